@@ -1,0 +1,343 @@
+-- record: apply one batch of samples, once.
+--
+-- KEYS[1]  clock      string, see keys.py
+-- KEYS[2]  writers    hash
+-- KEYS[3]  catalogue  hash
+-- KEYS[4]  dirty      zset
+-- KEYS[5+] then four for each metric of the batch: series hash, live hash, log zset, state hash
+-- ARGV[1]  writer     id of the recording process
+-- ARGV[2]  sequence   this writer's batch number, from 1
+-- ARGV[3]  limits     msgpack [max_age_ms, max_future_ms, log_age_us, log_bytes, max_series, canonical overflow tags]
+-- ARGV[4+] then four for each metric: name, channel, head, body
+--          head: msgpack [type, definition, samples, oldest_ms, newest_ms, [canonical tags...], [live change...]]
+--          body: bytes that this script never looks into
+--          live change of a series: counter [amount]; gauge [code, time_ms, value], code 1 a change of the shared value
+--          comes first, 2 the value is set, 4 the time is the sample's own; histogram [count, sum, bucket count...]
+-- Returns  msgpack [sequence held before, clock, age of the oldest unsealed block in ms, failed publishes,
+--          [[index of the metric, reason, detail]...] of refused blocks]; the reply kept when this batch was applied before
+-- Why Lua  guard and effect must be one step: after a lost reply the client sends again
+--
+-- A script that fails midway keeps its earlier writes: everything is read and checked first, written after.
+
+local clock_key, writers_key, catalogue_key, dirty_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local writer, sequence = ARGV[1], tonumber(ARGV[2])
+local max_age, max_future, log_age, log_bytes, max_series, overflow = unpack(cmsgpack.unpack(ARGV[3]))
+local metrics = (#KEYS - 4) / 4
+
+local SLICE = 1000 -- unpack() stops near 8,000 values
+local CUT = 100 -- at most so many old blocks are cut from a log at once
+local HOUR_US = 3600000000
+local STAMP = 9 -- bytes behind a definition in the catalogue: when it came, so that metrics have an order
+-- A small hash is a list to Redis, slow to update once it has some hundred fields; one long value makes it a table.
+local PAD_AT, PAD = 64, string.rep('-', 65)
+
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+-- The sum of many small amounts, as a pair: two-sum, Knuth, TAOCP 2, 4.2.2.
+local function add(total, rest, amount)
+  local sum = total + amount
+  if sum - sum ~= 0 then
+    return sum, 0
+  end
+  local part = sum - total
+  return sum, rest + ((total - (sum - part)) + (amount - part))
+end
+
+local function sliced(command, key, fields)
+  local found = {}
+  for first = 1, #fields, SLICE do
+    local last = math.min(first + SLICE - 1, #fields)
+    for i, value in ipairs(redis.call(command, key, unpack(fields, first, last))) do
+      found[first + i - 1] = value
+    end
+  end
+  return found
+end
+
+local function write_sliced(key, pairs_)
+  for first = 1, #pairs_, 2 * SLICE do
+    redis.call('HSET', key, unpack(pairs_, first, math.min(first + 2 * SLICE - 1, #pairs_)))
+  end
+end
+
+-- Rights. Keys are checked by the server, since they are declared; commands and channels are not.
+local function forbidden()
+  local log, state = KEYS[7], KEYS[8]
+  if redis.acl_check_cmd then
+    local checks = { { 'SET', clock_key, '0' }, { 'HSET', state, 'f', 'v' }, { 'ZADD', log, '0', 'm' }, { 'ZREM', log, 'm' } }
+    for i = 0, metrics - 1 do
+      checks[#checks + 1] = { 'PUBLISH', ARGV[5 + 4 * i], '' }
+    end
+    for _, check in ipairs(checks) do
+      if not redis.acl_check_cmd(unpack(check)) then
+        return check[1] .. ' ' .. check[2]
+      end
+    end
+    return nil
+  end
+  -- Redis 6.2: calls that pass the check of rights and then fail, or do nothing (subscribers skip an empty message)
+  local probes = { { 'SET', clock_key, '0', 'NOSUCHOPTION' }, { 'HSET', state, 'f', 'v', 'g' }, { 'ZADD', log, 'nan', 'm' }, { 'ZREM', log, '' }, { 'PUBLISH', ARGV[5], '' } }
+  for _, probe in ipairs(probes) do
+    local reply = redis.pcall(unpack(probe))
+    if type(reply) == 'table' and reply.err and string.find(reply.err, 'user executing the script', 1, true) then
+      return probe[1] .. ' ' .. probe[2]
+    end
+  end
+  return nil
+end
+
+-- 1. Was it applied before?
+local held = 0
+local entry = redis.call('HGET', writers_key, writer)
+if entry then
+  local last, _, reply = unpack(cmsgpack.unpack(entry))
+  if sequence <= last then
+    return reply
+  end
+  held = last
+end
+
+local lacking = metrics > 0 and forbidden()
+if lacking then
+  return redis.error_reply("NOPERM redismetrics: this user's rights lack " .. lacking)
+end
+
+-- 2. Read and check.
+local previous = tonumber(redis.call('GET', clock_key) or '0')
+local time = redis.call('TIME')
+local clock = math.max(tonumber(time[1]) * 1000000 + tonumber(time[2]), previous + 1)
+redis.call('ZCARD', dirty_key)
+
+local names, parts, problems = {}, {}, {}
+for i = 1, metrics do
+  names[i] = ARGV[4 * i]
+end
+local known = metrics > 0 and sliced('HMGET', catalogue_key, names) or {}
+for i = 1, metrics do
+  local series_key, live_key, log_key, state_key = KEYS[4 * i + 1], KEYS[4 * i + 2], KEYS[4 * i + 3], KEYS[4 * i + 4]
+  local kind, definition, samples, oldest, newest, tags, live = unpack(cmsgpack.unpack(ARGV[4 * i + 2]))
+  local part = { kind = kind, definition = definition, samples = samples, oldest = oldest, newest = newest, tags = tags, live = live }
+  local state = redis.call('HMGET', state_key, 'sealed', 'next', 'bytes', 'samples', 'never_sealed', 'waiting')
+  part.sealed, part.next, part.bytes = tonumber(state[1] or '0'), tonumber(state[2] or '0'), tonumber(state[3] or '0')
+  part.recorded, part.never_sealed, part.waiting = tonumber(state[4] or '0'), tonumber(state[5] or '0'), tonumber(state[6] or '0')
+  clock = math.max(clock, part.sealed + 1)
+  redis.call('ZCARD', log_key)
+  part.size = redis.call('HLEN', series_key)
+  part.ids = sliced('HMGET', series_key, tags)
+  redis.call('HLEN', live_key)
+  parts[i] = part
+end
+
+local now_ms = math.floor(clock / 1000)
+for i, part in ipairs(parts) do
+  local definition = known[i] and string.sub(known[i], 1, -STAMP - 1)
+  if definition and definition ~= part.definition then
+    problems[#problems + 1] = { i - 1, 'definition', definition }
+    part.refused = true
+  elseif part.oldest < now_ms - max_age then
+    problems[#problems + 1] = { i - 1, 'too_old', text(now_ms) }
+    part.refused = true
+  elseif part.newest > now_ms + max_future then
+    problems[#problems + 1] = { i - 1, 'in_future', text(now_ms) }
+    part.refused = true
+  end
+end
+
+-- Series ids: known ones, new ones, and the overflow series once there are too many.
+for i, part in ipairs(parts) do
+  if not part.refused then
+    local ids, fresh, first = part.ids, {}, part.next
+    local overflow_id
+    for at, canonical in ipairs(part.tags) do
+      local id = ids[at]
+      if id then
+        id = tonumber(id)
+      else
+        if part.size >= max_series and canonical ~= overflow then
+          if not overflow_id then
+            overflow_id = redis.call('HGET', KEYS[4 * i + 1], overflow)
+            overflow_id = overflow_id and tonumber(overflow_id) or part.overflow
+          end
+          canonical, id = overflow, overflow_id
+          part.overflown = (part.overflown or 0) + 1
+        end
+        if not id then
+          id, part.next = part.next, part.next + 1
+          part.size = part.size + 1
+          fresh[#fresh + 1], fresh[#fresh + 2] = canonical, id
+          if canonical == overflow then
+            overflow_id, part.overflow = id, id
+          end
+        end
+      end
+      ids[at] = id
+    end
+    if first < PAD_AT and part.next >= PAD_AT then
+      fresh[#fresh + 1], fresh[#fresh + 2] = '', PAD
+      part.pad = true
+    end
+    part.fresh = fresh
+    part.states = #ids > 0 and sliced('HMGET', KEYS[4 * i + 2], ids) or {}
+    if part.overflown then
+      problems[#problems + 1] = { i - 1, 'overflow', text(part.overflown) }
+    end
+  end
+end
+
+-- The new running state of each series, packed; several rows may share one series (the overflow).
+local function counter(part, at, state)
+  local amount = part.live[at]
+  local total, rest = 0, 0
+  if state then
+    local _
+    _, total, rest = struct.unpack('<ddd', state)
+  end
+  total, rest = add(total, rest, amount)
+  return struct.pack('<ddd', now_ms, total, rest)
+end
+
+local function gauge(part, at, state)
+  local code, when, amount = part.live[3 * at - 2], part.live[3 * at - 1], part.live[3 * at]
+  local _, value, last, set_clock = 0, 0, -1, 0
+  if state then
+    _, value, last, set_clock = struct.unpack('<dddd', state)
+  end
+  local own, sets, changes = code >= 4, code % 4 >= 2, code % 2 == 1
+  if changes then
+    part.based[#part.based + 1] = at - 1
+    part.bases[#part.bases + 1] = struct.pack('<d', value)
+  end
+  if not own then
+    when = math.min(when, now_ms)
+  end
+  if not sets then
+    value, last, set_clock = value + amount, math.max(last, when), clock
+  elseif when >= last then
+    value, last, set_clock = amount, when, clock
+  end
+  return struct.pack('<dddd', now_ms, value, last, set_clock)
+end
+
+local function histogram(part, at, state)
+  local width = part.width
+  local live, from = part.live, (at - 1) * width
+  local held_state = state and { struct.unpack(part.format, state) } or nil
+  local new = { now_ms, live[from + 1], live[from + 2], 0 }
+  if held_state then
+    new[2] = held_state[2] + new[2]
+    new[3], new[4] = add(held_state[3], held_state[4], live[from + 2])
+    for bucket = 3, width do
+      new[bucket + 2] = held_state[bucket + 2] + live[from + bucket]
+    end
+  else
+    for bucket = 3, width do
+      new[bucket + 2] = live[from + bucket]
+    end
+  end
+  return struct.pack(part.format, unpack(new))
+end
+
+local change = { counter = counter, gauge = gauge, histogram = histogram }
+for _, part in ipairs(parts) do
+  if not part.refused then
+    part.based, part.bases, part.update = {}, {}, {}
+    part.width = #part.tags > 0 and #part.live / #part.tags or 0
+    part.format = '<' .. string.rep('d', part.width + 2)
+    local apply, latest, update = change[part.kind], {}, part.update
+    for at, id in ipairs(part.ids) do
+      local packed = apply(part, at, latest[id] or part.states[at])
+      if not latest[id] then
+        update[#update + 1] = id
+      end
+      latest[id] = packed
+    end
+    local pairs_ = {}
+    for at, id in ipairs(update) do
+      pairs_[2 * at - 1], pairs_[2 * at] = id, latest[id]
+    end
+    if part.pad then
+      pairs_[#pairs_ + 1], pairs_[#pairs_ + 2] = '', PAD
+    end
+    part.update = pairs_
+    part.block = cmsgpack.pack({ clock, writer, sequence, part.samples, part.oldest, part.newest, part.ids, part.based, table.concat(part.bases) })
+  end
+end
+
+-- Old blocks of each log, by age and by bytes. After a leap of the clock nothing is cut.
+local leapt = previous > 0 and clock - previous > HOUR_US
+for i, part in ipairs(parts) do
+  if not part.refused then
+    local log_key, body = KEYS[4 * i + 3], ARGV[4 * i + 3]
+    part.block = part.block .. body
+    part.bytes = part.bytes + #part.block
+    part.gone = {}
+    local excess = part.bytes - log_bytes
+    local candidates = {}
+    if not leapt then
+      candidates = redis.call('ZRANGEBYSCORE', log_key, '-inf', text(clock - log_age), 'WITHSCORES', 'LIMIT', 0, CUT)
+    end
+    if excess > 0 and #candidates == 0 then
+      candidates = redis.call('ZRANGE', log_key, 0, CUT - 1, 'WITHSCORES')
+    end
+    for at = 1, #candidates, 2 do
+      local member, score = candidates[at], tonumber(candidates[at + 1])
+      if score > clock - log_age and excess <= 0 then
+        break
+      end
+      excess, part.bytes = excess - #member, part.bytes - #member
+      part.gone[#part.gone + 1] = member
+      if score > part.sealed then
+        local _, head = cmsgpack.unpack_one(member)
+        part.never_sealed = part.never_sealed + head[4]
+        part.waiting = score
+      end
+    end
+  end
+end
+
+-- 3. Write: the guard first, with a command that a full server refuses.
+local waited = 0
+for _, part in ipairs(parts) do
+  if not part.refused then
+    if part.waiting <= part.sealed then
+      part.waiting = clock
+    end
+    waited = math.max(waited, math.floor((clock - part.waiting) / 1000))
+  end
+end
+local function answer(failed)
+  return cmsgpack.pack({ held, clock, waited, failed, problems })
+end
+redis.call('HSET', writers_key, writer, cmsgpack.pack({ sequence, clock, answer(0) }))
+redis.call('SET', clock_key, text(clock))
+for i, part in ipairs(parts) do
+  if not part.refused then
+    local series_key, live_key, log_key, state_key = KEYS[4 * i + 1], KEYS[4 * i + 2], KEYS[4 * i + 3], KEYS[4 * i + 4]
+    if not known[i] then
+      redis.call('HSET', catalogue_key, names[i], part.definition .. cmsgpack.pack(clock + i))
+    end
+    write_sliced(series_key, part.fresh)
+    write_sliced(live_key, part.update)
+    redis.call('ZADD', log_key, text(clock), part.block)
+    if #part.gone > 0 then
+      redis.call('ZREM', log_key, unpack(part.gone))
+    end
+    redis.call('HSET', state_key, 'next', part.next, 'bytes', text(part.bytes), 'samples', text(part.recorded + part.samples),
+      'never_sealed', text(part.never_sealed), 'waiting', text(part.waiting))
+    redis.call('ZADD', dirty_key, text(clock), names[i])
+  end
+end
+
+-- 4. Tell the subscribers; a failure here is counted, never felt.
+local failed = 0
+for i, part in ipairs(parts) do
+  if not part.refused then
+    local published = redis.pcall('PUBLISH', ARGV[4 * i + 1], part.block)
+    if type(published) == 'table' and published.err then
+      failed = failed + 1
+    end
+  end
+end
+return answer(failed)

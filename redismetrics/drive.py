@@ -1,0 +1,59 @@
+"""run: the only code that sends.
+
+An operation is a generator that yields lists of commands, one list for each round trip, is sent the list of replies, and
+returns its result. It knows nothing of sockets, so another driver can share every line of logic.
+"""
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import redis
+from redis.exceptions import NoScriptError
+
+from . import scripts
+from .errors import ScriptFailed, StoreUnavailable
+
+T = TypeVar("T")
+Command = tuple[Any, ...]
+Operation = Generator[list[Command], list[Any], T]
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn redis-py's errors into ours. Its messages name hosts and commands, never passwords."""
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+        raise StoreUnavailable(f"Redis did not answer: {error}") from error
+    except redis.RedisError as error:
+        raise ScriptFailed(f"Redis refused: {error}") from error
+
+
+def run(client: redis.Redis, operation: Operation[T]) -> T:
+    """Drive *operation* over *client*; raises branches of `StoreError`."""
+    try:
+        commands = next(operation)
+        while True:
+            with translated():
+                try:
+                    replies = _send(client, commands)
+                except NoScriptError:
+                    _send(client, _load())
+                    replies = _send(client, commands)
+            commands = operation.send(replies)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+
+
+def _load() -> list[Command]:
+    return [("SCRIPT LOAD", scripts.script(name).text) for name in scripts.NAMES]
+
+
+def _send(client: redis.Redis, commands: list[Command]) -> list[Any]:
+    if len(commands) == 1:  # the common case, without the cost of a pipeline
+        return [client.execute_command(*commands[0])]
+    with client.pipeline(transaction=False) as pipeline:
+        for command in commands:
+            pipeline.execute_command(*command)
+        return pipeline.execute()

@@ -1,0 +1,367 @@
+"""A parcel: what one flush gathered of one metric, on its way from the buffers to the bytes that record.lua gets."""
+
+from collections import Counter as Tally
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import msgpack
+import numpy as np
+
+from . import blocks, rollups
+from .blocks import CENTROID, CHANGE, OWN_TIME, Samples
+from .model import Definition, MetricType
+from .rollups import Floats, Ints
+
+SLICE = 50_000  # so many samples of a series are taken at once, so that the recording threads get their turn
+MAX_METADATA = 1_000  # of one metric in one flush; beyond it the metadata is dropped, not the sample
+
+
+class Buffer(Protocol):
+    canonical: bytes
+    values: list[float]
+    extra: list[tuple[int, bool, float, bytes | None]]
+
+
+@dataclass(slots=True, eq=False)
+class Parcel:
+    """Samples of one metric whose series are positions in *canonicals*.
+
+    *buckets*, of histograms, are counts taken before anything was compacted, shape (series, bounds), not cumulative.
+    *due_ms* is when they were drained; *squeezed*: compacted once more for want of room; *alone*: must be the only one of a
+    batch, since the server refused one that it was in.
+    """
+
+    name: str
+    definition: Definition
+    explicit: bool
+    canonicals: list[bytes]
+    samples: Samples
+    due_ms: int
+    buckets: Ints | None = None
+    squeezed: bool = False
+    alone: bool = False
+
+    @property
+    def kind(self) -> MetricType:
+        return self.definition.type
+
+    @property
+    def nbytes(self) -> int:
+        """About how much memory this takes."""
+        return (
+            2_000
+            + 64 * len(self.canonicals)
+            + self.samples.nbytes
+            + (0 if self.buckets is None else self.buckets.nbytes)
+        )
+
+
+# -- from buffers -------------------------------------------------------------------------------------------------
+
+
+def drain(
+    name: str, definition: Definition, explicit: bool, buffers: Iterable[Buffer], due_ms: int, budget: int
+) -> tuple[Parcel | None, int]:
+    """Empty *buffers* into a parcel; None when there is nothing. Also returns how many lost their metadata."""
+    canonicals: list[bytes] = []
+    extras: list[tuple[int, list[tuple[int, bool, float, bytes | None]]]] = []
+    counter = definition.type == "counter"
+    series: list[
+        int
+    ] = []  # of a counter: one for each distinct amount; else one for each slice taken, as long as in lengths
+    values: list[float] = []
+    weights: list[int] = []
+    lengths: list[int] = []
+    for buffer in buffers:
+        held, extra, at = buffer.values, buffer.extra, len(canonicals)
+        found = len(held)
+        if not found and not extra:
+            continue
+        canonicals.append(buffer.canonical)
+        while found > 0:
+            taken = held[: min(found, SLICE)]
+            del held[: len(taken)]
+            found -= len(taken)
+            if counter:
+                _fold(taken, at, series, values, weights)
+            else:
+                values += taken
+                series.append(at)
+                lengths.append(len(taken) // 2)
+        if extra:
+            rows = extra[:]
+            del extra[: len(rows)]
+            extras.append((at, rows))
+    if not canonicals:
+        return None, 0
+
+    parts = []
+    if values:
+        number, value = np.array(series, dtype=np.int64), np.array(values, dtype=np.float64)
+        if counter:
+            n = len(number)
+            parts.append(Samples(number, np.full(n, due_ms), value, np.array(weights, np.int64), np.zeros(n, np.uint8)))
+        else:
+            parts.append(_from_pairs(value, np.repeat(number, lengths)))
+    lost = 0
+    if extras:
+        part, lost = _from_extras(extras)
+        parts.append(part)
+    samples = blocks.concat(parts)
+    parcel = Parcel(name, definition, explicit, canonicals, samples, due_ms)
+    if definition.type == "histogram":
+        parcel.buckets = _bucket_counts(parcel)
+    parcel.samples = blocks.compact(samples, budget)
+    return parcel, lost
+
+
+def _fold(amounts: list[float], at: int, series: list[int], values: list[float], weights: list[int]) -> None:
+    """Count equal amounts of one counter together."""
+    if len(amounts) == 1 or amounts.count(amounts[0]) == len(amounts):
+        series.append(at)
+        values.append(amounts[0])
+        weights.append(len(amounts))
+        return
+    for amount, count in Tally(amounts).items():
+        series.append(at)
+        values.append(amount)
+        weights.append(count)
+
+
+def _from_pairs(flat: Floats, series: Ints) -> Samples:
+    """Columns from `time, value, time, value...`; a negative time marks a change of the shared value."""
+    time, value = flat[::2], flat[1::2].copy()
+    flags = np.zeros(len(value), np.uint8)
+    if (time < 0).any():
+        return _resolve_changes(time, value, series)
+    return Samples(series, (time * 1000).astype(np.int64), value, np.ones(len(value), np.int64), flags)
+
+
+def _resolve_changes(time: Floats, value: Floats, series: Ints) -> Samples:
+    """Turn changes into values where a set came before in this flush; the net change before it stays one CHANGE row."""
+    rows: list[tuple[int, int, float, int]] = []
+    change_at: dict[int, int] = {}
+    current: dict[int, float] = {}
+    for number, when, amount in zip(series.tolist(), time.tolist(), value.tolist(), strict=True):
+        ms = int(abs(when) * 1000)
+        if when >= 0:
+            current[number] = amount
+            rows.append((number, ms, amount, 0))
+        elif number in current:
+            current[number] += amount
+            rows.append((number, ms, current[number], 0))
+        elif number in change_at:
+            _, _, before, _ = rows[change_at[number]]
+            rows[change_at[number]] = (number, ms, before + amount, CHANGE)
+        else:
+            change_at[number] = len(rows)
+            rows.append((number, ms, amount, CHANGE))
+    columns = list(zip(*rows, strict=True))
+    return Samples(
+        np.array(columns[0], np.int64), np.array(columns[1], np.int64), np.array(columns[2], np.float64),
+        np.ones(len(rows), np.int64), np.array(columns[3], np.uint8),
+    )  # fmt: skip
+
+
+def _from_extras(extras: list[tuple[int, list[tuple[int, bool, float, bytes | None]]]]) -> tuple[Samples, int]:
+    rows = [(at, *row) for at, found in extras for row in found]
+    metadata = {number: row[4] for number, row in enumerate(rows) if row[4] is not None}
+    lost = max(len(metadata) - MAX_METADATA, 0)
+    kept = dict(list(metadata.items())[:MAX_METADATA])
+    return Samples(
+        np.array([row[0] for row in rows], np.int64), np.array([row[1] for row in rows], np.int64),
+        np.array([row[3] for row in rows], np.float64), np.ones(len(rows), np.int64),
+        np.array([OWN_TIME if row[2] else 0 for row in rows], np.uint8), kept,
+    ), lost  # fmt: skip
+
+
+def _bucket_counts(parcel: Parcel) -> Ints:
+    """How many values of each series lie in each bucket (value <= bound); a centroid counts whole where its mean lies."""
+    bounds, samples = parcel.definition.buckets, parcel.samples
+    at = np.searchsorted(np.array(bounds), samples.value, side="left")
+    cells = samples.series * (len(bounds) + 1) + at
+    size = len(parcel.canonicals) * (len(bounds) + 1)
+    counts = np.bincount(cells, weights=samples.weight, minlength=size).astype(np.int64)
+    return counts.reshape(-1, len(bounds) + 1)[:, :-1]
+
+
+# -- from parcels to parcels --------------------------------------------------------------------------------------
+
+
+def merge(parcels: list[Parcel]) -> Parcel:
+    """One parcel of several of the same metric and definition, in order of their age."""
+    if len(parcels) == 1:
+        return parcels[0]
+    first = parcels[0]
+    numbers: dict[bytes, int] = {}
+    parts, counts = [], []
+    for parcel in parcels:
+        new = np.array([numbers.setdefault(canonical, len(numbers)) for canonical in parcel.canonicals], np.int64)
+        parts.append(parcel.samples.of_series(new))
+        counts.append((new, parcel.buckets))
+    buckets = None
+    if first.buckets is not None:
+        buckets = np.zeros((len(numbers), first.buckets.shape[1]), np.int64)
+        for new, part in counts:
+            if part is not None:
+                np.add.at(buckets, new, part)
+    return replace(first, canonicals=list(numbers), samples=blocks.concat(parts), buckets=buckets)
+
+
+def squeeze(parcel: Parcel, budget: int) -> Parcel:
+    """The same in less room: at most *budget* rows of a series and minute. Changes of one shared value are added up."""
+    return replace(parcel, samples=blocks.compact(_settle(parcel.samples), budget), squeezed=True)
+
+
+def split(parcel: Parcel, series: int) -> tuple[Parcel, Parcel | None]:
+    """The first *series* of a parcel, and the rest of it."""
+    if len(parcel.canonicals) <= series:
+        return parcel, None
+    numbers = np.arange(len(parcel.canonicals))
+    head = np.where(numbers < series, numbers, -1)
+    tail = np.where(numbers >= series, numbers - series, -1)
+    buckets = parcel.buckets
+    return (
+        replace(parcel, canonicals=parcel.canonicals[:series], samples=parcel.samples.of_series(head),
+                buckets=None if buckets is None else buckets[:series]),
+        replace(parcel, canonicals=parcel.canonicals[series:], samples=parcel.samples.of_series(tail),
+                buckets=None if buckets is None else buckets[series:]),
+    )  # fmt: skip
+
+
+def within(parcel: Parcel, oldest_ms: int, newest_ms: int) -> tuple[Parcel | None, int, int]:
+    """The samples not older than *oldest_ms* and, where their time is their own, not newer than *newest_ms*.
+
+    Also returns how many were too old, and how many in the future. A series is left with what remains of it.
+    """
+    samples = parcel.samples
+    old = samples.time < oldest_ms
+    ahead = (samples.time > newest_ms) & ((samples.flags & OWN_TIME) != 0)
+    if not (old | ahead).any():
+        return parcel, 0, 0
+    times = samples.summaries.last_ms
+    keep_summaries = (times >= oldest_ms) & ~((times > newest_ms) & (samples.summed_flags != 0))
+    kept = samples.take(~(old | ahead), keep_summaries)
+    too_old, future = int(samples.weight[old].sum()), int(samples.weight[ahead].sum())
+    if not len(kept):
+        return None, too_old, future
+    present = np.zeros(len(parcel.canonicals), np.bool_)
+    present[kept.series] = True
+    numbers = np.where(present, np.cumsum(present) - 1, -1)
+    canonicals = [canonical for canonical, here in zip(parcel.canonicals, present, strict=True) if here]
+    result = replace(parcel, canonicals=canonicals, samples=kept.of_series(numbers))
+    if parcel.buckets is not None:
+        result.buckets = _bucket_counts(result)
+    return result, too_old, future
+
+
+def convert(parcel: Parcel, definition: Definition) -> tuple[Parcel | None, int]:
+    """The parcel as another definition has it: a guess that the catalogue corrects. Also returns how many can't be kept."""
+    result = replace(parcel, definition=definition, buckets=None)
+    dropped = 0
+    if definition.type == "counter" and (parcel.samples.value < 0).any():
+        bad = parcel.samples.value < 0
+        dropped = int(parcel.samples.weight[bad].sum())
+        result.samples = parcel.samples.take(~bad, np.ones(len(parcel.samples.summed), np.bool_))
+        if not len(result.samples):
+            return None, dropped
+    if definition.type == "histogram":
+        result.buckets = _bucket_counts(result)
+    return result, dropped
+
+
+def _settle(samples: Samples) -> Samples:
+    """Several changes of one gauge's shared value, from several flushes, as the script must have them.
+
+    The changes before the first set of a series become one; what is changed after a set becomes a value. Without that, the
+    second change would be added to a value that is no longer the shared one.
+    """
+    changed = (samples.flags & CHANGE) != 0
+    if not changed.any():
+        return samples
+    first_set: dict[int, float] = {}
+    change_at: dict[int, int] = {}
+    keep = np.ones(len(samples), np.bool_)
+    value, time, flags = samples.value.copy(), samples.time.copy(), samples.flags.copy()
+    newest = dict(zip(samples.summed.tolist(), samples.summaries.last.tolist(), strict=True))
+    for row in range(len(samples)):
+        number = int(samples.series[row])
+        if not changed[row]:
+            if not flags[row] & OWN_TIME:
+                first_set[number] = newest[number] if flags[row] & CENTROID else float(value[row])
+        elif number in first_set:
+            value[row] += first_set[number]
+            first_set[number] = float(value[row])
+            flags[row] &= ~np.uint8(CHANGE)
+        elif number in change_at:
+            value[change_at[number]] += value[row]
+            time[change_at[number]] = time[row]
+            keep[row] = False
+        else:
+            change_at[number] = row
+    settled = replace(samples, value=value, time=time, flags=flags)
+    return settled if keep.all() else settled.take(keep, np.ones(len(samples.summed), np.bool_))
+
+
+# -- to bytes -----------------------------------------------------------------------------------------------------
+
+
+def wire(parcel: Parcel) -> tuple[bytes, bytes]:
+    """The head and the body of a parcel, as record.lua takes them."""
+    samples = _settle(parcel.samples) if parcel.kind == "gauge" else parcel.samples
+    own = (samples.flags & OWN_TIME) != 0
+    head: list[Any] = [
+        parcel.kind,
+        parcel.definition.pack(),
+        samples.count,
+        int(samples.time.min()),
+        int(samples.time[own].max()) if own.any() else 0,
+        parcel.canonicals,
+        _live_changes(replace(parcel, samples=samples)),
+    ]
+    return msgpack.packb(head, use_bin_type=False), blocks.pack(samples)
+
+
+def _live_changes(parcel: Parcel) -> list[float]:
+    """What this parcel does to the running state of each series, flat; see record.lua."""
+    n = len(parcel.canonicals)
+    if parcel.kind == "gauge":
+        return _gauge_changes(parcel.samples, n)
+    series, rows = blocks.summarise(parcel.samples)
+    whole = rollups.merge(series, n, rows)
+    if parcel.kind == "counter":
+        return whole.total.tolist()
+    assert parcel.buckets is not None, "BUG: a histogram's parcel without bucket counts"
+    flat: list[float] = []
+    for count, total, buckets in zip(whole.count.tolist(), whole.total.tolist(), parcel.buckets.tolist(), strict=True):
+        flat += (count, total, *buckets)
+    return flat
+
+
+def _gauge_changes(samples: Samples, n: int) -> list[float]:
+    changed = (samples.flags & CHANGE) != 0
+    change, change_ms = np.zeros(n), np.zeros(n, np.int64)
+    change[samples.series[changed]], change_ms[samples.series[changed]] = samples.value[changed], samples.time[changed]
+    needs_base = np.zeros(n, np.int64)
+    needs_base[samples.series[changed]] = 1
+
+    sets = samples.take(~changed, np.ones(len(samples.summed), np.bool_)) if changed.any() else samples
+    whole = rollups.merge(*_with_groups(blocks.summarise(sets), n))
+    has_set = whole.count > 0
+    newest_own, newest = np.full(n, -1), np.full(n, -1)
+    own = (sets.flags & OWN_TIME) != 0
+    np.maximum.at(newest_own, sets.series[own], sets.time[own])
+    np.maximum.at(newest, sets.series[~own], sets.time[~own])
+    code = needs_base + 2 * has_set + 4 * (newest_own > newest)
+    time = np.where(has_set, whole.last_ms, change_ms)
+    value = np.where(has_set, whole.last, change)
+    flat: list[float] = []
+    for row in zip(code.tolist(), time.tolist(), value.tolist(), strict=True):
+        flat += row
+    return flat
+
+
+def _with_groups(found: tuple[Ints, rollups.Summaries], n: int) -> tuple[Ints, int, rollups.Summaries]:
+    series, rows = found
+    return series, n, rows

