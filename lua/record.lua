@@ -9,12 +9,15 @@
 -- ARGV[2]  sequence   this writer's batch number, from 1
 -- ARGV[3]  limits     msgpack [max_age_ms, max_future_ms, log_age_us, log_bytes, max_series, canonical overflow tags]
 -- ARGV[4+] then four for each metric: name, channel, head, body
---          head: msgpack [type, definition, samples, oldest_ms, newest_ms, [canonical tags...], [live change...]]
+--          head: msgpack [type, definition, samples, oldest_ms, newest_ms, [series...], [live change...], width of the state]
 --          body: bytes that this script never looks into
---          live change of a series: counter [amount]; gauge [code, time_ms, value], code 1 a change of the shared value
---          comes first, 2 the value is set, 4 the time is the sample's own; histogram [count, sum, bucket count...]
+--          series: its id, in digits, where the client knows it, else its canonical tags
+--          live change of a series: counter: amount; gauge: code, time_ms, value, where code 1 is that a change of the
+--          shared value comes first, 2 that the value is set, 4 that the time is the sample's own; histogram: count, sum,
+--          how many buckets changed, then for each its number from 1 and how many came
 -- Returns  msgpack [sequence held before, clock, age of the oldest unsealed block in ms, failed publishes,
---          [[index of the metric, reason, detail]...] of refused blocks]; the reply kept when this batch was applied before
+--          [[index of the metric, reason, detail]...] of refused blocks, [[index of the metric, [id...]]...] of ids that the
+--          client did not know]; the reply kept when this batch was applied before
 -- Why Lua  guard and effect must be one step: after a lost reply the client sends again
 --
 -- A script that fails midway keeps its earlier writes: everything is read and checked first, written after.
@@ -24,7 +27,7 @@ local writer, sequence = ARGV[1], tonumber(ARGV[2])
 local max_age, max_future, log_age, log_bytes, max_series, overflow = unpack(cmsgpack.unpack(ARGV[3]))
 local metrics = (#KEYS - 4) / 4
 
-local SLICE = 1000 -- unpack() stops near 8,000 values
+local SLICE = 1000 -- unpack() stops near 8,000 values, and so the client sends no more doubles of state for a metric
 local CUT = 100 -- at most so many old blocks are cut from a log at once
 local HOUR_US = 3600000000
 local STAMP = 9 -- bytes behind a definition in the catalogue: when it came, so that metrics have an order
@@ -35,17 +38,23 @@ local function text(number)
   return string.format('%.0f', number)
 end
 
--- The sum of many small amounts, as a pair: two-sum, Knuth, TAOCP 2, 4.2.2.
-local function add(total, rest, amount)
+-- Add an amount to the pair of doubles at state[at]: two-sum, Knuth, TAOCP 2, 4.2.2.
+local function add(state, at, amount)
+  local total = state[at]
   local sum = total + amount
-  if sum - sum ~= 0 then
-    return sum, 0
-  end
   local part = sum - total
-  return sum, rest + ((total - (sum - part)) + (amount - part))
+  state[at] = sum
+  if sum - sum == 0 then
+    state[at + 1] = state[at + 1] + ((total - (sum - part)) + (amount - part))
+  else -- beyond what a double holds
+    state[at + 1] = 0
+  end
 end
 
 local function sliced(command, key, fields)
+  if #fields <= SLICE then
+    return redis.call(command, key, unpack(fields))
+  end
   local found = {}
   for first = 1, #fields, SLICE do
     local last = math.min(first + SLICE - 1, #fields)
@@ -54,6 +63,11 @@ local function sliced(command, key, fields)
     end
   end
   return found
+end
+
+-- The client sends a series as its id, in digits, or as its canonical tags, msgpack of an array.
+local function is_id(series)
+  return string.byte(series) < 0x80
 end
 
 local function write_sliced(key, pairs_)
@@ -110,23 +124,32 @@ local time = redis.call('TIME')
 local clock = math.max(tonumber(time[1]) * 1000000 + tonumber(time[2]), previous + 1)
 redis.call('ZCARD', dirty_key)
 
-local names, parts, problems = {}, {}, {}
+local names, parts, problems, learned = {}, {}, {}, {}
 for i = 1, metrics do
   names[i] = ARGV[4 * i]
 end
 local known = metrics > 0 and sliced('HMGET', catalogue_key, names) or {}
 for i = 1, metrics do
-  local series_key, live_key, log_key, state_key = KEYS[4 * i + 1], KEYS[4 * i + 2], KEYS[4 * i + 3], KEYS[4 * i + 4]
-  local kind, definition, samples, oldest, newest, tags, live = unpack(cmsgpack.unpack(ARGV[4 * i + 2]))
-  local part = { kind = kind, definition = definition, samples = samples, oldest = oldest, newest = newest, tags = tags, live = live }
+  local series_key, state_key = KEYS[4 * i + 1], KEYS[4 * i + 4]
+  local kind, definition, samples, oldest, newest, tags, live, width = unpack(cmsgpack.unpack(ARGV[4 * i + 2]))
+  local part = { kind = kind, definition = definition, samples = samples, oldest = oldest, newest = newest, tags = tags, live = live, width = width }
   local state = redis.call('HMGET', state_key, 'sealed', 'next', 'bytes', 'samples', 'never_sealed', 'waiting')
   part.sealed, part.next, part.bytes = tonumber(state[1] or '0'), tonumber(state[2] or '0'), tonumber(state[3] or '0')
   part.recorded, part.never_sealed, part.waiting = tonumber(state[4] or '0'), tonumber(state[5] or '0'), tonumber(state[6] or '0')
   clock = math.max(clock, part.sealed + 1)
-  redis.call('ZCARD', log_key)
-  part.size = redis.call('HLEN', series_key)
-  part.ids = sliced('HMGET', series_key, tags)
-  redis.call('HLEN', live_key)
+  part.ids, part.lookups, part.places = {}, {}, {}
+  for at = 1, #tags do
+    local tag = tags[at]
+    if is_id(tag) then
+      part.ids[at] = tag
+    else
+      part.lookups[#part.lookups + 1], part.places[#part.places + 1] = tag, at
+    end
+  end
+  if #part.lookups > 0 then
+    part.size = redis.call('HLEN', series_key)
+    part.found = sliced('HMGET', series_key, part.lookups)
+  end
   parts[i] = part
 end
 
@@ -146,122 +169,126 @@ for i, part in ipairs(parts) do
 end
 
 -- Series ids: known ones, new ones, and the overflow series once there are too many.
-for i, part in ipairs(parts) do
-  if not part.refused then
-    local ids, fresh, first = part.ids, {}, part.next
-    local overflow_id
-    for at, canonical in ipairs(part.tags) do
-      local id = ids[at]
-      if id then
-        id = tonumber(id)
-      else
-        if part.size >= max_series and canonical ~= overflow then
-          if not overflow_id then
-            overflow_id = redis.call('HGET', KEYS[4 * i + 1], overflow)
-            overflow_id = overflow_id and tonumber(overflow_id) or part.overflow
-          end
-          canonical, id = overflow, overflow_id
-          part.overflown = (part.overflown or 0) + 1
-        end
-        if not id then
-          id, part.next = part.next, part.next + 1
-          part.size = part.size + 1
-          fresh[#fresh + 1], fresh[#fresh + 2] = canonical, id
-          if canonical == overflow then
-            overflow_id, part.overflow = id, id
-          end
+local function intern(i, part)
+  local ids, fresh, first, overflow_id = part.ids, {}, part.next, nil
+  for n, canonical in ipairs(part.lookups) do
+    local id = part.found[n]
+    if not id then
+      if part.size >= max_series and canonical ~= overflow then
+        overflow_id = overflow_id or redis.call('HGET', KEYS[4 * i + 1], overflow) or nil
+        canonical, id, part.overflown = overflow, overflow_id, (part.overflown or 0) + 1
+      end
+      if not id then
+        id, part.next, part.size = text(part.next), part.next + 1, part.size + 1
+        fresh[#fresh + 1], fresh[#fresh + 2] = canonical, id
+        if canonical == overflow then
+          overflow_id = id
         end
       end
-      ids[at] = id
     end
-    if first < PAD_AT and part.next >= PAD_AT then
-      fresh[#fresh + 1], fresh[#fresh + 2] = '', PAD
-      part.pad = true
-    end
-    part.fresh = fresh
-    part.states = #ids > 0 and sliced('HMGET', KEYS[4 * i + 2], ids) or {}
-    if part.overflown then
-      problems[#problems + 1] = { i - 1, 'overflow', text(part.overflown) }
-    end
+    ids[part.places[n]] = id
   end
+  if first < PAD_AT and part.next >= PAD_AT then
+    fresh[#fresh + 1], fresh[#fresh + 2] = '', PAD
+    part.pad = true
+  end
+  part.fresh = fresh
 end
 
--- The new running state of each series, packed; several rows may share one series (the overflow).
-local function counter(part, at, state)
-  local amount = part.live[at]
-  local total, rest = 0, 0
-  if state then
-    local _
-    _, total, rest = struct.unpack('<ddd', state)
-  end
-  total, rest = add(total, rest, amount)
-  return struct.pack('<ddd', now_ms, total, rest)
+-- The running state of series is rows of doubles, unpacked and packed all at once; see LIVE in keys.py.
+local function counter(part, state, from, at)
+  add(state, from + 2, part.live[at])
 end
 
-local function gauge(part, at, state)
+local function gauge(part, state, from, at)
   local code, when, amount = part.live[3 * at - 2], part.live[3 * at - 1], part.live[3 * at]
-  local _, value, last, set_clock = 0, 0, -1, 0
-  if state then
-    _, value, last, set_clock = struct.unpack('<dddd', state)
-  end
-  local own, sets, changes = code >= 4, code % 4 >= 2, code % 2 == 1
-  if changes then
+  local value, last = state[from + 2], state[from + 3]
+  if code % 2 == 1 then
     part.based[#part.based + 1] = at - 1
     part.bases[#part.bases + 1] = struct.pack('<d', value)
   end
-  if not own then
-    when = math.min(when, now_ms)
+  if code < 4 then
+    when = math.min(when, now_ms) -- a time that is not the sample's own is at most as new as its batch
   end
-  if not sets then
-    value, last, set_clock = value + amount, math.max(last, when), clock
+  if code % 4 < 2 then
+    state[from + 2], state[from + 3], state[from + 4] = value + amount, math.max(last, when), clock
   elseif when >= last then
-    value, last, set_clock = amount, when, clock
+    state[from + 2], state[from + 3], state[from + 4] = amount, when, clock
   end
-  return struct.pack('<dddd', now_ms, value, last, set_clock)
 end
 
-local function histogram(part, at, state)
-  local width = part.width
-  local live, from = part.live, (at - 1) * width
-  local held_state = state and { struct.unpack(part.format, state) } or nil
-  local new = { now_ms, live[from + 1], live[from + 2], 0 }
-  if held_state then
-    new[2] = held_state[2] + new[2]
-    new[3], new[4] = add(held_state[3], held_state[4], live[from + 2])
-    for bucket = 3, width do
-      new[bucket + 2] = held_state[bucket + 2] + live[from + bucket]
-    end
-  else
-    for bucket = 3, width do
-      new[bucket + 2] = live[from + bucket]
-    end
+local function histogram(part, state, from)
+  local live, at = part.live, part.cursor
+  state[from + 2] = state[from + 2] + live[at]
+  add(state, from + 3, live[at + 1])
+  local last = at + 2 + 2 * live[at + 2]
+  for pair = at + 3, last, 2 do
+    local cell = from + 4 + live[pair]
+    state[cell] = state[cell] + live[pair + 1]
   end
-  return struct.pack(part.format, unpack(new))
+  part.cursor = last + 1
 end
 
 local change = { counter = counter, gauge = gauge, histogram = histogram }
-for _, part in ipairs(parts) do
-  if not part.refused then
-    part.based, part.bases, part.update = {}, {}, {}
-    part.width = #part.tags > 0 and #part.live / #part.tags or 0
-    part.format = '<' .. string.rep('d', part.width + 2)
-    local apply, latest, update = change[part.kind], {}, part.update
-    for at, id in ipairs(part.ids) do
-      local packed = apply(part, at, latest[id] or part.states[at])
-      if not latest[id] then
-        update[#update + 1] = id
+local function advance(i, part)
+  local apply, ids, width = change[part.kind], part.ids, part.width
+  local rows, row_of = ids, nil
+  if part.overflown then -- several series share one row
+    rows, row_of = {}, {}
+    for _, id in ipairs(ids) do
+      if not row_of[id] then
+        rows[#rows + 1] = id
+        row_of[id] = #rows
       end
-      latest[id] = packed
     end
-    local pairs_ = {}
-    for at, id in ipairs(update) do
-      pairs_[2 * at - 1], pairs_[2 * at] = id, latest[id]
+  end
+  local states = sliced('HMGET', KEYS[4 * i + 2], rows)
+  local none = { 0, 0, part.kind == 'gauge' and -1 or 0 }
+  for column = 4, width do
+    none[column] = 0
+  end
+  none = struct.pack('<' .. string.rep('d', width), unpack(none))
+  for row = 1, #rows do
+    if not states[row] then
+      if not row_of and is_id(part.tags[row]) then -- deleted since the client learned its id
+        problems[#problems + 1] = { i - 1, 'unknown_series', '' }
+        part.refused = true
+        return
+      end
+      states[row] = none
     end
-    if part.pad then
-      pairs_[#pairs_ + 1], pairs_[#pairs_ + 2] = '', PAD
-    end
-    part.update = pairs_
-    part.block = cmsgpack.pack({ clock, writer, sequence, part.samples, part.oldest, part.newest, part.ids, part.based, table.concat(part.bases) })
+  end
+
+  local format = '<' .. string.rep('d', width * #rows)
+  local state = { struct.unpack(format, table.concat(states)) }
+  state[#state] = nil -- the position behind the last one
+  part.based, part.bases, part.cursor = {}, {}, 1
+  for at = 1, #ids do
+    local from = ((row_of and row_of[ids[at]] or at) - 1) * width
+    state[from + 1] = now_ms
+    apply(part, state, from, at)
+  end
+  local packed, update = struct.pack(format, unpack(state)), {}
+  local bytes, sub = 8 * width, string.sub
+  for row = 1, #rows do
+    update[2 * row - 1], update[2 * row] = rows[row], sub(packed, (row - 1) * bytes + 1, row * bytes)
+  end
+  if part.pad then
+    update[#update + 1], update[#update + 2] = '', PAD
+  end
+  part.update = update
+  part.block = cmsgpack.pack({ clock, writer, sequence, part.samples, part.oldest, part.newest, ids, part.based, table.concat(part.bases) })
+  if part.overflown then
+    problems[#problems + 1] = { i - 1, 'overflow', text(part.overflown) }
+  elseif #part.lookups > 0 then
+    learned[#learned + 1] = { i - 1, ids }
+  end
+end
+
+for i, part in ipairs(parts) do
+  if not part.refused then
+    intern(i, part)
+    advance(i, part)
   end
 end
 
@@ -274,9 +301,9 @@ for i, part in ipairs(parts) do
     part.bytes = part.bytes + #part.block
     part.gone = {}
     local excess = part.bytes - log_bytes
-    local candidates = {}
-    if not leapt then
-      candidates = redis.call('ZRANGEBYSCORE', log_key, '-inf', text(clock - log_age), 'WITHSCORES', 'LIMIT', 0, CUT)
+    local candidates = redis.call('ZRANGEBYSCORE', log_key, '-inf', text(clock - log_age), 'WITHSCORES', 'LIMIT', 0, CUT)
+    if leapt then
+      candidates = {}
     end
     if excess > 0 and #candidates == 0 then
       candidates = redis.call('ZRANGE', log_key, 0, CUT - 1, 'WITHSCORES')
@@ -308,7 +335,7 @@ for _, part in ipairs(parts) do
   end
 end
 local function answer(failed)
-  return cmsgpack.pack({ held, clock, waited, failed, problems })
+  return cmsgpack.pack({ held, clock, waited, failed, problems, learned })
 end
 redis.call('HSET', writers_key, writer, cmsgpack.pack({ sequence, clock, answer(0) }))
 redis.call('SET', clock_key, text(clock))

@@ -97,9 +97,12 @@ def concat(parts: list[Samples]) -> Samples:
     for part in parts:
         metadata.update({start + row: text for row, text in part.metadata.items()})
         start += len(part)
-    columns = ("series", "time", "value", "weight", "flags")
     return Samples(
-        *(np.concatenate([getattr(part, column) for part in parts]) for column in columns),
+        np.concatenate([part.series for part in parts]),
+        np.concatenate([part.time for part in parts]),
+        np.concatenate([part.value for part in parts]),
+        np.concatenate([part.weight for part in parts]),
+        np.concatenate([part.flags for part in parts]),
         metadata,
         np.concatenate([part.summed for part in parts]),
         np.concatenate([part.summed_flags for part in parts]),
@@ -126,57 +129,74 @@ def compact(samples: Samples, budget: int) -> Samples:
     """
     if len(samples) <= budget:
         return samples
+    cell = _cells(samples.series, samples.time, samples.flags)
+    order = np.argsort(cell, kind="stable")
     plain = (samples.flags & CHANGE) == 0
     if samples.metadata:
         plain[list(samples.metadata)] = False
-    own = samples.flags & OWN_TIME
-    order = np.lexsort((own, samples.time // MINUTE, samples.series))
-    order = order[plain[order]]
-    group = np.stack([samples.series[order], samples.time[order] // MINUTE, own[order]])
-    first = np.flatnonzero(np.r_[True, (group[:, 1:] != group[:, :-1]).any(axis=0)])
-    size = np.diff(np.r_[first, len(order)])
-    crowded = np.flatnonzero(size > budget)
-    if not len(crowded):
+    if not plain.all():
+        order = order[plain[order]]
+    ordered = cell[order]
+    first = rollups.starts(ordered)
+    size = np.diff(first, append=len(ordered))
+    crowded = size > budget
+    if not crowded.any():
         return samples
 
-    keep, keep_summaries = np.ones(len(samples), np.bool_), np.ones(len(samples.summed), np.bool_)
-    parts = []
-    for at in crowded:
-        rows = order[first[at] : first[at] + size[at]]
-        keep[rows] = False
-        series, minute, flag = group[:, first[at]]
-        old = (
-            (samples.summed == series)
-            & (samples.summaries.last_ms // MINUTE == minute)
-            & (samples.summed_flags == flag)
-        )
-        keep_summaries &= ~old
-        parts.append(_compacted(samples, rows, old, budget))
-    return concat([samples.take(keep, keep_summaries), *parts])
-
-
-def _compacted(samples: Samples, rows: NDArray[np.intp], old: NDArray[np.bool_], budget: int) -> Samples:
-    """One crowded series-minute as summary and centroids."""
-    series, own = samples.series[rows[:1]], samples.flags[rows[:1]] & OWN_TIME
-    time, value, weight, flags = samples.time[rows], samples.value[rows], samples.weight[rows], samples.flags[rows]
-    exact = (flags & CENTROID) == 0
+    # The exact summary of each crowded series and minute, from its rows and from the summaries that it has already.
+    cells, sizes, rows = ordered[first[crowded]], size[crowded], order[np.repeat(crowded, size)]
+    group = np.repeat(np.arange(len(cells)), sizes)
+    time, value, weight = samples.time[rows], samples.value[rows], samples.weight[rows]
+    exact = (samples.flags[rows] & CENTROID) == 0
+    old_cell = _cells(samples.summed, samples.summaries.last_ms, samples.summed_flags)
+    old_group = np.minimum(np.searchsorted(cells, old_cell), len(cells) - 1)
+    old = cells[old_group] == old_cell
     points = rollups.of_points(value[exact], weight[exact], time[exact])
     parts = rollups.concat([points, samples.summaries.take(old)])
-    whole = rollups.merge(np.zeros(len(parts), np.int64), 1, parts)
-    if whole.low[0] == whole.high[0]:  # one value, however often: no need of centroids
-        return Samples(series, whole.last_ms, whole.last, whole.count, own)
-    means, weights = cluster(value, None if weight.max() == 1 else weight, budget)
-    n = len(means)
-    return Samples(
-        np.repeat(series, n), np.repeat(whole.last_ms, n), means, weights, np.repeat(own | CENTROID, n), {},
-        series, own, whole,
-    )  # fmt: skip
+    whole = rollups.merge(np.concatenate([group[exact], old_group[old]]), len(cells), parts)
+
+    ones = int(weight.max()) == 1
+    means, weights, counts = [], [], []
+    end = 0
+    for number, rows_in in enumerate(sizes.tolist()):
+        begin, end = end, end + rows_in
+        if whole.low[number] == whole.high[number]:  # one value, however often: no need of centroids
+            mean, mass = whole.last[number : number + 1], whole.count[number : number + 1]
+        else:
+            mean, mass = cluster(value[begin:end], None if ones else weight[begin:end], budget)
+        means.append(mean)
+        weights.append(mass)
+        counts.append(len(mean))
+
+    keep = np.ones(len(samples), np.bool_)
+    keep[rows] = False
+    leader = np.cumsum(sizes) - sizes  # the first row of each
+    series, own = samples.series[rows[leader]], samples.flags[rows[leader]] & np.uint8(OWN_TIME)
+    several = whole.low != whole.high
+    centroids = Samples(
+        np.repeat(series, counts),
+        np.repeat(whole.last_ms, counts),
+        np.concatenate(means),
+        np.concatenate(weights),
+        np.repeat(own | np.where(several, np.uint8(CENTROID), np.uint8(0)), counts),
+        {},
+        series[several],
+        own[several],
+        whole.take(several),
+    )
+    return concat([samples.take(keep, ~old), centroids])
+
+
+def _cells(series: Ints, time: Ints, flags: Flags) -> Ints:
+    """One number for each series, minute, and whether the time is its own."""
+    cells: Ints = (series << 27) + (time // MINUTE << 1) + (flags & np.uint8(OWN_TIME))
+    return cells
 
 
 # -- bytes --------------------------------------------------------------------------------------------------------
 
-_WHOLE = {1: np.dtype("u1"), 2: np.dtype("<u2"), 3: np.dtype("<u4"), 4: np.dtype("<i8")}
-_REAL = {5: np.dtype("<f4"), 6: np.dtype("<f8")}
+_WHOLE: dict[int, np.dtype[Any]] = {1: np.dtype("u1"), 2: np.dtype("<u2"), 3: np.dtype("<u4"), 4: np.dtype("<i8")}
+_REAL: dict[int, np.dtype[Any]] = {5: np.dtype("<f4"), 6: np.dtype("<f8")}
 _CONSTANT, _REAL_CONSTANT = 0, 7
 _BASE = struct.Struct("<Bq")
 _BASE_REAL = struct.Struct("<Bd")
@@ -235,7 +255,8 @@ class _Reader:
         if code not in _WHOLE:
             raise FormatMismatch(f"block: wanted a known column code, got {code}")
         dtype = _WHOLE[code]
-        return (np.frombuffer(self.bytes(rows * dtype.itemsize), dtype).astype(np.int64) + low).astype(kind)
+        distances = np.frombuffer(self.bytes(rows * dtype.itemsize), dtype).astype(np.int64)
+        return np.asarray(distances + low, dtype=kind)
 
 
 def pack(samples: Samples) -> bytes:
@@ -308,7 +329,7 @@ def _unpack(data: bytes) -> Block:
         raw = reader.bytes(metadata_size)
         pairs = msgpack.unpackb(raw, strict_map_key=False)
         samples.metadata = {row: text for row, text in pairs.items() if 0 <= row < rows}
-    id_column = np.array(ids, dtype=np.int64)
+    id_column = np.array(list(map(int, ids)), dtype=np.int64)
     for column in (samples.series, samples.summed):
         if len(column) and not 0 <= int(column.min()) <= int(column.max()) < len(id_column):
             raise FormatMismatch(f"block: wanted series below {len(id_column)}, got {int(column.max())}")

@@ -165,10 +165,10 @@ class Metrics(Recording):
         tags: Tags | None = None,
         keys: str = "text",
     ) -> dict[Any, dict[str, Any]]:
-        """Several aggregations for each group: ``{"llama-3.1/scifact": {"mean": 0.72, "count": 150}}``.
+        r"""Several aggregations for each group: ``{"llama-3.1/scifact": {"mean": 0.72, "count": 150}}``.
 
-        The key joins the group's values by ``/`` in the order of *group_by*; a ``/`` inside a value is written ``\\/``, a
-        backslash ``\\\\``, an empty value ``\\0``, and a missing tag as nothing. ``keys="tuple"`` gives tuples, with None for
+        The key joins the group's values by ``/`` in the order of *group_by*; a ``/`` inside a value is written ``\/``, a
+        backslash ``\\``, an empty value ``\0``, and a missing tag as nothing. ``keys="tuple"`` gives tuples, with None for
         missing. Raises as `query` does.
         """
         from . import reader

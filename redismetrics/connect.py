@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from . import embedded
-from .errors import InvalidSetting, StoreUnavailable
+from .errors import InvalidSetting
 
 if TYPE_CHECKING:
     import redis
@@ -64,7 +64,6 @@ class Store:
     def reset_after_fork(self) -> None:
         """The child's side of a fork: the parent's connections and lock are forgotten, not closed."""
         self._reset()
-        self._url = None if self._server is not None else self._url
 
     @property
     def url(self) -> str:
@@ -82,14 +81,13 @@ class Store:
         """The URL that a Redis client understands; starts or joins the embedded server where it is asked for."""
         with self._lock:
             if self._url is None:
-                self._url = self.url
                 if self.url.startswith("embedded:"):
-                    try:
-                        self._server = embedded.join(embedded.folder_of(self.url))
-                    except BaseException:
-                        self._url = None
-                        raise
+                    before, self._server = self._server, embedded.join(embedded.folder_of(self.url))
+                    if before is not None:
+                        before.leave()
                     self._url = f"unix://{self._server.socket}"
+                else:
+                    self._url = self.url
             return self._url
 
     def renew(self) -> None:
@@ -122,7 +120,7 @@ class Store:
             )
         except (ValueError, TypeError) as error:
             raise InvalidSetting(f"url: {safe_url(url)!r} is not understood: {error}") from error
-        client.response_callbacks = {}  # raw replies: they differ less between versions of redis-py and of Redis
+        client.response_callbacks.clear()  # raw replies: they differ less between versions of redis-py and of Redis
         return client
 
     def close(self) -> None:
@@ -134,7 +132,4 @@ class Store:
         if client is not None:
             client.close()
         if server is not None:
-            try:
-                server.leave()
-            except StoreUnavailable:
-                log.warning("the embedded server in %s did not stop in time", server.folder, exc_info=True)
+            server.leave()

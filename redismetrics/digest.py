@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import MissingExtra
+from .rollups import Floats, Ints, starts
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 
@@ -24,10 +23,9 @@ def cluster(values: Floats, weights: Ints | None, budget: int) -> tuple[Floats, 
 
     *weights* are whole counts, None means ones; the weights of the result add up to theirs.
     """
-    if weights is None:
-        digest = fastdigest.TDigest.from_values(values, max_centroids=budget)
-    else:
-        digest = fastdigest.TDigest.from_values(values, weights.astype(np.float64), max_centroids=budget)
+    column: Any = values  # fastdigest takes arrays; its stubs speak of sequences
+    masses: Any = None if weights is None else weights.astype(np.float64)
+    digest = fastdigest.TDigest.from_values(column, masses, max_centroids=budget)
     points = np.array(digest.centroids, dtype=np.float64)
     return points[:, 0].copy(), np.rint(points[:, 1]).astype(np.int64)
 
@@ -55,8 +53,8 @@ def percentiles(
     middle = (left + right) / 2
     left, right = np.where(centroid, middle, left), np.where(centroid, middle, right)
 
-    first = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])
-    last = np.r_[first[1:], len(group)] - 1
+    first = starts(group)
+    last = np.append(first[1:], len(group)) - 1
     present = group[first]
     begin = (ends[first] - weights[first]).astype(np.float64)  # the group's rank 0 on the line of all groups
     mass = ends[last] - begin
@@ -82,7 +80,8 @@ def percentiles(
 class Digest:
     """The distribution of many values as weighted points, sorted by value; what `Metrics.digest` answers.
 
-    *values* and *weights* have shape (points,); *centroid* tells points that stand for different values; *low* and *high* are exact.
+    *values* and *weights* have shape (points,); *centroid* tells points that stand for different values; *low* and *high*
+    are exact.
     """
 
     values: Floats

@@ -52,8 +52,8 @@ def _load() -> list[Command]:
 
 def _send(client: redis.Redis, commands: list[Command]) -> list[Any]:
     if len(commands) == 1:  # the common case, without the cost of a pipeline
-        return [client.execute_command(*commands[0])]
+        return [client.execute_command(*commands[0])]  # type: ignore[no-untyped-call]
     with client.pipeline(transaction=False) as pipeline:
         for command in commands:
-            pipeline.execute_command(*command)
+            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
         return pipeline.execute()

@@ -40,6 +40,7 @@ log = logging.getLogger("redismetrics")
 # A batch is cut so that its script takes about 1 ms: measured 2 us for a counter's or gauge's series, 5 us for a histogram's.
 SERIES_COST = {"counter": 1 / 500, "gauge": 1 / 500, "histogram": 1 / 200}
 METRIC_COST = 1 / 100
+STATE_DOUBLES = 6_000  # of a metric's series in one batch: Lua's unpack stops near 8,000
 BATCH_ROWS = 200_000
 
 SQUEEZED_ROWS = 10  # of a series and minute, when there is no room for more
@@ -311,7 +312,7 @@ class Flusher:
                 parcel = self._queue[0]
                 if taken and parcel.alone:
                     break
-                per_series = SERIES_COST[parcel.kind]
+                per_series = max(SERIES_COST[parcel.kind], parcels.width(parcel.definition) / STATE_DOUBLES)
                 room = max(int((1 - cost) / per_series), 1)
                 others = taken.get(parcel.name)
                 if others and others[0].definition != parcel.definition:
@@ -343,7 +344,7 @@ class Flusher:
         doubts = []
         for shard, inside in by_shard.items():
             self._sequence[shard] += 1
-            wires = ((parcel.name, *parcels.wire(parcel)) for parcel in inside)
+            wires = ((parcel.name, *parcels.wire(parcel, self._ids(parcel.name))) for parcel in inside)
             sent = operations.batch(
                 self.settings.namespace, shard, self.writer, self._sequence[shard], wires, self.settings
             )
@@ -379,6 +380,10 @@ class Flusher:
             if kept is not None:
                 ready.append(kept)
         return ready
+
+    def _ids(self, name: str) -> dict[bytes, bytes]:
+        metric = self.recorder.metrics.get(name)
+        return {} if metric is None else metric.ids
 
     def _learn(self, name: str, definition: Definition | None) -> None:
         """Take over the catalogue's definition of a metric."""
@@ -463,6 +468,11 @@ class Flusher:
                 self.recorder.tell_once(
                     "%s has more than max_series=%d series: the rest share one", name, self.settings.max_series
                 )
+        for index, ids in reply.learned:
+            known = self._ids(doubt.parcels[index].name)
+            if len(known) > CACHED:
+                known.clear()
+            known.update(zip(doubt.parcels[index].canonicals, ids, strict=True))
         for index, parcel in enumerate(doubt.parcels):
             metric = self.recorder.metrics.get(parcel.name)
             if index in refused:
@@ -479,6 +489,8 @@ class Flusher:
             wanted = Definition.unpack(detail)
             self._learn(parcel.name, wanted)
             kept = self._fit(parcel, wanted)
+        elif reason == "unknown_series":  # deleted since we learned its id
+            self._ids(parcel.name).clear()
         else:
             now = int(float(detail))
             kept, old, ahead = parcels.within(

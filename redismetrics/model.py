@@ -5,8 +5,9 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
+from itertools import pairwise
 from typing import Any, Literal
 from uuid import UUID
 
@@ -23,6 +24,8 @@ MAX_TAG_BYTES = 1024
 MAX_METADATA_BYTES = 4096
 MAX_HELP_BYTES = 4096
 MAX_BUCKETS = 100
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./:-]{0,199}\Z")
 
@@ -60,10 +63,11 @@ class Definition:
     tag_keys: tuple[str, ...] | None = None
 
     def pack(self) -> bytes:
-        return msgpack.packb(
+        packed: bytes = msgpack.packb(
             [self.type, self.unit, self.help, self.buckets, None if self.tag_keys is None else sorted(self.tag_keys)],
             use_bin_type=False,
         )
+        return packed
 
     @classmethod
     def unpack(cls, data: bytes) -> "Definition":
@@ -207,7 +211,8 @@ def pack_tags(tags: dict[str, str]) -> bytes:
     flat: list[str] = []
     for pair in sorted(tags.items()):
         flat.extend(pair)
-    return msgpack.packb(flat)
+    packed: bytes = msgpack.packb(flat)
+    return packed
 
 
 def unpack_tags(data: bytes) -> dict[str, str]:
@@ -232,11 +237,16 @@ def pack_metadata(metadata: Mapping[str, Any]) -> bytes:
 
 
 def to_ms(timestamp: object) -> int:
-    """Return a time given as aware datetime or Unix seconds in Unix milliseconds, or raise `InvalidTimestamp`."""
+    """Return a time given as aware datetime or Unix seconds in Unix milliseconds, or raise `InvalidTimestamp`.
+
+    Parts of a millisecond are cut off, as they are where a sample is recorded: so a window that begins at a moment holds
+    what was recorded after it.
+    """
     if isinstance(timestamp, datetime):
         if timestamp.tzinfo is None or timestamp.utcoffset() is None:
             raise InvalidTimestamp(f"timestamp: wanted a datetime with a zone, got the naive {timestamp.isoformat()}")
-        seconds = timestamp.timestamp()
+        if timestamp >= _EPOCH:
+            return (timestamp - _EPOCH) // timedelta(milliseconds=1)
     elif isinstance(timestamp, str | bytes | bool):
         raise InvalidTimestamp(f"timestamp: wanted an aware datetime or Unix seconds, got {timestamp!r:.60}")
     else:
@@ -244,9 +254,10 @@ def to_ms(timestamp: object) -> int:
             seconds = number(timestamp, "timestamp")
         except InvalidValue as error:
             raise InvalidTimestamp(str(error)) from error
-    if not 0 <= seconds < 253_402_300_800:  # the year 10000
-        raise InvalidTimestamp(f"timestamp: wanted Unix seconds from 0 to the year 9999, got {timestamp!r:.60}")
-    return round(seconds * 1000)
+        if 0 <= seconds < 253_402_300_800:  # the year 10000
+            nearest = round(seconds * 1000)
+            return nearest if nearest / 1000 == seconds else math.floor(seconds * 1000)
+    raise InvalidTimestamp(f"timestamp: wanted Unix seconds from 0 to the year 9999, got {timestamp!r:.60}")
 
 
 def to_datetime(timestamp_ms: float) -> datetime:
@@ -276,7 +287,7 @@ def check_buckets(buckets: Iterable[float] | None, unit: str) -> tuple[float, ..
     if bounds and bounds[-1] == math.inf:
         bounds.pop()
     clean = tuple(number(bound, "bucket") for bound in bounds)
-    if not 1 <= len(clean) <= MAX_BUCKETS or any(a >= b for a, b in zip(clean, clean[1:], strict=False)):
+    if not 1 <= len(clean) <= MAX_BUCKETS or any(a >= b for a, b in pairwise(clean)):
         raise InvalidValue(f"buckets: wanted 1 to {MAX_BUCKETS} ascending bounds, got {clean!r:.80}")
     return clean
 

@@ -97,6 +97,7 @@ class Reply:
     unsealed_ms: int
     unpublished: int
     problems: list[tuple[int, str, bytes]]
+    learned: list[tuple[int, list[bytes]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +137,9 @@ def batch(
 def record(sent: Batch) -> Operation[Reply]:
     """Send a batch. Safe to repeat."""
     (reply,) = yield [sent.command]
-    held, clock, unsealed, unpublished, problems = msgpack.unpackb(reply, raw=True)
-    return Reply(
-        held, clock, unsealed, unpublished, [(index, reason.decode(), detail) for index, reason, detail in problems]
-    )
+    held, clock, unsealed, unpublished, problems, learned = msgpack.unpackb(reply, raw=True)
+    reasons = [(index, reason.decode(), detail) for index, reason, detail in problems]
+    return Reply(held, clock, unsealed, unpublished, reasons, [(index, ids) for index, ids in learned])
 
 
 # -- asking -------------------------------------------------------------------------------------------------------

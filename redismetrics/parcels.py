@@ -1,7 +1,7 @@
 """A parcel: what one flush gathered of one metric, on its way from the buffers to the bytes that record.lua gets."""
 
 from collections import Counter as Tally
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -74,11 +74,16 @@ def drain(
     weights: list[int] = []
     lengths: list[int] = []
     for buffer in buffers:
-        held, extra, at = buffer.values, buffer.extra, len(canonicals)
-        found = len(held)
-        if not found and not extra:
+        held, extra = buffer.values, buffer.extra
+        if not held and not extra:
             continue
+        at, found = len(canonicals), len(held)
         canonicals.append(buffer.canonical)
+        if counter and found == 1:  # the fast path of series that are recorded once a flush
+            series.append(at)
+            values.append(held.pop())
+            weights.append(1)
+            found = 0
         while found > 0:
             taken = held[: min(found, SLICE)]
             del held[: len(taken)]
@@ -98,7 +103,7 @@ def drain(
 
     parts = []
     if values:
-        number, value = np.array(series, dtype=np.int64), np.array(values, dtype=np.float64)
+        number, value = np.array(series, dtype=np.int64), np.fromiter(values, np.float64, len(values))
         if counter:
             n = len(number)
             parts.append(Samples(number, np.full(n, due_ms), value, np.array(weights, np.int64), np.zeros(n, np.uint8)))
@@ -307,8 +312,13 @@ def _settle(samples: Samples) -> Samples:
 # -- to bytes -----------------------------------------------------------------------------------------------------
 
 
-def wire(parcel: Parcel) -> tuple[bytes, bytes]:
-    """The head and the body of a parcel, as record.lua takes them."""
+def width(definition: Definition) -> int:
+    """How many doubles the running state of one series has."""
+    return {"counter": 3, "gauge": 4, "histogram": 4 + len(definition.buckets)}[definition.type]
+
+
+def wire(parcel: Parcel, ids: Mapping[bytes, bytes]) -> tuple[bytes, bytes]:
+    """The head and the body of a parcel, as record.lua takes them; *ids* are those of series that the store knows."""
     samples = _settle(parcel.samples) if parcel.kind == "gauge" else parcel.samples
     own = (samples.flags & OWN_TIME) != 0
     head: list[Any] = [
@@ -317,25 +327,33 @@ def wire(parcel: Parcel) -> tuple[bytes, bytes]:
         samples.count,
         int(samples.time.min()),
         int(samples.time[own].max()) if own.any() else 0,
-        parcel.canonicals,
-        _live_changes(replace(parcel, samples=samples)),
+        [ids.get(canonical, canonical) for canonical in parcel.canonicals],
+        _live_changes(parcel, samples),
+        width(parcel.definition),
     ]
     return msgpack.packb(head, use_bin_type=False), blocks.pack(samples)
 
 
-def _live_changes(parcel: Parcel) -> list[float]:
-    """What this parcel does to the running state of each series, flat; see record.lua."""
+def _live_changes(parcel: Parcel, samples: Samples) -> list[float]:
+    """What these samples do to the running state of each series, flat; see record.lua."""
     n = len(parcel.canonicals)
     if parcel.kind == "gauge":
-        return _gauge_changes(parcel.samples, n)
-    series, rows = blocks.summarise(parcel.samples)
+        return _gauge_changes(samples, n)
+    series, rows = blocks.summarise(samples)
     whole = rollups.merge(series, n, rows)
     if parcel.kind == "counter":
-        return whole.total.tolist()
+        return list(whole.total.tolist())
     assert parcel.buckets is not None, "BUG: a histogram's parcel without bucket counts"
     flat: list[float] = []
-    for count, total, buckets in zip(whole.count.tolist(), whole.total.tolist(), parcel.buckets.tolist(), strict=True):
-        flat += (count, total, *buckets)
+    row, column = np.nonzero(parcel.buckets)
+    changed = list(zip((column + 1).tolist(), parcel.buckets[row, column].tolist(), strict=True))
+    at = 0
+    many = np.bincount(row, minlength=n).tolist()
+    for count, total, cells in zip(whole.count.tolist(), whole.total.tolist(), many, strict=True):
+        flat += (count, total, cells)
+        for pair in changed[at : at + cells]:
+            flat += pair
+        at += cells
     return flat
 
 

@@ -38,9 +38,8 @@ log = logging.getLogger("redismetrics")
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# The fast paths take int and float up to here; whatever else a number can be goes the checked way.
-_LARGEST = 1.7e308
-_LARGEST_INT = 1 << 53
+# The fast paths take int and float within bounds that are written out there, since a global would cost 10 ns; whatever else
+# a number can be goes the checked way, `Recorder.add`.
 
 # Series that are looked up by name and tags, and buffers kept of series that are idle: beyond it the idle ones go.
 CACHED = 50_000
@@ -65,10 +64,11 @@ class Buffer:
 class Metric:
     """What this process knows of one metric, with the buffers of its series.
 
-    *explicit*: the type was said, not guessed. *declared*: by `declare`. *learned*: the definition is the catalogue's.
+    *explicit*: the type was said, not guessed. *declared*: by `declare`. *learned*: the definition is the catalogue's. *ids* are
+    the store's numbers of series, by canonical tags, as far as the flusher learned them.
     """
 
-    __slots__ = ("buffers", "declared", "definition", "explicit", "learned", "name")
+    __slots__ = ("buffers", "declared", "definition", "explicit", "ids", "learned", "name")
 
     def __init__(self, name: str, definition: Definition, *, explicit: bool, declared: bool = False) -> None:
         self.name = name
@@ -77,6 +77,7 @@ class Metric:
         self.declared = declared
         self.learned = False
         self.buffers: dict[bytes, Buffer] = {}
+        self.ids: dict[bytes, bytes] = {}
 
 
 class Recorder:
@@ -340,7 +341,7 @@ class Timer:
                 with self._again():
                     return function(*args, **kwargs)
 
-        return functools.wraps(function)(wrapped)  # type: ignore[return-value]
+        return functools.wraps(function)(wrapped)
 
 
 _SECONDS = ("s", "seconds")
@@ -368,7 +369,7 @@ class Recording:
         recorder = self._recorder
         if (
             (amount.__class__ is int or amount.__class__ is float)
-            and 0 <= amount <= _LARGEST
+            and 0 <= amount <= 1.7e308
             and metadata is None
             and timestamp is None
         ):  # the fast path: a series seen before
@@ -407,7 +408,7 @@ class Recording:
         recorder = self._recorder
         if (
             (value.__class__ is int or value.__class__ is float)
-            and -_LARGEST <= value <= _LARGEST
+            and -1.7e308 <= value <= 1.7e308
             and metadata is None
             and timestamp is None
         ):  # the fast path: a series seen before
@@ -541,9 +542,11 @@ def timed(recorder: Recorder, name: str, unit: str | None) -> float:
     return 1.0 if known is not None and known.definition.unit in _SECONDS else 1000.0
 
 
-def default_client() -> Recording:
-    """The client of handles made without one; default.py puts its own here."""
+def _no_default() -> Recording:
     raise RuntimeError("BUG: redismetrics.default was never imported")
+
+
+default_client: Callable[[], Recording] = _no_default  # of handles made without a client; default.py puts its own here
 
 
 class NullRecorder(Recorder):
@@ -617,9 +620,9 @@ class Counter(_Handle):
     __slots__ = ()
     kind = "counter"
 
-    def increment(self, amount: float = 1) -> None:
+    def increment(self, amount: int | float = 1) -> None:
         """Add *amount*, at least 0."""
-        if amount.__class__ is int and 0 <= amount <= _LARGEST_INT:
+        if amount.__class__ is int and 0 <= amount <= 1 << 53:
             self._append(amount)
         else:
             self._slow(amount)
@@ -633,14 +636,14 @@ class Gauge(_Handle):
 
     def set(self, value: float) -> None:
         """Set the value now."""
-        if value.__class__ is float and -_LARGEST <= value <= _LARGEST:
+        if value.__class__ is float and -1.7e308 <= value <= 1.7e308:
             self._append((self._clock(), value))
         else:
             self._slow(value)
 
     def add(self, delta: float) -> None:
         """Change the value that all processes share. One flush stores the net change as one sample."""
-        if delta.__class__ is float and -_LARGEST <= delta <= _LARGEST:
+        if delta.__class__ is float and -1.7e308 <= delta <= 1.7e308:
             self._append((-self._clock(), delta))
         else:
             self._slow(delta, change=True)
@@ -654,7 +657,7 @@ class Histogram(_Handle):
 
     def record(self, value: float) -> None:
         """Record one value."""
-        if value.__class__ is float and -_LARGEST <= value <= _LARGEST:
+        if value.__class__ is float and -1.7e308 <= value <= 1.7e308:
             self._append((self._clock(), value))
         else:
             self._slow(value)

@@ -48,6 +48,14 @@ def concat(parts: list[Summaries]) -> Summaries:
     return Summaries(*(np.concatenate([getattr(part, column.name) for part in parts]) for column in fields(Summaries)))
 
 
+def starts(ordered: Ints) -> NDArray[np.intp]:
+    """Where each run of equal numbers begins, in a column of at least one."""
+    changes = np.empty(len(ordered), np.bool_)
+    changes[0] = True
+    np.not_equal(ordered[1:], ordered[:-1], out=changes[1:])
+    return np.flatnonzero(changes)
+
+
 def merge(group: Ints, groups: int, rows: Summaries) -> Summaries:
     """Merge *rows* (in order of arrival) by *group*, ids from 0 to *groups* - 1: one summary for each, count 0 for empty ones.
 
@@ -61,9 +69,10 @@ def merge(group: Ints, groups: int, rows: Summaries) -> Summaries:
     if not len(rows):
         return result
     order = np.lexsort((rows.last_ms, group))  # stable: equal times stay in order of arrival
-    group, rows = group[order], rows.take(order)
-    first = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])
-    last = np.r_[first[1:], len(group)] - 1
+    if not np.array_equal(order, np.arange(len(order))):
+        group, rows = group[order], rows.take(order)
+    first = starts(group)
+    last = np.append(first[1:], len(group)) - 1
     at = group[first]
     result.count[at] = np.add.reduceat(rows.count, first)
     result.total[at] = np.add.reduceat(rows.total, first)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from .errors import InvalidMetric, InvalidSetting
-from .model import clean_tags
+from .model import check_name, clean_tags
 
 OnInvalid = Literal["raise", "drop"]
 
@@ -78,7 +78,7 @@ def _checked(setting: Any, where: str, value: Any) -> Any:
         except InvalidMetric as error:
             raise InvalidSetting(f"{where}: {error}") from error
     if setting.name == "promoted_tags":
-        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else tuple(value)
+        return _keys(where, value)
     if setting.name == "namespace" and not (isinstance(value, str) and _NAMESPACE.match(value)):
         raise InvalidSetting(f"{where}: wanted 1 to 64 of A-Z a-z 0-9 _ . -, got {value!r:.80}")
     if setting.name == "on_invalid" and value not in ("raise", "drop"):
@@ -92,11 +92,21 @@ def _number(where: str, value: Any, least: float, most: float, *, whole: bool) -
     wanted = f"wanted a {'whole ' if whole else ''}number from {least:g}" + (f" to {most:g}" if most < math.inf else "")
     try:
         number = float(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidSetting(f"{where}: {wanted}, got {value!r:.80}") from error
     if not (math.isfinite(number) and least <= number <= most) or (whole and number != int(number)):
         raise InvalidSetting(f"{where}: {wanted}, got {value!r:.80}")
     return int(number) if whole else number
+
+
+def _keys(where: str, value: Any) -> tuple[str, ...]:
+    try:
+        keys = [part.strip() for part in value.split(",")] if isinstance(value, str) else list(value)
+        return tuple(check_name(key, "tag key") for key in keys)
+    except TypeError as error:
+        raise InvalidSetting(f"{where}: wanted several tag keys, got {value!r:.80}") from error
+    except InvalidMetric as error:
+        raise InvalidSetting(f"{where}: {error}") from error
 
 
 def _pairs(where: str, text: str) -> dict[str, str]:

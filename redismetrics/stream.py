@@ -56,7 +56,7 @@ class Subscription:
     def _open(self) -> int:
         """Subscribe, wait for the confirmations, and return the server's time."""
         self._client = self._store.connect(retries=0)
-        self._pubsub = self._client.pubsub()
+        self._pubsub = self._client.pubsub()  # type: ignore[no-untyped-call]
         with translated():
             if self._channels:
                 self._pubsub.subscribe(*self._channels)
