@@ -2,9 +2,10 @@
 
 import logging
 import os
+import re
 import threading
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from . import embedded
 from .errors import InvalidSetting
@@ -34,16 +35,15 @@ def check_url(url: str) -> str:
 
 
 def safe_url(url: str) -> str:
-    """Return *url* with the password hidden, for messages and logs."""
-    try:
-        parts = urlsplit(url)
-        query = "" if "password" in parts.query else parts.query
-        if parts.password is None:
-            return urlunsplit(parts._replace(query=query))
-        user, _, host = parts.netloc.rpartition("@")
-        return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}", query=query))
-    except ValueError:
-        return "(unreadable)"
+    """Return *url* with the password hidden, for messages and logs; whatever characters it has, also unescaped ones."""
+    scheme, slashes, rest = url.partition("://")
+    if not slashes:
+        return "(no URL)"
+    login, at, place = rest.rpartition("@")
+    if at:
+        login = f"{login.partition(':')[0]}:***" if ":" in login else "***"
+    place = re.sub(r"(?i)(password=)[^&]*", r"\1***", place)
+    return f"{scheme}://{login}{at}{place}"
 
 
 class Store:

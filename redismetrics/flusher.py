@@ -8,13 +8,13 @@ Both start at the process's first recording; a forked child starts its own.
 import atexit
 import logging
 import os
+import re
 import secrets
 import sys
 import threading
 import weakref
 from collections import Counter as Tally
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
@@ -65,10 +65,22 @@ class InDoubt:
         return sum(parcel.samples.count for parcel in self.parcels)
 
 
+# What a server says when it can't take a write now, or this user may not: up to 6.2 inside a script's error, and without its
+# code. It may pass, so what is refused for it is kept.
+_MAY_PASS = re.compile(
+    "NOPERM|ACL failure|user executing the script|OOM|MISCONF|READONLY|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|LOADING|BUSY"
+)
+
+
 def _about_the_batch(error: ScriptFailed) -> bool:
-    """Is it the batch that the server refuses? Else it can't take any write now, or this user may not: that may pass."""
+    """Is it the batch that the server refuses, whenever and by whomever it is sent?"""
     cause = error.__cause__
-    return type(cause) is ResponseError and (str(cause).startswith("WRONGTYPE") or "user_script" in str(cause))
+    text = str(cause)
+    return (
+        type(cause) is ResponseError
+        and ("WRONGTYPE" in text or "user_script" in text)
+        and _MAY_PASS.search(text) is None
+    )
 
 
 class Flusher:
@@ -90,7 +102,7 @@ class Flusher:
         self._send_lock = threading.Lock()
         self._change = threading.Condition(threading.Lock())
         self._stop = threading.Event()
-        self._abandon = False
+        self._abandon = self._given_up = False
         self._wake = threading.Event()
         self._queue: deque[Parcel] = deque()
         self._queued_bytes = 0
@@ -126,7 +138,7 @@ class Flusher:
             # atexit doesn't run in multiprocessing's forked children: os._exit follows its own finalizers
             from multiprocessing.util import Finalize
 
-            Finalize(self, close_at_exit, exitpriority=100)
+            Finalize(None, close_at_exit, exitpriority=100)  # not of this object: it would close all when this one goes
         threads = [
             threading.Thread(target=self._collect_forever, name="redismetrics-collector", daemon=True),
             threading.Thread(target=self._send_forever, name="redismetrics-sender", daemon=True),
@@ -274,6 +286,8 @@ class Flusher:
         self._settle(reason, parcel.samples.count)
 
     def _settle(self, reason: str, count: int) -> None:
+        if self._given_up:
+            return  # counted as it was given up
         self.recorder.drop(reason, count)
         self._settled += count
         self._change.notify_all()
@@ -335,8 +349,9 @@ class Flusher:
             ready = self._corrected(client, found)
         except BaseException:
             with self._change:  # nothing was sent: they wait on
-                self._queue.extendleft(reversed(found))
-                self._queued_bytes += sum(parcel.nbytes for parcel in found)
+                if not self._given_up:
+                    self._queue.extendleft(reversed(found))
+                    self._queued_bytes += sum(parcel.nbytes for parcel in found)
             raise
         by_shard: dict[int, list[Parcel]] = {}
         for parcel in ready:
@@ -350,6 +365,8 @@ class Flusher:
             )
             doubt = InDoubt(sent, inside, self.clock() * 1000)
             with self._change:
+                if self._given_up:
+                    return
                 self._doubt[shard] = doubt
             doubts.append(doubt)
         for doubt in doubts:
@@ -525,7 +542,8 @@ class Flusher:
 
     def unsent(self) -> bool:
         """Is there anything recorded and not yet confirmed?"""
-        return bool(self._queue or self._doubt or self._drained > self._settled or self.recorder.waiting())
+        # In the order that samples go: from the buffers, through a drain under way, to the queue.
+        return bool(self.recorder.waiting() or self._drain_lock.locked() or self._drained > self._settled)
 
     def flush(self, timeout: float = 10.0) -> None:
         """Send all that was recorded before this call, and wait until it is stored.
@@ -535,8 +553,15 @@ class Flusher:
             ScriptFailed: Redis refused; they are kept likewise.
             TypeMismatch: a metric is of another type in the store; once a metric, its samples are counted as dropped.
         """
+        self._flush(timeout)
+        fresh = {name: message for name, message in list(self._mismatches.items()) if message}
+        if fresh:
+            self._mismatches.update(dict.fromkeys(fresh, ""))
+            raise TypeMismatch("; ".join(fresh.values()))
+
+    def _flush(self, timeout: float) -> None:
         if self.recorder.closed or not self.unsent():
-            return self._raise_mismatch()
+            return
         until = monotonic() + timeout
         wanted = self.collect(int(self.clock() * 1000))
         with self._change:
@@ -551,17 +576,10 @@ class Flusher:
                 if isinstance(self._last_error, ScriptFailed) and self._last_error is not seen:
                     raise ScriptFailed(str(self._last_error)) from self._last_error
                 self._change.wait(left)
-        return self._raise_mismatch()
 
     def flush_for_asking(self) -> None:
-        """`flush` where there is something unsent; a metric's wrong type is not the question's fault."""
-        if self.unsent():
-            with suppress(TypeMismatch):
-                self.flush()
-
-    def _raise_mismatch(self) -> None:
-        if self._mismatches:
-            raise TypeMismatch("; ".join(self._mismatches.pop(name) for name in list(self._mismatches)))
+        """`flush` for a question, whose fault a metric's wrong type is not: an explicit `flush` tells of it."""
+        self._flush(10.0)
 
     def close(self, timeout: float = 5.0) -> None:
         """Send what is left, within *timeout* seconds, from the calling thread; count the rest as dropped. Never raises."""
@@ -604,8 +622,8 @@ class Flusher:
         with self._change:
             unknown = sum(doubt.samples for doubt in self._doubt.values())
             waiting = self.recorder.waiting()
-            unsent = sum(parcel.samples.count for parcel in self._queue) + waiting
             self._drained += waiting
+            unsent = self._drained - self._settled - unknown  # also what the sender has in its hands
             self._doubt.clear()
             self._queue.clear()
             self._queued_bytes = 0
@@ -616,6 +634,7 @@ class Flusher:
             for reason, count in (("unknown", unknown), ("unsent", unsent)):
                 if count:
                     self._settle(reason, count)
+            self._given_up = True
         if unknown or unsent:
             log.warning(
                 "closed with %d samples never sent and %d sent but never confirmed: %s",

@@ -261,7 +261,7 @@ def to_ms(timestamp: object) -> int:
 
 
 def to_datetime(timestamp_ms: float) -> datetime:
-    return datetime.fromtimestamp(timestamp_ms / 1000, UTC)
+    return _EPOCH + timedelta(milliseconds=timestamp_ms)
 
 
 _GAUGE_WORDS = ("depth", "size", "active", "current")

@@ -91,8 +91,15 @@ class Recorder:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all that was recorded: at the start, and in the child of a fork, whose parent keeps it."""
-        self.metrics: dict[str, Metric] = {}
+        """Forget all that was recorded: at the start, and in the child of a fork, whose parent keeps it.
+
+        What the metrics are is not forgotten: they may be declared once, before a server forks its workers.
+        """
+        known: dict[str, Metric] = getattr(self, "metrics", {})
+        self.metrics: dict[str, Metric] = {
+            name: Metric(name, metric.definition, explicit=metric.explicit, declared=metric.declared)
+            for name, metric in known.items()
+        }
         self.retired: list[Metric] = []
         self.counters: dict[Any, Callable[[float], None]] = {}
         self.pairs: dict[Any, Callable[[tuple[float, float]], None]] = {}
@@ -108,19 +115,28 @@ class Recorder:
     # -- definitions --------------------------------------------------------------------------------------------
 
     def metric(self, name: str, kind: MetricType, *, explicit: bool) -> Metric:
-        """Return the metric of that name; raises `TypeMismatch` when an explicit type contradicts a known one."""
+        """Return the metric of that name, made when new; raises `TypeMismatch` as `type_of` does."""
         known = self.metrics.get(name)
         if known is None:
             known = self.metrics.setdefault(name, Metric(name, define(name, kind), explicit=explicit))
         if not explicit:
             return known
-        if known.definition.type == kind:
-            known.explicit = True
-        elif known.explicit or known.learned:
-            raise TypeMismatch(f"{name!r} is a {known.definition.type}; got a {kind}")
-        else:  # what was guessed yields
-            known = self._replace(known, define(name, kind), declared=False)
+        if known.definition.type != self.type_of(name, kind):  # what was guessed yields
+            return self._replace(known, define(name, kind), declared=False)
+        known.explicit = True
         return known
+
+    def type_of(self, name: str, kind: MetricType | None) -> MetricType | None:
+        """The type that a sample will have: *kind* where it is explicit, else the known one, if any; touches nothing.
+
+        Raises `TypeMismatch` when an explicit type contradicts a known one that is not a guess.
+        """
+        known = self.metrics.get(name)
+        if known is None:
+            return kind
+        if kind is not None and kind != known.definition.type and (known.explicit or known.learned):
+            raise TypeMismatch(f"{name!r} is a {known.definition.type}; got a {kind}")
+        return kind or known.definition.type
 
     def declare(self, name: str, definition: Definition) -> None:
         """Make *definition* the one of *name*; the first one wins, a different one raises `TypeMismatch`."""
@@ -145,13 +161,20 @@ class Recorder:
 
     # -- buffers ------------------------------------------------------------------------------------------------
 
-    def buffer(self, metric: Metric, tags: Tags | None) -> Buffer:
-        """Return the buffer of a series, made when new; starts the process's flusher at the first one."""
-        clean = clean_tags({**self.settings.tags, **tags} if isinstance(tags, Mapping) else tags or self.settings.tags)
-        allowed = metric.definition.tag_keys
-        if allowed is not None and not set(clean) <= set(allowed) | set(self.settings.tags):
-            extra = sorted(set(clean) - set(allowed))
-            raise InvalidTags(f"{metric.name!r} is declared with the tags {list(allowed)}; got {extra}")
+    def tags(self, name: str, tags: Tags | None, more: Tags | None = None) -> dict[str, str]:
+        """Return *tags* checked, with the client's own and *more* below them; raises before anything is touched."""
+        below = {**self.settings.tags, **(more or {})}
+        clean = clean_tags({**below, **tags} if isinstance(tags, Mapping) else tags or below)
+        known = self.metrics.get(name)
+        allowed = None if known is None else known.definition.tag_keys
+        if allowed is not None:
+            extra = set(clean) - set(allowed) - set(self.settings.tags)
+            if extra:
+                raise InvalidTags(f"{name!r} is declared with the tags {list(allowed)}; got {sorted(extra)}")
+        return clean
+
+    def buffer(self, metric: Metric, clean: dict[str, str]) -> Buffer:
+        """Return the buffer of the series with these checked tags, made when new; starts the process's flusher at the first."""
         canonical = pack_tags(clean)
         buffer = metric.buffers.get(canonical) or metric.buffers.setdefault(canonical, Buffer(canonical))
         buffer.idle = 0
@@ -167,7 +190,8 @@ class Recorder:
             handle._append = self._drop_closed
             return
         try:
-            buffer = self.buffer(self.metric(handle.name, handle.kind, explicit=True), handle.tags)
+            clean = self.tags(handle.name, handle.tags)
+            buffer = self.buffer(self.metric(handle.name, handle.kind, explicit=True), clean)
         except InvalidTags:
             if self.settings.on_invalid == "raise":
                 raise
@@ -204,22 +228,24 @@ class Recorder:
         if self.closed:
             self.drop("closed")
             return
+        check_name(name)
+        explicit = kind is not None
         try:
             amount = number(value)
             time_ms = to_ms(timestamp) if timestamp is not None else None
             packed, promoted = self._metadata(metadata)
-            explicit = kind is not None
-            metric = self.metric(check_name(name), kind or infer_type(name, value), explicit=explicit)
-            kind = metric.definition.type
+            clean = self.tags(name, tags, promoted) if buffer is None else None
+            kind = self.type_of(name, kind) or infer_type(name, value)
             if kind == "counter" and amount < 0:
                 raise InvalidValue(f"{name!r} is a counter: wanted an amount of at least 0, got {amount:g}")
-            if buffer is None or promoted:
-                buffer = self.buffer(metric, {**promoted, **(tags or {})} if promoted else tags)
-        except (InvalidValue, InvalidTags, InvalidTimestamp):
-            if self.settings.on_invalid == "drop":
-                self.drop("invalid")
-                return
-            raise
+        except (InvalidValue, InvalidTags, InvalidTimestamp) as error:
+            self.refuse(error)
+            return
+        metric = self.metric(name, kind, explicit=explicit)
+        kind = metric.definition.type
+        if buffer is None:
+            assert clean is not None, "BUG: tags that were not checked"
+            buffer = self.buffer(metric, clean)
         if time_ms is not None or packed is not None:
             now_ms = int(self.clock() * 1000)
             buffer.extra.append((now_ms if time_ms is None else time_ms, time_ms is not None, amount, packed))
@@ -248,6 +274,12 @@ class Recorder:
         cache[key] = buffer.values.append if kind == "counter" else buffer.values.extend
 
     # -- drops --------------------------------------------------------------------------------------------------
+
+    def refuse(self, error: InvalidMetric) -> None:
+        """Raise a fault in data, or count the sample as dropped where the setting says so."""
+        if self.settings.on_invalid == "raise":
+            raise error
+        self.drop("invalid")
 
     def drop(self, reason: str, count: int = 1) -> None:
         """Count samples that are not kept."""
@@ -296,18 +328,20 @@ class Recorder:
 class Timer:
     """What `with metrics.measure(...) as t` gives: `t.elapsed` in the unit that is recorded, once the body has ended."""
 
-    def __init__(self, record: Callable[[float, BaseException | None], None], scale: float) -> None:
+    def __init__(self, record: Callable[[float, BaseException | None], None], scale: Callable[[], float]) -> None:
         self._record = record
-        self._scale = scale
+        self._scale = scale  # asked when it runs: a function is often decorated before its metric is declared
+        self._factor = 1.0
         self._began = 0.0
         self.elapsed = 0.0
 
     def __enter__(self) -> "Timer":
+        self._factor = self._scale()
         self._began = perf_counter()
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self.elapsed = (perf_counter() - self._began) * self._scale
+        self.elapsed = (perf_counter() - self._began) * self._factor
         self._record(self.elapsed, error)
 
     def _again(self) -> "Timer":
@@ -441,10 +475,11 @@ class Recording:
             value = data.pop("value", 1)
             for what, given in (("tags", tags), ("metadata", metadata)):
                 inner = data.get(what)
-                if inner is not None and not isinstance(inner, Mapping):
-                    raise InvalidTags(f"{what}: wanted a mapping, got {inner!r:.60}")
-                if given is not None and not isinstance(given, Mapping):
-                    raise InvalidTags(f"{what}: wanted a mapping, got {given!r:.60}")
+                for part in (inner, given):
+                    if part is not None and not isinstance(part, Mapping):
+                        check_name(name)
+                        self._recorder.refuse(InvalidTags(f"{what}: wanted a mapping, got {part!r:.60}"))
+                        return
             tags = {**(data.pop("tags", None) or {}), **(tags or {})}
             metadata = {**(data.pop("metadata", None) or {}), **data, **(metadata or {})}
         self._recorder.add(kind, name, value, tags, metadata, timestamp)
@@ -490,17 +525,25 @@ class Recording:
             raise InvalidMetric(f"fn: wanted a function of no arguments, got {fn!r:.60}")
         if outcome_tag is not None:
             check_name(outcome_tag, "outcome_tag")
-        recorder = self._recorder
-        scale = timed(recorder, check_name(name), unit)
-        clean_tags(tags)
+        check_timed(self._recorder, check_name(name), unit)
+        wrong = None
+        try:
+            self._recorder.tags(name, tags, None if outcome_tag is None else {outcome_tag: "ok"})
+        except InvalidTags as error:
+            wrong = error
+            if self._recorder.settings.on_invalid == "raise":
+                raise
 
         def record(elapsed: float, error: BaseException | None) -> None:
+            if wrong is not None:
+                self._recorder.refuse(wrong)
+                return
             labels = tags
             if outcome_tag is not None:
                 labels = {**(tags or {}), outcome_tag: "ok" if error is None else type(error).__name__}
             self._pair("histogram", name, elapsed, labels, None, None)
 
-        timer = Timer(record, scale)
+        timer = Timer(record, lambda: timed(self._recorder, name, unit))
         if fn is None:
             return timer
         with timer:
@@ -525,10 +568,19 @@ class Recording:
         self._recorder.declare(name, definition)
 
 
-def timed(recorder: Recorder, name: str, unit: str | None) -> float:
-    """Return what seconds are multiplied by for the unit of histogram *name*, which is made one of that unit when new."""
+def check_unit(unit: str | None) -> None:
     if unit is not None and unit not in _SECONDS + _MILLISECONDS:
         raise InvalidValue(f"unit: wanted one of {', '.join(_SECONDS + _MILLISECONDS)}, got {unit!r:.60}")
+
+
+def check_timed(recorder: Recorder, name: str, unit: str | None) -> None:
+    """Raise what is known to be wrong about measuring as *name*, before it runs; touches nothing."""
+    check_unit(unit)
+    recorder.type_of(name, "histogram")
+
+
+def timed(recorder: Recorder, name: str, unit: str | None) -> float:
+    """Return what seconds are multiplied by for the unit of histogram *name*, which is made one of that unit when new."""
     known = recorder.metrics.get(name)
     if known is None or not (known.explicit or known.learned):
         full = "seconds" if unit in _SECONDS else "milliseconds"
@@ -664,5 +716,7 @@ class Histogram(_Handle):
 
     def time(self, unit: str | None = None) -> Timer:
         """Measure a `with` body or decorate a function, as `Metrics.measure` does."""
-        scale = timed(self._recorder_in_use(), self.name, unit)
-        return Timer(lambda elapsed, error: self.record(elapsed), scale)
+        check_unit(unit)
+        return Timer(
+            lambda elapsed, error: self.record(elapsed), lambda: timed(self._recorder_in_use(), self.name, unit)
+        )
