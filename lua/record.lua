@@ -9,7 +9,8 @@
 -- ARGV[2]  sequence   this writer's batch number, from 1
 -- ARGV[3]  limits     msgpack [max_age_ms, max_future_ms, log_age_us, log_bytes, max_series, canonical overflow tags]
 -- ARGV[4+] then four for each metric: name, channel, head, body
---          head: msgpack [type, definition, samples, oldest_ms, newest_ms, [series...], [live change...], width of the state]
+--          head: msgpack [type, definition, samples, oldest_ms, newest_ms, [series...], [live change...], doubles of state a series,
+--          series in one field of state]
 --          body: bytes that this script never looks into
 --          series: its id, in digits, where the client knows it, else its canonical tags
 --          live change of a series: counter: amount; gauge: code, time_ms, value, where code 1 is that a change of the
@@ -27,7 +28,7 @@ local writer, sequence = ARGV[1], tonumber(ARGV[2])
 local max_age, max_future, log_age, log_bytes, max_series, overflow = unpack(cmsgpack.unpack(ARGV[3]))
 local metrics = (#KEYS - 4) / 4
 
-local SLICE = 1000 -- unpack() stops near 8,000 values, and so the client sends no more doubles of state for a metric
+local SLICE = 1000 -- unpack() stops near 8,000 values
 local CUT = 100 -- at most so many old blocks are cut from a log at once
 local HOUR_US = 3600000000
 local STAMP = 9 -- bytes behind a definition in the catalogue: when it came, so that metrics have an order
@@ -131,8 +132,8 @@ end
 local known = metrics > 0 and sliced('HMGET', catalogue_key, names) or {}
 for i = 1, metrics do
   local series_key, state_key = KEYS[4 * i + 1], KEYS[4 * i + 4]
-  local kind, definition, samples, oldest, newest, tags, live, width = unpack(cmsgpack.unpack(ARGV[4 * i + 2]))
-  local part = { kind = kind, definition = definition, samples = samples, oldest = oldest, newest = newest, tags = tags, live = live, width = width }
+  local kind, definition, samples, oldest, newest, tags, live, width, rows = unpack(cmsgpack.unpack(ARGV[4 * i + 2]))
+  local part = { kind = kind, definition = definition, samples = samples, oldest = oldest, newest = newest, tags = tags, live = live, width = width, rows = rows }
   local state = redis.call('HMGET', state_key, 'sealed', 'next', 'bytes', 'samples', 'never_sealed', 'waiting')
   part.sealed, part.next, part.bytes = tonumber(state[1] or '0'), tonumber(state[2] or '0'), tonumber(state[3] or '0')
   part.recorded, part.never_sealed, part.waiting = tonumber(state[4] or '0'), tonumber(state[5] or '0'), tonumber(state[6] or '0')
@@ -190,19 +191,18 @@ local function intern(i, part)
   end
   if first < PAD_AT and part.next >= PAD_AT then
     fresh[#fresh + 1], fresh[#fresh + 2] = '', PAD
-    part.pad = true
   end
   part.fresh = fresh
 end
 
--- The running state of series is rows of doubles, unpacked and packed all at once; see LIVE in keys.py.
+-- The running state of series is rows of doubles, several in one field; see LIVE in keys.py. A row of zeros is a new series.
 local function counter(part, state, from, at)
   add(state, from + 2, part.live[at])
 end
 
 local function gauge(part, state, from, at)
   local code, when, amount = part.live[3 * at - 2], part.live[3 * at - 1], part.live[3 * at]
-  local value, last = state[from + 2], state[from + 3]
+  local value, last = state[from + 2], state[from + 1] == 0 and -1 or state[from + 3]
   if code % 2 == 1 then
     part.based[#part.based + 1] = at - 1
     part.bases[#part.bases + 1] = struct.pack('<d', value)
@@ -231,50 +231,41 @@ end
 
 local change = { counter = counter, gauge = gauge, histogram = histogram }
 local function advance(i, part)
-  local apply, ids, width = change[part.kind], part.ids, part.width
-  local rows, row_of = ids, nil
-  if part.overflown then -- several series share one row
-    rows, row_of = {}, {}
-    for _, id in ipairs(ids) do
-      if not row_of[id] then
-        rows[#rows + 1] = id
-        row_of[id] = #rows
-      end
+  local apply, ids, width, rows = change[part.kind], part.ids, part.width, part.rows
+  local fields, chunks, field_of, row_of = {}, {}, {}, {}
+  for at = 1, #ids do
+    local id = tonumber(ids[at])
+    local row = id % rows
+    local field = (id - row) / rows
+    if not chunks[field] then
+      fields[#fields + 1] = field
+      chunks[field] = true
     end
+    field_of[at], row_of[at] = field, row
   end
-  local states = sliced('HMGET', KEYS[4 * i + 2], rows)
-  local none = { 0, 0, part.kind == 'gauge' and -1 or 0 }
-  for column = 4, width do
-    none[column] = 0
-  end
-  none = struct.pack('<' .. string.rep('d', width), unpack(none))
-  for row = 1, #rows do
-    if not states[row] then
-      if not row_of and is_id(part.tags[row]) then -- deleted since the client learned its id
-        problems[#problems + 1] = { i - 1, 'unknown_series', '' }
-        part.refused = true
-        return
-      end
-      states[row] = none
-    end
+  local packed = sliced('HMGET', KEYS[4 * i + 2], fields)
+  local format = '<' .. string.rep('d', width * rows)
+  local none = string.rep('\0', 8 * width * rows)
+  for n, field in ipairs(fields) do
+    local chunk = { struct.unpack(format, packed[n] or none) }
+    chunk[#chunk] = nil -- the position behind the last one
+    chunks[field] = chunk
   end
 
-  local format = '<' .. string.rep('d', width * #rows)
-  local state = { struct.unpack(format, table.concat(states)) }
-  state[#state] = nil -- the position behind the last one
   part.based, part.bases, part.cursor = {}, {}, 1
   for at = 1, #ids do
-    local from = ((row_of and row_of[ids[at]] or at) - 1) * width
-    state[from + 1] = now_ms
-    apply(part, state, from, at)
+    local chunk, from = chunks[field_of[at]], row_of[at] * width
+    if chunk[from + 1] == 0 and is_id(part.tags[at]) then -- deleted since the client learned its id
+      problems[#problems + 1] = { i - 1, 'unknown_series', '' }
+      part.refused = true
+      return
+    end
+    apply(part, chunk, from, at)
+    chunk[from + 1] = now_ms
   end
-  local packed, update = struct.pack(format, unpack(state)), {}
-  local bytes, sub = 8 * width, string.sub
-  for row = 1, #rows do
-    update[2 * row - 1], update[2 * row] = rows[row], sub(packed, (row - 1) * bytes + 1, row * bytes)
-  end
-  if part.pad then
-    update[#update + 1], update[#update + 2] = '', PAD
+  local update = {}
+  for n, field in ipairs(fields) do
+    update[2 * n - 1], update[2 * n] = field, struct.pack(format, unpack(chunks[field]))
   end
   part.update = update
   part.block = cmsgpack.pack({ clock, writer, sequence, part.samples, part.oldest, part.newest, ids, part.based, table.concat(part.bases) })

@@ -184,7 +184,7 @@ def compact(samples: Samples, budget: int) -> Samples:
         own[several],
         whole.take(several),
     )
-    return concat([samples.take(keep, ~old), centroids])
+    return concat([samples.take(keep, ~old), centroids]) if keep.any() else centroids
 
 
 def _cells(series: Ints, time: Ints, flags: Flags) -> Ints:

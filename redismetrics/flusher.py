@@ -40,7 +40,6 @@ log = logging.getLogger("redismetrics")
 # A batch is cut so that its script takes about 1 ms: measured 2 us for a counter's or gauge's series, 5 us for a histogram's.
 SERIES_COST = {"counter": 1 / 500, "gauge": 1 / 500, "histogram": 1 / 200}
 METRIC_COST = 1 / 100
-STATE_DOUBLES = 6_000  # of a metric's series in one batch: Lua's unpack stops near 8,000
 BATCH_ROWS = 200_000
 
 SQUEEZED_ROWS = 10  # of a series and minute, when there is no room for more
@@ -189,7 +188,7 @@ class Flusher:
                 self._wake.set()
 
     def _failed(self, error: StoreError) -> None:
-        if self._last_error is None:
+        if self._last_error is None and not self._given_up:
             log.warning("samples wait for %s: %s", safe_url(self.store.url), error)
         with self._change:
             self._last_error = error
@@ -326,7 +325,7 @@ class Flusher:
                 parcel = self._queue[0]
                 if taken and parcel.alone:
                     break
-                per_series = max(SERIES_COST[parcel.kind], parcels.width(parcel.definition) / STATE_DOUBLES)
+                per_series = SERIES_COST[parcel.kind]
                 room = max(int((1 - cost) / per_series), 1)
                 others = taken.get(parcel.name)
                 if others and others[0].definition != parcel.definition:
@@ -358,12 +357,14 @@ class Flusher:
             by_shard.setdefault(keys.shard_of(parcel.name, self._shards), []).append(parcel)
         doubts = []
         for shard, inside in by_shard.items():
+            wires, packed = self._packed(inside)
+            if not packed:
+                continue
             self._sequence[shard] += 1
-            wires = ((parcel.name, *parcels.wire(parcel, self._ids(parcel.name))) for parcel in inside)
             sent = operations.batch(
                 self.settings.namespace, shard, self.writer, self._sequence[shard], wires, self.settings
             )
-            doubt = InDoubt(sent, inside, self.clock() * 1000)
+            doubt = InDoubt(sent, packed, self.clock() * 1000)
             with self._change:
                 if self._given_up:
                     return
@@ -371,6 +372,18 @@ class Flusher:
             doubts.append(doubt)
         for doubt in doubts:
             self._send(client, doubt)
+
+    def _packed(self, found: list[Parcel]) -> tuple[list[tuple[str, bytes, bytes]], list[Parcel]]:
+        """The parcels as bytes; one that can't be packed is dropped and counted, so that it holds up no other."""
+        wires, packed = [], []
+        for parcel in found:
+            try:
+                wires.append((parcel.name, *parcels.wire(parcel, self._ids(parcel.name))))
+                packed.append(parcel)
+            except Exception:
+                log.exception("BUG: %s: %d samples can't be packed, and are dropped", parcel.name, parcel.samples.count)
+                self._lose("failed", parcel.samples.count)
+        return wires, packed
 
     def _corrected(self, client: "redis.Redis", found: list[Parcel]) -> list[Parcel]:
         """Learn from the catalogue what is new, convert what was guessed, leave out what is too old or from the future."""

@@ -6,8 +6,9 @@ Every name redismetrics gives to anything in Redis.
     rm:{<ns>:<shard>}:writers                 hash    writer -> last sequence applied, its clock, its reply (msgpack)
     rm:{<ns>:<shard>}:catalogue               hash    metric -> its Definition and when it came (msgpack)
     rm:{<ns>:<shard>}:dirty                   zset    metric by the clock of its last batch
-    rm:{<ns>:<shard>}:<metric>:series         hash    canonical tags -> series id (a small integer, never used again)
-    rm:{<ns>:<shard>}:<metric>:live           hash    series id -> packed running state (see LIVE)
+    rm:{<ns>:<shard>}:<metric>:series         hash    canonical tags -> series id (a small integer, never used again); the field
+                                                      '' only pads it, see record.lua
+    rm:{<ns>:<shard>}:<metric>:live           hash    rows of series -> packed running state (see LIVE)
     rm:{<ns>:<shard>}:<metric>:log            zset    block, scored by the batch's clock: in order of arrival
     rm:{<ns>:<shard>}:<metric>:state          hash    version, sealed, next (series id), bytes (of the log), samples,
                                                       never_sealed (cut from the log unmerged), waiting (oldest unsealed)
@@ -16,7 +17,9 @@ Every name redismetrics gives to anything in Redis.
 The braces keep a shard on one cluster node, as its scripts need. A metric lives in shard crc32(name) % shards.
 Colons in a metric's name can't collide: a key ends in one of the fixed words, and a shard's own have no metric before.
 
-LIVE, little-endian doubles (a field named '' only pads the hash, see record.lua):
+LIVE: a row of little-endian doubles a series, in the field id // LIVE_ROWS, where it is the row id % LIVE_ROWS; a row that
+begins with 0 is none. Several rows in one field cost a third of the memory and of the time of a field each; the wide rows of
+histograms have a field of their own.
     counter    seen_ms, total, remainder
     gauge      seen_ms, value, timestamp_ms, clock_us of the batch it came with
     histogram  seen_ms, count, sum, remainder, one count for each bucket (not cumulative, +Inf left out)
@@ -29,6 +32,14 @@ from typing import NamedTuple
 from zlib import crc32
 
 FORMAT = 1
+
+LIVE_ROWS = {"counter": 16, "gauge": 16, "histogram": 1}
+_LIVE_WIDTH = {"counter": 3, "gauge": 4, "histogram": 4}
+
+
+def live_shape(kind: str, buckets: int) -> tuple[int, int]:
+    """How many doubles the running state of a series has, and how many series share a field."""
+    return _LIVE_WIDTH[kind] + (buckets if kind == "histogram" else 0), LIVE_ROWS[kind]
 
 
 class MetricKeys(NamedTuple):

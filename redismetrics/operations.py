@@ -228,20 +228,26 @@ def live(namespace: str, shards: int, definitions: dict[str, Definition]) -> Ope
     families = []
     for at, (name, definition) in enumerate(definitions.items()):
         tags, states = _series(replies[2 * at]), _pairs(replies[2 * at + 1])
-        found = [
-            _live(definition, tags[int(number)], state)
-            for number, state in states.items()
-            if number and int(number) in tags
-        ]
-        families.append(Family(name, definition, found))
+        families.append(Family(name, definition, _live_rows(definition, tags, states)))
     return families
 
 
-def _live(definition: Definition, tags: dict[str, str], state: bytes) -> Live:
-    wanted = {"counter": 3, "gauge": 4, "histogram": 4 + len(definition.buckets)}[definition.type]
-    if len(state) != 8 * wanted:
-        raise FormatMismatch(f"live: wanted {8 * wanted} bytes for a {definition.type}, got {len(state)}")
-    seen, *rest = struct.unpack(f"<{wanted}d", state)
+def _live_rows(definition: Definition, tags: dict[int, dict[str, str]], states: dict[bytes, bytes]) -> list[Live]:
+    """The running state of all series, in order of their ids; see LIVE in keys.py."""
+    width, rows = keys.live_shape(definition.type, len(definition.buckets))
+    found = []
+    for field, state in sorted((int(field), state) for field, state in states.items()):
+        if len(state) != 8 * width * rows:
+            raise FormatMismatch(f"live: wanted {8 * width * rows} bytes for a {definition.type}, got {len(state)}")
+        for row, values in enumerate(struct.iter_unpack(f"<{width}d", state)):
+            of_series = tags.get(field * rows + row)
+            if values[0] and of_series is not None:
+                found.append(_live(definition, of_series, values))
+    return found
+
+
+def _live(definition: Definition, tags: dict[str, str], values: tuple[float, ...]) -> Live:
+    seen, *rest = values
     if definition.type == "counter":
         return Live(tags, int(seen), rest[0] + rest[1])
     if definition.type == "gauge":

@@ -1,14 +1,14 @@
 """A parcel: what one flush gathered of one metric, on its way from the buffers to the bytes that record.lua gets."""
 
 from collections import Counter as Tally
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import msgpack
 import numpy as np
 
-from . import blocks, rollups
+from . import blocks, keys, rollups
 from .blocks import CENTROID, CHANGE, OWN_TIME, Samples
 from .model import Definition, MetricType
 from .rollups import Floats, Ints
@@ -67,9 +67,8 @@ def drain(
     canonicals: list[bytes] = []
     extras: list[tuple[int, list[tuple[int, bool, float, bytes | None]]]] = []
     counter = definition.type == "counter"
-    series: list[
-        int
-    ] = []  # of a counter: one for each distinct amount; else one for each slice taken, as long as in lengths
+    # Of a counter one entry for each distinct amount, else one for each slice taken, with its length.
+    series: list[int] = []
     values: list[float] = []
     weights: list[int] = []
     lengths: list[int] = []
@@ -79,18 +78,15 @@ def drain(
             continue
         at, found = len(canonicals), len(held)
         canonicals.append(buffer.canonical)
-        if counter and found == 1:  # the fast path of series that are recorded once a flush
+        if counter and found == 1:  # a fast path: series that are recorded once a flush
             series.append(at)
             values.append(held.pop())
             weights.append(1)
-            found = 0
-        while found > 0:
-            taken = held[: min(found, SLICE)]
-            del held[: len(taken)]
-            found -= len(taken)
-            if counter:
+        elif counter:
+            for taken in _slices(held, found):
                 _fold(taken, at, series, values, weights)
-            else:
+        else:
+            for taken in (_all(held, found),) if found <= SLICE else _slices(held, found):
                 values += taken
                 series.append(at)
                 lengths.append(len(taken) // 2)
@@ -119,6 +115,19 @@ def drain(
         parcel.buckets = _bucket_counts(parcel)
     parcel.samples = blocks.compact(samples, budget)
     return parcel, lost
+
+
+def _all(held: list[float], found: int) -> list[float]:
+    """Take the first *found* off a list that other threads append to."""
+    taken = held[:found]
+    del held[:found]
+    return taken
+
+
+def _slices(held: list[float], found: int) -> Iterator[list[float]]:
+    """Take the first *found* off a list, a slice at a time."""
+    for begin in range(0, found, SLICE):
+        yield _all(held, min(found - begin, SLICE))
 
 
 def _fold(amounts: list[float], at: int, series: list[int], values: list[float], weights: list[int]) -> None:
@@ -312,11 +321,6 @@ def _settle(samples: Samples) -> Samples:
 # -- to bytes -----------------------------------------------------------------------------------------------------
 
 
-def width(definition: Definition) -> int:
-    """How many doubles the running state of one series has."""
-    return {"counter": 3, "gauge": 4, "histogram": 4 + len(definition.buckets)}[definition.type]
-
-
 def wire(parcel: Parcel, ids: Mapping[bytes, bytes]) -> tuple[bytes, bytes]:
     """The head and the body of a parcel, as record.lua takes them; *ids* are those of series that the store knows."""
     samples = _settle(parcel.samples) if parcel.kind == "gauge" else parcel.samples
@@ -329,7 +333,7 @@ def wire(parcel: Parcel, ids: Mapping[bytes, bytes]) -> tuple[bytes, bytes]:
         int(samples.time[own].max()) if own.any() else 0,
         [ids.get(canonical, canonical) for canonical in parcel.canonicals],
         _live_changes(parcel, samples),
-        width(parcel.definition),
+        *keys.live_shape(parcel.kind, len(parcel.definition.buckets)),
     ]
     return msgpack.packb(head, use_bin_type=False), blocks.pack(samples)
 
@@ -344,17 +348,15 @@ def _live_changes(parcel: Parcel, samples: Samples) -> list[float]:
     if parcel.kind == "counter":
         return list(whole.total.tolist())
     assert parcel.buckets is not None, "BUG: a histogram's parcel without bucket counts"
-    flat: list[float] = []
     row, column = np.nonzero(parcel.buckets)
-    changed = list(zip((column + 1).tolist(), parcel.buckets[row, column].tolist(), strict=True))
-    at = 0
-    many = np.bincount(row, minlength=n).tolist()
-    for count, total, cells in zip(whole.count.tolist(), whole.total.tolist(), many, strict=True):
-        flat += (count, total, cells)
-        for pair in changed[at : at + cells]:
-            flat += pair
-        at += cells
-    return flat
+    cells = np.bincount(row, minlength=n)
+    sizes = 3 + 2 * cells
+    begin = np.cumsum(sizes) - sizes
+    flat = np.empty(int(sizes.sum()))
+    flat[begin], flat[begin + 1], flat[begin + 2] = whole.count, whole.total, cells
+    pair = begin[row] + 3 + 2 * (np.arange(len(row)) - (np.cumsum(cells) - cells)[row])
+    flat[pair], flat[pair + 1] = column + 1, parcel.buckets[row, column]
+    return list(flat.tolist())
 
 
 def _gauge_changes(samples: Samples, n: int) -> list[float]:
@@ -374,10 +376,7 @@ def _gauge_changes(samples: Samples, n: int) -> list[float]:
     code = needs_base + 2 * has_set + 4 * (newest_own > newest)
     time = np.where(has_set, whole.last_ms, change_ms)
     value = np.where(has_set, whole.last, change)
-    flat: list[float] = []
-    for row in zip(code.tolist(), time.tolist(), value.tolist(), strict=True):
-        flat += row
-    return flat
+    return list(np.stack([code, time, value], axis=1).ravel().tolist())
 
 
 def _with_groups(found: tuple[Ints, rollups.Summaries], n: int) -> tuple[Ints, int, rollups.Summaries]:
