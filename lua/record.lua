@@ -80,6 +80,7 @@ end
 -- Rights. Keys are checked by the server, since they are declared; commands and channels are not.
 local function forbidden()
   local log, state = KEYS[7], KEYS[8]
+  local lack = "NOPERM redismetrics: this user's rights lack "
   if redis.acl_check_cmd then
     local checks = { { 'SET', clock_key, '0' }, { 'HSET', state, 'f', 'v' }, { 'ZADD', log, '0', 'm' }, { 'ZREM', log, 'm' } }
     for i = 0, metrics - 1 do
@@ -87,17 +88,21 @@ local function forbidden()
     end
     for _, check in ipairs(checks) do
       if not redis.acl_check_cmd(unpack(check)) then
-        return check[1] .. ' ' .. check[2]
+        return lack .. check[1] .. ' ' .. check[2]
       end
     end
     return nil
   end
-  -- Redis 6.2: calls that pass the check of rights and then fail, or do nothing (subscribers skip an empty message)
+  -- Redis 6.2: calls that pass the check of rights and then fail, or do nothing (subscribers skip an empty message). A full
+  -- server must be obeyed here: after the ZREM it takes the script for one that has begun to write, and lets it.
   local probes = { { 'SET', clock_key, '0', 'NOSUCHOPTION' }, { 'HSET', state, 'f', 'v', 'g' }, { 'ZADD', log, 'nan', 'm' }, { 'ZREM', log, '' }, { 'PUBLISH', ARGV[5], '' } }
   for _, probe in ipairs(probes) do
     local reply = redis.pcall(unpack(probe))
-    if type(reply) == 'table' and reply.err and string.find(reply.err, 'user executing the script', 1, true) then
-      return probe[1] .. ' ' .. probe[2]
+    local refused = type(reply) == 'table' and reply.err or ''
+    if string.find(refused, 'user executing the script', 1, true) then
+      return lack .. probe[1] .. ' ' .. probe[2]
+    elseif string.find(refused, 'OOM command not allowed', 1, true) then
+      return "OOM command not allowed when used memory > 'maxmemory'"
     end
   end
   return nil
@@ -116,7 +121,7 @@ end
 
 local lacking = metrics > 0 and forbidden()
 if lacking then
-  return redis.error_reply("NOPERM redismetrics: this user's rights lack " .. lacking)
+  return redis.error_reply(lacking)
 end
 
 -- 2. Read and check.

@@ -211,10 +211,14 @@ class Flusher:
             recorder = self.recorder
             found: list[Parcel] = []
             for metric in [*recorder.retired, *list(recorder.metrics.values())]:
-                parcel, lost = parcels.drain(
-                    metric.name, metric.definition, metric.explicit, list(metric.buffers.values()), due_ms,
-                    self.settings.samples_per_flush,
-                )  # fmt: skip
+                try:
+                    parcel, lost = parcels.drain(
+                        metric.name, metric.definition, metric.explicit, list(metric.buffers.values()), due_ms,
+                        self.settings.samples_per_flush,
+                    )  # fmt: skip
+                except Exception:
+                    log.exception("BUG: %s: what was drained is lost", metric.name)
+                    continue
                 if lost:
                     self._no_metadata += lost
                     recorder.tell_once("%s: metadata of some samples is dropped, too many in one flush", metric.name)
@@ -271,7 +275,12 @@ class Flusher:
             if not parcel.squeezed:
                 groups.setdefault((parcel.name, parcel.definition, parcel.explicit), []).append(parcel)
         squeezed = [parcel for parcel in waiting if parcel.squeezed]
-        squeezed += [parcels.squeeze(parcels.merge(group), SQUEEZED_ROWS) for group in groups.values()]
+        for group in groups.values():
+            try:
+                squeezed.append(parcels.squeeze(parcels.merge(group), SQUEEZED_ROWS))
+            except Exception:
+                log.exception("BUG: %s: can't be squeezed", group[0].name)
+                squeezed += group
         with self._change:
             self._queue.extendleft(reversed(squeezed))
             self._queued_bytes += sum(parcel.nbytes for parcel in squeezed)

@@ -21,6 +21,7 @@ class Buffer(Protocol):
     canonical: bytes
     values: list[float]
     extra: list[tuple[int, bool, float, bytes | None]]
+    idle: int
 
 
 @dataclass(slots=True, eq=False)
@@ -78,6 +79,7 @@ def drain(
             continue
         at, found = len(canonicals), len(held)
         canonicals.append(buffer.canonical)
+        buffer.idle = 0
         if counter and found == 1:  # a fast path: series that are recorded once a flush
             series.append(at)
             values.append(held.pop())

@@ -11,7 +11,7 @@ import threading
 import weakref
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from time import perf_counter
 from typing import Any, ParamSpec, TypeVar, overload
 
@@ -49,7 +49,8 @@ class Buffer:
     """The unsent samples of one series.
 
     *values* holds a counter's amounts, or `time, value, time, value, ...`, where a negative time marks a change of a gauge's
-    shared value. *extra* holds the samples with a time of their own or metadata: (time in ms, own time?, value, JSON or None).
+    shared value. *extra* holds the samples with a time of their own or metadata: (time in ms, own time?, value, JSON or
+    None). *idle* counts the flushes that found it empty.
     """
 
     __slots__ = ("canonical", "extra", "idle", "values")
@@ -177,7 +178,6 @@ class Recorder:
         """Return the buffer of the series with these checked tags, made when new; starts the process's flusher at the first."""
         canonical = pack_tags(clean)
         buffer = metric.buffers.get(canonical) or metric.buffers.setdefault(canonical, Buffer(canonical))
-        buffer.idle = 0
         if not self.started:
             self.started = True
             self._start()
@@ -360,8 +360,9 @@ class Timer:
 
             async def wrapped(*args: P.args, **kwargs: P.kwargs) -> Any:
                 with self._again():
-                    async for item in function(*args, **kwargs):
-                        yield item
+                    async with aclosing(function(*args, **kwargs)) as items:
+                        async for item in items:
+                            yield item
 
         elif inspect.isgeneratorfunction(function):
 
