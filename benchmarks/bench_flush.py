@@ -96,7 +96,11 @@ def summing(client: redis.Redis, series: int, each: int) -> Callable[[], float]:
 def compare(url: str, kind: str, series: int, each: int, times: int) -> dict[str, Any]:
     metrics = redismetrics.Metrics(url, namespace=f"flush-{kind}-{series}", flush_interval=3600)
     client = redis.Redis.from_url(url)
-    runs = {"ours": ours(metrics, kind, series, each), "naive": naive(client, series, each), "summing": summing(client, series, each)}
+    runs = {
+        "ours": ours(metrics, kind, series, each),
+        "naive": naive(client, series, each),
+        "summing": summing(client, series, each),
+    }
     figures: dict[str, list[float]] = {name: [] for name in runs}
     mine = 0
     for number in range(times + 1):

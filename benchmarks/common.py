@@ -77,7 +77,9 @@ def arguments(text: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=text)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
     parser.add_argument("--quick", action="store_true", help="fewer rounds: to see that it runs")
-    parser.add_argument("--server", help="the server program to measure with (default: redis-server, else the embedded)")
+    parser.add_argument(
+        "--server", help="the server program to measure with (default: redis-server, else the embedded)"
+    )
     return parser.parse_args()
 
 
@@ -91,7 +93,12 @@ def show(options: argparse.Namespace, where: dict[str, Any], rows: list[dict[str
     table = [columns, *([_text(row.get(key, "")) for key in columns] for row in rows)]
     widths = [max(len(line[at]) for line in table) for at in range(len(columns))]
     for line in table:
-        print("  ".join(cell.ljust(width) if at == 0 else cell.rjust(width) for at, (cell, width) in enumerate(zip(line, widths, strict=True))))
+        print(
+            "  ".join(
+                cell.ljust(width) if at == 0 else cell.rjust(width)
+                for at, (cell, width) in enumerate(zip(line, widths, strict=True))
+            )
+        )
 
 
 def _text(value: Any) -> str:

@@ -7,8 +7,9 @@
 -- KEYS[5+] then four for each metric of the batch: series hash, live hash, log zset, state hash
 -- ARGV[1]  writer     id of the recording process
 -- ARGV[2]  sequence   this writer's batch number, from 1
--- ARGV[3]  limits     msgpack [max_age_ms, max_future_ms, log_age_us, log_bytes, max_series, canonical overflow tags]
--- ARGV[4+] then four for each metric: name, channel, head, body
+-- ARGV[3]  confirmed  the last sequence whose reply the writer got
+-- ARGV[4]  limits     msgpack [max_age_ms, max_future_ms, log_age_us, log_bytes, max_series, canonical overflow tags]
+-- ARGV[5+] then four for each metric: name, channel, head, body
 --          head: msgpack [type, definition, samples, oldest_ms, newest_ms, [series...], [live change...], doubles of state a series,
 --          series in one field of state]
 --          body: bytes that this script never looks into
@@ -24,8 +25,8 @@
 -- A script that fails midway keeps its earlier writes: everything is read and checked first, written after.
 
 local clock_key, writers_key, catalogue_key, dirty_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local writer, sequence = ARGV[1], tonumber(ARGV[2])
-local max_age, max_future, log_age, log_bytes, max_series, overflow = unpack(cmsgpack.unpack(ARGV[3]))
+local writer, sequence, confirmed = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local max_age, max_future, log_age, log_bytes, max_series, overflow = unpack(cmsgpack.unpack(ARGV[4]))
 local metrics = (#KEYS - 4) / 4
 
 local SLICE = 1000 -- unpack() stops near 8,000 values
@@ -84,7 +85,7 @@ local function forbidden()
   if redis.acl_check_cmd then
     local checks = { { 'SET', clock_key, '0' }, { 'HSET', state, 'f', 'v' }, { 'ZADD', log, '0', 'm' }, { 'ZREM', log, 'm' } }
     for i = 0, metrics - 1 do
-      checks[#checks + 1] = { 'PUBLISH', ARGV[5 + 4 * i], '' }
+      checks[#checks + 1] = { 'PUBLISH', ARGV[6 + 4 * i], '' }
     end
     for _, check in ipairs(checks) do
       if not redis.acl_check_cmd(unpack(check)) then
@@ -95,7 +96,7 @@ local function forbidden()
   end
   -- Redis 6.2: calls that pass the check of rights and then fail, or do nothing (subscribers skip an empty message). A full
   -- server must be obeyed here: after the ZREM it takes the script for one that has begun to write, and lets it.
-  local probes = { { 'SET', clock_key, '0', 'NOSUCHOPTION' }, { 'HSET', state, 'f', 'v', 'g' }, { 'ZADD', log, 'nan', 'm' }, { 'ZREM', log, '' }, { 'PUBLISH', ARGV[5], '' } }
+  local probes = { { 'SET', clock_key, '0', 'NOSUCHOPTION' }, { 'HSET', state, 'f', 'v', 'g' }, { 'ZADD', log, 'nan', 'm' }, { 'ZREM', log, '' }, { 'PUBLISH', ARGV[6], '' } }
   for _, probe in ipairs(probes) do
     local reply = redis.pcall(unpack(probe))
     local refused = type(reply) == 'table' and reply.err or ''
@@ -119,6 +120,9 @@ if entry then
   held = last
 end
 
+-- A store that lost what it had confirmed (a failover, its data deleted) may have given known ids to other series since.
+local forgetful = held < confirmed
+
 local lacking = metrics > 0 and forbidden()
 if lacking then
   return redis.error_reply(lacking)
@@ -132,12 +136,12 @@ redis.call('ZCARD', dirty_key)
 
 local names, parts, problems, learned = {}, {}, {}, {}
 for i = 1, metrics do
-  names[i] = ARGV[4 * i]
+  names[i] = ARGV[4 * i + 1]
 end
 local known = metrics > 0 and sliced('HMGET', catalogue_key, names) or {}
 for i = 1, metrics do
   local series_key, state_key = KEYS[4 * i + 1], KEYS[4 * i + 4]
-  local kind, definition, samples, oldest, newest, tags, live, width, rows = unpack(cmsgpack.unpack(ARGV[4 * i + 2]))
+  local kind, definition, samples, oldest, newest, tags, live, width, rows = unpack(cmsgpack.unpack(ARGV[4 * i + 3]))
   local part = { kind = kind, definition = definition, samples = samples, oldest = oldest, newest = newest, tags = tags, live = live, width = width, rows = rows }
   local state = redis.call('HMGET', state_key, 'sealed', 'next', 'bytes', 'samples', 'never_sealed', 'waiting')
   part.sealed, part.next, part.bytes = tonumber(state[1] or '0'), tonumber(state[2] or '0'), tonumber(state[3] or '0')
@@ -153,7 +157,7 @@ for i = 1, metrics do
     end
   end
   if #part.lookups > 0 then
-    part.size = redis.call('HLEN', series_key)
+    part.size = redis.call('HLEN', series_key) - (part.next >= PAD_AT and 1 or 0)
     part.found = sliced('HMGET', series_key, part.lookups)
   end
   parts[i] = part
@@ -260,7 +264,7 @@ local function advance(i, part)
   part.based, part.bases, part.cursor = {}, {}, 1
   for at = 1, #ids do
     local chunk, from = chunks[field_of[at]], row_of[at] * width
-    if chunk[from + 1] == 0 and is_id(part.tags[at]) then -- deleted since the client learned its id
+    if (forgetful or chunk[from + 1] == 0) and is_id(part.tags[at]) then -- deleted or lost since the client learned its id
       problems[#problems + 1] = { i - 1, 'unknown_series', '' }
       part.refused = true
       return
@@ -292,7 +296,7 @@ end
 local leapt = previous > 0 and clock - previous > HOUR_US
 for i, part in ipairs(parts) do
   if not part.refused then
-    local log_key, body = KEYS[4 * i + 3], ARGV[4 * i + 3]
+    local log_key, body = KEYS[4 * i + 3], ARGV[4 * i + 4]
     part.block = part.block .. body
     part.bytes = part.bytes + #part.block
     part.gone = {}
@@ -357,7 +361,7 @@ end
 local failed = 0
 for i, part in ipairs(parts) do
   if not part.refused then
-    local published = redis.pcall('PUBLISH', ARGV[4 * i + 1], part.block)
+    local published = redis.pcall('PUBLISH', ARGV[4 * i + 2], part.block)
     if type(published) == 'table' and published.err then
       failed = failed + 1
     end

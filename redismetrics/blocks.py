@@ -33,6 +33,7 @@ VERSION = 1
 # A block holds no more rows than this and so many for each of its bytes: damaged bytes can't ask for all memory. Rows are
 # never all alike beyond what one series may have uncompacted in a flush, at most 10,000 (settings.py).
 MAX_ROWS, ROWS_PER_BYTE = 1 << 14, 64
+MAX_TIME_MS = 253_402_300_800_000  # the year 10000
 _PREFIX = struct.Struct("<BIIIq")  # version, rows, summaries, bytes of metadata, time base
 
 
@@ -75,6 +76,15 @@ class Samples:
             self.series[keep], self.time[keep], self.value[keep], self.weight[keep], self.flags[keep], metadata,
             self.summed[keep_summaries], self.summed_flags[keep_summaries], self.summaries.take(keep_summaries),
         )  # fmt: skip
+
+    def scaled(self, factor: float) -> "Samples":
+        """The same with all values multiplied, as for another unit."""
+        old = self.summaries
+        scaled = replace(
+            old, total=old.total * factor, m2=old.m2 * factor * factor, low=old.low * factor, high=old.high * factor,
+            last=old.last * factor,
+        )  # fmt: skip
+        return replace(self, value=self.value * factor, summaries=scaled)
 
     def of_series(self, numbers: Ints) -> "Samples":
         """The samples of the series in *numbers*; a series is then its position there, series with -1 are left out.
@@ -305,10 +315,25 @@ def unpack(data: bytes) -> Block:
         raise FormatMismatch(f"block: {len(data)} bytes that are none: {error}") from error
 
 
+def _check(samples: Samples, ids: Ints, count: int) -> None:
+    """Raise `FormatMismatch` where the columns can't be what was recorded."""
+    times = (samples.time, samples.summaries.last_ms)
+    weights = samples.weight
+    if (
+        (ids < 0).any()
+        or any(len(column) and not 0 <= int(column.min()) <= int(column.max()) < MAX_TIME_MS for column in times)
+        or not 0 < int(weights.min()) <= int(weights.max()) <= count
+        or int(weights.sum()) != count
+        or (samples.summaries.count < 1).any()
+        or not np.isfinite(samples.value[(samples.flags & CENTROID) == 0]).all()
+    ):
+        raise FormatMismatch(f"block: wanted {count} samples, got columns that are none")
+
+
 def _unpack(data: bytes) -> Block:
     unpacker = msgpack.Unpacker(raw=True, max_buffer_size=max(len(data), 1), use_list=True)
     unpacker.feed(data)
-    clock, writer, sequence, _, _, _, ids, based, bases = unpacker.unpack()
+    clock, writer, sequence, count, _, _, ids, based, bases = unpacker.unpack()
     reader = _Reader(data, unpacker.tell())
     version, rows, summed, metadata_size, base = _PREFIX.unpack(reader.bytes(_PREFIX.size))
     if version != VERSION:
@@ -328,12 +353,13 @@ def _unpack(data: bytes) -> Block:
     if metadata_size:
         raw = reader.bytes(metadata_size)
         pairs = msgpack.unpackb(raw, strict_map_key=False)
-        samples.metadata = {row: text for row, text in pairs.items() if 0 <= row < rows}
+        samples.metadata = {row: text for row, text in pairs.items() if 0 <= row < rows and type(text) is bytes}
     id_column = np.array(list(map(int, ids)), dtype=np.int64)
     for column in (samples.series, samples.summed):
         if len(column) and not 0 <= int(column.min()) <= int(column.max()) < len(id_column):
             raise FormatMismatch(f"block: wanted series below {len(id_column)}, got {int(column.max())}")
 
+    _check(samples, id_column, int(count))
     latest = int(clock) // 1000
     np.minimum(samples.time, latest, out=samples.time, where=(samples.flags & OWN_TIME) == 0)
     if summed:

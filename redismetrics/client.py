@@ -84,6 +84,18 @@ class Metrics(Recording):
         self._flusher = Flusher(self.settings, self._store, clock)
         self._recorder = self._flusher.recorder
 
+    @property
+    def _used(self) -> bool:
+        """Was anything recorded or asked yet?"""
+        return self._recorder.started or self._recorder.closed or (self._flusher is not None and self._store.used)
+
+    def _become(self, other: "Metrics") -> None:
+        """Take over *other*'s settings and connections, before the first use; what was declared stays."""
+        for name, metric in self._recorder.metrics.items():
+            if metric.declared:
+                other._recorder.declare(name, metric.definition)
+        self.__dict__.update(other.__dict__)
+
     # -- asking -------------------------------------------------------------------------------------------------
 
     def _ask(self, make: "Callable[[Place], Operation[T]]") -> T:
@@ -371,7 +383,7 @@ class Metrics(Recording):
 
         Raises:
             StoreUnavailable: not confirmed within *timeout* seconds; the samples are kept and sent later, once.
-            ScriptFailed: Redis refused; kept likewise.
+            ScriptFailed, FormatMismatch: Redis refused, or holds another format; kept likewise.
             TypeMismatch: a metric is of another type in the store; once a metric, its samples are counted as dropped.
         """
         if self._flusher is not None:

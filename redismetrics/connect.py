@@ -66,6 +66,11 @@ class Store:
         self._reset()
 
     @property
+    def used(self) -> bool:
+        """Was anything asked for yet?"""
+        return self._url is not None
+
+    @property
     def url(self) -> str:
         """The URL in use, chosen at first need when none was given."""
         if self._given is None:

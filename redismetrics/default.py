@@ -1,5 +1,7 @@
 """The verbs on a default client, made at their first use from `configure`'s arguments or the environment."""
 
+import inspect
+import os
 import threading
 from collections.abc import Callable
 from functools import wraps
@@ -32,15 +34,19 @@ def client() -> Metrics:
 def configure(*args: Any, **kwargs: Any) -> None:
     """Settle what the default client is made with: `Metrics`' arguments, checked now. Makes no connection.
 
+    What was declared, decorated or bound before stays; what was recorded or asked before makes it too late.
+
     Raises:
         InvalidSetting: a setting that is not usable, or the default client is already in use.
     """
     global _arguments
     with _lock:
-        if _client is not None:
+        if _client is not None and _client._used:
             raise InvalidSetting("configure() comes too late: the default client is already in use")
-        Metrics(*args, **kwargs).close()  # checks them
+        made = Metrics(*args, **kwargs)
         _arguments = (args, kwargs)
+        if _client is not None:
+            _client._become(made)
 
 
 def _verb(method: Callable[..., R]) -> Callable[..., R]:
@@ -52,8 +58,9 @@ def _verb(method: Callable[..., R]) -> Callable[..., R]:
         result: R = getattr(_client or client(), name)(*args, **kwargs)
         return result
 
-    signature = method.__annotations__
-    verb.__annotations__ = {key: value for key, value in signature.items() if key != "self"}
+    signature = inspect.signature(method)
+    _, *parameters = signature.parameters.values()
+    verb.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # without self, for help()
     return verb
 
 
@@ -87,4 +94,10 @@ def close(timeout: float = 5.0) -> None:
         _client.close(timeout)
 
 
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()  # another thread of the parent may have held it
+
+
 recorder.default_client = client
+os.register_at_fork(after_in_child=_after_fork)

@@ -13,7 +13,7 @@ import fastdigest
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import MissingExtra
+from .errors import InvalidQuery, MissingExtra
 from .rollups import Floats, Ints, starts
 
 Bools = NDArray[np.bool_]
@@ -73,8 +73,13 @@ def percentiles(
     x1 = np.where(is_past, (begin + mass - 1)[:, None], left[at])
     y1 = np.where(is_past, high[present][:, None], values[at])
     share = np.clip((wanted - x0) / np.where(x1 > x0, x1 - x0, 1.0), 0.0, 1.0)
-    between = y0 + np.where(x1 > x0, share, 1.0) * (y1 - y0)
+    share = np.where(x1 > x0, share, 1.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        reach = y1 - y0
+        between = np.where(np.isfinite(reach), y0 + share * reach, y0 * (1 - share) + y1 * share)
     flat = (wanted >= left[at]) & (wanted <= right[at])
+    between = np.where(ranks == 0, low[present][:, None], np.where(ranks == 1, high[present][:, None], between))
+    flat &= (ranks != 0) & (ranks != 1)  # the extremes are exact, also where a centroid hides them
     answer[present] = np.clip(np.where(flat, values[at], between), low[present][:, None], high[present][:, None])
     return answer
 
@@ -110,7 +115,9 @@ class Digest:
         return int(self.weights.sum())
 
     def percentile(self, p: float) -> float:
-        """The value below which *p* per cent of all lie; NaN when there are none."""
+        """The value below which *p* per cent of all lie; NaN when there are none. Raises `InvalidQuery` outside 0 to 100."""
+        if not 0 <= p <= 100:
+            raise InvalidQuery(f"p: wanted 0 to 100, got {p!r:.80}")
         zeros = np.zeros(len(self.values), np.int64)
         ranks = np.array([p / 100])
         answer = percentiles(
@@ -131,7 +138,7 @@ class Digest:
         """The points of a `tdigest.TDigest`. It keeps no extremes, so its outermost centroids stand for them."""
         centroids = sorted((c["m"], c["c"]) for c in digest.to_dict()["centroids"])
         points = np.array([m for m, _ in centroids], dtype=np.float64)
-        weights = np.rint(np.array([c for _, c in centroids])).astype(np.int64)
+        weights = np.maximum(np.rint(np.array([c for _, c in centroids])), 1).astype(np.int64)
         low, high = (float(points[0]), float(points[-1])) if len(points) else (np.nan, np.nan)
         return cls(points, weights, weights > 1, low, high)
 

@@ -36,14 +36,20 @@ def run(client: redis.Redis, operation: Operation[T]) -> T:
         commands = next(operation)
         while True:
             with translated():
-                try:
-                    replies = _send(client, commands)
-                except NoScriptError:
-                    _send(client, _load())
-                    replies = _send(client, commands)
+                replies = _send_loading(client, commands)
             commands = operation.send(replies)
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]
+
+
+def _send_loading(client: redis.Redis, commands: list[Command]) -> list[Any]:
+    """Send *commands*; load the scripts where the server lacks them, also when it forgets them again meanwhile."""
+    for _ in range(3):
+        try:
+            return _send(client, commands)
+        except NoScriptError:
+            _send(client, _load())
+    return _send(client, commands)
 
 
 def _load() -> list[Command]:

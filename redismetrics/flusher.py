@@ -24,7 +24,7 @@ from redis.exceptions import ResponseError
 from . import keys, operations, parcels
 from .connect import Store, safe_url
 from .drive import run
-from .errors import RedisMetricsError, ScriptFailed, StoreError, StoreUnavailable, TypeMismatch
+from .errors import FormatMismatch, RedisMetricsError, ScriptFailed, StoreError, StoreUnavailable, TypeMismatch
 from .model import Definition
 from .operations import Batch
 from .parcels import Parcel
@@ -69,6 +69,9 @@ class InDoubt:
 _MAY_PASS = re.compile(
     "NOPERM|ACL failure|user executing the script|OOM|MISCONF|READONLY|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|LOADING|BUSY"
 )
+
+
+_NOT_BY_WAITING = (ScriptFailed, FormatMismatch)  # a flush tells at once, since waiting mends nothing
 
 
 def _about_the_batch(error: ScriptFailed) -> bool:
@@ -222,8 +225,8 @@ class Flusher:
                 if lost:
                     self._no_metadata += lost
                     recorder.tell_once("%s: metadata of some samples is dropped, too many in one flush", metric.name)
-                if parcel is not None:
-                    found.append(parcel)
+                if parcel is not None:  # it stays raw until the store's definition is known
+                    found.append(parcels.finish(parcel) if metric.learned else parcel)
             self._forget_idle()
             recorder.dropped()
             with self._change:
@@ -305,6 +308,15 @@ class Flusher:
             with self._change:
                 self._settle(reason, count)
 
+    def _lose_by_age(self, name: str, old: int, ahead: int) -> None:
+        self._lose("too_old", old)
+        self._lose("in_future", ahead)
+        if old or ahead:
+            self.recorder.tell_once(
+                "%s: samples older than max_age, or further ahead than max_future, by the server's clock are dropped",
+                name,
+            )
+
     # -- sending ------------------------------------------------------------------------------------------------
 
     def _send_all(self, timeout: float | None = None) -> None:
@@ -371,8 +383,9 @@ class Flusher:
                 continue
             self._sequence[shard] += 1
             sent = operations.batch(
-                self.settings.namespace, shard, self.writer, self._sequence[shard], wires, self.settings
-            )
+                self.settings.namespace, shard, self.writer, self._sequence[shard], self._confirmed.get(shard, 0), wires,
+                self.settings,
+            )  # fmt: skip
             doubt = InDoubt(sent, packed, self.clock() * 1000)
             with self._change:
                 if self._given_up:
@@ -414,10 +427,9 @@ class Flusher:
             kept, old, ahead = parcels.within(
                 fitting, round(now - self.settings.max_age * 1000), round(now + self.settings.max_future * 1000)
             )
-            self._lose("too_old", old)
-            self._lose("in_future", ahead)
+            self._lose_by_age(parcel.name, old, ahead)
             if kept is not None:
-                ready.append(kept)
+                ready.append(parcels.finish(kept))
         return ready
 
     def _ids(self, name: str) -> dict[bytes, bytes]:
@@ -488,6 +500,8 @@ class Flusher:
             if reply.held < self._confirmed.get(shard, 0):
                 self._lost_batches += self._confirmed[shard] - reply.held
                 self.recorder.tell_once("the store lost confirmed batches: a failover, or its data was deleted")
+                for each in list(self.recorder.metrics.values()):
+                    each.ids.clear()
             self._confirmed[shard] = doubt.batch.sequence
             self._doubt.pop(shard, None)
             self._batches += 1
@@ -535,8 +549,7 @@ class Flusher:
             kept, old, ahead = parcels.within(
                 parcel, round(now - self.settings.max_age * 1000) + 1000, round(now + self.settings.max_future * 1000)
             )
-            self._lose("too_old", old)
-            self._lose("in_future", ahead)
+            self._lose_by_age(parcel.name, old, ahead)
         if kept is not None:
             with self._change:
                 self._queue.appendleft(kept)
@@ -572,7 +585,7 @@ class Flusher:
 
         Raises:
             StoreUnavailable: Redis did not confirm within *timeout* seconds; the samples are kept and sent later.
-            ScriptFailed: Redis refused; they are kept likewise.
+            ScriptFailed, FormatMismatch: Redis refused, or holds another format; they are kept likewise.
             TypeMismatch: a metric is of another type in the store; once a metric, its samples are counted as dropped.
         """
         self._flush(timeout)
@@ -594,9 +607,9 @@ class Flusher:
                     error = self._last_error
                     count = wanted - self._settled
                     message = f"{count} samples are not confirmed after {timeout:g} s: {error or 'still sending'}"
-                    raise (type(error) if isinstance(error, ScriptFailed) else StoreUnavailable)(message) from error
-                if isinstance(self._last_error, ScriptFailed) and self._last_error is not seen:
-                    raise ScriptFailed(str(self._last_error)) from self._last_error
+                    raise (type(error) if isinstance(error, _NOT_BY_WAITING) else StoreUnavailable)(message) from error
+                if isinstance(self._last_error, _NOT_BY_WAITING) and self._last_error is not seen:
+                    raise type(self._last_error)(str(self._last_error)) from self._last_error
                 self._change.wait(left)
 
     def flush_for_asking(self) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from itertools import pairwise
+from numbers import Integral
 from typing import Any, Literal
 from uuid import UUID
 
@@ -267,12 +268,12 @@ def to_datetime(timestamp_ms: float) -> datetime:
 _GAUGE_WORDS = ("depth", "size", "active", "current")
 
 
-def infer_type(name: str, value: float | int) -> MetricType:
+def infer_type(name: str, value: Any) -> MetricType:
     """Guess a type as the original did: float -> histogram; an integer -> gauge by name, else counter.
 
     Repaired: a negative integer is a gauge, since a counter can't go down.
     """
-    if isinstance(value, float) or not isinstance(value, int):
+    if not isinstance(value, Integral):  # numpy's integers are
         return "histogram"
     if value < 0 or any(word in name for word in _GAUGE_WORDS):
         return "gauge"

@@ -115,16 +115,17 @@ def batch(
     shard: int,
     writer: str,
     sequence: int,
+    confirmed: int,
     wires: Iterable[tuple[str, bytes, bytes]],
     settings: Settings,
 ) -> Batch:
-    """A batch of (metric, head, body)."""
+    """A batch of (metric, head, body); *confirmed* is the last sequence of this writer and shard that was confirmed."""
     limits = [
         int(settings.max_age * 1000), int(settings.max_future * 1000), int(settings.log_age * 1_000_000),
         settings.log_bytes, settings.max_series, _OVERFLOW,
     ]  # fmt: skip
     names: list[str] = list(keys.shard(namespace, shard))
-    arguments: list[Any] = [writer, sequence, msgpack.packb(limits, use_bin_type=False)]
+    arguments: list[Any] = [writer, sequence, confirmed, msgpack.packb(limits, use_bin_type=False)]
     size = 0
     for name, head, body in wires:
         names += keys.metric(namespace, shard, name)
@@ -322,6 +323,7 @@ def delete(namespace: str, shards: int, names: list[str]) -> Operation[int]:
     """
     if not names:
         return 0
+    yield [("MULTI",), ("EXEC",)]  # may we? After a refused MULTI the commands would run one by one
     deleted = 0
     for shard in range(shards):
         inside = [name for name in names if keys.shard_of(name, shards) == shard]

@@ -14,6 +14,8 @@ from .model import Definition, MetricType
 from .rollups import Floats, Ints
 
 SLICE = 50_000  # so many samples of a series are taken at once, so that the recording threads get their turn
+TIME_UNITS = {"s": 1.0, "seconds": 1.0, "ms": 0.001, "milliseconds": 0.001}
+
 MAX_METADATA = 1_000  # of one metric in one flush; beyond it the metadata is dropped, not the sample
 
 
@@ -28,6 +30,7 @@ class Buffer(Protocol):
 class Parcel:
     """Samples of one metric whose series are positions in *canonicals*.
 
+    *budget*: raw, and to be compacted to so many rows of a series and minute, once its definition is known; 0: that is done.
     *buckets*, of histograms, are counts taken before anything was compacted, shape (series, bounds), not cumulative.
     *due_ms* is when they were drained; *squeezed*: compacted once more for want of room; *alone*: must be the only one of a
     batch, since the server refused one that it was in.
@@ -39,6 +42,7 @@ class Parcel:
     canonicals: list[bytes]
     samples: Samples
     due_ms: int
+    budget: int = 0
     buckets: Ints | None = None
     squeezed: bool = False
     alone: bool = False
@@ -64,7 +68,7 @@ class Parcel:
 def drain(
     name: str, definition: Definition, explicit: bool, buffers: Iterable[Buffer], due_ms: int, budget: int
 ) -> tuple[Parcel | None, int]:
-    """Empty *buffers* into a parcel; None when there is nothing. Also returns how many lost their metadata."""
+    """Empty *buffers* into a raw parcel; None when there is nothing. Also returns how many lost their metadata."""
     canonicals: list[bytes] = []
     extras: list[tuple[int, list[tuple[int, bool, float, bytes | None]]]] = []
     counter = definition.type == "counter"
@@ -112,11 +116,15 @@ def drain(
         part, lost = _from_extras(extras)
         parts.append(part)
     samples = blocks.concat(parts)
-    parcel = Parcel(name, definition, explicit, canonicals, samples, due_ms)
-    if definition.type == "histogram":
-        parcel.buckets = _bucket_counts(parcel)
-    parcel.samples = blocks.compact(samples, budget)
-    return parcel, lost
+    return Parcel(name, definition, explicit, canonicals, samples, due_ms, budget), lost
+
+
+def finish(parcel: Parcel) -> Parcel:
+    """A raw parcel with its bucket counts taken, and then compacted; any other as it is."""
+    if not parcel.budget:
+        return parcel
+    buckets = _bucket_counts(parcel) if parcel.kind == "histogram" else None
+    return replace(parcel, buckets=buckets, samples=blocks.compact(parcel.samples, parcel.budget), budget=0)
 
 
 def _all(held: list[float], found: int) -> list[float]:
@@ -209,6 +217,8 @@ def merge(parcels: list[Parcel]) -> Parcel:
     """One parcel of several of the same metric and definition, in order of their age."""
     if len(parcels) == 1:
         return parcels[0]
+    if not all(parcel.budget for parcel in parcels):
+        parcels = [finish(parcel) for parcel in parcels]
     first = parcels[0]
     numbers: dict[bytes, int] = {}
     parts, counts = [], []
@@ -227,7 +237,8 @@ def merge(parcels: list[Parcel]) -> Parcel:
 
 def squeeze(parcel: Parcel, budget: int) -> Parcel:
     """The same in less room: at most *budget* rows of a series and minute. Changes of one shared value are added up."""
-    return replace(parcel, samples=blocks.compact(_settle(parcel.samples), budget), squeezed=True)
+    finished = finish(parcel)
+    return replace(finished, samples=blocks.compact(_settle(finished.samples), budget), squeezed=True)
 
 
 def split(parcel: Parcel, series: int) -> tuple[Parcel, Parcel | None]:
@@ -273,16 +284,22 @@ def within(parcel: Parcel, oldest_ms: int, newest_ms: int) -> tuple[Parcel | Non
 
 
 def convert(parcel: Parcel, definition: Definition) -> tuple[Parcel | None, int]:
-    """The parcel as another definition has it: a guess that the catalogue corrects. Also returns how many can't be kept."""
+    """The parcel as another definition has it: a guess that the catalogue corrects, or another unit of time.
+
+    Also returns how many can't be kept.
+    """
     result = replace(parcel, definition=definition, buckets=None)
+    old, new = parcel.definition.unit, definition.unit
+    if old != new and old in TIME_UNITS and new in TIME_UNITS:
+        result.samples = parcel.samples.scaled(TIME_UNITS[old] / TIME_UNITS[new])
     dropped = 0
     if definition.type == "counter" and (parcel.samples.value < 0).any():
         bad = parcel.samples.value < 0
         dropped = int(parcel.samples.weight[bad].sum())
-        result.samples = parcel.samples.take(~bad, np.ones(len(parcel.samples.summed), np.bool_))
+        result.samples = result.samples.take(~bad, np.ones(len(parcel.samples.summed), np.bool_))
         if not len(result.samples):
             return None, dropped
-    if definition.type == "histogram":
+    if definition.type == "histogram" and not parcel.budget:
         result.buckets = _bucket_counts(result)
     return result, dropped
 

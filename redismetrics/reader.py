@@ -4,6 +4,7 @@ Each function checks its arguments when called, before anything is read, and ret
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from . import blocks, keys, operations, rollups
 from .blocks import CENTROID, Samples
 from .digest import Digest, percentiles
 from .drive import Operation
-from .errors import InvalidMetric, InvalidQuery, UnknownAggregation
+from .errors import FormatMismatch, InvalidMetric, InvalidQuery, UnknownAggregation
 from .model import (
     Definition,
     Family,
@@ -55,18 +56,14 @@ def _checked(check: Callable[[Any], T], value: Any) -> T:
         raise InvalidQuery(str(error)) from error
 
 
-def _names(what: str, given: str | Iterable[str]) -> tuple[str, ...]:
-    """Text means one; duplicates collapse."""
+def _names(what: str, given: str | Iterable[str], check: Callable[[Any], str]) -> tuple[str, ...]:
+    """Each checked; text means one; duplicates collapse."""
     if isinstance(given, str):
-        return (given,)
+        return (check(given),)
     try:
-        names = tuple(dict.fromkeys(given))
+        return tuple(dict.fromkeys(check(each) for each in given))
     except TypeError as error:
         raise InvalidQuery(f"{what}: wanted text or several texts, got {given!r:.80}") from error
-    for name in names:
-        if not isinstance(name, str):
-            raise InvalidQuery(f"{what}: wanted text or several texts, got {name!r:.80} in it")
-    return names
 
 
 def _rank(aggregation: str) -> float | None:
@@ -105,10 +102,8 @@ def _question(
 ) -> _Question:
     _checked(check_name, name)
     window_ms(window, 0)
-    groups = _names("group_by", group_by)
-    for key in groups:
-        _checked(lambda given: check_name(given, "group_by"), key)
-    wanted = tuple(check_aggregation(each) for each in _names("aggregations", aggregations))
+    groups = _names("group_by", group_by, lambda key: _checked(lambda given: check_name(given, "group_by"), key))
+    wanted = _names("aggregations", aggregations, check_aggregation)
     clash = sorted(set(groups) & {*wanted, *taken})
     if clash:
         raise InvalidQuery(f"group_by: the tag {clash[0]!r} is named like another column of the answer")
@@ -132,11 +127,17 @@ def _fits(tags: Mapping[str, str], wanted: Mapping[str, str | None]) -> bool:
 
 @dataclass(slots=True, eq=False)
 class _Columns:
-    """The samples that answer a question, in order of arrival; a series is a position in *tags*."""
+    """The samples that answer a question, in order of arrival; a series is a position in *tags*.
+
+    *summaries* count each of them once, exactly, *summed* is their series. Made block by block: of equal times the one that
+    came in a later block is the last, compacted or not.
+    """
 
     definition: Definition
     tags: list[dict[str, str]]
     samples: Samples | None
+    summed: Ints
+    summaries: Summaries
     plan: Plan
     now_ms: int
 
@@ -170,7 +171,12 @@ def _choose(question: _Question, found: Snapshot) -> _Columns | None:
             part = part.take(keep, (times >= wanted.since_ms) & (times < wanted.until_ms))
         if len(part):
             parts.append(part)
-    return _Columns(found.definition, tags, blocks.concat(parts) if parts else None, wanted, found.now_ms)
+    samples, summed, summaries = None, np.zeros(0, np.int64), rollups.empty()
+    if parts:
+        samples = blocks.concat(parts)
+        pairs = [blocks.summarise(part) for part in parts] if len(samples.summed) else [blocks.summarise(samples)]
+        summed, summaries = np.concatenate([series for series, _ in pairs]), rollups.concat([rows for _, rows in pairs])
+    return _Columns(found.definition, tags, samples, summed, summaries, wanted, found.now_ms)
 
 
 def _groups(tags: list[dict[str, str]], group_by: Sequence[str]) -> tuple[Ints, list[GroupKey]]:
@@ -236,7 +242,7 @@ def _grouped(columns: _Columns | None, question: _Question) -> tuple[list[GroupK
     if columns is None or columns.samples is None:
         return [], {name: [] for name in question.aggregations}
     of_series, ordered = _groups(columns.tags, question.group_by)
-    series, rows = blocks.summarise(columns.samples)
+    series, rows = columns.summed, columns.summaries
     result = _aggregate(
         columns, ("count", *question.aggregations), of_series[columns.samples.series], of_series[series], rows,
         len(ordered), columns.seconds,
@@ -266,7 +272,10 @@ def metadata(text: bytes | None) -> dict[str, Any]:
     """The metadata of a sample from its JSON."""
     if text is None:
         return {}
-    found = json.loads(text)
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise FormatMismatch(f"block: wanted JSON metadata, got {text!r:.60}") from error
     return found if isinstance(found, dict) else {}
 
 
@@ -335,25 +344,25 @@ def time_series(
     width = interval_ms(interval)
 
     def ask() -> Operation[list[Row]]:
-        columns = _choose(question, (yield from _snapshot(place, name)))
-        if columns is None:
-            return []
-        return _series_rows(columns, question, width, fill=fill)
+        found = yield from _snapshot(place, name)
+        columns = _choose(question, found)
+        if columns is None or columns.samples is None:
+            if not fill or question.group_by:
+                return []
+            wanted = plan(*window_ms(question.window, found.now_ms))
+            return _fill([()], question, _slots(wanted, None, width), width, {})
+        return _series_rows(columns, columns.samples, question, width, fill=fill)
 
     return ask()
 
 
-def _series_rows(columns: _Columns, question: _Question, width: int, *, fill: bool) -> list[Row]:
-    if columns.samples is None:
-        if not fill or question.group_by:
-            return []
-        return _fill([()], question, _slots(columns, None, width), width, {})
+def _series_rows(columns: _Columns, samples: Samples, question: _Question, width: int, *, fill: bool) -> list[Row]:
     of_series, ordered = _groups(columns.tags, question.group_by)
-    series, rows = blocks.summarise(columns.samples)
-    slot, summary_slot = columns.samples.time // width, rows.last_ms // width
+    series, rows = columns.summed, columns.summaries
+    slot, summary_slot = samples.time // width, rows.last_ms // width
     first = int(min(slot.min(), summary_slot.min()))
     span = int(max(slot.max(), summary_slot.max())) - first + 1
-    cell = of_series[columns.samples.series] * span + slot - first
+    cell = of_series[samples.series] * span + slot - first
     summary_cell = of_series[series] * span + summary_slot - first
     cells = np.unique(summary_cell)
     result = _aggregate(
@@ -368,13 +377,13 @@ def _series_rows(columns: _Columns, question: _Question, width: int, *, fill: bo
         found[start, group] = {name: result[name][at] for name in question.aggregations}
     if fill:
         present = [ordered[number] for number in sorted({number // span for number in cells.tolist()})]
-        return _fill(present, question, _slots(columns, (first, first + span), width), width, found)
+        return _fill(present, question, _slots(columns.plan, (first, first + span), width), width, found)
     return [_point(start, group, question, width, values) for (start, group), values in found.items()]
 
 
-def _slots(columns: _Columns, held: tuple[int, int] | None, width: int) -> range:
+def _slots(window: Plan, held: tuple[int, int] | None, width: int) -> range:
     """The intervals that touch the window; where it is open, those that hold samples."""
-    since, until = columns.plan.since_ms, columns.plan.until_ms
+    since, until = window.since_ms, window.until_ms
     if held is None and (since == 0 or until >= 1 << 60):
         return range(0)
     first = since // width if since or held is None else held[0]
@@ -440,8 +449,7 @@ def digest(place: Place, name: str, *, window: Window = None, tags: Tags | None 
         if columns is None or columns.samples is None:
             return Digest.of([])
         samples = columns.samples
-        series, rows = blocks.summarise(samples)
-        whole = rollups.merge(np.zeros(len(series), np.int64), 1, rows)
+        whole = rollups.merge(np.zeros(len(columns.summaries), np.int64), 1, columns.summaries)
         order = np.argsort(samples.value, kind="stable")
         centroid = (samples.flags[order] & CENTROID) != 0
         return Digest(samples.value[order], samples.weight[order], centroid, float(whole.low[0]), float(whole.high[0]))
@@ -574,7 +582,7 @@ def get_stats(place: Place, log_age: float) -> Operation[Row]:
 
 
 def to_json_ready(value: Any) -> Any:
-    """*value* with datetimes as ISO text, samples as dicts and tuples as lists."""
+    """*value* with datetimes as ISO text, samples as dicts, tuples as lists, and None for what is no finite number."""
     if isinstance(value, Sample):
         return value.to_dict()
     if isinstance(value, datetime):
@@ -584,7 +592,9 @@ def to_json_ready(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [to_json_ready(item) for item in value]
     if isinstance(value, np.generic):
-        return value.item()
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # a sum beyond what a float holds; JSON has no word for it
     return value
 
 

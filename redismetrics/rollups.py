@@ -39,7 +39,9 @@ def empty() -> Summaries:
 
 def of_points(values: Floats, weights: Ints, times_ms: Ints) -> Summaries:
     """Each point as a summary of *weight* equal values."""
-    return Summaries(weights, values * weights, np.zeros(len(values)), values, values, values, times_ms)
+    with np.errstate(over="ignore"):
+        totals = values * weights
+    return Summaries(weights, totals, np.zeros(len(values)), values, values, values, times_ms)
 
 
 def concat(parts: list[Summaries]) -> Summaries:
@@ -49,9 +51,9 @@ def concat(parts: list[Summaries]) -> Summaries:
 
 
 def starts(ordered: Ints) -> NDArray[np.intp]:
-    """Where each run of equal numbers begins, in a column of at least one."""
+    """Where each run of equal numbers begins."""
     changes = np.empty(len(ordered), np.bool_)
-    changes[0] = True
+    changes[:1] = True
     np.not_equal(ordered[1:], ordered[:-1], out=changes[1:])
     return np.flatnonzero(changes)
 
@@ -60,7 +62,7 @@ def merge(group: Ints, groups: int, rows: Summaries) -> Summaries:
     """Merge *rows* (in order of arrival) by *group*, ids from 0 to *groups* - 1: one summary for each, count 0 for empty ones.
 
     Sums are numpy's pairwise sums; m2 is merged as in Chan, Golub and LeVeque, Updating Formulae and a Pairwise
-    Algorithm for Computing Sample Variances, 1979.
+    Algorithm for Computing Sample Variances, 1979. Beyond the largest float they are inf, without a warning.
     """
     result = Summaries(
         np.zeros(groups, np.int64), np.zeros(groups), np.zeros(groups), np.full(groups, np.nan), np.full(groups, np.nan),
@@ -74,13 +76,14 @@ def merge(group: Ints, groups: int, rows: Summaries) -> Summaries:
     first = starts(group)
     last = np.append(first[1:], len(group)) - 1
     at = group[first]
-    result.count[at] = np.add.reduceat(rows.count, first)
-    result.total[at] = np.add.reduceat(rows.total, first)
-    result.low[at] = np.minimum.reduceat(rows.low, first)
-    result.high[at] = np.maximum.reduceat(rows.high, first)
-    result.last[at], result.last_ms[at] = rows.last[last], rows.last_ms[last]
-    counts = np.maximum(rows.count, 1)
-    mean = result.total[at] / np.maximum(result.count[at], 1)
-    away = rows.total / counts - np.repeat(mean, last - first + 1)
-    result.m2[at] = np.add.reduceat(rows.m2 + rows.count * away * away, first)
+    with np.errstate(over="ignore", invalid="ignore"):
+        result.count[at] = np.add.reduceat(rows.count, first)
+        result.total[at] = np.add.reduceat(rows.total, first)
+        result.low[at] = np.minimum.reduceat(rows.low, first)
+        result.high[at] = np.maximum.reduceat(rows.high, first)
+        result.last[at], result.last_ms[at] = rows.last[last], rows.last_ms[last]
+        counts = np.maximum(rows.count, 1)
+        mean = result.total[at] / np.maximum(result.count[at], 1)
+        away = rows.total / counts - np.repeat(mean, last - first + 1)
+        result.m2[at] = np.add.reduceat(rows.m2 + rows.count * away * away, first)
     return result

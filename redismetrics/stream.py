@@ -19,6 +19,7 @@ from .reader import metadata
 _PATTERN = re.compile(r"[A-Za-z0-9_./:*?\[\]^-]{1,200}\Z")
 _POLL = 0.2  # seconds between looks at whether close() was called
 _RECONNECT = 0.2
+_PATIENCE = 10.0  # seconds for the first subscription
 
 
 class Subscription:
@@ -41,38 +42,50 @@ class Subscription:
         self._namespace = namespace
         self._channels, self._patterns = _channels(namespace, names)
         try:
-            self._tags = clean_tags(tags)
-            self._types = None if types is None else {check_type(kind) for kind in _several(types)}
+            self._tags: dict[str, str | None] = dict(clean_tags(tags))
+            self._types = None if types is None else {check_type(kind) for kind in _several("types", types)}
         except InvalidMetric as error:
             raise InvalidQuery(str(error)) from error
+        self._tags.update({key: None for key, value in (tags or {}).items() if value is None})  # as a question has it
         self._items: deque[Sample | Gap] = deque()
         self._closed = threading.Event()
         self._known: dict[str, tuple[Definition | None, dict[int, dict[str, str]]]] = {}
         self._last: dict[str, tuple[int, str, int]] = {}
+        self._reading = threading.Lock()  # held while the connection is in use: close() leaves it to the reader then
         self._client: redis.Redis | None = None
-        self._pubsub: Any = None
-        self._seen_ms = self._open()
+        self._pubsub: Any = None  # None while there is no connection that has all of the subscription
+        self._early: deque[dict[str, Any]] = deque()
+        self._seen_ms = self._open(_PATIENCE)
 
-    def _open(self) -> int:
+    def _open(self, seconds: float) -> int:
         """Subscribe, wait for the confirmations, and return the server's time."""
-        self._client = self._store.connect(retries=0)
-        self._pubsub = self._client.pubsub()  # type: ignore[no-untyped-call]
-        with translated():
-            if self._channels:
-                self._pubsub.subscribe(*self._channels)
-            if self._patterns:
-                self._pubsub.psubscribe(*self._patterns)
-            until = monotonic() + 10
-            for _ in range(len(self._channels) + len(self._patterns)):
-                while (message := self._pubsub.get_message(timeout=_POLL)) is None or "subscribe" not in message[
-                    "type"
-                ]:
-                    if monotonic() > until:
-                        raise StoreUnavailable("Redis did not confirm a subscription within 10 s")
-                    if message is not None:
-                        self._take(message)
-        self._shards = run(self._client, operations.shards(self._namespace))
-        return run(self._client, operations.now())
+        client = self._store.connect(retries=0, timeout=seconds)
+        pubsub = client.pubsub()  # type: ignore[no-untyped-call]
+        early: deque[dict[str, Any]] = deque()
+        until = monotonic() + seconds
+        try:
+            with translated():
+                if self._channels:
+                    pubsub.subscribe(*self._channels)
+                if self._patterns:
+                    pubsub.psubscribe(*self._patterns)
+                left = len(self._channels) + len(self._patterns)
+                while left:
+                    if (message := pubsub.get_message(timeout=_POLL)) is None:
+                        if self._closed.is_set() or monotonic() > until:
+                            raise StoreUnavailable(f"Redis did not confirm a subscription within {seconds:g} s")
+                    elif "subscribe" in message["type"]:
+                        left -= 1
+                    else:
+                        early.append(message)
+            self._shards = run(client, operations.shards(self._namespace))
+            now = run(client, operations.now())
+        except BaseException:
+            pubsub.close()
+            client.close()
+            raise
+        self._client, self._pubsub, self._early = client, pubsub, early
+        return now
 
     def get(self, timeout: float | None = None) -> Sample | Gap | None:
         """The next item; None when there is none within *timeout* seconds, or the subscription is closed.
@@ -81,33 +94,52 @@ class Subscription:
             FormatMismatch: a message that this version can't read; the next call goes on after it.
         """
         until = None if timeout is None else monotonic() + timeout
-        while not self._items and not self._closed.is_set():
-            left = _POLL if until is None else min(until - monotonic(), _POLL)
-            if left < 0:
-                break
-            try:
-                self._read(left)
-            except StoreUnavailable:
-                self._reopen(until)
-        return self._items.popleft() if self._items else None
+        try:
+            with self._reading:
+                return self._next(until)
+        finally:
+            if self._closed.is_set():
+                self._end()
 
-    def _read(self, timeout: float) -> None:
-        with translated():
-            message = self._pubsub.get_message(ignore_subscribe_messages=True, timeout=timeout)
+    def _next(self, until: float | None) -> Sample | Gap | None:
+        while not self._closed.is_set():
+            if self._items:
+                return self._items.popleft()
+            try:
+                if self._pubsub is None and not self._reopen(until):
+                    return None
+                if self._items:
+                    continue
+                heard = self._read(_POLL if until is None else min(max(until - monotonic(), 0), _POLL))
+            except StoreUnavailable:
+                self._disconnect()
+                continue
+            if not heard and until is not None and monotonic() >= until:
+                return None
+        return None
+
+    def _read(self, timeout: float) -> bool:
+        """Take one message; False when none came within *timeout* seconds."""
+        if self._early:
+            message = self._early.popleft()
+        else:
+            with translated():
+                message = self._pubsub.get_message(timeout=timeout)
         if message is not None:
             self._take(message)
+        return message is not None
 
     def _take(self, message: dict[str, Any]) -> None:
         if message["type"] not in ("message", "pmessage") or not message["data"]:
             return  # record.lua tries its rights on old servers with an empty message
         name = keys.metric_of_channel(self._namespace, message["channel"].decode())
         block = blocks.unpack(message["data"])
-        self._seen_ms = max(self._seen_ms, block.clock // 1000)
         batch = (block.clock, block.writer, block.sequence)
         if self._last.get(name) == batch:
             return  # a name and a pattern, or two patterns, that both fit
-        self._last[name] = batch
         definition, series = self._describe(name, block.ids.tolist())
+        self._last[name] = batch  # now, since what could not be described lies in a gap
+        self._seen_ms = max(self._seen_ms, block.clock // 1000)
         if definition is None or (self._types is not None and definition.type not in self._types):
             return
         samples = block.samples
@@ -131,19 +163,23 @@ class Subscription:
             self._known[name] = known
         return known
 
-    def _reopen(self, until: float | None) -> None:
-        """Subscribe again until it works, the time is out or the subscription is closed; then tell the gap."""
-        while not self._closed.is_set() and (until is None or monotonic() < until):
-            self._disconnect()
+    def _reopen(self, until: float | None) -> bool:
+        """Subscribe again, trying at least once, and tell the gap; False when the time is out or the subscription closed."""
+        while not self._closed.is_set():
+            left = _PATIENCE if until is None else max(until - monotonic(), 0)
             self._store.renew()
             try:
-                since, now = self._seen_ms, self._open()
+                now = self._open(max(left, _POLL))
             except StoreUnavailable:
-                self._closed.wait(_RECONNECT)
+                if until is not None and monotonic() >= until:
+                    return False
+                self._closed.wait(min(_RECONNECT, left))
                 continue
-            self._seen_ms = now
-            self._items.appendleft(Gap(to_datetime(since), to_datetime(max(since, now))))
-            return
+            self._known.clear()  # a server that came back without its data numbers its series anew
+            since, self._seen_ms = self._seen_ms, max(self._seen_ms, now)
+            self._items.append(Gap(to_datetime(since), to_datetime(self._seen_ms)))
+            return True
+        return False
 
     def _disconnect(self) -> None:
         pubsub, client, self._pubsub, self._client = self._pubsub, self._client, None, None
@@ -155,8 +191,16 @@ class Subscription:
     def close(self) -> None:
         """End the subscription; what was received and not read is dropped."""
         self._closed.set()
-        self._items.clear()
-        self._disconnect()
+        self._end()
+
+    def _end(self) -> None:
+        """Let go of the connection, unless a reader has it: that one sees that the subscription is closed, and comes here."""
+        if self._reading.acquire(blocking=False):
+            try:
+                self._items.clear()
+                self._disconnect()
+            finally:
+                self._reading.release()
 
     def __enter__(self) -> "Subscription":
         return self
@@ -171,8 +215,15 @@ class Subscription:
                 yield item
 
 
-def _several(given: Any) -> list[Any]:
-    return [given] if isinstance(given, str) else list(given)
+def _several(what: str, given: Any) -> list[Any]:
+    """Text means one; duplicates collapse."""
+    try:
+        found = [given] if isinstance(given, str) else list(dict.fromkeys(given))
+    except TypeError as error:
+        raise InvalidQuery(f"{what}: wanted text or several texts, got {given!r:.80}") from error
+    if not found:
+        raise InvalidQuery(f"{what}: wanted at least one, got none")
+    return found
 
 
 def _channels(namespace: str, names: str | Iterable[str] | None) -> tuple[list[str], list[str]]:
@@ -180,7 +231,7 @@ def _channels(namespace: str, names: str | Iterable[str] | None) -> tuple[list[s
     if names is None:
         return [], [keys.channel_pattern(namespace, "*")]
     channels, patterns = [], []
-    for name in _several(names):
+    for name in _several("names", names):
         if not isinstance(name, str) or not _PATTERN.match(name):
             raise InvalidQuery(f"names: wanted metric names or patterns with * ? [...], got {name!r:.80}")
         if any(sign in name for sign in "*?["):
@@ -190,6 +241,4 @@ def _channels(namespace: str, names: str | Iterable[str] | None) -> tuple[list[s
                 channels.append(keys.channel(namespace, check_name(name)))
             except InvalidMetric as error:
                 raise InvalidQuery(str(error)) from error
-    if not channels and not patterns:
-        raise InvalidQuery("names: wanted at least one name or pattern, got none")
     return channels, patterns

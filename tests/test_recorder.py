@@ -506,8 +506,6 @@ def test_a_sample_without_a_time_has_the_clock_s(make: Callable[..., Metrics]) -
 
 # -- which type ---------------------------------------------------------------------------------------------------
 
-NUMPY_INTEGERS = pytest.mark.xfail(reason="model.infer_type takes int for the only integer")
-
 
 @pytest.mark.parametrize(
     ("name", "value", "kind"),
@@ -526,8 +524,8 @@ NUMPY_INTEGERS = pytest.mark.xfail(reason="model.infer_type takes int for the on
         ("jobs", -1, "gauge"),  # the original made it a counter that goes down
         ("jobs", decimal.Decimal("1.5"), "histogram"),
         ("jobs", np.float64(1), "histogram"),
-        pytest.param("jobs", np.int64(1), "counter", marks=NUMPY_INTEGERS),
-        pytest.param("queue_depth", np.int32(1), "gauge", marks=NUMPY_INTEGERS),
+        ("jobs", np.int64(1), "counter"),
+        ("queue_depth", np.int32(1), "gauge"),
     ],
 )
 def test_a_type_is_guessed_as_the_original_did(metrics: Metrics, name: str, value: Any, kind: str) -> None:

@@ -67,7 +67,9 @@ def batches(namespace: str, writer: str, count: int, each: int) -> Iterator[oper
         buffer.values += [1] * each
         parcel, _ = parcels.drain("jobs", Definition("counter"), True, [buffer], int(time.time() * 1000), 100)
         assert parcel is not None
-        yield operations.batch(namespace, 0, writer, sequence, [("jobs", *parcels.wire(parcel, {}))], chosen)
+        yield operations.batch(
+            namespace, 0, writer, sequence, sequence - 1, [("jobs", *parcels.wire(parcel, {}))], chosen
+        )
 
 
 def totals(reader: Metrics) -> tuple[float, float]:

@@ -250,14 +250,11 @@ def test_deleting_needs_transactions_beside_it(make: Make, admin: redis.Redis) -
     assert metrics.list_metrics() == []
 
 
-ONE_BY_ONE = pytest.mark.xfail(reason="operations.delete: after a refused MULTI its commands run one by one")
-
-
 @pytest.mark.parametrize(
     "rights",
     [
-        pytest.param((), marks=ONE_BY_ONE),
-        pytest.param(("+exec",), marks=ONE_BY_ONE),
+        (),
+        ("+exec",),
         ("+multi",),
         ("+multi", "+exec", "-del"),
         ("+multi", "+exec", "-zrem"),

@@ -1,0 +1,114 @@
+"""Settings: an argument before the environment before the default, and each wrong one named."""
+
+import math
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from redismetrics import Metrics
+from redismetrics.errors import InvalidSetting
+from redismetrics.settings import DEFAULT_PROMOTED, Settings, resolve
+
+NAMES = [setting.name for setting in fields(Settings)]
+
+# name, text in the environment, what that is, an argument, what that is
+GOOD: list[tuple[str, str, Any, Any, Any]] = [
+    ("url", "redis://a:1/0", "redis://a:1/0", "unix:///b", "unix:///b"),
+    ("namespace", "prod", "prod", "A.b_c-9", "A.b_c-9"),
+    ("tags", "host=a, zone = b=c", {"host": "a", "zone": "b=c"}, {"n": 5, "x": None}, {"n": "5"}),
+    ("on_invalid", "drop", "drop", "raise", "raise"),
+    ("promoted_tags", "tenant, job_id", ("tenant", "job_id"), ["queue"], ("queue",)),
+    ("flush_interval", "0.5", 0.5, 2, 2.0),
+    ("socket_timeout", "0.1", 0.1, 3, 3.0),
+    ("samples_per_flush", "20", 20, 10_000, 10_000),
+    ("buffer_bytes", "65536", 65_536, 1e6, 1_000_000),
+    ("buffer_age", "1", 1.0, 7200, 7200.0),
+    ("max_age", "60", 60.0, 3600.5, 3600.5),
+    ("max_future", "1", 1.0, 10, 10.0),
+    ("max_series", "1", 1, 5, 5),
+    ("log_bytes", "65536", 65_536, 1 << 20, 1 << 20),
+    ("log_age", "60", 60.0, 120, 120.0),
+    ("series_idle", "1", 1.0, 2, 2.0),
+]
+
+BAD: list[tuple[str, Any]] = [
+    ("url", 5),
+    *(("namespace", value) for value in ("a b", "a/b", "x" * 65, "ä", "a\n", "{a}", 5)),
+    *(("tags", value) for value in ("host", "a b=c", {"a": []}, {"": "x"}, 5)),
+    *(("on_invalid", value) for value in ("ignore", True)),
+    *(("promoted_tags", value) for value in (5, [5], ["a b"], "tenant,,queue", True)),
+    *(("flush_interval", value) for value in (0, -1, 0.001, "soon", math.nan, math.inf, [], 10**400)),
+    ("socket_timeout", 0),
+    *(("samples_per_flush", value) for value in (19, 10_001, 20.5, "20.5")),
+    ("buffer_bytes", 65_535),
+    ("buffer_age", 0.5),
+    ("max_age", 0),
+    ("max_future", 0),
+    *(("max_series", value) for value in (0, 1.5, "many")),
+    ("log_bytes", 0),
+    ("log_age", 59),
+    ("series_idle", 0),
+]
+
+
+def test_the_tables_below_name_every_setting() -> None:
+    assert [row[0] for row in GOOD] == NAMES
+    assert {row[0] for row in BAD} == set(NAMES)
+
+
+def test_the_defaults_are_those_of_the_documents() -> None:
+    settings = resolve({})
+    assert (settings.url, settings.namespace, settings.tags, settings.on_invalid) == (None, "default", {}, "raise")
+    assert settings.promoted_tags == DEFAULT_PROMOTED
+    assert (settings.flush_interval, settings.socket_timeout, settings.samples_per_flush) == (1, 2, 100)
+    assert (settings.buffer_bytes, settings.buffer_age) == (64 * 2**20, 3600)
+    assert (settings.max_age, settings.max_future, settings.series_idle) == (24 * 3600, 300, 24 * 3600)
+
+
+@pytest.mark.parametrize(("name", "text", "from_text", "argument", "from_argument"), GOOD, ids=NAMES)
+def test_an_argument_comes_before_the_environment_before_the_default(
+    name: str, text: str, from_text: Any, argument: Any, from_argument: Any
+) -> None:
+    environ = {f"REDISMETRICS_{name.upper()}": text}
+    default = getattr(resolve({}), name)
+    assert getattr(resolve(environ), name) == from_text != default
+    assert getattr(resolve(environ, **{name: argument}), name) == from_argument
+    assert getattr(resolve(environ, **{name: None}), name) == from_text
+    assert getattr(resolve({f"REDISMETRICS_{name.upper()}": ""}), name) == default
+    assert type(getattr(resolve(environ), name)) is type(from_text)
+
+
+def test_a_client_reads_the_environment_of_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDISMETRICS_NAMESPACE", "from_environment")
+    monkeypatch.setenv("REDISMETRICS_MAX_SERIES", "7")
+    settings = Metrics("none://", max_series=8).settings
+    assert (settings.namespace, settings.max_series) == ("from_environment", 8)
+
+
+@pytest.mark.parametrize(("name", "value"), BAD, ids=lambda value: repr(value)[:30])
+def test_a_wrong_argument_is_named_and_shown(name: str, value: Any) -> None:
+    with pytest.raises(InvalidSetting, match=rf"^{name}: .*wanted .*, got ") as caught:
+        resolve({}, **{name: value})
+    assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [row for row in BAD if isinstance(row[1], str)], ids=lambda value: repr(value)[:30]
+)
+def test_a_wrong_environment_variable_is_named_by_its_own_name(name: str, text: str) -> None:
+    with pytest.raises(InvalidSetting, match=rf"^REDISMETRICS_{name.upper()}: .*wanted .*, got "):
+        resolve({f"REDISMETRICS_{name.upper()}": text})
+
+
+def test_an_unknown_setting_is_refused() -> None:
+    with pytest.raises(InvalidSetting, match="retention_hours"):
+        resolve({}, retention_hours=24)
+    with pytest.raises(TypeError, match="retention_hours"):
+        Metrics("none://", retention_hours=24)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("url", ["http://localhost", "localhost:6379", "", "redis://localhost:port", "sqlite:///a"])
+def test_a_url_of_another_kind_is_refused_when_the_client_is_made(url: str) -> None:
+    with pytest.raises(InvalidSetting, match=r"^url: wanted .*redis://"):
+        Metrics(url)
