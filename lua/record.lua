@@ -338,7 +338,7 @@ local function answer(failed)
   return cmsgpack.pack({ held, clock, waited, failed, problems, learned })
 end
 redis.call('HSET', writers_key, writer, cmsgpack.pack({ sequence, clock, answer(0) }))
-redis.call('SET', clock_key, text(clock))
+redis.call('SET', clock_key, text(clock + metrics)) -- behind the stamps of new definitions, so that metrics keep their order
 for i, part in ipairs(parts) do
   if not part.refused then
     local series_key, live_key, log_key, state_key = KEYS[4 * i + 1], KEYS[4 * i + 2], KEYS[4 * i + 3], KEYS[4 * i + 4]

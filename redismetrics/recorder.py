@@ -324,6 +324,15 @@ class Recorder:
                 total += len(buffer.values) // width + len(buffer.extra)
         return total
 
+    def take_waiting(self) -> int:
+        """Empty the buffers, at the end, and return how many samples were in them."""
+        total = self.waiting()
+        for metric in [*self.retired, *self.metrics.values()]:
+            for buffer in metric.buffers.values():
+                buffer.values.clear()
+                buffer.extra.clear()
+        return total
+
 
 class Timer:
     """What `with metrics.measure(...) as t` gives: `t.elapsed` in the unit that is recorded, once the body has ended."""

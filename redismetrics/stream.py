@@ -20,6 +20,7 @@ _PATTERN = re.compile(r"[A-Za-z0-9_./:*?\[\]^-]{1,200}\Z")
 _POLL = 0.2  # seconds between looks at whether close() was called
 _RECONNECT = 0.2
 _PATIENCE = 10.0  # seconds for the first subscription
+_QUIET = 5.0  # seconds of silence after which a ping is sent, and after which a ping without an answer means a dead connection
 
 
 class Subscription:
@@ -55,6 +56,7 @@ class Subscription:
         self._client: redis.Redis | None = None
         self._pubsub: Any = None  # None while there is no connection that has all of the subscription
         self._early: deque[dict[str, Any]] = deque()
+        self._heard = self._pinged = 0.0  # when something came last; when a ping was sent that is not answered, or 0
         self._seen_ms = self._open(_PATIENCE)
 
     def _open(self, seconds: float) -> int:
@@ -85,6 +87,7 @@ class Subscription:
             client.close()
             raise
         self._client, self._pubsub, self._early = client, pubsub, early
+        self._heard, self._pinged = monotonic(), 0.0
         return now
 
     def get(self, timeout: float | None = None) -> Sample | Gap | None:
@@ -120,14 +123,28 @@ class Subscription:
 
     def _read(self, timeout: float) -> bool:
         """Take one message; False when none came within *timeout* seconds."""
+        message: dict[str, Any] | None
         if self._early:
             message = self._early.popleft()
         else:
             with translated():
                 message = self._pubsub.get_message(timeout=timeout)
-        if message is not None:
-            self._take(message)
-        return message is not None
+        if message is None:
+            self._check_alive()
+            return False
+        self._heard, self._pinged = monotonic(), 0.0
+        self._take(message)
+        return True
+
+    def _check_alive(self) -> None:
+        """A connection can die without a word: after some silence, ask for one."""
+        now = monotonic()
+        if self._pinged and now - self._pinged > _QUIET:
+            raise StoreUnavailable(f"Redis did not answer a ping within {_QUIET:g} s")
+        if not self._pinged and now - self._heard > _QUIET:
+            with translated():
+                self._pubsub.ping()
+            self._pinged = now
 
     def _take(self, message: dict[str, Any]) -> None:
         if message["type"] not in ("message", "pmessage") or not message["data"]:

@@ -54,7 +54,7 @@ def record(server: Server) -> None:
             **settings,
         )  # fmt: skip
         assert made._flusher is not None
-        made._flusher.writer = WRITERS[number]
+        made._flusher.sender.writer = WRITERS[number]
         return made
 
     with server.client() as direct:
@@ -417,7 +417,8 @@ def test_recording_goes_on_where_it_stood(metrics: Metrics, restored: redis.Redi
 def test_a_batch_that_was_applied_before_the_dump_is_not_applied_again(metrics: Metrics, restored: redis.Redis) -> None:
     assert metrics._flusher is not None
     before = read_all(restored)
-    metrics._flusher.writer, metrics._flusher._sequence[0] = WRITERS[1], 3  # whose fourth batch was its last: this one
+    sender = metrics._flusher.sender
+    sender.writer, sender._sequence[0] = WRITERS[1], 3  # whose fourth batch was its last: this one
     metrics.gauge("again", 3, tags={"n": 1})
     metrics.flush()
     assert read_all(restored) == before

@@ -560,6 +560,34 @@ def test_a_restart_of_the_server_is_one_gap_and_then_it_goes_on(
         assert [(sample.value, sample.tags) for sample in take(stream, 2)] == [(2, {"queue": "mail"}), (3, {})]
 
 
+@pytest.mark.parametrize("quiet", [0.05, 60])
+def test_a_connection_that_died_without_a_word_is_found_by_a_ping(
+    fresh_server: Callable[..., Server], make: Make, monkeypatch: pytest.MonkeyPatch, quiet: float
+) -> None:
+    monkeypatch.setattr("redismetrics.stream._QUIET", quiet)
+    server = fresh_server(port=True)
+    with Proxy(server) as proxy:
+        stream = make(proxy.url).subscribe("depth")
+        proxy.deaf = True
+        before = moment()
+        assert stream.get(timeout=0.4) is None
+        proxy.deaf = False
+        found = stream.get(timeout=PATIENCE if quiet < 1 else 0.4)
+        stream.close()
+    assert (found is None) == (quiet > 1)
+    assert found is None or (isinstance(found, Gap) and found.since <= before <= found.until)
+
+
+def test_a_quiet_connection_that_lives_is_left_alone(
+    metrics: Metrics, other: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("redismetrics.stream._QUIET", 0.05)
+    with metrics.subscribe("depth") as stream:
+        assert stream.get(timeout=0.5) is None  # ten times as long
+        send(other, "depth", 1)
+        assert [sample.value for sample in take(stream)] == [1]
+
+
 def test_the_gap_begins_at_the_last_that_was_received(fresh_server: Callable[..., Server], make: Make) -> None:
     server = fresh_server()
     metrics, other = make(server.url), make(server.url)
