@@ -157,13 +157,17 @@ def compact(samples: Samples, budget: int) -> Samples:
     cells, sizes, rows = ordered[first[crowded]], size[crowded], order[np.repeat(crowded, size)]
     group = np.repeat(np.arange(len(cells)), sizes)
     time, value, weight = samples.time[rows], samples.value[rows], samples.weight[rows]
-    exact = (samples.flags[rows] & CENTROID) == 0
-    old_cell = _cells(samples.summed, samples.summaries.last_ms, samples.summed_flags)
-    old_group = np.minimum(np.searchsorted(cells, old_cell), len(cells) - 1)
-    old = cells[old_group] == old_cell
-    points = rollups.of_points(value[exact], weight[exact], time[exact])
-    parts = rollups.concat([points, samples.summaries.take(old)])
-    whole = rollups.merge(np.concatenate([group[exact], old_group[old]]), len(cells), parts)
+    if len(samples.summed):
+        exact = (samples.flags[rows] & CENTROID) == 0
+        old_cell = _cells(samples.summed, samples.summaries.last_ms, samples.summed_flags)
+        old_group = np.minimum(np.searchsorted(cells, old_cell), len(cells) - 1)
+        old = cells[old_group] == old_cell
+        points = rollups.of_points(value[exact], weight[exact], time[exact])
+        parts = rollups.concat([points, samples.summaries.take(old)])
+        whole = rollups.merge(np.concatenate([group[exact], old_group[old]]), len(cells), parts)
+    else:
+        old = np.zeros(0, np.bool_)
+        whole = rollups.merge(group, len(cells), rollups.of_points(value, weight, time))
 
     ones = int(weight.max()) == 1
     means, weights, counts = [], [], []

@@ -73,6 +73,7 @@ class Metrics(Recording):
         if (self.settings.url or "").startswith("none:"):
             self._flusher = None
             self._recorder = NullRecorder(self.settings, lambda: None, clock)
+            self.__dict__.update(dict.fromkeys(("increment", "gauge", "histogram", "record"), _nothing))
             return
         # Here and not in a thread: a fork while a thread imports leaves the child with a locked import.
         from .connect import Store
@@ -412,6 +413,10 @@ class Metrics(Recording):
 
             url = safe_url(url)
         return f"Metrics({url!r}, namespace={self.settings.namespace!r})"
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    """What the recording verbs of `none://` do."""
 
 
 def _now() -> str:
