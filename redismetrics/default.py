@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from . import recorder
 from .client import Metrics
@@ -49,12 +49,12 @@ def configure(*args: Any, **kwargs: Any) -> None:
             _client._become(made)
 
 
-def _verb(method: Callable[..., R]) -> Callable[..., R]:
+def _verb(method: Callable[Concatenate[Metrics, P], R]) -> Callable[P, R]:
     """A module-level verb of the method of that name."""
     name = method.__name__
 
     @wraps(method)
-    def verb(*args: Any, **kwargs: Any) -> R:
+    def verb(*args: P.args, **kwargs: P.kwargs) -> R:
         result: R = getattr(_client or client(), name)(*args, **kwargs)
         return result
 

@@ -614,10 +614,6 @@ default_client: Callable[[], Recording] = _no_default  # of handles made without
 class NullRecorder(Recorder):
     """What `none://` records with: nothing, at next to no cost and unchecked."""
 
-    def reset(self) -> None:
-        super().reset()
-        self.counters = self.pairs = _Ignoring()
-
     def add(self, *_: Any, **__: Any) -> None:
         """Nothing."""
 
@@ -630,11 +626,6 @@ class NullRecorder(Recorder):
 
 def _ignore(_: Any) -> None:
     pass
-
-
-class _Ignoring(dict[Any, Any]):
-    def __missing__(self, key: Any) -> Callable[[Any], None]:
-        return _ignore
 
 
 # -- handles ------------------------------------------------------------------------------------------------------
