@@ -14,10 +14,10 @@
 --          series in one field of state]
 --          body: bytes that this script never looks into
 --          series: its id, in digits, where the client knows it, else its canonical tags
---          live change of a series: counter: amount; gauge: code, time_ms, value, where code 1 is that a change of the
---          shared value comes first, 2 that the value is set, 4 that the time is the sample's own; histogram: count, sum,
---          how many buckets changed, then for each its number from 1 and how many came
--- Returns  msgpack [sequence held before, clock, age of the oldest unsealed block in ms, failed publishes,
+--          live change of a series: counter: amount; gauge: code, time_ms, value, change_ms, change, where code 1 is that the
+--          change of the shared value comes first, 2 that the value is set, 4 that time_ms is the sample's own; histogram:
+--          count, sum, how many buckets changed, then for each its number from 1 and how many came
+-- Returns  msgpack [sequence held before, the server's time in us, age of the oldest unsealed block in ms, failed publishes,
 --          [[index of the metric, reason, detail]...] of refused blocks, [[index of the metric, [id...]]...] of ids that the
 --          client did not know]; the reply kept when this batch was applied before
 -- Why Lua  guard and effect must be one step: after a lost reply the client sends again
@@ -131,7 +131,8 @@ end
 -- 2. Read and check.
 local previous = tonumber(redis.call('GET', clock_key) or '0')
 local time = redis.call('TIME')
-local clock = math.max(tonumber(time[1]) * 1000000 + tonumber(time[2]), previous + 1)
+local time_us = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local clock = math.max(time_us, previous + 1) -- orders batches, and only grows; ages are judged by the time itself
 redis.call('ZCARD', dirty_key)
 
 local names, parts, problems, learned = {}, {}, {}, {}
@@ -157,30 +158,31 @@ for i = 1, metrics do
     end
   end
   if #part.lookups > 0 then
-    part.size = redis.call('HLEN', series_key) - (part.next >= PAD_AT and 1 or 0)
+    part.padded = redis.call('HEXISTS', series_key, '')
+    part.size = redis.call('HLEN', series_key) - part.padded
     part.found = sliced('HMGET', series_key, part.lookups)
   end
   parts[i] = part
 end
 
-local now_ms = math.floor(clock / 1000)
+local now_ms, real_ms = math.floor(clock / 1000), math.floor(time_us / 1000)
 for i, part in ipairs(parts) do
   local definition = known[i] and string.sub(known[i], 1, -STAMP - 1)
   if definition and definition ~= part.definition then
     problems[#problems + 1] = { i - 1, 'definition', definition }
     part.refused = true
-  elseif part.oldest < now_ms - max_age then
-    problems[#problems + 1] = { i - 1, 'too_old', text(now_ms) }
+  elseif part.oldest < real_ms - max_age then
+    problems[#problems + 1] = { i - 1, 'too_old', text(real_ms) }
     part.refused = true
-  elseif part.newest > now_ms + max_future then
-    problems[#problems + 1] = { i - 1, 'in_future', text(now_ms) }
+  elseif part.newest > real_ms + max_future then
+    problems[#problems + 1] = { i - 1, 'in_future', text(real_ms) }
     part.refused = true
   end
 end
 
 -- Series ids: known ones, new ones, and the overflow series once there are too many.
 local function intern(i, part)
-  local ids, fresh, first, overflow_id = part.ids, {}, part.next, nil
+  local ids, fresh, overflow_id = part.ids, {}, nil
   for n, canonical in ipairs(part.lookups) do
     local id = part.found[n]
     if not id then
@@ -198,7 +200,7 @@ local function intern(i, part)
     end
     ids[part.places[n]] = id
   end
-  if first < PAD_AT and part.next >= PAD_AT then
+  if part.padded == 0 and part.size >= PAD_AT then
     fresh[#fresh + 1], fresh[#fresh + 2] = '', PAD
   end
   part.fresh = fresh
@@ -210,19 +212,20 @@ local function counter(part, state, from, at)
 end
 
 local function gauge(part, state, from, at)
-  local code, when, amount = part.live[3 * at - 2], part.live[3 * at - 1], part.live[3 * at]
-  local value, last = state[from + 2], state[from + 1] == 0 and -1 or state[from + 3]
+  local live, first = part.live, 5 * at - 4
+  local code, when = live[first], live[first + 1]
+  local last = state[from + 1] == 0 and -1 or state[from + 3]
   if code % 2 == 1 then
     part.based[#part.based + 1] = at - 1
-    part.bases[#part.bases + 1] = struct.pack('<d', value)
+    part.bases[#part.bases + 1] = struct.pack('<d', state[from + 2])
+    last = math.max(last, math.min(live[first + 3], now_ms))
+    state[from + 2], state[from + 3], state[from + 4] = state[from + 2] + live[first + 4], last, clock
   end
   if code < 4 then
     when = math.min(when, now_ms) -- a time that is not the sample's own is at most as new as its batch
   end
-  if code % 4 < 2 then
-    state[from + 2], state[from + 3], state[from + 4] = value + amount, math.max(last, when), clock
-  elseif when >= last then
-    state[from + 2], state[from + 3], state[from + 4] = amount, when, clock
+  if code % 4 >= 2 and when >= last then
+    state[from + 2], state[from + 3], state[from + 4] = live[first + 2], when, clock
   end
 end
 
@@ -292,8 +295,8 @@ for i, part in ipairs(parts) do
   end
 end
 
--- Old blocks of each log, by age and by bytes. After a leap of the clock nothing is cut.
-local leapt = previous > 0 and clock - previous > HOUR_US
+-- Old blocks of each log, by age and by bytes. The batch that sees the time leap cuts nothing by age.
+local leapt = previous > 0 and time_us - previous > HOUR_US
 for i, part in ipairs(parts) do
   if not part.refused then
     local log_key, body = KEYS[4 * i + 3], ARGV[4 * i + 4]
@@ -301,7 +304,7 @@ for i, part in ipairs(parts) do
     part.bytes = part.bytes + #part.block
     part.gone = {}
     local excess = part.bytes - log_bytes
-    local candidates = redis.call('ZRANGEBYSCORE', log_key, '-inf', text(clock - log_age), 'WITHSCORES', 'LIMIT', 0, CUT)
+    local candidates = redis.call('ZRANGEBYSCORE', log_key, '-inf', text(time_us - log_age), 'WITHSCORES', 'LIMIT', 0, CUT)
     if leapt then
       candidates = {}
     end
@@ -310,14 +313,14 @@ for i, part in ipairs(parts) do
     end
     for at = 1, #candidates, 2 do
       local member, score = candidates[at], tonumber(candidates[at + 1])
-      if score > clock - log_age and excess <= 0 then
+      if score > time_us - log_age and excess <= 0 then
         break
       end
       excess, part.bytes = excess - #member, part.bytes - #member
       part.gone[#part.gone + 1] = member
       if score > part.sealed then
-        local _, head = cmsgpack.unpack_one(member)
-        part.never_sealed = part.never_sealed + head[4]
+        local sound, _, head = pcall(cmsgpack.unpack_one, member)
+        part.never_sealed = part.never_sealed + (sound and type(head) == 'table' and tonumber(head[4]) or 0)
         part.waiting = score
       end
     end
@@ -335,7 +338,7 @@ for _, part in ipairs(parts) do
   end
 end
 local function answer(failed)
-  return cmsgpack.pack({ held, clock, waited, failed, problems, learned })
+  return cmsgpack.pack({ held, time_us, waited, failed, problems, learned })
 end
 redis.call('HSET', writers_key, writer, cmsgpack.pack({ sequence, clock, answer(0) }))
 redis.call('SET', clock_key, text(clock + metrics)) -- behind the stamps of new definitions, so that metrics keep their order

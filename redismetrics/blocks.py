@@ -203,8 +203,19 @@ def compact(samples: Samples, budget: int) -> Samples:
 
 def _cells(series: Ints, time: Ints, flags: Flags) -> Ints:
     """One number for each series, minute, and whether the time is its own."""
-    cells: Ints = (series << 27) + (time // MINUTE << 1) + (flags & np.uint8(OWN_TIME))
+    cells: Ints = (
+        (series << 34) + (time // MINUTE << 1) + (flags & np.uint8(OWN_TIME))
+    )  # minutes take 32 bits, to the year 9999
     return cells
+
+
+def below_zero(samples: Samples) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which rows, and which summaries, hold a value below 0; of a compacted list all rows, whose values are not told apart."""
+    summaries = samples.summaries.low < 0
+    cells = _cells(samples.summed[summaries], samples.summaries.last_ms[summaries], samples.summed_flags[summaries])
+    centroid = (samples.flags & CENTROID) != 0
+    rows = np.isin(_cells(samples.series, samples.time, samples.flags), cells) & centroid
+    return rows | (~centroid & (samples.value < 0)), summaries
 
 
 # -- bytes --------------------------------------------------------------------------------------------------------

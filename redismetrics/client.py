@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .errors import InvalidQuery
+from .errors import InvalidQuery, InvalidSetting
 from .model import Family, MetricType, Tags, check_name
 from .recorder import NullRecorder, Recorder, Recording
 from .settings import OnInvalid, Settings, resolve
@@ -51,6 +51,8 @@ class Metrics(Recording):
         series_idle: float | None = None,
         clock: Clock = system_clock,
     ) -> None:
+        if not callable(clock):
+            raise InvalidSetting(f"clock: wanted a function that returns Unix seconds, got {clock!r:.60}")
         self.settings: Settings = resolve(
             url=url,
             namespace=namespace,
@@ -376,7 +378,18 @@ class Metrics(Recording):
     def stats(self) -> dict[str, Any]:
         """This process's figures, without asking Redis: recorded = stored + pending + dropped (by reason)."""
         if self._flusher is None:
-            return {"recorded": 0, "stored": 0, "pending": 0, "dropped": {}}
+            whole = (
+                "recorded",
+                "stored",
+                "pending",
+                "in_doubt",
+                "metadata_dropped",
+                "buffer_bytes",
+                "batches",
+                "retries",
+            )
+            rest = ("lost_batches", "unpublished", "definition_conflicts", "flush_seconds")
+            return {**dict.fromkeys(whole + rest, 0), "dropped": {}, "writer": "", "last_error": None}
         return self._flusher.stats()
 
     def flush(self, timeout: float = 10.0) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from . import embedded
-from .errors import InvalidSetting
+from .errors import InvalidSetting, MissingExtra
 
 if TYPE_CHECKING:
     import redis
@@ -21,15 +21,17 @@ SCHEMES = ("redis", "rediss", "unix", "embedded", "none")
 
 def check_url(url: str) -> str:
     """Return *url*, or raise `InvalidSetting`."""
-    try:
-        parts = urlsplit(url)
-        port_is_number = parts.port is None or parts.port > 0
-    except ValueError:
-        port_is_number = False
-    if not port_is_number or parts.scheme not in SCHEMES:
-        wanted = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+    scheme, slashes, _ = url.partition("://")
+    if not slashes or scheme not in SCHEMES:
+        wanted = ", ".join(f"{each}://" for each in SCHEMES)
         raise InvalidSetting(f"url: wanted one that starts with {wanted}, got {safe_url(url)!r}")
-    if parts.scheme == "embedded":
+    try:
+        _ = urlsplit(url).port
+    except ValueError as error:
+        raise InvalidSetting(
+            f"url: wanted a port from 0 to 65535 and a password with its signs escaped, got {safe_url(url)!r}"
+        ) from error
+    if scheme == "embedded":
         embedded.folder_of(url)
     return url
 
@@ -38,7 +40,7 @@ def safe_url(url: str) -> str:
     """Return *url* with the password hidden, for messages and logs; whatever characters it has, also unescaped ones."""
     scheme, slashes, rest = url.partition("://")
     if not slashes:
-        return "(no URL)"
+        return "***" if "@" in url else url
     login, at, place = rest.rpartition("@")
     if at:
         login = f"{login.partition(':')[0]}:***" if ":" in login else "***"
@@ -51,6 +53,10 @@ class Store:
 
     def __init__(self, url: str | None, socket_timeout: float) -> None:
         self._given = None if url is None else check_url(url)
+        if url is not None and url.startswith("embedded:") and not embedded.available():
+            raise MissingExtra(
+                "url: embedded:// needs a server for this platform: pip install 'redismetrics[embedded]'"
+            )
         self._timeout = socket_timeout
         self._server: embedded.Server | None = None
         self._url: str | None = None

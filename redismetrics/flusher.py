@@ -77,16 +77,18 @@ class Flusher:
             from multiprocessing.util import Finalize
 
             Finalize(None, close_at_exit, exitpriority=100)  # not of this object: it would close all when this one goes
-        threads = [
-            threading.Thread(target=self._collect_forever, name="redismetrics-collector", daemon=True),
-            threading.Thread(target=self._send_forever, name="redismetrics-sender", daemon=True),
-        ]
-        self._threads = threads
+        running = {thread.name for thread in self._threads if thread.is_alive()}
         try:
-            for thread in threads:
-                thread.start()
-        except RuntimeError:  # the interpreter is ending: what is recorded now goes out with close()
-            self._threads = [thread for thread in threads if thread.ident is not None]
+            for name, target in (("collector", self._collect_forever), ("sender", self._send_forever)):
+                if f"redismetrics-{name}" not in running:
+                    thread = threading.Thread(target=target, name=f"redismetrics-{name}", daemon=True)
+                    thread.start()
+                    self._threads.append(thread)
+        except RuntimeError as error:
+            if "shutdown" in str(error):  # the interpreter is ending: what is recorded now goes out with close()
+                return
+            log.warning("samples wait for a thread to start: %s", error)
+            self.recorder.start_again()
 
     def _collect_forever(self) -> None:
         interval = self.settings.flush_interval
@@ -217,8 +219,11 @@ class Flusher:
                 self.outbox.change.wait(left)
 
     def flush_for_asking(self) -> None:
-        """`flush` for a question, whose fault a metric's wrong type is not: an explicit `flush` tells of it."""
-        self._flush(10.0)
+        """`flush` for a question, whose fault a metric's wrong type is not: an explicit `flush` tells of it.
+
+        While the store is known to be away, a question waits no longer for it than for one reply.
+        """
+        self._flush(10.0 if self.sender.last_error is None else self.settings.socket_timeout)
 
     def close(self, timeout: float = 5.0) -> None:
         """Send what is left, within *timeout* seconds, from the calling thread; count the rest as dropped. Never raises."""
@@ -229,7 +234,7 @@ class Flusher:
         self._stop.set()
         self._wake.set()
         try:
-            if self.recorder.started:
+            if self.recorder.started or self.unsent():
                 for thread in self._threads:
                     thread.join(max(until - monotonic(), 0))
                 if self._drain_lock.acquire(timeout=max(until - monotonic(), 0)):

@@ -82,10 +82,17 @@ def open_namespace(namespace: str) -> Operation[int]:
 # -- recording ----------------------------------------------------------------------------------------------------
 
 
-def definitions(namespace: str, shard: int, names: list[str]) -> Operation[dict[str, Definition]]:
-    """The catalogue's definitions of these metrics of one shard, those that it has."""
+def definitions(namespace: str, shard: int, names: list[str]) -> Operation[dict[str, Definition | FormatMismatch]]:
+    """The catalogue's definitions of these metrics of one shard, those that it has; the error of one that can't be read."""
     (found,) = yield [("HMGET", keys.shard(namespace, shard).catalogue, *names)]
-    return {name: _definition(name, data) for name, data in zip(names, found, strict=True) if data is not None}
+    known: dict[str, Definition | FormatMismatch] = {}
+    for name, data in zip(names, found, strict=True):
+        if data is not None:
+            try:
+                known[name] = _definition(name, data)
+            except FormatMismatch as error:
+                known[name] = error
+    return known
 
 
 @dataclass(frozen=True, slots=True)

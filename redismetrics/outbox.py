@@ -43,8 +43,15 @@ class Outbox:
         with self.change:
             self.queue.extend(found)
             self.nbytes += sum(parcel.nbytes for parcel in found)
-            self.drained += sum(parcel.samples.count for parcel in found)
+            count = sum(parcel.samples.count for parcel in found)
+            self.drained += count
             drained = self.drained
+            if self.given_up:  # close() ran out of time before this drain did
+                self.queue.clear()
+                self.nbytes = 0
+                self.settled += count
+                self._recorder.drop("unsent", count)
+                return drained
         self._bound()
         return drained
 
@@ -140,6 +147,8 @@ class Outbox:
                 log.exception("BUG: %s: can't be squeezed", group[0].name)
                 squeezed += group
         with self.change:
+            if self.given_up:
+                return
             self.queue.extendleft(reversed(squeezed))
             self.nbytes += sum(parcel.nbytes for parcel in squeezed)
             while self.queue and self.nbytes > limit:

@@ -16,6 +16,9 @@ from .rollups import Floats, Ints
 SLICE = 50_000  # so many samples of a series are taken at once, so that the recording threads get their turn
 TIME_UNITS = {"s": 1.0, "seconds": 1.0, "ms": 0.001, "milliseconds": 0.001}
 
+ROWS_WHEN_MERGED = 100  # of a series and minute, in a parcel merged of very many flushes
+_LARGEST = np.finfo(np.float64).max
+
 MAX_METADATA = 1_000  # of one metric in one flush; beyond it the metadata is dropped, not the sample
 
 
@@ -124,7 +127,10 @@ def finish(parcel: Parcel) -> Parcel:
     if not parcel.budget:
         return parcel
     buckets = _bucket_counts(parcel) if parcel.kind == "histogram" else None
-    return replace(parcel, buckets=buckets, samples=blocks.compact(parcel.samples, parcel.budget), budget=0)
+    samples = (
+        _settle(parcel.samples) if parcel.kind == "gauge" else parcel.samples
+    )  # before compacting, which loses the order
+    return replace(parcel, buckets=buckets, samples=blocks.compact(samples, parcel.budget), budget=0)
 
 
 def _all(held: list[float], found: int) -> list[float]:
@@ -294,9 +300,9 @@ def convert(parcel: Parcel, definition: Definition) -> tuple[Parcel | None, int]
         result.samples = parcel.samples.scaled(TIME_UNITS[old] / TIME_UNITS[new])
     dropped = 0
     if definition.type == "counter" and (parcel.samples.value < 0).any():
-        bad = parcel.samples.value < 0
-        dropped = int(parcel.samples.weight[bad].sum())
-        result.samples = result.samples.take(~bad, np.ones(len(parcel.samples.summed), np.bool_))
+        bad, bad_summaries = blocks.below_zero(result.samples)
+        dropped = int(result.samples.weight[bad].sum())
+        result.samples = result.samples.take(~bad, ~bad_summaries)
         if not len(result.samples):
             return None, dropped
     if definition.type == "histogram" and not parcel.budget:
@@ -307,8 +313,8 @@ def convert(parcel: Parcel, definition: Definition) -> tuple[Parcel | None, int]
 def _settle(samples: Samples) -> Samples:
     """Several changes of one gauge's shared value, from several flushes, as the script must have them.
 
-    The changes before the first set of a series become one; what is changed after a set becomes a value. Without that, the
-    second change would be added to a value that is no longer the shared one.
+    The changes before the first set of a series become one row, of as many samples; what is changed after a set becomes a value.
+    Without that, the second change would be added to a value that is no longer the shared one.
     """
     changed = (samples.flags & CHANGE) != 0
     if not changed.any():
@@ -316,7 +322,7 @@ def _settle(samples: Samples) -> Samples:
     first_set: dict[int, float] = {}
     change_at: dict[int, int] = {}
     keep = np.ones(len(samples), np.bool_)
-    value, time, flags = samples.value.copy(), samples.time.copy(), samples.flags.copy()
+    value, time, flags, weight = samples.value.copy(), samples.time.copy(), samples.flags.copy(), samples.weight.copy()
     newest = dict(zip(samples.summed.tolist(), samples.summaries.last.tolist(), strict=True))
     for row in range(len(samples)):
         number = int(samples.series[row])
@@ -329,11 +335,12 @@ def _settle(samples: Samples) -> Samples:
             flags[row] &= ~np.uint8(CHANGE)
         elif number in change_at:
             value[change_at[number]] += value[row]
+            weight[change_at[number]] += weight[row]
             time[change_at[number]] = time[row]
             keep[row] = False
         else:
             change_at[number] = row
-    settled = replace(samples, value=value, time=time, flags=flags)
+    settled = replace(samples, value=value, time=time, flags=flags, weight=weight)
     return settled if keep.all() else settled.take(keep, np.ones(len(samples.summed), np.bool_))
 
 
@@ -343,6 +350,9 @@ def _settle(samples: Samples) -> Samples:
 def wire(parcel: Parcel, ids: Mapping[bytes, bytes]) -> tuple[bytes, bytes]:
     """The head and the body of a parcel, as record.lua takes them; *ids* are those of series that the store knows."""
     samples = _settle(parcel.samples) if parcel.kind == "gauge" else parcel.samples
+    if len(samples) > blocks.MAX_ROWS:  # merged from many flushes: a reader would not take so many that are alike
+        samples = blocks.compact(samples, ROWS_WHEN_MERGED)
+    samples = replace(samples, value=np.clip(samples.value, -_LARGEST, _LARGEST))  # a sum of changes, or another unit
     own = (samples.flags & OWN_TIME) != 0
     head: list[Any] = [
         parcel.kind,
@@ -393,9 +403,8 @@ def _gauge_changes(samples: Samples, n: int) -> list[float]:
     np.maximum.at(newest_own, sets.series[own], sets.time[own])
     np.maximum.at(newest, sets.series[~own], sets.time[~own])
     code = needs_base + 2 * has_set + 4 * (newest_own > newest)
-    time = np.where(has_set, whole.last_ms, change_ms)
-    value = np.where(has_set, whole.last, change)
-    return list(np.stack([code, time, value], axis=1).ravel().tolist())
+    value = np.where(has_set, whole.last, 0.0)
+    return list(np.stack([code, whole.last_ms, value, change_ms, change], axis=1).ravel().tolist())
 
 
 def _with_groups(found: tuple[Ints, rollups.Summaries], n: int) -> tuple[Ints, int, rollups.Summaries]:

@@ -17,6 +17,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from .errors import InvalidMetric, InvalidTags, InvalidTimestamp, InvalidValue, TypeMismatch
 from .model import (
+    OVERFLOW_TAGS,
     Definition,
     MetricType,
     Tags,
@@ -81,6 +82,9 @@ class Metric:
         self.ids: dict[bytes, bytes] = {}
 
 
+_OVERFLOW = pack_tags(OVERFLOW_TAGS)
+
+
 class Recorder:
     """All metrics of one client in this process. Thread-safe without locks, since it only appends and `setdefault`s."""
 
@@ -88,7 +92,7 @@ class Recorder:
         self.settings = settings
         self.clock = clock
         self._start = start
-        self._drop_lock = threading.Lock()
+        self._drop_lock, self._starting = threading.Lock(), threading.Lock()
         self.reset()
 
     def reset(self) -> None:
@@ -104,6 +108,7 @@ class Recorder:
         self.retired: list[Metric] = []
         self.counters: dict[Any, Callable[[float], None]] = {}
         self.pairs: dict[Any, Callable[[tuple[float, float]], None]] = {}
+        self._starting = threading.Lock()
         self.started = self.closed = False
         self._drop_lock = threading.Lock()
         self._drops: list[tuple[str, int]] = []
@@ -177,28 +182,64 @@ class Recorder:
     def buffer(self, metric: Metric, clean: dict[str, str]) -> Buffer:
         """Return the buffer of the series with these checked tags, made when new; starts the process's flusher at the first."""
         canonical = pack_tags(clean)
-        buffer = metric.buffers.get(canonical) or metric.buffers.setdefault(canonical, Buffer(canonical))
-        if not self.started:
-            self.started = True
-            self._start()
+        buffer = metric.buffers.get(canonical)
+        if buffer is None:
+            if len(metric.buffers) >= self.settings.max_series and canonical != _OVERFLOW:
+                self.tell_once(
+                    "%s has more than max_series=%d series: the rest share one", metric.name, self.settings.max_series
+                )
+                canonical = _OVERFLOW
+            buffer = metric.buffers.setdefault(canonical, Buffer(canonical))
+        if not self.started and self._starting.acquire(blocking=False):
+            try:
+                if not self.started:
+                    self.started = True
+                    self._start()
+            finally:
+                self._starting.release()
         return buffer
 
-    def bind(self, handle: "_Handle") -> None:
-        """Give a handle its buffer, at its first use in this process."""
+    def start_again(self) -> None:
+        """The threads could not start: the next recording of each series tries anew."""
+        self.started = False
+        self._unbind_all()
+
+    def _unbind_all(self) -> None:
+        self.counters.clear()
+        self.pairs.clear()
+        for handle in list(self._handles):
+            handle._unbind()
+
+    def _is_drained(self, metric: Metric, buffer: Buffer) -> bool:
+        """Will this buffer be drained as long as it is used? Not when another thread replaced or forgot it meanwhile."""
+        known = self.metrics.get(metric.name) is metric and metric.buffers.get(buffer.canonical) is buffer
+        return known and self.started and not self.closed
+
+    def bind(self, handle: "_Handle") -> Callable[[Any], None]:
+        """Give a handle its buffer, at its first use in this process; return what takes the item at hand."""
         self._handles.add(handle)
         if self.closed:
             handle._append = self._drop_closed
-            return
+            return handle._append
         try:
             clean = self.tags(handle.name, handle.tags)
-            buffer = self.buffer(self.metric(handle.name, handle.kind, explicit=True), clean)
+            metric = self.metric(handle.name, handle.kind, explicit=True)
+            buffer = self.buffer(metric, clean)
         except InvalidTags:
             if self.settings.on_invalid == "raise":
                 raise
             handle._append = self._drop_invalid
-            return
+            return handle._append
         handle._buffer, handle._clock = buffer, self.clock
-        handle._append = buffer.values.append if handle.kind == "counter" else buffer.values.extend
+        append: Callable[[Any], None] = buffer.values.append if handle.kind == "counter" else buffer.values.extend
+        handle._append = append
+        if not self._is_drained(metric, buffer):
+            handle._unbind()
+            return self._unless_closed(append)
+        return append
+
+    def _unless_closed(self, append: Callable[[Any], None]) -> Callable[[Any], None]:
+        return self._drop_closed if self.closed else append
 
     def _drop_closed(self, _: Any) -> None:
         self.drop("closed")
@@ -254,7 +295,7 @@ class Recorder:
         else:
             buffer.values.extend((-self.clock() if change else self.clock(), amount))
         if packed is None and time_ms is None and explicit:
-            self._remember(kind, name, tags, buffer)
+            self._remember(metric, tags, buffer)
 
     def _metadata(self, metadata: Mapping[str, Any] | None) -> tuple[bytes | None, dict[str, Any]]:
         if not metadata:
@@ -262,8 +303,9 @@ class Recorder:
         packed = pack_metadata(metadata)
         return packed, {key: metadata[key] for key in self.settings.promoted_tags if metadata.get(key) is not None}
 
-    def _remember(self, kind: MetricType, name: str, tags: Tags | None, buffer: Buffer) -> None:
+    def _remember(self, metric: Metric, tags: Tags | None, buffer: Buffer) -> None:
         """Let the next unbound call find the buffer by one look-up. Only text is a key: 1, 1.0 and True are equal in Python."""
+        kind, name = metric.definition.type, metric.name
         cache: dict[Any, Any] = self.counters if kind == "counter" else self.pairs
         if tags and any(value.__class__ is not str for value in tags.values()):
             return
@@ -272,6 +314,8 @@ class Recorder:
         names = (name, *tags, *tags.values()) if tags else (name,)
         key: Any = names if kind == "counter" else (kind, *names)
         cache[key] = buffer.values.append if kind == "counter" else buffer.values.extend
+        if not self._is_drained(metric, buffer):
+            cache.pop(key, None)
 
     # -- drops --------------------------------------------------------------------------------------------------
 
@@ -310,10 +354,7 @@ class Recorder:
     def close(self) -> None:
         """From now on samples are counted as dropped; handles learn it at their next use."""
         self.closed = True
-        self.counters.clear()
-        self.pairs.clear()
-        for handle in list(self._handles):
-            handle._unbind()
+        self._unbind_all()
 
     def waiting(self) -> int:
         """How many samples are in the buffers."""
@@ -327,8 +368,8 @@ class Recorder:
     def take_waiting(self) -> int:
         """Empty the buffers, at the end, and return how many samples were in them."""
         total = self.waiting()
-        for metric in [*self.retired, *self.metrics.values()]:
-            for buffer in metric.buffers.values():
+        for metric in [*self.retired, *list(self.metrics.values())]:
+            for buffer in list(metric.buffers.values()):
                 buffer.values.clear()
                 buffer.extra.clear()
         return total
@@ -358,6 +399,8 @@ class Timer:
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Decorate a plain, async, generator or async generator function: each run is measured."""
+        if not callable(function):
+            raise InvalidMetric(f"measure: wanted a function to decorate, got {function!r:.60}")
         wrapped: Any
         if inspect.iscoroutinefunction(function):
 
@@ -617,8 +660,9 @@ class NullRecorder(Recorder):
     def add(self, *_: Any, **__: Any) -> None:
         """Nothing."""
 
-    def bind(self, handle: "_Handle") -> None:
+    def bind(self, handle: "_Handle") -> Callable[[Any], None]:
         handle._append = _ignore
+        return _ignore
 
     def drop(self, reason: str, count: int = 1) -> None:
         """Nothing."""
@@ -660,8 +704,7 @@ class _Handle:
 
     def _first(self, item: Any) -> None:
         """Stands for the list operation until the handle is bound."""
-        self._recorder_in_use().bind(self)
-        self._append(item)
+        self._recorder_in_use().bind(self)(item)
 
     def _slow(self, value: Any, *, change: bool = False) -> None:
         self._recorder_in_use().add(self.kind, self.name, value, self.tags, change=change, buffer=self._buffer)

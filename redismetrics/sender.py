@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from . import keys, operations, parcels
 from .connect import Store, safe_url
 from .drive import run
-from .errors import ScriptFailed, StoreError
+from .errors import FormatMismatch, ScriptFailed, StoreError
 from .model import Definition
 from .operations import Batch
 from .outbox import Outbox
@@ -175,13 +175,22 @@ class Sender:
             metric = self.recorder.metrics.get(parcel.name)
             if metric is None or not metric.learned:
                 unknown.setdefault(keys.shard_of(parcel.name, self._shards), []).append(parcel.name)
+        unreadable: set[str] = set()
         for shard, names in unknown.items():
             known = run(client, operations.definitions(self.settings.namespace, shard, names))
             for name in names:
-                self._learn(name, known.get(name))
+                definition = known.get(name)
+                if isinstance(definition, FormatMismatch):
+                    log.error("%s: its samples are dropped: %s", name, definition)
+                    unreadable.add(name)
+                else:
+                    self._learn(name, definition)
         now = self.clock() * 1000 + self._offset_ms
         ready = []
         for parcel in found:
+            if parcel.name in unreadable:
+                self.outbox.lose("refused", parcel.samples.count)
+                continue
             fitting = self._as_known(parcel)
             if fitting is None:
                 continue
@@ -288,7 +297,11 @@ class Sender:
         for index, parcel in enumerate(doubt.parcels):
             metric = self.recorder.metrics.get(parcel.name)
             if index in refused:
-                self._again(parcel, *refused[index])
+                try:
+                    self._again(parcel, *refused[index])
+                except Exception:  # what the store holds in its place can't be read
+                    log.exception("%s: %d samples are dropped", parcel.name, parcel.samples.count)
+                    self.outbox.lose("refused", parcel.samples.count)
             elif metric is not None and metric.definition == parcel.definition:
                 metric.learned = True
 

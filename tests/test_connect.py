@@ -20,7 +20,8 @@ from redismetrics.connect import safe_url
         ("redis://:ge?heim@localhost:1/0", "redis://:***@localhost:1/0"),
         ("redis://:ge@heim@localhost:1/0", "redis://:***@localhost:1/0"),
         ("unix:///tmp/s?db=0&password=geheim&x=1", "unix:///tmp/s?db=0&password=***&x=1"),
-        ("geheim", "(no URL)"),
+        ("localhost:6379", "localhost:6379"),
+        ("geheim@localhost:6379", "***"),
     ],
 )
 def test_a_shown_url_has_no_password(url: str, shown: str) -> None:

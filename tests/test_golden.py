@@ -246,7 +246,10 @@ def test_there_is_a_file_of_the_current_format() -> None:
 
 
 def test_a_dump_is_the_same_whenever_it_is_made(written: dict[str, Any]) -> None:
-    assert dump() == written
+    again, writers = dump(), keys.shard(NAMESPACE, 0).writers
+    # A writer's entry holds the reply that it got, and in it the server's time.
+    assert again.pop(writers)["content"].keys() == written[writers]["content"].keys()
+    assert again == {key: of_key for key, of_key in written.items() if key != writers}
 
 
 def test_what_is_put_back_is_what_was_dumped(restored: redis.Redis, content: dict[str, Any]) -> None:

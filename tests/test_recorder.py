@@ -1096,7 +1096,9 @@ def test_none_records_nothing() -> None:
     for call in every_recording_call(metrics):
         call()
         call()
-    assert metrics.stats() == {"recorded": 0, "stored": 0, "pending": 0, "dropped": {}}
+    stats = metrics.stats()
+    assert (stats["recorded"], stats["stored"], stats["pending"], stats["dropped"]) == (0, 0, 0, {})
+    assert stats.keys() == Metrics("redis://127.0.0.1:1").stats().keys()
     metrics.flush()
     metrics.close()
     for call in every_recording_call(metrics):
