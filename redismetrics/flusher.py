@@ -54,6 +54,7 @@ class Flusher:
         self._send_lock = threading.Lock()
         self._stop = threading.Event()
         self._wake = threading.Event()
+        self._hurry = threading.Event()  # somebody waits: try again now
         self._threads: list[threading.Thread] = []
         self._no_metadata = 0
         self._flushes = 0
@@ -119,7 +120,8 @@ class Flusher:
                 backoff = BACKOFF
             except StoreError as error:
                 self.sender.failed(error)
-                self._stop.wait(backoff * (0.75 + secrets.randbelow(500) / 1000))
+                self._hurry.wait(backoff * (0.75 + secrets.randbelow(500) / 1000))
+                self._hurry.clear()
                 backoff = min(2 * backoff, LONGEST_BACKOFF)
                 self._wake.set()
             except Exception as error:
@@ -205,6 +207,7 @@ class Flusher:
             return
         until = monotonic() + timeout
         wanted = self.collect(int(self.clock() * 1000))
+        self._hurry.set()
         with self.outbox.change:
             seen = self.sender.last_error
             while self.outbox.settled < wanted:
@@ -233,6 +236,7 @@ class Flusher:
         self.recorder.close()
         self._stop.set()
         self._wake.set()
+        self._hurry.set()
         try:
             if self.recorder.started or self.unsent():
                 for thread in self._threads:

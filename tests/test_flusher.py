@@ -227,6 +227,24 @@ def test_an_old_batch_in_doubt_is_given_up_since_the_store_may_have_forgotten_it
     assert (stats["dropped"], stats["stored"], stats["pending"]) == ({"expired": 1}, 1, 0)
 
 
+def test_a_question_after_an_outage_does_not_wait_for_the_next_try(
+    fresh_server: Callable[..., Server], make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flusher, "BACKOFF", 3600.0)
+    monkeypatch.setattr(flusher, "LONGEST_BACKOFF", 3600.0)
+    server = fresh_server()
+    metrics = make(server.url, socket_timeout=0.5)
+    metrics.increment("jobs")
+    metrics.flush()
+    server.stop()
+    metrics.increment("jobs")
+    with pytest.raises(StoreUnavailable):
+        metrics.flush(1)
+    server.restart()
+    assert metrics.query("jobs", aggregation="count") >= 1  # the first try of the sender since
+    wait_until(lambda: metrics.stats()["pending"] == 0, "all is stored")
+
+
 # -- times --------------------------------------------------------------------------------------------------------
 
 
