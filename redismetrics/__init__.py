@@ -47,7 +47,7 @@ from .errors import (
     UnknownWindow,
 )
 from .model import Gap, Sample
-from .recorder import Counter, Gauge, Histogram
+from .verbs import Counter, Gauge, Histogram
 
 __version__ = "0.1.0"
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import InvalidQuery, InvalidSetting
 from .model import Family, MetricType, Tags, check_name
-from .recorder import NullRecorder, Recorder, Recording
+from .recorder import NullRecorder, Recorder
 from .settings import OnInvalid, Settings, resolve
 from .slots import Clock, Window, system_clock
+from .verbs import Recording
 
 if TYPE_CHECKING:
     from .digest import Digest

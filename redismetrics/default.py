@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from . import recorder
+from . import verbs
 from .client import Metrics
 from .errors import InvalidSetting
 
@@ -99,5 +99,5 @@ def _after_fork() -> None:
     _lock = threading.Lock()  # another thread of the parent may have held it
 
 
-recorder.default_client = client
+verbs.default_client = client
 os.register_at_fork(after_in_child=_after_fork)

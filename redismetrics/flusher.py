@@ -139,9 +139,10 @@ class Flusher:
             recorder = self.recorder
             found: list[Parcel] = []
             for metric in [*recorder.retired, *list(recorder.metrics.values())]:
+                stamp_ms = due_ms if metric.until_ms is None else min(due_ms, metric.until_ms)
                 try:
                     parcel, lost = parcels.drain(
-                        metric.name, metric.definition, metric.explicit, list(metric.buffers.values()), due_ms,
+                        metric.name, metric.definition, metric.explicit, list(metric.buffers.values()), stamp_ms,
                         self.settings.samples_per_flush,
                     )  # fmt: skip
                 except Exception:

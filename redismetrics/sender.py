@@ -225,7 +225,7 @@ class Sender:
             new = Metric(name, definition, explicit=False)
             new.learned = True
             self.recorder.metrics[name] = new
-            self.recorder.retired.append(metric)
+            self.recorder.retire(metric)
             self.recorder.counters.clear()
             self.recorder.pairs.clear()
 

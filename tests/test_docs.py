@@ -20,7 +20,7 @@ FLOORS = {
     "errors": 0.0, "slots": 0.2, "model": 0.1, "settings": 0.2,
     "keys": 1.0, "plan": 1.0, "rollups": 1.0, "digest": 1.1, "blocks": 1.2, "parcels": 1.3,
     "scripts": 2.0, "embedded": 2.0, "drive": 2.1, "connect": 2.1, "operations": 2.2,
-    "recorder": 3.0, "outbox": 3.1, "sender": 3.2, "flusher": 3.3, "reader": 3.0, "stream": 3.1,
+    "recorder": 3.0, "verbs": 3.1, "outbox": 3.1, "sender": 3.2, "flusher": 3.3, "reader": 3.0, "stream": 3.1,
     "client": 4.0, "default": 4.1, "exposition": 4.0, "export": 4.2, "demo": 4.3, "cli": 4.4,
     "__init__": 5.0, "__main__": 5.0,
 }  # fmt: skip

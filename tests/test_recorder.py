@@ -8,6 +8,7 @@ import logging
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
@@ -533,12 +534,15 @@ def test_a_type_is_guessed_as_the_original_did(metrics: Metrics, name: str, valu
     assert only(metrics, name).type == kind
 
 
-def test_an_explicit_type_comes_before_a_guess(metrics: Metrics) -> None:
-    metrics.record("jobs", 1)
-    metrics.record("jobs", 5, type="gauge")
-    metrics.record("jobs", 7)
+def test_an_explicit_type_comes_before_a_guess(url: str, namespace: str) -> None:
+    now = [time.time() - 60]
+    metrics = Metrics(url, namespace=namespace, flush_interval=3600, clock=lambda: now[0])
+    for value, kind in ((1, None), (5, "gauge"), (7, None)):
+        metrics.record("jobs", value, type=kind)
+        now[0] += 1  # an increment has no time of its own, yet what was guessed one is older than what came after it
     assert metrics.list_metrics()[0]["type"] == "gauge"
     assert [sample.value for sample in metrics.query("jobs")] == [1, 5, 7]
+    metrics.close()
 
 
 def test_a_declared_type_comes_before_use_and_guess(metrics: Metrics) -> None:
@@ -750,7 +754,7 @@ def test_another_process_s_definition_wins_and_is_logged_and_counted(
 def ticks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None]]:
     """Return a function that lets time pass for `measure`; nothing else moves its clock."""
     now = [100.0]
-    monkeypatch.setattr("redismetrics.recorder.perf_counter", lambda: now[0])
+    monkeypatch.setattr("redismetrics.verbs.perf_counter", lambda: now[0])
 
     def tick(seconds: float) -> None:
         now[0] += seconds
