@@ -6,7 +6,7 @@ A block in a log, in a message of the stream and in Redis is
     body  version, rows, summaries, time base, then the columns of rows, then those of summaries, then the metadata
 
 The head is written by lua/record.lua, the body by `pack` here; the script never looks into it. In the body a series is its
-position in the head's list of ids. Each column is a code byte and the narrowest numbers that hold it exactly.
+position in the head's list of ids. For columns see columns.py.
 """
 
 import struct
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import rollups
+from .columns import Reader, pack_real, pack_whole
 from .digest import cluster
 from .errors import FormatMismatch
 from .rollups import Floats, Ints, Summaries
@@ -220,69 +221,6 @@ def below_zero(samples: Samples) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
 
 # -- bytes --------------------------------------------------------------------------------------------------------
 
-_WHOLE: dict[int, np.dtype[Any]] = {1: np.dtype("u1"), 2: np.dtype("<u2"), 3: np.dtype("<u4"), 4: np.dtype("<i8")}
-_REAL: dict[int, np.dtype[Any]] = {5: np.dtype("<f4"), 6: np.dtype("<f8")}
-_CONSTANT, _REAL_CONSTANT = 0, 7
-_BASE = struct.Struct("<Bq")
-_BASE_REAL = struct.Struct("<Bd")
-
-
-def _pack_whole(column: NDArray[Any]) -> bytes:
-    """An integer column: code, smallest value, and the distances from it in the narrowest type; nothing when all are equal."""
-    low, high = int(column.min()), int(column.max())
-    reach = high - low
-    if not reach:
-        return _BASE.pack(_CONSTANT, low)
-    if reach >= 1 << 32:
-        return _BASE.pack(4, 0) + column.astype("<i8").tobytes()
-    code = 1 if reach < 1 << 8 else 2 if reach < 1 << 16 else 3
-    return _BASE.pack(code, low) + (column - low).astype(_WHOLE[code]).tobytes()
-
-
-def _pack_real(column: Floats) -> bytes:
-    first = column[0]
-    if (column == first).all():
-        return _BASE_REAL.pack(_REAL_CONSTANT, first)
-    if abs(first) < 1 << 31 and first == int(first):
-        low, high = column.min(), column.max()
-        if low > -(1 << 52) and high - low < 1 << 32 and (column == np.rint(column)).all():
-            return _pack_whole(column.astype(np.int64))
-    with np.errstate(over="ignore"):
-        narrow = column.astype("<f4")
-    if (narrow == column).all():
-        return b"\x05" + narrow.tobytes()
-    return b"\x06" + column.astype("<f8").tobytes()
-
-
-class _Reader:
-    """Takes columns off a body, never past its end; sizes are checked before anything is allocated."""
-
-    def __init__(self, data: bytes, at: int) -> None:
-        self.data, self.at = data, at
-
-    def bytes(self, size: int) -> bytes:
-        if size > len(self.data) - self.at:
-            raise FormatMismatch(f"block: wanted {size} bytes at {self.at}, got {len(self.data) - self.at}")
-        self.at += size
-        return self.data[self.at - size : self.at]
-
-    def column(self, rows: int, *, real: bool = False) -> NDArray[Any]:
-        kind: Any = np.float64 if real else np.int64
-        code = self.bytes(1)[0]
-        if code == _REAL_CONSTANT:
-            return np.full(rows, struct.unpack("<d", self.bytes(8))[0], kind)
-        if code in _REAL:
-            dtype = _REAL[code]
-            return np.frombuffer(self.bytes(rows * dtype.itemsize), dtype).astype(kind)
-        low = struct.unpack("<q", self.bytes(8))[0]
-        if code == _CONSTANT:
-            return np.full(rows, low, kind)
-        if code not in _WHOLE:
-            raise FormatMismatch(f"block: wanted a known column code, got {code}")
-        dtype = _WHOLE[code]
-        distances = np.frombuffer(self.bytes(rows * dtype.itemsize), dtype).astype(np.int64)
-        return np.asarray(distances + low, dtype=kind)
-
 
 def pack(samples: Samples) -> bytes:
     """Return the body of *samples*, of at least one row."""
@@ -290,17 +228,17 @@ def pack(samples: Samples) -> bytes:
     base = int(samples.time[0])
     parts = [
         _PREFIX.pack(VERSION, len(samples), len(samples.summed), len(metadata), base),
-        _pack_whole(samples.series),
-        _pack_whole(samples.time - base),
-        _pack_real(samples.value),
-        _pack_whole(samples.weight),
-        _pack_whole(samples.flags),
+        pack_whole(samples.series),
+        pack_whole(samples.time - base),
+        pack_real(samples.value),
+        pack_whole(samples.weight),
+        pack_whole(samples.flags),
     ]
     if len(samples.summed):
-        parts += [_pack_whole(samples.summed), _pack_whole(samples.summed_flags)]
+        parts += [pack_whole(samples.summed), pack_whole(samples.summed_flags)]
         for column in fields(Summaries):
             values = getattr(samples.summaries, column.name)
-            parts.append(_pack_whole(values) if values.dtype == np.int64 else _pack_real(values))
+            parts.append(pack_whole(values) if values.dtype == np.int64 else pack_real(values))
     parts.append(metadata)
     return b"".join(parts)
 
@@ -330,6 +268,12 @@ def unpack(data: bytes) -> Block:
         raise FormatMismatch(f"block: {len(data)} bytes that are none: {error}") from error
 
 
+def unpack_metadata(data: bytes, rows: int) -> dict[int, bytes]:
+    """Which of so many rows has which JSON."""
+    pairs = msgpack.unpackb(data, strict_map_key=False) if data else {}
+    return {row: text for row, text in pairs.items() if 0 <= row < rows and type(text) is bytes}
+
+
 def _check(samples: Samples, ids: Ints, count: int) -> None:
     """Raise `FormatMismatch` where the columns can't be what was recorded."""
     times = (samples.time, samples.summaries.last_ms)
@@ -349,26 +293,24 @@ def _unpack(data: bytes) -> Block:
     unpacker = msgpack.Unpacker(raw=True, max_buffer_size=max(len(data), 1), use_list=True)
     unpacker.feed(data)
     clock, writer, sequence, count, _, _, ids, based, bases = unpacker.unpack()
-    reader = _Reader(data, unpacker.tell())
+    reader = Reader(data, unpacker.tell(), "block")
     version, rows, summed, metadata_size, base = _PREFIX.unpack(reader.bytes(_PREFIX.size))
     if version != VERSION:
         raise FormatMismatch(f"block: wanted body version {VERSION}, got {version}")
     limit = MAX_ROWS + ROWS_PER_BYTE * len(data)
     if not 0 < rows <= limit or summed > rows:
         raise FormatMismatch(f"block: wanted 1 to {limit} rows, got {rows} and {summed} summaries")
-    series, time = reader.column(rows), reader.column(rows)
-    samples = Samples(
-        series, time + base, reader.column(rows, real=True), reader.column(rows), reader.column(rows).astype(np.uint8)
-    )
+    series, time = reader.whole(rows), reader.whole(rows)
+    samples = Samples(series, time + base, reader.real(rows), reader.whole(rows), reader.whole(rows).astype(np.uint8))
     if summed:
-        samples.summed, samples.summed_flags = reader.column(summed), reader.column(summed).astype(np.uint8)
-        samples.summaries = Summaries(
-            *(reader.column(summed, real=column.name not in ("count", "last_ms")) for column in fields(Summaries))
-        )
+        samples.summed, samples.summed_flags = reader.whole(summed), reader.whole(summed).astype(np.uint8)
+        columns: list[Any] = [
+            reader.whole(summed) if each.name in ("count", "last_ms") else reader.real(summed)
+            for each in fields(Summaries)
+        ]
+        samples.summaries = Summaries(*columns)
     if metadata_size:
-        raw = reader.bytes(metadata_size)
-        pairs = msgpack.unpackb(raw, strict_map_key=False)
-        samples.metadata = {row: text for row, text in pairs.items() if 0 <= row < rows and type(text) is bytes}
+        samples.metadata = unpack_metadata(reader.bytes(metadata_size), rows)
     id_column = np.array(list(map(int, ids)), dtype=np.int64)
     for column in (samples.series, samples.summed):
         if len(column) and not 0 <= int(column.min()) <= int(column.max()) < len(id_column):

@@ -1,7 +1,7 @@
 """
 The command line, with typer and rich: the extra `cli`. Whatever redismetrics shows to a person is shown here.
 
-    redismetrics demo | embedded status | embedded stop | export
+    redismetrics demo | embedded status | embedded stop | worker | export
 """
 
 import io
@@ -21,7 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from . import __version__, embedded, export
+from . import __version__, embedded, export, worker
 from .demo import MAX_SECONDS, PROCESSES, RECORDING, STREAM, Answer, Demo, Outcome, Step
 from .errors import RedisMetricsError
 from .model import Sample
@@ -293,14 +293,19 @@ def stop(folder: Folder = None) -> None:
         print(f"No embedded server was running on {where}.")
 
 
-@app.command(
-    "export",
-    # All of it is for the module's own parser, --help too.
-    context_settings={
-        "allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False,
-        "help_option_names": [],
-    },
-)  # fmt: skip
+# All of it is for the module's own parser, --help too.
+_PASSED_ON = {
+    "allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": [],
+}  # fmt: skip
+
+
+@app.command("worker", context_settings=_PASSED_ON)
+def work(context: typer.Context) -> None:
+    """Seal, roll up and prune until stopped: --url, --namespace, --once, --interval, --metrics-port, --json."""
+    raise typer.Exit(worker.main(context.args))
+
+
+@app.command("export", context_settings=_PASSED_ON)
 def export_page(context: typer.Context) -> None:
     """Print the Prometheus page, or serve it: --metric, --openmetrics, --url, --namespace, --serve HOST:PORT."""
     raise typer.Exit(export.main(context.args))

@@ -37,6 +37,7 @@ class Metrics(Recording):
         *,
         namespace: str | None = None,
         tags: Mapping[str, str] | None = None,
+        worker: bool | None = None,
         on_invalid: OnInvalid | None = None,
         promoted_tags: Iterable[str] | None = None,
         flush_interval: float | None = None,
@@ -49,6 +50,11 @@ class Metrics(Recording):
         max_series: int | None = None,
         log_bytes: int | None = None,
         log_age: float | None = None,
+        raw_retention: float | None = None,
+        minute_retention: float | None = None,
+        hour_retention: float | None = None,
+        day_retention: float | None = None,
+        cache_bytes: int | None = None,
         series_idle: float | None = None,
         clock: Clock = system_clock,
     ) -> None:
@@ -58,6 +64,7 @@ class Metrics(Recording):
             url=url,
             namespace=namespace,
             tags=tags,
+            worker=worker,
             on_invalid=on_invalid,
             promoted_tags=promoted_tags,
             flush_interval=flush_interval,
@@ -70,6 +77,11 @@ class Metrics(Recording):
             max_series=max_series,
             log_bytes=log_bytes,
             log_age=log_age,
+            raw_retention=raw_retention,
+            minute_retention=minute_retention,
+            hour_retention=hour_retention,
+            day_retention=day_retention,
+            cache_bytes=cache_bytes,
             series_idle=series_idle,
         )
         self._recorder: Recorder
@@ -82,10 +94,11 @@ class Metrics(Recording):
         from .connect import Store
         from .flusher import Flusher
         from .operations import Place
+        from .worker import Thread
 
-        self._place = Place(self.settings.namespace)
+        self._place = Place(self.settings.namespace, self.settings.cache_bytes)
         self._store = Store(self.settings.url, self.settings.socket_timeout)
-        self._flusher = Flusher(self.settings, self._store, clock)
+        self._flusher = Flusher(self.settings, self._store, clock, Thread(self.settings, self._store))
         self._recorder = self._flusher.recorder
 
     @property
@@ -320,7 +333,7 @@ class Metrics(Recording):
         """``{"storage", "recorder", "timestamp"}``: the store's figures, and this process's, which are those of `stats`."""
         from . import reader
 
-        storage = self._ask(lambda place: reader.get_stats(place, self.settings.log_age))
+        storage = self._ask(reader.get_stats)
         recorder = self.stats()
         return {
             "storage": storage,

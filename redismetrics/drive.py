@@ -4,7 +4,7 @@ An operation is a generator that yields lists of commands, one list for each rou
 returns its result. It knows nothing of sockets, so another driver can share every line of logic.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -40,6 +40,31 @@ def run(client: redis.Redis, operation: Operation[T]) -> T:
             commands = operation.send(replies)
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]
+
+
+def together(operations: Sequence[Operation[T]]) -> Operation[list[T]]:
+    """Many operations as one, their commands of each round trip side by side; an error of one ends all."""
+    results: dict[int, T] = {}
+    waiting: dict[int, list[Command]] = {}
+
+    def step(number: int, replies: list[Any] | None) -> None:
+        try:
+            running = operations[number]
+            waiting[number] = next(running) if replies is None else running.send(replies)
+        except StopIteration as done:
+            waiting.pop(number, None)
+            results[number] = done.value
+
+    for number in range(len(operations)):
+        step(number, None)
+    while waiting:
+        now = list(waiting.items())
+        replies = yield [command for _, commands in now for command in commands]
+        at = 0
+        for number, commands in now:
+            step(number, replies[at : at + len(commands)])
+            at += len(commands)
+    return [results[number] for number in range(len(operations))]
 
 
 def _send_loading(client: redis.Redis, commands: list[Command]) -> list[Any]:

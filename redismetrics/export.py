@@ -10,12 +10,12 @@ What the page looks like is the matter of `exposition.py`. Nothing is kept betwe
 import argparse
 import re
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
+from . import wsgi
 from .errors import RedisMetricsError, StoreUnavailable
 from .exposition import content_type, render
 
@@ -40,7 +40,6 @@ _REASONS = {
     503: "Service Unavailable",
 }
 _QUALITY = re.compile(r"(?:0(?:\.\d*)?|1(?:\.0*)?)\Z", re.ASCII)
-_ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[^\[\]:/\s]*)):(?P<port>\d{1,5})\Z", re.ASCII)
 
 
 def export(name: str | None = None, *, metrics: "Metrics | None" = None, openmetrics: bool = False) -> str:
@@ -158,7 +157,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--url", help="where the store is (default: REDISMETRICS_URL)")
     parser.add_argument("--namespace", metavar="NS", help="which share of the store (default: REDISMETRICS_NAMESPACE)")
     parser.add_argument(
-        "--serve", metavar="HOST:PORT", type=_address, help="answer HTTP until stopped; :9464 alone means localhost"
+        "--serve", metavar="HOST:PORT", type=wsgi.address, help="answer HTTP until stopped; :9464 alone means localhost"
     )
     given = parser.parse_args(argv)
     if given.serve and (given.metric is not None or given.openmetrics):
@@ -184,34 +183,14 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _address(text: str) -> tuple[str, int]:
-    found = _ADDRESS.match(text)
-    if not found or int(found["port"]) > 65_535:
-        raise argparse.ArgumentTypeError(f"wanted HOST:PORT, [IPV6]:PORT or :PORT, got {text!r}")
-    return found["six"] or found["host"] or "127.0.0.1", int(found["port"])
-
-
 def _serve(metrics: "Metrics", host: str, port: int) -> int:
     """Answer HTTP until SIGINT or SIGTERM; port 0 takes a free one. The address goes to stderr once it listens."""
-    from socketserver import ThreadingMixIn
-    from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
-
-    class Handler(WSGIRequestHandler):
-        def log_message(self, *args: Any, **kwargs: Any) -> None:
-            """Say nothing: a scrape every few seconds would fill the log."""
-
-    class Server(ThreadingMixIn, WSGIServer):
-        daemon_threads = True  # a request that hangs doesn't hold up the end
-        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-
     # Only the main thread may set handlers, and in any other no signal arrives.
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, signal.default_int_handler) if in_main else None
     try:
-        with Server((host, port), Handler) as server:
-            server.set_app(wsgi_app(metrics))
-            shown = f"[{host}]" if ":" in host else host
-            print(f"serving on http://{shown}:{server.server_port}/metrics", file=sys.stderr, flush=True)
+        with wsgi.listen(host, port, wsgi_app(metrics)) as server:
+            print(f"serving on http://{wsgi.shown(host)}:{server.server_port}/metrics", file=sys.stderr, flush=True)
             server.serve_forever()
     except KeyboardInterrupt:
         pass

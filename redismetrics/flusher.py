@@ -15,7 +15,7 @@ import weakref
 from time import monotonic
 from typing import Any
 
-from . import parcels
+from . import parcels, worker
 from .connect import Store
 from .errors import FormatMismatch, RedisMetricsError, ScriptFailed, StoreError, StoreUnavailable, TypeMismatch
 from .outbox import Outbox
@@ -38,7 +38,10 @@ _NOT_BY_WAITING = (ScriptFailed, FormatMismatch)  # a flush tells at once, since
 class Flusher:
     """Drains one recorder and sends what it held to one store."""
 
-    def __init__(self, settings: Settings, store: Store, clock: Clock = system_clock) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, clock: Clock = system_clock, worker: worker.Thread | None = None
+    ) -> None:
+        self.worker = worker
         self.settings = settings
         self.store = store
         self.clock = clock
@@ -62,6 +65,8 @@ class Flusher:
     def reset_after_fork(self) -> None:
         """The child's side of a fork: a new writer with nothing to send; what the parent held is the parent's."""
         closed = self.recorder.closed
+        if self.worker is not None:
+            self.worker.reset()
         self._reset()
         self.store.reset_after_fork()
         self.recorder.reset()
@@ -85,6 +90,8 @@ class Flusher:
                     thread = threading.Thread(target=target, name=f"redismetrics-{name}", daemon=True)
                     thread.start()
                     self._threads.append(thread)
+            if self.worker is not None:
+                self.worker.start()
         except RuntimeError as error:
             if "shutdown" in str(error):  # the interpreter is ending: what is recorded now goes out with close()
                 return
@@ -234,6 +241,8 @@ class Flusher:
         if self.recorder.closed:
             return
         until = monotonic() + timeout
+        if self.worker is not None:
+            self.worker.stop()
         self.recorder.close()
         self._stop.set()
         self._wake.set()
@@ -259,6 +268,8 @@ class Flusher:
                 unknown,
                 self.sender.last_error,
             )
+        if self.worker is not None:
+            self.worker.join(max(until - monotonic(), 0))
         self.sender.connect()
 
     def _send_rest(self, until: float) -> None:

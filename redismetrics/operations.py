@@ -12,10 +12,12 @@ from typing import Any
 import msgpack
 
 from . import keys, scripts
+from .cache import Cache
 from .drive import Command, Operation
 from .errors import FormatMismatch
 from .model import OVERFLOW_TAGS, Definition, Family, Live, pack_tags, unpack_tags
-from .settings import Settings
+from .settings import DEFAULT_CALENDAR, Settings
+from .slots import MARGIN, Calendar
 
 _OVERFLOW = pack_tags(OVERFLOW_TAGS)
 
@@ -27,7 +29,13 @@ def _pairs(flat: list[Any]) -> dict[bytes, Any]:
 _STAMP = 9  # bytes behind a definition in the catalogue: when it came
 
 
-def _definition(name: str, data: bytes) -> Definition:
+def read_stamp(data: bytes) -> int:
+    """The server's time in us when a definition came into the catalogue."""
+    stamp: int = msgpack.unpackb(data[-_STAMP:])
+    return stamp
+
+
+def read_definition(name: str, data: bytes) -> Definition:
     try:
         return Definition.unpack(data[:-_STAMP])
     except Exception as error:
@@ -44,39 +52,66 @@ def _tags(data: bytes) -> dict[str, str]:
 # -- the namespace ------------------------------------------------------------------------------------------------
 
 
-def _check_config(namespace: str, found: dict[bytes, bytes]) -> int:
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What all processes of a namespace share: how many shards it has, and what is kept for how long."""
+
+    shards: int
+    calendar: Calendar
+
+
+def _read_config(namespace: str, flat: list[Any]) -> Config:
+    found = _pairs(flat)
     written = int(found.get(b"format", keys.FORMAT))
     if written != keys.FORMAT:
         raise FormatMismatch(f"namespace {namespace!r}: wanted format {keys.FORMAT}, got {written}")
-    return int(found.get(b"shards", 1))
+    try:
+        kept = found.get(b"retentions")
+        calendar = DEFAULT_CALENDAR if kept is None else Calendar.parse(kept.decode())
+        return Config(int(found.get(b"shards", 1)), calendar)
+    except ValueError as error:
+        raise FormatMismatch(f"namespace {namespace!r}: its configuration can't be read: {error}") from error
+
+
+class Place:
+    """A namespace, whose configuration is asked once, and what was read of it."""
+
+    def __init__(self, namespace: str, cache_bytes: int) -> None:
+        self.namespace = namespace
+        self.cache = Cache(cache_bytes)
+        self._config: Config | None = None
+
+    def config(self) -> Operation[Config]:
+        """As it was written, or the defaults where nobody wrote any yet."""
+        if self._config is not None:
+            return self._config
+        (found,) = yield [("HGETALL", keys.config(self.namespace))]
+        config = _read_config(self.namespace, found)
+        if found:
+            self._config = config
+        return config
+
+    def shards(self) -> Operation[int]:
+        return (yield from self.config()).shards
 
 
 def shards(namespace: str) -> Operation[int]:
     """How many shards the namespace has; a namespace that nobody wrote yet has one."""
-    (found,) = yield [("HGETALL", keys.config(namespace))]
-    return _check_config(namespace, _pairs(found))
+    return (yield from Place(namespace, 0).shards())
 
 
-class Place:
-    """A namespace, whose number of shards is asked once."""
-
-    def __init__(self, namespace: str) -> None:
-        self.namespace = namespace
-        self._shards = 0
-
-    def shards(self) -> Operation[int]:
-        if not self._shards:
-            self._shards = yield from shards(self.namespace)
-        return self._shards
-
-
-def open_namespace(namespace: str) -> Operation[int]:
-    """Write the namespace's configuration if nobody did; return how many shards it has."""
+def open_namespace(namespace: str, wanted: Calendar = DEFAULT_CALENDAR) -> Operation[Config]:
+    """Write the namespace's configuration if nobody did; return the one that holds."""
     key = keys.config(namespace)
     (found,) = yield [("HGETALL", key)]
-    if not found:
-        *_, found = yield [("HSETNX", key, "format", keys.FORMAT), ("HSETNX", key, "shards", 1), ("HGETALL", key)]
-    return _check_config(namespace, _pairs(found))
+    if b"retentions" not in found[::2]:
+        *_, found = yield [
+            ("HSETNX", key, "format", keys.FORMAT),
+            ("HSETNX", key, "shards", 1),
+            ("HSETNX", key, "retentions", wanted.describe()),
+            ("HGETALL", key),
+        ]
+    return _read_config(namespace, found)
 
 
 # -- recording ----------------------------------------------------------------------------------------------------
@@ -89,7 +124,7 @@ def definitions(namespace: str, shard: int, names: list[str]) -> Operation[dict[
     for name, data in zip(names, found, strict=True):
         if data is not None:
             try:
-                known[name] = _definition(name, data)
+                known[name] = read_definition(name, data)
             except FormatMismatch as error:
                 known[name] = error
     return known
@@ -150,56 +185,81 @@ def record(sent: Batch) -> Operation[Reply]:
     return Reply(held, clock, unsealed, unpublished, reasons, [(index, ids) for index, ids in learned])
 
 
+# -- what workers look at -------------------------------------------------------------------------------------------
+
+
+ALIVE_MS = 30_000  # a worker without a heartbeat for so long gets no share
+
+
+def heartbeat(namespace: str, worker: str) -> Operation[tuple[int, list[str]]]:
+    """Say that a worker is alive; return the server's time in ms and all that are."""
+    key = keys.workers(namespace)
+    now_ms = yield from now()
+    _, _, live = yield [
+        ("ZADD", key, now_ms, worker),
+        ("ZREMRANGEBYSCORE", key, "-inf", now_ms - 10 * ALIVE_MS),
+        ("ZRANGEBYSCORE", key, now_ms - ALIVE_MS, "+inf"),
+    ]
+    return now_ms, [each.decode() for each in live]
+
+
+def leave(namespace: str, worker: str) -> Operation[None]:
+    yield [("ZREM", keys.workers(namespace), worker)]
+
+
+def dirty(namespace: str, shard: int) -> Operation[list[str]]:
+    """The metrics of a shard with blocks that are not sealed, those that wait longest first."""
+    (found,) = yield [("ZRANGE", keys.shard(namespace, shard).dirty, 0, -1)]
+    return [name.decode() for name in found]
+
+
+def pending(namespace: str, shard: int, now_ms: int, most: int) -> Operation[list[tuple[str, str]]]:
+    """What is due by now: (what, metric), the oldest first."""
+    (found,) = yield [("ZRANGEBYSCORE", keys.pending(namespace, shard), "-inf", now_ms, "LIMIT", 0, most)]
+    work = []
+    for member in found:
+        level, slot, chunk, name = member.decode().split(" ", 3)
+        work.append((f"{level} {slot} {chunk}", name))
+    return work
+
+
+WRITERS_AT_ONCE = 500
+
+
+def prune_writers(namespace: str, shard: int, calendar: Calendar) -> Operation[int]:
+    """Take off the writers that sent nothing for longer than any of their batches can live; return how many."""
+    key = keys.shard(namespace, shard).writers
+    removed, cursor = 0, b"0"
+    while True:
+        (cursor, flat), time = yield [("HSCAN", key, cursor, "COUNT", WRITERS_AT_ONCE), ("TIME",)]
+        # A batch lives no longer than max_age and max_future, which are shorter than the retention of minutes and its margin.
+        oldest = (read_now_ms(time) - calendar.levels[0].retention - MARGIN) * 1000
+        gone: list[bytes] = []
+        for writer, entry in _pairs(flat).items():
+            if msgpack.unpackb(entry, raw=True)[1] < oldest:
+                gone += (writer, entry)
+        if gone:
+            (many,) = yield [("EVALSHA", scripts.script("forget").sha, 1, key, *gone)]
+            removed += many
+        if int(cursor) == 0:
+            return removed
+
+
 # -- asking -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A metric as one moment found it: its definition (None when unknown), series by id, blocks and the server's time."""
-
-    definition: Definition | None
-    series: dict[int, dict[str, str]]
-    blocks: list[bytes]
-    now_ms: int
-
-
-def _now_ms(time: list[Any]) -> int:
+def read_now_ms(time: list[Any]) -> int:
     return int(time[0]) * 1000 + int(time[1]) // 1000
 
 
-def _series(flat: list[Any]) -> dict[int, dict[str, str]]:
+def read_series(flat: list[Any]) -> dict[int, dict[str, str]]:
     return {int(number): _tags(canonical) for canonical, number in _pairs(flat).items() if canonical}
 
 
 def now() -> Operation[int]:
     """The server's time in ms."""
     (time,) = yield [("TIME",)]
-    return _now_ms(time)
-
-
-def snapshot(namespace: str, shard: int, name: str) -> Operation[Snapshot]:
-    """Everything needed to answer a question about one metric: two round trips.
-
-    The second begins and ends with the version that the first one read; if a commit came between, all is asked again.
-    """
-    of = keys.metric(namespace, shard, name)
-    while True:
-        (version, sealed), definition, time = yield [
-            ("HMGET", of.state, "version", "sealed"),
-            ("HGET", keys.shard(namespace, shard).catalogue, name),
-            ("TIME",),
-        ]
-        if definition is None:
-            return Snapshot(None, {}, [], _now_ms(time))
-        after = f"({int(float(sealed or 0))}"
-        began, blocks, series, ended = yield [
-            ("HGET", of.state, "version"),
-            ("ZRANGEBYSCORE", of.log, after, "+inf"),
-            ("HGETALL", of.series),  # after the blocks: a block may name a series that has just come
-            ("HGET", of.state, "version"),
-        ]
-        if began == version and ended == version:
-            return Snapshot(_definition(name, definition), _series(series), blocks, _now_ms(time))
+    return read_now_ms(time)
 
 
 def describe(namespace: str, shard: int, name: str) -> Operation[tuple[Definition | None, dict[int, dict[str, str]]]]:
@@ -208,20 +268,20 @@ def describe(namespace: str, shard: int, name: str) -> Operation[tuple[Definitio
         ("HGET", keys.shard(namespace, shard).catalogue, name),
         ("HGETALL", keys.metric(namespace, shard, name).series),
     ]
-    return None if definition is None else _definition(name, definition), _series(flat)
+    return None if definition is None else read_definition(name, definition), read_series(flat)
 
 
 def catalogue(namespace: str, shards: int) -> Operation[dict[str, Definition]]:
     """All metrics with their definitions, in the order they were first recorded."""
     replies = yield [("HGETALL", keys.shard(namespace, shard).catalogue) for shard in range(shards)]
     found = [(data[-_STAMP:], name.decode(), data) for flat in replies for name, data in _pairs(flat).items()]
-    return {name: _definition(name, data) for _, name, data in sorted(found)}
+    return {name: read_definition(name, data) for _, name, data in sorted(found)}
 
 
 def series(namespace: str, shard: int, name: str) -> Operation[list[dict[str, str]]]:
     """The tags of all series of a metric."""
     (flat,) = yield [("HGETALL", keys.metric(namespace, shard, name).series)]
-    return list(_series(flat).values())
+    return list(read_series(flat).values())
 
 
 def live(namespace: str, shards: int, definitions: dict[str, Definition]) -> Operation[list[Family]]:
@@ -235,7 +295,7 @@ def live(namespace: str, shards: int, definitions: dict[str, Definition]) -> Ope
     replies = yield commands
     families = []
     for at, (name, definition) in enumerate(definitions.items()):
-        tags, states = _series(replies[2 * at]), _pairs(replies[2 * at + 1])
+        tags, states = read_series(replies[2 * at]), _pairs(replies[2 * at + 1])
         families.append(Family(name, definition, _live_rows(definition, tags, states)))
     return families
 
@@ -265,58 +325,88 @@ def _live(definition: Definition, tags: dict[str, str], values: tuple[float, ...
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What the store knows about one metric."""
+    """What the store knows about one metric; *pruned* and *level_bytes* leave out what is past its retention."""
 
     samples: int
     series: int
     log_bytes: int
     blocks: int
     never_sealed: int
+    late: int
+    pruned: int
+    level_bytes: dict[str, int]
     last_ms: int
+    waiting_ms: int
 
 
-def standings(namespace: str, shards: int, names: list[str]) -> Operation[dict[str, Standing]]:
+def standings(namespace: str, config: Config, names: list[str]) -> Operation[dict[str, Standing]]:
     """The store's own figures of these metrics."""
-    commands: list[Command] = []
+    commands: list[Command] = [("TIME",)]
     for name in names:
-        shard = keys.shard_of(name, shards)
+        shard = keys.shard_of(name, config.shards)
         of = keys.metric(namespace, shard, name)
         commands += [
-            ("HMGET", of.state, "samples", "bytes", "never_sealed"),
+            ("HMGET", of.state, "samples", "bytes", "never_sealed", "late", "pruned", "sealed", "waiting"),
             ("HLEN", of.series),
             ("HEXISTS", of.series, ""),
             ("ZCARD", of.log),
+            ("HGETALL", keys.sealed(namespace, shard, name).held),
             ("ZSCORE", keys.shard(namespace, shard).dirty, name),
         ]
-    replies = (yield commands) if commands else []
-    found = {}
-    for at, name in enumerate(names):
-        (samples, size, never), many, padded, blocks, last = replies[5 * at : 5 * at + 5]
-        found[name] = Standing(
-            int(float(samples or 0)), many - padded, int(float(size or 0)), blocks, int(float(never or 0)),
-            int(float(last or 0)) // 1000,
-        )  # fmt: skip
-    return found
+    time, *replies = yield commands
+    now_ms = read_now_ms(time)
+    return {name: _standing(config.calendar, now_ms, replies[6 * at : 6 * at + 6]) for at, name in enumerate(names)}
+
+
+def _standing(calendar: Calendar, now_ms: int, replies: list[Any]) -> Standing:
+    state, many, padded, blocks, held, last = replies
+    samples, size, never_sealed, late, pruned, sealed, waiting = (int(float(each or 0)) for each in state)
+    by_name = {level.name: level for level in (calendar.raw, *calendar.levels)}
+    level_bytes = dict.fromkeys(by_name, 0)
+    for field, amount in _pairs(held).items():
+        what, _, span = field.decode().partition(" ")
+        level = by_name.get(what, calendar.raw)
+        gone = level.gone(int(span) * 1000, now_ms)
+        if what == "samples":
+            pruned += int(amount) if gone else 0
+        elif not gone:
+            level_bytes[what] += int(amount)
+    return Standing(
+        samples, many - padded, size, blocks, never_sealed, late, pruned, level_bytes,
+        max(int(float(last or 0)), sealed) // 1000, max(now_ms - waiting // 1000, 0) if waiting > sealed else 0,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
-    """Memory and writers as the server sees them."""
+    """Memory, writers and workers as the server sees them; of each writer its id, last sequence and when it came, in ms."""
 
     used_bytes: int
-    writers: int
+    now_ms: int
+    writers: list[tuple[str, int, int]]
+    workers: int
 
 
 def server_state(namespace: str, shards: int) -> Operation[ServerState]:
-    info, *counts = yield [
+    info, time, workers, *found = yield [
         ("INFO", "memory"),
-        *(("HLEN", keys.shard(namespace, shard).writers) for shard in range(shards)),
+        ("TIME",),
+        ("ZRANGE", keys.workers(namespace), 0, -1, "WITHSCORES"),
+        *(("HGETALL", keys.shard(namespace, shard).writers) for shard in range(shards)),
     ]
     used = 0
     for line in info.split(b"\r\n"):
         if line.startswith(b"used_memory:"):
             used = int(line.partition(b":")[2])
-    return ServerState(used, max(counts))
+    latest: dict[str, tuple[str, int, int]] = {}
+    for flat in found:
+        for writer, entry in _pairs(flat).items():
+            sequence, clock, _ = msgpack.unpackb(entry, raw=True)
+            known = (writer.decode(), int(sequence), int(clock) // 1000)
+            latest[known[0]] = max(latest.get(known[0], known), known, key=lambda each: each[2])
+    now_ms = read_now_ms(time)
+    alive = sum(float(score) > now_ms - ALIVE_MS for score in workers[1::2])
+    return ServerState(used, now_ms, sorted(latest.values(), key=lambda each: -each[2]), alive)
 
 
 # -- deleting -----------------------------------------------------------------------------------------------------
@@ -332,20 +422,37 @@ def delete(namespace: str, shards: int, names: list[str]) -> Operation[int]:
         return 0
     yield [("MULTI",), ("EXEC",)]  # may we? After a refused MULTI the commands would run one by one
     deleted = 0
-    for shard in range(shards):
-        inside = [name for name in names if keys.shard_of(name, shards) == shard]
-        if not inside:
-            continue
+    for name in names:
+        shard = keys.shard_of(name, shards)
+        of, worked = keys.metric(namespace, shard, name), keys.sealed(namespace, shard, name)
         of_shard = keys.shard(namespace, shard)
-        commands: list[Command] = [("MULTI",)]
-        for name in inside:
-            of = keys.metric(namespace, shard, name)
-            commands += [
-                ("DEL", of.series, of.live, of.log),
-                ("HDEL", of.state, "samples", "bytes", "never_sealed", "waiting"),
-                ("HSET", of.state, "version", secrets.token_hex(8)),
-            ]
-        commands += [("ZREM", of_shard.dirty, *inside), ("HDEL", of_shard.catalogue, *inside), ("EXEC",)]
-        replies = yield commands
-        deleted += replies[-1][-1]
+        pending_key = keys.pending(namespace, shard)
+        held, due = yield [("HKEYS", worked.held), ("HKEYS", worked.due)]
+        # Whatever workers commit in between is told by the same lists once more, from inside the transaction.
+        inside = yield [
+            ("MULTI",),
+            ("HKEYS", worked.held),
+            ("HKEYS", worked.due),
+            ("DEL", of.series, of.live, of.log, *worked, *_data_keys(namespace, shard, name, held)),
+            ("HDEL", of.state, "samples", "bytes", "never_sealed", "waiting", "late", "pruned"),
+            ("HSET", of.state, "version", f"0.{secrets.token_hex(8)}"),
+            ("ZREM", pending_key, *(member + b" " + name.encode() for member in (*due, b"trim 0 0", b"sweep 0 0"))),
+            ("ZREM", of_shard.dirty, name),
+            ("HDEL", of_shard.catalogue, name),
+            ("EXEC",),
+        ]
+        held_then, due_then, *_, found = inside[-1]
+        deleted += found
+        new = [
+            *(("DEL", key) for key in _data_keys(namespace, shard, name, set(held_then) - set(held))),
+            *(("ZREM", pending_key, member + b" " + name.encode()) for member in set(due_then) - set(due)),
+        ]
+        if new:
+            yield new
     return deleted
+
+
+def _data_keys(namespace: str, shard: int, name: str, held: Iterable[bytes]) -> list[str]:
+    """The keys that `held` speaks of."""
+    pairs = [field.decode().split(" ") for field in held]
+    return [keys.data(namespace, shard, name, level, int(span) * 1000) for level, span in pairs if level != "samples"]

@@ -13,13 +13,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from . import blocks, keys, operations, rollups
-from .blocks import CENTROID, Samples
+from . import keys, operations, rollups
 from .digest import Digest, percentiles
-from .drive import Operation
+from .drive import Operation, together
 from .errors import FormatMismatch, InvalidMetric, InvalidQuery, UnknownAggregation
+from .gather import Found, Points, gather
 from .model import (
-    Definition,
     Family,
     MetricType,
     Sample,
@@ -30,15 +29,16 @@ from .model import (
     to_datetime,
     to_ms,
 )
-from .operations import Place, Snapshot
-from .plan import Plan, plan
-from .rollups import Ints, Summaries
-from .slots import Window, interval_ms, window_ms
+from .operations import Place
+from .rollups import Ints
+from .slots import DAY, HOUR, MINUTE, Window, interval_ms, window_ms
+from .tables import numbered
 
 T = TypeVar("T")
 
 Row = dict[str, Any]
 GroupKey = tuple[str | None, ...]
+Edges = tuple[int, int, int]  # since, until, now
 
 AGGREGATIONS = ("count", "sum", "mean", "min", "max", "last", "stddev", "median", "rate")
 _PERCENTILE = re.compile(r"p(100(?:\.0{1,9})?|[0-9]{1,2}(?:\.[0-9]{1,9})?)\Z")
@@ -118,65 +118,11 @@ def _filter(tags: Tags | None) -> dict[str, str | None]:
     return clean
 
 
-def _fits(tags: Mapping[str, str], wanted: Mapping[str, str | None]) -> bool:
-    return all(tags.get(key) == value for key, value in wanted.items())
-
-
 # -- columns ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True, eq=False)
-class _Columns:
-    """The samples that answer a question, in order of arrival; a series is a position in *tags*.
-
-    *summaries* count each of them once, exactly, *summed* is their series. Made block by block: of equal times the one that
-    came in a later block is the last, compacted or not.
-    """
-
-    definition: Definition
-    tags: list[dict[str, str]]
-    samples: Samples | None
-    summed: Ints
-    summaries: Summaries
-    plan: Plan
-    now_ms: int
-
-    @property
-    def seconds(self) -> float:
-        """How long the window is; one that is open begins at the first sample, or ends now."""
-        since, until = self.plan.since_ms, min(self.plan.until_ms, self.now_ms + 1)
-        if since == 0 and self.samples is not None:
-            since = int(self.samples.time.min())
-        return max(until - since, 1) / 1000
-
-
-def _choose(question: _Question, found: Snapshot) -> _Columns | None:
-    """Decode the blocks, keep the rows of the series and the times asked for; None for an unknown metric."""
-    if found.definition is None:
-        return None
-    wanted = plan(*window_ms(question.window, found.now_ms))
-    tags: list[dict[str, str]] = []
-    positions = np.full(max(found.series, default=-1) + 2, -1)
-    for number, of_series in found.series.items():
-        if _fits(of_series, question.tags):
-            positions[number] = len(tags)
-            tags.append(of_series)
-    parts = []
-    for data in found.blocks:
-        block = blocks.unpack(data)
-        part = block.samples.of_series(positions[np.minimum(block.ids, len(positions) - 1)])
-        times = part.summaries.last_ms
-        keep = (part.time >= wanted.since_ms) & (part.time < wanted.until_ms)
-        if not keep.all():
-            part = part.take(keep, (times >= wanted.since_ms) & (times < wanted.until_ms))
-        if len(part):
-            parts.append(part)
-    samples, summed, summaries = None, np.zeros(0, np.int64), rollups.empty()
-    if parts:
-        samples = blocks.concat(parts)
-        pairs = [blocks.summarise(part) for part in parts] if len(samples.summed) else [blocks.summarise(samples)]
-        summed, summaries = np.concatenate([series for series, _ in pairs]), rollups.concat([rows for _, rows in pairs])
-    return _Columns(found.definition, tags, samples, summed, summaries, wanted, found.now_ms)
+def _gather(place: Place, question: _Question, interval_ms: int | None = None) -> Operation[tuple[Found | None, Edges]]:
+    return gather(place, question.name, question.window, question.tags, interval_ms)
 
 
 def _groups(tags: list[dict[str, str]], group_by: Sequence[str]) -> tuple[Ints, list[GroupKey]]:
@@ -187,21 +133,32 @@ def _groups(tags: list[dict[str, str]], group_by: Sequence[str]) -> tuple[Ints, 
     return np.array([numbers[key] for key in found], dtype=np.int64), ordered
 
 
+_NEEDS = {
+    "sum": ("total",), "rate": ("total",), "mean": ("total",), "stddev": ("total", "m2"), "min": ("low",), "max": ("high",),
+    "last": ("last",),
+}  # fmt: skip
+
+
 def _aggregate(
-    columns: _Columns, aggregations: Sequence[str], row_group: Ints, summary_group: Ints, rows: Summaries, groups: int,
+    found: Found,
+    aggregations: Sequence[str],
+    group: Ints,
+    point_group: Callable[[Points], Ints],
+    groups: int,
     seconds: float,
-) -> dict[str, list[Any]]:  # fmt: skip
-    """Each aggregation of each group as a list: *row_group* is the group of each sample, *summary_group* of each summary."""
-    merged = rollups.merge(summary_group, groups, rows)
-    samples = columns.samples
+) -> dict[str, list[Any]]:
+    """Each aggregation of each group as a list: *group* is that of each summary, *point_group* tells those of points."""
     ranks = {name: rank for name in aggregations if (rank := _rank(name)) is not None}
+    needs = {"count", *(need for name in aggregations for need in _NEEDS.get(name, ()))}
+    merged = rollups.merge(group, groups, found.summaries, frozenset(needs | ({"low", "high"} if ranks else set())))
     quantiles = None
-    if ranks and samples is not None:
-        wanted = np.array(list(ranks.values()))
-        centroid = (samples.flags & CENTROID) != 0
-        low, high = merged.low, merged.high
-        quantiles = percentiles(row_group, groups, samples.value, samples.weight, centroid, low, high, wanted)
-    counter = columns.definition.type == "counter"
+    if ranks:
+        points = found.points()
+        quantiles = percentiles(
+            point_group(points), groups, points.value, points.weight, points.centroid, merged.low, merged.high,
+            np.array(list(ranks.values())),
+        )  # fmt: skip
+    counter = found.definition.type == "counter"
     count = np.maximum(merged.count, 1)
     result: dict[str, list[Any]] = {}
     for name in aggregations:
@@ -221,7 +178,7 @@ def _aggregate(
         elif name in ("min", "max", "last"):
             column = {"min": merged.low, "max": merged.high, "last": merged.last}[name]
         else:
-            assert quantiles is not None, "BUG: a percentile of no samples"
+            assert quantiles is not None, "BUG: a percentile that was not worked out"
             column = quantiles[:, list(ranks).index(name)]
         some = (merged.count > 0).tolist()
         result[name] = [value if there else None for value, there in zip(column.tolist(), some, strict=True)]
@@ -237,32 +194,31 @@ def _nothing(aggregation: str) -> Any:
     return 0 if aggregation in ("count", "sum") else 0.0 if aggregation == "rate" else None
 
 
-def _grouped(columns: _Columns | None, question: _Question) -> tuple[list[GroupKey], dict[str, list[Any]]]:
+def _grouped(found: Found | None, question: _Question) -> tuple[list[GroupKey], dict[str, list[Any]]]:
     """The groups that hold samples, and their aggregations."""
-    if columns is None or columns.samples is None:
+    if found is None or not len(found):
         return [], {name: [] for name in question.aggregations}
-    of_series, ordered = _groups(columns.tags, question.group_by)
-    series, rows = columns.summed, columns.summaries
+    of_series, ordered = _groups(found.tags, question.group_by)
     result = _aggregate(
-        columns, ("count", *question.aggregations), of_series[columns.samples.series], of_series[series], rows,
-        len(ordered), columns.seconds,
+        found, ("count", *question.aggregations), of_series[found.series], lambda points: of_series[points.series],
+        len(ordered), found.seconds,
     )  # fmt: skip
     filled = [number for number, count in enumerate(result["count"]) if count]
     return [ordered[at] for at in filled], {name: [result[name][at] for at in filled] for name in question.aggregations}
 
 
-def _samples(name: str, columns: _Columns | None) -> list[Sample]:
-    """The samples one by one, oldest first, of equal times in order of arrival."""
-    if columns is None or columns.samples is None:
+def _samples(name: str, found: Found | None) -> list[Sample]:
+    """The samples one by one, oldest first, of equal times in order of arrival; what is not kept exactly, by its points."""
+    if found is None:
         return []
-    samples = columns.samples
-    order = np.argsort(samples.time, kind="stable").tolist()
-    value, weight, time = samples.value.tolist(), samples.weight.tolist(), samples.time.tolist()
-    series, flags = samples.series.tolist(), samples.flags.tolist()
+    points = found.points()
+    order = np.argsort(points.time, kind="stable").tolist()
+    value, weight, time = points.value.tolist(), points.weight.tolist(), points.time.tolist()
+    series, exact = points.series.tolist(), points.exact.tolist()
     return [
         Sample(
-            name, columns.definition.type, value[row], weight[row], columns.tags[series[row]], to_datetime(time[row]),
-            metadata(samples.metadata.get(row)), bool(flags[row] & CENTROID) and weight[row] > 1,
+            name, found.definition.type, value[row], weight[row], found.tags[series[row]], to_datetime(time[row]),
+            metadata(points.metadata.get(row)), not exact[row],
         )
         for row in order
     ]  # fmt: skip
@@ -277,11 +233,6 @@ def metadata(text: bytes | None) -> dict[str, Any]:
     except ValueError as error:
         raise FormatMismatch(f"block: wanted JSON metadata, got {text!r:.60}") from error
     return found if isinstance(found, dict) else {}
-
-
-def _snapshot(place: Place, name: str) -> Operation[Snapshot]:
-    shards = yield from place.shards()
-    return (yield from operations.snapshot(place.namespace, keys.shard_of(name, shards), name))
 
 
 # -- questions ----------------------------------------------------------------------------------------------------
@@ -301,7 +252,7 @@ def query(
     question = _question(name, window, tags, group_by, () if aggregation is None else (aggregation,), taken)
 
     def ask() -> Operation[Any]:
-        columns = _choose(question, (yield from _snapshot(place, name)))
+        columns, _ = yield from _gather(place, question)
         if aggregation is None:
             found = _samples(name, columns)
             return _by_group(found, question.group_by) if question.group_by else found
@@ -344,46 +295,43 @@ def time_series(
     width = interval_ms(interval)
 
     def ask() -> Operation[list[Row]]:
-        found = yield from _snapshot(place, name)
-        columns = _choose(question, found)
-        if columns is None or columns.samples is None:
+        found, (since, until, _) = yield from _gather(place, question, width)
+        if found is None or not len(found):
             if not fill or question.group_by:
                 return []
-            wanted = plan(*window_ms(question.window, found.now_ms))
-            return _fill([()], question, _slots(wanted, None, width), width, {})
-        return _series_rows(columns, columns.samples, question, width, fill=fill)
+            return _fill([()], question, _slots(since, until, None, width), width, {})
+        return _series_rows(found, question, width, fill=fill)
 
     return ask()
 
 
-def _series_rows(columns: _Columns, samples: Samples, question: _Question, width: int, *, fill: bool) -> list[Row]:
-    of_series, ordered = _groups(columns.tags, question.group_by)
-    series, rows = columns.summed, columns.summaries
-    slot, summary_slot = samples.time // width, rows.last_ms // width
-    first = int(min(slot.min(), summary_slot.min()))
-    span = int(max(slot.max(), summary_slot.max())) - first + 1
-    cell = of_series[samples.series] * span + slot - first
-    summary_cell = of_series[series] * span + summary_slot - first
-    cells = np.unique(summary_cell)
+def _series_rows(found: Found, question: _Question, width: int, *, fill: bool) -> list[Row]:
+    of_series, ordered = _groups(found.tags, question.group_by)
+    slot = found.time // width
+    first = int(slot.min())
+    span = int(slot.max()) - first + 1
+
+    def cells_of(series: Ints, time: Ints) -> Ints:
+        return of_series[series] * span + time // width - first
+
+    cells, group = numbered(cells_of(found.series, found.time))
     result = _aggregate(
-        columns, question.aggregations, np.searchsorted(cells, cell), np.searchsorted(cells, summary_cell), rows,
+        found, question.aggregations, group, lambda points: np.searchsorted(cells, cells_of(points.series, points.time)),
         len(cells), width / 1000,
     )  # fmt: skip
-    found: dict[tuple[int, GroupKey], Row] = {}
-    for at in sorted(
-        range(len(cells)), key=lambda at: (int(cells[at]) % span, int(cells[at]))
-    ):  # by time, then by group
-        group, start = ordered[int(cells[at]) // span], int(cells[at]) % span + first
-        found[start, group] = {name: result[name][at] for name in question.aggregations}
+    rows: dict[tuple[int, GroupKey], Row] = {}
+    for at in np.lexsort((cells, cells % span)).tolist():  # by time, then by group
+        of_group, start = divmod(int(cells[at]), span)
+        rows[start + first, ordered[of_group]] = {name: result[name][at] for name in question.aggregations}
     if fill:
         present = [ordered[number] for number in sorted({number // span for number in cells.tolist()})]
-        return _fill(present, question, _slots(columns.plan, (first, first + span), width), width, found)
-    return [_point(start, group, question, width, values) for (start, group), values in found.items()]
+        slots = _slots(found.since_ms, found.until_ms, (first, first + span), width)
+        return _fill(present, question, slots, width, rows)
+    return [_point(start, group, question, width, values) for (start, group), values in rows.items()]
 
 
-def _slots(window: Plan, held: tuple[int, int] | None, width: int) -> range:
+def _slots(since: int, until: int, held: tuple[int, int] | None, width: int) -> range:
     """The intervals that touch the window; where it is open, those that hold samples."""
-    since, until = window.since_ms, window.until_ms
     if held is None and (since == 0 or until >= 1 << 60):
         return range(0)
     first = since // width if since or held is None else held[0]
@@ -424,7 +372,8 @@ def rollup(
         raise InvalidQuery(f"keys: wanted 'text' or 'tuple', got {keys!r:.80}")
 
     def ask() -> Operation[dict[Any, Row]]:
-        groups, values = _grouped(_choose(question, (yield from _snapshot(place, name))), question)
+        found, _ = yield from _gather(place, question)
+        groups, values = _grouped(found, question)
         return {
             group_text(group) if keys == "text" else group: {each: values[each][at] for each in question.aggregations}
             for at, group in enumerate(groups)
@@ -445,16 +394,20 @@ def digest(place: Place, name: str, *, window: Window = None, tags: Tags | None 
     question = _question(name, window, tags)
 
     def ask() -> Operation[Digest]:
-        columns = _choose(question, (yield from _snapshot(place, name)))
-        if columns is None or columns.samples is None:
+        found, _ = yield from _gather(place, question)
+        if found is None or not len(found):
             return Digest.of([])
-        samples = columns.samples
-        whole = rollups.merge(np.zeros(len(columns.summaries), np.int64), 1, columns.summaries)
-        order = np.argsort(samples.value, kind="stable")
-        centroid = (samples.flags[order] & CENTROID) != 0
-        return Digest(samples.value[order], samples.weight[order], centroid, float(whole.low[0]), float(whole.high[0]))
+        whole = rollups.merge(np.zeros(len(found), np.int64), 1, found.summaries, frozenset({"low", "high"}))
+        points = found.points()
+        order = np.argsort(points.value, kind="stable")
+        low, high = float(whole.low[0]), float(whole.high[0])
+        return Digest(points.value[order], points.weight[order], points.centroid[order], low, high)
 
     return ask()
+
+
+# How far back the newest samples are looked for, until there are enough.
+_REACHES = (MINUTE, HOUR, 6 * HOUR, DAY, 7 * DAY, 90 * DAY, 1 << 60)
 
 
 def get_metrics(
@@ -484,11 +437,19 @@ def get_metrics(
             asked = [_question(each, (since, until), tags) for each in known]
         else:
             asked = [question]
+        now_ms = yield from operations.now()
+        first, last = to_ms(since) if since is not None else 0, to_ms(until) if until is not None else None
         found: list[Sample] = []
-        for each in asked:
-            columns = _choose(each, (yield from _snapshot(place, each.name)))
-            if columns is not None and type in (None, columns.definition.type):
-                found += _samples(each.name, columns)[-limit:] if limit else []
+        for reach in _REACHES if limit else ():
+            begin = max(first, (now_ms if last is None else min(last, now_ms)) - reach)
+            window = (begin / 1000, None if last is None else last / 1000)
+            pieces = yield from together([gather(place, each.name, window, each.tags) for each in asked])
+            found = []
+            for each, (piece, _) in zip(asked, pieces, strict=True):
+                if piece is not None and type in (None, piece.definition.type):
+                    found += _samples(each.name, piece)[-limit:]
+            if begin == first or sum(1 if each.approximate else each.count for each in found) >= limit:
+                break
         found.sort(key=lambda sample: sample.timestamp)
         listed: list[Sample] = []
         for sample in reversed(found):
@@ -509,7 +470,7 @@ def _one_by_one(sample: Sample, most: int) -> list[Sample]:
 def list_metrics(place: Place) -> Operation[list[Row]]:
     """All metrics by name: name, type, unit, help, series, last_seen (aware UTC)."""
     known = yield from operations.catalogue(place.namespace, (yield from place.shards()))
-    standings = yield from operations.standings(place.namespace, (yield from place.shards()), list(known))
+    standings = yield from operations.standings(place.namespace, (yield from place.config()), list(known))
     return [
         {
             "name": name,
@@ -557,24 +518,42 @@ def live(place: Place, name: str | None, idle_ms: int) -> Operation[list[Family]
     return ask()
 
 
-def get_stats(place: Place, log_age: float) -> Operation[Row]:
-    """The store's figures, in the original's names and more."""
-    known = yield from operations.catalogue(place.namespace, (yield from place.shards()))
-    standings = yield from operations.standings(place.namespace, (yield from place.shards()), list(known))
-    server = yield from operations.server_state(place.namespace, (yield from place.shards()))
-    stored = sum(each.samples for each in standings.values())
-    pruned = sum(each.never_sealed for each in standings.values())
+WRITERS_LISTED = 100
+WRITING_MS = 60_000  # who sent a batch within that time is writing
+
+
+def get_stats(place: Place) -> Operation[Row]:
+    """The store's figures, in the original's names and more; see docs/settings.md."""
+    config = yield from place.config()
+    known = yield from operations.catalogue(place.namespace, config.shards)
+    found = yield from operations.standings(place.namespace, config, list(known))
+    server = yield from operations.server_state(place.namespace, config.shards)
+    standings, calendar = found.values(), config.calendar
+    stored, pruned = sum(each.samples for each in standings), sum(each.pruned for each in standings)
+    dropped = {reason: sum(getattr(each, reason) for each in standings) for reason in ("never_sealed", "late")}
+    log_bytes = sum(each.log_bytes for each in standings)
+    levels = (calendar.raw, *calendar.levels)
     return {
-        "total_metrics": stored - pruned,
+        "total_metrics": stored - pruned - sum(dropped.values()),
         "metrics_stored": stored,
         "metrics_pruned": pruned,
-        "retention_hours": log_age / 3600,
+        "metrics_dropped": dropped,
+        "retention_hours": calendar.raw.retention / HOUR,
+        "retention": {level.name: level.retention / HOUR for level in levels},
         "memory_bytes": server.used_bytes,
         "names": len(known),
-        "series": sum(each.series for each in standings.values()),
-        "blocks": sum(each.blocks for each in standings.values()),
-        "log_bytes": sum(each.log_bytes for each in standings.values()),
-        "writers": server.writers,
+        "series": sum(each.series for each in standings),
+        "blocks": sum(each.blocks for each in standings),
+        "bytes": {"log": log_bytes}
+        | {level.name: sum(each.level_bytes[level.name] for each in standings) for level in levels},
+        "workers": server.workers,
+        "worker_lag_seconds": max((each.waiting_ms for each in standings), default=0) / 1000,
+        "writers": len(server.writers),
+        "writing": [
+            {"writer": writer, "batches": sequence, "last_seen": to_datetime(seen_ms).isoformat()}
+            for writer, sequence, seen_ms in server.writers[:WRITERS_LISTED]
+            if seen_ms >= server.now_ms - WRITING_MS
+        ],
     }
 
 

@@ -32,6 +32,9 @@ class Summaries:
         return Summaries(*(getattr(self, column.name)[rows] for column in fields(self)))
 
 
+ALL = frozenset(column.name for column in fields(Summaries))
+
+
 def empty() -> Summaries:
     whole, real = np.zeros(0, np.int64), np.zeros(0)
     return Summaries(whole, real, real, real, real, real, whole)
@@ -58,32 +61,62 @@ def starts(ordered: Ints) -> NDArray[np.intp]:
     return np.flatnonzero(changes)
 
 
-def merge(group: Ints, groups: int, rows: Summaries) -> Summaries:
+def merge(group: Ints, groups: int, rows: Summaries, columns: frozenset[str] = ALL) -> Summaries:
     """Merge *rows* (in order of arrival) by *group*, ids from 0 to *groups* - 1: one summary for each, count 0 for empty ones.
 
-    Sums are numpy's pairwise sums; m2 is merged as in Chan, Golub and LeVeque, Updating Formulae and a Pairwise
-    Algorithm for Computing Sample Variances, 1979. Beyond the largest float they are inf, without a warning.
+    No row is sorted: the cost is one pass a column, and only *columns* are worked out (m2 needs count and total); the others
+    are as for no rows. m2 is merged as in Chan, Golub and LeVeque, Updating Formulae and a Pairwise Algorithm for Computing
+    Sample Variances, 1979. Beyond the largest float sums are inf, without a warning.
     """
-    result = Summaries(
-        np.zeros(groups, np.int64), np.zeros(groups), np.zeros(groups), np.full(groups, np.nan), np.full(groups, np.nan),
-        np.full(groups, np.nan), np.zeros(groups, np.int64),
-    )  # fmt: skip
+    nothing, zero = np.full(groups, np.nan), np.zeros(groups)
+    result = Summaries(np.zeros(groups, np.int64), zero, zero, nothing, nothing, nothing, np.zeros(groups, np.int64))
     if not len(rows):
         return result
-    order = np.lexsort((rows.last_ms, group))  # stable: equal times stay in order of arrival
-    if not np.array_equal(order, np.arange(len(order))):
-        group, rows = group[order], rows.take(order)
-    first = starts(group)
-    last = np.append(first[1:], len(group)) - 1
-    at = group[first]
     with np.errstate(over="ignore", invalid="ignore"):
-        result.count[at] = np.add.reduceat(rows.count, first)
-        result.total[at] = np.add.reduceat(rows.total, first)
-        result.low[at] = np.minimum.reduceat(rows.low, first)
-        result.high[at] = np.maximum.reduceat(rows.high, first)
-        result.last[at], result.last_ms[at] = rows.last[last], rows.last_ms[last]
-        counts = np.maximum(rows.count, 1)
-        mean = result.total[at] / np.maximum(result.count[at], 1)
-        away = rows.total / counts - np.repeat(mean, last - first + 1)
-        result.m2[at] = np.add.reduceat(rows.m2 + rows.count * away * away, first)
+        if "count" in columns:
+            result.count = sum_whole(group, groups, rows.count)
+        if "total" in columns:
+            result.total = _sum(group, groups, rows.total)
+        if "m2" in columns:
+            mean = result.total / np.maximum(result.count, 1)
+            away = rows.total / np.maximum(rows.count, 1) - mean[group]
+            result.m2 = _sum(group, groups, rows.m2 + rows.count * away * away)
+        if "low" in columns:
+            result.low = _extreme(np.fmin, group, groups, rows.low)
+        if "high" in columns:
+            result.high = _extreme(np.fmax, group, groups, rows.high)
+        if "last" in columns:
+            result.last_ms = np.full(groups, -1, np.int64)
+            np.maximum.at(result.last_ms, group, rows.last_ms)
+            newest = np.flatnonzero(rows.last_ms == result.last_ms[group])
+            result.last = nothing.copy()
+            result.last[group[newest]] = rows.last[
+                newest
+            ]  # of several the last one assigned stays: the latest to arrive
+            np.maximum(result.last_ms, 0, out=result.last_ms)
     return result
+
+
+def _sum(group: Ints, groups: int, values: Floats) -> Floats:
+    summed: Floats = np.asarray(np.bincount(group, values, groups), np.float64)
+    return summed
+
+
+def sum_whole(group: Ints, groups: int, weights: Ints) -> Ints:
+    """The sum of whole numbers of each group, exact."""
+    if not len(weights):
+        return np.zeros(groups, np.int64)
+    if int(weights.min()) == int(weights.max()) == 1:
+        counted: Ints = np.bincount(group, minlength=groups)
+        return counted
+    if float(weights.sum(dtype=np.float64)) < 1 << 53:  # exact as floats
+        return np.bincount(group, weights, groups).astype(np.int64)
+    total = np.zeros(groups, np.int64)
+    np.add.at(total, group, weights)
+    return total
+
+
+def _extreme(pick: np.ufunc, group: Ints, groups: int, values: Floats) -> Floats:
+    found = np.full(groups, np.nan)
+    pick.at(found, group, values)
+    return found

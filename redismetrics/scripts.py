@@ -27,4 +27,4 @@ def script(name: str) -> Script:
     raise RuntimeError(f"BUG: lua/{name}.lua is neither in the package {here} nor beside it")
 
 
-NAMES = ("record",)
+NAMES = ("record", "commit", "forget")

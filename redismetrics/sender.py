@@ -19,13 +19,15 @@ from .operations import Batch
 from .outbox import Outbox
 from .parcels import Parcel
 from .recorder import CACHED, Metric, Recorder
-from .settings import Settings
+from .settings import DEFAULT_CALENDAR, Settings, calendar
 from .slots import Clock
 
 if TYPE_CHECKING:
     import redis
 
 log = logging.getLogger("redismetrics")
+
+UNSEALED_MS = 600_000  # a block that waits longer for a worker is told of
 
 
 @dataclass(slots=True)
@@ -120,13 +122,24 @@ class Sender:
             if self._client is None:
                 self._client = self.store.connect(retries=0)
             if not self._shards:
-                self._shards = run(self._client, operations.open_namespace(self.settings.namespace))
+                self._shards = self._open(self._client)
             for doubt in list(self.doubt.values()):
                 self._send(self._client, doubt)
             found = self.outbox.take()
             if found:
                 self._send_parcels(self._client, found)
             self.batch_seconds = perf_counter() - began
+
+    def _open(self, client: "redis.Redis") -> int:
+        """Learn the namespace's configuration, and tell where it isn't what this process was set to."""
+        wanted = calendar(self.settings)
+        config = run(client, operations.open_namespace(self.settings.namespace, wanted))
+        if config.calendar != wanted and wanted != DEFAULT_CALENDAR:
+            self.recorder.tell_once(
+                "namespace %s was made with other retentions, and those hold: %s (seconds), not this process's %s",
+                self.settings.namespace, config.calendar.describe(), wanted.describe(),
+            )  # fmt: skip
+        return config.shards
 
     def _send_parcels(self, client: "redis.Redis", found: list[Parcel]) -> None:
         try:
@@ -283,6 +296,11 @@ class Sender:
             for index, parcel in enumerate(doubt.parcels):
                 if index not in refused:
                     self.outbox.confirm(parcel.samples.count)
+        if reply.unsealed_ms > UNSEALED_MS:
+            self.recorder.tell_once(
+                "no worker seals what is recorded in %s: run `python -m redismetrics.worker`, or use Metrics(worker=True)",
+                self.settings.namespace,
+            )
         for index, reason, _ in reply.problems:
             if reason == "overflow":
                 name = doubt.parcels[index].name

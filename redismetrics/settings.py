@@ -5,15 +5,18 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from typing import Any, Literal
 
 from .errors import InvalidMetric, InvalidSetting
 from .model import check_name, clean_tags
+from .slots import Calendar
 
 OnInvalid = Literal["raise", "drop"]
 
 DEFAULT_PROMOTED = ("tenant", "model", "dataset", "experiment_id", "queue", "endpoint", "method", "status", "stage")
 
+_TRUTHS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 
 
@@ -32,6 +35,9 @@ class Settings:
     )
     on_invalid: OnInvalid = _setting("raise", "", "raise, or drop and count, faults that depend on data")
     promoted_tags: tuple[str, ...] = _setting(DEFAULT_PROMOTED, "", "metadata keys that become tags")
+    worker: bool | None = _setting(
+        None, "", "seal and roll up in a thread of this process; by default with the embedded server only"
+    )
     flush_interval: float = _setting(1.0, "s", "how often recorded samples are sent", 0.01)
     socket_timeout: float = _setting(2.0, "s", "how long to wait for a connection or a reply", 0.01)
     samples_per_flush: int = _setting(
@@ -40,10 +46,15 @@ class Settings:
     buffer_bytes: int = _setting(64 << 20, "bytes", "unsent samples kept while Redis is away", 1 << 16)
     buffer_age: float = _setting(3600.0, "s", "how long unsent samples are kept", 1)
     max_age: float = _setting(86_400.0, "s", "older samples are refused", 1)
-    max_future: float = _setting(300.0, "s", "samples from further in the future are refused", 1)
+    max_future: float = _setting(300.0, "s", "samples from further in the future are refused", 1, 86_400)
     max_series: int = _setting(10_000, "series", "of one metric; the rest share an overflow series", 1)
     log_bytes: int = _setting(64 << 20, "bytes", "of one metric's log; the oldest blocks are cut beyond it", 1 << 16)
     log_age: float = _setting(86_400.0, "s", "how long the log of a metric is kept", 60)
+    raw_retention: float = _setting(86_400.0, "s", "how long exact samples are kept, with times and metadata", 3600)
+    minute_retention: float = _setting(3 * 86_400.0, "s", "how long minutes are kept", 2 * 3600)
+    hour_retention: float = _setting(90 * 86_400.0, "s", "how long hours are kept", 3600)
+    day_retention: float = _setting(5 * 365 * 86_400.0, "s", "how long days are kept", 3600, 100 * 366 * 86_400)
+    cache_bytes: int = _setting(32 << 20, "bytes", "of what was read and decoded, kept for the next question", 0)
     series_idle: float = _setting(86_400.0, "s", "a series not recorded for so long leaves the Prometheus page", 1)
 
 
@@ -65,7 +76,33 @@ def resolve(environ: Mapping[str, str] | None = None, **given: Any) -> Settings:
             values[setting.name] = _checked(setting, where, value)
     if given:
         raise InvalidSetting(f"unknown settings: {', '.join(sorted(given))}")
-    return Settings(**values)
+    settings = Settings(**values)
+    _check_retentions(settings)
+    return settings
+
+
+def calendar(settings: Settings) -> Calendar:
+    """What these settings want kept for how long."""
+    return Calendar.of(
+        settings.raw_retention, settings.minute_retention, settings.hour_retention, settings.day_retention
+    )
+
+
+DEFAULT_CALENDAR = calendar(Settings())
+
+
+def _check_retentions(settings: Settings) -> None:
+    names = ("raw_retention", "minute_retention", "hour_retention", "day_retention")
+    for finer, coarser in pairwise(names):
+        if getattr(settings, finer) > getattr(settings, coarser):
+            raise InvalidSetting(
+                f"{coarser}: wanted at least {finer}, {getattr(settings, finer):g} s, got {getattr(settings, coarser):g}"
+            )
+    if settings.max_age + 3600 > settings.minute_retention:
+        raise InvalidSetting(
+            f"max_age: wanted at most minute_retention less an hour, {settings.minute_retention - 3600:g} s, since samples "
+            f"enter by their minute, got {settings.max_age:g}"
+        )
 
 
 def _checked(setting: Any, where: str, value: Any) -> Any:
@@ -83,9 +120,18 @@ def _checked(setting: Any, where: str, value: Any) -> Any:
         raise InvalidSetting(f"{where}: wanted 1 to 64 of A-Z a-z 0-9 _ . -, got {value!r:.80}")
     if setting.name == "on_invalid" and value not in ("raise", "drop"):
         raise InvalidSetting(f"{where}: wanted 'raise' or 'drop', got {value!r:.80}")
+    if setting.name == "worker":
+        return _truth(where, value)
     if setting.name == "url" and not isinstance(value, str):
         raise InvalidSetting(f"{where}: wanted text, got {type(value).__name__}")
     return value
+
+
+def _truth(where: str, value: Any) -> bool:
+    found = _TRUTHS.get(value.strip().lower()) if isinstance(value, str) else value
+    if not isinstance(found, bool):
+        raise InvalidSetting(f"{where}: wanted true or false, got {value!r:.80}")
+    return found
 
 
 def _number(where: str, value: Any, least: float, most: float, *, whole: bool) -> float | int:

@@ -346,9 +346,9 @@ def test_blocks_cut_from_a_log_are_counted_as_never_sealed(make: Make) -> None:
     assert 0 < left < 20_000
     assert left % 1_000 == 0
     assert storage["metrics_stored"] == 20_020
-    assert storage["metrics_pruned"] == 20_000 - left
+    assert storage["metrics_dropped"] == {"never_sealed": 20_000 - left, "late": 0}
     assert storage["total_metrics"] == left + 20
-    assert storage["log_bytes"] <= 1 << 17
+    assert storage["bytes"]["log"] <= 1 << 17
     assert metrics.query("jobs", aggregation="sum") == 20
     (family,) = metrics.live("took")
     assert family.series[0].count == 20_000  # the running totals know of all

@@ -34,6 +34,7 @@ NEVER = 3_600.0  # a flush interval beyond any test: what is flushed is flushed 
 
 BASE = 1_750_000_000  # 2025-06-15 15:06:40 UTC, when the clients recorded
 CLOCK = 2_000_000_000  # 2033-05-18 03:33:20 UTC, the server's clock before the first batch; each batch has 1 µs more
+AGES: Any = dict(max_age=1e9, minute_retention=2e9, hour_retention=2e9, day_retention=2e9)
 AGE = 1e9  # s; beyond the time between the two, and to any day on which this runs
 WRITERS = ("a1", "b2", "c3", "d4")
 
@@ -50,7 +51,7 @@ def record(server: Server) -> None:
 
     def client(number: int, clock: float, **settings: Any) -> Metrics:
         made = Metrics(
-            server.url, namespace=NAMESPACE, flush_interval=NEVER, samples_per_flush=20, max_age=AGE, clock=lambda: clock,
+            server.url, namespace=NAMESPACE, flush_interval=NEVER, samples_per_flush=20, **AGES, clock=lambda: clock,
             **settings,
         )  # fmt: skip
         assert made._flusher is not None
@@ -216,7 +217,7 @@ def restored(server: Server, content: dict[str, Any]) -> Iterator[redis.Redis]:
 @pytest.fixture
 def metrics(restored: redis.Redis, url: str) -> Iterator[Metrics]:
     # the server's time goes on from that of the dump, so its series are idle for years in the future
-    metrics = Metrics(url, namespace=NAMESPACE, flush_interval=NEVER, series_idle=AGE, max_age=AGE)
+    metrics = Metrics(url, namespace=NAMESPACE, flush_interval=NEVER, series_idle=AGE, **AGES)
     yield metrics
     metrics.close(0.2)
 
@@ -234,7 +235,9 @@ def test_the_file_is_of_this_format_and_has_every_kind_of_key(content: dict[str,
         bytes.fromhex(field): bytes.fromhex(value)
         for field, value in content[keys.config(NAMESPACE)]["content"].items()
     }
-    assert config == {b"format": b"1", b"shards": b"1"}
+    assert config == {
+        b"format": b"1", b"shards": b"1", b"retentions": b"raw:86400 minute:2000000000 hour:2000000000 day:2000000000",
+    }  # fmt: skip
     of_metrics = {key for name in NAMES for key in keys.metric(NAMESPACE, 0, name)}
     assert of_metrics | {*keys.shard(NAMESPACE, 0), keys.config(NAMESPACE)} == set(content)
 

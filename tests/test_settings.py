@@ -19,6 +19,7 @@ GOOD: list[tuple[str, str, Any, Any, Any]] = [
     ("tags", "host=a, zone = b=c", {"host": "a", "zone": "b=c"}, {"n": 5, "x": None}, {"n": "5"}),
     ("on_invalid", "drop", "drop", "raise", "raise"),
     ("promoted_tags", "tenant, job_id", ("tenant", "job_id"), ["queue"], ("queue",)),
+    ("worker", "Yes", True, False, False),
     ("flush_interval", "0.5", 0.5, 2, 2.0),
     ("socket_timeout", "0.1", 0.1, 3, 3.0),
     ("samples_per_flush", "20", 20, 10_000, 10_000),
@@ -29,6 +30,11 @@ GOOD: list[tuple[str, str, Any, Any, Any]] = [
     ("max_series", "1", 1, 5, 5),
     ("log_bytes", "65536", 65_536, 1 << 20, 1 << 20),
     ("log_age", "60", 60.0, 120, 120.0),
+    ("raw_retention", "3600", 3600.0, 7200, 7200.0),
+    ("minute_retention", "90000", 90_000.0, 100_000, 100_000.0),
+    ("hour_retention", "259200", 259_200.0, 300_000, 300_000.0),
+    ("day_retention", "7776000", 7_776_000.0, 8e6, 8_000_000.0),
+    ("cache_bytes", "0", 0, 1e6, 1_000_000),
     ("series_idle", "1", 1.0, 2, 2.0),
 ]
 
@@ -38,6 +44,7 @@ BAD: list[tuple[str, Any]] = [
     *(("tags", value) for value in ("host", "a b=c", {"a": []}, {"": "x"}, 5)),
     *(("on_invalid", value) for value in ("ignore", True)),
     *(("promoted_tags", value) for value in (5, [5], ["a b"], "tenant,,queue", True)),
+    *(("worker", value) for value in ("maybe", 1, [])),
     *(("flush_interval", value) for value in (0, -1, 0.001, "soon", math.nan, math.inf, [], 10**400)),
     ("socket_timeout", 0),
     *(("samples_per_flush", value) for value in (19, 10_001, 20.5, "20.5")),
@@ -48,6 +55,11 @@ BAD: list[tuple[str, Any]] = [
     *(("max_series", value) for value in (0, 1.5, "many")),
     ("log_bytes", 0),
     ("log_age", 59),
+    ("raw_retention", 3599),
+    *(("minute_retention", value) for value in (7199, 3600)),
+    *(("hour_retention", value) for value in (3599, 2 * 86_400)),
+    *(("day_retention", value) for value in (3599, 86_400, 101 * 366 * 86_400)),
+    ("cache_bytes", -1),
     ("series_idle", 0),
 ]
 
@@ -99,6 +111,23 @@ def test_a_wrong_argument_is_named_and_shown(name: str, value: Any) -> None:
 def test_a_wrong_environment_variable_is_named_by_its_own_name(name: str, text: str) -> None:
     with pytest.raises(InvalidSetting, match=rf"^REDISMETRICS_{name.upper()}: .*wanted .*, got "):
         resolve({f"REDISMETRICS_{name.upper()}": text})
+
+
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [
+        ({"raw_retention": 4 * 86_400}, "minute_retention"),
+        ({"minute_retention": 91 * 86_400}, "hour_retention"),
+        ({"hour_retention": 6 * 365 * 86_400}, "day_retention"),
+        ({"minute_retention": 86_400}, "max_age"),
+        ({"max_age": 3 * 86_400}, "max_age"),
+    ],
+)
+def test_what_is_coarser_is_kept_longer_and_minutes_longer_than_samples_may_be_old(
+    given: dict[str, float], wrong: str
+) -> None:
+    with pytest.raises(InvalidSetting, match=rf"^{wrong}: wanted .*, got "):
+        resolve({}, **given)
 
 
 def test_an_unknown_setting_is_refused() -> None:

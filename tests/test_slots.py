@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redismetrics.errors import InvalidQuery, UnknownWindow
-from redismetrics.slots import DAY, DEFAULT_LEVELS, HOUR, MINUTE, interval_ms, slot_of, span, window_ms
+from redismetrics.settings import DEFAULT_CALENDAR
+from redismetrics.slots import DAY, HOUR, MINUTE, Calendar, Level, interval_ms, slot_of, span, window_ms
 
 NOW = 1_800_000_000_123
 ALWAYS = 1 << 60
@@ -29,9 +30,27 @@ def test_a_day_starts_at_midnight_utc() -> None:
 
 
 def test_each_level_is_a_multiple_of_the_finer_one_and_kept_longer() -> None:
-    for finer, coarser in pairwise(DEFAULT_LEVELS):
+    for finer, coarser in pairwise(DEFAULT_CALENDAR.levels):
         assert coarser.width % finer.width == 0
         assert coarser.retention > finer.retention
+        assert finer.span == coarser.width  # what a coarser slot is made of stands in one key
+
+
+def test_a_calendar_is_read_as_it_was_described() -> None:
+    text = DEFAULT_CALENDAR.describe()
+    assert text == "raw:86400 minute:259200 hour:7776000 day:157680000"
+    assert Calendar.parse(text) == DEFAULT_CALENDAR
+    for wrong in ("", "minute:60", "raw:1 minute:2 hour:3 day:x", "raw:1 minute:2 day:3 hour:4"):
+        with pytest.raises(ValueError, match=r"wanted|convert"):
+            Calendar.parse(wrong)
+
+
+@given(st.integers(0, 1 << 42), st.integers(1, 100 * DAY), st.sampled_from([HOUR, DAY]))
+def test_what_is_kept_from_a_moment_on_is_what_is_not_gone(now_ms: int, retention: int, span_ms: int) -> None:
+    level = Level("level", MINUTE, span_ms, retention, 0)
+    first = level.kept_from(now_ms)
+    assert not level.gone(first, now_ms)
+    assert first == 0 or level.gone(first - span_ms, now_ms)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,506 @@
+"""What a worker asks of Redis, as generators: read, work out, commit, or find that somebody else was first.
+
+Every reading begins and ends with the version it was made for, and the commit names it: so whatever two workers do at once,
+what one of them read is either what the other left, or its commit changes nothing. See docs/design.md for the rules.
+"""
+
+import logging
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from . import blocks, keys, scripts, sealed, sealing
+from .blocks import Block, Samples
+from .drive import Command, Operation
+from .errors import FormatMismatch
+from .keys import MetricKeys, SealedKeys
+from .model import Definition
+from .operations import read_definition, read_now_ms
+from .sealing import Cell, Place
+from .slots import HOUR, MARGIN, MINUTE, SECOND, Calendar, Level, slot_of
+from .tables import Table
+
+log = logging.getLogger("redismetrics")
+
+BLOCKS_PER_SLICE = 512  # of a log are read at once
+BYTES_PER_SLICE = 8 << 20  # and so many bytes of them sealed
+CELLS_PER_COMMIT = 256  # at most so many slots and chunks are rewritten by one commit, unless one block touches more
+REPLAY_US = 60_000_000  # so long what is sealed stays in the log, for subscribers that were cut off
+GRACE = 60 * SECOND  # a slot is made so long after its end, and made anew so long after something came too late for it
+SPAN = "span"  # the level above the coarsest: it has no rows, its making only folds those of a span into a segment
+TRIM, SWEEP = "trim 0 0", "sweep 0 0"  # what of tidying is pending
+
+
+class Outcome(Enum):
+    """How a piece of work ended."""
+
+    DONE = "done"  # committed
+    NOTHING = "nothing"  # there was nothing to do
+    AGAIN = "again"  # somebody else changed what was read: nothing was changed, read anew
+    MORE = "more"  # committed, and there is more of the same
+
+
+@dataclass(slots=True)
+class Result:
+    """One piece of work: how it ended, and what was in it."""
+
+    outcome: Outcome
+    blocks: int = 0
+    samples: int = 0
+    late: int = 0
+    bytes: int = 0
+    forgotten: int = 0
+    waited_ms: int = 0  # how long the oldest block had waited
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """Where a metric stands, and by which calendar."""
+
+    namespace: str
+    shard: int
+    name: str
+    calendar: Calendar
+
+    @property
+    def recorded(self) -> MetricKeys:
+        return keys.metric(self.namespace, self.shard, self.name)
+
+    @property
+    def worked(self) -> SealedKeys:
+        return keys.sealed(self.namespace, self.shard, self.name)
+
+    def data(self, level: str, span: int) -> str:
+        return keys.data(self.namespace, self.shard, self.name, level, span)
+
+    def coarser(self, level: Level) -> list[tuple[str, int]]:
+        """The (name, width) of each level above, the span of the coarsest at the end."""
+        levels = self.calendar.levels
+        above = [(each.name, each.width) for each in levels if each.width > level.width]
+        return [*above, (SPAN, levels[-1].span)]
+
+
+@dataclass(slots=True)
+class _Standing:
+    """What the first trip finds."""
+
+    version: bytes | None
+    sealed: bytes
+    due: dict[bytes, int]
+    definition: Definition | None
+    now_ms: int
+
+
+@dataclass(slots=True)
+class _Writes:
+    """What a commit puts into one data key, and until when."""
+
+    level: Level
+    span: int
+    fields: dict[str, bytes] = field(default_factory=dict)
+    removed: list[str] = field(default_factory=list)
+    persist: bool = False
+    refuse: bool = True  # where the key is past its retention
+
+
+@dataclass(slots=True)
+class _Orders:
+    """All that a commit does."""
+
+    writes: list[_Writes] = field(default_factory=list)
+    blocks: list[bytes] = field(default_factory=list)
+    sealed: bytes | None = None
+    marks: dict[str, int] = field(default_factory=dict)
+    unmarks: list[str] = field(default_factory=list)
+    late: int = 0
+    samples: dict[int, int] = field(default_factory=dict)
+    gone: list[bytes] = field(default_factory=list)
+    tidying: list[tuple[str, int]] = field(default_factory=list)
+    idle: list[bytes] = field(default_factory=list)
+    rows: list[tuple[bytes, bytes, bytes]] = field(default_factory=list)
+    none_left: bool = False
+
+
+def _standing(metric: Metric) -> Operation[_Standing]:
+    (version, sealed_to), due, definition, time = yield [
+        ("HMGET", metric.recorded.state, "version", "sealed"),
+        ("HGETALL", metric.worked.due),
+        ("HGET", keys.shard(metric.namespace, metric.shard).catalogue, metric.name),
+        ("TIME",),
+    ]
+    when = {name: int(float(score)) for name, score in zip(due[::2], due[1::2], strict=True)}
+    known = None if definition is None else read_definition(metric.name, definition)
+    return _Standing(version, sealed_to or b"0", when, known, read_now_ms(time))
+
+
+def _bracketed(metric: Metric, standing: _Standing, commands: list[Command]) -> Operation[list[Any] | None]:
+    """The replies, if the metric is still as *standing* found it; else None."""
+    version = ("HGET", metric.recorded.state, "version")
+    began, *replies, ended = yield [version, *commands, version]
+    return replies if began == standing.version == ended else None
+
+
+def _commit(metric: Metric, standing: _Standing, orders: _Orders) -> Operation[Outcome]:
+    of, of_shard = metric.recorded, keys.shard(metric.namespace, metric.shard)
+    names = [
+        of.state, of.log, of.series, of.live, *metric.worked, of_shard.clock, of_shard.catalogue, of_shard.dirty,
+        keys.pending(metric.namespace, metric.shard),
+    ]  # fmt: skip
+    arguments: list[Any] = []
+    for write in orders.writes:
+        level, span = write.level, write.span
+        names.append(metric.data(level.name, span))
+        gone_from = span + level.span + level.retention
+        expires = 0 if write.persist else (gone_from + MARGIN) // SECOND
+        refused_from = gone_from if write.refuse else 1 << 52
+        arguments += [keys.data_name(level.name, span), refused_from, expires, len(write.fields), len(write.removed)]
+        for name, data in write.fields.items():
+            arguments += (name, data)
+        arguments += write.removed
+    packed = msgpack.packb(
+        [
+            standing.sealed, orders.sealed or standing.sealed, [_beginning(block) for block in orders.blocks], REPLAY_US,
+            list(orders.marks.items()), orders.unmarks, orders.late, [(span // SECOND, n) for span, n in orders.samples.items()],
+            orders.gone, orders.tidying, orders.idle, orders.rows, int(orders.none_left),
+        ],
+        use_bin_type=False,
+    )  # fmt: skip
+    (reply,) = yield [
+        (
+            "EVALSHA", scripts.script("commit").sha, len(names), *names,
+            metric.name, standing.version or b"", secrets.token_hex(4), packed, *arguments,
+        )
+    ]  # fmt: skip
+    return Outcome.DONE if reply == b"ok" else Outcome.AGAIN
+
+
+def _beginning(block: bytes) -> bytes:
+    """A block as far as its clock, writer and sequence, which are together unlike those of any other."""
+    unpacker = msgpack.Unpacker(raw=True)
+    unpacker.feed(block[:1024])
+    unpacker.read_array_header()
+    for _ in range(3):
+        unpacker.skip()
+    return block[: unpacker.tell()]
+
+
+# -- sealing ------------------------------------------------------------------------------------------------------
+
+
+def seal(metric: Metric) -> Operation[Result]:
+    """Merge the next slice of a metric's log into its minutes."""
+    standing = yield from _standing(metric)
+    after = b"(" + standing.sealed
+    replies = yield from _bracketed(
+        metric,
+        standing,
+        [("ZRANGEBYSCORE", metric.recorded.log, after, "+inf", "WITHSCORES", "LIMIT", 0, BLOCKS_PER_SLICE)],
+    )
+    if replies is None:
+        return Result(Outcome.AGAIN)
+    found = list(zip(replies[0][::2], replies[0][1::2], strict=True))
+    if not found or standing.definition is None:
+        return Result(Outcome.NOTHING)
+    minute = metric.calendar.levels[0]
+    chunk_series = keys.CHUNK[standing.definition.type]
+    slice_ = _read(metric, found, chunk_series)
+    if not slice_:
+        return Result(Outcome.NOTHING)
+
+    parts, late = _within([samples for _, _, samples in slice_], minute.kept_from(standing.now_ms))
+    orders = _Orders(blocks=[data for data, _, _ in slice_], sealed=b"%.0f" % slice_[-1][1], late=late)
+    read_at = standing.now_ms
+    if parts:
+        touched = sealing.places(parts, chunk_series)
+        held = yield from _held(metric, standing, touched)
+        if held is None:
+            return Result(Outcome.AGAIN)
+        became = sealing.seal(parts, held, chunk_series, minute, metric.calendar.raw.kept_from(read_at))
+        orders.writes = _minutes(metric, became, held, read_at)
+        orders.samples = _by_hour(parts)
+        orders.marks = _marks(metric, minute, became, standing)
+    orders.tidying = [(TRIM, read_at + (REPLAY_US // 1000) + SECOND)]
+    if standing.version is None:
+        orders.tidying.append((SWEEP, read_at + _sweep_every(metric.calendar)))
+    outcome = yield from _commit(metric, standing, orders)
+    if outcome is Outcome.DONE and (len(slice_) < len(found) or len(found) == BLOCKS_PER_SLICE):
+        outcome = Outcome.MORE
+    count = sum(samples.count for _, _, samples in slice_)
+    waited_ms = max(read_at - int(slice_[0][1]) // 1000, 0)
+    return Result(outcome, len(slice_), count, late, sum(map(len, orders.blocks)), waited_ms=waited_ms)
+
+
+def _read(metric: Metric, found: list[tuple[bytes, bytes]], chunk_series: int) -> list[tuple[bytes, float, Samples]]:
+    """Decode blocks, series by id, as far as one commit may reach: up to the first that can't be read."""
+    slice_: list[tuple[bytes, float, Samples]] = []
+    size, cells = 0, set[Place]()
+    for data, score in found:
+        size += len(data)
+        if slice_ and size > BYTES_PER_SLICE:
+            break
+        try:
+            block = blocks.unpack(data)
+        except FormatMismatch as error:
+            # Left in the log, where a worker that knows its version may read it, until age or size cut it, which is counted.
+            log.error("%s: sealing stops at a block that can't be read: %s", metric.name, error)
+            break
+        samples = _by_id(block)
+        cells.update(sealing.places([samples], chunk_series))
+        if slice_ and len(cells) > CELLS_PER_COMMIT:
+            break
+        slice_.append((data, float(score), samples))
+    return slice_
+
+
+def _by_id(block: Block) -> Samples:
+    return block.samples.of_series(block.ids)
+
+
+def _within(parts: list[Samples], from_ms: int) -> tuple[list[Samples], int]:
+    """The samples whose minutes are kept, and how many were not: their retention passed on the way."""
+    kept, late = [], 0
+    for part in parts:
+        keep = part.time >= from_ms
+        late += int(part.weight[~keep].sum())
+        rest = part if keep.all() else part.take(keep, part.summaries.last_ms >= from_ms)
+        kept += [rest] if len(rest) else []
+    return kept, late
+
+
+def _by_hour(parts: list[Samples]) -> dict[int, int]:
+    """How many samples were recorded in each hour."""
+    found: dict[int, int] = {}
+    for part in parts:
+        hours = part.time // HOUR * HOUR
+        for hour in np.unique(hours).tolist():
+            found[hour] = found.get(hour, 0) + int(part.weight[hours == hour].sum())
+    return found
+
+
+def _held(metric: Metric, standing: _Standing, places: list[Place]) -> Operation[dict[Place, Cell] | None]:
+    """What the minutes hold already; None if somebody else changed them."""
+    by_hour: dict[int, list[Place]] = {}
+    for place in places:
+        by_hour.setdefault(slot_of(place[0], HOUR), []).append(place)
+    commands: list[Command] = []
+    for hour, inside in by_hour.items():
+        fields = [keys.cell_field(*place) for place in inside]
+        segments = [keys.segment_field(chunk) for chunk in sorted({chunk for _, chunk in inside})]
+        commands += [("HMGET", metric.data(level, hour), *fields, *segments) for level in ("minute", "raw")]
+    replies = yield from _bracketed(metric, standing, commands)
+    if replies is None:
+        return None
+    held = {}
+    for (_, inside), tables_found, raw_found in zip(by_hour.items(), replies[::2], replies[1::2], strict=True):
+        chunks = sorted({chunk for _, chunk in inside})
+        table_segments = dict(zip(chunks, tables_found[len(inside) :], strict=True))
+        raw_segments = dict(zip(chunks, raw_found[len(inside) :], strict=True))
+        unpacked: dict[int, tuple[Table, Samples]] = {}
+        for place, data, raw in zip(inside, tables_found, raw_found, strict=False):
+            slot, chunk = place
+            from_segment = (data is None and table_segments[chunk]) or (raw is None and raw_segments[chunk])
+            if from_segment and chunk not in unpacked:
+                unpacked[chunk] = read_table(table_segments[chunk]), read_samples(raw_segments[chunk])
+            table, samples = unpacked.get(chunk, _NOTHING)
+            if data is not None:
+                table = read_table(data)
+            else:
+                table = table.take(table.slot == slot) if len(table) else table
+            if raw is not None:
+                samples = read_samples(raw)
+            else:
+                samples = _of_minute(samples, slot)
+            if len(table):
+                held[place] = Cell(table, samples)
+    return held
+
+
+def read_table(data: bytes | None) -> Table:
+    """A table, empty where there is none."""
+    return sealed.unpack_table(data) if data else _NOTHING[0]
+
+
+def read_samples(data: bytes | None) -> Samples:
+    """Exact samples, none where there are none."""
+    return sealed.unpack_samples(data) if data else _NOTHING[1]
+
+
+_NOTHING = (sealing.empty_cell().table, sealing.no_samples())
+
+
+def _of_minute(samples: Samples, slot: int) -> Samples:
+    if not len(samples):
+        return samples
+    inside = (samples.time >= slot) & (samples.time < slot + MINUTE)
+    return samples.take(inside, np.zeros(0, np.bool_))
+
+
+def _minutes(metric: Metric, became: dict[Place, Cell], held: dict[Place, Cell], now_ms: int) -> list[_Writes]:
+    """The writes of minutes and of their exact samples; a minute's key stays while an hour over it is due, and one will be."""
+    calendar = metric.calendar
+    minutes: dict[int, _Writes] = {}
+    raws: dict[int, _Writes] = {}
+    for (slot, chunk), cell in became.items():
+        hour = slot_of(slot, HOUR)
+        field_ = keys.cell_field(slot, chunk)
+        minute = minutes.setdefault(hour, _Writes(calendar.levels[0], hour, persist=True))
+        minute.fields[field_] = sealed.pack_table(cell.table)
+        before = held.get((slot, chunk))
+        if not calendar.raw.gone(hour, now_ms) and (len(cell.samples) or (before is not None and len(before.samples))):
+            raws.setdefault(hour, _Writes(calendar.raw, hour)).fields[field_] = sealed.pack_samples(cell.samples)
+    return [*minutes.values(), *raws.values()]
+
+
+def _marks(metric: Metric, level: Level, places: Iterable[Place], standing: _Standing) -> dict[str, int]:
+    """The coarse slots over these that are not due yet, and when they will be."""
+    marks = {}
+    for slot, chunk in places:
+        for name, width in metric.coarser(level):
+            start = slot_of(slot, width)
+            field_ = keys.due_field(name, start, chunk)
+            if field_.encode() not in standing.due:
+                marks[field_] = max(start + width, standing.now_ms) + GRACE
+    return marks
+
+
+# -- making coarse slots ------------------------------------------------------------------------------------------
+
+
+def make(metric: Metric, due: str) -> Operation[Result]:
+    """Make one coarse slot of one chunk anew from the finer slots inside, and fold those into a segment.
+
+    *due* is its field. A slot is made only when no finer one inside is due.
+    """
+    name, start_s, chunk_text = due.split(" ")
+    start, chunk = int(start_s) * SECOND, int(chunk_text)
+    standing = yield from _standing(metric)
+    if due.encode() not in standing.due:
+        outcome = yield from _commit(metric, standing, _Orders(unmarks=[due]))
+        return Result(outcome)
+    levels = metric.calendar.levels
+    at = next((number for number, level in enumerate(levels) if level.name == name), len(levels))
+    finer, target = levels[at - 1], levels[at] if at < len(levels) else None
+    if any(
+        other.decode() != due and _is_inside(other.decode().split(" "), chunk, start, start + finer.span, finer.name)
+        for other in standing.due
+    ):
+        return Result(Outcome.NOTHING)
+
+    segment = keys.segment_field(chunk)
+    slots = range(start, start + finer.span, finer.width)
+    fields = [keys.cell_field(slot, chunk) for slot in slots]
+    commands: list[Command] = [
+        ("HMGET", metric.data(finer.name, start), segment, *fields), ("HGETALL", metric.worked.held),
+    ]  # fmt: skip
+    if at == 1:
+        commands.append(("HMGET", metric.data("raw", start), segment, *fields))
+    replies = yield from _bracketed(metric, standing, commands)
+    if replies is None:
+        return Result(Outcome.AGAIN)
+    orders = _Orders(unmarks=[due], gone=_past(metric, replies[1][::2], standing.now_ms))
+
+    tables_found = replies[0]
+    loose = {slot: read_table(data) for slot, data in zip(slots, tables_found[1:], strict=True) if data is not None}
+    rows = sealing.assemble(read_table(tables_found[0]), loose)
+    if loose or len(rows):  # its key may be past its retention: it was kept for this, and goes now
+        fold = _Writes(finer, start, persist=_others(standing, due, name, start), refuse=False)
+        if loose:
+            fold.fields[segment] = sealed.pack_table(sealing.fold(rows, finer.points))
+            fold.removed = [keys.cell_field(slot, chunk) for slot in loose]
+        orders.writes.append(fold)
+    if target is not None and not target.gone(slot_of(start, target.span), standing.now_ms):
+        # A coarser slot over it is due as well, since the same commit marked both: so this key stays.
+        write = _Writes(target, slot_of(start, target.span), persist=True)
+        write.fields[keys.cell_field(start, chunk)] = sealed.pack_table(sealing.coarser(rows, start, target.points))
+        orders.writes.append(write)
+    raw = metric.calendar.raw
+    if at == 1 and not raw.gone(start, standing.now_ms):
+        loose_raw = {
+            slot: read_samples(data) for slot, data in zip(slots, replies[2][1:], strict=True) if data is not None
+        }
+        if loose_raw:
+            samples = sealing.assemble_samples(read_samples(replies[2][0]), loose_raw)
+            fold = _Writes(raw, start, removed=[keys.cell_field(slot, chunk) for slot in loose_raw])
+            fold.fields[segment] = sealed.pack_samples(sealing.fold_samples(samples))
+            orders.writes.append(fold)
+    return Result((yield from _commit(metric, standing, orders)))
+
+
+def _is_inside(other: list[str], chunk: int, start: int, end: int, finer: str) -> bool:
+    """Is this a due slot of the finer level, of the same chunk, in [start, end)?"""
+    name, other_s, other_chunk = other
+    return name == finer and int(other_chunk) == chunk and start <= int(other_s) * SECOND < end
+
+
+def _others(standing: _Standing, due: str, name: str, start: int) -> bool:
+    """Is the same slot due for another chunk? Then the key of what is finer must stay."""
+    head = f"{name} {start // SECOND} ".encode()
+    return any(field_.startswith(head) and field_ != due.encode() for field_ in standing.due)
+
+
+def _past(metric: Metric, held: list[bytes], now_ms: int) -> list[bytes]:
+    """The fields of `held` that speak of what is past its retention and its margin."""
+    calendar = metric.calendar
+    by_name = {level.name: level for level in (calendar.raw, *calendar.levels)} | {"samples": calendar.raw}
+    gone = []
+    for each in held:
+        name, _, span = each.decode().partition(" ")
+        level = by_name.get(name)
+        if level is not None and level.gone(int(span) * SECOND, now_ms - MARGIN):
+            gone.append(each)
+    return gone
+
+
+# -- tidying ------------------------------------------------------------------------------------------------------
+
+
+def trim(metric: Metric) -> Operation[Result]:
+    """Take sealed blocks out of the log of a metric that is not recorded any more."""
+    standing = yield from _standing(metric)
+    replies = yield from _bracketed(metric, standing, [("ZCARD", metric.recorded.log)])
+    if replies is None:
+        return Result(Outcome.AGAIN)
+    orders = _Orders(unmarks=[TRIM])
+    if replies[0]:  # not all of it is old enough, or sealed: look again
+        orders = _Orders(tidying=[(TRIM, standing.now_ms + REPLAY_US // 1000 + SECOND)])
+    return Result((yield from _commit(metric, standing, orders)))
+
+
+def _sweep_every(calendar: Calendar) -> int:
+    return max(calendar.levels[-1].retention // 8, HOUR)
+
+
+def sweep(metric: Metric) -> Operation[Result]:
+    """Forget the series that were last recorded before everything that is kept; with the last of them the metric."""
+    standing = yield from _standing(metric)
+    if standing.definition is None:
+        return Result((yield from _commit(metric, standing, _Orders(unmarks=[SWEEP]))))
+    replies = yield from _bracketed(
+        metric, standing, [("HGETALL", metric.recorded.series), ("HGETALL", metric.recorded.live)]
+    )
+    if replies is None:
+        return Result(Outcome.AGAIN)
+    coarsest = metric.calendar.levels[-1]
+    oldest = standing.now_ms - coarsest.retention - coarsest.span - MARGIN
+    width, rows = keys.live_shape(standing.definition.type, len(standing.definition.buckets))
+    tags = {
+        int(number): canonical for canonical, number in zip(replies[0][::2], replies[0][1::2], strict=True) if canonical
+    }
+    orders = _Orders(tidying=[(SWEEP, standing.now_ms + _sweep_every(metric.calendar))])
+    for field_, state in zip(replies[1][::2], replies[1][1::2], strict=True):
+        values = np.frombuffer(state, "<f8").reshape(rows, width)
+        idle = (values[:, 0] > 0) & (values[:, 0] < oldest)
+        if idle.any():
+            numbers = (np.flatnonzero(idle) + int(field_) * rows).tolist()
+            orders.idle += [tags.pop(number) for number in numbers if number in tags]
+            orders.rows.append((field_, state, np.where(idle[:, None], 0.0, values).astype("<f8").tobytes()))
+    if not orders.idle:
+        return Result((yield from _commit(metric, standing, orders)))
+    if not tags and not standing.due:
+        orders.none_left, orders.unmarks, orders.tidying = True, [SWEEP, TRIM], []
+    return Result((yield from _commit(metric, standing, orders)), forgotten=len(orders.idle))

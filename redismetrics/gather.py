@@ -1,0 +1,385 @@
+"""What the store holds for a question: two round trips, then columns.
+
+The first finds the metric as one moment has it: its version, what is sealed, which slots are due, its series. The second reads
+the slots of the plan and the log after what is sealed, between two looks at the version; unless both are that of the first,
+all is asked again. What was decoded before and has not changed since comes out of the cache.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import blocks, keys, operations, plan, rollups, sealing, tables
+from .blocks import CENTROID, Samples
+from .cache import PageKey, Part
+from .commits import read_samples, read_table
+from .digest import Bools
+from .drive import Command, Operation
+from .model import Definition
+from .operations import Place
+from .plan import OPEN_SINCE, Plan
+from .rollups import Floats, Ints, Summaries
+from .slots import HOUR, MINUTE, SECOND, Calendar, Window, slot_of, window_ms
+from .tables import CLUSTERED, Table
+
+
+@dataclass(slots=True, eq=False)
+class Points:
+    """Weighted points of many series, columns of shape (n,): for percentiles and for lists of samples.
+
+    *exact* are samples as recorded, with their times; the others stand for several, or for what is known of a whole slot.
+    """
+
+    series: Ints
+    time: Ints
+    value: Floats
+    weight: Ints
+    centroid: Bools
+    exact: Bools
+    metadata: dict[int, bytes]
+
+
+@dataclass(slots=True, eq=False)
+class Found:
+    """What answers a question; a series is a position in *tags*.
+
+    *summaries* count every sample once, exactly, those of one series in order of arrival; *series* is theirs, and *time* the
+    ms by which each falls into an interval.
+    """
+
+    definition: Definition
+    tags: list[dict[str, str]]
+    since_ms: int
+    until_ms: int
+    now_ms: int
+    series: Ints
+    time: Ints
+    summaries: Summaries
+    _rolled: Table
+    _samples: Samples
+
+    def __len__(self) -> int:
+        return len(self.series)
+
+    @property
+    def seconds(self) -> float:
+        """How long the window is; one that is open begins at the first sample, or ends now."""
+        since, until = self.since_ms, min(self.until_ms, self.now_ms + 1)
+        if since == OPEN_SINCE and len(self):
+            since = int(self.time.min())
+        return max(until - since, 1) / 1000
+
+    def points(self) -> Points:
+        """Every sample, those of rollups by the points of their digests; in order of arrival."""
+        rolled, samples = self._rolled, self._samples
+        rows, values, weights = rolled.spread()
+        centroid = (rolled.kind[rows] == CLUSTERED) & (weights > 1)
+        compacted = ((samples.flags & CENTROID) != 0) & (samples.weight > 1)
+        if not len(rows):
+            return Points(
+                samples.series, samples.time, samples.value, samples.weight, compacted, ~compacted, samples.metadata,
+            )  # fmt: skip
+        return Points(
+            np.concatenate([rolled.series[rows], samples.series]),
+            np.concatenate([rolled.slot[rows], samples.time]),
+            np.concatenate([values, samples.value]),
+            np.concatenate([weights, samples.weight]),
+            np.concatenate([centroid, compacted]),
+            np.concatenate([np.zeros(len(rows), np.bool_), ~compacted]),
+            {row + len(rows): text for row, text in samples.metadata.items()},
+        )
+
+
+@dataclass(slots=True)
+class _Moment:
+    """What the first trip finds."""
+
+    version: bytes | None
+    sealed: bytes
+    clock: bytes
+    definition: Definition
+    began_ms: int
+    due: dict[int, frozenset[tuple[str, int]]]
+    series: dict[int, dict[str, str]]
+
+
+@dataclass(slots=True)
+class _Read:
+    """One page to read: the fields wanted, of them those that must come from the store, and the slots that count."""
+
+    key: PageKey
+    slots: list[int]
+    parts: dict[str, Part]
+    missing: list[str]
+
+
+def gather(
+    place: Place, name: str, window: Window, wanted: Mapping[str, str | None], interval_ms: int | None = None
+) -> Operation[tuple[Found | None, tuple[int, int, int]]]:
+    """Everything that answers for *window*, of the series with the tags *wanted* (None: without that tag).
+
+    Returns what was found, None for an unknown metric, and (since, until, now) in ms as the server's clock has them.
+    With *interval_ms* nothing is coarser than such intervals.
+
+    Raises:
+        OutsideRetention: the interval is finer than what the window still holds.
+    """
+    config = yield from place.config()
+    shard = keys.shard_of(name, config.shards)
+    while True:
+        known, now_ms = yield from _moment(place, shard, name)
+        since, until = window_ms(window, now_ms)
+        begin = since if interval_ms is None else plan.check_interval(interval_ms, since, config.calendar, now_ms)
+        edges = (since, until, now_ms)
+        if known is None:
+            return None, edges
+        tags, positions = _chosen(known.series, wanted)
+        chunk_series = keys.CHUNK[known.definition.type]
+        chunks = sorted({number // chunk_series for number in np.flatnonzero(positions >= 0).tolist()})
+        inside = plan.bounds(begin, until, config.calendar, now_ms, known.began_ms)
+        plans = _plans(chunks, known.due, inside, config.calendar, now_ms, interval_ms)
+        reads, raws = _reads(place, name, known, plans, config.calendar, now_ms)
+        commands = [_command(place, shard, name, read) for read in (*reads, *raws) if read.missing]
+        of = keys.metric(place.namespace, shard, name)
+        began, log, *replies, ended = yield [
+            ("HGET", of.state, "version"),
+            ("ZRANGEBYSCORE", of.log, b"(" + known.sealed, known.clock),
+            *commands,
+            ("HGET", of.state, "version"),
+        ]
+        if not began == known.version == ended:
+            continue
+        _fill(place, name, known, [*reads, *raws], replies)
+        return _found(known, tags, positions, edges, inside, plans, reads, raws, log), edges
+
+
+def _moment(place: Place, shard: int, name: str) -> Operation[tuple[_Moment | None, int]]:
+    of, worked, of_shard = (
+        keys.metric(place.namespace, shard, name), keys.sealed(place.namespace, shard, name),
+        keys.shard(place.namespace, shard),
+    )  # fmt: skip
+    asked = place.cache.version(name)
+    number = asked.partition(b".")[0] if asked and b"." in asked else b"+inf"
+    (version, sealed), clock, definition, due, flat, remembered, touched, time = yield [
+        ("HMGET", of.state, "version", "sealed"),
+        ("GET", of_shard.clock),
+        ("HGET", of_shard.catalogue, name),
+        ("HGETALL", worked.due),
+        ("HGETALL", of.series),  # after the clock: every series that a block up to then names is there
+        ("ZSCORE", worked.touched, b"=" + (asked or b"")),
+        ("ZRANGEBYSCORE", worked.touched, b"(" + number, "+inf"),
+        ("TIME",),
+    ]
+    now_ms = operations.read_now_ms(time)
+    if definition is None:
+        return None, now_ms
+    if version is not None:
+        place.cache.advance(
+            name,
+            asked,
+            version,
+            None if remembered is None else [_touched(each) for each in touched if each[:1] != b"="],
+        )
+    by_chunk: dict[int, set[tuple[str, int]]] = {}
+    for each in due[::2]:
+        level, slot, chunk = each.decode().split(" ")
+        by_chunk.setdefault(int(chunk), set()).add((level, int(slot) * SECOND))
+    began_ms = operations.read_stamp(definition) // 1000
+    return _Moment(
+        version, sealed or b"0", clock or b"0", operations.read_definition(name, definition), began_ms,
+        {chunk: frozenset(slots) for chunk, slots in by_chunk.items()}, operations.read_series(flat),
+    ), now_ms  # fmt: skip
+
+
+def _touched(member: bytes) -> tuple[PageKey, str]:
+    level, span, part = member.decode().split(" ")
+    return (level, int(span) * SECOND, int(part.rpartition("/")[2])), part
+
+
+def _chosen(
+    series: Mapping[int, dict[str, str]], wanted: Mapping[str, str | None]
+) -> tuple[list[dict[str, str]], Ints]:
+    """The tags of the series that fit, and the position among them of each id; -1 for the others."""
+    tags: list[dict[str, str]] = []
+    positions = np.full(max(series, default=-1) + 2, -1)
+    for number, of_series in series.items():
+        if not wanted or all(of_series.get(key) == value for key, value in wanted.items()):
+            positions[number] = len(tags)
+            tags.append(of_series)
+    return tags, positions
+
+
+def _plans(
+    chunks: Iterable[int], due: Mapping[int, plan.Due], inside: tuple[int, int], calendar: Calendar, now_ms: int,
+    interval_ms: int | None,
+) -> dict[int, Plan]:  # fmt: skip
+    """The plan of each chunk; those with the same slots due share one."""
+    made: dict[plan.Due, Plan] = {}
+    plans = {}
+    for chunk in chunks:
+        slots = due.get(chunk, frozenset())
+        if slots not in made:
+            made[slots] = plan.plan(*inside, calendar, slots, now_ms, interval_ms)
+        plans[chunk] = made[slots]
+    return plans
+
+
+def _reads(
+    place: Place, name: str, known: _Moment, plans: Mapping[int, Plan], calendar: Calendar, now_ms: int
+) -> tuple[list[_Read], list[_Read]]:
+    """The pages of rollups, and those of exact samples."""
+
+    def read(level: str, span: int, chunk: int, slots: list[int]) -> _Read:
+        key = (level, span, chunk)
+        parts = place.cache.parts(name, known.version, key)
+        fields = [keys.segment_field(chunk), *(keys.cell_field(slot, chunk) for slot in slots)]
+        return _Read(key, slots, parts, [each for each in fields if each not in parts])
+
+    reads, raws = [], []
+    for chunk, made in plans.items():
+        slots = {(level.name, span): list(of_span) for (level, span), of_span in made.slots.items()}
+        for minute in made.cut:
+            slots.setdefault(("minute", slot_of(minute, HOUR)), []).append(minute)
+        reads += [read(level, span, chunk, of_span) for (level, span), of_span in slots.items()]
+        for hour in sorted({slot_of(minute, HOUR) for minute in made.cut}):
+            if not calendar.raw.gone(hour, now_ms):
+                minutes = [minute for minute in made.cut if slot_of(minute, HOUR) == hour]
+                raws.append(read("raw", hour, chunk, minutes))
+    return reads, raws
+
+
+def _command(place: Place, shard: int, name: str, read: _Read) -> Command:
+    level, span, _ = read.key
+    return ("HMGET", keys.data(place.namespace, shard, name, level, span), *read.missing)
+
+
+def _fill(place: Place, name: str, known: _Moment, reads: list[_Read], replies: list[Any]) -> None:
+    """Decode what came, and keep it for the next question."""
+    came = iter(replies)
+    for read in reads:
+        if not read.missing:
+            continue
+        decode: Any = read_samples if read.key[0] == "raw" else read_table
+        new: dict[str, Part] = {
+            part: None if data is None else decode(data) for part, data in zip(read.missing, next(came), strict=True)
+        }
+        read.parts |= new
+        place.cache.put(name, known.version, read.key, new)
+
+
+def _found(
+    known: _Moment, tags: list[dict[str, str]], positions: Ints, edges: tuple[int, int, int], inside: tuple[int, int],
+    plans: Mapping[int, Plan], reads: list[_Read], raws: list[_Read], log: list[bytes],
+) -> Found:  # fmt: skip
+    since, until, now_ms = edges
+    pieces = [piece for read in reads if len(piece := _rows(read))]
+    rolled = _of_series(tables.concat(pieces), positions)
+    cut = np.array(sorted({minute for made in plans.values() for minute in made.cut}), dtype=np.int64)
+    parts: list[Samples] = []
+    if len(cut):
+        exact = [samples.of_series(positions) for read in raws if len(samples := _samples(read))]
+        rolled, part = _cut(rolled, exact, cut, inside)
+        parts += [part] if len(part) else []
+    log_parts = [part for data in log if len(part := _unsealed(data, positions, since, until))]
+    summed = [blocks.summarise(part) for part in _joined([*parts, *log_parts])]
+    listed = blocks.concat(parts + log_parts) if parts or log_parts else sealing.no_samples()
+    return Found(
+        known.definition, tags, since, until, now_ms,
+        np.concatenate([rolled.series, *(series for series, _ in summed)]),
+        np.concatenate([rolled.slot, *(rows.last_ms for _, rows in summed)]),
+        rollups.concat([rolled.summaries, *(rows for _, rows in summed)]),
+        rolled, listed,
+    )  # fmt: skip
+
+
+def _joined(parts: list[Samples]) -> list[Samples]:
+    """One list where none of them is compacted; else each by itself, so that their summaries keep their place."""
+    return parts if any(len(part.summed) for part in parts) or len(parts) < 2 else [blocks.concat(parts)]
+
+
+def _rows(read: _Read) -> Table:
+    """The rows of a page's wanted slots; of a slot that has a field of its own, those."""
+    segment, *loose = (read.parts[each] for each in _fields(read))
+    alone = [part for part in loose if isinstance(part, Table)]
+    if isinstance(segment, Table) and len(segment):
+        own = {slot for slot, part in zip(read.slots, loose, strict=True) if part is not None}
+        left = [slot for slot in read.slots if slot not in own]
+        if left:
+            whole = (
+                len(left) == len(read.slots)
+                and left[0] <= int(segment.slot.min())
+                and int(segment.slot.max()) <= left[-1]
+            )
+            beside = segment if whole and _solid(read) else segment.take(np.isin(segment.slot, np.array(left)))
+            alone.insert(0, beside)
+    return tables.concat([part for part in alone if len(part)])
+
+
+def _solid(read: _Read) -> bool:
+    """Are the wanted slots neighbours, none between them left out?"""
+    slots = read.slots
+    return len(slots) < 2 or slots[-1] - slots[0] == (slots[1] - slots[0]) * (len(slots) - 1)
+
+
+def _samples(read: _Read) -> Samples:
+    """The exact samples of a page's wanted minutes."""
+    segment, *loose = (read.parts[each] for each in _fields(read))
+    found = [part for part in loose if isinstance(part, Samples) and len(part)]
+    if isinstance(segment, Samples) and len(segment):
+        left = [slot for slot, part in zip(read.slots, loose, strict=True) if part is None]
+        found.insert(0, segment.take(np.isin(segment.time // MINUTE * MINUTE, left), np.zeros(0, np.bool_)))
+    return blocks.concat(found) if found else sealing.no_samples()
+
+
+def _fields(read: _Read) -> list[str]:
+    chunk = read.key[2]
+    return [keys.segment_field(chunk), *(keys.cell_field(slot, chunk) for slot in read.slots)]
+
+
+def _of_series(rows: Table, positions: Ints) -> Table:
+    """The rows of the chosen series, which are then positions among them."""
+    if not len(rows):
+        return rows
+    series = positions[np.minimum(rows.series, len(positions) - 1)]
+    chosen = series >= 0
+    if not chosen.all():
+        rows, series = rows.take(chosen), series[chosen]
+    return Table(rows.slot, series, rows.summaries, rows.kind, rows.size, lambda: rows.points)
+
+
+def _cut(rolled: Table, parts: list[Samples], cut: Ints, inside: tuple[int, int]) -> tuple[Table, Samples]:
+    """Exchange the rows of minutes that an edge of the window cuts for exact samples, where all of a series-minute are there."""
+    since, until = inside
+    samples = blocks.concat(parts) if parts else sealing.no_samples()
+    # Hours and days are no minutes, though they may begin where a minute does: their summaries never are of cut minutes,
+    # since the plan covers each instant once.
+    of_cut = np.isin(rolled.slot, cut)
+    rows = rolled.take(of_cut)
+    kept = [rolled.take(~of_cut)]
+    width = int(max(rows.series.max(initial=0), samples.series.max(initial=0))) + 1
+    row_key = rows.slot // MINUTE * width + rows.series
+    order = np.argsort(row_key)
+    sample_key = samples.time // MINUTE * width + samples.series
+    at = np.minimum(np.searchsorted(row_key[order], sample_key), max(len(order) - 1, 0))
+    known = row_key[order][at] == sample_key if len(order) else np.zeros(len(samples), np.bool_)
+    row = order[at[known]] if len(order) else at[known]
+    weight = rollups.sum_whole(row, len(rows), samples.weight[known])
+    whole = weight == rows.summaries.count
+    counted = np.zeros(len(samples), np.bool_)
+    counted[known] = whole[row]
+    counted &= (samples.time >= since) & (samples.time < until)
+    kept.append(rows.take(~whole & (rows.slot >= since) & (rows.slot < until)))
+    return tables.concat([part for part in kept if len(part)]), samples.take(counted, np.zeros(0, np.bool_))
+
+
+def _unsealed(data: bytes, positions: Ints, since: int, until: int) -> Samples:
+    """The samples of a block of the log that are asked for."""
+    block = blocks.unpack(data)
+    part = block.samples.of_series(positions[np.minimum(block.ids, len(positions) - 1)])
+    keep = (part.time >= since) & (part.time < until)
+    if not keep.all():
+        times = part.summaries.last_ms
+        part = part.take(keep, (times >= since) & (times < until))
+    return part

@@ -1,0 +1,414 @@
+"""The worker: seals logs into minutes, makes hours and days of them, and tidies. Any number may run on one namespace.
+
+`python -m redismetrics.worker`, `redismetrics worker`, or a thread inside `Metrics(worker=True)`. Who works on which metric only
+spares double work; that nothing is lost or doubled rests on the commits alone (commits.py).
+"""
+
+import argparse
+import json
+import logging
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING, Any, TypeVar
+from zlib import crc32
+
+from . import commits, operations, wsgi
+from .commits import Metric, Outcome, Result
+from .connect import Store, safe_url
+from .drive import Operation, run, together
+from .errors import InvalidSetting, RedisMetricsError, StoreError, StoreUnavailable
+from .operations import Config
+from .settings import Settings, calendar, resolve
+
+if TYPE_CHECKING:
+    import redis
+
+log = logging.getLogger("redismetrics")
+
+T = TypeVar("T")
+
+INTERVAL = 5.0  # seconds between passes
+SIDE_BY_SIDE = 32  # metrics are worked on in the same round trips
+AT_MOST = 1_000  # pieces of pending work are read at once
+TRIES = 5  # of one piece of work in a pass, when somebody else was first
+PRUNE_EVERY_MS = 3_600_000
+BACKOFF, LONGEST_BACKOFF = 0.5, 15.0
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a worker did since it began; `stats` of the command shows it."""
+
+    passes: int = 0
+    blocks: int = 0
+    samples: int = 0
+    bytes: int = 0
+    late: int = 0
+    slots: int = 0
+    conflicts: int = 0
+    failures: int = 0
+    writers_pruned: int = 0
+    series_pruned: int = 0
+    pass_seconds: float = 0.0
+    lag_ms: int = 0
+    last_error: str | None = field(default=None)
+
+    def as_dict(self) -> dict[str, int | float | str | None]:
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+
+class Worker:
+    """One worker of one namespace; `pass_once` does what is due, `run` goes on until stopped."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self.settings = settings
+        self.store = store
+        self.id = secrets.token_hex(8)
+        self.counts = Counts()
+        self.stop = threading.Event()
+        self._client: redis.Redis | None = None
+        self._config: Config | None = None
+        self.passed_at = monotonic()
+        self._pruned_ms = 0
+        self._failed: set[str] = set()
+
+    # -- one pass -----------------------------------------------------------------------------------------------
+
+    def pass_once(self) -> int:
+        """Seal what was recorded, make the slots that are due, tidy; return how many pieces of work were done.
+
+        Raises:
+            StoreError: Redis is away, or refuses; what was committed before stays, and the rest is as it was.
+        """
+        began = perf_counter()
+        client = self._connected()
+        if self._config is None:
+            self._config = run(client, operations.open_namespace(self.settings.namespace, calendar(self.settings)))
+        now_ms, live = run(client, operations.heartbeat(self.settings.namespace, self.id))
+        done = 0
+        self.counts.lag_ms = 0
+        for shard in range(self._config.shards):
+            dirty = run(client, operations.dirty(self.settings.namespace, shard))
+            mine = [name for name in dirty if self._is_mine(name, live)]
+            for names in _batches(mine, SIDE_BY_SIDE):
+                done += self._work(client, shard, names, commits.seal)
+                if self.stop.is_set():
+                    return done
+            done += self._make_due(client, shard, now_ms, live)
+        if now_ms - self._pruned_ms >= PRUNE_EVERY_MS and not self.stop.is_set():
+            self._pruned_ms = now_ms
+            self._prune_writers(client)
+        self.counts.passes += 1
+        self.counts.pass_seconds = perf_counter() - began
+        self.passed_at = monotonic()
+        return done
+
+    def _make_due(self, client: "redis.Redis", shard: int, now_ms: int, live: list[str]) -> int:
+        """Make the slots that are due, the finer first."""
+        done = 0
+        while not self.stop.is_set():
+            found = run(client, operations.pending(self.settings.namespace, shard, now_ms, AT_MOST))
+            work = [
+                (what, name)
+                for what, name in found
+                if self._is_mine(name, live) and f"{what} {name}" not in self._failed
+            ]
+            before = done
+            for rank in ("hour", "day", commits.SPAN, "trim", "sweep"):
+                for batch in _batches([each for each in work if each[0].split(" ")[0] == rank], SIDE_BY_SIDE):
+                    # Of one metric only one at a time: each commit makes what the others have read old.
+                    for turn in _turns(batch):
+                        done += self._work(client, shard, [name for _, name in turn], _making(turn))
+                        if self.stop.is_set():
+                            return done
+            if done == before or len(found) < AT_MOST:
+                break
+        return done
+
+    def _work(
+        self, client: "redis.Redis", shard: int, names: list[str], make: Callable[[Metric], Operation[Result]]
+    ) -> int:
+        """Do one kind of work on several metrics side by side, again where somebody else was first, on where there is more."""
+        assert self._config is not None
+        metrics = [Metric(self.settings.namespace, shard, name, self._config.calendar) for name in names]
+        done, tries = 0, TRIES
+        while metrics and tries and not self.stop.is_set():
+            try:
+                results = run(client, together([make(metric) for metric in metrics]))
+            except StoreUnavailable:
+                raise
+            except Exception as error:  # noqa: BLE001  whatever is wrong with one metric must not stop the others
+                if len(metrics) > 1:  # one of them: each by itself, so that it holds up no other
+                    return done + sum(self._work(client, shard, [metric.name], make) for metric in metrics)
+                self._fail(metrics[0].name, error)
+                return done
+            again = []
+            for metric, result in zip(metrics, results, strict=True):
+                if result.outcome in (Outcome.DONE, Outcome.MORE):
+                    done += 1
+                    self._count(result)
+                if result.outcome in (Outcome.AGAIN, Outcome.MORE):
+                    again.append(metric)
+                self.counts.conflicts += result.outcome is Outcome.AGAIN
+            if any(result.outcome is Outcome.AGAIN for result in results):
+                tries -= 1
+            metrics = again
+        return done
+
+    def _count(self, result: Result) -> None:
+        self.counts.blocks += result.blocks
+        self.counts.samples += result.samples
+        self.counts.bytes += result.bytes
+        self.counts.late += result.late
+        self.counts.series_pruned += result.forgotten
+        self.counts.lag_ms = max(self.counts.lag_ms, result.waited_ms)
+        self.counts.slots += not result.blocks
+
+    def _fail(self, name: str, error: Exception) -> None:
+        self.counts.failures += 1
+        self.counts.last_error = f"{name}: {error}"
+        if name not in self._failed:
+            self._failed.add(name)
+            log.error("%s: can't be sealed or rolled up: %s", name, error)
+
+    def _is_mine(self, name: str, live: list[str]) -> bool:
+        """Rendezvous hashing: each metric has its own order of the workers, so one that comes or goes moves only its share."""
+        return max(live, key=lambda worker: crc32(f"{worker} {name}".encode()), default=self.id) == self.id
+
+    def _prune_writers(self, client: "redis.Redis") -> None:
+        assert self._config is not None
+        for shard in range(self._config.shards):
+            self.counts.writers_pruned += run(
+                client, operations.prune_writers(self.settings.namespace, shard, self._config.calendar)
+            )
+
+    # -- for as long as it runs ---------------------------------------------------------------------------------
+
+    def run(self, interval: float = INTERVAL) -> None:
+        """Pass after pass until `stop` is set. Redis away is told once and waited for."""
+        backoff, told = BACKOFF, False
+        while not self.stop.is_set():
+            try:
+                self.pass_once()
+                if told:
+                    log.info("%s answers again", safe_url(self.store.url))
+                backoff, told = BACKOFF, False
+                self.counts.last_error = None
+                pause = max(interval, 3 * self.counts.pass_seconds)  # at most a quarter of one core
+            except StoreError as error:
+                self.counts.last_error = str(error)
+                if not told:
+                    log.warning("the worker waits for %s: %s", safe_url(self.store.url), error)
+                told = True
+                self.disconnect()
+                self.store.renew()
+                pause, backoff = backoff, min(2 * backoff, LONGEST_BACKOFF)
+            self.stop.wait(pause)
+        self.leave()
+
+    def once(self) -> Iterator[Counts]:
+        """Pass after pass until nothing is due, yielding the counts after each; raises `StoreError`."""
+        while True:
+            done = self.pass_once()
+            yield self.counts
+            if not done or self.stop.is_set():
+                break
+        self.leave()
+
+    def _connected(self) -> "redis.Redis":
+        if self._client is None:
+            self._client = self.store.connect(retries=0)
+        return self._client
+
+    def disconnect(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def leave(self) -> None:
+        """Take the heartbeat back, so that others take over at once; never raises."""
+        try:
+            if self._client is not None:
+                run(self._client, operations.leave(self.settings.namespace, self.id))
+        except StoreError as error:
+            log.debug("the worker left without saying so: %s", error)
+        self.disconnect()
+
+
+class Thread:
+    """The worker inside a recording process: starts with its first recording, ends with its client. A fork leaves it behind."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self._settings, self._store = settings, store
+        self.reset()
+
+    def reset(self) -> None:
+        """The child's side of a fork: the worker is the parent's."""
+        self.worker: Worker | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start it, where it is wanted and doesn't run yet; raises RuntimeError where no thread can be started."""
+        wanted = self._settings.worker
+        if wanted is None:
+            wanted = self._store.url.startswith("embedded:")
+        if wanted and (self._thread is None or not self._thread.is_alive()):
+            self.worker = Worker(self._settings, self._store)
+            self._thread = threading.Thread(target=self.worker.run, name="redismetrics-worker", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Let it end after the commit in hand."""
+        if self.worker is not None:
+            self.worker.stop.set()
+
+    def join(self, timeout: float) -> None:
+        """Wait until it has ended."""
+        if self._thread is not None:
+            self._thread.join(timeout)
+
+
+def _making(turn: Iterable[tuple[str, str]]) -> Callable[[Metric], Operation[Result]]:
+    jobs = {name: what for what, name in turn}
+
+    def make(metric: Metric) -> Operation[Result]:
+        what = jobs[metric.name]
+        tidy = {commits.TRIM: commits.trim, commits.SWEEP: commits.sweep}.get(what)
+        return commits.make(metric, what) if tidy is None else tidy(metric)
+
+    return make
+
+
+def _batches(items: list[T], size: int) -> Iterable[list[T]]:
+    return (items[at : at + size] for at in range(0, len(items), size))
+
+
+def _turns(batch: list[tuple[str, str]]) -> Iterable[list[tuple[str, str]]]:
+    """Lists in which no metric comes twice, together *batch*."""
+    left = batch
+    while left:
+        turn = {name: (what, name) for what, name in reversed(left)}
+        yield list(turn.values())
+        left = [each for each in left if turn[each[1]] is not each and turn[each[1]] != each]
+
+
+# -- python -m redismetrics.worker --------------------------------------------------------------------------------
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Work until SIGTERM or SIGINT, or until nothing is due. Returns 0, or 1 when the store can't be asked."""
+    parser = argparse.ArgumentParser(
+        prog="python -m redismetrics.worker",
+        description="Seal what was recorded, roll it up to minutes, hours and days, and prune what is past its retention.",
+    )
+    parser.add_argument("--url", help="where the store is (default: REDISMETRICS_URL)")
+    parser.add_argument("--namespace", metavar="NS", help="which share of the store (default: REDISMETRICS_NAMESPACE)")
+    parser.add_argument("--once", action="store_true", help="do all that is due, and leave")
+    parser.add_argument(
+        "--interval", type=float, default=INTERVAL, metavar="S", help="seconds between passes (default: %(default)g)"
+    )
+    parser.add_argument(
+        "--metrics-port",
+        metavar="[HOST:]PORT",
+        type=_metrics_address,
+        help="answer /metrics and /healthz about the worker itself",
+    )
+    parser.add_argument("--json", action="store_true", help="with --once: what was done as one JSON object")
+    given = parser.parse_args(argv)
+    if not 0.1 <= given.interval <= 3600:
+        parser.error(f"--interval: wanted 0.1 to 3600 seconds, got {given.interval:g}")
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
+    try:
+        settings = resolve(url=given.url, namespace=given.namespace)
+        store = Store(settings.url, settings.socket_timeout)
+    except InvalidSetting as error:
+        parser.error(str(error))
+    worker = Worker(settings, store)
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda *_: worker.stop.set())
+    try:
+        with _answering(worker, given.metrics_port, given.interval):
+            if given.once:
+                for counts in worker.once():
+                    log.info("%d samples sealed, %d slots made", counts.samples, counts.slots)
+                if given.json:
+                    print(json.dumps(worker.counts.as_dict()))
+            else:
+                log.info("working on %s of %s", settings.namespace, safe_url(store.url))
+                worker.run(given.interval)
+    except (RedisMetricsError, OSError) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return 1
+    finally:
+        store.close()
+    return 0
+
+
+def _metrics_address(text: str) -> tuple[str, int]:
+    return wsgi.address(text if ":" in text else f":{text}")
+
+
+@contextmanager
+def _answering(worker: Worker, where: tuple[str, int] | None, interval: float) -> Iterator[None]:
+    """Answer HTTP about the worker meanwhile."""
+    if where is None:
+        yield
+        return
+    with wsgi.listen(*where, page(worker, interval)) as server:
+        log.info("answering on http://%s:%d/metrics", wsgi.shown(where[0]), server.server_port)
+        threading.Thread(target=server.serve_forever, name="redismetrics-worker-http", daemon=True).start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+
+
+_HELP = {
+    "passes": ("counter", "Passes over all metrics."),
+    "blocks": ("counter", "Blocks of logs sealed."),
+    "samples": ("counter", "Samples sealed."),
+    "bytes": ("counter", "Bytes of logs sealed."),
+    "late": ("counter", "Samples dropped because their minute was past its retention."),
+    "slots": ("counter", "Hours, days and segments made, and logs trimmed."),
+    "conflicts": ("counter", "Commits that another worker had overtaken."),
+    "failures": ("counter", "Pieces of work that failed."),
+    "writers_pruned": ("counter", "Writers forgotten."),
+    "series_pruned": ("counter", "Idle series forgotten."),
+    "pass_seconds": ("gauge", "How long the last pass took."),
+    "lag_ms": ("gauge", "How long the oldest block of the last pass had waited."),
+}
+
+
+def page(worker: Worker, interval: float) -> wsgi.App:
+    """A WSGI app: /metrics is a Prometheus page of the worker's counts, /healthz 200 while passes succeed, else 503."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        path, error = environ.get("PATH_INFO"), worker.counts.last_error
+        if path == "/metrics":
+            lines = []
+            for name, (kind, text) in _HELP.items():
+                full = f"redismetrics_worker_{name}{'_total' if kind == 'counter' else ''}"
+                lines += [f"# HELP {full} {text}", f"# TYPE {full} {kind}", f"{full} {getattr(worker.counts, name)}"]
+            status, body = "200 OK", "\n".join(lines) + "\n"
+        elif path == "/healthz":
+            late = monotonic() - worker.passed_at > 3 * interval + 4 * worker.counts.pass_seconds + 10
+            trouble = error or ("no pass has ended for long" if late else None)
+            status, body = ("503 Service Unavailable", f"{trouble}\n") if trouble else ("200 OK", "ok\n")
+        else:
+            status, body = "404 Not Found", "Ask /metrics or /healthz.\n"
+        data = body.encode("utf-8", "replace")
+        kind = "text/plain; version=0.0.4; charset=utf-8" if path == "/metrics" else "text/plain; charset=utf-8"
+        start_response(status, [("Content-Type", kind), ("Content-Length", str(len(data)))])
+        return [data]
+
+    return app
+
+
+if __name__ == "__main__":
+    sys.exit(main())
