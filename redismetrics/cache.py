@@ -24,6 +24,13 @@ class Page:
 
     parts: dict[str, Part] = field(default_factory=dict)
     nbytes: int = _EMPTY
+    whole: tuple[tuple[int, ...], Table] | None = None  # the rows of so many slots, put together
+
+    def drop_whole(self) -> int:
+        """Forget what was put together; return how many bytes that were."""
+        size = 0 if self.whole is None else self.whole[1].nbytes
+        self.whole = None
+        return size
 
 
 class Cache:
@@ -56,7 +63,12 @@ class Cache:
             else:
                 for page_key, part in touched:
                     page = self._pages.get((name, page_key))
-                    if page is not None and part in page.parts:
+                    if page is None:
+                        continue
+                    self._resize(
+                        page, -page.drop_whole()
+                    )  # also where another thread put it together of parts that left
+                    if part in page.parts:
                         self._resize(page, -_size(page.parts.pop(part)))
             self._versions[name] = version
 
@@ -69,6 +81,26 @@ class Cache:
             self._pages.move_to_end((name, page_key))
             return dict(page.parts)
 
+    def whole(self, name: str, version: bytes | None, page_key: PageKey, slots: list[int]) -> Table | None:
+        """The rows of these slots of a page, if they were put together before at *version*."""
+        with self._lock:
+            page = self._pages.get((name, page_key))
+            if page is None or self._versions.get(name) != version or page.whole is None:
+                return None
+            if page.whole[0] != tuple(slots):
+                return None
+            self._pages.move_to_end((name, page_key))
+            return page.whole[1]
+
+    def put_whole(self, name: str, version: bytes | None, page_key: PageKey, slots: list[int], rows: Table) -> None:
+        """Keep the rows of these slots, put together of parts that were read at *version*."""
+        with self._lock:
+            page = self._pages.get((name, page_key))
+            if page is not None and self._versions.get(name) == version:
+                self._resize(page, rows.nbytes - page.drop_whole())
+                page.whole = tuple(slots), rows
+                self._shrink()
+
     def put(self, name: str, version: bytes | None, page_key: PageKey, parts: dict[str, Part]) -> None:
         """Keep what was read at *version*; nothing is kept where the cache is at another."""
         with self._lock:
@@ -79,12 +111,16 @@ class Cache:
                 page = self._pages[name, page_key] = Page()
                 self.nbytes += page.nbytes
             for part, value in parts.items():
+                self._resize(page, -page.drop_whole())
                 grown = _size(value) - (_size(page.parts[part]) if part in page.parts else 0)
                 page.parts[part] = value
                 self._resize(page, grown)
             self._pages.move_to_end((name, page_key))
-            while self.nbytes > self.limit and self._pages:
-                self.nbytes -= self._pages.popitem(last=False)[1].nbytes
+            self._shrink()
+
+    def _shrink(self) -> None:
+        while self.nbytes > self.limit and self._pages:
+            self.nbytes -= self._pages.popitem(last=False)[1].nbytes
 
     def _resize(self, page: Page, by: int) -> None:
         page.nbytes += by

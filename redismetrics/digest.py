@@ -13,6 +13,7 @@ import fastdigest
 import numpy as np
 from numpy.typing import NDArray
 
+from . import rollups
 from .errors import InvalidQuery, MissingExtra
 from .rollups import Floats, Ints, starts
 
@@ -45,11 +46,79 @@ def percentiles(
     middle of its, and between neighbours the answer is linear; so without centroids this is numpy's default, rank p(n-1).
     Where a percentile falls in a gap between two modes, either side is right, and the answer may lie in the gap.
     """
+    points = _Points(group, values, weights, centroid, np.zeros(0, np.bool_))
+    if len(values) >= THIN_FROM * groups and len(ranks) <= THIN_RANKS:
+        thinned = _thinned(points, groups, ranks)
+        answer, certain = _percentiles(thinned, groups, low, high, ranks)
+        if certain:
+            return answer
+    return _percentiles(points, groups, low, high, ranks)[0]
+
+
+@dataclass(slots=True, eq=False)
+class _Points:
+    """Columns of points; *stands_in*, where not empty, tells those that stand for many, which no answer may rest on."""
+
+    group: Ints
+    values: Floats
+    weights: Ints
+    centroid: Bools
+    stands_in: Bools
+
+
+# With so many points a group and so few ranks only the points near each answer are sorted: twice as fast at 100,000.
+THIN_FROM, THIN_RANKS = 8192, 2
+_SAMPLED = 1024  # points of a group, which tell within 2 % where a rank lies
+_AROUND = 0.06  # of all ranks on either side are kept
+
+
+def _thinned(points: _Points, groups: int, ranks: Floats) -> _Points:
+    """The points near the wanted ranks, and one for all those in each gap between: by a sample, as in quickselect."""
+    group, values, weights = points.group, points.values, points.weights
+    wanted = np.unique(ranks)
+    sample = np.random.default_rng(0).integers(0, len(values), _SAMPLED * groups)
+    order = sample[np.lexsort((values[sample], group[sample]))]
+    sampled, of_group, heaped = values[order], group[order], np.cumsum(weights[order])
+    first = np.searchsorted(of_group, np.arange(groups))
+    last = np.searchsorted(of_group, np.arange(groups), side="right") - 1
+    begin = np.where(first > 0, heaped[np.maximum(first - 1, 0)], 0)
+    mass = heaped[np.maximum(last, 0)] - begin
+
+    keep = np.zeros(len(values), np.bool_)
+    gap = np.zeros(len(values), np.int64)
+    for rank in wanted.tolist():
+        below = np.searchsorted(heaped, begin + mass * (rank - _AROUND), side="left") - 1
+        above = np.searchsorted(heaped, begin + mass * (rank + _AROUND), side="right")
+        least = np.where(below >= first, sampled[np.clip(below, 0, len(sampled) - 1)], -np.inf)
+        most = np.where(above <= last, sampled[np.clip(above, 0, len(sampled) - 1)], np.inf)
+        beyond = values > most[group]
+        keep |= (values >= least[group]) & ~beyond
+        gap += beyond
+    gaps = len(wanted) + 1
+    left = ~keep
+    cell = group[left] * gaps + gap[left]
+    weight = np.bincount(cell, weights[left], groups * gaps)
+    value = np.full(groups * gaps, -np.inf)
+    np.maximum.at(value, cell, values[left])
+    some = np.flatnonzero(weight)
+    return _Points(
+        np.concatenate([group[keep], some // gaps]),
+        np.concatenate([values[keep], value[some]]),
+        np.concatenate([weights[keep], weight[some].astype(np.int64)]),
+        np.concatenate([points.centroid[keep], np.zeros(len(some), np.bool_)]),
+        np.concatenate([np.zeros(int(keep.sum()), np.bool_), np.ones(len(some), np.bool_)]),
+    )
+
+
+def _percentiles(points: _Points, groups: int, low: Floats, high: Floats, ranks: Floats) -> tuple[Floats, bool]:
+    """The percentiles, and whether none of them rests on a point that stands in for others."""
     answer = np.full((groups, len(ranks)), np.nan)
-    if not len(values):
-        return answer
-    order = np.lexsort((values, group))
-    group, values, weights, centroid = group[order], values[order], weights[order], centroid[order]
+    if not len(points.values):
+        return answer, True
+    order = np.argsort(points.values)  # not stable: equal values may change places
+    order = order[rollups.by_group(points.group[order], groups)]
+    group, values = points.group[order], points.values[order]
+    weights, centroid = points.weights[order], points.centroid[order]
     ends = np.cumsum(weights)
     left = (ends - weights).astype(np.float64)
     right = ends - 1.0
@@ -81,7 +150,10 @@ def percentiles(
     between = np.where(ranks == 0, low[present][:, None], np.where(ranks == 1, high[present][:, None], between))
     flat &= (ranks != 0) & (ranks != 1)  # the extremes are exact, also where a centroid hides them
     answer[present] = np.clip(np.where(flat, values[at], between), low[present][:, None], high[present][:, None])
-    return answer
+    if not len(points.stands_in):
+        return answer, True
+    stands_in = points.stands_in[order]
+    return answer, not (stands_in[at] | stands_in[before]).any()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -113,6 +113,7 @@ class _Read:
     slots: list[int]
     parts: dict[str, Part]
     missing: list[str]
+    whole: Table | None = None  # the rows of these slots as another question put them together
 
 
 def gather(
@@ -152,6 +153,7 @@ def gather(
         if not began == known.version == ended:
             continue
         _fill(place, name, known, [*reads, *raws], replies)
+        _put_together(place, name, known, reads)
         return _found(known, tags, positions, edges, inside, plans, reads, raws, log), edges
 
 
@@ -233,6 +235,9 @@ def _reads(
 
     def read(level: str, span: int, chunk: int, slots: list[int]) -> _Read:
         key = (level, span, chunk)
+        whole = place.cache.whole(name, known.version, key, slots)
+        if whole is not None:
+            return _Read(key, slots, {}, [], whole)
         parts = place.cache.parts(name, known.version, key)
         fields = [keys.segment_field(chunk), *(keys.cell_field(slot, chunk) for slot in slots)]
         return _Read(key, slots, parts, [each for each in fields if each not in parts])
@@ -274,7 +279,7 @@ def _found(
     plans: Mapping[int, Plan], reads: list[_Read], raws: list[_Read], log: list[bytes],
 ) -> Found:  # fmt: skip
     since, until, now_ms = edges
-    pieces = [piece for read in reads if len(piece := _rows(read))]
+    pieces = [read.whole for read in reads if read.whole is not None and len(read.whole)]
     rolled = _of_series(tables.concat(pieces), positions)
     cut = np.array(sorted({minute for made in plans.values() for minute in made.cut}), dtype=np.int64)
     parts: list[Samples] = []
@@ -297,6 +302,15 @@ def _found(
 def _joined(parts: list[Samples]) -> list[Samples]:
     """One list where none of them is compacted; else each by itself, so that their summaries keep their place."""
     return parts if any(len(part.summed) for part in parts) or len(parts) < 2 else [blocks.concat(parts)]
+
+
+def _put_together(place: Place, name: str, known: _Moment, reads: list[_Read]) -> None:
+    """Make one table of each page's parts, and keep it where there were several."""
+    for read in reads:
+        if read.whole is None:
+            read.whole = _rows(read)
+            if len(read.slots) > 1:
+                place.cache.put_whole(name, known.version, read.key, read.slots, read.whole)
 
 
 def _rows(read: _Read) -> Table:

@@ -53,6 +53,11 @@ def concat(parts: list[Summaries]) -> Summaries:
     return Summaries(*(np.concatenate([getattr(part, column.name) for part in parts]) for column in fields(Summaries)))
 
 
+def by_group(group: Ints, groups: int) -> NDArray[np.intp]:
+    """The stable order by group; numpy sorts 16 bits by radix, five times faster than 64."""
+    return np.argsort(group.astype(np.uint16) if groups < 1 << 16 else group, kind="stable")
+
+
 def starts(ordered: Ints) -> NDArray[np.intp]:
     """Where each run of equal numbers begins."""
     changes = np.empty(len(ordered), np.bool_)

@@ -262,6 +262,7 @@ def _means(codes: Ints, sizes: Ints, lows: Floats, highs: Floats) -> Floats:
         steps[:, 0] += low
         reached = np.minimum(np.cumsum(steps, axis=1), high[:, None])
         reached /= scale[:, None]
+        np.clip(reached, lows[rows, None], highs[rows, None], out=reached)  # scaled, the smallest floats lose digits
         means[points] = reached.reshape(-1)[places]
     return means
 

@@ -159,7 +159,7 @@ def merge(
     wanted = ~uniform[point_group]
     if not wanted.all():
         point_group, values, weights = point_group[wanted], values[wanted], weights[wanted]
-    order = _by_group(point_group, groups)
+    order = rollups.by_group(point_group, groups)
     values, weights = values[order], weights[order]
     size = np.bincount(point_group, minlength=groups)
     crowded = size > limit
@@ -193,7 +193,7 @@ def merge(
         means.append(mean)
         masses.append(mass)
     owner = np.concatenate(owners)
-    order = _by_group(owner, groups)
+    order = rollups.by_group(owner, groups)
     return Table(
         slot, series, whole, _kinds(uniform, clustered), np.bincount(owner, minlength=groups),
         Points(np.concatenate(means)[order], np.concatenate(masses)[order]),
@@ -218,11 +218,6 @@ def _squeezed(
 
 def _kinds(uniform: Bools, clustered: Bools) -> NDArray[np.uint8]:
     return np.where(uniform, UNIFORM, np.where(clustered, CLUSTERED, EXACT)).astype(np.uint8)
-
-
-def _by_group(group: Ints, groups: int) -> NDArray[np.intp]:
-    """The stable order by group; numpy sorts 16 bits by radix, five times faster."""
-    return np.argsort(group.astype(np.uint16) if groups < 1 << 16 else group, kind="stable")
 
 
 def squeeze(table: Table, budget: int) -> Table:
