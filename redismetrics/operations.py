@@ -17,7 +17,7 @@ from .drive import Command, Operation
 from .errors import FormatMismatch
 from .model import OVERFLOW_TAGS, Definition, Family, Live, pack_tags, unpack_tags
 from .settings import DEFAULT_CALENDAR, Settings
-from .slots import MARGIN, Calendar
+from .slots import DAY, MARGIN, Calendar
 
 _OVERFLOW = pack_tags(OVERFLOW_TAGS)
 
@@ -232,8 +232,8 @@ def prune_writers(namespace: str, shard: int, calendar: Calendar) -> Operation[i
     removed, cursor = 0, b"0"
     while True:
         (cursor, flat), time = yield [("HSCAN", key, cursor, "COUNT", WRITERS_AT_ONCE), ("TIME",)]
-        # A batch lives no longer than max_age and max_future, which are shorter than the retention of minutes and its margin.
-        oldest = (read_now_ms(time) - calendar.levels[0].retention - MARGIN) * 1000
+        # A batch lives no longer than max_age, which is shorter than the retention of minutes, and max_future, at most a day.
+        oldest = (read_now_ms(time) - calendar.levels[0].retention - MARGIN - DAY) * 1000
         gone: list[bytes] = []
         for writer, entry in _pairs(flat).items():
             if msgpack.unpackb(entry, raw=True)[1] < oldest:

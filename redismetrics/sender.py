@@ -86,6 +86,7 @@ class Sender:
         self._shards = 0
         self._sequence: Tally[int] = Tally()
         self._confirmed: dict[int, int] = {}
+        self._confirmed_ms: dict[int, float] = {}
         self._offset_ms = 0.0  # of the server's clock before ours
 
     def connect(self, timeout: float | None = None) -> None:
@@ -152,6 +153,8 @@ class Sender:
             by_shard.setdefault(keys.shard_of(parcel.name, self._shards), []).append(parcel)
         doubts = []
         for shard, inside in by_shard.items():
+            if self.clock() * 1000 - self._confirmed_ms.get(shard, 0) > self.settings.max_age * 1000:
+                self._begin_anew(shard)
             wires, packed = self._packed(inside)
             if not packed:
                 continue
@@ -168,6 +171,12 @@ class Sender:
             doubts.append(doubt)
         for doubt in doubts:
             self._send(client, doubt)
+
+    def _begin_anew(self, shard: int) -> None:
+        """After a long pause the store may have pruned this writer: that is no loss, and what it knew is not relied on."""
+        if self._confirmed.pop(shard, 0):
+            for metric in list(self.recorder.metrics.values()):
+                metric.ids.clear()
 
     def _packed(self, found: list[Parcel]) -> tuple[list[tuple[str, bytes, bytes]], list[Parcel]]:
         """The parcels as bytes; one that can't be packed is dropped and counted, so that it holds up no other."""
@@ -286,6 +295,7 @@ class Sender:
                 for each in list(self.recorder.metrics.values()):
                     each.ids.clear()
             self._confirmed[shard] = doubt.batch.sequence
+            self._confirmed_ms[shard] = self.clock() * 1000
             self.doubt.pop(shard, None)
             self.batches += 1
             self.unpublished += reply.unpublished

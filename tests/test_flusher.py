@@ -409,6 +409,25 @@ def test_equal_samples_of_two_clients_at_the_same_tick_both_count(make: Make) ->
     assert [sample.count for sample in clients[0].query("jobs")] == [1] * 80
 
 
+def test_a_writer_that_was_pruned_in_a_long_pause_has_lost_nothing(
+    make: Make, fresh_server: Callable[..., Server], caplog: pytest.LogCaptureFixture
+) -> None:
+    server = fresh_server()
+    metrics = make(server.url, flush_interval=NEVER, max_age=3600)
+    metrics.increment("jobs", tags={"a": "b"})
+    metrics.flush()
+    with server.client() as direct:
+        direct.delete(keys.shard(metrics.settings.namespace, 0).writers)
+    assert metrics._flusher is not None
+    metrics._flusher.sender._confirmed_ms[0] -= 3_601_000  # as if it had paused for so long
+    with caplog.at_level(logging.WARNING, "redismetrics"):
+        metrics.increment("jobs", tags={"a": "b"})
+        metrics.flush()
+    stats = balanced(metrics)
+    assert (stats["lost_batches"], stats["stored"]) == (0, 2)
+    assert not [record for record in caplog.records if "lost confirmed" in record.message]
+
+
 def test_lost_confirmed_batches_are_counted(
     make: Make, fresh_server: Callable[..., Server], caplog: pytest.LogCaptureFixture
 ) -> None:
