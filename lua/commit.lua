@@ -18,7 +18,8 @@
 -- ARGV[4]  orders   msgpack [sealed, new sealed, [beginning of each block between, as far as its sequence], replay window in us,
 --          [[due field, when in ms]...] to mark, [due field...] to unmark, samples dropped because they came too late,
 --          [[raw span, samples]...] sealed into each, [held field...] that are past their retention, [[name, when in ms]...] of tidying,
---          [canonical tags...] of series to forget, [[live field, as it was read, as it becomes]...], 1 if no series is left]
+--          the same of tidying that isn't pending yet, [canonical tags...] of series to forget, [[live field, as it was read, as it
+--          becomes]...], 1 if no series is left]
 -- ARGV[5+] then for each data key: its name in held and touched, refused from (ms), expires at (s; 0 never), fields written,
 --          fields removed, then field and value of each written, then each removed field
 -- Returns  'ok', or why nothing was changed: 'version', 'log' (it is not what was read), 'late' (a key is past its retention)
@@ -31,7 +32,7 @@ local due_key, held_key, touched_key = KEYS[5], KEYS[6], KEYS[7]
 local clock_key, catalogue_key, dirty_key, pending_key = KEYS[8], KEYS[9], KEYS[10], KEYS[11]
 local FIRST_DATA = 12
 local metric, version, token = ARGV[1], ARGV[2], ARGV[3]
-local sealed, new_sealed, beginnings, replay, marks, unmarks, late, samples, gone, tidying, idle, rows, none_left = unpack(cmsgpack.unpack(ARGV[4]))
+local sealed, new_sealed, beginnings, replay, marks, unmarks, late, samples, gone, tidying, unless, idle, rows, none_left = unpack(cmsgpack.unpack(ARGV[4]))
 
 local SLICE = 1000 -- unpack() stops near 8,000 values
 local MOST_CELLS = 128
@@ -69,7 +70,7 @@ local function forbidden()
 end
 
 -- 1. Is all as it was read?
-local found = redis.call('HMGET', state_key, 'version', 'sealed', 'waiting', 'bytes')
+local found = redis.call('HMGET', state_key, 'version', 'sealed', 'waiting', 'bytes', 'oldest', 'newest')
 if (found[1] or '') ~= version or (found[2] or '0') ~= sealed then
   return 'version'
 end
@@ -86,6 +87,7 @@ end
 local time = redis.call('TIME')
 local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local data, at, cells = {}, 5, 0
+local oldest, newest = tonumber(found[5] or nil), tonumber(found[6] or nil) -- hours that were ever sealed into
 for i = FIRST_DATA, #KEYS do
   local part = { key = KEYS[i], name = ARGV[at], expires = ARGV[at + 2], writes = {}, removes = {}, grown = 0 }
   if now_ms >= tonumber(ARGV[at + 1]) then
@@ -93,6 +95,10 @@ for i = FIRST_DATA, #KEYS do
   end
   local written, removed = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
   at, cells = at + 5, cells + written
+  local hour = tonumber(string.match(part.name, '^minute (%d+)$'))
+  if hour then
+    oldest, newest = math.min(oldest or hour, hour), math.max(newest or hour, hour)
+  end
   for _ = 1, written do
     part.writes[#part.writes + 1], part.writes[#part.writes + 2] = ARGV[at], ARGV[at + 1]
     part.grown = part.grown + #ARGV[at + 1] - redis.call('HSTRLEN', part.key, ARGV[at])
@@ -106,9 +112,10 @@ for i = FIRST_DATA, #KEYS do
   data[#data + 1] = part
 end
 
--- The log keeps what is sealed for a while, for subscribers that were cut off.
-local clock = tonumber(redis.call('GET', clock_key) or '0')
-local keep = text(math.min(tonumber(new_sealed), clock - replay, tonumber(time[1]) * 1000000 - replay))
+-- The log keeps what is sealed for a while, for subscribers that were cut off. The clock alone would never end the while of what
+-- was recorded last, and the time alone, set back, not for as long.
+local clock = math.max(tonumber(redis.call('GET', clock_key) or '0'), tonumber(time[1]) * 1000000 + tonumber(time[2]))
+local keep = text(math.min(tonumber(new_sealed), clock - replay))
 local bytes = tonumber(found[4] or '0')
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', log_key, '-inf', keep)) do
   bytes = bytes - #member
@@ -133,6 +140,7 @@ for _, field in ipairs(gone) do
   end
 end
 redis.call('HLEN', due_key)
+redis.call('HLEN', held_key)
 redis.call('ZCARD', pending_key)
 redis.call('ZCARD', touched_key)
 local lacking = forbidden()
@@ -143,6 +151,9 @@ end
 -- 2. Write.
 redis.call('HSET', state_key, 'version', new_version, 'sealed', new_sealed, 'bytes', text(math.max(bytes, 0)),
   'waiting', after[2] and text(tonumber(after[2])) or '0')
+if oldest then
+  redis.call('HSET', state_key, 'oldest', text(oldest), 'newest', text(newest))
+end
 if late > 0 then
   redis.call('HINCRBY', state_key, 'late', text(late))
 end
@@ -204,6 +215,9 @@ for _, field in ipairs(unmarks) do
 end
 for _, each in ipairs(tidying) do
   redis.call('ZADD', pending_key, text(each[2]), each[1] .. ' ' .. metric)
+end
+for _, each in ipairs(unless) do
+  redis.call('ZADD', pending_key, 'NX', text(each[2]), each[1] .. ' ' .. metric)
 end
 redis.call('ZREMRANGEBYSCORE', log_key, '-inf', keep)
 if last and tonumber(last) <= tonumber(new_sealed) then

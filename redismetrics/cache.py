@@ -48,10 +48,11 @@ class Cache:
         return self._versions.get(name)
 
     def advance(
-        self, name: str, asked: bytes | None, version: bytes, touched: list[tuple[PageKey, str]] | None
+        self, name: str, asked: bytes | None, version: bytes, touched: list[tuple[PageKey, str | None]] | None
     ) -> None:
-        """Bring a metric's pages from the version *asked* to *version*; *touched* is None where that isn't known.
+        """Bring a metric's pages from the version *asked* to *version*: parts that were *touched* are forgotten, or whole pages.
 
+        *touched* is None where it isn't known: then all is forgotten.
         Where another thread has brought them somewhere else meanwhile they stay as they are.
         """
         with self._lock:
@@ -65,9 +66,11 @@ class Cache:
                     page = self._pages.get((name, page_key))
                     if page is None:
                         continue
-                    self._resize(
-                        page, -page.drop_whole()
-                    )  # also where another thread put it together of parts that left
+                    if part is None:
+                        self.nbytes -= self._pages.pop((name, page_key)).nbytes
+                        continue
+                    # Also where another thread put it together of parts that are not kept any more.
+                    self._resize(page, -page.drop_whole())
                     if part in page.parts:
                         self._resize(page, -_size(page.parts.pop(part)))
             self._versions[name] = version

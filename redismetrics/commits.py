@@ -4,7 +4,6 @@ Every reading begins and ends with the version it was made for, and the commit n
 what one of them read is either what the other left, or its commit changes nothing. See docs/design.md for the rules.
 """
 
-import logging
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -25,11 +24,10 @@ from .sealing import Cell, Place
 from .slots import HOUR, MARGIN, MINUTE, SECOND, Calendar, Level, slot_of
 from .tables import Table
 
-log = logging.getLogger("redismetrics")
-
 BLOCKS_PER_SLICE = 512  # of a log are read at once
 BYTES_PER_SLICE = 8 << 20  # and so many bytes of them sealed
 CELLS_PER_COMMIT = 256  # at most so many slots and chunks are rewritten by one commit, unless one block touches more
+GONE_PER_COMMIT = 1_000  # notes of what is past its retention are taken off; the rest by later ones
 REPLAY_US = 60_000_000  # so long what is sealed stays in the log, for subscribers that were cut off
 GRACE = 60 * SECOND  # a slot is made so long after its end, and made anew so long after something came too late for it
 SPAN = "span"  # the level above the coarsest: it has no rows, its making only folds those of a span into a segment
@@ -121,6 +119,7 @@ class _Orders:
     samples: dict[int, int] = field(default_factory=dict)
     gone: list[bytes] = field(default_factory=list)
     tidying: list[tuple[str, int]] = field(default_factory=list)
+    unless: list[tuple[str, int]] = field(default_factory=list)  # it is pending already
     idle: list[bytes] = field(default_factory=list)
     rows: list[tuple[bytes, bytes, bytes]] = field(default_factory=list)
     none_left: bool = False
@@ -166,7 +165,7 @@ def _commit(metric: Metric, standing: _Standing, orders: _Orders) -> Operation[O
         [
             standing.sealed, orders.sealed or standing.sealed, [_beginning(block) for block in orders.blocks], REPLAY_US,
             list(orders.marks.items()), orders.unmarks, orders.late, [(span // SECOND, n) for span, n in orders.samples.items()],
-            orders.gone, orders.tidying, orders.idle, orders.rows, int(orders.none_left),
+            orders.gone[:GONE_PER_COMMIT], orders.tidying, orders.unless, orders.idle, orders.rows, int(orders.none_left),
         ],
         use_bin_type=False,
     )  # fmt: skip
@@ -208,10 +207,7 @@ def seal(metric: Metric) -> Operation[Result]:
         return Result(Outcome.NOTHING)
     minute = metric.calendar.levels[0]
     chunk_series = keys.CHUNK[standing.definition.type]
-    slice_ = _read(metric, found, chunk_series)
-    if not slice_:
-        return Result(Outcome.NOTHING)
-
+    slice_ = _read(found, chunk_series)
     parts, late = _within([samples for _, _, samples in slice_], minute.kept_from(standing.now_ms))
     orders = _Orders(blocks=[data for data, _, _ in slice_], sealed=b"%.0f" % slice_[-1][1], late=late)
     read_at = standing.now_ms
@@ -221,12 +217,11 @@ def seal(metric: Metric) -> Operation[Result]:
         if held is None:
             return Result(Outcome.AGAIN)
         became = sealing.seal(parts, held, chunk_series, minute, metric.calendar.raw.kept_from(read_at))
-        orders.writes = _minutes(metric, became, held, read_at)
         orders.samples = _by_hour(parts)
         orders.marks = _marks(metric, minute, became, standing)
+        orders.writes = [*_minutes(metric, became, held, read_at), *_kept(metric, orders.marks)]
     orders.tidying = [(TRIM, read_at + (REPLAY_US // 1000) + SECOND)]
-    if standing.version is None:
-        orders.tidying.append((SWEEP, read_at + _sweep_every(metric.calendar)))
+    orders.unless = [(SWEEP, read_at + _sweep_every(metric.calendar))]
     outcome = yield from _commit(metric, standing, orders)
     if outcome is Outcome.DONE and (len(slice_) < len(found) or len(found) == BLOCKS_PER_SLICE):
         outcome = Outcome.MORE
@@ -235,8 +230,12 @@ def seal(metric: Metric) -> Operation[Result]:
     return Result(outcome, len(slice_), count, late, sum(map(len, orders.blocks)), waited_ms=waited_ms)
 
 
-def _read(metric: Metric, found: list[tuple[bytes, bytes]], chunk_series: int) -> list[tuple[bytes, float, Samples]]:
-    """Decode blocks, series by id, as far as one commit may reach: up to the first that can't be read."""
+def _read(found: list[tuple[bytes, bytes]], chunk_series: int) -> list[tuple[bytes, float, Samples]]:
+    """Decode blocks, series by id, as far as one commit may reach: up to the first that can't be read.
+
+    Raises:
+        FormatMismatch: that is the first of all.
+    """
     slice_: list[tuple[bytes, float, Samples]] = []
     size, cells = 0, set[Place]()
     for data, score in found:
@@ -245,9 +244,10 @@ def _read(metric: Metric, found: list[tuple[bytes, bytes]], chunk_series: int) -
             break
         try:
             block = blocks.unpack(data)
-        except FormatMismatch as error:
+        except FormatMismatch:
             # Left in the log, where a worker that knows its version may read it, until age or size cut it, which is counted.
-            log.error("%s: sealing stops at a block that can't be read: %s", metric.name, error)
+            if not slice_:
+                raise
             break
         samples = _by_id(block)
         cells.update(sealing.places([samples], chunk_series))
@@ -368,6 +368,27 @@ def _marks(metric: Metric, level: Level, places: Iterable[Place], standing: _Sta
     return marks
 
 
+def _kept(metric: Metric, marks: Iterable[str]) -> list[_Writes]:
+    """What the slots that are marked will be made of, beside minutes, which are just written: it stays until they are made."""
+    minute = metric.calendar.levels[0]
+    return [
+        _Writes(level, span, persist=True, refuse=False)
+        for level, span in _made_of(metric, marks)
+        if level is not minute
+    ]
+
+
+def _made_of(metric: Metric, due: Iterable[str]) -> set[tuple[Level, int]]:
+    """The keys, by level and span, that hold what these coarse slots are made of."""
+    levels = metric.calendar.levels
+    finer = {name: level for (name, _), level in zip(metric.coarser(levels[0]), levels, strict=True)}
+    found = set()
+    for each in due:
+        name, start_s, _ = each.split(" ")
+        found.add((finer[name], int(start_s) * SECOND))
+    return found
+
+
 # -- making coarse slots ------------------------------------------------------------------------------------------
 
 
@@ -402,20 +423,20 @@ def make(metric: Metric, due: str) -> Operation[Result]:
     replies = yield from _bracketed(metric, standing, commands)
     if replies is None:
         return Result(Outcome.AGAIN)
-    orders = _Orders(unmarks=[due], gone=_past(metric, replies[1][::2], standing.now_ms))
+    orders = _Orders(unmarks=[due], gone=_past(metric, replies[1][::2], standing, due))
 
     tables_found = replies[0]
     loose = {slot: read_table(data) for slot, data in zip(slots, tables_found[1:], strict=True) if data is not None}
     rows = sealing.assemble(read_table(tables_found[0]), loose)
-    if loose or len(rows):  # its key may be past its retention: it was kept for this, and goes now
-        fold = _Writes(finer, start, persist=_others(standing, due, name, start), refuse=False)
-        if loose:
-            fold.fields[segment] = sealed.pack_table(sealing.fold(rows, finer.points))
-            fold.removed = [keys.cell_field(slot, chunk) for slot in loose]
-        orders.writes.append(fold)
-    if target is not None and not target.gone(slot_of(start, target.span), standing.now_ms):
-        # A coarser slot over it is due as well, since the same commit marked both: so this key stays.
-        write = _Writes(target, slot_of(start, target.span), persist=True)
+    # Its key may be past its retention: it was kept for this, and goes now.
+    fold = _Writes(finer, start, persist=_others(standing, due, name, start), refuse=False)
+    if loose:
+        fold.fields[segment] = sealed.pack_table(sealing.fold(rows, finer.points))
+        fold.removed = [keys.cell_field(slot, chunk) for slot in loose]
+    orders.writes.append(fold)
+    if target is not None and not levels[-1].gone(slot_of(start, levels[-1].span), standing.now_ms):
+        # A coarser slot over it is due as well, since the same commit marked both: so this key stays, also past its retention.
+        write = _Writes(target, slot_of(start, target.span), persist=True, refuse=False)
         write.fields[keys.cell_field(start, chunk)] = sealed.pack_table(sealing.coarser(rows, start, target.points))
         orders.writes.append(write)
     raw = metric.calendar.raw
@@ -443,15 +464,17 @@ def _others(standing: _Standing, due: str, name: str, start: int) -> bool:
     return any(field_.startswith(head) and field_ != due.encode() for field_ in standing.due)
 
 
-def _past(metric: Metric, held: list[bytes], now_ms: int) -> list[bytes]:
-    """The fields of `held` that speak of what is past its retention and its margin."""
-    calendar = metric.calendar
+def _past(metric: Metric, held: list[bytes], standing: _Standing, made: str) -> list[bytes]:
+    """The fields of `held` that speak of what is past its retention and its margin, and waits for no slot but the one *made*."""
+    calendar, now_ms = metric.calendar, standing.now_ms
+    due = [field_.decode() for field_ in standing.due if field_ != made.encode()]
+    waiting = {keys.data_name(level.name, span).encode() for level, span in _made_of(metric, due)}
     by_name = {level.name: level for level in (calendar.raw, *calendar.levels)} | {"samples": calendar.raw}
     gone = []
     for each in held:
         name, _, span = each.decode().partition(" ")
         level = by_name.get(name)
-        if level is not None and level.gone(int(span) * SECOND, now_ms - MARGIN):
+        if level is not None and level.gone(int(span) * SECOND, now_ms - MARGIN) and each not in waiting:
             gone.append(each)
     return gone
 

@@ -24,6 +24,8 @@ from .rollups import Floats, Ints, Summaries
 from .slots import HOUR, MINUTE, SECOND, Calendar, Window, slot_of, window_ms
 from .tables import CLUSTERED, Table
 
+_NEVER = b"0"  # sealed up to then: nothing
+
 
 @dataclass(slots=True, eq=False)
 class Points:
@@ -100,7 +102,7 @@ class _Moment:
     sealed: bytes
     clock: bytes
     definition: Definition
-    began_ms: int
+    sealed_ms: tuple[int, int] | None
     due: dict[int, frozenset[tuple[str, int]]]
     series: dict[int, dict[str, str]]
 
@@ -110,6 +112,7 @@ class _Read:
     """One page to read: the fields wanted, of them those that must come from the store, and the slots that count."""
 
     key: PageKey
+    width: int
     slots: list[int]
     parts: dict[str, Part]
     missing: list[str]
@@ -117,12 +120,18 @@ class _Read:
 
 
 def gather(
-    place: Place, name: str, window: Window, wanted: Mapping[str, str | None], interval_ms: int | None = None
+    place: Place,
+    name: str,
+    window: Window,
+    wanted: Mapping[str, str | None],
+    interval_ms: int | None = None,
+    *,
+    one_by_one: bool = False,
 ) -> Operation[tuple[Found | None, tuple[int, int, int]]]:
     """Everything that answers for *window*, of the series with the tags *wanted* (None: without that tag).
 
     Returns what was found, None for an unknown metric, and (since, until, now) in ms as the server's clock has them.
-    With *interval_ms* nothing is coarser than such intervals.
+    With *interval_ms* nothing is coarser than such intervals; *one_by_one* prefers exact samples wherever they are kept.
 
     Raises:
         OutsideRetention: the interval is finer than what the window still holds.
@@ -139,8 +148,11 @@ def gather(
         tags, positions = _chosen(known.series, wanted)
         chunk_series = keys.CHUNK[known.definition.type]
         chunks = sorted({number // chunk_series for number in np.flatnonzero(positions >= 0).tolist()})
-        inside = plan.bounds(begin, until, config.calendar, now_ms, known.began_ms)
-        plans = _plans(chunks, known.due, inside, config.calendar, now_ms, interval_ms)
+        inside = begin, begin  # of what is sealed: nothing yet
+        if known.sealed != _NEVER:
+            inside = plan.bounds(begin, until, config.calendar, now_ms, known.sealed_ms)
+        exact_from = config.calendar.raw.kept_from(now_ms) if one_by_one else None
+        plans = _plans(chunks, known.due, inside, config.calendar, now_ms, interval_ms, exact_from)
         reads, raws = _reads(place, name, known, plans, config.calendar, now_ms)
         commands = [_command(place, shard, name, read) for read in (*reads, *raws) if read.missing]
         of = keys.metric(place.namespace, shard, name)
@@ -164,8 +176,8 @@ def _moment(place: Place, shard: int, name: str) -> Operation[tuple[_Moment | No
     )  # fmt: skip
     asked = place.cache.version(name)
     number = asked.partition(b".")[0] if asked and b"." in asked else b"+inf"
-    (version, sealed), clock, definition, due, flat, remembered, touched, time = yield [
-        ("HMGET", of.state, "version", "sealed"),
+    (version, sealed, *hours), clock, definition, due, flat, remembered, touched, time = yield [
+        ("HMGET", of.state, "version", "sealed", "oldest", "newest"),
         ("GET", of_shard.clock),
         ("HGET", of_shard.catalogue, name),
         ("HGETALL", worked.due),
@@ -188,16 +200,19 @@ def _moment(place: Place, shard: int, name: str) -> Operation[tuple[_Moment | No
     for each in due[::2]:
         level, slot, chunk = each.decode().split(" ")
         by_chunk.setdefault(int(chunk), set()).add((level, int(slot) * SECOND))
-    began_ms = operations.read_stamp(definition) // 1000
+    # Not to be told from the time when the metric came: the server's clock may have been ahead then.
+    sealed_ms = None if None in hours else (int(hours[0]) * SECOND, int(hours[1]) * SECOND)
     return _Moment(
-        version, sealed or b"0", clock or b"0", operations.read_definition(name, definition), began_ms,
+        version, sealed or _NEVER, clock or b"0", operations.read_definition(name, definition), sealed_ms,
         {chunk: frozenset(slots) for chunk, slots in by_chunk.items()}, operations.read_series(flat),
     ), now_ms  # fmt: skip
 
 
-def _touched(member: bytes) -> tuple[PageKey, str]:
+def _touched(member: bytes) -> tuple[PageKey, str | None]:
+    """The page and the part of it that a commit wrote; a segment takes the place of all the parts that stood beside it."""
     level, span, part = member.decode().split(" ")
-    return (level, int(span) * SECOND, int(part.rpartition("/")[2])), part
+    what, _, chunk = part.rpartition("/")
+    return (level, int(span) * SECOND, int(chunk)), None if what == "segment" else part
 
 
 def _chosen(
@@ -216,6 +231,7 @@ def _chosen(
 def _plans(
     chunks: Iterable[int], due: Mapping[int, plan.Due], inside: tuple[int, int], calendar: Calendar, now_ms: int,
     interval_ms: int | None,
+    exact_from_ms: int | None,
 ) -> dict[int, Plan]:  # fmt: skip
     """The plan of each chunk; those with the same slots due share one."""
     made: dict[plan.Due, Plan] = {}
@@ -223,7 +239,7 @@ def _plans(
     for chunk in chunks:
         slots = due.get(chunk, frozenset())
         if slots not in made:
-            made[slots] = plan.plan(*inside, calendar, slots, now_ms, interval_ms)
+            made[slots] = plan.plan(*inside, calendar, slots, now_ms, interval_ms, exact_from_ms)
         plans[chunk] = made[slots]
     return plans
 
@@ -232,26 +248,28 @@ def _reads(
     place: Place, name: str, known: _Moment, plans: Mapping[int, Plan], calendar: Calendar, now_ms: int
 ) -> tuple[list[_Read], list[_Read]]:
     """The pages of rollups, and those of exact samples."""
+    widths = {level.name: level.width for level in (calendar.raw, *calendar.levels)}
 
     def read(level: str, span: int, chunk: int, slots: list[int]) -> _Read:
         key = (level, span, chunk)
         whole = place.cache.whole(name, known.version, key, slots)
         if whole is not None:
-            return _Read(key, slots, {}, [], whole)
+            return _Read(key, widths[level], slots, {}, [], whole)
         parts = place.cache.parts(name, known.version, key)
         fields = [keys.segment_field(chunk), *(keys.cell_field(slot, chunk) for slot in slots)]
-        return _Read(key, slots, parts, [each for each in fields if each not in parts])
+        return _Read(key, widths[level], slots, parts, [each for each in fields if each not in parts])
 
     reads, raws = [], []
     for chunk, made in plans.items():
         slots = {(level.name, span): list(of_span) for (level, span), of_span in made.slots.items()}
-        for minute in made.cut:
-            slots.setdefault(("minute", slot_of(minute, HOUR)), []).append(minute)
-        reads += [read(level, span, chunk, of_span) for (level, span), of_span in slots.items()]
-        for hour in sorted({slot_of(minute, HOUR) for minute in made.cut}):
+        cut: dict[int, list[int]] = {}
+        for minute in sorted(made.cut):
+            cut.setdefault(slot_of(minute, HOUR), []).append(minute)
+        for hour, minutes in cut.items():
+            slots.setdefault(("minute", hour), []).extend(minutes)
             if not calendar.raw.gone(hour, now_ms):
-                minutes = [minute for minute in made.cut if slot_of(minute, HOUR) == hour]
                 raws.append(read("raw", hour, chunk, minutes))
+        reads += [read(level, span, chunk, sorted(of_span)) for (level, span), of_span in slots.items()]
     return reads, raws
 
 
@@ -333,8 +351,7 @@ def _rows(read: _Read) -> Table:
 
 def _solid(read: _Read) -> bool:
     """Are the wanted slots neighbours, none between them left out?"""
-    slots = read.slots
-    return len(slots) < 2 or slots[-1] - slots[0] == (slots[1] - slots[0]) * (len(slots) - 1)
+    return read.slots[-1] - read.slots[0] == read.width * (len(read.slots) - 1)
 
 
 def _samples(read: _Read) -> Samples:

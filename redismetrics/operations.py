@@ -29,12 +29,6 @@ def _pairs(flat: list[Any]) -> dict[bytes, Any]:
 _STAMP = 9  # bytes behind a definition in the catalogue: when it came
 
 
-def read_stamp(data: bytes) -> int:
-    """The server's time in us when a definition came into the catalogue."""
-    stamp: int = msgpack.unpackb(data[-_STAMP:])
-    return stamp
-
-
 def read_definition(name: str, data: bytes) -> Definition:
     try:
         return Definition.unpack(data[:-_STAMP])
@@ -213,9 +207,9 @@ def dirty(namespace: str, shard: int) -> Operation[list[str]]:
     return [name.decode() for name in found]
 
 
-def pending(namespace: str, shard: int, now_ms: int, most: int) -> Operation[list[tuple[str, str]]]:
-    """What is due by now: (what, metric), the oldest first."""
-    (found,) = yield [("ZRANGEBYSCORE", keys.pending(namespace, shard), "-inf", now_ms, "LIMIT", 0, most)]
+def pending(namespace: str, shard: int, now_ms: int, skip: int, most: int) -> Operation[list[tuple[str, str]]]:
+    """What is due by now: (what, metric), the oldest first, at *most* so many beyond the first *skip*."""
+    (found,) = yield [("ZRANGEBYSCORE", keys.pending(namespace, shard), "-inf", now_ms, "LIMIT", skip, most)]
     work = []
     for member in found:
         level, slot, chunk, name = member.decode().split(" ", 3)

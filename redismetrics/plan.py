@@ -26,12 +26,17 @@ class Plan:
     cut: list[int] = field(default_factory=list)
 
 
-def bounds(since_ms: int, until_ms: int, calendar: Calendar, now_ms: int, began_ms: int) -> tuple[int, int]:
-    """The part of a window that can hold samples: of a metric first recorded at *began_ms*, none older than is kept."""
-    coarsest, minute = calendar.levels[-1], calendar.levels[0]
-    oldest = max(coarsest.kept_from(now_ms), slot_of(max(began_ms - minute.retention, 0), coarsest.width))
-    since = max(since_ms, oldest)
-    return since, max(min(until_ms, slot_of(now_ms + AHEAD, DAY)), since)
+def bounds(
+    since_ms: int, until_ms: int, calendar: Calendar, now_ms: int, sealed_ms: tuple[int, int] | None
+) -> tuple[int, int]:
+    """The part of a window that can hold what is sealed: what is kept, of the days of *sealed_ms*.
+
+    These are the oldest and the newest hour that were ever sealed into; None: not known.
+    """
+    coarsest = calendar.levels[-1]
+    first, last = sealed_ms or (0, now_ms + AHEAD - coarsest.width)
+    since = max(since_ms, coarsest.kept_from(now_ms), slot_of(first, coarsest.width))
+    return since, max(min(until_ms, slot_of(last, coarsest.width) + coarsest.width), since)
 
 
 def check_interval(interval_ms: int, since_ms: int, calendar: Calendar, now_ms: int) -> int:
@@ -68,11 +73,19 @@ def plan(
     due: Collection[tuple[str, int]],
     now_ms: int,
     interval_ms: int | None = None,
-) -> Plan:  # fmt: skip
+    exact_from_ms: int | None = None,
+) -> Plan:
     """Plan the reading of one chunk, whose *due* slots (level, start) must not be used, for [since_ms, until_ms).
 
-    With *interval_ms* every slot lies within one interval of that width, aligned to the epoch.
+    With *interval_ms* every slot lies within one interval of that width, aligned to the epoch. From *exact_from_ms* on every
+    minute is cut: for a list of samples, which wants them one by one.
     """
+    if exact_from_ms is not None and max(exact_from_ms, since_ms) < until_ms:
+        exact_from_ms = max(exact_from_ms, since_ms)
+        made = plan(since_ms, exact_from_ms, calendar, due, now_ms)
+        made.until_ms = until_ms
+        made.cut += [each for each in _minutes(exact_from_ms, until_ms, due, now_ms) if each not in made.cut]
+        return made
     made = Plan(since_ms, until_ms)
     if since_ms >= until_ms:
         return made
@@ -80,7 +93,7 @@ def plan(
     if interval_ms is not None:
         levels = tuple(level for level in levels if interval_ms % level.width == 0)
     if not levels:
-        made.cut = list(range(slot_of(since_ms, MINUTE), until_ms, MINUTE))
+        made.cut = _minutes(since_ms, until_ms, due, now_ms)
         return made
 
     def cover(at: int, begin: int, end: int) -> None:
@@ -103,3 +116,12 @@ def plan(
 
     cover(len(levels) - 1, since_ms, until_ms)
     return made
+
+
+def _minutes(since_ms: int, until_ms: int, due: Collection[tuple[str, int]], now_ms: int) -> list[int]:
+    """The minutes that touch [since, until); of hours to come only those that are known to hold something."""
+    return [
+        minute
+        for minute in range(slot_of(since_ms, MINUTE), until_ms, MINUTE)
+        if minute <= now_ms or ("hour", slot_of(minute, HOUR)) in due
+    ]

@@ -121,8 +121,10 @@ def _filter(tags: Tags | None) -> dict[str, str | None]:
 # -- columns ------------------------------------------------------------------------------------------------------
 
 
-def _gather(place: Place, question: _Question, interval_ms: int | None = None) -> Operation[tuple[Found | None, Edges]]:
-    return gather(place, question.name, question.window, question.tags, interval_ms)
+def _gather(
+    place: Place, question: _Question, interval_ms: int | None = None, *, one_by_one: bool = False
+) -> Operation[tuple[Found | None, Edges]]:
+    return gather(place, question.name, question.window, question.tags, interval_ms, one_by_one=one_by_one)
 
 
 def _groups(tags: list[dict[str, str]], group_by: Sequence[str]) -> tuple[Ints, list[GroupKey]]:
@@ -252,7 +254,7 @@ def query(
     question = _question(name, window, tags, group_by, () if aggregation is None else (aggregation,), taken)
 
     def ask() -> Operation[Any]:
-        columns, _ = yield from _gather(place, question)
+        columns, _ = yield from _gather(place, question, one_by_one=aggregation is None)
         if aggregation is None:
             found = _samples(name, columns)
             return _by_group(found, question.group_by) if question.group_by else found
@@ -443,7 +445,9 @@ def get_metrics(
         for reach in _REACHES if limit else ():
             begin = max(first, (now_ms if last is None else min(last, now_ms)) - reach)
             window = (begin / 1000, None if last is None else last / 1000)
-            pieces = yield from together([gather(place, each.name, window, each.tags) for each in asked])
+            pieces = yield from together(
+                [gather(place, each.name, window, each.tags, one_by_one=True) for each in asked]
+            )
             found = []
             for each, (piece, _) in zip(asked, pieces, strict=True):
                 if piece is not None and type in (None, piece.definition.type):

@@ -213,7 +213,8 @@ def _squeezed(
     # Clustering sums up, and beyond the largest float the means would be inf.
     scale = _SCALE if max(-low, high) > _HUGE else 1.0
     mean, mass = cluster(values * scale, None if int(weights.max()) == 1 else weights, budget)
-    return np.clip(mean / scale, low, high), mass, False
+    inside = np.clip(mean / scale, low, high)
+    return np.maximum.accumulate(inside), mass, False  # rounded means may be out of order by their last digit
 
 
 def _kinds(uniform: Bools, clustered: Bools) -> NDArray[np.uint8]:

@@ -14,9 +14,10 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from hashlib import blake2b
+from queue import SimpleQueue
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
-from zlib import crc32
 
 from . import commits, operations, wsgi
 from .commits import Metric, Outcome, Result
@@ -24,7 +25,7 @@ from .connect import Store, safe_url
 from .drive import Operation, run, together
 from .errors import InvalidSetting, RedisMetricsError, StoreError, StoreUnavailable
 from .operations import Config
-from .settings import Settings, calendar, resolve
+from .settings import DEFAULT_CALENDAR, Settings, calendar, resolve
 
 if TYPE_CHECKING:
     import redis
@@ -59,29 +60,40 @@ class Counts:
     lag_ms: int = 0
     last_error: str | None = field(default=None)
 
+    @property
+    def lag_seconds(self) -> float:
+        return self.lag_ms / 1000
+
     def as_dict(self) -> dict[str, int | float | str | None]:
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
 
 class Worker:
-    """One worker of one namespace; `pass_once` does what is due, `run` goes on until stopped."""
+    """One worker of one namespace; `pass_once` does what is due, `run` goes on until stopped.
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    *tells*: of retentions other than the namespace's; in a recording process the sender does.
+    """
+
+    def __init__(self, settings: Settings, store: Store, *, tells: bool = True) -> None:
         self.settings = settings
         self.store = store
+        self.tells = tells
         self.id = secrets.token_hex(8)
         self.counts = Counts()
         self.stop = threading.Event()
         self._client: redis.Redis | None = None
         self._config: Config | None = None
-        self.passed_at = monotonic()
+        self.away: str | None = None  # why no pass can be done at present
+        self.moved_at = monotonic()  # when a piece of a pass was last done: the first after an outage may take long
         self._pruned_ms = 0
         self._failed: set[str] = set()
 
     # -- one pass -----------------------------------------------------------------------------------------------
 
-    def pass_once(self) -> int:
+    def pass_once(self, *, alone: bool = False) -> int:
         """Seal what was recorded, make the slots that are due, tidy; return how many pieces of work were done.
+
+        *alone*: do the shares of other workers too, whether they are there or not.
 
         Raises:
             StoreError: Redis is away, or refuses; what was committed before stays, and the rest is as it was.
@@ -89,9 +101,11 @@ class Worker:
         began = perf_counter()
         client = self._connected()
         if self._config is None:
-            self._config = run(client, operations.open_namespace(self.settings.namespace, calendar(self.settings)))
+            self._config = self._open(client)
         now_ms, live = run(client, operations.heartbeat(self.settings.namespace, self.id))
-        done = 0
+        if alone:
+            live = [self.id]
+        failures, done = self.counts.failures, 0
         self.counts.lag_ms = 0
         for shard in range(self._config.shards):
             dirty = run(client, operations.dirty(self.settings.namespace, shard))
@@ -104,21 +118,30 @@ class Worker:
         if now_ms - self._pruned_ms >= PRUNE_EVERY_MS and not self.stop.is_set():
             self._pruned_ms = now_ms
             self._prune_writers(client)
+        if self.counts.failures == failures:
+            self.counts.last_error = None
         self.counts.passes += 1
         self.counts.pass_seconds = perf_counter() - began
-        self.passed_at = monotonic()
+        self.moved_at = monotonic()
         return done
+
+    def _open(self, client: "redis.Redis") -> Config:
+        wanted = calendar(self.settings)
+        config = run(client, operations.open_namespace(self.settings.namespace, wanted))
+        if self.tells and config.calendar != wanted and wanted != DEFAULT_CALENDAR:
+            log.warning(
+                "namespace %s was made with other retentions, and those hold: %s (seconds), not this process's %s",
+                self.settings.namespace, config.calendar.describe(), wanted.describe(),
+            )  # fmt: skip
+        return config
 
     def _make_due(self, client: "redis.Redis", shard: int, now_ms: int, live: list[str]) -> int:
         """Make the slots that are due, the finer first."""
-        done = 0
+        done = left = 0
         while not self.stop.is_set():
-            found = run(client, operations.pending(self.settings.namespace, shard, now_ms, AT_MOST))
-            work = [
-                (what, name)
-                for what, name in found
-                if self._is_mine(name, live) and f"{what} {name}" not in self._failed
-            ]
+            # Beyond what stays pending: the shares of others, what failed, what waits for something finer.
+            found = run(client, operations.pending(self.settings.namespace, shard, now_ms, left, AT_MOST))
+            work = [(what, name) for what, name in found if self._is_mine(name, live)]
             before = done
             for rank in ("hour", "day", commits.SPAN, "trim", "sweep"):
                 for batch in _batches([each for each in work if each[0].split(" ")[0] == rank], SIDE_BY_SIDE):
@@ -127,7 +150,8 @@ class Worker:
                         done += self._work(client, shard, [name for _, name in turn], _making(turn))
                         if self.stop.is_set():
                             return done
-            if done == before or len(found) < AT_MOST:
+            left += max(len(found) - (done - before), 0)
+            if len(found) < AT_MOST:
                 break
         return done
 
@@ -136,6 +160,10 @@ class Worker:
     ) -> int:
         """Do one kind of work on several metrics side by side, again where somebody else was first, on where there is more."""
         assert self._config is not None
+        if len(names) > 1 and not self._failed.isdisjoint(names):  # what failed before goes alone: it takes none along
+            sound = [name for name in names if name not in self._failed]
+            apart = [[name] for name in names if name in self._failed]
+            return sum(self._work(client, shard, part, make) for part in (sound, *apart))
         metrics = [Metric(self.settings.namespace, shard, name, self._config.calendar) for name in names]
         done, tries = 0, TRIES
         while metrics and tries and not self.stop.is_set():
@@ -148,6 +176,7 @@ class Worker:
                     return done + sum(self._work(client, shard, [metric.name], make) for metric in metrics)
                 self._fail(metrics[0].name, error)
                 return done
+            self.moved_at = monotonic()
             again = []
             for metric, result in zip(metrics, results, strict=True):
                 if result.outcome in (Outcome.DONE, Outcome.MORE):
@@ -175,11 +204,19 @@ class Worker:
         self.counts.last_error = f"{name}: {error}"
         if name not in self._failed:
             self._failed.add(name)
-            log.error("%s: can't be sealed or rolled up: %s", name, error)
+            ours = isinstance(error, RedisMetricsError)
+            log.error("%s: can't be sealed or rolled up: %s", name, error if ours else repr(error), exc_info=not ours)
 
     def _is_mine(self, name: str, live: list[str]) -> bool:
-        """Rendezvous hashing: each metric has its own order of the workers, so one that comes or goes moves only its share."""
-        return max(live, key=lambda worker: crc32(f"{worker} {name}".encode()), default=self.id) == self.id
+        """Rendezvous hashing: each metric has its own order of the workers, so one that comes or goes moves only its share.
+
+        Not by a CRC: those of two workers differ by the same bits whatever the name, so of three one got half of the names.
+        """
+
+        def rank(worker: str) -> bytes:
+            return blake2b(f"{worker} {name}".encode(), digest_size=8).digest()
+
+        return max(live, key=rank, default=self.id) == self.id
 
     def _prune_writers(self, client: "redis.Redis") -> None:
         assert self._config is not None
@@ -192,30 +229,33 @@ class Worker:
 
     def run(self, interval: float = INTERVAL) -> None:
         """Pass after pass until `stop` is set. Redis away is told once and waited for."""
-        backoff, told = BACKOFF, False
+        backoff = BACKOFF
         while not self.stop.is_set():
             try:
                 self.pass_once()
-                if told:
-                    log.info("%s answers again", safe_url(self.store.url))
-                backoff, told = BACKOFF, False
-                self.counts.last_error = None
-                pause = max(interval, 3 * self.counts.pass_seconds)  # at most a quarter of one core
-            except StoreError as error:
-                self.counts.last_error = str(error)
-                if not told:
+            except Exception as error:
+                if isinstance(error, RedisMetricsError) and not isinstance(error, StoreError):
+                    raise  # a setting: nothing to wait for
+                if self.away is None and isinstance(error, StoreError):
                     log.warning("the worker waits for %s: %s", safe_url(self.store.url), error)
-                told = True
+                elif self.away is None:
+                    log.exception("BUG: a pass of the worker failed")
+                self.away = self.counts.last_error = str(error) or repr(error)
                 self.disconnect()
                 self.store.renew()
                 pause, backoff = backoff, min(2 * backoff, LONGEST_BACKOFF)
+            else:
+                if self.away is not None:
+                    log.info("%s answers again", safe_url(self.store.url))
+                self.away, backoff = None, BACKOFF
+                pause = max(interval, 3 * self.counts.pass_seconds)  # at most a quarter of one core
             self.stop.wait(pause)
         self.leave()
 
     def once(self) -> Iterator[Counts]:
         """Pass after pass until nothing is due, yielding the counts after each; raises `StoreError`."""
         while True:
-            done = self.pass_once()
+            done = self.pass_once(alone=True)
             yield self.counts
             if not done or self.stop.is_set():
                 break
@@ -259,7 +299,7 @@ class Thread:
         if wanted is None:
             wanted = self._store.url.startswith("embedded:")
         if wanted and (self._thread is None or not self._thread.is_alive()):
-            self.worker = Worker(self._settings, self._store)
+            self.worker = Worker(self._settings, self._store, tells=False)
             self._thread = threading.Thread(target=self.worker.run, name="redismetrics-worker", daemon=True)
             self._thread.start()
 
@@ -321,6 +361,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--json", action="store_true", help="with --once: what was done as one JSON object")
     given = parser.parse_args(argv)
+    if given.json and not given.once:
+        parser.error("--json: wanted beside --once")
     if not 0.1 <= given.interval <= 3600:
         parser.error(f"--interval: wanted 0.1 to 3600 seconds, got {given.interval:g}")
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
@@ -329,9 +371,13 @@ def main(argv: list[str] | None = None) -> int:
         store = Store(settings.url, settings.socket_timeout)
     except InvalidSetting as error:
         parser.error(str(error))
+    except RedisMetricsError as error:
+        print(_sentence(error), file=sys.stderr)
+        return 1
+    if (settings.url or "").startswith("none:"):
+        parser.error("url: none:// keeps nothing: there is nothing to work on")
     worker = Worker(settings, store)
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, lambda *_: worker.stop.set())
+    _stop_by_signal(worker)
     try:
         with _answering(worker, given.metrics_port, given.interval):
             if given.once:
@@ -342,12 +388,31 @@ def main(argv: list[str] | None = None) -> int:
             else:
                 log.info("working on %s of %s", settings.namespace, safe_url(store.url))
                 worker.run(given.interval)
-    except (RedisMetricsError, OSError) as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
+    except InvalidSetting as error:  # only the client understands all of a URL
+        parser.error(_sentence(error))
+    except (RedisMetricsError, OSError, UnicodeError) as error:  # UnicodeError: a host that can't be a name (`a..b`)
+        print(_sentence(error), file=sys.stderr)
         return 1
     finally:
         store.close()
     return 0
+
+
+def _sentence(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _stop_by_signal(worker: Worker) -> None:
+    """Let SIGTERM and SIGINT stop it, by way of a thread: the one that a signal interrupts may hold the event's lock."""
+    wishes: SimpleQueue[int] = SimpleQueue()
+
+    def wait() -> None:
+        wishes.get()
+        worker.stop.set()
+
+    threading.Thread(target=wait, name="redismetrics-worker-signals", daemon=True).start()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda number, _: wishes.put(number))
 
 
 def _metrics_address(text: str) -> tuple[str, int]:
@@ -381,7 +446,7 @@ _HELP = {
     "writers_pruned": ("counter", "Writers forgotten."),
     "series_pruned": ("counter", "Idle series forgotten."),
     "pass_seconds": ("gauge", "How long the last pass took."),
-    "lag_ms": ("gauge", "How long the oldest block of the last pass had waited."),
+    "lag_seconds": ("gauge", "How long the oldest block of the last pass had waited."),
 }
 
 
@@ -389,7 +454,7 @@ def page(worker: Worker, interval: float) -> wsgi.App:
     """A WSGI app: /metrics is a Prometheus page of the worker's counts, /healthz 200 while passes succeed, else 503."""
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        path, error = environ.get("PATH_INFO"), worker.counts.last_error
+        path = environ.get("PATH_INFO")
         if path == "/metrics":
             lines = []
             for name, (kind, text) in _HELP.items():
@@ -397,8 +462,8 @@ def page(worker: Worker, interval: float) -> wsgi.App:
                 lines += [f"# HELP {full} {text}", f"# TYPE {full} {kind}", f"{full} {getattr(worker.counts, name)}"]
             status, body = "200 OK", "\n".join(lines) + "\n"
         elif path == "/healthz":
-            late = monotonic() - worker.passed_at > 3 * interval + 4 * worker.counts.pass_seconds + 10
-            trouble = error or ("no pass has ended for long" if late else None)
+            late = monotonic() - worker.moved_at > 3 * interval + 4 * worker.counts.pass_seconds + 10
+            trouble = worker.away or ("nothing was done for long" if late else None)
             status, body = ("503 Service Unavailable", f"{trouble}\n") if trouble else ("200 OK", "ok\n")
         else:
             status, body = "404 Not Found", "Ask /metrics or /healthz.\n"

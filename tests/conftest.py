@@ -12,7 +12,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tests.servers import ENVIRONMENT, Server, ServerFailed, default_binary, version
+from tests.servers import ENVIRONMENT, Server, ServerFailed, default_binary, faketime_library, version
 
 # A server's first example may wait for a start or a save: time is judged by pytest-timeout alone.
 hypothesis.settings.register_profile("redismetrics", hypothesis.settings(), deadline=None)
@@ -74,6 +74,19 @@ def fresh_server() -> Iterator[Callable[..., Server]]:
             server.kill()
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def moving_server() -> Iterator[Server]:
+    """A server for this module, whose time stands still until a test moves it by `set_time` or `advance`."""
+    if faketime_library() is None:
+        pytest.skip("no libfaketime for a server with a movable clock: apt-get install faketime")
+    folder = _short_folder()
+    try:
+        with Server.start(folder, movable_clock=True) as server:
+            yield server
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -2,6 +2,11 @@
 
 It listens on a unix socket, or on a free loopback port where a test needs TCP, and writes every change to an append-only
 file before it answers, so that what was acknowledged outlives `kill`.
+
+Its clock can be the test's: with *movable_clock* the server runs under libfaketime, and its time stands still except when
+`set_time` or `advance` moves it, forth or back. TIME, expiry and TTL follow; timers and time-outs inside it, which go by the
+monotonic clock, run on. Valkey reads the clock again only when a millisecond has gone by, so its time trembles upwards by less
+than one: the millisecond is exact where the time that was set is a whole one.
 """
 
 import importlib.util
@@ -12,6 +17,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,6 +36,8 @@ _OPTIONS = (
     ),  # written before each answer; a sync matters to the machine's crash
     *("--save", "", "--maxmemory-policy", "noeviction", "--daemonize", "no"),
 )
+
+_FAKETIME_FOLDERS = ("/usr/lib/*/faketime", "/usr/lib64/faketime", "/usr/lib/faketime", "/usr/local/lib/faketime")
 
 
 class ServerFailed(Exception):
@@ -77,6 +85,12 @@ def version(binary: Path) -> str:
     return f"{words[0]} {next(word[2:] for word in words if word.startswith('v='))}"
 
 
+def faketime_library() -> Path | None:
+    """Return the library that a movable clock needs, which Debian has in the package faketime; None where it is missing."""
+    found = (path for pattern in _FAKETIME_FOLDERS for path in Path("/").glob(f"{pattern[1:]}/libfaketimeMT.so.1"))
+    return next(found, None)
+
+
 def wait_until(condition: Callable[[], object], what: str, timeout: float = PATIENCE) -> None:
     """Return once *condition* holds; *what* it is stands in the error after *timeout* seconds."""
     deadline = time.monotonic() + timeout
@@ -89,26 +103,40 @@ def wait_until(condition: Callable[[], object], what: str, timeout: float = PATI
 class Server:
     """One server process with its own folder. Made by `start`; a context manager that stops it."""
 
-    def __init__(self, folder: Path, binary: Path, port: int | None, args: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, binary: Path, port: int | None, args: Sequence[str], time_library: Path | None = None
+    ) -> None:
         self.folder = folder
         self.binary = binary
         self.port = port
         self.args = args
+        self._time_library = time_library
+        self._time = round(time.time(), 3)
         self._process: subprocess.Popen[bytes] | None = None
         self._paused = False
 
     @classmethod
     def start(
-        cls, folder: Path, binary: Path | None = None, *, port: bool = False, args: Sequence[str] = ()
+        cls,
+        folder: Path,
+        binary: Path | None = None,
+        *,
+        port: bool = False,
+        args: Sequence[str] = (),
+        movable_clock: bool = False,
     ) -> "Server":
         """Start a server in *folder* and return it when it answers.
 
         With *port* it listens on a free loopback port too. *args* are further options, such as ``("--maxmemory", "8mb")``.
+        With *movable_clock* its time stands at the present millisecond until `set_time` or `advance` moves it.
 
         Raises:
-            ServerFailed: It ended at once or did not answer in time.
+            ServerFailed: It ended at once or did not answer in time, or there is no library for a movable clock.
         """
-        server = cls(folder, binary or default_binary(), _free_port() if port else None, args)
+        library = faketime_library() if movable_clock else None
+        if movable_clock and library is None:
+            raise ServerFailed("no libfaketime for a movable clock: apt-get install faketime")
+        server = cls(folder, binary or default_binary(), _free_port() if port else None, args, library)
         if len(os.fsencode(server.socket_path)) > SOCKET_PATH_LIMIT:
             raise ServerFailed(f"socket path: wanted at most {SOCKET_PATH_LIMIT} bytes, got {server.socket_path}")
         server._launch()
@@ -139,6 +167,24 @@ class Server:
     def client(self, **options: Any) -> redis.Redis:
         """Return a new client; replies are bytes unless *options* say otherwise."""
         return redis.Redis.from_url(self.url, **options)
+
+    @property
+    def time(self) -> float:
+        """Where a movable clock stands, in Unix seconds."""
+        assert self._time_library is not None, "the server was not started with movable_clock=True"
+        return self._time
+
+    def set_time(self, unix_seconds: float) -> None:
+        """Move the clock, to the microsecond; return when the server, if it runs, goes by it."""
+        self._time = round(unix_seconds, 6)
+        self._write_time()
+        if self.running and not self._paused:
+            with redis.Redis.from_url(self.socket_url, socket_timeout=PATIENCE) as client:
+                wait_until(lambda: 0 <= _seconds(client) - self._time < 0.001, f"the server's time is {self._time}")
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock on, or back where *seconds* is negative."""
+        self.set_time(self.time + seconds)
 
     def pause(self) -> None:
         """Stop it in its tracks: the kernel still accepts connections and bytes, nobody answers."""
@@ -174,8 +220,9 @@ class Server:
         self.socket_path.unlink(missing_ok=True)  # left behind by a kill, and taken for a live one by the wait below
         address = ("--bind", "127.0.0.1", "--port", str(self.port or 0), "--unixsocket", str(self.socket_path))
         command = [str(self.binary), *address, "--dir", str(self.folder), *_OPTIONS, *self.args]
+        environment = self._environment()
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
         self._paused = False
         try:
             with redis.Redis.from_url(self.socket_url, socket_timeout=PATIENCE) as client:
@@ -185,6 +232,35 @@ class Server:
             raise ServerFailed(f"{error}\n{self._log_tail()}") from error
         if not self.running:
             raise ServerFailed(f"{self.binary.name} ended with {self._process.returncode}\n{self._log_tail()}")
+
+    def _environment(self) -> dict[str, str] | None:
+        """Of the server's process; None for our own."""
+        if self._time_library is None:
+            return None
+        self._write_time()
+        return {
+            **os.environ,
+            # libc's malloc comes before jemalloc's, which asks for the time before libfaketime has found the real clock.
+            "LD_PRELOAD": f"{self._time_library} libc.so.6",
+            "FAKETIME_TIMESTAMP_FILE": str(self._time_file),
+            "FAKETIME_NO_CACHE": "1",  # the file is read whenever the time is asked for: about 30 µs
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "DONT_FAKE_MONOTONIC": "1",  # its name before 0.9.9
+            "NO_FAKE_STAT": "1",
+            "TZ": "UTC",
+        }
+
+    def _write_time(self) -> None:
+        moment = datetime.fromtimestamp(self.time, UTC)
+        new = self._time_file.with_suffix(".new")
+        new.write_text(
+            f"{moment:%Y-%m-%d %H:%M:%S.%f}500\n"
+        )  # half a microsecond more: libfaketime rounds down from a float
+        new.replace(self._time_file)  # in one step: the server may be reading
+
+    @property
+    def _time_file(self) -> Path:
+        return self.folder / "time"
 
     def _end(self, how: signal.Signals) -> None:
         if self._process is None:
@@ -212,6 +288,11 @@ def _answers(client: redis.Redis) -> bool:
         return bool(client.ping())
     except redis.RedisError:  # no socket yet, or the append-only file is still being read
         return False
+
+
+def _seconds(client: redis.Redis) -> float:
+    seconds, microseconds = client.time()
+    return round(seconds + microseconds / 1e6, 6)
 
 
 def _free_port() -> int:

@@ -244,7 +244,7 @@ def test_the_file_is_of_this_format_and_has_every_kind_of_key(content: dict[str,
 
 def test_there_is_a_file_of_the_current_format() -> None:
     assert sorted(path.name for path in FOLDER.glob("*")) == [
-        f"format{number}.json" for number in range(1, keys.FORMAT + 1)
+        f"{what}{number}.json" for what in ("format", "sealed") for number in range(1, keys.FORMAT + 1)
     ]
 
 

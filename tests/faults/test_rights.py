@@ -1,17 +1,23 @@
-"""A user who lacks a right: refused before anything is written, told which right, and once it is granted all is stored once."""
+"""A user who lacks a right: refused before anything is written, told which right, and once it is granted all is done once."""
 
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 import redis
 
-from redismetrics import Gauge, Metrics, ScriptFailed, flusher
+from redismetrics import Gauge, Metrics, ScriptFailed, commits, flusher, keys, operations
+from redismetrics.drive import run
 from redismetrics.stream import Subscription
+from redismetrics.worker import Worker
+from tests import workers
 from tests.servers import Server, binaries, version, wait_until
+from tests.workers import Steps, new_worker, pull_forward
 
 # What the docs tell to write. In Redis 6.2 a new user has all channels, to which none can be added.
 LEAST = ("resetchannels", "~rm:*", "&rm:*", "+@read", "+@write", "+publish", "+time", "+evalsha", "+script|load")
@@ -282,3 +288,177 @@ def test_a_wrong_password_is_told_and_never_shown(make: Make, admin: redis.Redis
     set_user(admin, "writer", *LEAST)
     wait_until(lambda: metrics.stats()["pending"] == 0, "the sample is stored")
     assert make().query("jobs", aggregation="sum") == 1
+
+
+# -- workers --------------------------------------------------------------------------------------------------------
+
+# What a commit calls, and what a pass asks beside it.
+COMMITTING = ("hset", "hdel", "hincrby", "zadd", "zrem", "zremrangebyscore", "expireat", "persist", "del")
+READING = (
+    "get",
+    "time",
+    "hget",
+    "hmget",
+    "hgetall",
+    "hlen",
+    "hstrlen",
+    "zrange",
+    "zrangebyscore",
+    "zcard",
+    "zscore",
+    "evalsha",
+)
+
+
+@pytest.fixture
+def make_worker(guarded: Server, namespace: str) -> Iterator[Callable[..., Worker]]:
+    """Return a function that makes workers likewise."""
+    made: list[Worker] = []
+
+    def worker(user: str = "") -> Worker:
+        url = guarded.url.replace("redis://", f"redis://{user}:secret@") if user else guarded.url
+        made.append(new_worker(url, namespace))
+        return made[-1]
+
+    yield worker
+    for each in made:
+        each.leave()
+        each.store.close()
+
+
+def works_once_it_may(
+    make: Make,
+    make_worker: Callable[..., Worker],
+    admin: redis.Redis,
+    namespace: str,
+    lacking: tuple[str, ...],
+    named: str,
+) -> None:
+    """Let a worker *lacking* rights seal and make, see that no byte changes, grant them, see that all is done once."""
+    owner = make()
+    owner.increment("jobs", 3, tags={"a": "b"})
+    owner.histogram("took", 2.5)
+    owner.flush()
+    for work in ("seal", "make"):
+        if work == "make":
+            pull_forward(admin, namespace)
+        was = workers.contents(admin, namespace)
+        set_user(admin, "worker", *LEAST, *lacking)
+        worker = make_worker("worker")
+        try:
+            worker.pass_once(alone=True)
+            told = worker.counts.last_error
+        except ScriptFailed as error:
+            told = str(error)
+        assert told is not None
+        assert re.search(named, told), told
+        assert workers.contents(admin, namespace) == was
+        set_user(admin, "worker", *LEAST)
+        while worker.pass_once(alone=True):
+            pass
+        assert worker.counts.last_error is None
+        assert workers.contents(admin, namespace) != was
+        assert [owner.query(name, aggregation="sum") for name in ("jobs", "took")] == [3, 2.5]
+    assert admin.zcard(keys.shard(namespace, 0).dirty) == 0
+    assert [admin.hlen(keys.sealed(namespace, 0, name).due) for name in ("jobs", "took")] == [0, 0]
+
+
+@pytest.mark.parametrize("command", COMMITTING)
+def test_a_worker_that_lacks_a_command_of_its_commit(
+    make: Make, make_worker: Callable[..., Worker], admin: redis.Redis, guarded: Server, namespace: str, command: str
+) -> None:
+    if command == "del" and not asks_for_rights(guarded):
+        pytest.skip("Redis 6.2 can't be asked about a right, and DEL can't be tried")
+    # The heartbeat is a command of its own.
+    named = f"(?i)lack {command} |'{command}'|no permissions to run the 'zadd'"
+    works_once_it_may(make, make_worker, admin, namespace, (f"-{command}",), named)
+
+
+@pytest.mark.parametrize("command", READING)
+def test_a_worker_that_lacks_a_command_that_reads(
+    make: Make, make_worker: Callable[..., Worker], admin: redis.Redis, namespace: str, command: str
+) -> None:
+    named = f"'{command}'|(?i:user executing the script can't run this command)|no permissions to run"
+    works_once_it_may(make, make_worker, admin, namespace, (f"-{command}",), named)
+
+
+@pytest.mark.parametrize("rights", [("~other:*",), ("~rm:x",), ("%R~rm:*",)])
+def test_a_worker_without_the_keys(
+    make: Make, make_worker: Callable[..., Worker], admin: redis.Redis, guarded: Server, namespace: str, rights: tuple[str, ...]
+) -> None:  # fmt: skip
+    if rights[0].startswith("%") and not asks_for_rights(guarded):
+        pytest.skip("keys that may only be read came with Redis 7")
+    works_once_it_may(
+        make, make_worker, admin, namespace, ("resetkeys", *rights), "(?i)no permissions to access|keys|not allowed"
+    )
+
+
+@pytest.mark.parametrize("command", ["hscan", "hget", "hdel", "evalsha"])
+def test_who_may_not_forget_writers_forgets_none(
+    make: Make, make_worker: Callable[..., Worker], admin: redis.Redis, namespace: str, command: str
+) -> None:
+    owner = make()
+    record(owner)
+    owner.flush()
+    calendar = run(make_worker()._connected(), operations.open_namespace(namespace)).calendar
+    writers = keys.shard(namespace, 0).writers
+    old = msgpack.packb([1, 1_000_000, b""], use_bin_type=False)
+    admin.hset(writers, mapping={f"writer{number}": old for number in range(3)})
+    set_user(admin, "worker", *LEAST, f"-{command}")
+    before = contents(admin)
+    with pytest.raises(ScriptFailed, match=r"(?i)can't run this command|no permissions"):
+        run(make_worker("worker")._connected(), operations.prune_writers(namespace, 0, calendar))
+    assert contents(admin) == before
+    set_user(admin, "worker", *LEAST)
+    assert run(make_worker("worker")._connected(), operations.prune_writers(namespace, 0, calendar)) == 3
+    assert admin.hlen(writers) == 1
+
+
+@pytest.mark.parametrize("work", ["seal", "make"])
+def test_a_full_server_takes_no_half_of_a_commit(
+    make: Make, make_worker: Callable[..., Worker], admin: redis.Redis, namespace: str, work: str
+) -> None:
+    owner = make()
+    record(owner)
+    owner.flush()
+    client = make_worker()._connected()
+    metric = commits.Metric(namespace, 0, "took", run(client, operations.open_namespace(namespace)).calendar)
+    operation = commits.seal(metric)
+    if work == "make":
+        assert run(client, operation).outcome is commits.Outcome.DONE
+        (hour,) = [each.decode() for each in admin.hkeys(metric.worked.due) if each.startswith(b"hour")]
+        operation = commits.make(metric, hour)
+    steps = Steps(client, operation)
+    steps.until_script()
+    run(client, operations.prune_writers(namespace, 0, metric.calendar))
+    before = workers.contents(admin, namespace)
+    admin.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(ScriptFailed, match="maxmemory"):
+            steps.finish()
+        assert workers.contents(admin, namespace) == before
+    finally:
+        admin.config_set("maxmemory", 0)
+    worker = make_worker()
+    worker.pass_once(alone=True)
+    assert worker.counts.failures == 0
+    assert owner.query("took", aggregation="sum") == 2.5
+
+
+def test_the_documented_line_is_enough_to_work(
+    make: Make, make_worker: Callable[..., Worker], admin: redis.Redis, namespace: str
+) -> None:
+    set_user(admin, "worker", *LEAST)
+    owner = make()
+    record(owner)
+    owner.flush()
+    writers = keys.shard(namespace, 0).writers
+    admin.hset(writers, "gone", msgpack.packb([1, 1_000_000, b""], use_bin_type=False))
+    worker = make_worker("worker")
+    worker.pass_once()
+    pull_forward(admin, namespace, also=("trim", "sweep"))
+    worker.pass_once()
+    assert (worker.counts.failures, worker.counts.writers_pruned) == (0, 1)
+    worker.leave()
+    assert admin.zcard(keys.workers(namespace)) == 0
+    assert answers(owner) == [3, 2, 2.5, 3, 4, 1, 2.5, 1, 1]
