@@ -81,9 +81,9 @@ class Samples:
     def scaled(self, factor: float) -> "Samples":
         """The same with all values multiplied, as for another unit."""
         old = self.summaries
-        scaled = replace(
-            old, total=old.total * factor, m2=old.m2 * factor * factor, low=old.low * factor, high=old.high * factor,
-            last=old.last * factor,
+        scaled = Summaries(
+            old.count, old.total * factor, old.m2 * factor * factor, old.low * factor, old.high * factor,
+            old.last * factor, old.last_ms,
         )  # fmt: skip
         return replace(self, value=self.value * factor, summaries=scaled)
 

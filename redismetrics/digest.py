@@ -35,7 +35,7 @@ def cluster(values: Floats, weights: Ints | None, budget: int) -> tuple[Floats, 
 
 
 def percentiles(
-    group: Ints, groups: int, values: Floats, weights: Ints, centroid: Bools, low: Floats, high: Floats, ranks: Floats
+    group: Ints, values: Floats, weights: Ints, centroid: Bools, groups: int, low: Floats, high: Floats, ranks: Floats
 ) -> Floats:
     """Return the percentiles of each group, shape (groups, len(ranks)); NaN for a group with no points.
 
@@ -66,8 +66,8 @@ class _Points:
     stands_in: Bools
 
 
-# With so many points a group and so few ranks only the points near each answer are sorted: twice as fast at 100,000.
-THIN_FROM, THIN_RANKS = 8192, 2
+# With so many points a group and so few ranks only the points near each answer are sorted: several times faster at 100,000.
+THIN_FROM, THIN_RANKS = 4096, 4
 _SAMPLED = 1024  # points of a group, which tell within 2 % where a rank lies
 _AROUND = 0.06  # of all ranks on either side are kept
 
@@ -75,7 +75,6 @@ _AROUND = 0.06  # of all ranks on either side are kept
 def _thinned(points: _Points, groups: int, ranks: Floats) -> _Points:
     """The points near the wanted ranks, and one for all those in each gap between: by a sample, as in quickselect."""
     group, values, weights = points.group, points.values, points.weights
-    wanted = np.unique(ranks)
     sample = np.random.default_rng(0).integers(0, len(values), _SAMPLED * groups)
     order = sample[np.lexsort((values[sample], group[sample]))]
     sampled, of_group, heaped = values[order], group[order], np.cumsum(weights[order])
@@ -84,29 +83,43 @@ def _thinned(points: _Points, groups: int, ranks: Floats) -> _Points:
     begin = np.where(first > 0, heaped[np.maximum(first - 1, 0)], 0)
     mass = heaped[np.maximum(last, 0)] - begin
 
-    keep = np.zeros(len(values), np.bool_)
-    gap = np.zeros(len(values), np.int64)
-    for rank in wanted.tolist():
-        below = np.searchsorted(heaped, begin + mass * (rank - _AROUND), side="left") - 1
-        above = np.searchsorted(heaped, begin + mass * (rank + _AROUND), side="right")
-        least = np.where(below >= first, sampled[np.clip(below, 0, len(sampled) - 1)], -np.inf)
-        most = np.where(above <= last, sampled[np.clip(above, 0, len(sampled) - 1)], np.inf)
+    def edge(at: Ints, otherwise: float) -> Floats:
+        """The sampled value at a position of each group; beyond the group's sample *otherwise*."""
+        inside = (at >= first) & (at <= last)
+        found: Floats = np.where(inside, sampled[np.clip(at, 0, len(sampled) - 1)], otherwise)
+        return found
+
+    around = [
+        (
+            edge(np.searchsorted(heaped, begin + mass * (rank - _AROUND), side="left") - 1, -np.inf),
+            edge(np.searchsorted(heaped, begin + mass * (rank + _AROUND), side="right"), np.inf),
+        )
+        for rank in np.unique(ranks).tolist()
+    ]
+    # What lies below the first of them is only weighed; the rest is looked at.
+    whole = np.bincount(group, weights, groups)
+    at = np.flatnonzero(values >= around[0][0][group])
+    group, values, weights = group[at], values[at], weights[at]
+    keep = np.zeros(len(at), np.bool_)
+    gap = np.zeros(len(at), np.int64)  # how many of them a point lies beyond
+    for least, most in around:
         beyond = values > most[group]
         keep |= (values >= least[group]) & ~beyond
         gap += beyond
-    gaps = len(wanted) + 1
-    left = ~keep
-    cell = group[left] * gaps + gap[left]
-    weight = np.bincount(cell, weights[left], groups * gaps)
-    value = np.full(groups * gaps, -np.inf)
-    np.maximum.at(value, cell, values[left])
-    some = np.flatnonzero(weight)
+    gaps = len(around) + 1
+    masses = np.bincount(group[~keep] * gaps + gap[~keep], weights[~keep], groups * gaps).reshape(groups, gaps)
+    masses[:, 0] = whole - np.bincount(group, weights, groups)
+    places = np.full((groups, gaps), -np.inf)
+    for number, (_, most) in enumerate(around):
+        places[:, number + 1] = np.nextafter(most, np.inf)
+    some = np.flatnonzero(masses.reshape(-1))
+    kept = at[keep]
     return _Points(
         np.concatenate([group[keep], some // gaps]),
-        np.concatenate([values[keep], value[some]]),
-        np.concatenate([weights[keep], weight[some].astype(np.int64)]),
-        np.concatenate([points.centroid[keep], np.zeros(len(some), np.bool_)]),
-        np.concatenate([np.zeros(int(keep.sum()), np.bool_), np.ones(len(some), np.bool_)]),
+        np.concatenate([values[keep], places.reshape(-1)[some]]),
+        np.concatenate([weights[keep], masses.reshape(-1)[some].astype(np.int64)]),
+        np.concatenate([points.centroid[kept], np.zeros(len(some), np.bool_)]),
+        np.concatenate([np.zeros(len(kept), np.bool_), np.ones(len(some), np.bool_)]),
     )
 
 
@@ -193,7 +206,7 @@ class Digest:
         zeros = np.zeros(len(self.values), np.int64)
         ranks = np.array([p / 100])
         answer = percentiles(
-            zeros, 1, self.values, self.weights, self.centroid, np.array([self.low]), np.array([self.high]), ranks
+            zeros, self.values, self.weights, self.centroid, 1, np.array([self.low]), np.array([self.high]), ranks
         )
         return float(answer[0, 0])
 

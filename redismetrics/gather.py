@@ -5,7 +5,7 @@ the slots of the plan and the log after what is sealed, between two looks at the
 all is asked again. What was decoded before and has not changed since comes out of the cache.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from . import blocks, keys, operations, plan, rollups, sealing, tables
 from .blocks import CENTROID, Samples
 from .cache import PageKey, Part
-from .commits import read_samples, read_table
+from .commits import SPAN, read_samples, read_table
 from .digest import Bools
 from .drive import Command, Operation
 from .model import Definition
@@ -22,7 +22,7 @@ from .operations import Place
 from .plan import OPEN_SINCE, Plan
 from .rollups import Floats, Ints, Summaries
 from .slots import HOUR, MINUTE, SECOND, Calendar, Window, slot_of, window_ms
-from .tables import CLUSTERED, Table
+from .tables import CLUSTERED, UNIFORM, Table
 
 _NEVER = b"0"  # sealed up to then: nothing
 
@@ -59,7 +59,7 @@ class Found:
     series: Ints
     time: Ints
     summaries: Summaries
-    _rolled: Table
+    _rolled: list[Table]
     _samples: Samples
 
     def __len__(self) -> int:
@@ -75,14 +75,10 @@ class Found:
 
     def points(self) -> Points:
         """Every sample, those of rollups by the points of their digests; in order of arrival."""
-        rolled, samples = self._rolled, self._samples
+        rolled, samples = tables.concat(self._rolled), self._samples
         rows, values, weights = rolled.spread()
         centroid = (rolled.kind[rows] == CLUSTERED) & (weights > 1)
-        compacted = ((samples.flags & CENTROID) != 0) & (samples.weight > 1)
-        if not len(rows):
-            return Points(
-                samples.series, samples.time, samples.value, samples.weight, compacted, ~compacted, samples.metadata,
-            )  # fmt: skip
+        compacted = _compacted(samples)
         return Points(
             np.concatenate([rolled.series[rows], samples.series]),
             np.concatenate([rolled.slot[rows], samples.time]),
@@ -92,6 +88,35 @@ class Found:
             np.concatenate([np.zeros(len(rows), np.bool_), ~compacted]),
             {row + len(rows): text for row, text in samples.metadata.items()},
         )
+
+    def weighted(self, group: Ints, group_of: Callable[[Ints, Ints], Ints]) -> tuple[Ints, Floats, Ints, Bools]:
+        """Of every point its group, value, weight, and whether it is a centroid: what percentiles need, with the fewest copies.
+
+        *group* is that of each summary; *group_of* tells it from columns of series and time.
+        """
+        samples = self._samples
+        groups, values = [group_of(samples.series, samples.time)], [samples.value]
+        weights, centroids = [samples.weight], [_compacted(samples)]
+        begin = 0
+        for rows in self._rolled:
+            of_row, begin = group[begin : begin + len(rows)], begin + len(rows)
+            points = rows.points
+            groups.append(np.repeat(of_row, rows.size))
+            values.append(points.values)
+            weights.append(points.weights)
+            centroids.append(np.repeat(rows.kind == CLUSTERED, rows.size) & (points.weights > 1))
+            alone = np.flatnonzero(rows.kind == UNIFORM)
+            if len(alone):
+                groups.append(of_row[alone])
+                values.append(rows.summaries.low[alone])
+                weights.append(rows.summaries.count[alone])
+                centroids.append(np.zeros(len(alone), np.bool_))
+        return np.concatenate(groups), np.concatenate(values), np.concatenate(weights), np.concatenate(centroids)
+
+
+def _compacted(samples: Samples) -> Bools:
+    compacted: Bools = ((samples.flags & CENTROID) != 0) & (samples.weight > 1)
+    return compacted
 
 
 @dataclass(slots=True)
@@ -114,6 +139,7 @@ class _Read:
     key: PageKey
     width: int
     slots: list[int]
+    fields: list[str]  # the segment's, then those of the slots, where there can be any
     parts: dict[str, Part]
     missing: list[str]
     whole: Table | None = None  # the rows of these slots as another question put them together
@@ -249,15 +275,19 @@ def _reads(
 ) -> tuple[list[_Read], list[_Read]]:
     """The pages of rollups, and those of exact samples."""
     widths = {level.name: level.width for level in (calendar.raw, *calendar.levels)}
+    above = [*(level.name for level in calendar.levels[1:]), SPAN]
+    coarser = {"raw": above[0]} | {level.name: name for level, name in zip(calendar.levels, above, strict=True)}
 
     def read(level: str, span: int, chunk: int, slots: list[int]) -> _Read:
         key = (level, span, chunk)
         whole = place.cache.whole(name, known.version, key, slots)
         if whole is not None:
-            return _Read(key, widths[level], slots, {}, [], whole)
+            return _Read(key, widths[level], slots, [], {}, [], whole)
         parts = place.cache.parts(name, known.version, key)
-        fields = [keys.segment_field(chunk), *(keys.cell_field(slot, chunk) for slot in slots)]
-        return _Read(key, widths[level], slots, parts, [each for each in fields if each not in parts])
+        fields = [keys.segment_field(chunk)]
+        if (coarser[level], span) in known.due.get(chunk, ()):  # else all is folded: the commit that made it did so
+            fields += [keys.cell_field(slot, chunk) for slot in slots]
+        return _Read(key, widths[level], slots, fields, parts, [each for each in fields if each not in parts])
 
     reads, raws = [], []
     for chunk, made in plans.items():
@@ -297,22 +327,29 @@ def _found(
     plans: Mapping[int, Plan], reads: list[_Read], raws: list[_Read], log: list[bytes],
 ) -> Found:  # fmt: skip
     since, until, now_ms = edges
-    pieces = [read.whole for read in reads if read.whole is not None and len(read.whole)]
-    rolled = _of_series(tables.concat(pieces), positions)
     cut = np.array(sorted({minute for made in plans.values() for minute in made.cut}), dtype=np.int64)
+    hours = {slot_of(minute, HOUR) for minute in cut.tolist()}
+    rolled: list[Table] = []
+    cut_rows: list[Table] = []
+    for read in reads:
+        if read.whole is not None and len(read.whole):
+            of_cut = read.key[0] == "minute" and read.key[1] in hours
+            (cut_rows if of_cut else rolled).append(_of_series(read.whole, positions, len(tags)))
     parts: list[Samples] = []
     if len(cut):
         exact = [samples.of_series(positions) for read in raws if len(samples := _samples(read))]
-        rolled, part = _cut(rolled, exact, cut, inside)
+        rows, part = _cut(tables.concat(cut_rows), exact, cut, inside)
+        rolled.append(rows)
         parts += [part] if len(part) else []
     log_parts = [part for data in log if len(part := _unsealed(data, positions, since, until))]
     summed = [blocks.summarise(part) for part in _joined([*parts, *log_parts])]
     listed = blocks.concat(parts + log_parts) if parts or log_parts else sealing.no_samples()
+    nothing = np.zeros(0, np.int64)
     return Found(
         known.definition, tags, since, until, now_ms,
-        np.concatenate([rolled.series, *(series for series, _ in summed)]),
-        np.concatenate([rolled.slot, *(rows.last_ms for _, rows in summed)]),
-        rollups.concat([rolled.summaries, *(rows for _, rows in summed)]),
+        np.concatenate([nothing, *(rows.series for rows in rolled), *(series for series, _ in summed)]),
+        np.concatenate([nothing, *(rows.slot for rows in rolled), *(rows.last_ms for _, rows in summed)]),
+        rollups.concat([rollups.empty(), *(rows.summaries for rows in rolled), *(rows for _, rows in summed)]),
         rolled, listed,
     )  # fmt: skip
 
@@ -333,7 +370,7 @@ def _put_together(place: Place, name: str, known: _Moment, reads: list[_Read]) -
 
 def _rows(read: _Read) -> Table:
     """The rows of a page's wanted slots; of a slot that has a field of its own, those."""
-    segment, *loose = (read.parts[each] for each in _fields(read))
+    segment, *loose = _in_order(read)
     alone = [part for part in loose if isinstance(part, Table)]
     if isinstance(segment, Table) and len(segment):
         own = {slot for slot, part in zip(read.slots, loose, strict=True) if part is not None}
@@ -356,7 +393,7 @@ def _solid(read: _Read) -> bool:
 
 def _samples(read: _Read) -> Samples:
     """The exact samples of a page's wanted minutes."""
-    segment, *loose = (read.parts[each] for each in _fields(read))
+    segment, *loose = _in_order(read)
     found = [part for part in loose if isinstance(part, Samples) and len(part)]
     if isinstance(segment, Samples) and len(segment):
         left = [slot for slot, part in zip(read.slots, loose, strict=True) if part is None]
@@ -364,19 +401,20 @@ def _samples(read: _Read) -> Samples:
     return blocks.concat(found) if found else sealing.no_samples()
 
 
-def _fields(read: _Read) -> list[str]:
-    chunk = read.key[2]
-    return [keys.segment_field(chunk), *(keys.cell_field(slot, chunk) for slot in read.slots)]
+def _in_order(read: _Read) -> list[Part]:
+    """The segment, then what stands beside it for each slot wanted."""
+    segment, *loose = (read.parts[each] for each in read.fields)
+    return [segment, *(loose or [None] * len(read.slots))]
 
 
-def _of_series(rows: Table, positions: Ints) -> Table:
-    """The rows of the chosen series, which are then positions among them."""
-    if not len(rows):
-        return rows
+def _of_series(rows: Table, positions: Ints, chosen: int) -> Table:
+    """The rows of the series chosen, which are then positions among them."""
+    if chosen == len(positions) - 1 and (positions[:-1] == np.arange(chosen)).all():
+        return rows  # fast path: all of them, none was ever deleted
     series = positions[np.minimum(rows.series, len(positions) - 1)]
-    chosen = series >= 0
-    if not chosen.all():
-        rows, series = rows.take(chosen), series[chosen]
+    fit = series >= 0
+    if not fit.all():
+        rows, series = rows.take(fit), series[fit]
     return Table(rows.slot, series, rows.summaries, rows.kind, rows.size, lambda: rows.points)
 
 
@@ -384,8 +422,6 @@ def _cut(rolled: Table, parts: list[Samples], cut: Ints, inside: tuple[int, int]
     """Exchange the rows of minutes that an edge of the window cuts for exact samples, where all of a series-minute are there."""
     since, until = inside
     samples = blocks.concat(parts) if parts else sealing.no_samples()
-    # Hours and days are no minutes, though they may begin where a minute does: their summaries never are of cut minutes,
-    # since the plan covers each instant once.
     of_cut = np.isin(rolled.slot, cut)
     rows = rolled.take(of_cut)
     kept = [rolled.take(~of_cut)]

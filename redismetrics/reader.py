@@ -17,7 +17,7 @@ from . import keys, operations, rollups
 from .digest import Digest, percentiles
 from .drive import Operation, together
 from .errors import FormatMismatch, InvalidMetric, InvalidQuery, UnknownAggregation
-from .gather import Found, Points, gather
+from .gather import Found, gather
 from .model import (
     Family,
     MetricType,
@@ -142,24 +142,18 @@ _NEEDS = {
 
 
 def _aggregate(
-    found: Found,
-    aggregations: Sequence[str],
-    group: Ints,
-    point_group: Callable[[Points], Ints],
-    groups: int,
+    found: Found, aggregations: Sequence[str], group: Ints, group_of: Callable[[Ints, Ints], Ints], groups: int,
     seconds: float,
-) -> dict[str, list[Any]]:
-    """Each aggregation of each group as a list: *group* is that of each summary, *point_group* tells those of points."""
+) -> dict[str, list[Any]]:  # fmt: skip
+    """Each aggregation of each group as a list: *group* is that of each summary, *group_of* tells it from series and time."""
     ranks = {name: rank for name in aggregations if (rank := _rank(name)) is not None}
     needs = {"count", *(need for name in aggregations for need in _NEEDS.get(name, ()))}
     merged = rollups.merge(group, groups, found.summaries, frozenset(needs | ({"low", "high"} if ranks else set())))
     quantiles = None
     if ranks:
-        points = found.points()
         quantiles = percentiles(
-            point_group(points), groups, points.value, points.weight, points.centroid, merged.low, merged.high,
-            np.array(list(ranks.values())),
-        )  # fmt: skip
+            *found.weighted(group, group_of), groups, merged.low, merged.high, np.array(list(ranks.values()))
+        )
     counter = found.definition.type == "counter"
     count = np.maximum(merged.count, 1)
     result: dict[str, list[Any]] = {}
@@ -202,27 +196,33 @@ def _grouped(found: Found | None, question: _Question) -> tuple[list[GroupKey], 
         return [], {name: [] for name in question.aggregations}
     of_series, ordered = _groups(found.tags, question.group_by)
     result = _aggregate(
-        found, ("count", *question.aggregations), of_series[found.series], lambda points: of_series[points.series],
+        found, ("count", *question.aggregations), of_series[found.series], lambda series, _: of_series[series],
         len(ordered), found.seconds,
     )  # fmt: skip
     filled = [number for number, count in enumerate(result["count"]) if count]
     return [ordered[at] for at in filled], {name: [result[name][at] for at in filled] for name in question.aggregations}
 
 
-def _samples(name: str, found: Found | None) -> list[Sample]:
-    """The samples one by one, oldest first, of equal times in order of arrival; what is not kept exactly, by its points."""
+def _samples(name: str, found: Found | None, newest: int | None = None) -> list[Sample]:
+    """The samples one by one, oldest first, of equal times in order of arrival; what is not kept exactly, by its points.
+
+    Of many only the *newest* are wanted.
+    """
     if found is None:
         return []
     points = found.points()
-    order = np.argsort(points.time, kind="stable").tolist()
-    value, weight, time = points.value.tolist(), points.weight.tolist(), points.time.tolist()
-    series, exact = points.series.tolist(), points.exact.tolist()
+    order = np.argsort(points.time, kind="stable")
+    if newest is not None:
+        order = order[max(len(order) - newest, 0) :]
+    columns = (points.value, points.weight, points.series, points.time, points.exact)
     return [
         Sample(
-            name, found.definition.type, value[row], weight[row], found.tags[series[row]], to_datetime(time[row]),
-            metadata(points.metadata.get(row)), not exact[row],
+            name, found.definition.type, value, weight, found.tags[series], to_datetime(time),
+            metadata(points.metadata.get(row)), not exact,
         )
-        for row in order
+        for row, value, weight, series, time, exact in zip(
+            order.tolist(), *(column[order].tolist() for column in columns), strict=True
+        )
     ]  # fmt: skip
 
 
@@ -311,22 +311,36 @@ def _series_rows(found: Found, question: _Question, width: int, *, fill: bool) -
     of_series, ordered = _groups(found.tags, question.group_by)
     slot = found.time // width
     first = int(slot.min())
-    span = int(slot.max()) - first + 1
+    slot -= first
+    span = int(slot.max()) + 1
+    base = of_series * span - first
+    of_found = base[found.series]
+    of_found += slot
+    of_found += first
 
     def cells_of(series: Ints, time: Ints) -> Ints:
-        return of_series[series] * span + time // width - first
+        cells: Ints = base[series] + time // width
+        return cells
 
-    cells, group = numbered(cells_of(found.series, found.time))
-    result = _aggregate(
-        found, question.aggregations, group, lambda points: np.searchsorted(cells, cells_of(points.series, points.time)),
-        len(cells), width / 1000,
-    )  # fmt: skip
-    rows: dict[tuple[int, GroupKey], Row] = {}
-    for at in np.lexsort((cells, cells % span)).tolist():  # by time, then by group
-        of_group, start = divmod(int(cells[at]), span)
-        rows[start + first, ordered[of_group]] = {name: result[name][at] for name in question.aggregations}
+    aggregations = tuple(dict.fromkeys(("count", *question.aggregations)))
+    if len(ordered) * span <= len(found) + 65_536:  # few cells are empty: no need to number those that aren't
+        result = _aggregate(found, aggregations, of_found, cells_of, len(ordered) * span, width / 1000)
+        cells = np.arange(len(ordered) * span)
+    else:
+        cells, group = numbered(of_found)
+        result = _aggregate(
+            found, aggregations, group, lambda series, time: np.searchsorted(cells, cells_of(series, time)), len(cells),
+            width / 1000,
+        )  # fmt: skip
+    some = np.flatnonzero(result["count"])
+    some = some[np.argsort(cells[some] % span, kind="stable")]  # by time, then by group
+    columns = {name: result[name] for name in question.aggregations}
+    rows = {
+        (cell % span + first, ordered[cell // span]): {name: column[at] for name, column in columns.items()}
+        for at, cell in zip(some.tolist(), cells[some].tolist(), strict=True)
+    }
     if fill:
-        present = [ordered[number] for number in sorted({number // span for number in cells.tolist()})]
+        present = [ordered[number] for number in sorted({cell // span for cell in cells[some].tolist()})]
         slots = _slots(found.since_ms, found.until_ms, (first, first + span), width)
         return _fill(present, question, slots, width, rows)
     return [_point(start, group, question, width, values) for (start, group), values in rows.items()]
@@ -451,7 +465,7 @@ def get_metrics(
             found = []
             for each, (piece, _) in zip(asked, pieces, strict=True):
                 if piece is not None and type in (None, piece.definition.type):
-                    found += _samples(each.name, piece)[-limit:]
+                    found += _samples(each.name, piece, limit)
             if begin == first or sum(1 if each.approximate else each.count for each in found) >= limit:
                 break
         found.sort(key=lambda sample: sample.timestamp)

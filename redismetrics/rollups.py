@@ -1,6 +1,8 @@
 """Summaries of samples, as columns: what is exact whatever was compacted. They merge in any order and any grouping."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,10 +31,35 @@ class Summaries:
         return len(self.count)
 
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> "Summaries":
-        return Summaries(*(getattr(self, column.name)[rows] for column in fields(self)))
+        """These rows; each column is taken when it is asked for."""
+        length = int(rows.sum()) if rows.dtype == np.bool_ else len(rows)
+        return Deferred(length, lambda name: getattr(self, name)[rows])
 
 
 ALL = frozenset(column.name for column in fields(Summaries))
+
+
+class Deferred(Summaries):
+    """Summaries whose columns are made when they are first asked for: most questions want two or three of the seven.
+
+    *load* takes a column's name.
+    """
+
+    __slots__ = ("_length", "_load")
+
+    def __init__(self, length: int, load: Callable[[str], NDArray[Any]]) -> None:
+        self._length, self._load = length, load
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getattr__(self, name: str) -> NDArray[Any]:
+        # Reached while the slot of a column is empty.
+        if name not in ALL:
+            raise AttributeError(name)
+        column = self._load(name)
+        setattr(self, name, column)
+        return column
 
 
 def empty() -> Summaries:
@@ -50,7 +77,7 @@ def of_points(values: Floats, weights: Ints, times_ms: Ints) -> Summaries:
 def concat(parts: list[Summaries]) -> Summaries:
     if len(parts) == 1:
         return parts[0]
-    return Summaries(*(np.concatenate([getattr(part, column.name) for part in parts]) for column in fields(Summaries)))
+    return Deferred(sum(map(len, parts)), lambda name: np.concatenate([getattr(part, name) for part in parts]))
 
 
 def by_group(group: Ints, groups: int) -> NDArray[np.intp]:

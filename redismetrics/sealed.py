@@ -13,13 +13,13 @@ what stands close together after a wide gap would become one.
 
 import struct
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from . import blocks
+from . import blocks, rollups
 from .blocks import MAX_TIME_MS, Samples
 from .columns import Reader, pack_real, pack_whole
 from .errors import FormatMismatch
@@ -113,49 +113,60 @@ def _unpack_table(data: bytes) -> Table:
     if version != VERSION:
         raise FormatMismatch(f"table: wanted version {VERSION}, got {version}")
     _check_size("table", data, n + points)
-    slot, series, kind = reader.whole(n) * SECOND + base, reader.whole(n), reader.whole(n).astype(np.uint8)
-    count, last_ms, low = reader.whole(n), reader.whole(n) + slot, reader.real(n)
-    size = np.zeros(n, np.int64)
+    slot = reader.whole(n) * SECOND + base
+    series, kind, count = reader.whole(n), reader.whole(n).astype(np.uint8), reader.whole(n)
     if n and (
-        int(count.min()) < 1
-        or int(series.min()) < 0
-        or int(kind.max()) > CLUSTERED
-        or int(slot.min()) < 0
-        or int(last_ms.max()) >= MAX_TIME_MS
-        or not (last_ms >= slot).all()
-        or not np.isfinite(low).all()
-    ):
-        raise FormatMismatch("table: counts, series, kinds, times or values that are none")
+        int(count.min()) < 1 or int(series.min()) < 0 or int(kind.max()) > CLUSTERED or int(slot.min()) < 0
+    ):  # fmt: skip
+        raise FormatMismatch("table: counts, series, kinds or times that are none")
     several = kind != UNIFORM
-    if not several.any():
-        with np.errstate(over="ignore"):
-            total = low * count
-        rows = Summaries(count, total, np.zeros(n), low, low, low, last_ms)
-        return Table(slot, series, rows, kind, size, _nothing())
     some = int(several.sum())
-    if some == n:
-        total, m2, high, last, size = (
-            reader.real(n), reader.real(n), reader.real(n), reader.real(n), reader.whole(n),
-        )  # fmt: skip
-    else:
-        with np.errstate(over="ignore"):
-            total = low * count
-        m2, high, last = np.zeros(n), low.copy(), low.copy()
-        for column in (total, m2, high, last):
-            column[several] = reader.real(some)
-        size[several] = reader.whole(some)
+    places = {}
+    for name in ("last_ms", "low", *(_OF_SEVERAL if some else ())):
+        places[name] = reader.at
+        reader.skip(n if name in ("last_ms", "low") else some)
+    size = np.zeros(n, np.int64)
+    size[several] = reader.whole(some)
     # Each size by itself as well: a sum may wrap.
-    if not 0 <= int(size.min()) <= int(size.max()) <= points or int(size.sum()) != points:
+    if n and (not 0 <= int(size.min()) <= int(size.max()) <= points or int(size.sum()) != points):
         raise FormatMismatch(f"table: wanted {points} points, got {int(size.sum())}")
-    if not (np.isfinite(high).all() and (low[several] < high[several]).all()):
-        raise FormatMismatch("table: wanted a low below the high")
-    rows = Summaries(count, total, m2, low, high, last, last_ms)
     at = reader.at
 
-    def points_read() -> Points:
-        return _guarded("table", data, lambda: _unpack_points(data, at, kind, size, low, high))
+    def load(name: str) -> NDArray[Any]:
+        return _guarded("table", data, lambda: _summary_column(name, data, places, rows, slot, several))
 
+    def points_read() -> Points:
+        return _guarded("table", data, lambda: _unpack_points(data, at, kind, size, rows.low, rows.high))
+
+    rows = rollups.Deferred(n, load)
+    rows.count = count
     return Table(slot, series, rows, kind, size, points_read)
+
+
+_OF_SEVERAL = ("total", "m2", "high", "last")  # of a row of equal values they follow from count and low
+
+
+def _summary_column(
+    name: str, data: bytes, places: dict[str, int], rows: Summaries, slot: Ints, several: NDArray[np.bool_]
+) -> NDArray[Any]:
+    """Read one column of a table's summaries, and check it."""
+    column: NDArray[Any]
+    n = len(slot)
+    if name == "last_ms":
+        column = Reader(data, places[name], "table").whole(n) + slot
+        sound = bool((column >= slot).all() and (column < MAX_TIME_MS).all())
+    elif name == "low":
+        column = Reader(data, places[name], "table").real(n)
+        sound = bool(np.isfinite(column).all())
+    else:
+        with np.errstate(over="ignore"):
+            column = rows.low * rows.count if name == "total" else np.zeros(n) if name == "m2" else rows.low.copy()
+        if name in places:
+            column[several] = Reader(data, places[name], "table").real(int(several.sum()))
+        sound = name != "high" or bool(np.isfinite(column).all() and (rows.low[several] < column[several]).all())
+    if not sound:
+        raise FormatMismatch(f"table: wanted a column {name} that can be, got one that can't")
+    return column
 
 
 def _nothing() -> Points:

@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from redismetrics import InvalidQuery, Metrics, MissingExtra
+from redismetrics import digest
 from redismetrics.digest import Digest, cluster, percentiles
 
 RANKS = (0, 1, 5, 12.5, 25, 50, 75, 90, 95, 99, 99.9, 100)
@@ -36,7 +37,7 @@ def test_percentiles_of_exact_values_are_numpy_s(groups: list[list[tuple[float, 
     low = np.array([min(values, default=np.nan) for values in plain])
     high = np.array([max(values, default=np.nan) for values in plain])
     found = percentiles(
-        number.astype(np.int64), len(groups), value.astype(float), weight.astype(np.int64), np.zeros(len(rows), np.bool_),
+        number.astype(np.int64), value.astype(float), weight.astype(np.int64), np.zeros(len(rows), np.bool_), len(groups),
         low, high, np.array(RANKS) / 100,
     )  # fmt: skip
     for answer, values in zip(found, plain, strict=True):
@@ -228,3 +229,38 @@ def test_without_the_package_the_error_says_how_to_install_it(monkeypatch: pytes
     with pytest.raises(MissingExtra, match=r"pip install 'redismetrics\[tdigest\]'") as caught:
         Digest.of([1.0]).to_tdigest()
     assert isinstance(caught.value, ImportError)
+
+
+@pytest.mark.parametrize("ranks", [[0.95], [0.01, 0.5, 0.99], [0.0, 1.0], [0.5, 0.5]])
+@pytest.mark.parametrize("shape", ["lognormal", "few values", "two modes"])
+def test_of_many_points_those_near_the_answer_are_enough(ranks: list[float], shape: str) -> None:
+    random_ = np.random.default_rng(7)
+    many = 3 * digest.THIN_FROM + 11
+    values = random_.lognormal(size=many)
+    if shape == "few values":
+        values = np.round(values)
+    elif shape == "two modes":
+        values[: many // 2] += 1e6
+    group, weights = random_.integers(0, 3, many), random_.integers(1, 50, many)
+    low = np.array([values[group == number].min() for number in range(3)])
+    high = np.array([values[group == number].max() for number in range(3)])
+    wanted = np.array(ranks)
+    points = digest._Points(group, values, weights, np.zeros(many, np.bool_), np.zeros(0, np.bool_))
+    thinned = digest._thinned(points, 3, wanted)
+    assert int(thinned.weights.sum()) == int(weights.sum())
+    assert len(thinned.values) < many or shape == "few values"
+    found = percentiles(group, values, weights, points.centroid, 3, low, high, wanted)
+    for number in range(3):
+        repeated = np.repeat(values[group == number], weights[group == number])
+        np.testing.assert_allclose(found[number], np.percentile(repeated, wanted * 100), rtol=1e-12)
+
+
+def test_an_answer_that_would_rest_on_what_was_left_out_is_worked_out_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digest, "_AROUND", -0.3)  # the sample misleads: what is kept lies beside the answer
+    many = 2 * digest.THIN_FROM
+    values = np.random.default_rng(1).permutation(many).astype(np.float64)
+    whole, none = np.ones(many, np.int64), np.zeros(many, np.bool_)
+    found = percentiles(
+        np.zeros(many, np.int64), values, whole, none, 1, np.zeros(1), np.array([many - 1.0]), np.array([0.5])
+    )
+    assert found[0, 0] == (many - 1) / 2

@@ -34,7 +34,7 @@ NEVER = 3_600.0  # a flush interval beyond any test: what is flushed is flushed 
 
 BASE = 1_750_000_000  # 2025-06-15 15:06:40 UTC, when the clients recorded
 CLOCK = 2_000_000_000  # 2033-05-18 03:33:20 UTC, the server's clock before the first batch; each batch has 1 µs more
-AGES: Any = dict(max_age=1e9, minute_retention=2e9, hour_retention=2e9, day_retention=2e9)
+AGES: Any = {"max_age": 1e9, "minute_retention": 2e9, "hour_retention": 2e9, "day_retention": 2e9}
 AGE = 1e9  # s; beyond the time between the two, and to any day on which this runs
 WRITERS = ("a1", "b2", "c3", "d4")
 
