@@ -1,4 +1,4 @@
-"""What the benchmarks share: an own server, the machine's and versions' names, and how a result is printed."""
+"""What the benchmarks share: an own server, a worker, a clock, the machine's and versions' names, how a result is printed."""
 
 import argparse
 import json
@@ -17,7 +17,14 @@ from typing import Any
 
 import redis
 
-from redismetrics import embedded
+import redismetrics
+from redismetrics import commits, embedded
+from redismetrics.commits import Metric, Outcome
+from redismetrics.connect import Store
+from redismetrics.drive import run
+from redismetrics.settings import DEFAULT_CALENDAR, resolve
+from redismetrics.slots import SECOND
+from redismetrics.worker import Worker
 
 
 def server_binary(wanted: str | None) -> str:
@@ -27,12 +34,15 @@ def server_binary(wanted: str | None) -> str:
 
 
 @contextmanager
-def own_server(binary: str | None = None) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """A server without persistence on a unix socket in a temporary folder: its URL and its process."""
+def own_server(binary: str | None = None, *more: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A server without persistence on a unix socket in a temporary folder: its URL and its process.
+
+    *more* are arguments for it; raises RuntimeError where it ends at once.
+    """
     folder = Path(tempfile.mkdtemp(prefix="rm-bench-"))
     socket = folder / "s"
     command = [server_binary(binary), "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([*command, *more], stdout=subprocess.DEVNULL)
     client = redis.Redis(unix_socket_path=str(socket))
     try:
         for _ in range(500):
@@ -40,6 +50,8 @@ def own_server(binary: str | None = None) -> Iterator[tuple[str, subprocess.Pope
                 client.ping()
                 break
             except redis.ConnectionError:
+                if process.poll() is not None:
+                    raise RuntimeError(f"the server ended at once: {' '.join(map(str, process.args))}") from None
                 time.sleep(0.01)
         yield f"unix://{socket}", process
     finally:
@@ -62,6 +74,70 @@ def machine(url: str) -> dict[str, Any]:
         "server": f"{info.get('server_name', 'redis')} {info.get('valkey_version', info['redis_version'])}",
         **{name: version(name) for name in packages},
     }
+
+
+class Past:
+    """A client's clock that stands where it is put, so that an hour is recorded in seconds."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def bound(metrics: redismetrics.Metrics, kind: str, name: str, series: int) -> list[Callable[..., None]]:
+    """The recording calls of handles of so many series.
+
+    They are bound at once: an unbound handle takes the time of its first sample from the system's clock, not the client's.
+    """
+    make: Any = {"counter": redismetrics.Counter, "gauge": redismetrics.Gauge, "histogram": redismetrics.Histogram}[
+        kind
+    ]
+    verb = {"counter": "increment", "gauge": "set", "histogram": "record"}[kind]
+    handles = [make(name, {"series": str(number)}, metrics=metrics) for number in range(series)]
+    for handle in handles:
+        metrics._recorder.bind(handle)
+    return [getattr(handle, verb) for handle in handles]
+
+
+def own_worker(url: str, namespace: str) -> Worker:
+    """A worker of this namespace, to be driven by hand, with a connection that waits for long scripts."""
+    return Worker(resolve(url=url, namespace=namespace, socket_timeout=60), Store(url, 60))
+
+
+def metric_of(namespace: str, name: str) -> Metric:
+    return Metric(namespace, 0, name, DEFAULT_CALENDAR)
+
+
+def make_due(client: redis.Redis, metric: Metric, until_ms: int | None = None) -> list[float]:
+    """Make a metric's coarse slots, the finer first: hours only, or all that ended by *until_ms*; the seconds of each.
+
+    The worker would make each a minute after its end, or after something came late into it; nothing else is different here.
+    *client* is one of `Store.connect`.
+    """
+    widths = {name: width for name, width in metric.coarser(metric.calendar.raw) if name != metric.calendar.raw.name}
+    taken = []
+    for name, width in widths.items():
+        for field in sorted(client.hkeys(metric.worked.due), key=lambda field: int(field.split()[1])):
+            level, start, _ = field.decode().split(" ")
+            if level != name or (name != "hour" if until_ms is None else int(start) * SECOND + width > until_ms):
+                continue
+            began = time.perf_counter()
+            while (outcome := run(client, commits.make(metric, field.decode())).outcome) is Outcome.AGAIN:
+                pass
+            taken.append(time.perf_counter() - began)
+            if outcome is not Outcome.DONE:
+                raise AssertionError(f"{metric.name}: {field!r} ended as {outcome}")
+    return taken
+
+
+def usage(client: redis.Redis, names: list[str] | list[bytes]) -> int:
+    """The bytes of these keys as the server tells them, none estimated from samples, the allocator's rounding in."""
+    with client.pipeline(transaction=False) as pipeline:
+        for name in names:
+            pipeline.execute_command("MEMORY", "USAGE", name, "SAMPLES", 0)
+        return sum(size or 0 for size in pipeline.execute())
 
 
 def rounds(measure: Callable[[], float], times: int) -> list[float]:

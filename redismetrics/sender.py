@@ -4,7 +4,7 @@ import logging
 import re
 import secrets
 from collections import Counter as Tally
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from .outbox import Outbox
 from .parcels import Parcel
 from .recorder import CACHED, Metric, Recorder
 from .settings import DEFAULT_CALENDAR, Settings, calendar
-from .slots import Clock
+from .slots import HOUR, SECOND, Clock
 
 if TYPE_CHECKING:
     import redis
@@ -140,6 +140,13 @@ class Sender:
                 "namespace %s was made with other retentions, and those hold: %s (seconds), not this process's %s",
                 self.settings.namespace, config.calendar.describe(), wanted.describe(),
             )  # fmt: skip
+        oldest = (config.calendar.levels[0].retention - HOUR) / SECOND
+        if self.settings.max_age > oldest:  # a writer is remembered only for so long as minutes are kept
+            self.settings = replace(self.settings, max_age=oldest)
+            self.recorder.tell_once(
+                "namespace %s keeps minutes for %d hours: samples older than %g s are refused, not max_age",
+                self.settings.namespace, config.calendar.levels[0].retention // HOUR, oldest,
+            )  # fmt: skip
         return config.shards
 
     def _send_parcels(self, client: "redis.Redis", found: list[Parcel]) -> None:
@@ -175,8 +182,11 @@ class Sender:
     def _begin_anew(self, shard: int) -> None:
         """After a long pause the store may have pruned this writer: that is no loss, and what it knew is not relied on."""
         if self._confirmed.pop(shard, 0):
-            for metric in list(self.recorder.metrics.values()):
-                metric.ids.clear()
+            self._forget_ids()
+
+    def _forget_ids(self) -> None:
+        for metric in list(self.recorder.metrics.values()):
+            metric.ids.clear()
 
     def _packed(self, found: list[Parcel]) -> tuple[list[tuple[str, bytes, bytes]], list[Parcel]]:
         """The parcels as bytes; one that can't be packed is dropped and counted, so that it holds up no other."""
@@ -292,8 +302,7 @@ class Sender:
             if reply.held < self._confirmed.get(shard, 0):
                 self.lost_batches += self._confirmed[shard] - reply.held
                 self.recorder.tell_once("the store lost confirmed batches: a failover, or its data was deleted")
-                for each in list(self.recorder.metrics.values()):
-                    each.ids.clear()
+                self._forget_ids()
             self._confirmed[shard] = doubt.batch.sequence
             self._confirmed_ms[shard] = self.clock() * 1000
             self.doubt.pop(shard, None)
@@ -367,6 +376,7 @@ class Sender:
         with self.outbox.change:
             self.doubt.pop(doubt.batch.shard, None)
             self.outbox.drop(reason, doubt.samples)
+        self._forget_ids()  # its reply might have told that the store lost data
 
     def _lose_by_age(self, name: str, old: int, ahead: int) -> None:
         self.outbox.lose("too_old", old)

@@ -241,8 +241,7 @@ class Worker:
                 elif self.away is None:
                     log.exception("BUG: a pass of the worker failed")
                 self.away = self.counts.last_error = str(error) or repr(error)
-                self.disconnect()
-                self.store.renew()
+                self.disconnect()  # and no `renew`: an embedded server that was stopped is started by who records, not by us
                 pause, backoff = backoff, min(2 * backoff, LONGEST_BACKOFF)
             else:
                 if self.away is not None:

@@ -194,6 +194,9 @@ def typical() -> list[tuple[bytes, int]]:
     return found
 
 
+NAMES = [f"code {data[0]} of {rows}" for data, rows in typical()]
+
+
 def damaged(data: bytes, rows: int) -> None:
     """Any bytes are numbers or told, whichever kind is wanted; and in no more memory than so many numbers take."""
     for wanted in ("whole", "real", "skip"):
@@ -228,7 +231,7 @@ def test_random_bytes_are_numbers_or_told(code: int, data: bytes, rows: int) -> 
     damaged(bytes([code]) + data, rows)
 
 
-@pytest.mark.parametrize(("data", "rows"), typical())
+@pytest.mark.parametrize(("data", "rows"), typical(), ids=NAMES)
 def test_a_column_with_any_bit_turned_is_numbers_or_told(data: bytes, rows: int) -> None:
     for bit in range(8 * len(data)):
         turned = bytearray(data)
@@ -236,7 +239,7 @@ def test_a_column_with_any_bit_turned_is_numbers_or_told(data: bytes, rows: int)
         damaged(bytes(turned), rows)
 
 
-@pytest.mark.parametrize(("data", "rows"), typical())
+@pytest.mark.parametrize(("data", "rows"), typical(), ids=NAMES)
 def test_a_truncated_column_is_told(data: bytes, rows: int) -> None:
     for size in range(len(data)):
         for read in (Reader.real, Reader.skip):

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from redismetrics import InvalidQuery, Metrics, MissingExtra
-from redismetrics import digest
+from redismetrics import InvalidQuery, Metrics, MissingExtra, digest
 from redismetrics.digest import Digest, cluster, percentiles
 
 RANKS = (0, 1, 5, 12.5, 25, 50, 75, 90, 95, 99, 99.9, 100)

@@ -82,7 +82,9 @@ def test_a_lua_head_declares_what_the_body_uses_and_nothing_else(path: Path) -> 
             used = {number for number in used if number < first}
         else:
             assert not worked_out, f"{table} has places that are not declared"
-        assert used == declared - ({first} if repeated else set()), f"{table}: used {sorted(used)}, declared {sorted(declared)}"
+        assert used == declared - ({first} if repeated else set()), (
+            f"{table}: used {sorted(used)}, declared {sorted(declared)}"
+        )
     assert "Returns" in head
     assert "Why Lua" in head
     assert not re.search(r"'(KEYS|SCAN|HSCAN|FLUSHALL)'", body)

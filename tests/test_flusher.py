@@ -428,6 +428,22 @@ def test_a_writer_that_was_pruned_in_a_long_pause_has_lost_nothing(
     assert not [record for record in caplog.records if "lost confirmed" in record.message]
 
 
+def test_max_age_gives_way_to_what_the_namespace_keeps(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    first = make(max_age=3_000, raw_retention=3_600, minute_retention=2 * 3_600)
+    first.increment("jobs")
+    first.flush()
+    second = make(
+        flush_interval=NEVER
+    )  # would take samples of a day ago, whose minutes are gone, and writers forgotten
+    now = time.time()
+    with caplog.at_level(logging.WARNING, "redismetrics"):
+        for age in (3_000, 4_000):
+            second.increment("jobs", timestamp=now - age)
+        second.flush()
+    assert (balanced(second)["stored"], balanced(second)["dropped"]) == (1, {"too_old": 1})
+    assert "keeps minutes for 2 hours" in caplog.text
+
+
 def test_lost_confirmed_batches_are_counted(
     make: Make, fresh_server: Callable[..., Server], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -120,7 +120,9 @@ def test_days_hours_minutes_and_samples_answer_as_recorded(metrics: Metrics) -> 
 
 
 def test_metadata_stays_with_exact_samples(metrics: Metrics) -> None:
-    texts = [sample.metadata for sample in metrics.query("took", window=(START + 1, START + 399), tags={"queue": "mail"})]
+    texts = [
+        sample.metadata for sample in metrics.query("took", window=(START + 1, START + 399), tags={"queue": "mail"})
+    ]
     assert [text for text in texts if text] == [{"trace_id": f"t{number}", "ü": [1, None]} for number in (10, 20, 30)]
 
 
@@ -131,7 +133,9 @@ def test_percentiles_are_those_of_the_digest(metrics: Metrics, p: int) -> None:
 
 
 def test_sums_beyond_two_to_the_53_and_values_below_zero(metrics: Metrics) -> None:
-    assert metrics.query("bytes", aggregation="sum", window=(START, START + 86_400)) == pytest.approx(sum(BIG), rel=1e-15)
+    assert metrics.query("bytes", aggregation="sum", window=(START, START + 86_400)) == pytest.approx(
+        sum(BIG), rel=1e-15
+    )
     assert metrics.query("depth", aggregation="min") == -4
     assert metrics.query("depth", aggregation="last", window=(START, START + 86_400)) == 3
     assert metrics.query("depth", aggregation="count") == 2
@@ -146,7 +150,9 @@ def test_recording_and_sealing_go_on_where_they_stood(metrics: Metrics, server: 
         for what in (keys.due_field("hour", START * 1000, 0), keys.due_field("day", START * 1000, 0)):
             assert metrics.query("took", aggregation="count", tags={"queue": "mail"}) == 41
             run(client, make(metric, what))
-    found = metrics.rollup("took", window=(START, START + 86_400), tags={"queue": "mail"}, aggregations=["count", "max"])
+    found = metrics.rollup(
+        "took", window=(START, START + 86_400), tags={"queue": "mail"}, aggregations=["count", "max"]
+    )
     assert found == {"": {"count": 41, "max": 9.0}}
     assert [sample.value for sample in metrics.query("took", window=(START + 10, START + 20), tags={"queue": "mail"})] == [
         FEW[1], 9.0,

@@ -83,8 +83,11 @@ def day_of(seed: int, slices: int) -> tuple[Values, Table]:
 def answers(day: Table, series: int) -> Values:
     row = day.take(day.series == series)
     owner, values, weights = row.spread()
-    low, high = row.summaries.low, row.summaries.high
-    return percentiles(owner, 1, values, weights, row.kind[owner] == CLUSTERED, low, high, RANKS)[0]
+    whole = row.summaries
+    return percentiles(
+        group=owner, groups=1, values=values, weights=weights, centroid=row.kind[owner] == CLUSTERED,
+        low=whole.low, high=whole.high, ranks=RANKS,
+    )[0]  # fmt: skip
 
 
 def rank_errors(values: Values, found: Values) -> Values:

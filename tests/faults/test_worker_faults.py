@@ -528,7 +528,7 @@ class Pair:
 
     def __init__(self, start: Callable[..., Server]) -> None:
         self.old = start(port=True, args=("--repl-diskless-sync-delay", "0"))
-        self.new = start(port=True, args=("--replicaof", f"127.0.0.1 {self.old.port}"))
+        self.new = start(port=True, args=("--replicaof", "127.0.0.1", str(self.old.port)))
         with self.new.client() as client:
             wait_until(lambda: client.info("replication")["master_link_status"] == "up", "the replica follows")
 

@@ -1,0 +1,513 @@
+"""How long do questions over a day take, and does it matter how many samples are behind them?
+
+    python benchmarks/bench_query.py [--json] [--quick]
+
+"cold" is a client with cache_bytes=0, "warm" one that has asked the same before, "re-sealed" a warm one with a worker's commit on
+the open minute before each question. One line a question:
+
+    10 histograms in 3 groups, at 10 thousand to 10 million samples a day: mean, p95, an hourly series, a rollup, the newest ten;
+    "growth" is the time at the most samples by that at 100 thousand
+    1,000 gauges in 8 groups, set each 15 s, and 1,000 counters: a series of the day's minutes (more than the default cache of
+    32 MB holds: so warm is half cold there), and a mean by group
+
+Times are medians in ms by the clock, with the best beside; "cpu" is the asking thread's time on the processor, which other work
+on the machine disturbs less.
+
+What was filled and what is answered is compared: counts, lows and highs exactly, means to nine digits, percentiles to half a rank
+in a hundred; by cold clients and warm ones, before the rounds and after. "exact" is how many of the newest ten came with their
+own time and value; the others are told by their minute.
+
+A day isn't recorded but packed: parcels of samples go past the recording threads into the sender, so that record.lua, the
+worker's passes and commits.make leave the store as they would have: hours and days made, the open hour in loose minutes, each
+merged twelve times, the last three seconds unsealed. Before each question the time since is filled at the same rate. How many
+minutes are open is printed: it weighs on percentiles, so runs begun at the same minute of an hour compare best.
+
+The peer in the same run holds the same samples in one sorted set a series, "ms:number:value" by ms; it reads 24 hours of each in
+one pipeline, and answers with numpy; the newest ten by ZREVRANGE. "x cold" and "x warm" are its time by ours. All take turns.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import numpy as np
+import redis
+from common import arguments, machine, make_due, median, metric_of, own_server, own_worker, show
+from numpy.typing import NDArray
+
+import redismetrics
+from redismetrics import commits, keys
+from redismetrics.blocks import MAX_ROWS
+from redismetrics.connect import Store
+from redismetrics.drive import run
+from redismetrics.model import pack_tags
+from redismetrics.parcels import Parcel, Samples
+from redismetrics.slots import DAY, HOUR, MINUTE, SECOND, slot_of
+from redismetrics.worker import Worker
+
+NAMESPACE = "query"
+MERGES = 12  # of a minute, as a worker does it each 5 s
+UNSEALED = 3 * SECOND
+PEER_UP_TO = 1_000_000
+NEWEST = 10
+random = np.random.default_rng(20240501)
+
+
+# -- what is asked about ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Load:
+    """A metric: so many series, their tag *by* with so many values, so many samples a day."""
+
+    name: str
+    kind: str
+    series: int
+    by: str
+    groups: int
+    a_day: int
+
+    @property
+    def tags(self) -> list[dict[str, str]]:
+        return [{"host": f"web-{at:04}", self.by: f"{self.by}-{at % self.groups}"} for at in range(self.series)]
+
+    def draw(self, since: int, until: int) -> Samples:
+        """The samples of [since, until) ms, by time: histograms at random, the others every series in turn."""
+        first, last = (-(-ms * self.a_day // DAY) for ms in (since, until))
+        n = last - first
+        if self.kind == "histogram":
+            at = np.sort(random.integers(since, until, n))
+            series = random.integers(0, self.series, n)
+            value = np.round(random.lognormal(3 + 0.3 * (series % self.groups), 1), 3)
+        else:
+            at = since + (np.arange(n) * DAY + (first * DAY - since * self.a_day)) // self.a_day
+            series = np.arange(first, last) % self.series
+            value = np.rint(100 + 50 * np.sin(at / DAY + series) + random.normal(0, 5, n))
+        weight = np.ones(n, np.int64)
+        if self.kind == "counter":
+            value, weight = np.ones(n), 1 + random.poisson(14, n)
+        return Samples(series, at, value, weight, np.zeros(n, np.uint8))
+
+
+def latency(a_day: int) -> Load:
+    return Load(f"latency_{a_day}", "histogram", 10, "route", 3, a_day)
+
+
+def each_15_s(name: str, kind: str, series: int) -> Load:
+    return Load(name, kind, series, "region", 8, series * DAY // (15 * SECOND))
+
+
+class Filled:
+    """A metric with more than a day of samples, and those samples."""
+
+    def __init__(self, url: str, worker: Worker, load: Load) -> None:
+        self.load, self.metric, self.worker = load, metric_of(NAMESPACE, load.name), worker
+        self.client = Store(url, 60).connect(retries=0)
+        # Nothing is compacted before the worker does: a parcel here is longer than a flush.
+        self.recording = redismetrics.Metrics(
+            url, namespace=NAMESPACE, max_age=27 * 3600, samples_per_flush=10_000, log_bytes=1 << 30, socket_timeout=60
+        )
+        known = self.recording._recorder.metric(load.name, load.kind, explicit=True)
+        nothing = load.draw(0, 0)
+        self.parcel = Parcel(load.name, known.definition, True, list(map(pack_tags, load.tags)), nothing, 0)
+        self.samples: list[Samples] = []
+        self.until = self._fill()
+
+    def _fill(self) -> int:
+        """The day before now and up to two hours more; returns up to when."""
+        now = self._now()
+        for hour in range(slot_of(now - DAY, HOUR) - HOUR, now, HOUR):
+            found = self._keep(self.load.draw(hour, min(hour + HOUR, now)))
+            merges = MERGES if hour + HOUR > now else 1  # of a closed hour the same points are left either way
+            turn = found.time % MINUTE * merges // MINUTE
+            for number in range(merges):
+                self._send(_rows(found, np.flatnonzero(turn == number)))
+                self._pass()
+        make_due(self.client, self.metric, now)
+        return now
+
+    def catch_up(self) -> None:
+        """Fill the time since, and leave all sealed but the last flushes."""
+        now = self._now()
+        edges = [max(self.until, now - ms) for ms in range(UNSEALED, -1, -SECOND)]
+        self._send(self._keep(self.load.draw(self.until, edges[0])))
+        self._pass()
+        for since, until in pairwise(edges):
+            self._send(self._keep(self.load.draw(since, until)))
+        self.until = now
+
+    def seal_more(self) -> None:
+        """Fill the time since, and seal it into the open minute."""
+        now = self._now()
+        self._send(self._keep(self.load.draw(self.until, now)))
+        self.until = now
+        run(self.client, commits.seal(self.metric))
+        self._check_sealed()
+
+    def _pass(self) -> None:
+        self.worker.pass_once()
+        self._check_sealed()
+
+    def _check_sealed(self) -> None:
+        if self.client.execute_command("ZSCORE", keys.shard(NAMESPACE, 0).dirty, self.load.name) is not None:
+            raise AssertionError(f"{self.load.name}: not all was sealed: {self.worker.counts}")
+
+    def _now(self) -> int:
+        seconds, microseconds = map(int, self.client.execute_command("TIME"))
+        return seconds * 1000 + microseconds // 1000
+
+    def _keep(self, samples: Samples) -> Samples:
+        self.samples.append(samples)
+        return samples
+
+    def _send(self, samples: Samples) -> None:
+        flusher = self.recording._flusher
+        for begin in range(0, len(samples), MAX_ROWS):
+            piece = _rows(samples, np.arange(begin, min(begin + MAX_ROWS, len(samples))))
+            present, piece.series = np.unique(piece.series, return_inverse=True)
+            canonicals = [self.parcel.canonicals[series] for series in present.tolist()]
+            flusher.outbox.put(
+                [replace(self.parcel, canonicals=canonicals, samples=piece, due_ms=self._now(), budget=10_000)]
+            )
+            flusher.sender.send_all()
+        stats = flusher.stats()
+        if stats["stored"] != stats["recorded"]:
+            raise AssertionError(f"{self.load.name}: {stats}")
+
+    def since(self, since: int, until: int = 1 << 60) -> Samples:
+        """What was filled of [since, until), in no order."""
+        parts = [_rows(each, (each.time >= since) & (each.time < until)) for each in self.samples if len(each)]
+        columns = ("series", "time", "value", "weight", "flags")
+        return Samples(*(np.concatenate([getattr(part, column) for part in parts]) for column in columns))
+
+    def close(self) -> None:
+        self.recording.close()
+        self.client.close()
+
+
+def _rows(samples: Samples, rows: NDArray[Any]) -> Samples:
+    return Samples(*(getattr(samples, each)[rows] for each in ("series", "time", "value", "weight", "flags")))
+
+
+# -- questions ----------------------------------------------------------------------------------------------------
+
+Ask = Callable[[redismetrics.Metrics, Load], Any]
+
+
+def mean(metrics: redismetrics.Metrics, load: Load) -> Any:
+    return metrics.query(load.name, aggregation="mean", group_by=load.by, window="last_24h")
+
+
+def p95(metrics: redismetrics.Metrics, load: Load) -> Any:
+    return metrics.query(load.name, aggregation="p95", group_by=load.by, window="last_24h")
+
+
+def hourly(metrics: redismetrics.Metrics, load: Load) -> Any:
+    return metrics.time_series(load.name, interval="hour", aggregation="mean", group_by=load.by)
+
+
+def minutely(metrics: redismetrics.Metrics, load: Load) -> Any:
+    return metrics.time_series(load.name, interval="minute", aggregation="mean", group_by=load.by)
+
+
+def rollup(metrics: redismetrics.Metrics, load: Load) -> Any:
+    return metrics.rollup(load.name, group_by=load.by, aggregations=("mean", "count"))
+
+
+def newest(metrics: redismetrics.Metrics, load: Load) -> Any:
+    return metrics.get_metrics(name=load.name, limit=NEWEST)
+
+
+QUESTIONS: dict[str, Ask] = {
+    "mean by group": mean,
+    "p95 by group": p95,
+    "hourly mean by group": hourly,
+    "rollup by group": rollup,
+    f"newest {NEWEST}": newest,
+}
+
+
+class SortedSets:
+    """The peer: one sorted set a series, read whole."""
+
+    def __init__(self, url: str, filled: Filled) -> None:
+        self.load, self.until = filled.load, filled.until
+        self.client = redis.Redis.from_url(url)
+        self.names = [f"sets:{filled.load.name}:{at}" for at in range(filled.load.series)]
+        samples = filled.since(0, filled.until)
+        rows = zip(samples.series.tolist(), samples.time.tolist(), samples.value.tolist(), strict=True)
+        with self.client.pipeline(transaction=False) as pipeline:
+            for number, (series, ms, value) in enumerate(rows):
+                pipeline.zadd(self.names[series], {f"{ms}:{number}:{value}": ms})
+                if number % 10_000 == 9_999:
+                    pipeline.execute()
+            pipeline.execute()
+
+    def read(self, since: int | None = None) -> dict[str, list[list[bytes]]]:
+        """The members of each group's series; of the last 24 hours, or from *since* on."""
+        low = time.time() * 1000 - DAY if since is None else since
+        with self.client.pipeline(transaction=False) as pipeline:
+            for name in self.names:
+                pipeline.zrangebyscore(name, low, "+inf")
+            found = pipeline.execute()
+        groups: dict[str, list[list[bytes]]] = {}
+        for tags, members in zip(self.load.tags, found, strict=True):
+            groups.setdefault(tags[self.load.by], []).append(members)
+        return groups
+
+    @staticmethod
+    def values(parts: list[list[bytes]]) -> NDArray[Any]:
+        return np.array([float(member.rpartition(b":")[2]) for members in parts for member in members])
+
+    def answer(self, question: str, since: int | None = None) -> Any:
+        if question == f"newest {NEWEST}":
+            return self._newest()
+        groups = self.read(since)
+        if question == "hourly mean by group":
+            return {group: self._hourly(parts) for group, parts in groups.items()}
+        columns = {group: self.values(parts) for group, parts in groups.items()}
+        if question == "p95 by group":
+            return {group: float(np.percentile(column, 95)) for group, column in columns.items()}
+        return {group: (float(column.mean()), len(column)) for group, column in columns.items()}
+
+    def _hourly(self, parts: list[list[bytes]]) -> dict[int, float]:
+        hours = np.array([int(member.partition(b":")[0]) for members in parts for member in members]) // HOUR
+        first = int(hours.min())
+        count = np.bincount(hours - first)
+        sums = np.bincount(hours - first, self.values(parts))
+        return {(first + at) * HOUR: sums[at] / count[at] for at in np.flatnonzero(count).tolist()}
+
+    def _newest(self) -> list[dict[str, Any]]:
+        with self.client.pipeline(transaction=False) as pipeline:
+            for name in self.names:
+                pipeline.zrevrange(name, 0, NEWEST - 1)
+            found = pipeline.execute()
+        rows = []
+        for tags, members in zip(self.load.tags, found, strict=True):
+            for member in members:
+                ms, _, value = member.split(b":")
+                rows.append({"timestamp": int(ms), "value": float(value), "tags": tags})
+        return sorted(rows, key=lambda row: -row["timestamp"])[:NEWEST]
+
+
+# -- are they right? ----------------------------------------------------------------------------------------------
+
+
+def check(filled: Filled, clients: list[redismetrics.Metrics]) -> int:
+    """Compare each client's answers with what was filled from the minute 24 hours ago on; return how many samples that were."""
+    load = filled.load
+    since = slot_of(filled._now() - DAY, MINUTE)
+    samples = filled.since(since)
+    group = samples.series % load.groups
+    names = ("count", "mean", "min", "max", "p95")
+    for metrics in clients:
+        found = metrics.rollup(load.name, group_by=load.by, aggregations=names, window=(since / 1000, None))
+        if len(found) != load.groups:
+            raise AssertionError(f"{load.name}: wanted {load.groups} groups, got {found}")
+        for number in range(load.groups):
+            of_group = group == number
+            check_group(load, found[f"{load.by}-{number}"], samples.value[of_group], samples.weight[of_group])
+    for interval, width in (("hour", HOUR), ("minute", MINUTE)):
+        slot, first = samples.time // width, since // width
+        span = int(slot.max()) - first + 1
+        cell = group * span + slot - first
+        count, total = (np.bincount(cell, each) for each in (samples.weight, samples.value * samples.weight))
+        for metrics in clients:
+            rows = metrics.time_series(
+                load.name,
+                interval=interval,
+                aggregations=("count", "sum"),
+                group_by=load.by,
+                window=(since / 1000, None),
+            )
+            slots = np.array([round(row["timestamp"].timestamp() * 1000) // width - first for row in rows])
+            at = np.array([int(row[load.by].split("-")[1]) for row in rows]) * span + slots
+            if sorted(at.tolist()) != np.flatnonzero(count).tolist():
+                raise AssertionError(f"{load.name}: by {interval} wanted {(count > 0).sum()} rows, got {len(rows)}")
+            same = np.array([row["count"] for row in rows]) == count[at]
+            same &= np.isclose([row["sum"] for row in rows], total[at], rtol=1e-9, atol=0)
+            if not same.all():
+                wrong = int(np.argmin(same))
+                raise AssertionError(f"{load.name}: filled {count[at[wrong]]}, {total[at[wrong]]}, got {rows[wrong]}")
+    return samples.count
+
+
+def check_group(load: Load, got: dict[str, Any], value: NDArray[Any], weight: NDArray[Any]) -> None:
+    wanted = {
+        "count": int(weight.sum()), "min": float(value.min()), "max": float(value.max()),
+        "mean": float((value * weight).sum() / weight.sum()),
+    }  # fmt: skip
+    close = abs(got["mean"] - wanted["mean"]) <= 1e-9 * wanted["mean"]
+    if any(got[name] != wanted[name] for name in ("count", "min", "max")) or not close:
+        raise AssertionError(f"{load.name}: filled {wanted}, answered {got}")
+    below, up_to = (float(weight[mask].sum() / weight.sum()) for mask in (value < got["p95"], value <= got["p95"]))
+    if not below - 0.005 <= 0.95 <= up_to + 0.005:
+        raise AssertionError(f"{load.name}: {below:.2%} to {up_to:.2%} are below p95")
+
+
+def exact_of_newest(filled: Filled, metrics: redismetrics.Metrics) -> int:
+    """How many of the newest ten are those that were filled last, by time and value."""
+    rows = newest(metrics, filled.load)["metrics"]
+    if len(rows) != NEWEST:
+        raise AssertionError(f"{filled.load.name}: wanted the newest {NEWEST}, got {len(rows)}")
+    got = {(round(datetime.fromisoformat(row["timestamp"]).timestamp() * 1000), row["value"]) for row in rows}
+    samples = filled.since(filled.until - DAY)
+    late = samples.time >= np.sort(samples.time)[-NEWEST]
+    return len(got & set(zip(samples.time[late].tolist(), samples.value[late].tolist(), strict=True)))
+
+
+def check_peer(filled: Filled, peer: SortedSets) -> None:
+    since = slot_of(filled.until - DAY, MINUTE) + MINUTE
+    samples = filled.since(since, peer.until)
+    found = peer.answer("rollup by group", since)
+    for number in range(filled.load.groups):
+        value = samples.value[samples.series % filled.load.groups == number]
+        average, many = found[f"{filled.load.by}-{number}"]
+        if many != len(value) or abs(average - value.mean()) > 1e-9 * average:
+            raise AssertionError(f"sorted sets: filled {len(value)}, {value.mean()}, answered {many}, {average}")
+
+
+# -- timing -------------------------------------------------------------------------------------------------------
+
+
+class Clients:
+    """Of each metric a cold and a warm one: so none's pages push out another's."""
+
+    def __init__(self, url: str, filled: Filled) -> None:
+        self.cold = redismetrics.Metrics(url, namespace=NAMESPACE, cache_bytes=0, socket_timeout=60)
+        self.warm = redismetrics.Metrics(url, namespace=NAMESPACE, socket_timeout=60)
+        self.filled = filled
+
+    def check(self) -> int:
+        """The answers of both: the warm one's as read, and as remembered."""
+        return check(self.filled, [self.cold, self.warm, self.warm])
+
+    def close(self) -> None:
+        self.filled.close()
+        self.cold.close()
+        self.warm.close()
+
+
+@dataclass
+class Times:
+    """Milliseconds of several rounds, by the clock and on the processor."""
+
+    wall: list[float]
+    cpu: list[float]
+
+    def columns(self, state: str) -> dict[str, float]:
+        return {f"{state} ms": median(self.wall), f"{state} best": min(self.wall), f"{state} cpu": median(self.cpu)}
+
+
+def timed(ask: Callable[[], Any], times: Times) -> None:
+    cpu, began = time.thread_time(), time.perf_counter()
+    ask()
+    times.wall.append((time.perf_counter() - began) * 1000)
+    times.cpu.append((time.thread_time() - cpu) * 1000)
+
+
+def in_turn(asks: dict[Any, Callable[[], Any]], rounds: int) -> dict[Any, Times]:
+    """Each in turn, in so many rounds after one to warm up."""
+    taken = {key: Times([], []) for key in asks}
+    for number in range(rounds + 1):
+        for key, ask in asks.items():
+            timed(ask, taken[key] if number else Times([], []))
+    return taken
+
+
+def grow(
+    clients: dict[int, Clients], peers: dict[int, SortedSets], held: dict[int, int], rounds: int
+) -> Iterator[dict[str, Any]]:
+    """The same questions at all sizes."""
+    large = max(clients)
+    small = 100_000 if large > 100_000 else min(clients)
+    for title, ask in QUESTIONS.items():
+        asks: dict[Any, Callable[[], Any]] = {}
+        for size, both in clients.items():
+            both.filled.catch_up()
+            asks[size, "cold"] = partial(ask, both.cold, both.filled.load)
+            asks[size, "warm"] = partial(ask, both.warm, both.filled.load)
+        taken = in_turn(asks, rounds)
+        theirs = in_turn({size: partial(peer.answer, title) for size, peer in peers.items()}, -(-rounds // 8))
+        middle = {key: median(found.wall) for key, found in taken.items()}
+        for size, both in clients.items():
+            figures: dict[str, Any] = {"case": f"{title}, 10 histograms", "samples": held[size]}
+            figures |= taken[size, "cold"].columns("cold") | taken[size, "warm"].columns("warm")
+            figures["wanted"] = "cold <= 10, warm <= 3" if (title, size) == ("p95 by group", 10_000_000) else ""
+            if size in theirs:
+                peer = median(theirs[size].wall)
+                figures |= {"sets ms": peer} | {f"x {state}": peer / middle[size, state] for state in ("cold", "warm")}
+            if size == large:
+                figures |= {
+                    f"{state} growth": middle[large, state] / middle[small, state] for state in ("cold", "warm")
+                }
+                figures["wanted"] += ", growth < 1.5" if figures["wanted"] else "growth < 1.5"
+            if ask is newest:
+                both.filled.catch_up()
+                figures["exact"] = f"{exact_of_newest(both.filled, both.cold)} of {NEWEST}"
+            yield figures
+
+
+def resealed(both: Clients, held: int, rounds: int) -> dict[str, Any]:
+    """The p95 of a warm client, with a commit on the open minute before each."""
+    taken = Times([], [])
+    for number in range(rounds + 1):
+        time.sleep(0.05 + 2 * DAY / both.filled.load.a_day / SECOND)
+        both.filled.seal_more()
+        timed(partial(p95, both.warm, both.filled.load), taken if number else Times([], []))
+    what = {"case": "p95 by group, 10 histograms, re-sealed", "samples": held, "wanted": "warm <= 3"}
+    return what | taken.columns("warm")
+
+
+def of_many(both: Clients, held: int, rounds: int) -> Iterator[dict[str, Any]]:
+    """Questions over many series."""
+    load = both.filled.load
+    for title, ask, wanted in (("mean by minute and group", minutely, "cold <= 100"), ("mean by group", mean, "")):
+        both.filled.catch_up()
+        taken = in_turn({"cold": partial(ask, both.cold, load), "warm": partial(ask, both.warm, load)}, rounds)
+        what = {"case": f"{title}, {load.series:,} {load.kind}s", "samples": held, "wanted": wanted}
+        yield what | taken["cold"].columns("cold") | taken["warm"].columns("warm")
+
+
+def main() -> None:
+    options = arguments(__doc__ or "")
+    sizes, series, rounds = (10_000, 100_000, 1_000_000, 10_000_000), 1_000, 31
+    if options.quick:
+        sizes, series, rounds = (10_000, 100_000), 100, 3
+    with own_server(options.server) as (url, _):
+        worker = own_worker(url, NAMESPACE)  # one: several would share the metrics among them
+        clients = {size: Clients(url, Filled(url, worker, latency(size))) for size in sizes}
+        peers = {size: SortedSets(url, clients[size].filled) for size in sizes if size <= PEER_UP_TO}
+        for size, peer in peers.items():
+            check_peer(clients[size].filled, peer)
+        held = {}
+        for size, both in clients.items():
+            both.filled.catch_up()
+            held[size] = both.check()
+        now = clients[max(sizes)].filled.until
+        rows = list(grow(clients, peers, held, rounds))
+        rows.append(resealed(clients[max(sizes)], held[max(sizes)], rounds))
+        for both in clients.values():
+            both.check()
+            both.close()
+        for kind in ("gauge", "counter"):
+            both = Clients(url, Filled(url, worker, each_15_s(f"{kind}_15s", kind, series)))
+            both.filled.catch_up()
+            rows += of_many(both, both.check(), -(-rounds // 4))
+            both.check()
+            both.close()
+        worker.leave()
+        where = machine(url) | {"open minutes": now % HOUR // MINUTE, "today's hours": now % DAY // HOUR}
+        show(options, where, rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,445 @@
+"""How many samples a second does one worker merge, digest, pack and commit, and what does a writer feel of it?
+
+    python benchmarks/bench_rollup.py [--json] [--quick]
+
+The first lines are workloads, a minute of 60 flushes each, recorded by a client whose time is put into the last hour; only the
+worker's passes are timed. "one pass" is over all of it, as after an outage; "every 5 s" is twelve passes of five flushes each,
+as a worker runs, so that each minute is merged twelve times. "samples/s" are by wall time, of a worker alone in this process;
+"per cpu s" by its thread's time on the processor. Of its time "decode" are blocks and what the minutes held, "merge" numbers
+and digests, "pack" the bytes written, "read" and "commit" the round trips, redis-py and waiting included. Recorded and sealed
+are compared, by the worker's own count and by the counts in the minutes. The peer, on the same server: a worker that reads the
+minute of each series from a sorted set of "ts:value", and writes count, sum, min, max and three percentiles by numpy into a
+hash, once.
+
+The hour's line is the making of one hour of histograms with digests, all its chunks of series, from their minutes.
+
+The last lines are a process that records 50,000 samples a second, half on a counter, half on a histogram, one flush a second: its
+call times alone, beside a worker at full load, and beside a process that only counts, which shows what is the machine's. At full
+load: the worker's passes follow without a pause, and before each one the logs of the first workloads are put back to unsealed,
+their hours to due, and a hundred writers to long gone. The longest scripts are the server's own, from its SLOWLOG.
+"""
+
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import msgpack
+import numpy as np
+import redis
+from common import Past, arguments, bound, machine, make_due, median, metric_of, own_server, own_worker, show
+
+import redismetrics
+from redismetrics import blocks, columns, commits, drive, keys, scripts, sealed, sealing
+from redismetrics.commits import Metric, read_table
+from redismetrics.connect import Store
+from redismetrics.slots import HOUR, slot_of
+from redismetrics.worker import Worker
+
+FLUSHES, EVERY = 60, 5
+WATCHED = ("decode", "merge", "pack", "read", "commit")
+PEER_SAMPLES = 30_000
+RATE = 50_000
+
+
+@dataclass(frozen=True)
+class Load:
+    """A minute: in each flush so many samples of each series of each metric."""
+
+    kind: str
+    metrics: int
+    series: int
+    each: int
+
+    @property
+    def title(self) -> str:
+        many = f"{self.metrics} metrics x " if self.metrics > 1 else ""
+        return f"{self.kind}, {many}{self.series:,} series x {self.each:,}"
+
+    @property
+    def samples(self) -> int:
+        return FLUSHES * self.metrics * self.series * self.each
+
+    @property
+    def names(self) -> list[str]:
+        return [f"{self.kind}_{self.series}_{self.each}_{number}" for number in range(self.metrics)]
+
+
+LOADS = (
+    Load("histogram", 1, 1000, 10),
+    Load("histogram", 1, 10, 1000),
+    Load("counter", 1, 10_000, 1),
+    Load("gauge", 1, 1000, 10),
+    Load("histogram", 200, 5, 10),
+)
+
+
+class Recording:
+    """A client in the past that records one load, flush by flush."""
+
+    def __init__(self, url: str, namespace: str, load: Load) -> None:
+        client = redis.Redis.from_url(url)
+        self.start = slot_of(int(client.time()[0]) * 1000, HOUR) - HOUR
+        client.close()
+        self.load, self.clock = load, Past(self.start / 1000)
+        self.metrics = redismetrics.Metrics(
+            url, namespace=namespace, flush_interval=3600, log_bytes=1 << 30, clock=self.clock, socket_timeout=60
+        )
+        self.values = np.round(np.random.default_rng(1).lognormal(3, 1, 100_000), 3).tolist()
+        self.calls = [call for name in load.names for call in bound(self.metrics, load.kind, name, load.series)]
+
+    def flush(self, number: int) -> None:
+        """Record the flush of that second, and send it."""
+        began = self.start / 1000 + number
+        if self.load.kind == "counter":
+            for call in self.calls:
+                for _ in range(self.load.each):
+                    call()
+        else:
+            step = 0.99 / self.load.each
+            at = number * 7919 % 50_000
+            for nth in range(self.load.each):
+                self.clock.now = began + step * nth
+                for call in self.calls:
+                    call(self.values[at])
+                    at = at + 1 if at < 99_999 else 0
+        self.clock.now = began + 0.9995
+        self.metrics.flush(60)
+
+
+# -- one worker ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Watch:
+    """Seconds by what was done: of nested ones only the inner counts."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    _running: list[list[Any]] = field(default_factory=list)
+
+    def around(self, name: Callable[..., str], function: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(*args: Any, **options: Any) -> Any:
+            began = time.perf_counter()
+            inner = [0.0]
+            self._running.append(inner)
+            try:
+                return function(*args, **options)
+            finally:
+                took = time.perf_counter() - began
+                self._running.pop()
+                if self._running:
+                    self._running[-1][0] += took
+                what = name(*args)
+                self.seconds[what] = self.seconds.get(what, 0.0) + took - inner[0]
+
+        return watched
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        watched = {
+            "decode": [
+                (blocks, "unpack"),
+                (sealed, "unpack_table"),
+                (sealed, "unpack_samples"),
+                (sealed, "_unpack_points"),
+                (columns.Reader, "_column"),  # columns are read when they are asked for
+            ],
+            "merge": [(sealing, "seal"), (sealing, "places")],
+            "pack": [(sealed, "pack_table"), (sealed, "pack_samples")],
+        }
+        with ExitStack() as stack:
+            for what, places in watched.items():
+                for module, name in places:
+                    function = self.around(lambda *_, what=what: what, getattr(module, name))
+                    stack.enter_context(mock.patch.object(module, name, function))
+            stack.enter_context(mock.patch.object(drive, "_send", self.around(_read_or_commit, drive._send)))
+            yield
+
+
+def _read_or_commit(_: redis.Redis, commands: list[Any]) -> str:
+    return "commit" if any(command[0] == "EVALSHA" for command in commands) else "read"
+
+
+@contextmanager
+def slowlog(url: str) -> Iterator[dict[str, float]]:
+    """The longest run in ms of each script in a while, by its name; 0 for less than 0.1."""
+    client = redis.Redis.from_url(url)
+    client.config_set("slowlog-max-len", 100_000)
+    client.config_set("slowlog-log-slower-than", 100)
+    client.slowlog_reset()
+    longest = dict.fromkeys(scripts.NAMES, 0.0)
+    names = {scripts.script(name).sha: name for name in scripts.NAMES}
+    yield longest
+    client.config_set("slowlog-log-slower-than", -1)
+    client.response_callbacks.clear()
+    for entry in client.execute_command("SLOWLOG", "GET", 100_000):
+        microseconds, command = entry[2], entry[3]
+        name = names.get(command[1].decode()) if command[0].upper() == b"EVALSHA" else None
+        if name:
+            longest[name] = max(longest[name], microseconds / 1000)
+    client.close()
+
+
+def check(url: str, namespace: str, load: Load, worker: Worker, start: int) -> None:
+    """Do the minutes hold exactly what was recorded?"""
+    client = redis.Redis.from_url(url)
+    found = 0
+    for name in load.names:
+        cells = client.hgetall(metric_of(namespace, name).data("minute", start))
+        found += sum(int(read_table(data).summaries.count.sum()) for data in cells.values())
+    client.close()
+    if not load.samples == found == worker.counts.samples or worker.counts.late:
+        raise AssertionError(f"{load.title}: recorded {load.samples}, sealed {found}, counted {worker.counts.samples}")
+
+
+def minute(url: str, load: Load, every: int, watch: Watch | None = None) -> tuple[float, float]:
+    """Seal a minute, with a pass after so many flushes each: the seconds of all passes, and of them those on the processor."""
+    recording, worker = Recording(url, "minute", load), own_worker(url, "minute")
+    took = cpu = 0.0
+    for number in range(FLUSHES):
+        recording.flush(number)
+        if number % every == every - 1:
+            with watch.watching() if watch is not None else nullcontext():
+                on_cpu, began = time.thread_time(), time.perf_counter()
+                worker.pass_once()
+                took, cpu = took + time.perf_counter() - began, cpu + time.thread_time() - on_cpu
+    recording.metrics.close()
+    check(url, "minute", load, worker, recording.start)
+    worker.leave()
+    _flush(url)
+    return took, cpu
+
+
+def _flush(url: str) -> None:
+    client = redis.Redis.from_url(url)
+    client.flushall()
+    client.close()
+
+
+def naive(url: str, load: Load) -> float:
+    """Samples a second of a plain worker, on as many whole series as make up some 30,000 samples."""
+    client = redis.Redis.from_url(url)
+    per_series = FLUSHES * load.each
+    names = [f"naive:{number}" for number in range(max(PEER_SAMPLES // per_series, 1))]
+    values = np.round(np.random.default_rng(1).lognormal(3, 1, per_series), 3).tolist()
+    for name in names:
+        client.zadd(name, {f"{ms}:{value}": ms for ms, value in enumerate(values)})
+    began = time.perf_counter()
+    for first in range(0, len(names), 100):
+        some = names[first : first + 100]
+        with client.pipeline(transaction=False) as pipeline:
+            for name in some:
+                pipeline.zrangebyscore(name, 0, 59_999)
+            found = pipeline.execute()
+            for name, members in zip(some, found, strict=True):
+                column = np.array([float(member.partition(b":")[2]) for member in members])
+                middle, high, higher = np.percentile(column, (50, 95, 99))
+                row = {
+                    "count": len(column), "sum": float(column.sum()), "min": float(column.min()),
+                    "max": float(column.max()), "p50": float(middle), "p95": float(high), "p99": float(higher),
+                }  # fmt: skip
+                pipeline.hset(f"{name}:0", mapping=row)
+            pipeline.execute()
+    took = time.perf_counter() - began
+    client.flushall()
+    client.close()
+    return len(names) * per_series / took
+
+
+def seal(url: str, load: Load, times: int) -> Iterator[dict[str, Any]]:
+    plain = median([naive(url, load) for _ in range(times)])
+    for title, every in (("one pass", FLUSHES), ("every 5 s", EVERY)):
+        runs = [minute(url, load, every) for _ in range(times + 1)][1:]  # the first warms up
+        watch = Watch()
+        with slowlog(url) as longest:
+            whole, _ = minute(url, load, every, watch)
+        took = median([seconds for seconds, _ in runs])
+        yield {
+            "case": f"{load.title}, {title}",
+            "samples/s": load.samples / took,
+            "best": load.samples / min(seconds for seconds, _ in runs),
+            "wanted": ">= 1,000,000",
+            "per cpu s": load.samples / median([cpu for _, cpu in runs]),
+            **{what: f"{watch.seconds.get(what, 0) / whole:.0%}" for what in WATCHED},
+            "recorded": load.samples,
+            "sealed": load.samples,  # minute() compared them
+            "naive/s": plain,
+            "x naive": load.samples / took / plain,
+            "longest commit ms": longest["commit"],
+        }
+
+
+# -- an hour ------------------------------------------------------------------------------------------------------
+
+
+def hour(url: str, series: int, each: int) -> dict[str, Any]:
+    """The making of an hour of histograms of so many samples a minute."""
+    load = Load("histogram", 1, series, each)
+    recording, worker = Recording(url, "hour", load), own_worker(url, "hour")
+    for minute in range(60):
+        recording.flush(minute * 60 + 30)
+        worker.pass_once()
+    recording.metrics.close()
+    if worker.counts.samples != 60 * series * each:
+        raise AssertionError(f"recorded {60 * series * each}, sealed {worker.counts.samples}")
+    metric = metric_of("hour", load.names[0])
+    client = Store(url, 60).connect(retries=0)
+    with slowlog(url) as longest:
+        taken = make_due(client, metric)
+    found = client.hgetall(metric.data("hour", slot_of(recording.start, 24 * HOUR)))
+    sealed_ = sum(int(read_table(data).summaries.count.sum()) for data in found[1::2])
+    if sealed_ != 60 * series * each:
+        raise AssertionError(f"recorded {60 * series * each}, in the hour {sealed_}")
+    worker.leave()
+    client.close()
+    _flush(url)
+    return {
+        "case": f"making an hour: {series:,} series x {each} a minute, {len(taken)} commits",
+        "seconds": sum(taken),
+        "longest s": max(taken),
+        "recorded": 60 * series * each,
+        "sealed": sealed_,
+        "longest commit ms": longest["commit"],
+    }
+
+
+# -- a writer beside it -------------------------------------------------------------------------------------------
+
+
+def write(url: str, seconds: float, answer: Any) -> None:
+    """Record 50,000 samples a second; answer with the sorted call times and what was dropped."""
+    metrics = redismetrics.Metrics(url, namespace="busy")
+    counter = redismetrics.Counter("requests", metrics=metrics)
+    histogram = redismetrics.Histogram("latency", metrics=metrics)
+    counter.increment()
+    histogram.record(1.0)
+    metrics.flush()
+    total = int(RATE * seconds)
+    durations = [0.0] * total
+    clock = time.perf_counter
+    began = clock()
+    for batch in range(total // 50):  # 50 calls each ms
+        while clock() < began + batch / 1000:
+            time.sleep(0.0002)
+        for call in range(batch * 50, batch * 50 + 50):
+            before = clock()
+            if call % 2:
+                counter.increment()
+            else:
+                histogram.record(1.5)
+            durations[call] = clock() - before
+    took = clock() - began
+    metrics.flush(60)
+    stats = metrics.stats()
+    metrics.close()
+    if stats["stored"] != total + 2:
+        raise AssertionError(f"recorded {total + 2}, stored {stats['stored']}, dropped {stats['dropped']}")
+    durations.sort()
+    answer.put((durations, total / took))
+
+
+def work(url: str, ready: Any, done: Any) -> None:
+    """A worker at full load until the writer is done."""
+    worker = own_worker(url, "busy")
+    client = redis.Redis.from_url(url)
+    metrics = [metric_of("busy", name) for load in LOADS[:4] for name in load.names]
+    worker.pass_once()  # from then on hours are due
+    again(client, metrics)
+    ready.set()
+    began, before = time.perf_counter(), worker.counts.samples
+    while not (worker.counts.slots and done.is_set()):
+        worker._pruned_ms = 0
+        worker.pass_once()
+        again(client, metrics)
+    took = time.perf_counter() - began
+    print(
+        f"the worker beside it: {(worker.counts.samples - before) / took:,.0f} samples/s, {worker.counts.slots} slots made, "
+        f"{worker.counts.writers_pruned} writers pruned in {took:.1f} s, {worker.counts.failures} failures",
+        file=sys.stderr,
+    )
+    if worker.counts.failures or not worker.counts.writers_pruned:
+        raise AssertionError(worker.counts.as_dict())
+
+
+def again(client: redis.Redis, metrics: list[Metric]) -> None:
+    """All logs unsealed, all hours due, and writers that are long gone."""
+    of_shard, pending = keys.shard("busy", 0), keys.pending("busy", 0)
+    clock = float(client.get(of_shard.clock) or 0)
+    with client.pipeline(transaction=False) as pipeline:
+        for metric in metrics:
+            pipeline.hset(metric.recorded.state, "sealed", 0)
+            pipeline.zadd(of_shard.dirty, {metric.name: clock})
+            due = [found.decode() for found in client.hkeys(metric.worked.due)]
+            for what in [each for each in due if each.startswith("hour ")] + [commits.TRIM]:
+                pipeline.zadd(pending, {f"{what} {metric.name}": 1})
+        for number in range(100):
+            pipeline.hset(of_shard.writers, f"gone{number}", msgpack.packb([1, 1, b""], use_bin_type=False))
+        pipeline.execute()
+
+
+def count(ready: Any, done: Any) -> None:
+    """Keep a processor busy with nothing."""
+    ready.set()
+    while not done.is_set():
+        sum(range(10_000))
+
+
+def beside(url: str, title: str, seconds: float, other: Callable[..., None] | None, *args: Any) -> dict[str, Any]:
+    """The writer's call times while another process runs."""
+    spawn = multiprocessing.get_context("spawn")
+    ready, done, answer = spawn.Event(), spawn.Event(), spawn.Queue()
+    process = None
+    if other is work:
+        for load in LOADS[:4]:
+            recording = Recording(url, "busy", load)
+            for number in range(FLUSHES):
+                recording.flush(number)
+            recording.metrics.close()
+    with slowlog(url) as longest:
+        if other is not None:
+            process = spawn.Process(target=other, args=(*args, ready, done))
+            process.start()
+            ready.wait(300)
+        writer = spawn.Process(target=write, args=(url, seconds, answer))
+        writer.start()
+        durations, rate = answer.get(timeout=seconds + 120)
+        writer.join()
+        done.set()
+        if process is not None:
+            process.join(120)
+    if writer.exitcode or (process is not None and process.exitcode):
+        raise AssertionError(f"{title}: a process failed")
+    _flush(url)
+    total = len(durations)
+    return {
+        "case": f"record() at {rate:,.0f}/s {title}",
+        "p50 us": median(durations) * 1e6,
+        "p99 us": durations[int(total * 0.99)] * 1e6,
+        "p99.9 us": durations[int(total * 0.999)] * 1e6,
+        "longest ms": durations[-1] * 1e3,
+        "longest record ms": longest["record"],
+        "longest commit ms": longest["commit"],
+    }
+
+
+def main() -> None:
+    options = arguments(__doc__ or "")
+    times, seconds = (1, 3) if options.quick else (5, 15)
+    with own_server(options.server) as (url, _):
+        rows = [row for load in LOADS for row in seal(url, load, times)]
+        rows.append(hour(url, 100 if options.quick else 1_000, 150))
+        rows.append(beside(url, "alone", seconds, None))
+        rows.append(beside(url, "beside a worker at full load", seconds, work, url))
+        rows.append(beside(url, "beside a busy loop", seconds, count))
+        show(options, machine(url), rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,502 @@
+"""What do exact samples, rollups, and years of them weigh in Redis?
+
+    python benchmarks/bench_storage.py [--json] [--quick]
+
+Bytes are the server's own, MEMORY USAGE key SAMPLES 0: keys, fields and the allocator's rounding are in; "packed" is the bytes in
+the fields alone. One line a case:
+
+    exact      raw:<hour> of a closed hour, for each sample
+    rollup     minute:<hour> of a closed hour, for each series and minute in it; "points" is how many points of digests a row
+               has, "summary" the bytes of such a key where the same rows were packed with their points taken out
+    years      all that is kept of a metric of one series, by level, and of 500 such metrics
+
+The closed hour goes the real way: a client whose clock is put into the last whole hour records and flushes, each second where it
+counts, since counters are stamped by the flush, else each ten; a worker's pass seals each minute; commits.make, which a worker
+calls a minute after an hour's end, makes the hour. What was recorded and what the keys then hold is compared.
+
+The years can't, since record.lua goes by the server's time. Ten metrics (4 counters, 3 gauges, 3 histograms) are recorded over
+the last 71 hours with timestamps of their own, sealed hour by hour, and what has ended is made. The hours of older days are those
+of one recorded day, moved there, through sealing.coarser, sealed.pack_table and HSET, and commits.make folds them and makes
+their day; the days before are written likewise, and folded. The log's sealed blocks are taken out, as a minute later they
+are, and a minute's flushes stand in it. 500 metrics weigh fifty times these ten; "as copies" is what the server's used_memory
+grows by when they are COPYed, which gives each hash a table of its size, as a restart does.
+
+Peers in the same run hold the same samples, of ten of the series: a sorted set's member "ts:value" each; a field each, named by
+its time, in a hash a minute; RedisTimeSeries, where REDISTIMESERIES names its redistimeseries.so or that stands in a common
+place. Rollups stand beside a hash a series with a field a minute, "count:sum:min:max:last", of a counter "count".
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import numpy as np
+import redis
+from common import Past, arguments, bound, machine, make_due, metric_of, own_server, own_worker, show, usage
+from numpy.typing import NDArray
+
+import redismetrics
+from redismetrics import keys, sealed, sealing, tables
+from redismetrics.commits import Metric, read_samples, read_table
+from redismetrics.connect import Store
+from redismetrics.rollups import Summaries
+from redismetrics.slots import DAY, HOUR, MINUTE, SECOND, Level, slot_of
+from redismetrics.tables import Table
+
+PEER_SERIES = 10
+MODULES = (
+    "/usr/lib/redis/modules/redistimeseries.so",
+    "/opt/redis-stack/lib/redistimeseries.so",
+    "/usr/local/lib/redis/modules/redistimeseries.so",
+)
+random = np.random.default_rng(20240501)
+
+
+# -- what is recorded ---------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Hour:
+    """Samples of one hour, by time: ms since its start, series, value."""
+
+    time: NDArray[Any]
+    series: NDArray[Any]
+    value: NDArray[Any]
+
+    @classmethod
+    def of(cls, time: NDArray[Any], value: NDArray[Any]) -> "Hour":
+        """From times and values of shape (series, samples)."""
+        order = np.argsort(time, axis=None, kind="stable")
+        series = np.repeat(np.arange(len(time)), time.shape[1])
+        return cls(time.ravel()[order], series[order], value.ravel()[order])
+
+
+def latencies(series: int, a_minute: int) -> Hour:
+    """Lognormal milliseconds with three decimals, each anywhere in its share of the minute."""
+    width, n = MINUTE // a_minute, 60 * a_minute
+    time = np.arange(n) * width + random.integers(0, width, (series, n))
+    return Hour.of(time, np.round(random.lognormal(3, 1, (series, n)), 3))
+
+
+def loop(series: int) -> NDArray[Any]:
+    """When a loop that sleeps a second comes around: 0 to 3 ms late each time."""
+    time = np.cumsum(1000 + random.integers(0, 4, (series, 3590)), axis=1) + random.integers(0, 1000, (series, 1))
+    return np.minimum(time, HOUR - 1)
+
+
+def walk(shape: tuple[int, int], step: float, decimals: int) -> NDArray[Any]:
+    """Values that wander: integers by at most 2, such as a queue's depth; or percentages with decimals."""
+    if not decimals:
+        return np.abs(100 + np.cumsum(random.integers(-2, 3, shape), axis=1)).astype(float)
+    return np.round(np.abs(40 + np.cumsum(random.normal(0, step, shape), axis=1)), decimals)
+
+
+def depths(series: int, a_minute: int) -> Hour:
+    return Hour.of(_gauge_times(series, a_minute), walk(_gauge_times(series, a_minute).shape, 2, 0))
+
+
+def percentages(series: int, a_minute: int) -> Hour:
+    return Hour.of(_gauge_times(series, a_minute), walk(_gauge_times(series, a_minute).shape, 0.5, 2))
+
+
+def _gauge_times(series: int, a_minute: int) -> NDArray[Any]:
+    if a_minute == 60:
+        return loop(series)
+    return np.arange(60) * MINUTE + random.integers(0, MINUTE, (series, 60))
+
+
+def ones(series: int, a_minute: int) -> Hour:
+    """Increments by one that come at random."""
+    n = 60 * a_minute
+    return Hour.of(np.sort(random.integers(0, HOUR, (series, n)), axis=1), np.ones((series, n)))
+
+
+@dataclass(frozen=True)
+class Case:
+    title: str
+    kind: str
+    make: Any
+    a_minute: int
+    wanted_sample: str = ""
+    wanted_row: str = ""
+
+
+CASES = (
+    Case("latency, 60 a minute", "histogram", latencies, 60, "<= 4", "summary <= 20"),
+    Case("latency, 200 a minute", "histogram", latencies, 200, "", "<= 260, summary <= 20"),
+    Case("depth (integers), each second", "gauge", depths, 60, "<= 1", "<= 8"),
+    Case("per cent (2 decimals), each second", "gauge", percentages, 60, "", "<= 8"),
+    Case("depth (integers), 1 a minute", "gauge", depths, 1, "", "<= 8"),
+    Case("per cent (2 decimals), 1 a minute", "gauge", percentages, 1, "", "<= 8"),
+    Case("counter of ones, 60 a minute", "counter", ones, 60, "<= 1", "<= 2"),
+    Case("counter of ones, 1 a minute", "counter", ones, 1, "", "<= 2"),
+)
+
+
+# -- one closed hour ----------------------------------------------------------------------------------------------
+
+
+def record(url: str, case: Case, hour: Hour, series: int, start: int) -> Metric:
+    """Record the samples of an hour, seal its minutes, make it; return the metric."""
+    name = f"{case.kind}_{case.make.__name__}_{case.a_minute}"
+    clock = Past(start / 1000)
+    metrics = redismetrics.Metrics(url, namespace="hour", flush_interval=3600, log_bytes=1 << 30, clock=clock)
+    worker = own_worker(url, "hour")
+    calls = bound(metrics, case.kind, name, series)
+    every = SECOND if case.kind == "counter" else 10 * SECOND
+    ends = np.arange(every, HOUR + 1, every)
+    times = ((hour.time + start) / 1000 + 0.0002).tolist()
+    rows = list(zip(times, hour.series.tolist(), hour.value.tolist(), strict=True))
+    first = 0
+    for end, last in zip(ends.tolist(), np.searchsorted(hour.time, ends).tolist(), strict=True):
+        for clock.now, at, value in rows[first:last]:
+            calls[at](value)
+        clock.now = (start + end - 0.5) / 1000  # the collector stamps counters 1 ms before the end of its interval
+        metrics.flush(60)
+        if end % MINUTE == 0:
+            worker.pass_once()
+        first = last
+    metrics.close()
+    worker.leave()
+    metric = metric_of("hour", name)
+    client = Store(url, 60).connect(retries=0)
+    make_due(client, metric)
+    client.close()
+    return metric
+
+
+def segments(client: redis.Redis, key: str) -> list[bytes]:
+    """The fields of a closed hour's key: nothing but segments."""
+    found = client.hgetall(key)
+    if any(not field.startswith(b"segment/") for field in found):
+        raise AssertionError(f"{key}: wanted segments alone, got {sorted(found)[:5]}")
+    return list(found.values())
+
+
+def check(case: Case, hour: Hour, held: int) -> None:
+    if held != len(hour.time):
+        raise AssertionError(f"{case.title}: recorded {len(hour.time)}, held {held}")
+
+
+def _bare(client: redis.Redis, key: str, found: list[Table]) -> int:
+    """The bytes of this key, were these tables in it without their points."""
+    nothing = tables.Points(np.zeros(0), np.zeros(0, np.int64))
+    bare = [replace(table, size=np.zeros(len(table), np.int64), _points=nothing) for table in found]
+    other = f"{key[:-1]}x"
+    client.hset(other, mapping={keys.segment_field(at): sealed.pack_table(table) for at, table in enumerate(bare)})
+    size = usage(client, [other])
+    client.delete(other)
+    return size
+
+
+def weigh(url: str, case: Case, series: int, start: int, peer: "redis.Redis | None") -> Iterator[dict[str, Any]]:
+    """The lines of one case: its exact samples, where it has any, and its rollups."""
+    hour = case.make(series, case.a_minute)
+    metric = record(url, case, hour, series, start)
+    client = redis.Redis.from_url(url)
+    of = f"{series:,} series"
+    part = hour.series < PEER_SERIES
+    few = Hour(hour.time[part], hour.series[part], hour.value[part])
+
+    packed = segments(client, metric.data("raw", start))
+    if packed:
+        samples = [read_samples(data) for data in packed]
+        check(case, hour, sum(each.count for each in samples))
+        many = sum(len(each) for each in samples)
+        mine = usage(client, [metric.data("raw", start)]) / many
+        yield {
+            "what": f"exact: {case.title}, {of}", "each": "sample", "bytes": mine, "wanted": case.wanted_sample,
+            "packed": sum(map(len, packed)) / many,
+        } | _ratios(mine, sample_peers(client, peer, case, few, start))  # fmt: skip
+
+    packed = segments(client, metric.data("minute", start))
+    found = [read_table(data) for data in packed]
+    check(case, hour, sum(int(table.summaries.count.sum()) for table in found))
+    many = sum(len(table) for table in found)
+    mine = usage(client, [metric.data("minute", start)]) / many
+    wanted = case.wanted_row
+    yield {
+        "what": f"rollup: {case.title}, {of}", "each": "series-minute", "bytes": mine,
+        "wanted": wanted if series > 1 else "summary <= 30",
+        "packed": sum(map(len, packed)) / many,
+        "summary": _bare(client, metric.data("minute", start), found) / many,
+        "points": sum(int(table.size.sum()) for table in found) / many,
+    } | _ratios(mine, rollup_peer(client, case, found))  # fmt: skip
+    client.flushall()
+    client.close()
+
+
+def _ratios(mine: float, peers: dict[str, float]) -> dict[str, float]:
+    return {key: value for name, each in peers.items() for key, value in ((name, each), (f"x {name}", each / mine))}
+
+
+# -- peers --------------------------------------------------------------------------------------------------------
+
+
+def sample_peers(
+    client: redis.Redis, peer: "redis.Redis | None", case: Case, hour: Hour, start: int
+) -> dict[str, float]:
+    """Bytes a sample in a sorted set, in a hash a minute, in RedisTimeSeries; of a counter one sample a flush."""
+    time, series, value = hour.time + start, hour.series, hour.value
+    if case.kind == "counter":
+        flushes, counts = np.unique(np.stack([series, time // SECOND * SECOND + 999]), axis=1, return_counts=True)
+        series, time, value = flushes[0], flushes[1], counts.astype(float)
+    rows = list(zip(series.tolist(), time.tolist(), map(_number, value.tolist()), strict=True))
+    sets, hashes = set(), set()
+    with client.pipeline(transaction=False) as pipeline:
+        for at, ms, text in rows:
+            sets.add(f"zset:{at}")
+            hashes.add(f"hash:{at}:{ms // MINUTE}")
+            pipeline.zadd(f"zset:{at}", {f"{ms}:{text}": ms})
+            pipeline.hset(f"hash:{at}:{ms // MINUTE}", str(ms), text)
+        pipeline.execute()
+    held = sum(client.zcard(name) for name in sets)
+    found = {"zset": usage(client, sorted(sets)) / held, "hash": usage(client, sorted(hashes)) / held}
+    if peer is not None:
+        with peer.pipeline(transaction=False) as pipeline:
+            for at, ms, text in rows:
+                pipeline.execute_command("TS.ADD", f"ts:{at}", ms, text)
+            pipeline.execute()
+        names = sorted({f"ts:{at}" for at, _, _ in rows})
+        found["timeseries"] = usage(peer, names) / len(rows)
+        peer.flushall()
+    return found
+
+
+def rollup_peer(client: redis.Redis, case: Case, found: list[Table]) -> dict[str, float]:
+    """Bytes a series-minute as text in a hash a series, of the first series."""
+    names, many = set(), 0
+    with client.pipeline(transaction=False) as pipeline:
+        for table in found:
+            some = table.rows(np.flatnonzero(table.series < PEER_SERIES))
+            sums = some.summaries
+            columns = (sums.count, sums.total, sums.low, sums.high, sums.last)
+            for slot, series, *numbers in zip(
+                some.slot.tolist(), some.series.tolist(), *(column.tolist() for column in columns), strict=True
+            ):
+                kept = numbers[:1] if case.kind == "counter" else numbers
+                pipeline.hset(f"rows:{series}", str(slot // 1000), ":".join(_number(round(each, 3)) for each in kept))
+                names.add(f"rows:{series}")
+                many += 1
+        pipeline.execute()
+    return {"hash": usage(client, sorted(names)) / many}
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(value)
+
+
+@contextmanager
+def time_series(binary: str | None) -> Iterator["redis.Redis | None"]:
+    """A client of a server with RedisTimeSeries; None, said aloud, where there is none."""
+    wanted = [path for path in (os.environ.get("REDISTIMESERIES"), *MODULES) if path and Path(path).is_file()]
+    for path in wanted:
+        try:
+            with own_server(binary, "--loadmodule", path) as (url, _):
+                client = redis.Redis.from_url(url)
+                yield client
+                client.close()
+                return
+        except RuntimeError as error:
+            print(f"RedisTimeSeries: {path} can't be loaded: {error}", file=sys.stderr)
+    if not wanted:
+        print("RedisTimeSeries was not there: set REDISTIMESERIES to its redistimeseries.so", file=sys.stderr)
+    yield None
+
+
+# -- years --------------------------------------------------------------------------------------------------------
+
+TEN = [f"counter_{n}" for n in range(4)] + [f"gauge_{n}" for n in range(3)] + [f"histogram_{n}" for n in range(3)]
+TAGS = {"service": "api"}
+METRICS = 500
+HOURS = 71
+DATA = ("raw", "minute", "hour", "day")
+
+
+class Years:
+    """Ten metrics of one series with all that is kept of them."""
+
+    def __init__(self, url: str, a_minute: int) -> None:
+        self.url, self.namespace, self.a_minute = url, f"years{a_minute}", a_minute
+        self.client = Store(url, 60).connect(retries=0)
+        self.now_ms = int(self.client.time()[0]) * 1000
+        self.recording = redismetrics.Metrics(
+            url, namespace=self.namespace, flush_interval=3600, max_age=HOURS * 3600, log_bytes=1 << 30
+        )
+        self.worker = own_worker(url, self.namespace)
+        self.metrics = [metric_of(self.namespace, name) for name in TEN]
+
+    def record(self) -> None:
+        """The last 71 hours, less what passes that age meanwhile; seal them, and make what has ended."""
+        began = self.now_ms - HOURS * HOUR + 15 * MINUTE
+        verbs = {name: getattr(self.recording, name) for name in ("increment", "gauge", "histogram")}
+        recorded = 0
+        for start in range(slot_of(began, HOUR), self.now_ms, HOUR):
+            for name in TEN:
+                kind = name.split("_")[0]
+                call, hour = verbs["increment" if kind == "counter" else kind], self._hour(kind)
+                for ms, value in zip((hour.time + start).tolist(), hour.value.tolist(), strict=True):
+                    if began <= ms < self.now_ms:
+                        call(name, value, tags=TAGS, timestamp=ms / 1000 + 0.0002)
+                        recorded += 1
+            self.recording.flush(60)
+            self.worker.pass_once()
+        if self.worker.counts.samples != recorded or self.worker.counts.late:
+            raise AssertionError(f"recorded {recorded}, sealed {self.worker.counts.as_dict()}")
+        for metric in self.metrics:
+            make_due(self.client, metric, self.now_ms)
+
+    def _hour(self, kind: str) -> Hour:
+        if kind == "gauge":
+            return depths(1, self.a_minute)
+        if kind == "histogram":
+            return latencies(1, self.a_minute)
+        # In two seconds of three, since increments of one second leave in one flush and are one sample.
+        seconds = np.sort(random.choice(3600, 40 * self.a_minute, replace=False))
+        return Hour.of(seconds[None, :] * SECOND + 999, np.ones((1, len(seconds))))
+
+    def make_older(self, metric: Metric) -> None:
+        """Hours and days from before what was recorded, as far back as they are kept."""
+        minutes, hours, days = metric.calendar.levels
+        first = slot_of(self.now_ms - HOURS * HOUR, DAY) + DAY
+        segment = keys.segment_field(0)
+        day = [
+            read_table(self.client.hget(metric.data("minute", at), segment)) for at in range(first, first + DAY, HOUR)
+        ]
+        whole = tables.concat([sealing.coarser(table, int(table.slot[0]), hours.points) for table in day])
+        oldest = first
+        while not days.gone(slot_of(oldest - DAY, days.span), self.now_ms):
+            oldest -= DAY
+            if hours.gone(oldest, self.now_ms):
+                cells = {oldest: sealing.coarser(_moved(whole, oldest, DAY), oldest, days.points)}
+                self._put(metric, days, cells)
+            else:
+                starts = range(oldest, oldest + DAY, minutes.span)
+                moved = [_moved(table, at, HOUR) for at, table in zip(starts, day, strict=True)]
+                cells = {at: sealing.coarser(table, at, hours.points) for at, table in zip(starts, moved, strict=True)}
+                self._put(metric, hours, cells)
+        make_due(self.client, metric, self.now_ms)
+
+    def _put(self, metric: Metric, level: Level, cells: dict[int, Table]) -> None:
+        """Write cells of one span, and what the commits that wrote them would have left beside them."""
+        fields: dict[Any, Any] = {keys.cell_field(at, 0): sealed.pack_table(table) for at, table in cells.items()}
+        span = slot_of(min(cells), level.span)
+        self.client.hset(metric.data(level.name, span), mapping=fields)
+        self.client.hincrby(metric.worked.held, keys.data_name(level.name, span), sum(map(len, fields.values())))
+        for name, width in metric.coarser(level):
+            due = slot_of(min(cells), width) + width
+            self.client.hset(metric.worked.due, keys.due_field(name, due - width, 0), due)
+            self.client.zadd(
+                keys.pending(self.namespace, 0), {f"{keys.due_field(name, due - width, 0)} {metric.name}": due}
+            )
+
+    def last_minute(self) -> None:
+        """The log as it always stands: the flushes of a minute, sealed, that are kept for subscribers."""
+        for metric in self.metrics:
+            self.client.zremrangebyscore(metric.recorded.log, "-inf", self.client.hget(metric.recorded.state, "sealed"))
+            self.client.hset(metric.recorded.state, "bytes", 0)
+        for _ in range(self.a_minute):
+            for name in TEN:
+                self.recording.record(name, 1, tags=TAGS)
+            self.recording.flush(60)
+        self.worker.pass_once()
+        self.recording.close()
+        self.worker.leave()
+
+    def names(self, metric: Metric, *levels: str) -> list[str]:
+        """The keys of a metric; of these levels, if any are given."""
+        head = f"rm:{{{self.namespace}:0}}:{metric.name}:"
+        found = [name.decode() for name in self.client.keys(f"{head}*")]
+        return [name for name in found if not levels or name[len(head) :].split(":")[0] in levels]
+
+    def copy(self, many: int) -> None:
+        """So many metrics more, copied from the ten, with their share of what all metrics share."""
+        pending, catalogue = keys.pending(self.namespace, 0), keys.shard(self.namespace, 0).catalogue
+        for metric in self.metrics:
+            names = self.names(metric)
+            definition = self.client.hget(catalogue, metric.name)
+            due = [field.decode() for field in self.client.hkeys(metric.worked.due)]
+            with self.client.pipeline(transaction=False) as pipeline:
+                for number in range(many // len(TEN)):
+                    name = f"{metric.name}_{number:03}"
+                    for old in names:
+                        pipeline.copy(old, old.replace(f":{metric.name}:", f":{name}:"))
+                    pipeline.zadd(pending, {f"{field} {name}": self.now_ms for field in due})
+                    pipeline.hset(catalogue, name, definition)
+                pipeline.execute()
+
+
+def _moved(table: Table, start: int, width: int) -> Table:
+    """The rows moved so that the first *width* begins at *start*."""
+    by, old = start - slot_of(int(table.slot[0]), width), table.summaries
+    moved = Summaries(old.count, old.total, old.m2, old.low, old.high, old.last, old.last_ms + by)
+    return replace(table, slot=table.slot + by, summaries=moved)
+
+
+def years(url: str, a_minute: int) -> Iterator[dict[str, Any]]:
+    kept = Years(url, a_minute)
+    kept.record()
+    for metric in kept.metrics:
+        kept.make_older(metric)
+    kept.last_minute()
+    client = redis.Redis.from_url(url)
+
+    def levels(metric: Metric) -> dict[str, float]:
+        found = {level: usage(client, kept.names(metric, level)) / 1000 for level in DATA}
+        return {f"{level} kB": size for level, size in found.items()} | {
+            "rest kB": usage(client, kept.names(metric)) / 1000 - sum(found.values())
+        }
+
+    load = f"{a_minute} a minute"
+    names = kept.names(kept.metrics[0], "hour", "day")
+    if sum(":hour:" in name for name in names) < 90 or sum(":day:" in name for name in names) < 5 * 365 / 32:
+        raise AssertionError(f"wanted 90 days of hours and 5 years of days, got {sorted(names)}")
+    yield {
+        "what": f"years: a counter's hours and days, {load}", "each": f"all {len(names)} keys",
+        "bytes": float(usage(client, names)), "wanted": "<= 120,000",
+    }  # fmt: skip
+    for at in (0, 4, 7):
+        metric = kept.metrics[at]
+        names = kept.names(metric)
+        yield {
+            "what": f"years: a {TEN[at].split('_')[0]}, {load}", "each": f"all {len(names)} keys",
+            "bytes": float(usage(client, names)),
+        } | levels(metric)  # fmt: skip
+    before, keys_before = client.info("memory")["used_memory"], client.dbsize()
+    ten = sum(usage(client, kept.names(metric)) for metric in kept.metrics)
+    kept.copy(METRICS - len(TEN))
+    share = METRICS / (METRICS - len(TEN))
+    grown, more = client.info("memory")["used_memory"] - before, client.dbsize() - keys_before
+    yield {
+        "what": f"years: {METRICS} metrics, {load}", "each": f"all {round(more * share):,} keys",
+        "bytes": float(ten * METRICS // len(TEN)), "as copies": float(grown * share),
+    }  # fmt: skip
+    client.flushall()
+    client.close()
+
+
+def main() -> None:
+    options = arguments(__doc__ or "")
+    many = 100 if options.quick else 1_000
+    rows: list[dict[str, Any]] = []
+    with own_server(options.server) as (url, _), time_series(options.server) as peer:
+        client = redis.Redis.from_url(url)
+        for case in CASES:
+            for series in (many, 1):
+                start = slot_of(int(client.time()[0]) * 1000, HOUR) - HOUR
+                rows += weigh(url, case, series, start, peer)
+        rows.sort(key=lambda row: str(row["what"]).split(":")[0])
+        for a_minute in (1,) if options.quick else (60, 1):
+            rows += years(url, a_minute)
+        client.close()
+        show(options, machine(url), rows)
+
+
+if __name__ == "__main__":
+    main()
