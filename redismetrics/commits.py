@@ -126,12 +126,18 @@ class _Orders:
 
 
 def _standing(metric: Metric) -> Operation[_Standing]:
-    (version, sealed_to), due, definition, time = yield [
-        ("HMGET", metric.recorded.state, "version", "sealed"),
-        ("HGETALL", metric.worked.due),
-        ("HGET", keys.shard(metric.namespace, metric.shard).catalogue, metric.name),
-        ("TIME",),
-    ]
+    while True:
+        (version, sealed_to), due, definition, time, ended = yield [
+            ("HMGET", metric.recorded.state, "version", "sealed"),
+            ("HGETALL", metric.worked.due),
+            ("HGET", keys.shard(metric.namespace, metric.shard).catalogue, metric.name),
+            ("TIME",),
+            ("HGET", metric.recorded.state, "version"),
+        ]
+        if (
+            version == ended
+        ):  # else a failover could lead back to the version that only the first of these replies is of
+            break
     when = {name: int(float(score)) for name, score in zip(due[::2], due[1::2], strict=True)}
     known = None if definition is None else read_definition(metric.name, definition)
     return _Standing(version, sealed_to or b"0", when, known, read_now_ms(time))

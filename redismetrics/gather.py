@@ -200,18 +200,24 @@ def _moment(place: Place, shard: int, name: str) -> Operation[tuple[_Moment | No
         keys.metric(place.namespace, shard, name), keys.sealed(place.namespace, shard, name),
         keys.shard(place.namespace, shard),
     )  # fmt: skip
-    asked = place.cache.version(name)
-    number = asked.partition(b".")[0] if asked and b"." in asked else b"+inf"
-    (version, sealed, *hours), clock, definition, due, flat, remembered, touched, time = yield [
-        ("HMGET", of.state, "version", "sealed", "oldest", "newest"),
-        ("GET", of_shard.clock),
-        ("HGET", of_shard.catalogue, name),
-        ("HGETALL", worked.due),
-        ("HGETALL", of.series),  # after the clock: every series that a block up to then names is there
-        ("ZSCORE", worked.touched, b"=" + (asked or b"")),
-        ("ZRANGEBYSCORE", worked.touched, b"(" + number, "+inf"),
-        ("TIME",),
-    ]
+    while True:
+        asked = place.cache.version(name)
+        number = asked.partition(b".")[0] if asked and b"." in asked else b"+inf"
+        (version, sealed, *hours), clock, definition, due, flat, remembered, touched, time, ended = yield [
+            ("HMGET", of.state, "version", "sealed", "oldest", "newest"),
+            ("GET", of_shard.clock),
+            ("HGET", of_shard.catalogue, name),
+            ("HGETALL", worked.due),
+            ("HGETALL", of.series),  # after the clock: every series that a block up to then names is there
+            ("ZSCORE", worked.touched, b"=" + (asked or b"")),
+            ("ZRANGEBYSCORE", worked.touched, b"(" + number, "+inf"),
+            ("TIME",),
+            ("HGET", of.state, "version"),
+        ]
+        if (
+            version == ended
+        ):  # else a failover could lead back to the version that only the first of these replies is of
+            break
     now_ms = operations.read_now_ms(time)
     if definition is None:
         return None, now_ms

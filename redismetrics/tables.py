@@ -168,7 +168,8 @@ def merge(
     owner = np.repeat(np.arange(groups), size)
     few = ~crowded[owner]
     owner_few, values_few, weights_few = owner[few], values[few], weights[few]
-    order = np.lexsort((values_few, owner_few))
+    order = np.argsort(values_few)  # not stable, as equal values of a row become one; several times faster than lexsort
+    order = order[rollups.by_group(owner_few[order], groups)]
     values_few, weights_few = values_few[order], weights_few[order]
     first = np.empty(len(order), np.bool_)
     first[:1] = True

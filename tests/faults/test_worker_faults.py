@@ -218,8 +218,8 @@ class Child:
 def test_a_worker_that_is_killed_or_sleeps_at_any_step(
     proxy: Proxy, admin: redis.Redis, url: str, namespace: str, at_once: None, make: Make, hour: int, how: str
 ) -> None:
-    """At its first request, at its second, and so on, until it makes no more."""
-    for number in itertools.count(1):
+    """At its first request, at its second (asleep: at its third), and so on, until it makes no more."""
+    for number in itertools.count(1, 2 if how == "asleep" else 1):
         at = f"{namespace}-{number}"
         with Book(url, at) as book:
             book.fill(hour)

@@ -4,7 +4,7 @@ Their generators are driven by hand, command by command and not even trip by tri
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -49,18 +49,28 @@ class Actor:
 
     def step(self, commands: int, *, twice: bool = False) -> None:
         """Send so many of this trip's commands, scripts *twice*, as after a lost reply."""
-        for _ in range(min(commands, len(self._commands) - len(self._replies))):
+        for _ in range(min(commands, self.left)):
             command = self._commands[len(self._replies)]
             for _ in range(1 + (twice and command[0] == "EVALSHA")):
                 reply = run(self.stage.redis, _one(command))
             self._replies.append(reply)
-        if len(self._replies) < len(self._commands):
+        if self.left:
             return
         try:
             replies, self._replies = self._replies, []
             self._commands = self.operation.send(replies)
         except StopIteration as ended:
             self.done, self.result = True, ended.value
+
+    @property
+    def left(self) -> int:
+        """How many commands of this trip are not sent."""
+        return len(self._commands) - len(self._replies)
+
+    @property
+    def commits(self) -> bool:
+        """Is the next command a commit?"""
+        return not self.done and self._commands[0][0] == "EVALSHA"
 
     def finish(self) -> None:
         while not self.done:
@@ -171,7 +181,7 @@ def records(kind: MetricType) -> st.SearchStrategy[tuple[float, dict[str, str], 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_whoever_comes_between_whom_nothing_is_lost_doubled_or_seen_half_done(
     stage_: Stage, kind: MetricType, data: st.DataObject
@@ -208,21 +218,24 @@ def test_whoever_comes_between_whom_nothing_is_lost_doubled_or_seen_half_done(
 # -- one whole piece of work between any two commands ------------------------------------------------------------
 
 
-def _prepare(world: World, number: int, made: str) -> None:
-    """Late samples of two hours of the same day: sealed, or with their hours made; and another in the log."""
+def _prepare(
+    world: World, number: int, *, is_sealed: bool = True, hours_made: bool = False, in_log: bool = True
+) -> None:
+    """Late samples of two hours of the same day: sealed, and perhaps their hours made; and perhaps others in the log."""
     for at in range(2):
         world.record(0, 1.0 + at, {"a": "xy"[at]}, BASE + at * HOUR + number * MINUTE)
     world.flush(0)
     world.work()
-    for at in range(2):
+    for at in range(2 * is_sealed):
         world.record(0, 3.0 + at, {"a": "xy"[at]}, BASE + at * HOUR + number * MINUTE + 1)
     world.flush(0)
     while world.seal() is Outcome.MORE:
         pass
-    if made == "hours":
+    if hours_made:
         _make(world, "hour")
-    if made == "log":
-        world.record(0, 5.0, {"a": "x"}, BASE + number * MINUTE + 2)
+    if in_log:
+        for at in range(2):
+            world.record(0, 5.0, {"a": "xy"[at]}, BASE + at * HOUR + number * MINUTE + 2)
         world.flush(0)
 
 
@@ -233,9 +246,9 @@ def _make(world: World, level: str) -> None:
 
 
 def _record(world: World, number: int) -> None:
-    """A batch of a series that is known and of one that is not."""
+    """A batch of a series that is known and of one that, in a new world, is not."""
     world.record(1, 7.0, {"a": "x"}, BASE + number * MINUTE + 3)
-    world.record(1, 8.0, {"a": f"new{number}"}, BASE + HOUR + number * MINUTE + 3)
+    world.record(1, 8.0, {"a": "new"}, BASE + HOUR + number * MINUTE + 3)
     world.flush(1)
 
 
@@ -253,32 +266,45 @@ INTRUDERS: dict[str, Callable[[World, int], object]] = {
 }
 
 
-@pytest.mark.parametrize("intruder", INTRUDERS)
-@pytest.mark.parametrize("window", [None, (BASE + 1, BASE + 2 * HOUR - 1)], ids=["open", "cut"])
-def test_a_question_is_answered_from_one_moment_wherever_another_comes_in_between(
-    stage_: Stage, window: Window | None, intruder: str
-) -> None:
-    world = started(stage_, "histogram")
+def worlds(stage: Stage, *, new: bool = False) -> Iterator[tuple[int, World]]:
+    """For each position at which others may come in between, a world, the same or a *new* one; the caller ends the loop."""
+    world = started(stage, "histogram")
     try:
         for position in itertools.count():
-            _prepare(world, position, "log")
-            asked = Reader(world, world.places["warm"])
-            for _ in range(position + 1):
-                asked.step(Move(0, 1, None, twice=False, window=window or (None, None), group_by=("a",)))
-            if asked.done:
-                break
-            INTRUDERS[intruder](world, position)
-            asked.finish()
-        assert position > 10
-        world.check_rollup(window)
+            yield position, world
+            if new:
+                world.close()
+                world = started(stage, "histogram")
     finally:
         world.close()
 
 
-WORKS: dict[str, tuple[str, Callable[[World], Operation[Any]]]] = {
-    "sealing": ("log", lambda world: commits.seal(world.metric)),
-    "making an hour": ("minutes", lambda world: commits.make(world.metric, _first(world, "hour"))),
-    "making a day": ("hours", lambda world: commits.make(world.metric, _first(world, "day"))),
+CUT = (BASE + 1, BASE + 2 * HOUR - 1)
+
+
+@pytest.mark.parametrize(
+    ("window", "intruder"), [*((None, name) for name in INTRUDERS), (CUT, "sealed"), (CUT, "all made")]
+)
+def test_a_question_is_answered_from_one_moment_wherever_another_comes_in_between(
+    stage_: Stage, window: Window | None, intruder: str
+) -> None:
+    for position, world in worlds(stage_, new=intruder == "recorded"):
+        _prepare(world, position)
+        asked = Reader(world, world.places["warm"])
+        for _ in range(position + 1):
+            asked.step(Move(0, 1, None, twice=False, window=window or (None, None), group_by=("a",)))
+        if asked.done:
+            break
+        INTRUDERS[intruder](world, position)
+        asked.finish()
+        world.check_rollup(window)
+    assert position > 10
+
+
+WORKS: dict[str, Callable[[World], Operation[Any]]] = {
+    "sealing": lambda world: commits.seal(world.metric),
+    "making an hour": lambda world: commits.make(world.metric, _first(world, "hour")),
+    "making a day": lambda world: commits.make(world.metric, _first(world, "day")),
 }
 
 
@@ -286,28 +312,106 @@ def _first(world: World, level: str) -> str:
     return next(due for due in world.due() if due.startswith(level))
 
 
-@pytest.mark.parametrize("intruder", INTRUDERS)
+@pytest.mark.parametrize("intruder", ["sealed", "all made"])
 @pytest.mark.parametrize("work", WORKS)
 def test_a_piece_of_work_loses_and_doubles_nothing_wherever_another_comes_in_between(
     stage_: Stage, work: str, intruder: str
 ) -> None:
-    world = started(stage_, "histogram")
-    made, operation = WORKS[work]
-    try:
-        for position in itertools.count():
-            _prepare(world, position, made)
-            actor = Actor(stage_, operation(world))
-            for _ in range(position + 1):
-                actor.step(1)
-            if actor.done:
-                break
-            INTRUDERS[intruder](world, position)
-            actor.finish()
+    for position, world in worlds(stage_):
+        _prepare(world, position, hours_made=work == "making a day", in_log=work == "sealing")
+        actor = Actor(stage_, WORKS[work](world))
+        for _ in range(position + 1):
+            actor.step(1)
+        if actor.done:
             world.note_sealed()
-            world.check_rollup()
-            world.work()
-            world.check_rollup()
             world.check_books()
-        assert position > 5
-    finally:
-        world.close()
+            break
+        INTRUDERS[intruder](world, position)
+        actor.finish()
+        world.note_sealed()
+        world.check_rollup()
+        world.work()
+        world.check_rollup()
+    assert position > 5
+
+
+# -- a failover that leads back ----------------------------------------------------------------------------------
+
+
+class Replica:
+    """What a replica has of a world: taking over, it leads back to that moment."""
+
+    def __init__(self, world: World) -> None:
+        self._redis, self._pattern = world.stage.redis, f"rm:{{{world.stage.namespace}:0}}:*"
+        self._held = {
+            key: (self._redis.execute_command("DUMP", key), max(self._redis.execute_command("PTTL", key), 0))
+            for key in self._redis.execute_command("KEYS", self._pattern)
+        }
+
+    def take_over(self) -> None:
+        self._redis.execute_command("DEL", *self._redis.execute_command("KEYS", self._pattern))
+        for key, (value, left_ms) in self._held.items():
+            self._redis.execute_command("RESTORE", key, left_ms, value)
+
+
+def _undone(world: World, actor: Actor, replica: Replica, intruder: str, *, later: bool) -> None:
+    """Others commit between two commands; the trip ends, or all up to the commit, and a replica without that takes over.
+
+    Within a trip none takes over, since a trip is one connection's.
+    """
+    if intruder == "sealed":
+        world.run(commits.seal(world.metric))
+    for level in ("hour", "day") if intruder == "made" else ():
+        for due in world.due():
+            if due.startswith(level):
+                world.run(commits.make(world.metric, due))
+    actor.step(REST)
+    while later and not (actor.commits or actor.done):
+        actor.step(REST)
+    replica.take_over()
+    actor.finish()
+    world.note_sealed()
+
+
+@pytest.mark.parametrize(
+    ("work", "intruder", "later"),
+    [
+        ("sealing", "sealed", False),
+        ("sealing", "sealed", True),
+        ("making an hour", "sealed", True),
+        ("making an hour", "made", False),
+        ("making a day", "made", False),
+    ],
+)
+def test_what_a_worker_read_of_a_moment_that_a_failover_undid_changes_nothing(
+    stage_: Stage, work: str, intruder: str, later: bool
+) -> None:
+    for position, world in worlds(stage_):
+        _prepare(world, position, is_sealed=work != "sealing" or intruder == "made", hours_made=work == "making a day")
+        replica, actor = Replica(world), Actor(stage_, WORKS[work](world))
+        for _ in range(position):
+            actor.step(1)
+        if actor.commits:
+            world.check_books()
+            break
+        _undone(world, actor, replica, intruder, later=later)
+        world.check_rollup()
+        world.work()
+        world.check_rollup()
+    assert position > 5
+
+
+@pytest.mark.parametrize("intruder", ["sealed", "made"])
+def test_what_a_question_read_of_a_moment_that_a_failover_undid_is_asked_again(stage_: Stage, intruder: str) -> None:
+    for position, world in worlds(stage_):
+        _prepare(world, position, is_sealed=intruder == "made")
+        replica = Replica(world)
+        actor = Actor(stage_, world.rollup(world.places["warm"], None, ("a",)))
+        for _ in range(position):
+            actor.step(1)
+        if actor.done:
+            break
+        _undone(world, actor, replica, intruder, later=False)
+        world.judge_rollup(actor.result, world.entries, ("a",))
+        world.check_rollup()
+    assert position > 10
