@@ -134,7 +134,7 @@ class Stage:
 def stage(url: str, namespace: str, clock: Callable[[], float], clients: int, calendar: Calendar) -> Iterator[Stage]:
     """Clients as in several processes, which never flush by themselves, in a namespace that keeps what *calendar* says.
 
-    They would keep more, and so refuse no old samples. Few series share a chunk, and few blocks a commit.
+    They refuse only what that makes them refuse. Few series share a chunk, and few blocks a commit.
     """
     age = 1000 * 86_400.0
     kept: Any = dict.fromkeys(("minute_retention", "hour_retention", "day_retention"), 2 * age)
