@@ -47,8 +47,11 @@ logger = logging.getLogger("redismetrics")
 
 _fds: set[int] = set()  # everything open here: what a forked child inherits and must not keep
 _users: dict[int, tuple[Path, int]] = {}  # ticket of a Server that has not left -> its folder, its share of users.lock
-_heirs: dict[int, dict[int, tuple[Path, int]]] = {}  # thread that forks -> its child's _users
+_heirs: dict[int, tuple[Path, int]] = {}  # while a fork is under way: the child's _users
 _tickets = itertools.count()
+# Held while a file is opened and noted, while the server is spawned, and over every fork: a child forked in between would keep
+# copies of the lock, and of the pipes whose end the spawning thread waits for.
+_forking = threading.RLock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,10 +237,11 @@ def _spawn(folder: Path, binary: Path, server: int) -> None:
         "logfile": _LOG, "loglevel": "notice",
     }  # fmt: skip
     command = [str(binary), *itertools.chain.from_iterable((f"--{name}", value) for name, value in options.items())]
-    done = subprocess.run(
-        command, cwd=folder, pass_fds=(server,), start_new_session=True, umask=0o077, check=False,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    with _forking:
+        done = subprocess.run(
+            command, cwd=folder, pass_fds=(server,), start_new_session=True, umask=0o077, check=False,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
     if done.returncode:
         said = done.stdout.decode(errors="replace").strip()
         raise StoreUnavailable(f"the embedded server on {folder} did not start: {said or f'exit {done.returncode}'}")
@@ -360,14 +364,16 @@ def _check_private(folder: Path) -> None:
 
 
 def _open(path: Path) -> int:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)  # Python closes it on exec (PEP 446)
-    _fds.add(fd)
+    with _forking:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)  # Python closes it on exec (PEP 446)
+        _fds.add(fd)
     return fd
 
 
 def _close(fd: int) -> None:
-    _fds.discard(fd)
-    os.close(fd)
+    with _forking:
+        _fds.discard(fd)
+        os.close(fd)
 
 
 @contextmanager
@@ -432,27 +438,29 @@ def _before_fork() -> None:
 
     They can't be its parent's, as a lock belongs to the open file, which the two of them share.
     """
-    heirs = _heirs[threading.get_ident()] = {}
+    _forking.acquire()
     for ticket, (folder, _) in list(_users.items()):
         with suppress(OSError):  # no folder or no file left: the child is no member
-            heirs[ticket] = folder, _share(folder)
+            _heirs[ticket] = folder, _share(folder)
 
 
 def _after_fork_in_parent() -> None:
-    for _, share in _heirs.pop(threading.get_ident(), {}).values():
+    for _, share in _heirs.values():
         _close(share)  # and never unlock: the lock is the child's
+    _heirs.clear()
+    _forking.release()
 
 
 def _after_fork_in_child() -> None:
-    mine = _heirs.pop(threading.get_ident(), {})
-    kept = {share for _, share in mine.values()}
+    kept = {share for _, share in _heirs.values()}
     inherited = _fds - kept
     _fds.intersection_update(kept)
     _users.clear()
-    _users.update(mine)
+    _users.update(_heirs)
     _heirs.clear()
     for fd in inherited:
         os.close(fd)  # and never unlock: the lock is the parent's
+    _forking.release()
 
 
 if hasattr(os, "register_at_fork"):

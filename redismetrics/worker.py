@@ -299,8 +299,15 @@ class Thread:
             wanted = self._store.url.startswith("embedded:")
         if wanted and (self._thread is None or not self._thread.is_alive()):
             self.worker = Worker(self._settings, self._store, tells=False)
-            self._thread = threading.Thread(target=self.worker.run, name="redismetrics-worker", daemon=True)
+            self._thread = threading.Thread(target=self._work, name="redismetrics-worker", daemon=True)
             self._thread.start()
+
+    def _work(self) -> None:
+        """Begin after one interval: before it there is nothing to seal, and a short script needs no second connection."""
+        worker = self.worker
+        if worker is not None:
+            worker.stop.wait(INTERVAL)
+            worker.run()
 
     def stop(self) -> None:
         """Let it end after the commit in hand."""

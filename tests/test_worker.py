@@ -73,6 +73,7 @@ def make(url: str, namespace: str) -> Iterator[Make]:
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a worker's thread look more often than in life, and try again sooner."""
     monkeypatch.setattr(Worker.run, "__defaults__", (0.02,))
+    monkeypatch.setattr(worker, "INTERVAL", 0.02)
     monkeypatch.setattr(worker, "BACKOFF", 0.02)
 
 
