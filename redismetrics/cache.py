@@ -13,23 +13,27 @@ from .blocks import Samples
 from .tables import Table
 
 PageKey = tuple[str, int, int]  # level, start of the span in ms, chunk
-Part = Table | Samples | None
+Part = bytes | Samples | None  # tables stay packed: those of a page are read together
 
 _EMPTY = 200  # bytes of a page with nothing
+_WHOLES = 2  # of a page are kept: the slots that lie inside a window, and those that its edges cut
 
 
 @dataclass(slots=True)
 class Page:
-    """What one chunk holds in one span, by field: None where the store has no such field."""
+    """What one chunk holds in one span, by field: None where the store has no such field.
+
+    *wholes* are the rows of such slots, put together; the oldest first.
+    """
 
     parts: dict[str, Part] = field(default_factory=dict)
     nbytes: int = _EMPTY
-    whole: tuple[tuple[int, ...], Table] | None = None  # the rows of so many slots, put together
+    wholes: dict[tuple[int, ...], Table] = field(default_factory=dict)
 
-    def drop_whole(self) -> int:
+    def drop_wholes(self) -> int:
         """Forget what was put together; return how many bytes that were."""
-        size = 0 if self.whole is None else self.whole[1].nbytes
-        self.whole = None
+        size = sum(whole.nbytes for whole in self.wholes.values())
+        self.wholes.clear()
         return size
 
 
@@ -70,7 +74,7 @@ class Cache:
                         self.nbytes -= self._pages.pop((name, page_key)).nbytes
                         continue
                     # Also where another thread put it together of parts that are not kept any more.
-                    self._resize(page, -page.drop_whole())
+                    self._resize(page, -page.drop_wholes())
                     if part in page.parts:
                         self._resize(page, -_size(page.parts.pop(part)))
             self._versions[name] = version
@@ -88,20 +92,21 @@ class Cache:
         """The rows of these slots of a page, if they were put together before at *version*."""
         with self._lock:
             page = self._pages.get((name, page_key))
-            if page is None or self._versions.get(name) != version or page.whole is None:
-                return None
-            if page.whole[0] != tuple(slots):
+            if page is None or self._versions.get(name) != version:
                 return None
             self._pages.move_to_end((name, page_key))
-            return page.whole[1]
+            return page.wholes.get(tuple(slots))
 
     def put_whole(self, name: str, version: bytes | None, page_key: PageKey, slots: list[int], rows: Table) -> None:
         """Keep the rows of these slots, put together of parts that were read at *version*."""
         with self._lock:
             page = self._pages.get((name, page_key))
             if page is not None and self._versions.get(name) == version:
-                self._resize(page, rows.nbytes - page.drop_whole())
-                page.whole = tuple(slots), rows
+                before = page.wholes.pop(tuple(slots), None)
+                if len(page.wholes) >= _WHOLES:
+                    before = page.wholes.pop(next(iter(page.wholes)))
+                page.wholes[tuple(slots)] = rows
+                self._resize(page, rows.nbytes - (0 if before is None else before.nbytes))
                 self._shrink()
 
     def put(self, name: str, version: bytes | None, page_key: PageKey, parts: dict[str, Part]) -> None:
@@ -113,8 +118,8 @@ class Cache:
             if page is None:
                 page = self._pages[name, page_key] = Page()
                 self.nbytes += page.nbytes
+            self._resize(page, -page.drop_wholes())
             for part, value in parts.items():
-                self._resize(page, -page.drop_whole())
                 grown = _size(value) - (_size(page.parts[part]) if part in page.parts else 0)
                 page.parts[part] = value
                 self._resize(page, grown)
@@ -131,4 +136,4 @@ class Cache:
 
 
 def _size(part: Part) -> int:
-    return 100 + (0 if part is None else part.nbytes)
+    return 100 + (0 if part is None else len(part) if isinstance(part, bytes) else part.nbytes)

@@ -15,7 +15,7 @@ from pcodec.standalone import simple_compress, simple_decompress_into
 from .errors import FormatMismatch
 from .rollups import Floats, Ints
 
-_CONSTANT, _WIDE, _REAL_CONSTANT, _PCO, _PCO_REAL, _SMALL = 0, 4, 7, 8, 9, 10
+_CONSTANT, _WIDE, _REAL_CONSTANT, _PCO, _PCO_REAL, _SMALL, _STAIRS = 0, 4, 7, 8, 9, 10, 11
 _WHOLE: dict[int, np.dtype[Any]] = {1: np.dtype("u1"), 2: np.dtype("<u2"), 3: np.dtype("<u4"), _WIDE: np.dtype("<i8")}
 _REAL: dict[int, np.dtype[Any]] = {5: np.dtype("<f4"), 6: np.dtype("<f8")}
 _REALS = {*_REAL, _REAL_CONSTANT, _PCO_REAL}
@@ -23,6 +23,7 @@ _BASE = struct.Struct("<Bq")
 _BASE_REAL = struct.Struct("<Bd")
 _BASE_SMALL = struct.Struct("<Bh")
 _SIZE = struct.Struct("<BI")
+_OF_STAIRS = struct.Struct("<BqqII")
 _DENSE_FROM = 24  # shorter columns are smaller without pcodec
 _CONFIG = pcodec.ChunkConfig()
 
@@ -40,7 +41,30 @@ def pack_whole(column: NDArray[Any], *, dense: bool = False) -> bytes:
     else:
         code = 1 if reach < 1 << 8 else 2 if reach < 1 << 16 else 3
         plain = _BASE.pack(code, low) + (column - low).astype(_WHOLE[code]).tobytes()
-    return _smaller(plain, column.astype(np.int64, copy=False), _PCO) if dense else plain
+    if not dense:
+        return plain
+    stairs = _stairs(column) if reach < 1 << 32 else None
+    if stairs is not None and len(stairs) < len(plain):
+        return stairs
+    return _smaller(plain, column.astype(np.int64, copy=False), _PCO)
+
+
+def _stairs(column: NDArray[Any]) -> bytes | None:
+    """A column that climbs by equal steps, each as long, and maybe begins again: times and series of a full table do."""
+    first = int(column[0])
+    run = int((column != first).argmax())
+    step = int(column[run]) - first
+    again = int((column[run:] == first).argmax())
+    period = (run + again) // run if again else -(-len(column) // run)
+    if len(column) % (run * period) or not (column == _of_stairs(first, step, run, period, len(column))).all():
+        return None
+    return _OF_STAIRS.pack(_STAIRS, first, step, run, period)
+
+
+def _of_stairs(first: int, step: int, run: int, period: int, rows: int) -> Ints:
+    once = np.repeat(first + step * np.arange(period), run)
+    climbed: Ints = once if len(once) == rows else np.tile(once, rows // len(once))
+    return climbed
 
 
 def pack_real(column: Floats, *, dense: bool = False) -> bytes:
@@ -83,47 +107,66 @@ class Reader:
         return self.data[self.at - size : self.at]
 
     def whole(self, rows: int) -> Ints:
-        return self._column(rows, np.int64)
+        column = np.empty(rows, np.int64)
+        self.fill(column)
+        return column
 
     def real(self, rows: int) -> Floats:
-        return self._column(rows, np.float64)
+        column = np.empty(rows, np.float64)
+        self.fill(column)
+        return column
 
-    def _column(self, rows: int, kind: Any) -> NDArray[Any]:
+    def fill(self, column: NDArray[Any]) -> None:
+        """Read as many numbers as *column* (int64 or float64) has room for into it."""
+        rows = len(column)
         if not rows:
-            return np.zeros(0, kind)
+            return
         code = self.bytes(1)[0]
-        if code in _REALS and kind is np.int64:
+        if code in _REALS and column.dtype == np.int64:
             raise FormatMismatch(f"{self.what}: wanted a column of whole numbers, got code {code}")
         if code == _SMALL:
-            return np.full(rows, struct.unpack("<h", self.bytes(2))[0], kind)
-        if code in (_PCO, _PCO_REAL):
-            return self._decompressed(rows, np.int64 if code == _PCO else np.float64).astype(kind, copy=False)
-        if code == _REAL_CONSTANT:
-            return np.full(rows, struct.unpack("<d", self.bytes(8))[0], kind)
-        if code in _REAL:
-            dtype = _REAL[code]
-            return np.frombuffer(self.bytes(rows * dtype.itemsize), dtype).astype(kind)
-        low = struct.unpack("<q", self.bytes(8))[0]
-        if code == _CONSTANT:
-            return np.full(rows, low, kind)
-        if code not in _WHOLE:
+            column[:] = struct.unpack("<h", self.bytes(2))[0]
+        elif code == (_PCO if column.dtype == np.int64 else _PCO_REAL):
+            self._decompress(column)
+        elif code == _PCO:
+            whole = np.empty(rows, np.int64)
+            self._decompress(whole)
+            column[:] = whole
+        elif code == _REAL_CONSTANT:
+            column[:] = struct.unpack("<d", self.bytes(8))[0]
+        elif code in _REAL:
+            column[:] = np.frombuffer(self.bytes(rows * _REAL[code].itemsize), _REAL[code])
+        elif code == _CONSTANT:
+            column[:] = struct.unpack("<q", self.bytes(8))[0]
+        elif code == _STAIRS:
+            _, first, step, run, period = _OF_STAIRS.unpack(b"\0" + self.bytes(_OF_STAIRS.size - 1))
+            last = first + step * (period - 1)
+            if not run or not period or rows % (run * period) or not -(1 << 63) <= last < 1 << 63:
+                raise FormatMismatch(f"{self.what}: wanted steps that fill {rows} rows, got {run} times {period}")
+            column[:] = _of_stairs(first, step, run, period, rows)
+        elif code in _WHOLE:
+            dtype = _WHOLE[code]
+            low = struct.unpack("<q", self.bytes(8))[0]
+            np.add(
+                np.frombuffer(self.bytes(rows * dtype.itemsize), dtype),
+                low,
+                out=column,
+                dtype=np.int64,
+                casting="unsafe",
+            )
+        else:
             raise FormatMismatch(f"{self.what}: wanted a known column code, got {code}")
-        dtype = _WHOLE[code]
-        distances = np.frombuffer(self.bytes(rows * dtype.itemsize), dtype).astype(np.int64)
-        return np.asarray(distances + low, dtype=kind)
 
-    def _decompressed(self, rows: int, kind: Any) -> NDArray[Any]:
+    def _decompress(self, column: NDArray[Any]) -> None:
         packed = self.bytes(struct.unpack("<I", self.bytes(4))[0])
-        column = np.empty(rows, kind)
         try:
             progress = simple_decompress_into(packed, column)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # whatever it raises on damaged bytes; a panic in Rust is no Exception
             raise FormatMismatch(f"{self.what}: {error}") from error
-        if progress.n_processed != rows or not progress.finished:
-            raise FormatMismatch(f"{self.what}: wanted {rows} numbers, got {progress.n_processed} or more")
-        return column
+        if progress.n_processed != len(column) or not progress.finished:
+            raise FormatMismatch(f"{self.what}: wanted {len(column)} numbers, got {progress.n_processed} or more")
 
     def skip(self, rows: int) -> None:
         """Go past a column without decoding it."""
@@ -140,6 +183,8 @@ class Reader:
             size = 8 + rows * _WHOLE[code].itemsize
         elif code in (_CONSTANT, _REAL_CONSTANT):
             size = 8
+        elif code == _STAIRS:
+            size = _OF_STAIRS.size - 1
         else:
             raise FormatMismatch(f"{self.what}: wanted a known column code, got {code}")
         self.bytes(size)

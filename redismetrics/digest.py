@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from . import rollups
 from .errors import InvalidQuery, MissingExtra
-from .rollups import Floats, Ints, starts
+from .rollups import Floats, Ints, ragged, starts
 
 Bools = NDArray[np.bool_]
 
@@ -34,25 +34,38 @@ def cluster(values: Floats, weights: Ints | None, budget: int) -> tuple[Floats, 
     return points[::2].copy(), np.rint(points[1::2]).astype(np.int64)
 
 
-def percentiles(
-    group: Ints, values: Floats, weights: Ints, centroid: Bools, groups: int, low: Floats, high: Floats, ranks: Floats
-) -> Floats:
+@dataclass(slots=True, eq=False)
+class Run:
+    """Points of many rows, one row's after another's, sorted in each: *values* and *weights* are each point's, shape (points,).
+
+    *group*, *size* (how many points it has; None: one each) and *centroid* are each row's, shape (rows,). A point of weight 1
+    is a value also where it is called a centroid.
+    """
+
+    group: Ints
+    size: Ints | None
+    values: Floats
+    weights: Ints
+    centroid: Bools
+
+
+def percentiles(runs: list[Run], low: Floats, high: Floats, ranks: Floats) -> Floats:
     """Return the percentiles of each group, shape (groups, len(ranks)); NaN for a group with no points.
 
-    *group*, *values*, *weights* and *centroid* are columns of points, shape (n,); *low* and *high* each group's smallest and
-    largest value, shape (groups,); *ranks* are in [0, 1].
+    *low* and *high* are each group's smallest and largest value, shape (groups,); *ranks* are in [0, 1].
 
     A point of *weight* w covers w of the group's ranks 0 .. n-1. Equal values cover theirs flat, a centroid stands at the
     middle of its, and between neighbours the answer is linear; so without centroids this is numpy's default, rank p(n-1).
     Where a percentile falls in a gap between two modes, either side is right, and the answer may lie in the gap.
     """
-    points = _Points(group, values, weights, centroid, np.zeros(0, np.bool_))
-    if len(values) >= THIN_FROM * groups and len(ranks) <= THIN_RANKS:
-        thinned = _thinned(points, groups, ranks)
-        answer, certain = _percentiles(thinned, groups, low, high, ranks)
+    runs = [run for run in runs if len(run.values)]
+    if not runs:
+        return np.full((len(low), len(ranks)), np.nan)
+    if sum(len(run.values) for run in runs) >= THIN_FROM * len(low) and len(ranks) <= THIN_RANKS:
+        answer, certain = _percentiles(_thinned(runs, len(low), ranks), low, high, ranks)
         if certain:
             return answer
-    return _percentiles(points, groups, low, high, ranks)[0]
+    return _percentiles(_points([_all(run) for run in runs]), low, high, ranks)[0]
 
 
 @dataclass(slots=True, eq=False)
@@ -66,18 +79,47 @@ class _Points:
     stands_in: Bools
 
 
+_NOT_ANY = np.zeros(0, np.bool_)
+
+
+def _points(parts: list[tuple[Run, Ints, Ints]], stands_in: Bools = _NOT_ANY) -> _Points:
+    """Points at some places of runs, with the row of each."""
+    weights = np.concatenate([run.weights[at] for run, at, _ in parts])
+    return _Points(
+        np.concatenate([run.group[row] for run, _, row in parts]),
+        np.concatenate([run.values[at] for run, at, _ in parts]),
+        weights,
+        np.concatenate([run.centroid[row] for run, _, row in parts]) & (weights > 1),
+        stands_in,
+    )
+
+
+def _sizes(run: Run) -> Ints:
+    return np.ones(len(run.values), np.int64) if run.size is None else run.size
+
+
+def _all(run: Run) -> tuple[Run, Ints, Ints]:
+    return run, np.arange(len(run.values)), np.repeat(np.arange(len(run.group)), _sizes(run))
+
+
 # With so many points a group and so few ranks only the points near each answer are sorted: several times faster at 100,000.
 THIN_FROM, THIN_RANKS = 4096, 4
 _SAMPLED = 1024  # points of a group, which tell within 2 % where a rank lies
-_AROUND = 0.06  # of all ranks on either side are kept
+_AROUND = 0.03  # of all ranks on either side are kept
 
 
-def _thinned(points: _Points, groups: int, ranks: Floats) -> _Points:
+def _thinned(runs: list[Run], groups: int, ranks: Floats) -> _Points:
     """The points near the wanted ranks, and one for all those in each gap between: by a sample, as in quickselect."""
-    group, values, weights = points.group, points.values, points.weights
-    sample = np.random.default_rng(0).integers(0, len(values), _SAMPLED * groups)
-    order = sample[np.lexsort((values[sample], group[sample]))]
-    sampled, of_group, heaped = values[order], group[order], np.cumsum(weights[order])
+    of_runs = np.cumsum([0, *(len(run.values) for run in runs)])
+    sample = np.sort(np.random.default_rng(0).integers(0, of_runs[-1], _SAMPLED * groups))
+    cuts = np.searchsorted(sample, of_runs)
+    parts = []
+    for number, run in enumerate(runs):
+        at = sample[cuts[number] : cuts[number + 1]] - of_runs[number]
+        parts.append((run, at, np.searchsorted(np.cumsum(_sizes(run)), at, side="right")))
+    drawn = _points(parts)
+    order = np.lexsort((drawn.values, drawn.group))
+    sampled, of_group, heaped = drawn.values[order], drawn.group[order], np.cumsum(drawn.weights[order])
     first = np.searchsorted(of_group, np.arange(groups))
     last = np.searchsorted(of_group, np.arange(groups), side="right") - 1
     begin = np.where(first > 0, heaped[np.maximum(first - 1, 0)], 0)
@@ -96,40 +138,61 @@ def _thinned(points: _Points, groups: int, ranks: Floats) -> _Points:
         )
         for rank in np.unique(ranks).tolist()
     ]
-    # What lies below the first of them is only weighed; the rest is looked at.
-    whole = np.bincount(group, weights, groups)
-    at = np.flatnonzero(values >= around[0][0][group])
-    group, values, weights = group[at], values[at], weights[at]
-    keep = np.zeros(len(at), np.bool_)
-    gap = np.zeros(len(at), np.int64)  # how many of them a point lies beyond
-    for least, most in around:
-        beyond = values > most[group]
-        keep |= (values >= least[group]) & ~beyond
-        gap += beyond
     gaps = len(around) + 1
-    masses = np.bincount(group[~keep] * gaps + gap[~keep], weights[~keep], groups * gaps).reshape(groups, gaps)
-    masses[:, 0] = whole - np.bincount(group, weights, groups)
+    masses = np.zeros((groups, gaps))
+    parts = []
+    for run in runs:
+        size = _sizes(run)
+        ends = np.cumsum(size)
+        begin = ends - size
+        for number, (least, most) in enumerate(around):
+            first = _bisect(run.values, begin, ends, least[run.group])
+            last = _bisect(run.values, first, ends, most[run.group], past_equal=True)
+            masses[:, number] += np.bincount(run.group, _sums(run.weights, begin, first), groups)
+            row = np.repeat(np.arange(len(size)), last - first)
+            parts.append((run, ragged(first, last - first), row))
+            begin = last
+        masses[:, gaps - 1] += np.bincount(run.group, _sums(run.weights, begin, ends), groups)
     places = np.full((groups, gaps), -np.inf)
     for number, (_, most) in enumerate(around):
         places[:, number + 1] = np.nextafter(most, np.inf)
-    some = np.flatnonzero(masses.reshape(-1))
-    kept = at[keep]
+    some = np.flatnonzero(masses)
+    kept = _points(parts)
     return _Points(
-        np.concatenate([group[keep], some // gaps]),
-        np.concatenate([values[keep], places.reshape(-1)[some]]),
-        np.concatenate([weights[keep], masses.reshape(-1)[some].astype(np.int64)]),
-        np.concatenate([points.centroid[kept], np.zeros(len(some), np.bool_)]),
-        np.concatenate([np.zeros(len(kept), np.bool_), np.ones(len(some), np.bool_)]),
+        np.concatenate([kept.group, some // gaps]),
+        np.concatenate([kept.values, places.reshape(-1)[some]]),
+        np.concatenate([kept.weights, masses.reshape(-1)[some].astype(np.int64)]),
+        np.concatenate([kept.centroid, np.zeros(len(some), np.bool_)]),
+        np.concatenate([np.zeros(len(kept.group), np.bool_), np.ones(len(some), np.bool_)]),
     )
 
 
-def _percentiles(points: _Points, groups: int, low: Floats, high: Floats, ranks: Floats) -> tuple[Floats, bool]:
+def _sums(weights: Ints, begin: Ints, end: Ints) -> Ints:
+    """The sum of each of the slices [*begin*, *end*), which are in order and don't overlap."""
+    sums = np.zeros(len(begin), np.int64)
+    some = np.flatnonzero(end > begin)
+    if len(some):
+        edges = np.stack([begin[some], end[some]], axis=1).reshape(-1)
+        sums[some] = np.add.reduceat(weights, edges[:-1] if edges[-1] == len(weights) else edges)[::2]
+    return sums
+
+
+def _bisect(values: Floats, begin: Ints, end: Ints, wanted: Floats, *, past_equal: bool = False) -> Ints:
+    """Where in each of the sorted slices [*begin*, *end*) the *wanted* value would stand: before its equals, or past them."""
+    begin, end = begin.copy(), end.copy()
+    for _ in range(int((end - begin).max(initial=0)).bit_length()):
+        middle = (begin + end) // 2
+        there = values[np.minimum(middle, len(values) - 1)]
+        below = (middle < end) & ((there <= wanted) if past_equal else (there < wanted))
+        begin, end = np.where(below, middle + 1, begin), np.where(below, end, middle)
+    return begin
+
+
+def _percentiles(points: _Points, low: Floats, high: Floats, ranks: Floats) -> tuple[Floats, bool]:
     """The percentiles, and whether none of them rests on a point that stands in for others."""
-    answer = np.full((groups, len(ranks)), np.nan)
-    if not len(points.values):
-        return answer, True
+    answer = np.full((len(low), len(ranks)), np.nan)
     order = np.argsort(points.values)  # not stable: equal values may change places
-    order = order[rollups.by_group(points.group[order], groups)]
+    order = order[rollups.by_group(points.group[order], len(low))]
     group, values = points.group[order], points.values[order]
     weights, centroid = points.weights[order], points.centroid[order]
     ends = np.cumsum(weights)
@@ -203,11 +266,8 @@ class Digest:
         """The value below which *p* per cent of all lie; NaN when there are none. Raises `InvalidQuery` outside 0 to 100."""
         if not 0 <= p <= 100:
             raise InvalidQuery(f"p: wanted 0 to 100, got {p!r:.80}")
-        zeros = np.zeros(len(self.values), np.int64)
-        ranks = np.array([p / 100])
-        answer = percentiles(
-            zeros, self.values, self.weights, self.centroid, 1, np.array([self.low]), np.array([self.high]), ranks
-        )
+        run = Run(np.zeros(len(self.values), np.int64), None, self.values, self.weights, self.centroid)
+        answer = percentiles([run], np.array([self.low]), np.array([self.high]), np.array([p / 100]))
         return float(answer[0, 0])
 
     def to_tdigest(self) -> Any:

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from . import blocks, keys, operations, plan, rollups, sealing, tables
+from . import blocks, keys, operations, plan, rollups, sealed, sealing, tables
 from .blocks import CENTROID, Samples
 from .cache import PageKey, Part
-from .commits import SPAN, read_samples, read_table
-from .digest import Bools
+from .commits import SPAN, read_samples
+from .digest import Bools, Run
 from .drive import Command, Operation
 from .model import Definition
 from .operations import Place
@@ -89,29 +89,23 @@ class Found:
             {row + len(rows): text for row, text in samples.metadata.items()},
         )
 
-    def weighted(self, group: Ints, group_of: Callable[[Ints, Ints], Ints]) -> tuple[Ints, Floats, Ints, Bools]:
-        """Of every point its group, value, weight, and whether it is a centroid: what percentiles need, with the fewest copies.
+    def runs(self, group: Ints, group_of: Callable[[Ints, Ints], Ints]) -> list[Run]:
+        """All points, for percentiles.
 
-        *group* is that of each summary; *group_of* tells it from columns of series and time.
+        *group* is that of each summary, *group_of* tells it from columns of series and time.
         """
         samples = self._samples
-        groups, values = [group_of(samples.series, samples.time)], [samples.value]
-        weights, centroids = [samples.weight], [_compacted(samples)]
+        found = [Run(group_of(samples.series, samples.time), None, samples.value, samples.weight, _compacted(samples))]
         begin = 0
         for rows in self._rolled:
             of_row, begin = group[begin : begin + len(rows)], begin + len(rows)
-            points = rows.points
-            groups.append(np.repeat(of_row, rows.size))
-            values.append(points.values)
-            weights.append(points.weights)
-            centroids.append(np.repeat(rows.kind == CLUSTERED, rows.size) & (points.weights > 1))
+            found.append(Run(of_row, rows.size, rows.points.values, rows.points.weights, rows.kind == CLUSTERED))
             alone = np.flatnonzero(rows.kind == UNIFORM)
             if len(alone):
-                groups.append(of_row[alone])
-                values.append(rows.summaries.low[alone])
-                weights.append(rows.summaries.count[alone])
-                centroids.append(np.zeros(len(alone), np.bool_))
-        return np.concatenate(groups), np.concatenate(values), np.concatenate(weights), np.concatenate(centroids)
+                summaries = rows.summaries
+                equal = np.zeros(len(alone), np.bool_)
+                found.append(Run(of_row[alone], None, summaries.low[alone], summaries.count[alone], equal))
+        return found
 
 
 def _compacted(samples: Samples) -> Bools:
@@ -138,6 +132,7 @@ class _Read:
 
     key: PageKey
     width: int
+    is_cut: bool  # its slots are minutes that an edge of the window cuts
     slots: list[int]
     fields: list[str]  # the segment's, then those of the slots, where there can be any
     parts: dict[str, Part]
@@ -192,7 +187,7 @@ def gather(
             continue
         _fill(place, name, known, [*reads, *raws], replies)
         _put_together(place, name, known, reads)
-        return _found(known, tags, positions, edges, inside, plans, reads, raws, log), edges
+        return _found(known, tags, positions, edges, inside, reads, raws, log), edges
 
 
 def _moment(place: Place, shard: int, name: str) -> Operation[tuple[_Moment | None, int]]:
@@ -284,28 +279,27 @@ def _reads(
     above = [*(level.name for level in calendar.levels[1:]), SPAN]
     coarser = {"raw": above[0]} | {level.name: name for level, name in zip(calendar.levels, above, strict=True)}
 
-    def read(level: str, span: int, chunk: int, slots: list[int]) -> _Read:
+    def read(level: str, span: int, chunk: int, slots: list[int], *, is_cut: bool = False) -> _Read:
         key = (level, span, chunk)
         whole = place.cache.whole(name, known.version, key, slots)
         if whole is not None:
-            return _Read(key, widths[level], slots, [], {}, [], whole)
+            return _Read(key, widths[level], is_cut, slots, [], {}, [], whole)
         parts = place.cache.parts(name, known.version, key)
         fields = [keys.segment_field(chunk)]
         if (coarser[level], span) in known.due.get(chunk, ()):  # else all is folded: the commit that made it did so
             fields += [keys.cell_field(slot, chunk) for slot in slots]
-        return _Read(key, widths[level], slots, fields, parts, [each for each in fields if each not in parts])
+        return _Read(key, widths[level], is_cut, slots, fields, parts, [each for each in fields if each not in parts])
 
     reads, raws = [], []
     for chunk, made in plans.items():
-        slots = {(level.name, span): list(of_span) for (level, span), of_span in made.slots.items()}
+        reads += [read(level.name, span, chunk, sorted(of_span)) for (level, span), of_span in made.slots.items()]
         cut: dict[int, list[int]] = {}
         for minute in sorted(made.cut):
             cut.setdefault(slot_of(minute, HOUR), []).append(minute)
         for hour, minutes in cut.items():
-            slots.setdefault(("minute", hour), []).extend(minutes)
+            reads.append(read("minute", hour, chunk, minutes, is_cut=True))
             if not calendar.raw.gone(hour, now_ms):
                 raws.append(read("raw", hour, chunk, minutes))
-        reads += [read(level, span, chunk, sorted(of_span)) for (level, span), of_span in slots.items()]
     return reads, raws
 
 
@@ -315,37 +309,30 @@ def _command(place: Place, shard: int, name: str, read: _Read) -> Command:
 
 
 def _fill(place: Place, name: str, known: _Moment, reads: list[_Read], replies: list[Any]) -> None:
-    """Decode what came, and keep it for the next question."""
+    """Take what came, and keep it for the next question."""
     came = iter(replies)
     for read in reads:
         if not read.missing:
             continue
-        decode: Any = read_samples if read.key[0] == "raw" else read_table
-        new: dict[str, Part] = {
-            part: None if data is None else decode(data) for part, data in zip(read.missing, next(came), strict=True)
-        }
+        new: dict[str, Any] = dict(zip(read.missing, next(came), strict=True))
+        if read.key[0] == "raw":
+            new = {part: data and read_samples(data) for part, data in new.items()}
         read.parts |= new
         place.cache.put(name, known.version, read.key, new)
 
 
 def _found(
     known: _Moment, tags: list[dict[str, str]], positions: Ints, edges: tuple[int, int, int], inside: tuple[int, int],
-    plans: Mapping[int, Plan], reads: list[_Read], raws: list[_Read], log: list[bytes],
+    reads: list[_Read], raws: list[_Read], log: list[bytes],
 ) -> Found:  # fmt: skip
     since, until, now_ms = edges
-    cut = np.array(sorted({minute for made in plans.values() for minute in made.cut}), dtype=np.int64)
-    hours = {slot_of(minute, HOUR) for minute in cut.tolist()}
-    rolled: list[Table] = []
-    cut_rows: list[Table] = []
-    for read in reads:
-        if read.whole is not None and len(read.whole):
-            of_cut = read.key[0] == "minute" and read.key[1] in hours
-            (cut_rows if of_cut else rolled).append(_of_series(read.whole, positions, len(tags)))
+    rolled = [_of_series(rows, positions, len(tags)) for rows in _wholes(reads, is_cut=False)]
     parts: list[Samples] = []
-    if len(cut):
+    cut = [_of_series(rows, positions, len(tags)) for rows in _wholes(reads, is_cut=True)]
+    if any(map(len, cut)):
         exact = [samples.of_series(positions) for read in raws if len(samples := _samples(read))]
-        rows, part = _cut(tables.concat(cut_rows), exact, cut, inside)
-        rolled.append(rows)
+        rows, part = _cut(tables.concat(cut), exact, inside)
+        rolled += [rows] if len(rows) else []
         parts += [part] if len(part) else []
     log_parts = [part for data in log if len(part := _unsealed(data, positions, since, until))]
     summed = [blocks.summarise(part) for part in _joined([*parts, *log_parts])]
@@ -366,35 +353,33 @@ def _joined(parts: list[Samples]) -> list[Samples]:
 
 
 def _put_together(place: Place, name: str, known: _Moment, reads: list[_Read]) -> None:
-    """Make one table of each page's parts, and keep it where there were several."""
+    """Make one table of each page's parts, and keep it."""
     for read in reads:
         if read.whole is None:
             read.whole = _rows(read)
-            if len(read.slots) > 1:
-                place.cache.put_whole(name, known.version, read.key, read.slots, read.whole)
+            place.cache.put_whole(name, known.version, read.key, read.slots, read.whole)
+
+
+def _wholes(reads: list[_Read], *, is_cut: bool) -> list[Table]:
+    return [read.whole for read in reads if read.is_cut == is_cut and read.whole is not None and len(read.whole)]
 
 
 def _rows(read: _Read) -> Table:
     """The rows of a page's wanted slots; of a slot that has a field of its own, those."""
-    segment, *loose = _in_order(read)
-    alone = [part for part in loose if isinstance(part, Table)]
-    if isinstance(segment, Table) and len(segment):
-        own = {slot for slot, part in zip(read.slots, loose, strict=True) if part is not None}
-        left = [slot for slot in read.slots if slot not in own]
-        if left:
-            whole = (
-                len(left) == len(read.slots)
-                and left[0] <= int(segment.slot.min())
-                and int(segment.slot.max()) <= left[-1]
-            )
-            beside = segment if whole and _solid(read) else segment.take(np.isin(segment.slot, np.array(left)))
-            alone.insert(0, beside)
-    return tables.concat([part for part in alone if len(part)])
+    segment, *loose = (part for part in _in_order(read) if not isinstance(part, Samples))
+    own = [part for part in loose if part]
+    found = [sealed.unpack_tables(own)] if own else []
+    left = [slot for slot, part in zip(read.slots, loose, strict=True) if part is None]
+    if segment and left:
+        rows = sealed.unpack_table(segment)
+        found.insert(0, rows if _are_all(left, read.width, rows) else rows.take(np.isin(rows.slot, np.array(left))))
+    return tables.concat(found)
 
 
-def _solid(read: _Read) -> bool:
-    """Are the wanted slots neighbours, none between them left out?"""
-    return read.slots[-1] - read.slots[0] == read.width * (len(read.slots) - 1)
+def _are_all(slots: list[int], width: int, rows: Table) -> bool:
+    """Are the *rows* of no other slots? Only told of slots that are neighbours."""
+    solid = slots[-1] - slots[0] == width * (len(slots) - 1)
+    return solid and slots[0] <= int(rows.slot.min()) and int(rows.slot.max()) <= slots[-1]
 
 
 def _samples(read: _Read) -> Samples:
@@ -424,27 +409,24 @@ def _of_series(rows: Table, positions: Ints, chosen: int) -> Table:
     return Table(rows.slot, series, rows.summaries, rows.kind, rows.size, lambda: rows.points)
 
 
-def _cut(rolled: Table, parts: list[Samples], cut: Ints, inside: tuple[int, int]) -> tuple[Table, Samples]:
+def _cut(rows: Table, parts: list[Samples], inside: tuple[int, int]) -> tuple[Table, Samples]:
     """Exchange the rows of minutes that an edge of the window cuts for exact samples, where all of a series-minute are there."""
     since, until = inside
     samples = blocks.concat(parts) if parts else sealing.no_samples()
-    of_cut = np.isin(rolled.slot, cut)
-    rows = rolled.take(of_cut)
-    kept = [rolled.take(~of_cut)]
     width = int(max(rows.series.max(initial=0), samples.series.max(initial=0))) + 1
     row_key = rows.slot // MINUTE * width + rows.series
     order = np.argsort(row_key)
     sample_key = samples.time // MINUTE * width + samples.series
-    at = np.minimum(np.searchsorted(row_key[order], sample_key), max(len(order) - 1, 0))
-    known = row_key[order][at] == sample_key if len(order) else np.zeros(len(samples), np.bool_)
-    row = order[at[known]] if len(order) else at[known]
+    at = np.minimum(np.searchsorted(row_key[order], sample_key), len(order) - 1)
+    known = row_key[order][at] == sample_key
+    row = order[at[known]]
     weight = rollups.sum_whole(row, len(rows), samples.weight[known])
     whole = weight == rows.summaries.count
     counted = np.zeros(len(samples), np.bool_)
     counted[known] = whole[row]
     counted &= (samples.time >= since) & (samples.time < until)
-    kept.append(rows.take(~whole & (rows.slot >= since) & (rows.slot < until)))
-    return tables.concat([part for part in kept if len(part)]), samples.take(counted, np.zeros(0, np.bool_))
+    rest = rows.take(~whole & (rows.slot >= since) & (rows.slot < until))
+    return rest, samples.take(counted, np.zeros(0, np.bool_))
 
 
 def _unsealed(data: bytes, positions: Ints, since: int, until: int) -> Samples:

@@ -93,6 +93,13 @@ def starts(ordered: Ints) -> NDArray[np.intp]:
     return np.flatnonzero(changes)
 
 
+def ragged(starts: Ints, sizes: Ints) -> Ints:
+    """The indexes of all runs one after another: *starts* and *sizes* have shape (runs,)."""
+    ends = np.cumsum(sizes)
+    indexes: Ints = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(starts - (ends - sizes), sizes)
+    return indexes
+
+
 def merge(group: Ints, groups: int, rows: Summaries, columns: frozenset[str] = ALL) -> Summaries:
     """Merge *rows* (in order of arrival) by *group*, ids from 0 to *groups* - 1: one summary for each, count 0 for empty ones.
 

@@ -13,6 +13,7 @@ what stands close together after a wide gap would become one.
 
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgpack
@@ -23,9 +24,9 @@ from . import blocks, rollups
 from .blocks import MAX_TIME_MS, Samples
 from .columns import Reader, pack_real, pack_whole
 from .errors import FormatMismatch
-from .rollups import Floats, Ints, Summaries
+from .rollups import Floats, Ints, Summaries, ragged
 from .slots import SECOND
-from .tables import CLUSTERED, EXACT, UNIFORM, Points, Table, ragged
+from .tables import CLUSTERED, EXACT, UNIFORM, Points, Table
 
 VERSION = 1
 _TABLE = struct.Struct("<BIIq")
@@ -92,105 +93,161 @@ def unpack_table(data: bytes) -> Table:
     Raises:
         FormatMismatch: whatever is wrong with *data*.
     """
-    return _guarded("table", data, lambda: _unpack_table(data))
+    return unpack_tables([data])
+
+
+def unpack_tables(packed: list[bytes]) -> Table:
+    """Read several tables as one, the rows of one after those of another: the cost of most of it is that of one.
+
+    Raises:
+        FormatMismatch: whatever is wrong with one of them; of columns that are read later, when they are.
+    """
+    return _guarded("table", packed, lambda: _unpack_tables(packed))
 
 
 _Decoded = TypeVar("_Decoded")
 
 
-def _guarded(what: str, data: bytes, decode: Callable[[], _Decoded]) -> _Decoded:
+def _guarded(what: str, packed: list[bytes], decode: Callable[[], _Decoded]) -> _Decoded:
     try:
         return decode()
     except FormatMismatch:
         raise
     except Exception as error:  # whatever a decoder raises on damaged bytes
-        raise FormatMismatch(f"{what}: {len(data)} bytes that are none: {error}") from error
+        raise FormatMismatch(f"{what}: {sum(map(len, packed))} bytes that are none: {error}") from error
 
 
-def _unpack_table(data: bytes) -> Table:
-    reader = Reader(data, 0, "table")
-    version, n, points, base = _TABLE.unpack(reader.bytes(_TABLE.size))
-    if version != VERSION:
-        raise FormatMismatch(f"table: wanted version {VERSION}, got {version}")
-    _check_size("table", data, n + points)
-    slot = reader.whole(n) * SECOND + base
-    series, kind, count = reader.whole(n), reader.whole(n).astype(np.uint8), reader.whole(n)
-    if n and (
-        int(count.min()) < 1 or int(series.min()) < 0 or int(kind.max()) > CLUSTERED or int(slot.min()) < 0
-    ):  # fmt: skip
+@dataclass(slots=True)
+class _Packed:
+    """One of several tables: its bytes, its rows among those of all, how many of them have points, where its columns begin."""
+
+    data: bytes
+    rows: slice
+    several: int
+    places: dict[str, int]
+
+
+_LATER = ("last_ms", "low", "total", "m2", "high", "last")
+_OF_SEVERAL = _LATER[2:]  # of a row of equal values they follow from count and low
+
+
+def _unpack_tables(packed: list[bytes]) -> Table:
+    heads = []
+    for data in packed:
+        version, n, points, base = _TABLE.unpack(Reader(data, 0, "table").bytes(_TABLE.size))
+        if version != VERSION:
+            raise FormatMismatch(f"table: wanted version {VERSION}, got {version}")
+        _check_size("table", data, n + points)
+        heads.append((n, points, base))
+    total = sum(n for n, _, _ in heads)
+    slot, series, kind, count, size = (np.empty(total, np.int64) for _ in range(5))
+    size[:] = 0
+    parts = []
+    end = 0
+    for data, (n, points, base) in zip(packed, heads, strict=True):
+        reader = Reader(data, _TABLE.size, "table")
+        rows = slice(end, end := end + n)
+        reader.fill(slot[rows])
+        slot[rows] *= SECOND
+        slot[rows] += base
+        reader.fill(series[rows])
+        reader.fill(kind[rows])
+        reader.fill(count[rows])
+        part = _Packed(data, rows, int(np.count_nonzero(kind[rows])), {})
+        for name in _LATER if part.several else _LATER[:2]:
+            part.places[name] = reader.at
+            reader.skip(part.several if name in _OF_SEVERAL else n)
+        if part.several == n:
+            reader.fill(size[rows])
+        elif part.several:
+            size[rows][kind[rows] != UNIFORM] = reader.whole(part.several)
+        part.places["points"] = reader.at
+        # Each size by itself as well: a sum may wrap.
+        sizes = size[rows]
+        if n and (not 0 <= int(sizes.min()) <= int(sizes.max()) <= points or int(sizes.sum()) != points):
+            raise FormatMismatch(f"table: wanted {points} points, got {int(sizes.sum())}")
+        parts.append(part)
+    if total and (
+        int(count.min()) < 1
+        or int(series.min()) < 0
+        or not UNIFORM <= int(kind.min()) <= int(kind.max()) <= CLUSTERED
+        or int(slot.min()) < 0
+    ):
         raise FormatMismatch("table: counts, series, kinds or times that are none")
-    several = kind != UNIFORM
-    some = int(several.sum())
-    places = {}
-    for name in ("last_ms", "low", *(_OF_SEVERAL if some else ())):
-        places[name] = reader.at
-        reader.skip(n if name in ("last_ms", "low") else some)
-    size = np.zeros(n, np.int64)
-    size[several] = reader.whole(some)
-    # Each size by itself as well: a sum may wrap.
-    if n and (not 0 <= int(size.min()) <= int(size.max()) <= points or int(size.sum()) != points):
-        raise FormatMismatch(f"table: wanted {points} points, got {int(size.sum())}")
-    at = reader.at
 
     def load(name: str) -> NDArray[Any]:
-        return _guarded("table", data, lambda: _summary_column(name, data, places, rows, slot, several))
+        return _guarded("table", packed, lambda: _summary_column(name, parts, summaries, slot, kind))
 
     def points_read() -> Points:
-        return _guarded("table", data, lambda: _unpack_points(data, at, kind, size, rows.low, rows.high))
+        return _guarded("table", packed, lambda: _unpack_points(parts, kind, size, summaries))
 
-    rows = rollups.Deferred(n, load)
-    rows.count = count
-    return Table(slot, series, rows, kind, size, points_read)
-
-
-_OF_SEVERAL = ("total", "m2", "high", "last")  # of a row of equal values they follow from count and low
+    summaries = rollups.Deferred(total, load)
+    summaries.count = count
+    return Table(slot, series, summaries, kind.astype(np.uint8), size, points_read)
 
 
-def _summary_column(
-    name: str, data: bytes, places: dict[str, int], rows: Summaries, slot: Ints, several: NDArray[np.bool_]
-) -> NDArray[Any]:
-    """Read one column of a table's summaries, and check it."""
-    column: NDArray[Any]
-    n = len(slot)
-    if name == "last_ms":
-        column = Reader(data, places[name], "table").whole(n) + slot
-        sound = bool((column >= slot).all() and (column < MAX_TIME_MS).all())
-    elif name == "low":
-        column = Reader(data, places[name], "table").real(n)
-        sound = bool(np.isfinite(column).all())
+def _summary_column(name: str, parts: list[_Packed], rows: Summaries, slot: Ints, kind: Ints) -> NDArray[Any]:
+    """Read one column of the tables' summaries, and check it."""
+    column: NDArray[Any] = np.empty(len(slot), np.int64 if name == "last_ms" else np.float64)
+    if name in ("last_ms", "low"):
+        for part in parts:
+            Reader(part.data, part.places[name], "table").fill(column[part.rows])
+        if name == "last_ms":
+            column += slot
+            sound = bool((column >= slot).all() and (column < MAX_TIME_MS).all())
+        else:
+            sound = bool(np.isfinite(column).all())
     else:
-        with np.errstate(over="ignore"):
-            column = rows.low * rows.count if name == "total" else np.zeros(n) if name == "m2" else rows.low.copy()
-        if name in places:
-            column[several] = Reader(data, places[name], "table").real(int(several.sum()))
+        several = kind != UNIFORM
+        if not several.all():
+            with np.errstate(over="ignore"):
+                column = (
+                    rows.low * rows.count
+                    if name == "total"
+                    else np.zeros(len(slot))
+                    if name == "m2"
+                    else rows.low.copy()
+                )
+        for part in parts:
+            if part.several:
+                reader, inside = Reader(part.data, part.places[name], "table"), column[part.rows]
+                if part.several == len(inside):
+                    reader.fill(inside)
+                else:
+                    inside[several[part.rows]] = reader.real(part.several)
         sound = name != "high" or bool(np.isfinite(column).all() and (rows.low[several] < column[several]).all())
     if not sound:
         raise FormatMismatch(f"table: wanted a column {name} that can be, got one that can't")
     return column
 
 
-def _nothing() -> Points:
-    return Points(np.zeros(0), np.zeros(0, np.int64))
-
-
-def _unpack_points(data: bytes, at: int, kind: NDArray[np.uint8], size: Ints, low: Floats, high: Floats) -> Points:
-    reader = Reader(data, at, "table")
-    of_exact = np.repeat(kind == EXACT, size)
-    exact = int(of_exact.sum())
-    values = reader.real(exact)
-    if exact < len(of_exact):
-        clustered = kind == CLUSTERED
-        means = _means(reader.whole(len(of_exact) - exact), size[clustered], low[clustered], high[clustered])
-        if exact:
-            both = np.empty(len(of_exact))
-            both[of_exact], both[~of_exact] = values, means
-            values = both
-        else:
-            values = means
-    weights = reader.whole(len(of_exact))
-    if len(weights) and int(weights.min()) < 1:
+def _unpack_points(parts: list[_Packed], kind: Ints, size: Ints, rows: Summaries) -> Points:
+    total = int(size.sum())
+    is_exact = kind == EXACT
+    exact, weights = np.empty(int(size[is_exact].sum())), np.empty(total, np.int64)
+    codes = np.empty(total - len(exact), np.int64)
+    at = exact_at = 0
+    for part in parts:
+        sizes = size[part.rows]
+        points, points_exact = int(sizes.sum()), int(sizes[is_exact[part.rows]].sum())
+        reader = Reader(part.data, part.places["points"], "table")
+        reader.fill(exact[exact_at : exact_at + points_exact])
+        reader.fill(codes[at - exact_at : at - exact_at + points - points_exact])
+        reader.fill(weights[at : at + points])
+        at, exact_at = at + points, exact_at + points_exact
+    clustered = kind == CLUSTERED
+    if not len(codes):
+        values = exact
+    elif not len(exact):
+        values = _means(codes, size[clustered], rows.low[clustered], rows.high[clustered])
+    else:
+        of_exact = np.repeat(is_exact, size)
+        values = np.empty(total)
+        values[of_exact] = exact
+        values[~of_exact] = _means(codes, size[clustered], rows.low[clustered], rows.high[clustered])
+    if total and int(weights.min()) < 1:
         raise FormatMismatch(f"table: wanted points of weight 1 and more, got {int(weights.min())}")
-    if not np.isfinite(values).all():
+    if not np.isfinite(exact).all():
         raise FormatMismatch("table: wanted points that are numbers")
     return Points(values, weights)
 
@@ -198,12 +255,18 @@ def _unpack_points(data: bytes, at: int, kind: NDArray[np.uint8], size: Ints, lo
 # A share in [0, 1] in 16 bits: the upper half of a float of 32; its sign is never set.
 
 
-def _from_code(code: Ints) -> Floats:
-    return (code.astype(np.uint32) << np.uint32(16)).view(np.float32).astype(np.float64)
+_ONE = 0x3F80  # the code of 1
+_SHARES: Floats = (np.arange(_ONE + 1, dtype=np.uint32) << np.uint32(16)).view(np.float32).astype(np.float64)
+_ROOM = 2.0**900
 
 
-def _scales(low: Floats, high: Floats) -> Floats:
-    """Powers of two that bring extremes near 1: so no difference is beyond the largest float, and none is rounded to 0."""
+def _scales(low: Floats, high: Floats) -> Floats | None:
+    """Powers of two that bring extremes near 1: so no difference is beyond the largest float, and none is rounded to 0.
+
+    None where all would be as exact without.
+    """
+    if len(low) and max(-low.min(), high.max()) < _ROOM and (high - low).min() > 1 / _ROOM:
+        return None
     _, exponent = np.frexp(np.maximum(-low, high))
     scales: Floats = np.ldexp(1.0, np.clip(-exponent, -1000, 1000))
     return scales
@@ -239,10 +302,12 @@ def _steps(table: Table) -> Ints:
     codes = np.zeros(len(means), np.int64)
     for rows, points, places, width in _matrices(size):
         scale = _scales(lows[rows], highs[rows])
-        low, high = lows[rows] * scale, highs[rows] * scale
+        low, high, wanted_means = lows[rows], highs[rows], means[points]
+        if scale is not None:
+            low, high, wanted_means = low * scale, high * scale, wanted_means * np.repeat(scale, size[rows])
         spread = high - low
         flat = np.repeat(high, width)
-        flat[places] = means[points] * np.repeat(scale, size[rows])
+        flat[places] = wanted_means
         # Turned: the first means of all rows lie side by side, then the second.
         wanted = np.clip(flat.reshape(len(low), width), low[:, None], high[:, None]).T.copy()
         steps = np.zeros((width, len(low)), np.int64)
@@ -252,29 +317,33 @@ def _steps(table: Table) -> Ints:
             share = np.maximum(mean - reached, 0) / spread + 0.0  # never -0.0
             bits = share.astype(np.float32).view(np.uint32).astype(np.int64)
             nearest = (bits + 0x8000) >> 16
-            after = np.minimum(reached + _from_code(nearest) * spread, high)
+            after = np.minimum(reached + _SHARES[nearest] * spread, high)
             steps[at] = np.where((after - mean) * 128 > beyond - mean, bits >> 16, nearest)
-            reached = reached + _from_code(steps[at]) * spread
+            reached = reached + _SHARES[steps[at]] * spread
         codes[points] = steps.T.reshape(-1)[places]
     return codes
 
 
 def _means(codes: Ints, sizes: Ints, lows: Floats, highs: Floats) -> Floats:
-    if len(codes) and not 0 <= int(codes.min()) <= int(codes.max()) <= 0x3F80:
-        raise FormatMismatch(f"table: wanted steps from 0 to {0x3F80}, got {int(codes.min())} to {int(codes.max())}")
-    means = np.zeros(len(codes))
+    if not 0 <= int(codes.min()) <= int(codes.max()) <= _ONE:
+        raise FormatMismatch(f"table: wanted steps from 0 to {_ONE}, got {int(codes.min())} to {int(codes.max())}")
+    means = np.empty(len(codes))
     for rows, points, places, width in _matrices(sizes):
         scale = _scales(lows[rows], highs[rows])
-        low, high = lows[rows] * scale, highs[rows] * scale
+        low, high = lows[rows], highs[rows]
+        if scale is not None:
+            low, high = low * scale, high * scale
         flat = np.zeros(len(low) * width)
-        flat[places] = _from_code(codes[points])
+        flat[places] = _SHARES[codes[points]]
         steps = flat.reshape(len(low), width)
         steps *= (high - low)[:, None]
         steps[:, 0] += low
-        reached = np.minimum(np.cumsum(steps, axis=1), high[:, None])
-        reached /= scale[:, None]
-        np.clip(reached, lows[rows, None], highs[rows, None], out=reached)  # scaled, the smallest floats lose digits
-        means[points] = reached.reshape(-1)[places]
+        reached = np.cumsum(steps, axis=1, out=steps)
+        np.minimum(reached, high[:, None], out=reached)
+        if scale is not None:  # then the smallest floats lose digits
+            reached /= scale[:, None]
+            np.clip(reached, lows[rows, None], highs[rows, None], out=reached)
+        means[points] = flat[places]
     return means
 
 
@@ -300,7 +369,7 @@ def pack_samples(samples: Samples) -> bytes:
 
 def unpack_samples(data: bytes) -> Samples:
     """Read exact samples; raises `FormatMismatch` whatever is wrong with *data*."""
-    return _guarded("samples", data, lambda: _unpack_samples(data))
+    return _guarded("samples", [data], lambda: _unpack_samples(data))
 
 
 def _unpack_samples(data: bytes) -> Samples:

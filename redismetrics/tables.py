@@ -64,7 +64,7 @@ class Table:
         size = self.size[numbers]
 
         def points() -> Points:
-            at = ragged((np.cumsum(self.size) - self.size)[numbers], size)
+            at = rollups.ragged((np.cumsum(self.size) - self.size)[numbers], size)
             return Points(self.points.values[at], self.points.weights[at])
 
         return Table(
@@ -83,13 +83,6 @@ class Table:
             np.concatenate([self.points.values, self.summaries.low[alone]]),
             np.concatenate([self.points.weights, self.summaries.count[alone]]),
         )
-
-
-def ragged(starts: Ints, sizes: Ints) -> Ints:
-    """The indexes of all runs one after another: *starts* and *sizes* have shape (runs,)."""
-    ends = np.cumsum(sizes)
-    indexes: Ints = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(starts - (ends - sizes), sizes)
-    return indexes
 
 
 def empty() -> Table:

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from redismetrics import InvalidQuery, Metrics, MissingExtra, digest
-from redismetrics.digest import Digest, cluster, percentiles
+from redismetrics.digest import Digest, Run, cluster, percentiles
 
 RANKS = (0, 1, 5, 12.5, 25, 50, 75, 90, 95, 99, 99.9, 100)
 VALUES, FLUSHES = 100_000, 20
@@ -35,10 +35,10 @@ def test_percentiles_of_exact_values_are_numpy_s(groups: list[list[tuple[float, 
     plain = [[value for value, weight in group for _ in range(weight)] for group in groups]
     low = np.array([min(values, default=np.nan) for values in plain])
     high = np.array([max(values, default=np.nan) for values in plain])
-    found = percentiles(
-        number.astype(np.int64), value.astype(float), weight.astype(np.int64), np.zeros(len(rows), np.bool_), len(groups),
-        low, high, np.array(RANKS) / 100,
-    )  # fmt: skip
+    run = Run(
+        number.astype(np.int64), None, value.astype(float), weight.astype(np.int64), np.zeros(len(rows), np.bool_)
+    )
+    found = percentiles([run], low, high, np.array(RANKS) / 100)
     for answer, values in zip(found, plain, strict=True):
         if values:
             size = np.abs(values).max()
@@ -241,14 +241,27 @@ def test_of_many_points_those_near_the_answer_are_enough(ranks: list[float], sha
     elif shape == "two modes":
         values[: many // 2] += 1e6
     group, weights = random_.integers(0, 3, many), random_.integers(1, 50, many)
+    wanted = np.array(ranks)
+    # Half of them in rows of up to 100 points, some of none, the rest alone.
+    of_row = np.append(random_.integers(0, 100, many // 120), [0, 0])
+    in_rows = int(of_row.sum())
+    group[:in_rows] = np.repeat(random_.integers(0, 3, len(of_row)), of_row)
+    row = np.repeat(np.arange(len(of_row)), of_row)
+    values[:in_rows] = values[:in_rows][np.lexsort((values[:in_rows], row))]
+    ends = np.cumsum(of_row)
+    runs = [
+        Run(
+            group[np.minimum(ends - of_row, many - 1)], of_row, values[:in_rows], weights[:in_rows],
+            np.zeros(len(of_row), np.bool_),
+        ),
+        Run(group[in_rows:], None, values[in_rows:], weights[in_rows:], np.zeros(many - in_rows, np.bool_)),
+    ]  # fmt: skip
     low = np.array([values[group == number].min() for number in range(3)])
     high = np.array([values[group == number].max() for number in range(3)])
-    wanted = np.array(ranks)
-    points = digest._Points(group, values, weights, np.zeros(many, np.bool_), np.zeros(0, np.bool_))
-    thinned = digest._thinned(points, 3, wanted)
+    thinned = digest._thinned(runs, 3, wanted)
     assert int(thinned.weights.sum()) == int(weights.sum())
     assert len(thinned.values) < many or shape == "few values"
-    found = percentiles(group, values, weights, points.centroid, 3, low, high, wanted)
+    found = percentiles(runs, low, high, wanted)
     for number in range(3):
         repeated = np.repeat(values[group == number], weights[group == number])
         np.testing.assert_allclose(found[number], np.percentile(repeated, wanted * 100), rtol=1e-12)
@@ -259,7 +272,6 @@ def test_an_answer_that_would_rest_on_what_was_left_out_is_worked_out_in_full(mo
     many = 2 * digest.THIN_FROM
     values = np.random.default_rng(1).permutation(many).astype(np.float64)
     whole, none = np.ones(many, np.int64), np.zeros(many, np.bool_)
-    found = percentiles(
-        np.zeros(many, np.int64), values, whole, none, 1, np.zeros(1), np.array([many - 1.0]), np.array([0.5])
-    )
+    run = Run(np.zeros(many, np.int64), None, values, whole, none)
+    found = percentiles([run], np.zeros(1), np.array([many - 1.0]), np.array([0.5]))
     assert found[0, 0] == (many - 1) / 2

@@ -9,7 +9,7 @@ import pytest
 
 from redismetrics import sealing, tables
 from redismetrics.blocks import Samples
-from redismetrics.digest import percentiles
+from redismetrics.digest import Run, percentiles
 from redismetrics.sealed import pack_table, unpack_table
 from redismetrics.sealing import Cell, Place
 from redismetrics.slots import DAY, HOUR, MINUTE, Calendar
@@ -82,12 +82,8 @@ def day_of(seed: int, slices: int) -> tuple[Values, Table]:
 
 def answers(day: Table, series: int) -> Values:
     row = day.take(day.series == series)
-    owner, values, weights = row.spread()
-    whole = row.summaries
-    return percentiles(
-        group=owner, groups=1, values=values, weights=weights, centroid=row.kind[owner] == CLUSTERED,
-        low=whole.low, high=whole.high, ranks=RANKS,
-    )[0]  # fmt: skip
+    run = Run(np.zeros(1, np.int64), row.size, row.points.values, row.points.weights, row.kind == CLUSTERED)
+    return percentiles([run], row.summaries.low, row.summaries.high, RANKS)[0]
 
 
 def rank_errors(values: Values, found: Values) -> Values:

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redismetrics import rollups, tables
-from redismetrics.rollups import Summaries
-from redismetrics.tables import CLUSTERED, EXACT, UNIFORM, Points, Table, merge, numbered, ragged, squeeze
+from redismetrics.rollups import Summaries, ragged
+from redismetrics.tables import CLUSTERED, EXACT, UNIFORM, Points, Table, merge, numbered, squeeze
 
 Sample = tuple[int, float, int]  # group, value, weight
 
