@@ -111,12 +111,14 @@ def metric_of(namespace: str, name: str) -> Metric:
 
 
 def make_due(client: redis.Redis, metric: Metric, until_ms: int | None = None) -> list[float]:
-    """Make a metric's coarse slots, the finer first: hours only, or all that ended by *until_ms*; the seconds of each.
+    """Make a metric's coarse slots, the finer first: hours only, or all that ended by *until_ms*, and what is to be folded by
+    then; the seconds of each.
 
     The worker would make each a minute after its end, or after something came late into it; nothing else is different here.
     *client* is one of `Store.connect`.
     """
     widths = {name: width for name, width in metric.coarser(metric.calendar.raw) if name != metric.calendar.raw.name}
+    widths |= {commits.FOLD + level.name: level.span // commits.FOLDS for level in metric.calendar.levels}
     taken = []
     for name, width in widths.items():
         for field in sorted(client.hkeys(metric.worked.due), key=lambda field: int(field.split()[1])):

@@ -31,6 +31,10 @@ GONE_PER_COMMIT = 1_000  # notes of what is past its retention are taken off; th
 REPLAY_US = 60_000_000  # so long what is sealed stays in the log, for subscribers that were cut off
 GRACE = 60 * SECOND  # a slot is made so long after its end, and made anew so long after something came too late for it
 SPAN = "span"  # the level above the coarsest: it has no rows, its making only folds those of a span into a segment
+FOLD = (
+    "fold-"  # and a level's name: folds what of a part of a span has passed into the segment, long before the span ends
+)
+FOLDS = 4  # parts of a span
 TRIM, SWEEP = "trim 0 0", "sweep 0 0"  # what of tidying is pending
 
 
@@ -371,6 +375,18 @@ def _marks(metric: Metric, level: Level, places: Iterable[Place], standing: _Sta
             field_ = keys.due_field(name, start, chunk)
             if field_.encode() not in standing.due:
                 marks[field_] = max(start + width, standing.now_ms) + GRACE
+    return marks | _to_fold(level, places, standing)
+
+
+def _to_fold(level: Level, places: Iterable[Place], standing: _Standing) -> dict[str, int]:
+    """The parts of spans over these slots that are to be folded, and when: where that is before the whole span is."""
+    marks = {}
+    for slot, chunk in places:
+        start = slot_of(slot, level.span // FOLDS)
+        when = max(start + level.span // FOLDS, standing.now_ms) + GRACE
+        field_ = keys.due_field(FOLD + level.name, start, chunk)
+        if when < slot_of(slot, level.span) + level.span and field_.encode() not in standing.due:
+            marks[field_] = when
     return marks
 
 
@@ -391,7 +407,8 @@ def _made_of(metric: Metric, due: Iterable[str]) -> set[tuple[Level, int]]:
     found = set()
     for each in due:
         name, start_s, _ = each.split(" ")
-        found.add((finer[name], int(start_s) * SECOND))
+        if not name.startswith(FOLD):
+            found.add((finer[name], int(start_s) * SECOND))
     return found
 
 
@@ -399,9 +416,8 @@ def _made_of(metric: Metric, due: Iterable[str]) -> set[tuple[Level, int]]:
 
 
 def make(metric: Metric, due: str) -> Operation[Result]:
-    """Make one coarse slot of one chunk anew from the finer slots inside, and fold those into a segment.
-
-    *due* is its field. A slot is made only when no finer one inside is due.
+    """Do what a field of `due` asks for: make a coarse slot of one chunk anew from the finer slots inside, and fold those into a
+    segment; or fold only. A slot is made only when no finer one inside is due.
     """
     name, start_s, chunk_text = due.split(" ")
     start, chunk = int(start_s) * SECOND, int(chunk_text)
@@ -410,58 +426,97 @@ def make(metric: Metric, due: str) -> Operation[Result]:
         outcome = yield from _commit(metric, standing, _Orders(unmarks=[due]))
         return Result(outcome)
     levels = metric.calendar.levels
+    if name.startswith(FOLD):
+        level = next(level for level in levels if FOLD + level.name == name)
+        span = slot_of(start, level.span)
+        found = yield from _unfolded(
+            metric, standing, level, span, chunk, range(start, start + level.span // FOLDS, level.width)
+        )
+        if found is None:
+            return Result(Outcome.AGAIN)
+        # What is coarser is due too: when that is made, what is left of this goes with it.
+        writes = _folded(metric, standing, level, span, chunk, found, persist=True)
+        return Result((yield from _commit(metric, standing, _Orders(unmarks=[due], writes=writes))))
+
     at = next((number for number, level in enumerate(levels) if level.name == name), len(levels))
     finer, target = levels[at - 1], levels[at] if at < len(levels) else None
-    if any(
-        other.decode() != due and _is_inside(other.decode().split(" "), chunk, start, start + finer.span, finer.name)
-        for other in standing.due
-    ):
+    inside = [other for other in map(bytes.decode, standing.due) if _is_inside(other, chunk, start, start + finer.span)]
+    if any(other.startswith(finer.name + " ") for other in inside if other != due):
         return Result(Outcome.NOTHING)
-
-    segment = keys.segment_field(chunk)
-    slots = range(start, start + finer.span, finer.width)
-    fields = [keys.cell_field(slot, chunk) for slot in slots]
-    commands: list[Command] = [
-        ("HMGET", metric.data(finer.name, start), segment, *fields), ("HGETALL", metric.worked.held),
-    ]  # fmt: skip
-    if at == 1:
-        commands.append(("HMGET", metric.data("raw", start), segment, *fields))
-    replies = yield from _bracketed(metric, standing, commands)
-    if replies is None:
+    found = yield from _unfolded(metric, standing, finer, start, chunk, range(start, start + finer.span, finer.width))
+    if found is None:
         return Result(Outcome.AGAIN)
-    orders = _Orders(unmarks=[due], gone=_past(metric, replies[1][::2], standing, due))
-
-    tables_found = replies[0]
-    loose = {slot: read_table(data) for slot, data in zip(slots, tables_found[1:], strict=True) if data is not None}
-    rows = sealing.assemble(read_table(tables_found[0]), loose)
-    # Its key may be past its retention: it was kept for this, and goes now.
-    fold = _Writes(finer, start, persist=_others(standing, due, name, start), refuse=False)
-    if loose:
-        fold.fields[segment] = sealed.pack_table(sealing.fold(rows, finer.points))
-        fold.removed = [keys.cell_field(slot, chunk) for slot in loose]
-    orders.writes.append(fold)
+    orders = _Orders(
+        unmarks=[due, *(other for other in inside if other.startswith(FOLD + finer.name + " "))],
+        gone=_past(metric, found.held, standing, due),
+        # Its key may be past its retention: it was kept for this, and goes now.
+        writes=_folded(metric, standing, finer, start, chunk, found, persist=_others(standing, due, name, start)),
+    )
     if target is not None and not levels[-1].gone(slot_of(start, levels[-1].span), standing.now_ms):
         # A coarser slot over it is due as well, since the same commit marked both: so this key stays, also past its retention.
         write = _Writes(target, slot_of(start, target.span), persist=True, refuse=False)
-        write.fields[keys.cell_field(start, chunk)] = sealed.pack_table(sealing.coarser(rows, start, target.points))
+        rows = sealing.coarser(found.rows, start, target.points)
+        write.fields[keys.cell_field(start, chunk)] = sealed.pack_table(rows)
         orders.writes.append(write)
-    raw = metric.calendar.raw
-    if at == 1 and not raw.gone(start, standing.now_ms):
-        loose_raw = {
-            slot: read_samples(data) for slot, data in zip(slots, replies[2][1:], strict=True) if data is not None
-        }
-        if loose_raw:
-            samples = sealing.assemble_samples(read_samples(replies[2][0]), loose_raw)
-            fold = _Writes(raw, start, removed=[keys.cell_field(slot, chunk) for slot in loose_raw])
-            fold.fields[segment] = sealed.pack_samples(sealing.fold_samples(samples))
-            orders.writes.append(fold)
+        orders.marks = _to_fold(target, [(start, chunk)], standing)
     return Result((yield from _commit(metric, standing, orders)))
 
 
-def _is_inside(other: list[str], chunk: int, start: int, end: int, finer: str) -> bool:
-    """Is this a due slot of the finer level, of the same chunk, in [start, end)?"""
-    name, other_s, other_chunk = other
-    return name == finer and int(other_chunk) == chunk and start <= int(other_s) * SECOND < end
+@dataclass(slots=True)
+class _Unfolded:
+    """What one chunk holds in a span: all its rows, and which slots stand beside the segment; of minutes exact samples likewise."""
+
+    rows: Table
+    loose: list[int]
+    samples: Samples
+    loose_samples: list[int]
+    held: list[bytes]
+
+
+def _unfolded(
+    metric: Metric, standing: _Standing, level: Level, span: int, chunk: int, slots: range
+) -> Operation[_Unfolded | None]:
+    """The segment of a span, and these of its slots where they stand beside it; None if somebody else changed them."""
+    fields = [keys.segment_field(chunk), *(keys.cell_field(slot, chunk) for slot in slots)]
+    commands: list[Command] = [("HMGET", metric.data(level.name, span), *fields), ("HGETALL", metric.worked.held)]
+    if level is metric.calendar.levels[0]:
+        commands.append(("HMGET", metric.data("raw", span), *fields))
+    replies = yield from _bracketed(metric, standing, commands)
+    if replies is None:
+        return None
+    (segment, *cells), held, *raw = replies
+    loose = {slot: read_table(data) for slot, data in zip(slots, cells, strict=True) if data is not None}
+    found = _Unfolded(sealing.assemble(read_table(segment), loose), list(loose), _NOTHING[1], [], held[::2])
+    if raw:
+        segment, *cells = raw[0]
+        loose_samples = {slot: read_samples(data) for slot, data in zip(slots, cells, strict=True) if data is not None}
+        found.loose_samples = list(loose_samples)
+        if loose_samples:
+            found.samples = sealing.assemble_samples(read_samples(segment), loose_samples)
+    return found
+
+
+def _folded(
+    metric: Metric, standing: _Standing, level: Level, span: int, chunk: int, found: _Unfolded, *, persist: bool
+) -> list[_Writes]:
+    """The segment with all that was found, in place of what stood beside it; of minutes their exact samples' as well."""
+    segment = keys.segment_field(chunk)
+    fold = _Writes(level, span, persist=persist, refuse=False)
+    if found.loose:
+        fold.fields[segment] = sealed.pack_table(sealing.fold(found.rows, level.points))
+        fold.removed = [keys.cell_field(slot, chunk) for slot in found.loose]
+    raw = metric.calendar.raw
+    if not found.loose_samples or raw.gone(span, standing.now_ms):
+        return [fold]
+    of_samples = _Writes(raw, span, removed=[keys.cell_field(slot, chunk) for slot in found.loose_samples])
+    of_samples.fields[segment] = sealed.pack_samples(sealing.fold_samples(found.samples))
+    return [fold, of_samples]
+
+
+def _is_inside(due: str, chunk: int, start: int, end: int) -> bool:
+    """Is this a field of the same chunk whose slot begins in [start, end)?"""
+    _, start_s, of_chunk = due.split(" ")
+    return int(of_chunk) == chunk and start <= int(start_s) * SECOND < end
 
 
 def _others(standing: _Standing, due: str, name: str, start: int) -> bool:

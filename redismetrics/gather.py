@@ -14,7 +14,7 @@ import numpy as np
 from . import blocks, keys, operations, plan, rollups, sealed, sealing, tables
 from .blocks import CENTROID, Samples
 from .cache import PageKey, Part
-from .commits import SPAN, read_samples
+from .commits import FOLD, SPAN, read_samples
 from .digest import Bools, Run
 from .drive import Command, Operation
 from .model import Definition
@@ -226,6 +226,8 @@ def _moment(place: Place, shard: int, name: str) -> Operation[tuple[_Moment | No
     by_chunk: dict[int, set[tuple[str, int]]] = {}
     for each in due[::2]:
         level, slot, chunk = each.decode().split(" ")
+        if level.startswith(FOLD):
+            continue
         by_chunk.setdefault(int(chunk), set()).add((level, int(slot) * SECOND))
     # Not to be told from the time when the metric came: the server's clock may have been ahead then.
     sealed_ms = None if None in hours else (int(hours[0]) * SECOND, int(hours[1]) * SECOND)

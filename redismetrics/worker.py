@@ -143,8 +143,8 @@ class Worker:
             found = run(client, operations.pending(self.settings.namespace, shard, now_ms, left, AT_MOST))
             work = [(what, name) for what, name in found if self._is_mine(name, live)]
             before = done
-            for rank in ("hour", "day", commits.SPAN, "trim", "sweep"):
-                for batch in _batches([each for each in work if each[0].split(" ")[0] == rank], SIDE_BY_SIDE):
+            for rank in ("hour ", "day ", commits.SPAN, commits.FOLD, "trim", "sweep"):
+                for batch in _batches([each for each in work if each[0].startswith(rank)], SIDE_BY_SIDE):
                     # Of one metric only one at a time: each commit makes what the others have read old.
                     for turn in _turns(batch):
                         done += self._work(client, shard, [name for _, name in turn], _making(turn))

@@ -297,6 +297,40 @@ def test_a_coarse_slot_is_not_made_while_a_finer_one_inside_is_due(world: World)
     world.check_rollup()
 
 
+def test_a_quarter_of_an_hour_is_folded_before_the_hour_is_over(world: World) -> None:
+    def fields(level: str) -> set[bytes]:
+        return set(world.stage.redis.execute_command("HKEYS", world.metric.data(level, BASE)))
+
+    segment = keys.segment_field(0).encode()
+    for minute in (0, 3, 14, 15, 44, 59):
+        world.record(0, 1.0 + minute, {"a": "x"}, BASE + minute * MINUTE)
+    world.flush(0)
+    while world.seal() is not Outcome.NOTHING:
+        pass
+    quarters = [due for due in world.due() if due.startswith(f"{commits.FOLD}minute")]
+    starts = [BASE + minute * MINUTE for minute in (0, 15, 30)]
+    assert quarters == [keys.due_field(f"{commits.FOLD}minute", start, 0) for start in starts]  # the last goes with the hour
+    before = fields("minute")
+    assert world.make(quarters[0]) is Outcome.DONE
+    gone = {keys.cell_field(BASE + minute * MINUTE, 0).encode() for minute in (0, 3, 14)}
+    for level in ("minute", "raw"):
+        assert fields(level) == before - gone | {segment}
+    world.check_rollup()
+    assert world.make(quarters[0]) is Outcome.DONE  # again, as when another worker was first
+    world.record(0, 9.0, {"a": "x"}, BASE + 3 * MINUTE + 1)  # too late for the segment
+    world.flush(0)
+    world.seal()
+    assert quarters[0] in world.due()
+    world.check_rollup()
+    assert world.make(quarters[0]) is Outcome.DONE
+    assert fields("minute") == before - gone | {segment}
+    world.check_rollup()
+    assert world.make(next(due for due in world.due() if due.startswith("hour"))) is Outcome.DONE
+    assert fields("minute") == fields("raw") == {segment}
+    assert not [due for due in world.due() if due.startswith(f"{commits.FOLD}minute")]
+    world.check_rollup()
+
+
 def test_exact_samples_that_are_not_all_of_their_minute_are_not_taken_for_all(world: World) -> None:
     redis, key, field = world.stage.redis, world.metric.data("raw", BASE), keys.cell_field(BASE, 0)
     for number in range(3):

@@ -143,6 +143,7 @@ def stage(url: str, namespace: str, clock: Callable[[], float], clients: int, ca
         "clock": clock,
         "flush_interval": 2 * age,
         "max_age": age,
+        "max_future": 86_400.0,
         "log_age": age,
     }
     made = [Metrics(url, namespace=namespace, **options, **kept) for _ in range(clients)]
@@ -161,6 +162,10 @@ def stage(url: str, namespace: str, clock: Callable[[], float], clients: int, ca
         patch.setattr(commits, "BLOCKS_PER_SLICE", 3)
         patch.setattr(commits, "CELLS_PER_COMMIT", 5)
         patch.setattr(sealing, "SAMPLES_PER_MINUTE", FEW)
+        to_fold = commits._to_fold  # which else speaks only of hours, days and months that are not over
+        patch.setattr(
+            commits, "_to_fold", lambda level, places, standing: to_fold(level, places, replace(standing, now_ms=0))
+        )
         run(client, operations.open_namespace(namespace, calendar))
         yield found
         for each in made:
