@@ -464,7 +464,7 @@ def make(metric: Metric, due: str) -> Operation[Result]:
 
 @dataclass(slots=True)
 class _Unfolded:
-    """What one chunk holds in a span: all its rows, and which slots stand beside the segment; of minutes exact samples likewise."""
+    """What one chunk holds in a span: its rows, and which slots stand beside the segment; of minutes the exact samples too."""
 
     rows: Table
     loose: list[int]

@@ -5,7 +5,7 @@ the slots of the plan and the log after what is sealed, between two looks at the
 all is asked again. What was decoded before and has not changed since comes out of the cache.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,11 +44,19 @@ class Points:
 
 
 @dataclass(slots=True, eq=False)
+class Rows:
+    """Summaries of some series: *time* is the ms by which each falls into an interval. Columns of shape (n,), n > 0."""
+
+    series: Ints
+    time: Ints
+    summaries: Summaries
+
+
+@dataclass(slots=True, eq=False)
 class Found:
     """What answers a question; a series is a position in *tags*.
 
-    *summaries* count every sample once, exactly, those of one series in order of arrival; *series* is theirs, and *time* the
-    ms by which each falls into an interval.
+    *parts* count every sample once, exactly, those of one series in order of arrival.
     """
 
     definition: Definition
@@ -56,21 +64,19 @@ class Found:
     since_ms: int
     until_ms: int
     now_ms: int
-    series: Ints
-    time: Ints
-    summaries: Summaries
+    parts: list[Rows]
     _rolled: list[Table]
     _samples: Samples
 
     def __len__(self) -> int:
-        return len(self.series)
+        return sum(len(rows.series) for rows in self.parts)
 
     @property
     def seconds(self) -> float:
         """How long the window is; one that is open begins at the first sample, or ends now."""
         since, until = self.since_ms, min(self.until_ms, self.now_ms + 1)
         if since == OPEN_SINCE and len(self):
-            since = int(self.time.min())
+            since = min(int(rows.time.min()) for rows in self.parts)
         return max(until - since, 1) / 1000
 
     def points(self) -> Points:
@@ -89,22 +95,20 @@ class Found:
             {row + len(rows): text for row, text in samples.metadata.items()},
         )
 
-    def runs(self, group: Ints, group_of: Callable[[Ints, Ints], Ints]) -> list[Run]:
+    def runs(self, groups: Sequence[Ints], group_of: Callable[[Ints, Ints], Ints]) -> list[Run]:
         """All points, for percentiles.
 
-        *group* is that of each summary, *group_of* tells it from columns of series and time.
+        *groups* are those of the summaries of each part, *group_of* tells them from columns of series and time.
         """
         samples = self._samples
         found = [Run(group_of(samples.series, samples.time), None, samples.value, samples.weight, _compacted(samples))]
-        begin = 0
-        for rows in self._rolled:
-            of_row, begin = group[begin : begin + len(rows)], begin + len(rows)
-            found.append(Run(of_row, rows.size, rows.points.values, rows.points.weights, rows.kind == CLUSTERED))
+        for group, rows in zip(groups, self._rolled, strict=False):  # the parts of the log come after those
+            found.append(Run(group, rows.size, rows.points.values, rows.points.weights, rows.kind == CLUSTERED))
             alone = np.flatnonzero(rows.kind == UNIFORM)
             if len(alone):
                 summaries = rows.summaries
                 equal = np.zeros(len(alone), np.bool_)
-                found.append(Run(of_row[alone], None, summaries.low[alone], summaries.count[alone], equal))
+                found.append(Run(group[alone], None, summaries.low[alone], summaries.count[alone], equal))
         return found
 
 
@@ -329,6 +333,7 @@ def _found(
 ) -> Found:  # fmt: skip
     since, until, now_ms = edges
     rolled = [_of_series(rows, positions, len(tags)) for rows in _wholes(reads, is_cut=False)]
+    rolled = [rows for rows in rolled if len(rows)]
     parts: list[Samples] = []
     cut = [_of_series(rows, positions, len(tags)) for rows in _wholes(reads, is_cut=True)]
     if any(map(len, cut)):
@@ -339,14 +344,9 @@ def _found(
     log_parts = [part for data in log if len(part := _unsealed(data, positions, since, until))]
     summed = [blocks.summarise(part) for part in _joined([*parts, *log_parts])]
     listed = blocks.concat(parts + log_parts) if parts or log_parts else sealing.no_samples()
-    nothing = np.zeros(0, np.int64)
-    return Found(
-        known.definition, tags, since, until, now_ms,
-        np.concatenate([nothing, *(rows.series for rows in rolled), *(series for series, _ in summed)]),
-        np.concatenate([nothing, *(rows.slot for rows in rolled), *(rows.last_ms for _, rows in summed)]),
-        rollups.concat([rollups.empty(), *(rows.summaries for rows in rolled), *(rows for _, rows in summed)]),
-        rolled, listed,
-    )  # fmt: skip
+    counted = [Rows(rows.series, rows.slot, rows.summaries) for rows in rolled]
+    counted += [Rows(series, rows.last_ms, rows) for series, rows in summed if len(series)]
+    return Found(known.definition, tags, since, until, now_ms, counted, rolled, listed)
 
 
 def _joined(parts: list[Samples]) -> list[Samples]:

@@ -99,20 +99,29 @@ def plan(
     def cover(at: int, begin: int, end: int) -> None:
         """Cover [begin, end) by slots of this level, and what they leave by finer ones."""
         level = levels[at]
+        if at == 0:
+            finest(begin, end)
+            return
         slot = slot_of(begin, level.width)
         while slot < end:
             after = slot + level.width
             inside = max(begin, slot), min(end, after)
-            is_due = at > 0 and (level.name, slot) in due
+            is_due = (level.name, slot) in due
             if inside == (slot, after) and not is_due:
                 made.slots.setdefault((level, slot_of(slot, level.span)), []).append(slot)
-            elif at == 0:
-                made.cut.append(slot)
             elif is_due or not levels[at - 1].gone(slot, now_ms):  # what a due slot is made of stays until it was made
                 cover(at - 1, *inside)
             elif inside[0] == slot:  # what is finer is gone: it belongs to the window that holds its start
                 made.slots.setdefault((level, slot_of(slot, level.span)), []).append(slot)
             slot = after
+
+    def finest(begin: int, end: int) -> None:
+        level = levels[0]
+        first, last = -slot_of(-begin, level.width), slot_of(end, level.width)
+        made.cut += sorted({slot_of(edge, level.width) for edge in (begin, end) if edge % level.width})
+        for span in range(slot_of(first, level.span), last, level.span):
+            inside = range(max(first, span), min(last, span + level.span), level.width)
+            made.slots.setdefault((level, span), []).extend(inside)
 
     cover(len(levels) - 1, since_ms, until_ms)
     return made

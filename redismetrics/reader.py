@@ -32,7 +32,6 @@ from .model import (
 from .operations import Place
 from .rollups import Ints
 from .slots import DAY, HOUR, MINUTE, Window, interval_ms, window_ms
-from .tables import numbered
 
 T = TypeVar("T")
 
@@ -142,16 +141,17 @@ _NEEDS = {
 
 
 def _aggregate(
-    found: Found, aggregations: Sequence[str], group: Ints, group_of: Callable[[Ints, Ints], Ints], groups: int,
-    seconds: float,
-) -> dict[str, list[Any]]:  # fmt: skip
-    """Each aggregation of each group as a list: *group* is that of each summary, *group_of* tells it from series and time."""
+    found: Found, aggregations: Sequence[str], group_of: Callable[[Ints, Ints], Ints], groups: int, seconds: float
+) -> dict[str, list[Any]]:
+    """Each aggregation of each group as a list: *group_of* tells the groups from columns of series and time."""
     ranks = {name: rank for name in aggregations if (rank := _rank(name)) is not None}
     needs = {"count", *(need for name in aggregations for need in _NEEDS.get(name, ()))}
-    merged = rollups.merge(group, groups, found.summaries, frozenset(needs | ({"low", "high"} if ranks else set())))
+    of_parts = [group_of(rows.series, rows.time) for rows in found.parts]
+    parts = [(group, rows.summaries) for group, rows in zip(of_parts, found.parts, strict=True)]
+    merged = rollups.merge_all(parts, groups, frozenset(needs | ({"low", "high"} if ranks else set())))
     quantiles = None
     if ranks:
-        runs = found.runs(group, group_of)
+        runs = found.runs(of_parts, group_of)
         quantiles = percentiles(runs, merged.low, merged.high, np.array(list(ranks.values())))
     counter = found.definition.type == "counter"
     count = np.maximum(merged.count, 1)
@@ -195,9 +195,8 @@ def _grouped(found: Found | None, question: _Question) -> tuple[list[GroupKey], 
         return [], {name: [] for name in question.aggregations}
     of_series, ordered = _groups(found.tags, question.group_by)
     result = _aggregate(
-        found, ("count", *question.aggregations), of_series[found.series], lambda series, _: of_series[series],
-        len(ordered), found.seconds,
-    )  # fmt: skip
+        found, ("count", *question.aggregations), lambda series, _: of_series[series], len(ordered), found.seconds
+    )
     filled = [number for number, count in enumerate(result["count"]) if count]
     return [ordered[at] for at in filled], {name: [result[name][at] for at in filled] for name in question.aggregations}
 
@@ -308,32 +307,26 @@ def time_series(
 
 def _series_rows(found: Found, question: _Question, width: int, *, fill: bool) -> list[Row]:
     of_series, ordered = _groups(found.tags, question.group_by)
-    slot = found.time // width
-    first = int(slot.min())
-    slot -= first
-    span = int(slot.max()) + 1
-    base = of_series * span - first
-    of_found = base[found.series]
-    of_found += slot
-    of_found += first
+    first = min(int(rows.time.min()) for rows in found.parts) // width
+    span = max(int(rows.time.max()) for rows in found.parts) // width + 1 - first
+    many = len(ordered)
 
-    def cells_of(series: Ints, time: Ints) -> Ints:
-        cells: Ints = base[series] + time // width
+    def cells_of(series: Ints, time: Ints) -> Ints:  # by time, then by group
+        cells: Ints = (time // width - first) * many + of_series[series]
         return cells
 
     aggregations = tuple(dict.fromkeys(("count", *question.aggregations)))
-    if len(ordered) * span <= len(found) + 65_536:  # few cells are empty: no need to number those that aren't
-        result = _aggregate(found, aggregations, of_found, cells_of, len(ordered) * span, width / 1000)
-        cells = np.arange(len(ordered) * span)
+    if many * span <= len(found) + 65_536:  # few cells are empty: no need to number those that aren't
+        cells = np.arange(many * span)
+        result = _aggregate(found, aggregations, cells_of, len(cells), width / 1000)
     else:
-        cells, group = numbered(of_found)
+        cells = np.unique(np.concatenate([np.unique(cells_of(rows.series, rows.time)) for rows in found.parts]))
         result = _aggregate(
-            found, aggregations, group, lambda series, time: np.searchsorted(cells, cells_of(series, time)), len(cells),
+            found, aggregations, lambda series, time: np.searchsorted(cells, cells_of(series, time)), len(cells),
             width / 1000,
         )  # fmt: skip
     some = np.flatnonzero(result["count"])
-    some = some[np.argsort(cells[some] % span, kind="stable")]  # by time, then by group
-    starts, groups = (cells[some] % span + first).tolist(), (cells[some] // span).tolist()
+    starts, groups = (cells[some] // many + first).tolist(), (cells[some] % many).tolist()
     columns = [[result[name][at] for at in some.tolist()] for name in question.aggregations]
     if fill:
         values = dict(zip(zip(starts, groups, strict=True), zip(*columns, strict=True), strict=True))
@@ -423,7 +416,8 @@ def digest(place: Place, name: str, *, window: Window = None, tags: Tags | None 
         found, _ = yield from _gather(place, question)
         if found is None or not len(found):
             return Digest.of([])
-        whole = rollups.merge(np.zeros(len(found), np.int64), 1, found.summaries, frozenset({"low", "high"}))
+        parts = [(np.zeros(len(rows.series), np.int64), rows.summaries) for rows in found.parts]
+        whole = rollups.merge_all(parts, 1, frozenset({"low", "high"}))
         points = found.points()
         order = np.argsort(points.value, kind="stable")
         low, high = float(whole.low[0]), float(whole.high[0])

@@ -1,6 +1,6 @@
 """Summaries of samples, as columns: what is exact whatever was compacted. They merge in any order and any grouping."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -107,38 +107,51 @@ def merge(group: Ints, groups: int, rows: Summaries, columns: frozenset[str] = A
     are as for no rows. m2 is merged as in Chan, Golub and LeVeque, Updating Formulae and a Pairwise Algorithm for Computing
     Sample Variances, 1979. Beyond the largest float sums are inf, without a warning.
     """
+    return merge_all([(group, rows)], groups, columns)
+
+
+def merge_all(parts: Sequence[tuple[Ints, Summaries]], groups: int, columns: frozenset[str] = ALL) -> Summaries:
+    """`merge` of many (group, rows), in order of arrival, without putting them together first."""
+    parts = [part for part in parts if len(part[0])]
     nothing, zero = np.full(groups, np.nan), np.zeros(groups)
     result = Summaries(np.zeros(groups, np.int64), zero, zero, nothing, nothing, nothing, np.zeros(groups, np.int64))
-    if not len(rows):
-        return result
+    # Each part touches only the groups from its lowest to its highest, of a day's minutes an hour's.
+    reaches = [slice(int(group.min()), int(group.max()) + 1) for group, _ in parts]
+    near = [
+        (reach, group - reach.start if reach.start else group, rows)
+        for reach, (group, rows) in zip(reaches, parts, strict=True)
+    ]
     with np.errstate(over="ignore", invalid="ignore"):
         if "count" in columns:
-            result.count = sum_whole(group, groups, rows.count)
+            for reach, group, rows in near:
+                result.count[reach] += sum_whole(group, reach.stop - reach.start, rows.count)
         if "total" in columns:
-            result.total = _sum(group, groups, rows.total)
+            result.total = np.zeros(groups)
+            for reach, group, rows in near:
+                result.total[reach] += np.bincount(group, rows.total)
         if "m2" in columns:
             mean = result.total / np.maximum(result.count, 1)
-            away = rows.total / np.maximum(rows.count, 1) - mean[group]
-            result.m2 = _sum(group, groups, rows.m2 + rows.count * away * away)
+            result.m2 = np.zeros(groups)
+            for reach, group, rows in near:
+                away = rows.total / np.maximum(rows.count, 1) - mean[reach][group]
+                result.m2[reach] += np.bincount(group, rows.m2 + rows.count * away * away)
         if "low" in columns:
-            result.low = _extreme(np.fmin, group, groups, rows.low)
+            result.low = nothing.copy()
+            for reach, group, rows in near:
+                np.fmin.at(result.low[reach], group, rows.low)
         if "high" in columns:
-            result.high = _extreme(np.fmax, group, groups, rows.high)
+            result.high = nothing.copy()
+            for reach, group, rows in near:
+                np.fmax.at(result.high[reach], group, rows.high)
         if "last" in columns:
-            result.last_ms = np.full(groups, -1, np.int64)
-            np.maximum.at(result.last_ms, group, rows.last_ms)
-            newest = np.flatnonzero(rows.last_ms == result.last_ms[group])
-            result.last = nothing.copy()
-            result.last[group[newest]] = rows.last[
-                newest
-            ]  # of several the last one assigned stays: the latest to arrive
+            result.last, result.last_ms = nothing.copy(), np.full(groups, -1, np.int64)
+            for reach, group, rows in near:
+                last, last_ms = result.last[reach], result.last_ms[reach]
+                np.maximum.at(last_ms, group, rows.last_ms)
+                newest = np.flatnonzero(rows.last_ms == last_ms[group])
+                last[group[newest]] = rows.last[newest]  # of several the last one assigned stays: the latest to arrive
             np.maximum(result.last_ms, 0, out=result.last_ms)
     return result
-
-
-def _sum(group: Ints, groups: int, values: Floats) -> Floats:
-    summed: Floats = np.asarray(np.bincount(group, values, groups), np.float64)
-    return summed
 
 
 def sum_whole(group: Ints, groups: int, weights: Ints) -> Ints:
@@ -153,9 +166,3 @@ def sum_whole(group: Ints, groups: int, weights: Ints) -> Ints:
     total = np.zeros(groups, np.int64)
     np.add.at(total, group, weights)
     return total
-
-
-def _extreme(pick: np.ufunc, group: Ints, groups: int, values: Floats) -> Floats:
-    found = np.full(groups, np.nan)
-    pick.at(found, group, values)
-    return found

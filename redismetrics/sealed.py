@@ -140,8 +140,8 @@ def _unpack_tables(packed: list[bytes]) -> Table:
         _check_size("table", data, n + points)
         heads.append((n, points, base))
     total = sum(n for n, _, _ in heads)
-    slot, series, kind, count, size = (np.empty(total, np.int64) for _ in range(5))
-    size[:] = 0
+    slot, series, count = (np.empty(total, np.int64) for _ in range(3))
+    kind, size = np.empty(total, np.uint8), np.zeros(total, np.int64)
     parts = []
     end = 0
     for data, (n, points, base) in zip(packed, heads, strict=True):
@@ -151,29 +151,27 @@ def _unpack_tables(packed: list[bytes]) -> Table:
         slot[rows] *= SECOND
         slot[rows] += base
         reader.fill(series[rows])
-        reader.fill(kind[rows])
+        kinds = reader.whole(n)
+        if n and not UNIFORM <= int(kinds.min()) <= int(kinds.max()) <= CLUSTERED:
+            raise FormatMismatch(f"table: wanted kinds from {UNIFORM} to {CLUSTERED}, got others")
+        kind[rows] = kinds
         reader.fill(count[rows])
-        part = _Packed(data, rows, int(np.count_nonzero(kind[rows])), {})
+        part = _Packed(data, rows, int(np.count_nonzero(kinds)), {})
         for name in _LATER if part.several else _LATER[:2]:
             part.places[name] = reader.at
             reader.skip(part.several if name in _OF_SEVERAL else n)
         if part.several == n:
             reader.fill(size[rows])
         elif part.several:
-            size[rows][kind[rows] != UNIFORM] = reader.whole(part.several)
+            size[rows][kinds != UNIFORM] = reader.whole(part.several)
         part.places["points"] = reader.at
+        sizes = size[rows] if part.several else size[:0]
         # Each size by itself as well: a sum may wrap.
-        sizes = size[rows]
-        if n and (not 0 <= int(sizes.min()) <= int(sizes.max()) <= points or int(sizes.sum()) != points):
+        if int(sizes.sum()) != points or not 0 <= int(sizes.min(initial=0)) <= int(sizes.max(initial=0)) <= points:
             raise FormatMismatch(f"table: wanted {points} points, got {int(sizes.sum())}")
         parts.append(part)
-    if total and (
-        int(count.min()) < 1
-        or int(series.min()) < 0
-        or not UNIFORM <= int(kind.min()) <= int(kind.max()) <= CLUSTERED
-        or int(slot.min()) < 0
-    ):
-        raise FormatMismatch("table: counts, series, kinds or times that are none")
+    if total and (int(count.min()) < 1 or int(series.min()) < 0 or int(slot.min()) < 0):
+        raise FormatMismatch("table: counts, series or times that are none")
 
     def load(name: str) -> NDArray[Any]:
         return _guarded("table", packed, lambda: _summary_column(name, parts, summaries, slot, kind))
@@ -183,10 +181,12 @@ def _unpack_tables(packed: list[bytes]) -> Table:
 
     summaries = rollups.Deferred(total, load)
     summaries.count = count
-    return Table(slot, series, summaries, kind.astype(np.uint8), size, points_read)
+    return Table(slot, series, summaries, kind, size, points_read)
 
 
-def _summary_column(name: str, parts: list[_Packed], rows: Summaries, slot: Ints, kind: Ints) -> NDArray[Any]:
+def _summary_column(
+    name: str, parts: list[_Packed], rows: Summaries, slot: Ints, kind: NDArray[np.uint8]
+) -> NDArray[Any]:
     """Read one column of the tables' summaries, and check it."""
     column: NDArray[Any] = np.empty(len(slot), np.int64 if name == "last_ms" else np.float64)
     if name in ("last_ms", "low"):
@@ -221,7 +221,7 @@ def _summary_column(name: str, parts: list[_Packed], rows: Summaries, slot: Ints
     return column
 
 
-def _unpack_points(parts: list[_Packed], kind: Ints, size: Ints, rows: Summaries) -> Points:
+def _unpack_points(parts: list[_Packed], kind: NDArray[np.uint8], size: Ints, rows: Summaries) -> Points:
     total = int(size.sum())
     is_exact = kind == EXACT
     exact, weights = np.empty(int(size[is_exact].sum())), np.empty(total, np.int64)
