@@ -149,7 +149,7 @@ class Watch:
                 (sealed, "unpack_table"),
                 (sealed, "unpack_samples"),
                 (sealed, "_unpack_points"),
-                (columns.Reader, "_column"),  # columns are read when they are asked for
+                (columns.Reader, "fill"),  # columns are read when they are asked for
             ],
             "merge": [(sealing, "seal"), (sealing, "places")],
             "pack": [(sealed, "pack_table"), (sealed, "pack_samples")],
