@@ -17,8 +17,8 @@ T = TypeVar("T")
 class AsyncMetrics(Client, Awaiting):
     """`Metrics` for asyncio and uvloop: records by plain calls, asks by coroutines. Takes the arguments of `Metrics`.
 
-    Or *metrics* is another client, whose recorder and settings are shared: what either records, either sends. Closing this one then
-    closes only its own connections; *metrics* is to be closed as before.
+    Or *metrics* is another client, whose recorder and settings are shared: what either records, either sends. Closing this
+    one then closes only its own connections; *metrics* is to be closed as before.
 
     Connections belong to the event loop that first asks for them, and end with it or by `aclose`; the same client may be used
     from one loop after another, and from several in threads. What a coroutine is called with is checked when it is awaited. A
@@ -79,7 +79,8 @@ class AsyncMetrics(Client, Awaiting):
         """
         from .stream import AsyncSubscription
 
-        return AsyncSubscription(self._store, self._feed(names, tags, types, every, queue))
+        feed = self._feed(names, tags, types, every, queue)
+        return AsyncSubscription(self._store, self._loops, feed)
 
     async def flush(self, timeout: float = 10.0) -> None:
         """Send all that was recorded before this call, and wait until it is stored. The event loop goes on meanwhile.

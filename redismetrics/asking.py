@@ -185,9 +185,7 @@ class _Questions:
         """
         from . import reader
 
-        found = reader.get_metrics(
-            self._place, name=name, type=type, tags=tags, since=since, until=until, limit=limit
-        )
+        found = reader.get_metrics(self._place, name=name, type=type, tags=tags, since=since, until=until, limit=limit)
         return _then(
             found,
             lambda found: {"metrics": [sample.to_dict() for sample in found], "count": len(found), "timestamp": _now()},
@@ -265,9 +263,7 @@ class _Questions:
 
         group_by, aggregations = _listed(group_by), _listed(aggregations)
         return _then(
-            reader.rollup(
-                self._place, name, group_by=group_by, aggregations=aggregations, window=window, tags=tags
-            ),
+            reader.rollup(self._place, name, group_by=group_by, aggregations=aggregations, window=window, tags=tags),
             lambda rollups: {
                 "rollups": rollups,
                 "group_by": group_by,

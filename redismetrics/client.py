@@ -62,9 +62,10 @@ class Client(Recording):
         if not callable(clock):
             raise InvalidSetting(f"clock: wanted a function that returns Unix seconds, got {clock!r:.60}")
         self.settings: Settings = resolve(**given)
+        self._flusher: "Flusher | None"
         self._recorder: Recorder
         if (self.settings.url or "").startswith("none:"):
-            self._flusher: Flusher | None = None
+            self._flusher = None
             self._recorder = NullRecorder(self.settings, lambda: None, clock)
             self.__dict__.update(dict.fromkeys(("increment", "gauge", "histogram", "record"), _nothing))
             return
@@ -214,7 +215,8 @@ class Metrics(Client, Blocking):
         """
         from .stream import Subscription
 
-        return Subscription(self._store, self._feed(names, tags, types, every, queue))
+        feed = self._feed(names, tags, types, every, queue)
+        return Subscription(self._store, feed)
 
     def flush(self, timeout: float = 10.0) -> None:
         """Send all that was recorded before this call, and wait until it is stored.
@@ -240,4 +242,3 @@ class Metrics(Client, Blocking):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-

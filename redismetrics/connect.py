@@ -183,7 +183,7 @@ class Store:
 
 
 async def kept(client: "redis.asyncio.Redis") -> "AsyncGenerator[redis.asyncio.Redis, None]":
-    """Yield *client*, and close it with this generator: an event loop closes those begun in it when it ends, as `asyncio.run` does."""
+    """Yield *client*, and close it with this generator: `asyncio.run` closes those begun in its loop when it ends."""
     try:
         yield client
     finally:
@@ -226,8 +226,10 @@ class LoopClients:
             await found[1].aclose()
 
     def forget(self) -> None:
-        """The child's side of a fork. The parent's clients are held for good: closing one would take its socket from the
-        parent's event loop, with which the child shares the kernel's list of sockets."""
+        """The child's side of a fork. The parent's clients are held for good.
+
+        Closing one would take its socket from the parent's event loop, since the two share the kernel's list of sockets.
+        """
         _inherited.append(self._clients)
         self._clients = {}
 
