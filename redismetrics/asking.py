@@ -49,6 +49,10 @@ class _Verb(Generic[P, T]):
 class _Questions:
     settings: Settings
 
+    if TYPE_CHECKING:
+
+        def stats(self) -> dict[str, Any]: ...
+
     @property
     def _place(self) -> "Place":
         raise NotImplementedError
@@ -284,9 +288,6 @@ class _Questions:
             return {"storage": storage, "recorder": recorder, "timestamp": _now()}
 
         return _then(reader.get_stats(self._place), answer)
-
-    def stats(self) -> dict[str, Any]:
-        raise NotImplementedError
 
     # -- deleting -------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from .slots import Clock, system_clock
 from .verbs import Recording
 
 if TYPE_CHECKING:
+    from .connect import Store
     from .drive import Operation
     from .feed import Feed
     from .flusher import Flusher
@@ -25,6 +26,11 @@ QUEUE = 1 << 16  # items a stream holds for a slow reader: about 25 MB of sample
 
 class Client(Recording):
     """What `Metrics` and `AsyncMetrics` have in common: settings, the recorder, the flusher; all but how they wait."""
+
+    settings: Settings
+    _recorder: Recorder
+    _flusher: "Flusher | None"
+    _store: "Store"
 
     def __init__(
         self,
@@ -61,9 +67,7 @@ class Client(Recording):
             return
         if not callable(clock):
             raise InvalidSetting(f"clock: wanted a function that returns Unix seconds, got {clock!r:.60}")
-        self.settings: Settings = resolve(**given)
-        self._flusher: "Flusher | None"
-        self._recorder: Recorder
+        self.settings = resolve(**given)
         if (self.settings.url or "").startswith("none:"):
             self._flusher = None
             self._recorder = NullRecorder(self.settings, lambda: None, clock)

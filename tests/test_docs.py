@@ -22,7 +22,8 @@ FLOORS = {
     "sealing": 1.3, "parcels": 1.3,
     "wsgi": 2.0, "scripts": 2.0, "embedded": 2.0, "cache": 2.0, "drive": 2.1, "connect": 2.1, "operations": 2.2,
     "replay": 2.3, "commits": 2.3, "gather": 2.4,
-    "recorder": 3.0, "verbs": 3.1, "outbox": 3.1, "sender": 3.2, "flusher": 3.3, "reader": 3.1, "feed": 3.2, "stream": 3.3, "asking": 3.2, "worker": 3.1,
+    "recorder": 3.0, "verbs": 3.1, "outbox": 3.1, "sender": 3.2, "flusher": 3.3, "reader": 3.1, "worker": 3.1,
+    "asking": 3.2, "feed": 3.2, "stream": 3.3,
     "client": 4.0, "aclient": 4.1, "default": 4.1, "exposition": 4.0, "export": 4.2, "demo": 4.3, "cli": 4.4,
     "__init__": 5.0, "__main__": 5.0,
 }  # fmt: skip
