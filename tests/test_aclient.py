@@ -1,14 +1,17 @@
 """AsyncMetrics: the same verbs with the same answers as Metrics, in any event loop, whatever is cancelled."""
 
 import asyncio
+import doctest
 import gc
 import inspect
 import os
+import subprocess
+import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Coroutine, Iterator
-from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,7 +37,6 @@ from tests.faults.proxy import Proxy
 from tests.servers import PATIENCE, Server, wait_until
 
 NEVER = 3_600.0  # a flush interval beyond any test: what is flushed is flushed by the test
-THEN = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 
 uvloop = pytest.importorskip("uvloop", reason="no uvloop here: pip install uvloop")
 
@@ -149,7 +151,7 @@ def test_every_verb_that_asks_is_among_the_cases() -> None:
 def test_both_give_the_same_answers(url: str, namespace: str, metrics: Metrics, run: Run) -> None:
     ametrics = AsyncMetrics(metrics=metrics)
     for name, arguments, options in CASES:
-        if not metrics.list_metrics():
+        if name in ("delete_metric", "clear") or not metrics.list_metrics():
             fill(metrics)
         one = outcome(lambda: getattr(metrics, name)(*arguments, **options))  # noqa: B023
         if name in ("delete_metric", "clear"):
@@ -542,3 +544,18 @@ def test_an_embedded_server_starts_while_the_loop_goes_on(tmp_path: Any, run: Ru
     answer, ticks = run(work())
     assert answer == 0
     assert ticks > 5
+
+
+def test_the_page_s_code_runs_and_prints_what_it_says(url: str, namespace: str) -> None:
+    page = Path(__file__).parents[1] / "docs" / "async-and-streams.md"
+    runner = "import doctest, sys; sys.exit(doctest.testfile(sys.argv[1], module_relative=False).failed)"
+    environ = {
+        **os.environ,
+        "REDISMETRICS_URL": url,
+        "REDISMETRICS_NAMESPACE": namespace,
+        "PYTHONPATH": str(page.parents[1]),
+    }
+    command = [sys.executable, "-W", "error", "-c", runner, str(page)]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(doctest.DocTestParser().get_examples(page.read_text())) > 15
