@@ -173,6 +173,7 @@ class Feed:
         self._shards = 1
         self._began: dict[int, int] = {}  # the clock of each shard when this began
         self._positions: dict[int, _Position] = {}
+        self._gone: dict[int, int] = {}  # the newest block of each shard that was told as gone
         self._writers: OrderedDict[tuple[int, str], tuple[int, set[str]]] = OrderedDict()
         self._sure_ms = 0  # the server's time at which nothing was missed
         self._offset_ms = 0.0  # of the server's time before the monotonic clock
@@ -287,7 +288,7 @@ class Feed:
             now = await line.run(replay.standing(self._namespace, shard, position.writer))
             if now.held < position.sequence or now.clock + 1 < position.clock:  # a failover, or the data is gone
                 began = self._began[shard]
-                start = max(now.clock - replay.REPLAY_MS * 1000, 0)
+                start = max(now.clock - replay.REPLAY_US, 0)
                 if now.clock > began:
                     start = max(start, began + 1)
                 self._positions[shard] = position = _Position(start)
@@ -309,7 +310,8 @@ class Feed:
             for name, cut in slice_.cuts.items()
             if cut > position.clock or (cut == position.clock and name not in position.names)
         ]
-        if gone:
+        if gone and max(gone) > self._gone.get(shard, 0):  # else it was told, and then the connection was lost again
+            self._gone[shard] = max(gone)
             line.deliver([_gap(max(since_ms, position.clock // 1000), max(gone) // 1000)])
         patience = monotonic() + _PATIENCE
         for name, data in slice_.blocks:

@@ -6,9 +6,11 @@ from typing import Any
 import msgpack
 
 from . import keys, operations
+from .commits import REPLAY_US
 from .drive import Command, Operation
 
-REPLAY_MS = 60_000  # so long what is sealed stays in the log; commits.py
+__all__ = ["REPLAY_US", "Slice", "Standing", "names", "read", "standing"]
+
 BLOCKS = 512  # in one slice, about
 
 

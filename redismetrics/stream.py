@@ -43,6 +43,7 @@ class _BlockingLine:
         self.failure: StoreError | None = None
         self.inbox = Inbox(queue)
         self.change = threading.Condition()
+        self.pid = os.getpid()
         self._store = store
         self._client: redis.Redis | None = None
         self._pubsub: Any = None
@@ -90,6 +91,8 @@ class _BlockingLine:
                 self.change.notify_all()
 
     def close(self) -> None:
+        if os.getpid() != self.pid:  # a forked child's copy, whose lock may be held for ever
+            return
         with self.change:
             self.closed = True
             self.inbox.clear()
@@ -115,7 +118,6 @@ class Subscription(Generic[S]):
 
     def __init__(self, store: Store, feed: Feed) -> None:
         self._line = line = _BlockingLine(store, feed.queue)
-        self._pid = os.getpid()
         _finished(feed.open(line))
         # The thread holds the line and not this object: so it ends when nobody reads any more.
         self._end = weakref.finalize(self, line.close)
@@ -134,9 +136,9 @@ class Subscription(Generic[S]):
             StoreError: a branch of it: what came and can't be read, or why there is no connection where waiting doesn't mend it.
                 The next call goes on after it.
         """
-        if os.getpid() != self._pid:
-            return None
         line = self._line
+        if os.getpid() != line.pid:
+            return None
         until = None if timeout is None else monotonic() + timeout
         with line.change:
             while (item := line.inbox.take()) is None:
@@ -153,8 +155,7 @@ class Subscription(Generic[S]):
 
     def close(self) -> None:
         """End the subscription; what was received and not read is dropped. May come from any thread."""
-        if os.getpid() == self._pid:
-            self._end()
+        self._end()
 
     def __enter__(self) -> Self:
         return self

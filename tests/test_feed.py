@@ -1,6 +1,7 @@
 """What a subscription chooses and holds: patterns as Redis has them, and the queue of a slow reader against a plain list."""
 
 import itertools
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,7 +11,7 @@ import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redismetrics import FormatMismatch, Gap, Sample
+from redismetrics import FormatMismatch, Gap, Metrics, Sample, Summary
 from redismetrics.feed import Inbox, glob
 from tests.servers import Server
 
@@ -81,6 +82,15 @@ def test_a_gap_that_had_no_room_is_part_of_the_one_that_is_told() -> None:
     assert inbox.take() == Gap(sample(0).timestamp, two, None)
     assert inbox.take() == sample(10)
     assert inbox.missed == 1
+
+
+def test_what_a_stream_yields_is_ready_for_json() -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    summary = Summary("took", "histogram", {"a": "b"}, at, at + timedelta(seconds=5), 4, 10.0, 1.0, 4.0, 3.0)
+    found = json.loads(Metrics.to_json([sample(1), Gap(at, at, 3), summary]))
+    assert found[0]["name"] == "jobs"
+    assert found[1] == {"since": "2026-01-01T00:00:00+00:00", "until": "2026-01-01T00:00:00+00:00", "missed": 3}
+    assert (found[2]["mean"], found[2]["until"]) == (2.5, "2026-01-01T00:00:05+00:00")
 
 
 def test_an_error_that_had_no_room_is_logged(caplog: pytest.LogCaptureFixture) -> None:
