@@ -382,5 +382,6 @@ def _now() -> str:
     return datetime.now(UTC).isoformat()
 
 
-def _listed(given: str | Iterable[str]) -> list[str]:
-    return [given] if isinstance(given, str) else list(given)
+def _listed(given: Any) -> Any:
+    """Text means one. What is no iterable stays as it is, for the reader to refuse."""
+    return [given] if isinstance(given, str) else list(given) if isinstance(given, Iterable) else given
