@@ -228,6 +228,7 @@ for _, each in ipairs(unless) do
 end
 if #cut > 0 then
   redis.call('ZREMRANGEBYSCORE', log_key, '-inf', text(tonumber(cut[#cut])))
+  redis.call('HSET', state_key, 'cut', text(tonumber(cut[#cut])))
 end
 if last and tonumber(last) <= tonumber(new_sealed) then
   redis.call('ZREM', dirty_key, metric)

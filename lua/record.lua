@@ -317,7 +317,7 @@ for i, part in ipairs(parts) do
         break
       end
       excess, part.bytes = excess - #member, part.bytes - #member
-      part.gone[#part.gone + 1] = member
+      part.gone[#part.gone + 1], part.cut = member, score
       if score > part.sealed then
         local sound, _, head = pcall(cmsgpack.unpack_one, member)
         part.never_sealed = part.never_sealed + (sound and type(head) == 'table' and tonumber(head[4]) or 0)
@@ -353,6 +353,7 @@ for i, part in ipairs(parts) do
     redis.call('ZADD', log_key, text(clock), part.block)
     if #part.gone > 0 then
       redis.call('ZREM', log_key, unpack(part.gone))
+      redis.call('HSET', state_key, 'cut', text(part.cut))
     end
     redis.call('HSET', state_key, 'next', part.next, 'bytes', text(part.bytes), 'samples', text(part.recorded + part.samples),
       'never_sealed', text(part.never_sealed), 'waiting', text(part.waiting))

@@ -1,5 +1,6 @@
 """Metrics of many processes in one Redis: counters, gauges and histograms that are never counted twice."""
 
+from .aclient import AsyncMetrics
 from .client import Metrics
 from .default import (
     clear,
@@ -46,12 +47,13 @@ from .errors import (
     UnknownAggregation,
     UnknownWindow,
 )
-from .model import Gap, Sample
+from .model import Gap, Sample, Summary
 from .verbs import Counter, Gauge, Histogram
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncMetrics",
     "Counter",
     "FormatMismatch",
     "Gap",
@@ -72,6 +74,7 @@ __all__ = [
     "ScriptFailed",
     "StoreError",
     "StoreUnavailable",
+    "Summary",
     "TypeMismatch",
     "UnknownAggregation",
     "UnknownWindow",

@@ -4,19 +4,27 @@ import logging
 import os
 import re
 import threading
-from typing import TYPE_CHECKING
+import weakref
+from collections.abc import AsyncGenerator, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from . import embedded
 from .errors import InvalidSetting, MissingExtra
 
 if TYPE_CHECKING:
+    import asyncio
+
     import redis
+    import redis.asyncio
 
 log = logging.getLogger("redismetrics")
 
+T = TypeVar("T")
+
 LOCAL_URL = "redis://localhost:6379/0"
 SCHEMES = ("redis", "rediss", "unix", "embedded", "none")
+LOOP_CONNECTIONS = 32  # of one client in one event loop: Redis works on one command at a time, and tasks are many
 
 
 def check_url(url: str) -> str:
@@ -46,6 +54,21 @@ def safe_url(url: str) -> str:
         login = f"{login.partition(':')[0]}:***" if ":" in login else "***"
     place = re.sub(r"(?i)(password=)[^&]*", r"\1***", place)
     return f"{scheme}://{login}{at}{place}"
+
+
+def _made(make: Callable[..., T], retry: Any, url: str, seconds: float, **more: Any) -> T:
+    """A client or pool of redis-py for *url*, blocking or not, with the settings that all of ours have."""
+    try:
+        return make(
+            url,
+            socket_timeout=seconds,
+            socket_connect_timeout=seconds,
+            protocol=2,
+            retry=retry,
+            **more,
+        )
+    except (ValueError, TypeError) as error:
+        raise InvalidSetting(f"url: {safe_url(url)!r} is not understood: {error}") from error
 
 
 class Store:
@@ -120,19 +143,32 @@ class Store:
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
-        url, seconds = self.reachable_url(), self._timeout if timeout is None else min(timeout, self._timeout)
-        try:
-            client = redis.Redis.from_url(
-                url,
-                socket_timeout=seconds,
-                socket_connect_timeout=seconds,
-                protocol=2,
-                retry=Retry(NoBackoff(), retries),
-            )
-        except (ValueError, TypeError) as error:
-            raise InvalidSetting(f"url: {safe_url(url)!r} is not understood: {error}") from error
+        retry = Retry(NoBackoff(), retries)
+        client = _made(redis.Redis.from_url, retry, self.reachable_url(), self._within(timeout))
         client.response_callbacks.clear()  # raw replies: they differ less between versions of redis-py and of Redis
         return client
+
+    async def aconnect(self, *, retries: int, timeout: float | None = None) -> "redis.asyncio.Redis":
+        """`connect` for the running event loop, which goes on while a server starts. Beyond `LOOP_CONNECTIONS` users wait."""
+        import asyncio
+
+        import redis.asyncio
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+
+        url = self._url
+        if url is None:
+            url = await asyncio.to_thread(self.reachable_url)
+        retry, seconds = Retry(NoBackoff(), retries), self._within(timeout)
+        pool = _made(
+            redis.asyncio.BlockingConnectionPool.from_url, retry, url, seconds, max_connections=LOOP_CONNECTIONS
+        )
+        client = redis.asyncio.Redis(connection_pool=pool)
+        client.response_callbacks.clear()
+        return client
+
+    def _within(self, timeout: float | None) -> float:
+        return self._timeout if timeout is None else min(timeout, self._timeout)
 
     def close(self) -> None:
         """Close the connections and leave the embedded server."""
@@ -144,3 +180,67 @@ class Store:
             client.close()
         if server is not None:
             server.leave()
+
+
+async def kept(client: "redis.asyncio.Redis") -> "AsyncGenerator[redis.asyncio.Redis, None]":
+    """Yield *client*, and close it with this generator: `asyncio.run` closes those begun in its loop when it ends."""
+    try:
+        yield client
+    finally:
+        await client.aclose(close_connection_pool=True)
+
+
+class LoopClients:
+    """The asyncio clients of a store, one for each event loop that asks: a connection belongs to its loop, and ends with it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._clients: dict[
+            asyncio.AbstractEventLoop, tuple[redis.asyncio.Redis, AsyncGenerator[redis.asyncio.Redis, None]]
+        ] = {}
+        _loop_clients.add(self)
+
+    async def client(self) -> "redis.asyncio.Redis":
+        """The running loop's client for asking: one retry, since asking twice is harmless."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        found = self._clients.get(loop)
+        if found is None:
+            for other in [other for other in list(self._clients) if other.is_closed()]:
+                self._clients.pop(other, None)
+            client = await self._store.aconnect(retries=1)
+            found = self._clients.get(loop)  # another task may have been first
+            if found is None:
+                keeper = kept(client)
+                found = self._clients[loop] = client, keeper
+                await anext(keeper)
+        return found[0]
+
+    async def aclose(self) -> None:
+        """Close the running loop's client; the next question opens another."""
+        import asyncio
+
+        found = self._clients.pop(asyncio.get_running_loop(), None)
+        if found is not None:
+            await found[1].aclose()
+
+    def forget(self) -> None:
+        """The child's side of a fork. The parent's clients are held for good.
+
+        Closing one would take its socket from the parent's event loop, since the two share the kernel's list of sockets.
+        """
+        _inherited.append(self._clients)
+        self._clients = {}
+
+
+_loop_clients: "weakref.WeakSet[LoopClients]" = weakref.WeakSet()
+_inherited: list[Any] = []
+
+
+def _after_fork() -> None:
+    for clients in list(_loop_clients):
+        clients.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,18 +1,22 @@
-"""run: the only code that sends.
+"""run and arun: the only code that sends.
 
 An operation is a generator that yields lists of commands, one list for each round trip, is sent the list of replies, and
-returns its result. It knows nothing of sockets, so another driver can share every line of logic.
+returns its result. It knows nothing of sockets, so the blocking and the asyncio driver share every line of logic: also what
+becomes of redis-py's errors, which are thrown in where the replies would have come.
 """
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 from redis.exceptions import NoScriptError
 
 from . import scripts
 from .errors import ScriptFailed, StoreUnavailable
+
+if TYPE_CHECKING:
+    import redis.asyncio
 
 T = TypeVar("T")
 Command = tuple[Any, ...]
@@ -30,16 +34,61 @@ def translated() -> Iterator[None]:
         raise ScriptFailed(f"Redis refused: {error}") from error
 
 
+_ERRORS = (redis.RedisError, OSError)
+
+
 def run(client: redis.Redis, operation: Operation[T]) -> T:
     """Drive *operation* over *client*; raises branches of `StoreError`."""
+    steps = _sendable(operation)
+    try:
+        commands = next(steps)
+        while True:
+            try:
+                replies = _send(client, commands)
+            except _ERRORS as error:
+                commands = steps.throw(error)
+            else:
+                commands = steps.send(replies)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+
+
+async def arun(client: "redis.asyncio.Redis", operation: Operation[T]) -> T:
+    """`run` for asyncio. Cancelled while it waits, it leaves no connection with replies behind: redis-py closes that one."""
+    steps = _sendable(operation)
+    try:
+        commands = next(steps)
+        while True:
+            try:
+                replies = await _asend(client, commands)
+            except _ERRORS as error:
+                commands = steps.throw(error)
+            else:
+                commands = steps.send(replies)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+
+
+def _sendable(operation: Operation[T]) -> Operation[T]:
+    """*operation* as it is sent: with its scripts loaded where they lack, and redis-py's errors turned into ours."""
     try:
         commands = next(operation)
         while True:
             with translated():
-                replies = _send_loading(client, commands)
+                replies = yield from _loading(commands)
             commands = operation.send(replies)
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]
+
+
+def _loading(commands: list[Command]) -> Operation[list[Any]]:
+    """Send *commands*; load the scripts where the server lacks them, also when it forgets them again meanwhile."""
+    for _ in range(3):
+        try:
+            return (yield commands)
+        except NoScriptError:
+            yield [("SCRIPT LOAD", scripts.script(name).text) for name in scripts.NAMES]
+    return (yield commands)
 
 
 def together(operations: Sequence[Operation[T]]) -> Operation[list[T]]:
@@ -67,20 +116,6 @@ def together(operations: Sequence[Operation[T]]) -> Operation[list[T]]:
     return [results[number] for number in range(len(operations))]
 
 
-def _send_loading(client: redis.Redis, commands: list[Command]) -> list[Any]:
-    """Send *commands*; load the scripts where the server lacks them, also when it forgets them again meanwhile."""
-    for _ in range(3):
-        try:
-            return _send(client, commands)
-        except NoScriptError:
-            _send(client, _load())
-    return _send(client, commands)
-
-
-def _load() -> list[Command]:
-    return [("SCRIPT LOAD", scripts.script(name).text) for name in scripts.NAMES]
-
-
 def _send(client: redis.Redis, commands: list[Command]) -> list[Any]:
     if len(commands) == 1:  # the common case, without the cost of a pipeline
         return [client.execute_command(*commands[0])]  # type: ignore[no-untyped-call]
@@ -88,3 +123,12 @@ def _send(client: redis.Redis, commands: list[Command]) -> list[Any]:
         for command in commands:
             pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
         return pipeline.execute()
+
+
+async def _asend(client: "redis.asyncio.Redis", commands: list[Command]) -> list[Any]:
+    if len(commands) == 1:
+        return [await client.execute_command(*commands[0])]  # type: ignore[no-untyped-call]
+    async with client.pipeline(transaction=False) as pipeline:
+        for command in commands:
+            pipeline.execute_command(*command)
+        return await pipeline.execute()

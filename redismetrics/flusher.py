@@ -12,6 +12,7 @@ import secrets
 import sys
 import threading
 import weakref
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -205,6 +206,25 @@ class Flusher:
             TypeMismatch: a metric is of another type in the store; once a metric, its samples are counted as dropped.
         """
         self._flush(timeout)
+        self._tell_mismatches()
+
+    async def aflush(self, timeout: float = 10.0) -> None:
+        """`flush` for asyncio: only draining takes a thread, and that for a moment."""
+        await self._aflush(timeout)
+        self._tell_mismatches()
+
+    def flush_for_asking(self) -> None:
+        """`flush` for a question, whose fault a metric's wrong type is not: an explicit `flush` tells of it."""
+        self._flush(self._patience())
+
+    async def aflush_for_asking(self) -> None:
+        await self._aflush(self._patience())
+
+    def _patience(self) -> float:
+        """While the store is known to be away, a question waits no longer for it than for one reply."""
+        return 10.0 if self.sender.last_error is None else self.settings.socket_timeout
+
+    def _tell_mismatches(self) -> None:
         fresh = {name: message for name, message in list(self.sender.mismatches.items()) if message}
         if fresh:
             self.sender.mismatches.update(dict.fromkeys(fresh, ""))
@@ -213,28 +233,37 @@ class Flusher:
     def _flush(self, timeout: float) -> None:
         if self.recorder.closed or not self.unsent():
             return
-        until = monotonic() + timeout
-        wanted = self.collect(int(self.clock() * 1000))
-        self._hurry.set()
+        flush = _Flush(self, timeout)
         with self.outbox.change:
-            seen = self.sender.last_error
-            while self.outbox.settled < wanted:
-                left = until - monotonic()
-                if left <= 0 or self.recorder.closed:
-                    error = self.sender.last_error
-                    count = wanted - self.outbox.settled
-                    message = f"{count} samples are not confirmed after {timeout:g} s: {error or 'still sending'}"
-                    raise (type(error) if isinstance(error, _NOT_BY_WAITING) else StoreUnavailable)(message) from error
-                if isinstance(self.sender.last_error, _NOT_BY_WAITING) and self.sender.last_error is not seen:
-                    raise type(self.sender.last_error)(str(self.sender.last_error)) from self.sender.last_error
-                self.outbox.change.wait(left)
+            while not flush.over():
+                self.outbox.change.wait(flush.left)
 
-    def flush_for_asking(self) -> None:
-        """`flush` for a question, whose fault a metric's wrong type is not: an explicit `flush` tells of it.
+    async def _aflush(self, timeout: float) -> None:
+        if self.recorder.closed or not self.unsent():
+            return
+        import asyncio  # recording processes stay light
 
-        While the store is known to be away, a question waits no longer for it than for one reply.
-        """
-        self._flush(10.0 if self.sender.last_error is None else self.settings.socket_timeout)
+        flush = await asyncio.to_thread(_Flush, self, timeout)
+        loop, told = asyncio.get_running_loop(), asyncio.Event()
+
+        def tell() -> None:
+            with suppress(RuntimeError):  # the loop ended meanwhile
+                loop.call_soon_threadsafe(told.set)
+
+        with self.outbox.change:
+            self.outbox.listeners.append(tell)
+        try:
+            while True:
+                told.clear()
+                with self.outbox.change:
+                    if flush.over():
+                        return
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(flush.left):
+                        await told.wait()
+        finally:
+            with self.outbox.change:
+                self.outbox.listeners.remove(tell)
 
     def close(self, timeout: float = 5.0) -> None:
         """Send what is left, within *timeout* seconds, from the calling thread; count the rest as dropped. Never raises."""
@@ -311,6 +340,35 @@ class Flusher:
                 "writer": sender.writer,
                 "last_error": None if sender.last_error is None else str(sender.last_error),
             }
+
+
+class _Flush:
+    """One wait until everything recorded so far is settled; begins by draining it."""
+
+    def __init__(self, flusher: Flusher, timeout: float) -> None:
+        self._flusher = flusher
+        self._timeout = timeout
+        self._until = monotonic() + timeout
+        self._wanted = flusher.collect(int(flusher.clock() * 1000))
+        self._seen = flusher.sender.last_error
+        flusher._hurry.set()
+
+    @property
+    def left(self) -> float:
+        return max(self._until - monotonic(), 0)
+
+    def over(self) -> bool:
+        """Is all settled? Raises what `Flusher.flush` does. The caller holds the outbox's *change*."""
+        outbox, error = self._flusher.outbox, self._flusher.sender.last_error
+        if outbox.settled >= self._wanted:
+            return True
+        if not self.left or self._flusher.recorder.closed:
+            message = f"{self._wanted - outbox.settled} samples are not confirmed after {self._timeout:g} s: "
+            message += str(error or "still sending")
+            raise (type(error) if isinstance(error, _NOT_BY_WAITING) else StoreUnavailable)(message) from error
+        if isinstance(error, _NOT_BY_WAITING) and error is not self._seen:
+            raise type(error)(str(error)) from error
+        return False
 
 
 _flushers: "weakref.WeakSet[Flusher]" = weakref.WeakSet()

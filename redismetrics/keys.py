@@ -16,6 +16,7 @@ Every name redismetrics gives to anything in Redis.
     rm:{<ns>:<shard>}:<metric>:state          hash    version, sealed, next (series id), bytes (of the log), samples,
                                                       never_sealed (cut from the log unmerged), waiting (oldest unsealed),
                                                       late (came after its minutes were gone), pruned (exact ones),
+                                                      cut (clock of the newest block taken off the log),
                                                       oldest, newest (hours, in s, that were ever sealed into)
     rm:{<ns>:<shard>}:<metric>:due            hash    "<level> <slot> <chunk>" -> when it is due: coarse slots that are open, or
                                                       changed since they were made

@@ -108,10 +108,59 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A hole in a live stream that can't be filled: what was recorded between these times may be missing."""
+    """A hole in a live stream: samples recorded between these times are missing, or may be.
+
+    *missed* is how many a slow reader let go by, counted exactly; None where a connection was away for so long that the store no
+    longer had all of them.
+    """
 
     since: datetime
     until: datetime
+    missed: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: since and until as ISO text, missed."""
+        return {"since": self.since.isoformat(), "until": self.until.isoformat(), "missed": self.missed}
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What one series recorded in one interval of a live stream.
+
+    *since* and *until* (aware, UTC, by the server's clock) say when the samples arrived, half-open; *last* is the value with the
+    newest timestamp. count, sum, min, max and last are exact whatever was compacted.
+    """
+
+    name: str
+    type: MetricType
+    tags: dict[str, str]
+    since: datetime
+    until: datetime
+    count: int
+    sum: float
+    min: float
+    max: float
+    last: float
+
+    @property
+    def mean(self) -> float:
+        return self.sum / self.count
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: all fields and the mean, times as ISO text."""
+        return {
+            "name": self.name,
+            "type": self.type,
+            "tags": self.tags,
+            "since": self.since.isoformat(),
+            "until": self.until.isoformat(),
+            "count": self.count,
+            "sum": self.sum,
+            "mean": self.mean,
+            "min": self.min,
+            "max": self.max,
+            "last": self.last,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
 
 from . import parcels
 from .model import Definition
@@ -25,7 +26,7 @@ class Outbox:
     """A queue of parcels, oldest first, bounded in bytes and age.
 
     Every sample that comes in is settled once: stored, or dropped for a reason. *change* guards all of it, and is notified when
-    samples are settled.
+    samples are settled; so are the *listeners*, functions that only pass the news on.
     """
 
     def __init__(self, settings: Settings, recorder: Recorder, clock: Clock) -> None:
@@ -33,6 +34,7 @@ class Outbox:
         self._recorder = recorder
         self._clock = clock
         self.change = threading.Condition(threading.Lock())
+        self.listeners: list[Callable[[], None]] = []
         self.queue: deque[Parcel] = deque()
         self.nbytes = 0
         self.drained = self.settled = self.stored = 0
@@ -89,11 +91,17 @@ class Outbox:
                     break
         return [parcels.merge(group) for group in taken.values()]
 
+    def tell(self) -> None:
+        """Let those that wait look again. The caller holds *change*."""
+        self.change.notify_all()
+        for listener in self.listeners:
+            listener()
+
     def confirm(self, count: int) -> None:
         """Count samples as stored. The caller holds *change*."""
         self.stored += count
         self.settled += count
-        self.change.notify_all()
+        self.tell()
 
     def drop(self, reason: str, count: int) -> None:
         """Count samples as dropped. The caller holds *change*."""
@@ -101,7 +109,7 @@ class Outbox:
             return  # what was given up was counted then
         self._recorder.drop(reason, count)
         self.settled += count
-        self.change.notify_all()
+        self.tell()
 
     def lose(self, reason: str, count: int) -> None:
         """`drop`, for a caller that does not hold *change*."""

@@ -20,8 +20,10 @@ from .errors import FormatMismatch, InvalidMetric, InvalidQuery, UnknownAggregat
 from .gather import Found, gather
 from .model import (
     Family,
+    Gap,
     MetricType,
     Sample,
+    Summary,
     Tags,
     check_name,
     check_type,
@@ -583,8 +585,8 @@ def get_stats(place: Place) -> Operation[Row]:
 
 
 def to_json_ready(value: Any) -> Any:
-    """*value* with datetimes as ISO text, samples as dicts, tuples as lists, and None for what is no finite number."""
-    if isinstance(value, Sample):
+    """*value* with datetimes as ISO text, samples, gaps and summaries as dicts, tuples as lists, None for what is not finite."""
+    if isinstance(value, Sample | Gap | Summary):
         return value.to_dict()
     if isinstance(value, datetime):
         return value.isoformat()

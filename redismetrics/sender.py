@@ -104,7 +104,7 @@ class Sender:
                 log.warning("samples wait for %s: %s", safe_url(self.store.url), error)
             self.last_error = error
             self.retries += bool(self.doubt)
-            self.outbox.change.notify_all()
+            self.outbox.tell()
         self.connect()
         self.store.renew()
 

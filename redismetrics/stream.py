@@ -1,261 +1,319 @@
-"""The live stream: what is recorded, as it is recorded. A message is the block as it stands in the log."""
+"""The live stream: what is recorded, as it is recorded. A thread, or an asyncio task, reads ahead of whoever iterates."""
 
-import re
+import asyncio
+import logging
+import os
 import threading
+import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import suppress
 from time import monotonic
-from typing import Any
+from typing import Any, Generic, Self, TypeVar, cast
 
 import redis
+import redis.asyncio
 
-from . import blocks, keys, operations
-from .connect import Store
-from .drive import run, translated
-from .errors import InvalidMetric, InvalidQuery, StoreUnavailable
-from .model import Definition, Gap, MetricType, Sample, Tags, check_name, check_type, clean_tags, to_datetime
-from .reader import metadata
+from .connect import LoopClients, Store
+from .drive import Operation, arun, run, translated
+from .errors import InvalidQuery, RedisMetricsError, StoreError
+from .feed import Feed, Inbox, Item, Message
+from .model import Gap
 
-_PATTERN = re.compile(r"[A-Za-z0-9_./:*?\[\]^-]{1,200}\Z")
-_POLL = 0.2  # seconds between looks at whether close() was called
-_RECONNECT = 0.2
-_PATIENCE = 10.0  # seconds for the first subscription
-_QUIET = 5.0  # seconds of silence after which a ping is sent, and after which a ping without an answer means a dead connection
+log = logging.getLogger("redismetrics")
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 
-class Subscription:
-    """Yields a `Sample` for each that is recorded from now on, and a `Gap` where some may be missing.
+def _finished(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine over a `_BlockingLine`, which never suspends it."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        return cast(T, done.value)
+    raise RuntimeError("BUG: a blocking line was suspended")
 
-    A context manager, subscribed once made. Iterate it (ends with `close()`), or `get(timeout)`. Survives a restart of the
-    server: it subscribes again, and says so by a `Gap`. For one reading thread; `close()` may come from any.
+
+class _BlockingLine:
+    """Carries a feed in a thread: waits where asyncio would suspend. What the reader shares is guarded by *change*."""
+
+    def __init__(self, store: Store, queue: int) -> None:
+        self.closed = False
+        self.failure: StoreError | None = None
+        self.inbox = Inbox(queue)
+        self.change = threading.Condition()
+        self.pid = os.getpid()
+        self._store = store
+        self._client: redis.Redis | None = None
+        self._pubsub: Any = None
+
+    async def open(self, channels: list[str], patterns: list[str], seconds: float) -> None:
+        self._client = self._store.connect(retries=0, timeout=seconds)
+        self._pubsub = self._client.pubsub()  # type: ignore[no-untyped-call]
+        with translated():
+            if channels:
+                self._pubsub.subscribe(*channels)
+            if patterns:
+                self._pubsub.psubscribe(*patterns)
+
+    async def read(self, seconds: float) -> Message | None:
+        with translated():
+            return cast("Message | None", self._pubsub.get_message(timeout=seconds))
+
+    async def ping(self) -> None:
+        with translated():
+            self._pubsub.ping()
+
+    async def run(self, operation: Operation[T]) -> T:
+        return run(self._store.client(), operation)
+
+    async def pause(self, seconds: float) -> None:
+        with self.change:
+            if not self.closed:
+                self.change.wait(seconds)
+
+    async def disconnect(self) -> None:
+        pubsub, client, self._pubsub, self._client = self._pubsub, self._client, None, None
+        with suppress(redis.RedisError, OSError):
+            if pubsub is not None:
+                pubsub.close()
+            if client is not None:
+                client.close()
+
+    def renew(self) -> None:
+        self._store.renew()
+
+    def deliver(self, items: list[Item | RedisMetricsError]) -> None:
+        with self.change:
+            if not self.closed:
+                self.inbox.put(items)
+                self.change.notify_all()
+
+    def close(self) -> None:
+        if os.getpid() != self.pid:  # a forked child's copy, whose lock may be held for ever
+            return
+        with self.change:
+            self.closed = True
+            self.inbox.clear()
+            self.change.notify_all()
+
+
+def _follow(feed: Feed, line: _BlockingLine) -> None:
+    try:
+        _finished(feed.follow(line))
+    except Exception as error:
+        log.exception("BUG: a stream ended")
+        line.failure = StoreError(f"BUG: {error!r}")
+        line.close()
+
+
+class Subscription(Generic[S]):
+    """Yields what is recorded from now on, and a `Gap` where something is missing: the live stream, see `Metrics.subscribe`.
+
+    A context manager, subscribed once made. Iterate it (ends with `close()`), or `get(timeout)`, from any thread. It survives
+    cuts and restarts of the server: what was recorded meanwhile is read from the logs, in order and once. *missed* is how many
+    samples were let go for want of room in the queue. A forked child has no part in it.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        namespace: str,
-        names: str | Iterable[str] | None = None,
-        *,
-        tags: Tags | None = None,
-        types: MetricType | Iterable[MetricType] | None = None,
-    ) -> None:
-        self._store = store
-        self._namespace = namespace
-        self._channels, self._patterns = _channels(namespace, names)
-        try:
-            self._tags: dict[str, str | None] = dict(clean_tags(tags))
-            self._types = None if types is None else {check_type(kind) for kind in _several("types", types)}
-        except InvalidMetric as error:
-            raise InvalidQuery(str(error)) from error
-        self._tags.update({key: None for key, value in (tags or {}).items() if value is None})  # as a question has it
-        self._items: deque[Sample | Gap] = deque()
-        self._closed = threading.Event()
-        self._known: dict[str, tuple[Definition | None, dict[int, dict[str, str]]]] = {}
-        self._last: dict[str, tuple[int, str, int]] = {}
-        self._reading = threading.Lock()  # held while the connection is in use: close() leaves it to the reader then
-        self._client: redis.Redis | None = None
-        self._pubsub: Any = None  # None while there is no connection that has all of the subscription
-        self._early: deque[dict[str, Any]] = deque()
-        self._heard = self._pinged = 0.0  # when something came last; when a ping was sent that is not answered, or 0
-        self._seen_ms = self._open(_PATIENCE)
+    def __init__(self, store: Store, feed: Feed) -> None:
+        self._line = line = _BlockingLine(store, feed.queue)
+        _finished(feed.open(line))
+        # The thread holds the line and not this object: so it ends when nobody reads any more.
+        self._end = weakref.finalize(self, line.close)
+        self._end.atexit = False
+        threading.Thread(target=_follow, args=(feed, line), name="redismetrics-stream", daemon=True).start()
 
-    def _open(self, seconds: float) -> int:
-        """Subscribe, wait for the confirmations, and return the server's time."""
-        client = self._store.connect(retries=0, timeout=seconds)
-        pubsub = client.pubsub()  # type: ignore[no-untyped-call]
-        early: deque[dict[str, Any]] = deque()
-        until = monotonic() + seconds
-        try:
-            with translated():
-                if self._channels:
-                    pubsub.subscribe(*self._channels)
-                if self._patterns:
-                    pubsub.psubscribe(*self._patterns)
-                left = len(self._channels) + len(self._patterns)
-                while left:
-                    if (message := pubsub.get_message(timeout=_POLL)) is None:
-                        if self._closed.is_set() or monotonic() > until:
-                            raise StoreUnavailable(f"Redis did not confirm a subscription within {seconds:g} s")
-                    elif "subscribe" in message["type"]:
-                        left -= 1
-                    else:
-                        early.append(message)
-            self._shards = run(client, operations.shards(self._namespace))
-            now = run(client, operations.now())
-        except BaseException:
-            pubsub.close()
-            client.close()
-            raise
-        self._client, self._pubsub, self._early = client, pubsub, early
-        self._heard, self._pinged = monotonic(), 0.0
-        return now
+    @property
+    def missed(self) -> int:
+        """How many samples were let go so far, since the reader was slow."""
+        return self._line.inbox.missed
 
-    def get(self, timeout: float | None = None) -> Sample | Gap | None:
+    def get(self, timeout: float | None = None) -> S | Gap | None:
         """The next item; None when there is none within *timeout* seconds, or the subscription is closed.
 
         Raises:
-            FormatMismatch: a message that this version can't read; the next call goes on after it.
+            StoreError: a branch of it: what came and can't be read, or why there is no connection where waiting doesn't mend it.
+                The next call goes on after it.
         """
+        line = self._line
+        if os.getpid() != line.pid:
+            return None
         until = None if timeout is None else monotonic() + timeout
-        try:
-            with self._reading:
-                return self._next(until)
-        finally:
-            if self._closed.is_set():
-                self._end()
-
-    def _next(self, until: float | None) -> Sample | Gap | None:
-        while not self._closed.is_set():
-            if self._items:
-                return self._items.popleft()
-            try:
-                if self._pubsub is None and not self._reopen(until):
+        with line.change:
+            while (item := line.inbox.take()) is None:
+                if line.closed:
+                    failure, line.failure = line.failure, None
+                    if failure is not None:
+                        raise failure
                     return None
-                if self._items:
-                    continue
-                heard = self._read(_POLL if until is None else min(max(until - monotonic(), 0), _POLL))
-            except StoreUnavailable:
-                self._disconnect()
-                continue
-            if not heard and until is not None and monotonic() >= until:
-                return None
-        return None
-
-    def _read(self, timeout: float) -> bool:
-        """Take one message; False when none came within *timeout* seconds."""
-        message: dict[str, Any] | None
-        if self._early:
-            message = self._early.popleft()
-        else:
-            with translated():
-                message = self._pubsub.get_message(timeout=timeout)
-        if message is None:
-            self._check_alive()
-            return False
-        self._heard, self._pinged = monotonic(), 0.0
-        self._take(message)
-        return True
-
-    def _check_alive(self) -> None:
-        """A connection can die without a word: after some silence, ask for one."""
-        now = monotonic()
-        if self._pinged and now - self._pinged > _QUIET:
-            raise StoreUnavailable(f"Redis did not answer a ping within {_QUIET:g} s")
-        if not self._pinged and now - self._heard > _QUIET:
-            with translated():
-                self._pubsub.ping()
-            self._pinged = now
-
-    def _take(self, message: dict[str, Any]) -> None:
-        if message["type"] not in ("message", "pmessage") or not message["data"]:
-            return  # record.lua tries its rights on old servers with an empty message
-        name = keys.metric_of_channel(self._namespace, message["channel"].decode())
-        block = blocks.unpack(message["data"])
-        batch = (block.clock, block.writer, block.sequence)
-        if self._last.get(name) == batch:
-            return  # a name and a pattern, or two patterns, that both fit
-        definition, series = self._describe(name, block.ids.tolist())
-        self._last[name] = batch  # now, since what could not be described lies in a gap
-        self._seen_ms = max(self._seen_ms, block.clock // 1000)
-        if definition is None or (self._types is not None and definition.type not in self._types):
-            return
-        samples = block.samples
-        for row in range(len(samples)):
-            tags = series.get(int(block.ids[samples.series[row]]))
-            if tags is None or any(tags.get(key) != value for key, value in self._tags.items()):
-                continue
-            weight = int(samples.weight[row])
-            self._items.append(
-                Sample(
-                    name, definition.type, float(samples.value[row]), weight, tags, to_datetime(int(samples.time[row])),
-                    metadata(samples.metadata.get(row)), bool(samples.flags[row] & blocks.CENTROID) and weight > 1,
-                )
-            )  # fmt: skip
-
-    def _describe(self, name: str, ids: list[int]) -> tuple[Definition | None, dict[int, dict[str, str]]]:
-        known = self._known.get(name)
-        if known is None or known[0] is None or any(number not in known[1] for number in ids):
-            shard = keys.shard_of(name, self._shards)
-            known = run(self._store.client(), operations.describe(self._namespace, shard, name))
-            self._known[name] = known
-        return known
-
-    def _reopen(self, until: float | None) -> bool:
-        """Subscribe again, trying at least once, and tell the gap; False when the time is out or the subscription closed."""
-        while not self._closed.is_set():
-            left = _PATIENCE if until is None else max(until - monotonic(), 0)
-            self._store.renew()
-            try:
-                now = self._open(max(left, _POLL))
-            except StoreUnavailable:
-                if until is not None and monotonic() >= until:
-                    return False
-                self._closed.wait(min(_RECONNECT, left))
-                continue
-            self._known.clear()  # a server that came back without its data numbers its series anew
-            since, self._seen_ms = self._seen_ms, max(self._seen_ms, now)
-            self._items.append(Gap(to_datetime(since), to_datetime(self._seen_ms)))
-            return True
-        return False
-
-    def _disconnect(self) -> None:
-        pubsub, client, self._pubsub, self._client = self._pubsub, self._client, None, None
-        if pubsub is not None:
-            pubsub.close()
-        if client is not None:
-            client.close()
+                left = None if until is None else until - monotonic()
+                if left is not None and left <= 0:
+                    return None
+                line.change.wait(left)
+        return cast("S | Gap", _given(item))
 
     def close(self) -> None:
-        """End the subscription; what was received and not read is dropped."""
-        self._closed.set()
+        """End the subscription; what was received and not read is dropped. May come from any thread."""
         self._end()
 
-    def _end(self) -> None:
-        """Let go of the connection, unless a reader has it: that one sees that the subscription is closed, and comes here."""
-        if self._reading.acquire(blocking=False):
-            try:
-                self._items.clear()
-                self._disconnect()
-            finally:
-                self._reading.release()
-
-    def __enter__(self) -> "Subscription":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __iter__(self) -> Iterator[Sample | Gap]:
-        while not self._closed.is_set():
-            item = self.get()
-            if item is not None:
-                yield item
+    def __iter__(self) -> Iterator[S | Gap]:
+        while (item := self.get()) is not None:
+            yield item
 
 
-def _several(what: str, given: Any) -> list[Any]:
-    """Text means one; duplicates collapse."""
-    try:
-        found = [given] if isinstance(given, str) else list(dict.fromkeys(given))
-    except TypeError as error:
-        raise InvalidQuery(f"{what}: wanted text or several texts, got {given!r:.80}") from error
-    if not found:
-        raise InvalidQuery(f"{what}: wanted at least one, got none")
-    return found
+class _LoopLine:
+    """Carries a feed in a task of an event loop."""
+
+    def __init__(self, store: Store, loops: LoopClients, queue: int) -> None:
+        self.closed = False
+        self.failure: StoreError | None = None
+        self.inbox = Inbox(queue)
+        self.news: deque[asyncio.Future[None]] = deque()
+        self._store = store
+        self._loops = loops
+        self._client: redis.asyncio.Redis | None = None
+        self._pubsub: Any = None
+
+    async def open(self, channels: list[str], patterns: list[str], seconds: float) -> None:
+        self._client = await self._store.aconnect(retries=0, timeout=seconds)
+        self._pubsub = self._client.pubsub()
+        with translated():
+            if channels:
+                await self._pubsub.subscribe(*channels)
+            if patterns:
+                await self._pubsub.psubscribe(*patterns)
+
+    async def read(self, seconds: float) -> Message | None:
+        with translated():
+            return cast("Message | None", await self._pubsub.get_message(timeout=seconds))
+
+    async def ping(self) -> None:
+        with translated():
+            await self._pubsub.ping()
+
+    async def run(self, operation: Operation[T]) -> T:
+        return await arun(await self._loops.client(), operation)
+
+    async def pause(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def disconnect(self) -> None:
+        pubsub, client, self._pubsub, self._client = self._pubsub, self._client, None, None
+        with suppress(redis.RedisError, OSError):
+            if pubsub is not None:
+                await pubsub.aclose()
+        with suppress(redis.RedisError, OSError):
+            if client is not None:
+                await client.aclose(close_connection_pool=True)
+
+    def renew(self) -> None:
+        self._store.renew()
+
+    def deliver(self, items: list[Item | RedisMetricsError]) -> None:
+        if not self.closed:
+            self.inbox.put(items)
+            self.tell()
+
+    def tell(self) -> None:
+        """Wake all readers: each looks for itself."""
+        while self.news:
+            waiter = self.news.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def close(self) -> None:
+        self.closed = True
+        self.inbox.clear()
+        self.tell()
 
 
-def _channels(namespace: str, names: str | Iterable[str] | None) -> tuple[list[str], list[str]]:
-    """The channels of exact names, and the globs of patterns (`*`, `?`, `[...]`)."""
-    if names is None:
-        return [], [keys.channel_pattern(namespace, "*")]
-    channels, patterns = [], []
-    for name in _several("names", names):
-        if not isinstance(name, str) or not _PATTERN.match(name):
-            raise InvalidQuery(f"names: wanted metric names or patterns with * ? [...], got {name!r:.80}")
-        if any(sign in name for sign in "*?["):
-            patterns.append(keys.channel_pattern(namespace, name))
-        else:
+class AsyncSubscription(Generic[S]):
+    """`Subscription` for asyncio: ``async with`` subscribes, ``async for`` reads, or ``await get(timeout)``.
+
+    Belongs to the event loop that entered it. A read that is cancelled loses nothing.
+    """
+
+    def __init__(self, store: Store, loops: LoopClients, feed: Feed) -> None:
+        self._line = _LoopLine(store, loops, feed.queue)
+        self._feed = feed
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def missed(self) -> int:
+        """How many samples were let go so far, since the reader was slow."""
+        return self._line.inbox.missed
+
+    async def __aenter__(self) -> Self:
+        if self._task is not None or self._line.closed:
+            raise InvalidQuery(
+                "subscribe: wanted a new subscription for each `async with`, got one that was entered before"
+            )
+        await self._feed.open(self._line)
+        self._task = asyncio.create_task(_afollow(self._feed, self._line), name="redismetrics-stream")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def get(self, timeout: float | None = None) -> S | Gap | None:
+        """The next item; None when there is none within *timeout* seconds, or the subscription is closed.
+
+        Raises as `Subscription.get` does.
+        """
+        line = self._line
+        if self._task is None and not line.closed:
+            raise InvalidQuery(
+                "subscribe: wanted `async with metrics.subscribe(...) as stream`, got one that was not entered"
+            )
+        loop = asyncio.get_running_loop()
+        until = None if timeout is None else loop.time() + timeout
+        while (item := line.inbox.take()) is None:
+            if line.closed:
+                failure, line.failure = line.failure, None
+                if failure is not None:
+                    raise failure
+                return None
+            waiter = loop.create_future()
+            line.news.append(waiter)
             try:
-                channels.append(keys.channel(namespace, check_name(name)))
-            except InvalidMetric as error:
-                raise InvalidQuery(str(error)) from error
-    return channels, patterns
+                async with asyncio.timeout_at(until):
+                    await waiter
+            except TimeoutError:
+                if (item := line.inbox.take()) is None:
+                    return None
+                break
+        return cast("S | Gap", _given(item))
+
+    async def aclose(self) -> None:
+        """End the subscription; what was received and not read is dropped."""
+        self._line.close()
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([self._task])
+
+    async def __aiter__(self) -> AsyncIterator[S | Gap]:
+        while (item := await self.get()) is not None:
+            yield item
+
+
+async def _afollow(feed: Feed, line: _LoopLine) -> None:
+    try:
+        await feed.follow(line)
+    except Exception as error:
+        log.exception("BUG: a stream ended")
+        line.failure = StoreError(f"BUG: {error!r}")
+        line.close()
+
+
+def _given(item: Item | RedisMetricsError) -> Any:
+    if isinstance(item, RedisMetricsError):
+        raise item
+    return item

@@ -21,9 +21,10 @@ FLOORS = {
     "keys": 1.0, "plan": 1.0, "rollups": 1.0, "digest": 1.1, "columns": 1.1, "tables": 1.2, "blocks": 1.2, "sealed": 1.3,
     "sealing": 1.3, "parcels": 1.3,
     "wsgi": 2.0, "scripts": 2.0, "embedded": 2.0, "cache": 2.0, "drive": 2.1, "connect": 2.1, "operations": 2.2,
-    "commits": 2.3, "gather": 2.4,
-    "recorder": 3.0, "verbs": 3.1, "outbox": 3.1, "sender": 3.2, "flusher": 3.3, "reader": 3.1, "stream": 3.2, "worker": 3.1,
-    "client": 4.0, "default": 4.1, "exposition": 4.0, "export": 4.2, "demo": 4.3, "cli": 4.4,
+    "commits": 2.3, "replay": 2.4, "gather": 2.4,
+    "recorder": 3.0, "verbs": 3.1, "outbox": 3.1, "sender": 3.2, "flusher": 3.3, "reader": 3.1, "worker": 3.1,
+    "asking": 3.2, "feed": 3.2, "stream": 3.3,
+    "client": 4.0, "aclient": 4.1, "default": 4.1, "exposition": 4.0, "export": 4.2, "demo": 4.3, "cli": 4.4,
     "__init__": 5.0, "__main__": 5.0,
 }  # fmt: skip
 
@@ -109,7 +110,7 @@ def test_import_loads_neither_numpy_nor_redis() -> None:
         """
         import sys, redismetrics
         redismetrics.Counter("made_at_import")
-        sys.exit(",".join(sorted({"numpy", "pcodec", "fastdigest", "redis"} & set(sys.modules))) or None)
+        sys.exit(",".join(sorted({"asyncio", "numpy", "pcodec", "fastdigest", "redis"} & set(sys.modules))) or None)
         """
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -1,5 +1,6 @@
 """The live stream: what arrives, once and whole, what is left out, and what it says when it may have missed something."""
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -13,11 +14,23 @@ from typing import Any
 
 import pytest
 
-from redismetrics import FormatMismatch, Gap, Gauge, InvalidQuery, Metrics, Sample, ScriptFailed, StoreUnavailable, keys
+from redismetrics import (
+    FormatMismatch,
+    Gap,
+    Gauge,
+    InvalidQuery,
+    Metrics,
+    Sample,
+    ScriptFailed,
+    StoreUnavailable,
+    Summary,
+    keys,
+)
 from redismetrics.stream import Subscription
 from tests.faults.proxy import Proxy
 from tests.servers import PATIENCE, Server, wait_until
 from tests.test_export import HOSTILE_VALUES
+from tests.workers import new_worker
 
 ROOT = Path(__file__).parents[1]
 NEVER = 3_600.0  # a flush interval beyond any test: what is flushed is flushed by the test
@@ -209,9 +222,9 @@ def test_tags_choose_series(metrics: Metrics, other: Metrics, tags: Any, wanted:
             other.gauge("depth", value, tags=of_series)
         other.flush()
         take(all_of_them, 4)
-        found = []
-        while (item := stream.get(0)) is not None:  # all has been published: what is to come is there
-            found.append(item)
+        found: list[Any] = []
+        while len(found) < len(wanted) or (item := stream.get(0.05)) is not None:
+            found.append(stream.get(PATIENCE) if len(found) < len(wanted) else item)
         assert [sample.value for sample in found] == wanted
         assert [sample.value for sample in metrics.query("depth", tags=tags)] == wanted
 
@@ -404,7 +417,9 @@ def test_get_without_time_takes_what_is_there(metrics: Metrics, other: Metrics) 
         send(other, "depth", 1)  # not chosen, and in the way
         send(other, "depth", 2, queue="mail")
         take(all_of_them, 2)
-        assert stream.get(0) == all_of_them_last(metrics)
+        found: list[Any] = []
+        wait_until(lambda: found.append(stream.get(0)) or found[-1] is not None, "a sample is received")
+        assert found[-1] == all_of_them_last(metrics)
         assert stream.get(0) is None
 
 
@@ -504,6 +519,13 @@ def test_after_close_there_is_nothing(metrics: Metrics, other: Metrics) -> None:
         ({"tags": {"a b": None}}, "tag key"),
         ({"tags": {"a": []}}, "tag"),
         ({"tags": {5: "x"}}, "tag key"),
+        ({"every": 0}, "every"),
+        ({"every": "5"}, "every"),
+        ({"every": float("inf")}, "every"),
+        ({"every": float("nan")}, "every"),
+        ({"queue": 0}, "queue"),
+        ({"queue": 1.5}, "queue"),
+        ({"queue": True}, "queue"),
     ],
 )
 def test_a_wrong_argument_is_told_before_anything_is_connected(options: dict[str, Any], says: str) -> None:
@@ -530,33 +552,28 @@ def test_a_user_who_may_not_subscribe_is_told_and_leaves_no_connection(fresh_ser
                 with pytest.raises(ScriptFailed, match=r"(?i)perm|channel"):
                     metrics.subscribe(**options)
             users = lambda: [each["user"] for each in client.client_list()]  # noqa: E731
-            wait_until(lambda: "deaf" not in users(), "the refused connections are closed")
+            wait_until(lambda: users().count("deaf") == 1, "the refused connections are closed, not the one for asking")
             assert "default" in users()
 
 
-# -- gaps ---------------------------------------------------------------------------------------------------------
+# -- cuts ---------------------------------------------------------------------------------------------------------
 
 
 def moment() -> datetime:
     return datetime.now(UTC)
 
 
-def test_a_restart_of_the_server_is_one_gap_and_then_it_goes_on(
+def test_a_restart_of_the_server_is_no_gap_when_the_logs_have_all(
     fresh_server: Callable[..., Server], make: Make
 ) -> None:
     server = fresh_server()
     metrics, other = make(server.url), make(server.url)
     with metrics.subscribe() as stream:
         send(other, "depth", 1, queue="mail")
-        (before,) = take(stream)
-        server.stop()
-        down = moment()
+        take(stream)
         server.restart()
-        hole = gap(stream)
-        assert before.timestamp <= hole.since <= down <= hole.until <= moment()
-        assert hole.since.tzinfo is hole.until.tzinfo is UTC
         send(other, "depth", 2, queue="mail")
-        send(other, "depth", 3)
+        send(other, "late", 3)
         assert [(sample.value, sample.tags) for sample in take(stream, 2)] == [(2, {"queue": "mail"}), (3, {})]
 
 
@@ -564,118 +581,155 @@ def test_a_restart_of_the_server_is_one_gap_and_then_it_goes_on(
 def test_a_connection_that_died_without_a_word_is_found_by_a_ping(
     fresh_server: Callable[..., Server], make: Make, monkeypatch: pytest.MonkeyPatch, quiet: float
 ) -> None:
-    monkeypatch.setattr("redismetrics.stream._QUIET", quiet)
+    monkeypatch.setattr("redismetrics.feed._QUIET", quiet)
     server = fresh_server(port=True)
+    other = make(server.url)
     with Proxy(server) as proxy:
         stream = make(proxy.url).subscribe("depth")
         proxy.deaf = True
-        before = moment()
         assert stream.get(timeout=0.4) is None
+        if quiet < 1:
+            send(other, "depth", 5)  # what the proxy reads of it is gone
+        wait_until(lambda: proxy.connections >= 2 or quiet > 1, "another connection is tried")
         proxy.deaf = False
         found = stream.get(timeout=PATIENCE if quiet < 1 else 0.4)
         stream.close()
     assert (found is None) == (quiet > 1)
-    assert found is None or (isinstance(found, Gap) and found.since <= before <= found.until)
+    assert found is None or (isinstance(found, Sample) and found.value == 5)
 
 
 def test_a_quiet_connection_that_lives_is_left_alone(
     metrics: Metrics, other: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("redismetrics.stream._QUIET", 0.05)
+    monkeypatch.setattr("redismetrics.feed._QUIET", 0.05)
     with metrics.subscribe("depth") as stream:
         assert stream.get(timeout=0.5) is None  # ten times as long
         send(other, "depth", 1)
         assert [sample.value for sample in take(stream)] == [1]
 
 
-def test_the_gap_begins_at_the_last_that_was_received(fresh_server: Callable[..., Server], make: Make) -> None:
-    server = fresh_server()
-    metrics, other = make(server.url), make(server.url)
-    with metrics.subscribe("depth*") as stream:
-        send(other, "depth", 1)
-        take(stream)
-        quiet = moment()
-        server.restart()
-        assert gap(stream).since <= quiet
-        server.restart()
-        assert gap(stream).since >= quiet  # from the end of the first gap
-        send(other, "depth", 2)
-        assert values(take(stream)) == [("depth", 2)]
-
-
-@pytest.mark.parametrize("timeout", [0, 0.01, 0.1])
-def test_a_restart_is_told_to_one_who_never_waits_long(
-    fresh_server: Callable[..., Server], make: Make, timeout: float
+@pytest.mark.parametrize("names", [["jobs", "jobs2"], "j*", None])
+def test_what_is_recorded_while_the_line_is_cut_is_caught_up_in_order(
+    server: Server, make: Make, other: Metrics, names: Any
 ) -> None:
-    """Each call may end while it is connecting again: the next ones go on with it, and the gap is not forgotten."""
-    server = fresh_server()
-    metrics, other = make(server.url), make(server.url)
-    with metrics.subscribe(["depth", "d*"]) as stream:
-        server.stop()
-        down = moment()
-        until = time.monotonic() + 0.5
-        while time.monotonic() < until:
-            assert stream.get(timeout) is None
-        server.restart()
-        found: list[Any] = []
-        wait_until(lambda: found.append(stream.get(timeout)) or found[-1] is not None, "the gap is told")
-        assert isinstance(found[-1], Gap)
-        assert found[-1].since <= down <= found[-1].until
-        send(other, "depth", 2)
-        wait_until(lambda: found.append(stream.get(timeout)) or found[-1] is not None, "a sample is received")
-        assert values(found[-1:]) == [("depth", 2)]
+    with Proxy(server, unix=True) as proxy, make(proxy.url).subscribe(names) as stream:
+        for number in range(0, 100, 4):
+            if number % 20 == 8:
+                proxy.disconnect()
+            for each in range(number, number + 4):
+                send(other, ("jobs", "jobs2")[each % 3 == 0], each)
+        assert [sample.value for sample in take(stream, 100)] == list(range(100))
+        assert stream.get(0.05) is None
 
 
-@pytest.mark.parametrize("timeout", [0, None])
-@pytest.mark.parametrize("unix", [False, True])
-def test_a_cut_connection_is_one_gap_and_then_it_goes_on(
-    fresh_server: Callable[..., Server], make: Make, unix: bool, timeout: float | None
+KILLED = """
+import sys
+from redismetrics import Metrics
+with Metrics(sys.argv[1], namespace=sys.argv[2], flush_interval=3600) as metrics:
+    for number in range(150):
+        for name in ("a", "b", "c"):
+            metrics.gauge(name, number, tags={"writer": sys.argv[3]})
+        metrics.flush()
+"""
+
+
+def test_killed_in_the_midst_of_recording_every_sample_comes_once_and_in_the_order_of_its_writer(
+    server: Server, url: str, namespace: str, metrics: Metrics
 ) -> None:
-    server = fresh_server(port=not unix)
-    other = make(server.url)
-    with Proxy(server, unix=unix) as proxy, make(proxy.url).subscribe("depth") as stream:
-        for number in range(3):
-            send(other, "depth", number)
-            (before,) = take(stream)
-            proxy.disconnect()
-            cut = moment()
-            items: list[Any] = []
-            if timeout is None:
-                items.append(stream.get())
-            else:
-                wait_until(lambda: items.append(stream.get(0)) or items[-1] is not None, "the gap is told")  # noqa: B023
-            assert isinstance(items[-1], Gap)
-            assert before.timestamp <= items[-1].since <= cut <= items[-1].until
+    with metrics.subscribe() as stream, server.client() as client:
+        writers = [
+            subprocess.Popen([sys.executable, "-c", KILLED, url, namespace, str(number)], cwd=ROOT)
+            for number in range(3)
+        ]
+        found: list[Sample] = []
+        for at in range(3 * 150 * 3):
+            if at % 200 == 50:
+                client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+            found += take(stream)
+        assert [writer.wait(PATIENCE) for writer in writers] == [0, 0, 0]
+        assert stream.get(0.05) is None
+    for writer in "012":
+        of_writer = [(sample.value, sample.name) for sample in found if sample.tags["writer"] == writer]
+        assert of_writer == [(number, name) for number in range(150) for name in "abc"]
 
 
-def test_what_is_recorded_while_the_line_is_cut_lies_in_the_gap(server: Server, metrics: Metrics, make: Make) -> None:
-    with Proxy(server, unix=True) as proxy, make(proxy.url).subscribe() as stream:
-        send(metrics, "depth", 1)
-        take(stream)
-        proxy.disconnect()
-        send(metrics, "depth", 2)
-        hole = gap(stream)
-        send(metrics, "depth", 3)
-        assert values(take(stream)) == [("depth", 3)]
-        (missing,) = (sample for sample in metrics.query("depth") if sample.value == 2)
-        assert hole.since <= missing.timestamp <= hole.until
-
-
-def test_a_sample_whose_series_could_not_be_looked_up_lies_in_the_gap(
-    server: Server, metrics: Metrics, make: Make
-) -> None:
+def test_a_block_whose_series_could_not_be_looked_up_is_caught_up(server: Server, metrics: Metrics, make: Make) -> None:
     with Proxy(server, unix=True) as proxy, make(proxy.url, socket_timeout=0.5).subscribe() as stream:
         proxy.cut_requests(2, when=lambda request: b":catalogue" in request)  # and its one retry
         send(metrics, "depth", 1)
-        hole = gap(stream)
+        assert values(take(stream)) == [("depth", 1)]
         assert proxy.cut == 2
-        (missing,) = metrics.query("depth")
-        assert hole.since <= missing.timestamp <= hole.until
         send(metrics, "depth", 2)
         assert values(take(stream)) == [("depth", 2)]
 
 
-def test_a_server_that_lost_its_data_does_not_mix_up_series(fresh_server: Callable[..., Server], make: Make) -> None:
+def test_of_a_cut_the_bytes_of_the_log_do_not_reach_over_the_rest_comes_after_a_gap(server: Server, make: Make) -> None:
+    writer = make(log_bytes=1 << 16)
+    with Proxy(server, unix=True) as proxy, make(proxy.url).subscribe("note") as stream:
+        send(writer, "note", 0)
+        take(stream)
+        proxy.deaf = True
+        proxy.disconnect()
+        for number in range(1, 101):
+            writer.gauge("note", number, metadata={"text": f"{number}" * 700})
+            writer.flush()
+        proxy.deaf = False
+        proxy.disconnect()
+        hole = gap(stream)
+        rest = [sample.value for sample in take(stream, 1)]
+        while rest[-1] < 100:
+            rest += [sample.value for sample in take(stream)]
+    assert rest == list(range(int(rest[0]), 101))
+    assert rest[0] > 1
+    missing = [sample.timestamp for sample in writer.query("note") if 0 < sample.value < rest[0]]
+    assert hole.missed is None
+    assert all(hole.since <= each <= hole.until for each in missing)
+
+
+@pytest.mark.parametrize("seconds", [50, 70])
+def test_a_cut_longer_than_the_replay_window_is_exactly_one_gap(
+    moving_server: Server, namespace: str, make: Make, seconds: float
+) -> None:
+    server = moving_server
+    clock = lambda: server.time  # noqa: E731
+    writer, sealing = make(server.url, clock=clock), new_worker(server.url, namespace)
+    with Proxy(server, unix=True) as proxy, make(proxy.url, clock=clock).subscribe() as stream:
+        for name in ("a", "b", "c"):
+            send(writer, name, 0)
+        take(stream, 3)
+        began = server.time
+        proxy.deaf = True
+        proxy.disconnect()
+        send(writer, "a", 1)
+        send(writer, "b", 1)
+        sealing.pass_once()
+        server.advance(seconds)
+        send(writer, "a", 2)
+        send(writer, "c", 2)
+        sealing.pass_once()
+        sealing.pass_once()
+        proxy.deaf = False
+        proxy.disconnect()
+        if seconds > 60:
+            hole = gap(stream)
+            assert (hole.since.timestamp(), hole.missed) == (pytest.approx(began, abs=0.01), None)
+            assert began <= hole.until.timestamp() < server.time
+            wanted = [("a", 2), ("c", 2)]
+        else:
+            wanted = [("a", 1), ("b", 1), ("a", 2), ("c", 2)]
+        assert values(take(stream, len(wanted))) == wanted
+        send(writer, "b", 3)
+        assert values(take(stream)) == [("b", 3)]
+        proxy.disconnect()  # told once
+        send(writer, "b", 4)
+        assert values(take(stream)) == [("b", 4)]
+    sealing.leave()
+    sealing.store.close()
+
+
+def test_a_server_that_lost_its_data_is_a_gap_and_does_not_mix_up_series(
+    fresh_server: Callable[..., Server], make: Make
+) -> None:
     """Series begin at 0 again there."""
     server = fresh_server()
     metrics = make(server.url)
@@ -685,8 +739,8 @@ def test_a_server_that_lost_its_data_does_not_mix_up_series(fresh_server: Callab
         server.stop()
         shutil.rmtree(server.folder / "appendonlydir")
         server.restart()
+        send(make(server.url), "depth", 2, queue="audio")  # before the stream is back, perhaps: the clock doesn't tell
         gap(stream)
-        send(make(server.url), "depth", 2, queue="audio")
         (sample,) = take(stream)
         assert (sample.value, sample.tags) == (2, {"queue": "audio"})
 
@@ -704,6 +758,82 @@ def test_close_ends_the_wait_for_a_server_that_is_gone(fresh_server: Callable[..
     reader.join(PATIENCE)
     assert not reader.is_alive()
     assert found == []
+
+
+def test_what_a_user_may_not_do_any_more_is_told_once_and_goes_on_when_he_may(
+    fresh_server: Callable[..., Server],
+) -> None:
+    server = fresh_server(port=True)
+    url = f"redis://reader:secret@127.0.0.1:{server.port}/0"
+    with server.client() as client, Metrics(server.url) as other, Metrics(url) as metrics:
+        client.execute_command("ACL", "SETUSER", "reader", "on", ">secret", "~*", "allchannels", "+@all")
+        with metrics.subscribe("depth") as stream:
+            send(other, "depth", 1)
+            take(stream)
+            client.execute_command("ACL", "SETUSER", "reader", "resetchannels")  # and its subscriptions are cut
+            with pytest.raises(ScriptFailed, match=r"(?i)perm|channel"):
+                stream.get(PATIENCE)
+            send(other, "depth", 2)
+            assert stream.get(0.5) is None
+            client.execute_command("ACL", "SETUSER", "reader", "allchannels")
+            assert values(take(stream)) == [("depth", 2)]
+
+
+# -- a slow reader, and summaries ---------------------------------------------------------------------------------
+
+
+def test_a_slow_reader_is_told_how_much_it_missed(metrics: Metrics, other: Metrics) -> None:
+    with metrics.subscribe(queue=10) as stream:
+        for number in range(50):
+            other.gauge("depth", number)
+            other.increment("jobs", 1)
+            other.increment("jobs", 1)
+            other.flush()  # two items, three samples
+        wait_until(lambda: stream.missed == 3 * 45, "all has come")
+        hole = gap(stream)
+        assert hole.missed == 135
+        assert hole.since <= hole.until <= moment()
+        assert values(take(stream, 10)) == [
+            each for number in range(45, 50) for each in (("depth", number), ("jobs", 1))
+        ]
+        send(other, "depth", 99)
+        assert values(take(stream)) == [("depth", 99)]
+        assert stream.missed == 135
+
+
+def test_what_is_caught_up_waits_for_a_reader_and_is_not_dropped(server: Server, make: Make, other: Metrics) -> None:
+    with Proxy(server, unix=True) as proxy, make(proxy.url).subscribe(queue=2) as stream:
+        proxy.deaf = True
+        proxy.disconnect()
+        for number in range(40):
+            send(other, "depth", number)
+        proxy.deaf = False
+        proxy.disconnect()
+        assert [sample.value for sample in take(stream, 40)] == list(range(40))
+        assert stream.missed == 0
+
+
+def test_summaries_count_every_sample_once(metrics: Metrics, make: Make) -> None:
+    other = make(samples_per_flush=20)
+    with metrics.subscribe(["took", "jobs"], tags={"queue": "mail"}, every=0.2) as stream:
+        for number in range(1_000):
+            other.histogram("took", number, tags={"queue": "mail"})
+            other.histogram("took", number, tags={"queue": "audio"})
+            other.increment("jobs", 2, tags={"queue": "mail"})
+            if number % 250 == 249:
+                other.flush()
+        found: list[Any] = []
+        while sum(each.count for each in found) < 2_000:
+            found.append(stream.get(PATIENCE))
+            assert isinstance(found[-1], Summary), found[-1]
+    took, jobs = ([each for each in found if each.name == name] for name in ("took", "jobs"))
+    assert (sum(each.sum for each in took), sum(each.sum for each in jobs)) == (sum(range(1_000)), 2_000)
+    assert (min(each.min for each in took), max(each.max for each in took)) == (0, 999)
+    assert (took[-1].last, took[-1].type, took[-1].tags, jobs[0].mean) == (999, "histogram", {"queue": "mail"}, 2)
+    for of_metric in (took, jobs):
+        assert all(one.until <= two.since for one, two in itertools.pairwise(of_metric))
+        assert all(each.since < each.until for each in of_metric)
+        assert all(round(each.until.timestamp() * 1000) % 200 == 0 for each in of_metric)
 
 
 # -- what is no sample --------------------------------------------------------------------------------------------
@@ -745,12 +875,20 @@ def test_an_empty_message_is_ignored(server: Server, namespace: str, metrics: Me
         assert values(take(stream)) == [("depth", 2)]
 
 
-def test_the_samples_of_a_metric_deleted_before_they_were_read_are_skipped(metrics: Metrics, other: Metrics) -> None:
+def test_the_samples_of_a_metric_deleted_before_they_were_read_are_skipped(
+    server: Server, make: Make, metrics: Metrics, other: Metrics
+) -> None:
     """Nobody can tell any more what series they were of."""
-    with metrics.subscribe() as stream:
+    with Proxy(server, unix=True) as proxy, make(proxy.url).subscribe() as stream:
+        send(other, "other", 0)
+        take(stream)
+        proxy.deaf = True
+        proxy.disconnect()
         send(other, "depth", 1, queue="mail")
         assert metrics.delete_metric("depth")
         send(other, "depth", 2, queue="mail")
+        proxy.deaf = False
+        proxy.disconnect()
         assert values(take(stream)) == [("depth", 2)]
 
 

@@ -1185,13 +1185,13 @@ def test_scripts_that_the_server_forgets_again_and_again(
         gone = other.stats()["writer"]
     record_many(metrics, 40)
     set_back(admin, namespace, gone, 30 * DAY_MS)
-    whole = drive._send_loading
+    whole = drive._loading
 
-    def forgetful(client: Any, commands: Any) -> Any:
+    def forgetful(commands: Any) -> Any:
         admin.script_flush()
-        return whole(client, commands)
+        return whole(commands)
 
-    monkeypatch.setattr(drive, "_send_loading", forgetful)
+    monkeypatch.setattr(drive, "_loading", forgetful)
     one = make()
     one.pass_once()
     pull_forward(admin, namespace)

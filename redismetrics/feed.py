@@ -1,0 +1,507 @@
+"""What a subscription delivers, whoever carries it: which blocks are new, what was missed, what a slow reader lets go by.
+
+A message of the stream is the block as it stands in the log. After a cut the blocks since the last one seen are read from the
+logs; those known already are told by writer and sequence. A metric's `cut` says whether any block is gone from its log since.
+
+Nothing here knows sockets, threads or event loops: a `Line` does (stream.py). All is written as coroutines, which the blocking
+line's methods never suspend, so that a thread runs them to their end by one `send`.
+"""
+
+import logging
+import math
+import re
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from . import blocks, keys, operations, replay, rollups
+from .blocks import Block
+from .drive import Operation
+from .errors import FormatMismatch, InvalidMetric, InvalidQuery, RedisMetricsError, StoreError, StoreUnavailable
+from .model import Definition, Gap, MetricType, Sample, Summary, Tags, check_name, check_type, clean_tags, to_datetime
+from .reader import metadata
+from .rollups import Ints, Summaries
+
+log = logging.getLogger("redismetrics")
+
+T = TypeVar("T")
+
+_PATTERN = re.compile(r"[A-Za-z0-9_./:*?\[\]^-]{1,200}\Z")
+_POLL = 0.2  # seconds between looks at whether close() was called
+_RECONNECT = 0.2
+_PATIENCE = 10.0  # seconds for a subscription, and for a reader who has no room for what is caught up
+_QUIET = 5.0  # seconds of silence after which a ping is sent, and after which a ping without an answer means a dead connection
+_SHORTEST = 0.1  # seconds between summaries
+_WRITERS = 10_000  # whose last batch is known
+_ROWS = 50_000  # of summaries before they are merged in between
+
+Item = Sample | Summary | Gap
+Message = dict[str, Any]
+
+
+class Line(Protocol):
+    """Carries a feed: one connection at a time, and the way to the reader."""
+
+    closed: bool
+    inbox: "Inbox"
+
+    async def open(self, channels: list[str], patterns: list[str], seconds: float) -> None:
+        """Connect and send the subscription."""
+
+    async def read(self, seconds: float) -> Message | None:
+        """The next message of redis-py's; None when none comes in time."""
+
+    async def ping(self) -> None: ...
+
+    async def run(self, operation: Operation[T]) -> T:
+        """Drive an operation over another connection."""
+
+    async def pause(self, seconds: float) -> None: ...
+
+    async def disconnect(self) -> None:
+        """Close the connection, if there is one. Never raises."""
+
+    def renew(self) -> None:
+        """After a failure: an embedded server may have to be started again."""
+
+    def deliver(self, items: list[Item | RedisMetricsError]) -> None: ...
+
+
+class Inbox:
+    """What waits for the reader: at most *limit* items. What goes for want of room becomes one Gap, in front of the rest."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.missed = 0
+        self._items: deque[Item | RedisMetricsError] = deque()
+        self._gap: Gap | None = None
+
+    @property
+    def full(self) -> bool:
+        return len(self._items) >= self.limit
+
+    def put(self, items: Iterable[Item | RedisMetricsError]) -> None:
+        for item in items:
+            if self.full:
+                self._let_go(self._items.popleft())
+            self._items.append(item)
+
+    def take(self) -> Item | RedisMetricsError | None:
+        if self._gap is not None:
+            gap, self._gap = self._gap, None
+            return gap
+        return self._items.popleft() if self._items else None
+
+    def clear(self) -> None:
+        self._items.clear()
+        self._gap = None
+
+    def _let_go(self, item: Item | RedisMetricsError) -> None:
+        if isinstance(item, RedisMetricsError):
+            log.warning("a slow reader of a stream was not told: %s", item)
+            return
+        gap = item
+        if isinstance(item, Sample):
+            gap = Gap(item.timestamp, item.timestamp, item.count)
+        elif isinstance(item, Summary):
+            gap = Gap(item.since, item.until, item.count)
+        assert isinstance(gap, Gap)
+        self.missed += gap.missed or 0
+        before = self._gap
+        if before is not None:
+            unknown = before.missed is None or gap.missed is None
+            missed = None if unknown else (before.missed or 0) + (gap.missed or 0)
+            gap = Gap(min(before.since, gap.since), max(before.until, gap.until), missed)
+        self._gap = gap
+
+
+@dataclass(slots=True)
+class _Position:
+    """How far one shard is known: all before *clock*, and at *clock* the blocks of *names*; which batch that was."""
+
+    clock: int
+    names: set[str] = field(default_factory=set)
+    writer: str = ""
+    sequence: int = 0
+
+
+@dataclass(slots=True)
+class _Summed:
+    """What came of one metric since the last summaries: rows, and of each its series, a position in *tags*."""
+
+    tags: list[dict[str, str]] = field(default_factory=list)
+    at: dict[tuple[tuple[str, str], ...], int] = field(default_factory=dict)
+    parts: list[tuple[Ints, Summaries]] = field(default_factory=list)
+    rows: int = 0
+
+    def merged(self) -> Summaries:
+        groups = np.concatenate([group for group, _ in self.parts])
+        return rollups.merge(groups, len(self.tags), rollups.concat([rows for _, rows in self.parts]))
+
+
+class Feed:
+    """One subscription's choice and memory. Checks its arguments: raises `InvalidQuery`."""
+
+    def __init__(
+        self,
+        namespace: str,
+        names: str | Iterable[str] | None = None,
+        *,
+        tags: Tags | None = None,
+        types: MetricType | Iterable[MetricType] | None = None,
+        every: float | None = None,
+        queue: int,
+    ) -> None:
+        self._namespace = namespace
+        self._names, self._globs = _chosen(names)
+        self._fits = re.compile("|".join(map(glob, self._globs)), re.DOTALL)
+        try:
+            self._tags: dict[str, str | None] = dict(clean_tags(tags))
+            self._types = None if types is None else {check_type(kind) for kind in _several("types", types)}
+        except InvalidMetric as error:
+            raise InvalidQuery(str(error)) from error
+        self._tags.update({key: None for key, value in (tags or {}).items() if value is None})  # as a question has it
+        self._every = _seconds(every)
+        if isinstance(queue, bool) or not isinstance(queue, int) or queue < 1:
+            raise InvalidQuery(f"queue: wanted a whole number of at least 1, got {queue!r:.60}")
+        self.queue = queue
+        self._known: dict[str, tuple[Definition | None, dict[int, dict[str, str]]]] = {}
+        self._shards = 1
+        self._began: dict[int, int] = {}  # the clock of each shard when this began
+        self._positions: dict[int, _Position] = {}
+        self._gone: dict[int, int] = {}  # the newest block of each shard that was told as gone
+        self._writers: OrderedDict[tuple[int, str], tuple[int, set[str]]] = OrderedDict()
+        self._sure_ms = 0  # the server's time at which nothing was missed
+        self._offset_ms = 0.0  # of the server's time before the monotonic clock
+        self._early: deque[Message] = deque()
+        self._heard = self._pinged = 0.0  # when something came last; when a ping was sent that is not answered, or 0
+        self._connected = False
+        self._told = ""
+        self._summed: dict[tuple[str, MetricType], _Summed] = {}
+        self._since_ms = 0
+
+    # -- the life of a subscription -------------------------------------------------------------------------------
+
+    async def open(self, line: Line) -> None:
+        """Subscribe for the first time; raises branches of `StoreError`."""
+        try:
+            await self._look(line)
+            self._since_ms = self._sure_ms
+            await self._subscribe(line)
+        except BaseException:
+            await line.disconnect()
+            raise
+
+    async def follow(self, line: Line) -> None:
+        """Deliver what comes, until the line is closed."""
+        try:
+            while not line.closed:
+                try:
+                    if not self._connected:
+                        await self._subscribe(line)
+                        await self._catch_up(line)
+                        self._told = ""
+                    await self._hear(line)
+                    self._summarise(line)
+                except StoreError as error:
+                    await self._lost(line, error)
+        finally:
+            await line.disconnect()
+
+    async def _lost(self, line: Line, error: StoreError) -> None:
+        """Begin anew with the connection. Only what waiting does not mend is told, once."""
+        self._connected = False
+        await line.disconnect()
+        if line.closed:
+            return
+        line.renew()
+        if not isinstance(error, StoreUnavailable) and str(error) != self._told:
+            self._told = str(error)
+            line.deliver([error])
+        await line.pause(_RECONNECT)
+
+    async def _look(self, line: Line) -> None:
+        """Note where the shards stand, those that are new to this feed."""
+        self._shards = await line.run(operations.shards(self._namespace))
+        for shard in range(self._shards):
+            if shard not in self._positions:
+                found = await line.run(replay.standing(self._namespace, shard, ""))
+                self._began[shard] = found.clock
+                self._positions[shard] = _Position(found.clock + 1)
+                self._set_time(found.now_ms)
+
+    def _set_time(self, now_ms: int) -> None:
+        self._sure_ms, self._offset_ms = now_ms, now_ms - monotonic() * 1000
+
+    async def _subscribe(self, line: Line) -> None:
+        """Subscribe, and wait for the confirmations."""
+        channels = [keys.channel(self._namespace, name) for name in self._names]
+        patterns = [keys.channel_pattern(self._namespace, each) for each in self._globs]
+        self._early.clear()
+        until = monotonic() + _PATIENCE
+        await line.open(channels, patterns, _PATIENCE)
+        left = len(channels) + len(patterns)
+        while left:
+            message = await line.read(_POLL)
+            if message is None:
+                if line.closed or monotonic() > until:
+                    raise StoreUnavailable(f"Redis did not confirm a subscription within {_PATIENCE:g} s")
+            elif "subscribe" in message["type"]:
+                left -= 1
+            else:
+                self._early.append(message)
+        self._connected = True
+        self._heard, self._pinged = monotonic(), 0.0
+
+    async def _hear(self, line: Line) -> None:
+        """Take one message, or see whether the connection lives."""
+        wait = _POLL
+        if self._every is not None:
+            wait = min(wait, max((self._due_ms - self._now_ms) / 1000, 0))
+        message = self._early.popleft() if self._early else await line.read(wait)
+        now = monotonic()
+        if message is not None:
+            self._heard, self._pinged = now, 0.0
+            if message["type"] in ("message", "pmessage") and message["data"]:
+                # record.lua tries its rights on old servers with an empty message
+                name = keys.metric_of_channel(self._namespace, message["channel"].decode())
+                await self._take(line, name, message["data"])
+        elif self._pinged and now - self._pinged > _QUIET:  # a connection can die without a word
+            raise StoreUnavailable(f"Redis did not answer a ping within {_QUIET:g} s")
+        elif not self._pinged and now - self._heard > _QUIET:
+            await line.ping()
+            self._pinged = now
+
+    # -- after a cut ----------------------------------------------------------------------------------------------
+
+    async def _catch_up(self, line: Line) -> None:
+        """Read from the logs what was recorded since the last block seen; tell what is not there any more."""
+        self._known.clear()  # a server that came back without its data numbers its series anew
+        since_ms = self._sure_ms
+        await self._look(line)
+        for shard in range(self._shards):
+            position = self._positions[shard]
+            now = await line.run(replay.standing(self._namespace, shard, position.writer))
+            if now.held < position.sequence or now.clock + 1 < position.clock:  # a failover, or the data is gone
+                began = self._began[shard]
+                start = max(now.clock - replay.REPLAY_US, 0)
+                if now.clock > began:
+                    start = max(start, began + 1)
+                self._positions[shard] = position = _Position(start)
+                line.deliver([_gap(since_ms, now.now_ms)])
+            names = list(self._names)
+            if self._globs:  # after the clock: every metric with a block up to then is there
+                found = await line.run(replay.names(self._namespace, shard))
+                names = list(dict.fromkeys([*names, *(name for name in found if self._fits.fullmatch(name))]))
+            names = [name for name in names if keys.shard_of(name, self._shards) == shard]
+            while position.clock <= now.clock and not line.closed:
+                position = await self._read_slice(line, shard, names, now.clock, since_ms)
+            self._set_time(now.now_ms)
+
+    async def _read_slice(self, line: Line, shard: int, names: list[str], until: int, since_ms: int) -> _Position:
+        position = self._positions[shard]
+        slice_ = await line.run(replay.read(self._namespace, shard, names, position.clock, until))
+        gone = [
+            cut
+            for name, cut in slice_.cuts.items()
+            if cut > position.clock or (cut == position.clock and name not in position.names)
+        ]
+        if gone and max(gone) > self._gone.get(shard, 0):  # else it was told, and then the connection was lost again
+            self._gone[shard] = max(gone)
+            line.deliver([_gap(max(since_ms, position.clock // 1000), max(gone) // 1000)])
+        patience = monotonic() + _PATIENCE
+        for name, data in slice_.blocks:
+            while line.inbox.full and monotonic() < patience and not line.closed:
+                await line.pause(_POLL / 10)  # what is caught up can wait, unlike what comes
+            await self._take(line, name, data)
+        last = self._positions[shard]
+        after = self._positions[shard] = _Position(slice_.until + 1, set(), last.writer, last.sequence)
+        return after
+
+    # -- blocks ---------------------------------------------------------------------------------------------------
+
+    async def _take(self, line: Line, name: str, data: bytes) -> None:
+        """Deliver what a block holds, unless it came before."""
+        try:
+            block = blocks.unpack(data)
+        except FormatMismatch as error:
+            line.deliver([error])
+            return
+        shard = keys.shard_of(name, self._shards)
+        sequence, names = self._writers.get((shard, block.writer), (0, set()))
+        if block.sequence < sequence or (block.sequence == sequence and name in names):
+            return  # a pattern that fits too, or read from the log before; a failover can give it another clock
+        try:
+            definition, series = await self._describe(line, shard, name, block.ids.tolist())
+            if definition is not None and (self._types is None or definition.type in self._types):
+                self._deliver(line, name, definition.type, block, series)
+        except FormatMismatch as error:
+            line.deliver([error])
+        if block.sequence > sequence:
+            names = set()
+        names.add(name)
+        self._writers[shard, block.writer] = block.sequence, names
+        self._writers.move_to_end((shard, block.writer))
+        if len(self._writers) > _WRITERS:
+            self._writers.popitem(last=False)
+        self._positions[shard] = _Position(block.clock, names, block.writer, block.sequence)
+        self._sure_ms = max(self._sure_ms, block.clock // 1000)
+
+    async def _describe(
+        self, line: Line, shard: int, name: str, ids: list[int]
+    ) -> tuple[Definition | None, dict[int, dict[str, str]]]:
+        known = self._known.get(name)
+        if known is None or known[0] is None or any(number not in known[1] for number in ids):
+            known = await line.run(operations.describe(self._namespace, shard, name))
+            self._known[name] = known
+        return known
+
+    def _deliver(
+        self, line: Line, name: str, kind: MetricType, block: Block, series: dict[int, dict[str, str]]
+    ) -> None:
+        tags: list[dict[str, str] | None] = []
+        for number in block.ids.tolist():
+            of_series = series.get(number)
+            fits = of_series is not None and all(of_series.get(key) == value for key, value in self._tags.items())
+            tags.append(of_series if fits else None)
+        if self._every is None:
+            line.deliver(list(_samples(name, kind, block, tags)))
+        elif any(each is not None for each in tags):
+            self._sum(name, kind, block, tags)
+
+    # -- summaries ------------------------------------------------------------------------------------------------
+
+    @property
+    def _now_ms(self) -> float:
+        return monotonic() * 1000 + self._offset_ms
+
+    @property
+    def _due_ms(self) -> int:
+        assert self._every is not None
+        width = round(self._every * 1000)
+        return (self._since_ms // width + 1) * width
+
+    def _sum(self, name: str, kind: MetricType, block: Block, tags: list[dict[str, str] | None]) -> None:
+        summed = self._summed.setdefault((name, kind), _Summed())
+        numbers = np.full(len(tags), -1)
+        for at, of_series in enumerate(tags):
+            if of_series is not None:
+                numbers[at] = summed.at.setdefault(tuple(of_series.items()), len(summed.tags))
+                if numbers[at] == len(summed.tags):
+                    summed.tags.append(of_series)
+        groups, rows = blocks.summarise(block.samples.of_series(numbers))
+        summed.parts.append((groups, rows))
+        summed.rows += len(rows)
+        if summed.rows > _ROWS:
+            summed.parts, summed.rows = [(np.arange(len(summed.tags)), summed.merged())], len(summed.tags)
+
+    def _summarise(self, line: Line) -> None:
+        """Deliver the summaries of the intervals that are over."""
+        if self._every is None or self._now_ms < self._due_ms:
+            return
+        width = round(self._every * 1000)
+        since_ms, self._since_ms = self._since_ms, int(self._now_ms) // width * width
+        since, until = to_datetime(since_ms), to_datetime(self._since_ms)
+        summed, self._summed = self._summed, {}
+        items: list[Item | RedisMetricsError] = []
+        for (name, kind), of_metric in sorted(summed.items()):
+            rows = of_metric.merged()
+            columns = zip(
+                of_metric.tags, rows.count.tolist(), rows.total.tolist(), rows.low.tolist(), rows.high.tolist(),
+                rows.last.tolist(), strict=True,
+            )  # fmt: skip
+            items += [Summary(name, kind, tags, since, until, *values) for tags, *values in columns]
+        line.deliver(items)
+
+
+def _samples(name: str, kind: MetricType, block: Block, tags: list[dict[str, str] | None]) -> Iterator[Sample]:
+    samples = block.samples
+    columns = (samples.series, samples.time, samples.value, samples.weight, samples.flags)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    for row, (number, time, value, weight, flags) in enumerate(rows):
+        of_series = tags[number]
+        if of_series is not None:
+            approximate = bool(flags & blocks.CENTROID) and weight > 1
+            text = metadata(samples.metadata.get(row))
+            yield Sample(name, kind, value, weight, of_series, to_datetime(time), text, approximate)
+
+
+def _gap(since_ms: int, until_ms: int) -> Gap:
+    return Gap(to_datetime(min(since_ms, until_ms)), to_datetime(until_ms))
+
+
+# -- what is chosen -----------------------------------------------------------------------------------------------
+
+
+def _seconds(every: Any) -> float | None:
+    if every is None:
+        return None
+    number = isinstance(every, int | float) and not isinstance(every, bool)
+    if not number or not _SHORTEST <= every < math.inf:
+        raise InvalidQuery(f"every: wanted at least {_SHORTEST:g} seconds, got {every!r:.60}")
+    return float(every)
+
+
+def _several(what: str, given: Any) -> list[Any]:
+    """Text means one; duplicates collapse."""
+    try:
+        found = [given] if isinstance(given, str) else list(dict.fromkeys(given))
+    except TypeError as error:
+        raise InvalidQuery(f"{what}: wanted text or several texts, got {given!r:.80}") from error
+    if not found:
+        raise InvalidQuery(f"{what}: wanted at least one, got none")
+    return found
+
+
+def _chosen(names: str | Iterable[str] | None) -> tuple[list[str], list[str]]:
+    """Exact names, and patterns with `*`, `?`, `[...]`."""
+    if names is None:
+        return [], ["*"]
+    exact, patterns = [], []
+    for name in _several("names", names):
+        if not isinstance(name, str) or not _PATTERN.match(name):
+            raise InvalidQuery(f"names: wanted metric names or patterns with * ? [...], got {name!r:.80}")
+        if any(sign in name for sign in "*?["):
+            patterns.append(name)
+        else:
+            try:
+                exact.append(check_name(name))
+            except InvalidMetric as error:
+                raise InvalidQuery(str(error)) from error
+    return exact, patterns
+
+
+def glob(pattern: str) -> str:
+    """The regular expression that matches what Redis' own matcher (stringmatchlen) does, for whole names."""
+    found, at = [], 0
+    while at < len(pattern):
+        sign, at = pattern[at], at + 1
+        if sign == "[":
+            one, at = _class(pattern, at)
+            found.append(one)
+        else:
+            found.append({"*": ".*", "?": "."}.get(sign) or re.escape(sign))
+    return "".join(found)
+
+
+def _class(pattern: str, at: int) -> tuple[str, int]:
+    """A `[...]`, which begins at *at*, as a regular expression; where the rest begins. An unclosed one goes to the end."""
+    inverted = pattern[at : at + 1] == "^"
+    at += inverted
+    parts = []
+    while at < len(pattern) and pattern[at] != "]":
+        if pattern[at + 1 : at + 2] == "-" and at + 2 < len(pattern):
+            low, high = sorted((pattern[at], pattern[at + 2]))
+            parts.append(f"{re.escape(low)}-{re.escape(high)}")
+            at += 3
+        else:
+            parts.append(re.escape(pattern[at]))
+            at += 1
+    inside = "".join(parts)
+    if not inside:
+        return ("." if inverted else r"(?!)"), at + 1
+    return f"[{'^' if inverted else ''}{inside}]", at + 1
