@@ -23,6 +23,7 @@ FLOORS = {
     "wsgi": 2.0, "scripts": 2.0, "embedded": 2.0, "cache": 2.0, "drive": 2.1, "connect": 2.1, "operations": 2.2,
     "commits": 2.3, "gather": 2.4,
     "recorder": 3.0, "verbs": 3.1, "outbox": 3.1, "sender": 3.2, "flusher": 3.3, "reader": 3.1, "stream": 3.2, "worker": 3.1,
+    "telemetry": 3.2,
     "client": 4.0, "default": 4.1, "exposition": 4.0, "export": 4.2, "demo": 4.3, "cli": 4.4,
     "__init__": 5.0, "__main__": 5.0,
 }  # fmt: skip
