@@ -12,6 +12,7 @@ import secrets
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -51,7 +52,7 @@ class Flusher:
         _flushers.add(self)
 
     def _reset(self) -> None:
-        self.outbox = Outbox(self.settings, self.recorder, self.clock)
+        self.outbox = make_outbox(self)
         self.sender = Sender(self.settings, self.store, self.recorder, self.outbox, self.clock)
         self._drain_lock = threading.Lock()
         self._send_lock = threading.Lock()
@@ -77,6 +78,8 @@ class Flusher:
 
     def start(self) -> None:
         """Start the threads, at a process's first recording."""
+        if not self.outbox.sends:
+            return
         process = sys.modules.get("multiprocessing.process")
         if process is not None and process.parent_process() is not None:
             # atexit doesn't run in multiprocessing's forked children: os._exit follows its own finalizers
@@ -313,6 +316,11 @@ class Flusher:
             }
 
 
+def _outbox(flusher: Flusher) -> Outbox:
+    return Outbox(flusher.settings, flusher.recorder, flusher.clock)
+
+
+make_outbox: Callable[[Flusher], Outbox] = _outbox  # testing.py puts one in its place that keeps what it is given
 _flushers: "weakref.WeakSet[Flusher]" = weakref.WeakSet()
 
 

@@ -391,6 +391,7 @@ class NullRecorder(Recorder):
         """Nothing."""
 
     def bind(self, handle: "Handle") -> Callable[[Any], None]:
+        self._handles.add(handle)
         handle._append = _ignore
         return _ignore
 

@@ -24,7 +24,8 @@ FLOORS = {
     "commits": 2.3, "gather": 2.4,
     "recorder": 3.0, "verbs": 3.1, "outbox": 3.1, "sender": 3.2, "flusher": 3.3, "reader": 3.1, "stream": 3.2, "worker": 3.1,
     "telemetry": 3.2,
-    "client": 4.0, "default": 4.1, "exposition": 4.0, "export": 4.2, "demo": 4.3, "cli": 4.4,
+    "client": 4.0, "default": 4.1, "exposition": 4.0, "export": 4.2, "testing": 4.3, "demo": 4.3, "cli": 4.4,
+    "pytest_plugin": 4.4,
     "__init__": 5.0, "__main__": 5.0,
 }  # fmt: skip
 
