@@ -110,6 +110,11 @@ class Flusher:
                 continue
             if self.clock() < due:
                 continue
+            for sampler in list(self.recorder.samplers):
+                try:
+                    sampler()
+                except Exception:
+                    log.exception("BUG: %r failed", sampler)
             try:
                 # 1 ms before the multiple at which this drain was due: the last interval of a minute stays in its minute
                 self.collect(round(due * 1000) - 1)
