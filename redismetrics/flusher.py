@@ -337,6 +337,19 @@ def close_at_exit() -> None:
         flusher.store.close()
 
 
+def flush_all() -> None:
+    """Send what is left while the process goes on; 2 s at most for all clients together. Raises the last `StoreError`."""
+    until = monotonic() + EXIT_TIMEOUT
+    failed: RedisMetricsError | None = None
+    for flusher in list(_flushers):
+        try:
+            flusher.flush(max(until - monotonic(), 0.05))
+        except RedisMetricsError as error:
+            failed = error
+    if failed is not None:
+        raise failed
+
+
 def _after_fork() -> None:
     for flusher in list(_flushers):
         flusher.reset_after_fork()

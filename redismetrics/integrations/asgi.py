@@ -19,9 +19,10 @@ App = Callable[[Scope, Receive, Send], Awaitable[Any]]
 
 
 class MetricsMiddleware:
-    """Counts HTTP requests and how long they take, until the last chunk of the answer; websockets and lifespan pass untouched.
+    """Counts HTTP requests and how long they take, until the last chunk of the answer; websockets pass untouched.
 
-    An exception counts as status 500 and goes on. Nothing here raises or waits.
+    An exception counts as status 500 and goes on. Nothing here raises or waits, but at the server's shutdown, for 2 s at most,
+    since uvicorn then ends by a signal.
 
     Args:
         app: the application around which this stands.
@@ -46,15 +47,18 @@ class MetricsMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, self._until_shutdown(send) if scope["type"] == "lifespan" else send)
             return
         began, method, endpoint = perf_counter(), str(scope.get("method")), self._endpoint
         around, root = str(scope.get("root_path") or ""), scope.get("app") or self.app
         path = str(scope.get("path", "")).removeprefix(around)
         status, done = 500, False
 
-        def template() -> str | None:
-            return template_of(scope, root, around, path) if endpoint is None else endpoint(scope)
+        def finish() -> None:
+            template = self._requests.endpoint(
+                lambda: template_of(scope, root, around, path) if endpoint is None else endpoint(scope)
+            )
+            self._requests.finished(began, method, template, status)
 
         async def watched(message: Message) -> None:
             nonlocal status, done
@@ -64,19 +68,25 @@ class MetricsMiddleware:
                 status = message["status"]
             elif kind == "http.response.body" and not message.get("more_body") and not done:
                 done = True
-                self._requests.finished(began, method, template, status)
+                finish()
 
         try:
             await self.app(scope, receive, watched)
         except BaseException:
             if not done:
-                done, status = True, 500
-            else:
-                raise
-            self._requests.finished(began, method, template, status)
+                status = 500
+                finish()
             raise
         if not done:  # no last chunk: the client went away
-            self._requests.finished(began, method, template, status)
+            finish()
+
+    def _until_shutdown(self, send: Send) -> Send:
+        async def watched(message: Message) -> None:
+            if message["type"] == "lifespan.shutdown.complete":
+                self._requests.at_the_end()
+            await send(message)
+
+        return watched
 
 
 def template_of(scope: Scope, root: Any, around: str, asked: str) -> str | None:

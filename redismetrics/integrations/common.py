@@ -1,6 +1,7 @@
 """What every integration needs: recording that can't disturb its host, and what is said of one HTTP request."""
 
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Any
@@ -62,6 +63,13 @@ class Quiet:
             log.warning("not recorded: %s", text, exc_info=None if isinstance(error, InvalidMetric) else error)
 
 
+def flush_all() -> None:
+    """Flush every client of this process, for 2 s at most in all; what Redis doesn't take in time stays unsent."""
+    flusher = sys.modules.get("redismetrics.flusher")  # it is there where anything was recorded
+    if flusher is not None:
+        flusher.flush_all()
+
+
 class Requests:
     """The two metrics of HTTP requests: ``<prefix>_requests`` and ``<prefix>_request_duration_seconds``.
 
@@ -85,13 +93,25 @@ class Requests:
             },
         )
 
-    def finished(self, began: float, method: str, endpoint: Callable[[], str | None], status: int) -> None:
+    def endpoint(self, find: Callable[[], str | None]) -> str | None:
+        """What *find* finds; None where it fails. Never raises."""
+        try:
+            return find()
+        except Exception as error:  # noqa: BLE001  # it is logged
+            self._quiet.failed(error)
+            return None
+
+    def at_the_end(self) -> None:
+        """Send what is left, for 2 s at most: some servers end by a signal, which runs no `atexit`. Never raises."""
+        self._quiet.run(lambda _: flush_all())
+
+    def finished(self, began: float, method: str, endpoint: str | None, status: int) -> None:
         """Record a request that began at this `perf_counter()` and ends now. Never raises."""
         try:
             seconds = perf_counter() - began
             tags = {
                 "method": method if method in METHODS else OTHER,
-                "endpoint": endpoint() or UNMATCHED,
+                "endpoint": endpoint or UNMATCHED,
                 "status": str(status) if 100 <= status <= 599 else OTHER,
             }
             client = self._quiet.client()

@@ -58,7 +58,8 @@ class MetricsMiddleware:
         return self._watched(request, response, began)
 
     def _finished(self, request: Any, began: float, status: int) -> None:
-        self._requests.finished(began, request.method, lambda: pattern_of(request), status)
+        endpoint = self._requests.endpoint(lambda: pattern_of(request))
+        self._requests.finished(began, request.method, endpoint, status)
 
     def _watched(self, request: Any, response: Any, began: float) -> Any:
         if not getattr(response, "streaming", False):

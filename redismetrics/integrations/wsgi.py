@@ -25,8 +25,8 @@ class MetricsMiddleware:
         app: the application around which this stands.
         metrics: the client; the default one when None.
         prefix: of the metrics' names, ``<prefix>_requests`` and ``<prefix>_request_duration_seconds``.
-        endpoint: gives the template of the route from the environ, once the request has been answered; by default the rule that
-            Flask found. None or "" means that no route took it.
+        endpoint: gives the template of the route from the environ, when the answer starts; by default the rule that Flask
+            found. None or "" means that no route took it, and so does an exception that no answer comes of.
     """
 
     def __init__(
@@ -44,16 +44,17 @@ class MetricsMiddleware:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
         began, status = perf_counter(), 500
+        endpoint: str | None = None
 
         def started(line: str, *rest: Any) -> Callable[[bytes], object]:
-            nonlocal status
+            nonlocal status, endpoint
             status = _code(line)
+            endpoint = self._requests.endpoint(lambda: self._endpoint(environ))  # now: Flask forgets it soon after
             return start_response(line, *rest)
 
         def finish(failed: bool) -> None:
-            self._requests.finished(
-                began, str(environ.get("REQUEST_METHOD")), lambda: self._endpoint(environ), 500 if failed else status
-            )
+            method = str(environ.get("REQUEST_METHOD"))
+            self._requests.finished(began, method, endpoint, 500 if failed else status)
 
         try:
             body = self.app(environ, started)
