@@ -351,7 +351,9 @@ class _EventRecorder:
         self._metrics = metrics
         self._factor, self._unit = _factor(spec.unit)
         self._tags, self._keep = spec.tags, spec.keep
+        self._function = spec.tags if callable(spec.tags) else None
         self._usual = _USUAL[spec.type]
+        self._first = self._usual[0] if spec.measurement is None else spec.measurement
         self._recorder: Recorder | None = None
         self._write: Callable[..., None]
         self._renamed: dict[str, str]
@@ -379,12 +381,14 @@ class _EventRecorder:
         if client._recorder is not self._recorder:
             self._bind(client)
         try:
-            value = self._value(measurements)
+            value = measurements.get(self._first)  # the fast path
+            if value is None:
+                value = self._value(measurements)
             if self._factor != 1.0:
                 value = number(value) * self._factor
             tags: Mapping[str, Any]
-            if callable(self._tags):
-                tags = self._tags(metadata)
+            if self._function is not None:
+                tags = self._function(metadata)
             else:
                 renamed = self._renamed
                 tags = {renamed[key]: metadata[key] for key in metadata if key in renamed}

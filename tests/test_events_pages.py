@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,9 @@ def test_frameworks(captured: Captured, number: int) -> None:
     exec(compile(code[number], "frameworks.md", "exec"), names)
     app: object = names.get("app")
     if needed == "fastapi":
-        from starlette.testclient import TestClient
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what it would rather find than httpx
+            from starlette.testclient import TestClient
 
         TestClient(app).get("/users/7")  # type: ignore[arg-type]
         assert captured.counter("http_requests", endpoint="/users/{id}", status="200").increased_by(1)
