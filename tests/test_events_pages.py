@@ -11,7 +11,7 @@ import pytest
 
 from redismetrics.testing import Captured
 
-pytest_plugins = ["redismetrics.pytest_plugin", "pytester"]
+pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -33,10 +33,11 @@ def test_telemetry(url: str, namespace: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_testing(pytester: pytest.Pytester) -> None:
+def test_testing(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     pytester.makepyfile(
         **{f"test_{number}": f"import pytest\n{code}" for number, code in enumerate(blocks("testing.md"))}
     )
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # where it is installed it would come twice
     result = pytester.runpytest_subprocess("-p", "redismetrics.pytest_plugin", "-p", "no:cacheprovider")
     result.assert_outcomes(passed=2)
 

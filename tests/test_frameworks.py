@@ -21,7 +21,6 @@ from redismetrics import Metrics
 from redismetrics.testing import Captured
 from tests.servers import PATIENCE, wait_until
 
-pytest_plugins = ["redismetrics.pytest_plugin"]
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
 
 starlette = pytest.importorskip("starlette")

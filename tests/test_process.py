@@ -17,8 +17,6 @@ from redismetrics.integrations.process import ProcessMetrics, watch_process
 from redismetrics.testing import Captured
 from tests.servers import wait_until
 
-pytest_plugins = ["redismetrics.pytest_plugin"]
-
 ROOT = Path(__file__).parents[1]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="no /proc here")
 

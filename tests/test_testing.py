@@ -16,7 +16,7 @@ import redismetrics
 from redismetrics import Counter, Gauge, Histogram, InvalidTags, Metrics, StoreUnavailable, default, telemetry
 from redismetrics.testing import Captured, Clock, capture
 
-pytest_plugins = ["redismetrics.pytest_plugin", "pytester"]
+pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[1]
 NOWHERE = "redis://127.0.0.1:1"
@@ -355,7 +355,7 @@ def test_amounts_are_equal_up_to_rounding(captured: Captured) -> None:
 # -- the plugin ---------------------------------------------------------------------------------------------------
 
 
-def test_the_plugin_gives_its_fixtures_to_a_project(pytester: pytest.Pytester) -> None:
+def test_the_plugin_gives_its_fixtures_to_a_project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     pytester.makepyfile(
         """
         import redismetrics
@@ -376,6 +376,7 @@ def test_the_plugin_gives_its_fixtures_to_a_project(pytester: pytest.Pytester) -
             captured.counter("jobs", queue="mail").increased_by(1)
         """
     )
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # where it is installed it would come twice
     result = pytester.runpytest_subprocess("-p", "redismetrics.pytest_plugin", "-p", "no:cacheprovider")
     result.assert_outcomes(passed=2, failed=1)
     result.stdout.fnmatch_lines(["*counter jobs{queue='mail'}: wanted an increase of 1, got 3*"])
