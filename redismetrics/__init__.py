@@ -48,6 +48,7 @@ from .errors import (
     UnknownWindow,
 )
 from .model import Gap, Sample, Summary
+from .telemetry import attach_telemetry, detach_telemetry, list_handlers
 from .verbs import Counter, Gauge, Histogram
 
 __version__ = "0.1.0"
@@ -78,11 +79,13 @@ __all__ = [
     "TypeMismatch",
     "UnknownAggregation",
     "UnknownWindow",
+    "attach_telemetry",
     "clear",
     "close",
     "configure",
     "declare",
     "delete_metric",
+    "detach_telemetry",
     "flush",
     "gauge",
     "get_aggregation",
@@ -92,6 +95,7 @@ __all__ = [
     "get_time_series",
     "histogram",
     "increment",
+    "list_handlers",
     "list_metrics",
     "measure",
     "query",

@@ -12,6 +12,7 @@ import secrets
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -52,7 +53,7 @@ class Flusher:
         _flushers.add(self)
 
     def _reset(self) -> None:
-        self.outbox = Outbox(self.settings, self.recorder, self.clock)
+        self.outbox = make_outbox(self)
         self.sender = Sender(self.settings, self.store, self.recorder, self.outbox, self.clock)
         self._drain_lock = threading.Lock()
         self._send_lock = threading.Lock()
@@ -78,6 +79,8 @@ class Flusher:
 
     def start(self) -> None:
         """Start the threads, at a process's first recording."""
+        if not self.outbox.sends:
+            return
         process = sys.modules.get("multiprocessing.process")
         if process is not None and process.parent_process() is not None:
             # atexit doesn't run in multiprocessing's forked children: os._exit follows its own finalizers
@@ -108,6 +111,11 @@ class Flusher:
                 continue
             if self.clock() < due:
                 continue
+            for sampler in list(self.recorder.samplers):
+                try:
+                    sampler()
+                except Exception:
+                    log.exception("BUG: %r failed", sampler)
             try:
                 # 1 ms before the multiple at which this drain was due: the last interval of a minute stays in its minute
                 self.collect(round(due * 1000) - 1)
@@ -371,6 +379,11 @@ class _Flush:
         return False
 
 
+def _outbox(flusher: Flusher) -> Outbox:
+    return Outbox(flusher.settings, flusher.recorder, flusher.clock)
+
+
+make_outbox: Callable[[Flusher], Outbox] = _outbox  # testing.py puts one in its place that keeps what it is given
 _flushers: "weakref.WeakSet[Flusher]" = weakref.WeakSet()
 
 
@@ -380,6 +393,19 @@ def close_at_exit() -> None:
     for flusher in list(_flushers):
         flusher.close(max(until - monotonic(), 0.05))
         flusher.store.close()
+
+
+def flush_all() -> None:
+    """Send what is left while the process goes on; 2 s at most for all clients together. Raises the last `StoreError`."""
+    until = monotonic() + EXIT_TIMEOUT
+    failed: RedisMetricsError | None = None
+    for flusher in list(_flushers):
+        try:
+            flusher.flush(max(until - monotonic(), 0.05))
+        except RedisMetricsError as error:
+            failed = error
+    if failed is not None:
+        raise failed
 
 
 def _after_fork() -> None:

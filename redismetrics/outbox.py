@@ -26,8 +26,10 @@ class Outbox:
     """A queue of parcels, oldest first, bounded in bytes and age.
 
     Every sample that comes in is settled once: stored, or dropped for a reason. *change* guards all of it, and is notified when
-    samples are settled; so are the *listeners*, functions that only pass the news on.
+    samples are settled; so are the *listeners*, functions that only pass the news on. *sends*: is there a sender for it?
     """
+
+    sends = True
 
     def __init__(self, settings: Settings, recorder: Recorder, clock: Clock) -> None:
         self._settings = settings

@@ -95,6 +95,7 @@ class Recorder:
     def __init__(self, settings: Settings, start: Callable[[], None], clock: Clock = system_clock) -> None:
         self.settings = settings
         self.clock = clock
+        self.samplers: list[Callable[[], None]] = []  # record how things stand, before each drain
         self._start = start
         self._drop_lock, self._starting = threading.Lock(), threading.Lock()
         self.reset()
@@ -391,6 +392,7 @@ class NullRecorder(Recorder):
         """Nothing."""
 
     def bind(self, handle: "Handle") -> Callable[[Any], None]:
+        self._handles.add(handle)
         handle._append = _ignore
         return _ignore
 

@@ -8,6 +8,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
+from math import copysign
 from time import perf_counter
 from typing import Any, ParamSpec, TypeVar, overload
 
@@ -337,8 +338,11 @@ class _Handle:
         return (default_client() if self._metrics is None else self._metrics)._recorder
 
     def _first(self, item: Any) -> None:
-        """Stands for the list operation until the handle is bound."""
-        self._recorder_in_use().bind(self)(item)
+        """Stands for the list operation until the handle is bound, and with it gets its client's clock."""
+        append = self._recorder_in_use().bind(self)
+        if self._clock is not system_clock and item.__class__ is tuple:
+            item = (copysign(self._clock(), item[0]), item[1])
+        append(item)
 
     def _slow(self, value: Any, *, change: bool = False) -> None:
         self._recorder_in_use().add(self.kind, self.name, value, self.tags, change=change, buffer=self._buffer)

@@ -12,6 +12,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+from redismetrics import pytest_plugin
 from tests.servers import ENVIRONMENT, Server, ServerFailed, default_binary, faketime_library, version
 
 # A server's first example may wait for a start or a save: time is judged by pytest-timeout alone.
@@ -22,7 +23,9 @@ _numbers = itertools.count(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Take away what could lead a test to a server, or to data, that it did not make."""
+    """Take away what could lead a test to a server, or to data, that it did not make; have our own plugin, installed or not."""
+    if not config.pluginmanager.is_registered(pytest_plugin):
+        config.pluginmanager.register(pytest_plugin, "redismetrics")
     for name in list(os.environ):
         if name.startswith("REDISMETRICS_") and name != ENVIRONMENT:
             del os.environ[name]

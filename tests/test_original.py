@@ -1,7 +1,6 @@
 """The 40 test cases of the system re-created here, one by one, under their numbers. Where the answer is repaired, it says so.
 
 Each case has a namespace of its own where the original cleared its storage, and asks (which flushes first) where it slept.
-Cases 6 and 35, telemetry events that become metrics, come with the event bus.
 """
 
 import time
@@ -11,13 +10,15 @@ from typing import Any
 
 import pytest
 
-from redismetrics import Metrics, Sample
+from redismetrics import Metrics, Sample, attach_telemetry, telemetry
 
 # Repaired: ids are metadata by default, since as tags each makes a series. The cases that expect them as tags ask for it.
 ORIGINAL_TAGS = (
     *("work_id", "trace_id", "plan_id", "step_id", "tenant", "model", "dataset", "experiment_id"),
     *("queue", "endpoint", "method", "status", "job_id", "worker_id", "stage"),
 )
+
+LINEAGE = {"work_id": "w-1", "trace_id": "t-1", "plan_id": "p-1", "step_id": "s-1", "tenant": "cns"}
 
 
 @pytest.fixture
@@ -88,6 +89,15 @@ def test_05_a_sample_as_a_dict_keeps_all_of_it_with_the_timestamp_as_text(metric
     wanted = {"name": "requests", "type": "counter", "value": 5, "tags": {"endpoint": "/api"}, "metadata": {}}
     assert row == wanted
     assert abs(datetime.fromisoformat(timestamp) - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+def test_06_an_event_s_lineage_and_tenant_become_tags(metrics: Metrics) -> None:
+    """The original's `from_telemetry`, which nothing called; here there is one way from an event to a metric."""
+    handler = attach_telemetry([(("work", "job", "stop"), "histogram")], metrics=metrics)
+    telemetry.execute(("work", "job", "stop"), {"duration": 150}, {**LINEAGE, "other": "x"})
+    telemetry.detach_telemetry(handler)
+    sample = only(metrics, "work_job_stop")
+    assert (sample.type, sample.value, sample.tags) == ("histogram", 150, LINEAGE)
 
 
 # -- Storage ------------------------------------------------------------------------------------------------------
@@ -279,6 +289,17 @@ def test_34_a_rollup_has_all_aggregations_of_a_group_under_its_key(jobs: Metrics
         "cns": {"sum": 30, "count": 2, "mean": 15.0},
         "crucible": {"sum": 30, "count": 1, "mean": 30.0},
     }
+
+
+# -- TelemetryHandler ---------------------------------------------------------------------------------------------
+
+
+def test_35_a_counter_event_is_one_row_under_its_joined_name(metrics: Metrics) -> None:
+    handler = attach_telemetry([(("work", "job", "completed"), "counter")], metrics=metrics)
+    telemetry.execute(("work", "job", "completed"), {"count": 1}, LINEAGE)
+    telemetry.detach_telemetry(handler)
+    row = only_row(metrics, name="work_job_completed")
+    assert (row["type"], row["value"], row["tags"]) == ("counter", 1, LINEAGE)
 
 
 # -- Facade -------------------------------------------------------------------------------------------------------
