@@ -1,0 +1,10 @@
+"""
+Metrics over HTTP: JSON answers, the Prometheus page, the live stream, and, where writing is switched on, recording.
+
+    parameters.py   what a query string may hold: checked, and described for the OpenAPI document, from one table
+    questions.py    the endpoints that ask          writing.py   those that record          sse.py   the live stream
+    openapi.py      the document                    app.py       all of it joined: limits, token, errors
+    serving.py      the application on uvicorn, until it is stopped
+
+Needs the extra `server`: ``from redismetrics.api.app import create_app``.
+"""
