@@ -184,7 +184,7 @@ def window_of(values: Mapping[str, Any], now_s: float, most_s: float) -> Span:
     first, last = window_ms(window, now_ms)
     seconds = max(min(last, max(now_ms, first)) - first, 0) / 1000 if last >= 1 << 60 else max(last - first, 0) / 1000
     if seconds > most_s:
-        raise InvalidQuery(f"window: wanted at most {most_s:g} s (the limit max_window), got {seconds:g} s")
+        raise InvalidQuery(f"window: wanted at most {most_s:g} s (the limit window_seconds), got {seconds:g} s")
     return Span(window, seconds)
 
 

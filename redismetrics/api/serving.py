@@ -1,6 +1,7 @@
 """The application on uvicorn, until it is stopped: `redismetrics serve`."""
 
 import os
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -32,23 +33,23 @@ def read_token(file: Path | None) -> str | None:
     return token
 
 
-def serve(app: Any, host: str, port: int, *, ready: Callable[[str], None] | None = None) -> None:
-    """Answer until SIGINT or SIGTERM; *ready* is called with the address once it listens. Port 0 takes a free one.
+def make_server(app: Any, listening: socket.socket, *, ready: Callable[[str], None] | None = None) -> Any:
+    """A `uvicorn.Server` that ends open streams when it is told to end; *ready* is called with its address once it answers.
 
     Raises:
         MissingExtra: uvicorn is not installed.
-        OSError: the address can't be listened on.
     """
     try:
         import uvicorn
     except ImportError as error:
         raise MissingExtra("serving needs: pip install 'redismetrics[server]'") from error
+    host, port = listening.getsockname()[:2]
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: Any = None) -> None:
             await super().startup(sockets)
             if ready is not None and self.started:
-                ready(f"http://{shown(host)}:{listening.getsockname()[1]}")
+                ready(f"http://{shown(host)}:{port}")
 
         async def shutdown(self, sockets: Any = None) -> None:
             app.state.service.streams.close()  # else their connections would hold up the end
@@ -58,14 +59,16 @@ def serve(app: Any, host: str, port: int, *, ready: Callable[[str], None] | None
         app, host, port, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=10,
         lifespan="on", ws="none",
     )  # fmt: skip
-    with (
-        _listen(host, port) as listening,
-        suppress(KeyboardInterrupt),
-    ):  # uvicorn raises the signal again, once all is ended
-        Server(config).run(sockets=[listening])
+    return Server(config)
 
 
-def _listen(host: str, port: int) -> Any:
-    import socket
+def serve(app: Any, host: str, port: int, *, ready: Callable[[str], None] | None = None) -> None:
+    """Answer until SIGINT or SIGTERM; port 0 takes a free one. Raises OSError where it can't listen; see `make_server`."""
+    with listen(host, port) as listening, suppress(KeyboardInterrupt):  # uvicorn raises the signal again at its end
+        make_server(app, listening, ready=ready).run(sockets=[listening])
 
-    return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048)
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=2048)
