@@ -168,7 +168,10 @@ def test_the_prometheus_page_is_negotiated(web: Any, metrics: Metrics) -> None:
         ("/api/query?name=x&aggregation=sum&tag=shop", "tag: wanted KEY=VALUE, or !KEY .*, got 'shop'"),
         ("/api/query?name=x&aggregation=sum&tag=a%3D1&tag=a%3D2", "tag: wanted one value of 'a', got '1' and '2'"),
         ("/api/query?name=x&aggregation=sum&group_by=sum", "group_by: the tag 'sum'"),
-        ("/api/query?name=x&aggregation=sum&window=400d", "window: wanted at most .* s \\(the limit window_seconds\\), got 3.456e.07 s"),
+        (
+            "/api/query?name=x&aggregation=sum&window=400d",
+            "window: wanted at most .* s \\(the limit window_seconds\\), got 3.456e.07 s",
+        ),
         ("/api/query?name=x&aggregation=sum&until=1700000000", "window: wanted at most"),
         ("/api/time_series?name=x&interval=1s&window=30d", "interval: wanted at most 50000 intervals"),
         ("/api/time_series?name=x&fill=yes", "fill: wanted true or false, got 'yes'"),

@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +82,9 @@ class Receiver:
     def __init__(
         self, metrics: Metrics, *, resource_attributes: Sequence[str] = RESOURCE_ATTRIBUTES, streams: int = 100_000
     ) -> None:
+        assert metrics._flusher is not None, "BUG: a receiver without a store"
         self._metrics = metrics
+        self._flusher = metrics._flusher
         self._resource_attributes = tuple(resource_attributes)
         self._intake = Intake(metrics, Streams(streams, time.time_ns(), time.time_ns))
 
@@ -98,21 +101,22 @@ class Receiver:
         points = list(self._points(request, outcome))
         try:
             run(self._metrics._store.client(), operations.now())
+            points = self._check_types(points, outcome)
             self._intake.take(points, outcome)
-            try:
+            with suppress(TypeMismatch):  # of these, or of what else this process records
                 self._metrics.flush(timeout)
-            except TypeMismatch as error:  # of these, or of others that this process records
-                self._mismatched(points, outcome, str(error))
+            self._check_types(points, outcome)
         except StoreError as error:
             raise NotStored(str(error)) from error
         return Answer(outcome)
 
-    def _mismatched(self, points: list[Point], outcome: Outcome, message: str) -> None:
-        """What the store knows as another type was dropped; from now on it is known here."""
-        known = self._metrics._recorder.metrics
+    def _check_types(self, points: list[Point], outcome: Outcome) -> list[Point]:
+        """The points without those of metrics that the store knows as another type: such were dropped, or would be."""
+        refused = set(self._flusher.sender.mismatches)
         for point in points:
-            if point.name in known and known[point.name].definition.type != point.type:
-                outcome.reject(message)
+            if point.name in refused:
+                outcome.reject(f"{point.name}: the store knows it as another type, got a {point.type}")
+        return [point for point in points if point.name not in refused]
 
     def _points(self, request: ExportMetricsServiceRequest, outcome: Outcome) -> Iterator[Point]:
         for of_resource in request.resource_metrics:
@@ -198,7 +202,10 @@ def read(body: bytes, *, as_json: bool) -> ExportMetricsServiceRequest:
     request = ExportMetricsServiceRequest()
     try:
         if as_json:
-            json_format.Parse(body, request, ignore_unknown_fields=True)
+            found = json.loads(body)
+            if not isinstance(found, dict):  # protobuf's own parser takes a list for an empty message
+                raise ValueError(f"wanted an object, got {type(found).__name__}")
+            json_format.ParseDict(found, request, ignore_unknown_fields=True)
         else:
             request.ParseFromString(body)
     except (DecodeError, json_format.ParseError, ValueError, RecursionError) as error:
