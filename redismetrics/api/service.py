@@ -37,7 +37,7 @@ class Limits:
     streams: int = 100
     stream_queue: int = 1_000
     heartbeat: float = 15.0
-    body_bytes: int = 16 << 20
+    body_bytes: int = 4 << 20
     batch: int = 10_000
     otlp_streams: int = 100_000
 
