@@ -224,7 +224,7 @@ def _from_wholes(wholes: list[tuple[int, int, Distribution]]) -> Samples:
         rows += [(at, time_ms, value, weight, flags) for value, weight in zip(whole.values, whole.weights, strict=True)]
         if not plain:
             mean = min(max(whole.total / count, whole.low), whole.high)
-            m2 = sum(w * (value - mean) ** 2 for value, w in zip(whole.values, whole.weights, strict=True))
+            m2 = sum(w * (value - mean) * (value - mean) for value, w in zip(whole.values, whole.weights, strict=True))
             sums.append((at, count, whole.total, m2, whole.low, whole.high, mean, time_ms))
     series, time, value, weight, flag = zip(*rows, strict=True)
     samples = Samples(

@@ -10,7 +10,7 @@ from redismetrics.model import MAX_COUNT, Distribution
 
 MAX_BINS = 2_000  # of one point
 _MAX_SCALE = 30  # OpenTelemetry's own are from -10 to 20
-_LARGEST = 1.7e308
+_LARGEST_POWER = 1000  # edges beyond 2 ** 1000 are taken for it, so that sums of them stay numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Exponential:
 
     def _edge(self, index: int) -> float:
         power = math.ldexp(index, -self.scale)
-        return _LARGEST if power >= 1023.9 else 2.0**power if power > -1074 else 0.0
+        return 2.0 ** min(power, _LARGEST_POWER) if power > -1074 else 0.0
 
     def fits(self, before: "Buckets | Exponential | None") -> bool:
         """Can what was counted after *before* be told by bucket? Its scale may have been finer."""
@@ -156,7 +156,14 @@ def distribution(
     found = sum(each.count for each in bins)
     if found != count:
         raise InvalidValue(f"buckets: wanted counts that add up to {count}, got {found}")
-    bins = _bounded(_clipped(bins, low, high), count, total)
+    try:
+        return _placed(_bounded(_clipped(bins, low, high), count, total), count, total, low, high)
+    except OverflowError as error:
+        raise InvalidValue("buckets: wanted values whose sum a float can hold, got others") from error
+
+
+def _placed(bins: list[Bin], count: int, total: float | None, low: float | None, high: float | None) -> Distribution:
+    """One point for each bin, which has an end on both sides."""
     weights = tuple(each.count for each in bins)
     floor = math.fsum(each.low * each.count for each in bins)
     reach = math.fsum((each.high - each.low) * each.count for each in bins)
