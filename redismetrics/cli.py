@@ -24,7 +24,7 @@ from rich.text import Text
 from . import __version__, embedded, export, worker
 from .client import Metrics
 from .demo import MAX_SECONDS, PROCESSES, RECORDING, STREAM, Answer, Demo, Outcome, Step
-from .errors import MissingExtra, RedisMetricsError
+from .errors import RedisMetricsError
 from .model import Sample
 from .reader import to_json_ready
 from .wsgi import is_loopback
@@ -335,13 +335,11 @@ def serve(
     max_points: Annotated[int, typer.Option(min=1, help="Rows that an answer may have.")] = 50_000,
 ) -> None:
     """Answer HTTP: JSON, server-sent events, the Prometheus page. Describes itself at /openapi.json."""
-    try:
-        from .api.app import create_app
-        from .api.service import Limits
-        from .api.serving import read_token
-        from .api.serving import serve as run_server
-    except ImportError as error:
-        raise MissingExtra("serving needs: pip install 'redismetrics[server]'") from error
+    from .api.app import create_app
+    from .api.service import Limits
+    from .api.serving import read_token
+    from .api.serving import serve as run_server
+
     token = read_token(token_file)
     limits = Limits(window_seconds=max_window * 86_400, series=max_series, points=max_points)
     with Metrics(url, namespace=namespace) as metrics:

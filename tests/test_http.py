@@ -534,3 +534,41 @@ def test_serve_says_what_is_wrong(url: str, tmp_path: Path) -> None:
     code, said = run("--host", "203.0.113.7", "--port", "0")
     assert code == 1
     assert said.startswith("anybody who reaches 203.0.113.7 may ask: no token\nredismetrics: ")
+
+
+WITHOUT = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == sys.argv[1]:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Blocked())
+sys.exit(eval(compile(sys.argv[2], "code", "exec")))
+"""
+APP = "from redismetrics import Metrics; from redismetrics.api.app import create_app; "
+
+
+@pytest.mark.parametrize(
+    ("missing", "code", "wanted"),
+    [
+        ("starlette", "import redismetrics.api.app", "redismetrics[server]"),
+        ("uvicorn", "from redismetrics.api import serving; serving.serve(None, '127.0.0.1', 0)", "redismetrics[server]"),
+        ("opentelemetry", "import redismetrics.integrations.opentelemetry", "redismetrics[otel]"),
+        ("opentelemetry", "import redismetrics.integrations.otlp", "redismetrics[otel]"),
+        ("opentelemetry", (f"{APP}app = create_app(Metrics('redis://'), allow_write=True); "
+         "assert not any(route.path == '/v1/metrics' for route in app.routes); assert len(app.routes) > 9"), ""),
+    ],
+)  # fmt: skip
+def test_a_missing_extra_is_named(missing: str, code: str, wanted: str) -> None:
+    command = [sys.executable, "-c", WITHOUT, missing, code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (done.returncode != 0) == bool(wanted), done.stderr
+    last = done.stderr.strip().rpartition("\n")[2]
+    assert not wanted or (last.startswith("redismetrics.errors.MissingExtra: ") and f"pip install '{wanted}'" in last)
+
+
+def test_head_asks_without_a_body(web: Any) -> None:
+    for path in ("/metrics", "/api/stats", "/api/stream"):
+        found = web.head(path)
+        assert (found.status_code, found.content) == (200, b"")
+    assert readers() == 0

@@ -8,3 +8,11 @@ Metrics over HTTP: JSON answers, the Prometheus page, the live stream, and, wher
 
 Needs the extra `server`: ``from redismetrics.api.app import create_app``.
 """
+
+from redismetrics.errors import MissingExtra
+
+try:
+    import starlette
+except ImportError as _error:
+    raise MissingExtra("the HTTP API needs: pip install 'redismetrics[server]'") from _error
+del starlette

@@ -128,7 +128,9 @@ async def names(service: Service, _: Request, __: Values) -> Response:
     return answer({"metrics": await service.ask(service.metrics.list_metrics)})
 
 
-async def stream(service: Service, _: Request, values: Values) -> Response:
+async def stream(service: Service, request: Request, values: Values) -> Response:
+    if request.method == "HEAD":
+        return Response(headers={"Content-Type": "text/event-stream; charset=utf-8"})
     with service.streams.place() as place:
         subscription = await service.ask(
             service.metrics.subscribe, values["name"] or None, tags=tags_of(values["tag"]), types=values["type"] or None
