@@ -1,7 +1,7 @@
 """
 The command line, with typer and rich: the extra `cli`. Whatever redismetrics shows to a person is shown here.
 
-    redismetrics demo | embedded status | embedded stop | worker | export
+    redismetrics demo | embedded status | embedded stop | worker | export | serve
 """
 
 import io
@@ -22,10 +22,12 @@ from rich.table import Table
 from rich.text import Text
 
 from . import __version__, embedded, export, worker
+from .client import Metrics
 from .demo import MAX_SECONDS, PROCESSES, RECORDING, STREAM, Answer, Demo, Outcome, Step
 from .errors import RedisMetricsError
 from .model import Sample
 from .reader import to_json_ready
+from .wsgi import is_loopback
 
 _BAR = 40  # characters
 _PAGE_LINES = 5  # of each metric on the page
@@ -309,6 +311,44 @@ def work(context: typer.Context) -> None:
 def export_page(context: typer.Context) -> None:
     """Print the Prometheus page, or serve it: --metric, --openmetrics, --url, --namespace, --serve HOST:PORT."""
     raise typer.Exit(export.main(context.args))
+
+
+# -- serve --------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0 is all interfaces.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 9465,
+    url: Annotated[str | None, typer.Option(help="Where the store is (default: REDISMETRICS_URL).")] = None,
+    namespace: Annotated[
+        str | None, typer.Option(help="Which share of the store (default: REDISMETRICS_NAMESPACE).")
+    ] = None,
+    allow_write: Annotated[
+        bool, typer.Option("--allow-write", help="Also record: POST /api/record, and OTLP at /v1/metrics.")
+    ] = False,
+    token_file: Annotated[
+        Path | None, typer.Option(help="A file with the bearer token (default: REDISMETRICS_TOKEN).", metavar="F")
+    ] = None,
+    max_window: Annotated[float, typer.Option(min=1, help="Longest window of a question, in days.")] = 366,
+    max_series: Annotated[int, typer.Option(min=1, help="Series that a question may read.")] = 20_000,
+    max_points: Annotated[int, typer.Option(min=1, help="Rows that an answer may have.")] = 50_000,
+) -> None:
+    """Answer HTTP: JSON, server-sent events, the Prometheus page. Describes itself at /openapi.json."""
+    from .api.app import create_app
+    from .api.service import Limits
+    from .api.serving import read_token
+    from .api.serving import serve as run_server
+
+    token = read_token(token_file)
+    limits = Limits(window_seconds=max_window * 86_400, series=max_series, points=max_points)
+    with Metrics(url, namespace=namespace) as metrics:
+        made = create_app(metrics, limits=limits, token=token, allow_write=allow_write)
+        if token is None and not is_loopback(host):
+            print(
+                f"anybody who reaches {host} may ask{' and record' if allow_write else ''}: no token", file=sys.stderr
+            )
+        run_server(made, host, port, ready=lambda at: print(f"serving on {at}", file=sys.stderr, flush=True))
 
 
 # -- printing -----------------------------------------------------------------------------------------------------

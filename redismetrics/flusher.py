@@ -191,7 +191,8 @@ class Flusher:
             gone = Metric(metric.name, metric.definition, explicit=metric.explicit)
             for canonical, buffer in list(metric.buffers.items()):
                 buffer.idle += 60
-                if buffer.idle >= IDLE_FLUSHES and buffer not in bound and not buffer.values and not buffer.extra:
+                held = buffer.values or buffer.extra or buffer.wholes
+                if buffer.idle >= IDLE_FLUSHES and buffer not in bound and not held:
                     gone.buffers[canonical] = metric.buffers.pop(canonical)
             if gone.buffers:
                 recorder.counters.clear()

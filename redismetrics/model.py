@@ -25,10 +25,11 @@ MAX_TAG_BYTES = 1024
 MAX_METADATA_BYTES = 4096
 MAX_HELP_BYTES = 4096
 MAX_BUCKETS = 100
+MAX_COUNT = 1 << 53  # of one distribution: what a float counts exactly
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./:-]{0,199}\Z")
+NAME_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_./:-]{0,199}\Z")
 
 Tags = Mapping[str, Any]
 
@@ -104,6 +105,35 @@ class Sample:
             "timestamp": self.timestamp.isoformat(),
             "metadata": self.metadata,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """Values of a histogram that were counted elsewhere: points, ascending, and how many values each stands for.
+
+    *total*, *low* and *high* are those of the values themselves, and exact as far as who counted knew them. Points between
+    *low* and *high* serve percentiles and buckets; one whose weight is 1 is no more exact than the others, unless it is alone.
+    """
+
+    values: tuple[float, ...]
+    weights: tuple[int, ...]
+    total: float
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        numbers = (self.total, self.low, self.high, *self.values)
+        if not self.values or len(self.values) != len(self.weights) or not all(map(math.isfinite, numbers)):
+            raise InvalidValue(f"distribution: wanted finite points with a weight each, got {self!r:.120}")
+        if min(self.weights) < 1 or not self.count <= MAX_COUNT:
+            raise InvalidValue(f"distribution: wanted weights from 1, at most {MAX_COUNT} in all, got {self.count}")
+        steps = (self.low, *self.values, self.high)
+        if any(a > b for a, b in pairwise(steps)):
+            raise InvalidValue(f"distribution: wanted ascending points from {self.low:g} to {self.high:g}, got others")
+
+    @property
+    def count(self) -> int:
+        return sum(self.weights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +219,7 @@ class Family:
 
 def check_name(name: object, what: str = "metric name") -> str:
     """Return *name*, or raise `InvalidName`."""
-    if isinstance(name, str) and _NAME.match(name):
+    if isinstance(name, str) and NAME_PATTERN.match(name):
         return str(name)
     shown = repr(name) if len(repr(name)) <= 80 else repr(name)[:77] + "..."
     raise InvalidName(

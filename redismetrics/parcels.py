@@ -10,7 +10,7 @@ import numpy as np
 
 from . import blocks, keys, rollups
 from .blocks import CENTROID, CHANGE, OWN_TIME, Samples
-from .model import Definition, MetricType
+from .model import Definition, Distribution, MetricType
 from .rollups import Floats, Ints
 
 SLICE = 50_000  # so many samples of a series are taken at once, so that the recording threads get their turn
@@ -26,6 +26,7 @@ class Buffer(Protocol):
     canonical: bytes
     values: list[float]
     extra: list[tuple[int, bool, float, bytes | None]]
+    wholes: list[tuple[int, Distribution]]
     idle: int
 
 
@@ -74,6 +75,7 @@ def drain(
     """Empty *buffers* into a raw parcel; None when there is nothing. Also returns how many lost their metadata."""
     canonicals: list[bytes] = []
     extras: list[tuple[int, list[tuple[int, bool, float, bytes | None]]]] = []
+    wholes: list[tuple[int, int, Distribution]] = []
     counter = definition.type == "counter"
     # Of a counter one entry for each distinct amount, else one for each slice taken, with its length.
     series: list[int] = []
@@ -82,7 +84,7 @@ def drain(
     lengths: list[int] = []
     for buffer in buffers:
         held, extra = buffer.values, buffer.extra
-        if not held and not extra:
+        if not held and not extra and not buffer.wholes:
             continue
         at, found = len(canonicals), len(held)
         canonicals.append(buffer.canonical)
@@ -103,6 +105,10 @@ def drain(
             rows = extra[:]
             del extra[: len(rows)]
             extras.append((at, rows))
+        if buffer.wholes:
+            several = buffer.wholes[:]
+            del buffer.wholes[: len(several)]
+            wholes += [(at, *whole) for whole in several]
     if not canonicals:
         return None, 0
 
@@ -118,6 +124,8 @@ def drain(
     if extras:
         part, lost = _from_extras(extras)
         parts.append(part)
+    if wholes:
+        parts.append(_from_wholes(wholes))
     samples = blocks.concat(parts)
     return Parcel(name, definition, explicit, canonicals, samples, due_ms, budget), lost
 
@@ -204,6 +212,33 @@ def _from_extras(extras: list[tuple[int, list[tuple[int, bool, float, bytes | No
         np.array([row[3] for row in rows], np.float64), np.ones(len(rows), np.int64),
         np.array([OWN_TIME if row[2] else 0 for row in rows], np.uint8), kept,
     ), lost  # fmt: skip
+
+
+def _from_wholes(wholes: list[tuple[int, int, Distribution]]) -> Samples:
+    """Columns from distributions: their points as centroids beside an exact summary, as if compacted here."""
+    rows: list[tuple[int, int, float, int, int]] = []
+    sums: list[tuple[int, int, float, float, float, float, float, int]] = []
+    for at, time_ms, whole in wholes:
+        count, plain = whole.count, whole.low == whole.high and whole.low * whole.count == whole.total
+        flags = OWN_TIME if plain else OWN_TIME | CENTROID
+        rows += [(at, time_ms, value, weight, flags) for value, weight in zip(whole.values, whole.weights, strict=True)]
+        if not plain:
+            mean = min(max(whole.total / count, whole.low), whole.high)
+            m2 = sum(w * (value - mean) * (value - mean) for value, w in zip(whole.values, whole.weights, strict=True))
+            sums.append((at, count, whole.total, m2, whole.low, whole.high, mean, time_ms))
+    series, time, value, weight, flag = zip(*rows, strict=True)
+    samples = Samples(
+        np.array(series, np.int64), np.array(time, np.int64), np.array(value, np.float64), np.array(weight, np.int64),
+        np.array(flag, np.uint8),
+    )  # fmt: skip
+    if sums:
+        columns = list(zip(*sums, strict=True))
+        samples.summed = np.array(columns[0], np.int64)
+        samples.summed_flags = np.full(len(sums), OWN_TIME, np.uint8)
+        kinds = (np.int64, *[np.float64] * 5, np.int64)
+        parts: list[Any] = [np.array(column, kind) for column, kind in zip(columns[1:], kinds, strict=True)]
+        samples.summaries = rollups.Summaries(*parts)
+    return samples
 
 
 def _bucket_counts(parcel: Parcel) -> Ints:

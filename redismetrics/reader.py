@@ -42,7 +42,7 @@ GroupKey = tuple[str | None, ...]
 Edges = tuple[int, int, int]  # since, until, now
 
 AGGREGATIONS = ("count", "sum", "mean", "min", "max", "last", "stddev", "median", "rate")
-_PERCENTILE = re.compile(r"p(100(?:\.0{1,9})?|[0-9]{1,2}(?:\.[0-9]{1,9})?)\Z")
+PERCENTILE_PATTERN = re.compile(r"p(100(?:\.0{1,9})?|[0-9]{1,2}(?:\.[0-9]{1,9})?)\Z")
 MAX_POINTS = 100_000  # of one time series with fill=True, so that a slip of the interval can't take all memory
 
 
@@ -71,7 +71,7 @@ def _rank(aggregation: str) -> float | None:
     """The rank in [0, 1] of a percentile's name; None for another aggregation."""
     if aggregation == "median":
         return 0.5
-    match = _PERCENTILE.match(aggregation)
+    match = PERCENTILE_PATTERN.match(aggregation)
     return float(match[1]) / 100 if match else None
 
 
@@ -506,6 +506,20 @@ def list_metrics(place: Place) -> Operation[list[Row]]:
         }
         for name, definition in sorted(known.items())
     ]
+
+
+def series_count(place: Place, name: str | None = None) -> Operation[int]:
+    """How many series a metric has, or all metrics have together."""
+    if name is not None:
+        _checked(check_name, name)
+
+    def ask() -> Operation[int]:
+        config = yield from place.config()
+        names = [name] if name is not None else list((yield from operations.catalogue(place.namespace, config.shards)))
+        found = yield from operations.standings(place.namespace, config, names)
+        return sum(each.series for each in found.values())
+
+    return ask()
 
 
 def tag_values(place: Place, name: str, key: str) -> Operation[list[str]]:

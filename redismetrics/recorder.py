@@ -15,6 +15,7 @@ from .errors import InvalidMetric, InvalidTags, InvalidTimestamp, InvalidValue, 
 from .model import (
     OVERFLOW_TAGS,
     Definition,
+    Distribution,
     MetricType,
     Tags,
     check_name,
@@ -40,15 +41,16 @@ class Buffer:
 
     *values* holds a counter's amounts, or `time, value, time, value, ...`, where a negative time marks a change of a gauge's
     shared value. *extra* holds the samples with a time of their own or metadata: (time in ms, own time?, value, JSON or
-    None). *idle* counts the flushes that found it empty.
+    None). *wholes* are distributions, each with its time in ms. *idle* counts the flushes that found it empty.
     """
 
-    __slots__ = ("canonical", "extra", "idle", "values")
+    __slots__ = ("canonical", "extra", "idle", "values", "wholes")
 
     def __init__(self, canonical: bytes) -> None:
         self.canonical = canonical
         self.values: list[float] = []
         self.extra: list[tuple[int, bool, float, bytes | None]] = []
+        self.wholes: list[tuple[int, Distribution]] = []
         self.idle = 0
 
 
@@ -282,13 +284,9 @@ class Recorder:
         check_name(name)
         explicit = kind is not None
         try:
-            amount = number(value)
-            time_ms = to_ms(timestamp) if timestamp is not None else None
-            packed, promoted = self._metadata(metadata)
-            clean = self.tags(name, tags, promoted) if buffer is None else None
-            kind = self.type_of(name, kind) or infer_type(name, value)
-            if kind == "counter" and amount < 0:
-                raise InvalidValue(f"{name!r} is a counter: wanted an amount of at least 0, got {amount:g}")
+            kind, amount, time_ms, packed, clean = self.checked(
+                kind, name, value, tags, metadata, timestamp, bound=buffer is not None
+            )
         except (InvalidValue, InvalidTags, InvalidTimestamp) as error:
             self.refuse(error)
             return
@@ -306,6 +304,46 @@ class Recorder:
             buffer.values.extend((-self.clock() if change else self.clock(), amount))
         if packed is None and time_ms is None and explicit:
             self._remember(metric, tags, buffer)
+
+    def add_distribution(
+        self, name: str, distribution: Distribution, tags: Tags | None = None, timestamp: Any = None
+    ) -> None:
+        """Record many values of a histogram at once, as somebody else counted them; raises as `add` does."""
+        if self.closed:
+            self.drop("closed", distribution.count)
+            return
+        check_name(name)
+        try:
+            time_ms = int(self.clock() * 1000) if timestamp is None else to_ms(timestamp)
+            clean = self.tags(name, tags)
+        except (InvalidTags, InvalidTimestamp) as error:
+            self.refuse(error, distribution.count)
+            return
+        self.buffer(self.metric(name, "histogram", explicit=True), clean).wholes.append((time_ms, distribution))
+
+    def checked(
+        self,
+        kind: MetricType | None,
+        name: str,
+        value: Any,
+        tags: Tags | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        timestamp: Any = None,
+        *,
+        bound: bool = False,
+    ) -> tuple[MetricType, float, int | None, bytes | None, dict[str, str] | None]:
+        """Type, value, time in ms, packed metadata and tags of one sample, or what is wrong with it; touches nothing.
+
+        The tags of a *bound* series are not looked at.
+        """
+        amount = number(value)
+        time_ms = to_ms(timestamp) if timestamp is not None else None
+        packed, promoted = self._metadata(metadata)
+        clean = None if bound else self.tags(name, tags, promoted)
+        kind = self.type_of(name, kind) or infer_type(name, value)
+        if kind == "counter" and amount < 0:
+            raise InvalidValue(f"{name!r} is a counter: wanted an amount of at least 0, got {amount:g}")
+        return kind, amount, time_ms, packed, clean
 
     def _metadata(self, metadata: Mapping[str, Any] | None) -> tuple[bytes | None, dict[str, Any]]:
         if not metadata:
@@ -329,11 +367,11 @@ class Recorder:
 
     # -- drops --------------------------------------------------------------------------------------------------
 
-    def refuse(self, error: InvalidMetric) -> None:
-        """Raise a fault in data, or count the sample as dropped where the setting says so."""
+    def refuse(self, error: InvalidMetric, count: int = 1) -> None:
+        """Raise a fault in data, or count the samples as dropped where the setting says so."""
         if self.settings.on_invalid == "raise":
             raise error
-        self.drop("invalid")
+        self.drop("invalid", count)
 
     def drop(self, reason: str, count: int = 1) -> None:
         """Count samples that are not kept."""
@@ -373,6 +411,7 @@ class Recorder:
             width = 1 if metric.definition.type == "counter" else 2
             for buffer in list(metric.buffers.values()):
                 total += len(buffer.values) // width + len(buffer.extra)
+                total += sum(whole.count for _, whole in buffer.wholes[:])
         return total
 
     def take_waiting(self) -> int:
@@ -382,6 +421,7 @@ class Recorder:
             for buffer in list(metric.buffers.values()):
                 buffer.values.clear()
                 buffer.extra.clear()
+                buffer.wholes.clear()
         return total
 
 
@@ -389,6 +429,9 @@ class NullRecorder(Recorder):
     """What `none://` records with: nothing, at next to no cost and unchecked."""
 
     def add(self, *_: Any, **__: Any) -> None:
+        """Nothing."""
+
+    def add_distribution(self, *_: Any, **__: Any) -> None:
         """Nothing."""
 
     def bind(self, handle: "Handle") -> Callable[[Any], None]:

@@ -79,7 +79,7 @@ class Calendar:
 WINDOWS = {"last_hour": HOUR, "last_24h": DAY, "last_7d": 7 * DAY, "last_30d": 30 * DAY}
 INTERVALS = {"minute": MINUTE, "hour": HOUR, "day": DAY}
 
-_SPAN = re.compile(r"([1-9][0-9]{0,8})\s*(ms|s|m|h|d|w)\Z")
+SPAN_PATTERN = re.compile(r"([1-9][0-9]{0,8})\s*(ms|s|m|h|d|w)\Z")
 _UNITS = {"ms": 1, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
 
 
@@ -93,7 +93,7 @@ def slot_of(timestamp_ms: int, width: int) -> int:
 
 def span(text: str) -> int | None:
     """Return the milliseconds of text such as ``90s``, ``15m``, ``6h``, ``2d``; None when it is no such text."""
-    match = _SPAN.match(text)
+    match = SPAN_PATTERN.match(text)
     return int(match[1]) * _UNITS[match[2]] if match else None
 
 

@@ -177,18 +177,33 @@ class Recording:
         """
         kind = None if type is None else check_type(type)
         if isinstance(value, Mapping):
-            data = dict(value)
-            value = data.pop("value", 1)
-            for what, given in (("tags", tags), ("metadata", metadata)):
-                inner = data.get(what)
-                for part in (inner, given):
-                    if part is not None and not isinstance(part, Mapping):
-                        check_name(name)
-                        self._recorder.refuse(InvalidTags(f"{what}: wanted a mapping, got {part!r:.60}"))
-                        return
-            tags = {**(data.pop("tags", None) or {}), **(tags or {})}
-            metadata = {**(data.pop("metadata", None) or {}), **data, **(metadata or {})}
+            try:
+                value, tags, metadata = _taken_apart(value, tags, metadata)
+            except InvalidTags as error:
+                check_name(name)
+                self._recorder.refuse(error)
+                return
         self._recorder.add(kind, name, value, tags, metadata, timestamp)
+
+    def check(
+        self,
+        name: str,
+        value: Any = 1,
+        *,
+        type: MetricType | None = None,
+        tags: Tags | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        timestamp: Any = None,
+    ) -> MetricType:
+        """Raise what is wrong with these arguments of `record`, whatever `on_invalid` says; return the type it would have.
+
+        Nothing is recorded. So a batch can be checked as a whole before its first sample is recorded.
+        """
+        kind = None if type is None else check_type(type)
+        check_name(name)
+        if isinstance(value, Mapping):
+            value, tags, metadata = _taken_apart(value, tags, metadata)
+        return self._recorder.checked(kind, name, value, tags, metadata, timestamp)[0]
 
     @overload
     def measure(
@@ -272,6 +287,20 @@ class Recording:
         """
         definition = define(name, type, help=help, unit=unit, buckets=buckets, tag_keys=tag_keys)
         self._recorder.declare(name, definition)
+
+
+def _taken_apart(
+    value: Mapping[str, Any], tags: Tags | None, metadata: Mapping[str, Any] | None
+) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """The value, tags and metadata of the mapping that `record` takes; raises `InvalidTags` where a part is none."""
+    data = dict(value)
+    for what, given in (("tags", tags), ("metadata", metadata)):
+        for part in (data.get(what), given):
+            if part is not None and not isinstance(part, Mapping):
+                raise InvalidTags(f"{what}: wanted a mapping, got {part!r:.60}")
+    amount = data.pop("value", 1)
+    below, beside = data.pop("tags", None) or {}, data.pop("metadata", None) or {}
+    return amount, {**below, **(tags or {})}, {**beside, **data, **(metadata or {})}
 
 
 def check_unit(unit: str | None) -> None:

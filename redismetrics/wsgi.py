@@ -1,6 +1,7 @@
 """A small HTTP server for pages of our own: a thread a request, no log. For more than a page use a real one."""
 
 import argparse
+import ipaddress
 import re
 import socket
 from collections.abc import Callable, Iterable
@@ -24,6 +25,14 @@ def address(text: str) -> tuple[str, int]:
 def shown(host: str) -> str:
     """A host as it stands in a URL."""
     return f"[{host}]" if ":" in host else host
+
+
+def is_loopback(host: str) -> bool:
+    """Does only this machine reach *host*?"""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def listen(host: str, port: int, app: App) -> WSGIServer:

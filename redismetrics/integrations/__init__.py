@@ -1,1 +1,1 @@
-"""Metrics of what others built: web frameworks, Celery, the process itself. Each file is imported by who needs it."""
+"""What connects redismetrics to what others built. Each file is imported by who needs it, and may need an extra."""

@@ -1,0 +1,155 @@
+"""The ASGI application: endpoints, errors as sentences, the token."""
+
+import hmac
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from redismetrics.client import Metrics
+from redismetrics.errors import (
+    InvalidMetric,
+    InvalidQuery,
+    InvalidSetting,
+    MissingExtra,
+    RedisMetricsError,
+    StoreUnavailable,
+)
+
+from . import questions, writing
+from .openapi import document
+from .parameters import Endpoint, read
+from .service import Limits, Service, answer
+
+log = logging.getLogger("redismetrics")
+
+_NAMES = {400: "BadRequest", 404: "NotFound", 405: "MethodNotAllowed", 413: "TooMuch", 415: "UnsupportedMediaType"}
+_TOKEN = range(0x21, 0x7F)  # what a header can carry without a doubt
+
+
+def create_app(
+    metrics: Metrics | None = None, *, limits: Limits | None = None, token: str | None = None, allow_write: bool = False
+) -> Starlette:
+    """Return the application over *metrics*, by default the default client, which is left open at the end.
+
+    With a *token* every path but `/healthz` and `/readyz` asks for ``Authorization: Bearer TOKEN``. Without *allow_write*
+    no request changes what is stored. Where the extra `otel` is missing, `/v1/metrics` is not there.
+
+    Raises:
+        InvalidSetting: a token that a header can't carry, or a client of ``none://``.
+    """
+    if metrics is None:
+        from redismetrics.default import client
+
+        metrics = client()
+    if metrics._flusher is None:
+        raise InvalidSetting(
+            "metrics: wanted a client of a store, got one of none://, which holds nothing to answer with"
+        )
+    if token is not None and (not token or any(ord(sign) not in _TOKEN for sign in token)):
+        raise InvalidSetting("token: wanted visible ASCII signs without spaces, got something else")
+    service = Service(metrics, limits or Limits())
+    endpoints = [*questions.endpoints(service.limits)]
+    if allow_write:
+        endpoints += writing.endpoints(service)
+        try:
+            endpoints.append(writing.otlp_endpoint(service))
+        except MissingExtra as error:
+            log.info("no /v1/metrics: %s", error)
+    told: dict[str, Any] = {}
+
+    async def openapi(_: Service, __: Request, ___: Any) -> Response:
+        return answer(told)
+
+    endpoints.append(Endpoint("GET", "/openapi.json", "This document", openapi, answer={"type": "object"}))
+    told.update(document(endpoints, token=token is not None))
+    open_paths = frozenset(endpoint.path for endpoint in endpoints if not endpoint.guarded)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        service.streams.close()
+
+    app = Starlette(
+        routes=[_route(service, endpoint) for endpoint in endpoints],
+        middleware=[] if token is None else [Middleware(Guard, token=token, open_paths=open_paths)],
+        exception_handlers={HTTPException: _http_error, RedisMetricsError: _our_error, Exception: _bug},
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False
+    app.state.service = service
+    return app
+
+
+def _route(service: Service, endpoint: Endpoint) -> Route:
+    async def handle(request: Request) -> Response:
+        given = parse_qsl(request.url.query, keep_blank_values=True)
+        response: Response = await endpoint.handler(service, request, read(endpoint.parameters, given))
+        return response
+
+    return Route(endpoint.path, handle, methods=[endpoint.method])
+
+
+class Guard:
+    """Lets through who bears the token. It is compared in constant time, and never logged."""
+
+    def __init__(self, app: ASGIApp, token: str, open_paths: frozenset[str]) -> None:
+        self._app = app
+        self._token = token.encode()
+        self._open = open_paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in self._open and not self._allows(scope):
+            message = "Authorization: wanted 'Bearer' and this server's token, got another or none"
+            response = _failure(401, "Unauthorized", message, {"WWW-Authenticate": "Bearer"})
+            await response(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _allows(self, scope: Scope) -> bool:
+        given = [value for key, value in scope["headers"] if key == b"authorization"]
+        if len(given) != 1:
+            return False
+        scheme, _, token = given[0].partition(b" ")
+        return scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), self._token)
+
+
+# -- errors -------------------------------------------------------------------------------------------------------
+
+
+def _failure(code: int, name: str, message: str, headers: Any = None) -> Response:
+    response = answer({"error": name, "message": message}, code)
+    response.headers.update(headers or {})
+    return response
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    if error.status_code == 503:
+        headers["Retry-After"] = "1"
+    return _failure(error.status_code, _NAMES.get(error.status_code, "Unavailable"), error.detail, headers)
+
+
+async def _our_error(_: Request, error: Exception) -> Response:
+    """A message of ours says which, what was wanted and what was given, and holds no password."""
+    name, message = type(error).__name__, " ".join(str(error).split())
+    if isinstance(error, InvalidQuery | InvalidMetric):
+        return _failure(400, name, message)
+    if isinstance(error, StoreUnavailable):
+        return _failure(503, name, message, {"Retry-After": "1"})
+    log.error("a request failed: %s: %s", name, message)
+    return _failure(500, name, message)
+
+
+async def _bug(_: Request, error: Exception) -> Response:
+    return _failure(500, "InternalError", f"BUG: {type(error).__name__}")
