@@ -359,10 +359,12 @@ def _minutes(metric: Metric, became: dict[Place, Cell], held: dict[Place, Cell],
         hour = slot_of(slot, HOUR)
         field_ = keys.cell_field(slot, chunk)
         minute = minutes.setdefault(hour, _Writes(calendar.levels[0], hour, persist=True))
-        minute.fields[field_] = sealed.pack_table(cell.table)
+        minute.fields[field_] = sealed.pack_table(cell.table, dense=False)  # until it is folded
         before = held.get((slot, chunk))
         if not calendar.raw.gone(hour, now_ms) and (len(cell.samples) or (before is not None and len(before.samples))):
-            raws.setdefault(hour, _Writes(calendar.raw, hour)).fields[field_] = sealed.pack_samples(cell.samples)
+            raws.setdefault(hour, _Writes(calendar.raw, hour)).fields[field_] = sealed.pack_samples(
+                cell.samples, dense=False
+            )
     return [*minutes.values(), *raws.values()]
 
 

@@ -139,8 +139,7 @@ class _Summed:
     rows: int = 0
 
     def merged(self) -> Summaries:
-        groups = np.concatenate([group for group, _ in self.parts])
-        return rollups.merge(groups, len(self.tags), rollups.concat([rows for _, rows in self.parts]))
+        return rollups.merge_all(self.parts, len(self.tags))
 
 
 class Feed:

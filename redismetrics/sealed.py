@@ -2,6 +2,7 @@
 
     table    version, rows, points, base slot; columns slot, series, kind, count, last time, low; of rows that are not uniform
              total, m2, high, last, size; then of all points: values of exact rows, steps of clustered ones, weights
+             (plain: values of both)
     samples  version, rows, bytes of metadata, base time; columns series, time, value, weight; the metadata
     nothing  no bytes: a field that says that its slot holds none
 
@@ -28,7 +29,7 @@ from .rollups import Floats, Ints, Summaries, ragged
 from .slots import SECOND
 from .tables import CLUSTERED, EXACT, UNIFORM, Points, Table
 
-VERSION = 1
+VERSION, PLAIN = 1, 2  # of a table; one that is plain has no steps, but the means as they are
 _TABLE = struct.Struct("<BIIq")
 _SAMPLES = struct.Struct("<BIIq")
 # Numbers that are all alike take next to no bytes: so that damaged bytes can't ask for all memory, a packed table or list of
@@ -49,34 +50,34 @@ def _check_size(what: str, data: bytes, numbers: int) -> None:
 # -- tables -------------------------------------------------------------------------------------------------------
 
 
-def pack_table(table: Table) -> bytes:
-    """Return *table* as bytes; none for no rows."""
+def pack_table(table: Table, *, dense: bool = True) -> bytes:
+    """Return *table* as bytes; none for no rows. What will soon be written anew needs not be *dense*, which takes time."""
     if not len(table):
         return b""
     rows, points = table.summaries, table.points
     several = table.kind != UNIFORM
     base = int(table.slot.min())
     parts = [
-        _TABLE.pack(VERSION, len(table), len(points.values), base),
-        pack_whole((table.slot - base) // SECOND, dense=True),
-        pack_whole(table.series, dense=True),
-        pack_whole(table.kind, dense=True),
-        pack_whole(rows.count, dense=True),
-        pack_whole(rows.last_ms - table.slot, dense=True),
-        pack_real(rows.low, dense=True),
+        _TABLE.pack(VERSION if dense else PLAIN, len(table), len(points.values), base),
+        pack_whole((table.slot - base) // SECOND, dense=dense),
+        pack_whole(table.series, dense=dense),
+        pack_whole(table.kind, dense=dense),
+        pack_whole(rows.count, dense=dense),
+        pack_whole(rows.last_ms - table.slot, dense=dense),
+        pack_real(rows.low, dense=dense),
     ]
     if several.any():
         size = table.size[several]
-        exact = np.repeat(table.kind[several] == EXACT, size)
+        whole = np.repeat(table.kind[several] == EXACT, size) if dense else np.ones(len(points.values), np.bool_)
         parts += [
-            pack_real(rows.total[several], dense=True),
-            pack_real(_seven_digits(rows.m2[several]), dense=True),
-            pack_real(rows.high[several], dense=True),
-            pack_real(rows.last[several], dense=True),
-            pack_whole(size, dense=True),
-            pack_real(points.values[exact], dense=True),
-            pack_whole(_steps(table), dense=True),
-            pack_whole(points.weights, dense=True),
+            pack_real(rows.total[several], dense=dense),
+            pack_real(_seven_digits(rows.m2[several]), dense=dense),
+            pack_real(rows.high[several], dense=dense),
+            pack_real(rows.last[several], dense=dense),
+            pack_whole(size, dense=dense),
+            pack_real(points.values[whole], dense=dense),
+            pack_whole(_steps(table), dense=True) if dense else b"",
+            pack_whole(points.weights, dense=dense),
         ]
     return _filled(parts, len(table) + len(points.values))
 
@@ -135,16 +136,16 @@ def _unpack_tables(packed: list[bytes]) -> Table:
     heads = []
     for data in packed:
         version, n, points, base = _TABLE.unpack(Reader(data, 0, "table").bytes(_TABLE.size))
-        if version != VERSION:
-            raise FormatMismatch(f"table: wanted version {VERSION}, got {version}")
+        if version not in (VERSION, PLAIN):
+            raise FormatMismatch(f"table: wanted version {VERSION} or {PLAIN}, got {version}")
         _check_size("table", data, n + points)
-        heads.append((n, points, base))
-    total = sum(n for n, _, _ in heads)
+        heads.append((n, points, base, version == PLAIN))
+    total = sum(n for n, *_ in heads)
     slot, series, count = (np.empty(total, np.int64) for _ in range(3))
-    kind, size = np.empty(total, np.uint8), np.zeros(total, np.int64)
+    kind, size, stepped = np.empty(total, np.uint8), np.zeros(total, np.int64), np.zeros(total, np.bool_)
     parts = []
     end = 0
-    for data, (n, points, base) in zip(packed, heads, strict=True):
+    for data, (n, points, base, is_plain) in zip(packed, heads, strict=True):
         reader = Reader(data, _TABLE.size, "table")
         rows = slice(end, end := end + n)
         reader.fill(slot[rows])
@@ -155,6 +156,8 @@ def _unpack_tables(packed: list[bytes]) -> Table:
         if n and not UNIFORM <= int(kinds.min()) <= int(kinds.max()) <= CLUSTERED:
             raise FormatMismatch(f"table: wanted kinds from {UNIFORM} to {CLUSTERED}, got others")
         kind[rows] = kinds
+        if not is_plain:
+            stepped[rows] = kinds == CLUSTERED
         reader.fill(count[rows])
         part = _Packed(data, rows, int(np.count_nonzero(kinds)), {})
         for name in _LATER if part.several else _LATER[:2]:
@@ -177,7 +180,7 @@ def _unpack_tables(packed: list[bytes]) -> Table:
         return _guarded("table", packed, lambda: _summary_column(name, parts, summaries, slot, kind))
 
     def points_read() -> Points:
-        return _guarded("table", packed, lambda: _unpack_points(parts, kind, size, summaries))
+        return _guarded("table", packed, lambda: _unpack_points(parts, stepped, size, summaries))
 
     summaries = rollups.Deferred(total, load)
     summaries.count = count
@@ -221,33 +224,30 @@ def _summary_column(
     return column
 
 
-def _unpack_points(parts: list[_Packed], kind: NDArray[np.uint8], size: Ints, rows: Summaries) -> Points:
+def _unpack_points(parts: list[_Packed], stepped: NDArray[np.bool_], size: Ints, rows: Summaries) -> Points:
     total = int(size.sum())
-    is_exact = kind == EXACT
-    exact, weights = np.empty(int(size[is_exact].sum())), np.empty(total, np.int64)
-    codes = np.empty(total - len(exact), np.int64)
-    at = exact_at = 0
+    codes, weights = np.empty(int(size[stepped].sum()), np.int64), np.empty(total, np.int64)
+    whole = np.empty(total - len(codes))
+    at = codes_at = 0
     for part in parts:
         sizes = size[part.rows]
-        points, points_exact = int(sizes.sum()), int(sizes[is_exact[part.rows]].sum())
+        points, steps = int(sizes.sum()), int(sizes[stepped[part.rows]].sum())
         reader = Reader(part.data, part.places["points"], "table")
-        reader.fill(exact[exact_at : exact_at + points_exact])
-        reader.fill(codes[at - exact_at : at - exact_at + points - points_exact])
+        reader.fill(whole[at - codes_at : at - codes_at + points - steps])
+        reader.fill(codes[codes_at : codes_at + steps])
         reader.fill(weights[at : at + points])
-        at, exact_at = at + points, exact_at + points_exact
-    clustered = kind == CLUSTERED
+        at, codes_at = at + points, codes_at + steps
     if not len(codes):
-        values = exact
-    elif not len(exact):
-        values = _means(codes, size[clustered], rows.low[clustered], rows.high[clustered])
+        values = whole
     else:
-        of_exact = np.repeat(is_exact, size)
-        values = np.empty(total)
-        values[of_exact] = exact
-        values[~of_exact] = _means(codes, size[clustered], rows.low[clustered], rows.high[clustered])
+        values = _means(codes, size[stepped], rows.low[stepped], rows.high[stepped])
+        if len(whole):
+            of_steps, means = np.repeat(stepped, size), values
+            values = np.empty(total)
+            values[of_steps], values[~of_steps] = means, whole
     if total and int(weights.min()) < 1:
         raise FormatMismatch(f"table: wanted points of weight 1 and more, got {int(weights.min())}")
-    if not np.isfinite(exact).all():
+    if not np.isfinite(whole).all():
         raise FormatMismatch("table: wanted points that are numbers")
     return Points(values, weights)
 
@@ -350,7 +350,7 @@ def _means(codes: Ints, sizes: Ints, lows: Floats, highs: Floats) -> Floats:
 # -- exact samples ------------------------------------------------------------------------------------------------
 
 
-def pack_samples(samples: Samples) -> bytes:
+def pack_samples(samples: Samples, *, dense: bool = True) -> bytes:
     """Return exact samples, sorted by series and time, as bytes; none for no samples. Flags are not kept."""
     if not len(samples):
         return b""
@@ -358,10 +358,10 @@ def pack_samples(samples: Samples) -> bytes:
     base = int(samples.time.min())
     parts = [
         _SAMPLES.pack(VERSION, len(samples), len(metadata), base),
-        pack_whole(samples.series, dense=True),
-        pack_whole(samples.time - base, dense=True),
-        pack_real(samples.value, dense=True),
-        pack_whole(samples.weight, dense=True),
+        pack_whole(samples.series, dense=dense),
+        pack_whole(samples.time - base, dense=dense),
+        pack_real(samples.value, dense=dense),
+        pack_whole(samples.weight, dense=dense),
         metadata,
     ]
     return _filled(parts, len(samples))

@@ -17,7 +17,7 @@ from redismetrics import FormatMismatch, rollups, sealed, tables
 from redismetrics.blocks import Samples
 from redismetrics.columns import pack_real, pack_whole
 from redismetrics.rollups import Summaries
-from redismetrics.sealed import pack_samples, pack_table, unpack_samples, unpack_table
+from redismetrics.sealed import pack_samples, pack_table, unpack_samples, unpack_table, unpack_tables
 from redismetrics.tables import CLUSTERED, EXACT, UNIFORM, Points, Table
 
 NOW = 1_800_000_000_000 // 60_000 * 60_000
@@ -75,7 +75,10 @@ def assert_near(found: Any, wanted: Any, low: float, high: float) -> None:
 
 
 def assert_back(table: Table) -> Table:
-    """What is read of a table's bytes is the table, its means as near as they must be."""
+    """What is read of a table's bytes is the table, its means as near as they must be; of a plain one as they were."""
+    plain = unpack_tables([pack_table(table, dense=False), pack_table(table)])  # beside one with steps
+    assert plain.points.values[: len(table.points.values)].tolist() == table.points.values.tolist()
+    assert plain.points.weights.tolist() == 2 * table.points.weights.tolist()
     found = unpack_table(pack_table(table))
     several = table.kind != UNIFORM
     for name in ("slot", "series", "kind", "size"):
@@ -297,7 +300,9 @@ def typical_tables() -> list[bytes]:
     clustered: Row = (CLUSTERED, [(number**2 / 7, 1 + number) for number in range(6)])
     uniform: Row = (UNIFORM, [(2.5, 70)])
     many: list[Row] = [(EXACT, [(number / 7, 1), (number * 3.0, 2)]) for number in range(1, 13)]
-    return [pack_table(table_of(drawn)) for drawn in ([exact, clustered, uniform], [clustered], [uniform], many)]
+    every = [exact, clustered, uniform]
+    dense = [pack_table(table_of(drawn)) for drawn in (every, [clustered], [uniform], many)]
+    return [*dense, pack_table(table_of(every), dense=False)]
 
 
 def typical_samples() -> list[bytes]:
@@ -554,10 +559,10 @@ def test_samples_that_are_none_are_told(changed: dict[str, Any]) -> None:
         unpack_samples(struct.pack("<BIIq", 1, 2, 0, NOW) + b"".join(parts))
 
 
-@pytest.mark.parametrize("unpack", [unpack_table, unpack_samples])
-def test_another_version_is_told(unpack: Callable[[bytes], Any]) -> None:
-    with pytest.raises(FormatMismatch, match="wanted version 1, got 2"):
-        unpack(struct.pack("<BIIq", 2, 1, 0, NOW) + bytes(100))
+@pytest.mark.parametrize(("unpack", "wanted"), [(unpack_table, "1 or 2"), (unpack_samples, "1")])
+def test_another_version_is_told(unpack: Callable[[bytes], Any], wanted: str) -> None:
+    with pytest.raises(FormatMismatch, match=f"wanted version {wanted}, got 3"):
+        unpack(struct.pack("<BIIq", 3, 1, 0, NOW) + bytes(100))
 
 
 @pytest.mark.parametrize("second", [0, 1_000_000_000])
