@@ -6,14 +6,16 @@
 # Nothing is compiled: every dependency comes as a wheel, or the build fails.
 
 FROM python:3.13-slim AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 COPY . .
-RUN pip wheel --no-cache-dir --no-deps --wheel-dir /dist .
+RUN pip wheel --no-deps --wheel-dir /dist .
 
 FROM python:3.13-slim
-ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore \
+    PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 RUN --mount=type=bind,from=build,source=/dist,target=/dist \
-    pip install --no-cache-dir --only-binary :all: "$(echo /dist/*.whl)[cli,otel,server]"
+    pip install --only-binary :all: "$(echo /dist/*.whl)[cli,otel,server]"
 
 # A number, so that Kubernetes' runAsNonRoot can tell. It owns nothing and writes nothing.
 USER 10001:10001

@@ -27,14 +27,18 @@ def request(wave: float) -> None:
     status = random.choices(["200", "404", "500"], [95, 3, 2])[0]
     tags = {"method": "POST" if endpoint == "/upload" else "GET", "endpoint": endpoint, "status": status}
     rm.increment("http_requests", tags=tags)
-    rm.histogram("http_request_duration_seconds", random.lognormvariate(math.log(ENDPOINTS[endpoint] * wave), 0.5), tags=tags)
+    rm.histogram(
+        "http_request_duration_seconds", random.lognormvariate(math.log(ENDPOINTS[endpoint] * wave), 0.5), tags=tags
+    )
 
 
 def job(wave: float) -> None:
     queue = random.choice(list(QUEUES))
     status = "error" if random.random() < 0.04 else "ok"
     rm.increment("jobs", tags={"queue": queue, "status": status})
-    rm.histogram("job_duration_seconds", random.lognormvariate(math.log(QUEUES[queue] * wave), 0.6), tags={"queue": queue})
+    rm.histogram(
+        "job_duration_seconds", random.lognormvariate(math.log(QUEUES[queue] * wave), 0.6), tags={"queue": queue}
+    )
     rm.gauge("queue_depth", round(random.gauss(20 * wave, 3)), tags={"queue": queue})
 
 
