@@ -69,7 +69,9 @@ def main() -> None:
         print(f"{group:<20}{row['mean']:>8.3f}{row['p5']:>8.3f}{row['p95']:>8.3f}{row['count']:>8}")
 
     print("\nby model alone:", rm.query("experiment_result", group_by="model", aggregation="mean", window=window))
-    print("on fever alone:", rm.query("experiment_result", tags={"dataset": "fever"}, aggregation="mean", window=window))
+    print(
+        "on fever alone:", rm.query("experiment_result", tags={"dataset": "fever"}, aggregation="mean", window=window)
+    )
 
     print("\nthe synthesizer, iteration by iteration:")
     rows = rm.query(

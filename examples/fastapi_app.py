@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import uvicorn
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, HTTPException, Request
 
 import redismetrics as rm
 from redismetrics.export import asgi_app
@@ -90,6 +90,7 @@ def main() -> None:
     given = parser.parse_args()
     address = f"http://127.0.0.1:{given.port}"
 
+    began = time.time()
     server = uvicorn.Server(uvicorn.Config(app, port=given.port, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -104,12 +105,15 @@ def main() -> None:
     server.should_exit = True
     thread.join()
 
+    window = (began, None)  # of this run alone
     print(f"{placed} orders were placed.\n")
-    print("requests by status        ", rm.query("http_requests", aggregation="sum", group_by="status"))
-    seconds = rm.query("http_request_duration_seconds", aggregation="p95", tags={"endpoint": "/orders/{customer}"})
-    print(f"95 % took at most          {seconds * 1000:.1f} ms")
-    for country, row in rm.rollup("basket_euros", group_by="country", aggregations=["count", "mean"]).items():
-        print(f"orders from {country}             {row['count']}, of {row['mean']:.2f} euros on average")
+    print("requests by status:", rm.query("http_requests", aggregation="sum", group_by="status", window=window))
+    orders = {"tags": {"endpoint": "/orders/{customer}"}, "window": window}
+    print(
+        f"95 % of the orders took at most {rm.query('http_request_duration_seconds', aggregation='p95', **orders):.4f} s"
+    )
+    for country, row in rm.rollup("basket_euros", group_by="country", window=window).items():
+        print(f"{row['count']} orders from {country}, of {row['mean']:.2f} euros on average")
     print("\nWhat Prometheus reads of them:\n", *lines, sep="\n")
 
 

@@ -33,7 +33,6 @@ def do(kind: str) -> None:
 def work(jobs: Any) -> None:
     """Do jobs until there are no more; runs in a process of its own."""
     while (kind := jobs.get()) is not None:
-        depth.add(-1)  # changes the value that all processes share, where `set` would replace it
         try:
             do(kind)
         except Unlucky:
@@ -58,14 +57,15 @@ def main() -> None:
     until = time.monotonic() + given.seconds
     while time.monotonic() < until:
         for _ in range(random.randint(1, 2 * given.processes)):  # they come in bursts, so that some have to wait
-            depth.add(1)
             jobs.put(random.choice(["mail", "report"]))
             submitted += 1
+        depth.set(jobs.qsize())  # one process tells, since all would tell the same
         time.sleep(0.02)
     for _ in workers:
         jobs.put(None)
     for worker in workers:
         worker.join()
+    depth.set(jobs.qsize())
 
     window = (began, None)  # of this run alone
     print(f"{submitted} jobs were submitted to {given.processes} processes.\n")

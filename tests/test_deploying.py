@@ -5,6 +5,7 @@ Prometheus with the shipped configuration answers every panel of the dashboard.
 """
 
 import configparser
+import doctest
 import importlib.metadata
 import importlib.util
 import json
@@ -473,7 +474,10 @@ def test_the_image_s_server_and_worker_work(image: Image, url: str, namespace: s
         port = str(_free_port())
         with started(
             image.bin / "redismetrics", *arguments, port,
-            env={**image.environ, "REDISMETRICS_URL": url, "REDISMETRICS_NAMESPACE": namespace},
+            env={
+                **image.environ, "REDISMETRICS_URL": url, "REDISMETRICS_NAMESPACE": namespace,
+                "HOME": "/nonexistent", "TMPDIR": "/nonexistent",
+            },
         ):  # fmt: skip
             wait_until(lambda at=f"http://127.0.0.1:{port}/{option}": get(at)[0] == 200, f"{arguments[0]} answers")
 
@@ -534,3 +538,53 @@ def test_a_unit_s_command_answers_on_this_machine_only(unit: Path, url: str, nam
     assert "127.0.0.1" in " ".join(given)
     with started(sys.executable, "-m", "redismetrics", *given, env=environment(url, namespace)):
         wait_until(lambda: get(f"http://127.0.0.1:{port}/healthz")[0] == 200, f"{unit.stem} answers")
+
+
+# -- docs/deploying.md --------------------------------------------------------------------------------------------
+
+PAGE = (ROOT / "docs" / "deploying.md").read_text()
+
+
+def test_the_page_s_code_runs_and_prints_what_it_says(url: str, namespace: str) -> None:
+    runner = "import doctest, sys; sys.exit(doctest.testfile(sys.argv[1], module_relative=False).failed)"
+    run(sys.executable, "-c", runner, ROOT / "docs" / "deploying.md", env=environment(url, namespace))
+    assert doctest.DocTestParser().get_examples(PAGE), "no examples found"
+
+
+def test_the_page_names_each_service_and_where_it_answers(compose: dict[str, Any]) -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\d*) ?\|", PAGE, re.MULTILINE))
+    assert rows == {
+        name: service["ports"][0].split(":")[1] if "ports" in service else ""
+        for name, service in compose["services"].items()
+    }
+
+
+def test_the_page_s_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)#]+)(?:#[\w-]+)?\)", PAGE)
+    assert len(links) > 10
+    assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
+
+
+def test_the_page_names_what_the_worker_s_page_has(stack: Stack) -> None:
+    named = set(re.findall(r"redismetrics_worker_\w+", PAGE))
+    assert len(named) == 3
+    there = set(re.findall(r"^(redismetrics_worker_\w+) ", get(f"{stack.worker}/metrics")[1], re.MULTILINE))
+    assert named <= there
+
+
+@needs_promtool
+def test_promtool_accepts_the_page_s_configuration(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "token").write_text("token")
+    (tmp_path / "prometheus.yml").write_text(block.replace("/run/secrets/redismetrics_token", str(tmp_path / "token")))
+    assert "SUCCESS" in run("promtool", "check", "config", tmp_path / "prometheus.yml")
+
+
+def test_the_page_s_units_and_commands_are_there() -> None:
+    for unit in UNITS:
+        program, *arguments = exec_start(unit)
+        assert program.removesuffix("/bin/redismetrics") in PAGE
+        assert f"deploy/systemd/{unit.name}" in PAGE
+        port = re.findall(r"946\d", " ".join(arguments))[0]
+        assert port in PAGE.partition("## systemd")[2].partition("##")[0]
+        assert "/etc/redismetrics/environment" in unit.read_text()
