@@ -61,7 +61,8 @@ def main() -> None:
     began = time.time()
     sweep = uuid.uuid4().hex[:6]
     runs = {f"{sweep}-lr{rate:g}": rate for rate in RATES}
-    processes = [multiprocessing.Process(target=train, args=(run, rate, given.seconds)) for run, rate in runs.items()]
+    spawn = multiprocessing.get_context("spawn")  # numpy has threads, and a fork would copy their locks
+    processes = [spawn.Process(target=train, args=(run, rate, given.seconds)) for run, rate in runs.items()]
     for process in processes:
         process.start()
     for process in processes:
@@ -74,13 +75,14 @@ def main() -> None:
         print(f"  {run:<14}", *(f"{point['mean']:6.2f}" for point in points))
 
     print(f"\n  {'run':<14}{'final loss':>12}{'best loss':>12}{'tokens/s':>12}{'last rate':>12}")
-    last = rm.rollup("train_loss", group_by="run_id", aggregations=["last", "min"], window=window)
+    loss = rm.rollup("train_loss", group_by="run_id", aggregations=["last", "min"], window=window)
+    rate = rm.rollup("learning_rate", group_by="run_id", aggregations="last", window=window)
+    tokens = rm.rollup("train_tokens", group_by="run_id", aggregations="sum", window=window)
     for run in runs:
-        of_run = {"tags": {"run_id": run}, "window": window}
-        speed = rm.query("train_tokens", aggregation="sum", **of_run) / given.seconds
-        rate = rm.query("learning_rate", aggregation="last", **of_run)
-        print(f"  {run:<14}{last[run]['last']:>12.3f}{last[run]['min']:>12.3f}{speed:>12,.0f}{rate:>12.3f}")
-    best = min(runs, key=lambda run: last[run]["last"])
+        speed = tokens[run]["sum"] / given.seconds
+        last, lowest = loss[run]["last"], loss[run]["min"]
+        print(f"  {run:<14}{last:>12.3f}{lowest:>12.3f}{speed:>12,.0f}{rate[run]['last']:>12.3f}")
+    best = min(runs, key=lambda run: loss[run]["last"])
     print(f"\nBest: {best}, with a learning rate of {runs[best]:g}.")
 
 
