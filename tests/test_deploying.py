@@ -146,6 +146,7 @@ def test_our_containers_may_do_nothing_but_their_work(compose: dict[str, Any]) -
     ours = {name: service for name, service in compose["services"].items() if "build" in service}
     assert set(ours) == {"worker", "api", "load"}
     for service in ours.values():
+        assert "image" not in service
         assert service["read_only"]
         assert service["cap_drop"] == ["ALL"]
         assert "no-new-privileges:true" in service["security_opt"]
