@@ -217,8 +217,8 @@ local function gauge(part, state, from, at)
   local last = state[from + 1] == 0 and -1 or state[from + 3]
   if code % 2 == 1 then
     part.based[#part.based + 1] = at - 1
-    part.bases[#part.bases + 1] = struct.pack('<d', state[from + 2])
-    last = math.max(last, math.min(live[first + 3], now_ms))
+    last = math.max(last, math.min(live[first + 3], now_ms)) -- no older than what it changes, which may have come from a clock ahead
+    part.bases[#part.bases + 1] = struct.pack('<dd', state[from + 2], last)
     state[from + 2], state[from + 3], state[from + 4] = state[from + 2] + live[first + 4], last, clock
   end
   if code < 4 then

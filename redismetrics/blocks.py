@@ -27,7 +27,9 @@ from .slots import MINUTE
 Flags = NDArray[np.uint8]
 
 OWN_TIME = 1  # the caller gave the time; else it is the recorder's clock, and counts at most as new as the batch
-CHANGE = 2  # a change of a gauge's shared value; the head holds the value it is added to
+CHANGE = (
+    2  # a change of a gauge's shared value; the head holds the value it is added to, and the time of the two together
+)
 CENTROID = 4  # stands for `weight` values around it, whose exact summary is beside
 
 VERSION = 1
@@ -323,8 +325,13 @@ def _unpack(data: bytes) -> Block:
         times = samples.summaries.last_ms
         np.minimum(times, latest, out=times, where=samples.summed_flags == 0)
     if based:
-        start = np.zeros(len(id_column))
-        start[np.array(based, dtype=np.int64)] = np.frombuffer(bases, "<f8")
+        start, since = np.zeros(len(id_column)), np.zeros(len(id_column), np.int64)
+        found = np.frombuffer(bases, "<f8").reshape(len(based), 2)
+        if not ((found[:, 1] >= 0) & (found[:, 1] < MAX_TIME_MS)).all():
+            raise FormatMismatch("block: wanted times of changes in ms, got others")
+        start[np.array(based, dtype=np.int64)], since[np.array(based, dtype=np.int64)] = found[:, 0], found[:, 1]
         changed = (samples.flags & CHANGE) != 0
-        samples.value[changed] += start[samples.series[changed]]
+        of_series = samples.series[changed]
+        samples.value[changed] += start[of_series]
+        samples.time[changed] = np.maximum(samples.time[changed], since[of_series])
     return Block(int(clock), writer.decode(), int(sequence), id_column, samples)

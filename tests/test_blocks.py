@@ -34,7 +34,7 @@ MINUTE = 60_000
 
 
 def block(
-    samples: Samples, *, clock_us: int = NOW_MS * 1000, bases: dict[int, float] | None = None, ids: Any = None
+    samples: Samples, *, clock_us: int = NOW_MS * 1000, bases: dict[int, tuple[float, float]] | None = None, ids: Any = None
 ) -> bytes:
     """A whole block as record.lua makes it: the head, then the body."""
     ids = list(range(10, 11 + int(samples.series.max()))) if ids is None else ids
@@ -144,7 +144,16 @@ def test_the_time_of_a_summary_is_cut_as_that_of_its_rows() -> None:
 
 def test_a_change_is_added_to_the_base_in_the_head() -> None:
     samples = columns([5.0, -2.0, 7.0], series=[0, 1, 1], flags=[CHANGE, CHANGE, 0])
-    assert unpack(block(samples, bases={0: 10.0, 1: 3.0})).samples.value.tolist() == [15.0, 1.0, 7.0]
+    found = unpack(block(samples, bases={0: (10.0, NOW_MS + 5), 1: (3.0, 0)})).samples
+    assert found.value.tolist() == [15.0, 1.0, 7.0]
+    assert found.time.tolist() == [NOW_MS + 5, *samples.time[1:].tolist()]  # no older than what was changed
+
+
+@pytest.mark.parametrize("time", [-1.0, 2.0**60, float("nan"), float("inf")])
+def test_a_change_at_no_time_is_told(time: float) -> None:
+    samples = columns([5.0], series=[0], flags=[CHANGE])
+    with pytest.raises(FormatMismatch, match="wanted times of changes in ms"):
+        unpack(block(samples, bases={0: (10.0, time)}))
 
 
 # -- compaction ---------------------------------------------------------------------------------------------------
@@ -236,7 +245,7 @@ def typical() -> list[bytes]:
     plain = columns([1.5, 2.0, -3.0], series=[0, 1, 0], time=[NOW_MS, NOW_MS - 5, NOW_MS - 70_000], weight=[1, 300, 2])
     rich = columns([1.0, 2.0], flags=[OWN_TIME, CHANGE], metadata={1: b'{"a":1}'})
     many = compact(columns([number / 7 for number in range(25)], weight=list(range(1, 26))), 5)
-    return [block(plain), block(rich, bases={0: 4.0}), block(many)]
+    return [block(plain), block(rich, bases={0: (4.0, NOW_MS)}), block(many)]
 
 
 def assert_sound(found: Block, size: int) -> None:

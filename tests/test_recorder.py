@@ -949,6 +949,22 @@ def test_gauge_add_changes_the_value_that_processes_share(make: Callable[..., Me
     assert family.series[0].value == 101.5
 
 
+def test_the_last_value_of_a_gauge_is_the_shared_one_in_whatever_order_changes_are_flushed(
+    make: Callable[..., Metrics],
+) -> None:
+    now = [time.time()]
+    first, second = make(clock=lambda: now[0]), make(clock=lambda: now[0])
+    one, two = Gauge("connections", metrics=first), Gauge("connections", metrics=second)
+    one.add(10)
+    now[0] += 0.05
+    two.add(-4)
+    second.flush()
+    first.flush()  # older, but what it makes of the value is the newest
+    (family,) = first.live("connections")
+    assert family.series[0].value == 6
+    assert first.query("connections", aggregation="last") == 6
+
+
 def test_gauge_add_to_nothing_begins_at_0(metrics: Metrics) -> None:
     gauge = Gauge("connections", metrics=metrics)
     gauge.add(3)
