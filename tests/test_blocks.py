@@ -34,7 +34,11 @@ MINUTE = 60_000
 
 
 def block(
-    samples: Samples, *, clock_us: int = NOW_MS * 1000, bases: dict[int, tuple[float, float]] | None = None, ids: Any = None
+    samples: Samples,
+    *,
+    clock_us: int = NOW_MS * 1000,
+    bases: dict[int, tuple[float, float]] | None = None,
+    ids: Any = None,
 ) -> bytes:
     """A whole block as record.lua makes it: the head, then the body."""
     ids = list(range(10, 11 + int(samples.series.max()))) if ids is None else ids
