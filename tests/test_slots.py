@@ -101,7 +101,7 @@ def test_a_pair_is_since_and_until(window: Any, wanted: tuple[int, int]) -> None
 BAD_WINDOWS = [
     "yesterday", "", "last_year", "0m", "-1h", 0, 3600, 1.5, True, [1, 2], (1,), (1, 2, 3), ("15m", None), {}, b"15m",
     timedelta(0), timedelta(seconds=-1), timedelta(microseconds=1), (float("nan"), None), (-1, None), (True, None),
-    (datetime(2026, 1, 1), None), datetime(2026, 1, 1, tzinfo=UTC), (None, 1e18), object(),  # noqa: DTZ001
+    (datetime(2026, 1, 1), None), datetime(2026, 1, 1, tzinfo=UTC), (None, 1e18), object,  # noqa: DTZ001
 ]  # fmt: skip
 
 
