@@ -28,7 +28,7 @@ FLOORS = {
     "integrations.process": 3.3, "integrations.celery": 3.4,
     "client": 4.0, "aclient": 4.1, "default": 4.1, "exposition": 4.0, "export": 4.2, "testing": 4.3, "demo": 4.3, "cli": 4.6,
     "pytest_plugin": 4.4,
-    "integrations.ages": 4.1, "integrations.distributions": 4.0, "integrations.points": 4.2, "integrations.otlp": 4.3,
+    "integrations.ages": 4.1, "integrations.room": 4.1, "integrations.distributions": 4.0, "integrations.points": 4.2, "integrations.otlp": 4.3,
     "integrations.opentelemetry": 4.3,
     "api.parameters": 4.3, "api.sse": 4.3, "api.service": 4.4, "api.questions": 4.45, "api.writing": 4.45, "api.openapi": 4.45,
     "api.app": 4.5, "api.serving": 4.5,

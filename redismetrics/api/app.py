@@ -5,7 +5,6 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -15,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from redismetrics.client import Metrics
+from redismetrics.client import Client
 from redismetrics.errors import (
     InvalidMetric,
     InvalidQuery,
@@ -23,6 +22,7 @@ from redismetrics.errors import (
     MissingExtra,
     RedisMetricsError,
     StoreUnavailable,
+    TooManyRows,
 )
 
 from . import questions, writing
@@ -32,14 +32,17 @@ from .service import Limits, Service, answer
 
 log = logging.getLogger("redismetrics")
 
-_NAMES = {400: "BadRequest", 404: "NotFound", 405: "MethodNotAllowed", 413: "TooMuch", 415: "UnsupportedMediaType"}
+_NAMES = {
+    400: "BadRequest", 404: "NotFound", 405: "MethodNotAllowed", 408: "Timeout", 413: "TooMuch",
+    415: "UnsupportedMediaType",
+}  # fmt: skip
 _TOKEN = range(0x21, 0x7F)  # what a header can carry without a doubt
 
 
 def create_app(
-    metrics: Metrics | None = None, *, limits: Limits | None = None, token: str | None = None, allow_write: bool = False
+    metrics: Client | None = None, *, limits: Limits | None = None, token: str | None = None, allow_write: bool = False
 ) -> Starlette:
-    """Return the application over *metrics*, by default the default client, which is left open at the end.
+    """Return the application over *metrics*, a `Metrics` or `AsyncMetrics`; by default the default client. It is left open.
 
     With a *token* every path but `/healthz` and `/readyz` asks for ``Authorization: Bearer TOKEN``. Without *allow_write*
     no request changes what is stored. Where the extra `otel` is missing, `/v1/metrics` is not there.
@@ -71,13 +74,15 @@ def create_app(
         return answer(told)
 
     endpoints.append(Endpoint("GET", "/openapi.json", "This document", openapi, answer={"type": "object"}))
-    told.update(document(endpoints, token=token is not None))
+    told.update(document(endpoints, token=token is not None, values=service.limits.values))
     open_paths = frozenset(endpoint.path for endpoint in endpoints if not endpoint.guarded)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        service.streams.begin()
         yield
         service.streams.close()
+        await service.ametrics.aclose()  # only its own connections: the recorder is that of *metrics*
 
     app = Starlette(
         routes=[_route(service, endpoint) for endpoint in endpoints],
@@ -92,8 +97,9 @@ def create_app(
 
 def _route(service: Service, endpoint: Endpoint) -> Route:
     async def handle(request: Request) -> Response:
-        given = parse_qsl(request.url.query, keep_blank_values=True)
-        response: Response = await endpoint.handler(service, request, read(endpoint.parameters, given))
+        # Not request.url, which is put together with the Host header, as whoever asks wrote it.
+        values = read(endpoint.parameters, request.scope["query_string"], service.limits.values)
+        response: Response = await endpoint.handler(service, request, values)
         return response
 
     return Route(endpoint.path, handle, methods=[endpoint.method])
@@ -108,12 +114,16 @@ class Guard:
         self._open = open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in self._open and not self._allows(scope):
+        if scope["type"] == "http" and not self._is_open(scope) and not self._allows(scope):
             message = "Authorization: wanted 'Bearer' and this server's token, got another or none"
             response = _failure(401, "Unauthorized", message, {"WWW-Authenticate": "Bearer"})
             await response(scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+    def _is_open(self, scope: Scope) -> bool:
+        """Is it a path without a guard? A larger application may have mounted us below its root_path."""
+        return scope["path"].removeprefix(scope.get("root_path", "")) in self._open
 
     def _allows(self, scope: Scope) -> bool:
         given = [value for key, value in scope["headers"] if key == b"authorization"]
@@ -143,6 +153,8 @@ async def _http_error(_: Request, error: Exception) -> Response:
 async def _our_error(_: Request, error: Exception) -> Response:
     """A message of ours says which, what was wanted and what was given, and holds no password."""
     name, message = type(error).__name__, " ".join(str(error).split())
+    if isinstance(error, TooManyRows):
+        return _failure(413, name, f"{message} (the limit points)")
     if isinstance(error, InvalidQuery | InvalidMetric):
         return _failure(400, name, message)
     if isinstance(error, StoreUnavailable):
