@@ -81,8 +81,7 @@ def create_app(
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         service.streams.begin()
         yield
-        service.streams.close()
-        await service.ametrics.aclose()  # only its own connections: the recorder is that of *metrics*
+        await service.aclose()
 
     app = Starlette(
         routes=[_route(service, endpoint) for endpoint in endpoints],

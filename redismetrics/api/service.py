@@ -66,7 +66,8 @@ class Gate:
         self._what = what
         self._most = limits.at_once + limits.waiting
         self._inside = 0
-        self._threads = ThreadPoolExecutor(limits.at_once, f"redismetrics-{what}")  # each starts when it is needed
+        self._at_once = limits.at_once
+        self._threads: ThreadPoolExecutor | None = None
 
     async def __aenter__(self) -> "Gate":
         if self._inside >= self._most:
@@ -81,7 +82,15 @@ class Gate:
 
     async def work(self, call: Callable[..., T], *args: Any) -> T:
         """Call it in a thread, for one that is inside."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(self._at_once, f"redismetrics-{self._what}")
         return await asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
+
+    def close(self) -> None:
+        """End the threads that are idle, and the others when they are done."""
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown(wait=False)
 
 
 class Service:
@@ -99,6 +108,13 @@ class Service:
         self.questions = Gate("questions", limits)
         self.recordings = Gate("recordings", limits)
         self.streams = Streams(limits.streams)
+
+    async def aclose(self) -> None:
+        """End what this holds; the client's recorder and connections are those of whoever made it."""
+        self.streams.close()
+        self.questions.close()
+        self.recordings.close()
+        await self.ametrics.aclose()
 
     async def ask(self, question: Callable[[], Any]) -> Response:
         """Ask in a thread; answer with what it returns, as JSON or, if it is one already, as the response that it is."""

@@ -309,7 +309,9 @@ def test_a_quarter_of_an_hour_is_folded_before_the_hour_is_over(world: World) ->
         pass
     quarters = [due for due in world.due() if due.startswith(f"{commits.FOLD}minute")]
     starts = [BASE + minute * MINUTE for minute in (0, 15, 30)]
-    assert quarters == [keys.due_field(f"{commits.FOLD}minute", start, 0) for start in starts]  # the last goes with the hour
+    assert quarters == [
+        keys.due_field(f"{commits.FOLD}minute", start, 0) for start in starts
+    ]  # the last goes with the hour
     before = fields("minute")
     assert world.make(quarters[0]) is Outcome.DONE
     gone = {keys.cell_field(BASE + minute * MINUTE, 0).encode() for minute in (0, 3, 14)}
