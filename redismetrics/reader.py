@@ -233,7 +233,7 @@ def metadata(text: bytes | None) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatMismatch(f"block: wanted JSON metadata, got {text!r:.60}") from error
     return found if isinstance(found, dict) else {}
 

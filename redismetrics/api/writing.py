@@ -13,7 +13,7 @@ from starlette.responses import Response
 from redismetrics.errors import InvalidMetric, InvalidTimestamp
 from redismetrics.integrations.ages import Ages
 from redismetrics.integrations.room import NoRoom, Room
-from redismetrics.model import MetricType
+from redismetrics.model import MetricType, check_name
 
 from .parameters import NAME, TIME, TYPE, Endpoint, read_time
 from .service import Limits, Service, answer
@@ -21,6 +21,7 @@ from .service import Limits, Service, answer
 _CHUNK = 1 << 16
 _MEMBERS = 100  # of a gzip body
 _DIGITS = 15  # of a length
+_CLOSE = {"Connection": "close"}  # what is left of a body is not waited for
 _OURS = ("name", "type", "timestamp")
 _JSON = "application/json"
 _PROTOBUF = "application/x-protobuf"
@@ -63,14 +64,16 @@ async def read_body(request: Request, limits: Limits) -> Body:
                 data += part
     except TimeoutError as error:
         wanted = f"wanted it within {limits.body_seconds:g} s (the limit body_seconds)"
-        raise HTTPException(408, f"body: {wanted}, got {len(data)} bytes of it") from error
+        raise HTTPException(408, f"body: {wanted}, got {len(data)} bytes of it", _CLOSE) from error
     except ClientDisconnect as error:
         raise HTTPException(400, "body: wanted all of it, got a part") from error
     return Body(bytes(data), encoding == "gzip")
 
 
 def _too_long(most: int) -> HTTPException:
-    return HTTPException(413, f"body: wanted at most {most} bytes (the limit body_bytes), decompressed too; got more")
+    return HTTPException(
+        413, f"body: wanted at most {most} bytes (the limit body_bytes), decompressed too; got more", _CLOSE
+    )
 
 
 def _unzipped(body: bytes, most: int) -> bytes:
@@ -176,7 +179,7 @@ def _arguments(sample: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
             timestamp = read_time("timestamp")(timestamp)
         except ValueError as error:
             raise InvalidTimestamp(str(error)) from error
-    return sample.get("name", ""), mapping, {"type": sample.get("type"), "timestamp": timestamp}
+    return check_name(sample.get("name", "")), mapping, {"type": sample.get("type"), "timestamp": timestamp}
 
 
 # -- POST /v1/metrics ---------------------------------------------------------------------------------------------
@@ -194,9 +197,10 @@ def otlp_endpoint(service: Service) -> Endpoint:
     room = Room(limits.recorded_names, limits.recorded_series)
     receiver = otlp.Receiver(service.metrics, streams=limits.otlp_streams, room=room)
 
-    def refused(kind: str, code: int, message: str) -> Response:
+    def refused(kind: str, code: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
         """A google.rpc.Status, as OTLP answers what it refuses."""
-        headers = {"Retry-After": "1"} if code == 503 else None
+        if code == 503:
+            headers = {"Retry-After": "1"}
         body = json.dumps({"message": message}).encode() if kind == _JSON else otlp.status(message)
         return Response(body, code, headers, media_type=kind)
 
@@ -210,7 +214,7 @@ def otlp_endpoint(service: Service) -> Endpoint:
                 body = await read_body(request, limits)
                 found = await gate.work(work, body, kind == _JSON)
         except HTTPException as error:
-            return refused(kind, error.status_code, str(error.detail))
+            return refused(kind, error.status_code, str(error.detail), error.headers)
         except otlp.NotReadable as error:
             return refused(kind, 400, str(error))
         except NoRoom as error:
