@@ -3,7 +3,9 @@
 import asyncio
 import gzip
 import re
+import shutil
 import socket
+import subprocess
 import threading
 import time
 import zlib
@@ -19,6 +21,7 @@ pytest.importorskip("opentelemetry.proto", reason="needs redismetrics[otel]")
 httpx = pytest.importorskip("httpx", reason="needs httpx")
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.routing import Mount
@@ -377,3 +380,40 @@ def test_whoever_only_probes_is_not_told_where_the_store_is(fresh_server: Callab
         server.kill()
         with running(create_app(metrics, token="t0ken")) as at:
             assert told(httpx.get(f"{at}/readyz"), 503) == "the store does not answer"
+
+
+def test_without_a_token_a_name_that_leads_here_is_not_enough(metrics: Metrics) -> None:
+    with running(create_app(metrics, allow_write=True, localhost_only=True)) as at, httpx.Client(base_url=at) as web:
+        port = urlsplit(at).port
+        for host in ("localhost", f"LOCALHOST:{port}", f"127.0.0.1:{port}", "127.8.9.1", f"[::1]:{port}", "[::1]"):
+            assert web.get("/api/names", headers={"Host": host}).status_code == 200, host
+        for host in (f"evil.example:{port}", "localhost.evil.example", "127.0.0.1.evil.example", "[::1", "", "0.0.0.0"):
+            refused = web.post("/api/record", json={"name": "jobs"}, headers={"Host": host})
+            assert "Host: wanted localhost" in told(refused, 403), host
+        assert metrics.stats()["recorded"] == 0
+    with running(create_app(metrics)) as at:
+        assert httpx.get(f"{at}/api/names", headers={"Host": "metrics.example"}).status_code == 200
+
+
+def test_the_page_of_hostile_names_is_accepted_by_promtool(metrics: Metrics) -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed (Debian package: prometheus)")
+    samples: list[Any] = [
+        {"name": "a.b-c/d:e", "type": "counter", "tags": {"le": "1", "quantile": "0.5", "__name__": 'x" 1\n# HELP y'}},
+        {"name": "a_b_c_d_e", "type": "gauge", "tags": {"k": 'line\nend\\ "quote" \u2028 \u0000'}},
+        {"name": "took_bucket", "type": "gauge", "value": -1e308},
+        {"name": "took", "type": "histogram", "value": 1e308, "tags": {"le": "+Inf"}},
+    ]
+    with running(create_app(metrics, allow_write=True)) as at, httpx.Client(base_url=at) as web:
+        assert web.post("/api/record", json=samples).status_code == 202
+        metrics.flush()
+        body = otlp_sum("of.otel", tags=3)
+        body["resourceMetrics"][0]["scopeMetrics"][0]["metrics"][0]["description"] = 'help \\ "and"\n# TYPE x counter'
+        assert web.post("/v1/metrics", json=body).json() == {}
+        page = web.get("/metrics").content
+        openmetrics = web.get("/metrics", headers={"Accept": "application/openmetrics-text"})
+    done = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, check=False)
+    assert done.returncode in (0, 3), done.stderr  # 3: it has opinions on names that others chose
+    assert b"of_otel_total" in page
+    families = list(text_string_to_metric_families(openmetrics.text))  # promtool doesn't read this format
+    assert {family.name for family in families} >= {"took", "of_otel"}
