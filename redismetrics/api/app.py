@@ -83,7 +83,9 @@ def create_app(
         return answer(told)
 
     endpoints.append(Endpoint("GET", "/openapi.json", "This document", openapi, answer={"type": "object"}))
-    told.update(document(endpoints, token=token is not None, values=service.limits.values))
+    told.update(
+        document(endpoints, token=token is not None, localhost_only=localhost_only, values=service.limits.values)
+    )
     open_paths = frozenset(endpoint.path for endpoint in endpoints if not endpoint.guarded)
 
     @asynccontextmanager
