@@ -26,7 +26,8 @@ ERROR = {
 
 def document(endpoints: Iterable[Endpoint], *, token: bool, localhost_only: bool, values: int) -> dict[str, Any]:
     """An OpenAPI 3.1 document; *token*: a bearer token is asked for; *localhost_only*: other hosts are refused; *values*:
-    how often a parameter may be given."""
+    how often a parameter may be given.
+    """
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(
