@@ -343,7 +343,8 @@ def serve(
     token = read_token(token_file)
     limits = Limits(window_seconds=max_window * 86_400, series=max_series, points=max_points)
     with Metrics(url, namespace=namespace) as metrics:
-        made = create_app(metrics, limits=limits, token=token, allow_write=allow_write)
+        local = token is None and is_loopback(host)
+        made = create_app(metrics, limits=limits, token=token, allow_write=allow_write, localhost_only=local)
         if token is None and not is_loopback(host):
             print(
                 f"anybody who reaches {host} may ask{' and record' if allow_write else ''}: no token", file=sys.stderr

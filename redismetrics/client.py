@@ -96,7 +96,9 @@ class Client(Recording):
         if given:
             raise InvalidSetting(f"metrics: what is shared has its settings already; got {', '.join(given)} as well")
         self.__dict__.update(metrics.__dict__, _own=False)
-        if self._flusher is not None:
+        if self._flusher is None:
+            silent.add(self)
+        else:
             from .connect import LoopClients
 
             self._loops = LoopClients(self._store)
@@ -118,7 +120,7 @@ class Client(Recording):
         """Was anything recorded or asked yet?"""
         return self._recorder.started or self._recorder.closed or (self._flusher is not None and self._store.used)
 
-    def _become(self, other: "Metrics") -> None:
+    def _become(self, other: "Client") -> None:
         """Take over *other*'s settings and connections, before the first use; what was declared stays."""
         for name, metric in self._recorder.metrics.items():
             if metric.declared:

@@ -3,7 +3,7 @@ Every error redismetrics raises, by what to do next.
 
     RedisMetricsError
     ├── InvalidMetric (ValueError)    fix the call       InvalidName, InvalidTags, InvalidValue, InvalidTimestamp, TypeMismatch
-    ├── InvalidQuery (ValueError)     fix the question   UnknownWindow, UnknownAggregation, OutsideRetention
+    ├── InvalidQuery (ValueError)     fix the question   UnknownWindow, UnknownAggregation, OutsideRetention, TooManyRows
     ├── InvalidSetting (ValueError)   fix the settings
     ├── StoreError                    look at Redis      StoreUnavailable (safe to repeat), FormatMismatch, ScriptFailed
     └── MissingExtra (ImportError)    install it
@@ -54,6 +54,10 @@ class UnknownAggregation(InvalidQuery):
 
 class OutsideRetention(InvalidQuery):
     """The interval is finer than what the window still holds."""
+
+
+class TooManyRows(InvalidQuery):
+    """The answer would have more rows than whoever asks for others allows: see docs/http.md."""
 
 
 class InvalidSetting(RedisMetricsError, ValueError):

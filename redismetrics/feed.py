@@ -476,15 +476,21 @@ def _chosen(names: str | Iterable[str] | None) -> tuple[list[str], list[str]]:
 
 def glob(pattern: str) -> str:
     """The regular expression that matches what Redis' own matcher (stringmatchlen) does, for whole names."""
-    found, at = [], 0
+    parts, at = [""], 0  # what stands between stars
     while at < len(pattern):
         sign, at = pattern[at], at + 1
         if sign == "[":
             one, at = _class(pattern, at)
-            found.append(one)
+            parts[-1] += one
+        elif sign == "*":
+            parts.append("")
         else:
-            found.append({"*": ".*", "?": "."}.get(sign) or re.escape(sign))
-    return "".join(found)
+            parts[-1] += "." if sign == "?" else re.escape(sign)
+    if len(parts) == 1:
+        return parts[0]
+    # The first place where a part fits is as good as any: without the atomic group a name could take ages not to match.
+    between = "".join(f"(?>.*?{part})" for part in parts[1:-1] if part)
+    return f"{parts[0]}{between}.*{parts[-1]}"
 
 
 def _class(pattern: str, at: int) -> tuple[str, int]:

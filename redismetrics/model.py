@@ -23,6 +23,7 @@ MAX_NAME = 200
 MAX_TAGS = 32
 MAX_TAG_BYTES = 1024
 MAX_METADATA_BYTES = 4096
+MAX_METADATA_DEPTH = 20  # deeper ones could be written where the stack is short, and not be read where it is long
 MAX_HELP_BYTES = 4096
 MAX_BUCKETS = 100
 MAX_COUNT = 1 << 53  # of one distribution: what a float counts exactly
@@ -313,7 +314,21 @@ def pack_metadata(metadata: Mapping[str, Any]) -> bytes:
         raise InvalidTags(f"metadata: wanted JSON values, got something else: {error}") from error
     if len(data) > MAX_METADATA_BYTES:
         raise InvalidTags(f"metadata: wanted at most {MAX_METADATA_BYTES} bytes of JSON, got {len(data)}")
+    if data.count(b"[") + data.count(b"{") > MAX_METADATA_DEPTH and _depth(json.loads(data)) > MAX_METADATA_DEPTH:
+        raise InvalidTags(f"metadata: wanted at most {MAX_METADATA_DEPTH} levels of lists and mappings, got more")
     return data
+
+
+def _depth(value: Any) -> int:
+    """How deep lists and mappings stand in each other; the level at which more is too many is not looked beyond."""
+    level, depth = [value], 0
+    while depth <= MAX_METADATA_DEPTH:
+        level = [each for each in level if isinstance(each, dict | list)]
+        if not level:
+            break
+        depth += 1
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+    return depth
 
 
 def to_ms(timestamp: object) -> int:
@@ -325,8 +340,9 @@ def to_ms(timestamp: object) -> int:
     if isinstance(timestamp, datetime):
         if timestamp.tzinfo is None or timestamp.utcoffset() is None:
             raise InvalidTimestamp(f"timestamp: wanted a datetime with a zone, got the naive {timestamp.isoformat()}")
-        if timestamp >= _EPOCH:
-            return (timestamp - _EPOCH) // timedelta(milliseconds=1)
+        since = (timestamp - _EPOCH) // timedelta(milliseconds=1)
+        if 0 <= since < 253_402_300_800_000:
+            return since
     elif isinstance(timestamp, str | bytes | bool):
         raise InvalidTimestamp(f"timestamp: wanted an aware datetime or Unix seconds, got {timestamp!r:.60}")
     else:

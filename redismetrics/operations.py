@@ -6,6 +6,7 @@ Nothing here loops over series in Lua, uses KEYS or SCAN, or writes while it rea
 import secrets
 import struct
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from . import keys, scripts
 from .cache import Cache
 from .drive import Command, Operation
 from .errors import FormatMismatch
-from .model import OVERFLOW_TAGS, Definition, Family, Live, pack_tags, unpack_tags
+from .model import OVERFLOW_TAGS, Definition, Family, Live, MetricType, pack_tags, unpack_tags
 from .settings import DEFAULT_CALENDAR, Settings
 from .slots import DAY, MARGIN, Calendar
 
@@ -68,12 +69,19 @@ def _read_config(namespace: str, flat: list[Any]) -> Config:
 
 
 class Place:
-    """A namespace, whose configuration is asked once, and what was read of it."""
+    """A namespace, whose configuration is asked once, and what was read of it. *rows* bounds an answer, None does not."""
 
     def __init__(self, namespace: str, cache_bytes: int) -> None:
         self.namespace = namespace
         self.cache = Cache(cache_bytes)
+        self.rows: int | None = None
         self._config: Config | None = None
+
+    def bounded(self, rows: int) -> "Place":
+        """The same place for questions whose answers have at most so many rows."""
+        found = copy(self)
+        found.rows = rows
+        return found
 
     def config(self) -> Operation[Config]:
         """As it was written, or the defaults where nobody wrote any yet."""
@@ -122,6 +130,16 @@ def definitions(namespace: str, shard: int, names: list[str]) -> Operation[dict[
             except FormatMismatch as error:
                 known[name] = error
     return known
+
+
+def types(namespace: str, names: list[str]) -> Operation[dict[str, MetricType]]:
+    """The types of these metrics, those that the store has and that can be read."""
+    count, found = (yield from shards(namespace)), {}
+    for shard in range(count):
+        inside = [name for name in names if keys.shard_of(name, count) == shard]
+        known = (yield from definitions(namespace, shard, inside)) if inside else {}
+        found.update({name: each.type for name, each in known.items() if isinstance(each, Definition)})
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import numpy as np
 from . import keys, operations, rollups
 from .digest import Digest, percentiles
 from .drive import Operation, together
-from .errors import FormatMismatch, InvalidMetric, InvalidQuery, UnknownAggregation
+from .errors import FormatMismatch, InvalidMetric, InvalidQuery, TooManyRows, UnknownAggregation
 from .gather import Found, gather
 from .model import (
     Family,
@@ -191,7 +191,7 @@ def _nothing(aggregation: str) -> Any:
     return 0 if aggregation in ("count", "sum") else 0.0 if aggregation == "rate" else None
 
 
-def _grouped(found: Found | None, question: _Question) -> tuple[list[GroupKey], dict[str, list[Any]]]:
+def _grouped(found: Found | None, question: _Question, place: Place) -> tuple[list[GroupKey], dict[str, list[Any]]]:
     """The groups that hold samples, and their aggregations."""
     if found is None or not len(found):
         return [], {name: [] for name in question.aggregations}
@@ -200,6 +200,7 @@ def _grouped(found: Found | None, question: _Question) -> tuple[list[GroupKey], 
         found, ("count", *question.aggregations), lambda series, _: of_series[series], len(ordered), found.seconds
     )
     filled = [number for number, count in enumerate(result["count"]) if count]
+    _check_rows(len(filled), place)
     return [ordered[at] for at in filled], {name: [result[name][at] for at in filled] for name in question.aggregations}
 
 
@@ -232,7 +233,7 @@ def metadata(text: bytes | None) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatMismatch(f"block: wanted JSON metadata, got {text!r:.60}") from error
     return found if isinstance(found, dict) else {}
 
@@ -258,7 +259,7 @@ def query(
         if aggregation is None:
             found = _samples(name, columns)
             return _by_group(found, question.group_by) if question.group_by else found
-        groups, values = _grouped(columns, question)
+        groups, values = _grouped(columns, question, place)
         if not question.group_by:
             return values[aggregation][0] if groups else _nothing(aggregation)
         return [
@@ -301,13 +302,23 @@ def time_series(
         if found is None or not len(found):
             if not fill or question.group_by:
                 return []
-            return _fill([0], [()], question, _slots(since, until, None, width), width, {})
-        return _series_rows(found, question, width, fill=fill)
+            slots = _slots(since, until, None, width)
+            _check_rows(len(slots), place)
+            return _fill([0], [()], question, slots, width, {})
+        return _series_rows(found, question, width, place, fill=fill)
 
     return ask()
 
 
-def _series_rows(found: Found, question: _Question, width: int, *, fill: bool) -> list[Row]:
+def _check_rows(count: int, place: Place) -> None:
+    """Refuse an answer before its rows are made."""
+    if place.rows is not None and count > place.rows:
+        raise TooManyRows(
+            f"answer: wanted at most {place.rows} rows, got {count}: ask a shorter window, a wider interval or fewer groups"
+        )
+
+
+def _series_rows(found: Found, question: _Question, width: int, place: Place, *, fill: bool) -> list[Row]:
     of_series, ordered = _groups(found.tags, question.group_by)
     first = min(int(rows.time.min()) for rows in found.parts) // width
     span = max(int(rows.time.max()) for rows in found.parts) // width + 1 - first
@@ -318,11 +329,13 @@ def _series_rows(found: Found, question: _Question, width: int, *, fill: bool) -
         return cells
 
     aggregations = tuple(dict.fromkeys(("count", *question.aggregations)))
-    if many * span <= len(found) + 65_536:  # few cells are empty: no need to number those that aren't
+    most = len(found) + 65_536 if place.rows is None else min(len(found) + 65_536, place.rows)
+    if many * span <= most:  # few cells are empty: no need to number those that aren't
         cells = np.arange(many * span)
         result = _aggregate(found, aggregations, cells_of, len(cells), width / 1000)
     else:
         cells = np.unique(np.concatenate([np.unique(cells_of(rows.series, rows.time)) for rows in found.parts]))
+        _check_rows(len(cells), place)
         result = _aggregate(
             found, aggregations, lambda series, time: np.searchsorted(cells, cells_of(series, time)), len(cells),
             width / 1000,
@@ -333,6 +346,7 @@ def _series_rows(found: Found, question: _Question, width: int, *, fill: bool) -
     if fill:
         values = dict(zip(zip(starts, groups, strict=True), zip(*columns, strict=True), strict=True))
         slots = _slots(found.since_ms, found.until_ms, (first, first + span), width)
+        _check_rows(len(slots) * len(set(groups)), place)
         return _fill(sorted(set(groups)), ordered, question, slots, width, values)
     return _points(starts, groups, ordered, question, width, columns)
 
@@ -394,7 +408,7 @@ def rollup(
 
     def ask() -> Operation[dict[Any, Row]]:
         found, _ = yield from _gather(place, question)
-        groups, values = _grouped(found, question)
+        groups, values = _grouped(found, question, place)
         return {
             group_text(group) if keys == "text" else group: {each: values[each][at] for each in question.aggregations}
             for at, group in enumerate(groups)

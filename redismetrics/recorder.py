@@ -172,6 +172,13 @@ class Recorder:
                 handle._unbind()
         return new
 
+    def forget(self, name: str) -> None:
+        """Know nothing of a metric any more, since the store doesn't either; what it still holds goes out."""
+        known = self.metrics.pop(name, None)
+        if known is not None:
+            self.retire(known)
+            self._unbind_all()
+
     def retire(self, metric: Metric) -> None:
         """Drain a metric a while longer after another took its place."""
         metric.until_ms = int(self.clock() * 1000)

@@ -108,6 +108,10 @@ class Sender:
         self.connect()
         self.store.renew()
 
+    def forgive(self, name: str) -> None:
+        """The store doesn't know this metric as another type any more; if it does again, that is to be told anew."""
+        self.mismatches.pop(name, None)
+
     @property
     def in_doubt(self) -> int:
         """How many samples were sent and not confirmed."""
@@ -339,8 +343,10 @@ class Sender:
                 except Exception:  # what the store holds in its place can't be read
                     log.exception("%s: %d samples are dropped", parcel.name, parcel.samples.count)
                     self.outbox.lose("refused", parcel.samples.count)
-            elif metric is not None and metric.definition == parcel.definition:
-                metric.learned = True
+            else:
+                self.forgive(parcel.name)
+                if metric is not None and metric.definition == parcel.definition:
+                    metric.learned = True
 
     def _again(self, parcel: Parcel, reason: str, detail: bytes) -> None:
         """A block that the script refused, untouched: learn what it said, and send the rest under a new number."""

@@ -129,6 +129,11 @@ class Subscription(Generic[S]):
         """How many samples were let go so far, since the reader was slow."""
         return self._line.inbox.missed
 
+    @property
+    def closed(self) -> bool:
+        """Has it ended? Then `get` has nothing more to wait for."""
+        return self._line.closed
+
     def get(self, timeout: float | None = None) -> S | Gap | None:
         """The next item; None when there is none within *timeout* seconds, or the subscription is closed.
 
@@ -249,6 +254,11 @@ class AsyncSubscription(Generic[S]):
     def missed(self) -> int:
         """How many samples were let go so far, since the reader was slow."""
         return self._line.inbox.missed
+
+    @property
+    def closed(self) -> bool:
+        """Has it ended? Then `get` has nothing more to wait for."""
+        return self._line.closed
 
     async def __aenter__(self) -> Self:
         if self._task is not None or self._line.closed:

@@ -20,14 +20,14 @@ from typing import Any, Literal, NoReturn
 from . import client, default, flusher, parcels
 from .blocks import CHANGE
 from .client import Client, Metrics
-from .connect import Store
+from .connect import LoopClients, Store
 from .errors import StoreUnavailable
 from .flusher import Flusher
 from .model import MetricType, Sample, Tags, clean_tags, number, to_datetime, to_ms, unpack_tags
 from .outbox import Outbox
 from .parcels import Parcel
 from .reader import metadata as read_metadata
-from .recorder import NullRecorder
+from .recorder import NullRecorder, Recorder
 from .settings import Settings
 from .slots import Clock as ReadClock
 from .slots import system_clock
@@ -457,21 +457,32 @@ def _default_restored() -> Iterator[None]:
 def _silent_ones_speak() -> Iterator[None]:
     """Let the clients of ``none://`` record, those that are made meanwhile too."""
     saved: list[tuple[Client, dict[str, Any]]] = []
+    louds: dict[Recorder, Client] = {}  # by the silent recorder whose place they take: those that share it share them
+    silence: dict[Recorder, dict[str, Any]] = {}  # what stood in the place of a loud one
     first = Client.__init__
 
     def speak(one: Client) -> None:
         if not isinstance(one._recorder, NullRecorder):
             return  # a capture around this one let it
-        saved.append((one, dict(one.__dict__)))
-        settings = {setting.name: getattr(one.settings, setting.name) for setting in fields(Settings)}
-        loud = object.__new__(Metrics)
-        first(loud, **{**settings, "url": "redis://captured.invalid"}, clock=one._recorder.clock)
+        before = dict(one.__dict__)
+        saved.append((one, before))
+        loud = louds.get(one._recorder)
+        if loud is None:
+            settings = {setting.name: getattr(one.settings, setting.name) for setting in fields(Settings)}
+            loud = louds[one._recorder] = object.__new__(Metrics)
+            first(loud, **{**settings, "url": "redis://captured.invalid"}, clock=one._recorder.clock)
+            silence[loud._recorder] = before
         one._recorder._unbind_all()
         del one.increment, one.gauge, one.histogram, one.record  # those of none:// that stand before the class's
         one._become(loud)
+        one._own = before["_own"]
 
     def init(one: Client, *args: Any, **options: Any) -> None:
         first(one, *args, **options)
+        before = silence.get(one._recorder)
+        if before is not None:  # it shares one that speaks now
+            saved.append((one, {**before, "_own": False}))
+            client.silent.add(one)
         speak(one)
 
     for one in list(client.silent):
@@ -489,12 +500,16 @@ def _silent_ones_speak() -> Iterator[None]:
 
 @contextmanager
 def _without_a_store() -> Iterator[None]:
-    def away(_: Store) -> NoReturn:
+    def away(_: object, **__: Any) -> NoReturn:
         raise StoreUnavailable("a capture keeps what is recorded in memory: there is no store to ask")
 
-    before = Store.client, Store.reachable_url
-    Store.client = Store.reachable_url = away  # type: ignore[method-assign, assignment]
+    async def aaway(_: object, **__: Any) -> NoReturn:
+        away(_)
+
+    before = Store.client, Store.connect, Store.reachable_url, Store.aconnect, LoopClients.client
+    Store.client = Store.connect = Store.reachable_url = away  # type: ignore[method-assign, assignment]
+    Store.aconnect = LoopClients.client = aaway  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
-        Store.client, Store.reachable_url = before  # type: ignore[method-assign]
+        Store.client, Store.connect, Store.reachable_url, Store.aconnect, LoopClients.client = before  # type: ignore[method-assign]

@@ -1,6 +1,5 @@
 """The JSON API over HTTP: a real uvicorn, a real client, a real store."""
 
-import asyncio
 import gzip
 import json
 import logging
@@ -9,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -26,10 +24,9 @@ from redismetrics import InvalidSetting, Metrics
 from redismetrics.api import serving
 from redismetrics.api.app import create_app
 from redismetrics.api.service import Limits
-from redismetrics.api.sse import Feed
 from redismetrics.export import export
 from tests.servers import PATIENCE, Server, wait_until
-from tests.webserver import running
+from tests.webserver import Events, running
 
 ROOT = Path(__file__).parents[1]
 NEVER = 3600.0
@@ -190,6 +187,8 @@ def test_the_prometheus_page_is_negotiated(web: Any, metrics: Metrics) -> None:
         ("/api/metrics?limit=-1", "limit: wanted"),
         ("/api/metrics?type=timer", "type: wanted counter, gauge or histogram, got 'timer'"),
         ("/api/stream?name=a%20b", "names: wanted"),
+        ("/api/stream?every=0", "every: wanted a number from 0.1 to 3600, got '0'"),
+        ("/api/stream?every=nan", "every: wanted a number"),
         ("/healthz?x=1", "unknown parameter: wanted no parameters, got 'x'"),
     ],
 )  # fmt: skip
@@ -207,11 +206,9 @@ def test_series_and_rows_are_limited(metrics: Metrics) -> None:
         )
         assert "all metrics" in told(web.get("/api/metrics"), 413)
         assert web.get("/api/metrics?name=few").status_code == 200
-        assert "wanted at most 2 rows (the limit points), got 3" in told(
-            web.get("/api/rollup?name=few&group_by=n"), 413
-        )
+        assert "wanted at most 2 rows, got 3" in told(web.get("/api/rollup?name=few&group_by=n"), 413)
         assert "got 3" in told(web.get("/api/query?name=few&group_by=n&aggregation=sum"), 413)
-        assert "got 3" in told(web.get("/api/time_series?name=few&group_by=n&window=2m&interval=1m"), 413)
+        assert "(the limit points)" in told(web.get("/api/time_series?name=few&group_by=n&window=2m&interval=1m"), 413)
     with pytest.raises(InvalidSetting, match="points: wanted a whole number above 0, got 0"):
         Limits(points=0)
 
@@ -381,121 +378,6 @@ def test_bodies_are_bounded_however_they_come(writable: Any, metrics: Metrics) -
     assert writable.post("/api/record", content=two, headers=headers).json() == {"recorded": 1}
 
 
-# -- the stream ---------------------------------------------------------------------------------------------------
-
-
-class Events:
-    """A client of the stream, in a thread."""
-
-    def __init__(self, web: Any, path: str) -> None:
-        self.found: list[tuple[str, Any]] = []
-        self.comments = 0
-        self.open = threading.Event()
-        self.ended = threading.Event()
-        self.leave = threading.Event()
-        self._thread = threading.Thread(target=self._read, args=(web, path))
-        self._thread.start()
-
-    def _read(self, web: Any, path: str) -> None:
-        kind = ""
-        with web.stream("GET", path, timeout=PATIENCE) as response:
-            assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
-            for line in response.iter_lines():
-                self.open.set()
-                if line.startswith(":"):
-                    self.comments += 1
-                elif line.startswith("event: "):
-                    kind = line.removeprefix("event: ")
-                elif line.startswith("data: "):
-                    self.found.append((kind, json.loads(line.removeprefix("data: "))))
-                if self.leave.is_set():
-                    break
-        self.ended.set()
-
-    def samples(self) -> list[Any]:
-        return [data for kind, data in self.found if kind == "sample"]
-
-
-def readers() -> int:
-    return sum(thread.name == "redismetrics-sse" for thread in threading.enumerate())
-
-
-def test_a_stream_tells_what_is_recorded_and_ends_with_its_client(metrics: Metrics) -> None:
-    app = create_app(metrics, limits=Limits(heartbeat=0.05))
-    with running(app) as at, httpx.Client(base_url=at) as web:
-        events = Events(web, "/api/stream?name=job*&tag=queue%3Dmail")
-        assert events.open.wait(PATIENCE)
-        metrics.increment("jobs", 2, tags={"queue": "mail"}, metadata={"line": "a\nb"})
-        metrics.increment("jobs", tags={"queue": "audio"})
-        metrics.gauge("depth", 1, tags={"queue": "mail"})
-        metrics.flush()
-        wait_until(events.samples, "a sample comes")
-        (sample,) = events.samples()
-        assert sample.pop("timestamp")
-        assert sample == {
-            "name": "jobs", "type": "counter", "value": 2, "count": 1, "tags": {"queue": "mail"},
-            "metadata": {"line": "a\nb"}, "approximate": False,
-        }  # fmt: skip
-        wait_until(lambda: events.comments > 2, "comments keep the stream open")
-        assert readers() == 1
-        events.leave.set()
-        assert events.ended.wait(PATIENCE)
-        wait_until(lambda: readers() == 0, "the subscription is closed")
-        assert app.state.service.streams._taken == 0
-
-
-def test_streams_end_with_the_server_and_are_limited(metrics: Metrics) -> None:
-    with httpx.Client() as web:
-        with running(create_app(metrics, limits=Limits(streams=1))) as at:
-            events = Events(web, f"{at}/api/stream")
-            assert events.open.wait(PATIENCE)
-            assert "wanted at most 1 open (the limit streams)" in told(web.get(f"{at}/api/stream"), 503)
-            ending = time.monotonic()
-        assert time.monotonic() - ending < 8  # not uvicorn's patience with connections that stay
-        assert events.ended.wait(PATIENCE)
-    wait_until(lambda: readers() == 0, "the subscription is closed")
-
-
-def test_a_slow_client_is_told_how_many_it_missed(metrics: Metrics) -> None:
-    async def until(condition: Callable[[], object]) -> None:
-        await asyncio.to_thread(wait_until, condition, "the stream goes on")
-
-    async def scenario() -> list[str]:
-        subscription = metrics.subscribe("jobs")
-        feed = Feed(subscription, most=3, heartbeat=NEVER)
-        sent: list[str] = []
-        slow, gone = asyncio.Event(), asyncio.Event()
-
-        async def send(message: Any) -> None:
-            if message["type"] == "http.response.body":
-                sent.append(message["body"].decode())
-                await slow.wait()
-
-        async def receive() -> Any:
-            await gone.wait()
-            return {"type": "http.disconnect"}
-
-        serving_ = asyncio.create_task(feed({"type": "http"}, receive, send))
-        await until(lambda: sent)
-        for number in range(10):
-            metrics.increment("jobs", number, metadata={"n": number})
-        await asyncio.to_thread(metrics.flush)
-        await until(lambda: feed._missed == 7)
-        slow.set()
-        await until(lambda: any("missed" in text for text in sent))
-        metrics.increment("jobs", 99)
-        await asyncio.to_thread(metrics.flush)
-        await until(lambda: any('"value": 99' in text for text in sent))
-        gone.set()
-        await serving_
-        return "".join(sent).split("\n\n")
-
-    events = asyncio.run(asyncio.wait_for(scenario(), PATIENCE))
-    kinds = [event.partition("\n")[0].removeprefix("event: ") for event in events if event.startswith("event")]
-    assert kinds == ["sample"] * 3 + ["missed", "sample"]
-    assert 'data: {"count": 7}' in "\n".join(events)
-
-
 # -- the command --------------------------------------------------------------------------------------------------
 
 
@@ -579,4 +461,3 @@ def test_head_asks_without_a_body(web: Any) -> None:
     for path in ("/metrics", "/api/stats", "/api/stream"):
         found = web.head(path)
         assert (found.status_code, found.content) == (200, b"")
-    assert readers() == 0

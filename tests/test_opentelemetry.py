@@ -1,5 +1,6 @@
 """OpenTelemetry's own SDK and OTLP exporter, against the store: what an application measured is what is asked."""
 
+import asyncio
 import gzip
 import json
 import logging
@@ -27,7 +28,7 @@ from opentelemetry.sdk.metrics.export import AggregationTemporality, PeriodicExp
 from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation, View
 from opentelemetry.sdk.resources import Resource
 
-from redismetrics import Metrics
+from redismetrics import AsyncMetrics, Metrics, TypeMismatch
 from redismetrics.api.app import create_app
 from redismetrics.export import export
 from redismetrics.integrations.opentelemetry import RedisMetricsExporter
@@ -336,6 +337,69 @@ def test_a_type_that_only_the_store_knows_is_told(metrics: Metrics, at: str, url
     assert message == "m: the store knows it as another type, got a counter"
     assert rejected(post(at, total(point(3, after=3), temporality=1)))[0] == 1
     assert metrics.query("m", aggregation="count") == 1
+
+
+def test_a_type_that_the_store_forgot_is_taken(metrics: Metrics, at: str, url: str, namespace: str) -> None:
+    with Metrics(url, namespace=namespace) as other:
+        other.gauge("m", 1)
+        other.flush()
+        assert rejected(post(at, total(point(1), temporality=1)))[0] == 1
+        other.delete_metric("m")
+    assert rejected(post(at, total(point(2, after=2), temporality=1))) == (0, "")
+    assert metrics.query("m", aggregation="sum") == 2
+    assert metrics._flusher is not None
+    assert metrics._flusher.sender.mismatches == {}
+
+
+def test_a_metric_that_was_deleted_may_come_back_as_another_type(
+    metrics: Metrics, at: str, url: str, namespace: str
+) -> None:
+    as_gauge = request(gauge={"dataPoints": [point(5)]})
+    assert rejected(post(at, as_gauge)) == (0, "")
+    number, message = rejected(post(at, total(point(1), temporality=1)))
+    assert (number, message) == (1, "m: wanted a gauge, as which it is known, got a counter")
+    with Metrics(url, namespace=namespace) as other:  # in this process metrics.delete_metric would do as well
+        other.delete_metric("m")
+    assert rejected(post(at, total(point(2, after=2), temporality=1))) == (0, "")
+    assert metrics.query("m", aggregation="sum") == 2
+    assert rejected(post(at, request(gauge={"dataPoints": [point(5, after=3)]})))[0] == 1
+
+
+def test_what_the_program_itself_declared_stays(metrics: Metrics, at: str) -> None:
+    metrics.declare("m", "gauge")
+    metrics.gauge("m", 1)
+    metrics.flush()
+    metrics.delete_metric("m")
+    assert rejected(post(at, total(point(1), temporality=1)))[0] == 1
+    metrics.gauge("m", 2)
+    assert metrics.query("m", aggregation="last") == 2
+
+
+def test_a_mismatch_that_is_over_is_told_again_when_it_comes_again(metrics: Metrics, url: str, namespace: str) -> None:
+    with Metrics(url, namespace=namespace) as other:
+        for _ in range(2):
+            other.gauge("m", 1)
+            other.flush()
+            metrics.increment("m")
+            with pytest.raises(TypeMismatch, match="'m' is a gauge; got a counter"):
+                metrics.flush()
+            metrics.increment("m")
+            metrics.flush()  # told once
+            metrics.delete_metric("m")
+            metrics.increment("m", 3)
+            metrics.flush()
+            assert metrics.query("m", aggregation="sum") == 3
+            metrics.delete_metric("m")
+
+
+def test_the_exporter_takes_an_async_client(url: str, namespace: str, metrics: Metrics) -> None:
+    ametrics = AsyncMetrics(url, namespace=namespace)
+    application = Application(RedisMetricsExporter(ametrics))
+    application.work()
+    application.export()
+    application.end()  # waits until it is stored
+    assert_told(metrics, application)
+    asyncio.run(ametrics.aclose())
 
 
 def test_attributes_become_tags_by_our_rules(metrics: Metrics, at: str) -> None:

@@ -1,6 +1,8 @@
 """Tests of code that records, as its authors write them: with the plugin's fixtures, and no server anywhere."""
 
+import asyncio
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -13,8 +15,19 @@ from typing import Any
 import pytest
 
 import redismetrics
-from redismetrics import Counter, Gauge, Histogram, InvalidTags, Metrics, StoreUnavailable, default, telemetry
+from redismetrics import (
+    AsyncMetrics,
+    Counter,
+    Gauge,
+    Histogram,
+    InvalidTags,
+    Metrics,
+    StoreUnavailable,
+    default,
+    telemetry,
+)
 from redismetrics.testing import Captured, Clock, capture
+from tests.servers import Server
 
 pytest_plugins = ["pytester"]
 
@@ -27,6 +40,7 @@ depth = Gauge("depth")
 took = Histogram("took")
 explicit = Metrics(NOWHERE, namespace="explicit")
 of_explicit = Counter("refunds", {"shop": "fr"}, metrics=explicit)
+aexplicit = AsyncMetrics(NOWHERE, namespace="explicit")
 silent = Metrics("none://")
 of_silent = Counter("refunds", {"shop": "none"}, metrics=silent)
 
@@ -90,6 +104,87 @@ def test_handles_and_clients_from_before_and_from_within_are_captured(captured: 
     assert captured.gauge("depth").is_now(7)
     depth.add(1.0)
     assert captured.gauge("depth").values == [10, 7, 8]
+
+
+def test_async_clients_are_captured(captured: Captured) -> None:
+    async def work() -> None:
+        async with AsyncMetrics(NOWHERE) as inside:
+            inside.increment("jobs", 4)
+            await inside.flush(timeout=5)
+            with pytest.raises(StoreUnavailable, match="a capture keeps what is recorded in memory"):
+                await inside.query("jobs", aggregation="sum")
+            with pytest.raises(StoreUnavailable, match="a capture keeps"):
+                async with inside.subscribe("jobs"):
+                    pass
+
+    aexplicit.increment("jobs", 1)
+    AsyncMetrics(metrics=explicit).increment("jobs", 2)
+    asyncio.run(work())
+    assert captured.counter("jobs").total == 7
+    assert asyncio.run(aexplicit.flush()) is None
+    assert threads() == set()
+
+
+def test_all_faces_of_a_silent_client_are_captured_and_then_silent_again() -> None:
+    asilent, face = AsyncMetrics("none://"), AsyncMetrics(metrics=silent)
+    for _ in range(2):
+        with capture() as captured:
+            within = Metrics(metrics=asilent)
+            for each in (silent, asilent, face, within):
+                each.increment("jobs")
+                each.gauge("depth", 3)
+            Gauge("depth", metrics=face).add(2)
+            assert captured.counter("jobs").total == 4
+            assert captured.gauge("depth").values.count(5) == 1  # 3 + 2: a face changes what the other set
+            with capture() as inner:
+                within.increment("jobs")
+                Metrics(metrics=within).increment("jobs")
+                assert inner.counter("jobs").total == 2
+            assert captured.counter("jobs").total == 4
+        for each in (silent, asilent, face, within):
+            each.increment("jobs")
+            assert each.settings.url == "none://"
+            assert each.stats()["recorded"] == 0
+            assert each._flusher is None
+    asyncio.run(asilent.aclose())
+
+
+def test_no_connection_from_before_leads_out_of_a_capture(url: str, namespace: str, server: Server) -> None:
+    """A question in a capture reaches no store, by whatever was connected before."""
+
+    async def scenario() -> None:
+        async with AsyncMetrics(url, namespace=namespace) as ametrics:
+            ametrics.increment("jobs", 2)
+            metrics = Metrics(metrics=ametrics)
+            assert await ametrics.query("jobs", aggregation="sum") == metrics.query("jobs", aggregation="sum") == 2
+            assert ametrics._loops._clients
+            with capture() as captured:
+                asked = commands(server)
+                for client in (ametrics, AsyncMetrics(metrics=metrics)):
+                    client.increment("jobs", 10)
+                    for question in (client.query("jobs"), client.get_stats(), client.delete_metric("jobs")):
+                        with pytest.raises(StoreUnavailable, match="a capture keeps"):
+                            await question
+                    with pytest.raises(StoreUnavailable, match="a capture keeps"):
+                        async with client.subscribe():
+                            pass
+                with pytest.raises(StoreUnavailable, match="a capture keeps"):
+                    metrics.query("jobs")
+                with pytest.raises(StoreUnavailable, match="a capture keeps"):
+                    metrics.subscribe()
+                assert commands(server) == asked
+                assert captured.counter("jobs").total == 20
+            assert await ametrics.query("jobs", aggregation="sum") == 2
+            ametrics.increment("jobs")
+            assert await ametrics.query("jobs", aggregation="sum") == 3
+
+    asyncio.run(scenario())
+
+
+def commands(server: Server) -> int:
+    with server.client() as client:
+        found = client.info("commandstats").items()
+        return sum(each["calls"] for name, each in found if not re.match("cmdstat_(client|info|hello|select)", name))
 
 
 def test_a_decorated_function_and_an_event_are_captured(captured: Captured) -> None:

@@ -1,10 +1,11 @@
 """What a query string may hold. Each parameter is told once: how it is read, and how the OpenAPI document describes it."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from urllib.parse import parse_qsl
 
 from redismetrics.errors import InvalidQuery
 from redismetrics.model import NAME_PATTERN, TYPES
@@ -12,7 +13,8 @@ from redismetrics.reader import AGGREGATIONS, PERCENTILE_PATTERN
 from redismetrics.slots import INTERVALS, SPAN_PATTERN, WINDOWS, window_ms
 
 Schema = Mapping[str, Any]
-Query = Sequence[tuple[str, str]]
+
+_MOST_FIELDS = 1_000  # of a query string
 
 
 def _whole_text(*patterns: "re.Pattern[str] | str") -> str:
@@ -33,6 +35,7 @@ TIME = {
     "anyOf": [{"type": "number", "minimum": 0, "maximum": 253_402_300_799}, {"type": "string", "format": "date-time"}]
 }
 BOOLEAN = {"type": "boolean"}
+EVERY = {"type": "number", "minimum": 0.1, "maximum": 3600}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +50,11 @@ class Parameter:
     several: bool = False
     default: Any = None
 
-    def describe(self) -> dict[str, Any]:
-        """The OpenAPI object of this parameter."""
+    def describe(self, most: int) -> dict[str, Any]:
+        """The OpenAPI object of this parameter, which may be given *most* times if several times at all."""
         schema: dict[str, Any] = dict(self.schema)
         if self.several:
-            schema = {"type": "array", "items": schema, **({"minItems": 1} if self.required else {})}
+            schema = {"type": "array", "items": schema, "maxItems": most}
         if self.default is not None:
             schema["default"] = self.default
         return {
@@ -60,12 +63,16 @@ class Parameter:
         }  # fmt: skip
 
 
-def read(parameters: Iterable[Parameter], given: Query) -> dict[str, Any]:
+def read(parameters: Iterable[Parameter], query: bytes, most: int) -> dict[str, Any]:
     """The values of a query string by name; those not given have their default, or () where there may be several.
 
     Raises:
-        InvalidQuery: a parameter that is unknown, missing, given twice, or not readable.
+        InvalidQuery: a parameter that is unknown, missing, given twice or more than *most* times, or not readable.
     """
+    try:
+        given = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+    except ValueError as error:
+        raise InvalidQuery(f"parameters: wanted at most {_MOST_FIELDS}, got more") from error
     known = {parameter.name: parameter for parameter in parameters}
     texts: dict[str, list[str]] = {}
     for name, text in given:
@@ -80,6 +87,8 @@ def read(parameters: Iterable[Parameter], given: Query) -> dict[str, Any]:
             raise InvalidQuery(f"{parameter.name}: wanted it, got none")
         if len(found) > 1 and not parameter.several:
             raise InvalidQuery(f"{parameter.name}: wanted it once, got it {len(found)} times")
+        if len(found) > most:
+            raise InvalidQuery(f"{parameter.name}: wanted it at most {most} times (the limit values), got {len(found)}")
         values[parameter.name] = parameter.default
         if parameter.several:
             values[parameter.name] = tuple(parameter.read(text) for text in found)
@@ -116,6 +125,15 @@ def read_whole(what: str, least: int, most: int) -> Callable[[str], int]:
         if not _WHOLE.match(text) or not least <= int(text) <= most:
             raise InvalidQuery(f"{what}: wanted a whole number from {least} to {most}, got {text!r:.80}")
         return int(text)
+
+    return read_one
+
+
+def read_number(what: str, least: float, most: float) -> Callable[[str], float]:
+    def read_one(text: str) -> float:
+        if not _SECONDS.match(text) or not least <= float(text) <= most:
+            raise InvalidQuery(f"{what}: wanted a number from {least:g} to {most:g}, got {text!r:.80}")
+        return float(text)
 
     return read_one
 

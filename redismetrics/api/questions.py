@@ -1,5 +1,6 @@
 """The endpoints that ask. Each answers with the JSON-ready shape of the client's method of that name; none of them writes."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from . import sse
 from .parameters import (
     AGGREGATION,
     BOOLEAN,
+    EVERY,
     GROUP_BY,
     INTERVAL,
     METRIC,
@@ -27,12 +29,15 @@ from .parameters import (
     UNTIL,
     Endpoint,
     Parameter,
+    read_number,
     read_truth,
     read_whole,
     tags_of,
     window_of,
 )
 from .service import Limits, Service, answer
+
+log = logging.getLogger("redismetrics")
 
 Values = Mapping[str, Any]
 
@@ -71,21 +76,26 @@ def _envelope(**parts: Mapping[str, Any]) -> dict[str, Any]:
 async def metrics(service: Service, _: Request, values: Values) -> Response:
     name, tags = values["name"], tags_of(values["tag"])
     options = {key: values[key] for key in ("type", "since", "until", "limit")}
-    await service.check_series(name)
-    return answer(await service.ask(service.metrics.get_metrics, name=name, tags=tags, **options))
+
+    def ask() -> Any:
+        service.check_series(name)
+        return service.metrics.get_metrics(name=name, tags=tags, **options)
+
+    return await service.ask(ask)
 
 
 async def query(service: Service, _: Request, values: Values) -> Response:
     limits, name = service.limits, values["name"]
     span = window_of(values, service.now(), limits.window_seconds)
-    await service.check_series(name)
-    found = await service.ask(
-        service.metrics.get_aggregation, name, aggregation=values["aggregation"], group_by=values["group_by"],
-        window=span.window, tags=tags_of(values["tag"]),
-    )  # fmt: skip
-    if isinstance(found["results"], list):
-        service.check_rows(len(found["results"]))
-    return answer(found)
+    tags = tags_of(values["tag"])
+
+    def ask() -> Any:
+        service.check_series(name)
+        return service.metrics.get_aggregation(
+            name, aggregation=values["aggregation"], group_by=values["group_by"], window=span.window, tags=tags
+        )
+
+    return await service.ask(ask)
 
 
 async def time_series(service: Service, _: Request, values: Values) -> Response:
@@ -97,52 +107,59 @@ async def time_series(service: Service, _: Request, values: Values) -> Response:
             400, f"interval: wanted at most {limits.points} intervals (the limit points), got {intervals:g} of "
             f"{values['interval']!r:.80} in {span.seconds:g} s",
         )  # fmt: skip
-    await service.check_series(name)
-    wanted = values["aggregation"] or ("count",)
-    found = await service.ask(
-        service.metrics.get_time_series, name, interval=values["interval"], window=span.window,
-        aggregation=wanted[0], aggregations=None if len(wanted) == 1 else wanted,
-        group_by=values["group_by"], tags=tags_of(values["tag"]), fill=values["fill"],
-    )  # fmt: skip
-    service.check_rows(len(found["series"]))
-    return answer(found)
+    wanted, tags = values["aggregation"] or ("count",), tags_of(values["tag"])
+
+    def ask() -> Any:
+        service.check_series(name)
+        return service.metrics.get_time_series(
+            name, interval=values["interval"], window=span.window, aggregation=wanted[0],
+            aggregations=None if len(wanted) == 1 else wanted, group_by=values["group_by"], tags=tags, fill=values["fill"],
+        )  # fmt: skip
+
+    return await service.ask(ask)
 
 
 async def rollup(service: Service, _: Request, values: Values) -> Response:
     limits, name = service.limits, values["name"]
     span = window_of(values, service.now(), limits.window_seconds)
-    await service.check_series(name)
-    found = await service.ask(
-        service.metrics.get_rollups, name, group_by=values["group_by"],
-        aggregations=values["aggregation"] or ("mean", "count"), window=span.window, tags=tags_of(values["tag"]),
-    )  # fmt: skip
-    service.check_rows(len(found["rollups"]))
-    return answer(found)
+    wanted, tags = values["aggregation"] or ("mean", "count"), tags_of(values["tag"])
+
+    def ask() -> Any:
+        service.check_series(name)
+        return service.metrics.get_rollups(
+            name, group_by=values["group_by"], aggregations=wanted, window=span.window, tags=tags
+        )
+
+    return await service.ask(ask)
 
 
 async def stats(service: Service, _: Request, __: Values) -> Response:
-    return answer(await service.ask(service.metrics.get_stats))
+    return await service.ask(service.metrics.get_stats)
 
 
 async def names(service: Service, _: Request, __: Values) -> Response:
-    return answer({"metrics": await service.ask(service.metrics.list_metrics)})
+    return await service.ask(lambda: {"metrics": service.metrics.list_metrics()})
 
 
 async def stream(service: Service, request: Request, values: Values) -> Response:
     if request.method == "HEAD":
         return Response(headers={"Content-Type": "text/event-stream; charset=utf-8"})
-    with service.streams.place() as place:
-        subscription = await service.ask(
-            service.metrics.subscribe, values["name"] or None, tags=tags_of(values["tag"]), types=values["type"] or None
-        )
-        return place.fill(sse.Feed(subscription, service.limits.stream_queue, service.limits.heartbeat))
+    subscription = service.ametrics.subscribe(
+        values["name"] or None, tags=tags_of(values["tag"]), types=values["type"] or None, every=values["every"],
+        queue=service.limits.stream_queue,
+    )  # fmt: skip
+    return sse.Feed(service.streams, subscription, service.limits.heartbeat)
 
 
 async def page(service: Service, request: Request, _: Values) -> Response:
     """The Prometheus page, in the format that is asked for."""
     accept = ",".join(request.headers.getlist("accept"))
-    body, kind = await service.ask(export.negotiate, accept, metrics=service.metrics)
-    return Response(body, headers={"Content-Type": kind, "Vary": "Accept"})
+
+    def ask() -> Response:
+        body, kind = export.negotiate(accept, metrics=service.metrics)
+        return Response(body, headers={"Content-Type": kind, "Vary": "Accept"})
+
+    return await service.ask(ask)
 
 
 async def healthz(_: Service, __: Request, ___: Values) -> Response:
@@ -152,9 +169,10 @@ async def healthz(_: Service, __: Request, ___: Values) -> Response:
 async def readyz(service: Service, _: Request, __: Values) -> Response:
     """Is the store there?"""
     try:
-        await service.ask(service.check_store)
+        await service.acheck_store()
     except RedisMetricsError as error:
-        raise HTTPException(503, f"the store does not answer: {error}") from error
+        log.info("not ready: %s", error)
+        raise HTTPException(503, "the store does not answer") from error  # whoever asks may not know where it is
     return answer({"status": "ok"})
 
 
@@ -224,6 +242,9 @@ def endpoints(limits: Limits) -> tuple[Endpoint, ...]:
             (
                 Parameter("name", "Names or patterns with * ? [...]; without it all.", PATTERN, several=True),
                 Parameter("type", "Only metrics of these types.", TYPE, several=True), TAGS,
+                Parameter(
+                    "every", "Summaries of so many seconds, in place of samples.", EVERY, read_number("every", 0.1, 3600)
+                ),
             ),
             answers=("text/event-stream",), errors=(503,),
         ),

@@ -12,6 +12,7 @@ from redismetrics.wsgi import shown
 
 TOKEN = "REDISMETRICS_TOKEN"
 _LONGEST_TOKEN = 4096
+_CONNECTIONS = 1_000  # h11 holds up to 64 KiB of headers for each; uvicorn's other reader has no bound
 
 
 def read_token(file: Path | None) -> str | None:
@@ -57,7 +58,7 @@ def make_server(app: Any, listening: socket.socket, *, ready: Callable[[str], No
 
     config = uvicorn.Config(
         app, host, port, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=10,
-        lifespan="on", ws="none",
+        lifespan="on", ws="none", http="h11", limit_concurrency=_CONNECTIONS,
     )  # fmt: skip
     return Server(config)
 

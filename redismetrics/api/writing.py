@@ -1,74 +1,103 @@
 """The endpoints that record, where writing is switched on. All of a request is checked before any of it is recorded."""
 
+import asyncio
 import json
 import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from redismetrics.errors import InvalidMetric, InvalidTimestamp
 from redismetrics.integrations.ages import Ages
-from redismetrics.model import MetricType
+from redismetrics.integrations.room import NoRoom, Room
+from redismetrics.model import MetricType, check_name
 
 from .parameters import NAME, TIME, TYPE, Endpoint, read_time
 from .service import Limits, Service, answer
 
 _CHUNK = 1 << 16
+_MEMBERS = 100  # of a gzip body
+_DIGITS = 15  # of a length
+_CLOSE = {"Connection": "close"}  # what is left of a body is not waited for
 _OURS = ("name", "type", "timestamp")
 _JSON = "application/json"
 _PROTOBUF = "application/x-protobuf"
 
 
-async def read_body(request: Request, most: int) -> bytes:
-    """The body, decompressed; neither form longer than *most* bytes.
+class Body(NamedTuple):
+    """The body of a request, as it came."""
+
+    data: bytes
+    zipped: bool
+
+    def opened(self, most: int) -> bytes:
+        """The body, decompressed, not longer than *most* bytes.
+
+        Raises:
+            HTTPException: 400 or 413, with a sentence.
+        """
+        return _unzipped(self.data, most) if self.zipped else self.data
+
+
+async def read_body(request: Request, limits: Limits) -> Body:
+    """The body, bounded in bytes and seconds.
 
     Raises:
-        HTTPException: 400, 413 or 415, with a sentence.
+        HTTPException: 408, 413 or 415, with a sentence.
     """
+    most = limits.body_bytes
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip"):
         raise HTTPException(415, f"Content-Encoding: wanted gzip or identity, got {encoding!r:.60}")
     length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > most:
+    if length.isdecimal() and (len(length) > _DIGITS or int(length) > most):
         raise _too_long(most)
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > most:
-            raise _too_long(most)
-        parts.append(part)
-    body = b"".join(parts)
-    return _unzipped(body, most) if encoding == "gzip" else body
+    data = bytearray()
+    try:
+        async with asyncio.timeout(limits.body_seconds):
+            async for part in request.stream():
+                if len(data) + len(part) > most:
+                    raise _too_long(most)
+                data += part
+    except TimeoutError as error:
+        wanted = f"wanted it within {limits.body_seconds:g} s (the limit body_seconds)"
+        raise HTTPException(408, f"body: {wanted}, got {len(data)} bytes of it", _CLOSE) from error
+    except ClientDisconnect as error:
+        raise HTTPException(400, "body: wanted all of it, got a part") from error
+    return Body(bytes(data), encoding == "gzip")
 
 
 def _too_long(most: int) -> HTTPException:
-    return HTTPException(413, f"body: wanted at most {most} bytes (the limit body_bytes), decompressed too; got more")
+    return HTTPException(
+        413, f"body: wanted at most {most} bytes (the limit body_bytes), decompressed too; got more", _CLOSE
+    )
 
 
 def _unzipped(body: bytes, most: int) -> bytes:
-    """A gzip body of one or more members."""
-    parts: list[bytes] = []
-    size = 0
-    while body:
+    """A gzip body of one or more members, read piece by piece: what is left of it is never copied as a whole."""
+    found = bytearray()
+    members = at = 0
+    while at < len(body):
+        members += 1
+        if members > _MEMBERS:
+            raise HTTPException(400, f"body: wanted gzip of at most {_MEMBERS} members, got more")
         member = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        try:
-            while not member.eof:
-                part = member.decompress(body, _CHUNK)
-                body = member.unconsumed_tail
-                if not part and not body and not member.eof:
-                    raise HTTPException(400, "body: wanted gzip, got one that ends early")
-                size += len(part)
-                if size > most:
-                    raise _too_long(most)
-                parts.append(part)
-        except zlib.error as error:
-            raise HTTPException(400, f"body: wanted gzip, got something else: {error}") from error
-        body = member.unused_data
-    return b"".join(parts)
+        while not member.eof:
+            piece = body[at : at + _CHUNK]
+            try:
+                part = member.decompress(piece, _CHUNK)
+            except zlib.error as error:
+                raise HTTPException(400, f"body: wanted gzip, got something else: {error}") from error
+            at += len(piece) - len(member.unconsumed_tail) - len(member.unused_data)
+            if not piece and not part and not member.eof:
+                raise HTTPException(400, "body: wanted gzip, got one that ends early")
+            if len(found) + len(part) > most:
+                raise _too_long(most)
+            found += part
+    return bytes(found)
 
 
 def content_type(request: Request, *wanted: str) -> str:
@@ -84,13 +113,14 @@ def content_type(request: Request, *wanted: str) -> str:
 
 async def record(service: Service, request: Request, _: Mapping[str, Any]) -> Response:
     content_type(request, _JSON)
-    body = await read_body(request, service.limits.body_bytes)
-    return answer({"recorded": await service.ask(_record, service, body)}, 202)
+    async with service.recordings as gate:
+        body = await read_body(request, service.limits)
+        return answer({"recorded": await gate.work(_record, service, body)}, 202)
 
 
-def _record(service: Service, body: bytes) -> int:
-    samples = _samples(body, service.limits.batch)
-    metrics = service.metrics
+def _record(service: Service, body: Body) -> int:
+    limits, metrics = service.limits, service.metrics
+    samples = _samples(body.opened(limits.body_bytes), limits.batch)
     ages = Ages.now(metrics)
     kinds: dict[str, MetricType] = {}
     ready: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
@@ -109,6 +139,10 @@ def _record(service: Service, body: bytes) -> int:
             ready.append((name, mapping, options))
         except InvalidMetric as error:
             raise HTTPException(400, f"sample {number}: {error}; nothing was recorded") from error
+    try:
+        Room(limits.recorded_names, limits.recorded_series).check(metrics, kinds)
+    except NoRoom as error:
+        raise HTTPException(413, f"{error}; nothing was recorded") from error
     service.check_store()
     for name, mapping, options in ready:
         metrics.record(name, mapping, **options)
@@ -145,7 +179,7 @@ def _arguments(sample: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
             timestamp = read_time("timestamp")(timestamp)
         except ValueError as error:
             raise InvalidTimestamp(str(error)) from error
-    return sample.get("name", ""), mapping, {"type": sample.get("type"), "timestamp": timestamp}
+    return check_name(sample.get("name", "")), mapping, {"type": sample.get("type"), "timestamp": timestamp}
 
 
 # -- POST /v1/metrics ---------------------------------------------------------------------------------------------
@@ -159,23 +193,32 @@ def otlp_endpoint(service: Service) -> Endpoint:
     """
     from redismetrics.integrations import otlp
 
-    receiver = otlp.Receiver(service.metrics, streams=service.limits.otlp_streams)
+    limits = service.limits
+    room = Room(limits.recorded_names, limits.recorded_series)
+    receiver = otlp.Receiver(service.metrics, streams=limits.otlp_streams, room=room)
 
-    def refused(kind: str, code: int, message: str) -> Response:
+    def refused(kind: str, code: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
         """A google.rpc.Status, as OTLP answers what it refuses."""
-        headers = {"Retry-After": "1"} if code == 503 else None
+        if code == 503:
+            headers = {"Retry-After": "1"}
         body = json.dumps({"message": message}).encode() if kind == _JSON else otlp.status(message)
         return Response(body, code, headers, media_type=kind)
 
-    async def receive(service: Service, request: Request, _: Mapping[str, Any]) -> Response:
+    def work(body: Body, as_json: bool) -> otlp.Answer:
+        return receiver.receive(body.opened(limits.body_bytes), as_json=as_json)
+
+    async def receive(_: Service, request: Request, __: Mapping[str, Any]) -> Response:
         kind = content_type(request, _PROTOBUF, _JSON)
         try:
-            body = await read_body(request, service.limits.body_bytes)
-            found = await service.ask(receiver.receive, body, as_json=kind == _JSON)
+            async with service.recordings as gate:
+                body = await read_body(request, limits)
+                found = await gate.work(work, body, kind == _JSON)
         except HTTPException as error:
-            return refused(kind, error.status_code, str(error.detail))
+            return refused(kind, error.status_code, str(error.detail), error.headers)
         except otlp.NotReadable as error:
             return refused(kind, 400, str(error))
+        except NoRoom as error:
+            return refused(kind, 413, f"{error}; nothing was recorded")
         except otlp.NotStored as error:
             return refused(kind, 503, str(error))
         return Response(found.as_json() if kind == _JSON else found.as_protobuf(), media_type=kind)
@@ -183,7 +226,7 @@ def otlp_endpoint(service: Service) -> Endpoint:
     body = {_PROTOBUF: {"type": "string", "format": "binary"}, _JSON: {"type": "object"}}
     return Endpoint(
         "POST", "/v1/metrics", "OpenTelemetry metrics: OTLP over HTTP", receive, bodies=body,
-        answers=(_PROTOBUF, _JSON), errors=(413, 415, 503),
+        answers=(_PROTOBUF, _JSON), errors=(408, 413, 415, 503),
     )  # fmt: skip
 
 
@@ -214,6 +257,6 @@ def endpoints(service: Service) -> tuple[Endpoint, ...]:
     return (
         Endpoint(
             "POST", "/api/record", "Record one sample or several; stored a moment later, once", record, answer=told,
-            bodies={_JSON: body}, status=202, errors=(413, 415, 503),
+            bodies={_JSON: body}, status=202, errors=(408, 413, 415, 503),
         ),
     )  # fmt: skip

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from redismetrics.client import Metrics
+from redismetrics.client import Client, Metrics
 from redismetrics.errors import InvalidMetric, MissingExtra, RedisMetricsError
 
 from .distributions import Buckets, Exponential
@@ -18,6 +18,7 @@ from .points import (
     Point,
     Streams,
     Temporality,
+    by_tag,
     clean_name,
     clean_tags,
     clean_unit,
@@ -47,7 +48,7 @@ _TEMPORALITIES: dict[Any, Temporality] = {
 
 
 class RedisMetricsExporter(sdk.MetricExporter):
-    """Records what a metric reader of the SDK collects, with *metrics* or the default client.
+    """Records what a metric reader of the SDK collects, with *metrics* (an `AsyncMetrics` too) or the default client.
 
     Counters become counters, up-down counters changes of a gauge that all processes share, gauges gauges, and histograms of
     both kinds histograms with exact count and sum. Instruments are asked for changes (delta temporality) unless
@@ -57,7 +58,7 @@ class RedisMetricsExporter(sdk.MetricExporter):
 
     def __init__(
         self,
-        metrics: Metrics | None = None,
+        metrics: Client | None = None,
         *,
         resource_attributes: Sequence[str] = RESOURCE_ATTRIBUTES,
         preferred_temporality: Mapping[type, sdk.AggregationTemporality] | None = None,
@@ -72,7 +73,7 @@ class RedisMetricsExporter(sdk.MetricExporter):
             from redismetrics.default import client
 
             metrics = client()
-        self._metrics = metrics
+        self._metrics = Metrics(metrics=metrics)  # the SDK's threads wait by the blocking face
         self._resource_attributes = tuple(resource_attributes)
         self._intake = Intake(metrics, Streams(_STREAMS, 0, time.time_ns))
         self._told: set[str] = set()
@@ -111,7 +112,7 @@ class RedisMetricsExporter(sdk.MetricExporter):
     def _points(self, data: sdk.MetricsData, outcome: Outcome) -> Iterator[Point]:
         for of_resource in data.resource_metrics:
             attributes = dict(of_resource.resource.attributes)
-            more = {key: attributes[key] for key in self._resource_attributes if key in attributes}
+            more = by_tag({key: attributes[key] for key in self._resource_attributes if key in attributes})
             for of_scope in of_resource.scope_metrics:
                 scope = (of_scope.scope.name, of_scope.scope.version, sorted(attributes.items()))
                 for metric in of_scope.metrics:

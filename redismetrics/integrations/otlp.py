@@ -22,10 +22,12 @@ from .points import (
     Point,
     Streams,
     Temporality,
+    by_tag,
     clean_name,
     clean_tags,
     clean_unit,
 )
+from .room import Room
 
 try:
     from google.protobuf import json_format
@@ -77,15 +79,24 @@ class Answer:
 
 
 class Receiver:
-    """Takes OTLP requests for one client. *resource_attributes* become tags; *streams* is how many are remembered."""
+    """Takes OTLP requests for one client. *resource_attributes* become tags; *streams* is how many are remembered.
+
+    *room* bounds how many metrics and series are taken.
+    """
 
     def __init__(
-        self, metrics: Metrics, *, resource_attributes: Sequence[str] = RESOURCE_ATTRIBUTES, streams: int = 100_000
+        self,
+        metrics: Metrics,
+        *,
+        resource_attributes: Sequence[str] = RESOURCE_ATTRIBUTES,
+        streams: int = 100_000,
+        room: Room | None = None,
     ) -> None:
         assert metrics._flusher is not None, "BUG: a receiver without a store"
         self._metrics = metrics
         self._flusher = metrics._flusher
         self._resource_attributes = tuple(resource_attributes)
+        self._room = room
         self._intake = Intake(metrics, Streams(streams, time.time_ns(), time.time_ns))
 
     def receive(self, body: bytes, *, as_json: bool = False, timeout: float = 5.0) -> Answer:
@@ -93,14 +104,18 @@ class Receiver:
 
         Raises:
             NotReadable: the body can't be read; nothing was recorded.
+            NoRoom: it brings more metrics or series than this process takes; nothing was recorded.
             NotStored: the store did not answer, before or after the points were recorded. When the request comes again, what
                 was recorded is recognised by its stream, times and value.
         """
         request = read(body, as_json=as_json)
         outcome = Outcome()
         points = list(self._points(request, outcome))
+        if self._room is not None:
+            self._room.check(self._metrics, (point.name for point in points))
         try:
             run(self._metrics._store.client(), operations.now())
+            self._look_again(points)
             points = self._check_types(points, outcome)
             self._intake.take(points, outcome)
             with suppress(TypeMismatch):  # of these, or of what else this process records
@@ -109,6 +124,19 @@ class Receiver:
         except StoreError as error:
             raise NotStored(str(error)) from error
         return Answer(outcome)
+
+    def _look_again(self, points: list[Point]) -> None:
+        """Forget that metrics were of another type where the store says so no longer: such were deleted since."""
+        mismatches = self._flusher.sender.mismatches
+        types = {
+            point.name: point.type for point in points if point.name in mismatches or self._intake.is_at_odds(point)
+        }
+        if types:
+            found = run(self._metrics._store.client(), operations.types(self._metrics.settings.namespace, list(types)))
+            for name, kind in types.items():
+                if found.get(name, kind) == kind:
+                    self._flusher.sender.forgive(name)
+                    self._intake.forget(name)
 
     def _check_types(self, points: list[Point], outcome: Outcome) -> list[Point]:
         """The points without those of metrics that the store knows as another type: such were dropped, or would be."""
@@ -121,7 +149,7 @@ class Receiver:
     def _points(self, request: ExportMetricsServiceRequest, outcome: Outcome) -> Iterator[Point]:
         for of_resource in request.resource_metrics:
             attributes = _attributes(of_resource.resource.attributes)
-            more = {key: attributes[key] for key in self._resource_attributes if key in attributes}
+            more = by_tag({key: attributes[key] for key in self._resource_attributes if key in attributes})
             resource = repr(sorted(attributes.items())).encode("utf-8", "replace")
             for of_scope in of_resource.scope_metrics:
                 scope = f"{of_scope.scope.name}\0{of_scope.scope.version}\0".encode("utf-8", "replace")
@@ -210,15 +238,27 @@ def read(body: bytes, *, as_json: bool) -> ExportMetricsServiceRequest:
             request.ParseFromString(body)
     except (DecodeError, json_format.ParseError, ValueError, RecursionError) as error:
         raise NotReadable(f"body: wanted an ExportMetricsServiceRequest, got something else: {error}") from error
-    count = sum(_count(metric) for r in request.resource_metrics for s in r.scope_metrics for metric in s.metrics)
-    if count > MAX_POINTS:
-        raise NotReadable(f"body: wanted at most {MAX_POINTS} points, got {count}: send them in smaller requests")
+    count = 0
+    for inner in _inside(request):
+        count += inner
+        if count > MAX_POINTS:
+            raise NotReadable(
+                f"body: wanted at most {MAX_POINTS} points, metrics, scopes and resources, got more: "
+                "send them in smaller requests"
+            )
     return request
 
 
-def _count(metric: Any) -> int:
-    what = metric.WhichOneof("data")
-    return len(getattr(metric, what).data_points) if what else 0
+def _inside(request: ExportMetricsServiceRequest) -> Iterator[int]:
+    """How many there are of what: a few bytes can make each, and each takes its time."""
+    yield len(request.resource_metrics)
+    for of_resource in request.resource_metrics:
+        yield len(of_resource.scope_metrics)
+        for of_scope in of_resource.scope_metrics:
+            yield len(of_scope.metrics)
+            for metric in of_scope.metrics:
+                what = metric.WhichOneof("data")
+                yield len(getattr(metric, what).data_points) if what else 0
 
 
 def status(message: str) -> bytes:

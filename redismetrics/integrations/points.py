@@ -65,21 +65,22 @@ def tag_value(value: Any) -> str:
     return data[:MAX_TAG_BYTES].decode("utf-8", "ignore")
 
 
-def clean_tags(attributes: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, str]:
-    """Tags of a point's *attributes* and, below them, of *more*, those of the resource.
+def clean_tags(attributes: Mapping[str, Any], more: Mapping[str, str]) -> dict[str, str]:
+    """Tags of a point's *attributes* and, below them, *more*, the tags of the resource: see `by_tag`.
 
     Values of attributes whose keys become the same tag are joined by ``;`` in the order of their keys. Of more than 32 tags
     those of the resource go first, then the last by key.
     """
-    own = _by_tag(attributes)
+    own = by_tag(attributes)
     tags = dict(sorted(own.items())[:MAX_TAGS])
-    for key, value in sorted(_by_tag(more).items()):
+    for key, value in sorted(more.items()):
         if len(tags) < MAX_TAGS:
             tags.setdefault(key, value)
     return tags
 
 
-def _by_tag(attributes: Mapping[str, Any]) -> dict[str, str]:
+def by_tag(attributes: Mapping[str, Any]) -> dict[str, str]:
+    """Attributes as tags, however many."""
     tags: dict[str, str] = {}
     for key in sorted(attributes):
         if attributes[key] is None:
@@ -242,6 +243,21 @@ class Intake:
         self._recorder = metrics._recorder
         self._streams = streams
         self._lock = threading.Lock()
+        self._declared: set[str] = set()
+
+    def is_at_odds(self, point: Point) -> bool:
+        """Is this point of another type than those that came here before, and that the store has, or had?"""
+        known = self._recorder.metrics.get(point.name)
+        return (
+            known is not None and known.learned and known.definition.type != point.type and point.name in self._declared
+        )
+
+    def forget(self, name: str) -> None:
+        """A metric is not in the store any more, or of another type: forget what points told of it, and nobody else."""
+        with self._lock:
+            if name in self._declared:
+                self._declared.discard(name)
+                self._recorder.forget(name)
 
     def take(self, points: Iterable[Point], outcome: Outcome) -> None:
         """Record what of *points* was not recorded before, and tell *outcome* what can't be."""
@@ -308,6 +324,7 @@ class Intake:
             text = point.help.encode("utf-8", "replace")[:MAX_HELP_BYTES].decode("utf-8", "ignore")
             definition = define(point.name, point.type, help=text, unit=point.unit, buckets=bounds[::step] or None)
             self._recorder.declare(point.name, definition)
+            self._declared.add(point.name)
             return 1.0
         if known.definition.type != point.type and (known.explicit or known.learned):
             raise TypeMismatch(f"wanted a {known.definition.type}, as which it is known, got a {point.type}")
