@@ -149,14 +149,17 @@ class View:
             self.filter += key
         self.offset = 0
 
+    @property
+    def downwards(self) -> bool:
+        return (self.sort not in ("name", "type")) != self.reverse
+
     def chosen(self, lines: Iterable[Line]) -> list[Line]:
         """The lines whose names hold the filter: text upwards, numbers downwards, unless reversed; unknown ones last."""
         wanted = self.filter.lower()
         found = sorted((line for line in lines if wanted in line.name.lower()), key=lambda line: line.name)
         known = [line for line in found if getattr(line, self.sort) is not None]
         unknown = [line for line in found if getattr(line, self.sort) is None]
-        downwards = (self.sort not in ("name", "type")) != self.reverse
-        return sorted(known, key=lambda line: getattr(line, self.sort), reverse=downwards) + unknown
+        return sorted(known, key=lambda line: getattr(line, self.sort), reverse=self.downwards) + unknown
 
     def shown(self, chosen: list[Line]) -> list[Line]:
         """Those that fit the page."""

@@ -14,15 +14,12 @@ from rich.text import Text
 from redismetrics.demo import MAX_SECONDS, PROCESSES, RECORDING, STREAM, Answer, Demo, Outcome, Step
 from redismetrics.errors import RedisMetricsError
 from redismetrics.model import Sample
-from redismetrics.reader import to_json_ready
 
 from .options import AsJson, terminable
 from .printing import BAR, bars, make_console, print_call, print_lines, sample_line, table
 
 _PAGE_LINES = 5  # of each metric on the page
 _PLAIN_LINES = 6  # samples of the stream where lines can't be overwritten
-
-# -- demo ---------------------------------------------------------------------------------------------------------
 
 
 def demo(
@@ -166,4 +163,6 @@ def _as_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def _answer_as_json(answer: Answer) -> dict[str, Any]:
+    from redismetrics.reader import to_json_ready
+
     return {"call": answer.call, "result": to_json_ready(answer.result)}

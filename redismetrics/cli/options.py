@@ -13,7 +13,7 @@ from redismetrics.client import Metrics
 from redismetrics.connect import Store
 from redismetrics.embedded import folder_of
 from redismetrics.embedded import status as embedded_status
-from redismetrics.errors import InvalidQuery, InvalidTags, InvalidValue, RedisMetricsError
+from redismetrics.errors import InvalidMetric, InvalidQuery, InvalidTags, InvalidValue, RedisMetricsError
 from redismetrics.settings import resolve
 from redismetrics.slots import system_clock, window_ms
 
@@ -141,14 +141,32 @@ def window(text: str | None, since: str | None, until: str | None) -> Any:
 @contextmanager
 def client(url: str | None, namespace: str | None) -> Iterator[Metrics]:
     """The client of one command. When the command fails, what is unsent is given up at once: the error says so."""
-    metrics = Metrics(url, namespace=namespace)
+    log = logging.getLogger("redismetrics")
+    chosen = Store(resolve(url=url).url, 1.0).url  # which may be said in the log; what comes after is told by errors
+    log.setLevel(logging.ERROR)
+    metrics = Metrics(chosen, namespace=namespace)
     try:
         yield metrics
     except BaseException:
-        logging.getLogger("redismetrics").setLevel(logging.CRITICAL)
+        log.setLevel(logging.CRITICAL)
         metrics.close(0)
         raise
     metrics.close()
+
+
+def send(metrics: Metrics) -> None:
+    """Wait until what was recorded is stored, all of it.
+
+    Raises:
+        StoreUnavailable: it is not.
+        InvalidMetric: some of it was refused, as too old for one.
+    """
+    logging.getLogger("redismetrics").setLevel(logging.CRITICAL)  # what is refused is told here
+    metrics.flush(FLUSH_SECONDS)
+    dropped = metrics.stats()["dropped"]
+    if dropped:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+        raise InvalidMetric(f"refused samples, by reason: {reasons}")
 
 
 @contextmanager

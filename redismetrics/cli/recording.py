@@ -17,7 +17,7 @@ from redismetrics.client import Metrics
 from redismetrics.errors import InvalidTags, InvalidValue, RedisMetricsError
 
 from . import options
-from .options import FLUSH_SECONDS, Labels, Name, Namespace, Timestamp, Type, Url
+from .options import Labels, Name, Namespace, Timestamp, Type, Url
 
 _AT_ONCE = 100_000  # lines of standard input between two flushes: what waits is bounded
 
@@ -97,7 +97,7 @@ def _send(
             _from_lines(metrics, lambda value: verb(name, value, **given))
         else:
             verb(name, options.number(text, "value"), **given)
-        metrics.flush(FLUSH_SECONDS)
+        options.send(metrics)
 
 
 def _from_lines(metrics: Metrics, verb: Callable[[float], None]) -> None:
@@ -109,13 +109,13 @@ def _from_lines(metrics: Metrics, verb: Callable[[float], None]) -> None:
         try:
             verb(options.number(line, "value"))
         except ValueError as error:
-            metrics.flush(FLUSH_SECONDS)
+            options.send(metrics)
             raise InvalidValue(
                 f"line {line_number} of the standard input: {error}; {done} before it are recorded"
             ) from error
         done += 1
         if done % _AT_ONCE == 0:
-            metrics.flush(FLUSH_SECONDS)
+            options.send(metrics)
 
 
 def _object(text: str | None) -> dict[str, Any] | None:
@@ -165,7 +165,7 @@ def measure(
                 metrics.declare(name, "histogram", unit="milliseconds")
             in_seconds = known is not None and known["unit"] in ("s", "seconds")
             metrics.histogram(name, elapsed if in_seconds else elapsed * 1000, tags=tags)
-            metrics.flush(FLUSH_SECONDS)
+            options.send(metrics)
         except RedisMetricsError as error:
             print(f"redismetrics: {name} was not recorded: {' '.join(str(error).split())}", file=sys.stderr)
             metrics.close(0)

@@ -1,4 +1,4 @@
-"""The commands that go on: worker, export, serve; and the embedded server's."""
+"""The commands that go on: worker, export, serve; and the embedded server's. What they run is imported when they do."""
 
 import json
 import logging
@@ -7,21 +7,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from redismetrics import embedded, export, operations, worker
+from redismetrics import embedded
 from redismetrics.client import Metrics
-from redismetrics.drive import run
 from redismetrics.errors import RedisMetricsError
-from redismetrics.wsgi import is_loopback
 
 from .options import AsJson, Namespace, Url
 from .printing import BAR, cell, duration, make_console
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from redismetrics.worker import Worker
 
 _LOOKS = 0.2  # seconds between two looks at what is left to do
 
@@ -37,11 +39,15 @@ PASSED_ON = {
 
 def work(context: typer.Context) -> None:
     """Seal, roll up and prune until stopped: --url, --namespace, --once, --interval, --metrics-port, --json."""
+    from redismetrics import worker
+
     raise typer.Exit(worker.main(context.args, prog="redismetrics worker", watch=_watched))
 
 
 def export_page(context: typer.Context) -> None:
     """Print the Prometheus page, or serve it: --metric, --openmetrics, --url, --namespace, --serve HOST:PORT."""
+    from redismetrics import export
+
     raise typer.Exit(export.main(context.args, prog="redismetrics export"))
 
 
@@ -49,8 +55,10 @@ def export_page(context: typer.Context) -> None:
 
 
 @contextmanager
-def _watched(working: worker.Worker) -> Iterator[None]:
+def _watched(working: "Worker") -> Iterator[None]:
     """Show a bar while *working* does all that is due, where standard error is a terminal."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal or console.is_dumb_terminal:
         yield
@@ -76,8 +84,11 @@ def _watched(working: worker.Worker) -> Iterator[None]:
             watching.join()
 
 
-def _look(working: worker.Worker, progress: Progress, task: "int", ended: Event) -> None:
+def _look(working: "Worker", progress: "Progress", task: "TaskID", ended: Event) -> None:
     """Tell *progress* how much is done: of what was ever seen to wait, what waits no more."""
+    from redismetrics import operations
+    from redismetrics.drive import run
+
     most = 0
     client = None
     last = False
@@ -89,7 +100,7 @@ def _look(working: worker.Worker, progress: Progress, task: "int", ended: Event)
         except RedisMetricsError:  # the worker itself says so
             continue
         most = max(most, left)
-        progress.update(task, total=most, completed=most - left, samples=working.counts.samples)  # type: ignore[arg-type]
+        progress.update(task, total=most, completed=most - left, samples=working.counts.samples)
     if client is not None:
         client.close()
 
@@ -117,6 +128,7 @@ def serve(
     from redismetrics.api.service import Limits
     from redismetrics.api.serving import read_token
     from redismetrics.api.serving import serve as run_server
+    from redismetrics.wsgi import is_loopback
 
     token = read_token(token_file)
     limits = Limits(window_seconds=max_window * 86_400, series=max_series, points=max_points)

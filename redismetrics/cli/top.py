@@ -136,12 +136,12 @@ def _screen(
 ) -> RenderableType:
     head = Text(no_wrap=True, overflow="ellipsis")
     first = view.offset + 1 if shown else 0
-    head.append(f"redismetrics {namespace}", style="bold")
-    head.append(f"  {first}-{view.offset + len(shown)} of {many} metrics by {view.sort}")
+    head.append(f"{first}-{view.offset + len(shown)} of {many} metrics by {view.sort}", style="bold")
     if view.filter or view.typing:
         head.append(f"  /{view.filter}{'_' if view.typing else ''}", style="cyan")
     if view.paused:
         head.append("  paused", style="bold yellow")
+    head.append(f"  in {namespace}", style="dim")
     told = Text(no_wrap=True, overflow="ellipsis")
     if watcher.trouble:
         told.append(f"trying again: {watcher.trouble}", style="bold red")
@@ -164,7 +164,7 @@ def _table(console: Console, view: View, shown: list[Line]) -> Table:
     columns = [name for name in COLUMNS.values() if width >= 60 or name not in ("type", "series")]
     table = Table(box=None, expand=True, pad_edge=False, header_style="reverse")
     for name in columns:
-        mark = ("↑" if view.reverse else "↓") if has_blocks(console) else "*"
+        mark = ("↓" if view.downwards else "↑") if has_blocks(console) else "*"
         head = name + (mark if name == view.sort else "")
         least = {"name": 12, "type": 9}.get(name, 8)
         table.add_column(

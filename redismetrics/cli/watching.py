@@ -1,6 +1,7 @@
 """What `top` asks the store, in a thread of its own, so that keys answer at once whatever the store does."""
 
 import logging
+import math
 import threading
 from collections.abc import Iterable
 from dataclasses import replace
@@ -119,31 +120,36 @@ class Watcher:
         self._list_at = monotonic() + max(1.0, 3 * _SHARE * (monotonic() - began))
 
     def _ask(self) -> None:
-        """Ask the one metric whose figures are the oldest, those on the screen first."""
+        """Ask the metrics whose figures are old, those on the screen first; for so long at a time that the stream is read."""
         began = monotonic()
         if began < self._ask_at:
             return
         with self._lock:
             lines = {line.name: line for line in self._board.lines(began)}
         self._asked_at = {name: at for name, at in self._asked_at.items() if name in lines}
+        for name in self._due(lines, began):
+            self._asked_at[name] = began
+            try:
+                line = asked(self._metrics, lines[name])
+            except StoreError:
+                del self._asked_at[name]
+                raise
+            except InvalidQuery:  # nothing of these minutes is kept
+                continue
+            with self._lock:
+                self._board.put_asked(line)
+            if self._ended.is_set() or monotonic() - began > _BREATH:
+                break
+        self._ask_at = monotonic() + _SHARE * (monotonic() - began)
+
+    def _due(self, names: Iterable[str], now: float) -> list[str]:
+        """Those to be asked by now: on the screen before the others, and the oldest first."""
         shown = self.shown
 
-        def due(name: str) -> float:
-            return self._asked_at.get(name, -1e9) + (_SHOWN_AGE if name in shown else _OTHER_AGE)
+        def order(name: str) -> tuple[bool, float]:
+            return name not in shown, self._asked_at.get(name, -math.inf)
 
-        name = min(lines, key=lambda name: (name not in shown, due(name)), default=None)
-        if name is None or due(name) > began:
-            name = min(lines, key=due, default=None)
-        if name is None or due(name) > began:
-            return
-        self._asked_at[name] = began
-        try:
-            line = asked(self._metrics, lines[name])
-        except StoreError:
-            self._asked_at[name] = began - _OTHER_AGE
-            raise
-        except InvalidQuery:  # nothing of these minutes is kept
-            return
-        with self._lock:
-            self._board.put_asked(line)
-        self._ask_at = monotonic() + _SHARE * (monotonic() - began)
+        def age(name: str) -> float:
+            return _SHOWN_AGE if name in shown else _OTHER_AGE
+
+        return sorted((name for name in names if self._asked_at.get(name, -math.inf) + age(name) <= now), key=order)
