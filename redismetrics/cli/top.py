@@ -29,6 +29,7 @@ from .watching import Watcher, asked, catalogue
 
 _TICK = 0.25  # seconds between two looks at keys and at the board
 _KEYS = "n t s r l p sort, again reverses   / filter   space pause   arrows scroll   q quit"
+_LEAST_WIDTHS = {"last": 32, "p95": 42, "type": 60, "series": 60}  # of a terminal that shows the column
 _AROUND = 4  # lines of the screen that are not metrics
 
 
@@ -159,9 +160,9 @@ def _screen(
 
 
 def _table(console: Console, view: View, shown: list[Line]) -> Table:
-    """What fits the width: of a narrow terminal the trend goes first, then type and series."""
+    """What fits the width: of a narrow terminal the trend goes first, then type and series, p95, last."""
     width = console.size.width
-    columns = [name for name in COLUMNS.values() if width >= 60 or name not in ("type", "series")]
+    columns = [name for name in COLUMNS.values() if width >= _LEAST_WIDTHS.get(name, 0)]
     table = Table(box=None, expand=True, pad_edge=False, header_style="reverse")
     for name in columns:
         mark = ("↓" if view.downwards else "↑") if has_blocks(console) else "*"
