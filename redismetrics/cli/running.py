@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated
@@ -21,8 +21,6 @@ from .options import AsJson, Namespace, Url
 from .printing import BAR, cell, duration, make_console
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from redismetrics.worker import Worker
 
 _LOOKS = 0.2  # seconds between two looks at what is left to do
@@ -67,10 +65,22 @@ def _watched(working: "Worker") -> Iterator[None]:
         TextColumn("{task.description}"), BarColumn(BAR), TextColumn("{task.completed:,}/{task.total:,}"),
         TextColumn("{task.fields[samples]:,} samples sealed"), TimeElapsedColumn(),
     )  # fmt: skip
+    look = _Look(working)
     ended = Event()
+
+    def keep_looking() -> None:
+        while not ended.wait(_LOOKS):
+            show()
+
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("working", total=0, samples=0)
-        watching = Thread(target=_look, args=(working, progress, task, ended), daemon=True)
+
+        def show() -> None:
+            most, left = look()
+            progress.update(task, total=most, completed=most - left, samples=working.counts.samples)
+
+        show()
+        watching = Thread(target=keep_looking, name="redismetrics-progress", daemon=True)
         watching.start()
         handlers = [each for each in logging.getLogger().handlers if isinstance(each, logging.StreamHandler)]
         streams = [each.setStream(sys.stderr) for each in handlers]  # lines go above the bar
@@ -82,27 +92,24 @@ def _watched(working: "Worker") -> Iterator[None]:
                     handler.setStream(stream)
             ended.set()
             watching.join()
+            show()
 
 
-def _look(working: "Worker", progress: "Progress", task: "TaskID", ended: Event) -> None:
-    """Tell *progress* how much is done: of what was ever seen to wait, what waits no more."""
-    from redismetrics import operations
-    from redismetrics.drive import run
+class _Look:
+    """Tells how many pieces of work were seen to wait at most, and how many do now."""
 
-    most = 0
-    client = None
-    last = False
-    while not last:
-        last = ended.wait(_LOOKS)
-        try:
-            client = client or working.store.connect(retries=0)
-            left = run(client, operations.waiting(working.settings.namespace))
-        except RedisMetricsError:  # the worker itself says so
-            continue
-        most = max(most, left)
-        progress.update(task, total=most, completed=most - left, samples=working.counts.samples)
-    if client is not None:
-        client.close()
+    def __init__(self, working: "Worker") -> None:
+        self._working = working
+        self._most = self._left = 0
+
+    def __call__(self) -> tuple[int, int]:
+        from redismetrics import operations
+        from redismetrics.drive import run
+
+        with suppress(RedisMetricsError):  # the worker itself says so
+            self._left = run(self._working.store.client(), operations.waiting(self._working.settings.namespace))
+            self._most = max(self._most, self._left)
+        return self._most, self._left
 
 
 # -- serve --------------------------------------------------------------------------------------------------------
