@@ -461,7 +461,7 @@ def test_worker_once_shows_a_bar_at_a_terminal_only(fresh_server: Callable[..., 
 
 def test_the_help_of_worker_and_export_names_the_command(shell: Shell) -> None:
     for command in ("worker", "export"):
-        status, out, _ = shell.process(command, "--help")
+        status, out, _ = shell(command, "--help")
         assert status == 0
         assert out.startswith(f"usage: redismetrics {command} ")
 

@@ -23,6 +23,7 @@ from redismetrics import Metrics, Summary
 from redismetrics.cli.board import Board, Line, View
 from redismetrics.cli.watching import matches
 from tests.servers import PATIENCE, Server, wait_until
+from tests.test_commands import Shell
 
 ROOT = Path(__file__).parents[1]
 CODE = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|[()].|[=>])")
@@ -315,8 +316,9 @@ def test_a_pipe_gets_lines_and_json(metrics: Metrics, url: str, namespace: str) 
     record(metrics)
 
     def run(*args: str) -> str:
-        command = [sys.executable, "-m", "redismetrics", "top", "--url", url, "--namespace", namespace, *args]
-        return subprocess.run(command, env=environment(), capture_output=True, text=True, check=True, timeout=60).stdout
+        status, out, err = Shell(url, namespace)("top", *args)
+        assert (status, err) == (0, "")
+        return out
 
     lines = [line.split("\t") for line in run("--sort", "name").splitlines()]
     assert lines[0] == ["name", "type", "series", "rate", "last", "p95"]

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from redismetrics import embedded
 from redismetrics.client import Metrics
-from redismetrics.errors import RedisMetricsError
+from redismetrics.errors import InvalidSetting, RedisMetricsError
 
 from .options import AsJson, Namespace, Url
 from .printing import BAR, cell, duration, make_console
@@ -137,7 +137,10 @@ def serve(
     from redismetrics.api.serving import serve as run_server
     from redismetrics.wsgi import is_loopback
 
-    token = read_token(token_file)
+    try:
+        token = read_token(token_file)
+    except InvalidSetting as error:  # what is wrong is the file, not the call
+        raise RedisMetricsError(str(error)) from error
     limits = Limits(window_seconds=max_window * 86_400, series=max_series, points=max_points)
     with Metrics(url, namespace=namespace) as metrics:
         made = create_app(metrics, limits=limits, token=token, allow_write=allow_write)
