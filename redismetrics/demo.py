@@ -1,5 +1,5 @@
 """
-The demo: a server of its own, four processes that record, and the questions of a newcomer. Prints nothing; cli.py shows it.
+The demo: a server of its own, four processes that record, and the questions of a newcomer. Prints nothing; cli/demo.py shows it.
 
     with Demo(seconds=6) as demo:      starts server and processes; ends and removes them, whatever happens
         for step in demo.record(): ... what is recorded, as the stream tells it

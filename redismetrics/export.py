@@ -147,11 +147,9 @@ def _wants_openmetrics(accept: str) -> bool:
 # -- python -m redismetrics.export
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, *, prog: str = "python -m redismetrics.export") -> int:
     """Print the page, or serve it. Returns 0, or 1 when the store can't be asked; exits with 2 on wrong arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m redismetrics.export", description="Print or serve metrics as a Prometheus page."
-    )
+    parser = argparse.ArgumentParser(prog=prog, description="Print or serve metrics as a Prometheus page.")
     parser.add_argument("--metric", metavar="NAME", help="only this metric")
     parser.add_argument("--openmetrics", action="store_true", help="OpenMetrics 1.0.0 instead of Prometheus text 0.0.4")
     parser.add_argument("--url", help="where the store is (default: REDISMETRICS_URL)")

@@ -235,6 +235,17 @@ def pending(namespace: str, shard: int, now_ms: int, skip: int, most: int) -> Op
     return work
 
 
+def waiting(namespace: str) -> Operation[int]:
+    """How many pieces of work wait for a worker: metrics with blocks that are not sealed, and what is due by now."""
+    many = yield from shards(namespace)
+    now_ms = yield from now()
+    commands: list[Command] = []
+    for shard in range(many):
+        commands.append(("ZCARD", keys.shard(namespace, shard).dirty))
+        commands.append(("ZCOUNT", keys.pending(namespace, shard), "-inf", now_ms))
+    return sum((yield commands))
+
+
 WRITERS_AT_ONCE = 500
 
 

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, fields
 from hashlib import blake2b
 from queue import SimpleQueue
@@ -347,10 +347,18 @@ def _turns(batch: list[tuple[str, str]]) -> Iterable[list[tuple[str, str]]]:
 # -- python -m redismetrics.worker --------------------------------------------------------------------------------
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Work until SIGTERM or SIGINT, or until nothing is due. Returns 0, or 1 when the store can't be asked."""
+def main(
+    argv: list[str] | None = None,
+    *,
+    prog: str = "python -m redismetrics.worker",
+    watch: Callable[[Worker], AbstractContextManager[object]] = nullcontext,
+) -> int:
+    """Work until SIGTERM or SIGINT, or until nothing is due. Returns 0, or 1 when the store can't be asked.
+
+    *watch* is entered around the work of `--once`: it may show how that goes on.
+    """
     parser = argparse.ArgumentParser(
-        prog="python -m redismetrics.worker",
+        prog=prog,
         description="Seal what was recorded, roll it up to minutes, hours and days, and prune what is past its retention.",
     )
     parser.add_argument("--url", help="where the store is (default: REDISMETRICS_URL)")
@@ -387,8 +395,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with _answering(worker, given.metrics_port, given.interval):
             if given.once:
-                for counts in worker.once():
-                    log.info("%d samples sealed, %d slots made", counts.samples, counts.slots)
+                with watch(worker):
+                    for counts in worker.once():
+                        log.info("%d samples sealed, %d slots made", counts.samples, counts.slots)
                 if given.json:
                     print(json.dumps(worker.counts.as_dict()))
             else:

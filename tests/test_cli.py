@@ -22,7 +22,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from rich.console import Console
 
 import redismetrics
-from redismetrics import cli, embedded
+from redismetrics import embedded
+from redismetrics.cli.printing import bars, sample_line
 from redismetrics.demo import Answer, Outcome
 from redismetrics.model import Sample, to_datetime
 
@@ -295,13 +296,13 @@ def test_a_lost_or_doubled_sample_is_not_exact() -> None:
 
 def test_a_sample_is_shown_with_its_time_tags_and_count() -> None:
     sample = Sample("jobs", "counter", 1.0, 3521, {"queue": "[mail]"}, to_datetime(1_700_000_000_042))
-    assert re.split(" {2,}", cli._sample(sample)) == ["22:13:20.042", "jobs", "queue=[mail]", "1 x 3,521"]
+    assert re.split(" {2,}", sample_line(sample)) == ["22:13:20.042", "jobs", "queue=[mail]", "1 x 3,521"]
 
 
 def test_bars_are_drawn_to_the_largest() -> None:
     rows = [{"timestamp": to_datetime(1000 * at), "sum": count} for at, count in enumerate((80, 0, 31))]
     console = Console(file=open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
-    full, none, less = (line.split() for line in cli._chart(console, rows))
+    full, none, less = (line.split() for line in bars(console, rows, "sum"))
     assert full == ["00:00:00", "█" * 40, "80"]
     assert none == ["00:00:01", "0"]
     assert less == ["00:00:02", "█" * 15 + "▌", "31"]

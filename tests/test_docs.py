@@ -26,13 +26,15 @@ FLOORS = {
     "asking": 3.2, "feed": 3.2, "stream": 3.3, "telemetry": 3.2,
     "integrations.common": 3.2, "integrations.asgi": 3.3, "integrations.wsgi": 3.3, "integrations.django": 3.4,
     "integrations.process": 3.3, "integrations.celery": 3.4,
-    "client": 4.0, "aclient": 4.1, "default": 4.1, "exposition": 4.0, "export": 4.2, "testing": 4.3, "demo": 4.3, "cli": 4.6,
+    "client": 4.0, "aclient": 4.1, "default": 4.1, "exposition": 4.0, "export": 4.2, "testing": 4.3, "demo": 4.3,
     "pytest_plugin": 4.4,
     "integrations.ages": 4.1, "integrations.room": 4.1, "integrations.distributions": 4.0, "integrations.points": 4.2,
     "integrations.otlp": 4.3,
     "integrations.opentelemetry": 4.3,
     "api.parameters": 4.3, "api.sse": 4.3, "api.service": 4.4, "api.questions": 4.45, "api.writing": 4.45, "api.openapi": 4.45,
     "api.app": 4.5, "api.serving": 4.5,
+    "cli.printing": 4.5, "cli.board": 4.5, "cli.keyboard": 4.5, "cli.options": 4.55, "cli.watching": 4.6, "cli.asking": 4.6,
+    "cli.demo": 4.6, "cli.recording": 4.6, "cli.running": 4.6, "cli.streaming": 4.6, "cli.top": 4.7, "cli.main": 4.8,
     "__init__": 5.0, "__main__": 5.0,
 }  # fmt: skip
 
