@@ -55,8 +55,18 @@ def _own_default_client(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     redismetrics.close(0)
 
 
+others: set[threading.Thread] = set()  # that were there before a test: of clients that tests of other files left open
+
+
+@pytest.fixture(autouse=True)
+def _note_threads() -> None:
+    others.clear()
+    others.update(threading.enumerate())
+
+
 def threads() -> set[str]:
-    return {thread.name for thread in threading.enumerate() if thread.name.startswith("redismetrics")}
+    mine = set(threading.enumerate()) - others
+    return {thread.name for thread in mine if thread.name.startswith("redismetrics")}
 
 
 # -- what is captured ---------------------------------------------------------------------------------------------
