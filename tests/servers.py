@@ -93,11 +93,12 @@ def faketime_library() -> Path | None:
 
 def wait_until(condition: Callable[[], object], what: str, timeout: float = PATIENCE) -> None:
     """Return once *condition* holds; *what* it is stands in the error after *timeout* seconds."""
-    deadline = time.monotonic() + timeout
+    deadline, pause = time.monotonic() + timeout, 0.002
     while not condition():
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout:g} s: {what}")
-        time.sleep(0.002)
+        time.sleep(pause)
+        pause = min(1.2 * pause, 0.05)  # the condition itself may take a processor that it waits for
 
 
 class Server:

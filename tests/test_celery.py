@@ -78,7 +78,7 @@ def work(folder: Path, environ: dict[str, str], done: Callable[[], bool], *optio
     with (folder / "log").open("w") as log:
         worker = subprocess.Popen(command, cwd=folder, env=environ, stdout=log, stderr=log)
         try:
-            wait_until(done, "the tasks to be done")
+            wait_until(done, "the tasks to be done", 4 * PATIENCE)
         except Exception:
             print((folder / "log").read_text())
             raise
