@@ -20,7 +20,7 @@ FLOORS = {
     "errors": 0.0, "slots": 0.2, "model": 0.1, "settings": 0.3,
     "keys": 1.0, "plan": 1.0, "rollups": 1.0, "digest": 1.1, "columns": 1.1, "tables": 1.2, "blocks": 1.2, "sealed": 1.3,
     "sealing": 1.3, "parcels": 1.3,
-    "wsgi": 2.0, "scripts": 2.0, "embedded": 2.0, "cache": 2.0, "drive": 2.1, "connect": 2.1, "operations": 2.2,
+    "wsgi": 2.0, "scripts": 2.0, "embedded": 2.0, "cache": 2.0, "cluster": 2.0, "drive": 2.1, "connect": 2.2, "operations": 2.2,
     "commits": 2.3, "replay": 2.4, "gather": 2.4,
     "recorder": 3.0, "verbs": 3.1, "outbox": 3.1, "sender": 3.2, "flusher": 3.3, "reader": 3.1, "worker": 3.1,
     "asking": 3.2, "feed": 3.2, "stream": 3.3, "telemetry": 3.2,
