@@ -13,13 +13,13 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 from . import embedded
 from .cluster import SHARDS, AsyncClusterClient, ClusterClient, NodeMap
 from .errors import InvalidSetting, MissingExtra
+from .sentinel import awatch, watch
 
 if TYPE_CHECKING:
     import asyncio
 
     import redis
     import redis.asyncio
-    import redis.sentinel
 
     from .drive import AsyncClient, Client
 
@@ -158,52 +158,6 @@ def _aclient(url: str, retries: int, seconds: float, **more: Any) -> "redis.asyn
     return client
 
 
-def _watched(of: Several, retries: int, seconds: float) -> "redis.Redis":
-    """A client of the primary that the sentinels name at each new connection."""
-    import redis.sentinel
-    from redis.connection import SSLConnection
-
-    client = _client(of.url("primary", 1), retries, seconds)
-    options = client.connection_pool.connection_kwargs
-    secure = issubclass(client.connection_pool.connection_class, SSLConnection)
-    sentinels = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]
-        of.servers, sentinel_kwargs=_of_sentinels(of, options, secure)
-    )
-    client.connection_pool = redis.sentinel.SentinelConnectionPool(  # type: ignore[no-untyped-call]
-        of.service, sentinels, **_of_primary(options), ssl=secure
-    )
-    return client
-
-
-def _awatched(of: Several, retries: int, seconds: float) -> "redis.asyncio.Redis":
-    """`_watched` for asyncio. The pool is one that waits, its connections are those of the sentinels' pool."""
-    import redis.asyncio.sentinel
-    from redis.asyncio.connection import SSLConnection
-
-    client = _aclient(of.url("primary", 1), retries, seconds)
-    pool = client.connection_pool
-    secure = issubclass(pool.connection_class, SSLConnection)
-    sentinels = redis.asyncio.sentinel.Sentinel(  # type: ignore[no-untyped-call]
-        of.servers, sentinel_kwargs=_of_sentinels(of, pool.connection_kwargs, secure)
-    )
-    knowing = redis.asyncio.sentinel.SentinelConnectionPool(  # type: ignore[no-untyped-call]
-        of.service, sentinels, **_of_primary(pool.connection_kwargs), ssl=secure
-    )
-    pool.connection_class = knowing.connection_class
-    pool.connection_kwargs = {**knowing.connection_kwargs, "connection_pool": knowing}
-    return client
-
-
-def _of_primary(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if name not in ("host", "port", "himport_registry")}
-
-
-def _of_sentinels(of: Several, options: dict[str, Any], secure: bool) -> dict[str, Any]:
-    """What connections to sentinels have of those to the primary: time-outs and TLS, and a login of their own."""
-    same = {name: value for name, value in options.items() if name.startswith(("socket_", "ssl_")) or name == "retry"}
-    return {**same, **({"ssl": True} if secure else {}), "protocol": 2, **of.sentinel_login}
-
-
 class Store:
     """Where one client's data is. Makes no connection before one is asked for; thread-safe; usable after a fork."""
 
@@ -280,11 +234,11 @@ class Store:
     def connect(self, *, retries: int, timeout: float | None = None) -> "Client":
         """A new client; the caller closes it. *retries* is how often a command is sent again by itself."""
         seconds, url = self._within(timeout), self.reachable_url()
-        if self._several is None:
-            return _client(url, retries, seconds)
-        if self._several.kind == "sentinel":
-            return _watched(self._several, retries, seconds)
         of = self._several
+        if of is None:
+            return _client(url, retries, seconds)
+        if of.kind == "sentinel":
+            return watch(_client(of.url("primary", 1), retries, seconds), of.servers, of.service, of.sentinel_login)
         return ClusterClient(self._nodes, lambda node: _client(of.url(*node), 0, seconds), seconds, retries)
 
     async def aconnect(self, *, retries: int, timeout: float | None = None) -> "AsyncClient":
@@ -294,11 +248,11 @@ class Store:
         url, seconds = self._url, self._within(timeout)
         if url is None:
             url = await asyncio.to_thread(self.reachable_url)
-        if self._several is None:
-            return _aclient(url, retries, seconds)
-        if self._several.kind == "sentinel":
-            return _awatched(self._several, retries, seconds)
         of = self._several
+        if of is None:
+            return _aclient(url, retries, seconds)
+        if of.kind == "sentinel":
+            return awatch(_aclient(of.url("primary", 1), retries, seconds), of.servers, of.service, of.sentinel_login)
         return AsyncClusterClient(self._nodes, lambda node: _aclient(of.url(*node), 0, seconds), seconds, retries)
 
     def _within(self, timeout: float | None) -> float:

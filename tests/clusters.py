@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import redis
@@ -85,10 +86,8 @@ class Cluster:
 
     def end_move(self, slot: int, source: int, to: int) -> None:
         for number in (to, source, *(n for n, node in enumerate(self.nodes) if n not in (to, source) and node.running)):
-            try:
+            with suppress(redis.ResponseError):  # a replica
                 self.ask(number, "CLUSTER", "SETSLOT", slot, "NODE", self.ids[to])
-            except redis.ResponseError:  # a replica
-                pass
 
     def move(self, slot: int, to: int, pause: float = 0.0) -> int:
         """Move a slot as redis-cli does it; return how many keys it had."""

@@ -132,7 +132,7 @@ def test_a_slot_moves_while_it_is_written_worked_on_and_asked(cluster: Cluster, 
                 worker.pass_once(alone=True)
             except StoreUnavailable:  # while keys are on two nodes no script can have them all
                 worker.disconnect()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 failures.append(error)
                 return
 
@@ -142,7 +142,7 @@ def test_a_slot_moves_while_it_is_written_worked_on_and_asked(cluster: Cluster, 
         while not ended.is_set():
             try:
                 answers.append(reader.query("jobs", aggregation="sum"))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 failures.append(error)
                 return
 
