@@ -90,6 +90,8 @@ def several(url: str) -> Several:
     place, question, query = rest.partition("?")
     netloc, _, path = place.partition("/")
     login, at, hosts = netloc.rpartition("@")
+    if "@" in login:
+        raise InvalidSetting(f"url: wanted one login, before the first host, with its signs escaped, got {shown!r}")
     servers = []
     for host in hosts.split(","):
         try:
