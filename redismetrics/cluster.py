@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 from redis.crc import key_slot
-from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
+from redis.exceptions import AskError, ClusterDownError, MasterDownError, MovedError, ResponseError, TryAgainError
 
 if TYPE_CHECKING:
     import redis.asyncio
@@ -37,6 +37,10 @@ _KEYLESS = frozenset(
 _EVERYWHERE = frozenset(("SCRIPT LOAD", "INFO"))
 _PASSING = (TryAgainError, ClusterDownError)
 _ELSEWHERE = (AskError, *_PASSING)  # MovedError is an AskError
+_KINDS = {
+    "MOVED": MovedError, "ASK": AskError, "TRYAGAIN": TryAgainError, "CLUSTERDOWN": ClusterDownError,
+    "MASTERDOWN": MasterDownError,
+}  # fmt: skip
 _ERRORS = (redis.ConnectionError, redis.TimeoutError, OSError)
 
 
@@ -246,6 +250,16 @@ def _one_by_one(
     return None
 
 
+def _typed(replies: list[Any]) -> list[Any]:
+    """Name the errors that redis-py before 6 knows on connections of its own cluster client only."""
+    for at, reply in enumerate(replies):
+        if type(reply) is ResponseError:
+            word, _, rest = str(reply).partition(" ")
+            if word in _KINDS:
+                replies[at] = _KINDS[word](rest)
+    return replies
+
+
 class ClusterClient:
     """Sends commands to the nodes of a cluster. Thread-safe; *make* makes the client of one node, without retries of its own."""
 
@@ -290,7 +304,7 @@ class ClusterClient:
             with self._node(address).pipeline(transaction=False) as pipeline:
                 for command in commands:
                     pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-                return pipeline.execute(raise_on_error=False)
+                return _typed(pipeline.execute(raise_on_error=False))
         except _ERRORS as error:
             return error
 
@@ -338,6 +352,6 @@ class AsyncClusterClient:
             async with self._node(address).pipeline(transaction=False) as pipeline:
                 for command in commands:
                     pipeline.execute_command(*command)
-                return await pipeline.execute(raise_on_error=False)
+                return _typed(await pipeline.execute(raise_on_error=False))
         except _ERRORS as error:
             return error
