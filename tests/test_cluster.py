@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from redismetrics import AsyncMetrics, Gauge, Metrics, Sample, StoreUnavailable, keys
+from redismetrics import AsyncMetrics, Gauge, Metrics, Sample, ScriptFailed, StoreUnavailable, keys
 from redismetrics.export import export
 from tests.clusters import Cluster, slot_of_shard
 from tests.conftest import _short_folder
-from tests.servers import Server, wait_until
+from tests.servers import Server, wait_in_step
 from tests.workers import new_worker
 
 Make = Callable[..., Metrics]
@@ -222,8 +222,7 @@ def test_a_primary_dies_and_its_replica_takes_over(
     reader = make(cluster.url)
     with reader.subscribe() as stream:
         victim = cluster.owner(slot_of_shard(namespace, keys.shard_of("jobs_0", 16)))
-        with cluster.nodes[victim].client() as client:
-            wait_until(lambda: client.wait(1, 1_000) == 1, "its replica has it all")
+        wait_in_step(cluster.nodes[victim], cluster.nodes[victim + 3])
         cluster.nodes[victim].kill()
         for name in names(30):  # the first of them while nobody has the slots
             metrics.increment(name, 2)
@@ -246,3 +245,24 @@ def test_a_primary_dies_and_its_replica_takes_over(
             return await asking.query("jobs_0", aggregation="sum")
 
     assert asyncio.run(ask()) == 3
+
+
+def test_the_documented_rights_are_enough_on_a_cluster_too(cluster: Cluster, make: Make, namespace: str) -> None:
+    writes = ("resetchannels", "~rm:*", "&rm:*", "+@read", "+@write", "+publish", "+time", "+evalsha", "+script|load")
+    users = {"writer": writes, "reader": ("resetchannels", "%R~rm:*", "+@read", "+time")}
+    everywhere = ("+cluster|slots", "+asking")
+    for number in range(3):
+        for user, rights in users.items():
+            cluster.ask(number, "ACL", "SETUSER", user, "reset", "on", ">secret", *rights, *everywhere)
+    urls = {user: cluster.url.replace("://", f"://{user}:secret@") for user in users}
+    metrics, reader = make(urls["writer"]), make(urls["reader"])
+    for name in names(20):
+        metrics.increment(name)
+    metrics.flush()
+    work(urls["writer"], namespace)
+    assert [reader.query(name, aggregation="sum") for name in names(20)] == [1] * 20
+    assert "jobs_7_total 1" in export(metrics=reader)
+    reader.increment("jobs_1")
+    with pytest.raises(ScriptFailed, match=r"(?i)no permissions|evalsha"):
+        reader.flush(0.5)
+    reader.close(0.1)

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from redismetrics import AsyncMetrics, Metrics, StoreError, StoreUnavailable
-from tests.servers import Server, _free_port, default_binary, wait_until
+from tests.servers import Server, _free_port, default_binary, wait_in_step, wait_until
 from tests.workers import new_worker
 
 SERVICE = "store"
@@ -56,8 +56,7 @@ class Watched:
 
     def in_step(self) -> None:
         """Wait until the replica has all that was written."""
-        with self.primary.client() as client:
-            wait_until(lambda: client.wait(1, 1_000) == 1, "the replica has it all")
+        wait_in_step(self.primary, self.replica)
 
     def primary_is(self, server: Server) -> bool:
         with redis.Redis(port=self.ports[0], password="watch", socket_timeout=1) as client:

@@ -10,7 +10,7 @@ import pytest
 
 from redismetrics import AsyncMetrics, Metrics, StoreUnavailable
 from redismetrics.export import export
-from tests.servers import Server, ServerFailed, _free_port, binaries, wait_until
+from tests.servers import Server, ServerFailed, _free_port, binaries, wait_in_step
 from tests.workers import new_worker
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make certificates")
@@ -126,8 +126,7 @@ def test_a_replica_answers_every_question_and_a_stream(fresh_server: Callable[..
         worker.store.close()
         owner.increment("jobs", 2, tags={"a": "b"})
         owner.flush()
-        with primary.client() as client:
-            wait_until(lambda: client.wait(1, 100) == 1, "the replica has it all")
+        wait_in_step(primary, replica)
         assert reader.query("jobs", aggregation="sum") == 5
         assert reader.rollup("jobs", group_by="a", aggregations="sum") == {"b": {"sum": 5}}
         assert reader.query("took", aggregation="p95") == 2.5
