@@ -1,4 +1,4 @@
-"""URL -> connection: standalone over TCP, TLS or a unix socket, and the embedded server."""
+"""URL -> connection: one server over TCP, TLS or a unix socket, the embedded one, one that sentinels watch, a cluster."""
 
 import logging
 import os
@@ -6,11 +6,14 @@ import re
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from . import embedded
+from .cluster import SHARDS, AsyncClusterClient, ClusterClient, NodeMap
 from .errors import InvalidSetting, MissingExtra
+from .sentinel import awatch, watch
 
 if TYPE_CHECKING:
     import asyncio
@@ -18,12 +21,15 @@ if TYPE_CHECKING:
     import redis
     import redis.asyncio
 
+    from .drive import AsyncClient, Client
+
 log = logging.getLogger("redismetrics")
 
 T = TypeVar("T")
 
 LOCAL_URL = "redis://localhost:6379/0"
-SCHEMES = ("redis", "rediss", "unix", "embedded", "none")
+_SEVERAL = ("redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
+SCHEMES = ("redis", "rediss", "unix", *_SEVERAL, "embedded", "none")
 LOOP_CONNECTIONS = 32  # of one client in one event loop: Redis works on one command at a time, and tasks are many
 
 
@@ -33,6 +39,9 @@ def check_url(url: str) -> str:
     if not slashes or scheme not in SCHEMES:
         wanted = ", ".join(f"{each}://" for each in SCHEMES)
         raise InvalidSetting(f"url: wanted one that starts with {wanted}, got {safe_url(url)!r}")
+    if scheme in _SEVERAL:
+        several(url)
+        return url
     try:
         _ = urlsplit(url).port
     except ValueError as error:
@@ -56,6 +65,64 @@ def safe_url(url: str) -> str:
     return f"{scheme}://{login}{at}{place}"
 
 
+@dataclass(frozen=True, slots=True)
+class Several:
+    """A URL that names several servers: the nodes of a cluster, or the sentinels that know where *service* is."""
+
+    kind: str
+    servers: list[tuple[str, int]]
+    service: str
+    sentinel_login: dict[str, str]
+    _scheme: str
+    _login: str
+    _rest: str
+
+    def url(self, host: str, port: int) -> str:
+        """Of one server, with what the whole URL says of users, databases and TLS."""
+        return f"{self._scheme}://{self._login}{f'[{host}]' if ':' in host else host}:{port}{self._rest}"
+
+
+def several(url: str) -> Several:
+    """Read ``redis+cluster://`` or ``redis+sentinel://``; raises `InvalidSetting`."""
+    shown = safe_url(url)
+    scheme, _, rest = url.partition("://")
+    base, _, kind = scheme.partition("+")
+    place, question, query = rest.partition("?")
+    netloc, _, path = place.partition("/")
+    login, at, hosts = netloc.rpartition("@")
+    if "@" in login:
+        raise InvalidSetting(f"url: wanted one login, before the first host, with its signs escaped, got {shown!r}")
+    servers = []
+    for host in hosts.split(","):
+        try:
+            parts = urlsplit(f"//{host}")
+            port = parts.port or (26379 if kind == "sentinel" else 6379)
+        except ValueError as error:
+            raise InvalidSetting(
+                f"url: wanted host:port,host:port, each port from 1 to 65535, got {shown!r}"
+            ) from error
+        if not parts.hostname or parts.path or parts.query or parts.fragment or parts.username:
+            raise InvalidSetting(f"url: wanted host:port,host:port and a login with its signs escaped, got {shown!r}")
+        servers.append((parts.hostname, port))
+    first, _, database = path.partition("/")
+    service = unquote(first) if kind == "sentinel" else ""
+    if kind == "sentinel" and not service:
+        raise InvalidSetting(f"url: wanted redis+sentinel://host:port,host:port/service, got {shown!r}")
+    if kind == "cluster":
+        database = path
+        if database not in ("", "0"):
+            raise InvalidSetting(f"url: a cluster has no database but 0, got {shown!r}")
+    elif database and not database.isdecimal():
+        raise InvalidSetting(f"url: wanted the number of a database after the service, got {shown!r}")
+    options = parse_qsl(query, keep_blank_values=True)
+    of_sentinels = {key.removeprefix("sentinel_"): value for key, value in options if key.startswith("sentinel_")}
+    if not of_sentinels.keys() <= {"username", "password"} or (of_sentinels and kind != "sentinel"):
+        raise InvalidSetting(f"url: of sentinels it can tell sentinel_username and sentinel_password, got {shown!r}")
+    query = urlencode([(key, value) for key, value in options if not key.startswith("sentinel_")])
+    tail = f"/{database}" + (question and f"?{query}")
+    return Several(kind, servers, service, of_sentinels, base, login + at, tail)
+
+
 def _made(make: Callable[..., T], retry: Any, url: str, seconds: float, **more: Any) -> T:
     """A client or pool of redis-py for *url*, blocking or not, with the settings that all of ours have."""
     try:
@@ -71,6 +138,28 @@ def _made(make: Callable[..., T], retry: Any, url: str, seconds: float, **more: 
         raise InvalidSetting(f"url: {safe_url(url)!r} is not understood: {error}") from error
 
 
+def _client(url: str, retries: int, seconds: float) -> "redis.Redis":
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    client = _made(redis.Redis.from_url, Retry(NoBackoff(), retries), url, seconds)
+    client.response_callbacks.clear()  # raw replies: they differ less between versions of redis-py and of Redis
+    return client
+
+
+def _aclient(url: str, retries: int, seconds: float, **more: Any) -> "redis.asyncio.Redis":
+    import redis.asyncio
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+
+    make = redis.asyncio.BlockingConnectionPool.from_url
+    pool = _made(make, Retry(NoBackoff(), retries), url, seconds, max_connections=LOOP_CONNECTIONS, **more)
+    client = redis.asyncio.Redis(connection_pool=pool)
+    client.response_callbacks.clear()
+    return client
+
+
 class Store:
     """Where one client's data is. Makes no connection before one is asked for; thread-safe; usable after a fork."""
 
@@ -80,6 +169,8 @@ class Store:
             raise MissingExtra(
                 "url: embedded:// needs a server for this platform: pip install 'redismetrics[embedded]'"
             )
+        self._several = several(url) if url is not None and url.partition("://")[0] in _SEVERAL else None
+        self._nodes = NodeMap(self._several.servers if self._several else [])
         self._timeout = socket_timeout
         self._server: embedded.Server | None = None
         self._url: str | None = None
@@ -88,7 +179,7 @@ class Store:
     def _reset(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.RLock()
-        self._client: redis.Redis | None = None
+        self._client: Client | None = None
 
     def reset_after_fork(self) -> None:
         """The child's side of a fork: the parent's connections and lock are forgotten, not closed."""
@@ -130,42 +221,41 @@ class Store:
             if self._server is not None:
                 self._url = None
 
-    def client(self) -> "redis.Redis":
+    @property
+    def shards(self) -> int:
+        """How many shards a namespace gets that is begun here."""
+        return SHARDS if self._several is not None and self._several.kind == "cluster" else 1
+
+    def client(self) -> "Client":
         """The client for asking, shared by all threads: one retry, since asking twice is harmless."""
         with self._lock:
             if self._client is None:
                 self._client = self.connect(retries=1)
             return self._client
 
-    def connect(self, *, retries: int, timeout: float | None = None) -> "redis.Redis":
-        """A new client; the caller closes it. *retries* is how often redis-py sends again by itself."""
-        import redis
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
+    def connect(self, *, retries: int, timeout: float | None = None) -> "Client":
+        """A new client; the caller closes it. *retries* is how often a command is sent again by itself."""
+        seconds, url = self._within(timeout), self.reachable_url()
+        of = self._several
+        if of is None:
+            return _client(url, retries, seconds)
+        if of.kind == "sentinel":
+            return watch(_client(of.url("primary", 1), retries, seconds), of.servers, of.service, of.sentinel_login)
+        return ClusterClient(self._nodes, lambda node: _client(of.url(*node), 0, seconds), seconds, retries)
 
-        retry = Retry(NoBackoff(), retries)
-        client = _made(redis.Redis.from_url, retry, self.reachable_url(), self._within(timeout))
-        client.response_callbacks.clear()  # raw replies: they differ less between versions of redis-py and of Redis
-        return client
-
-    async def aconnect(self, *, retries: int, timeout: float | None = None) -> "redis.asyncio.Redis":
+    async def aconnect(self, *, retries: int, timeout: float | None = None) -> "AsyncClient":
         """`connect` for the running event loop, which goes on while a server starts. Beyond `LOOP_CONNECTIONS` users wait."""
         import asyncio
 
-        import redis.asyncio
-        from redis.asyncio.retry import Retry
-        from redis.backoff import NoBackoff
-
-        url = self._url
+        url, seconds = self._url, self._within(timeout)
         if url is None:
             url = await asyncio.to_thread(self.reachable_url)
-        retry, seconds = Retry(NoBackoff(), retries), self._within(timeout)
-        pool = _made(
-            redis.asyncio.BlockingConnectionPool.from_url, retry, url, seconds, max_connections=LOOP_CONNECTIONS
-        )
-        client = redis.asyncio.Redis(connection_pool=pool)
-        client.response_callbacks.clear()
-        return client
+        of = self._several
+        if of is None:
+            return _aclient(url, retries, seconds)
+        if of.kind == "sentinel":
+            return awatch(_aclient(of.url("primary", 1), retries, seconds), of.servers, of.service, of.sentinel_login)
+        return AsyncClusterClient(self._nodes, lambda node: _aclient(of.url(*node), 0, seconds), seconds, retries)
 
     def _within(self, timeout: float | None) -> float:
         return self._timeout if timeout is None else min(timeout, self._timeout)
@@ -182,7 +272,7 @@ class Store:
             server.leave()
 
 
-async def kept(client: "redis.asyncio.Redis") -> "AsyncGenerator[redis.asyncio.Redis, None]":
+async def kept(client: "AsyncClient") -> "AsyncGenerator[AsyncClient, None]":
     """Yield *client*, and close it with this generator: `asyncio.run` closes those begun in its loop when it ends."""
     try:
         yield client
@@ -195,12 +285,10 @@ class LoopClients:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._clients: dict[
-            asyncio.AbstractEventLoop, tuple[redis.asyncio.Redis, AsyncGenerator[redis.asyncio.Redis, None]]
-        ] = {}
+        self._clients: dict[asyncio.AbstractEventLoop, tuple[AsyncClient, AsyncGenerator[AsyncClient, None]]] = {}
         _loop_clients.add(self)
 
-    async def client(self) -> "redis.asyncio.Redis":
+    async def client(self) -> "AsyncClient":
         """The running loop's client for asking: one retry, since asking twice is harmless."""
         import asyncio
 

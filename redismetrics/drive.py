@@ -7,19 +7,23 @@ becomes of redis-py's errors, which are thrown in where the replies would have c
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 import redis
 from redis.exceptions import NoScriptError
 
 from . import scripts
+from .cluster import AsyncClusterClient, ClusterClient, Command
 from .errors import ScriptFailed, StoreUnavailable
 
 if TYPE_CHECKING:
     import redis.asyncio
 
 T = TypeVar("T")
-Command = tuple[Any, ...]
+__all__ = ["AsyncClient", "Client", "Command", "Operation", "arun", "run", "together", "translated"]
+
+Client = redis.Redis | ClusterClient
+AsyncClient = Union["redis.asyncio.Redis", AsyncClusterClient]
 Operation = Generator[list[Command], list[Any], T]
 
 
@@ -37,7 +41,7 @@ def translated() -> Iterator[None]:
 _ERRORS = (redis.RedisError, OSError)
 
 
-def run(client: redis.Redis, operation: Operation[T]) -> T:
+def run(client: Client, operation: Operation[T]) -> T:
     """Drive *operation* over *client*; raises branches of `StoreError`."""
     steps = _sendable(operation)
     try:
@@ -53,7 +57,7 @@ def run(client: redis.Redis, operation: Operation[T]) -> T:
         return done.value  # type: ignore[no-any-return]
 
 
-async def arun(client: "redis.asyncio.Redis", operation: Operation[T]) -> T:
+async def arun(client: AsyncClient, operation: Operation[T]) -> T:
     """`run` for asyncio. Cancelled while it waits, it leaves no connection with replies behind: redis-py closes that one."""
     steps = _sendable(operation)
     try:
@@ -116,7 +120,9 @@ def together(operations: Sequence[Operation[T]]) -> Operation[list[T]]:
     return [results[number] for number in range(len(operations))]
 
 
-def _send(client: redis.Redis, commands: list[Command]) -> list[Any]:
+def _send(client: Client, commands: list[Command]) -> list[Any]:
+    if isinstance(client, ClusterClient):
+        return _checked(client.send(commands))
     if len(commands) == 1:  # the common case, without the cost of a pipeline
         return [client.execute_command(*commands[0])]  # type: ignore[no-untyped-call]
     with client.pipeline(transaction=False) as pipeline:
@@ -125,10 +131,20 @@ def _send(client: redis.Redis, commands: list[Command]) -> list[Any]:
         return pipeline.execute()
 
 
-async def _asend(client: "redis.asyncio.Redis", commands: list[Command]) -> list[Any]:
+async def _asend(client: AsyncClient, commands: list[Command]) -> list[Any]:
+    if isinstance(client, AsyncClusterClient):
+        return _checked(await client.send(commands))
     if len(commands) == 1:
         return [await client.execute_command(*commands[0])]  # type: ignore[no-untyped-call]
     async with client.pipeline(transaction=False) as pipeline:
         for command in commands:
             pipeline.execute_command(*command)
         return await pipeline.execute()
+
+
+def _checked(replies: list[Any]) -> list[Any]:
+    """*replies*, or the first error among them."""
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies

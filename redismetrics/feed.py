@@ -170,6 +170,7 @@ class Feed:
         self.queue = queue
         self._known: dict[str, tuple[Definition | None, dict[int, dict[str, str]]]] = {}
         self._shards = 1
+        self._settled = False  # how many shards there are; a namespace that nobody wrote may get more than one
         self._began: dict[int, int] = {}  # the clock of each shard when this began
         self._positions: dict[int, _Position] = {}
         self._gone: dict[int, int] = {}  # the newest block of each shard that was told as gone
@@ -225,7 +226,8 @@ class Feed:
 
     async def _look(self, line: Line) -> None:
         """Note where the shards stand, those that are new to this feed."""
-        self._shards = await line.run(operations.shards(self._namespace))
+        config = await line.run(operations.Place(self._namespace, 0).config())
+        self._shards, self._settled = config.shards, config.written
         for shard in range(self._shards):
             if shard not in self._positions:
                 found = await line.run(replay.standing(self._namespace, shard, ""))
@@ -325,6 +327,8 @@ class Feed:
 
     async def _take(self, line: Line, name: str, data: bytes) -> None:
         """Deliver what a block holds, unless it came before."""
+        if not self._settled:
+            await self._look(line)
         try:
             block = blocks.unpack(data)
         except FormatMismatch as error:

@@ -49,10 +49,11 @@ def _tags(data: bytes) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What all processes of a namespace share: how many shards it has, and what is kept for how long."""
+    """What all processes of a namespace share: how many shards it has, what is kept for how long; whether anybody wrote it."""
 
     shards: int
     calendar: Calendar
+    written: bool = True
 
 
 def _read_config(namespace: str, flat: list[Any]) -> Config:
@@ -63,7 +64,7 @@ def _read_config(namespace: str, flat: list[Any]) -> Config:
     try:
         kept = found.get(b"retentions")
         calendar = DEFAULT_CALENDAR if kept is None else Calendar.parse(kept.decode())
-        return Config(int(found.get(b"shards", 1)), calendar)
+        return Config(int(found.get(b"shards", 1)), calendar, bool(found))
     except ValueError as error:
         raise FormatMismatch(f"namespace {namespace!r}: its configuration can't be read: {error}") from error
 
@@ -102,14 +103,14 @@ def shards(namespace: str) -> Operation[int]:
     return (yield from Place(namespace, 0).shards())
 
 
-def open_namespace(namespace: str, wanted: Calendar = DEFAULT_CALENDAR) -> Operation[Config]:
-    """Write the namespace's configuration if nobody did; return the one that holds."""
+def open_namespace(namespace: str, wanted: Calendar = DEFAULT_CALENDAR, shards: int = 1) -> Operation[Config]:
+    """Write the namespace's configuration, with so many *shards*, if nobody did; return the one that holds."""
     key = keys.config(namespace)
     (found,) = yield [("HGETALL", key)]
     if b"retentions" not in found[::2]:
         *_, found = yield [
             ("HSETNX", key, "format", keys.FORMAT),
-            ("HSETNX", key, "shards", 1),
+            ("HSETNX", key, "shards", shards),
             ("HSETNX", key, "retentions", wanted.describe()),
             ("HGETALL", key),
         ]
@@ -402,7 +403,10 @@ def _standing(calendar: Calendar, now_ms: int, replies: list[Any]) -> Standing:
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
-    """Memory, writers and workers as the server sees them; of each writer its id, last sequence and when it came, in ms."""
+    """Memory (of a cluster's primaries together), writers and workers as the server sees them.
+
+    Of each writer its id, last sequence and when it came, in ms.
+    """
 
     used_bytes: int
     now_ms: int
@@ -420,7 +424,7 @@ def server_state(namespace: str, shards: int) -> Operation[ServerState]:
     used = 0
     for line in info.split(b"\r\n"):
         if line.startswith(b"used_memory:"):
-            used = int(line.partition(b":")[2])
+            used += int(line.partition(b":")[2])
     latest: dict[str, tuple[str, int, int]] = {}
     for flat in found:
         for writer, entry in _pairs(flat).items():

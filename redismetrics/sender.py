@@ -6,13 +6,12 @@ import secrets
 from collections import Counter as Tally
 from dataclasses import dataclass, replace
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING
 
 from redis.exceptions import ResponseError
 
 from . import keys, operations, parcels
 from .connect import Store, safe_url
-from .drive import run
+from .drive import Client, run
 from .errors import FormatMismatch, ScriptFailed, StoreError
 from .model import Definition
 from .operations import Batch
@@ -21,9 +20,6 @@ from .parcels import Parcel
 from .recorder import CACHED, Metric, Recorder
 from .settings import DEFAULT_CALENDAR, Settings, calendar
 from .slots import HOUR, SECOND, Clock
-
-if TYPE_CHECKING:
-    import redis
 
 log = logging.getLogger("redismetrics")
 
@@ -82,7 +78,7 @@ class Sender:
         self.mismatches: dict[str, str] = {}
         self.batches = self.retries = self.lost_batches = self.unpublished = self.conflicts = 0
         self.batch_seconds = 0.0
-        self._client: redis.Redis | None = None
+        self._client: Client | None = None
         self._shards = 0
         self._sequence: Tally[int] = Tally()
         self._confirmed: dict[int, int] = {}
@@ -135,10 +131,10 @@ class Sender:
                 self._send_parcels(self._client, found)
             self.batch_seconds = perf_counter() - began
 
-    def _open(self, client: "redis.Redis") -> int:
+    def _open(self, client: Client) -> int:
         """Learn the namespace's configuration, and tell where it isn't what this process was set to."""
         wanted = calendar(self.settings)
-        config = run(client, operations.open_namespace(self.settings.namespace, wanted))
+        config = run(client, operations.open_namespace(self.settings.namespace, wanted, self.store.shards))
         if config.calendar != wanted and wanted != DEFAULT_CALENDAR:
             self.recorder.tell_once(
                 "namespace %s was made with other retentions, and those hold: %s (seconds), not this process's %s",
@@ -153,7 +149,7 @@ class Sender:
             )  # fmt: skip
         return config.shards
 
-    def _send_parcels(self, client: "redis.Redis", found: list[Parcel]) -> None:
+    def _send_parcels(self, client: Client, found: list[Parcel]) -> None:
         try:
             ready = self._corrected(client, found)
         except BaseException:
@@ -204,7 +200,7 @@ class Sender:
                 self.outbox.lose("failed", parcel.samples.count)
         return wires, packed
 
-    def _corrected(self, client: "redis.Redis", found: list[Parcel]) -> list[Parcel]:
+    def _corrected(self, client: Client, found: list[Parcel]) -> list[Parcel]:
         """Learn from the catalogue what is new, convert what was guessed, leave out what is too old or from the future."""
         unknown: dict[int, list[str]] = {}
         for parcel in found:
@@ -283,7 +279,7 @@ class Sender:
         self.outbox.lose("type_mismatch", bad)
         return fitting
 
-    def _send(self, client: "redis.Redis", doubt: InDoubt) -> None:
+    def _send(self, client: Client, doubt: InDoubt) -> None:
         """Send a batch, the first time or again, and take its confirmation to heart."""
         shard = doubt.batch.shard
         if self.clock() * 1000 - doubt.first_ms > (self.settings.max_age + self.settings.max_future) * 1000:

@@ -15,7 +15,7 @@ import redis
 import redis.asyncio
 
 from .connect import LoopClients, Store
-from .drive import Operation, arun, run, translated
+from .drive import AsyncClient, Client, Operation, arun, run, translated
 from .errors import InvalidQuery, RedisMetricsError, StoreError
 from .feed import Feed, Inbox, Item, Message
 from .model import Gap
@@ -45,12 +45,12 @@ class _BlockingLine:
         self.change = threading.Condition()
         self.pid = os.getpid()
         self._store = store
-        self._client: redis.Redis | None = None
+        self._client: Client | None = None
         self._pubsub: Any = None
 
     async def open(self, channels: list[str], patterns: list[str], seconds: float) -> None:
         self._client = self._store.connect(retries=0, timeout=seconds)
-        self._pubsub = self._client.pubsub()  # type: ignore[no-untyped-call]
+        self._pubsub = self._client.pubsub()
         with translated():
             if channels:
                 self._pubsub.subscribe(*channels)
@@ -183,7 +183,7 @@ class _LoopLine:
         self.news: deque[asyncio.Future[None]] = deque()
         self._store = store
         self._loops = loops
-        self._client: redis.asyncio.Redis | None = None
+        self._client: AsyncClient | None = None
         self._pubsub: Any = None
 
     async def open(self, channels: list[str], patterns: list[str], seconds: float) -> None:

@@ -17,18 +17,15 @@ from dataclasses import dataclass, field, fields
 from hashlib import blake2b
 from queue import SimpleQueue
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from . import commits, operations, wsgi
 from .commits import Metric, Outcome, Result
 from .connect import Store, safe_url
-from .drive import Operation, run, together
+from .drive import Client, Operation, run, together
 from .errors import InvalidSetting, RedisMetricsError, StoreError, StoreUnavailable
 from .operations import Config
 from .settings import DEFAULT_CALENDAR, Settings, calendar, resolve
-
-if TYPE_CHECKING:
-    import redis
 
 log = logging.getLogger("redismetrics")
 
@@ -81,7 +78,7 @@ class Worker:
         self.id = secrets.token_hex(8)
         self.counts = Counts()
         self.stop = threading.Event()
-        self._client: redis.Redis | None = None
+        self._client: Client | None = None
         self._config: Config | None = None
         self.away: str | None = None  # why no pass can be done at present
         self.moved_at = monotonic()  # when a piece of a pass was last done: the first after an outage may take long
@@ -125,9 +122,9 @@ class Worker:
         self.moved_at = monotonic()
         return done
 
-    def _open(self, client: "redis.Redis") -> Config:
+    def _open(self, client: Client) -> Config:
         wanted = calendar(self.settings)
-        config = run(client, operations.open_namespace(self.settings.namespace, wanted))
+        config = run(client, operations.open_namespace(self.settings.namespace, wanted, self.store.shards))
         if self.tells and config.calendar != wanted and wanted != DEFAULT_CALENDAR:
             log.warning(
                 "namespace %s was made with other retentions, and those hold: %s (seconds), not this process's %s",
@@ -135,7 +132,7 @@ class Worker:
             )  # fmt: skip
         return config
 
-    def _make_due(self, client: "redis.Redis", shard: int, now_ms: int, live: list[str]) -> int:
+    def _make_due(self, client: Client, shard: int, now_ms: int, live: list[str]) -> int:
         """Make the slots that are due, the finer first."""
         done = left = 0
         while not self.stop.is_set():
@@ -155,9 +152,7 @@ class Worker:
                 break
         return done
 
-    def _work(
-        self, client: "redis.Redis", shard: int, names: list[str], make: Callable[[Metric], Operation[Result]]
-    ) -> int:
+    def _work(self, client: Client, shard: int, names: list[str], make: Callable[[Metric], Operation[Result]]) -> int:
         """Do one kind of work on several metrics side by side, again where somebody else was first, on where there is more."""
         assert self._config is not None
         if len(names) > 1 and not self._failed.isdisjoint(names):  # what failed before goes alone: it takes none along
@@ -218,7 +213,7 @@ class Worker:
 
         return max(live, key=rank, default=self.id) == self.id
 
-    def _prune_writers(self, client: "redis.Redis") -> None:
+    def _prune_writers(self, client: Client) -> None:
         assert self._config is not None
         for shard in range(self._config.shards):
             self.counts.writers_pruned += run(
@@ -260,7 +255,7 @@ class Worker:
                 break
         self.leave()
 
-    def _connected(self) -> "redis.Redis":
+    def _connected(self) -> Client:
         if self._client is None:
             self._client = self.store.connect(retries=0)
         return self._client

@@ -101,6 +101,18 @@ def wait_until(condition: Callable[[], object], what: str, timeout: float = PATI
         pause = min(1.2 * pause, 0.05)  # the condition itself may take a processor that it waits for
 
 
+def wait_in_step(primary: "Server", replica: "Server") -> None:
+    """Return once *replica* has all that *primary* has now."""
+    with primary.client() as of_primary, replica.client() as of_replica:
+        wanted = of_primary.info("replication")["master_repl_offset"]
+
+        def has() -> bool:
+            found = of_replica.info("replication")
+            return found["master_link_status"] == "up" and found["slave_repl_offset"] >= wanted
+
+        wait_until(has, f"the replica has what was written up to {wanted}")
+
+
 class Server:
     """One server process with its own folder. Made by `start`; a context manager that stops it."""
 
