@@ -417,10 +417,7 @@ def server_state(namespace: str, shards: int) -> Operation[ServerState]:
         ("ZRANGE", keys.workers(namespace), 0, -1, "WITHSCORES"),
         *(("HGETALL", keys.shard(namespace, shard).writers) for shard in range(shards)),
     ]
-    used = 0
-    for line in info.split(b"\r\n"):
-        if line.startswith(b"used_memory:"):
-            used = int(line.partition(b":")[2])
+    used = int(read_info(info).get("used_memory", 0))
     latest: dict[str, tuple[str, int, int]] = {}
     for flat in found:
         for writer, entry in _pairs(flat).items():
@@ -430,6 +427,80 @@ def server_state(namespace: str, shards: int) -> Operation[ServerState]:
     now_ms = read_now_ms(time)
     alive = sum(float(score) > now_ms - ALIVE_MS for score in workers[1::2])
     return ServerState(used, now_ms, sorted(latest.values(), key=lambda each: -each[2]), alive)
+
+
+@dataclass(frozen=True, slots=True)
+class Attendance:
+    """Who is there: workers heard of lately, workers that may have left without saying so, and writers that are known."""
+
+    workers: int
+    silent_workers: int
+    writers: int
+
+
+def attendance(namespace: str, shards: int) -> Operation[Attendance]:
+    """Needs no more than the right to read."""
+    time, workers, *writers = yield [
+        ("TIME",),
+        ("ZRANGE", keys.workers(namespace), 0, -1, "WITHSCORES"),
+        *(("HLEN", keys.shard(namespace, shard).writers) for shard in range(shards)),
+    ]
+    now_ms = read_now_ms(time)
+    alive = sum(float(score) > now_ms - ALIVE_MS for score in workers[1::2])
+    return Attendance(alive, len(workers) // 2 - alive, sum(writers))
+
+
+# -- the server ---------------------------------------------------------------------------------------------------
+
+
+def read_info(text: bytes) -> dict[str, str]:
+    """The figures of an answer to INFO."""
+    lines = (line.partition(":") for line in text.decode("utf-8", "replace").splitlines())
+    return {name: value for name, colon, value in lines if colon}
+
+
+def info(*sections: str) -> Operation[dict[str, str]]:
+    """What the server says of itself in these sections of INFO, which a user must be let ask."""
+    found: dict[str, str] = {}
+    for text in (yield [("INFO", section) for section in sections]):
+        found |= read_info(text)
+    return found
+
+
+def who_am_i() -> Operation[str]:
+    (name,) = yield [("ACL", "WHOAMI")]
+    return str(name.decode())
+
+
+def configured(name: str) -> Operation[str]:
+    """One setting of the server."""
+    (found,) = yield [("CONFIG", "GET", name)]
+    return found[1].decode() if found else ""
+
+
+def try_scripts(namespace: str, shard: int) -> Operation[int]:
+    """Load the scripts and run those that can be run to no effect; return how many ran.
+
+    `forget` is told to forget nothing. `record` gets a batch that was applied before, where somebody recorded, and answers
+    with the reply that it kept.
+    """
+    yield [("SCRIPT LOAD", scripts.script(name).text) for name in scripts.NAMES]
+    of = keys.shard(namespace, shard)
+    forgot, (_, entries) = yield [
+        ("EVALSHA", scripts.script("forget").sha, 1, of.writers),
+        ("HSCAN", of.writers, 0, "COUNT", 1),
+    ]
+    if forgot != 0:
+        raise FormatMismatch(f"forget.lua: wanted 0 writers forgotten, got {forgot!r:.60}")
+    if not entries:
+        return 1
+    limits = msgpack.packb([0, 0, 0, 0, 0, ""])
+    (reply,) = yield [("EVALSHA", scripts.script("record").sha, 4, *of, entries[0], 0, 0, limits)]
+    try:
+        msgpack.unpackb(reply, raw=True)
+    except Exception as error:
+        raise FormatMismatch(f"record.lua: its kept reply can't be read: {error}") from error
+    return 2
 
 
 # -- deleting -----------------------------------------------------------------------------------------------------
