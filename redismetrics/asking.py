@@ -170,6 +170,19 @@ class _Questions:
 
         return reader.live(self._place, name, round(self.settings.series_idle * 1000))
 
+    @_Verb
+    def self_metrics(self) -> "Operation[list[Family]]":
+        """What redismetrics says of itself on the Prometheus page: this process's figures, if it recorded, and the store's.
+
+        Their names begin with ``redismetrics_``; docs/operating.md lists them. `stats` tells this process's without the store.
+        """
+        from . import figures, reader
+
+        return _then(
+            reader.figures(self._place),
+            lambda found: [*figures.of_process(self.stats()), *figures.of_store(found)],
+        )
+
     # -- the original's JSON-ready answers ------------------------------------------------------------------------
 
     @_Verb

@@ -145,8 +145,8 @@ class Client(Recording):
                 "batches",
                 "retries",
             )
-            rest = ("lost_batches", "unpublished", "definition_conflicts", "flush_seconds")
-            return {**dict.fromkeys(whole + rest, 0), "dropped": {}, "writer": "", "last_error": None}
+            rest = ("lost_batches", "unpublished", "definition_conflicts", "flush_seconds", "buffered_series")
+            return {**dict.fromkeys(whole + rest, 0), "dropped": {}, "worker": None, "writer": "", "last_error": None}
         return self._flusher.stats()
 
     def __repr__(self) -> str:

@@ -328,6 +328,7 @@ class Flusher:
     def stats(self) -> dict[str, Any]:
         """This process's figures, without asking Redis; see docs/settings.md."""
         outbox, sender = self.outbox, self.sender
+        worker = None if self.worker is None else self.worker.worker
         with outbox.change:
             dropped = dict(self.recorder.dropped())
             waiting = self.recorder.waiting()
@@ -346,6 +347,8 @@ class Flusher:
                 "unpublished": sender.unpublished,
                 "definition_conflicts": sender.conflicts,
                 "flush_seconds": sender.batch_seconds,
+                "buffered_series": sum(len(metric.buffers) for metric in list(self.recorder.metrics.values())),
+                "worker": None if worker is None else worker.counts.as_dict(),
                 "writer": sender.writer,
                 "last_error": None if sender.last_error is None else str(sender.last_error),
             }

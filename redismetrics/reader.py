@@ -6,7 +6,7 @@ Each function checks its arguments when called, before anything is read, and ret
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -31,9 +31,9 @@ from .model import (
     to_datetime,
     to_ms,
 )
-from .operations import Place
+from .operations import Place, Standing
 from .rollups import Ints
-from .slots import DAY, HOUR, MINUTE, Window, interval_ms, window_ms
+from .slots import DAY, HOUR, MINUTE, Calendar, Window, interval_ms, window_ms
 
 T = TypeVar("T")
 
@@ -580,32 +580,52 @@ def get_stats(place: Place) -> Operation[Row]:
     known = yield from operations.catalogue(place.namespace, config.shards)
     found = yield from operations.standings(place.namespace, config, list(known))
     server = yield from operations.server_state(place.namespace, config.shards)
-    standings, calendar = found.values(), config.calendar
-    stored, pruned = sum(each.samples for each in standings), sum(each.pruned for each in standings)
-    dropped = {reason: sum(getattr(each, reason) for each in standings) for reason in ("never_sealed", "late")}
-    log_bytes = sum(each.log_bytes for each in standings)
+    totals, calendar = _totals(found.values(), config.calendar), config.calendar
+    pruned = sum(each.pruned for each in found.values())
     levels = (calendar.raw, *calendar.levels)
     return {
-        "total_metrics": stored - pruned - sum(dropped.values()),
-        "metrics_stored": stored,
+        "total_metrics": totals["samples"] - pruned - sum(totals["dropped"].values()),
+        "metrics_stored": totals["samples"],
         "metrics_pruned": pruned,
-        "metrics_dropped": dropped,
+        "metrics_dropped": totals["dropped"],
         "retention_hours": calendar.raw.retention / HOUR,
         "retention": {level.name: level.retention / HOUR for level in levels},
         "memory_bytes": server.used_bytes,
         "names": len(known),
-        "series": sum(each.series for each in standings),
-        "blocks": sum(each.blocks for each in standings),
-        "bytes": {"log": log_bytes}
-        | {level.name: sum(each.level_bytes[level.name] for each in standings) for level in levels},
+        "series": totals["series"],
+        "blocks": totals["blocks"],
+        "bytes": totals["bytes"],
         "workers": server.workers,
-        "worker_lag_seconds": max((each.waiting_ms for each in standings), default=0) / 1000,
+        "worker_lag_seconds": totals["worker_lag_seconds"],
         "writers": len(server.writers),
         "writing": [
             {"writer": writer, "batches": sequence, "last_seen": to_datetime(seen_ms).isoformat()}
             for writer, sequence, seen_ms in server.writers[:WRITERS_LISTED]
             if seen_ms >= server.now_ms - WRITING_MS
         ],
+    }
+
+
+def figures(place: Place) -> Operation[Row]:
+    """The store's figures for the Prometheus page, as figures.py takes them: no more than a reader may ask."""
+    config = yield from place.config()
+    known = yield from operations.catalogue(place.namespace, config.shards)
+    found = yield from operations.standings(place.namespace, config, list(known))
+    there = yield from operations.attendance(place.namespace, config.shards)
+    totals = _totals(found.values(), config.calendar)
+    return {"metrics": len(known), "workers": there.workers, "writers": there.writers, **totals}
+
+
+def _totals(standings: Collection[Standing], calendar: Calendar) -> Row:
+    level_names = [level.name for level in (calendar.raw, *calendar.levels)]
+    return {
+        "samples": sum(each.samples for each in standings),
+        "dropped": {reason: sum(getattr(each, reason) for each in standings) for reason in ("never_sealed", "late")},
+        "series": sum(each.series for each in standings),
+        "blocks": sum(each.blocks for each in standings),
+        "bytes": {"log": sum(each.log_bytes for each in standings)}
+        | {name: sum(each.level_bytes[name] for each in standings) for name in level_names},
+        "worker_lag_seconds": max((each.waiting_ms for each in standings), default=0) / 1000,
     }
 
 

@@ -145,7 +145,7 @@ def outcome(call: Callable[[], Any]) -> Any:
 
 
 def test_every_verb_that_asks_is_among_the_cases() -> None:
-    assert {name for name, _, _ in CASES} == public(Awaiting) - {"to_json"}
+    assert {name for name, _, _ in CASES} == public(Awaiting) - {"to_json", "self_metrics"}  # whose ages change
 
 
 def test_both_give_the_same_answers(url: str, namespace: str, metrics: Metrics, run: Run) -> None:

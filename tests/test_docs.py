@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "redismetrics"
 FLOORS = {
     "errors": 0.0, "slots": 0.2, "model": 0.1, "settings": 0.3,
+    "exposition": 1.0, "figures": 1.0,
     "keys": 1.0, "plan": 1.0, "rollups": 1.0, "digest": 1.1, "columns": 1.1, "tables": 1.2, "blocks": 1.2, "sealed": 1.3,
     "sealing": 1.3, "parcels": 1.3,
     "wsgi": 2.0, "scripts": 2.0, "embedded": 2.0, "cache": 2.0, "drive": 2.1, "connect": 2.1, "operations": 2.2,
@@ -26,7 +27,7 @@ FLOORS = {
     "asking": 3.2, "feed": 3.2, "stream": 3.3, "telemetry": 3.2,
     "integrations.common": 3.2, "integrations.asgi": 3.3, "integrations.wsgi": 3.3, "integrations.django": 3.4,
     "integrations.process": 3.3, "integrations.celery": 3.4,
-    "client": 4.0, "aclient": 4.1, "default": 4.1, "exposition": 4.0, "export": 4.2, "testing": 4.3, "demo": 4.3,
+    "client": 4.0, "aclient": 4.1, "default": 4.1, "export": 4.2, "testing": 4.3, "demo": 4.3,
     "pytest_plugin": 4.4,
     "integrations.ages": 4.1, "integrations.room": 4.1, "integrations.distributions": 4.0, "integrations.points": 4.2,
     "integrations.otlp": 4.3,
