@@ -24,6 +24,7 @@ _PROCESS: _Table = {
     "metadata_dropped": ("counter", "Samples that lost their metadata, being too many in one flush."),
     "buffer_bytes": ("gauge", "Memory that unsent samples take."),
     "buffered_series": ("gauge", "Series that this process has a buffer for."),
+    "overflow": ("counter", "Series of batches that shared one, by metric, and by tag if that has too many values."),
     "batches": ("counter", "Batches confirmed."),
     "retries": ("counter", "Failures while a batch was in doubt."),
     "lost_batches": ("counter", "Confirmed batches that the store no longer knew."),
@@ -91,6 +92,9 @@ def _families(prefix: str, table: _Table, found: Mapping[str, Any]) -> list[Fami
 def _series(figure: str, value: Any) -> list[Live]:
     if value is None:
         return []
+    if figure == "overflow":
+        each = [(name, tag, count) for name, tags in sorted(value.items()) for tag, count in sorted(tags.items())]
+        return [Live({"metric": name, "tag": tag}, 0, float(count)) for name, tag, count in each]
     if isinstance(value, Mapping):
         return [Live({_LABELS[figure]: key}, 0, float(each)) for key, each in sorted(value.items())]
     return [Live({}, 0, float(value))]

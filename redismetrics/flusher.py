@@ -331,6 +331,9 @@ class Flusher:
         worker = None if self.worker is None else self.worker.worker
         with outbox.change:
             dropped = dict(self.recorder.dropped())
+            overflow: dict[str, dict[str, int]] = {}
+            for (name, tag), count in list(self.recorder.overflows.items()):
+                overflow.setdefault(name, {})[tag] = count
             waiting = self.recorder.waiting()
             lost_early = sum(count for reason, count in dropped.items() if reason in ("invalid", "closed"))
             return {
@@ -341,6 +344,7 @@ class Flusher:
                 "dropped": dropped,
                 "metadata_dropped": self._no_metadata,
                 "buffer_bytes": outbox.nbytes,
+                "overflow": overflow,
                 "batches": sender.batches,
                 "retries": sender.retries,
                 "lost_batches": sender.lost_batches,

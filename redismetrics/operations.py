@@ -176,7 +176,7 @@ def batch(
     """A batch of (metric, head, body); *confirmed* is the last sequence of this writer and shard that was confirmed."""
     limits = [
         int(settings.max_age * 1000), int(settings.max_future * 1000), int(settings.log_age * 1_000_000),
-        settings.log_bytes, settings.max_series, _OVERFLOW,
+        settings.log_bytes, settings.max_series, settings.max_tag_values, _OVERFLOW,
     ]  # fmt: skip
     names: list[str] = list(keys.shard(namespace, shard))
     arguments: list[Any] = [writer, sequence, confirmed, msgpack.packb(limits, use_bin_type=False)]
@@ -305,6 +305,16 @@ def series(namespace: str, shard: int, name: str) -> Operation[list[dict[str, st
     """The tags of all series of a metric."""
     (flat,) = yield [("HGETALL", keys.metric(namespace, shard, name).series)]
     return list(read_series(flat).values())
+
+
+def series_counts(namespace: str, shards: int, names: list[str]) -> Operation[dict[str, int]]:
+    """How many series each of these metrics has."""
+    commands: list[Command] = []
+    for name in names:
+        key = keys.metric(namespace, keys.shard_of(name, shards), name).series
+        commands += [("HLEN", key), ("HEXISTS", key, "")]
+    replies = (yield commands) if commands else []
+    return {name: replies[2 * at] - replies[2 * at + 1] for at, name in enumerate(names)}
 
 
 def live(namespace: str, shards: int, definitions: dict[str, Definition]) -> Operation[list[Family]]:
@@ -494,7 +504,7 @@ def try_scripts(namespace: str, shard: int) -> Operation[int]:
         raise FormatMismatch(f"forget.lua: wanted 0 writers forgotten, got {forgot!r:.60}")
     if not entries:
         return 1
-    limits = msgpack.packb([0, 0, 0, 0, 0, ""])
+    limits = msgpack.packb([0, 0, 0, 0, 0, 0, ""])
     (reply,) = yield [("EVALSHA", scripts.script("record").sha, 4, *of, entries[0], 0, 0, limits)]
     try:
         msgpack.unpackb(reply, raw=True)
@@ -527,7 +537,7 @@ def delete(namespace: str, shards: int, names: list[str]) -> Operation[int]:
             ("MULTI",),
             ("HKEYS", worked.held),
             ("HKEYS", worked.due),
-            ("DEL", of.series, of.live, of.log, *worked, *_data_keys(namespace, shard, name, held)),
+            ("DEL", of.series, of.live, of.log, of.values, *worked, *_data_keys(namespace, shard, name, held)),
             ("HDEL", of.state, "samples", "bytes", "never_sealed", "waiting", "late", "pruned"),
             ("HSET", of.state, "version", f"0.{secrets.token_hex(8)}"),
             ("ZREM", pending_key, *(member + b" " + name.encode() for member in (*due, b"trim 0 0", b"sweep 0 0"))),

@@ -19,6 +19,7 @@ from .drive import Operation, together
 from .errors import FormatMismatch, InvalidMetric, InvalidQuery, TooManyRows, UnknownAggregation
 from .gather import Found, gather
 from .model import (
+    OVERFLOW_TAGS,
     Family,
     Gap,
     MetricType,
@@ -108,10 +109,10 @@ def _question(
     clash = sorted(set(groups) & {*wanted, *taken})
     if clash:
         raise InvalidQuery(f"group_by: the tag {clash[0]!r} is named like another column of the answer")
-    return _Question(name, window, _filter(tags), groups, wanted)
+    return _Question(name, window, checked_filter(tags), groups, wanted)
 
 
-def _filter(tags: Tags | None) -> dict[str, str | None]:
+def checked_filter(tags: Tags | None) -> dict[str, str | None]:
     """The tags a series must have; None means that it must lack the tag."""
     clean: dict[str, str | None] = dict(_checked(clean_tags, tags))
     if tags:
@@ -465,7 +466,7 @@ def get_metrics(
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
         raise InvalidQuery(f"limit: wanted a whole number of at least 0, got {limit!r:.80}")
     question = None if name is None else _question(name, (since, until), tags)
-    _filter(tags)
+    checked_filter(tags)
 
     def ask() -> Operation[list[Sample]]:
         if question is None:
@@ -532,6 +533,31 @@ def series_count(place: Place, name: str | None = None) -> Operation[int]:
         names = [name] if name is not None else list((yield from operations.catalogue(place.namespace, config.shards)))
         found = yield from operations.standings(place.namespace, config, names)
         return sum(each.series for each in found.values())
+
+    return ask()
+
+
+def cardinality(place: Place, limit: int) -> Operation[list[Row]]:
+    """The metrics with the most series, and how many values each of their tags has; the worst first."""
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise InvalidQuery(f"limit: wanted a whole number from 1, got {limit!r:.60}")
+
+    def ask() -> Operation[list[Row]]:
+        config = yield from place.config()
+        known = yield from operations.catalogue(place.namespace, config.shards)
+        counts = yield from operations.series_counts(place.namespace, config.shards, list(known))
+        rows = []
+        for name in sorted(known, key=lambda name: (-counts[name], name))[:limit]:
+            found = yield from operations.series(place.namespace, keys.shard_of(name, config.shards), name)
+            values: dict[str, set[str]] = {}
+            for tags in found:
+                for key, value in tags.items():
+                    values.setdefault(key, set()).add(value)
+            shared = OVERFLOW_TAGS in found
+            by_tag = {key: len(each) for key, each in values.items() if key not in OVERFLOW_TAGS}
+            worst = dict(sorted(by_tag.items(), key=lambda each: (-each[1], each[0])))
+            rows.append({"name": name, "series": counts[name], "overflow": shared, "tags": worst})
+        return rows
 
     return ask()
 

@@ -28,6 +28,7 @@ GOOD: list[tuple[str, str, Any, Any, Any]] = [
     ("max_age", "60", 60.0, 3600.5, 3600.5),
     ("max_future", "1", 1.0, 10, 10.0),
     ("max_series", "1", 1, 5, 5),
+    ("max_tag_values", "1", 1, 5, 5),
     ("log_bytes", "65536", 65_536, 1 << 20, 1 << 20),
     ("log_age", "60", 60.0, 120, 120.0),
     ("raw_retention", "3600", 3600.0, 7200, 7200.0),

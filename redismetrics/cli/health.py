@@ -1,6 +1,7 @@
-"""The command that examines a store."""
+"""The commands that examine a store: doctor, cardinality."""
 
 import logging
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -8,8 +9,9 @@ from rich.text import Text
 
 from redismetrics.doctor import Finding, examine
 
+from . import options
 from .options import AsJson, Namespace, Url
-from .printing import cell, is_for_people, make_console, plain, print_json
+from .printing import cell, is_for_people, make_console, plain, print_json, print_rows
 
 _MARKS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "failure": ("failure", "bold red")}
 
@@ -27,6 +29,28 @@ def doctor(as_json: AsJson = False, url: Url = None, namespace: Namespace = None
             print("\t".join(plain(text) for text in (finding.status, finding.check, finding.found, finding.advice)))
     if not report.healthy:
         raise typer.Exit(1)
+
+
+def cardinality(
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many metrics at most.")] = 20,
+    as_json: AsJson = False,
+    url: Url = None,
+    namespace: Namespace = None,
+) -> None:
+    """The metrics with the most series, and the values of each of their tags; overflow: some share one series."""
+    with options.client(url, namespace) as metrics:
+        found = metrics.cardinality(limit=limit)
+    if as_json:
+        print_json(found)
+        return
+    rows: list[dict[str, Any]] = []
+    for each in found:
+        first = {"name": each["name"], "series": each["series"], "overflow": "yes" if each["overflow"] else ""}
+        tags = list(each["tags"].items()) or [("", None)]
+        for at, (tag, values) in enumerate(tags):
+            shown = first if at == 0 or not is_for_people() else {"name": "", "series": None, "overflow": ""}
+            rows.append({**shown, "tag": tag, "values": values})
+    print_rows(rows)
 
 
 def _table(findings: list[Finding]) -> Table:

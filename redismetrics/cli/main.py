@@ -45,6 +45,7 @@ for _name, _panel, _command, _settings in (
     ("serve", "Run", running.serve, {}),
     ("worker", "Run", running.work, running.PASSED_ON),
     ("doctor", "Watch", health.doctor, {}),
+    ("cardinality", "Watch", health.cardinality, {}),
     ("delete", "Tidy", asking.delete, {}),
     ("clear", "Tidy", asking.clear, {}),
 ):
