@@ -54,6 +54,7 @@ BAD: list[tuple[str, Any]] = [
     ("max_age", 0),
     ("max_future", 0),
     *(("max_series", value) for value in (0, 1.5, "many")),
+    *(("max_tag_values", value) for value in (0, 1.5, "many")),
     ("log_bytes", 0),
     ("log_age", 59),
     ("raw_retention", 3599),
