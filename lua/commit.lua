@@ -11,7 +11,8 @@
 -- KEYS[9]  catalogue  hash
 -- KEYS[10] dirty      zset
 -- KEYS[11] pending    zset
--- KEYS[12+] data      hashes of slots
+-- KEYS[12] values     hash
+-- KEYS[13+] data      hashes of slots
 -- ARGV[1]  metric   its name
 -- ARGV[2]  version  as it was when the worker read what this commit was made of; '' when there was none
 -- ARGV[3]  token    random, of the new version
@@ -30,7 +31,8 @@
 local state_key, log_key, series_key, live_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local due_key, held_key, touched_key = KEYS[5], KEYS[6], KEYS[7]
 local clock_key, catalogue_key, dirty_key, pending_key = KEYS[8], KEYS[9], KEYS[10], KEYS[11]
-local FIRST_DATA = 12
+local values_key = KEYS[12]
+local FIRST_DATA = 13
 local metric, version, token = ARGV[1], ARGV[2], ARGV[3]
 local sealed, new_sealed, beginnings, replay, marks, unmarks, late, samples, gone, tidying, unless, idle, rows, none_left = unpack(cmsgpack.unpack(ARGV[4]))
 
@@ -147,6 +149,7 @@ for _, field in ipairs(gone) do
 end
 redis.call('HLEN', due_key)
 redis.call('HLEN', held_key)
+redis.call('HLEN', values_key)
 redis.call('ZCARD', pending_key)
 redis.call('ZCARD', touched_key)
 local lacking = forbidden()
@@ -167,11 +170,25 @@ if expired > 0 then
   redis.call('HINCRBY', state_key, 'pruned', text(expired))
 end
 if none_left == 1 then
-  redis.call('DEL', series_key, live_key, held_key)
+  redis.call('DEL', series_key, live_key, held_key, values_key)
   redis.call('HDEL', catalogue_key, metric)
 else
   for first = 1, #idle, SLICE do
     redis.call('HDEL', series_key, unpack(idle, first, math.min(first + SLICE - 1, #idle)))
+  end
+  -- How many series have a value, and how many values a tag has: see record.lua. Those of older versions were not counted.
+  for _, canonical in ipairs(idle) do
+    local flat = cmsgpack.unpack(canonical)
+    for i = 1, #flat, 2 do
+      local pair = flat[i] .. '\0' .. flat[i + 1]
+      local left = redis.call('HGET', values_key, pair)
+      if left and tonumber(left) > 1 then
+        redis.call('HINCRBY', values_key, pair, '-1')
+      elseif left then
+        redis.call('HDEL', values_key, pair)
+        redis.call('HINCRBY', values_key, flat[i], '-1')
+      end
+    end
   end
   for _, row in ipairs(rows) do
     redis.call('HSET', live_key, row[1], row[3])

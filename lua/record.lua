@@ -4,11 +4,11 @@
 -- KEYS[2]  writers    hash
 -- KEYS[3]  catalogue  hash
 -- KEYS[4]  dirty      zset
--- KEYS[5+] then four for each metric of the batch: series hash, live hash, log zset, state hash
+-- KEYS[5+] then five for each metric of the batch: series hash, live hash, log zset, state hash, values hash
 -- ARGV[1]  writer     id of the recording process
 -- ARGV[2]  sequence   this writer's batch number, from 1
 -- ARGV[3]  confirmed  the last sequence whose reply the writer got
--- ARGV[4]  limits     msgpack [max_age_ms, max_future_ms, log_age_us, log_bytes, max_series, canonical overflow tags]
+-- ARGV[4]  limits     msgpack [max_age_ms, max_future_ms, log_age_us, log_bytes, max_series, max_tag_values, canonical overflow tags]
 -- ARGV[5+] then four for each metric: name, channel, head, body
 --          head: msgpack [type, definition, samples, oldest_ms, newest_ms, [series...], [live change...], doubles of state a series,
 --          series in one field of state]
@@ -19,15 +19,16 @@
 --          count, sum, how many buckets changed, then for each its number from 1 and how many came
 -- Returns  msgpack [sequence held before, the server's time in us, age of the oldest unsealed block in ms, failed publishes,
 --          [[index of the metric, reason, detail]...] of refused blocks, [[index of the metric, [id...]]...] of ids that the
---          client did not know]; the reply kept when this batch was applied before
+--          client did not know]; the reply kept when this batch was applied before. Of blocks that are stored in part as the overflow
+--          series there is the reason 'overflow', a tag that has too many values, or '' for too many series, and how many
 -- Why Lua  guard and effect must be one step: after a lost reply the client sends again
 --
 -- A script that fails midway keeps its earlier writes: everything is read and checked first, written after.
 
 local clock_key, writers_key, catalogue_key, dirty_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local writer, sequence, confirmed = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local max_age, max_future, log_age, log_bytes, max_series, overflow = unpack(cmsgpack.unpack(ARGV[4]))
-local metrics = (#KEYS - 4) / 4
+local max_age, max_future, log_age, log_bytes, max_series, max_values, overflow = unpack(cmsgpack.unpack(ARGV[4]))
+local metrics = (#KEYS - 4) / 5
 
 local SLICE = 1000 -- unpack() stops near 8,000 values
 local CUT = 100 -- at most so many old blocks are cut from a log at once
@@ -141,7 +142,7 @@ for i = 1, metrics do
 end
 local known = metrics > 0 and sliced('HMGET', catalogue_key, names) or {}
 for i = 1, metrics do
-  local series_key, state_key = KEYS[4 * i + 1], KEYS[4 * i + 4]
+  local series_key, state_key, values_key = KEYS[5 * i], KEYS[5 * i + 3], KEYS[5 * i + 4]
   local kind, definition, samples, oldest, newest, tags, live, width, rows = unpack(cmsgpack.unpack(ARGV[4 * i + 3]))
   local part = { kind = kind, definition = definition, samples = samples, oldest = oldest, newest = newest, tags = tags, live = live, width = width, rows = rows }
   local state = redis.call('HMGET', state_key, 'sealed', 'next', 'bytes', 'samples', 'never_sealed', 'waiting')
@@ -161,6 +162,26 @@ for i = 1, metrics do
     part.padded = redis.call('HEXISTS', series_key, '')
     part.size = redis.call('HLEN', series_key) - part.padded
     part.found = sliced('HMGET', series_key, part.lookups)
+    part.pairs, part.values = {}, {} -- of new series: "key\0value" and "key" of each tag; how many have them
+    local wanted, asked = {}, {}
+    for n, canonical in ipairs(part.lookups) do
+      if not part.found[n] and canonical ~= overflow then
+        local flat, pairs_ = cmsgpack.unpack(canonical), {}
+        for at = 1, #flat, 2 do
+          pairs_[at], pairs_[at + 1] = flat[at] .. '\0' .. flat[at + 1], flat[at]
+        end
+        part.pairs[n] = pairs_
+        for _, field in ipairs(pairs_) do
+          if not asked[field] then
+            asked[field], wanted[#wanted + 1] = true, field
+          end
+        end
+      end
+    end
+    local counts = #wanted > 0 and sliced('HMGET', values_key, wanted) or {}
+    for at, field in ipairs(wanted) do
+      part.values[field] = tonumber(counts[at] or '0')
+    end
   end
   parts[i] = part
 end
@@ -180,15 +201,38 @@ for i, part in ipairs(parts) do
   end
 end
 
+-- Why a new series goes to the overflow series: '', or the tag that has too many values. Nothing where it needn't.
+local function crowded(part, pairs_)
+  if part.size >= max_series then
+    return ''
+  end
+  for at = 1, #pairs_, 2 do
+    if part.values[pairs_[at]] == 0 and part.values[pairs_[at + 1]] >= max_values then
+      return pairs_[at + 1]
+    end
+  end
+end
+
 -- Series ids: known ones, new ones, and the overflow series once there are too many.
 local function intern(i, part)
-  local ids, fresh, overflow_id = part.ids, {}, nil
+  local ids, fresh, overflow_id, grown = part.ids, {}, nil, {}
   for n, canonical in ipairs(part.lookups) do
     local id = part.found[n]
     if not id then
-      if part.size >= max_series and canonical ~= overflow then
-        overflow_id = overflow_id or redis.call('HGET', KEYS[4 * i + 1], overflow) or nil
-        canonical, id, part.overflown = overflow, overflow_id, (part.overflown or 0) + 1
+      local pairs_ = part.pairs[n]
+      local tag = pairs_ and crowded(part, pairs_)
+      if tag then
+        overflow_id = overflow_id or redis.call('HGET', KEYS[5 * i], overflow) or nil
+        canonical, id, part.overflown = overflow, overflow_id, part.overflown or {}
+        part.overflown[tag] = (part.overflown[tag] or 0) + 1
+      elseif pairs_ then
+        for at = 1, #pairs_, 2 do
+          local pair, key = pairs_[at], pairs_[at + 1]
+          if part.values[pair] == 0 then
+            part.values[key], grown[key] = part.values[key] + 1, true
+          end
+          part.values[pair], grown[pair] = part.values[pair] + 1, true
+        end
       end
       if not id then
         id, part.next, part.size = text(part.next), part.next + 1, part.size + 1
@@ -203,7 +247,10 @@ local function intern(i, part)
   if part.padded == 0 and part.size >= PAD_AT then
     fresh[#fresh + 1], fresh[#fresh + 2] = '', PAD
   end
-  part.fresh = fresh
+  part.fresh, part.grown = fresh, {}
+  for field in pairs(grown) do
+    part.grown[#part.grown + 1], part.grown[#part.grown + 2] = field, part.values[field]
+  end
 end
 
 -- The running state of series is rows of doubles, several in one field; see LIVE in keys.py. A row of zeros is a new series.
@@ -255,7 +302,7 @@ local function advance(i, part)
     end
     field_of[at], row_of[at] = field, row
   end
-  local packed = sliced('HMGET', KEYS[4 * i + 2], fields)
+  local packed = sliced('HMGET', KEYS[5 * i + 1], fields)
   local format = '<' .. string.rep('d', width * rows)
   local none = string.rep('\0', 8 * width * rows)
   for n, field in ipairs(fields) do
@@ -282,7 +329,9 @@ local function advance(i, part)
   part.update = update
   part.block = cmsgpack.pack({ clock, writer, sequence, part.samples, part.oldest, part.newest, ids, part.based, table.concat(part.bases) })
   if part.overflown then
-    problems[#problems + 1] = { i - 1, 'overflow', text(part.overflown) }
+    for tag, many in pairs(part.overflown) do
+      problems[#problems + 1] = { i - 1, 'overflow', cmsgpack.pack({ tag, many }) }
+    end
   elseif #part.lookups > 0 then
     learned[#learned + 1] = { i - 1, ids }
   end
@@ -299,7 +348,7 @@ end
 local leapt = previous > 0 and time_us - previous > HOUR_US
 for i, part in ipairs(parts) do
   if not part.refused then
-    local log_key, body = KEYS[4 * i + 3], ARGV[4 * i + 4]
+    local log_key, body = KEYS[5 * i + 2], ARGV[4 * i + 4]
     part.block = part.block .. body
     part.bytes = part.bytes + #part.block
     part.gone = {}
@@ -344,11 +393,12 @@ redis.call('HSET', writers_key, writer, cmsgpack.pack({ sequence, clock, answer(
 redis.call('SET', clock_key, text(clock + metrics)) -- behind the stamps of new definitions, so that metrics keep their order
 for i, part in ipairs(parts) do
   if not part.refused then
-    local series_key, live_key, log_key, state_key = KEYS[4 * i + 1], KEYS[4 * i + 2], KEYS[4 * i + 3], KEYS[4 * i + 4]
+    local series_key, live_key, log_key, state_key, values_key = KEYS[5 * i], KEYS[5 * i + 1], KEYS[5 * i + 2], KEYS[5 * i + 3], KEYS[5 * i + 4]
     if not known[i] then
       redis.call('HSET', catalogue_key, names[i], part.definition .. cmsgpack.pack(clock + i))
     end
     write_sliced(series_key, part.fresh)
+    write_sliced(values_key, part.grown)
     write_sliced(live_key, part.update)
     redis.call('ZADD', log_key, text(clock), part.block)
     if #part.gone > 0 then

@@ -161,6 +161,17 @@ class _Questions:
         return reader.tag_values(self._place, name, key)
 
     @_Verb
+    def cardinality(self, *, limit: int = 20) -> "Operation[list[dict[str, Any]]]":
+        """The *limit* metrics with the most series: name, series, overflow (do some share one?), and of each tag its values.
+
+        ``{"name": "jobs", "series": 1204, "overflow": False, "tags": {"job_id": 1200, "queue": 4}}``, the worst metric and tag
+        first. What the limits are is a matter of each recording process: `max_series`, `max_tag_values`.
+        """
+        from . import reader
+
+        return reader.cardinality(self._place, limit)
+
+    @_Verb
     def live(self, name: str | None = None) -> "Operation[list[Family]]":
         """What the Prometheus page shows: all metrics, or one, with the running state of their series.
 
@@ -169,6 +180,19 @@ class _Questions:
         from . import reader
 
         return reader.live(self._place, name, round(self.settings.series_idle * 1000))
+
+    @_Verb
+    def self_metrics(self) -> "Operation[list[Family]]":
+        """What redismetrics says of itself on the Prometheus page: this process's figures, if it recorded, and the store's.
+
+        Their names begin with ``redismetrics_``; docs/operating.md lists them. `stats` tells this process's without the store.
+        """
+        from . import figures, reader
+
+        return _then(
+            reader.figures(self._place),
+            lambda found: [*figures.of_process(self.stats()), *figures.of_store(found)],
+        )
 
     # -- the original's JSON-ready answers ------------------------------------------------------------------------
 
@@ -303,6 +327,28 @@ class _Questions:
             return (yield from operations.delete(place.namespace, (yield from place.shards()), [name])) > 0
 
         return delete()
+
+    @_Verb
+    def delete_series(self, name: str, tags: Tags) -> "Operation[int]":
+        """Delete the series of a metric that have all of these tags (None: without that tag); return how many there were.
+
+        They are gone from all answers and from the Prometheus page at once, and their places under `max_series` and
+        `max_tag_values` are free; what they take in the store goes with its retention. Recorded again, one starts from nothing.
+
+        Raises:
+            InvalidQuery: no tags: `delete_metric` deletes all.
+            StoreError: a branch of it; also where the metric is recorded so fast that no moment for it is found.
+        """
+        from . import commits, reader
+
+        check_name(name)
+        wanted = reader.checked_filter(tags)
+        if not wanted:
+            raise InvalidQuery(
+                f"tags: wanted at least one, got {tags!r:.60}: delete_metric({name!r}) deletes all series"
+            )
+        place = self._place
+        return commits.delete_series(place, name, wanted)
 
     @_Verb
     def clear(self, *, confirm: bool = False) -> "Operation[int]":

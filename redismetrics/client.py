@@ -51,6 +51,7 @@ class Client(Recording):
         max_age: float | None = None,
         max_future: float | None = None,
         max_series: int | None = None,
+        max_tag_values: int | None = None,
         log_bytes: int | None = None,
         log_age: float | None = None,
         raw_retention: float | None = None,
@@ -145,8 +146,15 @@ class Client(Recording):
                 "batches",
                 "retries",
             )
-            rest = ("lost_batches", "unpublished", "definition_conflicts", "flush_seconds")
-            return {**dict.fromkeys(whole + rest, 0), "dropped": {}, "writer": "", "last_error": None}
+            rest = ("lost_batches", "unpublished", "definition_conflicts", "flush_seconds", "buffered_series")
+            return {
+                **dict.fromkeys(whole + rest, 0),
+                "dropped": {},
+                "overflow": {},
+                "worker": None,
+                "writer": "",
+                "last_error": None,
+            }
         return self._flusher.stats()
 
     def __repr__(self) -> str:

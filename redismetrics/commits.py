@@ -5,21 +5,24 @@ what one of them read is either what the other left, or its commit changes nothi
 """
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 import msgpack
 import numpy as np
+from numpy.typing import NDArray
 
 from . import blocks, keys, scripts, sealed, sealing
 from .blocks import Block, Samples
 from .drive import Command, Operation
-from .errors import FormatMismatch
+from .errors import FormatMismatch, StoreError
 from .keys import MetricKeys, SealedKeys
-from .model import Definition
+from .model import Definition, unpack_tags
+from .operations import Place as Namespace
 from .operations import read_definition, read_now_ms
+from .rollups import Floats, Ints
 from .sealing import Cell, Place
 from .slots import HOUR, MARGIN, MINUTE, SECOND, Calendar, Level, slot_of
 from .tables import Table
@@ -35,6 +38,8 @@ FOLD = (
     "fold-"  # and a level's name: folds what of a part of a span has passed into the segment, long before the span ends
 )
 FOLDS = 4  # parts of a span
+SERIES_PER_COMMIT = 1_000  # are deleted at once
+DELETION_TRIES = 100  # to find a moment at which a metric's log is sealed to its end
 TRIM, SWEEP = "trim 0 0", "sweep 0 0"  # what of tidying is pending
 
 
@@ -158,7 +163,7 @@ def _commit(metric: Metric, standing: _Standing, orders: _Orders) -> Operation[O
     of, of_shard = metric.recorded, keys.shard(metric.namespace, metric.shard)
     names = [
         of.state, of.log, of.series, of.live, *metric.worked, of_shard.clock, of_shard.catalogue, of_shard.dirty,
-        keys.pending(metric.namespace, metric.shard),
+        keys.pending(metric.namespace, metric.shard), of.values,
     ]  # fmt: skip
     arguments: list[Any] = []
     for write in orders.writes:
@@ -561,32 +566,101 @@ def _sweep_every(calendar: Calendar) -> int:
     return max(calendar.levels[-1].retention // 8, HOUR)
 
 
+@dataclass(frozen=True, slots=True)
+class _State:
+    """One field of `live`, as it was read."""
+
+    field: bytes
+    data: bytes
+    values: Floats
+
+
+def _series(
+    metric: Metric, standing: _Standing
+) -> Operation[tuple[dict[int, bytes], list[tuple[Ints, _State]]] | None]:
+    """The canonical tags of all series by number, and of each field of running states the numbers; None: look anew."""
+    assert standing.definition is not None, "BUG: the series of a metric that is none"
+    replies = yield from _bracketed(
+        metric, standing, [("HGETALL", metric.recorded.series), ("HGETALL", metric.recorded.live)]
+    )
+    if replies is None:
+        return None
+    width, rows = keys.live_shape(standing.definition.type, len(standing.definition.buckets))
+    tags = {
+        int(number): canonical for canonical, number in zip(replies[0][::2], replies[0][1::2], strict=True) if canonical
+    }
+    states = []
+    for name, data in zip(replies[1][::2], replies[1][1::2], strict=True):
+        values = np.frombuffer(data, "<f8").reshape(rows, width)
+        states.append((np.arange(rows) + int(name) * rows, _State(name, data, values)))
+    return tags, states
+
+
+def _forget(orders: _Orders, tags: dict[int, bytes], state: _State, numbers: Ints, gone: NDArray[np.bool_]) -> None:
+    """Order that the series of these rows are forgotten, and take them off *tags*."""
+    if gone.any():
+        orders.idle += [tags.pop(number) for number in numbers[gone].tolist() if number in tags]
+        cleared = np.where(gone[:, None], 0.0, state.values).astype("<f8").tobytes()
+        orders.rows.append((state.field, state.data, cleared))
+
+
 def sweep(metric: Metric) -> Operation[Result]:
     """Forget the series that were last recorded before everything that is kept; with the last of them the metric."""
     standing = yield from _standing(metric)
     if standing.definition is None:
         return Result((yield from _commit(metric, standing, _Orders(unmarks=[SWEEP]))))
-    replies = yield from _bracketed(
-        metric, standing, [("HGETALL", metric.recorded.series), ("HGETALL", metric.recorded.live)]
-    )
-    if replies is None:
+    found = yield from _series(metric, standing)
+    if found is None:
         return Result(Outcome.AGAIN)
+    tags, states = found
     coarsest = metric.calendar.levels[-1]
     oldest = standing.now_ms - coarsest.retention - coarsest.span - MARGIN
-    width, rows = keys.live_shape(standing.definition.type, len(standing.definition.buckets))
-    tags = {
-        int(number): canonical for canonical, number in zip(replies[0][::2], replies[0][1::2], strict=True) if canonical
-    }
     orders = _Orders(tidying=[(SWEEP, standing.now_ms + _sweep_every(metric.calendar))])
-    for field_, state in zip(replies[1][::2], replies[1][1::2], strict=True):
-        values = np.frombuffer(state, "<f8").reshape(rows, width)
-        idle = (values[:, 0] > 0) & (values[:, 0] < oldest)
-        if idle.any():
-            numbers = (np.flatnonzero(idle) + int(field_) * rows).tolist()
-            orders.idle += [tags.pop(number) for number in numbers if number in tags]
-            orders.rows.append((field_, state, np.where(idle[:, None], 0.0, values).astype("<f8").tobytes()))
+    for numbers, state in states:
+        _forget(orders, tags, state, numbers, (state.values[:, 0] > 0) & (state.values[:, 0] < oldest))
     if not orders.idle:
         return Result((yield from _commit(metric, standing, orders)))
     if not tags and not standing.due:
         orders.none_left, orders.unmarks, orders.tidying = True, [SWEEP, TRIM], []
     return Result((yield from _commit(metric, standing, orders)), forgotten=len(orders.idle))
+
+
+def delete_series(place: Namespace, name: str, wanted: Mapping[str, str | None]) -> Operation[int]:
+    """Forget the series that have these tags (None: that lack it), with what is recorded of them; return how many there were.
+
+    As with those that are idle, only while the log is sealed to its end: so it is sealed first, as by a worker. Rows of numbers
+    that no series has are passed over by whoever reads.
+    """
+    config = yield from place.config()
+    metric = Metric(place.namespace, keys.shard_of(name, config.shards), name, config.calendar)
+    deleted = tries = 0
+    while tries < DELETION_TRIES:
+        sealed_ = yield from seal(metric)
+        if sealed_.outcome is Outcome.MORE:
+            continue
+        standing = yield from _standing(metric)
+        if standing.definition is None:
+            return deleted
+        found = yield from _series(metric, standing)
+        if found is not None:
+            tags, states = found
+            chosen = [number for number, canonical in tags.items() if _has(canonical, wanted)]
+            if not chosen:
+                return deleted
+            orders = _Orders()
+            for numbers, state in states:
+                some = np.isin(numbers, chosen[:SERIES_PER_COMMIT]) & (state.values[:, 0] > 0)
+                _forget(orders, tags, state, numbers, some)
+            outcome = yield from _commit(metric, standing, orders)
+            if outcome is Outcome.DONE:
+                deleted, tries = deleted + len(orders.idle), 0
+                continue
+        tries += 1
+    raise StoreError(
+        f"{name!r} is recorded too fast: {deleted} series are deleted, and no moment was found for the rest"
+    )
+
+
+def _has(canonical: bytes, wanted: Mapping[str, str | None]) -> bool:
+    tags = unpack_tags(canonical)
+    return all(tags.get(key) == value for key, value in wanted.items())

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from . import wsgi
+from . import figures, wsgi
 from .errors import RedisMetricsError, StoreUnavailable
 from .exposition import content_type, render
 
@@ -42,10 +42,18 @@ _REASONS = {
 _QUALITY = re.compile(r"(?:0(?:\.\d*)?|1(?:\.0*)?)\Z", re.ASCII)
 
 
-def export(name: str | None = None, *, metrics: "Metrics | None" = None, openmetrics: bool = False) -> str:
+def export(
+    name: str | None = None,
+    *,
+    metrics: "Metrics | None" = None,
+    openmetrics: bool = False,
+    self_metrics: bool = False,
+) -> str:
     """Return the Prometheus page of all metrics, or of the metric *name*; an unknown one gives an empty page.
 
-    Among all metrics, names that collide are numbered (see `render`); a metric asked for by name has its plain one.
+    Among all metrics, names that collide are numbered (see `render`); a metric asked for by name has its plain one. With
+    *self_metrics* what redismetrics says of itself is on the page of all metrics, under `redismetrics_`; those names are its
+    own in either case.
 
     Raises:
         StoreUnavailable: If Redis did not answer.
@@ -54,16 +62,20 @@ def export(name: str | None = None, *, metrics: "Metrics | None" = None, openmet
         from .default import client
 
         metrics = client()
-    return render(metrics.live(name), openmetrics=openmetrics)
+    families = metrics.live(name)
+    if name is None:
+        families = [*(metrics.self_metrics() if self_metrics else figures.reserved()), *families]
+    return render(families, openmetrics=openmetrics)
 
 
-def negotiate(accept: str | None, *, metrics: "Metrics | None" = None) -> tuple[bytes, str]:
+def negotiate(accept: str | None, *, metrics: "Metrics | None" = None, self_metrics: bool = True) -> tuple[bytes, str]:
     """Return body and content type of the page for an HTTP Accept header (None: there was none).
 
     OpenMetrics is for those who name it and want it no less than text; all others get text, whatever they accept.
     """
     openmetrics = _wants_openmetrics(accept or "")
-    return export(metrics=metrics, openmetrics=openmetrics).encode(), content_type(openmetrics)
+    page = export(metrics=metrics, openmetrics=openmetrics, self_metrics=self_metrics)
+    return page.encode(), content_type(openmetrics)
 
 
 def wsgi_app(metrics: "Metrics | None" = None) -> "WSGIApplication":
@@ -167,7 +179,7 @@ def main(argv: list[str] | None = None, *, prog: str = "python -m redismetrics.e
         try:
             if given.serve:
                 return _serve(metrics, *given.serve)
-            page = export(given.metric, metrics=metrics, openmetrics=given.openmetrics)
+            page = export(given.metric, metrics=metrics, openmetrics=given.openmetrics, self_metrics=True)
         finally:
             metrics.close()
     except RedisMetricsError as error:

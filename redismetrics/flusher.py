@@ -328,8 +328,12 @@ class Flusher:
     def stats(self) -> dict[str, Any]:
         """This process's figures, without asking Redis; see docs/settings.md."""
         outbox, sender = self.outbox, self.sender
+        worker = None if self.worker is None else self.worker.worker
         with outbox.change:
             dropped = dict(self.recorder.dropped())
+            overflow: dict[str, dict[str, int]] = {}
+            for (name, tag), count in list(self.recorder.overflows.items()):
+                overflow.setdefault(name, {})[tag] = count
             waiting = self.recorder.waiting()
             lost_early = sum(count for reason, count in dropped.items() if reason in ("invalid", "closed"))
             return {
@@ -340,12 +344,15 @@ class Flusher:
                 "dropped": dropped,
                 "metadata_dropped": self._no_metadata,
                 "buffer_bytes": outbox.nbytes,
+                "overflow": overflow,
                 "batches": sender.batches,
                 "retries": sender.retries,
                 "lost_batches": sender.lost_batches,
                 "unpublished": sender.unpublished,
                 "definition_conflicts": sender.conflicts,
                 "flush_seconds": sender.batch_seconds,
+                "buffered_series": sum(len(metric.buffers) for metric in list(self.recorder.metrics.values())),
+                "worker": None if worker is None else worker.counts.as_dict(),
                 "writer": sender.writer,
                 "last_error": None if sender.last_error is None else str(sender.last_error),
             }

@@ -337,7 +337,10 @@ def _found(
     parts: list[Samples] = []
     cut = [_of_series(rows, positions, len(tags)) for rows in _wholes(reads, is_cut=True)]
     if any(map(len, cut)):
-        exact = [samples.of_series(positions) for read in raws if len(samples := _samples(read))]
+        # As far as the last chunk goes: samples of series that were deleted may have greater numbers than any that is left.
+        beyond = -len(positions) % keys.CHUNK[known.definition.type]
+        padded = np.pad(positions, (0, beyond), constant_values=-1)
+        exact = [samples.of_series(padded) for read in raws if len(samples := _samples(read))]
         rows, part = _cut(tables.concat(cut), exact, inside)
         rolled += [rows] if len(rows) else []
         parts += [part] if len(part) else []
@@ -402,7 +405,7 @@ def _in_order(read: _Read) -> list[Part]:
 
 def _of_series(rows: Table, positions: Ints, chosen: int) -> Table:
     """The rows of the series chosen, which are then positions among them."""
-    if chosen == len(positions) - 1 and (positions[:-1] == np.arange(chosen)).all():
+    if chosen == len(positions) - 1 and (positions[:-1] == np.arange(chosen)).all() and (rows.series < chosen).all():
         return rows  # fast path: all of them, none was ever deleted
     series = positions[np.minimum(rows.series, len(positions) - 1)]
     fit = series >= 0

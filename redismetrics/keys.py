@@ -1,4 +1,4 @@
-"""
+r"""
 Every name redismetrics gives to anything in Redis.
 
     rm:<ns>:config                            hash    format, shards, retentions: the first to come writes it, the others are told
@@ -18,6 +18,7 @@ Every name redismetrics gives to anything in Redis.
                                                       late (came after its minutes were gone), pruned (exact ones),
                                                       cut (clock of the newest block taken off the log),
                                                       oldest, newest (hours, in s, that were ever sealed into)
+    rm:{<ns>:<shard>}:<metric>:values         hash    tag -> how many values it has; "<tag>\0<value>" -> how many series have it
     rm:{<ns>:<shard>}:<metric>:due            hash    "<level> <slot> <chunk>" -> when it is due: coarse slots that are open, or
                                                       changed since they were made
     rm:{<ns>:<shard>}:<metric>:held           hash    "<level> <span>" -> bytes in that key; "samples <hour>" -> how many were
@@ -71,6 +72,7 @@ class MetricKeys(NamedTuple):
     live: str
     log: str
     state: str
+    values: str
 
 
 class ShardKeys(NamedTuple):
@@ -105,7 +107,7 @@ def shard(namespace: str, number: int) -> ShardKeys:
 
 def metric(namespace: str, number: int, name: str) -> MetricKeys:
     head = f"rm:{{{namespace}:{number}}}:{name}"
-    return MetricKeys(f"{head}:series", f"{head}:live", f"{head}:log", f"{head}:state")
+    return MetricKeys(f"{head}:series", f"{head}:live", f"{head}:log", f"{head}:state", f"{head}:values")
 
 
 def sealed(namespace: str, number: int, name: str) -> SealedKeys:

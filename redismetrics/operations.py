@@ -177,7 +177,7 @@ def batch(
     """A batch of (metric, head, body); *confirmed* is the last sequence of this writer and shard that was confirmed."""
     limits = [
         int(settings.max_age * 1000), int(settings.max_future * 1000), int(settings.log_age * 1_000_000),
-        settings.log_bytes, settings.max_series, _OVERFLOW,
+        settings.log_bytes, settings.max_series, settings.max_tag_values, _OVERFLOW,
     ]  # fmt: skip
     names: list[str] = list(keys.shard(namespace, shard))
     arguments: list[Any] = [writer, sequence, confirmed, msgpack.packb(limits, use_bin_type=False)]
@@ -308,6 +308,16 @@ def series(namespace: str, shard: int, name: str) -> Operation[list[dict[str, st
     return list(read_series(flat).values())
 
 
+def series_counts(namespace: str, shards: int, names: list[str]) -> Operation[dict[str, int]]:
+    """How many series each of these metrics has."""
+    commands: list[Command] = []
+    for name in names:
+        key = keys.metric(namespace, keys.shard_of(name, shards), name).series
+        commands += [("HLEN", key), ("HEXISTS", key, "")]
+    replies = (yield commands) if commands else []
+    return {name: replies[2 * at] - replies[2 * at + 1] for at, name in enumerate(names)}
+
+
 def live(namespace: str, shards: int, definitions: dict[str, Definition]) -> Operation[list[Family]]:
     """These metrics with the running state of all their series."""
     if not definitions:
@@ -436,6 +446,80 @@ def server_state(namespace: str, shards: int) -> Operation[ServerState]:
     return ServerState(used, now_ms, sorted(latest.values(), key=lambda each: -each[2]), alive)
 
 
+@dataclass(frozen=True, slots=True)
+class Attendance:
+    """Who is there: workers heard of lately, workers that may have left without saying so, and writers that are known."""
+
+    workers: int
+    silent_workers: int
+    writers: int
+
+
+def attendance(namespace: str, shards: int) -> Operation[Attendance]:
+    """Needs no more than the right to read."""
+    time, workers, *writers = yield [
+        ("TIME",),
+        ("ZRANGE", keys.workers(namespace), 0, -1, "WITHSCORES"),
+        *(("HLEN", keys.shard(namespace, shard).writers) for shard in range(shards)),
+    ]
+    now_ms = read_now_ms(time)
+    alive = sum(float(score) > now_ms - ALIVE_MS for score in workers[1::2])
+    return Attendance(alive, len(workers) // 2 - alive, sum(writers))
+
+
+# -- the server ---------------------------------------------------------------------------------------------------
+
+
+def read_info(text: bytes) -> dict[str, str]:
+    """The figures of an answer to INFO."""
+    lines = (line.partition(":") for line in text.decode("utf-8", "replace").splitlines())
+    return {name: value for name, colon, value in lines if colon}
+
+
+def info(*sections: str) -> Operation[dict[str, str]]:
+    """What the server says of itself in these sections of INFO, which a user must be let ask."""
+    found: dict[str, str] = {}
+    for text in (yield [("INFO", section) for section in sections]):
+        found |= read_info(text)
+    return found
+
+
+def who_am_i() -> Operation[str]:
+    (name,) = yield [("ACL", "WHOAMI")]
+    return str(name.decode())
+
+
+def configured(name: str) -> Operation[str]:
+    """One setting of the server."""
+    (found,) = yield [("CONFIG", "GET", name)]
+    return found[1].decode() if found else ""
+
+
+def try_scripts(namespace: str, shard: int) -> Operation[int]:
+    """Load the scripts and run those that can be run to no effect; return how many ran.
+
+    `forget` is told to forget nothing. `record` gets a batch that was applied before, where somebody recorded, and answers
+    with the reply that it kept.
+    """
+    yield [("SCRIPT LOAD", scripts.script(name).text) for name in scripts.NAMES]
+    of = keys.shard(namespace, shard)
+    forgot, (_, entries) = yield [
+        ("EVALSHA", scripts.script("forget").sha, 1, of.writers),
+        ("HSCAN", of.writers, 0, "COUNT", 1),
+    ]
+    if forgot != 0:
+        raise FormatMismatch(f"forget.lua: wanted 0 writers forgotten, got {forgot!r:.60}")
+    if not entries:
+        return 1
+    limits = msgpack.packb([0, 0, 0, 0, 0, 0, ""])
+    (reply,) = yield [("EVALSHA", scripts.script("record").sha, 4, *of, entries[0], 0, 0, limits)]
+    try:
+        msgpack.unpackb(reply, raw=True)
+    except Exception as error:
+        raise FormatMismatch(f"record.lua: its kept reply can't be read: {error}") from error
+    return 2
+
+
 # -- deleting -----------------------------------------------------------------------------------------------------
 
 
@@ -460,7 +544,7 @@ def delete(namespace: str, shards: int, names: list[str]) -> Operation[int]:
             ("MULTI",),
             ("HKEYS", worked.held),
             ("HKEYS", worked.due),
-            ("DEL", of.series, of.live, of.log, *worked, *_data_keys(namespace, shard, name, held)),
+            ("DEL", of.series, of.live, of.log, of.values, *worked, *_data_keys(namespace, shard, name, held)),
             ("HDEL", of.state, "samples", "bytes", "never_sealed", "waiting", "late", "pruned"),
             ("HSET", of.state, "version", f"0.{secrets.token_hex(8)}"),
             ("ZREM", pending_key, *(member + b" " + name.encode() for member in (*due, b"trim 0 0", b"sweep 0 0"))),

@@ -6,7 +6,7 @@ Each function checks its arguments when called, before anything is read, and ret
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from .drive import Operation, together
 from .errors import FormatMismatch, InvalidMetric, InvalidQuery, TooManyRows, UnknownAggregation
 from .gather import Found, gather
 from .model import (
+    OVERFLOW_TAGS,
     Family,
     Gap,
     MetricType,
@@ -31,9 +32,9 @@ from .model import (
     to_datetime,
     to_ms,
 )
-from .operations import Place
+from .operations import Place, Standing
 from .rollups import Ints
-from .slots import DAY, HOUR, MINUTE, Window, interval_ms, window_ms
+from .slots import DAY, HOUR, MINUTE, Calendar, Window, interval_ms, window_ms
 
 T = TypeVar("T")
 
@@ -108,10 +109,10 @@ def _question(
     clash = sorted(set(groups) & {*wanted, *taken})
     if clash:
         raise InvalidQuery(f"group_by: the tag {clash[0]!r} is named like another column of the answer")
-    return _Question(name, window, _filter(tags), groups, wanted)
+    return _Question(name, window, checked_filter(tags), groups, wanted)
 
 
-def _filter(tags: Tags | None) -> dict[str, str | None]:
+def checked_filter(tags: Tags | None) -> dict[str, str | None]:
     """The tags a series must have; None means that it must lack the tag."""
     clean: dict[str, str | None] = dict(_checked(clean_tags, tags))
     if tags:
@@ -465,7 +466,7 @@ def get_metrics(
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
         raise InvalidQuery(f"limit: wanted a whole number of at least 0, got {limit!r:.80}")
     question = None if name is None else _question(name, (since, until), tags)
-    _filter(tags)
+    checked_filter(tags)
 
     def ask() -> Operation[list[Sample]]:
         if question is None:
@@ -536,6 +537,31 @@ def series_count(place: Place, name: str | None = None) -> Operation[int]:
     return ask()
 
 
+def cardinality(place: Place, limit: int) -> Operation[list[Row]]:
+    """The metrics with the most series, and how many values each of their tags has; the worst first."""
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise InvalidQuery(f"limit: wanted a whole number from 1, got {limit!r:.60}")
+
+    def ask() -> Operation[list[Row]]:
+        config = yield from place.config()
+        known = yield from operations.catalogue(place.namespace, config.shards)
+        counts = yield from operations.series_counts(place.namespace, config.shards, list(known))
+        rows = []
+        for name in sorted(known, key=lambda name: (-counts[name], name))[:limit]:
+            found = yield from operations.series(place.namespace, keys.shard_of(name, config.shards), name)
+            values: dict[str, set[str]] = {}
+            for tags in found:
+                for key, value in tags.items():
+                    values.setdefault(key, set()).add(value)
+            shared = OVERFLOW_TAGS in found
+            by_tag = {key: len(each) for key, each in values.items() if key not in OVERFLOW_TAGS}
+            worst = dict(sorted(by_tag.items(), key=lambda each: (-each[1], each[0])))
+            rows.append({"name": name, "series": counts[name], "overflow": shared, "tags": worst})
+        return rows
+
+    return ask()
+
+
 def tag_values(place: Place, name: str, key: str) -> Operation[list[str]]:
     """The values of one tag over all series of a metric, sorted."""
     _checked(check_name, name)
@@ -580,32 +606,52 @@ def get_stats(place: Place) -> Operation[Row]:
     known = yield from operations.catalogue(place.namespace, config.shards)
     found = yield from operations.standings(place.namespace, config, list(known))
     server = yield from operations.server_state(place.namespace, config.shards)
-    standings, calendar = found.values(), config.calendar
-    stored, pruned = sum(each.samples for each in standings), sum(each.pruned for each in standings)
-    dropped = {reason: sum(getattr(each, reason) for each in standings) for reason in ("never_sealed", "late")}
-    log_bytes = sum(each.log_bytes for each in standings)
+    totals, calendar = _totals(found.values(), config.calendar), config.calendar
+    pruned = sum(each.pruned for each in found.values())
     levels = (calendar.raw, *calendar.levels)
     return {
-        "total_metrics": stored - pruned - sum(dropped.values()),
-        "metrics_stored": stored,
+        "total_metrics": totals["samples"] - pruned - sum(totals["dropped"].values()),
+        "metrics_stored": totals["samples"],
         "metrics_pruned": pruned,
-        "metrics_dropped": dropped,
+        "metrics_dropped": totals["dropped"],
         "retention_hours": calendar.raw.retention / HOUR,
         "retention": {level.name: level.retention / HOUR for level in levels},
         "memory_bytes": server.used_bytes,
         "names": len(known),
-        "series": sum(each.series for each in standings),
-        "blocks": sum(each.blocks for each in standings),
-        "bytes": {"log": log_bytes}
-        | {level.name: sum(each.level_bytes[level.name] for each in standings) for level in levels},
+        "series": totals["series"],
+        "blocks": totals["blocks"],
+        "bytes": totals["bytes"],
         "workers": server.workers,
-        "worker_lag_seconds": max((each.waiting_ms for each in standings), default=0) / 1000,
+        "worker_lag_seconds": totals["worker_lag_seconds"],
         "writers": len(server.writers),
         "writing": [
             {"writer": writer, "batches": sequence, "last_seen": to_datetime(seen_ms).isoformat()}
             for writer, sequence, seen_ms in server.writers[:WRITERS_LISTED]
             if seen_ms >= server.now_ms - WRITING_MS
         ],
+    }
+
+
+def figures(place: Place) -> Operation[Row]:
+    """The store's figures for the Prometheus page, as figures.py takes them: no more than a reader may ask."""
+    config = yield from place.config()
+    known = yield from operations.catalogue(place.namespace, config.shards)
+    found = yield from operations.standings(place.namespace, config, list(known))
+    there = yield from operations.attendance(place.namespace, config.shards)
+    totals = _totals(found.values(), config.calendar)
+    return {"metrics": len(known), "workers": there.workers, "writers": there.writers, **totals}
+
+
+def _totals(standings: Collection[Standing], calendar: Calendar) -> Row:
+    level_names = [level.name for level in (calendar.raw, *calendar.levels)]
+    return {
+        "samples": sum(each.samples for each in standings),
+        "dropped": {reason: sum(getattr(each, reason) for each in standings) for reason in ("never_sealed", "late")},
+        "series": sum(each.series for each in standings),
+        "blocks": sum(each.blocks for each in standings),
+        "bytes": {"log": sum(each.log_bytes for each in standings)}
+        | {name: sum(each.level_bytes[name] for each in standings) for name in level_names},
+        "worker_lag_seconds": max((each.waiting_ms for each in standings), default=0) / 1000,
     }
 
 

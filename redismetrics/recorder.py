@@ -34,6 +34,7 @@ log = logging.getLogger("redismetrics")
 
 # Series that are looked up by name and tags, and buffers kept of series that are idle: beyond it the idle ones go.
 CACHED = 50_000
+OVERFLOWS = 1_000  # metrics and tags that are counted apart
 
 
 class Buffer:
@@ -121,6 +122,7 @@ class Recorder:
         self._drops: list[tuple[str, int]] = []
         self._dropped: Tally[str] = Tally()
         self._told: set[str] = set()
+        self.overflows: dict[tuple[str, str], int] = {}
         for handle in list(getattr(self, "_handles", ())):
             handle._unbind()
         self._handles: weakref.WeakSet[Handle] = weakref.WeakSet()
@@ -204,9 +206,7 @@ class Recorder:
         buffer = metric.buffers.get(canonical)
         if buffer is None:
             if len(metric.buffers) >= self.settings.max_series and canonical != _OVERFLOW:
-                self.tell_once(
-                    "%s has more than max_series=%d series: the rest share one", metric.name, self.settings.max_series
-                )
+                self.overflow(metric.name, "", 1)
                 canonical = _OVERFLOW
             buffer = metric.buffers.setdefault(canonical, Buffer(canonical))
         if not self.started and self._starting.acquire(blocking=False):
@@ -396,6 +396,21 @@ class Recorder:
             finally:
                 self._drop_lock.release()
         return self._dropped
+
+    def overflow(self, name: str, tag: str, count: int) -> None:
+        """Count series that share one, since the metric has too many, or *tag* too many values; told once a metric and tag."""
+        limits = self.settings
+        if tag:
+            self.tell_once(
+                "%s: tag %s has more than max_tag_values=%d values: further series share one",
+                name,
+                tag,
+                limits.max_tag_values,
+            )
+        else:
+            self.tell_once("%s has more than max_series=%d series: the rest share one", name, limits.max_series)
+        if (name, tag) in self.overflows or len(self.overflows) < OVERFLOWS:
+            self.overflows[name, tag] = self.overflows.get((name, tag), 0) + count
 
     def tell_once(self, message: str, *arguments: Any) -> None:
         """Log a warning the first time only."""

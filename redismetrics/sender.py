@@ -7,6 +7,7 @@ from collections import Counter as Tally
 from dataclasses import dataclass, replace
 from time import monotonic, perf_counter
 
+import msgpack
 from redis.exceptions import ResponseError
 
 from . import keys, operations, parcels
@@ -320,12 +321,10 @@ class Sender:
                 "no worker seals what is recorded in %s: run `python -m redismetrics.worker`, or use Metrics(worker=True)",
                 self.settings.namespace,
             )
-        for index, reason, _ in reply.problems:
+        for index, reason, detail in reply.problems:
             if reason == "overflow":
-                name = doubt.parcels[index].name
-                self.recorder.tell_once(
-                    "%s has more than max_series=%d series: the rest share one", name, self.settings.max_series
-                )
+                tag, many = msgpack.unpackb(detail)
+                self.recorder.overflow(doubt.parcels[index].name, tag, many)
         for index, ids in reply.learned:
             known = self._ids(doubt.parcels[index].name)
             if len(known) > CACHED:

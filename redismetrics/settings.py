@@ -48,6 +48,9 @@ class Settings:
     max_age: float = _setting(86_400.0, "s", "older samples are refused", 1)
     max_future: float = _setting(300.0, "s", "samples from further in the future are refused", 1, 86_400)
     max_series: int = _setting(10_000, "series", "of one metric; the rest share an overflow series", 1)
+    max_tag_values: int = _setting(
+        1_000, "values", "of one tag of a metric; series with further ones share the overflow series", 1
+    )
     log_bytes: int = _setting(64 << 20, "bytes", "of one metric's log; the oldest blocks are cut beyond it", 1 << 16)
     log_age: float = _setting(86_400.0, "s", "how long the log of a metric is kept", 60)
     raw_retention: float = _setting(86_400.0, "s", "how long exact samples are kept, with times and metadata", 3600)

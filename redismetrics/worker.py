@@ -19,11 +19,12 @@ from queue import SimpleQueue
 from time import monotonic, perf_counter
 from typing import Any, TypeVar
 
-from . import commits, operations, wsgi
+from . import commits, figures, operations, wsgi
 from .commits import Metric, Outcome, Result
 from .connect import Store, safe_url
 from .drive import Client, Operation, run, together
 from .errors import InvalidSetting, RedisMetricsError, StoreError, StoreUnavailable
+from .exposition import content_type, render
 from .operations import Config
 from .settings import DEFAULT_CALENDAR, Settings, calendar, resolve
 
@@ -62,7 +63,7 @@ class Counts:
         return self.lag_ms / 1000
 
     def as_dict(self) -> dict[str, int | float | str | None]:
-        return {each.name: getattr(self, each.name) for each in fields(self)}
+        return {each.name: getattr(self, each.name) for each in fields(self)} | {"lag_seconds": self.lag_seconds}
 
 
 class Worker:
@@ -444,33 +445,13 @@ def _answering(worker: Worker, where: tuple[str, int] | None, interval: float) -
             server.shutdown()
 
 
-_HELP = {
-    "passes": ("counter", "Passes over all metrics."),
-    "blocks": ("counter", "Blocks of logs sealed."),
-    "samples": ("counter", "Samples sealed."),
-    "bytes": ("counter", "Bytes of logs sealed."),
-    "late": ("counter", "Samples dropped because their minute was past its retention."),
-    "slots": ("counter", "Hours, days and segments made, and logs trimmed."),
-    "conflicts": ("counter", "Commits that another worker had overtaken."),
-    "failures": ("counter", "Pieces of work that failed."),
-    "writers_pruned": ("counter", "Writers forgotten."),
-    "series_pruned": ("counter", "Idle series forgotten."),
-    "pass_seconds": ("gauge", "How long the last pass took."),
-    "lag_seconds": ("gauge", "How long the oldest block of the last pass had waited."),
-}
-
-
 def page(worker: Worker, interval: float) -> wsgi.App:
     """A WSGI app: /metrics is a Prometheus page of the worker's counts, /healthz 200 while passes succeed, else 503."""
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         path = environ.get("PATH_INFO")
         if path == "/metrics":
-            lines = []
-            for name, (kind, text) in _HELP.items():
-                full = f"redismetrics_worker_{name}{'_total' if kind == 'counter' else ''}"
-                lines += [f"# HELP {full} {text}", f"# TYPE {full} {kind}", f"{full} {getattr(worker.counts, name)}"]
-            status, body = "200 OK", "\n".join(lines) + "\n"
+            status, body = "200 OK", render(figures.of_worker(worker.counts.as_dict()))
         elif path == "/healthz":
             late = monotonic() - worker.moved_at > 3 * interval + 4 * worker.counts.pass_seconds + 10
             trouble = worker.away or ("nothing was done for long" if late else None)
@@ -478,7 +459,7 @@ def page(worker: Worker, interval: float) -> wsgi.App:
         else:
             status, body = "404 Not Found", "Ask /metrics or /healthz.\n"
         data = body.encode("utf-8", "replace")
-        kind = "text/plain; version=0.0.4; charset=utf-8" if path == "/metrics" else "text/plain; charset=utf-8"
+        kind = content_type() if path == "/metrics" else "text/plain; charset=utf-8"
         start_response(status, [("Content-Type", kind), ("Content-Length", str(len(data)))])
         return [data]
 

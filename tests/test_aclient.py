@@ -111,6 +111,8 @@ CASES: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("list_metrics", (), {}),
     ("tag_values", ("jobs", "queue"), {}),
     ("tag_values", ("jobs", "9"), {}),
+    ("cardinality", (), {"limit": 2}),
+    ("cardinality", (), {"limit": 0}),
     ("live", (), {}),
     ("live", ("depth",), {}),
     ("get_metrics", (), {"limit": 5}),
@@ -121,6 +123,8 @@ CASES: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("get_rollups", ("took",), {"group_by": "queue", "window": None}),
     ("get_stats", (), {}),
     ("clear", (), {}),
+    ("delete_series", ("depth", {}), {}),
+    ("delete_series", ("nobody", {"a": "b"}), {}),
     ("delete_metric", ("nobody",), {}),
     ("delete_metric", ("9",), {}),
     ("delete_metric", ("depth",), {}),
@@ -145,7 +149,7 @@ def outcome(call: Callable[[], Any]) -> Any:
 
 
 def test_every_verb_that_asks_is_among_the_cases() -> None:
-    assert {name for name, _, _ in CASES} == public(Awaiting) - {"to_json"}
+    assert {name for name, _, _ in CASES} == public(Awaiting) - {"to_json", "self_metrics"}  # whose ages change
 
 
 def test_both_give_the_same_answers(url: str, namespace: str, metrics: Metrics, run: Run) -> None:

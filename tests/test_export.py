@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import re
 import shutil
 import signal
 import socket
@@ -80,8 +81,17 @@ class FakeMetrics:
             raise self.error
         return [family for family in self.families if name in (None, family.name)]
 
+    def self_metrics(self) -> list[Family]:
+        return []
+
     def close(self) -> None:
         self.closed = True
+
+
+def of_users(page: str) -> str:
+    """The page without what redismetrics says of itself."""
+    own = re.compile(r"(# (HELP|TYPE|UNIT) )?redismetrics_")
+    return "".join(line for line in page.splitlines(keepends=True) if not own.match(line))
 
 
 # -- readers
@@ -966,6 +976,7 @@ from redismetrics.model import Family, Live, define
 class Metrics:
     def __init__(self, **given): pass
     def live(self, name=None): return [Family("a", define("a", "gauge"), [Live({}, 0, 1.0)])]
+    def self_metrics(self): return []
     def close(self): print("closed", flush=True)
 module = sys.modules["redismetrics.client"] = types.ModuleType("redismetrics.client")
 module.Metrics = Metrics

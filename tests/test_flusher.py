@@ -355,7 +355,7 @@ def test_blocks_cut_from_a_log_are_counted_as_never_sealed(make: Make) -> None:
 
 
 def test_a_batch_of_many_metrics_and_series_is_cut_and_all_of_it_arrives(make: Make) -> None:
-    metrics = make(flush_interval=NEVER)
+    metrics = make(flush_interval=NEVER, max_tag_values=3_000)
     for metric in range(150):
         for series in range(10):
             metrics.increment(f"jobs_{metric}", series, tags={"s": series})

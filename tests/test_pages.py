@@ -21,7 +21,7 @@ from redismetrics import Gauge, Histogram, InvalidQuery, Metrics, ScriptFailed
 from redismetrics.export import export, negotiate
 from redismetrics.model import Live
 from tests.servers import PATIENCE, Server, wait_until
-from tests.test_export import HOSTILE_VALUES, OPENMETRICS, TEXT, needs_promtool, promtool, read, samples
+from tests.test_export import HOSTILE_VALUES, OPENMETRICS, TEXT, needs_promtool, of_users, promtool, read, samples
 
 ROOT = Path(__file__).parents[1]
 NEVER = 3_600.0  # a flush interval beyond any test: what is flushed is flushed by the test
@@ -445,9 +445,9 @@ def test_one_metric_alone_has_its_plain_name(metrics: Metrics) -> None:
 def test_negotiate_answers_with_the_page_and_its_type(metrics: Metrics) -> None:
     metrics.increment("jobs")
     body, kind = negotiate(None, metrics=metrics)
-    assert (body.decode(), kind) == (export(metrics=metrics), TEXT)
+    assert (of_users(body.decode()), kind) == (export(metrics=metrics), TEXT)
     body, kind = negotiate("application/openmetrics-text", metrics=metrics)
-    assert (body.decode(), kind) == (export(metrics=metrics, openmetrics=True), OPENMETRICS)
+    assert (of_users(body.decode()), kind) == (export(metrics=metrics, openmetrics=True), OPENMETRICS)
 
 
 def command(*arguments: str) -> list[str]:
@@ -483,7 +483,9 @@ def test_the_command_prints_the_page(metrics: Metrics, arguments: tuple[str, ...
     metrics.gauge("depth", 7)
     wanted = export(metrics=metrics, **options)
     assert ("nobody" in arguments) == (wanted in ("", "# EOF\n"))
-    assert run_export(metrics, *arguments) == (0, wanted, "")
+    status, printed, said = run_export(metrics, *arguments)
+    assert (status, of_users(printed), said) == (0, wanted, "")
+    assert ("redismetrics_store_series 2" in printed) == ("--metric" not in arguments)
 
 
 def test_the_command_takes_place_and_namespace_as_arguments(url: str, metrics: Metrics) -> None:
@@ -494,7 +496,8 @@ def test_the_command_takes_place_and_namespace_as_arguments(url: str, metrics: M
     done = subprocess.run(
         command(*where), cwd=ROOT, env=environment, capture_output=True, timeout=PATIENCE, check=False
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"# HELP depth Depth\n# TYPE depth gauge\ndepth 7\n", b"")
+    wanted = "# HELP depth Depth\n# TYPE depth gauge\ndepth 7\n"
+    assert (done.returncode, of_users(done.stdout.decode()), done.stderr) == (0, wanted, b"")
 
 
 def test_the_command_says_when_there_is_no_store(metrics: Metrics) -> None:
@@ -517,7 +520,7 @@ def test_serve_answers_each_scrape_with_what_is_stored_by_then(url: str, metrics
             for count in (1, 2):
                 with urllib.request.urlopen(address, timeout=5) as answer:
                     assert (
-                        answer.read().decode()
+                        of_users(answer.read().decode())
                         == f"# HELP jobs_total Jobs\n# TYPE jobs_total counter\njobs_total {count}\n"
                     )
                     assert answer.headers["Content-Type"] == TEXT
@@ -525,7 +528,7 @@ def test_serve_answers_each_scrape_with_what_is_stored_by_then(url: str, metrics
                 metrics.flush()
             asked = urllib.request.Request(address, headers={"Accept": "application/openmetrics-text"})
             with urllib.request.urlopen(asked, timeout=5) as answer:
-                assert answer.read().decode() == export(metrics=metrics, openmetrics=True)
+                assert of_users(answer.read().decode()) == export(metrics=metrics, openmetrics=True)
                 assert answer.headers["Content-Type"] == OPENMETRICS
             process.send_signal(signal.SIGTERM)
             out, said = process.communicate(timeout=PATIENCE)

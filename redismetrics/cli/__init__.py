@@ -8,5 +8,6 @@ The command line, with typer and rich: the extra `cli`. Whatever redismetrics sh
     streaming.py  subscribe, tail                                       running.py  worker, export, serve, embedded
     demo.py       demo
     top.py        top: its command and its screen          watching.py  what it asks the store, in a thread
+    health.py     doctor, cardinality
     board.py      what it shows: rates, order, filter      keyboard.py  keys of a terminal
 """

@@ -219,8 +219,20 @@ def _text(figure: Any) -> str:
 # -- deleting -----------------------------------------------------------------------------------------------------
 
 
-def delete(name: Name, url: Url = None, namespace: Namespace = None) -> None:
-    """Delete a metric with all it holds."""
+def delete(
+    name: Name,
+    tag: Filter = None,
+    url: Url = None,
+    namespace: Namespace = None,
+) -> None:
+    """Delete a metric with all it holds, or those of its series that have a tag."""
+    if tag:
+        with options.client(url, namespace) as metrics:
+            many = metrics.delete_series(name, options.filters(tag))
+        if not many:
+            raise RedisMetricsError(f"no series of {name!r} has {' '.join(tag)}")
+        print(f"Deleted {many} series of {name}.")
+        return
     with options.client(url, namespace) as metrics:
         if not metrics.delete_metric(name):
             raise RedisMetricsError(

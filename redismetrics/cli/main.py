@@ -14,7 +14,7 @@ import typer
 from redismetrics import __version__
 from redismetrics.errors import RedisMetricsError, StoreUnavailable
 
-from . import asking, recording, running, streaming, top
+from . import asking, health, recording, running, streaming, top
 from .demo import demo
 
 # What typer and click raise for a wrong call; its name is imported from where no two versions agree.
@@ -44,6 +44,8 @@ for _name, _panel, _command, _settings in (
     ("export", "Run", running.export_page, running.PASSED_ON),
     ("serve", "Run", running.serve, {}),
     ("worker", "Run", running.work, running.PASSED_ON),
+    ("doctor", "Watch", health.doctor, {}),
+    ("cardinality", "Watch", health.cardinality, {}),
     ("delete", "Tidy", asking.delete, {}),
     ("clear", "Tidy", asking.clear, {}),
 ):
