@@ -16,8 +16,8 @@ import msgpack
 from . import keys, scripts
 from .cache import Cache
 from .drive import Command, Operation
-from .errors import FormatMismatch, RedisMetricsError
-from .model import OVERFLOW_TAGS, Definition, Family, Live, MetricType, pack_tags, unpack_tags
+from .errors import FormatMismatch, StoreError
+from .model import OVERFLOW_TAGS, Definition, Family, Live, MetricType, check_name, pack_tags, unpack_tags
 from .settings import DEFAULT_CALENDAR, Settings
 from .slots import DAY, MARGIN, Calendar
 
@@ -39,7 +39,7 @@ def reading(what: str) -> Iterator[None]:
     """Turn what goes wrong while bytes of the store are read as *what* into `FormatMismatch`."""
     try:
         yield
-    except RedisMetricsError:
+    except StoreError:
         raise
     except _NOT_OURS as error:
         raise FormatMismatch(f"{what}: can't be read: {error!r:.200}") from error
@@ -320,7 +320,9 @@ def catalogue(namespace: str, shards: int) -> Operation[dict[str, Definition]]:
     """All metrics with their definitions, in the order they were first recorded."""
     replies = yield [("HGETALL", keys.shard(namespace, shard).catalogue) for shard in range(shards)]
     with reading("catalogue"):
-        found = [(data[-_STAMP:], name.decode(), data) for flat in replies for name, data in _pairs(flat).items()]
+        found = [
+            (data[-_STAMP:], check_name(name.decode()), data) for flat in replies for name, data in _pairs(flat).items()
+        ]
     return {name: read_definition(name, data) for _, name, data in sorted(found)}
 
 

@@ -8,6 +8,7 @@ import msgpack
 from . import keys, operations
 from .commits import REPLAY_US
 from .drive import Command, Operation
+from .model import check_name
 
 __all__ = ["REPLAY_US", "Slice", "Standing", "names", "read", "standing"]
 
@@ -34,7 +35,8 @@ def standing(namespace: str, shard: int, writer: str) -> Operation[Standing]:
 def names(namespace: str, shard: int) -> Operation[list[str]]:
     """All metrics of a shard."""
     (found,) = yield [("HKEYS", keys.shard(namespace, shard).catalogue)]
-    return [name.decode() for name in found]
+    with operations.reading("catalogue"):
+        return [check_name(name.decode()) for name in found]
 
 
 @dataclass(frozen=True, slots=True)

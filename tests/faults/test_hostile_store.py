@@ -16,10 +16,10 @@ import redis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from redismetrics import FormatMismatch, Gauge, Metrics, OutsideRetention, StoreError, TypeMismatch, keys
+from redismetrics import FormatMismatch, Gauge, Metrics, OutsideRetention, ScriptFailed, StoreError, TypeMismatch, keys
 from redismetrics.export import export
 from redismetrics.slots import HOUR, slot_of
-from tests.servers import Server
+from tests.servers import Server, wait_until
 from tests.workers import new_worker, pull_forward
 
 NAMESPACE = "hostile"
@@ -203,6 +203,23 @@ def test_a_number_out_of_proportion_is_told_and_allocates_nothing(
         pytest.raises(FormatMismatch, match="can't be read"),
     ):
         metrics.query("jobs", aggregation="sum")
+
+
+@pytest.mark.parametrize("field", ["sealed", "next", "bytes", "samples", "never_sealed", "waiting"])
+def test_a_state_that_is_no_number_costs_its_metric_alone(server: Server, namespace: str, field: str) -> None:
+    """Else record.lua would fail midway, with its guard written: what stands behind in the batch would be lost unsaid."""
+    with Metrics(server.url, namespace=namespace, flush_interval=NEVER) as metrics, server.client() as admin:
+        for number in range(2):
+            for name in ("after", "bad", "before"):
+                metrics.increment(name, 5)
+            if number:
+                admin.hset(keys.metric(namespace, 0, "bad").state, field, "junk")
+            with contextlib.suppress(ScriptFailed):
+                metrics.flush()
+            wait_until(lambda: metrics.stats()["pending"] == 0, "all is settled")
+        stats = metrics.stats()
+        assert (stats["recorded"], stats["stored"], stats["dropped"]) == (6, 5, {"refused": 1})
+        assert [metrics.query(name, aggregation="sum") for name in ("after", "before")] == [10, 10]
 
 
 def test_the_store_is_sound_before_it_is_damaged(server: Server, filled: Filled) -> None:
