@@ -121,6 +121,7 @@ def open_namespace(namespace: str, wanted: Calendar = DEFAULT_CALENDAR) -> Opera
     """Write the namespace's configuration if nobody did; return the one that holds."""
     key = keys.config(namespace)
     (found,) = yield [("HGETALL", key)]
+    _read_config(namespace, found)  # one of another format is left as it is
     if b"retentions" not in found[::2]:
         *_, found = yield [
             ("HSETNX", key, "format", keys.FORMAT),
