@@ -148,6 +148,9 @@ for i = 1, metrics do
   local state = redis.call('HMGET', state_key, 'sealed', 'next', 'bytes', 'samples', 'never_sealed', 'waiting')
   part.sealed, part.next, part.bytes = tonumber(state[1] or '0'), tonumber(state[2] or '0'), tonumber(state[3] or '0')
   part.recorded, part.never_sealed, part.waiting = tonumber(state[4] or '0'), tonumber(state[5] or '0'), tonumber(state[6] or '0')
+  if not (part.sealed and part.next and part.bytes and part.recorded and part.never_sealed and part.waiting) then
+    return redis.error_reply('WRONGTYPE redismetrics: ' .. state_key .. ' holds something that is no number')
+  end
   clock = math.max(clock, part.sealed + 1)
   part.ids, part.lookups, part.places = {}, {}, {}
   for at = 1, #tags do

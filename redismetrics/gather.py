@@ -228,13 +228,14 @@ def _moment(place: Place, shard: int, name: str) -> Operation[tuple[_Moment | No
             None if remembered is None else [_touched(each) for each in touched if each[:1] != b"="],
         )
     by_chunk: dict[int, set[tuple[str, int]]] = {}
-    for each in due[::2]:
-        level, slot, chunk = each.decode().split(" ")
-        if level.startswith(FOLD):
-            continue
-        by_chunk.setdefault(int(chunk), set()).add((level, int(slot) * SECOND))
-    # Not to be told from the time when the metric came: the server's clock may have been ahead then.
-    sealed_ms = None if None in hours else (int(hours[0]) * SECOND, int(hours[1]) * SECOND)
+    with operations.reading(f"state of {name!r}"):
+        for each in due[::2]:
+            level, slot, chunk = each.decode().split(" ")
+            if level.startswith(FOLD):
+                continue
+            by_chunk.setdefault(int(chunk), set()).add((level, int(slot) * SECOND))
+        # Not to be told from the time when the metric came: the server's clock may have been ahead then.
+        sealed_ms = None if None in hours else (int(hours[0]) * SECOND, int(hours[1]) * SECOND)
     return _Moment(
         version, sealed or _NEVER, clock or b"0", operations.read_definition(name, definition), sealed_ms,
         {chunk: frozenset(slots) for chunk, slots in by_chunk.items()}, operations.read_series(flat),
@@ -243,9 +244,10 @@ def _moment(place: Place, shard: int, name: str) -> Operation[tuple[_Moment | No
 
 def _touched(member: bytes) -> tuple[PageKey, str | None]:
     """The page and the part of it that a commit wrote; a segment takes the place of all the parts that stood beside it."""
-    level, span, part = member.decode().split(" ")
-    what, _, chunk = part.rpartition("/")
-    return (level, int(span) * SECOND, int(chunk)), None if what == "segment" else part
+    with operations.reading("touched"):
+        level, span, part = member.decode().split(" ")
+        what, _, chunk = part.rpartition("/")
+        return (level, int(span) * SECOND, int(chunk)), None if what == "segment" else part
 
 
 def _chosen(

@@ -74,8 +74,16 @@ class Definition:
 
     @classmethod
     def unpack(cls, data: bytes) -> "Definition":
+        """The inverse of `pack`; raises ValueError or TypeError for other bytes."""
         kind, unit, text, buckets, keys = msgpack.unpackb(data, raw=False)
-        return cls(kind, unit, text, tuple(buckets), None if keys is None else tuple(keys))
+        found = cls(check_type(kind), unit, text, tuple(buckets), None if keys is None else tuple(keys))
+        if not all(isinstance(each, str) for each in (unit, text, *(found.tag_keys or ()))):
+            raise ValueError(f"wanted text for unit, help and tag keys, got {found!r:.120}")
+        if (len(found.buckets) > 0) != (kind == "histogram") or (
+            found.buckets and check_buckets(buckets, "") != found.buckets
+        ):
+            raise ValueError(f"wanted ascending bounds of a histogram and of nothing else, got {buckets!r:.120}")
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +306,8 @@ def pack_tags(tags: dict[str, str]) -> bytes:
 
 def unpack_tags(data: bytes) -> dict[str, str]:
     flat = msgpack.unpackb(data, raw=False)
+    if not isinstance(flat, list) or not all(isinstance(text, str) for text in flat):
+        raise ValueError(f"wanted a list of texts, got {flat!r:.60}")
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 

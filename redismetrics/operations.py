@@ -5,7 +5,8 @@ Nothing here loops over series in Lua, uses KEYS or SCAN, or writes while it rea
 
 import secrets
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,8 @@ import msgpack
 from . import keys, scripts
 from .cache import Cache
 from .drive import Command, Operation
-from .errors import FormatMismatch
-from .model import OVERFLOW_TAGS, Definition, Family, Live, MetricType, pack_tags, unpack_tags
+from .errors import FormatMismatch, StoreError
+from .model import OVERFLOW_TAGS, Definition, Family, Live, MetricType, check_name, pack_tags, unpack_tags
 from .settings import DEFAULT_CALENDAR, Settings
 from .slots import DAY, MARGIN, Calendar
 
@@ -27,21 +28,34 @@ def _pairs(flat: list[Any]) -> dict[bytes, Any]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
+MAX_SHARDS = 16_384  # as many as a cluster has slots
+MAX_SERIES_ID = 1 << 26  # a question has a column of so many places
+
+_NOT_OURS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, struct.error, msgpack.UnpackException)
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Turn what goes wrong while bytes of the store are read as *what* into `FormatMismatch`."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except _NOT_OURS as error:
+        raise FormatMismatch(f"{what}: can't be read: {error!r:.200}") from error
+
+
 _STAMP = 9  # bytes behind a definition in the catalogue: when it came
 
 
 def read_definition(name: str, data: bytes) -> Definition:
-    try:
+    with reading(f"catalogue: the definition of {name!r}"):
         return Definition.unpack(data[:-_STAMP])
-    except Exception as error:
-        raise FormatMismatch(f"catalogue: the definition of {name!r} can't be read: {error}") from error
 
 
 def _tags(data: bytes) -> dict[str, str]:
-    try:
+    with reading(f"series: the tags {data[:60]!r}"):
         return unpack_tags(data)
-    except Exception as error:
-        raise FormatMismatch(f"series: the tags {data[:60]!r} can't be read: {error}") from error
 
 
 # -- the namespace ------------------------------------------------------------------------------------------------
@@ -57,16 +71,17 @@ class Config:
 
 
 def _read_config(namespace: str, flat: list[Any]) -> Config:
-    found = _pairs(flat)
-    written = int(found.get(b"format", keys.FORMAT))
-    if written != keys.FORMAT:
-        raise FormatMismatch(f"namespace {namespace!r}: wanted format {keys.FORMAT}, got {written}")
-    try:
+    with reading(f"namespace {namespace!r}: its configuration"):
+        found = _pairs(flat)
+        written = int(found.get(b"format", keys.FORMAT))
+        if written != keys.FORMAT:
+            raise FormatMismatch(f"namespace {namespace!r}: wanted format {keys.FORMAT}, got {written}")
         kept = found.get(b"retentions")
         calendar = DEFAULT_CALENDAR if kept is None else Calendar.parse(kept.decode())
-        return Config(int(found.get(b"shards", 1)), calendar, bool(found))
-    except ValueError as error:
-        raise FormatMismatch(f"namespace {namespace!r}: its configuration can't be read: {error}") from error
+        count = int(found.get(b"shards", 1))
+        if not 1 <= count <= MAX_SHARDS:
+            raise ValueError(f"wanted 1 to {MAX_SHARDS} shards, got {count}")
+        return Config(count, calendar, bool(found))
 
 
 class Place:
@@ -107,6 +122,7 @@ def open_namespace(namespace: str, wanted: Calendar = DEFAULT_CALENDAR, shards: 
     """Write the namespace's configuration, with so many *shards*, if nobody did; return the one that holds."""
     key = keys.config(namespace)
     (found,) = yield [("HGETALL", key)]
+    _read_config(namespace, found)  # one of another format is left as it is
     if b"retentions" not in found[::2]:
         *_, found = yield [
             ("HSETNX", key, "format", keys.FORMAT),
@@ -193,9 +209,10 @@ def batch(
 def record(sent: Batch) -> Operation[Reply]:
     """Send a batch. Safe to repeat."""
     (reply,) = yield [sent.command]
-    held, clock, unsealed, unpublished, problems, learned = msgpack.unpackb(reply, raw=True)
-    reasons = [(index, reason.decode(), detail) for index, reason, detail in problems]
-    return Reply(held, clock, unsealed, unpublished, reasons, [(index, ids) for index, ids in learned])
+    with reading("record.lua's reply"):
+        held, clock, unsealed, unpublished, problems, learned = msgpack.unpackb(reply, raw=True)
+        reasons = [(index, reason.decode(), detail) for index, reason, detail in problems]
+        return Reply(held, clock, unsealed, unpublished, reasons, [(index, ids) for index, ids in learned])
 
 
 # -- what workers look at -------------------------------------------------------------------------------------------
@@ -230,9 +247,10 @@ def pending(namespace: str, shard: int, now_ms: int, skip: int, most: int) -> Op
     """What is due by now: (what, metric), the oldest first, at *most* so many beyond the first *skip*."""
     (found,) = yield [("ZRANGEBYSCORE", keys.pending(namespace, shard), "-inf", now_ms, "LIMIT", skip, most)]
     work = []
-    for member in found:
-        level, slot, chunk, name = member.decode().split(" ", 3)
-        work.append((f"{level} {slot} {chunk}", name))
+    with reading("pending"):
+        for member in found:
+            level, slot, chunk, name = member.decode().split(" ", 3)
+            work.append((f"{level} {slot} {chunk}", name))
     return work
 
 
@@ -259,9 +277,10 @@ def prune_writers(namespace: str, shard: int, calendar: Calendar) -> Operation[i
         # A batch lives no longer than max_age, which is shorter than the retention of minutes, and max_future, at most a day.
         oldest = (read_now_ms(time) - calendar.levels[0].retention - MARGIN - DAY) * 1000
         gone: list[bytes] = []
-        for writer, entry in _pairs(flat).items():
-            if msgpack.unpackb(entry, raw=True)[1] < oldest:
-                gone += (writer, entry)
+        with reading("writers"):
+            for writer, entry in _pairs(flat).items():
+                if msgpack.unpackb(entry, raw=True)[1] < oldest:
+                    gone += (writer, entry)
         if gone:
             (many,) = yield [("EVALSHA", scripts.script("forget").sha, 1, key, *gone)]
             removed += many
@@ -277,7 +296,11 @@ def read_now_ms(time: list[Any]) -> int:
 
 
 def read_series(flat: list[Any]) -> dict[int, dict[str, str]]:
-    return {int(number): _tags(canonical) for canonical, number in _pairs(flat).items() if canonical}
+    with reading("series"):
+        found = {int(number): _tags(canonical) for canonical, number in _pairs(flat).items() if canonical}
+        if found and not 0 <= min(found) <= max(found) < MAX_SERIES_ID:
+            raise ValueError(f"wanted ids from 0 to {MAX_SERIES_ID - 1}, got {min(found)} to {max(found)}")
+    return found
 
 
 def now() -> Operation[int]:
@@ -298,7 +321,10 @@ def describe(namespace: str, shard: int, name: str) -> Operation[tuple[Definitio
 def catalogue(namespace: str, shards: int) -> Operation[dict[str, Definition]]:
     """All metrics with their definitions, in the order they were first recorded."""
     replies = yield [("HGETALL", keys.shard(namespace, shard).catalogue) for shard in range(shards)]
-    found = [(data[-_STAMP:], name.decode(), data) for flat in replies for name, data in _pairs(flat).items()]
+    with reading("catalogue"):
+        found = [
+            (data[-_STAMP:], check_name(name.decode()), data) for flat in replies for name, data in _pairs(flat).items()
+        ]
     return {name: read_definition(name, data) for _, name, data in sorted(found)}
 
 
@@ -330,7 +356,8 @@ def live(namespace: str, shards: int, definitions: dict[str, Definition]) -> Ope
     families = []
     for at, (name, definition) in enumerate(definitions.items()):
         tags, states = read_series(replies[2 * at]), _pairs(replies[2 * at + 1])
-        families.append(Family(name, definition, _live_rows(definition, tags, states)))
+        with reading(f"live: the running state of {name!r}"):
+            families.append(Family(name, definition, _live_rows(definition, tags, states)))
     return families
 
 
@@ -389,7 +416,8 @@ def standings(namespace: str, config: Config, names: list[str]) -> Operation[dic
         ]
     time, *replies = yield commands
     now_ms = read_now_ms(time)
-    return {name: _standing(config.calendar, now_ms, replies[6 * at : 6 * at + 6]) for at, name in enumerate(names)}
+    with reading("state"):
+        return {name: _standing(config.calendar, now_ms, replies[6 * at : 6 * at + 6]) for at, name in enumerate(names)}
 
 
 def _standing(calendar: Calendar, now_ms: int, replies: list[Any]) -> Standing:
@@ -437,10 +465,11 @@ def server_state(namespace: str, shards: int) -> Operation[ServerState]:
             used += int(line.partition(b":")[2])
     latest: dict[str, tuple[str, int, int]] = {}
     for flat in found:
-        for writer, entry in _pairs(flat).items():
-            sequence, clock, _ = msgpack.unpackb(entry, raw=True)
-            known = (writer.decode(), int(sequence), int(clock) // 1000)
-            latest[known[0]] = max(latest.get(known[0], known), known, key=lambda each: each[2])
+        with reading("writers"):
+            for writer, entry in _pairs(flat).items():
+                sequence, clock, _ = msgpack.unpackb(entry, raw=True)
+                known = (writer.decode(), int(sequence), int(clock) // 1000)
+                latest[known[0]] = max(latest.get(known[0], known), known, key=lambda each: each[2])
     now_ms = read_now_ms(time)
     alive = sum(float(score) > now_ms - ALIVE_MS for score in workers[1::2])
     return ServerState(used, now_ms, sorted(latest.values(), key=lambda each: -each[2]), alive)
@@ -565,5 +594,8 @@ def delete(namespace: str, shards: int, names: list[str]) -> Operation[int]:
 
 def _data_keys(namespace: str, shard: int, name: str, held: Iterable[bytes]) -> list[str]:
     """The keys that `held` speaks of."""
-    pairs = [field.decode().split(" ") for field in held]
-    return [keys.data(namespace, shard, name, level, int(span) * 1000) for level, span in pairs if level != "samples"]
+    with reading("held"):
+        pairs = [field.decode().split(" ") for field in held]
+        return [
+            keys.data(namespace, shard, name, level, int(span) * 1000) for level, span in pairs if level != "samples"
+        ]

@@ -8,6 +8,7 @@ import msgpack
 from . import keys, operations
 from .commits import REPLAY_US
 from .drive import Command, Operation
+from .model import check_name
 
 __all__ = ["REPLAY_US", "Slice", "Standing", "names", "read", "standing"]
 
@@ -26,14 +27,16 @@ class Standing:
 def standing(namespace: str, shard: int, writer: str) -> Operation[Standing]:
     of = keys.shard(namespace, shard)
     time, clock, entry = yield [("TIME",), ("GET", of.clock), ("HGET", of.writers, writer)]
-    held = 0 if entry is None else int(msgpack.unpackb(entry, raw=True)[0])
-    return Standing(operations.read_now_ms(time), int(float(clock or 0)), held)
+    with operations.reading("clock and writers"):
+        held = 0 if entry is None else int(msgpack.unpackb(entry, raw=True)[0])
+        return Standing(operations.read_now_ms(time), int(float(clock or 0)), held)
 
 
 def names(namespace: str, shard: int) -> Operation[list[str]]:
     """All metrics of a shard."""
     (found,) = yield [("HKEYS", keys.shard(namespace, shard).catalogue)]
-    return [name.decode() for name in found]
+    with operations.reading("catalogue"):
+        return [check_name(name.decode()) for name in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,5 +73,6 @@ def read(namespace: str, shard: int, metrics: list[str], since: int, until: int)
     for at, flat in zip(some, replies[len(of) : -len(of)], strict=True):
         found += [(float(clock), metrics[at], data) for data, clock in zip(flat[::2], flat[1::2], strict=True)]
     found.sort(key=lambda each: each[0])  # stable: those of one batch stay together
-    cuts = {name: int(float(cut)) for name, cut in zip(metrics, replies, strict=False) if cut is not None}
+    with operations.reading("state"):
+        cuts = {name: int(float(cut)) for name, cut in zip(metrics, replies, strict=False) if cut is not None}
     return Slice(until, [(name, data) for _, name, data in found], cuts)
