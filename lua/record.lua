@@ -168,7 +168,7 @@ for i = 1, metrics do
     part.pairs, part.values = {}, {} -- of new series: "key\0value" and "key" of each tag; how many have them
     local wanted, asked = {}, {}
     for n, canonical in ipairs(part.lookups) do
-      if not part.found[n] and canonical ~= overflow then
+      if not part.found[n] and canonical ~= overflow and part.size < max_series then
         local flat, pairs_ = cmsgpack.unpack(canonical), {}
         for at = 1, #flat, 2 do
           pairs_[at], pairs_[at + 1] = flat[at] .. '\0' .. flat[at + 1], flat[at]
@@ -223,7 +223,7 @@ local function intern(i, part)
     local id = part.found[n]
     if not id then
       local pairs_ = part.pairs[n]
-      local tag = pairs_ and crowded(part, pairs_)
+      local tag = canonical ~= overflow and crowded(part, pairs_)
       if tag then
         overflow_id = overflow_id or redis.call('HGET', KEYS[5 * i], overflow) or nil
         canonical, id, part.overflown = overflow, overflow_id, part.overflown or {}

@@ -1,23 +1,26 @@
 """The commands that examine a store: doctor, cardinality."""
 
 import logging
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from redismetrics.doctor import Finding, examine
-
 from . import options
 from .options import AsJson, Namespace, Url
 from .printing import cell, is_for_people, make_console, plain, print_json, print_rows
+
+if TYPE_CHECKING:
+    from redismetrics.doctor import Finding
 
 _MARKS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "failure": ("failure", "bold red")}
 
 
 def doctor(as_json: AsJson = False, url: Url = None, namespace: Namespace = None) -> None:
     """Tell what is wrong with the store, and what to do. Exit status 1 where something fails."""
+    from redismetrics.doctor import examine  # which loads redis
+
     logging.getLogger("redismetrics").setLevel(logging.ERROR)
     report = examine(url, namespace=namespace)
     if as_json:
@@ -53,7 +56,7 @@ def cardinality(
     print_rows(rows)
 
 
-def _table(findings: list[Finding]) -> Table:
+def _table(findings: list["Finding"]) -> Table:
     made = Table(box=None, pad_edge=False, show_header=False)
     for _ in range(3):
         made.add_column()
