@@ -133,7 +133,7 @@ OTLP = {
         "sum": {"aggregationTemporality": 1, "isMonotonic": True, "dataPoints": [{"asInt": "3", "timeUnixNano": "1"}]},
     }]}]}]
 }  # fmt: skip
-SAMPLE = {"name": "jobs", "value": 1, "type": "counter", "tags": {"a": "b"}, "timestamp": 1.5}
+SAMPLE = {"name": "jobs", "value": 1, "type": "counter", "tags": {"a": "b"}, "timestamp": None, "metadata": {"id": 1}}
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["nan", "1e999", "jobs"]),
     lambda inner: st.lists(inner, max_size=4)
