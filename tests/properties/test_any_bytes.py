@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redismetrics import FormatMismatch, InvalidSetting, Metrics, gather, keys, operations
+from redismetrics import FormatMismatch, InvalidSetting, Metrics, keys, operations
 from redismetrics.connect import Store
 from redismetrics.model import TYPES, Definition, pack_tags
 from redismetrics.settings import Settings, resolve
@@ -74,7 +74,6 @@ READERS: dict[str, Callable[[bytes, bytes], Any]] = {
     "reply": lambda one, two: drive(operations.record(sent()), [one]),
     "catalogue": lambda one, two: drive(operations.catalogue("n", 1), [[one, two]]),
     "pending": lambda one, two: drive(operations.pending("n", 0, 0, 0, 1), [[one, two]]),
-    "touched": lambda one, two: gather._touched(one),
     "live": lambda one, two: drive(
         operations.live("n", 1, {"took": Definition("histogram", buckets=(1.0,))}), [[pack_tags({}), b"0"], [one, two]]
     ),
