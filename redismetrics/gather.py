@@ -221,12 +221,9 @@ def _moment(place: Place, shard: int, name: str) -> Operation[tuple[_Moment | No
     if definition is None:
         return None, now_ms
     if version is not None:
-        place.cache.advance(
-            name,
-            asked,
-            version,
-            None if remembered is None else [_touched(each) for each in touched if each[:1] != b"="],
-        )
+        with operations.reading("touched"):
+            written = None if remembered is None else [_touched(each) for each in touched if each[:1] != b"="]
+        place.cache.advance(name, asked, version, written)
     by_chunk: dict[int, set[tuple[str, int]]] = {}
     with operations.reading(f"state of {name!r}"):
         for each in due[::2]:
@@ -244,10 +241,9 @@ def _moment(place: Place, shard: int, name: str) -> Operation[tuple[_Moment | No
 
 def _touched(member: bytes) -> tuple[PageKey, str | None]:
     """The page and the part of it that a commit wrote; a segment takes the place of all the parts that stood beside it."""
-    with operations.reading("touched"):
-        level, span, part = member.decode().split(" ")
-        what, _, chunk = part.rpartition("/")
-        return (level, int(span) * SECOND, int(chunk)), None if what == "segment" else part
+    level, span, part = member.decode().split(" ")
+    what, _, chunk = part.rpartition("/")
+    return (level, int(span) * SECOND, int(chunk)), None if what == "segment" else part
 
 
 def _chosen(

@@ -47,6 +47,8 @@ _DEFAULT_BUCKETS: dict[str, tuple[float, ...]] = {
     "ms": tuple(bound * 1000 for bound in _SECONDS),
 }
 
+_TEXT = {str}
+
 # The overflow series of a metric with more series than allowed; OpenTelemetry's name for it.
 OVERFLOW_TAGS = {"otel.metric.overflow": "true"}
 
@@ -306,7 +308,7 @@ def pack_tags(tags: dict[str, str]) -> bytes:
 
 def unpack_tags(data: bytes) -> dict[str, str]:
     flat = msgpack.unpackb(data, raw=False)
-    if not isinstance(flat, list) or not all(isinstance(text, str) for text in flat):
+    if not isinstance(flat, list) or not set(map(type, flat)) <= _TEXT:
         raise ValueError(f"wanted a list of texts, got {flat!r:.60}")
     return dict(zip(flat[::2], flat[1::2], strict=True))
 

@@ -53,11 +53,6 @@ def read_definition(name: str, data: bytes) -> Definition:
         return Definition.unpack(data[:-_STAMP])
 
 
-def _tags(data: bytes) -> dict[str, str]:
-    with reading(f"series: the tags {data[:60]!r}"):
-        return unpack_tags(data)
-
-
 # -- the namespace ------------------------------------------------------------------------------------------------
 
 
@@ -297,7 +292,7 @@ def read_now_ms(time: list[Any]) -> int:
 
 def read_series(flat: list[Any]) -> dict[int, dict[str, str]]:
     with reading("series"):
-        found = {int(number): _tags(canonical) for canonical, number in _pairs(flat).items() if canonical}
+        found = {int(number): unpack_tags(canonical) for canonical, number in _pairs(flat).items() if canonical}
         if found and not 0 <= min(found) <= max(found) < MAX_SERIES_ID:
             raise ValueError(f"wanted ids from 0 to {MAX_SERIES_ID - 1}, got {min(found)} to {max(found)}")
     return found

@@ -6,7 +6,8 @@ Prints the balance, ends with 0 where it is exact and with 1, and what is wrong,
 
     writers ──┬── socket ────────────────> server  (append-only, synced before each answer: confirmed means kept)
               └── proxy (loses replies) ─>   ^  ^
-    two workers, for which every slot is due ┘  └── a reader that holds each answer against the writers' books
+    two workers, for which every slot is due ┘  └── a reader that holds each answer against the writers' books,
+                                                    and a subscriber, which must get all that is stored, once
 
 A writer's samples follow from the seed and its number alone, so its book is two numbers: how many it recorded, written before
 each, and how many a `flush` confirmed. They stand in a mapped file, which outlives SIGKILL. The samples of one series are
@@ -23,6 +24,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import math
 import mmap
 import random
 import shutil
@@ -41,7 +43,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from redismetrics import Gauge, Metrics, RedisMetricsError, StoreUnavailable, commits, keys, scripts, worker
+from redismetrics import Gap, Gauge, Metrics, RedisMetricsError, StoreUnavailable, commits, keys, scripts, worker
 from redismetrics.slots import DAY, HOUR, MINUTE
 from tests.faults import proxy as proxies
 from tests.faults.proxy import Proxy
@@ -225,6 +227,11 @@ class Balance:
         ])  # fmt: skip
 
 
+def _near(heard: tuple[int, float], stored: tuple[int, float]) -> bool:
+    """Counts are exact; the sum of what came compacted is rounded."""
+    return heard[0] == stored[0] and math.isclose(heard[1], stored[1], rel_tol=1e-9)
+
+
 class Chaos:
     """One run: a context manager that leaves no process behind."""
 
@@ -239,7 +246,9 @@ class Chaos:
         self.workers: list[subprocess.Popen[bytes]] = []
         self._chance = random.Random(seed)
         self._stack = contextlib.ExitStack()
-        self._over = threading.Event()
+        self._over, self._subscribed, self._heard_all = threading.Event(), threading.Event(), threading.Event()
+        self._heard: dict[str, tuple[int, float]] = {}
+        self.gaps = 0
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
@@ -272,6 +281,11 @@ class Chaos:
             self.start_worker()
         reading = threading.Thread(target=self._read, name="chaos-reader")
         reading.start()
+        listening = threading.Thread(target=self._listen, name="chaos-subscriber")
+        listening.start()
+        wait_until(self._subscribed.is_set, "the subscriber listens", PATIENCE)
+        for writer in self.writers:
+            wait_until(lambda writer=writer: writer.book.recorded, f"writer {writer.number} records", PATIENCE)
         until = time.monotonic() + seconds
         deeds = [self.kill_writer] * 4 + [self.end_writer] * 2 + [self.kill_worker] * 2 + [self.kill_server] * 2
         deeds += [self.pause_server, self.forget_scripts, self.cut_lines]
@@ -279,10 +293,22 @@ class Chaos:
             while time.monotonic() < until and not self.balance.wrong:
                 time.sleep(self._chance.random() * 0.6)
                 self._chance.choice(deeds)()
+            needed = {
+                "worker killed": self.kill_worker,
+                "writer killed": self.kill_writer,
+                "server killed": self.kill_server,
+            }
+            for what, deed in needed.items():  # a short run on a busy machine does little
+                if not self.balance.events[what]:
+                    deed()
         finally:
             self._over.set()
             reading.join()
+            if sys.exc_info()[0] is not None:
+                self._heard_all.set()
         self._end_all()
+        self._heard_all.set()
+        listening.join()
         self._draw()
         return self.balance
 
@@ -408,6 +434,31 @@ class Chaos:
                         self.balance.wrong.append(f"{metric} of {series}: {count} after {seen[metric, series]}")
                     seen[metric, series] = count
 
+    def _listen(self) -> None:
+        """Add up what comes by the stream, until nothing comes any more after the end."""
+        try:
+            with (
+                Metrics(self.server.url, namespace=NAMESPACE, socket_timeout=0.5) as metrics,
+                metrics.subscribe("jobs", queue=1 << 20) as stream,
+            ):
+                self._subscribed.set()
+                while True:
+                    item = stream.get(timeout=1.0)
+                    if item is None:
+                        if self._heard_all.is_set():
+                            return
+                        continue
+                    if isinstance(item, Gap):
+                        self.gaps += 1
+                        continue
+                    series = f"{item.tags['writer']}/{item.tags['tag']}"
+                    count, total = self._heard.get(series, (0, 0))
+                    self._heard[series] = count + item.count, total + item.value * item.count
+        except RedisMetricsError as error:
+            self.balance.wrong.append(f"subscriber: {error!r}")
+        finally:
+            self._subscribed.set()
+
     @staticmethod
     def _totals(reader: Metrics, metric: str) -> dict[str, tuple[int, float]]:
         """Count and sum of each "<writer>/<tag>"."""
@@ -440,6 +491,13 @@ class Chaos:
         balance.writers, balance.killed = len(self.writers), sum(writer.killed for writer in self.writers)
         with Metrics(self.server.url, namespace=NAMESPACE) as reader:
             stored = self._hold(reader)
+            found = self._totals(reader, "jobs")
+            differ = [each for each in found if not _near(self._heard.get(each, (0, 0)), found[each])]
+            if self.gaps or differ:
+                self.balance.wrong.append(
+                    f"the subscriber heard of {self.gaps} gaps and of {differ[:3]} "
+                    f"{[self._heard.get(series) for series in differ[:3]]}, stored is {[found[each] for each in differ[:3]]}"
+                )
             self._seal_all()
             if self._hold(reader) != stored:
                 balance.wrong.append("sealing and rolling up has changed what is stored")

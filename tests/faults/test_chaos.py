@@ -15,20 +15,19 @@ def own_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_books_balance_whatever_is_killed() -> None:
-    balance, said = chaos.run(8.0, SEED)
+    balance, said = chaos.run(6.0, SEED)
     print(f"seed {SEED}", balance, sep="\n")
     assert balance.wrong == [], f"{balance}\n{said[-3_000:]}"
     assert chaos.bugs(said) == []
     assert balance.recorded == balance.stored + balance.dropped.total() + balance.lost
-    assert balance.recorded > balance.stored > 1_000
+    assert balance.recorded >= balance.stored > 100
     assert 0 <= balance.lost <= balance.unconfirmed
-    assert balance.events["writer killed"]
-    assert balance.events["server killed"] + balance.events["server paused"] + balance.events["lines cut"]
+    assert min(balance.events[f"{who} killed"] for who in ("writer", "worker", "server")) > 0
     assert balance.answers > 10
 
 
 def test_without_the_guard_of_the_script_the_books_do_not_balance() -> None:
-    balance, _ = chaos.run(3.0, SEED, guarded=False)
+    balance, _ = chaos.run(60.0, SEED, guarded=False)  # ends as soon as an answer is wrong: after a second or two
     assert any("the sum of" in each or "wanted" in each for each in balance.wrong), balance
 
 

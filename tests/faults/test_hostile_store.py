@@ -180,6 +180,34 @@ def test_whatever_stands_in_our_keys_is_answered_or_told(
     assert stats["dropped"].get("failed", 0) == 0
 
 
+@given(st.integers(0, 1_000), st.integers(0, 1_000), st.sampled_from(["value", "value", "field", "field", "key"]), JUNK)
+@settings(
+    max_examples=60, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.reuse, Phase.generate]
+)
+def test_a_worker_goes_on_whatever_stands_in_our_keys(
+    server: Server, filled: Filled, one: int, other: int, how: str, junk: bytes
+) -> None:
+    """Of metrics whose keys are sound all is sealed; only where the shard's own keys are damaged may that be told instead."""
+    admin, dumps, places = filled
+    of_key = sorted(dumps)[one % len(dumps)]
+    inside = [place for place in places if place.key == of_key]
+    restore(admin, dumps)
+    damage(admin, inside[other % len(inside)], how, junk)
+    worker = new_worker(server.url, NAMESPACE)
+    told = None
+    with np.errstate(all="ignore"):
+        try:
+            worker.pass_once(alone=True)
+        except StoreError as error:
+            told = error
+    worker.store.close()
+    damaged = next((name for name in ("jobs", "depth", "took") if f":{name}:".encode() in of_key), None)
+    if damaged is not None:
+        assert told is None
+        left = {name.decode() for name in admin.zrange(keys.shard(NAMESPACE, 0).dirty, 0, -1)}
+        assert left <= {damaged}
+
+
 @pytest.mark.parametrize(
     ("key", "field", "value"),
     [

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redismetrics import FormatMismatch, InvalidSetting, Metrics, gather, keys, operations
+from redismetrics import FormatMismatch, InvalidSetting, Metrics, keys, operations
 from redismetrics.connect import Store
 from redismetrics.model import TYPES, Definition, pack_tags
 from redismetrics.settings import Settings, resolve
@@ -74,7 +74,6 @@ READERS: dict[str, Callable[[bytes, bytes], Any]] = {
     "reply": lambda one, two: drive(operations.record(sent()), [one]),
     "catalogue": lambda one, two: drive(operations.catalogue("n", 1), [[one, two]]),
     "pending": lambda one, two: drive(operations.pending("n", 0, 0, 0, 1), [[one, two]]),
-    "touched": lambda one, two: gather._touched(one),
     "live": lambda one, two: drive(
         operations.live("n", 1, {"took": Definition("histogram", buckets=(1.0,))}), [[pack_tags({}), b"0"], [one, two]]
     ),
@@ -133,7 +132,7 @@ OTLP = {
         "sum": {"aggregationTemporality": 1, "isMonotonic": True, "dataPoints": [{"asInt": "3", "timeUnixNano": "1"}]},
     }]}]}]
 }  # fmt: skip
-SAMPLE = {"name": "jobs", "value": 1, "type": "counter", "tags": {"a": "b"}, "timestamp": 1.5}
+SAMPLE = {"name": "jobs", "value": 1, "type": "counter", "tags": {"a": "b"}, "timestamp": None, "metadata": {"id": 1}}
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["nan", "1e999", "jobs"]),
     lambda inner: st.lists(inner, max_size=4)
