@@ -116,7 +116,9 @@ def test_who_is_not_trusted_or_does_not_trust_gets_no_connection(
 
 
 def test_a_cluster_over_tls(certificates: Path, namespace: str) -> None:
-    cluster_of_one = served(certificates, "--cluster-enabled", "yes", "--cluster-port", str(_free_port()))
+    cluster_of_one = served(
+        certificates, "--cluster-enabled", "yes", "--tls-cluster", "yes", "--cluster-port", str(_free_port())
+    )
     place = next(cluster_of_one)
     try:
         url = f"rediss://{place}?{query_of(certificates)}"
