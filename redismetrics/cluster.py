@@ -329,7 +329,8 @@ class AsyncClusterClient:
                     await asyncio.sleep(wanted)
                     wanted = next(trip)
                 else:
-                    wanted = trip.send(await asyncio.gather(*(self._sent(*request) for request in wanted)))
+                    answers = [self._sent(*request) for request in wanted]
+                    wanted = trip.send([await answers[0]] if len(answers) == 1 else await asyncio.gather(*answers))
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
 

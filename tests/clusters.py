@@ -68,6 +68,10 @@ class Cluster:
                 return next(number for number, node in enumerate(self.nodes) if node.port == primary[1])
         raise AssertionError(f"nobody has slot {slot}")
 
+    def follows(self, number: int) -> bool:
+        """Is this node a replica that has its primary's data?"""
+        return b"master_link_status:up" in self._raw_info(number)
+
     def begin_move(self, slot: int, to: int) -> int:
         """Open a slot for moving; return who has it now."""
         source = self.owner(slot)

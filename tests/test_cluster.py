@@ -12,7 +12,7 @@ from redismetrics import AsyncMetrics, Gauge, Metrics, Sample, ScriptFailed, Sto
 from redismetrics.export import export
 from tests.clusters import Cluster, slot_of_shard
 from tests.conftest import _short_folder
-from tests.servers import Server, wait_in_step
+from tests.servers import Server, wait_in_step, wait_until
 from tests.workers import new_worker
 
 Make = Callable[..., Metrics]
@@ -210,20 +210,21 @@ def test_a_question_during_a_move_is_read_in_order(cluster: Cluster, make: Make,
 # -- a primary that dies --------------------------------------------------------------------------------------------
 
 
-def test_a_primary_dies_and_its_replica_takes_over(
-    fresh_server: Callable[..., Server], make: Make, namespace: str
+@pytest.mark.parametrize("how", ["kill", "pause"])
+def test_a_primary_dies_or_goes_deaf_and_its_replica_takes_over(
+    fresh_server: Callable[..., Server], make: Make, namespace: str, how: str
 ) -> None:
     cluster = Cluster(fresh_server, primaries=3, replicas=3)
-    metrics = make(cluster.url, flush_interval=0.05)
+    metrics = make(cluster.url, flush_interval=0.05, socket_timeout=0.5)
     for name in names(30):
         metrics.increment(name)
     metrics.flush()
     work(cluster.url, namespace)
-    reader = make(cluster.url)
+    reader = make(cluster.url, socket_timeout=0.5)
     with reader.subscribe() as stream:
         victim = cluster.owner(slot_of_shard(namespace, keys.shard_of("jobs_0", 16)))
         wait_in_step(cluster.nodes[victim], cluster.nodes[victim + 3])
-        cluster.nodes[victim].kill()
+        getattr(cluster.nodes[victim], how)()  # paused, it has the batch in its socket, and runs it when it wakes
         for name in names(30):  # the first of them while nobody has the slots
             metrics.increment(name, 2)
         assert metrics.stats()["pending"] > 0
@@ -234,6 +235,9 @@ def test_a_primary_dies_and_its_replica_takes_over(
             if isinstance(sample, Sample):
                 heard[sample.name] = heard.get(sample.name, 0) + sample.value
     assert set(heard.values()) == {2}
+    if how == "pause":
+        cluster.nodes[victim].resume()
+        wait_until(lambda: cluster.follows(victim), "the old primary follows the new one")
     assert [reader.query(name, aggregation="sum") for name in names(30)] == [3] * 30
     work(cluster.url, namespace)
     assert [reader.query(name, aggregation="sum") for name in names(30)] == [3] * 30

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from redismetrics import AsyncMetrics, Metrics, StoreUnavailable
 from redismetrics.export import export
-from tests.servers import Server, ServerFailed, _free_port, binaries, wait_in_step
+from tests.servers import Server, ServerFailed, _free_port, binaries, wait_in_step, wait_until
 from tests.workers import new_worker
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make certificates")
@@ -40,6 +41,10 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def place(certificates: Path) -> Iterator[str]:
     """host:port of a server that speaks TLS alone, and with those alone who show a certificate."""
+    yield from served(certificates)
+
+
+def served(certificates: Path, *more: str) -> Iterator[str]:
     port = _free_port()
     args = [
         *("--tls-port", str(port), "--tls-cert-file", f"{certificates}/server.pem", "--tls-auth-clients", "yes"),
@@ -47,10 +52,10 @@ def place(certificates: Path) -> Iterator[str]:
     ]
     reasons = []
     for number, binary in enumerate(binaries()):
-        folder = certificates / str(number)
+        folder = certificates / f"{number}{''.join(more[:1])}"
         folder.mkdir()
         try:
-            server = Server.start(folder, binary, args=args)
+            server = Server.start(folder, binary, args=[*args, *more])
         except ServerFailed as error:  # it was built without TLS
             reasons.append(str(error).splitlines()[-1])
             continue
@@ -108,6 +113,25 @@ def test_who_is_not_trusted_or_does_not_trust_gets_no_connection(
         with pytest.raises(StoreUnavailable, match=why):
             metrics.flush(0.5)
         metrics.close(0.1)
+
+
+def test_a_cluster_over_tls(certificates: Path, namespace: str) -> None:
+    cluster_of_one = served(
+        certificates, "--cluster-enabled", "yes", "--tls-cluster", "yes", "--cluster-port", str(_free_port())
+    )
+    place = next(cluster_of_one)
+    try:
+        url = f"rediss://{place}?{query_of(certificates)}"
+        with redis.Redis.from_url(url) as admin:
+            admin.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16_383)
+            wait_until(lambda: admin.cluster("info")["cluster_state"] == "ok", "the cluster is whole")
+        with Metrics(url.replace("rediss:", "rediss+cluster:"), namespace=namespace) as metrics:
+            for number in range(10):
+                metrics.increment(f"jobs_{number}")
+            metrics.flush()
+            assert [metrics.query(f"jobs_{number}", aggregation="sum") for number in range(10)] == [1] * 10
+    finally:
+        cluster_of_one.close()
 
 
 # -- a replica ------------------------------------------------------------------------------------------------------
