@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from . import embedded
-from .cluster import SHARDS, AsyncClusterClient, ClusterClient, NodeMap
 from .errors import InvalidSetting, MissingExtra
-from .sentinel import awatch, watch
 
 if TYPE_CHECKING:
     import asyncio
@@ -164,6 +162,8 @@ class Store:
     """Where one client's data is. Makes no connection before one is asked for; thread-safe; usable after a fork."""
 
     def __init__(self, url: str | None, socket_timeout: float) -> None:
+        from .cluster import NodeMap
+
         self._given = None if url is None else check_url(url)
         if url is not None and url.startswith("embedded:") and not embedded.available():
             raise MissingExtra(
@@ -224,6 +224,8 @@ class Store:
     @property
     def shards(self) -> int:
         """How many shards a namespace gets that is begun here."""
+        from .cluster import SHARDS
+
         return SHARDS if self._several is not None and self._several.kind == "cluster" else 1
 
     def client(self) -> "Client":
@@ -240,7 +242,11 @@ class Store:
         if of is None:
             return _client(url, retries, seconds)
         if of.kind == "sentinel":
+            from .sentinel import watch
+
             return watch(_client(of.url("primary", 1), retries, seconds), of.servers, of.service, of.sentinel_login)
+        from .cluster import ClusterClient
+
         return ClusterClient(self._nodes, lambda node: _client(of.url(*node), 0, seconds), seconds, retries)
 
     async def aconnect(self, *, retries: int, timeout: float | None = None) -> "AsyncClient":
@@ -254,7 +260,11 @@ class Store:
         if of is None:
             return _aclient(url, retries, seconds)
         if of.kind == "sentinel":
+            from .sentinel import awatch
+
             return awatch(_aclient(of.url("primary", 1), retries, seconds), of.servers, of.service, of.sentinel_login)
+        from .cluster import AsyncClusterClient
+
         return AsyncClusterClient(self._nodes, lambda node: _aclient(of.url(*node), 0, seconds), seconds, retries)
 
     def _within(self, timeout: float | None) -> float:

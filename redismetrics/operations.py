@@ -235,7 +235,9 @@ def leave(namespace: str, worker: str) -> Operation[None]:
 def dirty(namespace: str, shard: int) -> Operation[list[str]]:
     """The metrics of a shard with blocks that are not sealed, those that wait longest first."""
     (found,) = yield [("ZRANGE", keys.shard(namespace, shard).dirty, 0, -1)]
-    return [name.decode() for name in found]
+    return [
+        name.decode(errors="replace") for name in found
+    ]  # a name that is none is no metric's, and holds up no other
 
 
 def pending(namespace: str, shard: int, now_ms: int, skip: int, most: int) -> Operation[list[tuple[str, str]]]:

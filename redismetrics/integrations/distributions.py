@@ -168,7 +168,7 @@ def _placed(bins: list[Bin], count: int, total: float | None, low: float | None,
     floor = math.fsum(each.low * each.count for each in bins)
     reach = math.fsum((each.high - each.low) * each.count for each in bins)
     fraction = 0.5 if total is None else min(max((total - floor) / reach, 0.0), 1.0) if reach > 0 else 0.0
-    values = tuple(min(each.low + fraction * (each.high - each.low), each.high) for each in bins)
+    values = tuple(_inside(min(each.low + fraction * (each.high - each.low), each.high), low, high) for each in bins)
     if total is None:
         total = math.fsum(value * weight for value, weight in zip(values, weights, strict=True))
     mean = total / count
@@ -177,6 +177,14 @@ def _placed(bins: list[Bin], count: int, total: float | None, low: float | None,
         least, most = min(least, mean), max(most, mean)  # who counted contradicts itself: the sum is believed
     least, most = min(least, values[0]), max(most, values[-1])
     return Distribution(values, weights, total, least, most)
+
+
+def _inside(value: float, low: float | None, high: float | None) -> float:
+    """*value*, or the extreme beyond which only a bound's last digit has brought it."""
+    for extreme, beyond in ((low, low is not None and value < low), (high, high is not None and value > high)):
+        if extreme is not None and beyond and math.isclose(value, extreme, rel_tol=1e-9):
+            return extreme
+    return value
 
 
 def _clipped(bins: Iterable[Bin], low: float | None, high: float | None) -> list[Bin]:

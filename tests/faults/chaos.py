@@ -404,7 +404,7 @@ class Chaos:
                 self._await(writer)
         for process in self.workers:
             process.terminate()
-            if process.wait(PATIENCE):
+            if process.wait(PATIENCE) not in (0, -signal.SIGTERM):  # the latter before it could ask to be told
                 self.balance.wrong.append(f"a worker ended with {process.returncode}")
 
     # -- the reader -------------------------------------------------------------------------------------------------
