@@ -41,6 +41,7 @@ Folder = str | os.PathLike[str] | None
 _START, _USERS, _SERVER, _LOG = "start.lock", "users.lock", "server.lock", "valkey.log"
 _SOCKET_BYTES = 103  # sun_path of macOS without its NUL; Linux has 107
 _LOG_BYTES = 1 << 20  # a start and an end write 1.7 kB, so a job a minute 2.4 MB a day
+_SPAWNED = 10.0  # s for a server to make itself a daemon, while no process can be forked
 _POLL = 0.01  # s; neither flock nor connect waits with a bound
 
 logger = logging.getLogger("redismetrics")
@@ -237,11 +238,14 @@ def _spawn(folder: Path, binary: Path, server: int) -> None:
         "logfile": _LOG, "loglevel": "notice",
     }  # fmt: skip
     command = [str(binary), *itertools.chain.from_iterable((f"--{name}", value) for name, value in options.items())]
-    with _forking:
-        done = subprocess.run(
-            command, cwd=folder, pass_fds=(server,), start_new_session=True, umask=0o077, check=False,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+    try:
+        with _forking:
+            done = subprocess.run(
+                command, cwd=folder, pass_fds=(server,), start_new_session=True, umask=0o077, check=False, timeout=_SPAWNED,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise StoreUnavailable(f"the embedded server on {folder} did not start within {_SPAWNED:g} s") from error
     if done.returncode:
         said = done.stdout.decode(errors="replace").strip()
         raise StoreUnavailable(f"the embedded server on {folder} did not start: {said or f'exit {done.returncode}'}")
