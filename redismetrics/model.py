@@ -391,7 +391,10 @@ def check_buckets(buckets: Iterable[float] | None, unit: str) -> tuple[float, ..
     """Return ascending finite bounds; None gives the default of the unit. A closing +Inf is taken off."""
     if buckets is None:
         return _DEFAULT_BUCKETS.get(unit, _UNITLESS)
-    bounds = list(buckets)
+    try:
+        bounds = list(buckets)
+    except TypeError as error:
+        raise InvalidValue(f"buckets: wanted several bounds, got {buckets!r:.60}") from error
     if bounds and bounds[-1] == math.inf:
         bounds.pop()
     clean = tuple(number(bound, "bucket") for bound in bounds)
@@ -425,8 +428,8 @@ def define(
         raise TypeMismatch(f"{name!r} is declared as a {checked}; buckets are for histograms")
     keys = None
     if tag_keys is not None:
-        if isinstance(tag_keys, str):
-            raise InvalidTags(f"tag_keys: wanted several keys, got the text {tag_keys!r}")
+        if isinstance(tag_keys, str) or not isinstance(tag_keys, Iterable):
+            raise InvalidTags(f"tag_keys: wanted several keys, got {tag_keys!r:.80}")
         keys = tuple(sorted({check_name(key, "tag key") for key in tag_keys}))
     bounds = check_buckets(buckets, unit) if checked == "histogram" else ()
     return Definition(checked, unit, help, bounds, keys)

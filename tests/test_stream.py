@@ -133,12 +133,13 @@ def test_what_was_recorded_before_is_not_received(metrics: Metrics, other: Metri
         assert values(take(stream)) == [("depth", 2)]
 
 
-def test_closing_leaves_no_connection_behind(server: Server, metrics: Metrics) -> None:
-    before = patterns(server)
-    for _ in range(3):
-        with metrics.subscribe():
-            assert patterns(server) == before + 1
-    wait_until(lambda: patterns(server) == before, "the server knows of no subscription")
+def test_closing_leaves_no_connection_behind(fresh_server: Callable[..., Server]) -> None:
+    server = fresh_server()
+    with Metrics(server.url) as metrics:
+        for _ in range(3):
+            with metrics.subscribe():
+                wait_until(lambda: patterns(server) == 1, "the server knows of one subscription")
+        wait_until(lambda: patterns(server) == 0, "the server knows of no subscription")
 
 
 # -- which samples ------------------------------------------------------------------------------------------------
