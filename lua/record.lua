@@ -13,7 +13,7 @@
 --          head: msgpack [type, definition, samples, oldest_ms, newest_ms, [series...], [live change...], doubles of state a series,
 --          series in one field of state]
 --          body: bytes that this script never looks into
---          series: its id, in digits, where the client knows it, else its canonical tags
+--          series: its id, a number, where the client knows it, else its canonical tags, a string
 --          live change of a series: counter: amount; gauge: code, time_ms, value, change_ms, change, where code 1 is that the
 --          change of the shared value comes first, 2 that the value is set, 4 that time_ms is the sample's own; histogram:
 --          count, sum, how many buckets changed, then for each its number from 1 and how many came
@@ -66,11 +66,6 @@ local function sliced(command, key, fields)
     end
   end
   return found
-end
-
--- The client sends a series as its id, in digits, or as its canonical tags, msgpack of an array.
-local function is_id(series)
-  return string.byte(series) < 0x80
 end
 
 local function write_sliced(key, pairs_)
@@ -152,13 +147,14 @@ for i = 1, metrics do
     return redis.error_reply('WRONGTYPE redismetrics: ' .. state_key .. ' holds something that is no number')
   end
   clock = math.max(clock, part.sealed + 1)
-  part.ids, part.lookups, part.places = {}, {}, {}
+  local ids, lookups, places = {}, {}, {}
+  part.ids, part.lookups, part.places = ids, lookups, places
   for at = 1, #tags do
     local tag = tags[at]
-    if is_id(tag) then
-      part.ids[at] = tag
+    if type(tag) == 'number' then
+      ids[at] = tag
     else
-      part.lookups[#part.lookups + 1], part.places[#part.places + 1] = tag, at
+      lookups[#lookups + 1], places[#places + 1] = tag, at
     end
   end
   if #part.lookups > 0 then
@@ -168,7 +164,12 @@ for i = 1, metrics do
     part.pairs, part.values = {}, {} -- of new series: "key\0value" and "key" of each tag; how many have them
     local wanted, asked = {}, {}
     for n, canonical in ipairs(part.lookups) do
-      if not part.found[n] and canonical ~= overflow and part.size < max_series then
+      if part.found[n] then
+        part.found[n] = tonumber(part.found[n])
+        if not part.found[n] then
+          return redis.error_reply('WRONGTYPE redismetrics: ' .. series_key .. ' holds an id that is no number')
+        end
+      elseif canonical ~= overflow and part.size < max_series then
         local flat, pairs_ = cmsgpack.unpack(canonical), {}
         for at = 1, #flat, 2 do
           pairs_[at], pairs_[at + 1] = flat[at] .. '\0' .. flat[at + 1], flat[at]
@@ -225,7 +226,7 @@ local function intern(i, part)
       local pairs_ = part.pairs[n]
       local tag = canonical ~= overflow and crowded(part, pairs_)
       if tag then
-        overflow_id = overflow_id or redis.call('HGET', KEYS[5 * i], overflow) or nil
+        overflow_id = overflow_id or tonumber(redis.call('HGET', KEYS[5 * i], overflow) or nil)
         canonical, id, part.overflown = overflow, overflow_id, part.overflown or {}
         part.overflown[tag] = (part.overflown[tag] or 0) + 1
       elseif pairs_ then
@@ -238,8 +239,8 @@ local function intern(i, part)
         end
       end
       if not id then
-        id, part.next, part.size = text(part.next), part.next + 1, part.size + 1
-        fresh[#fresh + 1], fresh[#fresh + 2] = canonical, id
+        id, part.next, part.size = part.next, part.next + 1, part.size + 1
+        fresh[#fresh + 1], fresh[#fresh + 2] = canonical, text(id)
         if canonical == overflow then
           overflow_id = id
         end
@@ -294,30 +295,30 @@ end
 local change = { counter = counter, gauge = gauge, histogram = histogram }
 local function advance(i, part)
   local apply, ids, width, rows = change[part.kind], part.ids, part.width, part.rows
-  local fields, chunks, field_of, row_of = {}, {}, {}, {}
+  local fields, chunks, place, field_at, row_of = {}, {}, {}, {}, {}
   for at = 1, #ids do
-    local id = tonumber(ids[at])
-    local row = id % rows
-    local field = (id - row) / rows
-    if not chunks[field] then
-      fields[#fields + 1] = field
-      chunks[field] = true
+    local row = ids[at] % rows
+    local field = (ids[at] - row) / rows
+    local n = place[field]
+    if not n then
+      n = #fields + 1
+      fields[n], place[field] = text(field), n
     end
-    field_of[at], row_of[at] = field, row
+    field_at[at], row_of[at] = n, row
   end
   local packed = sliced('HMGET', KEYS[5 * i + 1], fields)
   local format = '<' .. string.rep('d', width * rows)
   local none = string.rep('\0', 8 * width * rows)
-  for n, field in ipairs(fields) do
+  for n = 1, #fields do
     local chunk = { struct.unpack(format, packed[n] or none) }
     chunk[#chunk] = nil -- the position behind the last one
-    chunks[field] = chunk
+    chunks[n] = chunk
   end
 
   part.based, part.bases, part.cursor = {}, {}, 1
   for at = 1, #ids do
-    local chunk, from = chunks[field_of[at]], row_of[at] * width
-    if (forgetful or chunk[from + 1] == 0) and is_id(part.tags[at]) then -- deleted or lost since the client learned its id
+    local chunk, from = chunks[field_at[at]], row_of[at] * width
+    if (forgetful or chunk[from + 1] == 0) and type(part.tags[at]) == 'number' then -- deleted or lost since the client learned its id
       problems[#problems + 1] = { i - 1, 'unknown_series', '' }
       part.refused = true
       return
@@ -327,7 +328,7 @@ local function advance(i, part)
   end
   local update = {}
   for n, field in ipairs(fields) do
-    update[2 * n - 1], update[2 * n] = field, struct.pack(format, unpack(chunks[field]))
+    update[2 * n - 1], update[2 * n] = field, struct.pack(format, unpack(chunks[n]))
   end
   part.update = update
   part.block = cmsgpack.pack({ clock, writer, sequence, part.samples, part.oldest, part.newest, ids, part.based, table.concat(part.bases) })

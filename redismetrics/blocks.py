@@ -101,6 +101,22 @@ class Samples:
         kept.series, kept.summed = numbers[kept.series], numbers[kept.summed]
         return kept
 
+    def split(self, edges: list[int]) -> list["Samples"]:
+        """The samples of the series in each [edge, next edge); a series is then its position there."""
+        rows, summed = np.argsort(self.series, kind="stable"), np.argsort(self.summed, kind="stable")
+        ends, summed_ends = np.searchsorted(self.series[rows], edges), np.searchsorted(self.summed[summed], edges)
+        parts = []
+        for at, edge in enumerate(edges[:-1]):
+            row, sum_row = rows[ends[at] : ends[at + 1]], summed[summed_ends[at] : summed_ends[at + 1]]
+            metadata = {
+                new: self.metadata[old] for new, old in enumerate(row.tolist()) if old in self.metadata
+            } if self.metadata else {}  # fmt: skip
+            parts.append(Samples(
+                self.series[row] - edge, self.time[row], self.value[row], self.weight[row], self.flags[row], metadata,
+                self.summed[sum_row] - edge, self.summed_flags[sum_row], self.summaries.take(sum_row),
+            ))  # fmt: skip
+        return parts
+
 
 def concat(parts: list[Samples]) -> Samples:
     if len(parts) == 1:

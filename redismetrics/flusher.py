@@ -195,8 +195,7 @@ class Flusher:
                 if buffer.idle >= IDLE_FLUSHES and buffer not in bound and not held:
                     gone.buffers[canonical] = metric.buffers.pop(canonical)
             if gone.buffers:
-                recorder.counters.clear()
-                recorder.pairs.clear()
+                recorder.forget_series()
                 recorder.retired.append(gone)
 
     # -- flush, close, stats ------------------------------------------------------------------------------------
@@ -204,7 +203,7 @@ class Flusher:
     def unsent(self) -> bool:
         """Is there anything recorded and not yet confirmed?"""
         # In the order that samples go: from the buffers, through a drain under way, to the queue.
-        return bool(self.recorder.waiting() or self._drain_lock.locked() or self.outbox.drained > self.outbox.settled)
+        return bool(self.recorder.holds() or self._drain_lock.locked() or self.outbox.drained > self.outbox.settled)
 
     def flush(self, timeout: float = 10.0) -> None:
         """Send all that was recorded before this call, and wait until it is stored.
@@ -374,7 +373,7 @@ class _Flush:
         return max(self._until - monotonic(), 0)
 
     def over(self) -> bool:
-        """Is all settled? Raises what `Flusher.flush` does. The caller holds the outbox's *change*."""
+        """Is all settled? Else the outbox will tell when. Raises what `Flusher.flush` does. The caller holds its *change*."""
         outbox, error = self._flusher.outbox, self._flusher.sender.last_error
         if outbox.settled >= self._wanted:
             return True
@@ -384,6 +383,7 @@ class _Flush:
             raise (type(error) if isinstance(error, _NOT_BY_WAITING) else StoreUnavailable)(message) from error
         if isinstance(error, _NOT_BY_WAITING) and error is not self._seen:
             raise type(error)(str(error)) from error
+        outbox.awaited = min(outbox.awaited, self._wanted)
         return False
 
 

@@ -163,7 +163,7 @@ class Reply:
     unsealed_ms: int
     unpublished: int
     problems: list[tuple[int, str, bytes]]
-    learned: list[tuple[int, list[bytes]]]
+    learned: list[tuple[int, list[int]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +207,9 @@ def record(sent: Batch) -> Operation[Reply]:
     with reading("record.lua's reply"):
         held, clock, unsealed, unpublished, problems, learned = msgpack.unpackb(reply, raw=True)
         reasons = [(index, reason.decode(), detail) for index, reason, detail in problems]
-        return Reply(held, clock, unsealed, unpublished, reasons, [(index, ids) for index, ids in learned])
+        return Reply(
+            held, clock, unsealed, unpublished, reasons, [(index, list(map(int, ids))) for index, ids in learned]
+        )
 
 
 # -- what workers look at -------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from collections import Counter as Tally
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Protocol
 
 import msgpack
@@ -282,20 +283,21 @@ def squeeze(parcel: Parcel, budget: int) -> Parcel:
     return replace(finished, samples=blocks.compact(_settle(finished.samples), budget), squeezed=True)
 
 
-def split(parcel: Parcel, series: int) -> tuple[Parcel, Parcel | None]:
-    """The first *series* of a parcel, and the rest of it."""
-    if len(parcel.canonicals) <= series:
-        return parcel, None
-    numbers = np.arange(len(parcel.canonicals))
-    head = np.where(numbers < series, numbers, -1)
-    tail = np.where(numbers >= series, numbers - series, -1)
-    buckets = parcel.buckets
-    return (
-        replace(parcel, canonicals=parcel.canonicals[:series], samples=parcel.samples.of_series(head),
-                buckets=None if buckets is None else buckets[:series]),
-        replace(parcel, canonicals=parcel.canonicals[series:], samples=parcel.samples.of_series(tail),
-                buckets=None if buckets is None else buckets[series:]),
-    )  # fmt: skip
+def split(parcel: Parcel, first: int, then: int) -> list[Parcel]:
+    """The *first* so many series of a parcel, and the rest of it in parcels of *then* each."""
+    n = len(parcel.canonicals)
+    if n <= first:
+        return [parcel]
+    edges = [0, *range(first, n, then), n]
+    return [
+        replace(
+            parcel,
+            canonicals=parcel.canonicals[begin:end],
+            samples=samples,
+            buckets=None if parcel.buckets is None else parcel.buckets[begin:end],
+        )
+        for (begin, end), samples in zip(pairwise(edges), parcel.samples.split(edges), strict=True)
+    ]
 
 
 def within(parcel: Parcel, oldest_ms: int, newest_ms: int) -> tuple[Parcel | None, int, int]:
@@ -382,7 +384,7 @@ def _settle(samples: Samples) -> Samples:
 # -- to bytes -----------------------------------------------------------------------------------------------------
 
 
-def wire(parcel: Parcel, ids: Mapping[bytes, bytes]) -> tuple[bytes, bytes]:
+def wire(parcel: Parcel, ids: Mapping[bytes, int]) -> tuple[bytes, bytes]:
     """The head and the body of a parcel, as record.lua takes them; *ids* are those of series that the store knows."""
     samples = _settle(parcel.samples) if parcel.kind == "gauge" else parcel.samples
     if len(samples) > blocks.MAX_ROWS:  # merged from many flushes: a reader would not take so many that are alike
@@ -408,7 +410,7 @@ def _live_changes(parcel: Parcel, samples: Samples) -> list[float]:
     if parcel.kind == "gauge":
         return _gauge_changes(samples, n)
     series, rows = blocks.summarise(samples)
-    whole = rollups.merge(series, n, rows)
+    whole = rollups.merge(series, n, rows, frozenset({"count", "total"}))
     if parcel.kind == "counter":
         return list(whole.total.tolist())
     assert parcel.buckets is not None, "BUG: a histogram's parcel without bucket counts"
@@ -431,7 +433,8 @@ def _gauge_changes(samples: Samples, n: int) -> list[float]:
     needs_base[samples.series[changed]] = 1
 
     sets = samples.take(~changed, np.ones(len(samples.summed), np.bool_)) if changed.any() else samples
-    whole = rollups.merge(*_with_groups(blocks.summarise(sets), n))
+    series, rows = blocks.summarise(sets)
+    whole = rollups.merge(series, n, rows, frozenset({"count", "last"}))
     has_set = whole.count > 0
     newest_own, newest = np.full(n, -1), np.full(n, -1)
     own = (sets.flags & OWN_TIME) != 0
@@ -440,8 +443,3 @@ def _gauge_changes(samples: Samples, n: int) -> list[float]:
     code = needs_base + 2 * has_set + 4 * (newest_own > newest)
     value = np.where(has_set, whole.last, 0.0)
     return list(np.stack([code, whole.last_ms, value, change_ms, change], axis=1).ravel().tolist())
-
-
-def _with_groups(found: tuple[Ints, rollups.Summaries], n: int) -> tuple[Ints, int, rollups.Summaries]:
-    series, rows = found
-    return series, n, rows

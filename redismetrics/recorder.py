@@ -72,7 +72,7 @@ class Metric:
         self.declared = declared
         self.learned = False
         self.buffers: dict[bytes, Buffer] = {}
-        self.ids: dict[bytes, bytes] = {}
+        self.ids: dict[bytes, int] = {}
         self.until_ms: int | None = None
 
 
@@ -114,8 +114,10 @@ class Recorder:
             for name, metric in known.items()
         }
         self.retired: list[Metric] = []
+        # By name and tags of a series: what takes an amount, and what takes (time, value).
         self.counters: dict[Any, Callable[[float], None]] = {}
-        self.pairs: dict[Any, Callable[[tuple[float, float]], None]] = {}
+        self.gauges: dict[Any, Callable[[tuple[float, float]], None]] = {}
+        self.histograms: dict[Any, Callable[[tuple[float, float]], None]] = {}
         self._starting = threading.Lock()
         self.started = self.closed = False
         self._drop_lock = threading.Lock()
@@ -167,8 +169,7 @@ class Recorder:
         new = Metric(old.name, definition, explicit=True, declared=declared)
         self.metrics[old.name] = new
         self.retire(old)  # what it still holds goes out, and so does what a thread is just appending
-        self.counters.clear()
-        self.pairs.clear()
+        self.forget_series()
         for handle in list(self._handles):
             if handle.name == old.name:
                 handle._unbind()
@@ -224,10 +225,14 @@ class Recorder:
         self._unbind_all()
 
     def _unbind_all(self) -> None:
-        self.counters.clear()
-        self.pairs.clear()
+        self.forget_series()
         for handle in list(self._handles):
             handle._unbind()
+
+    def forget_series(self) -> None:
+        """Let every unbound call find its buffer anew."""
+        for cache in (self.counters, self.gauges, self.histograms):
+            cache.clear()
 
     def _is_drained(self, metric: Metric, buffer: Buffer) -> bool:
         """Will this buffer be drained as long as it is used? Not when another thread replaced or forgot it meanwhile."""
@@ -360,14 +365,16 @@ class Recorder:
 
     def _remember(self, metric: Metric, tags: Tags | None, buffer: Buffer) -> None:
         """Let the next unbound call find the buffer by one look-up. Only text is a key: 1, 1.0 and True are equal in Python."""
-        kind, name = metric.definition.type, metric.name
-        cache: dict[Any, Any] = self.counters if kind == "counter" else self.pairs
+        kind = metric.definition.type
+        caches: dict[MetricType, dict[Any, Any]] = {
+            "counter": self.counters, "gauge": self.gauges, "histogram": self.histograms
+        }  # fmt: skip
+        cache = caches[kind]
         if tags and any(value.__class__ is not str for value in tags.values()):
             return
         if len(cache) >= CACHED:
             cache.clear()
-        names = (name, *tags, *tags.values()) if tags else (name,)
-        key: Any = names if kind == "counter" else (kind, *names)
+        key: Any = (metric.name, *tags, *tags.values()) if tags else metric.name
         cache[key] = buffer.values.append if kind == "counter" else buffer.values.extend
         if not self._is_drained(metric, buffer):
             cache.pop(key, None)
@@ -426,6 +433,14 @@ class Recorder:
         self.closed = True
         self._unbind_all()
 
+    def holds(self) -> bool:
+        """Is there a sample in the buffers?"""
+        for metric in [*list(self.metrics.values()), *self.retired]:
+            for buffer in list(metric.buffers.values()):
+                if buffer.values or buffer.extra or buffer.wholes:
+                    return True
+        return False
+
     def waiting(self) -> int:
         """How many samples are in the buffers."""
         total = 0
@@ -433,7 +448,8 @@ class Recorder:
             width = 1 if metric.definition.type == "counter" else 2
             for buffer in list(metric.buffers.values()):
                 total += len(buffer.values) // width + len(buffer.extra)
-                total += sum(whole.count for _, whole in buffer.wholes[:])
+                if buffer.wholes:
+                    total += sum(whole.count for _, whole in buffer.wholes[:])
         return total
 
     def take_waiting(self) -> int:

@@ -235,7 +235,7 @@ class Sender:
                 ready.append(parcels.finish(kept))
         return ready
 
-    def _ids(self, name: str) -> dict[bytes, bytes]:
+    def _ids(self, name: str) -> dict[bytes, int]:
         metric = self.recorder.metrics.get(name)
         return {} if metric is None else metric.ids
 
@@ -259,8 +259,7 @@ class Sender:
             new.learned = True
             self.recorder.metrics[name] = new
             self.recorder.retire(metric)
-            self.recorder.counters.clear()
-            self.recorder.pairs.clear()
+            self.recorder.forget_series()
 
     def _as_known(self, parcel: Parcel) -> Parcel | None:
         """The parcel in the definition that holds; None where it can't be."""
