@@ -28,6 +28,7 @@ from .slots import HOUR, MARGIN, MINUTE, SECOND, Calendar, Level, slot_of
 from .tables import Table
 
 BLOCKS_PER_SLICE = 512  # of a log are read at once
+FEW_BLOCKS = 32  # a commit costs some ms however few they are; decoding them for a question, as much
 BYTES_PER_SLICE = 8 << 20  # and so many bytes of them sealed
 CELLS_PER_COMMIT = 256  # at most so many slots and chunks are rewritten by one commit, unless one block touches more
 GONE_PER_COMMIT = 1_000  # notes of what is past its retention are taken off; the rest by later ones
@@ -206,8 +207,8 @@ def _beginning(block: bytes) -> bytes:
 # -- sealing ------------------------------------------------------------------------------------------------------
 
 
-def seal(metric: Metric) -> Operation[Result]:
-    """Merge the next slice of a metric's log into its minutes."""
+def seal(metric: Metric, patience_ms: float = 0) -> Operation[Result]:
+    """Merge the next slice of a metric's log into its minutes, unless it is a few blocks younger than *patience_ms*."""
     standing = yield from _standing(metric)
     after = b"(" + standing.sealed
     replies = yield from _bracketed(
@@ -219,6 +220,9 @@ def seal(metric: Metric) -> Operation[Result]:
         return Result(Outcome.AGAIN)
     found = list(zip(replies[0][::2], replies[0][1::2], strict=True))
     if not found or standing.definition is None:
+        return Result(Outcome.NOTHING)
+    waited_ms = max(standing.now_ms - int(found[0][1]) // 1000, 0)
+    if len(found) < FEW_BLOCKS and waited_ms < patience_ms:
         return Result(Outcome.NOTHING)
     minute = metric.calendar.levels[0]
     chunk_series = keys.CHUNK[standing.definition.type]
@@ -241,7 +245,6 @@ def seal(metric: Metric) -> Operation[Result]:
     if outcome is Outcome.DONE and (len(slice_) < len(found) or len(found) == BLOCKS_PER_SLICE):
         outcome = Outcome.MORE
     count = sum(samples.count for _, _, samples in slice_)
-    waited_ms = max(read_at - int(slice_[0][1]) // 1000, 0)
     return Result(outcome, len(slice_), count, late, sum(map(len, orders.blocks)), waited_ms=waited_ms)
 
 

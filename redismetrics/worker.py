@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, fields
+from functools import partial
 from hashlib import blake2b
 from queue import SimpleQueue
 from time import monotonic, perf_counter
@@ -33,6 +34,7 @@ log = logging.getLogger("redismetrics")
 T = TypeVar("T")
 
 INTERVAL = 5.0  # seconds between passes
+PATIENCE = 4  # so many intervals may what is little wait
 SIDE_BY_SIDE = 32  # metrics are worked on in the same round trips
 AT_MOST = 1_000  # pieces of pending work are read at once
 TRIES = 5  # of one piece of work in a pass, when somebody else was first
@@ -88,10 +90,11 @@ class Worker:
 
     # -- one pass -----------------------------------------------------------------------------------------------
 
-    def pass_once(self, *, alone: bool = False) -> int:
+    def pass_once(self, *, alone: bool = False, patience: float = 0.0) -> int:
         """Seal what was recorded, make the slots that are due, tidy; return how many pieces of work were done.
 
-        *alone*: do the shares of other workers too, whether they are there or not.
+        *alone*: do the shares of other workers too, whether they are there or not. *patience*: a few blocks of a metric
+        wait so many seconds, since sealing them costs as much as sealing many.
 
         Raises:
             StoreError: Redis is away, or refuses; what was committed before stays, and the rest is as it was.
@@ -109,7 +112,7 @@ class Worker:
             dirty = run(client, operations.dirty(self.settings.namespace, shard))
             mine = [name for name in dirty if self._is_mine(name, live)]
             for names in _batches(mine, SIDE_BY_SIDE):
-                done += self._work(client, shard, names, commits.seal)
+                done += self._work(client, shard, names, partial(commits.seal, patience_ms=1000 * patience))
                 if self.stop.is_set():
                     return done
             done += self._make_due(client, shard, now_ms, live)
@@ -228,7 +231,7 @@ class Worker:
         backoff = BACKOFF
         while not self.stop.is_set():
             try:
-                self.pass_once()
+                self.pass_once(patience=PATIENCE * interval)
             except Exception as error:
                 if isinstance(error, RedisMetricsError) and not isinstance(error, StoreError):
                     raise  # a setting: nothing to wait for

@@ -151,6 +151,49 @@ def test_once_does_all_that_is_due_and_leaves(
     assert "Traceback" not in err
 
 
+def test_what_is_little_waits_for_more_or_until_it_is_old(
+    metrics: Metrics, admin: redis.Redis, make: Make, namespace: str
+) -> None:
+    def record(name: str, flushes: int) -> None:
+        for _ in range(flushes):
+            metrics.increment(name)
+            metrics.flush()
+
+    record("few", commits.FEW_BLOCKS - 1)
+    record("many", commits.FEW_BLOCKS)
+    worker = make()
+    worker.pass_once(patience=3600)
+    assert waiting(admin, namespace) == ["few"]
+    assert metrics.query("few", aggregation="sum") == commits.FEW_BLOCKS - 1
+    record("few", 1)
+    worker.pass_once(patience=3600)
+    assert waiting(admin, namespace) == []
+
+    record("few", 1)
+    worker.pass_once(patience=3600)
+    assert waiting(admin, namespace) == ["few"]
+    log = keys.metric(namespace, 0, "few").log
+    (block,) = admin.zrange(log, -1, -1)
+    for key, member in (log, block), (keys.shard(namespace, 0).dirty, "few"):
+        admin.zincrby(key, -3601 * SECOND_US, member)  # recorded an hour before
+    admin.hset(keys.metric(namespace, 0, "few").state, "sealed", int(admin.zscore(log, block)) - 1)
+    worker.pass_once(patience=3600)
+    assert waiting(admin, namespace) == []
+
+
+def test_a_running_worker_waits_for_four_of_its_intervals(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+    running = make()
+
+    def noted(*, patience: float) -> None:
+        asked.append(patience)
+        running.stop.set()
+
+    monkeypatch.setattr(running, "pass_once", noted)
+    running.run(0.5)
+    assert asked == [2.0]
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -299,7 +342,7 @@ def test_a_signal_may_come_at_any_moment(url: str, namespace: str) -> None:
     code = f"""if True:
         import os, signal, sys
         from redismetrics import worker
-        def pass_once(self):
+        def pass_once(self, **how):
             with self.stop._cond:
                 os.kill(os.getpid(), signal.SIGTERM)
                 for _ in range(1000): pass
@@ -368,10 +411,10 @@ def test_a_fault_of_ours_ends_no_worker(
     faults = [KeyError("k"), KeyError("k")]
     whole = Worker.pass_once
 
-    def pass_once(self: Worker) -> int:
+    def pass_once(self: Worker, **how: Any) -> int:
         if faults:
             raise faults.pop()
-        return whole(self)
+        return whole(self, **how)
 
     monkeypatch.setattr(Worker, "pass_once", pass_once)
     metrics.increment("jobs")
@@ -772,11 +815,10 @@ def test_damaged_clutter_of_a_namespace_is_waited_for(
     try:
         wait_until(lambda: one.counts.last_error, "it fails")
         admin.zrem(keys.pending(namespace, 0), "what")
-        wait_until(lambda: one.counts.last_error is None, "it goes on")
+        wait_until(lambda: one.counts.last_error is None and waiting(admin, namespace) == [], "it goes on")
     finally:
         one.stop.set()
         thread.join()
-    assert waiting(admin, namespace) == []
 
 
 # -- tidying ------------------------------------------------------------------------------------------------------
