@@ -1,21 +1,23 @@
 """A namespace is copied between real servers and real clusters: nothing is lost, nothing counts twice, whatever interrupts it."""
 
-import json
+import itertools
 import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.crc import key_slot
 
 from redismetrics import Gauge, InvalidSetting, Metrics, StoreError, StoreUnavailable, keys
 from redismetrics.copying import Progress, Report, copy, reset
 from redismetrics.export import export
 from tests.clusters import Cluster
 from tests.conftest import _short_folder
-from tests.servers import Server, wait_until
+from tests.servers import Server, binaries, wait_until
 from tests.test_commands import Shell
 from tests.workers import contents, new_worker, pull_forward
 
@@ -311,3 +313,485 @@ def test_interrupted_at_every_trip_to_either_side_and_repeated(
 def is_open(server: Server, namespace: str) -> bool:
     with server.client() as admin:
         return admin.hget(keys.config(namespace), "format") == b"1"
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+def test_keys_that_are_large_go_in_pieces(
+    filled: Metrics, other: Server, url: str, namespace: str, monkeypatch: pytest.MonkeyPatch, shards: int
+) -> None:
+    from redismetrics import copying, drive
+
+    for number in range(700):
+        filled.increment("jobs_0", tags={"user": str(number)})
+    filled.flush()
+    work(url, namespace)
+    for number in range(70):
+        filled.histogram("took_ms", number)
+        filled.flush()
+    before = answers(url, namespace)
+    monkeypatch.setattr(copying, "PIECE", 2_000)
+    monkeypatch.setattr(copying, "FIELDS", 7)
+    send, largest = drive._send, 0
+
+    def measured(client: Any, commands: Any) -> Any:
+        nonlocal largest
+        replies = send(client, commands)
+        if commands[0][0] in ("HSCAN", "ZRANGE", "HGETALL") and len(commands) <= 3:
+            largest = max(largest, sum(len(each) for each in replies[0] if isinstance(each, bytes)))
+        return replies
+
+    with monkeypatch.context() as patch:
+        patch.setattr(drive, "_send", measured)
+        assert copied(url, other.url, namespace, shards=shards).complete
+    assert 0 < largest < 20_000
+    assert answers(other.url, namespace) == before
+
+
+@pytest.mark.parametrize(
+    "pair", list(itertools.permutations(binaries(), 2)), ids=lambda pair: f"{pair[0].name}-{pair[1].name}"
+)
+def test_between_servers_of_different_kinds(
+    fresh_server: Callable[..., Server], make: Make, namespace: str, pair: tuple[Path, Path]
+) -> None:
+    old, new = (fresh_server(binary=binary) for binary in pair)
+    fill(make(old.url), old.url, namespace)
+    before = answers(old.url, namespace)
+    assert copied(old.url, new.url, namespace).complete
+    assert answers(new.url, namespace) == before
+
+
+# -- moving without a pause ---------------------------------------------------------------------------------------
+
+
+def test_processes_move_one_by_one_while_others_record_and_nothing_is_lost_or_doubled(
+    make: Make, cluster: Cluster, url: str, namespace: str
+) -> None:
+    """As the page says: the copy waits; new processes hold what they record, old ones end; then all goes on."""
+    old = make(url)
+    old.increment("jobs", 5)
+    old.flush()
+    worker = new_worker(url, namespace)
+    worker.pass_once()
+    new = make(cluster.url, flush_interval=0.05)
+    told: list[Progress] = []
+
+    def during(progress: Progress) -> None:
+        told.append(progress)
+        if progress.phase != "waiting":
+            return
+        waits = sum(each.phase == "waiting" for each in told)
+        if waits == 1:
+            new.increment("jobs", 10)
+            with pytest.raises(StoreUnavailable, match="being copied to here"):
+                new.flush(0.3)
+            old.increment("jobs", 100)
+            old.close()
+        elif waits == 2:
+            worker.leave()
+            new.increment("jobs", 1_000)
+
+    report = copied(url, cluster.url, namespace, wait=20, quiet=0.5, told=during)
+    assert report.complete
+    waiting = [each.metric for each in told if each.phase == "waiting"]
+    assert "1 worker is at work" in waiting[0]
+    new.flush(10)
+    assert new.stats()["dropped"] == {}
+    assert new.query("jobs", aggregation="sum") == 1_115
+    assert "jobs_total 1115" in export(metrics=new)
+    worker.store.close()
+
+
+def test_a_source_in_use_is_refused_and_left_alone(make: Make, other: Server, url: str, namespace: str) -> None:
+    metrics = make(url)
+    metrics.increment("jobs")
+    metrics.flush()
+    with pytest.raises(StoreError, match=r"in use, the last batch came 0\.\d s ago: stop who records"):
+        copy(url, other.url, namespace=namespace)
+    worker = new_worker(url, namespace)
+    worker.pass_once()
+    with pytest.raises(StoreError, match="in use, 1 worker is at work"):
+        copied(url, other.url, namespace)
+    with other.client() as admin:
+        assert contents(admin, namespace) == {}
+        with pytest.raises(
+            StoreError, match=r"still in use after 0\.2 s, 1 worker is at work\. The target stays closed"
+        ):
+            copied(url, other.url, namespace, wait=0.2)
+        assert admin.hget(keys.config(namespace), "format") == b"copying"
+    worker.leave()
+    worker.store.close()
+    assert copied(url, other.url, namespace).complete
+
+
+def test_what_is_recorded_while_it_is_copied_is_noticed(make: Make, other: Server, url: str, namespace: str) -> None:
+    metrics = make(url)
+    for name in NAMES:
+        metrics.increment(name)
+    metrics.flush()
+    late = False
+
+    def once(progress: Progress) -> None:
+        nonlocal late
+        if progress.phase == "copying" and progress.metric == NAMES[-1] and not late:
+            late = True
+            metrics.increment(NAMES[0], 10)
+            metrics.flush()
+
+    with pytest.raises(StoreError, match=r"was recorded while it was copied: .* the target stays closed"):
+        copied(url, other.url, namespace, told=once)
+    assert copied(url, other.url, namespace, told=once).complete
+    assert make(other.url).query(NAMES[0], aggregation="sum") == 11
+
+
+def test_a_rehearsal_copies_what_is_in_use_each_metric_as_it_was_at_one_moment(
+    make: Make, other: Server, url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from redismetrics import copying
+
+    monkeypatch.setattr(copying, "PIECE", 500)
+    monkeypatch.setattr(copying, "FIELDS", 2)
+    metrics = make(url)
+    for name in NAMES:
+        metrics.increment(name, tags={"queue": "mail"})
+    metrics.flush()
+    recorded = 0
+
+    def during(progress: Progress) -> None:
+        nonlocal recorded
+        if progress.phase == "copying" and recorded < 2:  # jobs_0 is read three times
+            recorded += 1
+            metrics.increment("jobs_0", tags={"queue": str(recorded)})
+            metrics.flush()
+        elif progress.phase == "counting" and progress.metric == "jobs_0":
+            metrics.increment("jobs_11")
+            metrics.flush()
+
+    report = copied(url, other.url, namespace, active=True, told=during)
+    assert report.complete
+    assert report.changed_meanwhile == ["jobs_11"]
+    there = make(other.url)
+    assert there.query("jobs_0", aggregation="sum") == 3
+    assert there.query("jobs_0", aggregation="count", group_by="queue") == [
+        {"queue": "1", "count": 1}, {"queue": "2", "count": 1}, {"queue": "mail", "count": 1},
+    ]  # fmt: skip
+    assert there.query("jobs_11", aggregation="sum") == 1
+
+    def always(progress: Progress) -> None:
+        metrics.increment("jobs_0")
+        metrics.flush()
+
+    there.clear(confirm=True)
+    with pytest.raises(StoreError, match="jobs_0 changed each of the 5 times"):
+        copied(url, other.url, namespace, active=True, told=always)
+    there.close()
+    assert reset(other.url, namespace=namespace) > 0
+
+
+# -- what is refused ----------------------------------------------------------------------------------------------
+
+
+def test_a_target_with_metrics_is_refused_until_it_is_cleared(
+    make: Make, other: Server, cluster: Cluster, url: str, namespace: str
+) -> None:
+    here, there = make(url), make(other.url)
+    here.increment("jobs", 3)
+    here.flush()
+    there.increment("jobs", 4, tags={"a": "b"})
+    there.flush()
+    with pytest.raises(StoreError, match=r"has 1 metric already: .* `redismetrics clear`"):
+        copied(url, other.url, namespace)
+    with pytest.raises(StoreError, match="has 1 metrics that no interrupted copy left"):
+        reset(other.url, namespace=namespace)
+    with pytest.raises(StoreError, match="already"):
+        copied(url, url, namespace)
+    assert there.query("jobs", aggregation="sum") == 4
+    assert there.clear(confirm=True) == 1
+    with pytest.raises(StoreError, match="was begun with 1 shard, not 4"):
+        copied(url, other.url, namespace, shards=4)
+    assert reset(other.url, namespace=namespace) == 0
+    worker = new_worker(other.url, namespace)
+    worker.pass_once()
+    with pytest.raises(StoreError, match="in use, 1 worker is at work: stop them"):
+        copied(url, other.url, namespace)
+    worker.leave()
+    worker.store.close()
+    assert copied(url, other.url, namespace).complete
+    assert make(other.url).query("jobs", aggregation="sum") == 3
+    there.increment("jobs", 20, tags={"a": "b"})  # who knew it before it was cleared
+    there.flush()
+    assert make(other.url).query("jobs", aggregation="sum", group_by="a") == [
+        {"a": None, "sum": 3}, {"a": "b", "sum": 20},
+    ]  # fmt: skip
+
+
+def test_who_has_been_recording_at_the_target_is_noticed(make: Make, other: Server, url: str, namespace: str) -> None:
+    here, there = make(url), make(other.url)
+    here.increment("jobs")
+    here.flush()
+    there.increment("others")
+    there.flush()
+    there.clear(confirm=True)
+
+    def during(progress: Progress) -> None:
+        there.increment("others")
+        there.flush()
+
+    with pytest.raises(StoreError, match="was recorded while it was copied to"):
+        copied(url, other.url, namespace, told=during)
+    assert reset(other.url, namespace=namespace) == 2
+    with other.client() as admin:
+        left = set(contents(admin, namespace))
+    assert {key.rpartition(b":")[2] for key in left} <= {b"state"}  # which outlives a metric
+    assert copied(url, other.url, namespace).complete
+    assert [row["name"] for row in make(other.url).list_metrics()] == ["jobs"]
+
+
+def test_a_target_begun_with_other_retentions_is_refused(make: Make, other: Server, url: str, namespace: str) -> None:
+    here = make(url)
+    here.increment("jobs")
+    here.flush()
+    with make(other.url, day_retention=400 * DAY) as there:
+        there.increment("x")
+        there.flush()
+        there.clear(confirm=True)
+    with pytest.raises(StoreError, match=r"other retentions, .*day:34560000 .*`redismetrics copy --reset`"):
+        copied(url, other.url, namespace)
+    assert reset(other.url, namespace=namespace) == 0
+    assert copied(url, other.url, namespace).complete
+
+
+def test_the_source_s_retentions_go_along(make: Make, other: Server, namespace: str, url: str) -> None:
+    with make(url, day_retention=400 * DAY) as here:
+        here.increment("jobs")
+        here.flush()
+    assert copied(url, other.url, namespace).complete
+    with other.client() as admin:
+        assert admin.hget(keys.config(namespace), "retentions") == b"raw:86400 minute:259200 hour:7776000 day:34560000"
+
+
+def test_a_metric_deleted_after_an_interruption_is_not_at_the_target(
+    make: Make, other: Server, url: str, namespace: str
+) -> None:
+    metrics = make(url)
+    for name in NAMES:
+        metrics.increment(name)
+    metrics.flush()
+
+    def stop(progress: Progress) -> None:
+        if progress.phase == "counting":
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        copied(url, other.url, namespace, told=stop)
+    metrics.delete_metric(NAMES[3])
+    assert copied(url, other.url, namespace).complete
+    assert {row["name"] for row in make(other.url).list_metrics()} == {*NAMES} - {NAMES[3]}
+
+
+def test_two_copies_at_once_are_refused(make: Make, other: Server, url: str, namespace: str) -> None:
+    metrics = make(url)
+    metrics.increment("jobs")
+    metrics.flush()
+    refused = 0
+
+    def again(progress: Progress) -> None:
+        nonlocal refused
+        for attempt in (lambda: copied(url, other.url, namespace), lambda: reset(other.url, namespace=namespace)):
+            with pytest.raises(StoreError, match="is being copied to by another process"):
+                attempt()
+            refused += 1
+
+    assert copied(url, other.url, namespace, told=again).complete
+    assert refused > 3
+
+    def taken(progress: Progress) -> None:
+        with other.client() as admin:
+            admin.set(keys.copier(namespace), "somebody")
+
+    make(other.url).clear(confirm=True)
+    with pytest.raises(StoreError, match="by another process now: this one ends"):
+        copied(url, other.url, namespace, told=taken)
+    with other.client() as admin:
+        assert admin.get(keys.copier(namespace)) == b"somebody"
+
+
+def test_wrong_urls_say_which_side_and_never_the_password(
+    make: Make, fresh_server: Callable[..., Server], other: Server, url: str, namespace: str
+) -> None:
+    metrics = make(url)
+    metrics.increment("jobs")
+    metrics.flush()
+    closed = fresh_server(port=True)
+    with closed.client() as admin:
+        admin.config_set("requirepass", "right")
+    with pytest.raises(StoreError, match="is not there: nothing to copy"):
+        copied(url, other.url, f"{namespace}-none")
+    for wrong in (f"redis://:geheim@127.0.0.1:{closed.port}/0", "redis://:geheim@127.0.0.1:1/0"):
+        for source, target in ((wrong, other.url), (url, wrong)):
+            with pytest.raises(StoreError, match=r"^redis://:\*\*\*@127.0.0.1") as raised:
+                copied(source, target, namespace)
+            assert "geheim" not in str(raised.value)
+    for wrong in ("http://:geheim@x", "none://", "redis+cluster://:geheim@h:1:2"):
+        for source, target in ((wrong, other.url), (url, wrong)):
+            with pytest.raises(InvalidSetting, match="url") as bad:
+                copied(source, target, namespace)
+            assert "geheim" not in str(bad.value)
+    with pytest.raises(InvalidSetting, match="shards: wanted 1 to 16384, got 0"):
+        copied(url, other.url, namespace, shards=0)
+
+
+def test_the_source_needs_no_more_than_the_right_to_read(
+    make: Make, fresh_server: Callable[..., Server], other: Server, namespace: str
+) -> None:
+    server = fresh_server(port=True)
+    with server.client() as admin:
+        admin.execute_command("ACL", "SETUSER", "reader", "on", ">pw", "resetchannels", "%R~rm:*", "+@read", "+time")
+    fill(make(server.url), server.url, namespace)
+    assert copied(server.url.replace("://", "://reader:pw@"), other.url, namespace).complete
+
+
+# -- the command --------------------------------------------------------------------------------------------------
+
+
+def test_the_command_copies_tells_and_ends_with_the_verdict(
+    make: Make, server: Server, cluster: Cluster, url: str, namespace: str
+) -> None:
+    metrics = make(url)
+    for number, name in enumerate(NAMES):
+        metrics.increment(name, number + 1)
+    metrics.flush()
+    shell = Shell(url, namespace)
+    sides: tuple[str, ...] = ("--from", url, "--to", cluster.url)
+    status, out, err = shell("copy", *sides)
+    assert (status, out) == (1, "")
+    assert "in use, the last batch came" in err
+    sides += ("--active",)  # or it would have to be left alone for some seconds
+    status, out, err = shell("copy", *sides)
+    assert (status, err) == (0, "")
+    lines = [line.split("\t") for line in out.splitlines()]
+    assert lines[0] == ["name", "series", "samples", "count", "fields", "bytes", "sides"]
+    assert {line[0] for line in lines[1:-1]} == set(NAMES)
+    assert {tuple(line[at] for at in (1, 2, 6)) for line in lines[1:-1]} == {("1", "1", "same")}
+    assert "Copied 12 metrics" in lines[-1][0]
+    assert "1 shard" in lines[-1][0]
+    assert "16 shards" in lines[-1][0]
+    assert Shell(cluster.url, namespace)("query", "jobs_4", "-a", "sum") == (0, "5\n", "")
+    status, _, err = shell("copy", *sides)
+    assert status == 1
+    assert "has 12 metrics already" in err
+    with make(cluster.url) as there:
+        there.clear(confirm=True)
+    told = shell.json("copy", *sides)
+    assert told["complete"] is True
+    assert (told["source_shards"], told["target_shards"], told["different"]) == (1, 16, [])
+    assert told["metrics"][0]["source"] == told["metrics"][0]["target"]
+    assert len(told["metrics"]) == 12
+    with make(cluster.url) as there:
+        there.clear(confirm=True)
+    status, screen = shell.at_a_terminal("copy", *sides)
+    assert status == 0
+    assert "counting both sides" in screen
+    assert "same" in screen
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--to", "redis://localhost"), "wanted --from"),
+        (("--from", "redis://localhost"), "--to"),
+        (("--to", "redis://localhost", "--reset", "--active"), "--reset: wanted only"),
+        (("--to", "http://:geheim@x", "--from", "redis://localhost"), "url"),
+        (("--to", "redis://localhost", "--from", "redis://localhost", "--shards", "0"), "--shards"),
+    ],
+)
+def test_a_wrong_call_of_the_command_says_so(args: tuple[str, ...], said: str) -> None:
+    status, out, err = Shell("redis://localhost:1/0", "x")("copy", *args)
+    assert (status, out) == (2, "")
+    assert said in err
+    assert "geheim" not in err
+
+
+def test_the_command_tells_a_side_that_does_not_answer(make: Make, url: str, namespace: str) -> None:
+    metrics = make(url)
+    metrics.increment("jobs")
+    metrics.flush()
+    status, out, err = Shell(url, namespace)("copy", "--from", url, "--to", "redis://:geheim@127.0.0.1:1/0")
+    assert (status, out) == (1, "")
+    assert "127.0.0.1:1" in err
+    assert "repeat the copy" in err
+    assert "geheim" not in err
+
+
+def test_differing_counts_are_told_and_the_target_stays_closed(
+    make: Make, server: Server, other: Server, url: str, namespace: str
+) -> None:
+    metrics = make(url)
+    metrics.increment("jobs", tags={"a": "b"})
+    metrics.increment("more")
+    metrics.flush()
+    done: list[str] = []
+
+    def spoil(progress: Progress) -> None:
+        if progress.phase == "counting" and not done:
+            done.append(progress.metric)
+            with other.client() as admin:
+                admin.hset(keys.metric(namespace, 0, "more").series, "spoilt", 7)
+
+    report = copied(url, other.url, namespace, told=spoil)
+    assert (report.complete, report.different, report.changed_meanwhile) == (False, ["more"], [])
+    assert not is_open(other, namespace)
+    assert copied(url, other.url, namespace).complete
+
+
+def test_a_command_that_is_killed_is_repeated(
+    make: Make, server: Server, cluster: Cluster, url: str, namespace: str
+) -> None:
+    metrics = make(url)
+    many = [f"jobs_{number}" for number in range(300)]
+    for name in many:
+        metrics.increment(name, 3)
+    metrics.flush()
+    shell = Shell(url, namespace)
+    sides = ("--from", url, "--to", cluster.url, "--active")
+    copying = keys.copying(namespace)
+    node = cluster.nodes[cluster.owner(key_slot(copying.encode()))]
+    with node.client() as admin, shell.start("copy", *sides) as process:
+        wait_until(lambda: process.poll() is not None or admin.hlen(copying) > 20, "some metrics are copied")
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        noted = admin.hlen(copying)
+    assert 20 < noted < 300
+    status, _, err = shell("copy", *sides)
+    assert status == 1
+    assert "is being copied to by another process: wait for it, or 15 s" in err
+    lock = keys.copier(namespace)
+    with cluster.nodes[cluster.owner(key_slot(lock.encode()))].client() as admin:
+        admin.delete(lock)
+    assert shell("copy", *sides)[0] == 0
+    with make(cluster.url) as there:
+        assert [there.query(name, aggregation="sum") for name in many] == [3] * 300
+
+
+def test_an_interrupted_copy_can_be_given_up(
+    make: Make, other: Server, server: Server, url: str, namespace: str
+) -> None:
+    metrics = make(url)
+    for name in NAMES:
+        metrics.increment(name)
+    metrics.flush()
+
+    def stop(progress: Progress) -> None:
+        if progress.phase == "counting":
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        copied(url, other.url, namespace, told=stop)
+    shell = Shell(other.url, namespace)
+    assert "is being copied to here" in shell("list")[2]
+    assert shell("copy", "--reset", "--to", other.url) == (0, "Deleted 12 metrics.\n", "")
+    assert shell("copy", "--reset", "--to", other.url, "--json") == (0, '{"deleted": 0}\n', "")
+    assert shell("list") == (0, "", "")
+    there = make(other.url)
+    there.increment("jobs")
+    there.flush()
+    assert there.query("jobs", aggregation="sum") == 1
