@@ -125,7 +125,7 @@ def copy(
     shards: int | None = None,
     active: bool = False,
     wait: float = 0.0,
-    quiet: float = QUIET,
+    quiet: float | None = None,
     told: Callable[[Progress], None] = lambda progress: None,
 ) -> Report:
     """Copy a namespace from the store at one URL to that at another, and count both sides.
@@ -137,7 +137,7 @@ def copy(
         shards: of the target; by default 16 on a cluster, 1 on a single server, or what its namespace was begun with.
         active: copy although the source is in use, as a rehearsal: what changes meanwhile is told and not copied.
         wait: seconds to wait until the source is not in use, with the target closed already; without it that is an error.
-        quiet: seconds without a batch after which nobody is taken to record.
+        quiet: seconds without a batch after which nobody is taken to record; 10 by default.
         told: is called after each step; what it raises interrupts the copy.
 
     Raises:
@@ -150,7 +150,7 @@ def copy(
         raise InvalidSetting(f"shards: wanted 1 to {MAX_SHARDS}, got {shards}")
     sides = [_Side(url, settings.namespace) for url in (source, target)]
     try:
-        return _Copy(sides[0], sides[1], shards, told).all(active, wait, quiet)
+        return _Copy(sides[0], sides[1], shards, told).all(active, wait, QUIET if quiet is None else quiet)
     finally:
         for side in sides:
             side.close()

@@ -1,6 +1,8 @@
 """A namespace is copied between real servers and real clusters: nothing is lost, nothing counts twice, whatever interrupts it."""
 
 import itertools
+import re
+import shlex
 import shutil
 import signal
 import time
@@ -640,14 +642,27 @@ def test_wrong_urls_say_which_side_and_never_the_password(
         copied(url, other.url, namespace, shards=0)
 
 
-def test_the_source_needs_no_more_than_the_right_to_read(
-    make: Make, fresh_server: Callable[..., Server], other: Server, namespace: str
+def test_it_needs_no_more_rights_than_the_page_says(
+    make: Make, fresh_server: Callable[..., Server], cluster: Cluster, namespace: str
 ) -> None:
+    """What it needs at the target it needs also to delete what an interrupted copy left."""
     server = fresh_server(port=True)
     with server.client() as admin:
         admin.execute_command("ACL", "SETUSER", "reader", "on", ">pw", "resetchannels", "%R~rm:*", "+@read", "+time")
+    for number in range(3):
+        rights = ("resetchannels", "~rm:*", "+@read", "+@write", "+time", "+multi", "+exec", "+cluster|slots", "+asking")
+        cluster.ask(number, "ACL", "SETUSER", "copier", "on", ">pw", *rights)
     fill(make(server.url), server.url, namespace)
-    assert copied(server.url.replace("://", "://reader:pw@"), other.url, namespace).complete
+    sides = (server.url.replace("://", "://reader:pw@"), cluster.url.replace("://", "://copier:pw@"))
+
+    def stop(progress: Progress) -> None:
+        if progress.phase == "counting":
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        copied(*sides, namespace, told=stop)
+    assert reset(sides[1], namespace=namespace) > 10
+    assert copied(*sides, namespace).complete
 
 
 # -- the command --------------------------------------------------------------------------------------------------
@@ -795,3 +810,33 @@ def test_an_interrupted_copy_can_be_given_up(
     there.increment("jobs")
     there.flush()
     assert there.query("jobs", aggregation="sum") == 1
+
+
+# -- the page -----------------------------------------------------------------------------------------------------
+
+
+def test_the_page_s_command_prints_what_stands_below_it(
+    fresh_server: Callable[..., Server], cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "scaling.md").read_text()
+    (block,) = re.findall(r"```console\n\$ (.*?)```", page, re.DOTALL)
+    command, _, printed = block.partition("\n")
+    monkeypatch.setattr("redismetrics.copying.POLL", 0.01)
+    monkeypatch.setattr("redismetrics.copying.QUIET", 0.2)
+    old = fresh_server(port=True)
+    urls = {"redis://old:6379/0": old.url, "redis+cluster://new-1:6379,new-2:6379": cluster.url}
+    with Metrics(old.url, namespace="prod") as metrics:
+        for shop, times in (("berlin", 3), ("oslo", 1)):
+            metrics.increment("orders_placed", times, tags={"shop": shop})
+        for value in (1.5, 2.5, 3.5):
+            metrics.histogram("delivery_ms", value)
+    status, out, err = Shell(old.url, "prod")(*(urls.get(word, word) for word in shlex.split(command)[1:]))
+    assert (status, err) == (0, "")
+    for shown, real in urls.items():
+        out = out.replace(real, shown)
+    assert alike(out) == alike(printed)
+
+
+def alike(printed: str) -> str:
+    """Without what differs from run to run: the bytes of times, and seconds."""
+    return re.sub(r"\d+\tsame|in [0-9.]+ s", "", printed)
