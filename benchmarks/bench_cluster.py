@@ -213,7 +213,7 @@ def recovery(options: Options, run: int) -> float:
 
 
 def measure(options: Options) -> Iterator[Row]:
-    flushes = 2 if options.quick else 60
+    flushes = 2 if options.quick else 12
     with started(options.server) as start:
         three, one = Cluster(start).url, start(port=True).url
         ours, theirs = [], []

@@ -650,7 +650,17 @@ def test_it_needs_no_more_rights_than_the_page_says(
     with server.client() as admin:
         admin.execute_command("ACL", "SETUSER", "reader", "on", ">pw", "resetchannels", "%R~rm:*", "+@read", "+time")
     for number in range(3):
-        rights = ("resetchannels", "~rm:*", "+@read", "+@write", "+time", "+multi", "+exec", "+cluster|slots", "+asking")
+        rights = (
+            "resetchannels",
+            "~rm:*",
+            "+@read",
+            "+@write",
+            "+time",
+            "+multi",
+            "+exec",
+            "+cluster|slots",
+            "+asking",
+        )
         cluster.ask(number, "ACL", "SETUSER", "copier", "on", ">pw", *rights)
     fill(make(server.url), server.url, namespace)
     sides = (server.url.replace("://", "://reader:pw@"), cluster.url.replace("://", "://copier:pw@"))
