@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeVar
 from . import commits, keys, operations, reader
 from .commits import Metric
 from .connect import Store, safe_url
-from .drive import Command, Operation, run
+from .drive import Command, Operation, run, together
 from .errors import FormatMismatch, InvalidSetting, StoreError
 from .operations import ALIVE_MS, MAX_SHARDS, Config, Place, Standing, read_now_ms, reading
 from .settings import resolve
@@ -33,6 +33,7 @@ TIMEOUT = 30.0  # for one trip
 PIECE = 1 << 20  # bytes, about, that are read at once
 FIELDS = 500  # of a hash, and members of a sorted set, whose size isn't known
 KEYS = 200  # are read at once
+METRICS, BATCH = 32, 8 << 20  # so many, of so many bytes, are copied side by side
 TRIES = 5  # to read a metric while it changes
 POLL = 0.5  # seconds between two looks at a source that is in use
 LOCK_MS = 15_000  # a copy that was killed keeps others away for so long
@@ -334,6 +335,7 @@ class _Lock:
 class _Key:
     """One key on both sides; *nbytes* is about what it holds, *count* how many fields or members."""
 
+    metric: str
     source: str
     target: str
     sorted: bool
@@ -386,17 +388,20 @@ def _outline(source: Metric, target: Metric) -> Operation[_Outline]:
     with reading("state"):
         log_bytes = max(int(float(state.get(b"bytes", b"0"))), 0)
     found.keys = [
-        _Key(key, there[what], False, many, PIECE * many // FIELDS)
+        _Key(source.name, key, there[what], False, many, PIECE * many // FIELDS)
         for (what, key), many in zip(hashes.items(), counts, strict=True)
     ]
-    found.keys.append(_Key(of.log, target.recorded.log, True, log, log_bytes))
-    found.keys.append(_Key(worked.touched, target.worked.touched, True, touched, PIECE * touched // FIELDS))
+    found.keys.append(_Key(source.name, of.log, target.recorded.log, True, log, log_bytes))
+    found.keys.append(
+        _Key(source.name, worked.touched, target.worked.touched, True, touched, PIECE * touched // FIELDS)
+    )
     with reading("held"):
         for name, size in zip(held[::2], held[1::2], strict=True):
             level, span = name.decode().split(" ")
             if level != "samples":
                 at = int(span) * SECOND
-                found.keys.append(_Key(source.data(level, at), target.data(level, at), False, 0, max(int(size), 0)))
+                nbytes = max(int(size), 0)
+                found.keys.append(_Key(source.name, source.data(level, at), target.data(level, at), False, 0, nbytes))
     return found
 
 
@@ -463,18 +468,19 @@ def _bundles(found: list[_Key]) -> Iterator[list[_Key]]:
         yield inside
 
 
-def _begin(namespace: str, shards: int, metric: Metric, outline: _Outline) -> Operation[None]:
-    """Make room for a metric, and write first what deleting it goes by."""
-    catalogue = keys.shard(namespace, metric.shard).catalogue
-    (left,) = yield [("HEXISTS", catalogue, metric.name)]
-    if left:
-        yield from operations.delete(namespace, shards, [metric.name])
-    writes: list[Command] = [
-        ("DEL", *metric.recorded, *metric.worked),
-        ("HSET", catalogue, metric.name, outline.definition),
-    ]
-    for at in range(0, len(outline.held), 2 * FIELDS):
-        writes += [("HSET", metric.worked.held, *outline.held[at : at + 2 * FIELDS])]
+def _begin(namespace: str, shards: int, several: list[tuple[Metric, _Outline]]) -> Operation[None]:
+    """Make room for metrics, and write first what deleting them goes by."""
+    catalogues = {metric.name: keys.shard(namespace, metric.shard).catalogue for metric, _ in several}
+    found = yield [("HEXISTS", catalogue, name) for name, catalogue in catalogues.items()]
+    yield from operations.delete(
+        namespace, shards, [name for name, left in zip(catalogues, found, strict=True) if left]
+    )
+    writes: list[Command] = []
+    for metric, outline in several:
+        writes.append(("DEL", *metric.recorded, *metric.worked))
+        writes.append(("HSET", catalogues[metric.name], metric.name, outline.definition))
+        for at in range(0, len(outline.held), 2 * FIELDS):
+            writes += [("HSET", metric.worked.held, *outline.held[at : at + 2 * FIELDS])]
     yield writes
 
 
@@ -490,8 +496,7 @@ def _end(namespace: str, metric: Metric, outline: _Outline) -> Operation[None]:
     members += [(score, member.encode()) for member, score in outline.tidying]
     for at in range(0, len(members), FIELDS):
         writes += [("ZADD", pending, *(each for pair in members[at : at + FIELDS] for each in pair))]
-    if writes:
-        yield writes
+    yield writes
     yield [("HSET", keys.copying(namespace), metric.name, outline.mark)]
 
 
@@ -507,6 +512,7 @@ class _Copy:
         self._lock = _Lock(target)
         self._done = self._total = 0  # bytes
         self._marks: dict[str, bytes] = {}
+        self._sizes: dict[str, int] = {}
 
     def all(self, active: bool, wait: float, quiet: float) -> Report:
         began = monotonic()
@@ -636,7 +642,7 @@ class _Copy:
         if there.shards == self._config.shards:
             for shard in range(there.shards):
                 key = keys.shard(namespace, shard).writers
-                for piece in self._pages(_Key(key, key, False, 0, PIECE + 1), FIELDS):
+                for piece in self._pages(_Key("", key, key, False, 0, PIECE + 1), FIELDS):
                     self._write(_send(list(piece.writes())))
         clocks = [max(newest, clock) for clock in before]
         self._write(
@@ -663,43 +669,63 @@ class _Copy:
         if gone:  # deleted at the source since an interrupted copy had it
             self._write(operations.delete(self._namespace, self._there.shards, sorted(gone)))
             self._write(_send([("HDEL", keys.copying(self._namespace), *sorted(gone))]))
-        sizes: dict[str, int] = {}
+        self._sizes = {}
         for at in range(0, len(names), KEYS):
             part = names[at : at + KEYS]
             standings = self._source.ask(operations.standings(self._namespace, self._config, part))
-            sizes |= {name: _size(each) for name, each in standings.items()}
-        self._total = sum(sizes.values())
-        for name in names:
-            until = self._done + sizes[name]
-            self._copy_metric(name, until)
+            self._sizes |= {name: _size(each) for name, each in standings.items()}
+        self._total = sum(self._sizes.values())
+        for batch in self._batches(names):
+            until = self._done + sum(self._sizes[name] for name in batch)
+            self._copy_metrics(batch, until)
             self._done = until
-            self._tell(name)
+            self._tell(batch[-1])
         return names
+
+    def _batches(self, names: list[str]) -> Iterator[list[str]]:
+        """The metrics that are worked on in the same trips; a large one is alone."""
+        batch: list[str] = []
+        for name in names:
+            if batch and (len(batch) == METRICS or sum(map(self._sizes.__getitem__, (*batch, name))) > BATCH):
+                yield batch
+                batch = []
+            batch.append(name)
+        if batch:
+            yield batch
 
     def _tell(self, name: str) -> None:
         self._told(Progress("copying", self._done, self._total, name))
 
-    def _copy_metric(self, name: str, until: int) -> None:
-        """Copy one metric as it is at one moment, unless that was done before."""
-        source, target = self._metrics(name)
-        outline = self._source.ask(_outline(source, target))
+    def _outlines(self, names: list[str]) -> dict[str, _Outline]:
+        found = self._source.ask(together([_outline(*self._metrics(name)) for name in names]))
+        return dict(zip(names, found, strict=True))
+
+    def _copy_metrics(self, names: list[str], until: int) -> None:
+        """Copy metrics, each as it is at one moment, unless that was done before."""
+        left = self._outlines(names)
         for _ in range(TRIES):
-            if outline.definition is None or outline.mark == self._marks.get(name):
+            left = {
+                name: outline
+                for name, outline in left.items()
+                if outline.definition is not None and outline.mark != self._marks.get(name)
+            }
+            if not left:
                 return
-            self._write(_begin(self._namespace, self._there.shards, target, outline))
-            self._tell(name)
-            for several in _bundles(outline.keys):
+            there = {name: self._metrics(name)[1] for name in left}
+            self._write(_begin(self._namespace, self._there.shards, [(there[name], left[name]) for name in left]))
+            self._tell(next(iter(left)))
+            for several in _bundles([key for outline in left.values() for key in outline.keys]):
                 for pieces in self._read(several):
                     self._write(_send([command for piece in pieces for command in piece.writes()]))
-                    self._tell(name)
+                    self._tell(several[0].metric)
                 self._done = min(self._done + sum(key.nbytes for key in several), until)
-            again = self._source.ask(_outline(source, target))
-            if again.mark == outline.mark:
-                self._write(_end(self._namespace, target, outline))
-                self._marks[name] = outline.mark
-                return
-            outline = again
-        raise self._source.refuse(f"is in use: {name} changed each of the {TRIES} times that it was read")
+            again = self._outlines(list(left))
+            same = [name for name in left if again[name].mark == left[name].mark]
+            self._write(together([_end(self._namespace, there[name], left[name]) for name in same]))
+            self._marks |= {name: left[name].mark for name in same}
+            left = {name: again[name] for name in left if name not in same}
+        if left:
+            raise self._source.refuse(f"is in use: {min(left)} changed each of the {TRIES} times that it was read")
 
     def _read(self, several: list[_Key]) -> Iterator[list[_Piece]]:
         key = several[0]
@@ -721,19 +747,21 @@ class _Copy:
     # -- counting -------------------------------------------------------------------------------------------------
 
     def _counted(self, names: list[str]) -> list[Row]:
-        rows = []
-        for at, name in enumerate(names):
-            source, target = self._metrics(name)
-            outline = self._source.ask(_outline(source, target))
-            changed = outline.mark != self._marks.get(name)
+        rows: list[Row] = []
+        for batch in self._batches(names):
+            outlines = self._outlines(batch)
+            changed = {name: outlines[name].mark != self._marks.get(name) for name in batch}
             for _ in range(TRIES):  # what is kept may end between the two questions
-                theirs = _figures(self._source, self._config, source)
-                ours = _figures(self._target, self._there, target)
-                if changed or theirs == ours:
+                theirs, ours = (
+                    side.ask(together([_figures(config, self._metrics(name)[at]) for name in batch]))
+                    for at, (side, config) in enumerate(((self._source, self._config), (self._target, self._there)))
+                )
+                found = [Row(name, a, b, changed[name]) for name, a, b in zip(batch, theirs, ours, strict=True)]
+                if all(row.changed or row.same for row in found):
                     break
-            rows.append(Row(name, theirs, ours, changed))
+            rows += found
             self._write(_send([]))
-            self._told(Progress("counting", at + 1, len(names), name))
+            self._told(Progress("counting", len(rows), len(names), batch[-1]))
         return rows
 
 
@@ -741,15 +769,16 @@ def _size(standing: Standing) -> int:
     return standing.log_bytes + sum(standing.level_bytes.values()) + 1_000 * standing.series
 
 
-def _figures(side: _Side, config: Config, metric: Metric) -> Figures:
-    standing = side.ask(operations.standings(metric.namespace, config, [metric.name]))[metric.name]
-    place = Place(metric.namespace, 0, config)
+def _figures(config: Config, metric: Metric) -> Operation[Figures]:
+    name = metric.name
+    standing = (yield from operations.standings(metric.namespace, config, [name]))[name]
     try:
-        count = side.ask(reader.query(place, metric.name, aggregation="count"))
+        count = yield from reader.query(Place(metric.namespace, 0, config), name, aggregation="count")
     except FormatMismatch:  # of a block or slot that can't be read, which is copied as it is
         count = None
+    fields = yield from _fields(metric)
     return Figures(
-        standing.series, standing.samples, count, standing.blocks, side.ask(_fields(metric)),
+        standing.series, standing.samples, count, standing.blocks, fields,
         standing.log_bytes + sum(standing.level_bytes.values()),
     )  # fmt: skip
 

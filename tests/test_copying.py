@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from redis.crc import key_slot
 
-from redismetrics import Gauge, InvalidSetting, Metrics, StoreError, StoreUnavailable, keys
+from redismetrics import Gauge, InvalidSetting, Metrics, StoreError, StoreUnavailable, copying, drive, keys, operations
 from redismetrics.copying import Progress, Report, copy, reset
 from redismetrics.export import export
 from tests.clusters import Cluster
@@ -70,6 +70,12 @@ def make(namespace: str) -> Iterator[Make]:
     yield client
     for each in made:
         each.close(0.5)
+
+
+@pytest.fixture
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metrics are copied and counted one after the other, so that there is a step between them."""
+    monkeypatch.setattr(copying, "METRICS", 1)
 
 
 def work(url: str, namespace: str) -> None:
@@ -217,9 +223,6 @@ def test_a_batch_in_doubt_counts_once_where_the_shards_are_as_many(
     metrics.increment("jobs", 5)
     metrics.flush()
     sent: list[Any] = []
-    from redismetrics import operations
-    from redismetrics.drive import run
-
     record = operations.record
     operations.record = lambda batch: (sent.append(batch), record(batch))[1]  # type: ignore[assignment,func-returns-value]
     try:
@@ -229,7 +232,7 @@ def test_a_batch_in_doubt_counts_once_where_the_shards_are_as_many(
         operations.record = record
     assert copied(url, other.url, namespace).complete
     there = make(other.url)
-    run(there._store.client(), record(sent[0]))
+    drive.run(there._store.client(), record(sent[0]))
     assert there.query("jobs", aggregation="sum") == 7
 
 
@@ -237,6 +240,7 @@ class Stopped(Exception):
     pass
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_interrupted_at_every_step_and_repeated(
     make: Make, server: Server, cluster: Cluster, url: str, namespace: str
 ) -> None:
@@ -274,8 +278,6 @@ def test_interrupted_at_every_trip_to_either_side_and_repeated(
     make: Make, other: Server, url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before a trip, and after it: what was sent was done, and nobody heard of it."""
-    from redismetrics import drive
-
     metrics = make(url)
     metrics.histogram("took_ms", 2, tags={"queue": "mail"})
     metrics.increment("jobs", 2)
@@ -321,8 +323,6 @@ def is_open(server: Server, namespace: str) -> bool:
 def test_keys_that_are_large_go_in_pieces(
     filled: Metrics, other: Server, url: str, namespace: str, monkeypatch: pytest.MonkeyPatch, shards: int
 ) -> None:
-    from redismetrics import copying, drive
-
     for number in range(700):
         filled.increment("jobs_0", tags={"user": str(number)})
     filled.flush()
@@ -425,6 +425,7 @@ def test_a_source_in_use_is_refused_and_left_alone(make: Make, other: Server, ur
     assert copied(url, other.url, namespace).complete
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_what_is_recorded_while_it_is_copied_is_noticed(make: Make, other: Server, url: str, namespace: str) -> None:
     metrics = make(url)
     for name in NAMES:
@@ -445,11 +446,10 @@ def test_what_is_recorded_while_it_is_copied_is_noticed(make: Make, other: Serve
     assert make(other.url).query(NAMES[0], aggregation="sum") == 11
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_a_rehearsal_copies_what_is_in_use_each_metric_as_it_was_at_one_moment(
     make: Make, other: Server, url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from redismetrics import copying
-
     monkeypatch.setattr(copying, "PIECE", 500)
     monkeypatch.setattr(copying, "FIELDS", 2)
     metrics = make(url)
@@ -747,6 +747,7 @@ def test_the_command_tells_a_side_that_does_not_answer(make: Make, url: str, nam
     assert "geheim" not in err
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_differing_counts_are_told_and_the_target_stays_closed(
     make: Make, server: Server, other: Server, url: str, namespace: str
 ) -> None:
@@ -778,13 +779,13 @@ def test_a_command_that_is_killed_is_repeated(
     metrics.flush()
     shell = Shell(url, namespace)
     sides = ("--from", url, "--to", cluster.url, "--active")
-    copying = keys.copying(namespace)
-    node = cluster.nodes[cluster.owner(key_slot(copying.encode()))]
+    noted_in = keys.copying(namespace)
+    node = cluster.nodes[cluster.owner(key_slot(noted_in.encode()))]
     with node.client() as admin, shell.start("copy", *sides) as process:
-        wait_until(lambda: process.poll() is not None or admin.hlen(copying) > 20, "some metrics are copied")
+        wait_until(lambda: process.poll() is not None or admin.hlen(noted_in) > 20, "some metrics are copied")
         process.send_signal(signal.SIGKILL)
         process.wait()
-        noted = admin.hlen(copying)
+        noted = admin.hlen(noted_in)
     assert 20 < noted < 300
     status, _, err = shell("copy", *sides)
     assert status == 1
