@@ -507,7 +507,7 @@ def test_a_target_with_metrics_is_refused_until_it_is_cleared(
     with pytest.raises(StoreError, match="already"):
         copied(url, url, namespace)
     assert there.query("jobs", aggregation="sum") == 4
-    assert there.clear(confirm=True) == 1
+    assert make(other.url).clear(confirm=True) == 1
     with pytest.raises(StoreError, match="was begun with 1 shard, not 4"):
         copied(url, other.url, namespace, shards=4)
     assert reset(other.url, namespace=namespace) == 0
@@ -519,7 +519,19 @@ def test_a_target_with_metrics_is_refused_until_it_is_cleared(
     worker.store.close()
     assert copied(url, other.url, namespace).complete
     assert make(other.url).query("jobs", aggregation="sum") == 3
-    there.increment("jobs", 20, tags={"a": "b"})  # who knew it before it was cleared
+
+
+def test_who_recorded_at_the_target_before_it_was_cleared_learns_the_numbers_of_series_anew(
+    make: Make, other: Server, url: str, namespace: str
+) -> None:
+    here, there = make(url), make(other.url)
+    here.increment("jobs", 3)
+    here.flush()
+    there.increment("jobs", 4, tags={"a": "b"})
+    there.flush()
+    make(other.url).clear(confirm=True)
+    assert copied(url, other.url, namespace).complete
+    there.increment("jobs", 20, tags={"a": "b"})  # whose number is another series' now
     there.flush()
     assert make(other.url).query("jobs", aggregation="sum", group_by="a") == [
         {"a": None, "sum": 3}, {"a": "b", "sum": 20},
