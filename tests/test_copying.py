@@ -112,7 +112,7 @@ def fill(metrics: Metrics, url: str, namespace: str) -> None:
 def answers(url: str, namespace: str) -> dict[str, Any]:
     """What every verb that asks says of all metrics."""
     today = time.time() // DAY * DAY
-    window = (today - 2 * DAY, today + DAY)
+    window, week = (today - 2 * DAY, today + DAY), (today - 7 * DAY, today + DAY)
     with Metrics(url, namespace=namespace) as metrics:
         found: dict[str, Any] = {"list": metrics.list_metrics(), "page": export(metrics=metrics)}
         for row in found["list"]:
@@ -125,8 +125,8 @@ def answers(url: str, namespace: str) -> dict[str, Any]:
                 metrics.query(name, aggregation="sum", group_by="queue"),
                 sorted(metrics.query(name), key=repr),
                 [
-                    metrics.time_series(name, interval=interval, aggregations=("count", "sum", "p50"), window=window)
-                    for interval in ("minute", "hour", "day")
+                    metrics.time_series(name, interval=interval, aggregations=("count", "sum", "p50"), window=since)
+                    for interval, since in (("minute", window), ("hour", week), ("day", week))
                 ],
                 metrics.rollup(name, group_by="host", aggregations=("mean", "count", "p99"), window=window),
                 metrics.get_metrics(name=name, limit=500)["metrics"],
@@ -196,6 +196,37 @@ def test_one_server_becomes_a_cluster_and_a_single_server_again(
     assert answers(other.url, namespace) == before
     work(other.url, namespace)
     assert answers(other.url, namespace)["jobs_0"][0] == before["jobs_0"][0]
+
+
+def test_days_that_were_rolled_up_folded_and_partly_expired_go_along(
+    moving_server: Server, cluster: Cluster, make: Make, namespace: str
+) -> None:
+    """Five days as a worker left them: days, hours, minutes of the last three, exact samples of the last one, and a tail."""
+    until = time.time()
+    url = moving_server.url
+    metrics = make(url, clock=lambda: moving_server.time)
+    for hours in range(5 * 24, 0, -8):
+        moving_server.set_time(until - hours * HOUR)
+        metrics.increment("jobs", hours, tags={"queue": "mail"}, timestamp=moving_server.time)
+        for value in range(30):
+            metrics.histogram("took_ms", value * hours, tags={"queue": f"q{value % 3}"}, timestamp=moving_server.time)
+        metrics.flush()
+        work(url, namespace)
+    moving_server.set_time(until)
+    work(url, namespace)
+    metrics.increment("jobs", 1, tags={"queue": "mail"}, timestamp=until)
+    metrics.flush()
+    with moving_server.client() as admin:
+        kept = {key.decode().split(":")[-2] for key in admin.keys(f"rm:{{{namespace}:0}}:jobs:*:*")}
+    assert kept == {"raw", "minute", "hour", "day"}
+    before = answers(url, namespace)
+    assert len(before["jobs"][3][2]) >= 5
+    assert copied(url, cluster.url, namespace).complete
+    assert answers(cluster.url, namespace) == before
+    work(cluster.url, namespace)
+    after = answers(cluster.url, namespace)
+    assert [after[name][0] for name in ("jobs", "took_ms")] == [before[name][0] for name in ("jobs", "took_ms")]
+    assert after["jobs"][3] == before["jobs"][3]
 
 
 def test_a_copy_with_as_many_shards_is_the_same_key_by_key(
