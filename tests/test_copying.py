@@ -812,8 +812,9 @@ def test_differing_counts_are_told_and_the_target_stays_closed(
     assert copied(url, other.url, namespace).complete
 
 
-def test_a_command_that_is_killed_is_repeated(
-    make: Make, server: Server, cluster: Cluster, url: str, namespace: str
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=lambda each: each.name)
+def test_a_command_that_is_killed_or_stopped_is_repeated(
+    make: Make, cluster: Cluster, url: str, namespace: str, how: signal.Signals
 ) -> None:
     metrics = make(url)
     many = [f"jobs_{number}" for number in range(300)]
@@ -826,16 +827,17 @@ def test_a_command_that_is_killed_is_repeated(
     node = cluster.nodes[cluster.owner(key_slot(noted_in.encode()))]
     with node.client() as admin, shell.start("copy", *sides) as process:
         wait_until(lambda: process.poll() is not None or admin.hlen(noted_in) > 20, "some metrics are copied")
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.send_signal(how)
+        assert process.wait() == (-signal.SIGKILL if how is signal.SIGKILL else 128 + signal.SIGTERM)
         noted = admin.hlen(noted_in)
     assert 20 < noted < 300
-    status, _, err = shell("copy", *sides)
-    assert status == 1
-    assert "is being copied to by another process: wait for it, or 15 s" in err
-    lock = keys.copier(namespace)
-    with cluster.nodes[cluster.owner(key_slot(lock.encode()))].client() as admin:
-        admin.delete(lock)
+    if how is signal.SIGKILL:  # else it took its lock along
+        status, _, err = shell("copy", *sides)
+        assert status == 1
+        assert "is being copied to by another process: wait for it, or 15 s" in err
+        lock = keys.copier(namespace)
+        with cluster.nodes[cluster.owner(key_slot(lock.encode()))].client() as admin:
+            admin.delete(lock)
     assert shell("copy", *sides)[0] == 0
     with make(cluster.url) as there:
         assert [there.query(name, aggregation="sum") for name in many] == [3] * 300
