@@ -29,14 +29,14 @@ from .slots import SECOND
 T = TypeVar("T")
 
 QUIET = 10.0  # seconds without a batch after which nobody seems to record
-TIMEOUT = 30.0  # for one trip
+TIMEOUT = 10.0  # seconds for one trip
 PIECE = 1 << 20  # bytes, about, that are read at once
 FIELDS = 500  # of a hash, and members of a sorted set, whose size isn't known
 KEYS = 200  # are read at once
 METRICS, BATCH = 32, 8 << 20  # so many, of so many bytes, are copied side by side
 TRIES = 5  # to read a metric while it changes
 POLL = 0.5  # seconds between two looks at a source that is in use
-LOCK_MS = 15_000  # a copy that was killed keeps others away for so long
+LOCK_MS = 30_000  # a copy that was killed keeps others away for so long; more than a trip and its repetition take
 
 Phase = Literal["waiting", "copying", "counting"]
 
@@ -674,6 +674,7 @@ class _Copy:
             part = names[at : at + KEYS]
             standings = self._source.ask(operations.standings(self._namespace, self._config, part))
             self._sizes |= {name: _size(each) for name, each in standings.items()}
+            self._write(_send([]))
         self._total = sum(self._sizes.values())
         for batch in self._batches(names):
             until = self._done + sum(self._sizes[name] for name in batch)

@@ -834,7 +834,7 @@ def test_a_command_that_is_killed_or_stopped_is_repeated(
     if how is signal.SIGKILL:  # else it took its lock along
         status, _, err = shell("copy", *sides)
         assert status == 1
-        assert "is being copied to by another process: wait for it, or 15 s" in err
+        assert "is being copied to by another process: wait for it, or 30 s" in err
         lock = keys.copier(namespace)
         with cluster.nodes[cluster.owner(key_slot(lock.encode()))].client() as admin:
             admin.delete(lock)
