@@ -12,12 +12,11 @@ Values are read and written, never dumped: a dump of a newer server can't be res
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
-from hashlib import blake2b
+from dataclasses import asdict, dataclass
 from time import monotonic
 from typing import Any, Literal, TypeVar
 
-from . import commits, keys, operations, reader
+from . import keys, operations, reader, transfer
 from .commits import Metric
 from .connect import Store, safe_url
 from .drive import Command, Operation, run, together
@@ -30,9 +29,6 @@ T = TypeVar("T")
 
 QUIET = 10.0  # seconds without a batch after which nobody seems to record
 TIMEOUT = 10.0  # seconds for one trip
-PIECE = 1 << 20  # bytes, about, that are read at once
-FIELDS = 500  # of a hash, and members of a sorted set, whose size isn't known
-KEYS = 200  # are read at once
 METRICS, BATCH = 32, 8 << 20  # so many, of so many bytes, are copied side by side
 TRIES = 5  # to read a metric while it changes
 POLL = 0.5  # seconds between two looks at a source that is in use
@@ -272,8 +268,8 @@ def _reset(side: _Side) -> int:
             raise side.refuse(
                 f"has {len(left)} metrics that no interrupted copy left: `redismetrics clear` deletes them"
             )
-        for at in range(0, len(left), KEYS):
-            side.ask(lock.held(operations.delete(namespace, found.shards, left[at : at + KEYS])))
+        for at in range(0, len(left), transfer.KEYS):
+            side.ask(lock.held(operations.delete(namespace, found.shards, left[at : at + transfer.KEYS])))
         side.ask(lock.held(_forget_shards(namespace, found.shards)))
         side.ask(_send([("DEL", keys.copying(namespace)), ("DEL", keys.workers(namespace))]))
         side.ask(_send([("DEL", keys.config(namespace))]))
@@ -326,178 +322,6 @@ class _Lock:
                 self._side.ask(_send([("DEL", self._key)]))
         except StoreError:
             pass
-
-
-# -- one metric ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Key:
-    """One key on both sides; *nbytes* is about what it holds, *count* how many fields or members."""
-
-    metric: str
-    source: str
-    target: str
-    sorted: bool
-    count: int
-    nbytes: int
-
-
-@dataclass(slots=True)
-class _Outline:
-    """What of a metric is read first: its state and what stands of it in the keys of its shard, and its keys."""
-
-    state: dict[bytes, bytes]
-    definition: bytes | None
-    dirty: bytes | None
-    tidying: list[tuple[str, bytes]]
-    held: list[Any]
-    keys: list[_Key] = field(default_factory=list)
-
-    @property
-    def mark(self) -> bytes:
-        """Tells whether the metric changed: every batch and every commit writes its state."""
-        seen = blake2b(self.definition or b"", digest_size=16)
-        for pair in sorted(self.state.items()):
-            seen.update(b"%d %b %d %b" % (len(pair[0]), pair[0], len(pair[1]), pair[1]))
-        return seen.digest()
-
-
-def _outline(source: Metric, target: Metric) -> Operation[_Outline]:
-    of, worked, of_shard = source.recorded, source.worked, keys.shard(source.namespace, source.shard)
-    pending = keys.pending(source.namespace, source.shard)
-    tidying = [f"{what} {source.name}" for what in (commits.TRIM, commits.SWEEP)]
-    hashes = {"series": of.series, "live": of.live, "values": of.values, "due": worked.due}
-    flat, definition, dirty, trim, sweep, held, log, touched, *counts = yield [
-        ("HGETALL", of.state),
-        ("HGET", of_shard.catalogue, source.name),
-        ("ZSCORE", of_shard.dirty, source.name),
-        *(("ZSCORE", pending, member) for member in tidying),
-        ("HGETALL", worked.held),
-        ("ZCARD", of.log),
-        ("ZCARD", worked.touched),
-        *(("HLEN", key) for key in hashes.values()),
-    ]
-    state = dict(zip(flat[::2], flat[1::2], strict=True))
-    found = _Outline(
-        state, definition, dirty,
-        [(member, score) for member, score in zip(tidying, (trim, sweep), strict=True) if score is not None], held,
-    )  # fmt: skip
-    there = {"series": target.recorded.series, "live": target.recorded.live, "values": target.recorded.values}
-    there["due"] = target.worked.due
-    with reading("state"):
-        log_bytes = max(int(float(state.get(b"bytes", b"0"))), 0)
-    found.keys = [
-        _Key(source.name, key, there[what], False, many, PIECE * many // FIELDS)
-        for (what, key), many in zip(hashes.items(), counts, strict=True)
-    ]
-    found.keys.append(_Key(source.name, of.log, target.recorded.log, True, log, log_bytes))
-    found.keys.append(
-        _Key(source.name, worked.touched, target.worked.touched, True, touched, PIECE * touched // FIELDS)
-    )
-    with reading("held"):
-        for name, size in zip(held[::2], held[1::2], strict=True):
-            level, span = name.decode().split(" ")
-            if level != "samples":
-                at = int(span) * SECOND
-                nbytes = max(int(size), 0)
-                found.keys.append(_Key(source.name, source.data(level, at), target.data(level, at), False, 0, nbytes))
-    return found
-
-
-@dataclass(slots=True)
-class _Piece:
-    """What was read of a key: fields and values, or scores and members; when the key expires (s, 0: never)."""
-
-    key: _Key
-    flat: list[Any]
-    expires: int
-
-    def writes(self) -> Iterator[Command]:
-        command = "ZADD" if self.key.sorted else "HSET"
-        for at in range(0, len(self.flat), 2 * FIELDS):
-            yield (command, self.key.target, *self.flat[at : at + 2 * FIELDS])
-        if self.flat and self.expires:
-            yield ("EXPIREAT", self.key.target, self.expires)
-
-
-def _whole(several: list[_Key]) -> Operation[list[_Piece]]:
-    """Several keys, each as it is."""
-    commands: list[Command] = []
-    for key in several:
-        read: Command = ("ZRANGE", key.source, 0, -1, "WITHSCORES") if key.sorted else ("HGETALL", key.source)
-        commands += [read, ("PTTL", key.source), ("TIME",)]
-    replies = yield commands
-    parts = zip(several, replies[::3], replies[1::3], replies[2::3], strict=True)
-    return [_Piece(key, _pairs(key, flat), _expires(ttl, now)) for key, flat, ttl, now in parts]
-
-
-def _page(key: _Key, cursor: int, many: int) -> Operation[tuple[_Piece, int]]:
-    """The part of a large key at *cursor*, and the next one; 0 at its end."""
-    read: Command
-    if key.sorted:
-        read = ("ZRANGE", key.source, cursor, cursor + many - 1, "WITHSCORES")
-    else:
-        read = ("HSCAN", key.source, cursor, "COUNT", many)
-    found, ttl, now = yield [read, ("PTTL", key.source), ("TIME",)]
-    after = (cursor + many if found else 0) if key.sorted else int(found[0])
-    return _Piece(key, _pairs(key, found if key.sorted else found[1]), _expires(ttl, now)), after
-
-
-def _pairs(key: _Key, flat: list[Any]) -> list[Any]:
-    """As they are written: the score of a member stands before it."""
-    return [each for at in range(0, len(flat), 2) for each in (flat[at + 1], flat[at])] if key.sorted else flat
-
-
-def _expires(ttl_ms: int, time_: list[Any]) -> int:
-    """Keys of ours expire at whole seconds."""
-    return round((read_now_ms(time_) + ttl_ms) / SECOND) if ttl_ms > 0 else 0
-
-
-def _bundles(found: list[_Key]) -> Iterator[list[_Key]]:
-    """The keys that are read together; one of more than a piece is alone."""
-    inside: list[_Key] = []
-    size = 0
-    for key in found:
-        if inside and (size + key.nbytes > PIECE or len(inside) == KEYS):
-            yield inside
-            inside, size = [], 0
-        inside.append(key)
-        size += key.nbytes
-    if inside:
-        yield inside
-
-
-def _begin(namespace: str, shards: int, several: list[tuple[Metric, _Outline]]) -> Operation[None]:
-    """Make room for metrics, and write first what deleting them goes by."""
-    catalogues = {metric.name: keys.shard(namespace, metric.shard).catalogue for metric, _ in several}
-    found = yield [("HEXISTS", catalogue, name) for name, catalogue in catalogues.items()]
-    yield from operations.delete(
-        namespace, shards, [name for name, left in zip(catalogues, found, strict=True) if left]
-    )
-    writes: list[Command] = []
-    for metric, outline in several:
-        writes.append(("DEL", *metric.recorded, *metric.worked))
-        writes.append(("HSET", catalogues[metric.name], metric.name, outline.definition))
-        for at in range(0, len(outline.held), 2 * FIELDS):
-            writes += [("HSET", metric.worked.held, *outline.held[at : at + 2 * FIELDS])]
-    yield writes
-
-
-def _end(namespace: str, metric: Metric, outline: _Outline) -> Operation[None]:
-    """Write what workers go by, and note that the metric is copied."""
-    of_shard, pending = keys.shard(namespace, metric.shard), keys.pending(namespace, metric.shard)
-    flat = [each for pair in outline.state.items() for each in pair]
-    (due,) = yield [("HGETALL", metric.worked.due)]
-    writes: list[Command] = [("HSET", metric.recorded.state, *flat)] if flat else []
-    if outline.dirty is not None:
-        writes.append(("ZADD", of_shard.dirty, outline.dirty, metric.name))
-    members = [(score, member + b" " + metric.name.encode()) for member, score in zip(due[::2], due[1::2], strict=True)]
-    members += [(score, member.encode()) for member, score in outline.tidying]
-    for at in range(0, len(members), FIELDS):
-        writes += [("ZADD", pending, *(each for pair in members[at : at + FIELDS] for each in pair))]
-    yield writes
-    yield [("HSET", keys.copying(namespace), metric.name, outline.mark)]
 
 
 # -- all of it ----------------------------------------------------------------------------------------------------
@@ -642,7 +466,7 @@ class _Copy:
         if there.shards == self._config.shards:
             for shard in range(there.shards):
                 key = keys.shard(namespace, shard).writers
-                for piece in self._pages(_Key("", key, key, False, 0, PIECE + 1), FIELDS):
+                for piece in self._pages(transfer.Key("", key, key, False, 0, transfer.PIECE + 1), transfer.FIELDS):
                     self._write(_send(list(piece.writes())))
         clocks = [max(newest, clock) for clock in before]
         self._write(
@@ -670,8 +494,8 @@ class _Copy:
             self._write(operations.delete(self._namespace, self._there.shards, sorted(gone)))
             self._write(_send([("HDEL", keys.copying(self._namespace), *sorted(gone))]))
         self._sizes = {}
-        for at in range(0, len(names), KEYS):
-            part = names[at : at + KEYS]
+        for at in range(0, len(names), transfer.KEYS):
+            part = names[at : at + transfer.KEYS]
             standings = self._source.ask(operations.standings(self._namespace, self._config, part))
             self._sizes |= {name: _size(each) for name, each in standings.items()}
             self._write(_send([]))
@@ -697,8 +521,8 @@ class _Copy:
     def _tell(self, name: str) -> None:
         self._told(Progress("copying", self._done, self._total, name))
 
-    def _outlines(self, names: list[str]) -> dict[str, _Outline]:
-        found = self._source.ask(together([_outline(*self._metrics(name)) for name in names]))
+    def _outlines(self, names: list[str]) -> dict[str, transfer.Outline]:
+        found = self._source.ask(together([transfer.read_outline(*self._metrics(name)) for name in names]))
         return dict(zip(names, found, strict=True))
 
     def _copy_metrics(self, names: list[str], until: int) -> None:
@@ -713,34 +537,36 @@ class _Copy:
             if not left:
                 return
             there = {name: self._metrics(name)[1] for name in left}
-            self._write(_begin(self._namespace, self._there.shards, [(there[name], left[name]) for name in left]))
+            self._write(
+                transfer.begin(self._namespace, self._there.shards, [(there[name], left[name]) for name in left])
+            )
             self._tell(next(iter(left)))
-            for several in _bundles([key for outline in left.values() for key in outline.keys]):
+            for several in transfer.bundles([key for outline in left.values() for key in outline.keys]):
                 for pieces in self._read(several):
                     self._write(_send([command for piece in pieces for command in piece.writes()]))
                     self._tell(several[0].metric)
                 self._done = min(self._done + sum(key.nbytes for key in several), until)
             again = self._outlines(list(left))
             same = [name for name in left if again[name].mark == left[name].mark]
-            self._write(together([_end(self._namespace, there[name], left[name]) for name in same]))
+            self._write(together([transfer.end(self._namespace, there[name], left[name]) for name in same]))
             self._marks |= {name: left[name].mark for name in same}
             left = {name: again[name] for name in left if name not in same}
         if left:
             raise self._source.refuse(f"is in use: {min(left)} changed each of the {TRIES} times that it was read")
 
-    def _read(self, several: list[_Key]) -> Iterator[list[_Piece]]:
+    def _read(self, several: list[transfer.Key]) -> Iterator[list[transfer.Piece]]:
         key = several[0]
-        if len(several) > 1 or key.nbytes <= PIECE:
-            yield self._source.ask(_whole(several))
+        if len(several) > 1 or key.nbytes <= transfer.PIECE:
+            yield self._source.ask(transfer.read_whole(several))
             return
         count = key.count or self._source.ask(_send([("HLEN", key.source)]))[0]
-        for piece in self._pages(key, max(1, min(FIELDS, count * PIECE // key.nbytes))):
+        for piece in self._pages(key, max(1, min(transfer.FIELDS, count * transfer.PIECE // key.nbytes))):
             yield [piece]
 
-    def _pages(self, key: _Key, many: int) -> Iterator[_Piece]:
+    def _pages(self, key: transfer.Key, many: int) -> Iterator[transfer.Piece]:
         cursor = 0
         while True:
-            piece, cursor = self._source.ask(_page(key, cursor, many))
+            piece, cursor = self._source.ask(transfer.read_page(key, cursor, many))
             yield piece
             if cursor == 0:
                 return
@@ -777,32 +603,8 @@ def _figures(config: Config, metric: Metric) -> Operation[Figures]:
         count = yield from reader.query(Place(metric.namespace, 0, config), name, aggregation="count")
     except FormatMismatch:  # of a block or slot that can't be read, which is copied as it is
         count = None
-    fields = yield from _fields(metric)
+    fields = yield from transfer.count_fields(metric)
     return Figures(
         standing.series, standing.samples, count, standing.blocks, fields,
         standing.log_bytes + sum(standing.level_bytes.values()),
     )  # fmt: skip
-
-
-def _fields(metric: Metric) -> Operation[int]:
-    """How many fields and members all keys of a metric have, but those past their retention."""
-    of, worked = metric.recorded, metric.worked
-    held, time_, log, touched, *counts = yield [
-        ("HKEYS", worked.held),
-        ("TIME",),
-        ("ZCARD", of.log),
-        ("ZCARD", worked.touched),
-        *(("HLEN", key) for key in (of.series, of.live, of.state, of.values, worked.due, worked.held)),
-    ]
-    now_ms = read_now_ms(time_)
-    levels = {level.name: level for level in (metric.calendar.raw, *metric.calendar.levels)}
-    names = []
-    with reading("held"):
-        for name in held:
-            level, span = name.decode().split(" ")
-            if level in levels and not levels[level].gone(int(span) * SECOND, now_ms):
-                names.append(metric.data(level, int(span) * SECOND))
-    total = int(log + touched + sum(counts))
-    for at in range(0, len(names), KEYS):
-        total += sum((yield [("HLEN", name) for name in names[at : at + KEYS]]))
-    return total

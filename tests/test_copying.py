@@ -14,7 +14,18 @@ from typing import Any
 import pytest
 from redis.crc import key_slot
 
-from redismetrics import Gauge, InvalidSetting, Metrics, StoreError, StoreUnavailable, copying, drive, keys, operations
+from redismetrics import (
+    Gauge,
+    InvalidSetting,
+    Metrics,
+    StoreError,
+    StoreUnavailable,
+    copying,
+    drive,
+    keys,
+    operations,
+    transfer,
+)
 from redismetrics.copying import Progress, Report, copy, reset
 from redismetrics.export import export
 from tests.clusters import Cluster
@@ -362,8 +373,8 @@ def test_keys_that_are_large_go_in_pieces(
         filled.histogram("took_ms", number)
         filled.flush()
     before = answers(url, namespace)
-    monkeypatch.setattr(copying, "PIECE", 2_000)
-    monkeypatch.setattr(copying, "FIELDS", 7)
+    monkeypatch.setattr(transfer, "PIECE", 2_000)
+    monkeypatch.setattr(transfer, "FIELDS", 7)
     send, largest = drive._send, 0
 
     def measured(client: Any, commands: Any) -> Any:
@@ -481,8 +492,8 @@ def test_what_is_recorded_while_it_is_copied_is_noticed(make: Make, other: Serve
 def test_a_rehearsal_copies_what_is_in_use_each_metric_as_it_was_at_one_moment(
     make: Make, other: Server, url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copying, "PIECE", 500)
-    monkeypatch.setattr(copying, "FIELDS", 2)
+    monkeypatch.setattr(transfer, "PIECE", 500)
+    monkeypatch.setattr(transfer, "FIELDS", 2)
     metrics = make(url)
     for name in NAMES:
         metrics.increment(name, tags={"queue": "mail"})

@@ -25,7 +25,7 @@ FLOORS = {
     "operations": 2.2,
     "commits": 2.3, "doctor": 2.5, "replay": 2.4, "gather": 2.4,
     "recorder": 3.0, "verbs": 3.1, "outbox": 3.1, "sender": 3.2, "flusher": 3.3, "reader": 3.1, "worker": 3.1,
-    "asking": 3.2, "copying": 3.2, "feed": 3.2, "stream": 3.3, "telemetry": 3.2,
+    "asking": 3.2, "transfer": 3.1, "copying": 3.2, "feed": 3.2, "stream": 3.3, "telemetry": 3.2,
     "integrations.common": 3.2, "integrations.asgi": 3.3, "integrations.wsgi": 3.3, "integrations.django": 3.4,
     "integrations.process": 3.3, "integrations.celery": 3.4,
     "client": 4.0, "aclient": 4.1, "default": 4.1, "export": 4.2, "testing": 4.3, "demo": 4.3,
