@@ -3,11 +3,13 @@
 from .aclient import AsyncMetrics
 from .client import Metrics
 from .default import (
+    cardinality,
     clear,
     close,
     configure,
     declare,
     delete_metric,
+    delete_series,
     flush,
     gauge,
     get_aggregation,
@@ -82,11 +84,13 @@ __all__ = [
     "UnknownAggregation",
     "UnknownWindow",
     "attach_telemetry",
+    "cardinality",
     "clear",
     "close",
     "configure",
     "declare",
     "delete_metric",
+    "delete_series",
     "detach_telemetry",
     "flush",
     "gauge",

@@ -271,7 +271,9 @@ class ClusterClient:
 
     def send(self, commands: list[Command]) -> list[Any]:
         """One trip; errors of single commands are among the replies."""
-        trip = routed(self.nodes, commands, self._seconds, self._retries)
+        return self._driven(routed(self.nodes, commands, self._seconds, self._retries))  # type: ignore[no-any-return]
+
+    def _driven(self, trip: Trip) -> Any:
         try:
             wanted = next(trip)
             while True:
@@ -281,7 +283,16 @@ class ClusterClient:
                 else:
                     wanted = trip.send([self._sent(*request) for request in wanted])
         except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
+            return done.value
+
+    def primaries(self) -> dict[str, redis.Redis]:
+        """A client of each primary that there is now, by its address.
+
+        Raises:
+            redis.ConnectionError, redis.TimeoutError, OSError: no node knows them.
+        """
+        self._driven(self.nodes.learn())
+        return {f"{host}:{port}": self._node((host, port)) for host, port in self.nodes.primaries}
 
     def pubsub(self) -> Any:
         """A subscription over any node: what is published on one is heard on all."""

@@ -2,8 +2,8 @@
 
     connection -> server, memory, eviction, persistence, clock, scripts -> format -> workers, losses, metrics, writers
 
-Each finding is ok, a warning or a failure. What this user may not ask is a warning that names the right: a reader's rights
-are enough for all the rest.
+Each finding is ok, a warning or a failure; of a cluster each primary is looked at, and a finding is of the worst of them. What
+this user may not ask is a warning that names the right: a reader's rights are enough for all the rest.
 """
 
 import platform
@@ -17,8 +17,9 @@ from redis import __version__ as client_version
 from redis.exceptions import AuthenticationError, NoPermissionError
 
 from . import keys, operations, wsgi
-from .connect import Store, safe_url
-from .drive import Operation, run
+from .cluster import ClusterClient
+from .connect import Store, safe_url, several
+from .drive import Client, Operation, run, translated
 from .errors import FormatMismatch, ScriptFailed, StoreError, StoreUnavailable
 from .operations import Place, Standing
 from .settings import resolve
@@ -27,6 +28,8 @@ from .slots import Clock, system_clock
 T = TypeVar("T")
 
 Status = Literal["ok", "warning", "failure"]
+
+_BADNESS = ("ok", "warning", "failure")
 
 OLDEST_SERVER = (6, 2)
 SLOW_SECONDS = 0.1  # for a question that the server answers at once
@@ -84,6 +87,38 @@ def examine(
         store.close()
 
 
+@dataclass(slots=True)
+class _Node:
+    """A server, or one primary of a cluster; what it says of itself is asked once, and so is whether it answers."""
+
+    name: str  # '' where there is one only
+    client: Client
+    figures: dict[str, str] | None = None
+    trouble: StoreError | None = None
+
+    def ask(self, operation: Operation[T]) -> T:
+        if isinstance(self.trouble, StoreUnavailable):
+            raise self.trouble
+        try:
+            return run(self.client, operation)
+        except StoreError as error:
+            self.trouble = error
+            raise
+
+    def answers(self) -> bool:
+        try:
+            self.ask(operations.now())
+        except StoreUnavailable:
+            return False
+        return True
+
+    @property
+    def info(self) -> dict[str, str]:
+        if self.figures is None:
+            self.figures = self.ask(operations.info("server", "memory", "persistence", "replication", "stats"))
+        return self.figures
+
+
 class _Examination:
     def __init__(self, store: Store, namespace: str, max_series: int, max_future: float, clock: Clock) -> None:
         self._store = store
@@ -92,7 +127,7 @@ class _Examination:
         self._max_future = max_future
         self._clock = clock
         self._place = Place(namespace, 0)
-        self._info: dict[str, str] = {}
+        self._nodes: list[_Node] = []
         self._stood: dict[str, Standing] | None = None
 
     def all(self) -> list[Finding]:
@@ -100,12 +135,15 @@ class _Examination:
             findings = [self._connection()]
         except StoreError as error:
             return [self._unreachable(error)]
-        for check, right, look in (
+        for check, right, judge in (
             ("server", "+info", self._server),
             ("memory", "+info", self._memory),
             ("eviction", "+info", self._eviction),
             ("persistence", "+info", self._persistence),
             ("clock", "+time", self._skew),
+        ):
+            findings.append(self._on_each(check, right, judge))
+        for check, right, look in (
             ("scripts", "+evalsha +script|load", self._scripts),
             ("format", "+@read", self._format),
             ("workers", "+@read +time", self._workers),
@@ -113,6 +151,24 @@ class _Examination:
         ):
             findings += self._looked(check, right, look)
         return findings
+
+    def _on_each(self, check: str, right: str, judge: Callable[[_Node], Finding]) -> Finding:
+        """What *judge* finds at every primary, as one finding: of the worst of them, with the details of all."""
+        nodes = self._nodes
+        found = [self._looked(check, right, lambda node=node: [judge(node)])[0] for node in nodes]  # type: ignore[misc]
+        if len(found) == 1:
+            return found[0]
+        worst = max(found, key=lambda each: _BADNESS.index(each.status))
+        said: dict[str, list[str]] = {}
+        for node, each in zip(nodes, found, strict=True):
+            if each.status == worst.status:
+                said.setdefault(each.found, []).append(node.name)
+        if len(said) == 1 and len(said[worst.found]) == len(nodes):
+            text = f"{worst.found}, on all {len(nodes)} primaries"
+        else:
+            text = "; ".join(f"{', '.join(names)}: {each}" for each, names in said.items())
+        details = {node.name: each.details for node, each in zip(nodes, found, strict=True)}
+        return Finding(check, worst.status, text, worst.advice, {"nodes": details})
 
     def _looked(self, check: str, right: str, look: Callable[[], list[Finding]]) -> list[Finding]:
         try:
@@ -131,21 +187,17 @@ class _Examination:
     def _ask(self, operation: Operation[T]) -> T:
         return run(self._store.client(), operation)
 
-    def _figures(self) -> dict[str, str]:
-        if not self._info:
-            self._info = self._ask(operations.info("server", "memory", "persistence", "replication", "stats"))
-        return self._info
-
     # -- the server -----------------------------------------------------------------------------------------------
 
     def _connection(self) -> Finding:
-        self._ask(operations.now())
+        self._nodes = self._found_nodes()
+        node = next((node for node in self._nodes if node.answers()), self._nodes[0])
         began = perf_counter()
-        self._ask(operations.now())
+        node.ask(operations.now())
         seconds = perf_counter() - began
         shown = safe_url(self._store.url)
         try:
-            user = self._ask(operations.who_am_i())
+            user = node.ask(operations.who_am_i())
         except ScriptFailed:  # it may not be asked, and nothing hangs on it
             user = None
         details = {
@@ -163,10 +215,21 @@ class _Examination:
             return Finding("connection", "warning", found, advice, details)
         return Finding("connection", "ok", found, details=details)
 
+    def _found_nodes(self) -> list[_Node]:
+        client = self._store.client()
+        if not isinstance(client, ClusterClient):
+            return [_Node("", client)]
+        with translated():
+            return [_Node(name, each) for name, each in client.primaries().items()]
+
     def _is_overheard(self) -> bool:
         parts = urlsplit(self._store.url)
         named = parts.password is not None or "password=" in parts.query.lower()
-        return parts.scheme == "redis" and named and not wsgi.is_loopback(parts.hostname or "localhost")
+        if parts.scheme.partition("+")[0] != "redis" or not named:
+            return False
+        url = self._store.url
+        hosts = [host for host, _ in several(url).servers] if "+" in parts.scheme else [parts.hostname or "localhost"]
+        return not all(map(wsgi.is_loopback, hosts))
 
     def _unreachable(self, error: StoreError) -> Finding:
         shown = safe_url(self._store.url)
@@ -176,8 +239,8 @@ class _Examination:
         details = {"url": shown, "namespace": self._namespace, "redis_py": client_version}
         return Finding("connection", "failure", f"{shown}: {error}", advice, details)
 
-    def _server(self) -> list[Finding]:
-        info = self._figures()
+    def _server(self, node: _Node) -> Finding:
+        info = node.info
         valkey = info.get("valkey_version")
         version = valkey or info.get("redis_version", "")
         role = info.get("role", "")
@@ -185,14 +248,14 @@ class _Examination:
         found = f"{'Valkey' if valkey else 'Redis'} {version}, {'a replica' if role == 'slave' else role or 'no role'}"
         numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
         if numbers < OLDEST_SERVER:
-            return [Finding("server", "failure", found, "Use Redis 6.2 or newer, or Valkey.", details)]
+            return Finding("server", "failure", found, "Use Redis 6.2 or newer, or Valkey.", details)
         if role == "slave":
             advice = "Record and run workers on the primary: a replica can only be asked."
-            return [Finding("server", "warning", found, advice, details)]
-        return [Finding("server", "ok", found, details=details)]
+            return Finding("server", "warning", found, advice, details)
+        return Finding("server", "ok", found, details=details)
 
-    def _memory(self) -> list[Finding]:
-        info = self._figures()
+    def _memory(self, node: _Node) -> Finding:
+        info = node.info
         used, limit = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
         machine = int(info.get("total_system_memory", 0))
         details = {"used_bytes": used, "maxmemory_bytes": limit, "machine_bytes": machine}
@@ -202,33 +265,33 @@ class _Examination:
         found = f"{_size(used)} used, {share:.0%} of {_size(most)}, {whole}" if most else f"{_size(used)} used"
         if share >= FULL:
             advice = "Give it more memory, or delete metrics: a full server refuses what is recorded."
-            return [Finding("memory", "failure", found, advice, details)]
+            return Finding("memory", "failure", found, advice, details)
         if share >= ALMOST_FULL:
             advice = "Give it more memory, shorten the retentions, or delete metrics, before it is full."
-            return [Finding("memory", "warning", found, advice, details)]
-        return [Finding("memory", "ok", found, details=details)]
+            return Finding("memory", "warning", found, advice, details)
+        return Finding("memory", "ok", found, details=details)
 
-    def _eviction(self) -> list[Finding]:
-        info = self._figures()
+    def _eviction(self, node: _Node) -> Finding:
+        info = node.info
         policy, evicted = info.get("maxmemory_policy", "unknown"), int(info.get("evicted_keys", 0))
         limit = int(info.get("maxmemory", 0))
         details = {"policy": policy, "evicted_keys": evicted}
         found = f"{policy}, {evicted:,} keys evicted since its start"
         if policy != "noeviction":
             advice = "CONFIG SET maxmemory-policy noeviction: any other policy deletes metrics without a word."
-            return [Finding("eviction", "failure" if limit or evicted else "warning", found, advice, details)]
+            return Finding("eviction", "failure" if limit or evicted else "warning", found, advice, details)
         if evicted:
             advice = "Metrics may lack what was evicted under an earlier policy; nothing is to be done now."
-            return [Finding("eviction", "warning", found, advice, details)]
-        return [Finding("eviction", "ok", found, details=details)]
+            return Finding("eviction", "warning", found, advice, details)
+        return Finding("eviction", "ok", found, details=details)
 
-    def _persistence(self) -> list[Finding]:
-        info = self._figures()
+    def _persistence(self, node: _Node) -> Finding:
+        info = node.info
         if info.get("loading") == "1":
-            return [Finding("persistence", "failure", "the server is loading its data", "Wait until it has.")]
+            return Finding("persistence", "failure", "the server is loading its data", "Wait until it has.")
         appends = info.get("aof_enabled") == "1"
         try:
-            saves: str | None = self._ask(operations.configured("save"))
+            saves: str | None = node.ask(operations.configured("save"))
         except ScriptFailed:
             saves = None  # of those who may ask for INFO many may not ask for this
         details = {
@@ -244,18 +307,18 @@ class _Examination:
         if broken:
             found = f"{how}; {', '.join(f'{name} {info[name]}' for name in broken)}"
             advice = "See the server's log: it can't write to its disk, and may refuse what is recorded."
-            return [Finding("persistence", "failure", found, advice, details)]
+            return Finding("persistence", "failure", found, advice, details)
         if how == "none":
             advice = "CONFIG SET appendonly yes, or a restart loses all metrics."
-            return [Finding("persistence", "warning", "none", advice, details)]
+            return Finding("persistence", "warning", "none", advice, details)
         if how == "unknown":
             advice = "Grant the user +config|get to be told of snapshots, or ask as another one."
-            return [Finding("persistence", "warning", "no append-only file; snapshots unknown", advice, details)]
-        return [Finding("persistence", "ok", how, details=details)]
+            return Finding("persistence", "warning", "no append-only file; snapshots unknown", advice, details)
+        return Finding("persistence", "ok", how, details=details)
 
-    def _skew(self) -> list[Finding]:
+    def _skew(self, node: _Node) -> Finding:
         before = self._clock()
-        server = self._ask(operations.now()) / 1000
+        server = node.ask(operations.now()) / 1000
         after = self._clock()
         # A little uncertain, by half of the round trip.
         skew = max(abs(server - (before + after) / 2) - abs(after - before) / 2, 0.0)
@@ -265,11 +328,11 @@ class _Examination:
         found = f"the server's clock is {abs(skew):.3f} s {'ahead of' if skew >= 0 else 'behind'} this machine's"
         if abs(skew) >= self._max_future:
             advice = "Set both clocks by NTP: samples with a time of their own are refused."
-            return [Finding("clock", "failure", found, advice, details)]
+            return Finding("clock", "failure", found, advice, details)
         if abs(skew) >= SKEW_SECONDS:
             advice = "Set both clocks by NTP: samples of several machines stand in the wrong minutes."
-            return [Finding("clock", "warning", found, advice, details)]
-        return [Finding("clock", "ok", found, details=details)]
+            return Finding("clock", "warning", found, advice, details)
+        return Finding("clock", "ok", found, details=details)
 
     def _scripts(self) -> list[Finding]:
         ran = self._ask(operations.try_scripts(self._namespace, 0))

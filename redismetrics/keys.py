@@ -6,6 +6,8 @@ Every name redismetrics gives to anything in Redis.
     rm:{<ns>:<shard>}:writers                 hash    writer -> last sequence applied, its clock, its reply (msgpack)
     rm:{<ns>:<shard>}:catalogue               hash    metric -> its Definition and when it came (msgpack)
     rm:<ns>:workers                           zset    live workers, by last heartbeat in ms
+    rm:<ns>:copying                           hash    metric -> what of it was copied to here, until all is (see copying.py)
+    rm:<ns>:copier                            string  who is copying to here, expires
     rm:{<ns>:<shard>}:dirty                   zset    metric by the clock of its last batch, until all of it is sealed
     rm:{<ns>:<shard>}:pending                 zset    "<level> <slot> <chunk> <metric>" by when it is due, in ms: an index of all
                                                       `due`; and what a metric needs of tidying, "trim 0 0", "sweep 0 0"
@@ -143,6 +145,14 @@ def pending(namespace: str, number: int) -> str:
 
 def workers(namespace: str) -> str:
     return f"rm:{namespace}:workers"
+
+
+def copying(namespace: str) -> str:
+    return f"rm:{namespace}:copying"
+
+
+def copier(namespace: str) -> str:
+    return f"rm:{namespace}:copier"
 
 
 def channel(namespace: str, metric: str) -> str:

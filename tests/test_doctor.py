@@ -9,10 +9,11 @@ import pytest
 
 from redismetrics import InvalidSetting, Metrics
 from redismetrics.connect import Store
-from redismetrics.doctor import Finding, Report, examine
+from redismetrics.doctor import Finding, Report, _Examination, examine
 from redismetrics.settings import resolve
 from redismetrics.worker import Worker
-from tests.servers import Server
+from tests.clusters import Cluster
+from tests.servers import Server, wait_until
 from tests.test_commands import Shell
 
 CHECKS = [
@@ -238,3 +239,70 @@ def test_the_command_shows_the_report_and_ends_with_its_verdict(fresh_server: Ca
     assert status == 0
     assert "ok" in screen
     assert "noeviction" in screen
+
+
+# -- a cluster ------------------------------------------------------------------------------------------------------
+
+
+def test_of_a_cluster_every_primary_is_looked_at(fresh_server: Callable[..., Server], namespace: str) -> None:
+    cluster = Cluster(fresh_server)
+    with Metrics(cluster.url, namespace=namespace) as metrics:
+        for number in range(20):
+            metrics.increment(f"jobs_{number}")
+        metrics.flush()
+        worker = work(cluster.url, namespace)
+        report = examine(cluster.url, namespace=namespace)
+        assert list(by_check(report)) == CHECKS
+        assert statuses(report) == {}
+        addresses = {f"127.0.0.1:{node.port}" for node in cluster.nodes}
+        for check in ("server", "memory", "eviction", "persistence", "clock"):
+            assert set(by_check(report)[check].details["nodes"]) == addresses
+        assert "on all 3 primaries" in by_check(report)["server"].found
+        assert by_check(report)["format"].details["shards"] == 16
+        for number in range(3):  # whichever of them it is
+            with cluster.nodes[number].client() as client:
+                client.config_set("maxmemory-policy", "allkeys-lru")
+                used = int(client.info("memory")["used_memory"])
+                client.config_set("maxmemory", used * 10)
+                found = by_check(examine(cluster.url, namespace=namespace))
+                assert found["eviction"].status == "failure"
+                assert found["eviction"].found.startswith(f"127.0.0.1:{cluster.nodes[number].port}: allkeys-lru")
+                client.config_set("maxmemory-policy", "noeviction")
+                client.config_set("maxmemory", round(used / 0.9))
+                found = by_check(examine(cluster.url, namespace=namespace))
+                assert found["memory"].status in ("warning", "failure")
+                assert str(cluster.nodes[number].port) in found["memory"].found
+                client.config_set("maxmemory", 0)
+                client.config_set("appendonly", "no")
+                found = by_check(examine(cluster.url, namespace=namespace))
+                assert found["persistence"].status == "warning"
+                assert found["persistence"].found == f"127.0.0.1:{cluster.nodes[number].port}: none"
+                client.config_set("appendonly", "yes")
+                wait_until(lambda: client.info("persistence")["aof_rewrite_in_progress"] == 0, "it appends again")
+        assert statuses(examine(cluster.url, namespace=namespace)) == {}
+        for number in range(3):
+            cluster.ask(number, "ACL", "SETUSER", "reader", "on", ">pw", "~rm:*", "+@read", "+time", "+cluster|slots")
+        asking = examine(cluster.url.replace("://", "://reader:pw@"), namespace=namespace)
+        assert by_check(asking)["memory"].found == "this user may not ask, on all 3 primaries"
+        worker.leave()
+        cluster.nodes[1].kill()
+        found = by_check(examine(cluster.url, namespace=namespace, socket_timeout=0.3))
+        assert found["connection"].status == "ok"
+        for check in ("server", "memory", "eviction", "persistence", "clock"):
+            assert found[check].status == "failure"
+            assert found[check].found.startswith(f"127.0.0.1:{cluster.nodes[1].port}: Redis did not answer")
+        metrics.close(0.1)
+
+
+@pytest.mark.parametrize(
+    ("url", "overheard"),
+    [
+        ("redis+cluster://:pw@10.255.0.1:1,10.255.0.2:2", True),
+        ("redis+cluster://:pw@127.0.0.1:1,localhost:2", False),
+        ("rediss+cluster://:pw@10.255.0.1:1", False),
+        ("redis+sentinel://10.255.0.1:1/store?sentinel_password=pw", True),
+        ("redis+cluster://10.255.0.1:1", False),
+    ],
+)
+def test_a_password_that_crosses_the_network_is_noticed_whatever_the_url(url: str, overheard: bool) -> None:
+    assert _Examination(Store(url, 0.1), "x", 1, 1.0, time.time)._is_overheard() is overheard

@@ -134,6 +134,57 @@ def test_a_cluster_over_tls(certificates: Path, namespace: str) -> None:
         cluster_of_one.close()
 
 
+def test_a_primary_that_sentinels_watch_over_tls(place: str, certificates: Path, namespace: str) -> None:
+    """The sentinel speaks TLS alone as well, and asks for a certificate: so the client shows its own there, too."""
+    primary, query = place.replace("localhost", "127.0.0.1"), query_of(certificates)
+    with redis.Redis.from_url(f"rediss://{primary}?{query}") as admin:
+        program = admin.info("server")["executable"]
+    port = _free_port()
+    configuration = certificates / "sentinel.conf"
+    configuration.write_text(
+        f"port 0\ntls-port {port}\nbind 127.0.0.1\ndir {certificates}\nrequirepass watch\n"
+        f"tls-cert-file {certificates}/server.pem\ntls-key-file {certificates}/server.key\n"
+        f"tls-ca-cert-file {certificates}/ca.pem\ntls-auth-clients yes\ntls-replication yes\n"
+        f"sentinel monitor store {primary.replace(':', ' ')} 1\n"
+    )
+    silent = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    sentinel = subprocess.Popen([program, configuration, "--sentinel"], **silent)  # type: ignore[call-overload]
+    url = f"rediss+sentinel://127.0.0.1:{port}/store/0?{query}&sentinel_password=watch"
+    try:
+
+        def knows_it() -> bool:
+            try:
+                with redis.Redis.from_url(f"rediss://:watch@127.0.0.1:{port}?{query}") as client:
+                    return bool(client.sentinel_master("store")["flags"] == "master")
+            except redis.RedisError:
+                return False
+
+        wait_until(knows_it, "the sentinel reaches the primary")
+
+        async def ask() -> float:
+            async with AsyncMetrics(url, namespace=namespace) as metrics:
+                metrics.increment("jobs", 4)
+                await metrics.flush()
+                return await metrics.query("jobs", aggregation="sum")
+
+        with Metrics(url, namespace=namespace) as metrics:
+            metrics.increment("jobs", 3)
+            assert metrics.query("jobs", aggregation="sum") == 3
+            assert asyncio.run(ask()) == 7
+        bare = url.replace(f"&ssl_certfile={certificates}/client.pem&ssl_keyfile={certificates}/client.key", "")
+        assert bare != url
+        for wrong in (bare, url.replace("=watch", "=geheim"), url.replace("rediss+", "redis+").replace(query, "")):
+            with Metrics(wrong, namespace=namespace, socket_timeout=0.5) as metrics:
+                metrics.increment("jobs")
+                with pytest.raises(StoreUnavailable) as raised:
+                    metrics.flush(0.5)
+                assert "geheim" not in str(raised.value)
+                metrics.close(0.1)
+    finally:
+        sentinel.kill()
+        sentinel.wait()
+
+
 # -- a replica ------------------------------------------------------------------------------------------------------
 
 

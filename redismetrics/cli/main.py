@@ -14,7 +14,7 @@ import typer
 from redismetrics import __version__
 from redismetrics.errors import RedisMetricsError, StoreUnavailable
 
-from . import asking, health, recording, running, streaming, top
+from . import asking, health, moving, recording, running, streaming, top
 from .demo import demo
 
 # What typer and click raise for a wrong call; its name is imported from where no two versions agree.
@@ -46,6 +46,7 @@ for _name, _panel, _command, _settings in (
     ("worker", "Run", running.work, running.PASSED_ON),
     ("doctor", "Watch", health.doctor, {}),
     ("cardinality", "Watch", health.cardinality, {}),
+    ("copy", "Tidy", moving.copy, {}),
     ("delete", "Tidy", asking.delete, {}),
     ("clear", "Tidy", asking.clear, {}),
 ):

@@ -1,0 +1,241 @@
+"""What does a cluster of three nodes take, beside one node, and how soon does it take samples again after a primary's death?
+
+    python benchmarks/bench_cluster.py [--quick] [--json] [--server PROGRAM]
+
+Throughput: four processes record to 64 metrics of ten series each, a third of them counters, gauges and histograms, and
+flush; all begin at once, and the clock stops when the last one's last flush is confirmed. The same to one node with one shard, in
+turn, all nodes started alike, with an append-only file. Where the machine has fewer cores than there are processes and nodes,
+three nodes can't be faster than one: they share the cores, and a flush is as many calls as shards. Then the ratio tells what a
+cluster costs, not what it brings.
+
+Recovery: three primaries and three replicas. One primary is killed (SIGKILL) while a process records; from there until a flush
+of everything is confirmed, the samples of its shards among it. Most of it is the cluster's own time until a replica takes over:
+cluster-node-timeout, here NODE_TIMEOUT, and the election.
+
+Both check that what the store counts is what was recorded.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from redismetrics import Counter, Gauge, Histogram, Metrics, keys
+from tests.clusters import Cluster, slot_of_shard
+from tests.servers import Server, wait_in_step
+
+QUESTION = "What does a cluster of three nodes take, and how soon does it recover from a primary's death?"
+PROCESSES, METRICS, SERIES, EACH = 4, 64, 10, 10
+NODE_TIMEOUT = 1.5  # seconds; of tests.clusters
+NAMESPACE = "bench"
+
+
+# -- Row, Options and main: as benchmarks.common has them ---------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a question is to be measured."""
+
+    quick: bool = False
+    runs: int = 5
+    server: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one case took, ours and a peer's, one figure a run."""
+
+    case: str
+    unit: str
+    ours: list[float]
+    peer: str = ""
+    theirs: list[float] = field(default_factory=list)
+    more_is_better: bool = False
+    wanted: float | None = None
+    note: str = ""
+
+
+def main(question: str, measure: Callable[[Options], Iterator[Row]]) -> None:
+    parser = argparse.ArgumentParser(description=question)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes and two runs: only to see that it runs")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    parser.add_argument("--server", help="the server program to measure with")
+    found = parser.parse_args()
+    rows = list(measure(Options(found.quick, 2 if found.quick else 5, found.server)))
+    if found.json:
+        print(json.dumps({"question": question, "rows": [asdict(row) for row in rows]}))
+        return
+    for row in rows:
+        print(f"{row.case}: {_figures(row.ours)} {row.unit}")
+        if row.theirs:
+            ratios = [ours / theirs for ours, theirs in zip(row.ours, row.theirs, strict=True)]
+            print(f"    {row.peer}: {_figures(row.theirs)} {row.unit}; ratio {_figures(ratios)}")
+        print(f"    {row.note}")
+
+
+def _figures(figures: list[float]) -> str:
+    return f"{statistics.median(figures):,.3g} ({min(figures):,.3g} to {max(figures):,.3g})"
+
+
+# -- servers ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def started(binary: str | None) -> Iterator[Callable[..., Server]]:
+    """What starts servers, which end with it."""
+    servers: list[Server] = []
+    folders: list[str] = []
+
+    def start(**options: Any) -> Server:
+        folders.append(tempfile.mkdtemp(prefix="rm-bench-", dir="/tmp"))
+        servers.append(Server.start(Path(folders[-1]), Path(found) if found else None, **options))
+        return servers[-1]
+
+    found = shutil.which(binary) if binary else None
+    try:
+        yield start
+    finally:
+        for server in servers:
+            server.kill()
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def names() -> list[str]:
+    return [f"metric_{number}" for number in range(METRICS)]
+
+
+def counted(url: str, namespace: str) -> float:
+    """Samples, as the store answers."""
+    with Metrics(url, namespace=namespace) as metrics:
+        return sum(metrics.query(name, aggregation="count") for name in names())
+
+
+# -- throughput ---------------------------------------------------------------------------------------------------
+
+
+def record(url: str, namespace: str, flushes: int, barrier: Any, ended: Any) -> None:
+    """One process: record and flush, again and again."""
+    with Metrics(url, namespace=namespace, flush_interval=3_600) as metrics:
+        calls: list[Callable[[float], None]] = []
+        for number, name in enumerate(names()):
+            for series in range(SERIES):
+                tags = {"process": str(os.getpid()), "series": str(series)}
+                if number % 3 == 0:
+                    calls.append(Counter(name, tags, metrics=metrics).increment)
+                elif number % 3 == 1:
+                    calls.append(Gauge(name, tags, metrics=metrics).set)
+                else:
+                    calls.append(Histogram(name, tags, metrics=metrics).record)
+        for call in calls:
+            call(1)
+        metrics.flush(30)  # series have their ids
+        barrier.wait()
+        for _ in range(flushes):
+            for call in calls:
+                for value in range(1, EACH + 1):
+                    call(value)
+            metrics.flush(60)
+        stats = metrics.stats()
+        ended.put((time.monotonic(), stats["recorded"], stats["stored"], stats["dropped"]))
+
+
+def throughput(url: str, run: int, flushes: int) -> float:
+    """Samples a second that went all the way."""
+    namespace = f"{NAMESPACE}-{run}"
+    context = multiprocessing.get_context("spawn")
+    barrier, ended = context.Barrier(PROCESSES + 1), context.Queue()
+    processes = [
+        context.Process(target=record, args=(url, namespace, flushes, barrier, ended)) for _ in range(PROCESSES)
+    ]
+    for process in processes:
+        process.start()
+    barrier.wait(60)
+    began = time.monotonic()
+    found = [ended.get(timeout=120) for _ in processes]
+    for process in processes:
+        process.join()
+    took = max(end for end, *_ in found) - began
+    recorded, stored = sum(each[1] for each in found), sum(each[2] for each in found)
+    in_store = counted(url, namespace)
+    if not recorded == stored == in_store or any(each[3] for each in found):
+        raise AssertionError(f"recorded {recorded}, stored {stored}, in the store {in_store}: {found}")
+    return (recorded - PROCESSES * METRICS * SERIES) / took
+
+
+# -- recovery -----------------------------------------------------------------------------------------------------
+
+
+def recovery(options: Options, run: int) -> float:
+    """Seconds from a primary's death until everything recorded is confirmed."""
+    namespace = f"{NAMESPACE}-{run}"
+    with started(options.server) as start:
+        cluster = Cluster(start, primaries=3, replicas=3)
+        with Metrics(cluster.url, namespace=namespace, flush_interval=0.05, socket_timeout=0.5) as metrics:
+            recorded = 0
+            for _ in range(50):
+                for name in names():
+                    metrics.increment(name)
+                    recorded += 1
+            metrics.flush(30)
+            shard = keys.shard_of(names()[0], 16)
+            victim = cluster.owner(slot_of_shard(namespace, shard))
+            wait_in_step(cluster.nodes[victim], cluster.nodes[victim + 3])
+            cluster.nodes[victim].kill()
+            began = time.monotonic()
+            while time.monotonic() - began < 0.5:  # also while the cluster doesn't know of it yet
+                for name in names():
+                    metrics.increment(name)
+                    recorded += 1
+                time.sleep(0.01)
+            metrics.flush(60)
+            took = time.monotonic() - began
+            stats = metrics.stats()
+            if (stats["stored"], stats["dropped"], stats["lost_batches"]) != (recorded, {}, 0):
+                raise AssertionError(f"recorded {recorded}, but {stats}")
+        in_store = counted(cluster.url, namespace)
+        if in_store != recorded:
+            raise AssertionError(f"recorded {recorded}, in the store {in_store}")
+        return took
+
+
+def measure(options: Options) -> Iterator[Row]:
+    flushes = 2 if options.quick else 12
+    with started(options.server) as start:
+        three, one = Cluster(start).url, start(port=True).url
+        ours, theirs = [], []
+        for run in range(options.runs + 1):
+            figures = throughput(three, run, flushes), throughput(one, run, flushes)
+            if run:  # the first one warms up
+                ours.append(figures[0])
+                theirs.append(figures[1])
+    cores = os.cpu_count() or 1
+    busy = PROCESSES + 3
+    note = (
+        f"{PROCESSES} processes and 3 nodes on {cores} cores, {METRICS} metrics of {SERIES} series over 16 shards and 1"
+    )
+    if cores < busy:
+        note += ": what more nodes could bring can't be seen here"
+    yield Row("three nodes, four processes", "samples/s", ours, "one node", theirs, more_is_better=True, note=note)
+    yield Row(
+        "a primary dies, until a flush is confirmed", "s",
+        [recovery(options, run) for run in range(options.runs)],
+        note=f"cluster-node-timeout {NODE_TIMEOUT:g} s; flush_interval 0.05 s, socket_timeout 0.5 s",
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(QUESTION, measure)
