@@ -34,6 +34,7 @@ from .model import (
 )
 from .operations import Place, Standing
 from .rollups import Ints
+from .running import Running
 from .slots import DAY, HOUR, MINUTE, Calendar, Window, interval_ms, window_ms
 
 T = TypeVar("T")
@@ -589,9 +590,7 @@ def live(place: Place, name: str | None, idle_ms: int) -> Operation[list[Family]
             known = {name: known[name]} if name in known else {}
         now = yield from operations.now()
         families = yield from operations.live(place.namespace, (yield from place.shards()), known)
-        for family in families:
-            family.series[:] = [series for series in family.series if series.seen_ms >= now - idle_ms]
-        return families
+        return [replace(family, series=Running.of(family.series).seen_since(now - idle_ms)) for family in families]
 
     return ask()
 

@@ -1,0 +1,204 @@
+r"""The running state of a metric's series as columns: what the Prometheus page is made of. Pure.
+
+For 100,000 series a dict of tags and an object each would take most of a page's time and memory. Here a series' tags are one
+text, its keys and values in order of the keys, with nothing between them that is not less than all they are made of:
+
+    endpoint \0 /search \0 method \0 GET
+
+So texts sort as lists of pairs would, and a thousand are taken apart by one `split`.
+"""
+
+import struct
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from operator import add
+from typing import Any, overload
+
+import msgpack
+
+from . import keys
+from .model import Definition, Live
+
+BLOCK = 1000  # series that are taken apart at once
+
+_BETWEEN, _ESCAPE = "\0", "\1"
+_TUPLE = {tuple}
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Running(Sequence[Live]):
+    """Series as they stand now; reads as a list of `Live`, each made when it is asked for.
+
+    The columns are those of `Live`, equally long; *count* and *buckets* are empty but for histograms. *tag_keys* are the lists
+    of keys that occur.
+    """
+
+    texts: list[str]
+    seen_ms: list[int]
+    value: list[float]
+    count: list[int] = field(default_factory=list)
+    buckets: list[tuple[int, ...]] = field(default_factory=list)
+    tag_keys: set[tuple[str, ...]] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, series: Iterable[Live]) -> "Running":
+        if isinstance(series, Running):
+            return series
+        rows = list(series)
+        flats = [tuple(chain.from_iterable(sorted(live.tags.items()))) for live in rows]
+        return cls(
+            [_BETWEEN.join(map(_escaped, flat)) for flat in flats],
+            [live.seen_ms for live in rows],
+            [float(live.value) for live in rows],
+            [live.count for live in rows],
+            [live.buckets for live in rows],
+            {flat[::2] for flat in flats},
+        )
+
+    @classmethod
+    def unpack(
+        cls, definition: Definition, tags_by_id: Mapping[int, bytes], states: Mapping[bytes, bytes]
+    ) -> "Running":
+        """The hash `live` as it is in the store (LIVE in keys.py), in order of the ids; *tags_by_id* are canonical bytes.
+
+        Raises what reading such bytes raises where they are none.
+        """
+        width, rows = keys.live_shape(definition.type, len(definition.buckets))
+        fields = sorted((int(number), state) for number, state in states.items())
+        for _, state in fields:
+            if len(state) != 8 * width * rows:
+                raise ValueError(f"wanted {8 * width * rows} bytes for a {definition.type}, got {len(state)}")
+        numbers = struct.unpack(f"<{width * rows * len(fields)}d", b"".join([state for _, state in fields]))
+        ids = chain.from_iterable(range(number * rows, number * rows + rows) for number, _ in fields)
+        seen = numbers[::width]
+        kept, tags = [], []
+        for at, number in enumerate(ids):
+            if seen[at] and (canonical := tags_by_id.get(number)) is not None:
+                kept.append(at)
+                tags.append(canonical)
+        texts, tag_keys = _read(tags)
+        found = cls(texts, [int(seen[at]) for at in kept], [], tag_keys=tag_keys)
+        if definition.type == "gauge":
+            value: Sequence[float] = numbers[1::width]
+        elif definition.type == "counter":
+            value = list(map(add, numbers[1::width], numbers[2::width]))
+        else:
+            value = list(map(add, numbers[2::width], numbers[3::width]))
+            count = numbers[1::width]
+            found.count = [int(count[at]) for at in kept]
+            found.buckets = [tuple(map(int, numbers[at * width + 4 : (at + 1) * width])) for at in kept]
+        found.value = [value[at] for at in kept]
+        return found
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @overload
+    def __getitem__(self, at: int) -> Live: ...
+    @overload
+    def __getitem__(self, at: slice) -> "Running": ...
+    def __getitem__(self, at: int | slice) -> "Live | Running":
+        if isinstance(at, slice):
+            return Running(
+                self.texts[at], self.seen_ms[at], self.value[at], self.count[at], self.buckets[at], self.tag_keys
+            )
+        parts = _parts(self.texts[at])
+        tags = dict(zip(parts[::2], parts[1::2], strict=False))  # "" is one part: no tags
+        if not self.count:
+            return Live(tags, self.seen_ms[at], self.value[at])
+        return Live(tags, self.seen_ms[at], self.value[at], self.count[at], self.buckets[at])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]  # it can be changed as a list can
+
+    def __repr__(self) -> str:
+        return repr(list(self))
+
+    def take(self, numbers: Collection[int]) -> "Running":
+        """These rows, in this order."""
+
+        def column(values: list[Any]) -> list[Any]:
+            return list(map(values.__getitem__, numbers)) if values else []
+
+        return Running(
+            column(self.texts),
+            column(self.seen_ms),
+            column(self.value),
+            column(self.count),
+            column(self.buckets),
+            self.tag_keys,
+        )
+
+    def seen_since(self, seen_ms: int) -> "Running":
+        kept = [at for at, seen in enumerate(self.seen_ms) if seen >= seen_ms]
+        return self if len(kept) == len(self) else self.take(kept)
+
+    @property
+    def has_empty(self) -> bool:
+        """May there be a tag without text? If not, there is none."""
+        text = "\n".join(self.texts) + "\n"
+        return "\0\0" in text or "\0\n" in text
+
+    def in_order(self) -> "Running":
+        """Sorted by tags."""
+        return self.take(sorted(range(len(self)), key=self.texts.__getitem__))
+
+    def runs(self, start: int = 0, stop: int | None = None) -> Iterator["Run"]:
+        """All rows in their order, those beside each other that have the same keys in one, at most BLOCK of them."""
+        if stop is None:
+            for start in range(0, len(self), BLOCK):
+                yield from self.runs(start, min(start + BLOCK, len(self)))
+            return
+        many = stop - start
+        parts = _parts(_BETWEEN.join(self.texts[start:stop]))
+        width = len(parts) // many
+        if width == 1 and not any(parts):
+            yield Run(range(start, stop), (), [])
+        elif width * many == len(parts) and all(parts[at::width].count(parts[at]) == many for at in range(0, width, 2)):
+            yield Run(range(start, stop), tuple(parts[:width:2]), [parts[at::width] for at in range(1, width, 2)])
+        else:
+            middle = start + many // 2
+            yield from self.runs(start, middle)
+            yield from self.runs(middle, stop)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Rows with the same keys: their numbers, the keys, and of each key the values of all rows."""
+
+    rows: range
+    tag_keys: tuple[str, ...]
+    values: list[list[str]]
+
+
+def _escaped(part: str) -> str:
+    r"""*part* without \0, in the same order among others."""
+    return part.replace("\1", "\1\2").replace("\0", "\1\1")
+
+
+def _parts(text: str) -> list[str]:
+    parts = text.split(_BETWEEN)
+    if _ESCAPE in text:
+        return [part.replace("\1\1", "\0").replace("\1\2", "\1") for part in parts]
+    return parts
+
+
+def _read(canonical: list[bytes]) -> tuple[list[str], set[tuple[str, ...]]]:
+    """The texts of canonical tags, and the lists of keys that occur."""
+    texts: list[str] = []
+    found: set[tuple[str, ...]] = set()
+    for start in range(0, len(canonical), BLOCK):
+        block = canonical[start : start + BLOCK]
+        data = b"".join(block)
+        # One array of all of them is read in half the time that they take one by one.
+        flats = msgpack.unpackb(struct.pack(">BI", 0xDD, len(block)) + data, use_list=False)
+        if set(map(type, flats)) != _TUPLE or any(size % 2 for size in set(map(len, flats))):
+            raise ValueError(f"wanted lists of keys and values, got {flats!r:.60}")
+        if b"\0" in data or b"\1" in data:  # in a value, or in the length of one
+            flats = [tuple(map(_escaped, flat)) for flat in flats]
+        texts += map(_BETWEEN.join, flats)
+        found.update(flat[::2] for flat in flats)
+    return texts, found
