@@ -14,7 +14,6 @@ One bad line makes a reader throw the whole page away, so no name and no tag val
 (a second series each, and Prometheus stores it as one), timestamps (the series are as they stand now), exemplars.
 """
 
-import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -35,6 +34,7 @@ _NOT_IN_LABEL = re.compile(r"[^A-Za-z0-9_]")
 _BETWEEN_WORDS = re.compile(r"[_./:-]+")
 
 _EXACT = 2**53  # from here on a float no longer holds every integer
+_NOT_FINITE = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
 
 
 def content_type(openmetrics: bool = False) -> str:
@@ -145,9 +145,9 @@ def _body(base: str, family: Family, openmetrics: bool) -> Iterator[str]:
         labels, rows = _labels(run, label_names), series[run.rows.start : run.rows.stop]
         match family.definition.type:
             case "counter":
-                filled = _filled([f"{base}_total{_braces(run)} %s\n"], labels, [map(_number, rows.value)])
+                filled = _filled([f"{base}_total{_braces(run)} %s\n"], labels, [_numbers(rows.values)])
             case "gauge":
-                filled = _filled([f"{base}{_braces(run)} %s\n"], labels, [map(_number, rows.value)])
+                filled = _filled([f"{base}{_braces(run)} %s\n"], labels, [_numbers(rows.values)])
             case "histogram":
                 filled = _histograms(base, run, labels, rows, family.definition.buckets, openmetrics)
         yield "".join(filled)
@@ -160,13 +160,13 @@ def _histograms(
     lines = [f'{base}_bucket{{{within}le="{bound}"}} %s\n' for bound in (*map(_bound, bounds), "+Inf")]
     cumulative = zip(*map(accumulate, rows.buckets), strict=True)
     sums = [f"{base}_sum{_braces(run)} %s\n", f"{base}_count{_braces(run)} %s\n"]
-    endings = _filled(sums, labels, [map(_number, rows.value), rows.count])
+    endings = _filled(sums, labels, [_numbers(rows.values), rows.counts])
     if openmetrics:
         # The spec: a sum is a counter, so it can't be there with negative bounds, nor be negative or NaN; `_count` is
         # there if and only if `_sum` is. What is left out is still in the +Inf bucket.
         below = bool(bounds) and bounds[0] < 0
-        endings = (text if value >= 0 and not below else "" for text, value in zip(endings, rows.value, strict=True))
-    return chain.from_iterable(zip(_filled(lines, labels, [*cumulative, rows.count]), endings, strict=True))
+        endings = (text if value >= 0 and not below else "" for text, value in zip(endings, rows.values, strict=True))
+    return chain.from_iterable(zip(_filled(lines, labels, [*cumulative, rows.counts]), endings, strict=True))
 
 
 def _filled(lines: list[str], labels: list[str], columns: Iterable[Iterable[Any]]) -> Iterator[str]:
@@ -220,13 +220,12 @@ def _joined(kind: MetricType, one: Live, other: Live) -> Live:
 # -- numbers
 
 
-def _number(value: float) -> str:
-    """Return *value* so that a reader has the same float again; integers without a point, as the spec wants it."""
-    if -_EXACT < value < _EXACT and value == int(value):
-        return str(int(value))
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    return "NaN" if math.isnan(value) else repr(float(value))
+def _numbers(values: Iterable[float]) -> list[int | str]:
+    """Return *values* so that a reader has the same floats again; integers without a point, as the spec wants it."""
+    return [
+        int(value) if value.is_integer() and -_EXACT < value < _EXACT else _NOT_FINITE.get(text := repr(value), text)
+        for value in values
+    ]
 
 
 def _bound(value: float) -> str:

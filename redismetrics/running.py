@@ -11,8 +11,8 @@ So texts sort as lists of pairs would, and a thousand are taken apart by one `sp
 import struct
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
-from operator import add
+from itertools import chain, compress
+from operator import add, itemgetter
 from typing import Any, overload
 
 import msgpack
@@ -24,20 +24,21 @@ BLOCK = 1000  # series that are taken apart at once
 
 _BETWEEN, _ESCAPE = "\0", "\1"
 _TUPLE = {tuple}
+_KEYS = itemgetter(slice(None, None, 2))
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class Running(Sequence[Live]):
     """Series as they stand now; reads as a list of `Live`, each made when it is asked for.
 
-    The columns are those of `Live`, equally long; *count* and *buckets* are empty but for histograms. *tag_keys* are the lists
+    The columns are those of `Live`, equally long; *counts* and *buckets* are empty but for histograms. *tag_keys* are the lists
     of keys that occur.
     """
 
     texts: list[str]
     seen_ms: list[int]
-    value: list[float]
-    count: list[int] = field(default_factory=list)
+    values: list[float]
+    counts: list[int] = field(default_factory=list)
     buckets: list[tuple[int, ...]] = field(default_factory=list)
     tag_keys: set[tuple[str, ...]] = field(default_factory=set)
 
@@ -71,25 +72,23 @@ class Running(Sequence[Live]):
                 raise ValueError(f"wanted {8 * width * rows} bytes for a {definition.type}, got {len(state)}")
         numbers = struct.unpack(f"<{width * rows * len(fields)}d", b"".join([state for _, state in fields]))
         ids = chain.from_iterable(range(number * rows, number * rows + rows) for number, _ in fields)
-        seen = numbers[::width]
-        kept, tags = [], []
-        for at, number in enumerate(ids):
-            if seen[at] and (canonical := tags_by_id.get(number)) is not None:
-                kept.append(at)
-                tags.append(canonical)
-        texts, tag_keys = _read(tags)
-        found = cls(texts, [int(seen[at]) for at in kept], [], tag_keys=tag_keys)
+        tags = [tags_by_id.get(number) for number in ids]
+        kept = [bool(seen) and of is not None for seen, of in zip(numbers[::width], tags, strict=True)]
+
+        def column(at: int) -> Iterator[float]:
+            return compress(numbers[at::width], kept)
+
+        texts, tag_keys = _read([of for of, keep in zip(tags, kept, strict=True) if keep and of is not None])
+        seen_ms = list(map(int, column(0)))
         if definition.type == "gauge":
-            value: Sequence[float] = numbers[1::width]
-        elif definition.type == "counter":
-            value = list(map(add, numbers[1::width], numbers[2::width]))
-        else:
-            value = list(map(add, numbers[2::width], numbers[3::width]))
-            count = numbers[1::width]
-            found.count = [int(count[at]) for at in kept]
-            found.buckets = [tuple(map(int, numbers[at * width + 4 : (at + 1) * width])) for at in kept]
-        found.value = [value[at] for at in kept]
-        return found
+            return cls(texts, seen_ms, list(column(1)), tag_keys=tag_keys)
+        if definition.type == "counter":
+            return cls(texts, seen_ms, list(map(add, column(1), column(2))), tag_keys=tag_keys)
+        buckets = [
+            tuple(map(int, numbers[at + 4 : at + width])) for at in compress(range(0, len(numbers), width), kept)
+        ]
+        total = list(map(add, column(2), column(3)))
+        return cls(texts, seen_ms, total, list(map(int, column(1))), buckets, tag_keys)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -101,13 +100,13 @@ class Running(Sequence[Live]):
     def __getitem__(self, at: int | slice) -> "Live | Running":
         if isinstance(at, slice):
             return Running(
-                self.texts[at], self.seen_ms[at], self.value[at], self.count[at], self.buckets[at], self.tag_keys
+                self.texts[at], self.seen_ms[at], self.values[at], self.counts[at], self.buckets[at], self.tag_keys
             )
         parts = _parts(self.texts[at])
         tags = dict(zip(parts[::2], parts[1::2], strict=False))  # "" is one part: no tags
-        if not self.count:
-            return Live(tags, self.seen_ms[at], self.value[at])
-        return Live(tags, self.seen_ms[at], self.value[at], self.count[at], self.buckets[at])
+        if not self.counts:
+            return Live(tags, self.seen_ms[at], self.values[at])
+        return Live(tags, self.seen_ms[at], self.values[at], self.counts[at], self.buckets[at])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
@@ -126,8 +125,8 @@ class Running(Sequence[Live]):
         return Running(
             column(self.texts),
             column(self.seen_ms),
-            column(self.value),
-            column(self.count),
+            column(self.values),
+            column(self.counts),
             column(self.buckets),
             self.tag_keys,
         )
@@ -200,5 +199,5 @@ def _read(canonical: list[bytes]) -> tuple[list[str], set[tuple[str, ...]]]:
         if b"\0" in data or b"\1" in data:  # in a value, or in the length of one
             flats = [tuple(map(_escaped, flat)) for flat in flats]
         texts += map(_BETWEEN.join, flats)
-        found.update(flat[::2] for flat in flats)
+        found.update(map(_KEYS, flats))
     return texts, found
