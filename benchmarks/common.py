@@ -9,8 +9,9 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from typing import Any
 import redis
 
 import redismetrics
+from benchmarks import report
+from benchmarks.rows import Row
 from redismetrics import commits, embedded
 from redismetrics.commits import Metric, Outcome
 from redismetrics.connect import Store
@@ -149,6 +152,61 @@ def rounds(measure: Callable[[], float], times: int) -> list[float]:
 
 def median(figures: list[float]) -> float:
     return statistics.median(figures)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a question is to be measured."""
+
+    quick: bool = False  # tiny sizes, only to see that it runs
+    runs: int = 5
+    server: str | None = None  # the server program; None: redis-server, else the embedded one's
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that `options_of` reads."""
+    parser.add_argument("--quick", action="store_true", help="tiny sizes and two runs: only to see that it runs")
+    parser.add_argument("--runs", type=int, help="runs of each case (default: 5; 2 with --quick)")
+    parser.add_argument(
+        "--server", help="the server program to measure with (default: redis-server, else the embedded)"
+    )
+
+
+def options_of(found: argparse.Namespace) -> Options:
+    return Options(found.quick, found.runs or (2 if found.quick else 5), found.server)
+
+
+def in_turn(measures: Mapping[str, Callable[[], float]], runs: int, warm: int = 1) -> dict[str, list[float]]:
+    """One figure a run of each, taken in turn so that all meet the machine's drift; *warm* rounds before don't count."""
+    figures: dict[str, list[float]] = {name: [] for name in measures}
+    for number in range(runs + warm):
+        for name, measure in measures.items():
+            figure = measure()
+            if number >= warm:
+                figures[name].append(figure)
+    return figures
+
+
+def main(question: str, measure: Callable[[Options], Iterable[Row]]) -> None:
+    """The command of one question: prints its table, or writes its JSON."""
+    parser = argparse.ArgumentParser(description=question)
+    add_options(parser)
+    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="one JSON object, printed or into FILE")
+    found = parser.parse_args()
+    began = time.perf_counter()
+    rows = list(measure(options_of(found)))
+    took = time.perf_counter() - began
+    if found.json:
+        text = json.dumps({"question": question, "seconds": took, "rows": [row.as_dict() for row in rows]})
+        if found.json == "-":
+            print(text)
+        else:
+            Path(found.json).write_text(text)
+        return
+    with own_server(found.server) as (url, _):
+        where = machine(url)
+    report.show_machine(where)
+    report.show(question, rows, took)
 
 
 def arguments(text: str) -> argparse.Namespace:
