@@ -37,7 +37,9 @@ def server_binary(wanted: str | None) -> str:
 
 
 @contextmanager
-def own_server(binary: str | None = None, *more: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def own_server(
+    binary: str | None = None, *more: str, environ: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A server without persistence on a unix socket in a temporary folder: its URL and its process.
 
     *more* are arguments for it; raises RuntimeError where it ends at once.
@@ -45,7 +47,7 @@ def own_server(binary: str | None = None, *more: str) -> Iterator[tuple[str, sub
     folder = Path(tempfile.mkdtemp(prefix="rm-bench-"))
     socket = folder / "s"
     command = [server_binary(binary), "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(folder)]
-    process = subprocess.Popen([*command, *more], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([*command, *more], stdout=subprocess.DEVNULL, env={**os.environ, **(environ or {})})
     client = redis.Redis(unix_socket_path=str(socket))
     try:
         for _ in range(500):
@@ -89,8 +91,10 @@ class Past:
         return self.now
 
 
-def bound(metrics: redismetrics.Metrics, kind: str, name: str, series: int) -> list[Callable[..., None]]:
-    """The recording calls of handles of so many series.
+def bound(
+    metrics: redismetrics.Metrics, kind: str, name: str, series: int | Iterable[Mapping[str, str]]
+) -> list[Callable[..., None]]:
+    """The recording calls of handles of so many series, or of those with these tags.
 
     They are bound at once: an unbound handle takes the time of its first sample from the system's clock, not the client's.
     """
@@ -98,7 +102,8 @@ def bound(metrics: redismetrics.Metrics, kind: str, name: str, series: int) -> l
         kind
     ]
     verb = {"counter": "increment", "gauge": "set", "histogram": "record"}[kind]
-    handles = [make(name, {"series": str(number)}, metrics=metrics) for number in range(series)]
+    tags = [{"series": str(number)} for number in range(series)] if isinstance(series, int) else series
+    handles = [make(name, each, metrics=metrics) for each in tags]
     for handle in handles:
         metrics._recorder.bind(handle)
     return [getattr(handle, verb) for handle in handles]

@@ -68,22 +68,39 @@ def number(value: float) -> str:
     return f"{rounded:.3g}" if abs(rounded) < 1e-4 else f"{rounded:.6f}".rstrip("0")
 
 
-COLUMNS = ("case", "unit", "ours", "peer", "peer's", "ratio", "spread", "wanted")
+COLUMNS = ("case", "ours", "peer", "peer's", "ratio", "spread", "wanted")
 
 
 def cells(row: Row) -> tuple[str, ...]:
     """The row as text, by COLUMNS."""
-    low, high = row.spread
-    theirs = number(statistics.median(row.theirs)) if row.theirs else ("not measured" if row.peer else "")
-    wanted = ""
+    low, high = map(number, row.spread)
+    ratio, theirs, wanted = "", "", ""
+    if row.theirs:
+        ratio, theirs = f"{number(row.ratio or 0)} x", amount(statistics.median(row.theirs), row.unit)
+    elif row.peer:
+        theirs = "not measured"
     if row.wanted is not None:
-        wanted = f"{'≥' if row.more_is_better else '≤'} {number(row.wanted)}{'' if row.holds else ' (missed)'}"
-    return (
-        row.case, row.unit.replace("us", "µs") if row.unit.startswith("us") else row.unit, number(row.median), row.peer,
-        theirs, f"{number(row.ratio)} x" if row.ratio is not None else "", f"{number(low)} to {number(high)}", wanted,
-    )  # fmt: skip
+        wanted = f"{'≥' if row.more_is_better else '≤'} {amount(row.wanted, row.unit)}{'' if row.holds else ': missed'}"
+    return row.case, amount(row.median, row.unit), row.peer, theirs, ratio, f"{low} to {high}", wanted
+
+
+def amount(value: float, unit: str) -> str:
+    """A figure with its unit; rates in thousands or millions."""
+    rate = unit.endswith("/s")
+    for step, letter in ((1e6, "M"), (1e3, "k")):
+        if rate and abs(value) >= step:
+            return f"{number(value / step)} {letter} {unit}"
+    return f"{number(value)} {'µs' + unit[2:] if unit.startswith('us') else unit}"
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
-    """What is said beside the rows, each once."""
-    return list(dict.fromkeys(f"{row.case}: {row.note}" for row in rows if row.note))
+    """What is said beside the rows, each once, with the cases that it is said of."""
+    said: dict[str, list[str]] = {}
+    for row in rows:
+        if row.note:
+            said.setdefault(row.note, []).append(row.case)
+    return [f"{_few(list(dict.fromkeys(cases)))}: {note}" for note, cases in said.items()]
+
+
+def _few(names: list[str]) -> str:
+    return "; ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} more"
