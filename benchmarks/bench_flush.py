@@ -196,8 +196,11 @@ class Contenders:
         assert self.time_series is not None
         client = self.time_series
         names = [f"ts:{self.kind}:{at}" for at in range(self.shape.series)]
-        for name in names:
-            client.execute_command("TS.CREATE", name)
+        with client.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.delete(name)
+                pipeline.execute_command("TS.CREATE", name)
+            pipeline.execute()
         clock = iter(range(int(time.time() * 1000), 1 << 62, len(values)))
 
         def once() -> None:

@@ -8,7 +8,7 @@ prometheus_client); OpenTelemetry, datadog and statsd have none, so their calls 
 multiprocess mode writes to mapped files; datadog aggregates, with extended aggregation for histograms; statsd, which has no tags
 and no aggregation, sends one datagram a call, tags put into the name. Datagrams go to a socket that nobody reads.
 
-"Pure Python" lines are what the interpreter takes for the least that such a call does: keep a value, and find where by name and tags.
+"Pure Python" lines are what the interpreter takes for the least that such a call does: to keep a value, and to find where.
 
 Then, with the server paused (SIGSTOP) for 10 s and 50,000 calls a second, the longest calls, and that nothing is lost once it
 is back.
@@ -292,8 +292,8 @@ def while_paused(url: str, pid: int, options: Options) -> Iterator[Row]:
     if stored != total + 2 or stats["dropped"]:
         raise AssertionError(f"recorded {total + 2}, stored {stored}, dropped {stats['dropped']}")
     durations.sort()
-    what = f"server stopped {took:.1f} s, {total / took:,.0f} calls/s"
-    note = f"all {stored:,.0f} samples were stored when it was back"
+    what = f"server stopped {seconds:g} s, 50,000 calls/s"
+    note = f"{total / took:,.0f} calls/s were reached; all {stored:,.0f} samples were stored when it was back"
     yield Row(f"{what}: median call", "us", [statistics.median(durations) * 1e6], note=note)
     yield Row(f"{what}: 99.9 % of calls", "us", [durations[int(total * 0.999)] * 1e6], headline=True)
     yield Row(f"{what}: longest call", "ms", [durations[-1] * 1e3], headline=True)

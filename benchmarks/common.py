@@ -1,11 +1,10 @@
-"""What the benchmarks share: an own server, a worker, a clock, the machine's and versions' names, how a result is printed."""
+"""What the benchmarks share: the command of a question, an own server, a worker, a clock, the machine's and versions' names."""
 
 import argparse
 import json
 import os
 import platform
 import shutil
-import statistics
 import subprocess
 import tempfile
 import time
@@ -150,15 +149,6 @@ def usage(client: redis.Redis, names: list[str] | list[bytes]) -> int:
         return sum(size or 0 for size in pipeline.execute())
 
 
-def rounds(measure: Callable[[], float], times: int) -> list[float]:
-    """The figures of several rounds, sorted; the first, which warms up, is left out."""
-    return sorted([measure() for _ in range(times + 1)][1:])
-
-
-def median(figures: list[float]) -> float:
-    return statistics.median(figures)
-
-
 @dataclass(frozen=True)
 class Options:
     """How a question is to be measured."""
@@ -212,37 +202,3 @@ def main(question: str, measure: Callable[[Options], Iterable[Row]]) -> None:
         where = machine(url)
     report.show_machine(where)
     report.show(question, rows, took)
-
-
-def arguments(text: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=text)
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds: to see that it runs")
-    parser.add_argument(
-        "--server", help="the server program to measure with (default: redis-server, else the embedded)"
-    )
-    return parser.parse_args()
-
-
-def show(options: argparse.Namespace, where: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    """Print the rows as a table, or as JSON."""
-    if options.json:
-        print(json.dumps({"machine": where, "results": rows}, indent=2))
-        return
-    print("  ".join(f"{key} {value}" for key, value in where.items()))
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    table = [columns, *([_text(row.get(key, "")) for key in columns] for row in rows)]
-    widths = [max(len(line[at]) for line in table) for at in range(len(columns))]
-    for line in table:
-        print(
-            "  ".join(
-                cell.ljust(width) if at == 0 else cell.rjust(width)
-                for at, (cell, width) in enumerate(zip(line, widths, strict=True))
-            )
-        )
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:,.3f}" if abs(value) < 100 else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
