@@ -44,12 +44,12 @@ from redismetrics import blocks
 QUESTION = "How many samples a second are recorded, sent and stored?"
 KINDS = ("counter", "gauge", "histogram")
 PLAIN, SUMMING, MADD = "one command a sample", "added up first", "TS.MADD"
-THROUGH = "prometheus-distributed-client"
+THROUGH, TIME_SERIES, CEILING = "prometheus-distributed-client", "RedisTimeSeries TS.MADD", "redis-benchmark"
 BUCKETS = [base * 10**power for power in range(-3, 5) for base in (1, 2.5, 5)]
 PIPELINE, PLAIN_SAMPLES = 1_000, 20_000
-HEADLINES = {
-    (1, "counter", 1, PLAIN), (1, "histogram", 1, PLAIN), (1, "histogram", 1, SUMMING), (1, "histogram", 1_000, PLAIN),
-    (1, "counter", 10_000, PLAIN), (1, "histogram", 10_000, PLAIN), (4, "histogram", 100, PLAIN),
+HEADLINES = {  # processes, kind, series, peer
+    (1, "counter", 1, PLAIN), (1, "histogram", 1_000, PLAIN), (1, "histogram", 10_000, PLAIN),
+    (1, "histogram", 10_000, SUMMING), (4, "histogram", 100, PLAIN),
 }  # fmt: skip
 random = np.random.default_rng(20240501)
 
@@ -317,7 +317,7 @@ class Question:
                     found.append(cost)
         self.check()
         rate = {who: [cost.samples / cost.wall for cost in found] for who, found in runs.items()}
-        title = f"{kind}, {shape.title}{f', {many} processes' if many > 1 else ''}"
+        title = f"stored: {kind}, {shape.title}{f', {many} processes' if many > 1 else ''}"
         for peer in (PLAIN, SUMMING):
             wanted = shape.wanted if many == 1 and peer == PLAIN else None
             headline = (many, kind, shape.series, peer) in HEADLINES
@@ -345,7 +345,7 @@ class Question:
             found = {who: list(map(figure, costs)) for who, costs in runs.items()}
             wanted = 10.0 if unit == "commands" and shape.series == 100 else None
             for peer in (PLAIN, SUMMING):
-                headline = kind == "counter" and shape.series == 100 and peer == PLAIN and unit in ("commands", "ms")
+                headline = kind == "histogram" and shape.series == 100 and peer == PLAIN and unit in ("commands", "ms")
                 figures_of = (found["ours"], peer, found[peer])
                 yield Row(f"{title}: {of_case}", unit, *figures_of, wanted=wanted, headline=headline)
                 wanted = None
@@ -361,17 +361,13 @@ class Question:
 
         measures = {"ours": ours} | ({"theirs": theirs} if theirs is not None else {})
         found = in_turn(measures, self.options.runs)
-        title = f"{kind}, {shape.title}"
-        return Row(
-            title,
-            "samples/s",
-            found["ours"],
-            peer,
-            found.get("theirs", []),
-            True,
-            note=why,
-            headline=kind != "histogram",
-        )
+        self.check()
+        headline = (kind, shape.each > 1, peer) in {
+            ("counter", True, THROUGH), ("gauge", True, TIME_SERIES), ("gauge", True, f"{CEILING}, ZADD"),
+        }  # fmt: skip
+        title = f"stored: {kind}, {shape.title}"
+        theirs_found = found.get("theirs", [])
+        return Row(title, "samples/s", found["ours"], peer, theirs_found, True, note=why, headline=headline)
 
 
 # -- all of it ----------------------------------------------------------------------------------------------------
@@ -401,7 +397,7 @@ def ceilings(question: Question, shape: Shape) -> Iterator[Row]:
     }
     for kind, command in of.items():
         theirs = partial(_ceiling, question.url, requests, *command)
-        yield question.against(kind, shape, f"redis-benchmark, {command[0]}", theirs if known else None, why)
+        yield question.against(kind, shape, f"{CEILING}, {command[0]}", theirs if known else None, why)
 
 
 def _ceiling(url: str, requests: int, *command: str) -> float:
@@ -435,7 +431,7 @@ def measure(options: Options) -> Iterator[Row]:
                 cost = question.run(MADD)
                 return cost.samples / cost.wall
 
-            yield question.against("gauge", shape, "RedisTimeSeries TS.MADD", theirs if madd else None, why)
+            yield question.against("gauge", shape, TIME_SERIES, theirs if madd else None, why)
         yield from ceilings(question, dense)
 
 

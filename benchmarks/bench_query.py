@@ -430,7 +430,7 @@ def grow(clients: dict[int, Clients], peers: dict[int, SortedSets], runs: int) -
             for state in ("cold", "warm"):
                 wanted = WANTED[state] if ask is p95 and size == 10_000_000 else None
                 what = f"{title}, {size:,} samples a day, {state}"
-                headline = bool(theirs) and size == max(peers) and (state == "cold" or ask is p95)
+                headline = bool(theirs) and size == max(peers) and state == "cold"
                 headline = headline and ask in (mean, p95, newest)
                 peer = PEER if theirs else ""
                 yield Row(what, "ms", taken[size, state], peer, theirs, wanted=wanted, note=note, headline=headline)

@@ -267,8 +267,8 @@ def seal(url: str, load: Load, runs: int) -> Iterator[Row]:
             whole = minute(url, load, every, watch)
         parts = ", ".join(f"{what} {watch.seconds.get(what, 0) / whole:.0%}" for what in WATCHED)
         note = f"{parts}; longest commit {longest['commit']:.1f} ms"
-        headline = load == LOADS[0]
-        case = f"{load.title}, {title}"
+        headline = load == LOADS[0] and every == EVERY
+        case = f"one worker: {load.title}, {title}"
         yield Row(case, "samples/s", taken[title], PEER, taken[PEER], True, 1e6, note=note, headline=headline)
 
 

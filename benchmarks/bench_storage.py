@@ -124,7 +124,7 @@ class Case:
 CASES = (
     Case("latency, 60 a minute", "histogram", latencies, 60, 4, None, 20, headline=True),
     Case("latency, 200 a minute", "histogram", latencies, 200, None, 260, 20),
-    Case("depth (integers), each second", "gauge", depths, 60, 1, 8, headline=True),
+    Case("depth (integers), each second", "gauge", depths, 60, 1, 8),
     Case("per cent (2 decimals), each second", "gauge", percentages, 60, None, 8),
     Case("depth (integers), 1 a minute", "gauge", depths, 1, None, 8),
     Case("per cent (2 decimals), 1 a minute", "gauge", percentages, 1, None, 8),
@@ -220,9 +220,7 @@ def weigh(url: str, case: Case, series: int, start: int, peer: "redis.Redis | No
     many = sum(len(table) for table in found)
     mine = usage(client, [metric.data("minute", start)]) / many
     points = sum(int(table.size.sum()) for table in found) / many
-    note = (
-        f"a row has {points:.1f} points for its percentiles; {sum(map(len, packed)) / many:.1f} bytes are the fields'"
-    )
+    note = f"{points:.0f} points a row for its percentiles" if points else ""
     wanted = case.wanted_row if many_series else None
     theirs = [rollup_peer(client, case, found)]
     yield Row(f"a minute of a series: {of}", "bytes", [mine], "hash a series, text", theirs, wanted=wanted, note=note)
@@ -451,7 +449,7 @@ def years(url: str, a_minute: int) -> Iterator[Row]:
         f"{round(more * share):,} keys; the server's memory grows by {grown * share / 1e6:.0f} MB when they are copied"
     )
     megabytes = ten * METRICS / len(TEN) / 1e6
-    yield Row(f"all that is kept of {METRICS} metrics, {load}", "MB", [megabytes], note=note, headline=True)
+    yield Row(f"all that is kept of {METRICS} metrics, {load}", "MB", [megabytes], note=note, headline=a_minute == 60)
     client.flushall()
     client.close()
 

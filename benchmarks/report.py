@@ -133,14 +133,12 @@ def plot(results: Results, file: Path) -> None:
                 va="center",
                 fontsize=8,
             )
-        axes.set_yticks(places, [f"{row.case}  |  {row.peer}" for row in rows])
+        axes.set_yticks(places, [f"{row.case} | {row.peer}" for row in rows])
         axes.invert_yaxis()
         axes.set_xscale("log")
-        axes.margins(x=0.12)
+        axes.margins(x=0.12, y=0.01)
         axes.axvline(1, color="black", linewidth=1)
-        axes.set_xlabel(
-            "times better than the peer, median of the runs and their spread (left of 1: the peer is better)"
-        )
+        axes.set_xlabel("times better than the peer (below 1: worse); thin lines: lowest and highest run")
         axes.spines[["top", "right"]].set_visible(False)
         figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
         plt.close(figure)
