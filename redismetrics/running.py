@@ -9,8 +9,8 @@ So texts sort as lists of pairs would, and a thousand are taken apart by one `sp
 """
 
 import struct
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain, compress
 from operator import add, itemgetter
 from typing import Any, overload
@@ -23,6 +23,7 @@ from .model import Definition, Live
 BLOCK = 1000  # series that are taken apart at once
 
 _BETWEEN, _ESCAPE = "\0", "\1"
+_EMPTY = msgpack.packb("")
 _TUPLE = {tuple}
 _KEYS = itemgetter(slice(None, None, 2))
 
@@ -32,7 +33,7 @@ class Running(Sequence[Live]):
     """Series as they stand now; reads as a list of `Live`, each made when it is asked for.
 
     The columns are those of `Live`, equally long; *counts* and *buckets* are empty but for histograms. *tag_keys* are the lists
-    of keys that occur.
+    of keys that occur; *has_empty* tells whether a value is empty.
     """
 
     texts: list[str]
@@ -41,6 +42,7 @@ class Running(Sequence[Live]):
     counts: list[int] = field(default_factory=list)
     buckets: list[tuple[int, ...]] = field(default_factory=list)
     tag_keys: set[tuple[str, ...]] = field(default_factory=set)
+    has_empty: bool = False
 
     @classmethod
     def of(cls, series: Iterable[Live]) -> "Running":
@@ -55,6 +57,7 @@ class Running(Sequence[Live]):
             [live.count for live in rows],
             [live.buckets for live in rows],
             {flat[::2] for flat in flats},
+            any("" in flat for flat in flats),
         )
 
     @classmethod
@@ -72,23 +75,23 @@ class Running(Sequence[Live]):
                 raise ValueError(f"wanted {8 * width * rows} bytes for a {definition.type}, got {len(state)}")
         numbers = struct.unpack(f"<{width * rows * len(fields)}d", b"".join([state for _, state in fields]))
         ids = chain.from_iterable(range(number * rows, number * rows + rows) for number, _ in fields)
-        tags = [tags_by_id.get(number) for number in ids]
-        kept = [bool(seen) and of is not None for seen, of in zip(numbers[::width], tags, strict=True)]
+        tags = list(map(tags_by_id.get, ids))
+        kept = [of and seen for of, seen in zip(tags, numbers[::width], strict=True)]
 
         def column(at: int) -> Iterator[float]:
             return compress(numbers[at::width], kept)
 
-        texts, tag_keys = _read([of for of, keep in zip(tags, kept, strict=True) if keep and of is not None])
+        texts, tag_keys, has_empty = _read([of for of in compress(tags, kept) if of])
         seen_ms = list(map(int, column(0)))
         if definition.type == "gauge":
-            return cls(texts, seen_ms, list(column(1)), tag_keys=tag_keys)
+            return cls(texts, seen_ms, list(column(1)), [], [], tag_keys, has_empty)
         if definition.type == "counter":
-            return cls(texts, seen_ms, list(map(add, column(1), column(2))), tag_keys=tag_keys)
+            return cls(texts, seen_ms, list(map(add, column(1), column(2))), [], [], tag_keys, has_empty)
         buckets = [
             tuple(map(int, numbers[at + 4 : at + width])) for at in compress(range(0, len(numbers), width), kept)
         ]
         total = list(map(add, column(2), column(3)))
-        return cls(texts, seen_ms, total, list(map(int, column(1))), buckets, tag_keys)
+        return cls(texts, seen_ms, total, list(map(int, column(1))), buckets, tag_keys, has_empty)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -99,9 +102,7 @@ class Running(Sequence[Live]):
     def __getitem__(self, at: slice) -> "Running": ...
     def __getitem__(self, at: int | slice) -> "Live | Running":
         if isinstance(at, slice):
-            return Running(
-                self.texts[at], self.seen_ms[at], self.values[at], self.counts[at], self.buckets[at], self.tag_keys
-            )
+            return self._with(lambda column: column[at])
         parts = _parts(self.texts[at])
         tags = dict(zip(parts[::2], parts[1::2], strict=False))  # "" is one part: no tags
         if not self.counts:
@@ -118,28 +119,18 @@ class Running(Sequence[Live]):
 
     def take(self, numbers: Collection[int]) -> "Running":
         """These rows, in this order."""
+        return self._with(lambda column: list(map(column.__getitem__, numbers)) if column else [])
 
-        def column(values: list[Any]) -> list[Any]:
-            return list(map(values.__getitem__, numbers)) if values else []
-
-        return Running(
-            column(self.texts),
-            column(self.seen_ms),
-            column(self.values),
-            column(self.counts),
-            column(self.buckets),
-            self.tag_keys,
-        )
+    def _with(self, rows: Callable[[list[Any]], list[Any]]) -> "Running":
+        return replace(
+            self, texts=rows(self.texts), seen_ms=rows(self.seen_ms), values=rows(self.values),
+            counts=rows(self.counts), buckets=rows(self.buckets),
+        )  # fmt: skip
 
     def seen_since(self, seen_ms: int) -> "Running":
-        kept = [at for at, seen in enumerate(self.seen_ms) if seen >= seen_ms]
-        return self if len(kept) == len(self) else self.take(kept)
-
-    @property
-    def has_empty(self) -> bool:
-        """May there be a tag without text? If not, there is none."""
-        text = "\n".join(self.texts) + "\n"
-        return "\0\0" in text or "\0\n" in text
+        if not self or min(self.seen_ms) >= seen_ms:
+            return self
+        return self.take([at for at, seen in enumerate(self.seen_ms) if seen >= seen_ms])
 
     def in_order(self) -> "Running":
         """Sorted by tags."""
@@ -185,10 +176,11 @@ def _parts(text: str) -> list[str]:
     return parts
 
 
-def _read(canonical: list[bytes]) -> tuple[list[str], set[tuple[str, ...]]]:
-    """The texts of canonical tags, and the lists of keys that occur."""
+def _read(canonical: list[bytes]) -> tuple[list[str], set[tuple[str, ...]], bool]:
+    """The texts of canonical tags, the lists of keys that occur, and whether a value is empty."""
     texts: list[str] = []
     found: set[tuple[str, ...]] = set()
+    has_empty = False
     for start in range(0, len(canonical), BLOCK):
         block = canonical[start : start + BLOCK]
         data = b"".join(block)
@@ -198,6 +190,7 @@ def _read(canonical: list[bytes]) -> tuple[list[str], set[tuple[str, ...]]]:
             raise ValueError(f"wanted lists of keys and values, got {flats!r:.60}")
         if b"\0" in data or b"\1" in data:  # in a value, or in the length of one
             flats = [tuple(map(_escaped, flat)) for flat in flats]
+        has_empty = has_empty or (_EMPTY in data and any("" in flat for flat in flats))
         texts += map(_BETWEEN.join, flats)
         found.update(map(_KEYS, flats))
-    return texts, found
+    return texts, found, has_empty
