@@ -1,30 +1,26 @@
 """What do a telemetry event and a request through the middleware cost?
 
-    python benchmarks/bench_events.py [--json] [--quick]
+    python -m benchmarks events [--quick]
 
-One result a line: microseconds an event (median and best of rounds) with no handler and with one, and microseconds that the ASGI
-and the WSGI middleware add to a request, beside the same application without them.
+Microseconds an event with no handler and with one, and microseconds that the ASGI and the WSGI middleware add to a request: each
+run asks the application with the middleware and without, and takes the difference.
 """
 
 import asyncio
-import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-from common import arguments, machine, median, own_server, rounds, show
-
 import redismetrics
+from benchmarks.common import Options, Row, in_turn, main, own_server
 from redismetrics import telemetry
 from redismetrics.integrations import asgi, wsgi
 
+QUESTION = "What do a telemetry event and a request through the middleware cost?"
 EVENT, GAUGE, NOBODY = ("work", "job", "completed"), ("queue", "depth"), ("nobody", "listens")
 
 
-def events(metrics: redismetrics.Metrics, times: int, calls: int) -> list[dict[str, Any]]:
+def events(metrics: redismetrics.Metrics, runs: int, calls: int) -> Iterator[Row]:
     telemetry.attach_telemetry([(EVENT, "counter"), (GAUGE, "gauge")], metrics=metrics)
     execute, measured, depth, metadata = telemetry.execute, {"count": 1}, {"depth": 4.0}, {"tenant": "cns", "n": 7}
 
@@ -37,15 +33,12 @@ def events(metrics: redismetrics.Metrics, times: int, calls: int) -> list[dict[s
         return took / calls * 1e6
 
     cases = {
-        "event without a handler": (NOBODY, measured),
-        "event to a counter": (EVENT, measured),
-        "event to a gauge": (GAUGE, depth),
+        "event without a handler": lambda: loop(NOBODY, measured),
+        "event to a counter": lambda: loop(EVENT, measured),
+        "event to a gauge": lambda: loop(GAUGE, depth),
     }
-    return [row(title, rounds(lambda of=of: loop(*of), times)) for title, of in cases.items()]
-
-
-def row(title: str, figures: list[float]) -> dict[str, Any]:
-    return {"what": title, "median us": median(figures), "best us": figures[0]}
+    for title, figures in in_turn(cases, runs).items():
+        yield Row(title, "us", figures)
 
 
 class Route:
@@ -87,25 +80,21 @@ def wsgi_requests(app: Any, calls: int) -> float:
     return (time.perf_counter() - began) / calls * 1e6
 
 
-def added(
-    title: str, ask: Callable[[Any, int], float], bare: Any, whole: Any, times: int, calls: int
-) -> dict[str, Any]:
-    return row(title, rounds(lambda: ask(whole, calls) - ask(bare, calls), times))
+def added(title: str, ask: Callable[[Any, int], float], bare: Any, whole: Any, runs: int, calls: int) -> Row:
+    return Row(title, "us", in_turn({"added": lambda: ask(whole, calls) - ask(bare, calls)}, runs)["added"])
 
 
-def main() -> None:
-    options = arguments(__doc__)
-    times, calls = (3, 2_000) if options.quick else (9, 20_000)
+def measure(options: Options) -> Iterator[Row]:
+    calls = 2_000 if options.quick else 20_000
     with own_server(options.server) as (url, _):
         metrics = redismetrics.Metrics(url, namespace="events", flush_interval=3600)
-        rows = events(metrics, times, calls)
-        whole = asgi.MetricsMiddleware(served, metrics=metrics)
-        rows.append(added("ASGI middleware, a request", asgi_requests, served, whole, times, calls))
+        yield from events(metrics, options.runs, calls)
+        through = asgi.MetricsMiddleware(served, metrics=metrics)
+        yield added("ASGI middleware, added to a request", asgi_requests, served, through, options.runs, calls)
         around = wsgi.MetricsMiddleware(answered, metrics=metrics, endpoint=lambda environ: "/users/<id>")
-        rows.append(added("WSGI middleware, a request", wsgi_requests, answered, around, times, calls))
+        yield added("WSGI middleware, added to a request", wsgi_requests, answered, around, options.runs, calls)
         metrics.close()
-        show(options, machine(url), rows)
 
 
 if __name__ == "__main__":
-    main()
+    main(QUESTION, measure)

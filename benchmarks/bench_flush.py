@@ -1,148 +1,439 @@
 """How many samples a second go all the way: recorded, sent and stored?
 
-    python benchmarks/bench_flush.py [--json] [--quick]
+    python -m benchmarks flush [--quick]
 
-Each round records on bound handles and calls flush(), which returns once the store confirmed; recorded samples and what a
-query then counts stand side by side. The peers, in the same run on the same server: a redis-py pipeline of one HINCRBYFLOAT and
-one ZADD a sample; and one that adds up in the client first and sends one of each a series. Rounds of ours and theirs take turns.
+Ours records on bound handles and calls flush(), which returns once the store confirmed. Beside it, in the same processes on the
+same server, taking turns:
+
+    one command a sample   redis-py pipelines of 1,000: HINCRBYFLOAT of a counter's total, ZADD of a gauge's and a histogram's
+                           values with their time
+    added up first         a plain loop adds up, then one pipeline sends totals alone: HINCRBYFLOAT of counters, HSET of a gauge's
+                           last value, HINCRBYs of a histogram's count, sum and buckets. No time, no samples, nothing sent twice
+                           safely: the least that one can send
+    write-through          prometheus-distributed-client, in an environment of its own, one sample a round trip
+    TS.MADD                RedisTimeSeries, 1,000 samples a command, on a server of its own; gauges, whose every sample it keeps
+    redis-benchmark        what the server takes at most of HINCRBYFLOAT and ZADD, in pipelines of 100 on four connections
+
+With several processes all begin at once, and the clock stops at the last one's end. Where a shape is large a peer of one command
+a sample gets fewer samples of each series: its rate doesn't depend on them. What was recorded and what the store counts are
+compared. "commands" are those of INFO commandstats, which counts what a script calls too; "bytes" what the server received.
+"stored points" are the rows that the first flush left in the log: counters fold to one a series, and a series of more than 100
+samples in a flush to at most 100 weighted ones and an exact summary.
 """
 
-import random
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
+import numpy as np
 import redis
-from common import arguments, machine, median, own_server, show
 
 import redismetrics
+from benchmarks import peers
+from benchmarks.children import Child
+from benchmarks.common import Options, Row, bound, in_turn, main, metric_of, own_server
+from redismetrics import blocks
 
-KINDS: dict[str, Callable[..., Any]] = {
-    "counter": redismetrics.Counter,
-    "gauge": redismetrics.Gauge,
-    "histogram": redismetrics.Histogram,
-}
+QUESTION = "How many samples a second are recorded, sent and stored?"
+KINDS = ("counter", "gauge", "histogram")
+PLAIN, SUMMING, MADD = "one command a sample", "added up first", "TS.MADD"
+THROUGH, TIME_SERIES, CEILING = "prometheus-distributed-client", "RedisTimeSeries TS.MADD", "redis-benchmark"
+BUCKETS = [base * 10**power for power in range(-3, 5) for base in (1, 2.5, 5)]
+PIPELINE, PLAIN_SAMPLES = 1_000, 20_000
+HEADLINES = {  # processes, kind, series, peer
+    (1, "counter", 1, PLAIN), (1, "histogram", 1_000, PLAIN), (1, "histogram", 10_000, PLAIN),
+    (1, "histogram", 10_000, SUMMING), (4, "histogram", 100, PLAIN),
+}  # fmt: skip
+random = np.random.default_rng(20240501)
 
 
-def ours(metrics: redismetrics.Metrics, kind: str, series: int, each: int) -> Callable[[], float]:
-    """A round of ours: returns its seconds."""
-    name = f"{kind}_{series}_{each}"
-    handles = [KINDS[kind](name, {"series": str(number)}, metrics=metrics) for number in range(series)]
-    values = [random.lognormvariate(3, 1) for _ in range(each)]
+@dataclass(frozen=True)
+class Shape:
+    """So many series, and samples of each in one flush."""
 
-    def once() -> float:
-        began = time.perf_counter()
-        for handle in handles:
-            if kind == "counter":
-                call = handle.increment
-                for _ in values:
-                    call()
+    series: int
+    each: int
+    wanted: float | None = None
+
+    @property
+    def samples(self) -> int:
+        return self.series * self.each
+
+    @property
+    def title(self) -> str:
+        return f"{self.series:,} series x {self.each:,}"
+
+    @property
+    def tags(self) -> list[dict[str, str]]:
+        return [{"host": str(at // 100), "route": str(at % 100)} for at in range(self.series)]
+
+
+WHOLE = (Shape(1, 100_000, 2e6), Shape(100, 1_000, 2e6), Shape(1_000, 10, 1e6), Shape(10_000, 1, 5e5))
+SMALL = (Shape(1, 2_000), Shape(100, 10), Shape(1_000, 1))
+
+
+# -- contenders, each in as many processes as are wanted ----------------------------------------------------------
+
+Once = Callable[[], None]
+
+
+class Contenders:
+    """In a child: ours and the peers, made for a case when it comes up."""
+
+    def __init__(self, number: int, url: str, time_series: str | None) -> None:
+        self.number, self.url = number, url
+        self.client = redis.Redis.from_url(url)
+        self.time_series = None if time_series is None else redis.Redis.from_url(time_series)
+        self.sequence = iter(range(1 << 62))
+        self.made: dict[str, Once] = {}
+        self.metrics: redismetrics.Metrics | None = None
+
+    def prepare(self, kind: str, shape: Shape, namespace: str) -> None:
+        """Leave the last case, and make what the next one needs."""
+        self.made.clear()
+        if self.metrics is not None:
+            self.metrics.close()
+        self.metrics = redismetrics.Metrics(self.url, namespace=namespace, flush_interval=3600)
+        self.kind, self.shape = kind, shape
+        values = np.round(random.lognormal(3, 1, shape.each), 3).tolist()
+        self.values = [1.0] * shape.each if kind == "counter" else values
+
+    def run(self, who: str, times: int, samples: int) -> float:
+        """That many flushes, of *samples* of each series; returns the seconds of this process's processor that they took."""
+        values = self.values[:samples]
+        once = self.made.get(who)
+        if once is None:
+            make = {"ours": self.ours, PLAIN: self.plain, SUMMING: self.summing, MADD: self.madd}[who]
+            once = self.made[who] = make(values)
+        before = time.process_time()
+        for _ in range(times):
+            once()
+        return time.process_time() - before
+
+    def ours(self, values: list[float]) -> Once:
+        assert self.metrics is not None
+        metrics = self.metrics
+        calls = bound(metrics, self.kind, f"{self.kind}_calls", self.shape.tags)
+
+        def once() -> None:
+            if self.kind == "counter":
+                for call in calls:
+                    for _ in values:
+                        call()
             else:
-                call = handle.set if kind == "gauge" else handle.record
+                for call in calls:
+                    for value in values:
+                        call(value)
+            metrics.flush(60)
+
+        return once
+
+    def plain(self, values: list[float]) -> Once:
+        names = [f"plain:{at}" for at in range(self.shape.series)]
+        counts = self.kind == "counter"
+
+        def once() -> None:
+            pipeline = self.client.pipeline(transaction=False)
+            waiting = 0
+            for name in names:
                 for value in values:
-                    call(value)
-        metrics.flush(60)
-        return time.perf_counter() - began
+                    if counts:
+                        pipeline.hincrbyfloat("plain", name, 1)
+                    else:
+                        now = time.time()
+                        pipeline.zadd(name, {f"{self.number}:{next(self.sequence)}:{value}": now})
+                    waiting += 1
+                    if waiting == PIPELINE:
+                        pipeline.execute()
+                        waiting = 0
+            pipeline.execute()
 
-    return once
+        return once
+
+    def summing(self, values: list[float]) -> Once:
+        names = [str(at) for at in range(self.shape.series)]
+        kind = self.kind
+
+        def once() -> None:
+            pipeline = self.client.pipeline(transaction=False)
+            if kind == "counter":
+                totals = dict.fromkeys(names, 0.0)
+                for name in names:
+                    for _ in values:
+                        totals[name] += 1
+                for name, total in totals.items():
+                    pipeline.hincrbyfloat("summing", name, total)
+            elif kind == "gauge":
+                last: dict[str, float] = {}
+                for name in names:
+                    for value in values:
+                        last[name] = value
+                pipeline.hset("summing", mapping=last)
+            else:
+                histograms = {name: [0.0] * (len(BUCKETS) + 2) for name in names}
+                for name in names:
+                    for value in values:
+                        histogram = histograms[name]
+                        histogram[bisect_left(BUCKETS, value)] += 1
+                        histogram[-1] += value
+                for name, histogram in histograms.items():
+                    pipeline.hincrbyfloat(f"summing:{name}", "sum", histogram[-1])
+                    for at, count in enumerate(histogram[:-1]):
+                        if count:
+                            pipeline.hincrby(f"summing:{name}", at, int(count))
+            pipeline.execute()
+
+        return once
+
+    def madd(self, values: list[float]) -> Once:
+        assert self.time_series is not None
+        client = self.time_series
+        names = [f"ts:{self.kind}:{at}" for at in range(self.shape.series)]
+        with client.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.delete(name)
+                pipeline.execute_command("TS.CREATE", name)
+            pipeline.execute()
+        clock = iter(range(int(time.time() * 1000), 1 << 62, len(values)))
+
+        def once() -> None:
+            now = next(clock)
+            parts: list[Any] = []
+            pipeline = client.pipeline(transaction=False)
+            for name in names:
+                for at, value in enumerate(values):
+                    parts += (name, now + at, value)
+                    if len(parts) == 3 * PIPELINE:
+                        pipeline.execute_command("TS.MADD", *parts)
+                        parts = []
+            if parts:
+                pipeline.execute_command("TS.MADD", *parts)
+            pipeline.execute()
+
+        return once
 
 
-def naive(client: redis.Redis, series: int, each: int) -> Callable[[], float]:
-    """One HINCRBYFLOAT and one ZADD a sample, in one pipeline."""
-    values = [random.lognormvariate(3, 1) for _ in range(each)]
-    sequence = iter(range(1 << 62))
+def contenders(number: int, url: str, time_series: str | None) -> Callable[..., Any]:
+    found = Contenders(number, url, time_series)
+    return lambda verb, *args: getattr(found, verb)(*args)
 
-    def once() -> float:
+
+# -- what the server says -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Cost:
+    """What one run of so many samples took."""
+
+    wall: float
+    client_cpu: float
+    commands: float
+    received: float
+    server_cpu: float
+    samples: int
+
+
+def standing(client: redis.Redis) -> tuple[float, float, float]:
+    """Commands run, bytes received, seconds of the server's main thread and of its children."""
+    stats: Any = client.info("commandstats")
+    cpu: Any = client.info("cpu")
+    received: Any = client.info("stats")["total_net_input_bytes"]
+    calls = sum(row["calls"] for name, row in stats.items() if not name.startswith(("cmdstat_info", "cmdstat_config")))
+    return float(calls), float(received), float(cpu["used_cpu_user"] + cpu["used_cpu_sys"])
+
+
+class Question:
+    """The cases of one measuring, on one server."""
+
+    def __init__(self, url: str, children: list[Child], options: Options) -> None:
+        self.url, self.children, self.options = url, children, options
+        self.client = redis.Redis.from_url(url)
+        self.recorded = self.plain = 0
+
+    def prepare(self, kind: str, shape: Shape, many: int) -> None:
+        self.client.flushall()
+        self.kind, self.shape, self.many = kind, shape, many
+        self.namespace = f"flush-{kind}-{shape.series}-{shape.each}-{many}"
+        self.recorded = self.plain = 0
+        for child in self.children[:many]:
+            child("prepare", kind, shape, self.namespace)
+
+    def run(self, who: str) -> Cost:
+        each = self.shape.each
+        if who == PLAIN:
+            each = max(min(PLAIN_SAMPLES // self.shape.series // self.many, each), 1)
+        at_once = self.shape.series * each
+        times = max(
+            1, (2_000 if self.options.quick else 100_000 if who != PLAIN else PLAIN_SAMPLES // self.many) // at_once
+        )
+        before = standing(self.client)
         began = time.perf_counter()
-        pipeline = client.pipeline(transaction=False)
-        for number in range(series):
-            for value in values:
-                now = time.time()
-                pipeline.hincrbyfloat("naive:totals", str(number), value)
-                pipeline.zadd(f"naive:{number}", {f"{next(sequence)}:{value}": now})
-        pipeline.execute()
-        return time.perf_counter() - began
+        for child in self.children[: self.many]:
+            child.start("run", who, times, each)
+        cpu = sum(child.wait() for child in self.children[: self.many])
+        took = time.perf_counter() - began
+        commands, received, server_cpu = (now - then for now, then in zip(standing(self.client), before, strict=True))
+        samples = at_once * times * self.many
+        self.recorded += samples * (who == "ours")
+        self.plain += samples * (who == PLAIN)
+        return Cost(took, cpu, commands, received, server_cpu, samples)
 
-    return once
+    def check(self) -> None:
+        """Is all in the store?"""
+        with redismetrics.Metrics(self.url, namespace=self.namespace) as metrics:
+            stored = metrics.query(f"{self.kind}_calls", aggregation="count")
+        if stored != self.recorded:
+            raise AssertionError(f"{self.namespace}: recorded {self.recorded}, stored {stored}")
+        names = [f"plain:{at}" for at in range(self.shape.series)]
+        if self.kind == "counter":
+            held = sum(float(total) for total in self.client.hvals("plain"))
+        else:
+            with self.client.pipeline(transaction=False) as pipeline:
+                for name in names:
+                    pipeline.zcard(name)
+                held = sum(pipeline.execute())
+        if held != self.plain:
+            raise AssertionError(f"{PLAIN}, {self.namespace}: sent {self.plain}, held {held}")
+
+    def points(self) -> float:
+        """Rows in the log of what one flush left there."""
+        metric = metric_of(self.namespace, f"{self.kind}_calls")
+        return float(sum(len(blocks.unpack(data).samples) for data in self.client.zrange(metric.recorded.log, 0, -1)))
+
+    def rates(self, many: int, kind: str, shape: Shape) -> Iterator[Row]:
+        self.prepare(kind, shape, many)
+        runs: dict[str, list[Cost]] = {"ours": [], PLAIN: [], SUMMING: []}
+        for number in range(self.options.runs + 1):
+            for who, found in runs.items():
+                cost = self.run(who)
+                if number:
+                    found.append(cost)
+        self.check()
+        rate = {who: [cost.samples / cost.wall for cost in found] for who, found in runs.items()}
+        title = f"stored: {kind}, {shape.title}{f', {many} processes' if many > 1 else ''}"
+        for peer in (PLAIN, SUMMING):
+            wanted = shape.wanted if many == 1 and peer == PLAIN else None
+            headline = (many, kind, shape.series, peer) in HEADLINES
+            yield Row(title, "samples/s", rate["ours"], peer, rate[peer], True, wanted, headline=headline)
+
+    def costs(self, kind: str, shape: Shape) -> Iterator[Row]:
+        """By the 1,000 samples, of one process: what it takes of the client, the server and the wire."""
+        self.prepare(kind, shape, 1)
+        self.children[0]("run", "ours", 1, shape.each)
+        self.recorded += shape.samples
+        points = self.points() / shape.samples * 1000
+        figures: dict[str, tuple[str, Callable[[Cost], float]]] = {
+            "client CPU a sample": ("us", lambda cost: cost.client_cpu / cost.samples * 1e6),
+            "server commands by 1,000": ("commands", lambda cost: cost.commands / cost.samples * 1000),
+            "bytes to the server by 1,000": ("bytes", lambda cost: cost.received / cost.samples * 1000),
+            "server CPU by 1,000": ("ms", lambda cost: cost.server_cpu / cost.samples * 1e6),
+        }
+        runs: dict[str, list[Cost]] = {who: [] for who in ("ours", PLAIN, SUMMING)}
+        for _ in range(self.options.runs):
+            for who, costs in runs.items():
+                costs.append(self.run(who))
+        self.check()
+        of_case = f"{kind}, {shape.title}"
+        for title, (unit, figure) in figures.items():
+            found = {who: list(map(figure, costs)) for who, costs in runs.items()}
+            wanted = 10.0 if unit == "commands" and shape.series == 100 else None
+            for peer in (PLAIN, SUMMING):
+                headline = kind == "histogram" and shape.series == 100 and peer == PLAIN and unit in ("commands", "ms")
+                figures_of = (found["ours"], peer, found[peer])
+                yield Row(f"{title}: {of_case}", unit, *figures_of, wanted=wanted, headline=headline)
+                wanted = None
+        yield Row(f"stored points of 1,000: {of_case}", "points", [points])
+
+    def against(self, kind: str, shape: Shape, peer: str, theirs: Callable[[], float] | None, why: str) -> Row:
+        """Ours beside a peer that is told by its rate."""
+        self.prepare(kind, shape, 1)
+
+        def ours() -> float:
+            cost = self.run("ours")
+            return cost.samples / cost.wall
+
+        measures = {"ours": ours} | ({"theirs": theirs} if theirs is not None else {})
+        found = in_turn(measures, self.options.runs)
+        self.check()
+        headline = (kind, shape.each > 1, peer) in {
+            ("counter", True, THROUGH), ("gauge", True, TIME_SERIES), ("gauge", True, f"{CEILING}, ZADD"),
+        }  # fmt: skip
+        title = f"stored: {kind}, {shape.title}"
+        theirs_found = found.get("theirs", [])
+        return Row(title, "samples/s", found["ours"], peer, theirs_found, True, note=why, headline=headline)
 
 
-def summing(client: redis.Redis, series: int, each: int) -> Callable[[], float]:
-    """Adds up in the client first, then sends one HINCRBYFLOAT and one ZADD a series: no samples kept."""
-    values = [random.lognormvariate(3, 1) for _ in range(each)]
-    sequence = iter(range(1 << 62))
-
-    def once() -> float:
-        began = time.perf_counter()
-        totals: dict[str, float] = {}
-        names = [str(number) for number in range(series)]
-        for name in names:
-            for value in values:
-                totals[name] = totals.get(name, 0.0) + value
-        now = time.time()
-        pipeline = client.pipeline(transaction=False)
-        for name, total in totals.items():
-            pipeline.hincrbyfloat("summing:totals", name, total)
-            pipeline.zadd(f"summing:{name}", {f"{next(sequence)}:{total}": now})
-        pipeline.execute()
-        return time.perf_counter() - began
-
-    return once
+# -- all of it ----------------------------------------------------------------------------------------------------
 
 
-def compare(url: str, kind: str, series: int, each: int, times: int) -> dict[str, Any]:
-    metrics = redismetrics.Metrics(url, namespace=f"flush-{kind}-{series}", flush_interval=3600)
-    client = redis.Redis.from_url(url)
-    runs = {
-        "ours": ours(metrics, kind, series, each),
-        "naive": naive(client, series, each),
-        "summing": summing(client, series, each),
+def through(question: Question, kind: str, shape: Shape) -> Row:
+    """The write-through peer: a process a run, which tells its own time."""
+    python, why = peers.distributed(make=not question.options.quick)
+    series, each = shape.series, min(shape.each, 2 if question.options.quick else 20)
+    script = Path(__file__).with_name("peer_distributed.py")
+
+    def theirs() -> float:
+        command = [python, script, question.url.removeprefix("unix://"), kind, series, each]
+        done = subprocess.run([str(part) for part in command], check=True, stdout=subprocess.PIPE, text=True)
+        return series * each / float(done.stdout)
+
+    return question.against(kind, shape, THROUGH, theirs if python else None, why)
+
+
+def ceilings(question: Question, shape: Shape) -> Iterator[Row]:
+    requests = 20_000 if question.options.quick else 300_000
+    known = peers.ceiling(question.url, 1_000, "PING") is not None
+    why = "" if known else "redis-benchmark is not there: Debian's package redis-tools has it"
+    of = {
+        "counter": ("HINCRBYFLOAT", "ceiling", "__rand_int__", "1"),
+        "gauge": ("ZADD", "ceilings:__rand_int__", "1700000000", "__rand_int__:17.5"),
     }
-    figures: dict[str, list[float]] = {name: [] for name in runs}
-    mine = 0
-    for number in range(times + 1):
-        for name, once in runs.items():
-            repeat = 5 if name == "ours" else 1
-            seconds = sum(once() for _ in range(repeat)) / repeat
-            mine += repeat if name == "ours" else 0
-            if number:
-                figures[name].append(seconds)
-    samples = series * each
-    name = f"{kind}_{series}_{each}"
-    stored = metrics.query(name, aggregation="count")
-    used = metrics.get_stats()["storage"]["log_bytes"]
-    metrics.close()
-    client.flushall()
-    client.close()
-    middle = {key: median(found) for key, found in figures.items()}
-    return {
-        "case": f"{kind}, {series:,} series x {each:,}",
-        "samples/s": samples / middle["ours"],
-        "best": samples / min(figures["ours"]),
-        "recorded": samples * mine,
-        "stored": stored,
-        "bytes a sample": used / (samples * mine),
-        "naive/s": samples / middle["naive"],
-        "x naive": middle["naive"] / middle["ours"],
-        "summing/s": samples / middle["summing"],
-        "x summing": middle["summing"] / middle["ours"],
-    }
+    for kind, command in of.items():
+        theirs = partial(_ceiling, question.url, requests, *command)
+        yield question.against(kind, shape, f"{CEILING}, {command[0]}", theirs if known else None, why)
 
 
-def main() -> None:
-    options = arguments(__doc__ or "")
-    times = 2 if options.quick else 9
-    with own_server(options.server) as (url, _):
-        rows = [
-            compare(url, kind, series, each, times)
-            for series, each in ((10, 1000), (1000, 1), (1000, 10))
-            for kind in KINDS
-        ]
-        show(options, machine(url), rows)
+def _ceiling(url: str, requests: int, *command: str) -> float:
+    found = peers.ceiling(url, requests, *command)
+    assert found is not None
+    return found
+
+
+def measure(options: Options) -> Iterator[Row]:
+    shapes, costly = (SMALL, SMALL[1:]) if options.quick else (WHOLE, (Shape(100, 10), Shape(10_000, 1)))
+    dense = Shape(100, 10) if options.quick else Shape(100, 1_000)
+    with ExitStack() as stack:
+        url, _ = stack.enter_context(own_server(options.server))
+        madd, why = stack.enter_context(peers.time_series(options.server, make=not options.quick))
+        processes = 2 if options.quick else 4
+        children = [stack.enter_context(Child(contenders, at, url, madd)) for at in range(processes)]
+        question = Question(url, children, options)
+        for many in (1, processes):
+            for shape in shapes:
+                for kind in KINDS:
+                    yield from question.rates(many, kind, shape)
+            print(f"flush: {many} processes done", file=sys.stderr)
+        for shape in costly:
+            for kind in KINDS:
+                yield from question.costs(kind, shape)
+        for kind in KINDS:
+            yield through(question, kind, dense)
+        for shape in (dense, shapes[-1]):
+
+            def theirs() -> float:
+                cost = question.run(MADD)
+                return cost.samples / cost.wall
+
+            yield question.against("gauge", shape, TIME_SERIES, theirs if madd else None, why)
+        yield from ceilings(question, dense)
 
 
 if __name__ == "__main__":
-    main()
+    main(QUESTION, measure)

@@ -1,21 +1,20 @@
 """How long do questions over a day take, and does it matter how many samples are behind them?
 
-    python benchmarks/bench_query.py [--json] [--quick]
+    python -m benchmarks query [--quick]
 
 "cold" is a client with cache_bytes=0, "warm" one that has asked the same before, "re-sealed" a warm one with a worker's commit on
-the open minute before each question. One line a question:
+the open minute before each question.
 
     10 histograms in 3 groups, at 10 thousand to 10 million samples a day: mean, p95, an hourly series, a rollup, the newest ten;
     "growth" is the time at the most samples by that at 100 thousand
     1,000 gauges in 8 groups, set each 15 s, and 1,000 counters: a series of the day's minutes (more than the default cache of
     32 MB holds: so warm is half cold there), and a mean by group
 
-Times are medians in ms by the clock, with the best beside; "cpu" is the asking thread's time on the processor, which other work
-on the machine disturbs less.
+A run is five questions, and its figure their median; the peer, which is slow, is asked once a run.
 
 What was filled and what is answered is compared: counts, lows and highs exactly, means to nine digits, percentiles to half a rank
-in a hundred; by cold clients and warm ones, before the rounds and after. "exact" is how many of the newest ten came with their
-own time and value; the others are told by their minute.
+in a hundred; by cold clients and warm ones, before the rounds and after. How many of the newest ten came with their own time and
+value is told; the others come with their minute.
 
 A day isn't recorded but packed: parcels of samples go past the recording threads into the sender, so that record.lua, the
 worker's passes and commits.make leave the store as they would have: hours and days made, the open hour in loose minutes, each
@@ -23,9 +22,10 @@ merged twelve times, the last three seconds unsealed. Before each question the t
 minutes are open is printed: it weighs on percentiles, so runs begun at the same minute of an hour compare best.
 
 The peer in the same run holds the same samples in one sorted set a series, "ms:number:value" by ms; it reads 24 hours of each in
-one pipeline, and answers with numpy; the newest ten by ZREVRANGE. "x cold" and "x warm" are its time by ours. All take turns.
+one pipeline, and answers with numpy; the newest ten by ZREVRANGE. All take turns.
 """
 
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -33,17 +33,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import numpy as np
 import redis
-from common import arguments, machine, make_due, median, metric_of, own_server, own_worker, show
 from numpy.typing import NDArray
 
 import redismetrics
+from benchmarks.common import Options, Row, in_turn, main, make_due, metric_of, own_server, own_worker
 from redismetrics import commits, keys
 from redismetrics.blocks import MAX_ROWS
 from redismetrics.connect import Store
@@ -53,11 +50,14 @@ from redismetrics.parcels import Parcel, Samples
 from redismetrics.slots import DAY, HOUR, MINUTE, SECOND, slot_of
 from redismetrics.worker import Worker
 
+QUESTION = "How long do questions over a day take, and does it matter how many samples are behind them?"
 NAMESPACE = "query"
 MERGES = 12  # of a minute, as a worker does it each 5 s
 UNSEALED = 3 * SECOND
 PEER_UP_TO = 1_000_000
 NEWEST = 10
+ASKED = 5  # questions a run
+PEER = "numpy over sorted sets"
 random = np.random.default_rng(20240501)
 
 
@@ -233,6 +233,7 @@ QUESTIONS: dict[str, Ask] = {
     "rollup by group": rollup,
     f"newest {NEWEST}": newest,
 }
+WANTED = {"cold": 10.0, "warm": 3.0}  # ms of p95 by group, 10 million samples a day
 
 
 class SortedSets:
@@ -301,8 +302,8 @@ class SortedSets:
 # -- are they right? ----------------------------------------------------------------------------------------------
 
 
-def check(filled: Filled, clients: list[redismetrics.Metrics]) -> int:
-    """Compare each client's answers with what was filled from the minute 24 hours ago on; return how many samples that were."""
+def check(filled: Filled, clients: list[redismetrics.Metrics]) -> None:
+    """Compare each client's answers with what was filled from the minute 24 hours ago on."""
     load = filled.load
     since = slot_of(filled._now() - DAY, MINUTE)
     samples = filled.since(since)
@@ -337,7 +338,6 @@ def check(filled: Filled, clients: list[redismetrics.Metrics]) -> int:
             if not same.all():
                 wrong = int(np.argmin(same))
                 raise AssertionError(f"{load.name}: filled {count[at[wrong]]}, {total[at[wrong]]}, got {rows[wrong]}")
-    return samples.count
 
 
 def check_group(load: Load, got: dict[str, Any], value: NDArray[Any], weight: NDArray[Any]) -> None:
@@ -386,9 +386,9 @@ class Clients:
         self.warm = redismetrics.Metrics(url, namespace=NAMESPACE, socket_timeout=60)
         self.filled = filled
 
-    def check(self) -> int:
+    def check(self) -> None:
         """The answers of both: the warm one's as read, and as remembered."""
-        return check(self.filled, [self.cold, self.warm, self.warm])
+        check(self.filled, [self.cold, self.warm, self.warm])
 
     def close(self) -> None:
         self.filled.close()
@@ -396,118 +396,106 @@ class Clients:
         self.warm.close()
 
 
-@dataclass
-class Times:
-    """Milliseconds of several rounds, by the clock and on the processor."""
-
-    wall: list[float]
-    cpu: list[float]
-
-    def columns(self, state: str) -> dict[str, float]:
-        return {f"{state} ms": median(self.wall), f"{state} best": min(self.wall), f"{state} cpu": median(self.cpu)}
-
-
-def timed(ask: Callable[[], Any], times: Times) -> None:
-    cpu, began = time.thread_time(), time.perf_counter()
-    ask()
-    times.wall.append((time.perf_counter() - began) * 1000)
-    times.cpu.append((time.thread_time() - cpu) * 1000)
+def timed(ask: Callable[[], Any], asked: int = ASKED, before: Callable[[], None] | None = None) -> float:
+    """One run, the question asked so often: the median in ms."""
+    taken = []
+    for _ in range(asked):
+        if before is not None:
+            before()
+        began = time.perf_counter()
+        ask()
+        taken.append((time.perf_counter() - began) * 1000)
+    return statistics.median(taken)
 
 
-def in_turn(asks: dict[Any, Callable[[], Any]], rounds: int) -> dict[Any, Times]:
-    """Each in turn, in so many rounds after one to warm up."""
-    taken = {key: Times([], []) for key in asks}
-    for number in range(rounds + 1):
-        for key, ask in asks.items():
-            timed(ask, taken[key] if number else Times([], []))
-    return taken
-
-
-def grow(
-    clients: dict[int, Clients], peers: dict[int, SortedSets], held: dict[int, int], rounds: int
-) -> Iterator[dict[str, Any]]:
+def grow(clients: dict[int, Clients], peers: dict[int, SortedSets], runs: int) -> Iterator[Row]:
     """The same questions at all sizes."""
     large = max(clients)
-    small = 100_000 if large > 100_000 else min(clients)
+    small = 100_000 if 100_000 in clients else min(clients)
     for title, ask in QUESTIONS.items():
-        asks: dict[Any, Callable[[], Any]] = {}
+        asks: dict[Any, Callable[[], float]] = {}
         for size, both in clients.items():
             both.filled.catch_up()
-            asks[size, "cold"] = partial(ask, both.cold, both.filled.load)
-            asks[size, "warm"] = partial(ask, both.warm, both.filled.load)
-        taken = in_turn(asks, rounds)
-        theirs = in_turn({size: partial(peer.answer, title) for size, peer in peers.items()}, -(-rounds // 8))
-        middle = {key: median(found.wall) for key, found in taken.items()}
+            asks[size, "cold"] = partial(timed, partial(ask, both.cold, both.filled.load))
+            asks[size, "warm"] = partial(timed, partial(ask, both.warm, both.filled.load))
+            if size in peers:
+                asks[size, PEER] = partial(timed, partial(peers[size].answer, title), 1)
+        taken = in_turn(asks, runs)
         for size, both in clients.items():
-            figures: dict[str, Any] = {"case": f"{title}, 10 histograms", "samples": held[size]}
-            figures |= taken[size, "cold"].columns("cold") | taken[size, "warm"].columns("warm")
-            figures["wanted"] = "cold <= 10, warm <= 3" if (title, size) == ("p95 by group", 10_000_000) else ""
-            if size in theirs:
-                peer = median(theirs[size].wall)
-                figures |= {"sets ms": peer} | {f"x {state}": peer / middle[size, state] for state in ("cold", "warm")}
-            if size == large:
-                figures |= {
-                    f"{state} growth": middle[large, state] / middle[small, state] for state in ("cold", "warm")
-                }
-                figures["wanted"] += ", growth < 1.5" if figures["wanted"] else "growth < 1.5"
+            note = ""
             if ask is newest:
                 both.filled.catch_up()
-                figures["exact"] = f"{exact_of_newest(both.filled, both.cold)} of {NEWEST}"
-            yield figures
+                note = f"{exact_of_newest(both.filled, both.cold)} of {NEWEST} came with their own time and value"
+            theirs = taken.get((size, PEER), [])
+            for state in ("cold", "warm"):
+                wanted = WANTED[state] if ask is p95 and size == 10_000_000 else None
+                what = f"{title}, {size:,} samples a day, {state}"
+                headline = bool(theirs) and size == max(peers) and state == "cold"
+                headline = headline and ask in (mean, p95, newest)
+                peer = PEER if theirs else ""
+                yield Row(what, "ms", taken[size, state], peer, theirs, wanted=wanted, note=note, headline=headline)
+                note = ""
+        for state in ("cold", "warm"):
+            growth = [a / b for a, b in zip(taken[large, state], taken[small, state], strict=True)]
+            what = f"{title}, {state}: growth from {small:,} to {large:,} samples a day"
+            yield Row(what, "times", growth, wanted=1.5, headline=ask is p95 and state == "cold")
 
 
-def resealed(both: Clients, held: int, rounds: int) -> dict[str, Any]:
+def resealed(both: Clients, runs: int, asked: int) -> Row:
     """The p95 of a warm client, with a commit on the open minute before each."""
-    taken = Times([], [])
-    for number in range(rounds + 1):
+
+    def commit() -> None:
         time.sleep(0.05 + 2 * DAY / both.filled.load.a_day / SECOND)
         both.filled.seal_more()
-        timed(partial(p95, both.warm, both.filled.load), taken if number else Times([], []))
-    what = {"case": "p95 by group, 10 histograms, re-sealed", "samples": held, "wanted": "warm <= 3"}
-    return what | taken.columns("warm")
+
+    once = partial(timed, partial(p95, both.warm, both.filled.load), asked, commit)
+    what = f"p95 by group, {both.filled.load.a_day:,} samples a day, re-sealed"
+    return Row(what, "ms", in_turn({what: once}, runs)[what], wanted=WANTED["warm"])
 
 
-def of_many(both: Clients, held: int, rounds: int) -> Iterator[dict[str, Any]]:
+def of_many(both: Clients, runs: int) -> Iterator[Row]:
     """Questions over many series."""
     load = both.filled.load
-    for title, ask, wanted in (("mean by minute and group", minutely, "cold <= 100"), ("mean by group", mean, "")):
+    for title, ask in (("mean by minute and group", minutely), ("mean by group", mean)):
         both.filled.catch_up()
-        taken = in_turn({"cold": partial(ask, both.cold, load), "warm": partial(ask, both.warm, load)}, rounds)
-        what = {"case": f"{title}, {load.series:,} {load.kind}s", "samples": held, "wanted": wanted}
-        yield what | taken["cold"].columns("cold") | taken["warm"].columns("warm")
+        asks = {
+            "cold": partial(timed, partial(ask, both.cold, load), 2),
+            "warm": partial(timed, partial(ask, both.warm, load), 2),
+        }
+        for state, found in in_turn(asks, runs).items():
+            wanted = 100 if ask is minutely and state == "cold" else None
+            yield Row(f"{title}, {load.series:,} {load.kind}s, {state}", "ms", found, wanted=wanted)
 
 
-def main() -> None:
-    options = arguments(__doc__ or "")
-    sizes, series, rounds = (10_000, 100_000, 1_000_000, 10_000_000), 1_000, 31
+def measure(options: Options) -> Iterator[Row]:
+    sizes, series, asked = (10_000, 100_000, 1_000_000, 10_000_000), 1_000, ASKED
     if options.quick:
-        sizes, series, rounds = (10_000, 100_000), 100, 3
+        sizes, series, asked = (2_000, 200_000), 20, 1
     with own_server(options.server) as (url, _):
         worker = own_worker(url, NAMESPACE)  # one: several would share the metrics among them
         clients = {size: Clients(url, Filled(url, worker, latency(size))) for size in sizes}
         peers = {size: SortedSets(url, clients[size].filled) for size in sizes if size <= PEER_UP_TO}
         for size, peer in peers.items():
             check_peer(clients[size].filled, peer)
-        held = {}
-        for size, both in clients.items():
+        for both in clients.values():
             both.filled.catch_up()
-            held[size] = both.check()
+            both.check()
         now = clients[max(sizes)].filled.until
-        rows = list(grow(clients, peers, held, rounds))
-        rows.append(resealed(clients[max(sizes)], held[max(sizes)], rounds))
+        print(f"open minutes {now % HOUR // MINUTE}, today's hours {now % DAY // HOUR}", file=sys.stderr)
+        yield from grow(clients, peers, options.runs)
+        yield resealed(clients[max(sizes)], options.runs, asked)
         for both in clients.values():
             both.check()
             both.close()
-        for kind in ("gauge", "counter"):
+        for kind in ("gauge",) if options.quick else ("gauge", "counter"):
             both = Clients(url, Filled(url, worker, each_15_s(f"{kind}_15s", kind, series)))
             both.filled.catch_up()
-            rows += of_many(both, both.check(), -(-rounds // 4))
+            both.check()
+            yield from of_many(both, options.runs)
             both.check()
             both.close()
         worker.leave()
-        where = machine(url) | {"open minutes": now % HOUR // MINUTE, "today's hours": now % DAY // HOUR}
-        show(options, where, rows)
 
 
 if __name__ == "__main__":
-    main()
+    main(QUESTION, measure)

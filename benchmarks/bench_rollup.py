@@ -1,11 +1,11 @@
 """How many samples a second does one worker merge, digest, pack and commit, and what does a writer feel of it?
 
-    python benchmarks/bench_rollup.py [--json] [--quick]
+    python -m benchmarks rollup [--quick]
 
 The first lines are workloads, a minute of 60 flushes each, recorded by a client whose time is put into the last hour; only the
 worker's passes are timed. "one pass" is over all of it, as after an outage; "every 5 s" is twelve passes of five flushes each,
-as a worker runs, so that each minute is merged twelve times. "samples/s" are by wall time, of a worker alone in this process;
-"per cpu s" by its thread's time on the processor. Of its time "decode" are blocks and what the minutes held, "merge" numbers
+as a worker runs, so that each minute is merged twelve times. Rates are of a worker alone in this
+process. Of its time, in one run more, "decode" are blocks and what the minutes held, "merge" numbers
 and digests, "pack" the bytes written, "read" and "commit" the round trips, redis-py and waiting included. Recorded and sealed
 are compared, by the worker's own count and by the counts in the minutes. The peer, on the same server: a worker that reads the
 minute of each series from a sorted set of "ts:value", and writes count, sum, min, max and three percentiles by numpy into a
@@ -20,29 +20,28 @@ their hours to due, and a hundred writers to long gone. The longest scripts are 
 """
 
 import multiprocessing
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from unittest import mock
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import msgpack
 import numpy as np
 import redis
-from common import Past, arguments, bound, machine, make_due, median, metric_of, own_server, own_worker, show
 
 import redismetrics
+from benchmarks.common import Options, Past, Row, bound, in_turn, main, make_due, metric_of, own_server, own_worker
 from redismetrics import blocks, columns, commits, drive, keys, scripts, sealed, sealing
 from redismetrics.commits import Metric, read_table
 from redismetrics.connect import Store
 from redismetrics.slots import HOUR, slot_of
 from redismetrics.worker import Worker
 
+QUESTION = "How many samples a second does one worker merge, and what does a writer feel of it?"
 FLUSHES, EVERY = 60, 5
 WATCHED = ("decode", "merge", "pack", "read", "commit")
 PEER_SAMPLES = 30_000
@@ -79,6 +78,8 @@ LOADS = (
     Load("gauge", 1, 1000, 10),
     Load("histogram", 200, 5, 10),
 )
+QUICK = (Load("histogram", 1, 20, 5), Load("counter", 1, 100, 1))
+PEER = "numpy over sorted sets"
 
 
 class Recording:
@@ -199,22 +200,22 @@ def check(url: str, namespace: str, load: Load, worker: Worker, start: int) -> N
         raise AssertionError(f"{load.title}: recorded {load.samples}, sealed {found}, counted {worker.counts.samples}")
 
 
-def minute(url: str, load: Load, every: int, watch: Watch | None = None) -> tuple[float, float]:
-    """Seal a minute, with a pass after so many flushes each: the seconds of all passes, and of them those on the processor."""
+def minute(url: str, load: Load, every: int, watch: Watch | None = None) -> float:
+    """Seal a minute, with a pass after so many flushes each: the seconds of all passes."""
     recording, worker = Recording(url, "minute", load), own_worker(url, "minute")
-    took = cpu = 0.0
+    took = 0.0
     for number in range(FLUSHES):
         recording.flush(number)
         if number % every == every - 1:
             with watch.watching() if watch is not None else nullcontext():
-                on_cpu, began = time.thread_time(), time.perf_counter()
+                began = time.perf_counter()
                 worker.pass_once()
-                took, cpu = took + time.perf_counter() - began, cpu + time.thread_time() - on_cpu
+                took += time.perf_counter() - began
     recording.metrics.close()
     check(url, "minute", load, worker, recording.start)
     worker.leave()
     _flush(url)
-    return took, cpu
+    return took
 
 
 def _flush(url: str) -> None:
@@ -253,33 +254,28 @@ def naive(url: str, load: Load) -> float:
     return len(names) * per_series / took
 
 
-def seal(url: str, load: Load, times: int) -> Iterator[dict[str, Any]]:
-    plain = median([naive(url, load) for _ in range(times)])
-    for title, every in (("one pass", FLUSHES), ("every 5 s", EVERY)):
-        runs = [minute(url, load, every) for _ in range(times + 1)][1:]  # the first warms up
+def seal(url: str, load: Load, runs: int) -> Iterator[Row]:
+    def rate(every: int) -> Callable[[], float]:
+        return lambda: load.samples / minute(url, load, every)
+
+    ways = {"one pass": FLUSHES, "every 5 s": EVERY}
+    measures = {title: rate(every) for title, every in ways.items()} | {PEER: lambda: naive(url, load)}
+    taken = in_turn(measures, runs)
+    for title, every in ways.items():
         watch = Watch()
         with slowlog(url) as longest:
-            whole, _ = minute(url, load, every, watch)
-        took = median([seconds for seconds, _ in runs])
-        yield {
-            "case": f"{load.title}, {title}",
-            "samples/s": load.samples / took,
-            "best": load.samples / min(seconds for seconds, _ in runs),
-            "wanted": ">= 1,000,000",
-            "per cpu s": load.samples / median([cpu for _, cpu in runs]),
-            **{what: f"{watch.seconds.get(what, 0) / whole:.0%}" for what in WATCHED},
-            "recorded": load.samples,
-            "sealed": load.samples,  # minute() compared them
-            "naive/s": plain,
-            "x naive": load.samples / took / plain,
-            "longest commit ms": longest["commit"],
-        }
+            whole = minute(url, load, every, watch)
+        parts = ", ".join(f"{what} {watch.seconds.get(what, 0) / whole:.0%}" for what in WATCHED)
+        note = f"{parts}; longest commit {longest['commit']:.1f} ms"
+        headline = load == LOADS[0] and every == EVERY
+        case = f"one worker: {load.title}, {title}"
+        yield Row(case, "samples/s", taken[title], PEER, taken[PEER], True, 1e6, note=note, headline=headline)
 
 
 # -- an hour ------------------------------------------------------------------------------------------------------
 
 
-def hour(url: str, series: int, each: int) -> dict[str, Any]:
+def hour(url: str, series: int, each: int) -> Iterator[Row]:
     """The making of an hour of histograms of so many samples a minute."""
     load = Load("histogram", 1, series, each)
     recording, worker = Recording(url, "hour", load), own_worker(url, "hour")
@@ -300,14 +296,9 @@ def hour(url: str, series: int, each: int) -> dict[str, Any]:
     worker.leave()
     client.close()
     _flush(url)
-    return {
-        "case": f"making an hour: {series:,} series x {each} a minute, {len(taken)} commits",
-        "seconds": sum(taken),
-        "longest s": max(taken),
-        "recorded": 60 * series * each,
-        "sealed": sealed_,
-        "longest commit ms": longest["commit"],
-    }
+    title = f"making an hour: {series:,} series x {each} a minute"
+    yield Row(title, "s", [sum(taken)], note=f"{len(taken)} commits, the longest {max(taken):.2f} s")
+    yield Row(f"{title}, the longest commit on the server", "ms", [longest["commit"]])
 
 
 # -- a writer beside it -------------------------------------------------------------------------------------------
@@ -391,7 +382,7 @@ def count(ready: Any, done: Any) -> None:
         sum(range(10_000))
 
 
-def beside(url: str, title: str, seconds: float, other: Callable[..., None] | None, *args: Any) -> dict[str, Any]:
+def beside(url: str, title: str, seconds: float, other: Callable[..., None] | None, *args: Any) -> Iterator[Row]:
     """The writer's call times while another process runs."""
     spawn = multiprocessing.get_context("spawn")
     ready, done, answer = spawn.Event(), spawn.Event(), spawn.Queue()
@@ -418,28 +409,25 @@ def beside(url: str, title: str, seconds: float, other: Callable[..., None] | No
         raise AssertionError(f"{title}: a process failed")
     _flush(url)
     total = len(durations)
-    return {
-        "case": f"record() at {rate:,.0f}/s {title}",
-        "p50 us": median(durations) * 1e6,
-        "p99 us": durations[int(total * 0.99)] * 1e6,
-        "p99.9 us": durations[int(total * 0.999)] * 1e6,
-        "longest ms": durations[-1] * 1e3,
-        "longest record ms": longest["record"],
-        "longest commit ms": longest["commit"],
-    }
+    what = f"a recording call at {RATE:,}/s {title}"
+    yield Row(f"{what}: median", "us", [statistics.median(durations) * 1e6])
+    yield Row(f"{what}: 99.9 %", "us", [durations[int(total * 0.999)] * 1e6])
+    note = f"{rate:,.0f}/s were reached; longest scripts: record {longest['record']:.1f} ms, commit {longest['commit']:.1f} ms"
+    yield Row(f"{what}: longest", "ms", [durations[-1] * 1e3], note=note)
 
 
-def main() -> None:
-    options = arguments(__doc__ or "")
-    times, seconds = (1, 3) if options.quick else (5, 15)
+def measure(options: Options) -> Iterator[Row]:
+    loads, seconds = (QUICK, 0.5) if options.quick else (LOADS, 15)
+    runs = 1 if options.quick else options.runs
     with own_server(options.server) as (url, _):
-        rows = [row for load in LOADS for row in seal(url, load, times)]
-        rows.append(hour(url, 100 if options.quick else 1_000, 150))
-        rows.append(beside(url, "alone", seconds, None))
-        rows.append(beside(url, "beside a worker at full load", seconds, work, url))
-        rows.append(beside(url, "beside a busy loop", seconds, count))
-        show(options, machine(url), rows)
+        for load in loads:
+            yield from seal(url, load, runs)
+        yield from hour(url, *((20, 20) if options.quick else (1_000, 150)))
+        yield from beside(url, "alone", seconds, None)
+        if not options.quick:
+            yield from beside(url, "beside a worker at full load", seconds, work, url)
+        yield from beside(url, "beside a busy loop", seconds, count)
 
 
 if __name__ == "__main__":
-    main()
+    main(QUESTION, measure)

@@ -1,9 +1,9 @@
 """What do exact samples, rollups, and years of them weigh in Redis?
 
-    python benchmarks/bench_storage.py [--json] [--quick]
+    python -m benchmarks storage [--quick]
 
-Bytes are the server's own, MEMORY USAGE key SAMPLES 0: keys, fields and the allocator's rounding are in; "packed" is the bytes in
-the fields alone. One line a case:
+Bytes are the server's own, MEMORY USAGE key SAMPLES 0: keys, fields and the allocator's rounding are in. Nothing of this
+depends on how busy the machine is, so it is measured once. Lines, of a closed hour and of years:
 
     exact      raw:<hour> of a closed hour, for each sample
     rollup     minute:<hour> of a closed hour, for each series and minute in it; "points" is how many points of digests a row
@@ -22,26 +22,22 @@ are, and a minute's flushes stand in it. 500 metrics weigh fifty times these ten
 grows by when they are COPYed, which gives each hash a table of its size, as a restart does.
 
 Peers in the same run hold the same samples, of ten of the series: a sorted set's member "ts:value" each; a field each, named by
-its time, in a hash a minute; RedisTimeSeries, where REDISTIMESERIES names its redistimeseries.so or that stands in a common
-place. Rollups stand beside a hash a series with a field a minute, "count:sum:min:max:last", of a counter "count".
+its time, in a hash a minute; RedisTimeSeries, where REDISTIMESERIES names its redistimeseries.so, or it stands in a common
+place, or .peers brings it. Rollups stand beside a hash a series with a field a minute, "count:sum:min:max:last", of a counter
+"count".
 """
 
-import os
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import numpy as np
 import redis
-from common import Past, arguments, bound, machine, make_due, metric_of, own_server, own_worker, show, usage
 from numpy.typing import NDArray
 
 import redismetrics
+from benchmarks import peers
+from benchmarks.common import Options, Past, Row, bound, main, make_due, metric_of, own_server, own_worker, usage
 from redismetrics import keys, sealed, sealing, tables
 from redismetrics.commits import Metric, read_samples, read_table
 from redismetrics.connect import Store
@@ -49,12 +45,8 @@ from redismetrics.rollups import Summaries
 from redismetrics.slots import DAY, HOUR, MINUTE, SECOND, Level, slot_of
 from redismetrics.tables import Table
 
+QUESTION = "What do exact samples, rollups, and years of them weigh in Redis?"
 PEER_SERIES = 10
-MODULES = (
-    "/usr/lib/redis/modules/redistimeseries.so",
-    "/opt/redis-stack/lib/redistimeseries.so",
-    "/usr/local/lib/redis/modules/redistimeseries.so",
-)
 random = np.random.default_rng(20240501)
 
 
@@ -123,19 +115,21 @@ class Case:
     kind: str
     make: Any
     a_minute: int
-    wanted_sample: str = ""
-    wanted_row: str = ""
+    wanted_sample: float | None = None  # bytes, with many series
+    wanted_row: float | None = None
+    wanted_summary: float | None = None
+    headline: bool = False
 
 
 CASES = (
-    Case("latency, 60 a minute", "histogram", latencies, 60, "<= 4", "summary <= 20"),
-    Case("latency, 200 a minute", "histogram", latencies, 200, "", "<= 260, summary <= 20"),
-    Case("depth (integers), each second", "gauge", depths, 60, "<= 1", "<= 8"),
-    Case("per cent (2 decimals), each second", "gauge", percentages, 60, "", "<= 8"),
-    Case("depth (integers), 1 a minute", "gauge", depths, 1, "", "<= 8"),
-    Case("per cent (2 decimals), 1 a minute", "gauge", percentages, 1, "", "<= 8"),
-    Case("counter of ones, 60 a minute", "counter", ones, 60, "<= 1", "<= 2"),
-    Case("counter of ones, 1 a minute", "counter", ones, 1, "", "<= 2"),
+    Case("latency, 60 a minute", "histogram", latencies, 60, 4, None, 20, headline=True),
+    Case("latency, 200 a minute", "histogram", latencies, 200, None, 260, 20),
+    Case("depth (integers), each second", "gauge", depths, 60, 1, 8),
+    Case("per cent (2 decimals), each second", "gauge", percentages, 60, None, 8),
+    Case("depth (integers), 1 a minute", "gauge", depths, 1, None, 8),
+    Case("per cent (2 decimals), 1 a minute", "gauge", percentages, 1, None, 8),
+    Case("counter of ones, 60 a minute", "counter", ones, 60, 1, 2),
+    Case("counter of ones, 1 a minute", "counter", ones, 1, None, 2),
 )
 
 
@@ -195,12 +189,13 @@ def _bare(client: redis.Redis, key: str, found: list[Table]) -> int:
     return size
 
 
-def weigh(url: str, case: Case, series: int, start: int, peer: "redis.Redis | None") -> Iterator[dict[str, Any]]:
+def weigh(url: str, case: Case, series: int, start: int, peer: "redis.Redis | None", why: str) -> Iterator[Row]:
     """The lines of one case: its exact samples, where it has any, and its rollups."""
     hour = case.make(series, case.a_minute)
     metric = record(url, case, hour, series, start)
     client = redis.Redis.from_url(url)
-    of = f"{series:,} series"
+    of = f"{case.title}, {series:,} series"
+    many_series = series > 1
     part = hour.series < PEER_SERIES
     few = Hour(hour.time[part], hour.series[part], hour.value[part])
 
@@ -210,30 +205,33 @@ def weigh(url: str, case: Case, series: int, start: int, peer: "redis.Redis | No
         check(case, hour, sum(each.count for each in samples))
         many = sum(len(each) for each in samples)
         mine = usage(client, [metric.data("raw", start)]) / many
-        yield {
-            "what": f"exact: {case.title}, {of}", "each": "sample", "bytes": mine, "wanted": case.wanted_sample,
-            "packed": sum(map(len, packed)) / many,
-        } | _ratios(mine, sample_peers(client, peer, case, few, start))  # fmt: skip
+        wanted = case.wanted_sample if many_series else None
+        theirs = sample_peers(client, peer, case, few, start)
+        for name in (ZSET, HASH, TIME_SERIES):
+            said = "" if name in theirs else why
+            headline = case.headline and many_series and name != HASH
+            figures = [theirs[name]] if name in theirs else []
+            yield Row(f"a sample: {of}", "bytes", [mine], name, figures, wanted=wanted, note=said, headline=headline)
+            wanted = None
 
     packed = segments(client, metric.data("minute", start))
     found = [read_table(data) for data in packed]
     check(case, hour, sum(int(table.summaries.count.sum()) for table in found))
     many = sum(len(table) for table in found)
     mine = usage(client, [metric.data("minute", start)]) / many
-    wanted = case.wanted_row
-    yield {
-        "what": f"rollup: {case.title}, {of}", "each": "series-minute", "bytes": mine,
-        "wanted": wanted if series > 1 else "summary <= 30",
-        "packed": sum(map(len, packed)) / many,
-        "summary": _bare(client, metric.data("minute", start), found) / many,
-        "points": sum(int(table.size.sum()) for table in found) / many,
-    } | _ratios(mine, rollup_peer(client, case, found))  # fmt: skip
+    points = sum(int(table.size.sum()) for table in found) / many
+    note = f"{points:.0f} points a row for its percentiles" if points else ""
+    wanted = case.wanted_row if many_series else None
+    theirs = [rollup_peer(client, case, found)]
+    yield Row(f"a minute of a series: {of}", "bytes", [mine], "hash a series, text", theirs, wanted=wanted, note=note)
+    bare = _bare(client, metric.data("minute", start), found) / many
+    wanted = case.wanted_summary if many_series else 30
+    yield Row(f"a minute's summary without its points: {of}", "bytes", [bare], wanted=wanted)
     client.flushall()
     client.close()
 
 
-def _ratios(mine: float, peers: dict[str, float]) -> dict[str, float]:
-    return {key: value for name, each in peers.items() for key, value in ((name, each), (f"x {name}", each / mine))}
+ZSET, HASH, TIME_SERIES = "sorted set a series", "hash a minute", "RedisTimeSeries"
 
 
 # -- peers --------------------------------------------------------------------------------------------------------
@@ -257,19 +255,19 @@ def sample_peers(
             pipeline.hset(f"hash:{at}:{ms // MINUTE}", str(ms), text)
         pipeline.execute()
     held = sum(client.zcard(name) for name in sets)
-    found = {"zset": usage(client, sorted(sets)) / held, "hash": usage(client, sorted(hashes)) / held}
+    found = {ZSET: usage(client, sorted(sets)) / held, HASH: usage(client, sorted(hashes)) / held}
     if peer is not None:
         with peer.pipeline(transaction=False) as pipeline:
             for at, ms, text in rows:
                 pipeline.execute_command("TS.ADD", f"ts:{at}", ms, text)
             pipeline.execute()
         names = sorted({f"ts:{at}" for at, _, _ in rows})
-        found["timeseries"] = usage(peer, names) / len(rows)
+        found[TIME_SERIES] = usage(peer, names) / len(rows)
         peer.flushall()
     return found
 
 
-def rollup_peer(client: redis.Redis, case: Case, found: list[Table]) -> dict[str, float]:
+def rollup_peer(client: redis.Redis, case: Case, found: list[Table]) -> float:
     """Bytes a series-minute as text in a hash a series, of the first series."""
     names, many = set(), 0
     with client.pipeline(transaction=False) as pipeline:
@@ -285,29 +283,11 @@ def rollup_peer(client: redis.Redis, case: Case, found: list[Table]) -> dict[str
                 names.add(f"rows:{series}")
                 many += 1
         pipeline.execute()
-    return {"hash": usage(client, sorted(names)) / many}
+    return usage(client, sorted(names)) / many
 
 
 def _number(value: float) -> str:
     return str(int(value)) if value == int(value) else repr(value)
-
-
-@contextmanager
-def time_series(binary: str | None) -> Iterator["redis.Redis | None"]:
-    """A client of a server with RedisTimeSeries; None, said aloud, where there is none."""
-    wanted = [path for path in (os.environ.get("REDISTIMESERIES"), *MODULES) if path and Path(path).is_file()]
-    for path in wanted:
-        try:
-            with own_server(binary, "--loadmodule", path) as (url, _):
-                client = redis.Redis.from_url(url)
-                yield client
-                client.close()
-                return
-        except RuntimeError as error:
-            print(f"RedisTimeSeries: {path} can't be loaded: {error}", file=sys.stderr)
-    if not wanted:
-        print("RedisTimeSeries was not there: set REDISTIMESERIES to its redistimeseries.so", file=sys.stderr)
-    yield None
 
 
 # -- years --------------------------------------------------------------------------------------------------------
@@ -439,64 +419,56 @@ def _moved(table: Table, start: int, width: int) -> Table:
     return replace(table, slot=table.slot + by, summaries=moved)
 
 
-def years(url: str, a_minute: int) -> Iterator[dict[str, Any]]:
+def years(url: str, a_minute: int) -> Iterator[Row]:
     kept = Years(url, a_minute)
     kept.record()
     for metric in kept.metrics:
         kept.make_older(metric)
     kept.last_minute()
     client = redis.Redis.from_url(url)
-
-    def levels(metric: Metric) -> dict[str, float]:
-        found = {level: usage(client, kept.names(metric, level)) / 1000 for level in DATA}
-        return {f"{level} kB": size for level, size in found.items()} | {
-            "rest kB": usage(client, kept.names(metric)) / 1000 - sum(found.values())
-        }
-
     load = f"{a_minute} a minute"
     names = kept.names(kept.metrics[0], "hour", "day")
     if sum(":hour:" in name for name in names) < 90 or sum(":day:" in name for name in names) < 5 * 365 / 32:
         raise AssertionError(f"wanted 90 days of hours and 5 years of days, got {sorted(names)}")
-    yield {
-        "what": f"years: a counter's hours and days, {load}", "each": f"all {len(names)} keys",
-        "bytes": float(usage(client, names)), "wanted": "<= 120,000",
-    }  # fmt: skip
+    hours_and_days = usage(client, names) / 1000
+    yield Row(f"90 days of hours, 5 years of days: a counter, {load}", "kB", [hours_and_days], wanted=120)
     for at in (0, 4, 7):
         metric = kept.metrics[at]
         names = kept.names(metric)
-        yield {
-            "what": f"years: a {TEN[at].split('_')[0]}, {load}", "each": f"all {len(names)} keys",
-            "bytes": float(usage(client, names)),
-        } | levels(metric)  # fmt: skip
+        parts = {level: usage(client, kept.names(metric, level)) / 1000 for level in DATA}
+        note = ", ".join(f"{level} {size:.0f} kB" for level, size in parts.items())
+        what = f"all that is kept of a {TEN[at].split('_')[0]}, {load}"
+        whole = usage(client, names) / 1000
+        yield Row(what, "kB", [whole], note=f"{len(names)} keys: {note}, the rest {whole - sum(parts.values()):.0f} kB")
     before, keys_before = client.info("memory")["used_memory"], client.dbsize()
     ten = sum(usage(client, kept.names(metric)) for metric in kept.metrics)
     kept.copy(METRICS - len(TEN))
     share = METRICS / (METRICS - len(TEN))
     grown, more = client.info("memory")["used_memory"] - before, client.dbsize() - keys_before
-    yield {
-        "what": f"years: {METRICS} metrics, {load}", "each": f"all {round(more * share):,} keys",
-        "bytes": float(ten * METRICS // len(TEN)), "as copies": float(grown * share),
-    }  # fmt: skip
+    note = (
+        f"{round(more * share):,} keys; the server's memory grows by {grown * share / 1e6:.0f} MB when they are copied"
+    )
+    megabytes = ten * METRICS / len(TEN) / 1e6
+    yield Row(f"all that is kept of {METRICS} metrics, {load}", "MB", [megabytes], note=note, headline=a_minute == 60)
     client.flushall()
     client.close()
 
 
-def main() -> None:
-    options = arguments(__doc__ or "")
-    many = 100 if options.quick else 1_000
-    rows: list[dict[str, Any]] = []
-    with own_server(options.server) as (url, _), time_series(options.server) as peer:
-        client = redis.Redis.from_url(url)
-        for case in CASES:
-            for series in (many, 1):
+def measure(options: Options) -> Iterator[Row]:
+    """Nothing here depends on how busy the machine is: so each is measured once."""
+    many = 20 if options.quick else 1_000
+    rows: list[Row] = []
+    with own_server(options.server) as (url, _), peers.time_series(options.server, make=not options.quick) as (ts, why):
+        client, peer = redis.Redis.from_url(url), None if ts is None else redis.Redis.from_url(ts)
+        for case in CASES[::4] if options.quick else CASES:
+            for series in (many,) if options.quick else (many, 1):
                 start = slot_of(int(client.time()[0]) * 1000, HOUR) - HOUR
-                rows += weigh(url, case, series, start, peer)
-        rows.sort(key=lambda row: str(row["what"]).split(":")[0])
-        for a_minute in (1,) if options.quick else (60, 1):
-            rows += years(url, a_minute)
+                rows += weigh(url, case, series, start, peer, why)
+        yield from sorted(rows, key=lambda row: row.case.split(":")[0], reverse=True)
+        for a_minute in () if options.quick else (60, 1):
+            yield from years(url, a_minute)
         client.close()
-        show(options, machine(url), rows)
 
 
 if __name__ == "__main__":
-    main()
+    main(QUESTION, measure)

@@ -1,16 +1,16 @@
-"""What the benchmarks share: an own server, a worker, a clock, the machine's and versions' names, how a result is printed."""
+"""What the benchmarks share: the command of a question, an own server, a worker, a clock, the machine's and versions' names."""
 
 import argparse
 import json
 import os
 import platform
 import shutil
-import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from typing import Any
 import redis
 
 import redismetrics
+from benchmarks import report
+from benchmarks.rows import Row
 from redismetrics import commits, embedded
 from redismetrics.commits import Metric, Outcome
 from redismetrics.connect import Store
@@ -34,7 +36,9 @@ def server_binary(wanted: str | None) -> str:
 
 
 @contextmanager
-def own_server(binary: str | None = None, *more: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def own_server(
+    binary: str | None = None, *more: str, environ: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A server without persistence on a unix socket in a temporary folder: its URL and its process.
 
     *more* are arguments for it; raises RuntimeError where it ends at once.
@@ -42,7 +46,7 @@ def own_server(binary: str | None = None, *more: str) -> Iterator[tuple[str, sub
     folder = Path(tempfile.mkdtemp(prefix="rm-bench-"))
     socket = folder / "s"
     command = [server_binary(binary), "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(folder)]
-    process = subprocess.Popen([*command, *more], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([*command, *more], stdout=subprocess.DEVNULL, env={**os.environ, **(environ or {})})
     client = redis.Redis(unix_socket_path=str(socket))
     try:
         for _ in range(500):
@@ -86,8 +90,10 @@ class Past:
         return self.now
 
 
-def bound(metrics: redismetrics.Metrics, kind: str, name: str, series: int) -> list[Callable[..., None]]:
-    """The recording calls of handles of so many series.
+def bound(
+    metrics: redismetrics.Metrics, kind: str, name: str, series: int | Iterable[Mapping[str, str]]
+) -> list[Callable[..., None]]:
+    """The recording calls of handles of so many series, or of those with these tags.
 
     They are bound at once: an unbound handle takes the time of its first sample from the system's clock, not the client's.
     """
@@ -95,7 +101,8 @@ def bound(metrics: redismetrics.Metrics, kind: str, name: str, series: int) -> l
         kind
     ]
     verb = {"counter": "increment", "gauge": "set", "histogram": "record"}[kind]
-    handles = [make(name, {"series": str(number)}, metrics=metrics) for number in range(series)]
+    tags = [{"series": str(number)} for number in range(series)] if isinstance(series, int) else series
+    handles = [make(name, each, metrics=metrics) for each in tags]
     for handle in handles:
         metrics._recorder.bind(handle)
     return [getattr(handle, verb) for handle in handles]
@@ -142,44 +149,56 @@ def usage(client: redis.Redis, names: list[str] | list[bytes]) -> int:
         return sum(size or 0 for size in pipeline.execute())
 
 
-def rounds(measure: Callable[[], float], times: int) -> list[float]:
-    """The figures of several rounds, sorted; the first, which warms up, is left out."""
-    return sorted([measure() for _ in range(times + 1)][1:])
+@dataclass(frozen=True)
+class Options:
+    """How a question is to be measured."""
+
+    quick: bool = False  # tiny sizes, only to see that it runs
+    runs: int = 5
+    server: str | None = None  # the server program; None: redis-server, else the embedded one's
 
 
-def median(figures: list[float]) -> float:
-    return statistics.median(figures)
-
-
-def arguments(text: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=text)
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds: to see that it runs")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that `options_of` reads."""
+    parser.add_argument("--quick", action="store_true", help="tiny sizes and two runs: only to see that it runs")
+    parser.add_argument("--runs", type=int, help="runs of each case (default: 5; 2 with --quick)")
     parser.add_argument(
         "--server", help="the server program to measure with (default: redis-server, else the embedded)"
     )
-    return parser.parse_args()
 
 
-def show(options: argparse.Namespace, where: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    """Print the rows as a table, or as JSON."""
-    if options.json:
-        print(json.dumps({"machine": where, "results": rows}, indent=2))
+def options_of(found: argparse.Namespace) -> Options:
+    return Options(found.quick, found.runs or (2 if found.quick else 5), found.server)
+
+
+def in_turn(measures: Mapping[str, Callable[[], float]], runs: int, warm: int = 1) -> dict[str, list[float]]:
+    """One figure a run of each, taken in turn so that all meet the machine's drift; *warm* rounds before don't count."""
+    figures: dict[str, list[float]] = {name: [] for name in measures}
+    for number in range(runs + warm):
+        for name, measure in measures.items():
+            figure = measure()
+            if number >= warm:
+                figures[name].append(figure)
+    return figures
+
+
+def main(question: str, measure: Callable[[Options], Iterable[Row]]) -> None:
+    """The command of one question: prints its table, or writes its JSON."""
+    parser = argparse.ArgumentParser(description=question)
+    add_options(parser)
+    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="one JSON object, printed or into FILE")
+    found = parser.parse_args()
+    began = time.perf_counter()
+    rows = list(measure(options_of(found)))
+    took = time.perf_counter() - began
+    if found.json:
+        text = json.dumps({"question": question, "seconds": took, "rows": [row.as_dict() for row in rows]})
+        if found.json == "-":
+            print(text)
+        else:
+            Path(found.json).write_text(text)
         return
-    print("  ".join(f"{key} {value}" for key, value in where.items()))
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    table = [columns, *([_text(row.get(key, "")) for key in columns] for row in rows)]
-    widths = [max(len(line[at]) for line in table) for at in range(len(columns))]
-    for line in table:
-        print(
-            "  ".join(
-                cell.ljust(width) if at == 0 else cell.rjust(width)
-                for at, (cell, width) in enumerate(zip(line, widths, strict=True))
-            )
-        )
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:,.3f}" if abs(value) < 100 else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    with own_server(found.server) as (url, _):
+        where = machine(url)
+    report.show_machine(where)
+    report.show(question, rows, took)

@@ -1,23 +1,24 @@
 """
 The ways out for Prometheus: text, WSGI, ASGI, and `python -m redismetrics.export`.
 
-    metrics.live() -> exposition.render() -> export()       text
+    metrics.live() -> exposition.pieces() -> export()       text
                                              negotiate()    body and content type  ->  wsgi_app(), asgi_app(), --serve
 
 What the page looks like is the matter of `exposition.py`. Nothing is kept between two requests: each asks the store.
 """
 
 import argparse
+import io
 import re
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from . import figures, wsgi
 from .errors import RedisMetricsError, StoreUnavailable
-from .exposition import content_type, render
+from .exposition import content_type, pieces, render
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -33,6 +34,7 @@ Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _PLAIN = "text/plain; charset=utf-8"
+_PIECE = 1 << 18  # bytes of a body that are sent at once
 _REASONS = {
     200: "OK",
     405: "Method Not Allowed",
@@ -58,6 +60,10 @@ def export(
     Raises:
         StoreUnavailable: If Redis did not answer.
     """
+    return "".join(_pieces(name, metrics, openmetrics, self_metrics))
+
+
+def _pieces(name: str | None, metrics: "Metrics | None", openmetrics: bool, self_metrics: bool) -> Iterator[str]:
     if metrics is None:
         from .default import client
 
@@ -65,7 +71,7 @@ def export(
     families = metrics.live(name)
     if name is None:
         families = [*(metrics.self_metrics() if self_metrics else figures.reserved()), *families]
-    return render(families, openmetrics=openmetrics)
+    return pieces(families, openmetrics=openmetrics)
 
 
 def negotiate(accept: str | None, *, metrics: "Metrics | None" = None, self_metrics: bool = True) -> tuple[bytes, str]:
@@ -74,8 +80,10 @@ def negotiate(accept: str | None, *, metrics: "Metrics | None" = None, self_metr
     OpenMetrics is for those who name it and want it no less than text; all others get text, whatever they accept.
     """
     openmetrics = _wants_openmetrics(accept or "")
-    page = export(metrics=metrics, openmetrics=openmetrics, self_metrics=self_metrics)
-    return page.encode(), content_type(openmetrics)
+    body = io.BytesIO()  # never the whole page twice
+    for piece in _pieces(None, metrics, openmetrics, self_metrics):
+        body.write(piece.encode())
+    return body.getvalue(), content_type(openmetrics)
 
 
 def wsgi_app(metrics: "Metrics | None" = None) -> "WSGIApplication":
@@ -104,7 +112,11 @@ def asgi_app(metrics: "Metrics | None" = None) -> ASGIApp:
         status, headers, body = await asyncio.to_thread(_respond, scope["method"], accept, metrics)
         encoded = [(key.lower().encode("latin-1"), value.encode("latin-1")) for key, value in headers]
         await send({"type": "http.response.start", "status": status, "headers": encoded})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+        if scope["method"] == "HEAD":
+            body = b""
+        for start in range(0, len(body) or 1, _PIECE):  # a server keeps what it is sent until the reader takes it
+            piece = body[start : start + _PIECE]
+            await send({"type": "http.response.body", "body": piece, "more_body": start + _PIECE < len(body)})
 
     return app
 

@@ -14,12 +14,14 @@ One bad line makes a reader throw the whole page away, so no name and no tag val
 (a second series each, and Prometheus stores it as one), timestamps (the series are as they stand now), exemplars.
 """
 
-import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import accumulate, chain
+from typing import Any
 
 from .model import Family, Live, MetricType
+from .running import Run, Running
 
 # All sample names a family may have in either format, after its own name; the spec reserves `_created`.
 _SUFFIXES: dict[MetricType, tuple[str, ...]] = {
@@ -32,6 +34,7 @@ _NOT_IN_LABEL = re.compile(r"[^A-Za-z0-9_]")
 _BETWEEN_WORDS = re.compile(r"[_./:-]+")
 
 _EXACT = 2**53  # from here on a float no longer holds every integer
+_NOT_FINITE = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
 
 
 def content_type(openmetrics: bool = False) -> str:
@@ -48,20 +51,22 @@ def render(families: Sequence[Family], *, openmetrics: bool = False) -> str:
     holds its name, so that another doesn't change its own when this one goes idle. No series at all: empty text, or
     the EOF line.
     """
+    return "".join(pieces(families, openmetrics=openmetrics))
+
+
+def pieces(families: Sequence[Family], *, openmetrics: bool = False) -> Iterator[str]:
+    """Yield the page that `render` returns, at most a thousand series at a time."""
     pages = []
     for family, base in zip(families, _page_names(families), strict=True):
         if family.series:
             name = f"{base}_total" if family.definition.type == "counter" and not openmetrics else base
             pages.append((name, base, family))
     pages.sort(key=lambda page: page[0])
-    lines: list[str] = []
     for name, base, family in pages:
-        lines.extend(_head(name, family, openmetrics))
-        lines.extend(_body(base, family, openmetrics))
+        yield _head(name, family, openmetrics)
+        yield from _body(base, family, openmetrics)
     if openmetrics:
-        lines.append("# EOF")
-    lines.append("")  # the last line ends, too
-    return "\n".join(lines)
+        yield "# EOF\n"
 
 
 # -- names
@@ -85,12 +90,12 @@ def _page_names(families: Iterable[Family]) -> list[str]:
     return names
 
 
-def _label_names(family: Family) -> dict[str, str]:
-    """Return the label name of each tag key of *family*: one for all its series, no two the same.
+def _label_names(family: Family, series: Running) -> dict[str, str]:
+    """Return the label name of each tag key of *family*: one for all its *series*, no two the same.
 
     Keys that are fine as they are come first, so that a new key never renames one of them.
     """
-    keys = set(family.definition.tag_keys or ()).union(*(live.tags for live in family.series))
+    keys = set(family.definition.tag_keys or ()).union(*series.tag_keys)
     reserved = {"le", "quantile"} if family.definition.type == "histogram" else set()
 
     def is_reserved(label: str) -> bool:
@@ -114,20 +119,17 @@ def _label_names(family: Family) -> dict[str, str]:
 # -- lines
 
 
-def _head(name: str, family: Family, openmetrics: bool) -> Iterator[str]:
+def _head(name: str, family: Family, openmetrics: bool) -> str:
     definition = family.definition
     # Readers differ in whether they keep spaces at the ends, and one rejects a help text of nothing else.
     text = definition.help.strip() or _in_words(family.name)
     text = text.replace("\\", "\\\\").replace("\n", "\\n")
     if not openmetrics:
-        yield f"# HELP {name} {text}"
-        yield f"# TYPE {name} {definition.type}"
-        return
-    yield f"# TYPE {name} {definition.type}"
-    if definition.unit and name.endswith(f"_{definition.unit}"):
-        yield f"# UNIT {name} {definition.unit}"
+        return f"# HELP {name} {text}\n# TYPE {name} {definition.type}\n"
+    has_unit = definition.unit and name.endswith(f"_{definition.unit}")
+    unit = f"# UNIT {name} {definition.unit}\n" if has_unit else ""
     text = text.replace('"', '\\"')
-    yield f"# HELP {name} {text}"
+    return f"# TYPE {name} {definition.type}\n{unit}# HELP {name} {text}\n"
 
 
 def _in_words(name: str) -> str:
@@ -136,52 +138,75 @@ def _in_words(name: str) -> str:
 
 
 def _body(base: str, family: Family, openmetrics: bool) -> Iterator[str]:
-    label_names = _label_names(family)
-    series = ((_labels(live, label_names), live) for live in _distinct(family))
-    match family.definition.type:
-        case "counter":
-            for labels, live in series:
-                yield f"{base}_total{_braced(labels)} {_number(live.value)}"
-        case "gauge":
-            for labels, live in series:
-                yield f"{base}{_braced(labels)} {_number(live.value)}"
-        case "histogram":
-            yield from _histogram(base, family.definition.buckets, series, openmetrics)
+    """The lines of all series, in pieces: a template of one series' lines is filled from columns."""
+    series = _distinct(family)
+    label_names = _label_names(family, series)
+    for run in series.runs():
+        labels, rows = _labels(run, label_names), series[run.rows.start : run.rows.stop]
+        match family.definition.type:
+            case "counter":
+                filled = _filled([f"{base}_total{_braces(run)} %s\n"], labels, [_numbers(rows.values)])
+            case "gauge":
+                filled = _filled([f"{base}{_braces(run)} %s\n"], labels, [_numbers(rows.values)])
+            case "histogram":
+                filled = _histograms(base, run, labels, rows, family.definition.buckets, openmetrics)
+        yield "".join(filled)
 
 
-def _histogram(
-    base: str, bounds: Sequence[float], series: Iterable[tuple[str, Live]], openmetrics: bool
+def _histograms(
+    base: str, run: Run, labels: list[str], rows: Running, bounds: Sequence[float], openmetrics: bool
 ) -> Iterator[str]:
-    closings = [f'le="{_bound(bound)}"}} ' for bound in bounds]
-    for labels, live in series:
-        start = f"{base}_bucket{{{labels}{',' if labels else ''}"
-        total = 0
-        for closing, count in zip(closings, live.buckets, strict=True):
-            total += count
-            yield f"{start}{closing}{total}"
-        yield f'{start}le="+Inf"}} {live.count}'
-        # The spec: a sum is a counter, so it can't be there with negative bounds, nor be negative or NaN; `_count`
-        # is there if and only if `_sum` is. What is left out is still in the +Inf bucket.
-        if not openmetrics or (live.value >= 0 and not (bounds and bounds[0] < 0)):
-            yield f"{base}_sum{_braced(labels)} {_number(live.value)}"
-            yield f"{base}_count{_braced(labels)} {live.count}"
+    within = "%s," if run.tag_keys else ""
+    lines = [f'{base}_bucket{{{within}le="{bound}"}} %s\n' for bound in (*map(_bound, bounds), "+Inf")]
+    cumulative = zip(*map(accumulate, rows.buckets), strict=True)
+    sums = [f"{base}_sum{_braces(run)} %s\n", f"{base}_count{_braces(run)} %s\n"]
+    endings = _filled(sums, labels, [_numbers(rows.values), rows.counts])
+    if openmetrics:
+        # The spec: a sum is a counter, so it can't be there with negative bounds, nor be negative or NaN; `_count` is
+        # there if and only if `_sum` is. What is left out is still in the +Inf bucket.
+        below = bool(bounds) and bounds[0] < 0
+        endings = (text if value >= 0 and not below else "" for text, value in zip(endings, rows.values, strict=True))
+    return chain.from_iterable(zip(_filled(lines, labels, [*cumulative, rows.counts]), endings, strict=True))
 
 
-def _distinct(family: Family) -> list[Live]:
+def _filled(lines: list[str], labels: list[str], columns: Iterable[Iterable[Any]]) -> Iterator[str]:
+    """The *lines* of each series; a line takes its labels, if there are any, and what stands in its column."""
+    filling = [each for column in columns for each in (labels, column)] if labels else columns
+    return map("".join(lines).__mod__, zip(*filling, strict=True))
+
+
+def _braces(run: Run) -> str:
+    return "{%s}" if run.tag_keys else ""
+
+
+def _labels(run: Run, label_names: dict[str, str]) -> list[str]:
+    """The labels of each series of a run as text; nothing where it has none."""
+    pairs = [f'{label_names[key]}="%s"' for key in run.tag_keys]
+    return list(map(",".join(pairs).__mod__, zip(*map(_escaped, run.values), strict=True)))
+
+
+def _escaped(values: list[str]) -> list[str]:
+    text = "".join(values)
+    if "\\" in text or "\n" in text or '"' in text:
+        return [value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"') for value in values]
+    return values
+
+
+def _distinct(family: Family) -> Running:
     """Return the series in order of their tags, no two the same to a reader.
 
     To Prometheus an empty label is no label (the spec: SHOULD), so of `{a=""}` and `{}` it keeps the first and says
     nothing (tried, 2.42). They are one series here: counters and histograms are added up, of gauges the newest counts.
     """
-    series = sorted(family.series, key=lambda live: sorted(live.tags.items()))
-    if not any("" in live.tags.values() for live in series):  # the fast path
+    series = Running.of(family.series).in_order()
+    if not series.has_empty:  # the fast path
         return series
     distinct: dict[tuple[tuple[str, str], ...], Live] = {}
     for live in series:
-        key = tuple(sorted((key, value) for key, value in live.tags.items() if value))
+        key = tuple((key, value) for key, value in live.tags.items() if value)
         same = distinct.get(key)
         distinct[key] = live if same is None else _joined(family.definition.type, same, live)
-    return list(distinct.values())
+    return Running.of(distinct.values())
 
 
 def _joined(kind: MetricType, one: Live, other: Live) -> Live:
@@ -192,28 +217,15 @@ def _joined(kind: MetricType, one: Live, other: Live) -> Live:
     return Live(one.tags, newest.seen_ms, one.value + other.value, one.count + other.count, buckets)
 
 
-def _labels(live: Live, label_names: dict[str, str]) -> str:
-    pairs = []
-    for key, value in sorted(live.tags.items()):
-        text = value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
-        pairs.append(f'{label_names[key]}="{text}"')
-    return ",".join(pairs)
-
-
-def _braced(labels: str) -> str:
-    return f"{{{labels}}}" if labels else ""
-
-
 # -- numbers
 
 
-def _number(value: float) -> str:
-    """Return *value* so that a reader has the same float again; integers without a point, as the spec wants it."""
-    if -_EXACT < value < _EXACT and value == int(value):
-        return str(int(value))
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    return "NaN" if math.isnan(value) else repr(float(value))
+def _numbers(values: Iterable[float]) -> list[int | str]:
+    """Return *values* so that a reader has the same floats again; integers without a point, as the spec wants it."""
+    return [
+        int(value) if value.is_integer() and -_EXACT < value < _EXACT else _NOT_FINITE.get(text := repr(value), text)
+        for value in values
+    ]
 
 
 def _bound(value: float) -> str:

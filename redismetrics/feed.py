@@ -11,10 +11,10 @@ import logging
 import math
 import re
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 
@@ -68,7 +68,7 @@ class Line(Protocol):
     def renew(self) -> None:
         """After a failure: an embedded server may have to be started again."""
 
-    def deliver(self, items: list[Item | RedisMetricsError]) -> None: ...
+    def deliver(self, items: Sequence[Item | RedisMetricsError]) -> None: ...
 
 
 class Inbox:
@@ -372,7 +372,7 @@ class Feed:
             fits = of_series is not None and all(of_series.get(key) == value for key, value in self._tags.items())
             tags.append(of_series if fits else None)
         if self._every is None:
-            line.deliver(list(_samples(name, kind, block, tags)))
+            line.deliver(_samples(name, kind, block, tags))
         elif any(each is not None for each in tags):
             self._sum(name, kind, block, tags)
 
@@ -421,16 +421,20 @@ class Feed:
         line.deliver(items)
 
 
-def _samples(name: str, kind: MetricType, block: Block, tags: list[dict[str, str] | None]) -> Iterator[Sample]:
+def _samples(name: str, kind: MetricType, block: Block, tags: list[dict[str, str] | None]) -> list[Sample]:
+    """The samples of the series that have *tags*, as they stand in the block."""
     samples = block.samples
-    columns = (samples.series, samples.time, samples.value, samples.weight, samples.flags)
-    rows = zip(*(column.tolist() for column in columns), strict=True)
-    for row, (number, time, value, weight, flags) in enumerate(rows):
-        of_series = tags[number]
-        if of_series is not None:
-            approximate = bool(flags & blocks.CENTROID) and weight > 1
-            text = metadata(samples.metadata.get(row))
-            yield Sample(name, kind, value, weight, of_series, to_datetime(time), text, approximate)
+    rows = np.flatnonzero(np.array([each is not None for each in tags], np.bool_)[samples.series])
+    time, weight = samples.time[rows].tolist(), samples.weight[rows]
+    approximate = (samples.flags[rows] & blocks.CENTROID != 0) & (weight > 1)
+    moments = {each: to_datetime(each) for each in set(time)}  # many are of the same millisecond
+    return [
+        Sample(name, kind, value, count, cast("dict[str, str]", tags[series]), moments[at], metadata(text), centroid)
+        for value, count, series, at, text, centroid in zip(
+            samples.value[rows].tolist(), weight.tolist(), samples.series[rows].tolist(), time,
+            map(samples.metadata.get, rows.tolist()), approximate.tolist(), strict=True,
+        )
+    ]  # fmt: skip
 
 
 def _gap(since_ms: int, until_ms: int) -> Gap:

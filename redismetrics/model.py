@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -225,7 +225,7 @@ class Family:
 
     name: str
     definition: Definition
-    series: list[Live]
+    series: Sequence[Live]
 
 
 def check_name(name: object, what: str = "metric name") -> str:

@@ -17,7 +17,8 @@ from . import keys, scripts
 from .cache import Cache
 from .drive import Command, Operation
 from .errors import FormatMismatch, StoreError, StoreUnavailable
-from .model import OVERFLOW_TAGS, Definition, Family, Live, MetricType, check_name, pack_tags, unpack_tags
+from .model import OVERFLOW_TAGS, Definition, Family, MetricType, check_name, pack_tags, unpack_tags
+from .running import Running
 from .settings import DEFAULT_CALENDAR, Settings
 from .slots import DAY, MARGIN, Calendar
 
@@ -302,12 +303,17 @@ def read_now_ms(time: list[Any]) -> int:
     return int(time[0]) * 1000 + int(time[1]) // 1000
 
 
+def _by_id(flat: list[Any]) -> dict[int, bytes]:
+    """The canonical tags of series by id."""
+    found = {int(number): canonical for canonical, number in zip(flat[::2], flat[1::2], strict=True) if canonical}
+    if found and not 0 <= min(found) <= max(found) < MAX_SERIES_ID:
+        raise ValueError(f"wanted ids from 0 to {MAX_SERIES_ID - 1}, got {min(found)} to {max(found)}")
+    return found
+
+
 def read_series(flat: list[Any]) -> dict[int, dict[str, str]]:
     with reading("series"):
-        found = {int(number): unpack_tags(canonical) for canonical, number in _pairs(flat).items() if canonical}
-        if found and not 0 <= min(found) <= max(found) < MAX_SERIES_ID:
-            raise ValueError(f"wanted ids from 0 to {MAX_SERIES_ID - 1}, got {min(found)} to {max(found)}")
-    return found
+        return {number: unpack_tags(canonical) for number, canonical in _by_id(flat).items()}
 
 
 def now() -> Operation[int]:
@@ -362,33 +368,14 @@ def live(namespace: str, shards: int, definitions: dict[str, Definition]) -> Ope
     replies = yield commands
     families = []
     for at, (name, definition) in enumerate(definitions.items()):
-        tags, states = read_series(replies[2 * at]), _pairs(replies[2 * at + 1])
+        series, states = replies[2 * at : 2 * at + 2]
+        replies[2 * at : 2 * at + 2] = (
+            None,
+            None,
+        )  # what was read of one metric goes before the next is: there may be much
         with reading(f"live: the running state of {name!r}"):
-            families.append(Family(name, definition, _live_rows(definition, tags, states)))
+            families.append(Family(name, definition, Running.unpack(definition, _by_id(series), _pairs(states))))
     return families
-
-
-def _live_rows(definition: Definition, tags: dict[int, dict[str, str]], states: dict[bytes, bytes]) -> list[Live]:
-    """The running state of all series, in order of their ids; see LIVE in keys.py."""
-    width, rows = keys.live_shape(definition.type, len(definition.buckets))
-    found = []
-    for field, state in sorted((int(field), state) for field, state in states.items()):
-        if len(state) != 8 * width * rows:
-            raise FormatMismatch(f"live: wanted {8 * width * rows} bytes for a {definition.type}, got {len(state)}")
-        for row, values in enumerate(struct.iter_unpack(f"<{width}d", state)):
-            of_series = tags.get(field * rows + row)
-            if values[0] and of_series is not None:
-                found.append(_live(definition, of_series, values))
-    return found
-
-
-def _live(definition: Definition, tags: dict[str, str], values: tuple[float, ...]) -> Live:
-    seen, *rest = values
-    if definition.type == "counter":
-        return Live(tags, int(seen), rest[0] + rest[1])
-    if definition.type == "gauge":
-        return Live(tags, int(seen), rest[0])
-    return Live(tags, int(seen), rest[1] + rest[2], int(rest[0]), tuple(map(int, rest[3:])))
 
 
 @dataclass(frozen=True, slots=True)

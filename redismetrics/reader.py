@@ -34,6 +34,7 @@ from .model import (
 )
 from .operations import Place, Standing
 from .rollups import Ints
+from .running import Running
 from .slots import DAY, HOUR, MINUTE, Calendar, Window, interval_ms, window_ms
 
 T = TypeVar("T")
@@ -584,14 +585,13 @@ def live(place: Place, name: str | None, idle_ms: int) -> Operation[list[Family]
         _checked(check_name, name)
 
     def ask() -> Operation[list[Family]]:
-        known = yield from operations.catalogue(place.namespace, (yield from place.shards()))
+        shards = yield from place.shards()
+        first: list[Operation[Any]] = [operations.now(), operations.catalogue(place.namespace, shards)]
+        now, known = yield from together(first)
         if name is not None:
             known = {name: known[name]} if name in known else {}
-        now = yield from operations.now()
-        families = yield from operations.live(place.namespace, (yield from place.shards()), known)
-        for family in families:
-            family.series[:] = [series for series in family.series if series.seen_ms >= now - idle_ms]
-        return families
+        families = yield from operations.live(place.namespace, shards, known)
+        return [replace(family, series=Running.of(family.series).seen_since(now - idle_ms)) for family in families]
 
     return ask()
 
@@ -635,9 +635,12 @@ def get_stats(place: Place) -> Operation[Row]:
 def figures(place: Place) -> Operation[Row]:
     """The store's figures for the Prometheus page, as figures.py takes them: no more than a reader may ask."""
     config = yield from place.config()
-    known = yield from operations.catalogue(place.namespace, config.shards)
+    first: list[Operation[Any]] = [
+        operations.catalogue(place.namespace, config.shards),
+        operations.attendance(place.namespace, config.shards),
+    ]
+    known, there = yield from together(first)
     found = yield from operations.standings(place.namespace, config, list(known))
-    there = yield from operations.attendance(place.namespace, config.shards)
     totals = _totals(found.values(), config.calendar)
     return {"metrics": len(known), "workers": there.workers, "writers": there.writers, **totals}
 

@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Generic, Self, TypeVar, cast
@@ -84,7 +84,7 @@ class _BlockingLine:
     def renew(self) -> None:
         self._store.renew()
 
-    def deliver(self, items: list[Item | RedisMetricsError]) -> None:
+    def deliver(self, items: Sequence[Item | RedisMetricsError]) -> None:
         with self.change:
             if not self.closed:
                 self.inbox.put(items)
@@ -221,7 +221,7 @@ class _LoopLine:
     def renew(self) -> None:
         self._store.renew()
 
-    def deliver(self, items: list[Item | RedisMetricsError]) -> None:
+    def deliver(self, items: Sequence[Item | RedisMetricsError]) -> None:
         if not self.closed:
             self.inbox.put(items)
             self.tell()

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "redismetrics"
 FLOORS = {
     "errors": 0.0, "slots": 0.2, "model": 0.1, "settings": 0.3,
-    "exposition": 1.0, "figures": 1.0,
+    "exposition": 1.2, "figures": 1.0, "running": 1.1,
     "keys": 1.0, "plan": 1.0, "rollups": 1.0, "digest": 1.1, "columns": 1.1, "tables": 1.2, "blocks": 1.2, "sealed": 1.3,
     "sealing": 1.3, "parcels": 1.3,
     "wsgi": 2.0, "scripts": 2.0, "embedded": 2.0, "cache": 2.0, "cluster": 2.0, "sentinel": 2.0, "drive": 2.1, "connect": 2.2,

@@ -884,6 +884,17 @@ def test_asgi_takes_part_in_lifespan_and_refuses_websockets() -> None:
         asgi_messages(FakeMetrics(), {"type": "websocket"}, [])
 
 
+def test_asgi_sends_a_large_page_in_pieces() -> None:
+    families = [gauge("large", *(({"n": f"{number:0500}"}, number) for number in range(2_000)))]
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    start, *rest = asgi_messages(FakeMetrics(families), scope, [])
+    page = render(families).encode()
+    assert dict(start["headers"])[b"content-length"] == str(len(page)).encode()
+    assert b"".join(message["body"] for message in rest) == page
+    assert max(len(message["body"]) for message in rest) <= 1 << 18
+    assert [message["more_body"] for message in rest] == [True] * (len(rest) - 1) + [False]
+
+
 def test_wsgi_over_a_socket() -> None:
     metrics: Any = FakeMetrics(UTF8)
     with served(wsgi_app(metrics)) as port:

@@ -9,6 +9,7 @@ import pytest
 from redismetrics import AsyncMetrics, Metrics, StoreUnavailable, figures
 from redismetrics.export import export, negotiate
 from redismetrics.worker import Counts
+from tests.faults.proxy import Proxy
 from tests.servers import Server
 from tests.test_export import OPENMETRICS, TEXT, needs_promtool, of_users, promtool, samples
 
@@ -52,6 +53,17 @@ def test_a_recording_process_and_its_store_are_on_the_page(metrics: Metrics, ope
     assert page[at("store_bytes", level="minute")] == 0
     assert page[at("store_dropped", reason="late")] == 0
     assert page[at("store_worker_lag_seconds")] >= 0
+
+
+def test_a_page_takes_four_round_trips(metrics: Metrics, server: Server, namespace: str) -> None:
+    metrics.increment("jobs")
+    metrics.gauge("depth", 1)
+    metrics.flush()
+    with Proxy(server) as proxy, Metrics(proxy.url, namespace=namespace) as other:
+        negotiate(None, metrics=other)  # connected, and what the namespace is is known
+        before = proxy.requests
+        assert b"\njobs_total 1\n" in negotiate(None, metrics=other)[0]
+        assert proxy.requests - before == 4
 
 
 def test_a_process_that_recorded_nothing_shows_the_store_s_alone(metrics: Metrics, url: str, namespace: str) -> None:

@@ -1,0 +1,1 @@
+"""Figures that people can check: `python -m benchmarks --help` tells how they are taken."""

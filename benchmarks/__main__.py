@@ -1,0 +1,104 @@
+"""Measure redismetrics beside what one would use instead.
+
+    python -m benchmarks                        every question, the whole of it: some 25 minutes on two cores
+    python -m benchmarks record flush           only these
+    python -m benchmarks --quick                tiny sizes: proves that it runs, and nothing else
+    python -m benchmarks --fill                 what is measured goes to benchmarks/results.json, and from there into README.md,
+                                                docs/performance.md and docs/performance.svg
+    python -m benchmarks --from FILE [--fill]   nothing is measured: show (and fill in) what an earlier --json FILE holds
+
+Each question runs in a process of its own, on servers of its own, one after the other. Needs the extra `bench`.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.common import add_options, machine, options_of, own_server
+from benchmarks.results import ROOT, Answer, Results
+
+FIRST = ("record", "flush")  # the others by name
+
+
+def topics() -> list[str]:
+    found = {path.stem.removeprefix("bench_") for path in Path(__file__).parent.glob("bench_*.py")}
+    return [*FIRST, *sorted(found - set(FIRST))]
+
+
+def ask(topic: str, found: argparse.Namespace, where: dict[str, object]) -> Answer | None:
+    """Run one question; None where it failed, which its own process has said."""
+    options = options_of(found)
+    command = [sys.executable, "-m", f"benchmarks.bench_{topic}", "--runs", str(options.runs)]
+    command += ["--quick"] * options.quick + (["--server", options.server] if options.server else [])
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(prefix="rm-bench-") as folder:
+        file = Path(folder) / "answer.json"
+        done = subprocess.run([*command, "--json", str(file)], cwd=ROOT, check=False)
+        if done.returncode:
+            return None
+        told = json.loads(file.read_text())
+    day = datetime.now(UTC).date().isoformat()
+    how = {"quick": options.quick, "runs": options.runs, "day": day, "load": load, "machine": where}
+    return Answer.of(told | how)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("topics", nargs="*", metavar="QUESTION", help=f"of {', '.join(topics())} (default: all)")
+    add_options(parser)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios (SVG, PNG or PDF by the name's end)")
+    parser.add_argument("--fill", action="store_true", help="put the figures into the README and docs/performance.md")
+    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="measure nothing: read these figures")
+    found = parser.parse_args()
+    wrong = sorted(set(found.topics) - set(topics()))
+    if wrong:
+        parser.error(f"wanted of {', '.join(topics())}, got {', '.join(wrong)}")
+    wanted = found.topics or topics()
+    failed = []
+    if found.source is not None:
+        results = Results.read(found.source)
+        if found.topics:
+            results = Results({topic: results.answers[topic] for topic in wanted if topic in results.answers})
+    else:
+        with own_server(found.server) as (url, _):
+            where = machine(url)
+        results, began = Results({}), time.perf_counter()
+        for number, topic in enumerate(wanted, 1):
+            print(
+                f"[{number}/{len(wanted)}, {time.perf_counter() - began:.0f} s] {topic} ...",
+                file=sys.stderr,
+                flush=True,
+            )
+            answer = ask(topic, found, where)
+            if answer is None:
+                failed.append(topic)
+            else:
+                results.answers[topic] = answer
+                report.show(answer.question, answer.rows, answer.seconds)
+        report.show_machine(where)
+    if found.source is not None:
+        for answer in results.answers.values():
+            report.show(answer.question, answer.rows, answer.seconds)
+    if found.json is not None:
+        results.write(found.json)
+    if found.plot is not None:
+        report.plot(results, found.plot)
+    if found.fill and not failed:
+        report.fill(Results.read(report.RESULTS).updated(results, topics()) if report.RESULTS.exists() else results)
+    for topic in failed:
+        print(f"FAILED: {topic}; nothing was filled in" if found.fill else f"FAILED: {topic}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""Processes that keep what they made and measure it when they are told, so that contenders take turns and share nothing."""
+
+import multiprocessing
+import os
+import traceback
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
+from typing import Any
+
+_SPAWN = multiprocessing.get_context("spawn")
+
+
+class Child:
+    """A spawned process that called *make* with *args* and calls what that returned each time it is asked.
+
+    *make* is a function at the top of a module; *environ* is set before the child imports anything. The child ends with the
+    `with` block; a failure in it is raised here, as RuntimeError with its traceback.
+    """
+
+    def __init__(
+        self, make: Callable[..., Callable[..., Any]], *args: Any, environ: Mapping[str, str] | None = None
+    ) -> None:
+        self._connection, theirs = _SPAWN.Pipe()
+        self._process = _SPAWN.Process(target=_serve, args=(theirs, make, args), daemon=True)
+        before = dict(os.environ)
+        os.environ.update(environ or {})
+        try:
+            self._process.start()
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+        theirs.close()
+        self.wait()
+
+    def start(self, *args: Any) -> None:
+        """Tell it to begin; `wait` returns what comes of it."""
+        self._connection.send(args)
+
+    def wait(self) -> Any:
+        failed, answer = self._connection.recv()
+        if failed:
+            raise RuntimeError(f"in a process of its own:\n{answer}")
+        return answer
+
+    def __call__(self, *args: Any) -> Any:
+        self.start(*args)
+        return self.wait()
+
+    def __enter__(self) -> "Child":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+        self._process.join(20)
+        if self._process.is_alive():
+            self._process.terminate()
+            self._process.join()
+
+
+def _serve(connection: Connection, make: Callable[..., Callable[..., Any]], args: tuple[Any, ...]) -> None:
+    try:
+        work = make(*args)
+        connection.send((False, None))
+        while True:
+            try:
+                asked = connection.recv()
+            except EOFError:
+                return
+            connection.send((False, work(*asked)))
+    except Exception:  # noqa: BLE001 (whatever it is, the parent tells it)
+        connection.send((True, traceback.format_exc()))

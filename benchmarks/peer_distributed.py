@@ -1,0 +1,24 @@
+"""In the peers' own environment: prometheus-distributed-client, which writes each sample through to Redis.
+
+    python peer_distributed.py SOCKET KIND SERIES EACH
+
+Prints the seconds that so many samples of each of so many series took.
+"""
+
+import sys
+import time
+
+from prometheus_distributed_client import setup
+from prometheus_distributed_client.redis import Counter, Gauge, Histogram
+from redis import Redis
+
+socket, kind, series, each = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+setup(redis=Redis(unix_socket_path=socket))
+make, verb = {"counter": (Counter, "inc"), "gauge": (Gauge, "set"), "histogram": (Histogram, "observe")}[kind]
+metric = make(f"through_{kind}", "-", ["series"], registry=None)
+calls = [getattr(metric.labels(str(number)), verb) for number in range(series)]
+began = time.perf_counter()
+for call in calls:
+    for value in range(each):
+        call(1.5 + value)
+print(time.perf_counter() - began)
