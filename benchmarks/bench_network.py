@@ -29,7 +29,7 @@ QUESTION = "What does 1 ms of network latency cost?"
 EACH_WAY = 0.0005
 PEER = "redis-py pipeline"
 METRICS, SERIES = 20, 50  # of the page
-BATCHES = "a batch has at most 200 histograms, and is confirmed before the next is sent, so that none counts twice"
+BATCHES = "a flush of many series is several batches, each confirmed before the next is sent, so that none counts twice"
 SCRAPED = (
     "ours knows no names before it asks, and tells of the store and of itself as well; the peer knows all its keys"
 )
