@@ -20,7 +20,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import report
+from benchmarks import pages, report
 from benchmarks.common import add_options, machine, options_of, own_server
 from benchmarks.results import ROOT, Answer, Results
 
@@ -92,9 +92,10 @@ def main() -> int:
     if found.json is not None:
         results.write(found.json)
     if found.plot is not None:
-        report.plot(results, found.plot)
+        pages.plot(results, found.plot)
     if found.fill and not failed:
-        report.fill(Results.read(report.RESULTS).updated(results, topics()) if report.RESULTS.exists() else results)
+        older = Results.read(pages.RESULTS) if pages.RESULTS.exists() else Results({})
+        pages.fill(older.updated(results, topics()))
     for topic in failed:
         print(f"FAILED: {topic}; nothing was filled in" if found.fill else f"FAILED: {topic}", file=sys.stderr)
     return 1 if failed else 0

@@ -90,10 +90,14 @@ class Past:
         return self.now
 
 
+def tags_of(series: int) -> list[dict[str, str]]:
+    return [{"host": str(at // 100), "route": str(at % 100)} for at in range(series)]
+
+
 def bound(
     metrics: redismetrics.Metrics, kind: str, name: str, series: int | Iterable[Mapping[str, str]]
 ) -> list[Callable[..., None]]:
-    """The recording calls of handles of so many series, or of those with these tags.
+    """The recording calls of handles of so many series, or of those with these tags; none has more values than a tag may have.
 
     They are bound at once: an unbound handle takes the time of its first sample from the system's clock, not the client's.
     """
@@ -101,7 +105,7 @@ def bound(
         kind
     ]
     verb = {"counter": "increment", "gauge": "set", "histogram": "record"}[kind]
-    tags = [{"series": str(number)} for number in range(series)] if isinstance(series, int) else series
+    tags = tags_of(series) if isinstance(series, int) else series
     handles = [make(name, each, metrics=metrics) for each in tags]
     for handle in handles:
         metrics._recorder.bind(handle)
