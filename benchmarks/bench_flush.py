@@ -18,7 +18,8 @@ With several processes all begin at once, and the clock stops at the last one's 
 a sample gets fewer samples of each series: its rate doesn't depend on them. What was recorded and what the store counts are
 compared. "commands" are those of INFO commandstats, which counts what a script calls too; "bytes" what the server received.
 "stored points" are the rows that the first flush left in the log: counters fold to one a series, and a series of more than 100
-samples in a flush to at most 100 weighted ones and an exact summary.
+samples in a flush to at most 100 weighted ones and an exact summary. "A process's flush" is that of an ordinary process of many
+small metrics, on one shard, and on the 16 that a cluster has, here all on one server; docs/performance.md reckons with it.
 """
 
 import subprocess
