@@ -20,7 +20,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import report
+from benchmarks import pages, report
 from benchmarks.common import add_options, machine, options_of, own_server
 from benchmarks.results import ROOT, Answer, Results
 
@@ -64,40 +64,41 @@ def main() -> int:
     if wrong:
         parser.error(f"wanted of {', '.join(topics())}, got {', '.join(wrong)}")
     wanted = found.topics or topics()
-    failed = []
     if found.source is not None:
-        results = Results.read(found.source)
-        if found.topics:
-            results = Results({topic: results.answers[topic] for topic in wanted if topic in results.answers})
-    else:
-        with own_server(found.server) as (url, _):
-            where = machine(url)
-        results, began = Results({}), time.perf_counter()
-        for number, topic in enumerate(wanted, 1):
-            print(
-                f"[{number}/{len(wanted)}, {time.perf_counter() - began:.0f} s] {topic} ...",
-                file=sys.stderr,
-                flush=True,
-            )
-            answer = ask(topic, found, where)
-            if answer is None:
-                failed.append(topic)
-            else:
-                results.answers[topic] = answer
-                report.show(answer.question, answer.rows, answer.seconds)
-        report.show_machine(where)
-    if found.source is not None:
+        known = Results.read(found.source).answers
+        results, failed = Results({topic: known[topic] for topic in wanted if topic in known}), []
         for answer in results.answers.values():
             report.show(answer.question, answer.rows, answer.seconds)
-    if found.json is not None:
-        results.write(found.json)
+    else:
+        results, failed = ask_all(wanted, found)
     if found.plot is not None:
-        report.plot(results, found.plot)
-    if found.fill and not failed:
-        report.fill(Results.read(report.RESULTS).updated(results, topics()) if report.RESULTS.exists() else results)
-    for topic in failed:
-        print(f"FAILED: {topic}; nothing was filled in" if found.fill else f"FAILED: {topic}", file=sys.stderr)
+        pages.plot(results, found.plot)
+    if found.fill and results.answers:
+        older = Results.read(pages.RESULTS) if pages.RESULTS.exists() else Results({})
+        pages.fill(older.updated(results, topics()))
+    if failed:
+        print(f"FAILED: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def ask_all(wanted: list[str], found: argparse.Namespace) -> tuple[Results, list[str]]:
+    """Run these questions one after the other, each told when it is answered; those that failed are named."""
+    with own_server(found.server) as (url, _):
+        where = machine(url)
+    report.show_machine(where)
+    results, failed, began = Results({}), [], time.perf_counter()
+    for number, topic in enumerate(wanted, 1):
+        took = time.perf_counter() - began
+        print(f"[{number}/{len(wanted)}, {took:.0f} s] {topic} ...", file=sys.stderr, flush=True)
+        answer = ask(topic, found, where)
+        if answer is None:
+            failed.append(topic)
+            continue
+        results.answers[topic] = answer
+        report.show(answer.question, answer.rows, answer.seconds)
+        if found.json is not None:
+            results.write(found.json)
+    return results, failed
 
 
 if __name__ == "__main__":

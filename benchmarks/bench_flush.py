@@ -18,7 +18,8 @@ With several processes all begin at once, and the clock stops at the last one's 
 a sample gets fewer samples of each series: its rate doesn't depend on them. What was recorded and what the store counts are
 compared. "commands" are those of INFO commandstats, which counts what a script calls too; "bytes" what the server received.
 "stored points" are the rows that the first flush left in the log: counters fold to one a series, and a series of more than 100
-samples in a flush to at most 100 weighted ones and an exact summary.
+samples in a flush to at most 100 weighted ones and an exact summary. "A process's flush" is that of an ordinary process of many
+small metrics, on one shard, and on the 16 that a cluster has, here all on one server; docs/performance.md reckons with it.
 """
 
 import subprocess
@@ -39,14 +40,19 @@ import redismetrics
 from benchmarks import peers
 from benchmarks.children import Child
 from benchmarks.common import Options, Row, bound, in_turn, main, metric_of, own_server
-from redismetrics import blocks
+from benchmarks.estimate import PROCESS
+from redismetrics import blocks, operations
+from redismetrics.cluster import SHARDS
+from redismetrics.connect import Store
+from redismetrics.drive import run
 
 QUESTION = "How many samples a second are recorded, sent and stored?"
 KINDS = ("counter", "gauge", "histogram")
 PLAIN, SUMMING, MADD = "one command a sample", "added up first", "TS.MADD"
 THROUGH, TIME_SERIES, CEILING = "prometheus-distributed-client", "RedisTimeSeries TS.MADD", "redis-benchmark"
 BUCKETS = [base * 10**power for power in range(-3, 5) for base in (1, 2.5, 5)]
-PIPELINE, PLAIN_SAMPLES = 1_000, 20_000
+PIPELINE = 1_000
+RUN, PLAIN_RUN, SMALL_RUN = 30_000, 10_000, 2_000  # samples that a run has at the least
 HEADLINES = {  # processes, kind, series, peer
     (1, "counter", 1, PLAIN), (1, "histogram", 1_000, PLAIN), (1, "histogram", 10_000, PLAIN),
     (1, "histogram", 10_000, SUMMING), (4, "histogram", 100, PLAIN),
@@ -70,13 +76,9 @@ class Shape:
     def title(self) -> str:
         return f"{self.series:,} series x {self.each:,}"
 
-    @property
-    def tags(self) -> list[dict[str, str]]:
-        return [{"host": str(at // 100), "route": str(at % 100)} for at in range(self.series)]
-
 
 WHOLE = (Shape(1, 100_000, 2e6), Shape(100, 1_000, 2e6), Shape(1_000, 10, 1e6), Shape(10_000, 1, 5e5))
-SMALL = (Shape(1, 2_000), Shape(100, 10), Shape(1_000, 1))
+SMALL = (Shape(100, 10), Shape(1_000, 1))
 
 
 # -- contenders, each in as many processes as are wanted ----------------------------------------------------------
@@ -120,7 +122,7 @@ class Contenders:
     def ours(self, values: list[float]) -> Once:
         assert self.metrics is not None
         metrics = self.metrics
-        calls = bound(metrics, self.kind, f"{self.kind}_calls", self.shape.tags)
+        calls = bound(metrics, self.kind, f"{self.kind}_calls", self.shape.series)
 
         def once() -> None:
             if self.kind == "counter":
@@ -249,6 +251,40 @@ def standing(client: redis.Redis) -> tuple[float, float, float]:
     return float(calls), float(received), float(cpu["used_cpu_user"] + cpu["used_cpu_sys"])
 
 
+def process(url: str, shards: int, options: Options) -> Iterator[Row]:
+    """What a flush of one ordinary process takes of the server: 20 metrics of 5 series, 1,000 samples."""
+    namespace = f"process-{shards}"
+    run(Store(url, 60).connect(retries=0), operations.open_namespace(namespace, shards=shards))
+    client = redis.Redis.from_url(url)
+    metrics = redismetrics.Metrics(url, namespace=namespace, flush_interval=3600)
+    kinds = ["counter"] * 10 + ["gauge"] * 5 + ["histogram"] * 5
+    tags = [{"route": str(at)} for at in range(5)]
+    calls = [(kind, bound(metrics, kind, f"{kind}_{at}", tags)) for at, kind in enumerate(kinds)]
+    values = np.round(random.lognormal(3, 1, 10), 3).tolist()
+    flushes = 3 if options.quick else 30
+    found: list[list[float]] = []
+    for number in range(options.runs + 1):
+        before = standing(client)
+        for _ in range(flushes):
+            for kind, bounds in calls:
+                for call in bounds:
+                    for value in values:
+                        call() if kind == "counter" else call(value)
+            metrics.flush(60)
+        if number:
+            found.append([(now - then) / flushes for now, then in zip(standing(client), before, strict=True)])
+    stats = metrics.stats()
+    metrics.close()
+    client.close()
+    if stats["stored"] != 1_000 * flushes * (options.runs + 1):
+        raise AssertionError(f"{namespace}: {stats}")
+    commands, received, cpu = (list(column) for column in zip(*found, strict=True))
+    what = f"{PROCESS}, {shards} {'shard' if shards == 1 else 'shards'}"
+    yield Row(f"{what}: server CPU", "ms", [seconds * 1000 for seconds in cpu])
+    yield Row(f"{what}: bytes to the server", "bytes", received)
+    yield Row(f"{what}: server commands", "commands", commands)
+
+
 class Question:
     """The cases of one measuring, on one server."""
 
@@ -268,11 +304,10 @@ class Question:
     def run(self, who: str) -> Cost:
         each = self.shape.each
         if who == PLAIN:
-            each = max(min(PLAIN_SAMPLES // self.shape.series // self.many, each), 1)
+            each = max(min(PLAIN_RUN // self.shape.series // self.many, each), 1)
         at_once = self.shape.series * each
-        times = max(
-            1, (2_000 if self.options.quick else 100_000 if who != PLAIN else PLAIN_SAMPLES // self.many) // at_once
-        )
+        many = SMALL_RUN if self.options.quick else PLAIN_RUN // self.many if who == PLAIN else RUN
+        times = max(1, many // at_once)
         before = standing(self.client)
         began = time.perf_counter()
         for child in self.children[: self.many]:
@@ -376,7 +411,7 @@ class Question:
 def through(question: Question, kind: str, shape: Shape) -> Row:
     """The write-through peer: a process a run, which tells its own time."""
     python, why = peers.distributed(make=not question.options.quick)
-    series, each = shape.series, min(shape.each, 2 if question.options.quick else 20)
+    series, each = shape.series, min(shape.each, 2 if kind == "histogram" or question.options.quick else 20)
     script = Path(__file__).with_name("peer_distributed.py")
 
     def theirs() -> float:
@@ -407,8 +442,9 @@ def _ceiling(url: str, requests: int, *command: str) -> float:
 
 
 def measure(options: Options) -> Iterator[Row]:
-    shapes, costly = (SMALL, SMALL[1:]) if options.quick else (WHOLE, (Shape(100, 10), Shape(10_000, 1)))
+    shapes, costly = (SMALL, SMALL) if options.quick else (WHOLE, (Shape(100, 10), Shape(10_000, 1)))
     dense = Shape(100, 10) if options.quick else Shape(100, 1_000)
+    began = time.perf_counter()
     with ExitStack() as stack:
         url, _ = stack.enter_context(own_server(options.server))
         madd, why = stack.enter_context(peers.time_series(options.server, make=not options.quick))
@@ -419,10 +455,12 @@ def measure(options: Options) -> Iterator[Row]:
             for shape in shapes:
                 for kind in KINDS:
                     yield from question.rates(many, kind, shape)
-            print(f"flush: {many} processes done", file=sys.stderr)
+                print(f"    {shape.title}, {many} processes: {time.perf_counter() - began:.0f} s", file=sys.stderr)
         for shape in costly:
             for kind in KINDS:
                 yield from question.costs(kind, shape)
+        for shards in (1, SHARDS):
+            yield from process(url, shards, options)
         for kind in KINDS:
             yield through(question, kind, dense)
         for shape in (dense, shapes[-1]):

@@ -23,8 +23,11 @@ minutes are open is printed: it weighs on percentiles, so runs begun at the same
 
 The peer in the same run holds the same samples in one sorted set a series, "ms:number:value" by ms; it reads 24 hours of each in
 one pipeline, and answers with numpy; the newest ten by ZREVRANGE. All take turns.
+
+Two lines more: what a process grows by that asks, and what a flush beside a process that asks all the time feels of it.
 """
 
+import resource
 import statistics
 import sys
 import time
@@ -33,6 +36,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,7 +44,8 @@ import redis
 from numpy.typing import NDArray
 
 import redismetrics
-from benchmarks.common import Options, Row, in_turn, main, make_due, metric_of, own_server, own_worker
+from benchmarks.children import Child
+from benchmarks.common import Options, Row, bound, in_turn, main, make_due, metric_of, own_server, own_worker
 from redismetrics import commits, keys
 from redismetrics.blocks import MAX_ROWS
 from redismetrics.connect import Store
@@ -467,6 +472,88 @@ def of_many(both: Clients, runs: int) -> Iterator[Row]:
             yield Row(f"{title}, {load.series:,} {load.kind}s, {state}", "ms", found, wanted=wanted)
 
 
+# -- beside it ----------------------------------------------------------------------------------------------------
+
+
+def peak() -> float:
+    """The most memory in MB that this process ever had."""
+    try:
+        status = Path("/proc/self/status").read_text()  # what getrusage tells on Linux is also the parent's
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return float(status.partition("VmHWM:")[2].split()[0]) / 1e3
+
+
+class Asker:
+    """In a child: a client that has cached nothing."""
+
+    def __init__(self, url: str) -> None:
+        self.metrics = redismetrics.Metrics(url, namespace=NAMESPACE, cache_bytes=0, socket_timeout=60)
+        self.metrics.query("nothing", aggregation="p95")  # what is imported is none of a question's memory
+
+    def grow(self, question: str, load: Load) -> float:
+        """MB that this process takes more at its peak, once it has asked."""
+        before = peak()
+        MEMORY[question](self.metrics, load)
+        return peak() - before
+
+    def ask_for(self, seconds: float, load: Load) -> int:
+        """Ask the largest question again and again; return how often."""
+        until, asked = time.monotonic() + seconds, 0
+        while time.monotonic() < until:
+            minutely(self.metrics, load)
+            asked += 1
+        return asked
+
+
+MEMORY: dict[str, Ask] = {"p95 by group": p95, "mean by minute and group": minutely}
+
+
+def asker(url: str) -> Callable[..., Any]:
+    found = Asker(url)
+    return lambda verb, *args: getattr(found, verb)(*args)
+
+
+def memory(url: str, question: str, load: Load) -> Row:
+    with Child(asker, url) as child:
+        grown = child("grow", question, load)
+    what = f"peak memory of {question}, {load.series:,} {load.kind}s, {load.a_day:,} samples a day"
+    return Row(what, "MB", [grown], note="what a process grows by that has asked nothing before")
+
+
+def writes(url: str, load: Load, options: Options) -> Row:
+    """How long a flush of 1,000 samples of 100 series takes, with nothing beside it and with that question in a loop."""
+    metrics = redismetrics.Metrics(url, namespace="writes", flush_interval=3600)
+    calls = bound(metrics, "gauge", "depth", 100)
+    flushes = 5 if options.quick else 50
+
+    def flush() -> float:
+        began = time.perf_counter()
+        for call in calls:
+            for value in range(10):
+                call(value)
+        metrics.flush(60)
+        return (time.perf_counter() - began) * 1000
+
+    def several() -> float:
+        return statistics.median(flush() for _ in range(flushes))
+
+    with Child(asker, url) as child:
+
+        def beside() -> float:
+            child.start("ask_for", 0.2 if options.quick else 1.5, load)
+            time.sleep(0.05)
+            took = several()
+            if not child.wait():
+                raise AssertionError("nothing was asked meanwhile")
+            return took
+
+        taken = in_turn({"alone": several, "beside": beside}, options.runs)
+    metrics.close()
+    what = f"a flush of 1,000 samples, beside mean by minute and group of {load.series:,} {load.kind}s in a loop"
+    return Row(what, "ms", taken["beside"], "the same with nothing beside it", taken["alone"])
+
+
 def measure(options: Options) -> Iterator[Row]:
     sizes, series, asked = (10_000, 100_000, 1_000_000, 10_000_000), 1_000, ASKED
     if options.quick:
@@ -484,6 +571,7 @@ def measure(options: Options) -> Iterator[Row]:
         print(f"open minutes {now % HOUR // MINUTE}, today's hours {now % DAY // HOUR}", file=sys.stderr)
         yield from grow(clients, peers, options.runs)
         yield resealed(clients[max(sizes)], options.runs, asked)
+        yield memory(url, "p95 by group", clients[max(sizes)].filled.load)
         for both in clients.values():
             both.check()
             both.close()
@@ -492,6 +580,9 @@ def measure(options: Options) -> Iterator[Row]:
             both.filled.catch_up()
             both.check()
             yield from of_many(both, options.runs)
+            if kind == "gauge":
+                yield memory(url, "mean by minute and group", both.filled.load)
+                yield writes(url, both.filled.load, options)
             both.check()
             both.close()
         worker.leave()

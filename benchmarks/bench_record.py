@@ -45,23 +45,22 @@ WANTED = {BOUND_INCREMENT: 0.09, BOUND_RECORD: 0.18, INCREMENT: 0.16, INCREMENT_
 def ours(url: str) -> tuple[Statements, dict[str, Any], Callable[[], None]]:
     metrics = redismetrics.Metrics(url, namespace="calls", flush_interval=3600)
     names = {
-        "increment": metrics.increment,
-        "histogram_": metrics.histogram,
+        "metrics": metrics,
         "tags": TAGS,
         "counter": redismetrics.Counter("requests", TAGS, metrics=metrics),
         "gauge": redismetrics.Gauge("depth", TAGS, metrics=metrics),
         "histogram": redismetrics.Histogram("latency", TAGS, metrics=metrics),
-        "none": redismetrics.Metrics("none://").increment,
+        "none": redismetrics.Metrics("none://"),
     }
     statements = {
         BOUND_INCREMENT: "counter.increment()",
         BOUND_RECORD: "histogram.record(1.5)",
         BOUND_SET: "gauge.set(1.5)",
-        INCREMENT: "increment('jobs')",
-        INCREMENT_TAGS: "increment('unbound', tags=tags)",
-        HISTOGRAM: "histogram_('took', 1.5)",
-        HISTOGRAM_TAGS: "histogram_('unbound_ms', 1.5, tags=tags)",
-        "increment(name, two tags), none://": "none('unbound', tags=tags)",
+        INCREMENT: "metrics.increment('jobs')",
+        INCREMENT_TAGS: "metrics.increment('unbound', tags=tags)",
+        HISTOGRAM: "metrics.histogram('took', 1.5)",
+        HISTOGRAM_TAGS: "metrics.histogram('unbound_ms', 1.5, tags=tags)",
+        "increment(name, two tags), none://": "none.increment('unbound', tags=tags)",
     }
     return statements, names, lambda: metrics.flush(60)
 

@@ -3,7 +3,8 @@
     python -m benchmarks storage [--quick]
 
 Bytes are the server's own, MEMORY USAGE key SAMPLES 0: keys, fields and the allocator's rounding are in. Nothing of this
-depends on how busy the machine is, so it is measured once. Lines, of a closed hour and of years:
+depends on how busy the machine is, so it is measured once; questions over one and more days of those years are asked five times.
+Lines, of a closed hour and of years:
 
     exact      raw:<hour> of a closed hour, for each sample
     rollup     minute:<hour> of a closed hour, for each series and minute in it; "points" is how many points of digests a row
@@ -27,8 +28,12 @@ place, or .peers brings it. Rollups stand beside a hash a series with a field a 
 "count".
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -37,7 +42,19 @@ from numpy.typing import NDArray
 
 import redismetrics
 from benchmarks import peers
-from benchmarks.common import Options, Past, Row, bound, main, make_due, metric_of, own_server, own_worker, usage
+from benchmarks.common import (
+    Options,
+    Past,
+    Row,
+    bound,
+    in_turn,
+    main,
+    make_due,
+    metric_of,
+    own_server,
+    own_worker,
+    usage,
+)
 from redismetrics import keys, sealed, sealing, tables
 from redismetrics.commits import Metric, read_samples, read_table
 from redismetrics.connect import Store
@@ -296,6 +313,7 @@ TEN = [f"counter_{n}" for n in range(4)] + [f"gauge_{n}" for n in range(3)] + [f
 TAGS = {"service": "api"}
 METRICS = 500
 HOURS = 71
+DAYS = (1, 7, 30, 90, 365, 1800)  # of windows that are asked about
 DATA = ("raw", "minute", "hour", "day")
 
 
@@ -361,6 +379,7 @@ class Years:
                 moved = [_moved(table, at, HOUR) for at, table in zip(starts, day, strict=True)]
                 cells = {at: sealing.coarser(table, at, hours.points) for at, table in zip(starts, moved, strict=True)}
                 self._put(metric, hours, cells)
+        self.client.hset(metric.recorded.state, "oldest", oldest // SECOND)  # from there on questions look
         make_due(self.client, metric, self.now_ms)
 
     def _put(self, metric: Metric, level: Level, cells: dict[int, Table]) -> None:
@@ -419,6 +438,26 @@ def _moved(table: Table, start: int, width: int) -> Table:
     return replace(table, slot=table.slot + by, summaries=moved)
 
 
+def asked(url: str, kept: Years) -> Iterator[Row]:
+    """How long a question over them takes, of a client that has cached nothing: by how many days it is over."""
+    metrics = redismetrics.Metrics(url, namespace=kept.namespace, cache_bytes=0, socket_timeout=60)
+    name = TEN[7]
+
+    def ask(days: int) -> float:
+        began = time.perf_counter()
+        metrics.query(name, aggregation="p95", window=timedelta(days=days))
+        return (time.perf_counter() - began) * 1000
+
+    held = [metrics.query(name, aggregation="count", window=timedelta(days=days)) for days in DAYS]
+    for (days, count), (more_days, more) in pairwise(zip(DAYS, held, strict=True)):
+        if not 0.9 < more / count / (more_days / days) < 1.1:
+            raise AssertionError(f"{name}: in {days} days {count} samples, in {more_days} days {more}")
+    measures = {f"p95 of a histogram, {kept.a_minute} a minute, over {days} days": partial(ask, days) for days in DAYS}
+    for case, figures in in_turn(measures, 5).items():
+        yield Row(case, "ms", figures)
+    metrics.close()
+
+
 def years(url: str, a_minute: int) -> Iterator[Row]:
     kept = Years(url, a_minute)
     kept.record()
@@ -440,6 +479,7 @@ def years(url: str, a_minute: int) -> Iterator[Row]:
         what = f"all that is kept of a {TEN[at].split('_')[0]}, {load}"
         whole = usage(client, names) / 1000
         yield Row(what, "kB", [whole], note=f"{len(names)} keys: {note}, the rest {whole - sum(parts.values()):.0f} kB")
+    yield from asked(url, kept)
     before, keys_before = client.info("memory")["used_memory"], client.dbsize()
     ten = sum(usage(client, kept.names(metric)) for metric in kept.metrics)
     kept.copy(METRICS - len(TEN))
@@ -456,7 +496,7 @@ def years(url: str, a_minute: int) -> Iterator[Row]:
 
 def measure(options: Options) -> Iterator[Row]:
     """Nothing here depends on how busy the machine is: so each is measured once."""
-    many = 20 if options.quick else 1_000
+    many = 20 if options.quick else 300
     rows: list[Row] = []
     with own_server(options.server) as (url, _), peers.time_series(options.server, make=not options.quick) as (ts, why):
         client, peer = redis.Redis.from_url(url), None if ts is None else redis.Redis.from_url(ts)

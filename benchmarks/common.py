@@ -9,9 +9,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -65,19 +65,30 @@ def own_server(
         shutil.rmtree(folder, ignore_errors=True)
 
 
+# Libraries that the figures depend on, and peers, by the names that pip has for them.
+PACKAGES = (
+    "redis", "hiredis", "numpy", "fastdigest", "prometheus_client", "opentelemetry-sdk", "datadog", "statsd",
+)  # fmt: skip
+
+
 def machine(url: str) -> dict[str, Any]:
     """What the figures depend on."""
     client = redis.Redis.from_url(url)
     info: Any = client.info("server")
     client.close()
-    packages = ("redis", "hiredis", "numpy", "fastdigest")
     return {
         "cores": os.cpu_count(),
         "processor": platform.processor() or platform.machine(),
         "python": platform.python_version(),
         "server": f"{info.get('server_name', 'redis')} {info.get('valkey_version', info['redis_version'])}",
-        **{name: version(name) for name in packages},
+        **dict(_versions(PACKAGES)),
     }
+
+
+def _versions(packages: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for name in packages:
+        with suppress(PackageNotFoundError):
+            yield name, version(name)
 
 
 class Past:
@@ -90,10 +101,14 @@ class Past:
         return self.now
 
 
+def tags_of(series: int) -> list[dict[str, str]]:
+    return [{"host": str(at // 100), "route": str(at % 100)} for at in range(series)]
+
+
 def bound(
     metrics: redismetrics.Metrics, kind: str, name: str, series: int | Iterable[Mapping[str, str]]
 ) -> list[Callable[..., None]]:
-    """The recording calls of handles of so many series, or of those with these tags.
+    """The recording calls of handles of so many series, or of those with these tags; none has more values than a tag may have.
 
     They are bound at once: an unbound handle takes the time of its first sample from the system's clock, not the client's.
     """
@@ -101,7 +116,7 @@ def bound(
         kind
     ]
     verb = {"counter": "increment", "gauge": "set", "histogram": "record"}[kind]
-    tags = [{"series": str(number)} for number in range(series)] if isinstance(series, int) else series
+    tags = tags_of(series) if isinstance(series, int) else series
     handles = [make(name, each, metrics=metrics) for each in tags]
     for handle in handles:
         metrics._recorder.bind(handle)

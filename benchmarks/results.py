@@ -41,8 +41,12 @@ class Results:
         return cls({topic: Answer.of(told) for topic, told in found["questions"].items()})
 
     def write(self, file: Path) -> None:
-        told = {topic: asdict(answer) for topic, answer in self.answers.items()}
-        file.write_text(json.dumps({"questions": told}, indent=1, default=str) + "\n")
+        parts = []
+        for topic, answer in self.answers.items():  # a row a line, so that versions of the file can be compared
+            told = asdict(answer)
+            rows = ",\n".join(json.dumps(row, ensure_ascii=False) for row in told.pop("rows"))
+            parts.append(f'{json.dumps(topic)}: {json.dumps(told)[:-1]}, "rows": [\n{rows}\n]}}')
+        file.write_text('{"questions": {\n' + ",\n".join(parts) + "\n}}\n")
 
     def updated(self, newer: "Results", order: Iterable[str]) -> "Results":
         """These with *newer* ones in their place; of the topics in *order* alone."""

@@ -69,6 +69,7 @@ def number(value: float) -> str:
 
 
 COLUMNS = ("case", "ours", "peer", "peer's", "ratio", "spread", "wanted")
+LEFT = ("case", "peer")  # the others are figures, and stand to the right
 
 
 def cells(row: Row) -> tuple[str, ...]:

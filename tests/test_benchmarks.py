@@ -1,0 +1,172 @@
+"""The published figures are those that were measured, and `python -m benchmarks` runs: how fast, no test here says."""
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+for needed in ("matplotlib", "prometheus_client", "rich"):
+    pytest.importorskip(needed, reason=f"the benchmarks need {needed}: pip install 'redismetrics[bench]'")
+
+from benchmarks import estimate, pages, peers
+from benchmarks.__main__ import topics
+from benchmarks.children import Child
+from benchmarks.results import ROOT, Answer, Results
+from benchmarks.rows import Row, amount, cells, notes, number
+
+ENVIRON = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def run(*arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRON, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done
+
+
+def test_the_pages_tell_the_figures_of_the_last_results() -> None:
+    results = Results.read(pages.RESULTS)
+    for page, parts in pages.sections(results).items():
+        text = page.read_text()
+        for name, figures in parts.items():
+            found = text.partition(f"<!-- {name}: begin -->\n")[2].partition(f"\n<!-- {name}: end -->")[0]
+            assert found == figures, (
+                f"{page.name}: {name} is not what python -m benchmarks --from {pages.RESULTS} --fill writes"
+            )
+
+
+def test_the_readme_shows_a_few_lines_and_the_page_all() -> None:
+    results = Results.read(pages.RESULTS)
+    rows = [row for answer in results.answers.values() for row in answer.rows]
+    headlines = [row for row in rows if row.headline]
+    assert sum(line.startswith("| ") for line in pages.for_readme(results).splitlines()) == 2 + len(headlines)
+    assert 0 < len(headlines) <= 40
+    assert sum(line.startswith("| ") for line in pages.for_page(results).splitlines()) == len(rows) + 2 * len(
+        results.answers
+    )
+
+
+@pytest.mark.parametrize("topic", topics())
+def test_the_short_form_of_each_question_runs(topic: str, tmp_path: Path) -> None:
+    file = tmp_path / "found.json"
+    done = run(topic, "--quick", "--json", str(file), "--plot", str(tmp_path / "plot.svg"))
+    answer = Results.read(file).answers[topic]
+    assert answer.question in done.stdout
+    assert answer.quick
+    assert answer.machine["server"]
+    assert answer.rows
+    for row in answer.rows:
+        assert all(math.isfinite(figure) for figure in [*row.ours, *row.theirs]), row
+        assert not row.theirs or len(row.ours) == len(row.theirs), row
+        assert row.theirs or not row.peer or row.note, f"not measured, and no reason given: {row}"
+    assert (tmp_path / "plot.svg").read_text().startswith("<?xml")
+
+
+def test_a_question_that_fails_ends_the_whole_in_failure_and_fills_in_nothing() -> None:
+    before = pages.RESULTS.read_bytes()
+    done = run("events", "--quick", "--fill", "--server", "/bin/false", expect=1)
+    assert "the server ended at once" in done.stderr
+    assert pages.RESULTS.read_bytes() == before
+
+
+def test_a_question_that_is_none_is_told_those_there_are() -> None:
+    assert "record" in run("recording", expect=2).stderr
+
+
+def test_a_ratio_is_the_median_of_the_runs_ratios_and_above_one_where_ours_is_better() -> None:
+    less = Row("call", "us", [1.0, 2.0, 4.0], "other", [3.0, 2.0, 2.0], wanted=2.0)
+    assert less.ratios == [3.0, 1.0, 0.5]
+    assert (less.ratio, less.spread, less.holds) == (1.0, (0.5, 3.0), True)
+    more = Row("rate", "samples/s", [10.0, 20.0], "other", [5.0, 5.0], more_is_better=True, wanted=16.0)
+    assert (more.ratio, more.spread, more.holds) == (3.0, (2.0, 4.0), False)
+    alone = Row("alone", "ms", [3.0, 1.0, 2.0])
+    assert (alone.ratio, alone.spread, alone.holds) == (None, (1.0, 3.0), None)
+
+
+def test_runs_that_have_no_partner_are_no_ratio() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        _ = Row("call", "us", [1.0, 2.0], "other", [3.0]).ratios
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"), (0.00001234, "1.23e-05"), (0.081234, "0.0812"), (0.999, "0.999"), (0.9999, "1.00"), (9.999, "10.0"),
+        (17.345, "17.3"), (123.4, "123"), (999.9, "1,000"), (1234567.0, "1,230,000"), (-2.5, "-2.50"),
+    ],
+)  # fmt: skip
+def test_numbers_have_three_digits_that_count(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+def test_rates_are_told_in_thousands_and_millions_and_sizes_as_they_are() -> None:
+    assert amount(2_340_000, "samples/s") == "2.34 M samples/s"
+    assert amount(51_000, "samples/s") == "51.0 k samples/s"
+    assert amount(51_000, "bytes") == "51,000 bytes"
+    assert amount(0.09, "us") == "0.09 µs"
+
+
+def test_a_peer_that_is_not_there_is_said_aloud() -> None:
+    assert not peers.installed("no_such_package")
+    assert not peers.installed("no_such_package.part")
+    row = Row("call", "us", [1.0], "other", note=peers.missing("other"))
+    assert "not measured" in cells(row)
+    assert notes([row]) == ["call: other is not installed: pip install 'redismetrics[bench]'"]
+
+
+def answered(*rows: Row, quick: bool = False) -> Results:
+    return Results({"topic": Answer("Which?", list(rows), 1.0, quick, 5, "2024-05-01", 0.0, {"cores": 2})})
+
+
+def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
+    results = answered(Row("a", "us", [1.0], "other", [2.0], headline=True), Row("b", "ms", [3.0]))
+    results.write(tmp_path / "results.json")
+    assert Results.read(tmp_path / "results.json") == results
+    newer = answered(Row("c", "ms", [3.0]))
+    assert results.updated(newer, ["topic"]) == newer
+    assert results.updated(newer, []) == Results({})
+
+
+def test_figures_of_the_short_form_say_so() -> None:
+    assert pages.WARNING in pages.for_readme(answered(quick=True))
+    assert pages.WARNING not in pages.for_readme(answered())
+
+
+def test_figures_go_between_markers_and_nowhere_else() -> None:
+    text = "before\n<!-- figures: begin -->\nold\n<!-- figures: end -->\nafter"
+    assert pages.filled(text, "figures", r"new \1") == text.replace("old", r"new \1")
+    for wrong in ("no markers", text + text):
+        with pytest.raises(ValueError, match="once"):
+            pages.filled(wrong, "figures", "new")
+
+
+def test_the_estimate_is_arithmetic_on_measured_figures() -> None:
+    assert estimate.text(answered()).startswith("Not worked out")
+    flush = f"{estimate.PROCESS}, {estimate.SHARDS}"
+    cpu, received = Row(f"{flush}: server CPU", "ms", [2.0]), Row(f"{flush}: bytes to the server", "bytes", [20_000.0])
+    lines = estimate.text(answered(cpu, received, Row(estimate.WORKER, "samples/s", [1e6]))).splitlines()
+    cells = {line.split(" | ")[0].removeprefix("| "): line.split(" | ")[1:] for line in lines if line.startswith("| ")}
+    told = [cell.removesuffix(" |") for cell in next(found for title, found in cells.items() if "cores" in title)]
+    assert told == ["20.0", "2.00"]  # 10,000 x 2 ms a second, and a tenth of it
+    assert [cell.removesuffix(" |") for cell in next(cells[title] for title in cells if "primaries" in title)] == [
+        "40",
+        "4",
+    ]
+    assert [cell.removesuffix(" |") for cell in next(cells[title] for title in cells if "workers" in title)] == [
+        "10",
+        "1",
+    ]
+
+
+def divide(by: int) -> object:
+    return lambda number: number // by
+
+
+def test_a_child_keeps_what_it_made_and_tells_what_fails_in_it() -> None:
+    with Child(divide, 2) as child:
+        assert [child(10), child(7)] == [5, 3]
+    with Child(divide, 0) as child, pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        child(1)
