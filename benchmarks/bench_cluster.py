@@ -1,6 +1,6 @@
 """What does a cluster of three nodes take, beside one node, and how soon does it take samples again after a primary's death?
 
-    python benchmarks/bench_cluster.py [--quick] [--json] [--server PROGRAM]
+    python -m benchmarks cluster
 
 Throughput: four processes record to 64 metrics of ten series each, a third of them counters, gauges and histograms, and
 flush; all begin at once, and the clock stops when the last one's last flush is confirmed. The same to one node with one shard, in
@@ -15,23 +15,18 @@ cluster-node-timeout, here NODE_TIMEOUT, and the election.
 Both check that what the store counts is what was recorded.
 """
 
-import argparse
-import json
 import multiprocessing
 import os
 import shutil
-import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
+from benchmarks.common import Options, main
+from benchmarks.rows import Row
 from redismetrics import Counter, Gauge, Histogram, Metrics, keys
 from tests.clusters import Cluster, slot_of_shard
 from tests.servers import Server, wait_in_step
@@ -40,54 +35,6 @@ QUESTION = "What does a cluster of three nodes take, and how soon does it recove
 PROCESSES, METRICS, SERIES, EACH = 4, 64, 10, 10
 NODE_TIMEOUT = 1.5  # seconds; of tests.clusters
 NAMESPACE = "bench"
-
-
-# -- Row, Options and main: as benchmarks.common has them ---------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a question is to be measured."""
-
-    quick: bool = False
-    runs: int = 5
-    server: str | None = None
-
-
-@dataclass(frozen=True)
-class Row:
-    """What one case took, ours and a peer's, one figure a run."""
-
-    case: str
-    unit: str
-    ours: list[float]
-    peer: str = ""
-    theirs: list[float] = field(default_factory=list)
-    more_is_better: bool = False
-    wanted: float | None = None
-    note: str = ""
-
-
-def main(question: str, measure: Callable[[Options], Iterator[Row]]) -> None:
-    parser = argparse.ArgumentParser(description=question)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes and two runs: only to see that it runs")
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
-    parser.add_argument("--server", help="the server program to measure with")
-    found = parser.parse_args()
-    rows = list(measure(Options(found.quick, 2 if found.quick else 5, found.server)))
-    if found.json:
-        print(json.dumps({"question": question, "rows": [asdict(row) for row in rows]}))
-        return
-    for row in rows:
-        print(f"{row.case}: {_figures(row.ours)} {row.unit}")
-        if row.theirs:
-            ratios = [ours / theirs for ours, theirs in zip(row.ours, row.theirs, strict=True)]
-            print(f"    {row.peer}: {_figures(row.theirs)} {row.unit}; ratio {_figures(ratios)}")
-        print(f"    {row.note}")
-
-
-def _figures(figures: list[float]) -> str:
-    return f"{statistics.median(figures):,.3g} ({min(figures):,.3g} to {max(figures):,.3g})"
 
 
 # -- servers ------------------------------------------------------------------------------------------------------
