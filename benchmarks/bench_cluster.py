@@ -180,7 +180,7 @@ def measure(options: Options) -> Iterator[Row]:
     yield Row(
         "a primary dies, until a flush is confirmed", "s",
         [recovery(options, run) for run in range(options.runs)],
-        note=f"cluster-node-timeout {NODE_TIMEOUT:g} s; flush_interval 0.05 s, socket_timeout 0.5 s",
+        note=f"cluster-node-timeout {NODE_TIMEOUT:g} s; flush_interval 0.05 s, socket_timeout 0.5 s", headline=True,
     )  # fmt: skip
 
 
