@@ -496,7 +496,7 @@ def years(url: str, a_minute: int) -> Iterator[Row]:
 
 def measure(options: Options) -> Iterator[Row]:
     """Nothing here depends on how busy the machine is: so each is measured once."""
-    many = 20 if options.quick else 300
+    many = 20 if options.quick else 200
     rows: list[Row] = []
     with own_server(options.server) as (url, _), peers.time_series(options.server, make=not options.quick) as (ts, why):
         client, peer = redis.Redis.from_url(url), None if ts is None else redis.Redis.from_url(ts)
