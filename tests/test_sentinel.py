@@ -44,7 +44,7 @@ class Watched:
     def _ready(self, port: int, sentinels: int) -> bool:
         try:
             with redis.Redis(port=port, password="watch", socket_timeout=1) as client:
-                state = client.sentinel_master(SERVICE)
+                state = client.sentinel_masters()[SERVICE]  # redis-py 6.4 fails at sentinel_master
                 return state["num-other-sentinels"] == sentinels - 1 and state["num-slaves"] == 1
         except (redis.RedisError, OSError):
             return False
