@@ -418,6 +418,7 @@ def test_cancelled_questions_leave_no_connection_in_disorder(server: Server, ame
             )
             assert found == [1, 2, 3, 4, 5]
 
+    run(ametrics.flush())
     before = clients(server)
     run(work())
     wait_until(lambda: clients(server) <= before, "no connection is left behind")
