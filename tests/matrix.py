@@ -73,7 +73,7 @@ def servers(folder: Path) -> dict[str, Path | str]:
 
 
 def passes(tests: tuple[str, ...], **environment: str) -> bool:
-    command = [sys.executable, "-m", "pytest", *"-q -rs -n auto --dist worksteal -p no:cacheprovider".split()]
+    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-n", "auto", "--dist", "worksteal"]
     if environment.get("REDIS_PY", "").startswith("5.0."):  # they leave sockets to the garbage collector
         command += ["-W", "ignore:unclosed:ResourceWarning", "-W", "ignore::pytest.PytestUnraisableExceptionWarning"]
     files = [str(ROOT / "tests" / test) for test in tests]
