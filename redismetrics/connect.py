@@ -123,6 +123,9 @@ def several(url: str) -> Several:
 
 def _made(make: Callable[..., T], retry: Any, url: str, seconds: float, **more: Any) -> T:
     """A client or pool of redis-py for *url*, blocking or not, with the settings that all of ours have."""
+    from redis.exceptions import ConnectionError as BrokenLine
+    from redis.exceptions import TimeoutError as NoAnswer
+
     try:
         return make(
             url,
@@ -130,6 +133,7 @@ def _made(make: Callable[..., T], retry: Any, url: str, seconds: float, **more: 
             socket_connect_timeout=seconds,
             protocol=2,
             retry=retry,
+            retry_on_error=[BrokenLine, NoAnswer],  # before redis-py 6 a retry alone repeats no command
             **more,
         )
     except (ValueError, TypeError) as error:

@@ -85,6 +85,11 @@ def version(binary: Path) -> str:
     return f"{words[0]} {next(word[2:] for word in words if word.startswith('v='))}"
 
 
+def release(binary: Path) -> tuple[int, ...]:
+    """Return such as ``(7, 0, 15)``. Valkey's numbers go on from Redis 7.2."""
+    return tuple(int(part) for part in version(binary).split()[1].split("."))
+
+
 def faketime_library() -> Path | None:
     """Return the library that a movable clock needs, which Debian has in the package faketime; None where it is missing."""
     found = (path for pattern in _FAKETIME_FOLDERS for path in Path("/").glob(f"{pattern[1:]}/libfaketimeMT.so.1"))
@@ -177,6 +182,10 @@ class Server:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def release(self) -> tuple[int, ...]:
+        return release(self.binary)
+
     def client(self, **options: Any) -> redis.Redis:
         """Return a new client; replies are bytes unless *options* say otherwise."""
         return redis.Redis.from_url(self.url, **options)
@@ -222,6 +231,12 @@ class Server:
         """Stop it unless that has happened, and start it again at the same address with the data it had."""
         self.stop()
         self._launch()
+
+    def forget(self) -> None:
+        """Delete the data that it wrote, while it is stopped."""
+        assert not self.running, "the server is running"
+        shutil.rmtree(self.folder / "appendonlydir", ignore_errors=True)
+        (self.folder / "appendonly.aof").unlink(missing_ok=True)  # where Redis 6.2 writes it
 
     def __enter__(self) -> Self:
         return self

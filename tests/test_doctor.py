@@ -77,7 +77,7 @@ def test_examining_changes_nothing(server: Server, namespace: str) -> None:
         (("--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru"), {"eviction": "failure"}),
         (("--maxmemory-policy", "volatile-ttl"), {"eviction": "warning"}),
         (("--appendonly", "no", "--save", ""), {"persistence": "warning"}),
-        (("--appendonly", "no", "--save", "3600 1"), {}),
+        (("--appendonly", "no", "--save", "3600", "1"), {}),
     ],
 )
 def test_how_the_server_is_set_up_is_told(
@@ -90,7 +90,7 @@ def test_how_the_server_is_set_up_is_told(
 
 @pytest.mark.parametrize(("share", "wanted"), [(0.99, "failure"), (0.88, "warning"), (0.5, "ok")])
 def test_a_server_that_fills_up_is_told(fresh_server: Callable[..., Server], share: float, wanted: str) -> None:
-    server = fresh_server(args=("--appendonly", "no", "--save", "3600 1000"))  # no buffer that comes and goes
+    server = fresh_server(args=("--appendonly", "no", "--save", "3600", "1000"))  # no buffer that comes and goes
     with server.client() as client:
         client.set("ballast", b"x" * 30_000_000)
         used = int(client.info("memory")["used_memory"])

@@ -4,7 +4,6 @@ import itertools
 import math
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -291,7 +290,7 @@ def test_after_a_loss_of_data_samples_go_to_their_own_series(fresh_server: Calla
     metrics.increment("jobs", 1, tags={"queue": "mail"})
     metrics.flush()
     server.stop()
-    shutil.rmtree(server.folder / "appendonlydir")
+    server.forget()
     server.restart()
     other.increment("jobs", 10, tags={"queue": "audio"})
     other.flush()

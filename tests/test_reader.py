@@ -265,17 +265,12 @@ def test_a_window_takes_of_one_flush_the_compacted_minutes_that_lie_in_it(metric
 def test_a_window_that_begins_at_a_moment_holds_what_is_recorded_after_it(metrics: Metrics) -> None:
     gauge, counter = Gauge("depth", metrics=metrics), Counter("jobs", metrics=metrics)
     missed = []
-    for _ in range(50):  # a moment lies anywhere within its millisecond
+    for number in range(20):  # a moment lies anywhere within its millisecond
         began = time.time()
         gauge.set(1.0)
         counter.increment()
-        since = [began, datetime.fromtimestamp(began, UTC)]
-        missed += [
-            (name, began)
-            for name in ("depth", "jobs")
-            for edge in since
-            if not metrics.query(name, window=(edge, None))
-        ]
+        edge = datetime.fromtimestamp(began, UTC) if number % 2 else began
+        missed += [(name, edge) for name in ("depth", "jobs") if not metrics.query(name, window=(edge, None))]
     assert missed == []
 
 
@@ -1069,6 +1064,8 @@ def ask_everything(metrics: Metrics) -> dict[str, Any]:
 def test_a_reader_sends_nothing_but_reads(fresh_server: Callable[..., Server], grouped: Metrics) -> None:
     server = fresh_server(port=True)
     rights = "on >secret resetkeys %R~rm:{*}:* %R~rm:*:config %R~rm:*:workers resetchannels -@all +@read +time +info +hello +auth"
+    if server.release < (7,):
+        rights = rights.replace("%R~", "~")
     with server.client() as client, Metrics(server.url, namespace="shop") as writer:
         for sample in grouped.query("score"):
             writer.gauge("score", sample.value, tags=sample.tags, timestamp=sample.timestamp)

@@ -17,7 +17,7 @@ from redismetrics.cluster import SHARDS
 from redismetrics.connect import SCHEMES
 from redismetrics.export import export
 from tests.clusters import Cluster
-from tests.servers import Server, binaries, version
+from tests.servers import Server, binaries, release, version
 from tests.test_sentinel import Watched
 from tests.workers import new_worker, pull_forward
 
@@ -67,7 +67,7 @@ def test_the_page_names_every_url_and_its_links_lead_somewhere() -> None:
 def guarded(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server of each kind there is here, with the page's users."""
     folder = Path(tempfile.mkdtemp(prefix="rm-", dir="/tmp"))
-    old = int(version(request.param).split()[1].split(".")[0]) < 7
+    old = release(request.param) < (7,)
     try:
         with Server.start(folder, request.param, port=True) as server, server.client() as admin:
             for user, rights in USERS.items():

@@ -44,7 +44,7 @@ class Watched:
     def _ready(self, port: int, sentinels: int) -> bool:
         try:
             with redis.Redis(port=port, password="watch", socket_timeout=1) as client:
-                state = client.sentinel_master(SERVICE)
+                state = client.sentinel_masters()[SERVICE]  # the one question of these that redis-py 6.4 can ask
                 return state["num-other-sentinels"] == sentinels - 1 and state["num-slaves"] == 1
         except (redis.RedisError, OSError):
             return False
@@ -60,7 +60,12 @@ class Watched:
 
     def primary_is(self, server: Server) -> bool:
         with redis.Redis(port=self.ports[0], password="watch", socket_timeout=1) as client:
-            return bool(client.sentinel_get_master_addr_by_name(SERVICE)[1] == server.port)
+            return bool(client.sentinel_masters()[SERVICE]["port"] == server.port)
+
+    def asking(self) -> int:
+        """How many connections the first sentinel has that no sentinel opened."""
+        with redis.Redis(port=self.ports[0], password="watch", socket_timeout=1) as client:
+            return sum(not each["name"].startswith("sentinel-") for each in client.client_list()) - 1
 
     def end(self) -> None:
         for process in self.processes:
@@ -112,6 +117,8 @@ def test_a_primary_dies_while_a_process_records(watched: Watched, namespace: str
         worker.store.close()
         assert reader.query("jobs", aggregation="sum") == recorded
 
+        wait_until(lambda: watched.asking() == 0, "the sentinels are let go of")
+
     async def ask() -> float:
         async with AsyncMetrics(watched.url, namespace=namespace) as asking:
             asking.increment("jobs", 2)
@@ -156,12 +163,20 @@ def test_a_batch_in_doubt_is_repeated_once_and_the_deaf_primary_comes_back(watch
 
 
 def test_a_service_that_the_sentinels_do_not_know_and_a_wrong_password_are_told(
-    watched: Watched, namespace: str
+    watched: Watched, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     for url in (watched.url.replace(f"/{SERVICE}/", "/other/"), watched.url.replace("=watch", "=geheim")):
         with Metrics(url, namespace=namespace, socket_timeout=0.3) as metrics:
             metrics.increment("jobs")
             with pytest.raises(StoreUnavailable) as raised:
                 metrics.flush(0.5)
-            assert "geheim" not in str(raised.value)
             metrics.close(0.1)
+        assert "geheim" not in str(raised.value) + caplog.text
+
+        async def ask(url: str = url) -> None:
+            async with AsyncMetrics(url, namespace=namespace, socket_timeout=0.3) as asking:
+                await asking.query("jobs")
+
+        with pytest.raises(StoreUnavailable) as araised:
+            asyncio.run(ask())
+        assert "geheim" not in str(araised.value) + caplog.text

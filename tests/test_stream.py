@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -738,7 +737,7 @@ def test_a_server_that_lost_its_data_is_a_gap_and_does_not_mix_up_series(
         send(make(server.url), "depth", 1, queue="mail")
         take(stream)
         server.stop()
-        shutil.rmtree(server.folder / "appendonlydir")
+        server.forget()
         server.restart()
         send(make(server.url), "depth", 2, queue="audio")  # before the stream is back, perhaps: the clock doesn't tell
         gap(stream)

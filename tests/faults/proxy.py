@@ -135,10 +135,10 @@ class Proxy:
         self._stop = asyncio.Event()
         try:
             if self._path:
-                listener = await asyncio.start_unix_server(self._line, self._path)
+                listener = await asyncio.start_unix_server(self._accepted, self._path)
                 self.url = f"unix://{self._path}?db=0"
             else:
-                listener = await asyncio.start_server(self._line, "127.0.0.1", 0)
+                listener = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
                 self.url = f"redis://127.0.0.1:{listener.sockets[0].getsockname()[1]}/0"
         except OSError as error:
             ready.set_exception(error)
@@ -154,12 +154,19 @@ class Proxy:
         if self._lines:
             await asyncio.wait(self._lines)
 
+    def _accepted(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        line = asyncio.create_task(self._line(client, to_client))
+        self._lines.add(line)
+
+        def ended(line: asyncio.Task[None]) -> None:
+            self._lines.discard(line)
+            to_client.transport.abort()  # for a line that was cut before it began
+
+        line.add_done_callback(ended)
+
     async def _line(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         """Serve one connection from its beginning to its end."""
-        self.connections += 1
-        task = asyncio.current_task()
-        assert task is not None
-        self._lines.add(task)
         to_server = None
         try:
             server, to_server = await self._dial()
@@ -167,12 +174,12 @@ class Proxy:
         except (OSError, asyncio.CancelledError):
             pass  # either side is gone, or `disconnect`: in all cases the line ends here
         finally:
-            self._lines.discard(task)
-            for writer in (to_client, to_server):
-                if writer:
-                    writer.transport.abort()
-                    with contextlib.suppress(OSError):
-                        await writer.wait_closed()
+            writers = [writer for writer in (to_client, to_server) if writer]
+            for writer in writers:
+                writer.transport.abort()
+            for writer in writers:
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
 
     async def _dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._target.port:

@@ -448,8 +448,9 @@ def test_a_process_that_ends_badly_sends_what_is_left(url: str, namespace: str, 
 
 
 LEAVES = """if True:
-    import logging, sys, time
+    import atexit, logging, sys, time
     logging.basicConfig(format="%(levelname)s %(message)s")
+    atexit.register(lambda: print(time.monotonic()))  # the first to be registered is the last to run
     from redismetrics import Metrics
     metrics = [Metrics({url!r}, namespace={namespace!r}) for _ in range({clients})]
     for each in metrics:
@@ -472,12 +473,10 @@ def test_the_end_takes_2_seconds_at_most_where_there_is_no_server(
         server = fresh_server()
         server.pause()
         url = server.url
-    began = time.monotonic()
     result = script(LEAVES.format(url=url, namespace=namespace, clients=clients, wait=wait))
-    ended_at = time.monotonic()
     assert result.returncode == 0
-    assert ended_at - float(result.stdout) < 2.5  # 2 s, and what the interpreter takes
-    assert ended_at - began < 4
+    leaves, left = map(float, result.stdout.split())
+    assert left - leaves < 4  # 2 s, and what a busy machine takes; one after the other they would take 6
     assert result.stderr.count("closed with 3 samples never sent and 0 sent but never confirmed") == clients
     assert "Traceback" not in result.stderr
 
@@ -487,8 +486,9 @@ def test_the_end_after_a_server_went_deaf_tells_what_is_in_doubt(
 ) -> None:
     server = fresh_server()
     result = script(f"""if True:
-        import logging, os, signal, time
+        import atexit, logging, os, signal, time
         logging.basicConfig(format="%(levelname)s %(message)s")
+        atexit.register(lambda: print(time.monotonic()))
         from redismetrics import Metrics, StoreUnavailable
         metrics = Metrics({server.url!r}, namespace={namespace!r}, flush_interval=60)
         metrics.increment("jobs")
@@ -501,7 +501,8 @@ def test_the_end_after_a_server_went_deaf_tells_what_is_in_doubt(
             metrics.increment("jobs")
             print(time.monotonic())
     """)
-    assert time.monotonic() - float(result.stdout) < 2.5
+    leaves, left = map(float, result.stdout.split())
+    assert left - leaves < 4
     assert "closed with 1 samples never sent and 1 sent but never confirmed" in result.stderr
     server.resume()
     with Metrics(server.url, namespace=namespace) as metrics:
