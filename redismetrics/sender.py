@@ -283,7 +283,7 @@ class Sender:
         """Send a batch, the first time or again, and take its confirmation to heart."""
         shard = doubt.batch.shard
         if self.clock() * 1000 - doubt.first_ms > (self.settings.max_age + self.settings.max_future) * 1000:
-            self._forget(doubt, "expired")  # the store may have forgotten this writer: repeating could double
+            self._forget(doubt, "unknown")  # the store may have forgotten this writer: repeating could double
             return
         try:
             reply = run(client, operations.record(doubt.batch))

@@ -224,7 +224,7 @@ def test_an_old_batch_in_doubt_is_given_up_since_the_store_may_have_forgotten_it
     now[0] += 62
     wait_until(lambda: metrics.stats()["in_doubt"] == 0, "the batch is given up")
     stats = balanced(metrics)
-    assert (stats["dropped"], stats["stored"], stats["pending"]) == ({"expired": 1}, 1, 0)
+    assert (stats["dropped"], stats["stored"], stats["pending"]) == ({"unknown": 1}, 1, 0)
 
 
 def test_a_question_after_an_outage_does_not_wait_for_the_next_try(
