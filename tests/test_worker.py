@@ -322,7 +322,7 @@ def test_a_signal_lets_it_finish_what_it_has_in_hand(
 
     with Proxy(server) as proxy:
         proxy.cut_requests(1, when=commit)
-        with start("--url", proxy.url, "--namespace", namespace) as process:
+        with start("--url", proxy.url, "--namespace", namespace, "--interval", "0.1") as process:
             running.append(process)
             try:
                 _, err = process.communicate(timeout=30)

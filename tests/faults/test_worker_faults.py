@@ -817,7 +817,8 @@ def test_minutes_outlive_their_retention_until_their_hour_is_made(
         moving_server.advance(30 * 3600)
         one.pass_once(alone=True)
         assert metrics.query("took", aggregation="sum") == 400
-        assert {each.decode().split()[0] for each in admin.hkeys(keys.sealed(namespace, 0, "took").due)} == {"span"}
+        left = {each.decode().split()[0] for each in admin.hkeys(keys.sealed(namespace, 0, "took").due)}
+        assert left - {"fold-day"} == {"span"}  # whether an eighth day has ended meanwhile, the date says
 
 
 @pytest.mark.parametrize("raw", ["kept", "gone"])
