@@ -193,6 +193,10 @@ def _clipped(bins: Iterable[Bin], low: float | None, high: float | None) -> list
     for each in bins:
         first = each.low if low is None else max(each.low, low)
         last = each.high if high is None else min(each.high, high)
+        if first > last and math.isclose(
+            first, last, rel_tol=1e-9
+        ):  # on an edge, and counted beyond it by its last digit
+            first = last = last if last == high else first
         clipped.append(Bin(first, last, each.count) if first <= last else each)
     return clipped
 
