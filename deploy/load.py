@@ -1,6 +1,8 @@
-"""Records what a small shop would, until it is stopped: something for a new dashboard to show. Needs core only.
+"""Record demo data of a small shop until stopped, so that a new dashboard has data to show.
 
-python deploy/load.py [--seconds 10] [--per-second 40]
+    python deploy/load.py [--seconds 10] [--per-second 40]
+
+Needs redismetrics without extras.
 """
 
 import argparse
@@ -10,16 +12,18 @@ import time
 
 import redismetrics as rm
 
-ENDPOINTS = {"/orders": 0.040, "/orders/{id}": 0.012, "/search": 0.120, "/upload": 0.450}  # s, the median
-QUEUES = {"mail": 0.08, "reports": 0.9, "thumbnails": 0.25}  # s, the median of a job
+# Median duration of a request, in seconds.
+ENDPOINTS = {"/orders": 0.040, "/orders/{id}": 0.012, "/search": 0.120, "/upload": 0.450}
+# Median duration of a job, in seconds.
+QUEUES = {"mail": 0.08, "reports": 0.9, "thumbnails": 0.25}
 
 
 def declare() -> None:
-    rm.declare("http_requests", "counter", help="Requests answered")
-    rm.declare("http_request_duration_seconds", "histogram", unit="seconds", help="Time to answer a request")
-    rm.declare("jobs", "counter", help="Jobs that ended")
-    rm.declare("job_duration_seconds", "histogram", unit="seconds", help="Time that a job took")
-    rm.declare("queue_depth", "gauge", help="Jobs that wait")
+    rm.declare("http_requests", "counter", help="Requests")
+    rm.declare("http_request_duration_seconds", "histogram", unit="seconds", help="Duration of a request")
+    rm.declare("jobs", "counter", help="Finished jobs")
+    rm.declare("job_duration_seconds", "histogram", unit="seconds", help="Duration of a job")
+    rm.declare("queue_depth", "gauge", help="Waiting jobs")
 
 
 def request(wave: float) -> None:
@@ -43,14 +47,15 @@ def job(wave: float) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Record what a small shop would.")
+    parser = argparse.ArgumentParser(description="Record demo data of a small shop.")
     parser.add_argument("--seconds", type=float, default=math.inf, help="how long (default: until stopped)")
-    parser.add_argument("--per-second", type=float, default=40, help="requests a second (default: %(default)g)")
+    parser.add_argument("--per-second", type=float, default=40, help="requests per second (default: %(default)g)")
     given = parser.parse_args()
     declare()
     began = time.monotonic()
     while (passed := time.monotonic() - began) < given.seconds:
-        wave = 1 + 0.5 * math.sin(passed / 60 * math.tau)  # a busy half minute, a quiet half minute
+        # Half a minute is busy, half a minute is quiet.
+        wave = 1 + 0.5 * math.sin(passed / 60 * math.tau)
         request(wave)
         if random.random() < 0.25:
             job(wave)

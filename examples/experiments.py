@@ -1,8 +1,8 @@
-"""Results of experiments, by model and dataset, and the progress of agents that refine an answer step by step.
+"""Compare results of experiments by model and dataset, and the progress of agents.
 
     python examples/experiments.py --seconds 2
 
-Needs redismetrics[embedded]. REDISMETRICS_URL says which store, else it is the embedded server.
+Needs redismetrics[embedded]. Uses the server in REDISMETRICS_URL, otherwise the embedded server.
 """
 
 import argparse
@@ -12,13 +12,14 @@ from itertools import count, product
 
 import redismetrics as rm
 
-MODELS = {"llama-3.1": 0.72, "qwen": 0.68}  # how good each is, which the experiment is to find out
+# The true quality of each model, which the experiments estimate.
+MODELS = {"llama-3.1": 0.72, "qwen": 0.68}
 DATASETS = {"scifact": 0.03, "fever": -0.04}
 AGENTS = ("proposer", "antagonist", "synthesizer")
 
 
 def entailment_score(model: str, dataset: str) -> float:
-    """Stands for an evaluation."""
+    """Simulate an evaluation."""
     time.sleep(0.002)
     return min(max(random.gauss(MODELS[model] + DATASETS[dataset], 0.08), 0.0), 1.0)
 
@@ -31,7 +32,7 @@ def run_experiment(number: int) -> None:
             "experiment_result",
             {
                 "value": score,
-                # What one groups by is a tag. What one wants to find again later is metadata: it makes no series.
+                # Group by tags. Keep details to look up later as metadata: it creates no series.
                 "tags": {"model": model, "dataset": dataset, "stage": "validation"},
                 "metadata": {"run": f"exp_{number}", "took_ms": round(timer.elapsed, 2)},
             },
@@ -39,19 +40,19 @@ def run_experiment(number: int) -> None:
 
 
 def refine(iterations: int = 3) -> None:
-    """Each agent in turn, better with each iteration."""
+    """Run each agent in turn; scores improve with each iteration."""
     for iteration, agent in product(range(iterations), AGENTS):
         score = random.gauss(0.5 + 0.1 * iteration, 0.03)
         rm.record("agent_score", {"value": score, "tags": {"agent": agent, "iteration": iteration}})
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Run experiments, and compare the models.")
+    parser = argparse.ArgumentParser(description="Run experiments and compare the models.")
     parser.add_argument("--seconds", type=float, default=2.0, help="how long (default: %(default)g)")
     given = parser.parse_args()
 
     rm.declare("experiment_result", "histogram", help="Entailment score", buckets=[0.2, 0.4, 0.6, 0.7, 0.8, 0.9])
-    rm.declare("agent_score", "histogram", help="What an agent's answer is worth")
+    rm.declare("agent_score", "histogram", help="Score of an agent's answer")
     began = time.time()
     for number in count(1):
         run_experiment(number)
@@ -59,7 +60,8 @@ def main() -> None:
         if time.time() - began > given.seconds:
             break
 
-    window = (began, None)  # of this run; over all that was ever tried: "last_30d"
+    # Only this run. Use "last_30d" for the runs of a month.
+    window = (began, None)
     print(f"{number} experiments.\n")
     print(f"{'model/dataset':<20}{'mean':>8}{'p5':>8}{'p95':>8}{'count':>8}")
     results = rm.rollup(
@@ -73,7 +75,7 @@ def main() -> None:
         "on fever alone:", rm.query("experiment_result", tags={"dataset": "fever"}, aggregation="mean", window=window)
     )
 
-    print("\nthe synthesizer, iteration by iteration:")
+    print("\nthe synthesizer by iteration:")
     rows = rm.query(
         "agent_score", tags={"agent": "synthesizer"}, group_by="iteration", aggregation="mean", window=window
     )

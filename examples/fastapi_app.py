@@ -1,9 +1,15 @@
-"""A web application that is measured: requests by the middleware, baskets by a histogram of its own, /metrics for Prometheus.
+"""A web application with metrics: requests, a custom histogram, and /metrics for Prometheus.
 
-    python examples/fastapi_app.py --seconds 3                       it serves itself, visits itself, and tells what was measured
-    uvicorn --app-dir examples fastapi_app:app --workers 4           for real: however many processes, one set of figures
+Start it, send it requests, and print what was measured:
 
-Needs redismetrics[embedded], fastapi and uvicorn. REDISMETRICS_URL says which store, else it is the embedded server.
+    python examples/fastapi_app.py --seconds 3
+
+Serve it with several processes, which share one set of metrics:
+
+    uvicorn --app-dir examples fastapi_app:app --workers 4
+
+Needs redismetrics[embedded], fastapi and uvicorn. Uses the server in REDISMETRICS_URL, otherwise
+the embedded server.
 """
 
 import argparse
@@ -24,15 +30,16 @@ from redismetrics.integrations.asgi import MetricsMiddleware
 
 PRICES = {"apple": 0.4, "bread": 2.8, "wine": 12.5}
 
-# Bound once, used by every request. No I/O happens here, so that importing the module is safe in any process.
+# Bound once, used by every request. This does no I/O, so importing the module is safe.
 baskets = rm.Histogram("basket_euros")
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    # In each worker, before its first request: what the metric is, and its buckets on the Prometheus page.
-    rm.declare("basket_euros", "histogram", unit="euros", help="Worth of an order", buckets=[1, 5, 10, 50, 100])
-    async with rm.AsyncMetrics() as app.state.metrics:  # asks without holding up the event loop
+    # Runs in each worker process before its first request: define the metric and its buckets.
+    rm.declare("basket_euros", "histogram", unit="euros", help="Value of an order", buckets=[1, 5, 10, 50, 100])
+    # Queries of this client do not block the event loop.
+    async with rm.AsyncMetrics() as app.state.metrics:
         yield
 
 
@@ -44,14 +51,15 @@ async def order(customer: int, items: list[str]) -> dict[str, float]:
     if not set(items) <= set(PRICES):
         raise HTTPException(404, "no such thing here")
     worth = sum(PRICES[item] for item in items)
-    # A list append, nothing to await. The country is a good tag, the customer is not: each tag value makes a series.
+    # A list append, nothing to await. Each tag value creates a series, so the country is a good
+    # tag and the customer is not.
     baskets.with_tags(country="de" if customer % 3 else "fr").record(worth)
     return {"euros": worth}
 
 
 @app.get("/summary")
 async def summary(request: Request) -> dict[str, dict[str, float]]:
-    """What all workers of all machines sold in the last hour."""
+    """Return what all processes on all machines sold in the last hour."""
     metrics: rm.AsyncMetrics = request.app.state.metrics
     return await metrics.rollup(
         "basket_euros", group_by="country", aggregations=["count", "sum", "p95"], window="last_hour"
@@ -59,14 +67,15 @@ async def summary(request: Request) -> dict[str, dict[str, float]]:
 
 
 app.mount("/metrics", asgi_app())
-app.add_middleware(MetricsMiddleware)  # last, so that it stands outermost and times everything
+# Added last, so that it is the outermost middleware and measures everything.
+app.add_middleware(MetricsMiddleware)
 
 
-# -- a visit, so that the example shows something ------------------------------------------------------------------
+# -- send requests, so that the example shows something --------------------------------------------
 
 
 def visit(address: str, seconds: float) -> int:
-    """Order this and that, sometimes what isn't there; return how many orders were placed."""
+    """Place random orders, some of unknown items; return how many succeeded."""
     placed = 0
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -85,7 +94,7 @@ def visit(address: str, seconds: float) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Serve a shop, visit it, and tell what was measured.")
+    parser = argparse.ArgumentParser(description="Serve a shop, place orders, and print the metrics.")
     parser.add_argument("--seconds", type=float, default=3.0, help="how long (default: %(default)g)")
     parser.add_argument("--port", type=int, default=8000, help="on localhost (default: %(default)d)")
     given = parser.parse_args()
@@ -98,7 +107,7 @@ def main() -> None:
     while not server.started and thread.is_alive():
         time.sleep(0.01)
     if not server.started:
-        raise SystemExit(f"can't serve on {address}")
+        raise SystemExit(f"cannot serve on {address}")
 
     placed = visit(address, given.seconds)
     with urllib.request.urlopen(f"{address}/metrics/") as page:
@@ -106,7 +115,8 @@ def main() -> None:
     server.should_exit = True
     thread.join()
 
-    window = (began, None)  # of this run alone
+    # Only this run.
+    window = (began, None)
     print(f"{placed} orders were placed.\n")
     print("requests by status:", rm.query("http_requests", aggregation="sum", group_by="status", window=window))
     p95 = rm.query(
@@ -115,7 +125,7 @@ def main() -> None:
     print(f"95 % of the orders took at most {p95:.4f} s")
     for country, row in rm.rollup("basket_euros", group_by="country", window=window).items():
         print(f"{row['count']} orders from {country}, of {row['mean']:.2f} euros on average")
-    print("\nWhat Prometheus reads of them:\n", *lines, sep="\n")
+    print("\nThe buckets on the Prometheus page:\n", *lines, sep="\n")
 
 
 if __name__ == "__main__":

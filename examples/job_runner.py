@@ -1,8 +1,10 @@
-"""Jobs done by several processes: how long they take, which fail, how many wait. Any process may ask for all of them.
+"""Measure jobs in several processes: durations, failures, queue depth.
+
+Any process can query the metrics of all processes.
 
     python examples/job_runner.py --seconds 3 --processes 4
 
-Needs redismetrics[embedded]. REDISMETRICS_URL says which store, else it is the embedded server.
+Needs redismetrics[embedded]. Uses the server in REDISMETRICS_URL, otherwise the embedded server.
 """
 
 import argparse
@@ -13,7 +15,8 @@ from typing import Any
 
 import redismetrics as rm
 
-# Made at import, so every process has them, whether it is forked or spawned; each records by itself, and the store adds up.
+# Created at import, so that every process has them, forked or spawned. Each process records for
+# itself, and Redis adds up the values.
 depth = rm.Gauge("queue_depth")
 failures = rm.Counter("job_failures")
 
@@ -22,7 +25,8 @@ class Unlucky(Exception):
     """A job failed."""
 
 
-# Records the time of each run in milliseconds, also of those that raise: with status="ok", or the error's class.
+# Records the duration of each call in milliseconds. The tag `status` is "ok" or the class of the
+# exception.
 @rm.measure("job_duration", outcome_tag="status")
 def do(kind: str) -> None:
     time.sleep(random.uniform(0.001, 0.004) if kind == "mail" else random.uniform(0.005, 0.015))
@@ -31,22 +35,22 @@ def do(kind: str) -> None:
 
 
 def work(jobs: Any) -> None:
-    """Do jobs until there are no more; runs in a process of its own."""
+    """Do jobs until the queue ends; runs in its own process."""
     while (kind := jobs.get()) is not None:
         try:
             do(kind)
         except Unlucky:
             failures.with_tags(kind=kind).increment()
-    # Nothing to close: at its end a process sends what it still holds.
+    # No close() needed: a process sends its unsent samples when it ends.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Do jobs in several processes, and tell how it went.")
-    parser.add_argument("--seconds", type=float, default=3.0, help="how long jobs come in (default: %(default)g)")
-    parser.add_argument("--processes", type=int, default=4, help="that work (default: %(default)d)")
+    parser = argparse.ArgumentParser(description="Do jobs in several processes and print their metrics.")
+    parser.add_argument("--seconds", type=float, default=3.0, help="how long to submit jobs (default: %(default)g)")
+    parser.add_argument("--processes", type=int, default=4, help="worker processes (default: %(default)d)")
     given = parser.parse_args()
 
-    rm.declare("job_duration", "histogram", unit="ms", help="Time that a job took")
+    rm.declare("job_duration", "histogram", unit="ms", help="Duration of a job")
     began = time.time()
     jobs: Any = multiprocessing.Queue()
     workers = [multiprocessing.Process(target=work, args=(jobs,)) for _ in range(given.processes)]
@@ -56,10 +60,12 @@ def main() -> None:
     submitted = 0
     until = time.monotonic() + given.seconds
     while time.monotonic() < until:
-        for _ in range(random.randint(1, 2 * given.processes)):  # they come in bursts, so that some have to wait
+        # Jobs come in bursts, so that some have to wait.
+        for _ in range(random.randint(1, 2 * given.processes)):
             jobs.put(random.choice(["mail", "report"]))
             submitted += 1
-        depth.set(jobs.qsize())  # one process tells, since all would tell the same
+        # Only this process records the depth: it is the same for all.
+        depth.set(jobs.qsize())
         time.sleep(0.02)
     for _ in workers:
         jobs.put(None)
@@ -67,7 +73,8 @@ def main() -> None:
         worker.join()
     depth.set(jobs.qsize())
 
-    window = (began, None)  # of this run alone
+    # Only this run.
+    window = (began, None)
     print(f"{submitted} jobs were submitted to {given.processes} processes.\n")
     print(f"{'status':<10}{'jobs':>8}{'mean ms':>10}{'p95 ms':>10}")
     rows = rm.rollup("job_duration", group_by="status", aggregations=["count", "mean", "p95"], window=window)

@@ -1,9 +1,9 @@
-"""Training runs side by side: loss, tokens a second and learning rate of each, asked as time series at the end.
+"""Compare training runs: loss, tokens per second and learning rate, as time series.
 
     python examples/training.py --seconds 4
 
-Each run is a process and trains a small model for real: which letter follows which, in the text of this file. Needs
-redismetrics[embedded]. REDISMETRICS_URL says which store, else it is the embedded server.
+Each run is a process that trains a small model: which letter follows which in this file. Needs
+redismetrics[embedded]. Uses the server in REDISMETRICS_URL, otherwise the embedded server.
 """
 
 import argparse
@@ -18,12 +18,14 @@ import numpy as np
 
 import redismetrics as rm
 
-BATCH = 512  # tokens of a step
-RATES = (0.5, 4.0, 32.0)  # learning rates to compare
+# Tokens per step.
+BATCH = 512
+# Learning rates to compare.
+RATES = (0.5, 4.0, 32.0)
 
 
 def losses(text: str, seconds: float, peak: float) -> Iterator[tuple[float, float]]:
-    """Train a bigram model by gradient descent, and yield learning rate and loss (nats a token) of each step."""
+    """Train a bigram model by gradient descent; yield learning rate and loss (nats per token)."""
     letters = sorted(set(text))
     tokens = np.array([letters.index(letter) for letter in text])
     weights = np.zeros((len(letters), len(letters)))
@@ -31,20 +33,24 @@ def losses(text: str, seconds: float, peak: float) -> Iterator[tuple[float, floa
     rows = np.arange(BATCH)
     began = time.monotonic()
     while (progress := (time.monotonic() - began) / seconds) < 1:
-        rate = peak * (1 + math.cos(math.pi * progress)) / 2  # cosine decay
+        # Cosine decay.
+        rate = peak * (1 + math.cos(math.pi * progress)) / 2
         at = random.integers(0, len(tokens) - 1, BATCH)
         before, after = tokens[at], tokens[at + 1]
         logits = weights[before]
         chances = np.exp(logits - logits.max(axis=1, keepdims=True))
         chances /= chances.sum(axis=1, keepdims=True)
         yield rate, float(-np.log(chances[rows, after]).mean())
-        chances[rows, after] -= 1  # the gradient of the loss by the logits
+        # The gradient of the loss with respect to the logits.
+        chances[rows, after] -= 1
         np.add.at(weights, before, -rate * chances / BATCH)
-        time.sleep(0.002)  # as if the model were larger
+        # Simulate a larger model.
+        time.sleep(0.002)
 
 
 def train(run_id: str, peak: float, seconds: float) -> None:
-    # A run is a good tag while runs are counted in thousands. A step is none: its time tells it apart.
+    # A run id is a good tag for up to some thousands of runs. A step is not a tag: its timestamp
+    # identifies it.
     tags = {"run_id": run_id}
     loss, rate, tokens = rm.Gauge("train_loss", tags), rm.Gauge("learning_rate", tags), rm.Counter("train_tokens", tags)
     for step_rate, step_loss in losses(Path(__file__).read_text(), seconds, peak):
@@ -54,14 +60,15 @@ def train(run_id: str, peak: float, seconds: float) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train some models at once, and compare them.")
+    parser = argparse.ArgumentParser(description="Train models in parallel and compare them.")
     parser.add_argument("--seconds", type=float, default=4.0, help="how long (default: %(default)g)")
     given = parser.parse_args()
 
     began = time.time()
     sweep = uuid.uuid4().hex[:6]
     runs = {f"{sweep}-lr{rate:g}": rate for rate in RATES}
-    spawn = multiprocessing.get_context("spawn")  # numpy has threads, and a fork would copy their locks
+    # Spawn, because numpy has threads and a fork would copy their locks.
+    spawn = multiprocessing.get_context("spawn")
     processes = [spawn.Process(target=train, args=(run, rate, given.seconds)) for run, rate in runs.items()]
     for process in processes:
         process.start()
@@ -69,7 +76,7 @@ def main() -> None:
         process.join()
 
     window = (began, None)
-    print("loss (nats a token), the mean of each second:\n")
+    print("mean loss per second (nats per token):\n")
     for run in runs:
         points = rm.time_series("train_loss", interval="1s", aggregation="mean", tags={"run_id": run}, window=window)
         print(f"  {run:<14}", *(f"{point['mean']:6.2f}" for point in points))
