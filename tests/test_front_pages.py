@@ -8,13 +8,15 @@ import subprocess
 import sys
 import tomllib
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from redismetrics import Metrics
 from tests.model.protocol import Rule
+from tests.servers import Server
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -89,6 +91,17 @@ def test_the_extra_all_has_every_extra_for_users_and_none_for_tests() -> None:
     assert named == set(extras) - {"all", "bench", "lint", "tdigest", "test"}
 
 
+@pytest.mark.skipif(not (ROOT / "redismetrics" / "recording").is_dir(), reason="the packages have other names")
+def test_the_files_and_folders_that_the_pages_name_exist() -> None:
+    text = "".join(page.read_text() for page in PAGES if page.name != "RESULTS.md")
+    named = set(re.findall(r"`((?:redismetrics|tests|lua|benchmarks|docs)/[\w/]+(?:\.\w+)?)`", text))
+    named |= {f"redismetrics/{path}" for path in re.findall(r"`([a-z]+/[a-z_]+\.py)`", text)}
+    assert len(named) > 20
+    assert sorted(name for name in named if not (ROOT / name).exists()) == []
+    packages = {path.parent.name for path in (ROOT / "redismetrics").glob("*/__init__.py")}
+    assert packages <= {name.removeprefix("redismetrics/") for name in named}
+
+
 # -- the tutorial ---------------------------------------------------------------------------------------------------
 
 
@@ -155,3 +168,36 @@ def test_the_extras_that_a_page_installs_exist(page: str) -> None:
 
 
 # -- leaving --------------------------------------------------------------------------------------------------------
+
+
+def test_uninstalling_leaves_no_key_of_the_namespace_and_touches_no_other(
+    fresh_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    client = shutil.which("redis-cli")
+    if client is None:
+        pytest.skip("no redis-cli")
+    pytest.importorskip("typer", reason="needs redismetrics[cli]")
+    server = fresh_server()
+    for name, command in {
+        "redis-cli": f'"{client}" -s "{server.socket_path}"',
+        "redismetrics": f'"{sys.executable}" -m redismetrics',
+    }.items():
+        (tmp_path / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        (tmp_path / name).chmod(0o755)
+    for namespace in ("prod", "prod2"):
+        with Metrics(server.url, namespace=namespace) as metrics:
+            metrics.increment("jobs", tags={"queue": "mail"})
+            metrics.histogram("took_ms", 12)
+    commands = re.search(r"```console\n(.*?)```", (DOCS / "stability.md").read_text(), re.DOTALL)
+    assert commands
+    environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    environ["REDISMETRICS_URL"] = server.url
+    for command in re.findall(r"^\$ (.*)$", commands[1], re.MULTILINE):
+        done = subprocess.run(
+            ["bash", "-c", command], env=environ, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    with server.client() as redis:
+        left = {key.decode() for key in redis.scan_iter()}
+    assert left
+    assert {key for key in left if not key.startswith(("rm:prod2:", "rm:{prod2:"))} == set()
