@@ -1,11 +1,12 @@
 """Measure redismetrics beside what one would use instead.
 
-    python -m benchmarks                        every question, the whole of it: some 25 minutes on two cores
-    python -m benchmarks record flush           only these
-    python -m benchmarks --quick                tiny sizes: proves that it runs, and nothing else
-    python -m benchmarks --fill                 what is measured goes to benchmarks/results.json, and from there into README.md,
+    python -m benchmarks                        all questions: about 25 minutes on two cores
+    python -m benchmarks record flush           only these two
+    python -m benchmarks --quick                tiny sizes: shows that all runs, measures nothing
+    python -m benchmarks --fill                 also write benchmarks/results.json, and from it
+                                                benchmarks/RESULTS.md, README.md,
                                                 docs/performance.md and docs/performance.svg
-    python -m benchmarks --from FILE [--fill]   nothing is measured: show (and fill in) what an earlier --json FILE holds
+    python -m benchmarks --from FILE [--fill]   measure nothing: show (and fill in) an earlier FILE
 
 Each question runs in a process of its own, on servers of its own, one after the other. Needs the extra `bench`.
 """
@@ -57,7 +58,7 @@ def main() -> int:
     add_options(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios (SVG, PNG or PDF by the name's end)")
-    parser.add_argument("--fill", action="store_true", help="put the figures into the README and docs/performance.md")
+    parser.add_argument("--fill", action="store_true", help="write the results into the repository's pages")
     parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="measure nothing: read these figures")
     found = parser.parse_args()
     wrong = sorted(set(found.topics) - set(topics()))

@@ -1,55 +1,159 @@
-"""What the measured figures make of 10,000 processes: arithmetic, with every number shown."""
+"""Calculations that start from measured figures, with every number shown.
+
+`text` asks what 10,000 processes need, `sizing` what 200 processes on 20 hosts need.
+"""
 
 import math
+from collections.abc import Iterable
 
 from benchmarks.results import Results
 from benchmarks.rows import Row, number
 
 PROCESS = "a process's flush (20 metrics, 100 series, 1,000 samples)"
 SHARDS = "16 shards"
+ONE_SHARD = "1 shard"
 WORKER = "one worker: histogram, 1,000 series x 10, every 5 s"
+KEPT = "all that is kept of a {kind}, 60 a minute"
+
+# A primary is planned to be at most this busy: the rest is for queries, workers and peaks.
+BUSY = 0.5
+# Seconds between two passes of a worker, and how long processed blocks stay in the log.
+PASS_SECONDS, REPLAY_SECONDS = 5, 60
+# The default of `log_bytes`, per metric.
+LOG_MIB = 64
+
+# 10,000 processes.
 PROCESSES, SAMPLES, METRICS = 10_000, 1_000, 20
-INTERVALS = (1, 10)  # seconds between a process's flushes
-BUSY = 0.5  # of a primary's core: the rest is for questions, workers, peaks
-PASS_SECONDS, REPLAY_SECONDS = 5, 60  # between a worker's passes; how long sealed blocks stay
-LOG_MIB = 64  # of a metric, the default of log_bytes
+INTERVALS = (1, 10)  # seconds between two flushes of a process
+
+# The example of the README: 1,000 series in the proportions of PROCESS.
+FLEET, HOSTS = 200, 20
+SERIES = {"counter": 500, "gauge": 250, "histogram": 250}
 
 
 def text(results: Results) -> str:
-    """The arithmetic as Markdown; a sentence where a figure that it needs was not measured."""
-    rows = {row.case: row for answer in results.answers.values() for row in answer.rows}
+    """Return the calculation for 10,000 processes as Markdown."""
     needed = {
         "cpu": f"{PROCESS}, {SHARDS}: server CPU",
         "bytes": f"{PROCESS}, {SHARDS}: bytes to the server",
         "worker": WORKER,
     }
+    found, missing = _measured(results, needed)
+    if missing:
+        return missing
+    head = ("", *(f"a flush every {seconds} s" for seconds in INTERVALS))
+    columns = [_column(found, seconds) for seconds in INTERVALS]
+    rows = [(title, *(column[title] for column in columns)) for title in columns[0]]
+    known = (
+        f"Measured: {number(found['cpu'].median)} ms of server CPU and "
+        f"{number(found['bytes'].median)} bytes a flush ({needed['cpu']}), "
+        f"and {number(found['worker'].median)} samples/s for a worker ({WORKER})."
+    )
+    return f"{known}\n\n{_table(head, rows)}"
+
+
+def sizing(results: Results) -> str:
+    """Return the calculation for the README's example as Markdown."""
+    found, missing = _measured(results, _sizing_needs())
+    if missing:
+        return missing
+    size = _Size(found)
+    cpu, received = number(found["cpu"].median), number(found["bytes"].median)
+    kept = " + ".join(f"{count} x {number(found[kind].median)} kB" for kind, count in SERIES.items())
+    each = number(size.traffic / HOSTS / 1e6)
+    rows = [
+        ("samples a second", f"{FLEET} x {SAMPLES:,}", f"{size.samples:,}"),
+        ("Redis CPU for recording", f"{FLEET} x {cpu} ms a second", f"{number(size.cores)} cores"),
+        (
+            "network into Redis",
+            f"{FLEET} x {received} bytes a second",
+            f"{number(size.traffic / 1e6)} MB/s, {each} MB/s from each of {HOSTS} hosts",
+        ),
+        (
+            "logs in Redis, at most",
+            f"{number(size.traffic / 1e6)} MB/s x {size.log_seconds} s",
+            f"{number(size.logs / 1e6)} MB",
+        ),
+        ("five years of history", kept, f"{number(size.history / 1e6)} MB"),
+        ("Redis memory", "logs and history", f"{number(size.memory / 1e9)} GB"),
+        (
+            "one worker",
+            f"{size.samples:,} / {number(found['worker'].median)} a second",
+            f"{number(size.worker)} cores",
+        ),
+    ]
+    return _table(("", "calculation", "result"), rows)
+
+
+def sizing_line(results: Results) -> str:
+    """Return the result of `sizing` as a paragraph for the README."""
+    found, missing = _measured(results, _sizing_needs())
+    if missing:
+        return missing
+    size = _Size(found)
+    return (
+        f"**Size.** {FLEET} processes on {HOSTS} hosts with {sum(SERIES.values()):,} series and "
+        f"{size.samples:,} samples a second:\nrecording takes {size.cores:.0%} of one Redis core, "
+        f"one worker takes {size.worker:.0%} of a core, and Redis holds\n"
+        f"{size.memory / 1e9:.2g} GB once five years of history are full "
+        "([the calculation](docs/performance.md#sizing))."
+    )
+
+
+class _Size:
+    """The figures of the README's example. *found* holds the measured rows by name."""
+
+    log_seconds = REPLAY_SECONDS + PASS_SECONDS
+
+    def __init__(self, found: dict[str, Row]) -> None:
+        self.samples = FLEET * SAMPLES
+        self.cores = FLEET * found["cpu"].median / 1000
+        self.traffic = FLEET * found["bytes"].median
+        self.logs = self.traffic * self.log_seconds
+        self.history = sum(count * found[kind].median * 1000 for kind, count in SERIES.items())
+        self.memory = self.logs + self.history
+        self.worker = self.samples / found["worker"].median
+
+
+def _sizing_needs() -> dict[str, str]:
+    return {
+        "cpu": f"{PROCESS}, {ONE_SHARD}: server CPU",
+        "bytes": f"{PROCESS}, {ONE_SHARD}: bytes to the server",
+        "worker": WORKER,
+        **{kind: KEPT.format(kind=kind) for kind in SERIES},
+    }
+
+
+def _measured(results: Results, needed: dict[str, str]) -> tuple[dict[str, Row], str]:
+    """Return the rows *needed* by name, or a sentence that names those that were not measured."""
+    rows = {row.case: row for answer in results.answers.values() for row in answer.rows}
     missing = [case for case in needed.values() if case not in rows]
     if missing:
-        return f"Not worked out: not measured were {'; '.join(missing)}."
-    found = {name: rows[case] for name, case in needed.items()}
-    lines = [("", *(f"a flush every {seconds} s" for seconds in INTERVALS)), ("---", *["---:"] * len(INTERVALS))]
-    columns = [_column(found, seconds) for seconds in INTERVALS]
-    lines += [(title, *(column[title] for column in columns)) for title in columns[0]]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    known = (
-        f"Measured: {number(found['cpu'].median)} ms of server CPU and {number(found['bytes'].median)} bytes a flush "
-        f"({needed['cpu']}), and {number(found['worker'].median)} samples/s of a worker ({WORKER})."
-    )
-    return f"{known}\n\n{table}"
+        return {}, f"Not calculated: not measured were {'; '.join(missing)}."
+    return {name: rows[case] for name, case in needed.items()}, ""
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---", *["---:"] * (len(head) - 1)), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _column(found: dict[str, Row], seconds: int) -> dict[str, str]:
     flushes = PROCESSES / seconds
-    cores = flushes * found["cpu"].median / 1000
-    received = flushes * found["bytes"].median
+    cpu, received = found["cpu"].median, found["bytes"].median
+    worker = found["worker"].median
+    cores = flushes * cpu / 1000
+    traffic = flushes * received
     samples = flushes * SAMPLES
-    unsealed = received * PASS_SECONDS / METRICS / 2**20
+    unprocessed = traffic * PASS_SECONDS / METRICS / 2**20
     return {
         f"samples/s: {PROCESSES:,} x {SAMPLES:,} / s": number(samples),
-        f"servers' CPU, cores: {PROCESSES:,} x {number(found['cpu'].median)} ms / s": number(cores),
+        f"servers' CPU, cores: {PROCESSES:,} x {number(cpu)} ms / s": number(cores),
         f"primaries, each at most {BUSY:.0%} busy": f"{max(math.ceil(cores / BUSY), 1)}",
-        f"to the servers, MB/s: {PROCESSES:,} x {number(found['bytes'].median)} bytes / s": number(received / 1e6),
-        f"logs of the last {REPLAY_SECONDS} s, GB at most": number(received * REPLAY_SECONDS / 1e9),
-        f"unsealed of a metric between passes of {PASS_SECONDS} s, MiB ({LOG_MIB} is the limit)": number(unsealed),
-        f"workers, at {number(found['worker'].median)} samples/s": f"{max(math.ceil(samples / found['worker'].median), 1)}",
+        f"to the servers, MB/s: {PROCESSES:,} x {number(received)} bytes / s": number(traffic / 1e6),
+        f"logs of the last {REPLAY_SECONDS} s, GB at most": number(traffic * REPLAY_SECONDS / 1e9),
+        f"waiting in a metric's log between passes of {PASS_SECONDS} s, MiB (the limit is {LOG_MIB})": number(
+            unprocessed
+        ),
+        f"workers, at {number(worker)} samples/s": f"{max(math.ceil(samples / worker), 1)}",
     }

@@ -1,4 +1,4 @@
-"""How figures are shown on the terminal."""
+"""Print results on the terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

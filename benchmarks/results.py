@@ -1,4 +1,4 @@
-"""What was measured, as it is kept in a file."""
+"""What was measured, and the JSON file that holds it."""
 
 import json
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Answer:
-    """The rows of one question, and how they were taken."""
+    """The rows of one question, and the conditions under which they were measured."""
 
     question: str
     rows: list[Row]
@@ -21,7 +21,7 @@ class Answer:
     quick: bool
     runs: int
     day: str
-    load: float  # of the machine before it began: the mean of a minute
+    load: float  # the machine's load average of the last minute before the start
     machine: dict[str, Any]
 
     @classmethod
@@ -31,7 +31,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Results:
-    """Answers by their question's topic, in the order they are shown."""
+    """Answers by topic, in the order in which they are shown."""
 
     answers: dict[str, Answer]
 
@@ -42,13 +42,14 @@ class Results:
 
     def write(self, file: Path) -> None:
         parts = []
-        for topic, answer in self.answers.items():  # a row a line, so that versions of the file can be compared
+        # One row per line, so that two versions of the file can be compared.
+        for topic, answer in self.answers.items():
             told = asdict(answer)
             rows = ",\n".join(json.dumps(row, ensure_ascii=False) for row in told.pop("rows"))
             parts.append(f'{json.dumps(topic)}: {json.dumps(told)[:-1]}, "rows": [\n{rows}\n]}}')
         file.write_text('{"questions": {\n' + ",\n".join(parts) + "\n}}\n")
 
     def updated(self, newer: "Results", order: Iterable[str]) -> "Results":
-        """These with *newer* ones in their place; of the topics in *order* alone."""
+        """Return these answers replaced by *newer* ones, for the topics in *order* only."""
         both = self.answers | newer.answers
         return Results({topic: both[topic] for topic in order if topic in both})

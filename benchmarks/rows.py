@@ -1,4 +1,4 @@
-"""A line of a benchmark, and the figures that are read from it."""
+"""A row of a benchmark, and the figures that are read from it."""
 
 import statistics
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ class Row:
     peer: str = ""  # "prometheus_client"
     theirs: list[float] = field(default_factory=list)  # one figure a run, taken in turn with ours
     more_is_better: bool = False
-    wanted: float | None = None  # the figure that the project set itself
+    wanted: float | None = None  # the target that was set before measuring
     note: str = ""
-    headline: bool = False  # one of the few lines that the README shows
+    headline: bool = False  # one of the rows that docs/performance.svg draws
 
     @property
     def median(self) -> float:
@@ -26,7 +26,7 @@ class Row:
 
     @property
     def ratios(self) -> list[float]:
-        """Of each run how many times better ours is; empty where there is no peer."""
+        """How many times better ours is, for each run; empty without a peer."""
         pairs = list(zip(self.ours, self.theirs, strict=True)) if self.theirs else []
         return [_by(mine, other) if self.more_is_better else _by(other, mine) for mine, other in pairs]
 
@@ -36,13 +36,13 @@ class Row:
 
     @property
     def spread(self) -> tuple[float, float]:
-        """The lowest and the highest of the ratios; of ours where there is no peer."""
+        """The lowest and the highest ratio; without a peer, the lowest and highest of ours."""
         figures = self.ratios or self.ours
         return min(figures), max(figures)
 
     @property
     def holds(self) -> bool | None:
-        """Does the median reach what was wanted? None where nothing was."""
+        """True if the median reaches the target; None without a target."""
         if self.wanted is None:
             return None
         return self.median >= self.wanted if self.more_is_better else self.median <= self.wanted
@@ -56,7 +56,7 @@ def _by(above: float, below: float) -> float:
 
 
 def number(value: float) -> str:
-    """Three digits that count, thousands apart: 0.0812, 17.3, 1,230,000."""
+    """Format with three significant digits and separated thousands: 0.0812, 17.3, 1,230,000."""
     if value == 0 or value != value or abs(value) == float("inf"):
         return f"{value:g}"
     rounded = float(f"{value:.3g}")
@@ -68,25 +68,35 @@ def number(value: float) -> str:
     return f"{rounded:.3g}" if abs(rounded) < 1e-4 else f"{rounded:.6f}".rstrip("0")
 
 
-COLUMNS = ("case", "ours", "peer", "peer's", "ratio", "spread", "wanted")
-LEFT = ("case", "peer")  # the others are figures, and stand to the right
+COLUMNS = ("case", "ours", "peer", "peer's", "ratio", "spread", "target")
+LEFT = ("case", "peer")  # aligned to the left; the others are figures
 
 
 def cells(row: Row) -> tuple[str, ...]:
-    """The row as text, by COLUMNS."""
+    """Return the row as text, in the order of COLUMNS."""
     low, high = map(number, row.spread)
-    ratio, theirs, wanted = "", "", ""
-    if row.theirs:
-        ratio, theirs = f"{number(row.ratio or 0)} x", amount(statistics.median(row.theirs), row.unit)
-    elif row.peer:
-        theirs = "not measured"
+    ratio = f"{number(row.ratio or 0)} x" if row.theirs else ""
+    target = ""
     if row.wanted is not None:
-        wanted = f"{'≥' if row.more_is_better else '≤'} {amount(row.wanted, row.unit)}{'' if row.holds else ': missed'}"
-    return row.case, amount(row.median, row.unit), row.peer, theirs, ratio, f"{low} to {high}", wanted
+        sign, missed = "≥" if row.more_is_better else "≤", "" if row.holds else ": missed"
+        target = f"{sign} {amount(row.wanted, row.unit)}{missed}"
+    return row.case, ours(row), row.peer, theirs(row), ratio, f"{low} to {high}", target
+
+
+def ours(row: Row) -> str:
+    """Return the median of our runs, with its unit."""
+    return amount(row.median, row.unit)
+
+
+def theirs(row: Row) -> str:
+    """Return the median of the peer's runs; empty without a peer."""
+    if row.theirs:
+        return amount(statistics.median(row.theirs), row.unit)
+    return "not measured" if row.peer else ""
 
 
 def amount(value: float, unit: str) -> str:
-    """A figure with its unit; rates in thousands or millions."""
+    """Format a figure with its unit; rates in thousands or millions."""
     rate = unit.endswith("/s")
     for step, letter in ((1e6, "M"), (1e3, "k")):
         if rate and abs(value) >= step:
@@ -95,7 +105,7 @@ def amount(value: float, unit: str) -> str:
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
-    """What is said beside the rows, each once, with the cases that it is said of."""
+    """Return the notes of the rows, each once, with the cases that it belongs to."""
     said: dict[str, list[str]] = {}
     for row in rows:
         if row.note:
