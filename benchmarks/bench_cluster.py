@@ -27,13 +27,14 @@ from typing import Any
 
 from benchmarks.common import Options, main
 from benchmarks.rows import Row
-from redismetrics import Counter, Gauge, Histogram, Metrics, keys
-from tests.clusters import Cluster, slot_of_shard
-from tests.servers import Server, wait_in_step
+from redismetrics import Counter, Gauge, Histogram, Metrics
+from redismetrics.store import keys
+from tests.fixtures.clusters import Cluster, slot_of_shard
+from tests.fixtures.servers import Server, wait_in_step
 
 QUESTION = "What does a cluster of three nodes take, and how soon does it recover from a primary's death?"
 PROCESSES, METRICS, SERIES, EACH = 4, 64, 10, 10
-NODE_TIMEOUT = 1.5  # seconds; of tests.clusters
+NODE_TIMEOUT = 1.5  # seconds; of tests.fixtures.clusters
 NAMESPACE = "bench"
 
 

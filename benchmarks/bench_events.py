@@ -13,16 +13,16 @@ from typing import Any
 
 import redismetrics
 from benchmarks.common import Options, Row, in_turn, main, own_server
-from redismetrics import telemetry
 from redismetrics.integrations import asgi, wsgi
+from redismetrics.telemetry import bus, event_metrics
 
 QUESTION = "What do a telemetry event and a request through the middleware cost?"
 EVENT, GAUGE, NOBODY = ("work", "job", "completed"), ("queue", "depth"), ("nobody", "listens")
 
 
 def events(metrics: redismetrics.Metrics, runs: int, calls: int) -> Iterator[Row]:
-    telemetry.attach_telemetry([(EVENT, "counter"), (GAUGE, "gauge")], metrics=metrics)
-    execute, measured, depth, metadata = telemetry.execute, {"count": 1}, {"depth": 4.0}, {"tenant": "cns", "n": 7}
+    event_metrics.attach_telemetry([(EVENT, "counter"), (GAUGE, "gauge")], metrics=metrics)
+    execute, measured, depth, metadata = bus.execute, {"count": 1}, {"depth": 4.0}, {"tenant": "cns", "n": 7}
 
     def loop(event: tuple[str, ...], measurements: dict[str, Any]) -> float:
         began = time.perf_counter()

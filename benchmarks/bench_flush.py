@@ -41,10 +41,11 @@ from benchmarks import peers
 from benchmarks.children import Child
 from benchmarks.common import Options, Row, bound, in_turn, main, metric_of, own_server
 from benchmarks.estimate import PROCESS
-from redismetrics import blocks, operations
-from redismetrics.cluster import SHARDS
-from redismetrics.connect import Store
-from redismetrics.drive import run
+from redismetrics.columnar import block_codec
+from redismetrics.store.cluster import SHARDS
+from redismetrics.store.connection import Store
+from redismetrics.store.driver import run
+from redismetrics.store.namespace import open_namespace
 
 QUESTION = "How many samples a second are recorded, sent and stored?"
 KINDS = ("counter", "gauge", "histogram")
@@ -254,7 +255,7 @@ def standing(client: redis.Redis) -> tuple[float, float, float]:
 def process(url: str, shards: int, options: Options) -> Iterator[Row]:
     """What a flush of one ordinary process takes of the server: 20 metrics of 5 series, 1,000 samples."""
     namespace = f"process-{shards}"
-    run(Store(url, 60).connect(retries=0), operations.open_namespace(namespace, shards=shards))
+    run(Store(url, 60).connect(retries=0), open_namespace(namespace, shards=shards))
     client = redis.Redis.from_url(url)
     metrics = redismetrics.Metrics(url, namespace=namespace, flush_interval=3600)
     kinds = ["counter"] * 10 + ["gauge"] * 5 + ["histogram"] * 5
@@ -340,7 +341,9 @@ class Question:
     def points(self) -> float:
         """Rows in the log of what one flush left there."""
         metric = metric_of(self.namespace, f"{self.kind}_calls")
-        return float(sum(len(blocks.unpack(data).samples) for data in self.client.zrange(metric.recorded.log, 0, -1)))
+        return float(
+            sum(len(block_codec.unpack(data).samples) for data in self.client.zrange(metric.recorded.log, 0, -1))
+        )
 
     def rates(self, many: int, kind: str, shape: Shape) -> Iterator[Row]:
         self.prepare(kind, shape, many)

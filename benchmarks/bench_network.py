@@ -23,7 +23,7 @@ import redismetrics
 from benchmarks.bench_query import NAMESPACE, Filled, SortedSets, latency, p95
 from benchmarks.common import Options, Row, bound, in_turn, main, own_server, own_worker
 from benchmarks.faraway import further
-from redismetrics import export
+from redismetrics.export import prometheus
 
 QUESTION = "What does 1 ms of network latency cost?"
 EACH_WAY = 0.0005
@@ -155,7 +155,7 @@ def scrape(near: str, far: str, client: redis.Redis, runs: int) -> Iterator[Row]
     metrics = redismetrics.Metrics(far, namespace="far-page")
 
     def ours() -> bytes:
-        return export.negotiate(None, metrics=metrics)[0]
+        return prometheus.negotiate(None, metrics=metrics)[0]
 
     def theirs() -> bytes:
         with client.pipeline(transaction=False) as pipeline:

@@ -46,14 +46,15 @@ from numpy.typing import NDArray
 import redismetrics
 from benchmarks.children import Child
 from benchmarks.common import Options, Row, bound, in_turn, main, make_due, metric_of, own_server, own_worker
-from redismetrics import commits, keys
-from redismetrics.blocks import MAX_ROWS
-from redismetrics.connect import Store
-from redismetrics.drive import run
-from redismetrics.model import pack_tags
-from redismetrics.parcels import Parcel, Samples
-from redismetrics.slots import DAY, HOUR, MINUTE, SECOND, slot_of
-from redismetrics.worker import Worker
+from redismetrics.columnar.block_codec import MAX_ROWS
+from redismetrics.columnar.samples import Samples
+from redismetrics.model.time import DAY, HOUR, MINUTE, SECOND, slot_of
+from redismetrics.model.validation import pack_tags
+from redismetrics.recording.batch import Parcel
+from redismetrics.store import keys
+from redismetrics.store.connection import Store
+from redismetrics.store.driver import run
+from redismetrics.worker import Worker, seal
 
 QUESTION = "How long do questions over a day take, and does it matter how many samples are behind them?"
 NAMESPACE = "query"
@@ -154,7 +155,7 @@ class Filled:
         now = self._now()
         self._send(self._keep(self.load.draw(self.until, now)))
         self.until = now
-        run(self.client, commits.seal(self.metric))
+        run(self.client, seal.seal(self.metric))
         self._check_sealed()
 
     def _pass(self) -> None:

@@ -35,11 +35,13 @@ import redis
 
 import redismetrics
 from benchmarks.common import Options, Past, Row, bound, in_turn, main, make_due, metric_of, own_server, own_worker
-from redismetrics import blocks, columns, commits, drive, keys, scripts, sealed, sealing
-from redismetrics.commits import Metric, read_table
-from redismetrics.connect import Store
-from redismetrics.slots import HOUR, slot_of
-from redismetrics.worker import Worker
+from redismetrics.columnar import block_codec, column_codec, rollup_codec
+from redismetrics.columnar.rollup_codec import read_table
+from redismetrics.model.time import HOUR, slot_of
+from redismetrics.store import driver, keys, scripts
+from redismetrics.store.connection import Store
+from redismetrics.store.metric_keys import Metric
+from redismetrics.worker import Worker, merge
 
 QUESTION = "How many samples a second does one worker merge, and what does a writer feel of it?"
 FLUSHES, EVERY = 60, 5
@@ -146,21 +148,21 @@ class Watch:
     def watching(self) -> Iterator[None]:
         watched = {
             "decode": [
-                (blocks, "unpack"),
-                (sealed, "unpack_table"),
-                (sealed, "unpack_samples"),
-                (sealed, "_unpack_points"),
-                (columns.Reader, "fill"),  # columns are read when they are asked for
+                (block_codec, "unpack"),
+                (rollup_codec, "unpack_table"),
+                (rollup_codec, "unpack_samples"),
+                (rollup_codec, "_unpack_points"),
+                (column_codec.Reader, "fill"),  # columns are read when they are asked for
             ],
-            "merge": [(sealing, "seal"), (sealing, "places")],
-            "pack": [(sealed, "pack_table"), (sealed, "pack_samples")],
+            "merge": [(merge, "seal"), (merge, "places")],
+            "pack": [(rollup_codec, "pack_table"), (rollup_codec, "pack_samples")],
         }
         with ExitStack() as stack:
             for what, places in watched.items():
                 for module, name in places:
                     function = self.around(lambda *_, what=what: what, getattr(module, name))
                     stack.enter_context(mock.patch.object(module, name, function))
-            stack.enter_context(mock.patch.object(drive, "_send", self.around(_read_or_commit, drive._send)))
+            stack.enter_context(mock.patch.object(driver, "_send", self.around(_read_or_commit, driver._send)))
             yield
 
 
@@ -365,7 +367,7 @@ def again(client: redis.Redis, metrics: list[Metric]) -> None:
             pipeline.hset(metric.recorded.state, "sealed", 0)
             pipeline.zadd(of_shard.dirty, {metric.name: clock})
             due = [found.decode() for found in client.hkeys(metric.worked.due)]
-            for what in [each for each in due if each.startswith("hour ")] + [commits.TRIM]:
+            for what in [each for each in due if each.startswith("hour ")] + [keys.TRIM]:
                 pipeline.zadd(pending, {f"{what} {metric.name}": 1})
         for number in range(100):
             pipeline.hset(of_shard.writers, f"gone{number}", msgpack.packb([1, 1, b""], use_bin_type=False))

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import redismetrics
 from benchmarks.children import Child
 from benchmarks.common import Options, Row, bound, main, own_server
-from redismetrics import export
+from redismetrics.export import prometheus
 
 QUESTION = "What does a scrape of the Prometheus page cost?"
 
@@ -90,9 +90,9 @@ def memory(what: str) -> float:
 
 def our_scrape(url: str, namespace: str) -> Callable[[], tuple[float, int, float]]:
     with redismetrics.Metrics(url, namespace="nothing") as nothing:
-        export.negotiate(None, metrics=nothing)  # all is imported and connected once
+        prometheus.negotiate(None, metrics=nothing)  # all is imported and connected once
     metrics = redismetrics.Metrics(url, namespace=namespace)
-    return lambda: measured(lambda: export.negotiate(None, metrics=metrics)[0])
+    return lambda: measured(lambda: prometheus.negotiate(None, metrics=metrics)[0])
 
 
 def their_scrape(folder: str) -> Callable[[], tuple[float, int, float]]:

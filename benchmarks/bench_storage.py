@@ -55,12 +55,16 @@ from benchmarks.common import (
     own_worker,
     usage,
 )
-from redismetrics import keys, sealed, sealing, tables
-from redismetrics.commits import Metric, read_samples, read_table
-from redismetrics.connect import Store
-from redismetrics.rollups import Summaries
-from redismetrics.slots import DAY, HOUR, MINUTE, SECOND, Level, slot_of
-from redismetrics.tables import Table
+from redismetrics.columnar import rollup_codec, rollup_table
+from redismetrics.columnar.rollup_codec import read_samples, read_table
+from redismetrics.columnar.rollup_table import Table
+from redismetrics.columnar.summaries import Summaries
+from redismetrics.model.retention import Level
+from redismetrics.model.time import DAY, HOUR, MINUTE, SECOND, slot_of
+from redismetrics.store import keys
+from redismetrics.store.connection import Store
+from redismetrics.store.metric_keys import Metric
+from redismetrics.worker import merge
 
 QUESTION = "What do exact samples, rollups, and years of them weigh in Redis?"
 PEER_SERIES = 10
@@ -197,10 +201,12 @@ def check(case: Case, hour: Hour, held: int) -> None:
 
 def _bare(client: redis.Redis, key: str, found: list[Table]) -> int:
     """The bytes of this key, were these tables in it without their points."""
-    nothing = tables.Points(np.zeros(0), np.zeros(0, np.int64))
+    nothing = rollup_table.Points(np.zeros(0), np.zeros(0, np.int64))
     bare = [replace(table, size=np.zeros(len(table), np.int64), _points=nothing) for table in found]
     other = f"{key[:-1]}x"
-    client.hset(other, mapping={keys.segment_field(at): sealed.pack_table(table) for at, table in enumerate(bare)})
+    client.hset(
+        other, mapping={keys.segment_field(at): rollup_codec.pack_table(table) for at, table in enumerate(bare)}
+    )
     size = usage(client, [other])
     client.delete(other)
     return size
@@ -367,24 +373,24 @@ class Years:
         day = [
             read_table(self.client.hget(metric.data("minute", at), segment)) for at in range(first, first + DAY, HOUR)
         ]
-        whole = tables.concat([sealing.coarser(table, int(table.slot[0]), hours.points) for table in day])
+        whole = rollup_table.concat([merge.coarser(table, int(table.slot[0]), hours.points) for table in day])
         oldest = first
         while not days.gone(slot_of(oldest - DAY, days.span), self.now_ms):
             oldest -= DAY
             if hours.gone(oldest, self.now_ms):
-                cells = {oldest: sealing.coarser(_moved(whole, oldest, DAY), oldest, days.points)}
+                cells = {oldest: merge.coarser(_moved(whole, oldest, DAY), oldest, days.points)}
                 self._put(metric, days, cells)
             else:
                 starts = range(oldest, oldest + DAY, minutes.span)
                 moved = [_moved(table, at, HOUR) for at, table in zip(starts, day, strict=True)]
-                cells = {at: sealing.coarser(table, at, hours.points) for at, table in zip(starts, moved, strict=True)}
+                cells = {at: merge.coarser(table, at, hours.points) for at, table in zip(starts, moved, strict=True)}
                 self._put(metric, hours, cells)
         self.client.hset(metric.recorded.state, "oldest", oldest // SECOND)  # from there on questions look
         make_due(self.client, metric, self.now_ms)
 
     def _put(self, metric: Metric, level: Level, cells: dict[int, Table]) -> None:
         """Write cells of one span, and what the commits that wrote them would have left beside them."""
-        fields: dict[Any, Any] = {keys.cell_field(at, 0): sealed.pack_table(table) for at, table in cells.items()}
+        fields: dict[Any, Any] = {keys.cell_field(at, 0): rollup_codec.pack_table(table) for at, table in cells.items()}
         span = slot_of(min(cells), level.span)
         self.client.hset(metric.data(level.name, span), mapping=fields)
         self.client.hincrby(metric.worked.held, keys.data_name(level.name, span), sum(map(len, fields.values())))

@@ -20,7 +20,7 @@ import redis
 import redismetrics
 from benchmarks.children import Child
 from benchmarks.common import Options, Row, bound, in_turn, main, own_server
-from redismetrics.stream import Subscription
+from redismetrics.stream.subscription import Subscription
 
 QUESTION = "How live is the stream?"
 

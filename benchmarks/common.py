@@ -20,13 +20,14 @@ import redis
 import redismetrics
 from benchmarks import report
 from benchmarks.rows import Row
-from redismetrics import commits, embedded
-from redismetrics.commits import Metric, Outcome
-from redismetrics.connect import Store
-from redismetrics.drive import run
+from redismetrics.model.time import SECOND
 from redismetrics.settings import DEFAULT_CALENDAR, resolve
-from redismetrics.slots import SECOND
-from redismetrics.worker import Worker
+from redismetrics.store import embedded, keys
+from redismetrics.store.connection import Store
+from redismetrics.store.driver import run
+from redismetrics.store.metric_keys import Metric
+from redismetrics.worker import Worker, downsample, due
+from redismetrics.worker.commit import Outcome
 
 
 def server_binary(wanted: str | None) -> str:
@@ -140,7 +141,7 @@ def make_due(client: redis.Redis, metric: Metric, until_ms: int | None = None) -
     *client* is one of `Store.connect`.
     """
     widths = {name: width for name, width in metric.coarser(metric.calendar.raw) if name != metric.calendar.raw.name}
-    widths |= {commits.FOLD + level.name: level.span // commits.FOLDS for level in metric.calendar.levels}
+    widths |= {keys.FOLD + level.name: level.span // due.FOLDS for level in metric.calendar.levels}
     taken = []
     for name, width in widths.items():
         for field in sorted(client.hkeys(metric.worked.due), key=lambda field: int(field.split()[1])):
@@ -148,7 +149,7 @@ def make_due(client: redis.Redis, metric: Metric, until_ms: int | None = None) -
             if level != name or (name != "hour" if until_ms is None else int(start) * SECOND + width > until_ms):
                 continue
             began = time.perf_counter()
-            while (outcome := run(client, commits.make(metric, field.decode())).outcome) is Outcome.AGAIN:
+            while (outcome := run(client, downsample.make(metric, field.decode())).outcome) is Outcome.AGAIN:
                 pass
             taken.append(time.perf_counter() - began)
             if outcome is not Outcome.DONE:

@@ -1,8 +1,7 @@
 """Metrics of many processes in one Redis: counters, gauges and histograms that are never counted twice."""
 
-from .aclient import AsyncMetrics
-from .client import Metrics
-from .default import (
+from .client.async_metrics import AsyncMetrics
+from .client.default import (
     cardinality,
     clear,
     close,
@@ -30,6 +29,7 @@ from .default import (
     time_series,
     to_json,
 )
+from .client.metrics import Metrics
 from .errors import (
     FormatMismatch,
     InvalidMetric,
@@ -50,9 +50,10 @@ from .errors import (
     UnknownAggregation,
     UnknownWindow,
 )
-from .model import Gap, Sample, Summary
-from .telemetry import attach_telemetry, detach_telemetry, list_handlers
-from .verbs import Counter, Gauge, Histogram
+from .model.sample import Gap, Sample, Summary
+from .recording.instruments import Counter, Gauge, Histogram
+from .telemetry.bus import list_handlers
+from .telemetry.event_metrics import attach_telemetry, detach_telemetry
 
 __version__ = "0.1.0"
 

@@ -12,7 +12,7 @@ def main() -> int:
         print("the command line needs: pip install 'redismetrics[cli]'", file=sys.stderr)
         return 1
     del rich, typer
-    from .cli.main import run
+    from redismetrics.cli.main import run
 
     return run()
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from typing import Any, Literal
 
+from redismetrics.model.retention import Calendar
+from redismetrics.model.validation import check_name, clean_tags
+
 from .errors import InvalidMetric, InvalidSetting
-from .model import check_name, clean_tags
-from .slots import Calendar
 
 OnInvalid = Literal["raise", "drop"]
 

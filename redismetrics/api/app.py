@@ -1,8 +1,6 @@
 """The ASGI application: endpoints, errors as sentences, the token."""
 
-import hmac
 import logging
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,9 +11,8 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from redismetrics.client import Client
+from redismetrics.client.base import Client
 from redismetrics.errors import (
     InvalidMetric,
     InvalidQuery,
@@ -25,9 +22,9 @@ from redismetrics.errors import (
     StoreUnavailable,
     TooManyRows,
 )
-from redismetrics.wsgi import is_loopback
 
-from . import questions, writing
+from . import query_endpoints, write_endpoints
+from .auth import Guard, _failure
 from .openapi import document
 from .parameters import Endpoint, read
 from .service import Limits, Service, answer
@@ -38,7 +35,6 @@ _NAMES = {
     400: "BadRequest", 404: "NotFound", 405: "MethodNotAllowed", 408: "Timeout", 413: "TooMuch",
     415: "UnsupportedMediaType",
 }  # fmt: skip
-_HOST = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[^\[\]:/\s]+))(?::\d{1,5})?\Z", re.ASCII)
 _TOKEN = range(0x21, 0x7F)  # what a header can carry without a doubt
 
 
@@ -60,7 +56,7 @@ def create_app(
         InvalidSetting: a token that a header can't carry, or a client of ``none://``.
     """
     if metrics is None:
-        from redismetrics.default import client
+        from redismetrics.client.default import client
 
         metrics = client()
     if metrics._flusher is None:
@@ -70,11 +66,11 @@ def create_app(
     if token is not None and (not token or any(ord(sign) not in _TOKEN for sign in token)):
         raise InvalidSetting("token: wanted visible ASCII signs without spaces, got something else")
     service = Service(metrics, limits or Limits())
-    endpoints = [*questions.endpoints(service.limits)]
+    endpoints = [*query_endpoints.endpoints(service.limits)]
     if allow_write:
-        endpoints += writing.endpoints(service)
+        endpoints += write_endpoints.endpoints(service)
         try:
-            endpoints.append(writing.otlp_endpoint(service))
+            endpoints.append(write_endpoints.otlp_endpoint(service))
         except MissingExtra as error:
             log.info("no /v1/metrics: %s", error)
     told: dict[str, Any] = {}
@@ -113,63 +109,6 @@ def _route(service: Service, endpoint: Endpoint) -> Route:
         return response
 
     return Route(endpoint.path, handle, methods=[endpoint.method])
-
-
-class Guard:
-    """Lets through who bears the token. It is compared in constant time, and never logged.
-
-    With *localhost_only*, those who ask for another host are turned away first: a page of another site can make its own name
-    stand for 127.0.0.1 (DNS rebinding), and is then, to a browser, of one site with this server.
-    """
-
-    def __init__(
-        self, app: ASGIApp, *, token: str | None, open_paths: frozenset[str], localhost_only: bool = False
-    ) -> None:
-        self._app = app
-        self._token = None if token is None else token.encode()
-        self._open = open_paths
-        self._localhost_only = localhost_only
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self._localhost_only and not _is_local(scope):
-            message = "Host: wanted localhost, since this server has no token, got another name"
-            await _failure(403, "Forbidden", message)(scope, receive, send)
-        elif scope["type"] == "http" and not self._is_open(scope) and not self._allows(scope):
-            message = "Authorization: wanted 'Bearer' and this server's token, got another or none"
-            response = _failure(401, "Unauthorized", message, {"WWW-Authenticate": "Bearer"})
-            await response(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
-
-    def _is_open(self, scope: Scope) -> bool:
-        """Is it a path without a guard? A larger application may have mounted us below its root_path."""
-        return self._token is None or scope["path"].removeprefix(scope.get("root_path", "")) in self._open
-
-    def _allows(self, scope: Scope) -> bool:
-        given = _headers(scope, b"authorization")
-        if self._token is None or len(given) != 1:
-            return False
-        scheme, _, token = given[0].partition(b" ")
-        return scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), self._token)
-
-
-def _headers(scope: Scope, name: bytes) -> list[bytes]:
-    return [value for key, value in scope["headers"] if key == name]
-
-
-def _is_local(scope: Scope) -> bool:
-    given = _headers(scope, b"host")
-    found = _HOST.match(given[0].decode("latin-1")) if len(given) == 1 else None
-    return found is not None and is_loopback((found["six"] or found["name"]).lower())
-
-
-# -- errors -------------------------------------------------------------------------------------------------------
-
-
-def _failure(code: int, name: str, message: str, headers: Any = None) -> Response:
-    response = answer({"error": name, "message": message}, code)
-    response.headers.update(headers or {})
-    return response
 
 
 async def _http_error(_: Request, error: Exception) -> Response:

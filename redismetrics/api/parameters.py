@@ -8,9 +8,9 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from redismetrics.errors import InvalidQuery
-from redismetrics.model import NAME_PATTERN, TYPES
-from redismetrics.reader import AGGREGATIONS, PERCENTILE_PATTERN
-from redismetrics.slots import INTERVALS, SPAN_PATTERN, WINDOWS, window_ms
+from redismetrics.model.validation import NAME_PATTERN, TYPES
+from redismetrics.model.windows import INTERVALS, SPAN_PATTERN, WINDOWS, window_ms
+from redismetrics.queries.question import AGGREGATIONS, PERCENTILE_PATTERN
 
 Schema = Mapping[str, Any]
 
@@ -97,8 +97,6 @@ def read(parameters: Iterable[Parameter], query: bytes, most: int) -> dict[str, 
     return values
 
 
-# -- texts to values ----------------------------------------------------------------------------------------------
-
 _SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?(?:[eE]\+?[0-9]{1,2})?\Z")
 _WHOLE = re.compile(r"[0-9]{1,9}\Z")
 
@@ -165,8 +163,6 @@ def tags_of(pairs: Iterable[tuple[str, str | None]]) -> dict[str, str | None]:
             raise InvalidQuery(f"tag: wanted one value of {key!r:.80}, got {tags[key]!r:.80} and {value!r:.80}")
     return tags
 
-
-# -- what endpoints share -----------------------------------------------------------------------------------------
 
 METRIC = Parameter("name", "The metric.", NAME, required=True)
 TAGS = Parameter(

@@ -9,11 +9,13 @@ from typing import Any, TypeVar
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from redismetrics import operations, reader
-from redismetrics.aclient import AsyncMetrics
-from redismetrics.client import Client, Metrics
-from redismetrics.drive import arun, run
+from redismetrics.client.async_metrics import AsyncMetrics
+from redismetrics.client.base import Client
+from redismetrics.client.metrics import Metrics
 from redismetrics.errors import InvalidSetting
+from redismetrics.queries import catalog
+from redismetrics.store import server
+from redismetrics.store.driver import arun, run
 
 from .sse import Streams
 
@@ -132,15 +134,15 @@ class Service:
 
     def check_store(self) -> None:
         """Raise `StoreUnavailable` where the store doesn't answer now; blocks."""
-        run(self.metrics._store.client(), operations.now())
+        run(self.metrics._store.client(), server.now())
 
     async def acheck_store(self) -> None:
         """`check_store` in the event loop, where no question is before it."""
-        await arun(await self.ametrics._loops.client(), operations.now())
+        await arun(await self.ametrics._loops.client(), server.now())
 
     def check_series(self, name: str | None) -> None:
         """Refuse a question that would read too many series; blocks."""
-        count = self.metrics._ask(reader.series_count(self.metrics._place, name))
+        count = self.metrics._ask(catalog.series_count(self.metrics._place, name))
         if count > self.limits.series:
             of = "all metrics" if name is None else repr(name)
             raise HTTPException(

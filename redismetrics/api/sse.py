@@ -10,10 +10,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from redismetrics.client import Metrics
+from redismetrics.client.metrics import Metrics
 from redismetrics.errors import RedisMetricsError
-from redismetrics.model import Gap, Sample, Summary
-from redismetrics.stream import AsyncSubscription
+from redismetrics.model.sample import Gap, Sample, Summary
+from redismetrics.stream.async_subscription import AsyncSubscription
 
 log = logging.getLogger("redismetrics")
 

@@ -1,13 +1,13 @@
 """
 The command line, with typer and rich: the extra `cli`. Whatever redismetrics shows to a person is shown here.
 
-    main.py       the application: all commands joined, errors, exit status
-    options.py    options that commands share, texts to values, the client of one command
+    main.py       the application: all commands, errors, exit status
+    options.py    options that commands share, parsing of values, the client of one command
     printing.py   tables, bars and sparklines for people, tab-separated lines for pipes, JSON
-    recording.py  record, increment, gauge, histogram, measure          asking.py   query ... stats, delete, clear
-    streaming.py  subscribe, tail                                       running.py  worker, export, serve, embedded
-    demo.py       demo
-    top.py        top: its command and its screen          watching.py  what it asks the store, in a thread
-    health.py     doctor, cardinality
-    board.py      what it shows: rates, order, filter      keyboard.py  keys of a terminal
+    record.py     record, increment, gauge, histogram, measure
+    query.py      query, rollup, series, samples, list, stats, delete, clear
+    tail.py       subscribe, tail
+    services.py   worker, export, serve, embedded
+    copy.py, doctor.py, demo.py (with demo_run.py, which runs it)
+    top/          top: screen, poller, board, keyboard
 """

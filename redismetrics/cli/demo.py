@@ -1,4 +1,4 @@
-"""The command `demo`: what `redismetrics.demo` does, before one's eyes."""
+"""The command `demo`: what `demo_run` does, before one's eyes."""
 
 import json
 import sys
@@ -11,10 +11,10 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from redismetrics.demo import MAX_SECONDS, PROCESSES, RECORDING, STREAM, Answer, Demo, Outcome, Step
 from redismetrics.errors import RedisMetricsError
-from redismetrics.model import Sample
+from redismetrics.model.sample import Sample
 
+from .demo_run import MAX_SECONDS, PROCESSES, RECORDING, STREAM, Answer, Demo, Outcome, Step
 from .options import AsJson, terminable
 from .printing import BAR, bars, make_console, print_call, print_lines, sample_line, table
 
@@ -97,9 +97,6 @@ def _tail(samples: list[Sample]) -> RenderableType:
     )
 
 
-# -- what came of it ----------------------------------------------------------------------------------------------
-
-
 def _show(console: Console, outcome: Outcome) -> None:
     for name, answer in outcome.answers.items():
         console.print()
@@ -163,6 +160,6 @@ def _as_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def _answer_as_json(answer: Answer) -> dict[str, Any]:
-    from redismetrics.reader import to_json_ready
+    from redismetrics.queries.json_ready import to_json_ready
 
     return {"call": answer.call, "result": to_json_ready(answer.result)}

@@ -14,8 +14,9 @@ import typer
 from redismetrics import __version__
 from redismetrics.errors import RedisMetricsError, StoreUnavailable
 
-from . import asking, health, moving, recording, running, streaming, top
+from . import copy, doctor, query, record, services, tail
 from .demo import demo
+from .top import screen
 
 # What typer and click raise for a wrong call; its name is imported from where no two versions agree.
 _WRONG_CALL: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -26,33 +27,33 @@ app = typer.Typer(
 
 for _name, _panel, _command, _settings in (
     ("demo", "Try it", demo, {}),
-    ("record", "Record", recording.record, recording.NEGATIVE),
-    ("increment", "Record", recording.increment, recording.NEGATIVE),
-    ("gauge", "Record", recording.gauge, recording.NEGATIVE),
-    ("histogram", "Record", recording.histogram, recording.NEGATIVE),
-    ("measure", "Record", recording.measure, {}),
-    ("query", "Ask", asking.query, {}),
-    ("time-series", "Ask", asking.time_series, {}),
-    ("rollup", "Ask", asking.rollup, {}),
-    ("list", "Ask", asking.list_metrics, {}),
-    ("tag-values", "Ask", asking.tag_values, {}),
-    ("get-metrics", "Ask", asking.get_metrics, {}),
-    ("stats", "Ask", asking.stats, {}),
-    ("top", "Watch", top.top, {}),
-    ("subscribe", "Watch", streaming.subscribe, {}),
-    ("tail", "Watch", streaming.subscribe, {}),
-    ("export", "Run", running.export_page, running.PASSED_ON),
-    ("serve", "Run", running.serve, {}),
-    ("worker", "Run", running.work, running.PASSED_ON),
-    ("doctor", "Watch", health.doctor, {}),
-    ("cardinality", "Watch", health.cardinality, {}),
-    ("copy", "Tidy", moving.copy, {}),
-    ("delete", "Tidy", asking.delete, {}),
-    ("clear", "Tidy", asking.clear, {}),
+    ("record", "Record", record.record, record.NEGATIVE),
+    ("increment", "Record", record.increment, record.NEGATIVE),
+    ("gauge", "Record", record.gauge, record.NEGATIVE),
+    ("histogram", "Record", record.histogram, record.NEGATIVE),
+    ("measure", "Record", record.measure, {}),
+    ("query", "Ask", query.query, {}),
+    ("time-series", "Ask", query.time_series, {}),
+    ("rollup", "Ask", query.rollup, {}),
+    ("list", "Ask", query.list_metrics, {}),
+    ("tag-values", "Ask", query.tag_values, {}),
+    ("get-metrics", "Ask", query.get_metrics, {}),
+    ("stats", "Ask", query.stats, {}),
+    ("top", "Watch", screen.top, {}),
+    ("subscribe", "Watch", tail.subscribe, {}),
+    ("tail", "Watch", tail.subscribe, {}),
+    ("export", "Run", services.export_page, services.PASSED_ON),
+    ("serve", "Run", services.serve, {}),
+    ("worker", "Run", services.work, services.PASSED_ON),
+    ("doctor", "Watch", doctor.doctor, {}),
+    ("cardinality", "Watch", doctor.cardinality, {}),
+    ("copy", "Tidy", copy.copy, {}),
+    ("delete", "Tidy", query.delete, {}),
+    ("clear", "Tidy", query.clear, {}),
 ):
     _help = "The same as subscribe." if _name == "tail" else None
     app.command(_name, help=_help, rich_help_panel=_panel, context_settings=_settings)(_command)
-app.add_typer(running.embedded_app, name="embedded", rich_help_panel="Run")
+app.add_typer(services.embedded_app, name="embedded", rich_help_panel="Run")
 
 
 def run(argv: Sequence[str] | None = None) -> int:

@@ -9,13 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from redismetrics.client import Metrics
-from redismetrics.connect import Store
-from redismetrics.embedded import folder_of
-from redismetrics.embedded import status as embedded_status
+from redismetrics.client.metrics import Metrics
 from redismetrics.errors import InvalidMetric, InvalidQuery, InvalidTags, InvalidValue, RedisMetricsError
+from redismetrics.model.time import system_clock
+from redismetrics.model.windows import window_ms
 from redismetrics.settings import resolve
-from redismetrics.slots import system_clock, window_ms
+from redismetrics.store.connection import Store
+from redismetrics.store.embedded import folder_of
+from redismetrics.store.embedded import status as embedded_status
 
 FLUSH_SECONDS = 5.0  # until what a command recorded must be stored
 _COMPLETING_SECONDS = 0.5
@@ -63,9 +64,6 @@ Since = Annotated[str | None, typer.Option("--since", help=f"Not before: {_TIME}
 Until = Annotated[str | None, typer.Option("--until", help=f"Before: {_TIME}", metavar="TIME")]
 Timestamp = Annotated[str | None, typer.Option("--timestamp", help=f"Its time: {_TIME}", metavar="TIME")]
 Type = Annotated[str | None, typer.Option("--type", help="counter, gauge or histogram.", metavar="TYPE")]
-
-
-# -- texts to values ----------------------------------------------------------------------------------------------
 
 
 def number(text: str, what: str) -> int | float:
@@ -133,9 +131,6 @@ def window(text: str | None, since: str | None, until: str | None) -> Any:
     if text is not None:
         raise InvalidQuery("--window: wanted it, or --since and --until, got both")
     return time(since, "--since"), time(until, "--until")
-
-
-# -- the client ---------------------------------------------------------------------------------------------------
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from redismetrics.client import Metrics
-from redismetrics.model import Sample
+from redismetrics.client.metrics import Metrics
+from redismetrics.model.sample import Sample
 
 BAR = 40  # characters
 
@@ -103,9 +103,6 @@ def sample_line(sample: Sample) -> str:
     time = f"{sample.timestamp:%H:%M:%S}.{sample.timestamp.microsecond // 1000:03}"
     times = f" x {sample.count:,}" if sample.count > 1 else ""
     return f"{time}  {sample.name:<17}  {cell(sample.tags):<34}  {sample.value:.4g}{times}"
-
-
-# -- drawn --------------------------------------------------------------------------------------------------------
 
 
 def has_blocks(console: Console) -> bool:

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from time import perf_counter
 from typing import Any
 
-from ..verbs import Recording
+from redismetrics.recording.methods import Recording
+
 from .common import Requests
 
 Scope = MutableMapping[str, Any]

@@ -7,17 +7,19 @@ instrument()     # where the application is made: in its producers and in its wo
 import time
 from typing import Any
 
+from redismetrics.model.validation import check_name
+from redismetrics.recording.methods import Recording
+
+from .common import Quiet
+
 try:
     from billiard.exceptions import TimeLimitExceeded, WorkerLostError
     from celery import signals
 except ImportError as error:
-    from ..errors import MissingExtra
+    from redismetrics.errors import MissingExtra
 
     raise MissingExtra("Celery's signals need Celery: pip install 'redismetrics[celery]'") from error
 
-from ..model import check_name
-from ..verbs import Recording
-from .common import Quiet
 
 _instrumented: dict[str, "_Tasks"] = {}
 
@@ -84,6 +86,6 @@ class _Tasks:
 
     def _child_ends(self, **_: Any) -> None:
         """A pool's child is about to leave by `os._exit`, which runs no `atexit`."""
-        from ..flusher import close_at_exit
+        from redismetrics.recording.flusher import close_at_exit
 
         close_at_exit()

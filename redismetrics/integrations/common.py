@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Any
 
-from .. import verbs
-from ..errors import InvalidMetric
-from ..model import MetricType, check_name, define
-from ..recorder import Recorder
-from ..verbs import Recording
+from redismetrics.errors import InvalidMetric
+from redismetrics.model.definition import define
+from redismetrics.model.validation import MetricType, check_name
+from redismetrics.recording import instruments
+from redismetrics.recording.methods import Recording
+from redismetrics.recording.recorder import Recorder
 
 log = logging.getLogger("redismetrics")
 
@@ -36,7 +37,7 @@ class Quiet:
 
     def client(self) -> Recording:
         """The client, with the metrics declared."""
-        client = verbs.default_client() if self._metrics is None else self._metrics
+        client = instruments.default_client() if self._metrics is None else self._metrics
         recorder = client._recorder
         if recorder is not self._declared:
             for name, definition in self._definitions.items():
@@ -65,7 +66,7 @@ class Quiet:
 
 def flush_all() -> None:
     """Flush every client of this process, for 2 s at most in all; what Redis doesn't take in time stays unsent."""
-    flusher = sys.modules.get("redismetrics.flusher")  # it is there where anything was recorded
+    flusher = sys.modules.get("redismetrics.recording.flusher")  # it is there where anything was recorded
     if flusher is not None:
         flusher.flush_all()
 

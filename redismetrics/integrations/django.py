@@ -7,15 +7,15 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from time import perf_counter
 from typing import Any
 
+from .common import Requests
+from .wsgi import Body
+
 try:
     from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 except ImportError as error:
-    from ..errors import MissingExtra
+    from redismetrics.errors import MissingExtra
 
     raise MissingExtra("Django's middleware needs Django: pip install 'redismetrics[django]'") from error
-
-from .common import Requests
-from .wsgi import Body
 
 
 class MetricsMiddleware:

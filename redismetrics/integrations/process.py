@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .. import verbs
-from ..errors import InvalidValue
-from ..model import Tags, clean_tags, number
-from ..verbs import Recording
+from redismetrics.errors import InvalidValue
+from redismetrics.model.validation import Tags, clean_tags, number
+from redismetrics.recording import instruments
+from redismetrics.recording.methods import Recording
+
 from .common import Quiet
 
 log = logging.getLogger("redismetrics")
@@ -98,7 +99,7 @@ class ProcessMetrics:
         self._quiet.run(self._record)
 
     def _client(self) -> Recording:
-        return verbs.default_client() if self._metrics is None else self._metrics
+        return instruments.default_client() if self._metrics is None else self._metrics
 
     def _record(self, client: Recording) -> None:
         tags = {"host": socket.gethostname(), "slot": _slot(), **self._tags}
@@ -165,8 +166,6 @@ def _files() -> dict[str, float]:
     found = {"process_open_fds": len(os.listdir(folder)) - 1.0}  # less the one that lists them
     return found if limit == resource.RLIM_INFINITY else {**found, "process_max_fds": float(limit)}
 
-
-# -- slots --------------------------------------------------------------------------------------------------------
 
 _held: tuple[int, str | None] | None = None  # pid, slot
 

@@ -1,0 +1,6 @@
+"""Look after a store: `examine` it, and `copy` a namespace to another server or cluster."""
+
+from .copying import copy
+from .doctor import examine
+
+__all__ = ["copy", "examine"]

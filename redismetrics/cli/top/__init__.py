@@ -1,0 +1,1 @@
+"""`redismetrics top`: all metrics, live, in a terminal."""

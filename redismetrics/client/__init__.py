@@ -1,0 +1,1 @@
+"""What people hold: `Metrics`, `AsyncMetrics` and the module-level functions."""

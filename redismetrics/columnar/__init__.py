@@ -1,0 +1,1 @@
+"""Many samples as numpy columns: summaries, t-digests, rollup tables, and their bytes. Pure: columns in, columns or bytes out."""

@@ -1,0 +1,133 @@
+"""Summaries of samples, as columns: what is exact whatever was compacted. They merge in any order and any grouping."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arrays import Floats, Ints, sum_whole
+
+
+@dataclass(slots=True, eq=False)
+class Summaries:
+    """One row for each summarised set of values, all columns of shape (n,).
+
+    *m2* is the sum of squared distances from the mean (count x population variance); *last* the value with the greatest
+    *last_ms*, of equal ones the latest to arrive.
+    """
+
+    count: Ints
+    total: Floats
+    m2: Floats
+    low: Floats
+    high: Floats
+    last: Floats
+    last_ms: Ints
+
+    def __len__(self) -> int:
+        return len(self.count)
+
+    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> "Summaries":
+        """These rows; each column is taken when it is asked for."""
+        length = int(rows.sum()) if rows.dtype == np.bool_ else len(rows)
+        return Deferred(length, lambda name: getattr(self, name)[rows])
+
+
+ALL = frozenset(column.name for column in fields(Summaries))
+
+
+class Deferred(Summaries):
+    """Summaries whose columns are made when they are first asked for: most questions want two or three of the seven.
+
+    *load* takes a column's name.
+    """
+
+    __slots__ = ("_length", "_load")
+
+    def __init__(self, length: int, load: Callable[[str], NDArray[Any]]) -> None:
+        self._length, self._load = length, load
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getattr__(self, name: str) -> NDArray[Any]:
+        # Reached while the slot of a column is empty.
+        if name not in ALL:
+            raise AttributeError(name)
+        column = self._load(name)
+        setattr(self, name, column)
+        return column
+
+
+def empty() -> Summaries:
+    whole, real = np.zeros(0, np.int64), np.zeros(0)
+    return Summaries(whole, real, real, real, real, real, whole)
+
+
+def of_points(values: Floats, weights: Ints, times_ms: Ints) -> Summaries:
+    """Each point as a summary of *weight* equal values."""
+    with np.errstate(over="ignore"):
+        totals = values * weights
+    return Summaries(weights, totals, np.zeros(len(values)), values, values, values, times_ms)
+
+
+def concat(parts: list[Summaries]) -> Summaries:
+    if len(parts) == 1:
+        return parts[0]
+    return Deferred(sum(map(len, parts)), lambda name: np.concatenate([getattr(part, name) for part in parts]))
+
+
+def merge(group: Ints, groups: int, rows: Summaries, columns: frozenset[str] = ALL) -> Summaries:
+    """Merge *rows* (in order of arrival) by *group*, ids from 0 to *groups* - 1: one summary for each, count 0 for empty ones.
+
+    No row is sorted: the cost is one pass a column, and only *columns* are worked out (m2 needs count and total); the others
+    are as for no rows. m2 is merged as in Chan, Golub and LeVeque, Updating Formulae and a Pairwise Algorithm for Computing
+    Sample Variances, 1979. Beyond the largest float sums are inf, without a warning.
+    """
+    return merge_all([(group, rows)], groups, columns)
+
+
+def merge_all(parts: Sequence[tuple[Ints, Summaries]], groups: int, columns: frozenset[str] = ALL) -> Summaries:
+    """`merge` of many (group, rows), in order of arrival, without putting them together first."""
+    parts = [part for part in parts if len(part[0])]
+    nothing, zero = np.full(groups, np.nan), np.zeros(groups)
+    result = Summaries(np.zeros(groups, np.int64), zero, zero, nothing, nothing, nothing, np.zeros(groups, np.int64))
+    # Each part touches only the groups from its lowest to its highest, of a day's minutes an hour's.
+    reaches = [slice(int(group.min()), int(group.max()) + 1) for group, _ in parts]
+    near = [
+        (reach, group - reach.start if reach.start else group, rows)
+        for reach, (group, rows) in zip(reaches, parts, strict=True)
+    ]
+    with np.errstate(over="ignore", invalid="ignore"):
+        if "count" in columns:
+            for reach, group, rows in near:
+                result.count[reach] += sum_whole(group, reach.stop - reach.start, rows.count)
+        if "total" in columns:
+            result.total = np.zeros(groups)
+            for reach, group, rows in near:
+                result.total[reach] += np.bincount(group, rows.total)
+        if "m2" in columns:
+            mean = result.total / np.maximum(result.count, 1)
+            result.m2 = np.zeros(groups)
+            for reach, group, rows in near:
+                away = rows.total / np.maximum(rows.count, 1) - mean[reach][group]
+                result.m2[reach] += np.bincount(group, rows.m2 + rows.count * away * away)
+        if "low" in columns:
+            result.low = nothing.copy()
+            for reach, group, rows in near:
+                np.fmin.at(result.low[reach], group, rows.low)
+        if "high" in columns:
+            result.high = nothing.copy()
+            for reach, group, rows in near:
+                np.fmax.at(result.high[reach], group, rows.high)
+        if "last" in columns:
+            result.last, result.last_ms = nothing.copy(), np.full(groups, -1, np.int64)
+            for reach, group, rows in near:
+                last, last_ms = result.last[reach], result.last_ms[reach]
+                np.maximum.at(last_ms, group, rows.last_ms)
+                newest = np.flatnonzero(rows.last_ms == last_ms[group])
+                last[group[newest]] = rows.last[newest]  # of several the last one assigned stays: the latest to arrive
+            np.maximum(result.last_ms, 0, out=result.last_ms)
+    return result

@@ -1,0 +1,1 @@
+"""Current values of every series as Prometheus or OpenMetrics text."""

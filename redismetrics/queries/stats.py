@@ -1,0 +1,74 @@
+"""Statistics of the store."""
+
+from collections.abc import Collection
+from typing import Any
+
+from redismetrics.model.retention import Calendar
+from redismetrics.model.time import HOUR, to_datetime
+from redismetrics.store import catalog, stats
+from redismetrics.store.driver import Operation, together
+from redismetrics.store.namespace import Place
+from redismetrics.store.stats import Standing
+
+from .question import Row
+
+WRITERS_LISTED = 100
+WRITING_MS = 60_000  # who sent a batch within that time is writing
+
+
+def get_stats(place: Place) -> Operation[Row]:
+    """The store's figures, in the original's names and more; see docs/settings.md."""
+    config = yield from place.config()
+    known = yield from catalog.catalogue(place.namespace, config.shards)
+    found = yield from stats.standings(place.namespace, config, list(known))
+    server = yield from stats.server_state(place.namespace, config.shards)
+    totals, calendar = _totals(found.values(), config.calendar), config.calendar
+    pruned = sum(each.pruned for each in found.values())
+    levels = (calendar.raw, *calendar.levels)
+    return {
+        "total_metrics": totals["samples"] - pruned - sum(totals["dropped"].values()),
+        "metrics_stored": totals["samples"],
+        "metrics_pruned": pruned,
+        "metrics_dropped": totals["dropped"],
+        "retention_hours": calendar.raw.retention / HOUR,
+        "retention": {level.name: level.retention / HOUR for level in levels},
+        "memory_bytes": server.used_bytes,
+        "names": len(known),
+        "series": totals["series"],
+        "blocks": totals["blocks"],
+        "bytes": totals["bytes"],
+        "workers": server.workers,
+        "worker_lag_seconds": totals["worker_lag_seconds"],
+        "writers": len(server.writers),
+        "writing": [
+            {"writer": writer, "batches": sequence, "last_seen": to_datetime(seen_ms).isoformat()}
+            for writer, sequence, seen_ms in server.writers[:WRITERS_LISTED]
+            if seen_ms >= server.now_ms - WRITING_MS
+        ],
+    }
+
+
+def figures(place: Place) -> Operation[Row]:
+    """The store's figures for the Prometheus page, as figures.py takes them: no more than a reader may ask."""
+    config = yield from place.config()
+    first: list[Operation[Any]] = [
+        catalog.catalogue(place.namespace, config.shards),
+        stats.attendance(place.namespace, config.shards),
+    ]
+    known, there = yield from together(first)
+    found = yield from stats.standings(place.namespace, config, list(known))
+    totals = _totals(found.values(), config.calendar)
+    return {"metrics": len(known), "workers": there.workers, "writers": there.writers, **totals}
+
+
+def _totals(standings: Collection[Standing], calendar: Calendar) -> Row:
+    level_names = [level.name for level in (calendar.raw, *calendar.levels)]
+    return {
+        "samples": sum(each.samples for each in standings),
+        "dropped": {reason: sum(getattr(each, reason) for each in standings) for reason in ("never_sealed", "late")},
+        "series": sum(each.series for each in standings),
+        "blocks": sum(each.blocks for each in standings),
+        "bytes": {"log": sum(each.log_bytes for each in standings)}
+        | {name: sum(each.level_bytes[name] for each in standings) for name in level_names},
+        "worker_lag_seconds": max((each.waiting_ms for each in standings), default=0) / 1000,
+    }

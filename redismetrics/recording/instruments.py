@@ -1,0 +1,114 @@
+"""Counter, Gauge and Histogram: series whose name and tags are checked once."""
+
+from collections.abc import Callable
+from math import copysign
+from typing import Any
+
+from redismetrics.model.time import Clock, system_clock
+from redismetrics.model.validation import MetricType, Tags, check_name, clean_tags
+
+from .buffers import Buffer
+from .methods import ONE, Recording
+from .recorder import Recorder
+from .timer import Timer, check_unit, timed
+
+
+def _no_default() -> Recording:
+    raise RuntimeError("BUG: redismetrics.client.default was never imported")
+
+
+default_client: Callable[[], Recording] = _no_default  # of handles made without a client; default.py puts its own here
+
+
+class _Handle:
+    """A series worked out once. Binds to its client at first use, so that `configure()` may come after it is made."""
+
+    __slots__ = ("__weakref__", "_append", "_buffer", "_clock", "_metrics", "name", "tags")
+    kind: MetricType
+
+    def __init__(self, name: str, tags: Tags | None = None, *, metrics: "Recording | None" = None) -> None:
+        self.name = check_name(name)
+        self.tags = clean_tags(tags)
+        self._metrics = metrics
+        self._unbind()
+
+    def with_tags(self, tags: Tags | None = None, /, **more: Any) -> Any:
+        """A handle of the same metric with these tags added."""
+        return type(self)(self.name, {**self.tags, **(tags or {}), **more}, metrics=self._metrics)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, {self.tags!r})"
+
+    def _unbind(self) -> None:
+        self._buffer: Buffer | None = None
+        self._clock: Clock = system_clock
+        self._append: Callable[[Any], None] = self._first
+
+    def _recorder_in_use(self) -> Recorder:
+        return (default_client() if self._metrics is None else self._metrics)._recorder
+
+    def _first(self, item: Any) -> None:
+        """Stands for the list operation until the handle is bound, and with it gets its client's clock."""
+        append = self._recorder_in_use().bind(self)
+        if self._clock is not system_clock and item.__class__ is tuple:
+            item = (copysign(self._clock(), item[0]), item[1])
+        append(item)
+
+    def _slow(self, value: Any, *, change: bool = False) -> None:
+        self._recorder_in_use().add(self.kind, self.name, value, self.tags, change=change, buffer=self._buffer)
+
+
+class Counter(_Handle):
+    """A bound counter: `.increment(amount=1)`. Make it once, at import or wherever, and use it from any thread."""
+
+    __slots__ = ()
+    kind = "counter"
+
+    def increment(self, amount: int | float = 1) -> None:
+        """Add *amount*, at least 0."""
+        if amount is ONE or (amount.__class__ is int and 0 <= amount <= 1 << 53):
+            self._append(amount)
+        else:
+            self._slow(amount)
+
+
+class Gauge(_Handle):
+    """A bound gauge: `.set(value)`, `.add(delta)`."""
+
+    __slots__ = ()
+    kind = "gauge"
+
+    def set(self, value: float) -> None:
+        """Set the value now."""
+        if value.__class__ is float and -1.7e308 <= value <= 1.7e308:
+            self._append((self._clock(), value))
+        else:
+            self._slow(value)
+
+    def add(self, delta: float) -> None:
+        """Change the value that all processes share. One flush stores the net change as one sample."""
+        if delta.__class__ is float and -1.7e308 <= delta <= 1.7e308:
+            self._append((-self._clock(), delta))
+        else:
+            self._slow(delta, change=True)
+
+
+class Histogram(_Handle):
+    """A bound histogram: `.record(value)`, `.time()`."""
+
+    __slots__ = ()
+    kind = "histogram"
+
+    def record(self, value: float) -> None:
+        """Record one value."""
+        if value.__class__ is float and -1.7e308 <= value <= 1.7e308:
+            self._append((self._clock(), value))
+        else:
+            self._slow(value)
+
+    def time(self, unit: str | None = None) -> Timer:
+        """Measure a `with` body or decorate a function, as `Metrics.measure` does."""
+        check_unit(unit)
+        return Timer(
+            lambda elapsed, error: self.record(elapsed), lambda: timed(self._recorder_in_use(), self.name, unit)
+        )

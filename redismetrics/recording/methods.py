@@ -1,0 +1,242 @@
+"""What a caller touches to record: the verbs, timers, and handles, which are series worked out once.
+
+The fast paths take int and float within bounds that are written out there, since a global would cost 10 ns; whatever else a
+number can be goes the checked way, `Recorder.add`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar, overload
+
+from redismetrics.errors import InvalidMetric, InvalidTags
+from redismetrics.model.definition import define
+from redismetrics.model.validation import MetricType, Tags, check_name, check_type
+
+from .recorder import Recorder
+from .timer import Timer, check_timed, timed
+
+R = TypeVar("R")
+
+
+ONE = 1  # what most counters count: known by its identity, it needs no check, which is a third of a call
+
+
+class Recording:
+    """The recording verbs, the same plain functions for `Metrics` and `AsyncMetrics`. None of them waits for Redis.
+
+    All raise branches of `InvalidMetric` at the call, before anything is recorded.
+    """
+
+    _recorder: Recorder
+
+    def increment(
+        self,
+        name: str,
+        amount: float = 1,
+        *,
+        tags: Tags | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        timestamp: Any = None,
+    ) -> None:
+        """Add *amount* (at least 0; 0 makes the series known) to a counter."""
+        recorder = self._recorder
+        if (
+            (amount is ONE or ((amount.__class__ is int or amount.__class__ is float) and 0 <= amount <= 1.7e308))
+            and metadata is None
+            and timestamp is None
+        ):  # the fast path: a series seen before
+            try:
+                recorder.counters[(name, *tags, *tags.values()) if tags else name](amount)
+                return
+            except (KeyError, TypeError, AttributeError):
+                pass
+        recorder.add("counter", name, amount, tags, metadata, timestamp)
+
+    def gauge(
+        self,
+        name: str,
+        value: float,
+        *,
+        tags: Tags | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        timestamp: Any = None,
+    ) -> None:
+        """Set a gauge: the value now, or at *timestamp* (aware datetime or Unix seconds)."""
+        self._pair(self._recorder.gauges, "gauge", name, value, tags, metadata, timestamp)
+
+    def histogram(
+        self,
+        name: str,
+        value: float,
+        *,
+        tags: Tags | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        timestamp: Any = None,
+    ) -> None:
+        """Record one value of a distribution."""
+        self._pair(self._recorder.histograms, "histogram", name, value, tags, metadata, timestamp)
+
+    def _pair(
+        self,
+        cache: dict[Any, Any],
+        kind: MetricType,
+        name: str,
+        value: Any,
+        tags: Tags | None,
+        metadata: Any,
+        timestamp: Any,
+    ) -> None:
+        if (
+            (value.__class__ is int or value.__class__ is float)
+            and -1.7e308 <= value <= 1.7e308
+            and metadata is None
+            and timestamp is None
+        ):  # the fast path: a series seen before
+            try:
+                extend = cache[(name, *tags, *tags.values()) if tags else name]
+                extend((self._recorder.clock(), value))
+                return
+            except (KeyError, TypeError, AttributeError):
+                pass
+        self._recorder.add(kind, name, value, tags, metadata, timestamp)
+
+    def record(
+        self,
+        name: str,
+        value: Any = 1,
+        *,
+        type: MetricType | None = None,
+        tags: Tags | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        timestamp: Any = None,
+    ) -> None:
+        """Record a sample whose type is *type*, or declared, or guessed from name and value (`infer_type`).
+
+        *value* may be a mapping, as in the original: `value` (default 1), `tags`, `metadata`; its other keys become metadata,
+        and those in the setting `promoted_tags` become tags too.
+        """
+        kind = None if type is None else check_type(type)
+        if isinstance(value, Mapping):
+            try:
+                value, tags, metadata = _taken_apart(value, tags, metadata)
+            except InvalidTags as error:
+                check_name(name)
+                self._recorder.refuse(error)
+                return
+        self._recorder.add(kind, name, value, tags, metadata, timestamp)
+
+    def check(
+        self,
+        name: str,
+        value: Any = 1,
+        *,
+        type: MetricType | None = None,
+        tags: Tags | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        timestamp: Any = None,
+    ) -> MetricType:
+        """Raise what is wrong with these arguments of `record`, whatever `on_invalid` says; return the type it would have.
+
+        Nothing is recorded. So a batch can be checked as a whole before its first sample is recorded.
+        """
+        kind = None if type is None else check_type(type)
+        check_name(name)
+        if isinstance(value, Mapping):
+            value, tags, metadata = _taken_apart(value, tags, metadata)
+        return self._recorder.checked(kind, name, value, tags, metadata, timestamp)[0]
+
+    @overload
+    def measure(
+        self,
+        name: str,
+        fn: None = None,
+        *,
+        tags: Tags | None = ...,
+        unit: str | None = ...,
+        outcome_tag: str | None = ...,
+    ) -> Timer: ...
+
+    @overload
+    def measure(
+        self,
+        name: str,
+        fn: Callable[[], R],
+        *,
+        tags: Tags | None = ...,
+        unit: str | None = ...,
+        outcome_tag: str | None = ...,
+    ) -> R: ...
+
+    def measure(
+        self,
+        name: str,
+        fn: Callable[[], Any] | None = None,
+        *,
+        tags: Tags | None = None,
+        unit: str | None = None,
+        outcome_tag: str | None = None,
+    ) -> Any:
+        """Record how long something takes, as a histogram, also when it raises.
+
+        With *fn*: run it and return its result. Without: a `Timer`, which is a context manager and a decorator for plain,
+        async and generator functions. In milliseconds, unless the metric is declared in seconds or *unit* says ``"s"``;
+        *outcome_tag* names a tag that holds ``ok`` or the class of the error.
+        """
+        if fn is not None and not callable(fn):
+            raise InvalidMetric(f"fn: wanted a function of no arguments, got {fn!r:.60}")
+        if outcome_tag is not None:
+            check_name(outcome_tag, "outcome_tag")
+        check_timed(self._recorder, check_name(name), unit)
+        wrong = None
+        try:
+            self._recorder.tags(name, tags, None if outcome_tag is None else {outcome_tag: "ok"})
+        except InvalidTags as error:
+            wrong = error
+            if self._recorder.settings.on_invalid == "raise":
+                raise
+
+        def record(elapsed: float, error: BaseException | None) -> None:
+            if wrong is not None:
+                self._recorder.refuse(wrong)
+                return
+            labels = tags
+            if outcome_tag is not None:
+                labels = {**(tags or {}), outcome_tag: "ok" if error is None else type(error).__name__}
+            self.histogram(name, elapsed, tags=labels)
+
+        timer = Timer(record, lambda: timed(self._recorder, name, unit))
+        if fn is None:
+            return timer
+        with timer:
+            return fn()
+
+    def declare(
+        self,
+        name: str,
+        type: MetricType,
+        *,
+        help: str = "",
+        unit: str = "",
+        buckets: Iterable[float] | None = None,
+        tag_keys: Iterable[str] | None = None,
+    ) -> None:
+        """Say what a metric is: HELP and UNIT of the Prometheus page, a histogram's bounds, the only tags allowed.
+
+        The first definition wins; a different one raises `TypeMismatch` where it is known in this process, and is logged and
+        counted where another process made it.
+        """
+        definition = define(name, type, help=help, unit=unit, buckets=buckets, tag_keys=tag_keys)
+        self._recorder.declare(name, definition)
+
+
+def _taken_apart(
+    value: Mapping[str, Any], tags: Tags | None, metadata: Mapping[str, Any] | None
+) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """The value, tags and metadata of the mapping that `record` takes; raises `InvalidTags` where a part is none."""
+    data = dict(value)
+    for what, given in (("tags", tags), ("metadata", metadata)):
+        for part in (data.get(what), given):
+            if part is not None and not isinstance(part, Mapping):
+                raise InvalidTags(f"{what}: wanted a mapping, got {part!r:.60}")
+    amount = data.pop("value", 1)
+    below, beside = data.pop("tags", None) or {}, data.pop("metadata", None) or {}
+    return amount, {**below, **(tags or {})}, {**beside, **data, **(metadata or {})}

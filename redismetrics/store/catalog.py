@@ -1,0 +1,69 @@
+"""Read the catalogue: definitions and series of metrics."""
+
+from redismetrics.errors import FormatMismatch
+from redismetrics.model.definition import Definition
+from redismetrics.model.validation import MetricType, check_name
+
+from . import keys
+from .cluster import Command
+from .driver import Operation
+from .namespace import shards
+from .replies import _STAMP, _pairs, read_definition, read_series, reading
+
+
+def definitions(namespace: str, shard: int, names: list[str]) -> Operation[dict[str, Definition | FormatMismatch]]:
+    """The catalogue's definitions of these metrics of one shard, those that it has; the error of one that can't be read."""
+    (found,) = yield [("HMGET", keys.shard(namespace, shard).catalogue, *names)]
+    known: dict[str, Definition | FormatMismatch] = {}
+    for name, data in zip(names, found, strict=True):
+        if data is not None:
+            try:
+                known[name] = read_definition(name, data)
+            except FormatMismatch as error:
+                known[name] = error
+    return known
+
+
+def types(namespace: str, names: list[str]) -> Operation[dict[str, MetricType]]:
+    """The types of these metrics, those that the store has and that can be read."""
+    count, found = (yield from shards(namespace)), {}
+    for shard in range(count):
+        inside = [name for name in names if keys.shard_of(name, count) == shard]
+        known = (yield from definitions(namespace, shard, inside)) if inside else {}
+        found.update({name: each.type for name, each in known.items() if isinstance(each, Definition)})
+    return found
+
+
+def describe(namespace: str, shard: int, name: str) -> Operation[tuple[Definition | None, dict[int, dict[str, str]]]]:
+    """A metric's definition and the tags of its series by id."""
+    definition, flat = yield [
+        ("HGET", keys.shard(namespace, shard).catalogue, name),
+        ("HGETALL", keys.metric(namespace, shard, name).series),
+    ]
+    return None if definition is None else read_definition(name, definition), read_series(flat)
+
+
+def catalogue(namespace: str, shards: int) -> Operation[dict[str, Definition]]:
+    """All metrics with their definitions, in the order they were first recorded."""
+    replies = yield [("HGETALL", keys.shard(namespace, shard).catalogue) for shard in range(shards)]
+    with reading("catalogue"):
+        found = [
+            (data[-_STAMP:], check_name(name.decode()), data) for flat in replies for name, data in _pairs(flat).items()
+        ]
+    return {name: read_definition(name, data) for _, name, data in sorted(found)}
+
+
+def series(namespace: str, shard: int, name: str) -> Operation[list[dict[str, str]]]:
+    """The tags of all series of a metric."""
+    (flat,) = yield [("HGETALL", keys.metric(namespace, shard, name).series)]
+    return list(read_series(flat).values())
+
+
+def series_counts(namespace: str, shards: int, names: list[str]) -> Operation[dict[str, int]]:
+    """How many series each of these metrics has."""
+    commands: list[Command] = []
+    for name in names:
+        key = keys.metric(namespace, keys.shard_of(name, shards), name).series
+        commands += [("HLEN", key), ("HEXISTS", key, "")]
+    replies = (yield commands) if commands else []
+    return {name: replies[2 * at] - replies[2 * at + 1] for at, name in enumerate(names)}

@@ -1,0 +1,34 @@
+"""A clock that tests set and move."""
+
+import time
+from datetime import datetime, timedelta
+
+from redismetrics.model.time import to_datetime, to_ms
+from redismetrics.model.validation import number
+
+
+class Clock:
+    """A clock that stands still until it is moved: ``Metrics(clock=clock)``. Begins now, or at *start*."""
+
+    def __init__(self, start: datetime | float | None = None) -> None:
+        self._now = time.time() if start is None else _seconds(start)
+
+    def __call__(self) -> float:
+        """The time, in Unix seconds."""
+        return self._now
+
+    def set(self, when: datetime | float) -> None:
+        """Move it to an aware datetime or to Unix seconds, forth or back."""
+        self._now = _seconds(when)
+
+    def advance(self, by: timedelta | float) -> float:
+        """Move it on by seconds or a timedelta; return the time then."""
+        self._now += by.total_seconds() if isinstance(by, timedelta) else number(by, "by")
+        return self._now
+
+    def __repr__(self) -> str:
+        return f"Clock({to_datetime(self._now * 1000).isoformat()})"
+
+
+def _seconds(when: datetime | float) -> float:
+    return to_ms(when) / 1000 if isinstance(when, datetime) else number(when, "time")

@@ -1,0 +1,65 @@
+"""Which slots are due to be downsampled, and when."""
+
+from collections.abc import Iterable
+
+from redismetrics.model.retention import Calendar, Level
+from redismetrics.model.time import HOUR, SECOND, slot_of
+from redismetrics.store import keys
+from redismetrics.store.keys import FOLD
+from redismetrics.store.metric_keys import Metric
+
+from .commit import _Standing, _Writes
+from .merge import Place
+
+GRACE = 60 * SECOND  # a slot is made so long after its end, and made anew so long after something came too late for it
+FOLDS = 4  # parts of a span
+
+
+def _marks(metric: Metric, level: Level, places: Iterable[Place], standing: _Standing) -> dict[str, int]:
+    """The coarse slots over these that are not due yet, and when they will be."""
+    marks = {}
+    for slot, chunk in places:
+        for name, width in metric.coarser(level):
+            start = slot_of(slot, width)
+            field_ = keys.due_field(name, start, chunk)
+            if field_.encode() not in standing.due:
+                marks[field_] = max(start + width, standing.now_ms) + GRACE
+    return marks | _to_fold(level, places, standing)
+
+
+def _to_fold(level: Level, places: Iterable[Place], standing: _Standing) -> dict[str, int]:
+    """The parts of spans over these slots that are to be folded, and when: where that is before the whole span is."""
+    marks = {}
+    for slot, chunk in places:
+        start = slot_of(slot, level.span // FOLDS)
+        when = max(start + level.span // FOLDS, standing.now_ms) + GRACE
+        field_ = keys.due_field(FOLD + level.name, start, chunk)
+        if when < slot_of(slot, level.span) + level.span and field_.encode() not in standing.due:
+            marks[field_] = when
+    return marks
+
+
+def _kept(metric: Metric, marks: Iterable[str]) -> list[_Writes]:
+    """What the slots that are marked will be made of, beside minutes, which are just written: it stays until they are made."""
+    minute = metric.calendar.levels[0]
+    return [
+        _Writes(level, span, persist=True, refuse=False)
+        for level, span in _made_of(metric, marks)
+        if level is not minute
+    ]
+
+
+def _made_of(metric: Metric, due: Iterable[str]) -> set[tuple[Level, int]]:
+    """The keys, by level and span, that hold what these coarse slots are made of."""
+    levels = metric.calendar.levels
+    finer = {name: level for (name, _), level in zip(metric.coarser(levels[0]), levels, strict=True)}
+    found = set()
+    for each in due:
+        name, start_s, _ = each.split(" ")
+        if not name.startswith(FOLD):
+            found.add((finer[name], int(start_s) * SECOND))
+    return found
+
+
+def _sweep_every(calendar: Calendar) -> int:
+    return max(calendar.levels[-1].retention // 8, HOUR)

@@ -1,0 +1,99 @@
+"""The OpenAPI document is true: schemathesis asks what it allows, and what it forbids, and holds the answers to it."""
+
+import json
+from collections import Counter as Tally
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("starlette", reason="needs redismetrics[server]")
+pytest.importorskip("opentelemetry.proto", reason="needs redismetrics[otel]")
+schemathesis = pytest.importorskip("schemathesis", reason="needs schemathesis")
+import hypothesis
+from hypothesis import HealthCheck, Phase, given
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi import checks
+
+from redismetrics import Metrics
+from redismetrics.api.app import create_app
+from redismetrics.api.service import Limits
+from tests.fixtures.webserver import running
+
+TOKEN = "t0ken"
+ENDLESS = "/api/stream"  # held to its promises in test_http.py
+CHECKS = [
+    not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_schema_conformance,
+    checks.response_headers_conformance,
+    checks.negative_data_rejection,
+    checks.unsupported_method,
+    checks.ignored_auth,
+]
+SETTINGS = hypothesis.settings(
+    max_examples=12, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck),
+    phases=(Phase.explicit, Phase.generate),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def at(server: Any) -> Iterator[str]:
+    with Metrics(server.url, namespace="openapi", flush_interval=0.05) as metrics:
+        for number in range(3):
+            metrics.histogram("score", number / 2, tags={"model": f"m{number}"}, metadata={"n": number})
+            metrics.increment("jobs", number, tags={"queue": "mail"})
+        metrics.flush()
+        with running(create_app(metrics, token=TOKEN, allow_write=True, limits=Limits(batch=20))) as address:
+            yield address
+
+
+def schema_of(at: str) -> Any:
+    schema = schemathesis.openapi.from_url(f"{at}/openapi.json", headers={"Authorization": f"Bearer {TOKEN}"})
+    refused = schema.config.checks.negative_data_rejection
+    refused.expected_statuses = [*refused.expected_statuses, "413"]  # more than a limit is no other mistake
+    return schema
+
+
+OPERATIONS = [
+    ("GET", "/api/metrics"), ("GET", "/api/query"), ("GET", "/api/time_series"), ("GET", "/api/rollup"), ("GET", "/api/names"),
+    ("GET", "/api/stats"), ("GET", "/metrics"), ("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/openapi.json"),
+    ("POST", "/api/record"), ("POST", "/v1/metrics"),
+]  # fmt: skip
+
+
+def test_every_operation_is_asked(at: str) -> None:
+    paths = schema_of(at).raw_schema["paths"]
+    found = {(method.upper(), path) for path, methods in paths.items() for method in methods}
+    assert found == {*OPERATIONS, ("GET", ENDLESS)}
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["allowed", "forbidden"])
+def test_answers_are_what_the_document_says(at: str, method: str, path: str, mode: Any) -> None:
+    operation = schema_of(at)[path][method]
+    takes = operation.definition.raw.get("parameters") or "requestBody" in operation.definition.raw
+    if mode is GenerationMode.NEGATIVE and not takes:
+        pytest.skip("it takes nothing that could be wrong")
+
+    codes: Tally[int] = Tally()
+
+    @SETTINGS
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def ask(case: Any) -> None:
+        answer = case.call_and_validate(headers={"Authorization": f"Bearer {TOKEN}"}, checks=CHECKS)
+        codes[answer.status_code] += 1
+
+    ask()
+    assert codes
+    if mode is GenerationMode.POSITIVE and path != "/v1/metrics":  # whose bytes it can't make
+        assert codes[200] + codes[202] > 0, codes
+
+
+def test_a_client_made_of_the_document_gets_answers(at: str) -> None:
+    operation = schema_of(at)["/api/query"]["GET"]
+    case = operation.Case(query={"name": "score", "aggregation": "p95", "group_by": ["model"], "tag": ["model=m1"]})
+    response = case.call_and_validate(headers={"Authorization": f"Bearer {TOKEN}"}, checks=CHECKS)
+    assert json.loads(response.content)["results"] == [{"model": "m1", "p95": 0.5}]

@@ -1,0 +1,262 @@
+"""The live stream over HTTP: a real uvicorn and a real store; where a client is to be slow, the ASGI calls of one."""
+
+import asyncio
+import json
+import re
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("starlette", reason="needs redismetrics[server]")
+pytest.importorskip("uvicorn", reason="needs redismetrics[server]")
+httpx = pytest.importorskip("httpx", reason="needs httpx")
+
+from redismetrics import AsyncMetrics, Metrics
+from redismetrics.api import sse
+from redismetrics.api.app import create_app
+from redismetrics.api.service import Limits
+from tests.fixtures.servers import PATIENCE, Server, wait_until
+from tests.fixtures.webserver import Events, running
+
+NEVER = 3600.0
+LIVELY = Limits(heartbeat=0.05)
+
+
+@pytest.fixture
+def metrics(url: str, namespace: str) -> Iterator[Metrics]:
+    with Metrics(url, namespace=namespace, flush_interval=0.05) as made:
+        yield made
+
+
+def subscribers(server: Server) -> int:
+    with server.client() as client:
+        return len(client.client_list(_type="pubsub"))
+
+
+def leave(events: Events) -> None:
+    events.leave.set()  # with the next line
+    assert events.ended.wait(PATIENCE)
+
+
+def test_it_tells_what_is_recorded_and_ends_with_its_client(metrics: Metrics, server: Server) -> None:
+    app = create_app(metrics, limits=LIVELY)
+    with running(app) as at, httpx.Client(base_url=at) as web:
+        events = Events(web, "/api/stream?name=job*&tag=queue%3Dmail")
+        assert events.open.wait(PATIENCE)
+        metrics.increment("jobs", 2, tags={"queue": "mail"}, metadata={"line": "a\nb"})
+        metrics.increment("jobs", tags={"queue": "audio"})
+        metrics.gauge("depth", 1, tags={"queue": "mail"})
+        metrics.flush()
+        wait_until(events.samples, "a sample comes")
+        (sample,) = events.samples()
+        assert sample.pop("timestamp")
+        assert sample == {
+            "name": "jobs", "type": "counter", "value": 2, "count": 1, "tags": {"queue": "mail"},
+            "metadata": {"line": "a\nb"}, "approximate": False,
+        }  # fmt: skip
+        wait_until(lambda: events.comments > 2, "comments keep the stream open")
+        assert subscribers(server) == len(app.state.service.streams) == 1
+        assert not [thread for thread in threading.enumerate() if thread.name == "redismetrics-stream"]
+        leave(events)
+        wait_until(lambda: subscribers(server) == 0, "the subscription is closed")
+        wait_until(lambda: len(app.state.service.streams) == 0, "its place is free")
+
+
+def test_it_tells_summaries(metrics: Metrics) -> None:
+    with running(create_app(metrics, limits=LIVELY)) as at, httpx.Client(base_url=at) as web:
+        events = Events(web, "/api/stream?name=took&every=0.2")
+        assert events.open.wait(PATIENCE)
+        for number in range(10):
+            metrics.histogram("took", number, tags={"queue": "mail"})
+        metrics.flush()
+        wait_until(lambda: sum(each["count"] for _, each in events.found) == 10, "all is summed up")
+        leave(events)
+    kinds = {kind for kind, _ in events.found}
+    assert kinds == {"summary"}
+    assert sum(each["sum"] for _, each in events.found) == 45
+    assert min(each["min"] for _, each in events.found) == 0
+    assert max(each["max"] for _, each in events.found) == 9
+    _, first = events.found[0]
+    assert set(first) == {"name", "type", "tags", "since", "until", "count", "sum", "mean", "min", "max", "last"}
+    assert (first["name"], first["type"], first["tags"]) == ("took", "histogram", {"queue": "mail"})
+
+
+def test_streams_end_with_the_server_and_are_limited(metrics: Metrics, server: Server) -> None:
+    app = create_app(metrics, limits=Limits(streams=1))
+    with httpx.Client() as web:
+        for _ in range(2):  # one application may be served again
+            with running(app) as at:
+                events = Events(web, f"{at}/api/stream")
+                assert events.open.wait(PATIENCE)
+                refused = web.get(f"{at}/api/stream")
+                assert refused.status_code == 503
+                assert "wanted at most 1 open (the limit streams)" in refused.json()["message"]
+                ending = time.monotonic()
+            assert time.monotonic() - ending < 8  # not uvicorn's patience with connections that stay
+            assert events.ended.wait(PATIENCE)
+    wait_until(lambda: subscribers(server) == 0, "the subscription is closed")
+
+
+def test_of_an_async_client_it_is_the_same(url: str, namespace: str) -> None:
+    ametrics = AsyncMetrics(url, namespace=namespace, flush_interval=0.05)
+    with running(create_app(ametrics, limits=LIVELY)) as at, httpx.Client(base_url=at) as web:
+        events = Events(web, "/api/stream")
+        assert events.open.wait(PATIENCE)
+        ametrics.increment("jobs", 4)
+        wait_until(events.samples, "a sample comes")
+        assert web.get("/api/query?name=jobs&aggregation=sum").json()["results"] == 4
+        assert "jobs_total 4" in web.get("/metrics").text
+        leave(events)
+    ametrics.increment("jobs")  # it is left open
+    assert asyncio.run(ametrics.query("jobs", aggregation="sum")) == 5
+    asyncio.run(ametrics.aclose())
+
+
+def test_after_a_restart_of_the_store_every_sample_came_once_and_in_order(fresh_server: Callable[..., Server]) -> None:
+    server = fresh_server()
+    metrics = Metrics(server.url, flush_interval=NEVER)
+    with metrics, running(create_app(metrics, limits=LIVELY)) as at, httpx.Client(base_url=at) as web:
+        events = Events(web, "/api/stream?name=depth")
+        assert events.open.wait(PATIENCE)
+        for number in range(30):
+            if number in (10, 20):
+                server.kill()
+                server.restart()
+            metrics.gauge("depth", number)
+            wait_until(lambda: flushed(metrics), "the store is there again")
+        wait_until(lambda: len(events.samples()) >= 30, "all is told")
+        leave(events)
+    assert [sample["value"] for sample in events.samples()] == list(range(30))
+    assert {kind for kind, _ in events.found} == {"sample"}
+
+
+def flushed(metrics: Metrics) -> bool:
+    try:
+        metrics.flush(1)
+    except Exception:  # noqa: BLE001  it is away still
+        return False
+    return True
+
+
+def test_without_a_store_there_is_a_sentence_and_the_place_is_free_again(fresh_server: Callable[..., Server]) -> None:
+    server = fresh_server()
+    with Metrics(server.url, flush_interval=NEVER, socket_timeout=0.5) as metrics:
+        app = create_app(metrics, limits=Limits(streams=1))
+        with running(app) as at, httpx.Client(base_url=at, timeout=PATIENCE) as web:
+            server.kill()
+            for _ in range(2):
+                refused = web.get("/api/stream")
+                assert refused.status_code == 503
+                assert refused.headers["content-type"] == "application/json"
+                assert refused.json()["error"] == "StoreUnavailable"
+            assert len(app.state.service.streams) == 0
+
+
+# -- clients that don't read --------------------------------------------------------------------------------------
+
+
+class Client:
+    """What a server is to one ASGI response: reads when it is told to, and leaves when it is told to."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.reads, self.gone = asyncio.Event(), asyncio.Event()
+        self.ended = False
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.body":
+            self.sent.append(message["body"].decode())
+            self.ended = not message.get("more_body", False)
+            await self.reads.wait()
+
+    async def receive(self) -> Any:
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+    @property
+    def events(self) -> list[tuple[str, Any]]:
+        texts = [text for text in "".join(self.sent).split("\n\n") if text.startswith("event")]
+        found = [re.fullmatch(r"event: (\w+)\ndata: (.*)", text) for text in texts]
+        assert all(found)
+        return [(match[1], json.loads(match[2])) for match in found if match]
+
+
+Scene = Callable[[Client, sse.Streams, "asyncio.Task[None]"], Awaitable[None]]
+
+
+def play(metrics: Metrics, scene: Scene, *, queue: int = 3) -> Client:
+    """A stream for a client that does not read at first."""
+
+    async def scenario() -> Client:
+        client, streams, ametrics = Client(), sse.Streams(1), AsyncMetrics(metrics=metrics)
+        feed = sse.Feed(streams, ametrics.subscribe("jobs", queue=queue), NEVER)
+        serving = asyncio.create_task(feed({"type": "http"}, client.receive, client.send))
+        await until(lambda: client.sent)
+        await scene(client, streams, serving)
+        await serving
+        assert len(streams) == 0
+        assert {task.get_name() for task in asyncio.all_tasks()} & {"redismetrics-stream"} == set()
+        await ametrics.aclose()
+        return client
+
+    return asyncio.run(asyncio.wait_for(scenario(), PATIENCE))
+
+
+async def until(condition: Callable[[], object]) -> None:
+    await asyncio.to_thread(wait_until, condition, "the stream goes on")
+
+
+async def record(metrics: Metrics, *values: int) -> None:
+    for value in values:
+        metrics.increment("jobs", value, metadata={"n": value})
+    await asyncio.to_thread(metrics.flush)
+
+
+def test_a_slow_client_is_told_what_it_missed_where_it_is_missing(metrics: Metrics, server: Server) -> None:
+    async def scene(client: Client, streams: sse.Streams, _: Any) -> None:
+        await record(metrics, *range(10))
+        await until_heard(metrics, server)
+        client.reads.set()
+        await until(lambda: len(client.events) == 4)
+        await record(metrics, 99)
+        await until(lambda: len(client.events) == 5)
+        client.gone.set()
+
+    found = play(metrics, scene).events
+    assert [kind for kind, _ in found] == ["missed", "sample", "sample", "sample", "sample"]
+    assert found[0][1]["count"] == 7
+    assert found[0][1]["since"] <= found[0][1]["until"] <= found[1][1]["timestamp"]
+    assert [data["value"] for _, data in found[1:]] == [7, 8, 9, 99]
+
+
+async def until_heard(metrics: Metrics, server: Server) -> None:
+    """Until a stream that began later than the one of the client has what was recorded: then that one has it too."""
+    async with AsyncMetrics(metrics=metrics).subscribe("told") as later:
+        metrics.increment("told")
+        await asyncio.to_thread(metrics.flush)
+        assert await later.get(PATIENCE) is not None
+    await asyncio.sleep(0)
+
+
+def test_a_client_that_does_not_read_can_leave(metrics: Metrics) -> None:
+    async def scene(client: Client, streams: sse.Streams, serving: "asyncio.Task[None]") -> None:
+        await record(metrics, 1)
+        client.gone.set()
+        client.reads.set()
+
+    play(metrics, scene)
+
+
+def test_a_client_that_does_not_read_holds_up_no_end(metrics: Metrics) -> None:
+    async def scene(client: Client, streams: sse.Streams, serving: "asyncio.Task[None]") -> None:
+        await record(metrics, 1)
+        streams.close()
+        began = time.monotonic()
+        await asyncio.wait([serving], timeout=PATIENCE)
+        assert time.monotonic() - began < sse._LAST_WORD + 2
+
+    client = play(metrics, scene)
+    assert client.ended

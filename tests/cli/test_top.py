@@ -1,0 +1,398 @@
+"""`redismetrics top` in a real pseudo-terminal, against a real server; and its rates and order without either."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redismetrics import Metrics, Summary
+from redismetrics.cli.top.board import Board, Line, View
+from redismetrics.cli.top.poller import matches
+from tests.cli.test_commands import Shell
+from tests.fixtures.servers import PATIENCE, Server, wait_until
+
+ROOT = Path(__file__).parents[2]
+CODE = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|[()].|[=>])")
+IN, OUT = "\x1b[?1049h", "\x1b[?1049l"  # the alternate screen
+
+
+class Terminal:
+    """A process at a terminal of its own, and what it wrote there."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], rows: int = 30, columns: int = 100) -> None:
+        self._ours, theirs = pty.openpty()
+        self.resize(rows, columns)
+        self.modes = termios.tcgetattr(theirs)
+        self.process = subprocess.Popen(
+            command, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509  one call, so that Ctrl-C is a signal
+        )  # fmt: skip
+        self._theirs = theirs
+        self.text = ""
+
+    def resize(self, rows: int, columns: int) -> None:
+        fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def read(self, seconds: float = 0.0) -> None:
+        while select.select([self._ours], [], [], seconds)[0]:
+            self.text += os.read(self._ours, 65536).decode(errors="replace")
+            seconds = 0.0
+
+    def press(self, keys: str) -> None:
+        os.write(self._ours, keys.encode())
+
+    @property
+    def frame(self) -> str:
+        """The newest whole screen, without what steers the terminal."""
+        self.read(0.02)
+        frames = self.text.split("\x1b[H")
+        return CODE.sub("", frames[-1] if len(frames) < 3 else frames[-2] if len(frames[-1]) < 50 else frames[-1])
+
+    def shows(self, pattern: str, timeout: float = PATIENCE) -> str:
+        """Wait until the screen has *pattern*; return the screen."""
+        found: list[str] = []
+
+        def there() -> bool:
+            found[:] = [self.frame]
+            return re.search(pattern, found[0]) is not None
+
+        try:
+            wait_until(there, pattern, timeout)
+        except AssertionError:
+            raise AssertionError(
+                f"{pattern!r} is not on the screen:\n{self.frame}\n---\n{self.text[-3000:]!r}"
+            ) from None
+        return found[0]
+
+    def end(self) -> int:
+        """Wait for its end; the terminal must be as it was."""
+
+        def ended() -> bool:
+            self.read(0.02)
+            return self.process.poll() is not None
+
+        wait_until(ended, "top has ended")
+        self.read(0.05)
+        assert termios.tcgetattr(self._theirs) == self.modes
+        return self.process.returncode
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self._theirs)
+        os.close(self._ours)
+
+
+Start = Callable[..., Terminal]
+
+
+def environment(**more: str) -> dict[str, str]:
+    found = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "PYTHONIOENCODING": "utf-8", **more}
+    for name in ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        found.pop(name, None)
+    return found
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    started: list[Terminal] = []
+
+    def top(url: str, namespace: str, *args: str, term: str = "xterm", **size: int) -> Terminal:
+        command = [sys.executable, "-m", "redismetrics", "top", "--url", url, "--namespace", namespace, *args]
+        started.append(Terminal(command, environment(TERM=term), **size))
+        return started[-1]
+
+    yield top
+    for each in started:
+        each.close()
+
+
+@pytest.fixture
+def metrics(url: str, namespace: str) -> Iterator[Metrics]:
+    with Metrics(url, namespace=namespace, flush_interval=3600) as client:
+        yield client
+
+
+def record(metrics: Metrics, times: int = 1) -> None:
+    metrics.increment("orders", 5 * times, tags={"shop": "de"})
+    metrics.increment("orders", 2 * times, tags={"shop": "fr"})
+    metrics.gauge("queue_depth", 42)
+    for value in range(1, 21):
+        metrics.histogram("latency_ms", value)
+    metrics.flush()
+
+
+# -- at a terminal ------------------------------------------------------------------------------------------------
+
+
+def test_it_shows_what_is_recorded_and_goes_by_its_keys(
+    start: Start, metrics: Metrics, url: str, namespace: str
+) -> None:
+    record(metrics)
+    top = start(url, namespace, "--every", "0.5")
+    screen = top.shows(r"latency_ms +histogram +1 +\S+ +20 +19\.05 +[▁▂▃▄▅▆▇█]")
+    assert IN in top.text
+    top.shows(r"orders +counter +2 +\S+ +\+\d ")
+    top.shows(r"queue_depth +gauge +1 +\S+ +42 ")
+    assert "1-3 of 3 metrics by rate" in screen
+    metrics.gauge("queue_depth", -7.5)  # the stream brings what is new
+    metrics.increment("orders", 0, tags={"shop": "it"})
+    metrics.flush()
+    top.shows(r"queue_depth +gauge +1 +\S+ +-7\.5 ")
+    top.shows(r"orders +counter +3 ")
+
+    top.press("n")
+    assert order(top.shows("by name")) == ["latency_ms", "orders", "queue_depth"]
+    top.press("n")
+    top.shows("name↓")
+    wait_until(lambda: order(top.frame) == ["queue_depth", "orders", "latency_ms"], "the order is reversed")
+    top.press("/QUE")
+    assert order(top.shows("/QUE_")) == ["queue_depth"]
+    top.press("x\x7f\x7f\x7f")
+    top.shows("/Q_")
+    top.press("\r")
+    assert order(top.shows("1-1 of 1 metrics by name  /Q  in ")) == ["queue_depth"]
+    top.press("/zzz\r")
+    top.shows("no metric's name holds the filter")
+    top.press("\x1b")
+    top.shows("of 3 metrics")
+    top.press(" ")
+    top.shows("paused")
+    metrics.gauge("queue_depth", 1234)
+    metrics.flush()
+    for _ in range(4):
+        assert "1,234" not in top.frame
+        time.sleep(0.2)
+    top.press(" ")
+    top.shows(r"queue_depth .* 1,234 ")
+    assert "paused" not in top.frame
+
+    top.press("q")
+    assert top.end() == 0
+    assert top.text.rindex(OUT) > top.text.rindex(IN)
+    assert "\x1b[?25h" in top.text[top.text.rindex(IN) :], "the cursor is back"
+
+
+def order(screen: str) -> list[str]:
+    return list(re.findall(r"^(\w+) +(?:counter|gauge|histogram) ", screen, re.MULTILINE))
+
+
+def test_a_rate_is_that_of_the_last_seconds(start: Start, metrics: Metrics, url: str, namespace: str) -> None:
+    top = start(url, namespace, "--every", "0.2")
+    top.shows("nothing is recorded yet")
+    until = time.monotonic() + PATIENCE
+    rates: list[float] = []
+    while time.monotonic() < until and not (rates and 60 < rates[-1] < 140):
+        metrics.increment("steady", 10)
+        metrics.flush()
+        time.sleep(0.1)
+        rates += [float(text) for text in re.findall(r"steady +counter +1 +([\d.]+) ", top.frame)]
+    assert rates, top.frame
+    assert 60 < rates[-1] < 140, rates
+    top.press("q")
+    assert top.end() == 0
+
+
+def test_it_fits_the_terminal_whatever_its_size_becomes(
+    start: Start, metrics: Metrics, url: str, namespace: str
+) -> None:
+    for number in range(40):
+        metrics.increment(f"metric_{number:02}", 1)
+    metrics.flush()
+    top = start(url, namespace, "--sort", "name", rows=14, columns=100)
+    screen = top.shows("1-10 of 40 metrics")
+    assert order(screen) == [f"metric_{number:02}" for number in range(10)]
+    assert "last 20 min" in screen
+    top.press("\x1b[B\x1b[B")
+    top.shows("3-12 of 40 metrics")
+    top.press("\x1b[F")
+    top.shows("31-40 of 40 metrics")
+    top.resize(24, 50)
+    screen = top.shows("21-40 of 40 metrics")
+    assert "last 20 min" not in screen
+    assert "series" not in screen.split("\n")[2]
+    assert max(len(line.rstrip("\r")) for line in screen.splitlines()) <= 50
+    top.resize(5, 20)
+    top.shows(r"^21-21 of 40 metrics…\r\n[^\n]*\n[^\n]*\nmetric_20")
+    top.resize(60, 120)
+    assert "last 20 min" in top.shows("^1-40 of 40 metrics")
+    top.press("\x04")
+    assert top.end() == 0
+
+
+def test_it_says_that_the_store_is_away_and_goes_on_after_a_restart(
+    start: Start, fresh_server: Callable[..., Server], namespace: str
+) -> None:
+    server = fresh_server()
+    with Metrics(server.url, namespace=namespace, flush_interval=3600) as metrics:
+        record(metrics)
+        top = start(server.url, namespace, "--every", "0.2")
+        top.shows(r"queue_depth +gauge +1 +\S+ +42 ")
+        server.kill()
+        screen = top.shows("trying again: ")
+        assert "queue_depth" in screen
+        top.press("n")
+        top.shows("by name")
+        server.restart()
+        wait_until(lambda: "trying again" not in top.frame, "it is well again")
+        metrics.gauge("queue_depth", 43)
+        metrics.flush()
+        top.shows(r"queue_depth +gauge +1 +\S+ +43 ")
+        server.kill()
+        top.press("q")
+        assert top.end() == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)], ids=["ctrl-c", "terminated"]
+)
+def test_signals_end_it_and_give_the_terminal_back(
+    start: Start, metrics: Metrics, url: str, namespace: str, number: int, status: int
+) -> None:
+    record(metrics)
+    top = start(url, namespace)
+    top.shows("orders")
+    if number == signal.SIGINT:
+        top.press("\x03")
+    else:
+        top.process.send_signal(number)
+    assert top.end() == status
+    assert top.text.rindex(OUT) > top.text.rindex(IN)
+    assert "Traceback" not in top.text
+
+
+def test_ctrl_z_gives_the_terminal_back_until_it_goes_on(
+    start: Start, metrics: Metrics, url: str, namespace: str
+) -> None:
+    record(metrics)
+    top = start(url, namespace)
+    top.shows("orders")
+    top.press("\x1a")
+
+    def stopped() -> bool:
+        top.read(0.02)
+        return Path(f"/proc/{top.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+    if not Path("/proc/self/stat").exists():
+        pytest.skip("this system has no /proc to look in")
+    wait_until(stopped, "it has stopped")
+    assert top.text.rindex(OUT) > top.text.rindex(IN)
+    top.text = ""
+    top.process.send_signal(signal.SIGCONT)
+    top.shows("orders")
+    assert IN in top.text
+    top.press("q")
+    assert top.end() == 0
+
+
+# -- without one --------------------------------------------------------------------------------------------------
+
+
+def test_a_dumb_terminal_gets_one_table(start: Start, metrics: Metrics, url: str, namespace: str) -> None:
+    record(metrics)
+    top = start(url, namespace, "--sort", "name", term="dumb")
+    assert top.end() == 0
+    assert "\x1b" not in top.text
+    assert re.search(r"latency_ms +histogram +1 +\S+ +20 +19\.05 ", top.text), top.text
+    assert "▁▁▁▁" in top.text
+
+
+def test_a_pipe_gets_lines_and_json(metrics: Metrics, url: str, namespace: str) -> None:
+    record(metrics)
+
+    def run(*args: str) -> str:
+        status, out, err = Shell(url, namespace)("top", *args)
+        assert (status, err) == (0, "")
+        return out
+
+    lines = [line.split("\t") for line in run("--sort", "name").splitlines()]
+    assert lines[0] == ["name", "type", "series", "rate", "last", "p95"]
+    assert [line[:3] for line in lines[1:]] == [
+        ["latency_ms", "histogram", "1"], ["orders", "counter", "2"], ["queue_depth", "gauge", "1"],
+    ]  # fmt: skip
+    assert [line[4:] for line in lines[1:]] == [["20.0", "19.05"], [lines[2][4], ""], ["42.0", ""]]
+    (row,) = json.loads(run("--json", "que*"))
+    assert (row["name"], row["last"], len(row["trend"])) == ("queue_depth", 42.0, 20)
+    assert 42.0 in row["trend"][-2:]
+    (row,) = json.loads(run("--json", "orders"))
+    assert row["rate"] == pytest.approx(7 / 300)
+
+
+# -- the board ----------------------------------------------------------------------------------------------------
+
+
+def summary(name: str, until: float, **figures: Any) -> Summary:
+    given = {"count": 1, "sum": 1.0, "min": 0.0, "max": 0.0, "last": 0.0, "type": "counter", **figures}
+    kind = given.pop("type")
+    moments = datetime.fromtimestamp(until - 2, UTC), datetime.fromtimestamp(until, UTC)
+    return Summary(name, kind, {}, *moments, **given)
+
+
+def rates(board: Board, now: float) -> dict[str, float | None]:
+    return {line.name: line.rate for line in board.lines(now)}
+
+
+def test_a_rate_counts_whole_intervals_of_the_last_ten_seconds() -> None:
+    board = Board(2.0)
+    rows = [{"name": name, "type": kind, "series": 1} for name, kind in (("jobs", "counter"), ("took", "histogram"))]
+    board.put_catalogue(rows)
+    assert rates(board, 0.0) == {"jobs": None, "took": None}
+    board.put_summary(summary("jobs", 100, sum=1.0), 0.0)
+    assert rates(board, 0.0) == {"jobs": None, "took": None}, "listening began within this one"
+    board.put_summary(summary("jobs", 102, sum=30.0), 2.0)
+    board.put_summary(summary("jobs", 102, sum=10.0), 2.0)  # another series
+    board.put_summary(summary("took", 102, count=8, sum=999.0, type="histogram"), 2.0)
+    assert rates(board, 2.1) == {"jobs": 20.0, "took": 4.0}
+    for number in range(2, 6):
+        board.put_summary(summary("jobs", 100 + 2 * number, sum=20.0), 2.0 * number)
+    assert rates(board, 10.1) == {"jobs": (40 + 4 * 20) / 10, "took": 0.8}
+    board.put_summary(summary("jobs", 112, sum=20.0), 12.0)
+    assert rates(board, 12.1) == {"jobs": 10.0, "took": 0.0}, "what is older is let go"
+    assert rates(board, 15.6)["jobs"] == 8.0, "an interval of which nothing came is one of nothing"
+    assert rates(board, 60.0)["jobs"] == 0.0
+
+
+def test_the_newest_value_is_the_last() -> None:
+    board = Board(1.0)
+    board.put_catalogue([{"name": "depth", "type": "gauge", "series": 1}])
+    board.put_asked(Line("depth", "gauge", 1, last=5.0))
+    board.put_asked(Line("gone", "gauge", 1, last=5.0))
+    assert [(line.name, line.last) for line in board.lines(0.0)] == [("depth", 5.0)]
+    board.put_summary(summary("depth", 102, last=7.0), 0.0)
+    board.put_summary(summary("depth", 101, last=6.0), 0.0)
+    assert board.lines(0.0)[0].last == 7.0
+    board.put_catalogue([])
+    assert board.lines(0.0) == []
+
+
+def test_what_is_unknown_comes_last_in_every_order() -> None:
+    lines = [Line("b", "gauge", 1, p95=None), Line("a", "histogram", 1, p95=2.0), Line("c", "histogram", 3, p95=5.0)]
+    view = View("p95")
+    assert [line.name for line in view.chosen(lines)] == ["c", "a", "b"]
+    view.press("p")
+    assert [line.name for line in view.chosen(lines)] == ["a", "c", "b"]
+    view.press("s")
+    assert [line.name for line in view.chosen(lines)] == ["c", "a", "b"]
+
+
+def test_patterns_are_those_of_subscribe() -> None:
+    assert matches("jobs", [])
+    assert matches("jobs_done", ["x", "jobs_*"])
+    assert matches("jobs_1", ["jobs_[^2]"])
+    assert not matches("jobs_2", ["jobs_[^2]"])
+    assert not matches("Jobs", ["jobs"])

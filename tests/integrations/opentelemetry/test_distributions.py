@@ -1,0 +1,207 @@
+"""Distributions counted elsewhere: exact figures, points in their buckets, to the store and back; streams of totals."""
+
+import bisect
+import math
+from collections.abc import Iterator, Sequence
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from redismetrics import Metrics
+from redismetrics.errors import InvalidValue
+from redismetrics.integrations.opentelemetry.distributions import Buckets, Exponential, distribution
+from redismetrics.integrations.opentelemetry.points import Counted, Point, Streams
+from redismetrics.model.sample import Distribution
+from redismetrics.worker.__main__ import main as work
+
+VALUES = st.lists(st.integers(-50_000, 50_000).map(lambda n: n / 64), min_size=1, max_size=60)
+BOUNDS = st.lists(st.integers(-800, 800), max_size=12, unique=True).map(lambda found: tuple(map(float, sorted(found))))
+
+
+def counted(values: Sequence[float], bounds: Sequence[float]) -> list[int]:
+    """How many lie in each bucket (bounds[i-1], bounds[i]], counted one by one."""
+    counts = [0] * (len(bounds) + 1)
+    for value in values:
+        counts[bisect.bisect_left(bounds, value)] += 1
+    return counts
+
+
+@given(VALUES, BOUNDS, st.booleans(), st.booleans())
+def test_explicit_buckets_keep_count_sum_and_buckets(
+    values: list[float], bounds: tuple[float, ...], extremes: bool, summed: bool
+) -> None:
+    counts = counted(values, bounds)
+    low, high = (min(values), max(values)) if extremes else (None, None)
+    found = distribution(len(values), math.fsum(values) if summed else None, low, high, Buckets(bounds, tuple(counts)))
+    assert found.count == len(values)
+    if summed:
+        assert found.total == math.fsum(values)
+    if extremes:
+        assert (found.low, found.high) == (min(values), max(values)) or (len(values) == 1 and not summed)
+    points = [value for value, weight in zip(found.values, found.weights, strict=True) for _ in range(weight)]
+    assert counted(points, bounds) == counts
+    if summed and extremes:
+        assert math.fsum(points) == pytest.approx(math.fsum(values), abs=1e-6)
+
+
+def exponential(values: Sequence[float], scale: int) -> Exponential:
+    """Counted one by one, by the definition: base ** index < |value| <= base ** (index + 1)."""
+    base = 2.0 ** (2.0**-scale)
+    sides: tuple[dict[int, int], dict[int, int]] = ({}, {})
+    for value in values:
+        if value:
+            index = math.ceil(math.log(abs(value), base)) - 1
+            while base**index >= abs(value):
+                index -= 1
+            while base ** (index + 1) < abs(value):
+                index += 1
+            side = sides[value < 0]
+            side[index] = side.get(index, 0) + 1
+    return Exponential(scale, sum(not value for value in values), 0.0, *sides)
+
+
+@given(VALUES, st.integers(-1, 4), st.integers(0, 3))
+@example([0.015625, -0.015625], 1, 0)  # on an edge that the power of the base misses by a digit
+def test_exponential_buckets_keep_count_and_sum_and_stay_close(values: list[float], scale: int, coarser: int) -> None:
+    found = distribution(len(values), math.fsum(values), min(values), max(values), exponential(values, scale))
+    assert (found.count, found.total) == (len(values), math.fsum(values))
+    assert (found.low, found.high) == (min(values), max(values))
+    points = sorted(v for value, weight in zip(found.values, found.weights, strict=True) for v in [value] * weight)
+    base = 2.0 ** (2.0**-scale)
+    for point, value in zip(points, sorted(values), strict=True):
+        assert abs(point - value) <= abs(value) * (base - 1) * 1.001 + abs(point) * (base - 1) * 1.001
+    # What came after a part of them, told at a coarser scale, is the rest.
+    half = len(values) // 2
+    whole, before = exponential(values, scale - coarser), exponential(values[:half], scale)
+    if all(math.log2(abs(value)) % 1 for value in values if value):  # no rounding at an edge
+        assert whole.fits(before)
+        assert whole.since(before) == exponential(values[half:], scale - coarser)
+
+
+def test_edges_of_the_exponential_scale_are_numbers() -> None:
+    for scale, index in ((-10, 0), (-10, -1), (20, 2**30), (20, -(2**30)), (0, 1023), (0, -1080), (3, 8_191)):
+        side = Exponential.of(scale, 1, 0.0, (index, [1]), (index, [1]))
+        assert distribution(3, None, None, None, side).count == 3
+    for many in (Exponential(0, 0, 0.0, {1000: 1 << 50}, {}), Buckets((-1.7e308, 1.7e308), (0, 2, 0))):
+        with pytest.raises(InvalidValue, match="wanted"):
+            distribution(sum(many.counts), None, None, None, many)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ((0, 0.0, None, None, None), "count: wanted 1 to"),
+        ((2, math.nan, None, None, None), "sum: wanted a finite number"),
+        ((2, 1.0, 2.0, 1.0, None), "min and max"),
+        ((2, 1.0, None, None, Buckets((1.0,), (1, 0))), "buckets: wanted counts that add up to 2, got 1"),
+    ],
+)
+def test_figures_that_contradict_each_other_are_refused(arguments: tuple, wanted: str) -> None:  # type: ignore[type-arg]
+    with pytest.raises(InvalidValue, match=wanted):
+        distribution(*arguments)
+    with pytest.raises(InvalidValue, match="ascending finite bounds"):
+        Buckets((1.0, 1.0), (0, 0, 0))
+    with pytest.raises(InvalidValue, match="scale"):
+        Exponential.of(99, 0, 0.0, (0, []), (0, []))
+    for wrong in (((), (), 0, 0, 0), ((1.0,), (0,), 1, 1, 1), ((2.0,), (1,), 2, 0, 1), ((2.0, 1.0), (1, 1), 3, 1, 2)):
+        with pytest.raises(InvalidValue, match="distribution"):
+            Distribution(*wrong)
+
+
+# -- through the store --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def metrics(url: str, namespace: str) -> Iterator[Metrics]:
+    with Metrics(url, namespace=namespace, flush_interval=3600.0) as made:
+        yield made
+
+
+def test_distributions_and_values_are_one_histogram_before_and_after_the_worker(metrics: Metrics) -> None:
+    metrics.declare("took", "histogram", buckets=(1, 2, 5))
+    parts = [
+        Distribution((0.5, 1.5, 4.0), (10, 20, 5), 57.25, 0.25, 4.5),
+        Distribution((3.0,), (4,), 12.0, 3.0, 3.0),
+        Distribution((2.5,), (2,), 5.0, 1.5, 3.5),
+    ]
+    when = metrics._recorder.clock() - 600
+    for shop in ("de", "at"):
+        for number, part in enumerate(parts):
+            metrics._recorder.add_distribution("took", part, {"shop": shop}, when + number)
+        metrics.histogram("took", 7.0, tags={"shop": shop}, timestamp=when)
+    assert metrics.stats()["recorded"] == metrics.stats()["pending"] == 2 * 42
+    metrics.flush()
+
+    def assert_told() -> None:
+        names = ("count", "sum", "min", "max")
+        assert metrics.rollup("took", group_by="shop", aggregations=names) == {
+            shop: {"count": 42, "sum": 81.25, "min": 0.25, "max": 7.0} for shop in ("at", "de")
+        }
+        assert metrics.query("took", aggregation="p50") == pytest.approx(1.5, abs=0.5)
+        for live in metrics.live("took")[0].series:
+            assert (live.count, live.value, live.buckets) == (42, 81.25, (10, 20, 11))
+
+    assert_told()
+    assert work(["--once", "--url", str(metrics.settings.url), "--namespace", metrics.settings.namespace]) == 0
+    assert metrics.get_stats()["storage"]["bytes"]["minute"] > 0
+    assert_told()
+    assert metrics.query("took", aggregation="count", window=(when - 60, when + 120)) == 84
+    metrics.close()
+    metrics._recorder.add_distribution("took", parts[0])
+    assert metrics.stats()["dropped"] == {"closed": 35}
+
+
+def test_many_distributions_of_one_minute_are_compacted(metrics: Metrics) -> None:
+    part = Distribution(tuple(map(float, range(50))), (2,) * 50, 2450.0, 0.0, 49.0)
+    for _ in range(40):
+        metrics._recorder.add_distribution("took", part)
+    metrics.flush()
+    assert metrics.rollup("took", aggregations=("count", "sum", "max"))[""] == {
+        "count": 4000,
+        "sum": 98_000.0,
+        "max": 49.0,
+    }
+    assert metrics.query("took", aggregation="p90") == pytest.approx(44.5, abs=1)
+
+
+def test_values_as_large_as_a_float_holds_lose_no_other(metrics: Metrics) -> None:
+    metrics._recorder.add_distribution("took", Distribution((-1e300, 1e300), (1, 1), 0.0, -1e300, 1e300), {"n": 1})
+    metrics._recorder.add_distribution("took", Distribution((1.0, 2.0), (1, 1), 3.0, 1.0, 2.0), {"n": 2})
+    metrics.flush()
+    assert metrics.query("took", aggregation="sum", group_by="n") == [{"n": "1", "sum": 0.0}, {"n": "2", "sum": 3.0}]
+
+
+# -- streams of totals --------------------------------------------------------------------------------------------
+
+
+def total(value: float | Counted, *, start: int = 100, at: int = 200, stream: bytes = b"s") -> Point:
+    kind = "histogram" if isinstance(value, Counted) else "sum"
+    return Point("m", kind, "", "", stream, {}, start, at, value, True, "cumulative")  # type: ignore[arg-type]
+
+
+def test_streams_are_bounded_and_never_count_twice_what_they_forgot() -> None:
+    streams = Streams(3, since_ns=50, clock_ns=lambda: 1000)
+    for number in range(4):
+        point = total(10.0, stream=bytes([number]))
+        assert streams.change(point) == 10.0
+        streams.keep(point)
+    assert len(streams._last) == 3
+    assert streams.change(total(12.0, stream=b"\0", at=300)) is None  # forgotten: its 10 were counted
+    streams.keep(total(12.0, stream=b"\0", at=300))
+    assert streams.change(total(15.0, stream=b"\0", at=400)) == 3.0
+    assert streams.change(total(4.0, stream=b"\1", start=2000, at=2100)) == 4.0  # began after that
+    many = Counted(0, None, None, None, Buckets(tuple(map(float, range(1000))), (0,) * 1001))
+    streams.keep(total(many, stream=b"wide"))
+    assert len(streams._last) == 1  # the last one stays, however wide
+
+
+def test_histograms_that_change_their_shape_keep_count_and_sum() -> None:
+    before = Counted(3, 6.0, 1.0, 3.0, Buckets((1.0, 2.0), (1, 1, 1)))
+    same = Counted(5, 8.0, 0.5, 3.0, Buckets((1.0, 2.0), (3, 1, 1)))
+    assert same.since(before) == Counted(2, 2.0, None, None, Buckets((1.0, 2.0), (2, 0, 0)))
+    other = Counted(5, 8.0, 0.5, 3.0, Buckets((1.5,), (3, 2)))
+    assert other.since(before) == Counted(2, 2.0, None, None, None)
+    anew = Counted(4, 9.0, 0.5, 3.0, Buckets((1.0, 2.0), (0, 2, 2)))
+    assert anew.since(before) is None
+    assert before.since(same) is None

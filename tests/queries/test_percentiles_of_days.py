@@ -1,0 +1,110 @@
+"""Percentiles of a day made of 24 hours made of 1,440 minutes, each level written to bytes and read again as a worker does."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from redismetrics.columnar import rollup_table
+from redismetrics.columnar.percentiles import Run, percentiles
+from redismetrics.columnar.rollup_codec import pack_table, unpack_table
+from redismetrics.columnar.rollup_table import CLUSTERED, Table
+from redismetrics.columnar.samples import Samples, no_samples
+from redismetrics.model.retention import Calendar
+from redismetrics.model.time import DAY, HOUR, MINUTE
+from redismetrics.worker import merge
+from redismetrics.worker.merge import Cell, Place
+
+START = 1_800_000_000_000 // DAY * DAY
+MINUTES, HOURS, DAYS = Calendar.of(3 * HOUR, 3 * DAY, 90 * DAY, 900 * DAY).levels
+A_MINUTE, A_DAY = 300, 300 * 1440
+RANKS = np.array([0.5, 0.9, 0.95, 0.99])
+
+Values = Any  # floats of shape (432000,), in order of recording
+
+
+def bimodal(rng: np.random.Generator) -> Values:
+    return np.where(rng.random(A_DAY) < 0.7, rng.normal(10, 1, A_DAY), rng.normal(1000, 50, A_DAY))
+
+
+def timeouts(rng: np.random.Generator) -> Values:
+    """Two modes of which the second is as narrow as the way to it is long."""
+    return np.where(rng.random(A_DAY) < 0.7, rng.normal(10, 1, A_DAY), rng.normal(30_000, 1, A_DAY))
+
+
+DISTRIBUTIONS: dict[str, Callable[[np.random.Generator], Values]] = {
+    "normal": lambda rng: rng.normal(100, 15, A_DAY),
+    "lognormal": lambda rng: rng.lognormal(3, 1, A_DAY),
+    "pareto": lambda rng: 1 + rng.pareto(1.5, A_DAY),
+    "uniform": lambda rng: rng.uniform(0, 1000, A_DAY),
+    "bimodal": bimodal,
+    "timeouts": timeouts,
+}
+SMOOTH = ("normal", "lognormal", "pareto", "uniform")  # in the others the values of near ranks may be far apart
+
+
+def read(table: Table) -> Table:
+    return unpack_table(pack_table(table))
+
+
+def sealed_minutes(values: Values, hour: int, slices: int) -> Table:
+    """The minutes of an hour, one series a distribution, each sealed in so many slices. *values* has shape (series, day)."""
+    of_hour = slice(hour * A_DAY // 24, (hour + 1) * A_DAY // 24)
+    series, samples = np.indices(values[:, of_hour].shape)
+    time = START + hour * HOUR + samples * MINUTE // A_MINUTE
+    in_slice = samples % A_MINUTE * slices // A_MINUTE
+    held: dict[Place, Cell] = {}
+    for number in range(slices):
+        inside = in_slice == number
+        ones = np.ones(int(inside.sum()), np.int64)
+        part = Samples(series[inside], time[inside], values[:, of_hour][inside], ones, ones.astype(np.uint8))
+        became = merge.seal([part], held, 128, MINUTES, START + DAY)
+        # Packed at once, which makes the same bytes of each row's points as one by one, and is ten times as fast.
+        every = read(rollup_table.concat([cell.table for cell in became.values()]))
+        held = {place: Cell(every.take(every.slot == place[0]), no_samples()) for place in became}
+    assert len(held) == 60
+    assert all(len(cell.samples) == 0 for cell in became.values())
+    return every
+
+
+@cache
+def day_of(seed: int, slices: int) -> tuple[Values, Table]:
+    """The values of a day, sorted, by distribution, and its one row for each."""
+    values = np.stack([draw(np.random.default_rng((seed, at))) for at, draw in enumerate(DISTRIBUTIONS.values())])
+    hours = []
+    for hour in range(24):
+        minutes = sealed_minutes(values, hour, slices)
+        if slices > 1:  # as when an hour is made again, since something came late: its minutes were folded
+            minutes = read(merge.fold(minutes, MINUTES.points))
+        hours.append(read(merge.coarser(minutes, START + hour * HOUR, HOURS.points)))
+    return np.sort(values), read(merge.coarser(rollup_table.concat(hours), START, DAYS.points))
+
+
+def answers(day: Table, series: int) -> Values:
+    row = day.take(day.series == series)
+    run = Run(np.zeros(1, np.int64), row.size, row.points.values, row.points.weights, row.kind == CLUSTERED)
+    return percentiles([run], row.summaries.low, row.summaries.high, RANKS)[0]
+
+
+def rank_errors(values: Values, found: Values) -> Values:
+    """How far the rank of each answer is from the one asked for, as a share of all."""
+    below, upto = (np.searchsorted(values, found, side=side) / len(values) for side in ("left", "right"))
+    return np.maximum(np.maximum(below - RANKS, RANKS - upto), 0)
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+@pytest.mark.parametrize("slices", [1, 12])
+def test_percentiles_of_a_day_are_near(name: str, slices: int) -> None:
+    number = list(DISTRIBUTIONS).index(name)
+    every, day = day_of(1, slices)
+    values, found = every[number], answers(day, number)
+    rows = day.summaries
+    assert (rows.count[number], rows.low[number], rows.high[number]) == (A_DAY, values[0], values[-1])
+    assert rows.total[number] == pytest.approx(values.sum(), rel=1e-12)
+    assert np.sqrt(rows.m2[number] / A_DAY) == pytest.approx(values.std(), rel=1e-6)
+    assert day.size[number] <= DAYS.points
+    assert rank_errors(values, found).max() < 0.0005
+    if name in SMOOTH:
+        np.testing.assert_allclose(found, np.quantile(values, RANKS), rtol=0.01)

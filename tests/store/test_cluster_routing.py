@@ -1,0 +1,173 @@
+"""Which commands of a trip go where, and which again: the rules that `ClusterClient` carries out, an answer at a time."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+from redis.crc import key_slot
+from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
+
+from redismetrics.store.cluster import Address, NodeMap, routed, slot_of
+
+A, B, C = ("a", 1), ("b", 2), ("c", 3)
+HALF = 8_192
+
+Send = Callable[[Address, tuple[Any, ...]], Any]
+
+
+def node_map() -> NodeMap:
+    """A has the lower half of the slots, B the upper."""
+    nodes = NodeMap([A])
+    trip = nodes.learn()
+    assert next(trip) == [(A, [("CLUSTER SLOTS",)])]
+    with pytest.raises(StopIteration):
+        trip.send([[[[0, HALF - 1, [b"", 1]], [HALF, 16_383, [b"b", 2], [b"c", 3]]]]])
+    return nodes
+
+
+def key_in(low: bool, number: int = 0) -> str:
+    found = (f"k{at}" for at in range(10_000) if (key_slot(f"k{at}".encode()) < HALF) == low)
+    return f"x{{{[next(found) for _ in range(number + 1)][-1]}}}"
+
+
+LOW, HIGH = key_in(low=True), key_in(low=False)
+
+
+def carry(nodes: NodeMap, commands: list[Any], answer: Send, *, seconds: float = 5.0, retries: int = 0) -> Any:
+    """Drive a trip; return its replies and all that was sent, request by request."""
+    sent = []
+    trip = routed(nodes, commands, seconds, retries)
+    wanted = next(trip)
+    while True:
+        try:
+            if isinstance(wanted, float):
+                wanted = next(trip)
+                continue
+            answers = []
+            for node, asked in wanted:
+                sent.append((node, asked))
+                replies = [answer(node, each) for each in asked]
+                lost = [each for each in replies if isinstance(each, OSError | redis.ConnectionError)]
+                answers.append(lost[0] if lost else replies)
+            wanted = trip.send(answers)
+        except StopIteration as done:
+            return done.value, sent
+
+
+def says(node: Address, command: tuple[Any, ...]) -> Any:
+    return f"{node[0]}:{command[0]}"
+
+
+def test_commands_go_to_the_owner_of_their_slot_those_without_a_key_with_their_neighbours() -> None:
+    trip = [("TIME",), ("GET", HIGH), ("TIME",), ("GET", LOW), ("EVALSHA", "sha", 1, LOW, "x"), ("TIME",)]
+    replies, sent = carry(node_map(), trip, says)
+    assert replies == ["b:TIME", "b:GET", "b:TIME", "a:GET", "a:EVALSHA", "a:TIME"]
+    assert sorted(sent) == [(A, trip[3:]), (B, trip[:3])]
+
+
+def test_what_concerns_every_primary_goes_to_each() -> None:
+    replies, sent = carry(node_map(), [("SCRIPT LOAD", "1"), ("SCRIPT LOAD", "2")], says)
+    assert replies == ["a:SCRIPT LOAD"] * 2
+    assert [node for node, _ in sent] == [A, B]
+    replies, _ = carry(node_map(), [("INFO", "memory"), ("GET", LOW)], lambda node, _: node[0].encode())
+    assert replies == [b"a\r\nb", b"a"]
+
+
+def test_when_one_command_is_moved_all_of_its_slot_are_read_again_in_order() -> None:
+    """The middle alone, sent again after the end, would be covered by a version that is older than it."""
+    trip = [("HGET", LOW, "version"), ("HMGET", LOW, "data"), ("GET", HIGH), ("HGET", LOW, "version")]
+
+    def answer(node: Address, command: tuple[Any, ...]) -> Any:
+        if node == A and command[0] == "HMGET":
+            return MovedError(f"{key_slot(LOW.encode())} c:3")
+        return says(node, command)
+
+    nodes = node_map()
+    replies, sent = carry(nodes, trip, answer)
+    assert replies == ["c:HGET", "c:HMGET", "b:GET", "c:HGET"]
+    assert sent[2:] == [(C, [trip[0], trip[1], trip[3]])]
+    assert nodes.owner(key_slot(LOW.encode())) == C
+    assert nodes.primaries == [A, B, C]
+
+
+def test_a_slot_on_two_nodes_is_asked_one_by_one_from_its_first_command() -> None:
+    trip = [("HGET", LOW, "version"), ("HMGET", LOW, "data"), ("HGET", LOW, "version")]
+    asking = []
+
+    def answer(node: Address, command: tuple[Any, ...]) -> Any:
+        if node == A and command[0] == "HMGET":
+            return AskError(f"{key_slot(LOW.encode())} c:3")
+        asking.append((node, command[0]))
+        return says(node, command)
+
+    replies, sent = carry(node_map(), trip, answer)
+    assert replies == ["a:HGET", "c:HMGET", "a:HGET"]
+    assert sent[1:] == [(A, [trip[0]]), (A, [trip[1]]), (C, [("ASKING",), trip[1]]), (A, [trip[2]])]
+
+
+def test_a_script_that_ran_is_not_run_again_with_one_that_was_redirected() -> None:
+    first, second = (("EVALSHA", "sha", 1, LOW, text) for text in ("1", "2"))
+
+    def answer(node: Address, command: tuple[Any, ...]) -> Any:
+        return MovedError(f"{key_slot(LOW.encode())} c:3") if node == A and command[-1] == "2" else says(node, command)
+
+    replies, sent = carry(node_map(), [first, second], answer)
+    assert replies == ["a:EVALSHA", "c:EVALSHA"]
+    assert sent == [(A, [first, second]), (C, [second])]
+
+
+@pytest.mark.parametrize("error", [TryAgainError("TRYAGAIN"), ClusterDownError("CLUSTERDOWN")])
+def test_what_passes_is_waited_for_but_not_for_ever(error: Exception) -> None:
+    left = [error, error]
+
+    def answer(node: Address, command: tuple[Any, ...]) -> Any:
+        if command[0] == "CLUSTER SLOTS":
+            return [[0, 16_383, [b"a", 1]]]
+        return left.pop() if left else says(node, command)
+
+    assert carry(node_map(), [("GET", LOW)], answer)[0] == ["a:GET"]
+
+    def never(node: Address, command: tuple[Any, ...]) -> Any:
+        return [[0, 16_383, [b"a", 1]]] if command[0] == "CLUSTER SLOTS" else error
+
+    with pytest.raises(redis.ConnectionError, match="did not settle within 0 s"):
+        carry(node_map(), [("GET", LOW)], never, seconds=0)
+
+
+def test_a_node_that_is_away_is_looked_for_in_a_new_map() -> None:
+    def answer(node: Address, command: tuple[Any, ...]) -> Any:
+        if node == A:
+            return redis.ConnectionError("refused")
+        return [[0, 16_383, [b"b", 2]]] if command[0] == "CLUSTER SLOTS" else says(node, command)
+
+    trip = [("GET", LOW), ("GET", HIGH)]
+    with pytest.raises(redis.ConnectionError, match="refused"):
+        carry(node_map(), trip, answer)
+    nodes = node_map()
+    replies, sent = carry(nodes, trip, answer, retries=1)
+    assert replies == ["b:GET", "b:GET"]
+    assert sent[-1] == (B, [("GET", LOW)])
+    with pytest.raises(redis.ConnectionError, match="refused"):
+        carry(NodeMap([A]), trip, answer, retries=1)
+
+
+def test_a_server_that_is_no_cluster_says_so() -> None:
+    error = redis.ResponseError("This instance has cluster support disabled")
+    with pytest.raises(redis.ResponseError, match="cluster support disabled"):
+        carry(NodeMap([A]), [("GET", LOW)], lambda *_: error)
+
+
+@pytest.mark.parametrize(
+    ("command", "key"),
+    [
+        (("GET", "rm:{ns:3}:clock"), b"ns:3"),
+        (("GET", b"rm:{ns:3}:clock"), b"ns:3"),
+        (("EVALSHA", "sha", 2, "rm:{ns:3}:clock", "rm:{ns:3}:writers", "x"), b"ns:3"),
+        (("HGETALL", "rm:ns:config"), b"rm:ns:config"),
+    ],
+)
+def test_a_slot_is_that_of_the_key(command: tuple[Any, ...], key: bytes) -> None:
+    assert slot_of(command) == key_slot(key)
+    assert slot_of(("TIME",)) is None
+    assert slot_of(("SCRIPT LOAD", "return 1")) is None

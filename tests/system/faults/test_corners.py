@@ -1,0 +1,233 @@
+"""Corners where a sample was once lost, counted twice or made a metric unreadable; each failed before it was mended."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from redismetrics import Counter, Gauge, Metrics
+from redismetrics.store import keys
+from tests.fixtures.servers import Server, wait_until
+
+Make = Callable[..., Metrics]
+
+
+@pytest.fixture
+def make(url: str, namespace: str) -> Iterator[Make]:
+    made: list[Metrics] = []
+
+    def client(**settings: Any) -> Metrics:
+        made.append(Metrics(url, namespace=namespace, flush_interval=3600, **settings))
+        return made[-1]
+
+    yield client
+    for metrics in made:
+        metrics.close()
+
+
+def balance(metrics: Metrics) -> tuple[int, int, dict[str, int]]:
+    stats = metrics.stats()
+    assert stats["recorded"] == stats["stored"] + stats["pending"] + sum(stats["dropped"].values())
+    return stats["stored"], stats["pending"], stats["dropped"]
+
+
+@pytest.fixture
+def admin(server: Server) -> Iterator[redis.Redis]:
+    with server.client() as client:
+        yield client
+
+
+def test_an_unreadable_definition_drops_its_metric_and_no_other(make: Make, admin: redis.Redis, namespace: str) -> None:
+    metrics, late = make(), make()
+    metrics.increment("broken")
+    metrics.flush()
+    admin.hset(keys.shard(namespace, 0).catalogue, "broken", b"\xc1junk")
+    metrics.increment("broken")  # it knows the definition, and the script refuses
+    metrics.increment("sound")
+    metrics.flush(3)
+    assert balance(metrics) == (2, 0, {"refused": 1})
+    late.increment("broken", 5)  # it has to learn it
+    late.increment("sound", 5)
+    late.flush(3)
+    assert balance(late) == (1, 0, {"refused": 1})
+    assert late.query("sound", aggregation="sum") == 6
+
+
+def test_changes_beyond_the_largest_float_stay_readable(make: Make) -> None:
+    metrics = make()
+    level = Gauge("level", metrics=metrics)
+    level.add(1.7e308)
+    level.add(1.7e308)
+    metrics.flush()
+    assert metrics.query("level", aggregation="last") == pytest.approx(1.797e308, rel=1e-3)
+    level.set(4.0)
+    metrics.flush()
+    assert metrics.query("level", aggregation="last") == 4
+
+
+def test_equal_samples_of_many_flushes_in_one_batch_stay_readable(make: Make) -> None:
+    metrics = make(samples_per_flush=10_000)
+    when = time.time() - 60
+    for _ in range(3):
+        for _ in range(10_000):
+            metrics.increment("jobs", timestamp=when)
+        assert metrics._flusher is not None
+        with metrics._flusher._send_lock:  # so that all three wait for one batch
+            metrics._flusher.collect(int(time.time() * 1000))
+    metrics.flush()
+    assert metrics.query("jobs", aggregation="sum") == 30_000
+
+
+def test_a_change_beside_a_backfilled_set_is_not_lost(make: Make) -> None:
+    metrics = make()
+    level = Gauge("level", metrics=metrics)
+    level.set(100.0)
+    metrics.flush()
+    level.add(5)
+    metrics.gauge("level", 1, timestamp=time.time() - 3600)
+    metrics.flush()
+    level.add(1)
+    metrics.flush()
+    assert metrics.live("level")[0].series[0].value == 106
+    assert metrics.query("level", aggregation="last") == 106
+
+
+def test_a_change_after_many_sets_of_an_unknown_gauge_adds_to_the_last(make: Make) -> None:
+    metrics = make()
+    level = Gauge("level", metrics=metrics)
+    assert metrics._flusher is not None
+    with metrics._flusher._send_lock:
+        for value in range(1, 201):
+            level.set(float(value))
+        metrics._flusher.collect(int(time.time() * 1000))
+        level.add(5)
+        metrics._flusher.collect(int(time.time() * 1000))
+    metrics.flush()
+    assert metrics.query("level", aggregation="max") == 205
+    assert metrics.live("level")[0].series[0].value == 205
+
+
+def test_changes_of_many_flushes_in_one_batch_are_all_counted(make: Make) -> None:
+    metrics = make(buffer_bytes=1 << 16)
+    level = Gauge("level", metrics=metrics)
+    assert metrics._flusher is not None
+    with metrics._flusher._send_lock:
+        for _ in range(200):  # more than the buffer holds unsqueezed
+            level.add(2)
+            metrics._flusher.collect(int(time.time() * 1000))
+    metrics.flush()
+    assert balance(metrics) == (200, 0, {})
+    assert metrics.query("level", aggregation="count") == 200
+    assert metrics.query("level", aggregation="last") == 400
+
+
+def test_a_clock_that_leapt_and_came_back_refuses_nothing(make: Make, admin: redis.Redis, namespace: str) -> None:
+    metrics = make()
+    metrics.increment("jobs")
+    metrics.flush()
+    admin.set(keys.shard(namespace, 0).clock, str(int((time.time() + 2 * 86_400) * 1e6)))
+    for _ in range(3):
+        metrics.increment("jobs")
+        metrics.flush()
+    assert balance(metrics) == (4, 0, {})
+    assert metrics.query("jobs", aggregation="sum") == 4
+
+
+def test_a_sample_of_an_absurd_time_takes_no_other_with_it(make: Make) -> None:
+    metrics = make()
+    metrics.histogram("took", 1)
+    metrics.flush()  # so that it is known, and compacted when drained
+    now = time.time() - 60
+    for _ in range(500):
+        metrics.histogram("took", 2.5, tags={"of": "b"}, timestamp=now)
+    metrics.histogram("took", 3, tags={"of": "a"}, timestamp=now + (1 << 26) * 60)
+    metrics.flush()
+    assert balance(metrics) == (501, 0, {"in_future": 1})
+
+
+def test_a_thread_that_can_t_start_is_tried_again(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = make()
+    jobs = Counter("jobs", metrics=metrics)
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        for _ in range(10):
+            jobs.increment()
+            metrics.increment("other")
+    jobs.increment()
+    metrics.flush()
+    assert balance(metrics) == (21, 0, {})
+
+
+def test_guessed_values_that_become_a_counter_s_keep_none_below_zero(make: Make) -> None:
+    metrics, known = make(buffer_bytes=1 << 16), make()
+    known.increment("jobs", 1_000_000)
+    known.flush()
+    assert metrics._flusher is not None
+    with metrics._flusher._send_lock:
+        for number in range(3000):
+            metrics.record("jobs", float(number if number % 2 else -number), tags={"of": str(number % 7)})
+        metrics._flusher.collect(int(time.time() * 1000))
+    metrics.flush()
+    stored, pending, dropped = balance(metrics)
+    assert (stored + sum(dropped.values()), pending) == (3000, 0)
+    assert metrics.query("jobs", aggregation="count") == 1 + stored
+    assert metrics.query("jobs", aggregation="min") >= 0
+    assert metrics.query("jobs", aggregation="sum") >= 1_000_000
+
+
+def test_what_is_drained_after_close_gave_up_is_counted(make: Make) -> None:
+    metrics = make()
+    metrics.increment("jobs")
+    flusher = metrics._flusher
+    assert flusher is not None
+    held = flusher._drain_lock
+    held.acquire()
+    drained = flusher.recorder.metrics["jobs"].buffers
+    taken = [buffer.values[:] for buffer in drained.values()]
+    metrics.close(timeout=0.2)
+    held.release()
+    for buffer, values in zip(drained.values(), taken, strict=True):
+        buffer.values += values  # as if the collector had been in the middle of it
+    flusher.collect(int(time.time() * 1000))
+    stats = metrics.stats()
+    assert (stats["pending"], stats["dropped"]["unsent"]) == (0, 2)
+
+
+def test_a_process_bounds_its_own_series(make: Make) -> None:
+    metrics = make(max_series=10)
+    for number in range(1000):
+        metrics.increment("jobs", tags={"user": str(number)})
+    assert metrics._flusher is not None
+    assert len(metrics._flusher.recorder.metrics["jobs"].buffers) == 11
+    metrics.flush()
+    assert metrics.query("jobs", aggregation="sum") == 1000
+    assert metrics.query("jobs", aggregation="sum", tags={"otel.metric.overflow": "true"}) == 990
+
+
+def test_junk_in_a_log_is_cut_like_any_block(make: Make, admin: redis.Redis, namespace: str) -> None:
+    metrics = make(log_age=60)
+    metrics.increment("jobs")
+    metrics.flush()
+    admin.zadd(keys.metric(namespace, 0, "jobs").log, {b"\xc1junk": (time.time() - 600) * 1e6})
+    metrics.increment("jobs")
+    metrics.flush(3)
+    wait_until(lambda: balance(metrics)[:2] == (2, 0), "both are stored")
+    assert metrics.query("jobs", aggregation="sum") == 2
+
+
+def test_a_limit_of_series_holds_after_the_metric_was_deleted(make: Make) -> None:
+    metrics = make(max_series=80)
+    for _ in range(2):
+        for number in range(100):
+            metrics.increment("jobs", tags={"n": str(number)})
+        metrics.flush()
+        assert metrics.list_metrics()[0]["series"] == 81
+        assert metrics.query("jobs", aggregation="sum") == 100
+        metrics.delete_metric("jobs")

@@ -1,0 +1,315 @@
+"""A reply lost on its way, and the batch sent again: it counts once. With the guard taken out of the script it does not."""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import redis
+import redis.retry
+
+from redismetrics import Gauge, Metrics, StoreUnavailable, settings
+from redismetrics.model.definition import Definition
+from redismetrics.model.validation import pack_tags
+from redismetrics.recording import drain, encode, flusher, write
+from redismetrics.recording.buffers import Buffer
+from redismetrics.store import driver, scripts
+from redismetrics.store.namespace import open_namespace
+from tests.fixtures.servers import Server, wait_until
+from tests.system.faults import proxy as proxies
+from tests.system.faults.proxy import Proxy
+
+FLUSHES, EACH, LOST = 400, 25, 200  # 10,000 increments; every second batch loses its reply
+
+REDIS_PY = int(redis.__version__.partition(".")[0])
+
+GUARD = "if sequence <= last then\n    return reply\n  end\n"
+
+
+@pytest.fixture
+def proxy(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    monkeypatch.setattr(proxies, "QUIET", 0.002)  # our requests are one command, so they come in one piece
+    with Proxy(server, unix=True) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the sender try again sooner than in life."""
+    monkeypatch.setattr(flusher, "BACKOFF", 0.002)
+
+
+@pytest.fixture
+def metrics(proxy: Proxy, namespace: str, quick: None) -> Iterator[Metrics]:
+    """A client behind the proxy that flushes when it is told, and tries again soon."""
+    with Metrics(proxy.url, namespace=namespace, flush_interval=3_600, socket_timeout=0.5) as metrics:
+        yield metrics
+
+
+@pytest.fixture
+def reader(url: str, namespace: str) -> Iterator[Metrics]:
+    """A client on the direct line."""
+    with Metrics(url, namespace=namespace) as metrics:
+        yield metrics
+
+
+@pytest.fixture
+def unguarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the guard out of record.lua."""
+    whole = scripts.script("record")
+    assert whole.text.count(GUARD) == 1
+    text = whole.text.replace(GUARD, "")
+    sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+    monkeypatch.setattr(scripts, "script", lambda name: scripts.Script(name, text, sha))
+
+
+def batches(namespace: str, writer: str, count: int, each: int) -> Iterator[write.Batch]:
+    """Batches of *each* increments, made as the flusher makes them."""
+    chosen = settings.resolve({})
+    for sequence in range(1, count + 1):
+        buffer = Buffer(pack_tags({"a": "b"}))
+        buffer.values += [1] * each
+        parcel, _ = drain.drain("jobs", Definition("counter"), True, [buffer], int(time.time() * 1000), 100)
+        assert parcel is not None
+        yield write.batch(namespace, 0, writer, sequence, sequence - 1, [("jobs", *encode.wire(parcel, {}))], chosen)
+
+
+def totals(reader: Metrics) -> tuple[float, float]:
+    """What a question answers, and what the Prometheus page shows."""
+    (family,) = reader.live("jobs")
+    return reader.query("jobs", aggregation="sum"), sum(series.value for series in family.series)
+
+
+# -- our client ---------------------------------------------------------------------------------------------------
+
+
+def increments_through_lost_replies(proxy: Proxy, metrics: Metrics, flushes: int, lost: int) -> None:
+    proxy.lose_replies(lost, every=2)
+    for _ in range(flushes):
+        for _ in range(EACH):
+            metrics.increment("jobs", tags={"a": "b"})
+        metrics.flush()
+
+
+def test_ten_thousand_increments_through_two_hundred_lost_replies(
+    proxy: Proxy, metrics: Metrics, reader: Metrics
+) -> None:
+    increments_through_lost_replies(proxy, metrics, FLUSHES, LOST)
+    assert proxy.lost == LOST
+    assert totals(reader) == (10_000, 10_000)
+    stats = metrics.stats()
+    assert (stats["recorded"], stats["stored"], stats["pending"]) == (10_000, 10_000, 0)
+    assert (stats["dropped"], stats["batches"], stats["retries"], stats["lost_batches"]) == ({}, FLUSHES, LOST, 0)
+
+
+def test_without_the_guard_the_total_is_wrong(proxy: Proxy, metrics: Metrics, reader: Metrics, unguarded: None) -> None:
+    increments_through_lost_replies(proxy, metrics, 40, 20)
+    assert proxy.lost == 20
+    assert totals(reader) != (40 * EACH, 40 * EACH)
+    assert totals(reader) == ((40 + 20) * EACH, (40 + 20) * EACH)  # each lost reply counted its batch twice
+
+
+@pytest.mark.parametrize("kind", ["counter", "gauge", "histogram"])
+def test_every_type_counts_once(proxy: Proxy, metrics: Metrics, reader: Metrics, kind: str) -> None:
+    gauge = Gauge("depth", metrics=metrics)
+    proxy.lose_replies(20, every=2)
+    for number in range(40):
+        if kind == "counter":
+            metrics.increment("jobs", 2, tags={"n": number % 3})
+        elif kind == "gauge":
+            gauge.add(1.5)
+        else:
+            metrics.histogram("took", number % 5)
+        metrics.flush()
+    assert proxy.lost == 20
+    if kind == "counter":
+        assert [row["sum"] for row in reader.query("jobs", aggregation="sum", group_by="n")] == [28, 26, 26]
+    elif kind == "gauge":
+        assert [sample.value for sample in reader.query("depth")] == [1.5 * number for number in range(1, 41)]
+        assert reader.live("depth")[0].series[0].value == 60
+    else:
+        series = reader.live("took")[0].series[0]
+        assert (series.count, series.value, sum(series.buckets)) == (40, 80, 40)
+        assert reader.query("took", aggregation="count") == 40
+
+
+def test_a_batch_that_is_changed_no_more_while_it_is_in_doubt(proxy: Proxy, metrics: Metrics, reader: Metrics) -> None:
+    metrics.increment("jobs")
+    metrics.flush()
+    proxy.deaf = True
+    metrics.increment("jobs")
+    with pytest.raises(StoreUnavailable):
+        metrics.flush(0.05)
+    for _ in range(10):  # what comes meanwhile waits for its own batch
+        metrics.increment("jobs", tags={"b": "c"})
+    assert metrics.stats()["in_doubt"] == 1
+    proxy.lose_replies(3)
+    proxy.deaf = False
+    metrics.flush()
+    assert proxy.lost == 3
+    assert totals(reader) == (12, 12)
+    assert metrics.stats()["batches"] == 3
+
+
+# -- redis-py's own sending again -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def default_client(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
+    """A client with redis-py's default retries, only without its waiting between them. (`from_url` has none by default.)"""
+    if REDIS_PY < 6:
+        pytest.skip(f"redis-py {redis.__version__} sends nothing again by default")
+    monkeypatch.setattr(redis.retry, "sleep", lambda seconds: None)
+    with redis.Redis(unix_socket_path=urlsplit(proxy.url).path, protocol=2) as client:
+        client.response_callbacks.clear()  # raw replies, as drive.py expects them
+        yield client
+
+
+def test_a_batch_that_redis_py_sends_again_by_itself_counts_once(
+    proxy: Proxy, default_client: redis.Redis, reader: Metrics, namespace: str
+) -> None:
+    driver.run(default_client, open_namespace(namespace))
+    proxy.lose_replies(LOST, every=2)
+    held = [
+        driver.run(default_client, write.record(batch)).held for batch in batches(namespace, "writer", FLUSHES, EACH)
+    ]
+    assert proxy.lost == LOST
+    assert held == list(range(FLUSHES))
+    assert totals(reader) == (10_000, 10_000)
+
+
+def test_without_the_guard_redis_py_s_sending_again_doubles(
+    proxy: Proxy, default_client: redis.Redis, reader: Metrics, namespace: str, unguarded: None
+) -> None:
+    proxy.lose_replies(20, every=2)
+    for batch in batches(namespace, "writer", 40, EACH):
+        driver.run(default_client, write.record(batch))
+    assert proxy.lost == 20
+    assert totals(reader) != (1_000, 1_000)
+    assert totals(reader) == (1_500, 1_500)
+
+
+def test_a_batch_sent_again_gets_the_reply_it_had(server: Server, namespace: str) -> None:
+    first, second = batches(namespace, "writer", 2, 1)
+    with server.client(protocol=2) as client:
+        client.response_callbacks.clear()
+        replies = [driver.run(client, write.record(batch)) for batch in (first, first, second, second, first)]
+    assert replies[0] == replies[1]
+    assert replies[2] == replies[3] == replies[4]  # of the last batch applied: the writer has moved on
+    assert [replies[0].held, replies[2].held] == [0, 1]
+
+
+# -- other ways a line breaks ---------------------------------------------------------------------------------------
+
+
+def test_requests_cut_before_the_server_saw_them(proxy: Proxy, metrics: Metrics, reader: Metrics) -> None:
+    proxy.cut_requests(50, every=2)
+    for _ in range(100):
+        metrics.increment("jobs", 3)
+        metrics.flush()
+    assert (proxy.cut, proxy.lost) == (50, 0)
+    assert totals(reader) == (300, 300)
+    assert metrics.stats()["lost_batches"] == 0
+
+
+def test_both_at_once(proxy: Proxy, metrics: Metrics, reader: Metrics) -> None:
+    proxy.cut_requests(30, every=3)
+    proxy.lose_replies(30, every=2)
+    for _ in range(100):
+        metrics.increment("jobs", 3)
+        metrics.flush()
+    assert (proxy.cut, proxy.lost) == (30, 30)
+    assert totals(reader) == (300, 300)
+
+
+def test_every_command_of_a_new_client_may_be_cut(proxy: Proxy, reader: Metrics, namespace: str, quick: None) -> None:
+    proxy.cut_requests(6, when=lambda request: True)
+    with Metrics(proxy.url, namespace=namespace, flush_interval=3_600, socket_timeout=0.5) as metrics:
+        metrics.increment("jobs", 3)
+        metrics.flush()
+        proxy.lose_replies(6, when=lambda request: True)
+        metrics.increment("jobs", 3)
+        metrics.increment("new")
+        metrics.flush()
+    assert (proxy.cut, proxy.lost) == (6, 6)
+    assert totals(reader) == (6, 6)
+    assert reader.query("new", aggregation="sum") == 1
+
+
+def test_a_deaf_server(proxy: Proxy, metrics: Metrics, reader: Metrics) -> None:
+    metrics.increment("jobs")
+    metrics.flush()
+    proxy.deaf = True
+    for _ in range(3):
+        metrics.increment("jobs")
+        with pytest.raises(StoreUnavailable):
+            metrics.flush(0.2)
+    assert totals(reader) == (1, 1)
+    proxy.deaf = False
+    metrics.flush()
+    assert totals(reader) == (4, 4)
+
+
+def test_replies_later_than_the_time_out(proxy: Proxy, reader: Metrics, namespace: str, quick: None) -> None:
+    with Metrics(proxy.url, namespace=namespace, flush_interval=3_600, socket_timeout=0.05) as metrics:
+        metrics.increment("jobs")
+        metrics.flush()
+        for _ in range(3):
+            proxy.delay = 0.2
+            metrics.increment("jobs")
+            with pytest.raises(StoreUnavailable):
+                metrics.flush(0.15)
+            proxy.delay = 0.0
+            metrics.flush()
+        assert metrics.stats()["retries"] > 0
+    assert totals(reader) == (4, 4)
+
+
+def test_replies_byte_by_byte(proxy: Proxy, metrics: Metrics, reader: Metrics) -> None:
+    proxy.trickle = True
+    for _ in range(10):
+        metrics.increment("jobs", 2)
+        metrics.flush()
+    assert metrics.query("jobs", aggregation="sum") == 20
+    assert totals(reader) == (20, 20)
+    assert metrics.stats()["retries"] == 0
+
+
+def test_close_after_a_lost_reply_stores_once(proxy: Proxy, reader: Metrics, namespace: str) -> None:
+    metrics = Metrics(proxy.url, namespace=namespace, flush_interval=3_600, socket_timeout=0.5)
+    metrics.increment("jobs", 5)
+    proxy.lose_replies(2)
+    metrics.close()
+    assert proxy.lost == 2
+    assert totals(reader) == (5, 5)
+    assert metrics.stats()["dropped"] == {}
+
+
+@pytest.mark.parametrize(
+    "greeted",
+    [
+        True,
+        pytest.param(
+            False,
+            marks=pytest.mark.skipif(
+                REDIS_PY < 7, reason="before redis-py 7 a line that breaks in its greeting is an error"
+            ),
+        ),
+    ],
+)
+def test_asking_survives_a_lost_reply(proxy: Proxy, metrics: Metrics, greeted: bool) -> None:
+    metrics.increment("jobs", 5)
+    metrics.flush()
+    if greeted:
+        assert metrics.query("jobs", aggregation="sum") == 5
+    questions: list[Callable[[], Any]] = [
+        lambda: metrics.query("jobs", aggregation="sum"),
+        lambda: metrics.live("jobs")[0].series[0].value,
+    ]
+    for ask in questions:
+        proxy.lose_replies(1, when=lambda request: True)
+        assert ask() == 5
+    assert proxy.lost == 2
+    wait_until(lambda: metrics.stats()["pending"] == 0, "nothing is left")

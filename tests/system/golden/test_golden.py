@@ -1,0 +1,505 @@
+"""The bytes of each FORMAT ever released, read by today's code.
+
+format1.json is every key of a small namespace, as the code of FORMAT 1 wrote it: name -> type and content in hex.
+It was made by `dump` below, on a server whose clock was set to a fixed time in the future. While a format is not released yet,
+
+    python -m tests.system.golden.test_golden
+
+writes the file of the current FORMAT anew, on the first server that the tests find; after that it must never change. What must be
+answered is told here by plain lists, and holds for the file and for what today's code writes, both.
+"""
+
+import json
+import math
+import shutil
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import redis
+
+from redismetrics import FormatMismatch, Gauge, Metrics, Sample, StoreError
+from redismetrics.export import export
+from redismetrics.exposition.families import Live
+from redismetrics.model.validation import OVERFLOW_TAGS
+from redismetrics.store import keys
+from tests.fixtures.servers import Server
+
+FOLDER = Path(__file__).parent
+NAMESPACE = "golden"
+NEVER = 3_600.0  # a flush interval beyond any test: what is flushed is flushed by the test
+
+BASE = 1_750_000_000  # 2025-06-15 15:06:40 UTC, when the clients recorded
+CLOCK = 2_000_000_000  # 2033-05-18 03:33:20 UTC, the server's clock before the first batch; each batch has 1 µs more
+AGES: Any = {"max_age": 1e9, "minute_retention": 2e9, "hour_retention": 2e9, "day_retention": 2e9}
+AGE = 1e9  # s; beyond the time between the two, and to any day on which this runs
+WRITERS = ("a1", "b2", "c3", "d4")
+
+HOSTILE = 'a "b"\\\n/ü\0😀'
+ODD_NAME = "a.b:c/d-e"
+COMPACTED = [number * 3 % 500 / 8 for number in range(500)]  # each value once; sums of these are exact
+
+
+# -- what was recorded --------------------------------------------------------------------------------------------
+
+
+def record(server: Server) -> None:
+    """Record what is asked for below: everything that FORMAT 1 has, on a server of its own."""
+
+    def client(number: int, clock: float, **settings: Any) -> Metrics:
+        made = Metrics(
+            server.url, namespace=NAMESPACE, flush_interval=NEVER, samples_per_flush=20, **AGES, clock=lambda: clock,
+            **settings,
+        )  # fmt: skip
+        assert made._flusher is not None
+        made._flusher.sender.writer = WRITERS[number]
+        return made
+
+    with server.client() as direct:
+        direct.set(keys.shard(NAMESPACE, 0).clock, f"{CLOCK}000000")
+
+    took: dict[str, Any] = {"help": "How long", "unit": "seconds", "buckets": (0.1, 1, 10), "tag_keys": ["queue"]}
+    with client(0, BASE) as metrics:
+        metrics.declare("took", "histogram", **took)
+        for _ in range(352):
+            metrics.increment("jobs", tags={"queue": "mail"})
+        metrics.increment("jobs", 2.5, tags={"queue": "mail"})
+        metrics.increment("jobs", 4, tags={"queue": "audio"}, timestamp=BASE - 86_400)
+        metrics.increment("jobs", 0, metadata={"trace_id": "x", "ü": [1, None]})
+        metrics.gauge("depth", 3, tags={"queue": "mail"})
+        metrics.gauge("depth", 9, tags={"queue": "mail"})
+        Gauge("depth", {"queue": "audio"}, metrics=metrics).add(2)
+        for value in (0.05, 0.1, 0.7, 20):
+            metrics.histogram("took", value, tags={"queue": "mail"})
+        metrics.increment("bytes", 2.0**53)
+        metrics.gauge("again", 1, tags={"n": 0})
+        metrics.gauge("again", 2, tags={"n": 1})
+
+    with client(1, BASE + 60.25) as metrics:
+        metrics.declare("took", "histogram", **took)
+        mail, audio = (Gauge("depth", {"queue": queue}, metrics=metrics) for queue in ("mail", "audio"))
+        audio.add(5)
+        audio.add(-1)
+        mail.set(7)
+        mail.add(1)
+        for value in COMPACTED:
+            metrics.histogram("took", value, tags={"queue": "audio"})
+        metrics.increment("jobs", 3, tags={"queue": "mail"})
+        metrics.increment("bytes", 1)
+        metrics.flush()
+        metrics.increment("bytes", 1)
+        metrics.gauge("temperature", 20.5, timestamp=BASE + 10)
+        metrics.flush()
+        metrics.gauge("temperature", -19.25, timestamp=BASE + 5)  # late
+        assert metrics.delete_metric("again")
+        metrics.gauge("again", 3, tags={"n": 1})
+
+    with client(2, CLOCK + 3_600, max_series=3) as metrics:  # ahead of the server: its times are cut to the batch's
+        metrics.histogram(ODD_NAME, 1.5, tags={"value": HOSTILE})
+        for number in range(5):
+            metrics.increment("wide", number, tags={"n": number})
+            metrics.flush()
+
+    with client(3, BASE + 120) as metrics:
+        for number in range(70):  # so that the running state takes several rows in several fields
+            metrics.increment("many", number, tags={"n": number})
+
+
+def moment(seconds: float) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=math.floor(seconds * 1000))
+
+
+def sample(name: str, kind: Any, value: float, tags: dict[str, str], seconds: float, **more: Any) -> Sample:
+    return Sample(name, kind, value, more.pop("count", 1), tags, moment(seconds), **more)
+
+
+MAIL, AUDIO = {"queue": "mail"}, {"queue": "audio"}
+SAMPLES = [
+    sample("jobs", "counter", 4, AUDIO, BASE - 86_400),
+    sample("jobs", "counter", 1, MAIL, BASE, count=352),
+    sample("jobs", "counter", 2.5, MAIL, BASE),
+    sample("jobs", "counter", 0, {}, BASE, metadata={"trace_id": "x", "ü": [1, None]}),
+    sample("jobs", "counter", 3, MAIL, BASE + 60.25),
+    sample("depth", "gauge", 3, MAIL, BASE),
+    sample("depth", "gauge", 9, MAIL, BASE),
+    sample("depth", "gauge", 2, AUDIO, BASE),
+    sample("depth", "gauge", 7, MAIL, BASE + 60.25),
+    sample("depth", "gauge", 8, MAIL, BASE + 60.25),
+    sample("depth", "gauge", 6, AUDIO, BASE + 60.25),
+    *(sample("took", "histogram", value, MAIL, BASE) for value in (0.05, 0.1, 0.7, 20)),
+    sample("bytes", "counter", 2.0**53, {}, BASE),
+    *(sample("bytes", "counter", 1, {}, BASE + 60.25) for _ in range(2)),
+    sample("temperature", "gauge", -19.25, {}, BASE + 5),
+    sample("temperature", "gauge", 20.5, {}, BASE + 10),
+    sample("again", "gauge", 3, {"n": "1"}, BASE + 60.25),
+    sample(ODD_NAME, "histogram", 1.5, {"value": HOSTILE}, CLOCK),
+    *(sample("wide", "counter", number, {"n": str(number)}, CLOCK) for number in range(3)),
+    *(sample("wide", "counter", number, OVERFLOW_TAGS, CLOCK) for number in (3, 4)),
+    *(sample("many", "counter", number, {"n": str(number)}, BASE + 120) for number in range(70)),
+]
+NAMES = ["jobs", "depth", "took", "bytes", "temperature", "again", ODD_NAME, "wide", "many"]
+
+
+# -- to a file and back -------------------------------------------------------------------------------------------
+
+
+def read_all(client: redis.Redis, namespace: str = NAMESPACE) -> dict[str, Any]:
+    """Every key of a namespace with its type and content: pairs of hex, of a sorted set in order with the score as text."""
+    found: dict[str, Any] = {}
+    for key in sorted(client.keys(f"rm:{namespace}:*") + client.keys(f"rm:{{{namespace}:*}}:*")):
+        kind = client.type(key).decode()
+        content: Any
+        if kind == "hash":
+            content = dict(sorted((field.hex(), value.hex()) for field, value in client.hgetall(key).items()))
+        elif kind == "zset":
+            content = [[f"{score:.0f}", member.hex()] for member, score in client.zrange(key, 0, -1, withscores=True)]
+        else:
+            assert kind == "string", f"{key!r} is a {kind}"
+            content = client.get(key).hex()
+        found[key.decode()] = {"type": kind, "content": content}
+    return found
+
+
+def write_all(client: redis.Redis, content: dict[str, Any]) -> None:
+    """Put back what `read_all` read, in place of what is there."""
+    for key, of_key in content.items():
+        client.delete(key)
+        if of_key["type"] == "hash":
+            pairs = {bytes.fromhex(field): bytes.fromhex(value) for field, value in of_key["content"].items()}
+            client.hset(key, mapping=pairs)  # type: ignore[arg-type]
+        elif of_key["type"] == "zset":
+            client.zadd(key, {bytes.fromhex(member): float(score) for score, member in of_key["content"]})
+        else:
+            client.set(key, bytes.fromhex(of_key["content"]))
+
+
+def dump() -> dict[str, Any]:
+    """What today's code writes; the same whenever it is called."""
+    folder = Path(tempfile.mkdtemp(prefix="rm-", dir="/tmp"))
+    try:
+        with mock.patch("secrets.token_hex", lambda size: "5e" * size), Server.start(folder) as server:
+            record(server)
+            with server.client() as client:
+                return read_all(client)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def written() -> dict[str, Any]:
+    return dump()
+
+
+@pytest.fixture(params=["format1.json", "today"])
+def content(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The keys of each golden file, and those that today's code writes."""
+    if request.param == "today":
+        found: dict[str, Any] = request.getfixturevalue("written")
+        return found
+    loaded: dict[str, Any] = json.loads((FOLDER / request.param).read_text())
+    return loaded
+
+
+@pytest.fixture
+def restored(server: Server, content: dict[str, Any]) -> Iterator[redis.Redis]:
+    """A server that holds what was dumped, and nothing else in this namespace."""
+    with server.client() as client:
+        if left := read_all(client):
+            client.delete(*left)
+        write_all(client, content)
+        yield client
+        client.delete(*read_all(client))
+
+
+@pytest.fixture
+def metrics(restored: redis.Redis, url: str) -> Iterator[Metrics]:
+    # the server's time goes on from that of the dump, so its series are idle for years in the future
+    metrics = Metrics(url, namespace=NAMESPACE, flush_interval=NEVER, series_idle=AGE, **AGES)
+    yield metrics
+    metrics.close(0.2)
+
+
+# -- the dump itself ----------------------------------------------------------------------------------------------
+
+
+def test_the_file_is_of_this_format_and_has_every_kind_of_key(content: dict[str, Any]) -> None:
+    kinds = {key.rpartition(":")[2]: of_key["type"] for key, of_key in content.items()}
+    assert kinds.pop("values", "hash") == "hash"  # not there yet when the file was made
+    assert kinds == {
+        "config": "hash", "clock": "string", "writers": "hash", "catalogue": "hash", "dirty": "zset",
+        "series": "hash", "live": "hash", "log": "zset", "state": "hash",
+    }  # fmt: skip
+    config = {
+        bytes.fromhex(field): bytes.fromhex(value)
+        for field, value in content[keys.config(NAMESPACE)]["content"].items()
+    }
+    assert config == {
+        b"format": b"1", b"shards": b"1", b"retentions": b"raw:86400 minute:2000000000 hour:2000000000 day:2000000000",
+    }  # fmt: skip
+    of_metrics = {key for name in NAMES for key in keys.metric(NAMESPACE, 0, name)}
+    there = {key for key in content if not key.endswith(":values")}
+    of_metrics = {key for key in of_metrics if not key.endswith(":values")}
+    assert of_metrics | {*keys.shard(NAMESPACE, 0), keys.config(NAMESPACE)} == there
+
+
+def test_there_is_a_file_of_the_current_format() -> None:
+    assert sorted(path.name for path in FOLDER.glob("*.json")) == [
+        f"{what}{number}.json" for what in ("format", "sealed") for number in range(1, keys.FORMAT + 1)
+    ]
+
+
+def test_a_dump_is_the_same_whenever_it_is_made(written: dict[str, Any]) -> None:
+    again, writers = dump(), keys.shard(NAMESPACE, 0).writers
+    # A writer's entry holds the reply that it got, and in it the server's time.
+    assert again.pop(writers)["content"].keys() == written[writers]["content"].keys()
+    assert again == {key: of_key for key, of_key in written.items() if key != writers}
+
+
+def test_what_is_put_back_is_what_was_dumped(restored: redis.Redis, content: dict[str, Any]) -> None:
+    assert read_all(restored) == content
+
+
+# -- what it answers ----------------------------------------------------------------------------------------------
+
+
+def plain(samples: list[Sample]) -> list[Sample]:
+    """In one order, whatever the order of samples of one time and different series is."""
+    return sorted(samples, key=lambda each: (each.timestamp, sorted(each.tags.items())))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_sample_is_answered_as_it_was_recorded(metrics: Metrics, name: str) -> None:
+    tags = MAIL if name == "took" else None  # the others of it are compacted
+    wanted = [each for each in SAMPLES if each.name == name]
+    assert plain(metrics.query(name, tags=tags)) == plain(wanted)
+
+
+def test_get_metrics_lists_all_newest_first_and_one_by_one(metrics: Metrics) -> None:
+    found = metrics.get_metrics(limit=10_000)["metrics"]
+    assert [each["timestamp"] for each in found] == sorted((each["timestamp"] for each in found), reverse=True)
+    uncompacted = [each for each in found if (each["name"], each["tags"]) != ("took", AUDIO)]
+    as_text = lambda each: json.dumps(each, sort_keys=True)  # noqa: E731
+    assert sorted(uncompacted, key=as_text) == sorted(
+        (each.to_dict() for each in SAMPLES for _ in range(each.count)), key=as_text
+    )
+    newest = metrics.get_metrics(name="jobs", limit=2, tags=MAIL)["metrics"]
+    assert [(each["value"], each["timestamp"]) for each in newest] == [
+        (3, moment(BASE + 60.25).isoformat()),
+        (2.5, moment(BASE).isoformat()),
+    ]
+
+
+PLAIN: dict[str, Callable[[list[float]], float]] = {
+    "count": len, "sum": math.fsum, "mean": statistics.fmean, "min": min, "max": max, "last": lambda some: some[-1],
+    "p0": min, "p100": max,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("aggregation", sorted(PLAIN))
+def test_what_was_compacted_is_exact_in_all_but_percentiles(metrics: Metrics, aggregation: str) -> None:
+    assert metrics.query("took", aggregation=aggregation, tags=AUDIO) == PLAIN[aggregation](COMPACTED)
+    everything = [0.05, 0.1, 0.7, 20, *COMPACTED]
+    if aggregation == "p0":
+        return  # see below
+    assert metrics.query("took", aggregation=aggregation) == pytest.approx(PLAIN[aggregation](everything), rel=1e-13)
+
+
+def test_p0_is_the_smallest_also_where_a_centroid_begins_below_a_value(metrics: Metrics) -> None:
+    assert metrics.query("took", aggregation="p0") == metrics.query("took", aggregation="min") == 0
+
+
+def test_what_was_compacted_has_its_stddev_and_about_its_percentiles(metrics: Metrics) -> None:
+    found = metrics.query("took", tags=AUDIO)
+    assert len(found) <= 20
+    assert sum(each.count for each in found) == 500
+    assert {each.timestamp for each in found} == {moment(BASE + 60.25)}
+    assert metrics.query("took", aggregation="stddev", tags=AUDIO) == pytest.approx(
+        statistics.pstdev(COMPACTED), rel=1e-12
+    )
+    ordered = sorted(COMPACTED)
+    for rank in (1, 10, 25, 50, 75, 90, 99):
+        about = metrics.query("took", aggregation=f"p{rank}", tags=AUDIO)
+        # Of the 500 the rank is off by some ten at most, in the middle, where centroids are the widest.
+        assert ordered[max(rank * 5 - 15, 0)] <= about <= ordered[min(rank * 5 + 15, 499)]
+
+
+def test_groups_windows_and_intervals(metrics: Metrics) -> None:
+    assert metrics.query("jobs", aggregation="sum", group_by="queue") == [
+        {"queue": None, "sum": 0},
+        {"queue": "audio", "sum": 4},
+        {"queue": "mail", "sum": 357.5},
+    ]
+    assert metrics.rollup("depth", group_by="queue", aggregations=["last", "count"], window=None) == {
+        "audio": {"last": 6, "count": 2},
+        "mail": {"last": 8, "count": 4},
+    }
+    assert metrics.query("jobs", aggregation="count", window=(BASE, BASE + 60.25)) == 354
+    assert metrics.query("jobs", aggregation="count", window=(BASE, BASE + 60.251)) == 355
+    assert metrics.time_series("jobs", interval="day", aggregation="sum", window=None) == [
+        {"timestamp": datetime(2025, 6, 14, tzinfo=UTC), "sum": 4},
+        {"timestamp": datetime(2025, 6, 15, tzinfo=UTC), "sum": 357.5},
+    ]
+    assert metrics.tag_values(ODD_NAME, "value") == [HOSTILE]
+    assert metrics.tag_values("again", "n") == ["1"]
+
+
+def test_list_metrics_tells_every_definition(metrics: Metrics) -> None:
+    found = {each.pop("name"): each for each in metrics.list_metrics()}
+    for each in found.values():
+        assert each.pop("last_seen") == moment(CLOCK)
+    assert found == {
+        "jobs": {"type": "counter", "unit": "", "help": "", "series": 3},
+        "depth": {"type": "gauge", "unit": "", "help": "", "series": 2},
+        "took": {"type": "histogram", "unit": "seconds", "help": "How long", "series": 2},
+        "bytes": {"type": "counter", "unit": "", "help": "", "series": 1},
+        "temperature": {"type": "gauge", "unit": "", "help": "", "series": 1},
+        "again": {"type": "gauge", "unit": "", "help": "", "series": 1},
+        ODD_NAME: {"type": "histogram", "unit": "", "help": "", "series": 1},
+        "wide": {"type": "counter", "unit": "", "help": "", "series": 4},
+        "many": {"type": "counter", "unit": "", "help": "", "series": 70},
+    }
+
+
+def test_live_is_every_series_as_it_stood(metrics: Metrics) -> None:
+    families = {family.name: family for family in metrics.live()}
+    assert families.keys() == set(NAMES)
+    assert families["took"].definition.buckets == (0.1, 1, 10)
+    assert families["took"].definition.tag_keys == ("queue",)
+    bounds = families[ODD_NAME].definition.buckets
+    seen = CLOCK * 1000
+    wanted: dict[str, list[Live]] = {
+        "jobs": [Live({}, seen, 0), Live(AUDIO, seen, 4), Live(MAIL, seen, 357.5)],
+        "depth": [Live(AUDIO, seen, 6), Live(MAIL, seen, 8)],
+        "took": [
+            Live(AUDIO, seen, math.fsum(COMPACTED), 500, in_buckets(COMPACTED, (0.1, 1, 10))),
+            Live(MAIL, seen, 20.85, 4, (2, 1, 0)),
+        ],
+        "bytes": [Live({}, seen, 2.0**53 + 2)],
+        "temperature": [Live({}, seen, 20.5)],
+        "again": [Live({"n": "1"}, seen, 3)],
+        ODD_NAME: [Live({"value": HOSTILE}, seen, 1.5, 1, in_buckets([1.5], bounds))],
+        "wide": [*(Live({"n": str(number)}, seen, number) for number in range(3)), Live(OVERFLOW_TAGS, seen, 7)],
+        "many": [Live({"n": str(number)}, seen, number) for number in range(70)],
+    }
+    for name, series in wanted.items():
+        found = sorted(families[name].series, key=lambda live: sorted(live.tags.items()))
+        assert found == sorted(series, key=lambda live: sorted(live.tags.items()))
+
+
+def in_buckets(values: list[float], bounds: tuple[float, ...]) -> tuple[int, ...]:
+    lower = (-math.inf, *bounds)
+    return tuple(sum(low < value <= high for value in values) for low, high in zip(lower, bounds, strict=False))
+
+
+# -- going on from it ---------------------------------------------------------------------------------------------
+
+
+def test_recording_goes_on_where_it_stood(metrics: Metrics, restored: redis.Redis) -> None:
+    metrics.increment("jobs", 0.5, tags=MAIL)
+    metrics.increment("jobs", 8, tags={"queue": "new"})
+    Gauge("depth", AUDIO, metrics=metrics).add(1.5)
+    metrics.histogram("took", 0.5, tags=MAIL)
+    metrics.gauge("again", 4, tags={"n": 0})  # a series of before its deletion
+    metrics.increment("bytes", 2)
+    metrics.flush()
+    assert metrics.query("jobs", aggregation="sum", tags=MAIL) == 358
+    assert metrics.query("jobs", aggregation="sum") == 370
+    assert metrics.query("depth", aggregation="last", tags=AUDIO) == 7.5
+    assert metrics.query("took", aggregation="count") == 505
+    live = {(family.name, *each.tags.values()): each for family in metrics.live() for each in family.series}
+    assert live["jobs", "mail"].value == 358
+    assert live["jobs", "new"].value == 8
+    assert live["depth", "audio"].value == 7.5
+    assert (live["took", "mail"].count, live["took", "mail"].buckets) == (5, (2, 2, 0))
+    assert live["bytes",].value == 2.0**53 + 4
+    assert (live["again", "0"].value, live["again", "1"].value) == (4, 3)
+    numbers = restored.hvals(keys.metric(NAMESPACE, 0, "again").series)
+    assert sorted(numbers) == [b"2", b"3"]  # 0 and 1 were those of before
+    clock = restored.get(keys.shard(NAMESPACE, 0).clock)
+    assert clock is not None
+    assert int(clock) // 1_000_000 >= CLOCK  # it only grows
+
+
+def test_a_batch_that_was_applied_before_the_dump_is_not_applied_again(metrics: Metrics, restored: redis.Redis) -> None:
+    assert metrics._flusher is not None
+    before = read_all(restored)
+    sender = metrics._flusher.sender
+    sender.writer, sender._sequence[0] = WRITERS[1], 3  # whose fourth batch was its last: this one
+    metrics.gauge("again", 3, tags={"n": 1})
+    metrics.flush()
+    assert read_all(restored) == before
+    metrics.gauge("again", 5, tags={"n": 1})
+    metrics.flush()
+    assert [each.value for each in metrics.query("again", tags={"n": 1})] == [3, 5]
+
+
+# -- another format -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def newer(restored: redis.Redis) -> dict[str, Any]:
+    """The namespace as it is once a newer version has taken it over."""
+    restored.hset(keys.config(NAMESPACE), "format", str(keys.FORMAT + 1))
+    return read_all(restored)
+
+
+SAYS = rf"wanted format {keys.FORMAT}, got {keys.FORMAT + 1}"
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda metrics: metrics.query("jobs"),
+        lambda metrics: metrics.query("nobody", aggregation="count"),
+        lambda metrics: metrics.time_series("jobs"),
+        lambda metrics: metrics.rollup("jobs"),
+        lambda metrics: metrics.digest("took"),
+        lambda metrics: metrics.get_metrics(),
+        lambda metrics: metrics.get_stats(),
+        lambda metrics: metrics.list_metrics(),
+        lambda metrics: metrics.tag_values("jobs", "queue"),
+        lambda metrics: metrics.live(),
+        lambda metrics: export(metrics=metrics),
+        lambda metrics: metrics.subscribe(),
+        lambda metrics: metrics.delete_metric("jobs"),
+        lambda metrics: metrics.clear(confirm=True),
+    ],
+    ids=lambda ask: ask.__code__.co_names[0],
+)
+def test_a_newer_format_is_refused_when_asking_and_left_as_it_is(
+    newer: dict[str, Any], metrics: Metrics, restored: redis.Redis, ask: Callable[[Metrics], Any]
+) -> None:
+    with pytest.raises(FormatMismatch, match=SAYS):
+        ask(metrics)
+    assert read_all(restored) == newer
+
+
+def test_flush_says_at_once_that_the_format_is_a_newer_one(newer: dict[str, Any], metrics: Metrics) -> None:
+    metrics.increment("jobs")
+    with pytest.raises(FormatMismatch, match=SAYS):
+        metrics.flush(0.5)
+
+
+def test_a_newer_format_is_refused_when_recording_and_left_as_it_is(
+    newer: dict[str, Any], metrics: Metrics, restored: redis.Redis
+) -> None:
+    metrics.increment("jobs")
+    metrics.increment("new")
+    with pytest.raises(StoreError, match=SAYS):
+        metrics.flush(0.5)
+    assert metrics.stats()["pending"] == 2  # kept, should the namespace be given back
+    assert read_all(restored) == newer
+    metrics.close(0.2)
+    assert metrics.stats()["dropped"] == {"unsent": 2}
+    assert read_all(restored) == newer
+
+
+if __name__ == "__main__":
+    target = FOLDER / f"format{keys.FORMAT}.json"
+    target.write_text(json.dumps(dump(), indent=1) + "\n")
+    print(f"{target}: {target.stat().st_size} bytes")

@@ -1,0 +1,108 @@
+"""What is installed is what the checkout has: the scripts reach every kind of distribution."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import redismetrics
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="session")
+def project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+@pytest.fixture(scope="session")
+def scripts() -> dict[str, bytes]:
+    """The scripts of the checkout, by their place in a wheel."""
+    return {f"redismetrics/lua/{path.name}": path.read_bytes() for path in (ROOT / "lua").glob("*.lua")}
+
+
+@pytest.fixture(scope="session")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("sdist", ROOT, tmp_path_factory.mktemp("sdist"))
+
+
+@pytest.fixture(scope="session")
+def unpacked(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("unpacked")
+    with tarfile.open(sdist) as archive:
+        archive.extraction_filter = lambda member, _: member  # our own, made a moment ago
+        archive.extractall(folder)
+    return next(folder.iterdir())
+
+
+def build(what: str, source: Path, folder: Path) -> Path:
+    """Build with the backend that pyproject.toml names, without the network, and return the one file that it made."""
+    hook = f"import sys; from hatchling import build; build.build_{what}(sys.argv[1])"
+    command = [sys.executable, "-c", hook, folder]
+    result = subprocess.run(command, cwd=source, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stderr
+    return next(folder.iterdir())
+
+
+def files(wheel: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def lua(members: dict[str, bytes]) -> dict[str, bytes]:
+    return {name: data for name, data in members.items() if name.endswith(".lua")}
+
+
+def test_the_checkout_has_scripts(scripts: dict[str, bytes]) -> None:
+    assert "redismetrics/lua/record.lua" in scripts
+
+
+def test_a_wheel_has_the_scripts(tmp_path: Path, scripts: dict[str, bytes]) -> None:
+    members = files(build("wheel", ROOT, tmp_path))
+    assert lua(members) == scripts
+    assert {name.split("/")[0] for name in members} == {
+        "redismetrics",
+        f"redismetrics-{redismetrics.__version__}.dist-info",
+    }
+
+
+def test_an_installed_wheel_finds_its_own_scripts(tmp_path: Path) -> None:
+    (tmp_path / "built").mkdir()
+    installed = tmp_path / "installed"
+    with zipfile.ZipFile(build("wheel", ROOT, tmp_path / "built")) as archive:
+        archive.extractall(installed)
+    (installed / "redismetrics" / "lua" / "record.lua").write_text("-- the wheel's own\n")
+    code = "from redismetrics.store.scripts import script; print(script('record').text, end='')"
+    environment = os.environ | {"PYTHONPATH": str(installed)}
+    command = [sys.executable, "-c", code]
+    assert subprocess.check_output(command, cwd=tmp_path, env=environment, timeout=60) == b"-- the wheel's own\n"
+
+
+def test_a_wheel_of_the_source_distribution_has_the_scripts(
+    unpacked: Path, tmp_path: Path, scripts: dict[str, bytes]
+) -> None:
+    assert lua(files(build("wheel", unpacked, tmp_path))) == scripts
+
+
+def test_an_editable_install_has_no_copy_of_the_scripts_that_could_grow_old(tmp_path: Path) -> None:
+    members = files(build("editable", ROOT, tmp_path))
+    assert lua(members) == {}
+    assert members["_redismetrics.pth"].decode().splitlines() == [str(ROOT)]
+
+
+def test_the_source_distribution_has_the_tests_but_not_the_checks_of_a_checkout(unpacked: Path) -> None:
+    assert (unpacked / "tests" / "system" / "packaging" / "test_packaging.py").is_file()
+    assert not (unpacked / ".ci").exists()
+
+
+def test_the_version_is_told_alike_everywhere(project: dict[str, Any]) -> None:
+    assert project["version"] == redismetrics.__version__
+    changes = (ROOT / "CHANGELOG.md").read_text().splitlines()
+    newest = next(line for line in changes if line.startswith("## "))
+    assert newest.split()[1] == redismetrics.__version__

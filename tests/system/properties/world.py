@@ -1,0 +1,474 @@
+"""One metric in a real store, and the plain list of all that was recorded of it: what the properties of sealing are held to.
+
+The list is judged by loops, `math.fsum` and `statistics`, never by the code under test.
+"""
+
+import itertools
+import math
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+import redis
+
+from redismetrics import Metrics
+from redismetrics.model.retention import Calendar
+from redismetrics.model.sample import Sample
+from redismetrics.model.time import DAY, HOUR, MINUTE
+from redismetrics.model.validation import MetricType
+from redismetrics.queries import query, time_series
+from redismetrics.queries.samples import get_metrics
+from redismetrics.recording import write
+from redismetrics.recording.write import Batch
+from redismetrics.store import deletion, keys, replies
+from redismetrics.store.driver import Operation, run
+from redismetrics.store.metric_keys import Metric
+from redismetrics.store.namespace import Place, open_namespace
+from redismetrics.worker import downsample, merge
+from redismetrics.worker import due as due_module
+from redismetrics.worker import seal as seal_module
+from redismetrics.worker.commit import Outcome
+from redismetrics.worker.due import _to_fold
+from redismetrics.worker.seal import seal as seal_seal
+
+BUDGET = 20  # samples of a series, flush and minute that a client keeps one by one
+FEW = 8  # samples of a series and minute that a worker keeps one by one, here
+CHUNK = 2  # series that share a field, here
+AGGREGATIONS = ("count", "min", "max", "last", "sum", "mean", "stddev")
+GROUPINGS: tuple[tuple[str, ...], ...] = ((), ("a",), ("b", "a"), ("nowhere",))
+
+Tags = tuple[tuple[str, str], ...]
+Window = tuple[int | None, int | None]  # in ms
+Answer = dict[str, Any]
+
+_names = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One recorded value. *flush* numbers the batches in order of arrival, *order* the recordings.
+
+    *plain*: without a time of its own or metadata, which here is its *order*.
+    """
+
+    time_ms: int
+    flush: int
+    order: int
+    value: float
+    tags: Tags
+    plain: bool
+    metadata: bool
+
+
+class Clock:
+    """The clock of the clients, which the test moves."""
+
+    def __init__(self, ms: int) -> None:
+        self.ms = ms
+
+    def __call__(self) -> float:
+        return self.ms / 1000 + 1e-5  # a whole millisecond may lie just below itself as a float
+
+
+# -- judging ------------------------------------------------------------------------------------------------------
+
+
+def possible_last(entries: list[Entry], kind: str) -> set[float]:
+    """The values that may be the last: of the newest time, of each series those that came in the latest batch.
+
+    Within one batch the order is kept for one series, where all were recorded in the same way.
+    """
+    newest = max(entry.time_ms for entry in entries)
+    found: set[float] = set()
+    for tags in {entry.tags for entry in entries}:
+        ties = [entry for entry in entries if entry.tags == tags and entry.time_ms == newest]
+        latest = [entry for entry in ties if entry.flush == max(tie.flush for tie in ties)]
+        if latest and kind != "counter" and len({entry.plain for entry in latest}) == 1:
+            latest = [max(latest, key=lambda entry: entry.order)]
+        found |= {entry.value for entry in latest}
+    return found
+
+
+def check_group(found: Answer, entries: list[Entry], kind: str) -> None:
+    """Hold the aggregations of one group to a plain list of its entries."""
+    values = [entry.value for entry in entries]
+    size, largest = math.fsum(map(abs, values)), max(map(abs, values))
+    assert found["count"] == len(values)
+    assert (found["min"], found["max"]) == (min(values), max(values))
+    assert found["last"] in possible_last(entries, kind)
+    assert found["sum"] == pytest.approx(math.fsum(values), rel=0, abs=1e-12 * size)
+    assert found["mean"] == pytest.approx(math.fsum(values) / len(values), rel=0, abs=1e-12 * size / len(values))
+    # A rollup keeps seven digits of it.
+    assert found["stddev"] == pytest.approx(statistics.pstdev(values), rel=1e-6, abs=max(1e-7 * largest, 1e-150))
+
+
+def percentile(values: list[float], p: float) -> float:
+    """At rank p(n-1), linear in between: numpy's default, in words of its own."""
+    ordered = sorted(values)
+    rank = p / 100 * (len(ordered) - 1)
+    below = min(int(rank), len(ordered) - 2) if len(ordered) > 1 else 0
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (rank - below)
+
+
+def by_group(entries: Iterable[Entry], group_by: tuple[str, ...]) -> dict[tuple[str | None, ...], list[Entry]]:
+    groups: dict[tuple[str | None, ...], list[Entry]] = defaultdict(list)
+    for entry in entries:
+        groups[tuple(dict(entry.tags).get(key) for key in group_by)].append(entry)
+    return dict(groups)
+
+
+def seconds(window: Window | None) -> Any:
+    return None if window is None else tuple(None if edge is None else edge / 1000 for edge in window)
+
+
+# -- the store ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(repr=False)
+class Stage:
+    """A namespace with those who record in it, and one client that works and asks."""
+
+    namespace: str
+    calendar: Calendar
+    clock: Callable[[], float]
+    clients: list[Metrics]
+    redis: redis.Redis
+    batches: list[Batch] = field(default_factory=list)
+    twice: bool = False  # each batch is sent again, as after a lost reply
+
+
+@contextmanager
+def stage(url: str, namespace: str, clock: Callable[[], float], clients: int, calendar: Calendar) -> Iterator[Stage]:
+    """Clients as in several processes, which never flush by themselves, in a namespace that keeps what *calendar* says.
+
+    They refuse only what that makes them refuse. Few series share a chunk, and few blocks a commit.
+    """
+    age = 1000 * 86_400.0
+    kept: Any = dict.fromkeys(("minute_retention", "hour_retention", "day_retention"), 2 * age)
+    options: Any = {
+        "samples_per_flush": BUDGET,
+        "clock": clock,
+        "flush_interval": 2 * age,
+        "max_age": age,
+        "max_future": 86_400.0,
+        "log_age": age,
+    }
+    made = [Metrics(url, namespace=namespace, **options, **kept) for _ in range(clients)]
+    with pytest.MonkeyPatch.context() as patch, made[0]._store.connect(retries=0) as client:
+        found = Stage(namespace, calendar, clock, made, client)
+        original = write.record
+
+        def record(sent: Batch) -> Operation[Any]:
+            found.batches.append(sent)
+            if found.twice:
+                yield from original(sent)
+            return (yield from original(sent))
+
+        patch.setattr(write, "record", record)
+        patch.setattr(keys, "CHUNK", dict.fromkeys(keys.CHUNK, CHUNK))
+        patch.setattr(seal_module, "BLOCKS_PER_SLICE", 3)
+        patch.setattr(seal_module, "CELLS_PER_COMMIT", 5)
+        patch.setattr(merge, "SAMPLES_PER_MINUTE", FEW)
+        to_fold = _to_fold  # which else speaks only of hours, days and months that are not over
+        for module in (due_module, downsample):
+            patch.setattr(
+                module, "_to_fold", lambda level, places, standing: to_fold(level, places, replace(standing, now_ms=0))
+            )
+        run(client, open_namespace(namespace, calendar))
+        yield found
+        for each in made:
+            each.close()
+
+
+class World:
+    """One metric of a stage. What it answers is asked of *places*: one that remembers, one with hardly any room, a new one."""
+
+    def __init__(self, stage: Stage, kind: MetricType) -> None:
+        self.stage, self.kind = stage, kind
+        self.name = f"m{next(_names)}"
+        self.metric = Metric(stage.namespace, 0, self.name, stage.calendar)
+        self.entries: list[Entry] = []
+        self.unsealed: dict[int, float] = {}  # the batches that are in the log and in no minute, with their clocks
+        self.clocks: dict[int, float] = {}  # of all batches
+        self.late: list[Entry] = []  # refused at sealing
+        self._waiting: list[list[Entry]] = [[] for _ in stage.clients]
+        self._order = itertools.count()
+        self._flushes = itertools.count(1)
+        self._crowded: set[tuple[Tags, int]] = set()  # series and minutes of which the exact samples were given up
+        self._rows: dict[tuple[Tags, int], int] = defaultdict(int)
+        self.places = {
+            "warm": Place(stage.namespace, 32 << 20),
+            "narrow": Place(stage.namespace, 3_000),
+            "new": Place(stage.namespace, 0),
+        }
+
+    def close(self) -> None:
+        """Leave nothing behind for the next example."""
+        for at in range(len(self.stage.clients)):
+            self.flush(at)
+        self.run(deletion.delete(self.stage.namespace, 1, [self.name]))
+        self.stage.batches.clear()
+        self.stage.twice = False
+
+    def run(self, operation: Operation[Any]) -> Any:
+        return run(self.stage.redis, operation)
+
+    # -- recording
+
+    def record(
+        self, at: int, value: float, tags: dict[str, str], time_ms: int | None = None, *, metadata: bool = False
+    ) -> None:
+        order = next(self._order)
+        self.stage.clients[at].record(
+            self.name, value, type=self.kind, tags=tags, metadata={"n": order} if metadata else None,
+            timestamp=None if time_ms is None else time_ms / 1000,
+        )  # fmt: skip
+        plain = time_ms is None and not metadata
+        now_ms = int(self.stage.clock() * 1000)
+        when = now_ms if time_ms is None else time_ms
+        self._waiting[at].append(Entry(when, 0, order, value, tuple(sorted(tags.items())), plain, metadata))
+
+    def flush(self, at: int) -> None:
+        waiting = self._waiting[at]
+        if not waiting:
+            return
+        self.stage.clients[at].flush()
+        number, now_ms = next(self._flushes), int(self.stage.clock() * 1000)
+        for entry in waiting:  # a counter is stamped when it is flushed
+            stamped = now_ms if self.kind == "counter" and entry.plain else entry.time_ms
+            self.entries.append(replace(entry, time_ms=stamped, flush=number))
+        (_, clock) = self.stage.redis.execute_command("ZRANGE", self.metric.recorded.log, -1, -1, "WITHSCORES")
+        self.clocks[number] = self.unsealed[number] = float(clock)
+        waiting.clear()
+
+    def waiting(self, at: int) -> int:
+        return len(self._waiting[at])
+
+    def again(self, number: int) -> None:
+        """A batch that was confirmed comes once more."""
+        if self.stage.batches:
+            self.run(write.record(self.stage.batches[number % len(self.stage.batches)]))
+
+    # -- working
+
+    def seal(self) -> Outcome:
+        outcome: Outcome = self.run(seal_seal(self.metric)).outcome
+        self.note_sealed()
+        return outcome
+
+    def note_sealed(self) -> None:
+        """Look how far the log is sealed."""
+        sealed = float(self.stage.redis.execute_command("HGET", self.metric.recorded.state, "sealed") or 0)
+        for number in [number for number, clock in self.unsealed.items() if clock <= sealed]:
+            del self.unsealed[number]
+            of_batch = [entry for entry in self.entries if entry.flush == number]
+            now_ms, calendar = self.now_ms(), self.stage.calendar
+            self.late += [entry for entry in of_batch if calendar.levels[0].gone(entry.time_ms // HOUR * HOUR, now_ms)]
+            for (tags, minute), entries in _by_minute(of_batch).items():
+                self._rows[tags, minute] += _rows(entries, self.kind)
+                if self._rows[tags, minute] > FEW or calendar.raw.gone(minute * MINUTE // HOUR * HOUR, now_ms):
+                    self._crowded.add((tags, minute))
+
+    def due(self) -> list[str]:
+        return sorted(each.decode() for each in self.stage.redis.execute_command("HKEYS", self.metric.worked.due))
+
+    def make(self, due: str) -> Outcome:
+        outcome: Outcome = self.run(downsample.make(self.metric, due)).outcome
+        return outcome
+
+    def work(self) -> None:
+        """Seal all, then make all that is due, whatever the time; the finer first."""
+        while self.seal() in (Outcome.MORE, Outcome.DONE):
+            pass
+        assert not self.unsealed
+        for level in ("hour", "day", keys.SPAN):
+            for due in self.due():
+                if due.split(" ")[0] == level:
+                    assert self.make(due) is Outcome.DONE
+        assert self.due() == []
+
+    # -- asking
+
+    def ask(self, question: Callable[[Place], Operation[Any]]) -> Any:
+        """The answer, which is the same to the last digit whatever the place remembers."""
+        self.places["new"] = Place(self.stage.namespace, 0)
+        answers = {name: self.run(question(place)) for name, place in self.places.items()}
+        assert answers["warm"] == answers["narrow"] == answers["new"]
+        return answers["new"]
+
+    def is_exact(self, entry: Entry) -> bool:
+        """Is it still held one by one?"""
+        return entry.flush in self.unsealed or (entry.tags, entry.time_ms // MINUTE) not in self._crowded
+
+    def seen_at(self, entry: Entry, since: int, until: int, interval: int | None = None) -> int | None:
+        """The time at which a sample counts in a window; None where it doesn't."""
+        when = entry.time_ms if self.is_exact(entry) else entry.time_ms // MINUTE * MINUTE
+        return when if since <= when < until else None
+
+    def judge_rollup(self, found: dict[Any, Answer], entries: Iterable[Entry], group_by: tuple[str, ...]) -> None:
+        expected = by_group(entries, group_by)
+        assert found.keys() == expected.keys()
+        for group, inside in expected.items():
+            check_group(found[group], inside, self.kind)
+
+    def inside(self, window: Window | None, interval: int | None = None) -> list[tuple[int, Entry]]:
+        since, until = window or (None, None)
+        seen = [
+            (self.seen_at(entry, since or 0, 1 << 60 if until is None else until, interval), entry)
+            for entry in self.entries
+        ]
+        return [(when, entry) for when, entry in seen if when is not None]
+
+    def rollup(self, place: Place, window: Window | None, group_by: tuple[str, ...]) -> Operation[dict[Any, Answer]]:
+        options: Any = {"group_by": group_by, "aggregations": AGGREGATIONS, "window": seconds(window), "keys": "tuple"}
+        return query.rollup(place, self.name, **options)
+
+    def check_rollup(self, window: Window | None = None, group_by: tuple[str, ...] = ("a", "b")) -> None:
+        found = self.ask(lambda place: self.rollup(place, window, group_by))
+        self.judge_rollup(found, (entry for _, entry in self.inside(window)), group_by)
+
+    def check_series(self, window: Window | None, interval_ms: int, group_by: tuple[str, ...] = ()) -> None:
+        found = self.ask(
+            lambda place: time_series.time_series(
+                place, self.name, interval=f"{interval_ms // 1000}s", aggregations=AGGREGATIONS, window=seconds(window),
+                group_by=group_by,
+            )
+        )  # fmt: skip
+        expected: dict[tuple[Any, ...], list[Entry]] = defaultdict(list)
+        for when, entry in self.inside(window, interval_ms):
+            group = tuple(dict(entry.tags).get(key) for key in group_by)
+            expected[when // interval_ms * interval_ms / 1000, *group].append(entry)
+        rows = {(row["timestamp"].timestamp(), *(row[key] for key in group_by)): row for row in found}
+        assert len(rows) == len(found)
+        assert rows.keys() == expected.keys()
+        for cell, entries in expected.items():
+            check_group(rows[cell], entries, self.kind)
+
+    def check_percentiles(self, window: Window | None = None) -> None:
+        """Exact while no list is compacted and no digest is more than its values."""
+        values = [entry.value for _, entry in self.inside(window)]
+        for p in (0, 5, 50, 99, 100):
+            found = self.ask(
+                lambda place, p=p: query.query(place, self.name, aggregation=f"p{p}", window=seconds(window))
+            )
+            if values:
+                expected = percentile(values, p)
+                assert found == pytest.approx(expected, rel=1e-12, abs=1e-13 * max(map(abs, values)))
+            else:
+                assert found is None
+
+    def check_list(self, window: Window | None = None) -> None:
+        """Sample by sample, as recorded, where they are held so; else by points at the start of their minute."""
+        found = self.ask(lambda place: query.query(place, self.name, window=seconds(window)))
+        assert [sample.timestamp for sample in found] == sorted(sample.timestamp for sample in found)
+        expected = []
+        for when, entry in self.inside(window):
+            is_exact, told = self.is_exact(entry), entry.order if entry.metadata else -1
+            expected.append((when, entry.tags, entry.value, told if is_exact else -1, not is_exact))
+        assert sorted(_told(found)) == sorted(expected)
+
+        def newest_first(limit: int) -> list[Sample]:
+            since, until = seconds(window) or (None, None)
+            options: Any = {"name": self.name, "since": since, "until": until, "limit": limit}
+            answer: list[Sample] = self.ask(lambda place: get_metrics(place, **options))
+            return answer
+
+        newest = newest_first(1000)
+        assert [sample.timestamp for sample in newest] == sorted((sample.timestamp for sample in newest), reverse=True)
+        assert sorted(_told(newest)) == sorted(expected)
+        assert all(sample.count == 1 or sample.approximate for sample in newest)
+        assert newest_first(3) == newest[:3]
+
+    # -- what the store says of itself
+
+    def check_books(self) -> None:
+        """The indexes and the figures that workers keep beside the data are true to it."""
+        client, of, worked = self.stage.redis, self.metric.recorded, self.metric.worked
+        if not self.entries:
+            return
+        due = _pairs(client.execute_command("HGETALL", worked.due))
+        pending = _pairs(client.execute_command("ZRANGE", keys.pending(self.stage.namespace, 0), 0, -1, "WITHSCORES"))
+        suffix = f" {self.name}".encode()
+        mine = {what.removesuffix(suffix): float(when) for what, when in pending.items() if what.endswith(suffix)}
+        waiting = {what: when for what, when in mine.items() if what.split(b" ")[0] not in (b"trim", b"sweep")}
+        assert waiting == {what: float(when) for what, when in due.items()}
+
+        held = _pairs(client.execute_command("HGETALL", worked.held))
+        sealed = [entry for entry in self.entries if entry.flush not in self.unsealed]
+        levels = {level.name: level for level in (self.stage.calendar.raw, *self.stage.calendar.levels)}
+        now_ms = self.now_ms()
+        for each, size in held.items():
+            what, span = each.decode().split(" ")
+            start = int(span) * 1000
+            if levels.get(what, self.stage.calendar.raw).gone(start, now_ms - HOUR):
+                continue
+            if what == "samples":
+                inside = [entry for entry in sealed if start <= entry.time_ms < start + HOUR and entry not in self.late]
+                assert int(size) == len(inside)
+                continue
+            level, key = levels[what], self.metric.data(what, start)
+            assert int(size) == sum(map(len, client.execute_command("HVALS", key)))
+            waits = any(_over(field.decode(), level.name, start, level.span) for field in due)
+            left = client.execute_command("PTTL", key)
+            # What a slot that is due is made of must stay until it was made; all else goes after its retention and a margin.
+            assert (left == -1) == waits, f"{each!r} expires in {left} ms, while {due} are due"
+            if left > 0:
+                assert now_ms + left == pytest.approx(start + level.span + level.retention + HOUR, abs=5_000)
+
+        late, oldest = client.execute_command("HMGET", of.state, "late", "waiting")
+        assert int(late or 0) == len(self.late)
+        if self.unsealed:
+            assert client.execute_command("ZSCORE", keys.shard(self.stage.namespace, 0).dirty, self.name) is not None
+        else:
+            assert client.execute_command("ZSCORE", keys.shard(self.stage.namespace, 0).dirty, self.name) is None
+            assert oldest == b"0"
+
+    def now_ms(self) -> int:
+        return int(replies.read_now_ms(self.stage.redis.execute_command("TIME")))
+
+
+def _over(due: str, level: str, start: int, span: int) -> bool:
+    """Is this the coarse slot that is made of the slots of such a key?"""
+    above = {"raw": "", "minute": "hour", "hour": "day", "day": keys.SPAN}[level]
+    name, slot_s, _ = due.split(" ")
+    return name == above and int(slot_s) * 1000 == start
+
+
+def _told(samples: list[Sample]) -> list[tuple[int, Tags, float, int, bool]]:
+    return [
+        (
+            round(each.timestamp.timestamp() * 1000),
+            tuple(each.tags.items()),
+            each.value,
+            each.metadata.get("n", -1),
+            each.approximate,
+        )
+        for each in samples
+        for _ in range(each.count)
+    ]
+
+
+def _pairs(flat: list[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _by_minute(entries: list[Entry]) -> dict[tuple[Tags, int], list[Entry]]:
+    found: dict[tuple[Tags, int], list[Entry]] = defaultdict(list)
+    for entry in entries:
+        found[entry.tags, entry.time_ms // MINUTE].append(entry)
+    return found
+
+
+def _rows(entries: list[Entry], kind: str) -> int:
+    """How many rows these samples of one batch, series and minute are: equal increments are counted together."""
+    plain = [entry for entry in entries if entry.plain]
+    return len(entries) - len(plain) + len({entry.value for entry in plain} if kind == "counter" else plain)
+
+
+MIDNIGHT = round(time.time() - 3600) // 86_400 * DAY  # of today, or of yesterday

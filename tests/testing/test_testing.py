@@ -1,0 +1,537 @@
+"""Tests of code that records, as its authors write them: with the plugin's fixtures, and no server anywhere."""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+import threading
+import timeit
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import redismetrics
+from redismetrics import AsyncMetrics, Counter, Gauge, Histogram, InvalidTags, Metrics, StoreUnavailable
+from redismetrics.client import default
+from redismetrics.telemetry import bus, event_metrics
+from redismetrics.testing import Captured, Clock, capture
+from tests.fixtures.servers import Server
+
+pytest_plugins = ["pytester"]
+
+ROOT = Path(__file__).parents[2]
+NOWHERE = "redis://127.0.0.1:1"
+
+# As a module of an application has them: made when it is imported, before any capture.
+refunds = Counter("refunds", {"shop": "de"})
+depth = Gauge("depth")
+took = Histogram("took")
+explicit = Metrics(NOWHERE, namespace="explicit")
+of_explicit = Counter("refunds", {"shop": "fr"}, metrics=explicit)
+aexplicit = AsyncMetrics(NOWHERE, namespace="explicit")
+silent = Metrics("none://")
+of_silent = Counter("refunds", {"shop": "none"}, metrics=silent)
+
+
+@pytest.fixture(autouse=True)
+def _own_default_client(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(default, "_client", None)
+    monkeypatch.setattr(default, "_arguments", ((NOWHERE,), {}))
+    yield
+    for handle in (refunds, depth, took):
+        handle._unbind()
+    redismetrics.close(0)
+
+
+others: set[threading.Thread] = set()  # that were there before a test: of clients that tests of other files left open
+
+
+@pytest.fixture(autouse=True)
+def _note_threads() -> None:
+    others.clear()
+    others.update(threading.enumerate())
+
+
+def threads() -> set[str]:
+    mine = set(threading.enumerate()) - others
+    return {thread.name for thread in mine if thread.name.startswith("redismetrics")}
+
+
+# -- what is captured ---------------------------------------------------------------------------------------------
+
+
+def test_the_verbs_of_the_module_are_captured(captured: Captured) -> None:
+    redismetrics.increment("refunds", 2, tags={"shop": "de"})
+    redismetrics.increment("refunds", tags={"shop": "fr", "kind": "part"})
+    redismetrics.gauge("queue_depth", 4)
+    redismetrics.gauge("queue_depth", 3)
+    redismetrics.histogram("latency", 0.25, metadata={"trace_id": "t-1"})
+    redismetrics.record("experiment_result", {"value": 0.75, "model": "llama-3.1", "run": 7})
+    with redismetrics.measure("job", outcome_tag="status"):
+        pass
+    assert captured.counter("refunds").increased_by(3)
+    assert captured.counter("refunds", shop="de").increased_by(2)
+    assert captured.counter("refunds", shop="fr").increased_by(1)
+    assert captured.counter("refunds", {"kind": None}).increased_by(2)
+    assert captured.counter("refunds", shop="at").increased_by(0)
+    assert captured.gauge("queue_depth").is_now(3)
+    assert captured.gauge("queue_depth").values == [4, 3]
+    assert captured.histogram("latency").recorded(0.25)
+    assert captured.histogram("latency").samples[0].metadata == {"trace_id": "t-1"}
+    assert captured.histogram("experiment_result", model="llama-3.1").recorded(0.75)
+    assert captured.histogram("job", status="ok").recorded_times(1)
+    assert captured.names == ["experiment_result", "job", "latency", "queue_depth", "refunds"]
+    assert threads() == set()
+
+
+def test_handles_and_clients_from_before_and_from_within_are_captured(captured: Captured) -> None:
+    refunds.increment(5)
+    of_explicit.increment(2)
+    of_silent.increment()
+    explicit.increment("jobs")
+    silent.increment("jobs", 10)
+    Metrics(NOWHERE).increment("jobs", 100)  # let go of at once
+    Metrics("none://").increment("jobs", 1_000)
+    assert captured.counter("refunds").total == 8
+    assert captured.counter("jobs").total == 1_111
+    took.record(1.5)
+    took.record(0.5)
+    assert captured.histogram("took").recorded(0.5, 1.5)
+    depth.set(10.0)
+    depth.add(-3.0)
+    assert captured.gauge("depth").is_now(7)
+    depth.add(1.0)
+    assert captured.gauge("depth").values == [10, 7, 8]
+
+
+def test_async_clients_are_captured(captured: Captured) -> None:
+    async def work() -> None:
+        async with AsyncMetrics(NOWHERE) as inside:
+            inside.increment("jobs", 4)
+            await inside.flush(timeout=5)
+            with pytest.raises(StoreUnavailable, match="a capture keeps what is recorded in memory"):
+                await inside.query("jobs", aggregation="sum")
+            with pytest.raises(StoreUnavailable, match="a capture keeps"):
+                async with inside.subscribe("jobs"):
+                    pass
+
+    aexplicit.increment("jobs", 1)
+    AsyncMetrics(metrics=explicit).increment("jobs", 2)
+    asyncio.run(work())
+    assert captured.counter("jobs").total == 7
+    assert asyncio.run(aexplicit.flush()) is None
+    assert threads() == set()
+
+
+def test_all_faces_of_a_silent_client_are_captured_and_then_silent_again() -> None:
+    asilent, face = AsyncMetrics("none://"), AsyncMetrics(metrics=silent)
+    for _ in range(2):
+        with capture() as captured:
+            within = Metrics(metrics=asilent)
+            for each in (silent, asilent, face, within):
+                each.increment("jobs")
+                each.gauge("depth", 3)
+            Gauge("depth", metrics=face).add(2)
+            assert captured.counter("jobs").total == 4
+            assert captured.gauge("depth").values.count(5) == 1  # 3 + 2: a face changes what the other set
+            with capture() as inner:
+                within.increment("jobs")
+                Metrics(metrics=within).increment("jobs")
+                assert inner.counter("jobs").total == 2
+            assert captured.counter("jobs").total == 4
+        for each in (silent, asilent, face, within):
+            each.increment("jobs")
+            assert each.settings.url == "none://"
+            assert each.stats()["recorded"] == 0
+            assert each._flusher is None
+    asyncio.run(asilent.aclose())
+
+
+def test_no_connection_from_before_leads_out_of_a_capture(url: str, namespace: str, server: Server) -> None:
+    """A question in a capture reaches no store, by whatever was connected before."""
+
+    async def scenario() -> None:
+        async with AsyncMetrics(url, namespace=namespace) as ametrics:
+            ametrics.increment("jobs", 2)
+            metrics = Metrics(metrics=ametrics)
+            assert await ametrics.query("jobs", aggregation="sum") == metrics.query("jobs", aggregation="sum") == 2
+            assert ametrics._loops._clients
+            with capture() as captured:
+                asked = commands(server)
+                for client in (ametrics, AsyncMetrics(metrics=metrics)):
+                    client.increment("jobs", 10)
+                    for question in (client.query("jobs"), client.get_stats(), client.delete_metric("jobs")):
+                        with pytest.raises(StoreUnavailable, match="a capture keeps"):
+                            await question
+                    with pytest.raises(StoreUnavailable, match="a capture keeps"):
+                        async with client.subscribe():
+                            pass
+                with pytest.raises(StoreUnavailable, match="a capture keeps"):
+                    metrics.query("jobs")
+                with pytest.raises(StoreUnavailable, match="a capture keeps"):
+                    metrics.subscribe()
+                assert commands(server) == asked
+                assert captured.counter("jobs").total == 20
+            assert await ametrics.query("jobs", aggregation="sum") == 2
+            ametrics.increment("jobs")
+            assert await ametrics.query("jobs", aggregation="sum") == 3
+
+    asyncio.run(scenario())
+
+
+def commands(server: Server) -> int:
+    with server.client() as client:
+        found = client.info("commandstats").items()
+        return sum(each["calls"] for name, each in found if not re.match("cmdstat_(client|info|hello|select)", name))
+
+
+def test_a_decorated_function_and_an_event_are_captured(captured: Captured) -> None:
+    with capture():  # what is imported inside a test makes the default client there
+
+        @redismetrics.measure("run")
+        def run() -> int:
+            return 7
+
+    assert run() == 7
+    handler = event_metrics.attach_telemetry([(("work", "done"), "counter")])
+    bus.execute(("work", "done"), {"count": 2}, {"tenant": "cns"})
+    bus.detach(handler)
+    assert captured.histogram("run").recorded_times(1)
+    assert captured.counter("work_done", tenant="cns").increased_by(2)
+
+
+def test_silence_from_the_environment_doesn_t_keep_a_test_from_hearing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(default, "_arguments", ((), {}))
+    monkeypatch.setenv("REDISMETRICS_URL", "none://")
+    for _ in range(2):
+        with capture() as captured:
+            redismetrics.increment("jobs")
+            refunds.increment()
+            captured.counter("jobs").increased_by(1)
+            captured.counter("refunds").increased_by(1)
+        refunds.increment()
+        redismetrics.increment("jobs")
+    assert redismetrics.stats()["recorded"] == 0
+
+
+def test_what_is_wrong_raises_or_is_dropped_as_it_is_in_earnest(captured: Captured) -> None:
+    with pytest.raises(InvalidTags):
+        redismetrics.increment("jobs", tags={"a": []})
+    lenient = Metrics(NOWHERE, on_invalid="drop", tags={"host": "a"})
+    lenient.increment("jobs", tags={"a": []})
+    lenient.increment("jobs")
+    lenient.histogram("took", 1, timestamp=datetime(2020, 1, 1, tzinfo=UTC))
+    lenient.histogram("took", 2, timestamp=datetime.now(UTC) + timedelta(days=1))
+    assert captured.dropped == {"invalid": 1, "too_old": 1, "in_future": 1}
+    assert captured.counter("jobs", host="a").increased_by(1)
+    assert captured.histogram("took").not_recorded()
+    captured.clear()
+    assert captured.dropped == {}
+    assert captured.nothing_recorded()
+
+
+def test_flush_stats_and_close_work_and_asking_says_why_not(captured: Captured) -> None:
+    redismetrics.increment("jobs", 2)
+    redismetrics.flush(timeout=5)
+    assert redismetrics.stats()["stored"] == 1
+    assert redismetrics.stats()["pending"] == 0
+    with pytest.raises(StoreUnavailable, match="a capture keeps what is recorded in memory"):
+        redismetrics.query("jobs")
+    with Metrics(NOWHERE) as metrics:
+        metrics.increment("jobs")
+    metrics.increment("jobs")
+    redismetrics.close()
+    redismetrics.increment("jobs")
+    assert captured.counter("jobs").total == 3
+    assert captured.dropped == {"closed": 2}
+
+
+def test_ten_thousand_values_are_all_there(captured: Captured) -> None:
+    for number in range(10_000):
+        took.record(float(number))
+        refunds.increment()
+    assert captured.histogram("took").count == 10_000
+    assert captured.histogram("took").values[-1] == 9_999
+    assert captured.counter("refunds").count == 10_000
+
+
+def test_threads_are_captured(captured: Captured) -> None:
+    def work() -> None:
+        for _ in range(1_000):
+            refunds.increment()
+            redismetrics.gauge("depth", 1)
+
+    running = [threading.Thread(target=work) for _ in range(4)]
+    for thread in running:
+        thread.start()
+    while any(thread.is_alive() for thread in running):
+        captured.samples()
+    assert captured.counter("refunds").increased_by(4_000)
+    assert len(captured.gauge("depth").values) == 4_000
+
+
+# -- nothing is left behind ---------------------------------------------------------------------------------------
+
+
+def test_one_capture_knows_nothing_of_the_one_before() -> None:
+    with capture() as first:
+        redismetrics.configure(NOWHERE, namespace="first", tags={"host": "a"})
+        redismetrics.increment("x")
+        refunds.increment()
+        redismetrics.close()
+    with capture() as second:
+        redismetrics.configure(NOWHERE, namespace="second")  # not too late
+        redismetrics.gauge("x", 1)  # no counter any more
+        refunds.increment(2)
+        assert second.gauge("x", host=None).is_now(1)
+    assert second.counter("refunds").increased_by(2)
+    assert first.counter("x", host="a").increased_by(1)
+    assert first.names == ["refunds", "x"]
+    assert first.dropped == {}
+
+
+def test_what_is_declared_meanwhile_stays_declared() -> None:
+    """A module that is imported by the first test declares its metrics once."""
+    explicit.declare("before", "histogram", unit="seconds")
+    for _ in range(2):
+        with capture():
+            explicit.declare("within", "histogram", unit="seconds")
+            explicit.gauge("guess", 1)
+            assert explicit._recorder.metrics["before"].definition.unit == "seconds"
+    assert set(explicit._recorder.metrics) == {"before", "within"}
+
+
+def test_a_capture_within_a_capture_gives_back_what_it_took(captured: Captured) -> None:
+    refunds.increment(1)
+    depth.set(5.0)
+    with capture() as inner:
+        refunds.increment(10)
+        depth.add(1.0)
+    refunds.increment(100)
+    depth.add(2.0)
+    assert inner.counter("refunds").increased_by(10)
+    assert inner.gauge("depth").is_now(1)
+    assert captured.counter("refunds").increased_by(101)
+    assert captured.gauge("depth").is_now(7)
+
+
+def test_a_real_client_sends_before_and_after_but_not_what_was_captured(url: str, namespace: str) -> None:
+    with Metrics(url, namespace=namespace, flush_interval=0.05) as metrics:
+        jobs, level = Counter("jobs", metrics=metrics), Gauge("level", metrics=metrics)
+        jobs.increment(1)
+        level.set(1.0)
+        metrics.increment("jobs", 10, tags={"a": "b"})
+        with capture() as captured:
+            jobs.increment(100)
+            level.set(2.0)
+            metrics.increment("jobs", 100, tags={"a": "b"})
+            metrics.close()
+            assert threads() == set()
+            assert captured.counter("jobs").total == 200
+        jobs.increment(2)
+        metrics.increment("jobs", 20, tags={"a": "b"})
+        metrics.flush()
+        assert metrics.query("jobs", aggregation="sum") == 33
+        assert metrics.query("level", aggregation="last") == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_sends_nothing_either(captured: Captured) -> None:
+    refunds.increment()
+    pid = os.fork()
+    if pid == 0:
+        refunds.increment()
+        redismetrics.flush(5)
+        os._exit(len(threads()))
+    assert os.waitpid(pid, 0)[1] == 0
+    assert captured.counter("refunds").increased_by(1)
+
+
+# -- the clock ----------------------------------------------------------------------------------------------------
+
+
+def test_the_capture_goes_by_the_clock_that_the_test_moves(captured: Captured, metrics_clock: Clock) -> None:
+    metrics_clock.set(datetime(2026, 3, 1, 12, tzinfo=UTC))
+    depth.set(1.0)
+    redismetrics.increment("jobs")
+    assert captured.counter("jobs").count == 1
+    metrics_clock.advance(timedelta(hours=1))
+    depth.set(2.0)
+    metrics_clock.advance(-1800)
+    depth.set(3.0)
+    assert [(sample.timestamp.hour, sample.timestamp.minute) for sample in captured.gauge("depth").samples] == [
+        (12, 0), (12, 30), (13, 0),
+    ]  # fmt: skip
+    assert captured.gauge("depth").is_now(2)
+    assert captured.counter("jobs").samples[0].timestamp == datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def test_a_clock_is_one_of_metrics(url: str, namespace: str) -> None:
+    clock = Clock(datetime.now(UTC) - timedelta(hours=2))
+    began = clock()
+    with Metrics(url, namespace=namespace, clock=clock, flush_interval=3600) as metrics:
+        metrics.histogram("took", 1)
+        assert clock.advance(60) == began + 60
+        metrics.histogram("took", 2)
+        times = [sample.timestamp.timestamp() for sample in metrics.query("took")]
+    assert times == pytest.approx([began, began + 60], abs=0.001)
+
+
+@pytest.mark.parametrize("when", [datetime(2026, 1, 1), "noon", float("nan")], ids=repr)  # noqa: DTZ001
+def test_a_wrong_time_raises(when: Any) -> None:
+    with pytest.raises(redismetrics.InvalidMetric):
+        Clock(when)
+
+
+# -- assertions that fail -----------------------------------------------------------------------------------------
+
+
+def failing(assertion: Any, *arguments: Any) -> str:
+    with pytest.raises(AssertionError) as failed:
+        assertion(*arguments)
+    return str(failed.value)
+
+
+def test_a_failing_assertion_tells_what_was_recorded_instead(captured: Captured) -> None:
+    lenient = Metrics(NOWHERE, on_invalid="drop")
+    refunds.increment(2)
+    lenient.increment("refunds", tags={"shop": "fr"})
+    lenient.gauge("depth", 7)
+    lenient.histogram("took", float("nan"))
+    lenient.histogram("took", 1.5)
+    lenient.histogram("took", 2)
+    recorded = (
+        "\nrecorded:\n  counter refunds{shop='de'}: 2\n  counter refunds{shop='fr'}: 1\n  gauge depth: 7\n"
+        "  histogram took: 1.5, 2\n  dropped as invalid: 1"
+    )
+    lines = sorted(recorded.splitlines()[2:])
+    for message, head in (
+        (failing(captured.counter("refunds", shop="de").increased_by, 1),
+         "counter refunds{shop='de'}: wanted an increase of 1, got 2"),
+        (failing(captured.counter("refunds", shop="at").increased_by, 1),
+         "counter refunds{shop='at'}: wanted an increase of 1, got nothing"),
+        (failing(captured.counter("refunds").increased_by, 4), "counter refunds: wanted an increase of 4, got 3 in 2 increments"),
+        (failing(captured.gauge("depth").is_now, 8), "gauge depth: wanted 8, got 7"),
+        (failing(captured.gauge("level").is_now, 8), "gauge level: wanted 8, got nothing"),
+        (failing(captured.histogram("took").recorded, 1.5), "histogram took: wanted 1.5, got 1.5, 2"),
+        (failing(captured.histogram("took").recorded, 1.5, 3), "histogram took: wanted 1.5, 3, got 1.5, 2"),
+        (failing(captured.histogram("took").recorded_times, 3), "histogram took: wanted 3 values, got 1.5, 2"),
+        (failing(captured.gauge("depth").not_recorded), "gauge depth: wanted nothing, got 7"),
+        (failing(captured.nothing_recorded), "wanted nothing recorded, got something"),
+        (failing(captured.gauge("took").is_now, 2), "'took' was recorded as a histogram, not as a gauge"),
+    ):  # fmt: skip
+        assert message.splitlines()[0] == head
+        assert sorted(message.splitlines()[2:]) == lines
+    captured.clear()
+    assert failing(captured.counter("refunds").increased_by, 1).endswith("got nothing\nnothing was recorded")
+
+
+def test_a_message_stays_readable(captured: Captured) -> None:
+    for number in range(100):
+        redismetrics.increment("jobs", tags={"n": str(number)})
+        redismetrics.histogram("took", number)
+    message = failing(captured.counter("jobs").increased_by, 1)
+    assert len(message.splitlines()) == 33
+    assert message.endswith("and 71 more series")
+    assert "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 (100 values)" in failing(captured.histogram("took").recorded, 1)
+
+
+def test_amounts_are_equal_up_to_rounding(captured: Captured) -> None:
+    for _ in range(3):
+        redismetrics.increment("cost", 0.1)
+        redismetrics.histogram("took", 0.1 + 0.2)
+    assert captured.counter("cost").increased_by(0.3)
+    assert captured.counter("cost").increased_by(pytest.approx(0.31, abs=0.02))
+    assert captured.histogram("took").recorded(0.3, 0.3, 0.3)
+
+
+# -- the plugin ---------------------------------------------------------------------------------------------------
+
+
+def test_the_plugin_gives_its_fixtures_to_a_project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytester.makepyfile(
+        """
+        import redismetrics
+
+        jobs = redismetrics.Counter("jobs", {"queue": "mail"})
+
+        def test_it_counts(captured):
+            jobs.increment()
+            captured.counter("jobs", queue="mail").increased_by(1)
+
+        def test_it_begins_anew(captured, metrics_clock):
+            captured.nothing_recorded()
+            jobs.increment()
+            assert captured.samples()[0].timestamp.timestamp() <= metrics_clock()
+
+        def test_it_fails(captured):
+            jobs.increment(3)
+            captured.counter("jobs", queue="mail").increased_by(1)
+        """
+    )
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # where it is installed it would come twice
+    result = pytester.runpytest_subprocess("-p", "redismetrics.testing.pytest_plugin", "-p", "no:cacheprovider")
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["*counter jobs{queue='mail'}: wanted an increase of 1, got 3*"])
+    assert "in _check" not in result.stdout.str()
+
+
+def test_the_plugin_is_light_and_pyproject_names_it() -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["entry-points"]["pytest11"] == {"redismetrics": "redismetrics.testing.pytest_plugin"}
+    code = """
+import sys, pytest
+before = set(sys.modules)
+import redismetrics.testing.pytest_plugin
+new = {name.split(".")[0] for name in set(sys.modules) - before}
+sys.exit(",".join(sorted(new & {"numpy", "pcodec", "fastdigest", "redis", "asyncio"})) or None)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+# -- none:// ------------------------------------------------------------------------------------------------------
+
+
+def test_silence_loads_nothing_starts_nothing_and_keeps_nothing() -> None:
+    code = """
+import sys, threading
+import redismetrics
+from redismetrics import Counter, Gauge, Histogram, Metrics
+metrics = Metrics("none://")
+handles = Counter("a", metrics=metrics), Gauge("b", metrics=metrics), Histogram("c", metrics=metrics)
+for _ in range(1000):
+    metrics.increment("jobs", tags={"a": "b"}); metrics.gauge("x", 1); metrics.histogram("y", 1); metrics.record("z", 1)
+    handles[0].increment(); handles[1].set(1.0); handles[1].add(1.0); handles[2].record(1)
+    with metrics.measure("took"):
+        pass
+metrics.flush(); metrics.close()
+assert metrics._recorder.waiting() == 0 and metrics.stats()["recorded"] == 0
+assert threading.enumerate() == [threading.main_thread()]
+sys.exit(",".join(sorted({"numpy", "pcodec", "fastdigest", "redis"} & set(sys.modules))) or None)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_silence_costs_about_what_a_function_costs_that_does_nothing() -> None:
+    def nothing(*_: Any, **__: Any) -> None:
+        pass
+
+    metrics, tags = Metrics("none://"), {"queue": "mail"}
+    jobs = Counter("jobs", metrics=metrics)
+    jobs.increment()
+
+    def best(call: Any) -> float:
+        return min(timeit.repeat(call, number=20_000, repeat=7))
+
+    bare = best(lambda: nothing("jobs", 1, tags=tags))
+    assert best(lambda: metrics.increment("jobs", 1, tags=tags)) < 3 * bare
+    assert best(lambda: metrics.histogram("took", 1, tags=tags)) < 3 * bare
+    assert best(jobs.increment) < 3 * bare
