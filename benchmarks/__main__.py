@@ -37,7 +37,9 @@ def ask(topic: str, found: argparse.Namespace, where: dict[str, object]) -> Answ
     """Run one question; None where it failed, which its own process has said."""
     options = options_of(found)
     command = [sys.executable, "-m", f"benchmarks.bench_{topic}", "--runs", str(options.runs)]
-    command += ["--quick"] * options.quick + (["--server", options.server] if options.server else [])
+    command += ["--quick"] * options.quick + (
+        ["--server", options.server] if options.server else []
+    )
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="rm-bench-") as folder:
         file = Path(folder) / "answer.json"
@@ -52,14 +54,31 @@ def ask(topic: str, found: argparse.Namespace, where: dict[str, object]) -> Answ
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("topics", nargs="*", metavar="QUESTION", help=f"of {', '.join(topics())} (default: all)")
+    parser.add_argument(
+        "topics", nargs="*", metavar="QUESTION", help=f"of {', '.join(topics())} (default: all)"
+    )
     add_options(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios (SVG, PNG or PDF by the name's end)")
-    parser.add_argument("--fill", action="store_true", help="write the results into the repository's pages")
-    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="measure nothing: read these figures")
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="draw the ratios (SVG, PNG or PDF by the name's end)",
+    )
+    parser.add_argument(
+        "--fill", action="store_true", help="write the results into the repository's pages"
+    )
+    parser.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="FILE",
+        help="measure nothing: read these figures",
+    )
     found = parser.parse_args()
     wrong = sorted(set(found.topics) - set(topics()))
     if wrong:

@@ -63,7 +63,9 @@ def asker(url: str, question: str, load: Load) -> Callable[[float], tuple[int, f
     return ask
 
 
-def beside(url: str, title: str, question: str, load: Load, runs: int, seconds: float) -> Iterator[Row]:
+def beside(
+    url: str, title: str, question: str, load: Load, runs: int, seconds: float
+) -> Iterator[Row]:
     with Child(recorder, url) as records, Child(asker, url, question, load) as asks:
         records(seconds / 2)
         alone, together, asked = [], [], []
@@ -73,7 +75,9 @@ def beside(url: str, title: str, question: str, load: Load, runs: int, seconds: 
             together.append(records(seconds))
             asked.append(asks.wait()[0] / seconds)
     note = f"{sum(asked) / len(asked):.3g} questions a second meanwhile"
-    for at, (what, unit) in enumerate([("a call, p99.9", "us"), ("a flush, p50", "ms"), ("a flush, p99", "ms")]):
+    for at, (what, unit) in enumerate(
+        [("a call, p99.9", "us"), ("a flush, p50", "ms"), ("a flush, p99", "ms")]
+    ):
         ours, theirs = ([each[at] for each in found] for found in (together, alone))
         yield Row(f"{what}, beside {title}", unit, ours, "the same alone", theirs, note=note)
 

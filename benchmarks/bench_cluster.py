@@ -32,7 +32,9 @@ from redismetrics.store import keys
 from tests.fixtures.clusters import Cluster, slot_of_shard
 from tests.fixtures.servers import Server, wait_in_step
 
-QUESTION = "What does a cluster of three nodes take, and how soon does it recover from a primary's death?"
+QUESTION = (
+    "What does a cluster of three nodes take, and how soon does it recover from a primary's death?"
+)
 PROCESSES, METRICS, SERIES, EACH = 4, 64, 10, 10
 NODE_TIMEOUT = 1.5  # seconds; of tests.fixtures.clusters
 NAMESPACE = "bench"
@@ -107,7 +109,8 @@ def throughput(url: str, run: int, flushes: int) -> float:
     context = multiprocessing.get_context("spawn")
     barrier, ended = context.Barrier(PROCESSES + 1), context.Queue()
     processes = [
-        context.Process(target=record, args=(url, namespace, flushes, barrier, ended)) for _ in range(PROCESSES)
+        context.Process(target=record, args=(url, namespace, flushes, barrier, ended))
+        for _ in range(PROCESSES)
     ]
     for process in processes:
         process.start()
@@ -120,7 +123,9 @@ def throughput(url: str, run: int, flushes: int) -> float:
     recorded, stored = sum(each[1] for each in found), sum(each[2] for each in found)
     in_store = counted(url, namespace)
     if not recorded == stored == in_store or any(each[3] for each in found):
-        raise AssertionError(f"recorded {recorded}, stored {stored}, in the store {in_store}: {found}")
+        raise AssertionError(
+            f"recorded {recorded}, stored {stored}, in the store {in_store}: {found}"
+        )
     return (recorded - PROCESSES * METRICS * SERIES) / took
 
 
@@ -132,7 +137,9 @@ def recovery(options: Options, run: int) -> float:
     namespace = f"{NAMESPACE}-{run}"
     with started(options.server) as start:
         cluster = Cluster(start, primaries=3, replicas=3)
-        with Metrics(cluster.url, namespace=namespace, flush_interval=0.05, socket_timeout=0.5) as metrics:
+        with Metrics(
+            cluster.url, namespace=namespace, flush_interval=0.05, socket_timeout=0.5
+        ) as metrics:
             recorded = 0
             for _ in range(50):
                 for name in names():
@@ -172,12 +179,18 @@ def measure(options: Options) -> Iterator[Row]:
                 theirs.append(figures[1])
     cores = os.cpu_count() or 1
     busy = PROCESSES + 3
-    note = (
-        f"{PROCESSES} processes and 3 nodes on {cores} cores, {METRICS} metrics of {SERIES} series over 16 shards and 1"
-    )
+    note = f"{PROCESSES} processes and 3 nodes on {cores} cores, {METRICS} metrics of {SERIES} series over 16 shards and 1"
     if cores < busy:
         note += ": what more nodes could bring can't be seen here"
-    yield Row("three nodes, four processes", "samples/s", ours, "one node", theirs, more_is_better=True, note=note)
+    yield Row(
+        "three nodes, four processes",
+        "samples/s",
+        ours,
+        "one node",
+        theirs,
+        more_is_better=True,
+        note=note,
+    )
     yield Row(
         "a primary dies, until a flush is confirmed", "s",
         [recovery(options, run) for run in range(options.runs)],

@@ -22,7 +22,12 @@ EVENT, GAUGE, NOBODY = ("work", "job", "completed"), ("queue", "depth"), ("nobod
 
 def events(metrics: redismetrics.Metrics, runs: int, calls: int) -> Iterator[Row]:
     event_metrics.attach_telemetry([(EVENT, "counter"), (GAUGE, "gauge")], metrics=metrics)
-    execute, measured, depth, metadata = bus.execute, {"count": 1}, {"depth": 4.0}, {"tenant": "cns", "n": 7}
+    execute, measured, depth, metadata = (
+        bus.execute,
+        {"count": 1},
+        {"depth": 4.0},
+        {"tenant": "cns", "n": 7},
+    )
 
     def loop(event: tuple[str, ...], measurements: dict[str, Any]) -> float:
         began = time.perf_counter()
@@ -64,7 +69,11 @@ def asgi_requests(app: Any, calls: int) -> float:
     async def ask() -> float:
         began = time.perf_counter()
         for _ in range(calls):
-            await app({"type": "http", "method": "GET", "path": "/users/7", "root_path": ""}, None, _nothing)
+            await app(
+                {"type": "http", "method": "GET", "path": "/users/7", "root_path": ""},
+                None,
+                _nothing,
+            )
         return time.perf_counter() - began
 
     return asyncio.run(ask()) / calls * 1e6
@@ -80,8 +89,12 @@ def wsgi_requests(app: Any, calls: int) -> float:
     return (time.perf_counter() - began) / calls * 1e6
 
 
-def added(title: str, ask: Callable[[Any, int], float], bare: Any, whole: Any, runs: int, calls: int) -> Row:
-    return Row(title, "us", in_turn({"added": lambda: ask(whole, calls) - ask(bare, calls)}, runs)["added"])
+def added(
+    title: str, ask: Callable[[Any, int], float], bare: Any, whole: Any, runs: int, calls: int
+) -> Row:
+    return Row(
+        title, "us", in_turn({"added": lambda: ask(whole, calls) - ask(bare, calls)}, runs)["added"]
+    )
 
 
 def measure(options: Options) -> Iterator[Row]:
@@ -90,9 +103,25 @@ def measure(options: Options) -> Iterator[Row]:
         metrics = redismetrics.Metrics(url, namespace="events", flush_interval=3600)
         yield from events(metrics, options.runs, calls)
         through = asgi.MetricsMiddleware(served, metrics=metrics)
-        yield added("ASGI middleware, added to a request", asgi_requests, served, through, options.runs, calls)
-        around = wsgi.MetricsMiddleware(answered, metrics=metrics, endpoint=lambda environ: "/users/<id>")
-        yield added("WSGI middleware, added to a request", wsgi_requests, answered, around, options.runs, calls)
+        yield added(
+            "ASGI middleware, added to a request",
+            asgi_requests,
+            served,
+            through,
+            options.runs,
+            calls,
+        )
+        around = wsgi.MetricsMiddleware(
+            answered, metrics=metrics, endpoint=lambda environ: "/users/<id>"
+        )
+        yield added(
+            "WSGI middleware, added to a request",
+            wsgi_requests,
+            answered,
+            around,
+            options.runs,
+            calls,
+        )
         metrics.close()
 
 

@@ -50,7 +50,11 @@ from redismetrics.store.namespace import open_namespace
 QUESTION = "How many samples a second are recorded, sent and stored?"
 KINDS = ("counter", "gauge", "histogram")
 PLAIN, SUMMING, MADD = "one command a sample", "added up first", "TS.MADD"
-THROUGH, TIME_SERIES, CEILING = "prometheus-distributed-client", "RedisTimeSeries TS.MADD", "redis-benchmark"
+THROUGH, TIME_SERIES, CEILING = (
+    "prometheus-distributed-client",
+    "RedisTimeSeries TS.MADD",
+    "redis-benchmark",
+)
 BUCKETS = [base * 10**power for power in range(-3, 5) for base in (1, 2.5, 5)]
 PIPELINE = 1_000
 RUN, PLAIN_RUN, SMALL_RUN = 30_000, 10_000, 2_000  # samples that a run has at the least
@@ -78,7 +82,12 @@ class Shape:
         return f"{self.series:,} series x {self.each:,}"
 
 
-WHOLE = (Shape(1, 100_000, 2e6), Shape(100, 1_000, 2e6), Shape(1_000, 10, 1e6), Shape(10_000, 1, 5e5))
+WHOLE = (
+    Shape(1, 100_000, 2e6),
+    Shape(100, 1_000, 2e6),
+    Shape(1_000, 10, 1e6),
+    Shape(10_000, 1, 5e5),
+)
 SMALL = (Shape(100, 10), Shape(1_000, 1))
 
 
@@ -113,7 +122,9 @@ class Contenders:
         values = self.values[:samples]
         once = self.made.get(who)
         if once is None:
-            make = {"ours": self.ours, PLAIN: self.plain, SUMMING: self.summing, MADD: self.madd}[who]
+            make = {"ours": self.ours, PLAIN: self.plain, SUMMING: self.summing, MADD: self.madd}[
+                who
+            ]
             once = self.made[who] = make(values)
         before = time.process_time()
         for _ in range(times):
@@ -248,7 +259,11 @@ def standing(client: redis.Redis) -> tuple[float, float, float]:
     stats: Any = client.info("commandstats")
     cpu: Any = client.info("cpu")
     received: Any = client.info("stats")["total_net_input_bytes"]
-    calls = sum(row["calls"] for name, row in stats.items() if not name.startswith(("cmdstat_info", "cmdstat_config")))
+    calls = sum(
+        row["calls"]
+        for name, row in stats.items()
+        if not name.startswith(("cmdstat_info", "cmdstat_config"))
+    )
     return float(calls), float(received), float(cpu["used_cpu_user"] + cpu["used_cpu_sys"])
 
 
@@ -273,7 +288,9 @@ def process(url: str, shards: int, options: Options) -> Iterator[Row]:
                         call() if kind == "counter" else call(value)
             metrics.flush(60)
         if number:
-            found.append([(now - then) / flushes for now, then in zip(standing(client), before, strict=True)])
+            found.append(
+                [(now - then) / flushes for now, then in zip(standing(client), before, strict=True)]
+            )
     stats = metrics.stats()
     metrics.close()
     client.close()
@@ -315,7 +332,9 @@ class Question:
             child.start("run", who, times, each)
         cpu = sum(child.wait() for child in self.children[: self.many])
         took = time.perf_counter() - began
-        commands, received, server_cpu = (now - then for now, then in zip(standing(self.client), before, strict=True))
+        commands, received, server_cpu = (
+            now - then for now, then in zip(standing(self.client), before, strict=True)
+        )
         samples = at_once * times * self.many
         self.recorded += samples * (who == "ours")
         self.plain += samples * (who == PLAIN)
@@ -342,7 +361,10 @@ class Question:
         """Rows in the log of what one flush left there."""
         metric = metric_of(self.namespace, f"{self.kind}_calls")
         return float(
-            sum(len(block_codec.unpack(data).samples) for data in self.client.zrange(metric.recorded.log, 0, -1))
+            sum(
+                len(block_codec.unpack(data).samples)
+                for data in self.client.zrange(metric.recorded.log, 0, -1)
+            )
         )
 
     def rates(self, many: int, kind: str, shape: Shape) -> Iterator[Row]:
@@ -359,7 +381,9 @@ class Question:
         for peer in (PLAIN, SUMMING):
             wanted = shape.wanted if many == 1 and peer == PLAIN else None
             headline = (many, kind, shape.series, peer) in HEADLINES
-            yield Row(title, "samples/s", rate["ours"], peer, rate[peer], True, wanted, headline=headline)
+            yield Row(
+                title, "samples/s", rate["ours"], peer, rate[peer], True, wanted, headline=headline
+            )
 
     def costs(self, kind: str, shape: Shape) -> Iterator[Row]:
         """By the 1,000 samples, of one process: what it takes of the client, the server and the wire."""
@@ -369,8 +393,14 @@ class Question:
         points = self.points() / shape.samples * 1000
         figures: dict[str, tuple[str, Callable[[Cost], float]]] = {
             "client CPU a sample": ("us", lambda cost: cost.client_cpu / cost.samples * 1e6),
-            "server commands by 1,000": ("commands", lambda cost: cost.commands / cost.samples * 1000),
-            "bytes to the server by 1,000": ("bytes", lambda cost: cost.received / cost.samples * 1000),
+            "server commands by 1,000": (
+                "commands",
+                lambda cost: cost.commands / cost.samples * 1000,
+            ),
+            "bytes to the server by 1,000": (
+                "bytes",
+                lambda cost: cost.received / cost.samples * 1000,
+            ),
             "server CPU by 1,000": ("ms", lambda cost: cost.server_cpu / cost.samples * 1e6),
         }
         runs: dict[str, list[Cost]] = {who: [] for who in ("ours", PLAIN, SUMMING)}
@@ -383,13 +413,22 @@ class Question:
             found = {who: list(map(figure, costs)) for who, costs in runs.items()}
             wanted = 10.0 if unit == "commands" and shape.series == 100 else None
             for peer in (PLAIN, SUMMING):
-                headline = kind == "histogram" and shape.series == 100 and peer == PLAIN and unit in ("commands", "ms")
+                headline = (
+                    kind == "histogram"
+                    and shape.series == 100
+                    and peer == PLAIN
+                    and unit in ("commands", "ms")
+                )
                 figures_of = (found["ours"], peer, found[peer])
-                yield Row(f"{title}: {of_case}", unit, *figures_of, wanted=wanted, headline=headline)
+                yield Row(
+                    f"{title}: {of_case}", unit, *figures_of, wanted=wanted, headline=headline
+                )
                 wanted = None
         yield Row(f"stored points of 1,000: {of_case}", "points", [points])
 
-    def against(self, kind: str, shape: Shape, peer: str, theirs: Callable[[], float] | None, why: str) -> Row:
+    def against(
+        self, kind: str, shape: Shape, peer: str, theirs: Callable[[], float] | None, why: str
+    ) -> Row:
         """Ours beside a peer that is told by its rate."""
         self.prepare(kind, shape, 1)
 
@@ -405,7 +444,9 @@ class Question:
         }  # fmt: skip
         title = f"stored: {kind}, {shape.title}"
         theirs_found = found.get("theirs", [])
-        return Row(title, "samples/s", found["ours"], peer, theirs_found, True, note=why, headline=headline)
+        return Row(
+            title, "samples/s", found["ours"], peer, theirs_found, True, note=why, headline=headline
+        )
 
 
 # -- all of it ----------------------------------------------------------------------------------------------------
@@ -414,12 +455,17 @@ class Question:
 def through(question: Question, kind: str, shape: Shape) -> Row:
     """The write-through peer: a process a run, which tells its own time."""
     python, why = peers.distributed(make=not question.options.quick)
-    series, each = shape.series, min(shape.each, 2 if kind == "histogram" or question.options.quick else 20)
+    series, each = (
+        shape.series,
+        min(shape.each, 2 if kind == "histogram" or question.options.quick else 20),
+    )
     script = Path(__file__).with_name("peer_distributed.py")
 
     def theirs() -> float:
         command = [python, script, question.url.removeprefix("unix://"), kind, series, each]
-        done = subprocess.run([str(part) for part in command], check=True, stdout=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            [str(part) for part in command], check=True, stdout=subprocess.PIPE, text=True
+        )
         return series * each / float(done.stdout)
 
     return question.against(kind, shape, THROUGH, theirs if python else None, why)
@@ -435,7 +481,9 @@ def ceilings(question: Question, shape: Shape) -> Iterator[Row]:
     }
     for kind, command in of.items():
         theirs = partial(_ceiling, question.url, requests, *command)
-        yield question.against(kind, shape, f"{CEILING}, {command[0]}", theirs if known else None, why)
+        yield question.against(
+            kind, shape, f"{CEILING}, {command[0]}", theirs if known else None, why
+        )
 
 
 def _ceiling(url: str, requests: int, *command: str) -> float:
@@ -445,20 +493,27 @@ def _ceiling(url: str, requests: int, *command: str) -> float:
 
 
 def measure(options: Options) -> Iterator[Row]:
-    shapes, costly = (SMALL, SMALL) if options.quick else (WHOLE, (Shape(100, 10), Shape(10_000, 1)))
+    shapes, costly = (
+        (SMALL, SMALL) if options.quick else (WHOLE, (Shape(100, 10), Shape(10_000, 1)))
+    )
     dense = Shape(100, 10) if options.quick else Shape(100, 1_000)
     began = time.perf_counter()
     with ExitStack() as stack:
         url, _ = stack.enter_context(own_server(options.server))
         madd, why = stack.enter_context(peers.time_series(options.server, make=not options.quick))
         processes = 2 if options.quick else 4
-        children = [stack.enter_context(Child(contenders, at, url, madd)) for at in range(processes)]
+        children = [
+            stack.enter_context(Child(contenders, at, url, madd)) for at in range(processes)
+        ]
         question = Question(url, children, options)
         for many in (1, processes):
             for shape in shapes:
                 for kind in KINDS:
                     yield from question.rates(many, kind, shape)
-                print(f"    {shape.title}, {many} processes: {time.perf_counter() - began:.0f} s", file=sys.stderr)
+                print(
+                    f"    {shape.title}, {many} processes: {time.perf_counter() - began:.0f} s",
+                    file=sys.stderr,
+                )
         for shape in costly:
             for kind in KINDS:
                 yield from question.costs(kind, shape)

@@ -30,9 +30,7 @@ EACH_WAY = 0.0005
 PEER = "redis-py pipeline"
 METRICS, SERIES = 20, 50  # of the page
 BATCHES = "a flush of many series is several batches, each confirmed before the next is sent, so that none counts twice"
-SCRAPED = (
-    "ours knows no names before it asks, and tells of the store and of itself as well; the peer knows all its keys"
-)
+SCRAPED = "ours knows no names before it asks, and tells of the store and of itself as well; the peer knows all its keys"
 
 
 class Requests:
@@ -55,7 +53,9 @@ class Requests:
         redis.connection.AbstractConnection.send_packed_command = self._send  # type: ignore[method-assign]
 
 
-def compare(case: str, ours: Callable[[], Any], theirs: Callable[[], Any], runs: int, note: str = "") -> Iterator[Row]:
+def compare(
+    case: str, ours: Callable[[], Any], theirs: Callable[[], Any], runs: int, note: str = ""
+) -> Iterator[Row]:
     """The time of both, taken in turn, and the round trips of a run."""
     trips: dict[str, list[float]] = {"ours": [], "theirs": []}
 
@@ -67,7 +67,9 @@ def compare(case: str, ours: Callable[[], Any], theirs: Callable[[], Any], runs:
         trips[name].append(sent.many)
         return taken
 
-    found = in_turn({"ours": lambda: timed("ours", ours), "theirs": lambda: timed("theirs", theirs)}, runs)
+    found = in_turn(
+        {"ours": lambda: timed("ours", ours), "theirs": lambda: timed("theirs", theirs)}, runs
+    )
     yield Row(case, "ms", found["ours"], PEER, found["theirs"], note=note)
     yield Row(f"{case}: round trips", "requests", trips["ours"][1:], PEER, trips["theirs"][1:])
 
@@ -122,7 +124,11 @@ def flushes(url: str, client: redis.Redis, series: int, each: int, runs: int) ->
         metrics.flush(60)
 
     yield from compare(
-        f"flush of {series:,} series x {each:,}", ours, lambda: send(client, series, values), runs, BATCHES
+        f"flush of {series:,} series x {each:,}",
+        ours,
+        lambda: send(client, series, values),
+        runs,
+        BATCHES,
     )
     stored = metrics.query("took", aggregation="count")
     metrics.close()
@@ -136,7 +142,9 @@ def question(near: str, far: str, runs: int, a_day: int) -> Iterator[Row]:
     peer = SortedSets(far, filled)
     metrics = redismetrics.Metrics(far, namespace=NAMESPACE, cache_bytes=0)
     p95(metrics, filled.load)  # connected, and what the namespace is is known
-    yield from compare("p95 by group", lambda: p95(metrics, filled.load), lambda: peer.answer("p95 by group"), runs)
+    yield from compare(
+        "p95 by group", lambda: p95(metrics, filled.load), lambda: peer.answer("p95 by group"), runs
+    )
     metrics.close()
     peer.client.close()
     filled.close()
@@ -164,10 +172,15 @@ def scrape(near: str, far: str, client: redis.Redis, runs: int) -> Iterator[Row]
             pages = pipeline.execute()
         lines = []
         for name, found in zip(names, pages, strict=True):
-            lines += [f"{name}{{{labels.decode()}}} {value.decode()}\n" for labels, value in found.items()]
+            lines += [
+                f"{name}{{{labels.decode()}}} {value.decode()}\n" for labels, value in found.items()
+            ]
         return "".join(lines).encode()
 
-    if ours().count(b"\npage_") != METRICS * SERIES or theirs().count(b'series="') != METRICS * SERIES:
+    if (
+        ours().count(b"\npage_") != METRICS * SERIES
+        or theirs().count(b'series="') != METRICS * SERIES
+    ):
         raise AssertionError("a page lacks series")
     yield from compare(f"scrape of {METRICS * SERIES:,} series", ours, theirs, runs, SCRAPED)
     metrics.close()

@@ -16,7 +16,7 @@ What was filled and what is answered is compared: counts, lows and highs exactly
 in a hundred; by cold clients and warm ones, before the rounds and after. How many of the newest ten came with their own time and
 value is told; the others come with their minute.
 
-A day isn't recorded but packed: parcels of samples go past the recording threads into the sender, so that record.lua, the
+A day isn't recorded but packed: batches of samples go past the recording threads into the sender, so that record.lua, the
 worker's passes and commits.make leave the store as they would have: hours and days made, the open hour in loose minutes, each
 merged twelve times, the last three seconds unsealed. Before each question the time since is filled at the same rate. How many
 minutes are open is printed: it weighs on percentiles, so runs begun at the same minute of an hour compare best.
@@ -45,18 +45,30 @@ from numpy.typing import NDArray
 
 import redismetrics
 from benchmarks.children import Child
-from benchmarks.common import Options, Row, bound, in_turn, main, make_due, metric_of, own_server, own_worker
+from benchmarks.common import (
+    Options,
+    Row,
+    bound,
+    in_turn,
+    main,
+    make_due,
+    metric_of,
+    own_server,
+    own_worker,
+)
 from redismetrics.columnar.block_codec import MAX_ROWS
 from redismetrics.columnar.samples import Samples
 from redismetrics.model.time import DAY, HOUR, MINUTE, SECOND, slot_of
 from redismetrics.model.validation import pack_tags
-from redismetrics.recording.batch import Parcel
+from redismetrics.recording.batch import MetricBatch
 from redismetrics.store import keys
 from redismetrics.store.connection import Store
 from redismetrics.store.driver import run
 from redismetrics.worker import Worker, seal
 
-QUESTION = "How long do questions over a day take, and does it matter how many samples are behind them?"
+QUESTION = (
+    "How long do questions over a day take, and does it matter how many samples are behind them?"
+)
 NAMESPACE = "query"
 MERGES = 12  # of a minute, as a worker does it each 5 s
 UNSEALED = 3 * SECOND
@@ -83,7 +95,10 @@ class Load:
 
     @property
     def tags(self) -> list[dict[str, str]]:
-        return [{"host": f"web-{at:04}", self.by: f"{self.by}-{at % self.groups}"} for at in range(self.series)]
+        return [
+            {"host": f"web-{at:04}", self.by: f"{self.by}-{at % self.groups}"}
+            for at in range(self.series)
+        ]
 
     def draw(self, since: int, until: int) -> Samples:
         """The samples of [since, until) ms, by time: histograms at random, the others every series in turn."""
@@ -117,13 +132,20 @@ class Filled:
     def __init__(self, url: str, worker: Worker, load: Load) -> None:
         self.load, self.metric, self.worker = load, metric_of(NAMESPACE, load.name), worker
         self.client = Store(url, 60).connect(retries=0)
-        # Nothing is compacted before the worker does: a parcel here is longer than a flush.
+        # Nothing is compacted before the worker does: a batch here is longer than a flush.
         self.recording = redismetrics.Metrics(
-            url, namespace=NAMESPACE, max_age=27 * 3600, samples_per_flush=10_000, log_bytes=1 << 30, socket_timeout=60
+            url,
+            namespace=NAMESPACE,
+            max_age=27 * 3600,
+            samples_per_flush=10_000,
+            log_bytes=1 << 30,
+            socket_timeout=60,
         )
         known = self.recording._recorder.metric(load.name, load.kind, explicit=True)
         nothing = load.draw(0, 0)
-        self.parcel = Parcel(load.name, known.definition, True, list(map(pack_tags, load.tags)), nothing, 0)
+        self.batch = MetricBatch(
+            load.name, known.definition, True, list(map(pack_tags, load.tags)), nothing, 0
+        )
         self.samples: list[Samples] = []
         self.until = self._fill()
 
@@ -132,7 +154,9 @@ class Filled:
         now = self._now()
         for hour in range(slot_of(now - DAY, HOUR) - HOUR, now, HOUR):
             found = self._keep(self.load.draw(hour, min(hour + HOUR, now)))
-            merges = MERGES if hour + HOUR > now else 1  # of a closed hour the same points are left either way
+            merges = (
+                MERGES if hour + HOUR > now else 1
+            )  # of a closed hour the same points are left either way
             turn = found.time % MINUTE * merges // MINUTE
             for number in range(merges):
                 self._send(_rows(found, np.flatnonzero(turn == number)))
@@ -163,7 +187,10 @@ class Filled:
         self._check_sealed()
 
     def _check_sealed(self) -> None:
-        if self.client.execute_command("ZSCORE", keys.shard(NAMESPACE, 0).dirty, self.load.name) is not None:
+        if (
+            self.client.execute_command("ZSCORE", keys.shard(NAMESPACE, 0).dirty, self.load.name)
+            is not None
+        ):
             raise AssertionError(f"{self.load.name}: not all was sealed: {self.worker.counts}")
 
     def _now(self) -> int:
@@ -179,9 +206,17 @@ class Filled:
         for begin in range(0, len(samples), MAX_ROWS):
             piece = _rows(samples, np.arange(begin, min(begin + MAX_ROWS, len(samples))))
             present, piece.series = np.unique(piece.series, return_inverse=True)
-            canonicals = [self.parcel.canonicals[series] for series in present.tolist()]
-            flusher.outbox.put(
-                [replace(self.parcel, canonicals=canonicals, samples=piece, due_ms=self._now(), budget=10_000)]
+            canonicals = [self.batch.canonicals[series] for series in present.tolist()]
+            flusher.send_queue.put(
+                [
+                    replace(
+                        self.batch,
+                        canonicals=canonicals,
+                        samples=piece,
+                        due_ms=self._now(),
+                        budget=10_000,
+                    )
+                ]
             )
             flusher.sender.send_all()
         stats = flusher.stats()
@@ -190,9 +225,15 @@ class Filled:
 
     def since(self, since: int, until: int = 1 << 60) -> Samples:
         """What was filled of [since, until), in no order."""
-        parts = [_rows(each, (each.time >= since) & (each.time < until)) for each in self.samples if len(each)]
+        parts = [
+            _rows(each, (each.time >= since) & (each.time < until))
+            for each in self.samples
+            if len(each)
+        ]
         columns = ("series", "time", "value", "weight", "flags")
-        return Samples(*(np.concatenate([getattr(part, column) for part in parts]) for column in columns))
+        return Samples(
+            *(np.concatenate([getattr(part, column) for part in parts]) for column in columns)
+        )
 
     def close(self) -> None:
         self.recording.close()
@@ -200,7 +241,9 @@ class Filled:
 
 
 def _rows(samples: Samples, rows: NDArray[Any]) -> Samples:
-    return Samples(*(getattr(samples, each)[rows] for each in ("series", "time", "value", "weight", "flags")))
+    return Samples(
+        *(getattr(samples, each)[rows] for each in ("series", "time", "value", "weight", "flags"))
+    )
 
 
 # -- questions ----------------------------------------------------------------------------------------------------
@@ -250,7 +293,9 @@ class SortedSets:
         self.client = redis.Redis.from_url(url)
         self.names = [f"sets:{filled.load.name}:{at}" for at in range(filled.load.series)]
         samples = filled.since(0, filled.until)
-        rows = zip(samples.series.tolist(), samples.time.tolist(), samples.value.tolist(), strict=True)
+        rows = zip(
+            samples.series.tolist(), samples.time.tolist(), samples.value.tolist(), strict=True
+        )
         with self.client.pipeline(transaction=False) as pipeline:
             for number, (series, ms, value) in enumerate(rows):
                 pipeline.zadd(self.names[series], {f"{ms}:{number}:{value}": ms})
@@ -272,7 +317,9 @@ class SortedSets:
 
     @staticmethod
     def values(parts: list[list[bytes]]) -> NDArray[Any]:
-        return np.array([float(member.rpartition(b":")[2]) for members in parts for member in members])
+        return np.array(
+            [float(member.rpartition(b":")[2]) for members in parts for member in members]
+        )
 
     def answer(self, question: str, since: int | None = None) -> Any:
         if question == f"newest {NEWEST}":
@@ -286,7 +333,10 @@ class SortedSets:
         return {group: (float(column.mean()), len(column)) for group, column in columns.items()}
 
     def _hourly(self, parts: list[list[bytes]]) -> dict[int, float]:
-        hours = np.array([int(member.partition(b":")[0]) for members in parts for member in members]) // HOUR
+        hours = (
+            np.array([int(member.partition(b":")[0]) for members in parts for member in members])
+            // HOUR
+        )
         first = int(hours.min())
         count = np.bincount(hours - first)
         sums = np.bincount(hours - first, self.values(parts))
@@ -316,17 +366,26 @@ def check(filled: Filled, clients: list[redismetrics.Metrics]) -> None:
     group = samples.series % load.groups
     names = ("count", "mean", "min", "max", "p95")
     for metrics in clients:
-        found = metrics.rollup(load.name, group_by=load.by, aggregations=names, window=(since / 1000, None))
+        found = metrics.rollup(
+            load.name, group_by=load.by, aggregations=names, window=(since / 1000, None)
+        )
         if len(found) != load.groups:
             raise AssertionError(f"{load.name}: wanted {load.groups} groups, got {found}")
         for number in range(load.groups):
             of_group = group == number
-            check_group(load, found[f"{load.by}-{number}"], samples.value[of_group], samples.weight[of_group])
+            check_group(
+                load,
+                found[f"{load.by}-{number}"],
+                samples.value[of_group],
+                samples.weight[of_group],
+            )
     for interval, width in (("hour", HOUR), ("minute", MINUTE)):
         slot, first = samples.time // width, since // width
         span = int(slot.max()) - first + 1
         cell = group * span + slot - first
-        count, total = (np.bincount(cell, each) for each in (samples.weight, samples.value * samples.weight))
+        count, total = (
+            np.bincount(cell, each) for each in (samples.weight, samples.value * samples.weight)
+        )
         for metrics in clients:
             rows = metrics.time_series(
                 load.name,
@@ -335,15 +394,21 @@ def check(filled: Filled, clients: list[redismetrics.Metrics]) -> None:
                 group_by=load.by,
                 window=(since / 1000, None),
             )
-            slots = np.array([round(row["timestamp"].timestamp() * 1000) // width - first for row in rows])
+            slots = np.array(
+                [round(row["timestamp"].timestamp() * 1000) // width - first for row in rows]
+            )
             at = np.array([int(row[load.by].split("-")[1]) for row in rows]) * span + slots
             if sorted(at.tolist()) != np.flatnonzero(count).tolist():
-                raise AssertionError(f"{load.name}: by {interval} wanted {(count > 0).sum()} rows, got {len(rows)}")
+                raise AssertionError(
+                    f"{load.name}: by {interval} wanted {(count > 0).sum()} rows, got {len(rows)}"
+                )
             same = np.array([row["count"] for row in rows]) == count[at]
             same &= np.isclose([row["sum"] for row in rows], total[at], rtol=1e-9, atol=0)
             if not same.all():
                 wrong = int(np.argmin(same))
-                raise AssertionError(f"{load.name}: filled {count[at[wrong]]}, {total[at[wrong]]}, got {rows[wrong]}")
+                raise AssertionError(
+                    f"{load.name}: filled {count[at[wrong]]}, {total[at[wrong]]}, got {rows[wrong]}"
+                )
 
 
 def check_group(load: Load, got: dict[str, Any], value: NDArray[Any], weight: NDArray[Any]) -> None:
@@ -354,7 +419,10 @@ def check_group(load: Load, got: dict[str, Any], value: NDArray[Any], weight: ND
     close = abs(got["mean"] - wanted["mean"]) <= 1e-9 * wanted["mean"]
     if any(got[name] != wanted[name] for name in ("count", "min", "max")) or not close:
         raise AssertionError(f"{load.name}: filled {wanted}, answered {got}")
-    below, up_to = (float(weight[mask].sum() / weight.sum()) for mask in (value < got["p95"], value <= got["p95"]))
+    below, up_to = (
+        float(weight[mask].sum() / weight.sum())
+        for mask in (value < got["p95"], value <= got["p95"])
+    )
     if not below - 0.005 <= 0.95 <= up_to + 0.005:
         raise AssertionError(f"{load.name}: {below:.2%} to {up_to:.2%} are below p95")
 
@@ -364,10 +432,15 @@ def exact_of_newest(filled: Filled, metrics: redismetrics.Metrics) -> int:
     rows = newest(metrics, filled.load)["metrics"]
     if len(rows) != NEWEST:
         raise AssertionError(f"{filled.load.name}: wanted the newest {NEWEST}, got {len(rows)}")
-    got = {(round(datetime.fromisoformat(row["timestamp"]).timestamp() * 1000), row["value"]) for row in rows}
+    got = {
+        (round(datetime.fromisoformat(row["timestamp"]).timestamp() * 1000), row["value"])
+        for row in rows
+    }
     samples = filled.since(filled.until - DAY)
     late = samples.time >= np.sort(samples.time)[-NEWEST]
-    return len(got & set(zip(samples.time[late].tolist(), samples.value[late].tolist(), strict=True)))
+    return len(
+        got & set(zip(samples.time[late].tolist(), samples.value[late].tolist(), strict=True))
+    )
 
 
 def check_peer(filled: Filled, peer: SortedSets) -> None:
@@ -378,7 +451,9 @@ def check_peer(filled: Filled, peer: SortedSets) -> None:
         value = samples.value[samples.series % filled.load.groups == number]
         average, many = found[f"{filled.load.by}-{number}"]
         if many != len(value) or abs(average - value.mean()) > 1e-9 * average:
-            raise AssertionError(f"sorted sets: filled {len(value)}, {value.mean()}, answered {many}, {average}")
+            raise AssertionError(
+                f"sorted sets: filled {len(value)}, {value.mean()}, answered {many}, {average}"
+            )
 
 
 # -- timing -------------------------------------------------------------------------------------------------------
@@ -402,7 +477,9 @@ class Clients:
         self.warm.close()
 
 
-def timed(ask: Callable[[], Any], asked: int = ASKED, before: Callable[[], None] | None = None) -> float:
+def timed(
+    ask: Callable[[], Any], asked: int = ASKED, before: Callable[[], None] | None = None
+) -> float:
     """One run, the question asked so often: the median in ms."""
     taken = []
     for _ in range(asked):
@@ -439,7 +516,16 @@ def grow(clients: dict[int, Clients], peers: dict[int, SortedSets], runs: int) -
                 headline = bool(theirs) and size == max(peers) and state == "cold"
                 headline = headline and ask in (mean, p95, newest)
                 peer = PEER if theirs else ""
-                yield Row(what, "ms", taken[size, state], peer, theirs, wanted=wanted, note=note, headline=headline)
+                yield Row(
+                    what,
+                    "ms",
+                    taken[size, state],
+                    peer,
+                    theirs,
+                    wanted=wanted,
+                    note=note,
+                    headline=headline,
+                )
                 note = ""
         for state in ("cold", "warm"):
             growth = [a / b for a, b in zip(taken[large, state], taken[small, state], strict=True)]
@@ -479,7 +565,9 @@ def of_many(both: Clients, runs: int) -> Iterator[Row]:
 def peak() -> float:
     """The most memory in MB that this process ever had."""
     try:
-        status = Path("/proc/self/status").read_text()  # what getrusage tells on Linux is also the parent's
+        status = Path(
+            "/proc/self/status"
+        ).read_text()  # what getrusage tells on Linux is also the parent's
     except OSError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     return float(status.partition("VmHWM:")[2].split()[0]) / 1e3
@@ -489,8 +577,12 @@ class Asker:
     """In a child: a client that has cached nothing."""
 
     def __init__(self, url: str) -> None:
-        self.metrics = redismetrics.Metrics(url, namespace=NAMESPACE, cache_bytes=0, socket_timeout=60)
-        self.metrics.query("nothing", aggregation="p95")  # what is imported is none of a question's memory
+        self.metrics = redismetrics.Metrics(
+            url, namespace=NAMESPACE, cache_bytes=0, socket_timeout=60
+        )
+        self.metrics.query(
+            "nothing", aggregation="p95"
+        )  # what is imported is none of a question's memory
 
     def grow(self, question: str, load: Load) -> float:
         """MB that this process takes more at its peak, once it has asked."""
@@ -562,14 +654,19 @@ def measure(options: Options) -> Iterator[Row]:
     with own_server(options.server) as (url, _):
         worker = own_worker(url, NAMESPACE)  # one: several would share the metrics among them
         clients = {size: Clients(url, Filled(url, worker, latency(size))) for size in sizes}
-        peers = {size: SortedSets(url, clients[size].filled) for size in sizes if size <= PEER_UP_TO}
+        peers = {
+            size: SortedSets(url, clients[size].filled) for size in sizes if size <= PEER_UP_TO
+        }
         for size, peer in peers.items():
             check_peer(clients[size].filled, peer)
         for both in clients.values():
             both.filled.catch_up()
             both.check()
         now = clients[max(sizes)].filled.until
-        print(f"open minutes {now % HOUR // MINUTE}, today's hours {now % DAY // HOUR}", file=sys.stderr)
+        print(
+            f"open minutes {now % HOUR // MINUTE}, today's hours {now % DAY // HOUR}",
+            file=sys.stderr,
+        )
         yield from grow(clients, peers, options.runs)
         yield resealed(clients[max(sizes)], options.runs, asked)
         yield memory(url, "p95 by group", clients[max(sizes)].filled.load)

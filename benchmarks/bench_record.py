@@ -35,7 +35,11 @@ QUESTION = "What does a recording call cost?"
 ROUNDS = 12
 TAGS = {"method": "GET", "status": "200"}
 Statements = dict[str, str]
-BOUND_INCREMENT, BOUND_RECORD, BOUND_SET = "bound increment()", "bound histogram record()", "bound gauge set()"
+BOUND_INCREMENT, BOUND_RECORD, BOUND_SET = (
+    "bound increment()",
+    "bound histogram record()",
+    "bound gauge set()",
+)
 INCREMENT, INCREMENT_TAGS = "increment(name)", "increment(name, two tags)"
 HISTOGRAM, HISTOGRAM_TAGS = "histogram(name, value)", "histogram(name, value, two tags)"
 WANTED = {BOUND_INCREMENT: 0.09, BOUND_RECORD: 0.18, INCREMENT: 0.16, INCREMENT_TAGS: 0.5}
@@ -72,7 +76,8 @@ def prometheus() -> tuple[Statements, dict[str, Any], Callable[[], None]]:
     from prometheus_client import Counter, Gauge, Histogram
 
     counter, gauge, histogram = (
-        make(f"{make.__name__.lower()}_tags", "-", list(TAGS), registry=None) for make in (Counter, Gauge, Histogram)
+        make(f"{make.__name__.lower()}_tags", "-", list(TAGS), registry=None)
+        for make in (Counter, Gauge, Histogram)
     )
     names = {
         "tags": TAGS,
@@ -102,7 +107,11 @@ def opentelemetry() -> tuple[Statements, dict[str, Any], Callable[[], None]]:
 
     reader = InMemoryMetricReader()
     meter = MeterProvider([reader]).get_meter("calls")
-    names = {"tags": TAGS, "counter": meter.create_counter("c"), "histogram": meter.create_histogram("h")}
+    names = {
+        "tags": TAGS,
+        "counter": meter.create_counter("c"),
+        "histogram": meter.create_histogram("h"),
+    }
     statements = {
         INCREMENT: "counter.add(1)",
         INCREMENT_TAGS: "counter.add(1, tags)",
@@ -117,10 +126,18 @@ def datadog() -> tuple[Statements, dict[str, Any], Callable[[], None]]:
 
     sink = _sink()
     client = DogStatsd(
-        "127.0.0.1", sink.getsockname()[1], disable_telemetry=True, disable_aggregation=True, disable_buffering=False
+        "127.0.0.1",
+        sink.getsockname()[1],
+        disable_telemetry=True,
+        disable_aggregation=True,
+        disable_buffering=False,
     )
     client.enable_aggregation(flush_interval=3600, max_samples_per_context=100)
-    names = {"client": client, "tags": [f"{key}:{value}" for key, value in TAGS.items()], "sink": sink}
+    names = {
+        "client": client,
+        "tags": [f"{key}:{value}" for key, value in TAGS.items()],
+        "sink": sink,
+    }
     statements = {
         INCREMENT: "client.increment('jobs')",
         INCREMENT_TAGS: "client.increment('unbound', tags=tags)",
@@ -198,7 +215,11 @@ def contender(make: Callable[..., Any], calls: int, *args: Any) -> Callable[[str
 
 PEERS: dict[str, tuple[str, Callable[..., Any], tuple[str, ...]]] = {
     # by name: what is imported, the contender, the cases that it has
-    "prometheus_client": ("prometheus_client", prometheus, (*WANTED, BOUND_SET, HISTOGRAM, HISTOGRAM_TAGS)),
+    "prometheus_client": (
+        "prometheus_client",
+        prometheus,
+        (*WANTED, BOUND_SET, HISTOGRAM, HISTOGRAM_TAGS),
+    ),
     "prometheus_client, multiprocess": (
         "prometheus_client",
         prometheus,
@@ -209,10 +230,22 @@ PEERS: dict[str, tuple[str, Callable[..., Any], tuple[str, ...]]] = {
         opentelemetry,
         (INCREMENT, INCREMENT_TAGS, HISTOGRAM, HISTOGRAM_TAGS),
     ),
-    "datadog, aggregated": ("datadog", datadog, (INCREMENT, INCREMENT_TAGS, HISTOGRAM, HISTOGRAM_TAGS)),
+    "datadog, aggregated": (
+        "datadog",
+        datadog,
+        (INCREMENT, INCREMENT_TAGS, HISTOGRAM, HISTOGRAM_TAGS),
+    ),
     "statsd": ("statsd", statsd, (INCREMENT, INCREMENT_TAGS, HISTOGRAM, HISTOGRAM_TAGS)),
 }
-CASES = (BOUND_INCREMENT, BOUND_RECORD, BOUND_SET, INCREMENT, INCREMENT_TAGS, HISTOGRAM, HISTOGRAM_TAGS)
+CASES = (
+    BOUND_INCREMENT,
+    BOUND_RECORD,
+    BOUND_SET,
+    INCREMENT,
+    INCREMENT_TAGS,
+    HISTOGRAM,
+    HISTOGRAM_TAGS,
+)
 HEADLINES = {
     (BOUND_INCREMENT, "prometheus_client"), (BOUND_RECORD, "prometheus_client"), (INCREMENT, "prometheus_client"),
     (INCREMENT_TAGS, "prometheus_client"), (INCREMENT_TAGS, "OpenTelemetry SDK"), (INCREMENT_TAGS, "datadog, aggregated"),
@@ -231,7 +264,9 @@ def call_costs(url: str, options: Options) -> Iterator[Row]:
                     contender,
                     make,
                     calls,
-                    environ={"PROMETHEUS_MULTIPROC_DIR": folder} if "multiprocess" in name else None,
+                    environ={"PROMETHEUS_MULTIPROC_DIR": folder}
+                    if "multiprocess" in name
+                    else None,
                 )
             )
             for name, (package, make, _) in PEERS.items()
@@ -240,20 +275,39 @@ def call_costs(url: str, options: Options) -> Iterator[Row]:
         for case in CASES:
             having = {name: child for name, child in theirs.items() if case in PEERS[name][2]}
             measures = {"": mine} | having
-            figures = in_turn({name: _asking(child, case) for name, child in measures.items()}, options.runs)
+            figures = in_turn(
+                {name: _asking(child, case) for name, child in measures.items()}, options.runs
+            )
             wanted = WANTED.get(case)
             for name, (package, _, cases) in PEERS.items():
                 if case in cases:
                     note = "" if name in having else missing(package)
                     headline = (case, name) in HEADLINES
-                    yield Row(case, "us", figures[""], name, figures.get(name, []), False, wanted, note, headline)
+                    yield Row(
+                        case,
+                        "us",
+                        figures[""],
+                        name,
+                        figures.get(name, []),
+                        False,
+                        wanted,
+                        note,
+                        headline,
+                    )
                     wanted = None  # said once
         case = "increment(name, two tags), none://"
         yield Row(case, "us", in_turn({case: _asking(mine, case)}, options.runs)[case])
         floor = stack.enter_context(Child(contender, python, calls))
         cases = python()[0]
-        for case, found in in_turn({case: _asking(floor, case) for case in cases}, options.runs).items():
-            yield Row(f"pure Python: {case}", "us", found, note="what the interpreter takes for that alone")
+        for case, found in in_turn(
+            {case: _asking(floor, case) for case in cases}, options.runs
+        ).items():
+            yield Row(
+                f"pure Python: {case}",
+                "us",
+                found,
+                note="what the interpreter takes for that alone",
+            )
 
 
 def _asking(child: Child, case: str) -> Callable[[], float]:
@@ -290,7 +344,9 @@ def while_paused(url: str, pid: int, options: Options) -> Iterator[Row]:
         os.kill(pid, signal.SIGCONT)
     metrics.flush(60)
     stats = metrics.stats()
-    stored = metrics.query("requests", aggregation="sum") + metrics.query("latency", aggregation="count")
+    stored = metrics.query("requests", aggregation="sum") + metrics.query(
+        "latency", aggregation="count"
+    )
     metrics.close()
     if stored != total + 2 or stats["dropped"]:
         raise AssertionError(f"recorded {total + 2}, stored {stored}, dropped {stats['dropped']}")

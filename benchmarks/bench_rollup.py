@@ -34,13 +34,24 @@ import numpy as np
 import redis
 
 import redismetrics
-from benchmarks.common import Options, Past, Row, bound, in_turn, main, make_due, metric_of, own_server, own_worker
+from benchmarks.common import (
+    Options,
+    Past,
+    Row,
+    bound,
+    in_turn,
+    main,
+    make_due,
+    metric_of,
+    own_server,
+    own_worker,
+)
 from redismetrics.columnar import block_codec, column_codec, rollup_codec
 from redismetrics.columnar.rollup_codec import read_table
 from redismetrics.model.time import HOUR, slot_of
 from redismetrics.store import driver, keys, scripts
 from redismetrics.store.connection import Store
-from redismetrics.store.metric_keys import Metric
+from redismetrics.store.metric_keys import MetricLocation
 from redismetrics.worker import Worker, merge
 
 QUESTION = "How many samples a second does one worker merge, and what does a writer feel of it?"
@@ -93,10 +104,19 @@ class Recording:
         client.close()
         self.load, self.clock = load, Past(self.start / 1000)
         self.metrics = redismetrics.Metrics(
-            url, namespace=namespace, flush_interval=3600, log_bytes=1 << 30, clock=self.clock, socket_timeout=60
+            url,
+            namespace=namespace,
+            flush_interval=3600,
+            log_bytes=1 << 30,
+            clock=self.clock,
+            socket_timeout=60,
         )
         self.values = np.round(np.random.default_rng(1).lognormal(3, 1, 100_000), 3).tolist()
-        self.calls = [call for name in load.names for call in bound(self.metrics, load.kind, name, load.series)]
+        self.calls = [
+            call
+            for name in load.names
+            for call in bound(self.metrics, load.kind, name, load.series)
+        ]
 
     def flush(self, number: int) -> None:
         """Record the flush of that second, and send it."""
@@ -154,7 +174,7 @@ class Watch:
                 (rollup_codec, "_unpack_points"),
                 (column_codec.Reader, "fill"),  # columns are read when they are asked for
             ],
-            "merge": [(merge, "seal"), (merge, "places")],
+            "merge": [(merge, "seal"), (merge, "cell_keys")],
             "pack": [(rollup_codec, "pack_table"), (rollup_codec, "pack_samples")],
         }
         with ExitStack() as stack:
@@ -162,7 +182,9 @@ class Watch:
                 for module, name in places:
                     function = self.around(lambda *_, what=what: what, getattr(module, name))
                     stack.enter_context(mock.patch.object(module, name, function))
-            stack.enter_context(mock.patch.object(driver, "_send", self.around(_read_or_commit, driver._send)))
+            stack.enter_context(
+                mock.patch.object(driver, "_send", self.around(_read_or_commit, driver._send))
+            )
             yield
 
 
@@ -196,7 +218,9 @@ def check(url: str, namespace: str, load: Load, worker: Worker, start: int) -> N
         window = (start / 1000, (start + HOUR) / 1000)
         found = sum(metrics.query(name, aggregation="count", window=window) for name in load.names)
     if not load.samples == found == worker.counts.samples or worker.counts.late:
-        raise AssertionError(f"{load.title}: recorded {load.samples}, held {found}, sealed {worker.counts.samples}")
+        raise AssertionError(
+            f"{load.title}: recorded {load.samples}, held {found}, sealed {worker.counts.samples}"
+        )
 
 
 def minute(url: str, load: Load, every: int, watch: Watch | None = None) -> float:
@@ -258,7 +282,9 @@ def seal(url: str, load: Load, runs: int) -> Iterator[Row]:
         return lambda: load.samples / minute(url, load, every)
 
     ways = {"one pass": FLUSHES, "every 5 s": EVERY}
-    measures = {title: rate(every) for title, every in ways.items()} | {PEER: lambda: naive(url, load)}
+    measures = {title: rate(every) for title, every in ways.items()} | {
+        PEER: lambda: naive(url, load)
+    }
     taken = in_turn(measures, runs)
     for title, every in ways.items():
         watch = Watch()
@@ -268,7 +294,17 @@ def seal(url: str, load: Load, runs: int) -> Iterator[Row]:
         note = f"{parts}; longest commit {longest['commit']:.1f} ms"
         headline = load == LOADS[0] and every == EVERY
         case = f"one worker: {load.title}, {title}"
-        yield Row(case, "samples/s", taken[title], PEER, taken[PEER], True, 1e6, note=note, headline=headline)
+        yield Row(
+            case,
+            "samples/s",
+            taken[title],
+            PEER,
+            taken[PEER],
+            True,
+            1e6,
+            note=note,
+            headline=headline,
+        )
 
 
 # -- an hour ------------------------------------------------------------------------------------------------------
@@ -296,7 +332,9 @@ def hour(url: str, series: int, each: int) -> Iterator[Row]:
     client.close()
     _flush(url)
     title = f"making an hour: {series:,} series x {each} a minute"
-    yield Row(title, "s", [sum(taken)], note=f"{len(taken)} commits, the longest {max(taken):.2f} s")
+    yield Row(
+        title, "s", [sum(taken)], note=f"{len(taken)} commits, the longest {max(taken):.2f} s"
+    )
     yield Row(f"{title}, the longest commit on the server", "ms", [longest["commit"]])
 
 
@@ -330,7 +368,9 @@ def write(url: str, seconds: float, answer: Any) -> None:
     stats = metrics.stats()
     metrics.close()
     if stats["stored"] != total + 2:
-        raise AssertionError(f"recorded {total + 2}, stored {stats['stored']}, dropped {stats['dropped']}")
+        raise AssertionError(
+            f"recorded {total + 2}, stored {stats['stored']}, dropped {stats['dropped']}"
+        )
     durations.sort()
     answer.put((durations, total / took))
 
@@ -358,7 +398,7 @@ def work(url: str, ready: Any, done: Any) -> None:
         raise AssertionError(worker.counts.as_dict())
 
 
-def again(client: redis.Redis, metrics: list[Metric]) -> None:
+def again(client: redis.Redis, metrics: list[MetricLocation]) -> None:
     """All logs unsealed, all hours due, and writers that are long gone."""
     of_shard, pending = keys.shard("busy", 0), keys.pending("busy", 0)
     clock = float(client.get(of_shard.clock) or 0)
@@ -370,7 +410,9 @@ def again(client: redis.Redis, metrics: list[Metric]) -> None:
             for what in [each for each in due if each.startswith("hour ")] + [keys.TRIM]:
                 pipeline.zadd(pending, {f"{what} {metric.name}": 1})
         for number in range(100):
-            pipeline.hset(of_shard.writers, f"gone{number}", msgpack.packb([1, 1, b""], use_bin_type=False))
+            pipeline.hset(
+                of_shard.writers, f"gone{number}", msgpack.packb([1, 1, b""], use_bin_type=False)
+            )
         pipeline.execute()
 
 
@@ -381,7 +423,9 @@ def count(ready: Any, done: Any) -> None:
         sum(range(10_000))
 
 
-def beside(url: str, title: str, seconds: float, other: Callable[..., None] | None, *args: Any) -> Iterator[Row]:
+def beside(
+    url: str, title: str, seconds: float, other: Callable[..., None] | None, *args: Any
+) -> Iterator[Row]:
     """The writer's call times while another process runs."""
     spawn = multiprocessing.get_context("spawn")
     ready, done, answer = spawn.Event(), spawn.Event(), spawn.Queue()

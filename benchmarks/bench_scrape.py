@@ -24,7 +24,11 @@ from redismetrics.export import prometheus
 QUESTION = "What does a scrape of the Prometheus page cost?"
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-LINES = {"counter": 1, "gauge": 1, "histogram": len(BUCKETS) + 3}  # a series has: buckets, +Inf, sum, count
+LINES = {
+    "counter": 1,
+    "gauge": 1,
+    "histogram": len(BUCKETS) + 3,
+}  # a series has: buckets, +Inf, sum, count
 FAMILIES = {"counter": 10, "gauge": 10, "histogram": 4}
 MILLISECONDS, MEGABYTES = 400, 100  # what is wanted for 100,000 series
 
@@ -35,7 +39,10 @@ RECORDED: Plan = {"counter": 4_500, "gauge": 4_500, "histogram": 2_500}
 def plan(series: int) -> Plan:
     """For a page of about so many lines."""
     share = {"counter": 0.3, "gauge": 0.3, "histogram": 0.4}
-    return {kind: max(round(series * share[kind] / LINES[kind] / FAMILIES[kind]), 1) for kind in FAMILIES}
+    return {
+        kind: max(round(series * share[kind] / LINES[kind] / FAMILIES[kind]), 1)
+        for kind in FAMILIES
+    }
 
 
 def lines_wanted(plan: Plan) -> int:
@@ -51,7 +58,11 @@ def families(plan: Plan) -> Iterator[tuple[str, str, list[dict[str, str]]]]:
     """Kind, name and the tags of all series of each family."""
     for kind, many in plan.items():
         tags = [
-            {"endpoint": f"/api/v1/items/{number}", "method": "GET" if number % 2 else "POST", "status": "200"}
+            {
+                "endpoint": f"/api/v1/items/{number}",
+                "method": "GET" if number % 2 else "POST",
+                "status": "200",
+            }
             for number in range(many)
         ]
         for number in range(FAMILIES[kind]):
@@ -119,9 +130,13 @@ def their_process(plan: Plan) -> Callable[[], int]:
         if kind == "counter":
             made = prometheus_client.Counter(name, name, labels, registry=registry)
         elif kind == "gauge":
-            made = prometheus_client.Gauge(name, name, labels, registry=registry, multiprocess_mode="mostrecent")
+            made = prometheus_client.Gauge(
+                name, name, labels, registry=registry, multiprocess_mode="mostrecent"
+            )
         else:
-            made = prometheus_client.Histogram(name, name, labels, registry=registry, buckets=BUCKETS)
+            made = prometheus_client.Histogram(
+                name, name, labels, registry=registry, buckets=BUCKETS
+            )
         verb = {"counter": "inc", "gauge": "set", "histogram": "observe"}[kind]
         for number, each in enumerate(tags):
             getattr(made.labels(**each), verb)(value(number))
@@ -136,7 +151,9 @@ def fill(url: str, namespace: str, plan: Plan) -> None:
         url, namespace=namespace, flush_interval=3600, max_series=100_000, max_tag_values=100_000
     )
     for kind, name, tags in families(plan):
-        metrics.declare(name, kind, unit="seconds", buckets=BUCKETS if kind == "histogram" else None)
+        metrics.declare(
+            name, kind, unit="seconds", buckets=BUCKETS if kind == "histogram" else None
+        )
         for number, record in enumerate(bound(metrics, kind, name, tags)):
             record(value(number))
     metrics.close(60)
@@ -156,7 +173,10 @@ def measure(options: Options) -> Iterator[Row]:
     cases = [(1_000, 10)] if options.quick else [
         (1_000, 10), (1_000, 100), (1_000, 1_000), (10_000, 10), (10_000, 100), (100_000, 10),
     ]  # fmt: skip
-    with own_server(options.server) as (url, _), tempfile.TemporaryDirectory(prefix="rm-bench-") as scratch:
+    with (
+        own_server(options.server) as (url, _),
+        tempfile.TemporaryDirectory(prefix="rm-bench-") as scratch,
+    ):
         for series in dict.fromkeys(series for series, _ in cases):
             fill(url, f"scrape-{series}", plan(series))
         for series, processes in cases:
@@ -175,7 +195,10 @@ def measure(options: Options) -> Iterator[Row]:
 def compare(url: str, folder: Path, series: int, processes: int, options: Options) -> Iterator[Row]:
     # Of a million values theirs takes many seconds.
     runs = options.runs if series * processes < 1_000_000 else min(options.runs, 3)
-    with Child(our_scrape, url, f"scrape-{series}") as ours, Child(their_scrape, str(folder)) as theirs:
+    with (
+        Child(our_scrape, url, f"scrape-{series}") as ours,
+        Child(their_scrape, str(folder)) as theirs,
+    ):
         found = taken({"ours": ours, "theirs": theirs}, plan(series), runs)
     times = {name: [each.ms for each in pages] for name, pages in found.items()}
     memory = {name: [pages[0].megabytes] for name, pages in found.items()}

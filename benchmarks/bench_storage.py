@@ -59,11 +59,11 @@ from redismetrics.columnar import rollup_codec, rollup_table
 from redismetrics.columnar.rollup_codec import read_samples, read_table
 from redismetrics.columnar.rollup_table import Table
 from redismetrics.columnar.summaries import Summaries
-from redismetrics.model.retention import Level
+from redismetrics.model.retention import Resolution
 from redismetrics.model.time import DAY, HOUR, MINUTE, SECOND, slot_of
 from redismetrics.store import keys
 from redismetrics.store.connection import Store
-from redismetrics.store.metric_keys import Metric
+from redismetrics.store.metric_keys import MetricLocation
 from redismetrics.worker import merge
 
 QUESTION = "What do exact samples, rollups, and years of them weigh in Redis?"
@@ -99,7 +99,9 @@ def latencies(series: int, a_minute: int) -> Hour:
 
 def loop(series: int) -> NDArray[Any]:
     """When a loop that sleeps a second comes around: 0 to 3 ms late each time."""
-    time = np.cumsum(1000 + random.integers(0, 4, (series, 3590)), axis=1) + random.integers(0, 1000, (series, 1))
+    time = np.cumsum(1000 + random.integers(0, 4, (series, 3590)), axis=1) + random.integers(
+        0, 1000, (series, 1)
+    )
     return np.minimum(time, HOUR - 1)
 
 
@@ -115,7 +117,9 @@ def depths(series: int, a_minute: int) -> Hour:
 
 
 def percentages(series: int, a_minute: int) -> Hour:
-    return Hour.of(_gauge_times(series, a_minute), walk(_gauge_times(series, a_minute).shape, 0.5, 2))
+    return Hour.of(
+        _gauge_times(series, a_minute), walk(_gauge_times(series, a_minute).shape, 0.5, 2)
+    )
 
 
 def _gauge_times(series: int, a_minute: int) -> NDArray[Any]:
@@ -157,11 +161,13 @@ CASES = (
 # -- one closed hour ----------------------------------------------------------------------------------------------
 
 
-def record(url: str, case: Case, hour: Hour, series: int, start: int) -> Metric:
+def record(url: str, case: Case, hour: Hour, series: int, start: int) -> MetricLocation:
     """Record the samples of an hour, seal its minutes, make it; return the metric."""
     name = f"{case.kind}_{case.make.__name__}_{case.a_minute}"
     clock = Past(start / 1000)
-    metrics = redismetrics.Metrics(url, namespace="hour", flush_interval=3600, log_bytes=1 << 30, clock=clock)
+    metrics = redismetrics.Metrics(
+        url, namespace="hour", flush_interval=3600, log_bytes=1 << 30, clock=clock
+    )
     worker = own_worker(url, "hour")
     calls = bound(metrics, case.kind, name, series)
     every = SECOND if case.kind == "counter" else 10 * SECOND
@@ -172,7 +178,9 @@ def record(url: str, case: Case, hour: Hour, series: int, start: int) -> Metric:
     for end, last in zip(ends.tolist(), np.searchsorted(hour.time, ends).tolist(), strict=True):
         for clock.now, at, value in rows[first:last]:
             calls[at](value)
-        clock.now = (start + end - 0.5) / 1000  # the collector stamps counters 1 ms before the end of its interval
+        clock.now = (
+            start + end - 0.5
+        ) / 1000  # the collector stamps counters 1 ms before the end of its interval
         metrics.flush(60)
         if end % MINUTE == 0:
             worker.pass_once()
@@ -205,14 +213,19 @@ def _bare(client: redis.Redis, key: str, found: list[Table]) -> int:
     bare = [replace(table, size=np.zeros(len(table), np.int64), _points=nothing) for table in found]
     other = f"{key[:-1]}x"
     client.hset(
-        other, mapping={keys.segment_field(at): rollup_codec.pack_table(table) for at, table in enumerate(bare)}
+        other,
+        mapping={
+            keys.segment_field(at): rollup_codec.pack_table(table) for at, table in enumerate(bare)
+        },
     )
     size = usage(client, [other])
     client.delete(other)
     return size
 
 
-def weigh(url: str, case: Case, series: int, start: int, peer: "redis.Redis | None", why: str) -> Iterator[Row]:
+def weigh(
+    url: str, case: Case, series: int, start: int, peer: "redis.Redis | None", why: str
+) -> Iterator[Row]:
     """The lines of one case: its exact samples, where it has any, and its rollups."""
     hour = case.make(series, case.a_minute)
     metric = record(url, case, hour, series, start)
@@ -234,7 +247,16 @@ def weigh(url: str, case: Case, series: int, start: int, peer: "redis.Redis | No
             said = "" if name in theirs else why
             headline = case.headline and many_series and name != HASH
             figures = [theirs[name]] if name in theirs else []
-            yield Row(f"a sample: {of}", "bytes", [mine], name, figures, wanted=wanted, note=said, headline=headline)
+            yield Row(
+                f"a sample: {of}",
+                "bytes",
+                [mine],
+                name,
+                figures,
+                wanted=wanted,
+                note=said,
+                headline=headline,
+            )
             wanted = None
 
     packed = segments(client, metric.data("minute", start))
@@ -246,7 +268,15 @@ def weigh(url: str, case: Case, series: int, start: int, peer: "redis.Redis | No
     note = f"{points:.0f} points a row for its percentiles" if points else ""
     wanted = case.wanted_row if many_series else None
     theirs = [rollup_peer(client, case, found)]
-    yield Row(f"a minute of a series: {of}", "bytes", [mine], "hash a series, text", theirs, wanted=wanted, note=note)
+    yield Row(
+        f"a minute of a series: {of}",
+        "bytes",
+        [mine],
+        "hash a series, text",
+        theirs,
+        wanted=wanted,
+        note=note,
+    )
     bare = _bare(client, metric.data("minute", start), found) / many
     wanted = case.wanted_summary if many_series else 30
     yield Row(f"a minute's summary without its points: {of}", "bytes", [bare], wanted=wanted)
@@ -266,7 +296,9 @@ def sample_peers(
     """Bytes a sample in a sorted set, in a hash a minute, in RedisTimeSeries; of a counter one sample a flush."""
     time, series, value = hour.time + start, hour.series, hour.value
     if case.kind == "counter":
-        flushes, counts = np.unique(np.stack([series, time // SECOND * SECOND + 999]), axis=1, return_counts=True)
+        flushes, counts = np.unique(
+            np.stack([series, time // SECOND * SECOND + 999]), axis=1, return_counts=True
+        )
         series, time, value = flushes[0], flushes[1], counts.astype(float)
     rows = list(zip(series.tolist(), time.tolist(), map(_number, value.tolist()), strict=True))
     sets, hashes = set(), set()
@@ -299,10 +331,17 @@ def rollup_peer(client: redis.Redis, case: Case, found: list[Table]) -> float:
             sums = some.summaries
             columns = (sums.count, sums.total, sums.low, sums.high, sums.last)
             for slot, series, *numbers in zip(
-                some.slot.tolist(), some.series.tolist(), *(column.tolist() for column in columns), strict=True
+                some.slot.tolist(),
+                some.series.tolist(),
+                *(column.tolist() for column in columns),
+                strict=True,
             ):
                 kept = numbers[:1] if case.kind == "counter" else numbers
-                pipeline.hset(f"rows:{series}", str(slot // 1000), ":".join(_number(round(each, 3)) for each in kept))
+                pipeline.hset(
+                    f"rows:{series}",
+                    str(slot // 1000),
+                    ":".join(_number(round(each, 3)) for each in kept),
+                )
                 names.add(f"rows:{series}")
                 many += 1
         pipeline.execute()
@@ -315,7 +354,11 @@ def _number(value: float) -> str:
 
 # -- years --------------------------------------------------------------------------------------------------------
 
-TEN = [f"counter_{n}" for n in range(4)] + [f"gauge_{n}" for n in range(3)] + [f"histogram_{n}" for n in range(3)]
+TEN = (
+    [f"counter_{n}" for n in range(4)]
+    + [f"gauge_{n}" for n in range(3)]
+    + [f"histogram_{n}" for n in range(3)]
+)
 TAGS = {"service": "api"}
 METRICS = 500
 HOURS = 71
@@ -331,7 +374,11 @@ class Years:
         self.client = Store(url, 60).connect(retries=0)
         self.now_ms = int(self.client.time()[0]) * 1000
         self.recording = redismetrics.Metrics(
-            url, namespace=self.namespace, flush_interval=3600, max_age=HOURS * 3600, log_bytes=1 << 30
+            url,
+            namespace=self.namespace,
+            flush_interval=3600,
+            max_age=HOURS * 3600,
+            log_bytes=1 << 30,
         )
         self.worker = own_worker(url, self.namespace)
         self.metrics = [metric_of(self.namespace, name) for name in TEN]
@@ -339,13 +386,17 @@ class Years:
     def record(self) -> None:
         """The last 71 hours, less what passes that age meanwhile; seal them, and make what has ended."""
         began = self.now_ms - HOURS * HOUR + 15 * MINUTE
-        verbs = {name: getattr(self.recording, name) for name in ("increment", "gauge", "histogram")}
+        verbs = {
+            name: getattr(self.recording, name) for name in ("increment", "gauge", "histogram")
+        }
         recorded = 0
         for start in range(slot_of(began, HOUR), self.now_ms, HOUR):
             for name in TEN:
                 kind = name.split("_")[0]
                 call, hour = verbs["increment" if kind == "counter" else kind], self._hour(kind)
-                for ms, value in zip((hour.time + start).tolist(), hour.value.tolist(), strict=True):
+                for ms, value in zip(
+                    (hour.time + start).tolist(), hour.value.tolist(), strict=True
+                ):
                     if began <= ms < self.now_ms:
                         call(name, value, tags=TAGS, timestamp=ms / 1000 + 0.0002)
                         recorded += 1
@@ -365,15 +416,18 @@ class Years:
         seconds = np.sort(random.choice(3600, 40 * self.a_minute, replace=False))
         return Hour.of(seconds[None, :] * SECOND + 999, np.ones((1, len(seconds))))
 
-    def make_older(self, metric: Metric) -> None:
+    def make_older(self, metric: MetricLocation) -> None:
         """Hours and days from before what was recorded, as far back as they are kept."""
-        minutes, hours, days = metric.calendar.levels
+        minutes, hours, days = metric.retention.levels
         first = slot_of(self.now_ms - HOURS * HOUR, DAY) + DAY
         segment = keys.segment_field(0)
         day = [
-            read_table(self.client.hget(metric.data("minute", at), segment)) for at in range(first, first + DAY, HOUR)
+            read_table(self.client.hget(metric.data("minute", at), segment))
+            for at in range(first, first + DAY, HOUR)
         ]
-        whole = rollup_table.concat([merge.coarser(table, int(table.slot[0]), hours.points) for table in day])
+        whole = rollup_table.concat(
+            [merge.coarser(table, int(table.slot[0]), hours.points) for table in day]
+        )
         oldest = first
         while not days.gone(slot_of(oldest - DAY, days.span), self.now_ms):
             oldest -= DAY
@@ -383,28 +437,40 @@ class Years:
             else:
                 starts = range(oldest, oldest + DAY, minutes.span)
                 moved = [_moved(table, at, HOUR) for at, table in zip(starts, day, strict=True)]
-                cells = {at: merge.coarser(table, at, hours.points) for at, table in zip(starts, moved, strict=True)}
+                cells = {
+                    at: merge.coarser(table, at, hours.points)
+                    for at, table in zip(starts, moved, strict=True)
+                }
                 self._put(metric, hours, cells)
-        self.client.hset(metric.recorded.state, "oldest", oldest // SECOND)  # from there on questions look
+        self.client.hset(
+            metric.recorded.state, "oldest", oldest // SECOND
+        )  # from there on questions look
         make_due(self.client, metric, self.now_ms)
 
-    def _put(self, metric: Metric, level: Level, cells: dict[int, Table]) -> None:
+    def _put(self, metric: MetricLocation, level: Resolution, cells: dict[int, Table]) -> None:
         """Write cells of one span, and what the commits that wrote them would have left beside them."""
-        fields: dict[Any, Any] = {keys.cell_field(at, 0): rollup_codec.pack_table(table) for at, table in cells.items()}
+        fields: dict[Any, Any] = {
+            keys.cell_field(at, 0): rollup_codec.pack_table(table) for at, table in cells.items()
+        }
         span = slot_of(min(cells), level.span)
         self.client.hset(metric.data(level.name, span), mapping=fields)
-        self.client.hincrby(metric.worked.held, keys.data_name(level.name, span), sum(map(len, fields.values())))
+        self.client.hincrby(
+            metric.worked.held, keys.data_name(level.name, span), sum(map(len, fields.values()))
+        )
         for name, width in metric.coarser(level):
             due = slot_of(min(cells), width) + width
             self.client.hset(metric.worked.due, keys.due_field(name, due - width, 0), due)
             self.client.zadd(
-                keys.pending(self.namespace, 0), {f"{keys.due_field(name, due - width, 0)} {metric.name}": due}
+                keys.pending(self.namespace, 0),
+                {f"{keys.due_field(name, due - width, 0)} {metric.name}": due},
             )
 
     def last_minute(self) -> None:
         """The log as it always stands: the flushes of a minute, sealed, that are kept for subscribers."""
         for metric in self.metrics:
-            self.client.zremrangebyscore(metric.recorded.log, "-inf", self.client.hget(metric.recorded.state, "sealed"))
+            self.client.zremrangebyscore(
+                metric.recorded.log, "-inf", self.client.hget(metric.recorded.state, "sealed")
+            )
             self.client.hset(metric.recorded.state, "bytes", 0)
         for _ in range(self.a_minute):
             for name in TEN:
@@ -414,7 +480,7 @@ class Years:
         self.recording.close()
         self.worker.leave()
 
-    def names(self, metric: Metric, *levels: str) -> list[str]:
+    def names(self, metric: MetricLocation, *levels: str) -> list[str]:
         """The keys of a metric; of these levels, if any are given."""
         head = f"rm:{{{self.namespace}:0}}:{metric.name}:"
         found = [name.decode() for name in self.client.keys(f"{head}*")]
@@ -422,7 +488,10 @@ class Years:
 
     def copy(self, many: int) -> None:
         """So many metrics more, copied from the ten, with their share of what all metrics share."""
-        pending, catalogue = keys.pending(self.namespace, 0), keys.shard(self.namespace, 0).catalogue
+        pending, catalogue = (
+            keys.pending(self.namespace, 0),
+            keys.shard(self.namespace, 0).catalogue,
+        )
         for metric in self.metrics:
             names = self.names(metric)
             definition = self.client.hget(catalogue, metric.name)
@@ -457,8 +526,13 @@ def asked(url: str, kept: Years) -> Iterator[Row]:
     held = [metrics.query(name, aggregation="count", window=timedelta(days=days)) for days in DAYS]
     for (days, count), (more_days, more) in pairwise(zip(DAYS, held, strict=True)):
         if not 0.9 < more / count / (more_days / days) < 1.1:
-            raise AssertionError(f"{name}: in {days} days {count} samples, in {more_days} days {more}")
-    measures = {f"p95 of a histogram, {kept.a_minute} a minute, over {days} days": partial(ask, days) for days in DAYS}
+            raise AssertionError(
+                f"{name}: in {days} days {count} samples, in {more_days} days {more}"
+            )
+    measures = {
+        f"p95 of a histogram, {kept.a_minute} a minute, over {days} days": partial(ask, days)
+        for days in DAYS
+    }
     for case, figures in in_turn(measures, 5).items():
         yield Row(case, "ms", figures)
     metrics.close()
@@ -473,10 +547,15 @@ def years(url: str, a_minute: int) -> Iterator[Row]:
     client = redis.Redis.from_url(url)
     load = f"{a_minute} a minute"
     names = kept.names(kept.metrics[0], "hour", "day")
-    if sum(":hour:" in name for name in names) < 90 or sum(":day:" in name for name in names) < 5 * 365 / 32:
+    if (
+        sum(":hour:" in name for name in names) < 90
+        or sum(":day:" in name for name in names) < 5 * 365 / 32
+    ):
         raise AssertionError(f"wanted 90 days of hours and 5 years of days, got {sorted(names)}")
     hours_and_days = usage(client, names) / 1000
-    yield Row(f"90 days of hours, 5 years of days: a counter, {load}", "kB", [hours_and_days], wanted=120)
+    yield Row(
+        f"90 days of hours, 5 years of days: a counter, {load}", "kB", [hours_and_days], wanted=120
+    )
     for at in (0, 4, 7):
         metric = kept.metrics[at]
         names = kept.names(metric)
@@ -484,18 +563,27 @@ def years(url: str, a_minute: int) -> Iterator[Row]:
         note = ", ".join(f"{level} {size:.0f} kB" for level, size in parts.items())
         what = f"all that is kept of a {TEN[at].split('_')[0]}, {load}"
         whole = usage(client, names) / 1000
-        yield Row(what, "kB", [whole], note=f"{len(names)} keys: {note}, the rest {whole - sum(parts.values()):.0f} kB")
+        yield Row(
+            what,
+            "kB",
+            [whole],
+            note=f"{len(names)} keys: {note}, the rest {whole - sum(parts.values()):.0f} kB",
+        )
     yield from asked(url, kept)
     before, keys_before = client.info("memory")["used_memory"], client.dbsize()
     ten = sum(usage(client, kept.names(metric)) for metric in kept.metrics)
     kept.copy(METRICS - len(TEN))
     share = METRICS / (METRICS - len(TEN))
     grown, more = client.info("memory")["used_memory"] - before, client.dbsize() - keys_before
-    note = (
-        f"{round(more * share):,} keys; the server's memory grows by {grown * share / 1e6:.0f} MB when they are copied"
-    )
+    note = f"{round(more * share):,} keys; the server's memory grows by {grown * share / 1e6:.0f} MB when they are copied"
     megabytes = ten * METRICS / len(TEN) / 1e6
-    yield Row(f"all that is kept of {METRICS} metrics, {load}", "MB", [megabytes], note=note, headline=a_minute == 60)
+    yield Row(
+        f"all that is kept of {METRICS} metrics, {load}",
+        "MB",
+        [megabytes],
+        note=note,
+        headline=a_minute == 60,
+    )
     client.flushall()
     client.close()
 
@@ -503,7 +591,10 @@ def years(url: str, a_minute: int) -> Iterator[Row]:
 def measure(options: Options) -> Iterator[Row]:
     """Nothing here depends on how busy the machine is: so each is measured once."""
     rows: list[Row] = []
-    with own_server(options.server) as (url, _), peers.time_series(options.server, make=not options.quick) as (ts, why):
+    with (
+        own_server(options.server) as (url, _),
+        peers.time_series(options.server, make=not options.quick) as (ts, why),
+    ):
         client, peer = redis.Redis.from_url(url), None if ts is None else redis.Redis.from_url(ts)
         for case in CASES[::4] if options.quick else CASES:
             for series in (20,) if options.quick else (1_000 if case.headline else 200, 1):

@@ -59,7 +59,10 @@ def their_recorder(url: str) -> Callable[[str, int, float], None]:
     def record(name: str, samples: int, every: float) -> None:
         for number in range(samples):
             client.publish(
-                CHANNEL, json.dumps({"name": name, "tags": {}, "value": time.time(), "timestamp": time.time()})
+                CHANNEL,
+                json.dumps(
+                    {"name": name, "tags": {}, "value": time.time(), "timestamp": time.time()}
+                ),
             )
             time.sleep(every * (0.5 + (number * 0.618034) % 1))
 
@@ -126,7 +129,11 @@ def latency(url: str, interval: float, samples: int, every: float, runs: int) ->
             mouth.wait()
             if mouth is recorder:
                 dues = [(recorded // interval + 1) * interval for recorded, _ in times]
-                late.append(percentile([(got - due) * 1e3 for (_, got), due in zip(times, dues, strict=True)], 99))
+                late.append(
+                    percentile(
+                        [(got - due) * 1e3 for (_, got), due in zip(times, dues, strict=True)], 99
+                    )
+                )
             return [(got - recorded) * 1e3 for recorded, got in times]
 
         found: dict[str, list[list[float]]] = {"ours": [], "theirs": []}
@@ -135,7 +142,9 @@ def latency(url: str, interval: float, samples: int, every: float, runs: int) ->
             found["theirs"].append(run(their_mouth, their_ear, min(every, 0.004)))
     note = "what is recorded waits for the flush; PUBLISH a sample doesn't, and costs the caller a round trip each"
     for percent in (50, 99):
-        ours, theirs = ([percentile(each, percent) for each in found[name]] for name in ("ours", "theirs"))
+        ours, theirs = (
+            [percentile(each, percent) for each in found[name]] for name in ("ours", "theirs")
+        )
         yield Row(
             f"record to subscriber, p{percent}, flush interval {interval:g} s", "ms", ours, PEER, theirs,
             wanted=interval * 1e3 + BEYOND_MS if percent == 99 else None, note=note, headline=percent == 99 and interval == 1,
@@ -206,11 +215,19 @@ def throughput(url: str, many: int, deliveries: int, runs: int) -> Row:
         for _ in range(samples // 100):
             with client.pipeline(transaction=False) as pipeline:
                 for number in range(100):
-                    sample = {"name": "load", "tags": {"series": "1"}, "value": number * 0.25, "timestamp": time.time()}
+                    sample = {
+                        "name": "load",
+                        "tags": {"series": "1"},
+                        "value": number * 0.25,
+                        "timestamp": time.time(),
+                    }
                     pipeline.publish(CHANNEL, json.dumps(sample))
                 pipeline.execute()
 
-    with Child(our_subscribers, url, namespace, many) as our_ears, Child(their_subscribers, url, many) as their_ears:
+    with (
+        Child(our_subscribers, url, namespace, many) as our_ears,
+        Child(their_subscribers, url, many) as their_ears,
+    ):
 
         def rate(say: Callable[[], None], ears: Child) -> float:
             ears.start(samples)
@@ -218,11 +235,21 @@ def throughput(url: str, many: int, deliveries: int, runs: int) -> Row:
             say()
             return many * samples / (ears.wait() - began)
 
-        figures = in_turn({"ours": lambda: rate(ours, our_ears), "theirs": lambda: rate(theirs, their_ears)}, runs)
+        figures = in_turn(
+            {"ours": lambda: rate(ours, our_ears), "theirs": lambda: rate(theirs, their_ears)}, runs
+        )
     metrics.close()
     client.close()
     name = f"{many} subscriber{'s' * (many > 1)}, delivered together"
-    return Row(name, "samples/s", figures["ours"], PEER, figures["theirs"], more_is_better=True, headline=many == 10)
+    return Row(
+        name,
+        "samples/s",
+        figures["ours"],
+        PEER,
+        figures["theirs"],
+        more_is_better=True,
+        headline=many == 10,
+    )
 
 
 def measure(options: Options) -> Iterator[Row]:

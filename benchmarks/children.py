@@ -18,7 +18,10 @@ class Child:
     """
 
     def __init__(
-        self, make: Callable[..., Callable[..., Any]], *args: Any, environ: Mapping[str, str] | None = None
+        self,
+        make: Callable[..., Callable[..., Any]],
+        *args: Any,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self._connection, theirs = _SPAWN.Pipe()
         self._process = _SPAWN.Process(target=_serve, args=(theirs, make, args), daemon=True)
@@ -57,7 +60,9 @@ class Child:
             self._process.join()
 
 
-def _serve(connection: Connection, make: Callable[..., Callable[..., Any]], args: tuple[Any, ...]) -> None:
+def _serve(
+    connection: Connection, make: Callable[..., Callable[..., Any]], args: tuple[Any, ...]
+) -> None:
     try:
         work = make(*args)
         connection.send((False, None))

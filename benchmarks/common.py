@@ -20,12 +20,13 @@ import redis
 import redismetrics
 from benchmarks import report
 from benchmarks.rows import Row
+from redismetrics.model.retention import DEFAULT_RETENTION
 from redismetrics.model.time import SECOND
-from redismetrics.settings import DEFAULT_CALENDAR, resolve
+from redismetrics.settings import resolve
 from redismetrics.store import embedded, keys
 from redismetrics.store.connection import Store
 from redismetrics.store.driver import run
-from redismetrics.store.metric_keys import Metric
+from redismetrics.store.metric_keys import MetricLocation
 from redismetrics.worker import Worker, downsample, due
 from redismetrics.worker.commit import Outcome
 
@@ -46,8 +47,20 @@ def own_server(
     """
     folder = Path(tempfile.mkdtemp(prefix="rm-bench-"))
     socket = folder / "s"
-    command = [server_binary(binary), "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(folder)]
-    process = subprocess.Popen([*command, *more], stdout=subprocess.DEVNULL, env={**os.environ, **(environ or {})})
+    command = [
+        server_binary(binary),
+        "--port",
+        "0",
+        "--unixsocket",
+        str(socket),
+        "--save",
+        "",
+        "--dir",
+        str(folder),
+    ]
+    process = subprocess.Popen(
+        [*command, *more], stdout=subprocess.DEVNULL, env={**os.environ, **(environ or {})}
+    )
     client = redis.Redis(unix_socket_path=str(socket))
     try:
         for _ in range(500):
@@ -56,7 +69,9 @@ def own_server(
                 break
             except redis.ConnectionError:
                 if process.poll() is not None:
-                    raise RuntimeError(f"the server ended at once: {' '.join(map(str, process.args))}") from None
+                    raise RuntimeError(
+                        f"the server ended at once: {' '.join(map(str, process.args))}"
+                    ) from None
                 time.sleep(0.01)
         yield f"unix://{socket}", process
     finally:
@@ -113,9 +128,11 @@ def bound(
 
     They are bound at once: an unbound handle takes the time of its first sample from the system's clock, not the client's.
     """
-    make: Any = {"counter": redismetrics.Counter, "gauge": redismetrics.Gauge, "histogram": redismetrics.Histogram}[
-        kind
-    ]
+    make: Any = {
+        "counter": redismetrics.Counter,
+        "gauge": redismetrics.Gauge,
+        "histogram": redismetrics.Histogram,
+    }[kind]
     verb = {"counter": "increment", "gauge": "set", "histogram": "record"}[kind]
     tags = tags_of(series) if isinstance(series, int) else series
     handles = [make(name, each, metrics=metrics) for each in tags]
@@ -129,27 +146,39 @@ def own_worker(url: str, namespace: str) -> Worker:
     return Worker(resolve(url=url, namespace=namespace, socket_timeout=60), Store(url, 60))
 
 
-def metric_of(namespace: str, name: str) -> Metric:
-    return Metric(namespace, 0, name, DEFAULT_CALENDAR)
+def metric_of(namespace: str, name: str) -> MetricLocation:
+    return MetricLocation(namespace, 0, name, DEFAULT_RETENTION)
 
 
-def make_due(client: redis.Redis, metric: Metric, until_ms: int | None = None) -> list[float]:
+def make_due(
+    client: redis.Redis, metric: MetricLocation, until_ms: int | None = None
+) -> list[float]:
     """Make a metric's coarse slots, the finer first: hours only, or all that ended by *until_ms*, and what is to be folded by
     then; the seconds of each.
 
     The worker would make each a minute after its end, or after something came late into it; nothing else is different here.
     *client* is one of `Store.connect`.
     """
-    widths = {name: width for name, width in metric.coarser(metric.calendar.raw) if name != metric.calendar.raw.name}
-    widths |= {keys.FOLD + level.name: level.span // due.FOLDS for level in metric.calendar.levels}
+    widths = {
+        name: width
+        for name, width in metric.coarser(metric.retention.raw)
+        if name != metric.retention.raw.name
+    }
+    widths |= {keys.FOLD + level.name: level.span // due.FOLDS for level in metric.retention.levels}
     taken = []
     for name, width in widths.items():
-        for field in sorted(client.hkeys(metric.worked.due), key=lambda field: int(field.split()[1])):
+        for field in sorted(
+            client.hkeys(metric.worked.due), key=lambda field: int(field.split()[1])
+        ):
             level, start, _ = field.decode().split(" ")
-            if level != name or (name != "hour" if until_ms is None else int(start) * SECOND + width > until_ms):
+            if level != name or (
+                name != "hour" if until_ms is None else int(start) * SECOND + width > until_ms
+            ):
                 continue
             began = time.perf_counter()
-            while (outcome := run(client, downsample.make(metric, field.decode())).outcome) is Outcome.AGAIN:
+            while (
+                outcome := run(client, downsample.downsample(metric, field.decode())).outcome
+            ) is Outcome.AGAIN:
                 pass
             taken.append(time.perf_counter() - began)
             if outcome is not Outcome.DONE:
@@ -176,10 +205,13 @@ class Options:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that `options_of` reads."""
-    parser.add_argument("--quick", action="store_true", help="tiny sizes and two runs: only to see that it runs")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny sizes and two runs: only to see that it runs"
+    )
     parser.add_argument("--runs", type=int, help="runs of each case (default: 5; 2 with --quick)")
     parser.add_argument(
-        "--server", help="the server program to measure with (default: redis-server, else the embedded)"
+        "--server",
+        help="the server program to measure with (default: redis-server, else the embedded)",
     )
 
 
@@ -187,7 +219,9 @@ def options_of(found: argparse.Namespace) -> Options:
     return Options(found.quick, found.runs or (2 if found.quick else 5), found.server)
 
 
-def in_turn(measures: Mapping[str, Callable[[], float]], runs: int, warm: int = 1) -> dict[str, list[float]]:
+def in_turn(
+    measures: Mapping[str, Callable[[], float]], runs: int, warm: int = 1
+) -> dict[str, list[float]]:
     """One figure a run of each, taken in turn so that all meet the machine's drift; *warm* rounds before don't count."""
     figures: dict[str, list[float]] = {name: [] for name in measures}
     for number in range(runs + warm):
@@ -202,13 +236,17 @@ def main(question: str, measure: Callable[[Options], Iterable[Row]]) -> None:
     """The command of one question: prints its table, or writes its JSON."""
     parser = argparse.ArgumentParser(description=question)
     add_options(parser)
-    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="one JSON object, printed or into FILE")
+    parser.add_argument(
+        "--json", nargs="?", const="-", metavar="FILE", help="one JSON object, printed or into FILE"
+    )
     found = parser.parse_args()
     began = time.perf_counter()
     rows = list(measure(options_of(found)))
     took = time.perf_counter() - began
     if found.json:
-        text = json.dumps({"question": question, "seconds": took, "rows": [row.as_dict() for row in rows]})
+        text = json.dumps(
+            {"question": question, "seconds": took, "rows": [row.as_dict() for row in rows]}
+        )
         if found.json == "-":
             print(text)
         else:

@@ -59,7 +59,9 @@ def sizing(results: Results) -> str:
         return missing
     size = _Size(found)
     cpu, received = number(found["cpu"].median), number(found["bytes"].median)
-    kept = " + ".join(f"{count} x {number(found[kind].median)} kB" for kind, count in SERIES.items())
+    kept = " + ".join(
+        f"{count} x {number(found[kind].median)} kB" for kind, count in SERIES.items()
+    )
     each = number(size.traffic / HOSTS / 1e6)
     rows = [
         ("samples a second", f"{FLEET} x {SAMPLES:,}", f"{size.samples:,}"),
@@ -150,7 +152,9 @@ def _column(found: dict[str, Row], seconds: int) -> dict[str, str]:
         f"samples/s: {PROCESSES:,} x {SAMPLES:,} / s": number(samples),
         f"servers' CPU, cores: {PROCESSES:,} x {number(cpu)} ms / s": number(cores),
         f"primaries, each at most {BUSY:.0%} busy": f"{max(math.ceil(cores / BUSY), 1)}",
-        f"to the servers, MB/s: {PROCESSES:,} x {number(received)} bytes / s": number(traffic / 1e6),
+        f"to the servers, MB/s: {PROCESSES:,} x {number(received)} bytes / s": number(
+            traffic / 1e6
+        ),
         f"logs of the last {REPLAY_SECONDS} s, GB at most": number(traffic * REPLAY_SECONDS / 1e9),
         f"waiting in a metric's log between passes of {PASS_SECONDS} s, MiB (the limit is {LOG_MIB})": number(
             unprocessed

@@ -21,7 +21,9 @@ TABLES = ROOT / "benchmarks" / "RESULTS.md"
 README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "performance.md"
 PLOT = ROOT / "docs" / "performance.svg"
-WARNING = "**Taken with `--quick`: this shows that the benchmarks run, and says nothing about speed.**"
+WARNING = (
+    "**Taken with `--quick`: this shows that the benchmarks run, and says nothing about speed.**"
+)
 HEAD = """\
 # All benchmark results
 
@@ -198,7 +200,12 @@ def plot(results: Results, file: Path) -> None:
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    rows = [row for answer in results.answers.values() for row in answer.rows if row.headline and row.theirs]
+    rows = [
+        row
+        for answer in results.answers.values()
+        for row in answer.rows
+        if row.headline and row.theirs
+    ]
     ratios = [row.ratio or 0.0 for row in rows]
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "redismetrics", "font.size": 9}):
         size = (9, 1 + 0.26 * max(len(rows), 1))
@@ -223,7 +230,9 @@ def plot(results: Results, file: Path) -> None:
         axes.set_xscale("log")
         axes.margins(x=0.12, y=0.01)
         axes.axvline(1, color="black", linewidth=1)
-        axes.set_xlabel("times better than the peer (below 1: worse); thin lines: lowest and highest run")
+        axes.set_xlabel(
+            "times better than the peer (below 1: worse); thin lines: lowest and highest run"
+        )
         axes.spines[["top", "right"]].set_visible(False)
         figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
         plt.close(figure)

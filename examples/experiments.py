@@ -48,10 +48,17 @@ def refine(iterations: int = 3) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Run experiments and compare the models.")
-    parser.add_argument("--seconds", type=float, default=2.0, help="how long (default: %(default)g)")
+    parser.add_argument(
+        "--seconds", type=float, default=2.0, help="how long (default: %(default)g)"
+    )
     given = parser.parse_args()
 
-    rm.declare("experiment_result", "histogram", help="Entailment score", buckets=[0.2, 0.4, 0.6, 0.7, 0.8, 0.9])
+    rm.declare(
+        "experiment_result",
+        "histogram",
+        help="Entailment score",
+        buckets=[0.2, 0.4, 0.6, 0.7, 0.8, 0.9],
+    )
     rm.declare("agent_score", "histogram", help="Score of an agent's answer")
     began = time.time()
     for number in count(1):
@@ -65,25 +72,38 @@ def main() -> None:
     print(f"{number} experiments.\n")
     print(f"{'model/dataset':<20}{'mean':>8}{'p5':>8}{'p95':>8}{'count':>8}")
     results = rm.rollup(
-        "experiment_result", group_by=["model", "dataset"], aggregations=["mean", "p5", "p95", "count"], window=window
+        "experiment_result",
+        group_by=["model", "dataset"],
+        aggregations=["mean", "p5", "p95", "count"],
+        window=window,
     )
     for group, row in results.items():
         print(f"{group:<20}{row['mean']:>8.3f}{row['p5']:>8.3f}{row['p95']:>8.3f}{row['count']:>8}")
 
-    print("\nby model alone:", rm.query("experiment_result", group_by="model", aggregation="mean", window=window))
     print(
-        "on fever alone:", rm.query("experiment_result", tags={"dataset": "fever"}, aggregation="mean", window=window)
+        "\nby model alone:",
+        rm.query("experiment_result", group_by="model", aggregation="mean", window=window),
+    )
+    print(
+        "on fever alone:",
+        rm.query("experiment_result", tags={"dataset": "fever"}, aggregation="mean", window=window),
     )
 
     print("\nthe synthesizer by iteration:")
     rows = rm.query(
-        "agent_score", tags={"agent": "synthesizer"}, group_by="iteration", aggregation="mean", window=window
+        "agent_score",
+        tags={"agent": "synthesizer"},
+        group_by="iteration",
+        aggregation="mean",
+        window=window,
     )
     for row in rows:
         print(f"  {row['iteration']}  {row['mean']:.3f}  {'#' * round(row['mean'] * 40)}")
 
     worst = min(rm.query("experiment_result", window=window), key=lambda sample: sample.value)
-    print(f"\nThe worst of the samples that are kept: {worst.value:.3f}, {worst.tags} {worst.metadata}")
+    print(
+        f"\nThe worst of the samples that are kept: {worst.value:.3f}, {worst.tags} {worst.metadata}"
+    )
 
 
 if __name__ == "__main__":

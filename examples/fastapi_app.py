@@ -37,7 +37,13 @@ baskets = rm.Histogram("basket_euros")
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     # Runs in each worker process before its first request: define the metric and its buckets.
-    rm.declare("basket_euros", "histogram", unit="euros", help="Value of an order", buckets=[1, 5, 10, 50, 100])
+    rm.declare(
+        "basket_euros",
+        "histogram",
+        unit="euros",
+        help="Value of an order",
+        buckets=[1, 5, 10, 50, 100],
+    )
     # Queries of this client do not block the event loop.
     async with rm.AsyncMetrics() as app.state.metrics:
         yield
@@ -94,9 +100,15 @@ def visit(address: str, seconds: float) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Serve a shop, place orders, and print the metrics.")
-    parser.add_argument("--seconds", type=float, default=3.0, help="how long (default: %(default)g)")
-    parser.add_argument("--port", type=int, default=8000, help="on localhost (default: %(default)d)")
+    parser = argparse.ArgumentParser(
+        description="Serve a shop, place orders, and print the metrics."
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=3.0, help="how long (default: %(default)g)"
+    )
+    parser.add_argument(
+        "--port", type=int, default=8000, help="on localhost (default: %(default)d)"
+    )
     given = parser.parse_args()
     address = f"http://127.0.0.1:{given.port}"
 
@@ -111,16 +123,26 @@ def main() -> None:
 
     placed = visit(address, given.seconds)
     with urllib.request.urlopen(f"{address}/metrics/") as page:
-        lines = [line for line in page.read().decode().splitlines() if line.startswith("basket_euros_bucket")]
+        lines = [
+            line
+            for line in page.read().decode().splitlines()
+            if line.startswith("basket_euros_bucket")
+        ]
     server.should_exit = True
     thread.join()
 
     # Only this run.
     window = (began, None)
     print(f"{placed} orders were placed.\n")
-    print("requests by status:", rm.query("http_requests", aggregation="sum", group_by="status", window=window))
+    print(
+        "requests by status:",
+        rm.query("http_requests", aggregation="sum", group_by="status", window=window),
+    )
     p95 = rm.query(
-        "http_request_duration_seconds", aggregation="p95", tags={"endpoint": "/orders/{customer}"}, window=window
+        "http_request_duration_seconds",
+        aggregation="p95",
+        tags={"endpoint": "/orders/{customer}"},
+        window=window,
     )
     print(f"95 % of the orders took at most {p95:.4f} s")
     for country, row in rm.rollup("basket_euros", group_by="country", window=window).items():

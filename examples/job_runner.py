@@ -45,9 +45,15 @@ def work(jobs: Any) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Do jobs in several processes and print their metrics.")
-    parser.add_argument("--seconds", type=float, default=3.0, help="how long to submit jobs (default: %(default)g)")
-    parser.add_argument("--processes", type=int, default=4, help="worker processes (default: %(default)d)")
+    parser = argparse.ArgumentParser(
+        description="Do jobs in several processes and print their metrics."
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=3.0, help="how long to submit jobs (default: %(default)g)"
+    )
+    parser.add_argument(
+        "--processes", type=int, default=4, help="worker processes (default: %(default)d)"
+    )
     given = parser.parse_args()
 
     rm.declare("job_duration", "histogram", unit="ms", help="Duration of a job")
@@ -77,12 +83,19 @@ def main() -> None:
     window = (began, None)
     print(f"{submitted} jobs were submitted to {given.processes} processes.\n")
     print(f"{'status':<10}{'jobs':>8}{'mean ms':>10}{'p95 ms':>10}")
-    rows = rm.rollup("job_duration", group_by="status", aggregations=["count", "mean", "p95"], window=window)
+    rows = rm.rollup(
+        "job_duration", group_by="status", aggregations=["count", "mean", "p95"], window=window
+    )
     for status, row in rows.items():
         print(f"{status:<10}{row['count']:>8}{row['mean']:>10.1f}{row['p95']:>10.1f}")
-    print("\nfailed, by kind:      ", rm.query("job_failures", aggregation="sum", group_by="kind", window=window))
+    print(
+        "\nfailed, by kind:      ",
+        rm.query("job_failures", aggregation="sum", group_by="kind", window=window),
+    )
     print(f"waiting at the worst:  {rm.query('queue_depth', aggregation='max', window=window):.0f}")
-    print(f"waiting now:           {rm.query('queue_depth', aggregation='last', window=window):.0f}")
+    print(
+        f"waiting now:           {rm.query('queue_depth', aggregation='last', window=window):.0f}"
+    )
 
 
 if __name__ == "__main__":

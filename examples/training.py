@@ -52,7 +52,11 @@ def train(run_id: str, peak: float, seconds: float) -> None:
     # A run id is a good tag for up to some thousands of runs. A step is not a tag: its timestamp
     # identifies it.
     tags = {"run_id": run_id}
-    loss, rate, tokens = rm.Gauge("train_loss", tags), rm.Gauge("learning_rate", tags), rm.Counter("train_tokens", tags)
+    loss, rate, tokens = (
+        rm.Gauge("train_loss", tags),
+        rm.Gauge("learning_rate", tags),
+        rm.Counter("train_tokens", tags),
+    )
     for step_rate, step_loss in losses(Path(__file__).read_text(), seconds, peak):
         rate.set(step_rate)
         loss.set(step_loss)
@@ -61,7 +65,9 @@ def train(run_id: str, peak: float, seconds: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train models in parallel and compare them.")
-    parser.add_argument("--seconds", type=float, default=4.0, help="how long (default: %(default)g)")
+    parser.add_argument(
+        "--seconds", type=float, default=4.0, help="how long (default: %(default)g)"
+    )
     given = parser.parse_args()
 
     began = time.time()
@@ -69,7 +75,9 @@ def main() -> None:
     runs = {f"{sweep}-lr{rate:g}": rate for rate in RATES}
     # Spawn, because numpy has threads and a fork would copy their locks.
     spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=train, args=(run, rate, given.seconds)) for run, rate in runs.items()]
+    processes = [
+        spawn.Process(target=train, args=(run, rate, given.seconds)) for run, rate in runs.items()
+    ]
     for process in processes:
         process.start()
     for process in processes:
@@ -78,7 +86,9 @@ def main() -> None:
     window = (began, None)
     print("mean loss per second (nats per token):\n")
     for run in runs:
-        points = rm.time_series("train_loss", interval="1s", aggregation="mean", tags={"run_id": run}, window=window)
+        points = rm.time_series(
+            "train_loss", interval="1s", aggregation="mean", tags={"run_id": run}, window=window
+        )
         print(f"  {run:<14}", *(f"{point['mean']:6.2f}" for point in points))
 
     print(f"\n  {'run':<14}{'final loss':>12}{'best loss':>12}{'tokens/s':>12}{'last rate':>12}")

@@ -8,21 +8,37 @@ from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from typing import Any, Literal
 
-from redismetrics.model.retention import Calendar
+from redismetrics.model.retention import RetentionPolicy
 from redismetrics.model.validation import check_name, clean_tags
 
 from .errors import InvalidMetric, InvalidSetting
 
 OnInvalid = Literal["raise", "drop"]
 
-DEFAULT_PROMOTED = ("tenant", "model", "dataset", "experiment_id", "queue", "endpoint", "method", "status", "stage")
+DEFAULT_PROMOTED = (
+    "tenant",
+    "model",
+    "dataset",
+    "experiment_id",
+    "queue",
+    "endpoint",
+    "method",
+    "status",
+    "stage",
+)
 
-_TRUTHS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
+_TRUTHS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(
+    ("false", "0", "no", "off"), False
+)
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 
 
-def _setting(default: Any, unit: str, text: str, least: float | None = None, most: float = math.inf) -> Any:
-    return field(default=default, metadata={"unit": unit, "text": text, "least": least, "most": most})
+def _setting(
+    default: Any, unit: str, text: str, least: float | None = None, most: float = math.inf
+) -> Any:
+    return field(
+        default=default, metadata={"unit": unit, "text": text, "least": least, "most": most}
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,36 +46,64 @@ class Settings:
     """All settings of one client, checked. `resolve` makes one; the docs print the table from the fields."""
 
     url: str | None = _setting(None, "", "where the store is; without it see the embedded default")
-    namespace: str = _setting("default", "", "the share of the store that this client writes and reads")
-    tags: Mapping[str, str] = field(
-        default_factory=dict, metadata={"unit": "", "text": "tags added to every sample", "least": None}
+    namespace: str = _setting(
+        "default", "", "the share of the store that this client writes and reads"
     )
-    on_invalid: OnInvalid = _setting("raise", "", "raise, or drop and count, faults that depend on data")
-    promoted_tags: tuple[str, ...] = _setting(DEFAULT_PROMOTED, "", "metadata keys that become tags")
+    tags: Mapping[str, str] = field(
+        default_factory=dict,
+        metadata={"unit": "", "text": "tags added to every sample", "least": None},
+    )
+    on_invalid: OnInvalid = _setting(
+        "raise", "", "raise, or drop and count, faults that depend on data"
+    )
+    promoted_tags: tuple[str, ...] = _setting(
+        DEFAULT_PROMOTED, "", "metadata keys that become tags"
+    )
     worker: bool | None = _setting(
-        None, "", "seal and roll up in a thread of this process; by default with the embedded server only"
+        None,
+        "",
+        "seal and roll up in a thread of this process; by default with the embedded server only",
     )
     flush_interval: float = _setting(1.0, "s", "how often recorded samples are sent", 0.01)
     socket_timeout: float = _setting(2.0, "s", "how long to wait for a connection or a reply", 0.01)
     samples_per_flush: int = _setting(
         100, "samples", "a series with more in one flush is compacted to so many", 20, 10_000
     )
-    buffer_bytes: int = _setting(64 << 20, "bytes", "unsent samples kept while Redis is away", 1 << 16)
+    buffer_bytes: int = _setting(
+        64 << 20, "bytes", "unsent samples kept while Redis is away", 1 << 16
+    )
     buffer_age: float = _setting(3600.0, "s", "how long unsent samples are kept", 1)
     max_age: float = _setting(86_400.0, "s", "older samples are refused", 1)
-    max_future: float = _setting(300.0, "s", "samples from further in the future are refused", 1, 86_400)
-    max_series: int = _setting(10_000, "series", "of one metric; the rest share an overflow series", 1)
-    max_tag_values: int = _setting(
-        1_000, "values", "of one tag of a metric; series with further ones share the overflow series", 1
+    max_future: float = _setting(
+        300.0, "s", "samples from further in the future are refused", 1, 86_400
     )
-    log_bytes: int = _setting(64 << 20, "bytes", "of one metric's log; the oldest blocks are cut beyond it", 1 << 16)
+    max_series: int = _setting(
+        10_000, "series", "of one metric; the rest share an overflow series", 1
+    )
+    max_tag_values: int = _setting(
+        1_000,
+        "values",
+        "of one tag of a metric; series with further ones share the overflow series",
+        1,
+    )
+    log_bytes: int = _setting(
+        64 << 20, "bytes", "of one metric's log; the oldest blocks are cut beyond it", 1 << 16
+    )
     log_age: float = _setting(86_400.0, "s", "how long the log of a metric is kept", 60)
-    raw_retention: float = _setting(86_400.0, "s", "how long exact samples are kept, with times and metadata", 3600)
+    raw_retention: float = _setting(
+        86_400.0, "s", "how long exact samples are kept, with times and metadata", 3600
+    )
     minute_retention: float = _setting(3 * 86_400.0, "s", "how long minutes are kept", 2 * 3600)
     hour_retention: float = _setting(90 * 86_400.0, "s", "how long hours are kept", 3600)
-    day_retention: float = _setting(5 * 365 * 86_400.0, "s", "how long days are kept", 3600, 100 * 366 * 86_400)
-    cache_bytes: int = _setting(32 << 20, "bytes", "of what was read and decoded, kept for the next question", 0)
-    series_idle: float = _setting(86_400.0, "s", "a series not recorded for so long leaves the Prometheus page", 1)
+    day_retention: float = _setting(
+        5 * 365 * 86_400.0, "s", "how long days are kept", 3600, 100 * 366 * 86_400
+    )
+    cache_bytes: int = _setting(
+        32 << 20, "bytes", "of what was read and decoded, kept for the next question", 0
+    )
+    series_idle: float = _setting(
+        86_400.0, "s", "a series not recorded for so long leaves the Prometheus page", 1
+    )
 
 
 def resolve(environ: Mapping[str, str] | None = None, **given: Any) -> Settings:
@@ -85,14 +129,14 @@ def resolve(environ: Mapping[str, str] | None = None, **given: Any) -> Settings:
     return settings
 
 
-def calendar(settings: Settings) -> Calendar:
+def retention_policy(settings: Settings) -> RetentionPolicy:
     """What these settings want kept for how long."""
-    return Calendar.of(
-        settings.raw_retention, settings.minute_retention, settings.hour_retention, settings.day_retention
+    return RetentionPolicy.of(
+        settings.raw_retention,
+        settings.minute_retention,
+        settings.hour_retention,
+        settings.day_retention,
     )
-
-
-DEFAULT_CALENDAR = calendar(Settings())
 
 
 def _check_retentions(settings: Settings) -> None:
@@ -139,7 +183,9 @@ def _truth(where: str, value: Any) -> bool:
 
 
 def _number(where: str, value: Any, least: float, most: float, *, whole: bool) -> float | int:
-    wanted = f"wanted a {'whole ' if whole else ''}number from {least:g}" + (f" to {most:g}" if most < math.inf else "")
+    wanted = f"wanted a {'whole ' if whole else ''}number from {least:g}" + (
+        f" to {most:g}" if most < math.inf else ""
+    )
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError) as error:
@@ -151,7 +197,9 @@ def _number(where: str, value: Any, least: float, most: float, *, whole: bool) -
 
 def _keys(where: str, value: Any) -> tuple[str, ...]:
     try:
-        keys = [part.strip() for part in value.split(",")] if isinstance(value, str) else list(value)
+        keys = (
+            [part.strip() for part in value.split(",")] if isinstance(value, str) else list(value)
+        )
         return tuple(check_name(key, "tag key") for key in keys)
     except TypeError as error:
         raise InvalidSetting(f"{where}: wanted several tag keys, got {value!r:.80}") from error

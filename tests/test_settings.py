@@ -46,7 +46,10 @@ BAD: list[tuple[str, Any]] = [
     *(("on_invalid", value) for value in ("ignore", True)),
     *(("promoted_tags", value) for value in (5, [5], ["a b"], "tenant,,queue", True)),
     *(("worker", value) for value in ("maybe", 1, [])),
-    *(("flush_interval", value) for value in (0, -1, 0.001, "soon", math.nan, math.inf, [], 10**400)),
+    *(
+        ("flush_interval", value)
+        for value in (0, -1, 0.001, "soon", math.nan, math.inf, [], 10**400)
+    ),
     ("socket_timeout", 0),
     *(("samples_per_flush", value) for value in (19, 10_001, 20.5, "20.5")),
     ("buffer_bytes", 65_535),
@@ -73,14 +76,29 @@ def test_the_tables_below_name_every_setting() -> None:
 
 def test_the_defaults_are_those_of_the_documents() -> None:
     settings = resolve({})
-    assert (settings.url, settings.namespace, settings.tags, settings.on_invalid) == (None, "default", {}, "raise")
+    assert (settings.url, settings.namespace, settings.tags, settings.on_invalid) == (
+        None,
+        "default",
+        {},
+        "raise",
+    )
     assert settings.promoted_tags == DEFAULT_PROMOTED
-    assert (settings.flush_interval, settings.socket_timeout, settings.samples_per_flush) == (1, 2, 100)
+    assert (settings.flush_interval, settings.socket_timeout, settings.samples_per_flush) == (
+        1,
+        2,
+        100,
+    )
     assert (settings.buffer_bytes, settings.buffer_age) == (64 * 2**20, 3600)
-    assert (settings.max_age, settings.max_future, settings.series_idle) == (24 * 3600, 300, 24 * 3600)
+    assert (settings.max_age, settings.max_future, settings.series_idle) == (
+        24 * 3600,
+        300,
+        24 * 3600,
+    )
 
 
-@pytest.mark.parametrize(("name", "text", "from_text", "argument", "from_argument"), GOOD, ids=NAMES)
+@pytest.mark.parametrize(
+    ("name", "text", "from_text", "argument", "from_argument"), GOOD, ids=NAMES
+)
 def test_an_argument_comes_before_the_environment_before_the_default(
     name: str, text: str, from_text: Any, argument: Any, from_argument: Any
 ) -> None:
@@ -108,7 +126,9 @@ def test_a_wrong_argument_is_named_and_shown(name: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [row for row in BAD if isinstance(row[1], str)], ids=lambda value: repr(value)[:30]
+    ("name", "text"),
+    [row for row in BAD if isinstance(row[1], str)],
+    ids=lambda value: repr(value)[:30],
 )
 def test_a_wrong_environment_variable_is_named_by_its_own_name(name: str, text: str) -> None:
     with pytest.raises(InvalidSetting, match=rf"^REDISMETRICS_{name.upper()}: .*wanted .*, got "):
@@ -139,7 +159,9 @@ def test_an_unknown_setting_is_refused() -> None:
         Metrics("none://", retention_hours=24)  # type: ignore[call-arg]
 
 
-@pytest.mark.parametrize("url", ["http://localhost", "localhost:6379", "", "redis://localhost:port", "sqlite:///a"])
+@pytest.mark.parametrize(
+    "url", ["http://localhost", "localhost:6379", "", "redis://localhost:port", "sqlite:///a"]
+)
 def test_a_url_of_another_kind_is_refused_when_the_client_is_made(url: str) -> None:
     with pytest.raises(InvalidSetting, match=r"^url: wanted .*redis://"):
         Metrics(url)

@@ -15,7 +15,7 @@ from redismetrics.store.cluster import Command
 from redismetrics.store.driver import Operation
 from redismetrics.store.keys import SWEEP, TRIM, copying, shard
 from redismetrics.store.keys import pending as keys_pending
-from redismetrics.store.metric_keys import Metric
+from redismetrics.store.metric_keys import MetricLocation
 from redismetrics.store.replies import read_now_ms, reading
 
 PIECE = 1 << 20  # bytes, about, that are read at once
@@ -55,7 +55,7 @@ class Outline:
         return seen.digest()
 
 
-def read_outline(source: Metric, target: Metric) -> Operation[Outline]:
+def read_outline(source: MetricLocation, target: MetricLocation) -> Operation[Outline]:
     of, worked, of_shard = source.recorded, source.worked, shard(source.namespace, source.shard)
     pending = keys_pending(source.namespace, source.shard)
     tidying = [f"{what} {source.name}" for what in (TRIM, SWEEP)]
@@ -75,7 +75,11 @@ def read_outline(source: Metric, target: Metric) -> Operation[Outline]:
         state, definition, dirty,
         [(member, score) for member, score in zip(tidying, (trim, sweep), strict=True) if score is not None], held,
     )  # fmt: skip
-    there = {"series": target.recorded.series, "live": target.recorded.live, "values": target.recorded.values}
+    there = {
+        "series": target.recorded.series,
+        "live": target.recorded.live,
+        "values": target.recorded.values,
+    }
     there["due"] = target.worked.due
     with reading("state"):
         log_bytes = max(int(float(state.get(b"bytes", b"0"))), 0)
@@ -84,14 +88,32 @@ def read_outline(source: Metric, target: Metric) -> Operation[Outline]:
         for (what, key), many in zip(hashes.items(), counts, strict=True)
     ]
     found.keys.append(Key(source.name, of.log, target.recorded.log, True, log, log_bytes))
-    found.keys.append(Key(source.name, worked.touched, target.worked.touched, True, touched, PIECE * touched // FIELDS))
+    found.keys.append(
+        Key(
+            source.name,
+            worked.touched,
+            target.worked.touched,
+            True,
+            touched,
+            PIECE * touched // FIELDS,
+        )
+    )
     with reading("held"):
         for name, size in zip(held[::2], held[1::2], strict=True):
             level, span = name.decode().split(" ")
             if level != "samples":
                 at = int(span) * SECOND
                 nbytes = max(int(size), 0)
-                found.keys.append(Key(source.name, source.data(level, at), target.data(level, at), False, 0, nbytes))
+                found.keys.append(
+                    Key(
+                        source.name,
+                        source.data(level, at),
+                        target.data(level, at),
+                        False,
+                        0,
+                        nbytes,
+                    )
+                )
     return found
 
 
@@ -115,7 +137,9 @@ def read_whole(several: list[Key]) -> Operation[list[Piece]]:
     """Several keys, each as it is."""
     commands: list[Command] = []
     for key in several:
-        read: Command = ("ZRANGE", key.source, 0, -1, "WITHSCORES") if key.sorted else ("HGETALL", key.source)
+        read: Command = (
+            ("ZRANGE", key.source, 0, -1, "WITHSCORES") if key.sorted else ("HGETALL", key.source)
+        )
         commands += [read, ("PTTL", key.source), ("TIME",)]
     replies = yield commands
     parts = zip(several, replies[::3], replies[1::3], replies[2::3], strict=True)
@@ -136,7 +160,11 @@ def read_page(key: Key, cursor: int, many: int) -> Operation[tuple[Piece, int]]:
 
 def _pairs(key: Key, flat: list[Any]) -> list[Any]:
     """As they are written: the score of a member stands before it."""
-    return [each for at in range(0, len(flat), 2) for each in (flat[at + 1], flat[at])] if key.sorted else flat
+    return (
+        [each for at in range(0, len(flat), 2) for each in (flat[at + 1], flat[at])]
+        if key.sorted
+        else flat
+    )
 
 
 def _expires(ttl_ms: int, time_: list[Any]) -> int:
@@ -158,11 +186,15 @@ def bundles(found: list[Key]) -> Iterator[list[Key]]:
         yield inside
 
 
-def begin(namespace: str, shards: int, several: list[tuple[Metric, Outline]]) -> Operation[None]:
+def begin(
+    namespace: str, shards: int, several: list[tuple[MetricLocation, Outline]]
+) -> Operation[None]:
     """Make room for metrics, and write first what deleting them goes by."""
     catalogues = {metric.name: shard(namespace, metric.shard).catalogue for metric, _ in several}
     found = yield [("HEXISTS", catalogue, name) for name, catalogue in catalogues.items()]
-    yield from deletion.delete(namespace, shards, [name for name, left in zip(catalogues, found, strict=True) if left])
+    yield from deletion.delete(
+        namespace, shards, [name for name, left in zip(catalogues, found, strict=True) if left]
+    )
     writes: list[Command] = []
     for metric, outline in several:
         writes.append(("DEL", *metric.recorded, *metric.worked))
@@ -172,7 +204,7 @@ def begin(namespace: str, shards: int, several: list[tuple[Metric, Outline]]) ->
     yield writes
 
 
-def end(namespace: str, metric: Metric, outline: Outline) -> Operation[None]:
+def end(namespace: str, metric: MetricLocation, outline: Outline) -> Operation[None]:
     """Write what workers go by, and note that the metric is copied."""
     of_shard, pending = shard(namespace, metric.shard), keys_pending(namespace, metric.shard)
     flat = [each for pair in outline.state.items() for each in pair]
@@ -180,15 +212,20 @@ def end(namespace: str, metric: Metric, outline: Outline) -> Operation[None]:
     writes: list[Command] = [("HSET", metric.recorded.state, *flat)] if flat else []
     if outline.dirty is not None:
         writes.append(("ZADD", of_shard.dirty, outline.dirty, metric.name))
-    members = [(score, member + b" " + metric.name.encode()) for member, score in zip(due[::2], due[1::2], strict=True)]
+    members = [
+        (score, member + b" " + metric.name.encode())
+        for member, score in zip(due[::2], due[1::2], strict=True)
+    ]
     members += [(score, member.encode()) for member, score in outline.tidying]
     for at in range(0, len(members), FIELDS):
-        writes += [("ZADD", pending, *(each for pair in members[at : at + FIELDS] for each in pair))]
+        writes += [
+            ("ZADD", pending, *(each for pair in members[at : at + FIELDS] for each in pair))
+        ]
     yield writes
     yield [("HSET", copying(namespace), metric.name, outline.mark)]
 
 
-def count_fields(metric: Metric) -> Operation[int]:
+def count_fields(metric: MetricLocation) -> Operation[int]:
     """How many fields and members all keys of a metric have, but those past their retention."""
     of, worked = metric.recorded, metric.worked
     held, time_, log, touched, *counts = yield [
@@ -196,10 +233,13 @@ def count_fields(metric: Metric) -> Operation[int]:
         ("TIME",),
         ("ZCARD", of.log),
         ("ZCARD", worked.touched),
-        *(("HLEN", key) for key in (of.series, of.live, of.state, of.values, worked.due, worked.held)),
+        *(
+            ("HLEN", key)
+            for key in (of.series, of.live, of.state, of.values, worked.due, worked.held)
+        ),
     ]
     now_ms = read_now_ms(time_)
-    levels = {level.name: level for level in (metric.calendar.raw, *metric.calendar.levels)}
+    levels = {level.name: level for level in (metric.retention.raw, *metric.retention.levels)}
     names = []
     with reading("held"):
         for name in held:

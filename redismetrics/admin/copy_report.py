@@ -46,7 +46,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class CopyReport:
     """What was copied. *complete*: both sides have the same, and the target is open.
 
     *changed_meanwhile*: metrics that were recorded or worked on at the source after they were copied, which `active` permits.

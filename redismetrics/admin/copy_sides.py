@@ -21,7 +21,7 @@ TIMEOUT = 10.0  # seconds for one trip
 LOCK_MS = 30_000  # a copy that was killed keeps others away for so long; more than a trip and its repetition take
 
 
-class _Side:
+class Side:
     """A store, and the namespace on it. Errors say which side they are of."""
 
     def __init__(self, url: str, namespace: str) -> None:
@@ -45,7 +45,7 @@ class _Side:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class Contents:
     """What stands in a target's configuration, if anything."""
 
     closed: bool
@@ -53,7 +53,7 @@ class _Found:
     retentions: str
 
 
-def _settled(namespace: str) -> Operation[_Found | None]:
+def settled(namespace: str) -> Operation[Contents | None]:
     (flat,) = yield [("HGETALL", keys.config(namespace))]
     if not flat:
         return None
@@ -65,10 +65,10 @@ def _settled(namespace: str) -> Operation[_Found | None]:
         shards = int(found.get(b"shards", 1))
         if not 1 <= shards <= MAX_SHARDS:
             raise ValueError(f"wanted 1 to {MAX_SHARDS} shards, got {shards}")
-        return _Found(closed, shards, found.get(b"retentions", b"").decode())
+        return Contents(closed, shards, found.get(b"retentions", b"").decode())
 
 
-def _names(namespace: str, shards: int) -> Operation[list[str]]:
+def metric_names(namespace: str, shards: int) -> Operation[list[str]]:
     """The metrics in the catalogue, whatever stands there of them, by name."""
     replies = yield [("HKEYS", keys.shard(namespace, shard).catalogue) for shard in range(shards)]
     with reading("catalogue"):
@@ -76,7 +76,7 @@ def _names(namespace: str, shards: int) -> Operation[list[str]]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Activity:
+class Activity:
     """Who uses a namespace: the clock of the newest batch (µs), how long ago it came (s), how many workers are there."""
 
     clocks: list[int]
@@ -85,11 +85,15 @@ class _Activity:
 
     def told(self, quiet: float) -> str | None:
         recorded = f"the last batch came {self.idle:.1f} s ago" if self.idle < quiet else ""
-        working = f"{self.workers} worker{'s are' if self.workers > 1 else ' is'} at work" if self.workers else ""
+        working = (
+            f"{self.workers} worker{'s are' if self.workers > 1 else ' is'} at work"
+            if self.workers
+            else ""
+        )
         return " and ".join(filter(None, (recorded, working))) or None
 
 
-def _activity(namespace: str, shards: int) -> Operation[_Activity]:
+def read_activity(namespace: str, shards: int) -> Operation[Activity]:
     clocks = [keys.shard(namespace, shard).clock for shard in range(shards)]
     # Each clock with the time of the node that it is of.
     workers, time_, *replies = yield [
@@ -100,28 +104,33 @@ def _activity(namespace: str, shards: int) -> Operation[_Activity]:
     alive = sum(float(score) > read_now_ms(time_) - ALIVE_MS for score in workers[1::2])
     with reading("clock"):
         found = [int(clock or 0) for clock in replies[::2]]
-    ages = [read_now_ms(at) / 1000 - clock / 1e6 for clock, at in zip(found, replies[1::2], strict=True)]
-    return _Activity(found, max(min(ages), 0.0), alive)
+    ages = [
+        read_now_ms(at) / 1000 - clock / 1e6 for clock, at in zip(found, replies[1::2], strict=True)
+    ]
+    return Activity(found, max(min(ages), 0.0), alive)
 
 
-def _forget_shards(namespace: str, shards: int) -> Operation[None]:
-    yield [("DEL", *keys.shard(namespace, shard), keys.pending(namespace, shard)) for shard in range(shards)]
+def forget_shards(namespace: str, shards: int) -> Operation[None]:
+    yield [
+        ("DEL", *keys.shard(namespace, shard), keys.pending(namespace, shard))
+        for shard in range(shards)
+    ]
 
 
-def _send(commands: list[Command]) -> Operation[list[Any]]:
+def send(commands: list[Command]) -> Operation[list[Any]]:
     return (yield commands)
 
 
-class _Lock:
+class CopyLock:
     """Only one copy at a time works on a target. Each of its trips holds the lock for a while longer."""
 
-    def __init__(self, side: _Side) -> None:
+    def __init__(self, side: Side) -> None:
         self._side = side
         self._key = keys.copier(side.namespace)
         self._token = secrets.token_hex(8).encode()
 
     def take(self) -> None:
-        (taken,) = self._side.ask(_send([("SET", self._key, self._token, "NX", "PX", LOCK_MS)]))
+        (taken,) = self._side.ask(send([("SET", self._key, self._token, "NX", "PX", LOCK_MS)]))
         if taken is None:
             raise self._side.refuse(
                 f"is being copied to by another process: wait for it, or {LOCK_MS // SECOND} s if that was killed"
@@ -133,9 +142,14 @@ class _Lock:
         try:
             commands = next(operation)
             while True:
-                *replies, token, _ = yield [*commands, *own]  # behind: what has no key goes with what is before it
+                *replies, token, _ = yield [
+                    *commands,
+                    *own,
+                ]  # behind: what has no key goes with what is before it
                 if token != self._token:
-                    raise self._side.refuse("is being copied to by another process now: this one ends")
+                    raise self._side.refuse(
+                        "is being copied to by another process now: this one ends"
+                    )
                 commands = operation.send(replies)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
@@ -143,8 +157,8 @@ class _Lock:
     def release(self) -> None:
         """Never raises: a lock that stays ends by itself."""
         try:
-            (token,) = self._side.ask(_send([("GET", self._key)]))
+            (token,) = self._side.ask(send([("GET", self._key)]))
             if token == self._token:
-                self._side.ask(_send([("DEL", self._key)]))
+                self._side.ask(send([("DEL", self._key)]))
         except StoreError:
             pass

@@ -16,16 +16,28 @@ from typing import TypeVar
 
 from redismetrics.errors import FormatMismatch, InvalidSetting
 from redismetrics.queries import query
+from redismetrics.queries.cache import Cache
+from redismetrics.queries.context import QueryContext
 from redismetrics.settings import resolve
 from redismetrics.store import deletion, keys, stats
-from redismetrics.store.driver import Operation, together
-from redismetrics.store.metric_keys import Metric
-from redismetrics.store.namespace import COPYING, MAX_SHARDS, Config, Place
-from redismetrics.store.stats import Standing
+from redismetrics.store.driver import Operation, gather
+from redismetrics.store.metric_keys import MetricLocation
+from redismetrics.store.namespace import COPYING, MAX_SHARDS, Config, Namespace
+from redismetrics.store.stats import MetricStats
 
 from . import copy_metric
-from .copy_report import Figures, Progress, Report, Row
-from .copy_sides import _Activity, _activity, _forget_shards, _Found, _Lock, _names, _send, _settled, _Side
+from .copy_report import CopyReport, Figures, Progress, Row
+from .copy_sides import (
+    Activity,
+    Contents,
+    CopyLock,
+    Side,
+    forget_shards,
+    metric_names,
+    read_activity,
+    send,
+    settled,
+)
 
 T = TypeVar("T")
 
@@ -46,7 +58,7 @@ def copy(
     wait: float = 0.0,
     quiet: float | None = None,
     told: Callable[[Progress], None] = lambda progress: None,
-) -> Report:
+) -> CopyReport:
     """Copy a namespace from the store at one URL to that at another, and count both sides.
 
     Args:
@@ -67,9 +79,11 @@ def copy(
     settings = resolve(url=source, namespace=namespace)
     if shards is not None and not 1 <= shards <= MAX_SHARDS:
         raise InvalidSetting(f"shards: wanted 1 to {MAX_SHARDS}, got {shards}")
-    sides = [_Side(url, settings.namespace) for url in (source, target)]
+    sides = [Side(url, settings.namespace) for url in (source, target)]
     try:
-        return _Copy(sides[0], sides[1], shards, told).all(active, wait, QUIET if quiet is None else quiet)
+        return _Copy(sides[0], sides[1], shards, told).all(
+            active, wait, QUIET if quiet is None else quiet
+        )
     finally:
         for side in sides:
             side.close()
@@ -84,55 +98,61 @@ def reset(target: str, *, namespace: str | None = None) -> int:
         InvalidSetting: a setting that is not usable, such as a URL.
         StoreError: a branch of it; also where the namespace has metrics that no copy left, or a copy is at work.
     """
-    side = _Side(target, resolve(url=target, namespace=namespace).namespace)
+    side = Side(target, resolve(url=target, namespace=namespace).namespace)
     try:
         return _reset(side)
     finally:
         side.close()
 
 
-def _reset(side: _Side) -> int:
+def _reset(side: Side) -> int:
     namespace = side.namespace
-    lock = _Lock(side)
+    lock = CopyLock(side)
     lock.take()
     try:
-        found = side.ask(_settled(namespace))
+        found = side.ask(settled(namespace))
         if found is None:
             return 0
-        left = side.ask(_names(namespace, found.shards))
+        left = side.ask(metric_names(namespace, found.shards))
         if left and not found.closed:
             raise side.refuse(
                 f"has {len(left)} metrics that no interrupted copy left: `redismetrics clear` deletes them"
             )
         for at in range(0, len(left), copy_metric.KEYS):
-            side.ask(lock.held(deletion.delete(namespace, found.shards, left[at : at + copy_metric.KEYS])))
-        side.ask(lock.held(_forget_shards(namespace, found.shards)))
-        side.ask(_send([("DEL", keys.copying(namespace)), ("DEL", keys.workers(namespace))]))
-        side.ask(_send([("DEL", keys.config(namespace))]))
+            side.ask(
+                lock.held(
+                    deletion.delete(namespace, found.shards, left[at : at + copy_metric.KEYS])
+                )
+            )
+        side.ask(lock.held(forget_shards(namespace, found.shards)))
+        side.ask(send([("DEL", keys.copying(namespace)), ("DEL", keys.workers(namespace))]))
+        side.ask(send([("DEL", keys.config(namespace))]))
     finally:
         lock.release()
     return len(left)
 
 
 class _Copy:
-    def __init__(self, source: _Side, target: _Side, shards: int | None, told: Callable[[Progress], None]) -> None:
+    def __init__(
+        self, source: Side, target: Side, shards: int | None, told: Callable[[Progress], None]
+    ) -> None:
         self._source, self._target = source, target
         self._namespace = source.namespace
         self._shards = shards
         self._told = told
-        self._lock = _Lock(target)
+        self._lock = CopyLock(target)
         self._done = self._total = 0  # bytes
         self._marks: dict[str, bytes] = {}
         self._sizes: dict[str, int] = {}
 
-    def all(self, active: bool, wait: float, quiet: float) -> Report:
+    def all(self, active: bool, wait: float, quiet: float) -> CopyReport:
         began = monotonic()
-        self._config = self._source.ask(Place(self._namespace, 0).config())
+        self._config = self._source.ask(Namespace(self._namespace).config())
         if not self._config.written:
             raise self._source.refuse("is not there: nothing to copy")
         self._lock.take()
         try:
-            found = self._target.ask(_settled(self._namespace))
+            found = self._target.ask(settled(self._namespace))
             self._there = self._chosen(found)
             if not active and wait <= 0:
                 self._check_idle(quiet)
@@ -148,14 +168,18 @@ class _Copy:
                 raise self._source.refuse(
                     "was recorded while it was copied: stop what records there, and repeat the copy; the target stays closed"
                 )
-            wrong = [row.name for row in rows if (row.changed and not active) or not (row.same or row.changed)]
+            wrong = [
+                row.name
+                for row in rows
+                if (row.changed and not active) or not (row.same or row.changed)
+            ]
             if wrong:
-                self._write(_send([("HDEL", keys.copying(self._namespace), *wrong)]))
+                self._write(send([("HDEL", keys.copying(self._namespace), *wrong)]))
             else:
                 self._open_target()
         finally:
             self._lock.release()
-        return Report(
+        return CopyReport(
             self._namespace, self._source.shown, self._target.shown, self._config.shards, self._there.shards, rows,
             not wrong, monotonic() - began,
         )  # fmt: skip
@@ -165,20 +189,20 @@ class _Copy:
 
     # -- may it be? -----------------------------------------------------------------------------------------------
 
-    def _chosen(self, found: _Found | None) -> Config:
+    def _chosen(self, found: Contents | None) -> Config:
         """What the target's configuration will be."""
-        target, kept = self._target, self._config.calendar
+        target, kept = self._target, self._config.retention
         if found is None:
             shards = self._shards if self._shards is not None else target.store.shards
             return Config(shards, kept)
         if not found.closed:
-            many = len(target.ask(_names(self._namespace, found.shards)))
+            many = len(target.ask(metric_names(self._namespace, found.shards)))
             if many:
                 raise target.refuse(
                     f"has {many} metric{'s' * (many > 1)} already: copy to another server, or delete them by "
                     "`redismetrics clear` first"
                 )
-            there = target.ask(_activity(self._namespace, found.shards))
+            there = target.ask(read_activity(self._namespace, found.shards))
             if there.workers:
                 raise target.refuse(f"is in use, {there.told(0)}: stop them until the copy is done")
             if found.retentions and found.retentions != kept.describe():
@@ -193,8 +217,8 @@ class _Copy:
             )
         return Config(found.shards, kept)
 
-    def _activity(self) -> _Activity:
-        return self._source.ask(_activity(self._namespace, self._config.shards))
+    def _activity(self) -> Activity:
+        return self._source.ask(read_activity(self._namespace, self._config.shards))
 
     def _check_idle(self, quiet: float) -> None:
         used = self._activity().told(quiet)
@@ -212,38 +236,45 @@ class _Copy:
                     f"is still in use after {wait:g} s, {used}. The target stays closed, and what is recorded for it waits: "
                     "repeat the copy, or give it up by `redismetrics copy --reset`"
                 )
-            self._write(_send([]))
+            self._write(send([]))
             self._told(Progress("waiting", waited, wait, used))
             time.sleep(min(POLL, wait - waited))
 
     # -- the target -----------------------------------------------------------------------------------------------
 
-    def _close_target(self, found: _Found | None) -> list[int]:
+    def _close_target(self, found: Contents | None) -> list[int]:
         """From now on nobody can use it, but who has been doing so. Returns its clocks, by which that is noticed."""
         namespace, there = self._namespace, self._there
         key = keys.config(namespace)
         if found is None:
-            (first,) = self._write(_send([("HSETNX", key, "format", COPYING)]))
+            (first,) = self._write(send([("HSETNX", key, "format", COPYING)]))
             if not first:
-                raise self._target.refuse("has just been begun by somebody: stop them, and see what is there")
+                raise self._target.refuse(
+                    "has just been begun by somebody: stop them, and see what is there"
+                )
         self._write(
-            _send(
+            send(
                 [
                     ("HSET", key, "format", COPYING, "shards", there.shards,
-                     "retentions", there.calendar.describe()),
+                     "retentions", there.retention.describe()),
                 ]
             )
         )  # fmt: skip
         # Who recorded there before what was there was deleted learns by it that it is not known any more.
-        self._write(_send([("DEL", keys.shard(namespace, shard).writers) for shard in range(there.shards)]))
-        marks = self._write(_send([("HGETALL", keys.copying(namespace))]))[0]
-        self._marks = {name.decode(errors="replace"): mark for name, mark in zip(marks[::2], marks[1::2], strict=True)}
-        return self._target.ask(_activity(namespace, there.shards)).clocks
+        self._write(
+            send([("DEL", keys.shard(namespace, shard).writers) for shard in range(there.shards)])
+        )
+        marks = self._write(send([("HGETALL", keys.copying(namespace))]))[0]
+        self._marks = {
+            name.decode(errors="replace"): mark
+            for name, mark in zip(marks[::2], marks[1::2], strict=True)
+        }
+        return self._target.ask(read_activity(namespace, there.shards)).clocks
 
     def _finish_shards(self, before: list[int]) -> None:
         """Clocks only grow, also over a copy; a writer's guard holds where its batches go to the same shards."""
         namespace, there = self._namespace, self._there
-        now = self._target.ask(_activity(namespace, there.shards)).clocks
+        now = self._target.ask(read_activity(namespace, there.shards)).clocks
         if now != before:
             raise self._target.refuse(
                 "was recorded while it was copied to: stop who has been using it, delete what was copied by "
@@ -254,40 +285,49 @@ class _Copy:
             for shard in range(there.shards):
                 key = keys.shard(namespace, shard).writers
                 for piece in self._pages(
-                    copy_metric.Key("", key, key, False, 0, copy_metric.PIECE + 1), copy_metric.FIELDS
+                    copy_metric.Key("", key, key, False, 0, copy_metric.PIECE + 1),
+                    copy_metric.FIELDS,
                 ):
-                    self._write(_send(list(piece.writes())))
+                    self._write(send(list(piece.writes())))
         clocks = [max(newest, clock) for clock in before]
         self._write(
-            _send([("SET", keys.shard(namespace, shard).clock, clock) for shard, clock in enumerate(clocks) if clock])
+            send(
+                [
+                    ("SET", keys.shard(namespace, shard).clock, clock)
+                    for shard, clock in enumerate(clocks)
+                    if clock
+                ]
+            )
         )
 
     def _open_target(self) -> None:
-        self._write(_send([("DEL", keys.copying(self._namespace))]))
-        self._write(_send([("HSET", keys.config(self._namespace), "format", keys.FORMAT)]))
+        self._write(send([("DEL", keys.copying(self._namespace))]))
+        self._write(send([("HSET", keys.config(self._namespace), "format", keys.FORMAT)]))
 
     # -- metrics --------------------------------------------------------------------------------------------------
 
-    def _metrics(self, name: str) -> tuple[Metric, Metric]:
+    def _metrics(self, name: str) -> tuple[MetricLocation, MetricLocation]:
         made = [
-            Metric(self._namespace, keys.shard_of(name, config.shards), name, config.calendar)
+            MetricLocation(
+                self._namespace, keys.shard_of(name, config.shards), name, config.retention
+            )
             for config in (self._config, self._there)
         ]
         return made[0], made[1]
 
     def _copied(self) -> list[str]:
         """Copy every metric; return their names."""
-        names = self._source.ask(_names(self._namespace, self._config.shards))
-        gone = set(self._write(_names(self._namespace, self._there.shards))) - set(names)
+        names = self._source.ask(metric_names(self._namespace, self._config.shards))
+        gone = set(self._write(metric_names(self._namespace, self._there.shards))) - set(names)
         if gone:  # deleted at the source since an interrupted copy had it
             self._write(deletion.delete(self._namespace, self._there.shards, sorted(gone)))
-            self._write(_send([("HDEL", keys.copying(self._namespace), *sorted(gone))]))
+            self._write(send([("HDEL", keys.copying(self._namespace), *sorted(gone))]))
         self._sizes = {}
         for at in range(0, len(names), copy_metric.KEYS):
             part = names[at : at + copy_metric.KEYS]
-            standings = self._source.ask(stats.standings(self._namespace, self._config, part))
+            standings = self._source.ask(stats.metric_stats(self._namespace, self._config, part))
             self._sizes |= {name: _size(each) for name, each in standings.items()}
-            self._write(_send([]))
+            self._write(send([]))
         self._total = sum(self._sizes.values())
         for batch in self._batches(names):
             until = self._done + sum(self._sizes[name] for name in batch)
@@ -300,7 +340,9 @@ class _Copy:
         """The metrics that are worked on in the same trips; a large one is alone."""
         batch: list[str] = []
         for name in names:
-            if batch and (len(batch) == METRICS or sum(map(self._sizes.__getitem__, (*batch, name))) > BATCH):
+            if batch and (
+                len(batch) == METRICS or sum(map(self._sizes.__getitem__, (*batch, name))) > BATCH
+            ):
                 yield batch
                 batch = []
             batch.append(name)
@@ -311,7 +353,9 @@ class _Copy:
         self._told(Progress("copying", self._done, self._total, name))
 
     def _outlines(self, names: list[str]) -> dict[str, copy_metric.Outline]:
-        found = self._source.ask(together([copy_metric.read_outline(*self._metrics(name)) for name in names]))
+        found = self._source.ask(
+            gather([copy_metric.read_outline(*self._metrics(name)) for name in names])
+        )
         return dict(zip(names, found, strict=True))
 
     def _copy_metrics(self, names: list[str], until: int) -> None:
@@ -327,29 +371,41 @@ class _Copy:
                 return
             there = {name: self._metrics(name)[1] for name in left}
             self._write(
-                copy_metric.begin(self._namespace, self._there.shards, [(there[name], left[name]) for name in left])
+                copy_metric.begin(
+                    self._namespace,
+                    self._there.shards,
+                    [(there[name], left[name]) for name in left],
+                )
             )
             self._tell(next(iter(left)))
-            for several in copy_metric.bundles([key for outline in left.values() for key in outline.keys]):
+            for several in copy_metric.bundles(
+                [key for outline in left.values() for key in outline.keys]
+            ):
                 for pieces in self._read(several):
-                    self._write(_send([command for piece in pieces for command in piece.writes()]))
+                    self._write(send([command for piece in pieces for command in piece.writes()]))
                     self._tell(several[0].metric)
                 self._done = min(self._done + sum(key.nbytes for key in several), until)
             again = self._outlines(list(left))
             same = [name for name in left if again[name].mark == left[name].mark]
-            self._write(together([copy_metric.end(self._namespace, there[name], left[name]) for name in same]))
+            self._write(
+                gather([copy_metric.end(self._namespace, there[name], left[name]) for name in same])
+            )
             self._marks |= {name: left[name].mark for name in same}
             left = {name: again[name] for name in left if name not in same}
         if left:
-            raise self._source.refuse(f"is in use: {min(left)} changed each of the {TRIES} times that it was read")
+            raise self._source.refuse(
+                f"is in use: {min(left)} changed each of the {TRIES} times that it was read"
+            )
 
     def _read(self, several: list[copy_metric.Key]) -> Iterator[list[copy_metric.Piece]]:
         key = several[0]
         if len(several) > 1 or key.nbytes <= copy_metric.PIECE:
             yield self._source.ask(copy_metric.read_whole(several))
             return
-        count = key.count or self._source.ask(_send([("HLEN", key.source)]))[0]
-        for piece in self._pages(key, max(1, min(copy_metric.FIELDS, count * copy_metric.PIECE // key.nbytes))):
+        count = key.count or self._source.ask(send([("HLEN", key.source)]))[0]
+        for piece in self._pages(
+            key, max(1, min(copy_metric.FIELDS, count * copy_metric.PIECE // key.nbytes))
+        ):
             yield [piece]
 
     def _pages(self, key: copy_metric.Key, many: int) -> Iterator[copy_metric.Piece]:
@@ -369,27 +425,34 @@ class _Copy:
             changed = {name: outlines[name].mark != self._marks.get(name) for name in batch}
             for _ in range(TRIES):  # what is kept may end between the two questions
                 theirs, ours = (
-                    side.ask(together([_figures(config, self._metrics(name)[at]) for name in batch]))
-                    for at, (side, config) in enumerate(((self._source, self._config), (self._target, self._there)))
+                    side.ask(gather([_figures(config, self._metrics(name)[at]) for name in batch]))
+                    for at, (side, config) in enumerate(
+                        ((self._source, self._config), (self._target, self._there))
+                    )
                 )
-                found = [Row(name, a, b, changed[name]) for name, a, b in zip(batch, theirs, ours, strict=True)]
+                found = [
+                    Row(name, a, b, changed[name])
+                    for name, a, b in zip(batch, theirs, ours, strict=True)
+                ]
                 if all(row.changed or row.same for row in found):
                     break
             rows += found
-            self._write(_send([]))
+            self._write(send([]))
             self._told(Progress("counting", len(rows), len(names), batch[-1]))
         return rows
 
 
-def _size(standing: Standing) -> int:
+def _size(standing: MetricStats) -> int:
     return standing.log_bytes + sum(standing.level_bytes.values()) + 1_000 * standing.series
 
 
-def _figures(config: Config, metric: Metric) -> Operation[Figures]:
+def _figures(config: Config, metric: MetricLocation) -> Operation[Figures]:
     name = metric.name
-    standing = (yield from stats.standings(metric.namespace, config, [name]))[name]
+    standing = (yield from stats.metric_stats(metric.namespace, config, [name]))[name]
     try:
-        count = yield from query.query(Place(metric.namespace, 0, config), name, aggregation="count")
+        count = yield from query.query(
+            QueryContext(Namespace(metric.namespace, config), Cache(0)), name, aggregation="count"
+        )
     except FormatMismatch:  # of a block or slot that can't be read, which is copied as it is
         count = None
     fields = yield from copy_metric.count_fields(metric)

@@ -23,13 +23,13 @@ from redismetrics.store import catalog, keys, stats, urls
 from redismetrics.store.cluster import ClusterClient
 from redismetrics.store.connection import Store
 from redismetrics.store.driver import Client, Operation, run, translated
-from redismetrics.store.namespace import Place
+from redismetrics.store.namespace import Namespace
 from redismetrics.store.server import configured, now, try_scripts, who_am_i
 from redismetrics.store.server import info as server_info
-from redismetrics.store.stats import Standing
+from redismetrics.store.stats import MetricStats
 from redismetrics.store.urls import safe_url, several
 
-from .findings import _BADNESS, Finding, Report
+from .findings import SEVERITY, Diagnosis, Finding
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ def examine(
     namespace: str | None = None,
     socket_timeout: float | None = None,
     clock: Clock = system_clock,
-) -> Report:
+) -> Diagnosis:
     """Examine a namespace and the server that it is on; settings are looked up as by `Metrics`.
 
     What is wrong with the store is in the report, never raised: also that it can't be reached.
@@ -59,7 +59,11 @@ def examine(
     settings = resolve(url=url, namespace=namespace, socket_timeout=socket_timeout)
     store = Store(settings.url, settings.socket_timeout)
     try:
-        return Report(_Examination(store, settings.namespace, settings.max_series, settings.max_future, clock).all())
+        return Diagnosis(
+            _Examination(
+                store, settings.namespace, settings.max_series, settings.max_future, clock
+            ).all()
+        )
     finally:
         store.close()
 
@@ -92,20 +96,24 @@ class _Node:
     @property
     def info(self) -> dict[str, str]:
         if self.figures is None:
-            self.figures = self.ask(server_info("server", "memory", "persistence", "replication", "stats"))
+            self.figures = self.ask(
+                server_info("server", "memory", "persistence", "replication", "stats")
+            )
         return self.figures
 
 
 class _Examination:
-    def __init__(self, store: Store, namespace: str, max_series: int, max_future: float, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, namespace: str, max_series: int, max_future: float, clock: Clock
+    ) -> None:
         self._store = store
         self._namespace = namespace
         self._max_series = max_series
         self._max_future = max_future
         self._clock = clock
-        self._place = Place(namespace, 0)
+        self._namespace_config = Namespace(namespace)
         self._nodes: list[_Node] = []
-        self._stood: dict[str, Standing] | None = None
+        self._stood: dict[str, MetricStats] | None = None
 
     def all(self) -> list[Finding]:
         try:
@@ -135,7 +143,7 @@ class _Examination:
         found = [self._looked(check, right, lambda node=node: [judge(node)])[0] for node in nodes]  # type: ignore[misc]
         if len(found) == 1:
             return found[0]
-        worst = max(found, key=lambda each: _BADNESS.index(each.status))
+        worst = max(found, key=lambda each: SEVERITY.index(each.status))
         said: dict[str, list[str]] = {}
         for node, each in zip(nodes, found, strict=True):
             if each.status == worst.status:
@@ -151,7 +159,14 @@ class _Examination:
         try:
             return look()
         except StoreUnavailable as error:
-            return [Finding(check, "failure", str(error), "Find out what holds the server up, and look again.")]
+            return [
+                Finding(
+                    check,
+                    "failure",
+                    str(error),
+                    "Find out what holds the server up, and look again.",
+                )
+            ]
         except FormatMismatch as error:
             advice = "Use the version of redismetrics that wrote it, or another namespace."
             return [Finding(check, "failure", str(error), advice)]
@@ -205,7 +220,11 @@ class _Examination:
         if parts.scheme.partition("+")[0] != "redis" or not named:
             return False
         url = self._store.url
-        hosts = [host for host, _ in several(url).servers] if "+" in parts.scheme else [parts.hostname or "localhost"]
+        hosts = (
+            [host for host, _ in several(url).servers]
+            if "+" in parts.scheme
+            else [parts.hostname or "localhost"]
+        )
         return not all(map(urls.is_loopback, hosts))
 
     def _unreachable(self, error: StoreError) -> Finding:
@@ -225,7 +244,9 @@ class _Examination:
         found = f"{'Valkey' if valkey else 'Redis'} {version}, {'a replica' if role == 'slave' else role or 'no role'}"
         numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
         if numbers < OLDEST_SERVER:
-            return Finding("server", "failure", found, "Use Redis 6.2 or newer, or Valkey.", details)
+            return Finding(
+                "server", "failure", found, "Use Redis 6.2 or newer, or Valkey.", details
+            )
         if role == "slave":
             advice = "Record and run workers on the primary: a replica can only be asked."
             return Finding("server", "warning", found, advice, details)
@@ -239,12 +260,20 @@ class _Examination:
         most = limit or machine
         share = used / most if most else 0.0
         whole = "maxmemory" if limit else "the machine's memory, no maxmemory"
-        found = f"{_size(used)} used, {share:.0%} of {_size(most)}, {whole}" if most else f"{_size(used)} used"
+        found = (
+            f"{_size(used)} used, {share:.0%} of {_size(most)}, {whole}"
+            if most
+            else f"{_size(used)} used"
+        )
         if share >= FULL:
-            advice = "Give it more memory, or delete metrics: a full server refuses what is recorded."
+            advice = (
+                "Give it more memory, or delete metrics: a full server refuses what is recorded."
+            )
             return Finding("memory", "failure", found, advice, details)
         if share >= ALMOST_FULL:
-            advice = "Give it more memory, shorten the retentions, or delete metrics, before it is full."
+            advice = (
+                "Give it more memory, shorten the retentions, or delete metrics, before it is full."
+            )
             return Finding("memory", "warning", found, advice, details)
         return Finding("memory", "ok", found, details=details)
 
@@ -256,7 +285,9 @@ class _Examination:
         found = f"{policy}, {evicted:,} keys evicted since its start"
         if policy != "noeviction":
             advice = "CONFIG SET maxmemory-policy noeviction: any other policy deletes metrics without a word."
-            return Finding("eviction", "failure" if limit or evicted else "warning", found, advice, details)
+            return Finding(
+                "eviction", "failure" if limit or evicted else "warning", found, advice, details
+            )
         if evicted:
             advice = "Metrics may lack what was evicted under an earlier policy; nothing is to be done now."
             return Finding("eviction", "warning", found, advice, details)
@@ -265,7 +296,9 @@ class _Examination:
     def _persistence(self, node: _Node) -> Finding:
         info = node.info
         if info.get("loading") == "1":
-            return Finding("persistence", "failure", "the server is loading its data", "Wait until it has.")
+            return Finding(
+                "persistence", "failure", "the server is loading its data", "Wait until it has."
+            )
         appends = info.get("aof_enabled") == "1"
         try:
             saves: str | None = node.ask(configured("save"))
@@ -275,22 +308,38 @@ class _Examination:
             "aof": appends, "save": saves, "last_save": int(info.get("rdb_last_save_time", 0)),
             "changes_since": int(info.get("rdb_changes_since_last_save", 0)),
         }  # fmt: skip
-        how = "append-only file" if appends else "snapshots" if saves else "unknown" if saves is None else "none"
+        how = (
+            "append-only file"
+            if appends
+            else "snapshots"
+            if saves
+            else "unknown"
+            if saves is None
+            else "none"
+        )
         broken = [
             name
-            for name in ("rdb_last_bgsave_status", "aof_last_bgrewrite_status", "aof_last_write_status")
+            for name in (
+                "rdb_last_bgsave_status",
+                "aof_last_bgrewrite_status",
+                "aof_last_write_status",
+            )
             if info.get(name, "ok") != "ok"
         ]
         if broken:
             found = f"{how}; {', '.join(f'{name} {info[name]}' for name in broken)}"
-            advice = "See the server's log: it can't write to its disk, and may refuse what is recorded."
+            advice = (
+                "See the server's log: it can't write to its disk, and may refuse what is recorded."
+            )
             return Finding("persistence", "failure", found, advice, details)
         if how == "none":
             advice = "CONFIG SET appendonly yes, or a restart loses all metrics."
             return Finding("persistence", "warning", "none", advice, details)
         if how == "unknown":
             advice = "Grant the user +config|get to be told of snapshots, or ask as another one."
-            return Finding("persistence", "warning", "no append-only file; snapshots unknown", advice, details)
+            return Finding(
+                "persistence", "warning", "no append-only file; snapshots unknown", advice, details
+            )
         return Finding("persistence", "ok", how, details=details)
 
     def _skew(self, node: _Node) -> Finding:
@@ -307,32 +356,49 @@ class _Examination:
             advice = "Set both clocks by NTP: samples with a time of their own are refused."
             return Finding("clock", "failure", found, advice, details)
         if abs(skew) >= SKEW_SECONDS:
-            advice = "Set both clocks by NTP: samples of several machines stand in the wrong minutes."
+            advice = (
+                "Set both clocks by NTP: samples of several machines stand in the wrong minutes."
+            )
             return Finding("clock", "warning", found, advice, details)
         return Finding("clock", "ok", found, details=details)
 
     def _scripts(self) -> list[Finding]:
         ran = self._ask(try_scripts(self._namespace, 0))
-        return [Finding("scripts", "ok", f"all load, {ran} tried to no effect ran", details={"ran": ran})]
+        return [
+            Finding(
+                "scripts", "ok", f"all load, {ran} tried to no effect ran", details={"ran": ran}
+            )
+        ]
 
     # -- the namespace --------------------------------------------------------------------------------------------
 
     def _format(self) -> list[Finding]:
-        config = self._ask(self._place.config())
-        details = {"format": keys.FORMAT, "shards": config.shards, "retentions": config.calendar.describe()}
+        config = self._ask(self._namespace_config.config())
+        details = {
+            "format": keys.FORMAT,
+            "shards": config.shards,
+            "retentions": config.retention.describe(),
+        }
         found = f"format {keys.FORMAT}, {config.shards} shard{'s' * (config.shards != 1)}"
-        return [Finding("format", "ok", f"{found}; kept for (s) {config.calendar.describe()}", details=details)]
+        return [
+            Finding(
+                "format",
+                "ok",
+                f"{found}; kept for (s) {config.retention.describe()}",
+                details=details,
+            )
+        ]
 
-    def _standings(self) -> dict[str, Standing]:
+    def _standings(self) -> dict[str, MetricStats]:
         if self._stood is None:
-            config = self._ask(self._place.config())
+            config = self._ask(self._namespace_config.config())
             known = self._ask(catalog.catalogue(self._namespace, config.shards))
-            self._stood = self._ask(stats.standings(self._namespace, config, list(known)))
+            self._stood = self._ask(stats.metric_stats(self._namespace, config, list(known)))
         return self._stood
 
     def _workers(self) -> list[Finding]:
-        config = self._ask(self._place.config())
-        there = self._ask(stats.attendance(self._namespace, config.shards))
+        config = self._ask(self._namespace_config.config())
+        there = self._ask(stats.presence(self._namespace, config.shards))
         standings = self._standings()
         waiting = {name: each.waiting_ms / 1000 for name, each in standings.items()}
         name = max(waiting, key=waiting.__getitem__, default="")
@@ -347,33 +413,59 @@ class _Examination:
         found += f"{name} waits longest, {lag:.0f} s" if lag else "nothing waits"
         if there.workers == 0 and standings:
             advice = "Run `redismetrics worker`, or use Metrics(worker=True): what isn't sealed is cut after a day."
-            return [Finding("workers", "failure" if lag > LONG_LAG_SECONDS else "warning", found, advice, details)]
+            return [
+                Finding(
+                    "workers",
+                    "failure" if lag > LONG_LAG_SECONDS else "warning",
+                    found,
+                    advice,
+                    details,
+                )
+            ]
         if lag > LAG_SECONDS:
             advice = "See the workers' logs, and run more of them where they are busy."
-            return [Finding("workers", "failure" if lag > LONG_LAG_SECONDS else "warning", found, advice, details)]
+            return [
+                Finding(
+                    "workers",
+                    "failure" if lag > LONG_LAG_SECONDS else "warning",
+                    found,
+                    advice,
+                    details,
+                )
+            ]
         return [Finding("workers", "ok", found, details=details)]
 
     def _metrics(self) -> list[Finding]:
         standings = self._standings()
         return [self._losses(standings), *self._biggest(standings)]
 
-    def _losses(self, standings: dict[str, Standing]) -> Finding:
-        lost = {reason: {n: getattr(s, reason) for n, s in standings.items()} for reason in ("never_sealed", "late")}
+    def _losses(self, standings: dict[str, MetricStats]) -> Finding:
+        lost = {
+            reason: {n: getattr(s, reason) for n, s in standings.items()}
+            for reason in ("never_sealed", "late")
+        }
         totals = {reason: sum(of.values()) for reason, of in lost.items()}
         if not any(totals.values()):
             return Finding("losses", "ok", "no sample was lost in the store", details=totals)
         reason = max(totals, key=totals.__getitem__)
         name = max(lost[reason], key=lost[reason].__getitem__)
-        found = ", ".join(f"{count:,} samples {reason}" for reason, count in totals.items() if count)
+        found = ", ".join(
+            f"{count:,} samples {reason}" for reason, count in totals.items() if count
+        )
         advice = (
             "Keep a worker running, or raise log_bytes: logs were cut before they were sealed."
             if reason == "never_sealed"
             else "Send samples sooner, or raise minute_retention: they came when their minute was gone."
         )
-        return Finding("losses", "warning", f"{found}; most of {name}", advice, {**totals, "metric": name})
+        return Finding(
+            "losses", "warning", f"{found}; most of {name}", advice, {**totals, "metric": name}
+        )
 
-    def _biggest(self, standings: dict[str, Standing]) -> list[Finding]:
-        sizes = {name: each.log_bytes + sum(each.level_bytes.values()) for name, each in standings.items()}
+    def _biggest(self, standings: dict[str, MetricStats]) -> list[Finding]:
+        sizes = {
+            name: each.log_bytes + sum(each.level_bytes.values())
+            for name, each in standings.items()
+        }
         by_bytes = sorted(sizes, key=lambda name: (-sizes[name], name))[:BIGGEST]
         by_series = sorted(standings, key=lambda name: (-standings[name].series, name))[:BIGGEST]
         details = {
@@ -381,7 +473,9 @@ class _Examination:
             "series": sum(each.series for each in standings.values()),
             "bytes": sum(sizes.values()),
             "most_bytes": [{"metric": name, "bytes": sizes[name]} for name in by_bytes],
-            "most_series": [{"metric": name, "series": standings[name].series} for name in by_series],
+            "most_series": [
+                {"metric": name, "series": standings[name].series} for name in by_series
+            ],
         }
         found = f"{details['metrics']:,} metrics, {details['series']:,} series, {_size(sum(sizes.values()))}"
         if by_bytes:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 Status = Literal["ok", "warning", "failure"]
 
-_BADNESS = ("ok", "warning", "failure")
+SEVERITY = ("ok", "warning", "failure")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Diagnosis:
     """All findings. *healthy*: none of them is a failure."""
 
     findings: list[Finding]

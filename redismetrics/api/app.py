@@ -24,7 +24,7 @@ from redismetrics.errors import (
 )
 
 from . import query_endpoints, write_endpoints
-from .auth import Guard, _failure
+from .auth import AuthMiddleware, failure
 from .openapi import document
 from .parameters import Endpoint, read
 from .service import Limits, Service, answer
@@ -78,9 +78,16 @@ def create_app(
     async def openapi(_: Service, __: Request, ___: Any) -> Response:
         return answer(told)
 
-    endpoints.append(Endpoint("GET", "/openapi.json", "This document", openapi, answer={"type": "object"}))
+    endpoints.append(
+        Endpoint("GET", "/openapi.json", "This document", openapi, answer={"type": "object"})
+    )
     told.update(
-        document(endpoints, token=token is not None, localhost_only=localhost_only, values=service.limits.values)
+        document(
+            endpoints,
+            token=token is not None,
+            localhost_only=localhost_only,
+            values=service.limits.values,
+        )
     )
     open_paths = frozenset(endpoint.path for endpoint in endpoints if not endpoint.guarded)
 
@@ -92,8 +99,16 @@ def create_app(
 
     app = Starlette(
         routes=[_route(service, endpoint) for endpoint in endpoints],
-        middleware=[Middleware(Guard, token=token, open_paths=open_paths, localhost_only=localhost_only)],
-        exception_handlers={HTTPException: _http_error, RedisMetricsError: _our_error, Exception: _bug},
+        middleware=[
+            Middleware(
+                AuthMiddleware, token=token, open_paths=open_paths, localhost_only=localhost_only
+            )
+        ],
+        exception_handlers={
+            HTTPException: _http_error,
+            RedisMetricsError: _our_error,
+            Exception: _bug,
+        },
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
@@ -116,21 +131,23 @@ async def _http_error(_: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     if error.status_code == 503:
         headers["Retry-After"] = "1"
-    return _failure(error.status_code, _NAMES.get(error.status_code, "Unavailable"), error.detail, headers)
+    return failure(
+        error.status_code, _NAMES.get(error.status_code, "Unavailable"), error.detail, headers
+    )
 
 
 async def _our_error(_: Request, error: Exception) -> Response:
     """A message of ours says which, what was wanted and what was given, and holds no password."""
     name, message = type(error).__name__, " ".join(str(error).split())
     if isinstance(error, TooManyRows):
-        return _failure(413, name, f"{message} (the limit points)")
+        return failure(413, name, f"{message} (the limit points)")
     if isinstance(error, InvalidQuery | InvalidMetric):
-        return _failure(400, name, message)
+        return failure(400, name, message)
     if isinstance(error, StoreUnavailable):
-        return _failure(503, name, message, {"Retry-After": "1"})
+        return failure(503, name, message, {"Retry-After": "1"})
     log.error("a request failed: %s: %s", name, message)
-    return _failure(500, name, message)
+    return failure(500, name, message)
 
 
 async def _bug(_: Request, error: Exception) -> Response:
-    return _failure(500, "InternalError", f"BUG: {type(error).__name__}")
+    return failure(500, "InternalError", f"BUG: {type(error).__name__}")

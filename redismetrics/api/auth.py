@@ -11,10 +11,12 @@ from redismetrics.store.urls import is_loopback
 
 from .service import answer
 
-_HOST = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[^\[\]:/\s]+))(?::\d{1,5})?\Z", re.ASCII)
+_HOST = re.compile(
+    r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[^\[\]:/\s]+))(?::\d{1,5})?\Z", re.ASCII
+)
 
 
-class Guard:
+class AuthMiddleware:
     """Lets through who bears the token. It is compared in constant time, and never logged.
 
     With *localhost_only*, those who ask for another host are turned away first: a page of another site can make its own name
@@ -22,7 +24,12 @@ class Guard:
     """
 
     def __init__(
-        self, app: ASGIApp, *, token: str | None, open_paths: frozenset[str], localhost_only: bool = False
+        self,
+        app: ASGIApp,
+        *,
+        token: str | None,
+        open_paths: frozenset[str],
+        localhost_only: bool = False,
     ) -> None:
         self._app = app
         self._token = None if token is None else token.encode()
@@ -32,17 +39,20 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and self._localhost_only and not _is_local(scope):
             message = "Host: wanted localhost, since this server has no token, got another name"
-            await _failure(403, "Forbidden", message)(scope, receive, send)
+            await failure(403, "Forbidden", message)(scope, receive, send)
         elif scope["type"] == "http" and not self._is_open(scope) and not self._allows(scope):
             message = "Authorization: wanted 'Bearer' and this server's token, got another or none"
-            response = _failure(401, "Unauthorized", message, {"WWW-Authenticate": "Bearer"})
+            response = failure(401, "Unauthorized", message, {"WWW-Authenticate": "Bearer"})
             await response(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
     def _is_open(self, scope: Scope) -> bool:
         """Is it a path without a guard? A larger application may have mounted us below its root_path."""
-        return self._token is None or scope["path"].removeprefix(scope.get("root_path", "")) in self._open
+        return (
+            self._token is None
+            or scope["path"].removeprefix(scope.get("root_path", "")) in self._open
+        )
 
     def _allows(self, scope: Scope) -> bool:
         given = _headers(scope, b"authorization")
@@ -62,7 +72,7 @@ def _is_local(scope: Scope) -> bool:
     return found is not None and is_loopback((found["six"] or found["name"]).lower())
 
 
-def _failure(code: int, name: str, message: str, headers: Any = None) -> Response:
+def failure(code: int, name: str, message: str, headers: Any = None) -> Response:
     response = answer({"error": name, "message": message}, code)
     response.headers.update(headers or {})
     return response

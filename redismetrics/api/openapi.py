@@ -24,7 +24,9 @@ ERROR = {
 }
 
 
-def document(endpoints: Iterable[Endpoint], *, token: bool, localhost_only: bool, values: int) -> dict[str, Any]:
+def document(
+    endpoints: Iterable[Endpoint], *, token: bool, localhost_only: bool, values: int
+) -> dict[str, Any]:
     """An OpenAPI 3.1 document; *token*: a bearer token is asked for; *localhost_only*: other hosts are refused; *values*:
     how often a parameter may be given.
     """
@@ -44,15 +46,27 @@ def document(endpoints: Iterable[Endpoint], *, token: bool, localhost_only: bool
     }
 
 
-def _operation(endpoint: Endpoint, *, token: bool, localhost_only: bool, values: int) -> dict[str, Any]:
+def _operation(
+    endpoint: Endpoint, *, token: bool, localhost_only: bool, values: int
+) -> dict[str, Any]:
     otlp = endpoint.answer is None and endpoint.bodies
     schema = {"schema": dict(endpoint.answer)} if endpoint.answer is not None else {}
     responses: dict[str, Any] = {
-        str(endpoint.status): {"description": "The answer.", "content": dict.fromkeys(endpoint.answers, schema)}
+        str(endpoint.status): {
+            "description": "The answer.",
+            "content": dict.fromkeys(endpoint.answers, schema),
+        }
     }
-    codes = {400, *endpoint.errors, *({401} if token and endpoint.guarded else ()), *({403} if localhost_only else ())}
+    codes = {
+        400,
+        *endpoint.errors,
+        *({401} if token and endpoint.guarded else ()),
+        *({403} if localhost_only else ()),
+    }
     for code in sorted(codes):
-        content: dict[str, Any] = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+        content: dict[str, Any] = {
+            "application/json": {"schema": {"$ref": "#/components/schemas/Error"}}
+        }
         if otlp and code not in (401, 403, 415):
             content = {kind: {} for kind in endpoint.answers}
         responses[str(code)] = {"description": _ERRORS[code], "content": content}

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 from redismetrics.errors import InvalidQuery
 from redismetrics.model.validation import NAME_PATTERN, TYPES
-from redismetrics.model.windows import INTERVALS, SPAN_PATTERN, WINDOWS, window_ms
+from redismetrics.model.windows import DURATION_PATTERN, INTERVALS, WINDOWS, window_ms
 from redismetrics.queries.question import AGGREGATIONS, PERCENTILE_PATTERN
 
 Schema = Mapping[str, Any]
@@ -19,20 +19,25 @@ _MOST_FIELDS = 1_000  # of a query string
 
 def _whole_text(*patterns: "re.Pattern[str] | str") -> str:
     """One pattern of JSON Schema for texts that fit any of *patterns* as a whole."""
-    texts = (each if isinstance(each, str) else each.pattern.removesuffix(r"\Z") for each in patterns)
+    texts = (
+        each if isinstance(each, str) else each.pattern.removesuffix(r"\Z") for each in patterns
+    )
     return f"^(?:{'|'.join(texts)})$"
 
 
 NAME = {"type": "string", "pattern": _whole_text(NAME_PATTERN)}
-WINDOW = {"type": "string", "pattern": _whole_text(*WINDOWS, SPAN_PATTERN)}
-INTERVAL = {"type": "string", "pattern": _whole_text(*INTERVALS, SPAN_PATTERN)}
+WINDOW = {"type": "string", "pattern": _whole_text(*WINDOWS, DURATION_PATTERN)}
+INTERVAL = {"type": "string", "pattern": _whole_text(*INTERVALS, DURATION_PATTERN)}
 AGGREGATION = {"type": "string", "pattern": _whole_text(*AGGREGATIONS, PERCENTILE_PATTERN)}
 TYPE = {"type": "string", "enum": list(TYPES)}
 _NAME_TEXT = NAME_PATTERN.pattern.removesuffix(r"\Z")
 TAG = {"type": "string", "pattern": f"^(?:{_NAME_TEXT}=[\\s\\S]*|!{_NAME_TEXT})$"}
 PATTERN = {"type": "string", "minLength": 1, "maxLength": 200}
 TIME = {
-    "anyOf": [{"type": "number", "minimum": 0, "maximum": 253_402_300_799}, {"type": "string", "format": "date-time"}]
+    "anyOf": [
+        {"type": "number", "minimum": 0, "maximum": 253_402_300_799},
+        {"type": "string", "format": "date-time"},
+    ]
 }
 BOOLEAN = {"type": "boolean"}
 EVERY = {"type": "number", "minimum": 0.1, "maximum": 3600}
@@ -70,7 +75,9 @@ def read(parameters: Iterable[Parameter], query: bytes, most: int) -> dict[str, 
         InvalidQuery: a parameter that is unknown, missing, given twice or more than *most* times, or not readable.
     """
     try:
-        given = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+        given = parse_qsl(
+            query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MOST_FIELDS
+        )
     except ValueError as error:
         raise InvalidQuery(f"parameters: wanted at most {_MOST_FIELDS}, got more") from error
     known = {parameter.name: parameter for parameter in parameters}
@@ -88,7 +95,9 @@ def read(parameters: Iterable[Parameter], query: bytes, most: int) -> dict[str, 
         if len(found) > 1 and not parameter.several:
             raise InvalidQuery(f"{parameter.name}: wanted it once, got it {len(found)} times")
         if len(found) > most:
-            raise InvalidQuery(f"{parameter.name}: wanted it at most {most} times (the limit values), got {len(found)}")
+            raise InvalidQuery(
+                f"{parameter.name}: wanted it at most {most} times (the limit values), got {len(found)}"
+            )
         values[parameter.name] = parameter.default
         if parameter.several:
             values[parameter.name] = tuple(parameter.read(text) for text in found)
@@ -112,7 +121,9 @@ def read_time(what: str) -> Callable[[str], Any]:
         except ValueError:
             moment = None
         if moment is None or moment.tzinfo is None:
-            raise InvalidQuery(f"{what}: wanted Unix seconds or ISO 8601 with a zone (a + as %2B), got {text!r:.80}")
+            raise InvalidQuery(
+                f"{what}: wanted Unix seconds or ISO 8601 with a zone (a + as %2B), got {text!r:.80}"
+            )
         return moment
 
     return read_one
@@ -121,7 +132,9 @@ def read_time(what: str) -> Callable[[str], Any]:
 def read_whole(what: str, least: int, most: int) -> Callable[[str], int]:
     def read_one(text: str) -> int:
         if not _WHOLE.match(text) or not least <= int(text) <= most:
-            raise InvalidQuery(f"{what}: wanted a whole number from {least} to {most}, got {text!r:.80}")
+            raise InvalidQuery(
+                f"{what}: wanted a whole number from {least} to {most}, got {text!r:.80}"
+            )
         return int(text)
 
     return read_one
@@ -130,7 +143,9 @@ def read_whole(what: str, least: int, most: int) -> Callable[[str], int]:
 def read_number(what: str, least: float, most: float) -> Callable[[str], float]:
     def read_one(text: str) -> float:
         if not _SECONDS.match(text) or not least <= float(text) <= most:
-            raise InvalidQuery(f"{what}: wanted a number from {least:g} to {most:g}, got {text!r:.80}")
+            raise InvalidQuery(
+                f"{what}: wanted a number from {least:g} to {most:g}, got {text!r:.80}"
+            )
         return float(text)
 
     return read_one
@@ -160,17 +175,27 @@ def tags_of(pairs: Iterable[tuple[str, str | None]]) -> dict[str, str | None]:
     tags: dict[str, str | None] = {}
     for key, value in pairs:
         if tags.setdefault(key, value) != value:
-            raise InvalidQuery(f"tag: wanted one value of {key!r:.80}, got {tags[key]!r:.80} and {value!r:.80}")
+            raise InvalidQuery(
+                f"tag: wanted one value of {key!r:.80}, got {tags[key]!r:.80} and {value!r:.80}"
+            )
     return tags
 
 
 METRIC = Parameter("name", "The metric.", NAME, required=True)
 TAGS = Parameter(
-    "tag", "Only series with this tag: KEY=VALUE; !KEY: only series without it.", TAG, read_tag, several=True
+    "tag",
+    "Only series with this tag: KEY=VALUE; !KEY: only series without it.",
+    TAG,
+    read_tag,
+    several=True,
 )
 GROUP_BY = Parameter("group_by", "Tags to group by.", NAME, several=True)
-SINCE = Parameter("since", "Not before: Unix seconds, or ISO 8601 with a zone.", TIME, read_time("since"))
-UNTIL = Parameter("until", "Before: Unix seconds, or ISO 8601 with a zone.", TIME, read_time("until"))
+SINCE = Parameter(
+    "since", "Not before: Unix seconds, or ISO 8601 with a zone.", TIME, read_time("since")
+)
+UNTIL = Parameter(
+    "until", "Before: Unix seconds, or ISO 8601 with a zone.", TIME, read_time("until")
+)
 WINDOW_OPTION = Parameter(
     "window",
     "last_hour, last_24h, last_7d, last_30d, or text such as 15m. Without it, since or until: last_24h.",
@@ -196,9 +221,15 @@ def window_of(values: Mapping[str, Any], now_s: float, most_s: float) -> Span:
         window = "last_24h" if since is None and until is None else (since, until)
     now_ms = round(now_s * 1000)
     first, last = window_ms(window, now_ms)
-    seconds = max(min(last, max(now_ms, first)) - first, 0) / 1000 if last >= 1 << 60 else max(last - first, 0) / 1000
+    seconds = (
+        max(min(last, max(now_ms, first)) - first, 0) / 1000
+        if last >= 1 << 60
+        else max(last - first, 0) / 1000
+    )
     if seconds > most_s:
-        raise InvalidQuery(f"window: wanted at most {most_s:g} s (the limit window_seconds), got {seconds:g} s")
+        raise InvalidQuery(
+            f"window: wanted at most {most_s:g} s (the limit window_seconds), got {seconds:g} s"
+        )
     return Span(window, seconds)
 
 

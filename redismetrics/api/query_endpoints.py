@@ -49,7 +49,12 @@ _ROW = {"type": "object", "additionalProperties": {"type": ["number", "string", 
 _WINDOW = {
     "oneOf": [
         {"type": "string"},
-        {"type": "array", "items": {"type": ["string", "null"], "format": "date-time"}, "minItems": 2, "maxItems": 2},
+        {
+            "type": "array",
+            "items": {"type": ["string", "null"], "format": "date-time"},
+            "minItems": 2,
+            "maxItems": 2,
+        },
     ]
 }
 SAMPLE = {
@@ -93,7 +98,11 @@ async def query(service: Service, _: Request, values: Values) -> Response:
     def ask() -> Any:
         service.check_series(name)
         return service.metrics.get_aggregation(
-            name, aggregation=values["aggregation"], group_by=values["group_by"], window=span.window, tags=tags
+            name,
+            aggregation=values["aggregation"],
+            group_by=values["group_by"],
+            window=span.window,
+            tags=tags,
         )
 
     return await service.ask(ask)
@@ -149,7 +158,7 @@ async def stream(service: Service, request: Request, values: Values) -> Response
         values["name"] or None, tags=tags_of(values["tag"]), types=values["type"] or None, every=values["every"],
         queue=service.limits.stream_queue,
     )  # fmt: skip
-    return sse.Feed(service.streams, subscription, service.limits.heartbeat)
+    return sse.EventStream(service.streams, subscription, service.limits.heartbeat)
 
 
 async def page(service: Service, request: Request, _: Values) -> Response:
@@ -173,7 +182,9 @@ async def readyz(service: Service, _: Request, __: Values) -> Response:
         await service.acheck_store()
     except RedisMetricsError as error:
         log.info("not ready: %s", error)
-        raise HTTPException(503, "the store does not answer") from error  # whoever asks may not know where it is
+        raise HTTPException(
+            503, "the store does not answer"
+        ) from error  # whoever asks may not know where it is
     return answer({"status": "ok"})
 
 

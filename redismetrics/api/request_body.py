@@ -60,7 +60,9 @@ async def read_body(request: Request, limits: Limits) -> Body:
 
 def _too_long(most: int) -> HTTPException:
     return HTTPException(
-        413, f"body: wanted at most {most} bytes (the limit body_bytes), decompressed too; got more", _CLOSE
+        413,
+        f"body: wanted at most {most} bytes (the limit body_bytes), decompressed too; got more",
+        _CLOSE,
     )
 
 
@@ -78,7 +80,9 @@ def _unzipped(body: bytes, most: int) -> bytes:
             try:
                 part = member.decompress(piece, _CHUNK)
             except zlib.error as error:
-                raise HTTPException(400, f"body: wanted gzip, got something else: {error}") from error
+                raise HTTPException(
+                    400, f"body: wanted gzip, got something else: {error}"
+                ) from error
             at += len(piece) - len(member.unconsumed_tail) - len(member.unused_data)
             if not piece and not part and not member.eof:
                 raise HTTPException(400, "body: wanted gzip, got one that ends early")

@@ -12,7 +12,9 @@ from redismetrics.store.urls import shown
 
 TOKEN = "REDISMETRICS_TOKEN"
 _LONGEST_TOKEN = 4096
-_CONNECTIONS = 1_000  # h11 holds up to 64 KiB of headers for each; uvicorn's other reader has no bound
+_CONNECTIONS = (
+    1_000  # h11 holds up to 64 KiB of headers for each; uvicorn's other reader has no bound
+)
 
 
 def read_token(file: Path | None) -> str | None:
@@ -30,11 +32,15 @@ def read_token(file: Path | None) -> str | None:
         reason = error.strerror if isinstance(error, OSError) else "it is not ASCII"
         raise InvalidSetting(f"token file {file}: {reason}") from error
     if not 0 < len(token) <= _LONGEST_TOKEN:
-        raise InvalidSetting(f"token file {file}: wanted 1 to {_LONGEST_TOKEN} characters, got {len(token)}")
+        raise InvalidSetting(
+            f"token file {file}: wanted 1 to {_LONGEST_TOKEN} characters, got {len(token)}"
+        )
     return token
 
 
-def make_server(app: Any, listening: socket.socket, *, ready: Callable[[str], None] | None = None) -> Any:
+def make_server(
+    app: Any, listening: socket.socket, *, ready: Callable[[str], None] | None = None
+) -> Any:
     """A `uvicorn.Server` that ends open streams when it is told to end; *ready* is called with its address once it answers.
 
     Raises:
@@ -65,7 +71,10 @@ def make_server(app: Any, listening: socket.socket, *, ready: Callable[[str], No
 
 def serve(app: Any, host: str, port: int, *, ready: Callable[[str], None] | None = None) -> None:
     """Answer until SIGINT or SIGTERM; port 0 takes a free one. Raises OSError where it can't listen; see `make_server`."""
-    with listen(host, port) as listening, suppress(KeyboardInterrupt):  # uvicorn raises the signal again at its end
+    with (
+        listen(host, port) as listening,
+        suppress(KeyboardInterrupt),
+    ):  # uvicorn raises the signal again at its end
         make_server(app, listening, ready=ready).run(sockets=[listening])
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 from starlette.exceptions import HTTPException
@@ -56,12 +56,16 @@ class Limits:
         for limit in fields(self):
             value = getattr(self, limit.name)
             whole = limit.type is int
-            if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not value > 0:
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int if whole else (int, float))
+                or not value > 0
+            ):
                 wanted = "whole number" if whole else "number"
                 raise InvalidSetting(f"{limit.name}: wanted a {wanted} above 0, got {value!r:.60}")
 
 
-class Gate:
+class ConcurrencyLimiter:
     """Lets requests of one kind be worked on in threads, so many at once; a few more wait, and others are sent away."""
 
     def __init__(self, what: str, limits: Limits) -> None:
@@ -71,10 +75,11 @@ class Gate:
         self._at_once = limits.at_once
         self._threads: ThreadPoolExecutor | None = None
 
-    async def __aenter__(self) -> "Gate":
+    async def __aenter__(self) -> "ConcurrencyLimiter":
         if self._inside >= self._most:
             raise HTTPException(
-                503, f"{self._what}: wanted at most {self._most} (the limits at_once and waiting), got one more"
+                503,
+                f"{self._what}: wanted at most {self._most} (the limits at_once and waiting), got one more",
             )
         self._inside += 1
         return self
@@ -104,11 +109,11 @@ class Service:
 
     def __init__(self, metrics: Client, limits: Limits) -> None:
         self.metrics = Metrics(metrics=metrics)
-        self.metrics._place_in_store = self.metrics._place.bounded(limits.points)
+        self.metrics._query_context = replace(self.metrics._context, max_rows=limits.points)
         self.ametrics = AsyncMetrics(metrics=metrics)
         self.limits = limits
-        self.questions = Gate("questions", limits)
-        self.recordings = Gate("recordings", limits)
+        self.questions = ConcurrencyLimiter("questions", limits)
+        self.recordings = ConcurrencyLimiter("recordings", limits)
         self.streams = Streams(limits.streams)
 
     async def aclose(self) -> None:
@@ -142,14 +147,17 @@ class Service:
 
     def check_series(self, name: str | None) -> None:
         """Refuse a question that would read too many series; blocks."""
-        count = self.metrics._ask(catalog.series_count(self.metrics._place, name))
+        count = self.metrics._ask(catalog.series_count(self.metrics._context, name))
         if count > self.limits.series:
             of = "all metrics" if name is None else repr(name)
             raise HTTPException(
-                413, f"{of}: wanted at most {self.limits.series} series (the limit series), got {count}"
+                413,
+                f"{of}: wanted at most {self.limits.series} series (the limit series), got {count}",
             )
 
 
 def answer(value: Any, status: int = 200) -> Response:
     """*value* as JSON."""
-    return Response(Metrics.to_json(value).encode("utf-8", "replace"), status, media_type="application/json")
+    return Response(
+        Metrics.to_json(value).encode("utf-8", "replace"), status, media_type="application/json"
+    )

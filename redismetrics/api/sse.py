@@ -21,7 +21,10 @@ Item = Sample | Summary | Gap
 
 _TOGETHER = 100  # events in one write
 _LAST_WORD = 1.0  # seconds for the end of a stream to reach a client that may not read any more
-_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the latter: nginx would hold events back
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",
+}  # the latter: nginx would hold events back
 
 
 class Streams:
@@ -45,7 +48,9 @@ class Streams:
         if self._closed:
             raise HTTPException(503, "stream: the server is ending")
         if len(self._open) >= self._most:
-            raise HTTPException(503, f"stream: wanted at most {self._most} open (the limit streams), got one more")
+            raise HTTPException(
+                503, f"stream: wanted at most {self._most} open (the limit streams), got one more"
+            )
         ending = asyncio.Event()
         self._open.add(ending)
         try:
@@ -64,12 +69,14 @@ class Streams:
             ending.set()
 
 
-class Feed(Response):
+class EventStream(Response):
     """One client's stream, which subscribes when it is sent, and ends when the client leaves or the server ends."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, streams: Streams, subscription: AsyncSubscription[Any], heartbeat: float) -> None:
+    def __init__(
+        self, streams: Streams, subscription: AsyncSubscription[Any], heartbeat: float
+    ) -> None:
         super().__init__(headers=_HEADERS)
         self._streams = streams
         self._subscription = subscription
@@ -80,7 +87,13 @@ class Feed(Response):
         del self.headers["content-length"]
         with self._streams.place() as ending:
             async with self._subscription:
-                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                await send(
+                    {
+                        "type": "http.response.start",
+                        "status": self.status_code,
+                        "headers": self.raw_headers,
+                    }
+                )
                 ends = (_until_gone(receive), ending.wait(), self._send(send))
                 tasks = [asyncio.create_task(each) for each in ends]
                 try:
@@ -100,7 +113,13 @@ class Feed(Response):
         text = ": subscribed\n\n"
         with suppress(OSError):  # the client is gone
             while not self._subscription.closed:
-                await send({"type": "http.response.body", "body": text.encode("utf-8", "replace"), "more_body": True})
+                await send(
+                    {
+                        "type": "http.response.body",
+                        "body": text.encode("utf-8", "replace"),
+                        "more_body": True,
+                    }
+                )
                 text = await self._next(self._heartbeat) or ":\n\n"
                 for _ in range(_TOGETHER - 1):
                     if not (more := await self._next(0)):
@@ -112,7 +131,9 @@ class Feed(Response):
         while True:
             try:
                 item = await self._subscription.get(timeout)
-            except RedisMetricsError as error:  # a message that this version can't read: the next one may be fine
+            except (
+                RedisMetricsError
+            ) as error:  # a message that this version can't read: the next one may be fine
                 log.warning("stream: %s", error)
                 if self._subscription.closed:
                     return ""
@@ -129,7 +150,11 @@ def _event(item: Item) -> str:
     """An item as an event. A gap whose samples were counted is what this client was too slow for."""
     if isinstance(item, Gap):
         edges = {"since": item.since, "until": item.until}
-        return _text("gap", edges) if item.missed is None else _text("missed", {"count": item.missed, **edges})
+        return (
+            _text("gap", edges)
+            if item.missed is None
+            else _text("missed", {"count": item.missed, **edges})
+        )
     if isinstance(item, Summary):
         return _text("summary", item)
     return _text("sample", {**item.to_dict(), "count": item.count, "approximate": item.approximate})

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from redismetrics.errors import InvalidMetric, InvalidTimestamp
-from redismetrics.integrations.limits import Ages, NoRoom, Room
+from redismetrics.integrations.limits import CardinalityLimit, LimitExceeded, TimestampBounds
 from redismetrics.model.validation import MetricType, check_name
 
 from .parameters import NAME, TIME, TYPE, Endpoint, read_time
@@ -31,7 +31,7 @@ async def record(service: Service, request: Request, _: Mapping[str, Any]) -> Re
 def _record(service: Service, body: Body) -> int:
     limits, metrics = service.limits, service.metrics
     samples = _samples(body.opened(limits.body_bytes), limits.batch)
-    ages = Ages.now(metrics)
+    ages = TimestampBounds.now(metrics)
     kinds: dict[str, MetricType] = {}
     ready: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
     for number, sample in enumerate(samples):
@@ -44,14 +44,16 @@ def _record(service: Service, body: Body) -> int:
             kinds[name] = metrics.check(name, mapping, **options)
             options["type"] = told
             if known not in (None, kinds[name]):
-                raise InvalidMetric(f"{name!r} is a {known} in a sample before; got a {kinds[name]}")
+                raise InvalidMetric(
+                    f"{name!r} is a {known} in a sample before; got a {kinds[name]}"
+                )
             ages.check(options["timestamp"])
             ready.append((name, mapping, options))
         except InvalidMetric as error:
             raise HTTPException(400, f"sample {number}: {error}; nothing was recorded") from error
     try:
-        Room(limits.recorded_names, limits.recorded_series).check(metrics, kinds)
-    except NoRoom as error:
+        CardinalityLimit(limits.recorded_names, limits.recorded_series).check(metrics, kinds)
+    except LimitExceeded as error:
         raise HTTPException(413, f"{error}; nothing was recorded") from error
     service.check_store()
     for name, mapping, options in ready:
@@ -63,11 +65,14 @@ def _samples(body: bytes, most: int) -> list[Any]:
     try:
         found = json.loads(body, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:  # a UnicodeDecodeError is a ValueError
-        raise HTTPException(400, f"body: wanted JSON in UTF-8, got something else: {error}") from error
+        raise HTTPException(
+            400, f"body: wanted JSON in UTF-8, got something else: {error}"
+        ) from error
     samples = found if isinstance(found, list) else [found]
     if not 0 < len(samples) <= most:
         raise HTTPException(
-            413 if samples else 400, f"body: wanted 1 to {most} samples (the limit batch), got {len(samples)}"
+            413 if samples else 400,
+            f"body: wanted 1 to {most} samples (the limit batch), got {len(samples)}",
         )
     return samples
 
@@ -89,7 +94,11 @@ def _arguments(sample: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
             timestamp = read_time("timestamp")(timestamp)
         except ValueError as error:
             raise InvalidTimestamp(str(error)) from error
-    return check_name(sample.get("name", "")), mapping, {"type": sample.get("type"), "timestamp": timestamp}
+    return (
+        check_name(sample.get("name", "")),
+        mapping,
+        {"type": sample.get("type"), "timestamp": timestamp},
+    )
 
 
 def otlp_endpoint(service: Service) -> Endpoint:
@@ -98,13 +107,21 @@ def otlp_endpoint(service: Service) -> Endpoint:
     Raises:
         MissingExtra: opentelemetry-proto is not installed.
     """
-    from redismetrics.integrations.opentelemetry.receiver import Answer, NotReadable, NotStored, Receiver, status
+    from redismetrics.integrations.opentelemetry.receiver import (
+        Answer,
+        NotReadable,
+        NotStored,
+        Receiver,
+        status,
+    )
 
     limits = service.limits
-    room = Room(limits.recorded_names, limits.recorded_series)
+    room = CardinalityLimit(limits.recorded_names, limits.recorded_series)
     receiver = Receiver(service.metrics, streams=limits.otlp_streams, room=room)
 
-    def refused(kind: str, code: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    def refused(
+        kind: str, code: int, message: str, headers: Mapping[str, str] | None = None
+    ) -> Response:
         """A google.rpc.Status, as OTLP answers what it refuses."""
         if code == 503:
             headers = {"Retry-After": "1"}
@@ -124,7 +141,7 @@ def otlp_endpoint(service: Service) -> Endpoint:
             return refused(kind, error.status_code, str(error.detail), error.headers)
         except NotReadable as error:
             return refused(kind, 400, str(error))
-        except NoRoom as error:
+        except LimitExceeded as error:
             return refused(kind, 413, f"{error}; nothing was recorded")
         except NotStored as error:
             return refused(kind, 503, str(error))
@@ -156,7 +173,12 @@ def endpoints(service: Service) -> tuple[Endpoint, ...]:
         },
         "required": ["name"],
     }  # fmt: skip
-    body = {"anyOf": [sample, {"type": "array", "items": sample, "minItems": 1, "maxItems": limits.batch}]}
+    body = {
+        "anyOf": [
+            sample,
+            {"type": "array", "items": sample, "minItems": 1, "maxItems": limits.batch},
+        ]
+    }
     told = {
         "type": "object", "properties": {"recorded": {"type": "integer"}}, "required": ["recorded"],
         "additionalProperties": False,

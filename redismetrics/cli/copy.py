@@ -17,37 +17,49 @@ from .options import AsJson, Namespace
 from .printing import BAR, print_json, print_rows
 
 if TYPE_CHECKING:
+    from redismetrics.admin.copy_report import CopyReport
     from redismetrics.admin.copy_report import Progress as Step
-    from redismetrics.admin.copy_report import Report
 
 
-_PHASES = {"waiting": "waiting until nobody uses the source", "copying": "copying", "counting": "counting both sides"}
+_PHASES = {
+    "waiting": "waiting until nobody uses the source",
+    "copying": "copying",
+    "counting": "counting both sides",
+}
 
 
 def copy(
     target: Annotated[str, typer.Option("--to", help="The store to copy to.", metavar="URL")],
     source: Annotated[
-        str | None, typer.Option("--from", help="The store to copy from; it is only read.", metavar="URL")
+        str | None,
+        typer.Option("--from", help="The store to copy from; it is only read.", metavar="URL"),
     ] = None,
     namespace: Namespace = None,
     shards: Annotated[
         int | None,
-        typer.Option("--shards", min=1, help="Of the target (default: 16 on a cluster, else 1).", metavar="N"),
+        typer.Option(
+            "--shards", min=1, help="Of the target (default: 16 on a cluster, else 1).", metavar="N"
+        ),
     ] = None,
     wait: Annotated[
         float,
         typer.Option(
-            "--wait", min=0, help="Close the target, and wait so long until nobody uses the source.", metavar="S"
+            "--wait",
+            min=0,
+            help="Close the target, and wait so long until nobody uses the source.",
+            metavar="S",
         ),
     ] = 0.0,
     active: Annotated[
         bool,
         typer.Option(
-            "--active", help="Copy although the source is in use: a rehearsal, for what comes meanwhile is missing."
+            "--active",
+            help="Copy although the source is in use: a rehearsal, for what comes meanwhile is missing.",
         ),
     ] = False,
     reset: Annotated[
-        bool, typer.Option("--reset", help="Give an interrupted copy up: delete at --to what it left.")
+        bool,
+        typer.Option("--reset", help="Give an interrupted copy up: delete at --to what it left."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -68,7 +80,13 @@ def copy(
             raise typer.BadParameter("wanted --from URL beside --to")
         with options.terminable(), _bar() as told:
             report = copying.copy(
-                source, target, namespace=namespace, shards=shards, active=active, wait=wait, told=told
+                source,
+                target,
+                namespace=namespace,
+                shards=shards,
+                active=active,
+                wait=wait,
+                told=told,
             )
     except StoreUnavailable as error:
         raise StoreError(f"{error}; repeat the copy when both sides answer") from error
@@ -85,7 +103,7 @@ def _check_alone(source: str | None, shards: int | None, wait: float, active: bo
         raise typer.BadParameter("--reset: wanted only --to and --namespace beside it")
 
 
-def _print(report: "Report") -> None:
+def _print(report: "CopyReport") -> None:
     rows: list[dict[str, Any]] = []
     for row in report.rows:
         state = "changed" if row.changed else "same" if row.same else "differs"
@@ -109,9 +127,14 @@ def _print(report: "Report") -> None:
             file=sys.stderr,
         )
         return
-    print(f"Copied {len(report.rows)} metrics of {report.namespace} from {where} in {report.seconds:.1f} s.")
+    print(
+        f"Copied {len(report.rows)} metrics of {report.namespace} from {where} in {report.seconds:.1f} s."
+    )
     if report.changed_meanwhile:
-        print(f"{len(report.changed_meanwhile)} changed at the source since: what came is not copied.", file=sys.stderr)
+        print(
+            f"{len(report.changed_meanwhile)} changed at the source since: what came is not copied.",
+            file=sys.stderr,
+        )
 
 
 def _shards(many: int) -> str:
@@ -125,7 +148,12 @@ def _bar() -> Iterator[Callable[["Step"], None]]:
     if not console.is_terminal or console.is_dumb_terminal:
         yield lambda step: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(BAR), TextColumn("{task.fields[at]}"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(BAR),
+        TextColumn("{task.fields[at]}"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("looking at both sides", total=None, at="")
 
@@ -135,7 +163,11 @@ def _bar() -> Iterator[Callable[["Step"], None]]:
             figures = ".1f" if step.phase == "copying" else ",.0f"
             at = f"{step.done / unit:{figures}}/{step.total / unit:{figures}}{of}"
             progress.update(
-                task, description=_PHASES[step.phase], total=max(step.total, 1e-9), completed=step.done, at=at
+                task,
+                description=_PHASES[step.phase],
+                total=max(step.total, 1e-9),
+                completed=step.done,
+                at=at,
             )
 
         yield show

@@ -23,7 +23,9 @@ _PLAIN_LINES = 6  # samples of the stream where lines can't be overwritten
 
 
 def demo(
-    seconds: Annotated[float, typer.Option(min=0.5, max=MAX_SECONDS, help="How long to record.")] = 6,
+    seconds: Annotated[
+        float, typer.Option(min=0.5, max=MAX_SECONDS, help="How long to record.")
+    ] = 6,
     as_json: AsJson = False,
 ) -> None:
     """Try it: a server of its own, four processes that record, what one can ask. Leaves nothing behind."""
@@ -49,7 +51,9 @@ def demo(
 
 def _watched(console: Console, seconds: float) -> Outcome:
     """Run the demo before the reader's eyes."""
-    console.print(f"A private server in a temporary folder, and {PROCESSES} processes that record for {seconds:g} s:\n")
+    console.print(
+        f"A private server in a temporary folder, and {PROCESSES} processes that record for {seconds:g} s:\n"
+    )
     for line in RECORDING.splitlines():
         print_call(console, line)
     console.print("\nmeanwhile another one listens:\n")
@@ -86,14 +90,20 @@ def _plain(console: Console, seconds: float, steps: Iterator[Step]) -> None:
         due = step.seconds >= printed * seconds / _PLAIN_LINES and printed < _PLAIN_LINES
         if due and step.recorded and step.latest:
             print_lines(
-                console, [f"{step.recorded:>10,} samples   {sample_line(step.latest[printed % len(step.latest)])}"]
+                console,
+                [
+                    f"{step.recorded:>10,} samples   {sample_line(step.latest[printed % len(step.latest)])}"
+                ],
             )
             printed += 1
 
 
 def _tail(samples: list[Sample]) -> RenderableType:
     return Text(
-        "\n".join(f"  {sample_line(sample)}" for sample in samples), style="dim", no_wrap=True, overflow="ellipsis"
+        "\n".join(f"  {sample_line(sample)}" for sample in samples),
+        style="dim",
+        no_wrap=True,
+        overflow="ellipsis",
     )
 
 
@@ -116,7 +126,11 @@ def _show(console: Console, outcome: Outcome) -> None:
     print_call(console, outcome.stored.call)
     stored = f"[bold]{outcome.stored.result:,}[/bold]"
     console.print(f"\n  {stored}\n")
-    verdict = "exactly what was recorded" if outcome.exact else "[bold red]not what was recorded[/bold red]"
+    verdict = (
+        "exactly what was recorded"
+        if outcome.exact
+        else "[bold red]not what was recorded[/bold red]"
+    )
     console.print(
         f"{len(outcome.recorded_by)} processes recorded [bold]{outcome.recorded:,}[/bold] samples; {outcome.dropped:,} "
         f"were dropped.\nStored are {stored}: {verdict}.\n[bold]{outcome.per_second:,}[/bold] a second went through, "
@@ -126,7 +140,11 @@ def _show(console: Console, outcome: Outcome) -> None:
 
 def _rows(result: Any) -> list[dict[str, Any]]:
     """The answer of `query` (a list of rows) or `rollup` (rows by group) as rows."""
-    return [{"": group, **row} for group, row in result.items()] if isinstance(result, dict) else result
+    return (
+        [{"": group, **row} for group, row in result.items()]
+        if isinstance(result, dict)
+        else result
+    )
 
 
 def _excerpt(page: list[str]) -> list[str]:

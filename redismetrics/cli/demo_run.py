@@ -32,7 +32,9 @@ from redismetrics.model.sample import Sample
 from redismetrics.store import embedded
 
 PROCESSES = 4
-MAX_SECONDS = 300  # the log of a metric is cut at 64 MiB, which the fastest machine fills in some 500 s
+MAX_SECONDS = (
+    300  # the log of a metric is cut at 64 MiB, which the fastest machine fills in some 500 s
+)
 MAX_BARS = 12
 
 _NAMESPACE = "demo"
@@ -48,7 +50,11 @@ metrics.gauge("queue_depth", 42, tags={"queue": "mail"})
 metrics.histogram("response_time_seconds", 0.123, tags={"endpoint": "/api"})
 metrics.record("experiment_result", {"value": 0.75, "model": "qwen", "dataset": "fever", "metric": "entailment_score"})"""
 
-STREAM = ("jobs_*", "queue_depth", "experiment_result")  # not the response times, which are too many to look at
+STREAM = (
+    "jobs_*",
+    "queue_depth",
+    "experiment_result",
+)  # not the response times, which are too many to look at
 
 _QUEUES = ("sno_validation", "ingest", "mail", "reports")
 _TENANTS = {"cns": 60, "crucible": 40, "tinkex": 20}  # jobs in a round
@@ -123,7 +129,9 @@ class Demo:
             spawn = multiprocessing.get_context("spawn")
             for number in range(PROCESSES):
                 ours, theirs = spawn.Pipe()
-                process = spawn.Process(target=_record, args=(number, url, self._seconds, theirs), daemon=True)
+                process = spawn.Process(
+                    target=_record, args=(number, url, self._seconds, theirs), daemon=True
+                )
                 self._pipes.append(ours)
                 stack.callback(_end, process, ours)
                 process.start()
@@ -161,7 +169,8 @@ class Demo:
                     _keep(latest.setdefault(item.name, {}), item)
             self._took = time.monotonic() - began
             tail = sorted(
-                (sample for each in latest.values() for sample in each.values()), key=lambda each: each.timestamp
+                (sample for each in latest.values() for sample in each.values()),
+                key=lambda each: each.timestamp,
             )
             yield Step(min(self._took, self._seconds), sum(recorded), tail)
         self._stream.close()
@@ -192,7 +201,9 @@ class Demo:
         }  # fmt: skip
         stored = Answer(
             'sum(metrics.query(each["name"], aggregation="count") for each in metrics.list_metrics())',
-            sum(metrics.query(each["name"], aggregation="count") for each in metrics.list_metrics()),
+            sum(
+                metrics.query(each["name"], aggregation="count") for each in metrics.list_metrics()
+            ),
         )
         return Outcome(
             recorded_by={end["writer"]: end["recorded"] for end in self._ends},
@@ -234,7 +245,9 @@ def _undisturbed() -> Iterator[None]:
         yield
         return
     resource_tracker.ensure_running()  # its start, else with the first process's, unblocks SIGINT and SIGTERM
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    before = signal.pthread_sigmask(
+        signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    )
     try:
         yield
     finally:
@@ -271,9 +284,17 @@ def _record(number: int, url: str, seconds: float, pipe: Connection) -> None:
 def _declare(metrics: Metrics) -> None:
     metrics.declare("jobs_completed", "counter", help="Jobs that came to an end, well or not.")
     metrics.declare("queue_depth", "gauge", help="Jobs that wait.")
-    metrics.declare("response_time_seconds", "histogram", unit="seconds", help="From the request to the last byte.")
     metrics.declare(
-        "experiment_result", "histogram", help="Scores of experiments.", buckets=(0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+        "response_time_seconds",
+        "histogram",
+        unit="seconds",
+        help="From the request to the last byte.",
+    )
+    metrics.declare(
+        "experiment_result",
+        "histogram",
+        help="Scores of experiments.",
+        buckets=(0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
     )
 
 
@@ -294,7 +315,9 @@ def _work(metrics: Metrics, number: int, seconds: float, pipe: Connection) -> No
             if pipe.poll():  # nothing is ever said to us here: it is the pipe's end
                 return
             pipe.send({"recorded": metrics.stats()["recorded"]})
-        time.sleep(0.001 * (1.5 + math.sin(now)))  # others want the machine, too; and a chart wants waves
+        time.sleep(
+            0.001 * (1.5 + math.sin(now))
+        )  # others want the machine, too; and a chart wants waves
 
 
 def _some_work(metrics: Metrics, random: Random) -> None:
@@ -306,7 +329,9 @@ def _some_work(metrics: Metrics, random: Random) -> None:
     for endpoint, typical in _ENDPOINTS.items():
         for _ in range(50):
             metrics.histogram(
-                "response_time_seconds", typical * random.lognormvariate(0, 0.5), tags={"endpoint": endpoint}
+                "response_time_seconds",
+                typical * random.lognormvariate(0, 0.5),
+                tags={"endpoint": endpoint},
             )
 
 
@@ -314,5 +339,6 @@ def _experiment(metrics: Metrics, random: Random) -> None:
     model, dataset = random.choice(list(_MODELS)), random.choice(list(_DATASETS))
     score = min(1.0, max(0.0, random.gauss(_MODELS[model] + _DATASETS[dataset], 0.1)))
     metrics.record(
-        "experiment_result", {"value": score, "model": model, "dataset": dataset, "metric": "entailment_score"}
+        "experiment_result",
+        {"value": score, "model": model, "dataset": dataset, "metric": "entailment_score"},
     )

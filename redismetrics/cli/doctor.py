@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from redismetrics.admin.findings import Finding
 
 
-_MARKS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "failure": ("failure", "bold red")}
+_MARKS = {
+    "ok": ("ok", "green"),
+    "warning": ("warning", "yellow"),
+    "failure": ("failure", "bold red"),
+}
 
 
 def doctor(as_json: AsJson = False, url: Url = None, namespace: Namespace = None) -> None:
@@ -30,7 +34,12 @@ def doctor(as_json: AsJson = False, url: Url = None, namespace: Namespace = None
         make_console().print(_table(report.findings), end="")
     else:
         for finding in report.findings:
-            print("\t".join(plain(text) for text in (finding.status, finding.check, finding.found, finding.advice)))
+            print(
+                "\t".join(
+                    plain(text)
+                    for text in (finding.status, finding.check, finding.found, finding.advice)
+                )
+            )
     if not report.healthy:
         raise typer.Exit(1)
 
@@ -49,10 +58,18 @@ def cardinality(
         return
     rows: list[dict[str, Any]] = []
     for each in found:
-        first = {"name": each["name"], "series": each["series"], "overflow": "yes" if each["overflow"] else ""}
+        first = {
+            "name": each["name"],
+            "series": each["series"],
+            "overflow": "yes" if each["overflow"] else "",
+        }
         tags = list(each["tags"].items()) or [("", None)]
         for at, (tag, values) in enumerate(tags):
-            shown = first if at == 0 or not is_for_people() else {"name": "", "series": None, "overflow": ""}
+            shown = (
+                first
+                if at == 0 or not is_for_people()
+                else {"name": "", "series": None, "overflow": ""}
+            )
             rows.append({**shown, "tag": tag, "values": values})
     print_rows(rows)
 

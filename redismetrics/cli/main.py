@@ -19,10 +19,14 @@ from .demo import demo
 from .top import screen
 
 # What typer and click raise for a wrong call; its name is imported from where no two versions agree.
-_WRONG_CALL: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+_WRONG_CALL: Any = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
 
 app = typer.Typer(
-    help="Metrics of many processes in one Redis or Valkey.", no_args_is_help=True, pretty_exceptions_enable=False
+    help="Metrics of many processes in one Redis or Valkey.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
 )
 
 for _name, _panel, _command, _settings in (
@@ -60,9 +64,15 @@ def run(argv: Sequence[str] | None = None) -> int:
     """Run a command, of *argv* or of the process's arguments, and return its exit status. An error is one line on stderr."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that can't show a bar still shows the numbers
+            stream.reconfigure(
+                errors="replace"
+            )  # a terminal that can't show a bar still shows the numbers
     try:
-        status = app(args=None if argv is None else list(argv), prog_name="redismetrics", standalone_mode=False)
+        status = app(
+            args=None if argv is None else list(argv),
+            prog_name="redismetrics",
+            standalone_mode=False,
+        )
     except _WRONG_CALL as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             error.show()
@@ -98,7 +108,10 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _main(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
     """Metrics of many processes in one Redis or Valkey."""

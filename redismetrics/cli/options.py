@@ -10,7 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from redismetrics.client.metrics import Metrics
-from redismetrics.errors import InvalidMetric, InvalidQuery, InvalidTags, InvalidValue, RedisMetricsError
+from redismetrics.errors import (
+    InvalidMetric,
+    InvalidQuery,
+    InvalidTags,
+    InvalidValue,
+    RedisMetricsError,
+)
 from redismetrics.model.time import system_clock
 from redismetrics.model.windows import window_ms
 from redismetrics.settings import resolve
@@ -32,38 +38,67 @@ def complete_names(context: typer.Context, incomplete: str) -> list[str]:
         url = Store(settings.url, _COMPLETING_SECONDS).url
         if url.startswith("embedded:") and not embedded_status(folder_of(url))["running"]:
             return []
-        with Metrics(url, namespace=settings.namespace, socket_timeout=_COMPLETING_SECONDS) as metrics:
-            found = [each["name"] for each in metrics.list_metrics() if each["name"].startswith(incomplete)]
+        with Metrics(
+            url, namespace=settings.namespace, socket_timeout=_COMPLETING_SECONDS
+        ) as metrics:
+            found = [
+                each["name"]
+                for each in metrics.list_metrics()
+                if each["name"].startswith(incomplete)
+            ]
     return found[:_COMPLETIONS]
 
 
-Name = Annotated[str, typer.Argument(help="The metric.", metavar="NAME", autocompletion=complete_names)]
+Name = Annotated[
+    str, typer.Argument(help="The metric.", metavar="NAME", autocompletion=complete_names)
+]
 Url = Annotated[
-    str | None, typer.Option("--url", help="Where the store is (default: REDISMETRICS_URL).", metavar="URL")
+    str | None,
+    typer.Option("--url", help="Where the store is (default: REDISMETRICS_URL).", metavar="URL"),
 ]
 Namespace = Annotated[
     str | None,
-    typer.Option("--namespace", "-n", help="Which share of the store (default: REDISMETRICS_NAMESPACE).", metavar="NS"),
+    typer.Option(
+        "--namespace",
+        "-n",
+        help="Which share of the store (default: REDISMETRICS_NAMESPACE).",
+        metavar="NS",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON, as the method of that name answers.")]
 Filter = Annotated[
     list[str] | None,
-    typer.Option("--tag", "-t", help="Only series with this tag; !K: without it. Repeatable.", metavar="K=V"),
+    typer.Option(
+        "--tag", "-t", help="Only series with this tag; !K: without it. Repeatable.", metavar="K=V"
+    ),
 ]
-Labels = Annotated[list[str] | None, typer.Option("--tag", "-t", help="A tag. Repeatable.", metavar="K=V")]
+Labels = Annotated[
+    list[str] | None, typer.Option("--tag", "-t", help="A tag. Repeatable.", metavar="K=V")
+]
 GroupBy = Annotated[
     list[str] | None,
-    typer.Option("--group-by", "-g", help="Tags to group by. Repeatable, or joined by commas.", metavar="K,K"),
+    typer.Option(
+        "--group-by", "-g", help="Tags to group by. Repeatable, or joined by commas.", metavar="K,K"
+    ),
 ]
 Window = Annotated[
     str | None,
-    typer.Option("--window", "-w", help="last_hour, last_24h, last_7d, last_30d, or such as 15m.", metavar="W"),
+    typer.Option(
+        "--window",
+        "-w",
+        help="last_hour, last_24h, last_7d, last_30d, or such as 15m.",
+        metavar="W",
+    ),
 ]
 _TIME = "Unix seconds, ISO 8601 with a zone, or how long ago, such as 2h."
 Since = Annotated[str | None, typer.Option("--since", help=f"Not before: {_TIME}", metavar="TIME")]
 Until = Annotated[str | None, typer.Option("--until", help=f"Before: {_TIME}", metavar="TIME")]
-Timestamp = Annotated[str | None, typer.Option("--timestamp", help=f"Its time: {_TIME}", metavar="TIME")]
-Type = Annotated[str | None, typer.Option("--type", help="counter, gauge or histogram.", metavar="TYPE")]
+Timestamp = Annotated[
+    str | None, typer.Option("--timestamp", help=f"Its time: {_TIME}", metavar="TIME")
+]
+Type = Annotated[
+    str | None, typer.Option("--type", help="counter, gauge or histogram.", metavar="TYPE")
+]
 
 
 def number(text: str, what: str) -> int | float:
@@ -71,7 +106,9 @@ def number(text: str, what: str) -> int | float:
     for kind in (int, float):
         with suppress(ValueError):
             return kind(text)
-    raise InvalidValue(f"{what}: wanted a number, or - for one a line of the standard input, got {text.strip()!r:.80}")
+    raise InvalidValue(
+        f"{what}: wanted a number, or - for one a line of the standard input, got {text.strip()!r:.80}"
+    )
 
 
 def labels(given: Iterable[str] | None) -> dict[str, str]:
@@ -101,7 +138,9 @@ def filters(given: Iterable[str] | None) -> dict[str, str | None]:
 
 def _once(tags: dict[str, Any], key: str, value: str | None) -> None:
     if tags.setdefault(key, value) != value:
-        raise InvalidTags(f"--tag: wanted one value of {key!r:.80}, got {tags[key]!r:.80} and {value!r:.80}")
+        raise InvalidTags(
+            f"--tag: wanted one value of {key!r:.80}, got {tags[key]!r:.80} and {value!r:.80}"
+        )
 
 
 def words(given: Iterable[str] | None) -> list[str]:
@@ -137,7 +176,9 @@ def window(text: str | None, since: str | None, until: str | None) -> Any:
 def client(url: str | None, namespace: str | None) -> Iterator[Metrics]:
     """The client of one command. When the command fails, what is unsent is given up at once: the error says so."""
     log = logging.getLogger("redismetrics")
-    chosen = Store(resolve(url=url).url, 1.0).url  # which may be said in the log; what comes after is told by errors
+    chosen = Store(
+        resolve(url=url).url, 1.0
+    ).url  # which may be said in the log; what comes after is told by errors
     log.setLevel(logging.ERROR)
     metrics = Metrics(chosen, namespace=namespace)
     try:

@@ -79,14 +79,22 @@ def cell(value: Any) -> str:
     if isinstance(value, Mapping):
         return " ".join(f"{key}={item}" for key, item in value.items())
     text = f"{value:,}" if is_number(value) else str(value)
-    return "".join(each if each.isprintable() else "�" for each in text)  # a tag may hold what steers a terminal
+    return "".join(
+        each if each.isprintable() else "�" for each in text
+    )  # a tag may hold what steers a terminal
 
 
 def duration(seconds: int | None) -> str:
     if seconds is None:
         return ""
     hours, rest = divmod(seconds, 3600)
-    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s" if rest >= 60 else f"{rest} s"
+    return (
+        f"{hours} h {rest // 60} min"
+        if hours
+        else f"{rest // 60} min {rest % 60} s"
+        if rest >= 60
+        else f"{rest} s"
+    )
 
 
 def sample_row(sample: Sample) -> dict[str, Any]:
@@ -119,8 +127,14 @@ def bars(console: Console, rows: Sequence[Row], column: str) -> list[str]:
     lines = []
     for row in rows:
         eighths = max(round((row[column] or 0) / largest * BAR * 8), 0) if largest > 0 else 0
-        bar = "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip() if blocks else "#" * (eighths // 8)
-        lines.append(f"  {row['timestamp']:{shape}}  {bar:<{BAR}}  {cell(row[column]):>10}".rstrip())
+        bar = (
+            "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
+            if blocks
+            else "#" * (eighths // 8)
+        )
+        lines.append(
+            f"  {row['timestamp']:{shape}}  {bar:<{BAR}}  {cell(row[column]):>10}".rstrip()
+        )
     return lines
 
 
@@ -132,7 +146,8 @@ def sparkline(values: Iterable[float | None], *, blocks: bool = True) -> str:
     steps = "▁▂▃▄▅▆▇█" if blocks else "_.-:=+*#"
     span = high - low or 1.0
     return "".join(
-        " " if value is None else steps[min(int((value - low) / span * len(steps)), len(steps) - 1)] for value in found
+        " " if value is None else steps[min(int((value - low) / span * len(steps)), len(steps) - 1)]
+        for value in found
     )
 
 
@@ -143,4 +158,6 @@ def print_call(console: Console, call: str) -> None:
 def print_lines(console: Console, lines: Iterable[str]) -> None:
     """Print lines as they are: cut at the edge of a terminal, whole everywhere else."""
     for line in lines:
-        console.print(Text(line, no_wrap=True, overflow="ellipsis"), soft_wrap=not console.is_terminal)
+        console.print(
+            Text(line, no_wrap=True, overflow="ellipsis"), soft_wrap=not console.is_terminal
+        )

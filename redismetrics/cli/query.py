@@ -28,11 +28,17 @@ from .printing import (
 
 _AGGREGATIONS = "count, sum, mean, min, max, last, stddev, median, rate, p0 to p100"
 Aggregation = Annotated[
-    str | None, typer.Option("--aggregation", "-a", help=f"{_AGGREGATIONS}; without it samples.", metavar="A")
+    str | None,
+    typer.Option("--aggregation", "-a", help=f"{_AGGREGATIONS}; without it samples.", metavar="A"),
 ]
 Aggregations = Annotated[
     list[str] | None,
-    typer.Option("--aggregation", "-a", help=f"{_AGGREGATIONS}. Repeatable, or joined by commas.", metavar="A,A"),
+    typer.Option(
+        "--aggregation",
+        "-a",
+        help=f"{_AGGREGATIONS}. Repeatable, or joined by commas.",
+        metavar="A,A",
+    ),
 ]
 
 
@@ -71,7 +77,9 @@ def time_series(
     since: Since = None,
     until: Until = None,
     tag: Filter = None,
-    fill: Annotated[bool, typer.Option("--fill", help="Show intervals without samples too.")] = False,
+    fill: Annotated[
+        bool, typer.Option("--fill", help="Show intervals without samples too.")
+    ] = False,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
@@ -93,7 +101,9 @@ def time_series(
         _print_sparklines(found, groups, wanted)
 
 
-def _print_sparklines(rows: list[dict[str, Any]], groups: list[str], aggregations: list[str]) -> None:
+def _print_sparklines(
+    rows: list[dict[str, Any]], groups: list[str], aggregations: list[str]
+) -> None:
     """A line for each group and aggregation; an interval without samples is a space in it."""
     console = make_console()
     times = dict.fromkeys(sorted({row["timestamp"] for row in rows}))
@@ -173,7 +183,11 @@ def tag_values(
 def get_metrics(
     name: Annotated[
         str | None,
-        typer.Argument(help="The metric; without it all.", metavar="[NAME]", autocompletion=options.complete_names),
+        typer.Argument(
+            help="The metric; without it all.",
+            metavar="[NAME]",
+            autocompletion=options.complete_names,
+        ),
     ] = None,
     kind: Type = None,
     tag: Filter = None,
@@ -248,7 +262,9 @@ def clear(
         where = metrics.settings.namespace
         if not yes:
             if not sys.stdin.isatty():
-                raise InvalidQuery(f"clear deletes all of {where!r}, and nobody is there to be asked: say --yes")
+                raise InvalidQuery(
+                    f"clear deletes all of {where!r}, and nobody is there to be asked: say --yes"
+                )
             many = len(metrics.list_metrics())
             if not typer.confirm(f"Delete all {many} metrics of namespace {where!r}?", err=True):
                 raise RedisMetricsError("nothing was deleted")

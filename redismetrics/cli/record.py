@@ -24,7 +24,10 @@ _AT_ONCE = 100_000  # lines of standard input between two flushes: what waits is
 NEGATIVE = {"ignore_unknown_options": True}  # -5 is a value
 
 Metadata = Annotated[
-    str | None, typer.Option("--metadata", help='Kept with the sample: a JSON object, {"job": 7}.', metavar="JSON")
+    str | None,
+    typer.Option(
+        "--metadata", help='Kept with the sample: a JSON object, {"job": 7}.', metavar="JSON"
+    ),
 ]
 _LINES = "-: one a line of the standard input"
 
@@ -71,7 +74,9 @@ def gauge(
 
 def histogram(
     name: Name,
-    value: Annotated[str, typer.Argument(help=f"One of a distribution; {_LINES}.", metavar="VALUE")],
+    value: Annotated[
+        str, typer.Argument(help=f"One of a distribution; {_LINES}.", metavar="VALUE")
+    ],
     tag: Labels = None,
     timestamp: Timestamp = None,
     url: Url = None,
@@ -133,9 +138,14 @@ def _object(text: str | None) -> dict[str, Any] | None:
 def measure(
     context: typer.Context,
     name: Name,
-    command: Annotated[list[str], typer.Argument(help="What to run, after --.", metavar="-- COMMAND...")],
+    command: Annotated[
+        list[str], typer.Argument(help="What to run, after --.", metavar="-- COMMAND...")
+    ],
     outcome_tag: Annotated[
-        str | None, typer.Option("--outcome-tag", help="A tag to be ok or failed, by the command's exit.", metavar="K")
+        str | None,
+        typer.Option(
+            "--outcome-tag", help="A tag to be ok or failed, by the command's exit.", metavar="K"
+        ),
     ] = None,
     tag: Labels = None,
     url: Url = None,
@@ -150,7 +160,9 @@ def measure(
     tags = options.labels(tag)
     with options.client(url, namespace) as metrics:
         taken = {outcome_tag: ""} if outcome_tag else {}
-        metrics.check(name, 1.0, type="histogram", tags={**tags, **taken})  # before the command runs
+        metrics.check(
+            name, 1.0, type="histogram", tags={**tags, **taken}
+        )  # before the command runs
         began = perf_counter()
         status = _run(command)
         elapsed = perf_counter() - began
@@ -164,7 +176,10 @@ def measure(
             metrics.histogram(name, elapsed if in_seconds else elapsed * 1000, tags=tags)
             options.send(metrics)
         except RedisMetricsError as error:
-            print(f"redismetrics: {name} was not recorded: {' '.join(str(error).split())}", file=sys.stderr)
+            print(
+                f"redismetrics: {name} was not recorded: {' '.join(str(error).split())}",
+                file=sys.stderr,
+            )
             metrics.close(0)
     raise typer.Exit(status)
 
@@ -208,7 +223,9 @@ def _passing_on() -> "Iterator[Callable[[subprocess.Popen[bytes]], None]]":
     before = {}
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"):
         each = getattr(signal, name)
-        if signal.getsignal(each) != signal.SIG_IGN:  # what is ignored, as under nohup, the command ignores too
+        if (
+            signal.getsignal(each) != signal.SIG_IGN
+        ):  # what is ignored, as under nohup, the command ignores too
             before[each] = signal.signal(each, pass_on)
     try:
         yield adopt

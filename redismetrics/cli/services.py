@@ -26,9 +26,14 @@ if TYPE_CHECKING:
 
 _LOOKS = 0.2  # seconds between two looks at what is left to do
 
-embedded_app = typer.Typer(help="The embedded server that the processes of one user share.", no_args_is_help=True)
+embedded_app = typer.Typer(
+    help="The embedded server that the processes of one user share.", no_args_is_help=True
+)
 
-Folder = Annotated[Path | None, typer.Option(help="The server's data folder (default: the user's own).", metavar="F")]
+Folder = Annotated[
+    Path | None,
+    typer.Option(help="The server's data folder (default: the user's own).", metavar="F"),
+]
 
 # All of it is for the module's own parser, --help too.
 PASSED_ON = {
@@ -80,7 +85,9 @@ def _watched(working: "Worker") -> Iterator[None]:
         show()
         watching = Thread(target=keep_looking, name="redismetrics-progress", daemon=True)
         watching.start()
-        handlers = [each for each in logging.getLogger().handlers if isinstance(each, logging.StreamHandler)]
+        handlers = [
+            each for each in logging.getLogger().handlers if isinstance(each, logging.StreamHandler)
+        ]
         streams = [each.setStream(sys.stderr) for each in handlers]  # lines go above the bar
         try:
             yield
@@ -105,24 +112,38 @@ class _Look:
         from redismetrics.worker import queue
 
         with suppress(RedisMetricsError):  # the worker itself says so
-            self._left = run(self._working.store.client(), queue.waiting(self._working.settings.namespace))
+            self._left = run(
+                self._working.store.client(), queue.waiting(self._working.settings.namespace)
+            )
             self._most = max(self._most, self._left)
         return self._most, self._left
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0 is all interfaces.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Where to listen; 0.0.0.0 is all interfaces.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 9465,
     url: Url = None,
     namespace: Namespace = None,
     allow_write: Annotated[
-        bool, typer.Option("--allow-write", help="Also record: POST /api/record, and OTLP at /v1/metrics.")
+        bool,
+        typer.Option(
+            "--allow-write", help="Also record: POST /api/record, and OTLP at /v1/metrics."
+        ),
     ] = False,
     token_file: Annotated[
-        Path | None, typer.Option(help="A file with the bearer token (default: REDISMETRICS_TOKEN).", metavar="F")
+        Path | None,
+        typer.Option(
+            help="A file with the bearer token (default: REDISMETRICS_TOKEN).", metavar="F"
+        ),
     ] = None,
-    max_window: Annotated[float, typer.Option(min=1, help="Longest window of a question, in days.")] = 366,
-    max_series: Annotated[int, typer.Option(min=1, help="Series that a question may read.")] = 20_000,
+    max_window: Annotated[
+        float, typer.Option(min=1, help="Longest window of a question, in days.")
+    ] = 366,
+    max_series: Annotated[
+        int, typer.Option(min=1, help="Series that a question may read.")
+    ] = 20_000,
     max_points: Annotated[int, typer.Option(min=1, help="Rows that an answer may have.")] = 50_000,
 ) -> None:
     """Answer HTTP: JSON, server-sent events, the Prometheus page. Describes itself at /openapi.json."""
@@ -139,12 +160,20 @@ def serve(
     limits = Limits(window_seconds=max_window * 86_400, series=max_series, points=max_points)
     with Metrics(url, namespace=namespace) as metrics:
         local = token is None and is_loopback(host)
-        made = create_app(metrics, limits=limits, token=token, allow_write=allow_write, localhost_only=local)
+        made = create_app(
+            metrics, limits=limits, token=token, allow_write=allow_write, localhost_only=local
+        )
         if token is None and not is_loopback(host):
             print(
-                f"anybody who reaches {host} may ask{' and record' if allow_write else ''}: no token", file=sys.stderr
+                f"anybody who reaches {host} may ask{' and record' if allow_write else ''}: no token",
+                file=sys.stderr,
             )
-        run_server(made, host, port, ready=lambda at: print(f"serving on {at}", file=sys.stderr, flush=True))
+        run_server(
+            made,
+            host,
+            port,
+            ready=lambda at: print(f"serving on {at}", file=sys.stderr, flush=True),
+        )
 
 
 @embedded_app.command()
@@ -162,7 +191,9 @@ def status(folder: Folder = None, as_json: AsJson = False) -> None:
         table.add_row(key, "" if found[key] is None else str(found[key]))
     for key in ("keys", "clients"):
         table.add_row(key, cell(found[key]))
-    table.add_row("memory", "" if found["memory_bytes"] is None else f"{found['memory_bytes'] / 1e6:,.1f} MB")
+    table.add_row(
+        "memory", "" if found["memory_bytes"] is None else f"{found['memory_bytes'] / 1e6:,.1f} MB"
+    )
     table.add_row("up for", duration(found["uptime_seconds"]))
     print(f"The embedded server runs on {found['folder']}.")
     make_console().print(table, soft_wrap=True)

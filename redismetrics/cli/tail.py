@@ -26,17 +26,23 @@ def subscribe(
     ] = None,
     tag: Filter = None,
     kind: Annotated[
-        list[str] | None, typer.Option("--type", help="counter, gauge or histogram. Repeatable.", metavar="TYPE")
+        list[str] | None,
+        typer.Option("--type", help="counter, gauge or histogram. Repeatable.", metavar="TYPE"),
     ] = None,
     every: Annotated[
         float | None,
         typer.Option(
-            "--every", help="A summary of each series every so many seconds, in place of samples.", metavar="S"
+            "--every",
+            help="A summary of each series every so many seconds, in place of samples.",
+            metavar="S",
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="End after so many items.", metavar="N")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="End after so many items.", metavar="N")
+    ] = None,
     timeout: Annotated[
-        float | None, typer.Option("--timeout", min=0, help="End after so many seconds.", metavar="S")
+        float | None,
+        typer.Option("--timeout", min=0, help="End after so many seconds.", metavar="S"),
     ] = None,
     as_json: AsJson = False,
     url: Url = None,
@@ -66,11 +72,21 @@ def subscribe(
 
 def _print_item(item: Sample | Summary | Gap, as_json: bool) -> None:
     if as_json:
-        whole = isinstance(item, Sample)
-        print_json({**item.to_dict(), "count": item.count, "approximate": item.approximate} if whole else item)  # type: ignore[union-attr]
+        if isinstance(item, Sample):
+            more = {"count": item.count, "approximate": item.approximate}
+            print_json({**item.to_dict(), **more})
+        else:
+            print_json(item)
     elif isinstance(item, Gap):
-        missed = "samples may be missing" if item.missed is None else f"{item.missed} samples were missed"
-        print(f"redismetrics: {missed} between {item.since.isoformat()} and {item.until.isoformat()}", file=sys.stderr)
+        missed = (
+            "samples may be missing"
+            if item.missed is None
+            else f"{item.missed} samples were missed"
+        )
+        print(
+            f"redismetrics: {missed} between {item.since.isoformat()} and {item.until.isoformat()}",
+            file=sys.stderr,
+        )
     elif is_for_people():
         print(sample_line(item) if isinstance(item, Sample) else _summary_line(item), flush=True)
     else:
@@ -81,5 +97,7 @@ def _print_item(item: Sample | Summary | Gap, as_json: bool) -> None:
 
 
 def _summary_line(item: Summary) -> str:
-    figures = " ".join(f"{name} {cell(getattr(item, name))}" for name in ("count", "mean", "min", "max", "last"))
+    figures = " ".join(
+        f"{name} {cell(getattr(item, name))}" for name in ("count", "mean", "min", "max", "last")
+    )
     return f"{item.until:%H:%M:%S}  {item.name:<17}  {cell(item.tags):<34}  {figures}"

@@ -7,7 +7,7 @@ from redismetrics.model.sample import Sample, Summary
 from redismetrics.model.validation import MetricType, Tags
 
 from .base import QUEUE, Client
-from .query_methods import Awaiting
+from .query_methods import AsyncQueries
 
 if TYPE_CHECKING:
     from redismetrics.store.driver import Operation
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class AsyncMetrics(Client, Awaiting):
+class AsyncMetrics(Client, AsyncQueries):
     """`Metrics` for asyncio and uvloop: records by plain calls, asks by coroutines. Takes the arguments of `Metrics`.
 
     Or *metrics* is another client, whose recorder and settings are shared: what either records, either sends. Closing this

@@ -11,9 +11,9 @@ from redismetrics.recording.recorder import NullRecorder, Recorder
 from redismetrics.settings import OnInvalid, Settings, resolve
 
 if TYPE_CHECKING:
+    from redismetrics.queries.context import QueryContext
     from redismetrics.recording.flusher import Flusher
     from redismetrics.store.connection import Store
-    from redismetrics.store.namespace import Place
     from redismetrics.stream.feed import Feed
 
 
@@ -59,40 +59,58 @@ class Client(Recording):
         series_idle: float | None = None,
         clock: Clock = system_clock,
     ) -> None:
-        given = {name: value for name, value in locals().items() if name in Settings.__dataclass_fields__}
+        given = {
+            name: value for name, value in locals().items() if name in Settings.__dataclass_fields__
+        }
         self._own = metrics is None  # else whoever made *metrics* closes it
         if metrics is not None:
-            self._share(metrics, [name for name, value in given.items() if value is not None], clock)
+            self._share(
+                metrics, [name for name, value in given.items() if value is not None], clock
+            )
             return
         if not callable(clock):
-            raise InvalidSetting(f"clock: wanted a function that returns Unix seconds, got {clock!r:.60}")
+            raise InvalidSetting(
+                f"clock: wanted a function that returns Unix seconds, got {clock!r:.60}"
+            )
         self.settings = resolve(**given)
         if (self.settings.url or "").startswith("none:"):
             self._flusher = None
             self._recorder = NullRecorder(self.settings, lambda: None, clock)
-            self.__dict__.update(dict.fromkeys(("increment", "gauge", "histogram", "record"), _nothing))
+            self.__dict__.update(
+                dict.fromkeys(("increment", "gauge", "histogram", "record"), _nothing)
+            )
             silent.add(self)
             return
         # Here and not in a thread: a fork while a thread imports leaves the child with a locked import.
+        from redismetrics.queries.cache import Cache
+        from redismetrics.queries.context import QueryContext
         from redismetrics.recording.flusher import Flusher
         from redismetrics.store.connection import LoopClients, Store
-        from redismetrics.store.namespace import Place
+        from redismetrics.store.namespace import Namespace
         from redismetrics.worker.thread import Thread
 
-        self._place_in_store = Place(self.settings.namespace, self.settings.cache_bytes)
+        self._query_context = QueryContext(
+            Namespace(self.settings.namespace), Cache(self.settings.cache_bytes)
+        )
         self._store = Store(self.settings.url, self.settings.socket_timeout)
         self._loops = LoopClients(self._store)
-        self._flusher = Flusher(self.settings, self._store, clock, Thread(self.settings, self._store))
+        self._flusher = Flusher(
+            self.settings, self._store, clock, Thread(self.settings, self._store)
+        )
         self._recorder = self._flusher.recorder
 
     def _share(self, metrics: "Client", given: list[str], clock: Clock) -> None:
         """Be another face of *metrics*."""
         if not isinstance(metrics, Client):
-            raise InvalidSetting(f"metrics: wanted a Metrics or AsyncMetrics to share, got {metrics!r:.60}")
+            raise InvalidSetting(
+                f"metrics: wanted a Metrics or AsyncMetrics to share, got {metrics!r:.60}"
+            )
         if clock is not system_clock:
             given = [*given, "clock"]
         if given:
-            raise InvalidSetting(f"metrics: what is shared has its settings already; got {', '.join(given)} as well")
+            raise InvalidSetting(
+                f"metrics: what is shared has its settings already; got {', '.join(given)} as well"
+            )
         self.__dict__.update(metrics.__dict__, _own=False)
         if self._flusher is None:
             silent.add(self)
@@ -102,21 +120,27 @@ class Client(Recording):
             self._loops = LoopClients(self._store)
 
     @property
-    def _place(self) -> "Place":
+    def _context(self) -> "QueryContext":
         if self._flusher is None:
             raise InvalidQuery("none:// records nothing: there is nothing to ask")
-        return self._place_in_store
+        return self._query_context
 
     def _feed(self, names: Any, tags: Any, types: Any, every: Any, queue: Any) -> "Feed":
         """What a subscription is to deliver, checked."""
         from redismetrics.stream.feed import Feed
 
-        return Feed(self._place.namespace, names, tags=tags, types=types, every=every, queue=queue)
+        return Feed(
+            self._context.namespace.name, names, tags=tags, types=types, every=every, queue=queue
+        )
 
     @property
     def _used(self) -> bool:
         """Was anything recorded or asked yet?"""
-        return self._recorder.started or self._recorder.closed or (self._flusher is not None and self._store.used)
+        return (
+            self._recorder.started
+            or self._recorder.closed
+            or (self._flusher is not None and self._store.used)
+        )
 
     def _become(self, other: "Client") -> None:
         """Take over *other*'s settings and connections, before the first use; what was declared stays."""
@@ -143,7 +167,13 @@ class Client(Recording):
                 "batches",
                 "retries",
             )
-            rest = ("lost_batches", "unpublished", "definition_conflicts", "flush_seconds", "buffered_series")
+            rest = (
+                "lost_batches",
+                "unpublished",
+                "definition_conflicts",
+                "flush_seconds",
+                "buffered_series",
+            )
             return {
                 **dict.fromkeys(whole + rest, 0),
                 "dropped": {},
@@ -163,7 +193,9 @@ class Client(Recording):
         return f"{type(self).__name__}({url!r}, namespace={self.settings.namespace!r})"
 
 
-silent: "weakref.WeakSet[Client]" = weakref.WeakSet()  # those of none://, which testing.py lets speak
+silent: "weakref.WeakSet[Client]" = (
+    weakref.WeakSet()
+)  # those of none://, which testing.py lets speak
 
 
 def _nothing(*_: Any, **__: Any) -> None:

@@ -7,7 +7,7 @@ from redismetrics.model.sample import Sample, Summary
 from redismetrics.model.validation import MetricType, Tags
 
 from .base import QUEUE, Client
-from .query_methods import Blocking
+from .query_methods import SyncQueries
 
 if TYPE_CHECKING:
     from redismetrics.store.driver import Operation
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Metrics(Client, Blocking):
+class Metrics(Client, SyncQueries):
     """A client of one namespace of one store: records, asks, subscribes. Thread-safe; a forked child may go on using it.
 
     Construction makes no connection and doesn't fail because Redis is away. Every argument is a setting, see
@@ -32,7 +32,7 @@ class Metrics(Client, Blocking):
         from redismetrics.store.driver import run
 
         assert self._flusher is not None, "BUG: an operation without a store"
-        self._flusher.flush_for_asking()
+        self._flusher.flush_before_query()
         return run(self._store.client(), operation)
 
     @overload

@@ -19,15 +19,15 @@ from redismetrics.settings import Settings
 
 if TYPE_CHECKING:
     from redismetrics.columnar.digest import Digest
+    from redismetrics.queries.context import QueryContext
     from redismetrics.store.driver import Operation
-    from redismetrics.store.namespace import Place
 
 
 P = ParamSpec("P")
 T = TypeVar("T")
 U = TypeVar("U")
-B = TypeVar("B", bound="Blocking")
-A = TypeVar("A", bound="Awaiting")
+B = TypeVar("B", bound="SyncQueries")
+A = TypeVar("A", bound="AsyncQueries")
 
 
 class _Verb(Generic[P, T]):
@@ -37,18 +37,20 @@ class _Verb(Generic[P, T]):
         self.make = make
 
     @overload
-    def __get__(self, client: "Blocking", kind: Any) -> Callable[P, T]: ...
+    def __get__(self, client: "SyncQueries", kind: Any) -> Callable[P, T]: ...
     @overload
-    def __get__(self, client: "Awaiting", kind: Any) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    def __get__(self, client: "AsyncQueries", kind: Any) -> Callable[P, Coroutine[Any, Any, T]]: ...
     @overload
     def __get__(self, client: None, kind: type[B]) -> Callable[Concatenate[B, P], T]: ...
     @overload
-    def __get__(self, client: None, kind: type[A]) -> Callable[Concatenate[A, P], Coroutine[Any, Any, T]]: ...
+    def __get__(
+        self, client: None, kind: type[A]
+    ) -> Callable[Concatenate[A, P], Coroutine[Any, Any, T]]: ...
     def __get__(self, client: Any, kind: Any) -> Any:
         raise AttributeError("BUG: a verb of a class that is neither Blocking nor Awaiting")
 
 
-class _Questions:
+class _QueryMethods:
     settings: Settings
 
     if TYPE_CHECKING:
@@ -56,7 +58,7 @@ class _Questions:
         def stats(self) -> dict[str, Any]: ...
 
     @property
-    def _place(self) -> "Place":
+    def _context(self) -> "QueryContext":
         raise NotImplementedError
 
     @_Verb
@@ -90,7 +92,14 @@ class _Questions:
         """
         from redismetrics.queries.query import query as query_query
 
-        return query_query(self._place, name, aggregation=aggregation, group_by=group_by, window=window, tags=tags)
+        return query_query(
+            self._context,
+            name,
+            aggregation=aggregation,
+            group_by=group_by,
+            window=window,
+            tags=tags,
+        )
 
     @_Verb
     def time_series(
@@ -114,7 +123,7 @@ class _Questions:
         from redismetrics.queries.time_series import time_series as time_series_time_series
 
         return time_series_time_series(
-            self._place, name, interval=interval, aggregation=aggregation, aggregations=aggregations, window=window,
+            self._context, name, interval=interval, aggregation=aggregation, aggregations=aggregations, window=window,
             group_by=group_by, tags=tags, fill=fill,
         )  # fmt: skip
 
@@ -138,29 +147,37 @@ class _Questions:
         from redismetrics.queries.query import rollup as query_rollup
 
         return query_rollup(
-            self._place, name, group_by=group_by, aggregations=aggregations, window=window, tags=tags, keys=keys
+            self._context,
+            name,
+            group_by=group_by,
+            aggregations=aggregations,
+            window=window,
+            tags=tags,
+            keys=keys,
         )
 
     @_Verb
-    def digest(self, name: str, *, window: Window = None, tags: Tags | None = None) -> "Operation[Digest]":
+    def digest(
+        self, name: str, *, window: Window = None, tags: Tags | None = None
+    ) -> "Operation[Digest]":
         """The distribution of all values in the window, as a t-digest: `.percentile(p)`, `.to_tdigest()`."""
         from redismetrics.queries.query import digest as query_digest
 
-        return query_digest(self._place, name, window=window, tags=tags)
+        return query_digest(self._context, name, window=window, tags=tags)
 
     @_Verb
     def list_metrics(self) -> "Operation[list[dict[str, Any]]]":
         """All metrics by name, each with type, unit, help, series (how many) and last_seen (aware UTC)."""
         from redismetrics.queries import catalog
 
-        return catalog.list_metrics(self._place)
+        return catalog.list_metrics(self._context)
 
     @_Verb
     def tag_values(self, name: str, key: str) -> "Operation[list[str]]":
         """The values that a tag has over all series of a metric, sorted."""
         from redismetrics.queries import catalog
 
-        return catalog.tag_values(self._place, name, key)
+        return catalog.tag_values(self._context, name, key)
 
     @_Verb
     def cardinality(self, *, limit: int = 20) -> "Operation[list[dict[str, Any]]]":
@@ -171,7 +188,7 @@ class _Questions:
         """
         from redismetrics.queries import catalog
 
-        return catalog.cardinality(self._place, limit)
+        return catalog.cardinality(self._context, limit)
 
     @_Verb
     def live(self, name: str | None = None) -> "Operation[list[Family]]":
@@ -181,7 +198,7 @@ class _Questions:
         """
         from redismetrics.queries.live import live as live_live
 
-        return live_live(self._place, name, round(self.settings.series_idle * 1000))
+        return live_live(self._context, name, round(self.settings.series_idle * 1000))
 
     @_Verb
     def self_metrics(self) -> "Operation[list[Family]]":
@@ -193,7 +210,7 @@ class _Questions:
         from redismetrics.queries.stats import figures
 
         return _then(
-            figures(self._place),
+            figures(self._context),
             lambda found: [*of_process(self.stats()), *of_store(found)],
         )
 
@@ -216,10 +233,16 @@ class _Questions:
         """
         from redismetrics.queries import samples
 
-        found = samples.get_metrics(self._place, name=name, type=type, tags=tags, since=since, until=until, limit=limit)
+        found = samples.get_metrics(
+            self._context, name=name, type=type, tags=tags, since=since, until=until, limit=limit
+        )
         return _then(
             found,
-            lambda found: {"metrics": [sample.to_dict() for sample in found], "count": len(found), "timestamp": _now()},
+            lambda found: {
+                "metrics": [sample.to_dict() for sample in found],
+                "count": len(found),
+                "timestamp": _now(),
+            },
         )
 
     @_Verb
@@ -238,7 +261,14 @@ class _Questions:
 
         group_by = _listed(group_by)
         return _then(
-            query_query(self._place, name, aggregation=aggregation, group_by=group_by, window=window, tags=tags),
+            query_query(
+                self._context,
+                name,
+                aggregation=aggregation,
+                group_by=group_by,
+                window=window,
+                tags=tags,
+            ),
             lambda results: {
                 "results": json_ready.to_json_ready(results),
                 "aggregation": aggregation,
@@ -267,7 +297,7 @@ class _Questions:
 
         several = None if aggregations is None else _listed(aggregations)
         series = time_series_time_series(
-            self._place, name, interval=interval, aggregation=aggregation, aggregations=several, window=window,
+            self._context, name, interval=interval, aggregation=aggregation, aggregations=several, window=window,
             group_by=group_by, tags=tags, fill=fill,
         )  # fmt: skip
         return _then(
@@ -297,7 +327,14 @@ class _Questions:
 
         group_by, aggregations = _listed(group_by), _listed(aggregations)
         return _then(
-            query_rollup(self._place, name, group_by=group_by, aggregations=aggregations, window=window, tags=tags),
+            query_rollup(
+                self._context,
+                name,
+                group_by=group_by,
+                aggregations=aggregations,
+                window=window,
+                tags=tags,
+            ),
             lambda rollups: {
                 "rollups": rollups,
                 "group_by": group_by,
@@ -317,7 +354,7 @@ class _Questions:
             recorder = {"metrics_recorded": recorder["recorded"], **recorder}
             return {"storage": storage, "recorder": recorder, "timestamp": _now()}
 
-        return _then(stats_get_stats(self._place), answer)
+        return _then(stats_get_stats(self._context), answer)
 
     # -- deleting -------------------------------------------------------------------------------------------------
 
@@ -327,10 +364,12 @@ class _Questions:
         from redismetrics.store import deletion
 
         check_name(name)
-        place = self._place
+        namespace = self._context.namespace
 
         def delete() -> "Operation[bool]":
-            return (yield from deletion.delete(place.namespace, (yield from place.shards()), [name])) > 0
+            return (
+                yield from deletion.delete(namespace.name, (yield from namespace.shards()), [name])
+            ) > 0
 
         return delete()
 
@@ -354,8 +393,8 @@ class _Questions:
             raise InvalidQuery(
                 f"tags: wanted at least one, got {tags!r:.60}: delete_metric({name!r}) deletes all series"
             )
-        place = self._place
-        return cleanup.delete_series(place, name, wanted)
+        namespace = self._context.namespace
+        return cleanup.delete_series(namespace, name, wanted)
 
     @_Verb
     def clear(self, *, confirm: bool = False) -> "Operation[int]":
@@ -364,13 +403,15 @@ class _Questions:
         from redismetrics.store.catalog import catalogue
 
         if confirm is not True:
-            raise InvalidQuery(f"clear() deletes all of {self.settings.namespace!r}: say so by confirm=True")
-        place = self._place
+            raise InvalidQuery(
+                f"clear() deletes all of {self.settings.namespace!r}: say so by confirm=True"
+            )
+        namespace = self._context.namespace
 
         def delete() -> "Operation[int]":
-            shards = yield from place.shards()
-            known = yield from catalogue(place.namespace, shards)
-            return (yield from deletion.delete(place.namespace, shards, list(known)))
+            shards = yield from namespace.shards()
+            known = yield from catalogue(namespace.name, shards)
+            return (yield from deletion.delete(namespace.name, shards, list(known)))
 
         return delete()
 
@@ -382,14 +423,14 @@ class _Questions:
         return json.dumps(json_ready.to_json_ready(data), ensure_ascii=False, allow_nan=False)
 
 
-class Blocking(_Questions):
+class SyncQueries(_QueryMethods):
     """Has every verb as a function that returns the answer."""
 
     def _ask(self, operation: "Operation[T]") -> T:
         raise NotImplementedError
 
 
-class Awaiting(_Questions):
+class AsyncQueries(_QueryMethods):
     """Has every verb as a coroutine function; nothing is checked or done before it is awaited."""
 
     async def _ask(self, operation: "Operation[T]") -> T:
@@ -398,7 +439,7 @@ class Awaiting(_Questions):
 
 def _blocking(make: "Callable[..., Operation[Any]]") -> Callable[..., Any]:
     @wraps(make)
-    def verb(self: Blocking, *args: Any, **options: Any) -> Any:
+    def verb(self: SyncQueries, *args: Any, **options: Any) -> Any:
         return self._ask(make(self, *args, **options))
 
     return verb
@@ -406,7 +447,7 @@ def _blocking(make: "Callable[..., Operation[Any]]") -> Callable[..., Any]:
 
 def _awaiting(make: "Callable[..., Operation[Any]]") -> Callable[..., Any]:
     @wraps(make)
-    async def verb(self: Awaiting, *args: Any, **options: Any) -> Any:
+    async def verb(self: AsyncQueries, *args: Any, **options: Any) -> Any:
         return await self._ask(make(self, *args, **options))
 
     return verb
@@ -421,10 +462,10 @@ def _give(base: type, verb: Callable[..., Any], make: "Callable[..., Operation[A
     setattr(base, make.__name__, verb)
 
 
-for _verb in list(vars(_Questions).values()):
+for _verb in list(vars(_QueryMethods).values()):
     if isinstance(_verb, _Verb):
-        _give(Blocking, _blocking(_verb.make), _verb.make)
-        _give(Awaiting, _awaiting(_verb.make), _verb.make)
+        _give(SyncQueries, _blocking(_verb.make), _verb.make)
+        _give(AsyncQueries, _awaiting(_verb.make), _verb.make)
 
 
 def _then(operation: "Operation[T]", answer: Callable[[T], U]) -> "Operation[U]":
@@ -438,4 +479,6 @@ def _now() -> str:
 
 def _listed(given: Any) -> Any:
     """Text means one. What is no iterable stays as it is, for the reader to refuse."""
-    return [given] if isinstance(given, str) else list(given) if isinstance(given, Iterable) else given
+    return (
+        [given] if isinstance(given, str) else list(given) if isinstance(given, Iterable) else given
+    )

@@ -23,7 +23,9 @@ def starts(ordered: Ints) -> NDArray[np.intp]:
 def ragged(starts: Ints, sizes: Ints) -> Ints:
     """The indexes of all runs one after another: *starts* and *sizes* have shape (runs,)."""
     ends = np.cumsum(sizes)
-    indexes: Ints = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(starts - (ends - sizes), sizes)
+    indexes: Ints = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(
+        starts - (ends - sizes), sizes
+    )
     return indexes
 
 

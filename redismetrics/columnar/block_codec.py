@@ -79,7 +79,10 @@ def _check(samples: Samples, ids: Ints, count: int) -> None:
     weights = samples.weight
     if (
         (ids < 0).any()
-        or any(len(column) and not 0 <= int(column.min()) <= int(column.max()) < MAX_TIME_MS for column in times)
+        or any(
+            len(column) and not 0 <= int(column.min()) <= int(column.max()) < MAX_TIME_MS
+            for column in times
+        )
         or not 0 < int(weights.min()) <= int(weights.max()) <= count
         or int(weights.sum()) != count
         or (samples.summaries.count < 1).any()
@@ -100,9 +103,18 @@ def _unpack(data: bytes) -> Block:
     if not 0 < rows <= limit or summed > rows:
         raise FormatMismatch(f"block: wanted 1 to {limit} rows, got {rows} and {summed} summaries")
     series, time = reader.whole(rows), reader.whole(rows)
-    samples = Samples(series, time + base, reader.real(rows), reader.whole(rows), reader.whole(rows).astype(np.uint8))
+    samples = Samples(
+        series,
+        time + base,
+        reader.real(rows),
+        reader.whole(rows),
+        reader.whole(rows).astype(np.uint8),
+    )
     if summed:
-        samples.summed, samples.summed_flags = reader.whole(summed), reader.whole(summed).astype(np.uint8)
+        samples.summed, samples.summed_flags = (
+            reader.whole(summed),
+            reader.whole(summed).astype(np.uint8),
+        )
         columns: list[Any] = [
             reader.whole(summed) if each.name in ("count", "last_ms") else reader.real(summed)
             for each in fields(Summaries)
@@ -113,7 +125,9 @@ def _unpack(data: bytes) -> Block:
     id_column = np.array(list(map(int, ids)), dtype=np.int64)
     for column in (samples.series, samples.summed):
         if len(column) and not 0 <= int(column.min()) <= int(column.max()) < len(id_column):
-            raise FormatMismatch(f"block: wanted series below {len(id_column)}, got {int(column.max())}")
+            raise FormatMismatch(
+                f"block: wanted series below {len(id_column)}, got {int(column.max())}"
+            )
 
     _check(samples, id_column, int(count))
     latest = int(clock) // 1000
@@ -126,7 +140,10 @@ def _unpack(data: bytes) -> Block:
         found = np.frombuffer(bases, "<f8").reshape(len(based), 2)
         if not ((found[:, 1] >= 0) & (found[:, 1] < MAX_TIME_MS)).all():
             raise FormatMismatch("block: wanted times of changes in ms, got others")
-        start[np.array(based, dtype=np.int64)], since[np.array(based, dtype=np.int64)] = found[:, 0], found[:, 1]
+        start[np.array(based, dtype=np.int64)], since[np.array(based, dtype=np.int64)] = (
+            found[:, 0],
+            found[:, 1],
+        )
         changed = (samples.flags & CHANGE) != 0
         of_series = samples.series[changed]
         samples.value[changed] += start[of_series]

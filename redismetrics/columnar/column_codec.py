@@ -17,7 +17,12 @@ from redismetrics.errors import FormatMismatch
 from .arrays import Floats, Ints
 
 _CONSTANT, _WIDE, _REAL_CONSTANT, _PCO, _PCO_REAL, _SMALL, _STAIRS = 0, 4, 7, 8, 9, 10, 11
-_WHOLE: dict[int, np.dtype[Any]] = {1: np.dtype("u1"), 2: np.dtype("<u2"), 3: np.dtype("<u4"), _WIDE: np.dtype("<i8")}
+_WHOLE: dict[int, np.dtype[Any]] = {
+    1: np.dtype("u1"),
+    2: np.dtype("<u2"),
+    3: np.dtype("<u4"),
+    _WIDE: np.dtype("<i8"),
+}
 _REAL: dict[int, np.dtype[Any]] = {5: np.dtype("<f4"), 6: np.dtype("<f8")}
 _REALS = {*_REAL, _REAL_CONSTANT, _PCO_REAL}
 _BASE = struct.Struct("<Bq")
@@ -36,7 +41,11 @@ def pack_whole(column: NDArray[Any], *, dense: bool = False) -> bytes:
     low, high = int(column.min()), int(column.max())
     reach = high - low
     if not reach:
-        return _BASE_SMALL.pack(_SMALL, low) if dense and -(1 << 15) <= low < 1 << 15 else _BASE.pack(_CONSTANT, low)
+        return (
+            _BASE_SMALL.pack(_SMALL, low)
+            if dense and -(1 << 15) <= low < 1 << 15
+            else _BASE.pack(_CONSTANT, low)
+        )
     if reach >= 1 << 32:
         plain = _BASE.pack(_WIDE, 0) + column.astype("<i8").tobytes()
     else:
@@ -57,7 +66,10 @@ def _stairs(column: NDArray[Any]) -> bytes | None:
     step = int(column[run]) - first
     again = int((column[run:] == first).argmax())
     period = (run + again) // run if again else -(-len(column) // run)
-    if len(column) % (run * period) or not (column == _of_stairs(first, step, run, period, len(column))).all():
+    if (
+        len(column) % (run * period)
+        or not (column == _of_stairs(first, step, run, period, len(column))).all()
+    ):
         return None
     return _OF_STAIRS.pack(_STAIRS, first, step, run, period)
 
@@ -81,7 +93,11 @@ def pack_real(column: Floats, *, dense: bool = False) -> bytes:
             return pack_whole(column.astype(np.int64), dense=dense)
     with np.errstate(over="ignore"):
         narrow = column.astype("<f4")
-    plain = b"\x05" + narrow.tobytes() if (narrow == column).all() else b"\x06" + column.astype("<f8").tobytes()
+    plain = (
+        b"\x05" + narrow.tobytes()
+        if (narrow == column).all()
+        else b"\x06" + column.astype("<f8").tobytes()
+    )
     return _smaller(plain, column, _PCO_REAL) if dense else plain
 
 
@@ -89,7 +105,9 @@ def _smaller(plain: bytes, column: NDArray[Any], code: int) -> bytes:
     if len(column) < _DENSE_FROM:
         return plain
     packed = simple_compress(np.ascontiguousarray(column), _CONFIG)
-    return _SIZE.pack(code, len(packed)) + packed if len(packed) + _SIZE.size < len(plain) else plain
+    return (
+        _SIZE.pack(code, len(packed)) + packed if len(packed) + _SIZE.size < len(plain) else plain
+    )
 
 
 class Reader:
@@ -103,7 +121,9 @@ class Reader:
 
     def bytes(self, size: int) -> bytes:
         if size > len(self.data) - self.at:
-            raise FormatMismatch(f"{self.what}: wanted {size} bytes at {self.at}, got {len(self.data) - self.at}")
+            raise FormatMismatch(
+                f"{self.what}: wanted {size} bytes at {self.at}, got {len(self.data) - self.at}"
+            )
         self.at += size
         return self.data[self.at - size : self.at]
 
@@ -143,7 +163,9 @@ class Reader:
             _, first, step, run, period = _OF_STAIRS.unpack(b"\0" + self.bytes(_OF_STAIRS.size - 1))
             last = first + step * (period - 1)
             if not run or not period or rows % (run * period) or not -(1 << 63) <= last < 1 << 63:
-                raise FormatMismatch(f"{self.what}: wanted steps that fill {rows} rows, got {run} times {period}")
+                raise FormatMismatch(
+                    f"{self.what}: wanted steps that fill {rows} rows, got {run} times {period}"
+                )
             column[:] = _of_stairs(first, step, run, period, rows)
         elif code in _WHOLE:
             dtype = _WHOLE[code]
@@ -164,10 +186,14 @@ class Reader:
             progress = simple_decompress_into(packed, column)
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # whatever it raises on damaged bytes; a panic in Rust is no Exception
+        except (
+            BaseException
+        ) as error:  # whatever it raises on damaged bytes; a panic in Rust is no Exception
             raise FormatMismatch(f"{self.what}: {error}") from error
         if progress.n_processed != len(column) or not progress.finished:
-            raise FormatMismatch(f"{self.what}: wanted {len(column)} numbers, got {progress.n_processed} or more")
+            raise FormatMismatch(
+                f"{self.what}: wanted {len(column)} numbers, got {progress.n_processed} or more"
+            )
 
     def skip(self, rows: int) -> None:
         """Go past a column without decoding it."""

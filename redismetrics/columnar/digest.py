@@ -15,7 +15,7 @@ import numpy as np
 from redismetrics.errors import InvalidQuery, MissingExtra
 
 from .arrays import Bools, Floats, Ints
-from .percentiles import Run, percentiles
+from .percentiles import SortedPoints, percentiles
 
 
 def cluster(values: Floats, weights: Ints | None, budget: int) -> tuple[Floats, Ints]:
@@ -66,15 +66,23 @@ class Digest:
         """The value below which *p* per cent of all lie; NaN when there are none. Raises `InvalidQuery` outside 0 to 100."""
         if not 0 <= p <= 100:
             raise InvalidQuery(f"p: wanted 0 to 100, got {p!r:.80}")
-        run = Run(np.zeros(len(self.values), np.int64), None, self.values, self.weights, self.centroid)
-        answer = percentiles([run], np.array([self.low]), np.array([self.high]), np.array([p / 100]))
+        run = SortedPoints(
+            np.zeros(len(self.values), np.int64), None, self.values, self.weights, self.centroid
+        )
+        answer = percentiles(
+            [run], np.array([self.low]), np.array([self.high]), np.array([p / 100])
+        )
         return float(answer[0, 0])
 
     def to_tdigest(self) -> Any:
         """This digest as `tdigest.TDigest`; raises `MissingExtra` without the package."""
         digest = _tdigest().TDigest()
         digest.update_from_dict(
-            {"centroids": [{"m": m, "c": c} for m, c in zip(self.values, self.weights, strict=True)]}
+            {
+                "centroids": [
+                    {"m": m, "c": c} for m, c in zip(self.values, self.weights, strict=True)
+                ]
+            }
         )
         return digest
 
@@ -92,5 +100,7 @@ def _tdigest() -> Any:
     try:
         import tdigest
     except ImportError as error:
-        raise MissingExtra("tdigest is not installed: pip install 'redismetrics[tdigest]'") from error
+        raise MissingExtra(
+            "tdigest is not installed: pip install 'redismetrics[tdigest]'"
+        ) from error
     return tdigest

@@ -9,7 +9,7 @@ from .arrays import Bools, Floats, Ints, ragged, starts
 
 
 @dataclass(slots=True, eq=False)
-class Run:
+class SortedPoints:
     """Points of many rows, one row's after another's, sorted in each: *values* and *weights* are each point's, shape (points,).
 
     *group*, *size* (how many points it has; None: one each) and *centroid* are each row's, shape (rows,). A point of weight 1
@@ -23,7 +23,7 @@ class Run:
     centroid: Bools
 
 
-def percentiles(runs: list[Run], low: Floats, high: Floats, ranks: Floats) -> Floats:
+def percentiles(runs: list[SortedPoints], low: Floats, high: Floats, ranks: Floats) -> Floats:
     """Return the percentiles of each group, shape (groups, len(ranks)); NaN for a group with no points.
 
     *low* and *high* are each group's smallest and largest value, shape (groups,); *ranks* are in [0, 1].
@@ -56,7 +56,7 @@ class _Points:
 _NOT_ANY = np.zeros(0, np.bool_)
 
 
-def _points(parts: list[tuple[Run, Ints, Ints]], stands_in: Bools = _NOT_ANY) -> _Points:
+def _points(parts: list[tuple[SortedPoints, Ints, Ints]], stands_in: Bools = _NOT_ANY) -> _Points:
     """Points at some places of runs, with the row of each."""
     weights = np.concatenate([run.weights[at] for run, at, _ in parts])
     return _Points(
@@ -68,11 +68,11 @@ def _points(parts: list[tuple[Run, Ints, Ints]], stands_in: Bools = _NOT_ANY) ->
     )
 
 
-def _sizes(run: Run) -> Ints:
+def _sizes(run: SortedPoints) -> Ints:
     return np.ones(len(run.values), np.int64) if run.size is None else run.size
 
 
-def _all(run: Run) -> tuple[Run, Ints, Ints]:
+def _all(run: SortedPoints) -> tuple[SortedPoints, Ints, Ints]:
     return run, np.arange(len(run.values)), np.repeat(np.arange(len(run.group)), _sizes(run))
 
 
@@ -82,7 +82,7 @@ _SAMPLED = 1024  # points of a group, which tell within 2 % where a rank lies
 _AROUND = 0.03  # of all ranks on either side are kept
 
 
-def _thinned(runs: list[Run], groups: int, ranks: Floats) -> _Points:
+def _thinned(runs: list[SortedPoints], groups: int, ranks: Floats) -> _Points:
     """The points near the wanted ranks, and one for all those in each gap between: by a sample, as in quickselect."""
     of_runs = np.cumsum([0, *(len(run.values) for run in runs)])
     sample = np.sort(np.random.default_rng(0).integers(0, of_runs[-1], _SAMPLED * groups))
@@ -93,7 +93,11 @@ def _thinned(runs: list[Run], groups: int, ranks: Floats) -> _Points:
         parts.append((run, at, np.searchsorted(np.cumsum(_sizes(run)), at, side="right")))
     drawn = _points(parts)
     order = np.lexsort((drawn.values, drawn.group))
-    sampled, of_group, heaped = drawn.values[order], drawn.group[order], np.cumsum(drawn.weights[order])
+    sampled, of_group, heaped = (
+        drawn.values[order],
+        drawn.group[order],
+        np.cumsum(drawn.weights[order]),
+    )
     first = np.searchsorted(of_group, np.arange(groups))
     last = np.searchsorted(of_group, np.arange(groups), side="right") - 1
     begin = np.where(first > 0, heaped[np.maximum(first - 1, 0)], 0)
@@ -107,7 +111,9 @@ def _thinned(runs: list[Run], groups: int, ranks: Floats) -> _Points:
 
     around = [
         (
-            edge(np.searchsorted(heaped, begin + mass * (rank - _AROUND), side="left") - 1, -np.inf),
+            edge(
+                np.searchsorted(heaped, begin + mass * (rank - _AROUND), side="left") - 1, -np.inf
+            ),
             edge(np.searchsorted(heaped, begin + mass * (rank + _AROUND), side="right"), np.inf),
         )
         for rank in np.unique(ranks).tolist()
@@ -147,11 +153,15 @@ def _sums(weights: Ints, begin: Ints, end: Ints) -> Ints:
     some = np.flatnonzero(end > begin)
     if len(some):
         edges = np.stack([begin[some], end[some]], axis=1).reshape(-1)
-        sums[some] = np.add.reduceat(weights, edges[:-1] if edges[-1] == len(weights) else edges)[::2]
+        sums[some] = np.add.reduceat(weights, edges[:-1] if edges[-1] == len(weights) else edges)[
+            ::2
+        ]
     return sums
 
 
-def _bisect(values: Floats, begin: Ints, end: Ints, wanted: Floats, *, past_equal: bool = False) -> Ints:
+def _bisect(
+    values: Floats, begin: Ints, end: Ints, wanted: Floats, *, past_equal: bool = False
+) -> Ints:
     """Where in each of the sorted slices [*begin*, *end*) the *wanted* value would stand: before its equals, or past them."""
     begin, end = begin.copy(), end.copy()
     for _ in range(int((end - begin).max(initial=0)).bit_length()):
@@ -178,7 +188,9 @@ def _percentiles(points: _Points, low: Floats, high: Floats, ranks: Floats) -> t
     first = starts(group)
     last = np.append(first[1:], len(group)) - 1
     present = group[first]
-    begin = (ends[first] - weights[first]).astype(np.float64)  # the group's rank 0 on the line of all groups
+    begin = (ends[first] - weights[first]).astype(
+        np.float64
+    )  # the group's rank 0 on the line of all groups
     mass = ends[last] - begin
 
     # All groups lie on one line of ranks, so that one search finds every answer.
@@ -197,9 +209,13 @@ def _percentiles(points: _Points, low: Floats, high: Floats, ranks: Floats) -> t
         reach = y1 - y0
         between = np.where(np.isfinite(reach), y0 + share * reach, y0 * (1 - share) + y1 * share)
     flat = (wanted >= left[at]) & (wanted <= right[at])
-    between = np.where(ranks == 0, low[present][:, None], np.where(ranks == 1, high[present][:, None], between))
+    between = np.where(
+        ranks == 0, low[present][:, None], np.where(ranks == 1, high[present][:, None], between)
+    )
     flat &= (ranks != 0) & (ranks != 1)  # the extremes are exact, also where a centroid hides them
-    answer[present] = np.clip(np.where(flat, values[at], between), low[present][:, None], high[present][:, None])
+    answer[present] = np.clip(
+        np.where(flat, values[at], between), low[present][:, None], high[present][:, None]
+    )
     if not len(points.stands_in):
         return answer, True
     stands_in = points.stands_in[order]

@@ -46,7 +46,9 @@ def _filled(parts: list[bytes], numbers: int) -> bytes:
 
 def _check_size(what: str, data: bytes, numbers: int) -> None:
     if numbers > FREE + PER_BYTE * len(data):
-        raise FormatMismatch(f"{what}: wanted at most {FREE + PER_BYTE * len(data)} numbers, got {numbers}")
+        raise FormatMismatch(
+            f"{what}: wanted at most {FREE + PER_BYTE * len(data)} numbers, got {numbers}"
+        )
 
 
 def pack_table(table: Table, *, dense: bool = True) -> bytes:
@@ -67,7 +69,11 @@ def pack_table(table: Table, *, dense: bool = True) -> bytes:
     ]
     if several.any():
         size = table.size[several]
-        whole = np.repeat(table.kind[several] == EXACT, size) if dense else np.ones(len(points.values), np.bool_)
+        whole = (
+            np.repeat(table.kind[several] == EXACT, size)
+            if dense
+            else np.ones(len(points.values), np.bool_)
+        )
         parts += [
             pack_real(rows.total[several], dense=dense),
             pack_real(_seven_digits(rows.m2[several]), dense=dense),
@@ -114,7 +120,9 @@ def _guarded(what: str, packed: list[bytes], decode: Callable[[], _Decoded]) -> 
     except FormatMismatch:
         raise
     except Exception as error:  # whatever a decoder raises on damaged bytes
-        raise FormatMismatch(f"{what}: {sum(map(len, packed))} bytes that are none: {error}") from error
+        raise FormatMismatch(
+            f"{what}: {sum(map(len, packed))} bytes that are none: {error}"
+        ) from error
 
 
 @dataclass(slots=True)
@@ -141,7 +149,11 @@ def _unpack_tables(packed: list[bytes]) -> Table:
         heads.append((n, points, base, version == PLAIN))
     total = sum(n for n, *_ in heads)
     slot, series, count = (np.empty(total, np.int64) for _ in range(3))
-    kind, size, stepped = np.empty(total, np.uint8), np.zeros(total, np.int64), np.zeros(total, np.bool_)
+    kind, size, stepped = (
+        np.empty(total, np.uint8),
+        np.zeros(total, np.int64),
+        np.zeros(total, np.bool_),
+    )
     parts = []
     end = 0
     for data, (n, points, base, is_plain) in zip(packed, heads, strict=True):
@@ -169,14 +181,19 @@ def _unpack_tables(packed: list[bytes]) -> Table:
         part.places["points"] = reader.at
         sizes = size[rows] if part.several else size[:0]
         # Each size by itself as well: a sum may wrap.
-        if int(sizes.sum()) != points or not 0 <= int(sizes.min(initial=0)) <= int(sizes.max(initial=0)) <= points:
+        if (
+            int(sizes.sum()) != points
+            or not 0 <= int(sizes.min(initial=0)) <= int(sizes.max(initial=0)) <= points
+        ):
             raise FormatMismatch(f"table: wanted {points} points, got {int(sizes.sum())}")
         parts.append(part)
     if total and (int(count.min()) < 1 or int(series.min()) < 0 or int(slot.min()) < 0):
         raise FormatMismatch("table: counts, series or times that are none")
 
     def load(name: str) -> NDArray[Any]:
-        return _guarded("table", packed, lambda: _summary_column(name, parts, summaries, slot, kind))
+        return _guarded(
+            "table", packed, lambda: _summary_column(name, parts, summaries, slot, kind)
+        )
 
     def points_read() -> Points:
         return _guarded("table", packed, lambda: _unpack_points(parts, stepped, size, summaries))
@@ -217,13 +234,17 @@ def _summary_column(
                     reader.fill(inside)
                 else:
                     inside[several[part.rows]] = reader.real(part.several)
-        sound = name != "high" or bool(np.isfinite(column).all() and (rows.low[several] < column[several]).all())
+        sound = name != "high" or bool(
+            np.isfinite(column).all() and (rows.low[several] < column[several]).all()
+        )
     if not sound:
         raise FormatMismatch(f"table: wanted a column {name} that can be, got one that can't")
     return column
 
 
-def _unpack_points(parts: list[_Packed], stepped: NDArray[np.bool_], size: Ints, rows: Summaries) -> Points:
+def _unpack_points(
+    parts: list[_Packed], stepped: NDArray[np.bool_], size: Ints, rows: Summaries
+) -> Points:
     total = int(size.sum())
     codes, weights = np.empty(int(size[stepped].sum()), np.int64), np.empty(total, np.int64)
     whole = np.empty(total - len(codes))
@@ -252,7 +273,9 @@ def _unpack_points(parts: list[_Packed], stepped: NDArray[np.bool_], size: Ints,
 
 
 _ONE = 0x3F80  # the code of 1
-_SHARES: Floats = (np.arange(_ONE + 1, dtype=np.uint32) << np.uint32(16)).view(np.float32).astype(np.float64)
+_SHARES: Floats = (
+    (np.arange(_ONE + 1, dtype=np.uint32) << np.uint32(16)).view(np.float32).astype(np.float64)
+)
 _ROOM = 2.0**900
 
 
@@ -288,19 +311,32 @@ def _matrices(size: Ints) -> Iterator[tuple[_Rows, _Rows, Ints, int]]:
         rows = np.flatnonzero((kind == each) & (size > 0))
         sizes = size[rows]
         width = int(sizes.max())
-        yield rows, ragged(ends[rows] - sizes, sizes), ragged(np.arange(len(rows)) * width, sizes), width
+        yield (
+            rows,
+            ragged(ends[rows] - sizes, sizes),
+            ragged(np.arange(len(rows)) * width, sizes),
+            width,
+        )
 
 
 def _steps(table: Table) -> Ints:
     clustered = table.kind == CLUSTERED
-    size, lows, highs = table.size[clustered], table.summaries.low[clustered], table.summaries.high[clustered]
+    size, lows, highs = (
+        table.size[clustered],
+        table.summaries.low[clustered],
+        table.summaries.high[clustered],
+    )
     means = table.points.values[np.repeat(clustered, table.size)]
     codes = np.zeros(len(means), np.int64)
     for rows, points, places, width in _matrices(size):
         scale = _scales(lows[rows], highs[rows])
         low, high, wanted_means = lows[rows], highs[rows], means[points]
         if scale is not None:
-            low, high, wanted_means = low * scale, high * scale, wanted_means * np.repeat(scale, size[rows])
+            low, high, wanted_means = (
+                low * scale,
+                high * scale,
+                wanted_means * np.repeat(scale, size[rows]),
+            )
         spread = high - low
         flat = np.repeat(high, width)
         flat[places] = wanted_means
@@ -322,7 +358,9 @@ def _steps(table: Table) -> Ints:
 
 def _means(codes: Ints, sizes: Ints, lows: Floats, highs: Floats) -> Floats:
     if not 0 <= int(codes.min()) <= int(codes.max()) <= _ONE:
-        raise FormatMismatch(f"table: wanted steps from 0 to {_ONE}, got {int(codes.min())} to {int(codes.max())}")
+        raise FormatMismatch(
+            f"table: wanted steps from 0 to {_ONE}, got {int(codes.min())} to {int(codes.max())}"
+        )
     means = np.empty(len(codes))
     for rows, points, places, width in _matrices(sizes):
         scale = _scales(lows[rows], highs[rows])
@@ -371,7 +409,13 @@ def _unpack_samples(data: bytes) -> Samples:
     if version != VERSION:
         raise FormatMismatch(f"samples: wanted version {VERSION}, got {version}")
     _check_size("samples", data, n)
-    samples = Samples(reader.whole(n), reader.whole(n) + base, reader.real(n), reader.whole(n), np.zeros(n, np.uint8))
+    samples = Samples(
+        reader.whole(n),
+        reader.whole(n) + base,
+        reader.real(n),
+        reader.whole(n),
+        np.zeros(n, np.uint8),
+    )
     if (
         not n
         or int(samples.weight.min()) < 1

@@ -72,7 +72,12 @@ class Table:
             return Points(self.points.values[at], self.points.weights[at])
 
         return Table(
-            self.slot[numbers], self.series[numbers], self.summaries.take(numbers), self.kind[numbers], size, points
+            self.slot[numbers],
+            self.series[numbers],
+            self.summaries.take(numbers),
+            self.kind[numbers],
+            size,
+            points,
         )
 
     def spread(self) -> tuple[NDArray[np.intp], Floats, Ints]:
@@ -91,7 +96,9 @@ class Table:
 
 def empty() -> Table:
     whole = np.zeros(0, np.int64)
-    return Table(whole, whole, summaries_empty(), np.zeros(0, np.uint8), whole, Points(np.zeros(0), whole))
+    return Table(
+        whole, whole, summaries_empty(), np.zeros(0, np.uint8), whole, Points(np.zeros(0), whole)
+    )
 
 
 def concat(parts: list[Table]) -> Table:
@@ -133,7 +140,9 @@ def merge(
         centroids = np.flatnonzero(~exact)
         owner = point_group[centroids]
         clustered[owner] = True
-        values = values.copy()  # a recorder's mean may be inf or NaN: of values whose sum is beyond the largest float
+        values = (
+            values.copy()
+        )  # a recorder's mean may be inf or NaN: of values whose sum is beyond the largest float
         values[centroids] = np.fmin(np.fmax(values[centroids], whole.low[owner]), whole.high[owner])
     wanted = ~uniform[point_group]
     if not wanted.all():
@@ -147,7 +156,9 @@ def merge(
     owner = np.repeat(np.arange(groups), size)
     few = ~crowded[owner]
     owner_few, values_few, weights_few = owner[few], values[few], weights[few]
-    order = np.argsort(values_few)  # not stable, as equal values of a row become one; several times faster than lexsort
+    order = np.argsort(
+        values_few
+    )  # not stable, as equal values of a row become one; several times faster than lexsort
     order = order[arrays.by_group(owner_few[order], groups)]
     values_few, weights_few = values_few[order], weights_few[order]
     first = np.empty(len(order), np.bool_)
@@ -167,7 +178,9 @@ def merge(
     for number in np.flatnonzero(crowded).tolist():
         of_group = slice(int(ends[number] - size[number]), int(ends[number]))
         low, high = float(whole.low[number]), float(whole.high[number])
-        mean, mass, is_exact = _squeezed(values[of_group], weights[of_group], not clustered[number], budget, low, high)
+        mean, mass, is_exact = _squeezed(
+            values[of_group], weights[of_group], not clustered[number], budget, low, high
+        )
         clustered[number] = not is_exact
         owners.append(np.full(len(mean), number))
         means.append(mean)
@@ -184,7 +197,9 @@ def _squeezed(
     values: Floats, weights: Ints, is_exact: bool, budget: int, low: float, high: float
 ) -> tuple[Floats, Ints, bool]:
     """At most *budget* points from *low* to *high*, sorted, and whether they still are every value."""
-    if is_exact and len(np.unique(values[: 4 * budget])) <= budget:  # few distinct values, however many samples
+    if (
+        is_exact and len(np.unique(values[: 4 * budget])) <= budget
+    ):  # few distinct values, however many samples
         distinct, inverse = np.unique(values, return_inverse=True)
         if len(distinct) <= budget:
             masses = np.zeros(len(distinct), np.int64)
@@ -194,7 +209,11 @@ def _squeezed(
     scale = _SCALE if max(-low, high) > _HUGE else 1.0
     mean, mass = cluster(values * scale, None if int(weights.max()) == 1 else weights, budget)
     inside = np.clip(mean / scale, low, high)
-    return np.maximum.accumulate(inside), mass, False  # rounded means may be out of order by their last digit
+    return (
+        np.maximum.accumulate(inside),
+        mass,
+        False,
+    )  # rounded means may be out of order by their last digit
 
 
 def _kinds(uniform: Bools, clustered: Bools) -> NDArray[np.uint8]:
@@ -208,4 +227,15 @@ def squeeze(table: Table, budget: int) -> Table:
     rows, values, weights = table.spread()
     exact = table.kind[rows] != CLUSTERED
     numbers = np.arange(len(table))
-    return merge(numbers, table.slot, table.series, table.summaries, rows, values, weights, exact, budget, budget)
+    return merge(
+        numbers,
+        table.slot,
+        table.series,
+        table.summaries,
+        rows,
+        values,
+        weights,
+        exact,
+        budget,
+        budget,
+    )

@@ -25,9 +25,7 @@ from .summaries import concat as summaries_concat
 Flags = NDArray[np.uint8]
 
 OWN_TIME = 1  # the caller gave the time; else it is the recorder's clock, and counts at most as new as the batch
-CHANGE = (
-    2  # a change of a gauge's shared value; the head holds the value it is added to, and the time of the two together
-)
+CHANGE = 2  # a change of a gauge's shared value; the head holds the value it is added to, and the time of the two together
 CENTROID = 4  # stands for `weight` values around it, whose exact summary is beside
 
 MAX_TIME_MS = 253_402_300_800_000  # the year 10000
@@ -62,7 +60,12 @@ class Samples:
     @property
     def nbytes(self) -> int:
         """About how much memory this takes."""
-        return 33 * len(self) + 64 * len(self.summed) + sum(map(len, self.metadata.values())) + 100 * len(self.metadata)
+        return (
+            33 * len(self)
+            + 64 * len(self.summed)
+            + sum(map(len, self.metadata.values()))
+            + 100 * len(self.metadata)
+        )
 
     def take(self, keep: NDArray[np.bool_], keep_summaries: NDArray[np.bool_]) -> "Samples":
         """The rows and the summaries for which a mask is true; compacted rows go with their summary."""
@@ -96,11 +99,20 @@ class Samples:
 
     def split(self, edges: list[int]) -> list["Samples"]:
         """The samples of the series in each [edge, next edge); a series is then its position there."""
-        rows, summed = np.argsort(self.series, kind="stable"), np.argsort(self.summed, kind="stable")
-        ends, summed_ends = np.searchsorted(self.series[rows], edges), np.searchsorted(self.summed[summed], edges)
+        rows, summed = (
+            np.argsort(self.series, kind="stable"),
+            np.argsort(self.summed, kind="stable"),
+        )
+        ends, summed_ends = (
+            np.searchsorted(self.series[rows], edges),
+            np.searchsorted(self.summed[summed], edges),
+        )
         parts = []
         for at, edge in enumerate(edges[:-1]):
-            row, sum_row = rows[ends[at] : ends[at + 1]], summed[summed_ends[at] : summed_ends[at + 1]]
+            row, sum_row = (
+                rows[ends[at] : ends[at + 1]],
+                summed[summed_ends[at] : summed_ends[at + 1]],
+            )
             metadata = {
                 new: self.metadata[old] for new, old in enumerate(row.tolist()) if old in self.metadata
             } if self.metadata else {}  # fmt: skip
@@ -141,10 +153,12 @@ def summarise(samples: Samples) -> tuple[Ints, Summaries]:
         return samples.series, of_points(samples.value, samples.weight, samples.time)
     exact = (samples.flags & CENTROID) == 0
     points = of_points(samples.value[exact], samples.weight[exact], samples.time[exact])
-    return np.concatenate([samples.series[exact], samples.summed]), summaries_concat([points, samples.summaries])
+    return np.concatenate([samples.series[exact], samples.summed]), summaries_concat(
+        [points, samples.summaries]
+    )
 
 
-def compact(samples: Samples, budget: int) -> Samples:
+def compress(samples: Samples, budget: int) -> Samples:
     """Make at most *budget* rows of each series and minute that has more, beside their exact summary.
 
     Rows with metadata, and changes of a shared value, stay as they are. The centroids carry the time of the newest value.
@@ -186,7 +200,9 @@ def compact(samples: Samples, budget: int) -> Samples:
     end = 0
     for number, rows_in in enumerate(sizes.tolist()):
         begin, end = end, end + rows_in
-        if whole.low[number] == whole.high[number]:  # one value, however often: no need of centroids
+        if (
+            whole.low[number] == whole.high[number]
+        ):  # one value, however often: no need of centroids
             mean, mass = whole.last[number : number + 1], whole.count[number : number + 1]
         else:
             mean, mass = cluster(value[begin:end], None if ones else weight[begin:end], budget)
@@ -224,7 +240,11 @@ def _cells(series: Ints, time: Ints, flags: Flags) -> Ints:
 def below_zero(samples: Samples) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which rows, and which summaries, hold a value below 0; of a compacted list all rows, whose values are not told apart."""
     summaries = samples.summaries.low < 0
-    cells = _cells(samples.summed[summaries], samples.summaries.last_ms[summaries], samples.summed_flags[summaries])
+    cells = _cells(
+        samples.summed[summaries],
+        samples.summaries.last_ms[summaries],
+        samples.summed_flags[summaries],
+    )
     centroid = (samples.flags & CENTROID) != 0
     rows = np.isin(_cells(samples.series, samples.time, samples.flags), cells) & centroid
     return rows | (~centroid & (samples.value < 0)), summaries

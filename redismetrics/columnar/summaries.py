@@ -76,7 +76,9 @@ def of_points(values: Floats, weights: Ints, times_ms: Ints) -> Summaries:
 def concat(parts: list[Summaries]) -> Summaries:
     if len(parts) == 1:
         return parts[0]
-    return Deferred(sum(map(len, parts)), lambda name: np.concatenate([getattr(part, name) for part in parts]))
+    return Deferred(
+        sum(map(len, parts)), lambda name: np.concatenate([getattr(part, name) for part in parts])
+    )
 
 
 def merge(group: Ints, groups: int, rows: Summaries, columns: frozenset[str] = ALL) -> Summaries:
@@ -89,11 +91,21 @@ def merge(group: Ints, groups: int, rows: Summaries, columns: frozenset[str] = A
     return merge_all([(group, rows)], groups, columns)
 
 
-def merge_all(parts: Sequence[tuple[Ints, Summaries]], groups: int, columns: frozenset[str] = ALL) -> Summaries:
+def merge_all(
+    parts: Sequence[tuple[Ints, Summaries]], groups: int, columns: frozenset[str] = ALL
+) -> Summaries:
     """`merge` of many (group, rows), in order of arrival, without putting them together first."""
     parts = [part for part in parts if len(part[0])]
     nothing, zero = np.full(groups, np.nan), np.zeros(groups)
-    result = Summaries(np.zeros(groups, np.int64), zero, zero, nothing, nothing, nothing, np.zeros(groups, np.int64))
+    result = Summaries(
+        np.zeros(groups, np.int64),
+        zero,
+        zero,
+        nothing,
+        nothing,
+        nothing,
+        np.zeros(groups, np.int64),
+    )
     # Each part touches only the groups from its lowest to its highest, of a day's minutes an hour's.
     reaches = [slice(int(group.min()), int(group.max()) + 1) for group, _ in parts]
     near = [
@@ -128,6 +140,8 @@ def merge_all(parts: Sequence[tuple[Ints, Summaries]], groups: int, columns: fro
                 last, last_ms = result.last[reach], result.last_ms[reach]
                 np.maximum.at(last_ms, group, rows.last_ms)
                 newest = np.flatnonzero(rows.last_ms == last_ms[group])
-                last[group[newest]] = rows.last[newest]  # of several the last one assigned stays: the latest to arrive
+                last[group[newest]] = rows.last[
+                    newest
+                ]  # of several the last one assigned stays: the latest to arrive
             np.maximum(result.last_ms, 0, out=result.last_ms)
     return result

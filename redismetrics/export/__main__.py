@@ -10,7 +10,7 @@ from redismetrics.errors import RedisMetricsError
 from redismetrics.exposition import http_server
 from redismetrics.store import urls
 
-from .prometheus import _sentence, export, wsgi_app
+from .prometheus import export, sentence, wsgi_app
 
 if TYPE_CHECKING:
     from redismetrics.client.metrics import Metrics
@@ -18,11 +18,21 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None, *, prog: str = "python -m redismetrics.export") -> int:
     """Print the page, or serve it. Returns 0, or 1 when the store can't be asked; exits with 2 on wrong arguments."""
-    parser = argparse.ArgumentParser(prog=prog, description="Print or serve metrics as a Prometheus page.")
+    parser = argparse.ArgumentParser(
+        prog=prog, description="Print or serve metrics as a Prometheus page."
+    )
     parser.add_argument("--metric", metavar="NAME", help="only this metric")
-    parser.add_argument("--openmetrics", action="store_true", help="OpenMetrics 1.0.0 instead of Prometheus text 0.0.4")
+    parser.add_argument(
+        "--openmetrics",
+        action="store_true",
+        help="OpenMetrics 1.0.0 instead of Prometheus text 0.0.4",
+    )
     parser.add_argument("--url", help="where the store is (default: REDISMETRICS_URL)")
-    parser.add_argument("--namespace", metavar="NS", help="which share of the store (default: REDISMETRICS_NAMESPACE)")
+    parser.add_argument(
+        "--namespace",
+        metavar="NS",
+        help="which share of the store (default: REDISMETRICS_NAMESPACE)",
+    )
     parser.add_argument(
         "--serve",
         metavar="HOST:PORT",
@@ -31,7 +41,9 @@ def main(argv: list[str] | None = None, *, prog: str = "python -m redismetrics.e
     )
     given = parser.parse_args(argv)
     if given.serve and (given.metric is not None or given.openmetrics):
-        parser.error("--serve answers for all metrics, in the format asked for: leave out --metric and --openmetrics")
+        parser.error(
+            "--serve answers for all metrics, in the format asked for: leave out --metric and --openmetrics"
+        )
     from redismetrics.client.metrics import Metrics
 
     try:
@@ -39,13 +51,15 @@ def main(argv: list[str] | None = None, *, prog: str = "python -m redismetrics.e
         try:
             if given.serve:
                 return _serve(metrics, *given.serve)
-            page = export(given.metric, metrics=metrics, openmetrics=given.openmetrics, self_metrics=True)
+            page = export(
+                given.metric, metrics=metrics, openmetrics=given.openmetrics, self_metrics=True
+            )
         finally:
             metrics.close()
     except RedisMetricsError as error:
         if isinstance(error, ValueError):  # a setting or a name that can't be
-            parser.error(_sentence(error))
-        print(_sentence(error), file=sys.stderr)
+            parser.error(sentence(error))
+        print(sentence(error), file=sys.stderr)
         return 1
     # Bytes: the format is UTF-8 and \n whatever the terminal's encoding and the system's line ends are.
     sys.stdout.buffer.write(page.encode())
@@ -60,12 +74,16 @@ def _serve(metrics: "Metrics", host: str, port: int) -> int:
     before = signal.signal(signal.SIGTERM, signal.default_int_handler) if in_main else None
     try:
         with http_server.listen(host, port, wsgi_app(metrics)) as server:
-            print(f"serving on http://{urls.shown(host)}:{server.server_port}/metrics", file=sys.stderr, flush=True)
+            print(
+                f"serving on http://{urls.shown(host)}:{server.server_port}/metrics",
+                file=sys.stderr,
+                flush=True,
+            )
             server.serve_forever()
     except KeyboardInterrupt:
         pass
     except (OSError, UnicodeError) as error:  # UnicodeError: a host that can't be a name (`a..b`)
-        print(f"can't serve on {host}:{port}: {_sentence(error)}", file=sys.stderr)
+        print(f"can't serve on {host}:{port}: {sentence(error)}", file=sys.stderr)
         return 1
     finally:
         if in_main:

@@ -58,7 +58,9 @@ def export(
     return "".join(_pieces(name, metrics, openmetrics, self_metrics))
 
 
-def _pieces(name: str | None, metrics: "Metrics | None", openmetrics: bool, self_metrics: bool) -> Iterator[str]:
+def _pieces(
+    name: str | None, metrics: "Metrics | None", openmetrics: bool, self_metrics: bool
+) -> Iterator[str]:
     if metrics is None:
         from redismetrics.client.default import client
 
@@ -69,7 +71,9 @@ def _pieces(name: str | None, metrics: "Metrics | None", openmetrics: bool, self
     return pieces(families, openmetrics=openmetrics)
 
 
-def negotiate(accept: str | None, *, metrics: "Metrics | None" = None, self_metrics: bool = True) -> tuple[bytes, str]:
+def negotiate(
+    accept: str | None, *, metrics: "Metrics | None" = None, self_metrics: bool = True
+) -> tuple[bytes, str]:
     """Return body and content type of the page for an HTTP Accept header (None: there was none).
 
     OpenMetrics is for those who name it and want it no less than text; all others get text, whatever they accept.
@@ -103,15 +107,27 @@ def asgi_app(metrics: "Metrics | None" = None) -> ASGIApp:
             return
         if scope["type"] != "http":
             raise ValueError(f"ASGI scope: wanted 'http' or 'lifespan', got {scope['type']!r}")
-        accept = b",".join(value for key, value in scope["headers"] if key.lower() == b"accept").decode("latin-1")
+        accept = b",".join(
+            value for key, value in scope["headers"] if key.lower() == b"accept"
+        ).decode("latin-1")
         status, headers, body = await asyncio.to_thread(_respond, scope["method"], accept, metrics)
-        encoded = [(key.lower().encode("latin-1"), value.encode("latin-1")) for key, value in headers]
+        encoded = [
+            (key.lower().encode("latin-1"), value.encode("latin-1")) for key, value in headers
+        ]
         await send({"type": "http.response.start", "status": status, "headers": encoded})
         if scope["method"] == "HEAD":
             body = b""
-        for start in range(0, len(body) or 1, _PIECE):  # a server keeps what it is sent until the reader takes it
+        for start in range(
+            0, len(body) or 1, _PIECE
+        ):  # a server keeps what it is sent until the reader takes it
             piece = body[start : start + _PIECE]
-            await send({"type": "http.response.body", "body": piece, "more_body": start + _PIECE < len(body)})
+            await send(
+                {
+                    "type": "http.response.body",
+                    "body": piece,
+                    "more_body": start + _PIECE < len(body),
+                }
+            )
 
     return app
 
@@ -124,7 +140,9 @@ async def _lifespan(receive: Receive, send: Send) -> None:
             return
 
 
-def _respond(method: str, accept: str | None, metrics: "Metrics | None") -> tuple[int, list[tuple[str, str]], bytes]:
+def _respond(
+    method: str, accept: str | None, metrics: "Metrics | None"
+) -> tuple[int, list[tuple[str, str]], bytes]:
     """Return status, headers and body. An error is one line of text: messages of ours hold no password."""
     extra = []
     if method in ("GET", "HEAD"):
@@ -133,14 +151,14 @@ def _respond(method: str, accept: str | None, metrics: "Metrics | None") -> tupl
             status = 200
         except RedisMetricsError as error:
             status = 503 if isinstance(error, StoreUnavailable) else 500
-            body, kind = _sentence(error).encode("utf-8", "replace") + b"\n", _PLAIN
+            body, kind = sentence(error).encode("utf-8", "replace") + b"\n", _PLAIN
     else:
         status, kind, body = 405, _PLAIN, b"Only GET and HEAD are answered here.\n"
         extra = [("Allow", "GET, HEAD")]
     return status, [("Content-Type", kind), ("Content-Length", str(len(body))), *extra], body
 
 
-def _sentence(error: BaseException) -> str:
+def sentence(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -14,7 +14,7 @@ from redismetrics.store import keys
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
+class SeriesState:
     """One series as it stands now, since it began: what the Prometheus page shows.
 
     *value* is a counter's total, a gauge's value or a histogram's sum; *count* and *buckets* (one count for each bound
@@ -34,7 +34,7 @@ class Family:
 
     name: str
     definition: Definition
-    series: Sequence[Live]
+    series: Sequence[SeriesState]
 
 
 BLOCK = 1000  # series that are taken apart at once
@@ -46,7 +46,7 @@ _KEYS = itemgetter(slice(None, None, 2))
 
 
 @dataclass(slots=True, eq=False, repr=False)
-class Running(Sequence[Live]):
+class SeriesStates(Sequence[SeriesState]):
     """Series as they stand now; reads as a list of `Live`, each made when it is asked for.
 
     The columns are those of `Live`, equally long; *counts* and *buckets* are empty but for histograms. *tag_keys* are the lists
@@ -62,8 +62,8 @@ class Running(Sequence[Live]):
     has_empty: bool = False
 
     @classmethod
-    def of(cls, series: Iterable[Live]) -> "Running":
-        if isinstance(series, Running):
+    def of(cls, series: Iterable[SeriesState]) -> "SeriesStates":
+        if isinstance(series, SeriesStates):
             return series
         rows = list(series)
         flats = [tuple(chain.from_iterable(sorted(live.tags.items()))) for live in rows]
@@ -80,18 +80,24 @@ class Running(Sequence[Live]):
     @classmethod
     def unpack(
         cls, definition: Definition, tags_by_id: Mapping[int, bytes], states: Mapping[bytes, bytes]
-    ) -> "Running":
+    ) -> "SeriesStates":
         """The hash `live` as it is in the store (LIVE in keys.py), in order of the ids; *tags_by_id* are canonical bytes.
 
         Raises what reading such bytes raises where they are none.
         """
-        width, rows = keys.live_shape(definition.type, len(definition.buckets))
+        width, rows = keys.totals_shape(definition.type, len(definition.buckets))
         fields = sorted((int(number), state) for number, state in states.items())
         for _, state in fields:
             if len(state) != 8 * width * rows:
-                raise ValueError(f"wanted {8 * width * rows} bytes for a {definition.type}, got {len(state)}")
-        numbers = struct.unpack(f"<{width * rows * len(fields)}d", b"".join([state for _, state in fields]))
-        ids = chain.from_iterable(range(number * rows, number * rows + rows) for number, _ in fields)
+                raise ValueError(
+                    f"wanted {8 * width * rows} bytes for a {definition.type}, got {len(state)}"
+                )
+        numbers = struct.unpack(
+            f"<{width * rows * len(fields)}d", b"".join([state for _, state in fields])
+        )
+        ids = chain.from_iterable(
+            range(number * rows, number * rows + rows) for number, _ in fields
+        )
         tags = list(map(tags_by_id.get, ids))
         kept = [of and seen for of, seen in zip(tags, numbers[::width], strict=True)]
 
@@ -103,9 +109,12 @@ class Running(Sequence[Live]):
         if definition.type == "gauge":
             return cls(texts, seen_ms, list(column(1)), [], [], tag_keys, has_empty)
         if definition.type == "counter":
-            return cls(texts, seen_ms, list(map(add, column(1), column(2))), [], [], tag_keys, has_empty)
+            return cls(
+                texts, seen_ms, list(map(add, column(1), column(2))), [], [], tag_keys, has_empty
+            )
         buckets = [
-            tuple(map(int, numbers[at + 4 : at + width])) for at in compress(range(0, len(numbers), width), kept)
+            tuple(map(int, numbers[at + 4 : at + width]))
+            for at in compress(range(0, len(numbers), width), kept)
         ]
         total = list(map(add, column(2), column(3)))
         return cls(texts, seen_ms, total, list(map(int, column(1))), buckets, tag_keys, has_empty)
@@ -114,17 +123,19 @@ class Running(Sequence[Live]):
         return len(self.texts)
 
     @overload
-    def __getitem__(self, at: int) -> Live: ...
+    def __getitem__(self, at: int) -> SeriesState: ...
     @overload
-    def __getitem__(self, at: slice) -> "Running": ...
-    def __getitem__(self, at: int | slice) -> "Live | Running":
+    def __getitem__(self, at: slice) -> "SeriesStates": ...
+    def __getitem__(self, at: int | slice) -> "SeriesState | SeriesStates":
         if isinstance(at, slice):
             return self._with(lambda column: column[at])
         parts = _parts(self.texts[at])
         tags = dict(zip(parts[::2], parts[1::2], strict=False))  # "" is one part: no tags
         if not self.counts:
-            return Live(tags, self.seen_ms[at], self.values[at])
-        return Live(tags, self.seen_ms[at], self.values[at], self.counts[at], self.buckets[at])
+            return SeriesState(tags, self.seen_ms[at], self.values[at])
+        return SeriesState(
+            tags, self.seen_ms[at], self.values[at], self.counts[at], self.buckets[at]
+        )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
@@ -134,26 +145,26 @@ class Running(Sequence[Live]):
     def __repr__(self) -> str:
         return repr(list(self))
 
-    def take(self, numbers: Collection[int]) -> "Running":
+    def take(self, numbers: Collection[int]) -> "SeriesStates":
         """These rows, in this order."""
         return self._with(lambda column: list(map(column.__getitem__, numbers)) if column else [])
 
-    def _with(self, rows: Callable[[list[Any]], list[Any]]) -> "Running":
+    def _with(self, rows: Callable[[list[Any]], list[Any]]) -> "SeriesStates":
         return replace(
             self, texts=rows(self.texts), seen_ms=rows(self.seen_ms), values=rows(self.values),
             counts=rows(self.counts), buckets=rows(self.buckets),
         )  # fmt: skip
 
-    def seen_since(self, seen_ms: int) -> "Running":
+    def seen_since(self, seen_ms: int) -> "SeriesStates":
         if not self or min(self.seen_ms) >= seen_ms:
             return self
         return self.take([at for at, seen in enumerate(self.seen_ms) if seen >= seen_ms])
 
-    def in_order(self) -> "Running":
+    def in_order(self) -> "SeriesStates":
         """Sorted by tags."""
         return self.take(sorted(range(len(self)), key=self.texts.__getitem__))
 
-    def runs(self, start: int = 0, stop: int | None = None) -> Iterator["Run"]:
+    def runs(self, start: int = 0, stop: int | None = None) -> Iterator["StateBlock"]:
         """All rows in their order, those beside each other that have the same keys in one, at most BLOCK of them."""
         if stop is None:
             for start in range(0, len(self), BLOCK):
@@ -163,9 +174,15 @@ class Running(Sequence[Live]):
         parts = _parts(_BETWEEN.join(self.texts[start:stop]))
         width = len(parts) // many
         if width == 1 and not any(parts):
-            yield Run(range(start, stop), (), [])
-        elif width * many == len(parts) and all(parts[at::width].count(parts[at]) == many for at in range(0, width, 2)):
-            yield Run(range(start, stop), tuple(parts[:width:2]), [parts[at::width] for at in range(1, width, 2)])
+            yield StateBlock(range(start, stop), (), [])
+        elif width * many == len(parts) and all(
+            parts[at::width].count(parts[at]) == many for at in range(0, width, 2)
+        ):
+            yield StateBlock(
+                range(start, stop),
+                tuple(parts[:width:2]),
+                [parts[at::width] for at in range(1, width, 2)],
+            )
         else:
             middle = start + many // 2
             yield from self.runs(start, middle)
@@ -173,7 +190,7 @@ class Running(Sequence[Live]):
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class StateBlock:
     """Rows with the same keys: their numbers, the keys, and of each key the values of all rows."""
 
     rows: range

@@ -4,12 +4,14 @@ from redismetrics.model.definition import Definition
 from redismetrics.store import keys
 from redismetrics.store.cluster import Command
 from redismetrics.store.driver import Operation
-from redismetrics.store.replies import _by_id, _pairs, reading
+from redismetrics.store.replies import pairs, reading, series_by_id
 
-from .families import Family, Running
+from .families import Family, SeriesStates
 
 
-def live(namespace: str, shards: int, definitions: dict[str, Definition]) -> Operation[list[Family]]:
+def live(
+    namespace: str, shards: int, definitions: dict[str, Definition]
+) -> Operation[list[Family]]:
     """These metrics with the running state of all their series."""
     if not definitions:
         return []
@@ -26,5 +28,11 @@ def live(namespace: str, shards: int, definitions: dict[str, Definition]) -> Ope
             None,
         )  # what was read of one metric goes before the next is: there may be much
         with reading(f"live: the running state of {name!r}"):
-            families.append(Family(name, definition, Running.unpack(definition, _by_id(series), _pairs(states))))
+            families.append(
+                Family(
+                    name,
+                    definition,
+                    SeriesStates.unpack(definition, series_by_id(series), pairs(states)),
+                )
+            )
     return families

@@ -14,7 +14,7 @@ from typing import Any
 from redismetrics.model.definition import define
 from redismetrics.model.validation import MetricType
 
-from .families import Family, Live
+from .families import Family, SeriesState
 
 _Table = Mapping[str, tuple[MetricType, str]]
 
@@ -24,10 +24,16 @@ _PROCESS: _Table = {
     "dropped": ("counter", "Samples of this process that were dropped, by reason."),
     "pending": ("gauge", "Samples not sent yet, or sent and not confirmed."),
     "in_doubt": ("gauge", "Samples sent and not confirmed."),
-    "metadata_dropped": ("counter", "Samples that lost their metadata, being too many in one flush."),
+    "metadata_dropped": (
+        "counter",
+        "Samples that lost their metadata, being too many in one flush.",
+    ),
     "buffer_bytes": ("gauge", "Memory that unsent samples take."),
     "buffered_series": ("gauge", "Series that this process has a buffer for."),
-    "overflow": ("counter", "Series of batches that shared one, by metric, and by tag if that has too many values."),
+    "overflow": (
+        "counter",
+        "Series of batches that shared one, by metric, and by tag if that has too many values.",
+    ),
     "batches": ("counter", "Batches confirmed."),
     "retries": ("counter", "Failures while a batch was in doubt."),
     "lost_batches": ("counter", "Confirmed batches that the store no longer knew."),
@@ -92,12 +98,21 @@ def _families(prefix: str, table: _Table, found: Mapping[str, Any]) -> list[Fami
     return made
 
 
-def _series(figure: str, value: Any) -> list[Live]:
+def _series(figure: str, value: Any) -> list[SeriesState]:
     if value is None:
         return []
     if figure == "overflow":
-        each = [(name, tag, count) for name, tags in sorted(value.items()) for tag, count in sorted(tags.items())]
-        return [Live({"metric": name, "tag": tag}, 0, float(count)) for name, tag, count in each]
+        each = [
+            (name, tag, count)
+            for name, tags in sorted(value.items())
+            for tag, count in sorted(tags.items())
+        ]
+        return [
+            SeriesState({"metric": name, "tag": tag}, 0, float(count)) for name, tag, count in each
+        ]
     if isinstance(value, Mapping):
-        return [Live({_LABELS[figure]: key}, 0, float(each)) for key, each in sorted(value.items())]
-    return [Live({}, 0, float(value))]
+        return [
+            SeriesState({_LABELS[figure]: key}, 0, float(each))
+            for key, each in sorted(value.items())
+        ]
+    return [SeriesState({}, 0, float(value))]

@@ -22,7 +22,7 @@ from typing import Any
 
 from redismetrics.model.validation import MetricType
 
-from .families import Family, Live, Run, Running
+from .families import Family, SeriesState, SeriesStates, StateBlock
 
 # All sample names a family may have in either format, after its own name; the spec reserves `_created`.
 _SUFFIXES: dict[MetricType, tuple[str, ...]] = {
@@ -60,7 +60,9 @@ def pieces(families: Sequence[Family], *, openmetrics: bool = False) -> Iterator
     pages = []
     for family, base in zip(families, _page_names(families), strict=True):
         if family.series:
-            name = f"{base}_total" if family.definition.type == "counter" and not openmetrics else base
+            name = (
+                f"{base}_total" if family.definition.type == "counter" and not openmetrics else base
+            )
             pages.append((name, base, family))
     pages.sort(key=lambda page: page[0])
     for name, base, family in pages:
@@ -88,7 +90,7 @@ def _page_names(families: Iterable[Family]) -> list[str]:
     return names
 
 
-def _label_names(family: Family, series: Running) -> dict[str, str]:
+def _label_names(family: Family, series: SeriesStates) -> dict[str, str]:
     """Return the label name of each tag key of *family*: one for all its *series*, no two the same.
 
     Keys that are fine as they are come first, so that a new key never renames one of them.
@@ -140,19 +142,30 @@ def _body(base: str, family: Family, openmetrics: bool) -> Iterator[str]:
         labels, rows = _labels(run, label_names), series[run.rows.start : run.rows.stop]
         match family.definition.type:
             case "counter":
-                filled = _filled([f"{base}_total{_braces(run)} %s\n"], labels, [_numbers(rows.values)])
+                filled = _filled(
+                    [f"{base}_total{_braces(run)} %s\n"], labels, [_numbers(rows.values)]
+                )
             case "gauge":
                 filled = _filled([f"{base}{_braces(run)} %s\n"], labels, [_numbers(rows.values)])
             case "histogram":
-                filled = _histograms(base, run, labels, rows, family.definition.buckets, openmetrics)
+                filled = _histograms(
+                    base, run, labels, rows, family.definition.buckets, openmetrics
+                )
         yield "".join(filled)
 
 
 def _histograms(
-    base: str, run: Run, labels: list[str], rows: Running, bounds: Sequence[float], openmetrics: bool
+    base: str,
+    run: StateBlock,
+    labels: list[str],
+    rows: SeriesStates,
+    bounds: Sequence[float],
+    openmetrics: bool,
 ) -> Iterator[str]:
     within = "%s," if run.tag_keys else ""
-    lines = [f'{base}_bucket{{{within}le="{bound}"}} %s\n' for bound in (*map(_bound, bounds), "+Inf")]
+    lines = [
+        f'{base}_bucket{{{within}le="{bound}"}} %s\n' for bound in (*map(_bound, bounds), "+Inf")
+    ]
     cumulative = zip(*map(accumulate, rows.buckets), strict=True)
     sums = [f"{base}_sum{_braces(run)} %s\n", f"{base}_count{_braces(run)} %s\n"]
     endings = _filled(sums, labels, [_numbers(rows.values), rows.counts])
@@ -160,8 +173,13 @@ def _histograms(
         # The spec: a sum is a counter, so it can't be there with negative bounds, nor be negative or NaN; `_count` is
         # there if and only if `_sum` is. What is left out is still in the +Inf bucket.
         below = bool(bounds) and bounds[0] < 0
-        endings = (text if value >= 0 and not below else "" for text, value in zip(endings, rows.values, strict=True))
-    return chain.from_iterable(zip(_filled(lines, labels, [*cumulative, rows.counts]), endings, strict=True))
+        endings = (
+            text if value >= 0 and not below else ""
+            for text, value in zip(endings, rows.values, strict=True)
+        )
+    return chain.from_iterable(
+        zip(_filled(lines, labels, [*cumulative, rows.counts]), endings, strict=True)
+    )
 
 
 def _filled(lines: list[str], labels: list[str], columns: Iterable[Iterable[Any]]) -> Iterator[str]:
@@ -170,11 +188,11 @@ def _filled(lines: list[str], labels: list[str], columns: Iterable[Iterable[Any]
     return map("".join(lines).__mod__, zip(*filling, strict=True))
 
 
-def _braces(run: Run) -> str:
+def _braces(run: StateBlock) -> str:
     return "{%s}" if run.tag_keys else ""
 
 
-def _labels(run: Run, label_names: dict[str, str]) -> list[str]:
+def _labels(run: StateBlock, label_names: dict[str, str]) -> list[str]:
     """The labels of each series of a run as text; nothing where it has none."""
     pairs = [f'{label_names[key]}="%s"' for key in run.tag_keys]
     return list(map(",".join(pairs).__mod__, zip(*map(_escaped, run.values), strict=True)))
@@ -183,39 +201,45 @@ def _labels(run: Run, label_names: dict[str, str]) -> list[str]:
 def _escaped(values: list[str]) -> list[str]:
     text = "".join(values)
     if "\\" in text or "\n" in text or '"' in text:
-        return [value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"') for value in values]
+        return [
+            value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"') for value in values
+        ]
     return values
 
 
-def _distinct(family: Family) -> Running:
+def _distinct(family: Family) -> SeriesStates:
     """Return the series in order of their tags, no two the same to a reader.
 
     To Prometheus an empty label is no label (the spec: SHOULD), so of `{a=""}` and `{}` it keeps the first and says
     nothing (tried, 2.42). They are one series here: counters and histograms are added up, of gauges the newest counts.
     """
-    series = Running.of(family.series).in_order()
+    series = SeriesStates.of(family.series).in_order()
     if not series.has_empty:  # the fast path
         return series
-    distinct: dict[tuple[tuple[str, str], ...], Live] = {}
+    distinct: dict[tuple[tuple[str, str], ...], SeriesState] = {}
     for live in series:
         key = tuple((key, value) for key, value in live.tags.items() if value)
         same = distinct.get(key)
         distinct[key] = live if same is None else _joined(family.definition.type, same, live)
-    return Running.of(distinct.values())
+    return SeriesStates.of(distinct.values())
 
 
-def _joined(kind: MetricType, one: Live, other: Live) -> Live:
+def _joined(kind: MetricType, one: SeriesState, other: SeriesState) -> SeriesState:
     newest = max(one, other, key=lambda live: live.seen_ms)
     if kind == "gauge":
         return replace(newest, tags=one.tags)
     buckets = tuple(a + b for a, b in zip(one.buckets, other.buckets, strict=True))
-    return Live(one.tags, newest.seen_ms, one.value + other.value, one.count + other.count, buckets)
+    return SeriesState(
+        one.tags, newest.seen_ms, one.value + other.value, one.count + other.count, buckets
+    )
 
 
 def _numbers(values: Iterable[float]) -> list[int | str]:
     """Return *values* so that a reader has the same floats again; integers without a point, as the spec wants it."""
     return [
-        int(value) if value.is_integer() and -_EXACT < value < _EXACT else _NOT_FINITE.get(text := repr(value), text)
+        int(value)
+        if value.is_integer() and -_EXACT < value < _EXACT
+        else _NOT_FINITE.get(text := repr(value), text)
         for value in values
     ]
 

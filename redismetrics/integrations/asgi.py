@@ -48,7 +48,9 @@ class MetricsMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] != "http":
-            await self.app(scope, receive, self._until_shutdown(send) if scope["type"] == "lifespan" else send)
+            await self.app(
+                scope, receive, self._until_shutdown(send) if scope["type"] == "lifespan" else send
+            )
             return
         began, method, endpoint = perf_counter(), str(scope.get("method")), self._endpoint
         around, root = str(scope.get("root_path") or ""), scope.get("app") or self.app
@@ -57,7 +59,9 @@ class MetricsMiddleware:
 
         def finish() -> None:
             template = self._requests.endpoint(
-                lambda: template_of(scope, root, around, path) if endpoint is None else endpoint(scope)
+                lambda: (
+                    template_of(scope, root, around, path) if endpoint is None else endpoint(scope)
+                )
             )
             self._requests.finished(began, method, template, status)
 
@@ -110,7 +114,9 @@ def template_of(scope: Scope, root: Any, around: str, asked: str) -> str | None:
         mounts = _mounts(routes, inside.removeprefix(around))
     if mounts is None:
         return None
-    if hasattr(route, "app") and hasattr(route, "routes"):  # a Mount whose application knows no routes
+    if hasattr(route, "app") and hasattr(
+        route, "routes"
+    ):  # a Mount whose application knows no routes
         path = ""
     return f"{mounts}{path or ''}" or "/"
 
@@ -120,7 +126,11 @@ def _leaf(routes: Iterable[Any], path: str, endpoint: Any) -> str | None:
     for route in routes:
         inner, regex = getattr(route, "routes", None), getattr(route, "path_regex", None)
         if inner is None or not hasattr(route, "app"):
-            if getattr(route, "endpoint", None) is endpoint and regex is not None and regex.match(path):
+            if (
+                getattr(route, "endpoint", None) is endpoint
+                and regex is not None
+                and regex.match(path)
+            ):
                 return str(route.path)
             continue
         found = None

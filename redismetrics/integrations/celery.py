@@ -10,7 +10,7 @@ from typing import Any
 from redismetrics.model.validation import check_name
 from redismetrics.recording.methods import Recording
 
-from .common import Quiet
+from .common import SafeRecorder
 
 try:
     from billiard.exceptions import TimeLimitExceeded, WorkerLostError
@@ -18,7 +18,9 @@ try:
 except ImportError as error:
     from redismetrics.errors import MissingExtra
 
-    raise MissingExtra("Celery's signals need Celery: pip install 'redismetrics[celery]'") from error
+    raise MissingExtra(
+        "Celery's signals need Celery: pip install 'redismetrics[celery]'"
+    ) from error
 
 
 _instrumented: dict[str, "_Tasks"] = {}
@@ -40,12 +42,15 @@ class _Tasks:
     def __init__(self, metrics: Recording | None, prefix: str) -> None:
         self._tasks, self._sent = f"{prefix}_tasks", f"{prefix}_tasks_sent"
         self._duration = f"{prefix}_task_duration_seconds"
-        self._quiet = Quiet(
+        self._quiet = SafeRecorder(
             metrics,
             {
                 self._tasks: ("counter", {"help": "Tasks that ended, by state"}),
                 self._sent: ("counter", {"help": "Tasks sent to the broker"}),
-                self._duration: ("histogram", {"unit": "seconds", "help": "Tasks, from their start in a worker"}),
+                self._duration: (
+                    "histogram",
+                    {"unit": "seconds", "help": "Tasks, from their start in a worker"},
+                ),
             },
         )
         self._began: dict[str, float] = {}
@@ -57,7 +62,9 @@ class _Tasks:
             (signals.task_revoked, self._revoked),
             (signals.worker_process_shutdown, self._child_ends),
         ):
-            signal.connect(receiver, weak=False, dispatch_uid=f"redismetrics-{prefix}-{signal.name}")
+            signal.connect(
+                receiver, weak=False, dispatch_uid=f"redismetrics-{prefix}-{signal.name}"
+            )
 
     def _count(self, name: str, **tags: str) -> None:
         self._quiet.run(lambda client: client.increment(name, tags=tags))

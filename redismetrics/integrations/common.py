@@ -15,23 +15,31 @@ from redismetrics.recording.recorder import Recorder
 
 log = logging.getLogger("redismetrics")
 
-METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"))
+METHODS = frozenset(
+    ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY")
+)
 UNMATCHED = "unmatched"
 OTHER = "other"
 
 _TELL = 100  # different faults that are logged
 
 
-class Quiet:
+class SafeRecorder:
     """Records for a host that must not feel it: what fails is logged once and counted as dropped, whatever `on_invalid` says.
 
     *metrics* None is the default client, looked up at each use. *definitions* are declared before a client's first use, by
     name: type and what else `declare` takes.
     """
 
-    def __init__(self, metrics: Recording | None, definitions: Mapping[str, tuple[MetricType, dict[str, Any]]]) -> None:
+    def __init__(
+        self,
+        metrics: Recording | None,
+        definitions: Mapping[str, tuple[MetricType, dict[str, Any]]],
+    ) -> None:
         self._metrics = metrics
-        self._definitions = {name: define(name, kind, **options) for name, (kind, options) in definitions.items()}
+        self._definitions = {
+            name: define(name, kind, **options) for name, (kind, options) in definitions.items()
+        }
         self._declared: Recorder | None = None
         self._told: set[str] = set()
 
@@ -42,7 +50,9 @@ class Quiet:
         if recorder is not self._declared:
             for name, definition in self._definitions.items():
                 known = recorder.metrics.get(name)
-                if known is None or not (known.explicit or known.learned):  # else what the application said holds
+                if known is None or not (
+                    known.explicit or known.learned
+                ):  # else what the application said holds
                     recorder.declare(name, definition)
             self._declared = recorder
         return client
@@ -61,12 +71,18 @@ class Quiet:
         text = f"{type(error).__name__}: {error}"
         if text not in self._told and len(self._told) < _TELL:
             self._told.add(text)
-            log.warning("not recorded: %s", text, exc_info=None if isinstance(error, InvalidMetric) else error)
+            log.warning(
+                "not recorded: %s",
+                text,
+                exc_info=None if isinstance(error, InvalidMetric) else error,
+            )
 
 
 def flush_all() -> None:
     """Flush every client of this process, for 2 s at most in all; what Redis doesn't take in time stays unsent."""
-    flusher = sys.modules.get("redismetrics.recording.flusher")  # it is there where anything was recorded
+    flusher = sys.modules.get(
+        "redismetrics.recording.flusher"
+    )  # it is there where anything was recorded
     if flusher is not None:
         flusher.flush_all()
 
@@ -83,13 +99,16 @@ class Requests:
             f"{check_name(prefix, 'prefix')}_requests",
             f"{prefix}_request_duration_seconds",
         )
-        self._quiet = Quiet(
+        self._quiet = SafeRecorder(
             metrics,
             {
                 self._requests: ("counter", {"help": "HTTP requests"}),
                 self._duration: (
                     "histogram",
-                    {"unit": "seconds", "help": "HTTP requests, until the last chunk was given to the server"},
+                    {
+                        "unit": "seconds",
+                        "help": "HTTP requests, until the last chunk was given to the server",
+                    },
                 ),
             },
         )

@@ -15,7 +15,9 @@ try:
 except ImportError as error:
     from redismetrics.errors import MissingExtra
 
-    raise MissingExtra("Django's middleware needs Django: pip install 'redismetrics[django]'") from error
+    raise MissingExtra(
+        "Django's middleware needs Django: pip install 'redismetrics[django]'"
+    ) from error
 
 
 class MetricsMiddleware:

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from redismetrics.errors import InvalidValue
-from redismetrics.model.validation import Tags, clean_tags, number
+from redismetrics.model.validation import Tags, check_number, clean_tags
 from redismetrics.recording import instruments
 from redismetrics.recording.methods import Recording
 
-from .common import Quiet
+from .common import SafeRecorder
 
 log = logging.getLogger("redismetrics")
 
@@ -48,26 +48,45 @@ class ProcessMetrics:
     """Samples of the process that it is in. See `watch_process`."""
 
     def __init__(
-        self, metrics: Recording | None = None, *, interval: float = INTERVAL, tags: Tags | None = None
+        self,
+        metrics: Recording | None = None,
+        *,
+        interval: float = INTERVAL,
+        tags: Tags | None = None,
     ) -> None:
-        self._interval = number(interval, "interval")
+        self._interval = check_number(interval, "interval")
         if self._interval <= 0:
             raise InvalidValue(f"interval: wanted seconds above 0, got {interval!r}")
         clean_tags(tags)
         self._tags = dict(tags or {})
         self._metrics = metrics
-        self._quiet = Quiet(
+        self._quiet = SafeRecorder(
             metrics,
             {
-                "process_cpu_seconds": ("counter", {"unit": "seconds", "help": "User and system time spent"}),
-                "process_resident_memory_bytes": ("gauge", {"unit": "bytes", "help": "Resident memory"}),
-                "process_virtual_memory_bytes": ("gauge", {"unit": "bytes", "help": "Virtual memory"}),
+                "process_cpu_seconds": (
+                    "counter",
+                    {"unit": "seconds", "help": "User and system time spent"},
+                ),
+                "process_resident_memory_bytes": (
+                    "gauge",
+                    {"unit": "bytes", "help": "Resident memory"},
+                ),
+                "process_virtual_memory_bytes": (
+                    "gauge",
+                    {"unit": "bytes", "help": "Virtual memory"},
+                ),
                 "process_open_fds": ("gauge", {"help": "Open file descriptors"}),
                 "process_max_fds": ("gauge", {"help": "File descriptors that may be open"}),
-                "process_start_time_seconds": ("gauge", {"unit": "seconds", "help": "Unix time of the start"}),
+                "process_start_time_seconds": (
+                    "gauge",
+                    {"unit": "seconds", "help": "Unix time of the start"},
+                ),
                 "python_gc_collections": ("counter", {"help": "Garbage collections"}),
                 "python_gc_objects_collected": ("counter", {"help": "Objects collected"}),
-                "python_gc_objects_uncollectable": ("counter", {"help": "Objects found that can't be collected"}),
+                "python_gc_objects_uncollectable": (
+                    "counter",
+                    {"help": "Objects found that can't be collected"},
+                ),
                 "python_info": ("gauge", {"help": "The interpreter; always 1"}),
             },
         )
@@ -95,7 +114,9 @@ class ProcessMetrics:
 
     def sample(self) -> None:
         """Record how things stand. Never raises."""
-        self._due = time.monotonic() + self._interval - 0.5  # not put off by a flush that comes a little early
+        self._due = (
+            time.monotonic() + self._interval - 0.5
+        )  # not put off by a flush that comes a little early
         self._quiet.run(self._record)
 
     def _client(self) -> Recording:
@@ -109,7 +130,10 @@ class ProcessMetrics:
         for generation, figures in enumerate(gc.get_stats()):
             for name, key in _GC.items():
                 self._count(client, name, figures[key], {**tags, "generation": str(generation)})
-        version = {"implementation": platform.python_implementation(), "version": platform.python_version()}
+        version = {
+            "implementation": platform.python_implementation(),
+            "version": platform.python_version(),
+        }
         client.gauge("python_info", 1, tags={**tags, "slot": None, **version})
 
     def _count(self, client: Recording, name: str, total: float, tags: Mapping[str, Any]) -> None:
@@ -148,7 +172,9 @@ def _figures() -> dict[str, float]:
 
 
 def _memory() -> dict[str, float]:
-    fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()  # from the third on: state, ppid, ...
+    fields = (
+        Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
+    )  # from the third on: state, ppid, ...
     lines = Path("/proc/stat").read_text().splitlines()
     booted = next(float(line.split()[1]) for line in lines if line.startswith("btime "))
     return {
@@ -187,7 +213,11 @@ def _take_slot() -> str | None:
         if folder.is_symlink() or folder.stat().st_uid != os.getuid():
             raise PermissionError(f"{folder} is another user's")
         for slot in range(MAX_SLOTS):
-            file = os.open(folder / f"slot-{slot}", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            file = os.open(
+                folder / f"slot-{slot}",
+                os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC,
+                0o600,
+            )
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:

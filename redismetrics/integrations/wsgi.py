@@ -50,7 +50,9 @@ class MetricsMiddleware:
         def started(line: str, *rest: Any) -> Callable[[bytes], object]:
             nonlocal status, endpoint
             status = _code(line)
-            endpoint = self._requests.endpoint(lambda: self._endpoint(environ))  # now: Flask forgets it soon after
+            endpoint = self._requests.endpoint(
+                lambda: self._endpoint(environ)
+            )  # now: Flask forgets it soon after
             return start_response(line, *rest)
 
         def finish(failed: bool) -> None:

@@ -11,7 +11,7 @@ import msgpack
 
 from redismetrics.errors import InvalidTags, InvalidValue, TypeMismatch
 
-from .validation import MAX_NAME, MetricType, check_name, check_type, number
+from .validation import MAX_NAME, MetricType, check_name, check_number, check_type
 
 MAX_HELP_BYTES = 4096
 MAX_BUCKETS = 100
@@ -47,7 +47,13 @@ class Definition:
 
     def pack(self) -> bytes:
         packed: bytes = msgpack.packb(
-            [self.type, self.unit, self.help, self.buckets, None if self.tag_keys is None else sorted(self.tag_keys)],
+            [
+                self.type,
+                self.unit,
+                self.help,
+                self.buckets,
+                None if self.tag_keys is None else sorted(self.tag_keys),
+            ],
             use_bin_type=False,
         )
         return packed
@@ -56,13 +62,17 @@ class Definition:
     def unpack(cls, data: bytes) -> "Definition":
         """The inverse of `pack`; raises ValueError or TypeError for other bytes."""
         kind, unit, text, buckets, keys = msgpack.unpackb(data, raw=False)
-        found = cls(check_type(kind), unit, text, tuple(buckets), None if keys is None else tuple(keys))
+        found = cls(
+            check_type(kind), unit, text, tuple(buckets), None if keys is None else tuple(keys)
+        )
         if not all(isinstance(each, str) for each in (unit, text, *(found.tag_keys or ()))):
             raise ValueError(f"wanted text for unit, help and tag keys, got {found!r:.120}")
         if (len(found.buckets) > 0) != (kind == "histogram") or (
             found.buckets and check_buckets(buckets, "") != found.buckets
         ):
-            raise ValueError(f"wanted ascending bounds of a histogram and of nothing else, got {buckets!r:.120}")
+            raise ValueError(
+                f"wanted ascending bounds of a histogram and of nothing else, got {buckets!r:.120}"
+            )
         return found
 
 
@@ -91,9 +101,11 @@ def check_buckets(buckets: Iterable[float] | None, unit: str) -> tuple[float, ..
         raise InvalidValue(f"buckets: wanted several bounds, got {buckets!r:.60}") from error
     if bounds and bounds[-1] == math.inf:
         bounds.pop()
-    clean = tuple(number(bound, "bucket") for bound in bounds)
+    clean = tuple(check_number(bound, "bucket") for bound in bounds)
     if not 1 <= len(clean) <= MAX_BUCKETS or any(a >= b for a, b in pairwise(clean)):
-        raise InvalidValue(f"buckets: wanted 1 to {MAX_BUCKETS} ascending bounds, got {clean!r:.80}")
+        raise InvalidValue(
+            f"buckets: wanted 1 to {MAX_BUCKETS} ascending bounds, got {clean!r:.80}"
+        )
     return clean
 
 
@@ -115,7 +127,9 @@ def define(
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise InvalidValue(f"{what}: wanted text that is valid UTF-8, got {text!r:.60}") from error
+            raise InvalidValue(
+                f"{what}: wanted text that is valid UTF-8, got {text!r:.60}"
+            ) from error
     if unit:
         check_name(unit, "unit")
     if buckets is not None and checked != "histogram":

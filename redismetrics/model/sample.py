@@ -13,7 +13,9 @@ from redismetrics.errors import FormatMismatch, InvalidTags, InvalidValue
 from .validation import MetricType
 
 MAX_METADATA_BYTES = 4096
-MAX_METADATA_DEPTH = 20  # deeper ones could be written where the stack is short, and not be read where it is long
+MAX_METADATA_DEPTH = (
+    20  # deeper ones could be written where the stack is short, and not be read where it is long
+)
 MAX_COUNT = 1 << 53  # of one distribution: what a float counts exactly
 
 
@@ -63,13 +65,23 @@ class Distribution:
 
     def __post_init__(self) -> None:
         numbers = (self.total, self.low, self.high, *self.values)
-        if not self.values or len(self.values) != len(self.weights) or not all(map(math.isfinite, numbers)):
-            raise InvalidValue(f"distribution: wanted finite points with a weight each, got {self!r:.120}")
+        if (
+            not self.values
+            or len(self.values) != len(self.weights)
+            or not all(map(math.isfinite, numbers))
+        ):
+            raise InvalidValue(
+                f"distribution: wanted finite points with a weight each, got {self!r:.120}"
+            )
         if min(self.weights) < 1 or not self.count <= MAX_COUNT:
-            raise InvalidValue(f"distribution: wanted weights from 1, at most {MAX_COUNT} in all, got {self.count}")
+            raise InvalidValue(
+                f"distribution: wanted weights from 1, at most {MAX_COUNT} in all, got {self.count}"
+            )
         steps = (self.low, *self.values, self.high)
         if any(a > b for a, b in pairwise(steps)):
-            raise InvalidValue(f"distribution: wanted ascending points from {self.low:g} to {self.high:g}, got others")
+            raise InvalidValue(
+                f"distribution: wanted ascending points from {self.low:g} to {self.high:g}, got others"
+            )
 
     @property
     def count(self) -> int:
@@ -90,7 +102,11 @@ class Gap:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: since and until as ISO text, missed."""
-        return {"since": self.since.isoformat(), "until": self.until.isoformat(), "missed": self.missed}
+        return {
+            "since": self.since.isoformat(),
+            "until": self.until.isoformat(),
+            "missed": self.missed,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +157,22 @@ def pack_metadata(metadata: Mapping[str, Any]) -> bytes:
         if not isinstance(key, str):
             raise InvalidTags(f"metadata: wanted keys of type str, got {key!r:.60}")
     try:
-        data = json.dumps(dict(metadata), separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+        data = json.dumps(
+            dict(metadata), separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        ).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidTags(f"metadata: wanted JSON values, got something else: {error}") from error
     if len(data) > MAX_METADATA_BYTES:
-        raise InvalidTags(f"metadata: wanted at most {MAX_METADATA_BYTES} bytes of JSON, got {len(data)}")
-    if data.count(b"[") + data.count(b"{") > MAX_METADATA_DEPTH and _depth(json.loads(data)) > MAX_METADATA_DEPTH:
-        raise InvalidTags(f"metadata: wanted at most {MAX_METADATA_DEPTH} levels of lists and mappings, got more")
+        raise InvalidTags(
+            f"metadata: wanted at most {MAX_METADATA_BYTES} bytes of JSON, got {len(data)}"
+        )
+    if (
+        data.count(b"[") + data.count(b"{") > MAX_METADATA_DEPTH
+        and _depth(json.loads(data)) > MAX_METADATA_DEPTH
+    ):
+        raise InvalidTags(
+            f"metadata: wanted at most {MAX_METADATA_DEPTH} levels of lists and mappings, got more"
+        )
     return data
 
 
@@ -159,11 +184,13 @@ def _depth(value: Any) -> int:
         if not level:
             break
         depth += 1
-        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+        level = [
+            inner for each in level for inner in (each.values() if isinstance(each, dict) else each)
+        ]
     return depth
 
 
-def metadata(text: bytes | None) -> dict[str, Any]:
+def read_metadata(text: bytes | None) -> dict[str, Any]:
     """The metadata of a sample from its JSON."""
     if text is None:
         return {}

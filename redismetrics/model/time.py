@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from redismetrics.errors import InvalidTimestamp, InvalidValue
 
-from .validation import number
+from .validation import check_number
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -20,21 +20,27 @@ def to_ms(timestamp: object) -> int:
     """
     if isinstance(timestamp, datetime):
         if timestamp.tzinfo is None or timestamp.utcoffset() is None:
-            raise InvalidTimestamp(f"timestamp: wanted a datetime with a zone, got the naive {timestamp.isoformat()}")
+            raise InvalidTimestamp(
+                f"timestamp: wanted a datetime with a zone, got the naive {timestamp.isoformat()}"
+            )
         since = (timestamp - _EPOCH) // timedelta(milliseconds=1)
         if 0 <= since < 253_402_300_800_000:
             return since
     elif isinstance(timestamp, str | bytes | bool):
-        raise InvalidTimestamp(f"timestamp: wanted an aware datetime or Unix seconds, got {timestamp!r:.60}")
+        raise InvalidTimestamp(
+            f"timestamp: wanted an aware datetime or Unix seconds, got {timestamp!r:.60}"
+        )
     else:
         try:
-            seconds = number(timestamp, "timestamp")
+            seconds = check_number(timestamp, "timestamp")
         except InvalidValue as error:
             raise InvalidTimestamp(str(error)) from error
         if 0 <= seconds < 253_402_300_800:  # the year 10000
             nearest = round(seconds * 1000)
             return nearest if nearest / 1000 == seconds else math.floor(seconds * 1000)
-    raise InvalidTimestamp(f"timestamp: wanted Unix seconds from 0 to the year 9999, got {timestamp!r:.60}")
+    raise InvalidTimestamp(
+        f"timestamp: wanted Unix seconds from 0 to the year 9999, got {timestamp!r:.60}"
+    )
 
 
 def to_datetime(timestamp_ms: float) -> datetime:

@@ -48,7 +48,7 @@ def check_type(kind: object) -> MetricType:
     raise TypeMismatch(f"type: wanted counter, gauge or histogram, got {kind!r}")
 
 
-def number(value: object, what: str = "value") -> float:
+def check_number(value: object, what: str = "value") -> float:
     """Return *value* as a finite float, or raise `InvalidValue`. Text is no number, even if it looks like one."""
     if not isinstance(value, str | bytes | bytearray):
         try:
@@ -56,7 +56,9 @@ def number(value: object, what: str = "value") -> float:
         except (TypeError, ValueError):
             pass
         except OverflowError as error:
-            raise InvalidValue(f"{what}: wanted a number a float can hold, got an integer too large") from error
+            raise InvalidValue(
+                f"{what}: wanted a number a float can hold, got an integer too large"
+            ) from error
         else:
             if math.isfinite(result):
                 return result
@@ -72,12 +74,16 @@ def tag_text(key: str, value: object) -> str:
     if isinstance(value, int | float | UUID):
         value = str(value)
     if not isinstance(value, str):
-        raise InvalidTags(f"tag {key!r}: wanted str, int, float, bool, Enum, UUID or None, got {type(value).__name__}")
+        raise InvalidTags(
+            f"tag {key!r}: wanted str, int, float, bool, Enum, UUID or None, got {type(value).__name__}"
+        )
     text = str(value)
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:
-        raise InvalidTags(f"tag {key!r}: wanted text that is valid UTF-8, got {value!r:.60}") from error
+        raise InvalidTags(
+            f"tag {key!r}: wanted text that is valid UTF-8, got {value!r:.60}"
+        ) from error
     if size > MAX_TAG_BYTES:
         raise InvalidTags(f"tag {key!r}: wanted at most {MAX_TAG_BYTES} bytes of UTF-8, got {size}")
     return text

@@ -1,4 +1,4 @@
-"""The one calendar: levels, slots, windows and intervals. Times are Unix milliseconds; slots and windows half-open."""
+"""The one retention: levels, slots, windows and intervals. Times are Unix milliseconds; slots and windows half-open."""
 
 import re
 from datetime import timedelta
@@ -14,13 +14,13 @@ Window = Any  # None, a name or text such as "15m", a timedelta, or (since, unti
 WINDOWS = {"last_hour": HOUR, "last_24h": DAY, "last_7d": 7 * DAY, "last_30d": 30 * DAY}
 INTERVALS = {"minute": MINUTE, "hour": HOUR, "day": DAY}
 
-SPAN_PATTERN = re.compile(r"([1-9][0-9]{0,8})\s*(ms|s|m|h|d|w)\Z")
+DURATION_PATTERN = re.compile(r"([1-9][0-9]{0,8})\s*(ms|s|m|h|d|w)\Z")
 _UNITS = {"ms": 1, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
 
 
-def span(text: str) -> int | None:
+def parse_duration(text: str) -> int | None:
     """Return the milliseconds of text such as ``90s``, ``15m``, ``6h``, ``2d``; None when it is no such text."""
-    match = SPAN_PATTERN.match(text)
+    match = DURATION_PATTERN.match(text)
     return int(match[1]) * _UNITS[match[2]] if match else None
 
 
@@ -42,7 +42,7 @@ def window_ms(window: Window, now_ms: int) -> tuple[int, int]:
     if isinstance(window, timedelta):
         width = round(window / timedelta(milliseconds=1))
     elif isinstance(window, str):
-        width = WINDOWS.get(window) or span(window)
+        width = WINDOWS.get(window) or parse_duration(window)
     if width is None or width <= 0:
         raise UnknownWindow(
             f"window: wanted {', '.join(WINDOWS)}, text such as '15m', a timedelta, (since, until) or None, "
@@ -57,7 +57,7 @@ def interval_ms(interval: object) -> int:
     if isinstance(interval, timedelta):
         width = round(interval / timedelta(milliseconds=1))
     elif isinstance(interval, str):
-        width = INTERVALS.get(interval) or span(interval)
+        width = INTERVALS.get(interval) or parse_duration(interval)
     if width is None or width <= 0 or width % SECOND:
         raise UnknownWindow(
             f"interval: wanted {', '.join(INTERVALS)}, text such as '5m' or a timedelta, in whole seconds, "

@@ -52,7 +52,11 @@ class Cache:
         return self._versions.get(name)
 
     def advance(
-        self, name: str, asked: bytes | None, version: bytes, touched: list[tuple[PageKey, str | None]] | None
+        self,
+        name: str,
+        asked: bytes | None,
+        version: bytes,
+        touched: list[tuple[PageKey, str | None]] | None,
     ) -> None:
         """Bring a metric's pages from the version *asked* to *version*: parts that were *touched* are forgotten, or whole pages.
 
@@ -88,7 +92,9 @@ class Cache:
             self._pages.move_to_end((name, page_key))
             return dict(page.parts)
 
-    def whole(self, name: str, version: bytes | None, page_key: PageKey, slots: list[int]) -> Table | None:
+    def whole(
+        self, name: str, version: bytes | None, page_key: PageKey, slots: list[int]
+    ) -> Table | None:
         """The rows of these slots of a page, if they were put together before at *version*."""
         with self._lock:
             page = self._pages.get((name, page_key))
@@ -97,7 +103,9 @@ class Cache:
             self._pages.move_to_end((name, page_key))
             return page.wholes.get(tuple(slots))
 
-    def put_whole(self, name: str, version: bytes | None, page_key: PageKey, slots: list[int], rows: Table) -> None:
+    def put_whole(
+        self, name: str, version: bytes | None, page_key: PageKey, slots: list[int], rows: Table
+    ) -> None:
         """Keep the rows of these slots, put together of parts that were read at *version*."""
         with self._lock:
             page = self._pages.get((name, page_key))
@@ -109,7 +117,9 @@ class Cache:
                 self._resize(page, rows.nbytes - (0 if before is None else before.nbytes))
                 self._shrink()
 
-    def put(self, name: str, version: bytes | None, page_key: PageKey, parts: dict[str, Part]) -> None:
+    def put(
+        self, name: str, version: bytes | None, page_key: PageKey, parts: dict[str, Part]
+    ) -> None:
         """Keep what was read at *version*; nothing is kept where the cache is at another."""
         with self._lock:
             if version is None or self._versions.get(name) != version:

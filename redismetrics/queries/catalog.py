@@ -5,15 +5,19 @@ from redismetrics.model.time import to_datetime
 from redismetrics.model.validation import OVERFLOW_TAGS, check_name
 from redismetrics.store import catalog, keys, stats
 from redismetrics.store.driver import Operation
-from redismetrics.store.namespace import Place
 
-from .question import Row, _checked
+from .context import QueryContext
+from .question import Row, checked_name
 
 
-def list_metrics(place: Place) -> Operation[list[Row]]:
+def list_metrics(context: QueryContext) -> Operation[list[Row]]:
     """All metrics by name: name, type, unit, help, series, last_seen (aware UTC)."""
-    known = yield from catalog.catalogue(place.namespace, (yield from place.shards()))
-    standings = yield from stats.standings(place.namespace, (yield from place.config()), list(known))
+    known = yield from catalog.catalogue(
+        context.namespace.name, (yield from context.namespace.shards())
+    )
+    standings = yield from stats.metric_stats(
+        context.namespace.name, (yield from context.namespace.config()), list(known)
+    )
     return [
         {
             "name": name,
@@ -27,32 +31,40 @@ def list_metrics(place: Place) -> Operation[list[Row]]:
     ]
 
 
-def series_count(place: Place, name: str | None = None) -> Operation[int]:
+def series_count(context: QueryContext, name: str | None = None) -> Operation[int]:
     """How many series a metric has, or all metrics have together."""
     if name is not None:
-        _checked(check_name, name)
+        checked_name(check_name, name)
 
     def ask() -> Operation[int]:
-        config = yield from place.config()
-        names = [name] if name is not None else list((yield from catalog.catalogue(place.namespace, config.shards)))
-        found = yield from stats.standings(place.namespace, config, names)
+        config = yield from context.namespace.config()
+        names = (
+            [name]
+            if name is not None
+            else list((yield from catalog.catalogue(context.namespace.name, config.shards)))
+        )
+        found = yield from stats.metric_stats(context.namespace.name, config, names)
         return sum(each.series for each in found.values())
 
     return ask()
 
 
-def cardinality(place: Place, limit: int) -> Operation[list[Row]]:
+def cardinality(context: QueryContext, limit: int) -> Operation[list[Row]]:
     """The metrics with the most series, and how many values each of their tags has; the worst first."""
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         raise InvalidQuery(f"limit: wanted a whole number from 1, got {limit!r:.60}")
 
     def ask() -> Operation[list[Row]]:
-        config = yield from place.config()
-        known = yield from catalog.catalogue(place.namespace, config.shards)
-        counts = yield from catalog.series_counts(place.namespace, config.shards, list(known))
+        config = yield from context.namespace.config()
+        known = yield from catalog.catalogue(context.namespace.name, config.shards)
+        counts = yield from catalog.series_counts(
+            context.namespace.name, config.shards, list(known)
+        )
         rows = []
         for name in sorted(known, key=lambda name: (-counts[name], name))[:limit]:
-            found = yield from catalog.series(place.namespace, keys.shard_of(name, config.shards), name)
+            found = yield from catalog.series(
+                context.namespace.name, keys.shard_of(name, config.shards), name
+            )
             values: dict[str, set[str]] = {}
             for tags in found:
                 for key, value in tags.items():
@@ -66,14 +78,14 @@ def cardinality(place: Place, limit: int) -> Operation[list[Row]]:
     return ask()
 
 
-def tag_values(place: Place, name: str, key: str) -> Operation[list[str]]:
+def tag_values(context: QueryContext, name: str, key: str) -> Operation[list[str]]:
     """The values of one tag over all series of a metric, sorted."""
-    _checked(check_name, name)
-    _checked(lambda given: check_name(given, "tag key"), key)
+    checked_name(check_name, name)
+    checked_name(lambda given: check_name(given, "tag key"), key)
 
     def ask() -> Operation[list[str]]:
-        shards = yield from place.shards()
-        found = yield from catalog.series(place.namespace, keys.shard_of(name, shards), name)
+        shards = yield from context.namespace.shards()
+        found = yield from catalog.series(context.namespace.name, keys.shard_of(name, shards), name)
         return sorted({tags[key] for tags in found if key in tags})
 
     return ask()

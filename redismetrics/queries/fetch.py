@@ -13,29 +13,37 @@ from redismetrics.columnar import arrays, block_codec, rollup_table
 from redismetrics.columnar.arrays import Ints
 from redismetrics.columnar.rollup_table import Table
 from redismetrics.columnar.samples import Samples, concat, no_samples, summarise
-from redismetrics.model.retention import Calendar
+from redismetrics.model.retention import RetentionPolicy
 from redismetrics.model.time import MINUTE
 from redismetrics.model.windows import Window, window_ms
 from redismetrics.store import keys
 from redismetrics.store.driver import Operation
-from redismetrics.store.namespace import Place
 
 from . import plan
-from .pages import _command, _fill, _put_together, _Read, _reads, _samples, _wholes
+from .context import QueryContext
+from .pages import (
+    PageRead,
+    assemble_tables,
+    fill,
+    page_reads,
+    page_samples,
+    read_command,
+    whole_tables,
+)
 from .plan import Plan
-from .selection import Found, Rows
-from .snapshot import _NEVER, _Moment, _moment
+from .selection import Rows, SeriesData
+from .snapshot import NEVER, Snapshot, read_snapshot
 
 
-def gather(
-    place: Place,
+def fetch(
+    context: QueryContext,
     name: str,
     window: Window,
     wanted: Mapping[str, str | None],
     interval_ms: int | None = None,
     *,
     one_by_one: bool = False,
-) -> Operation[tuple[Found | None, tuple[int, int, int]]]:
+) -> Operation[tuple[SeriesData | None, tuple[int, int, int]]]:
     """Everything that answers for *window*, of the series with the tags *wanted* (None: without that tag).
 
     Returns what was found, None for an unknown metric, and (since, until, now) in ms as the server's clock has them.
@@ -44,26 +52,34 @@ def gather(
     Raises:
         OutsideRetention: the interval is finer than what the window still holds.
     """
-    config = yield from place.config()
+    config = yield from context.namespace.config()
     shard = keys.shard_of(name, config.shards)
     while True:
-        known, now_ms = yield from _moment(place, shard, name)
+        known, now_ms = yield from read_snapshot(context, shard, name)
         since, until = window_ms(window, now_ms)
-        begin = since if interval_ms is None else plan.check_interval(interval_ms, since, config.calendar, now_ms)
+        begin = (
+            since
+            if interval_ms is None
+            else plan.check_interval(interval_ms, since, config.retention, now_ms)
+        )
         edges = (since, until, now_ms)
         if known is None:
             return None, edges
         tags, positions = _chosen(known.series, wanted)
         chunk_series = keys.CHUNK[known.definition.type]
-        chunks = sorted({number // chunk_series for number in np.flatnonzero(positions >= 0).tolist()})
+        chunks = sorted(
+            {number // chunk_series for number in np.flatnonzero(positions >= 0).tolist()}
+        )
         inside = begin, begin  # of what is sealed: nothing yet
-        if known.sealed != _NEVER:
-            inside = plan.bounds(begin, until, config.calendar, now_ms, known.sealed_ms)
-        exact_from = config.calendar.raw.kept_from(now_ms) if one_by_one else None
-        plans = _plans(chunks, known.due, inside, config.calendar, now_ms, interval_ms, exact_from)
-        reads, raws = _reads(place, name, known, plans, config.calendar, now_ms)
-        commands = [_command(place, shard, name, read) for read in (*reads, *raws) if read.missing]
-        of = keys.metric(place.namespace, shard, name)
+        if known.sealed != NEVER:
+            inside = plan.bounds(begin, until, config.retention, now_ms, known.sealed_ms)
+        exact_from = config.retention.raw.kept_from(now_ms) if one_by_one else None
+        plans = _plans(chunks, known.due, inside, config.retention, now_ms, interval_ms, exact_from)
+        reads, raws = page_reads(context, name, known, plans, config.retention, now_ms)
+        commands = [
+            read_command(context, shard, name, read) for read in (*reads, *raws) if read.missing
+        ]
+        of = keys.metric(context.namespace.name, shard, name)
         began, log, *replies, ended = yield [
             ("HGET", of.state, "version"),
             ("ZRANGEBYSCORE", of.log, b"(" + known.sealed, known.clock),
@@ -72,8 +88,8 @@ def gather(
         ]
         if not began == known.version == ended:
             continue
-        _fill(place, name, known, [*reads, *raws], replies)
-        _put_together(place, name, known, reads)
+        fill(context, name, known, [*reads, *raws], replies)
+        assemble_tables(context, name, known, reads)
         return _found(known, tags, positions, edges, inside, reads, raws, log), edges
 
 
@@ -91,7 +107,7 @@ def _chosen(
 
 
 def _plans(
-    chunks: Iterable[int], due: Mapping[int, plan.Due], inside: tuple[int, int], calendar: Calendar, now_ms: int,
+    chunks: Iterable[int], due: Mapping[int, plan.Due], inside: tuple[int, int], retention: RetentionPolicy, now_ms: int,
     interval_ms: int | None,
     exact_from_ms: int | None,
 ) -> dict[int, Plan]:  # fmt: skip
@@ -101,25 +117,25 @@ def _plans(
     for chunk in chunks:
         slots = due.get(chunk, frozenset())
         if slots not in made:
-            made[slots] = plan.plan(*inside, calendar, slots, now_ms, interval_ms, exact_from_ms)
+            made[slots] = plan.plan(*inside, retention, slots, now_ms, interval_ms, exact_from_ms)
         plans[chunk] = made[slots]
     return plans
 
 
 def _found(
-    known: _Moment, tags: list[dict[str, str]], positions: Ints, edges: tuple[int, int, int], inside: tuple[int, int],
-    reads: list[_Read], raws: list[_Read], log: list[bytes],
-) -> Found:  # fmt: skip
+    known: Snapshot, tags: list[dict[str, str]], positions: Ints, edges: tuple[int, int, int], inside: tuple[int, int],
+    reads: list[PageRead], raws: list[PageRead], log: list[bytes],
+) -> SeriesData:  # fmt: skip
     since, until, now_ms = edges
-    rolled = [_of_series(rows, positions, len(tags)) for rows in _wholes(reads, is_cut=False)]
+    rolled = [_of_series(rows, positions, len(tags)) for rows in whole_tables(reads, is_cut=False)]
     rolled = [rows for rows in rolled if len(rows)]
     parts: list[Samples] = []
-    cut = [_of_series(rows, positions, len(tags)) for rows in _wholes(reads, is_cut=True)]
+    cut = [_of_series(rows, positions, len(tags)) for rows in whole_tables(reads, is_cut=True)]
     if any(map(len, cut)):
         # As far as the last chunk goes: samples of series that were deleted may have greater numbers than any that is left.
         beyond = -len(positions) % keys.CHUNK[known.definition.type]
         padded = np.pad(positions, (0, beyond), constant_values=-1)
-        exact = [samples.of_series(padded) for read in raws if len(samples := _samples(read))]
+        exact = [samples.of_series(padded) for read in raws if len(samples := page_samples(read))]
         rows, part = _cut(rollup_table.concat(cut), exact, inside)
         rolled += [rows] if len(rows) else []
         parts += [part] if len(part) else []
@@ -128,17 +144,21 @@ def _found(
     listed = concat(parts + log_parts) if parts or log_parts else no_samples()
     counted = [Rows(rows.series, rows.slot, rows.summaries) for rows in rolled]
     counted += [Rows(series, rows.last_ms, rows) for series, rows in summed if len(series)]
-    return Found(known.definition, tags, since, until, now_ms, counted, rolled, listed)
+    return SeriesData(known.definition, tags, since, until, now_ms, counted, rolled, listed)
 
 
 def _joined(parts: list[Samples]) -> list[Samples]:
-    """One list where none of them is compacted; else each by itself, so that their summaries keep their place."""
+    """One list where none of them is compacted; else each by itself, so that their summaries keep their context."""
     return parts if any(len(part.summed) for part in parts) or len(parts) < 2 else [concat(parts)]
 
 
 def _of_series(rows: Table, positions: Ints, chosen: int) -> Table:
     """The rows of the series chosen, which are then positions among them."""
-    if chosen == len(positions) - 1 and (positions[:-1] == np.arange(chosen)).all() and (rows.series < chosen).all():
+    if (
+        chosen == len(positions) - 1
+        and (positions[:-1] == np.arange(chosen)).all()
+        and (rows.series < chosen).all()
+    ):
         return rows  # fast path: all of them, none was ever deleted
     series = positions[np.minimum(rows.series, len(positions) - 1)]
     fit = series >= 0

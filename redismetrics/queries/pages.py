@@ -10,20 +10,20 @@ from redismetrics.columnar import rollup_codec, rollup_table, samples
 from redismetrics.columnar.rollup_codec import read_samples
 from redismetrics.columnar.rollup_table import Table
 from redismetrics.columnar.samples import Samples
-from redismetrics.model.retention import Calendar
+from redismetrics.model.retention import RetentionPolicy
 from redismetrics.model.time import HOUR, MINUTE, slot_of
 from redismetrics.store import keys
 from redismetrics.store.cluster import Command
 from redismetrics.store.keys import SPAN
-from redismetrics.store.namespace import Place
 
 from .cache import PageKey, Part
+from .context import QueryContext
 from .plan import Plan
-from .snapshot import _Moment
+from .snapshot import Snapshot
 
 
 @dataclass(slots=True)
-class _Read:
+class PageRead:
     """One page to read: the fields wanted, of them those that must come from the store, and the slots that count."""
 
     key: PageKey
@@ -36,44 +36,68 @@ class _Read:
     whole: Table | None = None  # the rows of these slots as another question put them together
 
 
-def _reads(
-    place: Place, name: str, known: _Moment, plans: Mapping[int, Plan], calendar: Calendar, now_ms: int
-) -> tuple[list[_Read], list[_Read]]:
+def page_reads(
+    context: QueryContext,
+    name: str,
+    known: Snapshot,
+    plans: Mapping[int, Plan],
+    retention: RetentionPolicy,
+    now_ms: int,
+) -> tuple[list[PageRead], list[PageRead]]:
     """The pages of rollups, and those of exact samples."""
-    widths = {level.name: level.width for level in (calendar.raw, *calendar.levels)}
-    above = [*(level.name for level in calendar.levels[1:]), SPAN]
-    coarser = {"raw": above[0]} | {level.name: name for level, name in zip(calendar.levels, above, strict=True)}
+    widths = {level.name: level.width for level in (retention.raw, *retention.levels)}
+    above = [*(level.name for level in retention.levels[1:]), SPAN]
+    coarser = {"raw": above[0]} | {
+        level.name: name for level, name in zip(retention.levels, above, strict=True)
+    }
 
-    def read(level: str, span: int, chunk: int, slots: list[int], *, is_cut: bool = False) -> _Read:
+    def read(
+        level: str, span: int, chunk: int, slots: list[int], *, is_cut: bool = False
+    ) -> PageRead:
         key = (level, span, chunk)
-        whole = place.cache.whole(name, known.version, key, slots)
+        whole = context.cache.whole(name, known.version, key, slots)
         if whole is not None:
-            return _Read(key, widths[level], is_cut, slots, [], {}, [], whole)
-        parts = place.cache.parts(name, known.version, key)
+            return PageRead(key, widths[level], is_cut, slots, [], {}, [], whole)
+        parts = context.cache.parts(name, known.version, key)
         fields = [keys.segment_field(chunk)]
-        if (coarser[level], span) in known.due.get(chunk, ()):  # else all is folded: the commit that made it did so
+        if (coarser[level], span) in known.due.get(
+            chunk, ()
+        ):  # else all is folded: the commit that made it did so
             fields += [keys.cell_field(slot, chunk) for slot in slots]
-        return _Read(key, widths[level], is_cut, slots, fields, parts, [each for each in fields if each not in parts])
+        return PageRead(
+            key,
+            widths[level],
+            is_cut,
+            slots,
+            fields,
+            parts,
+            [each for each in fields if each not in parts],
+        )
 
     reads, raws = [], []
     for chunk, made in plans.items():
-        reads += [read(level.name, span, chunk, sorted(of_span)) for (level, span), of_span in made.slots.items()]
+        reads += [
+            read(level.name, span, chunk, sorted(of_span))
+            for (level, span), of_span in made.slots.items()
+        ]
         cut: dict[int, list[int]] = {}
         for minute in sorted(made.cut):
             cut.setdefault(slot_of(minute, HOUR), []).append(minute)
         for hour, minutes in cut.items():
             reads.append(read("minute", hour, chunk, minutes, is_cut=True))
-            if not calendar.raw.gone(hour, now_ms):
+            if not retention.raw.gone(hour, now_ms):
                 raws.append(read("raw", hour, chunk, minutes))
     return reads, raws
 
 
-def _command(place: Place, shard: int, name: str, read: _Read) -> Command:
+def read_command(context: QueryContext, shard: int, name: str, read: PageRead) -> Command:
     level, span, _ = read.key
-    return ("HMGET", keys.data(place.namespace, shard, name, level, span), *read.missing)
+    return ("HMGET", keys.data(context.namespace.name, shard, name, level, span), *read.missing)
 
 
-def _fill(place: Place, name: str, known: _Moment, reads: list[_Read], replies: list[Any]) -> None:
+def fill(
+    context: QueryContext, name: str, known: Snapshot, reads: list[PageRead], replies: list[Any]
+) -> None:
     """Take what came, and keep it for the next question."""
     came = iter(replies)
     for read in reads:
@@ -83,22 +107,28 @@ def _fill(place: Place, name: str, known: _Moment, reads: list[_Read], replies: 
         if read.key[0] == "raw":
             new = {part: data and read_samples(data) for part, data in new.items()}
         read.parts |= new
-        place.cache.put(name, known.version, read.key, new)
+        context.cache.put(name, known.version, read.key, new)
 
 
-def _put_together(place: Place, name: str, known: _Moment, reads: list[_Read]) -> None:
+def assemble_tables(
+    context: QueryContext, name: str, known: Snapshot, reads: list[PageRead]
+) -> None:
     """Make one table of each page's parts, and keep it."""
     for read in reads:
         if read.whole is None:
             read.whole = _rows(read)
-            place.cache.put_whole(name, known.version, read.key, read.slots, read.whole)
+            context.cache.put_whole(name, known.version, read.key, read.slots, read.whole)
 
 
-def _wholes(reads: list[_Read], *, is_cut: bool) -> list[Table]:
-    return [read.whole for read in reads if read.is_cut == is_cut and read.whole is not None and len(read.whole)]
+def whole_tables(reads: list[PageRead], *, is_cut: bool) -> list[Table]:
+    return [
+        read.whole
+        for read in reads
+        if read.is_cut == is_cut and read.whole is not None and len(read.whole)
+    ]
 
 
-def _rows(read: _Read) -> Table:
+def _rows(read: PageRead) -> Table:
     """The rows of a page's wanted slots; of a slot that has a field of its own, those."""
     segment, *loose = (part for part in _in_order(read) if not isinstance(part, Samples))
     own = [part for part in loose if part]
@@ -106,7 +136,12 @@ def _rows(read: _Read) -> Table:
     left = [slot for slot, part in zip(read.slots, loose, strict=True) if part is None]
     if segment and left:
         rows = rollup_codec.unpack_table(segment)
-        found.insert(0, rows if _are_all(left, read.width, rows) else rows.take(np.isin(rows.slot, np.array(left))))
+        found.insert(
+            0,
+            rows
+            if _are_all(left, read.width, rows)
+            else rows.take(np.isin(rows.slot, np.array(left))),
+        )
     return rollup_table.concat(found)
 
 
@@ -116,17 +151,19 @@ def _are_all(slots: list[int], width: int, rows: Table) -> bool:
     return solid and slots[0] <= int(rows.slot.min()) and int(rows.slot.max()) <= slots[-1]
 
 
-def _samples(read: _Read) -> Samples:
+def page_samples(read: PageRead) -> Samples:
     """The exact samples of a page's wanted minutes."""
     segment, *loose = _in_order(read)
     found = [part for part in loose if isinstance(part, Samples) and len(part)]
     if isinstance(segment, Samples) and len(segment):
         left = [slot for slot, part in zip(read.slots, loose, strict=True) if part is None]
-        found.insert(0, segment.take(np.isin(segment.time // MINUTE * MINUTE, left), np.zeros(0, np.bool_)))
+        found.insert(
+            0, segment.take(np.isin(segment.time // MINUTE * MINUTE, left), np.zeros(0, np.bool_))
+        )
     return samples.concat(found) if found else samples.no_samples()
 
 
-def _in_order(read: _Read) -> list[Part]:
+def _in_order(read: PageRead) -> list[Part]:
     """The segment, then what stands beside it for each slot wanted."""
     segment, *loose = (read.parts[each] for each in read.fields)
     return [segment, *(loose or [None] * len(read.slots))]

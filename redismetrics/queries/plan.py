@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from redismetrics.errors import OutsideRetention
-from redismetrics.model.retention import Calendar, Level
+from redismetrics.model.retention import Resolution, RetentionPolicy
 from redismetrics.model.time import DAY, HOUR, MINUTE, SECOND, slot_of
 
 OPEN_SINCE, OPEN_UNTIL = 0, 1 << 60  # the edges of a window that has none
@@ -23,38 +23,44 @@ class Plan:
 
     since_ms: int
     until_ms: int
-    slots: dict[tuple[Level, int], list[int]] = field(default_factory=dict)
+    slots: dict[tuple[Resolution, int], list[int]] = field(default_factory=dict)
     cut: list[int] = field(default_factory=list)
 
 
 def bounds(
-    since_ms: int, until_ms: int, calendar: Calendar, now_ms: int, sealed_ms: tuple[int, int] | None
+    since_ms: int,
+    until_ms: int,
+    retention: RetentionPolicy,
+    now_ms: int,
+    sealed_ms: tuple[int, int] | None,
 ) -> tuple[int, int]:
     """The part of a window that can hold what is sealed: what is kept, of the days of *sealed_ms*.
 
     These are the oldest and the newest hour that were ever sealed into; None: not known.
     """
-    coarsest = calendar.levels[-1]
+    coarsest = retention.levels[-1]
     first, last = sealed_ms or (0, now_ms + AHEAD - coarsest.width)
     since = max(since_ms, coarsest.kept_from(now_ms), slot_of(first, coarsest.width))
     return since, max(min(until_ms, slot_of(last, coarsest.width) + coarsest.width), since)
 
 
-def check_interval(interval_ms: int, since_ms: int, calendar: Calendar, now_ms: int) -> int:
+def check_interval(interval_ms: int, since_ms: int, retention: RetentionPolicy, now_ms: int) -> int:
     """Return where a time series of this interval can begin: *since_ms*, or what is kept, for a window that is open.
 
     Raises:
         OutsideRetention: the window begins before what is kept that finely; names the finest interval possible.
     """
-    fitting = [level for level in calendar.levels if interval_ms % level.width == 0]
-    kept_from = (fitting[-1] if fitting else calendar.raw).kept_from(now_ms)
+    fitting = [level for level in retention.levels if interval_ms % level.width == 0]
+    kept_from = (fitting[-1] if fitting else retention.raw).kept_from(now_ms)
     if since_ms >= kept_from:
         return since_ms
     if since_ms == OPEN_SINCE:
         return kept_from
-    possible = [level for level in calendar.levels if level.kept_from(now_ms) <= since_ms]
+    possible = [level for level in retention.levels if level.kept_from(now_ms) <= since_ms]
     if not possible:
-        raise OutsideRetention("interval: the window begins before everything that is kept: ask a later one")
+        raise OutsideRetention(
+            "interval: the window begins before everything that is kept: ask a later one"
+        )
     raise OutsideRetention(
         f"interval: so far back the finest is {_text(possible[0].width)}, or whole multiples of it, got {_text(interval_ms)}"
     )
@@ -70,7 +76,7 @@ def _text(width: int) -> str:
 def plan(
     since_ms: int,
     until_ms: int,
-    calendar: Calendar,
+    retention: RetentionPolicy,
     due: Collection[tuple[str, int]],
     now_ms: int,
     interval_ms: int | None = None,
@@ -83,14 +89,16 @@ def plan(
     """
     if exact_from_ms is not None and max(exact_from_ms, since_ms) < until_ms:
         exact_from_ms = max(exact_from_ms, since_ms)
-        made = plan(since_ms, exact_from_ms, calendar, due, now_ms)
+        made = plan(since_ms, exact_from_ms, retention, due, now_ms)
         made.until_ms = until_ms
-        made.cut += [each for each in _minutes(exact_from_ms, until_ms, due, now_ms) if each not in made.cut]
+        made.cut += [
+            each for each in _minutes(exact_from_ms, until_ms, due, now_ms) if each not in made.cut
+        ]
         return made
     made = Plan(since_ms, until_ms)
     if since_ms >= until_ms:
         return made
-    levels = calendar.levels
+    levels = retention.levels
     if interval_ms is not None:
         levels = tuple(level for level in levels if interval_ms % level.width == 0)
     if not levels:
@@ -110,16 +118,22 @@ def plan(
             is_due = (level.name, slot) in due
             if inside == (slot, after) and not is_due:
                 made.slots.setdefault((level, slot_of(slot, level.span)), []).append(slot)
-            elif is_due or not levels[at - 1].gone(slot, now_ms):  # what a due slot is made of stays until it was made
+            elif is_due or not levels[at - 1].gone(
+                slot, now_ms
+            ):  # what a due slot is made of stays until it was made
                 cover(at - 1, *inside)
-            elif inside[0] == slot:  # what is finer is gone: it belongs to the window that holds its start
+            elif (
+                inside[0] == slot
+            ):  # what is finer is gone: it belongs to the window that holds its start
                 made.slots.setdefault((level, slot_of(slot, level.span)), []).append(slot)
             slot = after
 
     def finest(begin: int, end: int) -> None:
         level = levels[0]
         first, last = -slot_of(-begin, level.width), slot_of(end, level.width)
-        made.cut += sorted({slot_of(edge, level.width) for edge in (begin, end) if edge % level.width})
+        made.cut += sorted(
+            {slot_of(edge, level.width) for edge in (begin, end) if edge % level.width}
+        )
         for span in range(slot_of(first, level.span), last, level.span):
             inside = range(max(first, span), min(last, span + level.span), level.width)
             made.slots.setdefault((level, span), []).extend(inside)
@@ -128,7 +142,9 @@ def plan(
     return made
 
 
-def _minutes(since_ms: int, until_ms: int, due: Collection[tuple[str, int]], now_ms: int) -> list[int]:
+def _minutes(
+    since_ms: int, until_ms: int, due: Collection[tuple[str, int]], now_ms: int
+) -> list[int]:
     """The minutes that touch [since, until); of hours to come only those that are known to hold something."""
     return [
         minute

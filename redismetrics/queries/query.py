@@ -15,23 +15,29 @@ from redismetrics.model.sample import Sample
 from redismetrics.model.validation import Tags
 from redismetrics.model.windows import Window
 from redismetrics.store.driver import Operation
-from redismetrics.store.namespace import Place
 
-from .aggregate import _grouped, _groups, _nothing, group_text
-from .fetch import gather
-from .question import Edges, Row, _Question, _question
-from .samples import _samples
-from .selection import Found
+from .aggregate import empty_result, group_results, group_rows, group_text
+from .context import QueryContext
+from .fetch import fetch
+from .question import Edges, Question, Row, make_question
+from .samples import list_samples
+from .selection import SeriesData
 
 
-def _gather(
-    place: Place, question: _Question, interval_ms: int | None = None, *, one_by_one: bool = False
-) -> Operation[tuple[Found | None, Edges]]:
-    return gather(place, question.name, question.window, question.tags, interval_ms, one_by_one=one_by_one)
+def fetch_series(
+    context: QueryContext,
+    question: Question,
+    interval_ms: int | None = None,
+    *,
+    one_by_one: bool = False,
+) -> Operation[tuple[SeriesData | None, Edges]]:
+    return fetch(
+        context, question.name, question.window, question.tags, interval_ms, one_by_one=one_by_one
+    )
 
 
 def query(
-    place: Place,
+    context: QueryContext,
     name: str,
     *,
     aggregation: str | None = None,
@@ -41,16 +47,18 @@ def query(
 ) -> Operation[Any]:
     """A number; with *group_by* a list of dicts; without *aggregation* a list of `Sample` (grouped: under ``samples``)."""
     taken = ("samples",) if aggregation is None else ()
-    question = _question(name, window, tags, group_by, () if aggregation is None else (aggregation,), taken)
+    question = make_question(
+        name, window, tags, group_by, () if aggregation is None else (aggregation,), taken
+    )
 
     def ask() -> Operation[Any]:
-        columns, _ = yield from _gather(place, question, one_by_one=aggregation is None)
+        columns, _ = yield from fetch_series(context, question, one_by_one=aggregation is None)
         if aggregation is None:
-            found = _samples(name, columns)
+            found = list_samples(name, columns)
             return _by_group(found, question.group_by) if question.group_by else found
-        groups, values = _grouped(columns, question, place)
+        groups, values = group_results(columns, question, context)
         if not question.group_by:
-            return values[aggregation][0] if groups else _nothing(aggregation)
+            return values[aggregation][0] if groups else empty_result(aggregation)
         return [
             {**dict(zip(question.group_by, group, strict=True)), aggregation: value}
             for group, value in zip(groups, values[aggregation], strict=True)
@@ -60,15 +68,17 @@ def query(
 
 
 def _by_group(samples: list[Sample], group_by: Sequence[str]) -> list[Row]:
-    of_sample, ordered = _groups([sample.tags for sample in samples], group_by)
-    rows: list[Row] = [{**dict(zip(group_by, group, strict=True)), "samples": []} for group in ordered]
+    of_sample, ordered = group_rows([sample.tags for sample in samples], group_by)
+    rows: list[Row] = [
+        {**dict(zip(group_by, group, strict=True)), "samples": []} for group in ordered
+    ]
     for sample, group in zip(samples, of_sample.tolist(), strict=True):
         rows[group]["samples"].append(sample)
     return rows
 
 
 def rollup(
-    place: Place,
+    context: QueryContext,
     name: str,
     *,
     group_by: str | Iterable[str] = (),
@@ -78,29 +88,33 @@ def rollup(
     keys: str = "text",
 ) -> Operation[dict[Any, Row]]:
     """Group -> aggregations; the group as text (see `group_text`) or, with ``keys="tuple"``, as a tuple."""
-    question = _question(name, window, tags, group_by, aggregations)
+    question = make_question(name, window, tags, group_by, aggregations)
     if not question.aggregations:
         raise UnknownAggregation("aggregations: wanted at least one, got none")
     if keys not in ("text", "tuple"):
         raise InvalidQuery(f"keys: wanted 'text' or 'tuple', got {keys!r:.80}")
 
     def ask() -> Operation[dict[Any, Row]]:
-        found, _ = yield from _gather(place, question)
-        groups, values = _grouped(found, question, place)
+        found, _ = yield from fetch_series(context, question)
+        groups, values = group_results(found, question, context)
         return {
-            group_text(group) if keys == "text" else group: {each: values[each][at] for each in question.aggregations}
+            group_text(group) if keys == "text" else group: {
+                each: values[each][at] for each in question.aggregations
+            }
             for at, group in enumerate(groups)
         }
 
     return ask()
 
 
-def digest(place: Place, name: str, *, window: Window = None, tags: Tags | None = None) -> Operation[Digest]:
+def digest(
+    context: QueryContext, name: str, *, window: Window = None, tags: Tags | None = None
+) -> Operation[Digest]:
     """The distribution of all values in the window."""
-    question = _question(name, window, tags)
+    question = make_question(name, window, tags)
 
     def ask() -> Operation[Digest]:
-        found, _ = yield from _gather(place, question)
+        found, _ = yield from fetch_series(context, question)
         if found is None or not len(found):
             return Digest.of([])
         parts = [(np.zeros(len(rows.series), np.int64), rows.summaries) for rows in found.parts]

@@ -19,7 +19,7 @@ AGGREGATIONS = ("count", "sum", "mean", "min", "max", "last", "stddev", "median"
 PERCENTILE_PATTERN = re.compile(r"p(100(?:\.0{1,9})?|[0-9]{1,2}(?:\.[0-9]{1,9})?)\Z")
 
 
-def _checked(check: Callable[[Any], T], value: Any) -> T:
+def checked_name(check: Callable[[Any], T], value: Any) -> T:
     """Run a check of recording for a question: its errors are then the question's."""
     try:
         return check(value)
@@ -37,7 +37,7 @@ def _names(what: str, given: str | Iterable[str], check: Callable[[Any], str]) -
         raise InvalidQuery(f"{what}: wanted text or several texts, got {given!r:.80}") from error
 
 
-def _rank(aggregation: str) -> float | None:
+def percentile_rank(aggregation: str) -> float | None:
     """The rank in [0, 1] of a percentile's name; None for another aggregation."""
     if aggregation == "median":
         return 0.5
@@ -47,7 +47,9 @@ def _rank(aggregation: str) -> float | None:
 
 def check_aggregation(aggregation: object) -> str:
     """Return *aggregation* if it exists, or raise `UnknownAggregation`."""
-    if isinstance(aggregation, str) and (aggregation in AGGREGATIONS or _rank(aggregation) is not None):
+    if isinstance(aggregation, str) and (
+        aggregation in AGGREGATIONS or percentile_rank(aggregation) is not None
+    ):
         return aggregation
     raise UnknownAggregation(
         f"aggregation: wanted {', '.join(AGGREGATIONS)} or a percentile from p0 to p100, got {aggregation!r:.80}"
@@ -55,7 +57,7 @@ def check_aggregation(aggregation: object) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
+class Question:
     name: str
     window: Window
     tags: Mapping[str, str | None]
@@ -63,27 +65,33 @@ class _Question:
     aggregations: tuple[str, ...]
 
 
-def _question(
+def make_question(
     name: str,
     window: Window,
     tags: Tags | None,
     group_by: Any = (),
     aggregations: Any = (),
     taken: tuple[str, ...] = (),
-) -> _Question:
-    _checked(check_name, name)
+) -> Question:
+    checked_name(check_name, name)
     window_ms(window, 0)
-    groups = _names("group_by", group_by, lambda key: _checked(lambda given: check_name(given, "group_by"), key))
+    groups = _names(
+        "group_by",
+        group_by,
+        lambda key: checked_name(lambda given: check_name(given, "group_by"), key),
+    )
     wanted = _names("aggregations", aggregations, check_aggregation)
     clash = sorted(set(groups) & {*wanted, *taken})
     if clash:
-        raise InvalidQuery(f"group_by: the tag {clash[0]!r} is named like another column of the answer")
-    return _Question(name, window, checked_filter(tags), groups, wanted)
+        raise InvalidQuery(
+            f"group_by: the tag {clash[0]!r} is named like another column of the answer"
+        )
+    return Question(name, window, checked_filter(tags), groups, wanted)
 
 
 def checked_filter(tags: Tags | None) -> dict[str, str | None]:
     """The tags a series must have; None means that it must lack the tag."""
-    clean: dict[str, str | None] = dict(_checked(clean_tags, tags))
+    clean: dict[str, str | None] = dict(checked_name(clean_tags, tags))
     if tags:
         clean.update({key: None for key, value in tags.items() if value is None})
     return clean

@@ -6,19 +6,19 @@ from typing import Any
 import numpy as np
 
 from redismetrics.errors import InvalidQuery
-from redismetrics.model.sample import Sample, metadata
+from redismetrics.model.sample import Sample, read_metadata
 from redismetrics.model.time import DAY, HOUR, MINUTE, to_datetime, to_ms
 from redismetrics.model.validation import MetricType, Tags, check_type
 from redismetrics.store import catalog, server
-from redismetrics.store.driver import Operation, together
-from redismetrics.store.namespace import Place
+from redismetrics.store.driver import Operation, gather
 
-from .fetch import gather
-from .question import _checked, _question, checked_filter
-from .selection import Found
+from .context import QueryContext
+from .fetch import fetch
+from .question import checked_filter, checked_name, make_question
+from .selection import SeriesData
 
 
-def _samples(name: str, found: Found | None, newest: int | None = None) -> list[Sample]:
+def list_samples(name: str, found: SeriesData | None, newest: int | None = None) -> list[Sample]:
     """The samples one by one, oldest first, of equal times in order of arrival; what is not kept exactly, by its points.
 
     Of many only the *newest* are wanted.
@@ -33,7 +33,7 @@ def _samples(name: str, found: Found | None, newest: int | None = None) -> list[
     return [
         Sample(
             name, found.definition.type, value, weight, found.tags[series], to_datetime(time),
-            metadata(points.metadata.get(row)), not exact,
+            read_metadata(points.metadata.get(row)), not exact,
         )
         for row, value, weight, series, time, exact in zip(
             order.tolist(), *(column[order].tolist() for column in columns), strict=True
@@ -46,7 +46,7 @@ _REACHES = (MINUTE, HOUR, 6 * HOUR, DAY, 7 * DAY, 90 * DAY, 1 << 60)
 
 
 def get_metrics(
-    place: Place,
+    context: QueryContext,
     *,
     name: str | None = None,
     type: MetricType | None = None,
@@ -58,34 +58,42 @@ def get_metrics(
     """The newest samples first, as recorded: increments counted together are listed one by one again."""
     for time in (since, until):
         if time is not None:
-            _checked(to_ms, time)
+            checked_name(to_ms, time)
     if type is not None:
-        _checked(check_type, type)
+        checked_name(check_type, type)
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
         raise InvalidQuery(f"limit: wanted a whole number of at least 0, got {limit!r:.80}")
-    question = None if name is None else _question(name, (since, until), tags)
+    question = None if name is None else make_question(name, (since, until), tags)
     checked_filter(tags)
 
     def ask() -> Operation[list[Sample]]:
         if question is None:
-            known = yield from catalog.catalogue(place.namespace, (yield from place.shards()))
-            asked = [_question(each, (since, until), tags) for each in known]
+            known = yield from catalog.catalogue(
+                context.namespace.name, (yield from context.namespace.shards())
+            )
+            asked = [make_question(each, (since, until), tags) for each in known]
         else:
             asked = [question]
         now_ms = yield from server.now()
-        first, last = to_ms(since) if since is not None else 0, to_ms(until) if until is not None else None
+        first, last = (
+            to_ms(since) if since is not None else 0,
+            to_ms(until) if until is not None else None,
+        )
         found: list[Sample] = []
         for reach in _REACHES if limit else ():
             begin = max(first, (now_ms if last is None else min(last, now_ms)) - reach)
             window = (begin / 1000, None if last is None else last / 1000)
-            pieces = yield from together(
-                [gather(place, each.name, window, each.tags, one_by_one=True) for each in asked]
+            pieces = yield from gather(
+                [fetch(context, each.name, window, each.tags, one_by_one=True) for each in asked]
             )
             found = []
             for each, (piece, _) in zip(asked, pieces, strict=True):
                 if piece is not None and type in (None, piece.definition.type):
-                    found += _samples(each.name, piece, limit)
-            if begin == first or sum(1 if each.approximate else each.count for each in found) >= limit:
+                    found += list_samples(each.name, piece, limit)
+            if (
+                begin == first
+                or sum(1 if each.approximate else each.count for each in found) >= limit
+            ):
                 break
         found.sort(key=lambda sample: sample.timestamp)
         listed: list[Sample] = []

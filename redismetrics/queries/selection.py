@@ -7,7 +7,7 @@ import numpy as np
 
 from redismetrics.columnar import rollup_table
 from redismetrics.columnar.arrays import Bools, Floats, Ints
-from redismetrics.columnar.percentiles import Run
+from redismetrics.columnar.percentiles import SortedPoints
 from redismetrics.columnar.rollup_table import CLUSTERED, UNIFORM, Table
 from redismetrics.columnar.samples import CENTROID, Samples
 from redismetrics.columnar.summaries import Summaries
@@ -42,7 +42,7 @@ class Rows:
 
 
 @dataclass(slots=True, eq=False)
-class Found:
+class SeriesData:
     """What answers a question; a series is a position in *tags*.
 
     *parts* count every sample once, exactly, those of one series in order of arrival.
@@ -84,20 +84,44 @@ class Found:
             {row + len(rows): text for row, text in samples.metadata.items()},
         )
 
-    def runs(self, groups: Sequence[Ints], group_of: Callable[[Ints, Ints], Ints]) -> list[Run]:
+    def runs(
+        self, groups: Sequence[Ints], group_of: Callable[[Ints, Ints], Ints]
+    ) -> list[SortedPoints]:
         """All points, for percentiles.
 
         *groups* are those of the summaries of each part, *group_of* tells them from columns of series and time.
         """
         samples = self._samples
-        found = [Run(group_of(samples.series, samples.time), None, samples.value, samples.weight, _compacted(samples))]
-        for group, rows in zip(groups, self._rolled, strict=False):  # the parts of the log come after those
-            found.append(Run(group, rows.size, rows.points.values, rows.points.weights, rows.kind == CLUSTERED))
+        found = [
+            SortedPoints(
+                group_of(samples.series, samples.time),
+                None,
+                samples.value,
+                samples.weight,
+                _compacted(samples),
+            )
+        ]
+        for group, rows in zip(
+            groups, self._rolled, strict=False
+        ):  # the parts of the log come after those
+            found.append(
+                SortedPoints(
+                    group,
+                    rows.size,
+                    rows.points.values,
+                    rows.points.weights,
+                    rows.kind == CLUSTERED,
+                )
+            )
             alone = np.flatnonzero(rows.kind == UNIFORM)
             if len(alone):
                 summaries = rows.summaries
                 equal = np.zeros(len(alone), np.bool_)
-                found.append(Run(group[alone], None, summaries.low[alone], summaries.count[alone], equal))
+                found.append(
+                    SortedPoints(
+                        group[alone], None, summaries.low[alone], summaries.count[alone], equal
+                    )
+                )
         return found
 
 

@@ -7,15 +7,15 @@ from redismetrics.model.time import SECOND
 from redismetrics.store import keys, replies
 from redismetrics.store.driver import Operation
 from redismetrics.store.keys import FOLD
-from redismetrics.store.namespace import Place
 
 from .cache import PageKey
+from .context import QueryContext
 
-_NEVER = b"0"  # sealed up to then: nothing
+NEVER = b"0"  # sealed up to then: nothing
 
 
 @dataclass(slots=True)
-class _Moment:
+class Snapshot:
     """What the first trip finds."""
 
     version: bytes | None
@@ -27,20 +27,35 @@ class _Moment:
     series: dict[int, dict[str, str]]
 
 
-def _moment(place: Place, shard: int, name: str) -> Operation[tuple[_Moment | None, int]]:
+def read_snapshot(
+    context: QueryContext, shard: int, name: str
+) -> Operation[tuple[Snapshot | None, int]]:
     of, worked, of_shard = (
-        keys.metric(place.namespace, shard, name), keys.sealed(place.namespace, shard, name),
-        keys.shard(place.namespace, shard),
+        keys.metric(context.namespace.name, shard, name), keys.rollup(context.namespace.name, shard, name),
+        keys.shard(context.namespace.name, shard),
     )  # fmt: skip
     while True:
-        asked = place.cache.version(name)
+        asked = context.cache.version(name)
         number = asked.partition(b".")[0] if asked and b"." in asked else b"+inf"
-        (version, sealed, *hours), clock, definition, due, flat, remembered, touched, time, ended = yield [
+        (
+            (version, sealed, *hours),
+            clock,
+            definition,
+            due,
+            flat,
+            remembered,
+            touched,
+            time,
+            ended,
+        ) = yield [
             ("HMGET", of.state, "version", "sealed", "oldest", "newest"),
             ("GET", of_shard.clock),
             ("HGET", of_shard.catalogue, name),
             ("HGETALL", worked.due),
-            ("HGETALL", of.series),  # after the clock: every series that a block up to then names is there
+            (
+                "HGETALL",
+                of.series,
+            ),  # after the clock: every series that a block up to then names is there
             ("ZSCORE", worked.touched, b"=" + (asked or b"")),
             ("ZRANGEBYSCORE", worked.touched, b"(" + number, "+inf"),
             ("TIME",),
@@ -55,8 +70,12 @@ def _moment(place: Place, shard: int, name: str) -> Operation[tuple[_Moment | No
         return None, now_ms
     if version is not None:
         with replies.reading("touched"):
-            written = None if remembered is None else [_touched(each) for each in touched if each[:1] != b"="]
-        place.cache.advance(name, asked, version, written)
+            written = (
+                None
+                if remembered is None
+                else [_touched(each) for each in touched if each[:1] != b"="]
+            )
+        context.cache.advance(name, asked, version, written)
     by_chunk: dict[int, set[tuple[str, int]]] = {}
     with replies.reading(f"state of {name!r}"):
         for each in due[::2]:
@@ -66,8 +85,8 @@ def _moment(place: Place, shard: int, name: str) -> Operation[tuple[_Moment | No
             by_chunk.setdefault(int(chunk), set()).add((level, int(slot) * SECOND))
         # Not to be told from the time when the metric came: the server's clock may have been ahead then.
         sealed_ms = None if None in hours else (int(hours[0]) * SECOND, int(hours[1]) * SECOND)
-    return _Moment(
-        version, sealed or _NEVER, clock or b"0", replies.read_definition(name, definition), sealed_ms,
+    return Snapshot(
+        version, sealed or NEVER, clock or b"0", replies.read_definition(name, definition), sealed_ms,
         {chunk: frozenset(slots) for chunk, slots in by_chunk.items()}, replies.read_series(flat),
     ), now_ms  # fmt: skip
 

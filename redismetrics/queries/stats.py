@@ -3,34 +3,34 @@
 from collections.abc import Collection
 from typing import Any
 
-from redismetrics.model.retention import Calendar
+from redismetrics.model.retention import RetentionPolicy
 from redismetrics.model.time import HOUR, to_datetime
 from redismetrics.store import catalog, stats
-from redismetrics.store.driver import Operation, together
-from redismetrics.store.namespace import Place
-from redismetrics.store.stats import Standing
+from redismetrics.store.driver import Operation, gather
+from redismetrics.store.stats import MetricStats
 
+from .context import QueryContext
 from .question import Row
 
 WRITERS_LISTED = 100
 WRITING_MS = 60_000  # who sent a batch within that time is writing
 
 
-def get_stats(place: Place) -> Operation[Row]:
+def get_stats(context: QueryContext) -> Operation[Row]:
     """The store's figures, in the original's names and more; see docs/settings.md."""
-    config = yield from place.config()
-    known = yield from catalog.catalogue(place.namespace, config.shards)
-    found = yield from stats.standings(place.namespace, config, list(known))
-    server = yield from stats.server_state(place.namespace, config.shards)
-    totals, calendar = _totals(found.values(), config.calendar), config.calendar
+    config = yield from context.namespace.config()
+    known = yield from catalog.catalogue(context.namespace.name, config.shards)
+    found = yield from stats.metric_stats(context.namespace.name, config, list(known))
+    server = yield from stats.server_state(context.namespace.name, config.shards)
+    totals, retention = _totals(found.values(), config.retention), config.retention
     pruned = sum(each.pruned for each in found.values())
-    levels = (calendar.raw, *calendar.levels)
+    levels = (retention.raw, *retention.levels)
     return {
         "total_metrics": totals["samples"] - pruned - sum(totals["dropped"].values()),
         "metrics_stored": totals["samples"],
         "metrics_pruned": pruned,
         "metrics_dropped": totals["dropped"],
-        "retention_hours": calendar.raw.retention / HOUR,
+        "retention_hours": retention.raw.retention / HOUR,
         "retention": {level.name: level.retention / HOUR for level in levels},
         "memory_bytes": server.used_bytes,
         "names": len(known),
@@ -48,24 +48,27 @@ def get_stats(place: Place) -> Operation[Row]:
     }
 
 
-def figures(place: Place) -> Operation[Row]:
+def figures(context: QueryContext) -> Operation[Row]:
     """The store's figures for the Prometheus page, as figures.py takes them: no more than a reader may ask."""
-    config = yield from place.config()
+    config = yield from context.namespace.config()
     first: list[Operation[Any]] = [
-        catalog.catalogue(place.namespace, config.shards),
-        stats.attendance(place.namespace, config.shards),
+        catalog.catalogue(context.namespace.name, config.shards),
+        stats.presence(context.namespace.name, config.shards),
     ]
-    known, there = yield from together(first)
-    found = yield from stats.standings(place.namespace, config, list(known))
-    totals = _totals(found.values(), config.calendar)
+    known, there = yield from gather(first)
+    found = yield from stats.metric_stats(context.namespace.name, config, list(known))
+    totals = _totals(found.values(), config.retention)
     return {"metrics": len(known), "workers": there.workers, "writers": there.writers, **totals}
 
 
-def _totals(standings: Collection[Standing], calendar: Calendar) -> Row:
-    level_names = [level.name for level in (calendar.raw, *calendar.levels)]
+def _totals(standings: Collection[MetricStats], retention: RetentionPolicy) -> Row:
+    level_names = [level.name for level in (retention.raw, *retention.levels)]
     return {
         "samples": sum(each.samples for each in standings),
-        "dropped": {reason: sum(getattr(each, reason) for each in standings) for reason in ("never_sealed", "late")},
+        "dropped": {
+            reason: sum(getattr(each, reason) for each in standings)
+            for reason in ("never_sealed", "late")
+        },
         "series": sum(each.series for each in standings),
         "blocks": sum(each.blocks for each in standings),
         "bytes": {"log": sum(each.log_bytes for each in standings)}

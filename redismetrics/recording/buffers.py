@@ -27,7 +27,7 @@ class Buffer:
         self.idle = 0
 
 
-class Metric:
+class MetricBuffers:
     """What this process knows of one metric, with the buffers of its series.
 
     *explicit*: the type was said, not guessed. *declared*: by `declare`. *learned*: the definition is the catalogue's. *ids* are
@@ -35,9 +35,20 @@ class Metric:
     place: what it still holds is older.
     """
 
-    __slots__ = ("buffers", "declared", "definition", "explicit", "ids", "learned", "name", "until_ms")
+    __slots__ = (
+        "buffers",
+        "declared",
+        "definition",
+        "explicit",
+        "ids",
+        "learned",
+        "name",
+        "until_ms",
+    )
 
-    def __init__(self, name: str, definition: Definition, *, explicit: bool, declared: bool = False) -> None:
+    def __init__(
+        self, name: str, definition: Definition, *, explicit: bool, declared: bool = False
+    ) -> None:
         self.name = name
         self.definition = definition
         self.explicit = explicit

@@ -12,12 +12,14 @@ from redismetrics.columnar.samples import CENTROID, CHANGE, OWN_TIME, Samples, c
 from redismetrics.model.definition import Definition
 from redismetrics.model.sample import Distribution
 
-from .batch import Parcel
+from .batch import MetricBatch
 
 SLICE = 50_000  # so many samples of a series are taken at once, so that the recording threads get their turn
 
 
-MAX_METADATA = 1_000  # of one metric in one flush; beyond it the metadata is dropped, not the sample
+MAX_METADATA = (
+    1_000  # of one metric in one flush; beyond it the metadata is dropped, not the sample
+)
 
 
 class Buffer(Protocol):
@@ -29,9 +31,14 @@ class Buffer(Protocol):
 
 
 def drain(
-    name: str, definition: Definition, explicit: bool, buffers: Iterable[Buffer], due_ms: int, budget: int
-) -> tuple[Parcel | None, int]:
-    """Empty *buffers* into a raw parcel; None when there is nothing. Also returns how many lost their metadata."""
+    name: str,
+    definition: Definition,
+    explicit: bool,
+    buffers: Iterable[Buffer],
+    due_ms: int,
+    budget: int,
+) -> tuple[MetricBatch | None, int]:
+    """Empty *buffers* into a raw batch; None when there is nothing. Also returns how many lost their metadata."""
     canonicals: list[bytes] = []
     extras: list[tuple[int, list[tuple[int, bool, float, bytes | None]]]] = []
     wholes: list[tuple[int, int, Distribution]] = []
@@ -54,7 +61,7 @@ def drain(
             weights.append(1)
         elif counter:
             for taken in _slices(held, found):
-                _fold(taken, at, series, values, weights)
+                _count_equal(taken, at, series, values, weights)
         else:
             for taken in (_all(held, found),) if found <= SLICE else _slices(held, found):
                 values += taken
@@ -73,10 +80,21 @@ def drain(
 
     parts = []
     if values:
-        number, value = np.array(series, dtype=np.int64), np.fromiter(values, np.float64, len(values))
+        number, value = (
+            np.array(series, dtype=np.int64),
+            np.fromiter(values, np.float64, len(values)),
+        )
         if counter:
             n = len(number)
-            parts.append(Samples(number, np.full(n, due_ms), value, np.array(weights, np.int64), np.zeros(n, np.uint8)))
+            parts.append(
+                Samples(
+                    number,
+                    np.full(n, due_ms),
+                    value,
+                    np.array(weights, np.int64),
+                    np.zeros(n, np.uint8),
+                )
+            )
         else:
             parts.append(_from_pairs(value, np.repeat(number, lengths)))
     lost = 0
@@ -86,7 +104,7 @@ def drain(
     if wholes:
         parts.append(_from_wholes(wholes))
     samples = concat(parts)
-    return Parcel(name, definition, explicit, canonicals, samples, due_ms, budget), lost
+    return MetricBatch(name, definition, explicit, canonicals, samples, due_ms, budget), lost
 
 
 def _all(held: list[float], found: int) -> list[float]:
@@ -102,7 +120,9 @@ def _slices(held: list[float], found: int) -> Iterator[list[float]]:
         yield _all(held, min(found - begin, SLICE))
 
 
-def _fold(amounts: list[float], at: int, series: list[int], values: list[float], weights: list[int]) -> None:
+def _count_equal(
+    amounts: list[float], at: int, series: list[int], values: list[float], weights: list[int]
+) -> None:
     """Count equal amounts of one counter together."""
     if len(amounts) == 1 or amounts.count(amounts[0]) == len(amounts):
         series.append(at)
@@ -121,7 +141,9 @@ def _from_pairs(flat: Floats, series: Ints) -> Samples:
     flags = np.zeros(len(value), np.uint8)
     if (time < 0).any():
         return _resolve_changes(time, value, series)
-    return Samples(series, (time * 1000).astype(np.int64), value, np.ones(len(value), np.int64), flags)
+    return Samples(
+        series, (time * 1000).astype(np.int64), value, np.ones(len(value), np.int64), flags
+    )
 
 
 def _resolve_changes(time: Floats, value: Floats, series: Ints) -> Samples:
@@ -150,7 +172,9 @@ def _resolve_changes(time: Floats, value: Floats, series: Ints) -> Samples:
     )  # fmt: skip
 
 
-def _from_extras(extras: list[tuple[int, list[tuple[int, bool, float, bytes | None]]]]) -> tuple[Samples, int]:
+def _from_extras(
+    extras: list[tuple[int, list[tuple[int, bool, float, bytes | None]]]],
+) -> tuple[Samples, int]:
     rows = [(at, *row) for at, found in extras for row in found]
     metadata = {number: row[4] for number, row in enumerate(rows) if row[4] is not None}
     lost = max(len(metadata) - MAX_METADATA, 0)
@@ -167,12 +191,21 @@ def _from_wholes(wholes: list[tuple[int, int, Distribution]]) -> Samples:
     rows: list[tuple[int, int, float, int, int]] = []
     sums: list[tuple[int, int, float, float, float, float, float, int]] = []
     for at, time_ms, whole in wholes:
-        count, plain = whole.count, whole.low == whole.high and whole.low * whole.count == whole.total
+        count, plain = (
+            whole.count,
+            whole.low == whole.high and whole.low * whole.count == whole.total,
+        )
         flags = OWN_TIME if plain else OWN_TIME | CENTROID
-        rows += [(at, time_ms, value, weight, flags) for value, weight in zip(whole.values, whole.weights, strict=True)]
+        rows += [
+            (at, time_ms, value, weight, flags)
+            for value, weight in zip(whole.values, whole.weights, strict=True)
+        ]
         if not plain:
             mean = min(max(whole.total / count, whole.low), whole.high)
-            m2 = sum(w * (value - mean) * (value - mean) for value, w in zip(whole.values, whole.weights, strict=True))
+            m2 = sum(
+                w * (value - mean) * (value - mean)
+                for value, w in zip(whole.values, whole.weights, strict=True)
+            )
             sums.append((at, count, whole.total, m2, whole.low, whole.high, mean, time_ms))
     series, time, value, weight, flag = zip(*rows, strict=True)
     samples = Samples(
@@ -184,6 +217,8 @@ def _from_wholes(wholes: list[tuple[int, int, Distribution]]) -> Samples:
         samples.summed = np.array(columns[0], np.int64)
         samples.summed_flags = np.full(len(sums), OWN_TIME, np.uint8)
         kinds = (np.int64, *[np.float64] * 5, np.int64)
-        parts: list[Any] = [np.array(column, kind) for column, kind in zip(columns[1:], kinds, strict=True)]
+        parts: list[Any] = [
+            np.array(column, kind) for column, kind in zip(columns[1:], kinds, strict=True)
+        ]
         samples.summaries = summaries.Summaries(*parts)
     return samples

@@ -8,64 +8,73 @@ import msgpack
 import numpy as np
 
 from redismetrics.columnar import block_codec, summaries
-from redismetrics.columnar.samples import CHANGE, OWN_TIME, Samples, compact, summarise
+from redismetrics.columnar.samples import CHANGE, OWN_TIME, Samples, compress, summarise
 from redismetrics.store import keys
 
-from .batch import Parcel, _settle
+from .batch import MetricBatch, fold_gauge_changes
 
-ROWS_WHEN_MERGED = 100  # of a series and minute, in a parcel merged of very many flushes
+ROWS_WHEN_MERGED = 100  # of a series and minute, in a batch merged of very many flushes
 _LARGEST = np.finfo(np.float64).max
 
 
-def wire(parcel: Parcel, ids: Mapping[bytes, int]) -> tuple[bytes, bytes]:
-    """The head and the body of a parcel, as record.lua takes them; *ids* are those of series that the store knows."""
-    samples = _settle(parcel.samples) if parcel.kind == "gauge" else parcel.samples
-    if len(samples) > block_codec.MAX_ROWS:  # merged from many flushes: a reader would not take so many that are alike
-        samples = compact(samples, ROWS_WHEN_MERGED)
-    samples = replace(samples, value=np.clip(samples.value, -_LARGEST, _LARGEST))  # a sum of changes, or another unit
+def encode(batch: MetricBatch, ids: Mapping[bytes, int]) -> tuple[bytes, bytes]:
+    """The head and the body of a batch, as record.lua takes them; *ids* are those of series that the store knows."""
+    samples = fold_gauge_changes(batch.samples) if batch.kind == "gauge" else batch.samples
+    if (
+        len(samples) > block_codec.MAX_ROWS
+    ):  # merged from many flushes: a reader would not take so many that are alike
+        samples = compress(samples, ROWS_WHEN_MERGED)
+    samples = replace(
+        samples, value=np.clip(samples.value, -_LARGEST, _LARGEST)
+    )  # a sum of changes, or another unit
     own = (samples.flags & OWN_TIME) != 0
     head: list[Any] = [
-        parcel.kind,
-        parcel.definition.pack(),
+        batch.kind,
+        batch.definition.pack(),
         samples.count,
         int(samples.time.min()),
         int(samples.time[own].max()) if own.any() else 0,
-        [ids.get(canonical, canonical) for canonical in parcel.canonicals],
-        _live_changes(parcel, samples),
-        *keys.live_shape(parcel.kind, len(parcel.definition.buckets)),
+        [ids.get(canonical, canonical) for canonical in batch.canonicals],
+        _totals_changes(batch, samples),
+        *keys.totals_shape(batch.kind, len(batch.definition.buckets)),
     ]
     return msgpack.packb(head, use_bin_type=False), block_codec.pack(samples)
 
 
-def _live_changes(parcel: Parcel, samples: Samples) -> list[float]:
+def _totals_changes(batch: MetricBatch, samples: Samples) -> list[float]:
     """What these samples do to the running state of each series, flat; see record.lua."""
-    n = len(parcel.canonicals)
-    if parcel.kind == "gauge":
+    n = len(batch.canonicals)
+    if batch.kind == "gauge":
         return _gauge_changes(samples, n)
     series, rows = summarise(samples)
     whole = summaries.merge(series, n, rows, frozenset({"count", "total"}))
-    if parcel.kind == "counter":
+    if batch.kind == "counter":
         return list(whole.total.tolist())
-    assert parcel.buckets is not None, "BUG: a histogram's parcel without bucket counts"
-    row, column = np.nonzero(parcel.buckets)
+    assert batch.buckets is not None, "BUG: a histogram's batch without bucket counts"
+    row, column = np.nonzero(batch.buckets)
     cells = np.bincount(row, minlength=n)
     sizes = 3 + 2 * cells
     begin = np.cumsum(sizes) - sizes
     flat = np.empty(int(sizes.sum()))
     flat[begin], flat[begin + 1], flat[begin + 2] = whole.count, whole.total, cells
     pair = begin[row] + 3 + 2 * (np.arange(len(row)) - (np.cumsum(cells) - cells)[row])
-    flat[pair], flat[pair + 1] = column + 1, parcel.buckets[row, column]
+    flat[pair], flat[pair + 1] = column + 1, batch.buckets[row, column]
     return list(flat.tolist())
 
 
 def _gauge_changes(samples: Samples, n: int) -> list[float]:
     changed = (samples.flags & CHANGE) != 0
     change, change_ms = np.zeros(n), np.zeros(n, np.int64)
-    change[samples.series[changed]], change_ms[samples.series[changed]] = samples.value[changed], samples.time[changed]
+    change[samples.series[changed]], change_ms[samples.series[changed]] = (
+        samples.value[changed],
+        samples.time[changed],
+    )
     needs_base = np.zeros(n, np.int64)
     needs_base[samples.series[changed]] = 1
 
-    sets = samples.take(~changed, np.ones(len(samples.summed), np.bool_)) if changed.any() else samples
+    sets = (
+        samples.take(~changed, np.ones(len(samples.summed), np.bool_)) if changed.any() else samples
+    )
     series, rows = summarise(sets)
     whole = summaries.merge(series, n, rows, frozenset({"count", "last"}))
     has_set = whole.count > 0

@@ -30,28 +30,38 @@ from redismetrics.settings import Settings
 from redismetrics.store.connection import Store
 from redismetrics.worker.thread import Thread
 
-from . import batch, drain
-from .batch import Parcel
-from .buffers import Metric
+from . import batch as metric_batch
+from . import drain
+from .batch import MetricBatch
+from .buffers import MetricBuffers
 from .recorder import CACHED, Recorder
-from .send_queue import Outbox
+from .send_queue import SendQueue
 from .sender import Sender
 
 log = logging.getLogger("redismetrics")
 
 IDLE_FLUSHES = 600  # a buffer that was empty so often is forgotten, when there are too many
-RETIRED_FLUSHES = 60  # a replaced metric is still drained so often, for threads that are just appending to it
+RETIRED_FLUSHES = (
+    60  # a replaced metric is still drained so often, for threads that are just appending to it
+)
 BACKOFF, LONGEST_BACKOFF = 0.1, 2.0
 EXIT_TIMEOUT = 2.0
 
-_NOT_BY_WAITING = (ScriptFailed, FormatMismatch)  # a flush tells at once, since waiting mends nothing
+_NOT_BY_WAITING = (
+    ScriptFailed,
+    FormatMismatch,
+)  # a flush tells at once, since waiting mends nothing
 
 
 class Flusher:
     """Drains one recorder and sends what it held to one store."""
 
     def __init__(
-        self, settings: Settings, store: Store, clock: Clock = system_clock, worker: Thread | None = None
+        self,
+        settings: Settings,
+        store: Store,
+        clock: Clock = system_clock,
+        worker: Thread | None = None,
     ) -> None:
         self.worker = worker
         self.settings = settings
@@ -63,8 +73,8 @@ class Flusher:
         _flushers.add(self)
 
     def _reset(self) -> None:
-        self.outbox = make_outbox(self)
-        self.sender = Sender(self.settings, self.store, self.recorder, self.outbox, self.clock)
+        self.send_queue = make_send_queue(self)
+        self.sender = Sender(self.settings, self.store, self.recorder, self.send_queue, self.clock)
         self._drain_lock = threading.Lock()
         self._send_lock = threading.Lock()
         self._stop = threading.Event()
@@ -89,25 +99,34 @@ class Flusher:
 
     def start(self) -> None:
         """Start the threads, at a process's first recording."""
-        if not self.outbox.sends:
+        if not self.send_queue.sends:
             return
         process = sys.modules.get("multiprocessing.process")
         if process is not None and process.parent_process() is not None:
             # atexit doesn't run in multiprocessing's forked children: os._exit follows its own finalizers
             from multiprocessing.util import Finalize
 
-            Finalize(None, close_at_exit, exitpriority=100)  # not of this object: it would close all when this one goes
+            Finalize(
+                None, close_at_exit, exitpriority=100
+            )  # not of this object: it would close all when this one goes
         running = {thread.name for thread in self._threads if thread.is_alive()}
         try:
-            for name, target in (("collector", self._collect_forever), ("sender", self._send_forever)):
+            for name, target in (
+                ("collector", self._collect_forever),
+                ("sender", self._send_forever),
+            ):
                 if f"redismetrics-{name}" not in running:
-                    thread = threading.Thread(target=target, name=f"redismetrics-{name}", daemon=True)
+                    thread = threading.Thread(
+                        target=target, name=f"redismetrics-{name}", daemon=True
+                    )
                     thread.start()
                     self._threads.append(thread)
             if self.worker is not None:
                 self.worker.start()
         except RuntimeError as error:
-            if "shutdown" in str(error):  # the interpreter is ending: what is recorded now goes out with close()
+            if "shutdown" in str(
+                error
+            ):  # the interpreter is ending: what is recorded now goes out with close()
                 return
             log.warning("samples wait for a thread to start: %s", error)
             self.recorder.start_again()
@@ -145,14 +164,14 @@ class Flusher:
                     self.sender.send_all()
                 backoff = BACKOFF
             except StoreError as error:
-                self.sender.failed(error)
+                self.sender.on_error(error)
                 self._hurry.wait(backoff * (0.75 + secrets.randbelow(500) / 1000))
                 self._hurry.clear()
                 backoff = min(2 * backoff, LONGEST_BACKOFF)
                 self._wake.set()
             except Exception as error:
                 log.exception("BUG: sending samples failed")
-                self.sender.failed(StoreError(f"BUG: {error!r}"))
+                self.sender.on_error(StoreError(f"BUG: {error!r}"))
                 self._stop.wait(LONGEST_BACKOFF)
                 self._wake.set()
 
@@ -163,11 +182,11 @@ class Flusher:
         with self._drain_lock:
             self._flushes += 1
             recorder = self.recorder
-            found: list[Parcel] = []
+            found: list[MetricBatch] = []
             for metric in [*recorder.retired, *list(recorder.metrics.values())]:
                 stamp_ms = due_ms if metric.until_ms is None else min(due_ms, metric.until_ms)
                 try:
-                    parcel, lost = drain.drain(
+                    batch, lost = drain.drain(
                         metric.name, metric.definition, metric.explicit, list(metric.buffers.values()), stamp_ms,
                         self.settings.samples_per_flush,
                     )  # fmt: skip
@@ -176,13 +195,16 @@ class Flusher:
                     continue
                 if lost:
                     self._no_metadata += lost
-                    recorder.tell_once("%s: metadata of some samples is dropped, too many in one flush", metric.name)
-                if parcel is not None:  # it stays raw until the store's definition is known
-                    found.append(batch.finish(parcel) if metric.learned else parcel)
+                    recorder.warn_once(
+                        "%s: metadata of some samples is dropped, too many in one flush",
+                        metric.name,
+                    )
+                if batch is not None:  # it stays raw until the store's definition is known
+                    found.append(metric_batch.finish(batch) if metric.learned else batch)
             self._forget_idle()
             recorder.dropped()
-            drained = self.outbox.put(found)
-        if self.outbox.queue or self.sender.doubt:
+            drained = self.send_queue.put(found)
+        if self.send_queue.queue or self.sender.doubt:
             self._wake.set()
         return drained
 
@@ -194,11 +216,14 @@ class Flusher:
             if left <= 0:
                 recorder.retired.remove(metric)
                 del self._retired_left[id(metric)]
-        if self._flushes % 60 or sum(len(metric.buffers) for metric in list(recorder.metrics.values())) <= CACHED:
+        if (
+            self._flushes % 60
+            or sum(len(metric.buffers) for metric in list(recorder.metrics.values())) <= CACHED
+        ):
             return
         bound = recorder.bound_buffers()
         for metric in list(recorder.metrics.values()):
-            gone = Metric(metric.name, metric.definition, explicit=metric.explicit)
+            gone = MetricBuffers(metric.name, metric.definition, explicit=metric.explicit)
             for canonical, buffer in list(metric.buffers.items()):
                 buffer.idle += 60
                 held = buffer.values or buffer.extra or buffer.wholes
@@ -213,7 +238,11 @@ class Flusher:
     def unsent(self) -> bool:
         """Is there anything recorded and not yet confirmed?"""
         # In the order that samples go: from the buffers, through a drain under way, to the queue.
-        return bool(self.recorder.holds() or self._drain_lock.locked() or self.outbox.drained > self.outbox.settled)
+        return bool(
+            self.recorder.holds()
+            or self._drain_lock.locked()
+            or self.send_queue.drained > self.send_queue.settled
+        )
 
     def flush(self, timeout: float = 10.0) -> None:
         """Send all that was recorded before this call, and wait until it is stored.
@@ -231,14 +260,14 @@ class Flusher:
         await self._aflush(timeout)
         self._tell_mismatches()
 
-    def flush_for_asking(self) -> None:
+    def flush_before_query(self) -> None:
         """`flush` for a question, whose fault a metric's wrong type is not: an explicit `flush` tells of it."""
-        self._flush(self._patience())
+        self._flush(self._flush_timeout())
 
     async def aflush_for_asking(self) -> None:
-        await self._aflush(self._patience())
+        await self._aflush(self._flush_timeout())
 
-    def _patience(self) -> float:
+    def _flush_timeout(self) -> float:
         """While the store is known to be away, a question waits no longer for it than for one reply."""
         return 10.0 if self.sender.last_error is None else self.settings.socket_timeout
 
@@ -252,9 +281,9 @@ class Flusher:
         if self.recorder.closed or not self.unsent():
             return
         flush = _Flush(self, timeout)
-        with self.outbox.change:
+        with self.send_queue.change:
             while not flush.over():
-                self.outbox.change.wait(flush.left)
+                self.send_queue.change.wait(flush.left)
 
     async def _aflush(self, timeout: float) -> None:
         if self.recorder.closed or not self.unsent():
@@ -268,20 +297,20 @@ class Flusher:
             with suppress(RuntimeError):  # the loop ended meanwhile
                 loop.call_soon_threadsafe(told.set)
 
-        with self.outbox.change:
-            self.outbox.listeners.append(tell)
+        with self.send_queue.change:
+            self.send_queue.listeners.append(tell)
         try:
             while True:
                 told.clear()
-                with self.outbox.change:
+                with self.send_queue.change:
                     if flush.over():
                         return
                 with suppress(TimeoutError):
                     async with asyncio.timeout(flush.left):
                         await told.wait()
         finally:
-            with self.outbox.change:
-                self.outbox.listeners.remove(tell)
+            with self.send_queue.change:
+                self.send_queue.listeners.remove(tell)
 
     def close(self, timeout: float = 5.0) -> None:
         """Send what is left, within *timeout* seconds, from the calling thread; count the rest as dropped. Never raises."""
@@ -304,10 +333,10 @@ class Flusher:
                 self._send_rest(until)
         except Exception:
             log.exception("BUG: closing failed")
-        with self.outbox.change:
+        with self.send_queue.change:
             unknown = self.sender.in_doubt
             self.sender.doubt.clear()
-            unsent = self.outbox.give_up(unknown)
+            unsent = self.send_queue.give_up(unknown)
         if unsent or unknown:
             log.warning(
                 "closed with %d samples never sent and %d sent but never confirmed: %s",
@@ -320,9 +349,11 @@ class Flusher:
         self.sender.connect()
 
     def _send_rest(self, until: float) -> None:
-        while (self.outbox.queue or self.sender.doubt) and monotonic() < until:
+        while (self.send_queue.queue or self.sender.doubt) and monotonic() < until:
             if not self._send_lock.acquire(timeout=max(until - monotonic(), 0)):
-                self.sender.abandoned = True  # the thread is held up by a deaf server; its batch stays in doubt
+                self.sender.abandoned = (
+                    True  # the thread is held up by a deaf server; its batch stays in doubt
+                )
                 return
             try:
                 self.sender.connect(max(until - monotonic(), 0.01))
@@ -336,23 +367,25 @@ class Flusher:
 
     def stats(self) -> dict[str, Any]:
         """This process's figures, without asking Redis; see docs/settings.md."""
-        outbox, sender = self.outbox, self.sender
+        send_queue, sender = self.send_queue, self.sender
         worker = None if self.worker is None else self.worker.worker
-        with outbox.change:
+        with send_queue.change:
             dropped = dict(self.recorder.dropped())
             overflow: dict[str, dict[str, int]] = {}
             for (name, tag), count in list(self.recorder.overflows.items()):
                 overflow.setdefault(name, {})[tag] = count
             waiting = self.recorder.waiting()
-            lost_early = sum(count for reason, count in dropped.items() if reason in ("invalid", "closed"))
+            lost_early = sum(
+                count for reason, count in dropped.items() if reason in ("invalid", "closed")
+            )
             return {
-                "recorded": outbox.drained + waiting + lost_early,
-                "stored": outbox.stored,
-                "pending": outbox.drained - outbox.settled + waiting,
+                "recorded": send_queue.drained + waiting + lost_early,
+                "stored": send_queue.stored,
+                "pending": send_queue.drained - send_queue.settled + waiting,
                 "in_doubt": sender.in_doubt,
                 "dropped": dropped,
                 "metadata_dropped": self._no_metadata,
-                "buffer_bytes": outbox.nbytes,
+                "buffer_bytes": send_queue.nbytes,
                 "overflow": overflow,
                 "batches": sender.batches,
                 "retries": sender.retries,
@@ -360,7 +393,9 @@ class Flusher:
                 "unpublished": sender.unpublished,
                 "definition_conflicts": sender.conflicts,
                 "flush_seconds": sender.batch_seconds,
-                "buffered_series": sum(len(metric.buffers) for metric in list(self.recorder.metrics.values())),
+                "buffered_series": sum(
+                    len(metric.buffers) for metric in list(self.recorder.metrics.values())
+                ),
                 "worker": None if worker is None else worker.counts.as_dict(),
                 "writer": sender.writer,
                 "last_error": None if sender.last_error is None else str(sender.last_error),
@@ -383,25 +418,29 @@ class _Flush:
         return max(self._until - monotonic(), 0)
 
     def over(self) -> bool:
-        """Is all settled? Else the outbox will tell when. Raises what `Flusher.flush` does. The caller holds its *change*."""
-        outbox, error = self._flusher.outbox, self._flusher.sender.last_error
-        if outbox.settled >= self._wanted:
+        """Is all settled? Else the send_queue will tell when. Raises what `Flusher.flush` does. The caller holds its *change*."""
+        send_queue, error = self._flusher.send_queue, self._flusher.sender.last_error
+        if send_queue.settled >= self._wanted:
             return True
         if not self.left or self._flusher.recorder.closed:
-            message = f"{self._wanted - outbox.settled} samples are not confirmed after {self._timeout:g} s: "
+            message = f"{self._wanted - send_queue.settled} samples are not confirmed after {self._timeout:g} s: "
             message += str(error or "still sending")
-            raise (type(error) if isinstance(error, _NOT_BY_WAITING) else StoreUnavailable)(message) from error
+            raise (type(error) if isinstance(error, _NOT_BY_WAITING) else StoreUnavailable)(
+                message
+            ) from error
         if isinstance(error, _NOT_BY_WAITING) and error is not self._seen:
             raise type(error)(str(error)) from error
-        outbox.awaited = min(outbox.awaited, self._wanted)
+        send_queue.awaited = min(send_queue.awaited, self._wanted)
         return False
 
 
-def _outbox(flusher: Flusher) -> Outbox:
-    return Outbox(flusher.settings, flusher.recorder, flusher.clock)
+def _send_queue(flusher: Flusher) -> SendQueue:
+    return SendQueue(flusher.settings, flusher.recorder, flusher.clock)
 
 
-make_outbox: Callable[[Flusher], Outbox] = _outbox  # testing.py puts one in its place that keeps what it is given
+make_send_queue: Callable[[Flusher], SendQueue] = (
+    _send_queue  # testing.py puts one in its place that keeps what it is given
+)
 _flushers: "weakref.WeakSet[Flusher]" = weakref.WeakSet()
 
 

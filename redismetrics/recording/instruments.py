@@ -10,23 +10,27 @@ from redismetrics.model.validation import MetricType, Tags, check_name, clean_ta
 from .buffers import Buffer
 from .methods import ONE, Recording
 from .recorder import Recorder
-from .timer import Timer, check_unit, timed
+from .timer import Timer, check_unit, time_scale
 
 
 def _no_default() -> Recording:
     raise RuntimeError("BUG: redismetrics.client.default was never imported")
 
 
-default_client: Callable[[], Recording] = _no_default  # of handles made without a client; default.py puts its own here
+default_client: Callable[[], Recording] = (
+    _no_default  # of handles made without a client; default.py puts its own here
+)
 
 
-class _Handle:
+class _Instrument:
     """A series worked out once. Binds to its client at first use, so that `configure()` may come after it is made."""
 
     __slots__ = ("__weakref__", "_append", "_buffer", "_clock", "_metrics", "name", "tags")
     kind: MetricType
 
-    def __init__(self, name: str, tags: Tags | None = None, *, metrics: "Recording | None" = None) -> None:
+    def __init__(
+        self, name: str, tags: Tags | None = None, *, metrics: "Recording | None" = None
+    ) -> None:
         self.name = check_name(name)
         self.tags = clean_tags(tags)
         self._metrics = metrics
@@ -55,10 +59,12 @@ class _Handle:
         append(item)
 
     def _slow(self, value: Any, *, change: bool = False) -> None:
-        self._recorder_in_use().add(self.kind, self.name, value, self.tags, change=change, buffer=self._buffer)
+        self._recorder_in_use().add(
+            self.kind, self.name, value, self.tags, change=change, buffer=self._buffer
+        )
 
 
-class Counter(_Handle):
+class Counter(_Instrument):
     """A bound counter: `.increment(amount=1)`. Make it once, at import or wherever, and use it from any thread."""
 
     __slots__ = ()
@@ -72,7 +78,7 @@ class Counter(_Handle):
             self._slow(amount)
 
 
-class Gauge(_Handle):
+class Gauge(_Instrument):
     """A bound gauge: `.set(value)`, `.add(delta)`."""
 
     __slots__ = ()
@@ -93,7 +99,7 @@ class Gauge(_Handle):
             self._slow(delta, change=True)
 
 
-class Histogram(_Handle):
+class Histogram(_Instrument):
     """A bound histogram: `.record(value)`, `.time()`."""
 
     __slots__ = ()
@@ -110,5 +116,6 @@ class Histogram(_Handle):
         """Measure a `with` body or decorate a function, as `Metrics.measure` does."""
         check_unit(unit)
         return Timer(
-            lambda elapsed, error: self.record(elapsed), lambda: timed(self._recorder_in_use(), self.name, unit)
+            lambda elapsed, error: self.record(elapsed),
+            lambda: time_scale(self._recorder_in_use(), self.name, unit),
         )

@@ -12,7 +12,7 @@ from redismetrics.model.definition import define
 from redismetrics.model.validation import MetricType, Tags, check_name, check_type
 
 from .recorder import Recorder
-from .timer import Timer, check_timed, timed
+from .timer import Timer, check_measurable, time_scale
 
 R = TypeVar("R")
 
@@ -40,7 +40,13 @@ class Recording:
         """Add *amount* (at least 0; 0 makes the series known) to a counter."""
         recorder = self._recorder
         if (
-            (amount is ONE or ((amount.__class__ is int or amount.__class__ is float) and 0 <= amount <= 1.7e308))
+            (
+                amount is ONE
+                or (
+                    (amount.__class__ is int or amount.__class__ is float)
+                    and 0 <= amount <= 1.7e308
+                )
+            )
             and metadata is None
             and timestamp is None
         ):  # the fast path: a series seen before
@@ -61,7 +67,7 @@ class Recording:
         timestamp: Any = None,
     ) -> None:
         """Set a gauge: the value now, or at *timestamp* (aware datetime or Unix seconds)."""
-        self._pair(self._recorder.gauges, "gauge", name, value, tags, metadata, timestamp)
+        self._record_value(self._recorder.gauges, "gauge", name, value, tags, metadata, timestamp)
 
     def histogram(
         self,
@@ -73,9 +79,11 @@ class Recording:
         timestamp: Any = None,
     ) -> None:
         """Record one value of a distribution."""
-        self._pair(self._recorder.histograms, "histogram", name, value, tags, metadata, timestamp)
+        self._record_value(
+            self._recorder.histograms, "histogram", name, value, tags, metadata, timestamp
+        )
 
-    def _pair(
+    def _record_value(
         self,
         cache: dict[Any, Any],
         kind: MetricType,
@@ -117,7 +125,7 @@ class Recording:
         kind = None if type is None else check_type(type)
         if isinstance(value, Mapping):
             try:
-                value, tags, metadata = _taken_apart(value, tags, metadata)
+                value, tags, metadata = _unpack_mapping(value, tags, metadata)
             except InvalidTags as error:
                 check_name(name)
                 self._recorder.refuse(error)
@@ -141,7 +149,7 @@ class Recording:
         kind = None if type is None else check_type(type)
         check_name(name)
         if isinstance(value, Mapping):
-            value, tags, metadata = _taken_apart(value, tags, metadata)
+            value, tags, metadata = _unpack_mapping(value, tags, metadata)
         return self._recorder.checked(kind, name, value, tags, metadata, timestamp)[0]
 
     @overload
@@ -185,7 +193,7 @@ class Recording:
             raise InvalidMetric(f"fn: wanted a function of no arguments, got {fn!r:.60}")
         if outcome_tag is not None:
             check_name(outcome_tag, "outcome_tag")
-        check_timed(self._recorder, check_name(name), unit)
+        check_measurable(self._recorder, check_name(name), unit)
         wrong = None
         try:
             self._recorder.tags(name, tags, None if outcome_tag is None else {outcome_tag: "ok"})
@@ -200,10 +208,13 @@ class Recording:
                 return
             labels = tags
             if outcome_tag is not None:
-                labels = {**(tags or {}), outcome_tag: "ok" if error is None else type(error).__name__}
+                labels = {
+                    **(tags or {}),
+                    outcome_tag: "ok" if error is None else type(error).__name__,
+                }
             self.histogram(name, elapsed, tags=labels)
 
-        timer = Timer(record, lambda: timed(self._recorder, name, unit))
+        timer = Timer(record, lambda: time_scale(self._recorder, name, unit))
         if fn is None:
             return timer
         with timer:
@@ -228,7 +239,7 @@ class Recording:
         self._recorder.declare(name, definition)
 
 
-def _taken_apart(
+def _unpack_mapping(
     value: Mapping[str, Any], tags: Tags | None, metadata: Mapping[str, Any] | None
 ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """The value, tags and metadata of the mapping that `record` takes; raises `InvalidTags` where a part is none."""

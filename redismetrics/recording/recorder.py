@@ -11,14 +11,28 @@ from collections import Counter as Tally
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from redismetrics.errors import InvalidMetric, InvalidTags, InvalidTimestamp, InvalidValue, TypeMismatch
+from redismetrics.errors import (
+    InvalidMetric,
+    InvalidTags,
+    InvalidTimestamp,
+    InvalidValue,
+    TypeMismatch,
+)
 from redismetrics.model.definition import Definition, define, infer_type
 from redismetrics.model.sample import Distribution, pack_metadata
 from redismetrics.model.time import Clock, system_clock, to_ms
-from redismetrics.model.validation import OVERFLOW_TAGS, MetricType, Tags, check_name, clean_tags, number, pack_tags
+from redismetrics.model.validation import (
+    OVERFLOW_TAGS,
+    MetricType,
+    Tags,
+    check_name,
+    check_number,
+    clean_tags,
+    pack_tags,
+)
 from redismetrics.settings import Settings
 
-from .buffers import Buffer, Handle, Metric
+from .buffers import Buffer, Handle, MetricBuffers
 
 log = logging.getLogger("redismetrics")
 
@@ -33,7 +47,9 @@ _OVERFLOW = pack_tags(OVERFLOW_TAGS)
 class Recorder:
     """All metrics of one client in this process. Thread-safe without locks, since it only appends and `setdefault`s."""
 
-    def __init__(self, settings: Settings, start: Callable[[], None], clock: Clock = system_clock) -> None:
+    def __init__(
+        self, settings: Settings, start: Callable[[], None], clock: Clock = system_clock
+    ) -> None:
         self.settings = settings
         self.clock = clock
         self.samplers: list[Callable[[], None]] = []  # record how things stand, before each drain
@@ -46,12 +62,14 @@ class Recorder:
 
         What the metrics are is not forgotten: they may be declared once, before a server forks its workers.
         """
-        known: dict[str, Metric] = getattr(self, "metrics", {})
-        self.metrics: dict[str, Metric] = {
-            name: Metric(name, metric.definition, explicit=metric.explicit, declared=metric.declared)
+        known: dict[str, MetricBuffers] = getattr(self, "metrics", {})
+        self.metrics: dict[str, MetricBuffers] = {
+            name: MetricBuffers(
+                name, metric.definition, explicit=metric.explicit, declared=metric.declared
+            )
             for name, metric in known.items()
         }
-        self.retired: list[Metric] = []
+        self.retired: list[MetricBuffers] = []
         # By name and tags of a series: what takes an amount, and what takes (time, value).
         self.counters: dict[Any, Callable[[float], None]] = {}
         self.gauges: dict[Any, Callable[[tuple[float, float]], None]] = {}
@@ -69,11 +87,13 @@ class Recorder:
 
     # -- definitions --------------------------------------------------------------------------------------------
 
-    def metric(self, name: str, kind: MetricType, *, explicit: bool) -> Metric:
+    def metric(self, name: str, kind: MetricType, *, explicit: bool) -> MetricBuffers:
         """Return the metric of that name, made when new; raises `TypeMismatch` as `type_of` does."""
         known = self.metrics.get(name)
         if known is None:
-            known = self.metrics.setdefault(name, Metric(name, define(name, kind), explicit=explicit))
+            known = self.metrics.setdefault(
+                name, MetricBuffers(name, define(name, kind), explicit=explicit)
+            )
         if not explicit:
             return known
         if known.definition.type != self.type_of(name, kind):  # what was guessed yields
@@ -95,18 +115,28 @@ class Recorder:
 
     def declare(self, name: str, definition: Definition) -> None:
         """Make *definition* the one of *name*; the first one wins, a different one raises `TypeMismatch`."""
-        known = self.metrics.setdefault(name, Metric(name, definition, explicit=True, declared=True))
+        known = self.metrics.setdefault(
+            name, MetricBuffers(name, definition, explicit=True, declared=True)
+        )
         if known.definition == definition:
             known.explicit = known.declared = True
-        elif known.declared or known.learned or (known.explicit and known.definition.type != definition.type):
+        elif (
+            known.declared
+            or known.learned
+            or (known.explicit and known.definition.type != definition.type)
+        ):
             raise TypeMismatch(f"{name!r} is declared as {known.definition}; got {definition}")
         else:
             self._replace(known, definition, declared=True)
 
-    def _replace(self, old: Metric, definition: Definition, *, declared: bool) -> Metric:
-        new = Metric(old.name, definition, explicit=True, declared=declared)
+    def _replace(
+        self, old: MetricBuffers, definition: Definition, *, declared: bool
+    ) -> MetricBuffers:
+        new = MetricBuffers(old.name, definition, explicit=True, declared=declared)
         self.metrics[old.name] = new
-        self.retire(old)  # what it still holds goes out, and so does what a thread is just appending
+        self.retire(
+            old
+        )  # what it still holds goes out, and so does what a thread is just appending
         self.forget_series()
         for handle in list(self._handles):
             if handle.name == old.name:
@@ -120,7 +150,7 @@ class Recorder:
             self.retire(known)
             self._unbind_all()
 
-    def retire(self, metric: Metric) -> None:
+    def retire(self, metric: MetricBuffers) -> None:
         """Drain a metric a while longer after another took its place."""
         metric.until_ms = int(self.clock() * 1000)
         self.retired.append(metric)
@@ -136,10 +166,12 @@ class Recorder:
         if allowed is not None:
             extra = set(clean) - set(allowed) - set(self.settings.tags)
             if extra:
-                raise InvalidTags(f"{name!r} is declared with the tags {list(allowed)}; got {sorted(extra)}")
+                raise InvalidTags(
+                    f"{name!r} is declared with the tags {list(allowed)}; got {sorted(extra)}"
+                )
         return clean
 
-    def buffer(self, metric: Metric, clean: dict[str, str]) -> Buffer:
+    def buffer(self, metric: MetricBuffers, clean: dict[str, str]) -> Buffer:
         """Return the buffer of the series with these checked tags, made when new; starts the process's flusher at the first."""
         canonical = pack_tags(clean)
         buffer = metric.buffers.get(canonical)
@@ -172,9 +204,12 @@ class Recorder:
         for cache in (self.counters, self.gauges, self.histograms):
             cache.clear()
 
-    def _is_drained(self, metric: Metric, buffer: Buffer) -> bool:
+    def _is_drained(self, metric: MetricBuffers, buffer: Buffer) -> bool:
         """Will this buffer be drained as long as it is used? Not when another thread replaced or forgot it meanwhile."""
-        known = self.metrics.get(metric.name) is metric and metric.buffers.get(buffer.canonical) is buffer
+        known = (
+            self.metrics.get(metric.name) is metric
+            and metric.buffers.get(buffer.canonical) is buffer
+        )
         return known and self.started and not self.closed
 
     def bind(self, handle: "Handle") -> Callable[[Any], None]:
@@ -193,7 +228,9 @@ class Recorder:
             handle._append = self._drop_invalid
             return handle._append
         handle._buffer, handle._clock = buffer, self.clock
-        append: Callable[[Any], None] = buffer.values.append if handle.kind == "counter" else buffer.values.extend
+        append: Callable[[Any], None] = (
+            buffer.values.append if handle.kind == "counter" else buffer.values.extend
+        )
         handle._append = append
         if not self._is_drained(metric, buffer):
             handle._unbind()
@@ -247,7 +284,9 @@ class Recorder:
             buffer = self.buffer(metric, clean)
         if time_ms is not None or packed is not None:
             now_ms = int(self.clock() * 1000)
-            buffer.extra.append((now_ms if time_ms is None else time_ms, time_ms is not None, amount, packed))
+            buffer.extra.append(
+                (now_ms if time_ms is None else time_ms, time_ms is not None, amount, packed)
+            )
         elif kind == "counter":
             buffer.values.append(amount)
         else:
@@ -269,7 +308,9 @@ class Recorder:
         except (InvalidTags, InvalidTimestamp) as error:
             self.refuse(error, distribution.count)
             return
-        self.buffer(self.metric(name, "histogram", explicit=True), clean).wholes.append((time_ms, distribution))
+        self.buffer(self.metric(name, "histogram", explicit=True), clean).wholes.append(
+            (time_ms, distribution)
+        )
 
     def checked(
         self,
@@ -286,22 +327,28 @@ class Recorder:
 
         The tags of a *bound* series are not looked at.
         """
-        amount = number(value)
+        amount = check_number(value)
         time_ms = to_ms(timestamp) if timestamp is not None else None
         packed, promoted = self._metadata(metadata)
         clean = None if bound else self.tags(name, tags, promoted)
         kind = self.type_of(name, kind) or infer_type(name, value)
         if kind == "counter" and amount < 0:
-            raise InvalidValue(f"{name!r} is a counter: wanted an amount of at least 0, got {amount:g}")
+            raise InvalidValue(
+                f"{name!r} is a counter: wanted an amount of at least 0, got {amount:g}"
+            )
         return kind, amount, time_ms, packed, clean
 
     def _metadata(self, metadata: Mapping[str, Any] | None) -> tuple[bytes | None, dict[str, Any]]:
         if not metadata:
             return None, {}
         packed = pack_metadata(metadata)
-        return packed, {key: metadata[key] for key in self.settings.promoted_tags if metadata.get(key) is not None}
+        return packed, {
+            key: metadata[key]
+            for key in self.settings.promoted_tags
+            if metadata.get(key) is not None
+        }
 
-    def _remember(self, metric: Metric, tags: Tags | None, buffer: Buffer) -> None:
+    def _remember(self, metric: MetricBuffers, tags: Tags | None, buffer: Buffer) -> None:
         """Let the next unbound call find the buffer by one look-up. Only text is a key: 1, 1.0 and True are equal in Python."""
         kind = metric.definition.type
         caches: dict[MetricType, dict[Any, Any]] = {
@@ -333,7 +380,9 @@ class Recorder:
 
     def dropped(self) -> Tally[str]:
         """How many samples were dropped so far, by reason."""
-        if self._drop_lock.acquire(blocking=False):  # else another thread, or the one this interrupts, is at it
+        if self._drop_lock.acquire(
+            blocking=False
+        ):  # else another thread, or the one this interrupts, is at it
             try:
                 for _ in range(len(self._drops)):
                     reason, count = self._drops.pop()
@@ -346,18 +395,20 @@ class Recorder:
         """Count series that share one, since the metric has too many, or *tag* too many values; told once a metric and tag."""
         limits = self.settings
         if tag:
-            self.tell_once(
+            self.warn_once(
                 "%s: tag %s has more than max_tag_values=%d values: further series share one",
                 name,
                 tag,
                 limits.max_tag_values,
             )
         else:
-            self.tell_once("%s has more than max_series=%d series: the rest share one", name, limits.max_series)
+            self.warn_once(
+                "%s has more than max_series=%d series: the rest share one", name, limits.max_series
+            )
         if (name, tag) in self.overflows or len(self.overflows) < OVERFLOWS:
             self.overflows[name, tag] = self.overflows.get((name, tag), 0) + count
 
-    def tell_once(self, message: str, *arguments: Any) -> None:
+    def warn_once(self, message: str, *arguments: Any) -> None:
         """Log a warning the first time only."""
         text = message % arguments
         if text not in self._told and len(self._told) < 1000:

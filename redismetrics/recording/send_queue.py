@@ -10,8 +10,8 @@ from redismetrics.model.definition import Definition
 from redismetrics.model.time import Clock
 from redismetrics.settings import Settings
 
-from . import batch
-from .batch import Parcel
+from . import batch as metric_batch
+from .batch import MetricBatch
 from .recorder import Recorder
 
 log = logging.getLogger("redismetrics")
@@ -24,8 +24,8 @@ BATCH_ROWS = 200_000
 SQUEEZED_ROWS = 10  # of a series and minute, when there is no room for more
 
 
-class Outbox:
-    """A queue of parcels, oldest first, bounded in bytes and age.
+class SendQueue:
+    """A queue of batches, oldest first, bounded in bytes and age.
 
     Every sample that comes in is settled once: stored, or dropped for a reason. *change* guards all of it, and is notified when
     *awaited* samples are settled, the fewest that somebody waits for: waking a thread for each batch would take longer than
@@ -40,18 +40,18 @@ class Outbox:
         self._clock = clock
         self.change = threading.Condition(threading.Lock())
         self.listeners: list[Callable[[], None]] = []
-        self.queue: deque[Parcel] = deque()
+        self.queue: deque[MetricBatch] = deque()
         self.nbytes = 0
         self.drained = self.settled = self.stored = 0
         self.awaited = inf
         self.given_up = False
 
-    def put(self, found: list[Parcel]) -> int:
+    def put(self, found: list[MetricBatch]) -> int:
         """Append what was drained; return how many samples came in so far."""
         with self.change:
             self.queue.extend(found)
-            self.nbytes += sum(parcel.nbytes for parcel in found)
-            count = sum(parcel.samples.count for parcel in found)
+            self.nbytes += sum(batch.nbytes for batch in found)
+            count = sum(batch.samples.count for batch in found)
             self.drained += count
             drained = self.drained
             if self.given_up:  # close() ran out of time before this drain did
@@ -63,40 +63,40 @@ class Outbox:
         self._bound()
         return drained
 
-    def put_back(self, found: list[Parcel]) -> None:
-        """Put parcels that were taken, and are to be sent again, at the front."""
+    def put_back(self, found: list[MetricBatch]) -> None:
+        """Put batches that were taken, and are to be sent again, at the front."""
         with self.change:
             if not self.given_up:
                 self.queue.extendleft(reversed(found))
-                self.nbytes += sum(parcel.nbytes for parcel in found)
+                self.nbytes += sum(batch.nbytes for batch in found)
 
-    def take(self) -> list[Parcel]:
-        """The oldest parcels, as many as make one batch, those of one metric merged."""
-        taken: dict[str, list[Parcel]] = {}
+    def take(self) -> list[MetricBatch]:
+        """The oldest batches, as many as make one batch, those of one metric merged."""
+        taken: dict[str, list[MetricBatch]] = {}
         cost, rows = 0.0, 0
         with self.change:
             while self.queue and cost < 1 and rows < BATCH_ROWS:
-                parcel = self.queue[0]
-                if taken and parcel.alone:
+                batch = self.queue[0]
+                if taken and batch.alone:
                     break
-                per_series = SERIES_COST[parcel.kind]
+                per_series = SERIES_COST[batch.kind]
                 room = max(int((1 - cost) / per_series), 1)
-                others = taken.get(parcel.name)
-                if others and others[0].definition != parcel.definition:
+                others = taken.get(batch.name)
+                if others and others[0].definition != batch.definition:
                     break
                 self.queue.popleft()
-                self.nbytes -= parcel.nbytes
-                head, *rest = batch.split(parcel, room, int(1 / per_series))
+                self.nbytes -= batch.nbytes
+                head, *rest = metric_batch.split(batch, room, int(1 / per_series))
                 self.queue.extendleft(reversed(rest))
                 self.nbytes += sum(part.nbytes for part in rest)
                 taken.setdefault(head.name, []).append(head)
                 cost += METRIC_COST * (others is None) + per_series * len(head.canonicals)
                 rows += len(head.samples)
-                if parcel.alone:
+                if batch.alone:
                     break
-        return [batch.merge(group) for group in taken.values()]
+        return [metric_batch.merge(group) for group in taken.values()]
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Let those that wait look again. The caller holds *change*."""
         self.awaited = inf  # whoever waits on says so again
         self.change.notify_all()
@@ -108,7 +108,7 @@ class Outbox:
         self.stored += count
         self._settle(count)
 
-    def drop(self, reason: str, count: int) -> None:
+    def drop_locked(self, reason: str, count: int) -> None:
         """Count samples as dropped. The caller holds *change*."""
         if self.given_up or not count:
             return  # what was given up was counted then
@@ -118,12 +118,12 @@ class Outbox:
     def _settle(self, count: int) -> None:
         self.settled += count
         if self.settled >= self.awaited:
-            self.tell()
+            self.notify()
 
-    def lose(self, reason: str, count: int) -> None:
-        """`drop`, for a caller that does not hold *change*."""
+    def drop(self, reason: str, count: int) -> None:
+        """`drop_locked`, for a caller that does not hold *change*."""
         with self.change:
-            self.drop(reason, count)
+            self.drop_locked(reason, count)
 
     def give_up(self, in_doubt: int) -> int:
         """At the end: count all that is left as dropped, of which *in_doubt* were sent; return how many never were.
@@ -135,8 +135,8 @@ class Outbox:
         unsent = self.drained - self.settled - in_doubt  # also what the sender has in its hands
         self.queue.clear()
         self.nbytes = 0
-        self.drop("unknown", in_doubt)
-        self.drop("unsent", unsent)
+        self.drop_locked("unknown", in_doubt)
+        self.drop_locked("unsent", unsent)
         self.given_up = True
         return unsent
 
@@ -152,14 +152,14 @@ class Outbox:
             waiting = list(self.queue)
             self.queue.clear()
             self.nbytes = 0
-        groups: dict[tuple[str, Definition, bool], list[Parcel]] = {}
-        for parcel in waiting:
-            if not parcel.squeezed:
-                groups.setdefault((parcel.name, parcel.definition, parcel.explicit), []).append(parcel)
-        squeezed = [parcel for parcel in waiting if parcel.squeezed]
+        groups: dict[tuple[str, Definition, bool], list[MetricBatch]] = {}
+        for batch in waiting:
+            if not batch.squeezed:
+                groups.setdefault((batch.name, batch.definition, batch.explicit), []).append(batch)
+        squeezed = [batch for batch in waiting if batch.squeezed]
         for group in groups.values():
             try:
-                squeezed.append(batch.squeeze(batch.merge(group), SQUEEZED_ROWS))
+                squeezed.append(metric_batch.squeeze(metric_batch.merge(group), SQUEEZED_ROWS))
             except Exception:
                 log.exception("BUG: %s: can't be squeezed", group[0].name)
                 squeezed += group
@@ -167,12 +167,14 @@ class Outbox:
             if self.given_up:
                 return
             self.queue.extendleft(reversed(squeezed))
-            self.nbytes += sum(parcel.nbytes for parcel in squeezed)
+            self.nbytes += sum(batch.nbytes for batch in squeezed)
             while self.queue and self.nbytes > limit:
                 self._drop_oldest("buffer_full")
-                self._recorder.tell_once("more unsent samples than buffer_bytes=%d hold: the oldest are dropped", limit)
+                self._recorder.warn_once(
+                    "more unsent samples than buffer_bytes=%d hold: the oldest are dropped", limit
+                )
 
     def _drop_oldest(self, reason: str) -> None:
-        parcel = self.queue.popleft()
-        self.nbytes -= parcel.nbytes
-        self.drop(reason, parcel.samples.count)
+        batch = self.queue.popleft()
+        self.nbytes -= batch.nbytes
+        self.drop_locked(reason, batch.samples.count)

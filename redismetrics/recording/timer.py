@@ -19,9 +19,13 @@ R = TypeVar("R")
 class Timer:
     """What `with metrics.measure(...) as t` gives: `t.elapsed` in the unit that is recorded, once the body has ended."""
 
-    def __init__(self, record: Callable[[float, BaseException | None], None], scale: Callable[[], float]) -> None:
+    def __init__(
+        self, record: Callable[[float, BaseException | None], None], scale: Callable[[], float]
+    ) -> None:
         self._record = record
-        self._scale = scale  # asked when it runs: a function is often decorated before its metric is declared
+        self._scale = (
+            scale  # asked when it runs: a function is often decorated before its metric is declared
+        )
         self._factor = 1.0
         self._began = 0.0
         self.elapsed = 0.0
@@ -78,16 +82,18 @@ _MILLISECONDS = ("ms", "milliseconds")
 
 def check_unit(unit: str | None) -> None:
     if unit is not None and unit not in _SECONDS + _MILLISECONDS:
-        raise InvalidValue(f"unit: wanted one of {', '.join(_SECONDS + _MILLISECONDS)}, got {unit!r:.60}")
+        raise InvalidValue(
+            f"unit: wanted one of {', '.join(_SECONDS + _MILLISECONDS)}, got {unit!r:.60}"
+        )
 
 
-def check_timed(recorder: Recorder, name: str, unit: str | None) -> None:
+def check_measurable(recorder: Recorder, name: str, unit: str | None) -> None:
     """Raise what is known to be wrong about measuring as *name*, before it runs; touches nothing."""
     check_unit(unit)
     recorder.type_of(name, "histogram")
 
 
-def timed(recorder: Recorder, name: str, unit: str | None) -> float:
+def time_scale(recorder: Recorder, name: str, unit: str | None) -> float:
     """Return what seconds are multiplied by for the unit of histogram *name*, which is made one of that unit when new."""
     known = recorder.metrics.get(name)
     if known is None or not (known.explicit or known.learned):
@@ -96,7 +102,9 @@ def timed(recorder: Recorder, name: str, unit: str | None) -> float:
             recorder.declare(name, define(name, "histogram", unit=full))
         known = recorder.metrics.get(name, known)
     if known is not None and known.definition.type != "histogram":
-        raise TypeMismatch(f"{name!r} is a {known.definition.type}; got a measured time, which makes a histogram")
+        raise TypeMismatch(
+            f"{name!r} is a {known.definition.type}; got a measured time, which makes a histogram"
+        )
     if unit is not None:
         return 1.0 if unit in _SECONDS else 1000.0
     return 1.0 if known is not None and known.definition.unit in _SECONDS else 1000.0

@@ -17,7 +17,7 @@ _OVERFLOW = pack_tags(OVERFLOW_TAGS)
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class WriteReply:
     """What record.lua answers to a batch: see there."""
 
     held: int
@@ -29,7 +29,7 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class WriteRequest:
     """One numbered batch, ready to send; never changed once it was sent."""
 
     shard: int
@@ -38,7 +38,7 @@ class Batch:
     nbytes: int
 
 
-def batch(
+def write_request(
     namespace: str,
     shard: int,
     writer: str,
@@ -46,7 +46,7 @@ def batch(
     confirmed: int,
     wires: Iterable[tuple[str, bytes, bytes]],
     settings: Settings,
-) -> Batch:
+) -> WriteRequest:
     """A batch of (metric, head, body); *confirmed* is the last sequence of this writer and shard that was confirmed."""
     limits = [
         int(settings.max_age * 1000), int(settings.max_future * 1000), int(settings.log_age * 1_000_000),
@@ -60,15 +60,20 @@ def batch(
         arguments += (name, keys.channel(namespace, name), head, body)
         size += len(head) + len(body)
     command = ("EVALSHA", scripts.script("record").sha, len(names), *names, *arguments)
-    return Batch(shard, sequence, command, size)
+    return WriteRequest(shard, sequence, command, size)
 
 
-def record(sent: Batch) -> Operation[Reply]:
+def record(sent: WriteRequest) -> Operation[WriteReply]:
     """Send a batch. Safe to repeat."""
     (reply,) = yield [sent.command]
     with reading("record.lua's reply"):
         held, clock, unsealed, unpublished, problems, learned = msgpack.unpackb(reply, raw=True)
         reasons = [(index, reason.decode(), detail) for index, reason, detail in problems]
-        return Reply(
-            held, clock, unsealed, unpublished, reasons, [(index, list(map(int, ids))) for index, ids in learned]
+        return WriteReply(
+            held,
+            clock,
+            unsealed,
+            unpublished,
+            reasons,
+            [(index, list(map(int, ids))) for index, ids in learned],
         )

@@ -8,10 +8,12 @@ from . import keys
 from .cluster import Command
 from .driver import Operation
 from .namespace import shards
-from .replies import _STAMP, _pairs, read_definition, read_series, reading
+from .replies import STAMP_BYTES, pairs, read_definition, read_series, reading
 
 
-def definitions(namespace: str, shard: int, names: list[str]) -> Operation[dict[str, Definition | FormatMismatch]]:
+def definitions(
+    namespace: str, shard: int, names: list[str]
+) -> Operation[dict[str, Definition | FormatMismatch]]:
     """The catalogue's definitions of these metrics of one shard, those that it has; the error of one that can't be read."""
     (found,) = yield [("HMGET", keys.shard(namespace, shard).catalogue, *names)]
     known: dict[str, Definition | FormatMismatch] = {}
@@ -30,11 +32,15 @@ def types(namespace: str, names: list[str]) -> Operation[dict[str, MetricType]]:
     for shard in range(count):
         inside = [name for name in names if keys.shard_of(name, count) == shard]
         known = (yield from definitions(namespace, shard, inside)) if inside else {}
-        found.update({name: each.type for name, each in known.items() if isinstance(each, Definition)})
+        found.update(
+            {name: each.type for name, each in known.items() if isinstance(each, Definition)}
+        )
     return found
 
 
-def describe(namespace: str, shard: int, name: str) -> Operation[tuple[Definition | None, dict[int, dict[str, str]]]]:
+def describe(
+    namespace: str, shard: int, name: str
+) -> Operation[tuple[Definition | None, dict[int, dict[str, str]]]]:
     """A metric's definition and the tags of its series by id."""
     definition, flat = yield [
         ("HGET", keys.shard(namespace, shard).catalogue, name),
@@ -48,7 +54,9 @@ def catalogue(namespace: str, shards: int) -> Operation[dict[str, Definition]]:
     replies = yield [("HGETALL", keys.shard(namespace, shard).catalogue) for shard in range(shards)]
     with reading("catalogue"):
         found = [
-            (data[-_STAMP:], check_name(name.decode()), data) for flat in replies for name, data in _pairs(flat).items()
+            (data[-STAMP_BYTES:], check_name(name.decode()), data)
+            for flat in replies
+            for name, data in pairs(flat).items()
         ]
     return {name: read_definition(name, data) for _, name, data in sorted(found)}
 

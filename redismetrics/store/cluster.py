@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 from redis.crc import key_slot
-from redis.exceptions import AskError, ClusterDownError, MasterDownError, MovedError, ResponseError, TryAgainError
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    ResponseError,
+    TryAgainError,
+)
 
 if TYPE_CHECKING:
     import redis.asyncio
@@ -33,7 +40,20 @@ Trip = Generator[list[Request] | float, list[Answer] | None, Any]
 SHARDS = 16  # of a namespace that is begun on a cluster
 PAUSE = 0.05  # seconds before a slot that moves, or has no node, is asked for again
 _KEYLESS = frozenset(
-    ("TIME", "PING", "INFO", "SCRIPT", "MULTI", "EXEC", "CONFIG", "ACL", "CLIENT", "DBSIZE", "ROLE", "COMMAND")
+    (
+        "TIME",
+        "PING",
+        "INFO",
+        "SCRIPT",
+        "MULTI",
+        "EXEC",
+        "CONFIG",
+        "ACL",
+        "CLIENT",
+        "DBSIZE",
+        "ROLE",
+        "COMMAND",
+    )
 )
 _EVERYWHERE = frozenset(("SCRIPT LOAD", "INFO"))
 _PASSING = (TryAgainError, ClusterDownError)
@@ -150,7 +170,9 @@ def routed(nodes: NodeMap, commands: list[Command], seconds: float, retries: int
                 raise failed
             retries -= 1
         elif again and time.monotonic() > until:
-            raise redis.ConnectionError(f"the cluster's slots did not settle within {seconds:g} s: {trouble}")
+            raise redis.ConnectionError(
+                f"the cluster's slots did not settle within {seconds:g} s: {trouble}"
+            )
         if again and (turn or isinstance(trouble, _PASSING)):
             yield PAUSE
         waiting, turn = again, turn + 1
@@ -162,7 +184,9 @@ def _everywhere(nodes: NodeMap, commands: list[Command], replies: list[Any]) -> 
     places = [place for place, command in enumerate(commands) if command[0] in _EVERYWHERE]
     if not places:
         return
-    answers = yield [(address, [commands[place] for place in places]) for address in nodes.primaries]
+    answers = yield [
+        (address, [commands[place] for place in places]) for address in nodes.primaries
+    ]
     for answer in answers or []:
         if isinstance(answer, Exception):
             nodes.stale = True
@@ -170,12 +194,16 @@ def _everywhere(nodes: NodeMap, commands: list[Command], replies: list[Any]) -> 
     for at, place in enumerate(places):
         found = [answer[at] for answer in answers or [] if not isinstance(answer, Exception)]
         wrong = next((reply for reply in found if isinstance(reply, Exception)), None)
-        replies[place] = wrong or (b"\r\n".join(found) if commands[place][0] == "INFO" else found[0])
+        replies[place] = wrong or (
+            b"\r\n".join(found) if commands[place][0] == "INFO" else found[0]
+        )
 
 
 def _turn(
     nodes: NodeMap, commands: list[Command], waiting: list[_Group], replies: list[Any]
-) -> Generator[list[Request] | float, list[Answer] | None, tuple[list[_Group], Exception | None, Any]]:
+) -> Generator[
+    list[Request] | float, list[Answer] | None, tuple[list[_Group], Exception | None, Any]
+]:
     """Send what waits; return what must be sent again, why a node did not answer, and what a slot's trouble was."""
     again: list[_Group] = []
     failed: Exception | None = None
@@ -188,9 +216,14 @@ def _turn(
             again.append(group)
         else:
             by_node.setdefault(owner, []).append(group)
-    places = {node: sorted(place for group in groups for place in group.places) for node, groups in by_node.items()}
+    places = {
+        node: sorted(place for group in groups for place in group.places)
+        for node, groups in by_node.items()
+    }
     answers = (
-        (yield [(node, [commands[place] for place in inside]) for node, inside in places.items()]) if places else []
+        (yield [(node, [commands[place] for place in inside]) for node, inside in places.items()])
+        if places
+        else []
     )
     asked: list[_Group] = []
     for (node, groups), answer in zip(by_node.items(), answers or [], strict=True):
@@ -201,7 +234,9 @@ def _turn(
         for place, reply in zip(places[node], answer, strict=True):
             replies[place] = reply
         for group in groups:
-            wrong = [replies[place] for place in group.places if isinstance(replies[place], _ELSEWHERE)]
+            wrong = [
+                replies[place] for place in group.places if isinstance(replies[place], _ELSEWHERE)
+            ]
             for error in wrong:
                 trouble = error
                 if isinstance(error, AskError):
@@ -228,7 +263,11 @@ def _turn(
 
 def _unanswered(commands: list[Command], places: list[int], replies: list[Any]) -> list[int]:
     """What must be sent again of a slot: all that reads, so that it is read in order; a script that ran has run."""
-    return [place for place in places if commands[place][0] != "EVALSHA" or isinstance(replies[place], _ELSEWHERE)]
+    return [
+        place
+        for place in places
+        if commands[place][0] != "EVALSHA" or isinstance(replies[place], _ELSEWHERE)
+    ]
 
 
 def _one_by_one(
@@ -264,7 +303,9 @@ def _typed(replies: list[Any]) -> list[Any]:
 class ClusterClient:
     """Sends commands to the nodes of a cluster. Thread-safe; *make* makes the client of one node, without retries of its own."""
 
-    def __init__(self, nodes: NodeMap, make: Callable[[Address], redis.Redis], seconds: float, retries: int) -> None:
+    def __init__(
+        self, nodes: NodeMap, make: Callable[[Address], redis.Redis], seconds: float, retries: int
+    ) -> None:
         self.nodes = nodes
         self._make, self._seconds, self._retries = make, seconds, retries
         self._clients: dict[Address, redis.Redis] = {}
@@ -325,7 +366,11 @@ class AsyncClusterClient:
     """`ClusterClient` for one event loop; the nodes of one trip are asked side by side."""
 
     def __init__(
-        self, nodes: NodeMap, make: "Callable[[Address], redis.asyncio.Redis]", seconds: float, retries: int
+        self,
+        nodes: NodeMap,
+        make: "Callable[[Address], redis.asyncio.Redis]",
+        seconds: float,
+        retries: int,
     ) -> None:
         self.nodes = nodes
         self._make, self._seconds, self._retries = make, seconds, retries
@@ -342,7 +387,9 @@ class AsyncClusterClient:
                     wanted = next(trip)
                 else:
                     answers = [self._sent(*request) for request in wanted]
-                    wanted = trip.send([await answers[0]] if len(answers) == 1 else await asyncio.gather(*answers))
+                    wanted = trip.send(
+                        [await answers[0]] if len(answers) == 1 else await asyncio.gather(*answers)
+                    )
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
 

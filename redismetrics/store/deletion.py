@@ -20,7 +20,7 @@ def delete(namespace: str, shards: int, names: list[str]) -> Operation[int]:
     deleted = 0
     for name in names:
         shard = keys.shard_of(name, shards)
-        of, worked = keys.metric(namespace, shard, name), keys.sealed(namespace, shard, name)
+        of, worked = keys.metric(namespace, shard, name), keys.rollup(namespace, shard, name)
         of_shard = keys.shard(namespace, shard)
         pending_key = keys.pending(namespace, shard)
         held, due = yield [("HKEYS", worked.held), ("HKEYS", worked.due)]
@@ -29,10 +29,22 @@ def delete(namespace: str, shards: int, names: list[str]) -> Operation[int]:
             ("MULTI",),
             ("HKEYS", worked.held),
             ("HKEYS", worked.due),
-            ("DEL", of.series, of.live, of.log, of.values, *worked, *_data_keys(namespace, shard, name, held)),
+            (
+                "DEL",
+                of.series,
+                of.live,
+                of.log,
+                of.values,
+                *worked,
+                *_data_keys(namespace, shard, name, held),
+            ),
             ("HDEL", of.state, "samples", "bytes", "never_sealed", "waiting", "late", "pruned"),
             ("HSET", of.state, "version", f"0.{secrets.token_hex(8)}"),
-            ("ZREM", pending_key, *(member + b" " + name.encode() for member in (*due, b"trim 0 0", b"sweep 0 0"))),
+            (
+                "ZREM",
+                pending_key,
+                *(member + b" " + name.encode() for member in (*due, b"trim 0 0", b"sweep 0 0")),
+            ),
             ("ZREM", of_shard.dirty, name),
             ("HDEL", of_shard.catalogue, name),
             ("EXEC",),
@@ -40,8 +52,14 @@ def delete(namespace: str, shards: int, names: list[str]) -> Operation[int]:
         held_then, due_then, *_, found = inside[-1]
         deleted += found
         new = [
-            *(("DEL", key) for key in _data_keys(namespace, shard, name, set(held_then) - set(held))),
-            *(("ZREM", pending_key, member + b" " + name.encode()) for member in set(due_then) - set(due)),
+            *(
+                ("DEL", key)
+                for key in _data_keys(namespace, shard, name, set(held_then) - set(held))
+            ),
+            *(
+                ("ZREM", pending_key, member + b" " + name.encode())
+                for member in set(due_then) - set(due)
+            ),
         ]
         if new:
             yield new
@@ -53,5 +71,7 @@ def _data_keys(namespace: str, shard: int, name: str, held: Iterable[bytes]) -> 
     with reading("held"):
         pairs = [field.decode().split(" ") for field in held]
         return [
-            keys.data(namespace, shard, name, level, int(span) * 1000) for level, span in pairs if level != "samples"
+            keys.data(namespace, shard, name, level, int(span) * 1000)
+            for level, span in pairs
+            if level != "samples"
         ]

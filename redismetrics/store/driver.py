@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-__all__ = ["AsyncClient", "Client", "Command", "Operation", "arun", "run", "together", "translated"]
+__all__ = ["AsyncClient", "Client", "Command", "Operation", "arun", "gather", "run", "translated"]
 
 Client = redis.Redis | ClusterClient
 AsyncClient = Union["redis.asyncio.Redis", AsyncClusterClient]
@@ -97,7 +97,7 @@ def _loading(commands: list[Command]) -> Operation[list[Any]]:
     return (yield commands)
 
 
-def together(operations: Sequence[Operation[T]]) -> Operation[list[T]]:
+def gather(operations: Sequence[Operation[T]]) -> Operation[list[T]]:
     """Many operations as one, their commands of each round trip side by side; an error of one ends all."""
     results: dict[int, T] = {}
     waiting: dict[int, list[Command]] = {}

@@ -47,7 +47,9 @@ _POLL = 0.01  # s; neither flock nor connect waits with a bound
 logger = logging.getLogger("redismetrics")
 
 _fds: set[int] = set()  # everything open here: what a forked child inherits and must not keep
-_users: dict[int, tuple[Path, int]] = {}  # ticket of a Server that has not left -> its folder, its share of users.lock
+_users: dict[
+    int, tuple[Path, int]
+] = {}  # ticket of a Server that has not left -> its folder, its share of users.lock
 _heirs: dict[int, tuple[Path, int]] = {}  # while a fork is under way: the child's _users
 _tickets = itertools.count()
 # Held while a file is opened and noted, while the server is spawned, and over every fork: a child forked in between would keep
@@ -79,7 +81,9 @@ class Server:
         _close(users)
         deadline = time.monotonic() + timeout
         try:
-            if not self.folder.is_dir():  # deleted, as temporary ones are: nobody else can find this server
+            if (
+                not self.folder.is_dir()
+            ):  # deleted, as temporary ones are: nobody else can find this server
                 with suppress(StoreUnavailable):
                     _ask(self.socket, "SHUTDOWN")
                 return
@@ -112,9 +116,15 @@ def folder_of(url: str) -> Path:
         raise InvalidSetting(f"{wanted}, got text that is no URL") from error
     if parts.scheme != "embedded":
         raise InvalidSetting(f"{wanted}, got the scheme {parts.scheme!r:.80}")
-    for name, part in (("host", parts.netloc), ("query", parts.query), ("fragment", parts.fragment)):
+    for name, part in (
+        ("host", parts.netloc),
+        ("query", parts.query),
+        ("fragment", parts.fragment),
+    ):
         if part:
-            raise InvalidSetting(f"{wanted}, got one with a {name}; a folder starts with a third slash")
+            raise InvalidSetting(
+                f"{wanted}, got one with a {name}; a folder starts with a third slash"
+            )
     path = unquote(parts.path)
     if not path and url.endswith("://"):
         return _default_folder()
@@ -171,7 +181,9 @@ def status(folder: Folder = None) -> dict[str, Any]:
         "pid": info.get("process_id"),
         "version": info.get("valkey_version", info.get("redis_version")),
         "memory_bytes": info.get("used_memory"),
-        "keys": sum(part["keys"] for name, part in info.items() if re.match(r"db\d+\Z", name)) if info else None,
+        "keys": sum(part["keys"] for name, part in info.items() if re.match(r"db\d+\Z", name))
+        if info
+        else None,
         "uptime_seconds": info.get("uptime_in_seconds"),
         "clients": info["connected_clients"] - 1 if info else None,
     }
@@ -199,7 +211,9 @@ def _reach(folder: Path, binary: Path, deadline: float) -> Path:
         with _opened(folder / _SERVER) as server:
             if _lock(server):
                 if started:
-                    raise StoreUnavailable(f"the embedded server on {folder} ended at its start; {_last_words(folder)}")
+                    raise StoreUnavailable(
+                        f"the embedded server on {folder} ended at its start; {_last_words(folder)}"
+                    )
                 _spawn(folder, binary, server)
                 started = True
             socket = _text(server)
@@ -234,7 +248,10 @@ def _spawn(folder: Path, binary: Path, server: int) -> None:
         "appendonly": "yes", "appendfsync": "everysec", "save": "", "maxmemory-policy": "noeviction",
         "logfile": _LOG, "loglevel": "notice",
     }  # fmt: skip
-    command = [str(binary), *itertools.chain.from_iterable((f"--{name}", value) for name, value in options.items())]
+    command = [
+        str(binary),
+        *itertools.chain.from_iterable((f"--{name}", value) for name, value in options.items()),
+    ]
     try:
         with _forking:
             done = subprocess.run(
@@ -242,10 +259,14 @@ def _spawn(folder: Path, binary: Path, server: int) -> None:
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             )  # fmt: skip
     except subprocess.TimeoutExpired as error:
-        raise StoreUnavailable(f"the embedded server on {folder} did not start within {_SPAWNED:g} s") from error
+        raise StoreUnavailable(
+            f"the embedded server on {folder} did not start within {_SPAWNED:g} s"
+        ) from error
     if done.returncode:
         said = done.stdout.decode(errors="replace").strip()
-        raise StoreUnavailable(f"the embedded server on {folder} did not start: {said or f'exit {done.returncode}'}")
+        raise StoreUnavailable(
+            f"the embedded server on {folder} did not start: {said or f'exit {done.returncode}'}"
+        )
 
 
 def _shut_down(folder: Path, deadline: float) -> bool:
@@ -284,7 +305,9 @@ def _ask(socket: Path, command: str) -> Any:
 
     try:
         _check_private(socket.parent)  # server.lock may lie where others can write
-        with Redis(unix_socket_path=str(socket), socket_timeout=1.0, retry=Retry(NoBackoff(), 0)) as client:
+        with Redis(
+            unix_socket_path=str(socket), socket_timeout=1.0, retry=Retry(NoBackoff(), 0)
+        ) as client:
             return client.execute_command(command)
     except (RedisError, OSError) as error:  # OSError: the runtime folder was tidied away
         raise StoreUnavailable(f"{socket}: {error}") from error
@@ -317,9 +340,13 @@ def _default_folder() -> Path:
     try:
         if sys.platform == "darwin":
             return Path.home() / "Library/Application Support/redismetrics"
-        return (Path(data) if data.startswith("/") else Path.home() / ".local/share") / "redismetrics"
+        return (
+            Path(data) if data.startswith("/") else Path.home() / ".local/share"
+        ) / "redismetrics"
     except RuntimeError as error:
-        raise InvalidSetting("url: no home folder for embedded://; wanted embedded:///a/folder") from error
+        raise InvalidSetting(
+            "url: no home folder for embedded://; wanted embedded:///a/folder"
+        ) from error
 
 
 def _resolved(folder: Folder) -> Path:
@@ -329,7 +356,9 @@ def _resolved(folder: Folder) -> Path:
 def _make(folder: Path) -> None:
     for part in (*reversed(folder.parents), folder):
         if not part.is_dir():
-            part.mkdir(0o700, exist_ok=True)  # by hand, as mkdir(parents=True) gives the mode to the last one only
+            part.mkdir(
+                0o700, exist_ok=True
+            )  # by hand, as mkdir(parents=True) gives the mode to the last one only
 
 
 def _runtime_folder(name: str) -> Path:
@@ -345,7 +374,9 @@ def _runtime_folder(name: str) -> Path:
             folder.mkdir(0o700, exist_ok=True)
             _check_private(folder)
             return folder / name
-    raise StoreUnavailable(f"a socket's path has at most {_SOCKET_BYTES} bytes, {bases[0]} is too long")
+    raise StoreUnavailable(
+        f"a socket's path has at most {_SOCKET_BYTES} bytes, {bases[0]} is too long"
+    )
 
 
 def _check_private(folder: Path) -> None:
@@ -389,7 +420,9 @@ def _lock(fd: int) -> bool:
 
 
 def _unlock(fd: int) -> None:
-    fcntl.flock(fd, fcntl.LOCK_UN)  # not left to close: a fork under way may hold a copy, and so the lock
+    fcntl.flock(
+        fd, fcntl.LOCK_UN
+    )  # not left to close: a fork under way may hold a copy, and so the lock
 
 
 @contextmanager
@@ -398,7 +431,9 @@ def _start_lock(folder: Path, deadline: float) -> Iterator[None]:
     with _opened(folder / _START) as fd:
         while not _lock(fd):
             if time.monotonic() > deadline:
-                raise StoreUnavailable(f"another process is still starting or ending the server on {folder}; try again")
+                raise StoreUnavailable(
+                    f"another process is still starting or ending the server on {folder}; try again"
+                )
             time.sleep(_POLL)
         try:
             yield
@@ -425,7 +460,9 @@ def _as_unavailable(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreUnavailable(f"the embedded server can't use {folder}: {error}; give another folder") from error
+        raise StoreUnavailable(
+            f"the embedded server can't use {folder}: {error}; give another folder"
+        ) from error
 
 
 def _before_fork() -> None:
@@ -459,4 +496,8 @@ def _after_fork_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

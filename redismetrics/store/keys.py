@@ -62,7 +62,7 @@ CHUNK = {"counter": 1024, "gauge": 512, "histogram": 128}
 _LIVE_WIDTH = {"counter": 3, "gauge": 4, "histogram": 4}
 
 
-def live_shape(kind: str, buckets: int) -> tuple[int, int]:
+def totals_shape(kind: str, buckets: int) -> tuple[int, int]:
     """How many doubles the running state of a series has, and how many series share a field."""
     return _LIVE_WIDTH[kind] + (buckets if kind == "histogram" else 0), LIVE_ROWS[kind]
 
@@ -86,7 +86,7 @@ class ShardKeys(NamedTuple):
     dirty: str
 
 
-class SealedKeys(NamedTuple):
+class RollupKeys(NamedTuple):
     """The keys of one metric that workers write, beside those of its data."""
 
     due: str
@@ -109,12 +109,14 @@ def shard(namespace: str, number: int) -> ShardKeys:
 
 def metric(namespace: str, number: int, name: str) -> MetricKeys:
     head = f"rm:{{{namespace}:{number}}}:{name}"
-    return MetricKeys(f"{head}:series", f"{head}:live", f"{head}:log", f"{head}:state", f"{head}:values")
+    return MetricKeys(
+        f"{head}:series", f"{head}:live", f"{head}:log", f"{head}:state", f"{head}:values"
+    )
 
 
-def sealed(namespace: str, number: int, name: str) -> SealedKeys:
+def rollup(namespace: str, number: int, name: str) -> RollupKeys:
     head = f"rm:{{{namespace}:{number}}}:{name}"
-    return SealedKeys(f"{head}:due", f"{head}:held", f"{head}:touched")
+    return RollupKeys(f"{head}:due", f"{head}:held", f"{head}:touched")
 
 
 def data(namespace: str, number: int, name: str, level: str, span_ms: int) -> str:
@@ -169,7 +171,5 @@ def metric_of_channel(namespace: str, name: str) -> str:
 
 
 SPAN = "span"  # the level above the coarsest: it has no rows, its making only folds those of a span into a segment
-FOLD = (
-    "fold-"  # and a level's name: folds what of a part of a span has passed into the segment, long before the span ends
-)
+FOLD = "fold-"  # and a level's name: folds what of a part of a span has passed into the segment, long before the span ends
 TRIM, SWEEP = "trim 0 0", "sweep 0 0"  # what of tidying is pending

@@ -2,34 +2,34 @@
 
 from dataclasses import dataclass
 
-from redismetrics.model.retention import Calendar, Level
+from redismetrics.model.retention import Resolution, RetentionPolicy
 
 from . import keys
-from .keys import SPAN, MetricKeys, SealedKeys
+from .keys import SPAN, MetricKeys, RollupKeys
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
-    """Where a metric stands, and by which calendar."""
+class MetricLocation:
+    """Where a metric stands, and by which retention."""
 
     namespace: str
     shard: int
     name: str
-    calendar: Calendar
+    retention: RetentionPolicy
 
     @property
     def recorded(self) -> MetricKeys:
         return keys.metric(self.namespace, self.shard, self.name)
 
     @property
-    def worked(self) -> SealedKeys:
-        return keys.sealed(self.namespace, self.shard, self.name)
+    def worked(self) -> RollupKeys:
+        return keys.rollup(self.namespace, self.shard, self.name)
 
     def data(self, level: str, span: int) -> str:
         return keys.data(self.namespace, self.shard, self.name, level, span)
 
-    def coarser(self, level: Level) -> list[tuple[str, int]]:
+    def coarser(self, level: Resolution) -> list[tuple[str, int]]:
         """The (name, width) of each level above, the span of the coarsest at the end."""
-        levels = self.calendar.levels
+        levels = self.retention.levels
         above = [(each.name, each.width) for each in levels if each.width > level.width]
         return [*above, (SPAN, levels[-1].span)]

@@ -1,17 +1,14 @@
 """Open a namespace and read its configuration."""
 
-from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
 from redismetrics.errors import FormatMismatch, StoreUnavailable
-from redismetrics.model.retention import Calendar
-from redismetrics.queries.cache import Cache
-from redismetrics.settings import DEFAULT_CALENDAR
+from redismetrics.model.retention import DEFAULT_RETENTION, RetentionPolicy
 
 from . import keys
 from .driver import Operation
-from .replies import _pairs, reading
+from .replies import pairs, reading
 
 MAX_SHARDS = 16_384  # as many as a cluster has slots
 
@@ -21,7 +18,7 @@ class Config:
     """What all processes of a namespace share: how many shards it has, what is kept for how long; whether anybody wrote it."""
 
     shards: int
-    calendar: Calendar
+    retention: RetentionPolicy
     written: bool = True
 
 
@@ -31,43 +28,37 @@ COPYING = b"copying"  # in the place of the format, while the namespace is being
 def read_config(namespace: str, flat: list[Any]) -> Config:
     """A configuration as it was written, or the defaults where there is none."""
     with reading(f"namespace {namespace!r}: its configuration"):
-        found = _pairs(flat)
+        found = pairs(flat)
         if found.get(b"format") == COPYING:
             raise StoreUnavailable(
                 f"namespace {namespace!r} is being copied to here: what is recorded waits until `redismetrics copy` is done"
             )
         written = int(found.get(b"format", keys.FORMAT))
         if written != keys.FORMAT:
-            raise FormatMismatch(f"namespace {namespace!r}: wanted format {keys.FORMAT}, got {written}")
+            raise FormatMismatch(
+                f"namespace {namespace!r}: wanted format {keys.FORMAT}, got {written}"
+            )
         kept = found.get(b"retentions")
-        calendar = DEFAULT_CALENDAR if kept is None else Calendar.parse(kept.decode())
+        retention = DEFAULT_RETENTION if kept is None else RetentionPolicy.parse(kept.decode())
         count = int(found.get(b"shards", 1))
         if not 1 <= count <= MAX_SHARDS:
             raise ValueError(f"wanted 1 to {MAX_SHARDS} shards, got {count}")
-        return Config(count, calendar, bool(found))
+        return Config(count, retention, bool(found))
 
 
-class Place:
-    """A namespace, whose configuration is asked once, and what was read of it. *rows* bounds an answer, None does not."""
+class Namespace:
+    """A namespace whose configuration is read once."""
 
-    def __init__(self, namespace: str, cache_bytes: int, config: Config | None = None) -> None:
-        self.namespace = namespace
-        self.cache = Cache(cache_bytes)
-        self.rows: int | None = None
+    def __init__(self, name: str, config: Config | None = None) -> None:
+        self.name = name
         self._config = config
-
-    def bounded(self, rows: int) -> "Place":
-        """The same place for questions whose answers have at most so many rows."""
-        found = copy(self)
-        found.rows = rows
-        return found
 
     def config(self) -> Operation[Config]:
         """As it was written, or the defaults where nobody wrote any yet."""
         if self._config is not None:
             return self._config
-        (found,) = yield [("HGETALL", keys.config(self.namespace))]
-        config = read_config(self.namespace, found)
+        (found,) = yield [("HGETALL", keys.config(self.name))]
+        config = read_config(self.name, found)
         if found:
             self._config = config
         return config
@@ -78,10 +69,12 @@ class Place:
 
 def shards(namespace: str) -> Operation[int]:
     """How many shards the namespace has; a namespace that nobody wrote yet has one."""
-    return (yield from Place(namespace, 0).shards())
+    return (yield from Namespace(namespace).shards())
 
 
-def open_namespace(namespace: str, wanted: Calendar = DEFAULT_CALENDAR, shards: int = 1) -> Operation[Config]:
+def open_namespace(
+    namespace: str, wanted: RetentionPolicy = DEFAULT_RETENTION, shards: int = 1
+) -> Operation[Config]:
     """Write the namespace's configuration, with so many *shards*, if nobody did; return the one that holds."""
     key = keys.config(namespace)
     (found,) = yield [("HGETALL", key)]

@@ -12,13 +12,21 @@ from redismetrics.model.definition import Definition
 from redismetrics.model.validation import unpack_tags
 
 
-def _pairs(flat: list[Any]) -> dict[bytes, Any]:
+def pairs(flat: list[Any]) -> dict[bytes, Any]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 MAX_SERIES_ID = 1 << 26  # a question has a column of so many places
 
-_NOT_OURS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, struct.error, msgpack.UnpackException)
+_NOT_OURS = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    struct.error,
+    msgpack.UnpackException,
+)
 
 
 @contextmanager
@@ -32,29 +40,35 @@ def reading(what: str) -> Iterator[None]:
         raise FormatMismatch(f"{what}: can't be read: {error!r:.200}") from error
 
 
-_STAMP = 9  # bytes behind a definition in the catalogue: when it came
+STAMP_BYTES = 9  # bytes behind a definition in the catalogue: when it came
 
 
 def read_definition(name: str, data: bytes) -> Definition:
     with reading(f"catalogue: the definition of {name!r}"):
-        return Definition.unpack(data[:-_STAMP])
+        return Definition.unpack(data[:-STAMP_BYTES])
 
 
 def read_now_ms(time: list[Any]) -> int:
     return int(time[0]) * 1000 + int(time[1]) // 1000
 
 
-def _by_id(flat: list[Any]) -> dict[int, bytes]:
+def series_by_id(flat: list[Any]) -> dict[int, bytes]:
     """The canonical tags of series by id."""
-    found = {int(number): canonical for canonical, number in zip(flat[::2], flat[1::2], strict=True) if canonical}
+    found = {
+        int(number): canonical
+        for canonical, number in zip(flat[::2], flat[1::2], strict=True)
+        if canonical
+    }
     if found and not 0 <= min(found) <= max(found) < MAX_SERIES_ID:
-        raise ValueError(f"wanted ids from 0 to {MAX_SERIES_ID - 1}, got {min(found)} to {max(found)}")
+        raise ValueError(
+            f"wanted ids from 0 to {MAX_SERIES_ID - 1}, got {min(found)} to {max(found)}"
+        )
     return found
 
 
 def read_series(flat: list[Any]) -> dict[int, dict[str, str]]:
     with reading("series"):
-        return {number: unpack_tags(canonical) for number, canonical in _by_id(flat).items()}
+        return {number: unpack_tags(canonical) for number, canonical in series_by_id(flat).items()}
 
 
 def read_info(text: bytes) -> dict[str, str]:

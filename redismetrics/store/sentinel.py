@@ -35,7 +35,9 @@ class _AsyncSentinels(redis.asyncio.sentinel.Sentinel):
                 await sentinel.connection_pool.disconnect(inuse_connections=False)
 
 
-def watch(client: redis.Redis, sentinels: list[tuple[str, int]], service: str, login: dict[str, str]) -> redis.Redis:
+def watch(
+    client: redis.Redis, sentinels: list[tuple[str, int]], service: str, login: dict[str, str]
+) -> redis.Redis:
     """Make *client*, that of any one server, one of the primary of *service*; *login* is the sentinels' own."""
     options = client.connection_pool.connection_kwargs
     secure = issubclass(client.connection_pool.connection_class, SSLConnection)
@@ -48,13 +50,18 @@ def watch(client: redis.Redis, sentinels: list[tuple[str, int]], service: str, l
 
 
 def awatch(
-    client: redis.asyncio.Redis, sentinels: list[tuple[str, int]], service: str, login: dict[str, str]
+    client: redis.asyncio.Redis,
+    sentinels: list[tuple[str, int]],
+    service: str,
+    login: dict[str, str],
 ) -> redis.asyncio.Redis:
     """`watch` for asyncio. The client keeps its pool, which waits where the sentinels' would raise and only tells where to go."""
     pool: Any = client.connection_pool
     secure = issubclass(pool.connection_class, redis.asyncio.SSLConnection)
     manager: Any = _AsyncSentinels
-    knowing = manager(sentinels, sentinel_kwargs=_of_sentinels(pool.connection_kwargs, secure) | login)
+    knowing = manager(
+        sentinels, sentinel_kwargs=_of_sentinels(pool.connection_kwargs, secure) | login
+    )
     guide = redis.asyncio.sentinel.SentinelConnectionPool(  # type: ignore[no-untyped-call]
         service, knowing, **_of_primary(pool.connection_kwargs), ssl=secure
     )
@@ -63,7 +70,9 @@ def awatch(
     return client
 
 
-def _without_passwords(error: redis.ConnectionError, options: dict[str, Any]) -> redis.ConnectionError:
+def _without_passwords(
+    error: redis.ConnectionError, options: dict[str, Any]
+) -> redis.ConnectionError:
     """The message shows each sentinel's client, and before redis-py 7 that shows all its options."""
     text = str(error)
     for name, value in options.items():
@@ -78,5 +87,9 @@ def _of_primary(options: dict[str, Any]) -> dict[str, Any]:
 
 def _of_sentinels(options: dict[str, Any], secure: bool) -> dict[str, Any]:
     """What connections to sentinels have of those to the primary: time-outs and TLS."""
-    same = {name: value for name, value in options.items() if name.startswith(("socket_", "ssl_")) or name == "retry"}
+    same = {
+        name: value
+        for name, value in options.items()
+        if name.startswith(("socket_", "ssl_")) or name == "retry"
+    }
     return same | ({"ssl": True} if secure else {}) | {"protocol": 2}

@@ -10,8 +10,8 @@ from redismetrics.errors import InvalidSetting
 from . import embedded
 
 LOCAL_URL = "redis://localhost:6379/0"
-_SEVERAL = ("redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
-SCHEMES = ("redis", "rediss", "unix", *_SEVERAL, "embedded", "none")
+SEVERAL = ("redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
+SCHEMES = ("redis", "rediss", "unix", *SEVERAL, "embedded", "none")
 
 
 def check_url(url: str) -> str:
@@ -20,7 +20,7 @@ def check_url(url: str) -> str:
     if not slashes or scheme not in SCHEMES:
         wanted = ", ".join(f"{each}://" for each in SCHEMES)
         raise InvalidSetting(f"url: wanted one that starts with {wanted}, got {safe_url(url)!r}")
-    if scheme in _SEVERAL:
+    if scheme in SEVERAL:
         several(url)
         return url
     try:
@@ -72,7 +72,9 @@ def several(url: str) -> Several:
     netloc, _, path = place.partition("/")
     login, at, hosts = netloc.rpartition("@")
     if "@" in login:
-        raise InvalidSetting(f"url: wanted one login, before the first host, with its signs escaped, got {shown!r}")
+        raise InvalidSetting(
+            f"url: wanted one login, before the first host, with its signs escaped, got {shown!r}"
+        )
     servers = []
     for host in hosts.split(","):
         try:
@@ -83,22 +85,34 @@ def several(url: str) -> Several:
                 f"url: wanted host:port,host:port, each port from 1 to 65535, got {shown!r}"
             ) from error
         if not parts.hostname or parts.path or parts.query or parts.fragment or parts.username:
-            raise InvalidSetting(f"url: wanted host:port,host:port and a login with its signs escaped, got {shown!r}")
+            raise InvalidSetting(
+                f"url: wanted host:port,host:port and a login with its signs escaped, got {shown!r}"
+            )
         servers.append((parts.hostname, port))
     first, _, database = path.partition("/")
     service = unquote(first) if kind == "sentinel" else ""
     if kind == "sentinel" and not service:
-        raise InvalidSetting(f"url: wanted redis+sentinel://host:port,host:port/service, got {shown!r}")
+        raise InvalidSetting(
+            f"url: wanted redis+sentinel://host:port,host:port/service, got {shown!r}"
+        )
     if kind == "cluster":
         database = path
         if database not in ("", "0"):
             raise InvalidSetting(f"url: a cluster has no database but 0, got {shown!r}")
     elif database and not database.isdecimal():
-        raise InvalidSetting(f"url: wanted the number of a database after the service, got {shown!r}")
+        raise InvalidSetting(
+            f"url: wanted the number of a database after the service, got {shown!r}"
+        )
     options = parse_qsl(query, keep_blank_values=True)
-    of_sentinels = {key.removeprefix("sentinel_"): value for key, value in options if key.startswith("sentinel_")}
+    of_sentinels = {
+        key.removeprefix("sentinel_"): value
+        for key, value in options
+        if key.startswith("sentinel_")
+    }
     if not of_sentinels.keys() <= {"username", "password"} or (of_sentinels and kind != "sentinel"):
-        raise InvalidSetting(f"url: of sentinels it can tell sentinel_username and sentinel_password, got {shown!r}")
+        raise InvalidSetting(
+            f"url: of sentinels it can tell sentinel_username and sentinel_password, got {shown!r}"
+        )
     query = urlencode([(key, value) for key, value in options if not key.startswith("sentinel_")])
     tail = f"/{database}" + (question and f"?{query}")
     return Several(kind, servers, service, of_sentinels, base, login + at, tail)

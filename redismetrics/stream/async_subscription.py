@@ -17,7 +17,7 @@ from redismetrics.store.driver import AsyncClient, Operation, arun, translated
 
 from .feed import Feed
 from .subscription import _given
-from .transport import Inbox, Item, Message
+from .transport import DeliveryQueue, Item, Message
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -30,7 +30,7 @@ class _LoopLine:
     def __init__(self, store: Store, loops: LoopClients, queue: int) -> None:
         self.closed = False
         self.failure: StoreError | None = None
-        self.inbox = Inbox(queue)
+        self.inbox = DeliveryQueue(queue)
         self.news: deque[asyncio.Future[None]] = deque()
         self._store = store
         self._loops = loops
@@ -117,7 +117,9 @@ class AsyncSubscription(Generic[S]):
                 "subscribe: wanted a new subscription for each `async with`, got one that was entered before"
             )
         await self._feed.open(self._line)
-        self._task = asyncio.create_task(_afollow(self._feed, self._line), name="redismetrics-stream")
+        self._task = asyncio.create_task(
+            _afollow(self._feed, self._line), name="redismetrics-stream"
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -15,7 +15,7 @@ BLOCKS = 512  # in one slice, about
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ShardPosition:
     """One shard as it stands: the server's time, the clock of its newest batch, and which batch of a writer it knows."""
 
     now_ms: int
@@ -23,12 +23,12 @@ class Standing:
     held: int
 
 
-def standing(namespace: str, shard: int, writer: str) -> Operation[Standing]:
+def shard_position(namespace: str, shard: int, writer: str) -> Operation[ShardPosition]:
     of = keys.shard(namespace, shard)
     time, clock, entry = yield [("TIME",), ("GET", of.clock), ("HGET", of.writers, writer)]
     with reading("clock and writers"):
         held = 0 if entry is None else int(msgpack.unpackb(entry, raw=True)[0])
-        return Standing(read_now_ms(time), int(float(clock or 0)), held)
+        return ShardPosition(read_now_ms(time), int(float(clock or 0)), held)
 
 
 def names(namespace: str, shard: int) -> Operation[list[str]]:
@@ -47,7 +47,9 @@ class Slice:
     cuts: dict[str, int]
 
 
-def read(namespace: str, shard: int, metrics: list[str], since: int, until: int) -> Operation[Slice]:
+def read(
+    namespace: str, shard: int, metrics: list[str], since: int, until: int
+) -> Operation[Slice]:
     """The blocks of these metrics from *since* to *until*, or to an earlier clock where they are many."""
     if not metrics:
         return Slice(until, [], {})
@@ -70,8 +72,15 @@ def read(namespace: str, shard: int, metrics: list[str], since: int, until: int)
             break
     found = []
     for at, flat in zip(some, replies[len(of) : -len(of)], strict=True):
-        found += [(float(clock), metrics[at], data) for data, clock in zip(flat[::2], flat[1::2], strict=True)]
+        found += [
+            (float(clock), metrics[at], data)
+            for data, clock in zip(flat[::2], flat[1::2], strict=True)
+        ]
     found.sort(key=lambda each: each[0])  # stable: those of one batch stay together
     with reading("state"):
-        cuts = {name: int(float(cut)) for name, cut in zip(metrics, replies, strict=False) if cut is not None}
+        cuts = {
+            name: int(float(cut))
+            for name, cut in zip(metrics, replies, strict=False)
+            if cut is not None
+        }
     return Slice(until, [(name, data) for _, name, data in found], cuts)

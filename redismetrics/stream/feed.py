@@ -33,15 +33,15 @@ from redismetrics.errors import (
 )
 from redismetrics.model import retention
 from redismetrics.model.definition import Definition
-from redismetrics.model.sample import Gap, Sample, Summary, metadata
+from redismetrics.model.sample import Gap, Sample, Summary, read_metadata
 from redismetrics.model.time import to_datetime
 from redismetrics.model.validation import MetricType, Tags, check_type, clean_tags
 from redismetrics.store import catalog, keys
-from redismetrics.store.namespace import Place
+from redismetrics.store.namespace import Namespace
 
 from . import catch_up
-from .patterns import _chosen, _several, glob
-from .transport import Item, Line, Message
+from .patterns import glob, select, several
+from .transport import Item, Message, Transport
 
 log = logging.getLogger("redismetrics")
 
@@ -49,7 +49,9 @@ T = TypeVar("T")
 
 _POLL = 0.2  # seconds between looks at whether close() was called
 _RECONNECT = 0.2
-_PATIENCE = 10.0  # seconds for a subscription, and for a reader who has no room for what is caught up
+_PATIENCE = (
+    10.0  # seconds for a subscription, and for a reader who has no room for what is caught up
+)
 _QUIET = 5.0  # seconds of silence after which a ping is sent, and after which a ping without an answer means a dead connection
 _SHORTEST = 0.1  # seconds between summaries
 _WRITERS = 10_000  # whose last batch is known
@@ -93,21 +95,27 @@ class Feed:
         queue: int,
     ) -> None:
         self._namespace = namespace
-        self._names, self._globs = _chosen(names)
+        self._names, self._globs = select(names)
         self._fits = re.compile("|".join(map(glob, self._globs)), re.DOTALL)
         try:
             self._tags: dict[str, str | None] = dict(clean_tags(tags))
-            self._types = None if types is None else {check_type(kind) for kind in _several("types", types)}
+            self._types = (
+                None if types is None else {check_type(kind) for kind in several("types", types)}
+            )
         except InvalidMetric as error:
             raise InvalidQuery(str(error)) from error
-        self._tags.update({key: None for key, value in (tags or {}).items() if value is None})  # as a question has it
+        self._tags.update(
+            {key: None for key, value in (tags or {}).items() if value is None}
+        )  # as a question has it
         self._every = _seconds(every)
         if isinstance(queue, bool) or not isinstance(queue, int) or queue < 1:
             raise InvalidQuery(f"queue: wanted a whole number of at least 1, got {queue!r:.60}")
         self.queue = queue
         self._known: dict[str, tuple[Definition | None, dict[int, dict[str, str]]]] = {}
         self._shards = 1
-        self._settled = False  # how many shards there are; a namespace that nobody wrote may get more than one
+        self._settled = (
+            False  # how many shards there are; a namespace that nobody wrote may get more than one
+        )
         self._began: dict[int, int] = {}  # the clock of each shard when this began
         self._positions: dict[int, _Position] = {}
         self._gone: dict[int, int] = {}  # the newest block of each shard that was told as gone
@@ -115,7 +123,9 @@ class Feed:
         self._sure_ms = 0  # the server's time at which nothing was missed
         self._offset_ms = 0.0  # of the server's time before the monotonic clock
         self._early: deque[Message] = deque()
-        self._heard = self._pinged = 0.0  # when something came last; when a ping was sent that is not answered, or 0
+        self._heard = self._pinged = (
+            0.0  # when something came last; when a ping was sent that is not answered, or 0
+        )
         self._connected = False
         self._told = ""
         self._summed: dict[tuple[str, MetricType], _Summed] = {}
@@ -123,7 +133,7 @@ class Feed:
 
     # -- the life of a subscription -------------------------------------------------------------------------------
 
-    async def open(self, line: Line) -> None:
+    async def open(self, line: Transport) -> None:
         """Subscribe for the first time; raises branches of `StoreError`."""
         try:
             await self._look(line)
@@ -133,7 +143,7 @@ class Feed:
             await line.disconnect()
             raise
 
-    async def follow(self, line: Line) -> None:
+    async def follow(self, line: Transport) -> None:
         """Deliver what comes, until the line is closed."""
         try:
             while not line.closed:
@@ -149,7 +159,7 @@ class Feed:
         finally:
             await line.disconnect()
 
-    async def _lost(self, line: Line, error: StoreError) -> None:
+    async def _lost(self, line: Transport, error: StoreError) -> None:
         """Begin anew with the connection. Only what waiting does not mend is told, once."""
         self._connected = False
         await line.disconnect()
@@ -161,13 +171,13 @@ class Feed:
             line.deliver([error])
         await line.pause(_RECONNECT)
 
-    async def _look(self, line: Line) -> None:
+    async def _look(self, line: Transport) -> None:
         """Note where the shards stand, those that are new to this feed."""
-        config = await line.run(Place(self._namespace, 0).config())
+        config = await line.run(Namespace(self._namespace).config())
         self._shards, self._settled = config.shards, config.written
         for shard in range(self._shards):
             if shard not in self._positions:
-                found = await line.run(catch_up.standing(self._namespace, shard, ""))
+                found = await line.run(catch_up.shard_position(self._namespace, shard, ""))
                 self._began[shard] = found.clock
                 self._positions[shard] = _Position(found.clock + 1)
                 self._set_time(found.now_ms)
@@ -175,7 +185,7 @@ class Feed:
     def _set_time(self, now_ms: int) -> None:
         self._sure_ms, self._offset_ms = now_ms, now_ms - monotonic() * 1000
 
-    async def _subscribe(self, line: Line) -> None:
+    async def _subscribe(self, line: Transport) -> None:
         """Subscribe, and wait for the confirmations."""
         channels = [keys.channel(self._namespace, name) for name in self._names]
         patterns = [keys.channel_pattern(self._namespace, each) for each in self._globs]
@@ -187,7 +197,9 @@ class Feed:
             message = await line.read(_POLL)
             if message is None:
                 if line.closed or monotonic() > until:
-                    raise StoreUnavailable(f"Redis did not confirm a subscription within {_PATIENCE:g} s")
+                    raise StoreUnavailable(
+                        f"Redis did not confirm a subscription within {_PATIENCE:g} s"
+                    )
             elif "subscribe" in message["type"]:
                 left -= 1
             else:
@@ -195,7 +207,7 @@ class Feed:
         self._connected = True
         self._heard, self._pinged = monotonic(), 0.0
 
-    async def _hear(self, line: Line) -> None:
+    async def _hear(self, line: Transport) -> None:
         """Take one message, or see whether the connection lives."""
         wait = _POLL
         if self._every is not None:
@@ -216,15 +228,17 @@ class Feed:
 
     # -- after a cut ----------------------------------------------------------------------------------------------
 
-    async def _catch_up(self, line: Line) -> None:
+    async def _catch_up(self, line: Transport) -> None:
         """Read from the logs what was recorded since the last block seen; tell what is not there any more."""
         self._known.clear()  # a server that came back without its data numbers its series anew
         since_ms = self._sure_ms
         await self._look(line)
         for shard in range(self._shards):
             position = self._positions[shard]
-            now = await line.run(catch_up.standing(self._namespace, shard, position.writer))
-            if now.held < position.sequence or now.clock + 1 < position.clock:  # a failover, or the data is gone
+            now = await line.run(catch_up.shard_position(self._namespace, shard, position.writer))
+            if (
+                now.held < position.sequence or now.clock + 1 < position.clock
+            ):  # a failover, or the data is gone
                 began = self._began[shard]
                 start = max(now.clock - retention.REPLAY_US, 0)
                 if now.clock > began:
@@ -234,13 +248,17 @@ class Feed:
             names = list(self._names)
             if self._globs:  # after the clock: every metric with a block up to then is there
                 found = await line.run(catch_up.names(self._namespace, shard))
-                names = list(dict.fromkeys([*names, *(name for name in found if self._fits.fullmatch(name))]))
+                names = list(
+                    dict.fromkeys([*names, *(name for name in found if self._fits.fullmatch(name))])
+                )
             names = [name for name in names if keys.shard_of(name, self._shards) == shard]
             while position.clock <= now.clock and not line.closed:
                 position = await self._read_slice(line, shard, names, now.clock, since_ms)
             self._set_time(now.now_ms)
 
-    async def _read_slice(self, line: Line, shard: int, names: list[str], until: int, since_ms: int) -> _Position:
+    async def _read_slice(
+        self, line: Transport, shard: int, names: list[str], until: int, since_ms: int
+    ) -> _Position:
         position = self._positions[shard]
         slice_ = await line.run(catch_up.read(self._namespace, shard, names, position.clock, until))
         gone = [
@@ -248,7 +266,9 @@ class Feed:
             for name, cut in slice_.cuts.items()
             if cut > position.clock or (cut == position.clock and name not in position.names)
         ]
-        if gone and max(gone) > self._gone.get(shard, 0):  # else it was told, and then the connection was lost again
+        if gone and max(gone) > self._gone.get(
+            shard, 0
+        ):  # else it was told, and then the connection was lost again
             self._gone[shard] = max(gone)
             line.deliver([_gap(max(since_ms, position.clock // 1000), max(gone) // 1000)])
         patience = monotonic() + _PATIENCE
@@ -257,12 +277,14 @@ class Feed:
                 await line.pause(_POLL / 10)  # what is caught up can wait, unlike what comes
             await self._take(line, name, data)
         last = self._positions[shard]
-        after = self._positions[shard] = _Position(slice_.until + 1, set(), last.writer, last.sequence)
+        after = self._positions[shard] = _Position(
+            slice_.until + 1, set(), last.writer, last.sequence
+        )
         return after
 
     # -- blocks ---------------------------------------------------------------------------------------------------
 
-    async def _take(self, line: Line, name: str, data: bytes) -> None:
+    async def _take(self, line: Transport, name: str, data: bytes) -> None:
         """Deliver what a block holds, unless it came before."""
         if not self._settled:
             await self._look(line)
@@ -292,7 +314,7 @@ class Feed:
         self._sure_ms = max(self._sure_ms, block.clock // 1000)
 
     async def _describe(
-        self, line: Line, shard: int, name: str, ids: list[int]
+        self, line: Transport, shard: int, name: str, ids: list[int]
     ) -> tuple[Definition | None, dict[int, dict[str, str]]]:
         known = self._known.get(name)
         if known is None or known[0] is None or any(number not in known[1] for number in ids):
@@ -301,12 +323,19 @@ class Feed:
         return known
 
     def _deliver(
-        self, line: Line, name: str, kind: MetricType, block: Block, series: dict[int, dict[str, str]]
+        self,
+        line: Transport,
+        name: str,
+        kind: MetricType,
+        block: Block,
+        series: dict[int, dict[str, str]],
     ) -> None:
         tags: list[dict[str, str] | None] = []
         for number in block.ids.tolist():
             of_series = series.get(number)
-            fits = of_series is not None and all(of_series.get(key) == value for key, value in self._tags.items())
+            fits = of_series is not None and all(
+                of_series.get(key) == value for key, value in self._tags.items()
+            )
             tags.append(of_series if fits else None)
         if self._every is None:
             line.deliver(_samples(name, kind, block, tags))
@@ -325,7 +354,9 @@ class Feed:
         width = round(self._every * 1000)
         return (self._since_ms // width + 1) * width
 
-    def _sum(self, name: str, kind: MetricType, block: Block, tags: list[dict[str, str] | None]) -> None:
+    def _sum(
+        self, name: str, kind: MetricType, block: Block, tags: list[dict[str, str] | None]
+    ) -> None:
         summed = self._summed.setdefault((name, kind), _Summed())
         numbers = np.full(len(tags), -1)
         for at, of_series in enumerate(tags):
@@ -337,9 +368,12 @@ class Feed:
         summed.parts.append((groups, rows))
         summed.rows += len(rows)
         if summed.rows > _ROWS:
-            summed.parts, summed.rows = [(np.arange(len(summed.tags)), summed.merged())], len(summed.tags)
+            summed.parts, summed.rows = (
+                [(np.arange(len(summed.tags)), summed.merged())],
+                len(summed.tags),
+            )
 
-    def _summarise(self, line: Line) -> None:
+    def _summarise(self, line: Transport) -> None:
         """Deliver the summaries of the intervals that are over."""
         if self._every is None or self._now_ms < self._due_ms:
             return
@@ -358,7 +392,9 @@ class Feed:
         line.deliver(items)
 
 
-def _samples(name: str, kind: MetricType, block: Block, tags: list[dict[str, str] | None]) -> list[Sample]:
+def _samples(
+    name: str, kind: MetricType, block: Block, tags: list[dict[str, str] | None]
+) -> list[Sample]:
     """The samples of the series that have *tags*, as they stand in the block."""
     samples = block.samples
     rows = np.flatnonzero(np.array([each is not None for each in tags], np.bool_)[samples.series])
@@ -366,7 +402,7 @@ def _samples(name: str, kind: MetricType, block: Block, tags: list[dict[str, str
     approximate = (samples.flags[rows] & CENTROID != 0) & (weight > 1)
     moments = {each: to_datetime(each) for each in set(time)}  # many are of the same millisecond
     return [
-        Sample(name, kind, value, count, cast("dict[str, str]", tags[series]), moments[at], metadata(text), centroid)
+        Sample(name, kind, value, count, cast("dict[str, str]", tags[series]), moments[at], read_metadata(text), centroid)
         for value, count, series, at, text, centroid in zip(
             samples.value[rows].tolist(), weight.tolist(), samples.series[rows].tolist(), time,
             map(samples.metadata.get, rows.tolist()), approximate.tolist(), strict=True,

@@ -10,7 +10,7 @@ from redismetrics.model.validation import check_name
 _PATTERN = re.compile(r"[A-Za-z0-9_./:*?\[\]^-]{1,200}\Z")
 
 
-def _several(what: str, given: Any) -> list[Any]:
+def several(what: str, given: Any) -> list[Any]:
     """Text means one; duplicates collapse."""
     try:
         found = [given] if isinstance(given, str) else list(dict.fromkeys(given))
@@ -21,14 +21,16 @@ def _several(what: str, given: Any) -> list[Any]:
     return found
 
 
-def _chosen(names: str | Iterable[str] | None) -> tuple[list[str], list[str]]:
+def select(names: str | Iterable[str] | None) -> tuple[list[str], list[str]]:
     """Exact names, and patterns with `*`, `?`, `[...]`."""
     if names is None:
         return [], ["*"]
     exact, patterns = [], []
-    for name in _several("names", names):
+    for name in several("names", names):
         if not isinstance(name, str) or not _PATTERN.match(name):
-            raise InvalidQuery(f"names: wanted metric names or patterns with * ? [...], got {name!r:.80}")
+            raise InvalidQuery(
+                f"names: wanted metric names or patterns with * ? [...], got {name!r:.80}"
+            )
         if any(sign in name for sign in "*?["):
             patterns.append(name)
         else:

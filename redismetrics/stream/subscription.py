@@ -18,7 +18,7 @@ from redismetrics.store.connection import Store
 from redismetrics.store.driver import Client, Operation, run, translated
 
 from .feed import Feed
-from .transport import Inbox, Item, Message
+from .transport import DeliveryQueue, Item, Message
 
 log = logging.getLogger("redismetrics")
 
@@ -41,7 +41,7 @@ class _BlockingLine:
     def __init__(self, store: Store, queue: int) -> None:
         self.closed = False
         self.failure: StoreError | None = None
-        self.inbox = Inbox(queue)
+        self.inbox = DeliveryQueue(queue)
         self.change = threading.Condition()
         self.pid = os.getpid()
         self._store = store
@@ -122,7 +122,9 @@ class Subscription(Generic[S]):
         # The thread holds the line and not this object: so it ends when nobody reads any more.
         self._end = weakref.finalize(self, line.close)
         self._end.atexit = False
-        threading.Thread(target=_follow, args=(feed, line), name="redismetrics-stream", daemon=True).start()
+        threading.Thread(
+            target=_follow, args=(feed, line), name="redismetrics-stream", daemon=True
+        ).start()
 
     @property
     def missed(self) -> int:

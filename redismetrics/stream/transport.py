@@ -17,11 +17,11 @@ Item = Sample | Summary | Gap
 Message = dict[str, Any]
 
 
-class Line(Protocol):
+class Transport(Protocol):
     """Carries a feed: one connection at a time, and the way to the reader."""
 
     closed: bool
-    inbox: "Inbox"
+    inbox: "DeliveryQueue"
 
     async def open(self, channels: list[str], patterns: list[str], seconds: float) -> None:
         """Connect and send the subscription."""
@@ -45,7 +45,7 @@ class Line(Protocol):
     def deliver(self, items: Sequence[Item | RedisMetricsError]) -> None: ...
 
 
-class Inbox:
+class DeliveryQueue:
     """What waits for the reader: at most *limit* items. What goes for want of room becomes one Gap, in front of the rest."""
 
     def __init__(self, limit: int) -> None:

@@ -1,6 +1,16 @@
 """An event bus inside one process, and handlers that turn its events into metrics."""
 
-from .bus import Event, Handler, Measurements, Metadata, attach, detach, execute, list_handlers, span
+from .bus import (
+    Event,
+    Handler,
+    Measurements,
+    Metadata,
+    attach,
+    detach,
+    execute,
+    list_handlers,
+    span,
+)
 from .event_metrics import EventMetric, attach_telemetry, detach_telemetry
 
 __all__ = [

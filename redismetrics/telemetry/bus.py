@@ -31,7 +31,7 @@ Handler = Callable[[Event, Measurements, Metadata], object]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Attached:
+class Attached:
     """What stands under one id: a function for each event, or several."""
 
     id: str
@@ -41,12 +41,14 @@ class _Attached:
 
 
 _lock = threading.RLock()  # reentrant: a signal's handler may attach while its thread is at it
-_attached: dict[str, _Attached] = {}
+_attached: dict[str, Attached] = {}
 _table: dict[Event, tuple[tuple[str, Handler], ...]] = {}
 _numbers = itertools.count(1)
 
 
-def execute(event: Iterable[str], measurements: Measurements | None = None, metadata: Metadata | None = None) -> None:
+def execute(
+    event: Iterable[str], measurements: Measurements | None = None, metadata: Metadata | None = None
+) -> None:
     """Run every handler of *event*, in the order in which they were attached. Costs next to nothing where there is none.
 
     Raises:
@@ -59,7 +61,7 @@ def execute(event: Iterable[str], measurements: Measurements | None = None, meta
     if handlers is None:
         if event.__class__ is tuple:
             return
-        event = _event(event)
+        event = check_event(event)
         handlers = _table.get(event, ())
     for handler_id, function in handlers:
         try:
@@ -76,10 +78,14 @@ def attach(handler_id: str, events: Iterable[Iterable[str]], function: Handler) 
         InvalidMetric: the id is in use, an event is not a tuple of texts, or *function* is no function.
     """
     if not callable(function):
-        raise InvalidValue(f"function: wanted function(event, measurements, metadata), got {function!r:.60}")
+        raise InvalidValue(
+            f"function: wanted function(event, measurements, metadata), got {function!r:.60}"
+        )
     with _lock:
-        _check_id(handler_id)
-        _attach(_Attached(handler_id, [(event, function) for event in dict.fromkeys(_events(events))]))
+        check_id(handler_id)
+        attach_checked(
+            Attached(handler_id, [(event, function) for event in dict.fromkeys(_events(events))])
+        )
 
 
 def detach(handler_id: str) -> bool:
@@ -96,7 +102,7 @@ def list_handlers(prefix: Iterable[str] = ()) -> list[dict[str, Any]]:
 
     `metrics` are the names that `attach_telemetry` records, and then there is no `function`.
     """
-    head = _event(prefix) if prefix else ()
+    head = check_event(prefix) if prefix else ()
     return [
         {
             "id": found.id,
@@ -109,7 +115,7 @@ def list_handlers(prefix: Iterable[str] = ()) -> list[dict[str, Any]]:
     ]
 
 
-def _attach(new: _Attached) -> None:
+def attach_checked(new: Attached) -> None:
     _attached[new.id] = new
     _rebuild()
 
@@ -123,24 +129,30 @@ def _rebuild() -> None:
     _table = table
 
 
-def _event(event: object) -> Event:
+def check_event(event: object) -> Event:
     """An event as a tuple of texts."""
-    parts = tuple(event) if isinstance(event, Iterable) and not isinstance(event, str | bytes | Mapping) else ()
+    parts = (
+        tuple(event)
+        if isinstance(event, Iterable) and not isinstance(event, str | bytes | Mapping)
+        else ()
+    )
     if not parts or not all(isinstance(part, str) and part for part in parts):
-        raise InvalidName(f"event: wanted a tuple of texts such as ('work', 'job', 'completed'), got {event!r:.80}")
+        raise InvalidName(
+            f"event: wanted a tuple of texts such as ('work', 'job', 'completed'), got {event!r:.80}"
+        )
     return parts
 
 
 def _events(events: Iterable[Iterable[str]]) -> tuple[Event, ...]:
     if isinstance(events, str) or not isinstance(events, Iterable):
         raise InvalidName(f"events: wanted several events, got {events!r:.80}")
-    found = tuple(_event(event) for event in events)
+    found = tuple(check_event(event) for event in events)
     if not found:
         raise InvalidName("events: wanted at least one, got none")
     return found
 
 
-def _check_id(handler_id: object) -> None:
+def check_id(handler_id: object) -> None:
     if not isinstance(handler_id, str) or not handler_id or handler_id in _attached:
         raise InvalidName(f"handler_id: wanted text that is not in use, got {handler_id!r:.60}")
 
@@ -156,7 +168,7 @@ class span:  # noqa: N801  # used as a function
     __slots__ = ("_began", "_event", "_metadata")
 
     def __init__(self, event: Iterable[str], metadata: Metadata | None = None) -> None:
-        self._event = _event(event)
+        self._event = check_event(event)
         self._metadata = dict(metadata or {})
 
     def __enter__(self) -> dict[str, Any]:
@@ -169,7 +181,11 @@ class span:  # noqa: N801  # used as a function
         if kind is None:
             execute((*self._event, "stop"), measurements, self._metadata)
         else:
-            execute((*self._event, "exception"), measurements, {**self._metadata, "error": kind.__name__})
+            execute(
+                (*self._event, "exception"),
+                measurements,
+                {**self._metadata, "error": kind.__name__},
+            )
 
 
 def _after_fork() -> None:

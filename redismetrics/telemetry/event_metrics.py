@@ -6,22 +6,22 @@ from typing import Any, Final
 
 from redismetrics.errors import InvalidMetric, InvalidName, InvalidTags, InvalidValue
 from redismetrics.model.definition import define
-from redismetrics.model.validation import MetricType, check_name, check_type, number
+from redismetrics.model.validation import MetricType, check_name, check_number, check_type
 from redismetrics.recording import instruments
 from redismetrics.recording.methods import Recording
 from redismetrics.recording.recorder import Recorder
 
 from .bus import (
+    Attached,
     Event,
     Measurements,
     Metadata,
-    _attach,
-    _Attached,
     _attached,
-    _check_id,
-    _event,
     _lock,
     _numbers,
+    attach_checked,
+    check_event,
+    check_id,
     detach,
 )
 
@@ -74,13 +74,15 @@ class EventMetric:
 
     def __post_init__(self) -> None:
         set_to = object.__setattr__
-        set_to(self, "event", _event(self.event))
+        set_to(self, "event", check_event(self.event))
         check_type(self.type)
         if self.measurement is not None and not isinstance(self.measurement, str):
             raise InvalidValue(f"measurement: wanted text, got {self.measurement!r:.60}")
         _factor(self.unit)
         if isinstance(self.tags, str):
-            raise InvalidTags(f"tags: wanted several keys, a mapping or a function, got the text {self.tags!r:.60}")
+            raise InvalidTags(
+                f"tags: wanted several keys, a mapping or a function, got the text {self.tags!r:.60}"
+            )
         if isinstance(self.tags, Mapping):
             set_to(self, "tags", dict(self.tags))
             names: list[Any] = [name for name in self.tags.values() if name is not None]
@@ -93,7 +95,9 @@ class EventMetric:
             check_name(name, "tag key")
         if not isinstance(self.keep, bool):
             if isinstance(self.keep, str):
-                raise InvalidTags(f"keep: wanted several keys or a bool, got the text {self.keep!r:.60}")
+                raise InvalidTags(
+                    f"keep: wanted several keys or a bool, got the text {self.keep!r:.60}"
+                )
             set_to(self, "keep", tuple(self.keep))
         check_name(self.metric_name)
 
@@ -139,15 +143,17 @@ def attach_telemetry(
             for found in _attached.values():
                 if found.metrics is metrics and found.specs == specs:
                     return found.id
-            handler_id = next(made for n in _numbers if (made := f"redismetrics-{n}") not in _attached)
-        _check_id(handler_id)
+            handler_id = next(
+                made for n in _numbers if (made := f"redismetrics-{n}") not in _attached
+            )
+        check_id(handler_id)
         recorders = [_EventRecorder(spec, metrics) for spec in specs]
         for recorder in recorders:
             recorder.check()
         for recorder in recorders:
             recorder.declare()
         functions = [(recorder.event, recorder) for recorder in recorders]
-        _attach(_Attached(handler_id, functions, specs, metrics))
+        attach_checked(Attached(handler_id, functions, specs, metrics))
     return handler_id
 
 
@@ -231,7 +237,7 @@ class _EventRecorder:
             if value is None:
                 value = self._value(measurements)
             if self._factor != 1.0:
-                value = number(value) * self._factor
+                value = check_number(value) * self._factor
             tags: Mapping[str, Any]
             if self._function is not None:
                 tags = self._function(metadata)
@@ -239,13 +245,20 @@ class _EventRecorder:
                 renamed = self._renamed
                 tags = {renamed[key]: metadata[key] for key in metadata if key in renamed}
             if self._keep:
-                alone = {**dict.fromkeys(client._recorder.settings.promoted_tags), **tags}  # none beside these
-                client.record(self.name, value, type=self.kind, tags=alone, metadata=self._kept(metadata))
+                alone = {
+                    **dict.fromkeys(client._recorder.settings.promoted_tags),
+                    **tags,
+                }  # none beside these
+                client.record(
+                    self.name, value, type=self.kind, tags=alone, metadata=self._kept(metadata)
+                )
             else:
                 self._write(self.name, value, tags=tags)
         except InvalidMetric as error:
             client._recorder.drop("invalid")
-            client._recorder.tell_once("%s is not recorded as %s: %s", "/".join(self.event), self.name, str(error))
+            client._recorder.warn_once(
+                "%s is not recorded as %s: %s", "/".join(self.event), self.name, str(error)
+            )
 
     def _bind(self, client: Recording) -> None:
         """Work out what is the same for all events of one client."""
@@ -262,7 +275,9 @@ class _EventRecorder:
         if self.measurement is not None:
             if self.measurement in measurements:
                 return measurements[self.measurement]
-            raise InvalidValue(f"wanted the measurement {self.measurement!r}, got {sorted(measurements)!r:.80}")
+            raise InvalidValue(
+                f"wanted the measurement {self.measurement!r}, got {sorted(measurements)!r:.80}"
+            )
         for key in self._usual:
             value = measurements.get(key)
             if value is not None:
@@ -271,7 +286,9 @@ class _EventRecorder:
             return 1
         if len(measurements) == 1:
             return next(iter(measurements.values()))
-        raise InvalidValue(f"wanted one of the measurements {', '.join(self._usual)}, got {sorted(measurements)!r:.80}")
+        raise InvalidValue(
+            f"wanted one of the measurements {', '.join(self._usual)}, got {sorted(measurements)!r:.80}"
+        )
 
     def _kept(self, metadata: Metadata) -> Metadata:
         if isinstance(self._keep, bool):

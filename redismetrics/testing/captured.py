@@ -13,14 +13,13 @@ from math import fsum, isclose
 from typing import Any, Literal
 
 from redismetrics.columnar.samples import CHANGE
-from redismetrics.model.sample import Sample
-from redismetrics.model.sample import metadata as read_metadata
+from redismetrics.model.sample import Sample, read_metadata
 from redismetrics.model.time import to_datetime
 from redismetrics.model.validation import MetricType, Tags, clean_tags, unpack_tags
-from redismetrics.recording import batch
-from redismetrics.recording.batch import Parcel
+from redismetrics.recording import batch as metric_batch
+from redismetrics.recording.batch import MetricBatch
 from redismetrics.recording.flusher import Flusher
-from redismetrics.recording.send_queue import Outbox
+from redismetrics.recording.send_queue import SendQueue
 
 _SHOWN = 30  # series in the message of a failing assertion
 
@@ -59,7 +58,9 @@ class _Captured:
     def _check(self, fine: bool, wanted: str, got: str) -> Literal[True]:
         __tracebackhide__ = True
         if not fine:
-            raise AssertionError(f"{self!r}: wanted {wanted}, got {got or 'nothing'}{self._captured._list()}")
+            raise AssertionError(
+                f"{self!r}: wanted {wanted}, got {got or 'nothing'}{self._captured._list()}"
+            )
         return True
 
     def __repr__(self) -> str:
@@ -85,7 +86,9 @@ class CapturedCounter(_Captured):
         """Assert what the increments add up to; 0 also where there was none."""
         __tracebackhide__ = True
         samples = self._of_kind()
-        return self._check(_equal(self.total, amount), f"an increase of {amount}", _told("counter", samples))
+        return self._check(
+            _equal(self.total, amount), f"an increase of {amount}", _told("counter", samples)
+        )
 
 
 class CapturedGauge(_Captured):
@@ -108,7 +111,9 @@ class CapturedGauge(_Captured):
         __tracebackhide__ = True
         samples = self._of_kind()
         last = self.last
-        return self._check(last is not None and _equal(last, value), f"{value}", _told("gauge", samples))
+        return self._check(
+            last is not None and _equal(last, value), f"{value}", _told("gauge", samples)
+        )
 
 
 class CapturedHistogram(_Captured):
@@ -130,7 +135,9 @@ class CapturedHistogram(_Captured):
         """Assert the values, in any order."""
         __tracebackhide__ = True
         samples = self._of_kind()
-        return self._check(_same(self.values, values), ", ".join(map(str, values)), _told("histogram", samples))
+        return self._check(
+            _same(self.values, values), ", ".join(map(str, values)), _told("histogram", samples)
+        )
 
     def recorded_times(self, times: int) -> Literal[True]:
         """Assert how many values there were, whatever they are."""
@@ -161,7 +168,9 @@ class Captured:
         """The histogram of that name: the series with these tags, and any others; a tag of None is missing."""
         return CapturedHistogram(self, name, _wanted(tags, more))
 
-    def samples(self, name: str | None = None, tags: Tags | None = None, /, **more: Any) -> list[Sample]:
+    def samples(
+        self, name: str | None = None, tags: Tags | None = None, /, **more: Any
+    ) -> list[Sample]:
         """The samples as they would be stored, of all metrics or of one, in order of their time."""
         self._gather()
         wanted = _wanted(tags, more)
@@ -208,26 +217,26 @@ class Captured:
 
     def _gather(self) -> None:
         for number_, memory in enumerate(self._memories):
-            if memory.flusher.outbox is memory:
+            if memory.flusher.send_queue is memory:
                 memory.flusher.collect(int(memory.flusher.clock() * 1000))
             with memory.change:
-                taken, memory.parcels = memory.parcels, []
-            for parcel in taken:
-                self._take(number_, parcel)
+                taken, memory.batches = memory.batches, []
+            for batch in taken:
+                self._take(number_, batch)
 
-    def _take(self, memory: int, parcel: Parcel) -> None:
-        """The samples of a parcel, one by one, as a reader makes them of a block; a change gets the value it leads to."""
-        samples = parcel.samples
+    def _take(self, memory: int, batch: MetricBatch) -> None:
+        """The samples of a batch, one by one, as a reader makes them of a block; a change gets the value it leads to."""
+        samples = batch.samples
         for row in range(len(samples)):
-            canonical = parcel.canonicals[int(samples.series[row])]
+            canonical = batch.canonicals[int(samples.series[row])]
             value = float(samples.value[row])
-            if parcel.kind == "gauge":
-                key = (memory, parcel.name, canonical)
+            if batch.kind == "gauge":
+                key = (memory, batch.name, canonical)
                 value += self._values.get(key, 0.0) if samples.flags[row] & CHANGE else 0.0
                 self._values[key] = value
             self._samples.append(
                 Sample(
-                    parcel.name, parcel.kind, value, int(samples.weight[row]), unpack_tags(canonical),
+                    batch.name, batch.kind, value, int(samples.weight[row]), unpack_tags(canonical),
                     to_datetime(int(samples.time[row])), read_metadata(samples.metadata.get(row)),
                 )
             )  # fmt: skip
@@ -237,10 +246,15 @@ class Captured:
         found: dict[tuple[str, MetricType, str], list[Sample]] = {}
         for sample in self.samples():
             found.setdefault((sample.name, sample.type, _braces(sample.tags)), []).append(sample)
-        lines = [f"  {kind} {name}{tags}: {_told(kind, of_it)}" for (name, kind, tags), of_it in sorted(found.items())]
+        lines = [
+            f"  {kind} {name}{tags}: {_told(kind, of_it)}"
+            for (name, kind, tags), of_it in sorted(found.items())
+        ]
         if len(lines) > _SHOWN:
             lines[_SHOWN:] = [f"  and {len(lines) - _SHOWN} more series"]
-        lines += [f"  dropped as {reason}: {count}" for reason, count in sorted(self.dropped.items())]
+        lines += [
+            f"  dropped as {reason}: {count}" for reason, count in sorted(self.dropped.items())
+        ]
         return "\nrecorded:\n" + "\n".join(lines) if lines else "\nnothing was recorded"
 
     def __repr__(self) -> str:
@@ -255,7 +269,9 @@ def _wanted(tags: Tags | None, more: Mapping[str, Any]) -> dict[str, str | None]
 
 def _equal(value: float, wanted: Any) -> bool:
     """Equal up to rounding; *wanted* may be what pytest.approx gives."""
-    return bool(value == wanted) or (isinstance(wanted, int | float) and isclose(value, wanted, rel_tol=1e-9))
+    return bool(value == wanted) or (
+        isinstance(wanted, int | float) and isclose(value, wanted, rel_tol=1e-9)
+    )
 
 
 def _same(values: list[float], wanted: tuple[Any, ...]) -> bool:
@@ -270,21 +286,32 @@ def _same(values: list[float], wanted: tuple[Any, ...]) -> bool:
 
 
 def _braces(tags: Mapping[str, str | None]) -> str:
-    return "{" + ", ".join(f"{key}={value!r}" for key, value in sorted(tags.items())) + "}" if tags else ""
+    return (
+        "{" + ", ".join(f"{key}={value!r}" for key, value in sorted(tags.items())) + "}"
+        if tags
+        else ""
+    )
 
 
 def _told(kind: MetricType, samples: list[Sample]) -> str:
     if not samples:
         return ""
     if kind == "counter":
-        total, count = fsum(sample.value * sample.count for sample in samples), sum(sample.count for sample in samples)
+        total, count = (
+            fsum(sample.value * sample.count for sample in samples),
+            sum(sample.count for sample in samples),
+        )
         return f"{total:g}" + (f" in {count} increments" if count > 1 else "")
-    values = [f"{value:g}" for sample in samples for value in [sample.value] * min(sample.count, 11)]
+    values = [
+        f"{value:g}" for sample in samples for value in [sample.value] * min(sample.count, 11)
+    ]
     shown = ", ".join(values[-10:]) if kind == "gauge" else ", ".join(values[:10])
-    return shown + (f" ({sum(sample.count for sample in samples)} values)" if len(values) > 10 else "")
+    return shown + (
+        f" ({sum(sample.count for sample in samples)} values)" if len(values) > 10 else ""
+    )
 
 
-class _Memory(Outbox):
+class _Memory(SendQueue):
     """The sending end of one flusher during a capture: what would be sent is kept, and so stored."""
 
     sends = False
@@ -292,20 +319,25 @@ class _Memory(Outbox):
     def __init__(self, flusher: Flusher) -> None:
         super().__init__(flusher.settings, flusher.recorder, flusher.clock)
         self.flusher = flusher  # kept, so that a client that is let go of keeps what it recorded
-        self.parcels: list[Parcel] = []
+        self.batches: list[MetricBatch] = []
 
-    def put(self, found: list[Parcel]) -> int:
+    def put(self, found: list[MetricBatch]) -> int:
         """Keep what the store would take, by its age, too."""
         now_ms = self.flusher.clock() * 1000
-        oldest, newest = now_ms - self._settings.max_age * 1000, now_ms + self._settings.max_future * 1000
+        oldest, newest = (
+            now_ms - self._settings.max_age * 1000,
+            now_ms + self._settings.max_future * 1000,
+        )
         with self.change:
-            for parcel in found:
-                kept, too_old, in_future = batch.within(parcel, int(oldest), int(newest))
+            for batch in found:
+                kept, too_old, in_future = metric_batch.drop_outside(
+                    batch, int(oldest), int(newest)
+                )
                 if kept is not None:
-                    self.parcels.append(kept)
+                    self.batches.append(kept)
                 count = 0 if kept is None else kept.samples.count
                 self.drained += count + too_old + in_future
                 self.confirm(count)
-                self.drop("too_old", too_old)
-                self.drop("in_future", in_future)
+                self.drop_locked("too_old", too_old)
+                self.drop_locked("in_future", in_future)
             return self.drained

@@ -47,13 +47,13 @@ def _in_memory(captured: Captured, clock: ReadClock | None) -> Iterator[None]:
 
     before = list(flusher._flushers)
     saved = [_set_aside(each) for each in before]
-    made_before, flusher.make_outbox = flusher.make_outbox, make
+    made_before, flusher.make_send_queue = flusher.make_send_queue, make
     try:
         for each in before:
             each._reset()
         yield
     finally:
-        flusher.make_outbox = made_before
+        flusher.make_send_queue = made_before
         for each, (sending, recording) in zip(before, saved, strict=True):
             _put_back(each, sending, recording)
         for each in [each for each in flusher._flushers if each not in before]:
@@ -85,7 +85,12 @@ def _put_back(of: Flusher, sending: dict[str, Any], recording: dict[str, Any]) -
         if name not in recorder.metrics:
             recorder.declare(name, metric.definition)
     if not recorder.closed:
-        of._stop, of._wake, of._hurry, of._threads = threading.Event(), threading.Event(), threading.Event(), []
+        of._stop, of._wake, of._hurry, of._threads = (
+            threading.Event(),
+            threading.Event(),
+            threading.Event(),
+            [],
+        )
         recorder.start_again()
         if of.unsent():
             recorder.started = True
@@ -99,7 +104,9 @@ def _begin_anew(of: Flusher, clock: ReadClock | None) -> None:
         of.clock = of.recorder.clock = system_clock
     of._reset()
     of.recorder.reset()
-    of.recorder.metrics = {name: metric for name, metric in of.recorder.metrics.items() if metric.declared}
+    of.recorder.metrics = {
+        name: metric for name, metric in of.recorder.metrics.items() if metric.declared
+    }
 
 
 @contextmanager
@@ -113,7 +120,9 @@ def _default_restored() -> Iterator[None]:
         if before is not None and state is not None:
             before.__dict__.clear()
             before.__dict__.update(state)
-        elif default._client is not None:  # decorated functions know it, so it stays, as it would be made now
+        elif (
+            default._client is not None
+        ):  # decorated functions know it, so it stays, as it would be made now
             default._client._recorder._unbind_all()
             default._client._become(Metrics(*arguments[0], **arguments[1]))
 
@@ -122,7 +131,9 @@ def _default_restored() -> Iterator[None]:
 def _silent_ones_speak() -> Iterator[None]:
     """Let the clients of ``none://`` record, those that are made meanwhile too."""
     saved: list[tuple[Client, dict[str, Any]]] = []
-    louds: dict[Recorder, Client] = {}  # by the silent recorder whose place they take: those that share it share them
+    louds: dict[
+        Recorder, Client
+    ] = {}  # by the silent recorder whose place they take: those that share it share them
     silence: dict[Recorder, dict[str, Any]] = {}  # what stood in the place of a loud one
     first = Client.__init__
 
@@ -133,12 +144,21 @@ def _silent_ones_speak() -> Iterator[None]:
         saved.append((one, before))
         loud = louds.get(one._recorder)
         if loud is None:
-            settings = {setting.name: getattr(one.settings, setting.name) for setting in fields(Settings)}
+            settings = {
+                setting.name: getattr(one.settings, setting.name) for setting in fields(Settings)
+            }
             loud = louds[one._recorder] = object.__new__(Metrics)
-            first(loud, **{**settings, "url": "redis://captured.invalid"}, clock=one._recorder.clock)
+            first(
+                loud, **{**settings, "url": "redis://captured.invalid"}, clock=one._recorder.clock
+            )
             silence[loud._recorder] = before
         one._recorder._unbind_all()
-        del one.increment, one.gauge, one.histogram, one.record  # those of none:// that stand before the class's
+        del (
+            one.increment,
+            one.gauge,
+            one.histogram,
+            one.record,
+        )  # those of none:// that stand before the class's
         one._become(loud)
         one._own = before["_own"]
 
@@ -166,7 +186,9 @@ def _silent_ones_speak() -> Iterator[None]:
 @contextmanager
 def _without_a_store() -> Iterator[None]:
     def away(_: object, **__: Any) -> NoReturn:
-        raise StoreUnavailable("a capture keeps what is recorded in memory: there is no store to ask")
+        raise StoreUnavailable(
+            "a capture keeps what is recorded in memory: there is no store to ask"
+        )
 
     async def aaway(_: object, **__: Any) -> NoReturn:
         away(_)
@@ -177,4 +199,5 @@ def _without_a_store() -> Iterator[None]:
     try:
         yield
     finally:
-        Store.client, Store.connect, Store.reachable_url, Store.aconnect, LoopClients.client = before  # type: ignore[method-assign]
+        Store.client, Store.connect, Store.reachable_url, *others = before  # type: ignore[method-assign]
+        Store.aconnect, LoopClients.client = others  # type: ignore[method-assign, assignment]

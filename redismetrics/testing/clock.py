@@ -4,7 +4,7 @@ import time
 from datetime import datetime, timedelta
 
 from redismetrics.model.time import to_datetime, to_ms
-from redismetrics.model.validation import number
+from redismetrics.model.validation import check_number
 
 
 class Clock:
@@ -23,7 +23,7 @@ class Clock:
 
     def advance(self, by: timedelta | float) -> float:
         """Move it on by seconds or a timedelta; return the time then."""
-        self._now += by.total_seconds() if isinstance(by, timedelta) else number(by, "by")
+        self._now += by.total_seconds() if isinstance(by, timedelta) else check_number(by, "by")
         return self._now
 
     def __repr__(self) -> str:
@@ -31,4 +31,4 @@ class Clock:
 
 
 def _seconds(when: datetime | float) -> float:
-    return to_ms(when) / 1000 if isinstance(when, datetime) else number(when, "time")
+    return to_ms(when) / 1000 if isinstance(when, datetime) else check_number(when, "time")

@@ -18,7 +18,11 @@ def captured(request: pytest.FixtureRequest) -> "Iterator[Captured]":
     """
     from .capturing import capture
 
-    clock = request.getfixturevalue("metrics_clock") if "metrics_clock" in request.fixturenames else None
+    clock = (
+        request.getfixturevalue("metrics_clock")
+        if "metrics_clock" in request.fixturenames
+        else None
+    )
     with capture(clock=clock) as found:
         yield found
 

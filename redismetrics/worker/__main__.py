@@ -17,7 +17,7 @@ from redismetrics.store import urls
 from redismetrics.store.connection import Store
 from redismetrics.store.urls import safe_url
 
-from .page import page
+from .page import status_app
 from .worker import INTERVAL, Worker
 
 log = logging.getLogger("redismetrics")
@@ -38,10 +38,18 @@ def main(
         description="Seal what was recorded, roll it up to minutes, hours and days, and prune what is past its retention.",
     )
     parser.add_argument("--url", help="where the store is (default: REDISMETRICS_URL)")
-    parser.add_argument("--namespace", metavar="NS", help="which share of the store (default: REDISMETRICS_NAMESPACE)")
+    parser.add_argument(
+        "--namespace",
+        metavar="NS",
+        help="which share of the store (default: REDISMETRICS_NAMESPACE)",
+    )
     parser.add_argument("--once", action="store_true", help="do all that is due, and leave")
     parser.add_argument(
-        "--interval", type=float, default=INTERVAL, metavar="S", help="seconds between passes (default: %(default)g)"
+        "--interval",
+        type=float,
+        default=INTERVAL,
+        metavar="S",
+        help="seconds between passes (default: %(default)g)",
     )
     parser.add_argument(
         "--metrics-port",
@@ -49,13 +57,17 @@ def main(
         type=_metrics_address,
         help="answer /metrics and /healthz about the worker itself",
     )
-    parser.add_argument("--json", action="store_true", help="with --once: what was done as one JSON object")
+    parser.add_argument(
+        "--json", action="store_true", help="with --once: what was done as one JSON object"
+    )
     given = parser.parse_args(argv)
     if given.json and not given.once:
         parser.error("--json: wanted beside --once")
     if not 0.1 <= given.interval <= 3600:
         parser.error(f"--interval: wanted 0.1 to 3600 seconds, got {given.interval:g}")
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr
+    )
     try:
         settings = resolve(url=given.url, namespace=given.namespace)
         store = Store(settings.url, settings.socket_timeout)
@@ -81,7 +93,11 @@ def main(
                 worker.run(given.interval)
     except InvalidSetting as error:  # only the client understands all of a URL
         parser.error(_sentence(error))
-    except (RedisMetricsError, OSError, UnicodeError) as error:  # UnicodeError: a host that can't be a name (`a..b`)
+    except (
+        RedisMetricsError,
+        OSError,
+        UnicodeError,
+    ) as error:  # UnicodeError: a host that can't be a name (`a..b`)
         print(_sentence(error), file=sys.stderr)
         return 1
     finally:
@@ -116,9 +132,11 @@ def _answering(worker: Worker, where: tuple[str, int] | None, interval: float) -
     if where is None:
         yield
         return
-    with http_server.listen(*where, page(worker, interval)) as server:
+    with http_server.listen(*where, status_app(worker, interval)) as server:
         log.info("answering on http://%s:%d/metrics", urls.shown(where[0]), server.server_port)
-        threading.Thread(target=server.serve_forever, name="redismetrics-worker-http", daemon=True).start()
+        threading.Thread(
+            target=server.serve_forever, name="redismetrics-worker-http", daemon=True
+        ).start()
         try:
             yield
         finally:

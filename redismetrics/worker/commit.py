@@ -8,12 +8,12 @@ from typing import Any
 import msgpack
 
 from redismetrics.model.definition import Definition
-from redismetrics.model.retention import MARGIN, REPLAY_US, Level
+from redismetrics.model.retention import MARGIN, REPLAY_US, Resolution
 from redismetrics.model.time import SECOND
 from redismetrics.store import keys, scripts
 from redismetrics.store.cluster import Command
 from redismetrics.store.driver import Operation
-from redismetrics.store.metric_keys import Metric
+from redismetrics.store.metric_keys import MetricLocation
 from redismetrics.store.replies import read_definition, read_now_ms
 
 GONE_PER_COMMIT = 1_000  # notes of what is past its retention are taken off; the rest by later ones
@@ -42,7 +42,7 @@ class Result:
 
 
 @dataclass(slots=True)
-class _Standing:
+class MetricVersion:
     """What the first trip finds."""
 
     version: bytes | None
@@ -53,10 +53,10 @@ class _Standing:
 
 
 @dataclass(slots=True)
-class _Writes:
+class KeyWrites:
     """What a commit puts into one data key, and until when."""
 
-    level: Level
+    level: Resolution
     span: int
     fields: dict[str, bytes] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)
@@ -65,10 +65,10 @@ class _Writes:
 
 
 @dataclass(slots=True)
-class _Orders:
+class CommitPlan:
     """All that a commit does."""
 
-    writes: list[_Writes] = field(default_factory=list)
+    writes: list[KeyWrites] = field(default_factory=list)
     blocks: list[bytes] = field(default_factory=list)
     sealed: bytes | None = None
     marks: dict[str, int] = field(default_factory=dict)
@@ -83,7 +83,7 @@ class _Orders:
     none_left: bool = False
 
 
-def _standing(metric: Metric) -> Operation[_Standing]:
+def read_version(metric: MetricLocation) -> Operation[MetricVersion]:
     while True:
         (version, sealed_to), due, definition, time, ended = yield [
             ("HMGET", metric.recorded.state, "version", "sealed"),
@@ -98,17 +98,21 @@ def _standing(metric: Metric) -> Operation[_Standing]:
             break
     when = {name: int(float(score)) for name, score in zip(due[::2], due[1::2], strict=True)}
     known = None if definition is None else read_definition(metric.name, definition)
-    return _Standing(version, sealed_to or b"0", when, known, read_now_ms(time))
+    return MetricVersion(version, sealed_to or b"0", when, known, read_now_ms(time))
 
 
-def _bracketed(metric: Metric, standing: _Standing, commands: list[Command]) -> Operation[list[Any] | None]:
+def read_consistent(
+    metric: MetricLocation, standing: MetricVersion, commands: list[Command]
+) -> Operation[list[Any] | None]:
     """The replies, if the metric is still as *standing* found it; else None."""
     version = ("HGET", metric.recorded.state, "version")
     began, *replies, ended = yield [version, *commands, version]
     return replies if began == standing.version == ended else None
 
 
-def _commit(metric: Metric, standing: _Standing, orders: _Orders) -> Operation[Outcome]:
+def commit(
+    metric: MetricLocation, standing: MetricVersion, orders: CommitPlan
+) -> Operation[Outcome]:
     of, of_shard = metric.recorded, keys.shard(metric.namespace, metric.shard)
     names = [
         of.state, of.log, of.series, of.live, *metric.worked, of_shard.clock, of_shard.catalogue, of_shard.dirty,
@@ -121,7 +125,13 @@ def _commit(metric: Metric, standing: _Standing, orders: _Orders) -> Operation[O
         gone_from = span + level.span + level.retention
         expires = 0 if write.persist else (gone_from + MARGIN) // SECOND
         refused_from = gone_from if write.refuse else 1 << 52
-        arguments += [keys.data_name(level.name, span), refused_from, expires, len(write.fields), len(write.removed)]
+        arguments += [
+            keys.data_name(level.name, span),
+            refused_from,
+            expires,
+            len(write.fields),
+            len(write.removed),
+        ]
         for name, data in write.fields.items():
             arguments += (name, data)
         arguments += write.removed

@@ -2,20 +2,24 @@
 
 from collections.abc import Iterable
 
-from redismetrics.model.retention import Calendar, Level
+from redismetrics.model.retention import Resolution, RetentionPolicy
 from redismetrics.model.time import HOUR, SECOND, slot_of
 from redismetrics.store import keys
 from redismetrics.store.keys import FOLD
-from redismetrics.store.metric_keys import Metric
+from redismetrics.store.metric_keys import MetricLocation
 
-from .commit import _Standing, _Writes
-from .merge import Place
+from .commit import KeyWrites, MetricVersion
+from .merge import CellKey
 
-GRACE = 60 * SECOND  # a slot is made so long after its end, and made anew so long after something came too late for it
+GRACE = (
+    60 * SECOND
+)  # a slot is made so long after its end, and made anew so long after something came too late for it
 FOLDS = 4  # parts of a span
 
 
-def _marks(metric: Metric, level: Level, places: Iterable[Place], standing: _Standing) -> dict[str, int]:
+def coarser_due(
+    metric: MetricLocation, level: Resolution, places: Iterable[CellKey], standing: MetricVersion
+) -> dict[str, int]:
     """The coarse slots over these that are not due yet, and when they will be."""
     marks = {}
     for slot, chunk in places:
@@ -24,10 +28,12 @@ def _marks(metric: Metric, level: Level, places: Iterable[Place], standing: _Sta
             field_ = keys.due_field(name, start, chunk)
             if field_.encode() not in standing.due:
                 marks[field_] = max(start + width, standing.now_ms) + GRACE
-    return marks | _to_fold(level, places, standing)
+    return marks | merges_due(level, places, standing)
 
 
-def _to_fold(level: Level, places: Iterable[Place], standing: _Standing) -> dict[str, int]:
+def merges_due(
+    level: Resolution, places: Iterable[CellKey], standing: MetricVersion
+) -> dict[str, int]:
     """The parts of spans over these slots that are to be folded, and when: where that is before the whole span is."""
     marks = {}
     for slot, chunk in places:
@@ -39,20 +45,22 @@ def _to_fold(level: Level, places: Iterable[Place], standing: _Standing) -> dict
     return marks
 
 
-def _kept(metric: Metric, marks: Iterable[str]) -> list[_Writes]:
+def kept_for_coarser(metric: MetricLocation, marks: Iterable[str]) -> list[KeyWrites]:
     """What the slots that are marked will be made of, beside minutes, which are just written: it stays until they are made."""
-    minute = metric.calendar.levels[0]
+    minute = metric.retention.levels[0]
     return [
-        _Writes(level, span, persist=True, refuse=False)
-        for level, span in _made_of(metric, marks)
+        KeyWrites(level, span, persist=True, refuse=False)
+        for level, span in made_of(metric, marks)
         if level is not minute
     ]
 
 
-def _made_of(metric: Metric, due: Iterable[str]) -> set[tuple[Level, int]]:
+def made_of(metric: MetricLocation, due: Iterable[str]) -> set[tuple[Resolution, int]]:
     """The keys, by level and span, that hold what these coarse slots are made of."""
-    levels = metric.calendar.levels
-    finer = {name: level for (name, _), level in zip(metric.coarser(levels[0]), levels, strict=True)}
+    levels = metric.retention.levels
+    finer = {
+        name: level for (name, _), level in zip(metric.coarser(levels[0]), levels, strict=True)
+    }
     found = set()
     for each in due:
         name, start_s, _ = each.split(" ")
@@ -61,5 +69,5 @@ def _made_of(metric: Metric, due: Iterable[str]) -> set[tuple[Level, int]]:
     return found
 
 
-def _sweep_every(calendar: Calendar) -> int:
-    return max(calendar.levels[-1].retention // 8, HOUR)
+def sweep_interval(retention: RetentionPolicy) -> int:
+    return max(retention.levels[-1].retention // 8, HOUR)

@@ -14,17 +14,13 @@ from redismetrics.columnar.rollup_table import CLUSTERED, Table
 from redismetrics.columnar.samples import CENTROID, CHANGE, Samples, no_samples, summarise
 from redismetrics.columnar.samples import concat as concat_samples
 from redismetrics.columnar.summaries import concat as concat_summaries
-from redismetrics.model.retention import Level
+from redismetrics.model.retention import Resolution
 from redismetrics.model.time import MINUTE
 
-SAMPLES_PER_MINUTE = (
-    100  # of a series are kept exactly, each with its time and metadata; beyond, a summary and a digest
-)
-OPEN = (
-    2  # a minute that is still written to may have so many times its points before they are clustered, so not each time
-)
+SAMPLES_PER_MINUTE = 100  # of a series are kept exactly, each with its time and metadata; beyond, a summary and a digest
+OPEN = 2  # a minute that is still written to may have so many times its points before they are clustered, so not each time
 
-Place = tuple[int, int]  # start of the slot in ms, chunk
+CellKey = tuple[int, int]  # start of the slot in ms, chunk
 
 
 @dataclass(slots=True, eq=False)
@@ -35,22 +31,28 @@ class Cell:
     samples: Samples
 
 
-def places(parts: list[Samples], chunk_series: int) -> list[Place]:
+def cell_keys(parts: list[Samples], chunk_series: int) -> list[CellKey]:
     """Which cells samples fall into, in order; a chunk is so many series."""
-    found: set[Place] = set()
+    found: set[CellKey] = set()
     for part in parts:
         for series, time in ((part.series, part.time), (part.summed, part.summaries.last_ms)):
             if len(series):
                 minutes, chunks = time // MINUTE, series // chunk_series
                 both = np.unique(minutes * (int(chunks.max()) + 1) + chunks)
                 width = int(chunks.max()) + 1
-                found.update((int(number) // width * MINUTE, int(number) % width) for number in both)
+                found.update(
+                    (int(number) // width * MINUTE, int(number) % width) for number in both
+                )
     return sorted(found)
 
 
 def seal(
-    parts: list[Samples], held: Mapping[Place, Cell], chunk_series: int, minute: Level, raw_from_ms: int
-) -> dict[Place, Cell]:
+    parts: list[Samples],
+    held: Mapping[CellKey, Cell],
+    chunk_series: int,
+    minute: Resolution,
+    raw_from_ms: int,
+) -> dict[CellKey, Cell]:
     """Merge samples, in order of arrival and with series by id, into what their cells hold; return those cells as they become.
 
     Exact samples are kept from *raw_from_ms* on, where a series-minute has no more than `SAMPLES_PER_MINUTE`.
@@ -90,20 +92,31 @@ def seal(
     sample_group = np.concatenate([group_of(old_samples.time, old_samples.series), new_group])
     count = np.bincount(sample_group, minlength=len(cells))
     weight = arrays.sum_whole(sample_group, len(cells), samples.weight)
-    whole = (count <= SAMPLES_PER_MINUTE) & (weight == table.summaries.count) & (table.kind != CLUSTERED)
+    whole = (
+        (count <= SAMPLES_PER_MINUTE)
+        & (weight == table.summaries.count)
+        & (table.kind != CLUSTERED)
+    )
     keep = whole[sample_group] & (samples.time >= raw_from_ms)
-    samples, sample_group = samples.take(keep, np.zeros(len(samples.summed), np.bool_)), sample_group[keep]
+    samples, sample_group = (
+        samples.take(keep, np.zeros(len(samples.summed), np.bool_)),
+        sample_group[keep],
+    )
     samples = ordered(samples, sample_group)
     sample_group = np.sort(sample_group)
 
     # Cut into cells.
-    number = np.searchsorted(known_minutes, slot // MINUTE) * (width // chunk_series + 1) + of_series // chunk_series
+    number = (
+        np.searchsorted(known_minutes, slot // MINUTE) * (width // chunk_series + 1)
+        + of_series // chunk_series
+    )
     first = arrays.starts(number)
     ends = np.append(first[1:], len(number))
     sample_ends = np.searchsorted(sample_group, np.append(first, len(number)))
     return {
         (int(slot[begin]), int(of_series[begin]) // chunk_series): Cell(
-            table.rows(np.arange(begin, end)), _piece(samples, int(sample_ends[at]), int(sample_ends[at + 1]))
+            table.rows(np.arange(begin, end)),
+            _piece(samples, int(sample_ends[at]), int(sample_ends[at + 1])),
         )
         for at, (begin, end) in enumerate(zip(first.tolist(), ends.tolist(), strict=True))
     }
@@ -148,7 +161,11 @@ def assemble(segment: Table, loose: Mapping[int, Table]) -> Table:
     """The rows of a span: those of its segment but where a slot has a field of its own, which counts instead."""
     if not loose:
         return segment
-    beside = segment.take(~np.isin(segment.slot, np.fromiter(loose, np.int64, len(loose)))) if len(segment) else segment
+    beside = (
+        segment.take(~np.isin(segment.slot, np.fromiter(loose, np.int64, len(loose))))
+        if len(segment)
+        else segment
+    )
     return rollup_table.concat([part for part in (beside, *loose.values()) if len(part)])
 
 

@@ -10,7 +10,7 @@ from redismetrics.exposition.text import content_type, render
 from .worker import Worker
 
 
-def page(worker: Worker, interval: float) -> http_server.App:
+def status_app(worker: Worker, interval: float) -> http_server.App:
     """A WSGI app: /metrics is a Prometheus page of the worker's counts, /healthz 200 while passes succeed, else 503."""
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -18,9 +18,13 @@ def page(worker: Worker, interval: float) -> http_server.App:
         if path == "/metrics":
             status, body = "200 OK", render(self_metrics.of_worker(worker.counts.as_dict()))
         elif path == "/healthz":
-            late = monotonic() - worker.moved_at > 3 * interval + 4 * worker.counts.pass_seconds + 10
+            late = (
+                monotonic() - worker.moved_at > 3 * interval + 4 * worker.counts.pass_seconds + 10
+            )
             trouble = worker.away or ("nothing was done for long" if late else None)
-            status, body = ("503 Service Unavailable", f"{trouble}\n") if trouble else ("200 OK", "ok\n")
+            status, body = (
+                ("503 Service Unavailable", f"{trouble}\n") if trouble else ("200 OK", "ok\n")
+            )
         else:
             status, body = "404 Not Found", "Ask /metrics or /healthz.\n"
         data = body.encode("utf-8", "replace")

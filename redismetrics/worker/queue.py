@@ -2,13 +2,13 @@
 
 import msgpack
 
-from redismetrics.model.retention import MARGIN, Calendar
+from redismetrics.model.retention import MARGIN, RetentionPolicy
 from redismetrics.model.time import DAY
 from redismetrics.store import keys, scripts
 from redismetrics.store.cluster import Command
 from redismetrics.store.driver import Operation
 from redismetrics.store.namespace import shards
-from redismetrics.store.replies import _pairs, read_now_ms, reading
+from redismetrics.store.replies import pairs, read_now_ms, reading
 from redismetrics.store.server import now
 from redismetrics.store.stats import ALIVE_MS
 
@@ -22,7 +22,7 @@ def heartbeat(namespace: str, worker: str) -> Operation[tuple[int, list[str]]]:
         ("ZREMRANGEBYSCORE", key, "-inf", now_ms - 10 * ALIVE_MS),
         ("ZRANGEBYSCORE", key, now_ms - ALIVE_MS, "+inf"),
     ]
-    return now_ms, [each.decode() for each in live]
+    return now_ms, [each.decode(errors="replace") for each in live]
 
 
 def leave(namespace: str, worker: str) -> Operation[None]:
@@ -37,9 +37,13 @@ def dirty(namespace: str, shard: int) -> Operation[list[str]]:
     ]  # a name that is none is no metric's, and holds up no other
 
 
-def pending(namespace: str, shard: int, now_ms: int, skip: int, most: int) -> Operation[list[tuple[str, str]]]:
+def pending(
+    namespace: str, shard: int, now_ms: int, skip: int, most: int
+) -> Operation[list[tuple[str, str]]]:
     """What is due by now: (what, metric), the oldest first, at *most* so many beyond the first *skip*."""
-    (found,) = yield [("ZRANGEBYSCORE", keys.pending(namespace, shard), "-inf", now_ms, "LIMIT", skip, most)]
+    (found,) = yield [
+        ("ZRANGEBYSCORE", keys.pending(namespace, shard), "-inf", now_ms, "LIMIT", skip, most)
+    ]
     work = []
     with reading("pending"):
         for member in found:
@@ -62,17 +66,17 @@ def waiting(namespace: str) -> Operation[int]:
 WRITERS_AT_ONCE = 500
 
 
-def prune_writers(namespace: str, shard: int, calendar: Calendar) -> Operation[int]:
+def prune_writers(namespace: str, shard: int, retention: RetentionPolicy) -> Operation[int]:
     """Take off the writers that sent nothing for longer than any of their batches can live; return how many."""
     key = keys.shard(namespace, shard).writers
     removed, cursor = 0, b"0"
     while True:
         (cursor, flat), time = yield [("HSCAN", key, cursor, "COUNT", WRITERS_AT_ONCE), ("TIME",)]
         # A batch lives no longer than max_age, which is shorter than the retention of minutes, and max_future, at most a day.
-        oldest = (read_now_ms(time) - calendar.levels[0].retention - MARGIN - DAY) * 1000
+        oldest = (read_now_ms(time) - retention.levels[0].retention - MARGIN - DAY) * 1000
         gone: list[bytes] = []
         with reading("writers"):
-            for writer, entry in _pairs(flat).items():
+            for writer, entry in pairs(flat).items():
                 if msgpack.unpackb(entry, raw=True)[1] < oldest:
                     gone += (writer, entry)
         if gone:

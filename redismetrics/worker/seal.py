@@ -18,27 +18,49 @@ from redismetrics.store import keys
 from redismetrics.store.cluster import Command
 from redismetrics.store.driver import Operation
 from redismetrics.store.keys import SWEEP, TRIM
-from redismetrics.store.metric_keys import Metric
+from redismetrics.store.metric_keys import MetricLocation
 
 from . import merge
-from .commit import Outcome, Result, _bracketed, _commit, _Orders, _Standing, _standing, _Writes
-from .due import _kept, _marks, _sweep_every
-from .merge import Cell, Place
+from .commit import (
+    CommitPlan,
+    KeyWrites,
+    MetricVersion,
+    Outcome,
+    Result,
+    commit,
+    read_consistent,
+    read_version,
+)
+from .due import coarser_due, kept_for_coarser, sweep_interval
+from .merge import Cell, CellKey
 
 BLOCKS_PER_SLICE = 512  # of a log are read at once
-FEW_BLOCKS = 32  # a commit costs some ms however few they are; decoding them for a question, as much
+FEW_BLOCKS = (
+    32  # a commit costs some ms however few they are; decoding them for a question, as much
+)
 BYTES_PER_SLICE = 8 << 20  # and so many bytes of them sealed
 CELLS_PER_COMMIT = 256  # at most so many slots and chunks are rewritten by one commit, unless one block touches more
 
 
-def seal(metric: Metric, patience_ms: float = 0) -> Operation[Result]:
+def seal(metric: MetricLocation, patience_ms: float = 0) -> Operation[Result]:
     """Merge the next slice of a metric's log into its minutes, unless it is a few blocks younger than *patience_ms*."""
-    standing = yield from _standing(metric)
+    standing = yield from read_version(metric)
     after = b"(" + standing.sealed
-    replies = yield from _bracketed(
+    replies = yield from read_consistent(
         metric,
         standing,
-        [("ZRANGEBYSCORE", metric.recorded.log, after, "+inf", "WITHSCORES", "LIMIT", 0, BLOCKS_PER_SLICE)],
+        [
+            (
+                "ZRANGEBYSCORE",
+                metric.recorded.log,
+                after,
+                "+inf",
+                "WITHSCORES",
+                "LIMIT",
+                0,
+                BLOCKS_PER_SLICE,
+            )
+        ],
     )
     if replies is None:
         return Result(Outcome.AGAIN)
@@ -48,38 +70,49 @@ def seal(metric: Metric, patience_ms: float = 0) -> Operation[Result]:
     waited_ms = max(standing.now_ms - int(found[0][1]) // 1000, 0)
     if len(found) < FEW_BLOCKS and waited_ms < patience_ms:
         return Result(Outcome.NOTHING)
-    minute = metric.calendar.levels[0]
+    minute = metric.retention.levels[0]
     chunk_series = keys.CHUNK[standing.definition.type]
     slice_ = _read(found, chunk_series)
     parts, late = _within([samples for _, _, samples in slice_], minute.kept_from(standing.now_ms))
-    orders = _Orders(blocks=[data for data, _, _ in slice_], sealed=b"%.0f" % slice_[-1][1], late=late)
+    orders = CommitPlan(
+        blocks=[data for data, _, _ in slice_], sealed=b"%.0f" % slice_[-1][1], late=late
+    )
     read_at = standing.now_ms
     if parts:
-        touched = merge.places(parts, chunk_series)
-        held = yield from _held(metric, standing, touched)
+        touched = merge.cell_keys(parts, chunk_series)
+        held = yield from _read_cells(metric, standing, touched)
         if held is None:
             return Result(Outcome.AGAIN)
-        became = merge.seal(parts, held, chunk_series, minute, metric.calendar.raw.kept_from(read_at))
+        became = merge.seal(
+            parts, held, chunk_series, minute, metric.retention.raw.kept_from(read_at)
+        )
         orders.samples = _by_hour(parts)
-        orders.marks = _marks(metric, minute, became, standing)
-        orders.writes = [*_minutes(metric, became, held, read_at), *_kept(metric, orders.marks)]
+        orders.marks = coarser_due(metric, minute, became, standing)
+        orders.writes = [
+            *_minutes(metric, became, held, read_at),
+            *kept_for_coarser(metric, orders.marks),
+        ]
     orders.tidying = [(TRIM, read_at + (REPLAY_US // 1000) + SECOND)]
-    orders.unless = [(SWEEP, read_at + _sweep_every(metric.calendar))]
-    outcome = yield from _commit(metric, standing, orders)
+    orders.unless = [(SWEEP, read_at + sweep_interval(metric.retention))]
+    outcome = yield from commit(metric, standing, orders)
     if outcome is Outcome.DONE and (len(slice_) < len(found) or len(found) == BLOCKS_PER_SLICE):
         outcome = Outcome.MORE
     count = sum(samples.count for _, _, samples in slice_)
-    return Result(outcome, len(slice_), count, late, sum(map(len, orders.blocks)), waited_ms=waited_ms)
+    return Result(
+        outcome, len(slice_), count, late, sum(map(len, orders.blocks)), waited_ms=waited_ms
+    )
 
 
-def _read(found: list[tuple[bytes, bytes]], chunk_series: int) -> list[tuple[bytes, float, Samples]]:
+def _read(
+    found: list[tuple[bytes, bytes]], chunk_series: int
+) -> list[tuple[bytes, float, Samples]]:
     """Decode blocks, series by id, as far as one commit may reach: up to the first that can't be read.
 
     Raises:
         FormatMismatch: that is the first of all.
     """
     slice_: list[tuple[bytes, float, Samples]] = []
-    size, cells = 0, set[Place]()
+    size, cells = 0, set[CellKey]()
     for data, score in found:
         size += len(data)
         if slice_ and size > BYTES_PER_SLICE:
@@ -92,7 +125,7 @@ def _read(found: list[tuple[bytes, bytes]], chunk_series: int) -> list[tuple[byt
                 raise
             break
         samples = _by_id(block)
-        cells.update(merge.places([samples], chunk_series))
+        cells.update(merge.cell_keys([samples], chunk_series))
         if slice_ and len(cells) > CELLS_PER_COMMIT:
             break
         slice_.append((data, float(score), samples))
@@ -124,30 +157,41 @@ def _by_hour(parts: list[Samples]) -> dict[int, int]:
     return found
 
 
-def _held(metric: Metric, standing: _Standing, places: list[Place]) -> Operation[dict[Place, Cell] | None]:
+def _read_cells(
+    metric: MetricLocation, standing: MetricVersion, places: list[CellKey]
+) -> Operation[dict[CellKey, Cell] | None]:
     """What the minutes hold already; None if somebody else changed them."""
-    by_hour: dict[int, list[Place]] = {}
+    by_hour: dict[int, list[CellKey]] = {}
     for place in places:
         by_hour.setdefault(slot_of(place[0], HOUR), []).append(place)
     commands: list[Command] = []
     for hour, inside in by_hour.items():
         fields = [keys.cell_field(*place) for place in inside]
         segments = [keys.segment_field(chunk) for chunk in sorted({chunk for _, chunk in inside})]
-        commands += [("HMGET", metric.data(level, hour), *fields, *segments) for level in ("minute", "raw")]
-    replies = yield from _bracketed(metric, standing, commands)
+        commands += [
+            ("HMGET", metric.data(level, hour), *fields, *segments) for level in ("minute", "raw")
+        ]
+    replies = yield from read_consistent(metric, standing, commands)
     if replies is None:
         return None
     held = {}
-    for (_, inside), tables_found, raw_found in zip(by_hour.items(), replies[::2], replies[1::2], strict=True):
+    for (_, inside), tables_found, raw_found in zip(
+        by_hour.items(), replies[::2], replies[1::2], strict=True
+    ):
         chunks = sorted({chunk for _, chunk in inside})
         table_segments = dict(zip(chunks, tables_found[len(inside) :], strict=True))
         raw_segments = dict(zip(chunks, raw_found[len(inside) :], strict=True))
         unpacked: dict[int, tuple[Table, Samples]] = {}
         for place, data, raw in zip(inside, tables_found, raw_found, strict=False):
             slot, chunk = place
-            from_segment = (data is None and table_segments[chunk]) or (raw is None and raw_segments[chunk])
+            from_segment = (data is None and table_segments[chunk]) or (
+                raw is None and raw_segments[chunk]
+            )
             if from_segment and chunk not in unpacked:
-                unpacked[chunk] = read_table(table_segments[chunk]), read_samples(raw_segments[chunk])
+                unpacked[chunk] = (
+                    read_table(table_segments[chunk]),
+                    read_samples(raw_segments[chunk]),
+                )
             table, samples = unpacked.get(chunk, NOTHING)
             if data is not None:
                 table = read_table(data)
@@ -169,19 +213,25 @@ def _of_minute(samples: Samples, slot: int) -> Samples:
     return samples.take(inside, np.zeros(0, np.bool_))
 
 
-def _minutes(metric: Metric, became: dict[Place, Cell], held: dict[Place, Cell], now_ms: int) -> list[_Writes]:
+def _minutes(
+    metric: MetricLocation, became: dict[CellKey, Cell], held: dict[CellKey, Cell], now_ms: int
+) -> list[KeyWrites]:
     """The writes of minutes and of their exact samples; a minute's key stays while an hour over it is due, and one will be."""
-    calendar = metric.calendar
-    minutes: dict[int, _Writes] = {}
-    raws: dict[int, _Writes] = {}
+    retention = metric.retention
+    minutes: dict[int, KeyWrites] = {}
+    raws: dict[int, KeyWrites] = {}
     for (slot, chunk), cell in became.items():
         hour = slot_of(slot, HOUR)
         field_ = keys.cell_field(slot, chunk)
-        minute = minutes.setdefault(hour, _Writes(calendar.levels[0], hour, persist=True))
-        minute.fields[field_] = rollup_codec.pack_table(cell.table, dense=False)  # until it is folded
+        minute = minutes.setdefault(hour, KeyWrites(retention.levels[0], hour, persist=True))
+        minute.fields[field_] = rollup_codec.pack_table(
+            cell.table, dense=False
+        )  # until it is folded
         before = held.get((slot, chunk))
-        if not calendar.raw.gone(hour, now_ms) and (len(cell.samples) or (before is not None and len(before.samples))):
-            raws.setdefault(hour, _Writes(calendar.raw, hour)).fields[field_] = rollup_codec.pack_samples(
-                cell.samples, dense=False
+        if not retention.raw.gone(hour, now_ms) and (
+            len(cell.samples) or (before is not None and len(before.samples))
+        ):
+            raws.setdefault(hour, KeyWrites(retention.raw, hour)).fields[field_] = (
+                rollup_codec.pack_samples(cell.samples, dense=False)
             )
     return [*minutes.values(), *raws.values()]

@@ -27,7 +27,9 @@ class Thread:
             wanted = self._store.url.startswith("embedded:")
         if wanted and (self._thread is None or not self._thread.is_alive()):
             self.worker = Worker(self._settings, self._store, tells=False)
-            self._thread = threading.Thread(target=self._work, name="redismetrics-worker", daemon=True)
+            self._thread = threading.Thread(
+                target=self._work, name="redismetrics-worker", daemon=True
+            )
             self._thread.start()
 
     def _work(self) -> None:

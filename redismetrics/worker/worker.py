@@ -15,11 +15,12 @@ from time import monotonic, perf_counter
 from typing import TypeVar
 
 from redismetrics.errors import RedisMetricsError, StoreError, StoreUnavailable
-from redismetrics.settings import DEFAULT_CALENDAR, Settings, calendar
+from redismetrics.model.retention import DEFAULT_RETENTION
+from redismetrics.settings import Settings, retention_policy
 from redismetrics.store import keys, namespace
 from redismetrics.store.connection import Store
-from redismetrics.store.driver import Client, Operation, run, together
-from redismetrics.store.metric_keys import Metric
+from redismetrics.store.driver import Client, Operation, gather, run
+from redismetrics.store.metric_keys import MetricLocation
 from redismetrics.store.namespace import Config
 from redismetrics.store.urls import safe_url
 
@@ -62,7 +63,9 @@ class Counts:
         return self.lag_ms / 1000
 
     def as_dict(self) -> dict[str, int | float | str | None]:
-        return {each.name: getattr(self, each.name) for each in fields(self)} | {"lag_seconds": self.lag_seconds}
+        return {each.name: getattr(self, each.name) for each in fields(self)} | {
+            "lag_seconds": self.lag_seconds
+        }
 
 
 class Worker:
@@ -81,7 +84,9 @@ class Worker:
         self._client: Client | None = None
         self._config: Config | None = None
         self.away: str | None = None  # why no pass can be done at present
-        self.moved_at = monotonic()  # when a piece of a pass was last done: the first after an outage may take long
+        self.moved_at = (
+            monotonic()
+        )  # when a piece of a pass was last done: the first after an outage may take long
         self._pruned_ms = 0
         self._failed: set[str] = set()
 
@@ -109,7 +114,9 @@ class Worker:
             dirty = run(client, queue.dirty(self.settings.namespace, shard))
             mine = [name for name in dirty if self._is_mine(name, live)]
             for names in _batches(mine, SIDE_BY_SIDE):
-                done += self._work(client, shard, names, partial(seal.seal, patience_ms=1000 * patience))
+                done += self._work(
+                    client, shard, names, partial(seal.seal, patience_ms=1000 * patience)
+                )
                 if self.stop.is_set():
                     return done
             done += self._make_due(client, shard, now_ms, live)
@@ -124,12 +131,14 @@ class Worker:
         return done
 
     def _open(self, client: Client) -> Config:
-        wanted = calendar(self.settings)
-        config = run(client, namespace.open_namespace(self.settings.namespace, wanted, self.store.shards))
-        if self.tells and config.calendar != wanted and wanted != DEFAULT_CALENDAR:
+        wanted = retention_policy(self.settings)
+        config = run(
+            client, namespace.open_namespace(self.settings.namespace, wanted, self.store.shards)
+        )
+        if self.tells and config.retention != wanted and wanted != DEFAULT_RETENTION:
             log.warning(
                 "namespace %s was made with other retentions, and those hold: %s (seconds), not this process's %s",
-                self.settings.namespace, config.calendar.describe(), wanted.describe(),
+                self.settings.namespace, config.retention.describe(), wanted.describe(),
             )  # fmt: skip
         return config
 
@@ -138,11 +147,15 @@ class Worker:
         done = left = 0
         while not self.stop.is_set():
             # Beyond what stays pending: the shares of others, what failed, what waits for something finer.
-            found = run(client, queue.pending(self.settings.namespace, shard, now_ms, left, AT_MOST))
+            found = run(
+                client, queue.pending(self.settings.namespace, shard, now_ms, left, AT_MOST)
+            )
             work = [(what, name) for what, name in found if self._is_mine(name, live)]
             before = done
             for rank in ("hour ", "day ", keys.SPAN, keys.FOLD, "trim", "sweep"):
-                for batch in _batches([each for each in work if each[0].startswith(rank)], SIDE_BY_SIDE):
+                for batch in _batches(
+                    [each for each in work if each[0].startswith(rank)], SIDE_BY_SIDE
+                ):
                     # Of one metric only one at a time: each commit makes what the others have read old.
                     for turn in _turns(batch):
                         done += self._work(client, shard, [name for _, name in turn], _making(turn))
@@ -153,23 +166,36 @@ class Worker:
                 break
         return done
 
-    def _work(self, client: Client, shard: int, names: list[str], make: Callable[[Metric], Operation[Result]]) -> int:
+    def _work(
+        self,
+        client: Client,
+        shard: int,
+        names: list[str],
+        make: Callable[[MetricLocation], Operation[Result]],
+    ) -> int:
         """Do one kind of work on several metrics side by side, again where somebody else was first, on where there is more."""
         assert self._config is not None
-        if len(names) > 1 and not self._failed.isdisjoint(names):  # what failed before goes alone: it takes none along
+        if len(names) > 1 and not self._failed.isdisjoint(
+            names
+        ):  # what failed before goes alone: it takes none along
             sound = [name for name in names if name not in self._failed]
             apart = [[name] for name in names if name in self._failed]
             return sum(self._work(client, shard, part, make) for part in (sound, *apart))
-        metrics = [Metric(self.settings.namespace, shard, name, self._config.calendar) for name in names]
+        metrics = [
+            MetricLocation(self.settings.namespace, shard, name, self._config.retention)
+            for name in names
+        ]
         done, tries = 0, TRIES
         while metrics and tries and not self.stop.is_set():
             try:
-                results = run(client, together([make(metric) for metric in metrics]))
+                results = run(client, gather([make(metric) for metric in metrics]))
             except StoreUnavailable:
                 raise
             except Exception as error:  # noqa: BLE001  whatever is wrong with one metric must not stop the others
                 if len(metrics) > 1:  # one of them: each by itself, so that it holds up no other
-                    return done + sum(self._work(client, shard, [metric.name], make) for metric in metrics)
+                    return done + sum(
+                        self._work(client, shard, [metric.name], make) for metric in metrics
+                    )
                 self._fail(metrics[0].name, error)
                 return done
             self.moved_at = monotonic()
@@ -201,7 +227,12 @@ class Worker:
         if name not in self._failed:
             self._failed.add(name)
             ours = isinstance(error, RedisMetricsError)
-            log.error("%s: can't be sealed or rolled up: %s", name, error if ours else repr(error), exc_info=not ours)
+            log.error(
+                "%s: can't be sealed or rolled up: %s",
+                name,
+                error if ours else repr(error),
+                exc_info=not ours,
+            )
 
     def _is_mine(self, name: str, live: list[str]) -> bool:
         """Rendezvous hashing: each metric has its own order of the workers, so one that comes or goes moves only its share.
@@ -218,7 +249,7 @@ class Worker:
         assert self._config is not None
         for shard in range(self._config.shards):
             self.counts.writers_pruned += run(
-                client, queue.prune_writers(self.settings.namespace, shard, self._config.calendar)
+                client, queue.prune_writers(self.settings.namespace, shard, self._config.retention)
             )
 
     # -- for as long as it runs ---------------------------------------------------------------------------------
@@ -276,13 +307,13 @@ class Worker:
         self.disconnect()
 
 
-def _making(turn: Iterable[tuple[str, str]]) -> Callable[[Metric], Operation[Result]]:
+def _making(turn: Iterable[tuple[str, str]]) -> Callable[[MetricLocation], Operation[Result]]:
     jobs = {name: what for what, name in turn}
 
-    def make(metric: Metric) -> Operation[Result]:
+    def make(metric: MetricLocation) -> Operation[Result]:
         what = jobs[metric.name]
         tidy = {keys.TRIM: cleanup.trim, keys.SWEEP: cleanup.sweep}.get(what)
-        return downsample.make(metric, what) if tidy is None else tidy(metric)
+        return downsample.downsample(metric, what) if tidy is None else tidy(metric)
 
     return make
 

@@ -16,7 +16,7 @@ from redis.crc import key_slot
 
 from redismetrics import Gauge, InvalidSetting, Metrics, StoreError, StoreUnavailable
 from redismetrics.admin import copy_metric, copying
-from redismetrics.admin.copy_report import Progress, Report
+from redismetrics.admin.copy_report import CopyReport, Progress
 from redismetrics.admin.copying import copy, reset
 from redismetrics.export import export
 from redismetrics.recording import write
@@ -129,10 +129,14 @@ def answers(url: str, namespace: str) -> dict[str, Any]:
                 metrics.query(name, aggregation="sum", group_by="queue"),
                 sorted(metrics.query(name), key=repr),
                 [
-                    metrics.time_series(name, interval=interval, aggregations=("count", "sum", "p50"), window=since)
+                    metrics.time_series(
+                        name, interval=interval, aggregations=("count", "sum", "p50"), window=since
+                    )
                     for interval, since in (("minute", window), ("hour", week), ("day", week))
                 ],
-                metrics.rollup(name, group_by="host", aggregations=("mean", "count", "p99"), window=window),
+                metrics.rollup(
+                    name, group_by="host", aggregations=("mean", "count", "p99"), window=window
+                ),
                 metrics.get_metrics(name=name, limit=500)["metrics"],
                 metrics.tag_values(name, "queue"),
             ]
@@ -142,7 +146,7 @@ def answers(url: str, namespace: str) -> dict[str, Any]:
     return found
 
 
-def copied(source: str, target: str, namespace: str, **more: Any) -> Report:
+def copied(source: str, target: str, namespace: str, **more: Any) -> CopyReport:
     return copy(source, target, namespace=namespace, **{"quiet": 0, **more})
 
 
@@ -154,7 +158,13 @@ def filled(make: Make, url: str, namespace: str) -> Metrics:
 
 
 def test_one_server_becomes_a_cluster_and_a_single_server_again(
-    filled: Metrics, make: Make, server: Server, other: Server, cluster: Cluster, url: str, namespace: str
+    filled: Metrics,
+    make: Make,
+    server: Server,
+    other: Server,
+    cluster: Cluster,
+    url: str,
+    namespace: str,
 ) -> None:
     with server.client() as admin:
         pull_forward(admin, namespace, also=("fold-minute",))
@@ -213,7 +223,12 @@ def test_days_that_were_rolled_up_folded_and_partly_expired_go_along(
         moving_server.set_time(until - hours * HOUR)
         metrics.increment("jobs", hours, tags={"queue": "mail"}, timestamp=moving_server.time)
         for value in range(30):
-            metrics.histogram("took_ms", value * hours, tags={"queue": f"q{value % 3}"}, timestamp=moving_server.time)
+            metrics.histogram(
+                "took_ms",
+                value * hours,
+                tags={"queue": f"q{value % 3}"},
+                timestamp=moving_server.time,
+            )
         metrics.flush()
         work(url, namespace)
     moving_server.set_time(until)
@@ -229,7 +244,9 @@ def test_days_that_were_rolled_up_folded_and_partly_expired_go_along(
     assert answers(cluster.url, namespace) == before
     work(cluster.url, namespace)
     after = answers(cluster.url, namespace)
-    assert [after[name][0] for name in ("jobs", "took_ms")] == [before[name][0] for name in ("jobs", "took_ms")]
+    assert [after[name][0] for name in ("jobs", "took_ms")] == [
+        before[name][0] for name in ("jobs", "took_ms")
+    ]
     assert after["jobs"][3] == before["jobs"][3]
 
 
@@ -302,7 +319,10 @@ def test_interrupted_at_every_step_and_repeated(
             break
         except Stopped:
             interruptions += 1
-        with make(cluster.url) as blocked, pytest.raises(StoreUnavailable, match="is being copied to here"):
+        with (
+            make(cluster.url) as blocked,
+            pytest.raises(StoreUnavailable, match="is being copied to here"),
+        ):
             blocked.query("tail", aggregation="sum")
     assert interruptions > 3
     assert report.complete
@@ -356,7 +376,12 @@ def is_open(server: Server, namespace: str) -> bool:
 
 @pytest.mark.parametrize("shards", [1, 4])
 def test_keys_that_are_large_go_in_pieces(
-    filled: Metrics, other: Server, url: str, namespace: str, monkeypatch: pytest.MonkeyPatch, shards: int
+    filled: Metrics,
+    other: Server,
+    url: str,
+    namespace: str,
+    monkeypatch: pytest.MonkeyPatch,
+    shards: int,
 ) -> None:
     for number in range(700):
         filled.increment("jobs_0", tags={"user": str(number)})
@@ -385,7 +410,9 @@ def test_keys_that_are_large_go_in_pieces(
 
 
 @pytest.mark.parametrize(
-    "pair", list(itertools.permutations(binaries(), 2)), ids=lambda pair: f"{pair[0].name}-{pair[1].name}"
+    "pair",
+    list(itertools.permutations(binaries(), 2)),
+    ids=lambda pair: f"{pair[0].name}-{pair[1].name}",
 )
 def test_between_servers_of_different_kinds(
     fresh_server: Callable[..., Server], make: Make, namespace: str, pair: tuple[Path, Path]
@@ -438,11 +465,15 @@ def test_processes_move_one_by_one_while_others_record_and_nothing_is_lost_or_do
     worker.store.close()
 
 
-def test_a_source_in_use_is_refused_and_left_alone(make: Make, other: Server, url: str, namespace: str) -> None:
+def test_a_source_in_use_is_refused_and_left_alone(
+    make: Make, other: Server, url: str, namespace: str
+) -> None:
     metrics = make(url)
     metrics.increment("jobs")
     metrics.flush()
-    with pytest.raises(StoreError, match=r"in use, the last batch came 0\.\d s ago: stop who records"):
+    with pytest.raises(
+        StoreError, match=r"in use, the last batch came 0\.\d s ago: stop who records"
+    ):
         copy(url, other.url, namespace=namespace)
     worker = new_worker(url, namespace)
     worker.pass_once()
@@ -451,7 +482,8 @@ def test_a_source_in_use_is_refused_and_left_alone(make: Make, other: Server, ur
     with other.client() as admin:
         assert contents(admin, namespace) == {}
         with pytest.raises(
-            StoreError, match=r"still in use after 0\.2 s, 1 worker is at work\. The target stays closed"
+            StoreError,
+            match=r"still in use after 0\.2 s, 1 worker is at work\. The target stays closed",
         ):
             copied(url, other.url, namespace, wait=0.2)
         assert admin.hget(keys.config(namespace), "format") == b"copying"
@@ -461,7 +493,9 @@ def test_a_source_in_use_is_refused_and_left_alone(make: Make, other: Server, ur
 
 
 @pytest.mark.usefixtures("one_by_one")
-def test_what_is_recorded_while_it_is_copied_is_noticed(make: Make, other: Server, url: str, namespace: str) -> None:
+def test_what_is_recorded_while_it_is_copied_is_noticed(
+    make: Make, other: Server, url: str, namespace: str
+) -> None:
     metrics = make(url)
     for name in NAMES:
         metrics.increment(name)
@@ -475,7 +509,9 @@ def test_what_is_recorded_while_it_is_copied_is_noticed(make: Make, other: Serve
             metrics.increment(NAMES[0], 10)
             metrics.flush()
 
-    with pytest.raises(StoreError, match=r"was recorded while it was copied: .* the target stays closed"):
+    with pytest.raises(
+        StoreError, match=r"was recorded while it was copied: .* the target stays closed"
+    ):
         copied(url, other.url, namespace, told=once)
     assert copied(url, other.url, namespace, told=once).complete
     assert make(other.url).query(NAMES[0], aggregation="sum") == 11
@@ -573,7 +609,9 @@ def test_who_recorded_at_the_target_before_it_was_cleared_learns_the_numbers_of_
     ]  # fmt: skip
 
 
-def test_who_has_been_recording_at_the_target_is_noticed(make: Make, other: Server, url: str, namespace: str) -> None:
+def test_who_has_been_recording_at_the_target_is_noticed(
+    make: Make, other: Server, url: str, namespace: str
+) -> None:
     here, there = make(url), make(other.url)
     here.increment("jobs")
     here.flush()
@@ -595,7 +633,9 @@ def test_who_has_been_recording_at_the_target_is_noticed(make: Make, other: Serv
     assert [row["name"] for row in make(other.url).list_metrics()] == ["jobs"]
 
 
-def test_a_target_begun_with_other_retentions_is_refused(make: Make, other: Server, url: str, namespace: str) -> None:
+def test_a_target_begun_with_other_retentions_is_refused(
+    make: Make, other: Server, url: str, namespace: str
+) -> None:
     here = make(url)
     here.increment("jobs")
     here.flush()
@@ -603,19 +643,26 @@ def test_a_target_begun_with_other_retentions_is_refused(make: Make, other: Serv
         there.increment("x")
         there.flush()
         there.clear(confirm=True)
-    with pytest.raises(StoreError, match=r"other retentions, .*day:34560000 .*`redismetrics copy --reset`"):
+    with pytest.raises(
+        StoreError, match=r"other retentions, .*day:34560000 .*`redismetrics copy --reset`"
+    ):
         copied(url, other.url, namespace)
     assert reset(other.url, namespace=namespace) == 0
     assert copied(url, other.url, namespace).complete
 
 
-def test_the_source_s_retentions_go_along(make: Make, other: Server, namespace: str, url: str) -> None:
+def test_the_source_s_retentions_go_along(
+    make: Make, other: Server, namespace: str, url: str
+) -> None:
     with make(url, day_retention=400 * DAY) as here:
         here.increment("jobs")
         here.flush()
     assert copied(url, other.url, namespace).complete
     with other.client() as admin:
-        assert admin.hget(keys.config(namespace), "retentions") == b"raw:86400 minute:259200 hour:7776000 day:34560000"
+        assert (
+            admin.hget(keys.config(namespace), "retentions")
+            == b"raw:86400 minute:259200 hour:7776000 day:34560000"
+        )
 
 
 def test_a_metric_deleted_after_an_interruption_is_not_at_the_target(
@@ -637,7 +684,9 @@ def test_a_metric_deleted_after_an_interruption_is_not_at_the_target(
     assert {row["name"] for row in make(other.url).list_metrics()} == {*NAMES} - {NAMES[3]}
 
 
-def test_two_copies_at_once_are_refused(make: Make, other: Server, url: str, namespace: str) -> None:
+def test_two_copies_at_once_are_refused(
+    make: Make, other: Server, url: str, namespace: str
+) -> None:
     metrics = make(url)
     metrics.increment("jobs")
     metrics.flush()
@@ -645,7 +694,10 @@ def test_two_copies_at_once_are_refused(make: Make, other: Server, url: str, nam
 
     def again(progress: Progress) -> None:
         nonlocal refused
-        for attempt in (lambda: copied(url, other.url, namespace), lambda: reset(other.url, namespace=namespace)):
+        for attempt in (
+            lambda: copied(url, other.url, namespace),
+            lambda: reset(other.url, namespace=namespace),
+        ):
             with pytest.raises(StoreError, match="is being copied to by another process"):
                 attempt()
             refused += 1
@@ -695,7 +747,9 @@ def test_it_needs_no_more_rights_than_the_page_says(
     """What it needs at the target it needs also to delete what an interrupted copy left."""
     server = fresh_server(port=True)
     with server.client() as admin:
-        admin.execute_command("ACL", "SETUSER", "reader", "on", ">pw", "resetchannels", "%R~rm:*", "+@read", "+time")
+        admin.execute_command(
+            "ACL", "SETUSER", "reader", "on", ">pw", "resetchannels", "%R~rm:*", "+@read", "+time"
+        )
     for number in range(3):
         rights = (
             "resetchannels",
@@ -710,7 +764,10 @@ def test_it_needs_no_more_rights_than_the_page_says(
         )
         cluster.ask(number, "ACL", "SETUSER", "copier", "on", ">pw", *rights)
     fill(make(server.url), server.url, namespace)
-    sides = (server.url.replace("://", "://reader:pw@"), cluster.url.replace("://", "://copier:pw@"))
+    sides = (
+        server.url.replace("://", "://reader:pw@"),
+        cluster.url.replace("://", "://copier:pw@"),
+    )
 
     def stop(progress: Progress) -> None:
         if progress.phase == "counting":
@@ -783,11 +840,15 @@ def test_a_wrong_call_of_the_command_says_so(args: tuple[str, ...], said: str) -
     assert "geheim" not in err
 
 
-def test_the_command_tells_a_side_that_does_not_answer(make: Make, url: str, namespace: str) -> None:
+def test_the_command_tells_a_side_that_does_not_answer(
+    make: Make, url: str, namespace: str
+) -> None:
     metrics = make(url)
     metrics.increment("jobs")
     metrics.flush()
-    status, out, err = Shell(url, namespace)("copy", "--from", url, "--to", "redis://:geheim@127.0.0.1:1/0")
+    status, out, err = Shell(url, namespace)(
+        "copy", "--from", url, "--to", "redis://:geheim@127.0.0.1:1/0"
+    )
     assert (status, out) == (1, "")
     assert "127.0.0.1:1" in err
     assert "repeat the copy" in err
@@ -830,9 +891,14 @@ def test_a_command_that_is_killed_or_stopped_is_repeated(
     noted_in = keys.copying(namespace)
     node = cluster.nodes[cluster.owner(key_slot(noted_in.encode()))]
     with node.client() as admin, shell.start("copy", *sides) as process:
-        wait_until(lambda: process.poll() is not None or admin.hlen(noted_in) > 20, "some metrics are copied")
+        wait_until(
+            lambda: process.poll() is not None or admin.hlen(noted_in) > 20,
+            "some metrics are copied",
+        )
         process.send_signal(how)
-        assert process.wait() == (-signal.SIGKILL if how is signal.SIGKILL else 128 + signal.SIGTERM)
+        assert process.wait() == (
+            -signal.SIGKILL if how is signal.SIGKILL else 128 + signal.SIGTERM
+        )
         noted = admin.hlen(noted_in)
     assert 20 < noted < 300
     if how is signal.SIGKILL:  # else it took its lock along
@@ -890,7 +956,9 @@ def test_the_page_s_command_prints_what_stands_below_it(
             metrics.increment("orders_placed", times, tags={"shop": shop})
         for value in (1.5, 2.5, 3.5):
             metrics.histogram("delivery_ms", value)
-    status, out, err = Shell(old.url, "prod")(*(urls.get(word, word) for word in shlex.split(command)[1:]))
+    status, out, err = Shell(old.url, "prod")(
+        *(urls.get(word, word) for word in shlex.split(command)[1:])
+    )
     assert (status, err) == (0, "")
     for shown, real in urls.items():
         out = out.replace(real, shown)

@@ -9,7 +9,7 @@ import pytest
 
 from redismetrics import InvalidSetting, Metrics
 from redismetrics.admin.doctor import _Examination, examine
-from redismetrics.admin.findings import Finding, Report
+from redismetrics.admin.findings import Diagnosis, Finding
 from redismetrics.settings import resolve
 from redismetrics.store.connection import Store
 from redismetrics.worker import Worker
@@ -22,7 +22,7 @@ CHECKS = [
 ]  # fmt: skip
 
 
-def by_check(report: Report) -> dict[str, Finding]:
+def by_check(report: Diagnosis) -> dict[str, Finding]:
     found = {finding.check: finding for finding in report.findings}
     assert len(found) == len(report.findings)
     for finding in report.findings:
@@ -30,8 +30,12 @@ def by_check(report: Report) -> dict[str, Finding]:
     return found
 
 
-def statuses(report: Report) -> dict[str, str]:
-    return {check: finding.status for check, finding in by_check(report).items() if finding.status != "ok"}
+def statuses(report: Diagnosis) -> dict[str, str]:
+    return {
+        check: finding.status
+        for check, finding in by_check(report).items()
+        if finding.status != "ok"
+    }
 
 
 def work(url: str, namespace: str = "default") -> Worker:
@@ -90,8 +94,12 @@ def test_how_the_server_is_set_up_is_told(
 
 
 @pytest.mark.parametrize(("share", "wanted"), [(0.99, "failure"), (0.88, "warning"), (0.5, "ok")])
-def test_a_server_that_fills_up_is_told(fresh_server: Callable[..., Server], share: float, wanted: str) -> None:
-    server = fresh_server(args=("--appendonly", "no", "--save", "3600", "1000"))  # no buffer that comes and goes
+def test_a_server_that_fills_up_is_told(
+    fresh_server: Callable[..., Server], share: float, wanted: str
+) -> None:
+    server = fresh_server(
+        args=("--appendonly", "no", "--save", "3600", "1000")
+    )  # no buffer that comes and goes
     with server.client() as client:
         client.set("ballast", b"x" * 30_000_000)
         used = int(client.info("memory")["used_memory"])
@@ -99,7 +107,9 @@ def test_a_server_that_fills_up_is_told(fresh_server: Callable[..., Server], sha
         assert by_check(examine(server.url))["memory"].status == wanted
 
 
-def test_keys_that_were_evicted_are_told_after_the_policy_was_mended(fresh_server: Callable[..., Server]) -> None:
+def test_keys_that_were_evicted_are_told_after_the_policy_was_mended(
+    fresh_server: Callable[..., Server],
+) -> None:
     server = fresh_server()
     with server.client() as client:
         client.config_set("maxmemory-policy", "allkeys-random")
@@ -113,10 +123,13 @@ def test_keys_that_were_evicted_are_told_after_the_policy_was_mended(fresh_serve
 
 
 @pytest.mark.parametrize(
-    ("seconds", "wanted"), [(0, "ok"), (5, "warning"), (-5, "warning"), (400, "failure"), (-400, "failure")]
+    ("seconds", "wanted"),
+    [(0, "ok"), (5, "warning"), (-5, "warning"), (400, "failure"), (-400, "failure")],
 )
 def test_clocks_that_differ_are_told(url: str, namespace: str, seconds: int, wanted: str) -> None:
-    finding = by_check(examine(url, namespace=namespace, clock=lambda: time.time() + seconds))["clock"]
+    finding = by_check(examine(url, namespace=namespace, clock=lambda: time.time() + seconds))[
+        "clock"
+    ]
     assert finding.status == wanted
     assert finding.details["skew_seconds"] == pytest.approx(-seconds, abs=0.5)
 
@@ -137,7 +150,9 @@ def test_nobody_who_seals_is_told_and_soon_a_failure(fresh_server: Callable[...,
         assert statuses(examine(server.url)) == {"workers": "warning"}
 
 
-def test_what_was_lost_and_a_metric_near_its_limit_are_told(server: Server, namespace: str, monkeypatch: Any) -> None:
+def test_what_was_lost_and_a_metric_near_its_limit_are_told(
+    server: Server, namespace: str, monkeypatch: Any
+) -> None:
     with server.client() as client, Metrics(server.url, namespace=namespace) as metrics:
         for number in range(9):
             metrics.increment("jobs", tags={"id": str(number)})
@@ -164,11 +179,22 @@ def test_a_script_that_fails_is_a_failure(server: Server, namespace: str) -> Non
     assert by_check(examine(server.url, namespace=namespace))["scripts"].status == "failure"
 
 
-def test_a_reader_is_told_all_it_may_ask_and_what_it_may_not(fresh_server: Callable[..., Server]) -> None:
+def test_a_reader_is_told_all_it_may_ask_and_what_it_may_not(
+    fresh_server: Callable[..., Server],
+) -> None:
     server = fresh_server(port=True)
     with server.client() as client:
         client.execute_command(
-            "ACL", "SETUSER", "reader", "on", ">sec:ret", "resetchannels", "~rm:*", "-@all", "+@read", "+time"
+            "ACL",
+            "SETUSER",
+            "reader",
+            "on",
+            ">sec:ret",
+            "resetchannels",
+            "~rm:*",
+            "-@all",
+            "+@read",
+            "+time",
         )
     with Metrics(server.url) as metrics:
         metrics.increment("jobs")
@@ -221,7 +247,9 @@ def test_a_wrong_setting_is_raised() -> None:
         examine("http://elsewhere")
 
 
-def test_the_command_shows_the_report_and_ends_with_its_verdict(fresh_server: Callable[..., Server]) -> None:
+def test_the_command_shows_the_report_and_ends_with_its_verdict(
+    fresh_server: Callable[..., Server],
+) -> None:
     server = fresh_server(args=("--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru"))
     shell = Shell(server.url, "default")
     status, out, err = shell("doctor")
@@ -249,7 +277,9 @@ def test_of_a_cluster_every_primary_is_looked_at(
     server: Server, fresh_server: Callable[..., Server], namespace: str
 ) -> None:
     if server.release < (7,):
-        pytest.skip("before Redis 7 a node's second port can't be chosen, and so may be taken or none")
+        pytest.skip(
+            "before Redis 7 a node's second port can't be chosen, and so may be taken or none"
+        )
     cluster = Cluster(fresh_server)
     with Metrics(cluster.url, namespace=namespace) as metrics:
         for number in range(20):
@@ -271,7 +301,9 @@ def test_of_a_cluster_every_primary_is_looked_at(
                 client.config_set("maxmemory", used * 10)
                 found = by_check(examine(cluster.url, namespace=namespace))
                 assert found["eviction"].status == "failure"
-                assert found["eviction"].found.startswith(f"127.0.0.1:{cluster.nodes[number].port}: allkeys-lru")
+                assert found["eviction"].found.startswith(
+                    f"127.0.0.1:{cluster.nodes[number].port}: allkeys-lru"
+                )
                 client.config_set("maxmemory-policy", "noeviction")
                 client.config_set("maxmemory", round(used / 0.9))
                 found = by_check(examine(cluster.url, namespace=namespace))
@@ -283,10 +315,24 @@ def test_of_a_cluster_every_primary_is_looked_at(
                 assert found["persistence"].status == "warning"
                 assert found["persistence"].found == f"127.0.0.1:{cluster.nodes[number].port}: none"
                 client.config_set("appendonly", "yes")
-                wait_until(lambda: client.info("persistence")["aof_rewrite_in_progress"] == 0, "it appends again")
+                wait_until(
+                    lambda: client.info("persistence")["aof_rewrite_in_progress"] == 0,
+                    "it appends again",
+                )
         assert statuses(examine(cluster.url, namespace=namespace)) == {}
         for number in range(3):
-            cluster.ask(number, "ACL", "SETUSER", "reader", "on", ">pw", "~rm:*", "+@read", "+time", "+cluster|slots")
+            cluster.ask(
+                number,
+                "ACL",
+                "SETUSER",
+                "reader",
+                "on",
+                ">pw",
+                "~rm:*",
+                "+@read",
+                "+time",
+                "+cluster|slots",
+            )
         asking = examine(cluster.url.replace("://", "://reader:pw@"), namespace=namespace)
         assert by_check(asking)["memory"].found == "this user may not ask, on all 3 primaries"
         worker.leave()
@@ -295,7 +341,9 @@ def test_of_a_cluster_every_primary_is_looked_at(
         assert found["connection"].status == "ok"
         for check in ("server", "memory", "eviction", "persistence", "clock"):
             assert found[check].status == "failure"
-            assert found[check].found.startswith(f"127.0.0.1:{cluster.nodes[1].port}: Redis did not answer")
+            assert found[check].found.startswith(
+                f"127.0.0.1:{cluster.nodes[1].port}: Redis did not answer"
+            )
         metrics.close(0.1)
 
 
@@ -309,5 +357,7 @@ def test_of_a_cluster_every_primary_is_looked_at(
         ("redis+cluster://10.255.0.1:1", False),
     ],
 )
-def test_a_password_that_crosses_the_network_is_noticed_whatever_the_url(url: str, overheard: bool) -> None:
+def test_a_password_that_crosses_the_network_is_noticed_whatever_the_url(
+    url: str, overheard: bool
+) -> None:
     assert _Examination(Store(url, 0.1), "x", 1, 1.0, time.time)._is_overheard() is overheard

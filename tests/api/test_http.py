@@ -105,15 +105,21 @@ def test_answers_are_those_of_the_client(web: Any, metrics: Metrics) -> None:
     )
     same(
         "/api/query?name=score&aggregation=count&tag=model%3Dqwen",
-        metrics.get_aggregation("score", aggregation="count", window="last_24h", tags={"model": "qwen"}),
+        metrics.get_aggregation(
+            "score", aggregation="count", window="last_24h", tags={"model": "qwen"}
+        ),
     )
     same(
         "/api/query?name=score&aggregation=count&tag=!model",
-        metrics.get_aggregation("score", aggregation="count", window="last_24h", tags={"model": None}),
+        metrics.get_aggregation(
+            "score", aggregation="count", window="last_24h", tags={"model": None}
+        ),
     )
     same(
         "/api/time_series?name=score&interval=minute&aggregation=mean&aggregation=p95&window=5m",
-        metrics.get_time_series("score", interval="minute", aggregations=("mean", "p95"), window="5m"),
+        metrics.get_time_series(
+            "score", interval="minute", aggregations=("mean", "p95"), window="5m"
+        ),
     )
     same(
         "/api/rollup?name=score&group_by=model&aggregation=count&aggregation=max",
@@ -127,7 +133,11 @@ def test_answers_are_those_of_the_client(web: Any, metrics: Metrics) -> None:
     stats = web.get("/api/stats").json()
     assert stats["storage"]["metrics_stored"] == 5
     assert stats["recorder"]["recorded"] == 5
-    assert [each["name"] for each in web.get("/api/names").json()["metrics"]] == ["depth", "jobs", "score"]
+    assert [each["name"] for each in web.get("/api/names").json()["metrics"]] == [
+        "depth",
+        "jobs",
+        "score",
+    ]
 
 
 def test_times_are_unix_seconds_or_iso_text(web: Any, metrics: Metrics) -> None:
@@ -201,15 +211,22 @@ def test_series_and_rows_are_limited(metrics: Metrics) -> None:
     for number in range(6):
         metrics.increment("jobs", tags={"n": number})
         metrics.increment("few", tags={"n": number % 3})
-    with running(create_app(metrics, limits=Limits(series=5, points=2))) as at, httpx.Client(base_url=at) as web:
+    with (
+        running(create_app(metrics, limits=Limits(series=5, points=2))) as at,
+        httpx.Client(base_url=at) as web,
+    ):
         assert "wanted at most 5 series (the limit series), got 6" in told(
             web.get("/api/query?name=jobs&aggregation=sum"), 413
         )
         assert "all metrics" in told(web.get("/api/metrics"), 413)
         assert web.get("/api/metrics?name=few").status_code == 200
-        assert "wanted at most 2 rows, got 3" in told(web.get("/api/rollup?name=few&group_by=n"), 413)
+        assert "wanted at most 2 rows, got 3" in told(
+            web.get("/api/rollup?name=few&group_by=n"), 413
+        )
         assert "got 3" in told(web.get("/api/query?name=few&group_by=n&aggregation=sum"), 413)
-        assert "(the limit points)" in told(web.get("/api/time_series?name=few&group_by=n&window=2m&interval=1m"), 413)
+        assert "(the limit points)" in told(
+            web.get("/api/time_series?name=few&group_by=n&window=2m&interval=1m"), 413
+        )
     with pytest.raises(InvalidSetting, match="points: wanted a whole number above 0, got 0"):
         Limits(points=0)
 
@@ -220,7 +237,10 @@ def test_paths_and_methods_that_are_not_there(web: Any) -> None:
     refused = web.post("/api/query?name=x&aggregation=sum")
     told(refused, 405)
     assert set(refused.headers["allow"].split(", ")) == {"GET", "HEAD"}
-    assert "access-control-allow-origin" not in web.get("/healthz", headers={"Origin": "http://evil.example"}).headers
+    assert (
+        "access-control-allow-origin"
+        not in web.get("/healthz", headers={"Origin": "http://evil.example"}).headers
+    )
 
 
 # -- a store that is away -----------------------------------------------------------------------------------------
@@ -234,7 +254,13 @@ def test_without_its_store_all_but_healthz_says_503(fresh_server: Callable[..., 
             assert web.get("/readyz").json() == {"status": "ok"}
             server.kill()
             assert web.get("/healthz").status_code == 200
-            for path in ("/readyz", "/api/stats", "/api/metrics", "/metrics", "/api/query?name=x&aggregation=sum"):
+            for path in (
+                "/readyz",
+                "/api/stats",
+                "/api/metrics",
+                "/metrics",
+                "/api/query?name=x&aggregation=sum",
+            ):
                 answer = web.get(path)
                 told(answer, 503)
                 assert answer.headers["retry-after"] == "1"
@@ -252,9 +278,14 @@ def test_an_application_of_nothing_is_refused() -> None:
 # -- the token ----------------------------------------------------------------------------------------------------
 
 
-def test_the_token_guards_all_but_the_probes(metrics: Metrics, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_token_guards_all_but_the_probes(
+    metrics: Metrics, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
-    with running(create_app(metrics, token=TOKEN, allow_write=True)) as at, httpx.Client(base_url=at) as web:
+    with (
+        running(create_app(metrics, token=TOKEN, allow_write=True)) as at,
+        httpx.Client(base_url=at) as web,
+    ):
         right = {"Authorization": f"Bearer {TOKEN}"}
         for path in ("/metrics", "/api/stats", "/openapi.json", "/api/stream", "/nowhere"):
             for wrong in (
@@ -270,7 +301,9 @@ def test_the_token_guards_all_but_the_probes(metrics: Metrics, caplog: pytest.Lo
         assert metrics.stats()["recorded"] == 0
         assert web.get("/api/stats", headers=right).status_code == 200
         assert web.get("/healthz").status_code == web.get("/readyz").status_code == 200
-    ours = [record for record in caplog.records if not record.name.startswith(("httpx", "httpcore"))]
+    ours = [
+        record for record in caplog.records if not record.name.startswith(("httpx", "httpcore"))
+    ]
     assert all(TOKEN not in record.getMessage() for record in ours)
 
 
@@ -281,7 +314,9 @@ def test_a_token_that_no_header_carries_is_refused(metrics: Metrics, token: str)
     assert not token or token not in str(caught.value)
 
 
-def test_the_token_comes_from_a_file_or_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_token_comes_from_a_file_or_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert read_token(None) is None
     monkeypatch.setenv("REDISMETRICS_TOKEN", " abc ")
     assert read_token(None) == "abc"
@@ -306,14 +341,26 @@ def test_nothing_can_be_recorded_where_writing_is_off(web: Any, metrics: Metrics
 
 
 def test_samples_are_recorded_as_record_takes_them(writable: Any, metrics: Metrics) -> None:
-    one = {"name": "score", "value": 0.75, "tags": {"model": "llama"}, "experiment_id": "e1", "note": "n"}
+    one = {
+        "name": "score",
+        "value": 0.75,
+        "tags": {"model": "llama"},
+        "experiment_id": "e1",
+        "note": "n",
+    }
     answer = writable.post("/api/record", json=one)
     assert (answer.status_code, answer.json()) == (202, {"recorded": 1})
     when = (datetime.now(UTC) - timedelta(minutes=5)).replace(microsecond=0)
     several = [
         {"name": "jobs", "type": "counter", "value": 2, "timestamp": when.isoformat()},
         {"name": "jobs"},
-        {"name": "depth", "type": "gauge", "value": -1, "timestamp": time.time() - 60, "metadata": {"a": [1]}},
+        {
+            "name": "depth",
+            "type": "gauge",
+            "value": -1,
+            "timestamp": time.time() - 60,
+            "metadata": {"a": [1]},
+        },
     ]
     body = gzip.compress(json.dumps(several).encode())
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
@@ -350,8 +397,13 @@ def test_samples_are_recorded_as_record_takes_them(writable: Any, metrics: Metri
         (json.dumps({"name": "x", "note": "n" * 2000}), 413, "body: wanted at most 2000 bytes"),
     ],
 )  # fmt: skip
-def test_a_batch_is_recorded_whole_or_not_at_all(refusing: Any, body: str, code: int, wanted: str) -> None:
-    found = told(refusing.post("/api/record", content=body, headers={"Content-Type": "application/json"}), code)
+def test_a_batch_is_recorded_whole_or_not_at_all(
+    refusing: Any, body: str, code: int, wanted: str
+) -> None:
+    found = told(
+        refusing.post("/api/record", content=body, headers={"Content-Type": "application/json"}),
+        code,
+    )
     assert re.match(wanted, found), found
     assert refusing.get("/api/stats").json()["recorder"]["recorded"] == 0
 
@@ -362,15 +414,22 @@ def test_bodies_are_bounded_however_they_come(writable: Any, metrics: Metrics) -
     assert len(bomb) > 2_000
     bomb = gzip.compress(b" " * 100_000)
     assert len(bomb) < 2_000
-    assert "decompressed too" in told(writable.post("/api/record", content=bomb, headers=headers), 413)
-    assert "ends early" in told(writable.post("/api/record", content=gzip.compress(b"{}")[:-4], headers=headers), 400)
+    assert "decompressed too" in told(
+        writable.post("/api/record", content=bomb, headers=headers), 413
+    )
+    assert "ends early" in told(
+        writable.post("/api/record", content=gzip.compress(b"{}")[:-4], headers=headers), 400
+    )
     assert "wanted gzip" in told(writable.post("/api/record", content=b"{}", headers=headers), 400)
     plain = {"Content-Type": "application/json"}
     assert "Content-Encoding" in told(
-        writable.post("/api/record", content=b"{}", headers={**plain, "Content-Encoding": "br"}), 415
+        writable.post("/api/record", content=b"{}", headers={**plain, "Content-Encoding": "br"}),
+        415,
     )
     in_parts = (b" " * 500 for _ in range(10))  # chunked: no length is told
-    assert "at most 2000 bytes" in told(writable.post("/api/record", content=in_parts, headers=plain), 413)
+    assert "at most 2000 bytes" in told(
+        writable.post("/api/record", content=in_parts, headers=plain), 413
+    )
     # What a page of another site may send without being asked:
     assert "Content-Type" in told(writable.post("/api/record", content=b'{"name": "x"}'), 415)
     assert "Content-Type" in told(writable.post("/api/record", data={"name": "x"}), 415)
@@ -386,11 +445,27 @@ def test_serve_answers_until_it_is_stopped(url: str, metrics: Metrics, tmp_path:
     file = tmp_path / "token"
     file.write_text(TOKEN)
     where = ("--url", url, "--namespace", metrics.settings.namespace)
-    command = [sys.executable, "-W", "error", "-m", "redismetrics", "serve", "--port", "0", "--allow-write", *where]
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-m",
+        "redismetrics",
+        "serve",
+        "--port",
+        "0",
+        "--allow-write",
+        *where,
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     pipe = subprocess.PIPE
     with subprocess.Popen(
-        [*command, "--token-file", str(file)], cwd=tmp_path, env=environment, stdout=pipe, stderr=pipe, text=True
+        [*command, "--token-file", str(file)],
+        cwd=tmp_path,
+        env=environment,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
     ) as process:
         try:
             assert process.stderr is not None
@@ -399,7 +474,10 @@ def test_serve_answers_until_it_is_stopped(url: str, metrics: Metrics, tmp_path:
             at = line.removeprefix("serving on ").strip()
             with httpx.Client(base_url=at, headers={"Authorization": f"Bearer {TOKEN}"}) as web:
                 assert web.post("/api/record", json={"name": "jobs", "value": 5}).status_code == 202
-                wait_until(lambda: metrics.query("jobs", aggregation="sum") == 5, "what was recorded is stored")
+                wait_until(
+                    lambda: metrics.query("jobs", aggregation="sum") == 5,
+                    "what was recorded is stored",
+                )
                 assert web.get("/api/query?name=jobs&aggregation=sum").json()["results"] == 5
                 assert httpx.get(f"{at}/api/stats").status_code == 401
                 events = Events(web, "/api/stream")
@@ -416,7 +494,9 @@ def test_serve_answers_until_it_is_stopped(url: str, metrics: Metrics, tmp_path:
 def test_serve_says_what_is_wrong(url: str, tmp_path: Path) -> None:
     def run(*arguments: str) -> tuple[int, str]:
         command = [sys.executable, "-m", "redismetrics", "serve", "--url", url, *arguments]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
         return done.returncode, done.stderr
 
     code, said = run("--token-file", str(tmp_path / "none"))
@@ -452,10 +532,14 @@ APP = "from redismetrics import Metrics; from redismetrics.api.app import create
 )  # fmt: skip
 def test_a_missing_extra_is_named(missing: str, code: str, wanted: str) -> None:
     command = [sys.executable, "-c", WITHOUT, missing, code]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
     assert (done.returncode != 0) == bool(wanted), done.stderr
     last = done.stderr.strip().rpartition("\n")[2]
-    assert not wanted or (last.startswith("redismetrics.errors.MissingExtra: ") and f"pip install '{wanted}'" in last)
+    assert not wanted or (
+        last.startswith("redismetrics.errors.MissingExtra: ") and f"pip install '{wanted}'" in last
+    )
 
 
 def test_head_asks_without_a_body(web: Any) -> None:

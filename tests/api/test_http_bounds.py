@@ -29,7 +29,7 @@ from starlette.routing import Mount
 from redismetrics import Metrics
 from redismetrics.api import request_body
 from redismetrics.api.app import create_app
-from redismetrics.api.service import Gate, Limits
+from redismetrics.api.service import ConcurrencyLimiter, Limits
 from redismetrics.integrations.opentelemetry.receiver import MAX_POINTS, NotReadable, Receiver, read
 from redismetrics.stream.patterns import glob
 from tests.fixtures.servers import PATIENCE, Server, wait_until
@@ -61,7 +61,10 @@ def test_gzip_is_opened_in_pieces_and_no_further_than_wanted() -> None:
     text = b"0123456789" * 20_000
     assert opened(gzip.compress(text), len(text)) == text
     assert opened(gzip.compress(text, 0), len(text)) == text  # longer than it was
-    assert opened(gzip.compress(text[:99]) + gzip.compress(b"") + gzip.compress(text[99:500]), 500) == text[:500]
+    assert (
+        opened(gzip.compress(text[:99]) + gzip.compress(b"") + gzip.compress(text[99:500]), 500)
+        == text[:500]
+    )
     for data, code in (
         (gzip.compress(text), 413),
         (gzip.compress(text[:500])[:-1], 400),
@@ -158,7 +161,10 @@ def test_what_json_can_say_and_we_do_not_take_is_told(refusing: Any, body: bytes
 @pytest.fixture(scope="module")
 def refusing(server: Server) -> Iterator[Any]:
     with Metrics(server.url, namespace="bounds", flush_interval=NEVER) as metrics:
-        with running(create_app(metrics, allow_write=True)) as at, httpx.Client(base_url=at) as client:
+        with (
+            running(create_app(metrics, allow_write=True)) as at,
+            httpx.Client(base_url=at) as client,
+        ):
             yield client
         assert metrics.stats()["recorded"] == 0
 
@@ -169,11 +175,18 @@ def refusing(server: Server) -> Iterator[Any]:
 def otlp_sum(*names: str, tags: int = 1) -> dict[str, Any]:
     now = time.time_ns()
     points = [
-        {"timeUnixNano": str(now), "asInt": "1", "attributes": [{"key": "n", "value": {"intValue": str(n)}}]}
+        {
+            "timeUnixNano": str(now),
+            "asInt": "1",
+            "attributes": [{"key": "n", "value": {"intValue": str(n)}}],
+        }
         for n in range(tags)
     ]
     of = [
-        {"name": name, "sum": {"aggregationTemporality": 1, "isMonotonic": True, "dataPoints": points}}
+        {
+            "name": name,
+            "sum": {"aggregationTemporality": 1, "isMonotonic": True, "dataPoints": points},
+        }
         for name in names
     ]
     return {"resourceMetrics": [{"scopeMetrics": [{"metrics": of}]}]}
@@ -181,10 +194,17 @@ def otlp_sum(*names: str, tags: int = 1) -> dict[str, Any]:
 
 def test_names_and_series_that_others_bring_are_bounded(metrics: Metrics) -> None:
     limits = Limits(recorded_names=3, recorded_series=8)
-    with running(create_app(metrics, allow_write=True, limits=limits)) as at, httpx.Client(base_url=at) as web:
+    with (
+        running(create_app(metrics, allow_write=True, limits=limits)) as at,
+        httpx.Client(base_url=at) as web,
+    ):
         assert web.post("/api/record", json=[{"name": "a"}, {"name": "b"}]).status_code == 202
-        message = told(web.post("/api/record", json=[{"name": "a"}, {"name": "c"}, {"name": "d"}]), 413)
-        assert message.startswith("names: wanted at most 3 in this process (the limit recorded_names), got 4")
+        message = told(
+            web.post("/api/record", json=[{"name": "a"}, {"name": "c"}, {"name": "d"}]), 413
+        )
+        assert message.startswith(
+            "names: wanted at most 3 in this process (the limit recorded_names), got 4"
+        )
         assert told(web.post("/v1/metrics", json=otlp_sum("c", "d")), 413) == message
         assert sorted(metrics._recorder.metrics) == ["a", "b"]
         assert web.post("/v1/metrics", json=otlp_sum("c", tags=6)).status_code == 200
@@ -200,7 +220,9 @@ def test_a_request_of_empty_messages_is_refused_before_they_are_looked_at() -> N
     request = ExportMetricsServiceRequest()
     for _ in range(MAX_POINTS + 1):
         request.resource_metrics.add()
-    with pytest.raises(NotReadable, match="wanted at most 100000 points, metrics, scopes and resources"):
+    with pytest.raises(
+        NotReadable, match="wanted at most 100000 points, metrics, scopes and resources"
+    ):
         read(request.SerializeToString(), as_json=False)
     request = ExportMetricsServiceRequest()
     scope = request.resource_metrics.add().scope_metrics.add()
@@ -231,7 +253,11 @@ def test_a_long_resource_attribute_is_cut_once_and_not_for_every_point(metrics: 
 def test_attributes_in_attributes_come_to_an_end(as_json: bool) -> None:
     if as_json:
         inner = b'{"arrayValue":{"values":[' * 400 + b"]}}" * 400
-        body = b'{"resourceMetrics":[{"resource":{"attributes":[{"key":"a","value":' + inner + b"}]}}]}"
+        body = (
+            b'{"resourceMetrics":[{"resource":{"attributes":[{"key":"a","value":'
+            + inner
+            + b"}]}}]}"
+        )
     else:
         data = b""
         for _ in range(400):
@@ -255,13 +281,20 @@ def nested(field: int, data: bytes) -> bytes:
 def test_rows_are_bounded_before_they_are_made(metrics: Metrics) -> None:
     for number in range(50):
         metrics.increment("jobs", tags={"n": number})
-    with running(create_app(metrics, limits=Limits(points=2_000))) as at, httpx.Client(base_url=at) as web:
+    with (
+        running(create_app(metrics, limits=Limits(points=2_000))) as at,
+        httpx.Client(base_url=at) as web,
+    ):
         filled = "/api/time_series?name=jobs&interval=1m&window=24h&group_by=n&fill=true"
         message = told(web.get(filled), 413)
-        assert re.match(r"answer: wanted at most 2000 rows, got 720\d\d: .* \(the limit points\)", message)
+        assert re.match(
+            r"answer: wanted at most 2000 rows, got 720\d\d: .* \(the limit points\)", message
+        )
         assert web.get(filled.replace("&group_by=n", "")).status_code == 200
         assert len(web.get(filled.replace("&fill=true", "")).json()["series"]) == 50
-    assert len(metrics.time_series("jobs", interval="1m", group_by="n", fill=True)) >= 72_000  # others may
+    assert (
+        len(metrics.time_series("jobs", interval="1m", group_by="n", fill=True)) >= 72_000
+    )  # others may
 
 
 def test_parameters_are_bounded_in_number(refusing: Any) -> None:
@@ -269,7 +302,9 @@ def test_parameters_are_bounded_in_number(refusing: Any) -> None:
     assert "aggregation: wanted it at most 32 times (the limit values), got 33" in told(
         refusing.get(f"/api/rollup?name=x&{many}"), 400
     )
-    assert "parameters: wanted at most 1000" in told(refusing.get("/api/query?" + "x&" * 1_001), 400)
+    assert "parameters: wanted at most 1000" in told(
+        refusing.get("/api/query?" + "x&" * 1_001), 400
+    )
 
 
 @pytest.mark.parametrize(
@@ -296,7 +331,9 @@ def test_patterns_of_names_take_no_time() -> None:
     assert time.process_time() - began < 1
 
 
-def test_slow_questions_are_bounded_and_hold_up_nobody_else(fresh_server: Callable[..., Server]) -> None:
+def test_slow_questions_are_bounded_and_hold_up_nobody_else(
+    fresh_server: Callable[..., Server],
+) -> None:
     server = fresh_server()
     limits = Limits(at_once=2, waiting=1)
     with Metrics(server.url, flush_interval=NEVER, socket_timeout=3) as metrics:
@@ -306,7 +343,9 @@ def test_slow_questions_are_bounded_and_hold_up_nobody_else(fresh_server: Callab
             codes: list[int] = []
             askers = [
                 threading.Thread(
-                    target=lambda: codes.append(httpx.get(f"{at}/api/names", timeout=PATIENCE).status_code)
+                    target=lambda: codes.append(
+                        httpx.get(f"{at}/api/names", timeout=PATIENCE).status_code
+                    )
                 )
                 for _ in range(3)
             ]
@@ -314,7 +353,9 @@ def test_slow_questions_are_bounded_and_hold_up_nobody_else(fresh_server: Callab
                 asker.start()
             wait_until(lambda: app.state.service.questions._inside == 3, "all places are taken")
             refused = web.get("/api/names")
-            assert "questions: wanted at most 3 (the limits at_once and waiting)" in told(refused, 503)
+            assert "questions: wanted at most 3 (the limits at_once and waiting)" in told(
+                refused, 503
+            )
             assert refused.headers["retry-after"] == "1"
             assert web.get("/healthz").status_code == 200
             server.resume()
@@ -327,7 +368,7 @@ def test_slow_questions_are_bounded_and_hold_up_nobody_else(fresh_server: Callab
 
 def test_a_gate_gives_its_places_back() -> None:
     async def scenario() -> None:
-        gate = Gate("things", Limits(at_once=1, waiting=1))
+        gate = ConcurrencyLimiter("things", Limits(at_once=1, waiting=1))
         release = threading.Event()
 
         async def hold() -> bool:
@@ -359,9 +400,17 @@ def test_mounted_in_a_larger_application_the_same_paths_are_guarded(metrics: Met
     outer.state.service = app.state.service
     with running(outer) as at, httpx.Client(base_url=at) as web:
         assert web.get("/inner/healthz").status_code == web.get("/inner/readyz").status_code == 200
-        for path in ("/inner/api/stats", "/inner/healthz/", "/inner/healthz/../api/stats", "/inner//healthz"):
+        for path in (
+            "/inner/api/stats",
+            "/inner/healthz/",
+            "/inner/healthz/../api/stats",
+            "/inner//healthz",
+        ):
             assert web.get(path).status_code == 401, path
-        assert web.get("/inner/api/stats", headers={"Authorization": "bearer t0ken"}).status_code == 200
+        assert (
+            web.get("/inner/api/stats", headers={"Authorization": "bearer t0ken"}).status_code
+            == 200
+        )
 
 
 @pytest.mark.parametrize(
@@ -374,7 +423,9 @@ def test_only_the_probes_themselves_are_open(metrics: Metrics, path: str) -> Non
         assert httpx.get(f"{at}/api/stats", headers=two).status_code == 401
 
 
-def test_whoever_only_probes_is_not_told_where_the_store_is(fresh_server: Callable[..., Server]) -> None:
+def test_whoever_only_probes_is_not_told_where_the_store_is(
+    fresh_server: Callable[..., Server],
+) -> None:
     server = fresh_server()
     with Metrics(server.url, socket_timeout=0.5) as metrics:
         server.kill()
@@ -383,11 +434,28 @@ def test_whoever_only_probes_is_not_told_where_the_store_is(fresh_server: Callab
 
 
 def test_without_a_token_a_name_that_leads_here_is_not_enough(metrics: Metrics) -> None:
-    with running(create_app(metrics, allow_write=True, localhost_only=True)) as at, httpx.Client(base_url=at) as web:
+    with (
+        running(create_app(metrics, allow_write=True, localhost_only=True)) as at,
+        httpx.Client(base_url=at) as web,
+    ):
         port = urlsplit(at).port
-        for host in ("localhost", f"LOCALHOST:{port}", f"127.0.0.1:{port}", "127.8.9.1", f"[::1]:{port}", "[::1]"):
+        for host in (
+            "localhost",
+            f"LOCALHOST:{port}",
+            f"127.0.0.1:{port}",
+            "127.8.9.1",
+            f"[::1]:{port}",
+            "[::1]",
+        ):
             assert web.get("/api/names", headers={"Host": host}).status_code == 200, host
-        for host in (f"evil.example:{port}", "localhost.evil.example", "127.0.0.1.evil.example", "[::1", "", "0.0.0.0"):
+        for host in (
+            f"evil.example:{port}",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "[::1",
+            "",
+            "0.0.0.0",
+        ):
             refused = web.post("/api/record", json={"name": "jobs"}, headers={"Host": host})
             assert "Host: wanted localhost" in told(refused, 403), host
         assert metrics.stats()["recorded"] == 0
@@ -399,7 +467,11 @@ def test_the_page_of_hostile_names_is_accepted_by_promtool(metrics: Metrics) -> 
     if shutil.which("promtool") is None:
         pytest.skip("promtool is not installed (Debian package: prometheus)")
     samples: list[Any] = [
-        {"name": "a.b-c/d:e", "type": "counter", "tags": {"le": "1", "quantile": "0.5", "__name__": 'x" 1\n# HELP y'}},
+        {
+            "name": "a.b-c/d:e",
+            "type": "counter",
+            "tags": {"le": "1", "quantile": "0.5", "__name__": 'x" 1\n# HELP y'},
+        },
         {"name": "a_b_c_d_e", "type": "gauge", "tags": {"k": 'line\nend\\ "quote" \u2028 \u0000'}},
         {"name": "took_bucket", "type": "gauge", "value": -1e308},
         {"name": "took", "type": "histogram", "value": 1e308, "tags": {"le": "+Inf"}},
@@ -408,12 +480,18 @@ def test_the_page_of_hostile_names_is_accepted_by_promtool(metrics: Metrics) -> 
         assert web.post("/api/record", json=samples).status_code == 202
         metrics.flush()
         body = otlp_sum("of.otel", tags=3)
-        body["resourceMetrics"][0]["scopeMetrics"][0]["metrics"][0]["description"] = 'help \\ "and"\n# TYPE x counter'
+        body["resourceMetrics"][0]["scopeMetrics"][0]["metrics"][0]["description"] = (
+            'help \\ "and"\n# TYPE x counter'
+        )
         assert web.post("/v1/metrics", json=body).json() == {}
         page = web.get("/metrics").content
         openmetrics = web.get("/metrics", headers={"Accept": "application/openmetrics-text"})
-    done = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, check=False)
+    done = subprocess.run(
+        ["promtool", "check", "metrics"], input=page, capture_output=True, check=False
+    )
     assert done.returncode in (0, 3), done.stderr  # 3: it has opinions on names that others chose
     assert b"of_otel_total" in page
-    families = list(text_string_to_metric_families(openmetrics.text))  # promtool doesn't read this format
+    families = list(
+        text_string_to_metric_families(openmetrics.text)
+    )  # promtool doesn't read this format
     assert {family.name for family in families} >= {"took_bucket", "of_otel"}

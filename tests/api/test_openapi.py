@@ -43,17 +43,26 @@ SETTINGS = hypothesis.settings(
 def at(server: Any) -> Iterator[str]:
     with Metrics(server.url, namespace="openapi", flush_interval=0.05) as metrics:
         for number in range(3):
-            metrics.histogram("score", number / 2, tags={"model": f"m{number}"}, metadata={"n": number})
+            metrics.histogram(
+                "score", number / 2, tags={"model": f"m{number}"}, metadata={"n": number}
+            )
             metrics.increment("jobs", number, tags={"queue": "mail"})
         metrics.flush()
-        with running(create_app(metrics, token=TOKEN, allow_write=True, limits=Limits(batch=20))) as address:
+        with running(
+            create_app(metrics, token=TOKEN, allow_write=True, limits=Limits(batch=20))
+        ) as address:
             yield address
 
 
 def schema_of(at: str) -> Any:
-    schema = schemathesis.openapi.from_url(f"{at}/openapi.json", headers={"Authorization": f"Bearer {TOKEN}"})
+    schema = schemathesis.openapi.from_url(
+        f"{at}/openapi.json", headers={"Authorization": f"Bearer {TOKEN}"}
+    )
     refused = schema.config.checks.negative_data_rejection
-    refused.expected_statuses = [*refused.expected_statuses, "413"]  # more than a limit is no other mistake
+    refused.expected_statuses = [
+        *refused.expected_statuses,
+        "413",
+    ]  # more than a limit is no other mistake
     return schema
 
 
@@ -71,7 +80,9 @@ def test_every_operation_is_asked(at: str) -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
-@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["allowed", "forbidden"])
+@pytest.mark.parametrize(
+    "mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["allowed", "forbidden"]
+)
 def test_answers_are_what_the_document_says(at: str, method: str, path: str, mode: Any) -> None:
     operation = schema_of(at)[path][method]
     takes = operation.definition.raw.get("parameters") or "requestBody" in operation.definition.raw
@@ -94,6 +105,8 @@ def test_answers_are_what_the_document_says(at: str, method: str, path: str, mod
 
 def test_a_client_made_of_the_document_gets_answers(at: str) -> None:
     operation = schema_of(at)["/api/query"]["GET"]
-    case = operation.Case(query={"name": "score", "aggregation": "p95", "group_by": ["model"], "tag": ["model=m1"]})
+    case = operation.Case(
+        query={"name": "score", "aggregation": "p95", "group_by": ["model"], "tag": ["model=m1"]}
+    )
     response = case.call_and_validate(headers={"Authorization": f"Bearer {TOKEN}"}, checks=CHECKS)
     assert json.loads(response.content)["results"] == [{"model": "m1", "p95": 0.5}]

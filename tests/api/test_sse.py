@@ -41,7 +41,9 @@ def leave(events: Events) -> None:
     assert events.ended.wait(PATIENCE)
 
 
-def test_it_tells_what_is_recorded_and_ends_with_its_client(metrics: Metrics, server: Server) -> None:
+def test_it_tells_what_is_recorded_and_ends_with_its_client(
+    metrics: Metrics, server: Server
+) -> None:
     app = create_app(metrics, limits=LIVELY)
     with running(app) as at, httpx.Client(base_url=at) as web:
         events = Events(web, "/api/stream?name=job*&tag=queue%3Dmail")
@@ -59,7 +61,9 @@ def test_it_tells_what_is_recorded_and_ends_with_its_client(metrics: Metrics, se
         }  # fmt: skip
         wait_until(lambda: events.comments > 2, "comments keep the stream open")
         assert subscribers(server) == len(app.state.service.streams) == 1
-        assert not [thread for thread in threading.enumerate() if thread.name == "redismetrics-stream"]
+        assert not [
+            thread for thread in threading.enumerate() if thread.name == "redismetrics-stream"
+        ]
         leave(events)
         wait_until(lambda: subscribers(server) == 0, "the subscription is closed")
         wait_until(lambda: len(app.state.service.streams) == 0, "its place is free")
@@ -80,7 +84,19 @@ def test_it_tells_summaries(metrics: Metrics) -> None:
     assert min(each["min"] for _, each in events.found) == 0
     assert max(each["max"] for _, each in events.found) == 9
     _, first = events.found[0]
-    assert set(first) == {"name", "type", "tags", "since", "until", "count", "sum", "mean", "min", "max", "last"}
+    assert set(first) == {
+        "name",
+        "type",
+        "tags",
+        "since",
+        "until",
+        "count",
+        "sum",
+        "mean",
+        "min",
+        "max",
+        "last",
+    }
     assert (first["name"], first["type"], first["tags"]) == ("took", "histogram", {"queue": "mail"})
 
 
@@ -95,7 +111,9 @@ def test_streams_end_with_the_server_and_are_limited(metrics: Metrics, server: S
                 assert refused.status_code == 503
                 assert "wanted at most 1 open (the limit streams)" in refused.json()["message"]
                 ending = time.monotonic()
-            assert time.monotonic() - ending < 8  # not uvicorn's patience with connections that stay
+            assert (
+                time.monotonic() - ending < 8
+            )  # not uvicorn's patience with connections that stay
             assert events.ended.wait(PATIENCE)
     wait_until(lambda: subscribers(server) == 0, "the subscription is closed")
 
@@ -115,10 +133,16 @@ def test_of_an_async_client_it_is_the_same(url: str, namespace: str) -> None:
     asyncio.run(ametrics.aclose())
 
 
-def test_after_a_restart_of_the_store_every_sample_came_once_and_in_order(fresh_server: Callable[..., Server]) -> None:
+def test_after_a_restart_of_the_store_every_sample_came_once_and_in_order(
+    fresh_server: Callable[..., Server],
+) -> None:
     server = fresh_server()
     metrics = Metrics(server.url, flush_interval=NEVER)
-    with metrics, running(create_app(metrics, limits=LIVELY)) as at, httpx.Client(base_url=at) as web:
+    with (
+        metrics,
+        running(create_app(metrics, limits=LIVELY)) as at,
+        httpx.Client(base_url=at) as web,
+    ):
         events = Events(web, "/api/stream?name=depth")
         assert events.open.wait(PATIENCE)
         for number in range(30):
@@ -141,7 +165,9 @@ def flushed(metrics: Metrics) -> bool:
     return True
 
 
-def test_without_a_store_there_is_a_sentence_and_the_place_is_free_again(fresh_server: Callable[..., Server]) -> None:
+def test_without_a_store_there_is_a_sentence_and_the_place_is_free_again(
+    fresh_server: Callable[..., Server],
+) -> None:
     server = fresh_server()
     with Metrics(server.url, flush_interval=NEVER, socket_timeout=0.5) as metrics:
         app = create_app(metrics, limits=Limits(streams=1))
@@ -192,7 +218,7 @@ def play(metrics: Metrics, scene: Scene, *, queue: int = 3) -> Client:
 
     async def scenario() -> Client:
         client, streams, ametrics = Client(), sse.Streams(1), AsyncMetrics(metrics=metrics)
-        feed = sse.Feed(streams, ametrics.subscribe("jobs", queue=queue), NEVER)
+        feed = sse.EventStream(streams, ametrics.subscribe("jobs", queue=queue), NEVER)
         serving = asyncio.create_task(feed({"type": "http"}, client.receive, client.send))
         await until(lambda: client.sent)
         await scene(client, streams, serving)
@@ -215,7 +241,9 @@ async def record(metrics: Metrics, *values: int) -> None:
     await asyncio.to_thread(metrics.flush)
 
 
-def test_a_slow_client_is_told_what_it_missed_where_it_is_missing(metrics: Metrics, server: Server) -> None:
+def test_a_slow_client_is_told_what_it_missed_where_it_is_missing(
+    metrics: Metrics, server: Server
+) -> None:
     async def scene(client: Client, streams: sse.Streams, _: Any) -> None:
         await record(metrics, *range(10))
         await until_heard(metrics, server)

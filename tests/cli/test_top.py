@@ -33,7 +33,9 @@ IN, OUT = "\x1b[?1049h", "\x1b[?1049l"  # the alternate screen
 class Terminal:
     """A process at a terminal of its own, and what it wrote there."""
 
-    def __init__(self, command: list[str], environment: dict[str, str], rows: int = 30, columns: int = 100) -> None:
+    def __init__(
+        self, command: list[str], environment: dict[str, str], rows: int = 30, columns: int = 100
+    ) -> None:
         self._ours, theirs = pty.openpty()
         self.resize(rows, columns)
         self.modes = termios.tcgetattr(theirs)
@@ -60,7 +62,10 @@ class Terminal:
         """The newest whole screen, without what steers the terminal."""
         self.read(0.02)
         frames = self.text.split("\x1b[H")
-        return CODE.sub("", frames[-1] if len(frames) < 3 else frames[-2] if len(frames[-1]) < 50 else frames[-1])
+        return CODE.sub(
+            "",
+            frames[-1] if len(frames) < 3 else frames[-2] if len(frames[-1]) < 50 else frames[-1],
+        )
 
     def shows(self, pattern: str, timeout: float = PATIENCE) -> str:
         """Wait until the screen has *pattern*; return the screen."""
@@ -102,8 +107,21 @@ Start = Callable[..., Terminal]
 
 
 def environment(**more: str) -> dict[str, str]:
-    found = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "PYTHONIOENCODING": "utf-8", **more}
-    for name in ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+    found = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "TERM": "xterm",
+        "PYTHONIOENCODING": "utf-8",
+        **more,
+    }
+    for name in (
+        "COLUMNS",
+        "LINES",
+        "FORCE_COLOR",
+        "NO_COLOR",
+        "TTY_COMPATIBLE",
+        "TTY_INTERACTIVE",
+    ):
         found.pop(name, None)
     return found
 
@@ -113,7 +131,17 @@ def start() -> Iterator[Start]:
     started: list[Terminal] = []
 
     def top(url: str, namespace: str, *args: str, term: str = "xterm", **size: int) -> Terminal:
-        command = [sys.executable, "-m", "redismetrics", "top", "--url", url, "--namespace", namespace, *args]
+        command = [
+            sys.executable,
+            "-m",
+            "redismetrics",
+            "top",
+            "--url",
+            url,
+            "--namespace",
+            namespace,
+            *args,
+        ]
         started.append(Terminal(command, environment(TERM=term), **size))
         return started[-1]
 
@@ -160,7 +188,9 @@ def test_it_shows_what_is_recorded_and_goes_by_its_keys(
     assert order(top.shows("by name")) == ["latency_ms", "orders", "queue_depth"]
     top.press("n")
     top.shows("name↓")
-    wait_until(lambda: order(top.frame) == ["queue_depth", "orders", "latency_ms"], "the order is reversed")
+    wait_until(
+        lambda: order(top.frame) == ["queue_depth", "orders", "latency_ms"], "the order is reversed"
+    )
     top.press("/QUE")
     assert order(top.shows("/QUE_")) == ["queue_depth"]
     top.press("x\x7f\x7f\x7f")
@@ -192,7 +222,9 @@ def order(screen: str) -> list[str]:
     return list(re.findall(r"^(\w+) +(?:counter|gauge|histogram) ", screen, re.MULTILINE))
 
 
-def test_a_rate_is_that_of_the_last_seconds(start: Start, metrics: Metrics, url: str, namespace: str) -> None:
+def test_a_rate_is_that_of_the_last_seconds(
+    start: Start, metrics: Metrics, url: str, namespace: str
+) -> None:
     top = start(url, namespace, "--every", "0.2")
     top.shows("nothing is recorded yet")
     until = time.monotonic() + PATIENCE
@@ -286,7 +318,9 @@ def test_ctrl_z_gives_the_terminal_back_until_it_goes_on(
 
     def stopped() -> bool:
         top.read(0.02)
-        return Path(f"/proc/{top.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        return (
+            Path(f"/proc/{top.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        )
 
     if not Path("/proc/self/stat").exists():
         pytest.skip("this system has no /proc to look in")
@@ -303,7 +337,9 @@ def test_ctrl_z_gives_the_terminal_back_until_it_goes_on(
 # -- without one --------------------------------------------------------------------------------------------------
 
 
-def test_a_dumb_terminal_gets_one_table(start: Start, metrics: Metrics, url: str, namespace: str) -> None:
+def test_a_dumb_terminal_gets_one_table(
+    start: Start, metrics: Metrics, url: str, namespace: str
+) -> None:
     record(metrics)
     top = start(url, namespace, "--sort", "name", term="dumb")
     assert top.end() == 0
@@ -337,7 +373,15 @@ def test_a_pipe_gets_lines_and_json(metrics: Metrics, url: str, namespace: str) 
 
 
 def summary(name: str, until: float, **figures: Any) -> Summary:
-    given = {"count": 1, "sum": 1.0, "min": 0.0, "max": 0.0, "last": 0.0, "type": "counter", **figures}
+    given = {
+        "count": 1,
+        "sum": 1.0,
+        "min": 0.0,
+        "max": 0.0,
+        "last": 0.0,
+        "type": "counter",
+        **figures,
+    }
     kind = given.pop("type")
     moments = datetime.fromtimestamp(until - 2, UTC), datetime.fromtimestamp(until, UTC)
     return Summary(name, kind, {}, *moments, **given)
@@ -349,7 +393,10 @@ def rates(board: Board, now: float) -> dict[str, float | None]:
 
 def test_a_rate_counts_whole_intervals_of_the_last_ten_seconds() -> None:
     board = Board(2.0)
-    rows = [{"name": name, "type": kind, "series": 1} for name, kind in (("jobs", "counter"), ("took", "histogram"))]
+    rows = [
+        {"name": name, "type": kind, "series": 1}
+        for name, kind in (("jobs", "counter"), ("took", "histogram"))
+    ]
     board.put_catalogue(rows)
     assert rates(board, 0.0) == {"jobs": None, "took": None}
     board.put_summary(summary("jobs", 100, sum=1.0), 0.0)
@@ -381,7 +428,11 @@ def test_the_newest_value_is_the_last() -> None:
 
 
 def test_what_is_unknown_comes_last_in_every_order() -> None:
-    lines = [Line("b", "gauge", 1, p95=None), Line("a", "histogram", 1, p95=2.0), Line("c", "histogram", 3, p95=5.0)]
+    lines = [
+        Line("b", "gauge", 1, p95=None),
+        Line("a", "histogram", 1, p95=2.0),
+        Line("c", "histogram", 3, p95=5.0),
+    ]
     view = View("p95")
     assert [line.name for line in view.chosen(lines)] == ["c", "a", "b"]
     view.press("p")

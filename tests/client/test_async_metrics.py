@@ -31,7 +31,7 @@ from redismetrics import (
     TypeMismatch,
     UnknownAggregation,
 )
-from redismetrics.client.query_methods import Awaiting, Blocking
+from redismetrics.client.query_methods import AsyncQueries, SyncQueries
 from redismetrics.store import keys
 from tests.fixtures.servers import PATIENCE, Server, wait_until
 from tests.system.faults.proxy import Proxy
@@ -78,8 +78,8 @@ def public(of: Any) -> set[str]:
 
 def test_both_have_the_same_verbs() -> None:
     assert public(Metrics) - {"close"} == public(AsyncMetrics) - {"aclose"}
-    assert public(Blocking) == public(Awaiting)
-    assert len(public(Awaiting)) >= 15
+    assert public(SyncQueries) == public(AsyncQueries)
+    assert len(public(AsyncQueries)) >= 15
 
 
 @pytest.mark.parametrize("name", sorted(public(Metrics) - {"close"}))
@@ -89,7 +89,7 @@ def test_a_verb_takes_the_same_in_both(name: str) -> None:
     assert inspect.signature(one).parameters == inspect.signature(two).parameters
     assert one.__doc__
     assert two.__doc__
-    asks = name in public(Awaiting) - {"to_json"} or name == "flush"
+    asks = name in public(AsyncQueries) - {"to_json"} or name == "flush"
     assert inspect.iscoroutinefunction(two) == asks
     assert not inspect.iscoroutinefunction(one)
 
@@ -104,9 +104,17 @@ CASES: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("query", ("jobs",), {"window": "soon"}),
     ("query", ("9",), {}),
     ("time_series", ("jobs",), {"interval": "minute", "aggregation": "sum", "window": None}),
-    ("time_series", ("took",), {"aggregations": ["count", "max"], "group_by": ["queue"], "window": None}),
+    (
+        "time_series",
+        ("took",),
+        {"aggregations": ["count", "max"], "group_by": ["queue"], "window": None},
+    ),
     ("time_series", ("jobs",), {"interval": "fortnight"}),
-    ("rollup", ("took",), {"group_by": ["queue"], "aggregations": ("mean", "count"), "window": None}),
+    (
+        "rollup",
+        ("took",),
+        {"group_by": ["queue"], "aggregations": ("mean", "count"), "window": None},
+    ),
     ("rollup", ("took",), {"keys": "json"}),
     ("digest", ("took",), {}),
     ("list_metrics", (), {}),
@@ -145,12 +153,17 @@ def outcome(call: Callable[[], Any]) -> Any:
         answer = {key: value for key, value in answer.items() if key != "timestamp"}
         if "storage" in answer:
             passing = ("memory_bytes", "worker_lag_seconds")
-            answer["storage"] = {key: value for key, value in answer["storage"].items() if key not in passing}
+            answer["storage"] = {
+                key: value for key, value in answer["storage"].items() if key not in passing
+            }
     return answer
 
 
 def test_every_verb_that_asks_is_among_the_cases() -> None:
-    assert {name for name, _, _ in CASES} == public(Awaiting) - {"to_json", "self_metrics"}  # whose ages change
+    assert {name for name, _, _ in CASES} == public(AsyncQueries) - {
+        "to_json",
+        "self_metrics",
+    }  # whose ages change
 
 
 def test_both_give_the_same_answers(url: str, namespace: str, metrics: Metrics, run: Run) -> None:
@@ -192,7 +205,9 @@ def test_it_records_by_plain_calls(ametrics: AsyncMetrics, metrics: Metrics, run
         return found
 
     assert run(work()) == 7
-    assert metrics.query("jobs", aggregation="sum", group_by="queue") == [{"queue": "mail", "sum": 5}]
+    assert metrics.query("jobs", aggregation="sum", group_by="queue") == [
+        {"queue": "mail", "sum": 5}
+    ]
     assert metrics.query("took", aggregation="count") == 1
     assert ametrics.stats()["stored"] == 5
 
@@ -243,8 +258,12 @@ def test_a_blocking_face_of_an_async_client(ametrics: AsyncMetrics) -> None:
     assert asyncio.run(ametrics.query("jobs", aggregation="sum")) == 6
 
 
-@pytest.mark.parametrize("options", [{"url": "redis://localhost"}, {"namespace": "a"}, {"clock": lambda: 1.0}])
-def test_what_is_shared_takes_no_settings_beside_it(metrics: Metrics, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "options", [{"url": "redis://localhost"}, {"namespace": "a"}, {"clock": lambda: 1.0}]
+)
+def test_what_is_shared_takes_no_settings_beside_it(
+    metrics: Metrics, options: dict[str, Any]
+) -> None:
     with pytest.raises(InvalidSetting, match=f"metrics: .*{next(iter(options))}"):
         AsyncMetrics(metrics=metrics, **options)
     with pytest.raises(InvalidSetting, match="wanted a Metrics"):
@@ -254,7 +273,9 @@ def test_what_is_shared_takes_no_settings_beside_it(metrics: Metrics, options: d
 # -- event loops --------------------------------------------------------------------------------------------------
 
 
-def test_one_loop_after_another_leaves_nothing_open(server: Server, ametrics: AsyncMetrics, run: Run) -> None:
+def test_one_loop_after_another_leaves_nothing_open(
+    server: Server, ametrics: AsyncMetrics, run: Run
+) -> None:
     ametrics.increment("jobs", 3)
 
     async def ask() -> list[Any]:
@@ -281,7 +302,9 @@ def test_aclose_leaves_nothing_open(server: Server, namespace: str, run: Run) ->
                 item = await stream.get(PATIENCE)
                 assert isinstance(item, Sample)
             assert clients(server) - before
-        await asyncio.to_thread(wait_until, lambda: clients(server) <= before, "all connections are closed")
+        await asyncio.to_thread(
+            wait_until, lambda: clients(server) <= before, "all connections are closed"
+        )
 
     run(work())
 
@@ -339,7 +362,9 @@ def test_a_child_forked_from_a_running_loop_asks_for_itself_and_leaves_the_paren
 def test_the_loop_goes_on_while_a_flush_waits(server: Server, namespace: str, run: Run) -> None:
     async def work() -> int:
         with Proxy(server, unix=True) as proxy:
-            async with AsyncMetrics(proxy.url, namespace=namespace, flush_interval=NEVER) as ametrics:
+            async with AsyncMetrics(
+                proxy.url, namespace=namespace, flush_interval=NEVER
+            ) as ametrics:
                 ametrics.increment("jobs")
                 await ametrics.flush()
                 proxy.delay = 0.3
@@ -357,14 +382,20 @@ def test_the_loop_goes_on_while_a_flush_waits(server: Server, namespace: str, ru
     assert run(work()) > 10
 
 
-def test_many_questions_wait_side_by_side_for_a_store_that_is_away(namespace: str, run: Run) -> None:
+def test_many_questions_wait_side_by_side_for_a_store_that_is_away(
+    namespace: str, run: Run
+) -> None:
     async def work() -> float:
-        async with AsyncMetrics("redis://127.0.0.1:1/0", namespace=namespace, socket_timeout=0.3) as ametrics:
+        async with AsyncMetrics(
+            "redis://127.0.0.1:1/0", namespace=namespace, socket_timeout=0.3
+        ) as ametrics:
             ametrics.increment("jobs")
             with pytest.raises(StoreUnavailable):
                 await ametrics.flush(0.3)
             began = time.monotonic()
-            found = await asyncio.gather(*(ametrics.query("jobs") for _ in range(100)), return_exceptions=True)
+            found = await asyncio.gather(
+                *(ametrics.query("jobs") for _ in range(100)), return_exceptions=True
+            )
             assert {type(each) for each in found} == {StoreUnavailable}
             took = time.monotonic() - began
             await ametrics.aclose(0.1)
@@ -373,7 +404,9 @@ def test_many_questions_wait_side_by_side_for_a_store_that_is_away(namespace: st
     assert run(work()) < 3  # one after another they would take 30
 
 
-def test_a_flush_tells_of_another_type_once(ametrics: AsyncMetrics, metrics: Metrics, run: Run) -> None:
+def test_a_flush_tells_of_another_type_once(
+    ametrics: AsyncMetrics, metrics: Metrics, run: Run
+) -> None:
     metrics.gauge("depth", 1)
     metrics.flush()
     ametrics.increment("depth")
@@ -397,21 +430,28 @@ def test_errors_of_redis_are_ours_and_scripts_are_loaded_when_they_lack(
         run(AsyncMetrics("redis://127.0.0.1:1/0").query("jobs"))
 
 
-def test_cancelled_questions_leave_no_connection_in_disorder(server: Server, ametrics: AsyncMetrics, run: Run) -> None:
+def test_cancelled_questions_leave_no_connection_in_disorder(
+    server: Server, ametrics: AsyncMetrics, run: Run
+) -> None:
     for number in range(1, 6):
         ametrics.increment(f"jobs{number}", number)
 
     async def work() -> None:
         await ametrics.flush()
         for attempt in range(40):
-            tasks = [asyncio.create_task(ametrics.query(f"jobs{number}", aggregation="sum")) for number in range(1, 6)]
+            tasks = [
+                asyncio.create_task(ametrics.query(f"jobs{number}", aggregation="sum"))
+                for number in range(1, 6)
+            ]
             for _ in range(attempt % 20):
                 await asyncio.sleep(0)
             if attempt >= 20:
                 await asyncio.sleep((attempt - 20) / 5_000)
             for task in tasks:
                 task.cancel()
-            for number, answer in enumerate(await asyncio.gather(*tasks, return_exceptions=True), 1):
+            for number, answer in enumerate(
+                await asyncio.gather(*tasks, return_exceptions=True), 1
+            ):
                 assert isinstance(answer, asyncio.CancelledError) or answer == number
             found = await asyncio.gather(
                 *(ametrics.query(f"jobs{number}", aggregation="sum") for number in range(1, 6))
@@ -447,7 +487,9 @@ def test_a_stream_by_async_for(ametrics: AsyncMetrics, metrics: Metrics, run: Ru
     assert run(work()) == [0, 1, 2, 3, 4]
 
 
-def test_a_read_that_is_cancelled_loses_nothing(ametrics: AsyncMetrics, metrics: Metrics, run: Run) -> None:
+def test_a_read_that_is_cancelled_loses_nothing(
+    ametrics: AsyncMetrics, metrics: Metrics, run: Run
+) -> None:
     async def work() -> list[Any]:
         found = []
         async with ametrics.subscribe("depth") as stream:
@@ -491,13 +533,20 @@ def test_killed_in_the_midst_every_sample_comes_once_and_in_order(
             return found
 
     found = run(work())
-    assert all(isinstance(each, Sample) for each in found), [each for each in found if not isinstance(each, Sample)]
-    assert [(each.name, each.value) for each in found] == [(name, n) for n in range(300) for name in "ab"]
+    assert all(isinstance(each, Sample) for each in found), [
+        each for each in found if not isinstance(each, Sample)
+    ]
+    assert [(each.name, each.value) for each in found] == [
+        (name, n) for n in range(300) for name in "ab"
+    ]
 
 
 def test_a_slow_reader_and_summaries(ametrics: AsyncMetrics, metrics: Metrics, run: Run) -> None:
     async def work() -> None:
-        async with ametrics.subscribe("depth", queue=3) as slow, ametrics.subscribe(every=0.2) as summaries:
+        async with (
+            ametrics.subscribe("depth", queue=3) as slow,
+            ametrics.subscribe(every=0.2) as summaries,
+        ):
             for number in range(10):
                 metrics.gauge("depth", number)
                 metrics.flush()
@@ -515,7 +564,9 @@ def test_a_slow_reader_and_summaries(ametrics: AsyncMetrics, metrics: Metrics, r
     run(work())
 
 
-def test_leaving_a_loop_with_an_open_stream_closes_it(server: Server, ametrics: AsyncMetrics, run: Run) -> None:
+def test_leaving_a_loop_with_an_open_stream_closes_it(
+    server: Server, ametrics: AsyncMetrics, run: Run
+) -> None:
     ametrics.increment("jobs")
 
     async def work() -> None:
@@ -555,7 +606,9 @@ def test_an_embedded_server_starts_while_the_loop_goes_on(tmp_path: Any, run: Ru
 
 def test_the_page_s_code_runs_and_prints_what_it_says(url: str, namespace: str) -> None:
     page = Path(__file__).parents[2] / "docs" / "async-and-streams.md"
-    runner = "import doctest, sys; sys.exit(doctest.testfile(sys.argv[1], module_relative=False).failed)"
+    runner = (
+        "import doctest, sys; sys.exit(doctest.testfile(sys.argv[1], module_relative=False).failed)"
+    )
     environ = {
         **os.environ,
         "REDISMETRICS_URL": url,
@@ -563,6 +616,8 @@ def test_the_page_s_code_runs_and_prints_what_it_says(url: str, namespace: str) 
         "PYTHONPATH": str(page.parents[1]),
     }
     command = [sys.executable, "-W", "error", "-c", runner, str(page)]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(doctest.DocTestParser().get_examples(page.read_text())) > 15

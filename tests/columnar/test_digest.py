@@ -13,14 +13,16 @@ from hypothesis import strategies as st
 from redismetrics import InvalidQuery, Metrics, MissingExtra
 from redismetrics.columnar import percentiles as percentiles_module
 from redismetrics.columnar.digest import Digest, cluster
-from redismetrics.columnar.percentiles import THIN_FROM, Run, _thinned, percentiles
+from redismetrics.columnar.percentiles import THIN_FROM, SortedPoints, _thinned, percentiles
 
 RANKS = (0, 1, 5, 12.5, 25, 50, 75, 90, 95, 99, 99.9, 100)
 VALUES, FLUSHES = 100_000, 20
 
 
 def tdigest() -> Any:
-    return pytest.importorskip("tdigest", reason="tdigest is not installed: pip install 'redismetrics[tdigest]'")
+    return pytest.importorskip(
+        "tdigest", reason="tdigest is not installed: pip install 'redismetrics[tdigest]'"
+    )
 
 
 # -- exact --------------------------------------------------------------------------------------------------------
@@ -28,23 +30,36 @@ def tdigest() -> Any:
 FINITE = st.floats(-1e12, 1e12) | st.integers(-5, 5).map(float)
 
 
-@given(st.lists(st.lists(st.tuples(FINITE, st.integers(1, 4)), max_size=20), min_size=1, max_size=5), st.randoms())
+@given(
+    st.lists(st.lists(st.tuples(FINITE, st.integers(1, 4)), max_size=20), min_size=1, max_size=5),
+    st.randoms(),
+)
 @example([[(1.0, 3), (1.0, 1), (2.0, 1)], [], [(5.0, 1)]], random.Random(0))
-def test_percentiles_of_exact_values_are_numpy_s(groups: list[list[tuple[float, int]]], order: Any) -> None:
-    rows = [(number, value, weight) for number, group in enumerate(groups) for value, weight in group]
+def test_percentiles_of_exact_values_are_numpy_s(
+    groups: list[list[tuple[float, int]]], order: Any
+) -> None:
+    rows = [
+        (number, value, weight) for number, group in enumerate(groups) for value, weight in group
+    ]
     order.shuffle(rows)
     number, value, weight = (np.array([row[at] for row in rows]) for at in range(3))
     plain = [[value for value, weight in group for _ in range(weight)] for group in groups]
     low = np.array([min(values, default=np.nan) for values in plain])
     high = np.array([max(values, default=np.nan) for values in plain])
-    run = Run(
-        number.astype(np.int64), None, value.astype(float), weight.astype(np.int64), np.zeros(len(rows), np.bool_)
+    run = SortedPoints(
+        number.astype(np.int64),
+        None,
+        value.astype(float),
+        weight.astype(np.int64),
+        np.zeros(len(rows), np.bool_),
     )
     found = percentiles([run], low, high, np.array(RANKS) / 100)
     for answer, values in zip(found, plain, strict=True):
         if values:
             size = np.abs(values).max()
-            np.testing.assert_allclose(answer, np.percentile(values, RANKS), rtol=1e-12, atol=1e-13 * size)
+            np.testing.assert_allclose(
+                answer, np.percentile(values, RANKS), rtol=1e-12, atol=1e-13 * size
+            )
         else:
             assert np.isnan(answer).all()
 
@@ -67,9 +82,13 @@ def test_percentiles_in_the_store_are_exact_while_its_samples_are(url: str, name
             metrics.flush()
         names = [f"p{p:g}" for p in RANKS]
         found = metrics.rollup("latency", aggregations=names)[""]
-        np.testing.assert_allclose([found[name] for name in names], np.percentile(values, RANKS), rtol=1e-13)
+        np.testing.assert_allclose(
+            [found[name] for name in names], np.percentile(values, RANKS), rtol=1e-13
+        )
         digest = metrics.digest("latency")
-    np.testing.assert_allclose([digest.percentile(p) for p in RANKS], np.percentile(values, RANKS), rtol=1e-13)
+    np.testing.assert_allclose(
+        [digest.percentile(p) for p in RANKS], np.percentile(values, RANKS), rtol=1e-13
+    )
 
 
 def test_a_digest_of_nothing_has_no_percentiles() -> None:
@@ -87,7 +106,9 @@ def test_a_percentile_outside_0_to_100_is_refused(p: float) -> None:
 
 
 def bimodal(rng: np.random.Generator) -> Any:
-    return np.concatenate([rng.normal(10, 1, VALUES * 7 // 10), rng.normal(1000, 50, VALUES * 3 // 10)])
+    return np.concatenate(
+        [rng.normal(10, 1, VALUES * 7 // 10), rng.normal(1000, 50, VALUES * 3 // 10)]
+    )
 
 
 DISTRIBUTIONS: dict[str, Any] = {
@@ -120,25 +141,36 @@ def recorded(metrics: Metrics, name: str) -> Any:
 
 def rank_error(values: Any, found: float, p: float) -> float:
     """How far the rank of *found* among *values* is from the one asked for, in per cent of all."""
-    below, upto = (100 * np.searchsorted(np.sort(values), found, side=side) / len(values) for side in ("left", "right"))
+    below, upto = (
+        100 * np.searchsorted(np.sort(values), found, side=side) / len(values)
+        for side in ("left", "right")
+    )
     return float(max(below - p, p - upto, 0))
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_percentiles_of_compacted_values_are_within_one_per_cent(metrics: Metrics, name: str) -> None:
+def test_percentiles_of_compacted_values_are_within_one_per_cent(
+    metrics: Metrics, name: str
+) -> None:
     values = recorded(metrics, name)
-    found = metrics.rollup(name, aggregations=("p50", "p90", "p95", "p99", "p0", "p100", "count"))[""]
+    found = metrics.rollup(name, aggregations=("p50", "p90", "p95", "p99", "p0", "p100", "count"))[
+        ""
+    ]
     assert sum(1 for _ in metrics.query(name)) < VALUES / 10  # they are compacted
     assert (found["count"], found["p0"], found["p100"]) == (VALUES, values.min(), values.max())
     for p in (50, 90, 95, 99):
         answer = found[f"p{p}"]
-        assert rank_error(values, answer, p) < 0.5, p  # measured: up to 0.25, as that of fastdigest's own merge
+        assert rank_error(values, answer, p) < 0.5, (
+            p
+        )  # measured: up to 0.25, as that of fastdigest's own merge
         if name != "bimodal":  # where the values of near ranks may be far apart
             assert answer == pytest.approx(np.percentile(values, p), rel=0.01), p
         assert metrics.digest(name).percentile(p) == pytest.approx(answer, rel=1e-12)
 
 
-def test_in_a_gap_between_two_modes_an_answer_lies_in_the_gap_or_at_its_sides(metrics: Metrics) -> None:
+def test_in_a_gap_between_two_modes_an_answer_lies_in_the_gap_or_at_its_sides(
+    metrics: Metrics,
+) -> None:
     values = np.repeat([10.0, 1000.0], 5000) + np.random.default_rng(3).uniform(0, 1, 10_000)
     for value in values.tolist():
         metrics.histogram("gap", value)
@@ -149,8 +181,12 @@ def test_in_a_gap_between_two_modes_an_answer_lies_in_the_gap_or_at_its_sides(me
 # -- clusters -----------------------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.floats(-1e9, 1e9), min_size=30, max_size=300), st.integers(20, 100), st.booleans())
-def test_clusters_hold_all_weight_within_the_budget(values: list[float], budget: int, weighted: bool) -> None:
+@given(
+    st.lists(st.floats(-1e9, 1e9), min_size=30, max_size=300), st.integers(20, 100), st.booleans()
+)
+def test_clusters_hold_all_weight_within_the_budget(
+    values: list[float], budget: int, weighted: bool
+) -> None:
     column = np.array(values)
     weights = np.arange(1, len(values) + 1) if weighted else None
     means, masses = cluster(column, weights, budget)
@@ -177,7 +213,9 @@ def test_percentiles_are_as_near_as_those_of_the_tdigest_package(name: str) -> N
     for p in (1, 10, 50, 90, 95, 99):
         exact, theirs = np.percentile(values, p), peer.percentile(p)
         assert ours.percentile(p) == pytest.approx(theirs, rel=0.02), p
-        assert ours.percentile(p) == pytest.approx(exact, rel=0.017), p  # what 100 centroids hold of a long tail
+        assert ours.percentile(p) == pytest.approx(exact, rel=0.017), (
+            p
+        )  # what 100 centroids hold of a long tail
 
 
 def test_a_digest_goes_to_the_tdigest_package_and_answers_there(metrics: Metrics) -> None:
@@ -225,7 +263,9 @@ def test_an_empty_digest_goes_there_and_back() -> None:
     assert Digest.from_tdigest(Digest.of([]).to_tdigest()).count == 0
 
 
-def test_without_the_package_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_the_error_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "tdigest", None)
     with pytest.raises(MissingExtra, match=r"pip install 'redismetrics\[tdigest\]'") as caught:
         Digest.of([1.0]).to_tdigest()
@@ -252,11 +292,11 @@ def test_of_many_points_those_near_the_answer_are_enough(ranks: list[float], sha
     values[:in_rows] = values[:in_rows][np.lexsort((values[:in_rows], row))]
     ends = np.cumsum(of_row)
     runs = [
-        Run(
+        SortedPoints(
             group[np.minimum(ends - of_row, many - 1)], of_row, values[:in_rows], weights[:in_rows],
             np.zeros(len(of_row), np.bool_),
         ),
-        Run(group[in_rows:], None, values[in_rows:], weights[in_rows:], np.zeros(many - in_rows, np.bool_)),
+        SortedPoints(group[in_rows:], None, values[in_rows:], weights[in_rows:], np.zeros(many - in_rows, np.bool_)),
     ]  # fmt: skip
     low = np.array([values[group == number].min() for number in range(3)])
     high = np.array([values[group == number].max() for number in range(3)])
@@ -269,11 +309,15 @@ def test_of_many_points_those_near_the_answer_are_enough(ranks: list[float], sha
         np.testing.assert_allclose(found[number], np.percentile(repeated, wanted * 100), rtol=1e-12)
 
 
-def test_an_answer_that_would_rest_on_what_was_left_out_is_worked_out_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(percentiles_module, "_AROUND", -0.3)  # the sample misleads: what is kept lies beside the answer
+def test_an_answer_that_would_rest_on_what_was_left_out_is_worked_out_in_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        percentiles_module, "_AROUND", -0.3
+    )  # the sample misleads: what is kept lies beside the answer
     many = 2 * THIN_FROM
     values = np.random.default_rng(1).permutation(many).astype(np.float64)
     whole, none = np.ones(many, np.int64), np.zeros(many, np.bool_)
-    run = Run(np.zeros(many, np.int64), None, values, whole, none)
+    run = SortedPoints(np.zeros(many, np.int64), None, values, whole, none)
     found = percentiles([run], np.zeros(1), np.array([many - 1.0]), np.array([0.5]))
     assert found[0, 0] == (many - 1) / 2

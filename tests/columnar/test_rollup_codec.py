@@ -16,7 +16,13 @@ from hypothesis import strategies as st
 from redismetrics import FormatMismatch
 from redismetrics.columnar import rollup_codec, rollup_table
 from redismetrics.columnar.column_codec import pack_real, pack_whole
-from redismetrics.columnar.rollup_codec import pack_samples, pack_table, unpack_samples, unpack_table, unpack_tables
+from redismetrics.columnar.rollup_codec import (
+    pack_samples,
+    pack_table,
+    unpack_samples,
+    unpack_table,
+    unpack_tables,
+)
 from redismetrics.columnar.rollup_table import CLUSTERED, EXACT, UNIFORM, Points, Table
 from redismetrics.columnar.samples import Samples
 from redismetrics.columnar.summaries import Summaries, merge, of_points
@@ -35,20 +41,33 @@ def table_of(rows: Sequence[Row], extremes: Sequence[tuple[float, float]] | None
     weights = np.array([weight for _, points in rows for _, weight in points], np.int64)
     group = np.repeat(np.arange(len(rows)), [len(points) for _, points in rows])
     slot = NOW + MINUTE * np.arange(len(rows))
-    summaries = merge(group, len(rows), of_points(values, weights, slot[group] + np.arange(len(group)) % 50))
+    summaries = merge(
+        group, len(rows), of_points(values, weights, slot[group] + np.arange(len(group)) % 50)
+    )
     if extremes:
-        summaries.low, summaries.high = (np.array([pair[at] for pair in extremes]) for at in range(2))
+        summaries.low, summaries.high = (
+            np.array([pair[at] for pair in extremes]) for at in range(2)
+        )
     kind = np.array([kind for kind, _ in rows], np.uint8)
     inside = (kind != UNIFORM)[group]
     size = np.where(kind != UNIFORM, [len(points) for _, points in rows], 0)
-    return Table(slot, 5 + np.arange(len(rows)) * 3, summaries, kind, size, Points(values[inside], weights[inside]))
+    return Table(
+        slot,
+        5 + np.arange(len(rows)) * 3,
+        summaries,
+        kind,
+        size,
+        Points(values[inside], weights[inside]),
+    )
 
 
 def split(table: Table) -> list[tuple[Any, Any]]:
     """The means and the weights of each row."""
     at = np.cumsum(table.size)[:-1]
     return (
-        list(zip(np.split(table.points.values, at), np.split(table.points.weights, at), strict=True))
+        list(
+            zip(np.split(table.points.values, at), np.split(table.points.weights, at), strict=True)
+        )
         if len(table)
         else []
     )
@@ -60,10 +79,19 @@ def assert_near(found: Any, wanted: Any, low: float, high: float) -> None:
     Below it counts from where the neighbour came to stand, which is off itself, by 1/128 of the gap before, and so on.
     """
     scale = 2.0 ** -max(min(int(np.frexp(max(-low, high))[1]), 1000), -1000)
-    found, wanted, low, high = found * scale, np.clip(wanted, low, high) * scale, low * scale, high * scale
+    found, wanted, low, high = (
+        found * scale,
+        np.clip(wanted, low, high) * scale,
+        low * scale,
+        high * scale,
+    )
     before, beyond = np.append(low, found[:-1]), np.append(wanted[1:], high)
-    rounding = 1e-13 * max(abs(low), abs(high)) + 1e-37 * (high - low)  # of doubles, and of a float's smallest number
-    above = (np.maximum(beyond - wanted, 0)) / 128 + np.maximum(wanted - before, 0) / 2**22 + rounding
+    rounding = 1e-13 * max(abs(low), abs(high)) + 1e-37 * (
+        high - low
+    )  # of doubles, and of a float's smallest number
+    above = (
+        (np.maximum(beyond - wanted, 0)) / 128 + np.maximum(wanted - before, 0) / 2**22 + rounding
+    )
     below = (np.maximum(wanted - before, 0)) / 128 + rounding
     assert (low <= found).all()
     assert (found <= high).all()
@@ -75,7 +103,9 @@ def assert_near(found: Any, wanted: Any, low: float, high: float) -> None:
 
 def assert_back(table: Table) -> Table:
     """What is read of a table's bytes is the table, its means as near as they must be; of a plain one as they were."""
-    plain = unpack_tables([pack_table(table, dense=False), pack_table(table)])  # beside one with steps
+    plain = unpack_tables(
+        [pack_table(table, dense=False), pack_table(table)]
+    )  # beside one with steps
     assert plain.points.values[: len(table.points.values)].tolist() == table.points.values.tolist()
     assert plain.points.weights.tolist() == 2 * table.points.weights.tolist()
     found = unpack_table(pack_table(table))
@@ -98,7 +128,14 @@ def assert_back(table: Table) -> Table:
         np.testing.assert_array_equal(found.summaries.total[~several], alone.low * alone.count)
     assert (found.summaries.m2[~several] == 0).all()
     assert found.points.weights.dtype == np.int64
-    rows = zip(split(table), split(found), table.kind, table.summaries.low, table.summaries.high, strict=True)
+    rows = zip(
+        split(table),
+        split(found),
+        table.kind,
+        table.summaries.low,
+        table.summaries.high,
+        strict=True,
+    )
     for (values, weights), (read, read_weights), kind, low, high in rows:
         assert read_weights.tolist() == weights.tolist()
         if kind == CLUSTERED:
@@ -116,14 +153,18 @@ NUMBERS = st.one_of(
     st.floats(-1e6, 1e6),
     st.integers(-300, 300).map(float),
     st.floats(-1e-318, 1e-318),
-    st.sampled_from([0.0, -0.0, MAX, -MAX, 1e300, -1e300, 5e-324, -5e-324, 1e-310, 1e9, 1e9 + 1e-6]),
+    st.sampled_from(
+        [0.0, -0.0, MAX, -MAX, 1e300, -1e300, 5e-324, -5e-324, 1e-310, 1e9, 1e9 + 1e-6]
+    ),
 )
 WEIGHTS = st.integers(1, 3) | st.just(1) | st.integers(1, 2**53)
 
 
 @st.composite
 def rows(draw: st.DrawFn, most: int = 30) -> Row:
-    values = draw(st.lists(NUMBERS, min_size=1, max_size=draw(st.sampled_from([2, most])), unique=True))
+    values = draw(
+        st.lists(NUMBERS, min_size=1, max_size=draw(st.sampled_from([2, most])), unique=True)
+    )
     points = [(value, draw(WEIGHTS)) for value in sorted(values)]
     if len(points) == 1:
         return UNIFORM, points
@@ -143,7 +184,9 @@ def test_a_table_that_was_read_comes_back_as_near_again(drawn: list[Row], times:
 
 
 @given(st.lists(NUMBERS, min_size=2, max_size=40, unique=True), NUMBERS, NUMBERS)
-def test_means_are_near_whatever_the_extremes(values: list[float], one: float, other: float) -> None:
+def test_means_are_near_whatever_the_extremes(
+    values: list[float], one: float, other: float
+) -> None:
     low, high = min(*values, one, other), max(*values, one, other)
     assert_back(table_of([(CLUSTERED, [(value, 1) for value in sorted(values)])], [(low, high)]))
 
@@ -157,7 +200,9 @@ def test_means_are_near_whatever_the_extremes(values: list[float], one: float, o
 )  # fmt: skip
 @pytest.mark.parametrize("other", [None, 0.0], ids=["alone", "beside another scale"])
 def test_means_are_near_at_every_scale(values: list[float], other: float | None) -> None:
-    beside: list[Row] = [] if other is None else [(CLUSTERED, [(float(number), 1) for number in range(50)])]
+    beside: list[Row] = (
+        [] if other is None else [(CLUSTERED, [(float(number), 1) for number in range(50)])]
+    )
     assert_back(table_of([(CLUSTERED, [(value, 2) for value in values]), *beside]))
 
 
@@ -183,7 +228,12 @@ def test_means_that_are_not_quite_sorted_or_inside_come_back_sorted_and_inside(
     """Clustering rounds its means, so they may be off by the last bit."""
     ordered = sorted(values)
     low, high = ordered[0], ordered[-1]
-    points = [(ordered[0] - beyond, 1), *((value, 1) for value in ordered), (ordered[-1] + beyond, 1), (ordered[-1], 2)]
+    points = [
+        (ordered[0] - beyond, 1),
+        *((value, 1) for value in ordered),
+        (ordered[-1] + beyond, 1),
+        (ordered[-1], 2),
+    ]
     found = unpack_table(pack_table(table_of([(CLUSTERED, points)], [(low, high)]))).points.values
     assert low <= found[0] <= found[-1] <= high
     assert (np.diff(found) >= 0).all()
@@ -191,8 +241,13 @@ def test_means_that_are_not_quite_sorted_or_inside_come_back_sorted_and_inside(
 
 def test_rows_of_very_different_sizes_come_back() -> None:
     rng = np.random.default_rng(3)
-    drawn: list[Row] = [(CLUSTERED, [(value, 2) for value in sorted(rng.normal(size=200).tolist())])]
-    drawn += [(CLUSTERED, [(float(at), 1), (at + 0.5, 2), (at + 2.0, 9)][: 2 + at % 2]) for at in range(300)]
+    drawn: list[Row] = [
+        (CLUSTERED, [(value, 2) for value in sorted(rng.normal(size=200).tolist())])
+    ]
+    drawn += [
+        (CLUSTERED, [(float(at), 1), (at + 0.5, 2), (at + 2.0, 9)][: 2 + at % 2])
+        for at in range(300)
+    ]
     drawn += [(EXACT, [(1.0, 1), (2.0, 2)]), (UNIFORM, [(7.0, 7)]), *drawn[:1]]
     order = rng.permutation(len(drawn))
     assert_back(table_of([drawn[at] for at in order]))
@@ -201,7 +256,11 @@ def test_rows_of_very_different_sizes_come_back() -> None:
 @pytest.mark.parametrize("count", [1, 2**53 + 1, 2**60 + 3])
 def test_counts_and_weights_are_exact(count: int) -> None:
     drawn = table_of(
-        [(UNIFORM, [(2.0, count)]), (EXACT, [(1.0, count), (2.0, 1)]), (CLUSTERED, [(1.0, 1), (2.0, count)])]
+        [
+            (UNIFORM, [(2.0, count)]),
+            (EXACT, [(1.0, count), (2.0, 1)]),
+            (CLUSTERED, [(1.0, 1), (2.0, count)]),
+        ]
     )
     found = assert_back(drawn)
     assert found.summaries.count.tolist() == [count, count + 1, count + 1]
@@ -213,7 +272,9 @@ def test_sums_beyond_the_largest_float_come_back() -> None:
     assert np.isinf(table.summaries.total).all()
     found = unpack_table(pack_table(table))
     assert np.isinf(found.summaries.total).all()
-    np.testing.assert_array_equal(found.summaries.m2[0], table.summaries.m2[0])  # not a number: both sums are inf
+    np.testing.assert_array_equal(
+        found.summaries.m2[0], table.summaries.m2[0]
+    )  # not a number: both sums are inf
 
 
 @pytest.mark.parametrize("scale", [1e-25, 1e-10, 1.0, 1e18, 1e25])
@@ -258,8 +319,18 @@ Sample = tuple[int, int, float, int]  # series, time, value, weight
 
 
 def samples_of(drawn: Sequence[Sample], metadata: dict[int, bytes] | None = None) -> Samples:
-    columns = [np.array([sample[at] for sample in drawn], np.float64 if at == 2 else np.int64) for at in range(4)]
-    return Samples(columns[0], columns[1], columns[2], columns[3], np.zeros(len(drawn), np.uint8), metadata or {})
+    columns = [
+        np.array([sample[at] for sample in drawn], np.float64 if at == 2 else np.int64)
+        for at in range(4)
+    ]
+    return Samples(
+        columns[0],
+        columns[1],
+        columns[2],
+        columns[3],
+        np.zeros(len(drawn), np.uint8),
+        metadata or {},
+    )
 
 
 SAMPLES = st.lists(
@@ -272,7 +343,9 @@ SAMPLES = st.lists(
 
 
 @given(SAMPLES, st.dictionaries(st.integers(0, 39), st.binary(max_size=30), max_size=4))
-def test_samples_come_back_from_their_bytes(drawn: list[Sample], metadata: dict[int, bytes]) -> None:
+def test_samples_come_back_from_their_bytes(
+    drawn: list[Sample], metadata: dict[int, bytes]
+) -> None:
     metadata = {row: text for row, text in metadata.items() if row < len(drawn)}
     wanted = samples_of(drawn, metadata)
     found = unpack_samples(pack_samples(wanted))
@@ -308,7 +381,11 @@ def typical_samples() -> list[bytes]:
     plain = [(0, NOW, 1.5, 1), (0, NOW + 5, 2.0, 300), (3, NOW + 59_999, -3.0, 2)]
     many = [(number // 7, NOW + number * 13, number / 10, 1) for number in range(40)]
     metadata = {0: b'{"a":1}', 2: b"[]"}
-    return [pack_samples(samples_of(plain)), pack_samples(samples_of(plain, metadata)), pack_samples(samples_of(many))]
+    return [
+        pack_samples(samples_of(plain)),
+        pack_samples(samples_of(plain, metadata)),
+        pack_samples(samples_of(many)),
+    ]
 
 
 @contextmanager
@@ -317,7 +394,9 @@ def bounded(size: int) -> Iterator[None]:
     tracemalloc.start()
     try:
         yield
-        assert tracemalloc.get_traced_memory()[1] < 30 * 8 * (rollup_codec.FREE + rollup_codec.PER_BYTE * size)
+        assert tracemalloc.get_traced_memory()[1] < 30 * 8 * (
+            rollup_codec.FREE + rollup_codec.PER_BYTE * size
+        )
     finally:
         tracemalloc.stop()
 
@@ -328,7 +407,16 @@ def read_table(data: bytes) -> None:
     count, points, rows = len(found), found.points, found.summaries
     assert count + len(points.values) <= rollup_codec.FREE + rollup_codec.PER_BYTE * len(data)
     assert {
-        len(column) for column in (found.slot, found.series, found.kind, found.size, rows.total, rows.m2, rows.last)
+        len(column)
+        for column in (
+            found.slot,
+            found.series,
+            found.kind,
+            found.size,
+            rows.total,
+            rows.m2,
+            rows.last,
+        )
     } == {count}
     assert found.size.sum() == len(points.values) == len(points.weights)
     if not count:
@@ -353,14 +441,16 @@ def read_table(data: bytes) -> None:
 def read_samples(data: bytes) -> None:
     found = unpack_samples(data)
     assert 0 < len(found) <= rollup_codec.FREE + rollup_codec.PER_BYTE * len(data)
-    assert {len(column) for column in (found.series, found.time, found.value, found.weight, found.flags)} == {
-        len(found)
-    }
+    assert {
+        len(column) for column in (found.series, found.time, found.value, found.weight, found.flags)
+    } == {len(found)}
     assert found.weight.min() >= 1
     assert found.series.min() >= 0
     assert 0 <= found.time.min() <= found.time.max() < MAX_TIME_MS
     assert np.isfinite(found.value).all()
-    assert all(0 <= row < len(found) and type(text) is bytes for row, text in found.metadata.items())
+    assert all(
+        0 <= row < len(found) and type(text) is bytes for row, text in found.metadata.items()
+    )
 
 
 Reads = Callable[[bytes], None]
@@ -404,16 +494,27 @@ def test_bytes_with_a_bit_turned_are_told_or_sound(read: Reads, data: bytes) -> 
 
 @settings(max_examples=200)
 @given(st.sampled_from(EVERY), st.data())
-def test_some_bytes_changed_are_told_or_sound(given_: tuple[Reads, bytes], draw: st.DataObject) -> None:
+def test_some_bytes_changed_are_told_or_sound(
+    given_: tuple[Reads, bytes], draw: st.DataObject
+) -> None:
     read, data = given_
     changed = bytearray(data)
-    for at, byte in draw.draw(st.dictionaries(st.integers(0, len(data) - 1), st.integers(0, 255), max_size=6)).items():
+    for at, byte in draw.draw(
+        st.dictionaries(st.integers(0, len(data) - 1), st.integers(0, 255), max_size=6)
+    ).items():
         changed[at] = byte
     damaged(read, bytes(changed))
 
 
-@given(st.sampled_from([read_table, read_samples]), st.integers(0, 40), st.integers(0, 40), st.binary(max_size=300))
-def test_a_head_and_random_bytes_are_told_or_sound(read: Reads, first: int, second: int, tail: bytes) -> None:
+@given(
+    st.sampled_from([read_table, read_samples]),
+    st.integers(0, 40),
+    st.integers(0, 40),
+    st.binary(max_size=300),
+)
+def test_a_head_and_random_bytes_are_told_or_sound(
+    read: Reads, first: int, second: int, tail: bytes
+) -> None:
     damaged(read, tail)
     damaged(read, struct.pack("<BIIq", 1, first, second, NOW) + tail)
 
@@ -422,15 +523,25 @@ def test_a_head_and_random_bytes_are_told_or_sound(read: Reads, first: int, seco
 def columns_of_any(draw: st.DrawFn, rows: int) -> bytes:
     """A well-formed column of numbers that may be none of ours."""
     if draw(st.booleans()):
-        numbers = draw(st.sampled_from([0, 1, 2, 3, -1, 5, 2**62, -(2**63), 2**63 - 1, 2**33, 0x3F80]))
+        numbers = draw(
+            st.sampled_from([0, 1, 2, 3, -1, 5, 2**62, -(2**63), 2**63 - 1, 2**33, 0x3F80])
+        )
         spread = draw(st.sampled_from([0, 0, 1, 200, 2**33]))
-        column = numbers + (np.arange(rows) * 7919 % (spread + 1) if numbers < 2**62 else np.zeros(rows, np.int64))
+        column = numbers + (
+            np.arange(rows) * 7919 % (spread + 1) if numbers < 2**62 else np.zeros(rows, np.int64)
+        )
         return pack_whole(column.astype(np.int64), dense=True)
-    return pack_real(np.resize(draw(st.lists(st.floats(), min_size=1, max_size=4)), rows), dense=True)
+    return pack_real(
+        np.resize(draw(st.lists(st.floats(), min_size=1, max_size=4)), rows), dense=True
+    )
 
 
-@given(st.sampled_from([read_table, read_samples]), st.integers(1, 30), st.integers(0, 30), st.data())
-def test_columns_of_any_numbers_are_told_or_sound(read: Reads, first: int, second: int, draw: st.DataObject) -> None:
+@given(
+    st.sampled_from([read_table, read_samples]), st.integers(1, 30), st.integers(0, 30), st.data()
+)
+def test_columns_of_any_numbers_are_told_or_sound(
+    read: Reads, first: int, second: int, draw: st.DataObject
+) -> None:
     columns = [draw.draw(columns_of_any(first)) for _ in range(11)] + [
         draw.draw(columns_of_any(second)) for _ in range(3)
     ]
@@ -481,7 +592,14 @@ def test_rows_that_are_none_are_told(changed: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("changed", ["count", "series", "last", "low", None])
 def test_rows_of_one_value_each_are_looked_at_as_well(changed: str | None) -> None:
-    columns: dict[str, Any] = {"slot": [0], "series": [1], "kind": [UNIFORM], "count": [3], "last": [5], "low": [1.0]}
+    columns: dict[str, Any] = {
+        "slot": [0],
+        "series": [1],
+        "kind": [UNIFORM],
+        "count": [3],
+        "last": [5],
+        "low": [1.0],
+    }
     if changed:
         columns[changed] = [float("nan")] if changed == "low" else [-1]
     parts = [
@@ -513,7 +631,9 @@ def test_a_damaged_column_is_told_whenever_it_is_read_and_no_other() -> None:
         ({"steps": [-1, 0]}, "steps from 0 to"), ({"values": [1.0, 2.0, 3.0]}, "table: "),
     ],
 )  # fmt: skip
-def test_points_that_are_none_are_told_when_they_are_read(changed: dict[str, Any], message: str) -> None:
+def test_points_that_are_none_are_told_when_they_are_read(
+    changed: dict[str, Any], message: str
+) -> None:
     found = unpack_table(forged(**changed))
     for _ in range(2):
         with pytest.raises(FormatMismatch, match=message):
@@ -545,10 +665,20 @@ def test_sizes_that_only_add_up_when_they_wrap_are_told() -> None:
 
 @pytest.mark.parametrize(
     "changed",
-    [{"weight": [1, 0]}, {"series": [-1, 0]}, {"time": [0, MAX_TIME_MS]}, {"value": [1.0, float("nan")]}],
+    [
+        {"weight": [1, 0]},
+        {"series": [-1, 0]},
+        {"time": [0, MAX_TIME_MS]},
+        {"value": [1.0, float("nan")]},
+    ],
 )
 def test_samples_that_are_none_are_told(changed: dict[str, Any]) -> None:
-    columns: dict[str, Any] = {"series": [0, 1], "time": [0, 5], "value": [1.0, 2.0], "weight": [1, 2]}
+    columns: dict[str, Any] = {
+        "series": [0, 1],
+        "time": [0, 5],
+        "value": [1.0, 2.0],
+        "weight": [1, 2],
+    }
     columns.update(changed)
     parts = [
         pack_real(np.array(column)) if name == "value" else pack_whole(np.array(column))
@@ -579,7 +709,9 @@ def test_a_wide_row_beside_many_narrow_ones_takes_memory_for_their_points_only()
     size[0] += half - size.sum()
     constant = [pack_whole(np.full(rows, number)) for number in (0, 1, CLUSTERED, 3, 5)]
     reals = [pack_real(np.full(rows, number)) for number in (1.0, 5.0, 1.0, 3.0, 2.0)]
-    data = struct.pack("<BIIq", 1, rows, half, NOW) + b"".join([*constant, *reals, pack_whole(size, dense=True)])
+    data = struct.pack("<BIIq", 1, rows, half, NOW) + b"".join(
+        [*constant, *reals, pack_whole(size, dense=True)]
+    )
     data += pack_whole(np.zeros(half, np.int64)) + pack_whole(np.ones(half, np.int64))
     assert len(data) < 1000
     damaged(read_table, data)  # 8,192 rows, each as wide as 4,097 points, would take 270 MB
@@ -587,7 +719,9 @@ def test_a_wide_row_beside_many_narrow_ones_takes_memory_for_their_points_only()
         assert len(unpack_table(data).points.values) == half
 
 
-@pytest.mark.parametrize("numbers", [rollup_codec.FREE - 1, rollup_codec.FREE, rollup_codec.FREE + 1, 60_000])
+@pytest.mark.parametrize(
+    "numbers", [rollup_codec.FREE - 1, rollup_codec.FREE, rollup_codec.FREE + 1, 60_000]
+)
 def test_numbers_that_are_all_alike_come_back_however_many(numbers: int) -> None:
     samples = Samples(
         np.full(numbers, 3),
@@ -599,7 +733,14 @@ def test_numbers_that_are_all_alike_come_back_however_many(numbers: int) -> None
     assert len(unpack_samples(pack_samples(samples))) == numbers
     rows = of_points(samples.value, samples.weight, samples.time)
     none = np.zeros(0, np.int64)
-    table = Table(samples.time, samples.series, rows, samples.flags, samples.series * 0, Points(np.zeros(0), none))
+    table = Table(
+        samples.time,
+        samples.series,
+        rows,
+        samples.flags,
+        samples.series * 0,
+        Points(np.zeros(0), none),
+    )
     assert len(unpack_table(pack_table(table))) == numbers
 
 

@@ -13,20 +13,32 @@ from hypothesis import strategies as st
 
 from redismetrics.columnar import rollup_table, summaries
 from redismetrics.columnar.arrays import numbered, ragged
-from redismetrics.columnar.rollup_table import CLUSTERED, EXACT, UNIFORM, Points, Table, merge, squeeze
+from redismetrics.columnar.rollup_table import (
+    CLUSTERED,
+    EXACT,
+    UNIFORM,
+    Points,
+    Table,
+    merge,
+    squeeze,
+)
 from redismetrics.columnar.summaries import Summaries
 
 Sample = tuple[int, float, int]  # group, value, weight
 
 
-def merged(samples: Sequence[Sample], groups: int, budget: int, limit: int, exact: Any = None) -> Table:
+def merged(
+    samples: Sequence[Sample], groups: int, budget: int, limit: int, exact: Any = None
+) -> Table:
     """Samples with their order as their time, merged into one table; a group's slot and series tell its number."""
     group, weights = (np.array([sample[at] for sample in samples], np.int64) for at in (0, 2))
     values = np.array([sample[1] for sample in samples], np.float64)
     rows = summaries.of_points(values, weights, np.arange(len(samples)))
     exact = np.ones(len(samples), np.bool_) if exact is None else np.array(exact, np.bool_)
     numbers = np.arange(groups)
-    return merge(group, numbers * 60_000, numbers + 7, rows, group, values, weights, exact, budget, limit)
+    return merge(
+        group, numbers * 60_000, numbers + 7, rows, group, values, weights, exact, budget, limit
+    )
 
 
 def points_of(table: Table) -> list[list[tuple[float, int]]]:
@@ -91,7 +103,9 @@ def test_rows_are_as_the_oracle_says(samples: list[Sample], budget: int, more: i
             assert min(of_group) <= points[0][0] <= points[-1][0] <= max(of_group)
             total = sum(value * weight for value, weight in of_group.items())
             size = sum(abs(value) * weight for value, weight in of_group.items())
-            assert sum(mean * weight for mean, weight in points) == pytest.approx(total, abs=1e-9 * size)
+            assert sum(mean * weight for mean, weight in points) == pytest.approx(
+                total, abs=1e-9 * size
+            )
 
 
 @given(crowds(), st.lists(st.integers(1, 59), max_size=3))
@@ -109,11 +123,24 @@ def test_merging_in_steps_is_merging_at_once(samples: list[Sample], cuts: list[i
     group = table.series - 7
     exact = table.kind[at] != CLUSTERED
     numbers = np.arange(groups)
-    found = merge(group, numbers * 60_000, numbers + 7, table.summaries, group[at], values, weights, exact, 100, 200)
+    found = merge(
+        group,
+        numbers * 60_000,
+        numbers + 7,
+        table.summaries,
+        group[at],
+        values,
+        weights,
+        exact,
+        100,
+        200,
+    )
     assert points_of(found) == points_of(at_once)
     np.testing.assert_array_equal(found.kind, at_once.kind)
     for name in ("count", "low", "high", "last"):
-        np.testing.assert_array_equal(getattr(found.summaries, name), getattr(at_once.summaries, name), name)
+        np.testing.assert_array_equal(
+            getattr(found.summaries, name), getattr(at_once.summaries, name), name
+        )
 
 
 def test_a_row_with_a_centroid_stays_clustered_and_keeps_its_few_points() -> None:
@@ -124,7 +151,9 @@ def test_a_row_with_a_centroid_stays_clustered_and_keeps_its_few_points() -> Non
 
 
 def test_few_values_that_come_often_stay_exact_beside_centroids_of_others() -> None:
-    samples = [(0, float(number % 50), 1) for number in range(500)] + [(1, float(number), 1) for number in range(500)]
+    samples = [(0, float(number % 50), 1) for number in range(500)] + [
+        (1, float(number), 1) for number in range(500)
+    ]
     table = merged(samples, 2, 50, 60)
     assert table.kind.tolist() == [EXACT, CLUSTERED]
     assert points_of(table)[0] == [(float(number), 10) for number in range(50)]
@@ -154,7 +183,16 @@ def test_means_of_values_near_the_ends_of_floats_are_among_them(largest: float, 
         at, points, weights = twice.spread()
         zeros = np.zeros(len(at), np.int64)
         table = merge(
-            zeros[:2], twice.slot[:1], twice.series[:1], twice.summaries, zeros, points, weights, zeros > 0, 50, 60
+            zeros[:2],
+            twice.slot[:1],
+            twice.series[:1],
+            twice.summaries,
+            zeros,
+            points,
+            weights,
+            zeros > 0,
+            50,
+            60,
         )
 
 
@@ -181,7 +219,9 @@ def test_many_groups_keep_their_points(groups: int) -> None:
     order = np.random.default_rng(5).permutation(len(values))
     rows = summaries.of_points(values[order], ones, ones)
     slot = np.arange(groups)
-    table = merge(numbers[order], slot, slot, rows, numbers[order], values[order], ones, ones > 0, 10, 10)
+    table = merge(
+        numbers[order], slot, slot, rows, numbers[order], values[order], ones, ones > 0, 10, 10
+    )
     assert table.points.values.tolist() == list(range(2 * groups))
     assert (table.kind == EXACT).all()
     assert (table.size == 2).all()
@@ -190,7 +230,11 @@ def test_many_groups_keep_their_points(groups: int) -> None:
 # -- numbers and runs ---------------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.integers(0, 200) | st.integers(10**6, 10**6 + 3) | st.integers(0, 2**61), max_size=60))
+@given(
+    st.lists(
+        st.integers(0, 200) | st.integers(10**6, 10**6 + 3) | st.integers(0, 2**61), max_size=60
+    )
+)
 def test_keys_are_numbered_in_order(keys: list[int]) -> None:
     distinct, positions = numbered(np.array(keys, np.int64))
     assert distinct.tolist() == sorted(set(keys))
@@ -200,7 +244,9 @@ def test_keys_are_numbered_in_order(keys: list[int]) -> None:
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 5)), max_size=20))
 def test_ragged_runs_are_those_of_python(runs: list[tuple[int, int]]) -> None:
     starts, sizes = (np.array([run[at] for run in runs], np.int64) for at in range(2))
-    assert ragged(starts, sizes).tolist() == [start + step for start, size in runs for step in range(size)]
+    assert ragged(starts, sizes).tolist() == [
+        start + step for start, size in runs for step in range(size)
+    ]
 
 
 # -- cutting and putting together ---------------------------------------------------------------------------------
@@ -214,8 +260,13 @@ def test_rows_are_taken_with_their_points(samples: list[Sample], draw: st.DataOb
     numbers = draw.draw(st.lists(st.integers(0, groups - 1), max_size=6))
     found = table.rows(np.array(numbers, np.intp))
     assert points_of(found) == [every[number] for number in numbers]
-    assert found.summaries.count.tolist() == [int(table.summaries.count[number]) for number in numbers]
-    assert (found.slot.tolist(), found.series.tolist()) == ([n * 60_000 for n in numbers], [n + 7 for n in numbers])
+    assert found.summaries.count.tolist() == [
+        int(table.summaries.count[number]) for number in numbers
+    ]
+    assert (found.slot.tolist(), found.series.tolist()) == (
+        [n * 60_000 for n in numbers],
+        [n + 7 for n in numbers],
+    )
     keep = np.array(draw.draw(st.lists(st.booleans(), min_size=groups, max_size=groups)))
     taken = table.take(keep)
     assert_same(taken, table.rows(np.flatnonzero(keep)))
@@ -265,7 +316,9 @@ def test_points_are_read_when_they_are_asked_for_and_once() -> None:
 
 
 @given(crowds(), st.integers(2, 20))
-def test_squeezed_rows_have_no_more_points_and_the_same_summary(samples: list[Sample], budget: int) -> None:
+def test_squeezed_rows_have_no_more_points_and_the_same_summary(
+    samples: list[Sample], budget: int
+) -> None:
     table = merged(samples, 5, 120, 120)
     table = table.take(table.summaries.count > 0)
     found = squeeze(table, budget)
@@ -273,7 +326,9 @@ def test_squeezed_rows_have_no_more_points_and_the_same_summary(samples: list[Sa
     for name in ("slot", "series"):
         np.testing.assert_array_equal(getattr(found, name), getattr(table, name))
     for name in ("count", "total", "low", "high", "last", "last_ms", "m2"):
-        np.testing.assert_array_equal(getattr(found.summaries, name), getattr(table.summaries, name), name)
+        np.testing.assert_array_equal(
+            getattr(found.summaries, name), getattr(table.summaries, name), name
+        )
     for number, (before, after) in enumerate(zip(points_of(table), points_of(found), strict=True)):
         if len(before) <= budget:
             assert (after, found.kind[number]) == (before, table.kind[number])

@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 from redismetrics import FormatMismatch
 from redismetrics.columnar import summaries
 from redismetrics.columnar.block_codec import MAX_ROWS, ROWS_PER_BYTE, Block, pack, unpack
-from redismetrics.columnar.samples import CENTROID, CHANGE, OWN_TIME, Samples, compact, concat, summarise
+from redismetrics.columnar.samples import (
+    CENTROID,
+    CHANGE,
+    OWN_TIME,
+    Samples,
+    compress,
+    concat,
+    summarise,
+)
 from redismetrics.columnar.summaries import Summaries
 
 NOW_MS = 1_800_000_000_000
@@ -40,7 +48,13 @@ def block(
 
 
 def columns(
-    value: list[float], *, series: Any = 0, time: Any = NOW_MS, weight: Any = 1, flags: Any = 0, metadata: Any = None
+    value: list[float],
+    *,
+    series: Any = 0,
+    time: Any = NOW_MS,
+    weight: Any = 1,
+    flags: Any = 0,
+    metadata: Any = None,
 ) -> Samples:
     """Samples of these values; what is one number stands for a column of it."""
 
@@ -61,14 +75,31 @@ def assert_same(found: Samples, wanted: Samples) -> None:
     for field in fields(Summaries):
         got, given_ = getattr(found.summaries, field.name), getattr(wanted.summaries, field.name)
         assert got.dtype == given_.dtype, field.name
-        np.testing.assert_array_equal(got, given_, field.name)  # sums beyond the largest float are inf or nan
+        np.testing.assert_array_equal(
+            got, given_, field.name
+        )  # sums beyond the largest float are inf or nan
     assert found.metadata == wanted.metadata
 
 
 FLOATS = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
     st.integers(-(2**33), 2**33).map(float),
-    st.sampled_from([0.0, 1.7e308, -1.7e308, 5e-324, 2.0**53, 2.0**31, -(2.0**31), 0.5, 1e-9, 3.4e38, 3.5e38, 1e22]),
+    st.sampled_from(
+        [
+            0.0,
+            1.7e308,
+            -1.7e308,
+            5e-324,
+            2.0**53,
+            2.0**31,
+            -(2.0**31),
+            0.5,
+            1e-9,
+            3.4e38,
+            3.5e38,
+            1e22,
+        ]
+    ),
 )
 WHOLE_SPREADS = st.sampled_from([0, 1, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, 2**44])
 
@@ -82,7 +113,11 @@ def samples_(draw: st.DrawFn, flags: tuple[int, ...] = (0, OWN_TIME)) -> Samples
         spread = draw(WHOLE_SPREADS)
         return draw(st.lists(st.integers(low, low + spread), min_size=rows, max_size=rows))
 
-    value = draw(st.one_of(st.lists(FLOATS, min_size=rows, max_size=rows), FLOATS.map(lambda one: [one] * rows)))
+    value = draw(
+        st.one_of(
+            st.lists(FLOATS, min_size=rows, max_size=rows), FLOATS.map(lambda one: [one] * rows)
+        )
+    )
     metadata = draw(st.dictionaries(st.integers(0, rows - 1), st.binary(max_size=20), max_size=3))
     series = draw(st.lists(st.integers(0, 300), min_size=rows, max_size=rows))
     time = [NOW_MS - given_ for given_ in whole(0) if given_ <= NOW_MS]
@@ -104,7 +139,7 @@ def test_a_block_comes_back_from_its_bytes(samples: Samples) -> None:
 
 @given(st.lists(samples_(), min_size=1, max_size=3), st.integers(1, 8))
 def test_a_compacted_block_comes_back_from_its_bytes(parts: list[Samples], budget: int) -> None:
-    samples = compact(concat(parts), budget)
+    samples = compress(concat(parts), budget)
     assert_same(unpack(block(samples)).samples, samples)
 
 
@@ -124,13 +159,18 @@ def test_a_column_takes_the_narrowest_numbers_that_hold_it(values: list[float], 
 def test_a_time_that_is_not_the_sample_s_own_is_at_most_that_of_the_batch() -> None:
     late = [NOW_MS + 5, NOW_MS + 5, NOW_MS - 5, NOW_MS - 5]
     samples = columns([1, 2, 3, 4], time=late, flags=[0, OWN_TIME, 0, OWN_TIME])
-    assert unpack(block(samples)).samples.time.tolist() == [NOW_MS, NOW_MS + 5, NOW_MS - 5, NOW_MS - 5]
+    assert unpack(block(samples)).samples.time.tolist() == [
+        NOW_MS,
+        NOW_MS + 5,
+        NOW_MS - 5,
+        NOW_MS - 5,
+    ]
 
 
 def test_the_time_of_a_summary_is_cut_as_that_of_its_rows() -> None:
     value = [float(number) for number in range(30)]
     for flags, wanted in ((0, NOW_MS), (OWN_TIME, NOW_MS + 5)):
-        found = unpack(block(compact(columns(value, time=NOW_MS + 5, flags=flags), 20))).samples
+        found = unpack(block(compress(columns(value, time=NOW_MS + 5, flags=flags), 20))).samples
         assert set(found.time.tolist()) == {wanted}
         assert found.summaries.last_ms.tolist() == [wanted]
 
@@ -139,7 +179,10 @@ def test_a_change_is_added_to_the_base_in_the_head() -> None:
     samples = columns([5.0, -2.0, 7.0], series=[0, 1, 1], flags=[CHANGE, CHANGE, 0])
     found = unpack(block(samples, bases={0: (10.0, NOW_MS + 5), 1: (3.0, 0)})).samples
     assert found.value.tolist() == [15.0, 1.0, 7.0]
-    assert found.time.tolist() == [NOW_MS + 5, *samples.time[1:].tolist()]  # no older than what was changed
+    assert found.time.tolist() == [
+        NOW_MS + 5,
+        *samples.time[1:].tolist(),
+    ]  # no older than what was changed
 
 
 @pytest.mark.parametrize("time", [-1.0, 2.0**60, float("nan"), float("inf")])
@@ -163,7 +206,9 @@ def whole(samples: Samples) -> list[list[Any]]:
 def crowds(draw: st.DrawFn) -> Samples:
     """Many values of few series in few minutes, each with a time of its own rank, so that one of them is the last."""
     rows = draw(st.integers(1, 120))
-    value = draw(st.lists(st.floats(-1e6, 1e6) | st.sampled_from([1.0, 2.0]), min_size=rows, max_size=rows))
+    value = draw(
+        st.lists(st.floats(-1e6, 1e6) | st.sampled_from([1.0, 2.0]), min_size=rows, max_size=rows)
+    )
     series = draw(st.lists(st.integers(0, 2), min_size=rows, max_size=rows))
     time = [NOW_MS + offset for offset in draw(st.permutations(range(0, rows * 1500, 1500)))]
     weight = draw(st.lists(st.integers(1, 5), min_size=rows, max_size=rows))
@@ -173,9 +218,11 @@ def crowds(draw: st.DrawFn) -> Samples:
 
 
 @given(crowds(), st.integers(1, 30), st.integers(1, 30))
-def test_compacting_once_or_again_keeps_the_summary(samples: Samples, budget: int, second: int) -> None:
+def test_compacting_once_or_again_keeps_the_summary(
+    samples: Samples, budget: int, second: int
+) -> None:
     count, total, m2, low, high, last, last_ms = whole(samples)
-    for small in (compact(samples, budget), compact(compact(samples, budget), second)):
+    for small in (compress(samples, budget), compress(compress(samples, budget), second)):
         found = whole(small)
         assert found[0] == count
         np.testing.assert_array_equal(found[3:], [low, high, last, last_ms])
@@ -189,8 +236,10 @@ def test_compacting_once_or_again_keeps_the_summary(samples: Samples, budget: in
 
 
 @given(crowds(), st.integers(1, 30))
-def test_a_series_keeps_no_more_rows_a_minute_than_its_budget(samples: Samples, budget: int) -> None:
-    small = compact(samples, budget)
+def test_a_series_keeps_no_more_rows_a_minute_than_its_budget(
+    samples: Samples, budget: int
+) -> None:
+    small = compress(samples, budget)
     plain = np.ones(len(small), np.bool_)
     plain[list(small.metadata)] = False
     cells = np.stack([small.series, small.time // MINUTE, small.flags & OWN_TIME])[:, plain]
@@ -199,13 +248,16 @@ def test_a_series_keeps_no_more_rows_a_minute_than_its_budget(samples: Samples, 
         assert sizes.max(initial=0) <= budget
     series, counts = np.unique(small.series, return_counts=True)
     for number in series[counts > 0]:  # and each row stands for as many values as it says
-        assert small.weight[small.series == number].sum() == samples.weight[samples.series == number].sum()
+        assert (
+            small.weight[small.series == number].sum()
+            == samples.weight[samples.series == number].sum()
+        )
 
 
 def test_rows_with_metadata_and_changes_are_never_compacted() -> None:
     value = [float(number) for number in range(200)]
     flags = [CHANGE if number == 5 else 0 for number in range(200)]
-    small = compact(columns(value, flags=flags, metadata={3: b"{}", 150: b"[]"}), 20)
+    small = compress(columns(value, flags=flags, metadata={3: b"{}", 150: b"[]"}), 20)
     assert small.value[list(small.metadata)].tolist() == [3.0, 150.0]
     assert small.value[(small.flags & CHANGE) != 0].tolist() == [5.0]
     assert len(small) <= 20 + 3
@@ -213,19 +265,23 @@ def test_rows_with_metadata_and_changes_are_never_compacted() -> None:
 
 def test_only_rows_with_metadata_are_nothing_to_compact() -> None:
     samples = columns([1.0, 2.0, 3.0], metadata={0: b"1", 1: b"2", 2: b"3"})
-    assert_same(compact(samples, 2), samples)
+    assert_same(compress(samples, 2), samples)
 
 
 def test_one_value_however_often_is_one_exact_row() -> None:
-    small = compact(columns([2.5] * 100, time=[NOW_MS + number for number in range(100)]), 20)
-    assert (small.value.tolist(), small.weight.tolist(), small.time.tolist()) == ([2.5], [100], [NOW_MS + 99])
+    small = compress(columns([2.5] * 100, time=[NOW_MS + number for number in range(100)]), 20)
+    assert (small.value.tolist(), small.weight.tolist(), small.time.tolist()) == (
+        [2.5],
+        [100],
+        [NOW_MS + 99],
+    )
     assert small.flags.tolist() == [0]
     assert len(small.summed) == 0
 
 
 def test_of_equal_times_in_one_minute_the_latest_row_is_the_last() -> None:
     value = [float(number) for number in range(100)]
-    small = compact(columns([*value, 7.5]), 20)
+    small = compress(columns([*value, 7.5]), 20)
     assert small.summaries.last.tolist() == [7.5]
     assert ((small.flags & CENTROID) != 0).all()
 
@@ -235,9 +291,14 @@ def test_of_equal_times_in_one_minute_the_latest_row_is_the_last() -> None:
 
 def typical() -> list[bytes]:
     """Blocks with everything in them: kept small, as each bit of them is turned below."""
-    plain = columns([1.5, 2.0, -3.0], series=[0, 1, 0], time=[NOW_MS, NOW_MS - 5, NOW_MS - 70_000], weight=[1, 300, 2])
+    plain = columns(
+        [1.5, 2.0, -3.0],
+        series=[0, 1, 0],
+        time=[NOW_MS, NOW_MS - 5, NOW_MS - 70_000],
+        weight=[1, 300, 2],
+    )
     rich = columns([1.0, 2.0], flags=[OWN_TIME, CHANGE], metadata={1: b'{"a":1}'})
-    many = compact(columns([number / 7 for number in range(25)], weight=list(range(1, 26))), 5)
+    many = compress(columns([number / 7 for number in range(25)], weight=list(range(1, 26))), 5)
     return [block(plain), block(rich, bases={0: (4.0, NOW_MS)}), block(many)]
 
 
@@ -245,9 +306,10 @@ def assert_sound(found: Block, size: int) -> None:
     """What every block must be, so that no reader fails on it."""
     samples = found.samples
     assert 0 < len(samples) <= MAX_ROWS + ROWS_PER_BYTE * size
-    assert {len(column) for column in (samples.series, samples.time, samples.value, samples.weight, samples.flags)} == {
-        len(samples)
-    }
+    assert {
+        len(column)
+        for column in (samples.series, samples.time, samples.value, samples.weight, samples.flags)
+    } == {len(samples)}
     assert samples.weight.min() >= 1
     assert samples.count > 0
     assert (found.ids >= 0).all()
@@ -257,7 +319,9 @@ def assert_sound(found: Block, size: int) -> None:
     for times in (samples.time, samples.summaries.last_ms):
         assert ((times >= 0) & (times < 253_402_300_800_000)).all()  # else it is no datetime
     assert (samples.summaries.count >= 1).all()
-    assert all(0 <= row < len(samples) and type(text) is bytes for row, text in samples.metadata.items())
+    assert all(
+        0 <= row < len(samples) and type(text) is bytes for row, text in samples.metadata.items()
+    )
 
 
 @contextmanager
@@ -316,7 +380,9 @@ def test_a_block_with_any_bit_turned_is_told_or_sound(data: bytes) -> None:
 @given(st.sampled_from(typical()), st.data())
 def test_a_block_with_some_bytes_changed_is_told_or_sound(data: bytes, draw: st.DataObject) -> None:
     changed = bytearray(data)
-    for at, byte in draw.draw(st.dictionaries(st.integers(0, len(data) - 1), st.integers(0, 255), max_size=6)).items():
+    for at, byte in draw.draw(
+        st.dictionaries(st.integers(0, len(data) - 1), st.integers(0, 255), max_size=6)
+    ).items():
         changed[at] = byte
     damaged(bytes(changed))
 

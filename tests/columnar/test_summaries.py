@@ -29,7 +29,15 @@ def oracle(samples: Sequence[Sample], group: int) -> dict[str, Any]:
     """The dumb way: exact fractions, and the last by a loop."""
     mine = [(value, weight, time) for number, value, weight, time in samples if number == group]
     if not mine:
-        return {"count": 0, "total": 0.0, "m2": 0.0, "low": math.nan, "high": math.nan, "last": math.nan, "last_ms": 0}
+        return {
+            "count": 0,
+            "total": 0.0,
+            "m2": 0.0,
+            "low": math.nan,
+            "high": math.nan,
+            "last": math.nan,
+            "last_ms": 0,
+        }
     count = sum(weight for _, weight, _ in mine)
     total = sum(Fraction(value) * weight for value, weight, _ in mine)
     mean = total / count
@@ -54,12 +62,18 @@ def assert_as_oracle(found: Summaries, samples: Sequence[Sample], groups: int) -
     for group in range(groups):
         wanted = oracle(samples, group)
         for name in ("count", "low", "high", "last", "last_ms"):
-            np.testing.assert_array_equal(getattr(found, name)[group], wanted[name], name)  # 0.0 is -0.0
+            np.testing.assert_array_equal(
+                getattr(found, name)[group], wanted[name], name
+            )  # 0.0 is -0.0
         size, count = wanted.get("size", 0.0), wanted["count"]
         assert abs(found.total[group] - wanted["total"]) <= 1e-12 * size
         # A mean in floats is off by some 1e-16 of the largest value, and each sample's distance from it as well.
         largest = wanted.get("largest", 0.0)
-        rounded = 1e-300 + count * (1e-14 * largest) ** 2 + 1e-13 * largest * math.sqrt(wanted["m2"] * count)
+        rounded = (
+            1e-300
+            + count * (1e-14 * largest) ** 2
+            + 1e-13 * largest * math.sqrt(wanted["m2"] * count)
+        )
         assert abs(found.m2[group] - wanted["m2"]) <= 1e-9 * wanted["m2"] + rounded
 
 
@@ -87,7 +101,11 @@ def test_samples_merge_in_any_steps_to_the_same(samples: list[Sample], cuts: lis
     parts = [
         (np.flatnonzero(part.count), part.take(part.count > 0)) for part in merged
     ]  # a table has no row of nothing
-    found = merge(np.concatenate([group for group, _ in parts]), 6, summaries.concat([part for _, part in parts]))
+    found = merge(
+        np.concatenate([group for group, _ in parts]),
+        6,
+        summaries.concat([part for _, part in parts]),
+    )
     assert_as_oracle(found, samples, 6)
 
 
@@ -97,7 +115,9 @@ def _merged(samples: Sequence[Sample]) -> Summaries:
 
 
 @given(SAMPLES, st.randoms())
-def test_all_but_the_last_of_equal_times_is_the_same_in_any_order(samples: list[Sample], order: Any) -> None:
+def test_all_but_the_last_of_equal_times_is_the_same_in_any_order(
+    samples: list[Sample], order: Any
+) -> None:
     samples = [(group, value, weight, at) for at, (group, value, weight, _) in enumerate(samples)]
     shuffled = samples.copy()
     order.shuffle(shuffled)
@@ -106,7 +126,9 @@ def test_all_but_the_last_of_equal_times_is_the_same_in_any_order(samples: list[
 
 
 @given(SAMPLES, st.sets(st.sampled_from(sorted(ALL - {"m2", "last_ms"}))), st.booleans())
-def test_only_the_columns_asked_for_are_worked_out(samples: list[Sample], names: set[str], m2: bool) -> None:
+def test_only_the_columns_asked_for_are_worked_out(
+    samples: list[Sample], names: set[str], m2: bool
+) -> None:
     names |= {"count", "total", "m2"} if m2 else set()
     names |= {"last_ms"} if "last" in names else set()
     group, rows = points(samples)
@@ -114,11 +136,15 @@ def test_only_the_columns_asked_for_are_worked_out(samples: list[Sample], names:
     nothing = merge(group[:0], 6, summaries.empty())
     for column in fields(Summaries):
         wanted = every if column.name in names else nothing
-        np.testing.assert_array_equal(getattr(found, column.name), getattr(wanted, column.name), column.name)
+        np.testing.assert_array_equal(
+            getattr(found, column.name), getattr(wanted, column.name), column.name
+        )
 
 
 def test_of_equal_times_the_latest_to_arrive_is_the_last() -> None:
-    group, rows = points([(0, 1.0, 1, 7), (1, 2.0, 1, 7), (0, 3.0, 1, 7), (0, 4.0, 1, 6), (1, 5.0, 1, 0)])
+    group, rows = points(
+        [(0, 1.0, 1, 7), (1, 2.0, 1, 7), (0, 3.0, 1, 7), (0, 4.0, 1, 6), (1, 5.0, 1, 0)]
+    )
     found = merge(group, 2, rows)
     assert (found.last.tolist(), found.last_ms.tolist()) == ([3.0, 2.0], [7, 7])
 
@@ -138,13 +164,22 @@ def test_the_spread_of_close_values_far_from_zero_is_kept() -> None:
     samples = [(0, 1e9 + number / 1000, 1, number) for number in range(1000)]
     group, rows = points(samples)
     found = merge(group, 1, rows)
-    assert found.m2[0] == pytest.approx(oracle(samples, 0)["m2"], rel=1e-6)  # the naive way has no digit of it
-    halves = [merge(group[:500], 1, rows.take(np.arange(500))), merge(group[500:], 1, rows.take(np.arange(500, 1000)))]
-    assert merge(np.zeros(2, np.int64), 1, summaries.concat(halves)).m2[0] == pytest.approx(found.m2[0], rel=1e-6)
+    assert found.m2[0] == pytest.approx(
+        oracle(samples, 0)["m2"], rel=1e-6
+    )  # the naive way has no digit of it
+    halves = [
+        merge(group[:500], 1, rows.take(np.arange(500))),
+        merge(group[500:], 1, rows.take(np.arange(500, 1000))),
+    ]
+    assert merge(np.zeros(2, np.int64), 1, summaries.concat(halves)).m2[0] == pytest.approx(
+        found.m2[0], rel=1e-6
+    )
 
 
 def test_sums_beyond_the_largest_float_are_inf_without_a_warning() -> None:
-    group, rows = points([(0, 1.7e308, 3, 0), (1, -1.7e308, 1, 0), (1, -1.7e308, 1, 0), (2, 1.0, 1, 0)])
+    group, rows = points(
+        [(0, 1.7e308, 3, 0), (1, -1.7e308, 1, 0), (1, -1.7e308, 1, 0), (2, 1.0, 1, 0)]
+    )
     found = merge(group, 3, rows)
     assert found.total.tolist() == [math.inf, -math.inf, 1.0]
     assert found.low.tolist() == [1.7e308, -1.7e308, 1.0]
@@ -160,7 +195,10 @@ def test_nothing_merges_to_nothing() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.integers(0, 4), st.integers(0, 3) | st.sampled_from([0, 1, 2**52, 2**53, 2**55 + 1])), max_size=30
+        st.tuples(
+            st.integers(0, 4), st.integers(0, 3) | st.sampled_from([0, 1, 2**52, 2**53, 2**55 + 1])
+        ),
+        max_size=30,
     )
 )
 def test_whole_numbers_are_summed_exactly(rows: list[tuple[int, int]]) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from redismetrics import Gauge, Histogram, InvalidQuery, Metrics, ScriptFailed
 from redismetrics.export import export, negotiate
-from redismetrics.exposition.families import Live
+from redismetrics.exposition.families import SeriesState
 from tests.export.test_prometheus import (
     HOSTILE_VALUES,
     OPENMETRICS,
@@ -78,7 +78,9 @@ def at(name: str, /, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
     return name, frozenset(labels.items())
 
 
-def histogram_of(name: str, values: Sequence[float], bounds: Sequence[float], /, **labels: str) -> Page:
+def histogram_of(
+    name: str, values: Sequence[float], bounds: Sequence[float], /, **labels: str
+) -> Page:
     """What a page must show of *values*, counted one by one."""
     shown: Page = {
         at(f"{name}_bucket", le=le(bound), **labels): sum(value <= bound for value in values)
@@ -107,10 +109,15 @@ def test_what_two_clients_recorded_is_on_the_page_to_the_last_digit(
     depth: dict[str, float] = {}
     took: dict[str, list[float]] = {"mail": [], "audio": []}
     for client in (metrics, other):
-        client.declare("run_seconds", "histogram", unit="seconds", help="How long it took", buckets=bounds)
+        client.declare(
+            "run_seconds", "histogram", unit="seconds", help="How long it took", buckets=bounds
+        )
     for number in range(1_000):
         client, queue = (metrics, other)[number % 2], generator.choice(["mail", "audio"])
-        amount, value = generator.randrange(5), generator.randrange(65) / 64  # sums of these are exact
+        amount, value = (
+            generator.randrange(5),
+            generator.randrange(65) / 64,
+        )  # sums of these are exact
         client.increment("jobs_completed", amount, tags={"queue": queue})
         client.gauge("queue_depth", value - 0.5, tags={"queue": queue}, timestamp=began + number)
         client.histogram("run_seconds", value, tags={"queue": queue})
@@ -122,7 +129,9 @@ def test_what_two_clients_recorded_is_on_the_page_to_the_last_digit(
     metrics.flush()
     other.flush()
 
-    wanted: Page = {at("jobs_completed_total", queue=queue): float(total) for queue, total in jobs.items()}
+    wanted: Page = {
+        at("jobs_completed_total", queue=queue): float(total) for queue, total in jobs.items()
+    }
     wanted |= {at("queue_depth", queue=queue): value for queue, value in depth.items()}
     for queue, values in took.items():
         wanted |= histogram_of("run_seconds", values, bounds, queue=queue)
@@ -151,7 +160,9 @@ def test_an_amount_too_small_for_the_total_adds_up(metrics: Metrics) -> None:
     assert page(metrics) == {at("bytes_total"): 2.0**53 + 4}  # 3 more is no float: the nearest one
 
 
-def test_of_a_gauge_the_newest_value_is_shown_and_changes_add_up(metrics: Metrics, other: Metrics) -> None:
+def test_of_a_gauge_the_newest_value_is_shown_and_changes_add_up(
+    metrics: Metrics, other: Metrics
+) -> None:
     now = time.time()
     metrics.gauge("temperature", 20.5, timestamp=now - 10)
     metrics.flush()
@@ -210,8 +221,13 @@ def test_series_that_are_idle_leave_and_come_back_from_their_totals(make: Make) 
         metrics.flush()
         return page(reader)
 
-    wait_until(lambda: shown().keys() == {kept, at("jobs_done_2_total")}, "the idle series have left, and only they")
-    assert all(value == page(metrics)[sample] for sample, value in everything.items())  # of a client that waits longer
+    wait_until(
+        lambda: shown().keys() == {kept, at("jobs_done_2_total")},
+        "the idle series have left, and only they",
+    )
+    assert all(
+        value == page(metrics)[sample] for sample, value in everything.items()
+    )  # of a client that waits longer
 
     metrics.increment("jobs", 3, tags={"queue": "mail"})
     metrics.histogram("took", 0.5)
@@ -222,9 +238,9 @@ def test_series_that_are_idle_leave_and_come_back_from_their_totals(make: Make) 
     assert back[at("jobs_total", queue="mail")] == 2**40 + 3
     assert back[at("jobs_done_total")] == 5
     assert back[at("depth")] == 8
-    assert {sample: value for sample, value in back.items() if sample[0].startswith("took")} == histogram_of(
-        "took", [1.5, 0.5], (1, 2)
-    )
+    assert {
+        sample: value for sample, value in back.items() if sample[0].startswith("took")
+    } == histogram_of("took", [1.5, 0.5], (1, 2))
 
 
 # -- buckets ------------------------------------------------------------------------------------------------------
@@ -235,7 +251,10 @@ def test_buckets_are_exact_whatever_is_compacted(make: Make, openmetrics: bool) 
     generator = random.Random(3)
     metrics = make(samples_per_flush=20)
     # 1/64 steps, so that sums are exact; around every bound, and mostly where there are many
-    values = [generator.choice((1, 50, 1_000, 20_000, 200_000)) * generator.randrange(64) / 64 for _ in range(10_000)]
+    values = [
+        generator.choice((1, 50, 1_000, 20_000, 200_000)) * generator.randrange(64) / 64
+        for _ in range(10_000)
+    ]
     handle = Histogram("took", {"queue": "mail"}, metrics=metrics)
     for number, value in enumerate(values, 1):
         handle.record(value)
@@ -243,7 +262,9 @@ def test_buckets_are_exact_whatever_is_compacted(make: Make, openmetrics: bool) 
             metrics.flush()
     rows = metrics.query("took")
     assert len(rows) < 400  # compacted indeed
-    assert page(metrics, openmetrics=openmetrics) == histogram_of("took", values, UNITLESS, queue="mail")
+    assert page(metrics, openmetrics=openmetrics) == histogram_of(
+        "took", values, UNITLESS, queue="mail"
+    )
 
 
 @pytest.mark.parametrize("unit", ["", "seconds", "milliseconds"])
@@ -258,13 +279,17 @@ def test_a_bound_is_inclusive(make: Make, unit: str) -> None:
         values += [bound, math.nextafter(bound, 0), math.nextafter(bound, math.inf), -bound]
     for value in values[1:]:
         metrics.histogram("took", value)
-    assert buckets_of(metrics) == {bound: sum(value <= bound for value in values) for bound in bounds}
+    assert buckets_of(metrics) == {
+        bound: sum(value <= bound for value in values) for bound in bounds
+    }
 
 
 def buckets_of(metrics: Metrics) -> dict[float, float]:
     """The buckets of histogram `took`, by bound."""
     return {
-        float(dict(labels)["le"]): value for (name, labels), value in page(metrics).items() if name == "took_bucket"
+        float(dict(labels)["le"]): value
+        for (name, labels), value in page(metrics).items()
+        if name == "took_bucket"
     }
 
 
@@ -279,7 +304,9 @@ def test_the_first_declared_buckets_hold_for_all(make: Make) -> None:
     assert page(late) == histogram_of("took", [1, 2, 3], (1, 2))
 
 
-def test_buckets_declared_elsewhere_are_exact_from_the_first_flush(metrics: Metrics, other: Metrics) -> None:
+def test_buckets_declared_elsewhere_are_exact_from_the_first_flush(
+    metrics: Metrics, other: Metrics
+) -> None:
     values = [number / 8 for number in range(500)]  # more than a flush keeps one by one
     metrics.declare("took", "histogram", buckets=(0.1, 1, 10))
     metrics.histogram("took", values[0])
@@ -293,7 +320,9 @@ def test_buckets_declared_elsewhere_are_exact_from_the_first_flush(metrics: Metr
 # -- a store that lost its data ----------------------------------------------------------------------------------
 
 
-def test_after_a_loss_of_data_samples_go_to_their_own_series(fresh_server: Callable[..., Server], make: Make) -> None:
+def test_after_a_loss_of_data_samples_go_to_their_own_series(
+    fresh_server: Callable[..., Server], make: Make
+) -> None:
     server = fresh_server()
     metrics, other = make(server.url), make(server.url)
     metrics.increment("jobs", 1, tags={"queue": "mail"})
@@ -345,7 +374,9 @@ def test_a_metric_that_was_deleted_comes_last(metrics: Metrics) -> None:
 
 @both_formats
 @pytest.mark.parametrize("first", ["lat", "lat_count"])
-def test_a_histogram_beside_a_metric_named_like_its_count(metrics: Metrics, first: str, openmetrics: bool) -> None:
+def test_a_histogram_beside_a_metric_named_like_its_count(
+    metrics: Metrics, first: str, openmetrics: bool
+) -> None:
     metrics.declare("lat", "histogram", buckets=(1, 2))
     for name in sorted(["lat", "lat_count"], reverse=first != "lat"):
         if name == "lat":
@@ -368,7 +399,9 @@ def test_a_counter_has_one_total(metrics: Metrics) -> None:
 
 
 @both_formats
-def test_tags_that_collide_or_are_reserved_get_a_prefix(metrics: Metrics, openmetrics: bool) -> None:
+def test_tags_that_collide_or_are_reserved_get_a_prefix(
+    metrics: Metrics, openmetrics: bool
+) -> None:
     metrics.declare("took", "histogram", buckets=(1,))
     metrics.histogram("took", 0.5, tags={"le": "mine", "queue": "mail"})
     metrics.gauge("depth", 4, tags={"le": "mine", "a.b": "dot", "a_b": "line"})
@@ -379,12 +412,17 @@ def test_tags_that_collide_or_are_reserved_get_a_prefix(metrics: Metrics, openme
 
 
 @both_formats
-def test_any_tag_value_comes_back_exactly(metrics: Metrics, other: Metrics, openmetrics: bool) -> None:
+def test_any_tag_value_comes_back_exactly(
+    metrics: Metrics, other: Metrics, openmetrics: bool
+) -> None:
     for number, value in enumerate(HOSTILE_VALUES):
-        (metrics, other)[number % 2].increment("jobs", number + 1, tags={"value": value, "n": str(number)})
+        (metrics, other)[number % 2].increment(
+            "jobs", number + 1, tags={"value": value, "n": str(number)}
+        )
     other.flush()
     assert page(metrics, openmetrics=openmetrics) == {
-        at("jobs_total", value=value, n=str(number)): number + 1 for number, value in enumerate(HOSTILE_VALUES)
+        at("jobs_total", value=value, n=str(number)): number + 1
+        for number, value in enumerate(HOSTILE_VALUES)
     }
 
 
@@ -395,18 +433,41 @@ def record_hostile(metrics: Metrics) -> int:
     """Everything that might go wrong, as far as it can be recorded; returns how many metrics."""
     for number, value in enumerate(HOSTILE_VALUES):
         metrics.gauge("values", number, tags={"value": value, "n": number})
-    keys = [f"{start}{middle}{end}" for start in ("le", "__a", "tag_") for middle in "_./:-" for end in ("", "b")]
+    keys = [
+        f"{start}{middle}{end}"
+        for start in ("le", "__a", "tag_")
+        for middle in "_./:-"
+        for end in ("", "b")
+    ]
     tags = {key: str(number) for number, key in enumerate(keys)}
     names = [
         start + end
         for start in ("a", "_", "a.b", "a-b", "a_b", "B:", "quantile", "go_", "up")
-        for end in ("", "_total", "/total", "_bucket", "_count", "_sum", "_created", "_info", "_2", "_total_total")
+        for end in (
+            "",
+            "_total",
+            "/total",
+            "_bucket",
+            "_count",
+            "_sum",
+            "_created",
+            "_info",
+            "_2",
+            "_total_total",
+        )
     ]
     for number, name in enumerate(names):
         kind: Any = ("counter", "gauge", "histogram")[number % 3]
-        metrics.declare(name, kind, help=f'{number} "help\\n" \r\0\u2028 \n# EOF', unit=("", "total", "b")[number % 3])
+        metrics.declare(
+            name,
+            kind,
+            help=f'{number} "help\\n" \r\0\u2028 \n# EOF',
+            unit=("", "total", "b")[number % 3],
+        )
         for value in (0.5, 7.0) if kind == "counter" else (0.5, -1e6):
-            metrics.record(name, value, type=kind, tags=tags if number % 7 == 0 else {"x": str(number)})
+            metrics.record(
+                name, value, type=kind, tags=tags if number % 7 == 0 else {"x": str(number)}
+            )
         if number % 10 == 0:
             metrics.flush()
     return 1 + len(names)
@@ -427,7 +488,9 @@ def test_python_reads_a_hostile_page(metrics: Metrics, openmetrics: bool) -> Non
 
 @needs_promtool
 def test_promtool_has_nothing_to_say_of_an_ordinary_page(metrics: Metrics, other: Metrics) -> None:
-    metrics.declare("request_duration_seconds", "histogram", unit="seconds", help="How long requests take")
+    metrics.declare(
+        "request_duration_seconds", "histogram", unit="seconds", help="How long requests take"
+    )
     for client in (metrics, other):
         client.histogram("request_duration_seconds", 0.3, tags={"method": "GET"})
         client.increment("jobs_completed", 2, tags={"queue": "mail"})
@@ -455,7 +518,10 @@ def test_negotiate_answers_with_the_page_and_its_type(metrics: Metrics) -> None:
     body, kind = negotiate(None, metrics=metrics)
     assert (of_users(body.decode()), kind) == (export(metrics=metrics), TEXT)
     body, kind = negotiate("application/openmetrics-text", metrics=metrics)
-    assert (of_users(body.decode()), kind) == (export(metrics=metrics, openmetrics=True), OPENMETRICS)
+    assert (of_users(body.decode()), kind) == (
+        export(metrics=metrics, openmetrics=True),
+        OPENMETRICS,
+    )
 
 
 def command(*arguments: str) -> list[str]:
@@ -471,7 +537,12 @@ def run_export(metrics: Metrics, *arguments: str) -> tuple[int, str, str]:
         "PYTHONIOENCODING": "ascii",  # a page is UTF-8 all the same
     }
     done = subprocess.run(
-        command(*arguments), cwd=ROOT, env=environment, capture_output=True, timeout=PATIENCE, check=False
+        command(*arguments),
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
     )
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
@@ -486,7 +557,9 @@ def run_export(metrics: Metrics, *arguments: str) -> tuple[int, str, str]:
         (("--metric", "nobody", "--openmetrics"), {"name": "nobody", "openmetrics": True}),
     ],
 )
-def test_the_command_prints_the_page(metrics: Metrics, arguments: tuple[str, ...], options: dict[str, Any]) -> None:
+def test_the_command_prints_the_page(
+    metrics: Metrics, arguments: tuple[str, ...], options: dict[str, Any]
+) -> None:
     metrics.increment("jobs", 3, tags={"queue": "Büro"})
     metrics.gauge("depth", 7)
     wanted = export(metrics=metrics, **options)
@@ -499,10 +572,17 @@ def test_the_command_prints_the_page(metrics: Metrics, arguments: tuple[str, ...
 def test_the_command_takes_place_and_namespace_as_arguments(url: str, metrics: Metrics) -> None:
     metrics.gauge("depth", 7)
     metrics.flush()
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("REDISMETRICS_")}
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith("REDISMETRICS_")
+    }
     where = ("--url", url, "--namespace", metrics.settings.namespace)
     done = subprocess.run(
-        command(*where), cwd=ROOT, env=environment, capture_output=True, timeout=PATIENCE, check=False
+        command(*where),
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
     )
     wanted = "# HELP depth Depth\n# TYPE depth gauge\ndepth 7\n"
     assert (done.returncode, of_users(done.stdout.decode()), done.stderr) == (0, wanted, b"")
@@ -520,7 +600,9 @@ def test_serve_answers_each_scrape_with_what_is_stored_by_then(url: str, metrics
     metrics.flush()
     where = ("--url", url, "--namespace", metrics.settings.namespace)
     pipe = subprocess.PIPE
-    with subprocess.Popen(command("--serve", "127.0.0.1:0", *where), cwd=ROOT, stdout=pipe, stderr=pipe) as process:
+    with subprocess.Popen(
+        command("--serve", "127.0.0.1:0", *where), cwd=ROOT, stdout=pipe, stderr=pipe
+    ) as process:
         try:
             assert process.stderr is not None
             address = process.stderr.readline().decode().removeprefix("serving on ").strip()
@@ -534,7 +616,9 @@ def test_serve_answers_each_scrape_with_what_is_stored_by_then(url: str, metrics
                     assert answer.headers["Content-Type"] == TEXT
                 metrics.increment("jobs")
                 metrics.flush()
-            asked = urllib.request.Request(address, headers={"Accept": "application/openmetrics-text"})
+            asked = urllib.request.Request(
+                address, headers={"Accept": "application/openmetrics-text"}
+            )
             with urllib.request.urlopen(asked, timeout=5) as answer:
                 assert of_users(answer.read().decode()) == export(metrics=metrics, openmetrics=True)
                 assert answer.headers["Content-Type"] == OPENMETRICS
@@ -545,7 +629,9 @@ def test_serve_answers_each_scrape_with_what_is_stored_by_then(url: str, metrics
     assert (process.returncode, out, said) == (0, b"", b"")
 
 
-def test_a_user_who_may_only_read_gets_the_page(fresh_server: Callable[..., Server], make: Make) -> None:
+def test_a_user_who_may_only_read_gets_the_page(
+    fresh_server: Callable[..., Server], make: Make
+) -> None:
     server = fresh_server(port=True)
     writer = make(server.url)
     writer.increment("jobs", 5, tags={"queue": "mail"})
@@ -566,10 +652,14 @@ def test_a_user_who_may_only_read_gets_the_page(fresh_server: Callable[..., Serv
 # -- live ---------------------------------------------------------------------------------------------------------
 
 
-def test_live_is_every_series_as_it_stands(server: Server, metrics: Metrics, other: Metrics) -> None:
+def test_live_is_every_series_as_it_stands(
+    server: Server, metrics: Metrics, other: Metrics
+) -> None:
     with server.client() as client:
         began = client.time()[0] * 1000
-    metrics.declare("took", "histogram", unit="seconds", buckets=(0.5, 1), help="How long", tag_keys=["queue"])
+    metrics.declare(
+        "took", "histogram", unit="seconds", buckets=(0.5, 1), help="How long", tag_keys=["queue"]
+    )
     metrics.histogram("took", 0.5, tags={"queue": "mail"})
     metrics.flush()
     other.increment("jobs", 2, tags={"queue": "mail"}, timestamp=time.time() - 1_000)
@@ -581,13 +671,17 @@ def test_live_is_every_series_as_it_stands(server: Server, metrics: Metrics, oth
     found = metrics.live()
     with server.client() as client:
         ended = (client.time()[0] + 1) * 1000
-    assert [family.name for family in found] == ["took", "jobs", "depth"]  # in the order first recorded
+    assert [family.name for family in found] == [
+        "took",
+        "jobs",
+        "depth",
+    ]  # in the order first recorded
     took, jobs, depth = (family.series for family in found)
     seen = [series[0].seen_ms for series in (took, jobs, depth)]
     assert all(began <= moment <= ended for moment in seen)
-    assert took == [Live({"queue": "mail"}, seen[0], 8.25, 3, (1, 1))]
-    assert jobs == [Live({"queue": "mail"}, seen[1], 5)]
-    assert depth == [Live({}, seen[2], -2.5)]
+    assert took == [SeriesState({"queue": "mail"}, seen[0], 8.25, 3, (1, 1))]
+    assert jobs == [SeriesState({"queue": "mail"}, seen[1], 5)]
+    assert depth == [SeriesState({}, seen[2], -2.5)]
     definition = found[0].definition
     assert (definition.unit, definition.help, definition.buckets, definition.tag_keys) == (
         "seconds", "How long", (0.5, 1.0), ("queue",),
@@ -606,4 +700,6 @@ def test_live_has_all_of_many_series(metrics: Metrics) -> None:
     for number in range(500):
         metrics.increment("jobs", number, tags={"n": number})
     (family,) = metrics.live("jobs")
-    assert {live.tags["n"]: live.value for live in family.series} == {str(number): number for number in range(500)}
+    assert {live.tags["n"]: live.value for live in family.series} == {
+        str(number): number for number in range(500)
+    }

@@ -31,16 +31,18 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from redismetrics.errors import FormatMismatch, InvalidSetting, StoreUnavailable
 from redismetrics.export import asgi_app, content_type, export, negotiate, wsgi_app
 from redismetrics.export.__main__ import main
-from redismetrics.exposition.families import Family, Live
+from redismetrics.exposition.families import Family, SeriesState
 from redismetrics.exposition.text import render
 from redismetrics.model.definition import define
 from redismetrics.model.validation import MetricType
 
 needs_promtool = pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="promtool is not installed (Debian package: prometheus)"
+    shutil.which("promtool") is None,
+    reason="promtool is not installed (Debian package: prometheus)",
 )
 needs_prometheus = pytest.mark.skipif(
-    shutil.which("prometheus") is None, reason="prometheus is not installed (Debian package: prometheus)"
+    shutil.which("prometheus") is None,
+    reason="prometheus is not installed (Debian package: prometheus)",
 )
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -48,11 +50,19 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
 def counter(name: str, *series: tuple[dict[str, str], float], **options: Any) -> Family:
-    return Family(name, define(name, "counter", **options), [Live(tags, 0, value) for tags, value in series])
+    return Family(
+        name,
+        define(name, "counter", **options),
+        [SeriesState(tags, 0, value) for tags, value in series],
+    )
 
 
 def gauge(name: str, *series: tuple[dict[str, str], float], **options: Any) -> Family:
-    return Family(name, define(name, "gauge", **options), [Live(tags, 0, value) for tags, value in series])
+    return Family(
+        name,
+        define(name, "gauge", **options),
+        [SeriesState(tags, 0, value) for tags, value in series],
+    )
 
 
 def histogram(name: str, *series: tuple[dict[str, str], Sequence[float]], **options: Any) -> Family:
@@ -62,9 +72,10 @@ def histogram(name: str, *series: tuple[dict[str, str], Sequence[float]], **opti
     made = []
     for tags, values in series:
         buckets = tuple(
-            sum(low < value <= high for value in values) for low, high in zip(lower, definition.buckets, strict=False)
+            sum(low < value <= high for value in values)
+            for low, high in zip(lower, definition.buckets, strict=False)
         )
-        made.append(Live(tags, 0, math.fsum(values), len(values), buckets))
+        made.append(SeriesState(tags, 0, math.fsum(values), len(values), buckets))
     return Family(name, definition, made)
 
 
@@ -109,13 +120,20 @@ def read(page: str, openmetrics: bool) -> dict[str, Any]:
 
 
 def samples(page: str, openmetrics: bool) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    read_samples = [sample for family in read(page, openmetrics).values() for sample in family.samples]
-    found = {(sample.name, frozenset(sample.labels.items())): float(sample.value) for sample in read_samples}
+    read_samples = [
+        sample for family in read(page, openmetrics).values() for sample in family.samples
+    ]
+    found = {
+        (sample.name, frozenset(sample.labels.items())): float(sample.value)
+        for sample in read_samples
+    }
     assert len(found) == len(read_samples)
     return found
 
 
-def one_label(tags: dict[str, str], kind: MetricType, openmetrics: bool = False) -> list[dict[str, str]]:
+def one_label(
+    tags: dict[str, str], kind: MetricType, openmetrics: bool = False
+) -> list[dict[str, str]]:
     """The label sets of a family with one series of these tags; a histogram's `le` taken off."""
     values: dict[MetricType, Family] = {
         "counter": counter("m", (tags, 1)),
@@ -125,14 +143,18 @@ def one_label(tags: dict[str, str], kind: MetricType, openmetrics: bool = False)
     family = read(render([values[kind]], openmetrics=openmetrics), openmetrics)["m"]
     found: list[dict[str, str]] = []
     for sample in family.samples:
-        labels = {key: value for key, value in sample.labels.items() if key != "le" or kind != "histogram"}
+        labels = {
+            key: value for key, value in sample.labels.items() if key != "le" or kind != "histogram"
+        }
         if labels not in found:
             found.append(labels)
     return found
 
 
 def promtool(page: str) -> tuple[int, str]:
-    done = subprocess.run(["promtool", "check", "metrics"], input=page.encode(), capture_output=True, check=False)
+    done = subprocess.run(
+        ["promtool", "check", "metrics"], input=page.encode(), capture_output=True, check=False
+    )
     return done.returncode, (done.stdout + done.stderr).decode()
 
 
@@ -281,7 +303,9 @@ def test_bounds_are_the_canonical_numbers_of_the_openmetrics_spec(bound: float, 
 )
 def test_help_is_the_given_one_or_the_name_in_words(name: str, given: str, text: str) -> None:
     for openmetrics in (False, True):
-        (family,) = read(render([gauge(name, ({}, 1), help=given)], openmetrics=openmetrics), openmetrics).values()
+        (family,) = read(
+            render([gauge(name, ({}, 1), help=given)], openmetrics=openmetrics), openmetrics
+        ).values()
         assert family.documentation == text
 
 
@@ -311,7 +335,12 @@ def test_a_sum_that_is_no_counter_is_left_out_of_openmetrics() -> None:
     assert text["negative_sum", frozenset({("a", "x")})] == -3
     strict = samples(render([below, negative], openmetrics=True), True)
     left_out = {(name, dict(labels).get("a")) for name, labels in text.keys() - strict.keys()}
-    assert left_out == {("below_sum", None), ("below_count", None), ("negative_sum", "x"), ("negative_count", "x")}
+    assert left_out == {
+        ("below_sum", None),
+        ("below_count", None),
+        ("negative_sum", "x"),
+        ("negative_count", "x"),
+    }
     assert strict["below_bucket", frozenset({("le", "+Inf")})] == 3
 
 
@@ -321,10 +350,17 @@ def test_a_sum_that_is_no_counter_is_left_out_of_openmetrics() -> None:
 def page_names(*families: Family) -> list[str]:
     """The page's family names in the order of *families*, found by their help texts."""
     given = [
-        Family(family.name, define(family.name, family.definition.type, help=f"family {place}"), family.series)
+        Family(
+            family.name,
+            define(family.name, family.definition.type, help=f"family {place}"),
+            family.series,
+        )
         for place, family in enumerate(families)
     ]
-    strict = {family.documentation: name for name, family in read(render(given, openmetrics=True), True).items()}
+    strict = {
+        family.documentation: name
+        for name, family in read(render(given, openmetrics=True), True).items()
+    }
     text = {family.documentation: name for name, family in read(render(given), False).items()}
     assert strict == text
     return [strict[f"family {place}"] for place in range(len(families))]
@@ -374,7 +410,12 @@ def test_a_family_without_series_holds_its_name() -> None:
 
 def test_families_are_sorted_by_name_whatever_their_order() -> None:
     lines = render([g("b"), c("a"), g("a_z"), g("B")]).splitlines()
-    assert [line.split()[2] for line in lines if line.startswith("# TYPE")] == ["B", "a_total", "a_z", "b"]
+    assert [line.split()[2] for line in lines if line.startswith("# TYPE")] == [
+        "B",
+        "a_total",
+        "a_z",
+        "b",
+    ]
 
 
 # -- tags
@@ -385,15 +426,26 @@ def test_families_are_sorted_by_name_whatever_their_order() -> None:
 @pytest.mark.parametrize(
     ("tags", "labels"),
     [
-        ({"http.method": "GET", "a/b": "1", "c:d": "2"}, {"http_method": "GET", "a_b": "1", "c_d": "2"}),
-        ({"__name__": "x", "__a": "y", "_b": "z"}, {"tag___name__": "x", "tag___a": "y", "_b": "z"}),
+        (
+            {"http.method": "GET", "a/b": "1", "c:d": "2"},
+            {"http_method": "GET", "a_b": "1", "c_d": "2"},
+        ),
+        (
+            {"__name__": "x", "__a": "y", "_b": "z"},
+            {"tag___name__": "x", "tag___a": "y", "_b": "z"},
+        ),
         ({"a.b": "1", "a_b": "2"}, {"tag_a_b": "1", "a_b": "2"}),
         ({"a-b": "1", "a.b": "2", "a/b": "3"}, {"a_b": "1", "tag_a_b": "2", "tag_a_b_2": "3"}),
         ({"a.b": "1", "a_b": "2", "tag_a_b": "3"}, {"tag_a_b_2": "1", "a_b": "2", "tag_a_b": "3"}),
-        ({"tag___a": "1", "__a": "2", "__.a": "3"}, {"tag___a": "1", "tag___a_2": "2", "tag____a": "3"}),
+        (
+            {"tag___a": "1", "__a": "2", "__.a": "3"},
+            {"tag___a": "1", "tag___a_2": "2", "tag____a": "3"},
+        ),
     ],
 )
-def test_label_names(tags: dict[str, str], labels: dict[str, str], kind: MetricType, openmetrics: bool) -> None:
+def test_label_names(
+    tags: dict[str, str], labels: dict[str, str], kind: MetricType, openmetrics: bool
+) -> None:
     assert one_label(tags, kind, openmetrics) == [labels]
 
 
@@ -435,14 +487,21 @@ def test_any_tag_value_comes_back_exactly(value: str, openmetrics: bool) -> None
 
 def test_series_that_differ_by_an_empty_tag_are_one() -> None:
     """To Prometheus an empty label is none, so it would keep one of the two and say nothing."""
-    jobs = counter("jobs", ({"a": ""}, 2), ({}, 3), ({"a": "x"}, 5), ({"a": "x", "b": ""}, 7), ({"b": "", "c": "y"}, 9))
+    jobs = counter(
+        "jobs",
+        ({"a": ""}, 2),
+        ({}, 3),
+        ({"a": "x"}, 5),
+        ({"a": "x", "b": ""}, 7),
+        ({"b": "", "c": "y"}, 9),
+    )
     assert render([jobs]).splitlines()[2:] == [
         "jobs_total 5",
         'jobs_total{a="x"} 12',
         'jobs_total{b="",c="y"} 9',
     ]
     depth = define("depth", "gauge")
-    series = [Live({"a": ""}, 2000, 4.0), Live({}, 1000, 8.0)]
+    series = [SeriesState({"a": ""}, 2000, 4.0), SeriesState({}, 1000, 8.0)]
     assert render([Family("depth", depth, series)]).splitlines()[2:] == ["depth 4"]
     times = histogram("times", ({"a": ""}, [0.5, 3.0]), ({}, [0.25]), buckets=(1.0, 2.0))
     assert samples(render([times]), False) == {
@@ -461,7 +520,20 @@ NAMES = st.builds(
     st.tuples(
         st.sampled_from(["a", "b", "_", "A", "a.b", "a_b"]),
         st.sampled_from(["", "", ".", "_", "-", ":", "/"]),
-        st.sampled_from(["", "total", "_total", "_bucket", "_count", "_sum", "_created", "_info", "_2", "_total_2"]),
+        st.sampled_from(
+            [
+                "",
+                "total",
+                "_total",
+                "_bucket",
+                "_count",
+                "_sum",
+                "_created",
+                "_info",
+                "_2",
+                "_total_2",
+            ]
+        ),
     ),
 )
 KEYS = st.sampled_from([
@@ -486,14 +558,21 @@ def families(draw: st.DrawFn) -> list[Family]:
     for name in draw(st.lists(NAMES, unique=True, max_size=8)):
         kind = draw(st.sampled_from(["counter", "gauge", "histogram"]))
         tags = draw(SERIES)
-        told = {"help": draw(HELP), "unit": draw(st.sampled_from(["", "b", "total", "count", "_2"]))}
+        told = {
+            "help": draw(HELP),
+            "unit": draw(st.sampled_from(["", "b", "total", "count", "_2"])),
+        }
         if kind == "counter":
             made.append(counter(name, *((one, abs(draw(NUMBERS))) for one in tags), **told))
         elif kind == "gauge":
             made.append(gauge(name, *((one, draw(NUMBERS)) for one in tags), **told))
         else:
             values = st.lists(st.floats(-1e6, 1e6), max_size=4)
-            made.append(histogram(name, *((one, draw(values)) for one in tags), **told, buckets=draw(BOUNDS)))
+            made.append(
+                histogram(
+                    name, *((one, draw(values)) for one in tags), **told, buckets=draw(BOUNDS)
+                )
+            )
     return made
 
 
@@ -517,7 +596,9 @@ def numbered(given: Sequence[Family]) -> list[Family]:
 
 def check(page: str, given: Sequence[Family], openmetrics: bool) -> None:
     """Hold *page*, as its parser reads it, to *given*, knowing nothing of how names are made."""
-    read_families = {int(family.documentation.split()[0]): family for family in read(page, openmetrics).values()}
+    read_families = {
+        int(family.documentation.split()[0]): family for family in read(page, openmetrics).values()
+    }
     assert set(read_families) == {place for place, family in enumerate(given) if family.series}
     sample_names: set[str] = set()
     for place, read_family in read_families.items():
@@ -547,7 +628,9 @@ def check(page: str, given: Sequence[Family], openmetrics: bool) -> None:
         assert len(set(labels_of.values())) == len(labels_of)
 
 
-def expected(family: Family, live: Live, openmetrics: bool) -> Iterator[tuple[str, float | None, float]]:
+def expected(
+    family: Family, live: SeriesState, openmetrics: bool
+) -> Iterator[tuple[str, float | None, float]]:
     if family.definition.type == "counter":
         yield "_total", None, live.value
     elif family.definition.type == "gauge":
@@ -556,7 +639,9 @@ def expected(family: Family, live: Live, openmetrics: bool) -> Iterator[tuple[st
         for place, bound in enumerate(family.definition.buckets):
             yield "_bucket", bound, sum(live.buckets[: place + 1])
         yield "_bucket", math.inf, live.count
-        if not openmetrics or (live.value >= 0 and all(bound >= 0 for bound in family.definition.buckets)):
+        if not openmetrics or (
+            live.value >= 0 and all(bound >= 0 for bound in family.definition.buckets)
+        ):
             yield "_sum", None, live.value
             yield "_count", None, live.count
 
@@ -573,20 +658,52 @@ def test_whatever_the_names_and_tags_every_sample_comes_back(given: list[Family]
 def hostile_families() -> list[Family]:
     """A page of everything that might go wrong: each end of a name in each type, each tag key, each tag value."""
     made = [
-        gauge("values", *(({"value": value, "n": str(place)}, place) for place, value in enumerate(HOSTILE_VALUES)))
+        gauge(
+            "values",
+            *(
+                ({"value": value, "n": str(place)}, place)
+                for place, value in enumerate(HOSTILE_VALUES)
+            ),
+        )
     ]
     # 32 tags, the most there may be: "A_" stands for all that collide with "A."
-    keys = [f"{start}{middle}{end}" for start in ("le", "__a", "tag_") for middle in "_./:-" for end in ("", "b")][:32]
+    keys = [
+        f"{start}{middle}{end}"
+        for start in ("le", "__a", "tag_")
+        for middle in "_./:-"
+        for end in ("", "b")
+    ][:32]
     tags = {key: str(place) for place, key in enumerate(keys)}
-    made += [counter("c_tags", (tags, 1)), gauge("g_tags", (tags, 2)), histogram("h_tags", (tags, [3.0]))]
+    made += [
+        counter("c_tags", (tags, 1)),
+        gauge("g_tags", (tags, 2)),
+        histogram("h_tags", (tags, [3.0])),
+    ]
     kinds: list[Any] = [counter, gauge, histogram]
     place = 0
     for start in ("a", "_", "a.b", "a-b", "B:", "quantile", "go_", "up"):
-        for end in ("", "_total", "/total", "_bucket", "_count", "_sum", "_created", "_info", "_2", "_total_total"):
+        for end in (
+            "",
+            "_total",
+            "/total",
+            "_bucket",
+            "_count",
+            "_sum",
+            "_created",
+            "_info",
+            "_2",
+            "_total_total",
+        ):
             kind = kinds[place % 3]
             place += 1
             value = [0.5, 7.0, -1e6] if kind is histogram else place
-            made.append(kind(start + end, ({"x": str(place)}, value), help=f'{place} "help\\n" \r\0\u2028 \n# EOF'))
+            made.append(
+                kind(
+                    start + end,
+                    ({"x": str(place)}, value),
+                    help=f'{place} "help\\n" \r\0\u2028 \n# EOF',
+                )
+            )
     return made
 
 
@@ -634,7 +751,11 @@ def prometheus(folder: Path, target: int) -> Iterator[str]:
     """A server of our own that scrapes /openmetrics and /text of *target* each second. Yields its address."""
     config = folder / "prometheus.yml"
     jobs = [
-        {"job_name": job, "metrics_path": f"/{job}", "static_configs": [{"targets": [f"127.0.0.1:{target}"]}]}
+        {
+            "job_name": job,
+            "metrics_path": f"/{job}",
+            "static_configs": [{"targets": [f"127.0.0.1:{target}"]}],
+        }
         for job in ("openmetrics", "text")
     ]
     config.write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}))
@@ -642,7 +763,10 @@ def prometheus(folder: Path, target: int) -> Iterator[str]:
     command = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}"]
     with (folder / "prometheus.log").open("wb") as log:
         process = subprocess.Popen(
-            [*command, f"--web.listen-address={address}"], cwd=folder, stdout=log, stderr=subprocess.STDOUT
+            [*command, f"--web.listen-address={address}"],
+            cwd=folder,
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
         try:
             yield f"http://{address}"
@@ -695,9 +819,15 @@ def test_a_prometheus_server_stores_every_sample_of_a_hostile_page(tmp_path: Pat
         found = {}
         for row in rows:
             name, labels = row["metric"]["__name__"], row["metric"]
-            if (name == "up" and "x" not in labels) or name.startswith("scrape_"):  # the server's own
+            if (name == "up" and "x" not in labels) or name.startswith(
+                "scrape_"
+            ):  # the server's own
                 continue
-            tags = {(key, tag) for key, tag in labels.items() if key not in ("__name__", "job", "instance")}
+            tags = {
+                (key, tag)
+                for key, tag in labels.items()
+                if key not in ("__name__", "job", "instance")
+            }
             found[name, frozenset(tags)] = float(row["value"][1])
         page = render(metrics.families, openmetrics=job == "openmetrics")
         wanted = {
@@ -721,7 +851,9 @@ def test_export_of_all_of_one_and_of_none() -> None:
     metrics: Any = FakeMetrics([g("a"), g("b")])
     assert export(metrics=metrics) == render([g("a"), g("b")])
     assert export("b", metrics=metrics) == "# HELP b B\n# TYPE b gauge\nb 1\n"
-    assert export("b", metrics=metrics, openmetrics=True) == "# TYPE b gauge\n# HELP b B\nb 1\n# EOF\n"
+    assert (
+        export("b", metrics=metrics, openmetrics=True) == "# TYPE b gauge\n# HELP b B\nb 1\n# EOF\n"
+    )
     assert export("c", metrics=metrics) == ""
     assert metrics.asked == [None, "b", "b", "c"]
 
@@ -785,7 +917,9 @@ UTF8 = [gauge("m", ({"a": "ä\U0001f600"}, 1))]
 Answer = tuple[int, Mapping[str, str], bytes]
 
 
-def wsgi(metrics: Any, method: str = "GET", accept: str | None = None, path: str = "/metrics") -> Answer:
+def wsgi(
+    metrics: Any, method: str = "GET", accept: str | None = None, path: str = "/metrics"
+) -> Answer:
     environ: dict[str, Any] = {"REQUEST_METHOD": method, "PATH_INFO": path}
     setup_testing_defaults(environ)
     if accept is not None:
@@ -796,14 +930,20 @@ def wsgi(metrics: Any, method: str = "GET", accept: str | None = None, path: str
     return int(status.split()[0]), dict(headers), body
 
 
-def asgi(metrics: Any, method: str = "GET", accept: str | None = None, path: str = "/metrics") -> Answer:
+def asgi(
+    metrics: Any, method: str = "GET", accept: str | None = None, path: str = "/metrics"
+) -> Answer:
     headers = [] if accept is None else [(b"accept", part.encode()) for part in accept.split(",")]
     scope = {"type": "http", "method": method, "path": path, "headers": headers}
     sent = asgi_messages(metrics, scope, [{"type": "http.request"}])
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
     answered = {key.decode(): value.decode() for key, value in sent[0]["headers"]}
     assert all(key == key.lower() for key in answered)
-    return sent[0]["status"], {key.title(): value for key, value in answered.items()}, sent[1]["body"]
+    return (
+        sent[0]["status"],
+        {key.title(): value for key, value in answered.items()},
+        sent[1]["body"],
+    )
 
 
 def asgi_messages(metrics: Any, scope: dict[str, Any], received: list[dict[str, Any]]) -> list[Any]:
@@ -859,15 +999,24 @@ def test_other_methods_are_refused(request_: Any, method: str) -> None:
 @pytest.mark.parametrize(
     ("error", "status", "line"),
     [
-        (StoreUnavailable("Redis at localhost:6379\ndid not answer"), 503, b"Redis at localhost:6379 did not answer\n"),
+        (
+            StoreUnavailable("Redis at localhost:6379\ndid not answer"),
+            503,
+            b"Redis at localhost:6379 did not answer\n",
+        ),
         (StoreUnavailable(), 503, b"StoreUnavailable\n"),
         (FormatMismatch("bytes of format 9"), 500, b"bytes of format 9\n"),
     ],
 )
-def test_an_error_of_the_store_is_one_line(request_: Any, error: Exception, status: int, line: bytes) -> None:
+def test_an_error_of_the_store_is_one_line(
+    request_: Any, error: Exception, status: int, line: bytes
+) -> None:
     answered, headers, body = request_(FakeMetrics(error=error))
     assert (answered, body) == (status, line)
-    assert headers == {"Content-Type": "text/plain; charset=utf-8", "Content-Length": str(len(line))}
+    assert headers == {
+        "Content-Type": "text/plain; charset=utf-8",
+        "Content-Length": str(len(line)),
+    }
 
 
 def test_asgi_asks_in_a_thread() -> None:
@@ -905,7 +1054,9 @@ def test_wsgi_over_a_socket() -> None:
         url = f"http://127.0.0.1:{port}/metrics"
         with urllib.request.urlopen(url, timeout=5) as answer:
             assert answer.read() == render(UTF8).encode()
-        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=5) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, method="HEAD"), timeout=5
+        ) as answer:
             assert answer.headers["Content-Length"] == str(len(render(UTF8).encode()))
 
 
@@ -920,7 +1071,9 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     def make(**given: Any) -> FakeMetrics:
         if given["url"] == "nonsense":
             raise InvalidSetting("url: wanted redis://..., got 'nonsense'")
-        error = StoreUnavailable("no answer\nfrom Redis") if given["url"] == "redis://away" else None
+        error = (
+            StoreUnavailable("no answer\nfrom Redis") if given["url"] == "redis://away" else None
+        )
         metrics = FakeMetrics([g("a"), *UTF8], error)
         made.extend([given, metrics])
         return metrics
@@ -941,7 +1094,9 @@ def test_main_prints_the_page(made: list[Any], capfdbinary: pytest.CaptureFixtur
     assert all(metrics.closed for metrics in made[1::2])
 
 
-def test_main_tells_an_error_of_the_store(made: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_main_tells_an_error_of_the_store(
+    made: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["--url", "redis://away"]) == 1
     assert capsys.readouterr() == ("", "no answer from Redis\n")
     assert made[1].closed
@@ -973,7 +1128,9 @@ def test_main_refuses_nonsense(
     assert made == []
 
 
-def test_main_tells_when_the_address_is_taken(made: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_main_tells_when_the_address_is_taken(
+    made: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -987,11 +1144,11 @@ def test_main_tells_when_the_address_is_taken(made: list[Any], capsys: pytest.Ca
 
 SERVE = """
 import sys, types
-from redismetrics.exposition.families import Family, Live
+from redismetrics.exposition.families import Family, SeriesState
 from redismetrics.model.definition import define
 class Metrics:
     def __init__(self, **given): pass
-    def live(self, name=None): return [Family("a", define("a", "gauge"), [Live({}, 0, 1.0)])]
+    def live(self, name=None): return [Family("a", define("a", "gauge"), [SeriesState({}, 0, 1.0)])]
     def self_metrics(self): return []
     def close(self): print("closed", flush=True)
 module = sys.modules["redismetrics.client.metrics"] = types.ModuleType("redismetrics.client.metrics")
@@ -1001,9 +1158,13 @@ sys.exit(main(["--serve", sys.argv[1]]))
 """
 
 
-@pytest.mark.parametrize(("address", "host"), [(":0", "127.0.0.1"), ("localhost:0", "localhost"), ("[::1]:0", "[::1]")])
+@pytest.mark.parametrize(
+    ("address", "host"), [(":0", "127.0.0.1"), ("localhost:0", "localhost"), ("[::1]:0", "[::1]")]
+)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_serve_answers_until_it_is_told_to_end(address: str, host: str, number: signal.Signals) -> None:
+def test_serve_answers_until_it_is_told_to_end(
+    address: str, host: str, number: signal.Signals
+) -> None:
     if "::1" in address:
         try:
             with socket.socket(socket.AF_INET6) as probe:

@@ -10,7 +10,14 @@ from redismetrics import AsyncMetrics, Metrics, StoreUnavailable
 from redismetrics.export import export, negotiate
 from redismetrics.exposition import self_metrics
 from redismetrics.worker.worker import Counts
-from tests.export.test_prometheus import OPENMETRICS, TEXT, needs_promtool, of_users, promtool, samples
+from tests.export.test_prometheus import (
+    OPENMETRICS,
+    TEXT,
+    needs_promtool,
+    of_users,
+    promtool,
+    samples,
+)
 from tests.fixtures.servers import Server
 from tests.system.faults.proxy import Proxy
 
@@ -34,7 +41,9 @@ def at(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
 
 
 @pytest.mark.parametrize("openmetrics", [False, True])
-def test_a_recording_process_and_its_store_are_on_the_page(metrics: Metrics, openmetrics: bool) -> None:
+def test_a_recording_process_and_its_store_are_on_the_page(
+    metrics: Metrics, openmetrics: bool
+) -> None:
     for number in range(5):
         metrics.increment("jobs", 2, tags={"id": str(number)})
     metrics.gauge("depth", float("nan"))
@@ -67,7 +76,9 @@ def test_a_page_takes_four_round_trips(metrics: Metrics, server: Server, namespa
         assert proxy.requests - before == 4
 
 
-def test_a_process_that_recorded_nothing_shows_the_store_s_alone(metrics: Metrics, url: str, namespace: str) -> None:
+def test_a_process_that_recorded_nothing_shows_the_store_s_alone(
+    metrics: Metrics, url: str, namespace: str
+) -> None:
     metrics.increment("jobs")
     metrics.flush()
     with Metrics(url, namespace=namespace) as other:
@@ -85,7 +96,9 @@ def test_promtool_takes_the_page_also_with_metrics_of_users_in_our_names(metrics
     promtool(export(metrics=metrics, self_metrics=True))
 
 
-def test_a_user_s_metric_in_one_of_our_names_gives_way_on_every_page_alike(metrics: Metrics) -> None:
+def test_a_user_s_metric_in_one_of_our_names_gives_way_on_every_page_alike(
+    metrics: Metrics,
+) -> None:
     metrics.increment("redismetrics_recorded", 41)
     metrics.gauge("redismetrics_store_series", 42)
     theirs = export(metrics=metrics)
@@ -130,7 +143,10 @@ def test_a_reader_s_rights_are_enough(fresh_server: Callable[..., Server]) -> No
     with server.client() as client:
         rights = ("on", ">secret", "resetchannels", "~rm:*", "-@all", "+@read", "+time")
         client.execute_command("ACL", "SETUSER", "reader", *rights)
-    with Metrics(server.url) as writer, Metrics(f"redis://reader:secret@127.0.0.1:{server.port}/0") as reader:
+    with (
+        Metrics(server.url) as writer,
+        Metrics(f"redis://reader:secret@127.0.0.1:{server.port}/0") as reader,
+    ):
         writer.increment("jobs")
         writer.flush()
         assert own(reader)[at("store_series")] == 1
@@ -146,7 +162,12 @@ def test_stats_are_told_without_a_store(fresh_server: Callable[..., Server]) -> 
         with pytest.raises(StoreUnavailable):
             metrics.flush(0.3)
         stats = metrics.stats()
-        assert (stats["recorded"], stats["stored"], stats["pending"], stats["buffered_series"]) == (2, 1, 1, 2)
+        assert (stats["recorded"], stats["stored"], stats["pending"], stats["buffered_series"]) == (
+            2,
+            1,
+            1,
+            2,
+        )
         assert stats["last_error"]
         assert stats["worker"]["samples"] == stats["worker"]["lag_seconds"] == 0
         metrics.close(0)
@@ -156,5 +177,7 @@ def test_each_figure_that_is_counted_is_shown() -> None:
     stats = Metrics("none://").stats()
     shown = {family.name.removeprefix("redismetrics_") for family in self_metrics.of_process({})}
     assert set(stats) - shown == {"worker", "writer", "last_error"}
-    counts = {family.name.removeprefix("redismetrics_worker_") for family in self_metrics.of_worker({})}
+    counts = {
+        family.name.removeprefix("redismetrics_worker_") for family in self_metrics.of_worker({})
+    }
     assert set(Counts().as_dict()) - counts == {"lag_ms", "last_error"}

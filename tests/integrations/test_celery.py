@@ -54,7 +54,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def environ(url: str, namespace: str, folder: Path, fresh_server: Callable[..., Server]) -> dict[str, str]:
+def environ(
+    url: str, namespace: str, folder: Path, fresh_server: Callable[..., Server]
+) -> dict[str, str]:
     broker = fresh_server().url  # its own: a broker's keys belong to no namespace
     return {
         **os.environ,
@@ -88,7 +90,9 @@ def work(folder: Path, environ: dict[str, str], done: Callable[[], bool], *optio
 
 
 def send(folder: Path, environ: dict[str, str], *what: str) -> None:
-    subprocess.run([sys.executable, "-c", SEND, *what], cwd=folder, env=environ, check=True, timeout=60)
+    subprocess.run(
+        [sys.executable, "-c", SEND, *what], cwd=folder, env=environ, check=True, timeout=60
+    )
 
 
 def counted(metrics: Metrics, name: str, *tags: str) -> dict[Any, float]:
@@ -118,9 +122,14 @@ def test_children_that_end_after_each_task_lose_nothing_and_of_one_that_is_kille
         ("jobs.retries", "SUCCESS"): 1,
         ("jobs.ignored", "IGNORED"): 1,
     }
-    assert counted(metrics, "celery_tasks", "task", "state") == {**states, ("jobs.killed", "FAILURE"): 1}
+    assert counted(metrics, "celery_tasks", "task", "state") == {
+        **states,
+        ("jobs.killed", "FAILURE"): 1,
+    }
     assert metrics.query("inside", aggregation="sum") == 12
-    rows = metrics.query("celery_task_duration_seconds", aggregation="count", group_by=["task", "state"])
+    rows = metrics.query(
+        "celery_task_duration_seconds", aggregation="count", group_by=["task", "state"]
+    )
     assert {(row["task"], row["state"]): row["count"] for row in rows} == states
     assert counted(metrics, "celery_tasks_sent", "task") == {
         ("jobs.works",): 12, ("jobs.fails",): 1, ("jobs.retries",): 2, ("jobs.ignored",): 1,
@@ -132,12 +141,22 @@ def test_children_that_live_on_send_at_the_worker_s_end(
     folder: Path, environ: dict[str, str], metrics: Metrics
 ) -> None:
     send(folder, environ, "10")
-    work(folder, environ, lambda: logged(folder, "succeeded in") == 10, "--pool", "prefork", "--concurrency", "2")
+    work(
+        folder,
+        environ,
+        lambda: logged(folder, "succeeded in") == 10,
+        "--pool",
+        "prefork",
+        "--concurrency",
+        "2",
+    )
     assert counted(metrics, "celery_tasks", "task", "state") == {("jobs.works", "SUCCESS"): 10}
     assert metrics.query("inside", aggregation="sum") == 10
 
 
-def test_a_pool_of_threads_sends_at_its_end(folder: Path, environ: dict[str, str], metrics: Metrics) -> None:
+def test_a_pool_of_threads_sends_at_its_end(
+    folder: Path, environ: dict[str, str], metrics: Metrics
+) -> None:
     send(folder, environ, "10", "fails")
     work(
         folder, environ, lambda: logged(folder, "succeeded in") == 10 and logged(folder, "raised unexpected") == 1,
@@ -150,6 +169,8 @@ def test_a_pool_of_threads_sends_at_its_end(folder: Path, environ: dict[str, str
 
 def test_without_celery_the_error_says_what_to_install() -> None:
     code = "import sys; sys.modules['celery'] = None; import redismetrics.integrations.celery"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert "MissingExtra" in done.stderr
     assert "pip install 'redismetrics[celery]'" in done.stderr

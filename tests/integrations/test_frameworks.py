@@ -22,7 +22,9 @@ from redismetrics.integrations import asgi, wsgi
 from redismetrics.testing import Captured
 from tests.fixtures.servers import PATIENCE, wait_until
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::PendingDeprecationWarning"
+)
 
 starlette = pytest.importorskip("starlette")
 fastapi = pytest.importorskip("fastapi")
@@ -108,7 +110,15 @@ def test_starlette(captured: Captured, metrics: Metrics, forgets: bool, around: 
     else:
         app.add_middleware(asgi.MetricsMiddleware, metrics=metrics)
     client = TestClient(whole, raise_server_exceptions=False)
-    for path in ("/", "/users/1", "/users/2", "/shops/7/items/8", "/shops/9/items/8", "/shops/a/deep/b", "/plain/x/y"):
+    for path in (
+        "/",
+        "/users/1",
+        "/users/2",
+        "/shops/7/items/8",
+        "/shops/9/items/8",
+        "/shops/a/deep/b",
+        "/plain/x/y",
+    ):
         assert client.get(path).status_code == 200
     assert client.post("/users/1").status_code == 200
     assert client.put("/users/1").status_code == 405
@@ -138,7 +148,9 @@ def test_an_exception_goes_on_and_counts_as_500(captured: Captured, metrics: Met
     assert seen(captured) == {("GET", "/fails", "500"): 1}
 
 
-def test_fastapi_with_routers_and_a_mounted_application(captured: Captured, metrics: Metrics) -> None:
+def test_fastapi_with_routers_and_a_mounted_application(
+    captured: Captured, metrics: Metrics
+) -> None:
     items = fastapi.APIRouter(prefix="/items")
 
     @items.get("/{id}")
@@ -204,13 +216,19 @@ def test_a_streamed_answer_ends_with_its_last_chunk(captured: Captured, metrics:
     assert seen(captured)[("GET", "/broken", "500")] == 1
 
 
-def test_what_comes_after_the_answer_is_not_counted_twice(captured: Captured, metrics: Metrics) -> None:
+def test_what_comes_after_the_answer_is_not_counted_twice(
+    captured: Captured, metrics: Metrics
+) -> None:
     from starlette.background import BackgroundTask
 
     def fails() -> None:
         raise ZeroDivisionError("in the background")
 
-    app = Starlette(routes=[Route("/", lambda request: PlainTextResponse("x", background=BackgroundTask(fails)))])
+    app = Starlette(
+        routes=[
+            Route("/", lambda request: PlainTextResponse("x", background=BackgroundTask(fails)))
+        ]
+    )
     app.add_middleware(asgi.MetricsMiddleware, metrics=metrics)
     with pytest.raises(ZeroDivisionError):
         TestClient(app).get("/")
@@ -258,7 +276,14 @@ def run(app: Any, **more: Any) -> list[Any]:
         async def send(message: Any) -> None:
             sent.append(message)
 
-        scope = {"type": "http", "method": "GET", "path": "/a", "root_path": "", "headers": [], **more}
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/a",
+            "root_path": "",
+            "headers": [],
+            **more,
+        }
         await app(scope, None, send)
 
     asyncio.run(serve())
@@ -323,8 +348,15 @@ def test_flask(captured: Captured, metrics: Metrics) -> None:
     def ask(path: str, method: str = "GET") -> int:
         return int(client.open(path, method=method, buffered=True).status_code)
 
-    assert [ask(path) for path in ("/shop/items/1", "/shop/items/2", "/shop/items/2?who=nobody")] == [200, 200, 403]
-    assert [ask("/shop/items/2", "DELETE"), ask("/nobody"), ask("/nobody", "BREW"), ask("/fails")] == [
+    assert [
+        ask(path) for path in ("/shop/items/1", "/shop/items/2", "/shop/items/2?who=nobody")
+    ] == [200, 200, 403]
+    assert [
+        ask("/shop/items/2", "DELETE"),
+        ask("/nobody"),
+        ask("/nobody", "BREW"),
+        ask("/fails"),
+    ] == [
         405,
         404,
         404,
@@ -454,7 +486,10 @@ flasks.wsgi_app = Wsgi(flasks.wsgi_app)
     ("command", "endpoint"),
     [
         (["uvicorn", "served:app", "--port", "0", "--log-level", "info"], "/users/{id}"),
-        (["gunicorn", "served:flasks", "--bind", "127.0.0.1:0", "--workers", "2", "--preload"], "/users/<id>"),
+        (
+            ["gunicorn", "served:flasks", "--bind", "127.0.0.1:0", "--workers", "2", "--preload"],
+            "/users/<id>",
+        ),
     ],
     ids=["uvicorn", "gunicorn"],
 )
@@ -465,7 +500,9 @@ def test_a_real_server_stores_every_request(
     environ = {**os.environ, "REDISMETRICS_URL": url, "REDISMETRICS_NAMESPACE": namespace}
     environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(tmp_path)])
     log = (tmp_path / "log").open("w+")
-    process = subprocess.Popen([sys.executable, "-m", *command], cwd=tmp_path, env=environ, stdout=log, stderr=log)
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command], cwd=tmp_path, env=environ, stdout=log, stderr=log
+    )
     try:
 
         def port() -> str | None:
@@ -475,7 +512,9 @@ def test_a_real_server_stores_every_request(
         wait_until(lambda: port() is not None or process.poll() is not None, "the server to listen")
         assert process.poll() is None, (tmp_path / "log").read_text()
         for number in range(30):
-            with urllib.request.urlopen(f"http://127.0.0.1:{port()}/users/{number}", timeout=10) as answer:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{port()}/users/{number}", timeout=10
+            ) as answer:
                 assert answer.read() == b"hello"
         with pytest.raises(urllib.error.HTTPError):
             urllib.request.urlopen(f"http://127.0.0.1:{port()}/nobody", timeout=10)
@@ -484,7 +523,9 @@ def test_a_real_server_stores_every_request(
         process.wait(PATIENCE)
         log.close()
     with Metrics(url, namespace=namespace) as metrics:
-        rows = metrics.query("http_requests", aggregation="sum", group_by=["method", "endpoint", "status"])
+        rows = metrics.query(
+            "http_requests", aggregation="sum", group_by=["method", "endpoint", "status"]
+        )
         assert {(row["method"], row["endpoint"], row["status"]): row["sum"] for row in rows} == {
             ("GET", endpoint, "200"): 30,
             ("GET", "unmatched", "404"): 1,
@@ -506,11 +547,15 @@ def test_threads_share_one_middleware(captured: Captured, metrics: Metrics) -> N
         for _ in range(500):
             wrapped({"REQUEST_METHOD": "GET", "answer": status}, lambda *_: print)
 
-    threads = [threading.Thread(target=ask, args=(f"{status} x",)) for status in (200, 201, 202, 404)]
+    threads = [
+        threading.Thread(target=ask, args=(f"{status} x",)) for status in (200, 201, 202, 404)
+    ]
     began = perf_counter()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert seen(captured) == {("GET", "unmatched", str(status)): 500 for status in (200, 201, 202, 404)}
+    assert seen(captured) == {
+        ("GET", "unmatched", str(status)): 500 for status in (200, 201, 202, 404)
+    }
     assert captured.histogram("http_request_duration_seconds").values[-1] < perf_counter() - began

@@ -65,7 +65,9 @@ def test_counters_grow_by_what_was_added_since(captured: Captured, metrics: Metr
     assert 0 < captured.counter("process_cpu_seconds").total < sum(os.times()[:2]) - before + 1
 
 
-def test_series_are_told_apart_by_host_and_slot_or_as_one_says(captured: Captured, metrics: Metrics) -> None:
+def test_series_are_told_apart_by_host_and_slot_or_as_one_says(
+    captured: Captured, metrics: Metrics
+) -> None:
     ProcessMetrics(metrics).sample()
     tags = captured.gauge("process_open_fds").samples[0].tags
     assert set(tags) == {"host", "slot"}
@@ -78,7 +80,10 @@ def test_series_are_told_apart_by_host_and_slot_or_as_one_says(captured: Capture
 def test_it_samples_with_the_flushes_and_at_most_every_interval(url: str, namespace: str) -> None:
     with Metrics(url, namespace=namespace, flush_interval=0.02) as metrics:
         watching = watch_process(metrics, interval=0.01)
-        wait_until(lambda: (metrics.query("process_open_fds", aggregation="count") or 0) >= 3, "three samples")
+        wait_until(
+            lambda: (metrics.query("process_open_fds", aggregation="count") or 0) >= 3,
+            "three samples",
+        )
         watching.stop()
         slow = watch_process(metrics, interval=3600)
         metrics.flush()
@@ -93,7 +98,9 @@ def test_it_samples_with_the_flushes_and_at_most_every_interval(url: str, namesp
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_children_have_slots_of_their_own_and_those_of_the_dead_are_used_again(url: str, namespace: str) -> None:
+def test_children_have_slots_of_their_own_and_those_of_the_dead_are_used_again(
+    url: str, namespace: str
+) -> None:
     code = """
 import os, sys, gc
 from redismetrics import Metrics
@@ -120,7 +127,11 @@ assert len(metrics.tag_values("process_open_fds", "slot")) == 2
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     environ["TMPDIR"] = os.environ.get("TMPDIR", "/tmp")
     done = subprocess.run(
-        [sys.executable, "-c", code, url, namespace], env=environ, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, url, namespace],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
 
@@ -135,7 +146,9 @@ def test_a_folder_of_another_user_gives_no_slot(
     assert "no slot" in caplog.text
 
 
-@pytest.mark.parametrize("options", [{"interval": 0}, {"interval": "often"}, {"tags": {"a": []}}], ids=repr)
+@pytest.mark.parametrize(
+    "options", [{"interval": 0}, {"interval": "often"}, {"tags": {"a": []}}], ids=repr
+)
 def test_wrong_options_raise(metrics: Metrics, options: dict[str, object]) -> None:
     with pytest.raises(InvalidMetric):
         watch_process(metrics, **options)  # type: ignore[arg-type]

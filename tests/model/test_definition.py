@@ -15,11 +15,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redismetrics.errors import InvalidName, InvalidTags, InvalidTimestamp, InvalidValue, TypeMismatch
+from redismetrics.errors import (
+    InvalidName,
+    InvalidTags,
+    InvalidTimestamp,
+    InvalidValue,
+    TypeMismatch,
+)
 from redismetrics.model.definition import Definition, check_buckets, define, infer_type
 from redismetrics.model.sample import Sample, pack_metadata
 from redismetrics.model.time import to_datetime, to_ms
-from redismetrics.model.validation import check_name, check_type, clean_tags, number, pack_tags, tag_text, unpack_tags
+from redismetrics.model.validation import (
+    check_name,
+    check_number,
+    check_type,
+    clean_tags,
+    pack_tags,
+    tag_text,
+    unpack_tags,
+)
 
 
 class Colour(Enum):
@@ -30,12 +44,16 @@ class Colour(Enum):
 # -- names and types ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["a", "_", "jobs_completed", "http.server/requests:total-5m", "A" * 200])
+@pytest.mark.parametrize(
+    "name", ["a", "_", "jobs_completed", "http.server/requests:total-5m", "A" * 200]
+)
 def test_a_name_is_kept_as_it_is(name: str) -> None:
     assert check_name(name) == name
 
 
-@pytest.mark.parametrize("name", ["", "1a", "-a", "a b", "a\n", "a{", "é", "A" * 201, ".a", None, 5, b"a", ["a"]])
+@pytest.mark.parametrize(
+    "name", ["", "1a", "-a", "a b", "a\n", "a{", "é", "A" * 201, ".a", None, 5, b"a", ["a"]]
+)
 def test_any_other_name_is_refused_and_shown(name: Any) -> None:
     with pytest.raises(InvalidName, match=r"^metric name: wanted a letter or underscore.* got "):
         check_name(name)
@@ -78,8 +96,8 @@ def test_a_type_is_guessed_from_value_and_name(name: str, value: float, wanted: 
     ids=repr,
 )  # fmt: skip
 def test_a_value_is_whatever_makes_a_finite_float(value: Any, wanted: float) -> None:
-    assert number(value) == wanted
-    assert type(number(value)) is float
+    assert check_number(value) == wanted
+    assert type(check_number(value)) is float
 
 
 @pytest.mark.parametrize(
@@ -89,7 +107,7 @@ def test_a_value_is_whatever_makes_a_finite_float(value: Any, wanted: float) -> 
 )  # fmt: skip
 def test_any_other_value_is_refused(value: Any) -> None:
     with pytest.raises(InvalidValue, match=r"^value: wanted a "):
-        number(value)
+        check_number(value)
 
 
 # -- tags and metadata --------------------------------------------------------------------------------------------
@@ -107,7 +125,9 @@ def test_a_tag_is_kept_as_text(value: Any, wanted: str) -> None:
     assert tag_text("key", value) == wanted
 
 
-@pytest.mark.parametrize("value", [b"x", [], {}, object(), "a" * 1025, "é" * 513, "\ud800"], ids=lambda v: repr(v)[:20])
+@pytest.mark.parametrize(
+    "value", [b"x", [], {}, object(), "a" * 1025, "é" * 513, "\ud800"], ids=lambda v: repr(v)[:20]
+)
 def test_a_tag_of_another_type_or_too_long_is_refused(value: Any) -> None:
     with pytest.raises(InvalidTags, match=r"^tag 'key': wanted "):
         tag_text("key", value)
@@ -118,7 +138,9 @@ def test_clean_tags_are_text_sorted_by_key_and_without_none() -> None:
     assert clean_tags(None) == clean_tags({}) == {}
 
 
-@pytest.mark.parametrize("tags", [[("a", "b")], "a=b", 5, {"a": []}, {f"k{number}": "v" for number in range(33)}])
+@pytest.mark.parametrize(
+    "tags", [[("a", "b")], "a=b", 5, {"a": []}, {f"k{number}": "v" for number in range(33)}]
+)
 def test_tags_that_are_no_mapping_or_too_many_are_refused(tags: Any) -> None:
     with pytest.raises(InvalidTags):
         clean_tags(tags)
@@ -154,7 +176,9 @@ def test_metadata_comes_back_from_its_json(metadata: dict[str, Any]) -> None:
     try:
         packed = pack_metadata(metadata)
     except InvalidTags:  # a lone surrogate has no UTF-8
-        assert any(0xD800 <= ord(char) < 0xE000 for char in json.dumps(metadata, ensure_ascii=False))
+        assert any(
+            0xD800 <= ord(char) < 0xE000 for char in json.dumps(metadata, ensure_ascii=False)
+        )
     else:
         assert json.loads(packed) == metadata
 
@@ -225,7 +249,22 @@ def test_any_other_time_is_refused(timestamp: Any) -> None:
 
 def test_buckets_follow_the_unit() -> None:
     seconds = check_buckets(None, "seconds")
-    assert seconds == (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+    assert seconds == (
+        0.005,
+        0.01,
+        0.025,
+        0.05,
+        0.075,
+        0.1,
+        0.25,
+        0.5,
+        0.75,
+        1.0,
+        2.5,
+        5.0,
+        7.5,
+        10.0,
+    )
     assert check_buckets(None, "milliseconds") == tuple(bound * 1000 for bound in seconds)
     unitless = check_buckets(None, "")
     assert (unitless[0], unitless[-1], len(unitless)) == (1e-3, 1e5, 25)
@@ -235,7 +274,9 @@ def test_a_closing_infinity_is_taken_off_the_buckets() -> None:
     assert check_buckets([1, 2, math.inf], "") == (1.0, 2.0)
 
 
-@pytest.mark.parametrize("buckets", [[], [math.inf], [1, 1], [2, 1], [1, math.nan], ["x"], range(101), [math.inf, 1]])
+@pytest.mark.parametrize(
+    "buckets", [[], [math.inf], [1, 1], [2, 1], [1, math.nan], ["x"], range(101), [math.inf, 1]]
+)
 def test_buckets_that_do_not_ascend_are_refused(buckets: Any) -> None:
     with pytest.raises(InvalidValue, match="bucket"):
         check_buckets(buckets, "")
@@ -266,7 +307,9 @@ def test_a_wrong_definition_is_refused(options: dict[str, Any], error: type[Exce
 
 
 def test_a_sample_as_a_dict_can_be_written_as_json() -> None:
-    sample = Sample("a", "gauge", 1.5, 1, {"k": "v"}, datetime(2026, 1, 1, tzinfo=UTC), {"note": [1, None]})
+    sample = Sample(
+        "a", "gauge", 1.5, 1, {"k": "v"}, datetime(2026, 1, 1, tzinfo=UTC), {"note": [1, None]}
+    )
     assert json.loads(json.dumps(sample.to_dict())) == {
         "name": "a", "type": "gauge", "value": 1.5, "tags": {"k": "v"}, "timestamp": "2026-01-01T00:00:00+00:00",
         "metadata": {"note": [1, None]},

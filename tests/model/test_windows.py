@@ -1,4 +1,4 @@
-"""Levels, windows and intervals: one calendar, half-open, aligned to the Unix epoch in UTC."""
+"""Levels, windows and intervals: one retention, half-open, aligned to the Unix epoch in UTC."""
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
@@ -10,46 +10,57 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redismetrics.errors import InvalidQuery, UnknownWindow
-from redismetrics.model.retention import Calendar, Level
+from redismetrics.model.retention import DEFAULT_RETENTION, Resolution, RetentionPolicy
 from redismetrics.model.time import DAY, HOUR, MINUTE, slot_of
-from redismetrics.model.windows import interval_ms, span, window_ms
-from redismetrics.settings import DEFAULT_CALENDAR
+from redismetrics.model.windows import interval_ms, parse_duration, window_ms
+from redismetrics.settings import Settings, retention_policy
 
 NOW = 1_800_000_000_123
 ALWAYS = 1 << 60
 
 
 @given(st.integers(0, 1 << 45), st.integers(1, 10 * DAY))
-def test_a_slot_holds_its_time_and_starts_at_a_multiple_of_its_width(timestamp_ms: int, width: int) -> None:
+def test_a_slot_holds_its_time_and_starts_at_a_multiple_of_its_width(
+    timestamp_ms: int, width: int
+) -> None:
     start = slot_of(timestamp_ms, width)
     assert start % width == 0
     assert start <= timestamp_ms < start + width
 
 
+def test_the_defaults_of_the_settings_are_the_default_retention() -> None:
+    assert retention_policy(Settings()) == DEFAULT_RETENTION
+
+
 def test_a_day_starts_at_midnight_utc() -> None:
     noon = datetime(2026, 3, 29, 12, tzinfo=UTC)  # a day on which Europe changes its clocks
-    assert slot_of(round(noon.timestamp() * 1000), DAY) == datetime(2026, 3, 29, tzinfo=UTC).timestamp() * 1000
+    assert (
+        slot_of(round(noon.timestamp() * 1000), DAY)
+        == datetime(2026, 3, 29, tzinfo=UTC).timestamp() * 1000
+    )
 
 
 def test_each_level_is_a_multiple_of_the_finer_one_and_kept_longer() -> None:
-    for finer, coarser in pairwise(DEFAULT_CALENDAR.levels):
+    for finer, coarser in pairwise(DEFAULT_RETENTION.levels):
         assert coarser.width % finer.width == 0
         assert coarser.retention > finer.retention
         assert finer.span == coarser.width  # what a coarser slot is made of stands in one key
 
 
 def test_a_calendar_is_read_as_it_was_described() -> None:
-    text = DEFAULT_CALENDAR.describe()
+    text = DEFAULT_RETENTION.describe()
     assert text == "raw:86400 minute:259200 hour:7776000 day:157680000"
-    assert Calendar.parse(text) == DEFAULT_CALENDAR
+    assert RetentionPolicy.parse(text) == DEFAULT_RETENTION
     for wrong in ("", "minute:60", "raw:1 minute:2 hour:3 day:x", "raw:1 minute:2 day:3 hour:4"):
         with pytest.raises(ValueError, match=r"wanted|convert"):
-            Calendar.parse(wrong)
+            RetentionPolicy.parse(wrong)
 
 
 @given(st.integers(0, 1 << 42), st.integers(1, 100 * DAY), st.sampled_from([HOUR, DAY]))
-def test_what_is_kept_from_a_moment_on_is_what_is_not_gone(now_ms: int, retention: int, span_ms: int) -> None:
-    level = Level("level", MINUTE, span_ms, retention, 0)
+def test_what_is_kept_from_a_moment_on_is_what_is_not_gone(
+    now_ms: int, retention: int, span_ms: int
+) -> None:
+    level = Resolution("level", MINUTE, span_ms, retention, 0)
     first = level.kept_from(now_ms)
     assert not level.gone(first, now_ms)
     assert first == 0 or level.gone(first - span_ms, now_ms)
@@ -64,7 +75,7 @@ def test_what_is_kept_from_a_moment_on_is_what_is_not_gone(now_ms: int, retentio
     ],
 )  # fmt: skip
 def test_a_span_is_a_whole_number_and_a_unit(text: str, wanted: int | None) -> None:
-    assert span(text) == wanted
+    assert parse_duration(text) == wanted
 
 
 @pytest.mark.parametrize(

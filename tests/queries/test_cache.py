@@ -28,7 +28,9 @@ def uniform(count: int) -> Table:
     whole, real = np.zeros(count, np.int64), np.zeros(count)
     rolled = Summaries(whole + 1, real, real, real, real, real, whole)
     nothing = rollup_table.Points(np.zeros(0), np.zeros(0, np.int64))
-    return Table(whole, whole, rolled, np.full(count, rollup_table.UNIFORM, np.uint8), whole, nothing)
+    return Table(
+        whole, whole, rolled, np.full(count, rollup_table.UNIFORM, np.uint8), whole, nothing
+    )
 
 
 def keep(cache: Cache, name: str, key: PageKey, parts: dict[str, Part]) -> None:
@@ -47,7 +49,9 @@ def held(cache: Cache, name: str, key: PageKey) -> dict[str, Part]:
 NAMES = st.sampled_from(["a", "b"])
 KEYS = st.sampled_from([("minute", 0, 0), ("minute", 0, 1), ("hour", 0, 0), ("raw", 3_600_000, 0)])
 PARTS = st.dictionaries(
-    st.sampled_from(["segment/0", "60/0", "120/0"]), st.none() | st.integers(0, 60).map(rows), min_size=1
+    st.sampled_from(["segment/0", "60/0", "120/0"]),
+    st.none() | st.integers(0, 60).map(rows),
+    min_size=1,
 )
 
 
@@ -60,7 +64,10 @@ def test_the_longest_unused_pages_go_until_all_fits(
     cache, pages = Cache(limit), dict[tuple[str, PageKey], dict[str, Part]]()
 
     def size() -> int:
-        return sum(200 + sum(100 + (part.nbytes if part else 0) for part in page.values()) for page in pages.values())
+        return sum(
+            200 + sum(100 + (part.nbytes if part else 0) for part in page.values())
+            for page in pages.values()
+        )
 
     for name, key, parts in steps:
         page = pages.pop((name, key), {})
@@ -117,7 +124,12 @@ def test_the_size_stays_right_when_a_part_is_kept_again_larger_or_smaller() -> N
 
 def test_what_was_touched_is_forgotten_and_nothing_else() -> None:
     cache = Cache(1 << 20)
-    pages: list[PageKey] = [("minute", 0, 0), ("minute", 0, 1), ("minute", 3_600_000, 0), ("raw", 0, 0)]
+    pages: list[PageKey] = [
+        ("minute", 0, 0),
+        ("minute", 0, 1),
+        ("minute", 3_600_000, 0),
+        ("raw", 0, 0),
+    ]
     parts: dict[str, Part] = {"segment/0": rows(1), "60/0": rows(2), "120/0": None}
     for key in pages:
         keep(cache, NAME, key, parts)
@@ -128,7 +140,9 @@ def test_what_was_touched_is_forgotten_and_nothing_else() -> None:
     assert all(held(cache, NAME, key) == parts for key in pages[1:])
     assert held(cache, "other", KEY) == parts
     assert cache.nbytes == before - 100 - rows(2).nbytes
-    cache.advance(NAME, b"2.b", b"3.c", [(KEY, "120/0")])  # None is remembered too, and must be forgotten
+    cache.advance(
+        NAME, b"2.b", b"3.c", [(KEY, "120/0")]
+    )  # None is remembered too, and must be forgotten
     assert held(cache, NAME, KEY) == {"segment/0": parts["segment/0"]}
 
 
@@ -147,7 +161,9 @@ def test_what_was_put_together_is_kept_for_just_those_slots_until_the_page_is_to
     cache = Cache(1 << 20)
     keep(cache, NAME, KEY, {"60/0": rows(2), "120/0": rows(2)})
     bare, table = cache.nbytes, uniform(50)
-    cache.put_whole(NAME, b"0.z", KEY, [60, 120], table)  # read at a version that is not the cache's
+    cache.put_whole(
+        NAME, b"0.z", KEY, [60, 120], table
+    )  # read at a version that is not the cache's
     assert cache.whole(NAME, b"1.a", KEY, [60, 120]) is None
     cache.put_whole(NAME, b"1.a", KEY, [60, 120], table)
     cache.put_whole(NAME, b"1.a", ("hour", 0, 0), [60, 120], table)  # of a page that has left
@@ -243,7 +259,9 @@ class Shop:
         for slots in ([0], [1], [0, 1]):
             table = self.cache.whole(NAME, version, KEY, slots)
             if table is not None:
-                wanted = {part: self.contents[version][part] for part in map("xy".__getitem__, slots)}
+                wanted = {
+                    part: self.contents[version][part] for part in map("xy".__getitem__, slots)
+                }
                 assert _same(self.of(table), wanted), f"a table that is not of {version!r}"
 
 
@@ -268,7 +286,9 @@ def question(shop: Shop, node: Node, wanted: str = "xy") -> Generator[None]:
             continue
         new = {part: node.content[part] for part in wanted if part not in parts}
         found = {part: (parts | new)[part] for part in wanted}
-        assert _same(found, {part: node.content[part] for part in wanted}), "an answer that mixes versions"
+        assert _same(found, {part: node.content[part] for part in wanted}), (
+            "an answer that mixes versions"
+        )
         yield
         if table is None:
             cache.put(NAME, version, KEY, new)
@@ -318,7 +338,11 @@ STEPS = 6  # of a question that is not asked again
 def test_two_threads_and_a_commit_in_every_order_never_leave_a_wrong_part() -> None:
     for order in orders((STEPS, STEPS - 1, 1)):
         shop = Shop([Node()])
-        runs = [question(shop, shop.nodes[0]), question(shop, shop.nodes[0]), commits(shop.nodes, "x")]
+        runs = [
+            question(shop, shop.nodes[0]),
+            question(shop, shop.nodes[0]),
+            commits(shop.nodes, "x"),
+        ]
         interleave(shop, runs, order)
 
 
@@ -327,7 +351,9 @@ def test_a_thread_that_asks_a_replica_that_lags_behind_is_not_answered_from_what
         node, replica = Node(), Node()
         replica.content = node.content
         shop = Shop([node, replica])
-        interleave(shop, [question(shop, node), question(shop, replica), commits([node], "x")], order)
+        interleave(
+            shop, [question(shop, node), question(shop, replica), commits([node], "x")], order
+        )
 
 
 @settings(max_examples=200)
@@ -350,7 +376,9 @@ def test_many_threads_commits_a_failover_and_want_of_room_in_any_order_never_lea
         yield
 
     runs = [question(shop, node, each) for each in wanted]
-    interleave(shop, [*runs, commits([node], touched + lost), fail_over(), drive_out(shop)], tuple(order))
+    interleave(
+        shop, [*runs, commits([node], touched + lost), fail_over(), drive_out(shop)], tuple(order)
+    )
 
 
 def test_threads_that_keep_look_and_forget_at_once_leave_the_size_right() -> None:
@@ -361,8 +389,12 @@ def test_threads_that_keep_look_and_forget_at_once_leave_the_size_right() -> Non
         for number in range(300):
             key = ("minute", (seed + number) % 7 * 3_600_000, 0)
             asked = cache.version(NAME)
-            cache.advance(NAME, asked, versions[number % 2], [(key, "60/0")] if number % 5 else None)
-            cache.put(NAME, versions[number % 2], key, {"60/0": rows(number % 90), "segment/0": None})
+            cache.advance(
+                NAME, asked, versions[number % 2], [(key, "60/0")] if number % 5 else None
+            )
+            cache.put(
+                NAME, versions[number % 2], key, {"60/0": rows(number % 90), "segment/0": None}
+            )
             cache.parts(NAME, versions[number % 2], key)
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
@@ -376,7 +408,9 @@ def test_threads_that_keep_look_and_forget_at_once_leave_the_size_right() -> Non
 
 
 @pytest.mark.parametrize("asked", [None, b"1.a"])
-def test_of_two_threads_that_asked_at_one_version_the_first_to_come_brings_the_cache_on(asked: bytes | None) -> None:
+def test_of_two_threads_that_asked_at_one_version_the_first_to_come_brings_the_cache_on(
+    asked: bytes | None,
+) -> None:
     cache = Cache(1 << 20)
     if asked:
         cache.advance(NAME, None, asked, None)

@@ -64,7 +64,9 @@ def test_values_of_a_tag_are_limited_over_all_processes_and_totals_stay_right(
         for number in range(4):
             two.increment("jobs", 10, tags={"user": f"b{number}", "queue": "mail"})
         two.flush()
-        two.increment("jobs", 100, tags={"user": "a0", "queue": "audio"})  # a known value in a new series
+        two.increment(
+            "jobs", 100, tags={"user": "a0", "queue": "audio"}
+        )  # a known value in a new series
         two.increment("jobs", 100, tags={"user": "b0", "queue": "mail"})
         two.flush()
     assert one.query("jobs", aggregation="sum") == 4 + 40 + 200
@@ -78,7 +80,9 @@ def test_values_of_a_tag_are_limited_over_all_processes_and_totals_stay_right(
     assert two.stats()["overflow"]["jobs"]["user"] >= 3
     assert two.stats()["dropped"] == {}
     told = [record.message for record in caplog.records if "max_tag_values" in record.message]
-    assert told == ["jobs: tag user has more than max_tag_values=5 values: further series share one"]
+    assert told == [
+        "jobs: tag user has more than max_tag_values=5 values: further series share one"
+    ]
 
 
 def test_series_are_limited_over_all_processes_and_told_by_metric(make: Make) -> None:
@@ -124,7 +128,12 @@ def test_a_batch_with_many_new_series_and_tags_is_stored_whole(make: Make) -> No
     assert metrics.query("jobs", aggregation="sum") == 1_500
     assert metrics.query("jobs", aggregation="sum", tags=OVERFLOW) == 500
     (row,) = metrics.cardinality()
-    assert row == {"name": "jobs", "series": 1_001, "overflow": True, "tags": {"user": 1_000, "shop": 7, "a": 1}}
+    assert row == {
+        "name": "jobs",
+        "series": 1_001,
+        "overflow": True,
+        "tags": {"user": 1_000, "shop": 7, "a": 1},
+    }
 
 
 # -- cardinality --------------------------------------------------------------------------------------------------
@@ -172,22 +181,36 @@ def test_deleted_series_are_gone_from_every_answer(
         assert client.query("took", aggregation="sum") == left
         assert client.query("took", aggregation="count", window="15m") == 5
         assert gone not in client.tag_values("took", "user")
-        assert sorted(sample.value for sample in client.query("took")) == [n + 1 for n in range(6) if str(n) != gone]
-        assert sum(row["sum"] for row in client.time_series("took", aggregation="sum", interval="minute")) == left
+        assert sorted(sample.value for sample in client.query("took")) == [
+            n + 1 for n in range(6) if str(n) != gone
+        ]
+        assert (
+            sum(
+                row["sum"]
+                for row in client.time_series("took", aggregation="sum", interval="minute")
+            )
+            == left
+        )
         assert f'user="{gone}"' not in export(metrics=client)
     work()
     assert metrics.query("took", aggregation="sum") == left
-    metrics.histogram("took", 100, tags={"user": gone, "queue": "mail"})  # its number is known to this process no more
+    metrics.histogram(
+        "took", 100, tags={"user": gone, "queue": "mail"}
+    )  # its number is known to this process no more
     metrics.flush()
     assert counts(metrics, "took", "user")[gone] == 100
     assert metrics.query("took", aggregation="sum") == left + 100
     assert metrics.stats()["dropped"] == {}
 
 
-def test_several_of_the_last_series_are_deleted_at_once(make: Make, work: Callable[[], None]) -> None:
+def test_several_of_the_last_series_are_deleted_at_once(
+    make: Make, work: Callable[[], None]
+) -> None:
     metrics = make()
     for number in range(40):
-        metrics.gauge("depth", 1, tags={"user": str(number), "old": "yes" if number >= 10 else None})
+        metrics.gauge(
+            "depth", 1, tags={"user": str(number), "old": "yes" if number >= 10 else None}
+        )
     metrics.flush()
     work()
     assert metrics.delete_series("depth", {"old": "yes"}) == 30

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from redismetrics.columnar import rollup_table
-from redismetrics.columnar.percentiles import Run, percentiles
+from redismetrics.columnar.percentiles import SortedPoints, percentiles
 from redismetrics.columnar.rollup_codec import pack_table, unpack_table
 from redismetrics.columnar.rollup_table import CLUSTERED, Table
 from redismetrics.columnar.samples import Samples, no_samples
-from redismetrics.model.retention import Calendar
+from redismetrics.model.retention import RetentionPolicy
 from redismetrics.model.time import DAY, HOUR, MINUTE
 from redismetrics.worker import merge
-from redismetrics.worker.merge import Cell, Place
+from redismetrics.worker.merge import Cell, CellKey
 
 START = 1_800_000_000_000 // DAY * DAY
-MINUTES, HOURS, DAYS = Calendar.of(3 * HOUR, 3 * DAY, 90 * DAY, 900 * DAY).levels
+MINUTES, HOURS, DAYS = RetentionPolicy.of(3 * HOUR, 3 * DAY, 90 * DAY, 900 * DAY).levels
 A_MINUTE, A_DAY = 300, 300 * 1440
 RANKS = np.array([0.5, 0.9, 0.95, 0.99])
 
@@ -42,7 +42,12 @@ DISTRIBUTIONS: dict[str, Callable[[np.random.Generator], Values]] = {
     "bimodal": bimodal,
     "timeouts": timeouts,
 }
-SMOOTH = ("normal", "lognormal", "pareto", "uniform")  # in the others the values of near ranks may be far apart
+SMOOTH = (
+    "normal",
+    "lognormal",
+    "pareto",
+    "uniform",
+)  # in the others the values of near ranks may be far apart
 
 
 def read(table: Table) -> Table:
@@ -55,11 +60,13 @@ def sealed_minutes(values: Values, hour: int, slices: int) -> Table:
     series, samples = np.indices(values[:, of_hour].shape)
     time = START + hour * HOUR + samples * MINUTE // A_MINUTE
     in_slice = samples % A_MINUTE * slices // A_MINUTE
-    held: dict[Place, Cell] = {}
+    held: dict[CellKey, Cell] = {}
     for number in range(slices):
         inside = in_slice == number
         ones = np.ones(int(inside.sum()), np.int64)
-        part = Samples(series[inside], time[inside], values[:, of_hour][inside], ones, ones.astype(np.uint8))
+        part = Samples(
+            series[inside], time[inside], values[:, of_hour][inside], ones, ones.astype(np.uint8)
+        )
         became = merge.seal([part], held, 128, MINUTES, START + DAY)
         # Packed at once, which makes the same bytes of each row's points as one by one, and is ten times as fast.
         every = read(rollup_table.concat([cell.table for cell in became.values()]))
@@ -72,11 +79,15 @@ def sealed_minutes(values: Values, hour: int, slices: int) -> Table:
 @cache
 def day_of(seed: int, slices: int) -> tuple[Values, Table]:
     """The values of a day, sorted, by distribution, and its one row for each."""
-    values = np.stack([draw(np.random.default_rng((seed, at))) for at, draw in enumerate(DISTRIBUTIONS.values())])
+    values = np.stack(
+        [draw(np.random.default_rng((seed, at))) for at, draw in enumerate(DISTRIBUTIONS.values())]
+    )
     hours = []
     for hour in range(24):
         minutes = sealed_minutes(values, hour, slices)
-        if slices > 1:  # as when an hour is made again, since something came late: its minutes were folded
+        if (
+            slices > 1
+        ):  # as when an hour is made again, since something came late: its minutes were folded
             minutes = read(merge.fold(minutes, MINUTES.points))
         hours.append(read(merge.coarser(minutes, START + hour * HOUR, HOURS.points)))
     return np.sort(values), read(merge.coarser(rollup_table.concat(hours), START, DAYS.points))
@@ -84,13 +95,21 @@ def day_of(seed: int, slices: int) -> tuple[Values, Table]:
 
 def answers(day: Table, series: int) -> Values:
     row = day.take(day.series == series)
-    run = Run(np.zeros(1, np.int64), row.size, row.points.values, row.points.weights, row.kind == CLUSTERED)
+    run = SortedPoints(
+        np.zeros(1, np.int64),
+        row.size,
+        row.points.values,
+        row.points.weights,
+        row.kind == CLUSTERED,
+    )
     return percentiles([run], row.summaries.low, row.summaries.high, RANKS)[0]
 
 
 def rank_errors(values: Values, found: Values) -> Values:
     """How far the rank of each answer is from the one asked for, as a share of all."""
-    below, upto = (np.searchsorted(values, found, side=side) / len(values) for side in ("left", "right"))
+    below, upto = (
+        np.searchsorted(values, found, side=side) / len(values) for side in ("left", "right")
+    )
     return np.maximum(np.maximum(below - RANKS, RANKS - upto), 0)
 
 
@@ -101,7 +120,11 @@ def test_percentiles_of_a_day_are_near(name: str, slices: int) -> None:
     every, day = day_of(1, slices)
     values, found = every[number], answers(day, number)
     rows = day.summaries
-    assert (rows.count[number], rows.low[number], rows.high[number]) == (A_DAY, values[0], values[-1])
+    assert (rows.count[number], rows.low[number], rows.high[number]) == (
+        A_DAY,
+        values[0],
+        values[-1],
+    )
     assert rows.total[number] == pytest.approx(values.sum(), rel=1e-12)
     assert np.sqrt(rows.m2[number] / A_DAY) == pytest.approx(values.std(), rel=1e-6)
     assert day.size[number] <= DAYS.points

@@ -62,7 +62,9 @@ def moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(BASE, UTC) + timedelta(seconds=seconds)
 
 
-def expected(aggregation: str, values: list[float], seconds: float, *, counter: bool = False) -> Any:
+def expected(
+    aggregation: str, values: list[float], seconds: float, *, counter: bool = False
+) -> Any:
     """What *aggregation* of *values*, in order of time, over so many seconds must be. Written the dumb way."""
     if aggregation == "rate":
         return (math.fsum(values) if counter else len(values)) / seconds
@@ -92,7 +94,9 @@ def other(url: str, namespace: str) -> Iterator[Metrics]:
 def nowhere() -> Iterator[Metrics]:
     """A client whose server isn't there."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))  # bound and not listening: nobody else gets the port, and a connection is refused
+        probe.bind(
+            ("127.0.0.1", 0)
+        )  # bound and not listening: nobody else gets the port, and a connection is refused
         metrics = Metrics(f"redis://127.0.0.1:{probe.getsockname()[1]}/0", socket_timeout=0.2)
         yield metrics
         metrics.close(timeout=0)
@@ -103,11 +107,15 @@ def nowhere() -> Iterator[Metrics]:
 
 @pytest.mark.parametrize("aggregation", EVERY)
 @pytest.mark.parametrize("kind", ["counter", "gauge", "histogram"])
-def test_every_aggregation_of_every_type_is_that_of_plain_python(metrics: Metrics, kind: Any, aggregation: str) -> None:
+def test_every_aggregation_of_every_type_is_that_of_plain_python(
+    metrics: Metrics, kind: Any, aggregation: str
+) -> None:
     for number, value in enumerate(VALUES):
         metrics.record("m", value, type=kind, timestamp=at(number))
     found = metrics.query("m", aggregation=aggregation, window=(at(0), at(50)))
-    assert found == pytest.approx(expected(aggregation, VALUES, 50, counter=kind == "counter"), rel=1e-13)
+    assert found == pytest.approx(
+        expected(aggregation, VALUES, 50, counter=kind == "counter"), rel=1e-13
+    )
 
 
 @pytest.mark.parametrize("aggregation", EVERY)
@@ -124,10 +132,15 @@ def test_equal_increments_count_one_by_one(metrics: Metrics, aggregation: str) -
 
 
 @pytest.mark.parametrize(
-    "aggregation", ["p-1", "p101", "p100.1", "p", "P50", "p5e1", "avg", "", "p50 ", "p٥", 5, None, ["mean"]], ids=repr
+    "aggregation",
+    ["p-1", "p101", "p100.1", "p", "P50", "p5e1", "avg", "", "p50 ", "p٥", 5, None, ["mean"]],
+    ids=repr,
 )
 def test_there_is_no_other_aggregation(nowhere: Metrics, aggregation: Any) -> None:
-    with pytest.raises(UnknownAggregation, match=r"wanted count, sum, mean, .* or a percentile from p0 to p100, got "):
+    with pytest.raises(
+        UnknownAggregation,
+        match=r"wanted count, sum, mean, .* or a percentile from p0 to p100, got ",
+    ):
         nowhere.rollup("m", aggregations=[aggregation])
     if aggregation is not None:  # which asks for the samples
         with pytest.raises(UnknownAggregation, match=r"wanted count, sum, mean, .* got "):
@@ -160,7 +173,9 @@ def test_last_is_the_newest_by_its_timestamp_not_by_arrival(metrics: Metrics) ->
 
 
 @pytest.mark.parametrize("flush_between", [False, True])
-def test_of_equal_timestamps_the_latest_to_arrive_is_last(metrics: Metrics, flush_between: bool) -> None:
+def test_of_equal_timestamps_the_latest_to_arrive_is_last(
+    metrics: Metrics, flush_between: bool
+) -> None:
     for value in (3, 1, 2):
         metrics.gauge("depth", value, timestamp=at(0))
         if flush_between:
@@ -172,7 +187,10 @@ def test_of_equal_timestamps_the_latest_to_arrive_is_last(metrics: Metrics, flus
 def test_of_equal_timestamps_the_latest_to_arrive_is_last_also_beside_compacted_ones(
     metrics: Metrics, first: str
 ) -> None:
-    flushes = [[float(value) for value in range(150)], [7.5]]  # 150 in one flush are more than are kept one by one
+    flushes = [
+        [float(value) for value in range(150)],
+        [7.5],
+    ]  # 150 in one flush are more than are kept one by one
     for values in flushes if first == "many" else reversed(flushes):
         for value in values:
             metrics.gauge("depth", value, timestamp=at(0))
@@ -184,10 +202,14 @@ def test_the_current_value_of_a_gauge_is_its_last(metrics: Metrics, other: Metri
     metrics.gauge("depth", 10)
     metrics.flush()
     other.gauge("depth", 20)
-    assert other.query("depth", aggregation="last") == metrics.query("depth", aggregation="last") == 20
+    assert (
+        other.query("depth", aggregation="last") == metrics.query("depth", aggregation="last") == 20
+    )
 
 
-def test_a_change_of_a_gauge_is_added_to_the_value_all_clients_share(metrics: Metrics, other: Metrics) -> None:
+def test_a_change_of_a_gauge_is_added_to_the_value_all_clients_share(
+    metrics: Metrics, other: Metrics
+) -> None:
     mine, theirs = Gauge("depth", metrics=metrics), Gauge("depth", metrics=other)
     mine.set(10)
     metrics.flush()
@@ -196,15 +218,28 @@ def test_a_change_of_a_gauge_is_added_to_the_value_all_clients_share(metrics: Me
     other.flush()
     mine.add(-1)
     assert metrics.query("depth", aggregation="last") == 16.5
-    assert [sample.value for sample in other.query("depth")] == [10, 17.5, 16.5]  # one sample a flush
+    assert [sample.value for sample in other.query("depth")] == [
+        10,
+        17.5,
+        16.5,
+    ]  # one sample a flush
     assert other.live("depth")[0].series[0].value == 16.5
 
 
 def test_values_near_the_largest_float_are_answered_without_a_warning(metrics: Metrics) -> None:
     for value in (1.7e308, -1.7e308, 1.6e308):
         metrics.histogram("big", value)
-    found = metrics.rollup("big", aggregations=("count", "min", "max", "last", "stddev", "p50"), window=None)[""]
-    wanted = {"count": 3, "min": -1.7e308, "max": 1.7e308, "last": 1.6e308, "stddev": math.inf, "p50": 1.6e308}
+    found = metrics.rollup(
+        "big", aggregations=("count", "min", "max", "last", "stddev", "p50"), window=None
+    )[""]
+    wanted = {
+        "count": 3,
+        "min": -1.7e308,
+        "max": 1.7e308,
+        "last": 1.6e308,
+        "stddev": math.inf,
+        "p50": 1.6e308,
+    }
     assert found == wanted
 
 
@@ -224,7 +259,9 @@ def test_a_window_reaches_back_from_now(url: str, namespace: str, window: Any, w
         for age in (30 * 60, 2 * HOUR, 3 * DAY, 20 * DAY, 40 * DAY):
             metrics.increment("jobs", timestamp=time.time() - age)
         assert metrics.query("jobs", aggregation="count", window=window) == wanted
-        assert metrics.rollup("jobs", aggregations="sum", window=window) == ({"": {"sum": wanted}} if wanted else {})
+        assert metrics.rollup("jobs", aggregations="sum", window=window) == (
+            {"": {"sum": wanted}} if wanted else {}
+        )
         assert sum(row["count"] for row in metrics.time_series("jobs", window=window)) == wanted
 
 
@@ -244,7 +281,9 @@ def test_a_window_holds_its_beginning_and_not_its_end(
     window = (since, until)
     assert [sample.value for sample in metrics.query("depth", window=window)] == wanted
     assert metrics.query("depth", aggregation="count", window=window) == len(wanted)
-    assert sum(row["sum"] for row in metrics.time_series("depth", aggregation="sum", window=window)) == sum(wanted)
+    assert sum(
+        row["sum"] for row in metrics.time_series("depth", aggregation="sum", window=window)
+    ) == sum(wanted)
     found = metrics.get_metrics(name="depth", since=since, until=until)
     assert [row["value"] for row in found["metrics"]] == wanted[::-1]
 
@@ -255,11 +294,18 @@ def test_a_window_takes_of_one_flush_the_compacted_minutes_that_lie_in_it(metric
             metrics.histogram("size", 1000 * minute + number, timestamp=at(60 * minute + 5))
     for minute in range(3):
         values = [1000.0 * minute + number for number in range(150)]
-        found = metrics.rollup("size", aggregations=EVERY[:7], window=(at(60 * minute), at(60 * minute + 60)))[""]
+        found = metrics.rollup(
+            "size", aggregations=EVERY[:7], window=(at(60 * minute), at(60 * minute + 60))
+        )[""]
         wanted = {name: expected(name, values, 60) for name in EVERY[:7]}
         assert found == pytest.approx(wanted, rel=1e-13)
-        assert metrics.query("size", aggregation="count", window=(None, at(60 * minute))) == 150 * minute
-        assert metrics.query("size", aggregation="count", window=(at(60 * minute), None)) == 150 * (3 - minute)
+        assert (
+            metrics.query("size", aggregation="count", window=(None, at(60 * minute)))
+            == 150 * minute
+        )
+        assert metrics.query("size", aggregation="count", window=(at(60 * minute), None)) == 150 * (
+            3 - minute
+        )
 
 
 def test_a_window_that_begins_at_a_moment_holds_what_is_recorded_after_it(metrics: Metrics) -> None:
@@ -270,13 +316,28 @@ def test_a_window_that_begins_at_a_moment_holds_what_is_recorded_after_it(metric
         gauge.set(1.0)
         counter.increment()
         edge = datetime.fromtimestamp(began, UTC) if number % 2 else began
-        missed += [(name, edge) for name in ("depth", "jobs") if not metrics.query(name, window=(edge, None))]
+        missed += [
+            (name, edge)
+            for name in ("depth", "jobs")
+            if not metrics.query(name, window=(edge, None))
+        ]
     assert missed == []
 
 
-@pytest.mark.parametrize("window", ["yesterday", "0m", 3600, [1, 2], ("15m", None), timedelta(0), NAIVE])
 @pytest.mark.parametrize(
-    "ask", ["query", "time_series", "rollup", "digest", "get_aggregation", "get_time_series", "get_rollups"]
+    "window", ["yesterday", "0m", 3600, [1, 2], ("15m", None), timedelta(0), NAIVE]
+)
+@pytest.mark.parametrize(
+    "ask",
+    [
+        "query",
+        "time_series",
+        "rollup",
+        "digest",
+        "get_aggregation",
+        "get_time_series",
+        "get_rollups",
+    ],
 )
 def test_a_window_that_is_not_understood_is_refused_before_anything_is_read(
     nowhere: Metrics, ask: str, window: Any
@@ -293,7 +354,9 @@ def test_a_window_that_is_not_understood_is_refused_before_anything_is_read(
     [("minute", 60), ("hour", HOUR), ("day", DAY), ("5m", 300), ("90s", 90), ("2h", 2 * HOUR), (timedelta(minutes=7), 420)],
     ids=str,
 )  # fmt: skip
-def test_a_time_series_is_cut_at_multiples_of_its_interval(metrics: Metrics, interval: Any, width: int) -> None:
+def test_a_time_series_is_cut_at_multiples_of_its_interval(
+    metrics: Metrics, interval: Any, width: int
+) -> None:
     offsets = [-0.001, 0, 59.999, 60, 61, 299.999, 300, 3599.999, 3600, 5000, 7199.999, 7200]
     for value, seconds in enumerate(offsets):
         metrics.gauge("depth", value, timestamp=at(seconds))
@@ -309,7 +372,9 @@ def test_a_time_series_is_cut_at_multiples_of_its_interval(metrics: Metrics, int
     ]  # fmt: skip
 
 
-def test_a_time_series_counts_by_the_hour_of_the_last_day_unless_told_otherwise(url: str, namespace: str) -> None:
+def test_a_time_series_counts_by_the_hour_of_the_last_day_unless_told_otherwise(
+    url: str, namespace: str
+) -> None:
     with Metrics(url, namespace=namespace, max_age=50 * DAY, minute_retention=60 * DAY) as metrics:
         for timestamp in (at(0), at(10), at(HOUR), at(-2 * DAY)):
             metrics.increment("jobs", 5, timestamp=timestamp)
@@ -327,7 +392,10 @@ def test_intervals_without_samples_are_left_out_or_filled(metrics: Metrics) -> N
         "window": (at(30), at(241)),
         "aggregations": ["count", "sum", "rate", "mean", "last"],
     }
-    assert [row["timestamp"] for row in metrics.time_series("depth", **options)] == [moment(60), moment(180)]
+    assert [row["timestamp"] for row in metrics.time_series("depth", **options)] == [
+        moment(60),
+        moment(180),
+    ]
     empty = {"count": 0, "sum": 0, "rate": 0, "mean": None, "last": None}
     one = {"count": 1, "rate": pytest.approx(1 / 60)}
     assert metrics.time_series("depth", **options, fill=True) == [
@@ -339,7 +407,9 @@ def test_intervals_without_samples_are_left_out_or_filled(metrics: Metrics) -> N
     ]
 
 
-def test_a_filled_series_of_an_open_window_goes_from_the_first_sample_to_the_last(metrics: Metrics) -> None:
+def test_a_filled_series_of_an_open_window_goes_from_the_first_sample_to_the_last(
+    metrics: Metrics,
+) -> None:
     for seconds in (0, 180):
         metrics.increment("jobs", timestamp=at(seconds))
     found = metrics.time_series("jobs", interval="minute", window=None, fill=True)
@@ -367,11 +437,15 @@ def test_a_filled_series_of_no_samples_is_zeros(metrics: Metrics, known: bool) -
         {"timestamp": moment(60), "count": 0},
     ]
     assert (
-        metrics.time_series("jobs", window=window) == metrics.time_series("jobs", window=None, tags={"no": "1"}) == []
+        metrics.time_series("jobs", window=window)
+        == metrics.time_series("jobs", window=None, tags={"no": "1"})
+        == []
     )
 
 
-def test_a_grouped_series_is_sorted_by_time_then_by_group_and_filled_for_each(metrics: Metrics) -> None:
+def test_a_grouped_series_is_sorted_by_time_then_by_group_and_filled_for_each(
+    metrics: Metrics,
+) -> None:
     for seconds, tenant in ((0, "b"), (1, None), (60, "b"), (61, "a"), (180, "a")):
         metrics.increment("jobs", tags={"tenant": tenant}, timestamp=at(seconds))
     options: Any = {"interval": "minute", "group_by": "tenant", "window": (at(0), at(240))}
@@ -408,11 +482,15 @@ def grouped(metrics: Metrics) -> Metrics:
         ("qwen", "", 32),
     ]  # fmt: skip
     for number, (model, dataset, value) in enumerate(rows):
-        metrics.gauge("score", value, tags={"model": model, "dataset": dataset}, timestamp=at(number))
+        metrics.gauge(
+            "score", value, tags={"model": model, "dataset": dataset}, timestamp=at(number)
+        )
     return metrics
 
 
-@pytest.mark.parametrize("group_by", ["model", ["model"], ("model", "model"), iter(["model"])], ids=type)
+@pytest.mark.parametrize(
+    "group_by", ["model", ["model"], ("model", "model"), iter(["model"])], ids=type
+)
 def test_groups_are_sorted_with_the_missing_tag_first(grouped: Metrics, group_by: Any) -> None:
     assert grouped.query("score", aggregation="sum", group_by=group_by) == [
         {"model": None, "sum": 16},
@@ -434,7 +512,9 @@ def test_groups_by_two_tags_are_sorted_by_the_first_then_by_the_second(grouped: 
 
 
 def test_a_tag_that_no_series_has_is_one_group(grouped: Metrics) -> None:
-    assert grouped.query("score", aggregation="count", group_by="nobody") == [{"nobody": None, "count": 6}]
+    assert grouped.query("score", aggregation="count", group_by="nobody") == [
+        {"nobody": None, "count": 6}
+    ]
 
 
 @pytest.mark.parametrize(
@@ -450,9 +530,21 @@ def test_a_filter_takes_the_series_that_have_these_tags_or_lack_those_that_are_n
     grouped: Metrics, tags: Any, wanted: int
 ) -> None:
     assert grouped.query("score", aggregation="sum", tags=tags) == wanted
-    assert sum(row["sum"] for row in grouped.query("score", aggregation="sum", group_by="model", tags=tags)) == wanted
-    assert sum(row["value"] for row in grouped.get_metrics(name="score", tags=tags)["metrics"]) == wanted
-    assert sum(row["sum"] for row in grouped.time_series("score", aggregation="sum", tags=tags)) == wanted
+    assert (
+        sum(
+            row["sum"]
+            for row in grouped.query("score", aggregation="sum", group_by="model", tags=tags)
+        )
+        == wanted
+    )
+    assert (
+        sum(row["value"] for row in grouped.get_metrics(name="score", tags=tags)["metrics"])
+        == wanted
+    )
+    assert (
+        sum(row["sum"] for row in grouped.time_series("score", aggregation="sum", tags=tags))
+        == wanted
+    )
     points = grouped.digest("score", tags=tags)
     assert points.values @ points.weights == wanted
 
@@ -464,13 +556,17 @@ def test_a_filter_takes_numbers_and_bools_as_recording_does(metrics: Metrics) ->
     assert metrics.query("jobs", aggregation="sum", tags={"retry": 3.5}) == 0
 
 
-def test_the_tags_of_a_client_are_on_all_its_samples_and_yield_to_a_sample_s_own(url: str, namespace: str) -> None:
+def test_the_tags_of_a_client_are_on_all_its_samples_and_yield_to_a_sample_s_own(
+    url: str, namespace: str
+) -> None:
     with Metrics(url, namespace=namespace, tags={"host": "a", "zone": "z"}) as metrics:
         metrics.increment("jobs", tags={"host": "b"})
         assert [sample.tags for sample in metrics.query("jobs")] == [{"host": "b", "zone": "z"}]
 
 
-def test_beyond_the_limit_series_share_one_and_the_totals_stay_right(url: str, namespace: str) -> None:
+def test_beyond_the_limit_series_share_one_and_the_totals_stay_right(
+    url: str, namespace: str
+) -> None:
     with Metrics(url, namespace=namespace, max_series=3) as metrics:
         for number in range(10):
             metrics.increment("jobs", number, tags={"id": number})
@@ -492,7 +588,9 @@ def test_a_rollup_has_the_group_values_in_the_order_asked_for(grouped: Metrics) 
         r"qwen/\0": {"mean": 32, "count": 1},
         "qwen/fever": {"mean": 1, "count": 1},
     }
-    by_dataset = grouped.rollup("score", group_by=["dataset", "model"], aggregations="sum", keys="tuple")
+    by_dataset = grouped.rollup(
+        "score", group_by=["dataset", "model"], aggregations="sum", keys="tuple"
+    )
     assert list(by_dataset.items()) == [
         ((None, None), {"sum": 16}), ((None, "llama-3.1"), {"sum": 8}), (("", "qwen"), {"sum": 32}),
         (("fever", "qwen"), {"sum": 1}), (("scifact", "llama-3.1"), {"sum": 6}),
@@ -526,7 +624,9 @@ def test_no_samples_are_zero_or_none_or_an_empty_list(metrics: Metrics, known: b
     for aggregation in EVERY:
         zero = 0 if aggregation in ("count", "sum", "rate") else None
         assert metrics.query("jobs", aggregation=aggregation, window=window) == zero, aggregation
-        assert metrics.query("jobs", aggregation=aggregation, window=window, group_by="tenant") == []
+        assert (
+            metrics.query("jobs", aggregation=aggregation, window=window, group_by="tenant") == []
+        )
     assert metrics.query("jobs", window=window) == []
     assert metrics.query("jobs", window=window, group_by="tenant") == []
     assert metrics.rollup("jobs", window=window) == {}
@@ -550,7 +650,9 @@ def test_an_empty_namespace_has_nothing_to_list(metrics: Metrics) -> None:
 
 def test_without_an_aggregation_the_samples_come_oldest_first(metrics: Metrics) -> None:
     metrics.histogram("score", 2.5, tags={"model": "b"}, timestamp=at(20))
-    metrics.histogram("score", 1.5, tags={"model": "a"}, timestamp=at(10), metadata={"note": [1, {"x": None}]})
+    metrics.histogram(
+        "score", 1.5, tags={"model": "a"}, timestamp=at(10), metadata={"note": [1, {"x": None}]}
+    )
     assert metrics.query("score") == [
         Sample("score", "histogram", 1.5, 1, {"model": "a"}, moment(10), {"note": [1, {"x": None}], }),
         Sample("score", "histogram", 2.5, 1, {"model": "b"}, moment(20), {}),
@@ -581,15 +683,27 @@ def test_compacted_samples_say_that_they_are_approximate(metrics: Metrics) -> No
     assert all(sample.approximate == (sample.count > 1) for sample in samples)
     assert any(sample.approximate for sample in samples)
     assert metrics.query("size", aggregation="sum") == sum(values)
-    assert metrics.query("size", aggregation="stddev") == pytest.approx(statistics.pstdev(values), rel=1e-12)
+    assert metrics.query("size", aggregation="stddev") == pytest.approx(
+        statistics.pstdev(values), rel=1e-12
+    )
 
 
 def test_a_sample_keeps_its_own_timestamp_to_the_millisecond(metrics: Metrics) -> None:
-    given: list[Any] = [at(1.234), moment(5), moment(6.001).astimezone(timezone(timedelta(hours=9))), int(at(7))]
+    given: list[Any] = [
+        at(1.234),
+        moment(5),
+        moment(6.001).astimezone(timezone(timedelta(hours=9))),
+        int(at(7)),
+    ]
     for timestamp in given:
         metrics.increment("jobs", timestamp=timestamp)
     found = metrics.query("jobs")
-    assert [sample.timestamp for sample in found] == [moment(1.234), moment(5), moment(6.001), moment(7)]
+    assert [sample.timestamp for sample in found] == [
+        moment(1.234),
+        moment(5),
+        moment(6.001),
+        moment(7),
+    ]
     assert {sample.timestamp.tzinfo for sample in found} == {UTC}
 
 
@@ -617,7 +731,9 @@ def test_a_clock_ahead_is_cut_to_the_server_s(url: str, namespace: str) -> None:
 def test_metadata_comes_back_and_keeps_samples_apart(metrics: Metrics) -> None:
     given = {"id": "x" * 4000, "nested": {"list": [1, 2.5, None, True, "ü\n\"'{}🦊"]}, "": 0}
     for value in range(300):  # many more than are kept one by one of a series
-        metrics.histogram("score", value, metadata={**given, "n": value} if value < 2 else {"n": value})
+        metrics.histogram(
+            "score", value, metadata={**given, "n": value} if value < 2 else {"n": value}
+        )
     found = metrics.query("score")
     assert [sample.metadata["n"] for sample in found] == list(range(300))
     assert found[1].metadata == {**given, "n": 1}
@@ -633,15 +749,25 @@ HOSTILE = [
 
 def test_any_text_comes_back_exactly_from_every_way_to_ask(metrics: Metrics) -> None:
     for number, text in enumerate(HOSTILE):
-        metrics.gauge("depth", number, tags={"text": text}, metadata={"text": text, text: 1}, timestamp=at(number))
+        metrics.gauge(
+            "depth",
+            number,
+            tags={"text": text},
+            metadata={"text": text, text: 1},
+            timestamp=at(number),
+        )
     wanted = dict(enumerate(HOSTILE))
     assert {sample.value: sample.tags["text"] for sample in metrics.query("depth")} == wanted
     assert {sample.value: sample.metadata["text"] for sample in metrics.query("depth")} == wanted
     assert all(
-        sample.metadata[sample.tags["text"]] == 1 for sample in metrics.query("depth") if sample.tags["text"] != "text"
+        sample.metadata[sample.tags["text"]] == 1
+        for sample in metrics.query("depth")
+        if sample.tags["text"] != "text"
     )
     grouped = metrics.query("depth", aggregation="last", group_by="text")
-    assert [(row["text"], row["last"]) for row in grouped] == sorted((text, number) for number, text in wanted.items())
+    assert [(row["text"], row["last"]) for row in grouped] == sorted(
+        (text, number) for number, text in wanted.items()
+    )
     assert {row["value"]: row["tags"]["text"] for row in metrics.get_metrics()["metrics"]} == wanted
     assert metrics.tag_values("depth", "text") == sorted(HOSTILE)
     rollup = metrics.rollup("depth", group_by="text", aggregations="last", keys="tuple")
@@ -681,7 +807,9 @@ def test_get_metrics_lists_the_newest_of_all_metrics_first(metrics: Metrics) -> 
         {"name": "depth", "type": "gauge", "value": 1, "tags": {}, "timestamp": moment(1).isoformat(), "metadata": {}},
     ]  # fmt: skip
     assert found["count"] == 3
-    assert abs(datetime.fromisoformat(found["timestamp"]) - datetime.now(UTC)) < timedelta(minutes=1)
+    assert abs(datetime.fromisoformat(found["timestamp"]) - datetime.now(UTC)) < timedelta(
+        minutes=1
+    )
     assert json.loads(metrics.to_json(found)) == found
 
 
@@ -696,7 +824,9 @@ def test_get_metrics_lists_the_newest_of_all_metrics_first(metrics: Metrics) -> 
     ],
     ids=str,
 )  # fmt: skip
-def test_get_metrics_takes_filters_and_a_limit(metrics: Metrics, options: dict[str, Any], wanted: list[int]) -> None:
+def test_get_metrics_takes_filters_and_a_limit(
+    metrics: Metrics, options: dict[str, Any], wanted: list[int]
+) -> None:
     for value in range(1, 6):
         if value % 2:
             metrics.gauge("depth", value, tags={"odd": True}, timestamp=at(value))
@@ -738,7 +868,9 @@ def test_get_aggregation_is_the_query_and_what_was_asked(grouped: Metrics) -> No
 
 
 def test_get_time_series_has_its_times_as_text(grouped: Metrics) -> None:
-    found = grouped.get_time_series("score", aggregation="max", group_by="dataset", tags={"model": "qwen"})
+    found = grouped.get_time_series(
+        "score", aggregation="max", group_by="dataset", tags={"model": "qwen"}
+    )
     datetime.fromisoformat(found.pop("timestamp"))
     assert found == {
         "series": [
@@ -747,13 +879,17 @@ def test_get_time_series_has_its_times_as_text(grouped: Metrics) -> None:
         ],
         "interval": "hour", "aggregation": "max", "window": "last_24h",
     }  # fmt: skip
-    several = grouped.get_time_series("score", aggregations=["min", "max"], interval=timedelta(hours=1), window=None)
+    several = grouped.get_time_series(
+        "score", aggregations=["min", "max"], interval=timedelta(hours=1), window=None
+    )
     assert several["aggregation"] == ["min", "max"]
     assert json.loads(grouped.to_json(several)) == several
 
 
 def test_get_rollups_is_the_rollup_and_what_was_asked(grouped: Metrics) -> None:
-    found = grouped.get_rollups("score", group_by=["model"], aggregations=["count", "p95"], window="2d")
+    found = grouped.get_rollups(
+        "score", group_by=["model"], aggregations=["count", "p95"], window="2d"
+    )
     datetime.fromisoformat(found.pop("timestamp"))
     assert found == {
         "rollups": grouped.rollup("score", group_by=["model"], aggregations=["count", "p95"]),
@@ -762,7 +898,9 @@ def test_get_rollups_is_the_rollup_and_what_was_asked(grouped: Metrics) -> None:
     assert grouped.get_rollups("score")["aggregations"] == ["mean", "count"]
 
 
-def test_get_stats_counts_what_is_stored_and_what_this_process_recorded(metrics: Metrics, other: Metrics) -> None:
+def test_get_stats_counts_what_is_stored_and_what_this_process_recorded(
+    metrics: Metrics, other: Metrics
+) -> None:
     for number in range(3):
         metrics.increment("jobs", tags={"n": number})
     other.gauge("depth", 1)
@@ -770,8 +908,17 @@ def test_get_stats_counts_what_is_stored_and_what_this_process_recorded(metrics:
     found = metrics.get_stats()
     assert found.keys() == {"storage", "recorder", "timestamp"}
     storage, recorder = found["storage"], found["recorder"]
-    assert (storage["total_metrics"], storage["metrics_stored"], storage["metrics_pruned"]) == (4, 4, 0)
-    assert (storage["names"], storage["series"], storage["blocks"], storage["writers"]) == (2, 4, 2, 2)
+    assert (storage["total_metrics"], storage["metrics_stored"], storage["metrics_pruned"]) == (
+        4,
+        4,
+        0,
+    )
+    assert (storage["names"], storage["series"], storage["blocks"], storage["writers"]) == (
+        2,
+        4,
+        2,
+        2,
+    )
     assert storage["retention_hours"] == 24
     assert storage["memory_bytes"] > 0 < storage["bytes"]["log"]
     assert recorder["metrics_recorded"] == recorder["recorded"] == recorder["stored"] == 3
@@ -783,7 +930,11 @@ def test_to_json_takes_every_answer(grouped: Metrics) -> None:
     assert json.loads(grouped.to_json(grouped.query("score", aggregation="mean"))) == 10.5
     assert json.loads(grouped.to_json(grouped.query("jobs")))[0]["tags"] == {"model": "ü"}
     assert "ü" in grouped.to_json(grouped.query("jobs"))
-    for answer in (grouped.time_series("score"), grouped.rollup("score", group_by="model"), grouped.list_metrics()):
+    for answer in (
+        grouped.time_series("score"),
+        grouped.rollup("score", group_by="model"),
+        grouped.list_metrics(),
+    ):
         assert len(json.loads(grouped.to_json(answer))) == len(answer) > 0
     groups = json.loads(grouped.to_json(grouped.query("score", group_by="model")))
     assert groups[0]["samples"][0]["value"] == 16
@@ -802,7 +953,13 @@ def test_list_metrics_tells_each_by_name(metrics: Metrics) -> None:
     assert [row["name"] for row in metrics.list_metrics()] == ["jobs", "size"]
     for row in (size, jobs):
         assert began - timedelta(milliseconds=1) <= row.pop("last_seen") <= datetime.now(UTC)
-    assert size == {"name": "size", "type": "histogram", "unit": "bytes", "help": "How big.", "series": 1}
+    assert size == {
+        "name": "size",
+        "type": "histogram",
+        "unit": "bytes",
+        "help": "How big.",
+        "series": 1,
+    }
     assert jobs == {"name": "jobs", "type": "counter", "unit": "", "help": "", "series": 2}
 
 
@@ -866,13 +1023,17 @@ def test_clear_asks_for_a_confirmation(nowhere: Metrics, options: dict[str, Any]
         nowhere.clear(**options)
 
 
-def test_after_a_clear_every_client_goes_on_recording_into_the_right_series(metrics: Metrics, other: Metrics) -> None:
+def test_after_a_clear_every_client_goes_on_recording_into_the_right_series(
+    metrics: Metrics, other: Metrics
+) -> None:
     for client in (metrics, other):
         for tenant in ("a", "b", "c"):
             client.increment("jobs", tags={"tenant": tenant})
         client.flush()
     metrics.clear(confirm=True)
-    metrics.increment("jobs", 10, tags={"tenant": "c"})  # in another order, so that a number used again would show
+    metrics.increment(
+        "jobs", 10, tags={"tenant": "c"}
+    )  # in another order, so that a number used again would show
     metrics.flush()
     other.increment("jobs", 20, tags={"tenant": "b"})
     other.increment("jobs", 30, tags={"tenant": "a"})
@@ -908,7 +1069,9 @@ def test_digest_holds_the_distribution_of_the_window(metrics: Metrics) -> None:
         assert digest.percentile(p) == pytest.approx(np.percentile(VALUES[1:], p))
 
 
-def test_live_is_the_running_state_of_all_series_since_they_began(metrics: Metrics, other: Metrics) -> None:
+def test_live_is_the_running_state_of_all_series_since_they_began(
+    metrics: Metrics, other: Metrics
+) -> None:
     metrics.declare("size", "histogram", buckets=[1, 2, 5])
     for client in (metrics, other):
         client.increment("jobs", 5, tags={"a": 1}, timestamp=at(0))
@@ -930,7 +1093,9 @@ def test_live_takes_a_late_value_of_a_gauge_for_what_it_is(metrics: Metrics) -> 
     metrics.flush()
     metrics.gauge("depth", 1, timestamp=at(10))
     metrics.flush()
-    assert metrics.live("depth")[0].series[0].value == metrics.query("depth", aggregation="last") == 2
+    assert (
+        metrics.live("depth")[0].series[0].value == metrics.query("depth", aggregation="last") == 2
+    )
 
 
 def test_live_counts_beyond_what_a_float_holds_exactly(metrics: Metrics) -> None:
@@ -995,9 +1160,15 @@ WRONG: list[tuple[str, tuple[Any, ...], dict[str, Any], type[InvalidQuery]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("ask", "arguments", "options", "error"), WRONG, ids=lambda value: repr(value)[:40])
+@pytest.mark.parametrize(
+    ("ask", "arguments", "options", "error"), WRONG, ids=lambda value: repr(value)[:40]
+)
 def test_a_wrong_question_is_refused_before_anything_is_read(
-    nowhere: Metrics, ask: str, arguments: tuple[Any, ...], options: dict[str, Any], error: type[InvalidQuery]
+    nowhere: Metrics,
+    ask: str,
+    arguments: tuple[Any, ...],
+    options: dict[str, Any],
+    error: type[InvalidQuery],
 ) -> None:
     nowhere.increment("unsent")  # nor is anything sent
     began = time.monotonic()
@@ -1061,7 +1232,9 @@ def ask_everything(metrics: Metrics) -> dict[str, Any]:
     return answers
 
 
-def test_a_reader_sends_nothing_but_reads(fresh_server: Callable[..., Server], grouped: Metrics) -> None:
+def test_a_reader_sends_nothing_but_reads(
+    fresh_server: Callable[..., Server], grouped: Metrics
+) -> None:
     server = fresh_server(port=True)
     rights = "on >secret resetkeys %R~rm:{*}:* %R~rm:*:config %R~rm:*:workers resetchannels -@all +@read +time +info +hello +auth"
     if server.release < (7,):
@@ -1076,21 +1249,33 @@ def test_a_reader_sends_nothing_but_reads(fresh_server: Callable[..., Server], g
             assert ask_everything(reader) == ask_everything(writer)
             assert reader.query("score", aggregation="sum") == 63
             logged = client.execute_command("ACL", "LOG")
-            with pytest.raises(ScriptFailed, match=r"(?i)permission"):  # the rights above do forbid writing
+            with pytest.raises(
+                ScriptFailed, match=r"(?i)permission"
+            ):  # the rights above do forbid writing
                 reader.delete_metric("score")
         refused = {entry[b"object"] if isinstance(entry, dict) else entry[5] for entry in logged}
-        assert all(what.startswith(b"client") for what in refused), refused  # redis-py's greeting, which may fail
+        assert all(what.startswith(b"client") for what in refused), (
+            refused
+        )  # redis-py's greeting, which may fail
 
 
-def test_a_replica_answers_as_its_master_does(fresh_server: Callable[..., Server], grouped: Metrics) -> None:
+def test_a_replica_answers_as_its_master_does(
+    fresh_server: Callable[..., Server], grouped: Metrics
+) -> None:
     master = fresh_server(port=True, args=("--repl-diskless-sync-delay", "0"))
     replica = fresh_server(port=True, args=("--replicaof", "127.0.0.1", str(master.port)))
-    with Metrics(master.url, namespace="shop") as writer, Metrics(replica.url, namespace="shop") as reader:
+    with (
+        Metrics(master.url, namespace="shop") as writer,
+        Metrics(replica.url, namespace="shop") as reader,
+    ):
         for sample in grouped.query("score"):
             writer.gauge("score", sample.value, tags=sample.tags, timestamp=sample.timestamp)
         writer.flush()
         with master.client() as client, replica.client() as follower:
-            wait_until(lambda: follower.info("replication")["master_link_status"] == "up", "the replica has followed")
+            wait_until(
+                lambda: follower.info("replication")["master_link_status"] == "up",
+                "the replica has followed",
+            )
             client.set("written", 1)
             wait_until(lambda: follower.get("written"), "the replica has everything")
         assert ask_everything(reader) == ask_everything(writer)
@@ -1106,19 +1291,25 @@ def test_what_is_unsent_is_sent_before_a_question(url: str, namespace: str, othe
             assert metrics.query("size", aggregation="count") == number
             assert metrics.stats()["pending"] == 0
         handle.record(4.0)
-        assert other.query("size", aggregation="count") == 3  # not of this client: it waits for its flush
+        assert (
+            other.query("size", aggregation="count") == 3
+        )  # not of this client: it waits for its flush
 
 
 # -- damage -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("damaged", [b"", b"junk", b"\x99" * 50, b"\xff" * 500])
-def test_a_damaged_block_is_told_and_not_skipped(server: Server, metrics: Metrics, damaged: bytes) -> None:
+def test_a_damaged_block_is_told_and_not_skipped(
+    server: Server, metrics: Metrics, damaged: bytes
+) -> None:
     metrics.gauge("depth", 1)
     metrics.flush()
     of = metric(metrics.settings.namespace, 0, "depth")
     with server.client() as client:
-        client.zadd(of.log, {damaged: int(client.get(shard(metrics.settings.namespace, 0).clock) or 0)})
+        client.zadd(
+            of.log, {damaged: int(client.get(shard(metrics.settings.namespace, 0).clock) or 0)}
+        )
     with pytest.raises(FormatMismatch, match=r"^block: "):
         metrics.query("depth", aggregation="count")
 
@@ -1126,5 +1317,8 @@ def test_a_damaged_block_is_told_and_not_skipped(server: Server, metrics: Metric
 def test_a_namespace_of_another_format_is_told(server: Server, url: str, namespace: str) -> None:
     with server.client() as client:
         client.hset(config(namespace), mapping={"format": FORMAT + 1, "shards": 1})
-    with Metrics(url, namespace=namespace) as metrics, pytest.raises(FormatMismatch, match=r"wanted format 1, got 2"):
+    with (
+        Metrics(url, namespace=namespace) as metrics,
+        pytest.raises(FormatMismatch, match=r"wanted format 1, got 2"),
+    ):
         metrics.query("depth")

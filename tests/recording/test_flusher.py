@@ -15,8 +15,9 @@ import pytest
 
 from redismetrics import Counter, Gauge, Metrics, ScriptFailed, StoreUnavailable
 from redismetrics.model.validation import OVERFLOW_TAGS
-from redismetrics.recording import batch, encode, flusher
 from redismetrics.recording import drain as drain_module
+from redismetrics.recording import encode, flusher
+from redismetrics.recording.batch import MetricBatch
 from redismetrics.recording.drain import MAX_METADATA
 from redismetrics.recording.drain import drain as drain_drain
 from redismetrics.store import keys
@@ -57,7 +58,9 @@ def collect(metrics: Metrics) -> None:
 
 def balanced(metrics: Metrics) -> dict[str, Any]:
     stats = metrics.stats()
-    assert stats["recorded"] == stats["stored"] + stats["pending"] + sum(stats["dropped"].values()), stats
+    assert stats["recorded"] == stats["stored"] + stats["pending"] + sum(
+        stats["dropped"].values()
+    ), stats
     return stats
 
 
@@ -81,10 +84,18 @@ def test_samples_beyond_the_bound_are_squeezed_before_any_is_dropped(make: Make)
     assert (stats["recorded"], stats["pending"], stats["dropped"]) == (10_000, 10_000, {})
 
 
-def test_what_was_squeezed_is_right_in_all_but_percentiles(make: Make, fresh_server: Callable[..., Server]) -> None:
+def test_what_was_squeezed_is_right_in_all_but_percentiles(
+    make: Make, fresh_server: Callable[..., Server]
+) -> None:
     server = fresh_server()
     server.pause()
-    metrics = make(server.url, flush_interval=NEVER, buffer_bytes=1 << 16, samples_per_flush=10_000, socket_timeout=0.1)
+    metrics = make(
+        server.url,
+        flush_interval=NEVER,
+        buffer_bytes=1 << 16,
+        samples_per_flush=10_000,
+        socket_timeout=0.1,
+    )
     generator, values = random.Random(1), []
     for _ in range(10):
         for _ in range(1_000):
@@ -100,7 +111,9 @@ def test_what_was_squeezed_is_right_in_all_but_percentiles(make: Make, fresh_ser
     (found,) = metrics.rollup("took", aggregations=list(wanted), window=None).values()
     assert found == pytest.approx(wanted, rel=1e-12)
     assert metrics.query("took", aggregation="p50") == pytest.approx(sorted(values)[5_000], rel=0.2)
-    assert metrics.query("jobs", aggregation="sum") == sum(number % 7 for number in range(1, 10_001))
+    assert metrics.query("jobs", aggregation="sum") == sum(
+        number % 7 for number in range(1, 10_001)
+    )
 
 
 def test_beyond_that_the_oldest_are_dropped_and_counted(
@@ -108,7 +121,13 @@ def test_beyond_that_the_oldest_are_dropped_and_counted(
 ) -> None:
     server = fresh_server()
     server.pause()
-    metrics = make(server.url, flush_interval=NEVER, buffer_bytes=1 << 16, samples_per_flush=10_000, socket_timeout=0.1)
+    metrics = make(
+        server.url,
+        flush_interval=NEVER,
+        buffer_bytes=1 << 16,
+        samples_per_flush=10_000,
+        socket_timeout=0.1,
+    )
     names = [f"metric_{number:03}" for number in range(100)]
     with caplog.at_level(logging.WARNING, "redismetrics"):
         for name in names:
@@ -133,7 +152,9 @@ def test_beyond_that_the_oldest_are_dropped_and_counted(
     assert counts[names[-1]] == 50
 
 
-def test_the_server_stopped_for_a_while_loses_nothing(make: Make, fresh_server: Callable[..., Server]) -> None:
+def test_the_server_stopped_for_a_while_loses_nothing(
+    make: Make, fresh_server: Callable[..., Server]
+) -> None:
     server = fresh_server()
     metrics = make(server.url, flush_interval=0.1, socket_timeout=0.5)
     stop = threading.Event()
@@ -178,7 +199,9 @@ def test_the_server_stopped_for_a_while_loses_nothing(make: Make, fresh_server: 
     assert stats["stored"] == stats["recorded"] == sum(counts)
 
 
-def test_the_server_stopped_for_longer_than_the_buffer_holds(make: Make, fresh_server: Callable[..., Server]) -> None:
+def test_the_server_stopped_for_longer_than_the_buffer_holds(
+    make: Make, fresh_server: Callable[..., Server]
+) -> None:
     server = fresh_server()
     metrics = make(server.url, flush_interval=0.05, socket_timeout=0.2, buffer_bytes=1 << 16)
     server.pause()
@@ -218,7 +241,14 @@ def test_an_old_batch_in_doubt_is_given_up_since_the_store_may_have_forgotten_it
 ) -> None:
     server = fresh_server()
     now = [time.time()]
-    metrics = make(server.url, flush_interval=NEVER, max_age=60, max_future=1, socket_timeout=0.1, clock=lambda: now[0])
+    metrics = make(
+        server.url,
+        flush_interval=NEVER,
+        max_age=60,
+        max_future=1,
+        socket_timeout=0.1,
+        clock=lambda: now[0],
+    )
     metrics.increment("jobs")
     metrics.flush()
     server.pause()
@@ -253,26 +283,37 @@ def test_a_question_after_an_outage_does_not_wait_for_the_next_try(
 # -- times --------------------------------------------------------------------------------------------------------
 
 
-def test_samples_of_their_own_time_that_are_too_old_or_from_the_future_are_refused(make: Make) -> None:
+def test_samples_of_their_own_time_that_are_too_old_or_from_the_future_are_refused(
+    make: Make,
+) -> None:
     metrics = make(max_age=600, max_future=60)
     now = datetime.now(UTC)
     kept = [now - timedelta(seconds=590), now, now + timedelta(seconds=50)]
     for verb in (metrics.increment, metrics.gauge, metrics.histogram):
-        for when in (*kept, now - timedelta(seconds=610), now - timedelta(days=9), now + timedelta(seconds=70)):
+        for when in (
+            *kept,
+            now - timedelta(seconds=610),
+            now - timedelta(days=9),
+            now + timedelta(seconds=70),
+        ):
             verb(verb.__name__, 2, timestamp=when)
     metrics.flush()
     stats = balanced(metrics)
     assert (stats["stored"], stats["dropped"]) == (9, {"too_old": 6, "in_future": 3})
     for verb in ("increment", "gauge", "histogram"):
         times = [sample.timestamp for sample in metrics.query(verb)]
-        assert times == [when.replace(microsecond=when.microsecond // 1000 * 1000) for when in kept]  # cut to the ms
+        assert times == [
+            when.replace(microsecond=when.microsecond // 1000 * 1000) for when in kept
+        ]  # cut to the ms
     (family,) = metrics.live("increment")
     assert family.series[0].value == 6
     (family,) = metrics.live("histogram")
     assert (family.series[0].count, family.series[0].value) == (3, 6)
 
 
-def test_samples_of_a_clock_that_is_far_behind_the_server_s_are_refused_by_the_script(make: Make) -> None:
+def test_samples_of_a_clock_that_is_far_behind_the_server_s_are_refused_by_the_script(
+    make: Make,
+) -> None:
     behind = make(max_age=600, clock=lambda: time.time() - 3_600)
     for _ in range(2):
         behind.increment("jobs")
@@ -280,7 +321,9 @@ def test_samples_of_a_clock_that_is_far_behind_the_server_s_are_refused_by_the_s
         behind.flush()
     stats = balanced(behind)
     assert (stats["stored"], stats["dropped"], stats["pending"]) == (0, {"too_old": 4}, 0)
-    assert behind.query("jobs", aggregation="count") == behind.query("depth", aggregation="count") == 0
+    assert (
+        behind.query("jobs", aggregation="count") == behind.query("depth", aggregation="count") == 0
+    )
 
 
 def test_a_clock_ahead_of_the_server_s_counts_at_most_as_new_as_the_batch(make: Make) -> None:
@@ -313,7 +356,9 @@ def test_metadata_beyond_the_limit_of_a_flush_is_dropped_and_the_samples_are_not
     assert [sample.metadata["n"] for sample in samples if sample.metadata] == list(range(1_000))
 
 
-def test_series_beyond_the_limit_share_one_and_totals_stay_right(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_series_beyond_the_limit_share_one_and_totals_stay_right(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
     first, second = make(max_series=5), make(max_series=5)
     with caplog.at_level(logging.WARNING, "redismetrics"):
         for metrics in (first, second, first):
@@ -322,7 +367,16 @@ def test_series_beyond_the_limit_share_one_and_totals_stay_right(make: Make, cap
                 metrics.histogram("took", number + 0.5, tags={"user": number})
                 Gauge("depth", {"user": number}, metrics=metrics).set(number)
             metrics.flush()
-    assert len([record for record in caplog.records if "jobs has more than max_series=5" in record.message]) == 2
+    assert (
+        len(
+            [
+                record
+                for record in caplog.records
+                if "jobs has more than max_series=5" in record.message
+            ]
+        )
+        == 2
+    )
     assert balanced(first)["stored"] == 120
     assert first.query("jobs", aggregation="sum") == 120
     assert first.query("took", aggregation="sum") == 3 * sum(number + 0.5 for number in range(20))
@@ -433,7 +487,9 @@ def test_a_writer_that_was_pruned_in_a_long_pause_has_lost_nothing(
     assert not [record for record in caplog.records if "lost confirmed" in record.message]
 
 
-def test_max_age_gives_way_to_what_the_namespace_keeps(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_max_age_gives_way_to_what_the_namespace_keeps(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
     first = make(max_age=3_000, raw_retention=3_600, minute_retention=2 * 3_600)
     first.increment("jobs")
     first.flush()
@@ -466,7 +522,10 @@ def test_lost_confirmed_batches_are_counted(
             metrics.flush()
     stats = balanced(metrics)
     assert (stats["lost_batches"], stats["stored"], stats["dropped"]) == (3, 7, {})
-    assert len([record for record in caplog.records if "lost confirmed batches" in record.message]) == 1
+    assert (
+        len([record for record in caplog.records if "lost confirmed batches" in record.message])
+        == 1
+    )
     assert metrics.query("jobs", aggregation="sum", group_by="a") == [{"a": "b", "sum": 2}]
     assert metrics.query("new", aggregation="sum", group_by="a") == [{"a": "b", "sum": 2}]
 
@@ -485,7 +544,10 @@ def test_a_metric_deleted_under_way_starts_anew(make: Make) -> None:
     rows = [{"a": "c", "sum": 3}, {"a": "d", "sum": 6}]
     assert first.query("jobs", aggregation="sum", group_by="a") == rows
     (family,) = first.live("jobs")
-    assert sorted((series.tags["a"], series.value) for series in family.series) == [("c", 3), ("d", 6)]
+    assert sorted((series.tags["a"], series.value) for series in family.series) == [
+        ("c", 3),
+        ("d", 6),
+    ]
     assert balanced(first)["dropped"] == balanced(second)["dropped"] == {}
 
 
@@ -501,7 +563,9 @@ def test_flush_raises_in_time_and_everything_arrives_once_later(
         metrics.increment("jobs")
         metrics.gauge("depth", number)
         began = time.monotonic()
-        with pytest.raises(StoreUnavailable, match=rf"^{2 * number + 2} samples are not confirmed after 0.3 s"):
+        with pytest.raises(
+            StoreUnavailable, match=rf"^{2 * number + 2} samples are not confirmed after 0.3 s"
+        ):
             metrics.flush(0.3)
         assert 0.3 <= time.monotonic() - began < 1.5
         balanced(metrics)
@@ -539,7 +603,10 @@ def test_one_metric_s_damaged_key_costs_only_its_own_samples(
             metrics.increment(name, 3)
             metrics.increment(name, 4)
         caplog.clear()
-        with caplog.at_level(logging.ERROR, "redismetrics"), pytest.raises(ScriptFailed, match="WRONGTYPE"):
+        with (
+            caplog.at_level(logging.ERROR, "redismetrics"),
+            pytest.raises(ScriptFailed, match="WRONGTYPE"),
+        ):
             metrics.flush()
         with caplog.at_level(logging.ERROR, "redismetrics"):
             wait_until(lambda metrics=metrics: metrics.stats()["pending"] == 0, "all is settled")
@@ -552,7 +619,9 @@ def test_one_metric_s_damaged_key_costs_only_its_own_samples(
         assert metrics.query(good[0], aggregation="sum") == 8
 
 
-def test_scripts_flushed_under_way_change_nothing(make: Make, fresh_server: Callable[..., Server]) -> None:
+def test_scripts_flushed_under_way_change_nothing(
+    make: Make, fresh_server: Callable[..., Server]
+) -> None:
     server = fresh_server()
     metrics = make(server.url, flush_interval=NEVER)
     with server.client() as direct:
@@ -597,7 +666,11 @@ def test_a_server_restarted_with_its_data_under_way_changes_nothing(
     metrics.flush()
     stats = balanced(metrics)
     assert (stats["dropped"], stats["lost_batches"]) == ({}, 0)
-    assert metrics.query("jobs", aggregation="sum") == metrics.query("depth", aggregation="count") == count[0]
+    assert (
+        metrics.query("jobs", aggregation="sum")
+        == metrics.query("depth", aggregation="count")
+        == count[0]
+    )
 
 
 def test_a_full_server_refuses_and_later_takes_everything_once(
@@ -626,14 +699,14 @@ def test_what_can_t_be_packed_is_dropped_and_holds_up_no_other(
     make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     metrics = make(flush_interval=NEVER)
-    wire = encode.wire
+    wire = encode.encode
 
-    def fails(parcel: batch.Parcel, *others: Any) -> tuple[bytes, bytes]:
-        if parcel.name == "bad":
+    def fails(batch: MetricBatch, *others: Any) -> tuple[bytes, bytes]:
+        if batch.name == "bad":
             raise ArithmeticError("a fault of our own")
-        return wire(parcel, *others)
+        return wire(batch, *others)
 
-    monkeypatch.setattr(encode, "wire", fails)
+    monkeypatch.setattr(encode, "encode", fails)
     for name in ("bad", "good", "bad"):
         metrics.increment(name)
     metrics.flush()
@@ -663,7 +736,9 @@ def test_flush_waits_for_a_drain_under_way(make: Make, monkeypatch: pytest.Monke
     collector.start()
     assert taken.wait(10)
     answers: list[int] = []
-    asker = threading.Thread(target=lambda: answers.append(metrics.query("jobs", aggregation="sum")))
+    asker = threading.Thread(
+        target=lambda: answers.append(metrics.query("jobs", aggregation="sum"))
+    )
     asker.start()
     asker.join(0.2)
     go_on.set()
@@ -716,7 +791,9 @@ def test_the_sum_holds_at_any_moment(make: Make) -> None:
     metrics.flush()
     stats = balanced(metrics)
     assert stats["stored"] == stats["recorded"]
-    assert metrics.query("jobs", aggregation="sum") == metrics.query("depth", aggregation="count") > 0
+    assert (
+        metrics.query("jobs", aggregation="sum") == metrics.query("depth", aggregation="count") > 0
+    )
     assert stats["stored"] == 2 * metrics.query("jobs", aggregation="sum")
 
 
@@ -766,7 +843,9 @@ def test_close_counts_what_was_sent_and_never_confirmed(
     assert "closed with 1 samples never sent and 1 sent but never confirmed" in caplog.text
 
 
-def test_close_counts_what_the_sender_has_in_its_hands(make: Make, fresh_server: Callable[..., Server]) -> None:
+def test_close_counts_what_the_sender_has_in_its_hands(
+    make: Make, fresh_server: Callable[..., Server]
+) -> None:
     server = fresh_server()
     metrics = make(server.url, flush_interval=NEVER, socket_timeout=1)
     metrics.increment("jobs")
@@ -778,13 +857,18 @@ def test_close_counts_what_the_sender_has_in_its_hands(make: Make, fresh_server:
     metrics.close(0.1)
     stats = balanced(metrics)
     assert (stats["stored"], stats["pending"], stats["dropped"]) == (1, 0, {"unsent": 1})
-    wait_until(lambda: not any(thread.is_alive() for thread in metrics._flusher._threads), "its threads end")
+    wait_until(
+        lambda: not any(thread.is_alive() for thread in metrics._flusher._threads),
+        "its threads end",
+    )
     server.resume()
     assert {**balanced(metrics), "last_error": None} == stats
     assert make(server.url).query("new", aggregation="count") == 0
 
 
-def test_a_subscriber_is_not_shown_the_samples_of_a_refused_batch(make: Make, server: Server, namespace: str) -> None:
+def test_a_subscriber_is_not_shown_the_samples_of_a_refused_batch(
+    make: Make, server: Server, namespace: str
+) -> None:
     metrics = make(flush_interval=NEVER)
     with server.client() as direct:
         direct.set(keys.metric(namespace, 0, "bad").log, "no such thing")

@@ -62,7 +62,9 @@ def make(url: str, namespace: str) -> Iterator[Callable[..., Metrics]]:
 def python(code: str) -> Any:
     """Run *code* in a new interpreter and return what it printed, read as JSON."""
     command = [sys.executable, "-W", "error", "-c", code]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    result = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+    )
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
 
@@ -115,8 +117,12 @@ def test_a_histogram_keeps_its_values(metrics: Metrics) -> None:
 @pytest.mark.parametrize("kind", ["counter", "gauge", "histogram"])
 def test_a_verb_with_everything_is_answered_as_it_was_recorded(metrics: Metrics, kind: str) -> None:
     when = datetime.now(UTC).replace(microsecond=123_000) - timedelta(minutes=3)
-    verb = {"counter": metrics.increment, "gauge": metrics.gauge, "histogram": metrics.histogram}[kind]
-    verb("all", 2.5, tags={"b": 1, "a": "x"}, metadata={"note": "ü", "n": [1, None]}, timestamp=when)
+    verb = {"counter": metrics.increment, "gauge": metrics.gauge, "histogram": metrics.histogram}[
+        kind
+    ]
+    verb(
+        "all", 2.5, tags={"b": 1, "a": "x"}, metadata={"note": "ü", "n": [1, None]}, timestamp=when
+    )
     sample = only(metrics, "all")
     assert (sample.type, sample.value, sample.count, sample.timestamp) == (kind, 2.5, 1, when)
     assert (sample.tags, sample.metadata, sample.approximate) == (
@@ -128,7 +134,14 @@ def test_a_verb_with_everything_is_answered_as_it_was_recorded(metrics: Metrics,
 
 def test_record_takes_a_mapping_as_the_original_did(metrics: Metrics) -> None:
     metrics.record(
-        "score", {"value": 0.9, "tags": {"stage": "test"}, "metadata": {"a": 1}, "model": "llama", "trace_id": "t1"}
+        "score",
+        {
+            "value": 0.9,
+            "tags": {"stage": "test"},
+            "metadata": {"a": 1},
+            "model": "llama",
+            "trace_id": "t1",
+        },
     )
     sample = only(metrics, "score")
     assert (sample.value, sample.type) == (0.9, "histogram")
@@ -169,10 +182,17 @@ def test_default_tags_are_added_and_yield(make: Callable[..., Metrics]) -> None:
 
 
 def test_the_same_tags_in_any_order_and_type_are_one_series(metrics: Metrics) -> None:
-    for tags in ({"a": "1", "b": "x"}, {"b": "x", "a": "1"}, {"a": 1, "b": "x"}, {"a": "1", "b": "x", "c": None}):
+    for tags in (
+        {"a": "1", "b": "x"},
+        {"b": "x", "a": "1"},
+        {"a": 1, "b": "x"},
+        {"a": "1", "b": "x", "c": None},
+    ):
         metrics.increment("jobs", tags=tags)
         metrics.increment("jobs", tags=tags)
-    assert metrics.query("jobs", aggregation="sum", group_by=["a", "b"]) == [{"a": "1", "b": "x", "sum": 8}]
+    assert metrics.query("jobs", aggregation="sum", group_by=["a", "b"]) == [
+        {"a": "1", "b": "x", "sum": 8}
+    ]
     assert metrics.list_metrics()[0]["series"] == 1
 
 
@@ -189,7 +209,11 @@ def test_a_tag_s_key_and_value_are_not_mixed_up(metrics: Metrics) -> None:
         metrics.increment("jobs", tags={"b": "a"})
         metrics.increment("jobs", tags={"a": "c", "b": "d"})
     rows = metrics.query("jobs", aggregation="sum", group_by=["a", "b"])
-    assert rows == [{"a": None, "b": "a", "sum": 2}, {"a": "b", "b": None, "sum": 2}, {"a": "c", "b": "d", "sum": 2}]
+    assert rows == [
+        {"a": None, "b": "a", "sum": 2},
+        {"a": "b", "b": None, "sum": 2},
+        {"a": "c", "b": "d", "sum": 2},
+    ]
 
 
 # -- values -------------------------------------------------------------------------------------------------------
@@ -213,7 +237,9 @@ def test_a_tag_s_key_and_value_are_not_mixed_up(metrics: Metrics) -> None:
     ],
 )
 @pytest.mark.parametrize("verb", ["increment", "gauge", "histogram"])
-def test_whatever_is_a_number_is_kept_as_a_float(metrics: Metrics, verb: str, value: Any, kept: float) -> None:
+def test_whatever_is_a_number_is_kept_as_a_float(
+    metrics: Metrics, verb: str, value: Any, kept: float
+) -> None:
     for _ in range(2):  # the checked way, and where there is one the fast path
         getattr(metrics, verb)("value", value)
     samples = metrics.query("value")
@@ -221,13 +247,34 @@ def test_whatever_is_a_number_is_kept_as_a_float(metrics: Metrics, verb: str, va
 
 
 NO_NUMBERS = [
-    *(float("nan"), float("inf"), float("-inf"), np.float64("nan"), 10**400, decimal.Decimal("Infinity")),
-    *("1", b"1", None, [], [1], {1}, 1j, object(), np.array([1, 2]), datetime.now(UTC), timedelta(1)),
+    *(
+        float("nan"),
+        float("inf"),
+        float("-inf"),
+        np.float64("nan"),
+        10**400,
+        decimal.Decimal("Infinity"),
+    ),
+    *(
+        "1",
+        b"1",
+        None,
+        [],
+        [1],
+        {1},
+        1j,
+        object(),
+        np.array([1, 2]),
+        datetime.now(UTC),
+        timedelta(1),
+    ),
 ]
 
 
 @pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda value: f"{value!r:.20}")
-def test_what_is_no_finite_number_is_refused_by_every_verb_and_handle(metrics: Metrics, value: Any) -> None:
+def test_what_is_no_finite_number_is_refused_by_every_verb_and_handle(
+    metrics: Metrics, value: Any
+) -> None:
     calls: list[Callable[[Any], None]] = [
         lambda value: metrics.increment("wrong", value),
         lambda value: metrics.gauge("wrong", value),
@@ -264,30 +311,53 @@ WRONG: dict[str, tuple[type[InvalidMetric], Callable[[Metrics], Any]]] = {
     "negative handle": (InvalidValue, lambda m: Counter("wrong", metrics=m).increment(-1)),
     "negative float handle": (InvalidValue, lambda m: Counter("wrong", metrics=m).increment(-0.5)),
     "naive time": (InvalidTimestamp, lambda m: m.increment("wrong", timestamp=NAIVE)),
-    "text for a time": (InvalidTimestamp, lambda m: m.gauge("wrong", 1, timestamp="2025-01-01T00:00:00Z")),
+    "text for a time": (
+        InvalidTimestamp,
+        lambda m: m.gauge("wrong", 1, timestamp="2025-01-01T00:00:00Z"),
+    ),
     "time before 1970": (InvalidTimestamp, lambda m: m.histogram("wrong", 1, timestamp=-1)),
     "NaN for a time": (InvalidTimestamp, lambda m: m.record("wrong", 1, timestamp=float("nan"))),
-    "time in milliseconds": (InvalidTimestamp, lambda m: m.record("wrong", 1, timestamp=1_700_000_000_000)),
+    "time in milliseconds": (
+        InvalidTimestamp,
+        lambda m: m.record("wrong", 1, timestamp=1_700_000_000_000),
+    ),
     "bool for a time": (InvalidTimestamp, lambda m: m.increment("wrong", timestamp=True)),
     "long tag": (InvalidTags, lambda m: m.increment("wrong", tags={"a": "x" * 1025})),
     "long tag in UTF-8": (InvalidTags, lambda m: m.gauge("wrong", 1, tags={"a": "ü" * 513})),
-    "33 tags": (InvalidTags, lambda m: m.histogram("wrong", 1, tags={f"t{n}": "x" for n in range(33)})),
+    "33 tags": (
+        InvalidTags,
+        lambda m: m.histogram("wrong", 1, tags={f"t{n}": "x" for n in range(33)}),
+    ),
     "33 with promoted": (
         InvalidTags,
-        lambda m: m.increment("wrong", tags={f"t{n}": "x" for n in range(32)}, metadata={"model": "m"}),
+        lambda m: m.increment(
+            "wrong", tags={f"t{n}": "x" for n in range(32)}, metadata={"model": "m"}
+        ),
     ),
     "list for a tag": (InvalidTags, lambda m: m.increment("wrong", tags={"a": ["x"]})),
     "bytes for a tag": (InvalidTags, lambda m: m.increment("wrong", tags={"a": b"x"})),
     "half a character": (InvalidTags, lambda m: m.increment("wrong", tags={"a": "\ud800"})),
     "text for tags": (InvalidTags, lambda m: m.increment("wrong", tags="a=b")),
     "pairs for tags": (InvalidTags, lambda m: m.gauge("wrong", 1, tags=[("a", "b")])),
-    "text for tags with promoted": (InvalidTags, lambda m: m.increment("wrong", tags="a", metadata={"model": "m"})),
+    "text for tags with promoted": (
+        InvalidTags,
+        lambda m: m.increment("wrong", tags="a", metadata={"model": "m"}),
+    ),
     "text for tags of a mapping": (InvalidTags, lambda m: m.record("wrong", {"tags": "a=b"})),
-    "text for metadata of a mapping": (InvalidTags, lambda m: m.record("wrong", {"metadata": "a=b"})),
+    "text for metadata of a mapping": (
+        InvalidTags,
+        lambda m: m.record("wrong", {"metadata": "a=b"}),
+    ),
     "text for metadata": (InvalidTags, lambda m: m.increment("wrong", metadata="a")),
-    "metadata that is no JSON": (InvalidTags, lambda m: m.increment("wrong", metadata={"a": object()})),
+    "metadata that is no JSON": (
+        InvalidTags,
+        lambda m: m.increment("wrong", metadata={"a": object()}),
+    ),
     "NaN in metadata": (InvalidTags, lambda m: m.increment("wrong", metadata={"a": float("nan")})),
-    "number for a key of metadata": (InvalidTags, lambda m: m.increment("wrong", metadata={1: "a"})),
+    "number for a key of metadata": (
+        InvalidTags,
+        lambda m: m.increment("wrong", metadata={1: "a"}),
+    ),
     "metadata too long": (InvalidTags, lambda m: m.gauge("wrong", 1, metadata={"a": "x" * 4089})),
     "promoted list": (InvalidTags, lambda m: m.gauge("wrong", 1, metadata={"model": ["m"]})),
 }
@@ -313,7 +383,10 @@ ALWAYS_WRONG: dict[str, tuple[type[InvalidMetric], Callable[[Metrics], Any]]] = 
     "buckets of a counter": (TypeMismatch, lambda m: m.declare("wrong", "counter", buckets=[1])),
     "falling buckets": (InvalidValue, lambda m: m.declare("wrong", "histogram", buckets=[2, 1])),
     "no buckets": (InvalidValue, lambda m: m.declare("wrong", "histogram", buckets=[])),
-    "NaN for a bucket": (InvalidValue, lambda m: m.declare("wrong", "histogram", buckets=[float("nan")])),
+    "NaN for a bucket": (
+        InvalidValue,
+        lambda m: m.declare("wrong", "histogram", buckets=[float("nan")]),
+    ),
     "number for help": (InvalidValue, lambda m: m.declare("wrong", "counter", help=1)),
     "unit with a space": (InvalidName, lambda m: m.declare("wrong", "counter", unit="per second")),
     "text for tag_keys": (InvalidTags, lambda m: m.declare("wrong", "counter", tag_keys="abc")),
@@ -334,7 +407,9 @@ def untouched(metrics: Metrics) -> None:
                 assert metrics._recorder.metrics[name].definition.type == other
                 del metrics._recorder.metrics[name]
             else:
-                raise AssertionError(f"{name} is known as {metrics._recorder.metrics[name].definition}")
+                raise AssertionError(
+                    f"{name} is known as {metrics._recorder.metrics[name].definition}"
+                )
 
 
 @pytest.mark.parametrize("what", [*WRONG, *ALWAYS_WRONG])
@@ -371,7 +446,9 @@ def test_mistakes_of_the_program_are_raised_even_so(what: str) -> None:
         untouched(metrics)
 
 
-@pytest.mark.parametrize("wrong", [{"a": "x" * 1025}, {"a": ["x"]}, {f"t{n}": "x" for n in range(33)}], ids=[0, 1, 2])
+@pytest.mark.parametrize(
+    "wrong", [{"a": "x" * 1025}, {"a": ["x"]}, {f"t{n}": "x" for n in range(33)}], ids=[0, 1, 2]
+)
 def test_wrong_tags_of_a_measure_raise_before_its_function_runs(wrong: dict[str, Any]) -> None:
     ran: list[int] = []
     with Metrics(NOWHERE) as metrics:
@@ -393,7 +470,9 @@ def test_a_message_says_which_what_was_wanted_and_what_was_given(metrics: Metric
         metrics.increment("queue_depth")
     with pytest.raises(InvalidValue, match=r"^value: wanted a finite number, got 'x'$"):
         metrics.gauge("queue_depth", "x")
-    with pytest.raises(InvalidTags, match=r"^tag 'a': wanted at most 1024 bytes of UTF-8, got 1025$"):
+    with pytest.raises(
+        InvalidTags, match=r"^tag 'a': wanted at most 1024 bytes of UTF-8, got 1025$"
+    ):
         metrics.gauge("queue_depth", 1, tags={"a": "x" * 1025})
 
 
@@ -490,7 +569,9 @@ def test_4096_bytes_of_metadata_pass(metrics: Metrics) -> None:
     ],
     ids=["float", "int", "numpy", "UTC", "+05:30"],
 )
-def test_a_time_is_an_aware_datetime_or_unix_seconds(metrics: Metrics, form: Callable[[float], Any]) -> None:
+def test_a_time_is_an_aware_datetime_or_unix_seconds(
+    metrics: Metrics, form: Callable[[float], Any]
+) -> None:
     seconds = int(datetime.now(UTC).timestamp()) - 100.0
     metrics.gauge("depth", 1, timestamp=form(seconds))
     assert only(metrics, "depth").timestamp == datetime.fromtimestamp(seconds, UTC)
@@ -529,7 +610,9 @@ def test_a_sample_without_a_time_has_the_clock_s(make: Callable[..., Metrics]) -
         ("queue_depth", np.int32(1), "gauge"),
     ],
 )
-def test_a_type_is_guessed_as_the_original_did(metrics: Metrics, name: str, value: Any, kind: str) -> None:
+def test_a_type_is_guessed_as_the_original_did(
+    metrics: Metrics, name: str, value: Any, kind: str
+) -> None:
     metrics.record(name, value)
     assert only(metrics, name).type == kind
 
@@ -539,7 +622,9 @@ def test_an_explicit_type_comes_before_a_guess(url: str, namespace: str) -> None
     metrics = Metrics(url, namespace=namespace, flush_interval=3600, clock=lambda: now[0])
     for value, kind in ((1, None), (5, "gauge"), (7, None)):
         metrics.record("jobs", value, type=kind)
-        now[0] += 1  # an increment has no time of its own, yet what was guessed one is older than what came after it
+        now[0] += (
+            1  # an increment has no time of its own, yet what was guessed one is older than what came after it
+        )
     assert metrics.list_metrics()[0]["type"] == "gauge"
     assert [sample.value for sample in metrics.query("jobs")] == [1, 5, 7]
     metrics.close()
@@ -573,7 +658,9 @@ def test_the_catalogue_comes_before_a_guess(make: Callable[..., Metrics]) -> Non
     assert second.stats()["dropped"] == {}
 
 
-def test_a_guess_that_can_t_be_what_the_catalogue_says_is_dropped_and_counted(make: Callable[..., Metrics]) -> None:
+def test_a_guess_that_can_t_be_what_the_catalogue_says_is_dropped_and_counted(
+    make: Callable[..., Metrics],
+) -> None:
     first, second = make(), make()
     first.increment("jobs", 3)
     first.flush()
@@ -601,7 +688,10 @@ def test_a_guess_that_can_t_be_what_the_catalogue_says_is_dropped_and_counted(ma
 )
 @pytest.mark.parametrize("on_invalid", ["raise", "drop"])
 def test_another_type_raises_at_the_call_where_the_first_is_known(
-    make: Callable[..., Metrics], first: Callable[[Metrics], Any], then: Callable[[Metrics], Any], on_invalid: str
+    make: Callable[..., Metrics],
+    first: Callable[[Metrics], Any],
+    then: Callable[[Metrics], Any],
+    on_invalid: str,
 ) -> None:
     metrics = make(on_invalid=on_invalid)
     first(metrics)
@@ -612,7 +702,9 @@ def test_another_type_raises_at_the_call_where_the_first_is_known(
     assert metrics.stats()["dropped"] == {}
 
 
-def test_a_type_that_only_the_store_knows_raises_at_flush_once_a_metric(make: Callable[..., Metrics]) -> None:
+def test_a_type_that_only_the_store_knows_raises_at_flush_once_a_metric(
+    make: Callable[..., Metrics],
+) -> None:
     first, second = make(), make()
     for name in ("x", "y"):
         first.gauge(name, 1)
@@ -621,7 +713,9 @@ def test_a_type_that_only_the_store_knows_raises_at_flush_once_a_metric(make: Ca
     second.increment("x")
     second.increment("y")
     second.increment("z")
-    with pytest.raises(TypeMismatch, match=r"'x' is a gauge; got a counter; 'y' is a gauge; got a counter"):
+    with pytest.raises(
+        TypeMismatch, match=r"'x' is a gauge; got a counter; 'y' is a gauge; got a counter"
+    ):
         second.flush()
     second.increment("x")
     second.flush()
@@ -644,19 +738,35 @@ def test_a_question_never_raises_another_s_mismatch(make: Callable[..., Metrics]
 # -- declare ------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_declared_reaches_the_store_with_the_first_sample(make: Callable[..., Metrics]) -> None:
+def test_what_is_declared_reaches_the_store_with_the_first_sample(
+    make: Callable[..., Metrics],
+) -> None:
     first, second = make(), make()
     first.declare("load", "gauge", help="how busy", unit="percent")
     first.gauge("load", 1)
     first.flush()
     (listed,) = second.list_metrics()
-    assert (listed["type"], listed["help"], listed["unit"], listed["series"]) == ("gauge", "how busy", "percent", 1)
+    assert (listed["type"], listed["help"], listed["unit"], listed["series"]) == (
+        "gauge",
+        "how busy",
+        "percent",
+        1,
+    )
 
 
 def test_declaring_the_same_again_is_fine(metrics: Metrics) -> None:
     for _ in range(2):
-        metrics.declare("load", "histogram", help="h", unit="ms", buckets=[1, 2, float("inf")], tag_keys=["b", "a"])
-    metrics.declare("load", "histogram", help="h", unit="ms", buckets=(1.0, 2.0), tag_keys=("a", "b", "a"))
+        metrics.declare(
+            "load",
+            "histogram",
+            help="h",
+            unit="ms",
+            buckets=[1, 2, float("inf")],
+            tag_keys=["b", "a"],
+        )
+    metrics.declare(
+        "load", "histogram", help="h", unit="ms", buckets=(1.0, 2.0), tag_keys=("a", "b", "a")
+    )
 
 
 def test_declaring_after_use_keeps_what_was_recorded(metrics: Metrics) -> None:
@@ -677,7 +787,10 @@ def test_only_declared_tags_pass(make: Callable[..., Metrics]) -> None:
         lambda: Counter("jobs", {"user": "u"}, metrics=metrics).increment(),
         lambda: metrics.increment("jobs", metadata={"model": "promoted"}),
     ):
-        with pytest.raises(InvalidTags, match=r"'jobs' is declared with the tags \['queue'\]; got \['(user|model)'\]"):
+        with pytest.raises(
+            InvalidTags,
+            match=r"'jobs' is declared with the tags \['queue'\]; got \['(user|model)'\]",
+        ):
             call()
     assert metrics.query("jobs", aggregation="sum") == 2
 
@@ -706,7 +819,9 @@ def test_tag_keys_hold_for_what_the_fast_path_has_seen(metrics: Metrics) -> None
     assert metrics.query("jobs", aggregation="sum") == 3
 
 
-def test_a_handle_with_tags_that_are_not_declared_can_be_dropped(make: Callable[..., Metrics]) -> None:
+def test_a_handle_with_tags_that_are_not_declared_can_be_dropped(
+    make: Callable[..., Metrics],
+) -> None:
     metrics = make(on_invalid="drop")
     metrics.declare("jobs", "counter", tag_keys=["queue"])
     handle = Counter("jobs", {"user": "u"}, metrics=metrics)
@@ -740,9 +855,18 @@ def test_another_process_s_definition_wins_and_is_logged_and_counted(
             second.flush()
     assert second.stats()["definition_conflicts"] == 1
     assert second.stats()["dropped"] == {}
-    assert len([record for record in caplog.records if "took was declared otherwise" in record.message]) == 1
+    assert (
+        len(
+            [record for record in caplog.records if "took was declared otherwise" in record.message]
+        )
+        == 1
+    )
     (family,) = second.live("took")
-    assert (family.definition.help, family.series[0].buckets, family.series[0].count) == ("first", (2, 1), 3)
+    assert (family.definition.help, family.series[0].buckets, family.series[0].count) == (
+        "first",
+        (2, 1),
+        3,
+    )
     with pytest.raises(TypeMismatch, match="is declared as"):
         second.declare("took", "histogram", help="second", buckets=[5])
 
@@ -762,7 +886,9 @@ def ticks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None]]:
     return tick
 
 
-def test_measure_runs_a_function_and_returns_its_result(metrics: Metrics, ticks: Callable[[float], None]) -> None:
+def test_measure_runs_a_function_and_returns_its_result(
+    metrics: Metrics, ticks: Callable[[float], None]
+) -> None:
     assert metrics.measure("took", lambda: [ticks(0.25), "result"][1], tags={"a": "b"}) == "result"
     sample = only(metrics, "took")
     assert (sample.value, sample.type, sample.tags) == (250, "histogram", {"a": "b"})
@@ -777,7 +903,9 @@ def test_measure_is_a_context_manager(metrics: Metrics, ticks: Callable[[float],
     assert only(metrics, "took").value == 500
 
 
-def test_measure_is_recorded_when_the_body_raises(metrics: Metrics, ticks: Callable[[float], None]) -> None:
+def test_measure_is_recorded_when_the_body_raises(
+    metrics: Metrics, ticks: Callable[[float], None]
+) -> None:
     def body() -> None:
         ticks(1)
         raise KeyError("k")
@@ -794,7 +922,9 @@ def test_measure_is_recorded_when_the_body_raises(metrics: Metrics, ticks: Calla
     assert rows == [{"outcome": "KeyError", "count": 3}, {"outcome": "ok", "count": 1}]
 
 
-def test_measure_in_seconds_by_declaration(metrics: Metrics, ticks: Callable[[float], None]) -> None:
+def test_measure_in_seconds_by_declaration(
+    metrics: Metrics, ticks: Callable[[float], None]
+) -> None:
     metrics.declare("took_seconds", "histogram", unit="seconds")
     metrics.measure("took_seconds", lambda: ticks(0.25))
     with Histogram("took_seconds", metrics=metrics).time() as timer:
@@ -803,7 +933,9 @@ def test_measure_in_seconds_by_declaration(metrics: Metrics, ticks: Callable[[fl
     assert {sample.value for sample in metrics.query("took_seconds")} == {0.25}
 
 
-@pytest.mark.parametrize(("unit", "value", "full"), [("s", 0.25, "seconds"), ("ms", 250, "milliseconds")])
+@pytest.mark.parametrize(
+    ("unit", "value", "full"), [("s", 0.25, "seconds"), ("ms", 250, "milliseconds")]
+)
 def test_measure_in_a_unit_that_is_said(
     metrics: Metrics, ticks: Callable[[float], None], unit: str, value: float, full: str
 ) -> None:
@@ -812,7 +944,9 @@ def test_measure_in_a_unit_that_is_said(
     assert metrics.list_metrics()[0]["unit"] == full
 
 
-def test_measure_decorates_every_kind_of_function(metrics: Metrics, ticks: Callable[[float], None]) -> None:
+def test_measure_decorates_every_kind_of_function(
+    metrics: Metrics, ticks: Callable[[float], None]
+) -> None:
     @metrics.measure("plain")
     def plain(a: int, *, b: int) -> int:
         """Add."""
@@ -856,7 +990,9 @@ def test_measure_decorates_every_kind_of_function(metrics: Metrics, ticks: Calla
     assert only(metrics, "agenerator").value == pytest.approx(12)
 
 
-def test_an_async_generator_left_early_is_closed_at_once(metrics: Metrics, ticks: Callable[[float], None]) -> None:
+def test_an_async_generator_left_early_is_closed_at_once(
+    metrics: Metrics, ticks: Callable[[float], None]
+) -> None:
     closed: list[bool] = []
 
     @metrics.measure("took", outcome_tag="outcome")
@@ -879,7 +1015,9 @@ def test_an_async_generator_left_early_is_closed_at_once(metrics: Metrics, ticks
     assert (sample.value, sample.tags) == (250, {"outcome": "GeneratorExit"})
 
 
-def test_a_decorated_function_may_call_itself(metrics: Metrics, ticks: Callable[[float], None]) -> None:
+def test_a_decorated_function_may_call_itself(
+    metrics: Metrics, ticks: Callable[[float], None]
+) -> None:
     @metrics.measure("took")
     def down(n: int) -> None:
         ticks(1)
@@ -908,7 +1046,9 @@ def test_handles_record_what_the_verbs_do(metrics: Metrics, ticks: Callable[[flo
     took.time()(lambda: ticks(0.005))()
     assert metrics.query("jobs", aggregation="sum", tags={"a": "b"}) == 3.5
     assert [sample.value for sample in metrics.query("depth", tags={"a": "b"})] == [4, 4.5]
-    assert sorted(sample.value for sample in metrics.query("took", tags={"a": "b"})) == pytest.approx([1.5, 2, 3, 5])
+    assert sorted(
+        sample.value for sample in metrics.query("took", tags={"a": "b"})
+    ) == pytest.approx([1.5, 2, 3, 5])
 
 
 def test_handles_and_verbs_share_their_series(metrics: Metrics) -> None:
@@ -923,7 +1063,11 @@ def test_handles_and_verbs_share_their_series(metrics: Metrics) -> None:
 def test_with_tags_adds_changes_and_removes(metrics: Metrics) -> None:
     base = Counter("jobs", {"a": "1", "b": "2"}, metrics=metrics)
     other = base.with_tags({"b": "3", "x.y": "z"}, a=None, c=4)
-    assert (type(other), other.tags, base.tags) == (Counter, {"b": "3", "c": "4", "x.y": "z"}, {"a": "1", "b": "2"})
+    assert (type(other), other.tags, base.tags) == (
+        Counter,
+        {"b": "3", "c": "4", "x.y": "z"},
+        {"a": "1", "b": "2"},
+    )
     base.increment()
     other.increment(2)
     assert metrics.query("jobs", aggregation="sum", tags={"b": "3"}) == 2
@@ -1087,7 +1231,9 @@ def test_configure_checks_at_once() -> None:
 
 
 def every_recording_call(metrics: Metrics) -> list[Callable[[], Any]]:
-    counter, gauge, histogram = (kind("h_" + kind.kind, metrics=metrics) for kind in (Counter, Gauge, Histogram))
+    counter, gauge, histogram = (
+        kind("h_" + kind.kind, metrics=metrics) for kind in (Counter, Gauge, Histogram)
+    )
     return [
         lambda: metrics.increment("jobs"),
         lambda: metrics.increment("jobs", tags={"a": "b"}),
@@ -1156,7 +1302,12 @@ def test_a_client_closed_before_it_was_used_records_nothing(url: str, namespace:
 
 
 def test_settings_that_make_no_sense_raise() -> None:
-    for wrong in ({"on_invalid": "ignore"}, {"namespace": ""}, {"tags": {"a b": "c"}}, {"max_series": 0.5}):
+    for wrong in (
+        {"on_invalid": "ignore"},
+        {"namespace": ""},
+        {"tags": {"a b": "c"}},
+        {"max_series": 0.5},
+    ):
         with pytest.raises(InvalidSetting):
             Metrics(NOWHERE, **wrong)  # type: ignore[arg-type]
 
@@ -1164,14 +1315,18 @@ def test_settings_that_make_no_sense_raise() -> None:
 # -- when counters are stamped ------------------------------------------------------------------------------------
 
 
-def test_increments_are_stamped_a_millisecond_before_the_flush_they_go_with(make: Callable[..., Metrics]) -> None:
+def test_increments_are_stamped_a_millisecond_before_the_flush_they_go_with(
+    make: Callable[..., Metrics],
+) -> None:
     metrics = make(flush_interval=0.05)
     metrics.increment("jobs")
     wait_until(lambda: metrics.stats()["stored"] == 1, "the interval's flush")
     assert round(only(metrics, "jobs").timestamp.timestamp() * 1000) % 50 == 49
 
 
-def test_the_last_interval_of_a_minute_stays_in_it_also_after_a_long_stop(make: Callable[..., Metrics]) -> None:
+def test_the_last_interval_of_a_minute_stays_in_it_also_after_a_long_stop(
+    make: Callable[..., Metrics],
+) -> None:
     minute = datetime.now(UTC).timestamp() // 60 * 60 - 120
     now = [minute + 59.97]
     metrics = make(flush_interval=0.1, clock=lambda: now[0])

@@ -83,7 +83,9 @@ def test_everything_works_over_sixteen_shards(cluster: Cluster, make: Make, name
     assert len(shards) > 10
     assert {cluster.owner(slot_of_shard(namespace, shard)) for shard in shards} == {0, 1, 2}
     for _ in range(2):
-        assert [metrics.query(name, aggregation="sum") for name in names(40)] == [n + 1 for n in range(40)]
+        assert [metrics.query(name, aggregation="sum") for name in names(40)] == [
+            n + 1 for n in range(40)
+        ]
         work(cluster.url, namespace)
     reader = make(cluster.url)
     assert len(reader.list_metrics()) == 43
@@ -107,7 +109,9 @@ def test_asyncio_over_sixteen_shards(cluster: Cluster, namespace: str) -> None:
                 await metrics.flush()
                 heard = [await stream.get(5) for _ in range(20)]
             assert {sample.name for sample in heard} == set(names(20))
-            sums = await asyncio.gather(*(metrics.query(name, aggregation="sum") for name in names(20)))
+            sums = await asyncio.gather(
+                *(metrics.query(name, aggregation="sum") for name in names(20))
+            )
             assert sums == [3] * 20
             assert len(await metrics.list_metrics()) == 20
             assert (await metrics.get_stats())["storage"]["names"] == 20
@@ -138,18 +142,25 @@ def test_a_forked_child_records_for_itself_and_leaves_the_parent_s_connections_a
             for name in names(20):
                 metrics.increment(name, 100)
             metrics.flush(10)
-            assert metrics.query("jobs_3", aggregation="sum") in (101, 111)  # the parent is sending, too
+            assert metrics.query("jobs_3", aggregation="sum") in (
+                101,
+                111,
+            )  # the parent is sending, too
             metrics.close()
             status = 0
         finally:
             os._exit(status)
-    assert [metrics.query(name, aggregation="sum") for name in names(20)] >= [11] * 20  # while the child sends
+    assert [metrics.query(name, aggregation="sum") for name in names(20)] >= [
+        11
+    ] * 20  # while the child sends
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert [metrics.query(name, aggregation="sum") for name in names(20)] == [111] * 20
     assert metrics.stats()["lost_batches"] == 0
 
 
-def test_closing_sends_what_is_left_to_every_shard(cluster: Cluster, make: Make, namespace: str) -> None:
+def test_closing_sends_what_is_left_to_every_shard(
+    cluster: Cluster, make: Make, namespace: str
+) -> None:
     metrics = make(cluster.url)
     for name in names(40):
         metrics.increment(name)
@@ -183,7 +194,9 @@ def test_closing_waits_no_longer_than_told_for_a_node_that_is_gone(
 # -- slots that move ------------------------------------------------------------------------------------------------
 
 
-def test_a_slot_moves_while_it_is_written_worked_on_and_asked(cluster: Cluster, make: Make, namespace: str) -> None:
+def test_a_slot_moves_while_it_is_written_worked_on_and_asked(
+    cluster: Cluster, make: Make, namespace: str
+) -> None:
     """To another node and back, key by key, under load: every increment counts once, every question has a whole answer."""
     metrics, reader = make(cluster.url, flush_interval=0.01), make(cluster.url)
     metrics.increment("jobs")
@@ -244,7 +257,9 @@ def test_a_slot_moves_while_it_is_written_worked_on_and_asked(cluster: Cluster, 
     assert cluster.owner(slot) == home
 
 
-def test_a_question_during_a_move_is_read_in_order(cluster: Cluster, make: Make, namespace: str) -> None:
+def test_a_question_during_a_move_is_read_in_order(
+    cluster: Cluster, make: Make, namespace: str
+) -> None:
     """Its keys are on two nodes: each is asked where it is, the version first and last."""
     metrics = make(cluster.url)
     metrics.increment("jobs", 5)
@@ -292,7 +307,9 @@ def test_a_primary_dies_or_goes_deaf_and_its_replica_takes_over(
     with reader.subscribe() as stream:
         victim = cluster.owner(slot_of_shard(namespace, keys.shard_of("jobs_0", 16)))
         wait_in_step(cluster.nodes[victim], cluster.nodes[victim + 3])
-        getattr(cluster.nodes[victim], how)()  # paused, it has the batch in its socket, and runs it when it wakes
+        getattr(
+            cluster.nodes[victim], how
+        )()  # paused, it has the batch in its socket, and runs it when it wakes
         for name in names(30):  # the first of them while nobody has the slots
             metrics.increment(name, 2)
         assert metrics.stats()["pending"] > 0
@@ -310,7 +327,12 @@ def test_a_primary_dies_or_goes_deaf_and_its_replica_takes_over(
     work(cluster.url, namespace)
     assert [reader.query(name, aggregation="sum") for name in names(30)] == [3] * 30
     stats = metrics.stats()
-    assert (stats["stored"], stats["dropped"], stats["lost_batches"], stats["pending"]) == (60, {}, 0, 0)
+    assert (stats["stored"], stats["dropped"], stats["lost_batches"], stats["pending"]) == (
+        60,
+        {},
+        0,
+        0,
+    )
 
     async def ask() -> Any:
         async with AsyncMetrics(cluster.url, namespace=namespace) as asking:
@@ -319,13 +341,27 @@ def test_a_primary_dies_or_goes_deaf_and_its_replica_takes_over(
     assert asyncio.run(ask()) == 3
 
 
-def test_the_documented_rights_are_enough_on_a_cluster_too(cluster: Cluster, make: Make, namespace: str) -> None:
-    writes = ("resetchannels", "~rm:*", "&rm:*", "+@read", "+@write", "+publish", "+time", "+evalsha", "+script|load")
+def test_the_documented_rights_are_enough_on_a_cluster_too(
+    cluster: Cluster, make: Make, namespace: str
+) -> None:
+    writes = (
+        "resetchannels",
+        "~rm:*",
+        "&rm:*",
+        "+@read",
+        "+@write",
+        "+publish",
+        "+time",
+        "+evalsha",
+        "+script|load",
+    )
     users = {"writer": writes, "reader": ("resetchannels", "%R~rm:*", "+@read", "+time")}
     everywhere = ("+cluster|slots", "+asking")
     for number in range(3):
         for user, rights in users.items():
-            cluster.ask(number, "ACL", "SETUSER", user, "reset", "on", ">secret", *rights, *everywhere)
+            cluster.ask(
+                number, "ACL", "SETUSER", user, "reset", "on", ">secret", *rights, *everywhere
+            )
     urls = {user: cluster.url.replace("://", f"://{user}:secret@") for user in users}
     metrics, reader = make(urls["writer"]), make(urls["reader"])
     for name in names(20):

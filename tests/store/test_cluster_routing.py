@@ -34,7 +34,9 @@ def key_in(low: bool, number: int = 0) -> str:
 LOW, HIGH = key_in(low=True), key_in(low=False)
 
 
-def carry(nodes: NodeMap, commands: list[Any], answer: Send, *, seconds: float = 5.0, retries: int = 0) -> Any:
+def carry(
+    nodes: NodeMap, commands: list[Any], answer: Send, *, seconds: float = 5.0, retries: int = 0
+) -> Any:
     """Drive a trip; return its replies and all that was sent, request by request."""
     sent = []
     trip = routed(nodes, commands, seconds, retries)
@@ -48,7 +50,9 @@ def carry(nodes: NodeMap, commands: list[Any], answer: Send, *, seconds: float =
             for node, asked in wanted:
                 sent.append((node, asked))
                 replies = [answer(node, each) for each in asked]
-                lost = [each for each in replies if isinstance(each, OSError | redis.ConnectionError)]
+                lost = [
+                    each for each in replies if isinstance(each, OSError | redis.ConnectionError)
+                ]
                 answers.append(lost[0] if lost else replies)
             wanted = trip.send(answers)
         except StopIteration as done:
@@ -60,7 +64,14 @@ def says(node: Address, command: tuple[Any, ...]) -> Any:
 
 
 def test_commands_go_to_the_owner_of_their_slot_those_without_a_key_with_their_neighbours() -> None:
-    trip = [("TIME",), ("GET", HIGH), ("TIME",), ("GET", LOW), ("EVALSHA", "sha", 1, LOW, "x"), ("TIME",)]
+    trip = [
+        ("TIME",),
+        ("GET", HIGH),
+        ("TIME",),
+        ("GET", LOW),
+        ("EVALSHA", "sha", 1, LOW, "x"),
+        ("TIME",),
+    ]
     replies, sent = carry(node_map(), trip, says)
     assert replies == ["b:TIME", "b:GET", "b:TIME", "a:GET", "a:EVALSHA", "a:TIME"]
     assert sorted(sent) == [(A, trip[3:]), (B, trip[:3])]
@@ -70,13 +81,20 @@ def test_what_concerns_every_primary_goes_to_each() -> None:
     replies, sent = carry(node_map(), [("SCRIPT LOAD", "1"), ("SCRIPT LOAD", "2")], says)
     assert replies == ["a:SCRIPT LOAD"] * 2
     assert [node for node, _ in sent] == [A, B]
-    replies, _ = carry(node_map(), [("INFO", "memory"), ("GET", LOW)], lambda node, _: node[0].encode())
+    replies, _ = carry(
+        node_map(), [("INFO", "memory"), ("GET", LOW)], lambda node, _: node[0].encode()
+    )
     assert replies == [b"a\r\nb", b"a"]
 
 
 def test_when_one_command_is_moved_all_of_its_slot_are_read_again_in_order() -> None:
     """The middle alone, sent again after the end, would be covered by a version that is older than it."""
-    trip = [("HGET", LOW, "version"), ("HMGET", LOW, "data"), ("GET", HIGH), ("HGET", LOW, "version")]
+    trip = [
+        ("HGET", LOW, "version"),
+        ("HMGET", LOW, "data"),
+        ("GET", HIGH),
+        ("HGET", LOW, "version"),
+    ]
 
     def answer(node: Address, command: tuple[Any, ...]) -> Any:
         if node == A and command[0] == "HMGET":
@@ -110,7 +128,11 @@ def test_a_script_that_ran_is_not_run_again_with_one_that_was_redirected() -> No
     first, second = (("EVALSHA", "sha", 1, LOW, text) for text in ("1", "2"))
 
     def answer(node: Address, command: tuple[Any, ...]) -> Any:
-        return MovedError(f"{key_slot(LOW.encode())} c:3") if node == A and command[-1] == "2" else says(node, command)
+        return (
+            MovedError(f"{key_slot(LOW.encode())} c:3")
+            if node == A and command[-1] == "2"
+            else says(node, command)
+        )
 
     replies, sent = carry(node_map(), [first, second], answer)
     assert replies == ["a:EVALSHA", "c:EVALSHA"]

@@ -31,7 +31,15 @@ def test_a_shown_url_has_no_password(url: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://:geheim@h", "redis://:ge#heim@h:x", "geheim", "", "redis://h:geheim", "embedded://geheim"]
+    "url",
+    [
+        "http://:geheim@h",
+        "redis://:ge#heim@h:x",
+        "geheim",
+        "",
+        "redis://h:geheim",
+        "embedded://geheim",
+    ],
 )
 def test_a_wrong_url_raises_at_construction_and_hides_the_password(url: str) -> None:
     with pytest.raises(InvalidSetting) as raised:
@@ -41,7 +49,9 @@ def test_a_wrong_url_raises_at_construction_and_hides_the_password(url: str) -> 
         assert "heim" not in str(raised.value)
 
 
-def test_a_store_that_is_away_is_named_without_its_password(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_store_that_is_away_is_named_without_its_password(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with caplog.at_level(logging.DEBUG, "redismetrics"):
         metrics = Metrics("redis://:geheim@127.0.0.1:1/0")
         metrics.increment("a")
@@ -60,8 +70,16 @@ def test_a_store_that_is_away_is_named_without_its_password(caplog: pytest.LogCa
     [
         ("redis+cluster://a:1,b:2", [("a", 1), ("b", 2)], "redis://a:1/"),
         ("redis+cluster://a,b/0", [("a", 6379), ("b", 6379)], "redis://a:6379/0"),
-        ("redis+cluster://[::1]:7000,[::2]:7001", [("::1", 7000), ("::2", 7001)], "redis://[::1]:7000/"),
-        ("rediss+cluster://u:p%40@a:1?ssl_ca_certs=/x/y", [("a", 1)], "rediss://u:p%40@a:1/?ssl_ca_certs=%2Fx%2Fy"),
+        (
+            "redis+cluster://[::1]:7000,[::2]:7001",
+            [("::1", 7000), ("::2", 7001)],
+            "redis://[::1]:7000/",
+        ),
+        (
+            "rediss+cluster://u:p%40@a:1?ssl_ca_certs=/x/y",
+            [("a", 1)],
+            "rediss://u:p%40@a:1/?ssl_ca_certs=%2Fx%2Fy",
+        ),
         ("redis+sentinel://a,b:2/main", [("a", 26379), ("b", 2)], "redis://a:26379/"),
         (
             "redis+sentinel://:p@a:1/main/3?sentinel_password=q&socket_keepalive=1",
@@ -99,7 +117,9 @@ def test_a_wrong_url_of_several_servers_says_what_is_wanted(url: str, told: str)
     assert "geheim" not in str(raised.value)
 
 
-def test_a_cluster_that_is_away_is_waited_for_without_its_password(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_cluster_that_is_away_is_waited_for_without_its_password(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with caplog.at_level(logging.DEBUG, "redismetrics"):
         metrics = Metrics("redis+cluster://:geheim@127.0.0.1:1,127.0.0.1:2")
         metrics.increment("a")

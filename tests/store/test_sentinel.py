@@ -22,7 +22,9 @@ class Watched:
     def __init__(self, start: Callable[..., Server], folder: Path, sentinels: int = 3) -> None:
         no_delay = ("--repl-diskless-sync-delay", "0")
         self.primary = start(port=True, args=no_delay)
-        self.replica = start(port=True, args=("--replicaof", "127.0.0.1", str(self.primary.port), *no_delay))
+        self.replica = start(
+            port=True, args=("--replicaof", "127.0.0.1", str(self.primary.port), *no_delay)
+        )
         self.ports = [_free_port() for _ in range(sentinels)]
         self.processes = []
         for number, port in enumerate(self.ports):
@@ -35,16 +37,24 @@ class Watched:
             command = [default_binary(), configuration, "--sentinel"]
             self.processes.append(
                 subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
                 )
             )
         for port in self.ports:
-            wait_until(lambda port=port: self._ready(port, sentinels), "the sentinels know each other and the replica")
+            wait_until(
+                lambda port=port: self._ready(port, sentinels),
+                "the sentinels know each other and the replica",
+            )
 
     def _ready(self, port: int, sentinels: int) -> bool:
         try:
             with redis.Redis(port=port, password="watch", socket_timeout=1) as client:
-                state = client.sentinel_masters()[SERVICE]  # the one question of these that redis-py 6.4 can ask
+                state = client.sentinel_masters()[
+                    SERVICE
+                ]  # the one question of these that redis-py 6.4 can ask
                 return state["num-other-sentinels"] == sentinels - 1 and state["num-slaves"] == 1
         except (redis.RedisError, OSError):
             return False
@@ -65,7 +75,9 @@ class Watched:
     def asking(self) -> int:
         """How many connections the first sentinel has that no sentinel opened."""
         with redis.Redis(port=self.ports[0], password="watch", socket_timeout=1) as client:
-            return sum(not each["name"].startswith("sentinel-") for each in client.client_list()) - 1
+            return (
+                sum(not each["name"].startswith("sentinel-") for each in client.client_list()) - 1
+            )
 
     def end(self) -> None:
         for process in self.processes:
@@ -82,7 +94,9 @@ def watched(fresh_server: Callable[..., Server], tmp_path: Path) -> Iterator[Wat
 
 def test_a_primary_dies_while_a_process_records(watched: Watched, namespace: str) -> None:
     with (
-        Metrics(watched.url, namespace=namespace, flush_interval=0.02, socket_timeout=0.5) as metrics,
+        Metrics(
+            watched.url, namespace=namespace, flush_interval=0.02, socket_timeout=0.5
+        ) as metrics,
         Metrics(watched.url, namespace=namespace, socket_timeout=0.5) as reader,
     ):
         metrics.increment("jobs")
@@ -123,7 +137,9 @@ def test_a_primary_dies_while_a_process_records(watched: Watched, namespace: str
         async with AsyncMetrics(watched.url, namespace=namespace) as asking:
             asking.increment("jobs", 2)
             await asking.flush()
-            found = await asyncio.gather(*(asking.query("jobs", aggregation="sum") for _ in range(50)))
+            found = await asyncio.gather(
+                *(asking.query("jobs", aggregation="sum") for _ in range(50))
+            )
             return found[0] if len(set(found)) == 1 else -1
 
     assert asyncio.run(ask()) == recorded + 2
@@ -136,9 +152,13 @@ def asks(reader: Metrics) -> float:
         return -1
 
 
-def test_a_batch_in_doubt_is_repeated_once_and_the_deaf_primary_comes_back(watched: Watched, namespace: str) -> None:
+def test_a_batch_in_doubt_is_repeated_once_and_the_deaf_primary_comes_back(
+    watched: Watched, namespace: str
+) -> None:
     """The old primary has the batch in its socket and runs it when it wakes; what it does then is thrown away."""
-    with Metrics(watched.url, namespace=namespace, flush_interval=3_600, socket_timeout=0.3) as metrics:
+    with Metrics(
+        watched.url, namespace=namespace, flush_interval=3_600, socket_timeout=0.3
+    ) as metrics:
         metrics.increment("jobs", 5)
         metrics.flush()
         watched.in_step()
@@ -147,25 +167,38 @@ def test_a_batch_in_doubt_is_repeated_once_and_the_deaf_primary_comes_back(watch
         with pytest.raises(StoreUnavailable):
             metrics.flush(0.4)
         assert metrics.stats()["in_doubt"] == 1
-        wait_until(lambda: watched.primary_is(watched.replica), "the sentinels made the replica the primary")
+        wait_until(
+            lambda: watched.primary_is(watched.replica),
+            "the sentinels made the replica the primary",
+        )
         metrics.flush(15)
         watched.primary.resume()
         with watched.primary.client() as client:
-            client.replicaof("127.0.0.1", watched.replica.port)  # as the sentinels do within ten seconds
-            wait_until(lambda: client.info("replication")["master_link_status"] == "up", "it follows")
+            client.replicaof(
+                "127.0.0.1", watched.replica.port
+            )  # as the sentinels do within ten seconds
+            wait_until(
+                lambda: client.info("replication")["master_link_status"] == "up", "it follows"
+            )
         assert metrics.query("jobs", aggregation="sum") == 12
         metrics.increment("jobs")
         metrics.flush()
         assert metrics.query("jobs", aggregation="sum") == 13
         assert metrics.stats()["lost_batches"] == 0
         with Metrics(watched.primary.url, namespace=namespace) as of_replica:
-            wait_until(lambda: of_replica.query("jobs", aggregation="sum") == 13, "the replica has the same")
+            wait_until(
+                lambda: of_replica.query("jobs", aggregation="sum") == 13,
+                "the replica has the same",
+            )
 
 
 def test_a_service_that_the_sentinels_do_not_know_and_a_wrong_password_are_told(
     watched: Watched, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for url in (watched.url.replace(f"/{SERVICE}/", "/other/"), watched.url.replace("=watch", "=geheim")):
+    for url in (
+        watched.url.replace(f"/{SERVICE}/", "/other/"),
+        watched.url.replace("=watch", "=geheim"),
+    ):
         with Metrics(url, namespace=namespace, socket_timeout=0.3) as metrics:
             metrics.increment("jobs")
             with pytest.raises(StoreUnavailable) as raised:

@@ -11,10 +11,19 @@ import redis
 
 from redismetrics import AsyncMetrics, Metrics, StoreUnavailable
 from redismetrics.export import export
-from tests.fixtures.servers import Server, ServerFailed, _free_port, binaries, wait_in_step, wait_until
+from tests.fixtures.servers import (
+    Server,
+    ServerFailed,
+    _free_port,
+    binaries,
+    wait_in_step,
+    wait_until,
+)
 from tests.fixtures.workers import new_worker
 
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make certificates")
+pytestmark = pytest.mark.skipif(
+    shutil.which("openssl") is None, reason="needs openssl to make certificates"
+)
 
 
 def openssl(folder: Path, *arguments: str) -> None:
@@ -27,10 +36,31 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tls")
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
     for name in ("ca", "other"):
-        openssl(folder, "req", "-x509", *key, "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}")
+        openssl(
+            folder,
+            "req",
+            "-x509",
+            *key,
+            "-keyout",
+            f"{name}.key",
+            "-out",
+            f"{name}.pem",
+            "-subj",
+            f"/CN={name}",
+        )
     (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
     for name in ("server", "client"):
-        openssl(folder, "req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        openssl(
+            folder,
+            "req",
+            *key,
+            "-keyout",
+            f"{name}.key",
+            "-out",
+            f"{name}.csr",
+            "-subj",
+            f"/CN={name}",
+        )
         openssl(
             folder, "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-set_serial", "1",
             "-out", f"{name}.pem", "-extfile", "names",
@@ -47,8 +77,20 @@ def place(certificates: Path) -> Iterator[str]:
 def served(certificates: Path, *more: str) -> Iterator[str]:
     port = _free_port()
     args = [
-        *("--tls-port", str(port), "--tls-cert-file", f"{certificates}/server.pem", "--tls-auth-clients", "yes"),
-        *("--tls-key-file", f"{certificates}/server.key", "--tls-ca-cert-file", f"{certificates}/ca.pem"),
+        *(
+            "--tls-port",
+            str(port),
+            "--tls-cert-file",
+            f"{certificates}/server.pem",
+            "--tls-auth-clients",
+            "yes",
+        ),
+        *(
+            "--tls-key-file",
+            f"{certificates}/server.key",
+            "--tls-ca-cert-file",
+            f"{certificates}/ca.pem",
+        ),
     ]
     reasons = []
     for number, binary in enumerate(binaries()):
@@ -72,11 +114,16 @@ def query_of(certificates: Path, authority: str = "ca") -> str:
     )
 
 
-def test_a_client_with_a_certificate_records_asks_and_listens(place: str, certificates: Path, namespace: str) -> None:
+def test_a_client_with_a_certificate_records_asks_and_listens(
+    place: str, certificates: Path, namespace: str
+) -> None:
     url = f"rediss://{place}/0?{query_of(certificates)}"
 
     async def ask() -> float:
-        async with AsyncMetrics(url, namespace=namespace) as metrics, metrics.subscribe("jobs") as stream:
+        async with (
+            AsyncMetrics(url, namespace=namespace) as metrics,
+            metrics.subscribe("jobs") as stream,
+        ):
             metrics.increment("jobs", 4)
             await metrics.flush()
             sample = await stream.get(5)
@@ -117,24 +164,36 @@ def test_who_is_not_trusted_or_does_not_trust_gets_no_connection(
 
 def test_a_cluster_over_tls(certificates: Path, namespace: str) -> None:
     cluster_of_one = served(
-        certificates, "--cluster-enabled", "yes", "--tls-cluster", "yes", "--cluster-port", str(_free_port())
+        certificates,
+        "--cluster-enabled",
+        "yes",
+        "--tls-cluster",
+        "yes",
+        "--cluster-port",
+        str(_free_port()),
     )
     place = next(cluster_of_one)
     try:
         url = f"rediss://{place}?{query_of(certificates)}"
         with redis.Redis.from_url(url) as admin:
             admin.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16_383)
-            wait_until(lambda: admin.cluster("info")["cluster_state"] == "ok", "the cluster is whole")
+            wait_until(
+                lambda: admin.cluster("info")["cluster_state"] == "ok", "the cluster is whole"
+            )
         with Metrics(url.replace("rediss:", "rediss+cluster:"), namespace=namespace) as metrics:
             for number in range(10):
                 metrics.increment(f"jobs_{number}")
             metrics.flush()
-            assert [metrics.query(f"jobs_{number}", aggregation="sum") for number in range(10)] == [1] * 10
+            assert [metrics.query(f"jobs_{number}", aggregation="sum") for number in range(10)] == [
+                1
+            ] * 10
     finally:
         cluster_of_one.close()
 
 
-def test_a_primary_that_sentinels_watch_over_tls(place: str, certificates: Path, namespace: str) -> None:
+def test_a_primary_that_sentinels_watch_over_tls(
+    place: str, certificates: Path, namespace: str
+) -> None:
     """The sentinel speaks TLS alone as well, and asks for a certificate: so the client shows its own there, too."""
     primary, query = place.replace("localhost", "127.0.0.1"), query_of(certificates)
     with redis.Redis.from_url(f"rediss://{primary}?{query}") as admin:
@@ -171,9 +230,15 @@ def test_a_primary_that_sentinels_watch_over_tls(place: str, certificates: Path,
             metrics.increment("jobs", 3)
             assert metrics.query("jobs", aggregation="sum") == 3
             assert asyncio.run(ask()) == 7
-        bare = url.replace(f"&ssl_certfile={certificates}/client.pem&ssl_keyfile={certificates}/client.key", "")
+        bare = url.replace(
+            f"&ssl_certfile={certificates}/client.pem&ssl_keyfile={certificates}/client.key", ""
+        )
         assert bare != url
-        for wrong in (bare, url.replace("=watch", "=geheim"), url.replace("rediss+", "redis+").replace(query, "")):
+        for wrong in (
+            bare,
+            url.replace("=watch", "=geheim"),
+            url.replace("rediss+", "redis+").replace(query, ""),
+        ):
             with Metrics(wrong, namespace=namespace, socket_timeout=0.5) as metrics:
                 metrics.increment("jobs")
                 with pytest.raises(StoreUnavailable) as raised:
@@ -188,10 +253,15 @@ def test_a_primary_that_sentinels_watch_over_tls(place: str, certificates: Path,
 # -- a replica ------------------------------------------------------------------------------------------------------
 
 
-def test_a_replica_answers_every_question_and_a_stream(fresh_server: Callable[..., Server], namespace: str) -> None:
+def test_a_replica_answers_every_question_and_a_stream(
+    fresh_server: Callable[..., Server], namespace: str
+) -> None:
     primary = fresh_server(port=True, args=("--repl-diskless-sync-delay", "0"))
     replica = fresh_server(port=True, args=("--replicaof", "127.0.0.1", str(primary.port)))
-    with Metrics(primary.url, namespace=namespace) as owner, Metrics(replica.url, namespace=namespace) as reader:
+    with (
+        Metrics(primary.url, namespace=namespace) as owner,
+        Metrics(replica.url, namespace=namespace) as reader,
+    ):
         owner.increment("jobs", 3, tags={"a": "b"})
         owner.histogram("took", 2.5)
         owner.flush()

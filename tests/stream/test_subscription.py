@@ -95,12 +95,16 @@ def patterns(server: Server) -> int:
 # -- subscribed ---------------------------------------------------------------------------------------------------
 
 
-def test_it_is_subscribed_when_the_call_returns(server: Server, namespace: str, metrics: Metrics) -> None:
+def test_it_is_subscribed_when_the_call_returns(
+    server: Server, namespace: str, metrics: Metrics
+) -> None:
     names = [f"m{number}" for number in range(300)]
     channels = [keys.channel(namespace, name) for name in names]
     before = patterns(server)
     with metrics.subscribe([*names, "a*", "b*"]), server.client() as client:
-        assert dict(client.pubsub_numsub(*channels)) == {channel.encode(): 1 for channel in channels}
+        assert dict(client.pubsub_numsub(*channels)) == {
+            channel.encode(): 1 for channel in channels
+        }
         assert patterns(server) == before + 2
 
 
@@ -117,7 +121,9 @@ def test_it_waits_for_the_server_to_confirm(server: Server, metrics: Metrics, ma
 
 
 @pytest.mark.parametrize("names", [None, "jobs", "jobs*"])
-def test_a_sample_recorded_right_after_is_received(metrics: Metrics, other: Metrics, names: Any) -> None:
+def test_a_sample_recorded_right_after_is_received(
+    metrics: Metrics, other: Metrics, names: Any
+) -> None:
     for number in range(20):
         with metrics.subscribe(names) as stream:
             other.increment("jobs", number)
@@ -169,22 +175,29 @@ def test_names_and_patterns_choose_metrics(
     with metrics.subscribe(names) as stream:
         for value, name in enumerate(NAMES):
             send(other, name, value)
-        assert values(take(stream, len(wanted))) == [(name, NAMES.index(name)) for name in NAMES if name in wanted]
+        assert values(take(stream, len(wanted))) == [
+            (name, NAMES.index(name)) for name in NAMES if name in wanted
+        ]
         last = wanted[0]
         send(other, last, 99)  # so nothing came between
         assert values(take(stream)) == [(last, 99)]
 
 
 @pytest.mark.parametrize(
-    "names", [["jobs", "jobs*"], ["j*", "*s"], ["jobs", "jobs"], ["jobs", "*", "j*", "?obs", "[a-z]obs"]]
+    "names",
+    [["jobs", "jobs*"], ["j*", "*s"], ["jobs", "jobs"], ["jobs", "*", "j*", "?obs", "[a-z]obs"]],
 )
-def test_names_and_patterns_that_overlap_deliver_once(metrics: Metrics, other: Metrics, names: list[str]) -> None:
+def test_names_and_patterns_that_overlap_deliver_once(
+    metrics: Metrics, other: Metrics, names: list[str]
+) -> None:
     with metrics.subscribe(names) as stream:
         for value in range(3):
             other.gauge("jobs", value)
             other.gauge("j_s", value)  # between, in the same batch
             other.flush()
-        found = [sample for sample in take(stream, 6 if "j*" in names else 3) if sample.name == "jobs"]
+        found = [
+            sample for sample in take(stream, 6 if "j*" in names else 3) if sample.name == "jobs"
+        ]
         assert values(found) == [("jobs", 0), ("jobs", 1), ("jobs", 2)]
         send(other, "jobs", 9)
         assert values(take(stream)) == [("jobs", 9)]
@@ -216,7 +229,12 @@ def test_another_namespace_is_not_received(url: str, metrics: Metrics, other: Me
     ],
 )
 def test_tags_choose_series(metrics: Metrics, other: Metrics, tags: Any, wanted: list[int]) -> None:
-    series: list[dict[str, Any]] = [{"queue": "mail", "n": 1}, {"queue": "mail"}, {"queue": "audio", "n": 1}, {}]
+    series: list[dict[str, Any]] = [
+        {"queue": "mail", "n": 1},
+        {"queue": "mail"},
+        {"queue": "audio", "n": 1},
+        {},
+    ]
     with metrics.subscribe("depth", tags=tags) as stream, metrics.subscribe("depth") as all_of_them:
         for value, of_series in enumerate(series):
             other.gauge("depth", value, tags=of_series)
@@ -238,7 +256,9 @@ def test_tags_choose_series(metrics: Metrics, other: Metrics, tags: Any, wanted:
         (iter(["gauge"]), ["gauge"]),
     ],
 )
-def test_types_choose_metrics(metrics: Metrics, other: Metrics, types: Any, wanted: list[str]) -> None:
+def test_types_choose_metrics(
+    metrics: Metrics, other: Metrics, types: Any, wanted: list[str]
+) -> None:
     with metrics.subscribe(types=types) as stream:
         for value in (1, 2):
             other.increment("jobs", value)
@@ -253,7 +273,9 @@ def test_types_choose_metrics(metrics: Metrics, other: Metrics, types: Any, want
 # -- what a sample holds ------------------------------------------------------------------------------------------
 
 
-def test_increments_counted_together_arrive_as_one_sample_with_its_count(metrics: Metrics, other: Metrics) -> None:
+def test_increments_counted_together_arrive_as_one_sample_with_its_count(
+    metrics: Metrics, other: Metrics
+) -> None:
     with metrics.subscribe("jobs") as stream:
         for _ in range(352):
             other.increment("jobs", tags={"queue": "mail"})
@@ -261,7 +283,13 @@ def test_increments_counted_together_arrive_as_one_sample_with_its_count(metrics
         before = time.time()
         other.flush()
         one, five = take(stream, 2)
-    assert (one.name, one.type, one.value, one.count, one.tags) == ("jobs", "counter", 1, 352, {"queue": "mail"})
+    assert (one.name, one.type, one.value, one.count, one.tags) == (
+        "jobs",
+        "counter",
+        1,
+        352,
+        {"queue": "mail"},
+    )
     assert (five.value, five.count, five.tags) == (5, 1, {"queue": "audio"})
     assert one.metadata == {}
     assert not one.approximate
@@ -269,7 +297,9 @@ def test_increments_counted_together_arrive_as_one_sample_with_its_count(metrics
     assert abs(one.timestamp.timestamp() - before) < 5
 
 
-def test_a_change_of_a_gauge_arrives_as_its_resulting_value(metrics: Metrics, other: Metrics) -> None:
+def test_a_change_of_a_gauge_arrives_as_its_resulting_value(
+    metrics: Metrics, other: Metrics
+) -> None:
     with metrics.subscribe("depth") as stream:
         for client, change in ((metrics, 5), (other, 2.5), (metrics, -1)):
             handle = Gauge("depth", {"queue": "mail"}, metrics=client)
@@ -284,7 +314,9 @@ def test_a_time_and_metadata_of_its_own_come_along(metrics: Metrics, other: Metr
     with metrics.subscribe() as stream:
         other.increment("jobs", timestamp=when)
         other.gauge("depth", 2, metadata={"note": "ü", "n": [1, None]})
-        other.histogram("took", 0.25, timestamp=when, metadata={"trace_id": "a"}, tags={"queue": "mail"})
+        other.histogram(
+            "took", 0.25, timestamp=when, metadata={"trace_id": "a"}, tags={"queue": "mail"}
+        )
         other.flush()
         jobs, depth, took = take(stream, 3)
     assert (jobs.timestamp, jobs.metadata) == (when, {})
@@ -323,9 +355,13 @@ def test_any_tag_value_comes_back_exactly(metrics: Metrics, other: Metrics) -> N
     assert len(HOSTILE_VALUES) > 10
     with metrics.subscribe() as stream:
         for value in HOSTILE_VALUES:
-            other.gauge("depth", 1, tags={"value": value, value if value in ("le", "a.b") else "key": "x"})
+            other.gauge(
+                "depth", 1, tags={"value": value, value if value in ("le", "a.b") else "key": "x"}
+            )
         other.flush()
-        assert [sample.tags["value"] for sample in take(stream, len(HOSTILE_VALUES))] == HOSTILE_VALUES
+        assert [
+            sample.tags["value"] for sample in take(stream, len(HOSTILE_VALUES))
+        ] == HOSTILE_VALUES
 
 
 # -- who records, and what comes later ----------------------------------------------------------------------------
@@ -373,12 +409,18 @@ def test_metrics_and_series_that_come_later_are_known(metrics: Metrics, other: M
 
 
 @pytest.mark.parametrize("how", ["delete_metric", "clear"])
-def test_what_is_recorded_after_a_deletion_has_the_right_tags(metrics: Metrics, other: Metrics, how: str) -> None:
+def test_what_is_recorded_after_a_deletion_has_the_right_tags(
+    metrics: Metrics, other: Metrics, how: str
+) -> None:
     with metrics.subscribe() as stream:
         send(other, "depth", 1, queue="mail")
         send(other, "depth", 2, queue="audio")
         take(stream, 2)
-        assert metrics.delete_metric("depth") if how == "delete_metric" else metrics.clear(confirm=True) == 1
+        assert (
+            metrics.delete_metric("depth")
+            if how == "delete_metric"
+            else metrics.clear(confirm=True) == 1
+        )
         send(metrics, "depth", 3, queue="audio")
         send(other, "depth", 4, queue="mail")
         send(other, "depth", 5, queue="new")
@@ -418,7 +460,9 @@ def test_get_without_time_takes_what_is_there(metrics: Metrics, other: Metrics) 
         send(other, "depth", 2, queue="mail")
         take(all_of_them, 2)
         found: list[Any] = []
-        wait_until(lambda: found.append(stream.get(0)) or found[-1] is not None, "a sample is received")
+        wait_until(
+            lambda: found.append(stream.get(0)) or found[-1] is not None, "a sample is received"
+        )
         assert found[-1] == all_of_them_last(metrics)
         assert stream.get(0) is None
 
@@ -445,7 +489,9 @@ def test_close_from_another_thread_ends_an_iteration(metrics: Metrics, other: Me
         found: list[Any] = []
         failed: list[BaseException] = []
 
-        def read(stream: Subscription = stream, found: list[Any] = found, failed: list[Any] = failed) -> None:
+        def read(
+            stream: Subscription = stream, found: list[Any] = found, failed: list[Any] = failed
+        ) -> None:
             try:
                 found.extend(stream)
             except BaseException as error:  # noqa: BLE001  # told by the test
@@ -528,7 +574,9 @@ def test_after_close_there_is_nothing(metrics: Metrics, other: Metrics) -> None:
         ({"queue": True}, "queue"),
     ],
 )
-def test_a_wrong_argument_is_told_before_anything_is_connected(options: dict[str, Any], says: str) -> None:
+def test_a_wrong_argument_is_told_before_anything_is_connected(
+    options: dict[str, Any], says: str
+) -> None:
     with Metrics("redis://127.0.0.1:1/0") as metrics, pytest.raises(InvalidQuery, match=says):
         metrics.subscribe(**options)
 
@@ -543,16 +591,23 @@ def test_a_client_of_no_store_has_nothing_to_subscribe_to() -> None:
         metrics.subscribe()
 
 
-def test_a_user_who_may_not_subscribe_is_told_and_leaves_no_connection(fresh_server: Callable[..., Server]) -> None:
+def test_a_user_who_may_not_subscribe_is_told_and_leaves_no_connection(
+    fresh_server: Callable[..., Server],
+) -> None:
     server = fresh_server(port=True)
     with server.client() as client:
-        client.execute_command("ACL", "SETUSER", "deaf", "on", ">secret", "~*", "resetchannels", "+@all")
+        client.execute_command(
+            "ACL", "SETUSER", "deaf", "on", ">secret", "~*", "resetchannels", "+@all"
+        )
         with Metrics(f"redis://deaf:secret@127.0.0.1:{server.port}/0") as metrics:
             for options in ({}, {"names": ["a", "b*"]}):
                 with pytest.raises(ScriptFailed, match=r"(?i)perm|channel"):
                     metrics.subscribe(**options)
             users = lambda: [each["user"] for each in client.client_list()]  # noqa: E731
-            wait_until(lambda: users().count("deaf") == 1, "the refused connections are closed, not the one for asking")
+            wait_until(
+                lambda: users().count("deaf") == 1,
+                "the refused connections are closed, not the one for asking",
+            )
             assert "default" in users()
 
 
@@ -574,7 +629,10 @@ def test_a_restart_of_the_server_is_no_gap_when_the_logs_have_all(
         server.restart()
         send(other, "depth", 2, queue="mail")
         send(other, "late", 3)
-        assert [(sample.value, sample.tags) for sample in take(stream, 2)] == [(2, {"queue": "mail"}), (3, {})]
+        assert [(sample.value, sample.tags) for sample in take(stream, 2)] == [
+            (2, {"queue": "mail"}),
+            (3, {}),
+        ]
 
 
 @pytest.mark.parametrize("quiet", [0.05, 60])
@@ -649,12 +707,19 @@ def test_killed_in_the_midst_of_recording_every_sample_comes_once_and_in_the_ord
         assert [writer.wait(PATIENCE) for writer in writers] == [0, 0, 0]
         assert stream.get(0.05) is None
     for writer in "012":
-        of_writer = [(sample.value, sample.name) for sample in found if sample.tags["writer"] == writer]
+        of_writer = [
+            (sample.value, sample.name) for sample in found if sample.tags["writer"] == writer
+        ]
         assert of_writer == [(number, name) for number in range(150) for name in "abc"]
 
 
-def test_a_block_whose_series_could_not_be_looked_up_is_caught_up(server: Server, metrics: Metrics, make: Make) -> None:
-    with Proxy(server, unix=True) as proxy, make(proxy.url, socket_timeout=0.5).subscribe() as stream:
+def test_a_block_whose_series_could_not_be_looked_up_is_caught_up(
+    server: Server, metrics: Metrics, make: Make
+) -> None:
+    with (
+        Proxy(server, unix=True) as proxy,
+        make(proxy.url, socket_timeout=0.5).subscribe() as stream,
+    ):
         proxy.cut_requests(2, when=lambda request: b":catalogue" in request)  # and its one retry
         send(metrics, "depth", 1)
         assert values(take(stream)) == [("depth", 1)]
@@ -663,7 +728,9 @@ def test_a_block_whose_series_could_not_be_looked_up_is_caught_up(server: Server
         assert values(take(stream)) == [("depth", 2)]
 
 
-def test_of_a_cut_the_bytes_of_the_log_do_not_reach_over_the_rest_comes_after_a_gap(server: Server, make: Make) -> None:
+def test_of_a_cut_the_bytes_of_the_log_do_not_reach_over_the_rest_comes_after_a_gap(
+    server: Server, make: Make
+) -> None:
     writer = make(log_bytes=1 << 16)
     with Proxy(server, unix=True) as proxy, make(proxy.url).subscribe("note") as stream:
         send(writer, "note", 0)
@@ -739,13 +806,17 @@ def test_a_server_that_lost_its_data_is_a_gap_and_does_not_mix_up_series(
         server.stop()
         server.forget()
         server.restart()
-        send(make(server.url), "depth", 2, queue="audio")  # before the stream is back, perhaps: the clock doesn't tell
+        send(
+            make(server.url), "depth", 2, queue="audio"
+        )  # before the stream is back, perhaps: the clock doesn't tell
         gap(stream)
         (sample,) = take(stream)
         assert (sample.value, sample.tags) == (2, {"queue": "audio"})
 
 
-def test_close_ends_the_wait_for_a_server_that_is_gone(fresh_server: Callable[..., Server], make: Make) -> None:
+def test_close_ends_the_wait_for_a_server_that_is_gone(
+    fresh_server: Callable[..., Server], make: Make
+) -> None:
     server = fresh_server()
     stream = make(server.url).subscribe()
     server.stop()
@@ -766,11 +837,15 @@ def test_what_a_user_may_not_do_any_more_is_told_once_and_goes_on_when_he_may(
     server = fresh_server(port=True)
     url = f"redis://reader:secret@127.0.0.1:{server.port}/0"
     with server.client() as client, Metrics(server.url) as other, Metrics(url) as metrics:
-        client.execute_command("ACL", "SETUSER", "reader", "on", ">secret", "~*", "allchannels", "+@all")
+        client.execute_command(
+            "ACL", "SETUSER", "reader", "on", ">secret", "~*", "allchannels", "+@all"
+        )
         with metrics.subscribe("depth") as stream:
             send(other, "depth", 1)
             take(stream)
-            client.execute_command("ACL", "SETUSER", "reader", "resetchannels")  # and its subscriptions are cut
+            client.execute_command(
+                "ACL", "SETUSER", "reader", "resetchannels"
+            )  # and its subscriptions are cut
             with pytest.raises(ScriptFailed, match=r"(?i)perm|channel"):
                 stream.get(PATIENCE)
             send(other, "depth", 2)
@@ -801,7 +876,9 @@ def test_a_slow_reader_is_told_how_much_it_missed(metrics: Metrics, other: Metri
         assert stream.missed == 135
 
 
-def test_what_is_caught_up_waits_for_a_reader_and_is_not_dropped(server: Server, make: Make, other: Metrics) -> None:
+def test_what_is_caught_up_waits_for_a_reader_and_is_not_dropped(
+    server: Server, make: Make, other: Metrics
+) -> None:
     with Proxy(server, unix=True) as proxy, make(proxy.url).subscribe(queue=2) as stream:
         proxy.deaf = True
         proxy.disconnect()
@@ -827,9 +904,17 @@ def test_summaries_count_every_sample_once(metrics: Metrics, make: Make) -> None
             found.append(stream.get(PATIENCE))
             assert isinstance(found[-1], Summary), found[-1]
     took, jobs = ([each for each in found if each.name == name] for name in ("took", "jobs"))
-    assert (sum(each.sum for each in took), sum(each.sum for each in jobs)) == (sum(range(1_000)), 2_000)
+    assert (sum(each.sum for each in took), sum(each.sum for each in jobs)) == (
+        sum(range(1_000)),
+        2_000,
+    )
     assert (min(each.min for each in took), max(each.max for each in took)) == (0, 999)
-    assert (took[-1].last, took[-1].type, took[-1].tags, jobs[0].mean) == (999, "histogram", {"queue": "mail"}, 2)
+    assert (took[-1].last, took[-1].type, took[-1].tags, jobs[0].mean) == (
+        999,
+        "histogram",
+        {"queue": "mail"},
+        2,
+    )
     for of_metric in (took, jobs):
         assert all(one.until <= two.since for one, two in itertools.pairwise(of_metric))
         assert all(each.since < each.until for each in of_metric)
@@ -867,7 +952,9 @@ def test_a_message_that_can_t_be_read_ends_no_iteration_for_good(
         assert item.value == 2
 
 
-def test_an_empty_message_is_ignored(server: Server, namespace: str, metrics: Metrics, other: Metrics) -> None:
+def test_an_empty_message_is_ignored(
+    server: Server, namespace: str, metrics: Metrics, other: Metrics
+) -> None:
     """record.lua tries its rights on Redis 6.2 with one."""
     with metrics.subscribe() as stream, server.client() as client:
         assert client.publish(keys.channel(namespace, "depth"), b"") == 1

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 for needed in ("matplotlib", "prometheus_client", "rich"):
-    pytest.importorskip(needed, reason=f"the benchmarks need {needed}: pip install 'redismetrics[bench]'")
+    pytest.importorskip(
+        needed, reason=f"the benchmarks need {needed}: pip install 'redismetrics[bench]'"
+    )
 
 from benchmarks import estimate, pages, peers
 from benchmarks.__main__ import topics
@@ -22,7 +24,9 @@ ENVIRON = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 def run(*arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "benchmarks", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=ENVIRON, capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=ENVIRON, capture_output=True, text=True, timeout=110, check=False
+    )
     assert done.returncode == expect, done.stdout + done.stderr
     return done
 
@@ -83,7 +87,9 @@ def test_a_ratio_is_the_median_of_the_runs_ratios_and_above_one_where_ours_is_be
     less = Row("call", "us", [1.0, 2.0, 4.0], "other", [3.0, 2.0, 2.0], wanted=2.0)
     assert less.ratios == [3.0, 1.0, 0.5]
     assert (less.ratio, less.spread, less.holds) == (1.0, (0.5, 3.0), True)
-    more = Row("rate", "samples/s", [10.0, 20.0], "other", [5.0, 5.0], more_is_better=True, wanted=16.0)
+    more = Row(
+        "rate", "samples/s", [10.0, 20.0], "other", [5.0, 5.0], more_is_better=True, wanted=16.0
+    )
     assert (more.ratio, more.spread, more.holds) == (3.0, (2.0, 4.0), False)
     alone = Row("alone", "ms", [3.0, 1.0, 2.0])
     assert (alone.ratio, alone.spread, alone.holds) == (None, (1.0, 3.0), None)
@@ -121,7 +127,9 @@ def test_a_peer_that_is_not_there_is_said_aloud() -> None:
 
 
 def answered(*rows: Row, quick: bool = False) -> Results:
-    return Results({"topic": Answer("Which?", list(rows), 1.0, quick, 5, "2024-05-01", 0.0, {"cores": 2})})
+    return Results(
+        {"topic": Answer("Which?", list(rows), 1.0, quick, 5, "2024-05-01", 0.0, {"cores": 2})}
+    )
 
 
 def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
@@ -149,16 +157,34 @@ def test_figures_go_between_markers_and_nowhere_else() -> None:
 def test_the_estimate_is_arithmetic_on_measured_figures() -> None:
     assert estimate.text(answered()).startswith("Not calculated")
     flush = f"{estimate.PROCESS}, {estimate.SHARDS}"
-    cpu, received = Row(f"{flush}: server CPU", "ms", [2.0]), Row(f"{flush}: bytes to the server", "bytes", [20_000.0])
-    lines = estimate.text(answered(cpu, received, Row(estimate.WORKER, "samples/s", [1e6]))).splitlines()
-    cells = {line.split(" | ")[0].removeprefix("| "): line.split(" | ")[1:] for line in lines if line.startswith("| ")}
-    told = [cell.removesuffix(" |") for cell in next(found for title, found in cells.items() if "cores" in title)]
+    cpu, received = (
+        Row(f"{flush}: server CPU", "ms", [2.0]),
+        Row(f"{flush}: bytes to the server", "bytes", [20_000.0]),
+    )
+    lines = estimate.text(
+        answered(cpu, received, Row(estimate.WORKER, "samples/s", [1e6]))
+    ).splitlines()
+    cells = {
+        line.split(" | ")[0].removeprefix("| "): line.split(" | ")[1:]
+        for line in lines
+        if line.startswith("| ")
+    }
+    told = [
+        cell.removesuffix(" |")
+        for cell in next(found for title, found in cells.items() if "cores" in title)
+    ]
     assert told == ["20.0", "2.00"]  # 10,000 x 2 ms a second, and a tenth of it
-    assert [cell.removesuffix(" |") for cell in next(cells[title] for title in cells if "primaries" in title)] == [
+    assert [
+        cell.removesuffix(" |")
+        for cell in next(cells[title] for title in cells if "primaries" in title)
+    ] == [
         "40",
         "4",
     ]
-    assert [cell.removesuffix(" |") for cell in next(cells[title] for title in cells if "workers" in title)] == [
+    assert [
+        cell.removesuffix(" |")
+        for cell in next(cells[title] for title in cells if "workers" in title)
+    ] == [
         "10",
         "1",
     ]
@@ -179,7 +205,10 @@ def test_the_size_of_the_example_is_arithmetic_on_measured_figures() -> None:
         *kept,
     )
     lines = estimate.sizing(results).splitlines()
-    found = {line.split(" | ")[0].removeprefix("| "): line.split(" | ")[-1].removesuffix(" |") for line in lines}
+    found = {
+        line.split(" | ")[0].removeprefix("| "): line.split(" | ")[-1].removesuffix(" |")
+        for line in lines
+    }
     assert found["Redis CPU for recording"] == "0.4 cores"  # 200 x 2 ms a second
     assert found["network into Redis"] == "4.00 MB/s, 0.2 MB/s from each of 20 hosts"
     assert found["logs in Redis, at most"] == "260 MB"  # 65 s of it

@@ -87,7 +87,13 @@ def test_05_a_sample_as_a_dict_keeps_all_of_it_with_the_timestamp_as_text(metric
     metrics.increment("requests", 5, tags={"endpoint": "/api"})
     row = only(metrics, "requests").to_dict()
     timestamp = row.pop("timestamp")
-    wanted = {"name": "requests", "type": "counter", "value": 5, "tags": {"endpoint": "/api"}, "metadata": {}}
+    wanted = {
+        "name": "requests",
+        "type": "counter",
+        "value": 5,
+        "tags": {"endpoint": "/api"},
+        "metadata": {},
+    }
     assert row == wanted
     assert abs(datetime.fromisoformat(timestamp) - datetime.now(UTC)) < timedelta(minutes=1)
 
@@ -136,7 +142,10 @@ def test_11_asking_by_name_and_tags_gives_the_one_match(metrics: Metrics) -> Non
 def test_12_a_sample_of_now_lies_between_an_hour_ago_and_in_an_hour(metrics: Metrics) -> None:
     now = datetime.now(UTC)
     metrics.increment("jobs")
-    assert metrics.get_metrics(since=now - timedelta(hours=1), until=now + timedelta(hours=1))["count"] == 1
+    assert (
+        metrics.get_metrics(since=now - timedelta(hours=1), until=now + timedelta(hours=1))["count"]
+        == 1
+    )
     assert metrics.get_metrics(since=now + timedelta(hours=1))["count"] == 0
 
 
@@ -145,7 +154,13 @@ def test_13_a_limit_of_five_gives_five_of_ten(metrics: Metrics) -> None:
         metrics.gauge("depth", value)
     found = metrics.get_metrics(name="depth", limit=5)
     assert found["count"] == len(found["metrics"]) == 5
-    assert [row["value"] for row in found["metrics"]] == [9, 8, 7, 6, 5]  # repaired: the newest first, not hash order
+    assert [row["value"] for row in found["metrics"]] == [
+        9,
+        8,
+        7,
+        6,
+        5,
+    ]  # repaired: the newest first, not hash order
 
 
 def test_14_the_statistics_count_what_is_stored(metrics: Metrics) -> None:
@@ -222,7 +237,10 @@ def test_23_record_keeps_value_and_tags_and_makes_other_keys_metadata(metrics: M
 
 def test_24_lineage_keys_at_the_top_level_of_record_become_tags(metrics: Metrics) -> None:
     metrics.record("experiment_result", {"value": 0.75, "trace_id": "t-1", "work_id": "w-1"})
-    assert only_row(metrics, name="experiment_result")["tags"] == {"trace_id": "t-1", "work_id": "w-1"}
+    assert only_row(metrics, name="experiment_result")["tags"] == {
+        "trace_id": "t-1",
+        "work_id": "w-1",
+    }
 
 
 def test_24_repaired_ids_are_only_metadata_by_default(url: str, namespace: str) -> None:
@@ -285,7 +303,9 @@ def test_33_every_point_of_an_hourly_series_has_timestamp_and_count(jobs: Metric
 
 
 def test_34_a_rollup_has_all_aggregations_of_a_group_under_its_key(jobs: Metrics) -> None:
-    rollup = jobs.rollup("jobs_completed", group_by=["tenant"], aggregations=["sum", "count", "mean"])
+    rollup = jobs.rollup(
+        "jobs_completed", group_by=["tenant"], aggregations=["sum", "count", "mean"]
+    )
     assert rollup == {
         "cns": {"sum": 30, "count": 2, "mean": 15.0},
         "crucible": {"sum": 30, "count": 1, "mean": 30.0},

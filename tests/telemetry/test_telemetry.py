@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from redismetrics import InvalidMetric, Metrics, Sample, TypeMismatch, attach_telemetry, detach_telemetry, list_handlers
+from redismetrics import (
+    InvalidMetric,
+    Metrics,
+    Sample,
+    TypeMismatch,
+    attach_telemetry,
+    detach_telemetry,
+    list_handlers,
+)
 from redismetrics.telemetry import bus, execute
 from redismetrics.telemetry.event_metrics import EventMetric
 
@@ -65,7 +73,12 @@ def test_the_original_s_example_is_stored_as_declared(metrics: Metrics) -> None:
     execute(("queue", "depth"), {"depth": 4.0}, {"queue": "mail"})
     shown = {
         name: (only(metrics, name).type, only(metrics, name).value, only(metrics, name).tags)
-        for name in ("work_job_completed", "work_job_duration", "crucible_experiment_completed", "queue_depth")
+        for name in (
+            "work_job_completed",
+            "work_job_duration",
+            "crucible_experiment_completed",
+            "queue_depth",
+        )
     }
     assert shown == {
         "work_job_completed": ("counter", 1, {"tenant": "cns"}),
@@ -104,7 +117,10 @@ def test_several_measurements_of_one_event_become_several_metrics(metrics: Metri
     assert metrics.query("train_step_loss", aggregation="last") == 2.25
     assert metrics.query("train_step_tokens", aggregation="sum") == 8192
     assert metrics.query("train_step_tokens", aggregation="sum", tags={"model": "small"}) == 4096
-    assert {row["name"] for row in metrics.list_metrics()} == {"train_step_loss", "train_step_tokens"}
+    assert {row["name"] for row in metrics.list_metrics()} == {
+        "train_step_loss",
+        "train_step_tokens",
+    }
 
 
 @pytest.mark.parametrize(
@@ -122,7 +138,8 @@ def test_units_convert_and_the_metric_is_declared_in_the_second(
     metrics: Metrics, unit: Any, value: float, stored: float, declared: str
 ) -> None:
     attach_telemetry(
-        [EventMetric(("db", "query"), "histogram", "duration", name="db_time", unit=unit)], metrics=metrics
+        [EventMetric(("db", "query"), "histogram", "duration", name="db_time", unit=unit)],
+        metrics=metrics,
     )
     execute(("db", "query"), {"duration": value})
     assert only(metrics, "db_time").value == pytest.approx(stored, rel=1e-12)
@@ -131,13 +148,21 @@ def test_units_convert_and_the_metric_is_declared_in_the_second(
 
 def test_a_metric_declared_before_keeps_its_definition(metrics: Metrics) -> None:
     metrics.declare("db_time", "histogram", unit="ms", buckets=(1, 10), help="Queries")
-    attach_telemetry([EventMetric(("q",), "histogram", name="db_time", unit=("ns", "ms"))], metrics=metrics)
+    attach_telemetry(
+        [EventMetric(("q",), "histogram", name="db_time", unit=("ns", "ms"))], metrics=metrics
+    )
     execute(("q",), {"duration": 5e6})
     assert only(metrics, "db_time").value == 5
     assert metrics.list_metrics()[0]["help"] == "Queries"
 
 
-METADATA = {"tenant": "cns", "queue_name": "mail", "status": 200, "trace_id": "t-1", "payload": ["not", "a", "tag"]}
+METADATA = {
+    "tenant": "cns",
+    "queue_name": "mail",
+    "status": 200,
+    "trace_id": "t-1",
+    "payload": ["not", "a", "tag"],
+}
 
 
 @pytest.mark.parametrize(
@@ -147,7 +172,10 @@ METADATA = {"tenant": "cns", "queue_name": "mail", "status": 200, "trace_id": "t
         ((), {}),
         (["trace_id"], {"trace_id": "t-1"}),
         ({"queue_name": "queue"}, {"tenant": "cns", "status": "200", "queue": "mail"}),
-        ({"queue_name": "queue", "tenant": None, "status": "code"}, {"queue": "mail", "code": "200"}),
+        (
+            {"queue_name": "queue", "tenant": None, "status": "code"},
+            {"queue": "mail", "code": "200"},
+        ),
         (lambda metadata: {"class": f"{metadata['status'] // 100}xx"}, {"class": "2xx"}),
     ],
     ids=["promoted", "none", "these", "renamed", "dropped", "function"],
@@ -226,9 +254,13 @@ def test_a_metric_of_another_type_raises_and_attaches_nothing(metrics: Metrics) 
 # -- handlers -----------------------------------------------------------------------------------------------------
 
 
-def test_the_same_list_is_attached_once_and_an_id_in_use_raises(metrics: Metrics, url: str, namespace: str) -> None:
+def test_the_same_list_is_attached_once_and_an_id_in_use_raises(
+    metrics: Metrics, url: str, namespace: str
+) -> None:
     def factory() -> str:
-        return attach_telemetry([EventMetric(COMPLETED, "counter", tags={"a": "b"})], metrics=metrics)
+        return attach_telemetry(
+            [EventMetric(COMPLETED, "counter", tags={"a": "b"})], metrics=metrics
+        )
 
     first = factory()
     assert factory() == first
@@ -239,14 +271,22 @@ def test_the_same_list_is_attached_once_and_an_id_in_use_raises(metrics: Metrics
     with pytest.raises(InvalidMetric, match="'mine'"):
         attach_telemetry([(("r",), "counter")], handler_id="mine", metrics=metrics)
     with Metrics(url, namespace=namespace + "-b") as other:
-        assert attach_telemetry([EventMetric(COMPLETED, "counter", tags={"a": "b"})], metrics=other) != first
+        assert (
+            attach_telemetry([EventMetric(COMPLETED, "counter", tags={"a": "b"})], metrics=other)
+            != first
+        )
 
 
 def test_handlers_are_listed_and_detached(metrics: Metrics) -> None:
     mine = attach_telemetry([(COMPLETED, "counter"), (("q",), {"n": "gauge"})], metrics=metrics)
     bus.attach("print", [("q",)], print)
     assert list_handlers() == [
-        {"id": mine, "events": [COMPLETED, ("q",)], "function": None, "metrics": ["work_job_completed", "q_n"]},
+        {
+            "id": mine,
+            "events": [COMPLETED, ("q",)],
+            "function": None,
+            "metrics": ["work_job_completed", "q_n"],
+        },
         {"id": "print", "events": [("q",)], "function": print, "metrics": []},
     ]
     assert [found["id"] for found in list_handlers(("work", "job"))] == [mine]
@@ -259,7 +299,9 @@ def test_handlers_are_listed_and_detached(metrics: Metrics) -> None:
     assert metrics.stats()["recorded"] == 0
 
 
-def test_a_plain_function_gets_event_measurements_and_metadata(events: list[tuple[Any, ...]]) -> None:
+def test_a_plain_function_gets_event_measurements_and_metadata(
+    events: list[tuple[Any, ...]],
+) -> None:
     execute(COMPLETED, {"count": 1}, {"tenant": "cns"})
     execute(list(COMPLETED))
     execute(("nobody", "listens"), {"count": 1})
@@ -310,7 +352,10 @@ def test_threads_that_attach_and_execute_at_once_lose_no_event(metrics: Metrics)
             bus.attach("churn", [COMPLETED], lambda *_: None)
             bus.detach("churn")
 
-    threads = [threading.Thread(target=lambda: [execute(COMPLETED) for _ in range(2_000)]) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: [execute(COMPLETED) for _ in range(2_000)])
+        for _ in range(4)
+    ]
     churning = threading.Thread(target=churn)
     churning.start()
     for thread in threads:
@@ -327,7 +372,9 @@ def test_a_child_forked_while_the_lock_is_held_can_attach() -> None:
     with bus._lock:
         pid = os.fork()
         if pid == 0:
-            done = threading.Thread(target=bus.attach, args=("child", [COMPLETED], print), daemon=True)
+            done = threading.Thread(
+                target=bus.attach, args=("child", [COMPLETED], print), daemon=True
+            )
             done.start()
             done.join(10)
             os._exit(0 if list_handlers() else 1)
@@ -337,11 +384,18 @@ def test_a_child_forked_while_the_lock_is_held_can_attach() -> None:
 # -- spans --------------------------------------------------------------------------------------------------------
 
 
-def test_a_span_is_a_start_and_a_stop_with_its_duration(events: list[tuple[Any, ...]], metrics: Metrics) -> None:
+def test_a_span_is_a_start_and_a_stop_with_its_duration(
+    events: list[tuple[Any, ...]], metrics: Metrics
+) -> None:
     attach_telemetry(
         [
             EventMetric(
-                ("db", "query", "stop"), "histogram", "duration", name="db_query", unit=("ns", "ms"), tags=["table"]
+                ("db", "query", "stop"),
+                "histogram",
+                "duration",
+                name="db_query",
+                unit=("ns", "ms"),
+                tags=["table"],
             )
         ],
         metrics=metrics,

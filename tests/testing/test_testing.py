@@ -15,7 +15,15 @@ from typing import Any
 import pytest
 
 import redismetrics
-from redismetrics import AsyncMetrics, Counter, Gauge, Histogram, InvalidTags, Metrics, StoreUnavailable
+from redismetrics import (
+    AsyncMetrics,
+    Counter,
+    Gauge,
+    Histogram,
+    InvalidTags,
+    Metrics,
+    StoreUnavailable,
+)
 from redismetrics.client import default
 from redismetrics.telemetry import bus, event_metrics
 from redismetrics.testing import Captured, Clock, capture
@@ -47,7 +55,9 @@ def _own_default_client(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     redismetrics.close(0)
 
 
-others: set[threading.Thread] = set()  # that were there before a test: of clients that tests of other files left open
+others: set[threading.Thread] = (
+    set()
+)  # that were there before a test: of clients that tests of other files left open
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +123,9 @@ def test_async_clients_are_captured(captured: Captured) -> None:
         async with AsyncMetrics(NOWHERE) as inside:
             inside.increment("jobs", 4)
             await inside.flush(timeout=5)
-            with pytest.raises(StoreUnavailable, match="a capture keeps what is recorded in memory"):
+            with pytest.raises(
+                StoreUnavailable, match="a capture keeps what is recorded in memory"
+            ):
                 await inside.query("jobs", aggregation="sum")
             with pytest.raises(StoreUnavailable, match="a capture keeps"):
                 async with inside.subscribe("jobs"):
@@ -137,7 +149,9 @@ def test_all_faces_of_a_silent_client_are_captured_and_then_silent_again() -> No
                 each.gauge("depth", 3)
             Gauge("depth", metrics=face).add(2)
             assert captured.counter("jobs").total == 4
-            assert captured.gauge("depth").values.count(5) == 1  # 3 + 2: a face changes what the other set
+            assert (
+                captured.gauge("depth").values.count(5) == 1
+            )  # 3 + 2: a face changes what the other set
             with capture() as inner:
                 within.increment("jobs")
                 Metrics(metrics=within).increment("jobs")
@@ -151,20 +165,30 @@ def test_all_faces_of_a_silent_client_are_captured_and_then_silent_again() -> No
     asyncio.run(asilent.aclose())
 
 
-def test_no_connection_from_before_leads_out_of_a_capture(url: str, namespace: str, server: Server) -> None:
+def test_no_connection_from_before_leads_out_of_a_capture(
+    url: str, namespace: str, server: Server
+) -> None:
     """A question in a capture reaches no store, by whatever was connected before."""
 
     async def scenario() -> None:
         async with AsyncMetrics(url, namespace=namespace) as ametrics:
             ametrics.increment("jobs", 2)
             metrics = Metrics(metrics=ametrics)
-            assert await ametrics.query("jobs", aggregation="sum") == metrics.query("jobs", aggregation="sum") == 2
+            assert (
+                await ametrics.query("jobs", aggregation="sum")
+                == metrics.query("jobs", aggregation="sum")
+                == 2
+            )
             assert ametrics._loops._clients
             with capture() as captured:
                 asked = commands(server)
                 for client in (ametrics, AsyncMetrics(metrics=metrics)):
                     client.increment("jobs", 10)
-                    for question in (client.query("jobs"), client.get_stats(), client.delete_metric("jobs")):
+                    for question in (
+                        client.query("jobs"),
+                        client.get_stats(),
+                        client.delete_metric("jobs"),
+                    ):
                         with pytest.raises(StoreUnavailable, match="a capture keeps"):
                             await question
                     with pytest.raises(StoreUnavailable, match="a capture keeps"):
@@ -186,7 +210,11 @@ def test_no_connection_from_before_leads_out_of_a_capture(url: str, namespace: s
 def commands(server: Server) -> int:
     with server.client() as client:
         found = client.info("commandstats").items()
-        return sum(each["calls"] for name, each in found if not re.match("cmdstat_(client|info|hello|select)", name))
+        return sum(
+            each["calls"]
+            for name, each in found
+            if not re.match("cmdstat_(client|info|hello|select)", name)
+        )
 
 
 def test_a_decorated_function_and_an_event_are_captured(captured: Captured) -> None:
@@ -204,7 +232,9 @@ def test_a_decorated_function_and_an_event_are_captured(captured: Captured) -> N
     assert captured.counter("work_done", tenant="cns").increased_by(2)
 
 
-def test_silence_from_the_environment_doesn_t_keep_a_test_from_hearing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silence_from_the_environment_doesn_t_keep_a_test_from_hearing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(default, "_arguments", ((), {}))
     monkeypatch.setenv("REDISMETRICS_URL", "none://")
     for _ in range(2):
@@ -319,7 +349,9 @@ def test_a_capture_within_a_capture_gives_back_what_it_took(captured: Captured) 
     assert captured.gauge("depth").is_now(7)
 
 
-def test_a_real_client_sends_before_and_after_but_not_what_was_captured(url: str, namespace: str) -> None:
+def test_a_real_client_sends_before_and_after_but_not_what_was_captured(
+    url: str, namespace: str
+) -> None:
     with Metrics(url, namespace=namespace, flush_interval=0.05) as metrics:
         jobs, level = Counter("jobs", metrics=metrics), Gauge("level", metrics=metrics)
         jobs.increment(1)
@@ -354,7 +386,9 @@ def test_a_forked_child_sends_nothing_either(captured: Captured) -> None:
 # -- the clock ----------------------------------------------------------------------------------------------------
 
 
-def test_the_capture_goes_by_the_clock_that_the_test_moves(captured: Captured, metrics_clock: Clock) -> None:
+def test_the_capture_goes_by_the_clock_that_the_test_moves(
+    captured: Captured, metrics_clock: Clock
+) -> None:
     metrics_clock.set(datetime(2026, 3, 1, 12, tzinfo=UTC))
     depth.set(1.0)
     redismetrics.increment("jobs")
@@ -427,7 +461,9 @@ def test_a_failing_assertion_tells_what_was_recorded_instead(captured: Captured)
         assert message.splitlines()[0] == head
         assert sorted(message.splitlines()[2:]) == lines
     captured.clear()
-    assert failing(captured.counter("refunds").increased_by, 1).endswith("got nothing\nnothing was recorded")
+    assert failing(captured.counter("refunds").increased_by, 1).endswith(
+        "got nothing\nnothing was recorded"
+    )
 
 
 def test_a_message_stays_readable(captured: Captured) -> None:
@@ -437,7 +473,9 @@ def test_a_message_stays_readable(captured: Captured) -> None:
     message = failing(captured.counter("jobs").increased_by, 1)
     assert len(message.splitlines()) == 33
     assert message.endswith("and 71 more series")
-    assert "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 (100 values)" in failing(captured.histogram("took").recorded, 1)
+    assert "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 (100 values)" in failing(
+        captured.histogram("took").recorded, 1
+    )
 
 
 def test_amounts_are_equal_up_to_rounding(captured: Captured) -> None:
@@ -452,7 +490,9 @@ def test_amounts_are_equal_up_to_rounding(captured: Captured) -> None:
 # -- the plugin ---------------------------------------------------------------------------------------------------
 
 
-def test_the_plugin_gives_its_fixtures_to_a_project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plugin_gives_its_fixtures_to_a_project(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytester.makepyfile(
         """
         import redismetrics
@@ -473,8 +513,12 @@ def test_the_plugin_gives_its_fixtures_to_a_project(pytester: pytest.Pytester, m
             captured.counter("jobs", queue="mail").increased_by(1)
         """
     )
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # where it is installed it would come twice
-    result = pytester.runpytest_subprocess("-p", "redismetrics.testing.pytest_plugin", "-p", "no:cacheprovider")
+    monkeypatch.setenv(
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1"
+    )  # where it is installed it would come twice
+    result = pytester.runpytest_subprocess(
+        "-p", "redismetrics.testing.pytest_plugin", "-p", "no:cacheprovider"
+    )
     result.assert_outcomes(passed=2, failed=1)
     result.stdout.fnmatch_lines(["*counter jobs{queue='mail'}: wanted an increase of 1, got 3*"])
     assert "in _check" not in result.stdout.str()
@@ -484,7 +528,9 @@ def test_the_plugin_is_light_and_pyproject_names_it() -> None:
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["entry-points"]["pytest11"] == {"redismetrics": "redismetrics.testing.pytest_plugin"}
+    assert project["entry-points"]["pytest11"] == {
+        "redismetrics": "redismetrics.testing.pytest_plugin"
+    }
     code = """
 import sys, pytest
 before = set(sys.modules)
@@ -492,7 +538,9 @@ import redismetrics.testing.pytest_plugin
 new = {name.split(".")[0] for name in set(sys.modules) - before}
 sys.exit(",".join(sorted(new & {"numpy", "pcodec", "fastdigest", "redis", "asyncio"})) or None)
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -516,7 +564,9 @@ assert metrics._recorder.waiting() == 0 and metrics.stats()["recorded"] == 0
 assert threading.enumerate() == [threading.main_thread()]
 sys.exit(",".join(sorted({"numpy", "pcodec", "fastdigest", "redis"} & set(sys.modules))) or None)
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 

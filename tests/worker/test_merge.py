@@ -13,27 +13,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redismetrics.columnar import rollup_table
-from redismetrics.columnar.rollup_codec import pack_samples, pack_table, unpack_samples, unpack_table
+from redismetrics.columnar.rollup_codec import (
+    pack_samples,
+    pack_table,
+    unpack_samples,
+    unpack_table,
+)
 from redismetrics.columnar.rollup_table import CLUSTERED, EXACT, UNIFORM, Table
-from redismetrics.columnar.samples import CENTROID, CHANGE, OWN_TIME, Samples, compact, no_samples
+from redismetrics.columnar.samples import CENTROID, CHANGE, OWN_TIME, Samples, compress, no_samples
 from redismetrics.columnar.summaries import Summaries
-from redismetrics.model.retention import Calendar
+from redismetrics.model.retention import RetentionPolicy
 from redismetrics.model.time import DAY, HOUR, MINUTE
 from redismetrics.worker.merge import (
     SAMPLES_PER_MINUTE,
     Cell,
-    Place,
+    CellKey,
     assemble,
     assemble_samples,
+    cell_keys,
     coarser,
     fold,
     fold_samples,
-    places,
     seal,
 )
 
 START = 1_800_000_000_000 // HOUR * HOUR
-MINUTES, HOURS, DAYS = Calendar.of(3 * HOUR, 3 * DAY, 90 * DAY, 900 * DAY).levels
+MINUTES, HOURS, DAYS = RetentionPolicy.of(3 * HOUR, 3 * DAY, 90 * DAY, 900 * DAY).levels
 CHUNK = 3
 
 
@@ -61,7 +66,8 @@ def stored(cell: Cell) -> Cell:
     """The cell as it is read again from what is written of it."""
     table, samples = pack_table(cell.table), pack_samples(cell.samples)
     return Cell(
-        unpack_table(table) if table else rollup_table.empty(), unpack_samples(samples) if samples else no_samples()
+        unpack_table(table) if table else rollup_table.empty(),
+        unpack_samples(samples) if samples else no_samples(),
     )
 
 
@@ -70,14 +76,16 @@ class Store:
     """Cells as a worker finds and leaves them; through bytes or not."""
 
     packed: bool = True
-    cells: dict[Place, Cell] = field(default_factory=dict)
+    cells: dict[CellKey, Cell] = field(default_factory=dict)
 
-    def seal(self, parts: list[Samples], raw_from_ms: int = 0) -> dict[Place, Cell]:
-        touched = places(parts, CHUNK)
+    def seal(self, parts: list[Samples], raw_from_ms: int = 0) -> dict[CellKey, Cell]:
+        touched = cell_keys(parts, CHUNK)
         held = {place: self.cells[place] for place in touched if place in self.cells}
         became = seal(parts, held, CHUNK, MINUTES, raw_from_ms)
         assert list(became) == touched  # each cell that holds something, in order, and no other
-        self.cells.update({place: stored(cell) for place, cell in became.items()} if self.packed else became)
+        self.cells.update(
+            {place: stored(cell) for place, cell in became.items()} if self.packed else became
+        )
         return became
 
 
@@ -85,7 +93,9 @@ class Store:
 class Row:
     """What the oracle knows of one series in one minute."""
 
-    samples: list[Sample] = field(default_factory=list)  # all that was recorded, in order of arrival
+    samples: list[Sample] = field(
+        default_factory=list
+    )  # all that was recorded, in order of arrival
     raw: list[Sample] = field(default_factory=list)  # what came exactly
     clustered: bool = False
     raw_gone: bool = False
@@ -109,15 +119,17 @@ class Oracle:
                 )
             )  # fmt: skip
 
-    def sealed(self, touched: Iterable[Place], raw_from_ms: int) -> None:
+    def sealed(self, touched: Iterable[CellKey], raw_from_ms: int) -> None:
         """Once raw samples of a touched cell are too many, too old or clustered they are gone for ever."""
         of_cells = set(touched)
         for (slot, series), row in self.rows.items():
             if (slot, series // CHUNK) in of_cells:
-                row.raw_gone |= len(row.raw) > SAMPLES_PER_MINUTE or row.clustered or slot < raw_from_ms
+                row.raw_gone |= (
+                    len(row.raw) > SAMPLES_PER_MINUTE or row.clustered or slot < raw_from_ms
+                )
 
 
-def assert_as_oracle(cells: dict[Place, Cell], oracle: Oracle) -> None:
+def assert_as_oracle(cells: dict[CellKey, Cell], oracle: Oracle) -> None:
     found_rows = {}
     for (slot, chunk), cell in cells.items():
         assert (cell.table.slot == slot).all()
@@ -131,7 +143,13 @@ def assert_as_oracle(cells: dict[Place, Cell], oracle: Oracle) -> None:
     assert set(found_rows) == set(oracle.rows)
     for key, row in oracle.rows.items():
         table, number, points = found_rows[key]
-        assert_row(table, number, points, row.samples, exact=not row.clustered and len(row.raw) <= 2 * MINUTES.points)
+        assert_row(
+            table,
+            number,
+            points,
+            row.samples,
+            exact=not row.clustered and len(row.raw) <= 2 * MINUTES.points,
+        )
         assert len(points) <= 2 * MINUTES.points
 
 
@@ -143,7 +161,12 @@ def points_of(table: Table) -> list[list[tuple[float, int]]]:
 
 
 def assert_row(
-    table: Table, number: int, points: list[tuple[float, int]], samples: list[Sample], *, exact: bool
+    table: Table,
+    number: int,
+    points: list[tuple[float, int]],
+    samples: list[Sample],
+    *,
+    exact: bool,
 ) -> None:
     found = table.summaries
     values: Counter[float] = Counter()
@@ -194,8 +217,13 @@ def assert_samples(cell: Cell, oracle: Oracle, slot: int, chunk: int) -> None:
     for series in range(chunk * CHUNK, chunk * CHUNK + CHUNK):
         row = oracle.rows.get((slot, series), Row())
         if not row.raw_gone:
-            ordered = sorted(row.raw, key=lambda sample: sample.time)  # stable: of equal times in order of arrival
-            wanted += [(sample.series, sample.time, sample.value, sample.weight, sample.metadata) for sample in ordered]
+            ordered = sorted(
+                row.raw, key=lambda sample: sample.time
+            )  # stable: of equal times in order of arrival
+            wanted += [
+                (sample.series, sample.time, sample.value, sample.weight, sample.metadata)
+                for sample in ordered
+            ]
     assert rows_of(cell.samples) == wanted
     assert len(cell.samples.metadata) == sum(sample[4] is not None for sample in wanted)
     assert len(cell.samples.summed) == 0
@@ -224,21 +252,31 @@ def batches(draw: st.DrawFn) -> tuple[list[Sample], Samples]:
         weights = rng.integers(1, 4, size) if draw(st.booleans()) else np.ones(size, np.int64)
         noted = draw(st.integers(0, 3))
         recorded += [
-            Sample(series, minute + time, value, weight, b"%d" % rng.integers(1 << 60) if at < noted else None)
+            Sample(
+                series,
+                minute + time,
+                value,
+                weight,
+                b"%d" % rng.integers(1 << 60) if at < noted else None,
+            )
             for at, (time, value, weight) in enumerate(
                 zip(times.tolist(), values.tolist(), weights.tolist(), strict=True)
             )
         ]
     if compacted:
         seen: set[int] = set()
-        recorded = [sample for sample in recorded if not (sample.time in seen or seen.add(sample.time))]  # type: ignore[func-returns-value]
+        recorded = [
+            sample for sample in recorded if not (sample.time in seen or seen.add(sample.time))
+        ]  # type: ignore[func-returns-value]
     rng.shuffle(recorded)  # type: ignore[arg-type]
     came = columns(recorded)
-    return recorded, compact(came, draw(st.sampled_from([5, 20, 100]))) if compacted else came
+    return recorded, compress(came, draw(st.sampled_from([5, 20, 100]))) if compacted else came
 
 
 RAW_FROM = st.sampled_from([0, 0, START, START + HOUR, START + 2 * HOUR])
-CALLS = st.lists(st.tuples(st.lists(batches(), min_size=1, max_size=3), RAW_FROM), min_size=1, max_size=4)
+CALLS = st.lists(
+    st.tuples(st.lists(batches(), min_size=1, max_size=3), RAW_FROM), min_size=1, max_size=4
+)
 
 
 @settings(max_examples=150)
@@ -276,7 +314,9 @@ def test_but_for_the_last_of_equal_times_the_order_of_batches_does_not_matter(
             np.testing.assert_array_equal(
                 getattr(found.table.summaries, name), getattr(cell.table.summaries, name), name
             )
-        np.testing.assert_allclose(found.table.summaries.total, cell.table.summaries.total, rtol=1e-12)
+        np.testing.assert_allclose(
+            found.table.summaries.total, cell.table.summaries.total, rtol=1e-12
+        )
         assert sorted(rows_of(found.samples), key=repr) == sorted(rows_of(cell.samples), key=repr)
 
 
@@ -303,7 +343,11 @@ def test_up_to_a_hundred_samples_of_a_minute_are_kept_one_by_one(steps: list[int
     assert len(cell.samples) == 100
     store.seal([columns(every[100:])])
     (cell,) = store.cells.values()
-    assert (len(cell.samples), cell.table.summaries.count.tolist(), cell.table.kind.tolist()) == (0, [101], [EXACT])
+    assert (len(cell.samples), cell.table.summaries.count.tolist(), cell.table.kind.tolist()) == (
+        0,
+        [101],
+        [EXACT],
+    )
 
 
 def test_a_minute_s_samples_go_for_the_series_that_has_too_many_only() -> None:
@@ -326,10 +370,12 @@ def test_a_late_sample_into_a_minute_without_its_samples_leaves_the_rollup_right
     recorded = burst(101 if why == "many" else 50)
     came = columns(recorded)
     if why == "compacted":
-        came = compact(came, 20)
+        came = compress(came, 20)
     store, oracle = Store(), Oracle()
     oracle.add(recorded, came)
-    oracle.sealed(store.seal([came], START + HOUR if why == "old" else 0), START + HOUR if why == "old" else 0)
+    oracle.sealed(
+        store.seal([came], START + HOUR if why == "old" else 0), START + HOUR if why == "old" else 0
+    )
     late = [Sample(0, START + 30_000, 99.0)]
     for _ in range(2):
         oracle.add(late, columns(late))
@@ -337,7 +383,10 @@ def test_a_late_sample_into_a_minute_without_its_samples_leaves_the_rollup_right
         assert_as_oracle(store.cells, oracle)
     (cell,) = store.cells.values()
     assert len(cell.samples) == 0
-    assert (cell.table.summaries.count.tolist(), cell.table.summaries.high.tolist()) == ([len(recorded) + 2], [99.0])
+    assert (cell.table.summaries.count.tolist(), cell.table.summaries.high.tolist()) == (
+        [len(recorded) + 2],
+        [99.0],
+    )
 
 
 def test_samples_from_before_the_oldest_kept_are_in_the_rollup_only() -> None:
@@ -351,16 +400,31 @@ def test_samples_from_before_the_oldest_kept_are_in_the_rollup_only() -> None:
 
 def test_a_change_is_kept_as_the_value_it_led_to() -> None:
     found = Store(packed=False)
-    found.seal([columns([Sample(0, START, 5.0, flags=CHANGE | OWN_TIME), Sample(0, START, 6.0, flags=CHANGE)])])
+    found.seal(
+        [
+            columns(
+                [
+                    Sample(0, START, 5.0, flags=CHANGE | OWN_TIME),
+                    Sample(0, START, 6.0, flags=CHANGE),
+                ]
+            )
+        ]
+    )
     (cell,) = found.cells.values()
     assert (cell.samples.value.tolist(), cell.samples.flags.tolist()) == ([5.0, 6.0], [OWN_TIME, 0])
 
 
 def test_cells_are_cut_by_minute_and_chunk() -> None:
     store = Store()
-    given_ = [Sample(series, START + MINUTE * minute, 1.0) for series in (8, 0, 2, 3, 5) for minute in (1, 0)]
+    given_ = [
+        Sample(series, START + MINUTE * minute, 1.0)
+        for series in (8, 0, 2, 3, 5)
+        for minute in (1, 0)
+    ]
     store.seal([columns(given_)])
-    assert list(store.cells) == [(START + MINUTE * minute, chunk) for minute in (0, 1) for chunk in (0, 1, 2)]
+    assert list(store.cells) == [
+        (START + MINUTE * minute, chunk) for minute in (0, 1) for chunk in (0, 1, 2)
+    ]
     series = [cell.table.series.tolist() for cell in store.cells.values()]
     assert series == [[0, 2], [3, 5], [8]] * 2
     assert [cell.samples.series.tolist() for cell in store.cells.values()] == series
@@ -368,7 +432,13 @@ def test_cells_are_cut_by_minute_and_chunk() -> None:
 
 def test_a_cell_that_is_held_is_returned_whole_also_where_nothing_was_added() -> None:
     store = Store()
-    store.seal([columns([Sample(0, START, 1.0), Sample(1, START, 2.0, metadata=b"a"), Sample(2, START, 3.0)])])
+    store.seal(
+        [
+            columns(
+                [Sample(0, START, 1.0), Sample(1, START, 2.0, metadata=b"a"), Sample(2, START, 3.0)]
+            )
+        ]
+    )
     store.seal([columns([Sample(1, START + 5, 4.0, metadata=b"b")])])
     (cell,) = store.cells.values()
     assert cell.table.series.tolist() == [0, 1, 2]
@@ -378,12 +448,22 @@ def test_a_cell_that_is_held_is_returned_whole_also_where_nothing_was_added() ->
 
 
 def test_series_with_large_ids_and_times_far_apart_are_sealed() -> None:
-    given_ = [Sample(2**28, START, 1.0), Sample(0, 0, 2.0), Sample(2**28 + 1, 253_402_300_799_999, 3.0)]
+    given_ = [
+        Sample(2**28, START, 1.0),
+        Sample(0, 0, 2.0),
+        Sample(2**28 + 1, 253_402_300_799_999, 3.0),
+    ]
     store, oracle = Store(), Oracle()
     oracle.add(given_, columns(given_))
     store.seal([columns(given_)])
-    assert_as_oracle({place: cell for place, cell in store.cells.items() if place[1] == 0}, _only(oracle, 0))
-    assert sorted(store.cells) == [(0, 0), (START, 2**28 // CHUNK), (253_402_300_740_000, (2**28 + 1) // CHUNK)]
+    assert_as_oracle(
+        {place: cell for place, cell in store.cells.items() if place[1] == 0}, _only(oracle, 0)
+    )
+    assert sorted(store.cells) == [
+        (0, 0),
+        (START, 2**28 // CHUNK),
+        (253_402_300_740_000, (2**28 + 1) // CHUNK),
+    ]
 
 
 def _only(oracle: Oracle, chunk: int) -> Oracle:
@@ -394,42 +474,53 @@ def _only(oracle: Oracle, chunk: int) -> Oracle:
 
 @pytest.mark.parametrize(
     "values",
-    [[0.0, -0.0, 1.0], [-0.0, 0.0, -1.0], [1.79e308, -1.79e308, 1.7e308], [5e-324, 0.0, 1e-323], [1e308, 1.7e308]],
+    [
+        [0.0, -0.0, 1.0],
+        [-0.0, 0.0, -1.0],
+        [1.79e308, -1.79e308, 1.7e308],
+        [5e-324, 0.0, 1e-323],
+        [1e308, 1.7e308],
+    ],
 )
 @pytest.mark.parametrize("compacted", [False, True])
-def test_values_at_the_ends_of_floats_are_sealed_stored_and_sealed_again(values: list[float], compacted: bool) -> None:
+def test_values_at_the_ends_of_floats_are_sealed_stored_and_sealed_again(
+    values: list[float], compacted: bool
+) -> None:
     rng = np.random.default_rng(7)
     every = [*values * 40, *(values[-1] * rng.random(200)).tolist()]
     came = columns([Sample(0, START + at, value) for at, value in enumerate(every)])
     with np.errstate(over="ignore", invalid="ignore"):
-        came = compact(came, 20) if compacted else came
+        came = compress(came, 20) if compacted else came
     store = Store()
     for again in range(1, 4):
         store.seal([came])
         (cell,) = store.cells.values()
         points = cell.table.points
         assert cell.table.summaries.count.tolist() == [again * len(every)]
-        assert (cell.table.summaries.low[0], cell.table.summaries.high[0]) == (min(every), max(every))
+        assert (cell.table.summaries.low[0], cell.table.summaries.high[0]) == (
+            min(every),
+            max(every),
+        )
         assert min(every) <= points.values[0] <= points.values[-1] <= max(every)
         assert points.weights.sum() in (0, again * len(every))
 
 
 def test_places_are_those_of_rows_and_of_summaries() -> None:
-    came = compact(columns(burst(50, series=4) + burst(1, series=0, at=START + MINUTE)), 20)
+    came = compress(columns(burst(50, series=4) + burst(1, series=0, at=START + MINUTE)), 20)
     assert len(came.summed) == 1
-    assert places([came], CHUNK) == [(START, 1), (START + MINUTE, 0)]
-    assert places([came, columns([Sample(9, START - 1, 1.0)])], 100) == [
+    assert cell_keys([came], CHUNK) == [(START, 1), (START + MINUTE, 0)]
+    assert cell_keys([came, columns([Sample(9, START - 1, 1.0)])], 100) == [
         (START - MINUTE, 0),
         (START, 0),
         (START + MINUTE, 0),
     ]
-    assert places([], CHUNK) == []
+    assert cell_keys([], CHUNK) == []
 
 
 # -- coarser slots ------------------------------------------------------------------------------------------------
 
 
-def hour_of(seed: int, most: int = 60) -> tuple[list[Sample], dict[Place, Cell]]:
+def hour_of(seed: int, most: int = 60) -> tuple[list[Sample], dict[CellKey, Cell]]:
     """Some samples of an hour, and their cells, all in chunk 0."""
     rng = np.random.default_rng(seed)
     recorded: list[Sample] = []
@@ -455,7 +546,9 @@ def hour_of(seed: int, most: int = 60) -> tuple[list[Sample], dict[Place, Cell]]
 @settings(max_examples=40)
 def test_an_hour_is_the_whole_of_its_minutes(seed: int, most: int) -> None:
     recorded, cells = hour_of(seed, most)
-    minutes = assemble(rollup_table.empty(), {slot: cell.table for (slot, _), cell in cells.items()})
+    minutes = assemble(
+        rollup_table.empty(), {slot: cell.table for (slot, _), cell in cells.items()}
+    )
     hour = coarser(minutes, START, HOURS.points)
     assert hour.slot.tolist() == [START] * len(hour)
     assert hour.series.tolist() == sorted({sample.series for sample in recorded})
@@ -468,7 +561,9 @@ def test_an_hour_is_the_whole_of_its_minutes(seed: int, most: int) -> None:
 
 
 def test_an_hour_of_few_values_is_exact() -> None:
-    recorded = [Sample(0, START + minute * MINUTE, minute / 7) for minute in range(60) for _ in range(5)]
+    recorded = [
+        Sample(0, START + minute * MINUTE, minute / 7) for minute in range(60) for _ in range(5)
+    ]
     store = Store()
     store.seal([columns(recorded)])
     minutes = rollup_table.concat([cell.table for cell in store.cells.values()])
@@ -501,7 +596,9 @@ def assert_alike(found: Table, wanted: Table) -> None:
         else:
             assert [weight for _, weight in points] == [weight for _, weight in wanted_points]
             means = [mean for mean, _ in wanted_points]
-            assert [mean for mean, _ in points] == pytest.approx(means, abs=max(np.diff(means)) / 30)
+            assert [mean for mean, _ in points] == pytest.approx(
+                means, abs=max(np.diff(means)) / 30
+            )
 
 
 def read(table: Table) -> Table:
@@ -517,12 +614,23 @@ def test_a_segment_and_what_is_loose_beside_it_are_the_same_as_all_loose(seed: i
     rng = random.Random(seed)
     for _ in range(3):  # folded in parts: what was folded stays, what is beside counts instead
         folded = set(rng.sample(sorted(loose), rng.randint(0, len(loose))))
-        segment = read(fold(assemble(segment, {slot: loose[slot] for slot in folded}), MINUTES.points))
+        segment = read(
+            fold(assemble(segment, {slot: loose[slot] for slot in folded}), MINUTES.points)
+        )
         changed = rng.sample(sorted(later), 3)
         loose.update({slot: later[slot, 0].table for slot, _ in changed})
-        beside = {slot: table for slot, table in loose.items() if slot not in folded or (slot, 0) in changed}
-        loose_now = assemble(rollup_table.empty(), {slot: fold(table, MINUTES.points) for slot, table in loose.items()})
-        found = assemble(segment, {slot: fold(table, MINUTES.points) for slot, table in beside.items()})
+        beside = {
+            slot: table
+            for slot, table in loose.items()
+            if slot not in folded or (slot, 0) in changed
+        }
+        loose_now = assemble(
+            rollup_table.empty(),
+            {slot: fold(table, MINUTES.points) for slot, table in loose.items()},
+        )
+        found = assemble(
+            segment, {slot: fold(table, MINUTES.points) for slot, table in beside.items()}
+        )
         assert_alike(found, loose_now)
         segment_now = fold(found, MINUTES.points)
         assert by_slot(segment_now) == by_slot(found)
@@ -531,7 +639,9 @@ def test_a_segment_and_what_is_loose_beside_it_are_the_same_as_all_loose(seed: i
         assert by_slot(fold(segment_now, MINUTES.points)) == by_slot(segment_now)
         one, other = coarser(found, START, 200), coarser(segment_now, START, 200)
         for name in ("count", "low", "high", "last", "last_ms"):
-            np.testing.assert_array_equal(getattr(one.summaries, name), getattr(other.summaries, name))
+            np.testing.assert_array_equal(
+                getattr(one.summaries, name), getattr(other.summaries, name)
+            )
 
 
 def test_folding_leaves_no_row_with_more_points_than_its_level_has() -> None:
@@ -551,10 +661,14 @@ def test_folding_leaves_no_row_with_more_points_than_its_level_has() -> None:
 
 def test_a_loose_field_without_rows_takes_its_slot_out_of_the_segment() -> None:
     _, cells = hour_of(4)
-    segment = fold(assemble(rollup_table.empty(), {slot: cell.table for (slot, _), cell in cells.items()}), 100)
+    segment = fold(
+        assemble(rollup_table.empty(), {slot: cell.table for (slot, _), cell in cells.items()}), 100
+    )
     slot = int(segment.slot[0])
     found = assemble(segment, {slot: rollup_table.empty()})
-    assert set(by_slot(segment)) - set(by_slot(found)) == {key for key in by_slot(segment) if key[0] == slot}
+    assert set(by_slot(segment)) - set(by_slot(found)) == {
+        key for key in by_slot(segment) if key[0] == slot
+    }
     assert assemble(segment, {}) is segment
     assert len(assemble(rollup_table.empty(), {slot: rollup_table.empty()})) == 0
 
@@ -572,7 +686,11 @@ def test_exact_samples_of_a_segment_and_beside_it_are_the_same_as_all_loose(seed
         segment = unpack_samples(pack_samples(segment)) if len(segment) else segment
         changed = rng.sample(sorted(later), 3)
         loose.update({slot: later[slot, 0].samples for slot, _ in changed})
-        beside = {slot: samples for slot, samples in loose.items() if slot not in folded or (slot, 0) in changed}
+        beside = {
+            slot: samples
+            for slot, samples in loose.items()
+            if slot not in folded or (slot, 0) in changed
+        }
         found = assemble_samples(segment, beside)
         wanted = [row for slot in sorted(loose) for row in rows_of(loose[slot])]
         assert sorted(rows_of(found), key=repr) == sorted(wanted, key=repr)
@@ -582,4 +700,11 @@ def test_exact_samples_of_a_segment_and_beside_it_are_the_same_as_all_loose(seed
         assert sorted(rows_of(segment_now), key=repr) == sorted(wanted, key=repr)
     assert assemble_samples(segment, {}) is segment
     assert len(fold_samples(no_samples())) == 0
-    assert len(assemble_samples(segment, dict.fromkeys(range(START, START + HOUR, MINUTE), no_samples()))) == 0
+    assert (
+        len(
+            assemble_samples(
+                segment, dict.fromkeys(range(START, START + HOUR, MINUTE), no_samples())
+            )
+        )
+        == 0
+    )

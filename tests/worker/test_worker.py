@@ -31,7 +31,7 @@ from redismetrics.store.namespace import open_namespace
 from redismetrics.worker import Worker, __main__, cleanup, page, queue, seal
 from redismetrics.worker import thread as thread_module
 from redismetrics.worker import worker as worker_module
-from redismetrics.worker.commit import Outcome, Result, _commit
+from redismetrics.worker.commit import Outcome, Result, commit
 from redismetrics.worker.worker import PRUNE_EVERY_MS, SIDE_BY_SIDE
 from tests.fixtures.servers import Server, wait_until
 from tests.fixtures.workers import Steps, contents, new_worker, pull_forward
@@ -105,7 +105,10 @@ def command(*args: str, how: tuple[str, ...] = MODULE, **environment: str) -> tu
 def state(admin: redis.Redis, namespace: str, name: str) -> dict[str, Any]:
     """What the store notes of a metric: numbers as such."""
     found = admin.hgetall(keys.metric(namespace, 0, name).state)
-    return {key.decode(): value if key == b"version" else int(float(value)) for key, value in found.items()}
+    return {
+        key.decode(): value if key == b"version" else int(float(value))
+        for key, value in found.items()
+    }
 
 
 def waiting(admin: redis.Redis, namespace: str) -> list[str]:
@@ -114,11 +117,13 @@ def waiting(admin: redis.Redis, namespace: str) -> list[str]:
 
 
 def due(admin: redis.Redis, namespace: str, name: str) -> set[str]:
-    return {each.decode() for each in admin.hkeys(keys.sealed(namespace, 0, name).due)}
+    return {each.decode() for each in admin.hkeys(keys.rollup(namespace, 0, name).due)}
 
 
 def of_metric(admin: redis.Redis, namespace: str, name: str) -> dict[bytes, Any]:
-    return {key: held for key, held in contents(admin, namespace).items() if f":{name}:".encode() in key}
+    return {
+        key: held for key, held in contents(admin, namespace).items() if f":{name}:".encode() in key
+    }
 
 
 def threads() -> list[threading.Thread]:
@@ -145,17 +150,29 @@ def test_once_does_all_that_is_due_and_leaves(
     metrics.histogram("took", 2.5, timestamp=before)
     metrics.flush()
     dead = make()
-    run(dead._connected(), queue.heartbeat(namespace, dead.id))  # said so a moment ago, and was killed
+    run(
+        dead._connected(), queue.heartbeat(namespace, dead.id)
+    )  # said so a moment ago, and was killed
 
     code, out, err = command("--url", url, "--namespace", namespace, "--once", "--json", how=how)
     assert code == 0, err
     done = json.loads(out)
-    assert (done["samples"], done["blocks"], done["late"], done["failures"], done["last_error"]) == (4, 4, 0, 0, None)
+    assert (
+        done["samples"],
+        done["blocks"],
+        done["late"],
+        done["failures"],
+        done["last_error"],
+    ) == (4, 4, 0, 0, None)
     assert done["slots"] == 3  # of jobs: its hour, its day, the segment of 32 days
     assert waiting(admin, namespace) == []
     assert due(admin, namespace, "jobs") == set()
-    assert admin.zrange(keys.workers(namespace), 0, -1) == [dead.id.encode()]  # its own heartbeat is taken back
-    assert [metrics.query(name, aggregation="sum") for name in ("jobs", "sent", "depth", "took")] == [5, 3, 4, 2.5]
+    assert admin.zrange(keys.workers(namespace), 0, -1) == [
+        dead.id.encode()
+    ]  # its own heartbeat is taken back
+    assert [
+        metrics.query(name, aggregation="sum") for name in ("jobs", "sent", "depth", "took")
+    ] == [5, 3, 4, 2.5]
     assert "Traceback" not in err
 
 
@@ -189,7 +206,9 @@ def test_what_is_little_waits_for_more_or_until_it_is_old(
     assert waiting(admin, namespace) == []
 
 
-def test_a_running_worker_waits_for_four_of_its_intervals(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_running_worker_waits_for_four_of_its_intervals(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[float] = []
     running = make()
 
@@ -221,7 +240,10 @@ def test_a_running_worker_waits_for_four_of_its_intervals(make: Make, monkeypatc
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_wrong_arguments_are_told_in_a_sentence(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, args: list[str], message: str
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    args: list[str],
+    message: str,
 ) -> None:
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     with pytest.raises(SystemExit) as raised:
@@ -236,11 +258,16 @@ def test_wrong_arguments_are_told_in_a_sentence(
 
 
 def test_a_port_that_is_taken_is_told_in_one_line(url: str, namespace: str, server: Server) -> None:
-    with pytest.MonkeyPatch.context() as patch, http_server.listen("127.0.0.1", 0, lambda *_: []) as taken:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        http_server.listen("127.0.0.1", 0, lambda *_: []) as taken,
+    ):
         patch.setattr(signal, "signal", lambda *_: None)
         where = f"127.0.0.1:{taken.server_port}"
         assert __main__.main(["--url", url, "--namespace", namespace, "--metrics-port", where]) == 1
-        assert __main__.main(["--url", url, "--namespace", namespace, "--metrics-port", "a..b:1"]) == 1
+        assert (
+            __main__.main(["--url", url, "--namespace", namespace, "--metrics-port", "a..b:1"]) == 1
+        )
 
 
 def test_a_store_that_is_away_is_told_in_one_line() -> None:
@@ -282,7 +309,10 @@ def test_a_worker_waits_for_its_store_and_says_so_to_who_asks(
             assert "Redis did not answer" in why
             store.restart()
             wait_until(lambda: get(port, "/healthz") == (200, "ok\n"), "it is well")
-            wait_until(lambda: "redismetrics_worker_samples_total 1\n" in get(port, "/metrics")[1], "it has sealed")
+            wait_until(
+                lambda: "redismetrics_worker_samples_total 1\n" in get(port, "/metrics")[1],
+                "it has sealed",
+            )
             assert get(port, "/")[0] == 404
             store.kill()
             wait_until(lambda: get(port, "/healthz")[0] == 503, "it is not well")
@@ -294,7 +324,10 @@ def test_a_worker_waits_for_its_store_and_says_so_to_who_asks(
             process.terminate()
             assert process.wait(10) == 0
     lines = log.read_text().splitlines()
-    assert [sum(what in line for line in lines) for what in ("waits for", "answers again")] == [2, 2]
+    assert [sum(what in line for line in lines) for what in ("waits for", "answers again")] == [
+        2,
+        2,
+    ]
     assert "Traceback" not in log.read_text()
 
 
@@ -303,11 +336,13 @@ def test_promtool_accepts_the_page_of_a_worker(make: Make, metrics: Metrics) -> 
     metrics.flush()
     one = make()
     one.pass_once()
-    body = b"".join(page.page(one, 5.0)({"PATH_INFO": "/metrics"}, lambda *_: None))
+    body = b"".join(page.status_app(one, 5.0)({"PATH_INFO": "/metrics"}, lambda *_: None))
     assert b"redismetrics_worker_samples_total 1\n" in body
     if shutil.which("promtool") is None:
         pytest.skip("promtool is not installed (Debian package: prometheus)")
-    told = subprocess.run(["promtool", "check", "metrics"], input=body, capture_output=True, check=False)
+    told = subprocess.run(
+        ["promtool", "check", "metrics"], input=body, capture_output=True, check=False
+    )
     assert (told.returncode, told.stdout, told.stderr) == (0, b"", b"")
 
 
@@ -358,17 +393,23 @@ def test_a_signal_may_come_at_any_moment(url: str, namespace: str) -> None:
         Worker.pass_once = pass_once
         sys.exit(__main__.main(["--url", {url!r}, "--namespace", {namespace!r}, "--interval", "3600"]))
     """
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, timeout=10, check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=ROOT, timeout=10, check=False
+    )
     assert done.returncode == 0
 
 
 # -- how it is ----------------------------------------------------------------------------------------------------
 
 
-def test_it_is_well_while_a_metric_is_not(make: Make, metrics: Metrics, admin: redis.Redis, namespace: str) -> None:
+def test_it_is_well_while_a_metric_is_not(
+    make: Make, metrics: Metrics, admin: redis.Redis, namespace: str
+) -> None:
     metrics.increment("jobs")
     metrics.flush()
-    admin.set(keys.data(namespace, 0, "jobs", "minute", slot_of(int(time.time() * 1000), HOUR)), "no hash")
+    admin.set(
+        keys.data(namespace, 0, "jobs", "minute", slot_of(int(time.time() * 1000), HOUR)), "no hash"
+    )
     one = make()
     answers: list[str] = []
     fail = one._fail
@@ -386,7 +427,7 @@ def test_it_is_well_while_a_metric_is_not(make: Make, metrics: Metrics, admin: r
 
 def health(one: Worker) -> str:
     answers: list[str] = []
-    page.page(one, 5.0)({"PATH_INFO": "/healthz"}, lambda status, _: answers.append(status))
+    page.status_app(one, 5.0)({"PATH_INFO": "/healthz"}, lambda status, _: answers.append(status))
     return answers[0]
 
 
@@ -414,7 +455,11 @@ def test_a_long_pass_is_no_trouble_and_one_that_stands_still_is(
 
 
 def test_a_fault_of_ours_ends_no_worker(
-    make: Make, metrics: Metrics, often: None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    make: Make,
+    metrics: Metrics,
+    often: None,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     faults = [KeyError("k"), KeyError("k")]
     whole = Worker.pass_once
@@ -441,7 +486,9 @@ def test_a_fault_of_ours_ends_no_worker(
 # -- in a recording process -----------------------------------------------------------------------------------------
 
 
-def test_a_recording_process_seals_what_it_records(url: str, namespace: str, admin: redis.Redis, often: None) -> None:
+def test_a_recording_process_seals_what_it_records(
+    url: str, namespace: str, admin: redis.Redis, often: None
+) -> None:
     with Metrics(url, namespace=namespace, worker=True, flush_interval=NEVER) as metrics:
         assert threads() == []  # it only begins with the first recording
         metrics.increment("jobs", 3)
@@ -473,7 +520,9 @@ def test_the_embedded_server_comes_with_a_worker(
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="rm", dir="/tmp") as folder:
         monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
-        with Metrics(f"embedded://{folder}/data", namespace=namespace, worker=wanted, flush_interval=NEVER) as metrics:
+        with Metrics(
+            f"embedded://{folder}/data", namespace=namespace, worker=wanted, flush_interval=NEVER
+        ) as metrics:
             metrics.increment("jobs", 3)
             metrics.flush()
             assert len(threads()) == (wanted is None)
@@ -502,7 +551,9 @@ def test_an_embedded_server_that_was_stopped_stays_so_until_it_is_needed(
             assert embedded.stop(data)
             tries: list[bool] = []
             connect = one.store.connect
-            monkeypatch.setattr(one.store, "connect", lambda **options: tries.append(True) or connect(**options))
+            monkeypatch.setattr(
+                one.store, "connect", lambda **options: tries.append(True) or connect(**options)
+            )
             wait_until(lambda: one.away is not None and len(tries) > 2, "it has tried again")
             assert not embedded.status(data)["running"]
             metrics.increment("jobs", 4)
@@ -560,7 +611,9 @@ def test_a_child_of_a_worker_in_full_swing_may_close(url: str, namespace: str, o
         assert ended(child) == 0
 
 
-def test_who_never_records_or_has_closed_starts_none(url: str, namespace: str, admin: redis.Redis) -> None:
+def test_who_never_records_or_has_closed_starts_none(
+    url: str, namespace: str, admin: redis.Redis
+) -> None:
     with Metrics(url, namespace=namespace, worker=True) as metrics:
         metrics.query("jobs", aggregation="sum")
         assert threads() == []
@@ -574,14 +627,14 @@ def test_closing_waits_for_the_commit_in_hand(
     url: str, namespace: str, admin: redis.Redis, often: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began, go_on = threading.Event(), threading.Event()
-    whole = _commit
+    whole = commit
 
     def slow(*args: Any) -> Any:
         began.set()
         go_on.wait(5)
         return (yield from whole(*args))
 
-    monkeypatch.setattr(seal, "_commit", slow)
+    monkeypatch.setattr(seal, "commit", slow)
     metrics = Metrics(url, namespace=namespace, worker=True, flush_interval=NEVER)
     metrics.increment("jobs")
     metrics.flush()
@@ -605,7 +658,9 @@ def totals(metrics: Metrics, count: int) -> float:
     return sum(metrics.query(f"jobs_{metric}", aggregation="sum") for metric in range(count))
 
 
-def test_two_workers_share_the_metrics(make: Make, metrics: Metrics, admin: redis.Redis, namespace: str) -> None:
+def test_two_workers_share_the_metrics(
+    make: Make, metrics: Metrics, admin: redis.Redis, namespace: str
+) -> None:
     record_many(metrics, 200)
     first, second = make(), make()
     run(second._connected(), queue.heartbeat(namespace, second.id))
@@ -634,7 +689,9 @@ def test_shares_are_even_however_many_they_are(make: Make, workers: int) -> None
     assert min(shares) > 0.75 * 1_000 / workers
 
 
-def test_one_that_dies_is_replaced(make: Make, metrics: Metrics, admin: redis.Redis, namespace: str) -> None:
+def test_one_that_dies_is_replaced(
+    make: Make, metrics: Metrics, admin: redis.Redis, namespace: str
+) -> None:
     record_many(metrics, 40)
     dead, one = make(), make()
     now_ms, _ = run(dead._connected(), queue.heartbeat(namespace, dead.id))
@@ -671,7 +728,9 @@ def test_two_that_take_each_other_for_dead_do_nothing_twice(
 def test_the_retentions_of_the_namespace_hold_and_others_are_told_once(
     make: Make, admin: redis.Redis, url: str, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with Metrics(url, namespace=namespace, minute_retention=2 * 86_400, hour_retention=7 * 86_400) as first:
+    with Metrics(
+        url, namespace=namespace, minute_retention=2 * 86_400, hour_retention=7 * 86_400
+    ) as first:
         first.increment("jobs")
     first_worker = make(minute_retention=30 * 86_400, hour_retention=60 * 86_400)
     for _ in range(3):
@@ -704,9 +763,12 @@ def test_the_default_retentions_give_way_in_silence(
 
 def damage(admin: redis.Redis, namespace: str, what: str) -> Callable[[], None]:
     """Spoil what a worker must read or write of the metric jobs, sealed once before; return what mends it."""
-    recorded, sealed = keys.metric(namespace, 0, "jobs"), keys.sealed(namespace, 0, "jobs")
+    recorded, sealed = keys.metric(namespace, 0, "jobs"), keys.rollup(namespace, 0, "jobs")
     spans = dict(field.decode().split() for field in admin.hkeys(sealed.held))
-    data = {level: keys.data(namespace, 0, "jobs", level, int(spans[level]) * 1000) for level in ("minute", "raw")}
+    data = {
+        level: keys.data(namespace, 0, "jobs", level, int(spans[level]) * 1000)
+        for level in ("minute", "raw")
+    }
     if what in ("table", "samples"):
         key = data["minute" if what == "table" else "raw"]
         was = admin.hgetall(key)
@@ -714,7 +776,9 @@ def damage(admin: redis.Redis, namespace: str, what: str) -> Callable[[], None]:
             admin.hset(key, field, b"\xff" + value[1:])
         return lambda: admin.hset(key, mapping=was)
     if what == "block":
-        (member,) = admin.zrangebyscore(recorded.log, f"({admin.hget(recorded.state, 'sealed').decode()}", "+inf")
+        (member,) = admin.zrangebyscore(
+            recorded.log, f"({admin.hget(recorded.state, 'sealed').decode()}", "+inf"
+        )
         score = admin.zscore(recorded.log, member)
         admin.zrem(recorded.log, member)
         bad = member[:-8]
@@ -732,12 +796,29 @@ def damage(admin: redis.Redis, namespace: str, what: str) -> Callable[[], None]:
     return lambda: admin.rename(kept, key)
 
 
-SPOILED = ("minute", "raw", "table", "samples", "block", "definition", "log", "state", "due", "held", "touched")
+SPOILED = (
+    "minute",
+    "raw",
+    "table",
+    "samples",
+    "block",
+    "definition",
+    "log",
+    "state",
+    "due",
+    "held",
+    "touched",
+)
 
 
 @pytest.mark.parametrize("what", SPOILED)
 def test_a_metric_that_fails_holds_up_no_other(
-    make: Make, metrics: Metrics, admin: redis.Redis, namespace: str, caplog: pytest.LogCaptureFixture, what: str
+    make: Make,
+    metrics: Metrics,
+    admin: redis.Redis,
+    namespace: str,
+    caplog: pytest.LogCaptureFixture,
+    what: str,
 ) -> None:
     metrics.increment("jobs", 2)
     metrics.flush()
@@ -754,7 +835,12 @@ def test_a_metric_that_fails_holds_up_no_other(
         assert one.counts.failures == number
         assert one.counts.last_error is not None
         assert one.counts.last_error.startswith("jobs: ")
-        told = {"table": "table: ", "samples": "samples: ", "block": "block: ", "definition": "catalogue: "}
+        told = {
+            "table": "table: ",
+            "samples": "samples: ",
+            "block": "block: ",
+            "definition": "catalogue: ",
+        }
         assert told.get(what, "WRONGTYPE") in one.counts.last_error
     assert of_metric(admin, namespace, "jobs") == spoiled  # nothing is half done
     if what not in (
@@ -763,7 +849,9 @@ def test_a_metric_that_fails_holds_up_no_other(
     ):  # those are found out by the commit, beside others' whose replies are lost with it
         assert one.counts.samples == 42
     assert totals(metrics, 40) == sum(range(41))
-    assert [record.levelname for record in caplog.records if record.message.startswith("jobs: ")] == ["ERROR"]
+    assert [
+        record.levelname for record in caplog.records if record.message.startswith("jobs: ")
+    ] == ["ERROR"]
     mend()
     one.pass_once()
     assert waiting(admin, namespace) == []
@@ -788,9 +876,15 @@ def test_a_block_that_cant_be_read_is_met_after_those_before_it(
 
 
 def test_making_that_fails_holds_up_no_other(
-    make: Make, metrics: Metrics, admin: redis.Redis, namespace: str, monkeypatch: pytest.MonkeyPatch
+    make: Make,
+    metrics: Metrics,
+    admin: redis.Redis,
+    namespace: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(worker_module, "AT_MOST", 4)  # so that what fails fills a whole page of the pending work
+    monkeypatch.setattr(
+        worker_module, "AT_MOST", 4
+    )  # so that what fails fills a whole page of the pending work
     before = time.time() - 7 * 3600
     for hour in range(6):
         metrics.increment("bad", timestamp=before + 3600 * hour)
@@ -823,7 +917,9 @@ def test_damaged_clutter_of_a_namespace_is_waited_for(
     try:
         wait_until(lambda: one.counts.last_error, "it fails")
         admin.zrem(keys.pending(namespace, 0), "what")
-        wait_until(lambda: one.counts.last_error is None and waiting(admin, namespace) == [], "it goes on")
+        wait_until(
+            lambda: one.counts.last_error is None and waiting(admin, namespace) == [], "it goes on"
+        )
     finally:
         one.stop.set()
         thread.join()
@@ -844,7 +940,9 @@ def set_back(admin: redis.Redis, namespace: str, writer: str, by_ms: int) -> Non
 def test_writers_gone_for_long_are_forgotten(
     make: Make, metrics: Metrics, admin: redis.Redis, url: str, namespace: str
 ) -> None:
-    kept_ms = (3 + 1) * DAY_MS + MARGIN  # the retention of minutes, the furthest future, and a margin
+    kept_ms = (
+        3 + 1
+    ) * DAY_MS + MARGIN  # the retention of minutes, the furthest future, and a margin
     names = []
     for age_ms in (kept_ms + 10_000, kept_ms - 60_000, 2 * kept_ms):
         with Metrics(url, namespace=namespace) as other:
@@ -867,7 +965,9 @@ def test_writers_gone_for_long_are_forgotten(
     assert admin.hlen(keys.shard(namespace, 0).writers) == 1
 
 
-def test_thousands_of_writers_are_forgotten(make: Make, metrics: Metrics, admin: redis.Redis, namespace: str) -> None:
+def test_thousands_of_writers_are_forgotten(
+    make: Make, metrics: Metrics, admin: redis.Redis, namespace: str
+) -> None:
     metrics.increment("jobs")
     metrics.flush()
     old = msgpack.packb([1, 1_000_000, b"reply"], use_bin_type=False)
@@ -888,8 +988,8 @@ def test_a_writer_that_comes_back_meanwhile_is_kept(
     set_back(admin, namespace, writer, 30 * DAY_MS)
     one = make()
     one._connected()
-    calendar = one._connected() and run(one._connected(), open_namespace(namespace)).calendar
-    look = Steps(one._connected(), queue.prune_writers(namespace, 0, calendar))
+    retention = one._connected() and run(one._connected(), open_namespace(namespace)).retention
+    look = Steps(one._connected(), queue.prune_writers(namespace, 0, retention))
     look.until_script()
     metrics.increment("jobs")
     metrics.flush()
@@ -945,10 +1045,15 @@ def test_the_log_is_trimmed_after_the_replay_window(
 def test_a_log_that_nobody_writes_to_is_trimmed_and_left_alone(
     moving_server: Server, namespace: str, make: Make
 ) -> None:
-    moving_server.set_time(moving_server.time // 3_600 * 3_600 + 3_600 + 60)  # so that no hour ends meanwhile
+    moving_server.set_time(
+        moving_server.time // 3_600 * 3_600 + 3_600 + 60
+    )  # so that no hour ends meanwhile
     with (
         Metrics(
-            moving_server.url, namespace=namespace, flush_interval=NEVER, clock=lambda: moving_server.time
+            moving_server.url,
+            namespace=namespace,
+            flush_interval=NEVER,
+            clock=lambda: moving_server.time,
         ) as metrics,
         moving_server.client() as admin,
     ):
@@ -972,7 +1077,9 @@ def test_a_log_that_nobody_writes_to_is_trimmed_and_left_alone(
         assert metrics.query("jobs", aggregation="sum") == 2
 
 
-def test_what_is_not_sealed_is_never_trimmed(make: Make, metrics: Metrics, admin: redis.Redis, namespace: str) -> None:
+def test_what_is_not_sealed_is_never_trimmed(
+    make: Make, metrics: Metrics, admin: redis.Redis, namespace: str
+) -> None:
     log = keys.metric(namespace, 0, "jobs").log
     one = make()
     metrics.increment("jobs", 2)
@@ -992,7 +1099,10 @@ def test_what_is_not_sealed_is_never_trimmed(make: Make, metrics: Metrics, admin
     admin.zadd(keys.shard(namespace, 0).dirty, {"jobs": score - ago + 1})
     pull_forward(admin, namespace, also=("trim",))
     config = run(one._connected(), open_namespace(namespace))
-    run(one._connected(), cleanup.trim(metric_keys.Metric(namespace, 0, "jobs", config.calendar)))
+    run(
+        one._connected(),
+        cleanup.trim(metric_keys.MetricLocation(namespace, 0, "jobs", config.retention)),
+    )
     assert admin.zrange(log, 0, -1) == [member]
     assert metrics.query("jobs", aggregation="sum") == 5
     one.pass_once()
@@ -1000,7 +1110,9 @@ def test_what_is_not_sealed_is_never_trimmed(make: Make, metrics: Metrics, admin
     assert waiting(admin, namespace) == []
 
 
-def test_a_metric_is_swept_again_and_again(make: Make, metrics: Metrics, admin: redis.Redis, namespace: str) -> None:
+def test_a_metric_is_swept_again_and_again(
+    make: Make, metrics: Metrics, admin: redis.Redis, namespace: str
+) -> None:
     """Also one that was deleted, or forgotten, and came back."""
     swept = f"{keys.SWEEP} jobs"
     one = make()
@@ -1013,7 +1125,9 @@ def test_a_metric_is_swept_again_and_again(make: Make, metrics: Metrics, admin: 
         metrics.increment("jobs", 2)
         metrics.flush()
         one.pass_once()
-        assert admin.zscore(keys.pending(namespace, 0), swept) == first, round_  # not put off by each commit
+        assert admin.zscore(keys.pending(namespace, 0), swept) == first, (
+            round_
+        )  # not put off by each commit
         assert metrics.delete_metric("jobs")
         assert admin.zscore(keys.pending(namespace, 0), swept) is None
 
@@ -1025,7 +1139,9 @@ SHORT = {
     "day_retention": 7_200,
     "max_age": 3_600,
 }
-ALL_KEPT = 2 * 3_600 + 32 * 86_400 + 3_600  # seconds: the retention of days, the span of their key, and the margin
+ALL_KEPT = (
+    2 * 3_600 + 32 * 86_400 + 3_600
+)  # seconds: the retention of days, the span of their key, and the margin
 
 
 @pytest.fixture
@@ -1033,7 +1149,11 @@ def swept(moving_server: Server, namespace: str) -> Iterator[tuple[Metrics, redi
     """A client that keeps little, with two series recorded and sealed so long ago that nothing is left of them."""
     with (
         Metrics(
-            moving_server.url, namespace=namespace, flush_interval=NEVER, clock=lambda: moving_server.time, **SHORT
+            moving_server.url,
+            namespace=namespace,
+            flush_interval=NEVER,
+            clock=lambda: moving_server.time,
+            **SHORT,
         ) as metrics,
         moving_server.client() as admin,
     ):
@@ -1070,14 +1190,18 @@ def test_series_of_which_nothing_is_kept_are_forgotten(
     assert one.counts.series_pruned == 1
     assert numbers(admin, namespace) == {"y": 1}
     assert metrics.tag_values("jobs", "tag") == ["y"]
-    assert [(each.tags, each.value) for each in metrics.live("jobs")[0].series] == [({"tag": "y"}, 5)]
+    assert [(each.tags, each.value) for each in metrics.live("jobs")[0].series] == [
+        ({"tag": "y"}, 5)
+    ]
     metrics.increment("jobs", 7, tags={"tag": "x"})  # whose number this client still knows
     metrics.increment("jobs", 1, tags={"tag": "z"})
     metrics.flush()
     assert numbers(admin, namespace) == {"y": 1, "x": 2, "z": 3}  # none is given twice
     for _ in range(2):
         rows = metrics.query("jobs", aggregation="sum", group_by="tag")
-        assert rows == [{"tag": tag, "sum": total} for tag, total in zip("xyz", (7, 3, 1), strict=True)]
+        assert rows == [
+            {"tag": tag, "sum": total} for tag, total in zip("xyz", (7, 3, 1), strict=True)
+        ]
         one.pass_once()
     assert metrics.stats()["dropped"] == {}
 
@@ -1099,18 +1223,26 @@ def test_a_metric_of_which_nothing_is_left_goes_and_may_come_back(
     one.pass_once()
     assert numbers(admin, namespace) == {"x": 2}
     assert metrics.query("jobs", aggregation="sum") == 4
-    assert [(each.tags, each.value) for each in metrics.live("jobs")[0].series] == [({"tag": "x"}, 4)]
+    assert [(each.tags, each.value) for each in metrics.live("jobs")[0].series] == [
+        ({"tag": "x"}, 4)
+    ]
     assert admin.zscore(keys.pending(namespace, 0), f"{keys.SWEEP} jobs") is not None
 
 
 @pytest.mark.parametrize("sealed", [False, True])
 def test_a_series_that_comes_back_while_it_is_swept_is_kept(
-    swept: tuple[Metrics, redis.Redis], moving_server: Server, make: Make, namespace: str, sealed: bool
+    swept: tuple[Metrics, redis.Redis],
+    moving_server: Server,
+    make: Make,
+    namespace: str,
+    sealed: bool,
 ) -> None:
     metrics, admin = swept
     client = make(moving_server.url)._connected()
     config = run(client, open_namespace(namespace))
-    sweeping = Steps(client, cleanup.sweep(metric_keys.Metric(namespace, 0, "jobs", config.calendar)))
+    sweeping = Steps(
+        client, cleanup.sweep(metric_keys.MetricLocation(namespace, 0, "jobs", config.retention))
+    )
     sweeping.until_script()
     metrics.increment("jobs", 3, tags={"tag": "x"})
     metrics.flush()
@@ -1134,7 +1266,10 @@ def test_what_waits_and_for_how_long(moving_server: Server, namespace: str, make
     one = make(moving_server.url)
     with (
         Metrics(
-            moving_server.url, namespace=namespace, flush_interval=NEVER, clock=lambda: moving_server.time
+            moving_server.url,
+            namespace=namespace,
+            flush_interval=NEVER,
+            clock=lambda: moving_server.time,
         ) as metrics,
         moving_server.client() as admin,
     ):
@@ -1166,7 +1301,10 @@ def test_what_comes_while_it_is_sealed_waits_from_when_it_came(
     metrics.increment("jobs")
     metrics.flush()
     config = run(one._connected(), open_namespace(namespace))
-    sealing = Steps(one._connected(), seal.seal(metric_keys.Metric(namespace, 0, "jobs", config.calendar)))
+    sealing = Steps(
+        one._connected(),
+        seal.seal(metric_keys.MetricLocation(namespace, 0, "jobs", config.retention)),
+    )
     sealing.until_script()
     metrics.increment("jobs")
     metrics.flush()
@@ -1185,7 +1323,11 @@ def test_what_comes_while_it_is_sealed_waits_from_when_it_came(
 
 
 def test_many_metrics_go_side_by_side(
-    make: Make, metrics: Metrics, admin: redis.Redis, namespace: str, monkeypatch: pytest.MonkeyPatch
+    make: Make,
+    metrics: Metrics,
+    admin: redis.Redis,
+    namespace: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     record_many(metrics, 200)
     trips: list[int] = []
@@ -1209,7 +1351,11 @@ def test_many_metrics_go_side_by_side(
 
 
 def test_a_log_of_thousands_of_blocks_is_sealed_in_slices(
-    make: Make, metrics: Metrics, admin: redis.Redis, namespace: str, monkeypatch: pytest.MonkeyPatch
+    make: Make,
+    metrics: Metrics,
+    admin: redis.Redis,
+    namespace: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(seal, "BLOCKS_PER_SLICE", 16)
     monkeypatch.setattr(seal, "CELLS_PER_COMMIT", 5)
@@ -1227,7 +1373,11 @@ def test_a_log_of_thousands_of_blocks_is_sealed_in_slices(
 
 
 def test_scripts_that_the_server_forgets_again_and_again(
-    make: Make, metrics: Metrics, admin: redis.Redis, namespace: str, monkeypatch: pytest.MonkeyPatch
+    make: Make,
+    metrics: Metrics,
+    admin: redis.Redis,
+    namespace: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = time.time() - 2 * 3600
     with Metrics(metrics.settings.url, namespace=namespace) as other:
@@ -1270,7 +1420,9 @@ def test_a_lost_reply_is_no_failure_of_the_metric(
     assert totals(metrics, 3) == 6
 
 
-def test_the_log_names_no_password(caplog: pytest.LogCaptureFixture, often: None, make: Make) -> None:
+def test_the_log_names_no_password(
+    caplog: pytest.LogCaptureFixture, often: None, make: Make
+) -> None:
     caplog.set_level(logging.DEBUG)
     one = make(NOWHERE)
     thread = threading.Thread(target=one.run)

@@ -55,7 +55,11 @@ class Board:
         for row in rows:
             known = before.get(row["name"], Line(row["name"], row["type"], 0))
             self._lines[row["name"]] = replace(known, type=row["type"], series=row["series"])
-        self._live = {name: live for name, live in self._live.items() if name in self._lines or name not in before}
+        self._live = {
+            name: live
+            for name, live in self._live.items()
+            if name in self._lines or name not in before
+        }
 
     def put_asked(self, line: Line) -> None:
         """Take over what was asked of one metric."""
@@ -70,7 +74,9 @@ class Board:
         if interval > self._newest:
             self._newest, self._newest_at = interval, now
         live = self._live.setdefault(summary.name, _Live())
-        live.amounts.append((interval, summary.sum if summary.type == "counter" else float(summary.count)))
+        live.amounts.append(
+            (interval, summary.sum if summary.type == "counter" else float(summary.count))
+        )
         while live.amounts[0][0] <= self._newest - self._intervals:
             live.amounts.popleft()
         if summary.until.timestamp() >= live.until:
@@ -92,7 +98,9 @@ class Board:
         rate = line.rate
         if whole > 0:
             amounts = () if live is None else live.amounts
-            rate = math.fsum(amount for at, amount in amounts if at > newest - whole) / (whole * self.every)
+            rate = math.fsum(amount for at, amount in amounts if at > newest - whole) / (
+                whole * self.every
+            )
         return replace(line, rate=rate, last=last)
 
 
@@ -156,10 +164,15 @@ class View:
     def chosen(self, lines: Iterable[Line]) -> list[Line]:
         """The lines whose names hold the filter: text upwards, numbers downwards, unless reversed; unknown ones last."""
         wanted = self.filter.lower()
-        found = sorted((line for line in lines if wanted in line.name.lower()), key=lambda line: line.name)
+        found = sorted(
+            (line for line in lines if wanted in line.name.lower()), key=lambda line: line.name
+        )
         known = [line for line in found if getattr(line, self.sort) is not None]
         unknown = [line for line in found if getattr(line, self.sort) is None]
-        return sorted(known, key=lambda line: getattr(line, self.sort), reverse=self.downwards) + unknown
+        return (
+            sorted(known, key=lambda line: getattr(line, self.sort), reverse=self.downwards)
+            + unknown
+        )
 
     def shown(self, chosen: list[Line]) -> list[Line]:
         """Those that fit the page."""

@@ -13,7 +13,14 @@ _ESCAPED = {
     "[A": "up", "[B": "down", "OA": "up", "OB": "down", "[5~": "pageup", "[6~": "pagedown",
     "[H": "home", "[F": "end", "OH": "home", "OF": "end", "[1~": "home", "[4~": "end",
 }  # fmt: skip
-_PLAIN = {"\r": "enter", "\n": "enter", "\x7f": "backspace", "\b": "backspace", "\x04": "ctrl-d", "\x1b": "escape"}
+_PLAIN = {
+    "\r": "enter",
+    "\n": "enter",
+    "\x7f": "backspace",
+    "\b": "backspace",
+    "\x04": "ctrl-d",
+    "\x1b": "escape",
+}
 _KEY = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z~]|O[A-Za-z])|(.)", re.DOTALL)
 _REST = 0.05  # seconds in which the rest of a key's bytes must come
 
@@ -41,7 +48,8 @@ class Keyboard:
         if text.endswith(("\x1b", "\x1b[", "\x1bO")):
             text += self._text(_REST)
         return [
-            _ESCAPED.get(found[1], "") if found[1] else _PLAIN.get(found[2], found[2]) for found in _KEY.finditer(text)
+            _ESCAPED.get(found[1], "") if found[1] else _PLAIN.get(found[2], found[2])
+            for found in _KEY.finditer(text)
         ]
 
     def _text(self, seconds: float) -> str:

@@ -46,7 +46,11 @@ def asked(metrics: Metrics, line: Line) -> Line:
     if last is None and line.last is None:
         last = metrics.query(line.name, aggregation="last", window="last_24h")
     return replace(
-        line, rate=recent.get("rate", 0.0), last=line.last if last is None else last, p95=recent.get("p95"), trend=trend
+        line,
+        rate=recent.get("rate", 0.0),
+        last=line.last if last is None else last,
+        p95=recent.get("p95"),
+        trend=trend,
     )
 
 
@@ -152,4 +156,7 @@ class Watcher:
         def age(name: str) -> float:
             return _SHOWN_AGE if name in shown else _OTHER_AGE
 
-        return sorted((name for name in names if self._asked_at.get(name, -math.inf) + age(name) <= now), key=order)
+        return sorted(
+            (name for name in names if self._asked_at.get(name, -math.inf) + age(name) <= now),
+            key=order,
+        )

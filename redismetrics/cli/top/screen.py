@@ -19,7 +19,15 @@ from rich.text import Text
 
 from redismetrics.cli import options
 from redismetrics.cli.options import AsJson, Namespace, Url
-from redismetrics.cli.printing import cell, has_blocks, is_for_people, make_console, print_json, print_rows, sparkline
+from redismetrics.cli.printing import (
+    cell,
+    has_blocks,
+    is_for_people,
+    make_console,
+    print_json,
+    print_rows,
+    sparkline,
+)
 from redismetrics.client.metrics import Metrics
 from redismetrics.errors import InvalidQuery
 
@@ -29,7 +37,12 @@ from .poller import Watcher, asked, catalogue
 
 _TICK = 0.25  # seconds between two looks at keys and at the board
 _KEYS = "n t s r l p sort, again reverses   / filter   space pause   arrows scroll   q quit"
-_LEAST_WIDTHS = {"last": 32, "p95": 42, "type": 60, "series": 60}  # of a terminal that shows the column
+_LEAST_WIDTHS = {
+    "last": 32,
+    "p95": 42,
+    "type": 60,
+    "series": 60,
+}  # of a terminal that shows the column
 _AROUND = 4  # lines of the screen that are not metrics
 
 
@@ -42,13 +55,19 @@ def top(
             autocompletion=options.complete_names,
         ),
     ] = None,
-    sort: Annotated[str, typer.Option("--sort", help=f"{', '.join(COLUMNS.values())}.", metavar="COLUMN")] = "rate",
+    sort: Annotated[
+        str, typer.Option("--sort", help=f"{', '.join(COLUMNS.values())}.", metavar="COLUMN")
+    ] = "rate",
     every: Annotated[
-        float, typer.Option("--every", min=0.1, max=60, help="Seconds between two rates.", metavar="S")
+        float,
+        typer.Option("--every", min=0.1, max=60, help="Seconds between two rates.", metavar="S"),
     ] = 2,
-    once: Annotated[bool, typer.Option("--once", help="Print one table and leave, as without a terminal.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Print one table and leave, as without a terminal.")
+    ] = False,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="With one table: so many lines.", metavar="N")
+        int | None,
+        typer.Option("--limit", min=1, help="With one table: so many lines.", metavar="N"),
     ] = None,
     as_json: AsJson = False,
     url: Url = None,
@@ -71,7 +90,9 @@ def top(
             _watch(console, watcher, view, metrics.settings.namespace)
 
 
-def _print_once(metrics: Metrics, names: list[str], view: View, limit: int | None, as_json: bool) -> None:
+def _print_once(
+    metrics: Metrics, names: list[str], view: View, limit: int | None, as_json: bool
+) -> None:
     lines = [Line(row["name"], row["type"], row["series"]) for row in catalogue(metrics, names)]
     found = view.chosen(asked(metrics, line) for line in lines)[:limit]
     if as_json:
@@ -99,7 +120,9 @@ def _watch(console: Console, watcher: Watcher, view: View, namespace: str) -> No
         while True:
             with (
                 Keyboard() as keyboard,
-                Live(console=console, screen=True, auto_refresh=False, redirect_stderr=False) as live,
+                Live(
+                    console=console, screen=True, auto_refresh=False, redirect_stderr=False
+                ) as live,
             ):
                 _draw(console, live, keyboard, watcher, view, namespace, suspended)
             if not suspended:
@@ -113,7 +136,13 @@ def _watch(console: Console, watcher: Watcher, view: View, namespace: str) -> No
 
 
 def _draw(
-    console: Console, live: Live, keyboard: Keyboard, watcher: Watcher, view: View, namespace: str, suspended: list[int]
+    console: Console,
+    live: Live,
+    keyboard: Keyboard,
+    watcher: Watcher,
+    view: View,
+    namespace: str,
+    suspended: list[int],
 ) -> None:
     lines: list[Line] = []
     while not suspended:
@@ -134,7 +163,9 @@ def _screen(
 ) -> RenderableType:
     head = Text(no_wrap=True, overflow="ellipsis")
     first = view.offset + 1 if shown else 0
-    head.append(f"{first}-{view.offset + len(shown)} of {many} metrics by {view.sort}", style="bold")
+    head.append(
+        f"{first}-{view.offset + len(shown)} of {many} metrics by {view.sort}", style="bold"
+    )
     if view.filter or view.typing:
         head.append(f"  /{view.filter}{'_' if view.typing else ''}", style="cyan")
     if view.paused:
@@ -145,7 +176,11 @@ def _screen(
         told.append(f"trying again: {watcher.trouble}", style="bold red")
     elif not shown:
         told.append(
-            "no metric's name holds the filter" if view.filter else "nothing is recorded yet" if watcher.ready else ""
+            "no metric's name holds the filter"
+            if view.filter
+            else "nothing is recorded yet"
+            if watcher.ready
+            else ""
         )
     keys = Text(
         "enter keeps the filter, escape drops it" if view.typing else _KEYS,
@@ -171,11 +206,17 @@ def _table(console: Console, view: View, shown: list[Line]) -> Table:
         )  # fmt: skip
     if width >= 60 + TREND_MINUTES:
         table.add_column(
-            Text(f"last {TREND_MINUTES} min"), no_wrap=True, min_width=TREND_MINUTES, max_width=TREND_MINUTES
+            Text(f"last {TREND_MINUTES} min"),
+            no_wrap=True,
+            min_width=TREND_MINUTES,
+            max_width=TREND_MINUTES,
         )
     for line in shown:
         cells = [Text(_cell(line, name)) for name in columns]
-        table.add_row(*cells, *([Text(_trend(console, line), style="green")] if width >= 60 + TREND_MINUTES else []))
+        table.add_row(
+            *cells,
+            *([Text(_trend(console, line), style="green")] if width >= 60 + TREND_MINUTES else []),
+        )
     return table
 
 
@@ -183,4 +224,8 @@ def _cell(line: Line, column: str) -> str:
     value = getattr(line, column)
     if column == "rate" and value is not None:
         return f"{value:,.1f}"
-    return f"+{cell(value)}" if column == "last" and line.type == "counter" and value is not None else cell(value)
+    return (
+        f"+{cell(value)}"
+        if column == "last" and line.type == "counter" and value is not None
+        else cell(value)
+    )

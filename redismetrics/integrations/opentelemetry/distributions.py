@@ -33,8 +33,12 @@ class Buckets:
         if len(self.counts) > MAX_BINS:
             raise InvalidValue(f"buckets: wanted at most {MAX_BINS}, got {len(self.counts)}")
         if self.counts and len(self.counts) != len(self.bounds) + 1:
-            raise InvalidValue(f"buckets: wanted {len(self.bounds) + 1} counts, got {len(self.counts)}")
-        if not all(map(math.isfinite, self.bounds)) or any(a >= b for a, b in pairwise(self.bounds)):
+            raise InvalidValue(
+                f"buckets: wanted {len(self.bounds) + 1} counts, got {len(self.counts)}"
+            )
+        if not all(map(math.isfinite, self.bounds)) or any(
+            a >= b for a, b in pairwise(self.bounds)
+        ):
             raise InvalidValue(f"buckets: wanted ascending finite bounds, got {self.bounds!r:.80}")
 
     @property
@@ -43,11 +47,19 @@ class Buckets:
 
     def bins(self) -> list[Bin]:
         edges = (-math.inf, *self.bounds, math.inf)
-        return [Bin(_above(low), high, n) for (low, high), n in zip(pairwise(edges), self.counts, strict=False) if n]
+        return [
+            Bin(_above(low), high, n)
+            for (low, high), n in zip(pairwise(edges), self.counts, strict=False)
+            if n
+        ]
 
     def fits(self, before: "Buckets | Exponential | None") -> bool:
         """Can what was counted after *before* be told by bucket?"""
-        return isinstance(before, Buckets) and self.bounds == before.bounds and len(self.counts) == len(before.counts)
+        return (
+            isinstance(before, Buckets)
+            and self.bounds == before.bounds
+            and len(self.counts) == len(before.counts)
+        )
 
     def since(self, before: "Buckets") -> "Buckets | None":
         """What was counted after *before*, which fits; None where a count went down."""
@@ -75,12 +87,17 @@ class Exponential:
     ) -> "Exponential":  # fmt: skip
         """From an offset and dense counts for each sign."""
         if len(positive[1]) + len(negative[1]) > MAX_BINS:
-            raise InvalidValue(f"buckets: wanted at most {MAX_BINS}, got {len(positive[1]) + len(negative[1])}")
+            raise InvalidValue(
+                f"buckets: wanted at most {MAX_BINS}, got {len(positive[1]) + len(negative[1])}"
+            )
         if not -_MAX_SCALE <= scale <= _MAX_SCALE:
             raise InvalidValue(f"scale: wanted {-_MAX_SCALE} to {_MAX_SCALE}, got {scale}")
         if not 0 <= threshold < math.inf:
             raise InvalidValue(f"zero threshold: wanted a number of at least 0, got {threshold}")
-        sides = ({offset + at: n for at, n in enumerate(counts) if n} for offset, counts in (positive, negative))
+        sides = (
+            {offset + at: n for at, n in enumerate(counts) if n}
+            for offset, counts in (positive, negative)
+        )
         return cls(scale, zeros, threshold, *sides)
 
     @property
@@ -93,10 +110,14 @@ class Exponential:
 
     def bins(self) -> list[Bin]:
         below = [
-            Bin(-self._edge(i + 1), _below(-self._edge(i)), n) for i, n in sorted(self.negative.items(), reverse=True)
+            Bin(-self._edge(i + 1), _below(-self._edge(i)), n)
+            for i, n in sorted(self.negative.items(), reverse=True)
         ]
         zero = [Bin(-self.threshold, self.threshold, self.zeros)] if self.zeros else []
-        above = [Bin(_above(self._edge(i)), self._edge(i + 1), n) for i, n in sorted(self.positive.items())]
+        above = [
+            Bin(_above(self._edge(i)), self._edge(i + 1), n)
+            for i, n in sorted(self.positive.items())
+        ]
         return [*below, *zero, *above]
 
     def _edge(self, index: int) -> float:
@@ -105,7 +126,11 @@ class Exponential:
 
     def fits(self, before: "Buckets | Exponential | None") -> bool:
         """Can what was counted after *before* be told by bucket? Its scale may have been finer."""
-        return isinstance(before, Exponential) and before.scale >= self.scale and before.threshold == self.threshold
+        return (
+            isinstance(before, Exponential)
+            and before.scale >= self.scale
+            and before.threshold == self.threshold
+        )
 
     def since(self, before: "Exponential") -> "Exponential | None":
         """What was counted after *before*, which fits; None where a count went down."""
@@ -132,7 +157,11 @@ def _below(value: float) -> float:
 
 
 def distribution(
-    count: int, total: float | None, low: float | None, high: float | None, buckets: Buckets | Exponential | None
+    count: int,
+    total: float | None,
+    low: float | None,
+    high: float | None,
+    buckets: Buckets | Exponential | None,
 ) -> Distribution:
     """The distribution of *count* values (at least 1) with this sum, smallest and largest value, as far as known.
 
@@ -149,39 +178,58 @@ def distribution(
     if not 1 <= count <= MAX_COUNT:
         raise InvalidValue(f"count: wanted 1 to {MAX_COUNT}, got {count}")
     if low is not None and high is not None and low > high:
-        raise InvalidValue(f"min and max: wanted the first not above the second, got {low:g} and {high:g}")
+        raise InvalidValue(
+            f"min and max: wanted the first not above the second, got {low:g} and {high:g}"
+        )
     if count == 1 and total is not None:
         return Distribution((total,), (1,), total, total, total)
-    bins = [Bin(-math.inf, math.inf, count)] if buckets is None or not buckets.size else buckets.bins()
+    bins = (
+        [Bin(-math.inf, math.inf, count)] if buckets is None or not buckets.size else buckets.bins()
+    )
     found = sum(each.count for each in bins)
     if found != count:
         raise InvalidValue(f"buckets: wanted counts that add up to {count}, got {found}")
     try:
         return _placed(_bounded(_clipped(bins, low, high), count, total), count, total, low, high)
     except OverflowError as error:
-        raise InvalidValue("buckets: wanted values whose sum a float can hold, got others") from error
+        raise InvalidValue(
+            "buckets: wanted values whose sum a float can hold, got others"
+        ) from error
 
 
-def _placed(bins: list[Bin], count: int, total: float | None, low: float | None, high: float | None) -> Distribution:
+def _placed(
+    bins: list[Bin], count: int, total: float | None, low: float | None, high: float | None
+) -> Distribution:
     """One point for each bin, which has an end on both sides."""
     weights = tuple(each.count for each in bins)
     floor = math.fsum(each.low * each.count for each in bins)
     reach = math.fsum((each.high - each.low) * each.count for each in bins)
-    fraction = 0.5 if total is None else min(max((total - floor) / reach, 0.0), 1.0) if reach > 0 else 0.0
-    values = tuple(_inside(min(each.low + fraction * (each.high - each.low), each.high), low, high) for each in bins)
+    fraction = (
+        0.5 if total is None else min(max((total - floor) / reach, 0.0), 1.0) if reach > 0 else 0.0
+    )
+    values = tuple(
+        _inside(min(each.low + fraction * (each.high - each.low), each.high), low, high)
+        for each in bins
+    )
     if total is None:
         total = math.fsum(value * weight for value, weight in zip(values, weights, strict=True))
     mean = total / count
     least, most = (values[0] if low is None else low), (values[-1] if high is None else high)
     if low is None or high is None or not math.isclose(mean, least) or not math.isclose(mean, most):
-        least, most = min(least, mean), max(most, mean)  # who counted contradicts itself: the sum is believed
+        least, most = (
+            min(least, mean),
+            max(most, mean),
+        )  # who counted contradicts itself: the sum is believed
     least, most = min(least, values[0]), max(most, values[-1])
     return Distribution(values, weights, total, least, most)
 
 
 def _inside(value: float, low: float | None, high: float | None) -> float:
     """*value*, or the extreme beyond which only a bound's last digit has brought it."""
-    for extreme, beyond in ((low, low is not None and value < low), (high, high is not None and value > high)):
+    for extreme, beyond in (
+        (low, low is not None and value < low),
+        (high, high is not None and value > high),
+    ):
         if extreme is not None and beyond and math.isclose(value, extreme, rel_tol=1e-9):
             return extreme
     return value

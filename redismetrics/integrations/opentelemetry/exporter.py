@@ -14,15 +14,15 @@ from .distributions import Buckets, Exponential
 from .points import (
     RESOURCE_ATTRIBUTES,
     Counted,
-    Intake,
+    OtlpRecorder,
     Outcome,
     Point,
     Streams,
     Temporality,
-    by_tag,
     clean_name,
     clean_tags,
     clean_unit,
+    tag_attributes,
 )
 
 try:
@@ -41,7 +41,14 @@ except ImportError as _error:
 log = logging.getLogger("redismetrics")
 
 _STREAMS = 100_000
-_INSTRUMENTS = (Counter, UpDownCounter, Histogram, ObservableCounter, ObservableUpDownCounter, ObservableGauge)
+_INSTRUMENTS = (
+    Counter,
+    UpDownCounter,
+    Histogram,
+    ObservableCounter,
+    ObservableUpDownCounter,
+    ObservableGauge,
+)
 _TEMPORALITIES: dict[Any, Temporality] = {
     sdk.AggregationTemporality.DELTA: "delta",
     sdk.AggregationTemporality.CUMULATIVE: "cumulative",
@@ -65,7 +72,9 @@ class RedisMetricsExporter(sdk.MetricExporter):
         preferred_temporality: Mapping[type, sdk.AggregationTemporality] | None = None,
         preferred_aggregation: Mapping[type, Any] | None = None,
     ) -> None:
-        delta: dict[type, sdk.AggregationTemporality] = dict.fromkeys(_INSTRUMENTS, sdk.AggregationTemporality.DELTA)
+        delta: dict[type, sdk.AggregationTemporality] = dict.fromkeys(
+            _INSTRUMENTS, sdk.AggregationTemporality.DELTA
+        )
         super().__init__(
             preferred_temporality={**delta, **(preferred_temporality or {})},
             preferred_aggregation=dict(preferred_aggregation or {}),
@@ -76,7 +85,7 @@ class RedisMetricsExporter(sdk.MetricExporter):
             metrics = client()
         self._metrics = Metrics(metrics=metrics)  # the SDK's threads wait by the blocking face
         self._resource_attributes = tuple(resource_attributes)
-        self._intake = Intake(metrics, Streams(_STREAMS, 0, time.time_ns))
+        self._intake = OtlpRecorder(metrics, Streams(_STREAMS, 0, time.time_ns))
         self._told: set[str] = set()
         self._ended = False
 
@@ -113,14 +122,18 @@ class RedisMetricsExporter(sdk.MetricExporter):
     def _points(self, data: sdk.MetricsData, outcome: Outcome) -> Iterator[Point]:
         for of_resource in data.resource_metrics:
             attributes = dict(of_resource.resource.attributes)
-            more = by_tag({key: attributes[key] for key in self._resource_attributes if key in attributes})
+            more = tag_attributes(
+                {key: attributes[key] for key in self._resource_attributes if key in attributes}
+            )
             for of_scope in of_resource.scope_metrics:
                 scope = (of_scope.scope.name, of_scope.scope.version, sorted(attributes.items()))
                 for metric in of_scope.metrics:
                     yield from _points_of(metric, scope, more, outcome)
 
 
-def _points_of(metric: sdk.Metric, scope: Any, more: Mapping[str, Any], outcome: Outcome) -> Iterator[Point]:
+def _points_of(
+    metric: sdk.Metric, scope: Any, more: Mapping[str, Any], outcome: Outcome
+) -> Iterator[Point]:
     data: Any = metric.data
     name, unit = clean_name(metric.name), clean_unit(metric.unit or "")
     kind: Any = {sdk.Sum: "sum", sdk.Gauge: "gauge"}.get(type(data), "histogram")
@@ -142,7 +155,9 @@ def _points_of(metric: sdk.Metric, scope: Any, more: Mapping[str, Any], outcome:
 def _counted(point: Any) -> Counted:
     buckets: Buckets | Exponential
     if isinstance(point, sdk.ExponentialHistogramDataPoint):
-        positive, negative = ((side.offset, side.bucket_counts) for side in (point.positive, point.negative))
+        positive, negative = (
+            (side.offset, side.bucket_counts) for side in (point.positive, point.negative)
+        )
         buckets = Exponential.of(
             point.scale, point.zero_count, getattr(point, "zero_threshold", 0.0), positive, negative
         )

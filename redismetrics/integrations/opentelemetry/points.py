@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from redismetrics.errors import InvalidMetric, InvalidValue, TypeMismatch
-from redismetrics.integrations.limits import Ages
+from redismetrics.integrations.limits import TimestampBounds
 from redismetrics.model.definition import MAX_BUCKETS, MAX_HELP_BYTES, TIME_UNITS, define
 from redismetrics.model.validation import MAX_NAME, MAX_TAG_BYTES, MAX_TAGS, MetricType
 from redismetrics.recording.methods import Recording
@@ -68,7 +68,7 @@ def clean_tags(attributes: Mapping[str, Any], more: Mapping[str, str]) -> dict[s
     Values of attributes whose keys become the same tag are joined by ``;`` in the order of their keys. Of more than 32 tags
     those of the resource go first, then the last by key.
     """
-    own = by_tag(attributes)
+    own = tag_attributes(attributes)
     tags = dict(sorted(own.items())[:MAX_TAGS])
     for key, value in sorted(more.items()):
         if len(tags) < MAX_TAGS:
@@ -76,7 +76,7 @@ def clean_tags(attributes: Mapping[str, Any], more: Mapping[str, str]) -> dict[s
     return tags
 
 
-def by_tag(attributes: Mapping[str, Any]) -> dict[str, str]:
+def tag_attributes(attributes: Mapping[str, Any]) -> dict[str, str]:
     """Attributes as tags, however many."""
     tags: dict[str, str] = {}
     for key in sorted(attributes):
@@ -211,7 +211,8 @@ class Streams:
             self._cost -= _cost(value)
             if not self._since_ns >= (now := self._clock_ns()):
                 log.warning(
-                    "more cumulative streams than %d: those that come back start from their next point", self._most
+                    "more cumulative streams than %d: those that come back start from their next point",
+                    self._most,
                 )
                 self._since_ns = now
 
@@ -226,7 +227,7 @@ def _identity(point: Point) -> bytes:
     return hashlib.blake2b(point.stream + text.encode(), digest_size=16).digest()
 
 
-class Intake:
+class OtlpRecorder:
     """Records points with one client. Thread-safe: two requests with the same points record them once."""
 
     def __init__(self, metrics: Recording, streams: Streams) -> None:
@@ -240,7 +241,10 @@ class Intake:
         """Is this point of another type than those that came here before, and that the store has, or had?"""
         known = self._recorder.metrics.get(point.name)
         return (
-            known is not None and known.learned and known.definition.type != point.type and point.name in self._declared
+            known is not None
+            and known.learned
+            and known.definition.type != point.type
+            and point.name in self._declared
         )
 
     def forget(self, name: str) -> None:
@@ -252,7 +256,7 @@ class Intake:
 
     def take(self, points: Iterable[Point], outcome: Outcome) -> None:
         """Record what of *points* was not recorded before, and tell *outcome* what can't be."""
-        ages = Ages.now(self._metrics)
+        ages = TimestampBounds.now(self._metrics)
         with self._lock:
             for point in points:
                 try:
@@ -260,7 +264,7 @@ class Intake:
                 except InvalidMetric as error:
                     outcome.reject(f"{point.name}: {error}")
 
-    def _take(self, point: Point, ages: Ages) -> None:
+    def _take(self, point: Point, ages: TimestampBounds) -> None:
         timestamp = point.time_ns // 1_000_000 / 1000 if point.time_ns else None
         ages.check(timestamp)
         value: float | Counted | None = point.value
@@ -313,11 +317,15 @@ class Intake:
         if known is None:
             step = -(-len(bounds) // MAX_BUCKETS) or 1
             text = point.help.encode("utf-8", "replace")[:MAX_HELP_BYTES].decode("utf-8", "ignore")
-            definition = define(point.name, point.type, help=text, unit=point.unit, buckets=bounds[::step] or None)
+            definition = define(
+                point.name, point.type, help=text, unit=point.unit, buckets=bounds[::step] or None
+            )
             self._recorder.declare(point.name, definition)
             self._declared.add(point.name)
             return 1.0
         if known.definition.type != point.type and (known.explicit or known.learned):
-            raise TypeMismatch(f"wanted a {known.definition.type}, as which it is known, got a {point.type}")
+            raise TypeMismatch(
+                f"wanted a {known.definition.type}, as which it is known, got a {point.type}"
+            )
         ours, theirs = TIME_UNITS.get(point.unit), TIME_UNITS.get(known.definition.unit)
         return 1.0 if ours is None or theirs is None else ours / theirs

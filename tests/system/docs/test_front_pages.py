@@ -23,7 +23,10 @@ DOCS = ROOT / "docs"
 DECISIONS = DOCS / "decisions"
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
-    *(DOCS / f"{name}.md" for name in ("index", "tutorial", "glossary", "stability", "architecture", "performance")),
+    *(
+        DOCS / f"{name}.md"
+        for name in ("index", "tutorial", "glossary", "stability", "architecture", "performance")
+    ),
     *sorted(DECISIONS.glob("*.md")),
     ROOT / "benchmarks" / "RESULTS.md",
 ]
@@ -31,7 +34,9 @@ PAGES = [
 
 def heading_anchors(text: str) -> set[str]:
     """Return the anchors that GitHub gives to the headings of a page."""
-    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+    headings = re.findall(
+        r"^#+ (.*)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE
+    )
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
@@ -74,7 +79,11 @@ def test_the_list_of_decisions_is_complete_and_in_order() -> None:
 @pytest.mark.parametrize("page", sorted(DECISIONS.glob("[0-9]*.md")), ids=lambda page: page.stem)
 def test_a_decision_has_its_three_parts_and_fits_a_screen(page: Path) -> None:
     text = page.read_text()
-    assert re.findall(r"^## (.*)$", text, re.MULTILINE)[:3] == ["Context", "Decision", "Consequences"]
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE)[:3] == [
+        "Context",
+        "Decision",
+        "Consequences",
+    ]
     assert len(text.splitlines()) <= 75
 
 
@@ -85,7 +94,9 @@ def test_the_architecture_names_every_rule_of_the_protocol() -> None:
 
 
 def test_the_extra_all_has_every_extra_for_users_and_none_for_tests() -> None:
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
     (everything,) = extras["all"]
     named = set(everything.removeprefix("redismetrics[").removesuffix("]").split(","))
     assert named == set(extras) - {"all", "bench", "lint", "tdigest", "test"}
@@ -93,8 +104,13 @@ def test_the_extra_all_has_every_extra_for_users_and_none_for_tests() -> None:
 
 def test_the_files_and_folders_that_the_pages_name_exist() -> None:
     text = "".join(page.read_text() for page in PAGES if page.name != "RESULTS.md")
-    named = set(re.findall(r"`((?:redismetrics|tests|lua|benchmarks|docs)/[\w/]+(?:\.\w+)?)`", text))
-    named |= {f"redismetrics/{path}" for path in re.findall(r"`(?!redismetrics/)([a-z]+/[a-z_]+\.py)`", text)}
+    named = set(
+        re.findall(r"`((?:redismetrics|tests|lua|benchmarks|docs)/[\w/]+(?:\.\w+)?)`", text)
+    )
+    named |= {
+        f"redismetrics/{path}"
+        for path in re.findall(r"`(?!redismetrics/)([a-z]+/[a-z_]+\.py)`", text)
+    }
     assert len(named) > 20
     assert sorted(name for name in named if not (ROOT / name).exists()) == []
     packages = {path.parent.name for path in (ROOT / "redismetrics").glob("*/__init__.py")}
@@ -116,7 +132,9 @@ class Step:
 
 def steps(text: str) -> Iterator[Step]:
     """Read the tutorial's blocks in their order."""
-    for before, language, body in re.findall(r"([^\n]*(?:\n[^\n`][^\n]*)*)\n\n```(\w+)\n(.*?)```", text, re.DOTALL):
+    for before, language, body in re.findall(
+        r"([^\n]*(?:\n[^\n`][^\n]*)*)\n\n```(\w+)\n(.*?)```", text, re.DOTALL
+    ):
         if language == "python":
             name = re.search(r"Save this as `(\w+\.py)`", before)
             assert name, f"no file name before:\n{body}"
@@ -126,7 +144,9 @@ def steps(text: str) -> Iterator[Step]:
                 command, _, printed = part.partition("\n")
                 yield Step(command=command, printed=printed)
         else:
-            assert language == "bash", language  # the installation: what it installs is looked at below
+            assert language == "bash", (
+                language
+            )  # the installation: what it installs is looked at below
 
 
 def test_the_tutorial_prints_what_it_says(tmp_path: Path) -> None:
@@ -151,7 +171,9 @@ def test_the_tutorial_prints_what_it_says(tmp_path: Path) -> None:
                 cwd=folder, env=environ, capture_output=True, text=True, timeout=60, check=False,
             )  # fmt: skip
             assert done.returncode == 0, f"{step.command}\n{done.stdout}{done.stderr}"
-            alike = doctest.OutputChecker().check_output(step.printed, done.stdout, doctest.ELLIPSIS)
+            alike = doctest.OutputChecker().check_output(
+                step.printed, done.stdout, doctest.ELLIPSIS
+            )
             assert alike, f"{step.command}\n{done.stdout}"
             run += 1
     assert run > 12
@@ -160,7 +182,9 @@ def test_the_tutorial_prints_what_it_says(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md", "CONTRIBUTING.md"])
 def test_the_extras_that_a_page_installs_exist(page: str) -> None:
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
     installed = re.findall(r"'\.\[([\w,]+)\]'", (ROOT / page).read_text())
     assert installed
     assert {extra for each in installed for extra in each.split(",")} <= set(extras)
@@ -193,7 +217,12 @@ def test_uninstalling_leaves_no_key_of_the_namespace_and_touches_no_other(
     environ["REDISMETRICS_URL"] = server.url
     for command in re.findall(r"^\$ (.*)$", commands[1], re.MULTILINE):
         done = subprocess.run(
-            ["bash", "-c", command], env=environ, capture_output=True, text=True, timeout=60, check=False
+            ["bash", "-c", command],
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
     with server.client() as redis:

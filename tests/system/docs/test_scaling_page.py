@@ -23,13 +23,23 @@ from tests.store.test_sentinel import Watched
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "scaling.md").read_text()
-USERS = {line.split()[2]: line.split()[5:] for line in re.findall(r"^    (ACL SETUSER .*)$", PAGE, re.MULTILINE)}
+USERS = {
+    line.split()[2]: line.split()[5:]
+    for line in re.findall(r"^    (ACL SETUSER .*)$", PAGE, re.MULTILINE)
+}
 
 
 def run_page(url: str, namespace: str) -> None:
     assert doctest.DocTestParser().get_examples(PAGE), "no examples found"
-    runner = "import doctest, sys; sys.exit(doctest.testfile(sys.argv[1], module_relative=False).failed)"
-    environ = {**os.environ, "REDISMETRICS_URL": url, "REDISMETRICS_NAMESPACE": namespace, "PYTHONPATH": str(ROOT)}
+    runner = (
+        "import doctest, sys; sys.exit(doctest.testfile(sys.argv[1], module_relative=False).failed)"
+    )
+    environ = {
+        **os.environ,
+        "REDISMETRICS_URL": url,
+        "REDISMETRICS_NAMESPACE": namespace,
+        "PYTHONPATH": str(ROOT),
+    }
     done = subprocess.run(
         [sys.executable, "-c", runner, str(ROOT / "docs" / "scaling.md")],
         env=environ, capture_output=True, text=True, timeout=60, check=False,
@@ -41,7 +51,9 @@ def test_the_code_prints_the_same_on_one_server(url: str, namespace: str) -> Non
     run_page(url, namespace)
 
 
-def test_the_code_prints_the_same_on_a_cluster(fresh_server: Callable[..., Server], namespace: str) -> None:
+def test_the_code_prints_the_same_on_a_cluster(
+    fresh_server: Callable[..., Server], namespace: str
+) -> None:
     run_page(Cluster(fresh_server).url, namespace)
 
 
@@ -86,7 +98,11 @@ def as_user(server: Server, user: str, namespace: str = "prod") -> Metrics:
 def test_each_user_of_the_page_may_do_its_work(guarded: Server) -> None:
     assert list(USERS) == ["writer", "worker", "reader"]
     worker = new_worker(guarded.url.replace("://", "://worker:password@"), "prod")
-    with as_user(guarded, "writer") as writer, as_user(guarded, "reader") as reader, guarded.client() as admin:
+    with (
+        as_user(guarded, "writer") as writer,
+        as_user(guarded, "reader") as reader,
+        guarded.client() as admin,
+    ):
         with reader.subscribe("jobs") as one, reader.subscribe(types="gauge") as every:
             for value in range(1, 4):
                 writer.increment("jobs", tags={"a": "b"})
@@ -110,8 +126,12 @@ def test_each_user_of_the_page_may_do_its_work(guarded: Server) -> None:
     worker.store.close()
 
 
-@pytest.mark.parametrize(("user", "namespace"), [("reader", "prod"), ("worker", "prod"), ("writer", "other")])
-def test_a_user_may_not_record_what_is_not_its_own(guarded: Server, user: str, namespace: str) -> None:
+@pytest.mark.parametrize(
+    ("user", "namespace"), [("reader", "prod"), ("worker", "prod"), ("writer", "other")]
+)
+def test_a_user_may_not_record_what_is_not_its_own(
+    guarded: Server, user: str, namespace: str
+) -> None:
     with as_user(guarded, user, namespace) as metrics:
         metrics.increment("jobs")
         with pytest.raises(ScriptFailed, match=r"(?i)no permissions|lack|NOPERM"):

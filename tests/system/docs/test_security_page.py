@@ -14,10 +14,22 @@ PAGE = ROOT / "docs" / "security.md"
 
 def test_the_code_runs_and_prints_what_the_page_says(url: str, namespace: str) -> None:
     assert doctest.DocTestParser().get_examples(PAGE.read_text()), "no examples found"
-    runner = "import doctest, sys; sys.exit(doctest.testfile(sys.argv[1], module_relative=False).failed)"
-    environ = {**os.environ, "REDISMETRICS_URL": url, "REDISMETRICS_NAMESPACE": namespace, "PYTHONPATH": str(ROOT)}
+    runner = (
+        "import doctest, sys; sys.exit(doctest.testfile(sys.argv[1], module_relative=False).failed)"
+    )
+    environ = {
+        **os.environ,
+        "REDISMETRICS_URL": url,
+        "REDISMETRICS_NAMESPACE": namespace,
+        "PYTHONPATH": str(ROOT),
+    }
     done = subprocess.run(
-        [sys.executable, "-c", runner, str(PAGE)], env=environ, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", runner, str(PAGE)],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -29,7 +41,8 @@ def test_each_test_that_the_page_names_is_there() -> None:
     for path, name in named:
         tree = ast.parse((ROOT / path).read_text())
         if not any(
-            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name for node in tree.body
+            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name
+            for node in tree.body
         ):
             missing.append(f"{path}::{name}")
     assert missing == []

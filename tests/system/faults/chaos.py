@@ -156,7 +156,9 @@ def without_guard() -> None:
     whole = scripts.script("record")
     assert whole.text.count(GUARD) == 1
     text = whole.text.replace(GUARD, "")
-    unguarded = scripts.Script("record", text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+    unguarded = scripts.Script(
+        "record", text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+    )
     guarded = scripts.script
     scripts.script = lambda name: unguarded if name == "record" else guarded(name)  # type: ignore[assignment]
 
@@ -164,7 +166,10 @@ def without_guard() -> None:
 def spawn(*arguments: Any, errors: Path) -> "subprocess.Popen[bytes]":
     with errors.open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.system.faults.chaos", *map(str, arguments)], cwd=ROOT, stdout=log, stderr=log
+            [sys.executable, "-m", "tests.system.faults.chaos", *map(str, arguments)],
+            cwd=ROOT,
+            stdout=log,
+            stderr=log,
         )
 
 
@@ -238,7 +243,12 @@ class Chaos:
     """One run: a context manager that leaves no process behind."""
 
     def __init__(
-        self, folder: Path, seed: int, tell: Callable[[str], None] = lambda _: None, *, guarded: bool = True
+        self,
+        folder: Path,
+        seed: int,
+        tell: Callable[[str], None] = lambda _: None,
+        *,
+        guarded: bool = True,
     ) -> None:
         self.folder, self.seed, self._tell, self._guarded = folder, seed, tell, guarded
         self.base_ms = int(time.time() * 1000)
@@ -248,13 +258,19 @@ class Chaos:
         self.workers: list[subprocess.Popen[bytes]] = []
         self._chance = random.Random(seed)
         self._stack = contextlib.ExitStack()
-        self._over, self._subscribed, self._heard_all = threading.Event(), threading.Event(), threading.Event()
+        self._over, self._subscribed, self._heard_all = (
+            threading.Event(),
+            threading.Event(),
+            threading.Event(),
+        )
         self._heard: dict[str, tuple[int, float]] = {}
         self.gaps = 0
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            self.server = stack.enter_context(Server.start(self.folder, args=("--appendfsync", "always")))
+            self.server = stack.enter_context(
+                Server.start(self.folder, args=("--appendfsync", "always"))
+            )
             self.proxy = stack.enter_context(Proxy(self.server, unix=True))
             stack.callback(self._kill_all)
             self._stack = stack.pop_all()
@@ -287,9 +303,18 @@ class Chaos:
         listening.start()
         wait_until(self._subscribed.is_set, "the subscriber listens", PATIENCE)
         for writer in self.writers:
-            wait_until(lambda writer=writer: writer.book.recorded, f"writer {writer.number} records", PATIENCE)
+            wait_until(
+                lambda writer=writer: writer.book.recorded,
+                f"writer {writer.number} records",
+                PATIENCE,
+            )
         until = time.monotonic() + seconds
-        deeds = [self.kill_writer] * 4 + [self.end_writer] * 2 + [self.kill_worker] * 2 + [self.kill_server] * 2
+        deeds = (
+            [self.kill_writer] * 4
+            + [self.end_writer] * 2
+            + [self.kill_worker] * 2
+            + [self.kill_server] * 2
+        )
         deeds += [self.pause_server, self.forget_scripts, self.cut_lines]
         try:
             while time.monotonic() < until and not self.balance.wrong:
@@ -393,20 +418,29 @@ class Chaos:
     def _await(self, writer: Writer) -> None:
         writer.process.wait(PATIENCE)
         if writer.process.returncode:
-            self.balance.wrong.append(f"writer {writer.number} ended with {writer.process.returncode}")
+            self.balance.wrong.append(
+                f"writer {writer.number} ended with {writer.process.returncode}"
+            )
 
     def _end_all(self) -> None:
         self.proxy.lose_replies(0)
         for writer in self.writers:
             if writer.process.poll() is None:
-                wait_until(lambda writer=writer: writer.book.recorded, f"writer {writer.number} records", PATIENCE)
+                wait_until(
+                    lambda writer=writer: writer.book.recorded,
+                    f"writer {writer.number} records",
+                    PATIENCE,
+                )
                 writer.process.terminate()
         for writer in self.writers:
             if not writer.killed:
                 self._await(writer)
         for process in self.workers:
             process.terminate()
-            if process.wait(PATIENCE) not in (0, -signal.SIGTERM):  # the latter before it could ask to be told
+            if process.wait(PATIENCE) not in (
+                0,
+                -signal.SIGTERM,
+            ):  # the latter before it could ask to be told
                 self.balance.wrong.append(f"a worker ended with {process.returncode}")
 
     # -- the reader -------------------------------------------------------------------------------------------------
@@ -433,7 +467,9 @@ class Chaos:
                         self._judge(metric, writer.number, tag, found, confirmed, recorded)
                 for series, (count, _) in found.items():
                     if count < seen[metric, series]:
-                        self.balance.wrong.append(f"{metric} of {series}: {count} after {seen[metric, series]}")
+                        self.balance.wrong.append(
+                            f"{metric} of {series}: {count} after {seen[metric, series]}"
+                        )
                     seen[metric, series] = count
 
     def _listen(self) -> None:
@@ -464,16 +500,26 @@ class Chaos:
     @staticmethod
     def _totals(reader: Metrics, metric: str) -> dict[str, tuple[int, float]]:
         """Count and sum of each "<writer>/<tag>"."""
-        rows = reader.rollup(metric, group_by=("writer", "tag"), aggregations=("count", "sum"), window=None)
+        rows = reader.rollup(
+            metric, group_by=("writer", "tag"), aggregations=("count", "sum"), window=None
+        )
         return {key: (row["count"], row["sum"]) for key, row in rows.items()}
 
     def _judge(
-        self, metric: str, writer: int, tag: str, found: dict[str, tuple[int, float]], confirmed: int, recorded: int
+        self,
+        metric: str,
+        writer: int,
+        tag: str,
+        found: dict[str, tuple[int, float]],
+        confirmed: int,
+        recorded: int,
     ) -> list[Fact]:
         """Hold one series against its writer's book; return the plain list of what is stored of it."""
         count, total = found.get(f"{writer}/{tag}", (0, 0))
         facts_ = self.ledger.first(writer, recorded)
-        of_series = [at for at, fact in enumerate(facts_) if (fact.metric, fact.tag) == (metric, tag)]
+        of_series = [
+            at for at, fact in enumerate(facts_) if (fact.metric, fact.tag) == (metric, tag)
+        ]
         least = sum(at < confirmed for at in of_series)
         if not least <= count <= len(of_series):
             self.balance.wrong.append(
@@ -490,11 +536,16 @@ class Chaos:
 
     def _draw(self) -> None:
         balance = self.balance
-        balance.writers, balance.killed = len(self.writers), sum(writer.killed for writer in self.writers)
+        balance.writers, balance.killed = (
+            len(self.writers),
+            sum(writer.killed for writer in self.writers),
+        )
         with Metrics(self.server.url, namespace=NAMESPACE) as reader:
             stored = self._hold(reader)
             found = self._totals(reader, "jobs")
-            differ = [each for each in found if not _near(self._heard.get(each, (0, 0)), found[each])]
+            differ = [
+                each for each in found if not _near(self._heard.get(each, (0, 0)), found[each])
+            ]
             if self.gaps or differ:
                 self.balance.wrong.append(
                     f"the subscriber heard of {self.gaps} gaps and of {differ[:3]} "
@@ -505,7 +556,11 @@ class Chaos:
                 balance.wrong.append("sealing and rolling up has changed what is stored")
             self._hold_slots(reader, [fact for facts_ in stored.values() for fact in facts_])
             flushes = reader.rollup("depth", group_by="writer", aggregations="count", window=None)
-            live = {row.tags["writer"]: row.value for family in reader.live("depth") for row in family.series}
+            live = {
+                row.tags["writer"]: row.value
+                for family in reader.live("depth")
+                for row in family.series
+            }
         self._hold_store()
         for writer in self.writers:
             recorded, kept = writer.book.recorded, len(stored[writer.number])
@@ -519,12 +574,22 @@ class Chaos:
             stats = writer.stats()
             balance.dropped.update(stats["dropped"])
             # The changes of a gauge in one flush are one sample of it.
-            counted = sum(fact.metric != "depth" for fact in self.ledger.first(writer.number, recorded))
+            counted = sum(
+                fact.metric != "depth" for fact in self.ledger.first(writer.number, recorded)
+            )
             counted += flushes.get(str(writer.number), {"count": 0})["count"]
-            if not stats["dropped"] and (stats["recorded"], stats["stored"], stats["pending"]) != (counted, counted, 0):
-                balance.wrong.append(f"writer {writer.number} recorded {counted}, its stats say {stats}")
+            if not stats["dropped"] and (stats["recorded"], stats["stored"], stats["pending"]) != (
+                counted,
+                counted,
+                0,
+            ):
+                balance.wrong.append(
+                    f"writer {writer.number} recorded {counted}, its stats say {stats}"
+                )
             if recorded != kept + sum(stats["dropped"].values()):
-                balance.wrong.append(f"writer {writer.number}: {recorded} recorded, {kept} stored, {stats['dropped']}")
+                balance.wrong.append(
+                    f"writer {writer.number}: {recorded} recorded, {kept} stored, {stats['dropped']}"
+                )
         if balance.recorded != balance.stored + balance.dropped.total() + balance.lost:
             balance.wrong.append("the parts don't add up")
 
@@ -533,7 +598,11 @@ class Chaos:
         recorded = writer.book.recorded
         if writer.killed:
             return writer.book.confirmed, recorded
-        return (recorded, recorded) if not writer.stats()["dropped"] else (writer.book.confirmed, recorded)
+        return (
+            (recorded, recorded)
+            if not writer.stats()["dropped"]
+            else (writer.book.confirmed, recorded)
+        )
 
     def _hold(self, reader: Metrics) -> dict[int, list[Fact]]:
         """Hold every series against the books; return what is stored of each writer, gauges left out."""
@@ -541,8 +610,12 @@ class Chaos:
         for metric in METRICS[:-1]:
             found = self._totals(reader, metric)
             for writer, tag in itertools.product(self.writers, "xy"):
-                stored[writer.number] += self._judge(metric, writer.number, tag, found, *self._bounds(writer))
-            strangers = set(found) - {f"{writer.number}/{tag}" for writer in self.writers for tag in "xy"}
+                stored[writer.number] += self._judge(
+                    metric, writer.number, tag, found, *self._bounds(writer)
+                )
+            strangers = set(found) - {
+                f"{writer.number}/{tag}" for writer in self.writers for tag in "xy"
+            }
             if strangers:
                 self.balance.wrong.append(f"{metric} of {strangers}, which nobody recorded")
         return stored
@@ -557,13 +630,17 @@ class Chaos:
         sums = list(itertools.accumulate((change for _, change in changes), initial=0))
         least, most = (sum(at < bound for at, _ in changes) for bound in self._bounds(writer))
         if value not in sums[least : most + 1]:
-            self.balance.wrong.append(f"depth of {writer.number}: {value}, wanted one of {sums[least : most + 1]}")
+            self.balance.wrong.append(
+                f"depth of {writer.number}: {value}, wanted one of {sums[least : most + 1]}"
+            )
             return 0
         return sums.index(int(value))
 
     def _hold_slots(self, reader: Metrics, stored: list[Fact]) -> None:
         """Minutes and hours of what has times of its own, and percentiles' ends, against the plain list."""
-        for metric, (interval, width) in itertools.product(TIMED, (("minute", MINUTE), ("hour", HOUR))):
+        for metric, (interval, width) in itertools.product(
+            TIMED, (("minute", MINUTE), ("hour", HOUR))
+        ):
             values: dict[int, list[int]] = defaultdict(list)
             for fact in stored:
                 if fact.metric == metric and fact.time_ms is not None:
@@ -572,14 +649,27 @@ class Chaos:
                 metric, interval=interval, aggregations=("count", "sum", "min", "max"), window=None
             )
             found = {
-                round(row["timestamp"].timestamp() * 1000): (row["count"], row["sum"], row["min"], row["max"])
+                round(row["timestamp"].timestamp() * 1000): (
+                    row["count"],
+                    row["sum"],
+                    row["min"],
+                    row["max"],
+                )
                 for row in rows
             }
-            wanted = {slot: (len(each), sum(each), min(each), max(each)) for slot, each in values.items()}
-            if metric == "past":  # of counters counted together the extremes are those of what was added up
-                found, wanted = ({at: row[:2] for at, row in rows.items()} for rows in (found, wanted))
+            wanted = {
+                slot: (len(each), sum(each), min(each), max(each)) for slot, each in values.items()
+            }
+            if (
+                metric == "past"
+            ):  # of counters counted together the extremes are those of what was added up
+                found, wanted = (
+                    {at: row[:2] for at, row in rows.items()} for rows in (found, wanted)
+                )
             if found != wanted:
-                differ = sorted(slot for slot in {*found, *wanted} if found.get(slot) != wanted.get(slot))
+                differ = sorted(
+                    slot for slot in {*found, *wanted} if found.get(slot) != wanted.get(slot)
+                )
                 self.balance.wrong.append(
                     f"{metric} by {interval}: {len(differ)} slots differ, at {differ[0]} got {found.get(differ[0])}, "
                     f"wanted {wanted.get(differ[0])}"
@@ -610,7 +700,9 @@ class Chaos:
                 state = admin.hgetall(keys.metric(NAMESPACE, 0, metric).state)
                 for what in (b"never_sealed", b"late"):
                     if int(state.get(what, 0)):
-                        self.balance.wrong.append(f"{metric}: {what.decode()} is {state[what].decode()}")
+                        self.balance.wrong.append(
+                            f"{metric}: {what.decode()} is {state[what].decode()}"
+                        )
 
 
 def run(
@@ -642,12 +734,25 @@ def main(argv: list[str] | None = None) -> int:
     if arguments[:1] == ["work"]:
         return work(arguments[1])
     parser = argparse.ArgumentParser(
-        prog="python -m tests.system.faults.chaos", description="Kill everything; balance the books."
+        prog="python -m tests.system.faults.chaos",
+        description="Kill everything; balance the books.",
     )
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long things are killed (default: %(default)g)")
-    parser.add_argument("--seed", type=int, default=int(time.time()), help="what is done and when (default: the time)")
     parser.add_argument(
-        "--without-guard", action="store_true", help="take the guard out of record.lua: the books must not balance"
+        "--seconds",
+        type=float,
+        default=60.0,
+        help="how long things are killed (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=int(time.time()),
+        help="what is done and when (default: the time)",
+    )
+    parser.add_argument(
+        "--without-guard",
+        action="store_true",
+        help="take the guard out of record.lua: the books must not balance",
     )
     parser.add_argument("--verbose", action="store_true", help="print each deed as it is done")
     given = parser.parse_args(arguments)

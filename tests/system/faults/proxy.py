@@ -120,7 +120,9 @@ class Proxy:
 
     def __enter__(self) -> Self:
         ready: Future[None] = Future()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._main(ready)), name="proxy", daemon=True)
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._main(ready)), name="proxy", daemon=True
+        )
         self._thread.start()
         ready.result(PATIENCE)
         return self

@@ -5,7 +5,7 @@ Longer: `python -m tests.system.faults.chaos --help`.
 
 import pytest
 
-from redismetrics import settings
+from redismetrics.model.retention import DEFAULT_RETENTION
 from tests.system.faults import chaos
 
 SEED = 7
@@ -30,7 +30,9 @@ def test_the_books_balance_whatever_is_killed() -> None:
 
 
 def test_without_the_guard_of_the_script_the_books_do_not_balance() -> None:
-    balance, _ = chaos.run(60.0, SEED, guarded=False)  # ends as soon as an answer is wrong: after a second or two
+    balance, _ = chaos.run(
+        60.0, SEED, guarded=False
+    )  # ends as soon as an answer is wrong: after a second or two
     assert any("the sum of" in each or "wanted" in each for each in balance.wrong), balance
 
 
@@ -41,7 +43,7 @@ def test_a_writer_s_samples_follow_from_the_seed_alone() -> None:
     assert first(1, 1) == first(1, 1)
     assert first(1, 1) != first(1, 2) != first(2, 1)
     assert {fact.metric for fact in first(1, 1)} == set(chaos.METRICS)
-    assert settings.DEFAULT_CALENDAR.raw.retention > chaos.BACK
+    assert DEFAULT_RETENTION.raw.retention > chaos.BACK
 
 
 def test_a_book_outlives_its_process(tmp_path: chaos.Path) -> None:

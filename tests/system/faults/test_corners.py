@@ -40,7 +40,9 @@ def admin(server: Server) -> Iterator[redis.Redis]:
         yield client
 
 
-def test_an_unreadable_definition_drops_its_metric_and_no_other(make: Make, admin: redis.Redis, namespace: str) -> None:
+def test_an_unreadable_definition_drops_its_metric_and_no_other(
+    make: Make, admin: redis.Redis, namespace: str
+) -> None:
     metrics, late = make(), make()
     metrics.increment("broken")
     metrics.flush()
@@ -124,7 +126,9 @@ def test_changes_of_many_flushes_in_one_batch_are_all_counted(make: Make) -> Non
     assert metrics.query("level", aggregation="last") == 400
 
 
-def test_a_clock_that_leapt_and_came_back_refuses_nothing(make: Make, admin: redis.Redis, namespace: str) -> None:
+def test_a_clock_that_leapt_and_came_back_refuses_nothing(
+    make: Make, admin: redis.Redis, namespace: str
+) -> None:
     metrics = make()
     metrics.increment("jobs")
     metrics.flush()
@@ -148,7 +152,9 @@ def test_a_sample_of_an_absurd_time_takes_no_other_with_it(make: Make) -> None:
     assert balance(metrics) == (501, 0, {"in_future": 1})
 
 
-def test_a_thread_that_can_t_start_is_tried_again(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_that_can_t_start_is_tried_again(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     metrics = make()
     jobs = Counter("jobs", metrics=metrics)
 
@@ -172,7 +178,9 @@ def test_guessed_values_that_become_a_counter_s_keep_none_below_zero(make: Make)
     assert metrics._flusher is not None
     with metrics._flusher._send_lock:
         for number in range(3000):
-            metrics.record("jobs", float(number if number % 2 else -number), tags={"of": str(number % 7)})
+            metrics.record(
+                "jobs", float(number if number % 2 else -number), tags={"of": str(number % 7)}
+            )
         metrics._flusher.collect(int(time.time() * 1000))
     metrics.flush()
     stored, pending, dropped = balance(metrics)
@@ -211,7 +219,9 @@ def test_a_process_bounds_its_own_series(make: Make) -> None:
     assert metrics.query("jobs", aggregation="sum", tags={"otel.metric.overflow": "true"}) == 990
 
 
-def test_junk_in_a_log_is_cut_like_any_block(make: Make, admin: redis.Redis, namespace: str) -> None:
+def test_junk_in_a_log_is_cut_like_any_block(
+    make: Make, admin: redis.Redis, namespace: str
+) -> None:
     metrics = make(log_age=60)
     metrics.increment("jobs")
     metrics.flush()

@@ -16,7 +16,15 @@ import redis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from redismetrics import FormatMismatch, Gauge, Metrics, OutsideRetention, ScriptFailed, StoreError, TypeMismatch
+from redismetrics import (
+    FormatMismatch,
+    Gauge,
+    Metrics,
+    OutsideRetention,
+    ScriptFailed,
+    StoreError,
+    TypeMismatch,
+)
 from redismetrics.export import export
 from redismetrics.model.time import HOUR, slot_of
 from redismetrics.store import keys
@@ -30,8 +38,12 @@ MEMORY = 20 << 20  # Python's own allocations and numpy's; a question on this na
 QUESTIONS: dict[str, Callable[[Metrics], Any]] = {
     "query": lambda metrics: [metrics.query(name) for name in ("jobs", "depth", "took")],
     "percentiles": lambda metrics: metrics.query("took", aggregation="p95", group_by="n"),
-    "rollup": lambda metrics: metrics.rollup("jobs", group_by="n", aggregations=("sum", "stddev"), window="last_7d"),
-    "time_series": lambda metrics: metrics.time_series("took", interval="minute", aggregation="mean"),
+    "rollup": lambda metrics: metrics.rollup(
+        "jobs", group_by="n", aggregations=("sum", "stddev"), window="last_7d"
+    ),
+    "time_series": lambda metrics: metrics.time_series(
+        "took", interval="minute", aggregation="mean"
+    ),
     "get_metrics": lambda metrics: metrics.get_metrics(limit=5),
     "list_metrics": lambda metrics: metrics.list_metrics(),
     "tag_values": lambda metrics: metrics.tag_values("jobs", "n"),
@@ -70,7 +82,13 @@ def filled(server: Server) -> Iterator[Filled]:
             for number in range(40):
                 at = (hour + turn * 7 * 60_000 + number * 2_000) / 1000
                 metrics.increment("jobs", number, tags={"n": number % 3}, timestamp=at)
-                metrics.histogram("took", number / 7, tags={"n": number % 3}, metadata={"id": number}, timestamp=at)
+                metrics.histogram(
+                    "took",
+                    number / 7,
+                    tags={"n": number % 3},
+                    metadata={"id": number},
+                    timestamp=at,
+                )
                 depth.add(number)
             metrics.flush()
             if turn < 2:
@@ -87,12 +105,28 @@ def filled(server: Server) -> Iterator[Filled]:
         places = []
         for key in sorted(found):
             kind = admin.type(key)
-            names = {b"string": lambda key: [b""], b"hash": admin.hkeys, b"zset": lambda key: admin.zrange(key, 0, -1)}
+            names = {
+                b"string": lambda key: [b""],
+                b"hash": admin.hkeys,
+                b"zset": lambda key: admin.zrange(key, 0, -1),
+            }
             places += [Place(key, kind, name) for name in names[kind](key)]
         yield Filled(admin, {key: admin.dump(key) for key in found}, places)
 
 
-NUMBERS = [b"", b"0", b"-1", b"1e400", b"nan", b"-inf", b"1.5", b"9" * 30, b"0x10", "٣".encode(), str(2**62).encode()]
+NUMBERS = [
+    b"",
+    b"0",
+    b"-1",
+    b"1e400",
+    b"nan",
+    b"-inf",
+    b"1.5",
+    b"9" * 30,
+    b"0x10",
+    "٣".encode(),
+    str(2**62).encode(),
+]
 PACKED = st.recursive(
     st.none()
     | st.booleans()
@@ -100,10 +134,17 @@ PACKED = st.recursive(
     | st.floats()
     | st.text(max_size=5)
     | st.binary(max_size=5),
-    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
     max_leaves=12,
 ).map(msgpack.packb)
-JUNK = st.sampled_from(NUMBERS) | st.binary(max_size=40) | PACKED | PACKED.map(lambda packed: packed + bytes(9))
+JUNK = (
+    st.sampled_from(NUMBERS)
+    | st.binary(max_size=40)
+    | PACKED
+    | PACKED.map(lambda packed: packed + bytes(9))
+)
 
 
 @contextlib.contextmanager
@@ -131,7 +172,9 @@ def damage(admin: redis.Redis, place: Place, how: str, junk: bytes) -> None:
     else:
         score = admin.zscore(place.key, place.field)
         admin.zrem(place.key, place.field)
-        admin.zadd(place.key, {junk: score} if how == "field" else {place.field: float(len(junk)) * 1e15})
+        admin.zadd(
+            place.key, {junk: score} if how == "field" else {place.field: float(len(junk)) * 1e15}
+        )
 
 
 def restore(admin: redis.Redis, dumps: dict[bytes, bytes]) -> None:
@@ -154,9 +197,16 @@ def asked(metrics: Metrics) -> dict[str, str]:
     return told
 
 
-@given(st.integers(0, 1_000), st.integers(0, 1_000), st.sampled_from(["value", "value", "field", "field", "key"]), JUNK)
+@given(
+    st.integers(0, 1_000),
+    st.integers(0, 1_000),
+    st.sampled_from(["value", "value", "field", "field", "key"]),
+    JUNK,
+)
 @settings(
-    max_examples=100, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.reuse, Phase.generate]
+    max_examples=100,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
 )
 def test_whatever_stands_in_our_keys_is_answered_or_told(
     server: Server, filled: Filled, one: int, other: int, how: str, junk: bytes
@@ -181,9 +231,16 @@ def test_whatever_stands_in_our_keys_is_answered_or_told(
     assert stats["dropped"].get("failed", 0) == 0
 
 
-@given(st.integers(0, 1_000), st.integers(0, 1_000), st.sampled_from(["value", "value", "field", "field", "key"]), JUNK)
+@given(
+    st.integers(0, 1_000),
+    st.integers(0, 1_000),
+    st.sampled_from(["value", "value", "field", "field", "key"]),
+    JUNK,
+)
 @settings(
-    max_examples=60, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.reuse, Phase.generate]
+    max_examples=60,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
 )
 def test_a_worker_goes_on_whatever_stands_in_our_keys(
     server: Server, filled: Filled, one: int, other: int, how: str, junk: bytes
@@ -202,7 +259,9 @@ def test_a_worker_goes_on_whatever_stands_in_our_keys(
         except StoreError as error:
             told = error
     worker.store.close()
-    damaged = next((name for name in ("jobs", "depth", "took") if f":{name}:".encode() in of_key), None)
+    damaged = next(
+        (name for name in ("jobs", "depth", "took") if f":{name}:".encode() in of_key), None
+    )
     if damaged is not None:
         assert told is None
         left = {name.decode() for name in admin.zrange(keys.shard(NAMESPACE, 0).dirty, 0, -1)}
@@ -235,9 +294,14 @@ def test_a_number_out_of_proportion_is_told_and_allocates_nothing(
 
 
 @pytest.mark.parametrize("field", ["sealed", "next", "bytes", "samples", "never_sealed", "waiting"])
-def test_a_state_that_is_no_number_costs_its_metric_alone(server: Server, namespace: str, field: str) -> None:
+def test_a_state_that_is_no_number_costs_its_metric_alone(
+    server: Server, namespace: str, field: str
+) -> None:
     """Else record.lua would fail midway, with its guard written: what stands behind in the batch would be lost unsaid."""
-    with Metrics(server.url, namespace=namespace, flush_interval=NEVER) as metrics, server.client() as admin:
+    with (
+        Metrics(server.url, namespace=namespace, flush_interval=NEVER) as metrics,
+        server.client() as admin,
+    ):
         for number in range(2):
             for name in ("after", "bad", "before"):
                 metrics.increment(name, 5)

@@ -30,7 +30,9 @@ GUARD = "if sequence <= last then\n    return reply\n  end\n"
 
 @pytest.fixture
 def proxy(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    monkeypatch.setattr(proxies, "QUIET", 0.002)  # our requests are one command, so they come in one piece
+    monkeypatch.setattr(
+        proxies, "QUIET", 0.002
+    )  # our requests are one command, so they come in one piece
     with Proxy(server, unix=True) as proxy:
         yield proxy
 
@@ -44,7 +46,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def metrics(proxy: Proxy, namespace: str, quick: None) -> Iterator[Metrics]:
     """A client behind the proxy that flushes when it is told, and tries again soon."""
-    with Metrics(proxy.url, namespace=namespace, flush_interval=3_600, socket_timeout=0.5) as metrics:
+    with Metrics(
+        proxy.url, namespace=namespace, flush_interval=3_600, socket_timeout=0.5
+    ) as metrics:
         yield metrics
 
 
@@ -65,15 +69,25 @@ def unguarded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scripts, "script", lambda name: scripts.Script(name, text, sha))
 
 
-def batches(namespace: str, writer: str, count: int, each: int) -> Iterator[write.Batch]:
+def batches(namespace: str, writer: str, count: int, each: int) -> Iterator[write.WriteRequest]:
     """Batches of *each* increments, made as the flusher makes them."""
     chosen = settings.resolve({})
     for sequence in range(1, count + 1):
         buffer = Buffer(pack_tags({"a": "b"}))
         buffer.values += [1] * each
-        parcel, _ = drain.drain("jobs", Definition("counter"), True, [buffer], int(time.time() * 1000), 100)
-        assert parcel is not None
-        yield write.batch(namespace, 0, writer, sequence, sequence - 1, [("jobs", *encode.wire(parcel, {}))], chosen)
+        batch, _ = drain.drain(
+            "jobs", Definition("counter"), True, [buffer], int(time.time() * 1000), 100
+        )
+        assert batch is not None
+        yield write.write_request(
+            namespace,
+            0,
+            writer,
+            sequence,
+            sequence - 1,
+            [("jobs", *encode.encode(batch, {}))],
+            chosen,
+        )
 
 
 def totals(reader: Metrics) -> tuple[float, float]:
@@ -85,7 +99,9 @@ def totals(reader: Metrics) -> tuple[float, float]:
 # -- our client ---------------------------------------------------------------------------------------------------
 
 
-def increments_through_lost_replies(proxy: Proxy, metrics: Metrics, flushes: int, lost: int) -> None:
+def increments_through_lost_replies(
+    proxy: Proxy, metrics: Metrics, flushes: int, lost: int
+) -> None:
     proxy.lose_replies(lost, every=2)
     for _ in range(flushes):
         for _ in range(EACH):
@@ -101,14 +117,24 @@ def test_ten_thousand_increments_through_two_hundred_lost_replies(
     assert totals(reader) == (10_000, 10_000)
     stats = metrics.stats()
     assert (stats["recorded"], stats["stored"], stats["pending"]) == (10_000, 10_000, 0)
-    assert (stats["dropped"], stats["batches"], stats["retries"], stats["lost_batches"]) == ({}, FLUSHES, LOST, 0)
+    assert (stats["dropped"], stats["batches"], stats["retries"], stats["lost_batches"]) == (
+        {},
+        FLUSHES,
+        LOST,
+        0,
+    )
 
 
-def test_without_the_guard_the_total_is_wrong(proxy: Proxy, metrics: Metrics, reader: Metrics, unguarded: None) -> None:
+def test_without_the_guard_the_total_is_wrong(
+    proxy: Proxy, metrics: Metrics, reader: Metrics, unguarded: None
+) -> None:
     increments_through_lost_replies(proxy, metrics, 40, 20)
     assert proxy.lost == 20
     assert totals(reader) != (40 * EACH, 40 * EACH)
-    assert totals(reader) == ((40 + 20) * EACH, (40 + 20) * EACH)  # each lost reply counted its batch twice
+    assert totals(reader) == (
+        (40 + 20) * EACH,
+        (40 + 20) * EACH,
+    )  # each lost reply counted its batch twice
 
 
 @pytest.mark.parametrize("kind", ["counter", "gauge", "histogram"])
@@ -125,9 +151,15 @@ def test_every_type_counts_once(proxy: Proxy, metrics: Metrics, reader: Metrics,
         metrics.flush()
     assert proxy.lost == 20
     if kind == "counter":
-        assert [row["sum"] for row in reader.query("jobs", aggregation="sum", group_by="n")] == [28, 26, 26]
+        assert [row["sum"] for row in reader.query("jobs", aggregation="sum", group_by="n")] == [
+            28,
+            26,
+            26,
+        ]
     elif kind == "gauge":
-        assert [sample.value for sample in reader.query("depth")] == [1.5 * number for number in range(1, 41)]
+        assert [sample.value for sample in reader.query("depth")] == [
+            1.5 * number for number in range(1, 41)
+        ]
         assert reader.live("depth")[0].series[0].value == 60
     else:
         series = reader.live("took")[0].series[0]
@@ -135,7 +167,9 @@ def test_every_type_counts_once(proxy: Proxy, metrics: Metrics, reader: Metrics,
         assert reader.query("took", aggregation="count") == 40
 
 
-def test_a_batch_that_is_changed_no_more_while_it_is_in_doubt(proxy: Proxy, metrics: Metrics, reader: Metrics) -> None:
+def test_a_batch_that_is_changed_no_more_while_it_is_in_doubt(
+    proxy: Proxy, metrics: Metrics, reader: Metrics
+) -> None:
     metrics.increment("jobs")
     metrics.flush()
     proxy.deaf = True
@@ -173,7 +207,8 @@ def test_a_batch_that_redis_py_sends_again_by_itself_counts_once(
     driver.run(default_client, open_namespace(namespace))
     proxy.lose_replies(LOST, every=2)
     held = [
-        driver.run(default_client, write.record(batch)).held for batch in batches(namespace, "writer", FLUSHES, EACH)
+        driver.run(default_client, write.record(batch)).held
+        for batch in batches(namespace, "writer", FLUSHES, EACH)
     ]
     assert proxy.lost == LOST
     assert held == list(range(FLUSHES))
@@ -195,16 +230,23 @@ def test_a_batch_sent_again_gets_the_reply_it_had(server: Server, namespace: str
     first, second = batches(namespace, "writer", 2, 1)
     with server.client(protocol=2) as client:
         client.response_callbacks.clear()
-        replies = [driver.run(client, write.record(batch)) for batch in (first, first, second, second, first)]
+        replies = [
+            driver.run(client, write.record(batch))
+            for batch in (first, first, second, second, first)
+        ]
     assert replies[0] == replies[1]
-    assert replies[2] == replies[3] == replies[4]  # of the last batch applied: the writer has moved on
+    assert (
+        replies[2] == replies[3] == replies[4]
+    )  # of the last batch applied: the writer has moved on
     assert [replies[0].held, replies[2].held] == [0, 1]
 
 
 # -- other ways a line breaks ---------------------------------------------------------------------------------------
 
 
-def test_requests_cut_before_the_server_saw_them(proxy: Proxy, metrics: Metrics, reader: Metrics) -> None:
+def test_requests_cut_before_the_server_saw_them(
+    proxy: Proxy, metrics: Metrics, reader: Metrics
+) -> None:
     proxy.cut_requests(50, every=2)
     for _ in range(100):
         metrics.increment("jobs", 3)
@@ -224,9 +266,13 @@ def test_both_at_once(proxy: Proxy, metrics: Metrics, reader: Metrics) -> None:
     assert totals(reader) == (300, 300)
 
 
-def test_every_command_of_a_new_client_may_be_cut(proxy: Proxy, reader: Metrics, namespace: str, quick: None) -> None:
+def test_every_command_of_a_new_client_may_be_cut(
+    proxy: Proxy, reader: Metrics, namespace: str, quick: None
+) -> None:
     proxy.cut_requests(6, when=lambda request: True)
-    with Metrics(proxy.url, namespace=namespace, flush_interval=3_600, socket_timeout=0.5) as metrics:
+    with Metrics(
+        proxy.url, namespace=namespace, flush_interval=3_600, socket_timeout=0.5
+    ) as metrics:
         metrics.increment("jobs", 3)
         metrics.flush()
         proxy.lose_replies(6, when=lambda request: True)
@@ -252,8 +298,12 @@ def test_a_deaf_server(proxy: Proxy, metrics: Metrics, reader: Metrics) -> None:
     assert totals(reader) == (4, 4)
 
 
-def test_replies_later_than_the_time_out(proxy: Proxy, reader: Metrics, namespace: str, quick: None) -> None:
-    with Metrics(proxy.url, namespace=namespace, flush_interval=3_600, socket_timeout=0.05) as metrics:
+def test_replies_later_than_the_time_out(
+    proxy: Proxy, reader: Metrics, namespace: str, quick: None
+) -> None:
+    with Metrics(
+        proxy.url, namespace=namespace, flush_interval=3_600, socket_timeout=0.05
+    ) as metrics:
         metrics.increment("jobs")
         metrics.flush()
         for _ in range(3):
@@ -277,7 +327,9 @@ def test_replies_byte_by_byte(proxy: Proxy, metrics: Metrics, reader: Metrics) -
     assert metrics.stats()["retries"] == 0
 
 
-def test_close_after_a_lost_reply_stores_once(proxy: Proxy, reader: Metrics, namespace: str) -> None:
+def test_close_after_a_lost_reply_stores_once(
+    proxy: Proxy, reader: Metrics, namespace: str
+) -> None:
     metrics = Metrics(proxy.url, namespace=namespace, flush_interval=3_600, socket_timeout=0.5)
     metrics.increment("jobs", 5)
     proxy.lose_replies(2)
@@ -294,7 +346,8 @@ def test_close_after_a_lost_reply_stores_once(proxy: Proxy, reader: Metrics, nam
         pytest.param(
             False,
             marks=pytest.mark.skipif(
-                REDIS_PY < 7, reason="before redis-py 7 a line that breaks in its greeting is an error"
+                REDIS_PY < 7,
+                reason="before redis-py 7 a line that breaks in its greeting is an error",
             ),
         ),
     ],

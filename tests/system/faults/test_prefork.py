@@ -48,10 +48,24 @@ class Gunicorn:
         self._log = folder / "log"
         environment = {**os.environ, "REDISMETRICS_URL": url, "REDISMETRICS_NAMESPACE": namespace}
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(folder)])
-        command = [sys.executable, "-m", "gunicorn", "served:app", "--bind", "127.0.0.1:0", "--workers", "2", *options]
+        command = [
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "served:app",
+            "--bind",
+            "127.0.0.1:0",
+            "--workers",
+            "2",
+            *options,
+        ]
         with self._log.open("wb") as log:
-            self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
-        wait_until(lambda: self._port() or self.process.poll() is not None, "gunicorn listens", PATIENCE)
+            self.process = subprocess.Popen(
+                command, cwd=folder, env=environment, stdout=log, stderr=log
+            )
+        wait_until(
+            lambda: self._port() or self.process.poll() is not None, "gunicorn listens", PATIENCE
+        )
         assert self.process.poll() is None, self._log.read_text()
         self.port = self._port()
 
@@ -64,7 +78,9 @@ class Gunicorn:
         with self._lock:
             self.asked += 1
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/", timeout=PATIENCE) as answer:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.port}/", timeout=PATIENCE
+            ) as answer:
                 pid = int(answer.read())
         except (OSError, http.client.HTTPException):
             return None
@@ -74,7 +90,9 @@ class Gunicorn:
 
     def burst(self, count: int) -> Tally[int]:
         with ThreadPoolExecutor(2) as pool:
-            return Tally(pid for pid in pool.map(lambda _: self.get(), range(count)) if pid is not None)
+            return Tally(
+                pid for pid in pool.map(lambda _: self.get(), range(count)) if pid is not None
+            )
 
     def stop(self) -> None:
         self.process.terminate()
@@ -104,7 +122,9 @@ def counted(reader: Metrics) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize(
-    "options", [(), ("--preload",), ("--worker-class", "gthread", "--threads", "3")], ids=["", "preload", "gthread"]
+    "options",
+    [(), ("--preload",), ("--worker-class", "gthread", "--threads", "3")],
+    ids=["", "preload", "gthread"],
 )
 def test_gunicorn_s_recycled_workers_lose_nothing(
     url: str, namespace: str, tmp_path: Path, reader: Metrics, options: tuple[str, ...]
@@ -146,7 +166,9 @@ def test_gunicorn_s_killed_workers_lose_at_most_what_they_had_not_sent(
     assert server.answers.total() - unsent <= handled <= server.asked
 
 
-def test_a_process_that_ends_by_os_exit_loses_at_most_one_interval(url: str, namespace: str, reader: Metrics) -> None:
+def test_a_process_that_ends_by_os_exit_loses_at_most_one_interval(
+    url: str, namespace: str, reader: Metrics
+) -> None:
     def run() -> None:  # in_child ends it by os._exit
         metrics = Metrics(url, namespace=namespace, flush_interval=0.1)
         for _ in range(1_000):

@@ -77,7 +77,9 @@ def joined(processes: list[Any]) -> list[int | None]:
     return codes
 
 
-def script(code: str, *, timeout: float = PATIENCE, **environment: str) -> subprocess.CompletedProcess[str]:
+def script(
+    code: str, *, timeout: float = PATIENCE, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run *code* in a new interpreter, to its end without a word."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code], cwd=ROOT, env={**os.environ, **environment}, timeout=timeout,
@@ -151,7 +153,9 @@ def short_lived(url: str, namespace: str) -> None:
     assert metrics.stats()["dropped"] == {}
 
 
-def test_a_client_that_goes_in_a_child_takes_no_other_with_it(url: str, namespace: str, metrics: Metrics) -> None:
+def test_a_client_that_goes_in_a_child_takes_no_other_with_it(
+    url: str, namespace: str, metrics: Metrics
+) -> None:
     process = multiprocessing.get_context("fork").Process(target=short_lived, args=(url, namespace))
     process.start()
     assert joined([process]) == [0]
@@ -182,17 +186,23 @@ def test_children_that_flush_and_are_gone(metrics: Metrics) -> None:
     assert len({sample.count for sample in metrics.query("jobs")}) == 1
 
 
-def test_a_child_has_nothing_of_its_parent_s(url: str, namespace: str, fresh_server: Callable[..., Server]) -> None:
+def test_a_child_has_nothing_of_its_parent_s(
+    url: str, namespace: str, fresh_server: Callable[..., Server]
+) -> None:
     server = fresh_server()
     server.pause()
-    with Metrics(server.url, namespace=namespace, socket_timeout=0.2, flush_interval=0.05) as metrics:
+    with Metrics(
+        server.url, namespace=namespace, socket_timeout=0.2, flush_interval=0.05
+    ) as metrics:
         handle = Counter("jobs", metrics=metrics)
         writer = metrics.stats()["writer"]
         for _ in range(100):
             handle.increment()
             metrics.increment("jobs")
         wait_until(lambda: metrics.stats()["last_error"], "its sender has failed")
-        metrics.increment("jobs")  # in a buffer, in the queue or in doubt: nothing of it is the child's
+        metrics.increment(
+            "jobs"
+        )  # in a buffer, in the queue or in doubt: nothing of it is the child's
 
         def run() -> None:
             stats = metrics.stats()
@@ -213,7 +223,9 @@ def test_a_child_has_nothing_of_its_parent_s(url: str, namespace: str, fresh_ser
 
 
 def test_a_child_knows_what_was_declared_before_the_fork(metrics: Metrics) -> None:
-    metrics.declare("took", "histogram", unit="seconds", help="how long", buckets=[1, 2], tag_keys=["a"])
+    metrics.declare(
+        "took", "histogram", unit="seconds", help="how long", buckets=[1, 2], tag_keys=["a"]
+    )
     metrics.gauge("level", 3)
 
     def run() -> None:
@@ -407,7 +419,9 @@ def test_recording_in_a_del(metrics: Metrics) -> None:
 # -- the end of a process -------------------------------------------------------------------------------------------
 
 
-def test_the_end_of_the_interpreter_sends_what_is_left(url: str, namespace: str, metrics: Metrics) -> None:
+def test_the_end_of_the_interpreter_sends_what_is_left(
+    url: str, namespace: str, metrics: Metrics
+) -> None:
     result = script(f"""if True:
         import atexit
         import redismetrics
@@ -435,8 +449,12 @@ def test_a_process_that_records_only_as_it_ends(url: str, namespace: str, metric
     assert metrics.query("jobs", aggregation="sum") == 1
 
 
-@pytest.mark.parametrize("how", ["raise KeyError('k')", "raise SystemExit(5)", "import sys; sys.exit(6)"])
-def test_a_process_that_ends_badly_sends_what_is_left(url: str, namespace: str, metrics: Metrics, how: str) -> None:
+@pytest.mark.parametrize(
+    "how", ["raise KeyError('k')", "raise SystemExit(5)", "import sys; sys.exit(6)"]
+)
+def test_a_process_that_ends_badly_sends_what_is_left(
+    url: str, namespace: str, metrics: Metrics, how: str
+) -> None:
     result = script(f"""if True:
         import redismetrics
         redismetrics.configure({url!r}, namespace={namespace!r})
@@ -462,12 +480,15 @@ LEAVES = """if True:
 
 
 @pytest.mark.parametrize(
-    ("what", "begun", "clients"), [("away", True, 1), ("away", False, 3), ("deaf", False, 1), ("deaf", True, 3)]
+    ("what", "begun", "clients"),
+    [("away", True, 1), ("away", False, 3), ("deaf", False, 1), ("deaf", True, 3)],
 )
 def test_the_end_takes_2_seconds_at_most_where_there_is_no_server(
     fresh_server: Callable[..., Server], namespace: str, what: str, begun: bool, clients: int
 ) -> None:
-    wait = "metrics[0]._flusher.collect(int(time.time() * 1000)); time.sleep(0.1)" if begun else "pass"
+    wait = (
+        "metrics[0]._flusher.collect(int(time.time() * 1000)); time.sleep(0.1)" if begun else "pass"
+    )
     url = NOWHERE
     if what == "deaf":
         server = fresh_server()
@@ -476,8 +497,13 @@ def test_the_end_takes_2_seconds_at_most_where_there_is_no_server(
     result = script(LEAVES.format(url=url, namespace=namespace, clients=clients, wait=wait))
     assert result.returncode == 0
     leaves, left = map(float, result.stdout.split())
-    assert left - leaves < 4  # 2 s, and what a busy machine takes; one after the other they would take 6
-    assert result.stderr.count("closed with 3 samples never sent and 0 sent but never confirmed") == clients
+    assert (
+        left - leaves < 4
+    )  # 2 s, and what a busy machine takes; one after the other they would take 6
+    assert (
+        result.stderr.count("closed with 3 samples never sent and 0 sent but never confirmed")
+        == clients
+    )
     assert "Traceback" not in result.stderr
 
 
@@ -511,7 +537,9 @@ def test_the_end_after_a_server_went_deaf_tells_what_is_in_doubt(
 
 def test_children_end_in_time_where_there_is_no_server(namespace: str) -> None:
     processes = [
-        multiprocessing.get_context("fork").Process(target=increments, args=(NOWHERE, namespace, number, 100))
+        multiprocessing.get_context("fork").Process(
+            target=increments, args=(NOWHERE, namespace, number, 100)
+        )
         for number in range(2)
     ]
     began = time.monotonic()
@@ -555,7 +583,9 @@ def test_recording_while_another_thread_closes(url: str, namespace: str) -> None
         wait_until(lambda: metrics.stats()["stored"] > 1_000, "some are stored")
         metrics.close()
         closed = metrics.stats()["stored"]
-        wait_until(lambda: metrics.stats()["dropped"].get("closed", 0) > 1_000, "some come too late")
+        wait_until(
+            lambda: metrics.stats()["dropped"].get("closed", 0) > 1_000, "some come too late"
+        )
     finally:
         stop.set()
         thread.join()
@@ -563,7 +593,11 @@ def test_recording_while_another_thread_closes(url: str, namespace: str) -> None
     assert stats["stored"] == closed
     assert stats["recorded"] == stats["stored"] + stats["pending"] + sum(stats["dropped"].values())
     assert (
-        stats["stored"] + stats["dropped"]["closed"] + stats["dropped"].get("unsent", 0) + stats["pending"] == count[0]
+        stats["stored"]
+        + stats["dropped"]["closed"]
+        + stats["dropped"].get("unsent", 0)
+        + stats["pending"]
+        == count[0]
     )
     assert stats["pending"] <= 2  # a call that was under way as it closed
     with Metrics(url, namespace=namespace) as reader:

@@ -22,7 +22,9 @@ def proxy(request: pytest.FixtureRequest, server: Server) -> Iterator[Proxy]:
 
 @pytest.fixture
 def client(proxy: Proxy) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(proxy.url, socket_timeout=2, retry=Retry(NoBackoff(), AGAIN)) as client:
+    with redis.Redis.from_url(
+        proxy.url, socket_timeout=2, retry=Retry(NoBackoff(), AGAIN)
+    ) as client:
         yield client
 
 
@@ -37,7 +39,9 @@ def increments(request: bytes) -> bool:
     return b"HINCRBY" in request
 
 
-def test_without_a_fault_everything_passes(proxy: Proxy, client: redis.Redis, namespace: str) -> None:
+def test_without_a_fault_everything_passes(
+    proxy: Proxy, client: redis.Redis, namespace: str
+) -> None:
     large = bytes(range(256)) * 4_000  # a megabyte: many reads on either side
     with client.pipeline(transaction=False) as pipeline:
         for number in range(2_000):
@@ -48,13 +52,17 @@ def test_without_a_fault_everything_passes(proxy: Proxy, client: redis.Redis, na
     assert (proxy.connections, proxy.lost, proxy.cut) == (1, 0, 0)
 
 
-def test_a_lost_reply_doubles_a_plain_increment(proxy: Proxy, client: redis.Redis, namespace: str) -> None:
+def test_a_lost_reply_doubles_a_plain_increment(
+    proxy: Proxy, client: redis.Redis, namespace: str
+) -> None:
     proxy.lose_replies(when=increments)
     assert client.hincrby(namespace, "total", 1) == 2
     assert (proxy.lost, proxy.connections) == (1, 2)
 
 
-def test_a_lost_reply_doubles_a_transaction(proxy: Proxy, client: redis.Redis, namespace: str) -> None:
+def test_a_lost_reply_doubles_a_transaction(
+    proxy: Proxy, client: redis.Redis, namespace: str
+) -> None:
     proxy.lose_replies(when=increments)
     with client.pipeline(transaction=True) as pipeline:
         pipeline.hincrby(namespace, "total", 1).hincrby(namespace, "other", 1)
@@ -75,13 +83,17 @@ def test_a_lost_reply_of_a_long_pipeline_is_lost_after_all_of_it_was_done(
         assert direct.hlen(namespace) == 1_000
 
 
-def test_a_request_cut_on_its_way_counts_once(proxy: Proxy, client: redis.Redis, namespace: str) -> None:
+def test_a_request_cut_on_its_way_counts_once(
+    proxy: Proxy, client: redis.Redis, namespace: str
+) -> None:
     proxy.cut_requests(when=increments)
     assert client.hincrby(namespace, "total", 1) == 1
     assert (proxy.cut, proxy.lost) == (1, 0)
 
 
-def test_only_scripts_are_hit_unless_told_otherwise(proxy: Proxy, client: redis.Redis, namespace: str) -> None:
+def test_only_scripts_are_hit_unless_told_otherwise(
+    proxy: Proxy, client: redis.Redis, namespace: str
+) -> None:
     digest = client.script_load("return redis.call('HINCRBY', KEYS[1], 'total', 1)")
     proxy.lose_replies()
     assert client.hincrby(namespace, "total", 1) == 1
@@ -103,7 +115,9 @@ def test_zero_ends_a_fault(proxy: Proxy, client: redis.Redis, namespace: str) ->
     assert client.hincrby(namespace, "total", 1) == 1
 
 
-def test_a_deaf_proxy_answers_nothing_and_hears_again(proxy: Proxy, once: redis.Redis, namespace: str) -> None:
+def test_a_deaf_proxy_answers_nothing_and_hears_again(
+    proxy: Proxy, once: redis.Redis, namespace: str
+) -> None:
     once.ping()
     proxy.deaf = True
     for _ in range(2):  # on the connection there was, then on a new one
@@ -113,7 +127,9 @@ def test_a_deaf_proxy_answers_nothing_and_hears_again(proxy: Proxy, once: redis.
     assert once.hincrby(namespace, "total", 1) == 1
 
 
-def test_a_reply_later_than_the_time_out_counts_twice(proxy: Proxy, once: redis.Redis, namespace: str) -> None:
+def test_a_reply_later_than_the_time_out_counts_twice(
+    proxy: Proxy, once: redis.Redis, namespace: str
+) -> None:
     once.ping()
     proxy.delay = 0.5
     with pytest.raises(redis.TimeoutError):

@@ -23,10 +23,33 @@ from tests.fixtures.servers import Server, binaries, version, wait_until
 from tests.fixtures.workers import Steps, new_worker, pull_forward
 
 # What the docs tell to write. In Redis 6.2 a new user has all channels, to which none can be added.
-LEAST = ("resetchannels", "~rm:*", "&rm:*", "+@read", "+@write", "+publish", "+time", "+evalsha", "+script|load")
+LEAST = (
+    "resetchannels",
+    "~rm:*",
+    "&rm:*",
+    "+@read",
+    "+@write",
+    "+publish",
+    "+time",
+    "+evalsha",
+    "+script|load",
+)
 
 # What the sender and the script call, by the word that the error must have.
-INSIDE = ("get", "time", "hget", "hmget", "hlen", "zcard", "zrangebyscore", "set", "hset", "zadd", "zrem", "publish")
+INSIDE = (
+    "get",
+    "time",
+    "hget",
+    "hmget",
+    "hlen",
+    "zcard",
+    "zrangebyscore",
+    "set",
+    "hset",
+    "zadd",
+    "zrem",
+    "publish",
+)
 OUTSIDE = ("evalsha", "hgetall")
 
 Make = Callable[..., Metrics]
@@ -91,10 +114,17 @@ def record(metrics: Metrics) -> None:
 def answers(metrics: Metrics) -> list[Any]:
     total = [metrics.query(name, aggregation="sum") for name in ("jobs", "new_jobs", "took")]
     live = [metrics.live(name)[0].series[0].value for name in ("jobs", "depth", "users", "took")]
-    return [*total, *live, metrics.query("depth", aggregation="count"), metrics.query("users", aggregation="count")]
+    return [
+        *total,
+        *live,
+        metrics.query("depth", aggregation="count"),
+        metrics.query("users", aggregation="count"),
+    ]
 
 
-def refused_then_stored(make: Make, admin: redis.Redis, lacking: tuple[str, ...], named: str) -> None:
+def refused_then_stored(
+    make: Make, admin: redis.Redis, lacking: tuple[str, ...], named: str
+) -> None:
     """Refuse the user *lacking* rights twice, see that no byte changed, grant them, see that all is stored once."""
     owner = make()
     record(owner)
@@ -129,7 +159,11 @@ def test_a_user_who_lacks_a_command_of_the_script(
 ) -> None:
     # Commands that write are checked by the script; of one that reads, older servers only say that there is one.
     writes = command in ("set", "hset", "zadd", "zrem", "publish")
-    named = f"(?i)lack {command} " if writes else f"'{command}'|(?i:user executing the script can't run this command)"
+    named = (
+        f"(?i)lack {command} "
+        if writes
+        else f"'{command}'|(?i:user executing the script can't run this command)"
+    )
     refused_then_stored(make, admin, (f"-{command}",), named)
 
 
@@ -141,8 +175,12 @@ def test_a_user_who_lacks_a_command_of_the_sender(
     refused_then_stored(make, admin, (f"-{command}",), named)
 
 
-@pytest.mark.parametrize("rights", [("resetchannels",), ("resetchannels", "&other:*"), ("resetchannels", "&rm:x")])
-def test_a_user_without_the_channels(make: Make, admin: redis.Redis, rights: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "rights", [("resetchannels",), ("resetchannels", "&other:*"), ("resetchannels", "&rm:x")]
+)
+def test_a_user_without_the_channels(
+    make: Make, admin: redis.Redis, rights: tuple[str, ...]
+) -> None:
     refused_then_stored(make, admin, rights, "PUBLISH rm:")
 
 
@@ -150,8 +188,12 @@ def test_a_user_who_may_publish_some_metrics_only(
     make: Make, admin: redis.Redis, guarded: Server, namespace: str
 ) -> None:
     if not asks_for_rights(guarded):
-        pytest.skip("Redis 6.2 can't be asked about a right; the first metric's channel stands for all")
-    refused_then_stored(make, admin, ("resetchannels", f"&rm:{namespace}:stream:jobs"), "PUBLISH rm:.*:stream:")
+        pytest.skip(
+            "Redis 6.2 can't be asked about a right; the first metric's channel stands for all"
+        )
+    refused_then_stored(
+        make, admin, ("resetchannels", f"&rm:{namespace}:stream:jobs"), "PUBLISH rm:.*:stream:"
+    )
 
 
 def test_a_user_who_may_not_load_scripts(make: Make, admin: redis.Redis) -> None:
@@ -180,7 +222,9 @@ def test_a_user_who_may_only_read_the_keys(make: Make, admin: redis.Redis, guard
     refused_then_stored(make, admin, ("resetkeys", "%R~rm:*"), "(?i)no permissions to access|keys")
 
 
-def test_a_log_that_must_be_cut_by_a_user_who_may_not_look_at_it(make: Make, admin: redis.Redis) -> None:
+def test_a_log_that_must_be_cut_by_a_user_who_may_not_look_at_it(
+    make: Make, admin: redis.Redis
+) -> None:
     owner = make(log_bytes=1 << 16, samples_per_flush=10_000)
     for number in range(12):
         for value in range(1_000):
@@ -199,11 +243,15 @@ def test_a_log_that_must_be_cut_by_a_user_who_may_not_look_at_it(make: Make, adm
     wait_until(lambda: metrics.stats()["pending"] == 0, "the samples are stored")
     storage = owner.get_stats()["storage"]
     assert storage["metrics_stored"] == 13_000
-    assert storage["metrics_dropped"]["never_sealed"] == 13_000 - owner.query("took", aggregation="count")
+    assert storage["metrics_dropped"]["never_sealed"] == 13_000 - owner.query(
+        "took", aggregation="count"
+    )
     assert owner.query("took", aggregation="count") <= held + 1_000
 
 
-def test_the_documented_line_is_enough_to_record_ask_and_listen(make: Make, admin: redis.Redis, namespace: str) -> None:
+def test_the_documented_line_is_enough_to_record_ask_and_listen(
+    make: Make, admin: redis.Redis, namespace: str
+) -> None:
     set_user(admin, "writer", *LEAST)
     metrics = make("writer")
     record(metrics)
@@ -211,14 +259,29 @@ def test_the_documented_line_is_enough_to_record_ask_and_listen(make: Make, admi
     stats = metrics.stats()
     assert (stats["stored"], stats["unpublished"], stats["last_error"]) == (5, 0, None)
     assert answers(metrics) == [3, 2, 2.5, 3, 4, 1, 2.5, 1, 1]
-    assert [row["name"] for row in metrics.list_metrics()] == ["depth", "jobs", "new_jobs", "took", "users"]
+    assert [row["name"] for row in metrics.list_metrics()] == [
+        "depth",
+        "jobs",
+        "new_jobs",
+        "took",
+        "users",
+    ]
     assert metrics.tag_values("jobs", "a") == ["b"]
     assert metrics.time_series("jobs", aggregation="sum")[0]["sum"] == 3
     assert metrics.get_metrics(name="jobs")["count"] == 1
 
 
 def test_listening_needs_subscribe_beside_it(make: Make, admin: redis.Redis) -> None:
-    set_user(admin, "writer", *LEAST, "+subscribe", "+psubscribe", "+unsubscribe", "+punsubscribe", "+ping")
+    set_user(
+        admin,
+        "writer",
+        *LEAST,
+        "+subscribe",
+        "+psubscribe",
+        "+unsubscribe",
+        "+punsubscribe",
+        "+ping",
+    )
     metrics = make("writer")
     subscription: Subscription
     with metrics.subscribe("jobs") as subscription:
@@ -270,7 +333,9 @@ def test_deleting_needs_transactions_beside_it(make: Make, admin: redis.Redis) -
     ],
     ids=lambda rights: " ".join(rights) or "none",
 )
-def test_who_may_not_delete_deletes_nothing(make: Make, admin: redis.Redis, rights: tuple[str, ...]) -> None:
+def test_who_may_not_delete_deletes_nothing(
+    make: Make, admin: redis.Redis, rights: tuple[str, ...]
+) -> None:
     owner = make()
     record(owner)
     owner.flush()
@@ -296,7 +361,17 @@ def test_a_wrong_password_is_told_and_never_shown(make: Make, admin: redis.Redis
 # -- workers --------------------------------------------------------------------------------------------------------
 
 # What a commit calls, and what a pass asks beside it.
-COMMITTING = ("hset", "hdel", "hincrby", "zadd", "zrem", "zremrangebyscore", "expireat", "persist", "del")
+COMMITTING = (
+    "hset",
+    "hdel",
+    "hincrby",
+    "zadd",
+    "zrem",
+    "zremrangebyscore",
+    "expireat",
+    "persist",
+    "del",
+)
 READING = (
     "get",
     "time",
@@ -363,12 +438,17 @@ def works_once_it_may(
         assert workers.contents(admin, namespace) != was
         assert [owner.query(name, aggregation="sum") for name in ("jobs", "took")] == [3, 2.5]
     assert admin.zcard(keys.shard(namespace, 0).dirty) == 0
-    assert [admin.hlen(keys.sealed(namespace, 0, name).due) for name in ("jobs", "took")] == [0, 0]
+    assert [admin.hlen(keys.rollup(namespace, 0, name).due) for name in ("jobs", "took")] == [0, 0]
 
 
 @pytest.mark.parametrize("command", COMMITTING)
 def test_a_worker_that_lacks_a_command_of_its_commit(
-    make: Make, make_worker: Callable[..., Worker], admin: redis.Redis, guarded: Server, namespace: str, command: str
+    make: Make,
+    make_worker: Callable[..., Worker],
+    admin: redis.Redis,
+    guarded: Server,
+    namespace: str,
+    command: str,
 ) -> None:
     if command == "del" and not asks_for_rights(guarded):
         pytest.skip("Redis 6.2 can't be asked about a right, and DEL can't be tried")
@@ -381,7 +461,9 @@ def test_a_worker_that_lacks_a_command_of_its_commit(
 def test_a_worker_that_lacks_a_command_that_reads(
     make: Make, make_worker: Callable[..., Worker], admin: redis.Redis, namespace: str, command: str
 ) -> None:
-    named = f"'{command}'|(?i:user executing the script can't run this command)|no permissions to run"
+    named = (
+        f"'{command}'|(?i:user executing the script can't run this command)|no permissions to run"
+    )
     works_once_it_may(make, make_worker, admin, namespace, (f"-{command}",), named)
 
 
@@ -392,7 +474,12 @@ def test_a_worker_without_the_keys(
     if rights[0].startswith("%") and not asks_for_rights(guarded):
         pytest.skip("keys that may only be read came with Redis 7")
     works_once_it_may(
-        make, make_worker, admin, namespace, ("resetkeys", *rights), "(?i)no permissions to access|keys|not allowed"
+        make,
+        make_worker,
+        admin,
+        namespace,
+        ("resetkeys", *rights),
+        "(?i)no permissions to access|keys|not allowed",
     )
 
 
@@ -403,17 +490,19 @@ def test_who_may_not_forget_writers_forgets_none(
     owner = make()
     record(owner)
     owner.flush()
-    calendar = run(make_worker()._connected(), open_namespace(namespace)).calendar
+    retention = run(make_worker()._connected(), open_namespace(namespace)).retention
     writers = keys.shard(namespace, 0).writers
     old = msgpack.packb([1, 1_000_000, b""], use_bin_type=False)
     admin.hset(writers, mapping={f"writer{number}": old for number in range(3)})
     set_user(admin, "worker", *LEAST, f"-{command}")
     before = contents(admin)
     with pytest.raises(ScriptFailed, match=r"(?i)can't run this command|no permissions"):
-        run(make_worker("worker")._connected(), queue.prune_writers(namespace, 0, calendar))
+        run(make_worker("worker")._connected(), queue.prune_writers(namespace, 0, retention))
     assert contents(admin) == before
     set_user(admin, "worker", *LEAST)
-    assert run(make_worker("worker")._connected(), queue.prune_writers(namespace, 0, calendar)) == 3
+    assert (
+        run(make_worker("worker")._connected(), queue.prune_writers(namespace, 0, retention)) == 3
+    )
     assert admin.hlen(writers) == 1
 
 
@@ -425,15 +514,19 @@ def test_a_full_server_takes_no_half_of_a_commit(
     record(owner)
     owner.flush()
     client = make_worker()._connected()
-    metric = metric_keys.Metric(namespace, 0, "took", run(client, open_namespace(namespace)).calendar)
+    metric = metric_keys.MetricLocation(
+        namespace, 0, "took", run(client, open_namespace(namespace)).retention
+    )
     operation = seal.seal(metric)
     if work == "make":
         assert run(client, operation).outcome is commit.Outcome.DONE
-        (hour,) = [each.decode() for each in admin.hkeys(metric.worked.due) if each.startswith(b"hour")]
-        operation = downsample.make(metric, hour)
+        (hour,) = [
+            each.decode() for each in admin.hkeys(metric.worked.due) if each.startswith(b"hour")
+        ]
+        operation = downsample.downsample(metric, hour)
     steps = Steps(client, operation)
     steps.until_script()
-    run(client, queue.prune_writers(namespace, 0, metric.calendar))
+    run(client, queue.prune_writers(namespace, 0, metric.retention))
     before = workers.contents(admin, namespace)
     admin.config_set("maxmemory", 1)
     try:

@@ -98,7 +98,10 @@ def loading(server: Server) -> Iterator[None]:
     with server.client() as admin:
         admin.eval(MANY_WRITES, 0)
     server.kill()
-    args, server.args = server.args, (*server.args, "--key-load-delay", "-5")  # sleeps after one in five commands
+    args, server.args = (
+        server.args,
+        (*server.args, "--key-load-delay", "-5"),
+    )  # sleeps after one in five commands
     thread = threading.Thread(target=server.restart)
     thread.start()
 
@@ -116,7 +119,10 @@ def loading(server: Server) -> Iterator[None]:
     try:
         yield
     finally:
-        with redis.Redis.from_url(server.socket_url) as admin, contextlib.suppress(redis.ResponseError):
+        with (
+            redis.Redis.from_url(server.socket_url) as admin,
+            contextlib.suppress(redis.ResponseError),
+        ):
             admin.config_set("key-load-delay", 0)  # Redis 6.2 refuses, and takes its 3 s
         thread.join()
         server.args = args
@@ -134,7 +140,12 @@ def read_only(server: Server) -> Iterator[None]:
 State = Callable[[Server], contextlib.AbstractContextManager[None]]
 STATES = pytest.mark.parametrize(
     ("state", "says"),
-    [(full, "(?i)memory"), (busy, "(?i)busy"), (loading, "(?i)loading"), (read_only, "(?i)read ?only|readonly")],
+    [
+        (full, "(?i)memory"),
+        (busy, "(?i)busy"),
+        (loading, "(?i)loading"),
+        (read_only, "(?i)read ?only|readonly"),
+    ],
     ids=lambda each: getattr(each, "__name__", ""),
 )
 
@@ -155,7 +166,12 @@ def test_what_is_recorded_meanwhile_is_stored_once_when_it_has_passed(
                 metrics.histogram("took", number)
                 wait_until(lambda: re.search(says, refusal(metrics)), f"flush tells {says}")
             stats = metrics.stats()
-            assert (stats["recorded"], stats["stored"], stats["pending"], stats["dropped"]) == (11, 2, 9, {})
+            assert (stats["recorded"], stats["stored"], stats["pending"], stats["dropped"]) == (
+                11,
+                2,
+                9,
+                {},
+            )
         settled(metrics)
         assert metrics.query("jobs", aggregation="sum") == 8
         assert metrics.query("new", aggregation="count") == 3
@@ -163,7 +179,9 @@ def test_what_is_recorded_meanwhile_is_stored_once_when_it_has_passed(
 
 
 @pytest.mark.parametrize("state", [busy, loading], ids=["busy", "loading"])
-def test_a_question_tells_it(fresh_server: Callable[..., Server], namespace: str, state: State) -> None:
+def test_a_question_tells_it(
+    fresh_server: Callable[..., Server], namespace: str, state: State
+) -> None:
     server = fresh_server(port=True)
     with Metrics(server.url, namespace=namespace, flush_interval=NEVER) as metrics:
         metrics.increment("jobs", 5)
@@ -206,15 +224,23 @@ def test_a_worker_goes_on_when_it_has_passed(
         while one.pass_once(alone=True):
             pass
         one.store.close()
-        assert metrics.query("took", aggregation="sum") == metrics.query("jobs", aggregation="sum") == sum(range(20))
+        assert (
+            metrics.query("took", aggregation="sum")
+            == metrics.query("jobs", aggregation="sum")
+            == sum(range(20))
+        )
         with server.client() as admin:
             assert admin.zcard(keys.shard(namespace, 0).dirty) == 0
 
 
 @pytest.mark.parametrize(
-    "written", [keys.FORMAT - 1, keys.FORMAT + 1, "junk", ""], ids=["older", "newer", "junk", "nothing"]
+    "written",
+    [keys.FORMAT - 1, keys.FORMAT + 1, "junk", ""],
+    ids=["older", "newer", "junk", "nothing"],
 )
-def test_another_format_is_told_and_left_as_it_is(server: Server, namespace: str, written: object) -> None:
+def test_another_format_is_told_and_left_as_it_is(
+    server: Server, namespace: str, written: object
+) -> None:
     with server.client() as admin:
         admin.hset(keys.config(namespace), mapping={"format": str(written), "shards": 1})
         with Metrics(server.url, namespace=namespace, flush_interval=NEVER) as metrics:
@@ -227,5 +253,8 @@ def test_another_format_is_told_and_left_as_it_is(server: Server, namespace: str
                 one.pass_once(alone=True)
             one.store.close()
             metrics.close(0.1)
-        assert admin.hgetall(keys.config(namespace)) == {b"format": str(written).encode(), b"shards": b"1"}
+        assert admin.hgetall(keys.config(namespace)) == {
+            b"format": str(written).encode(),
+            b"shards": b"1",
+        }
         assert not list(admin.scan_iter(f"rm:{{{namespace}:*"))

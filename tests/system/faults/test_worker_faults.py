@@ -21,7 +21,7 @@ from redismetrics.model.time import DAY, HOUR, MINUTE, SECOND, slot_of
 from redismetrics.recording import flusher
 from redismetrics.store import keys, scripts
 from redismetrics.store.driver import run
-from redismetrics.store.metric_keys import Metric
+from redismetrics.store.metric_keys import MetricLocation
 from redismetrics.store.namespace import open_namespace
 from redismetrics.worker import Worker, __main__, cleanup, downsample, seal, worker
 from redismetrics.worker import due as due_module
@@ -74,7 +74,8 @@ class Book:
     def asked(self, window: Window) -> list[dict[str, Any]]:
         asked = ("count", "sum", "min", "max")
         return [
-            self.metrics.rollup(name, group_by="tag", aggregations=asked, window=window) for name in ("jobs", "took")
+            self.metrics.rollup(name, group_by="tag", aggregations=asked, window=window)
+            for name in ("jobs", "took")
         ]
 
     def expected(self, window: Window) -> list[dict[str, Any]]:
@@ -84,7 +85,12 @@ class Book:
         rows = {}
         for tag in sorted({tag for tag, _ in inside}):
             of_tag = [value for each, value in inside if each == tag]
-            rows[tag] = {"count": len(of_tag), "sum": sum(of_tag), "min": min(of_tag), "max": max(of_tag)}
+            rows[tag] = {
+                "count": len(of_tag),
+                "sum": sum(of_tag),
+                "min": min(of_tag),
+                "max": max(of_tag),
+            }
         return [rows, rows]
 
     def check(self, hour: int) -> None:
@@ -161,12 +167,12 @@ def work(url: str, namespace: str) -> None:
 
 def nothing_left(admin: redis.Redis, namespace: str) -> bool:
     """Whether all is sealed, and every coarse slot made."""
-    due = [admin.hlen(keys.sealed(namespace, 0, name).due) for name in ("jobs", "took")]
+    due = [admin.hlen(keys.rollup(namespace, 0, name).due) for name in ("jobs", "took")]
     return not admin.zcard(keys.shard(namespace, 0).dirty) and due == [0, 0]
 
 
-def metric_of(client: Any, namespace: str, name: str) -> Metric:
-    return Metric(namespace, 0, name, run(client, open_namespace(namespace)).calendar)
+def metric_of(client: Any, namespace: str, name: str) -> MetricLocation:
+    return MetricLocation(namespace, 0, name, run(client, open_namespace(namespace)).retention)
 
 
 def at_request(number: int, act: Callable[[], bool]) -> proxies.When:
@@ -221,7 +227,14 @@ class Child:
 
 @pytest.mark.parametrize("how", ["before", "after", "asleep"])
 def test_a_worker_that_is_killed_or_sleeps_at_any_step(
-    proxy: Proxy, admin: redis.Redis, url: str, namespace: str, at_once: None, make: Make, hour: int, how: str
+    proxy: Proxy,
+    admin: redis.Redis,
+    url: str,
+    namespace: str,
+    at_once: None,
+    make: Make,
+    hour: int,
+    how: str,
 ) -> None:
     """At its first request, at its second (asleep: at its third), and so on, until it makes no more."""
     for number in itertools.count(1, 2 if how == "asleep" else 1):
@@ -245,7 +258,7 @@ def test_a_worker_that_is_killed_or_sleeps_at_any_step(
                 pass
             book.check(hour)
         assert nothing_left(admin, at)
-        levels = {field.split()[0] for field in admin.hkeys(keys.sealed(at, 0, "took").held)}
+        levels = {field.split()[0] for field in admin.hkeys(keys.rollup(at, 0, "took").held)}
         assert levels == {b"raw", b"minute", b"hour", b"day", b"samples"}
         if not was_hit:
             break
@@ -290,7 +303,7 @@ def test_a_commit_between_two_trips_is_noticed(
 
 
 def jobs_due(admin: redis.Redis, namespace: str, level: str) -> list[str]:
-    found = (each.decode() for each in admin.hkeys(keys.sealed(namespace, 0, "jobs").due))
+    found = (each.decode() for each in admin.hkeys(keys.rollup(namespace, 0, "jobs").due))
     return sorted(each for each in found if each.startswith(level))
 
 
@@ -309,13 +322,13 @@ def test_a_commit_sent_twice_changes_nothing_the_second_time(
     for finer in ("hour", "day"):
         if what in ("day", "span") and what != finer:
             for each in jobs_due(admin, namespace, finer):
-                run(client, downsample.make(metric, each))
+                run(client, downsample.downsample(metric, each))
     if what == "seal":
         operation = seal.seal(metric)
     elif what == "trim":
         operation = cleanup.trim(metric)
     else:
-        operation = downsample.make(metric, jobs_due(admin, namespace, what)[0])
+        operation = downsample.downsample(metric, jobs_due(admin, namespace, what)[0])
     steps = Steps(client, operation)
     steps.until_script()
     commit = steps.commands[0]
@@ -329,7 +342,13 @@ def test_a_commit_sent_twice_changes_nothing_the_second_time(
 
 
 def test_lost_replies_of_commits(
-    proxy: Proxy, admin: redis.Redis, namespace: str, at_once: None, make: Make, make_book: Any, hour: int
+    proxy: Proxy,
+    admin: redis.Redis,
+    namespace: str,
+    at_once: None,
+    make: Make,
+    make_book: Any,
+    hour: int,
 ) -> None:
     book = make_book()
     book.fill(hour)
@@ -360,7 +379,11 @@ def test_a_metric_that_is_deleted_meanwhile_stays_deleted(
     book.fill(hour, seed=1_000)
     client = one._connected()
     metric = metric_of(client, namespace, "jobs")
-    operation = downsample.make(metric, jobs_due(admin, namespace, "hour")[0]) if what == "hour" else seal.seal(metric)
+    operation = (
+        downsample.downsample(metric, jobs_due(admin, namespace, "hour")[0])
+        if what == "hour"
+        else seal.seal(metric)
+    )
     steps = Steps(client, operation)
     steps.until_script()
     assert book.metrics.delete_metric("jobs")
@@ -388,7 +411,9 @@ def write(url: str, namespace: str, number: int) -> None:
         now = time.time()
         for burst in range(BURSTS):
             for at in range(EACH):
-                metrics.histogram("took", at, tags={"writer": number}, timestamp=now - 97 * (burst % 5))
+                metrics.histogram(
+                    "took", at, tags={"writer": number}, timestamp=now - 97 * (burst % 5)
+                )
                 for metric in range(METRICS):
                     metrics.increment(f"jobs_{metric}", tags={"writer": number})
             time.sleep(0.02)
@@ -445,13 +470,17 @@ def test_two_workers_at_full_load_while_scripts_and_lines_are_cut(
         for _ in range(2):
             for metric in range(METRICS):
                 rows = reader.query(f"jobs_{metric}", aggregation="sum", group_by="writer")
-                assert rows == [{"writer": str(number), "sum": BURSTS * EACH} for number in range(2)]
+                assert rows == [
+                    {"writer": str(number), "sum": BURSTS * EACH} for number in range(2)
+                ]
             assert reader.query("took", aggregation="count") == 2 * BURSTS * EACH
             assert reader.query("took", aggregation="sum") == 2 * BURSTS * sum(range(EACH))
             for _ in make().once():
                 pass
         names = ["took", *(f"jobs_{metric}" for metric in range(METRICS))]
-        assert [admin.hlen(keys.sealed(namespace, 0, name).due) for name in names] == [0] * (METRICS + 1)
+        assert [admin.hlen(keys.rollup(namespace, 0, name).due) for name in names] == [0] * (
+            METRICS + 1
+        )
 
 
 def test_a_server_that_is_killed_while_a_worker_seals(
@@ -503,7 +532,9 @@ def test_a_server_that_is_killed_with_a_commit(
             book.fill(hour, seed=100 * number)
             if how == "before":
                 proxy.cut_requests(
-                    1, every=number, when=lambda request: proxies.has_script(request) and (store.kill() or True)
+                    1,
+                    every=number,
+                    when=lambda request: proxies.has_script(request) and (store.kill() or True),
                 )
             else:
                 proxy.lose_replies(1, every=number)
@@ -535,7 +566,10 @@ class Pair:
         self.old = start(port=True, args=("--repl-diskless-sync-delay", "0"))
         self.new = start(port=True, args=("--replicaof", "127.0.0.1", str(self.old.port)))
         with self.new.client() as client:
-            wait_until(lambda: client.info("replication")["master_link_status"] == "up", "the replica follows")
+            wait_until(
+                lambda: client.info("replication")["master_link_status"] == "up",
+                "the replica follows",
+            )
 
     def part(self) -> None:
         """From now on what the old one takes is lost; all before has arrived."""
@@ -601,10 +635,15 @@ def test_a_commit_for_a_log_with_other_blocks_of_the_same_count(
     new.samples = list(old.samples)
     old.fill(hour, seed=1_000)
     new.fill(hour, seed=2_000)
-    with pair.old.client() as there, pair.new.client() as here:  # at the same time, as the scores tell
+    with (
+        pair.old.client() as there,
+        pair.new.client() as here,
+    ):  # at the same time, as the scores tell
         log = keys.metric(namespace, 0, "jobs").log
         for (_, score), (member, _) in zip(
-            there.zrange(log, -2, -1, withscores=True), here.zrange(log, -2, -1, withscores=True), strict=True
+            there.zrange(log, -2, -1, withscores=True),
+            here.zrange(log, -2, -1, withscores=True),
+            strict=True,
         ):
             here.zadd(log, {member: score})
     refused(pair, namespace, make, new, hour, b"log")
@@ -685,14 +724,22 @@ def test_what_was_read_across_a_failover_is_thrown_away(
 
 def balance(metrics: Metrics, admin: redis.Redis, namespace: str, name: str) -> dict[str, int]:
     """What became of all that was recorded: it must be accounted for to the sample."""
-    state = {key.decode(): value for key, value in admin.hgetall(keys.metric(namespace, 0, name).state).items()}
-    found = {each: int(float(state.get(each, 0))) for each in ("samples", "never_sealed", "late", "pruned")}
+    state = {
+        key.decode(): value
+        for key, value in admin.hgetall(keys.metric(namespace, 0, name).state).items()
+    }
+    found = {
+        each: int(float(state.get(each, 0)))
+        for each in ("samples", "never_sealed", "late", "pruned")
+    }
     asked = metrics.query(name, aggregation="count")
     assert found["samples"] == asked + found["never_sealed"] + found["late"], (found, asked)
     return found
 
 
-def test_a_log_that_is_cut_by_bytes_before_the_commit(admin: redis.Redis, url: str, namespace: str, make: Make) -> None:
+def test_a_log_that_is_cut_by_bytes_before_the_commit(
+    admin: redis.Redis, url: str, namespace: str, make: Make
+) -> None:
     with Metrics(
         url, namespace=namespace, flush_interval=NEVER, log_bytes=1 << 16, samples_per_flush=10_000
     ) as metrics:
@@ -721,10 +768,14 @@ def test_a_log_that_is_cut_by_bytes_before_the_commit(admin: redis.Redis, url: s
         assert one.counts.samples == 12_000 - cut["never_sealed"]
 
 
-def test_a_log_that_is_cut_by_age_before_the_commit(moving_server: Server, namespace: str, make: Make) -> None:
+def test_a_log_that_is_cut_by_age_before_the_commit(
+    moving_server: Server, namespace: str, make: Make
+) -> None:
     clock = lambda: moving_server.time  # noqa: E731
     with (
-        Metrics(moving_server.url, namespace=namespace, flush_interval=NEVER, log_age=60, clock=clock) as metrics,
+        Metrics(
+            moving_server.url, namespace=namespace, flush_interval=NEVER, log_age=60, clock=clock
+        ) as metrics,
         moving_server.client() as admin,
     ):
         for _ in range(3):
@@ -759,11 +810,15 @@ def test_what_is_past_its_retention_when_it_is_sealed_is_counted_as_late(
     moving_server.set_time((hour + 65 * MINUTE) / 1000)
     clock = lambda: moving_server.time  # noqa: E731
     with (
-        Metrics(moving_server.url, namespace=namespace, flush_interval=NEVER, clock=clock, **SHORT) as metrics,
+        Metrics(
+            moving_server.url, namespace=namespace, flush_interval=NEVER, clock=clock, **SHORT
+        ) as metrics,
         moving_server.client() as admin,
     ):
         for _ in range(3):
-            metrics.increment("jobs", 2, timestamp=(hour + 50 * MINUTE) / 1000)  # its minute goes at hour + 3 h
+            metrics.increment(
+                "jobs", 2, timestamp=(hour + 50 * MINUTE) / 1000
+            )  # its minute goes at hour + 3 h
             metrics.increment("jobs", 5)
         metrics.flush()
         one = make(moving_server.url)
@@ -796,7 +851,9 @@ def test_minutes_outlive_their_retention_until_their_hour_is_made(
     moving_server.set_time((hour + 10 * MINUTE) / 1000)
     clock = lambda: moving_server.time  # noqa: E731
     with (
-        Metrics(moving_server.url, namespace=namespace, flush_interval=NEVER, clock=clock, **SHORT) as metrics,
+        Metrics(
+            moving_server.url, namespace=namespace, flush_interval=NEVER, clock=clock, **SHORT
+        ) as metrics,
         moving_server.client() as admin,
     ):
         for number in range(200):
@@ -810,11 +867,13 @@ def test_minutes_outlive_their_retention_until_their_hour_is_made(
         client = one._connected()
         metric = metric_of(client, namespace, "took")
         hours = sorted(
-            each.decode() for each in admin.hkeys(keys.sealed(namespace, 0, "took").due) if each[:4] == b"hour"
+            each.decode()
+            for each in admin.hkeys(keys.rollup(namespace, 0, "took").due)
+            if each[:4] == b"hour"
         )
         assert len(hours) == 2
         for left in (1, 0):
-            assert run(client, downsample.make(metric, hours[left])).outcome is Outcome.DONE
+            assert run(client, downsample.downsample(metric, hours[left])).outcome is Outcome.DONE
             assert admin.exists(minutes) == left
             assert metrics.query("took", aggregation="sum") == 400
         one.pass_once(alone=True)
@@ -822,8 +881,12 @@ def test_minutes_outlive_their_retention_until_their_hour_is_made(
         moving_server.advance(30 * 3600)
         one.pass_once(alone=True)
         assert metrics.query("took", aggregation="sum") == 400
-        left = {each.decode().split()[0] for each in admin.hkeys(keys.sealed(namespace, 0, "took").due)}
-        assert left - {"fold-day"} == {"span"}  # whether an eighth day has ended meanwhile, the date says
+        left = {
+            each.decode().split()[0] for each in admin.hkeys(keys.rollup(namespace, 0, "took").due)
+        }
+        assert left - {"fold-day"} == {
+            "span"
+        }  # whether an eighth day has ended meanwhile, the date says
 
 
 @pytest.mark.parametrize("raw", ["kept", "gone"])
@@ -848,13 +911,19 @@ def test_a_late_sample_remakes_the_hour_and_the_day(
         if raw == "gone":
             for name in ("jobs", "took"):
                 admin.delete(keys.data(namespace, 0, name, "raw", hour))
-            book.windows = lambda hour: [each for each in Book.windows(book, hour) if each != partial]  # type: ignore[method-assign]
+            book.windows = lambda hour: [
+                each for each in Book.windows(book, hour) if each != partial
+            ]  # type: ignore[method-assign]
         for at in (5 * MINUTE + 700, 9 * MINUTE + 13_500, 50 * MINUTE):
             book.record(hour + at + number, 500 + number)
         book.metrics.flush()
         book.check(hour)
         one.pass_once(alone=True)
-        assert {each.split()[0] for each in jobs_due(admin, namespace, "")} == {"hour", "day", "span"}
+        assert {each.split()[0] for each in jobs_due(admin, namespace, "")} == {
+            "hour",
+            "day",
+            "span",
+        }
         assert len(jobs_due(admin, namespace, "hour")) == 1
         book.check(hour)
         assert (
@@ -881,9 +950,9 @@ def test_a_day_is_not_made_while_an_hour_of_it_is_due(
     metric = metric_of(client, namespace, "jobs")
     (day,) = jobs_due(admin, namespace, f"day {slot_of(hour, DAY) // 1000}")
     before = contents(admin, namespace)
-    assert run(client, downsample.make(metric, day)).outcome is Outcome.NOTHING
+    assert run(client, downsample.downsample(metric, day)).outcome is Outcome.NOTHING
     assert contents(admin, namespace) == before
-    making = Steps(client, downsample.make(metric, jobs_due(admin, namespace, "hour")[0]))
+    making = Steps(client, downsample.downsample(metric, jobs_due(admin, namespace, "hour")[0]))
     making.until_script()
     book.record(hour + 2 * MINUTE, 7)  # comes while its hour is made anew
     book.metrics.flush()

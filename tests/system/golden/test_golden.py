@@ -25,7 +25,7 @@ import redis
 
 from redismetrics import FormatMismatch, Gauge, Metrics, Sample, StoreError
 from redismetrics.export import export
-from redismetrics.exposition.families import Live
+from redismetrics.exposition.families import SeriesState
 from redismetrics.model.validation import OVERFLOW_TAGS
 from redismetrics.store import keys
 from tests.fixtures.servers import Server
@@ -42,7 +42,9 @@ WRITERS = ("a1", "b2", "c3", "d4")
 
 HOSTILE = 'a "b"\\\n/ü\0😀'
 ODD_NAME = "a.b:c/d-e"
-COMPACTED = [number * 3 % 500 / 8 for number in range(500)]  # each value once; sums of these are exact
+COMPACTED = [
+    number * 3 % 500 / 8 for number in range(500)
+]  # each value once; sums of these are exact
 
 
 # -- what was recorded --------------------------------------------------------------------------------------------
@@ -63,7 +65,12 @@ def record(server: Server) -> None:
     with server.client() as direct:
         direct.set(keys.shard(NAMESPACE, 0).clock, f"{CLOCK}000000")
 
-    took: dict[str, Any] = {"help": "How long", "unit": "seconds", "buckets": (0.1, 1, 10), "tag_keys": ["queue"]}
+    took: dict[str, Any] = {
+        "help": "How long",
+        "unit": "seconds",
+        "buckets": (0.1, 1, 10),
+        "tag_keys": ["queue"],
+    }
     with client(0, BASE) as metrics:
         metrics.declare("took", "histogram", **took)
         for _ in range(352):
@@ -82,7 +89,9 @@ def record(server: Server) -> None:
 
     with client(1, BASE + 60.25) as metrics:
         metrics.declare("took", "histogram", **took)
-        mail, audio = (Gauge("depth", {"queue": queue}, metrics=metrics) for queue in ("mail", "audio"))
+        mail, audio = (
+            Gauge("depth", {"queue": queue}, metrics=metrics) for queue in ("mail", "audio")
+        )
         audio.add(5)
         audio.add(-1)
         mail.set(7)
@@ -99,7 +108,9 @@ def record(server: Server) -> None:
         assert metrics.delete_metric("again")
         metrics.gauge("again", 3, tags={"n": 1})
 
-    with client(2, CLOCK + 3_600, max_series=3) as metrics:  # ahead of the server: its times are cut to the batch's
+    with client(
+        2, CLOCK + 3_600, max_series=3
+    ) as metrics:  # ahead of the server: its times are cut to the batch's
         metrics.histogram(ODD_NAME, 1.5, tags={"value": HOSTILE})
         for number in range(5):
             metrics.increment("wide", number, tags={"n": number})
@@ -114,7 +125,9 @@ def moment(seconds: float) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=math.floor(seconds * 1000))
 
 
-def sample(name: str, kind: Any, value: float, tags: dict[str, str], seconds: float, **more: Any) -> Sample:
+def sample(
+    name: str, kind: Any, value: float, tags: dict[str, str], seconds: float, **more: Any
+) -> Sample:
     return Sample(name, kind, value, more.pop("count", 1), tags, moment(seconds), **more)
 
 
@@ -155,9 +168,14 @@ def read_all(client: redis.Redis, namespace: str = NAMESPACE) -> dict[str, Any]:
         kind = client.type(key).decode()
         content: Any
         if kind == "hash":
-            content = dict(sorted((field.hex(), value.hex()) for field, value in client.hgetall(key).items()))
+            content = dict(
+                sorted((field.hex(), value.hex()) for field, value in client.hgetall(key).items())
+            )
         elif kind == "zset":
-            content = [[f"{score:.0f}", member.hex()] for member, score in client.zrange(key, 0, -1, withscores=True)]
+            content = [
+                [f"{score:.0f}", member.hex()]
+                for member, score in client.zrange(key, 0, -1, withscores=True)
+            ]
         else:
             assert kind == "string", f"{key!r} is a {kind}"
             content = client.get(key).hex()
@@ -170,10 +188,15 @@ def write_all(client: redis.Redis, content: dict[str, Any]) -> None:
     for key, of_key in content.items():
         client.delete(key)
         if of_key["type"] == "hash":
-            pairs = {bytes.fromhex(field): bytes.fromhex(value) for field, value in of_key["content"].items()}
+            pairs = {
+                bytes.fromhex(field): bytes.fromhex(value)
+                for field, value in of_key["content"].items()
+            }
             client.hset(key, mapping=pairs)  # type: ignore[arg-type]
         elif of_key["type"] == "zset":
-            client.zadd(key, {bytes.fromhex(member): float(score) for score, member in of_key["content"]})
+            client.zadd(
+                key, {bytes.fromhex(member): float(score) for score, member in of_key["content"]}
+            )
         else:
             client.set(key, bytes.fromhex(of_key["content"]))
 
@@ -182,7 +205,10 @@ def dump() -> dict[str, Any]:
     """What today's code writes; the same whenever it is called."""
     folder = Path(tempfile.mkdtemp(prefix="rm-", dir="/tmp"))
     try:
-        with mock.patch("secrets.token_hex", lambda size: "5e" * size), Server.start(folder) as server:
+        with (
+            mock.patch("secrets.token_hex", lambda size: "5e" * size),
+            Server.start(folder) as server,
+        ):
             record(server)
             with server.client() as client:
                 return read_all(client)
@@ -249,7 +275,9 @@ def test_the_file_is_of_this_format_and_has_every_kind_of_key(content: dict[str,
 
 def test_there_is_a_file_of_the_current_format() -> None:
     assert sorted(path.name for path in FOLDER.glob("*.json")) == [
-        f"{what}{number}.json" for what in ("format", "sealed") for number in range(1, keys.FORMAT + 1)
+        f"{what}{number}.json"
+        for what in ("format", "sealed")
+        for number in range(1, keys.FORMAT + 1)
     ]
 
 
@@ -260,7 +288,9 @@ def test_a_dump_is_the_same_whenever_it_is_made(written: dict[str, Any]) -> None
     assert again == {key: of_key for key, of_key in written.items() if key != writers}
 
 
-def test_what_is_put_back_is_what_was_dumped(restored: redis.Redis, content: dict[str, Any]) -> None:
+def test_what_is_put_back_is_what_was_dumped(
+    restored: redis.Redis, content: dict[str, Any]
+) -> None:
     assert read_all(restored) == content
 
 
@@ -281,7 +311,9 @@ def test_every_sample_is_answered_as_it_was_recorded(metrics: Metrics, name: str
 
 def test_get_metrics_lists_all_newest_first_and_one_by_one(metrics: Metrics) -> None:
     found = metrics.get_metrics(limit=10_000)["metrics"]
-    assert [each["timestamp"] for each in found] == sorted((each["timestamp"] for each in found), reverse=True)
+    assert [each["timestamp"] for each in found] == sorted(
+        (each["timestamp"] for each in found), reverse=True
+    )
     uncompacted = [each for each in found if (each["name"], each["tags"]) != ("took", AUDIO)]
     as_text = lambda each: json.dumps(each, sort_keys=True)  # noqa: E731
     assert sorted(uncompacted, key=as_text) == sorted(
@@ -301,12 +333,18 @@ PLAIN: dict[str, Callable[[list[float]], float]] = {
 
 
 @pytest.mark.parametrize("aggregation", sorted(PLAIN))
-def test_what_was_compacted_is_exact_in_all_but_percentiles(metrics: Metrics, aggregation: str) -> None:
-    assert metrics.query("took", aggregation=aggregation, tags=AUDIO) == PLAIN[aggregation](COMPACTED)
+def test_what_was_compacted_is_exact_in_all_but_percentiles(
+    metrics: Metrics, aggregation: str
+) -> None:
+    assert metrics.query("took", aggregation=aggregation, tags=AUDIO) == PLAIN[aggregation](
+        COMPACTED
+    )
     everything = [0.05, 0.1, 0.7, 20, *COMPACTED]
     if aggregation == "p0":
         return  # see below
-    assert metrics.query("took", aggregation=aggregation) == pytest.approx(PLAIN[aggregation](everything), rel=1e-13)
+    assert metrics.query("took", aggregation=aggregation) == pytest.approx(
+        PLAIN[aggregation](everything), rel=1e-13
+    )
 
 
 def test_p0_is_the_smallest_also_where_a_centroid_begins_below_a_value(metrics: Metrics) -> None:
@@ -334,7 +372,9 @@ def test_groups_windows_and_intervals(metrics: Metrics) -> None:
         {"queue": "audio", "sum": 4},
         {"queue": "mail", "sum": 357.5},
     ]
-    assert metrics.rollup("depth", group_by="queue", aggregations=["last", "count"], window=None) == {
+    assert metrics.rollup(
+        "depth", group_by="queue", aggregations=["last", "count"], window=None
+    ) == {
         "audio": {"last": 6, "count": 2},
         "mail": {"last": 8, "count": 4},
     }
@@ -372,19 +412,28 @@ def test_live_is_every_series_as_it_stood(metrics: Metrics) -> None:
     assert families["took"].definition.tag_keys == ("queue",)
     bounds = families[ODD_NAME].definition.buckets
     seen = CLOCK * 1000
-    wanted: dict[str, list[Live]] = {
-        "jobs": [Live({}, seen, 0), Live(AUDIO, seen, 4), Live(MAIL, seen, 357.5)],
-        "depth": [Live(AUDIO, seen, 6), Live(MAIL, seen, 8)],
-        "took": [
-            Live(AUDIO, seen, math.fsum(COMPACTED), 500, in_buckets(COMPACTED, (0.1, 1, 10))),
-            Live(MAIL, seen, 20.85, 4, (2, 1, 0)),
+    wanted: dict[str, list[SeriesState]] = {
+        "jobs": [
+            SeriesState({}, seen, 0),
+            SeriesState(AUDIO, seen, 4),
+            SeriesState(MAIL, seen, 357.5),
         ],
-        "bytes": [Live({}, seen, 2.0**53 + 2)],
-        "temperature": [Live({}, seen, 20.5)],
-        "again": [Live({"n": "1"}, seen, 3)],
-        ODD_NAME: [Live({"value": HOSTILE}, seen, 1.5, 1, in_buckets([1.5], bounds))],
-        "wide": [*(Live({"n": str(number)}, seen, number) for number in range(3)), Live(OVERFLOW_TAGS, seen, 7)],
-        "many": [Live({"n": str(number)}, seen, number) for number in range(70)],
+        "depth": [SeriesState(AUDIO, seen, 6), SeriesState(MAIL, seen, 8)],
+        "took": [
+            SeriesState(
+                AUDIO, seen, math.fsum(COMPACTED), 500, in_buckets(COMPACTED, (0.1, 1, 10))
+            ),
+            SeriesState(MAIL, seen, 20.85, 4, (2, 1, 0)),
+        ],
+        "bytes": [SeriesState({}, seen, 2.0**53 + 2)],
+        "temperature": [SeriesState({}, seen, 20.5)],
+        "again": [SeriesState({"n": "1"}, seen, 3)],
+        ODD_NAME: [SeriesState({"value": HOSTILE}, seen, 1.5, 1, in_buckets([1.5], bounds))],
+        "wide": [
+            *(SeriesState({"n": str(number)}, seen, number) for number in range(3)),
+            SeriesState(OVERFLOW_TAGS, seen, 7),
+        ],
+        "many": [SeriesState({"n": str(number)}, seen, number) for number in range(70)],
     }
     for name, series in wanted.items():
         found = sorted(families[name].series, key=lambda live: sorted(live.tags.items()))
@@ -393,7 +442,10 @@ def test_live_is_every_series_as_it_stood(metrics: Metrics) -> None:
 
 def in_buckets(values: list[float], bounds: tuple[float, ...]) -> tuple[int, ...]:
     lower = (-math.inf, *bounds)
-    return tuple(sum(low < value <= high for value in values) for low, high in zip(lower, bounds, strict=False))
+    return tuple(
+        sum(low < value <= high for value in values)
+        for low, high in zip(lower, bounds, strict=False)
+    )
 
 
 # -- going on from it ---------------------------------------------------------------------------------------------
@@ -411,7 +463,11 @@ def test_recording_goes_on_where_it_stood(metrics: Metrics, restored: redis.Redi
     assert metrics.query("jobs", aggregation="sum") == 370
     assert metrics.query("depth", aggregation="last", tags=AUDIO) == 7.5
     assert metrics.query("took", aggregation="count") == 505
-    live = {(family.name, *each.tags.values()): each for family in metrics.live() for each in family.series}
+    live = {
+        (family.name, *each.tags.values()): each
+        for family in metrics.live()
+        for each in family.series
+    }
     assert live["jobs", "mail"].value == 358
     assert live["jobs", "new"].value == 8
     assert live["depth", "audio"].value == 7.5
@@ -425,7 +481,9 @@ def test_recording_goes_on_where_it_stood(metrics: Metrics, restored: redis.Redi
     assert int(clock) // 1_000_000 >= CLOCK  # it only grows
 
 
-def test_a_batch_that_was_applied_before_the_dump_is_not_applied_again(metrics: Metrics, restored: redis.Redis) -> None:
+def test_a_batch_that_was_applied_before_the_dump_is_not_applied_again(
+    metrics: Metrics, restored: redis.Redis
+) -> None:
     assert metrics._flusher is not None
     before = read_all(restored)
     sender = metrics._flusher.sender
@@ -479,7 +537,9 @@ def test_a_newer_format_is_refused_when_asking_and_left_as_it_is(
     assert read_all(restored) == newer
 
 
-def test_flush_says_at_once_that_the_format_is_a_newer_one(newer: dict[str, Any], metrics: Metrics) -> None:
+def test_flush_says_at_once_that_the_format_is_a_newer_one(
+    newer: dict[str, Any], metrics: Metrics
+) -> None:
     metrics.increment("jobs")
     with pytest.raises(FormatMismatch, match=SAYS):
         metrics.flush(0.5)

@@ -14,24 +14,32 @@ import numpy as np
 import pytest
 
 from redismetrics import Metrics
-from redismetrics.settings import calendar, resolve
+from redismetrics.settings import resolve, retention_policy
 from redismetrics.store import keys
 from redismetrics.store.connection import Store
 from redismetrics.store.driver import run
-from redismetrics.store.metric_keys import Metric
+from redismetrics.store.metric_keys import MetricLocation
 from redismetrics.store.namespace import open_namespace
-from redismetrics.worker.downsample import make
+from redismetrics.worker.downsample import downsample
 from redismetrics.worker.seal import seal
 from tests.fixtures.servers import Server
 from tests.system.golden.test_golden import FOLDER, read_all, write_all
 
 NAMESPACE = "golden_sealed"
 START = 1_750_032_000  # 2025-06-16 00:00 UTC: a day and an hour begin
-AGES: Any = {"max_age": 1e9, "raw_retention": 2e9, "minute_retention": 2e9, "hour_retention": 2e9, "day_retention": 2e9}
+AGES: Any = {
+    "max_age": 1e9,
+    "raw_retention": 2e9,
+    "minute_retention": 2e9,
+    "hour_retention": 2e9,
+    "day_retention": 2e9,
+}
 NEVER = 3_600.0
 
 FEW = [round(0.1 * number, 3) for number in range(1, 41)]  # one every 10 s from START on: exact
-MANY = [float(number * 7 % 500) for number in range(500)]  # all in the minute after an hour: clustered
+MANY = [
+    float(number * 7 % 500) for number in range(500)
+]  # all in the minute after an hour: clustered
 BIG = [2.0**53, 1.0, 1.0]
 
 
@@ -39,9 +47,13 @@ def record(metrics: Metrics) -> None:
     """Rows of every kind: exact with metadata, clustered, uniform, negative, beyond 2^53, in several chunks of series."""
     for number, value in enumerate(FEW):
         text = {"trace_id": f"t{number}", "ü": [1, None]} if number % 10 == 0 else None
-        metrics.histogram("took", value, tags={"queue": "mail"}, timestamp=START + 10 * number, metadata=text)
+        metrics.histogram(
+            "took", value, tags={"queue": "mail"}, timestamp=START + 10 * number, metadata=text
+        )
     for number, value in enumerate(MANY):
-        metrics.histogram("took", value, tags={"queue": "audio"}, timestamp=START + 3_600 + number / 10)
+        metrics.histogram(
+            "took", value, tags={"queue": "audio"}, timestamp=START + 3_600 + number / 10
+        )
     for number in range(140):
         metrics.histogram("took", -1.5, tags={"queue": f"q{number}"}, timestamp=START + 7_200)
     for number, value in enumerate(BIG):
@@ -52,25 +64,32 @@ def record(metrics: Metrics) -> None:
 
 def write(server: Server) -> dict[str, Any]:
     """Record, seal, and make the first two hours and the first day."""
-    with Metrics(server.url, namespace=NAMESPACE, flush_interval=NEVER, samples_per_flush=10_000, **AGES) as metrics:
+    with Metrics(
+        server.url, namespace=NAMESPACE, flush_interval=NEVER, samples_per_flush=10_000, **AGES
+    ) as metrics:
         record(metrics)
         metrics.flush()
     client = Store(server.url, 5).connect(retries=0)
     with client, server.client() as direct:
-        kept = run(client, open_namespace(NAMESPACE, calendar(resolve({}, **AGES)))).calendar
+        kept = run(
+            client, open_namespace(NAMESPACE, retention_policy(resolve({}, **AGES)))
+        ).retention
         for name in ("took", "bytes", "depth"):
-            metric = Metric(NAMESPACE, 0, name, kept)
+            metric = MetricLocation(NAMESPACE, 0, name, kept)
             run(client, seal(metric))
             for chunk in range(2 if name == "took" else 1):
                 for hour in (START, START + 3_600, START + 7_200):
-                    run(client, make(metric, keys.due_field("hour", hour * 1000, chunk)))
-                run(client, make(metric, keys.due_field("day", START * 1000, chunk)))
+                    run(client, downsample(metric, keys.due_field("hour", hour * 1000, chunk)))
+                run(client, downsample(metric, keys.due_field("day", START * 1000, chunk)))
         return read_all(direct, NAMESPACE)
 
 
 @pytest.fixture(scope="module")
 def written() -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="rm-", dir="/tmp") as folder, Server.start(Path(folder)) as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="rm-", dir="/tmp") as folder,
+        Server.start(Path(folder)) as server,
+    ):
         return write(server)
 
 
@@ -87,14 +106,27 @@ def content(request: pytest.FixtureRequest) -> dict[str, Any]:
 def metrics(server: Server, url: str, content: dict[str, Any]) -> Iterator[Metrics]:
     with server.client() as client:
         write_all(client, content)
-        with Metrics(url, namespace=NAMESPACE, flush_interval=NEVER, cache_bytes=0, **AGES) as metrics:
+        with Metrics(
+            url, namespace=NAMESPACE, flush_interval=NEVER, cache_bytes=0, **AGES
+        ) as metrics:
             yield metrics
         client.delete(*read_all(client, NAMESPACE))
 
 
 def test_it_has_every_kind_of_key_that_workers_write(content: dict[str, Any]) -> None:
     words = {part for key in content for part in key.split(":")}
-    assert {"raw", "minute", "hour", "day", "due", "held", "touched", "pending", "state", "log"} <= words
+    assert {
+        "raw",
+        "minute",
+        "hour",
+        "day",
+        "due",
+        "held",
+        "touched",
+        "pending",
+        "state",
+        "log",
+    } <= words
     fields = {
         bytes.fromhex(field).decode().partition("/")[0]
         for key, of_key in content.items()
@@ -107,9 +139,23 @@ def test_it_has_every_kind_of_key_that_workers_write(content: dict[str, Any]) ->
 
 def test_days_hours_minutes_and_samples_answer_as_recorded(metrics: Metrics) -> None:
     day = (START, START + 86_400)
-    found = metrics.rollup("took", group_by="queue", window=day, aggregations=["count", "sum", "min", "max", "last"])
-    assert found["mail"] == {"count": 40, "sum": pytest.approx(sum(FEW)), "min": 0.1, "max": 4.0, "last": 4.0}
-    assert found["audio"] == {"count": 500, "sum": sum(MANY), "min": 0.0, "max": 499.0, "last": MANY[-1]}
+    found = metrics.rollup(
+        "took", group_by="queue", window=day, aggregations=["count", "sum", "min", "max", "last"]
+    )
+    assert found["mail"] == {
+        "count": 40,
+        "sum": pytest.approx(sum(FEW)),
+        "min": 0.1,
+        "max": 4.0,
+        "last": 4.0,
+    }
+    assert found["audio"] == {
+        "count": 500,
+        "sum": sum(MANY),
+        "min": 0.0,
+        "max": 499.0,
+        "last": MANY[-1],
+    }
     assert found["q139"] == {"count": 1, "sum": -1.5, "min": -1.5, "max": -1.5, "last": -1.5}
     hours = metrics.time_series("took", interval="hour", window=day)
     assert [row["count"] for row in hours] == [40, 500, 140]
@@ -117,28 +163,33 @@ def test_days_hours_minutes_and_samples_answer_as_recorded(metrics: Metrics) -> 
     assert [row["count"] for row in minutes] == [6] * 6 + [4]
     cut = metrics.query("took", window=(START + 15, START + 200), tags={"queue": "mail"})
     assert [sample.value for sample in cut] == FEW[2:20]
-    assert metrics.query("took", aggregation="stddev", window=day, tags={"queue": "audio"}) == pytest.approx(
-        statistics.pstdev(MANY), rel=1e-6
-    )
+    assert metrics.query(
+        "took", aggregation="stddev", window=day, tags={"queue": "audio"}
+    ) == pytest.approx(statistics.pstdev(MANY), rel=1e-6)
 
 
 def test_metadata_stays_with_exact_samples(metrics: Metrics) -> None:
     texts = [
-        sample.metadata for sample in metrics.query("took", window=(START + 1, START + 399), tags={"queue": "mail"})
+        sample.metadata
+        for sample in metrics.query("took", window=(START + 1, START + 399), tags={"queue": "mail"})
     ]
-    assert [text for text in texts if text] == [{"trace_id": f"t{number}", "ü": [1, None]} for number in (10, 20, 30)]
+    assert [text for text in texts if text] == [
+        {"trace_id": f"t{number}", "ü": [1, None]} for number in (10, 20, 30)
+    ]
 
 
 @pytest.mark.parametrize("p", [1, 50, 95, 99])
 def test_percentiles_are_those_of_the_digest(metrics: Metrics, p: int) -> None:
-    found = metrics.query("took", aggregation=f"p{p}", window=(START, START + 86_400), tags={"queue": "audio"})
+    found = metrics.query(
+        "took", aggregation=f"p{p}", window=(START, START + 86_400), tags={"queue": "audio"}
+    )
     assert found == pytest.approx(np.percentile(MANY, p), abs=5)
 
 
 def test_sums_beyond_two_to_the_53_and_values_below_zero(metrics: Metrics) -> None:
-    assert metrics.query("bytes", aggregation="sum", window=(START, START + 86_400)) == pytest.approx(
-        sum(BIG), rel=1e-15
-    )
+    assert metrics.query(
+        "bytes", aggregation="sum", window=(START, START + 86_400)
+    ) == pytest.approx(sum(BIG), rel=1e-15)
     assert metrics.query("depth", aggregation="min") == -4
     assert metrics.query("depth", aggregation="last", window=(START, START + 86_400)) == 3
     assert metrics.query("depth", aggregation="count") == 2
@@ -148,13 +199,19 @@ def test_recording_and_sealing_go_on_where_they_stood(metrics: Metrics, server: 
     metrics.histogram("took", 9.0, tags={"queue": "mail"}, timestamp=START + 11)
     metrics.flush()
     with Store(server.url, 5).connect(retries=0) as client:
-        metric = Metric(NAMESPACE, 0, "took", calendar(resolve({}, **AGES)))
+        metric = MetricLocation(NAMESPACE, 0, "took", retention_policy(resolve({}, **AGES)))
         run(client, seal(metric))
-        for what in (keys.due_field("hour", START * 1000, 0), keys.due_field("day", START * 1000, 0)):
+        for what in (
+            keys.due_field("hour", START * 1000, 0),
+            keys.due_field("day", START * 1000, 0),
+        ):
             assert metrics.query("took", aggregation="count", tags={"queue": "mail"}) == 41
-            run(client, make(metric, what))
+            run(client, downsample(metric, what))
     found = metrics.rollup(
-        "took", window=(START, START + 86_400), tags={"queue": "mail"}, aggregations=["count", "max"]
+        "took",
+        window=(START, START + 86_400),
+        tags={"queue": "mail"},
+        aggregations=["count", "max"],
     )
     assert found == {"": {"count": 41, "max": 9.0}}
     assert [sample.value for sample in metrics.query("took", window=(START + 10, START + 20), tags={"queue": "mail"})] == [
@@ -163,7 +220,10 @@ def test_recording_and_sealing_go_on_where_they_stood(metrics: Metrics, server: 
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory(prefix="rm-", dir="/tmp") as folder, Server.start(Path(folder)) as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="rm-", dir="/tmp") as folder,
+        Server.start(Path(folder)) as server,
+    ):
         path = FOLDER / f"sealed{keys.FORMAT}.json"
         path.write_text(json.dumps(write(server), indent=0, sort_keys=True) + "\n")
         print(f"{path}: {path.stat().st_size} bytes")

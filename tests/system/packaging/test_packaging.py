@@ -24,7 +24,9 @@ def project() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def scripts() -> dict[str, bytes]:
     """The scripts of the checkout, by their place in a wheel."""
-    return {f"redismetrics/lua/{path.name}": path.read_bytes() for path in (ROOT / "lua").glob("*.lua")}
+    return {
+        f"redismetrics/lua/{path.name}": path.read_bytes() for path in (ROOT / "lua").glob("*.lua")
+    }
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +47,9 @@ def build(what: str, source: Path, folder: Path) -> Path:
     """Build with the backend that pyproject.toml names, without the network, and return the one file that it made."""
     hook = f"import sys; from hatchling import build; build.build_{what}(sys.argv[1])"
     command = [sys.executable, "-c", hook, folder]
-    result = subprocess.run(command, cwd=source, capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run(
+        command, cwd=source, capture_output=True, text=True, timeout=60, check=False
+    )
     assert result.returncode == 0, result.stderr
     return next(folder.iterdir())
 
@@ -81,7 +85,10 @@ def test_an_installed_wheel_finds_its_own_scripts(tmp_path: Path) -> None:
     code = "from redismetrics.store.scripts import script; print(script('record').text, end='')"
     environment = os.environ | {"PYTHONPATH": str(installed)}
     command = [sys.executable, "-c", code]
-    assert subprocess.check_output(command, cwd=tmp_path, env=environment, timeout=60) == b"-- the wheel's own\n"
+    assert (
+        subprocess.check_output(command, cwd=tmp_path, env=environment, timeout=60)
+        == b"-- the wheel's own\n"
+    )
 
 
 def test_a_wheel_of_the_source_distribution_has_the_scripts(
@@ -96,7 +103,9 @@ def test_an_editable_install_has_no_copy_of_the_scripts_that_could_grow_old(tmp_
     assert members["_redismetrics.pth"].decode().splitlines() == [str(ROOT)]
 
 
-def test_the_source_distribution_has_the_tests_but_not_the_checks_of_a_checkout(unpacked: Path) -> None:
+def test_the_source_distribution_has_the_tests_but_not_the_checks_of_a_checkout(
+    unpacked: Path,
+) -> None:
     assert (unpacked / "tests" / "system" / "packaging" / "test_packaging.py").is_file()
     assert not (unpacked / ".ci").exists()
 

@@ -56,7 +56,13 @@ def clients(request: pytest.FixtureRequest) -> Iterator[list[Metrics]]:
     """As in several processes. They never flush by themselves."""
     server = request.getfixturevalue("server")
     made = [
-        Metrics(server.url, namespace="oracle", samples_per_flush=BUDGET, clock=clock, flush_interval=24 * HOUR)
+        Metrics(
+            server.url,
+            namespace="oracle",
+            samples_per_flush=BUDGET,
+            clock=clock,
+            flush_interval=24 * HOUR,
+        )
         for _ in range(CLIENTS)
     ]
     yield made
@@ -69,7 +75,11 @@ def clients(request: pytest.FixtureRequest) -> Iterator[list[Metrics]]:
 AMOUNTS = st.sampled_from([0.0, 1.0, 1.0, 2.0, 5.0, 0.1, 1e15]) | st.floats(0, 1e6)
 VALUES = st.sampled_from([0.0, 1.0, -1.0, 0.1, 1e9]) | st.floats(-1e6, 1e6)
 TAGS = st.fixed_dictionaries({}, optional={"a": st.sampled_from(["x", "y"]), "b": st.just("1")})
-OWN_TIMES = st.none() | st.integers(-90, 90).map(lambda seconds: BASE_MS + seconds * 1000) | st.just(BASE_MS + 59_999)
+OWN_TIMES = (
+    st.none()
+    | st.integers(-90, 90).map(lambda seconds: BASE_MS + seconds * 1000)
+    | st.just(BASE_MS + 59_999)
+)
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,9 @@ class Step:
 
 def steps(values: st.SearchStrategy[float], longest: int) -> st.SearchStrategy[list[Step]]:
     some = st.lists(values, min_size=1, max_size=3)
-    burst = st.tuples(values, st.integers(BUDGET, longest)).map(lambda seed: [seed[0] + at for at in range(seed[1])])
+    burst = st.tuples(values, st.integers(BUDGET, longest)).map(
+        lambda seed: [seed[0] + at for at in range(seed[1])]
+    )
     step = st.builds(
         Step,
         client=st.integers(0, CLIENTS - 1),
@@ -132,7 +144,9 @@ def play(clients: list[Metrics], name: str, kind: MetricType, script: list[Step]
             )  # fmt: skip
             order += 1
             plain = step.time_ms is None and metadata is None
-            waiting[step.client].append(Entry(time_ms, 0, order, value, tuple(sorted(step.tags.items())), plain))
+            waiting[step.client].append(
+                Entry(time_ms, 0, order, value, tuple(sorted(step.tags.items())), plain)
+            )
             clock.ms += step.step_ms
     for at in range(len(clients)):
         flush(at)
@@ -149,7 +163,11 @@ def possible_last(entries: list[Entry], kind: str) -> set[float]:
     """
     newest = max((entry.time_ms, entry.flush) for entry in entries)
     ties = [entry for entry in entries if (entry.time_ms, entry.flush) == newest]
-    if kind != "counter" and all(entry.plain for entry in ties) and len({entry.tags for entry in ties}) == 1:
+    if (
+        kind != "counter"
+        and all(entry.plain for entry in ties)
+        and len({entry.tags for entry in ties}) == 1
+    ):
         return {max(ties, key=lambda entry: entry.order).value}
     return {entry.value for entry in ties}
 
@@ -162,9 +180,13 @@ def check(found: dict[str, Any], entries: list[Entry], kind: str) -> None:
     assert (found["min"], found["max"]) == (min(values), max(values))
     assert found["last"] in possible_last(entries, kind)
     assert found["sum"] == pytest.approx(math.fsum(values), rel=0, abs=1e-12 * size)
-    assert found["mean"] == pytest.approx(math.fsum(values) / len(values), rel=0, abs=1e-12 * size / len(values))
+    assert found["mean"] == pytest.approx(
+        math.fsum(values) / len(values), rel=0, abs=1e-12 * size / len(values)
+    )
     # beyond 1e-9 of itself: the mean is a float, so no deviation is nearer than its last digits; nor has 1e-160 a square
-    assert found["stddev"] == pytest.approx(statistics.pstdev(values), rel=1e-9, abs=max(1e-13 * largest, 1e-150))
+    assert found["stddev"] == pytest.approx(
+        statistics.pstdev(values), rel=1e-9, abs=max(1e-13 * largest, 1e-150)
+    )
 
 
 AGGREGATIONS = ("count", "min", "max", "last", "sum", "mean", "stddev")
@@ -176,26 +198,50 @@ def key_of(entry: Entry, group_by: tuple[str, ...]) -> tuple[str | None, ...]:
 
 
 def check_rollup(
-    metrics: Metrics, name: str, kind: str, entries: list[Entry], window: Any, group_by: tuple[str, ...]
+    metrics: Metrics,
+    name: str,
+    kind: str,
+    entries: list[Entry],
+    window: Any,
+    group_by: tuple[str, ...],
 ) -> None:
-    found = metrics.rollup(name, group_by=group_by, aggregations=AGGREGATIONS, window=window, keys="tuple")
+    found = metrics.rollup(
+        name, group_by=group_by, aggregations=AGGREGATIONS, window=window, keys="tuple"
+    )
     keys = {key_of(entry, group_by) for entry in entries}
-    assert list(found) == sorted(keys, key=lambda key: [(part is not None, part or "") for part in key])
+    assert list(found) == sorted(
+        keys, key=lambda key: [(part is not None, part or "") for part in key]
+    )
     for key, row in found.items():
         check(row, [entry for entry in entries if key_of(entry, group_by) == key], kind)
 
 
 def check_series(
-    metrics: Metrics, name: str, kind: str, entries: list[Entry], window: Any, group_by: tuple[str, ...], width_ms: int
+    metrics: Metrics,
+    name: str,
+    kind: str,
+    entries: list[Entry],
+    window: Any,
+    group_by: tuple[str, ...],
+    width_ms: int,
 ) -> None:
     found = metrics.time_series(
         name, interval=f"{width_ms}ms", aggregations=AGGREGATIONS, window=window, group_by=group_by
     )
     cells = {(entry.time_ms // width_ms * width_ms, key_of(entry, group_by)) for entry in entries}
-    places = [(round(row["timestamp"].timestamp() * 1000), tuple(row[key] for key in group_by)) for row in found]
-    assert places == sorted(cells, key=lambda cell: (cell[0], [(part is not None, part or "") for part in cell[1]]))
+    places = [
+        (round(row["timestamp"].timestamp() * 1000), tuple(row[key] for key in group_by))
+        for row in found
+    ]
+    assert places == sorted(
+        cells, key=lambda cell: (cell[0], [(part is not None, part or "") for part in cell[1]])
+    )
     for (start, key), row in zip(places, found, strict=True):
-        inside = [e for e in entries if start <= e.time_ms < start + width_ms and key_of(e, group_by) == key]
+        inside = [
+            e
+            for e in entries
+            if start <= e.time_ms < start + width_ms and key_of(e, group_by) == key
+        ]
         check(row, inside, kind)
 
 
@@ -216,7 +262,9 @@ def test_answers_are_those_of_a_plain_list_also_where_it_was_compacted(
     group_by = data.draw(st.sampled_from(GROUPINGS))
 
     # What is compacted carries the time of its newest value, of one minute: so windows and intervals of whole minutes are exact.
-    minutes = st.none() | st.integers(-2, 8).map(lambda minute: (BASE_MS + minute * MINUTE_MS) / 1000)
+    minutes = st.none() | st.integers(-2, 8).map(
+        lambda minute: (BASE_MS + minute * MINUTE_MS) / 1000
+    )
     for window in (None, (data.draw(minutes), data.draw(minutes))):
         since, until = (None, None) if window is None else window
         inside = [
@@ -224,10 +272,22 @@ def test_answers_are_those_of_a_plain_list_also_where_it_was_compacted(
             if (since is None or entry.time_ms >= since * 1000) and (until is None or entry.time_ms < until * 1000)
         ]  # fmt: skip
         check_rollup(asking, name, kind, inside, window, group_by)
-        check_series(asking, name, kind, inside, window, group_by, data.draw(st.sampled_from([1, 2, 60])) * MINUTE_MS)
+        check_series(
+            asking,
+            name,
+            kind,
+            inside,
+            window,
+            group_by,
+            data.draw(st.sampled_from([1, 2, 60])) * MINUTE_MS,
+        )
 
     wanted = dict(data.draw(TAGS))
-    chosen = [entry for entry in entries if all(dict(entry.tags).get(key) == value for key, value in wanted.items())]
+    chosen = [
+        entry
+        for entry in entries
+        if all(dict(entry.tags).get(key) == value for key, value in wanted.items())
+    ]
     assert asking.query(name, aggregation="count", tags=wanted) == len(chosen)
 
     live = [series for family in asking.live(name) for series in family.series]
@@ -238,7 +298,9 @@ def test_answers_are_those_of_a_plain_list_also_where_it_was_compacted(
         if kind == "gauge":
             assert series.value in possible_last(of_series, kind)
         else:
-            assert series.value == pytest.approx(math.fsum(values), rel=0, abs=1e-12 * math.fsum(map(abs, values)))
+            assert series.value == pytest.approx(
+                math.fsum(values), rel=0, abs=1e-12 * math.fsum(map(abs, values))
+            )
             assert kind == "counter" or series.count == len(values)
 
 
@@ -249,7 +311,9 @@ def test_what_is_kept_one_by_one_is_exact_to_the_millisecond_and_the_percentile(
     clients: list[Metrics], kind: MetricType, data: st.DataObject
 ) -> None:
     name = f"m{next(_names)}"
-    script = data.draw(steps(KINDS[kind], 0).map(lambda script: script[:6]))  # at most 18 values: never compacted
+    script = data.draw(
+        steps(KINDS[kind], 0).map(lambda script: script[:6])
+    )  # at most 18 values: never compacted
     entries = play(clients, name, kind, script)
     times = sorted({entry.time_ms for entry in entries})
     edges = st.sampled_from([None, *times, *(ms + 1 for ms in times), *(ms - 1 for ms in times)])
@@ -262,17 +326,29 @@ def test_what_is_kept_one_by_one_is_exact_to_the_millisecond_and_the_percentile(
     asking = clients[data.draw(st.integers(0, CLIENTS - 1))]
     group_by = data.draw(st.sampled_from(GROUPINGS))
     check_rollup(asking, name, kind, inside, window, group_by)
-    check_series(asking, name, kind, inside, window, group_by, data.draw(st.sampled_from([1000, 7000, 90_000])))
+    check_series(
+        asking,
+        name,
+        kind,
+        inside,
+        window,
+        group_by,
+        data.draw(st.sampled_from([1000, 7000, 90_000])),
+    )
 
     values = [entry.value for entry in inside]
     for p in (0, 5, 50, 99, 100):
         found = asking.query(name, aggregation=f"p{p}", window=window)
         if values:
-            assert found == pytest.approx(np.percentile(values, p), rel=1e-12, abs=1e-13 * max(map(abs, values)))
+            assert found == pytest.approx(
+                np.percentile(values, p), rel=1e-12, abs=1e-13 * max(map(abs, values))
+            )
         else:
             assert found is None
     listed = asking.get_metrics(name=name, since=window[0], until=window[1])["metrics"]
     assert sorted((row["value"], tuple(sorted(row["tags"].items()))) for row in listed) == sorted(
         (entry.value, entry.tags) for entry in inside
     )
-    assert [row["timestamp"] for row in listed] == sorted((row["timestamp"] for row in listed), reverse=True)
+    assert [row["timestamp"] for row in listed] == sorted(
+        (row["timestamp"] for row in listed), reverse=True
+    )

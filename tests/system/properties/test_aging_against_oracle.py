@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redismetrics.model.retention import Calendar
+from redismetrics.model.retention import RetentionPolicy
 from redismetrics.model.time import DAY, HOUR, MINUTE, SECOND
 from redismetrics.model.validation import MetricType
 from redismetrics.queries import query
@@ -19,7 +19,9 @@ from tests.queries.test_plan import answering
 from tests.system.properties.test_sealed_against_oracle import GROUPINGS, TAGS, VALUES
 from tests.system.properties.world import CHUNK, Entry, Stage, Window, World, seconds, stage
 
-BEGIN = 1_800_000_000_000 // (32 * DAY) * 32 * DAY + 30 * DAY + 22 * HOUR + 58 * MINUTE  # spans of days end soon after
+BEGIN = (
+    1_800_000_000_000 // (32 * DAY) * 32 * DAY + 30 * DAY + 22 * HOUR + 58 * MINUTE
+)  # spans of days end soon after
 _numbers = itertools.count(1)
 
 
@@ -66,13 +68,15 @@ class Ages(World):
             flat = msgpack.unpackb(canonical)
             self._ids[tuple(zip(flat[::2], flat[1::2], strict=True))] = int(number)
 
-    def seen_at(self, entry: Entry, since: int, until: int, interval: int | None = None) -> int | None:
-        calendar, now = self.stage.calendar, self._now
+    def seen_at(
+        self, entry: Entry, since: int, until: int, interval: int | None = None
+    ) -> int | None:
+        retention, now = self.stage.retention, self._now
         if entry.flush in self.unsealed:
             return entry.time_ms if since <= entry.time_ms < until else None
         if entry in self.late or entry.tags not in self._ids:
             return None
-        coarsest = calendar.levels[-1]
+        coarsest = retention.levels[-1]
         if coarsest.gone(entry.time_ms // coarsest.span * coarsest.span, now):
             return None
         # An open window is of whole days.
@@ -80,14 +84,20 @@ class Ages(World):
         until = min(until, (now // DAY + 100) * DAY)
         minute = entry.time_ms // MINUTE * MINUTE
         found = answering(
-            minute, since, until, calendar, self._due.get(self._ids[entry.tags] // CHUNK, ()), interval, now
+            minute,
+            since,
+            until,
+            retention,
+            self._due.get(self._ids[entry.tags] // CHUNK, ()),
+            interval,
+            now,
         )
         if found is None:
             return None
         name, slot = found
         if name != "cut":
             return slot
-        exact = self.is_exact(entry) and not calendar.raw.gone(minute // HOUR * HOUR, now)
+        exact = self.is_exact(entry) and not retention.raw.gone(minute // HOUR * HOUR, now)
         when = entry.time_ms if exact else minute
         return when if since <= when < until else None
 
@@ -96,20 +106,46 @@ class Ages(World):
 
 HOURS = st.sampled_from([2, 2, 3, 4, 25, 26, 49, 24 * 33])
 CALENDARS = st.tuples(st.sampled_from([1, 2, 3]), HOURS, HOURS, HOURS).map(
-    lambda hours: Calendar.of(*(hour * 3600.0 for hour in sorted(hours)))
+    lambda hours: RetentionPolicy.of(*(hour * 3600.0 for hour in sorted(hours)))
 )
 AGO = st.sampled_from(
-    [0, 0, SECOND, 59 * SECOND, 59 * MINUTE, HOUR, 90 * MINUTE, 2 * HOUR, 3 * HOUR, 24 * HOUR, 50 * HOUR]
+    [
+        0,
+        0,
+        SECOND,
+        59 * SECOND,
+        59 * MINUTE,
+        HOUR,
+        90 * MINUTE,
+        2 * HOUR,
+        3 * HOUR,
+        24 * HOUR,
+        50 * HOUR,
+    ]
 )
 WAITS = st.sampled_from(
-    [SECOND, MINUTE, 61 * SECOND, HOUR - 1, HOUR, HOUR + MINUTE, 2 * HOUR, 12 * HOUR, DAY, 3 * DAY, 33 * DAY]
+    [
+        SECOND,
+        MINUTE,
+        61 * SECOND,
+        HOUR - 1,
+        HOUR,
+        HOUR + MINUTE,
+        2 * HOUR,
+        12 * HOUR,
+        DAY,
+        3 * DAY,
+        33 * DAY,
+    ]
 )
 
 
 def steps(kind: MetricType) -> st.SearchStrategy[list[Step]]:
     record = st.builds(Record, st.lists(VALUES[kind], min_size=1, max_size=3), TAGS, AGO)
     return st.lists(
-        record | record | st.builds(Wait, WAITS) | st.builds(Seal) | st.builds(Pass), min_size=1, max_size=16
+        record | record | st.builds(Wait, WAITS) | st.builds(Seal) | st.builds(Pass),
+        min_size=1,
+        max_size=16,
     )
 
 
@@ -124,13 +160,17 @@ def test_what_is_left_answers_as_a_plain_list_says(
 ) -> None:
     server: Server = request.getfixturevalue("moving_server")
     server.set_time(BEGIN / 1000)
-    calendar = data.draw(CALENDARS)
-    with stage(server.url, f"ages{next(_numbers)}", lambda: server.time + 1e-5, 1, calendar) as made:
+    retention = data.draw(CALENDARS)
+    with stage(
+        server.url, f"ages{next(_numbers)}", lambda: server.time + 1e-5, 1, retention
+    ) as made:
         world = Ages(made, kind)
         for step in data.draw(steps(kind)):
             match step:
                 case Record(values, tags, ago):
-                    ago = min(ago, calendar.levels[0].retention - HOUR - SECOND)  # clients refuse what is older
+                    ago = min(
+                        ago, retention.levels[0].retention - HOUR - SECOND
+                    )  # clients refuse what is older
                     for value in values:
                         world.record(0, value, tags, round(server.time * 1000) - ago)
                     world.flush(0)
@@ -157,13 +197,15 @@ def test_what_is_left_answers_as_a_plain_list_says(
 def _window(edges: tuple[tuple[int, int] | None, tuple[int, int] | None], world: Ages) -> Window:
     """Edges beside samples, at the starts of their minutes, hours or days."""
     times = [entry.time_ms for entry in world.entries] or [0]
-    since, until = (None if edge is None else times[edge[1] % len(times)] // edge[0] * edge[0] for edge in edges)
+    since, until = (
+        None if edge is None else times[edge[1] % len(times)] // edge[0] * edge[0] for edge in edges
+    )
     return since, None if until is None else until + (edges[1] or (0, 0))[0]
 
 
 def _check_series(world: Ages, interval: str, group_by: tuple[str, ...]) -> None:
     """Of all that is kept so finely: an open window begins there."""
-    level = next(level for level in world.stage.calendar.levels if level.name == interval)
+    level = next(level for level in world.stage.retention.levels if level.name == interval)
     since = (world.now_ms() - level.retention) // level.span * level.span
     world.check_series((since, None), level.width, group_by)
 
@@ -175,9 +217,11 @@ def _check_series(world: Ages, interval: str, group_by: tuple[str, ...]) -> None
 def ages(moving_server: Server, request: pytest.FixtureRequest) -> Iterator[Ages]:
     """In a namespace that keeps so many hours of each level."""
     moving_server.set_time(BEGIN / 1000)
-    calendar = Calendar.of(*(hours * 3600.0 for hours in request.param))
+    retention = RetentionPolicy.of(*(hours * 3600.0 for hours in request.param))
     namespace = f"ages{next(_numbers)}"
-    with stage(moving_server.url, namespace, lambda: moving_server.time + 1e-5, 1, calendar) as made:
+    with stage(
+        moving_server.url, namespace, lambda: moving_server.time + 1e-5, 1, retention
+    ) as made:
         world = Ages(made, "histogram")
         yield world
         world.worker.disconnect()
@@ -191,7 +235,9 @@ def _put(world: World, *times: int) -> None:
 
 
 def _count(world: World, window: Window = (None, None)) -> int:
-    found: int = world.ask(lambda place: query.query(place, world.name, aggregation="count", window=seconds(window)))
+    found: int = world.ask(
+        lambda place: query.query(place, world.name, aggregation="count", window=seconds(window))
+    )
     return found
 
 
@@ -279,7 +325,10 @@ def test_a_clock_that_was_ahead_for_a_while_hides_nothing_of_what_comes_after(
     moving_server.advance(40 * 86_400)
     _put(before, round(moving_server.time * 1000))
     moving_server.set_time(BEGIN / 1000)
-    for world in (ages, before):  # a metric that came while the clock was right again, and one from the time to come
+    for world in (
+        ages,
+        before,
+    ):  # a metric that came while the clock was right again, and one from the time to come
         _put(world, BEGIN, BEGIN - HOUR)
         expected = len(world.entries)
         assert _count(world) == expected

@@ -30,7 +30,19 @@ from redismetrics.worker import queue
 
 MEMORY = 4 << 20
 NUMBERS = st.sampled_from(
-    [b"", b"0", b"-1", b"nan", b"inf", b"1e400", b"9" * 40, b"\xff", b"1 2 3", b"minute 0 0", b"raw:1"]
+    [
+        b"",
+        b"0",
+        b"-1",
+        b"nan",
+        b"inf",
+        b"1e400",
+        b"9" * 40,
+        b"\xff",
+        b"1 2 3",
+        b"minute 0 0",
+        b"raw:1",
+    ]
 )
 PACKED = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats() | st.text(max_size=8) | st.sampled_from(TYPES)
@@ -68,15 +80,15 @@ def drive(operation: Any, *replies: Any) -> Any:
     return None
 
 
-def sent() -> write.Batch:
-    return write.Batch(0, 1, ("EVALSHA",), 0)
+def sent() -> write.WriteRequest:
+    return write.WriteRequest(0, 1, ("EVALSHA",), 0)
 
 
 READERS: dict[str, Callable[[bytes, bytes], Any]] = {
     "definition": lambda one, two: read_definition("jobs", one),
     "series": lambda one, two: read_series([one, two, pack_tags({"a": "b"}), one]),
-    "configuration": lambda one, two: drive(namespace.Place("n", 0).config(), [[b"retentions", one, b"shards", two]]),
-    "format": lambda one, two: drive(namespace.Place("n", 0).config(), [[b"format", one]]),
+    "configuration": lambda one, two: drive(namespace.Namespace("n").config(), [[b"retentions", one, b"shards", two]]),
+    "format": lambda one, two: drive(namespace.Namespace("n").config(), [[b"format", one]]),
     "reply": lambda one, two: drive(write.record(sent()), [one]),
     "catalogue": lambda one, two: drive(catalog.catalogue("n", 1), [[one, two]]),
     "pending": lambda one, two: drive(queue.pending("n", 0, 0, 0, 1), [[one, two]]),
@@ -98,11 +110,15 @@ def test_bytes_of_the_store_are_read_or_told(reader: str, one: bytes, two: bytes
 
 
 @given(
-    kind=st.sampled_from(TYPES), values=st.lists(st.floats(), min_size=80, max_size=80), field=st.integers(-3, 2**70)
+    kind=st.sampled_from(TYPES),
+    values=st.lists(st.floats(), min_size=80, max_size=80),
+    field=st.integers(-3, 2**70),
 )
-def test_running_states_of_any_numbers_are_read_or_told(kind: Any, values: list[float], field: int) -> None:
+def test_running_states_of_any_numbers_are_read_or_told(
+    kind: Any, values: list[float], field: int
+) -> None:
     definition = Definition(kind, buckets=(1.0,) if kind == "histogram" else ())
-    width, rows = keys.live_shape(kind, len(definition.buckets))
+    width, rows = keys.totals_shape(kind, len(definition.buckets))
     state = struct.pack(f"<{width * rows}d", *values[: width * rows])
     series = [pack_tags({"a": "b"}), str(field * rows).encode()]
     with bounded(), contextlib.suppress(FormatMismatch):
@@ -110,7 +126,10 @@ def test_running_states_of_any_numbers_are_read_or_told(kind: Any, values: list[
 
 
 @given(
-    st.dictionaries(st.sampled_from(sorted(Settings.__dataclass_fields__)), st.text(max_size=12) | st.floats().map(str))
+    st.dictionaries(
+        st.sampled_from(sorted(Settings.__dataclass_fields__)),
+        st.text(max_size=12) | st.floats().map(str),
+    )
 )
 def test_settings_from_the_environment_are_taken_or_told(given_: dict[str, str]) -> None:
     with contextlib.suppress(InvalidSetting):
@@ -138,7 +157,14 @@ OTLP = {
         "sum": {"aggregationTemporality": 1, "isMonotonic": True, "dataPoints": [{"asInt": "3", "timeUnixNano": "1"}]},
     }]}]}]
 }  # fmt: skip
-SAMPLE = {"name": "jobs", "value": 1, "type": "counter", "tags": {"a": "b"}, "timestamp": None, "metadata": {"id": 1}}
+SAMPLE = {
+    "name": "jobs",
+    "value": 1,
+    "type": "counter",
+    "tags": {"a": "b"},
+    "timestamp": None,
+    "metadata": {"id": 1},
+}
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["nan", "1e999", "jobs"]),
     lambda inner: st.lists(inner, max_size=4)
@@ -167,7 +193,10 @@ def as_json(value: Any) -> bytes:
 
 
 BODIES = (
-    st.binary(max_size=200) | changed(OTLP).map(as_json) | changed(SAMPLE).map(as_json) | changed([SAMPLE]).map(as_json)
+    st.binary(max_size=200)
+    | changed(OTLP).map(as_json)
+    | changed(SAMPLE).map(as_json)
+    | changed([SAMPLE]).map(as_json)
 )
 
 
@@ -179,7 +208,9 @@ def web(server: Any) -> Iterator[Any]:
     from redismetrics.api.app import create_app
 
     with Metrics(server.url, namespace="any-bytes", flush_interval=3_600) as metrics:
-        yield testclient.TestClient(create_app(metrics, allow_write=True), raise_server_exceptions=True)
+        yield testclient.TestClient(
+            create_app(metrics, allow_write=True), raise_server_exceptions=True
+        )
 
 
 @pytest.mark.parametrize(("path", "sound"), [("/v1/metrics", OTLP), ("/api/record", SAMPLE)])
@@ -196,8 +227,13 @@ def test_the_sound_bodies_are_taken(web: Any, path: str, sound: Any) -> None:
     cut=st.integers(0, 5),
 )
 @settings(max_examples=150)
-def test_bodies_are_taken_or_refused(web: Any, path: str, body: bytes, kind: str, packing: str, cut: int) -> None:
+def test_bodies_are_taken_or_refused(
+    web: Any, path: str, body: bytes, kind: str, packing: str, cut: int
+) -> None:
     sent = gzip.compress(body) if packing else body
-    headers = {"Content-Type": f"application/{kind}", **({"Content-Encoding": packing} if packing else {})}
+    headers = {
+        "Content-Type": f"application/{kind}",
+        **({"Content-Encoding": packing} if packing else {}),
+    }
     answer = web.post(path, content=sent[: len(sent) - cut if packing else None], headers=headers)
     assert answer.status_code < 500

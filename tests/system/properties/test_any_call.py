@@ -57,10 +57,16 @@ SCALARS = (
 )  # fmt: skip
 ANYTHING = st.recursive(
     SCALARS,
-    lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner) | st.dictionaries(TEXT, inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.dictionaries(TEXT, inner, max_size=3)
+    ),
     max_leaves=5,
 )
-NAMES = st.sampled_from(["jobs", "a.b-c/d:e_1", "_", "Z" * 200, "queue_depth", "log", "x:log", "live", "jobs:state"])
+NAMES = st.sampled_from(
+    ["jobs", "a.b-c/d:e_1", "_", "Z" * 200, "queue_depth", "log", "x:log", "live", "jobs:state"]
+)
 TAGS = st.none() | st.dictionaries(
     st.sampled_from(["n", "shop", "le", "a.b", "__name__", "Z" * 200]),
     st.none() | st.booleans() | st.integers(-5, 5) | st.floats(-1, 1) | st.text(max_size=20)
@@ -75,7 +81,9 @@ def fresh(server: Server) -> Iterator[Any]:
     """Return a function that makes a client of a namespace of its own."""
     with contextlib.ExitStack() as stack:
         yield lambda **options: stack.enter_context(
-            Metrics(server.url, namespace=f"any-call-{next(_numbers)}", flush_interval=NEVER, **options)
+            Metrics(
+                server.url, namespace=f"any-call-{next(_numbers)}", flush_interval=NEVER, **options
+            )
         )
 
 
@@ -84,7 +92,9 @@ CALLS = st.lists(
         st.sampled_from(VERBS),
         NAMES | ANYTHING,
         st.integers(0, 5) | ANYTHING,
-        st.fixed_dictionaries({}, optional={"tags": TAGS | ANYTHING, "metadata": ANYTHING, "timestamp": ANYTHING}),
+        st.fixed_dictionaries(
+            {}, optional={"tags": TAGS | ANYTHING, "metadata": ANYTHING, "timestamp": ANYTHING}
+        ),
     ),
     min_size=1,
     max_size=8,
@@ -95,7 +105,9 @@ CALLS = st.lists(
 @settings(max_examples=150)
 def test_a_call_raises_an_error_of_ours_or_counts_once(server: Server, calls: list[Any]) -> None:
     accepted: Tally[str] = Tally()
-    with Metrics(server.url, namespace=f"any-call-{next(_numbers)}", flush_interval=NEVER) as metrics:
+    with Metrics(
+        server.url, namespace=f"any-call-{next(_numbers)}", flush_interval=NEVER
+    ) as metrics:
         for verb, name, value, options in calls:
             before = metrics.stats()["recorded"]
             told: Exception | None = None
@@ -122,8 +134,14 @@ def test_a_call_raises_an_error_of_ours_or_counts_once(server: Server, calls: li
 
 @given(calls=CALLS)
 @settings(max_examples=75)
-def test_with_on_invalid_drop_only_a_wrong_name_or_type_raises(server: Server, calls: list[Any]) -> None:
-    options_ = {"namespace": f"any-call-{next(_numbers)}", "flush_interval": NEVER, "on_invalid": "drop"}
+def test_with_on_invalid_drop_only_a_wrong_name_or_type_raises(
+    server: Server, calls: list[Any]
+) -> None:
+    options_ = {
+        "namespace": f"any-call-{next(_numbers)}",
+        "flush_interval": NEVER,
+        "on_invalid": "drop",
+    }
     with Metrics(server.url, **options_) as metrics:  # type: ignore[arg-type]
         done = 0
         for verb, name, value, options in calls:
@@ -153,7 +171,9 @@ def test_good_input_is_counted_exactly_by_its_tags(server: Server, samples: list
     verbs = {"counter": "increment", "gauge": "gauge", "histogram": "histogram"}
     now = datetime.now(UTC)
     wanted: dict[str, dict[frozenset[tuple[str, str]], list[float]]] = {}
-    with Metrics(server.url, namespace=f"any-call-{next(_numbers)}", flush_interval=NEVER) as metrics:
+    with Metrics(
+        server.url, namespace=f"any-call-{next(_numbers)}", flush_interval=NEVER
+    ) as metrics:
         for kind, name, tags, value, ago in samples:
             full = f"{kind[0]}{name}"[:200]
             at = None if ago is None else now - timedelta(seconds=ago)
@@ -167,12 +187,18 @@ def test_good_input_is_counted_exactly_by_its_tags(server: Server, samples: list
             rows = metrics.query(full, aggregation="count", group_by=keys) if keys else None
             if rows is not None:
                 found = {
-                    frozenset((key, row[key]) for key in keys if row[key] is not None): row["count"] for row in rows
+                    frozenset((key, row[key]) for key in keys if row[key] is not None): row["count"]
+                    for row in rows
                 }
                 assert found == {series: len(values) for series, values in by_series.items()}
             every = list(itertools.chain.from_iterable(by_series.values()))
             assert metrics.query(full, aggregation="count") == len(every)
-            assert math.isclose(metrics.query(full, aggregation="sum"), math.fsum(every), rel_tol=1e-12, abs_tol=1e-9)
+            assert math.isclose(
+                metrics.query(full, aggregation="sum"),
+                math.fsum(every),
+                rel_tol=1e-12,
+                abs_tol=1e-9,
+            )
 
 
 @pytest.fixture(scope="module")
@@ -185,10 +211,15 @@ def asked(server: Server) -> Iterator[Metrics]:
         yield metrics
 
 
-WINDOWS = st.sampled_from(["last_hour", "15m", "0m", "1e9d", "99999999999999999999d", None]) | ANYTHING
+WINDOWS = (
+    st.sampled_from(["last_hour", "15m", "0m", "1e9d", "99999999999999999999d", None]) | ANYTHING
+)
 GROUPS = st.sampled_from(["n", ("n", "x"), ("n", "n"), (), "count"]) | ANYTHING
 AGGREGATIONS = (
-    st.sampled_from(["count", "p95", "p99.9", "p101", "p-1", "pnan", "p1e9", "median", "rate", None]) | ANYTHING
+    st.sampled_from(
+        ["count", "p95", "p99.9", "p101", "p-1", "pnan", "p1e9", "median", "rate", None]
+    )
+    | ANYTHING
 )
 INTERVALS = st.sampled_from(["minute", "5m", "1s", "0m", "-5m", "99999999999999d", "5"]) | ANYTHING
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -205,7 +236,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("verb", list(OPTIONS))
 @given(data=st.data())
 @settings(max_examples=120)
-def test_a_question_is_answered_or_raises_an_error_of_ours(asked: Metrics, verb: str, data: st.DataObject) -> None:
+def test_a_question_is_answered_or_raises_an_error_of_ours(
+    asked: Metrics, verb: str, data: st.DataObject
+) -> None:
     name = data.draw(st.sampled_from(["jobs", "took", "nobody"]) | ANYTHING)
     options = data.draw(st.fixed_dictionaries({}, optional=OPTIONS[verb]))
     told: Exception | None = None
@@ -228,7 +261,12 @@ def test_a_question_is_answered_or_raises_an_error_of_ours(asked: Metrics, verb:
 def test_so_is_a_list_of_metrics(
     asked: Metrics, name: Any, since: Any, until: Any, limit: Any, tags: Any, kind: Any
 ) -> None:
-    for options in ({"since": since, "until": until}, {"limit": limit}, {"name": name, "tags": tags}, {"type": kind}):
+    for options in (
+        {"since": since, "until": until},
+        {"limit": limit},
+        {"name": name, "tags": tags},
+        {"type": kind},
+    ):
         with contextlib.suppress(InvalidQuery, InvalidMetric):
             asked.get_metrics(**options)
     with contextlib.suppress(InvalidQuery, InvalidMetric):
@@ -240,7 +278,9 @@ def test_so_is_a_list_of_metrics(
 @given(name=NAMES | ANYTHING, tags=TAGS | ANYTHING, value=ANYTHING, options=st.dictionaries(
     st.sampled_from(["help", "unit", "buckets", "tag_keys"]), ANYTHING, max_size=3))  # fmt: skip
 @settings(max_examples=120)
-def test_so_are_handles_and_declarations(name: Any, tags: Any, value: Any, options: dict[str, Any]) -> None:
+def test_so_are_handles_and_declarations(
+    name: Any, tags: Any, value: Any, options: dict[str, Any]
+) -> None:
     with Metrics("none://") as metrics:
         for call in (
             lambda: Gauge(name, tags, metrics=metrics).set(value),

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from redismetrics.model.time import HOUR, MINUTE
 from redismetrics.model.validation import MetricType
+from redismetrics.queries.context import QueryContext
 from redismetrics.store.cluster import Command
 from redismetrics.store.driver import Operation, run
-from redismetrics.store.namespace import Place
 from redismetrics.worker import downsample, seal
 from redismetrics.worker.commit import Outcome
 from tests.system.properties.test_sealed_against_oracle import (
@@ -86,7 +86,7 @@ def _one(command: Command) -> Operation[Any]:
 class Reader:
     """Asks one question after another; each answer is that of the batches up to one of those that came meanwhile."""
 
-    def __init__(self, world: World, place: Place) -> None:
+    def __init__(self, world: World, place: QueryContext) -> None:
         self.world, self.place = world, place
         self._actor: Actor | None = None
         self._window: Window | None = None
@@ -95,8 +95,14 @@ class Reader:
 
     def step(self, move: "Move") -> None:
         if self._actor is None:
-            self._window, self._group_by, self._before = move.window, move.group_by, len(self.world.clocks)
-            self._actor = Actor(self.world.stage, self.world.rollup(self.place, move.window, move.group_by))
+            self._window, self._group_by, self._before = (
+                move.window,
+                move.group_by,
+                len(self.world.clocks),
+            )
+            self._actor = Actor(
+                self.world.stage, self.world.rollup(self.place, move.window, move.group_by)
+            )
         self._actor.step(move.commands)
         if self._actor.done:
             self._judge()
@@ -117,7 +123,9 @@ class Reader:
         inside = [entry for _, entry in self.world.inside(self._window)]
         for seen in range(self._before, len(self.world.clocks) + 1):
             try:
-                self.world.judge_rollup(found, [entry for entry in inside if entry.flush <= seen], self._group_by)
+                self.world.judge_rollup(
+                    found, [entry for entry in inside if entry.flush <= seen], self._group_by
+                )
             except AssertionError as error:
                 failed = error
             else:
@@ -136,7 +144,9 @@ class Worker:
         if self._actor is None:
             due = self.world.due() if move.number is not None else []
             work = (
-                downsample.make(self.world.metric, due[move.number % len(due)]) if due else seal.seal(self.world.metric)
+                downsample.downsample(self.world.metric, due[move.number % len(due)])
+                if due
+                else seal.seal(self.world.metric)
             )
             self._actor = Actor(self.world.stage, work)
         self._actor.step(move.commands, twice=move.twice)
@@ -193,7 +203,12 @@ def test_whoever_comes_between_whom_nothing_is_lost_doubled_or_seen_half_done(
         for step in before:
             play(world, step)
         warm = world.places["warm"]
-        actors: list[Worker | Reader] = [Worker(world), Worker(world), Reader(world, warm), Reader(world, warm)]
+        actors: list[Worker | Reader] = [
+            Worker(world),
+            Worker(world),
+            Reader(world, warm),
+            Reader(world, warm),
+        ]
         recorded = iter(data.draw(st.lists(records(kind), max_size=8)))
         for move in data.draw(st.lists(MOVES, min_size=10, max_size=60)):
             if move.who < len(actors):
@@ -220,7 +235,12 @@ def test_whoever_comes_between_whom_nothing_is_lost_doubled_or_seen_half_done(
 
 
 def _prepare(
-    world: World, number: int, *, is_sealed: bool = True, hours_made: bool = False, in_log: bool = True
+    world: World,
+    number: int,
+    *,
+    is_sealed: bool = True,
+    hours_made: bool = False,
+    in_log: bool = True,
 ) -> None:
     """Late samples of two hours of the same day: sealed, and perhaps their hours made; and perhaps others in the log."""
     for at in range(2):
@@ -284,7 +304,8 @@ CUT = (BASE + 1, BASE + 2 * HOUR - 1)
 
 
 @pytest.mark.parametrize(
-    ("window", "intruder"), [*((None, name) for name in INTRUDERS), (CUT, "sealed"), (CUT, "all made")]
+    ("window", "intruder"),
+    [*((None, name) for name in INTRUDERS), (CUT, "sealed"), (CUT, "all made")],
 )
 def test_a_question_is_answered_from_one_moment_wherever_another_comes_in_between(
     stage_: Stage, window: Window | None, intruder: str
@@ -293,7 +314,9 @@ def test_a_question_is_answered_from_one_moment_wherever_another_comes_in_betwee
         _prepare(world, position)
         asked = Reader(world, world.places["warm"])
         for _ in range(position + 1):
-            asked.step(Move(0, 1, None, twice=False, window=window or (None, None), group_by=("a",)))
+            asked.step(
+                Move(0, 1, None, twice=False, window=window or (None, None), group_by=("a",))
+            )
         if asked.done:
             break
         INTRUDERS[intruder](world, position)
@@ -304,8 +327,8 @@ def test_a_question_is_answered_from_one_moment_wherever_another_comes_in_betwee
 
 WORKS: dict[str, Callable[[World], Operation[Any]]] = {
     "sealing": lambda world: seal.seal(world.metric),
-    "making an hour": lambda world: downsample.make(world.metric, _first(world, "hour")),
-    "making a day": lambda world: downsample.make(world.metric, _first(world, "day")),
+    "making an hour": lambda world: downsample.downsample(world.metric, _first(world, "hour")),
+    "making a day": lambda world: downsample.downsample(world.metric, _first(world, "day")),
 }
 
 
@@ -345,7 +368,10 @@ class Replica:
     def __init__(self, world: World) -> None:
         self._redis, self._pattern = world.stage.redis, f"rm:{{{world.stage.namespace}:0}}:*"
         self._held = {
-            key: (self._redis.execute_command("DUMP", key), max(self._redis.execute_command("PTTL", key), 0))
+            key: (
+                self._redis.execute_command("DUMP", key),
+                max(self._redis.execute_command("PTTL", key), 0),
+            )
             for key in self._redis.execute_command("KEYS", self._pattern)
         }
 
@@ -365,7 +391,7 @@ def _undone(world: World, actor: Actor, replica: Replica, intruder: str, *, late
     for level in ("hour", "day") if intruder == "made" else ():
         for due in world.due():
             if due.startswith(level):
-                world.run(downsample.make(world.metric, due))
+                world.run(downsample.downsample(world.metric, due))
     actor.step(REST)
     while later and not (actor.commits or actor.done):
         actor.step(REST)
@@ -388,7 +414,12 @@ def test_what_a_worker_read_of_a_moment_that_a_failover_undid_changes_nothing(
     stage_: Stage, work: str, intruder: str, later: bool
 ) -> None:
     for position, world in worlds(stage_):
-        _prepare(world, position, is_sealed=work != "sealing" or intruder == "made", hours_made=work == "making a day")
+        _prepare(
+            world,
+            position,
+            is_sealed=work != "sealing" or intruder == "made",
+            hours_made=work == "making a day",
+        )
         replica, actor = Replica(world), Actor(stage_, WORKS[work](world))
         for _ in range(position):
             actor.step(1)
@@ -403,7 +434,9 @@ def test_what_a_worker_read_of_a_moment_that_a_failover_undid_changes_nothing(
 
 
 @pytest.mark.parametrize("intruder", ["sealed", "made"])
-def test_what_a_question_read_of_a_moment_that_a_failover_undid_is_asked_again(stage_: Stage, intruder: str) -> None:
+def test_what_a_question_read_of_a_moment_that_a_failover_undid_is_asked_again(
+    stage_: Stage, intruder: str
+) -> None:
     for position, world in worlds(stage_):
         _prepare(world, position, is_sealed=intruder == "made")
         replica = Replica(world)

@@ -9,14 +9,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redismetrics.columnar import rollup_codec
-from redismetrics.model.retention import Calendar
+from redismetrics.model.retention import RetentionPolicy
 from redismetrics.model.time import DAY, HOUR, MINUTE, SECOND
 from redismetrics.model.validation import MetricType
 from redismetrics.queries import query
 from redismetrics.store import keys
 from redismetrics.worker import merge, seal
 from redismetrics.worker.commit import Outcome
-from tests.system.properties.world import BUDGET, GROUPINGS, MIDNIGHT, Clock, Stage, Window, World, stage
+from tests.system.properties.world import (
+    BUDGET,
+    GROUPINGS,
+    MIDNIGHT,
+    Clock,
+    Stage,
+    Window,
+    World,
+    stage,
+)
 
 CLIENTS = 2
 BASE = MIDNIGHT - 2 * DAY  # samples with times of their own lie in the two days from here
@@ -27,8 +36,8 @@ KINDS: tuple[MetricType, ...] = ("counter", "gauge", "histogram")
 @pytest.fixture(scope="module")
 def stage_(request: pytest.FixtureRequest) -> Iterator[Stage]:
     server = request.getfixturevalue("server")
-    calendar = Calendar.of(*(86_400.0 * days for days in (6, 6, 90, 900)))
-    with stage(server.url, "sealed", Clock(PLAIN), CLIENTS, calendar) as made:
+    retention = RetentionPolicy.of(*(86_400.0 * days for days in (6, 6, 90, 900)))
+    with stage(server.url, "sealed", Clock(PLAIN), CLIENTS, retention) as made:
         yield made
 
 
@@ -39,7 +48,9 @@ VALUES: dict[str, st.SearchStrategy[float]] = {
     "gauge": st.sampled_from([0.0, 1.0, -1.0, 0.1, 1e9]) | st.floats(-1e6, 1e6),
     "histogram": st.sampled_from([0.0, 1.0, -1.0, 0.1, 1e9]) | st.floats(-1e6, 1e6),
 }
-TAGS = st.fixed_dictionaries({}, optional={"a": st.sampled_from(["x", "y", "z"]), "b": st.just("1")})
+TAGS = st.fixed_dictionaries(
+    {}, optional={"a": st.sampled_from(["x", "y", "z"]), "b": st.just("1")}
+)
 TIMES = st.builds(
     lambda day, hour, minute, ms: BASE + day * DAY + hour * HOUR + minute * MINUTE + ms,
     st.sampled_from([0, 0, 1]), st.sampled_from([0, 1, 2, 23]), st.sampled_from([0, 0, 59]), st.sampled_from([0, 1, 59_999]),
@@ -90,14 +101,18 @@ Step = Record | Flush | Again | Seal | Make | Work
 def steps(kind: MetricType, longest: int) -> st.SearchStrategy[list[Step]]:
     values = VALUES[kind]
     some = st.lists(values, min_size=1, max_size=3)
-    burst = st.tuples(values, st.integers(BUDGET, longest)).map(lambda seed: [seed[0] + at for at in range(seed[1])])
+    burst = st.tuples(values, st.integers(BUDGET, longest)).map(
+        lambda seed: [seed[0] + at for at in range(seed[1])]
+    )
     record = st.builds(
         Record, st.integers(0, CLIENTS - 1), some | some | burst if longest > BUDGET else some, TAGS,
         TIMES | TIMES | st.none(), st.sampled_from([False, False, True]), st.sampled_from([0, 1, 250, 20_000]),
     )  # fmt: skip
     numbers = st.integers(0, 30)
     working = st.builds(Seal) | st.builds(Make, numbers) | st.builds(Work)
-    step = record | st.builds(Flush, st.integers(0, CLIENTS - 1)) | working | st.builds(Again, numbers)
+    step = (
+        record | st.builds(Flush, st.integers(0, CLIENTS - 1)) | working | st.builds(Again, numbers)
+    )
     return st.lists(step, min_size=1, max_size=14)
 
 
@@ -105,10 +120,14 @@ def play(world: World, step: Step) -> bool:
     """Do it; whether that changed what may be asked."""
     match step:
         case Record(client, values, tags, time_ms, metadata, step_ms):
-            if world.waiting(client) + len(values) > BUDGET and len(values) < BUDGET:  # only a burst is compacted
+            if (
+                world.waiting(client) + len(values) > BUDGET and len(values) < BUDGET
+            ):  # only a burst is compacted
                 world.flush(client)
             for value in values:
-                world.record(client, value, tags, time_ms, metadata=metadata and len(values) < BUDGET)
+                world.record(
+                    client, value, tags, time_ms, metadata=metadata and len(values) < BUDGET
+                )
             clock: Any = world.stage.clock
             clock.ms += step_ms
             return False
@@ -156,7 +175,9 @@ def test_answers_of_whole_minutes_equal_those_of_a_plain_list_before_during_and_
             world.check_books()
             for asked in (None, window, data.draw(WINDOWS)):
                 world.check_rollup(asked, group_by)
-                world.check_series(asked, data.draw(st.sampled_from([HOUR, 2 * HOUR, 6 * HOUR, DAY])), group_by)
+                world.check_series(
+                    asked, data.draw(st.sampled_from([HOUR, 2 * HOUR, 6 * HOUR, DAY])), group_by
+                )
             hour = data.draw(TIMES) // HOUR * HOUR
             interval = data.draw(st.sampled_from([MINUTE, 5 * MINUTE, 90 * MINUTE]))
             world.check_series((hour - HOUR, hour + HOUR + MINUTE), interval, group_by)
@@ -179,14 +200,23 @@ def test_what_is_held_one_by_one_is_exact_to_the_millisecond_and_the_percentile(
             finish()
             world.check_books()
             times = sorted({entry.time_ms for entry in world.entries}) or [BASE]
-            edges = st.sampled_from([None, *times, *(ms + 1 for ms in times), *(ms - 1 for ms in times)])
-            window, group_by = data.draw(st.tuples(edges, edges)), data.draw(st.sampled_from(GROUPINGS))
+            edges = st.sampled_from(
+                [None, *times, *(ms + 1 for ms in times), *(ms - 1 for ms in times)]
+            )
+            window, group_by = (
+                data.draw(st.tuples(edges, edges)),
+                data.draw(st.sampled_from(GROUPINGS)),
+            )
             world.check_rollup(window, group_by)
             world.check_percentiles(window)
             around = data.draw(st.sampled_from(times))
             near = (around - 90 * SECOND - 1, around + 100 * SECOND + 1)
             world.check_list(near)
-            world.check_series(near, data.draw(st.sampled_from([SECOND, 7 * SECOND, 90 * SECOND, MINUTE])), group_by)
+            world.check_series(
+                near,
+                data.draw(st.sampled_from([SECOND, 7 * SECOND, 90 * SECOND, MINUTE])),
+                group_by,
+            )
     finally:
         world.close()
 
@@ -209,7 +239,12 @@ def test_an_hour_that_is_due_again_between_two_that_are_not_counts_once(world: W
     world.record(0, 5.0, {}, BASE + HOUR + 5)
     world.flush(0)
     world.seal()
-    for window in (None, (BASE, BASE + 3 * HOUR), (BASE, BASE + 2 * HOUR), (BASE + HOUR, BASE + 3 * HOUR)):
+    for window in (
+        None,
+        (BASE, BASE + 3 * HOUR),
+        (BASE, BASE + 2 * HOUR),
+        (BASE + HOUR, BASE + 3 * HOUR),
+    ):
         world.check_rollup(window)
         world.check_series((BASE, BASE + 3 * HOUR), HOUR)
 
@@ -230,16 +265,22 @@ def test_a_hundred_samples_of_a_minute_are_held_one_by_one_and_no_more(
     if is_made:
         world.work()
     found = world.ask(
-        lambda place: query.query(place, world.name, aggregation="count", window=(BASE / 1000 + 10, BASE / 1000 + 30))
+        lambda place: query.query(
+            place, world.name, aggregation="count", window=(BASE / 1000 + 10, BASE / 1000 + 30)
+        )
     )
     assert found == (40 if count == 100 else 0)
-    listed = world.ask(lambda place: query.query(place, world.name, window=(BASE / 1000, BASE / 1000 + 60)))
+    listed = world.ask(
+        lambda place: query.query(place, world.name, window=(BASE / 1000, BASE / 1000 + 60))
+    )
     told = [each.metadata["n"] for each in listed if each.metadata]
     assert told == (list(range(100)) if count == 100 else [])
     assert sum(each.count for each in listed) == count
 
 
-def test_a_client_that_slept_through_more_commits_than_the_store_remembers_answers_as_a_new_one(world: World) -> None:
+def test_a_client_that_slept_through_more_commits_than_the_store_remembers_answers_as_a_new_one(
+    world: World,
+) -> None:
     for slept in (1, 63, 64, 65):
         world.record(0, 1.0, {}, BASE + 3 * MINUTE)
         world.flush(0)
@@ -253,7 +294,9 @@ def test_a_client_that_slept_through_more_commits_than_the_store_remembers_answe
 
 
 @pytest.mark.parametrize("minutes", [127, 128, 129, 140])
-def test_a_commit_of_more_minutes_than_it_names_makes_clients_forget_all(world: World, minutes: int) -> None:
+def test_a_commit_of_more_minutes_than_it_names_makes_clients_forget_all(
+    world: World, minutes: int
+) -> None:
     for _ in range(2):
         for number in range(minutes):
             world.record(0, 1.0, {}, BASE + number * MINUTE)
@@ -268,7 +311,11 @@ def test_percentiles_are_the_same_remembered_or_read_where_making_an_hour_made_i
 ) -> None:
     def ask() -> list[float]:
         return [
-            world.ask(lambda place, p=p: query.query(place, world.name, aggregation=f"p{p}", window=window))
+            world.ask(
+                lambda place, p=p: query.query(
+                    place, world.name, aggregation=f"p{p}", window=window
+                )
+            )
             for p in (1, 7, 33, 50, 66, 99)
         ]
 
@@ -289,7 +336,9 @@ def test_a_coarse_slot_is_not_made_while_a_finer_one_inside_is_due(world: World)
     world.flush(0)
     world.seal()
     due = world.due()
-    hour, day, span = (next(each for each in due if each.startswith(level)) for level in ("hour", "day", "span"))
+    hour, day, span = (
+        next(each for each in due if each.startswith(level)) for level in ("hour", "day", "span")
+    )
     for each in (day, span):
         assert world.make(each) is Outcome.NOTHING
     assert world.due() == due
@@ -297,7 +346,9 @@ def test_a_coarse_slot_is_not_made_while_a_finer_one_inside_is_due(world: World)
     assert world.make(span) is Outcome.NOTHING
     assert world.make(day) is Outcome.DONE
     assert world.make(span) is Outcome.DONE
-    assert world.make(span) is Outcome.DONE  # once more, as when another worker was first: there is nothing to do
+    assert (
+        world.make(span) is Outcome.DONE
+    )  # once more, as when another worker was first: there is nothing to do
     world.check_rollup()
 
 
@@ -350,11 +401,18 @@ def test_exact_samples_that_are_not_all_of_their_minute_are_not_taken_for_all(wo
     for until, expected in ((BASE + 1500, 3), (BASE + MINUTE - 1, 3)):
         window = (BASE / 1000, until / 1000)
         assert (
-            world.ask(lambda place, w=window: query.query(place, world.name, aggregation="count", window=w)) == expected
+            world.ask(
+                lambda place, w=window: query.query(
+                    place, world.name, aggregation="count", window=w
+                )
+            )
+            == expected
         )
 
 
-def test_after_exact_samples_were_lost_those_that_come_are_not_kept_as_if_they_were_all(world: World) -> None:
+def test_after_exact_samples_were_lost_those_that_come_are_not_kept_as_if_they_were_all(
+    world: World,
+) -> None:
     redis, key = world.stage.redis, world.metric.data("raw", BASE)
     for number in range(2):
         world.record(0, 1.0, {}, BASE + number)
@@ -365,7 +423,9 @@ def test_after_exact_samples_were_lost_those_that_come_are_not_kept_as_if_they_w
 
 
 @pytest.mark.parametrize("change", ["cut", "cut at the end", "came in between", "replaced"])
-def test_a_commit_changes_nothing_where_the_log_is_not_what_was_read(world: World, change: str) -> None:
+def test_a_commit_changes_nothing_where_the_log_is_not_what_was_read(
+    world: World, change: str
+) -> None:
     """As after a failover, or when blocks were cut by age: the version is the same, the log another."""
     for number in range(2):
         world.record(0, 1.0 + number, {}, BASE + number)
@@ -386,7 +446,10 @@ def test_a_commit_changes_nothing_where_the_log_is_not_what_was_read(world: Worl
         sealing_.send([redis.execute_command(*command) for command in commands])
     assert ended.value.value.outcome is Outcome.AGAIN
     assert world.due() == []
-    assert redis.execute_command("HMGET", world.metric.recorded.state, "version", "sealed") == [None, None]
+    assert redis.execute_command("HMGET", world.metric.recorded.state, "version", "sealed") == [
+        None,
+        None,
+    ]
     assert world.seal() in (Outcome.DONE, Outcome.MORE)
     expected = {"came in between": 3, "replaced": 2}.get(change, 1)
     assert world.ask(lambda place: query.query(place, world.name, aggregation="count")) == expected

@@ -17,23 +17,25 @@ import pytest
 import redis
 
 from redismetrics import Metrics
-from redismetrics.model.retention import Calendar
+from redismetrics.model.retention import RetentionPolicy
 from redismetrics.model.sample import Sample
 from redismetrics.model.time import DAY, HOUR, MINUTE
 from redismetrics.model.validation import MetricType
 from redismetrics.queries import query, time_series
+from redismetrics.queries.cache import Cache
+from redismetrics.queries.context import QueryContext
 from redismetrics.queries.samples import get_metrics
 from redismetrics.recording import write
-from redismetrics.recording.write import Batch
+from redismetrics.recording.write import WriteRequest
 from redismetrics.store import deletion, keys, replies
 from redismetrics.store.driver import Operation, run
-from redismetrics.store.metric_keys import Metric
-from redismetrics.store.namespace import Place, open_namespace
+from redismetrics.store.metric_keys import MetricLocation
+from redismetrics.store.namespace import Namespace, open_namespace
 from redismetrics.worker import downsample, merge
 from redismetrics.worker import due as due_module
 from redismetrics.worker import seal as seal_module
 from redismetrics.worker.commit import Outcome
-from redismetrics.worker.due import _to_fold
+from redismetrics.worker.due import merges_due
 from redismetrics.worker.seal import seal as seal_seal
 
 BUDGET = 20  # samples of a series, flush and minute that a client keeps one by one
@@ -102,9 +104,13 @@ def check_group(found: Answer, entries: list[Entry], kind: str) -> None:
     assert (found["min"], found["max"]) == (min(values), max(values))
     assert found["last"] in possible_last(entries, kind)
     assert found["sum"] == pytest.approx(math.fsum(values), rel=0, abs=1e-12 * size)
-    assert found["mean"] == pytest.approx(math.fsum(values) / len(values), rel=0, abs=1e-12 * size / len(values))
+    assert found["mean"] == pytest.approx(
+        math.fsum(values) / len(values), rel=0, abs=1e-12 * size / len(values)
+    )
     # A rollup keeps seven digits of it.
-    assert found["stddev"] == pytest.approx(statistics.pstdev(values), rel=1e-6, abs=max(1e-7 * largest, 1e-150))
+    assert found["stddev"] == pytest.approx(
+        statistics.pstdev(values), rel=1e-6, abs=max(1e-7 * largest, 1e-150)
+    )
 
 
 def percentile(values: list[float], p: float) -> float:
@@ -116,7 +122,9 @@ def percentile(values: list[float], p: float) -> float:
     return ordered[below] + (ordered[above] - ordered[below]) * (rank - below)
 
 
-def by_group(entries: Iterable[Entry], group_by: tuple[str, ...]) -> dict[tuple[str | None, ...], list[Entry]]:
+def by_group(
+    entries: Iterable[Entry], group_by: tuple[str, ...]
+) -> dict[tuple[str | None, ...], list[Entry]]:
     groups: dict[tuple[str | None, ...], list[Entry]] = defaultdict(list)
     for entry in entries:
         groups[tuple(dict(entry.tags).get(key) for key in group_by)].append(entry)
@@ -124,7 +132,9 @@ def by_group(entries: Iterable[Entry], group_by: tuple[str, ...]) -> dict[tuple[
 
 
 def seconds(window: Window | None) -> Any:
-    return None if window is None else tuple(None if edge is None else edge / 1000 for edge in window)
+    return (
+        None if window is None else tuple(None if edge is None else edge / 1000 for edge in window)
+    )
 
 
 # -- the store ----------------------------------------------------------------------------------------------------
@@ -135,16 +145,18 @@ class Stage:
     """A namespace with those who record in it, and one client that works and asks."""
 
     namespace: str
-    calendar: Calendar
+    retention: RetentionPolicy
     clock: Callable[[], float]
     clients: list[Metrics]
     redis: redis.Redis
-    batches: list[Batch] = field(default_factory=list)
+    batches: list[WriteRequest] = field(default_factory=list)
     twice: bool = False  # each batch is sent again, as after a lost reply
 
 
 @contextmanager
-def stage(url: str, namespace: str, clock: Callable[[], float], clients: int, calendar: Calendar) -> Iterator[Stage]:
+def stage(
+    url: str, namespace: str, clock: Callable[[], float], clients: int, retention: RetentionPolicy
+) -> Iterator[Stage]:
     """Clients as in several processes, which never flush by themselves, in a namespace that keeps what *calendar* says.
 
     They refuse only what that makes them refuse. Few series share a chunk, and few blocks a commit.
@@ -161,10 +173,10 @@ def stage(url: str, namespace: str, clock: Callable[[], float], clients: int, ca
     }
     made = [Metrics(url, namespace=namespace, **options, **kept) for _ in range(clients)]
     with pytest.MonkeyPatch.context() as patch, made[0]._store.connect(retries=0) as client:
-        found = Stage(namespace, calendar, clock, made, client)
+        found = Stage(namespace, retention, clock, made, client)
         original = write.record
 
-        def record(sent: Batch) -> Operation[Any]:
+        def record(sent: WriteRequest) -> Operation[Any]:
             found.batches.append(sent)
             if found.twice:
                 yield from original(sent)
@@ -175,12 +187,14 @@ def stage(url: str, namespace: str, clock: Callable[[], float], clients: int, ca
         patch.setattr(seal_module, "BLOCKS_PER_SLICE", 3)
         patch.setattr(seal_module, "CELLS_PER_COMMIT", 5)
         patch.setattr(merge, "SAMPLES_PER_MINUTE", FEW)
-        to_fold = _to_fold  # which else speaks only of hours, days and months that are not over
+        to_fold = merges_due  # which else speaks only of hours, days and months that are not over
         for module in (due_module, downsample):
             patch.setattr(
-                module, "_to_fold", lambda level, places, standing: to_fold(level, places, replace(standing, now_ms=0))
+                module,
+                "merges_due",
+                lambda level, places, standing: to_fold(level, places, replace(standing, now_ms=0)),
             )
-        run(client, open_namespace(namespace, calendar))
+        run(client, open_namespace(namespace, retention))
         yield found
         for each in made:
             each.close()
@@ -192,20 +206,24 @@ class World:
     def __init__(self, stage: Stage, kind: MetricType) -> None:
         self.stage, self.kind = stage, kind
         self.name = f"m{next(_names)}"
-        self.metric = Metric(stage.namespace, 0, self.name, stage.calendar)
+        self.metric = MetricLocation(stage.namespace, 0, self.name, stage.retention)
         self.entries: list[Entry] = []
-        self.unsealed: dict[int, float] = {}  # the batches that are in the log and in no minute, with their clocks
+        self.unsealed: dict[
+            int, float
+        ] = {}  # the batches that are in the log and in no minute, with their clocks
         self.clocks: dict[int, float] = {}  # of all batches
         self.late: list[Entry] = []  # refused at sealing
         self._waiting: list[list[Entry]] = [[] for _ in stage.clients]
         self._order = itertools.count()
         self._flushes = itertools.count(1)
-        self._crowded: set[tuple[Tags, int]] = set()  # series and minutes of which the exact samples were given up
+        self._crowded: set[tuple[Tags, int]] = (
+            set()
+        )  # series and minutes of which the exact samples were given up
         self._rows: dict[tuple[Tags, int], int] = defaultdict(int)
         self.places = {
-            "warm": Place(stage.namespace, 32 << 20),
-            "narrow": Place(stage.namespace, 3_000),
-            "new": Place(stage.namespace, 0),
+            "warm": QueryContext(Namespace(stage.namespace), Cache(32 << 20)),
+            "narrow": QueryContext(Namespace(stage.namespace), Cache(3_000)),
+            "new": QueryContext(Namespace(stage.namespace), Cache(0)),
         }
 
     def close(self) -> None:
@@ -222,7 +240,13 @@ class World:
     # -- recording
 
     def record(
-        self, at: int, value: float, tags: dict[str, str], time_ms: int | None = None, *, metadata: bool = False
+        self,
+        at: int,
+        value: float,
+        tags: dict[str, str],
+        time_ms: int | None = None,
+        *,
+        metadata: bool = False,
     ) -> None:
         order = next(self._order)
         self.stage.clients[at].record(
@@ -232,7 +256,9 @@ class World:
         plain = time_ms is None and not metadata
         now_ms = int(self.stage.clock() * 1000)
         when = now_ms if time_ms is None else time_ms
-        self._waiting[at].append(Entry(when, 0, order, value, tuple(sorted(tags.items())), plain, metadata))
+        self._waiting[at].append(
+            Entry(when, 0, order, value, tuple(sorted(tags.items())), plain, metadata)
+        )
 
     def flush(self, at: int) -> None:
         waiting = self._waiting[at]
@@ -243,7 +269,9 @@ class World:
         for entry in waiting:  # a counter is stamped when it is flushed
             stamped = now_ms if self.kind == "counter" and entry.plain else entry.time_ms
             self.entries.append(replace(entry, time_ms=stamped, flush=number))
-        (_, clock) = self.stage.redis.execute_command("ZRANGE", self.metric.recorded.log, -1, -1, "WITHSCORES")
+        (_, clock) = self.stage.redis.execute_command(
+            "ZRANGE", self.metric.recorded.log, -1, -1, "WITHSCORES"
+        )
         self.clocks[number] = self.unsealed[number] = float(clock)
         waiting.clear()
 
@@ -264,22 +292,33 @@ class World:
 
     def note_sealed(self) -> None:
         """Look how far the log is sealed."""
-        sealed = float(self.stage.redis.execute_command("HGET", self.metric.recorded.state, "sealed") or 0)
+        sealed = float(
+            self.stage.redis.execute_command("HGET", self.metric.recorded.state, "sealed") or 0
+        )
         for number in [number for number, clock in self.unsealed.items() if clock <= sealed]:
             del self.unsealed[number]
             of_batch = [entry for entry in self.entries if entry.flush == number]
-            now_ms, calendar = self.now_ms(), self.stage.calendar
-            self.late += [entry for entry in of_batch if calendar.levels[0].gone(entry.time_ms // HOUR * HOUR, now_ms)]
+            now_ms, retention = self.now_ms(), self.stage.retention
+            self.late += [
+                entry
+                for entry in of_batch
+                if retention.levels[0].gone(entry.time_ms // HOUR * HOUR, now_ms)
+            ]
             for (tags, minute), entries in _by_minute(of_batch).items():
                 self._rows[tags, minute] += _rows(entries, self.kind)
-                if self._rows[tags, minute] > FEW or calendar.raw.gone(minute * MINUTE // HOUR * HOUR, now_ms):
+                if self._rows[tags, minute] > FEW or retention.raw.gone(
+                    minute * MINUTE // HOUR * HOUR, now_ms
+                ):
                     self._crowded.add((tags, minute))
 
     def due(self) -> list[str]:
-        return sorted(each.decode() for each in self.stage.redis.execute_command("HKEYS", self.metric.worked.due))
+        return sorted(
+            each.decode()
+            for each in self.stage.redis.execute_command("HKEYS", self.metric.worked.due)
+        )
 
     def make(self, due: str) -> Outcome:
-        outcome: Outcome = self.run(downsample.make(self.metric, due)).outcome
+        outcome: Outcome = self.run(downsample.downsample(self.metric, due)).outcome
         return outcome
 
     def work(self) -> None:
@@ -295,23 +334,30 @@ class World:
 
     # -- asking
 
-    def ask(self, question: Callable[[Place], Operation[Any]]) -> Any:
+    def ask(self, question: Callable[[QueryContext], Operation[Any]]) -> Any:
         """The answer, which is the same to the last digit whatever the place remembers."""
-        self.places["new"] = Place(self.stage.namespace, 0)
+        self.places["new"] = QueryContext(Namespace(self.stage.namespace), Cache(0))
         answers = {name: self.run(question(place)) for name, place in self.places.items()}
         assert answers["warm"] == answers["narrow"] == answers["new"]
         return answers["new"]
 
     def is_exact(self, entry: Entry) -> bool:
         """Is it still held one by one?"""
-        return entry.flush in self.unsealed or (entry.tags, entry.time_ms // MINUTE) not in self._crowded
+        return (
+            entry.flush in self.unsealed
+            or (entry.tags, entry.time_ms // MINUTE) not in self._crowded
+        )
 
-    def seen_at(self, entry: Entry, since: int, until: int, interval: int | None = None) -> int | None:
+    def seen_at(
+        self, entry: Entry, since: int, until: int, interval: int | None = None
+    ) -> int | None:
         """The time at which a sample counts in a window; None where it doesn't."""
         when = entry.time_ms if self.is_exact(entry) else entry.time_ms // MINUTE * MINUTE
         return when if since <= when < until else None
 
-    def judge_rollup(self, found: dict[Any, Answer], entries: Iterable[Entry], group_by: tuple[str, ...]) -> None:
+    def judge_rollup(
+        self, found: dict[Any, Answer], entries: Iterable[Entry], group_by: tuple[str, ...]
+    ) -> None:
         expected = by_group(entries, group_by)
         assert found.keys() == expected.keys()
         for group, inside in expected.items():
@@ -325,15 +371,26 @@ class World:
         ]
         return [(when, entry) for when, entry in seen if when is not None]
 
-    def rollup(self, place: Place, window: Window | None, group_by: tuple[str, ...]) -> Operation[dict[Any, Answer]]:
-        options: Any = {"group_by": group_by, "aggregations": AGGREGATIONS, "window": seconds(window), "keys": "tuple"}
+    def rollup(
+        self, place: QueryContext, window: Window | None, group_by: tuple[str, ...]
+    ) -> Operation[dict[Any, Answer]]:
+        options: Any = {
+            "group_by": group_by,
+            "aggregations": AGGREGATIONS,
+            "window": seconds(window),
+            "keys": "tuple",
+        }
         return query.rollup(place, self.name, **options)
 
-    def check_rollup(self, window: Window | None = None, group_by: tuple[str, ...] = ("a", "b")) -> None:
+    def check_rollup(
+        self, window: Window | None = None, group_by: tuple[str, ...] = ("a", "b")
+    ) -> None:
         found = self.ask(lambda place: self.rollup(place, window, group_by))
         self.judge_rollup(found, (entry for _, entry in self.inside(window)), group_by)
 
-    def check_series(self, window: Window | None, interval_ms: int, group_by: tuple[str, ...] = ()) -> None:
+    def check_series(
+        self, window: Window | None, interval_ms: int, group_by: tuple[str, ...] = ()
+    ) -> None:
         found = self.ask(
             lambda place: time_series.time_series(
                 place, self.name, interval=f"{interval_ms // 1000}s", aggregations=AGGREGATIONS, window=seconds(window),
@@ -344,7 +401,9 @@ class World:
         for when, entry in self.inside(window, interval_ms):
             group = tuple(dict(entry.tags).get(key) for key in group_by)
             expected[when // interval_ms * interval_ms / 1000, *group].append(entry)
-        rows = {(row["timestamp"].timestamp(), *(row[key] for key in group_by)): row for row in found}
+        rows = {
+            (row["timestamp"].timestamp(), *(row[key] for key in group_by)): row for row in found
+        }
         assert len(rows) == len(found)
         assert rows.keys() == expected.keys()
         for cell, entries in expected.items():
@@ -355,18 +414,24 @@ class World:
         values = [entry.value for _, entry in self.inside(window)]
         for p in (0, 5, 50, 99, 100):
             found = self.ask(
-                lambda place, p=p: query.query(place, self.name, aggregation=f"p{p}", window=seconds(window))
+                lambda place, p=p: query.query(
+                    place, self.name, aggregation=f"p{p}", window=seconds(window)
+                )
             )
             if values:
                 expected = percentile(values, p)
-                assert found == pytest.approx(expected, rel=1e-12, abs=1e-13 * max(map(abs, values)))
+                assert found == pytest.approx(
+                    expected, rel=1e-12, abs=1e-13 * max(map(abs, values))
+                )
             else:
                 assert found is None
 
     def check_list(self, window: Window | None = None) -> None:
         """Sample by sample, as recorded, where they are held so; else by points at the start of their minute."""
         found = self.ask(lambda place: query.query(place, self.name, window=seconds(window)))
-        assert [sample.timestamp for sample in found] == sorted(sample.timestamp for sample in found)
+        assert [sample.timestamp for sample in found] == sorted(
+            sample.timestamp for sample in found
+        )
         expected = []
         for when, entry in self.inside(window):
             is_exact, told = self.is_exact(entry), entry.order if entry.metadata else -1
@@ -380,7 +445,9 @@ class World:
             return answer
 
         newest = newest_first(1000)
-        assert [sample.timestamp for sample in newest] == sorted((sample.timestamp for sample in newest), reverse=True)
+        assert [sample.timestamp for sample in newest] == sorted(
+            (sample.timestamp for sample in newest), reverse=True
+        )
         assert sorted(_told(newest)) == sorted(expected)
         assert all(sample.count == 1 or sample.approximate for sample in newest)
         assert newest_first(3) == newest[:3]
@@ -393,23 +460,41 @@ class World:
         if not self.entries:
             return
         due = _pairs(client.execute_command("HGETALL", worked.due))
-        pending = _pairs(client.execute_command("ZRANGE", keys.pending(self.stage.namespace, 0), 0, -1, "WITHSCORES"))
+        pending = _pairs(
+            client.execute_command(
+                "ZRANGE", keys.pending(self.stage.namespace, 0), 0, -1, "WITHSCORES"
+            )
+        )
         suffix = f" {self.name}".encode()
-        mine = {what.removesuffix(suffix): float(when) for what, when in pending.items() if what.endswith(suffix)}
-        waiting = {what: when for what, when in mine.items() if what.split(b" ")[0] not in (b"trim", b"sweep")}
+        mine = {
+            what.removesuffix(suffix): float(when)
+            for what, when in pending.items()
+            if what.endswith(suffix)
+        }
+        waiting = {
+            what: when
+            for what, when in mine.items()
+            if what.split(b" ")[0] not in (b"trim", b"sweep")
+        }
         assert waiting == {what: float(when) for what, when in due.items()}
 
         held = _pairs(client.execute_command("HGETALL", worked.held))
         sealed = [entry for entry in self.entries if entry.flush not in self.unsealed]
-        levels = {level.name: level for level in (self.stage.calendar.raw, *self.stage.calendar.levels)}
+        levels = {
+            level.name: level for level in (self.stage.retention.raw, *self.stage.retention.levels)
+        }
         now_ms = self.now_ms()
         for each, size in held.items():
             what, span = each.decode().split(" ")
             start = int(span) * 1000
-            if levels.get(what, self.stage.calendar.raw).gone(start, now_ms - HOUR):
+            if levels.get(what, self.stage.retention.raw).gone(start, now_ms - HOUR):
                 continue
             if what == "samples":
-                inside = [entry for entry in sealed if start <= entry.time_ms < start + HOUR and entry not in self.late]
+                inside = [
+                    entry
+                    for entry in sealed
+                    if start <= entry.time_ms < start + HOUR and entry not in self.late
+                ]
                 assert int(size) == len(inside)
                 continue
             level, key = levels[what], self.metric.data(what, start)
@@ -419,14 +504,26 @@ class World:
             # What a slot that is due is made of must stay until it was made; all else goes after its retention and a margin.
             assert (left == -1) == waits, f"{each!r} expires in {left} ms, while {due} are due"
             if left > 0:
-                assert now_ms + left == pytest.approx(start + level.span + level.retention + HOUR, abs=5_000)
+                assert now_ms + left == pytest.approx(
+                    start + level.span + level.retention + HOUR, abs=5_000
+                )
 
         late, oldest = client.execute_command("HMGET", of.state, "late", "waiting")
         assert int(late or 0) == len(self.late)
         if self.unsealed:
-            assert client.execute_command("ZSCORE", keys.shard(self.stage.namespace, 0).dirty, self.name) is not None
+            assert (
+                client.execute_command(
+                    "ZSCORE", keys.shard(self.stage.namespace, 0).dirty, self.name
+                )
+                is not None
+            )
         else:
-            assert client.execute_command("ZSCORE", keys.shard(self.stage.namespace, 0).dirty, self.name) is None
+            assert (
+                client.execute_command(
+                    "ZSCORE", keys.shard(self.stage.namespace, 0).dirty, self.name
+                )
+                is None
+            )
             assert oldest == b"0"
 
     def now_ms(self) -> int:
@@ -468,7 +565,11 @@ def _by_minute(entries: list[Entry]) -> dict[tuple[Tags, int], list[Entry]]:
 def _rows(entries: list[Entry], kind: str) -> int:
     """How many rows these samples of one batch, series and minute are: equal increments are counted together."""
     plain = [entry for entry in entries if entry.plain]
-    return len(entries) - len(plain) + len({entry.value for entry in plain} if kind == "counter" else plain)
+    return (
+        len(entries)
+        - len(plain)
+        + len({entry.value for entry in plain} if kind == "counter" else plain)
+    )
 
 
 MIDNIGHT = round(time.time() - 3600) // 86_400 * DAY  # of today, or of yesterday

@@ -23,13 +23,22 @@ def weather_of(seed: int) -> str:
     return list(WEATHERS)[seed % len(WEATHERS)]
 
 
-def campaign(pool: ProcessPoolExecutor, name: str, rules: frozenset[Rule], seeds: range) -> int | None:
+def campaign(
+    pool: ProcessPoolExecutor, name: str, rules: frozenset[Rule], seeds: range
+) -> int | None:
     """Play all *seeds*, print a line, and return the first that went wrong."""
     results = dict(zip(seeds, pool.map(partial(one, rules), seeds, chunksize=20), strict=True))
     wrong = {seed: violation for seed, (_, violation) in results.items() if violation is not None}
-    first = f", first {min(wrong)} ({weather_of(min(wrong))}): {wrong[min(wrong)]:.120}" if wrong else ""
+    first = (
+        f", first {min(wrong)} ({weather_of(min(wrong))}): {wrong[min(wrong)]:.120}"
+        if wrong
+        else ""
+    )
     judged = sum(reads for reads, _ in results.values())
-    print(f"{name}: {len(wrong)} of {len(seeds)} runs violate, {judged} answers judged{first}", flush=True)
+    print(
+        f"{name}: {len(wrong)} of {len(seeds)} runs violate, {judged} answers judged{first}",
+        flush=True,
+    )
     return min(wrong, default=None)
 
 
@@ -38,7 +47,12 @@ def main(first: int = 0, runs: int = 3600) -> int:
     with ProcessPoolExecutor() as pool:
         broken = campaign(pool, "every rule", ALL_RULES, range(first, first + runs))
         for rule in Rule:
-            campaign(pool, f"without {rule.name} ({rule.number})", ALL_RULES - {rule}, range(first, first + runs // 4))
+            campaign(
+                pool,
+                f"without {rule.name} ({rule.number})",
+                ALL_RULES - {rule},
+                range(first, first + runs // 4),
+            )
     if broken is not None:
         print(told(broken, weather_of(broken), ALL_RULES))
     return int(broken is not None)

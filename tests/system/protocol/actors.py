@@ -51,7 +51,9 @@ SLICE = 3  # blocks that a worker seals at once
 MAKES = 3  # coarse slots that it makes between, at most
 
 
-def pipeline(store: Store, reads: list[Read], replica: bool = False) -> Steps[tuple[set[Version], list[Rows]]]:
+def pipeline(
+    store: Store, reads: list[Read], replica: bool = False
+) -> Steps[tuple[set[Version], list[Rows]]]:
     """Several reads on one connection, between which others may run; and the versions at both ends.
 
     The connection stays with its server: after a failover that is the old one, which nobody writes to any more. So what the
@@ -104,7 +106,9 @@ class Writer(Actor):
     def steps(self) -> Steps[None]:
         while not self.run.resting:
             if self.draw.random() >= self.run.faults.idleness:
-                yield from self._send([self.run.new_sample() for _ in range(self.draw.choice([1, 1, 2]))])
+                yield from self._send(
+                    [self.run.new_sample() for _ in range(self.draw.choice([1, 1, 2]))]
+                )
             yield
 
     def _send(self, samples: list[Sample]) -> Steps[None]:
@@ -125,7 +129,9 @@ class Writer(Actor):
             elif reply.outcome == "too_old":
                 # The server forgets a writer once all samples of its last batch are too old, and not before.
                 unknown = repeated and Rule.DOUBT_IS_UNKNOWN in self.rules
-                samples = self._kept("unknown" if unknown else "too_old", samples, reply.time - MAX_AGE)
+                samples = self._kept(
+                    "unknown" if unknown else "too_old", samples, reply.time - MAX_AGE
+                )
             else:
                 self.run.count(reply.outcome, samples)
                 return
@@ -145,7 +151,9 @@ class Writer(Actor):
         repeated = False
         while True:
             reply = self.store.record(batch)
-            self.tell("sends", batch.sequence, batch.entries, "->", reply.outcome, "held", reply.held)
+            self.tell(
+                "sends", batch.sequence, batch.entries, "->", reply.outcome, "held", reply.held
+            )
             if self.draw.random() >= self.run.faults.lost_replies:
                 return reply, repeated
             self.tell("gets no reply")
@@ -192,7 +200,10 @@ class Worker(Actor):
     def _seal(self) -> Steps[None]:
         look = self.store.look()
         yield
-        version, blocks = self.store.primary.version, self.store.primary.log_after(look.sealed)[:SLICE]
+        version, blocks = (
+            self.store.primary.version,
+            self.store.primary.log_after(look.sealed)[:SLICE],
+        )
         if not blocks or (Rule.WORKER_BRACKET in self.rules and version != look.version):
             return
         yield
@@ -214,12 +225,31 @@ class Worker(Actor):
             raw: Place = ("raw", *place[1:])
             rows[place] = merged(before[place], entries)
             rows[raw] = within_budget(merged(before[raw], entries))
-        mark = {(level, align(slot, WIDTH[level]), chunk) for _, slot, chunk in new for level in FINER}
+        mark = {
+            (level, align(slot, WIDTH[level]), chunk) for _, slot, chunk in new for level in FINER
+        }
         if Rule.MARK not in self.rules:  # as if a slot that was made were done with
-            mark = {place for place in mark if place[0] == "span" or not self.store.primary.row(place, self.rules)}
+            mark = {
+                place
+                for place in mark
+                if place[0] == "span" or not self.store.primary.row(place, self.rules)
+            }
         yield
-        done = self.store.commit(Commit(look.version, rows, tuple(blocks), tuple(dropped), frozenset(mark)))
-        self.tell("seals", dict(new), "to", blocks[-1].clock, "too late", dropped, "of", look.version[0], "->", done)
+        done = self.store.commit(
+            Commit(look.version, rows, tuple(blocks), tuple(dropped), frozenset(mark))
+        )
+        self.tell(
+            "seals",
+            dict(new),
+            "to",
+            blocks[-1].clock,
+            "too late",
+            dropped,
+            "of",
+            look.version[0],
+            "->",
+            done,
+        )
 
     def _make(self) -> Steps[None]:
         look, now = self.store.look(), self.store.now + self.ahead
@@ -235,7 +265,9 @@ class Worker(Actor):
         folded = ["minute", "raw"] if finer == "minute" else [finer]
         slots = range(start, start + WIDTH[level], WIDTH[finer])
         places = [(each, slot, chunk) for each in folded for slot in slots]
-        found = yield from self._read(look.version, [reading(place, self.rules) for place in places])
+        found = yield from self._read(
+            look.version, [reading(place, self.rules) for place in places]
+        )
         if found is None:
             return
         segments: dict[str, dict[int, Rows]] = {each: {} for each in folded}
@@ -243,9 +275,13 @@ class Worker(Actor):
             if inside:
                 segments[each][slot] = inside
         row = merged(*segments[finer].values())
-        written = level != "span" and (Rule.MADE_THOUGH_PAST in self.rules or not past(key_of(made), look.time))
+        written = level != "span" and (
+            Rule.MADE_THOUGH_PAST in self.rules or not past(key_of(made), look.time)
+        )
         yield
-        done = self.store.commit(Commit(look.version, {made: row} if written else {}, made=made, segments=segments))
+        done = self.store.commit(
+            Commit(look.version, {made: row} if written else {}, made=made, segments=segments)
+        )
         self.tell("makes", made, row, "of", look.version[0], "->", done)
 
 
@@ -253,7 +289,9 @@ def finer_due(place: Place, due: Iterable[Place]) -> bool:
     """Is a finer slot inside this one due, of the same chunk?"""
     level, start, chunk = place
     inside = range(start, start + WIDTH[level])
-    return any(WIDTH[other] < WIDTH[level] and slot in inside and of == chunk for other, slot, of in due)
+    return any(
+        WIDTH[other] < WIDTH[level] and slot in inside and of == chunk for other, slot, of in due
+    )
 
 
 def within_budget(rows: Rows) -> Rows:
@@ -267,7 +305,11 @@ class Pruner(Actor):
     def steps(self) -> Steps[None]:
         while True:
             look = self.store.look()
-            idle = [(tags, series) for series, tags in look.tags.items() if nothing_kept(look.seen[series], look.time)]
+            idle = [
+                (tags, series)
+                for series, tags in look.tags.items()
+                if nothing_kept(look.seen[series], look.time)
+            ]
             yield
             for tags, series in idle:
                 self.tell("removes", tags, series, "->", self.store.prune_series(tags, series))
@@ -290,7 +332,9 @@ def plan(window: Window, chunk: int, look: Look, rules: frozenset[Rule]) -> list
         slot = align(at, WIDTH[level])
         after = slot + WIDTH[level]
         is_due = (level, slot, chunk) in look.due if Rule.DUE_UNREAD in rules else after > look.time
-        return not is_due and ((since <= slot and after <= until) or past((FINER[level], slot), look.time))
+        return not is_due and (
+            (since <= slot and after <= until) or past((FINER[level], slot), look.time)
+        )
 
     pieces = []
     at = since
@@ -304,7 +348,9 @@ def plan(window: Window, chunk: int, look: Look, rules: frozenset[Rule]) -> list
     return pieces
 
 
-def chosen(piece: Piece, window: Window, found: dict[Place, Rows], rules: frozenset[Rule]) -> Iterator[Entry]:
+def chosen(
+    piece: Piece, window: Window, found: dict[Place, Rows], rules: frozenset[Rule]
+) -> Iterator[Entry]:
     """The entries of a piece that count for a window."""
     rows = found[piece.place]
     if not piece.cut:
@@ -338,10 +384,14 @@ class Reader(Actor):
         edges = self._edges(look.time)
         windows = list(pairwise(edges))
         chunks = sorted({chunk_of(series) for series in look.tags})
-        plans = [[piece for chunk in chunks for piece in plan(window, chunk, look, rules)] for window in windows]
+        plans = [
+            [piece for chunk in chunks for piece in plan(window, chunk, look, rules)]
+            for window in windows
+        ]
         pieces = {piece for made in plans for piece in made}
         places = sorted(
-            {piece.place for piece in pieces} | {("raw", *piece.place[1:]) for piece in pieces if piece.cut}
+            {piece.place for piece in pieces}
+            | {("raw", *piece.place[1:]) for piece in pieces if piece.cut}
         )
         yield
         reads = [reading(place, rules) for place in places]
@@ -359,7 +409,13 @@ class Reader(Actor):
         for window, made in zip(windows, plans, strict=True):
             entries = [entry for piece in made for entry in chosen(piece, window, found, rules)]
             entries += [entry for entry in unsealed if window[0] <= entry.time < window[1]]
-            answer.append([(entry.sample, look.tags[entry.series]) for entry in entries if entry.series in look.tags])
+            answer.append(
+                [
+                    (entry.sample, look.tags[entry.series])
+                    for entry in entries
+                    if entry.series in look.tags
+                ]
+            )
         self.run.reads += 1
         node = store.node(replica)
         oracle = Oracle(recorded, dropped, node.recorded, node.dropped, look.time)
@@ -373,7 +429,9 @@ class Reader(Actor):
             if self.run.samples and self.draw.random() < 0.6:
                 at = self.draw.choice(self.run.samples).time
             else:
-                kept = self.draw.choice([0, RETENTION["raw"], RETENTION["minute"], RETENTION["hour"]])
+                kept = self.draw.choice(
+                    [0, RETENTION["raw"], RETENTION["minute"], RETENTION["hour"]]
+                )
                 at = time - kept - self.draw.randrange(-MINUTE, DAY)
             edges.add(align(at, self.draw.choice([1, MINUTE, HOUR, DAY])))
         oldest = align(time, SPAN)

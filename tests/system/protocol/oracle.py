@@ -20,7 +20,9 @@ class Oracle:
     dropped_after: frozenset[int]
     time: int
 
-    def judge(self, windows: list[tuple[int, int]], answer: list[list[tuple[int, str]]]) -> Iterator[str]:
+    def judge(
+        self, windows: list[tuple[int, int]], answer: list[list[tuple[int, str]]]
+    ) -> Iterator[str]:
         """Tell what is wrong with an *answer*: for each window the ids of its samples, and the tags they are found under."""
         windows_of: defaultdict[int, list[int]] = defaultdict(list)
         for number, found in enumerate(answer):
@@ -30,7 +32,9 @@ class Oracle:
                     yield f"#{known} was never recorded, or is counted as dropped"
                 elif self.after[known].tags != tags:
                     yield f"{self.after[known]} is read as {tags}"
-        together = Counter((sample.tags, align(sample.time, MINUTE)) for sample in self.after.values())
+        together = Counter(
+            (sample.tags, align(sample.time, MINUTE)) for sample in self.after.values()
+        )
         for sample in self.after.values():
             few = together[sample.tags, align(sample.time, MINUTE)] <= BUDGET
             allowed = {_window(time, windows) for time in self._stands_for(sample, few)}
@@ -40,7 +44,10 @@ class Oracle:
             elif numbers and numbers[0] not in allowed:
                 yield f"{sample} is read in {windows[numbers[0]]}"
             elif (
-                not numbers and None not in allowed and sample.id in self.before and sample.id not in self.dropped_after
+                not numbers
+                and None not in allowed
+                and sample.id in self.before
+                and sample.id not in self.dropped_after
             ):
                 yield f"{sample} is missing"
 
@@ -56,4 +63,6 @@ class Oracle:
 
 
 def _window(time: int, windows: list[tuple[int, int]]) -> int | None:
-    return next((number for number, (since, until) in enumerate(windows) if since <= time < until), None)
+    return next(
+        (number for number, (since, until) in enumerate(windows) if since <= time < until), None
+    )

@@ -19,13 +19,23 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-# -- the calendar, in ticks: small, so that random runs reach every edge ------------------------------------------
+# -- the retention, in ticks: small, so that random runs reach every edge ------------------------------------------
 
 MINUTE, HOUR, DAY, SPAN = 4, 16, 48, 96
 WIDTH = {"raw": MINUTE, "minute": MINUTE, "hour": HOUR, "day": DAY, "span": SPAN}
 FINER = {"hour": "minute", "day": "hour", "span": "day"}
-COARSER = {"raw": "hour", "minute": "hour", "hour": "day", "day": "span"}  # a key holds the slots inside one of these
-RETENTION = {"raw": 2 * HOUR, "minute": 3 * DAY, "hour": 3 * DAY, "day": 4 * DAY}  # after the end of what a key holds
+COARSER = {
+    "raw": "hour",
+    "minute": "hour",
+    "hour": "day",
+    "day": "span",
+}  # a key holds the slots inside one of these
+RETENTION = {
+    "raw": 2 * HOUR,
+    "minute": 3 * DAY,
+    "hour": 3 * DAY,
+    "day": 4 * DAY,
+}  # after the end of what a key holds
 MAX_AGE, MAX_FUTURE = DAY, MINUTE  # of a sample, when it is recorded
 LOG_AGE = 80  # of a block, before it is cut from the log
 REPLAY = 3  # so long what is sealed stays in the log
@@ -44,9 +54,15 @@ def align(time: int, width: int) -> int:
 class Rule(Enum):
     """What the protocol hangs on: the number in the design, and what goes wrong without it."""
 
-    DUE_UNREAD = "m1", "A coarse slot is read while samples of its time lie only in finer slots: they are missing."
+    DUE_UNREAD = (
+        "m1",
+        "A coarse slot is read while samples of its time lie only in finer slots: they are missing.",
+    )
     DISTINCT_BLOCKS = "m2", "Two equal blocks fold into one member of the log: one of them is lost."
-    FINER_FIRST = "m3", "A day is made of an hour that waits to be made anew, and done with: samples are missing in it."
+    FINER_FIRST = (
+        "m3",
+        "A day is made of an hour that waits to be made anew, and done with: samples are missing in it.",
+    )
     PERSIST = "m4", "The minutes of an hour expire before the hour is made of them."
     PERSIST_AT_MARK = (
         "m4",
@@ -56,10 +72,19 @@ class Rule(Enum):
         "m4",
         "Making the hour of one chunk lets the minutes of another expire, whose hour is still due.",
     )
-    MADE_THOUGH_PAST = "m4", "An hour made after its own retention isn't written, and is missing in the day made next."
+    MADE_THOUGH_PAST = (
+        "m4",
+        "An hour made after its own retention isn't written, and is missing in the day made next.",
+    )
     MARGIN = "m4", "A key expires under a reader that planned to read it: samples are missing."
-    AGE_AT_RECORD = "m5", "A batch is repeated for longer than its writer's number is kept, and applied again."
-    AGE_AT_SEALING = "m5", "Samples of expired minutes can't be committed, and the log behind them is never sealed."
+    AGE_AT_RECORD = (
+        "m5",
+        "A batch is repeated for longer than its writer's number is kept, and applied again.",
+    )
+    AGE_AT_SEALING = (
+        "m5",
+        "Samples of expired minutes can't be committed, and the log behind them is never sealed.",
+    )
     AGE_AT_COMMIT = (
         "m5",
         "A worker that slept writes a minute of a key that has expired: its hour is made of that alone.",
@@ -68,25 +93,52 @@ class Rule(Enum):
         "m6",
         "What a worker seals was cut and counted as dropped since its look, or lost by a failover: it counts.",
     )
-    TOKEN = "m7", "After a failover another state gets the same number: a commit made for the lost one goes through."
-    WORKER_BRACKET = "m8", "A worker merges what it read across a failover that led back to the version it began with."
-    WHOLE_READ = "m9", "A commit in the middle of a reader's pipeline: samples are missing or double."
+    TOKEN = (
+        "m7",
+        "After a failover another state gets the same number: a commit made for the lost one goes through.",
+    )
+    WORKER_BRACKET = (
+        "m8",
+        "A worker merges what it read across a failover that led back to the version it began with.",
+    )
+    WHOLE_READ = (
+        "m9",
+        "A commit in the middle of a reader's pipeline: samples are missing or double.",
+    )
     SAME_AS_PLANNED = (
         "m9",
         "A commit between a reader's two trips: its plan fits no more, samples are missing or double.",
     )
     COUNT_CUT = "m10", "What is cut from the log unsealed is missing, and counted nowhere."
-    MARK = "m11", "A late sample is merged into its minute, but never into the hour that was made before."
-    FIXED_BATCH = "m12", "A batch in doubt changes under its number: if it was applied before, the change is lost."
-    DOUBT_IS_UNKNOWN = "m12", "A batch in doubt is refused as too old and counted as dropped, though it may be stored."
-    WRITER_KEPT = "m13", "A writer's number is forgotten while a batch is in doubt: it is applied twice."
+    MARK = (
+        "m11",
+        "A late sample is merged into its minute, but never into the hour that was made before.",
+    )
+    FIXED_BATCH = (
+        "m12",
+        "A batch in doubt changes under its number: if it was applied before, the change is lost.",
+    )
+    DOUBT_IS_UNKNOWN = (
+        "m12",
+        "A batch in doubt is refused as too old and counted as dropped, though it may be stored.",
+    )
+    WRITER_KEPT = (
+        "m13",
+        "A writer's number is forgotten while a batch is in doubt: it is applied twice.",
+    )
     PRUNE_BY_SCRIPT = (
         "m14",
         "A series idle at the pruner's look is recorded before it is removed: samples without tags.",
     )
     UNKNOWN_REFUSED = "m14", "A block names a removed series by its id: samples without tags."
-    IDS_NEVER_REUSED = "m14", "A removed series' id goes to another while a writer still uses it: wrong tags."
-    FORGETFUL = "m14", "A failover lost a series, its id goes to another, and a writer still uses it: wrong tags."
+    IDS_NEVER_REUSED = (
+        "m14",
+        "A removed series' id goes to another while a writer still uses it: wrong tags.",
+    )
+    FORGETFUL = (
+        "m14",
+        "A failover lost a series, its id goes to another, and a writer still uses it: wrong tags.",
+    )
     GIVEN_UP_FORGETS = (
         "m14",
         "The one reply that told of lost ids is never heard, its batch given up, and they are used on.",
@@ -229,12 +281,16 @@ class Node:
     sealed: int = 0
     next_series: int = 0
     writers: dict[str, tuple[int, int, Reply]] = field(default_factory=dict)
-    log: dict[object, Block] = field(default_factory=dict)  # by member, in order of clocks: equal members fold
+    log: dict[object, Block] = field(
+        default_factory=dict
+    )  # by member, in order of clocks: equal members fold
     series: dict[str, int] = field(default_factory=dict)
     seen: dict[int, int] = field(default_factory=dict)  # stands for a series' running state
     due: dict[Place, int] = field(default_factory=dict)
     loose: dict[Key, dict[Place, Rows]] = field(default_factory=dict)  # the fields of single slots
-    segments: dict[Key, dict[int, dict[int, Rows]]] = field(default_factory=dict)  # those of many, by chunk and slot
+    segments: dict[Key, dict[int, dict[int, Rows]]] = field(
+        default_factory=dict
+    )  # those of many, by chunk and slot
     expiry: dict[Key, int | None] = field(default_factory=dict)
     recorded: dict[int, Sample] = field(default_factory=dict)
     dropped: frozenset[int] = frozenset()
@@ -249,7 +305,9 @@ class Node:
         return twin
 
     def expire(self, time: int) -> None:
-        for key in [key for key, expiry in self.expiry.items() if expiry is not None and expiry <= time]:
+        for key in [
+            key for key, expiry in self.expiry.items() if expiry is not None and expiry <= time
+        ]:
             for kept in (self.loose, self.segments, self.expiry):
                 kept.pop(key, None)
 
@@ -357,7 +415,9 @@ class Store:
         if name not in node.series:
             series = node.next_series
             if Rule.IDS_NEVER_REUSED not in self.rules:
-                series = next(number for number in range(series + 1) if number not in node.series.values())
+                series = next(
+                    number for number in range(series + 1) if number not in node.series.values()
+                )
             node.series[name] = series
             node.next_series = max(node.next_series, series + 1)
         return node.series[name]
@@ -378,7 +438,9 @@ class Store:
         if gone:
             node.log = {member: block for member, block in node.log.items() if block.clock > oldest}
         if Rule.COUNT_CUT in self.rules:
-            node.dropped |= {entry.sample for block in gone if block.clock > node.sealed for entry in block.rows}
+            node.dropped |= {
+                entry.sample for block in gone if block.clock > node.sealed for entry in block.rows
+            }
 
     # -- commit.lua
 
@@ -416,11 +478,17 @@ class Store:
         if node.version != commit.version:
             return False
         if commit.blocks and Rule.SAME_BLOCKS in self.rules:
-            between = [block.stamp for block in node.log_after(node.sealed) if block.clock <= commit.blocks[-1].clock]
+            between = [
+                block.stamp
+                for block in node.log_after(node.sealed)
+                if block.clock <= commit.blocks[-1].clock
+            ]
             if between != [block.stamp for block in commit.blocks]:
                 return False
         minutes = {key_of(place) for place in commit.rows if place[0] == "minute"}
-        return Rule.AGE_AT_COMMIT not in self.rules or not any(past(key, self.time) for key in minutes)
+        return Rule.AGE_AT_COMMIT not in self.rules or not any(
+            past(key, self.time) for key in minutes
+        )
 
     def _fold(self, made: Place, segments: dict[str, dict[int, Rows]]) -> None:
         """Put the slots inside *made* into one field, in place of theirs."""
@@ -428,7 +496,9 @@ class Store:
         self.primary.due.pop(made, None)
         for level, segment in segments.items():
             inside = self.primary.loose.get((level, slot), {})
-            self.primary.loose[level, slot] = {place: rows for place, rows in inside.items() if place[2] != chunk}
+            self.primary.loose[level, slot] = {
+                place: rows for place, rows in inside.items() if place[2] != chunk
+            }
             self.primary.segments.setdefault((level, slot), {})[chunk] = segment
 
     def _set_expiry(self, key: Key, made: Place | None) -> None:
@@ -437,7 +507,11 @@ class Store:
         if key not in node.loose and key not in node.segments:
             return
         waiting = level != "raw" and any(place[:2] == (COARSER[level], slot) for place in node.due)
-        if Rule.PERSIST_ALL_CHUNKS not in self.rules and made is not None and made[:2] == (COARSER[level], slot):
+        if (
+            Rule.PERSIST_ALL_CHUNKS not in self.rules
+            and made is not None
+            and made[:2] == (COARSER[level], slot)
+        ):
             waiting = False
         if waiting and Rule.PERSIST in self.rules:
             node.expiry[key] = None
@@ -463,7 +537,9 @@ class Store:
         """Remove writers that sent nothing for longer than a batch of theirs can live."""
         kept = WRITER_KEPT if Rule.WRITER_KEPT in self.rules else WRITER_KEPT_TOO_SHORT
         writers = self.primary.writers.items()
-        self.primary.writers = {name: entry for name, entry in writers if entry[1] >= self.time - kept}
+        self.primary.writers = {
+            name: entry for name, entry in writers if entry[1] >= self.time - kept
+        }
 
 
 def merged(*parts: Iterable[Entry]) -> Rows:

@@ -75,7 +75,9 @@ class Violation:
 class Run:
     """Everyone takes steps in an order drawn from *seed*, until a violation, or to the end."""
 
-    def __init__(self, seed: int, weather: str, rules: Iterable[Rule] = ALL_RULES, *, trace: bool = False) -> None:
+    def __init__(
+        self, seed: int, weather: str, rules: Iterable[Rule] = ALL_RULES, *, trace: bool = False
+    ) -> None:
         self.faults = WEATHERS[weather]
         self.rules = frozenset(rules)
         self.trace: list[str] | None = [] if trace else None
@@ -114,7 +116,9 @@ class Run:
 
     def tell(self, *words: object) -> None:
         if self.trace is not None:
-            self.trace.append(f"{self.store.now:5d} v{self.store.primary.version[0]:<3d} {' '.join(map(str, words))}")
+            self.trace.append(
+                f"{self.store.now:5d} v{self.store.primary.version[0]:<3d} {' '.join(map(str, words))}"
+            )
 
     # -- the schedule
 
@@ -137,7 +141,12 @@ class Run:
                 lost = self.store.fail_over(choice([0, -1, -3]))
                 self.lost |= lost
                 self.tell(
-                    "FAILOVER, lost", sorted(lost), "sealed", self.store.primary.sealed, "offset", self.store.offset
+                    "FAILOVER, lost",
+                    sorted(lost),
+                    "sealed",
+                    self.store.primary.sealed,
+                    "offset",
+                    self.store.offset,
                 )
             number = self.draw.randrange(len(actors))
             if awake[number] > step:
@@ -185,7 +194,11 @@ class Run:
             for slot, want in sorted(wanted.items()):
                 if past(key_of((level, slot, 0)), self.store.time):
                     continue
-                rows = [entry for chunk in chunks for entry in node.row((level, slot, chunk), self.rules)]
+                rows = [
+                    entry
+                    for chunk in chunks
+                    for entry in node.row((level, slot, chunk), self.rules)
+                ]
                 got = sorted(entry.sample for entry in rows)
                 if got != sorted(want):
                     self.violated("REST", f"{level} {slot}: wanted {sorted(want)}, got {got}")
@@ -206,4 +219,6 @@ def told(seed: int, weather: str, rules: frozenset[Rule]) -> str:
     run = Run(seed, weather, rules, trace=True)
     lacking = ", ".join(sorted(rule.name for rule in ALL_RULES - rules)) or "none"
     found = "\n".join(map(str, run.violations))
-    return f"seed {seed}, weather {weather!r}, rules taken out: {lacking}\n{found}\n" + "\n".join(run.trace or ())
+    return f"seed {seed}, weather {weather!r}, rules taken out: {lacking}\n{found}\n" + "\n".join(
+        run.trace or ()
+    )

@@ -7,7 +7,9 @@ from tests.system.protocol.protocol import ALL_RULES, BUDGET, Rule, Sample
 from tests.system.protocol.runs import WEATHERS, Run, told
 
 RUNS = 30  # in each weather; `python -m tests.system.protocol` plays more
-SEARCHED = 400  # seeds for a rule whose own seeds find nothing any more, since the model has changed
+SEARCHED = (
+    400  # seeds for a rule whose own seeds find nothing any more, since the model has changed
+)
 
 # In which weather a run breaks soonest without a rule, and the first seeds that do.
 BREAKS: dict[Rule, tuple[str, tuple[int, ...]]] = {
@@ -52,8 +54,12 @@ def test_with_every_rule_no_sample_is_lost_or_doubled(weather: str) -> None:
 @pytest.mark.parametrize("rule", Rule, ids=lambda rule: f"{rule.number}-{rule.name}")
 def test_without_any_one_rule_samples_are_lost_or_doubled(rule: Rule) -> None:
     weather, seeds = BREAKS[rule]
-    if not any(Run(seed, weather, ALL_RULES - {rule}).violations for seed in (*seeds, *range(SEARCHED))):
-        pytest.fail(f"{SEARCHED} runs go well without {rule.name}, which should lead to this: {rule.without}")
+    if not any(
+        Run(seed, weather, ALL_RULES - {rule}).violations for seed in (*seeds, *range(SEARCHED))
+    ):
+        pytest.fail(
+            f"{SEARCHED} runs go well without {rule.name}, which should lead to this: {rule.without}"
+        )
 
 
 def test_a_seed_tells_the_same_history_again() -> None:
@@ -82,7 +88,10 @@ RIGHT = [[(0, "a"), (1, "a")], [(2, "a")]]
         ([[(0, "a"), (1, "a")], [(1, "a"), (2, "a")]], ["#1(a@1004) is read 2 times"]),
         ([[(0, "a")], [(1, "a"), (2, "a")]], ["#1(a@1004) is read in (1006, 1012)"]),
         ([[(0, "a"), (1, "b")], [(2, "a")]], ["#1(a@1004) is read as b"]),
-        ([[(0, "a"), (1, "a")], [(2, "a"), (7, "a")]], ["#7 was never recorded, or is counted as dropped"]),
+        (
+            [[(0, "a"), (1, "a")], [(2, "a"), (7, "a")]],
+            ["#7 was never recorded, or is counted as dropped"],
+        ),
     ],
 )
 def test_the_oracle_sees(answer: list[list[tuple[int, str]]], wrong: list[str]) -> None:
