@@ -39,6 +39,26 @@ class AsyncMetrics(Client, AsyncQueries):
         await self._flusher.aflush_for_asking()
         return await arun(await self._loops.client(), operation)
 
+    async def run(self, operation: "Operation[T]", *, flush: bool = False) -> T:
+        """Run a store operation; with *flush*, send first what this process has recorded.
+
+        For packages of this project.
+
+        Raises:
+            StoreError: a subclass of it.
+        """
+        from redismetrics.store.driver import arun
+
+        if flush:
+            return await self._ask(operation)
+        return await arun(await self._loops.client(), operation)
+
+    async def check_store(self) -> None:
+        """Raise `StoreUnavailable` if Redis doesn't answer. For packages of this project."""
+        from redismetrics.store import server
+
+        await self.run(server.now())
+
     @overload
     def subscribe(
         self,

@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from redismetrics.errors import InvalidQuery, InvalidSetting
@@ -124,6 +125,41 @@ class Client(Recording):
         if self._flusher is None:
             raise InvalidQuery("none:// records nothing: there is nothing to ask")
         return self._query_context
+
+    # -- for packages of this project ---------------------------------------------------------------------------
+
+    @property
+    def has_store(self) -> bool:
+        """False for ``none://``, which stores nothing and can't be queried."""
+        return self._flusher is not None
+
+    @property
+    def query_context(self) -> "QueryContext":
+        """The namespace, query cache and row limit of this client's queries.
+
+        Raises:
+            InvalidQuery: for a client of ``none://``.
+        """
+        return self._context
+
+    def limit_rows(self, max_rows: int) -> None:
+        """Let queries of this client raise `TooManyRows` above *max_rows*.
+
+        Clients that share its recorder keep their own limit.
+        """
+        self._query_context = replace(self._context, max_rows=max_rows)
+
+    def mismatches(self) -> set[str]:
+        """Return the names of metrics that have another type in Redis than in this process.
+
+        Their samples are dropped.
+        """
+        return set() if self._flusher is None else set(self._flusher.sender.mismatches)
+
+    def clear_mismatch(self, name: str) -> None:
+        """Note that a metric has no other type in Redis any more, so that it can be recorded."""
+        if self._flusher is not None:
+            self._flusher.sender.clear_mismatch(name)
 
     def _feed(self, names: Any, tags: Any, types: Any, every: Any, queue: Any) -> "Feed":
         """What a subscription is to deliver, checked."""

@@ -11,7 +11,7 @@ from redismetrics.errors import InvalidMetric, InvalidTags
 from redismetrics.model.definition import define
 from redismetrics.model.validation import MetricType, Tags, check_name, check_type
 
-from .recorder import Recorder
+from .internals import RecordingInternals
 from .timer import Timer, check_measurable, time_scale
 
 R = TypeVar("R")
@@ -20,13 +20,11 @@ R = TypeVar("R")
 ONE = 1  # what most counters count: known by its identity, it needs no check, which is a third of a call
 
 
-class Recording:
+class Recording(RecordingInternals):
     """The recording verbs, the same plain functions for `Metrics` and `AsyncMetrics`. None of them waits for Redis.
 
     All raise branches of `InvalidMetric` at the call, before anything is recorded.
     """
-
-    _recorder: Recorder
 
     def increment(
         self,
