@@ -1,6 +1,6 @@
--- commit: take over what a worker worked out, all of it or nothing.
+-- commit: store what a worker computed for a metric, all of it or nothing.
 --
--- KEYS[1]  state      hash, see keys.py
+-- KEYS[1]  state      hash; for all keys see keys.py
 -- KEYS[2]  log        zset
 -- KEYS[3]  series     hash
 -- KEYS[4]  live       hash
@@ -13,241 +13,359 @@
 -- KEYS[11] pending    zset
 -- KEYS[12] values     hash
 -- KEYS[13+] data      hashes of slots
--- ARGV[1]  metric   its name
--- ARGV[2]  version  as it was when the worker read what this commit was made of; '' when there was none
--- ARGV[3]  token    random, of the new version
--- ARGV[4]  orders   msgpack [sealed, new sealed, [beginning of each block between, as far as its sequence], replay window in us,
---          [[due field, when in ms]...] to mark, [due field...] to unmark, samples dropped because they came too late,
---          [[raw span, samples]...] sealed into each, [held field...] that are past their retention, [[name, when in ms]...] of tidying,
---          the same of tidying that isn't pending yet, [canonical tags...] of series to forget, [[live field, as it was read, as it
---          becomes]...], 1 if no series is left]
--- ARGV[5+] then for each data key: its name in held and touched, refused from (ms), expires at (s; 0 never), fields written,
---          fields removed, then field and value of each written, then each removed field
--- Returns  'ok', or why nothing was changed: 'version', 'log' (it is not what was read), 'late' (a key is past its retention)
--- Why Lua  what was merged and how far the log is sealed must change together, and only if nobody else changed them
+-- ARGV[1]  metric     its name
+-- ARGV[2]  version    of the metric when the worker read it; '' if it had none
+-- ARGV[3]  token      random, for the new version
+-- ARGV[4]  orders     msgpack [sealed as it was read, new sealed, [beginning of each block between
+--                     them, through its sequence...], replay window in us,
+--                     [[due field, when in ms]...] to mark as due, [due field...] to unmark,
+--                     number of samples dropped because they came too late,
+--                     [[hour, samples sealed into it]...], [held field...] of expired data,
+--                     [[tidying, when in ms]...] to schedule,
+--                     [[tidying, when in ms]...] to schedule unless it is pending,
+--                     [canonical tags...] of series to forget,
+--                     [[live field, value as it was read, new value]...], 1 if no series is left]
+-- ARGV[5+] then for each data key: its name in held and touched, refused from (ms), expires at (s;
+--          0: never), number of fields to write, number of fields to remove, then field and value
+--          of each to write, then each field to remove
+-- Returns  'ok', or why nothing was changed: 'version' (the metric changed since it was read),
+--          'log' (its log did), 'late' (a data key is past its retention)
+-- Why Lua  merged data and the position up to which the log is sealed must change together, and
+--          only if nobody else has changed them
 --
--- Samples are never unpacked here. Everything is read and checked first, written after.
+-- Samples are never unpacked here.
 
-local state_key, log_key, series_key, live_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local due_key, held_key, touched_key = KEYS[5], KEYS[6], KEYS[7]
+-- @include "numbers"
+-- @include "slices"
+-- @include "rights"
+-- @include "forget_series"
+-- @include "touched"
+
 local clock_key, catalogue_key, dirty_key, pending_key = KEYS[8], KEYS[9], KEYS[10], KEYS[11]
-local values_key = KEYS[12]
-local FIRST_DATA = 13
-local metric, version, token = ARGV[1], ARGV[2], ARGV[3]
-local sealed, new_sealed, beginnings, replay, marks, unmarks, late, samples, gone, tidying, unless, idle, rows, none_left = unpack(cmsgpack.unpack(ARGV[4]))
+local token = ARGV[3]
 
-local SLICE = 1000 -- unpack() stops near 8,000 values
-local MOST_CELLS = 128
-local CUT = 256 -- at most so many sealed blocks are taken off the log at once; the rest by later commits
-local REMEMBERED = 64 -- commits whose cells a reader's cache can still catch up with
+local metric = {
+  name = ARGV[1],
+  version = ARGV[2],
+  key = {
+    state = KEYS[1],
+    log = KEYS[2],
+    series = KEYS[3],
+    live = KEYS[4],
+    due = KEYS[5],
+    held = KEYS[6],
+    touched = KEYS[7],
+    values = KEYS[12],
+  },
+  state = nil, -- what the state hash will hold, see read_state()
+  log = nil, -- what is in the log, see read_log()
+}
 
-local function text(number)
-  return string.format('%.0f', number)
-end
+local orders_wire = cmsgpack.unpack(ARGV[4])
+local orders = {
+  sealed = orders_wire[1],
+  new_sealed = orders_wire[2],
+  block_beginnings = orders_wire[3],
+  replay_us = orders_wire[4],
+  mark_due = orders_wire[5],
+  unmark_due = orders_wire[6],
+  late_samples = orders_wire[7],
+  sealed_samples = orders_wire[8],
+  expired_sizes = orders_wire[9],
+  schedule = orders_wire[10],
+  schedule_if_absent = orders_wire[11],
+  forget_series = orders_wire[12],
+  cleared_states = orders_wire[13],
+  none_left = orders_wire[14] == 1,
+}
 
--- Rights: see record.lua.
-local function forbidden()
-  local lack = "NOPERM redismetrics: this user's rights lack "
-  if redis.acl_check_cmd then
-    local checks = { { 'HSET', state_key, 'f', 'v' }, { 'HDEL', state_key, 'f' }, { 'HINCRBY', state_key, 'f', '1' }, { 'ZADD', touched_key, '0', 'm' },
-      { 'ZREM', dirty_key, 'm' }, { 'ZREMRANGEBYSCORE', log_key, '0', '0' }, { 'EXPIREAT', live_key, '1' }, { 'PERSIST', live_key }, { 'DEL', live_key } }
-    for _, check in ipairs(checks) do
-      if not redis.acl_check_cmd(unpack(check)) then
-        return lack .. check[1] .. ' ' .. check[2]
-      end
+local MAX_CUT = 256 -- sealed blocks that one commit takes off the log at most; later ones follow
+
+-- Return the data hashes, with what to write to each.
+local function read_data_arguments()
+  local data, argument = {}, 5
+  for number = 13, #KEYS do
+    local hash = {
+      key = KEYS[number],
+      name = ARGV[argument], -- in held and touched
+      refused_from_ms = tonumber(ARGV[argument + 1]),
+      expires_s = ARGV[argument + 2],
+      fields = {}, -- to write: field, value, field, value...
+      removed = {}, -- fields to remove
+      growth = 0, -- in bytes, see check_data()
+    }
+    local first_removed = argument + 5 + 2 * tonumber(ARGV[argument + 3])
+    local next_key = first_removed + tonumber(ARGV[argument + 4])
+    for at = argument + 5, first_removed - 1 do
+      hash.fields[#hash.fields + 1] = ARGV[at]
     end
-    return nil
-  end
-  local probes = { { 'HSET', state_key, 'f', 'v', 'g' }, { 'HINCRBY', state_key, 'f', 'x' }, { 'ZADD', touched_key, 'nan', 'm' }, { 'EXPIREAT', touched_key, 'x' },
-    { 'HDEL', state_key, '' }, { 'ZREM', dirty_key, '' }, { 'ZREMRANGEBYSCORE', log_key, '1', '0' }, { 'PERSIST', touched_key } } -- DEL can't be tried; a user without it is rare
-  for _, probe in ipairs(probes) do
-    local reply = redis.pcall(unpack(probe))
-    local refused = type(reply) == 'table' and reply.err or ''
-    if string.find(refused, 'user executing the script', 1, true) then
-      return lack .. probe[1] .. ' ' .. probe[2]
-    elseif string.find(refused, 'OOM command not allowed', 1, true) then
-      return "OOM command not allowed when used memory > 'maxmemory'"
+    for at = first_removed, next_key - 1 do
+      hash.removed[#hash.removed + 1] = ARGV[at]
     end
+    data[#data + 1], argument = hash, next_key
   end
-  return nil
+  return data
 end
 
--- 1. Is all as it was read?
-local found = redis.call('HMGET', state_key, 'version', 'sealed', 'waiting', 'bytes', 'oldest', 'newest')
-if (found[1] or '') ~= version or (found[2] or '0') ~= sealed then
-  return 'version'
+local data = read_data_arguments()
+
+-- Steps that read and check. Some return why nothing may be changed, as in Returns.
+
+local function read_state()
+  local found = redis.call('HMGET', metric.key.state,
+    'version', 'sealed', 'bytes', 'oldest', 'newest')
+  if (found[1] or '') ~= metric.version or (found[2] or '0') ~= orders.sealed then
+    return 'version'
+  end
+  metric.state = {
+    log_bytes = tonumber(found[3] or '0'),
+    oldest_hour = tonumber(found[4] or nil), -- that samples were ever sealed into
+    newest_hour = tonumber(found[5] or nil),
+    expired_samples = 0, -- that this commit adds to `pruned`
+  }
 end
--- As many blocks as were read, the same at both ends: the clock only grows, so with the last of them the same those before it
--- are, and what is cut is cut from the front. Reading all of them would hold the server up, 70 ms for 8 MB.
-local after_sealed = '(' .. sealed
-if redis.call('ZCOUNT', log_key, after_sealed, new_sealed) ~= #beginnings then
-  return 'log'
-end
-if #beginnings > 0 then
-  local first = redis.call('ZRANGEBYSCORE', log_key, after_sealed, new_sealed, 'LIMIT', 0, 1)[1]
-  local last = redis.call('ZREVRANGEBYSCORE', log_key, new_sealed, after_sealed, 'LIMIT', 0, 1)[1]
-  if string.sub(first, 1, #beginnings[1]) ~= beginnings[1] or string.sub(last, 1, #beginnings[#beginnings]) ~= beginnings[#beginnings] then
+
+-- The log must hold the blocks that the worker read: as many of them, and the same first and last.
+-- That is enough, since the clock only grows and blocks are cut from the front. To compare all of
+-- them would block the server, 70 ms for 8 MB.
+local function check_blocks()
+  local beginnings, after_sealed = orders.block_beginnings, '(' .. orders.sealed
+  if redis.call('ZCOUNT', metric.key.log, after_sealed, orders.new_sealed) ~= #beginnings then
+    return 'log'
+  end
+  if #beginnings == 0 then
+    return
+  end
+  local first = redis.call('ZRANGEBYSCORE', metric.key.log,
+    after_sealed, orders.new_sealed, 'LIMIT', 0, 1)[1]
+  local last = redis.call('ZREVRANGEBYSCORE', metric.key.log,
+    orders.new_sealed, after_sealed, 'LIMIT', 0, 1)[1]
+  local first_beginning, last_beginning = beginnings[1], beginnings[#beginnings]
+  if string.sub(first, 1, #first_beginning) ~= first_beginning
+    or string.sub(last, 1, #last_beginning) ~= last_beginning then
     return 'log'
   end
 end
 
+local function check_data(time_us)
+  local state, now_ms = metric.state, math.floor(time_us / 1000)
+  for _, hash in ipairs(data) do
+    if now_ms >= hash.refused_from_ms then
+      return 'late'
+    end
+    local hour = tonumber(string.match(hash.name, '^minute (%d+)$'))
+    if hour then
+      state.oldest_hour = math.min(state.oldest_hour or hour, hour)
+      state.newest_hour = math.max(state.newest_hour or hour, hour)
+    end
+    for at = 1, #hash.fields, 2 do
+      local field, value = hash.fields[at], hash.fields[at + 1]
+      hash.growth = hash.growth + #value - redis.call('HSTRLEN', hash.key, field)
+    end
+    for _, field in ipairs(hash.removed) do
+      hash.growth = hash.growth - redis.call('HSTRLEN', hash.key, field)
+    end
+  end
+end
+
+-- Choose the blocks to take off the log. Sealed blocks stay for a while, so that subscribers that
+-- reconnect can catch up. Their age is judged by the later of the shard's clock and the time: the
+-- clock stops when recording stops, and the time may be set back.
+local function read_log(time_us)
+  local clock = math.max(tonumber(redis.call('GET', clock_key) or '0'), time_us)
+  local newest_cut = math.min(tonumber(orders.new_sealed), clock - orders.replay_us)
+  local cut = redis.call('ZRANGEBYSCORE', metric.key.log,
+    '-inf', format_integer(newest_cut), 'WITHSCORES', 'LIMIT', 0, MAX_CUT)
+  for at = 1, #cut, 2 do
+    metric.state.log_bytes = metric.state.log_bytes - #cut[at]
+  end
+  local unsealed = redis.call('ZRANGEBYSCORE', metric.key.log,
+    '(' .. orders.new_sealed, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  metric.log = {
+    cut_clock = tonumber(cut[#cut]), -- of the newest block to take off
+    unsealed_clock = tonumber(unsealed[2]), -- of the oldest block that is not sealed then
+    last_clock = tonumber(redis.call('ZSCORE', dirty_key, metric.name) or nil),
+  }
+end
+
+-- A series is forgotten only if nothing was recorded since the worker looked at it. A client that
+-- still uses its id then gets 'unknown_series' from record.lua.
+local function check_forgotten_series()
+  if #orders.forget_series > 0 and metric.log.unsealed_clock then
+    return 'log'
+  end
+  for _, cleared in ipairs(orders.cleared_states) do
+    local field, as_read = unpack(cleared)
+    if redis.call('HGET', metric.key.live, field) ~= as_read then
+      return 'version'
+    end
+  end
+end
+
+local function count_expired_samples()
+  local state = metric.state
+  for _, field in ipairs(orders.expired_sizes) do
+    if string.sub(field, 1, 8) == 'samples ' then
+      local samples = tonumber(redis.call('HGET', metric.key.held, field) or '0')
+      state.expired_samples = state.expired_samples + samples
+    end
+  end
+end
+
+-- Fail here, before anything is written, if one of these keys has another type.
+local function check_types()
+  redis.call('HLEN', metric.key.due)
+  redis.call('HLEN', metric.key.held)
+  redis.call('HLEN', metric.key.values)
+  redis.call('ZCARD', pending_key)
+  redis.call('ZCARD', metric.key.touched)
+end
+
+-- Return an error if a right is missing.
+local function find_missing_right()
+  local key = metric.key
+  if not redis.acl_check_cmd then -- DEL cannot be tried; a user who lacks it alone is rare
+    return find_refused('HSET', key.state, 'f', 'v', 'g')
+      or find_refused('HINCRBY', key.state, 'f', 'x')
+      or find_refused('ZADD', key.touched, 'nan', 'm')
+      or find_refused('EXPIREAT', key.touched, 'x')
+      or find_refused('HDEL', key.state, '')
+      or find_refused('ZREM', dirty_key, '')
+      or find_refused('ZREMRANGEBYSCORE', key.log, '1', '0')
+      or find_refused('PERSIST', key.touched)
+  end
+  return find_denied('HSET', key.state, 'f', 'v')
+    or find_denied('HDEL', key.state, 'f')
+    or find_denied('HINCRBY', key.state, 'f', '1')
+    or find_denied('ZADD', key.touched, '0', 'm')
+    or find_denied('ZREM', dirty_key, 'm')
+    or find_denied('ZREMRANGEBYSCORE', key.log, '0', '0')
+    or find_denied('EXPIREAT', key.live, '1')
+    or find_denied('PERSIST', key.live)
+    or find_denied('DEL', key.live)
+end
+
+-- Steps that write.
+
+local function write_state(new_version)
+  local key, state, unsealed_clock = metric.key.state, metric.state, metric.log.unsealed_clock
+  redis.call('HSET', key,
+    'version', new_version,
+    'sealed', orders.new_sealed,
+    'bytes', format_integer(math.max(state.log_bytes, 0)),
+    'waiting', unsealed_clock and format_integer(unsealed_clock) or '0')
+  if state.oldest_hour then
+    redis.call('HSET', key,
+      'oldest', format_integer(state.oldest_hour),
+      'newest', format_integer(state.newest_hour))
+  end
+  if orders.late_samples > 0 then
+    redis.call('HINCRBY', key, 'late', format_integer(orders.late_samples))
+  end
+  if state.expired_samples > 0 then
+    redis.call('HINCRBY', key, 'pruned', format_integer(state.expired_samples))
+  end
+end
+
+local function write_data()
+  for _, hash in ipairs(data) do
+    -- Remove first: the segment then takes the place of what it was merged from, and the table of
+    -- the hash stays small.
+    remove_fields(hash.key, hash.removed)
+    write_fields(hash.key, hash.fields)
+    if hash.expires_s == '0' then
+      redis.call('PERSIST', hash.key)
+    else
+      redis.call('EXPIREAT', hash.key, hash.expires_s)
+    end
+    if hash.growth ~= 0 then
+      redis.call('HINCRBY', metric.key.held, hash.name, format_integer(hash.growth))
+    end
+  end
+end
+
+local function write_sizes()
+  for _, sealed in ipairs(orders.sealed_samples) do
+    local hour, samples = unpack(sealed)
+    redis.call('HINCRBY', metric.key.held, 'samples ' .. hour, format_integer(samples))
+  end
+  if #orders.expired_sizes > 0 then
+    redis.call('HDEL', metric.key.held, unpack(orders.expired_sizes))
+  end
+end
+
+local function schedule()
+  for _, mark in ipairs(orders.mark_due) do
+    local field, due_ms = unpack(mark)
+    redis.call('HSET', metric.key.due, field, format_integer(due_ms))
+    redis.call('ZADD', pending_key, format_integer(due_ms), field .. ' ' .. metric.name)
+  end
+  for _, field in ipairs(orders.unmark_due) do
+    redis.call('HDEL', metric.key.due, field)
+    redis.call('ZREM', pending_key, field .. ' ' .. metric.name)
+  end
+  for _, tidying in ipairs(orders.schedule) do
+    local task, due_ms = unpack(tidying)
+    redis.call('ZADD', pending_key, format_integer(due_ms), task .. ' ' .. metric.name)
+  end
+  for _, tidying in ipairs(orders.schedule_if_absent) do
+    local task, due_ms = unpack(tidying)
+    redis.call('ZADD', pending_key, 'NX', format_integer(due_ms), task .. ' ' .. metric.name)
+  end
+end
+
+local function cut_log()
+  if metric.log.cut_clock then
+    local cut_clock = format_integer(metric.log.cut_clock)
+    redis.call('ZREMRANGEBYSCORE', metric.key.log, '-inf', cut_clock)
+    redis.call('HSET', metric.key.state, 'cut', cut_clock)
+  end
+end
+
+local function mark_clean()
+  local last_clock = metric.log.last_clock
+  if last_clock and last_clock <= tonumber(orders.new_sealed) then
+    redis.call('ZREM', dirty_key, metric.name)
+  end
+end
+
+-- The steps in order. A script that fails midway keeps what it has written, so everything is read
+-- and checked before anything is written.
+
+local conflict = read_state() or check_blocks()
+if conflict then
+  return conflict
+end
 local time = redis.call('TIME')
-local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local data, at, cells = {}, 5, 0
-local oldest, newest = tonumber(found[5] or nil), tonumber(found[6] or nil) -- hours that were ever sealed into
-for i = FIRST_DATA, #KEYS do
-  local part = { key = KEYS[i], name = ARGV[at], expires = ARGV[at + 2], writes = {}, removes = {}, grown = 0 }
-  if now_ms >= tonumber(ARGV[at + 1]) then
-    return 'late'
-  end
-  local written, removed = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
-  at, cells = at + 5, cells + written
-  local hour = tonumber(string.match(part.name, '^minute (%d+)$'))
-  if hour then
-    oldest, newest = math.min(oldest or hour, hour), math.max(newest or hour, hour)
-  end
-  for _ = 1, written do
-    part.writes[#part.writes + 1], part.writes[#part.writes + 2] = ARGV[at], ARGV[at + 1]
-    part.grown = part.grown + #ARGV[at + 1] - redis.call('HSTRLEN', part.key, ARGV[at])
-    at = at + 2
-  end
-  for _ = 1, removed do
-    part.removes[#part.removes + 1] = ARGV[at]
-    part.grown = part.grown - redis.call('HSTRLEN', part.key, ARGV[at])
-    at = at + 1
-  end
-  data[#data + 1] = part
+local time_us = tonumber(time[1]) * 1000000 + tonumber(time[2])
+conflict = check_data(time_us) or read_log(time_us) or check_forgotten_series()
+if conflict then
+  return conflict
+end
+count_expired_samples()
+check_types()
+local missing_right = find_missing_right()
+if missing_right then
+  return redis.error_reply(missing_right)
 end
 
--- The log keeps what is sealed for a while, for subscribers that were cut off. The clock alone would never end the while of what
--- was recorded last, and the time alone, set back, not for as long.
-local clock = math.max(tonumber(redis.call('GET', clock_key) or '0'), tonumber(time[1]) * 1000000 + tonumber(time[2]))
-local keep = text(math.min(tonumber(new_sealed), clock - replay))
-local bytes = tonumber(found[4] or '0')
-local cut = redis.call('ZRANGEBYSCORE', log_key, '-inf', keep, 'WITHSCORES', 'LIMIT', 0, CUT)
-for i = 1, #cut, 2 do
-  bytes = bytes - #cut[i]
-end
-local after = redis.call('ZRANGEBYSCORE', log_key, '(' .. new_sealed, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-local last = redis.call('ZSCORE', dirty_key, metric)
--- A series is forgotten only if nothing was recorded since it was looked at; whoever still knows its id is then told.
-if #idle > 0 and after[1] then
-  return 'log'
-end
-for _, row in ipairs(rows) do
-  if redis.call('HGET', live_key, row[1]) ~= row[2] then
-    return 'version'
-  end
-end
-local number = tonumber(string.match(version, '^%d+') or '0') + 1
-local new_version = text(number) .. '.' .. token
-local expired = 0
-for _, field in ipairs(gone) do
-  if string.sub(field, 1, 8) == 'samples ' then
-    expired = expired + tonumber(redis.call('HGET', held_key, field) or '0')
-  end
-end
-redis.call('HLEN', due_key)
-redis.call('HLEN', held_key)
-redis.call('HLEN', values_key)
-redis.call('ZCARD', pending_key)
-redis.call('ZCARD', touched_key)
-local lacking = forbidden()
-if lacking then
-  return redis.error_reply(lacking)
-end
-
--- 2. Write.
-redis.call('HSET', state_key, 'version', new_version, 'sealed', new_sealed, 'bytes', text(math.max(bytes, 0)),
-  'waiting', after[2] and text(tonumber(after[2])) or '0')
-if oldest then
-  redis.call('HSET', state_key, 'oldest', text(oldest), 'newest', text(newest))
-end
-if late > 0 then
-  redis.call('HINCRBY', state_key, 'late', text(late))
-end
-if expired > 0 then
-  redis.call('HINCRBY', state_key, 'pruned', text(expired))
-end
-if none_left == 1 then
-  redis.call('DEL', series_key, live_key, held_key, values_key)
-  redis.call('HDEL', catalogue_key, metric)
+local number = tonumber(string.match(metric.version, '^%d+') or '0') + 1
+local new_version = format_integer(number) .. '.' .. token
+write_state(new_version)
+if orders.none_left then
+  forget_metric(metric, catalogue_key)
 else
-  for first = 1, #idle, SLICE do
-    redis.call('HDEL', series_key, unpack(idle, first, math.min(first + SLICE - 1, #idle)))
-  end
-  -- How many series have a value, and how many values a tag has: see record.lua. Those of older versions were not counted.
-  for _, canonical in ipairs(idle) do
-    local flat = cmsgpack.unpack(canonical)
-    for i = 1, #flat, 2 do
-      local pair = flat[i] .. '\0' .. flat[i + 1]
-      local left = redis.call('HGET', values_key, pair)
-      if left and tonumber(left) > 1 then
-        redis.call('HINCRBY', values_key, pair, '-1')
-      elseif left then
-        redis.call('HDEL', values_key, pair)
-        redis.call('HINCRBY', values_key, flat[i], '-1')
-      end
-    end
-  end
-  for _, row in ipairs(rows) do
-    redis.call('HSET', live_key, row[1], row[3])
-  end
+  forget_series(metric, orders.forget_series, orders.cleared_states)
 end
-for _, part in ipairs(data) do
-  -- What goes first: the segment then takes its place, and the table of the hash stays small.
-  for first = 1, #part.removes, SLICE do
-    redis.call('HDEL', part.key, unpack(part.removes, first, math.min(first + SLICE - 1, #part.removes)))
-  end
-  for first = 1, #part.writes, 2 * SLICE do
-    redis.call('HSET', part.key, unpack(part.writes, first, math.min(first + 2 * SLICE - 1, #part.writes)))
-  end
-  if part.expires == '0' then
-    redis.call('PERSIST', part.key)
-  else
-    redis.call('EXPIREAT', part.key, part.expires)
-  end
-  if part.grown ~= 0 then
-    redis.call('HINCRBY', held_key, part.name, text(part.grown))
-  end
-end
--- Of a commit that writes much, or forgets series, readers forget all: what is not remembered can't be caught up with.
-if cells > MOST_CELLS or #idle > 0 then
-  redis.call('ZREMRANGEBYSCORE', touched_key, '-inf', '+inf')
+write_data()
+if #orders.forget_series > 0 then
+  forget_touched(metric)
 else
-  for _, part in ipairs(data) do
-    for field = 1, #part.writes, 2 do
-      redis.call('ZADD', touched_key, number, part.name .. ' ' .. part.writes[field])
-    end
-  end
+  write_touched(metric, data, number)
 end
-for _, pair in ipairs(samples) do
-  redis.call('HINCRBY', held_key, 'samples ' .. pair[1], text(pair[2]))
-end
-if #gone > 0 then
-  redis.call('HDEL', held_key, unpack(gone))
-end
-redis.call('ZADD', touched_key, number, '=' .. new_version)
-redis.call('ZREMRANGEBYSCORE', touched_key, '-inf', number - REMEMBERED)
-for _, mark in ipairs(marks) do
-  redis.call('HSET', due_key, mark[1], text(mark[2]))
-  redis.call('ZADD', pending_key, text(mark[2]), mark[1] .. ' ' .. metric)
-end
-for _, field in ipairs(unmarks) do
-  redis.call('HDEL', due_key, field)
-  redis.call('ZREM', pending_key, field .. ' ' .. metric)
-end
-for _, each in ipairs(tidying) do
-  redis.call('ZADD', pending_key, text(each[2]), each[1] .. ' ' .. metric)
-end
-for _, each in ipairs(unless) do
-  redis.call('ZADD', pending_key, 'NX', text(each[2]), each[1] .. ' ' .. metric)
-end
-if #cut > 0 then
-  redis.call('ZREMRANGEBYSCORE', log_key, '-inf', text(tonumber(cut[#cut])))
-  redis.call('HSET', state_key, 'cut', text(tonumber(cut[#cut])))
-end
-if last and tonumber(last) <= tonumber(new_sealed) then
-  redis.call('ZREM', dirty_key, metric)
-end
+write_sizes()
+write_version(metric, number, new_version)
+schedule()
+cut_log()
+mark_clean()
 return 'ok'

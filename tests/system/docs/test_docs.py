@@ -66,7 +66,11 @@ def test_the_api_page_names_what_people_call(word: str) -> None:
     )
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "lua").glob("*.lua")), ids=lambda path: path.stem)
+SCRIPTS = sorted((ROOT / "lua").glob("*.lua"))
+INCLUDES = sorted((ROOT / "lua" / "include").glob("*.lua"))
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_a_lua_head_declares_what_the_body_uses_and_nothing_else(path: Path) -> None:
     lines = path.read_text().splitlines()
     end = next(number for number, line in enumerate(lines) if not line.startswith("--"))
@@ -87,9 +91,27 @@ def test_a_lua_head_declares_what_the_body_uses_and_nothing_else(path: Path) -> 
         assert used == declared - ({first} if repeated else set()), (
             f"{table}: used {sorted(used)}, declared {sorted(declared)}"
         )
-    assert "Returns" in head
-    assert "Why Lua" in head
-    assert not re.search(r"'(KEYS|SCAN|HSCAN|FLUSHALL)'", body)
+    parts = [head.find(f"-- {part}") for part in ("KEYS[", "ARGV[", "Returns ", "Why Lua ")]
+    assert -1 < parts[0] < parts[1] < parts[2] < parts[3]
+    assert head.startswith(f"-- {path.stem}: ")
+
+
+@pytest.mark.parametrize("path", INCLUDES, ids=lambda path: path.stem)
+def test_a_lua_include_says_what_it_is_and_uses_no_key_or_argument_itself(path: Path) -> None:
+    text = path.read_text()
+    assert text.startswith("-- ")
+    assert not re.search(r"\b(KEYS|ARGV)\b", text)
+    line = f'-- @include "{path.stem}"\n'
+    assert any(line in script.read_text() for script in SCRIPTS), "no script includes it"
+
+
+@pytest.mark.parametrize("path", [*SCRIPTS, *INCLUDES], ids=lambda path: path.stem)
+def test_lua_files_are_short_and_search_no_keys(path: Path) -> None:
+    text = path.read_text()
+    assert not re.search(r"'(KEYS|SCAN|HSCAN|FLUSHALL)'", text)
+    lines = text.splitlines()
+    assert len(lines) <= 450
+    assert [line for line in lines if len(line) > 100] == []
 
 
 def test_import_loads_neither_numpy_nor_redis() -> None:

@@ -57,7 +57,7 @@ NAMESPACE = "chaos"
 WRITERS, WORKERS = 4, 2
 BACK = 3 * HOUR  # so far back do samples with times of their own go
 PATIENCE = 60.0
-GUARD = "if sequence <= last then\n    return reply\n  end\n"
+GUARD = "if last_sequence and sequence <= last_sequence then\n  return last_reply\nend\n"
 METRICS = ("jobs", "past", "took", "past_took", "depth")
 TIMED = ("past", "past_took")  # samples with times of their own
 

@@ -25,7 +25,7 @@ FLUSHES, EACH, LOST = 400, 25, 200  # 10,000 increments; every second batch lose
 
 REDIS_PY = int(redis.__version__.partition(".")[0])
 
-GUARD = "if sequence <= last then\n    return reply\n  end\n"
+GUARD = "if last_sequence and sequence <= last_sequence then\n  return last_reply\nend\n"
 
 
 @pytest.fixture

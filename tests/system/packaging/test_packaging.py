@@ -24,8 +24,10 @@ def project() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def scripts() -> dict[str, bytes]:
     """The scripts of the checkout, by their place in a wheel."""
+    lua = ROOT / "lua"
     return {
-        f"redismetrics/lua/{path.name}": path.read_bytes() for path in (ROOT / "lua").glob("*.lua")
+        f"redismetrics/lua/{path.relative_to(lua).as_posix()}": path.read_bytes()
+        for path in lua.rglob("*.lua")
     }
 
 
@@ -64,7 +66,7 @@ def lua(members: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def test_the_checkout_has_scripts(scripts: dict[str, bytes]) -> None:
-    assert "redismetrics/lua/record.lua" in scripts
+    assert {"redismetrics/lua/record.lua", "redismetrics/lua/include/slices.lua"} <= set(scripts)
 
 
 def test_a_wheel_has_the_scripts(tmp_path: Path, scripts: dict[str, bytes]) -> None:
@@ -81,14 +83,14 @@ def test_an_installed_wheel_finds_its_own_scripts(tmp_path: Path) -> None:
     installed = tmp_path / "installed"
     with zipfile.ZipFile(build("wheel", ROOT, tmp_path / "built")) as archive:
         archive.extractall(installed)
-    (installed / "redismetrics" / "lua" / "record.lua").write_text("-- the wheel's own\n")
+    lua = installed / "redismetrics" / "lua"
+    (lua / "record.lua").write_text('-- @include "part"\n-- the wheel\'s own\n')
+    (lua / "include" / "part.lua").write_text("-- included\n")
     code = "from redismetrics.store.scripts import script; print(script('record').text, end='')"
     environment = os.environ | {"PYTHONPATH": str(installed)}
     command = [sys.executable, "-c", code]
-    assert (
-        subprocess.check_output(command, cwd=tmp_path, env=environment, timeout=60)
-        == b"-- the wheel's own\n"
-    )
+    text = subprocess.check_output(command, cwd=tmp_path, env=environment, timeout=60)
+    assert text == b"-- included\n-- the wheel's own\n"
 
 
 def test_a_wheel_of_the_source_distribution_has_the_scripts(

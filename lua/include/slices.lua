@@ -1,0 +1,32 @@
+-- Commands on more fields of a hash than one call can take.
+
+local SLICE = 1000 -- unpack() fails near 8,000 values
+
+-- Return the values of *fields*, in order; false for each that does not exist.
+local function read_fields(key, fields)
+  if #fields <= SLICE then
+    return redis.call('HMGET', key, unpack(fields))
+  end
+  local values = {}
+  for first = 1, #fields, SLICE do
+    local last = math.min(first + SLICE - 1, #fields)
+    for n, value in ipairs(redis.call('HMGET', key, unpack(fields, first, last))) do
+      values[first + n - 1] = value
+    end
+  end
+  return values
+end
+
+-- Write fields; *flat* is field, value, field, value...
+local function write_fields(key, flat)
+  for first = 1, #flat, 2 * SLICE do
+    redis.call('HSET', key, unpack(flat, first, math.min(first + 2 * SLICE - 1, #flat)))
+  end
+end
+
+-- Remove fields.
+local function remove_fields(key, fields)
+  for first = 1, #fields, SLICE do
+    redis.call('HDEL', key, unpack(fields, first, math.min(first + SLICE - 1, #fields)))
+  end
+end
