@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from starlette.exceptions import HTTPException
@@ -109,7 +109,7 @@ class Service:
 
     def __init__(self, metrics: Client, limits: Limits) -> None:
         self.metrics = Metrics(metrics=metrics)
-        self.metrics._query_context = replace(self.metrics._context, max_rows=limits.points)
+        self.metrics.internals.limit_rows(limits.points)
         self.ametrics = AsyncMetrics(metrics=metrics)
         self.limits = limits
         self.questions = ConcurrencyLimiter("questions", limits)

@@ -36,28 +36,8 @@ class AsyncMetrics(Client, AsyncQueries):
         from redismetrics.store.driver import arun
 
         assert self._flusher is not None, "BUG: an operation without a store"
-        await self._flusher.aflush_for_asking()
+        await self._flusher.aflush_before_query()
         return await arun(await self._loops.client(), operation)
-
-    async def run(self, operation: "Operation[T]", *, flush: bool = False) -> T:
-        """Run a store operation; with *flush*, send first what this process has recorded.
-
-        For packages of this project.
-
-        Raises:
-            StoreError: a subclass of it.
-        """
-        from redismetrics.store.driver import arun
-
-        if flush:
-            return await self._ask(operation)
-        return await arun(await self._loops.client(), operation)
-
-    async def check_store(self) -> None:
-        """Raise `StoreUnavailable` if Redis doesn't answer. For packages of this project."""
-        from redismetrics.store import server
-
-        await self.run(server.now())
 
     @overload
     def subscribe(

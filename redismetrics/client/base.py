@@ -2,14 +2,15 @@
 
 import weakref
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from redismetrics.errors import InvalidQuery, InvalidSetting
+from redismetrics.errors import InvalidSetting
 from redismetrics.model.time import Clock, system_clock
 from redismetrics.recording.methods import Recording
 from redismetrics.recording.recorder import NullRecorder, Recorder
 from redismetrics.settings import OnInvalid, Settings, resolve
+
+from .internals import ClientInternals
 
 if TYPE_CHECKING:
     from redismetrics.queries.context import QueryContext
@@ -27,6 +28,7 @@ class Client(Recording):
     """What `Metrics` and `AsyncMetrics` have in common: settings, the recorder, the flusher; all but how they wait."""
 
     settings: Settings
+    internals: ClientInternals
     _recorder: Recorder
     _flusher: "Flusher | None"
     _store: "Store"
@@ -80,6 +82,7 @@ class Client(Recording):
             self.__dict__.update(
                 dict.fromkeys(("increment", "gauge", "histogram", "record"), _nothing)
             )
+            self.internals = ClientInternals(self._recorder)
             silent.add(self)
             return
         # Here and not in a thread: a fork while a thread imports leaves the child with a locked import.
@@ -90,15 +93,16 @@ class Client(Recording):
         from redismetrics.store.namespace import Namespace
         from redismetrics.worker.thread import Thread
 
-        self._query_context = QueryContext(
-            Namespace(self.settings.namespace), Cache(self.settings.cache_bytes)
-        )
         self._store = Store(self.settings.url, self.settings.socket_timeout)
         self._loops = LoopClients(self._store)
         self._flusher = Flusher(
             self.settings, self._store, clock, Thread(self.settings, self._store)
         )
         self._recorder = self._flusher.recorder
+        context = QueryContext(Namespace(self.settings.namespace), Cache(self.settings.cache_bytes))
+        self.internals = ClientInternals(
+            self._recorder, self._flusher, self._store, self._loops, context
+        )
 
     def _share(self, metrics: "Client", given: list[str], clock: Clock) -> None:
         """Be another face of *metrics*."""
@@ -119,47 +123,17 @@ class Client(Recording):
             from redismetrics.store.connection import LoopClients
 
             self._loops = LoopClients(self._store)
+            self.internals = ClientInternals(
+                self._recorder,
+                self._flusher,
+                self._store,
+                self._loops,
+                metrics.internals.query_context,
+            )
 
     @property
     def _context(self) -> "QueryContext":
-        if self._flusher is None:
-            raise InvalidQuery("none:// records nothing: there is nothing to ask")
-        return self._query_context
-
-    # -- for packages of this project ---------------------------------------------------------------------------
-
-    @property
-    def has_store(self) -> bool:
-        """False for ``none://``, which stores nothing and can't be queried."""
-        return self._flusher is not None
-
-    @property
-    def query_context(self) -> "QueryContext":
-        """The namespace, query cache and row limit of this client's queries.
-
-        Raises:
-            InvalidQuery: for a client of ``none://``.
-        """
-        return self._context
-
-    def limit_rows(self, max_rows: int) -> None:
-        """Let queries of this client raise `TooManyRows` above *max_rows*.
-
-        Clients that share its recorder keep their own limit.
-        """
-        self._query_context = replace(self._context, max_rows=max_rows)
-
-    def mismatches(self) -> set[str]:
-        """Return the names of metrics that have another type in Redis than in this process.
-
-        Their samples are dropped.
-        """
-        return set() if self._flusher is None else set(self._flusher.sender.mismatches)
-
-    def clear_mismatch(self, name: str) -> None:
-        """Note that a metric has no other type in Redis any more, so that it can be recorded."""
-        if self._flusher is not None:
-            self._flusher.sender.clear_mismatch(name)
+        return self.internals.query_context
 
     def _feed(self, names: Any, tags: Any, types: Any, every: Any, queue: Any) -> "Feed":
         """What a subscription is to deliver, checked."""

@@ -35,24 +35,6 @@ class Metrics(Client, SyncQueries):
         self._flusher.flush_before_query()
         return run(self._store.client(), operation)
 
-    def run(self, operation: "Operation[T]", *, flush: bool = False) -> T:
-        """Run a store operation; with *flush*, send first what this process has recorded.
-
-        For packages of this project.
-
-        Raises:
-            StoreError: a subclass of it.
-        """
-        from redismetrics.store.driver import run
-
-        return self._ask(operation) if flush else run(self._store.client(), operation)
-
-    def check_store(self) -> None:
-        """Raise `StoreUnavailable` if Redis doesn't answer. For packages of this project."""
-        from redismetrics.store import server
-
-        self.run(server.now())
-
     @overload
     def subscribe(
         self,

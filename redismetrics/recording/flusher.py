@@ -264,7 +264,7 @@ class Flusher:
         """`flush` for a question, whose fault a metric's wrong type is not: an explicit `flush` tells of it."""
         self._flush(self._flush_timeout())
 
-    async def aflush_for_asking(self) -> None:
+    async def aflush_before_query(self) -> None:
         await self._aflush(self._flush_timeout())
 
     def _flush_timeout(self) -> float:

@@ -1,4 +1,4 @@
-"""Methods of a client for the other packages of this project; applications don't need them."""
+"""What the other packages of this project need of a client, and applications don't."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,13 +12,18 @@ from .recorder import Recorder
 
 
 class RecordingInternals:
-    """What integrations and telemetry need of a client beyond its recording methods.
+    """The attribute `internals` of a client: for packages of this project, may change any time.
 
-    For packages of this project only; these methods may change in any release.
+    `configure()` gives the default client another one. So ``client.internals is not seen`` tells
+    that what was declared or cached with *seen* must be done again.
     """
 
-    settings: Settings
-    _recorder: Recorder
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    @property
+    def settings(self) -> Settings:
+        return self._recorder.settings
 
     def clock(self) -> float:
         """Return the client's time, in Unix seconds."""
@@ -28,14 +33,6 @@ class RecordingInternals:
     def closed(self) -> bool:
         """True once the client is closed: what is recorded from then on is dropped."""
         return self._recorder.closed
-
-    @property
-    def generation(self) -> object:
-        """An object that changes when `configure()` gives the client another recorder.
-
-        Compare it with ``is`` to decide whether what was declared or cached is still valid.
-        """
-        return self._recorder
 
     def definition(self, name: str) -> Definition | None:
         """Return what this process knows of a metric; None if it knows nothing."""
@@ -47,13 +44,13 @@ class RecordingInternals:
         known = self._recorder.metrics.get(name)
         return known.definition if known is not None and known.learned else None
 
-    def check_metric_type(self, name: str, type: MetricType) -> None:
+    def check_type(self, name: str, type: MetricType) -> None:
         """Raise `TypeMismatch` if the metric is known to have another type. Changes nothing."""
         self._recorder.type_of(name, type)
 
-    def declare_type(self, name: str, type: MetricType) -> None:
-        """Fix the type of a metric, and leave the rest of its definition to others."""
-        self._recorder.metric(name, type, explicit=True)
+    def declare(self, name: str, definition: Definition) -> None:
+        """Declare a metric, as `Metrics.declare` does."""
+        self._recorder.declare(name, definition)
 
     def declare_default(self, name: str, definition: Definition) -> None:
         """Declare a metric unless the application or Redis has already said what it is."""
@@ -61,12 +58,16 @@ class RecordingInternals:
         if known is None or not (known.explicit or known.learned):
             self._recorder.declare(name, definition)
 
-    def forget_definition(self, name: str) -> None:
+    def declare_type(self, name: str, type: MetricType) -> None:
+        """Fix the type of a metric, and leave the rest of its definition to others."""
+        self._recorder.metric(name, type, explicit=True)
+
+    def forget(self, name: str) -> None:
         """Forget a metric that was deleted from Redis; unsent samples are still sent."""
         self._recorder.forget(name)
 
     def add_sampler(self, sampler: Callable[[], None]) -> None:
-        """Call *sampler* before each flush, in the collector thread. Adding it twice does nothing."""
+        """Call *sampler* before each flush, in the collector thread; no effect a second time."""
         if sampler not in self._recorder.samplers:
             self._recorder.samplers.append(sampler)
 

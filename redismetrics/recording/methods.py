@@ -12,6 +12,7 @@ from redismetrics.model.definition import define
 from redismetrics.model.validation import MetricType, Tags, check_name, check_type
 
 from .internals import RecordingInternals
+from .recorder import Recorder
 from .timer import Timer, check_measurable, time_scale
 
 R = TypeVar("R")
@@ -20,11 +21,15 @@ R = TypeVar("R")
 ONE = 1  # what most counters count: known by its identity, it needs no check, which is a third of a call
 
 
-class Recording(RecordingInternals):
+class Recording:
     """The recording verbs, the same plain functions for `Metrics` and `AsyncMetrics`. None of them waits for Redis.
 
     All raise branches of `InvalidMetric` at the call, before anything is recorded.
     """
+
+    # For packages of this project: see `RecordingInternals`.
+    internals: RecordingInternals
+    _recorder: Recorder
 
     def increment(
         self,

@@ -1,0 +1,103 @@
+"""What the other packages of this project need of a client, and applications don't."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+from redismetrics.errors import InvalidQuery
+from redismetrics.recording.internals import RecordingInternals
+from redismetrics.recording.recorder import Recorder
+
+if TYPE_CHECKING:
+    from redismetrics.queries.context import QueryContext
+    from redismetrics.recording.flusher import Flusher
+    from redismetrics.store.connection import LoopClients, Store
+    from redismetrics.store.driver import Operation
+
+T = TypeVar("T")
+
+
+class ClientInternals(RecordingInternals):
+    """`RecordingInternals` of a client that also has a store, or none (``none://``)."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        flusher: "Flusher | None" = None,
+        store: "Store | None" = None,
+        loops: "LoopClients | None" = None,
+        query_context: "QueryContext | None" = None,
+    ) -> None:
+        super().__init__(recorder)
+        self._flusher = flusher
+        self._store = store
+        self._loops = loops
+        self._query_context = query_context
+
+    @property
+    def has_store(self) -> bool:
+        """False for ``none://``, which stores nothing and can't be queried."""
+        return self._store is not None
+
+    @property
+    def query_context(self) -> "QueryContext":
+        """The namespace, query cache and row limit of this client's queries.
+
+        Raises:
+            InvalidQuery: for a client of ``none://``.
+        """
+        if self._query_context is None:
+            raise InvalidQuery("none:// stores nothing, so there is nothing to query")
+        return self._query_context
+
+    def limit_rows(self, max_rows: int) -> None:
+        """Let queries of this client raise `TooManyRows` above *max_rows*.
+
+        Clients that share its recorder keep their own limit.
+        """
+        self._query_context = replace(self.query_context, max_rows=max_rows)
+
+    def run(self, operation: "Operation[T]", *, flush: bool = False) -> T:
+        """Run a store operation; with *flush*, send first what this process has recorded.
+
+        Raises:
+            StoreError: a subclass of it.
+        """
+        from redismetrics.store.driver import run
+
+        assert self._store is not None, "BUG: an operation without a store"
+        if flush and self._flusher is not None:
+            self._flusher.flush_before_query()
+        return run(self._store.client(), operation)
+
+    async def arun(self, operation: "Operation[T]", *, flush: bool = False) -> T:
+        """`run`, for asyncio."""
+        from redismetrics.store.driver import arun
+
+        assert self._loops is not None, "BUG: an operation without a store"
+        if flush and self._flusher is not None:
+            await self._flusher.aflush_before_query()
+        return await arun(await self._loops.client(), operation)
+
+    def check_store(self) -> None:
+        """Raise `StoreUnavailable` if Redis doesn't answer now."""
+        from redismetrics.store import server
+
+        self.run(server.now())
+
+    async def acheck_store(self) -> None:
+        """`check_store`, for asyncio."""
+        from redismetrics.store import server
+
+        await self.arun(server.now())
+
+    def mismatches(self) -> set[str]:
+        """Return the names of metrics that have another type in Redis than in this process.
+
+        Their samples are dropped.
+        """
+        return set() if self._flusher is None else set(self._flusher.sender.mismatches)
+
+    def clear_mismatch(self, name: str) -> None:
+        """Note that a metric has no other type in Redis any more, so that it can be recorded."""
+        if self._flusher is not None:
+            self._flusher.sender.clear_mismatch(name)
