@@ -1,1 +1,5 @@
-"""Live samples over pub/sub: catch up after a lost connection, deliver through a bounded queue."""
+"""Live samples over pub/sub.
+
+In come the blocks that Redis publishes, and those that are read from the logs after a lost connection;
+out go samples or summaries, through a bounded queue.
+"""

@@ -1,4 +1,7 @@
-"""What a subscriber that was cut off reads from the logs: the blocks after the last it saw, and whether any are gone already."""
+"""Read what a subscriber missed while it was disconnected from the logs.
+
+The blocks after the last one it received, and whether any of them have already left the log.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,76 +14,93 @@ from redismetrics.store.cluster import Command
 from redismetrics.store.driver import Operation
 from redismetrics.store.replies import read_now_ms, reading
 
-BLOCKS = 512  # in one slice, about
+# About how many blocks one slice has.
+SLICE_BLOCKS = 512
 
 
 @dataclass(frozen=True, slots=True)
-class ShardPosition:
-    """One shard as it stands: the server's time, the clock of its newest batch, and which batch of a writer it knows."""
+class ShardState:
+    """A shard's server time, the clock of its newest batch, and a writer's newest batch in it."""
 
     now_ms: int
     clock: int
-    held: int
+    sequence: int
 
 
-def shard_position(namespace: str, shard: int, writer: str) -> Operation[ShardPosition]:
-    of = keys.shard(namespace, shard)
-    time, clock, entry = yield [("TIME",), ("GET", of.clock), ("HGET", of.writers, writer)]
+def shard_state(namespace: str, shard: int, writer: str) -> Operation[ShardState]:
+    """Return the state of a shard. Its *sequence* is 0 if Redis does not know *writer*."""
+    of_shard = keys.shard(namespace, shard)
+    time, clock, entry = yield [
+        ("TIME",),
+        ("GET", of_shard.clock),
+        ("HGET", of_shard.writers, writer),
+    ]
     with reading("clock and writers"):
-        held = 0 if entry is None else int(msgpack.unpackb(entry, raw=True)[0])
-        return ShardPosition(read_now_ms(time), int(float(clock or 0)), held)
+        sequence = 0 if entry is None else int(msgpack.unpackb(entry, raw=True)[0])
+        return ShardState(read_now_ms(time), int(float(clock or 0)), sequence)
 
 
-def names(namespace: str, shard: int) -> Operation[list[str]]:
-    """All metrics of a shard."""
+def metric_names(namespace: str, shard: int) -> Operation[list[str]]:
+    """Return the names of all metrics of a shard."""
     (found,) = yield [("HKEYS", keys.shard(namespace, shard).catalogue)]
     with reading("catalogue"):
         return [check_name(name.decode()) for name in found]
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
-    """The blocks from one clock to another, both included, by clock; of each metric the newest block taken off its log."""
+class LogSlice:
+    """Blocks of several logs up to clock *until*, in the order of their clocks.
+
+    *cuts*: for each metric, the clock of the newest block that was removed from its log.
+    """
 
     until: int
     blocks: list[tuple[str, bytes]]
     cuts: dict[str, int]
 
 
-def read(
-    namespace: str, shard: int, metrics: list[str], since: int, until: int
-) -> Operation[Slice]:
-    """The blocks of these metrics from *since* to *until*, or to an earlier clock where they are many."""
-    if not metrics:
-        return Slice(until, [], {})
-    of = [keys.metric(namespace, shard, name) for name in metrics]
+def read_slice(
+    namespace: str, shard: int, names: list[str], since: int, until: int
+) -> Operation[LogSlice]:
+    """Read the blocks of these metrics from *since* to *until*, both included.
+
+    Where there are many, the slice ends at an earlier clock.
+    """
+    if not names:
+        return LogSlice(until, [], {})
+    metric_keys = [keys.metric(namespace, shard, name) for name in names]
     while True:
-        counts = yield [("ZCOUNT", each.log, since, until) for each in of]
+        counts = yield [("ZCOUNT", each.log, since, until) for each in metric_keys]
         total = sum(counts)
-        if total <= BLOCKS or until <= since:
+        if total <= SLICE_BLOCKS or until <= since:
             break
-        until = since + (until - since) * BLOCKS // (total + 1)
-    some = [at for at, count in enumerate(counts) if count]
-    looks: list[Command] = [("HGET", each.state, "cut") for each in of]
+        until = since + (until - since) * SLICE_BLOCKS // (total + 1)
+    not_empty = [at for at, count in enumerate(counts) if count]
+    read_cuts: list[Command] = [("HGET", each.state, "cut") for each in metric_keys]
     while True:
         replies: list[Any] = yield [
-            *looks,
-            *(("ZRANGEBYSCORE", of[at].log, since, until, "WITHSCORES") for at in some),
-            *looks,
+            *read_cuts,
+            *(
+                ("ZRANGEBYSCORE", metric_keys[at].log, since, until, "WITHSCORES")
+                for at in not_empty
+            ),
+            *read_cuts,
         ]
-        if replies[: len(of)] == replies[-len(of) :]:  # else a cut came in between
+        # If a cut changed between the two reads, blocks may be missing without a trace: read again.
+        if replies[: len(names)] == replies[-len(names) :]:
             break
     found = []
-    for at, flat in zip(some, replies[len(of) : -len(of)], strict=True):
+    for at, flat in zip(not_empty, replies[len(names) : -len(names)], strict=True):
         found += [
-            (float(clock), metrics[at], data)
+            (float(clock), names[at], data)
             for data, clock in zip(flat[::2], flat[1::2], strict=True)
         ]
-    found.sort(key=lambda each: each[0])  # stable: those of one batch stay together
+    # The sort is stable: the blocks of one batch stay together.
+    found.sort(key=lambda each: each[0])
     with reading("state"):
         cuts = {
             name: int(float(cut))
-            for name, cut in zip(metrics, replies, strict=False)
+            for name, cut in zip(names, replies, strict=False)
             if cut is not None
         }
-    return Slice(until, [(name, data) for _, name, data in found], cuts)
+    return LogSlice(until, [(name, data) for _, name, data in found], cuts)

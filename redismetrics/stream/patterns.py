@@ -1,67 +1,34 @@
-"""Glob patterns of metric names."""
+"""Glob patterns of metric names, matched as Redis matches them."""
 
 import re
-from collections.abc import Iterable
-from typing import Any
-
-from redismetrics.errors import InvalidMetric, InvalidQuery
-from redismetrics.model.validation import check_name
-
-_PATTERN = re.compile(r"[A-Za-z0-9_./:*?\[\]^-]{1,200}\Z")
 
 
-def several(what: str, given: Any) -> list[Any]:
-    """Text means one; duplicates collapse."""
-    try:
-        found = [given] if isinstance(given, str) else list(dict.fromkeys(given))
-    except TypeError as error:
-        raise InvalidQuery(f"{what}: wanted text or several texts, got {given!r:.80}") from error
-    if not found:
-        raise InvalidQuery(f"{what}: wanted at least one, got none")
-    return found
-
-
-def select(names: str | Iterable[str] | None) -> tuple[list[str], list[str]]:
-    """Exact names, and patterns with `*`, `?`, `[...]`."""
-    if names is None:
-        return [], ["*"]
-    exact, patterns = [], []
-    for name in several("names", names):
-        if not isinstance(name, str) or not _PATTERN.match(name):
-            raise InvalidQuery(
-                f"names: wanted metric names or patterns with * ? [...], got {name!r:.80}"
-            )
-        if any(sign in name for sign in "*?["):
-            patterns.append(name)
-        else:
-            try:
-                exact.append(check_name(name))
-            except InvalidMetric as error:
-                raise InvalidQuery(str(error)) from error
-    return exact, patterns
-
-
-def glob(pattern: str) -> str:
-    """The regular expression that matches what Redis' own matcher (stringmatchlen) does, for whole names."""
-    parts, at = [""], 0  # what stands between stars
+def glob_to_regex(pattern: str) -> str:
+    """Return the regular expression that matches whole names as Redis does (stringmatchlen)."""
+    # What is between the stars.
+    parts, at = [""], 0
     while at < len(pattern):
         sign, at = pattern[at], at + 1
         if sign == "[":
-            one, at = _class(pattern, at)
-            parts[-1] += one
+            part, at = _class_to_regex(pattern, at)
+            parts[-1] += part
         elif sign == "*":
             parts.append("")
         else:
             parts[-1] += "." if sign == "?" else re.escape(sign)
     if len(parts) == 1:
         return parts[0]
-    # The first place where a part fits is as good as any: without the atomic group a name could take ages not to match.
+    # The first position at which a part matches is as good as any later one. The atomic group
+    # prevents backtracking, which could take exponential time on names that do not match.
     between = "".join(f"(?>.*?{part})" for part in parts[1:-1] if part)
     return f"{parts[0]}{between}.*{parts[-1]}"
 
 
-def _class(pattern: str, at: int) -> tuple[str, int]:
-    """A `[...]`, which begins at *at*, as a regular expression; where the rest begins. An unclosed one goes to the end."""
+def _class_to_regex(pattern: str, at: int) -> tuple[str, int]:
+    """Translate the `[...]` whose inside begins at *at*; return it, and the position behind it.
+
+    An unclosed class extends to the end of the pattern.
+    """
     inverted = pattern[at : at + 1] == "^"
     at += inverted
     parts = []

@@ -1,93 +1,147 @@
-"""What carries a subscription: the connection and the delivery queue."""
+"""Drivers of a feed: perform its steps over a connection, in a thread or in an event loop."""
 
-import logging
-from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol, TypeVar
+import asyncio
+from contextlib import suppress
+from typing import Any, TypeVar
 
-from redismetrics.errors import RedisMetricsError
-from redismetrics.model.sample import Gap, Sample, Summary
-from redismetrics.store.driver import Operation
+import redis
+import redis.asyncio
+
+from redismetrics.store.connection import LoopClients, Store
+from redismetrics.store.driver import AsyncClient, Client, arun, run, translated
+
+from .delivery import ThreadQueue
+from .steps import (
+    Connect,
+    Disconnect,
+    Pause,
+    Ping,
+    PubSubStep,
+    Read,
+    Renew,
+    Run,
+    Step,
+    Steps,
+    Subscribe,
+    SubscribePatterns,
+)
 
 T = TypeVar("T")
-log = logging.getLogger("redismetrics")
 
 
-Item = Sample | Summary | Gap
-Message = dict[str, Any]
+class Transport:
+    """Drives a feed in a thread."""
+
+    def __init__(self, store: Store, queue: ThreadQueue) -> None:
+        self._store = store
+        self._queue = queue
+        self._client: Client | None = None
+        self._pubsub: Any = None
+
+    def drive(self, steps: Steps[T]) -> T:
+        """Perform *steps* until they end; return their result, or raise their error."""
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    result = self._perform(step)
+                except BaseException as error:  # noqa: BLE001  # the feed decides
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(result)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+    def _perform(self, step: Step) -> Any:
+        match step:
+            case Connect(timeout):
+                self._client = self._store.connect(retries=0, timeout=timeout)
+                self._pubsub = self._client.pubsub()
+            case Run(operation):
+                return run(self._store.client(), operation)
+            case Pause(seconds):
+                self._queue.pause(seconds)
+            case Disconnect():
+                self._disconnect()
+            case Renew():
+                self._store.renew()
+            case _:
+                with translated():
+                    return _call(self._pubsub, step)
+        return None
+
+    def _disconnect(self) -> None:
+        pubsub, client, self._pubsub, self._client = self._pubsub, self._client, None, None
+        with suppress(redis.RedisError, OSError):
+            if pubsub is not None:
+                pubsub.close()
+        with suppress(redis.RedisError, OSError):
+            if client is not None:
+                client.close()
 
 
-class Transport(Protocol):
-    """Carries a feed: one connection at a time, and the way to the reader."""
+class AsyncTransport:
+    """Drives a feed in a task of an event loop."""
 
-    closed: bool
-    inbox: "DeliveryQueue"
+    def __init__(self, store: Store, loops: LoopClients) -> None:
+        self._store = store
+        self._loops = loops
+        self._client: AsyncClient | None = None
+        self._pubsub: Any = None
 
-    async def open(self, channels: list[str], patterns: list[str], seconds: float) -> None:
-        """Connect and send the subscription."""
+    async def drive(self, steps: Steps[T]) -> T:
+        """Perform *steps* until they end; return their result, or raise their error.
 
-    async def read(self, seconds: float) -> Message | None:
-        """The next message of redis-py's; None when none comes in time."""
+        Cancelling the task throws CancelledError into the steps, which then disconnect.
+        """
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    result = await self._perform(step)
+                except BaseException as error:  # noqa: BLE001  # the feed decides
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(result)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
 
-    async def ping(self) -> None: ...
+    async def _perform(self, step: Step) -> Any:
+        match step:
+            case Connect(timeout):
+                self._client = await self._store.aconnect(retries=0, timeout=timeout)
+                self._pubsub = self._client.pubsub()
+            case Run(operation):
+                return await arun(await self._loops.client(), operation)
+            case Pause(seconds):
+                await asyncio.sleep(seconds)
+            case Disconnect():
+                await self._disconnect()
+            case Renew():
+                self._store.renew()
+            case _:
+                with translated():
+                    return await _call(self._pubsub, step)
+        return None
 
-    async def run(self, operation: Operation[T]) -> T:
-        """Drive an operation over another connection."""
-
-    async def pause(self, seconds: float) -> None: ...
-
-    async def disconnect(self) -> None:
-        """Close the connection, if there is one. Never raises."""
-
-    def renew(self) -> None:
-        """After a failure: an embedded server may have to be started again."""
-
-    def deliver(self, items: Sequence[Item | RedisMetricsError]) -> None: ...
+    async def _disconnect(self) -> None:
+        pubsub, client, self._pubsub, self._client = self._pubsub, self._client, None, None
+        with suppress(redis.RedisError, OSError):
+            if pubsub is not None:
+                await pubsub.aclose()
+        with suppress(redis.RedisError, OSError):
+            if client is not None:
+                await client.aclose(close_connection_pool=True)
 
 
-class DeliveryQueue:
-    """What waits for the reader: at most *limit* items. What goes for want of room becomes one Gap, in front of the rest."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.missed = 0
-        self._items: deque[Item | RedisMetricsError] = deque()
-        self._gap: Gap | None = None
-
-    @property
-    def full(self) -> bool:
-        return len(self._items) >= self.limit
-
-    def put(self, items: Iterable[Item | RedisMetricsError]) -> None:
-        for item in items:
-            if self.full:
-                self._let_go(self._items.popleft())
-            self._items.append(item)
-
-    def take(self) -> Item | RedisMetricsError | None:
-        if self._gap is not None:
-            gap, self._gap = self._gap, None
-            return gap
-        return self._items.popleft() if self._items else None
-
-    def clear(self) -> None:
-        self._items.clear()
-        self._gap = None
-
-    def _let_go(self, item: Item | RedisMetricsError) -> None:
-        if isinstance(item, RedisMetricsError):
-            log.warning("a slow reader of a stream was not told: %s", item)
-            return
-        gap = item
-        if isinstance(item, Sample):
-            gap = Gap(item.timestamp, item.timestamp, item.count)
-        elif isinstance(item, Summary):
-            gap = Gap(item.since, item.until, item.count)
-        assert isinstance(gap, Gap)
-        self.missed += gap.missed or 0
-        before = self._gap
-        if before is not None:
-            unknown = before.missed is None or gap.missed is None
-            missed = None if unknown else (before.missed or 0) + (gap.missed or 0)
-            gap = Gap(min(before.since, gap.since), max(before.until, gap.until), missed)
-        self._gap = gap
+def _call(pubsub: Any, step: PubSubStep) -> Any:
+    """Call the method of redis-py's *pubsub* for *step*: the blocking and asyncio ones agree."""
+    match step:
+        case Read(timeout):
+            return pubsub.get_message(timeout=timeout)
+        case Ping():
+            return pubsub.ping()
+        case Subscribe(channels):
+            return pubsub.subscribe(*channels)
+        case SubscribePatterns(patterns):
+            return pubsub.psubscribe(*patterns)

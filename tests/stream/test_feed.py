@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redismetrics import FormatMismatch, Gap, Metrics, Sample, Summary
-from redismetrics.stream.patterns import glob
-from redismetrics.stream.transport import DeliveryQueue
+from redismetrics.stream.patterns import glob_to_regex
+from redismetrics.stream.delivery import DeliveryQueue
 from tests.fixtures.servers import Server
 
 SIGNS = "ab-^]*?[.9"
@@ -58,7 +58,7 @@ def test_any_pattern_matches_what_redis_matches(names: redis.Redis, pattern: str
 
 
 def matched(pattern: str) -> set[str]:
-    return {name for name in NAMES if re.fullmatch(glob(pattern), name)}
+    return {name for name in NAMES if re.fullmatch(glob_to_regex(pattern), name)}
 
 
 def sample(number: int, count: int = 1) -> Sample:

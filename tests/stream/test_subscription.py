@@ -25,6 +25,7 @@ from redismetrics import (
     Summary,
 )
 from redismetrics.store import keys
+from redismetrics.stream.feed import Feed
 from redismetrics.stream.subscription import Subscription
 from tests.export.test_prometheus import HOSTILE_VALUES
 from tests.fixtures.servers import PATIENCE, Server, wait_until
@@ -635,32 +636,35 @@ def test_a_restart_of_the_server_is_no_gap_when_the_logs_have_all(
         ]
 
 
-@pytest.mark.parametrize("quiet", [0.05, 60])
-def test_a_connection_that_died_without_a_word_is_found_by_a_ping(
-    fresh_server: Callable[..., Server], make: Make, monkeypatch: pytest.MonkeyPatch, quiet: float
+def subscribe_with_ping(metrics: Metrics, ping_after: float) -> Subscription:
+    """Subscribe to the metric "depth", with a ping after *ping_after* seconds of silence."""
+    namespace = metrics.settings.namespace
+    feed = Feed(namespace, "depth", queue=100, ping_after=ping_after)
+    return Subscription(metrics._store, feed)
+
+
+@pytest.mark.parametrize("ping_after", [0.05, 60])
+def test_a_connection_that_died_silently_is_detected_by_a_ping(
+    fresh_server: Callable[..., Server], make: Make, ping_after: float
 ) -> None:
-    monkeypatch.setattr("redismetrics.stream.feed._QUIET", quiet)
     server = fresh_server(port=True)
     other = make(server.url)
     with Proxy(server) as proxy:
-        stream = make(proxy.url).subscribe("depth")
+        stream = subscribe_with_ping(make(proxy.url), ping_after)
         proxy.deaf = True
         assert stream.get(timeout=0.4) is None
-        if quiet < 1:
-            send(other, "depth", 5)  # what the proxy reads of it is gone
-        wait_until(lambda: proxy.connections >= 2 or quiet > 1, "another connection is tried")
+        if ping_after < 1:
+            send(other, "depth", 5)  # what the proxy reads of it is lost
+        wait_until(lambda: proxy.connections >= 2 or ping_after > 1, "another connection is tried")
         proxy.deaf = False
-        found = stream.get(timeout=PATIENCE if quiet < 1 else 0.4)
+        found = stream.get(timeout=PATIENCE if ping_after < 1 else 0.4)
         stream.close()
-    assert (found is None) == (quiet > 1)
+    assert (found is None) == (ping_after > 1)
     assert found is None or (isinstance(found, Sample) and found.value == 5)
 
 
-def test_a_quiet_connection_that_lives_is_left_alone(
-    metrics: Metrics, other: Metrics, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("redismetrics.stream.feed._QUIET", 0.05)
-    with metrics.subscribe("depth") as stream:
+def test_a_quiet_connection_that_lives_is_kept(metrics: Metrics, other: Metrics) -> None:
+    with subscribe_with_ping(metrics, 0.05) as stream:
         assert stream.get(timeout=0.5) is None  # ten times as long
         send(other, "depth", 1)
         assert [sample.value for sample in take(stream)] == [1]

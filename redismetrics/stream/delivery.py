@@ -1,0 +1,177 @@
+"""The bounded queue between a feed and its reader, for threads and for an event loop."""
+
+import asyncio
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Iterable
+from time import monotonic
+
+from redismetrics.errors import RedisMetricsError, StoreError
+from redismetrics.model.sample import Gap, Sample, Summary
+
+log = logging.getLogger("redismetrics")
+
+Item = Sample | Summary | Gap
+
+
+class DeliveryQueue:
+    """At most *limit* items that wait for the reader.
+
+    When it is full the oldest items are dropped. One `Gap` in front of the rest counts them.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.missed = 0
+        self.closed = False
+        self._failure: StoreError | None = None
+        self._items: deque[Item | RedisMetricsError] = deque()
+        self._gap: Gap | None = None
+
+    @property
+    def full(self) -> bool:
+        return len(self._items) >= self.limit
+
+    def put(self, items: Iterable[Item | RedisMetricsError]) -> None:
+        """Add *items*, unless the queue is closed. Errors are raised to the reader in their turn."""
+        if self.closed:
+            return
+        for item in items:
+            if self.full:
+                self._drop(self._items.popleft())
+            self._items.append(item)
+
+    def take(self) -> Item | RedisMetricsError | None:
+        """Remove and return the next item; None if the queue is empty."""
+        if self._gap is not None:
+            gap, self._gap = self._gap, None
+            return gap
+        return self._items.popleft() if self._items else None
+
+    def close(self) -> None:
+        """Drop what is queued and accept nothing more."""
+        self.closed = True
+        self._items.clear()
+        self._gap = None
+
+    def fail(self, error: StoreError) -> None:
+        """Close because of *error*, which the next read raises."""
+        self._failure = error
+        self.close()
+
+    def _raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def _drop(self, item: Item | RedisMetricsError) -> None:
+        if isinstance(item, RedisMetricsError):
+            log.warning("dropped an error of a live stream, since its reader is slow: %s", item)
+            return
+        gap = item
+        if isinstance(item, Sample):
+            gap = Gap(item.timestamp, item.timestamp, item.count)
+        elif isinstance(item, Summary):
+            gap = Gap(item.since, item.until, item.count)
+        assert isinstance(gap, Gap)
+        self.missed += gap.missed or 0
+        before = self._gap
+        if before is not None:
+            unknown = before.missed is None or gap.missed is None
+            missed = None if unknown else (before.missed or 0) + (gap.missed or 0)
+            gap = Gap(min(before.since, gap.since), max(before.until, gap.until), missed)
+        self._gap = gap
+
+
+class ThreadQueue(DeliveryQueue):
+    """A delivery queue between threads. A forked child has no part in it."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self._changed = threading.Condition()
+        self._pid = os.getpid()
+
+    def put(self, items: Iterable[Item | RedisMetricsError]) -> None:
+        with self._changed:
+            super().put(items)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        # In a forked child the lock may be held for ever by a thread that the child does not have.
+        if os.getpid() != self._pid:
+            return
+        with self._changed:
+            super().close()
+            self._changed.notify_all()
+
+    def pause(self, seconds: float) -> None:
+        """Wait for *seconds*; less if the queue changes, as by `close`."""
+        with self._changed:
+            if not self.closed:
+                self._changed.wait(seconds)
+
+    def get(self, timeout: float | None) -> Item | None:
+        """Return the next item; None after *timeout* seconds, or once closed. Raise queued errors."""
+        if os.getpid() != self._pid:
+            return None
+        until = None if timeout is None else monotonic() + timeout
+        with self._changed:
+            while (item := self.take()) is None:
+                if self.closed:
+                    self._raise_failure()
+                    return None
+                left = None if until is None else until - monotonic()
+                if left is not None and left <= 0:
+                    return None
+                self._changed.wait(left)
+        return _item_or_raise(item)
+
+
+class LoopQueue(DeliveryQueue):
+    """A delivery queue within one event loop. A cancelled read loses nothing."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self._waiters: deque[asyncio.Future[None]] = deque()
+
+    def put(self, items: Iterable[Item | RedisMetricsError]) -> None:
+        super().put(items)
+        self._wake()
+
+    def close(self) -> None:
+        super().close()
+        self._wake()
+
+    def _wake(self) -> None:
+        """Wake all readers; each then looks for an item."""
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def get(self, timeout: float | None) -> Item | None:
+        """Return the next item; None after *timeout* seconds, or once closed. Raise queued errors."""
+        loop = asyncio.get_running_loop()
+        until = None if timeout is None else loop.time() + timeout
+        while (item := self.take()) is None:
+            if self.closed:
+                self._raise_failure()
+                return None
+            waiter = loop.create_future()
+            self._waiters.append(waiter)
+            try:
+                async with asyncio.timeout_at(until):
+                    await waiter
+            except TimeoutError:
+                if (item := self.take()) is None:
+                    return None
+                break
+        return _item_or_raise(item)
+
+
+def _item_or_raise(item: Item | RedisMetricsError) -> Item:
+    if isinstance(item, RedisMetricsError):
+        raise item
+    return item
