@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redismetrics import FormatMismatch, Gap, Metrics, Sample, Summary
-from redismetrics.stream.patterns import glob_to_regex
 from redismetrics.stream.delivery import DeliveryQueue
+from redismetrics.stream.patterns import glob_to_regex
 from tests.fixtures.servers import Server
 
 SIGNS = "ab-^]*?[.9"
