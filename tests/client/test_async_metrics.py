@@ -1,17 +1,13 @@
 """AsyncMetrics: the same verbs with the same answers as Metrics, in any event loop, whatever is cancelled."""
 
 import asyncio
-import doctest
 import gc
 import inspect
 import os
-import subprocess
-import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Coroutine, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -602,22 +598,3 @@ def test_an_embedded_server_starts_while_the_loop_goes_on(tmp_path: Any, run: Ru
     answer, ticks = run(work())
     assert answer == 0
     assert ticks > 5
-
-
-def test_the_page_s_code_runs_and_prints_what_it_says(url: str, namespace: str) -> None:
-    page = Path(__file__).parents[2] / "docs" / "async-and-streams.md"
-    runner = (
-        "import doctest, sys; sys.exit(doctest.testfile(sys.argv[1], module_relative=False).failed)"
-    )
-    environ = {
-        **os.environ,
-        "REDISMETRICS_URL": url,
-        "REDISMETRICS_NAMESPACE": namespace,
-        "PYTHONPATH": str(page.parents[1]),
-    }
-    command = [sys.executable, "-W", "error", "-c", runner, str(page)]
-    done = subprocess.run(
-        command, env=environ, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert len(doctest.DocTestParser().get_examples(page.read_text())) > 15

@@ -1,98 +1,26 @@
 """redis+sentinel://: three real sentinels watch a primary and its replica; the primary dies while a process records."""
 
 import asyncio
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import redis
 
 from redismetrics import AsyncMetrics, Metrics, StoreError, StoreUnavailable
-from tests.fixtures.servers import Server, _free_port, default_binary, wait_in_step, wait_until
+from tests.fixtures.sentinels import SERVICE, SentinelServers
+from tests.fixtures.servers import Server, wait_until
 from tests.fixtures.workers import new_worker
-
-SERVICE = "store"
-
-
-class Watched:
-    """A primary, its replica, and the sentinels; *url* names these. *password* is the sentinels'."""
-
-    def __init__(self, start: Callable[..., Server], folder: Path, sentinels: int = 3) -> None:
-        no_delay = ("--repl-diskless-sync-delay", "0")
-        self.primary = start(port=True, args=no_delay)
-        self.replica = start(
-            port=True, args=("--replicaof", "127.0.0.1", str(self.primary.port), *no_delay)
-        )
-        self.ports = [_free_port() for _ in range(sentinels)]
-        self.processes = []
-        for number, port in enumerate(self.ports):
-            configuration = folder / f"sentinel-{number}.conf"
-            configuration.write_text(
-                f"port {port}\nbind 127.0.0.1\ndir {folder}\nrequirepass watch\n"
-                f"sentinel monitor {SERVICE} 127.0.0.1 {self.primary.port} {sentinels // 2 + 1}\n"
-                f"sentinel down-after-milliseconds {SERVICE} 500\nsentinel failover-timeout {SERVICE} 2000\n"
-            )
-            command = [default_binary(), configuration, "--sentinel"]
-            self.processes.append(
-                subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                )
-            )
-        for port in self.ports:
-            wait_until(
-                lambda port=port: self._ready(port, sentinels),
-                "the sentinels know each other and the replica",
-            )
-
-    def _ready(self, port: int, sentinels: int) -> bool:
-        try:
-            with redis.Redis(port=port, password="watch", socket_timeout=1) as client:
-                state = client.sentinel_masters()[
-                    SERVICE
-                ]  # the one question of these that redis-py 6.4 can ask
-                return state["num-other-sentinels"] == sentinels - 1 and state["num-slaves"] == 1
-        except (redis.RedisError, OSError):
-            return False
-
-    @property
-    def url(self) -> str:
-        places = ",".join(f"127.0.0.1:{port}" for port in self.ports)
-        return f"redis+sentinel://{places}/{SERVICE}/0?sentinel_password=watch"
-
-    def in_step(self) -> None:
-        """Wait until the replica has all that was written."""
-        wait_in_step(self.primary, self.replica)
-
-    def primary_is(self, server: Server) -> bool:
-        with redis.Redis(port=self.ports[0], password="watch", socket_timeout=1) as client:
-            return bool(client.sentinel_masters()[SERVICE]["port"] == server.port)
-
-    def asking(self) -> int:
-        """How many connections the first sentinel has that no sentinel opened."""
-        with redis.Redis(port=self.ports[0], password="watch", socket_timeout=1) as client:
-            return (
-                sum(not each["name"].startswith("sentinel-") for each in client.client_list()) - 1
-            )
-
-    def end(self) -> None:
-        for process in self.processes:
-            process.kill()
-            process.wait()
 
 
 @pytest.fixture
-def watched(fresh_server: Callable[..., Server], tmp_path: Path) -> Iterator[Watched]:
-    found = Watched(fresh_server, tmp_path)
+def watched(fresh_server: Callable[..., Server], tmp_path: Path) -> Iterator[SentinelServers]:
+    found = SentinelServers(fresh_server, tmp_path)
     yield found
     found.end()
 
 
-def test_a_primary_dies_while_a_process_records(watched: Watched, namespace: str) -> None:
+def test_a_primary_dies_while_a_process_records(watched: SentinelServers, namespace: str) -> None:
     with (
         Metrics(
             watched.url, namespace=namespace, flush_interval=0.02, socket_timeout=0.5
@@ -105,7 +33,7 @@ def test_a_primary_dies_while_a_process_records(watched: Watched, namespace: str
         worker = new_worker(watched.url, namespace)
         worker.pass_once()
         with reader.subscribe("jobs") as stream:
-            watched.in_step()
+            watched.wait_for_replica()
             watched.primary.kill()
             recorded = 1
             while not watched.primary_is(watched.replica):
@@ -131,7 +59,7 @@ def test_a_primary_dies_while_a_process_records(watched: Watched, namespace: str
         worker.store.close()
         assert reader.query("jobs", aggregation="sum") == recorded
 
-        wait_until(lambda: watched.asking() == 0, "the sentinels are let go of")
+        wait_until(lambda: watched.clients() == 0, "the sentinels are let go of")
 
     async def ask() -> float:
         async with AsyncMetrics(watched.url, namespace=namespace) as asking:
@@ -153,7 +81,7 @@ def asks(reader: Metrics) -> float:
 
 
 def test_a_batch_in_doubt_is_repeated_once_and_the_deaf_primary_comes_back(
-    watched: Watched, namespace: str
+    watched: SentinelServers, namespace: str
 ) -> None:
     """The old primary has the batch in its socket and runs it when it wakes; what it does then is thrown away."""
     with Metrics(
@@ -161,7 +89,7 @@ def test_a_batch_in_doubt_is_repeated_once_and_the_deaf_primary_comes_back(
     ) as metrics:
         metrics.increment("jobs", 5)
         metrics.flush()
-        watched.in_step()
+        watched.wait_for_replica()
         watched.primary.pause()
         metrics.increment("jobs", 7)
         with pytest.raises(StoreUnavailable):
@@ -193,7 +121,7 @@ def test_a_batch_in_doubt_is_repeated_once_and_the_deaf_primary_comes_back(
 
 
 def test_a_service_that_the_sentinels_do_not_know_and_a_wrong_password_are_told(
-    watched: Watched, namespace: str, caplog: pytest.LogCaptureFixture
+    watched: SentinelServers, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     for url in (
         watched.url.replace(f"/{SERVICE}/", "/other/"),

@@ -14,8 +14,8 @@ from redismetrics.export import export
 from tests.fixtures.servers import (
     Server,
     ServerFailed,
-    _free_port,
     binaries,
+    free_port,
     wait_in_step,
     wait_until,
 )
@@ -75,7 +75,7 @@ def place(certificates: Path) -> Iterator[str]:
 
 
 def served(certificates: Path, *more: str) -> Iterator[str]:
-    port = _free_port()
+    port = free_port()
     args = [
         *(
             "--tls-port",
@@ -170,7 +170,7 @@ def test_a_cluster_over_tls(certificates: Path, namespace: str) -> None:
         "--tls-cluster",
         "yes",
         "--cluster-port",
-        str(_free_port()),
+        str(free_port()),
     )
     place = next(cluster_of_one)
     try:
@@ -198,7 +198,7 @@ def test_a_primary_that_sentinels_watch_over_tls(
     primary, query = place.replace("localhost", "127.0.0.1"), query_of(certificates)
     with redis.Redis.from_url(f"rediss://{primary}?{query}") as admin:
         program = admin.info("server")["executable"]
-    port = _free_port()
+    port = free_port()
     configuration = certificates / "sentinel.conf"
     configuration.write_text(
         f"port 0\ntls-port {port}\nbind 127.0.0.1\ndir {certificates}\nrequirepass watch\n"

@@ -14,7 +14,7 @@ import pytest
 from redismetrics import Metrics
 from redismetrics.export import export
 from redismetrics.store import embedded
-from tests.fixtures.servers import _free_port
+from tests.fixtures.servers import free_port
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -67,7 +67,7 @@ def shown(number: float, digits: int) -> Any:
 def test_a_web_application(run: Run, metrics: Metrics) -> None:
     pytest.importorskip("fastapi")
     pytest.importorskip("uvicorn")
-    out = run("fastapi_app", "--seconds", "1.5", "--port", str(_free_port()))
+    out = run("fastapi_app", "--seconds", "1.5", "--port", str(free_port()))
     placed = int(out.split()[0])
     assert placed > 10
     ordered = {"endpoint": "/orders/{customer}"}

@@ -22,13 +22,10 @@ ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
 DECISIONS = DOCS / "decisions"
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
-    *(
-        DOCS / f"{name}.md"
-        for name in ("index", "tutorial", "glossary", "stability", "architecture", "performance")
-    ),
-    *sorted(DECISIONS.glob("*.md")),
+    *sorted(ROOT.glob("*.md")),
+    *sorted(DOCS.rglob("*.md")),
     ROOT / "benchmarks" / "RESULTS.md",
+    ROOT / "examples" / "README.md",
 ]
 
 
@@ -104,13 +101,10 @@ def test_the_extra_all_has_every_extra_for_users_and_none_for_tests() -> None:
 
 def test_the_files_and_folders_that_the_pages_name_exist() -> None:
     text = "".join(page.read_text() for page in PAGES if page.name != "RESULTS.md")
-    named = set(
-        re.findall(r"`((?:redismetrics|tests|lua|benchmarks|docs)/[\w/]+(?:\.\w+)?)`", text)
-    )
-    named |= {
-        f"redismetrics/{path}"
-        for path in re.findall(r"`(?!redismetrics/)([a-z]+/[a-z_]+\.py)`", text)
-    }
+    full = r"`((?:benchmarks|deploy|docs|lua|redismetrics|tests)/[\w/]+(?:\.\w+)?)`"
+    named = set(re.findall(full, text))
+    in_package = re.findall(r"`(?!deploy/|redismetrics/)([a-z]+/[a-z_]+\.py)`", text)
+    named |= {f"redismetrics/{path}" for path in in_package}
     assert len(named) > 20
     assert sorted(name for name in named if not (ROOT / name).exists()) == []
     packages = {path.parent.name for path in (ROOT / "redismetrics").glob("*/__init__.py")}
