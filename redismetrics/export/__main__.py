@@ -6,11 +6,11 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from redismetrics.errors import RedisMetricsError
+from redismetrics.errors import RedisMetricsError, one_line
 from redismetrics.exposition import http_server
 from redismetrics.store import urls
 
-from .prometheus import export, sentence, wsgi_app
+from .prometheus import export, wsgi_app
 
 if TYPE_CHECKING:
     from redismetrics.client.metrics import Metrics
@@ -58,8 +58,8 @@ def main(argv: list[str] | None = None, *, prog: str = "python -m redismetrics.e
             metrics.close()
     except RedisMetricsError as error:
         if isinstance(error, ValueError):  # a setting or a name that can't be
-            parser.error(sentence(error))
-        print(sentence(error), file=sys.stderr)
+            parser.error(one_line(error))
+        print(one_line(error), file=sys.stderr)
         return 1
     # Bytes: the format is UTF-8 and \n whatever the terminal's encoding and the system's line ends are.
     sys.stdout.buffer.write(page.encode())
@@ -83,7 +83,7 @@ def _serve(metrics: "Metrics", host: str, port: int) -> int:
     except KeyboardInterrupt:
         pass
     except (OSError, UnicodeError) as error:  # UnicodeError: a host that can't be a name (`a..b`)
-        print(f"can't serve on {host}:{port}: {sentence(error)}", file=sys.stderr)
+        print(f"can't serve on {host}:{port}: {one_line(error)}", file=sys.stderr)
         return 1
     finally:
         if in_main:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from redismetrics.errors import RedisMetricsError, StoreUnavailable
+from redismetrics.errors import RedisMetricsError, StoreUnavailable, one_line
 from redismetrics.exposition.self_metrics import reserved
 from redismetrics.exposition.text import content_type, pieces
 
@@ -151,15 +151,11 @@ def _respond(
             status = 200
         except RedisMetricsError as error:
             status = 503 if isinstance(error, StoreUnavailable) else 500
-            body, kind = sentence(error).encode("utf-8", "replace") + b"\n", _PLAIN
+            body, kind = one_line(error).encode("utf-8", "replace") + b"\n", _PLAIN
     else:
         status, kind, body = 405, _PLAIN, b"Only GET and HEAD are answered here.\n"
         extra = [("Allow", "GET, HEAD")]
     return status, [("Content-Type", kind), ("Content-Length", str(len(body))), *extra], body
-
-
-def sentence(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _wants_openmetrics(accept: str) -> bool:
