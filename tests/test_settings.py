@@ -1,7 +1,9 @@
 """Settings: an argument before the environment before the default, and each wrong one named."""
 
 import math
+import re
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,9 +71,40 @@ BAD: list[tuple[str, Any]] = [
 ]
 
 
+# What follows the name of a setting in the message about a wrong value of it.
+PROBLEM = r"((: tag '\w+')? must (be|have) .*, got |: invalid tag key .*: use )"
+ROOT = Path(__file__).parents[1]
+
+
 def test_the_tables_below_name_every_setting() -> None:
     assert [row[0] for row in GOOD] == NAMES
     assert {row[0] for row in BAD} == set(NAMES)
+
+
+def test_the_page_about_settings_has_the_defaults_units_and_texts_of_the_code() -> None:
+    text = (ROOT / "docs" / "settings.md").read_text()
+    rows = re.findall(
+        r"^\| `(\w+)` \| `REDISMETRICS_(\w+)` \| (.*) \| (.*) \| (.*) \|$", text, re.MULTILINE
+    )
+    assert rows == [
+        (
+            setting.name,
+            setting.name.upper(),
+            shown(getattr(resolve({}), setting.name)),
+            setting.metadata["unit"],
+            setting.metadata["text"],
+        )
+        for setting in fields(Settings)
+    ]
+
+
+def shown(default: Any) -> str:
+    """Return a default as the page about settings writes it."""
+    if default is None or default == {}:
+        return "none"
+    if isinstance(default, tuple):
+        return ", ".join(default)
+    return f"{default:,}" if isinstance(default, int | float) else default
 
 
 def test_the_defaults_are_those_of_the_documents() -> None:
@@ -120,7 +153,7 @@ def test_a_client_reads_the_environment_of_its_process(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(("name", "value"), BAD, ids=lambda value: repr(value)[:30])
 def test_a_wrong_argument_is_named_and_shown(name: str, value: Any) -> None:
-    with pytest.raises(InvalidSetting, match=rf"^{name}: .*wanted .*, got ") as caught:
+    with pytest.raises(InvalidSetting, match=rf"^{name}{PROBLEM}") as caught:
         resolve({}, **{name: value})
     assert isinstance(caught.value, ValueError)
 
@@ -131,7 +164,7 @@ def test_a_wrong_argument_is_named_and_shown(name: str, value: Any) -> None:
     ids=lambda value: repr(value)[:30],
 )
 def test_a_wrong_environment_variable_is_named_by_its_own_name(name: str, text: str) -> None:
-    with pytest.raises(InvalidSetting, match=rf"^REDISMETRICS_{name.upper()}: .*wanted .*, got "):
+    with pytest.raises(InvalidSetting, match=rf"^REDISMETRICS_{name.upper()}{PROBLEM}"):
         resolve({f"REDISMETRICS_{name.upper()}": text})
 
 
@@ -148,7 +181,7 @@ def test_a_wrong_environment_variable_is_named_by_its_own_name(name: str, text: 
 def test_what_is_coarser_is_kept_longer_and_minutes_longer_than_samples_may_be_old(
     given: dict[str, float], wrong: str
 ) -> None:
-    with pytest.raises(InvalidSetting, match=rf"^{wrong}: wanted .*, got "):
+    with pytest.raises(InvalidSetting, match=rf"^{wrong} must be at (least|most) .*, got "):
         resolve({}, **given)
 
 
@@ -163,5 +196,5 @@ def test_an_unknown_setting_is_refused() -> None:
     "url", ["http://localhost", "localhost:6379", "", "redis://localhost:port", "sqlite:///a"]
 )
 def test_a_url_of_another_kind_is_refused_when_the_client_is_made(url: str) -> None:
-    with pytest.raises(InvalidSetting, match=r"^url: wanted .*redis://"):
+    with pytest.raises(InvalidSetting, match=r"^url must .*redis://"):
         Metrics(url)

@@ -27,7 +27,7 @@ from redismetrics.store.namespace import Namespace
 from redismetrics.store.server import configured, now, try_scripts, who_am_i
 from redismetrics.store.server import info as server_info
 from redismetrics.store.stats import MetricStats
-from redismetrics.store.urls import safe_url, several
+from redismetrics.store.urls import parse_multi_host_url, safe_url
 
 from .findings import SEVERITY, Diagnosis, Finding
 
@@ -221,7 +221,7 @@ class _Examination:
             return False
         url = self._store.url
         hosts = (
-            [host for host, _ in several(url).servers]
+            [host for host, _ in parse_multi_host_url(url).hosts]
             if "+" in parts.scheme
             else [parts.hostname or "localhost"]
         )

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from redismetrics.errors import InvalidQuery
+from redismetrics.model.time import OPEN_UNTIL, YEAR_10000
 from redismetrics.model.validation import NAME_PATTERN, TYPES
 from redismetrics.model.windows import DURATION_PATTERN, INTERVALS, WINDOWS, window_ms
 from redismetrics.queries.question import AGGREGATIONS, PERCENTILE_PATTERN
@@ -35,7 +36,7 @@ TAG = {"type": "string", "pattern": f"^(?:{_NAME_TEXT}=[\\s\\S]*|!{_NAME_TEXT})$
 PATTERN = {"type": "string", "minLength": 1, "maxLength": 200}
 TIME = {
     "anyOf": [
-        {"type": "number", "minimum": 0, "maximum": 253_402_300_799},
+        {"type": "number", "minimum": 0, "maximum": YEAR_10000 - 1},
         {"type": "string", "format": "date-time"},
     ]
 }
@@ -223,7 +224,7 @@ def window_of(values: Mapping[str, Any], now_s: float, most_s: float) -> Span:
     first, last = window_ms(window, now_ms)
     seconds = (
         max(min(last, max(now_ms, first)) - first, 0) / 1000
-        if last >= 1 << 60
+        if last >= OPEN_UNTIL
         else max(last - first, 0) / 1000
     )
     if seconds > most_s:

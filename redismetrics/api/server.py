@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from redismetrics.errors import InvalidSetting, MissingExtra
-from redismetrics.store.urls import shown
+from redismetrics.store.urls import host_in_url
 
 TOKEN = "REDISMETRICS_TOKEN"
 _LONGEST_TOKEN = 4096
@@ -56,7 +56,7 @@ def make_server(
         async def startup(self, sockets: Any = None) -> None:
             await super().startup(sockets)
             if ready is not None and self.started:
-                ready(f"http://{shown(host)}:{port}")
+                ready(f"http://{host_in_url(host)}:{port}")
 
         async def shutdown(self, sockets: Any = None) -> None:
             app.state.service.streams.close()  # else their connections would hold up the end

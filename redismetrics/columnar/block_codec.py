@@ -8,10 +8,11 @@ import msgpack
 import numpy as np
 
 from redismetrics.errors import FormatMismatch
+from redismetrics.model.time import YEAR_10000_MS
 
 from .arrays import Ints
 from .column_codec import Reader, pack_real, pack_whole
-from .samples import CENTROID, CHANGE, MAX_TIME_MS, OWN_TIME, Samples
+from .samples import CENTROID, CHANGE, OWN_TIME, Samples
 from .summaries import Summaries
 
 VERSION = 1
@@ -80,7 +81,7 @@ def _check(samples: Samples, ids: Ints, count: int) -> None:
     if (
         (ids < 0).any()
         or any(
-            len(column) and not 0 <= int(column.min()) <= int(column.max()) < MAX_TIME_MS
+            len(column) and not 0 <= int(column.min()) <= int(column.max()) < YEAR_10000_MS
             for column in times
         )
         or not 0 < int(weights.min()) <= int(weights.max()) <= count
@@ -138,7 +139,7 @@ def _unpack(data: bytes) -> Block:
     if based:
         start, since = np.zeros(len(id_column)), np.zeros(len(id_column), np.int64)
         found = np.frombuffer(bases, "<f8").reshape(len(based), 2)
-        if not ((found[:, 1] >= 0) & (found[:, 1] < MAX_TIME_MS)).all():
+        if not ((found[:, 1] >= 0) & (found[:, 1] < YEAR_10000_MS)).all():
             raise FormatMismatch("block: wanted times of changes in ms, got others")
         start[np.array(based, dtype=np.int64)], since[np.array(based, dtype=np.int64)] = (
             found[:, 0],

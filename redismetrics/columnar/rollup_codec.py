@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redismetrics.errors import FormatMismatch
-from redismetrics.model.time import SECOND
+from redismetrics.model.time import SECOND, YEAR_10000_MS
 
 from . import block_codec, rollup_table
 from .arrays import Floats, Ints, ragged
 from .column_codec import Reader, pack_real, pack_whole
 from .rollup_table import CLUSTERED, EXACT, UNIFORM, Points, Table
-from .samples import MAX_TIME_MS, Samples, no_samples
+from .samples import Samples, no_samples
 from .summaries import Deferred, Summaries
 
 VERSION, PLAIN = 1, 2  # of a table; one that is plain has no steps, but the means as they are
@@ -213,7 +213,7 @@ def _summary_column(
             Reader(part.data, part.places[name], "table").fill(column[part.rows])
         if name == "last_ms":
             column += slot
-            sound = bool((column >= slot).all() and (column < MAX_TIME_MS).all())
+            sound = bool((column >= slot).all() and (column < YEAR_10000_MS).all())
         else:
             sound = bool(np.isfinite(column).all())
     else:
@@ -419,7 +419,7 @@ def _unpack_samples(data: bytes) -> Samples:
     if (
         not n
         or int(samples.weight.min()) < 1
-        or not 0 <= int(samples.time.min()) <= int(samples.time.max()) < MAX_TIME_MS
+        or not 0 <= int(samples.time.min()) <= int(samples.time.max()) < YEAR_10000_MS
         or int(samples.series.min()) < 0
         or not np.isfinite(samples.value).all()
     ):

@@ -28,8 +28,6 @@ OWN_TIME = 1  # the caller gave the time; else it is the recorder's clock, and c
 CHANGE = 2  # a change of a gauge's shared value; the head holds the value it is added to, and the time of the two together
 CENTROID = 4  # stands for `weight` values around it, whose exact summary is beside
 
-MAX_TIME_MS = 253_402_300_800_000  # the year 10000
-
 
 @dataclass(slots=True, eq=False)
 class Samples:

@@ -75,7 +75,7 @@ def _serve(metrics: "Metrics", host: str, port: int) -> int:
     try:
         with http_server.listen(host, port, wsgi_app(metrics)) as server:
             print(
-                f"serving on http://{urls.shown(host)}:{server.server_port}/metrics",
+                f"serving on http://{urls.host_in_url(host)}:{server.server_port}/metrics",
                 file=sys.stderr,
                 flush=True,
             )

@@ -1,4 +1,4 @@
-"""What queries return: samples, gaps and summaries; and the metadata of samples."""
+"""What queries and subscriptions return: samples, gaps and summaries; and metadata of samples."""
 
 import json
 import math
@@ -13,19 +13,19 @@ from redismetrics.errors import FormatMismatch, InvalidTags, InvalidValue
 from .validation import MetricType
 
 MAX_METADATA_BYTES = 4096
-MAX_METADATA_DEPTH = (
-    20  # deeper ones could be written where the stack is short, and not be read where it is long
-)
-MAX_COUNT = 1 << 53  # of one distribution: what a float counts exactly
+# Deeper metadata might be written by one process and exceed the recursion limit of another.
+MAX_METADATA_DEPTH = 20
+# Largest count of one distribution: up to it, a float counts exactly.
+MAX_COUNT = 1 << 53
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One recorded value as it is answered and streamed.
+    """One recorded value, as queries and subscriptions return it.
 
-    *count* equal samples stand in one (352 increments of 1 between two flushes are one sample of count 352);
-    *approximate* is true for the centroid of a compacted list, whose *value* is then a mean of *count* values.
-    *timestamp* is aware and in UTC.
+    *count* is how many equal values it represents: 352 increments of 1 between two flushes are one
+    sample with count 352. If *approximate* is true, it is a centroid of a t-digest, and *value* is
+    the mean of *count* values. *timestamp* is aware and in UTC.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Sample:
     approximate: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON-ready shape of the original: name, type, value, tags, timestamp as ISO text, metadata."""
+        """Return name, type, value, tags, timestamp (ISO text) and metadata, ready for JSON."""
         return {
             "name": self.name,
             "type": self.type,
@@ -51,10 +51,15 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """Values of a histogram that were counted elsewhere: points, ascending, and how many values each stands for.
+    """Values of a histogram that were aggregated elsewhere, such as by OpenTelemetry.
 
-    *total*, *low* and *high* are those of the values themselves, and exact as far as who counted knew them. Points between
-    *low* and *high* serve percentiles and buckets; one whose weight is 1 is no more exact than the others, unless it is alone.
+    *values* are ascending points; *weights* say how many recorded values each point represents.
+    *total*, *low* and *high* are sum, minimum and maximum of the recorded values, as exact as the
+    source knew them. The points serve percentiles and buckets; a point of weight 1 is not
+    more exact than others, unless it is the only one.
+
+    Raises:
+        InvalidValue: If the numbers are not finite, not ascending, or have no weights from 1.
     """
 
     values: tuple[float, ...]
@@ -71,29 +76,32 @@ class Distribution:
             or not all(map(math.isfinite, numbers))
         ):
             raise InvalidValue(
-                f"distribution: wanted finite points with a weight each, got {self!r:.120}"
+                f"distribution must have finite points with a weight each, got {self!r:.120}"
             )
         if min(self.weights) < 1 or not self.count <= MAX_COUNT:
             raise InvalidValue(
-                f"distribution: wanted weights from 1, at most {MAX_COUNT} in all, got {self.count}"
+                f"distribution must have weights from 1, {MAX_COUNT} in all at most, "
+                f"got {self.count}"
             )
         steps = (self.low, *self.values, self.high)
         if any(a > b for a, b in pairwise(steps)):
             raise InvalidValue(
-                f"distribution: wanted ascending points from {self.low:g} to {self.high:g}, got others"
+                f"distribution must have ascending points from {self.low:g} to {self.high:g}, "
+                f"got {self.values!r:.80}"
             )
 
     @property
     def count(self) -> int:
+        """How many values the distribution represents."""
         return sum(self.weights)
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A hole in a live stream: samples recorded between these times are missing, or may be.
+    """A gap in a live stream: samples recorded between these times are missing, or may be.
 
-    *missed* is how many a slow reader let go by, counted exactly; None where a connection was away for so long that the store no
-    longer had all of them.
+    *missed* is the exact number of samples that a slow reader lost. It is None after a connection
+    was down for so long that Redis no longer had all samples.
     """
 
     since: datetime
@@ -101,7 +109,7 @@ class Gap:
     missed: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: since and until as ISO text, missed."""
+        """Return since and until (ISO text) and missed, ready for JSON."""
         return {
             "since": self.since.isoformat(),
             "until": self.until.isoformat(),
@@ -113,8 +121,9 @@ class Gap:
 class Summary:
     """What one series recorded in one interval of a live stream.
 
-    *since* and *until* (aware, UTC, by the server's clock) say when the samples arrived, half-open; *last* is the value with the
-    newest timestamp. count, sum, min, max and last are exact whatever was compacted.
+    The samples arrived from *since* until before *until*, by the clock of the server; both are
+    aware and in UTC. *last* is the value with the newest timestamp. count, sum, min, max and last
+    are exact, even if samples were compressed to a t-digest.
     """
 
     name: str
@@ -130,10 +139,11 @@ class Summary:
 
     @property
     def mean(self) -> float:
+        """The sum divided by the count."""
         return self.sum / self.count
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: all fields and the mean, times as ISO text."""
+        """Return all fields and the mean, ready for JSON; times as ISO text."""
         return {
             "name": self.name,
             "type": self.type,
@@ -150,34 +160,41 @@ class Summary:
 
 
 def pack_metadata(metadata: Mapping[str, Any]) -> bytes:
-    """Return *metadata* as JSON text in UTF-8, or raise `InvalidTags`: at most 4 kB, keys are text, no NaN."""
+    """Return *metadata* as JSON in UTF-8.
+
+    Raises:
+        InvalidTags: If it is no mapping with keys of text, is not JSON (NaN is not), has more than
+            4,096 bytes or more than 20 levels.
+    """
     if not isinstance(metadata, Mapping):
-        raise InvalidTags(f"metadata: wanted a mapping, got {type(metadata).__name__}")
+        raise InvalidTags(f"metadata must be a mapping, got {type(metadata).__name__}")
     for key in metadata:
         if not isinstance(key, str):
-            raise InvalidTags(f"metadata: wanted keys of type str, got {key!r:.60}")
+            raise InvalidTags(f"metadata must have keys of type str, got {key!r:.60}")
     try:
         data = json.dumps(
             dict(metadata), separators=(",", ":"), ensure_ascii=False, allow_nan=False
         ).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidTags(f"metadata: wanted JSON values, got something else: {error}") from error
+        raise InvalidTags(
+            f"metadata must have values that JSON has, got others: {error}"
+        ) from error
     if len(data) > MAX_METADATA_BYTES:
         raise InvalidTags(
-            f"metadata: wanted at most {MAX_METADATA_BYTES} bytes of JSON, got {len(data)}"
+            f"metadata must be at most {MAX_METADATA_BYTES} bytes of JSON, got {len(data)}"
         )
     if (
         data.count(b"[") + data.count(b"{") > MAX_METADATA_DEPTH
         and _depth(json.loads(data)) > MAX_METADATA_DEPTH
     ):
         raise InvalidTags(
-            f"metadata: wanted at most {MAX_METADATA_DEPTH} levels of lists and mappings, got more"
+            f"metadata must have at most {MAX_METADATA_DEPTH} levels of lists and mappings, got more"
         )
     return data
 
 
 def _depth(value: Any) -> int:
-    """How deep lists and mappings stand in each other; the level at which more is too many is not looked beyond."""
+    """Return how deep lists and mappings are nested, counting to one level beyond the limit."""
     level, depth = [value], 0
     while depth <= MAX_METADATA_DEPTH:
         level = [each for each in level if isinstance(each, dict | list)]
@@ -191,11 +208,11 @@ def _depth(value: Any) -> int:
 
 
 def read_metadata(text: bytes | None) -> dict[str, Any]:
-    """The metadata of a sample from its JSON."""
+    """Return the metadata of a sample from its JSON; raise `FormatMismatch` if it is not JSON."""
     if text is None:
         return {}
     try:
-        found = json.loads(text)
+        metadata = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise FormatMismatch(f"block: wanted JSON metadata, got {text!r:.60}") from error
-    return found if isinstance(found, dict) else {}
+        raise FormatMismatch(f"corrupt block: metadata is not JSON: {text!r:.60}") from error
+    return metadata if isinstance(metadata, dict) else {}

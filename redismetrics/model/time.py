@@ -1,4 +1,4 @@
-"""Units of time, timestamps and the clock."""
+"""Lengths of time, timestamps, slots and the clock."""
 
 import math
 import time
@@ -9,58 +9,71 @@ from redismetrics.errors import InvalidTimestamp, InvalidValue
 
 from .validation import check_number
 
+# Lengths of time in milliseconds.
+SECOND = 1_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+# Start of the year 10000 as Unix time: timestamps must be earlier, since a datetime ends there.
+YEAR_10000 = 253_402_300_800
+YEAR_10000_MS = YEAR_10000 * SECOND
+
+# Edges in ms of a window that is open at one side or both.
+OPEN_SINCE, OPEN_UNTIL = 0, 1 << 60
+
+# A function that returns Unix seconds, as `time.time` does; tests pass their own.
+Clock = Callable[[], float]
+
+system_clock: Clock = time.time
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def to_ms(timestamp: object) -> int:
-    """Return a time given as aware datetime or Unix seconds in Unix milliseconds, or raise `InvalidTimestamp`.
+    """Return an aware datetime or Unix seconds as Unix milliseconds.
 
-    Parts of a millisecond are cut off, as they are where a sample is recorded: so a window that begins at a moment holds
-    what was recorded after it.
+    Parts of a millisecond are cut off, as they are when a sample is recorded. So a window that
+    begins at a moment contains what was recorded after it.
+
+    Raises:
+        InvalidTimestamp: If *timestamp* has no time zone, has another type, or is out of range.
     """
     if isinstance(timestamp, datetime):
         if timestamp.tzinfo is None or timestamp.utcoffset() is None:
             raise InvalidTimestamp(
-                f"timestamp: wanted a datetime with a zone, got the naive {timestamp.isoformat()}"
+                "timestamp must be a datetime with a time zone, "
+                f"got the naive {timestamp.isoformat()}; for local time use .astimezone()"
             )
         since = (timestamp - _EPOCH) // timedelta(milliseconds=1)
-        if 0 <= since < 253_402_300_800_000:
+        if 0 <= since < YEAR_10000_MS:
             return since
     elif isinstance(timestamp, str | bytes | bool):
         raise InvalidTimestamp(
-            f"timestamp: wanted an aware datetime or Unix seconds, got {timestamp!r:.60}"
+            f"timestamp must be a datetime with a time zone or Unix seconds, got {timestamp!r:.60}"
         )
     else:
         try:
             seconds = check_number(timestamp, "timestamp")
         except InvalidValue as error:
             raise InvalidTimestamp(str(error)) from error
-        if 0 <= seconds < 253_402_300_800:  # the year 10000
+        if 0 <= seconds < YEAR_10000:
             nearest = round(seconds * 1000)
             return nearest if nearest / 1000 == seconds else math.floor(seconds * 1000)
     raise InvalidTimestamp(
-        f"timestamp: wanted Unix seconds from 0 to the year 9999, got {timestamp!r:.60}"
+        f"timestamp must be Unix seconds from 0 to the year 9999, got {timestamp!r:.60}"
     )
 
 
 def to_datetime(timestamp_ms: float) -> datetime:
+    """Return Unix milliseconds as an aware datetime in UTC."""
     return _EPOCH + timedelta(milliseconds=timestamp_ms)
 
 
-SECOND = 1_000
-MINUTE = 60 * SECOND
-HOUR = 60 * MINUTE
-DAY = 24 * HOUR
-
-
 def slot_of(timestamp_ms: int, width: int) -> int:
-    """Return the start of the slot of *width* ms that *timestamp_ms* falls into.
+    """Return the start of the slot of *width* ms that contains *timestamp_ms*.
 
-    Slots are aligned to the Unix epoch in UTC, so that every process cuts time at the same places.
+    Slots are half-open and aligned to the Unix epoch in UTC, so that all processes cut time at the
+    same places.
     """
     return timestamp_ms - timestamp_ms % width
-
-
-Clock = Callable[[], float]
-
-system_clock: Clock = time.time

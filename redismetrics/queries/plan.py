@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 
 from redismetrics.errors import OutsideRetention
 from redismetrics.model.retention import Resolution, RetentionPolicy
-from redismetrics.model.time import DAY, HOUR, MINUTE, SECOND, slot_of
+from redismetrics.model.time import DAY, HOUR, MINUTE, OPEN_SINCE, SECOND, slot_of
 
-OPEN_SINCE, OPEN_UNTIL = 0, 1 << 60  # the edges of a window that has none
 AHEAD = 2 * DAY  # no sample is further in the future
 
 Due = frozenset[tuple[str, int]]

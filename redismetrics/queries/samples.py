@@ -7,7 +7,7 @@ import numpy as np
 
 from redismetrics.errors import InvalidQuery
 from redismetrics.model.sample import Sample, read_metadata
-from redismetrics.model.time import DAY, HOUR, MINUTE, to_datetime, to_ms
+from redismetrics.model.time import DAY, HOUR, MINUTE, OPEN_UNTIL, to_datetime, to_ms
 from redismetrics.model.validation import MetricType, Tags, check_type
 from redismetrics.store import catalog, server
 from redismetrics.store.driver import Operation, gather
@@ -42,7 +42,7 @@ def list_samples(name: str, found: SeriesData | None, newest: int | None = None)
 
 
 # How far back the newest samples are looked for, until there are enough.
-_REACHES = (MINUTE, HOUR, 6 * HOUR, DAY, 7 * DAY, 90 * DAY, 1 << 60)
+_REACHES = (MINUTE, HOUR, 6 * HOUR, DAY, 7 * DAY, 90 * DAY, OPEN_UNTIL)
 
 
 def get_metrics(

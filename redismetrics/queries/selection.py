@@ -12,8 +12,7 @@ from redismetrics.columnar.rollup_table import CLUSTERED, UNIFORM, Table
 from redismetrics.columnar.samples import CENTROID, Samples
 from redismetrics.columnar.summaries import Summaries
 from redismetrics.model.definition import Definition
-
-from .plan import OPEN_SINCE
+from redismetrics.model.time import OPEN_SINCE
 
 
 @dataclass(slots=True, eq=False)

@@ -7,7 +7,7 @@ import numpy as np
 
 from redismetrics.columnar.arrays import Ints
 from redismetrics.errors import InvalidQuery, UnknownAggregation
-from redismetrics.model.time import to_datetime
+from redismetrics.model.time import OPEN_UNTIL, to_datetime
 from redismetrics.model.validation import Tags
 from redismetrics.model.windows import Window, interval_ms
 from redismetrics.store.driver import Operation
@@ -114,10 +114,10 @@ def _points(
 
 def _slots(since: int, until: int, held: tuple[int, int] | None, width: int) -> range:
     """The intervals that touch the window; where it is open, those that hold samples."""
-    if held is None and (since == 0 or until >= 1 << 60):
+    if held is None and (since == 0 or until >= OPEN_UNTIL):
         return range(0)
     first = since // width if since or held is None else held[0]
-    last = -(-until // width) if until < 1 << 60 or held is None else held[1]
+    last = -(-until // width) if until < OPEN_UNTIL or held is None else held[1]
     if last - first > MAX_POINTS:
         raise InvalidQuery(
             f"fill: wanted at most {MAX_POINTS} intervals, got {last - first}: ask a wider interval"

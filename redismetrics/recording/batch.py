@@ -15,7 +15,8 @@ from redismetrics.columnar.samples import (
     compress,
     concat,
 )
-from redismetrics.model.definition import TIME_UNITS, Definition
+from redismetrics.model.definition import Definition
+from redismetrics.model.units import TIME_UNITS
 from redismetrics.model.validation import MetricType
 
 

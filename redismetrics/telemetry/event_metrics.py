@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from redismetrics.errors import InvalidMetric, InvalidName, InvalidTags, InvalidValue
 from redismetrics.model.definition import define
+from redismetrics.model.units import SECONDS_PER_UNIT
 from redismetrics.model.validation import MetricType, check_name, check_number, check_type
 from redismetrics.recording import instruments
 from redismetrics.recording.methods import Recording
@@ -35,10 +36,7 @@ _USUAL: Final[dict[MetricType, tuple[str, ...]]] = {
 }
 
 _UNITS: Final = {
-    "time": {
-        "ns": 1e-9, "nanoseconds": 1e-9, "us": 1e-6, "microseconds": 1e-6, "ms": 1e-3, "milliseconds": 1e-3,
-        "s": 1.0, "seconds": 1.0, "min": 60.0, "minutes": 60.0, "h": 3600.0, "hours": 3600.0,
-    },
+    "time": SECONDS_PER_UNIT,
     "size": {
         "B": 1.0, "bytes": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30,
         "kilobytes": 1e3, "megabytes": 1e6, "gigabytes": 1e9,

@@ -133,7 +133,9 @@ def _answering(worker: Worker, where: tuple[str, int] | None, interval: float) -
         yield
         return
     with http_server.listen(*where, status_app(worker, interval)) as server:
-        log.info("answering on http://%s:%d/metrics", urls.shown(where[0]), server.server_port)
+        log.info(
+            "answering on http://%s:%d/metrics", urls.host_in_url(where[0]), server.server_port
+        )
         threading.Thread(
             target=server.serve_forever, name="redismetrics-worker-http", daemon=True
         ).start()

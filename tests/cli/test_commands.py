@@ -151,7 +151,7 @@ def test_numbers_come_from_standard_input(shell: Shell, metrics: Metrics) -> Non
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (("increment", "a b"), "metric name: wanted"),
+        (("increment", "a b"), "invalid metric name 'a b'"),
         (("increment", "orders", "-1"), "'orders'"),
         (("gauge", "depth", "nan"), "finite"),
         (
@@ -164,11 +164,11 @@ def test_numbers_come_from_standard_input(shell: Shell, metrics: Metrics) -> Non
             "--tag: wanted one value of 'a', got '1' and '2'",
         ),
         (("record", "x", "--metadata", "[1]"), "--metadata: wanted a JSON object, got '[1]'"),
-        (("record", "x", "--type", "sum"), "type: wanted counter, gauge or histogram, got 'sum'"),
+        (("record", "x", "--type", "sum"), "type must be counter, gauge or histogram, got 'sum'"),
         (("increment", "x", "--timestamp", "30h"), "refused samples, by reason: 1 too_old"),
         (("increment", "x", "--timestamp", "noon"), "--timestamp: wanted Unix seconds"),
         (("query", "x", "-a", "p101"), "aggregation: wanted"),
-        (("query", "x", "-w", "1y"), "window: wanted"),
+        (("query", "x", "-w", "1y"), "window must be"),
         (
             ("query", "x", "-w", "1h", "--since", "2h"),
             "--window: wanted it, or --since and --until, got both",
@@ -177,8 +177,8 @@ def test_numbers_come_from_standard_input(shell: Shell, metrics: Metrics) -> Non
             ("query", "x", "--since", "2026-01-01T00:00:00"),
             "--since: wanted Unix seconds, ISO 8601 with a zone",
         ),
-        (("list", "--namespace", "a b"), "namespace: wanted"),
-        (("list", "--url", "http://x"), "url: wanted"),
+        (("list", "--namespace", "a b"), "namespace must be"),
+        (("list", "--url", "http://x"), "url must start with"),
         (
             ("top", "--sort", "colour"),
             "--sort: wanted name, type, series, rate, last, p95, got 'colour'",

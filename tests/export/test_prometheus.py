@@ -1070,7 +1070,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     def make(**given: Any) -> FakeMetrics:
         if given["url"] == "nonsense":
-            raise InvalidSetting("url: wanted redis://..., got 'nonsense'")
+            raise InvalidSetting("url must start with redis://, got 'nonsense'")
         error = (
             StoreUnavailable("no answer\nfrom Redis") if given["url"] == "redis://away" else None
         )
@@ -1114,7 +1114,7 @@ def test_main_tells_an_error_of_the_store(
         (["--serve", "http://localhost:80"], "wanted HOST:PORT"),
         (["--serve", ":0", "--metric", "a"], "leave out --metric"),
         (["--serve", ":0", "--openmetrics"], "leave out --metric"),
-        (["--url", "nonsense"], "url: wanted redis://"),
+        (["--url", "nonsense"], "url must start with redis://"),
         (["surplus"], "unrecognized arguments"),
     ],
 )

@@ -55,7 +55,7 @@ def test_a_name_is_kept_as_it_is(name: str) -> None:
     "name", ["", "1a", "-a", "a b", "a\n", "a{", "é", "A" * 201, ".a", None, 5, b"a", ["a"]]
 )
 def test_any_other_name_is_refused_and_shown(name: Any) -> None:
-    with pytest.raises(InvalidName, match=r"^metric name: wanted a letter or underscore.* got "):
+    with pytest.raises(InvalidName, match=r"^invalid metric name .*: use a letter or underscore"):
         check_name(name)
 
 
@@ -66,7 +66,7 @@ def test_there_are_three_types(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["Counter", "summary", "", None, 1])
 def test_there_is_no_other_type(kind: Any) -> None:
-    with pytest.raises(TypeMismatch, match="wanted counter, gauge or histogram, got "):
+    with pytest.raises(TypeMismatch, match=r"^type must be counter, gauge or histogram, got "):
         check_type(kind)
 
 
@@ -106,7 +106,7 @@ def test_a_value_is_whatever_makes_a_finite_float(value: Any, wanted: float) -> 
     ids=lambda value: repr(value)[:20],
 )  # fmt: skip
 def test_any_other_value_is_refused(value: Any) -> None:
-    with pytest.raises(InvalidValue, match=r"^value: wanted a "):
+    with pytest.raises(InvalidValue, match=r"^value must be a "):
         check_number(value)
 
 
@@ -129,7 +129,7 @@ def test_a_tag_is_kept_as_text(value: Any, wanted: str) -> None:
     "value", [b"x", [], {}, object(), "a" * 1025, "é" * 513, "\ud800"], ids=lambda v: repr(v)[:20]
 )
 def test_a_tag_of_another_type_or_too_long_is_refused(value: Any) -> None:
-    with pytest.raises(InvalidTags, match=r"^tag 'key': wanted "):
+    with pytest.raises(InvalidTags, match=r"^tag 'key' must be "):
         tag_text("key", value)
 
 
@@ -148,7 +148,7 @@ def test_tags_that_are_no_mapping_or_too_many_are_refused(tags: Any) -> None:
 
 @pytest.mark.parametrize("key", ["", "a b", "1", 5, None])
 def test_a_tag_key_follows_the_rule_of_names(key: Any) -> None:
-    with pytest.raises(InvalidName, match=r"^tag key: "):
+    with pytest.raises(InvalidName, match=r"^invalid tag key "):
         clean_tags({key: "v"})
 
 
@@ -189,7 +189,7 @@ def test_metadata_comes_back_from_its_json(metadata: dict[str, Any]) -> None:
     ids=lambda value: repr(value)[:20],
 )  # fmt: skip
 def test_metadata_that_is_no_json_or_too_long_is_refused(metadata: Any) -> None:
-    with pytest.raises(InvalidTags, match=r"^metadata: wanted "):
+    with pytest.raises(InvalidTags, match=r"^metadata must (be|have) "):
         pack_metadata(metadata)
 
 
@@ -240,7 +240,7 @@ def test_a_time_is_never_taken_for_a_later_one() -> None:
     ids=lambda value: repr(value)[:20],
 )  # fmt: skip
 def test_any_other_time_is_refused(timestamp: Any) -> None:
-    with pytest.raises(InvalidTimestamp, match=r"^timestamp: wanted "):
+    with pytest.raises(InvalidTimestamp, match=r"^timestamp must be "):
         to_ms(timestamp)
 
 

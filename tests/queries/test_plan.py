@@ -12,12 +12,10 @@ from hypothesis import strategies as st
 
 from redismetrics import OutsideRetention
 from redismetrics.model.retention import Resolution, RetentionPolicy
-from redismetrics.model.time import DAY, HOUR, MINUTE, SECOND, slot_of
+from redismetrics.model.time import DAY, HOUR, MINUTE, OPEN_SINCE, OPEN_UNTIL, SECOND, slot_of
 from redismetrics.model.windows import interval_ms
 from redismetrics.queries.plan import (
     AHEAD,
-    OPEN_SINCE,
-    OPEN_UNTIL,
     Plan,
     bounds,
     check_interval,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from redismetrics import InvalidSetting, Metrics, ScriptFailed, StoreUnavailable
-from redismetrics.store.urls import safe_url, several
+from redismetrics.store.urls import parse_multi_host_url, safe_url
 from tests.fixtures.servers import Server
 
 
@@ -66,7 +66,7 @@ def test_a_store_that_is_away_is_named_without_its_password(
 
 
 @pytest.mark.parametrize(
-    ("url", "servers", "first"),
+    ("url", "hosts", "first"),
     [
         ("redis+cluster://a:1,b:2", [("a", 1), ("b", 2)], "redis://a:1/"),
         ("redis+cluster://a,b/0", [("a", 6379), ("b", 6379)], "redis://a:6379/0"),
@@ -88,10 +88,10 @@ def test_a_store_that_is_away_is_named_without_its_password(
         ),
     ],
 )
-def test_a_url_of_several_servers(url: str, servers: list[tuple[str, int]], first: str) -> None:
-    found = several(url)
-    assert found.servers == servers
-    assert found.url(*servers[0]) == first
+def test_a_url_with_several_hosts(url: str, hosts: list[tuple[str, int]], first: str) -> None:
+    found = parse_multi_host_url(url)
+    assert found.hosts == hosts
+    assert found.url_of(*hosts[0]) == first
     assert found.service == ("main" if "sentinel:" in url else "")
     assert Metrics(url).settings.url == url
 

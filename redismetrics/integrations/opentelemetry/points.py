@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 from redismetrics.errors import InvalidMetric, InvalidValue, TypeMismatch
 from redismetrics.integrations.limits import TimestampBounds
-from redismetrics.model.definition import MAX_BUCKETS, MAX_HELP_BYTES, TIME_UNITS, define
+from redismetrics.model.definition import MAX_BUCKETS, MAX_HELP_BYTES, define
+from redismetrics.model.units import TIME_UNITS
 from redismetrics.model.validation import MAX_NAME, MAX_TAG_BYTES, MAX_TAGS, MetricType
 from redismetrics.recording.methods import Recording
 
