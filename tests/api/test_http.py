@@ -197,7 +197,7 @@ def test_the_prometheus_page_is_negotiated(web: Any, metrics: Metrics) -> None:
         ("/api/metrics?limit=10001", "limit: wanted a whole number from 0 to 10000, got '10001'"),
         ("/api/metrics?limit=-1", "limit: wanted"),
         ("/api/metrics?type=timer", "type must be counter, gauge or histogram, got 'timer'"),
-        ("/api/stream?name=a%20b", "names: wanted"),
+        ("/api/stream?name=a%20b", "names must be"),
         ("/api/stream?every=0", "every: wanted a number from 0.1 to 3600, got '0'"),
         ("/api/stream?every=nan", "every: wanted a number"),
         ("/healthz?x=1", "unknown parameter: wanted no parameters, got 'x'"),
