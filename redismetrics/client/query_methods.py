@@ -206,12 +206,12 @@ class _QueryMethods:
 
         Their names begin with ``redismetrics_``; docs/operating.md lists them. `stats` tells this process's without the store.
         """
-        from redismetrics.exposition.self_metrics import of_process, of_store
+        from redismetrics.exposition.self_metrics import process_families, store_families
         from redismetrics.queries.stats import figures
 
         return _then(
             figures(self._context),
-            lambda found: [*of_process(self.stats()), *of_store(found)],
+            lambda found: [*process_families(self.stats()), *store_families(found)],
         )
 
     # -- the original's JSON-ready answers ------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The Prometheus page: as text, as a WSGI or ASGI application, and by `python -m redismetrics.export`."""
+"""The Prometheus page: as text, as a WSGI or ASGI application, or by `python -m redismetrics.export`."""
 
 from redismetrics.exposition.text import content_type, render
 

@@ -17,9 +17,44 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str] | None = None, *, prog: str = "python -m redismetrics.export") -> int:
-    """Print the page, or serve it. Returns 0, or 1 when the store can't be asked; exits with 2 on wrong arguments."""
+    """Print the page, or serve it.
+
+    Returns 0, or 1 if Redis does not answer. Exits with 2 if the arguments are wrong.
+    """
+    parser = _parser(prog)
+    options = parser.parse_args(argv)
+    if options.serve and (options.metric is not None or options.openmetrics):
+        parser.error(
+            "--serve serves all metrics, in the format that each request accepts: "
+            "leave out --metric and --openmetrics"
+        )
+    from redismetrics.client.metrics import Metrics
+
+    try:
+        metrics = Metrics(url=options.url, namespace=options.namespace)
+        try:
+            if options.serve:
+                return _serve(metrics, *options.serve)
+            page = export(
+                options.metric, metrics=metrics, openmetrics=options.openmetrics, self_metrics=True
+            )
+        finally:
+            metrics.close()
+    except RedisMetricsError as error:
+        # An invalid setting or name.
+        if isinstance(error, ValueError):
+            parser.error(one_line(error))
+        print(one_line(error), file=sys.stderr)
+        return 1
+    # As bytes: the format is UTF-8 with \n, whatever the encoding of the terminal is.
+    sys.stdout.buffer.write(page.encode())
+    sys.stdout.flush()
+    return 0
+
+
+def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=prog, description="Print or serve metrics as a Prometheus page."
+        prog=prog, description="Print or serve all metrics as a Prometheus page."
     )
     parser.add_argument("--metric", metavar="NAME", help="only this metric")
     parser.add_argument(
@@ -27,49 +62,25 @@ def main(argv: list[str] | None = None, *, prog: str = "python -m redismetrics.e
         action="store_true",
         help="OpenMetrics 1.0.0 instead of Prometheus text 0.0.4",
     )
-    parser.add_argument("--url", help="where the store is (default: REDISMETRICS_URL)")
+    parser.add_argument("--url", help="the URL of Redis (default: REDISMETRICS_URL)")
     parser.add_argument(
-        "--namespace",
-        metavar="NS",
-        help="which share of the store (default: REDISMETRICS_NAMESPACE)",
+        "--namespace", metavar="NS", help="the namespace (default: REDISMETRICS_NAMESPACE)"
     )
     parser.add_argument(
         "--serve",
         metavar="HOST:PORT",
-        type=http_server.address,
-        help="answer HTTP until stopped; :9464 alone means localhost",
+        type=http_server.parse_address,
+        help="serve the page over HTTP until stopped; :9464 means port 9464 of localhost",
     )
-    given = parser.parse_args(argv)
-    if given.serve and (given.metric is not None or given.openmetrics):
-        parser.error(
-            "--serve answers for all metrics, in the format asked for: leave out --metric and --openmetrics"
-        )
-    from redismetrics.client.metrics import Metrics
-
-    try:
-        metrics = Metrics(url=given.url, namespace=given.namespace)
-        try:
-            if given.serve:
-                return _serve(metrics, *given.serve)
-            page = export(
-                given.metric, metrics=metrics, openmetrics=given.openmetrics, self_metrics=True
-            )
-        finally:
-            metrics.close()
-    except RedisMetricsError as error:
-        if isinstance(error, ValueError):  # a setting or a name that can't be
-            parser.error(one_line(error))
-        print(one_line(error), file=sys.stderr)
-        return 1
-    # Bytes: the format is UTF-8 and \n whatever the terminal's encoding and the system's line ends are.
-    sys.stdout.buffer.write(page.encode())
-    sys.stdout.flush()
-    return 0
+    return parser
 
 
 def _serve(metrics: "Metrics", host: str, port: int) -> int:
-    """Answer HTTP until SIGINT or SIGTERM; port 0 takes a free one. The address goes to stderr once it listens."""
-    # Only the main thread may set handlers, and in any other no signal arrives.
+    """Serve the page until SIGINT or SIGTERM; port 0 takes a free one.
+
+    The address is printed to stderr once the server listens.
+    """
+    # Only the main thread may set signal handlers.
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, signal.default_int_handler) if in_main else None
     try:
@@ -82,8 +93,9 @@ def _serve(metrics: "Metrics", host: str, port: int) -> int:
             server.serve_forever()
     except KeyboardInterrupt:
         pass
-    except (OSError, UnicodeError) as error:  # UnicodeError: a host that can't be a name (`a..b`)
-        print(f"can't serve on {host}:{port}: {one_line(error)}", file=sys.stderr)
+    # UnicodeError: an impossible host name (`a..b`).
+    except (OSError, UnicodeError) as error:
+        print(f"cannot serve on {host}:{port}: {one_line(error)}", file=sys.stderr)
         return 1
     finally:
         if in_main:

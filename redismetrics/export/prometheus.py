@@ -1,10 +1,11 @@
 """
-The ways out for Prometheus: text, WSGI, ASGI, and `python -m redismetrics.export`.
+The Prometheus page as text, as a WSGI or ASGI application, and for `python -m redismetrics.export`.
 
-    metrics.live() -> exposition.pieces() -> export()       text
-                                             negotiate()    body and content type  ->  wsgi_app(), asgi_app(), --serve
+    metrics.live() -> render_parts() -> export()       text
+                                        negotiate()    body and content type, for
+                                                       wsgi_app(), asgi_app() and --serve
 
-What the page looks like is the matter of `exposition.py`. Nothing is kept between two requests: each asks the store.
+`redismetrics.exposition.text` makes the page. Nothing is cached: each request reads Redis.
 """
 
 import io
@@ -13,8 +14,8 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapp
 from typing import TYPE_CHECKING, Any
 
 from redismetrics.errors import RedisMetricsError, StoreUnavailable, one_line
-from redismetrics.exposition.self_metrics import reserved
-from redismetrics.exposition.text import content_type, pieces
+from redismetrics.exposition.self_metrics import reserved_families
+from redismetrics.exposition.text import content_type, render_parts
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -29,7 +30,9 @@ Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _PLAIN = "text/plain; charset=utf-8"
-_PIECE = 1 << 18  # bytes of a body that are sent at once
+# Bytes of a body that an ASGI application sends at once. The server keeps them until the client has
+# read them.
+_CHUNK_BYTES = 1 << 18
 _REASONS = {
     200: "OK",
     405: "Method Not Allowed",
@@ -46,19 +49,19 @@ def export(
     openmetrics: bool = False,
     self_metrics: bool = False,
 ) -> str:
-    """Return the Prometheus page of all metrics, or of the metric *name*; an unknown one gives an empty page.
+    """Return the Prometheus page of all metrics, or of the metric *name*, empty if it is unknown.
 
-    Among all metrics, names that collide are numbered (see `render`); a metric asked for by name has its plain one. With
-    *self_metrics* what redismetrics says of itself is on the page of all metrics, under `redismetrics_`; those names are its
-    own in either case.
+    On the page of all metrics, names that collide are numbered (see `render`); a metric requested by
+    name is never renamed. With *self_metrics*, the page of all metrics includes those of redismetrics
+    itself, named `redismetrics_...`. These names are reserved with or without it.
 
     Raises:
         StoreUnavailable: If Redis did not answer.
     """
-    return "".join(_pieces(name, metrics, openmetrics, self_metrics))
+    return "".join(_parts(name, metrics, openmetrics, self_metrics))
 
 
-def _pieces(
+def _parts(
     name: str | None, metrics: "Metrics | None", openmetrics: bool, self_metrics: bool
 ) -> Iterator[str]:
     if metrics is None:
@@ -67,21 +70,23 @@ def _pieces(
         metrics = client()
     families = metrics.live(name)
     if name is None:
-        families = [*(metrics.self_metrics() if self_metrics else reserved()), *families]
-    return pieces(families, openmetrics=openmetrics)
+        families = [*(metrics.self_metrics() if self_metrics else reserved_families()), *families]
+    return render_parts(families, openmetrics=openmetrics)
 
 
 def negotiate(
     accept: str | None, *, metrics: "Metrics | None" = None, self_metrics: bool = True
 ) -> tuple[bytes, str]:
-    """Return body and content type of the page for an HTTP Accept header (None: there was none).
+    """Return body and content type of the page for an HTTP Accept header (None if there was none).
 
-    OpenMetrics is for those who name it and want it no less than text; all others get text, whatever they accept.
+    OpenMetrics is returned if the header names it, with a quality no lower than that of text.
+    Otherwise text is returned, whatever the header accepts.
     """
-    openmetrics = _wants_openmetrics(accept or "")
-    body = io.BytesIO()  # never the whole page twice
-    for piece in _pieces(None, metrics, openmetrics, self_metrics):
-        body.write(piece.encode())
+    openmetrics = _prefers_openmetrics(accept or "")
+    # Encoded in parts, so that the page is never in memory twice.
+    body = io.BytesIO()
+    for part in _parts(None, metrics, openmetrics, self_metrics):
+        body.write(part.encode())
     return body.getvalue(), content_type(openmetrics)
 
 
@@ -98,7 +103,10 @@ def wsgi_app(metrics: "Metrics | None" = None) -> "WSGIApplication":
 
 
 def asgi_app(metrics: "Metrics | None" = None) -> ASGIApp:
-    """Return an ASGI application that answers GET and HEAD on any path; asking the store runs in a thread."""
+    """Return an ASGI application that answers GET and HEAD on any path with the page of *metrics*.
+
+    Redis is read in a thread.
+    """
     import asyncio
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,7 +114,7 @@ def asgi_app(metrics: "Metrics | None" = None) -> ASGIApp:
             await _lifespan(receive, send)
             return
         if scope["type"] != "http":
-            raise ValueError(f"ASGI scope: wanted 'http' or 'lifespan', got {scope['type']!r}")
+            raise ValueError(f"ASGI scope must be 'http' or 'lifespan', got {scope['type']!r}")
         accept = b",".join(
             value for key, value in scope["headers"] if key.lower() == b"accept"
         ).decode("latin-1")
@@ -117,15 +125,13 @@ def asgi_app(metrics: "Metrics | None" = None) -> ASGIApp:
         await send({"type": "http.response.start", "status": status, "headers": encoded})
         if scope["method"] == "HEAD":
             body = b""
-        for start in range(
-            0, len(body) or 1, _PIECE
-        ):  # a server keeps what it is sent until the reader takes it
-            piece = body[start : start + _PIECE]
+        for start in range(0, len(body) or 1, _CHUNK_BYTES):
+            end = start + _CHUNK_BYTES
             await send(
                 {
                     "type": "http.response.body",
-                    "body": piece,
-                    "more_body": start + _PIECE < len(body),
+                    "body": body[start:end],
+                    "more_body": end < len(body),
                 }
             )
 
@@ -143,7 +149,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
 def _respond(
     method: str, accept: str | None, metrics: "Metrics | None"
 ) -> tuple[int, list[tuple[str, str]], bytes]:
-    """Return status, headers and body. An error is one line of text: messages of ours hold no password."""
+    """Return status, headers and body. An error becomes one line of text, never with a password."""
     extra = []
     if method in ("GET", "HEAD"):
         try:
@@ -153,13 +159,14 @@ def _respond(
             status = 503 if isinstance(error, StoreUnavailable) else 500
             body, kind = one_line(error).encode("utf-8", "replace") + b"\n", _PLAIN
     else:
-        status, kind, body = 405, _PLAIN, b"Only GET and HEAD are answered here.\n"
+        status, kind, body = 405, _PLAIN, b"Only GET and HEAD are supported.\n"
         extra = [("Allow", "GET, HEAD")]
     return status, [("Content-Type", kind), ("Content-Length", str(len(body))), *extra], body
 
 
-def _wants_openmetrics(accept: str) -> bool:
-    ours = 0.0
+def _prefers_openmetrics(accept: str) -> bool:
+    """Return whether an Accept header prefers OpenMetrics to text, or both equally."""
+    openmetrics = 0.0
     text: dict[str, float] = {}
     for item in accept.split(","):
         kind, *parameters = (part.strip().lower() for part in item.split(";"))
@@ -167,11 +174,11 @@ def _wants_openmetrics(accept: str) -> bool:
         quality = options.get("q", "1")
         weight = float(quality) if _QUALITY.match(quality) else 0.0
         version = options.get("version", "").strip('"')
-        # Prometheus lists 0.0.1, OpenMetrics' draft, beside 1.0.0; versions that don't exist yet are not ours.
+        # Prometheus lists 0.0.1, OpenMetrics' draft, beside 1.0.0. Later versions are not supported.
         if kind == "application/openmetrics-text" and version in ("", "1.0.0", "0.0.1"):
-            ours = max(ours, weight)
+            openmetrics = max(openmetrics, weight)
         elif kind in ("text/*", "*/*") or (kind == "text/plain" and version in ("", "0.0.4")):
             text[kind] = max(text.get(kind, 0.0), weight)
     # The most specific range that covers text decides (RFC 9110, 12.5.1).
-    wanted = next((text[kind] for kind in ("text/plain", "text/*", "*/*") if kind in text), 0.0)
-    return ours > 0 and ours >= wanted
+    of_text = next((text[kind] for kind in ("text/plain", "text/*", "*/*") if kind in text), 0.0)
+    return openmetrics > 0 and openmetrics >= of_text

@@ -1,4 +1,7 @@
-"""A small HTTP server for pages of our own: a thread a request, no log. For more than a page use a real one."""
+"""A small HTTP server for a page of metrics, with one thread per request and no access log.
+
+For anything more than such a page, use a production server.
+"""
 
 import argparse
 import re
@@ -11,27 +14,31 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 App = Callable[..., Iterable[bytes]]
 
 _ADDRESS = re.compile(
-    r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[^\[\]:/\s]*)):(?P<port>\d{1,5})\Z", re.ASCII
+    r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\[\]:/\s]*)):(?P<port>\d{1,5})\Z", re.ASCII
 )
 
 
-def address(text: str) -> tuple[str, int]:
-    """HOST:PORT, [IPV6]:PORT or :PORT, which means localhost; for argparse."""
+def parse_address(text: str) -> tuple[str, int]:
+    """Parse HOST:PORT, [IPV6]:PORT or :PORT, which means localhost. For argparse."""
     found = _ADDRESS.match(text)
     if not found or int(found["port"]) > 65_535:
-        raise argparse.ArgumentTypeError(f"wanted HOST:PORT, [IPV6]:PORT or :PORT, got {text!r}")
-    return found["six"] or found["host"] or "127.0.0.1", int(found["port"])
+        raise argparse.ArgumentTypeError(f"must be HOST:PORT, [IPV6]:PORT or :PORT, got {text!r}")
+    return found["ipv6"] or found["host"] or "127.0.0.1", int(found["port"])
 
 
 def listen(host: str, port: int, app: App) -> WSGIServer:
-    """A server that listens; port 0 takes a free one, `server_port` tells which. Raises OSError where it can't."""
+    """Return a server that listens. Port 0 takes a free one, which `server_port` tells.
+
+    Raises OSError if it cannot listen there.
+    """
 
     class Handler(WSGIRequestHandler):
         def log_message(self, *args: Any, **kwargs: Any) -> None:
-            """Say nothing: a scrape every few seconds would fill the log."""
+            """Do nothing: a scrape every few seconds would fill the log."""
 
     class Server(ThreadingMixIn, WSGIServer):
-        daemon_threads = True  # a request that hangs doesn't hold up the end
+        # A request that hangs must not delay the end of the process.
+        daemon_threads = True
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
 
     server = Server((host, port), Handler)

@@ -1,11 +1,12 @@
 """
-What redismetrics says of itself, as families for the Prometheus page. Pure.
+Metrics of redismetrics itself, as families for the Prometheus page. No I/O.
 
-    redismetrics_...         this process: what it recorded, stored, dropped; from `stats()`
-    redismetrics_worker_...  a worker: of this process, or the page of `python -m redismetrics.worker --metrics-port`
-    redismetrics_store_...   the namespace: series, bytes, workers; from `reader.figures`
+    redismetrics_...         this process: what it recorded, stored and dropped, from `stats()`
+    redismetrics_worker_...  a worker: of this process, or on the page of
+                             `python -m redismetrics.worker --metrics-port`
+    redismetrics_store_...   the namespace: series, bytes and workers, from `queries.stats`
 
-The store's are gauges throughout: deleting a metric takes its part off them.
+Those of the namespace are gauges, since deleting a metric makes them smaller.
 """
 
 from collections.abc import Mapping
@@ -20,99 +21,103 @@ _Table = Mapping[str, tuple[MetricType, str]]
 
 _PROCESS: _Table = {
     "recorded": ("counter", "Samples recorded by this process."),
-    "stored": ("counter", "Samples of this process that the store confirmed."),
+    "stored": ("counter", "Samples of this process that Redis confirmed."),
     "dropped": ("counter", "Samples of this process that were dropped, by reason."),
     "pending": ("gauge", "Samples not sent yet, or sent and not confirmed."),
     "in_doubt": ("gauge", "Samples sent and not confirmed."),
     "metadata_dropped": (
         "counter",
-        "Samples that lost their metadata, being too many in one flush.",
+        "Samples that lost their metadata because one flush had too many.",
     ),
-    "buffer_bytes": ("gauge", "Memory that unsent samples take."),
-    "buffered_series": ("gauge", "Series that this process has a buffer for."),
+    "buffer_bytes": ("gauge", "Memory of unsent samples."),
+    "buffered_series": ("gauge", "Series with a buffer in this process."),
     "overflow": (
         "counter",
-        "Series of batches that shared one, by metric, and by tag if that has too many values.",
+        "Series merged into the overflow series, by metric, and by tag if it has too many values.",
     ),
     "batches": ("counter", "Batches confirmed."),
-    "retries": ("counter", "Failures while a batch was in doubt."),
-    "lost_batches": ("counter", "Confirmed batches that the store no longer knew."),
-    "unpublished": ("counter", "Blocks stored but refused by the channel."),
-    "definition_conflicts": ("counter", "Declarations that lost against those of other processes."),
-    "flush_seconds": ("gauge", "The last batch, from taking it up to its confirmation."),
+    "retries": ("counter", "Failed attempts to send a batch."),
+    "lost_batches": ("counter", "Confirmed batches that Redis lost."),
+    "unpublished": ("counter", "Blocks stored but not published to subscribers."),
+    "definition_conflicts": (
+        "counter",
+        "Declarations that differ from those of other processes and were ignored.",
+    ),
+    "flush_seconds": ("gauge", "Duration of the last batch, from collecting to confirmation."),
 }
 _WORKER: _Table = {
     "passes": ("counter", "Passes over all metrics."),
     "blocks": ("counter", "Blocks of logs sealed."),
     "samples": ("counter", "Samples sealed."),
     "bytes": ("counter", "Bytes of logs sealed."),
-    "late": ("counter", "Samples dropped because their minute was past its retention."),
-    "slots": ("counter", "Hours, days and segments made, and logs trimmed."),
-    "conflicts": ("counter", "Commits that another worker had overtaken."),
-    "failures": ("counter", "Pieces of work that failed."),
+    "late": ("counter", "Samples dropped because their minute had expired."),
+    "slots": ("counter", "Hours, days and segments built, and logs trimmed."),
+    "conflicts": ("counter", "Commits rejected because another worker was faster."),
+    "failures": ("counter", "Tasks that failed."),
     "writers_pruned": ("counter", "Writers forgotten."),
-    "series_pruned": ("counter", "Idle series forgotten."),
-    "pass_seconds": ("gauge", "How long the last pass took."),
-    "lag_seconds": ("gauge", "How long the oldest block of the last pass had waited."),
+    "series_pruned": ("counter", "Idle series deleted."),
+    "pass_seconds": ("gauge", "Duration of the last pass."),
+    "lag_seconds": ("gauge", "Age of the oldest block in the last pass."),
 }
 _STORE: _Table = {
     "metrics": ("gauge", "Metrics of the namespace."),
     "series": ("gauge", "Series of all metrics."),
-    "samples": ("gauge", "Samples that were ever stored of these metrics."),
-    "dropped": ("gauge", "Of them those dropped in the store, by reason."),
+    "samples": ("gauge", "Samples ever stored of these metrics."),
+    "dropped": ("gauge", "The part of these samples that Redis dropped, by reason."),
     "blocks": ("gauge", "Blocks in the logs."),
-    "bytes": ("gauge", "Bytes of the logs and of each level."),
-    "workers": ("gauge", "Workers heard of in the last 30 s."),
-    "writers": ("gauge", "Processes known as writers."),
+    "bytes": ("gauge", "Bytes of the logs and of each resolution."),
+    "workers": ("gauge", "Workers that reported in the last 30 s."),
+    "writers": ("gauge", "Known writers."),
     "worker_lag_seconds": ("gauge", "Age of the oldest block that no worker has merged yet."),
 }
-_LABELS = {"dropped": "reason", "bytes": "level"}  # where a figure is one for each of several
+# The label of statistics that have a number for each of several things.
+_LABELS = {"dropped": "reason", "bytes": "level"}
 
 
-def of_process(stats: Mapping[str, Any]) -> list[Family]:
-    """The families of `Metrics.stats()`; without series where nothing was recorded in this process."""
+def process_families(stats: Mapping[str, Any]) -> list[Family]:
+    """Return the families of `Metrics.stats()`; without series if this process recorded nothing."""
     own = _families("redismetrics_", _PROCESS, stats if stats.get("recorded") else {})
-    return [*own, *of_worker(stats.get("worker") or {})]
+    return [*own, *worker_families(stats.get("worker") or {})]
 
 
-def of_worker(counts: Mapping[str, Any]) -> list[Family]:
-    """The families of `worker.Counts`."""
+def worker_families(counts: Mapping[str, Any]) -> list[Family]:
+    """Return the families of a worker's `Counts`."""
     return _families("redismetrics_worker_", _WORKER, counts)
 
 
-def of_store(found: Mapping[str, Any]) -> list[Family]:
-    """The families of `reader.figures`."""
-    return _families("redismetrics_store_", _STORE, found)
+def store_families(stats: Mapping[str, Any]) -> list[Family]:
+    """Return the families of the namespace's statistics."""
+    return _families("redismetrics_store_", _STORE, stats)
 
 
-def reserved() -> list[Family]:
-    """All families without series: on a page they hold the names, so that a user's metric has one whatever else is on it."""
-    return [*of_process({}), *of_store({})]
+def reserved_families() -> list[Family]:
+    """Return all families without series.
+
+    On a page they reserve their names, so that a user's metric has the same name on every page.
+    """
+    return [*process_families({}), *store_families({})]
 
 
-def _families(prefix: str, table: _Table, found: Mapping[str, Any]) -> list[Family]:
-    made = []
-    for figure, (kind, text) in table.items():
-        name = prefix + figure
-        made.append(Family(name, define(name, kind, help=text), _series(figure, found.get(figure))))
-    return made
+def _families(prefix: str, table: _Table, stats: Mapping[str, Any]) -> list[Family]:
+    families = []
+    for key, (kind, text) in table.items():
+        name = prefix + key
+        families.append(Family(name, define(name, kind, help=text), _series(key, stats.get(key))))
+    return families
 
 
-def _series(figure: str, value: Any) -> list[SeriesState]:
+def _series(key: str, value: Any) -> list[SeriesState]:
     if value is None:
         return []
-    if figure == "overflow":
-        each = [
-            (name, tag, count)
+    if key == "overflow":
+        return [
+            SeriesState({"metric": name, "tag": tag}, 0, float(count))
             for name, tags in sorted(value.items())
             for tag, count in sorted(tags.items())
         ]
-        return [
-            SeriesState({"metric": name, "tag": tag}, 0, float(count)) for name, tag, count in each
-        ]
     if isinstance(value, Mapping):
         return [
-            SeriesState({_LABELS[figure]: key}, 0, float(each))
-            for key, each in sorted(value.items())
+            SeriesState({_LABELS[key]: label}, 0, float(number))
+            for label, number in sorted(value.items())
         ]
     return [SeriesState({}, 0, float(value))]

@@ -3,8 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
-from redismetrics.exposition.families import Family, SeriesStates
-from redismetrics.exposition.live import live as live_live
+from redismetrics.exposition.families import Family
+from redismetrics.exposition.read import read_families
+from redismetrics.exposition.series_table import SeriesTable
 from redismetrics.model.validation import check_name
 from redismetrics.store import catalog, server
 from redismetrics.store.driver import Operation, gather
@@ -30,9 +31,9 @@ def live(context: QueryContext, name: str | None, idle_ms: int) -> Operation[lis
         now, known = yield from gather(first)
         if name is not None:
             known = {name: known[name]} if name in known else {}
-        families = yield from live_live(context.namespace.name, shards, known)
+        families = yield from read_families(context.namespace.name, shards, known)
         return [
-            replace(family, series=SeriesStates.of(family.series).seen_since(now - idle_ms))
+            replace(family, series=SeriesTable.of(family.series).seen_since(now - idle_ms))
             for family in families
         ]
 

@@ -123,7 +123,7 @@ def _stop_by_signal(worker: Worker) -> None:
 
 
 def _metrics_address(text: str) -> tuple[str, int]:
-    return http_server.address(text if ":" in text else f":{text}")
+    return http_server.parse_address(text if ":" in text else f":{text}")
 
 
 @contextmanager

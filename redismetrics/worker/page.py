@@ -16,7 +16,7 @@ def status_app(worker: Worker, interval: float) -> http_server.App:
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         path = environ.get("PATH_INFO")
         if path == "/metrics":
-            status, body = "200 OK", render(self_metrics.of_worker(worker.counts.as_dict()))
+            status, body = "200 OK", render(self_metrics.worker_families(worker.counts.as_dict()))
         elif path == "/healthz":
             late = (
                 monotonic() - worker.moved_at > 3 * interval + 4 * worker.counts.pass_seconds + 10

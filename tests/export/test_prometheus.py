@@ -991,7 +991,7 @@ def test_other_methods_are_refused(request_: Any, method: str) -> None:
     metrics = FakeMetrics(UTF8)
     status, headers, body = request_(metrics, method)
     assert (status, headers["Allow"]) == (405, "GET, HEAD")
-    assert body == b"Only GET and HEAD are answered here.\n"
+    assert body == b"Only GET and HEAD are supported.\n"
     assert metrics.asked == []
 
 
@@ -1105,13 +1105,13 @@ def test_main_tells_an_error_of_the_store(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--serve", "9464"], "wanted HOST:PORT"),
-        (["--serve", "localhost:"], "wanted HOST:PORT"),
-        (["--serve", "localhost:http"], "wanted HOST:PORT"),
-        (["--serve", ":65536"], "wanted HOST:PORT"),
-        (["--serve", ":-1"], "wanted HOST:PORT"),
-        (["--serve", "::1:80"], "wanted HOST:PORT"),
-        (["--serve", "http://localhost:80"], "wanted HOST:PORT"),
+        (["--serve", "9464"], "must be HOST:PORT"),
+        (["--serve", "localhost:"], "must be HOST:PORT"),
+        (["--serve", "localhost:http"], "must be HOST:PORT"),
+        (["--serve", ":65536"], "must be HOST:PORT"),
+        (["--serve", ":-1"], "must be HOST:PORT"),
+        (["--serve", "::1:80"], "must be HOST:PORT"),
+        (["--serve", "http://localhost:80"], "must be HOST:PORT"),
         (["--serve", ":0", "--metric", "a"], "leave out --metric"),
         (["--serve", ":0", "--openmetrics"], "leave out --metric"),
         (["--url", "nonsense"], "url must start with redis://"),
@@ -1136,9 +1136,9 @@ def test_main_tells_when_the_address_is_taken(
         taken.listen()
         port = taken.getsockname()[1]
         assert main(["--serve", f":{port}"]) == 1
-    assert f"can't serve on 127.0.0.1:{port}: " in capsys.readouterr().err
+    assert f"cannot serve on 127.0.0.1:{port}: " in capsys.readouterr().err
     assert main(["--serve", "a..b:0"]) == 1
-    assert "can't serve on a..b:0: " in capsys.readouterr().err
+    assert "cannot serve on a..b:0: " in capsys.readouterr().err
     assert made[1].closed
 
 

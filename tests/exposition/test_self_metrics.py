@@ -1,4 +1,4 @@
-"""What redismetrics says of itself: on the Prometheus page, and without a store."""
+"""Metrics of redismetrics itself: on the Prometheus page, and from `stats()` without Redis."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -41,9 +41,7 @@ def at(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
 
 
 @pytest.mark.parametrize("openmetrics", [False, True])
-def test_a_recording_process_and_its_store_are_on_the_page(
-    metrics: Metrics, openmetrics: bool
-) -> None:
+def test_the_page_has_the_process_and_the_namespace(metrics: Metrics, openmetrics: bool) -> None:
     for number in range(5):
         metrics.increment("jobs", 2, tags={"id": str(number)})
     metrics.gauge("depth", float("nan"))
@@ -70,13 +68,13 @@ def test_a_page_takes_four_round_trips(metrics: Metrics, server: Server, namespa
     metrics.gauge("depth", 1)
     metrics.flush()
     with Proxy(server) as proxy, Metrics(proxy.url, namespace=namespace) as other:
-        negotiate(None, metrics=other)  # connected, and what the namespace is is known
+        negotiate(None, metrics=other)  # connect, and read the namespace's configuration
         before = proxy.requests
         assert b"\njobs_total 1\n" in negotiate(None, metrics=other)[0]
         assert proxy.requests - before == 4
 
 
-def test_a_process_that_recorded_nothing_shows_the_store_s_alone(
+def test_a_process_that_recorded_nothing_shows_only_the_namespace(
     metrics: Metrics, url: str, namespace: str
 ) -> None:
     metrics.increment("jobs")
@@ -88,7 +86,7 @@ def test_a_process_that_recorded_nothing_shows_the_store_s_alone(
 
 
 @needs_promtool
-def test_promtool_takes_the_page_also_with_metrics_of_users_in_our_names(metrics: Metrics) -> None:
+def test_promtool_accepts_the_page_with_user_metrics_of_reserved_names(metrics: Metrics) -> None:
     metrics.increment("redismetrics_recorded", 41)
     metrics.gauge("redismetrics_store_series", 42)
     metrics.histogram("redismetrics_store_bytes", 43, tags={"level": "log"})
@@ -96,7 +94,7 @@ def test_promtool_takes_the_page_also_with_metrics_of_users_in_our_names(metrics
     promtool(export(metrics=metrics, self_metrics=True))
 
 
-def test_a_user_s_metric_in_one_of_our_names_gives_way_on_every_page_alike(
+def test_a_user_metric_with_a_reserved_name_is_renamed_on_every_page(
     metrics: Metrics,
 ) -> None:
     metrics.increment("redismetrics_recorded", 41)
@@ -111,7 +109,7 @@ def test_a_user_s_metric_in_one_of_our_names_gives_way_on_every_page_alike(
     assert page[at("recorded_total")] == 2
 
 
-def test_the_served_page_has_it_unless_told_otherwise(metrics: Metrics) -> None:
+def test_a_served_page_has_self_metrics_by_default(metrics: Metrics) -> None:
     metrics.increment("jobs")
     body, kind = negotiate(None, metrics=metrics)
     assert kind == TEXT
@@ -122,7 +120,7 @@ def test_the_served_page_has_it_unless_told_otherwise(metrics: Metrics) -> None:
     assert of_users(body.decode()) == body.decode()
 
 
-def test_the_asyncio_client_tells_the_same(metrics: Metrics) -> None:
+def test_the_asyncio_client_returns_the_same(metrics: Metrics) -> None:
     metrics.increment("jobs")
     metrics.flush()
 
@@ -134,11 +132,11 @@ def test_the_asyncio_client_tells_the_same(metrics: Metrics) -> None:
     assert (
         names
         == [family.name for family in metrics.self_metrics()]
-        == [family.name for family in self_metrics.reserved()]
+        == [family.name for family in self_metrics.reserved_families()]
     )
 
 
-def test_a_reader_s_rights_are_enough(fresh_server: Callable[..., Server]) -> None:
+def test_the_permissions_of_a_reader_are_enough(fresh_server: Callable[..., Server]) -> None:
     server = fresh_server(port=True)
     with server.client() as client:
         rights = ("on", ">secret", "resetchannels", "~rm:*", "-@all", "+@read", "+time")
@@ -152,7 +150,7 @@ def test_a_reader_s_rights_are_enough(fresh_server: Callable[..., Server]) -> No
         assert own(reader)[at("store_series")] == 1
 
 
-def test_stats_are_told_without_a_store(fresh_server: Callable[..., Server]) -> None:
+def test_stats_work_while_redis_is_unreachable(fresh_server: Callable[..., Server]) -> None:
     server = fresh_server()
     with Metrics(server.url, flush_interval=NEVER, worker=True, socket_timeout=0.2) as metrics:
         metrics.increment("jobs", tags={"queue": "mail"})
@@ -173,11 +171,14 @@ def test_stats_are_told_without_a_store(fresh_server: Callable[..., Server]) -> 
         metrics.close(0)
 
 
-def test_each_figure_that_is_counted_is_shown() -> None:
+def test_every_statistic_is_on_the_page() -> None:
     stats = Metrics("none://").stats()
-    shown = {family.name.removeprefix("redismetrics_") for family in self_metrics.of_process({})}
+    shown = {
+        family.name.removeprefix("redismetrics_") for family in self_metrics.process_families({})
+    }
     assert set(stats) - shown == {"worker", "writer", "last_error"}
     counts = {
-        family.name.removeprefix("redismetrics_worker_") for family in self_metrics.of_worker({})
+        family.name.removeprefix("redismetrics_worker_")
+        for family in self_metrics.worker_families({})
     }
     assert set(Counts().as_dict()) - counts == {"lag_ms", "last_error"}

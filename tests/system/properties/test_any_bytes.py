@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redismetrics import FormatMismatch, InvalidSetting, Metrics
-from redismetrics.exposition import live
+from redismetrics.exposition.read import read_families
 from redismetrics.model.definition import Definition
 from redismetrics.model.validation import TYPES, pack_tags
 from redismetrics.recording import write
@@ -93,7 +93,7 @@ READERS: dict[str, Callable[[bytes, bytes], Any]] = {
     "catalogue": lambda one, two: drive(catalog.catalogue("n", 1), [[one, two]]),
     "pending": lambda one, two: drive(queue.pending("n", 0, 0, 0, 1), [[one, two]]),
     "live": lambda one, two: drive(
-        live.live("n", 1, {"took": Definition("histogram", buckets=(1.0,))}), [[pack_tags({}), b"0"], [one, two]]
+        read_families("n", 1, {"took": Definition("histogram", buckets=(1.0,))}), [[pack_tags({}), b"0"], [one, two]]
     ),
     "writers": lambda one, two: drive(
         stats.server_state("n", 1), [b"used_memory:1\r\n", [b"1", b"0"], [], [one, two]]
@@ -122,7 +122,7 @@ def test_running_states_of_any_numbers_are_read_or_told(
     state = struct.pack(f"<{width * rows}d", *values[: width * rows])
     series = [pack_tags({"a": "b"}), str(field * rows).encode()]
     with bounded(), contextlib.suppress(FormatMismatch):
-        drive(live.live("n", 1, {"jobs": definition}), [series, [str(field).encode(), state]])
+        drive(read_families("n", 1, {"jobs": definition}), [series, [str(field).encode(), state]])
 
 
 @given(

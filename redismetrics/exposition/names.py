@@ -1,0 +1,66 @@
+"""Names of families and labels on a Prometheus page: valid, and never the same for two things."""
+
+import re
+from collections.abc import Iterable
+
+from redismetrics.model.validation import MetricType
+
+from .families import Family
+from .series_table import SeriesTable
+
+# What a family's sample names can end in, in either format. OpenMetrics reserves `_created`.
+_SUFFIXES: dict[MetricType, tuple[str, ...]] = {
+    "counter": ("", "_total", "_created"),
+    "gauge": ("",),
+    "histogram": ("", "_bucket", "_sum", "_count", "_created"),
+}
+_NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_:]")
+_NOT_IN_LABEL = re.compile(r"[^A-Za-z0-9_]")
+
+
+def family_names(families: Iterable[Family]) -> list[str]:
+    """Return the name of each family on the page.
+
+    No sample of one family can be taken for a sample of another, in either format.
+    """
+    names = []
+    taken: set[str] = set()
+    for family in families:
+        kind = family.definition.type
+        clean = _NOT_IN_NAME.sub("_", family.name)
+        if kind == "counter":
+            clean = clean.removesuffix("_total") or clean
+        name, number = clean, 1
+        while not taken.isdisjoint(claims := [name + suffix for suffix in _SUFFIXES[kind]]):
+            number += 1
+            name = f"{clean}_{number}"
+        taken.update(claims)
+        names.append(name)
+    return names
+
+
+def label_names(family: Family, series: SeriesTable) -> dict[str, str]:
+    """Return the label name of each tag key of *family*, the same for all its *series*.
+
+    No two keys have the same label. Keys that are valid labels come first, so that a new key never
+    renames one of them.
+    """
+    keys = set(family.definition.tag_keys or ()).union(*series.tag_keys)
+    reserved = {"le", "quantile"} if family.definition.type == "histogram" else set()
+
+    def is_reserved(label: str) -> bool:
+        return label in reserved or label.startswith("__")
+
+    labels = {key: key for key in keys if not _NOT_IN_LABEL.search(key) and not is_reserved(key)}
+    taken = set(labels)
+    for key in sorted(keys - taken):
+        label = clean = _NOT_IN_LABEL.sub("_", key)
+        if is_reserved(clean) or clean in taken:
+            label = clean = f"tag_{clean}"
+        number = 1
+        while label in taken:
+            number += 1
+            label = f"{clean}_{number}"
+        taken.add(label)
+        labels[key] = label
+    return labels

@@ -1,0 +1,32 @@
+"""Read the current values of metrics from Redis."""
+
+from redismetrics.model.definition import Definition
+from redismetrics.store import keys
+from redismetrics.store.cluster import Command
+from redismetrics.store.driver import Operation
+from redismetrics.store.replies import pairs, reading, series_by_id
+
+from .families import Family
+from .series_table import SeriesTable
+
+
+def read_families(
+    namespace: str, shards: int, definitions: dict[str, Definition]
+) -> Operation[list[Family]]:
+    """Return these metrics with the current values of all their series."""
+    if not definitions:
+        return []
+    commands: list[Command] = []
+    for name in definitions:
+        metric = keys.metric(namespace, keys.shard_of(name, shards), name)
+        commands += [("HGETALL", metric.series), ("HGETALL", metric.live)]
+    replies = yield commands
+    families = []
+    for at, (name, definition) in enumerate(definitions.items()):
+        series, states = replies[2 * at : 2 * at + 2]
+        # Replies can be large: free those of one metric before the next is unpacked.
+        replies[2 * at : 2 * at + 2] = (None, None)
+        with reading(f"live: the totals of {name!r}"):
+            table = SeriesTable.unpack(definition, series_by_id(series), pairs(states))
+        families.append(Family(name, definition, table))
+    return families

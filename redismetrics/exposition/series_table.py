@@ -1,0 +1,225 @@
+"""The current values of many series as columns, and their grouping by tag keys."""
+
+import struct
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain, compress
+from operator import add, itemgetter
+from typing import Any, overload
+
+import msgpack
+
+from redismetrics.model.definition import Definition
+from redismetrics.store import keys
+
+from .families import SeriesState
+
+# Series that are unpacked or rendered at a time, at most.
+MAX_GROUP = 1000
+
+# Between the keys and values of a series' tags in one text; and what marks an escaped character.
+_SEPARATOR, _ESCAPE = "\0", "\1"
+_EMPTY = msgpack.packb("")
+_TUPLE = {tuple}
+_every_second = itemgetter(slice(None, None, 2))
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class SeriesTable(Sequence[SeriesState]):
+    """The current values of many series; a sequence of `SeriesState`, each made when it is read.
+
+    The columns are the fields of `SeriesState`, equally long; *counts* and *buckets* are empty except
+    for histograms. *texts* are the tags, joined and escaped so that they sort as lists of pairs.
+    *tag_keys* are the distinct lists of keys; *has_empty* is true if any tag value is empty.
+    """
+
+    texts: list[str]
+    seen_ms: list[int]
+    values: list[float]
+    counts: list[int] = field(default_factory=list)
+    buckets: list[tuple[int, ...]] = field(default_factory=list)
+    tag_keys: set[tuple[str, ...]] = field(default_factory=set)
+    has_empty: bool = False
+
+    @classmethod
+    def of(cls, series: Iterable[SeriesState]) -> "SeriesTable":
+        if isinstance(series, SeriesTable):
+            return series
+        rows = list(series)
+        flat_tags = [tuple(chain.from_iterable(sorted(row.tags.items()))) for row in rows]
+        return cls(
+            [_SEPARATOR.join(map(_escape, flat)) for flat in flat_tags],
+            [row.seen_ms for row in rows],
+            [float(row.value) for row in rows],
+            [row.count for row in rows],
+            [row.buckets for row in rows],
+            {flat[::2] for flat in flat_tags},
+            any("" in flat for flat in flat_tags),
+        )
+
+    @classmethod
+    def unpack(
+        cls, definition: Definition, tags_by_id: Mapping[int, bytes], states: Mapping[bytes, bytes]
+    ) -> "SeriesTable":
+        """Return the series of the hash `live` (see keys.py), in order of their ids.
+
+        *tags_by_id* are packed tags. Series without tags or without a value are left out. Damaged
+        bytes raise errors of many types; call it within `reading`.
+        """
+        width, rows = keys.totals_shape(definition.type, len(definition.buckets))
+        fields = sorted((int(number), state) for number, state in states.items())
+        for _, state in fields:
+            if len(state) != 8 * width * rows:
+                raise ValueError(
+                    f"totals of a {definition.type} must have {8 * width * rows} bytes, "
+                    f"got {len(state)}"
+                )
+        numbers = struct.unpack(
+            f"<{width * rows * len(fields)}d", b"".join([state for _, state in fields])
+        )
+        ids = chain.from_iterable(
+            range(number * rows, number * rows + rows) for number, _ in fields
+        )
+        tags = list(map(tags_by_id.get, ids))
+        present = [packed and seen for packed, seen in zip(tags, numbers[::width], strict=True)]
+
+        def column(at: int) -> Iterator[float]:
+            return compress(numbers[at::width], present)
+
+        texts, tag_keys, has_empty = _unpack_tags(
+            [packed for packed in compress(tags, present) if packed]
+        )
+        seen_ms = list(map(int, column(0)))
+        if definition.type == "gauge":
+            return cls(texts, seen_ms, list(column(1)), [], [], tag_keys, has_empty)
+        if definition.type == "counter":
+            # A sum is stored as total + remainder, so that no digits are lost.
+            totals = list(map(add, column(1), column(2)))
+            return cls(texts, seen_ms, totals, [], [], tag_keys, has_empty)
+        buckets = [
+            tuple(map(int, numbers[at + 4 : at + width]))
+            for at in compress(range(0, len(numbers), width), present)
+        ]
+        sums = list(map(add, column(2), column(3)))
+        return cls(texts, seen_ms, sums, list(map(int, column(1))), buckets, tag_keys, has_empty)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @overload
+    def __getitem__(self, at: int) -> SeriesState: ...
+    @overload
+    def __getitem__(self, at: slice) -> "SeriesTable": ...
+    def __getitem__(self, at: int | slice) -> "SeriesState | SeriesTable":
+        if isinstance(at, slice):
+            return self._select(lambda column: column[at])
+        parts = _split(self.texts[at])
+        # Without tags the text is "", which splits into one part.
+        tags = dict(zip(parts[::2], parts[1::2], strict=False))
+        if not self.counts:
+            return SeriesState(tags, self.seen_ms[at], self.values[at])
+        return SeriesState(
+            tags, self.seen_ms[at], self.values[at], self.counts[at], self.buckets[at]
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    # The columns can be changed, as a list can.
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(list(self))
+
+    def take(self, numbers: Collection[int]) -> "SeriesTable":
+        """Return the rows of these *numbers*, in this order."""
+        return self._select(lambda column: list(map(column.__getitem__, numbers)) if column else [])
+
+    def _select(self, rows: Callable[[list[Any]], list[Any]]) -> "SeriesTable":
+        return replace(
+            self,
+            texts=rows(self.texts),
+            seen_ms=rows(self.seen_ms),
+            values=rows(self.values),
+            counts=rows(self.counts),
+            buckets=rows(self.buckets),
+        )
+
+    def seen_since(self, seen_ms: int) -> "SeriesTable":
+        """Return the series whose last batch came at *seen_ms* or later."""
+        if not self or min(self.seen_ms) >= seen_ms:
+            return self
+        return self.take([at for at, seen in enumerate(self.seen_ms) if seen >= seen_ms])
+
+    def in_order(self) -> "SeriesTable":
+        """Return the series sorted by tags."""
+        return self.take(sorted(range(len(self)), key=self.texts.__getitem__))
+
+    def groups(self, start: int = 0, stop: int | None = None) -> Iterator["SeriesGroup"]:
+        """Yield all rows in their order, in groups of neighbours with the same tag keys.
+
+        A group has at most MAX_GROUP rows. Rows whose keys differ are found by halving.
+        """
+        if stop is None:
+            for start in range(0, len(self), MAX_GROUP):
+                yield from self.groups(start, min(start + MAX_GROUP, len(self)))
+            return
+        count = stop - start
+        parts = _split(_SEPARATOR.join(self.texts[start:stop]))
+        width = len(parts) // count
+        if width == 1 and not any(parts):
+            yield SeriesGroup(range(start, stop), (), [])
+        elif width * count == len(parts) and all(
+            parts[at::width].count(parts[at]) == count for at in range(0, width, 2)
+        ):
+            yield SeriesGroup(
+                range(start, stop),
+                tuple(parts[:width:2]),
+                [parts[at::width] for at in range(1, width, 2)],
+            )
+        else:
+            middle = start + count // 2
+            yield from self.groups(start, middle)
+            yield from self.groups(middle, stop)
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesGroup:
+    """Rows with the same tag keys: their numbers, the keys, and for each key the values by row."""
+
+    rows: range
+    tag_keys: tuple[str, ...]
+    values: list[list[str]]
+
+
+def _escape(part: str) -> str:
+    r"""Return *part* without \0. Escaped parts sort as the parts themselves."""
+    return part.replace("\1", "\1\2").replace("\0", "\1\1")
+
+
+def _split(text: str) -> list[str]:
+    parts = text.split(_SEPARATOR)
+    if _ESCAPE in text:
+        return [part.replace("\1\1", "\0").replace("\1\2", "\1") for part in parts]
+    return parts
+
+
+def _unpack_tags(packed: list[bytes]) -> tuple[list[str], set[tuple[str, ...]], bool]:
+    """Return *texts*, *tag_keys* and *has_empty* of a `SeriesTable` from packed tags."""
+    texts: list[str] = []
+    tag_keys: set[tuple[str, ...]] = set()
+    has_empty = False
+    for start in range(0, len(packed), MAX_GROUP):
+        group = packed[start : start + MAX_GROUP]
+        data = b"".join(group)
+        # Unpacking them as one array takes half the time of unpacking them one by one.
+        flats = msgpack.unpackb(struct.pack(">BI", 0xDD, len(group)) + data, use_list=False)
+        if set(map(type, flats)) != _TUPLE or any(size % 2 for size in set(map(len, flats))):
+            raise ValueError(f"tags must be lists of keys and values, got {flats!r:.60}")
+        # The byte may be in a value, or in the length of one.
+        if b"\0" in data or b"\1" in data:
+            flats = [tuple(map(_escape, flat)) for flat in flats]
+        has_empty = has_empty or (_EMPTY in data and any("" in flat for flat in flats))
+        texts += map(_SEPARATOR.join, flats)
+        tag_keys.update(map(_every_second, flats))
+    return texts, tag_keys, has_empty
