@@ -1,89 +1,100 @@
 """
-Every error redismetrics raises, by what to do next.
+Every error that redismetrics raises, by what to do next.
 
     RedisMetricsError
-    ├── InvalidMetric (ValueError)    fix the call       InvalidName, InvalidTags, InvalidValue, InvalidTimestamp, TypeMismatch
-    ├── InvalidQuery (ValueError)     fix the question   UnknownWindow, UnknownAggregation, OutsideRetention, TooManyRows
-    ├── InvalidSetting (ValueError)   fix the settings
-    ├── StoreError                    look at Redis      StoreUnavailable (safe to repeat), FormatMismatch, ScriptFailed
-    └── MissingExtra (ImportError)    install it
+    ├── InvalidMetric (ValueError)    correct the recording call
+    │     InvalidName, InvalidTags, InvalidValue, InvalidTimestamp, TypeMismatch
+    ├── InvalidQuery (ValueError)     correct the query
+    │     UnknownWindow, UnknownAggregation, OutsideRetention, TooManyRows
+    ├── InvalidSetting (ValueError)   correct the settings
+    ├── StoreError                    check Redis
+    │     StoreUnavailable (safe to retry), FormatMismatch, ScriptFailed
+    └── MissingExtra (ImportError)    install the extra
 
-A message says which, what was wanted and what was given, and never holds a password.
+Every message names the argument, says what is allowed and what was passed, and never contains a
+password.
 """
 
 
 class RedisMetricsError(Exception):
-    """The root of all errors of this package."""
+    """Base class of all errors of redismetrics."""
 
 
 class InvalidMetric(RedisMetricsError, ValueError):
-    """A recording call is wrong; nothing was recorded."""
+    """A recording call is invalid, and nothing was recorded. Correct the call.
+
+    With ``on_invalid="drop"``, errors that depend on data are counted in `stats()` instead.
+    """
 
 
 class InvalidName(InvalidMetric):
-    """A metric name or a tag key is outside the allowed characters or too long."""
+    """A metric name or tag key is too long or has other characters than allowed. Rename it."""
 
 
 class InvalidTags(InvalidMetric):
-    """Tags or metadata that cannot be kept: too many, too long, or of a type with no text."""
+    """Tags or metadata cannot be stored: too many, too long, or of an unsupported type.
+
+    Pass fewer or shorter ones, or convert the value to text.
+    """
 
 
 class InvalidValue(InvalidMetric):
-    """A value that is no finite number, or a negative amount for a counter."""
+    """A value is not a finite number, or a counter's amount is negative. Check the value first."""
 
 
 class InvalidTimestamp(InvalidMetric):
-    """A time without a zone, negative, or not a number."""
+    """A time has no time zone or is out of range. Pass an aware datetime or Unix seconds."""
 
 
 class TypeMismatch(InvalidMetric):
-    """A metric is used as another type, or declared differently, than it is known."""
+    """A metric is used or declared differently than before. Use the known type or another name."""
 
 
 class InvalidQuery(RedisMetricsError, ValueError):
-    """A question is wrong; nothing was read."""
+    """A query is invalid, and nothing was read. Correct its arguments."""
 
 
 class UnknownWindow(InvalidQuery):
-    """A window or an interval that is not understood."""
+    """A window or an interval has an unknown form. The message lists the forms."""
 
 
 class UnknownAggregation(InvalidQuery):
-    """An aggregation that does not exist."""
+    """An aggregation does not exist. The message lists those that do."""
 
 
 class OutsideRetention(InvalidQuery):
-    """The interval is finer than what the window still holds."""
+    """The interval is finer than the data that the window still has. Use a wider interval."""
 
 
 class TooManyRows(InvalidQuery):
-    """The answer would have more rows than whoever asks for others allows: see docs/http.md."""
+    """The result would have more rows than the server's limit (see docs/http.md).
+
+    Use a shorter window, a wider interval or fewer groups.
+    """
 
 
 class InvalidSetting(RedisMetricsError, ValueError):
-    """A setting, argument or environment variable is not usable."""
+    """A setting, argument or environment variable is invalid. The message names it."""
 
 
 class StoreError(RedisMetricsError):
-    """Something about Redis, not about the call."""
+    """Redis is the cause, not the call. `redismetrics doctor` examines the server."""
 
 
 class StoreUnavailable(StoreError):
-    """Redis did not answer in time. Safe to repeat: a batch counts once however often it is sent."""
+    """Redis did not answer in time. Retry later: a batch counts once, however often it is sent."""
 
 
 class FormatMismatch(StoreError):
-    """Bytes in Redis that this version cannot read: written by another version, or damaged."""
+    """Redis holds data that this version cannot read: of another version, or damaged.
+
+    Upgrade all processes to the same version; delete a metric that is damaged.
+    """
 
 
 class ScriptFailed(StoreError):
-    """Redis refused a command: missing rights, out of memory, a key of another type."""
+    """Redis rejected a command. Check permissions, memory, and keys of another type."""
 
 
 class MissingExtra(RedisMetricsError, ImportError):
-    """An optional package is not installed; the message has the command that installs it."""
-
-
-def one_line(error: BaseException) -> str:
-    """Return the message of *error* on one line; the name of its class if it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """An optional package is not installed. The message has the command that installs it."""
