@@ -23,9 +23,10 @@ from benchmarks.rows import Row
 from redismetrics.model.retention import DEFAULT_RETENTION
 from redismetrics.model.time import SECOND
 from redismetrics.settings import resolve
-from redismetrics.store import embedded, keys
+from redismetrics.store import keys
 from redismetrics.store.connection import Store
 from redismetrics.store.driver import run
+from redismetrics.store.embedded_paths import server_program
 from redismetrics.store.metric_keys import MetricLocation
 from redismetrics.worker import Worker, downsample, due
 from redismetrics.worker.commit import Outcome
@@ -34,7 +35,7 @@ from redismetrics.worker.commit import Outcome
 def server_binary(wanted: str | None) -> str:
     """The server to start: *wanted*, or redis-server, or the embedded one's."""
     found = wanted or shutil.which("redis-server") or shutil.which("valkey-server")
-    return found or str(embedded._binary())
+    return found or str(server_program())
 
 
 @contextmanager

@@ -98,3 +98,8 @@ class ScriptFailed(StoreError):
 
 class MissingExtra(RedisMetricsError, ImportError):
     """An optional package is not installed. The message has the command that installs it."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of *error* on one line; the name of its class if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

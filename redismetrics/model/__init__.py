@@ -1,1 +1,4 @@
-"""What a metric is: names, tags, types, samples, time, windows and retention. Imports nothing but errors; does no I/O."""
+"""What a metric is: names, tags, types, samples, time, windows, units and retention.
+
+Other packages build on these values. Imports only errors, and does no I/O.
+"""

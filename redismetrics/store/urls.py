@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from redismetrics.errors import InvalidSetting
 
-from . import embedded
+from .embedded_paths import folder_of
 
 LOCAL_URL = "redis://localhost:6379/0"
 MULTI_HOST_SCHEMES = ("redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
@@ -32,7 +32,7 @@ def check_url(url: str) -> str:
             f"percent-encoded, got {safe_url(url)!r}"
         ) from error
     if scheme == "embedded":
-        embedded.folder_of(url)
+        folder_of(url)
     return url
 
 

