@@ -7,7 +7,7 @@ from redismetrics.model.sample import Sample, Summary
 from redismetrics.model.validation import MetricType, Tags
 
 from .base import QUEUE, Client
-from .query_methods import AsyncQueries
+from .async_query_methods import AsyncQueries
 
 if TYPE_CHECKING:
     from redismetrics.store.driver import Operation

@@ -1,91 +1,101 @@
 """List metrics, their series and their tags."""
 
-from redismetrics.errors import InvalidQuery
+from collections.abc import Iterable
+
 from redismetrics.model.time import to_datetime
-from redismetrics.model.validation import OVERFLOW_TAGS, check_name
+from redismetrics.model.validation import OVERFLOW_TAGS
 from redismetrics.store import catalog, keys, stats
 from redismetrics.store.driver import Operation
 
+from .aggregate import Row
+from .arguments import check_limit, check_metric_name, check_tag_key
 from .context import QueryContext
-from .question import Row, checked_name
 
 
 def list_metrics(context: QueryContext) -> Operation[list[Row]]:
-    """All metrics by name: name, type, unit, help, series, last_seen (aware UTC)."""
-    known = yield from catalog.catalogue(
-        context.namespace.name, (yield from context.namespace.shards())
-    )
-    standings = yield from stats.metric_stats(
-        context.namespace.name, (yield from context.namespace.config()), list(known)
-    )
+    """Return all metrics by name: name, type, unit, help, series, last_seen (aware UTC)."""
+    namespace = context.namespace
+    definitions = yield from catalog.catalogue(namespace.name, (yield from namespace.shards()))
+    config = yield from namespace.config()
+    found = yield from stats.metric_stats(namespace.name, config, list(definitions))
     return [
         {
             "name": name,
             "type": definition.type,
             "unit": definition.unit,
             "help": definition.help,
-            "series": standings[name].series,
-            "last_seen": to_datetime(standings[name].last_ms),
+            "series": found[name].series,
+            "last_seen": to_datetime(found[name].last_ms),
         }
-        for name, definition in sorted(known.items())
+        for name, definition in sorted(definitions.items())
     ]
 
 
 def series_count(context: QueryContext, name: str | None = None) -> Operation[int]:
-    """How many series a metric has, or all metrics have together."""
+    """Return how many series a metric has, or all metrics have together."""
     if name is not None:
-        checked_name(check_name, name)
+        check_metric_name(name)
 
-    def ask() -> Operation[int]:
-        config = yield from context.namespace.config()
-        names = (
-            [name]
-            if name is not None
-            else list((yield from catalog.catalogue(context.namespace.name, config.shards)))
-        )
-        found = yield from stats.metric_stats(context.namespace.name, config, names)
+    def read() -> Operation[int]:
+        namespace = context.namespace
+        config = yield from namespace.config()
+        names = [name] if name is not None else []
+        if name is None:
+            names = list((yield from catalog.catalogue(namespace.name, config.shards)))
+        found = yield from stats.metric_stats(namespace.name, config, names)
         return sum(each.series for each in found.values())
 
-    return ask()
+    return read()
 
 
 def cardinality(context: QueryContext, limit: int) -> Operation[list[Row]]:
-    """The metrics with the most series, and how many values each of their tags has; the worst first."""
-    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-        raise InvalidQuery(f"limit: wanted a whole number from 1, got {limit!r:.60}")
+    """Return the metrics with the most series, and how many values each of their tags has.
 
-    def ask() -> Operation[list[Row]]:
-        config = yield from context.namespace.config()
-        known = yield from catalog.catalogue(context.namespace.name, config.shards)
-        counts = yield from catalog.series_counts(
-            context.namespace.name, config.shards, list(known)
-        )
+    At most *limit* metrics, the one with the most series first; likewise the tags of each.
+    """
+    check_limit(limit, 1)
+
+    def read() -> Operation[list[Row]]:
+        namespace = context.namespace.name
+        shards = yield from context.namespace.shards()
+        definitions = yield from catalog.catalogue(namespace, shards)
+        counts = yield from catalog.series_counts(namespace, shards, list(definitions))
         rows = []
-        for name in sorted(known, key=lambda name: (-counts[name], name))[:limit]:
-            found = yield from catalog.series(
-                context.namespace.name, keys.shard_of(name, config.shards), name
+        for name in sorted(definitions, key=lambda name: (-counts[name], name))[:limit]:
+            series = yield from catalog.series(namespace, keys.shard_of(name, shards), name)
+            rows.append(
+                {
+                    "name": name,
+                    "series": counts[name],
+                    "overflow": OVERFLOW_TAGS in series,
+                    "tags": _values_by_tag(series),
+                }
             )
-            values: dict[str, set[str]] = {}
-            for tags in found:
-                for key, value in tags.items():
-                    values.setdefault(key, set()).add(value)
-            shared = OVERFLOW_TAGS in found
-            by_tag = {key: len(each) for key, each in values.items() if key not in OVERFLOW_TAGS}
-            worst = dict(sorted(by_tag.items(), key=lambda each: (-each[1], each[0])))
-            rows.append({"name": name, "series": counts[name], "overflow": shared, "tags": worst})
         return rows
 
-    return ask()
+    return read()
+
+
+def _values_by_tag(series: Iterable[dict[str, str]]) -> dict[str, int]:
+    """Return how many values each tag has, the tag with the most values first."""
+    values: dict[str, set[str]] = {}
+    for tags in series:
+        for key, value in tags.items():
+            if key not in OVERFLOW_TAGS:
+                values.setdefault(key, set()).add(value)
+    counts = {key: len(each) for key, each in values.items()}
+    return dict(sorted(counts.items(), key=lambda each: (-each[1], each[0])))
 
 
 def tag_values(context: QueryContext, name: str, key: str) -> Operation[list[str]]:
-    """The values of one tag over all series of a metric, sorted."""
-    checked_name(check_name, name)
-    checked_name(lambda given: check_name(given, "tag key"), key)
+    """Return the values of one tag over all series of a metric, sorted."""
+    check_metric_name(name)
+    check_tag_key(key)
 
-    def ask() -> Operation[list[str]]:
+    def read() -> Operation[list[str]]:
         shards = yield from context.namespace.shards()
-        found = yield from catalog.series(context.namespace.name, keys.shard_of(name, shards), name)
-        return sorted({tags[key] for tags in found if key in tags})
+        shard = keys.shard_of(name, shards)
+        series = yield from catalog.series(context.namespace.name, shard, name)
+        return sorted({tags[key] for tags in series if key in tags})
 
-    return ask()
+    return read()

@@ -1,4 +1,4 @@
-"""What a query runs in: a namespace, the client's cache, and a limit of rows."""
+"""The context that queries run in: a namespace, the client's cache, and a limit of rows."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from .cache import Cache
 
 @dataclass(frozen=True, slots=True)
 class QueryContext:
-    """A namespace, the cache of what was read of it, and the most rows a result may have (None: no limit)."""
+    """A namespace, the cache of its decoded pages, and how many rows a result may have (None: any number)."""
 
     namespace: Namespace
     cache: Cache

@@ -1,8 +1,9 @@
-"""What the store holds for a question: two round trips, then columns.
+"""Fetch the data of a query from Redis: two round trips, then columns.
 
-The first finds the metric as one moment has it: its version, what is sealed, which slots are due, its series. The second reads
-the slots of the plan and the log after what is sealed, between two looks at the version; unless both are that of the first,
-all is asked again. What was decoded before and has not changed since comes out of the cache.
+The first trip reads a snapshot of the metric: its version, up to where the log is sealed, which
+slots are due, its series. The second reads the slots of the plan and the log after what is sealed,
+and the version before and after them. Unless both versions are that of the snapshot, both trips
+are repeated. Decoded pages that have not changed since come from the cache.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,7 +16,7 @@ from redismetrics.columnar.rollup_table import Table
 from redismetrics.columnar.samples import Samples, concat, no_samples, summarise
 from redismetrics.model.retention import RetentionPolicy
 from redismetrics.model.time import MINUTE
-from redismetrics.model.windows import Window, window_ms
+from redismetrics.model.windows import window_ms
 from redismetrics.store import keys
 from redismetrics.store.driver import Operation
 
@@ -31,168 +32,190 @@ from .pages import (
     whole_tables,
 )
 from .plan import Plan
-from .selection import Rows, SeriesData
+from .query import Query
+from .selection import Edges, Rows, SeriesData
 from .snapshot import NEVER, Snapshot, read_snapshot
 
 
 def fetch(
-    context: QueryContext,
-    name: str,
-    window: Window,
-    wanted: Mapping[str, str | None],
-    interval_ms: int | None = None,
-    *,
-    one_by_one: bool = False,
-) -> Operation[tuple[SeriesData | None, tuple[int, int, int]]]:
-    """Everything that answers for *window*, of the series with the tags *wanted* (None: without that tag).
+    context: QueryContext, query: Query, *, exact: bool = False
+) -> Operation[tuple[SeriesData | None, Edges]]:
+    """Return the data of the series and the window of *query*, and the window by the server's clock.
 
-    Returns what was found, None for an unknown metric, and (since, until, now) in ms as the server's clock has them.
-    With *interval_ms* nothing is coarser than such intervals; *one_by_one* prefers exact samples wherever they are kept.
+    The data is None for an unknown metric. If the query has an interval, no row is coarser than it.
+    With *exact*, samples are returned as recorded as long as they are stored that way.
 
     Raises:
-        OutsideRetention: the interval is finer than what the window still holds.
+        OutsideRetention: If the interval is finer than what the window still holds.
     """
-    config = yield from context.namespace.config()
-    shard = keys.shard_of(name, config.shards)
+    name, config = query.name, (yield from context.namespace.config())
+    shard, retention = keys.shard_of(name, config.shards), config.retention
     while True:
-        known, now_ms = yield from read_snapshot(context, shard, name)
-        since, until = window_ms(window, now_ms)
-        begin = (
-            since
-            if interval_ms is None
-            else plan.check_interval(interval_ms, since, config.retention, now_ms)
-        )
-        edges = (since, until, now_ms)
-        if known is None:
+        snapshot, now_ms = yield from read_snapshot(context, shard, name)
+        edges = Edges(*window_ms(query.window, now_ms), now_ms)
+        begin = edges.since_ms
+        if query.interval_ms is not None:
+            begin = plan.check_interval(query.interval_ms, begin, retention, now_ms)
+        if snapshot is None:
             return None, edges
-        tags, positions = _chosen(known.series, wanted)
-        chunk_series = keys.CHUNK[known.definition.type]
-        chunks = sorted(
-            {number // chunk_series for number in np.flatnonzero(positions >= 0).tolist()}
-        )
-        inside = begin, begin  # of what is sealed: nothing yet
-        if known.sealed != NEVER:
-            inside = plan.bounds(begin, until, config.retention, now_ms, known.sealed_ms)
-        exact_from = config.retention.raw.kept_from(now_ms) if one_by_one else None
-        plans = _plans(chunks, known.due, inside, config.retention, now_ms, interval_ms, exact_from)
-        reads, raws = page_reads(context, name, known, plans, config.retention, now_ms)
-        commands = [
-            read_command(context, shard, name, read) for read in (*reads, *raws) if read.missing
-        ]
+        tags, positions = _select_series(snapshot.series, query.tags)
+        # The part of the window that can hold what is sealed; empty if nothing is.
+        sealed = begin, begin
+        if snapshot.sealed != NEVER:
+            sealed = plan.bounds(begin, edges.until_ms, retention, now_ms, snapshot.sealed_ms)
+        plans = _plans(snapshot, positions, sealed, retention, now_ms, query.interval_ms, exact)
+        reads, raw_reads = page_reads(context, name, snapshot, plans, retention, now_ms)
+        all_reads = [*reads, *raw_reads]
         of = keys.metric(context.namespace.name, shard, name)
-        began, log, *replies, ended = yield [
+        before, log, *replies, after = yield [
             ("HGET", of.state, "version"),
-            ("ZRANGEBYSCORE", of.log, b"(" + known.sealed, known.clock),
-            *commands,
+            ("ZRANGEBYSCORE", of.log, b"(" + snapshot.sealed, snapshot.clock),
+            *(read_command(context, shard, name, read) for read in all_reads if read.missing),
             ("HGET", of.state, "version"),
         ]
-        if not began == known.version == ended:
+        if not before == snapshot.version == after:
             continue
-        fill(context, name, known, [*reads, *raws], replies)
-        assemble_tables(context, name, known, reads)
-        return _found(known, tags, positions, edges, inside, reads, raws, log), edges
+        fill(context, name, snapshot, all_reads, replies)
+        assemble_tables(context, name, snapshot, reads)
+        data = _series_data(snapshot, tags, positions, edges, sealed, reads, raw_reads, log)
+        return data, edges
 
 
-def _chosen(
-    series: Mapping[int, dict[str, str]], wanted: Mapping[str, str | None]
+def _select_series(
+    series: Mapping[int, dict[str, str]], tags: Mapping[str, str | None]
 ) -> tuple[list[dict[str, str]], Ints]:
-    """The tags of the series that fit, and the position among them of each id; -1 for the others."""
-    tags: list[dict[str, str]] = []
+    """Return the tags of the series that *tags* select, and the position of each series' id in them.
+
+    The positions have shape (largest id + 2,) and are -1 for all other ids.
+    """
+    selected: list[dict[str, str]] = []
     positions = np.full(max(series, default=-1) + 2, -1)
     for number, of_series in series.items():
-        if not wanted or all(of_series.get(key) == value for key, value in wanted.items()):
-            positions[number] = len(tags)
-            tags.append(of_series)
-    return tags, positions
+        if not tags or all(of_series.get(key) == value for key, value in tags.items()):
+            positions[number] = len(selected)
+            selected.append(of_series)
+    return selected, positions
 
 
 def _plans(
-    chunks: Iterable[int], due: Mapping[int, plan.Due], inside: tuple[int, int], retention: RetentionPolicy, now_ms: int,
+    snapshot: Snapshot,
+    positions: Ints,
+    sealed: tuple[int, int],
+    retention: RetentionPolicy,
+    now_ms: int,
     interval_ms: int | None,
-    exact_from_ms: int | None,
-) -> dict[int, Plan]:  # fmt: skip
-    """The plan of each chunk; those with the same slots due share one."""
-    made: dict[plan.Due, Plan] = {}
+    exact: bool,
+) -> dict[int, Plan]:
+    """Return the plan of each chunk with selected series; chunks with the same slots due share one."""
+    chunk_series = keys.CHUNK[snapshot.definition.type]
+    chunks = {number // chunk_series for number in np.flatnonzero(positions >= 0).tolist()}
+    exact_from_ms = retention.raw.kept_from(now_ms) if exact else None
+    by_due: dict[plan.Due, Plan] = {}
     plans = {}
-    for chunk in chunks:
-        slots = due.get(chunk, frozenset())
-        if slots not in made:
-            made[slots] = plan.plan(*inside, retention, slots, now_ms, interval_ms, exact_from_ms)
-        plans[chunk] = made[slots]
+    for chunk in sorted(chunks):
+        due = snapshot.due.get(chunk, frozenset())
+        if due not in by_due:
+            by_due[due] = plan.plan(*sealed, retention, due, now_ms, interval_ms, exact_from_ms)
+        plans[chunk] = by_due[due]
     return plans
 
 
-def _found(
-    known: Snapshot, tags: list[dict[str, str]], positions: Ints, edges: tuple[int, int, int], inside: tuple[int, int],
-    reads: list[PageRead], raws: list[PageRead], log: list[bytes],
-) -> SeriesData:  # fmt: skip
-    since, until, now_ms = edges
-    rolled = [_of_series(rows, positions, len(tags)) for rows in whole_tables(reads, is_cut=False)]
-    rolled = [rows for rows in rolled if len(rows)]
-    parts: list[Samples] = []
-    cut = [_of_series(rows, positions, len(tags)) for rows in whole_tables(reads, is_cut=True)]
+def _series_data(
+    snapshot: Snapshot,
+    tags: list[dict[str, str]],
+    positions: Ints,
+    edges: Edges,
+    sealed: tuple[int, int],
+    reads: list[PageRead],
+    raw_reads: list[PageRead],
+    log: list[bytes],
+) -> SeriesData:
+    """Join what was read: tables of whole slots, minutes at the window's edges, blocks of the log."""
+    tables = _select_tables(whole_tables(reads, is_cut=False), positions, len(tags))
+    tables = [table for table in tables if len(table)]
+    samples: list[Samples] = []
+    cut = _select_tables(whole_tables(reads, is_cut=True), positions, len(tags))
     if any(map(len, cut)):
-        # As far as the last chunk goes: samples of series that were deleted may have greater numbers than any that is left.
-        beyond = -len(positions) % keys.CHUNK[known.definition.type]
-        padded = np.pad(positions, (0, beyond), constant_values=-1)
-        exact = [samples.of_series(padded) for read in raws if len(samples := page_samples(read))]
-        rows, part = _cut(rollup_table.concat(cut), exact, inside)
-        rolled += [rows] if len(rows) else []
-        parts += [part] if len(part) else []
-    log_parts = [part for data in log if len(part := _unsealed(data, positions, since, until))]
-    summed = [summarise(part) for part in _joined([*parts, *log_parts])]
-    listed = concat(parts + log_parts) if parts or log_parts else no_samples()
-    counted = [Rows(rows.series, rows.slot, rows.summaries) for rows in rolled]
-    counted += [Rows(series, rows.last_ms, rows) for series, rows in summed if len(series)]
-    return SeriesData(known.definition, tags, since, until, now_ms, counted, rolled, listed)
+        # Up to the end of the last chunk: samples of series that were deleted since may have
+        # larger ids than any series that is left.
+        missing = -len(positions) % keys.CHUNK[snapshot.definition.type]
+        padded = np.pad(positions, (0, missing), constant_values=-1)
+        exact = [
+            found.of_series(padded) for read in raw_reads if len(found := page_samples(read))
+        ]
+        rest, inside = _replace_partial_minutes(rollup_table.concat(cut), exact, sealed)
+        tables += [rest] if len(rest) else []
+        samples += [inside] if len(inside) else []
+    unsealed = (_unsealed_samples(data, positions, edges) for data in log)
+    samples += [part for part in unsealed if len(part)]
+    parts = [Rows(table.series, table.slot, table.summaries) for table in tables]
+    for part in _joined(samples):
+        series, summaries = summarise(part)
+        if len(series):
+            parts.append(Rows(series, summaries.last_ms, summaries))
+    joined = concat(samples) if samples else no_samples()
+    return SeriesData(snapshot.definition, tags, edges, parts, tables, joined)
 
 
 def _joined(parts: list[Samples]) -> list[Samples]:
-    """One list where none of them is compacted; else each by itself, so that their summaries keep their context."""
+    """Return *parts* as one list, unless some are compressed: their summaries need their context."""
     return parts if any(len(part.summed) for part in parts) or len(parts) < 2 else [concat(parts)]
 
 
-def _of_series(rows: Table, positions: Ints, chosen: int) -> Table:
-    """The rows of the series chosen, which are then positions among them."""
-    if (
-        chosen == len(positions) - 1
-        and (positions[:-1] == np.arange(chosen)).all()
-        and (rows.series < chosen).all()
-    ):
-        return rows  # fast path: all of them, none was ever deleted
-    series = positions[np.minimum(rows.series, len(positions) - 1)]
-    fit = series >= 0
-    if not fit.all():
-        rows, series = rows.take(fit), series[fit]
-    return Table(rows.slot, series, rows.summaries, rows.kind, rows.size, lambda: rows.points)
+def _select_tables(tables: Iterable[Table], positions: Ints, selected: int) -> list[Table]:
+    return [_select_rows(table, positions, selected) for table in tables]
 
 
-def _cut(rows: Table, parts: list[Samples], inside: tuple[int, int]) -> tuple[Table, Samples]:
-    """Exchange the rows of minutes that an edge of the window cuts for exact samples, where all of a series-minute are there."""
-    since, until = inside
+def _select_rows(table: Table, positions: Ints, selected: int) -> Table:
+    """Return the rows of the *selected* (how many) series, with positions in place of ids."""
+    is_all = selected == len(positions) - 1 and bool(
+        (positions[:-1] == np.arange(selected)).all() and (table.series < selected).all()
+    )
+    if is_all:
+        # Fast path: all series are selected, and none was ever deleted.
+        return table
+    series = positions[np.minimum(table.series, len(positions) - 1)]
+    is_selected = series >= 0
+    if not is_selected.all():
+        table, series = table.take(is_selected), series[is_selected]
+    return Table(
+        table.slot, series, table.summaries, table.kind, table.size, lambda: table.points
+    )
+
+
+def _replace_partial_minutes(
+    table: Table, parts: list[Samples], sealed: tuple[int, int]
+) -> tuple[Table, Samples]:
+    """Replace rows of minutes that an edge of the window cuts by the exact samples inside it.
+
+    A row is replaced if all samples of its series and minute are in *parts*; otherwise it stays if
+    the window holds its start.
+    """
+    since, until = sealed
     samples = concat(parts) if parts else no_samples()
-    width = int(max(rows.series.max(initial=0), samples.series.max(initial=0))) + 1
-    row_key = rows.slot // MINUTE * width + rows.series
+    width = int(max(table.series.max(initial=0), samples.series.max(initial=0))) + 1
+    row_key = table.slot // MINUTE * width + table.series
     order = np.argsort(row_key)
     sample_key = samples.time // MINUTE * width + samples.series
     at = np.minimum(np.searchsorted(row_key[order], sample_key), len(order) - 1)
-    known = row_key[order][at] == sample_key
-    row = order[at[known]]
-    weight = arrays.sum_whole(row, len(rows), samples.weight[known])
-    whole = weight == rows.summaries.count
-    counted = np.zeros(len(samples), np.bool_)
-    counted[known] = whole[row]
-    counted &= (samples.time >= since) & (samples.time < until)
-    rest = rows.take(~whole & (rows.slot >= since) & (rows.slot < until))
-    return rest, samples.take(counted, np.zeros(0, np.bool_))
+    has_row = row_key[order][at] == sample_key
+    row = order[at[has_row]]
+    weight = arrays.sum_whole(row, len(table), samples.weight[has_row])
+    is_complete = weight == table.summaries.count
+    inside = np.zeros(len(samples), np.bool_)
+    inside[has_row] = is_complete[row]
+    inside &= (samples.time >= since) & (samples.time < until)
+    rest = table.take(~is_complete & (table.slot >= since) & (table.slot < until))
+    return rest, samples.take(inside, np.zeros(0, np.bool_))
 
 
-def _unsealed(data: bytes, positions: Ints, since: int, until: int) -> Samples:
-    """The samples of a block of the log that are asked for."""
+def _unsealed_samples(data: bytes, positions: Ints, edges: Edges) -> Samples:
+    """Return the samples of a block of the log that are in the window and of the selected series."""
     block = block_codec.unpack(data)
-    part = block.samples.of_series(positions[np.minimum(block.ids, len(positions) - 1)])
-    keep = (part.time >= since) & (part.time < until)
-    if not keep.all():
-        times = part.summaries.last_ms
-        part = part.take(keep, (times >= since) & (times < until))
-    return part
+    samples = block.samples.of_series(positions[np.minimum(block.ids, len(positions) - 1)])
+    since, until = edges.since_ms, edges.until_ms
+    inside = (samples.time >= since) & (samples.time < until)
+    if not inside.all():
+        times = samples.summaries.last_ms
+        samples = samples.take(inside, (times >= since) & (times < until))
+    return samples

@@ -13,7 +13,11 @@ from redismetrics.model.windows import Window
 
 
 def to_json_ready(value: Any) -> Any:
-    """*value* with datetimes as ISO text, samples, gaps and summaries as dicts, tuples as lists, None for what is not finite."""
+    """Return *value* with everything that JSON has no type for replaced.
+
+    Datetimes become ISO text, samples, gaps and summaries dicts, tuples lists, keys text, and
+    numbers that are not finite (a sum too large for a float) None.
+    """
     if isinstance(value, Sample | Gap | Summary):
         return value.to_dict()
     if isinstance(value, datetime):
@@ -25,12 +29,12 @@ def to_json_ready(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
-        return None  # a sum beyond what a float holds; JSON has no word for it
+        return None
     return value
 
 
 def describe_window(window: Window) -> Any:
-    """A window as text or list of texts."""
+    """Return a window as text, or as a list of two ISO texts (None for an open edge)."""
     if window is None or isinstance(window, str):
         return window
     if isinstance(window, tuple):

@@ -1,40 +1,38 @@
-"""The current values of all series, as the Prometheus page shows them."""
+"""The current state of all series, as the Prometheus page shows them."""
 
 from dataclasses import replace
 from typing import Any
 
-from redismetrics.exposition.families import Family
-from redismetrics.exposition.read import read_families
-from redismetrics.exposition.series_table import SeriesTable
-from redismetrics.model.validation import check_name
+from redismetrics.exposition.families import Family, SeriesStates
+from redismetrics.exposition.live import live as read_states
 from redismetrics.store import catalog, server
 from redismetrics.store.driver import Operation, gather
 
+from .arguments import check_metric_name
 from .context import QueryContext
-from .question import checked_name
 
 
 def live(context: QueryContext, name: str | None, idle_ms: int) -> Operation[list[Family]]:
-    """All metrics (or one), in the order first recorded, with the running state of their series but those idle for longer.
+    """Return all metrics, or one, with the state of their series, in the order first recorded.
 
-    A metric whose series are all idle is there with none, so that the names on a page made of it don't change.
+    Series not recorded for *idle_ms* are left out. A metric without other series has none, so that
+    the names on a page made of the result don't change.
     """
     if name is not None:
-        checked_name(check_name, name)
+        check_metric_name(name)
 
-    def ask() -> Operation[list[Family]]:
+    def read() -> Operation[list[Family]]:
+        namespace = context.namespace.name
         shards = yield from context.namespace.shards()
-        first: list[Operation[Any]] = [
-            server.now(),
-            catalog.catalogue(context.namespace.name, shards),
-        ]
-        now, known = yield from gather(first)
+        first: list[Operation[Any]] = [server.now(), catalog.catalogue(namespace, shards)]
+        now_ms, definitions = yield from gather(first)
         if name is not None:
-            known = {name: known[name]} if name in known else {}
-        families = yield from read_families(context.namespace.name, shards, known)
+            definitions = {name: definitions[name]} if name in definitions else {}
+        families = yield from read_states(namespace, shards, definitions)
+        oldest = now_ms - idle_ms
         return [
-            replace(family, series=SeriesTable.of(family.series).seen_since(now - idle_ms))
+            replace(family, series=SeriesStates.of(family.series).seen_since(oldest))
             for family in families
         ]
 
-    return ask()
+    return read()

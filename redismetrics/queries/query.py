@@ -1,127 +1,159 @@
-"""Asking: query, time_series, rollup, get_metrics and what else answers. Decoded to columns, chosen, grouped and merged by numpy.
+"""What to read: `Query`, of one metric, and `SamplesQuery`, of the newest samples. Checked once, when made.
 
-Each function checks its arguments when called, before anything is read, and returns an operation that `drive.run` drives.
+Methods of the clients, endpoints over HTTP and commands each make one and pass it to a function of
+this package, which doesn't check it again.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from redismetrics.columnar import summaries
-from redismetrics.columnar.digest import Digest
 from redismetrics.errors import InvalidQuery, UnknownAggregation
-from redismetrics.model.sample import Sample
-from redismetrics.model.validation import Tags
-from redismetrics.model.windows import Window
-from redismetrics.store.driver import Operation
+from redismetrics.model.time import to_ms
+from redismetrics.model.validation import MetricType, Tags, check_type
+from redismetrics.model.windows import Window, interval_ms, window_ms
 
-from .aggregate import empty_result, group_results, group_rows, group_text
-from .context import QueryContext
-from .fetch import fetch
-from .question import Edges, Question, Row, make_question
-from .samples import list_samples
-from .selection import SeriesData
-
-
-def fetch_series(
-    context: QueryContext,
-    question: Question,
-    interval_ms: int | None = None,
-    *,
-    one_by_one: bool = False,
-) -> Operation[tuple[SeriesData | None, Edges]]:
-    return fetch(
-        context, question.name, question.window, question.tags, interval_ms, one_by_one=one_by_one
-    )
+from .arguments import (
+    as_query_error,
+    check_aggregation,
+    check_aggregations,
+    check_group_by,
+    check_limit,
+    check_metric_name,
+    check_tag_filter,
+)
 
 
-def query(
-    context: QueryContext,
-    name: str,
-    *,
-    aggregation: str | None = None,
-    group_by: str | Iterable[str] = (),
-    window: Window = None,
-    tags: Tags | None = None,
-) -> Operation[Any]:
-    """A number; with *group_by* a list of dicts; without *aggregation* a list of `Sample` (grouped: under ``samples``)."""
-    taken = ("samples",) if aggregation is None else ()
-    question = make_question(
-        name, window, tags, group_by, () if aggregation is None else (aggregation,), taken
-    )
+@dataclass(frozen=True, slots=True, init=False)
+class Query:
+    """A query of one metric.
 
-    def ask() -> Operation[Any]:
-        columns, _ = yield from fetch_series(context, question, one_by_one=aggregation is None)
-        if aggregation is None:
-            found = list_samples(name, columns)
-            return _by_group(found, question.group_by) if question.group_by else found
-        groups, values = group_results(columns, question, context)
-        if not question.group_by:
-            return values[aggregation][0] if groups else empty_result(aggregation)
-        return [
-            {**dict(zip(question.group_by, group, strict=True)), aggregation: value}
-            for group, value in zip(groups, values[aggregation], strict=True)
-        ]
+    `evaluate` and `digest` take any query, `time_series` one with an interval, `rollup` one with
+    *keys*. The meaning of each argument is that of the client's methods of these names.
+    """
 
-    return ask()
+    name: str
+    # The one aggregation, if it was not given as a list: the JSON results repeat it as it was given.
+    aggregation: str | None
+    # All aggregations; none means samples.
+    aggregations: tuple[str, ...]
+    group_by: tuple[str, ...]
+    window: Window
+    # None: the tag must be missing.
+    tags: Mapping[str, str | None]
+    # The interval as given, and in ms; None unless the result is a time series.
+    interval: Any
+    interval_ms: int | None
+    fill: bool
+    # "text" or "tuple"; None unless the result is a rollup.
+    keys: str | None
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        aggregation: str | None = None,
+        aggregations: str | Iterable[str] | None = None,
+        group_by: str | Iterable[str] = (),
+        window: Window = None,
+        tags: Tags | None = None,
+        interval: Any = None,
+        fill: bool = False,
+        keys: str | None = None,
+    ) -> None:
+        """Check and store the arguments. *aggregations* takes precedence over *aggregation*.
+
+        Raises:
+            InvalidQuery: If an argument is invalid, or a tag of *group_by* is named like another
+                column of the result.
+            UnknownAggregation: If an aggregation doesn't exist, or a time series or rollup has none.
+            UnknownWindow: If the window or the interval is not understood.
+        """
+        name = check_metric_name(name)
+        window_ms(window, 0)
+        groups = check_group_by(group_by)
+        if aggregations is not None:
+            aggregation, checked = None, check_aggregations(aggregations)
+        else:
+            checked = () if aggregation is None else (check_aggregation(aggregation),)
+        if not checked and (interval is not None or keys is not None):
+            raise UnknownAggregation("aggregations must hold at least one, got none")
+        columns = {*checked}
+        if interval is not None:
+            columns.add("timestamp")
+        elif not checked:
+            columns.add("samples")
+        for key in sorted(columns.intersection(groups)):
+            raise InvalidQuery(
+                f"group_by must not hold {key!r}: another column of the result has that name"
+            )
+        if keys is not None:
+            check_keys(keys)
+        _set(
+            self,
+            name=name,
+            aggregation=aggregation,
+            aggregations=checked,
+            group_by=groups,
+            window=window,
+            tags=check_tag_filter(tags),
+            interval=interval,
+            interval_ms=None if interval is None else interval_ms(interval),
+            fill=fill,
+            keys=keys,
+        )
 
 
-def _by_group(samples: list[Sample], group_by: Sequence[str]) -> list[Row]:
-    of_sample, ordered = group_rows([sample.tags for sample in samples], group_by)
-    rows: list[Row] = [
-        {**dict(zip(group_by, group, strict=True)), "samples": []} for group in ordered
-    ]
-    for sample, group in zip(samples, of_sample.tolist(), strict=True):
-        rows[group]["samples"].append(sample)
-    return rows
+@dataclass(frozen=True, slots=True, init=False)
+class SamplesQuery:
+    """A query of the newest samples, of one metric or (*name* None) of all."""
+
+    name: str | None
+    type: MetricType | None
+    tags: Mapping[str, str | None]
+    since_ms: int | None
+    until_ms: int | None
+    limit: int
+
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        type: MetricType | None = None,
+        tags: Tags | None = None,
+        since: Any = None,
+        until: Any = None,
+        limit: int = 1000,
+    ) -> None:
+        """Check and store the arguments; *since* and *until* are half-open.
+
+        Raises:
+            InvalidQuery: If an argument is invalid.
+        """
+        _set(
+            self,
+            name=None if name is None else check_metric_name(name),
+            type=None if type is None else as_query_error(check_type, type),
+            tags=check_tag_filter(tags),
+            since_ms=None if since is None else as_query_error(to_ms, since),
+            until_ms=None if until is None else as_query_error(to_ms, until),
+            limit=check_limit(limit, 0),
+        )
+
+    def of_metric(self, name: str, since_ms: int) -> Query:
+        """Return the query for the samples of one metric that are not older than *since_ms*."""
+        until = None if self.until_ms is None else self.until_ms / 1000
+        return Query(name, window=(since_ms / 1000, until), tags=self.tags)
 
 
-def rollup(
-    context: QueryContext,
-    name: str,
-    *,
-    group_by: str | Iterable[str] = (),
-    aggregations: str | Iterable[str] = ("mean", "count"),
-    window: Window = "last_24h",
-    tags: Tags | None = None,
-    keys: str = "text",
-) -> Operation[dict[Any, Row]]:
-    """Group -> aggregations; the group as text (see `group_text`) or, with ``keys="tuple"``, as a tuple."""
-    question = make_question(name, window, tags, group_by, aggregations)
-    if not question.aggregations:
-        raise UnknownAggregation("aggregations: wanted at least one, got none")
-    if keys not in ("text", "tuple"):
-        raise InvalidQuery(f"keys: wanted 'text' or 'tuple', got {keys!r:.80}")
-
-    def ask() -> Operation[dict[Any, Row]]:
-        found, _ = yield from fetch_series(context, question)
-        groups, values = group_results(found, question, context)
-        return {
-            group_text(group) if keys == "text" else group: {
-                each: values[each][at] for each in question.aggregations
-            }
-            for at, group in enumerate(groups)
-        }
-
-    return ask()
+def check_keys(keys: object) -> str:
+    """Return *keys* if it is a form of a rollup's keys."""
+    if keys == "text" or keys == "tuple":
+        return keys
+    raise InvalidQuery(f"keys must be 'text' or 'tuple', got {keys!r:.80}")
 
 
-def digest(
-    context: QueryContext, name: str, *, window: Window = None, tags: Tags | None = None
-) -> Operation[Digest]:
-    """The distribution of all values in the window."""
-    question = make_question(name, window, tags)
-
-    def ask() -> Operation[Digest]:
-        found, _ = yield from fetch_series(context, question)
-        if found is None or not len(found):
-            return Digest.of([])
-        parts = [(np.zeros(len(rows.series), np.int64), rows.summaries) for rows in found.parts]
-        whole = summaries.merge_all(parts, 1, frozenset({"low", "high"}))
-        points = found.points()
-        order = np.argsort(points.value, kind="stable")
-        low, high = float(whole.low[0]), float(whole.high[0])
-        return Digest(points.value[order], points.weight[order], points.centroid[order], low, high)
-
-    return ask()
+def _set(instance: object, **values: Any) -> None:
+    """Set the fields of a frozen dataclass that is being made."""
+    for field, value in values.items():
+        object.__setattr__(instance, field, value)

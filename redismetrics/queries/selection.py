@@ -1,7 +1,8 @@
-"""What a fetch returns: rows and points of the selected series."""
+"""The result of a fetch: rows and points of the selected series, as columns."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,11 +16,20 @@ from redismetrics.model.definition import Definition
 from redismetrics.model.time import OPEN_SINCE
 
 
+class Edges(NamedTuple):
+    """A window, half-open, and the server's clock when it was read. All in ms."""
+
+    since_ms: int
+    until_ms: int
+    now_ms: int
+
+
 @dataclass(slots=True, eq=False)
 class Points:
-    """Weighted points of many series, columns of shape (n,): for percentiles and for lists of samples.
+    """Weighted points of many series, columns of shape (n,): for percentiles and lists of samples.
 
-    *exact* are samples as recorded, with their times; the others stand for several, or for what is known of a whole slot.
+    *exact* points are samples as recorded, with their times. The others stand for several samples,
+    or for a whole slot.
     """
 
     series: Ints
@@ -33,7 +43,10 @@ class Points:
 
 @dataclass(slots=True, eq=False)
 class Rows:
-    """Summaries of some series: *time* is the ms by which each falls into an interval. Columns of shape (n,), n > 0."""
+    """Summaries of some series, columns of shape (n,), n > 0.
+
+    *time* (ms) decides which interval of a time series a row belongs to.
+    """
 
     series: Ints
     time: Ints
@@ -42,18 +55,16 @@ class Rows:
 
 @dataclass(slots=True, eq=False)
 class SeriesData:
-    """What answers a question; a series is a position in *tags*.
+    """The data of the selected series of one metric; a series is a position in *tags*.
 
-    *parts* count every sample once, exactly, those of one series in order of arrival.
+    *parts* count every sample exactly once; those of one series are in order of arrival.
     """
 
     definition: Definition
     tags: list[dict[str, str]]
-    since_ms: int
-    until_ms: int
-    now_ms: int
+    edges: Edges
     parts: list[Rows]
-    _rolled: list[Table]
+    _tables: list[Table]
     _samples: Samples
 
     def __len__(self) -> int:
@@ -61,69 +72,63 @@ class SeriesData:
 
     @property
     def seconds(self) -> float:
-        """How long the window is; one that is open begins at the first sample, or ends now."""
-        since, until = self.since_ms, min(self.until_ms, self.now_ms + 1)
+        """The length of the window. An open one begins at the first sample and ends now."""
+        since, until = self.edges.since_ms, min(self.edges.until_ms, self.edges.now_ms + 1)
         if since == OPEN_SINCE and len(self):
             since = min(int(rows.time.min()) for rows in self.parts)
         return max(until - since, 1) / 1000
 
     def points(self) -> Points:
-        """Every sample, those of rollups by the points of their digests; in order of arrival."""
-        rolled, samples = rollup_table.concat(self._rolled), self._samples
-        rows, values, weights = rolled.spread()
-        centroid = (rolled.kind[rows] == CLUSTERED) & (weights > 1)
-        compacted = _compacted(samples)
+        """Return every sample, those of rollups as the points of their digests, by arrival."""
+        table, samples = rollup_table.concat(self._tables), self._samples
+        rows, values, weights = table.spread()
+        is_centroid = (table.kind[rows] == CLUSTERED) & (weights > 1)
+        compressed = _is_compressed(samples)
         return Points(
-            np.concatenate([rolled.series[rows], samples.series]),
-            np.concatenate([rolled.slot[rows], samples.time]),
+            np.concatenate([table.series[rows], samples.series]),
+            np.concatenate([table.slot[rows], samples.time]),
             np.concatenate([values, samples.value]),
             np.concatenate([weights, samples.weight]),
-            np.concatenate([centroid, compacted]),
-            np.concatenate([np.zeros(len(rows), np.bool_), ~compacted]),
+            np.concatenate([is_centroid, compressed]),
+            np.concatenate([np.zeros(len(rows), np.bool_), ~compressed]),
             {row + len(rows): text for row, text in samples.metadata.items()},
         )
 
-    def runs(
+    def sorted_points(
         self, groups: Sequence[Ints], group_of: Callable[[Ints, Ints], Ints]
     ) -> list[SortedPoints]:
-        """All points, for percentiles.
+        """Return all points, for percentiles.
 
-        *groups* are those of the summaries of each part, *group_of* tells them from columns of series and time.
+        Args:
+            groups: The group numbers of the rows of each part.
+            group_of: Returns the group numbers for columns of series and time (ms).
         """
         samples = self._samples
-        found = [
+        result = [
             SortedPoints(
                 group_of(samples.series, samples.time),
                 None,
                 samples.value,
                 samples.weight,
-                _compacted(samples),
+                _is_compressed(samples),
             )
         ]
-        for group, rows in zip(
-            groups, self._rolled, strict=False
-        ):  # the parts of the log come after those
-            found.append(
-                SortedPoints(
-                    group,
-                    rows.size,
-                    rows.points.values,
-                    rows.points.weights,
-                    rows.kind == CLUSTERED,
-                )
+        # The first parts are those of the tables; the others are summaries of the samples.
+        for group, table in zip(groups, self._tables, strict=False):
+            points, is_clustered = table.points, table.kind == CLUSTERED
+            result.append(
+                SortedPoints(group, table.size, points.values, points.weights, is_clustered)
             )
-            alone = np.flatnonzero(rows.kind == UNIFORM)
-            if len(alone):
-                summaries = rows.summaries
-                equal = np.zeros(len(alone), np.bool_)
-                found.append(
-                    SortedPoints(
-                        group[alone], None, summaries.low[alone], summaries.count[alone], equal
-                    )
-                )
-        return found
+            # A row of equal values has no points of its own.
+            uniform = np.flatnonzero(table.kind == UNIFORM)
+            if len(uniform):
+                values, counts = table.summaries.low[uniform], table.summaries.count[uniform]
+                no_centroids = np.zeros(len(uniform), np.bool_)
+                result.append(SortedPoints(group[uniform], None, values, counts, no_centroids))
+        return result
 
 
-def _compacted(samples: Samples) -> Bools:
-    compacted: Bools = ((samples.flags & CENTROID) != 0) & (samples.weight > 1)
-    return compacted
+def _is_compressed(samples: Samples) -> Bools:
+    """Return which of *samples* are centroids of several."""
+    compressed: Bools = ((samples.flags & CENTROID) != 0) & (samples.weight > 1)
+    return compressed

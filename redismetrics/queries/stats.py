@@ -1,8 +1,10 @@
 """Statistics of the store."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
+from redismetrics.exposition.families import Family
+from redismetrics.exposition.self_metrics import of_process, of_store
 from redismetrics.model.retention import RetentionPolicy
 from redismetrics.model.time import HOUR, to_datetime
 from redismetrics.store import catalog, stats
@@ -10,13 +12,13 @@ from redismetrics.store.driver import Operation, gather
 from redismetrics.store.stats import MetricStats
 
 from .context import QueryContext
-from .question import Row
+from .aggregate import Row
 
 WRITERS_LISTED = 100
 WRITING_MS = 60_000  # who sent a batch within that time is writing
 
 
-def get_stats(context: QueryContext) -> Operation[Row]:
+def store_stats(context: QueryContext) -> Operation[Row]:
     """The store's figures, in the original's names and more; see docs/settings.md."""
     config = yield from context.namespace.config()
     known = yield from catalog.catalogue(context.namespace.name, config.shards)
@@ -48,7 +50,7 @@ def get_stats(context: QueryContext) -> Operation[Row]:
     }
 
 
-def figures(context: QueryContext) -> Operation[Row]:
+def store_totals(context: QueryContext) -> Operation[Row]:
     """The store's figures for the Prometheus page, as figures.py takes them: no more than a reader may ask."""
     config = yield from context.namespace.config()
     first: list[Operation[Any]] = [
@@ -75,3 +77,11 @@ def _totals(standings: Collection[MetricStats], retention: RetentionPolicy) -> R
         | {name: sum(each.level_bytes[name] for each in standings) for name in level_names},
         "worker_lag_seconds": max((each.waiting_ms for each in standings), default=0) / 1000,
     }
+
+
+def self_metrics(
+    context: QueryContext, process_stats: Callable[[], dict[str, Any]]
+) -> Operation[list[Family]]:
+    """Return redismetrics' own metrics: of this process (*process_stats*) and of the namespace."""
+    totals = yield from store_totals(context)
+    return [*of_process(process_stats()), *of_store(totals)]

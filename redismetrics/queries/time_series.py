@@ -1,145 +1,159 @@
-"""Time series: aggregates per interval."""
+"""Time series: aggregations by interval."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from redismetrics.columnar.arrays import Ints
-from redismetrics.errors import InvalidQuery, UnknownAggregation
-from redismetrics.model.time import OPEN_UNTIL, to_datetime
-from redismetrics.model.validation import Tags
-from redismetrics.model.windows import Window, interval_ms
+from redismetrics.errors import InvalidQuery
+from redismetrics.model.time import OPEN_SINCE, OPEN_UNTIL, to_datetime
+from redismetrics.model.windows import interval_ms
 from redismetrics.store.driver import Operation
 
-from .aggregate import aggregate, check_rows, empty_result, group_rows
+from .aggregate import GroupKey, Row, aggregate, check_rows, empty_result, group_series
 from .context import QueryContext
-from .query import fetch_series
-from .question import GroupKey, Question, Row, make_question
-from .selection import SeriesData
+from .fetch import fetch
+from .query import Query
+from .selection import Edges, SeriesData
 
-MAX_POINTS = 100_000  # of one time series with fill=True, so that a slip of the interval can't take all memory
+# Intervals of a filled series, so that a mistake in the interval can't take all memory.
+MAX_INTERVALS = 100_000
+
+# Empty cells (interval x group) that are cheaper to aggregate than to number only the others.
+_MAX_EMPTY_CELLS = 65_536
 
 
-def time_series(
-    context: QueryContext,
-    name: str,
-    *,
-    interval: Any = "hour",
-    aggregation: str = "count",
-    aggregations: str | Iterable[str] | None = None,
-    window: Window = "last_24h",
-    group_by: str | Iterable[str] = (),
-    tags: Tags | None = None,
-    fill: bool = False,
-) -> Operation[list[Row]]:
-    """One dict for each interval (and group) that holds samples, with `timestamp`, its start; with *fill* for each at all."""
-    wanted = aggregation if aggregations is None else aggregations
-    question = make_question(name, window, tags, group_by, wanted, ("timestamp",))
-    if not question.aggregations:
-        raise UnknownAggregation("aggregations: wanted at least one, got none")
-    width = interval_ms(interval)
+def time_series(context: QueryContext, query: Query) -> Operation[list[Row]]:
+    """Return one dict for each interval (and group) that holds samples, with `timestamp`, its start.
 
-    def ask() -> Operation[list[Row]]:
-        found, (since, until, _) = yield from fetch_series(context, question, width)
-        if found is None or not len(found):
-            if not fill or question.group_by:
+    With *fill* there is one for every interval of the window.
+
+    Raises:
+        OutsideRetention: If the interval is finer than what the window still holds.
+        TooManyRows: If there would be more rows than the context allows.
+    """
+    width = interval_ms(query.interval)
+
+    def read() -> Operation[list[Row]]:
+        data, edges = yield from fetch(context, query)
+        if data is None or not len(data):
+            if not query.fill or query.group_by:
                 return []
-            slots = _slots(since, until, None, width)
-            check_rows(len(slots), context)
-            return _fill([0], [()], question, slots, width, {})
-        return _series_rows(found, question, width, context, fill=fill)
+            intervals = _intervals(edges, None, width)
+            check_rows(len(intervals), context)
+            return _fill([0], [()], query, intervals, width, {})
+        return _series_rows(data, query, width, context)
 
-    return ask()
+    return read()
 
 
-def _series_rows(
-    found: SeriesData, question: Question, width: int, context: QueryContext, *, fill: bool
-) -> list[Row]:
-    of_series, ordered = group_rows(found.tags, question.group_by)
-    first = min(int(rows.time.min()) for rows in found.parts) // width
-    span = max(int(rows.time.max()) for rows in found.parts) // width + 1 - first
-    many = len(ordered)
+def _series_rows(data: SeriesData, query: Query, width: int, context: QueryContext) -> list[Row]:
+    """Return the rows of *data*: intervals of *width* ms, by time, then by group."""
+    group_of_series, groups = group_series(data.tags, query.group_by)
+    group_count = len(groups)
+    first = min(int(rows.time.min()) for rows in data.parts) // width
+    end = max(int(rows.time.max()) for rows in data.parts) // width + 1
 
-    def cells_of(series: Ints, time: Ints) -> Ints:  # by time, then by group
-        cells: Ints = (time // width - first) * many + of_series[series]
+    def cell_of(series: Ints, time: Ints) -> Ints:
+        """Return the cell of each row: its interval and group as one number, by time, then group."""
+        cells: Ints = (time // width - first) * group_count + group_of_series[series]
         return cells
 
-    aggregations = tuple(dict.fromkeys(("count", *question.aggregations)))
-    most = (
-        len(found) + 65_536
-        if context.max_rows is None
-        else min(len(found) + 65_536, context.max_rows)
-    )
-    if many * span <= most:  # few cells are empty: no need to number those that aren't
-        cells = np.arange(many * span)
-        result = aggregate(found, aggregations, cells_of, len(cells), width / 1000)
+    def number_of(series: Ints, time: Ints) -> Ints:
+        return np.searchsorted(cells, cell_of(series, time))
+
+    aggregations = tuple(dict.fromkeys(("count", *query.aggregations)))
+    max_cells = len(data) + _MAX_EMPTY_CELLS
+    if context.max_rows is not None:
+        max_cells = min(max_cells, context.max_rows)
+    if group_count * (end - first) <= max_cells:
+        # Few cells are empty: aggregate all, and don't number those that are not.
+        cells = np.arange(group_count * (end - first))
+        result = aggregate(data, aggregations, cell_of, len(cells), width / 1000)
     else:
-        cells = np.unique(
-            np.concatenate([np.unique(cells_of(rows.series, rows.time)) for rows in found.parts])
-        )
+        parts = [np.unique(cell_of(rows.series, rows.time)) for rows in data.parts]
+        cells = np.unique(np.concatenate(parts))
         check_rows(len(cells), context)
-        result = aggregate(
-            found, aggregations, lambda series, time: np.searchsorted(cells, cells_of(series, time)), len(cells),
-            width / 1000,
-        )  # fmt: skip
-    some = np.flatnonzero(result["count"])
-    starts, groups = (cells[some] // many + first).tolist(), (cells[some] % many).tolist()
-    columns = [[result[name][at] for at in some.tolist()] for name in question.aggregations]
-    if fill:
-        values = dict(
-            zip(zip(starts, groups, strict=True), zip(*columns, strict=True), strict=True)
-        )
-        slots = _slots(found.since_ms, found.until_ms, (first, first + span), width)
-        check_rows(len(slots) * len(set(groups)), context)
-        return _fill(sorted(set(groups)), ordered, question, slots, width, values)
-    return _points(starts, groups, ordered, question, width, columns)
+        result = aggregate(data, aggregations, number_of, len(cells), width / 1000)
+    filled = np.flatnonzero(result["count"])
+    starts = (cells[filled] // group_count + first).tolist()
+    group_numbers = (cells[filled] % group_count).tolist()
+    columns = [[result[name][at] for at in filled.tolist()] for name in query.aggregations]
+    if query.fill:
+        cell_keys = zip(starts, group_numbers, strict=True)
+        values = dict(zip(cell_keys, zip(*columns, strict=True), strict=True))
+        intervals = _intervals(data.edges, (first, end), width)
+        present = sorted(set(group_numbers))
+        check_rows(len(intervals) * len(present), context)
+        return _fill(present, groups, query, intervals, width, values)
+    return _rows(starts, group_numbers, groups, query, width, columns)
 
 
-def _points(
+def _rows(
     starts: list[int],
-    groups: list[int],
-    ordered: list[GroupKey],
-    question: Question,
+    group_numbers: list[int],
+    groups: list[GroupKey],
+    query: Query,
     width: int,
-    columns: list[list[Any]],
+    columns: Sequence[list[Any]],
 ) -> list[Row]:
-    """One dict of each cell: the start of its interval (in *width*s), its group among those *ordered*, its aggregations."""
+    """Return one dict for each cell.
+
+    Args:
+        starts: The start of each cell's interval, in intervals since the epoch.
+        group_numbers: The group of each cell, a position in *groups*.
+        groups: The keys of all groups.
+        query: Names the columns of the result.
+        width: The interval in ms.
+        columns: The values of the cells, one list for each aggregation.
+    """
     times = {start: to_datetime(start * width) for start in set(starts)}
-    by_tag = [[ordered[group][at] for group in groups] for at in range(len(question.group_by))]
-    names = ("timestamp", *question.group_by, *question.aggregations)
-    rows = zip([times[start] for start in starts], *by_tag, *columns, strict=True)
-    return [dict(zip(names, row)) for row in rows]  # noqa: B905  strict costs a third more; there are tens of thousands
+    tags = [[groups[group][at] for group in group_numbers] for at in range(len(query.group_by))]
+    names = ("timestamp", *query.group_by, *query.aggregations)
+    rows = zip([times[start] for start in starts], *tags, *columns, strict=True)
+    # Without strict, which costs a third more for tens of thousands of rows.
+    return [dict(zip(names, row)) for row in rows]  # noqa: B905
 
 
-def _slots(since: int, until: int, held: tuple[int, int] | None, width: int) -> range:
-    """The intervals that touch the window; where it is open, those that hold samples."""
-    if held is None and (since == 0 or until >= OPEN_UNTIL):
+def _intervals(edges: Edges, filled: tuple[int, int] | None, width: int) -> range:
+    """Return the intervals that touch the window, in intervals since the epoch.
+
+    Where the window is open, it begins and ends with the intervals that hold samples: those in
+    *filled*, or none.
+
+    Raises:
+        InvalidQuery: If there are more than `MAX_INTERVALS`.
+    """
+    is_open = edges.since_ms == OPEN_SINCE, edges.until_ms >= OPEN_UNTIL
+    if filled is None and any(is_open):
         return range(0)
-    first = since // width if since or held is None else held[0]
-    last = -(-until // width) if until < OPEN_UNTIL or held is None else held[1]
-    if last - first > MAX_POINTS:
+    first, end = edges.since_ms // width, -(-edges.until_ms // width)
+    if filled is not None:
+        first, end = filled[0] if is_open[0] else first, filled[1] if is_open[1] else end
+    if end - first > MAX_INTERVALS:
         raise InvalidQuery(
-            f"fill: wanted at most {MAX_POINTS} intervals, got {last - first}: ask a wider interval"
+            f"fill must yield at most {MAX_INTERVALS} intervals, got {end - first}; "
+            f"use a wider interval or a shorter window"
         )
-    return range(first, last)
+    return range(first, end)
 
 
 def _fill(
-    present: list[int], ordered: list[GroupKey], question: Question, slots: range, width: int,
-    found: dict[tuple[int, int], tuple[Any, ...]],
-) -> list[Row]:  # fmt: skip
-    """The groups that are *present* in every interval."""
-    empty = tuple(map(empty_result, question.aggregations))
-    cells = [(start, group) for start in slots for group in present]
-    columns = [
-        list(column) for column in zip(*(found.get(cell, empty) for cell in cells), strict=True)
-    ]
-    return _points(
-        [start for start, _ in cells],
-        [group for _, group in cells],
-        ordered,
-        question,
-        width,
-        columns,
-    )
+    present: list[int],
+    groups: list[GroupKey],
+    query: Query,
+    intervals: range,
+    width: int,
+    values: dict[tuple[int, int], tuple[Any, ...]],
+) -> list[Row]:
+    """Return one dict for every interval of each group that is *present*.
+
+    *values* holds the aggregations by interval and group, for cells with samples.
+    """
+    empty = tuple(map(empty_result, query.aggregations))
+    cells = [(start, group) for start in intervals for group in present]
+    rows = (values.get(cell, empty) for cell in cells)
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    starts, group_numbers = [start for start, _ in cells], [group for _, group in cells]
+    return _rows(starts, group_numbers, groups, query, width, columns)

@@ -27,7 +27,8 @@ from redismetrics import (
     TypeMismatch,
     UnknownAggregation,
 )
-from redismetrics.client.query_methods import AsyncQueries, SyncQueries
+from redismetrics.client.async_query_methods import AsyncQueries
+from redismetrics.client.query_methods import SyncQueries
 from redismetrics.store import keys
 from tests.fixtures.servers import PATIENCE, Server, wait_until
 from tests.system.faults.proxy import Proxy

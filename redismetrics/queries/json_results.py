@@ -1,0 +1,81 @@
+"""JSON-ready results: those of the clients' `get_...` methods and of the HTTP endpoints.
+
+Each is a dict of the result, of what was asked, and of the time of the answer.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from redismetrics.store.driver import Operation
+
+from .context import QueryContext
+from .evaluate import evaluate, rollup
+from .json_ready import describe_window, to_json_ready
+from .query import Query, SamplesQuery
+from .samples import newest_samples
+from .stats import store_stats
+from .time_series import time_series
+
+
+def get_metrics(context: QueryContext, query: SamplesQuery) -> Operation[dict[str, Any]]:
+    """Return `newest_samples`."""
+    samples = yield from newest_samples(context, query)
+    return _with_timestamp(metrics=[sample.to_dict() for sample in samples], count=len(samples))
+
+
+def get_aggregation(context: QueryContext, query: Query) -> Operation[dict[str, Any]]:
+    """Return `evaluate`."""
+    results = yield from evaluate(context, query)
+    return _with_timestamp(
+        results=to_json_ready(results),
+        aggregation=query.aggregation,
+        group_by=list(query.group_by),
+        window=describe_window(query.window),
+    )
+
+
+def get_time_series(context: QueryContext, query: Query) -> Operation[dict[str, Any]]:
+    """Return `time_series`."""
+    operation = time_series(context, query)
+
+    def read() -> Operation[dict[str, Any]]:
+        series = yield from operation
+        interval, aggregation = query.interval, query.aggregation
+        return _with_timestamp(
+            series=to_json_ready(series),
+            interval=interval if isinstance(interval, str) else str(interval),
+            aggregation=list(query.aggregations) if aggregation is None else aggregation,
+            window=describe_window(query.window),
+        )
+
+    return read()
+
+
+def get_rollups(context: QueryContext, query: Query) -> Operation[dict[str, Any]]:
+    """Return `rollup`."""
+    operation = rollup(context, query)
+
+    def read() -> Operation[dict[str, Any]]:
+        return _with_timestamp(
+            rollups=(yield from operation),
+            group_by=list(query.group_by),
+            aggregations=list(query.aggregations),
+            window=describe_window(query.window),
+        )
+
+    return read()
+
+
+def get_stats(
+    context: QueryContext, process_stats: Callable[[], dict[str, Any]]
+) -> Operation[dict[str, Any]]:
+    """Return `store_stats` and the statistics of this process, as *process_stats* returns them."""
+    storage = yield from store_stats(context)
+    recorder = process_stats()
+    recorder = {"metrics_recorded": recorder["recorded"], **recorder}
+    return _with_timestamp(storage=storage, recorder=recorder)
+
+
+def _with_timestamp(**result: Any) -> dict[str, Any]:
+    return {**result, "timestamp": datetime.now(UTC).isoformat()}
