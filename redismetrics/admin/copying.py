@@ -15,9 +15,10 @@ from time import monotonic
 from typing import TypeVar
 
 from redismetrics.errors import FormatMismatch, InvalidSetting
-from redismetrics.queries import query
 from redismetrics.queries.cache import Cache
 from redismetrics.queries.context import QueryContext
+from redismetrics.queries.evaluate import evaluate
+from redismetrics.queries.query import Query
 from redismetrics.settings import resolve
 from redismetrics.store import deletion, keys, stats
 from redismetrics.store.driver import Operation, gather
@@ -450,8 +451,9 @@ def _figures(config: Config, metric: MetricLocation) -> Operation[Figures]:
     name = metric.name
     standing = (yield from stats.metric_stats(metric.namespace, config, [name]))[name]
     try:
-        count = yield from query.query(
-            QueryContext(Namespace(metric.namespace, config), Cache(0)), name, aggregation="count"
+        count = yield from evaluate(
+            QueryContext(Namespace(metric.namespace, config), Cache(0)),
+            Query(name, aggregation="count"),
         )
     except FormatMismatch:  # of a block or slot that can't be read, which is copied as it is
         count = None

@@ -11,7 +11,7 @@ from redismetrics.errors import InvalidQuery
 from redismetrics.model.time import OPEN_UNTIL, YEAR_10000
 from redismetrics.model.validation import NAME_PATTERN, TYPES
 from redismetrics.model.windows import DURATION_PATTERN, INTERVALS, WINDOWS, window_ms
-from redismetrics.queries.question import AGGREGATIONS, PERCENTILE_PATTERN
+from redismetrics.queries.arguments import AGGREGATIONS, PERCENTILE_PATTERN
 
 Schema = Mapping[str, Any]
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from redismetrics.model.sample import Sample, Summary
 from redismetrics.model.validation import MetricType, Tags
 
-from .base import QUEUE, Client
 from .async_query_methods import AsyncQueries
+from .base import QUEUE, Client
 
 if TYPE_CHECKING:
     from redismetrics.store.driver import Operation

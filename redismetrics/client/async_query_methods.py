@@ -89,7 +89,9 @@ class AsyncQueries(QueryMethods):
         )
         return await self._ask(rollup(self._context, query))
 
-    async def digest(self, name: str, *, window: Window = None, tags: Tags | None = None) -> "Digest":
+    async def digest(
+        self, name: str, *, window: Window = None, tags: Tags | None = None
+    ) -> "Digest":
         """See `Metrics.digest`."""
         from redismetrics.queries.evaluate import digest
 
@@ -125,7 +127,7 @@ class AsyncQueries(QueryMethods):
 
         return await self._ask(self_metrics(self._context, self.stats))
 
-    # -- JSON-ready results ---------------------------------------------------------------------------
+    # -- JSON-ready results ------------------------------------------------------------------------
 
     async def get_metrics(
         self,
@@ -140,9 +142,7 @@ class AsyncQueries(QueryMethods):
         """See `Metrics.get_metrics`."""
         from redismetrics.queries.json_results import get_metrics
 
-        query = SamplesQuery(
-            name=name, type=type, tags=tags, since=since, until=until, limit=limit
-        )
+        query = SamplesQuery(name=name, type=type, tags=tags, since=since, until=until, limit=limit)
         return await self._ask(get_metrics(self._context, query))
 
     async def get_aggregation(
@@ -215,7 +215,7 @@ class AsyncQueries(QueryMethods):
 
         return await self._ask(get_stats(self._context, self.stats))
 
-    # -- deleting -------------------------------------------------------------------------------------
+    # -- deleting ----------------------------------------------------------------------------------
 
     async def delete_metric(self, name: str) -> bool:
         """See `Metrics.delete_metric`."""

@@ -1,27 +1,33 @@
 """Delete metrics, series, or everything: checked at the call, then an operation."""
 
+from typing import TYPE_CHECKING
+
 from redismetrics.errors import InvalidQuery
 from redismetrics.model.validation import Tags, check_name
 from redismetrics.queries.arguments import check_tag_filter
-from redismetrics.queries.context import QueryContext
-from redismetrics.store import catalog, deletion
-from redismetrics.store.driver import Operation
-from redismetrics.worker import cleanup
+
+if TYPE_CHECKING:
+    from redismetrics.queries.context import QueryContext
+    from redismetrics.store.driver import Operation
 
 
-def delete_metric(context: QueryContext, name: str) -> Operation[bool]:
+def delete_metric(context: "QueryContext", name: str) -> "Operation[bool]":
     """Delete one metric; return False if it does not exist."""
+    from redismetrics.store import deletion
+
     namespace, name = context.namespace, check_name(name)
 
-    def delete() -> Operation[bool]:
+    def delete() -> "Operation[bool]":
         shards = yield from namespace.shards()
         return (yield from deletion.delete(namespace.name, shards, [name])) > 0
 
     return delete()
 
 
-def delete_series(context: QueryContext, name: str, tags: Tags) -> Operation[int]:
+def delete_series(context: "QueryContext", name: str, tags: Tags) -> "Operation[int]":
     """Delete the series of a metric that have these tags; return how many."""
+    from redismetrics.worker import cleanup
+
     name, tag_filter = check_name(name), check_tag_filter(tags)
     if not tag_filter:
         raise InvalidQuery(
@@ -31,8 +37,10 @@ def delete_series(context: QueryContext, name: str, tags: Tags) -> Operation[int
     return cleanup.delete_series(context.namespace, name, tag_filter)
 
 
-def clear(context: QueryContext, *, confirm: bool) -> Operation[int]:
+def clear(context: "QueryContext", *, confirm: bool) -> "Operation[int]":
     """Delete all metrics of the namespace; return how many."""
+    from redismetrics.store import catalog, deletion
+
     namespace = context.namespace
     if confirm is not True:
         raise InvalidQuery(
@@ -40,7 +48,7 @@ def clear(context: QueryContext, *, confirm: bool) -> Operation[int]:
             f"pass confirm=True to proceed"
         )
 
-    def delete() -> Operation[int]:
+    def delete() -> "Operation[int]":
         shards = yield from namespace.shards()
         definitions = yield from catalog.catalogue(namespace.name, shards)
         return (yield from deletion.delete(namespace.name, shards, list(definitions)))

@@ -43,7 +43,7 @@ class QueryMethods:
 
     @staticmethod
     def to_json(data: Any) -> str:
-        """Return any result as JSON text: times as ISO text, samples as `get_metrics` returns them."""
+        """Return any result as JSON text: times as ISO text, samples as in `get_metrics`."""
         from redismetrics.queries.json_ready import to_json_ready
 
         return json.dumps(to_json_ready(data), ensure_ascii=False, allow_nan=False)
@@ -181,7 +181,10 @@ class SyncQueries(QueryMethods):
         return self._ask(digest(self._context, Query(name, window=window, tags=tags)))
 
     def list_metrics(self) -> list[dict[str, Any]]:
-        """Return all metrics by name: name, type, unit, help, number of series, last_seen (aware UTC)."""
+        """Return all metrics by name, as dicts.
+
+        Their keys are name, type, unit, help, series (how many) and last_seen (aware UTC).
+        """
         from redismetrics.queries.catalog import list_metrics
 
         return self._ask(list_metrics(self._context))
@@ -205,7 +208,7 @@ class SyncQueries(QueryMethods):
         return self._ask(cardinality(self._context, limit))
 
     def live(self, name: str | None = None) -> list[Family]:
-        """Return what the Prometheus page shows: all metrics, or one, with the state of their series.
+        """Return all metrics, or one, with the state of their series, as the Prometheus page shows.
 
         Series not recorded for `series_idle` seconds are left out. The metrics are in the order in
         which they were first recorded.
@@ -225,7 +228,7 @@ class SyncQueries(QueryMethods):
 
         return self._ask(self_metrics(self._context, self.stats))
 
-    # -- JSON-ready results ---------------------------------------------------------------------------
+    # -- JSON-ready results ------------------------------------------------------------------------
 
     def get_metrics(
         self,
@@ -244,9 +247,7 @@ class SyncQueries(QueryMethods):
         """
         from redismetrics.queries.json_results import get_metrics
 
-        query = SamplesQuery(
-            name=name, type=type, tags=tags, since=since, until=until, limit=limit
-        )
+        query = SamplesQuery(name=name, type=type, tags=tags, since=since, until=until, limit=limit)
         return self._ask(get_metrics(self._context, query))
 
     def get_aggregation(
@@ -258,7 +259,10 @@ class SyncQueries(QueryMethods):
         window: Window = None,
         tags: Tags | None = None,
     ) -> dict[str, Any]:
-        """Return `query` ready for JSON: ``{"results", "aggregation", "group_by", "window", "timestamp"}``."""
+        """Return the result of `query` ready for JSON.
+
+        Its keys are results, aggregation, group_by, window and timestamp.
+        """
         from redismetrics.queries.json_results import get_aggregation
 
         query = Query(name, aggregation=aggregation, group_by=group_by, window=window, tags=tags)
@@ -276,9 +280,9 @@ class SyncQueries(QueryMethods):
         tags: Tags | None = None,
         fill: bool = False,
     ) -> dict[str, Any]:
-        """Return `time_series` ready for JSON: ``{"series", "interval", "aggregation", "window", "timestamp"}``.
+        """Return the result of `time_series` ready for JSON, with times as ISO text.
 
-        Times are ISO text.
+        Its keys are series, interval, aggregation, window and timestamp.
         """
         from redismetrics.queries.json_results import get_time_series
 
@@ -303,7 +307,10 @@ class SyncQueries(QueryMethods):
         window: Window = "last_24h",
         tags: Tags | None = None,
     ) -> dict[str, Any]:
-        """Return `rollup` ready for JSON: ``{"rollups", "group_by", "aggregations", "window", "timestamp"}``."""
+        """Return the result of `rollup` ready for JSON.
+
+        Its keys are rollups, group_by, aggregations, window and timestamp.
+        """
         from redismetrics.queries.json_results import get_rollups
 
         query = Query(
@@ -317,15 +324,15 @@ class SyncQueries(QueryMethods):
         return self._ask(get_rollups(self._context, query))
 
     def get_stats(self) -> dict[str, Any]:
-        """Return ``{"storage", "recorder", "timestamp"}``: statistics of the namespace and of this process.
+        """Return statistics of the namespace (storage) and of this process (recorder).
 
-        Those of this process are those of `stats`.
+        The keys are storage, recorder and timestamp; recorder is what `stats` returns.
         """
         from redismetrics.queries.json_results import get_stats
 
         return self._ask(get_stats(self._context, self.stats))
 
-    # -- deleting -------------------------------------------------------------------------------------
+    # -- deleting ----------------------------------------------------------------------------------
 
     def delete_metric(self, name: str) -> bool:
         """Delete a metric with all its data; return False if it does not exist.
@@ -353,7 +360,7 @@ class SyncQueries(QueryMethods):
         return self._ask(delete_series(self._context, name, tags))
 
     def clear(self, *, confirm: bool = False) -> int:
-        """Delete all metrics of the namespace and return how many there were; requires ``confirm=True``."""
+        """Delete all metrics of the namespace; return how many. Requires ``confirm=True``."""
         from .deletion import clear
 
         return self._ask(clear(self._context, confirm=confirm))

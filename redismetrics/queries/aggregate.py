@@ -132,11 +132,11 @@ def aggregate_groups(
 
 
 def check_rows(count: int, context: QueryContext) -> None:
-    """Raise `TooManyRows` for a result of more rows than the context allows, before they are made."""
+    """Raise `TooManyRows` if the context allows fewer rows, before they are made."""
     if context.max_rows is not None and count > context.max_rows:
         raise TooManyRows(
             f"the result must have at most {context.max_rows} rows, got {count}; "
-            f"use a shorter window, a wider interval or fewer groups"
+            f"use a shorter window, a longer interval or fewer groups"
         )
 
 

@@ -1,4 +1,4 @@
-"""Checks of the arguments of a query. They raise branches of `InvalidQuery`, before anything is read."""
+"""Checks of the arguments of a query. They raise subclasses of `InvalidQuery`."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -27,7 +27,7 @@ _SYNONYMS = {
 
 
 def as_query_error(check: Callable[[Any], T], value: Any) -> T:
-    """Return ``check(value)``; raise the errors of a check that recording uses as `InvalidQuery`."""
+    """Return ``check(value)``, with the errors of a recording call raised as `InvalidQuery`."""
     try:
         return check(value)
     except InvalidMetric as error:
@@ -57,7 +57,7 @@ def check_group_by(group_by: str | Iterable[str]) -> tuple[str, ...]:
     return _check_each("group_by", group_by, lambda key: check_tag_key(key, "group_by"))
 
 
-def check_aggregations(aggregations: str | Iterable[str]) -> tuple[str, ...]:
+def check_aggregations(aggregations: str | Iterable[str] | None) -> tuple[str, ...]:
     """Return the aggregations, each once."""
     return _check_each("aggregations", aggregations, check_aggregation)
 

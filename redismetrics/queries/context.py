@@ -9,7 +9,7 @@ from .cache import Cache
 
 @dataclass(frozen=True, slots=True)
 class QueryContext:
-    """A namespace, the cache of its decoded pages, and how many rows a result may have (None: any number)."""
+    """A namespace, the cache of its decoded pages, and the most rows of a result (None: any)."""
 
     namespace: Namespace
     cache: Cache

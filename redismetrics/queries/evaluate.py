@@ -62,7 +62,7 @@ def _samples_by_group(samples: list[Sample], group_by: Sequence[str]) -> list[Ro
 
 
 def rollup(context: QueryContext, query: Query) -> Operation[dict[Any, Row]]:
-    """Return the aggregations of each group, by the group's key: a text (see `group_text`) or a tuple."""
+    """Return the aggregations by group; the key is a text (see `group_text`) or a tuple."""
     keys = check_keys(query.keys)
 
     def read() -> Operation[dict[Any, Row]]:

@@ -40,7 +40,7 @@ from .snapshot import NEVER, Snapshot, read_snapshot
 def fetch(
     context: QueryContext, query: Query, *, exact: bool = False
 ) -> Operation[tuple[SeriesData | None, Edges]]:
-    """Return the data of the series and the window of *query*, and the window by the server's clock.
+    """Return the data of a query's series and window, and the window by the server's clock.
 
     The data is None for an unknown metric. If the query has an interval, no row is coarser than it.
     With *exact*, samples are returned as recorded as long as they are stored that way.
@@ -84,9 +84,9 @@ def fetch(
 def _select_series(
     series: Mapping[int, dict[str, str]], tags: Mapping[str, str | None]
 ) -> tuple[list[dict[str, str]], Ints]:
-    """Return the tags of the series that *tags* select, and the position of each series' id in them.
+    """Return the tags of the series that *tags* select, and the positions of ids among them.
 
-    The positions have shape (largest id + 2,) and are -1 for all other ids.
+    The positions have shape (largest id + 2,) and are -1 for series that are not selected.
     """
     selected: list[dict[str, str]] = []
     positions = np.full(max(series, default=-1) + 2, -1)
@@ -106,7 +106,7 @@ def _plans(
     interval_ms: int | None,
     exact: bool,
 ) -> dict[int, Plan]:
-    """Return the plan of each chunk with selected series; chunks with the same slots due share one."""
+    """Return the plan of each chunk with selected series; chunks with equal due slots share one."""
     chunk_series = keys.CHUNK[snapshot.definition.type]
     chunks = {number // chunk_series for number in np.flatnonzero(positions >= 0).tolist()}
     exact_from_ms = retention.raw.kept_from(now_ms) if exact else None
@@ -130,7 +130,7 @@ def _series_data(
     raw_reads: list[PageRead],
     log: list[bytes],
 ) -> SeriesData:
-    """Join what was read: tables of whole slots, minutes at the window's edges, blocks of the log."""
+    """Join what was read: whole slots, minutes at the window's edges, and blocks of the log."""
     tables = _select_tables(whole_tables(reads, is_cut=False), positions, len(tags))
     tables = [table for table in tables if len(table)]
     samples: list[Samples] = []
@@ -140,9 +140,7 @@ def _series_data(
         # larger ids than any series that is left.
         missing = -len(positions) % keys.CHUNK[snapshot.definition.type]
         padded = np.pad(positions, (0, missing), constant_values=-1)
-        exact = [
-            found.of_series(padded) for read in raw_reads if len(found := page_samples(read))
-        ]
+        exact = [found.of_series(padded) for read in raw_reads if len(found := page_samples(read))]
         rest, inside = _replace_partial_minutes(rollup_table.concat(cut), exact, sealed)
         tables += [rest] if len(rest) else []
         samples += [inside] if len(inside) else []
@@ -158,7 +156,7 @@ def _series_data(
 
 
 def _joined(parts: list[Samples]) -> list[Samples]:
-    """Return *parts* as one list, unless some are compressed: their summaries need their context."""
+    """Join *parts*, unless some are compressed: those need the summaries beside them."""
     return parts if any(len(part.summed) for part in parts) or len(parts) < 2 else [concat(parts)]
 
 
@@ -178,9 +176,7 @@ def _select_rows(table: Table, positions: Ints, selected: int) -> Table:
     is_selected = series >= 0
     if not is_selected.all():
         table, series = table.take(is_selected), series[is_selected]
-    return Table(
-        table.slot, series, table.summaries, table.kind, table.size, lambda: table.points
-    )
+    return Table(table.slot, series, table.summaries, table.kind, table.size, lambda: table.points)
 
 
 def _replace_partial_minutes(
@@ -210,7 +206,7 @@ def _replace_partial_minutes(
 
 
 def _unsealed_samples(data: bytes, positions: Ints, edges: Edges) -> Samples:
-    """Return the samples of a block of the log that are in the window and of the selected series."""
+    """Return the samples of a block of the log that are in the window, of selected series."""
     block = block_codec.unpack(data)
     samples = block.samples.of_series(positions[np.minimum(block.ids, len(positions) - 1)])
     since, until = edges.since_ms, edges.until_ms

@@ -1,7 +1,7 @@
-"""What to read: `Query`, of one metric, and `SamplesQuery`, of the newest samples. Checked once, when made.
+"""Queries as values: `Query` for one metric, `SamplesQuery` for the newest samples.
 
-Methods of the clients, endpoints over HTTP and commands each make one and pass it to a function of
-this package, which doesn't check it again.
+The clients' methods, the HTTP endpoints and the commands build one, which checks all arguments, and
+pass it to a function of this package.
 """
 
 from collections.abc import Iterable, Mapping
@@ -33,7 +33,7 @@ class Query:
     """
 
     name: str
-    # The one aggregation, if it was not given as a list: the JSON results repeat it as it was given.
+    # The aggregation if it was given alone: the JSON results repeat it in that form.
     aggregation: str | None
     # All aggregations; none means samples.
     aggregations: tuple[str, ...]
@@ -66,17 +66,19 @@ class Query:
         Raises:
             InvalidQuery: If an argument is invalid, or a tag of *group_by* is named like another
                 column of the result.
-            UnknownAggregation: If an aggregation doesn't exist, or a time series or rollup has none.
+            UnknownAggregation: If an aggregation does not exist, or a time series or rollup has
+                none.
             UnknownWindow: If the window or the interval is not understood.
         """
         name = check_metric_name(name)
         window_ms(window, 0)
         groups = check_group_by(group_by)
-        if aggregations is not None:
+        needs_aggregation = interval is not None or keys is not None
+        if aggregations is not None or (needs_aggregation and aggregation is None):
             aggregation, checked = None, check_aggregations(aggregations)
         else:
             checked = () if aggregation is None else (check_aggregation(aggregation),)
-        if not checked and (interval is not None or keys is not None):
+        if needs_aggregation and not checked:
             raise UnknownAggregation("aggregations must hold at least one, got none")
         columns = {*checked}
         if interval is not None:

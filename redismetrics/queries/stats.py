@@ -11,8 +11,8 @@ from redismetrics.store import catalog, stats
 from redismetrics.store.driver import Operation, gather
 from redismetrics.store.stats import MetricStats
 
-from .context import QueryContext
 from .aggregate import Row
+from .context import QueryContext
 
 WRITERS_LISTED = 100
 WRITING_MS = 60_000  # who sent a batch within that time is writing

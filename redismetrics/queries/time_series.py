@@ -25,9 +25,9 @@ _MAX_EMPTY_CELLS = 65_536
 
 
 def time_series(context: QueryContext, query: Query) -> Operation[list[Row]]:
-    """Return one dict for each interval (and group) that holds samples, with `timestamp`, its start.
+    """Return one dict for each interval and group that holds samples, or with *fill* for all.
 
-    With *fill* there is one for every interval of the window.
+    `timestamp` is the start of the interval.
 
     Raises:
         OutsideRetention: If the interval is finer than what the window still holds.
@@ -56,7 +56,7 @@ def _series_rows(data: SeriesData, query: Query, width: int, context: QueryConte
     end = max(int(rows.time.max()) for rows in data.parts) // width + 1
 
     def cell_of(series: Ints, time: Ints) -> Ints:
-        """Return the cell of each row: its interval and group as one number, by time, then group."""
+        """Return the interval and group of each row as one number, by time, then by group."""
         cells: Ints = (time // width - first) * group_count + group_of_series[series]
         return cells
 

@@ -177,7 +177,7 @@ def test_the_prometheus_page_is_negotiated(web: Any, metrics: Metrics) -> None:
         ("/api/query?name=x", "aggregation: wanted it, got none"),
         ("/api/query?name=x&name=y&aggregation=sum", "name: wanted it once, got it 2 times"),
         ("/api/query?name=x&aggregation=sum&nmae=y", "unknown parameter: wanted one of name, .*, got 'nmae'"),
-        ("/api/query?name=x&aggregation=avg", "aggregation: wanted count, .*, got 'avg'"),
+        ("/api/query?name=x&aggregation=avg", "unknown aggregation 'avg'; did you mean 'mean'"),
         ("/api/query?name=a%20b&aggregation=sum", "invalid metric name 'a b'"),
         ("/api/query?name=x&aggregation=sum&window=soon", "window must be last_hour, .*, got 'soon'"),
         ("/api/query?name=x&aggregation=sum&window=1h&since=1", "window: wanted it, or since and until, got both"),
@@ -185,7 +185,7 @@ def test_the_prometheus_page_is_negotiated(web: Any, metrics: Metrics) -> None:
         ("/api/query?name=x&aggregation=sum&since=2025-01-01T00:00:00", "since: wanted .* with a zone"),
         ("/api/query?name=x&aggregation=sum&tag=shop", "tag: wanted KEY=VALUE, or !KEY .*, got 'shop'"),
         ("/api/query?name=x&aggregation=sum&tag=a%3D1&tag=a%3D2", "tag: wanted one value of 'a', got '1' and '2'"),
-        ("/api/query?name=x&aggregation=sum&group_by=sum", "group_by: the tag 'sum'"),
+        ("/api/query?name=x&aggregation=sum&group_by=sum", "group_by must not hold 'sum'"),
         (
             "/api/query?name=x&aggregation=sum&window=400d",
             "window: wanted at most .* s \\(the limit window_seconds\\), got 3.456e.07 s",
@@ -220,7 +220,7 @@ def test_series_and_rows_are_limited(metrics: Metrics) -> None:
         )
         assert "all metrics" in told(web.get("/api/metrics"), 413)
         assert web.get("/api/metrics?name=few").status_code == 200
-        assert "wanted at most 2 rows, got 3" in told(
+        assert "must have at most 2 rows, got 3" in told(
             web.get("/api/rollup?name=few&group_by=n"), 413
         )
         assert "got 3" in told(web.get("/api/query?name=few&group_by=n&aggregation=sum"), 413)

@@ -167,7 +167,7 @@ def test_numbers_come_from_standard_input(shell: Shell, metrics: Metrics) -> Non
         (("record", "x", "--type", "sum"), "type must be counter, gauge or histogram, got 'sum'"),
         (("increment", "x", "--timestamp", "30h"), "refused samples, by reason: 1 too_old"),
         (("increment", "x", "--timestamp", "noon"), "--timestamp: wanted Unix seconds"),
-        (("query", "x", "-a", "p101"), "aggregation: wanted"),
+        (("query", "x", "-a", "p101"), "unknown aggregation 'p101'"),
         (("query", "x", "-w", "1y"), "window must be"),
         (
             ("query", "x", "-w", "1h", "--since", "2h"),

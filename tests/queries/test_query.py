@@ -137,14 +137,35 @@ def test_equal_increments_count_one_by_one(metrics: Metrics, aggregation: str) -
     ids=repr,
 )
 def test_there_is_no_other_aggregation(nowhere: Metrics, aggregation: Any) -> None:
-    with pytest.raises(
-        UnknownAggregation,
-        match=r"wanted count, sum, mean, .* or a percentile from p0 to p100, got ",
-    ):
+    message = (
+        rf"unknown aggregation {re.escape(repr(aggregation))}(; did you mean '\w+'\?)? "
+        r"\(allowed: count, sum, mean, .*, and percentiles from p0 to p100\)"
+    )
+    with pytest.raises(UnknownAggregation, match=message):
         nowhere.rollup("m", aggregations=[aggregation])
-    if aggregation is not None:  # which asks for the samples
-        with pytest.raises(UnknownAggregation, match=r"wanted count, sum, mean, .* got "):
+    # query() without an aggregation returns samples.
+    if aggregation is not None:
+        with pytest.raises(UnknownAggregation, match=message):
             nowhere.query("m", aggregation=aggregation)
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "suggestion"),
+    [
+        ("avg", "mean"),
+        ("Mean", "mean"),
+        ("meen", "mean"),
+        ("maximum", "max"),
+        ("std", "stddev"),
+        ("P95", "p95"),
+        ("counts", "count"),
+    ],
+)
+def test_near_miss_of_an_aggregation_is_suggested(
+    nowhere: Metrics, aggregation: str, suggestion: str
+) -> None:
+    with pytest.raises(UnknownAggregation, match=f"; did you mean '{suggestion}'"):
+        nowhere.query("m", aggregation=aggregation)
 
 
 def test_the_sum_of_whole_increments_is_a_whole_number(metrics: Metrics) -> None:
@@ -466,7 +487,10 @@ def test_a_grouped_series_is_sorted_by_time_then_by_group_and_filled_for_each(
 def test_a_filled_series_of_too_many_intervals_is_refused(metrics: Metrics) -> None:
     metrics.increment("jobs")
     day_and_more = (time.time() - 7 * 3600, time.time() + 23 * 3600)
-    with pytest.raises(InvalidQuery, match=r"fill: wanted at most 100000 intervals, got 10800[01]"):
+    with pytest.raises(
+        InvalidQuery,
+        match=r"fill must yield at most 100000 intervals, got 10800[01]; use a wider interval",
+    ):
         metrics.time_series("jobs", interval="1s", window=day_and_more, fill=True)
     assert len(metrics.time_series("jobs", interval="1s", window=day_and_more)) == 1
 
@@ -1176,7 +1200,8 @@ def test_a_wrong_question_is_refused_before_anything_is_read(
         getattr(nowhere, ask)(*arguments, **options)
     assert type(caught.value) is error
     assert re.search(
-        r"(: wanted| must (be|have)) .+, got |invalid .+: use |: the tag '.+' is named like",
+        r" must (be|have|hold) .+, got |invalid .+: use |unknown aggregation .+ \(allowed: |"
+        r"group_by must not hold '.+': another column",
         str(caught.value),
     )
     assert time.monotonic() - began < 1

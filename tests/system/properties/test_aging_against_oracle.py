@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from redismetrics.model.retention import RetentionPolicy
 from redismetrics.model.time import DAY, HOUR, MINUTE, SECOND
 from redismetrics.model.validation import MetricType
-from redismetrics.queries import query
 from redismetrics.worker import Worker, commit, seal
 from tests.fixtures.servers import Server
 from tests.queries.test_plan import answering
@@ -235,9 +234,7 @@ def _put(world: World, *times: int) -> None:
 
 
 def _count(world: World, window: Window = (None, None)) -> int:
-    found: int = world.ask(
-        lambda place: query.query(place, world.name, aggregation="count", window=seconds(window))
-    )
+    found: int = world.query(aggregation="count", window=seconds(window))
     return found
 
 

@@ -12,7 +12,6 @@ from redismetrics.columnar import rollup_codec
 from redismetrics.model.retention import RetentionPolicy
 from redismetrics.model.time import DAY, HOUR, MINUTE, SECOND
 from redismetrics.model.validation import MetricType
-from redismetrics.queries import query
 from redismetrics.store import keys
 from redismetrics.worker import merge, seal
 from redismetrics.worker.commit import Outcome
@@ -264,15 +263,9 @@ def test_a_hundred_samples_of_a_minute_are_held_one_by_one_and_no_more(
     world.seal()
     if is_made:
         world.work()
-    found = world.ask(
-        lambda place: query.query(
-            place, world.name, aggregation="count", window=(BASE / 1000 + 10, BASE / 1000 + 30)
-        )
-    )
+    found = world.query(aggregation="count", window=(BASE / 1000 + 10, BASE / 1000 + 30))
     assert found == (40 if count == 100 else 0)
-    listed = world.ask(
-        lambda place: query.query(place, world.name, window=(BASE / 1000, BASE / 1000 + 60))
-    )
+    listed = world.query(window=(BASE / 1000, BASE / 1000 + 60))
     told = [each.metadata["n"] for each in listed if each.metadata]
     assert told == (list(range(100)) if count == 100 else [])
     assert sum(each.count for each in listed) == count
@@ -310,14 +303,7 @@ def test_percentiles_are_the_same_remembered_or_read_where_making_an_hour_made_i
     world: World,
 ) -> None:
     def ask() -> list[float]:
-        return [
-            world.ask(
-                lambda place, p=p: query.query(
-                    place, world.name, aggregation=f"p{p}", window=window
-                )
-            )
-            for p in (1, 7, 33, 50, 66, 99)
-        ]
+        return [world.query(aggregation=f"p{p}", window=window) for p in (1, 7, 33, 50, 66, 99)]
 
     window = (BASE / 1000 - 60, BASE / 1000 + 120)
     for number in range(150):
@@ -400,14 +386,7 @@ def test_exact_samples_that_are_not_all_of_their_minute_are_not_taken_for_all(wo
     redis.execute_command("HSET", key, field, rollup_codec.pack_samples(part))
     for until, expected in ((BASE + 1500, 3), (BASE + MINUTE - 1, 3)):
         window = (BASE / 1000, until / 1000)
-        assert (
-            world.ask(
-                lambda place, w=window: query.query(
-                    place, world.name, aggregation="count", window=w
-                )
-            )
-            == expected
-        )
+        assert world.query(aggregation="count", window=window) == expected
 
 
 def test_after_exact_samples_were_lost_those_that_come_are_not_kept_as_if_they_were_all(
@@ -419,7 +398,7 @@ def test_after_exact_samples_were_lost_those_that_come_are_not_kept_as_if_they_w
         world.flush(0)
         world.seal()
         assert redis.execute_command("DEL", key) == (1 if number == 0 else 0)
-    assert world.ask(lambda place: query.query(place, world.name, aggregation="count")) == 2
+    assert world.query(aggregation="count") == 2
 
 
 @pytest.mark.parametrize("change", ["cut", "cut at the end", "came in between", "replaced"])
@@ -452,4 +431,4 @@ def test_a_commit_changes_nothing_where_the_log_is_not_what_was_read(
     ]
     assert world.seal() in (Outcome.DONE, Outcome.MORE)
     expected = {"came in between": 3, "replaced": 2}.get(change, 1)
-    assert world.ask(lambda place: query.query(place, world.name, aggregation="count")) == expected
+    assert world.query(aggregation="count") == expected

@@ -21,10 +21,12 @@ from redismetrics.model.retention import RetentionPolicy
 from redismetrics.model.sample import Sample
 from redismetrics.model.time import DAY, HOUR, MINUTE
 from redismetrics.model.validation import MetricType
-from redismetrics.queries import query, time_series
 from redismetrics.queries.cache import Cache
 from redismetrics.queries.context import QueryContext
-from redismetrics.queries.samples import get_metrics
+from redismetrics.queries.evaluate import evaluate, rollup
+from redismetrics.queries.query import Query, SamplesQuery
+from redismetrics.queries.samples import newest_samples
+from redismetrics.queries.time_series import time_series
 from redismetrics.recording import write
 from redismetrics.recording.write import WriteRequest
 from redismetrics.store import deletion, keys, replies
@@ -371,6 +373,9 @@ class World:
         ]
         return [(when, entry) for when, entry in seen if when is not None]
 
+    def query(self, **options: Any) -> Any:
+        return self.ask(lambda place: evaluate(place, Query(self.name, **options)))
+
     def rollup(
         self, place: QueryContext, window: Window | None, group_by: tuple[str, ...]
     ) -> Operation[dict[Any, Answer]]:
@@ -380,7 +385,7 @@ class World:
             "window": seconds(window),
             "keys": "tuple",
         }
-        return query.rollup(place, self.name, **options)
+        return rollup(place, Query(self.name, **options))
 
     def check_rollup(
         self, window: Window | None = None, group_by: tuple[str, ...] = ("a", "b")
@@ -391,12 +396,14 @@ class World:
     def check_series(
         self, window: Window | None, interval_ms: int, group_by: tuple[str, ...] = ()
     ) -> None:
-        found = self.ask(
-            lambda place: time_series.time_series(
-                place, self.name, interval=f"{interval_ms // 1000}s", aggregations=AGGREGATIONS, window=seconds(window),
-                group_by=group_by,
-            )
-        )  # fmt: skip
+        query = Query(
+            self.name,
+            interval=f"{interval_ms // 1000}s",
+            aggregations=AGGREGATIONS,
+            window=seconds(window),
+            group_by=group_by,
+        )
+        found = self.ask(lambda place: time_series(place, query))
         expected: dict[tuple[Any, ...], list[Entry]] = defaultdict(list)
         for when, entry in self.inside(window, interval_ms):
             group = tuple(dict(entry.tags).get(key) for key in group_by)
@@ -413,11 +420,7 @@ class World:
         """Exact while no list is compacted and no digest is more than its values."""
         values = [entry.value for _, entry in self.inside(window)]
         for p in (0, 5, 50, 99, 100):
-            found = self.ask(
-                lambda place, p=p: query.query(
-                    place, self.name, aggregation=f"p{p}", window=seconds(window)
-                )
-            )
+            found = self.query(aggregation=f"p{p}", window=seconds(window))
             if values:
                 expected = percentile(values, p)
                 assert found == pytest.approx(
@@ -428,7 +431,7 @@ class World:
 
     def check_list(self, window: Window | None = None) -> None:
         """Sample by sample, as recorded, where they are held so; else by points at the start of their minute."""
-        found = self.ask(lambda place: query.query(place, self.name, window=seconds(window)))
+        found = self.query(window=seconds(window))
         assert [sample.timestamp for sample in found] == sorted(
             sample.timestamp for sample in found
         )
@@ -441,7 +444,9 @@ class World:
         def newest_first(limit: int) -> list[Sample]:
             since, until = seconds(window) or (None, None)
             options: Any = {"name": self.name, "since": since, "until": until, "limit": limit}
-            answer: list[Sample] = self.ask(lambda place: get_metrics(place, **options))
+            answer: list[Sample] = self.ask(
+                lambda place: newest_samples(place, SamplesQuery(**options))
+            )
             return answer
 
         newest = newest_first(1000)
