@@ -3,8 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
-from redismetrics.exposition.families import Family, SeriesStates
-from redismetrics.exposition.live import live as read_states
+from redismetrics.exposition.families import Family
+from redismetrics.exposition.read import read_families
+from redismetrics.exposition.series_table import SeriesTable
 from redismetrics.store import catalog, server
 from redismetrics.store.driver import Operation, gather
 
@@ -28,10 +29,10 @@ def live(context: QueryContext, name: str | None, idle_ms: int) -> Operation[lis
         now_ms, definitions = yield from gather(first)
         if name is not None:
             definitions = {name: definitions[name]} if name in definitions else {}
-        families = yield from read_states(namespace, shards, definitions)
+        families = yield from read_families(namespace, shards, definitions)
         oldest = now_ms - idle_ms
         return [
-            replace(family, series=SeriesStates.of(family.series).seen_since(oldest))
+            replace(family, series=SeriesTable.of(family.series).seen_since(oldest))
             for family in families
         ]
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from redismetrics.exposition.families import Family
-from redismetrics.exposition.self_metrics import of_process, of_store
+from redismetrics.exposition.self_metrics import process_families, store_families
 from redismetrics.model.retention import RetentionPolicy
 from redismetrics.model.time import HOUR, to_datetime
 from redismetrics.store import catalog, stats
@@ -84,4 +84,4 @@ def self_metrics(
 ) -> Operation[list[Family]]:
     """Return redismetrics' own metrics: of this process (*process_stats*) and of the namespace."""
     totals = yield from store_totals(context)
-    return [*of_process(process_stats()), *of_store(totals)]
+    return [*process_families(process_stats()), *store_families(totals)]

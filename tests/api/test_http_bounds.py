@@ -288,7 +288,7 @@ def test_rows_are_bounded_before_they_are_made(metrics: Metrics) -> None:
         filled = "/api/time_series?name=jobs&interval=1m&window=24h&group_by=n&fill=true"
         message = told(web.get(filled), 413)
         assert re.match(
-            r"the result must have at most 2000 rows, got 720\d\d: .* \(the limit points\)", message
+            r"the result must have at most 2000 rows, got 720\d\d; .* \(the limit points\)", message
         )
         assert web.get(filled.replace("&group_by=n", "")).status_code == 200
         assert len(web.get(filled.replace("&fill=true", "")).json()["series"]) == 50
