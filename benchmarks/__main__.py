@@ -1,14 +1,15 @@
-"""Measure redismetrics beside what one would use instead.
+"""Measure redismetrics and what one would use instead.
 
     python -m benchmarks                        all questions: about 25 minutes on two cores
     python -m benchmarks record flush           only these two
-    python -m benchmarks --quick                tiny sizes: shows that all runs, measures nothing
+    python -m benchmarks --quick                tiny sizes: shows that all run, measures nothing
     python -m benchmarks --fill                 also write benchmarks/results.json, and from it
                                                 benchmarks/RESULTS.md, README.md,
                                                 docs/performance.md and docs/performance.svg
     python -m benchmarks --from FILE [--fill]   measure nothing: show (and fill in) an earlier FILE
 
-Each question runs in a process of its own, on servers of its own, one after the other. Needs the extra `bench`.
+Each question runs in its own process and on its own servers, one after the other. Needs the extra
+`bench`.
 """
 
 import argparse
@@ -23,9 +24,10 @@ from pathlib import Path
 
 from benchmarks import pages, report
 from benchmarks.common import add_options, machine, options_of, own_server
-from benchmarks.results import ROOT, Answer, Results
+from benchmarks.results import ROOT, Results, TopicResult
 
-FIRST = ("record", "flush")  # the others by name
+# These come first, the others by name.
+FIRST = ("record", "flush")
 
 
 def topics() -> list[str]:
@@ -33,8 +35,8 @@ def topics() -> list[str]:
     return [*FIRST, *sorted(found - set(FIRST))]
 
 
-def ask(topic: str, found: argparse.Namespace, where: dict[str, object]) -> Answer | None:
-    """Run one question; None where it failed, which its own process has said."""
+def measure(topic: str, found: argparse.Namespace, where: dict[str, object]) -> TopicResult | None:
+    """Run one question; return None if it failed. Its process has printed the reason."""
     options = options_of(found)
     command = [sys.executable, "-m", f"benchmarks.bench_{topic}", "--runs", str(options.runs)]
     command += ["--quick"] * options.quick + (
@@ -42,14 +44,14 @@ def ask(topic: str, found: argparse.Namespace, where: dict[str, object]) -> Answ
     )
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="rm-bench-") as folder:
-        file = Path(folder) / "answer.json"
+        file = Path(folder) / "result.json"
         done = subprocess.run([*command, "--json", str(file)], cwd=ROOT, check=False)
         if done.returncode:
             return None
-        told = json.loads(file.read_text())
+        measured = json.loads(file.read_text())
     day = datetime.now(UTC).date().isoformat()
     how = {"quick": options.quick, "runs": options.runs, "day": day, "load": load, "machine": where}
-    return Answer.of(told | how)
+    return TopicResult.of(measured | how)
 
 
 def main() -> int:
@@ -59,41 +61,41 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "topics", nargs="*", metavar="QUESTION", help=f"of {', '.join(topics())} (default: all)"
+        "topics", nargs="*", metavar="QUESTION", help=f"one of {', '.join(topics())} (default: all)"
     )
     add_options(parser)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results")
     parser.add_argument(
         "--plot",
         type=Path,
         metavar="FILE",
-        help="draw the ratios (SVG, PNG or PDF by the name's end)",
+        help="draw the ratios (SVG, PNG or PDF, by the suffix)",
     )
     parser.add_argument(
-        "--fill", action="store_true", help="write the results into the repository's pages"
+        "--fill", action="store_true", help="write the results into the pages of the repository"
     )
     parser.add_argument(
         "--from",
         dest="source",
         type=Path,
         metavar="FILE",
-        help="measure nothing: read these figures",
+        help="measure nothing: read results from FILE",
     )
     found = parser.parse_args()
-    wrong = sorted(set(found.topics) - set(topics()))
-    if wrong:
-        parser.error(f"wanted of {', '.join(topics())}, got {', '.join(wrong)}")
-    wanted = found.topics or topics()
+    unknown = sorted(set(found.topics) - set(topics()))
+    if unknown:
+        parser.error(f"QUESTION must be one of {', '.join(topics())}; got {', '.join(unknown)}")
+    chosen = found.topics or topics()
     if found.source is not None:
-        known = Results.read(found.source).answers
-        results, failed = Results({topic: known[topic] for topic in wanted if topic in known}), []
-        for answer in results.answers.values():
-            report.show(answer.question, answer.rows, answer.seconds)
+        known = Results.read(found.source).topics
+        results, failed = Results({topic: known[topic] for topic in chosen if topic in known}), []
+        for result in results.topics.values():
+            report.show(result.question, result.rows, result.seconds)
     else:
-        results, failed = ask_all(wanted, found)
+        results, failed = measure_all(chosen, found)
     if found.plot is not None:
         pages.plot(results, found.plot)
-    if found.fill and results.answers:
+    if found.fill and results.topics:
         older = Results.read(pages.RESULTS) if pages.RESULTS.exists() else Results({})
         pages.fill(older.updated(results, topics()))
     if failed:
@@ -101,21 +103,21 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def ask_all(wanted: list[str], found: argparse.Namespace) -> tuple[Results, list[str]]:
-    """Run these questions one after the other, each told when it is answered; those that failed are named."""
+def measure_all(chosen: list[str], found: argparse.Namespace) -> tuple[Results, list[str]]:
+    """Run these questions one after the other and print each; also return those that failed."""
     with own_server(found.server) as (url, _):
         where = machine(url)
     report.show_machine(where)
     results, failed, began = Results({}), [], time.perf_counter()
-    for number, topic in enumerate(wanted, 1):
+    for number, topic in enumerate(chosen, 1):
         took = time.perf_counter() - began
-        print(f"[{number}/{len(wanted)}, {took:.0f} s] {topic} ...", file=sys.stderr, flush=True)
-        answer = ask(topic, found, where)
-        if answer is None:
+        print(f"[{number}/{len(chosen)}, {took:.0f} s] {topic} ...", file=sys.stderr, flush=True)
+        result = measure(topic, found, where)
+        if result is None:
             failed.append(topic)
             continue
-        results.answers[topic] = answer
-        report.show(answer.question, answer.rows, answer.seconds)
+        results.topics[topic] = result
+        report.show(result.question, result.rows, result.seconds)
         if found.json is not None:
             results.write(found.json)
     return results, failed

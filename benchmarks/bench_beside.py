@@ -1,11 +1,14 @@
-"""Do large questions hold up those who record, and how much memory does one take?
+"""Do large queries slow down recording, and how much memory does one need?
 
-    python -m benchmarks.bench_beside [--json] [--quick]
+    python -m benchmarks beside [--quick]
 
-One process records into 100 histograms, a thousand calls and a flush, again and again; another asks all the time, with nothing
-remembered, for the p95 by group over a day of a million samples, or for the minutes of a day of 200 gauges set each 15 s. "alone"
-is the same with nobody asking. Memory is the most that a new process had while it answered its first such question, less what it
-had before; what the answer itself takes is in it.
+One process records to 100 histograms: a thousand calls, then a flush, again and again. Another
+process repeats one large query without a cache: the p95 by group over a day of a million samples,
+or the minutes of a day of 200 gauges that were set every 15 s. The peer is the same recorder
+without queries.
+
+Memory is the peak of a new process during its first such query, less what it had before. The
+result of the query is included.
 """
 
 import time
@@ -18,13 +21,16 @@ from benchmarks.bench_stream import percentile
 from benchmarks.children import Child
 from benchmarks.common import Options, Row, bound, main, own_server, own_worker
 
-QUESTION = "Do large questions hold up those who record?"
-QUESTIONS = {"p95": p95, "minutes": minutely}
+QUESTION = "Do large queries slow down recording?"
+QUERIES = {"p95": p95, "minutes": minutely}
 CALLS = 1_000
 
 
 def recorder(url: str) -> Callable[[float], tuple[float, float, float]]:
-    """For some seconds; returns p99.9 of a call in us, p50 and p99 of a flush in ms."""
+    """Return a function that records for some seconds.
+
+    It returns the p99.9 of a call in µs, and the p50 and p99 of a flush in ms.
+    """
     metrics = redismetrics.Metrics(url, namespace="beside", flush_interval=3600)
     calls = bound(metrics, "histogram", "took", 100)
 
@@ -46,47 +52,52 @@ def recorder(url: str) -> Callable[[float], tuple[float, float, float]]:
     return record
 
 
-def asker(url: str, question: str, load: Load) -> Callable[[float], tuple[int, float]]:
-    """Asks for some seconds, or once; returns how often, and megabytes at most."""
+def querier(url: str, query: str, load: Load) -> Callable[[float], tuple[int, float]]:
+    """Return a function that repeats a query for some seconds, but at least once.
+
+    It returns the number of queries, and the megabytes by which the process grew at most.
+    """
     metrics = redismetrics.Metrics(url, namespace=NAMESPACE, cache_bytes=0, socket_timeout=60)
-    metrics.query("nothing", aggregation="p95", group_by="route")  # all is imported and connected
+    metrics.query("nothing", aggregation="p95", group_by="route")  # import and connect
 
-    def ask(seconds: float) -> tuple[int, float]:
+    def repeat(seconds: float) -> tuple[int, float]:
         before = memory("VmRSS")
-        until, many = time.perf_counter() + seconds, 0
-        while not many or time.perf_counter() < until:
-            if not QUESTIONS[question](metrics, load):
-                raise AssertionError(f"{question}: wanted an answer, got none")
-            many += 1
-        return many, memory("VmHWM") - before
+        until, count = time.perf_counter() + seconds, 0
+        while not count or time.perf_counter() < until:
+            if not QUERIES[query](metrics, load):
+                raise AssertionError(f"{query}: the result is empty")
+            count += 1
+        return count, memory("VmHWM") - before
 
-    return ask
+    return repeat
 
 
-def beside(
-    url: str, title: str, question: str, load: Load, runs: int, seconds: float
+def during(
+    url: str, title: str, query: str, load: Load, runs: int, seconds: float
 ) -> Iterator[Row]:
-    with Child(recorder, url) as records, Child(asker, url, question, load) as asks:
-        records(seconds / 2)
-        alone, together, asked = [], [], []
+    with Child(recorder, url) as record, Child(querier, url, query, load) as repeat:
+        record(seconds / 2)
+        alone, together, rates = [], [], []
         for _ in range(runs):
-            alone.append(records(seconds))
-            asks.start(seconds)
-            together.append(records(seconds))
-            asked.append(asks.wait()[0] / seconds)
-    note = f"{sum(asked) / len(asked):.3g} questions a second meanwhile"
+            alone.append(record(seconds))
+            repeat.start(seconds)
+            together.append(record(seconds))
+            rates.append(repeat.wait()[0] / seconds)
+    note = f"{sum(rates) / len(rates):.3g} queries per second at the same time"
     for at, (what, unit) in enumerate(
-        [("a call, p99.9", "us"), ("a flush, p50", "ms"), ("a flush, p99", "ms")]
+        [("recording call, p99.9", "us"), ("flush, p50", "ms"), ("flush, p99", "ms")]
     ):
         ours, theirs = ([each[at] for each in found] for found in (together, alone))
-        yield Row(f"{what}, beside {title}", unit, ours, "the same alone", theirs, note=note)
+        yield Row(
+            f"{what}, during {title}", unit, ours, "the same without queries", theirs, note=note
+        )
 
 
-def peak(url: str, title: str, question: str, load: Load, runs: int) -> Row:
+def peak(url: str, title: str, query: str, load: Load, runs: int) -> Row:
     found = []
     for _ in range(min(runs, 3)):
-        with Child(asker, url, question, load) as asks:
-            found.append(asks(0)[1])
+        with Child(querier, url, query, load) as repeat:
+            found.append(repeat(0)[1])
     return Row(f"peak memory of {title}", "MB", found)
 
 
@@ -94,13 +105,17 @@ def measure(options: Options) -> Iterator[Row]:
     many, gauges, seconds = (20_000, 10, 0.3) if options.quick else (1_000_000, 200, 2.0)
     with own_server(options.server) as (url, _):
         worker = own_worker(url, NAMESPACE)
-        for question, load, title in (
+        for query, load, title in (
             ("p95", latency(many), f"p95 by group of {many:,} samples"),
-            ("minutes", each_15_s("depth", "gauge", gauges), f"a day's minutes of {gauges} gauges"),
+            (
+                "minutes",
+                each_15_s("depth", "gauge", gauges),
+                f"minutes of {gauges} gauges over a day",
+            ),
         ):
             filled = Filled(url, worker, load)
-            yield from beside(url, title, question, load, options.runs, seconds)
-            yield peak(url, title, question, load, options.runs)
+            yield from during(url, title, query, load, options.runs, seconds)
+            yield peak(url, title, query, load, options.runs)
             filled.close()
         worker.leave()
 

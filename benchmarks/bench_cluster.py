@@ -1,18 +1,20 @@
-"""What does a cluster of three nodes take, beside one node, and how soon does it take samples again after a primary's death?
+"""How fast is a cluster of three nodes, and how soon does it recover when a primary dies?
 
-    python -m benchmarks cluster
+    python -m benchmarks cluster [--quick]
 
-Throughput: four processes record to 64 metrics of ten series each, a third of them counters, gauges and histograms, and
-flush; all begin at once, and the clock stops when the last one's last flush is confirmed. The same to one node with one shard, in
-turn, all nodes started alike, with an append-only file. Where the machine has fewer cores than there are processes and nodes,
-three nodes can't be faster than one: they share the cores, and a flush is as many calls as shards. Then the ratio tells what a
-cluster costs, not what it brings.
+Throughput: four processes record to 64 metrics of ten series each (counters, gauges and
+histograms in turn) and flush. All begin at once; the clock stops when the last flush of the last
+process is confirmed. The peer is one node with one shard. All nodes have an append-only file. On
+a machine with fewer cores than processes and nodes, three nodes cannot be faster than one: they
+share the cores, and a flush is one call per shard. Then the ratio shows the cost of a cluster, not
+its gain.
 
-Recovery: three primaries and three replicas. One primary is killed (SIGKILL) while a process records; from there until a flush
-of everything is confirmed, the samples of its shards among it. Most of it is the cluster's own time until a replica takes over:
+Recovery: three primaries and three replicas. One primary is killed (SIGKILL) while a process
+records. The time runs until a flush of everything is confirmed, including the samples of its
+shards. Most of it is the time that the cluster needs until a replica takes over:
 cluster-node-timeout, here NODE_TIMEOUT, and the election.
 
-Both check that what the store counts is what was recorded.
+Both compare what Redis counts with what was recorded.
 """
 
 import multiprocessing
@@ -32,20 +34,18 @@ from redismetrics.store import keys
 from tests.fixtures.clusters import Cluster, slot_of_shard
 from tests.fixtures.servers import Server, wait_in_step
 
-QUESTION = (
-    "What does a cluster of three nodes take, and how soon does it recover from a primary's death?"
-)
+QUESTION = "How fast is a cluster of three nodes, and how soon does it recover when a primary dies?"
 PROCESSES, METRICS, SERIES, EACH = 4, 64, 10, 10
 NODE_TIMEOUT = 1.5  # seconds; of tests.fixtures.clusters
 NAMESPACE = "bench"
 
 
-# -- servers ------------------------------------------------------------------------------------------------------
+# -- servers ------------------------------------------------------------------------------------
 
 
 @contextmanager
 def started(binary: str | None) -> Iterator[Callable[..., Server]]:
-    """What starts servers, which end with it."""
+    """Yield a function that starts servers; they end with the block."""
     servers: list[Server] = []
     folders: list[str] = []
 
@@ -69,16 +69,16 @@ def names() -> list[str]:
 
 
 def counted(url: str, namespace: str) -> float:
-    """Samples, as the store answers."""
+    """Return the number of samples that Redis counts."""
     with Metrics(url, namespace=namespace) as metrics:
         return sum(metrics.query(name, aggregation="count") for name in names())
 
 
-# -- throughput ---------------------------------------------------------------------------------------------------
+# -- throughput ---------------------------------------------------------------------------------
 
 
 def record(url: str, namespace: str, flushes: int, barrier: Any, ended: Any) -> None:
-    """One process: record and flush, again and again."""
+    """Record and flush repeatedly. Runs in a process of its own."""
     with Metrics(url, namespace=namespace, flush_interval=3_600) as metrics:
         calls: list[Callable[[float], None]] = []
         for number, name in enumerate(names()):
@@ -92,7 +92,7 @@ def record(url: str, namespace: str, flushes: int, barrier: Any, ended: Any) -> 
                     calls.append(Histogram(name, tags, metrics=metrics).record)
         for call in calls:
             call(1)
-        metrics.flush(30)  # series have their ids
+        metrics.flush(30)  # assigns the ids of the series
         barrier.wait()
         for _ in range(flushes):
             for call in calls:
@@ -104,7 +104,7 @@ def record(url: str, namespace: str, flushes: int, barrier: Any, ended: Any) -> 
 
 
 def throughput(url: str, run: int, flushes: int) -> float:
-    """Samples a second that went all the way."""
+    """Return the samples per second that were recorded and stored."""
     namespace = f"{NAMESPACE}-{run}"
     context = multiprocessing.get_context("spawn")
     barrier, ended = context.Barrier(PROCESSES + 1), context.Queue()
@@ -129,11 +129,11 @@ def throughput(url: str, run: int, flushes: int) -> float:
     return (recorded - PROCESSES * METRICS * SERIES) / took
 
 
-# -- recovery -----------------------------------------------------------------------------------------------------
+# -- recovery -----------------------------------------------------------------------------------
 
 
 def recovery(options: Options, run: int) -> float:
-    """Seconds from a primary's death until everything recorded is confirmed."""
+    """Return the seconds from the kill of a primary until everything recorded is confirmed."""
     namespace = f"{NAMESPACE}-{run}"
     with started(options.server) as start:
         cluster = Cluster(start, primaries=3, replicas=3)
@@ -151,7 +151,7 @@ def recovery(options: Options, run: int) -> float:
             wait_in_step(cluster.nodes[victim], cluster.nodes[victim + 3])
             cluster.nodes[victim].kill()
             began = time.monotonic()
-            while time.monotonic() - began < 0.5:  # also while the cluster doesn't know of it yet
+            while time.monotonic() - began < 0.5:  # before the cluster has noticed
                 for name in names():
                     metrics.increment(name)
                     recorded += 1
@@ -174,14 +174,17 @@ def measure(options: Options) -> Iterator[Row]:
         ours, theirs = [], []
         for run in range(options.runs + 1):
             figures = throughput(three, run, flushes), throughput(one, run, flushes)
-            if run:  # the first one warms up
+            if run:  # the first run warms up
                 ours.append(figures[0])
                 theirs.append(figures[1])
     cores = os.cpu_count() or 1
     busy = PROCESSES + 3
-    note = f"{PROCESSES} processes and 3 nodes on {cores} cores, {METRICS} metrics of {SERIES} series over 16 shards and 1"
+    note = (
+        f"{PROCESSES} processes and 3 nodes on {cores} cores, "
+        f"{METRICS} metrics of {SERIES} series over 16 shards and 1"
+    )
     if cores < busy:
-        note += ": what more nodes could bring can't be seen here"
+        note += ": too few cores to show what more nodes gain"
     yield Row(
         "three nodes, four processes",
         "samples/s",
@@ -191,11 +194,16 @@ def measure(options: Options) -> Iterator[Row]:
         more_is_better=True,
         note=note,
     )
+    timeouts = (
+        f"cluster-node-timeout {NODE_TIMEOUT:g} s; flush_interval 0.05 s, socket_timeout 0.5 s"
+    )
     yield Row(
-        "a primary dies, until a flush is confirmed", "s",
+        "primary killed, until a flush is confirmed",
+        "s",
         [recovery(options, run) for run in range(options.runs)],
-        note=f"cluster-node-timeout {NODE_TIMEOUT:g} s; flush_interval 0.05 s, socket_timeout 0.5 s", headline=True,
-    )  # fmt: skip
+        note=timeouts,
+        headline=True,
+    )
 
 
 if __name__ == "__main__":

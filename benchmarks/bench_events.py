@@ -2,8 +2,9 @@
 
     python -m benchmarks events [--quick]
 
-Microseconds an event with no handler and with one, and microseconds that the ASGI and the WSGI middleware add to a request: each
-run asks the application with the middleware and without, and takes the difference.
+Microseconds per event without a handler and with one, and microseconds that the ASGI and the WSGI
+middleware add to a request: each run calls the application with and without the middleware and
+takes the difference.
 """
 
 import asyncio
@@ -66,7 +67,7 @@ async def _nothing(message: Any) -> None:
 
 
 def asgi_requests(app: Any, calls: int) -> float:
-    async def ask() -> float:
+    async def run() -> float:
         began = time.perf_counter()
         for _ in range(calls):
             await app(
@@ -76,7 +77,7 @@ def asgi_requests(app: Any, calls: int) -> float:
             )
         return time.perf_counter() - began
 
-    return asyncio.run(ask()) / calls * 1e6
+    return asyncio.run(run()) / calls * 1e6
 
 
 def wsgi_requests(app: Any, calls: int) -> float:
@@ -90,11 +91,19 @@ def wsgi_requests(app: Any, calls: int) -> float:
 
 
 def added(
-    title: str, ask: Callable[[Any, int], float], bare: Any, whole: Any, runs: int, calls: int
+    title: str,
+    requests: Callable[[Any, int], float],
+    plain: Any,
+    wrapped: Any,
+    runs: int,
+    calls: int,
 ) -> Row:
-    return Row(
-        title, "us", in_turn({"added": lambda: ask(whole, calls) - ask(bare, calls)}, runs)["added"]
-    )
+    """Return what the middleware of *wrapped* adds to a request."""
+
+    def difference() -> float:
+        return requests(wrapped, calls) - requests(plain, calls)
+
+    return Row(title, "us", in_turn({"added": difference}, runs)["added"])
 
 
 def measure(options: Options) -> Iterator[Row]:
@@ -104,7 +113,7 @@ def measure(options: Options) -> Iterator[Row]:
         yield from events(metrics, options.runs, calls)
         through = asgi.MetricsMiddleware(served, metrics=metrics)
         yield added(
-            "ASGI middleware, added to a request",
+            "ASGI middleware, added per request",
             asgi_requests,
             served,
             through,
@@ -115,7 +124,7 @@ def measure(options: Options) -> Iterator[Row]:
             answered, metrics=metrics, endpoint=lambda environ: "/users/<id>"
         )
         yield added(
-            "WSGI middleware, added to a request",
+            "WSGI middleware, added per request",
             wsgi_requests,
             answered,
             around,

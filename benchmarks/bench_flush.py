@@ -1,25 +1,32 @@
-"""How many samples a second go all the way: recorded, sent and stored?
+"""How many samples per second are recorded, sent and stored?
 
     python -m benchmarks flush [--quick]
 
-Ours records on bound handles and calls flush(), which returns once the store confirmed. Beside it, in the same processes on the
-same server, taking turns:
+Ours records on bound instruments and calls flush(), which returns when Redis has confirmed. The
+peers take turns with it in the same processes and on the same server:
 
-    one command a sample   redis-py pipelines of 1,000: HINCRBYFLOAT of a counter's total, ZADD of a gauge's and a histogram's
-                           values with their time
-    added up first         a plain loop adds up, then one pipeline sends totals alone: HINCRBYFLOAT of counters, HSET of a gauge's
-                           last value, HINCRBYs of a histogram's count, sum and buckets. No time, no samples, nothing sent twice
-                           safely: the least that one can send
-    write-through          prometheus-distributed-client, in an environment of its own, one sample a round trip
-    TS.MADD                RedisTimeSeries, 1,000 samples a command, on a server of its own; gauges, whose every sample it keeps
-    redis-benchmark        what the server takes at most of HINCRBYFLOAT and ZADD, in pipelines of 100 on four connections
+    one command per sample   redis-py pipelines of 1,000: HINCRBYFLOAT of a counter's total, ZADD
+                             of the values of a gauge or histogram with their times
+    totals only              a plain loop adds up, then one pipeline sends the totals: HINCRBYFLOAT
+                             of counters, HSET of a gauge's last value, HINCRBY of a histogram's
+                             count, sum and buckets. No times, no samples, no protection against
+                             sending twice: the least that one can send
+    write-through            prometheus-distributed-client, in its own environment, one round trip
+                             per sample
+    TS.MADD                  RedisTimeSeries on its own server, 1,000 samples per command; gauges
+                             only, because it keeps every sample
+    redis-benchmark          the most HINCRBYFLOAT and ZADD that the server takes, in pipelines of
+                             100 on four connections
 
-With several processes all begin at once, and the clock stops at the last one's end. Where a shape is large a peer of one command
-a sample gets fewer samples of each series: its rate doesn't depend on them. What was recorded and what the store counts are
-compared. "commands" are those of INFO commandstats, which counts what a script calls too; "bytes" what the server received.
-"stored points" are the rows that the first flush left in the log: counters fold to one a series, and a series of more than 100
-samples in a flush to at most 100 weighted ones and an exact summary. "A process's flush" is that of an ordinary process of many
-small metrics, on one shard, and on the 16 that a cluster has, here all on one server; docs/performance.md reckons with it.
+Several processes begin at once, and the clock stops when the last one ends. For large shapes the
+peer with one command per sample gets fewer samples of each series; its rate does not depend on
+them. What was recorded is compared with what Redis counts. "commands" are those of INFO
+commandstats, which includes the calls of a script; "bytes" are those received by the server.
+
+"stored points" are the rows that the first flush left in the log: counters become one per series,
+and a series with more than 100 samples in a flush at most 100 weighted points and an exact
+summary. "a process's flush" is one of an ordinary process with many small metrics, on one shard
+and on 16 as in a cluster, here all on one server; docs/performance.md calculates with it.
 """
 
 import subprocess
@@ -47,9 +54,9 @@ from redismetrics.store.connection import Store
 from redismetrics.store.driver import run
 from redismetrics.store.namespace import open_namespace
 
-QUESTION = "How many samples a second are recorded, sent and stored?"
+QUESTION = "How many samples per second are recorded, sent and stored?"
 KINDS = ("counter", "gauge", "histogram")
-PLAIN, SUMMING, MADD = "one command a sample", "added up first", "TS.MADD"
+PLAIN, SUMMING, MADD = "one command per sample", "totals only", "TS.MADD"
 THROUGH, TIME_SERIES, CEILING = (
     "prometheus-distributed-client",
     "RedisTimeSeries TS.MADD",
@@ -57,21 +64,26 @@ THROUGH, TIME_SERIES, CEILING = (
 )
 BUCKETS = [base * 10**power for power in range(-3, 5) for base in (1, 2.5, 5)]
 PIPELINE = 1_000
-RUN, PLAIN_RUN, SMALL_RUN = 30_000, 10_000, 2_000  # samples that a run has at the least
-HEADLINES = {  # processes, kind, series, peer
-    (1, "counter", 1, PLAIN), (1, "histogram", 1_000, PLAIN), (1, "histogram", 10_000, PLAIN),
-    (1, "histogram", 10_000, SUMMING), (4, "histogram", 100, PLAIN),
-}  # fmt: skip
+# The least number of samples in a run.
+RUN, PLAIN_RUN, SMALL_RUN = 30_000, 10_000, 2_000
+# Processes, kind, series and peer.
+HEADLINES = {
+    (1, "counter", 1, PLAIN),
+    (1, "histogram", 1_000, PLAIN),
+    (1, "histogram", 10_000, PLAIN),
+    (1, "histogram", 10_000, SUMMING),
+    (4, "histogram", 100, PLAIN),
+}
 random = np.random.default_rng(20240501)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """So many series, and samples of each in one flush."""
+    """The number of series, and of samples of each in one flush."""
 
     series: int
     each: int
-    wanted: float | None = None
+    target: float | None = None
 
     @property
     def samples(self) -> int:
@@ -91,13 +103,14 @@ WHOLE = (
 SMALL = (Shape(100, 10), Shape(1_000, 1))
 
 
-# -- contenders, each in as many processes as are wanted ----------------------------------------------------------
+# -- contenders, in child processes -------------------------------------------------------------
 
+# A function that records and sends one flush.
 Once = Callable[[], None]
 
 
 class Contenders:
-    """In a child: ours and the peers, made for a case when it comes up."""
+    """Ours and the peers, in a child process; each is made when a case needs it."""
 
     def __init__(self, number: int, url: str, time_series: str | None) -> None:
         self.number, self.url = number, url
@@ -108,7 +121,7 @@ class Contenders:
         self.metrics: redismetrics.Metrics | None = None
 
     def prepare(self, kind: str, shape: Shape, namespace: str) -> None:
-        """Leave the last case, and make what the next one needs."""
+        """End the last case and prepare the next one."""
         self.made.clear()
         if self.metrics is not None:
             self.metrics.close()
@@ -118,7 +131,7 @@ class Contenders:
         self.values = [1.0] * shape.each if kind == "counter" else values
 
     def run(self, who: str, times: int, samples: int) -> float:
-        """That many flushes, of *samples* of each series; returns the seconds of this process's processor that they took."""
+        """Make *times* flushes with *samples* of each series; return the CPU seconds they took."""
         values = self.values[:samples]
         once = self.made.get(who)
         if once is None:
@@ -239,12 +252,12 @@ def contenders(number: int, url: str, time_series: str | None) -> Callable[..., 
     return lambda verb, *args: getattr(found, verb)(*args)
 
 
-# -- what the server says -----------------------------------------------------------------------------------------
+# -- costs on the server ------------------------------------------------------------------------
 
 
 @dataclass
 class Cost:
-    """What one run of so many samples took."""
+    """The costs of one run."""
 
     wall: float
     client_cpu: float
@@ -254,8 +267,8 @@ class Cost:
     samples: int
 
 
-def standing(client: redis.Redis) -> tuple[float, float, float]:
-    """Commands run, bytes received, seconds of the server's main thread and of its children."""
+def server_totals(client: redis.Redis) -> tuple[float, float, float]:
+    """Return the server's totals: commands, bytes received, CPU seconds."""
     stats: Any = client.info("commandstats")
     cpu: Any = client.info("cpu")
     received: Any = client.info("stats")["total_net_input_bytes"]
@@ -268,7 +281,7 @@ def standing(client: redis.Redis) -> tuple[float, float, float]:
 
 
 def process(url: str, shards: int, options: Options) -> Iterator[Row]:
-    """What a flush of one ordinary process takes of the server: 20 metrics of 5 series, 1,000 samples."""
+    """Measure one ordinary process's flush on the server: 20 metrics of 5 series, 1,000 samples."""
     namespace = f"process-{shards}"
     run(Store(url, 60).connect(retries=0), open_namespace(namespace, shards=shards))
     client = redis.Redis.from_url(url)
@@ -280,7 +293,7 @@ def process(url: str, shards: int, options: Options) -> Iterator[Row]:
     flushes = 3 if options.quick else 30
     found: list[list[float]] = []
     for number in range(options.runs + 1):
-        before = standing(client)
+        before = server_totals(client)
         for _ in range(flushes):
             for kind, bounds in calls:
                 for call in bounds:
@@ -289,7 +302,10 @@ def process(url: str, shards: int, options: Options) -> Iterator[Row]:
             metrics.flush(60)
         if number:
             found.append(
-                [(now - then) / flushes for now, then in zip(standing(client), before, strict=True)]
+                [
+                    (now - then) / flushes
+                    for now, then in zip(server_totals(client), before, strict=True)
+                ]
             )
     stats = metrics.stats()
     metrics.close()
@@ -303,8 +319,8 @@ def process(url: str, shards: int, options: Options) -> Iterator[Row]:
     yield Row(f"{what}: server commands", "commands", commands)
 
 
-class Question:
-    """The cases of one measuring, on one server."""
+class Measurement:
+    """The cases that are measured on one server."""
 
     def __init__(self, url: str, children: list[Child], options: Options) -> None:
         self.url, self.children, self.options = url, children, options
@@ -326,14 +342,14 @@ class Question:
         at_once = self.shape.series * each
         many = SMALL_RUN if self.options.quick else PLAIN_RUN // self.many if who == PLAIN else RUN
         times = max(1, many // at_once)
-        before = standing(self.client)
+        before = server_totals(self.client)
         began = time.perf_counter()
         for child in self.children[: self.many]:
             child.start("run", who, times, each)
         cpu = sum(child.wait() for child in self.children[: self.many])
         took = time.perf_counter() - began
         commands, received, server_cpu = (
-            now - then for now, then in zip(standing(self.client), before, strict=True)
+            now - then for now, then in zip(server_totals(self.client), before, strict=True)
         )
         samples = at_once * times * self.many
         self.recorded += samples * (who == "ours")
@@ -341,7 +357,7 @@ class Question:
         return Cost(took, cpu, commands, received, server_cpu, samples)
 
     def check(self) -> None:
-        """Is all in the store?"""
+        """Compare what Redis holds with what was sent."""
         with redismetrics.Metrics(self.url, namespace=self.namespace) as metrics:
             stored = metrics.query(f"{self.kind}_calls", aggregation="count")
         if stored != self.recorded:
@@ -358,7 +374,7 @@ class Question:
             raise AssertionError(f"{PLAIN}, {self.namespace}: sent {self.plain}, held {held}")
 
     def points(self) -> float:
-        """Rows in the log of what one flush left there."""
+        """Return the number of rows that one flush left in the log."""
         metric = metric_of(self.namespace, f"{self.kind}_calls")
         return float(
             sum(
@@ -379,20 +395,20 @@ class Question:
         rate = {who: [cost.samples / cost.wall for cost in found] for who, found in runs.items()}
         title = f"stored: {kind}, {shape.title}{f', {many} processes' if many > 1 else ''}"
         for peer in (PLAIN, SUMMING):
-            wanted = shape.wanted if many == 1 and peer == PLAIN else None
+            target = shape.target if many == 1 and peer == PLAIN else None
             headline = (many, kind, shape.series, peer) in HEADLINES
             yield Row(
-                title, "samples/s", rate["ours"], peer, rate[peer], True, wanted, headline=headline
+                title, "samples/s", rate["ours"], peer, rate[peer], True, target, headline=headline
             )
 
     def costs(self, kind: str, shape: Shape) -> Iterator[Row]:
-        """By the 1,000 samples, of one process: what it takes of the client, the server and the wire."""
+        """Measure client, server and network per 1,000 samples, for one process."""
         self.prepare(kind, shape, 1)
         self.children[0]("run", "ours", 1, shape.each)
         self.recorded += shape.samples
         points = self.points() / shape.samples * 1000
         figures: dict[str, tuple[str, Callable[[Cost], float]]] = {
-            "client CPU a sample": ("us", lambda cost: cost.client_cpu / cost.samples * 1e6),
+            "client CPU per sample": ("us", lambda cost: cost.client_cpu / cost.samples * 1e6),
             "server commands by 1,000": (
                 "commands",
                 lambda cost: cost.commands / cost.samples * 1000,
@@ -411,7 +427,7 @@ class Question:
         of_case = f"{kind}, {shape.title}"
         for title, (unit, figure) in figures.items():
             found = {who: list(map(figure, costs)) for who, costs in runs.items()}
-            wanted = 10.0 if unit == "commands" and shape.series == 100 else None
+            target = 10.0 if unit == "commands" and shape.series == 100 else None
             for peer in (PLAIN, SUMMING):
                 headline = (
                     kind == "histogram"
@@ -421,15 +437,15 @@ class Question:
                 )
                 figures_of = (found["ours"], peer, found[peer])
                 yield Row(
-                    f"{title}: {of_case}", unit, *figures_of, wanted=wanted, headline=headline
+                    f"{title}: {of_case}", unit, *figures_of, target=target, headline=headline
                 )
-                wanted = None
-        yield Row(f"stored points of 1,000: {of_case}", "points", [points])
+                target = None
+        yield Row(f"stored points per 1,000 samples: {of_case}", "points", [points])
 
     def against(
         self, kind: str, shape: Shape, peer: str, theirs: Callable[[], float] | None, why: str
     ) -> Row:
-        """Ours beside a peer that is told by its rate."""
+        """Compare our rate with that of a peer."""
         self.prepare(kind, shape, 1)
 
         def ours() -> float:
@@ -440,8 +456,10 @@ class Question:
         found = in_turn(measures, self.options.runs)
         self.check()
         headline = (kind, shape.each > 1, peer) in {
-            ("counter", True, THROUGH), ("gauge", True, TIME_SERIES), ("gauge", True, f"{CEILING}, ZADD"),
-        }  # fmt: skip
+            ("counter", True, THROUGH),
+            ("gauge", True, TIME_SERIES),
+            ("gauge", True, f"{CEILING}, ZADD"),
+        }
         title = f"stored: {kind}, {shape.title}"
         theirs_found = found.get("theirs", [])
         return Row(
@@ -449,39 +467,39 @@ class Question:
         )
 
 
-# -- all of it ----------------------------------------------------------------------------------------------------
+# -- all cases ----------------------------------------------------------------------------------
 
 
-def through(question: Question, kind: str, shape: Shape) -> Row:
-    """The write-through peer: a process a run, which tells its own time."""
-    python, why = peers.distributed(make=not question.options.quick)
+def through(measurement: Measurement, kind: str, shape: Shape) -> Row:
+    """Compare with the write-through peer, whose process measures and prints its own time."""
+    python, why = peers.distributed(make=not measurement.options.quick)
     series, each = (
         shape.series,
-        min(shape.each, 2 if kind == "histogram" or question.options.quick else 20),
+        min(shape.each, 2 if kind == "histogram" or measurement.options.quick else 20),
     )
     script = Path(__file__).with_name("peer_distributed.py")
 
     def theirs() -> float:
-        command = [python, script, question.url.removeprefix("unix://"), kind, series, each]
+        command = [python, script, measurement.url.removeprefix("unix://"), kind, series, each]
         done = subprocess.run(
             [str(part) for part in command], check=True, stdout=subprocess.PIPE, text=True
         )
         return series * each / float(done.stdout)
 
-    return question.against(kind, shape, THROUGH, theirs if python else None, why)
+    return measurement.against(kind, shape, THROUGH, theirs if python else None, why)
 
 
-def ceilings(question: Question, shape: Shape) -> Iterator[Row]:
-    requests = 20_000 if question.options.quick else 300_000
-    known = peers.ceiling(question.url, 1_000, "PING") is not None
-    why = "" if known else "redis-benchmark is not there: Debian's package redis-tools has it"
+def ceilings(measurement: Measurement, shape: Shape) -> Iterator[Row]:
+    requests = 20_000 if measurement.options.quick else 300_000
+    known = peers.ceiling(measurement.url, 1_000, "PING") is not None
+    why = "" if known else "redis-benchmark is not installed: it is in Debian's package redis-tools"
     of = {
         "counter": ("HINCRBYFLOAT", "ceiling", "__rand_int__", "1"),
         "gauge": ("ZADD", "ceilings:__rand_int__", "1700000000", "__rand_int__:17.5"),
     }
     for kind, command in of.items():
-        theirs = partial(_ceiling, question.url, requests, *command)
-        yield question.against(
+        theirs = partial(_ceiling, measurement.url, requests, *command)
+        yield measurement.against(
             kind, shape, f"{CEILING}, {command[0]}", theirs if known else None, why
         )
 
@@ -505,30 +523,30 @@ def measure(options: Options) -> Iterator[Row]:
         children = [
             stack.enter_context(Child(contenders, at, url, madd)) for at in range(processes)
         ]
-        question = Question(url, children, options)
+        measurement = Measurement(url, children, options)
         for many in (1, processes):
             for shape in shapes:
                 for kind in KINDS:
-                    yield from question.rates(many, kind, shape)
+                    yield from measurement.rates(many, kind, shape)
                 print(
                     f"    {shape.title}, {many} processes: {time.perf_counter() - began:.0f} s",
                     file=sys.stderr,
                 )
         for shape in costly:
             for kind in KINDS:
-                yield from question.costs(kind, shape)
+                yield from measurement.costs(kind, shape)
         for shards in (1, SHARDS):
             yield from process(url, shards, options)
         for kind in KINDS:
-            yield through(question, kind, dense)
+            yield through(measurement, kind, dense)
         for shape in (dense, shapes[-1]):
 
             def theirs() -> float:
-                cost = question.run(MADD)
+                cost = measurement.run(MADD)
                 return cost.samples / cost.wall
 
-            yield question.against("gauge", shape, TIME_SERIES, theirs if madd else None, why)
-        yield from ceilings(question, dense)
+            yield measurement.against("gauge", shape, TIME_SERIES, theirs if madd else None, why)
+        yield from ceilings(measurement, dense)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,19 @@
-"""What becomes of it all with a server that is 1 ms away?
+"""What does a server that is 1 ms away cost?
 
-    python -m benchmarks.bench_network [--json] [--quick]
+    python -m benchmarks network [--quick]
 
-A proxy on the same machine holds back what it carries for 0.5 ms in each direction: 1 ms more for each round trip (what a PING
-takes is told). Ours and the peer, redis-py pipelines of whole batches, go through the same proxy. Round trips are counted where
-redis-py sends: a request, however many commands it has, is one.
+A proxy on the same machine delays all bytes by 0.5 ms in each direction, so a round trip takes 1
+ms more (the row PING shows the real delay). Ours and the peer, redis-py pipelines of whole
+batches, use the same proxy. Round trips are counted where redis-py sends: a request is one,
+however many commands it has.
 
-    recording      a call; of the peer one sample sent at once, HINCRBYFLOAT and ZADD, which is what one does without a buffer
-    flushes        recorded and stored; of the peer the same two commands a sample, all in one pipeline
-    question       p95 by group over a day of 10,000 samples of a client that knows nothing; the peer reads sorted sets, and numpy
-    scrape         20 metrics of 50 series each; the peer reads 20 hashes and prints them
+    recording    one call. The peer sends each sample at once, by HINCRBYFLOAT and ZADD, as one
+                 does without a buffer
+    flushes      recorded and stored. The peer sends the same two commands per sample, all in one
+                 pipeline
+    query        p95 by group over a day of 10,000 samples, by a client without a cache. The peer
+                 reads sorted sets and uses numpy
+    scrape       20 metrics of 50 series each. The peer reads 20 hashes and prints them
 """
 
 import threading
@@ -28,22 +32,25 @@ from redismetrics.export import prometheus
 QUESTION = "What does 1 ms of network latency cost?"
 EACH_WAY = 0.0005
 PEER = "redis-py pipeline"
-METRICS, SERIES = 20, 50  # of the page
-BATCHES = "a flush of many series is several batches, each confirmed before the next is sent, so that none counts twice"
-SCRAPED = "ours knows no names before it asks, and tells of the store and of itself as well; the peer knows all its keys"
+METRICS, SERIES = 20, 50  # on the Prometheus page
+BATCHES = "a flush of many series is several batches; each is confirmed before the next is sent"
+SCRAPED = (
+    "ours looks up the names first and adds metrics about the store and itself; "
+    "the peer knows its keys"
+)
 
 
 class Requests:
-    """Counts what redis-py sends, in this process, while the block runs."""
+    """Count the requests that redis-py sends in this process during the block."""
 
     def __enter__(self) -> "Requests":
-        self.many = 0
+        self.count = 0
         self._send = redis.connection.AbstractConnection.send_packed_command
         lock = threading.Lock()
 
         def send(connection: Any, command: Any, check_health: bool = True) -> None:
             with lock:
-                self.many += 1
+                self.count += 1
             self._send(connection, command, check_health)
 
         redis.connection.AbstractConnection.send_packed_command = send  # type: ignore[method-assign]
@@ -56,7 +63,7 @@ class Requests:
 def compare(
     case: str, ours: Callable[[], Any], theirs: Callable[[], Any], runs: int, note: str = ""
 ) -> Iterator[Row]:
-    """The time of both, taken in turn, and the round trips of a run."""
+    """Measure both in turn: the time, and the round trips of a run."""
     trips: dict[str, list[float]] = {"ours": [], "theirs": []}
 
     def timed(name: str, work: Callable[[], Any]) -> float:
@@ -64,7 +71,7 @@ def compare(
             began = time.perf_counter()
             work()
             taken = (time.perf_counter() - began) * 1e3
-        trips[name].append(sent.many)
+        trips[name].append(sent.count)
         return taken
 
     found = in_turn(
@@ -75,7 +82,7 @@ def compare(
 
 
 def send(client: redis.Redis, series: int, values: list[float]) -> None:
-    """The peer's batch: a command for the total and one for the sample, of each."""
+    """Send the peer's batch: for each sample one command for the total and one for the value."""
     sequence = time.time_ns()
     with client.pipeline(transaction=False) as pipeline:
         for number in range(series):
@@ -108,7 +115,7 @@ def recording(url: str, client: redis.Redis, runs: int, calls: int) -> Row:
     stored = metrics.query("calls", aggregation="sum")
     metrics.close()
     if stored != calls * (runs + 1):
-        raise AssertionError(f"wanted {calls * (runs + 1)} increments, got {stored}")
+        raise AssertionError(f"recorded {calls * (runs + 1)}, stored {stored}")
     return Row("recording call", "us", found["ours"], PEER, found["theirs"], headline=True)
 
 
@@ -133,15 +140,15 @@ def flushes(url: str, client: redis.Redis, series: int, each: int, runs: int) ->
     stored = metrics.query("took", aggregation="count")
     metrics.close()
     if stored != series * each * (runs + 1):
-        raise AssertionError(f"wanted {series * each * (runs + 1)} samples, got {stored}")
+        raise AssertionError(f"recorded {series * each * (runs + 1)}, stored {stored}")
 
 
-def question(near: str, far: str, runs: int, a_day: int) -> Iterator[Row]:
+def query(near: str, far: str, runs: int, a_day: int) -> Iterator[Row]:
     worker = own_worker(near, NAMESPACE)
     filled = Filled(near, worker, latency(a_day))
     peer = SortedSets(far, filled)
     metrics = redismetrics.Metrics(far, namespace=NAMESPACE, cache_bytes=0)
-    p95(metrics, filled.load)  # connected, and what the namespace is is known
+    p95(metrics, filled.load)  # connect and read the namespace
     yield from compare(
         "p95 by group", lambda: p95(metrics, filled.load), lambda: peer.answer("p95 by group"), runs
     )
@@ -181,7 +188,7 @@ def scrape(near: str, far: str, client: redis.Redis, runs: int) -> Iterator[Row]
         ours().count(b"\npage_") != METRICS * SERIES
         or theirs().count(b'series="') != METRICS * SERIES
     ):
-        raise AssertionError("a page lacks series")
+        raise AssertionError("series are missing on a page")
     yield from compare(f"scrape of {METRICS * SERIES:,} series", ours, theirs, runs, SCRAPED)
     metrics.close()
 
@@ -191,11 +198,11 @@ def measure(options: Options) -> Iterator[Row]:
     with own_server(options.server) as (near, _), further(near, EACH_WAY) as far:
         client = redis.Redis.from_url(far)
         pings = in_turn({"ping": lambda: timed_ms(client.ping)}, runs)["ping"]
-        yield Row("PING", "ms", pings, note="what the proxy makes of 1 ms, its own work in")
+        yield Row("PING", "ms", pings, note="the latency of the proxy, including its own work")
         yield recording(far, client, runs, 2_000 if quick else 200_000)
         yield from flushes(far, client, 10, 20 if quick else 1_000, runs)
         yield from flushes(far, client, 100 if quick else 1_000, 1, runs)
-        yield from question(near, far, runs, 2_000 if quick else 10_000)
+        yield from query(near, far, runs, 2_000 if quick else 10_000)
         yield from scrape(near, far, client, runs)
         client.close()
 

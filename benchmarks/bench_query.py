@@ -1,30 +1,35 @@
-"""How long do questions over a day take, and does it matter how many samples are behind them?
+"""How long do queries over a day take, and does the number of samples matter?
 
     python -m benchmarks query [--quick]
 
-"cold" is a client with cache_bytes=0, "warm" one that has asked the same before, "re-sealed" a warm one with a worker's commit on
-the open minute before each question.
+A "cold" client has cache_bytes=0. A "warm" one has made the same query before. "after a commit" is
+a warm one; before each query a worker commits to the open minute.
 
-    10 histograms in 3 groups, at 10 thousand to 10 million samples a day: mean, p95, an hourly series, a rollup, the newest ten;
-    "growth" is the time at the most samples by that at 100 thousand
-    1,000 gauges in 8 groups, set each 15 s, and 1,000 counters: a series of the day's minutes (more than the default cache of
-    32 MB holds: so warm is half cold there), and a mean by group
+    10 histograms in 3 groups, 10 thousand to 10 million samples per day: mean, p95, an hourly
+    series, a rollup, the newest ten. "growth" is the time at the most samples divided by that at
+    100 thousand
+    1,000 gauges in 8 groups, set every 15 s, and 1,000 counters: a series of the day's minutes
+    (larger than the default cache of 32 MB, so warm is half cold there), and a mean by group
 
-A run is five questions, and its figure their median; the peer, which is slow, is asked once a run.
+A run is five queries, and its figure their median. The peer is slow and gets one query per run.
 
-What was filled and what is answered is compared: counts, lows and highs exactly, means to nine digits, percentiles to half a rank
-in a hundred; by cold clients and warm ones, before the rounds and after. How many of the newest ten came with their own time and
-value is told; the others come with their minute.
+Results are compared with the samples: counts, minima and maxima exactly, means to nine digits,
+percentiles to half a rank in a hundred; for cold and warm clients, before and after the rounds. A
+note says how many of the newest ten have their exact time and value; the others have that of their
+minute.
 
-A day isn't recorded but packed: batches of samples go past the recording threads into the sender, so that record.lua, the
-worker's passes and commits.make leave the store as they would have: hours and days made, the open hour in loose minutes, each
-merged twelve times, the last three seconds unsealed. Before each question the time since is filled at the same rate. How many
-minutes are open is printed: it weighs on percentiles, so runs begun at the same minute of an hour compare best.
+The day is not recorded but packed: batches of samples skip the recording threads and go to the
+sender, so that record.lua, the worker's passes and the downsampling leave Redis as they would
+otherwise: hours and days are made, the open hour is in single minutes, each merged twelve times,
+and the last three seconds are not processed. Before each query the time since is filled at the
+same rate. The number of open minutes is printed: it affects percentiles, so compare runs that
+begin at the same minute of an hour.
 
-The peer in the same run holds the same samples in one sorted set a series, "ms:number:value" by ms; it reads 24 hours of each in
-one pipeline, and answers with numpy; the newest ten by ZREVRANGE. All take turns.
+The peer has the same samples in one sorted set per series, "ms:number:value" by ms. It reads 24
+hours of each in one pipeline and uses numpy; the newest ten come from ZREVRANGE. All take turns.
 
-Two lines more: what a process grows by that asks, and what a flush beside a process that asks all the time feels of it.
+Two more rows: by how much a process grows that queries, and how a flush slows down while another
+process queries all the time.
 """
 
 import resource
@@ -66,25 +71,25 @@ from redismetrics.store.connection import Store
 from redismetrics.store.driver import run
 from redismetrics.worker import Worker, seal
 
-QUESTION = (
-    "How long do questions over a day take, and does it matter how many samples are behind them?"
-)
+QUESTION = "How long do queries over a day take, and does the number of samples matter?"
 NAMESPACE = "query"
-MERGES = 12  # of a minute, as a worker does it each 5 s
+# How often a minute is merged: a worker runs every 5 s.
+MERGES = 12
 UNSEALED = 3 * SECOND
 PEER_UP_TO = 1_000_000
 NEWEST = 10
-ASKED = 5  # questions a run
+# Queries per run.
+REPEATS = 5
 PEER = "numpy over sorted sets"
 random = np.random.default_rng(20240501)
 
 
-# -- what is asked about ------------------------------------------------------------------------------------------
+# -- the samples --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Load:
-    """A metric: so many series, their tag *by* with so many values, so many samples a day."""
+    """A metric: its series, the values of their tag *by*, and its samples per day."""
 
     name: str
     kind: str
@@ -101,7 +106,7 @@ class Load:
         ]
 
     def draw(self, since: int, until: int) -> Samples:
-        """The samples of [since, until) ms, by time: histograms at random, the others every series in turn."""
+        """Return the samples of [since, until) ms: histograms at random, others in turn."""
         first, last = (-(-ms * self.a_day // DAY) for ms in (since, until))
         n = last - first
         if self.kind == "histogram":
@@ -127,12 +132,12 @@ def each_15_s(name: str, kind: str, series: int) -> Load:
 
 
 class Filled:
-    """A metric with more than a day of samples, and those samples."""
+    """A metric with more than a day of samples in Redis, and these samples."""
 
     def __init__(self, url: str, worker: Worker, load: Load) -> None:
         self.load, self.metric, self.worker = load, metric_of(NAMESPACE, load.name), worker
         self.client = Store(url, 60).connect(retries=0)
-        # Nothing is compacted before the worker does: a batch here is longer than a flush.
+        # A batch here is longer than a flush: do not compress before the worker does.
         self.recording = redismetrics.Metrics(
             url,
             namespace=NAMESPACE,
@@ -150,13 +155,12 @@ class Filled:
         self.until = self._fill()
 
     def _fill(self) -> int:
-        """The day before now and up to two hours more; returns up to when."""
+        """Fill the day before now and up to two hours more; return the end."""
         now = self._now()
         for hour in range(slot_of(now - DAY, HOUR) - HOUR, now, HOUR):
             found = self._keep(self.load.draw(hour, min(hour + HOUR, now)))
-            merges = (
-                MERGES if hour + HOUR > now else 1
-            )  # of a closed hour the same points are left either way
+            # In a closed hour the number of merges makes no difference.
+            merges = MERGES if hour + HOUR > now else 1
             turn = found.time % MINUTE * merges // MINUTE
             for number in range(merges):
                 self._send(_rows(found, np.flatnonzero(turn == number)))
@@ -165,7 +169,7 @@ class Filled:
         return now
 
     def catch_up(self) -> None:
-        """Fill the time since, and leave all sealed but the last flushes."""
+        """Fill the time since, and process all but the last flushes."""
         now = self._now()
         edges = [max(self.until, now - ms) for ms in range(UNSEALED, -1, -SECOND)]
         self._send(self._keep(self.load.draw(self.until, edges[0])))
@@ -191,7 +195,7 @@ class Filled:
             self.client.execute_command("ZSCORE", keys.shard(NAMESPACE, 0).dirty, self.load.name)
             is not None
         ):
-            raise AssertionError(f"{self.load.name}: not all was sealed: {self.worker.counts}")
+            raise AssertionError(f"{self.load.name}: blocks are left: {self.worker.counts}")
 
     def _now(self) -> int:
         seconds, microseconds = map(int, self.client.execute_command("TIME"))
@@ -224,7 +228,7 @@ class Filled:
             raise AssertionError(f"{self.load.name}: {stats}")
 
     def since(self, since: int, until: int = 1 << 60) -> Samples:
-        """What was filled of [since, until), in no order."""
+        """Return the samples of [since, until), in no order."""
         parts = [
             _rows(each, (each.time >= since) & (each.time < until))
             for each in self.samples
@@ -246,9 +250,9 @@ def _rows(samples: Samples, rows: NDArray[Any]) -> Samples:
     )
 
 
-# -- questions ----------------------------------------------------------------------------------------------------
+# -- queries ------------------------------------------------------------------------------------
 
-Ask = Callable[[redismetrics.Metrics, Load], Any]
+Query = Callable[[redismetrics.Metrics, Load], Any]
 
 
 def mean(metrics: redismetrics.Metrics, load: Load) -> Any:
@@ -275,18 +279,19 @@ def newest(metrics: redismetrics.Metrics, load: Load) -> Any:
     return metrics.get_metrics(name=load.name, limit=NEWEST)
 
 
-QUESTIONS: dict[str, Ask] = {
+QUERIES: dict[str, Query] = {
     "mean by group": mean,
     "p95 by group": p95,
     "hourly mean by group": hourly,
     "rollup by group": rollup,
     f"newest {NEWEST}": newest,
 }
-WANTED = {"cold": 10.0, "warm": 3.0}  # ms of p95 by group, 10 million samples a day
+# Milliseconds for p95 by group at 10 million samples per day.
+TARGETS = {"cold": 10.0, "warm": 3.0}
 
 
 class SortedSets:
-    """The peer: one sorted set a series, read whole."""
+    """The peer: one sorted set per series, read completely."""
 
     def __init__(self, url: str, filled: Filled) -> None:
         self.load, self.until = filled.load, filled.until
@@ -304,7 +309,7 @@ class SortedSets:
             pipeline.execute()
 
     def read(self, since: int | None = None) -> dict[str, list[list[bytes]]]:
-        """The members of each group's series; of the last 24 hours, or from *since* on."""
+        """Return the members of each group's series, of the last 24 hours or from *since* on."""
         low = time.time() * 1000 - DAY if since is None else since
         with self.client.pipeline(transaction=False) as pipeline:
             for name in self.names:
@@ -321,14 +326,14 @@ class SortedSets:
             [float(member.rpartition(b":")[2]) for members in parts for member in members]
         )
 
-    def answer(self, question: str, since: int | None = None) -> Any:
-        if question == f"newest {NEWEST}":
+    def answer(self, query: str, since: int | None = None) -> Any:
+        if query == f"newest {NEWEST}":
             return self._newest()
         groups = self.read(since)
-        if question == "hourly mean by group":
+        if query == "hourly mean by group":
             return {group: self._hourly(parts) for group, parts in groups.items()}
         columns = {group: self.values(parts) for group, parts in groups.items()}
-        if question == "p95 by group":
+        if query == "p95 by group":
             return {group: float(np.percentile(column, 95)) for group, column in columns.items()}
         return {group: (float(column.mean()), len(column)) for group, column in columns.items()}
 
@@ -355,11 +360,11 @@ class SortedSets:
         return sorted(rows, key=lambda row: -row["timestamp"])[:NEWEST]
 
 
-# -- are they right? ----------------------------------------------------------------------------------------------
+# -- checks -------------------------------------------------------------------------------------
 
 
 def check(filled: Filled, clients: list[redismetrics.Metrics]) -> None:
-    """Compare each client's answers with what was filled from the minute 24 hours ago on."""
+    """Compare each client's results with the samples from the minute 24 hours ago on."""
     load = filled.load
     since = slot_of(filled._now() - DAY, MINUTE)
     samples = filled.since(since)
@@ -370,7 +375,7 @@ def check(filled: Filled, clients: list[redismetrics.Metrics]) -> None:
             load.name, group_by=load.by, aggregations=names, window=(since / 1000, None)
         )
         if len(found) != load.groups:
-            raise AssertionError(f"{load.name}: wanted {load.groups} groups, got {found}")
+            raise AssertionError(f"{load.name}: expected {load.groups} groups, got {found}")
         for number in range(load.groups):
             of_group = group == number
             check_group(
@@ -400,7 +405,7 @@ def check(filled: Filled, clients: list[redismetrics.Metrics]) -> None:
             at = np.array([int(row[load.by].split("-")[1]) for row in rows]) * span + slots
             if sorted(at.tolist()) != np.flatnonzero(count).tolist():
                 raise AssertionError(
-                    f"{load.name}: by {interval} wanted {(count > 0).sum()} rows, got {len(rows)}"
+                    f"{load.name}, {interval}: expected {(count > 0).sum()} rows, got {len(rows)}"
                 )
             same = np.array([row["count"] for row in rows]) == count[at]
             same &= np.isclose([row["sum"] for row in rows], total[at], rtol=1e-9, atol=0)
@@ -412,13 +417,15 @@ def check(filled: Filled, clients: list[redismetrics.Metrics]) -> None:
 
 
 def check_group(load: Load, got: dict[str, Any], value: NDArray[Any], weight: NDArray[Any]) -> None:
-    wanted = {
-        "count": int(weight.sum()), "min": float(value.min()), "max": float(value.max()),
+    expected = {
+        "count": int(weight.sum()),
+        "min": float(value.min()),
+        "max": float(value.max()),
         "mean": float((value * weight).sum() / weight.sum()),
-    }  # fmt: skip
-    close = abs(got["mean"] - wanted["mean"]) <= 1e-9 * wanted["mean"]
-    if any(got[name] != wanted[name] for name in ("count", "min", "max")) or not close:
-        raise AssertionError(f"{load.name}: filled {wanted}, answered {got}")
+    }
+    close = abs(got["mean"] - expected["mean"]) <= 1e-9 * expected["mean"]
+    if any(got[name] != expected[name] for name in ("count", "min", "max")) or not close:
+        raise AssertionError(f"{load.name}: expected {expected}, got {got}")
     below, up_to = (
         float(weight[mask].sum() / weight.sum())
         for mask in (value < got["p95"], value <= got["p95"])
@@ -428,10 +435,10 @@ def check_group(load: Load, got: dict[str, Any], value: NDArray[Any], weight: ND
 
 
 def exact_of_newest(filled: Filled, metrics: redismetrics.Metrics) -> int:
-    """How many of the newest ten are those that were filled last, by time and value."""
+    """Count how many of the newest ten are the last samples, by time and value."""
     rows = newest(metrics, filled.load)["metrics"]
     if len(rows) != NEWEST:
-        raise AssertionError(f"{filled.load.name}: wanted the newest {NEWEST}, got {len(rows)}")
+        raise AssertionError(f"{filled.load.name}: expected the newest {NEWEST}, got {len(rows)}")
     got = {
         (round(datetime.fromisoformat(row["timestamp"]).timestamp() * 1000), row["value"])
         for row in rows
@@ -452,15 +459,15 @@ def check_peer(filled: Filled, peer: SortedSets) -> None:
         average, many = found[f"{filled.load.by}-{number}"]
         if many != len(value) or abs(average - value.mean()) > 1e-9 * average:
             raise AssertionError(
-                f"sorted sets: filled {len(value)}, {value.mean()}, answered {many}, {average}"
+                f"sorted sets: expected {len(value)}, {value.mean()}, got {many}, {average}"
             )
 
 
-# -- timing -------------------------------------------------------------------------------------------------------
+# -- timing -------------------------------------------------------------------------------------
 
 
 class Clients:
-    """Of each metric a cold and a warm one: so none's pages push out another's."""
+    """A cold and a warm client for one metric, so that metrics do not share a cache."""
 
     def __init__(self, url: str, filled: Filled) -> None:
         self.cold = redismetrics.Metrics(url, namespace=NAMESPACE, cache_bytes=0, socket_timeout=60)
@@ -468,7 +475,7 @@ class Clients:
         self.filled = filled
 
     def check(self) -> None:
-        """The answers of both: the warm one's as read, and as remembered."""
+        """Check both clients; the warm one twice, before and after it has cached."""
         check(self.filled, [self.cold, self.warm, self.warm])
 
     def close(self) -> None:
@@ -478,43 +485,44 @@ class Clients:
 
 
 def timed(
-    ask: Callable[[], Any], asked: int = ASKED, before: Callable[[], None] | None = None
+    query: Callable[[], Any], repeats: int = REPEATS, before: Callable[[], None] | None = None
 ) -> float:
-    """One run, the question asked so often: the median in ms."""
+    """Return the median of a run's queries, in ms."""
     taken = []
-    for _ in range(asked):
+    for _ in range(repeats):
         if before is not None:
             before()
         began = time.perf_counter()
-        ask()
+        query()
         taken.append((time.perf_counter() - began) * 1000)
     return statistics.median(taken)
 
 
 def grow(clients: dict[int, Clients], peers: dict[int, SortedSets], runs: int) -> Iterator[Row]:
-    """The same questions at all sizes."""
+    """Measure the same queries at all sizes."""
     large = max(clients)
     small = 100_000 if 100_000 in clients else min(clients)
-    for title, ask in QUESTIONS.items():
-        asks: dict[Any, Callable[[], float]] = {}
+    for title, query in QUERIES.items():
+        runs_of: dict[Any, Callable[[], float]] = {}
         for size, both in clients.items():
             both.filled.catch_up()
-            asks[size, "cold"] = partial(timed, partial(ask, both.cold, both.filled.load))
-            asks[size, "warm"] = partial(timed, partial(ask, both.warm, both.filled.load))
+            runs_of[size, "cold"] = partial(timed, partial(query, both.cold, both.filled.load))
+            runs_of[size, "warm"] = partial(timed, partial(query, both.warm, both.filled.load))
             if size in peers:
-                asks[size, PEER] = partial(timed, partial(peers[size].answer, title), 1)
-        taken = in_turn(asks, runs)
+                runs_of[size, PEER] = partial(timed, partial(peers[size].answer, title), 1)
+        taken = in_turn(runs_of, runs)
         for size, both in clients.items():
             note = ""
-            if ask is newest:
+            if query is newest:
                 both.filled.catch_up()
-                note = f"{exact_of_newest(both.filled, both.cold)} of {NEWEST} came with their own time and value"
+                exact = exact_of_newest(both.filled, both.cold)
+                note = f"{exact} of {NEWEST} have their exact time and value"
             theirs = taken.get((size, PEER), [])
             for state in ("cold", "warm"):
-                wanted = WANTED[state] if ask is p95 and size == 10_000_000 else None
-                what = f"{title}, {size:,} samples a day, {state}"
+                target = TARGETS[state] if query is p95 and size == 10_000_000 else None
+                what = f"{title}, {size:,} samples per day, {state}"
                 headline = bool(theirs) and size == max(peers) and state == "cold"
-                headline = headline and ask in (mean, p95, newest)
+                headline = headline and query in (mean, p95, newest)
                 peer = PEER if theirs else ""
                 yield Row(
                     what,
@@ -522,100 +530,98 @@ def grow(clients: dict[int, Clients], peers: dict[int, SortedSets], runs: int) -
                     taken[size, state],
                     peer,
                     theirs,
-                    wanted=wanted,
+                    target=target,
                     note=note,
                     headline=headline,
                 )
                 note = ""
         for state in ("cold", "warm"):
             growth = [a / b for a, b in zip(taken[large, state], taken[small, state], strict=True)]
-            what = f"{title}, {state}: growth from {small:,} to {large:,} samples a day"
-            yield Row(what, "times", growth, wanted=1.5, headline=ask is p95 and state == "cold")
+            what = f"{title}, {state}: growth from {small:,} to {large:,} samples per day"
+            yield Row(what, "times", growth, target=1.5, headline=query is p95 and state == "cold")
 
 
-def resealed(both: Clients, runs: int, asked: int) -> Row:
-    """The p95 of a warm client, with a commit on the open minute before each."""
+def after_commits(both: Clients, runs: int, repeats: int) -> Row:
+    """Measure the p95 of a warm client with a commit to the open minute before each query."""
 
     def commit() -> None:
         time.sleep(0.05 + 2 * DAY / both.filled.load.a_day / SECOND)
         both.filled.seal_more()
 
-    once = partial(timed, partial(p95, both.warm, both.filled.load), asked, commit)
-    what = f"p95 by group, {both.filled.load.a_day:,} samples a day, re-sealed"
-    return Row(what, "ms", in_turn({what: once}, runs)[what], wanted=WANTED["warm"])
+    once = partial(timed, partial(p95, both.warm, both.filled.load), repeats, commit)
+    what = f"p95 by group, {both.filled.load.a_day:,} samples per day, after a commit"
+    return Row(what, "ms", in_turn({what: once}, runs)[what], target=TARGETS["warm"])
 
 
 def of_many(both: Clients, runs: int) -> Iterator[Row]:
-    """Questions over many series."""
+    """Measure queries over many series."""
     load = both.filled.load
-    for title, ask in (("mean by minute and group", minutely), ("mean by group", mean)):
+    for title, query in (("mean by minute and group", minutely), ("mean by group", mean)):
         both.filled.catch_up()
-        asks = {
-            "cold": partial(timed, partial(ask, both.cold, load), 2),
-            "warm": partial(timed, partial(ask, both.warm, load), 2),
+        runs_of = {
+            "cold": partial(timed, partial(query, both.cold, load), 2),
+            "warm": partial(timed, partial(query, both.warm, load), 2),
         }
-        for state, found in in_turn(asks, runs).items():
-            wanted = 100 if ask is minutely and state == "cold" else None
-            yield Row(f"{title}, {load.series:,} {load.kind}s, {state}", "ms", found, wanted=wanted)
+        for state, found in in_turn(runs_of, runs).items():
+            target = 100 if query is minutely and state == "cold" else None
+            yield Row(f"{title}, {load.series:,} {load.kind}s, {state}", "ms", found, target=target)
 
 
-# -- beside it ----------------------------------------------------------------------------------------------------
+# -- in a process of its own --------------------------------------------------------------------
 
 
 def peak() -> float:
-    """The most memory in MB that this process ever had."""
+    """Return the peak memory of this process, in MB."""
     try:
-        status = Path(
-            "/proc/self/status"
-        ).read_text()  # what getrusage tells on Linux is also the parent's
+        # On Linux getrusage includes the peak of the parent.
+        status = Path("/proc/self/status").read_text()
     except OSError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     return float(status.partition("VmHWM:")[2].split()[0]) / 1e3
 
 
-class Asker:
-    """In a child: a client that has cached nothing."""
+class Querier:
+    """A client without a cache, in a child process."""
 
     def __init__(self, url: str) -> None:
         self.metrics = redismetrics.Metrics(
             url, namespace=NAMESPACE, cache_bytes=0, socket_timeout=60
         )
-        self.metrics.query(
-            "nothing", aggregation="p95"
-        )  # what is imported is none of a question's memory
+        # Import before the measurement: imports are not part of a query's memory.
+        self.metrics.query("nothing", aggregation="p95")
 
-    def grow(self, question: str, load: Load) -> float:
-        """MB that this process takes more at its peak, once it has asked."""
+    def grow(self, query: str, load: Load) -> float:
+        """Return the MB by which a query raises the peak of this process."""
         before = peak()
-        MEMORY[question](self.metrics, load)
+        MEMORY[query](self.metrics, load)
         return peak() - before
 
-    def ask_for(self, seconds: float, load: Load) -> int:
-        """Ask the largest question again and again; return how often."""
-        until, asked = time.monotonic() + seconds, 0
+    def repeat(self, seconds: float, load: Load) -> int:
+        """Repeat the largest query; return how often it ran."""
+        until, count = time.monotonic() + seconds, 0
         while time.monotonic() < until:
             minutely(self.metrics, load)
-            asked += 1
-        return asked
+            count += 1
+        return count
 
 
-MEMORY: dict[str, Ask] = {"p95 by group": p95, "mean by minute and group": minutely}
+MEMORY: dict[str, Query] = {"p95 by group": p95, "mean by minute and group": minutely}
 
 
-def asker(url: str) -> Callable[..., Any]:
-    found = Asker(url)
+def querier(url: str) -> Callable[..., Any]:
+    found = Querier(url)
     return lambda verb, *args: getattr(found, verb)(*args)
 
 
-def memory(url: str, question: str, load: Load) -> Row:
-    with Child(asker, url) as child:
-        grown = child("grow", question, load)
-    what = f"peak memory of {question}, {load.series:,} {load.kind}s, {load.a_day:,} samples a day"
-    return Row(what, "MB", [grown], note="what a process grows by that has asked nothing before")
+def memory(url: str, query: str, load: Load) -> Row:
+    with Child(querier, url) as child:
+        grown = child("grow", query, load)
+    what = f"peak memory of {query}, {load.series:,} {load.kind}s, {load.a_day:,} samples per day"
+    return Row(what, "MB", [grown], note="growth of a new process during its first query")
 
 
 def writes(url: str, load: Load, options: Options) -> Row:
-    """How long a flush of 1,000 samples of 100 series takes, with nothing beside it and with that question in a loop."""
+    """Measure a flush of 1,000 samples of 100 series, alone and during repeated queries."""
     metrics = redismetrics.Metrics(url, namespace="writes", flush_interval=3600)
     calls = bound(metrics, "gauge", "depth", 100)
     flushes = 5 if options.quick else 50
@@ -631,28 +637,29 @@ def writes(url: str, load: Load, options: Options) -> Row:
     def several() -> float:
         return statistics.median(flush() for _ in range(flushes))
 
-    with Child(asker, url) as child:
+    with Child(querier, url) as child:
 
-        def beside() -> float:
-            child.start("ask_for", 0.2 if options.quick else 1.5, load)
+        def during() -> float:
+            child.start("repeat", 0.2 if options.quick else 1.5, load)
             time.sleep(0.05)
             took = several()
             if not child.wait():
-                raise AssertionError("nothing was asked meanwhile")
+                raise AssertionError("no query ran during the flushes")
             return took
 
-        taken = in_turn({"alone": several, "beside": beside}, options.runs)
+        taken = in_turn({"alone": several, "during": during}, options.runs)
     metrics.close()
-    what = f"a flush of 1,000 samples, beside mean by minute and group of {load.series:,} {load.kind}s in a loop"
-    return Row(what, "ms", taken["beside"], "the same with nothing beside it", taken["alone"])
+    query = f"mean by minute and group of {load.series:,} {load.kind}s in a loop"
+    what = f"flush of 1,000 samples, during {query}"
+    return Row(what, "ms", taken["during"], "the same without queries", taken["alone"])
 
 
 def measure(options: Options) -> Iterator[Row]:
-    sizes, series, asked = (10_000, 100_000, 1_000_000, 10_000_000), 1_000, ASKED
+    sizes, series, repeats = (10_000, 100_000, 1_000_000, 10_000_000), 1_000, REPEATS
     if options.quick:
-        sizes, series, asked = (2_000, 200_000), 20, 1
+        sizes, series, repeats = (2_000, 200_000), 20, 1
     with own_server(options.server) as (url, _):
-        worker = own_worker(url, NAMESPACE)  # one: several would share the metrics among them
+        worker = own_worker(url, NAMESPACE)  # only one: several would share the metrics
         clients = {size: Clients(url, Filled(url, worker, latency(size))) for size in sizes}
         peers = {
             size: SortedSets(url, clients[size].filled) for size in sizes if size <= PEER_UP_TO
@@ -668,7 +675,7 @@ def measure(options: Options) -> Iterator[Row]:
             file=sys.stderr,
         )
         yield from grow(clients, peers, options.runs)
-        yield resealed(clients[max(sizes)], options.runs, asked)
+        yield after_commits(clients[max(sizes)], options.runs, repeats)
         yield memory(url, "p95 by group", clients[max(sizes)].filled.load)
         for both in clients.values():
             both.check()

@@ -1,18 +1,21 @@
-"""What does a recording call cost, with Redis there and with Redis stopped?
+"""What does a recording call cost, with Redis running and with Redis stopped?
 
     python -m benchmarks record [--quick]
 
-Each library in a process of its own, all taking turns: a figure is the best of 12 rounds of 10,000 calls by `timeit`, as its
-documentation advises: the others tell of what else the processor did. What they gathered is flushed between the rounds, ours
-to Redis, the others where they would send it. A bound call is on a handle (`labels()` of prometheus_client); OpenTelemetry,
-datadog and statsd have none, so their calls stand beside the unbound ones. prometheus_client's multiprocess mode writes to
-mapped files; datadog aggregates, with extended aggregation for histograms; statsd, which has no tags and no aggregation, sends
-one datagram a call, tags put into the name. Datagrams go to a socket that nobody reads.
+Each library runs in its own process, and all take turns. A figure is the best of 12 rounds of
+10,000 calls by `timeit`, as its documentation advises: the other rounds show what else the
+processor did. Between the rounds the collected samples are flushed, ours to Redis, the others
+where they would send them. A bound call is one on a bound instrument (`labels()` of
+prometheus_client). OpenTelemetry, datadog and statsd have none, so their calls are compared with
+unbound ones. prometheus_client in multiprocess mode writes to mapped files; datadog aggregates,
+with extended aggregation for histograms; statsd has no tags and no aggregation, so it sends one
+datagram per call with the tags in the name. Nobody reads the datagrams.
 
-"Pure Python" lines are what the interpreter takes for the least that such a call does: to keep a value, and to find where.
+The rows "pure Python" are the cost of the interpreter for the least that such a call does: keep a
+value, and find where.
 
-Then, with the server paused (SIGSTOP) for 10 s and 50,000 calls a second, the longest calls, and that nothing is lost once it
-is back.
+Then the server is paused (SIGSTOP) for 10 s at 50,000 calls per second: the longest calls, and
+that nothing is lost afterwards.
 """
 
 import os
@@ -42,10 +45,12 @@ BOUND_INCREMENT, BOUND_RECORD, BOUND_SET = (
 )
 INCREMENT, INCREMENT_TAGS = "increment(name)", "increment(name, two tags)"
 HISTOGRAM, HISTOGRAM_TAGS = "histogram(name, value)", "histogram(name, value, two tags)"
-WANTED = {BOUND_INCREMENT: 0.09, BOUND_RECORD: 0.18, INCREMENT: 0.16, INCREMENT_TAGS: 0.5}
+TARGETS = {BOUND_INCREMENT: 0.09, BOUND_RECORD: 0.18, INCREMENT: 0.16, INCREMENT_TAGS: 0.5}
 
 
-# -- contenders: each returns its statements, their names, and what sends what was gathered ------------------------
+# -- contenders ---------------------------------------------------------------------------------
+#
+# Each returns its statements, the names they use, and a function that sends what was collected.
 
 
 def ours(url: str) -> tuple[Statements, dict[str, Any], Callable[[], None]]:
@@ -72,7 +77,7 @@ def ours(url: str) -> tuple[Statements, dict[str, Any], Callable[[], None]]:
 
 
 def prometheus() -> tuple[Statements, dict[str, Any], Callable[[], None]]:
-    """Single or multiprocess mode, as PROMETHEUS_MULTIPROC_DIR says when it is imported."""
+    """Multiprocess mode if PROMETHEUS_MULTIPROC_DIR is set at the import, else single mode."""
     from prometheus_client import Counter, Gauge, Histogram
 
     counter, gauge, histogram = (
@@ -168,7 +173,7 @@ def _sink() -> socket.socket:
 
 
 class _Handle:
-    """What a handle is at the least: a slot with a list's own append, or one that a method calls."""
+    """The least that an instrument can be: a slot with a list's `append`, and a method."""
 
     __slots__ = ("add", "append")
 
@@ -199,11 +204,11 @@ def python() -> tuple[Statements, dict[str, Any], Callable[[], None]]:
 
 
 def contender(make: Callable[..., Any], calls: int, *args: Any) -> Callable[[str], float]:
-    """In a child: µs a call of a case."""
+    """Return a function that measures a case, in µs per call. Runs in a child process."""
     statements, names, drain = make(*args)
 
     def work(case: str) -> float:
-        """The best of several rounds, each of as many calls as a busy process may make between two flushes."""
+        """Return the best of several rounds, each of as many calls as between two busy flushes."""
         rounds = []
         for _ in range(ROUNDS):
             rounds.append(timeit.timeit(statements[case], globals=names, number=calls))
@@ -213,12 +218,12 @@ def contender(make: Callable[..., Any], calls: int, *args: Any) -> Callable[[str
     return work
 
 
+# By name: the package to import, the contender, and its cases.
 PEERS: dict[str, tuple[str, Callable[..., Any], tuple[str, ...]]] = {
-    # by name: what is imported, the contender, the cases that it has
     "prometheus_client": (
         "prometheus_client",
         prometheus,
-        (*WANTED, BOUND_SET, HISTOGRAM, HISTOGRAM_TAGS),
+        (*TARGETS, BOUND_SET, HISTOGRAM, HISTOGRAM_TAGS),
     ),
     "prometheus_client, multiprocess": (
         "prometheus_client",
@@ -247,10 +252,14 @@ CASES = (
     HISTOGRAM_TAGS,
 )
 HEADLINES = {
-    (BOUND_INCREMENT, "prometheus_client"), (BOUND_RECORD, "prometheus_client"), (INCREMENT, "prometheus_client"),
-    (INCREMENT_TAGS, "prometheus_client"), (INCREMENT_TAGS, "OpenTelemetry SDK"), (INCREMENT_TAGS, "datadog, aggregated"),
+    (BOUND_INCREMENT, "prometheus_client"),
+    (BOUND_RECORD, "prometheus_client"),
+    (INCREMENT, "prometheus_client"),
+    (INCREMENT_TAGS, "prometheus_client"),
+    (INCREMENT_TAGS, "OpenTelemetry SDK"),
+    (INCREMENT_TAGS, "datadog, aggregated"),
     (INCREMENT_TAGS, "statsd"),
-}  # fmt: skip
+}
 
 
 def call_costs(url: str, options: Options) -> Iterator[Row]:
@@ -276,9 +285,9 @@ def call_costs(url: str, options: Options) -> Iterator[Row]:
             having = {name: child for name, child in theirs.items() if case in PEERS[name][2]}
             measures = {"": mine} | having
             figures = in_turn(
-                {name: _asking(child, case) for name, child in measures.items()}, options.runs
+                {name: _measuring(child, case) for name, child in measures.items()}, options.runs
             )
-            wanted = WANTED.get(case)
+            target = TARGETS.get(case)
             for name, (package, _, cases) in PEERS.items():
                 if case in cases:
                     note = "" if name in having else missing(package)
@@ -290,32 +299,32 @@ def call_costs(url: str, options: Options) -> Iterator[Row]:
                         name,
                         figures.get(name, []),
                         False,
-                        wanted,
+                        target,
                         note,
                         headline,
                     )
-                    wanted = None  # said once
+                    target = None  # shown in the first row only
         case = "increment(name, two tags), none://"
-        yield Row(case, "us", in_turn({case: _asking(mine, case)}, options.runs)[case])
+        yield Row(case, "us", in_turn({case: _measuring(mine, case)}, options.runs)[case])
         floor = stack.enter_context(Child(contender, python, calls))
         cases = python()[0]
         for case, found in in_turn(
-            {case: _asking(floor, case) for case in cases}, options.runs
+            {case: _measuring(floor, case) for case in cases}, options.runs
         ).items():
             yield Row(
                 f"pure Python: {case}",
                 "us",
                 found,
-                note="what the interpreter takes for that alone",
+                note="cost of the interpreter alone",
             )
 
 
-def _asking(child: Child, case: str) -> Callable[[], float]:
+def _measuring(child: Child, case: str) -> Callable[[], float]:
     return lambda: float(child(case))
 
 
 def while_paused(url: str, pid: int, options: Options) -> Iterator[Row]:
-    """Call times at 50,000 calls a second with the server stopped, and the balance when it is back."""
+    """Measure calls at 50,000 per second with the server stopped, and count samples afterwards."""
     metrics = redismetrics.Metrics(url, namespace="paused")
     counter = redismetrics.Counter("requests", metrics=metrics)
     histogram = redismetrics.Histogram("latency", metrics=metrics)
@@ -352,10 +361,13 @@ def while_paused(url: str, pid: int, options: Options) -> Iterator[Row]:
         raise AssertionError(f"recorded {total + 2}, stored {stored}, dropped {stats['dropped']}")
     durations.sort()
     what = f"server stopped {seconds:g} s, 50,000 calls/s"
-    note = f"{total / took:,.0f} calls/s were reached; all {stored:,.0f} samples were stored when it was back"
-    yield Row(f"{what}: median call", "us", [statistics.median(durations) * 1e6], note=note)
-    yield Row(f"{what}: 99.9 % of calls", "us", [durations[int(total * 0.999)] * 1e6])
-    yield Row(f"{what}: longest call", "ms", [durations[-1] * 1e3], headline=True)
+    note = (
+        f"{total / took:,.0f} calls/s reached; "
+        f"all {stored:,.0f} samples were stored after the server continued"
+    )
+    yield Row(f"{what}: median", "us", [statistics.median(durations) * 1e6], note=note)
+    yield Row(f"{what}: p99.9", "us", [durations[int(total * 0.999)] * 1e6])
+    yield Row(f"{what}: longest", "ms", [durations[-1] * 1e3], headline=True)
 
 
 def measure(options: Options) -> Iterator[Row]:

@@ -1,22 +1,24 @@
-"""How many samples a second does one worker merge, digest, pack and commit, and what does a writer feel of it?
+"""How many samples per second does one worker merge, and does it slow down recording?
 
     python -m benchmarks rollup [--quick]
 
-The first lines are workloads, a minute of 60 flushes each, recorded by a client whose time is put into the last hour; only the
-worker's passes are timed. "one pass" is over all of it, as after an outage; "every 5 s" is twelve passes of five flushes each,
-as a worker runs, so that each minute is merged twelve times. Rates are of a worker alone in this
-process. Of its time, in one run more, "decode" are blocks and what the minutes held, "merge" numbers
-and digests, "pack" the bytes written, "read" and "commit" the round trips, redis-py and waiting included. Recorded and sealed
-are compared, by the worker's own count and by a question. The peer, on the same server: a worker that reads the
-minute of each series from a sorted set of "ts:value", and writes count, sum, min, max and three percentiles by numpy into a
-hash, once.
+The first rows are workloads: a minute of 60 flushes, recorded by a client whose clock is set to
+the last hour; only the passes of the worker are timed. "one pass" covers all of it, as after an
+outage; "every 5 s" is twelve passes of five flushes each, as a worker runs, so each minute is
+merged twelve times. The worker runs alone in this process. In one more run its time is split:
+"decode" is for blocks and stored minutes, "merge" for numbers and digests, "pack" for the bytes
+written, "read" and "commit" for the round trips, including redis-py and waiting. What was recorded
+is compared with what was sealed, by the worker's count and by a query. The peer on the same server
+reads the minute of each series from a sorted set of "ts:value", and writes count, sum, min, max
+and three percentiles by numpy to a hash, once.
 
-The hour's line is the making of one hour of histograms with digests, all its chunks of series, from their minutes.
+The row "downsample an hour" is one hour of histograms with digests, made from its minutes.
 
-The last lines are a process that records 50,000 samples a second, half on a counter, half on a histogram, one flush a second: its
-call times alone, beside a worker at full load, and beside a process that only counts, which shows what is the machine's. At full
-load: the worker's passes follow without a pause, and before each one the logs of the first workloads are put back to unsealed,
-their hours to due, and a hundred writers to long gone. The longest scripts are the server's own, from its SLOWLOG.
+The last rows are a process that records 50,000 samples per second, half on a counter and half on a
+histogram, with one flush per second: its calls alone, beside a worker at full load, and beside a
+process that only counts, which shows the effect of the machine. At full load the passes follow
+without a pause; before each one the logs of the first workloads become unsealed again, their hours
+due, and a hundred writers long gone. The longest scripts come from the server's SLOWLOG.
 """
 
 import multiprocessing
@@ -54,7 +56,7 @@ from redismetrics.store.connection import Store
 from redismetrics.store.metric_keys import MetricLocation
 from redismetrics.worker import Worker, merge
 
-QUESTION = "How many samples a second does one worker merge, and what does a writer feel of it?"
+QUESTION = "How many samples per second does one worker merge, and does it slow down recording?"
 FLUSHES, EVERY = 60, 5
 WATCHED = ("decode", "merge", "pack", "read", "commit")
 PEER_SAMPLES = 30_000
@@ -63,7 +65,7 @@ RATE = 50_000
 
 @dataclass(frozen=True)
 class Load:
-    """A minute: in each flush so many samples of each series of each metric."""
+    """A minute: in each flush *each* samples of each series of each metric."""
 
     kind: str
     metrics: int
@@ -96,7 +98,7 @@ PEER = "numpy over sorted sets"
 
 
 class Recording:
-    """A client in the past that records one load, flush by flush."""
+    """A client with its clock in the past, which records one load, flush by flush."""
 
     def __init__(self, url: str, namespace: str, load: Load) -> None:
         client = redis.Redis.from_url(url)
@@ -119,7 +121,7 @@ class Recording:
         ]
 
     def flush(self, number: int) -> None:
-        """Record the flush of that second, and send it."""
+        """Record and send the flush of second *number*."""
         began = self.start / 1000 + number
         if self.load.kind == "counter":
             for call in self.calls:
@@ -137,12 +139,12 @@ class Recording:
         self.metrics.flush(60)
 
 
-# -- one worker ---------------------------------------------------------------------------------------------------
+# -- one worker ---------------------------------------------------------------------------------
 
 
 @dataclass
 class Watch:
-    """Seconds by what was done: of nested ones only the inner counts."""
+    """Seconds by activity. Time in nested activities counts for the inner one only."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     _running: list[list[Any]] = field(default_factory=list)
@@ -172,7 +174,7 @@ class Watch:
                 (rollup_codec, "unpack_table"),
                 (rollup_codec, "unpack_samples"),
                 (rollup_codec, "_unpack_points"),
-                (column_codec.Reader, "fill"),  # columns are read when they are asked for
+                (column_codec.Reader, "fill"),  # columns are decoded when they are used
             ],
             "merge": [(merge, "seal"), (merge, "cell_keys")],
             "pack": [(rollup_codec, "pack_table"), (rollup_codec, "pack_samples")],
@@ -194,7 +196,7 @@ def _read_or_commit(_: redis.Redis, commands: list[Any]) -> str:
 
 @contextmanager
 def slowlog(url: str) -> Iterator[dict[str, float]]:
-    """The longest run in ms of each script in a while, by its name; 0 for less than 0.1."""
+    """Yield the longest run of each script in the block, in ms by name; 0 if below 0.1."""
     client = redis.Redis.from_url(url)
     client.config_set("slowlog-max-len", 100_000)
     client.config_set("slowlog-log-slower-than", 100)
@@ -213,18 +215,18 @@ def slowlog(url: str) -> Iterator[dict[str, float]]:
 
 
 def check(url: str, namespace: str, load: Load, worker: Worker, start: int) -> None:
-    """Does the hour hold exactly what was recorded?"""
+    """Compare the samples in the hour with those recorded."""
     with redismetrics.Metrics(url, namespace=namespace, socket_timeout=60) as metrics:
         window = (start / 1000, (start + HOUR) / 1000)
         found = sum(metrics.query(name, aggregation="count", window=window) for name in load.names)
     if not load.samples == found == worker.counts.samples or worker.counts.late:
         raise AssertionError(
-            f"{load.title}: recorded {load.samples}, held {found}, sealed {worker.counts.samples}"
+            f"{load.title}: recorded {load.samples}, stored {found}, sealed {worker.counts.samples}"
         )
 
 
 def minute(url: str, load: Load, every: int, watch: Watch | None = None) -> float:
-    """Seal a minute, with a pass after so many flushes each: the seconds of all passes."""
+    """Seal a minute with a pass after every *every* flushes; return the seconds of all passes."""
     recording, worker = Recording(url, "minute", load), own_worker(url, "minute")
     took = 0.0
     for number in range(FLUSHES):
@@ -248,7 +250,7 @@ def _flush(url: str) -> None:
 
 
 def naive(url: str, load: Load) -> float:
-    """Samples a second of a plain worker, on as many whole series as make up some 30,000 samples."""
+    """Return the samples per second of a simple worker, on about 30,000 samples."""
     client = redis.Redis.from_url(url)
     per_series = FLUSHES * load.each
     names = [f"naive:{number}" for number in range(max(PEER_SAMPLES // per_series, 1))]
@@ -266,9 +268,14 @@ def naive(url: str, load: Load) -> float:
                 column = np.array([float(member.partition(b":")[2]) for member in members])
                 middle, high, higher = np.percentile(column, (50, 95, 99))
                 row = {
-                    "count": len(column), "sum": float(column.sum()), "min": float(column.min()),
-                    "max": float(column.max()), "p50": float(middle), "p95": float(high), "p99": float(higher),
-                }  # fmt: skip
+                    "count": len(column),
+                    "sum": float(column.sum()),
+                    "min": float(column.min()),
+                    "max": float(column.max()),
+                    "p50": float(middle),
+                    "p95": float(high),
+                    "p99": float(higher),
+                }
                 pipeline.hset(f"{name}:0", mapping=row)
             pipeline.execute()
     took = time.perf_counter() - began
@@ -307,11 +314,11 @@ def seal(url: str, load: Load, runs: int) -> Iterator[Row]:
         )
 
 
-# -- an hour ------------------------------------------------------------------------------------------------------
+# -- an hour ------------------------------------------------------------------------------------
 
 
 def hour(url: str, series: int, each: int) -> Iterator[Row]:
-    """The making of an hour of histograms of so many samples a minute."""
+    """Measure the downsampling of an hour of histograms, *each* samples per minute."""
     load = Load("histogram", 1, series, each)
     recording, worker = Recording(url, "hour", load), own_worker(url, "hour")
     for minute in range(60):
@@ -325,24 +332,22 @@ def hour(url: str, series: int, each: int) -> Iterator[Row]:
     with slowlog(url) as longest:
         taken = make_due(client, metric)
     found = client.hgetall(metric.data("hour", slot_of(recording.start, 24 * HOUR)))
-    sealed_ = sum(int(read_table(data).summaries.count.sum()) for data in found[1::2])
-    if sealed_ != 60 * series * each:
-        raise AssertionError(f"recorded {60 * series * each}, in the hour {sealed_}")
+    stored = sum(int(read_table(data).summaries.count.sum()) for data in found[1::2])
+    if stored != 60 * series * each:
+        raise AssertionError(f"recorded {60 * series * each}, in the hour {stored}")
     worker.leave()
     client.close()
     _flush(url)
-    title = f"making an hour: {series:,} series x {each} a minute"
-    yield Row(
-        title, "s", [sum(taken)], note=f"{len(taken)} commits, the longest {max(taken):.2f} s"
-    )
-    yield Row(f"{title}, the longest commit on the server", "ms", [longest["commit"]])
+    title = f"downsample an hour: {series:,} series x {each} per minute"
+    yield Row(title, "s", [sum(taken)], note=f"{len(taken)} commits, longest {max(taken):.2f} s")
+    yield Row(f"{title}, longest commit on the server", "ms", [longest["commit"]])
 
 
-# -- a writer beside it -------------------------------------------------------------------------------------------
+# -- recording at the same time -----------------------------------------------------------------
 
 
-def write(url: str, seconds: float, answer: Any) -> None:
-    """Record 50,000 samples a second; answer with the sorted call times and what was dropped."""
+def write(url: str, seconds: float, result: Any) -> None:
+    """Record 50,000 samples per second; put the sorted call times and the rate into *result*."""
     metrics = redismetrics.Metrics(url, namespace="busy")
     counter = redismetrics.Counter("requests", metrics=metrics)
     histogram = redismetrics.Histogram("latency", metrics=metrics)
@@ -372,34 +377,35 @@ def write(url: str, seconds: float, answer: Any) -> None:
             f"recorded {total + 2}, stored {stats['stored']}, dropped {stats['dropped']}"
         )
     durations.sort()
-    answer.put((durations, total / took))
+    result.put((durations, total / took))
 
 
 def work(url: str, ready: Any, done: Any) -> None:
-    """A worker at full load until the writer is done."""
+    """Run a worker at full load until the writer is done."""
     worker = own_worker(url, "busy")
     client = redis.Redis.from_url(url)
     metrics = [metric_of("busy", name) for load in LOADS[:4] for name in load.names]
-    worker.pass_once()  # from then on hours are due
-    again(client, metrics)
+    worker.pass_once()  # afterwards hours are due
+    undo(client, metrics)
     ready.set()
     began, before = time.perf_counter(), worker.counts.samples
     while not (worker.counts.slots and done.is_set()):
         worker._pruned_ms = 0
         worker.pass_once()
-        again(client, metrics)
+        undo(client, metrics)
     took = time.perf_counter() - began
     print(
-        f"the worker beside it: {(worker.counts.samples - before) / took:,.0f} samples/s, {worker.counts.slots} slots made, "
-        f"{worker.counts.writers_pruned} writers pruned in {took:.1f} s, {worker.counts.failures} failures",
+        f"the worker: {(worker.counts.samples - before) / took:,.0f} samples/s, "
+        f"{worker.counts.slots} slots made, {worker.counts.writers_pruned} writers pruned "
+        f"in {took:.1f} s, {worker.counts.failures} failures",
         file=sys.stderr,
     )
     if worker.counts.failures or not worker.counts.writers_pruned:
         raise AssertionError(worker.counts.as_dict())
 
 
-def again(client: redis.Redis, metrics: list[MetricLocation]) -> None:
-    """All logs unsealed, all hours due, and writers that are long gone."""
+def undo(client: redis.Redis, metrics: list[MetricLocation]) -> None:
+    """Make all logs unsealed and all hours due, and add writers that are long gone."""
     of_shard, pending = keys.shard("busy", 0), keys.pending("busy", 0)
     clock = float(client.get(of_shard.clock) or 0)
     with client.pipeline(transaction=False) as pipeline:
@@ -417,7 +423,7 @@ def again(client: redis.Redis, metrics: list[MetricLocation]) -> None:
 
 
 def count(ready: Any, done: Any) -> None:
-    """Keep a processor busy with nothing."""
+    """Keep a core busy."""
     ready.set()
     while not done.is_set():
         sum(range(10_000))
@@ -426,9 +432,9 @@ def count(ready: Any, done: Any) -> None:
 def beside(
     url: str, title: str, seconds: float, other: Callable[..., None] | None, *args: Any
 ) -> Iterator[Row]:
-    """The writer's call times while another process runs."""
+    """Measure the calls of the writer while another process runs."""
     spawn = multiprocessing.get_context("spawn")
-    ready, done, answer = spawn.Event(), spawn.Event(), spawn.Queue()
+    ready, done, result = spawn.Event(), spawn.Event(), spawn.Queue()
     process = None
     if other is work:
         for load in LOADS[:4]:
@@ -441,9 +447,9 @@ def beside(
             process = spawn.Process(target=other, args=(*args, ready, done))
             process.start()
             ready.wait(300)
-        writer = spawn.Process(target=write, args=(url, seconds, answer))
+        writer = spawn.Process(target=write, args=(url, seconds, result))
         writer.start()
-        durations, rate = answer.get(timeout=seconds + 120)
+        durations, rate = result.get(timeout=seconds + 120)
         writer.join()
         done.set()
         if process is not None:
@@ -452,16 +458,19 @@ def beside(
         raise AssertionError(f"{title}: a process failed")
     _flush(url)
     total = len(durations)
-    what = f"a recording call at {RATE:,}/s {title}"
+    what = f"recording call at {RATE:,}/s {title}"
     yield Row(f"{what}: median", "us", [statistics.median(durations) * 1e6])
-    yield Row(f"{what}: 99.9 %", "us", [durations[int(total * 0.999)] * 1e6])
-    note = f"{rate:,.0f}/s were reached; longest scripts: record {longest['record']:.1f} ms, commit {longest['commit']:.1f} ms"
+    yield Row(f"{what}: p99.9", "us", [durations[int(total * 0.999)] * 1e6])
+    note = (
+        f"{rate:,.0f}/s reached; longest scripts: "
+        f"record {longest['record']:.1f} ms, commit {longest['commit']:.1f} ms"
+    )
     yield Row(f"{what}: longest", "ms", [durations[-1] * 1e3], note=note)
 
 
 def measure(options: Options) -> Iterator[Row]:
     loads, seconds = (QUICK, 0.5) if options.quick else (LOADS, 8)
-    runs = 1 if options.quick else min(options.runs, 3)  # each is long, and the peer's ratio large
+    runs = 1 if options.quick else min(options.runs, 3)  # runs are long and ratios large
     with own_server(options.server) as (url, _):
         for load in loads:
             yield from seal(url, load, runs)

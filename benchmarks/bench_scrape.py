@@ -1,11 +1,13 @@
-"""How long does a scrape take, how much memory, and what do processes that are gone cost it?
+"""How long does a scrape take, how much memory does it need, and what do exited processes cost?
 
-    python -m benchmarks.bench_scrape [--json] [--quick]
+    python -m benchmarks scrape [--quick]
 
-A series is counted as Prometheus does: a line of the page that is no comment. Of them 30 % are counters, 30 % gauges, 40 % the
-17 lines each that a histogram of 14 buckets is. The page is made as for an HTTP request, from the store to bytes, in a process
-of its own. prometheus_client in multiprocess mode makes the same lines from the files that so many processes left behind, each
-with all the series. Memory is the most that the process had while it made its first page, less what it had before.
+A series is a line of the page that is not a comment, as Prometheus counts. 30 % are counters, 30 %
+gauges, and 40 % belong to histograms, which have 17 lines each (14 buckets). The page is made as
+for an HTTP request, from Redis to bytes, in a process of its own. The peer, prometheus_client in
+multiprocess mode, makes the same lines from the files of 10 to 1,000 exited processes, each with
+all the series. Memory is the peak of the process while it made its first page, less what it had
+before.
 """
 
 import os
@@ -24,20 +26,19 @@ from redismetrics.export import prometheus
 QUESTION = "What does a scrape of the Prometheus page cost?"
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-LINES = {
-    "counter": 1,
-    "gauge": 1,
-    "histogram": len(BUCKETS) + 3,
-}  # a series has: buckets, +Inf, sum, count
+# Lines per series. A histogram has its buckets, +Inf, sum and count.
+LINES = {"counter": 1, "gauge": 1, "histogram": len(BUCKETS) + 3}
 FAMILIES = {"counter": 10, "gauge": 10, "histogram": 4}
-MILLISECONDS, MEGABYTES = 400, 100  # what is wanted for 100,000 series
+# The targets for 100,000 series.
+MILLISECONDS, MEGABYTES = 400, 100
 
-Plan = dict[str, int]  # how many series each family of a kind has
+# The number of series in each family, by kind.
+Plan = dict[str, int]
 RECORDED: Plan = {"counter": 4_500, "gauge": 4_500, "histogram": 2_500}
 
 
 def plan(series: int) -> Plan:
-    """For a page of about so many lines."""
+    """Return the plan of a page with about *series* lines."""
     share = {"counter": 0.3, "gauge": 0.3, "histogram": 0.4}
     return {
         kind: max(round(series * share[kind] / LINES[kind] / FAMILIES[kind]), 1)
@@ -45,17 +46,17 @@ def plan(series: int) -> Plan:
     }
 
 
-def lines_wanted(plan: Plan) -> int:
+def expected_lines(plan: Plan) -> int:
     return sum(many * FAMILIES[kind] * LINES[kind] for kind, many in plan.items())
 
 
 def lines_of(page: bytes) -> int:
-    """The lines of what was recorded here; the page has some of redismetrics' own."""
+    """Count the lines of what was recorded here; the page also has some about redismetrics."""
     return len(re.findall(rb"^(?:counter|gauge|histogram)_", page, re.MULTILINE))
 
 
 def families(plan: Plan) -> Iterator[tuple[str, str, list[dict[str, str]]]]:
-    """Kind, name and the tags of all series of each family."""
+    """Yield kind, name and the tags of all series of each family."""
     for kind, many in plan.items():
         tags = [
             {
@@ -70,16 +71,16 @@ def families(plan: Plan) -> Iterator[tuple[str, str, list[dict[str, str]]]]:
 
 
 def value(number: int) -> float:
-    return (number * 7919 % 10_007) / 997  # all digits, no two alike for long
+    return (number * 7919 % 10_007) / 997  # all digits; neighbours differ
 
 
-# -- in processes of their own ------------------------------------------------------------------------------------
+# -- in processes of their own ------------------------------------------------------------------
 
 
 class Page(NamedTuple):
     ms: float
     lines: int
-    megabytes: float  # the most that the process had so far, less what it had before
+    megabytes: float  # the peak of the process, less what it had before
 
 
 def measured(page: Callable[[], bytes]) -> tuple[float, int, float]:
@@ -91,7 +92,7 @@ def measured(page: Callable[[], bytes]) -> tuple[float, int, float]:
 
 
 def memory(what: str) -> float:
-    """Megabytes of this process: VmRSS now, VmHWM at most so far. NaN where the system doesn't tell."""
+    """Return megabytes of this process: VmRSS now, VmHWM at the peak; NaN without /proc."""
     try:
         found = re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     except OSError:
@@ -101,7 +102,7 @@ def memory(what: str) -> float:
 
 def our_scrape(url: str, namespace: str) -> Callable[[], tuple[float, int, float]]:
     with redismetrics.Metrics(url, namespace="nothing") as nothing:
-        prometheus.negotiate(None, metrics=nothing)  # all is imported and connected once
+        prometheus.negotiate(None, metrics=nothing)  # import and connect
     metrics = redismetrics.Metrics(url, namespace=namespace)
     return lambda: measured(lambda: prometheus.negotiate(None, metrics=metrics)[0])
 
@@ -120,7 +121,7 @@ def their_scrape(folder: str) -> Callable[[], tuple[float, int, float]]:
 
 
 def their_process(plan: Plan) -> Callable[[], int]:
-    """One process that records all series and leaves its files; returns its id."""
+    """Record all series and leave the files; return a function that returns the process id."""
     import prometheus_client
 
     registry = prometheus_client.CollectorRegistry()
@@ -143,7 +144,7 @@ def their_process(plan: Plan) -> Callable[[], int]:
     return os.getpid
 
 
-# -- what is scraped ----------------------------------------------------------------------------------------------
+# -- what is scraped ----------------------------------------------------------------------------
 
 
 def fill(url: str, namespace: str, plan: Plan) -> None:
@@ -160,7 +161,7 @@ def fill(url: str, namespace: str, plan: Plan) -> None:
 
 
 def leave(folder: Path, plan: Plan, processes: int) -> None:
-    """The files of so many processes that are gone: one's, by so many names."""
+    """Write the files of exited processes: those of one process, linked under other names."""
     folder.mkdir()
     with Child(their_process, plan, environ={"PROMETHEUS_MULTIPROC_DIR": str(folder)}) as child:
         pid = str(child())
@@ -170,9 +171,10 @@ def leave(folder: Path, plan: Plan, processes: int) -> None:
 
 
 def measure(options: Options) -> Iterator[Row]:
-    cases = [(1_000, 10)] if options.quick else [
-        (1_000, 10), (1_000, 100), (1_000, 1_000), (10_000, 10), (10_000, 100), (100_000, 10),
-    ]  # fmt: skip
+    # Series, and exited processes.
+    cases = [(1_000, 10)]
+    if not options.quick:
+        cases += [(1_000, 100), (1_000, 1_000), (10_000, 10), (10_000, 100), (100_000, 10)]
     with (
         own_server(options.server) as (url, _),
         tempfile.TemporaryDirectory(prefix="rm-bench-") as scratch,
@@ -186,42 +188,40 @@ def measure(options: Options) -> Iterator[Row]:
         if not options.quick:
             fill(url, "recorded", RECORDED)
             with Child(our_scrape, url, "recorded") as ours:
-                found = taken({"ours": ours}, RECORDED, options.runs)["ours"]
-            note = "a tenth of them histograms, so about 260,000 lines"
+                found = in_turns({"ours": ours}, RECORDED, options.runs)["ours"]
+            note = "a tenth are histograms: about 260,000 lines"
             yield Row("100,000 recorded series, time", "ms", [each.ms for each in found], note=note)
             yield Row("100,000 recorded series, memory", "MB", [found[0].megabytes], note=note)
 
 
 def compare(url: str, folder: Path, series: int, processes: int, options: Options) -> Iterator[Row]:
-    # Of a million values theirs takes many seconds.
+    # With a million values the peer takes many seconds.
     runs = options.runs if series * processes < 1_000_000 else min(options.runs, 3)
     with (
         Child(our_scrape, url, f"scrape-{series}") as ours,
         Child(their_scrape, str(folder)) as theirs,
     ):
-        found = taken({"ours": ours, "theirs": theirs}, plan(series), runs)
+        found = in_turns({"ours": ours, "theirs": theirs}, plan(series), runs)
     times = {name: [each.ms for each in pages] for name, pages in found.items()}
     memory = {name: [pages[0].megabytes] for name, pages in found.items()}
-    peer, largest = f"prometheus_client, {processes:,} processes gone", series == 100_000
-    yield Row(
-        f"{series:,} series, time", "ms", times["ours"], peer, times["theirs"],
-        wanted=MILLISECONDS if largest else None, headline=largest,
-    )  # fmt: skip
-    yield Row(
-        f"{series:,} series, memory", "MB", memory["ours"], peer, memory["theirs"],
-        wanted=MEGABYTES if largest else None,
-    )  # fmt: skip
+    peer, largest = f"prometheus_client, {processes:,} exited processes", series == 100_000
+    target = MILLISECONDS if largest else None
+    figures = (times["ours"], peer, times["theirs"])
+    yield Row(f"{series:,} series, time", "ms", *figures, target=target, headline=largest)
+    target = MEGABYTES if largest else None
+    figures = (memory["ours"], peer, memory["theirs"])
+    yield Row(f"{series:,} series, memory", "MB", *figures, target=target)
 
 
-def taken(children: dict[str, Child], plan: Plan, runs: int) -> dict[str, list[Page]]:
-    """The pages of each, taken in turn; the first of a process is measured as well, as it is of most scrapes."""
+def in_turns(children: dict[str, Child], plan: Plan, runs: int) -> dict[str, list[Page]]:
+    """Return the pages of each child, made in turn. The first page of a process counts too."""
     found: dict[str, list[Page]] = {name: [] for name in children}
     for _ in range(runs):
         for name, child in children.items():
             found[name].append(Page(*child()))
     counted = {page.lines for pages in found.values() for page in pages}
-    if counted != {lines_wanted(plan)}:
-        raise AssertionError(f"wanted {lines_wanted(plan)} lines on every page, got {counted}")
+    if counted != {expected_lines(plan)}:
+        raise AssertionError(f"every page must have {expected_lines(plan)} lines, got {counted}")
     return found
 
 

@@ -1,31 +1,34 @@
-"""What do exact samples, rollups, and years of them weigh in Redis?
+"""How much memory do exact samples, rollups and years of history take in Redis?
 
     python -m benchmarks storage [--quick]
 
-Bytes are the server's own, MEMORY USAGE key SAMPLES 0: keys, fields and the allocator's rounding are in. Nothing of this
-depends on how busy the machine is, so it is measured once; questions over one and more days of those years are asked five times.
-Lines, of a closed hour and of years:
+Bytes are those of MEMORY USAGE key SAMPLES 0: keys, fields and the allocator's rounding are
+included. They do not depend on the load of the machine, so each is measured once; the queries over
+one and more days of history run five times. Rows of a closed hour, and of years:
 
-    exact      raw:<hour> of a closed hour, for each sample
-    rollup     minute:<hour> of a closed hour, for each series and minute in it; "points" is how many points of digests a row
-               has, "summary" the bytes of such a key where the same rows were packed with their points taken out
-    years      all that is kept of a metric of one series, by level, and of 500 such metrics
+    one sample    raw:<hour> of a closed hour, per sample
+    one minute    minute:<hour> of a closed hour, per series and minute, with and without the
+                  points of digests
+    full history  all keys of a metric with one series, by resolution, and of 500 such metrics
 
-The closed hour goes the real way: a client whose clock is put into the last whole hour records and flushes, each second where it
-counts, since counters are stamped by the flush, else each ten; a worker's pass seals each minute; commits.make, which a worker
-calls a minute after an hour's end, makes the hour. What was recorded and what the keys then hold is compared.
+The closed hour is written as in production: a client whose clock is set to the last full hour
+records and flushes, every second for counters, which are stamped by the flush, else every ten. A
+pass of the worker seals each minute; the downsampling, which a worker starts a minute after the
+end of an hour, makes the hour. What was recorded is compared with what the keys hold.
 
-The years can't, since record.lua goes by the server's time. Ten metrics (4 counters, 3 gauges, 3 histograms) are recorded over
-the last 71 hours with timestamps of their own, sealed hour by hour, and what has ended is made. The hours of older days are those
-of one recorded day, moved there, through sealing.coarser, sealed.pack_table and HSET, and commits.make folds them and makes
-their day; the days before are written likewise, and folded. The log's sealed blocks are taken out, as a minute later they
-are, and a minute's flushes stand in it. 500 metrics weigh fifty times these ten; "as copies" is what the server's used_memory
-grows by when they are COPYed, which gives each hash a table of its size, as a restart does.
+Years cannot be written that way, because record.lua uses the server's time. Ten metrics (4
+counters, 3 gauges, 3 histograms) are recorded over the last 71 hours with explicit timestamps,
+sealed hour by hour, and what has ended is downsampled. Older days get copies of the hours of one
+recorded day, written with `merge.coarser`, `pack_table` and HSET; the downsampling merges them
+into segments and makes their days; the days before are written in the same way. Processed blocks
+are removed from the log, as after a minute, and one minute of flushes is left. 500 metrics take
+fifty times the memory of these ten. The note says by how much the server's used_memory grows when
+they are copied (COPY), which gives each hash a table of its size, as a restart does.
 
-Peers in the same run hold the same samples, of ten of the series: a sorted set's member "ts:value" each; a field each, named by
-its time, in a hash a minute; RedisTimeSeries, where REDISTIMESERIES names its redistimeseries.so, or it stands in a common
-place, or .peers brings it. Rollups stand beside a hash a series with a field a minute, "count:sum:min:max:last", of a counter
-"count".
+The peers store the same samples, of ten of the series: a member "ts:value" in a sorted set; a
+field per sample, named by its time, in a hash per minute; RedisTimeSeries, if REDISTIMESERIES
+names its redistimeseries.so, or it is in a common place or in .peers. Rollups are compared with a
+hash per series that has one field per minute, "count:sum:min:max:last", or "count" for a counter.
 """
 
 import time
@@ -66,17 +69,17 @@ from redismetrics.store.connection import Store
 from redismetrics.store.metric_keys import MetricLocation
 from redismetrics.worker import merge
 
-QUESTION = "What do exact samples, rollups, and years of them weigh in Redis?"
+QUESTION = "How much memory do exact samples, rollups and years of history take in Redis?"
 PEER_SERIES = 10
 random = np.random.default_rng(20240501)
 
 
-# -- what is recorded ---------------------------------------------------------------------------------------------
+# -- the samples --------------------------------------------------------------------------------
 
 
 @dataclass
 class Hour:
-    """Samples of one hour, by time: ms since its start, series, value."""
+    """The samples of one hour, ordered by time: ms since its start, series, value."""
 
     time: NDArray[Any]
     series: NDArray[Any]
@@ -84,21 +87,21 @@ class Hour:
 
     @classmethod
     def of(cls, time: NDArray[Any], value: NDArray[Any]) -> "Hour":
-        """From times and values of shape (series, samples)."""
+        """Build an hour from times and values of shape (series, samples)."""
         order = np.argsort(time, axis=None, kind="stable")
         series = np.repeat(np.arange(len(time)), time.shape[1])
         return cls(time.ravel()[order], series[order], value.ravel()[order])
 
 
 def latencies(series: int, a_minute: int) -> Hour:
-    """Lognormal milliseconds with three decimals, each anywhere in its share of the minute."""
+    """Return lognormal milliseconds with three decimals, each at random in its part of a minute."""
     width, n = MINUTE // a_minute, 60 * a_minute
     time = np.arange(n) * width + random.integers(0, width, (series, n))
     return Hour.of(time, np.round(random.lognormal(3, 1, (series, n)), 3))
 
 
 def loop(series: int) -> NDArray[Any]:
-    """When a loop that sleeps a second comes around: 0 to 3 ms late each time."""
+    """Return the times of a loop that sleeps one second and is 0 to 3 ms late each time."""
     time = np.cumsum(1000 + random.integers(0, 4, (series, 3590)), axis=1) + random.integers(
         0, 1000, (series, 1)
     )
@@ -106,7 +109,7 @@ def loop(series: int) -> NDArray[Any]:
 
 
 def walk(shape: tuple[int, int], step: float, decimals: int) -> NDArray[Any]:
-    """Values that wander: integers by at most 2, such as a queue's depth; or percentages with decimals."""
+    """Return random walks: integers with steps up to 2, as a queue's depth, or percentages."""
     if not decimals:
         return np.abs(100 + np.cumsum(random.integers(-2, 3, shape), axis=1)).astype(float)
     return np.round(np.abs(40 + np.cumsum(random.normal(0, step, shape), axis=1)), decimals)
@@ -129,7 +132,7 @@ def _gauge_times(series: int, a_minute: int) -> NDArray[Any]:
 
 
 def ones(series: int, a_minute: int) -> Hour:
-    """Increments by one that come at random."""
+    """Return increments by one at random times."""
     n = 60 * a_minute
     return Hour.of(np.sort(random.integers(0, HOUR, (series, n)), axis=1), np.ones((series, n)))
 
@@ -140,29 +143,30 @@ class Case:
     kind: str
     make: Any
     a_minute: int
-    wanted_sample: float | None = None  # bytes, with many series
-    wanted_row: float | None = None
-    wanted_summary: float | None = None
+    # Targets in bytes, with many series.
+    target_sample: float | None = None
+    target_row: float | None = None
+    target_summary: float | None = None
     headline: bool = False
 
 
 CASES = (
-    Case("latency, 60 a minute", "histogram", latencies, 60, 4, None, 20, headline=True),
-    Case("latency, 200 a minute", "histogram", latencies, 200, None, 260, 20),
-    Case("depth (integers), each second", "gauge", depths, 60, 1, 8),
-    Case("per cent (2 decimals), each second", "gauge", percentages, 60, None, 8),
-    Case("depth (integers), 1 a minute", "gauge", depths, 1, None, 8),
-    Case("per cent (2 decimals), 1 a minute", "gauge", percentages, 1, None, 8),
-    Case("counter of ones, 60 a minute", "counter", ones, 60, 1, 2),
-    Case("counter of ones, 1 a minute", "counter", ones, 1, None, 2),
+    Case("latency, 60 per minute", "histogram", latencies, 60, 4, None, 20, headline=True),
+    Case("latency, 200 per minute", "histogram", latencies, 200, None, 260, 20),
+    Case("depth (integers), every second", "gauge", depths, 60, 1, 8),
+    Case("per cent (2 decimals), every second", "gauge", percentages, 60, None, 8),
+    Case("depth (integers), 1 per minute", "gauge", depths, 1, None, 8),
+    Case("per cent (2 decimals), 1 per minute", "gauge", percentages, 1, None, 8),
+    Case("counter of ones, 60 per minute", "counter", ones, 60, 1, 2),
+    Case("counter of ones, 1 per minute", "counter", ones, 1, None, 2),
 )
 
 
-# -- one closed hour ----------------------------------------------------------------------------------------------
+# -- one closed hour ----------------------------------------------------------------------------
 
 
 def record(url: str, case: Case, hour: Hour, series: int, start: int) -> MetricLocation:
-    """Record the samples of an hour, seal its minutes, make it; return the metric."""
+    """Record the samples of an hour, seal its minutes, downsample it; return the metric."""
     name = f"{case.kind}_{case.make.__name__}_{case.a_minute}"
     clock = Past(start / 1000)
     metrics = redismetrics.Metrics(
@@ -178,9 +182,8 @@ def record(url: str, case: Case, hour: Hour, series: int, start: int) -> MetricL
     for end, last in zip(ends.tolist(), np.searchsorted(hour.time, ends).tolist(), strict=True):
         for clock.now, at, value in rows[first:last]:
             calls[at](value)
-        clock.now = (
-            start + end - 0.5
-        ) / 1000  # the collector stamps counters 1 ms before the end of its interval
+        # The collector stamps counters 1 ms before the end of its interval.
+        clock.now = (start + end - 0.5) / 1000
         metrics.flush(60)
         if end % MINUTE == 0:
             worker.pass_once()
@@ -195,20 +198,20 @@ def record(url: str, case: Case, hour: Hour, series: int, start: int) -> MetricL
 
 
 def segments(client: redis.Redis, key: str) -> list[bytes]:
-    """The fields of a closed hour's key: nothing but segments."""
+    """Return the segments of a closed hour; it must have no other fields."""
     found = client.hgetall(key)
     if any(not field.startswith(b"segment/") for field in found):
-        raise AssertionError(f"{key}: wanted segments alone, got {sorted(found)[:5]}")
+        raise AssertionError(f"{key} must have segments only, got {sorted(found)[:5]}")
     return list(found.values())
 
 
 def check(case: Case, hour: Hour, held: int) -> None:
     if held != len(hour.time):
-        raise AssertionError(f"{case.title}: recorded {len(hour.time)}, held {held}")
+        raise AssertionError(f"{case.title}: recorded {len(hour.time)}, stored {held}")
 
 
 def _bare(client: redis.Redis, key: str, found: list[Table]) -> int:
-    """The bytes of this key, were these tables in it without their points."""
+    """Return the bytes that this key would take with these tables without their points."""
     nothing = rollup_table.Points(np.zeros(0), np.zeros(0, np.int64))
     bare = [replace(table, size=np.zeros(len(table), np.int64), _points=nothing) for table in found]
     other = f"{key[:-1]}x"
@@ -226,7 +229,7 @@ def _bare(client: redis.Redis, key: str, found: list[Table]) -> int:
 def weigh(
     url: str, case: Case, series: int, start: int, peer: "redis.Redis | None", why: str
 ) -> Iterator[Row]:
-    """The lines of one case: its exact samples, where it has any, and its rollups."""
+    """Measure one case: its exact samples, if it has any, and its rollups."""
     hour = case.make(series, case.a_minute)
     metric = record(url, case, hour, series, start)
     client = redis.Redis.from_url(url)
@@ -241,23 +244,23 @@ def weigh(
         check(case, hour, sum(each.count for each in samples))
         many = sum(len(each) for each in samples)
         mine = usage(client, [metric.data("raw", start)]) / many
-        wanted = case.wanted_sample if many_series else None
+        target = case.target_sample if many_series else None
         theirs = sample_peers(client, peer, case, few, start)
         for name in (ZSET, HASH, TIME_SERIES):
             said = "" if name in theirs else why
             headline = case.headline and many_series and name != HASH
             figures = [theirs[name]] if name in theirs else []
             yield Row(
-                f"a sample: {of}",
+                f"one sample: {of}",
                 "bytes",
                 [mine],
                 name,
                 figures,
-                wanted=wanted,
+                target=target,
                 note=said,
                 headline=headline,
             )
-            wanted = None
+            target = None
 
     packed = segments(client, metric.data("minute", start))
     found = [read_table(data) for data in packed]
@@ -265,35 +268,35 @@ def weigh(
     many = sum(len(table) for table in found)
     mine = usage(client, [metric.data("minute", start)]) / many
     points = sum(int(table.size.sum()) for table in found) / many
-    note = f"{points:.0f} points a row for its percentiles" if points else ""
-    wanted = case.wanted_row if many_series else None
+    note = f"{points:.0f} digest points per row" if points else ""
+    target = case.target_row if many_series else None
     theirs = [rollup_peer(client, case, found)]
     yield Row(
-        f"a minute of a series: {of}",
+        f"one minute of a series: {of}",
         "bytes",
         [mine],
-        "hash a series, text",
+        "hash per series, text",
         theirs,
-        wanted=wanted,
+        target=target,
         note=note,
     )
     bare = _bare(client, metric.data("minute", start), found) / many
-    wanted = case.wanted_summary if many_series else 30
-    yield Row(f"a minute's summary without its points: {of}", "bytes", [bare], wanted=wanted)
+    target = case.target_summary if many_series else 30
+    yield Row(f"one minute without digest points: {of}", "bytes", [bare], target=target)
     client.flushall()
     client.close()
 
 
-ZSET, HASH, TIME_SERIES = "sorted set a series", "hash a minute", "RedisTimeSeries"
+ZSET, HASH, TIME_SERIES = "sorted set per series", "hash per minute", "RedisTimeSeries"
 
 
-# -- peers --------------------------------------------------------------------------------------------------------
+# -- peers --------------------------------------------------------------------------------------
 
 
 def sample_peers(
     client: redis.Redis, peer: "redis.Redis | None", case: Case, hour: Hour, start: int
 ) -> dict[str, float]:
-    """Bytes a sample in a sorted set, in a hash a minute, in RedisTimeSeries; of a counter one sample a flush."""
+    """Return the bytes per sample of each peer. A counter has one sample per flush."""
     time, series, value = hour.time + start, hour.series, hour.value
     if case.kind == "counter":
         flushes, counts = np.unique(
@@ -323,7 +326,7 @@ def sample_peers(
 
 
 def rollup_peer(client: redis.Redis, case: Case, found: list[Table]) -> float:
-    """Bytes a series-minute as text in a hash a series, of the first series."""
+    """Return the bytes per series and minute as text in a hash per series."""
     names, many = set(), 0
     with client.pipeline(transaction=False) as pipeline:
         for table in found:
@@ -352,7 +355,7 @@ def _number(value: float) -> str:
     return str(int(value)) if value == int(value) else repr(value)
 
 
-# -- years --------------------------------------------------------------------------------------------------------
+# -- years --------------------------------------------------------------------------------------
 
 TEN = (
     [f"counter_{n}" for n in range(4)]
@@ -362,12 +365,13 @@ TEN = (
 TAGS = {"service": "api"}
 METRICS = 500
 HOURS = 71
-DAYS = (1, 7, 30, 90, 365, 1800)  # of windows that are asked about
+# The windows of the queries.
+DAYS = (1, 7, 30, 90, 365, 1800)
 DATA = ("raw", "minute", "hour", "day")
 
 
 class Years:
-    """Ten metrics of one series with all that is kept of them."""
+    """Ten metrics with one series each and their full history."""
 
     def __init__(self, url: str, a_minute: int) -> None:
         self.url, self.namespace, self.a_minute = url, f"years{a_minute}", a_minute
@@ -384,16 +388,16 @@ class Years:
         self.metrics = [metric_of(self.namespace, name) for name in TEN]
 
     def record(self) -> None:
-        """The last 71 hours, less what passes that age meanwhile; seal them, and make what has ended."""
+        """Record the last 71 hours, seal them, and downsample what has ended."""
         began = self.now_ms - HOURS * HOUR + 15 * MINUTE
-        verbs = {
+        methods = {
             name: getattr(self.recording, name) for name in ("increment", "gauge", "histogram")
         }
         recorded = 0
         for start in range(slot_of(began, HOUR), self.now_ms, HOUR):
             for name in TEN:
                 kind = name.split("_")[0]
-                call, hour = verbs["increment" if kind == "counter" else kind], self._hour(kind)
+                call, hour = methods["increment" if kind == "counter" else kind], self._hour(kind)
                 for ms, value in zip(
                     (hour.time + start).tolist(), hour.value.tolist(), strict=True
                 ):
@@ -412,12 +416,12 @@ class Years:
             return depths(1, self.a_minute)
         if kind == "histogram":
             return latencies(1, self.a_minute)
-        # In two seconds of three, since increments of one second leave in one flush and are one sample.
+        # In two of three seconds: the increments of one second are one sample.
         seconds = np.sort(random.choice(3600, 40 * self.a_minute, replace=False))
         return Hour.of(seconds[None, :] * SECOND + 999, np.ones((1, len(seconds))))
 
     def make_older(self, metric: MetricLocation) -> None:
-        """Hours and days from before what was recorded, as far back as they are kept."""
+        """Write older hours and days, as far back as their retention."""
         minutes, hours, days = metric.retention.levels
         first = slot_of(self.now_ms - HOURS * HOUR, DAY) + DAY
         segment = keys.segment_field(0)
@@ -442,13 +446,12 @@ class Years:
                     for at, table in zip(starts, moved, strict=True)
                 }
                 self._put(metric, hours, cells)
-        self.client.hset(
-            metric.recorded.state, "oldest", oldest // SECOND
-        )  # from there on questions look
+        # Queries begin to look at the oldest slot.
+        self.client.hset(metric.recorded.state, "oldest", oldest // SECOND)
         make_due(self.client, metric, self.now_ms)
 
     def _put(self, metric: MetricLocation, level: Resolution, cells: dict[int, Table]) -> None:
-        """Write cells of one span, and what the commits that wrote them would have left beside them."""
+        """Write cells of one key, and what the commits that write them leave in other keys."""
         fields: dict[Any, Any] = {
             keys.cell_field(at, 0): rollup_codec.pack_table(table) for at, table in cells.items()
         }
@@ -466,7 +469,7 @@ class Years:
             )
 
     def last_minute(self) -> None:
-        """The log as it always stands: the flushes of a minute, sealed, that are kept for subscribers."""
+        """Leave the log as it usually is: the processed flushes of one minute, for subscribers."""
         for metric in self.metrics:
             self.client.zremrangebyscore(
                 metric.recorded.log, "-inf", self.client.hget(metric.recorded.state, "sealed")
@@ -481,13 +484,13 @@ class Years:
         self.worker.leave()
 
     def names(self, metric: MetricLocation, *levels: str) -> list[str]:
-        """The keys of a metric; of these levels, if any are given."""
+        """Return the keys of a metric, of these resolutions if any are given."""
         head = f"rm:{{{self.namespace}:0}}:{metric.name}:"
         found = [name.decode() for name in self.client.keys(f"{head}*")]
         return [name for name in found if not levels or name[len(head) :].split(":")[0] in levels]
 
     def copy(self, many: int) -> None:
-        """So many metrics more, copied from the ten, with their share of what all metrics share."""
+        """Copy the ten metrics *many* times, including their entries in shared keys."""
         pending, catalogue = (
             keys.pending(self.namespace, 0),
             keys.shard(self.namespace, 0).catalogue,
@@ -507,18 +510,18 @@ class Years:
 
 
 def _moved(table: Table, start: int, width: int) -> Table:
-    """The rows moved so that the first *width* begins at *start*."""
+    """Return the rows moved so that the first slot of *width* begins at *start*."""
     by, old = start - slot_of(int(table.slot[0]), width), table.summaries
     moved = Summaries(old.count, old.total, old.m2, old.low, old.high, old.last, old.last_ms + by)
     return replace(table, slot=table.slot + by, summaries=moved)
 
 
-def asked(url: str, kept: Years) -> Iterator[Row]:
-    """How long a question over them takes, of a client that has cached nothing: by how many days it is over."""
+def queries(url: str, kept: Years) -> Iterator[Row]:
+    """Measure a query over more and more days, by a client without a cache."""
     metrics = redismetrics.Metrics(url, namespace=kept.namespace, cache_bytes=0, socket_timeout=60)
     name = TEN[7]
 
-    def ask(days: int) -> float:
+    def query(days: int) -> float:
         began = time.perf_counter()
         metrics.query(name, aggregation="p95", window=timedelta(days=days))
         return (time.perf_counter() - began) * 1000
@@ -530,12 +533,16 @@ def asked(url: str, kept: Years) -> Iterator[Row]:
                 f"{name}: in {days} days {count} samples, in {more_days} days {more}"
             )
     measures = {
-        f"p95 of a histogram, {kept.a_minute} a minute, over {days} days": partial(ask, days)
+        f"p95 of a histogram, {kept.a_minute} per minute, over {_days(days)}": partial(query, days)
         for days in DAYS
     }
     for case, figures in in_turn(measures, 5).items():
         yield Row(case, "ms", figures)
     metrics.close()
+
+
+def _days(days: int) -> str:
+    return "1 day" if days == 1 else f"{days} days"
 
 
 def years(url: str, a_minute: int) -> Iterator[Row]:
@@ -545,40 +552,43 @@ def years(url: str, a_minute: int) -> Iterator[Row]:
         kept.make_older(metric)
     kept.last_minute()
     client = redis.Redis.from_url(url)
-    load = f"{a_minute} a minute"
+    load = f"{a_minute} per minute"
     names = kept.names(kept.metrics[0], "hour", "day")
     if (
         sum(":hour:" in name for name in names) < 90
         or sum(":day:" in name for name in names) < 5 * 365 / 32
     ):
-        raise AssertionError(f"wanted 90 days of hours and 5 years of days, got {sorted(names)}")
+        raise AssertionError(f"expected 90 days of hours and 5 years of days, got {sorted(names)}")
     hours_and_days = usage(client, names) / 1000
     yield Row(
-        f"90 days of hours, 5 years of days: a counter, {load}", "kB", [hours_and_days], wanted=120
+        f"90 days of hours, 5 years of days: a counter, {load}", "kB", [hours_and_days], target=120
     )
     for at in (0, 4, 7):
         metric = kept.metrics[at]
         names = kept.names(metric)
         parts = {level: usage(client, kept.names(metric, level)) / 1000 for level in DATA}
         note = ", ".join(f"{level} {size:.0f} kB" for level, size in parts.items())
-        what = f"all that is kept of a {TEN[at].split('_')[0]}, {load}"
+        what = f"full history of a {TEN[at].split('_')[0]}, {load}"
         whole = usage(client, names) / 1000
         yield Row(
             what,
             "kB",
             [whole],
-            note=f"{len(names)} keys: {note}, the rest {whole - sum(parts.values()):.0f} kB",
+            note=f"{len(names)} keys: {note}, other {whole - sum(parts.values()):.0f} kB",
         )
-    yield from asked(url, kept)
+    yield from queries(url, kept)
     before, keys_before = client.info("memory")["used_memory"], client.dbsize()
     ten = sum(usage(client, kept.names(metric)) for metric in kept.metrics)
     kept.copy(METRICS - len(TEN))
     share = METRICS / (METRICS - len(TEN))
     grown, more = client.info("memory")["used_memory"] - before, client.dbsize() - keys_before
-    note = f"{round(more * share):,} keys; the server's memory grows by {grown * share / 1e6:.0f} MB when they are copied"
+    note = (
+        f"{round(more * share):,} keys; "
+        f"the server's memory grows by {grown * share / 1e6:.0f} MB when they are copied"
+    )
     megabytes = ten * METRICS / len(TEN) / 1e6
     yield Row(
-        f"all that is kept of {METRICS} metrics, {load}",
+        f"full history of {METRICS} metrics, {load}",
         "MB",
         [megabytes],
         note=note,
@@ -589,7 +599,7 @@ def years(url: str, a_minute: int) -> Iterator[Row]:
 
 
 def measure(options: Options) -> Iterator[Row]:
-    """Nothing here depends on how busy the machine is: so each is measured once."""
+    """Measure each case once: bytes do not depend on the load of the machine."""
     rows: list[Row] = []
     with (
         own_server(options.server) as (url, _),

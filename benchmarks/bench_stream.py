@@ -1,13 +1,15 @@
-"""How long until a subscriber has what was recorded, and how much reaches many subscribers?
+"""How soon does a subscriber have what was recorded, and how much reaches many subscribers?
 
-    python -m benchmarks.bench_stream [--json] [--quick]
+    python -m benchmarks stream [--quick]
 
-Latency is the time of receipt less the time of recording, of single samples of a gauge that carry the time in their value, at
-rates at which none are compacted. What is recorded waits for its flush, half an interval on average: by design. So a line more
-tells how long after that flush was due it arrived. Recorder and subscriber are processes of their own.
+Latency is the time of receipt less the time of recording. Single samples of a gauge carry their
+time in the value, at rates at which none are compressed. A sample waits for its flush, half an
+interval on average, by design; so one more row shows how long after the flush was due it arrived.
+Recorder and subscriber are separate processes.
 
-Throughput is of 20 series with 100 values each in a flush, to subscribers that are threads of one process. The peer publishes
-each sample as one JSON message, 100 in a pipeline, and its subscribers read them with redis-py.
+Throughput: each flush has 20 series with 100 values, and the subscribers are threads of one
+process. The peer publishes each sample as one JSON message, 100 in a pipeline, and its subscribers
+read them with redis-py.
 """
 
 import json
@@ -22,12 +24,14 @@ from benchmarks.children import Child
 from benchmarks.common import Options, Row, bound, in_turn, main, own_server
 from redismetrics.stream.subscription import Subscription
 
-QUESTION = "How live is the stream?"
+QUESTION = "How soon do subscribers receive samples, and how many per second?"
 
 CHANNEL = "samples"
 PATIENCE = 60.0
-SERIES, EACH = 20, 100  # of one flush; more values of a series would be compacted
-BEYOND_MS = 5.0  # how much later than the flush interval is wanted at most
+# Of one flush. More values per series would be compressed.
+SERIES, EACH = 20, 100
+# The target is the flush interval and this much.
+BEYOND_MS = 5.0
 PEER = "redis-py PUBLISH"
 
 
@@ -35,7 +39,7 @@ def percentile(values: list[float], percent: float) -> float:
     return sorted(values)[min(int(len(values) * percent / 100), len(values) - 1)]
 
 
-# -- latency ------------------------------------------------------------------------------------------------------
+# -- latency ------------------------------------------------------------------------------------
 
 
 def our_recorder(url: str, interval: float) -> Callable[[str, int, float], None]:
@@ -45,7 +49,7 @@ def our_recorder(url: str, interval: float) -> Callable[[str, int, float], None]
         gauge = redismetrics.Gauge(name, metrics=metrics)
         for number in range(samples):
             gauge.set(time.time())
-            # Not in step with the flushes.
+            # Vary the pause, so that samples are not in step with the flushes.
             time.sleep(every * (0.5 + (number * 0.618034) % 1))
         metrics.flush()
 
@@ -70,7 +74,7 @@ def their_recorder(url: str) -> Callable[[str, int, float], None]:
 
 
 def our_listener(url: str) -> Callable[[int], list[tuple[float, float]]]:
-    """Returns when each of so many samples was recorded and received."""
+    """Return a function that returns when each sample was recorded and received."""
     metrics = redismetrics.Metrics(url, namespace="latency")
     stream = metrics.subscribe("latency")
 
@@ -80,7 +84,7 @@ def our_listener(url: str) -> Callable[[int], list[tuple[float, float]]]:
             sample = stream.get(PATIENCE)
             now = time.time()
             if not isinstance(sample, redismetrics.Sample) or sample.count != 1:
-                raise AssertionError(f"wanted a sample, got {sample!r} after {len(found)}")
+                raise AssertionError(f"expected a sample, got {sample!r} after {len(found)}")
             found.append((sample.value, now))
         return found
 
@@ -118,16 +122,16 @@ def next_message(messages: redis.client.PubSub) -> dict[str, float]:
 def latency(url: str, interval: float, samples: int, every: float, runs: int) -> Iterator[Row]:
     with (
         Child(our_listener, url) as listener, Child(our_recorder, url, interval) as recorder,
-        Child(their_listener, url) as their_ear, Child(their_recorder, url) as their_mouth,
+        Child(their_listener, url) as their_reader, Child(their_recorder, url) as their_writer,
     ):  # fmt: skip
         late: list[float] = []
 
-        def run(mouth: Child, ear: Child, every: float) -> list[float]:
-            ear.start(samples)
-            mouth.start("latency", samples, every)
-            times = ear.wait()
-            mouth.wait()
-            if mouth is recorder:
+        def run(writer: Child, reader: Child, every: float) -> list[float]:
+            reader.start(samples)
+            writer.start("latency", samples, every)
+            times = reader.wait()
+            writer.wait()
+            if writer is recorder:
                 dues = [(recorded // interval + 1) * interval for recorded, _ in times]
                 late.append(
                     percentile(
@@ -139,31 +143,40 @@ def latency(url: str, interval: float, samples: int, every: float, runs: int) ->
         found: dict[str, list[list[float]]] = {"ours": [], "theirs": []}
         for _ in range(runs):
             found["ours"].append(run(recorder, listener, every))
-            found["theirs"].append(run(their_mouth, their_ear, min(every, 0.004)))
-    note = "what is recorded waits for the flush; PUBLISH a sample doesn't, and costs the caller a round trip each"
+            found["theirs"].append(run(their_writer, their_reader, min(every, 0.004)))
+    note = (
+        "samples wait for the flush; "
+        "one PUBLISH per sample does not, but costs the caller a round trip"
+    )
     for percent in (50, 99):
         ours, theirs = (
             [percentile(each, percent) for each in found[name]] for name in ("ours", "theirs")
         )
         yield Row(
-            f"record to subscriber, p{percent}, flush interval {interval:g} s", "ms", ours, PEER, theirs,
-            wanted=interval * 1e3 + BEYOND_MS if percent == 99 else None, note=note, headline=percent == 99 and interval == 1,
-        )  # fmt: skip
+            f"record to subscriber, p{percent}, flush interval {interval:g} s",
+            "ms",
+            ours,
+            PEER,
+            theirs,
+            target=interval * 1e3 + BEYOND_MS if percent == 99 else None,
+            note=note,
+            headline=percent == 99 and interval == 1,
+        )
     yield Row(f"flush due to subscriber, p99, flush interval {interval:g} s", "ms", late)
 
 
-# -- throughput ---------------------------------------------------------------------------------------------------
+# -- throughput ---------------------------------------------------------------------------------
 
 
 def our_subscribers(url: str, namespace: str, many: int) -> Callable[[int], float]:
-    """Returns the time at which the last of them had so many samples."""
+    """Return a function that returns when the last subscriber had all samples."""
     metrics = redismetrics.Metrics(url, namespace=namespace)
     streams = [metrics.subscribe("load", queue=1_000_000) for _ in range(many)]
 
     def read(stream: Subscription[redismetrics.Sample], samples: int) -> None:
         for number in range(samples):
             if not isinstance(found := stream.get(PATIENCE), redismetrics.Sample):
-                raise AssertionError(f"wanted a sample, got {found!r} after {number}")
+                raise AssertionError(f"expected a sample, got {found!r} after {number}")
 
     return lambda samples: all_of([lambda each=each: read(each, samples) for each in streams])
 
@@ -179,7 +192,7 @@ def their_subscribers(url: str, many: int) -> Callable[[int], float]:
 
 
 def all_of(work: list[Callable[[], None]]) -> float:
-    """Do all at once; return the time when all are done."""
+    """Run all at once in threads; return the time at which all are done."""
     done: list[Callable[[], None]] = []
 
     def one(each: Callable[[], None]) -> None:
@@ -225,22 +238,26 @@ def throughput(url: str, many: int, deliveries: int, runs: int) -> Row:
                 pipeline.execute()
 
     with (
-        Child(our_subscribers, url, namespace, many) as our_ears,
-        Child(their_subscribers, url, many) as their_ears,
+        Child(our_subscribers, url, namespace, many) as our_readers,
+        Child(their_subscribers, url, many) as their_readers,
     ):
 
-        def rate(say: Callable[[], None], ears: Child) -> float:
-            ears.start(samples)
+        def rate(write: Callable[[], None], readers: Child) -> float:
+            readers.start(samples)
             began = time.time()
-            say()
-            return many * samples / (ears.wait() - began)
+            write()
+            return many * samples / (readers.wait() - began)
 
         figures = in_turn(
-            {"ours": lambda: rate(ours, our_ears), "theirs": lambda: rate(theirs, their_ears)}, runs
+            {
+                "ours": lambda: rate(ours, our_readers),
+                "theirs": lambda: rate(theirs, their_readers),
+            },
+            runs,
         )
     metrics.close()
     client.close()
-    name = f"{many} subscriber{'s' * (many > 1)}, delivered together"
+    name = f"{many} subscriber{'s' * (many > 1)}, total rate"
     return Row(
         name,
         "samples/s",

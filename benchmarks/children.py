@@ -1,4 +1,4 @@
-"""Processes that keep what they made and measure it when they are told, so that contenders take turns and share nothing."""
+"""Processes that keep what they made and measure it on request, so that peers take turns."""
 
 import multiprocessing
 import os
@@ -11,10 +11,11 @@ _SPAWN = multiprocessing.get_context("spawn")
 
 
 class Child:
-    """A spawned process that called *make* with *args* and calls what that returned each time it is asked.
+    """A spawned process that calls *make* with *args*, and then, on each call, what that returned.
 
-    *make* is a function at the top of a module; *environ* is set before the child imports anything. The child ends with the
-    `with` block; a failure in it is raised here, as RuntimeError with its traceback.
+    *make* is a function at the top of a module; *environ* is set before the child imports
+    anything. The child ends with the `with` block. A failure in it is raised here, as RuntimeError
+    with its traceback.
     """
 
     def __init__(
@@ -36,14 +37,14 @@ class Child:
         self.wait()
 
     def start(self, *args: Any) -> None:
-        """Tell it to begin; `wait` returns what comes of it."""
+        """Begin a call; `wait` returns its result."""
         self._connection.send(args)
 
     def wait(self) -> Any:
-        failed, answer = self._connection.recv()
+        failed, result = self._connection.recv()
         if failed:
-            raise RuntimeError(f"in a process of its own:\n{answer}")
-        return answer
+            raise RuntimeError(f"a child process failed:\n{result}")
+        return result
 
     def __call__(self, *args: Any) -> Any:
         self.start(*args)
@@ -68,9 +69,9 @@ def _serve(
         connection.send((False, None))
         while True:
             try:
-                asked = connection.recv()
+                arguments = connection.recv()
             except EOFError:
                 return
-            connection.send((False, work(*asked)))
-    except Exception:  # noqa: BLE001 (whatever it is, the parent tells it)
+            connection.send((False, work(*arguments)))
+    except Exception:  # noqa: BLE001 (the parent raises it)
         connection.send((True, traceback.format_exc()))

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the command of a question, an own server, a worker, a clock, the machine's and versions' names."""
+"""What the benchmarks share: the command of a question, a server, a worker, a clock, versions."""
 
 import argparse
 import json
@@ -32,9 +32,9 @@ from redismetrics.worker import Worker, downsample, due
 from redismetrics.worker.commit import Outcome
 
 
-def server_binary(wanted: str | None) -> str:
-    """The server to start: *wanted*, or redis-server, or the embedded one's."""
-    found = wanted or shutil.which("redis-server") or shutil.which("valkey-server")
+def server_binary(chosen: str | None) -> str:
+    """Return the server program: *chosen*, or redis-server, or that of the embedded server."""
+    found = chosen or shutil.which("redis-server") or shutil.which("valkey-server")
     return found or str(server_program())
 
 
@@ -42,9 +42,12 @@ def server_binary(wanted: str | None) -> str:
 def own_server(
     binary: str | None = None, *more: str, environ: Mapping[str, str] | None = None
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """A server without persistence on a unix socket in a temporary folder: its URL and its process.
+    """Yield the URL and the process of a new server, which stores nothing on disk.
 
-    *more* are arguments for it; raises RuntimeError where it ends at once.
+    It listens on a unix socket in a temporary folder. *more* are arguments of the server.
+
+    Raises:
+        RuntimeError: If it ends at once.
     """
     folder = Path(tempfile.mkdtemp(prefix="rm-bench-"))
     socket = folder / "s"
@@ -82,22 +85,30 @@ def own_server(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-# Libraries that the figures depend on, and peers, by the names that pip has for them.
+# Libraries that the results depend on, and peers, by their names on PyPI.
 PACKAGES = (
-    "redis", "hiredis", "numpy", "fastdigest", "prometheus_client", "opentelemetry-sdk", "datadog", "statsd",
-)  # fmt: skip
+    "redis",
+    "hiredis",
+    "numpy",
+    "fastdigest",
+    "prometheus_client",
+    "opentelemetry-sdk",
+    "datadog",
+    "statsd",
+)
 
 
 def machine(url: str) -> dict[str, Any]:
-    """What the figures depend on."""
+    """Return what the results depend on: cores, processor and versions."""
     client = redis.Redis.from_url(url)
     info: Any = client.info("server")
     client.close()
+    release = info.get("valkey_version", info["redis_version"])
     return {
         "cores": os.cpu_count(),
         "processor": platform.processor() or platform.machine(),
         "python": platform.python_version(),
-        "server": f"{info.get('server_name', 'redis')} {info.get('valkey_version', info['redis_version'])}",
+        "server": f"{info.get('server_name', 'redis')} {release}",
         **dict(_versions(PACKAGES)),
     }
 
@@ -109,7 +120,7 @@ def _versions(packages: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 class Past:
-    """A client's clock that stands where it is put, so that an hour is recorded in seconds."""
+    """A client's clock that moves only when it is set, so that an hour is recorded in seconds."""
 
     def __init__(self, now: float) -> None:
         self.now = now
@@ -125,9 +136,10 @@ def tags_of(series: int) -> list[dict[str, str]]:
 def bound(
     metrics: redismetrics.Metrics, kind: str, name: str, series: int | Iterable[Mapping[str, str]]
 ) -> list[Callable[..., None]]:
-    """The recording calls of handles of so many series, or of those with these tags; none has more values than a tag may have.
+    """Return the recording methods of bound instruments, one for each series.
 
-    They are bound at once: an unbound handle takes the time of its first sample from the system's clock, not the client's.
+    *series* is a number or the tags of each series. The instruments are bound at once: an unbound
+    one takes the time of its first sample from the system's clock instead of the client's.
     """
     make: Any = {
         "counter": redismetrics.Counter,
@@ -143,7 +155,7 @@ def bound(
 
 
 def own_worker(url: str, namespace: str) -> Worker:
-    """A worker of this namespace, to be driven by hand, with a connection that waits for long scripts."""
+    """Return a worker whose passes the caller runs, with time for long scripts."""
     return Worker(resolve(url=url, namespace=namespace, socket_timeout=60), Store(url, 60))
 
 
@@ -154,11 +166,11 @@ def metric_of(namespace: str, name: str) -> MetricLocation:
 def make_due(
     client: redis.Redis, metric: MetricLocation, until_ms: int | None = None
 ) -> list[float]:
-    """Make a metric's coarse slots, the finer first: hours only, or all that ended by *until_ms*, and what is to be folded by
-    then; the seconds of each.
+    """Downsample a metric without waiting, finer slots first; return the seconds of each slot.
 
-    The worker would make each a minute after its end, or after something came late into it; nothing else is different here.
-    *client* is one of `Store.connect`.
+    Without *until_ms* only hours, else all slots that ended by then and the segments that are due.
+    The worker does the same one minute after the end of a slot, or after late data. *client* comes
+    from `Store.connect`.
     """
     widths = {
         name: width
@@ -188,7 +200,7 @@ def make_due(
 
 
 def usage(client: redis.Redis, names: list[str] | list[bytes]) -> int:
-    """The bytes of these keys as the server tells them, none estimated from samples, the allocator's rounding in."""
+    """Return the bytes of these keys by MEMORY USAGE: exact, including the allocator's rounding."""
     with client.pipeline(transaction=False) as pipeline:
         for name in names:
             pipeline.execute_command("MEMORY", "USAGE", name, "SAMPLES", 0)
@@ -197,22 +209,22 @@ def usage(client: redis.Redis, names: list[str] | list[bytes]) -> int:
 
 @dataclass(frozen=True)
 class Options:
-    """How a question is to be measured."""
+    """How to measure a question."""
 
-    quick: bool = False  # tiny sizes, only to see that it runs
+    quick: bool = False  # tiny sizes, to show that it runs
     runs: int = 5
-    server: str | None = None  # the server program; None: redis-server, else the embedded one's
+    server: str | None = None  # the server program; None: redis-server, else the embedded one
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that `options_of` reads."""
     parser.add_argument(
-        "--quick", action="store_true", help="tiny sizes and two runs: only to see that it runs"
+        "--quick", action="store_true", help="tiny sizes and two runs, to show that it runs"
     )
     parser.add_argument("--runs", type=int, help="runs of each case (default: 5; 2 with --quick)")
     parser.add_argument(
         "--server",
-        help="the server program to measure with (default: redis-server, else the embedded)",
+        help="server program (default: redis-server, else the embedded server)",
     )
 
 
@@ -223,7 +235,10 @@ def options_of(found: argparse.Namespace) -> Options:
 def in_turn(
     measures: Mapping[str, Callable[[], float]], runs: int, warm: int = 1
 ) -> dict[str, list[float]]:
-    """One figure a run of each, taken in turn so that all meet the machine's drift; *warm* rounds before don't count."""
+    """Measure each in turn, one figure per run, so that a slower machine affects all of them.
+
+    *warm* rounds before do not count.
+    """
     figures: dict[str, list[float]] = {name: [] for name in measures}
     for number in range(runs + warm):
         for name, measure in measures.items():
@@ -234,11 +249,15 @@ def in_turn(
 
 
 def main(question: str, measure: Callable[[Options], Iterable[Row]]) -> None:
-    """The command of one question: prints its table, or writes its JSON."""
+    """Run the command of one question: print its table, or write its JSON."""
     parser = argparse.ArgumentParser(description=question)
     add_options(parser)
     parser.add_argument(
-        "--json", nargs="?", const="-", metavar="FILE", help="one JSON object, printed or into FILE"
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="print one JSON object, or write it to FILE",
     )
     found = parser.parse_args()
     began = time.perf_counter()

@@ -13,7 +13,7 @@ PROCESS = "a process's flush (20 metrics, 100 series, 1,000 samples)"
 SHARDS = "16 shards"
 ONE_SHARD = "1 shard"
 WORKER = "one worker: histogram, 1,000 series x 10, every 5 s"
-KEPT = "all that is kept of a {kind}, 60 a minute"
+KEPT = "full history of a {kind}, 60 per minute"
 
 # A primary is planned to be at most this busy: the rest is for queries, workers and peaks.
 BUSY = 0.5
@@ -128,7 +128,7 @@ def _sizing_needs() -> dict[str, str]:
 
 def _measured(results: Results, needed: dict[str, str]) -> tuple[dict[str, Row], str]:
     """Return the rows *needed* by name, or a sentence that names those that were not measured."""
-    rows = {row.case: row for answer in results.answers.values() for row in answer.rows}
+    rows = {row.case: row for result in results.topics.values() for row in result.rows}
     missing = [case for case in needed.values() if case not in rows]
     if missing:
         return {}, f"Not calculated: not measured were {'; '.join(missing)}."
@@ -148,6 +148,7 @@ def _column(found: dict[str, Row], seconds: int) -> dict[str, str]:
     traffic = flushes * received
     samples = flushes * SAMPLES
     unprocessed = traffic * PASS_SECONDS / METRICS / 2**20
+    waiting = f"waiting in a metric's log between passes of {PASS_SECONDS} s, MiB (limit {LOG_MIB})"
     return {
         f"samples/s: {PROCESSES:,} x {SAMPLES:,} / s": number(samples),
         f"servers' CPU, cores: {PROCESSES:,} x {number(cpu)} ms / s": number(cores),
@@ -156,8 +157,6 @@ def _column(found: dict[str, Row], seconds: int) -> dict[str, str]:
             traffic / 1e6
         ),
         f"logs of the last {REPLAY_SECONDS} s, GB at most": number(traffic * REPLAY_SECONDS / 1e9),
-        f"waiting in a metric's log between passes of {PASS_SECONDS} s, MiB (the limit is {LOG_MIB})": number(
-            unprocessed
-        ),
+        waiting: number(unprocessed),
         f"workers, at {number(worker)} samples/s": f"{max(math.ceil(samples / worker), 1)}",
     }

@@ -1,6 +1,7 @@
-"""A server that is further away: a proxy in a process of its own that holds back what it carries, in both directions.
+"""A server that is further away: a proxy in its own process that delays bytes in both directions.
 
-What comes meanwhile isn't held up more, as on a real line: only latency is added, not a limit of bytes a second.
+Bytes that arrive meanwhile are not delayed further, as on a real line: the proxy adds latency, but
+does not limit the rate.
 """
 
 import socket
@@ -19,7 +20,7 @@ CHUNK = 1 << 18
 
 @contextmanager
 def further(url: str, each_way: float) -> Iterator[str]:
-    """The URL of a way to the server at the unix socket of *url* that takes *each_way* seconds more, there and back."""
+    """Yield the URL of a proxy to the server at *url* that adds *each_way* seconds each way."""
     with tempfile.TemporaryDirectory(prefix="rm-line-") as folder:
         path = str(Path(folder) / "s")
         with Child(_serve, url.removeprefix("unix://"), path, each_way):
@@ -44,27 +45,27 @@ def _serve(target: str, path: str, each_way: float) -> Callable[[], None]:
 
 
 def _carry(source: socket.socket, sink: socket.socket, seconds: float) -> None:
-    """Carry bytes one way, to the end."""
-    held: SimpleQueue[tuple[float, bytes]] = SimpleQueue()
+    """Carry the bytes of one direction until the source ends."""
+    delayed: SimpleQueue[tuple[float, bytes]] = SimpleQueue()
 
-    def take() -> None:
+    def receive() -> None:
         data = b"more"
         while data:
             try:
                 data = source.recv(CHUNK)
             except OSError:
                 data = b""
-            held.put((time.perf_counter() + seconds, data))
+            delayed.put((time.perf_counter() + seconds, data))
 
-    def give() -> None:
+    def send() -> None:
         try:
-            while (found := held.get())[1]:
+            while (found := delayed.get())[1]:
                 if (left := found[0] - time.perf_counter()) > 0:
                     time.sleep(left)
                 sink.sendall(found[1])
             sink.shutdown(socket.SHUT_WR)
         except OSError:
-            pass  # that side is gone
+            pass  # the other side has closed
 
-    for work in (take, give):
+    for work in (receive, send):
         threading.Thread(target=work, daemon=True).start()

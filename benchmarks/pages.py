@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks import estimate
 from benchmarks.report import named
-from benchmarks.results import ROOT, Answer, Results
+from benchmarks.results import ROOT, Results, TopicResult
 from benchmarks.rows import COLUMNS, LEFT, Row, cells, notes, number, ours, theirs
 
 RESULTS = ROOT / "benchmarks" / "results.json"
@@ -49,23 +49,23 @@ HIGHLIGHTS = (
         "Increment a counter with two tags", "`prometheus_client`, one process",
     ),
     Highlight(
-        "stored: histogram, 1,000 series x 10", "one command a sample",
+        "stored: histogram, 1,000 series x 10", "one command per sample",
         "Send and store 1,000 histogram series, 10 values each", "redis-py, a command per value",
     ),
     Highlight(
-        "p95 by group, 1,000,000 samples a day, cold", "numpy over sorted sets",
+        "p95 by group, 1,000,000 samples per day, cold", "numpy over sorted sets",
         "p95 by group over a day of 1,000,000 values", "sorted sets and numpy",
     ),
     Highlight(
-        "1,000 series, time", "prometheus_client, 10 processes gone",
+        "1,000 series, time", "prometheus_client, 10 exited processes",
         "Scrape 1,000 series", "`prometheus_client`, files of 10 processes",
     ),
     Highlight(
-        "a sample: latency, 60 a minute, 1,000 series", "RedisTimeSeries",
+        "one sample: latency, 60 per minute, 1,000 series", "RedisTimeSeries",
         "Memory of one exact sample", "RedisTimeSeries",
     ),
     Highlight(
-        "newest 10, 1,000,000 samples a day, cold", "numpy over sorted sets",
+        "newest 10, 1,000,000 samples per day, cold", "numpy over sorted sets",
         "List the 10 newest of 1,000,000 values", "`ZREVRANGE` on sorted sets",
     ),
 )  # fmt: skip
@@ -87,24 +87,24 @@ def _line(values: Sequence[str]) -> str:
 
 def conditions(results: Results) -> str:
     """Return the machine and the versions, once for all questions measured under the same ones."""
-    alike: dict[str, list[str]] = {}
-    for topic, answer in results.answers.items():
-        runs = f"{answer.runs} runs, {answer.day}"
-        alike.setdefault(f"{named(answer.machine)}; {runs}", []).append(topic)
-    if len(alike) == 1:
-        said = f"{next(iter(alike))}."
+    same: dict[str, list[str]] = {}
+    for topic, result in results.topics.items():
+        runs = f"{result.runs} runs, {result.day}"
+        same.setdefault(f"{named(result.machine)}; {runs}", []).append(topic)
+    if len(same) == 1:
+        text = f"{next(iter(same))}."
     else:
-        said = " ".join(f"{', '.join(of)}: {how}." for how, of in alike.items())
-    return f"{WARNING}\n\n{said}" if _quick(results) else said
+        text = " ".join(f"{', '.join(of)}: {how}." for how, of in same.items())
+    return f"{WARNING}\n\n{text}" if _quick(results) else text
 
 
 def _quick(results: Results) -> bool:
-    return any(answer.quick for answer in results.answers.values())
+    return any(result.quick for result in results.topics.values())
 
 
 def for_readme(results: Results) -> str:
     """Return the table of `HIGHLIGHTS`, and under which conditions its rows were taken."""
-    shown: list[Answer] = []
+    shown: list[TopicResult] = []
     lines = [
         ("", "redismetrics", "instead", "", "ratio", "range"),
         ("---", "---:", "---", "---:", "---:", "---:"),
@@ -114,40 +114,41 @@ def for_readme(results: Results) -> str:
         if found is None:
             lines.append((highlight.text, "not measured", highlight.instead, "", "", ""))
             continue
-        answer, row = found
-        shown.append(answer)
+        result, row = found
+        shown.append(result)
         low, high = map(number, row.spread)
         ratio, spread = f"**{number(row.ratio or 0)} x**", f"{low} to {high}"
         lines.append((highlight.text, ours(row), highlight.instead, theirs(row), ratio, spread))
     table = "\n".join(_line(line) for line in lines)
     taken = dict.fromkeys(
-        f"{answer.machine['cores']} cores, Python {answer.machine['python']}, "
-        f"{answer.machine['server']}; median of {answer.runs} runs, {answer.day}."
-        for answer in shown
+        f"{result.machine['cores']} cores, Python {result.machine['python']}, "
+        f"{result.machine['server']}; median of {result.runs} runs, {result.day}."
+        for result in shown
     )
     parts = [WARNING] * _quick(results) + [table] + [" ".join(taken)] * bool(taken)
     return "\n\n".join(parts)
 
 
-def _row(results: Results, highlight: Highlight) -> tuple[Answer, Row] | None:
-    for answer in results.answers.values():
-        for row in answer.rows:
+def _row(results: Results, highlight: Highlight) -> tuple[TopicResult, Row] | None:
+    for result in results.topics.values():
+        for row in result.rows:
             if (row.case, row.peer) == (highlight.case, highlight.peer) and row.theirs:
-                return answer, row
+                return result, row
     return None
 
 
 def tables(results: Results) -> str:
     """Return the page of all rows, a table for each question."""
     parts = [HEAD, conditions(results)]
-    for topic, answer in results.answers.items():
-        parts.append(f"## {answer.question}")
+    for topic, result in results.topics.items():
+        parts.append(f"## {result.question}")
         parts.append(
-            f"`python -m benchmarks {topic}`, {answer.seconds:.0f} s; load average before it began: {answer.load:.1f}."
+            f"`python -m benchmarks {topic}`, {result.seconds:.0f} s; "
+            f"load average before it began: {result.load:.1f}."
         )
-        parts.append(markdown(answer.rows))
-        said = notes(answer.rows)
-        parts += ["\n".join(f"- {note}" for note in said)] * bool(said)
+        parts.append(markdown(result.rows))
+        lines = notes(result.rows)
+        parts += ["\n".join(f"- {note}" for note in lines)] * bool(lines)
     return "\n\n".join(parts) + "\n"
 
 
@@ -188,7 +189,7 @@ def fill(results: Results) -> None:
     plot(results, PLOT)
 
 
-# -- a plot ------------------------------------------------------------------------------------
+# -- a plot -------------------------------------------------------------------------------------
 
 WON, LOST = "#2a78b5", "#c8553d"
 
@@ -202,8 +203,8 @@ def plot(results: Results, file: Path) -> None:
 
     rows = [
         row
-        for answer in results.answers.values()
-        for row in answer.rows
+        for result in results.topics.values()
+        for row in result.rows
         if row.headline and row.theirs
     ]
     ratios = [row.ratio or 0.0 for row in rows]

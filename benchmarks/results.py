@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
-class Answer:
+class TopicResult:
     """The rows of one question, and the conditions under which they were measured."""
 
     question: str
@@ -25,31 +25,31 @@ class Answer:
     machine: dict[str, Any]
 
     @classmethod
-    def of(cls, told: dict[str, Any]) -> "Answer":
-        return cls(**told | {"rows": [Row(**row) for row in told["rows"]]})
+    def of(cls, fields: dict[str, Any]) -> "TopicResult":
+        return cls(**fields | {"rows": [Row(**row) for row in fields["rows"]]})
 
 
 @dataclass(frozen=True)
 class Results:
-    """Answers by topic, in the order in which they are shown."""
+    """Results by topic, in the order in which they are shown."""
 
-    answers: dict[str, Answer]
+    topics: dict[str, TopicResult]
 
     @classmethod
     def read(cls, file: Path) -> "Results":
         found = json.loads(file.read_text())
-        return cls({topic: Answer.of(told) for topic, told in found["questions"].items()})
+        return cls({topic: TopicResult.of(fields) for topic, fields in found["questions"].items()})
 
     def write(self, file: Path) -> None:
         parts = []
         # One row per line, so that two versions of the file can be compared.
-        for topic, answer in self.answers.items():
-            told = asdict(answer)
-            rows = ",\n".join(json.dumps(row, ensure_ascii=False) for row in told.pop("rows"))
-            parts.append(f'{json.dumps(topic)}: {json.dumps(told)[:-1]}, "rows": [\n{rows}\n]}}')
+        for topic, result in self.topics.items():
+            fields = asdict(result)
+            rows = ",\n".join(json.dumps(row, ensure_ascii=False) for row in fields.pop("rows"))
+            parts.append(f'{json.dumps(topic)}: {json.dumps(fields)[:-1]}, "rows": [\n{rows}\n]}}')
         file.write_text('{"questions": {\n' + ",\n".join(parts) + "\n}}\n")
 
     def updated(self, newer: "Results", order: Iterable[str]) -> "Results":
-        """Return these answers replaced by *newer* ones, for the topics in *order* only."""
-        both = self.answers | newer.answers
+        """Return these results replaced by *newer* ones, for the topics in *order* only."""
+        both = self.topics | newer.topics
         return Results({topic: both[topic] for topic in order if topic in both})

@@ -1,4 +1,4 @@
-"""A row of a benchmark, and the figures that are read from it."""
+"""A row of a benchmark, and the figures that are derived from it."""
 
 import statistics
 from collections.abc import Sequence
@@ -8,15 +8,17 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Row:
-    """What one case took, ours and a peer's, one figure a run."""
+    """One case, ours and a peer's, one figure per run."""
 
     case: str  # "bound increment()"
     unit: str  # "us", "ms", "s", "samples/s", "bytes", "commands", "MB"
     ours: list[float]
     peer: str = ""  # "prometheus_client"
-    theirs: list[float] = field(default_factory=list)  # one figure a run, taken in turn with ours
+    theirs: list[float] = field(
+        default_factory=list
+    )  # one figure per run, measured in turn with ours
     more_is_better: bool = False
-    wanted: float | None = None  # the target that was set before measuring
+    target: float | None = None  # the target that was set before measuring
     note: str = ""
     headline: bool = False  # one of the rows that docs/performance.svg draws
 
@@ -45,9 +47,9 @@ class Row:
     @property
     def holds(self) -> bool | None:
         """True if the median reaches the target; None without a target."""
-        if self.wanted is None:
+        if self.target is None:
             return None
-        return self.median >= self.wanted if self.more_is_better else self.median <= self.wanted
+        return self.median >= self.target if self.more_is_better else self.median <= self.target
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -79,9 +81,9 @@ def cells(row: Row) -> tuple[str, ...]:
     low, high = map(number, row.spread)
     ratio = f"{number(row.ratio or 0)} x" if row.theirs else ""
     target = ""
-    if row.wanted is not None:
+    if row.target is not None:
         sign, missed = "≥" if row.more_is_better else "≤", "" if row.holds else ": missed"
-        target = f"{sign} {amount(row.wanted, row.unit)}{missed}"
+        target = f"{sign} {amount(row.target, row.unit)}{missed}"
     return row.case, ours(row), row.peer, theirs(row), ratio, f"{low} to {high}", target
 
 
@@ -108,11 +110,11 @@ def amount(value: float, unit: str) -> str:
 
 def notes(rows: Sequence[Row]) -> list[str]:
     """Return the notes of the rows, each once, with the cases that it belongs to."""
-    said: dict[str, list[str]] = {}
+    cases_of: dict[str, list[str]] = {}
     for row in rows:
         if row.note:
-            said.setdefault(row.note, []).append(row.case)
-    return [f"{_few(list(dict.fromkeys(cases)))}: {note}" for note, cases in said.items()]
+            cases_of.setdefault(row.note, []).append(row.case)
+    return [f"{_few(list(dict.fromkeys(cases)))}: {note}" for note, cases in cases_of.items()]
 
 
 def _few(names: list[str]) -> str:

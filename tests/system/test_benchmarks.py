@@ -1,4 +1,7 @@
-"""The published figures are the measured ones, and `python -m benchmarks` runs. No test here measures speed."""
+"""The published figures are the measured ones, and `python -m benchmarks` runs.
+
+No test here measures speed.
+"""
 
 import math
 import os
@@ -16,13 +19,13 @@ for needed in ("matplotlib", "prometheus_client", "rich"):
 from benchmarks import estimate, pages, peers
 from benchmarks.__main__ import topics
 from benchmarks.children import Child
-from benchmarks.results import ROOT, Answer, Results
+from benchmarks.results import ROOT, Results, TopicResult
 from benchmarks.rows import Row, amount, cells, notes, number
 
 ENVIRON = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
-def run(*arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
+def run_benchmarks(*arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "benchmarks", *arguments]
     done = subprocess.run(
         command, cwd=ROOT, env=ENVIRON, capture_output=True, text=True, timeout=110, check=False
@@ -50,52 +53,54 @@ def test_the_readme_shows_six_measured_rows_and_a_loss_among_them() -> None:
 
 def test_the_tables_have_every_row_and_the_plot_some() -> None:
     results = Results.read(pages.RESULTS)
-    rows = [row for answer in results.answers.values() for row in answer.rows]
+    rows = [row for result in results.topics.values() for row in result.rows]
     lines = [line for line in pages.tables(results).splitlines() if line.startswith("| ")]
-    assert len(lines) == len(rows) + 2 * len(results.answers)
+    assert len(lines) == len(rows) + 2 * len(results.topics)
     assert 0 < sum(row.headline for row in rows) <= 40
 
 
 @pytest.mark.parametrize("topic", topics())
-def test_the_short_form_of_each_question_runs(topic: str, tmp_path: Path) -> None:
+def test_each_question_runs_with_quick(topic: str, tmp_path: Path) -> None:
     file = tmp_path / "found.json"
-    done = run(topic, "--quick", "--json", str(file), "--plot", str(tmp_path / "plot.svg"))
-    answer = Results.read(file).answers[topic]
-    assert answer.question in done.stdout
-    assert answer.quick
-    assert answer.machine["server"]
-    assert answer.rows
-    for row in answer.rows:
+    done = run_benchmarks(
+        topic, "--quick", "--json", str(file), "--plot", str(tmp_path / "plot.svg")
+    )
+    result = Results.read(file).topics[topic]
+    assert result.question in done.stdout
+    assert result.quick
+    assert result.machine["server"]
+    assert result.rows
+    for row in result.rows:
         assert all(math.isfinite(figure) for figure in [*row.ours, *row.theirs]), row
         assert not row.theirs or len(row.ours) == len(row.theirs), row
         assert row.theirs or not row.peer or row.note, f"not measured, and no reason given: {row}"
     assert (tmp_path / "plot.svg").read_text().startswith("<?xml")
 
 
-def test_a_question_that_fails_ends_the_whole_in_failure_and_fills_in_nothing() -> None:
+def test_a_failing_question_sets_the_exit_status_and_changes_no_page() -> None:
     before = pages.RESULTS.read_bytes()
-    done = run("events", "--quick", "--fill", "--server", "/bin/false", expect=1)
+    done = run_benchmarks("events", "--quick", "--fill", "--server", "/bin/false", expect=1)
     assert "the server ended at once" in done.stderr
     assert pages.RESULTS.read_bytes() == before
 
 
-def test_a_question_that_is_none_is_told_those_there_are() -> None:
-    assert "record" in run("recording", expect=2).stderr
+def test_an_unknown_question_lists_the_known_ones() -> None:
+    assert "record" in run_benchmarks("recording", expect=2).stderr
 
 
-def test_a_ratio_is_the_median_of_the_runs_ratios_and_above_one_where_ours_is_better() -> None:
-    less = Row("call", "us", [1.0, 2.0, 4.0], "other", [3.0, 2.0, 2.0], wanted=2.0)
+def test_a_ratio_is_the_median_of_the_runs_and_above_one_if_ours_is_better() -> None:
+    less = Row("call", "us", [1.0, 2.0, 4.0], "other", [3.0, 2.0, 2.0], target=2.0)
     assert less.ratios == [3.0, 1.0, 0.5]
     assert (less.ratio, less.spread, less.holds) == (1.0, (0.5, 3.0), True)
     more = Row(
-        "rate", "samples/s", [10.0, 20.0], "other", [5.0, 5.0], more_is_better=True, wanted=16.0
+        "rate", "samples/s", [10.0, 20.0], "other", [5.0, 5.0], more_is_better=True, target=16.0
     )
     assert (more.ratio, more.spread, more.holds) == (3.0, (2.0, 4.0), False)
     alone = Row("alone", "ms", [3.0, 1.0, 2.0])
     assert (alone.ratio, alone.spread, alone.holds) == (None, (1.0, 3.0), None)
 
 
-def test_runs_that_have_no_partner_are_no_ratio() -> None:
+def test_both_sides_need_the_same_number_of_runs() -> None:
     with pytest.raises(ValueError, match="shorter"):
         _ = Row("call", "us", [1.0, 2.0], "other", [3.0]).ratios
 
@@ -103,22 +108,31 @@ def test_runs_that_have_no_partner_are_no_ratio() -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (0.0, "0"), (0.00001234, "1.23e-05"), (0.081234, "0.0812"), (0.999, "0.999"), (0.9999, "1.00"), (9.999, "10.0"),
-        (17.345, "17.3"), (123.4, "123"), (999.9, "1,000"), (1234567.0, "1,230,000"), (-2.5, "-2.50"),
+        (0.0, "0"),
+        (0.00001234, "1.23e-05"),
+        (0.081234, "0.0812"),
+        (0.999, "0.999"),
+        (0.9999, "1.00"),
+        (9.999, "10.0"),
+        (17.345, "17.3"),
+        (123.4, "123"),
+        (999.9, "1,000"),
+        (1234567.0, "1,230,000"),
+        (-2.5, "-2.50"),
     ],
-)  # fmt: skip
-def test_numbers_have_three_digits_that_count(value: float, text: str) -> None:
+)
+def test_numbers_have_three_significant_digits(value: float, text: str) -> None:
     assert number(value) == text
 
 
-def test_rates_are_told_in_thousands_and_millions_and_sizes_as_they_are() -> None:
+def test_only_rates_are_shown_in_thousands_and_millions() -> None:
     assert amount(2_340_000, "samples/s") == "2.34 M samples/s"
     assert amount(51_000, "samples/s") == "51.0 k samples/s"
     assert amount(51_000, "bytes") == "51,000 bytes"
     assert amount(0.09, "us") == "0.09 µs"
 
 
-def test_a_peer_that_is_not_there_is_said_aloud() -> None:
+def test_a_missing_peer_is_noted() -> None:
     assert not peers.installed("no_such_package")
     assert not peers.installed("no_such_package.part")
     row = Row("call", "us", [1.0], "other", note=peers.missing("other"))
@@ -126,27 +140,29 @@ def test_a_peer_that_is_not_there_is_said_aloud() -> None:
     assert notes([row]) == ["call: other is not installed: pip install 'redismetrics[bench]'"]
 
 
-def answered(*rows: Row, quick: bool = False) -> Results:
+def results_of(*rows: Row, quick: bool = False) -> Results:
     return Results(
-        {"topic": Answer("Which?", list(rows), 1.0, quick, 5, "2024-05-01", 0.0, {"cores": 2})}
+        {"topic": TopicResult("Which?", list(rows), 1.0, quick, 5, "2024-05-01", 0.0, {"cores": 2})}
     )
 
 
 def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
-    results = answered(Row("a", "us", [1.0], "other", [2.0], headline=True), Row("b", "ms", [3.0]))
+    results = results_of(
+        Row("a", "us", [1.0], "other", [2.0], headline=True), Row("b", "ms", [3.0])
+    )
     results.write(tmp_path / "results.json")
     assert Results.read(tmp_path / "results.json") == results
-    newer = answered(Row("c", "ms", [3.0]))
+    newer = results_of(Row("c", "ms", [3.0]))
     assert results.updated(newer, ["topic"]) == newer
     assert results.updated(newer, []) == Results({})
 
 
-def test_figures_of_the_short_form_say_so() -> None:
-    assert pages.WARNING in pages.for_readme(answered(quick=True))
-    assert pages.WARNING not in pages.for_readme(answered())
+def test_quick_results_carry_a_warning() -> None:
+    assert pages.WARNING in pages.for_readme(results_of(quick=True))
+    assert pages.WARNING not in pages.for_readme(results_of())
 
 
-def test_figures_go_between_markers_and_nowhere_else() -> None:
+def test_results_are_written_between_markers_only() -> None:
     text = "before\n<!-- figures: begin -->\nold\n<!-- figures: end -->\nafter"
     assert pages.filled(text, "figures", r"new \1") == text.replace("old", r"new \1")
     for wrong in ("no markers", text + text):
@@ -154,26 +170,26 @@ def test_figures_go_between_markers_and_nowhere_else() -> None:
             pages.filled(wrong, "figures", "new")
 
 
-def test_the_estimate_is_arithmetic_on_measured_figures() -> None:
-    assert estimate.text(answered()).startswith("Not calculated")
+def test_the_estimate_is_calculated_from_measured_figures() -> None:
+    assert estimate.text(results_of()).startswith("Not calculated")
     flush = f"{estimate.PROCESS}, {estimate.SHARDS}"
     cpu, received = (
         Row(f"{flush}: server CPU", "ms", [2.0]),
         Row(f"{flush}: bytes to the server", "bytes", [20_000.0]),
     )
     lines = estimate.text(
-        answered(cpu, received, Row(estimate.WORKER, "samples/s", [1e6]))
+        results_of(cpu, received, Row(estimate.WORKER, "samples/s", [1e6]))
     ).splitlines()
     cells = {
         line.split(" | ")[0].removeprefix("| "): line.split(" | ")[1:]
         for line in lines
         if line.startswith("| ")
     }
-    told = [
+    cores = [
         cell.removesuffix(" |")
         for cell in next(found for title, found in cells.items() if "cores" in title)
     ]
-    assert told == ["20.0", "2.00"]  # 10,000 x 2 ms a second, and a tenth of it
+    assert cores == ["20.0", "2.00"]  # 10,000 x 2 ms per second, and a tenth of it
     assert [
         cell.removesuffix(" |")
         for cell in next(cells[title] for title in cells if "primaries" in title)
@@ -190,15 +206,15 @@ def test_the_estimate_is_arithmetic_on_measured_figures() -> None:
     ]
 
 
-def test_the_size_of_the_example_is_arithmetic_on_measured_figures() -> None:
-    assert estimate.sizing(answered()).startswith("Not calculated")
-    assert estimate.sizing_line(answered()).startswith("Not calculated")
+def test_the_size_of_the_example_is_calculated_from_measured_figures() -> None:
+    assert estimate.sizing(results_of()).startswith("Not calculated")
+    assert estimate.sizing_line(results_of()).startswith("Not calculated")
     flush = f"{estimate.PROCESS}, {estimate.ONE_SHARD}"
     kept = [
         Row(estimate.KEPT.format(kind=kind), "kB", [figure])
         for kind, figure in (("counter", 100.0), ("gauge", 1_000.0), ("histogram", 2_000.0))
     ]
-    results = answered(
+    results = results_of(
         Row(f"{flush}: server CPU", "ms", [2.0]),
         Row(f"{flush}: bytes to the server", "bytes", [20_000.0]),
         Row(estimate.WORKER, "samples/s", [400_000.0]),
@@ -223,7 +239,7 @@ def divide(by: int) -> object:
     return lambda number: number // by
 
 
-def test_a_child_keeps_what_it_made_and_tells_what_fails_in_it() -> None:
+def test_a_child_keeps_its_state_and_raises_its_failures_here() -> None:
     with Child(divide, 2) as child:
         assert [child(10), child(7)] == [5, 3]
     with Child(divide, 0) as child, pytest.raises(RuntimeError, match="ZeroDivisionError"):

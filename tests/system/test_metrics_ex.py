@@ -54,7 +54,7 @@ def only_row(metrics: Metrics, **options: Any) -> dict[str, Any]:
     return dict(row)
 
 
-# -- Metric -------------------------------------------------------------------------------------------------------
+# -- Metric -------------------------------------------------------------------------------------
 
 
 def test_01_a_counter_with_only_a_name_counts_one_and_has_no_tags(metrics: Metrics) -> None:
@@ -107,7 +107,7 @@ def test_06_an_event_s_lineage_and_tenant_become_tags(metrics: Metrics) -> None:
     assert (sample.type, sample.value, sample.tags) == ("histogram", 150, LINEAGE)
 
 
-# -- Storage ------------------------------------------------------------------------------------------------------
+# -- Storage ------------------------------------------------------------------------------------
 
 
 def test_07_what_is_recorded_is_found_by_its_name(metrics: Metrics) -> None:
@@ -179,7 +179,7 @@ def test_15_clear_leaves_nothing(metrics: Metrics) -> None:
     assert metrics.get_metrics()["count"] == 0
 
 
-# -- Recorder -----------------------------------------------------------------------------------------------------
+# -- Recorder -----------------------------------------------------------------------------------
 
 
 def test_16_an_increment_is_one(metrics: Metrics) -> None:
@@ -251,7 +251,7 @@ def test_24_repaired_ids_are_only_metadata_by_default(url: str, namespace: str) 
     assert row["metadata"] == {"trace_id": "t-1", "tenant": "cns"}
 
 
-# -- Aggregator ---------------------------------------------------------------------------------------------------
+# -- Aggregator ---------------------------------------------------------------------------------
 
 
 def test_25_count_is_the_number_of_increments(jobs: Metrics) -> None:
@@ -312,7 +312,7 @@ def test_34_a_rollup_has_all_aggregations_of_a_group_under_its_key(jobs: Metrics
     }
 
 
-# -- TelemetryHandler ---------------------------------------------------------------------------------------------
+# -- TelemetryHandler ---------------------------------------------------------------------------
 
 
 def test_35_a_counter_event_is_one_row_under_its_joined_name(metrics: Metrics) -> None:
@@ -323,7 +323,7 @@ def test_35_a_counter_event_is_one_row_under_its_joined_name(metrics: Metrics) -
     assert (row["type"], row["value"], row["tags"]) == ("counter", 1, LINEAGE)
 
 
-# -- Facade -------------------------------------------------------------------------------------------------------
+# -- Facade -------------------------------------------------------------------------------------
 
 
 def test_36_record_stores(metrics: Metrics) -> None:

@@ -111,7 +111,7 @@ def test_the_files_and_folders_that_the_pages_name_exist() -> None:
     assert packages <= {name.removeprefix("redismetrics/") for name in named}
 
 
-# -- the tutorial ---------------------------------------------------------------------------------------------------
+# -- the tutorial -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def test_the_extras_that_a_page_installs_exist(page: str) -> None:
     assert {extra for each in installed for extra in each.split(",")} <= set(extras)
 
 
-# -- leaving --------------------------------------------------------------------------------------------------------
+# -- leaving ------------------------------------------------------------------------------------
 
 
 def test_uninstalling_leaves_no_key_of_the_namespace_and_touches_no_other(

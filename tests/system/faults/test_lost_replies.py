@@ -96,7 +96,7 @@ def totals(reader: Metrics) -> tuple[float, float]:
     return reader.query("jobs", aggregation="sum"), sum(series.value for series in family.series)
 
 
-# -- our client ---------------------------------------------------------------------------------------------------
+# -- our client ---------------------------------------------------------------------------------
 
 
 def increments_through_lost_replies(
@@ -187,7 +187,7 @@ def test_a_batch_that_is_changed_no_more_while_it_is_in_doubt(
     assert metrics.stats()["batches"] == 3
 
 
-# -- redis-py's own sending again -----------------------------------------------------------------------------------
+# -- redis-py's own sending again ---------------------------------------------------------------
 
 
 @pytest.fixture
@@ -241,7 +241,7 @@ def test_a_batch_sent_again_gets_the_reply_it_had(server: Server, namespace: str
     assert [replies[0].held, replies[2].held] == [0, 1]
 
 
-# -- other ways a line breaks ---------------------------------------------------------------------------------------
+# -- other ways a line breaks -------------------------------------------------------------------
 
 
 def test_requests_cut_before_the_server_saw_them(

@@ -87,7 +87,7 @@ def script(
     )  # fmt: skip
 
 
-# -- many processes -----------------------------------------------------------------------------------------------
+# -- many processes -----------------------------------------------------------------------------
 
 
 def increments(url: str, namespace: str, number: int, count: int) -> None:
@@ -170,7 +170,7 @@ def test_a_pool_of_processes(url: str, namespace: str, metrics: Metrics) -> None
     assert metrics.query("jobs", aggregation="sum") == 6_000
 
 
-# -- fork ---------------------------------------------------------------------------------------------------------
+# -- fork ---------------------------------------------------------------------------------------
 
 
 def test_children_that_flush_and_are_gone(metrics: Metrics) -> None:
@@ -322,7 +322,7 @@ def test_a_child_that_only_asks_starts_nothing(metrics: Metrics) -> None:
     assert ended(in_child(run)) == 0
 
 
-# -- threads ------------------------------------------------------------------------------------------------------
+# -- threads ------------------------------------------------------------------------------------
 
 
 def test_eight_threads(url: str, namespace: str) -> None:
@@ -416,7 +416,7 @@ def test_recording_in_a_del(metrics: Metrics) -> None:
     assert metrics.query("gone", aggregation="sum") == 6_000
 
 
-# -- the end of a process -------------------------------------------------------------------------------------------
+# -- the end of a process -----------------------------------------------------------------------
 
 
 def test_the_end_of_the_interpreter_sends_what_is_left(

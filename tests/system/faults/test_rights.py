@@ -358,7 +358,7 @@ def test_a_wrong_password_is_told_and_never_shown(make: Make, admin: redis.Redis
     assert make().query("jobs", aggregation="sum") == 1
 
 
-# -- workers --------------------------------------------------------------------------------------------------------
+# -- workers ------------------------------------------------------------------------------------
 
 # What a commit calls, and what a pass asks beside it.
 COMMITTING = (

@@ -181,7 +181,7 @@ def at_request(number: int, act: Callable[[], bool]) -> proxies.When:
     return lambda request: next(seen) == number and act()
 
 
-# -- at every step --------------------------------------------------------------------------------------------------
+# -- at every step ------------------------------------------------------------------------------
 
 
 class Child:
@@ -399,7 +399,7 @@ def test_a_metric_that_is_deleted_meanwhile_stays_deleted(
         one.pass_once(alone=True)
 
 
-# -- all at once ----------------------------------------------------------------------------------------------------
+# -- all at once --------------------------------------------------------------------------------
 
 
 BURSTS, METRICS, EACH = 60, 8, 20
@@ -556,7 +556,7 @@ def test_a_server_that_is_killed_with_a_commit(
         assert nothing_left(admin, namespace)
 
 
-# -- failover -------------------------------------------------------------------------------------------------------
+# -- failover -----------------------------------------------------------------------------------
 
 
 class Pair:
@@ -719,7 +719,7 @@ def test_what_was_read_across_a_failover_is_thrown_away(
     new.check(hour)
 
 
-# -- the log is cut -------------------------------------------------------------------------------------------------
+# -- the log is cut -----------------------------------------------------------------------------
 
 
 def balance(metrics: Metrics, admin: redis.Redis, namespace: str, name: str) -> dict[str, int]:
@@ -797,7 +797,7 @@ def test_a_log_that_is_cut_by_age_before_the_commit(
         assert one.counts.samples == 1
 
 
-# -- too late -------------------------------------------------------------------------------------------------------
+# -- too late -----------------------------------------------------------------------------------
 
 
 SHORT = {"raw_retention": 3_600, "minute_retention": 7_200, "max_age": 3_600}

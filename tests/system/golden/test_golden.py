@@ -47,7 +47,7 @@ COMPACTED = [
 ]  # each value once; sums of these are exact
 
 
-# -- what was recorded --------------------------------------------------------------------------------------------
+# -- what was recorded --------------------------------------------------------------------------
 
 
 def record(server: Server) -> None:
@@ -158,7 +158,7 @@ SAMPLES = [
 NAMES = ["jobs", "depth", "took", "bytes", "temperature", "again", ODD_NAME, "wide", "many"]
 
 
-# -- to a file and back -------------------------------------------------------------------------------------------
+# -- to a file and back -------------------------------------------------------------------------
 
 
 def read_all(client: redis.Redis, namespace: str = NAMESPACE) -> dict[str, Any]:
@@ -250,7 +250,7 @@ def metrics(restored: redis.Redis, url: str) -> Iterator[Metrics]:
     metrics.close(0.2)
 
 
-# -- the dump itself ----------------------------------------------------------------------------------------------
+# -- the dump itself ----------------------------------------------------------------------------
 
 
 def test_the_file_is_of_this_format_and_has_every_kind_of_key(content: dict[str, Any]) -> None:
@@ -294,7 +294,7 @@ def test_what_is_put_back_is_what_was_dumped(
     assert read_all(restored) == content
 
 
-# -- what it answers ----------------------------------------------------------------------------------------------
+# -- what it answers ----------------------------------------------------------------------------
 
 
 def plain(samples: list[Sample]) -> list[Sample]:
@@ -448,7 +448,7 @@ def in_buckets(values: list[float], bounds: tuple[float, ...]) -> tuple[int, ...
     )
 
 
-# -- going on from it ---------------------------------------------------------------------------------------------
+# -- going on from it ---------------------------------------------------------------------------
 
 
 def test_recording_goes_on_where_it_stood(metrics: Metrics, restored: redis.Redis) -> None:
@@ -496,7 +496,7 @@ def test_a_batch_that_was_applied_before_the_dump_is_not_applied_again(
     assert [each.value for each in metrics.query("again", tags={"n": 1})] == [3, 5]
 
 
-# -- another format -----------------------------------------------------------------------------------------------
+# -- another format -----------------------------------------------------------------------------
 
 
 @pytest.fixture

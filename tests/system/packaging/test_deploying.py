@@ -117,7 +117,7 @@ def environment(url: str, namespace: str) -> dict[str, str]:
     }
 
 
-# -- docker-compose.yml -------------------------------------------------------------------------------------------
+# -- docker-compose.yml -------------------------------------------------------------------------
 
 
 def test_the_compose_file_is_one_by_the_specification_s_schema() -> None:
@@ -204,7 +204,7 @@ def test_the_store_s_command_makes_it_keep_what_it_has(
         assert {name: client.config_get(name)[name] for name in wanted} == wanted
 
 
-# -- Prometheus and Grafana ---------------------------------------------------------------------------------------
+# -- Prometheus and Grafana ---------------------------------------------------------------------
 
 
 @needs_promtool
@@ -432,7 +432,7 @@ def test_the_load_records_what_it_says(url: str, namespace: str) -> None:
         )
 
 
-# -- the image ----------------------------------------------------------------------------------------------------
+# -- the image ----------------------------------------------------------------------------------
 
 
 @dataclass
@@ -582,7 +582,7 @@ def test_what_is_compiled_comes_as_wheels_for_the_image_s_python(
     )  # fmt: skip
 
 
-# -- systemd ------------------------------------------------------------------------------------------------------
+# -- systemd ------------------------------------------------------------------------------------
 
 
 def exec_start(unit: Path) -> list[str]:
@@ -621,7 +621,7 @@ def test_a_unit_s_command_answers_on_this_machine_only(
         )
 
 
-# -- docs/deploying.md --------------------------------------------------------------------------------------------
+# -- docs/deploying.md --------------------------------------------------------------------------
 
 PAGE = (ROOT / "docs" / "deploying.md").read_text()
 

@@ -70,7 +70,7 @@ def clients(request: pytest.FixtureRequest) -> Iterator[list[Metrics]]:
         metrics.close()
 
 
-# -- what is recorded ---------------------------------------------------------------------------------------------
+# -- what is recorded ---------------------------------------------------------------------------
 
 AMOUNTS = st.sampled_from([0.0, 1.0, 1.0, 2.0, 5.0, 0.1, 1e15]) | st.floats(0, 1e6)
 VALUES = st.sampled_from([0.0, 1.0, -1.0, 0.1, 1e9]) | st.floats(-1e6, 1e6)
@@ -153,7 +153,7 @@ def play(clients: list[Metrics], name: str, kind: MetricType, script: list[Step]
     return done
 
 
-# -- the oracle ---------------------------------------------------------------------------------------------------
+# -- the oracle ---------------------------------------------------------------------------------
 
 
 def possible_last(entries: list[Entry], kind: str) -> set[float]:
@@ -245,7 +245,7 @@ def check_series(
         check(row, inside, kind)
 
 
-# -- the properties -----------------------------------------------------------------------------------------------
+# -- the properties -----------------------------------------------------------------------------
 
 KINDS: dict[MetricType, Any] = {"counter": AMOUNTS, "gauge": VALUES, "histogram": VALUES}
 

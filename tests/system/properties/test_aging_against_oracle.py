@@ -101,7 +101,7 @@ class Ages(World):
         return when if since <= when < until else None
 
 
-# -- the property -------------------------------------------------------------------------------------------------
+# -- the property -------------------------------------------------------------------------------
 
 HOURS = st.sampled_from([2, 2, 3, 4, 25, 26, 49, 24 * 33])
 CALENDARS = st.tuples(st.sampled_from([1, 2, 3]), HOURS, HOURS, HOURS).map(
@@ -209,7 +209,7 @@ def _check_series(world: Ages, interval: str, group_by: tuple[str, ...]) -> None
     world.check_series((since, None), level.width, group_by)
 
 
-# -- what a draw seldom hits --------------------------------------------------------------------------------------
+# -- what a draw seldom hits --------------------------------------------------------------------
 
 
 @pytest.fixture

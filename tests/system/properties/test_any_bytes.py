@@ -149,7 +149,7 @@ def test_urls_are_taken_or_told_without_their_password(scheme: str, rest: str) -
     assert "hunter2" not in str(told)
 
 
-# -- what HTTP brings -------------------------------------------------------------------------------------------------
+# -- what HTTP brings ---------------------------------------------------------------------------
 
 OTLP = {
     "resourceMetrics": [{"scopeMetrics": [{"metrics": [{

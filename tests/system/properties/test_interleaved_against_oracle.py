@@ -231,7 +231,7 @@ def test_whoever_comes_between_whom_nothing_is_lost_doubled_or_seen_half_done(
         world.close()
 
 
-# -- one whole piece of work between any two commands ------------------------------------------------------------
+# -- one whole piece of work between any two commands -------------------------------------------
 
 
 def _prepare(
@@ -359,7 +359,7 @@ def test_a_piece_of_work_loses_and_doubles_nothing_wherever_another_comes_in_bet
     assert position > 5
 
 
-# -- a failover that leads back ----------------------------------------------------------------------------------
+# -- a failover that leads back -----------------------------------------------------------------
 
 
 class Replica:

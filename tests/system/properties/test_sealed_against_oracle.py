@@ -40,7 +40,7 @@ def stage_(request: pytest.FixtureRequest) -> Iterator[Stage]:
         yield made
 
 
-# -- what happens -------------------------------------------------------------------------------------------------
+# -- what happens -------------------------------------------------------------------------------
 
 VALUES: dict[str, st.SearchStrategy[float]] = {
     "counter": st.sampled_from([0.0, 1.0, 1.0, 2.0, 0.1, 1e15]) | st.floats(0, 1e6),
@@ -153,7 +153,7 @@ def started(stage: Stage, kind: MetricType) -> World:
     return World(stage, kind)
 
 
-# -- the properties -----------------------------------------------------------------------------------------------
+# -- the properties -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -220,7 +220,7 @@ def test_what_is_held_one_by_one_is_exact_to_the_millisecond_and_the_percentile(
         world.close()
 
 
-# -- what a draw seldom hits --------------------------------------------------------------------------------------
+# -- what a draw seldom hits --------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-# -- the retention, in ticks: small, so that random runs reach every edge ------------------------------------------
+# -- the retention, in ticks: small, so that random runs reach every edge -----------------------
 
 MINUTE, HOUR, DAY, SPAN = 4, 16, 48, 96
 WIDTH = {"raw": MINUTE, "minute": MINUTE, "hour": HOUR, "day": DAY, "span": SPAN}
@@ -159,7 +159,7 @@ class Rule(Enum):
 
 ALL_RULES = frozenset(Rule)
 
-# -- what is stored -----------------------------------------------------------------------------------------------
+# -- what is stored -----------------------------------------------------------------------------
 
 Place = tuple[str, int, int]  # level, slot, chunk
 Key = tuple[str, int]  # level, and the coarser slot whose slots the key holds
@@ -325,7 +325,7 @@ class Node:
         return loose or () if segment is None else segment
 
 
-# -- the server ---------------------------------------------------------------------------------------------------
+# -- the server ---------------------------------------------------------------------------------
 
 
 class Store:
