@@ -1,13 +1,17 @@
 """
-Metrics over HTTP: JSON answers, the Prometheus page, the live stream, and, where writing is switched on, recording.
+Metrics over HTTP: JSON results, the Prometheus page, the live stream and, if enabled, recording.
 
-    parameters.py   what a query string may hold: checked, and described for the OpenAPI document, from one table
-    query_endpoints.py, write_endpoints.py   the endpoints; request_body.py reads bodies, sse.py streams
-    openapi.py      the OpenAPI document
-    app.py          all of it joined: limits, token and Host checks (auth.py), errors
-    server.py       the application on uvicorn, until it is stopped
+`create_app` takes a client and returns an ASGI application; `Limits` bounds what one request may
+cost. Needs the extra `server`.
 
-Needs the extra `server`: ``from redismetrics.api import create_app``.
+    endpoint.py          the description of one endpoint
+    parameters.py        query-string parameters
+    query_endpoints.py   read; sse.py sends the live stream
+    write_endpoints.py   record; request_body.py reads bodies, otlp_endpoint.py receives OTLP
+    openapi.py           the OpenAPI document
+    service.py           the client, thread pools and limits (limits.py) that all endpoints share
+    app.py               the application: routes, errors, token and Host checks (auth.py)
+    server.py            runs the application on uvicorn
 """
 
 from redismetrics.errors import MissingExtra
@@ -19,6 +23,6 @@ except ImportError as _error:
 del starlette
 
 from .app import create_app  # noqa: E402
-from .service import Limits  # noqa: E402
+from .limits import Limits  # noqa: E402
 
 __all__ = ["Limits", "create_app"]

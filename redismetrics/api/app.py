@@ -1,4 +1,4 @@
-"""The ASGI application: endpoints, errors as sentences, the token."""
+"""The ASGI application: routes, error responses, and the token."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -24,18 +24,24 @@ from redismetrics.errors import (
 )
 
 from . import query_endpoints, write_endpoints
-from .auth import AuthMiddleware, failure
+from .auth import AuthMiddleware
+from .endpoint import Endpoint
+from .limits import Limits
 from .openapi import document
-from .parameters import Endpoint, read
-from .service import Limits, Service, answer
+from .parameters import read
+from .service import Service, error_response, json_response
 
 log = logging.getLogger("redismetrics")
 
-_NAMES = {
-    400: "BadRequest", 404: "NotFound", 405: "MethodNotAllowed", 408: "Timeout", 413: "TooMuch",
+_ERROR_NAMES = {
+    400: "BadRequest",
+    404: "NotFound",
+    405: "MethodNotAllowed",
+    408: "Timeout",
+    413: "TooMuch",
     415: "UnsupportedMediaType",
-}  # fmt: skip
-_TOKEN = range(0x21, 0x7F)  # what a header can carry without a doubt
+}
+_VISIBLE_ASCII = range(0x21, 0x7F)
 
 
 def create_app(
@@ -46,54 +52,40 @@ def create_app(
     allow_write: bool = False,
     localhost_only: bool = False,
 ) -> Starlette:
-    """Return the application over *metrics*, a `Metrics` or `AsyncMetrics`; by default the default client. It is left open.
+    """Return the application for *metrics*, a `Metrics` or `AsyncMetrics`.
 
-    With a *token* every path but `/healthz` and `/readyz` asks for ``Authorization: Bearer TOKEN``. Without *allow_write*
-    no request changes what is stored. With *localhost_only* a request's Host must be localhost or a loopback address. Where
-    the extra `otel` is missing, `/v1/metrics` is not there.
+    Args:
+        metrics: The client; by default the default client. The application does not close it.
+        limits: How much one request may cost; see `Limits`.
+        token: If given, every path except `/healthz` and `/readyz` requires
+            ``Authorization: Bearer TOKEN``.
+        allow_write: Add the endpoints that record; without it no request changes what is stored.
+            `/v1/metrics` also needs the extra `otel` and is left out without it.
+        localhost_only: Reject requests whose Host is not localhost or a loopback address.
 
     Raises:
-        InvalidSetting: a token that a header can't carry, or a client of ``none://``.
+        InvalidSetting: If a header cannot carry the token, or the client is one of ``none://``.
     """
     if metrics is None:
         from redismetrics.client.default import client
 
         metrics = client()
-    if metrics._flusher is None:
+    if not metrics.internals.has_store:
         raise InvalidSetting(
-            "metrics: wanted a client of a store, got one of none://, which holds nothing to answer with"
+            "metrics must be a client of a Redis server, got one of none://, which stores nothing"
         )
-    if token is not None and (not token or any(ord(sign) not in _TOKEN for sign in token)):
-        raise InvalidSetting("token: wanted visible ASCII signs without spaces, got something else")
+    if token is not None and (not token or any(ord(char) not in _VISIBLE_ASCII for char in token)):
+        raise InvalidSetting("token must be visible ASCII characters without spaces")
     service = Service(metrics, limits or Limits())
     endpoints = [*query_endpoints.endpoints(service.limits)]
     if allow_write:
-        endpoints += write_endpoints.endpoints(service)
-        try:
-            endpoints.append(write_endpoints.otlp_endpoint(service))
-        except MissingExtra as error:
-            log.info("no /v1/metrics: %s", error)
-    told: dict[str, Any] = {}
-
-    async def openapi(_: Service, __: Request, ___: Any) -> Response:
-        return answer(told)
-
-    endpoints.append(
-        Endpoint("GET", "/openapi.json", "This document", openapi, answer={"type": "object"})
-    )
-    told.update(
-        document(
-            endpoints,
-            token=token is not None,
-            localhost_only=localhost_only,
-            values=service.limits.values,
-        )
-    )
-    open_paths = frozenset(endpoint.path for endpoint in endpoints if not endpoint.guarded)
+        endpoints += _write_endpoints(service)
+    endpoints.append(_openapi_endpoint(endpoints, service, token is not None, localhost_only))
+    open_paths = frozenset(each.path for each in endpoints if not each.requires_token)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        service.streams.begin()
+        service.open_streams.reopen()
         yield
         await service.aclose()
 
@@ -105,9 +97,9 @@ def create_app(
             )
         ],
         exception_handlers={
-            HTTPException: _http_error,
-            RedisMetricsError: _our_error,
-            Exception: _bug,
+            HTTPException: _on_http_exception,
+            RedisMetricsError: _on_redismetrics_error,
+            Exception: _on_bug,
         },
         lifespan=lifespan,
     )
@@ -116,38 +108,71 @@ def create_app(
     return app
 
 
+def _write_endpoints(service: Service) -> list[Endpoint]:
+    endpoints = [write_endpoints.record_endpoint(service.limits)]
+    try:
+        from .otlp_endpoint import otlp_endpoint
+    except MissingExtra as error:
+        log.info("/v1/metrics is not available: %s", error)
+    else:
+        endpoints.append(otlp_endpoint(service))
+    return endpoints
+
+
+def _openapi_endpoint(
+    endpoints: list[Endpoint], service: Service, token: bool, localhost_only: bool
+) -> Endpoint:
+    """Return the endpoint of the document that describes *endpoints* and itself."""
+    described: dict[str, Any] = {}
+
+    async def openapi(_: Service, __: Request, ___: Any) -> Response:
+        return json_response(described)
+
+    summary = "Return this document"
+    endpoint = Endpoint("GET", "/openapi.json", summary, openapi, schema={"type": "object"})
+    described.update(
+        document(
+            [*endpoints, endpoint],
+            token=token,
+            localhost_only=localhost_only,
+            max_repeats=service.limits.max_repeats,
+        )
+    )
+    return endpoint
+
+
 def _route(service: Service, endpoint: Endpoint) -> Route:
     async def handle(request: Request) -> Response:
-        # Not request.url, which is put together with the Host header, as whoever asks wrote it.
-        values = read(endpoint.parameters, request.scope["query_string"], service.limits.values)
+        # Not request.url: it is built from the Host header, which the client controls.
+        query = request.scope["query_string"]
+        values = read(endpoint.parameters, query, service.limits.max_repeats)
         response: Response = await endpoint.handler(service, request, values)
         return response
 
     return Route(endpoint.path, handle, methods=[endpoint.method])
 
 
-async def _http_error(_: Request, error: Exception) -> Response:
+async def _on_http_exception(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
     if error.status_code == 503:
         headers["Retry-After"] = "1"
-    return failure(
-        error.status_code, _NAMES.get(error.status_code, "Unavailable"), error.detail, headers
-    )
+    name = _ERROR_NAMES.get(error.status_code, "Unavailable")
+    return error_response(error.status_code, name, error.detail, headers)
 
 
-async def _our_error(_: Request, error: Exception) -> Response:
-    """A message of ours says which, what was wanted and what was given, and holds no password."""
+async def _on_redismetrics_error(_: Request, error: Exception) -> Response:
+    """Return the error's own message, on one line: our messages never contain a password."""
     name, message = type(error).__name__, " ".join(str(error).split())
     if isinstance(error, TooManyRows):
-        return failure(413, name, f"{message} (the limit points)")
+        return error_response(413, name, f"{message} (limit max_rows)")
     if isinstance(error, InvalidQuery | InvalidMetric):
-        return failure(400, name, message)
+        return error_response(400, name, message)
     if isinstance(error, StoreUnavailable):
-        return failure(503, name, message, {"Retry-After": "1"})
+        return error_response(503, name, message, {"Retry-After": "1"})
     log.error("a request failed: %s: %s", name, message)
-    return failure(500, name, message)
+    return error_response(500, name, message)
 
 
-async def _bug(_: Request, error: Exception) -> Response:
-    return failure(500, "InternalError", f"BUG: {type(error).__name__}")
+async def _on_bug(_: Request, error: Exception) -> Response:
+    return error_response(500, "InternalError", f"BUG: {type(error).__name__}")

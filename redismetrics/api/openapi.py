@@ -1,41 +1,44 @@
-"""The OpenAPI document, made from the table of endpoints that the application answers by."""
+"""The OpenAPI document, made from the same descriptions as the routes."""
 
 from collections.abc import Iterable
 from typing import Any
 
 from redismetrics import __version__
 
-from .parameters import Endpoint
+from .endpoint import Endpoint
 
 _ERRORS = {
-    400: "The request is wrong; the message says which part, what was wanted and what was given.",
+    400: "The request is invalid; the message names the part, what is allowed and what was sent.",
     401: "The bearer token is missing or wrong.",
-    403: "The Host header has another name than localhost.",
-    408: "The body did not come in time.",
-    413: "More than a limit of this server; the message names it.",
-    415: "The body is of another type or encoding.",
-    503: "The store does not answer, or this server has no place left; safe to ask again.",
+    403: "The Host header is not localhost.",
+    408: "The body did not arrive in time.",
+    413: "A limit of this server is exceeded; the message names it.",
+    415: "The content type or encoding of the body is not supported.",
+    503: "Redis does not answer, or this server is busy; safe to retry.",
 }
-ERROR = {
+_ERROR_SCHEMA = {
     "type": "object",
     "properties": {"error": {"type": "string"}, "message": {"type": "string"}},
     "required": ["error", "message"],
     "additionalProperties": False,
 }
+_ERROR_CONTENT = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
 
 
 def document(
-    endpoints: Iterable[Endpoint], *, token: bool, localhost_only: bool, values: int
+    endpoints: Iterable[Endpoint], *, token: bool, localhost_only: bool, max_repeats: int
 ) -> dict[str, Any]:
-    """An OpenAPI 3.1 document; *token*: a bearer token is asked for; *localhost_only*: other hosts are refused; *values*:
-    how often a parameter may be given.
+    """Return the OpenAPI 3.1 document.
+
+    *token*: whether a bearer token is required; *localhost_only*: whether other hosts are rejected;
+    *max_repeats*: how often a parameter may be repeated.
     """
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(
-            endpoint, token=token, localhost_only=localhost_only, values=values
+            endpoint, token=token, localhost_only=localhost_only, max_repeats=max_repeats
         )
-    components: dict[str, Any] = {"schemas": {"Error": ERROR}}
+    components: dict[str, Any] = {"schemas": {"Error": _ERROR_SCHEMA}}
     if token:
         components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     return {
@@ -47,39 +50,41 @@ def document(
 
 
 def _operation(
-    endpoint: Endpoint, *, token: bool, localhost_only: bool, values: int
+    endpoint: Endpoint, *, token: bool, localhost_only: bool, max_repeats: int
 ) -> dict[str, Any]:
-    otlp = endpoint.answer is None and endpoint.bodies
-    schema = {"schema": dict(endpoint.answer)} if endpoint.answer is not None else {}
-    responses: dict[str, Any] = {
-        str(endpoint.status): {
-            "description": "The answer.",
-            "content": dict.fromkeys(endpoint.answers, schema),
-        }
-    }
-    codes = {
-        400,
-        *endpoint.errors,
-        *({401} if token and endpoint.guarded else ()),
-        *({403} if localhost_only else ()),
-    }
-    for code in sorted(codes):
-        content: dict[str, Any] = {
-            "application/json": {"schema": {"$ref": "#/components/schemas/Error"}}
-        }
-        if otlp and code not in (401, 403, 415):
-            content = {kind: {} for kind in endpoint.answers}
-        responses[str(code)] = {"description": _ERRORS[code], "content": content}
-    found: dict[str, Any] = {
+    requires_token = token and endpoint.requires_token
+    operation: dict[str, Any] = {
         "summary": endpoint.summary,
         "operationId": f"{endpoint.method.lower()} {endpoint.path}",
-        "parameters": [parameter.describe(values) for parameter in endpoint.parameters],
-        "responses": responses,
+        "parameters": [parameter.describe(max_repeats) for parameter in endpoint.parameters],
+        "responses": _responses(endpoint, token=requires_token, localhost_only=localhost_only),
     }
     if endpoint.bodies:
-        found["requestBody"] = {
-            "required": True, "content": {kind: {"schema": dict(body)} for kind, body in endpoint.bodies.items()},
-        }  # fmt: skip
-    if token and endpoint.guarded:
-        found["security"] = [{"token": []}]
-    return found
+        content = {kind: {"schema": dict(schema)} for kind, schema in endpoint.bodies.items()}
+        operation["requestBody"] = {"required": True, "content": content}
+    if requires_token:
+        operation["security"] = [{"token": []}]
+    return operation
+
+
+def _responses(endpoint: Endpoint, *, token: bool, localhost_only: bool) -> dict[str, Any]:
+    schema = {} if endpoint.schema is None else {"schema": dict(endpoint.schema)}
+    responses: dict[str, Any] = {
+        str(endpoint.status): {
+            "description": "The result.",
+            "content": dict.fromkeys(endpoint.media_types, schema),
+        }
+    }
+    codes = {400, *endpoint.errors}
+    if token:
+        codes.add(401)
+    if localhost_only:
+        codes.add(403)
+    is_otlp = endpoint.schema is None and endpoint.bodies
+    for code in sorted(codes):
+        content: dict[str, Any] = _ERROR_CONTENT
+        # OTLP errors are a google.rpc.Status in the content type of the request.
+        if is_otlp and code not in (401, 403, 415):
+            content = {kind: {} for kind in endpoint.media_types}
+        responses[str(code)] = {"description": _ERRORS[code], "content": content}
+    return responses

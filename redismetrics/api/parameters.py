@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
@@ -97,7 +97,7 @@ def read(parameters: Iterable[Parameter], query: bytes, most: int) -> dict[str, 
             raise InvalidQuery(f"{parameter.name}: wanted it once, got it {len(found)} times")
         if len(found) > most:
             raise InvalidQuery(
-                f"{parameter.name}: wanted it at most {most} times (the limit values), got {len(found)}"
+                f"{parameter.name}: wanted it at most {most} times (the limit max_repeats), got {len(found)}"
             )
         values[parameter.name] = parameter.default
         if parameter.several:
@@ -232,23 +232,3 @@ def window_of(values: Mapping[str, Any], now_s: float, most_s: float) -> Span:
             f"window: wanted at most {most_s:g} s (the limit window_seconds), got {seconds:g} s"
         )
     return Span(window, seconds)
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One path and method: what it takes, what it answers, and what the OpenAPI document says of it.
-
-    *answer* is the schema of the JSON of a success, or None where *answers* names other content types.
-    """
-
-    method: str
-    path: str
-    summary: str
-    handler: Callable[..., Any]
-    parameters: tuple[Parameter, ...] = ()
-    answer: Schema | None = None
-    answers: tuple[str, ...] = ("application/json",)
-    bodies: Mapping[str, Schema] = field(default_factory=dict)
-    status: int = 200
-    errors: tuple[int, ...] = ()
-    guarded: bool = True

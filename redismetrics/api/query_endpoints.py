@@ -14,6 +14,7 @@ from redismetrics.exposition import text
 from redismetrics.model.windows import interval_ms
 
 from . import sse
+from .endpoint import Endpoint
 from .parameters import (
     AGGREGATION,
     BOOLEAN,
@@ -28,7 +29,6 @@ from .parameters import (
     TIMES,
     TYPE,
     UNTIL,
-    Endpoint,
     Parameter,
     read_number,
     read_truth,
@@ -36,7 +36,7 @@ from .parameters import (
     tags_of,
     window_of,
 )
-from .service import Limits, Service, answer
+from .service import Limits, Service, json_response
 
 log = logging.getLogger("redismetrics")
 
@@ -87,7 +87,7 @@ async def metrics(service: Service, _: Request, values: Values) -> Response:
         service.check_series(name)
         return service.metrics.get_metrics(name=name, tags=tags, **options)
 
-    return await service.ask(ask)
+    return await service.run_query(ask)
 
 
 async def query(service: Service, _: Request, values: Values) -> Response:
@@ -105,16 +105,16 @@ async def query(service: Service, _: Request, values: Values) -> Response:
             tags=tags,
         )
 
-    return await service.ask(ask)
+    return await service.run_query(ask)
 
 
 async def time_series(service: Service, _: Request, values: Values) -> Response:
     limits, name = service.limits, values["name"]
     span = window_of(values, service.now(), limits.window_seconds)
     intervals = span.seconds * 1000 // interval_ms(values["interval"])
-    if intervals > limits.points:
+    if intervals > limits.max_rows:
         raise HTTPException(
-            400, f"interval: wanted at most {limits.points} intervals (the limit points), got {intervals:g} of "
+            400, f"interval: wanted at most {limits.max_rows} intervals (the limit max_rows), got {intervals:g} of "
             f"{values['interval']!r:.80} in {span.seconds:g} s",
         )  # fmt: skip
     wanted, tags = values["aggregation"] or ("count",), tags_of(values["tag"])
@@ -126,7 +126,7 @@ async def time_series(service: Service, _: Request, values: Values) -> Response:
             aggregations=None if len(wanted) == 1 else wanted, group_by=values["group_by"], tags=tags, fill=values["fill"],
         )  # fmt: skip
 
-    return await service.ask(ask)
+    return await service.run_query(ask)
 
 
 async def rollup(service: Service, _: Request, values: Values) -> Response:
@@ -140,15 +140,15 @@ async def rollup(service: Service, _: Request, values: Values) -> Response:
             name, group_by=values["group_by"], aggregations=wanted, window=span.window, tags=tags
         )
 
-    return await service.ask(ask)
+    return await service.run_query(ask)
 
 
 async def stats(service: Service, _: Request, __: Values) -> Response:
-    return await service.ask(service.metrics.get_stats)
+    return await service.run_query(service.metrics.get_stats)
 
 
 async def names(service: Service, _: Request, __: Values) -> Response:
-    return await service.ask(lambda: {"metrics": service.metrics.list_metrics()})
+    return await service.run_query(lambda: {"metrics": service.metrics.list_metrics()})
 
 
 async def stream(service: Service, request: Request, values: Values) -> Response:
@@ -158,7 +158,7 @@ async def stream(service: Service, request: Request, values: Values) -> Response
         values["name"] or None, tags=tags_of(values["tag"]), types=values["type"] or None, every=values["every"],
         queue=service.limits.stream_queue,
     )  # fmt: skip
-    return sse.EventStream(service.streams, subscription, service.limits.heartbeat)
+    return sse.EventStream(service.open_streams, subscription, service.limits.heartbeat_seconds)
 
 
 async def page(service: Service, request: Request, _: Values) -> Response:
@@ -169,11 +169,11 @@ async def page(service: Service, request: Request, _: Values) -> Response:
         body, kind = prometheus.negotiate(accept, metrics=service.metrics)
         return Response(body, headers={"Content-Type": kind, "Vary": "Accept"})
 
-    return await service.ask(ask)
+    return await service.run_query(ask)
 
 
 async def healthz(_: Service, __: Request, ___: Values) -> Response:
-    return answer({"status": "ok"})
+    return json_response({"status": "ok"})
 
 
 async def readyz(service: Service, _: Request, __: Values) -> Response:
@@ -185,7 +185,7 @@ async def readyz(service: Service, _: Request, __: Values) -> Response:
         raise HTTPException(
             503, "the store does not answer"
         ) from error  # whoever asks may not know where it is
-    return answer({"status": "ok"})
+    return json_response({"status": "ok"})
 
 
 def endpoints(limits: Limits) -> tuple[Endpoint, ...]:
@@ -201,8 +201,8 @@ def endpoints(limits: Limits) -> tuple[Endpoint, ...]:
                 Parameter("type", "Only metrics of this type.", TYPE),
                 TAGS, SINCE, UNTIL,
                 Parameter(
-                    "limit", "How many at most.", {"type": "integer", "minimum": 0, "maximum": limits.samples},
-                    read_whole("limit", 0, limits.samples), default=min(1000, limits.samples),
+                    "limit", "How many at most.", {"type": "integer", "minimum": 0, "maximum": limits.max_samples},
+                    read_whole("limit", 0, limits.max_samples), default=min(1000, limits.max_samples),
                 ),
             ),
             _envelope(metrics={"type": "array", "items": SAMPLE}, count={"type": "integer"}), errors=asked,
@@ -239,7 +239,7 @@ def endpoints(limits: Limits) -> tuple[Endpoint, ...]:
         ),
         Endpoint(
             "GET", "/api/names", "All metrics, by name", names,
-            answer={
+            schema={
                 "type": "object", "properties": {"metrics": {"type": "array", "items": {"type": "object"}}},
                 "required": ["metrics"],
             },
@@ -247,7 +247,7 @@ def endpoints(limits: Limits) -> tuple[Endpoint, ...]:
         ),
         Endpoint(
             "GET", "/api/stats", "Figures of the store and of this process", stats,
-            answer=_envelope(storage={"type": "object"}, recorder={"type": "object"}), errors=(503,),
+            schema=_envelope(storage={"type": "object"}, recorder={"type": "object"}), errors=(503,),
         ),
         Endpoint(
             "GET", "/api/stream", "What is recorded, as it is recorded: server-sent events", stream,
@@ -258,12 +258,12 @@ def endpoints(limits: Limits) -> tuple[Endpoint, ...]:
                     "every", "Summaries of so many seconds, in place of samples.", EVERY, read_number("every", 0.1, 3600)
                 ),
             ),
-            answers=("text/event-stream",), errors=(503,),
+            media_types=("text/event-stream",), errors=(503,),
         ),
         Endpoint(
             "GET", "/metrics", "The Prometheus page", page,
-            answers=(text.content_type(), text.content_type(True)), errors=(503,),
+            media_types=(text.content_type(), text.content_type(True)), errors=(503,),
         ),
-        Endpoint("GET", "/healthz", "Does this process answer?", healthz, answer=ok, guarded=False),
-        Endpoint("GET", "/readyz", "Does the store answer?", readyz, answer=ok, errors=(503,), guarded=False),
+        Endpoint("GET", "/healthz", "Does this process answer?", healthz, schema=ok, requires_token=False),
+        Endpoint("GET", "/readyz", "Does the store answer?", readyz, schema=ok, errors=(503,), requires_token=False),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The application on uvicorn, until it is stopped: `redismetrics serve`."""
+"""Run the application on uvicorn until a signal stops it: `redismetrics serve`."""
 
 import os
 import socket
@@ -10,30 +10,31 @@ from typing import Any
 from redismetrics.errors import InvalidSetting, MissingExtra
 from redismetrics.store.urls import host_in_url
 
-TOKEN = "REDISMETRICS_TOKEN"
-_LONGEST_TOKEN = 4096
-_CONNECTIONS = (
-    1_000  # h11 holds up to 64 KiB of headers for each; uvicorn's other reader has no bound
-)
+TOKEN_VARIABLE = "REDISMETRICS_TOKEN"
+_MAX_TOKEN_LENGTH = 4096
+# h11 buffers up to 64 KiB of headers per connection; uvicorn's other parser has no bound.
+_MAX_CONNECTIONS = 1_000
+# Seconds that uvicorn waits at its end for open requests.
+_GRACEFUL_SECONDS = 10
 
 
 def read_token(file: Path | None) -> str | None:
-    """The token of a file, or of the environment variable REDISMETRICS_TOKEN; None when there is neither.
+    """Return the token in *file*, or in the environment variable REDISMETRICS_TOKEN, or None.
 
     Raises:
-        InvalidSetting: the file is not readable, or there is nothing in it.
+        InvalidSetting: If the file cannot be read, is empty or is too long.
     """
     if file is None:
-        return os.environ.get(TOKEN, "").strip() or None
+        return os.environ.get(TOKEN_VARIABLE, "").strip() or None
     try:
         with file.open(encoding="ascii") as opened:
-            token = opened.read(_LONGEST_TOKEN + 1).strip()
+            token = opened.read(_MAX_TOKEN_LENGTH + 1).strip()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not ASCII"
         raise InvalidSetting(f"token file {file}: {reason}") from error
-    if not 0 < len(token) <= _LONGEST_TOKEN:
+    if not 0 < len(token) <= _MAX_TOKEN_LENGTH:
         raise InvalidSetting(
-            f"token file {file}: wanted 1 to {_LONGEST_TOKEN} characters, got {len(token)}"
+            f"token file {file} must hold 1 to {_MAX_TOKEN_LENGTH} characters, got {len(token)}"
         )
     return token
 
@@ -41,10 +42,12 @@ def read_token(file: Path | None) -> str | None:
 def make_server(
     app: Any, listening: socket.socket, *, ready: Callable[[str], None] | None = None
 ) -> Any:
-    """A `uvicorn.Server` that ends open streams when it is told to end; *ready* is called with its address once it answers.
+    """Return a `uvicorn.Server` that closes open streams when it shuts down.
+
+    *ready* is called with the server's URL once it accepts requests.
 
     Raises:
-        MissingExtra: uvicorn is not installed.
+        MissingExtra: If uvicorn is not installed.
     """
     try:
         import uvicorn
@@ -59,26 +62,39 @@ def make_server(
                 ready(f"http://{host_in_url(host)}:{port}")
 
         async def shutdown(self, sockets: Any = None) -> None:
-            app.state.service.streams.close()  # else their connections would hold up the end
+            # Otherwise uvicorn waits for their connections.
+            app.state.service.open_streams.close()
             await super().shutdown(sockets)
 
     config = uvicorn.Config(
-        app, host, port, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=10,
-        lifespan="on", ws="none", http="h11", limit_concurrency=_CONNECTIONS,
-    )  # fmt: skip
+        app,
+        host,
+        port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACEFUL_SECONDS,
+        lifespan="on",
+        ws="none",
+        http="h11",
+        limit_concurrency=_MAX_CONNECTIONS,
+    )
     return Server(config)
 
 
 def serve(app: Any, host: str, port: int, *, ready: Callable[[str], None] | None = None) -> None:
-    """Answer until SIGINT or SIGTERM; port 0 takes a free one. Raises OSError where it can't listen; see `make_server`."""
-    with (
-        listen(host, port) as listening,
-        suppress(KeyboardInterrupt),
-    ):  # uvicorn raises the signal again at its end
+    """Serve *app* until SIGINT or SIGTERM; port 0 selects a free one. *ready* as in `make_server`.
+
+    Raises:
+        MissingExtra: If uvicorn is not installed.
+        OSError: If the address cannot be used.
+    """
+    # uvicorn raises the signal again when it has shut down.
+    with listen(host, port) as listening, suppress(KeyboardInterrupt):
         make_server(app, listening, ready=ready).run(sockets=[listening])
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens."""
+    """Return a listening socket."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=2048)

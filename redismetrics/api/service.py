@@ -1,9 +1,8 @@
-"""What every endpoint works with: the client's two faces, the limits, and how requests are worked on beside each other."""
+"""What all endpoints share: the client, the limits, and the thread pools that run requests."""
 
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from starlette.exceptions import HTTPException
@@ -12,74 +11,38 @@ from starlette.responses import Response
 from redismetrics.client.async_metrics import AsyncMetrics
 from redismetrics.client.base import Client
 from redismetrics.client.metrics import Metrics
-from redismetrics.errors import InvalidSetting
 from redismetrics.queries import catalog
-from redismetrics.store import server
-from redismetrics.store.driver import arun, run
 
-from .sse import Streams
+from .limits import Limits
+from .sse import OpenStreams
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one request may ask for or bring; what is beyond is answered by 400 or 413 and a sentence with the limit.
+class ConcurrencyLimiter:
+    """Bounded thread pool for requests of one kind.
 
-    *window_seconds* is the longest window, *series* how many series a question may read, *points* how many rows an answer may
-    have, *samples* how many of `/api/metrics`, *values* how often a parameter may be given. Of questions, and of requests that
-    record, *at_once* are worked on and *waiting* wait for that. *streams* may be open at once, each with up to *stream_queue*
-    events waiting for a slow reader, and a comment after *heartbeat* seconds of silence. *body_bytes* bounds what is sent, before
-    and after decompression, *body_seconds* how long that may take, *batch* how many samples one request records.
-    *recorded_names* and *recorded_series* are how many this process holds before no others may be brought, *otlp_streams* how
-    many OpenTelemetry streams are remembered.
+    Runs `max_concurrent` requests, queues up to `max_queued` more, and rejects the rest with 503.
+    A request is inside (``async with``) from before its body is read, so that slow senders count.
     """
 
-    window_seconds: float = 366 * 86_400.0
-    series: int = 20_000
-    points: int = 50_000
-    samples: int = 10_000
-    values: int = 32
-    at_once: int = 8
-    waiting: int = 64
-    streams: int = 100
-    stream_queue: int = 1_000
-    heartbeat: float = 15.0
-    body_bytes: int = 4 << 20
-    body_seconds: float = 30.0
-    batch: int = 10_000
-    recorded_names: int = 10_000
-    recorded_series: int = 200_000
-    otlp_streams: int = 100_000
-
-    def __post_init__(self) -> None:
-        for limit in fields(self):
-            value = getattr(self, limit.name)
-            whole = limit.type is int
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, int if whole else (int, float))
-                or not value > 0
-            ):
-                wanted = "whole number" if whole else "number"
-                raise InvalidSetting(f"{limit.name}: wanted a {wanted} above 0, got {value!r:.60}")
-
-
-class ConcurrencyLimiter:
-    """Lets requests of one kind be worked on in threads, so many at once; a few more wait, and others are sent away."""
-
-    def __init__(self, what: str, limits: Limits) -> None:
-        self._what = what
-        self._most = limits.at_once + limits.waiting
+    def __init__(self, kind: str, limits: Limits) -> None:
+        self._kind = kind
+        self._limits = limits
         self._inside = 0
-        self._at_once = limits.at_once
         self._threads: ThreadPoolExecutor | None = None
 
+    def __len__(self) -> int:
+        """Return the number of requests that run or wait."""
+        return self._inside
+
     async def __aenter__(self) -> "ConcurrencyLimiter":
-        if self._inside >= self._most:
+        limits = self._limits
+        if self._inside >= limits.max_concurrent + limits.max_queued:
             raise HTTPException(
                 503,
-                f"{self._what}: wanted at most {self._most} (the limits at_once and waiting), got one more",
+                f"too many {self._kind}: {limits.max_concurrent} are running (limit max_concurrent) "
+                f"and {limits.max_queued} are waiting (limit max_queued); retry later",
             )
         self._inside += 1
         return self
@@ -87,77 +50,89 @@ class ConcurrencyLimiter:
     async def __aexit__(self, *_: object) -> None:
         self._inside -= 1
 
-    async def work(self, call: Callable[..., T], *args: Any) -> T:
-        """Call it in a thread, for one that is inside."""
+    async def run(self, call: Callable[..., T], *arguments: Any) -> T:
+        """Run *call* in a thread; only inside ``async with``."""
         if self._threads is None:
-            self._threads = ThreadPoolExecutor(self._at_once, f"redismetrics-{self._what}")
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
+            self._threads = ThreadPoolExecutor(
+                self._limits.max_concurrent, f"redismetrics-{self._kind}"
+            )
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
 
     def close(self) -> None:
-        """End the threads that are idle, and the others when they are done."""
+        """Let the threads end, without waiting for those that are busy."""
         threads, self._threads = self._threads, None
         if threads is not None:
             threads.shutdown(wait=False)
 
 
 class Service:
-    """One application's client, limits, gates and open streams.
+    """The client, limits, thread pools and open streams of one application.
 
-    Questions are asked by the blocking face, in threads: to read and merge a day of 1,000 series, or to write 50,000 rows as
-    JSON, takes tenths of a second, in which an event loop would answer nobody else. Streams go by the other face, in the loop.
+    Queries use the blocking client in threads. Reading and merging a day of 1,000 series, or
+    writing 50,000 rows as JSON, takes tenths of a second; in the event loop it would block all
+    other requests for that time. Streams use the async client in the event loop.
     """
 
     def __init__(self, metrics: Client, limits: Limits) -> None:
         self.metrics = Metrics(metrics=metrics)
-        self.metrics.internals.limit_rows(limits.points)
+        self.metrics.internals.limit_rows(limits.max_rows)
         self.ametrics = AsyncMetrics(metrics=metrics)
         self.limits = limits
-        self.questions = ConcurrencyLimiter("questions", limits)
+        self.queries = ConcurrencyLimiter("queries", limits)
         self.recordings = ConcurrencyLimiter("recordings", limits)
-        self.streams = Streams(limits.streams)
+        self.open_streams = OpenStreams(limits.max_streams)
 
     async def aclose(self) -> None:
-        """End what this holds; the client's recorder and connections are those of whoever made it."""
-        self.streams.close()
-        self.questions.close()
+        """Close the streams, threads and own connections, but not the client that was passed in."""
+        self.open_streams.close()
+        self.queries.close()
         self.recordings.close()
         await self.ametrics.aclose()
 
-    async def ask(self, question: Callable[[], Any]) -> Response:
-        """Ask in a thread; answer with what it returns, as JSON or, if it is one already, as the response that it is."""
+    async def run_query(self, query: Callable[[], Any]) -> Response:
+        """Run *query* in a thread; return its result as JSON, or as it is if it is a `Response`."""
 
         def work() -> Response:
-            found = question()
-            return found if isinstance(found, Response) else answer(found)
+            result = query()
+            return result if isinstance(result, Response) else json_response(result)
 
-        async with self.questions as gate:
-            return await gate.work(work)
+        async with self.queries as limiter:
+            return await limiter.run(work)
 
     def now(self) -> float:
-        """The client's clock, Unix seconds."""
-        return self.metrics._recorder.clock()
+        """Return the time of the client's clock, in Unix seconds."""
+        return self.metrics.internals.clock()
 
     def check_store(self) -> None:
-        """Raise `StoreUnavailable` where the store doesn't answer now; blocks."""
-        run(self.metrics._store.client(), server.now())
+        """Raise `StoreUnavailable` if Redis does not answer. Blocks."""
+        self.metrics.internals.check_store()
 
     async def acheck_store(self) -> None:
-        """`check_store` in the event loop, where no question is before it."""
-        await arun(await self.ametrics._loops.client(), server.now())
+        """Raise `StoreUnavailable` if Redis does not answer. Runs in the event loop, before queries."""
+        await self.ametrics.internals.acheck_store()
 
     def check_series(self, name: str | None) -> None:
-        """Refuse a question that would read too many series; blocks."""
-        count = self.metrics._ask(catalog.series_count(self.metrics._context, name))
-        if count > self.limits.series:
-            of = "all metrics" if name is None else repr(name)
+        """Raise 413 if a query of *name*, or of all metrics, would read too many series. Blocks."""
+        internals = self.metrics.internals
+        count = internals.run(catalog.series_count(internals.query_context, name), flush=True)
+        if count > self.limits.max_series:
+            queried = "all metrics" if name is None else repr(name)
             raise HTTPException(
                 413,
-                f"{of}: wanted at most {self.limits.series} series (the limit series), got {count}",
+                f"{queried}: a query must read at most {self.limits.max_series} series "
+                f"(limit max_series), got {count}",
             )
 
 
-def answer(value: Any, status: int = 200) -> Response:
-    """*value* as JSON."""
+def json_response(value: Any, status: int = 200) -> Response:
+    """Return *value* as a JSON response."""
     return Response(
         Metrics.to_json(value).encode("utf-8", "replace"), status, media_type="application/json"
     )
+
+
+def error_response(code: int, name: str, message: str, headers: Any = None) -> Response:
+    """Return an error in the one form that all JSON endpoints use: `error` and `message`."""
+    response = json_response({"error": name, "message": message}, code)
+    response.headers.update(headers or {})
+    return response

@@ -1,4 +1,8 @@
-"""The live stream as server-sent events: each client has a subscription of its own, whose queue is all that waits for it."""
+"""The live stream as server-sent events.
+
+Each client has its own subscription. The queue of that subscription is the only buffer for a slow
+client.
+"""
 
 import asyncio
 import logging
@@ -19,73 +23,83 @@ log = logging.getLogger("redismetrics")
 
 Item = Sample | Summary | Gap
 
-_TOGETHER = 100  # events in one write
-_LAST_WORD = 1.0  # seconds for the end of a stream to reach a client that may not read any more
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "X-Accel-Buffering": "no",
-}  # the latter: nginx would hold events back
+# Events in one write to the connection.
+_MAX_EVENTS_PER_WRITE = 100
+# Seconds for the last chunk to reach a client, which may have stopped reading.
+CLOSING_SECONDS = 1.0
+# X-Accel-Buffering: otherwise nginx holds events back.
+_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-class Streams:
-    """The open streams of one application, at most *most*. All of it runs in the event loop's thread."""
+class OpenStreams:
+    """The open streams of one application. Used in the event loop's thread only."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._open: set[asyncio.Event] = set()
+    def __init__(self, max_streams: int) -> None:
+        self._max_streams = max_streams
+        self._stop_events: set[asyncio.Event] = set()
         self._closed = False
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self._stop_events)
 
     @contextmanager
-    def place(self) -> Iterator[asyncio.Event]:
-        """A place for one more stream; the event is set when it is to end.
+    def open(self) -> Iterator[asyncio.Event]:
+        """Count one more stream; yield the event that is set when it must end.
 
         Raises:
-            HTTPException: 503, all places are taken, or the server is ending.
+            HTTPException: 503 if too many streams are open, or the server is shutting down.
         """
         if self._closed:
-            raise HTTPException(503, "stream: the server is ending")
-        if len(self._open) >= self._most:
+            raise HTTPException(503, "the server is shutting down; reconnect later")
+        if len(self._stop_events) >= self._max_streams:
             raise HTTPException(
-                503, f"stream: wanted at most {self._most} open (the limit streams), got one more"
+                503,
+                f"too many streams: {self._max_streams} are open (limit max_streams); retry later",
             )
-        ending = asyncio.Event()
-        self._open.add(ending)
+        stop = asyncio.Event()
+        self._stop_events.add(stop)
         try:
-            yield ending
+            yield stop
         finally:
-            self._open.discard(ending)
+            self._stop_events.discard(stop)
 
-    def begin(self) -> None:
-        """Let streams begin, after a `close` too: one application may be served again."""
+    def reopen(self) -> None:
+        """Accept streams, also after `close`: an application may be served more than once."""
         self._closed = False
 
     def close(self) -> None:
-        """End all streams, and let no other begin."""
+        """End all streams and accept no more."""
         self._closed = True
-        for ending in self._open:
-            ending.set()
+        for stop in self._stop_events:
+            stop.set()
 
 
 class EventStream(Response):
-    """One client's stream, which subscribes when it is sent, and ends when the client leaves or the server ends."""
+    """The stream of one client.
+
+    Subscribes when it is sent. Ends when the client disconnects or the server shuts down.
+    """
 
     media_type = "text/event-stream"
 
     def __init__(
-        self, streams: Streams, subscription: AsyncSubscription[Any], heartbeat: float
+        self,
+        open_streams: OpenStreams,
+        subscription: AsyncSubscription[Any],
+        heartbeat_seconds: float,
     ) -> None:
         super().__init__(headers=_HEADERS)
-        self._streams = streams
+        self._open_streams = open_streams
         self._subscription = subscription
-        self._heartbeat = heartbeat
+        self._heartbeat_seconds = heartbeat_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send what comes. What keeps the stream from beginning is raised, and answered as an error."""
+        """Send events until the stream ends.
+
+        Errors before the first byte are raised, and become an error response.
+        """
         del self.headers["content-length"]
-        with self._streams.place() as ending:
+        with self._open_streams.open() as stop:
             async with self._subscription:
                 await send(
                     {
@@ -94,71 +108,70 @@ class EventStream(Response):
                         "headers": self.raw_headers,
                     }
                 )
-                ends = (_until_gone(receive), ending.wait(), self._send(send))
-                tasks = [asyncio.create_task(each) for each in ends]
-                try:
-                    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    for task in tasks:
-                        task.cancel()
-                    await asyncio.wait(tasks)
-                for task in tasks:
-                    if not task.cancelled() and (error := task.exception()) is not None:
-                        log.error("BUG: a stream ends", exc_info=error)
+                await self._send_until(stop, receive, send)
         with suppress(OSError, TimeoutError):
-            async with asyncio.timeout(_LAST_WORD):
+            async with asyncio.timeout(CLOSING_SECONDS):
                 await send({"type": "http.response.body", "body": b""})
 
-    async def _send(self, send: Send) -> None:
-        text = ": subscribed\n\n"
-        with suppress(OSError):  # the client is gone
-            while not self._subscription.closed:
-                await send(
-                    {
-                        "type": "http.response.body",
-                        "body": text.encode("utf-8", "replace"),
-                        "more_body": True,
-                    }
-                )
-                text = await self._next(self._heartbeat) or ":\n\n"
-                for _ in range(_TOGETHER - 1):
-                    if not (more := await self._next(0)):
-                        break
-                    text += more
+    async def _send_until(self, stop: asyncio.Event, receive: Receive, send: Send) -> None:
+        """Send events until *stop* is set, the client disconnects or the subscription ends."""
+        calls = (_wait_for_disconnect(receive), stop.wait(), self._send_events(send))
+        tasks = [asyncio.create_task(call) for call in calls]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                log.error("BUG: a stream failed", exc_info=error)
 
-    async def _next(self, timeout: float) -> str:
-        """The next event as text; "" when there is none in time."""
+    async def _send_events(self, send: Send) -> None:
+        text = ": subscribed\n\n"
+        # An OSError means that the client has disconnected.
+        with suppress(OSError):
+            while not self._subscription.closed:
+                body = text.encode("utf-8", "replace")
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+                text = await self._next_event(self._heartbeat_seconds) or ":\n\n"
+                for _ in range(_MAX_EVENTS_PER_WRITE - 1):
+                    if not (event := await self._next_event(0)):
+                        break
+                    text += event
+
+    async def _next_event(self, timeout: float) -> str:
+        """Return the next event as text, or "" if there is none within *timeout* seconds."""
         while True:
             try:
                 item = await self._subscription.get(timeout)
-            except (
-                RedisMetricsError
-            ) as error:  # a message that this version can't read: the next one may be fine
+            except RedisMetricsError as error:
+                # This version cannot read the message; the next one may be readable.
                 log.warning("stream: %s", error)
                 if self._subscription.closed:
                     return ""
             else:
-                return "" if item is None else _event(item)
+                return "" if item is None else _encode_item(item)
 
 
-async def _until_gone(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-def _event(item: Item) -> str:
-    """An item as an event. A gap whose samples were counted is what this client was too slow for."""
+def _encode_item(item: Item) -> str:
+    """Return *item* as an event. A gap with a count is what this client was too slow to read."""
     if isinstance(item, Gap):
-        edges = {"since": item.since, "until": item.until}
-        return (
-            _text("gap", edges)
-            if item.missed is None
-            else _text("missed", {"count": item.missed, **edges})
-        )
+        interval = {"since": item.since, "until": item.until}
+        if item.missed is None:
+            return _encode("gap", interval)
+        return _encode("missed", {"count": item.missed, **interval})
     if isinstance(item, Summary):
-        return _text("summary", item)
-    return _text("sample", {**item.to_dict(), "count": item.count, "approximate": item.approximate})
+        return _encode("summary", item)
+    data = {**item.to_dict(), "count": item.count, "approximate": item.approximate}
+    return _encode("sample", data)
 
 
-def _text(kind: str, data: Any) -> str:
-    return f"event: {kind}\ndata: {Metrics.to_json(data)}\n\n"  # JSON holds no line end
+def _encode(event: str, data: Any) -> str:
+    # JSON contains no line break, so one data line is enough.
+    return f"event: {event}\ndata: {Metrics.to_json(data)}\n\n"

@@ -1,4 +1,4 @@
-"""The endpoints that record, where writing is switched on. All of a request is checked before any of it is recorded."""
+"""`POST /api/record`, available if writing is enabled. A request is checked whole, then recorded."""
 
 import json
 from collections.abc import Mapping
@@ -12,151 +12,107 @@ from redismetrics.errors import InvalidMetric, InvalidTimestamp
 from redismetrics.integrations.limits import CardinalityLimit, LimitExceeded, TimestampBounds
 from redismetrics.model.validation import MetricType, check_name
 
-from .parameters import NAME, TIME, TYPE, Endpoint, read_time
-from .request_body import Body, content_type, read_body
-from .service import Limits, Service, answer
+from .endpoint import Endpoint
+from .limits import Limits
+from .parameters import NAME, TIME, TYPE, read_time
+from .request_body import RequestBody, content_type, read_body
+from .service import Service, json_response
 
-_OURS = ("name", "type", "timestamp")
-_JSON = "application/json"
-_PROTOBUF = "application/x-protobuf"
+JSON = "application/json"
+# Keys of a sample that are arguments of `record` and not part of the mapping it takes.
+_ARGUMENTS = ("name", "type", "timestamp")
+
+# Name, mapping and options of one call of `record`.
+Call = tuple[str, dict[str, Any], dict[str, Any]]
 
 
 async def record(service: Service, request: Request, _: Mapping[str, Any]) -> Response:
-    content_type(request, _JSON)
-    async with service.recordings as gate:
+    """Record the samples of a body; respond 202 once they are in this process."""
+    content_type(request, JSON)
+    async with service.recordings as limiter:
         body = await read_body(request, service.limits)
-        return answer({"recorded": await gate.work(_record, service, body)}, 202)
+        return json_response({"recorded": await limiter.run(_record, service, body)}, 202)
 
 
-def _record(service: Service, body: Body) -> int:
+def _record(service: Service, body: RequestBody) -> int:
     limits, metrics = service.limits, service.metrics
-    samples = _samples(body.opened(limits.body_bytes), limits.batch)
-    ages = TimestampBounds.now(metrics)
-    kinds: dict[str, MetricType] = {}
-    ready: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
+    samples = _parse_samples(body.decompress(limits.body_bytes), limits.max_batch)
+    bounds = TimestampBounds.now(metrics)
+    types: dict[str, MetricType] = {}
+    calls: list[Call] = []
     for number, sample in enumerate(samples):
         try:
-            name, mapping, options = _arguments(sample)
-            told = options["type"]
-            known = kinds.get(name)
-            if told is None and known is not None:
-                options["type"] = known
-            kinds[name] = metrics.check(name, mapping, **options)
-            options["type"] = told
-            if known not in (None, kinds[name]):
-                raise InvalidMetric(
-                    f"{name!r} is a {known} in a sample before; got a {kinds[name]}"
-                )
-            ages.check(options["timestamp"])
-            ready.append((name, mapping, options))
+            calls.append(_check_sample(service, sample, types, bounds))
         except InvalidMetric as error:
             raise HTTPException(400, f"sample {number}: {error}; nothing was recorded") from error
     try:
-        CardinalityLimit(limits.recorded_names, limits.recorded_series).check(metrics, kinds)
+        CardinalityLimit(limits.max_recorded_names, limits.max_recorded_series).check(
+            metrics, types
+        )
     except LimitExceeded as error:
         raise HTTPException(413, f"{error}; nothing was recorded") from error
     service.check_store()
-    for name, mapping, options in ready:
+    for name, mapping, options in calls:
         metrics.record(name, mapping, **options)
-    return len(ready)
+    return len(calls)
 
 
-def _samples(body: bytes, most: int) -> list[Any]:
+def _check_sample(
+    service: Service, sample: Any, types: dict[str, MetricType], bounds: TimestampBounds
+) -> Call:
+    """Return the call of `record` for one sample. *types* holds the types of the samples before it.
+
+    Raises:
+        InvalidMetric: If the sample cannot be recorded, by itself or after those before it.
+    """
+    name, mapping, options = _arguments(sample)
+    explicit, known = options["type"], types.get(name)
+    checked = {**options, "type": known if explicit is None and known is not None else explicit}
+    types[name] = service.metrics.check(name, mapping, **checked)
+    if known not in (None, types[name]):
+        raise InvalidMetric(f"{name!r} is a {known} in an earlier sample, got a {types[name]}")
+    bounds.check(options["timestamp"])
+    return name, mapping, options
+
+
+def _parse_samples(body: bytes, max_batch: int) -> list[Any]:
     try:
-        found = json.loads(body, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:  # a UnicodeDecodeError is a ValueError
-        raise HTTPException(
-            400, f"body: wanted JSON in UTF-8, got something else: {error}"
-        ) from error
-    samples = found if isinstance(found, list) else [found]
-    if not 0 < len(samples) <= most:
+        parsed = json.loads(body, parse_constant=_reject_constant)
+    # A UnicodeDecodeError is a ValueError.
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, f"body must be JSON in UTF-8: {error}") from error
+    samples = parsed if isinstance(parsed, list) else [parsed]
+    if not 0 < len(samples) <= max_batch:
         raise HTTPException(
             413 if samples else 400,
-            f"body: wanted 1 to {most} samples (the limit batch), got {len(samples)}",
+            f"body must hold 1 to {max_batch} samples (limit max_batch), got {len(samples)}",
         )
     return samples
 
 
-def _no_constant(text: str) -> Any:
-    raise ValueError(f"{text} is no JSON")
+def _reject_constant(text: str) -> Any:
+    raise ValueError(f"{text} is not valid JSON")
 
 
-def _arguments(sample: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """Name, mapping and options of `record`, from one JSON object."""
+def _arguments(sample: Any) -> Call:
+    """Return the arguments of `record` that one JSON object describes."""
     if not isinstance(sample, Mapping):
-        raise InvalidMetric(f"wanted an object with a name, got {sample!r:.60}")
-    mapping = {key: value for key, value in sample.items() if key not in _OURS}
+        raise InvalidMetric(f"sample must be an object with a name, got {sample!r:.60}")
+    mapping = {key: value for key, value in sample.items() if key not in _ARGUMENTS}
     if isinstance(mapping.get("value"), Mapping):
-        raise InvalidMetric("value: wanted a number, got an object")
+        raise InvalidMetric("value must be a number, got an object")
     timestamp = sample.get("timestamp")
     if isinstance(timestamp, str):
         try:
             timestamp = read_time("timestamp")(timestamp)
         except ValueError as error:
             raise InvalidTimestamp(str(error)) from error
-    return (
-        check_name(sample.get("name", "")),
-        mapping,
-        {"type": sample.get("type"), "timestamp": timestamp},
-    )
+    options = {"type": sample.get("type"), "timestamp": timestamp}
+    return check_name(sample.get("name", "")), mapping, options
 
 
-def otlp_endpoint(service: Service) -> Endpoint:
-    """The OTLP/HTTP receiver; it needs the extra `otel`.
-
-    Raises:
-        MissingExtra: opentelemetry-proto is not installed.
-    """
-    from redismetrics.integrations.opentelemetry.receiver import (
-        Answer,
-        NotReadable,
-        NotStored,
-        Receiver,
-        status,
-    )
-
-    limits = service.limits
-    room = CardinalityLimit(limits.recorded_names, limits.recorded_series)
-    receiver = Receiver(service.metrics, streams=limits.otlp_streams, room=room)
-
-    def refused(
-        kind: str, code: int, message: str, headers: Mapping[str, str] | None = None
-    ) -> Response:
-        """A google.rpc.Status, as OTLP answers what it refuses."""
-        if code == 503:
-            headers = {"Retry-After": "1"}
-        body = json.dumps({"message": message}).encode() if kind == _JSON else status(message)
-        return Response(body, code, headers, media_type=kind)
-
-    def work(body: Body, as_json: bool) -> Answer:
-        return receiver.receive(body.opened(limits.body_bytes), as_json=as_json)
-
-    async def receive(_: Service, request: Request, __: Mapping[str, Any]) -> Response:
-        kind = content_type(request, _PROTOBUF, _JSON)
-        try:
-            async with service.recordings as gate:
-                body = await read_body(request, limits)
-                found = await gate.work(work, body, kind == _JSON)
-        except HTTPException as error:
-            return refused(kind, error.status_code, str(error.detail), error.headers)
-        except NotReadable as error:
-            return refused(kind, 400, str(error))
-        except LimitExceeded as error:
-            return refused(kind, 413, f"{error}; nothing was recorded")
-        except NotStored as error:
-            return refused(kind, 503, str(error))
-        return Response(found.as_json() if kind == _JSON else found.as_protobuf(), media_type=kind)
-
-    body = {_PROTOBUF: {"type": "string", "format": "binary"}, _JSON: {"type": "object"}}
-    return Endpoint(
-        "POST", "/v1/metrics", "OpenTelemetry metrics: OTLP over HTTP", receive, bodies=body,
-        answers=(_PROTOBUF, _JSON), errors=(408, 413, 415, 503),
-    )  # fmt: skip
-
-
-def endpoints(service: Service) -> tuple[Endpoint, ...]:
-    """All that records."""
-    limits: Limits = service.limits
+def record_endpoint(limits: Limits) -> Endpoint:
+    """Return the endpoint that records samples."""
     sample = {
         "type": "object",
         "description": "Other keys become metadata, as in `record`.",
@@ -166,26 +122,28 @@ def endpoints(service: Service) -> tuple[Endpoint, ...]:
             "type": {"oneOf": [TYPE, {"type": "null"}]},
             "timestamp": {"anyOf": [*TIME["anyOf"], {"type": "null"}]},
             "tags": {
-                "type": ["object", "null"], "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
+                "type": ["object", "null"],
+                "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
                 "propertyNames": NAME,
             },
             "metadata": {"type": ["object", "null"]},
         },
         "required": ["name"],
-    }  # fmt: skip
-    body = {
-        "anyOf": [
-            sample,
-            {"type": "array", "items": sample, "minItems": 1, "maxItems": limits.batch},
-        ]
     }
-    told = {
-        "type": "object", "properties": {"recorded": {"type": "integer"}}, "required": ["recorded"],
+    batch = {"type": "array", "items": sample, "minItems": 1, "maxItems": limits.max_batch}
+    result = {
+        "type": "object",
+        "properties": {"recorded": {"type": "integer"}},
+        "required": ["recorded"],
         "additionalProperties": False,
-    }  # fmt: skip
-    return (
-        Endpoint(
-            "POST", "/api/record", "Record one sample or several; stored a moment later, once", record, answer=told,
-            bodies={_JSON: body}, status=202, errors=(408, 413, 415, 503),
-        ),
-    )  # fmt: skip
+    }
+    return Endpoint(
+        "POST",
+        "/api/record",
+        "Record one or several samples. They are stored shortly after, exactly once",
+        record,
+        schema=result,
+        bodies={JSON: {"anyOf": [sample, batch]}},
+        status=202,
+        errors=(408, 413, 415, 503),
+    )

@@ -1,4 +1,4 @@
-"""The exporter for OpenTelemetry's SDK: what its instruments measured, into the store. The extra `otel`."""
+"""The exporter for OpenTelemetry's SDK: it records what the SDK's instruments measured."""
 
 import logging
 import math
@@ -10,20 +10,11 @@ from redismetrics.client.base import Client
 from redismetrics.client.metrics import Metrics
 from redismetrics.errors import InvalidMetric, MissingExtra, RedisMetricsError
 
-from .distributions import Buckets, Exponential
-from .points import (
-    RESOURCE_ATTRIBUTES,
-    Counted,
-    OtlpRecorder,
-    Outcome,
-    Point,
-    Streams,
-    Temporality,
-    clean_name,
-    clean_tags,
-    clean_unit,
-    tag_attributes,
-)
+from .buckets import Buckets, ExplicitBuckets, ExponentialBuckets
+from .naming import RESOURCE_ATTRIBUTES, clean_name, clean_unit, point_tags, resource_tags
+from .otlp_recorder import OtlpRecorder
+from .points import DataPoint, HistogramValue, Rejections, Temporality
+from .stream_totals import StreamTotals
 
 try:
     from opentelemetry.sdk.metrics import (
@@ -40,7 +31,10 @@ except ImportError as _error:
 
 log = logging.getLogger("redismetrics")
 
-_STREAMS = 100_000
+# Streams of one process whose state is remembered.
+_MAX_STREAMS = 100_000
+# Different reasons that are logged.
+_MAX_LOGGED = 1_000
 _INSTRUMENTS = (
     Counter,
     UpDownCounter,
@@ -56,12 +50,18 @@ _TEMPORALITIES: dict[Any, Temporality] = {
 
 
 class RedisMetricsExporter(sdk.MetricExporter):
-    """Records what a metric reader of the SDK collects, with *metrics* (an `AsyncMetrics` too) or the default client.
+    """Records what a metric reader of the SDK collects.
 
-    Counters become counters, up-down counters changes of a gauge that all processes share, gauges gauges, and histograms of
-    both kinds histograms with exact count and sum. Instruments are asked for changes (delta temporality) unless
-    *preferred_temporality* says otherwise. The *resource_attributes* become tags of every series. `export` records in memory
-    and never waits for Redis; `force_flush` and `shutdown` do. What can't be recorded is logged, and left out.
+    Counters become counters, up-down counters become changes of a gauge that all processes share,
+    gauges become gauges, and histograms of both kinds become histograms with exact count and sum.
+    `export` records in memory and never waits for Redis; `force_flush` and `shutdown` wait. Points
+    that cannot be recorded are logged and left out.
+
+    Args:
+        metrics: A `Metrics` or `AsyncMetrics`; by default the default client. It is not closed.
+        resource_attributes: Attributes of the resource that become tags of all series.
+        preferred_temporality: By default the SDK is asked for deltas from all instruments.
+        preferred_aggregation: As for other exporters of the SDK.
     """
 
     def __init__(
@@ -83,86 +83,93 @@ class RedisMetricsExporter(sdk.MetricExporter):
             from redismetrics.client.default import client
 
             metrics = client()
-        self._metrics = Metrics(metrics=metrics)  # the SDK's threads wait by the blocking face
+        # The SDK calls from its own threads, so the blocking client is used.
+        self._metrics = Metrics(metrics=metrics)
         self._resource_attributes = tuple(resource_attributes)
-        self._intake = OtlpRecorder(metrics, Streams(_STREAMS, 0, time.time_ns))
-        self._told: set[str] = set()
-        self._ended = False
+        self._recorder = OtlpRecorder(metrics, StreamTotals(_MAX_STREAMS, 0, time.time_ns))
+        self._logged: set[str] = set()
+        self._is_shut_down = False
 
     def export(
         self, metrics_data: sdk.MetricsData, timeout_millis: float = 10_000, **kwargs: Any
     ) -> sdk.MetricExportResult:
-        """Record one collection; fails only after `shutdown`, or when the client is closed."""
-        if self._ended or self._metrics._recorder.closed:
-            log.warning("the exporter was shut down: a collection is not recorded")
+        """Record one collection. Fails only after `shutdown`, or if the client is closed."""
+        if self._is_shut_down or self._metrics.internals.closed:
+            log.warning("a collection was not recorded: the exporter is shut down")
             return sdk.MetricExportResult.FAILURE
-        outcome = Outcome()
-        self._intake.take(list(self._points(metrics_data, outcome)), outcome)
-        for reason in outcome.reasons:
-            if reason not in self._told and len(self._told) < 1000:
-                self._told.add(reason)
+        rejections = Rejections()
+        self._recorder.record(list(self._points(metrics_data, rejections)), rejections)
+        for reason in rejections.reasons:
+            if reason not in self._logged and len(self._logged) < _MAX_LOGGED:
+                self._logged.add(reason)
                 log.warning("OpenTelemetry points are left out: %s", reason)
         return sdk.MetricExportResult.SUCCESS
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
-        """Wait until all that was exported is stored; False when the store did not confirm it in time."""
+        """Wait until Redis has stored everything; return False if it does not confirm in time."""
         try:
             self._metrics.flush(timeout_millis / 1000)
         except RedisMetricsError as error:
-            log.warning("exported and not confirmed: %s", error)
+            log.warning("an export is not confirmed: %s", error)
             return False
         return True
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
-        """Wait until all is stored, and take nothing more. The client stays open: it may be used for more than this."""
-        if not self._ended:
-            self._ended = True
+        """Wait until everything is stored and record nothing more. The client stays open."""
+        if not self._is_shut_down:
+            self._is_shut_down = True
             self.force_flush(timeout_millis)
 
-    def _points(self, data: sdk.MetricsData, outcome: Outcome) -> Iterator[Point]:
-        for of_resource in data.resource_metrics:
-            attributes = dict(of_resource.resource.attributes)
-            more = tag_attributes(
-                {key: attributes[key] for key in self._resource_attributes if key in attributes}
-            )
-            for of_scope in of_resource.scope_metrics:
-                scope = (of_scope.scope.name, of_scope.scope.version, sorted(attributes.items()))
-                for metric in of_scope.metrics:
-                    yield from _points_of(metric, scope, more, outcome)
+    def _points(self, data: sdk.MetricsData, rejections: Rejections) -> Iterator[DataPoint]:
+        for resource_metrics in data.resource_metrics:
+            attributes = dict(resource_metrics.resource.attributes)
+            tags = resource_tags(attributes, self._resource_attributes)
+            for scope_metrics in resource_metrics.scope_metrics:
+                scope = scope_metrics.scope
+                identity = (scope.name, scope.version, sorted(attributes.items()))
+                for metric in scope_metrics.metrics:
+                    yield from _metric_points(metric, identity, tags, rejections)
 
 
-def _points_of(
-    metric: sdk.Metric, scope: Any, more: Mapping[str, Any], outcome: Outcome
-) -> Iterator[Point]:
+def _metric_points(
+    metric: sdk.Metric, identity: Any, tags: Mapping[str, str], rejections: Rejections
+) -> Iterator[DataPoint]:
     data: Any = metric.data
     name, unit = clean_name(metric.name), clean_unit(metric.unit or "")
     kind: Any = {sdk.Sum: "sum", sdk.Gauge: "gauge"}.get(type(data), "histogram")
     for point in data.data_points:
         attributes = dict(point.attributes or {})
         try:
-            value = _counted(point) if kind == "histogram" else float(point.value)
+            value = _histogram_value(point) if kind == "histogram" else float(point.value)
         except InvalidMetric as error:
-            outcome.reject(f"{name}: {error}")
+            rejections.add(f"{name}: {error}")
             continue
-        yield Point(
-            name, kind, unit, metric.description or "", repr((scope, metric.name, sorted(attributes.items()))).encode(),
-            clean_tags(attributes, more), point.start_time_unix_nano or 0, point.time_unix_nano, value,
+        yield DataPoint(
+            name,
+            kind,
+            unit,
+            metric.description or "",
+            repr((identity, metric.name, sorted(attributes.items()))).encode(),
+            point_tags(attributes, tags),
+            point.start_time_unix_nano or 0,
+            point.time_unix_nano,
+            value,
             monotonic=kind == "sum" and data.is_monotonic,
             temporality=_TEMPORALITIES.get(getattr(data, "aggregation_temporality", None), ""),
-        )  # fmt: skip
+        )
 
 
-def _counted(point: Any) -> Counted:
-    buckets: Buckets | Exponential
+def _histogram_value(point: Any) -> HistogramValue:
+    buckets: Buckets
     if isinstance(point, sdk.ExponentialHistogramDataPoint):
         positive, negative = (
             (side.offset, side.bucket_counts) for side in (point.positive, point.negative)
         )
-        buckets = Exponential.of(
+        buckets = ExponentialBuckets.from_dense(
             point.scale, point.zero_count, getattr(point, "zero_threshold", 0.0), positive, negative
         )
     else:
-        buckets = Buckets(tuple(point.explicit_bounds), tuple(point.bucket_counts))
-    # Where the SDK was told not to look for them, min and max are infinite.
+        buckets = ExplicitBuckets(tuple(point.explicit_bounds), tuple(point.bucket_counts))
+    # If the SDK is configured not to track min and max, they are infinite.
     low, high = (value if math.isfinite(value) else None for value in (point.min, point.max))
-    return Counted(point.count, float(point.sum), low, high, buckets)
+    return HistogramValue(point.count, float(point.sum), low, high, buckets)

@@ -1,0 +1,30 @@
+"""The description of one endpoint, from which its route and its part of the OpenAPI document are made."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .parameters import Parameter, Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One path and method: its parameters, request bodies and responses.
+
+    *handler* is called with the service, the request and the parameters' values, and returns the
+    response. *schema* describes the JSON of a success; it is None if *media_types* names other
+    content types. *bodies* maps the accepted content types to their schemas. *errors* are status
+    codes besides 400, 401 and 403.
+    """
+
+    method: str
+    path: str
+    summary: str
+    handler: Callable[..., Any]
+    parameters: tuple[Parameter, ...] = ()
+    schema: Schema | None = None
+    media_types: tuple[str, ...] = ("application/json",)
+    bodies: Mapping[str, Schema] = field(default_factory=dict)
+    status: int = 200
+    errors: tuple[int, ...] = ()
+    requires_token: bool = True

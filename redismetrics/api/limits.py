@@ -1,0 +1,58 @@
+"""The limits of one application."""
+
+from dataclasses import dataclass, fields
+
+from redismetrics.errors import InvalidSetting
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one request may ask for or send. Beyond a limit the response is an error naming it.
+
+    Attributes:
+        window_seconds: The longest window of a query.
+        max_series: Series that one query may read.
+        max_rows: Rows of a result, and intervals of a window.
+        max_samples: Samples of `/api/metrics`.
+        max_repeats: How often a parameter may be repeated.
+        max_concurrent: Queries that run at the same time; likewise requests that record.
+        max_queued: Queries that wait for their turn; likewise requests that record.
+        max_streams: Open streams.
+        stream_queue: Events that wait for a slow client of a stream.
+        heartbeat_seconds: Silence on a stream before a comment is sent.
+        body_bytes: Size of a body, before and after decompression.
+        body_seconds: Time for a body to arrive.
+        max_batch: Samples in one request.
+        max_recorded_names: Metrics this process may hold before requests with new ones are rejected.
+        max_recorded_series: Series, likewise.
+        max_otlp_streams: OpenTelemetry streams whose state is remembered.
+
+    Raises:
+        InvalidSetting: If a limit is not a number above 0, or not whole where it counts something.
+    """
+
+    window_seconds: float = 366 * 86_400.0
+    max_series: int = 20_000
+    max_rows: int = 50_000
+    max_samples: int = 10_000
+    max_repeats: int = 32
+    max_concurrent: int = 8
+    max_queued: int = 64
+    max_streams: int = 100
+    stream_queue: int = 1_000
+    heartbeat_seconds: float = 15.0
+    body_bytes: int = 4 << 20
+    body_seconds: float = 30.0
+    max_batch: int = 10_000
+    max_recorded_names: int = 10_000
+    max_recorded_series: int = 200_000
+    max_otlp_streams: int = 100_000
+
+    def __post_init__(self) -> None:
+        for limit in fields(self):
+            value = getattr(self, limit.name)
+            is_whole = limit.type is int
+            allowed = int if is_whole else (int, float)
+            if isinstance(value, bool) or not isinstance(value, allowed) or not value > 0:
+                kind = "a whole number" if is_whole else "a number"
+                raise InvalidSetting(f"{limit.name} must be {kind} above 0, got {value!r:.60}")
