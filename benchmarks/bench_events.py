@@ -15,14 +15,14 @@ from typing import Any
 import redismetrics
 from benchmarks.common import Options, Row, in_turn, main, own_server
 from redismetrics.integrations import asgi, wsgi
-from redismetrics.telemetry import bus, event_metrics
+from redismetrics.telemetry import bus, handlers
 
 QUESTION = "What do a telemetry event and a request through the middleware cost?"
 EVENT, GAUGE, NOBODY = ("work", "job", "completed"), ("queue", "depth"), ("nobody", "listens")
 
 
 def events(metrics: redismetrics.Metrics, runs: int, calls: int) -> Iterator[Row]:
-    event_metrics.attach_telemetry([(EVENT, "counter"), (GAUGE, "gauge")], metrics=metrics)
+    handlers.attach_telemetry([(EVENT, "counter"), (GAUGE, "gauge")], metrics=metrics)
     execute, measured, depth, metadata = (
         bus.execute,
         {"count": 1},

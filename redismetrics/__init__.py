@@ -53,7 +53,7 @@ from .errors import (
 from .model.sample import Gap, Sample, Summary
 from .recording.instruments import Counter, Gauge, Histogram
 from .telemetry.bus import list_handlers
-from .telemetry.event_metrics import attach_telemetry, detach_telemetry
+from .telemetry.handlers import attach_telemetry, detach_telemetry
 
 __version__ = "0.1.0"
 

@@ -15,6 +15,7 @@ from redismetrics.model.windows import interval_ms
 
 from . import sse
 from .endpoint import Endpoint
+from .limits import Limits
 from .parameters import (
     AGGREGATION,
     BOOLEAN,
@@ -36,7 +37,7 @@ from .parameters import (
     tags_of,
     window_of,
 )
-from .service import Limits, Service, json_response
+from .service import Service, json_response
 
 log = logging.getLogger("redismetrics")
 

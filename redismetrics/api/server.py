@@ -55,7 +55,7 @@ def make_server(
         raise MissingExtra("serving needs: pip install 'redismetrics[server]'") from error
     host, port = listening.getsockname()[:2]
 
-    class Server(uvicorn.Server):
+    class StreamClosingServer(uvicorn.Server):
         async def startup(self, sockets: Any = None) -> None:
             await super().startup(sockets)
             if ready is not None and self.started:
@@ -79,7 +79,7 @@ def make_server(
         http="h11",
         limit_concurrency=_MAX_CONNECTIONS,
     )
-    return Server(config)
+    return StreamClosingServer(config)
 
 
 def serve(app: Any, host: str, port: int, *, ready: Callable[[str], None] | None = None) -> None:

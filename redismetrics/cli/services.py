@@ -144,20 +144,22 @@ def serve(
     max_series: Annotated[
         int, typer.Option(min=1, help="Series that a question may read.")
     ] = 20_000,
-    max_points: Annotated[int, typer.Option(min=1, help="Rows that an answer may have.")] = 50_000,
+    max_rows: Annotated[int, typer.Option(min=1, help="Rows that a result may have.")] = 50_000,
 ) -> None:
     """Answer HTTP: JSON, server-sent events, the Prometheus page. Describes itself at /openapi.json."""
     from redismetrics.api.app import create_app
+    from redismetrics.api.limits import Limits
     from redismetrics.api.server import read_token
     from redismetrics.api.server import serve as run_server
-    from redismetrics.api.service import Limits
     from redismetrics.store.urls import is_loopback
 
     try:
         token = read_token(token_file)
     except InvalidSetting as error:  # what is wrong is the file, not the call
         raise RedisMetricsError(str(error)) from error
-    limits = Limits(window_seconds=max_window * 86_400, series=max_series, points=max_points)
+    limits = Limits(
+        window_seconds=max_window * 86_400, max_series=max_series, max_rows=max_rows
+    )
     with Metrics(url, namespace=namespace) as metrics:
         local = token is None and is_loopback(host)
         made = create_app(

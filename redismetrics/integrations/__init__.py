@@ -1,1 +1,5 @@
-"""What connects redismetrics to what others built. Each file is imported by who needs it, and may need an extra."""
+"""Connect redismetrics to web frameworks, Celery, the process itself and OpenTelemetry.
+
+Each module is imported only where it is used, and may need an extra. All of them record through
+the client that is passed in or the default client, and never disturb their host.
+"""

@@ -1,7 +1,7 @@
-"""Celery: tasks by name and state, how long they run, and how many were sent.
+"""Celery: tasks by name and state, their durations, and how many were sent.
 
 from redismetrics.integrations.celery import instrument
-instrument()     # where the application is made: in its producers and in its workers
+instrument()     # where the application is created, in its producers and its workers
 """
 
 import time
@@ -10,7 +10,7 @@ from typing import Any
 from redismetrics.model.validation import check_name
 from redismetrics.recording.methods import Recording
 
-from .common import SafeRecorder
+from .safe_recorder import SafeRecorder
 
 try:
     from billiard.exceptions import TimeLimitExceeded, WorkerLostError
@@ -23,76 +23,81 @@ except ImportError as error:
     ) from error
 
 
-_instrumented: dict[str, "_Tasks"] = {}
+_instrumented: dict[str, "_TaskMetrics"] = {}
 
 
 def instrument(*, metrics: Recording | None = None, prefix: str = "celery") -> None:
-    """Record what Celery's signals tell, in this process and in those that it forks; a second call changes nothing.
+    """Record Celery's tasks in this process and in those it forks. A second call changes nothing.
 
-    ``<prefix>_tasks`` counts by `task` and `state` (SUCCESS, FAILURE, RETRY, REVOKED, IGNORED, REJECTED), ``<prefix>_tasks_sent``
-    by `task`, and ``<prefix>_task_duration_seconds`` is a histogram by `task` and `state`. A pool's child sends what it holds
-    when it ends, for 2 s at most, so one that ends after each task loses nothing; one that is killed loses the last flush
-    interval, and its task is counted by the worker, as FAILURE.
+    ``<prefix>_tasks`` counts by `task` and `state` (SUCCESS, FAILURE, RETRY, REVOKED, IGNORED,
+    REJECTED), ``<prefix>_tasks_sent`` by `task`, and ``<prefix>_task_duration_seconds`` is a
+    histogram by `task` and `state`.
+
+    A child process of the pool sends its unsent samples when it ends, for at most 2 s, so even one
+    that ends after each task loses nothing. If a child is killed, the samples of its last flush
+    interval are lost, and the worker counts its task as FAILURE.
     """
     if check_name(prefix, "prefix") not in _instrumented:
-        _instrumented[prefix] = _Tasks(metrics, prefix)
+        _instrumented[prefix] = _TaskMetrics(metrics, prefix)
 
 
-class _Tasks:
+class _TaskMetrics:
     def __init__(self, metrics: Recording | None, prefix: str) -> None:
         self._tasks, self._sent = f"{prefix}_tasks", f"{prefix}_tasks_sent"
         self._duration = f"{prefix}_task_duration_seconds"
-        self._quiet = SafeRecorder(
+        duration_help = "Tasks, from their start in a worker"
+        self._safe = SafeRecorder(
             metrics,
             {
                 self._tasks: ("counter", {"help": "Tasks that ended, by state"}),
                 self._sent: ("counter", {"help": "Tasks sent to the broker"}),
-                self._duration: (
-                    "histogram",
-                    {"unit": "seconds", "help": "Tasks, from their start in a worker"},
-                ),
+                self._duration: ("histogram", {"unit": "seconds", "help": duration_help}),
             },
         )
         self._began: dict[str, float] = {}
         for signal, receiver in (
-            (signals.after_task_publish, self._published),
-            (signals.task_prerun, self._starts),
-            (signals.task_postrun, self._ended),
-            (signals.task_failure, self._failed),
-            (signals.task_revoked, self._revoked),
-            (signals.worker_process_shutdown, self._child_ends),
+            (signals.after_task_publish, self._on_publish),
+            (signals.task_prerun, self._on_start),
+            (signals.task_postrun, self._on_end),
+            (signals.task_failure, self._on_failure),
+            (signals.task_revoked, self._on_revoked),
+            (signals.worker_process_shutdown, self._on_child_shutdown),
         ):
             signal.connect(
                 receiver, weak=False, dispatch_uid=f"redismetrics-{prefix}-{signal.name}"
             )
 
     def _count(self, name: str, **tags: str) -> None:
-        self._quiet.run(lambda client: client.increment(name, tags=tags))
+        self._safe.run(lambda client: client.increment(name, tags=tags))
 
-    def _published(self, sender: Any = None, **_: Any) -> None:
+    def _on_publish(self, sender: Any = None, **_: Any) -> None:
         self._count(self._sent, task=str(sender))
 
-    def _starts(self, task_id: str = "", **_: Any) -> None:
+    def _on_start(self, task_id: str = "", **_: Any) -> None:
         self._began[task_id] = time.perf_counter()
 
-    def _ended(self, task_id: str = "", task: Any = None, state: Any = None, **_: Any) -> None:
+    def _on_end(self, task_id: str = "", task: Any = None, state: Any = None, **_: Any) -> None:
         began = self._began.pop(task_id, None)
-        tags = {"task": str(getattr(task, "name", task)), "state": str(state or "UNKNOWN")}
+        tags = {"task": _task_name(task), "state": str(state or "UNKNOWN")}
         self._count(self._tasks, **tags)
         if began is not None:
             seconds = time.perf_counter() - began
-            self._quiet.run(lambda client: client.histogram(self._duration, seconds, tags=tags))
+            self._safe.run(lambda client: client.histogram(self._duration, seconds, tags=tags))
 
-    def _failed(self, sender: Any = None, exception: Any = None, **_: Any) -> None:
-        """The worker tells of a child that was killed: the child itself can't."""
+    def _on_failure(self, sender: Any = None, exception: Any = None, **_: Any) -> None:
+        """Count a task whose process was killed: the worker does, because the child no longer can."""
         if isinstance(exception, WorkerLostError | TimeLimitExceeded):
-            self._count(self._tasks, task=str(getattr(sender, "name", sender)), state="FAILURE")
+            self._count(self._tasks, task=_task_name(sender), state="FAILURE")
 
-    def _revoked(self, sender: Any = None, **_: Any) -> None:
-        self._count(self._tasks, task=str(getattr(sender, "name", sender)), state="REVOKED")
+    def _on_revoked(self, sender: Any = None, **_: Any) -> None:
+        self._count(self._tasks, task=_task_name(sender), state="REVOKED")
 
-    def _child_ends(self, **_: Any) -> None:
-        """A pool's child is about to leave by `os._exit`, which runs no `atexit`."""
+    def _on_child_shutdown(self, **_: Any) -> None:
+        """Send unsent samples before the child calls `os._exit`, which skips `atexit`."""
         from redismetrics.recording.flusher import close_at_exit
 
         close_at_exit()
+
+
+def _task_name(task: Any) -> str:
+    return str(getattr(task, "name", task))

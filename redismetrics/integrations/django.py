@@ -1,4 +1,4 @@
-"""Django middleware: requests and durations by the pattern of the URL, under WSGI and ASGI.
+"""Django middleware: requests and durations by URL pattern, under WSGI and ASGI.
 
 MIDDLEWARE = ["redismetrics.integrations.django.MetricsMiddleware", ...]     # first
 """
@@ -7,8 +7,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from time import perf_counter
 from typing import Any
 
-from .common import Requests
-from .wsgi import Body
+from .request_metrics import RequestMetrics
+from .wsgi import ResponseBody
 
 try:
     from asgiref.sync import iscoroutinefunction, markcoroutinefunction
@@ -21,9 +21,10 @@ except ImportError as error:
 
 
 class MetricsMiddleware:
-    """Counts HTTP requests and how long they take, until the last chunk of the answer; records with the default client.
+    """Counts HTTP requests and measures them until the last chunk of the response.
 
-    An exception counts as status 500 and goes on. A subclass with another `metrics` or `prefix` uses those.
+    An exception counts as status 500 and is re-raised. Records with the default client; a subclass
+    can set another client (`metrics`) and another `prefix` of the names.
     """
 
     sync_capable = True
@@ -33,75 +34,75 @@ class MetricsMiddleware:
 
     def __init__(self, get_response: Callable[[Any], Any]) -> None:
         self.get_response = get_response
-        self._requests = Requests(self.metrics, self.prefix)
+        self._requests = RequestMetrics(self.metrics, self.prefix)
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)
 
     def __call__(self, request: Any) -> Any:
-        """Serve one request; a coroutine where Django is asynchronous."""
+        """Serve one request; return a coroutine if Django is asynchronous."""
         began = perf_counter()
         if self._is_async:
-            return self._answer(request, began)
+            return self._serve_async(request, began)
         try:
             response = self.get_response(request)
         except BaseException:
-            self._finished(request, began, 500)
+            self._finish(request, began, 500)
             raise
-        return self._watched(request, response, began)
+        return self._watch(request, response, began)
 
-    async def _answer(self, request: Any, began: float) -> Any:
-        answer: Awaitable[Any] = self.get_response(request)
+    async def _serve_async(self, request: Any, began: float) -> Any:
+        coroutine: Awaitable[Any] = self.get_response(request)
         try:
-            response = await answer
+            response = await coroutine
         except BaseException:
-            self._finished(request, began, 500)
+            self._finish(request, began, 500)
             raise
-        return self._watched(request, response, began)
+        return self._watch(request, response, began)
 
-    def _finished(self, request: Any, began: float, status: int) -> None:
-        endpoint = self._requests.endpoint(lambda: pattern_of(request))
-        self._requests.finished(began, request.method, endpoint, status)
+    def _finish(self, request: Any, began: float, status: int) -> None:
+        endpoint = self._requests.endpoint(lambda: url_pattern(request))
+        self._requests.finish(began, request.method, endpoint, status)
 
-    def _watched(self, request: Any, response: Any, began: float) -> Any:
+    def _watch(self, request: Any, response: Any, began: float) -> Any:
+        """Return *response*; record the request now, or at the end of a streaming response."""
         if not getattr(response, "streaming", False):
-            self._finished(request, began, response.status_code)
+            self._finish(request, began, response.status_code)
             return response
 
         def finish(failed: bool) -> None:
-            self._finished(request, began, 500 if failed else response.status_code)
+            self._finish(request, began, 500 if failed else response.status_code)
 
-        if response.is_async:
-            response.streaming_content = AsyncBody(response.streaming_content, finish)
-        else:
-            response.streaming_content = Body(response.streaming_content, finish)
+        body = AsyncResponseBody if response.is_async else ResponseBody
+        response.streaming_content = body(response.streaming_content, finish)
         return response
 
 
-def pattern_of(request: Any) -> str | None:
-    """The pattern by which Django found the view, such as ``/users/<int:id>/``."""
+def url_pattern(request: Any) -> str | None:
+    """Return the pattern by which Django found the view, such as ``/users/<int:id>/``."""
     match = request.resolver_match
     return None if match is None else f"/{str(match.route).removeprefix('^').removeprefix('/')}"
 
 
-class AsyncBody(Body):
-    """`Body` of an asynchronous answer; Django closes it as it closes the other."""
+class AsyncResponseBody(ResponseBody):
+    """`ResponseBody` of an asynchronous response. Django closes both kinds in the same way."""
 
     def __init__(self, chunks: AsyncIterable[bytes], finish: Callable[[bool], None]) -> None:
         super().__init__((), finish)
-        self._of = aiter(chunks)
+        self._async_iterator = aiter(chunks)
 
-    __iter__ = None  # type: ignore[assignment]  # Django asks by it which kind this is
+    # Django checks for this method to tell the two kinds apart.
+    __iter__ = None  # type: ignore[assignment]
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
         try:
-            return await anext(self._of)
+            return await anext(self._async_iterator)
         except StopAsyncIteration:
-            self._end(False)
+            self.finish(False)
             raise
         except BaseException:
-            self._end(True)
+            self.finish(True)
             raise

@@ -1,4 +1,4 @@
-"""Which times of samples are too old or too new to be stored: told at once, where a caller waits for an answer."""
+"""Limits on what is recorded on behalf of remote callers."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,58 +11,76 @@ from redismetrics.recording.methods import Recording
 
 @dataclass(frozen=True, slots=True)
 class TimestampBounds:
-    """The bounds of one moment, in Unix ms."""
+    """The oldest and newest timestamp that is stored, in Unix ms, at one moment.
+
+    Rejects other timestamps up front, for callers that wait for a reply; without it, such samples
+    are dropped when they are sent.
+    """
 
     oldest_ms: int
     newest_ms: int
 
     @classmethod
     def now(cls, metrics: Recording) -> "TimestampBounds":
-        """What `max_age` and `max_future` of this client allow now."""
-        recorder = metrics._recorder
-        now_ms, settings = round(recorder.clock() * 1000), recorder.settings
+        """Return the bounds that `max_age` and `max_future` of *metrics* define now."""
+        now_ms = round(metrics.internals.clock() * 1000)
+        settings = metrics.internals.settings
         return cls(
             now_ms - round(settings.max_age * 1000), now_ms + round(settings.max_future * 1000)
         )
 
     def check(self, timestamp: Any) -> None:
-        """Raise `InvalidTimestamp` for a time outside; None is now."""
+        """Check a timestamp; None is now.
+
+        Raises:
+            InvalidTimestamp: If it is invalid or out of bounds.
+        """
         if timestamp is None:
             return
-        moment = to_ms(timestamp)
-        if not self.oldest_ms <= moment <= self.newest_ms:
-            oldest, newest = (
-                to_datetime(edge).isoformat() for edge in (self.oldest_ms, self.newest_ms)
+        time_ms = to_ms(timestamp)
+        if not self.oldest_ms <= time_ms <= self.newest_ms:
+            oldest, newest, given = (
+                to_datetime(each).isoformat() for each in (self.oldest_ms, self.newest_ms, time_ms)
             )
             raise InvalidTimestamp(
-                f"timestamp: wanted {oldest} (max_age) to {newest} (max_future), got {to_datetime(moment).isoformat()}"
+                f"timestamp must be {oldest} (max_age) to {newest} (max_future), got {given}"
             )
 
 
 class LimitExceeded(Exception):
-    """More than this process records for others; nothing was recorded."""
+    """A request brings more metrics or series than this process accepts."""
 
 
 @dataclass(frozen=True, slots=True)
 class CardinalityLimit:
-    """The bounds. What requests under way bring together may exceed that of series by as much as they hold."""
+    """How many metrics and series this process holds before requests with new ones are rejected.
 
-    names: int
-    series: int
+    So remote callers cannot exhaust memory. Concurrent requests may exceed `max_series` by the
+    series that they bring.
+    """
+
+    max_names: int
+    max_series: int
 
     def check(self, metrics: Recording, names: Iterable[str]) -> None:
-        """Raise `NoRoom` where metrics of these *names* can't be recorded as well.
+        """Check that metrics of these *names* can be recorded as well.
 
-        A metric is remembered for as long as the process runs, a series until it was idle for a while.
+        A process holds a metric as long as it runs, and a series until it has been idle for a
+        while.
+
+        Raises:
+            LimitExceeded: If there would be too many metrics, or there are too many series.
         """
-        known = metrics._recorder.metrics
-        count = len(known) + len({name for name in names if name not in known})
-        if count > self.names:
+        internals = metrics.internals
+        metric_count, series_count = internals.buffered_counts()
+        metric_count += len({name for name in names if internals.definition(name) is None})
+        if metric_count > self.max_names:
             raise LimitExceeded(
-                f"names: wanted at most {self.names} in this process (the limit recorded_names), got {count}"
+                f"this process must hold at most {self.max_names} metrics "
+                f"(limit max_recorded_names), got {metric_count}"
             )
-        held = sum(len(metric.buffers) for metric in list(known.values()))
-        if held >= self.series:
+        if series_count >= self.max_series:
             raise LimitExceeded(
-                f"series: wanted at most {self.series} in this process (the limit recorded_series), got {held}"
+                f"this process must hold at most {self.max_series} series "
+                f"(limit max_recorded_series), got {series_count}"
             )

@@ -1,4 +1,4 @@
-"""WSGI middleware: requests and durations of Flask and whatever else speaks WSGI.
+"""WSGI middleware: requests and durations of Flask and other WSGI applications.
 
 app.wsgi_app = MetricsMiddleware(app.wsgi_app)     # Flask
 application = MetricsMiddleware(application)       # any other
@@ -10,7 +10,7 @@ from typing import Any
 
 from redismetrics.recording.methods import Recording
 
-from .common import Requests
+from .request_metrics import RequestMetrics
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Callable[[bytes], object]]
@@ -18,16 +18,17 @@ App = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 
 class MetricsMiddleware:
-    """Counts HTTP requests and how long they take, until the last chunk of the answer was taken, or it was closed.
+    """Counts HTTP requests and measures them until the last chunk of the response, or its close.
 
-    An exception counts as status 500 and goes on. Nothing here raises or waits.
+    An exception counts as status 500 and is re-raised. Nothing here raises or waits.
 
     Args:
-        app: the application around which this stands.
-        metrics: the client; the default one when None.
-        prefix: of the metrics' names, ``<prefix>_requests`` and ``<prefix>_request_duration_seconds``.
-        endpoint: gives the template of the route from the environ, when the answer starts; by default the rule that Flask
-            found. None or "" means that no route took it, and so does an exception that no answer comes of.
+        app: The application to wrap.
+        metrics: The client; by default the default client.
+        prefix: Of the names ``<prefix>_requests`` and ``<prefix>_request_duration_seconds``.
+        endpoint: Returns the route template for an environ, when the response starts. None or ""
+            means that there is no route; so does an exception before the response starts. By
+            default the rule of Flask.
     """
 
     def __init__(
@@ -39,86 +40,91 @@ class MetricsMiddleware:
         endpoint: Callable[[Environ], str | None] | None = None,
     ) -> None:
         self.app = app
-        self._requests = Requests(metrics, prefix)
-        self._endpoint = rule_of if endpoint is None else endpoint
+        self._requests = RequestMetrics(metrics, prefix)
+        self._endpoint = flask_rule if endpoint is None else endpoint
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
         began, status = perf_counter(), 500
         endpoint: str | None = None
 
-        def started(line: str, *rest: Any) -> Callable[[bytes], object]:
+        def start(status_line: str, *rest: Any) -> Callable[[bytes], object]:
             nonlocal status, endpoint
-            status = _code(line)
-            endpoint = self._requests.endpoint(
-                lambda: self._endpoint(environ)
-            )  # now: Flask forgets it soon after
-            return start_response(line, *rest)
+            status = _status_code(status_line)
+            # Now, because Flask forgets the rule after the response.
+            endpoint = self._requests.endpoint(lambda: self._endpoint(environ))
+            return start_response(status_line, *rest)
 
         def finish(failed: bool) -> None:
             method = str(environ.get("REQUEST_METHOD"))
-            self._requests.finished(began, method, endpoint, 500 if failed else status)
+            self._requests.finish(began, method, endpoint, 500 if failed else status)
 
         try:
-            body = self.app(environ, started)
+            chunks = self.app(environ, start)
         except BaseException:
             finish(True)
             raise
-        if isinstance(body, list | tuple):  # all of it is there; a server looks at the length
+        # The whole response. Pass on the list itself: servers compute its length.
+        if isinstance(chunks, list | tuple):
             finish(False)
-            return body
-        return Body(body, finish)
+            return chunks
+        return ResponseBody(chunks, finish)
 
 
-def _code(line: str) -> int:
+def _status_code(status_line: str) -> int:
     try:
-        return int(line[:3])
+        return int(status_line[:3])
     except ValueError:
         return 0
 
 
-def rule_of(environ: Environ) -> str | None:
-    """The rule by which Flask found the view, such as ``/users/<int:id>``."""
+def flask_rule(environ: Environ) -> str | None:
+    """Return the rule by which Flask found the view, such as ``/users/<int:id>``."""
     rule = getattr(environ.get("werkzeug.request"), "url_rule", None)
     return None if rule is None else str(rule.rule)
 
 
-class Body:
-    """An answer's chunks as they are; calls *finish* once: after the last one, when one fails (True), or when it is closed."""
+class ResponseBody:
+    """The chunks of a response, unchanged.
+
+    Calls *finish* once: with False after the last chunk or when it is closed, with True if a chunk
+    fails.
+    """
 
     def __init__(self, chunks: Iterable[bytes], finish: Callable[[bool], None]) -> None:
         self._chunks = chunks
-        self._next: Iterator[bytes] | None = None
-        self._finish = finish
+        self._iterator: Iterator[bytes] | None = None
+        self._finish_once = finish
         self._finished = False
 
-    def _end(self, failed: bool) -> None:
+    def finish(self, failed: bool) -> None:
+        """Call *finish*, unless that was done before."""
         if not self._finished:
             self._finished = True
-            self._finish(failed)
+            self._finish_once(failed)
 
-    def __iter__(self) -> "Body":
+    def __iter__(self) -> "ResponseBody":
         return self
 
     def __next__(self) -> bytes:
         try:
-            if self._next is None:
-                self._next = iter(self._chunks)
-            return next(self._next)
+            if self._iterator is None:
+                self._iterator = iter(self._chunks)
+            return next(self._iterator)
         except StopIteration:
-            self._end(False)
+            self.finish(False)
             raise
         except BaseException:
-            self._end(True)
+            self.finish(True)
             raise
 
     def close(self) -> None:
-        """What the server calls at the end, whatever it took."""
+        """Close the chunks. The server calls this at the end, however much it has read."""
         try:
             close = getattr(self._chunks, "close", None)
             if close is not None:
                 close()
         except BaseException:
-            self._end(True)
+            self.finish(True)
             raise
-        self._end(False)
+        self.finish(False)

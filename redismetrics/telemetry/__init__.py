@@ -1,17 +1,13 @@
-"""An event bus inside one process, and handlers that turn its events into metrics."""
+"""An event bus inside one process, and handlers that record its events as metrics.
 
-from .bus import (
-    Event,
-    Handler,
-    Measurements,
-    Metadata,
-    attach,
-    detach,
-    execute,
-    list_handlers,
-    span,
-)
-from .event_metrics import EventMetric, attach_telemetry, detach_telemetry
+Code that executes an event does not know who listens; `attach_telemetry` turns events into metrics,
+`attach` calls any function.
+"""
+
+from .bus import Event, Handler, Measurements, Metadata, attach, detach, execute, list_handlers
+from .event_metric import EventMetric
+from .event_span import span
+from .handlers import attach_telemetry, detach_telemetry
 
 __all__ = [
     "Event",

@@ -1,17 +1,17 @@
-"""Events and what is attached to them: an event bus inside one process, and handlers that make metrics of its events.
+"""The event bus: events, and the handlers that are attached to them.
 
     telemetry.attach_telemetry([(("work", "job", "completed"), "counter")])
     telemetry.execute(("work", "job", "completed"), {"count": 1}, {"tenant": "cns"})
 
-Who executes an event knows nothing of who listens, and feels nothing of it: handlers run in the caller's thread, and one that
-raises is detached and logged. The table of handlers is replaced as a whole and never changed, so that `execute` takes no lock.
+Handlers run in the thread that executes the event. A handler that raises is detached and logged, so
+the code that executes events never notices. The table of handlers is replaced as a whole and never
+changed, so that `execute` takes no lock.
 """
 
 import itertools
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from redismetrics.errors import InvalidName, InvalidValue
 from redismetrics.recording.methods import Recording
 
 if TYPE_CHECKING:
-    from .event_metrics import EventMetric
+    from .event_metric import EventMetric
 
 log = logging.getLogger("redismetrics")
 
@@ -31,166 +31,164 @@ Handler = Callable[[Event, Measurements, Metadata], object]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Attached:
-    """What stands under one id: a function for each event, or several."""
+class Attachment:
+    """What is attached under one id: handlers and their events.
+
+    *event_metrics* and *metrics* are what `attach_telemetry` was called with; without it, they are
+    empty.
+    """
 
     id: str
-    functions: Sequence[tuple[Event, Handler]]
-    specs: "tuple[EventMetric, ...]" = ()
+    handlers: Sequence[tuple[Event, Handler]]
+    event_metrics: "tuple[EventMetric, ...]" = ()
     metrics: Recording | None = None
 
 
-_lock = threading.RLock()  # reentrant: a signal's handler may attach while its thread is at it
-_attached: dict[str, Attached] = {}
-_table: dict[Event, tuple[tuple[str, Handler], ...]] = {}
-_numbers = itertools.count(1)
+class EventBus:
+    """All attachments of this process, and from them the handlers of each event."""
+
+    def __init__(self) -> None:
+        # Reentrant: a signal handler may attach while its thread is attaching.
+        self.lock = threading.RLock()
+        self.attachments: dict[str, Attachment] = {}
+        # By event: the id and function of its handlers, in the order in which they were attached.
+        self.table: dict[Event, tuple[tuple[str, Handler], ...]] = {}
+        self._numbers = itertools.count(1)
+
+    def add(self, attachment: Attachment) -> None:
+        """Attach; hold the lock, and check the id first."""
+        self.attachments[attachment.id] = attachment
+        self._rebuild_table()
+
+    def remove(self, handler_id: str) -> bool:
+        """Detach; return False if nothing is attached under that id."""
+        with self.lock:
+            if self.attachments.pop(handler_id, None) is None:
+                return False
+            self._rebuild_table()
+            return True
+
+    def check_id(self, handler_id: object) -> None:
+        """Raise `InvalidName` if the id is not text, or is in use."""
+        if not isinstance(handler_id, str) or not handler_id:
+            raise InvalidName(f"handler_id must be text, got {handler_id!r:.60}")
+        if handler_id in self.attachments:
+            raise InvalidName(f"handler_id {handler_id!r:.60} is in use; detach it first")
+
+    def unused_id(self) -> str:
+        """Return an id that is not in use."""
+        ids = (f"redismetrics-{number}" for number in self._numbers)
+        return next(each for each in ids if each not in self.attachments)
+
+    def reset_lock(self) -> None:
+        """Replace the lock in a forked child: another thread of the parent may have held it."""
+        self.lock = threading.RLock()
+
+    def _rebuild_table(self) -> None:
+        table: dict[Event, tuple[tuple[str, Handler], ...]] = {}
+        for attachment in self.attachments.values():
+            for event, handler in attachment.handlers:
+                table[event] = (*table.get(event, ()), (attachment.id, handler))
+        self.table = table
+
+
+event_bus = EventBus()
 
 
 def execute(
     event: Iterable[str], measurements: Measurements | None = None, metadata: Metadata | None = None
 ) -> None:
-    """Run every handler of *event*, in the order in which they were attached. Costs next to nothing where there is none.
+    """Call the handlers of *event*, in the order in which they were attached.
+
+    Without handlers this costs one dict lookup. A handler that raises is detached and logged.
 
     Raises:
-        InvalidName: *event* is not a sequence of texts. Whatever a handler does is not felt here.
+        InvalidName: If *event* is not a sequence of text.
     """
+    # The fast path: an event that is a tuple.
     try:
-        handlers = _table.get(event)  # type: ignore[call-overload]  # the fast path: a tuple
+        handlers = event_bus.table.get(event)  # type: ignore[call-overload]
     except TypeError:
         handlers = None
     if handlers is None:
         if event.__class__ is tuple:
             return
         event = check_event(event)
-        handlers = _table.get(event, ())
-    for handler_id, function in handlers:
+        handlers = event_bus.table.get(event, ())
+    for handler_id, handler in handlers:
         try:
-            function(event, measurements or {}, metadata or {})
+            handler(event, measurements or {}, metadata or {})
         except Exception:
             detach(handler_id)
             log.exception("telemetry handler %r failed on %s and is detached", handler_id, event)
 
 
 def attach(handler_id: str, events: Iterable[Iterable[str]], function: Handler) -> None:
-    """Let *function* be called as ``function(event, measurements, metadata)`` for each of *events*, in the executing thread.
+    """Call ``function(event, measurements, metadata)`` when one of *events* is executed.
+
+    It is called in the thread that executes the event.
 
     Raises:
-        InvalidMetric: the id is in use, an event is not a tuple of texts, or *function* is no function.
+        InvalidName: If the id is in use, or an event is not a tuple of text.
+        InvalidValue: If *function* is not callable.
     """
     if not callable(function):
         raise InvalidValue(
-            f"function: wanted function(event, measurements, metadata), got {function!r:.60}"
+            "function must be callable as function(event, measurements, metadata), "
+            f"got {function!r:.60}"
         )
-    with _lock:
-        check_id(handler_id)
-        attach_checked(
-            Attached(handler_id, [(event, function) for event in dict.fromkeys(_events(events))])
-        )
+    with event_bus.lock:
+        event_bus.check_id(handler_id)
+        handlers = [(event, function) for event in dict.fromkeys(_check_events(events))]
+        event_bus.add(Attachment(handler_id, handlers))
 
 
 def detach(handler_id: str) -> bool:
-    """Detach a handler; False when there is none of that id."""
-    with _lock:
-        if _attached.pop(handler_id, None) is None:
-            return False
-        _rebuild()
-        return True
+    """Detach a handler; return False if there is none with that id."""
+    return event_bus.remove(handler_id)
 
 
 def list_handlers(prefix: Iterable[str] = ()) -> list[dict[str, Any]]:
-    """What is attached to the events that begin with *prefix*: dicts of `id`, `events`, `function` and `metrics`.
+    """Return what is attached to events that begin with *prefix*.
 
-    `metrics` are the names that `attach_telemetry` records, and then there is no `function`.
+    Each handler is a dict of `id`, `events`, `function` and `metrics`. If `attach_telemetry`
+    attached it, `metrics` are the names that it records, and `function` is None.
+
+    Raises:
+        InvalidName: If *prefix* is not a sequence of text.
     """
     head = check_event(prefix) if prefix else ()
     return [
         {
-            "id": found.id,
-            "events": list(dict(found.functions)),
-            "function": None if found.specs else found.functions[0][1],
-            "metrics": [spec.metric_name for spec in found.specs],
+            "id": attachment.id,
+            "events": list(dict(attachment.handlers)),
+            "function": None if attachment.event_metrics else attachment.handlers[0][1],
+            "metrics": [each.metric_name for each in attachment.event_metrics],
         }
-        for found in list(_attached.values())
-        if any(event[: len(head)] == head for event, _ in found.functions)
+        for attachment in list(event_bus.attachments.values())
+        if any(event[: len(head)] == head for event, _ in attachment.handlers)
     ]
 
 
-def attach_checked(new: Attached) -> None:
-    _attached[new.id] = new
-    _rebuild()
-
-
-def _rebuild() -> None:
-    global _table
-    table: dict[Event, tuple[tuple[str, Handler], ...]] = {}
-    for found in _attached.values():
-        for event, function in found.functions:
-            table[event] = (*table.get(event, ()), (found.id, function))
-    _table = table
-
-
 def check_event(event: object) -> Event:
-    """An event as a tuple of texts."""
-    parts = (
-        tuple(event)
-        if isinstance(event, Iterable) and not isinstance(event, str | bytes | Mapping)
-        else ()
-    )
+    """Return *event* as a tuple of text, or raise `InvalidName`."""
+    parts: tuple[Any, ...] = ()
+    if isinstance(event, Iterable) and not isinstance(event, str | bytes | Mapping):
+        parts = tuple(event)
     if not parts or not all(isinstance(part, str) and part for part in parts):
         raise InvalidName(
-            f"event: wanted a tuple of texts such as ('work', 'job', 'completed'), got {event!r:.80}"
+            f"event must be a tuple of text such as ('work', 'job', 'completed'), got {event!r:.80}"
         )
     return parts
 
 
-def _events(events: Iterable[Iterable[str]]) -> tuple[Event, ...]:
+def _check_events(events: Iterable[Iterable[str]]) -> tuple[Event, ...]:
     if isinstance(events, str) or not isinstance(events, Iterable):
-        raise InvalidName(f"events: wanted several events, got {events!r:.80}")
-    found = tuple(check_event(event) for event in events)
-    if not found:
-        raise InvalidName("events: wanted at least one, got none")
-    return found
+        raise InvalidName(f"events must be a list of events, got {events!r:.80}")
+    checked = tuple(check_event(event) for event in events)
+    if not checked:
+        raise InvalidName("events must hold at least one event, got none")
+    return checked
 
 
-def check_id(handler_id: object) -> None:
-    if not isinstance(handler_id, str) or not handler_id or handler_id in _attached:
-        raise InvalidName(f"handler_id: wanted text that is not in use, got {handler_id!r:.60}")
-
-
-class span:  # noqa: N801  # used as a function
-    """``with telemetry.span(("db", "query"), {"table": "users"}) as metadata:`` as three events.
-
-    ``(..., "start")`` with `system_time` (Unix time in ns); then ``(..., "stop")`` with `duration` in ns, or, where the body
-    raised, ``(..., "exception")`` with `duration` and in its metadata `error`, the class of what was raised, which goes on.
-    What the body puts into *metadata* comes with the second event.
-    """
-
-    __slots__ = ("_began", "_event", "_metadata")
-
-    def __init__(self, event: Iterable[str], metadata: Metadata | None = None) -> None:
-        self._event = check_event(event)
-        self._metadata = dict(metadata or {})
-
-    def __enter__(self) -> dict[str, Any]:
-        execute((*self._event, "start"), {"system_time": time.time_ns()}, dict(self._metadata))
-        self._began = time.perf_counter_ns()
-        return self._metadata
-
-    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
-        measurements = {"duration": time.perf_counter_ns() - self._began}
-        if kind is None:
-            execute((*self._event, "stop"), measurements, self._metadata)
-        else:
-            execute(
-                (*self._event, "exception"),
-                measurements,
-                {**self._metadata, "error": kind.__name__},
-            )
-
-
-def _after_fork() -> None:
-    global _lock
-    _lock = threading.RLock()  # another thread of the parent may have held it
-
-
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(after_in_child=event_bus.reset_lock)

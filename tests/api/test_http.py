@@ -22,8 +22,8 @@ httpx = pytest.importorskip("httpx", reason="needs httpx")
 
 from redismetrics import InvalidSetting, Metrics
 from redismetrics.api.app import create_app
+from redismetrics.api.limits import Limits
 from redismetrics.api.server import read_token
-from redismetrics.api.service import Limits
 from redismetrics.export import export
 from tests.export.test_prometheus import of_users
 from tests.fixtures.servers import PATIENCE, Server, wait_until
@@ -51,7 +51,7 @@ def web(metrics: Metrics) -> Iterator[Any]:
 
 @pytest.fixture
 def writable(metrics: Metrics) -> Iterator[Any]:
-    app = create_app(metrics, allow_write=True, limits=Limits(batch=5, body_bytes=2_000))
+    app = create_app(metrics, allow_write=True, limits=Limits(max_batch=5, body_bytes=2_000))
     with running(app) as at, httpx.Client(base_url=at) as client:
         yield client
 
@@ -60,7 +60,7 @@ def writable(metrics: Metrics) -> Iterator[Any]:
 def refusing(server: Server) -> Iterator[Any]:
     """A client of an application that records nothing in these tests, since all they ask is wrong."""
     with Metrics(server.url, namespace="refusing", flush_interval=NEVER) as metrics:
-        app = create_app(metrics, allow_write=True, limits=Limits(batch=5, body_bytes=2_000))
+        app = create_app(metrics, allow_write=True, limits=Limits(max_batch=5, body_bytes=2_000))
         with running(app) as at, httpx.Client(base_url=at) as client:
             yield client
         assert metrics.stats()["recorded"] == 0
@@ -197,7 +197,7 @@ def test_the_prometheus_page_is_negotiated(web: Any, metrics: Metrics) -> None:
         ("/api/metrics?limit=10001", "limit: wanted a whole number from 0 to 10000, got '10001'"),
         ("/api/metrics?limit=-1", "limit: wanted"),
         ("/api/metrics?type=timer", "type must be counter, gauge or histogram, got 'timer'"),
-        ("/api/stream?name=a%20b", "names must be"),
+        ("/api/stream?name=a%20b", ".*name.*'a b'"),
         ("/api/stream?every=0", "every: wanted a number from 0.1 to 3600, got '0'"),
         ("/api/stream?every=nan", "every: wanted a number"),
         ("/healthz?x=1", "unknown parameter: wanted no parameters, got 'x'"),
@@ -212,23 +212,21 @@ def test_series_and_rows_are_limited(metrics: Metrics) -> None:
         metrics.increment("jobs", tags={"n": number})
         metrics.increment("few", tags={"n": number % 3})
     with (
-        running(create_app(metrics, limits=Limits(series=5, points=2))) as at,
+        running(create_app(metrics, limits=Limits(max_series=5, max_rows=2))) as at,
         httpx.Client(base_url=at) as web,
     ):
-        assert "wanted at most 5 series (the limit series), got 6" in told(
+        assert "a query must read at most 5 series (limit max_series), got 6" in told(
             web.get("/api/query?name=jobs&aggregation=sum"), 413
         )
         assert "all metrics" in told(web.get("/api/metrics"), 413)
         assert web.get("/api/metrics?name=few").status_code == 200
-        assert "must have at most 2 rows, got 3" in told(
-            web.get("/api/rollup?name=few&group_by=n"), 413
-        )
+        assert "2 rows, got 3" in told(web.get("/api/rollup?name=few&group_by=n"), 413)
         assert "got 3" in told(web.get("/api/query?name=few&group_by=n&aggregation=sum"), 413)
-        assert "(the limit points)" in told(
+        assert "(limit max_rows)" in told(
             web.get("/api/time_series?name=few&group_by=n&window=2m&interval=1m"), 413
         )
-    with pytest.raises(InvalidSetting, match="points: wanted a whole number above 0, got 0"):
-        Limits(points=0)
+    with pytest.raises(InvalidSetting, match="max_rows must be a whole number above 0, got 0"):
+        Limits(max_rows=0)
 
 
 def test_paths_and_methods_that_are_not_there(web: Any) -> None:
@@ -309,7 +307,7 @@ def test_the_token_guards_all_but_the_probes(
 
 @pytest.mark.parametrize("token", ["", "two words", "käse", "line\n"])
 def test_a_token_that_no_header_carries_is_refused(metrics: Metrics, token: str) -> None:
-    with pytest.raises(InvalidSetting, match="token: wanted visible ASCII") as caught:
+    with pytest.raises(InvalidSetting, match="token must be visible ASCII") as caught:
         create_app(metrics, token=token)
     assert not token or token not in str(caught.value)
 
@@ -324,7 +322,7 @@ def test_the_token_comes_from_a_file_or_the_environment(
     with pytest.raises(InvalidSetting, match="No such file"):
         read_token(file)
     file.write_text("\n")
-    with pytest.raises(InvalidSetting, match="wanted 1 to 4096 characters, got 0"):
+    with pytest.raises(InvalidSetting, match="must hold 1 to 4096 characters, got 0"):
         read_token(file)
     file.write_text("def\n")
     assert read_token(file) == "def"
@@ -378,23 +376,23 @@ def test_samples_are_recorded_as_record_takes_them(writable: Any, metrics: Metri
 @pytest.mark.parametrize(
     ("body", "code", "wanted"),
     [
-        ("{", 400, "body: wanted JSON"),
-        ("[" * 1900, 400, "body: wanted JSON"),
-        ('{"name": "x", "value": NaN}', 400, "body: wanted JSON"),
-        ("[]", 400, "body: wanted 1 to 5 samples"),
-        ("[1]", 400, "sample 0: wanted an object with a name, got 1"),
+        ("{", 400, "body must be JSON"),
+        ("[" * 1900, 400, "body must be JSON"),
+        ('{"name": "x", "value": NaN}', 400, "body must be JSON"),
+        ("[]", 400, "body must hold 1 to 5 samples"),
+        ("[1]", 400, "sample 0: sample must be an object with a name, got 1"),
         ('[{"name": "x"}, {"value": 1}]', 400, "sample 1: invalid metric name .* nothing was recorded"),
         ('[{"name": "x"}, {"name": "y", "value": "1"}]', 400, "sample 1: value must be a finite number, got '1'"),
         ('[{"name": "x", "type": "gauge"}, {"name": "x", "type": "counter"}]', 400, "sample 1: 'x' is a gauge .* counter"),
         ('[{"name": "x"}, {"name": "x", "value": -1}]', 400, "sample 1: .*wanted an amount of at least 0"),
         ('{"name": "x", "type": "timer"}', 400, "sample 0: type must be counter"),
         ('{"name": "x", "timestamp": "2025-01-01"}', 400, "sample 0: timestamp: wanted Unix seconds"),
-        ('{"name": "x", "timestamp": 1000}', 400, "sample 0: timestamp: wanted .*max_age"),
-        ('{"name": "x", "timestamp": 1e11}', 400, "sample 0: timestamp: wanted .*max_future"),
+        ('{"name": "x", "timestamp": 1000}', 400, "sample 0: timestamp must be .*max_age"),
+        ('{"name": "x", "timestamp": 1e11}', 400, "sample 0: timestamp must be .*max_future"),
         ('{"name": "x", "tags": 5}', 400, "sample 0: tags: wanted a mapping"),
         ('{"name": "x", "tags": {"a": [1]}}', 400, "sample 0: tag 'a' must be"),
-        (json.dumps([{"name": "x"}] * 6), 413, "body: wanted 1 to 5 samples .the limit batch., got 6"),
-        (json.dumps({"name": "x", "note": "n" * 2000}), 413, "body: wanted at most 2000 bytes"),
+        (json.dumps([{"name": "x"}] * 6), 413, "body must hold 1 to 5 samples .limit max_batch., got 6"),
+        (json.dumps({"name": "x", "note": "n" * 2000}), 413, "body must be at most 2000 bytes"),
     ],
 )  # fmt: skip
 def test_a_batch_is_recorded_whole_or_not_at_all(
@@ -414,13 +412,15 @@ def test_bodies_are_bounded_however_they_come(writable: Any, metrics: Metrics) -
     assert len(bomb) > 2_000
     bomb = gzip.compress(b" " * 100_000)
     assert len(bomb) < 2_000
-    assert "decompressed too" in told(
+    assert "also decompressed" in told(
         writable.post("/api/record", content=bomb, headers=headers), 413
     )
     assert "ends early" in told(
         writable.post("/api/record", content=gzip.compress(b"{}")[:-4], headers=headers), 400
     )
-    assert "wanted gzip" in told(writable.post("/api/record", content=b"{}", headers=headers), 400)
+    assert "not valid gzip" in told(
+        writable.post("/api/record", content=b"{}", headers=headers), 400
+    )
     plain = {"Content-Type": "application/json"}
     assert "Content-Encoding" in told(
         writable.post("/api/record", content=b"{}", headers={**plain, "Content-Encoding": "br"}),

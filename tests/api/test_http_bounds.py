@@ -29,8 +29,14 @@ from starlette.routing import Mount
 from redismetrics import Metrics
 from redismetrics.api import request_body
 from redismetrics.api.app import create_app
-from redismetrics.api.service import ConcurrencyLimiter, Limits
-from redismetrics.integrations.opentelemetry.receiver import MAX_POINTS, NotReadable, Receiver, read
+from redismetrics.api.limits import Limits
+from redismetrics.api.service import ConcurrencyLimiter
+from redismetrics.integrations.opentelemetry.otlp_request import (
+    MAX_POINTS,
+    InvalidRequest,
+    parse_request,
+)
+from redismetrics.integrations.opentelemetry.receiver import Receiver
 from redismetrics.stream.patterns import glob_to_regex
 from tests.fixtures.servers import PATIENCE, Server, wait_until
 from tests.fixtures.webserver import running
@@ -54,7 +60,7 @@ def told(response: Any, code: int) -> str:
 
 
 def opened(data: bytes, most: int = 1_000) -> bytes:
-    return request_body.Body(data, zipped=True).opened(most)
+    return request_body.RequestBody(data, is_gzip=True).decompress(most)
 
 
 def test_gzip_is_opened_in_pieces_and_no_further_than_wanted() -> None:
@@ -86,7 +92,7 @@ def test_a_body_of_many_small_members_takes_no_time() -> None:
 
 
 def test_a_body_that_comes_too_slowly_is_given_up(metrics: Metrics) -> None:
-    limits = Limits(body_seconds=0.3, at_once=1, waiting=1)
+    limits = Limits(body_seconds=0.3, max_concurrent=1, max_queued=1)
     with running(create_app(metrics, allow_write=True, limits=limits)) as at:
         place = urlsplit(at)
         assert place.hostname
@@ -99,7 +105,7 @@ def test_a_body_that_comes_too_slowly_is_given_up(metrics: Metrics) -> None:
                 answer += part
         assert time.monotonic() - began < 4  # it is not waited for what is left
         assert answer.startswith(b"HTTP/1.1 408 ")
-        assert b"wanted it within 0.3 s (the limit body_seconds), got 1 bytes of it" in answer
+        assert b"body must arrive within 0.3 s (limit body_seconds), got 1 bytes of it" in answer
         assert httpx.post(f"{at}/api/record", json={"name": "jobs"}).status_code == 202
 
 
@@ -193,7 +199,7 @@ def otlp_sum(*names: str, tags: int = 1) -> dict[str, Any]:
 
 
 def test_names_and_series_that_others_bring_are_bounded(metrics: Metrics) -> None:
-    limits = Limits(recorded_names=3, recorded_series=8)
+    limits = Limits(max_recorded_names=3, max_recorded_series=8)
     with (
         running(create_app(metrics, allow_write=True, limits=limits)) as at,
         httpx.Client(base_url=at) as web,
@@ -203,13 +209,17 @@ def test_names_and_series_that_others_bring_are_bounded(metrics: Metrics) -> Non
             web.post("/api/record", json=[{"name": "a"}, {"name": "c"}, {"name": "d"}]), 413
         )
         assert message.startswith(
-            "names: wanted at most 3 in this process (the limit recorded_names), got 4"
+            "this process must hold at most 3 metrics (limit max_recorded_names), got 4"
         )
         assert told(web.post("/v1/metrics", json=otlp_sum("c", "d")), 413) == message
         assert sorted(metrics._recorder.metrics) == ["a", "b"]
         assert web.post("/v1/metrics", json=otlp_sum("c", tags=6)).status_code == 200
-        assert "series: wanted at most 8" in told(web.post("/api/record", json={"name": "a"}), 413)
-        assert "series: wanted at most 8" in told(web.post("/v1/metrics", json=otlp_sum("a")), 413)
+        assert "must hold at most 8 series" in told(
+            web.post("/api/record", json={"name": "a"}), 413
+        )
+        assert "must hold at most 8 series" in told(
+            web.post("/v1/metrics", json=otlp_sum("a")), 413
+        )
         assert metrics.stats()["recorded"] == 8
 
 
@@ -221,15 +231,15 @@ def test_a_request_of_empty_messages_is_refused_before_they_are_looked_at() -> N
     for _ in range(MAX_POINTS + 1):
         request.resource_metrics.add()
     with pytest.raises(
-        NotReadable, match="wanted at most 100000 points, metrics, scopes and resources"
+        InvalidRequest, match="must hold at most 100000 points, metrics, scopes and resources"
     ):
-        read(request.SerializeToString(), as_json=False)
+        parse_request(request.SerializeToString(), as_json=False)
     request = ExportMetricsServiceRequest()
     scope = request.resource_metrics.add().scope_metrics.add()
     for _ in range(MAX_POINTS + 1):
         scope.metrics.add()
-    with pytest.raises(NotReadable, match="wanted at most"):
-        read(request.SerializeToString(), as_json=False)
+    with pytest.raises(InvalidRequest, match="must hold at most"):
+        parse_request(request.SerializeToString(), as_json=False)
 
 
 def test_a_long_resource_attribute_is_cut_once_and_not_for_every_point(metrics: Metrics) -> None:
@@ -263,8 +273,8 @@ def test_attributes_in_attributes_come_to_an_end(as_json: bool) -> None:
         for _ in range(400):
             data = nested(5, nested(1, data))  # AnyValue.array_value.values
         body = nested(1, nested(1, nested(1, nested(2, data))))
-    with pytest.raises(NotReadable):
-        read(body, as_json=as_json)
+    with pytest.raises(InvalidRequest):
+        parse_request(body, as_json=as_json)
 
 
 def nested(field: int, data: bytes) -> bytes:
@@ -282,14 +292,12 @@ def test_rows_are_bounded_before_they_are_made(metrics: Metrics) -> None:
     for number in range(50):
         metrics.increment("jobs", tags={"n": number})
     with (
-        running(create_app(metrics, limits=Limits(points=2_000))) as at,
+        running(create_app(metrics, limits=Limits(max_rows=2_000))) as at,
         httpx.Client(base_url=at) as web,
     ):
         filled = "/api/time_series?name=jobs&interval=1m&window=24h&group_by=n&fill=true"
         message = told(web.get(filled), 413)
-        assert re.match(
-            r"the result must have at most 2000 rows, got 720\d\d; .* \(the limit points\)", message
-        )
+        assert re.match(r".* 2000 rows, got 720\d\d.* \(limit max_rows\)", message)
         assert web.get(filled.replace("&group_by=n", "")).status_code == 200
         assert len(web.get(filled.replace("&fill=true", "")).json()["series"]) == 50
     assert (
@@ -299,7 +307,7 @@ def test_rows_are_bounded_before_they_are_made(metrics: Metrics) -> None:
 
 def test_parameters_are_bounded_in_number(refusing: Any) -> None:
     many = "&".join(f"aggregation=p{n}" for n in range(33))
-    assert "aggregation: wanted it at most 32 times (the limit values), got 33" in told(
+    assert "aggregation: wanted it at most 32 times (the limit max_repeats), got 33" in told(
         refusing.get(f"/api/rollup?name=x&{many}"), 400
     )
     assert "parameters: wanted at most 1000" in told(
@@ -335,7 +343,7 @@ def test_slow_questions_are_bounded_and_hold_up_nobody_else(
     fresh_server: Callable[..., Server],
 ) -> None:
     server = fresh_server()
-    limits = Limits(at_once=2, waiting=1)
+    limits = Limits(max_concurrent=2, max_queued=1)
     with Metrics(server.url, flush_interval=NEVER, socket_timeout=3) as metrics:
         app = create_app(metrics, limits=limits)
         with running(app) as at, httpx.Client(base_url=at, timeout=PATIENCE) as web:
@@ -351,11 +359,9 @@ def test_slow_questions_are_bounded_and_hold_up_nobody_else(
             ]
             for asker in askers:
                 asker.start()
-            wait_until(lambda: app.state.service.questions._inside == 3, "all places are taken")
+            wait_until(lambda: len(app.state.service.queries) == 3, "all places are taken")
             refused = web.get("/api/names")
-            assert "questions: wanted at most 3 (the limits at_once and waiting)" in told(
-                refused, 503
-            )
+            assert "too many queries: 2 are running (limit max_concurrent)" in told(refused, 503)
             assert refused.headers["retry-after"] == "1"
             assert web.get("/healthz").status_code == 200
             server.resume()
@@ -368,16 +374,16 @@ def test_slow_questions_are_bounded_and_hold_up_nobody_else(
 
 def test_a_gate_gives_its_places_back() -> None:
     async def scenario() -> None:
-        gate = ConcurrencyLimiter("things", Limits(at_once=1, waiting=1))
+        gate = ConcurrencyLimiter("things", Limits(max_concurrent=1, max_queued=1))
         release = threading.Event()
 
         async def hold() -> bool:
             async with gate:
-                return await gate.work(release.wait, PATIENCE)
+                return await gate.run(release.wait, PATIENCE)
 
         held = [asyncio.create_task(hold()) for _ in range(2)]
         await asyncio.sleep(0)
-        with pytest.raises(HTTPException, match="things: wanted at most 2"):
+        with pytest.raises(HTTPException, match="too many things"):
             await hold()
         held[1].cancel()
         await asyncio.wait([held[1]])
@@ -457,7 +463,7 @@ def test_without_a_token_a_name_that_leads_here_is_not_enough(metrics: Metrics) 
             "0.0.0.0",
         ):
             refused = web.post("/api/record", json={"name": "jobs"}, headers={"Host": host})
-            assert "Host: wanted localhost" in told(refused, 403), host
+            assert "Host must be localhost" in told(refused, 403), host
         assert metrics.stats()["recorded"] == 0
     with running(create_app(metrics)) as at:
         assert httpx.get(f"{at}/api/names", headers={"Host": "metrics.example"}).status_code == 200

@@ -18,7 +18,7 @@ from schemathesis.specs.openapi import checks
 
 from redismetrics import Metrics
 from redismetrics.api.app import create_app
-from redismetrics.api.service import Limits
+from redismetrics.api.limits import Limits
 from tests.fixtures.webserver import running
 
 TOKEN = "t0ken"
@@ -49,7 +49,7 @@ def at(server: Any) -> Iterator[str]:
             metrics.increment("jobs", number, tags={"queue": "mail"})
         metrics.flush()
         with running(
-            create_app(metrics, token=TOKEN, allow_write=True, limits=Limits(batch=20))
+            create_app(metrics, token=TOKEN, allow_write=True, limits=Limits(max_batch=20))
         ) as address:
             yield address
 

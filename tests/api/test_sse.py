@@ -17,12 +17,12 @@ httpx = pytest.importorskip("httpx", reason="needs httpx")
 from redismetrics import AsyncMetrics, Metrics
 from redismetrics.api import sse
 from redismetrics.api.app import create_app
-from redismetrics.api.service import Limits
+from redismetrics.api.limits import Limits
 from tests.fixtures.servers import PATIENCE, Server, wait_until
 from tests.fixtures.webserver import Events, running
 
 NEVER = 3600.0
-LIVELY = Limits(heartbeat=0.05)
+LIVELY = Limits(heartbeat_seconds=0.05)
 
 
 @pytest.fixture
@@ -60,13 +60,13 @@ def test_it_tells_what_is_recorded_and_ends_with_its_client(
             "metadata": {"line": "a\nb"}, "approximate": False,
         }  # fmt: skip
         wait_until(lambda: events.comments > 2, "comments keep the stream open")
-        assert subscribers(server) == len(app.state.service.streams) == 1
+        assert subscribers(server) == len(app.state.service.open_streams) == 1
         assert not [
             thread for thread in threading.enumerate() if thread.name == "redismetrics-stream"
         ]
         leave(events)
         wait_until(lambda: subscribers(server) == 0, "the subscription is closed")
-        wait_until(lambda: len(app.state.service.streams) == 0, "its place is free")
+        wait_until(lambda: len(app.state.service.open_streams) == 0, "its place is free")
 
 
 def test_it_tells_summaries(metrics: Metrics) -> None:
@@ -101,7 +101,7 @@ def test_it_tells_summaries(metrics: Metrics) -> None:
 
 
 def test_streams_end_with_the_server_and_are_limited(metrics: Metrics, server: Server) -> None:
-    app = create_app(metrics, limits=Limits(streams=1))
+    app = create_app(metrics, limits=Limits(max_streams=1))
     with httpx.Client() as web:
         for _ in range(2):  # one application may be served again
             with running(app) as at:
@@ -109,7 +109,7 @@ def test_streams_end_with_the_server_and_are_limited(metrics: Metrics, server: S
                 assert events.open.wait(PATIENCE)
                 refused = web.get(f"{at}/api/stream")
                 assert refused.status_code == 503
-                assert "wanted at most 1 open (the limit streams)" in refused.json()["message"]
+                assert "1 are open (limit max_streams)" in refused.json()["message"]
                 ending = time.monotonic()
             assert (
                 time.monotonic() - ending < 8
@@ -170,7 +170,7 @@ def test_without_a_store_there_is_a_sentence_and_the_place_is_free_again(
 ) -> None:
     server = fresh_server()
     with Metrics(server.url, flush_interval=NEVER, socket_timeout=0.5) as metrics:
-        app = create_app(metrics, limits=Limits(streams=1))
+        app = create_app(metrics, limits=Limits(max_streams=1))
         with running(app) as at, httpx.Client(base_url=at, timeout=PATIENCE) as web:
             server.kill()
             for _ in range(2):
@@ -178,7 +178,7 @@ def test_without_a_store_there_is_a_sentence_and_the_place_is_free_again(
                 assert refused.status_code == 503
                 assert refused.headers["content-type"] == "application/json"
                 assert refused.json()["error"] == "StoreUnavailable"
-            assert len(app.state.service.streams) == 0
+            assert len(app.state.service.open_streams) == 0
 
 
 # -- clients that don't read --------------------------------------------------------------------------------------
@@ -210,14 +210,14 @@ class Client:
         return [(match[1], json.loads(match[2])) for match in found if match]
 
 
-Scene = Callable[[Client, sse.Streams, "asyncio.Task[None]"], Awaitable[None]]
+Scene = Callable[[Client, sse.OpenStreams, "asyncio.Task[None]"], Awaitable[None]]
 
 
 def play(metrics: Metrics, scene: Scene, *, queue: int = 3) -> Client:
     """A stream for a client that does not read at first."""
 
     async def scenario() -> Client:
-        client, streams, ametrics = Client(), sse.Streams(1), AsyncMetrics(metrics=metrics)
+        client, streams, ametrics = Client(), sse.OpenStreams(1), AsyncMetrics(metrics=metrics)
         feed = sse.EventStream(streams, ametrics.subscribe("jobs", queue=queue), NEVER)
         serving = asyncio.create_task(feed({"type": "http"}, client.receive, client.send))
         await until(lambda: client.sent)
@@ -244,7 +244,7 @@ async def record(metrics: Metrics, *values: int) -> None:
 def test_a_slow_client_is_told_what_it_missed_where_it_is_missing(
     metrics: Metrics, server: Server
 ) -> None:
-    async def scene(client: Client, streams: sse.Streams, _: Any) -> None:
+    async def scene(client: Client, streams: sse.OpenStreams, _: Any) -> None:
         await record(metrics, *range(10))
         await until_heard(metrics, server)
         client.reads.set()
@@ -270,7 +270,9 @@ async def until_heard(metrics: Metrics, server: Server) -> None:
 
 
 def test_a_client_that_does_not_read_can_leave(metrics: Metrics) -> None:
-    async def scene(client: Client, streams: sse.Streams, serving: "asyncio.Task[None]") -> None:
+    async def scene(
+        client: Client, streams: sse.OpenStreams, serving: "asyncio.Task[None]"
+    ) -> None:
         await record(metrics, 1)
         client.gone.set()
         client.reads.set()
@@ -279,12 +281,14 @@ def test_a_client_that_does_not_read_can_leave(metrics: Metrics) -> None:
 
 
 def test_a_client_that_does_not_read_holds_up_no_end(metrics: Metrics) -> None:
-    async def scene(client: Client, streams: sse.Streams, serving: "asyncio.Task[None]") -> None:
+    async def scene(
+        client: Client, streams: sse.OpenStreams, serving: "asyncio.Task[None]"
+    ) -> None:
         await record(metrics, 1)
         streams.close()
         began = time.monotonic()
         await asyncio.wait([serving], timeout=PATIENCE)
-        assert time.monotonic() - began < sse._LAST_WORD + 2
+        assert time.monotonic() - began < sse.CLOSING_SECONDS + 2
 
     client = play(metrics, scene)
     assert client.ended

@@ -12,7 +12,7 @@ import prometheus_client
 import pytest
 
 from redismetrics import InvalidMetric, Metrics
-from redismetrics.integrations import process
+from redismetrics.integrations import process_slot
 from redismetrics.integrations.process import ProcessMetrics, watch_process
 from redismetrics.testing import Captured
 from tests.fixtures.servers import wait_until
@@ -104,21 +104,22 @@ def test_children_have_slots_of_their_own_and_those_of_the_dead_are_used_again(
     code = """
 import os, sys, gc
 from redismetrics import Metrics
-from redismetrics.integrations.process import watch_process, _slot
+from redismetrics.integrations.process import watch_process
+from redismetrics.integrations.process_slot import process_slot
 metrics = Metrics(sys.argv[1], namespace=sys.argv[2])
 watching = watch_process(metrics)
-mine = _slot()
+mine = process_slot()
 seen = []
 for _ in range(5):
     pid = os.fork()
     if pid == 0:
         watching.sample()
         metrics.close()
-        os._exit(int(_slot()))
+        os._exit(int(process_slot()))
     seen.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 assert str(seen[0]) != mine, (seen, mine)
 assert len(set(seen)) == 1, seen
-assert _slot() == mine
+assert process_slot() == mine
 metrics.flush()
 collected = sum(generation["collections"] for generation in gc.get_stats())
 assert metrics.query("python_gc_collections", aggregation="sum") <= collected + 5
@@ -137,12 +138,11 @@ assert len(metrics.tag_values("process_open_fds", "slot")) == 2
 
 
 def test_a_folder_of_another_user_gives_no_slot(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / f"redismetrics-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
-    monkeypatch.setattr(process.tempfile, "gettempdir", lambda: str(tmp_path))
-    assert process._take_slot() is None
+    assert process_slot.take_slot(tmp_path) is None
     assert "no slot" in caplog.text
 
 

@@ -83,12 +83,9 @@ KNOWN_LONG_FILES = {
 }
 KNOWN_PRIVATE_IMPORTS = {
     ("stream.async_subscription", "_given"),
-    ("telemetry.event_metrics", "_attached"),
-    ("telemetry.event_metrics", "_lock"),
-    ("telemetry.event_metrics", "_numbers"),
     ("testing.capturing", "_Memory"),
 }
-KNOWN_DOUBLE_CLASSES = {"Answer", "Body", "Buffer", "Outcome", "Points", "Server", "Streams"}
+KNOWN_DOUBLE_CLASSES = {"Answer", "Buffer", "Outcome", "Points"}
 
 # Classes of one name that mean the same thing.
 SAME_MEANING = {"MetricsMiddleware"}  # of ASGI, WSGI and Django

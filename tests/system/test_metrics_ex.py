@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from redismetrics import Metrics, Sample, attach_telemetry
-from redismetrics.telemetry import bus, event_metrics
+from redismetrics.telemetry import bus, handlers
 
 # Repaired: ids are metadata by default, since as tags each makes a series. The cases that expect them as tags ask for it.
 ORIGINAL_TAGS = (
@@ -102,7 +102,7 @@ def test_06_an_event_s_lineage_and_tenant_become_tags(metrics: Metrics) -> None:
     """The original's `from_telemetry`, which nothing called; here there is one way from an event to a metric."""
     handler = attach_telemetry([(("work", "job", "stop"), "histogram")], metrics=metrics)
     bus.execute(("work", "job", "stop"), {"duration": 150}, {**LINEAGE, "other": "x"})
-    event_metrics.detach_telemetry(handler)
+    handlers.detach_telemetry(handler)
     sample = only(metrics, "work_job_stop")
     assert (sample.type, sample.value, sample.tags) == ("histogram", 150, LINEAGE)
 
@@ -318,7 +318,7 @@ def test_34_a_rollup_has_all_aggregations_of_a_group_under_its_key(jobs: Metrics
 def test_35_a_counter_event_is_one_row_under_its_joined_name(metrics: Metrics) -> None:
     handler = attach_telemetry([(("work", "job", "completed"), "counter")], metrics=metrics)
     bus.execute(("work", "job", "completed"), {"count": 1}, LINEAGE)
-    event_metrics.detach_telemetry(handler)
+    handlers.detach_telemetry(handler)
     row = only_row(metrics, name="work_job_completed")
     assert (row["type"], row["value"], row["tags"]) == ("counter", 1, LINEAGE)
 

@@ -17,8 +17,8 @@ from redismetrics import (
     detach_telemetry,
     list_handlers,
 )
-from redismetrics.telemetry import bus, execute
-from redismetrics.telemetry.event_metrics import EventMetric
+from redismetrics.telemetry import bus, event_span, execute
+from redismetrics.telemetry.event_metric import EventMetric
 
 COMPLETED = ("work", "job", "completed")
 
@@ -201,7 +201,8 @@ def test_what_can_t_be_recorded_is_counted_told_once_and_stays_attached(
     execute(("q",), {"height": 1, "width": 2})
     assert metrics.stats()["dropped"] == {"invalid": 7}
     assert caplog.records[0].getMessage() == (
-        "work/job/completed is not recorded as work_job_completed_bytes: wanted the measurement 'bytes', got []"
+        "work/job/completed is not recorded as work_job_completed_bytes: "
+        "the event must have the measurement 'bytes', got []"
     )
     assert len(caplog.records) == 6  # the first was told once
     execute(COMPLETED, {"bytes": 5})
@@ -239,7 +240,7 @@ def test_a_wrong_list_raises_and_attaches_nothing(metrics: Metrics, events: Any)
     ids=repr,
 )  # fmt: skip
 def test_a_wrong_option_raises_where_it_is_written(options: dict[str, Any]) -> None:
-    with pytest.raises(InvalidMetric, match=r"wanted|must be|invalid"):
+    with pytest.raises(InvalidMetric, match="must be|invalid|use a letter"):
         EventMetric(COMPLETED, "counter", **options)
 
 
@@ -310,7 +311,7 @@ def test_a_plain_function_gets_event_measurements_and_metadata(
 
 @pytest.mark.parametrize("event", ["work.job", ["work", 1], None, [], 5], ids=repr)
 def test_an_event_that_is_none_raises(event: Any) -> None:
-    with pytest.raises(InvalidMetric, match="event: wanted"):
+    with pytest.raises(InvalidMetric, match="event must be a tuple of text"):
         execute(event)
 
 
@@ -369,7 +370,7 @@ def test_threads_that_attach_and_execute_at_once_lose_no_event(metrics: Metrics)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_child_forked_while_the_lock_is_held_can_attach() -> None:
-    with bus._lock:
+    with bus.event_bus.lock:
         pid = os.fork()
         if pid == 0:
             done = threading.Thread(
@@ -400,7 +401,7 @@ def test_a_span_is_a_start_and_a_stop_with_its_duration(
         ],
         metrics=metrics,
     )
-    with bus.span(("db", "query"), {"table": "users"}) as metadata:
+    with event_span.span(("db", "query"), {"table": "users"}) as metadata:
         metadata["rows"] = 3
     start, stop = events
     assert start[0] == ("db", "query", "start")
@@ -414,7 +415,7 @@ def test_a_span_is_a_start_and_a_stop_with_its_duration(
 
 
 def test_a_span_that_fails_says_so_and_the_error_goes_on(events: list[tuple[Any, ...]]) -> None:
-    with pytest.raises(KeyError), bus.span(("db", "query"), {"table": "users"}):
+    with pytest.raises(KeyError), event_span.span(("db", "query"), {"table": "users"}):
         raise KeyError("gone")
     assert [event[0][-1] for event in events] == ["start", "exception"]
     assert events[1][2] == {"table": "users", "error": "KeyError"}
@@ -425,7 +426,7 @@ def test_a_span_that_fails_says_so_and_the_error_goes_on(events: list[tuple[Any,
 
 
 def test_executing_takes_no_lock(events: list[tuple[Any, ...]]) -> None:
-    with bus._lock:
+    with bus.event_bus.lock:
         thread = threading.Thread(target=execute, args=(COMPLETED,), daemon=True)
         thread.start()
         thread.join(10)

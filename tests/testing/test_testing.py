@@ -25,7 +25,7 @@ from redismetrics import (
     StoreUnavailable,
 )
 from redismetrics.client import default
-from redismetrics.telemetry import bus, event_metrics
+from redismetrics.telemetry import bus, handlers
 from redismetrics.testing import Captured, Clock, capture
 from tests.fixtures.servers import Server
 
@@ -225,7 +225,7 @@ def test_a_decorated_function_and_an_event_are_captured(captured: Captured) -> N
             return 7
 
     assert run() == 7
-    handler = event_metrics.attach_telemetry([(("work", "done"), "counter")])
+    handler = handlers.attach_telemetry([(("work", "done"), "counter")])
     bus.execute(("work", "done"), {"count": 2}, {"tenant": "cns"})
     bus.detach(handler)
     assert captured.histogram("run").recorded_times(1)

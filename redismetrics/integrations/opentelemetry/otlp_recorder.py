@@ -33,9 +33,7 @@ class OtlpRecorder:
         """Return whether *point* has another type than earlier points recorded here, as stored."""
         confirmed = self._internals.confirmed_definition(point.name)
         return (
-            confirmed is not None
-            and confirmed.type != point.type
-            and point.name in self._declared
+            confirmed is not None and confirmed.type != point.type and point.name in self._declared
         )
 
     def forget(self, name: str) -> None:
@@ -86,10 +84,9 @@ class OtlpRecorder:
             return
         if not math.isfinite(amount):
             raise InvalidValue(f"value must be a finite number, got {amount}")
-        if point.type == "counter":
-            self._metrics.increment(point.name, amount, tags=point.tags, timestamp=timestamp)
-        else:
-            self._metrics.gauge(point.name, amount, tags=point.tags, timestamp=timestamp)
+        self._metrics.record(
+            point.name, amount, type=point.type, tags=point.tags, timestamp=timestamp
+        )
 
     def _record_histogram(
         self, point: DataPoint, value: HistogramValue, timestamp: float | None

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from redismetrics import Metrics
 from redismetrics.errors import InvalidValue
-from redismetrics.integrations.opentelemetry.distributions import Buckets, Exponential, distribution
-from redismetrics.integrations.opentelemetry.points import Counted, Point, Streams
+from redismetrics.integrations.opentelemetry.buckets import ExplicitBuckets, ExponentialBuckets
+from redismetrics.integrations.opentelemetry.distributions import distribution
+from redismetrics.integrations.opentelemetry.points import DataPoint, HistogramValue
+from redismetrics.integrations.opentelemetry.stream_totals import StreamTotals
 from redismetrics.model.sample import Distribution
 from redismetrics.worker.__main__ import main as work
 
@@ -40,7 +42,7 @@ def test_explicit_buckets_keep_count_sum_and_buckets(
         math.fsum(values) if summed else None,
         low,
         high,
-        Buckets(bounds, tuple(counts)),
+        ExplicitBuckets(bounds, tuple(counts)),
     )
     assert found.count == len(values)
     if summed:
@@ -59,8 +61,8 @@ def test_explicit_buckets_keep_count_sum_and_buckets(
         assert math.fsum(points) == pytest.approx(math.fsum(values), abs=1e-6)
 
 
-def exponential(values: Sequence[float], scale: int) -> Exponential:
-    """Counted one by one, by the definition: base ** index < |value| <= base ** (index + 1)."""
+def exponential(values: Sequence[float], scale: int) -> ExponentialBuckets:
+    """HistogramValue one by one, by the definition: base ** index < |value| <= base ** (index + 1)."""
     base = 2.0 ** (2.0**-scale)
     sides: tuple[dict[int, int], dict[int, int]] = ({}, {})
     for value in values:
@@ -72,7 +74,7 @@ def exponential(values: Sequence[float], scale: int) -> Exponential:
                 index += 1
             side = sides[value < 0]
             side[index] = side.get(index, 0) + 1
-    return Exponential(scale, sum(not value for value in values), 0.0, *sides)
+    return ExponentialBuckets(scale, sum(not value for value in values), 0.0, *sides)
 
 
 @given(VALUES, st.integers(-1, 4), st.integers(0, 3))
@@ -99,8 +101,8 @@ def test_exponential_buckets_keep_count_and_sum_and_stay_close(
     half = len(values) // 2
     whole, before = exponential(values, scale - coarser), exponential(values[:half], scale)
     if all(math.log2(abs(value)) % 1 for value in values if value):  # no rounding at an edge
-        assert whole.fits(before)
-        assert whole.since(before) == exponential(values[half:], scale - coarser)
+        assert whole.is_comparable(before)
+        assert whole.subtract(before) == exponential(values[half:], scale - coarser)
 
 
 def test_edges_of_the_exponential_scale_are_numbers() -> None:
@@ -113,25 +115,25 @@ def test_edges_of_the_exponential_scale_are_numbers() -> None:
         (0, -1080),
         (3, 8_191),
     ):
-        side = Exponential.of(scale, 1, 0.0, (index, [1]), (index, [1]))
+        side = ExponentialBuckets.from_dense(scale, 1, 0.0, (index, [1]), (index, [1]))
         assert distribution(3, None, None, None, side).count == 3
     for many in (
-        Exponential(0, 0, 0.0, {1000: 1 << 50}, {}),
-        Buckets((-1.7e308, 1.7e308), (0, 2, 0)),
+        ExponentialBuckets(0, 0, 0.0, {1000: 1 << 50}, {}),
+        ExplicitBuckets((-1.7e308, 1.7e308), (0, 2, 0)),
     ):
-        with pytest.raises(InvalidValue, match=r"wanted|must"):
+        with pytest.raises(InvalidValue, match="must"):
             distribution(sum(many.counts), None, None, None, many)
 
 
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        ((0, 0.0, None, None, None), "count: wanted 1 to"),
-        ((2, math.nan, None, None, None), "sum: wanted a finite number"),
-        ((2, 1.0, 2.0, 1.0, None), "min and max"),
+        ((0, 0.0, None, None, None), "count must be 1 to"),
+        ((2, math.nan, None, None, None), "sum must be a finite number"),
+        ((2, 1.0, 2.0, 1.0, None), "min must not be above max"),
         (
-            (2, 1.0, None, None, Buckets((1.0,), (1, 0))),
-            "buckets: wanted counts that add up to 2, got 1",
+            (2, 1.0, None, None, ExplicitBuckets((1.0,), (1, 0))),
+            "buckets must have counts that add up to 2, got 1",
         ),
     ],
 )
@@ -139,9 +141,9 @@ def test_figures_that_contradict_each_other_are_refused(arguments: tuple, wanted
     with pytest.raises(InvalidValue, match=wanted):
         distribution(*arguments)
     with pytest.raises(InvalidValue, match="ascending finite bounds"):
-        Buckets((1.0, 1.0), (0, 0, 0))
+        ExplicitBuckets((1.0, 1.0), (0, 0, 0))
     with pytest.raises(InvalidValue, match="scale"):
-        Exponential.of(99, 0, 0.0, (0, []), (0, []))
+        ExponentialBuckets.from_dense(99, 0, 0.0, (0, []), (0, []))
     for wrong in (
         ((), (), 0, 0, 0),
         ((1.0,), (0,), 1, 1, 1),
@@ -239,36 +241,40 @@ def test_values_as_large_as_a_float_holds_lose_no_other(metrics: Metrics) -> Non
 
 
 def total(
-    value: float | Counted, *, start: int = 100, at: int = 200, stream: bytes = b"s"
-) -> Point:
-    kind = "histogram" if isinstance(value, Counted) else "sum"
-    return Point("m", kind, "", "", stream, {}, start, at, value, True, "cumulative")  # type: ignore[arg-type]
+    value: float | HistogramValue, *, start: int = 100, at: int = 200, stream: bytes = b"s"
+) -> DataPoint:
+    kind = "histogram" if isinstance(value, HistogramValue) else "sum"
+    return DataPoint("m", kind, "", "", stream, {}, start, at, value, True, "cumulative")  # type: ignore[arg-type]
 
 
 def test_streams_are_bounded_and_never_count_twice_what_they_forgot() -> None:
-    streams = Streams(3, since_ns=50, clock_ns=lambda: 1000)
+    streams = StreamTotals(3, since_ns=50, clock_ns=lambda: 1000)
     for number in range(4):
         point = total(10.0, stream=bytes([number]))
         assert streams.change(point) == 10.0
-        streams.keep(point)
-    assert len(streams._last) == 3
+        streams.set_last(point)
+    assert len(streams) == 3
     assert (
         streams.change(total(12.0, stream=b"\0", at=300)) is None
     )  # forgotten: its 10 were counted
-    streams.keep(total(12.0, stream=b"\0", at=300))
+    streams.set_last(total(12.0, stream=b"\0", at=300))
     assert streams.change(total(15.0, stream=b"\0", at=400)) == 3.0
     assert streams.change(total(4.0, stream=b"\1", start=2000, at=2100)) == 4.0  # began after that
-    many = Counted(0, None, None, None, Buckets(tuple(map(float, range(1000))), (0,) * 1001))
-    streams.keep(total(many, stream=b"wide"))
-    assert len(streams._last) == 1  # the last one stays, however wide
+    many = HistogramValue(
+        0, None, None, None, ExplicitBuckets(tuple(map(float, range(1000))), (0,) * 1001)
+    )
+    streams.set_last(total(many, stream=b"wide"))
+    assert len(streams) == 1  # the last one stays, however wide
 
 
 def test_histograms_that_change_their_shape_keep_count_and_sum() -> None:
-    before = Counted(3, 6.0, 1.0, 3.0, Buckets((1.0, 2.0), (1, 1, 1)))
-    same = Counted(5, 8.0, 0.5, 3.0, Buckets((1.0, 2.0), (3, 1, 1)))
-    assert same.since(before) == Counted(2, 2.0, None, None, Buckets((1.0, 2.0), (2, 0, 0)))
-    other = Counted(5, 8.0, 0.5, 3.0, Buckets((1.5,), (3, 2)))
-    assert other.since(before) == Counted(2, 2.0, None, None, None)
-    anew = Counted(4, 9.0, 0.5, 3.0, Buckets((1.0, 2.0), (0, 2, 2)))
-    assert anew.since(before) is None
-    assert before.since(same) is None
+    before = HistogramValue(3, 6.0, 1.0, 3.0, ExplicitBuckets((1.0, 2.0), (1, 1, 1)))
+    same = HistogramValue(5, 8.0, 0.5, 3.0, ExplicitBuckets((1.0, 2.0), (3, 1, 1)))
+    assert same.subtract(before) == HistogramValue(
+        2, 2.0, None, None, ExplicitBuckets((1.0, 2.0), (2, 0, 0))
+    )
+    other = HistogramValue(5, 8.0, 0.5, 3.0, ExplicitBuckets((1.5,), (3, 2)))
+    assert other.subtract(before) == HistogramValue(2, 2.0, None, None, None)
+    anew = HistogramValue(4, 9.0, 0.5, 3.0, ExplicitBuckets((1.0, 2.0), (0, 2, 2)))
+    assert anew.subtract(before) is None
+    assert before.subtract(same) is None

@@ -39,6 +39,7 @@ from tests.fixtures.servers import PATIENCE
 from tests.fixtures.webserver import running
 
 NEVER = 3600.0
+MISMATCH = "{!r} is a gauge; got a counter"
 RESOURCE = Resource({"service.name": "shop", "service.instance.id": "i-1"})
 CUMULATIVE = dict.fromkeys((Counter, Histogram, UpDownCounter), AggregationTemporality.CUMULATIVE)
 DELTA = dict.fromkeys((Counter, Histogram, UpDownCounter), AggregationTemporality.DELTA)
@@ -191,9 +192,7 @@ def test_a_metric_of_another_type_is_logged_and_left_out(
             application.work(1)
             application.export()
     said = [record.getMessage() for record in caplog.records]
-    assert said == [
-        "OpenTelemetry points are left out: jobs.done: wanted a gauge, as which it is known, got a counter"
-    ]
+    assert said == ["OpenTelemetry points are left out: jobs.done: " + MISMATCH.format("jobs.done")]
     metrics.flush()
     assert metrics.query("jobs.done", aggregation="count") == 1
     assert metrics.tag_values("took", "service.instance.id") == ["i-1"]
@@ -361,24 +360,24 @@ def test_points_that_cannot_be_kept_are_told_and_the_others_kept(metrics: Metric
         total(point(-1), point(3), temporality=1),
         "m: 'm' is a counter: wanted an amount of at least 0, got -1",
     )
-    refuses(total(point(1), temporality=0), "temporality: wanted delta or cumulative")
+    refuses(total(point(1), temporality=0), "temporality must be delta or cumulative")
     refuses(
         request(gauge={"dataPoints": [{**one, "asDouble": "NaN"}]}, name="g"),
-        "value: wanted a finite number, got nan",
+        "value must be a finite number, got nan",
     )
-    refuses(total(point(1, after=3600), temporality=1), "timestamp: wanted")
+    refuses(total(point(1, after=3600), temporality=1), "timestamp must be")
     refuses(
         request(gauge={"dataPoints": [point(1)]}),
-        "wanted a counter, as which it is known, got a gauge",
+        "'m' is a counter",
     )
     refuses(
         request(summary={"dataPoints": [one, one]}),
-        "wanted a sum, gauge or histogram, got a summary",
+        "the metric must be a sum, gauge or histogram, got a summary",
         2,
     )
     for bounds, wanted in (
-        ([1], "buckets: wanted counts that add up to 4, got 3"),
-        ([1, 2], "buckets: wanted 3 counts, got 2"),
+        ([1], "buckets must have counts that add up to 4, got 3"),
+        ([1, 2], "buckets must have 3 counts for 2 bounds, got 2"),
     ):
         whole = {
             **one,
@@ -405,7 +404,7 @@ def test_a_type_that_only_the_store_knows_is_told(
         other.gauge("m", 1)
     number, message = rejected(post(at, total(point(1), point(2, after=2), temporality=1)))
     assert number == 2
-    assert message == "m: the store knows it as another type, got a counter"
+    assert message == "m: the metric has another type in Redis, got a counter"
     assert rejected(post(at, total(point(3, after=3), temporality=1)))[0] == 1
     assert metrics.query("m", aggregation="count") == 1
 
@@ -430,7 +429,7 @@ def test_a_metric_that_was_deleted_may_come_back_as_another_type(
     as_gauge = request(gauge={"dataPoints": [point(5)]})
     assert rejected(post(at, as_gauge)) == (0, "")
     number, message = rejected(post(at, total(point(1), temporality=1)))
-    assert (number, message) == (1, "m: wanted a gauge, as which it is known, got a counter")
+    assert (number, message) == (1, "m: " + MISMATCH.format("m"))
     with Metrics(
         url, namespace=namespace
     ) as other:  # in this process metrics.delete_metric would do as well
@@ -560,11 +559,11 @@ def test_bodies_that_are_none_are_refused_with_a_status(metrics: Metrics, at: st
         assert answer.headers["content-type"] == "application/x-protobuf"
         assert wanted.encode() in answer.content
 
-    refuses(400, "wanted an ExportMetricsServiceRequest", b"\xff\xff")
-    refuses(400, "wanted gzip", b"\x00", Content_Encoding="gzip")
+    refuses(400, "body must be an ExportMetricsServiceRequest", b"\xff\xff")
+    refuses(400, "not valid gzip", b"\x00", Content_Encoding="gzip")
     refuses(413, "body_bytes", gzip.compress(bytes(17 << 20)), Content_Encoding="gzip")
     assert httpx.post(to, json=[]).json() == {
-        "message": "body: wanted an ExportMetricsServiceRequest, got something else: wanted an object, got list"
+        "message": "body must be an ExportMetricsServiceRequest: it must be an object, got list"
     }
     assert httpx.post(to, content=b"{}", headers={"Content-Type": "text/plain"}).status_code == 415
     assert (

@@ -1,0 +1,129 @@
+"""`EventMetric`: how one measurement of an event becomes a metric."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from redismetrics.errors import InvalidTags, InvalidValue
+from redismetrics.model.units import SECONDS_PER_UNIT
+from redismetrics.model.validation import MetricType, check_name, check_type
+
+from .bus import Metadata, check_event
+
+TagSelection = (
+    Iterable[str] | Mapping[str, str | None] | Callable[[Metadata], Mapping[str, Any]] | None
+)
+
+# Units that can be converted into each other, with their size.
+_UNITS: Final = {
+    "time": SECONDS_PER_UNIT,
+    "size": {
+        "B": 1.0,
+        "bytes": 1.0,
+        "kB": 1e3,
+        "MB": 1e6,
+        "GB": 1e9,
+        "KiB": 2.0**10,
+        "MiB": 2.0**20,
+        "GiB": 2.0**30,
+        "kilobytes": 1e3,
+        "megabytes": 1e6,
+        "gigabytes": 1e9,
+    },
+    "ratio": {"ratio": 1.0, "percent": 0.01},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EventMetric:
+    """How one measurement of an event becomes a metric, for `attach_telemetry`.
+
+    Attributes:
+        event: The event, a tuple of text.
+        type: The type of the metric.
+        measurement: The measurement that is the value. Without it: of a counter ``count`` or
+            ``total``, else 1; of a gauge ``value``, ``size``, ``depth`` or ``active``; of a
+            histogram ``duration``, ``latency``, ``time`` or ``value``; else the only measurement.
+        name: The name of the metric; by default the parts of the event and a given *measurement*,
+            joined by ``_``.
+        unit: The unit of the value; or a pair of the unit of the measurement and the unit to
+            record, such as ``("ns", "ms")``. The metric is declared with it.
+        tags: Which metadata become tags. None: the keys in the setting `promoted_tags`. An iterable
+            of keys: only these. A mapping: the default keys, and these with another name
+            (``{"queue_name": "queue"}``), or dropped if it is None. A function of the metadata:
+            what it returns.
+        keep: Metadata keys, or True for all, that stay with the sample as its metadata. Each event
+            is then a sample of its own.
+
+    Raises:
+        InvalidMetric: If an attribute is invalid.
+    """
+
+    event: Iterable[str]
+    type: MetricType
+    measurement: str | None = None
+    name: str | None = None
+    unit: str | tuple[str, str] | None = None
+    tags: TagSelection = None
+    keep: Iterable[str] | bool = False
+
+    def __post_init__(self) -> None:
+        set_attribute = object.__setattr__
+        set_attribute(self, "event", check_event(self.event))
+        check_type(self.type)
+        if self.measurement is not None and not isinstance(self.measurement, str):
+            raise InvalidValue(f"measurement must be text, got {self.measurement!r:.60}")
+        conversion(self.unit)
+        set_attribute(self, "tags", _check_tags(self.tags))
+        if not isinstance(self.keep, bool):
+            if isinstance(self.keep, str):
+                raise InvalidTags(f"keep must be a list of keys or a bool, got {self.keep!r:.60}")
+            set_attribute(self, "keep", tuple(self.keep))
+        check_name(self.metric_name)
+
+    @property
+    def metric_name(self) -> str:
+        """The name of the metric."""
+        if self.name is not None:
+            return self.name
+        parts = self.event if self.measurement is None else (*self.event, self.measurement)
+        return "_".join(parts)
+
+
+def _check_tags(tags: TagSelection) -> TagSelection:
+    """Return a copy of *tags* that nobody else can change; check the tag keys in it."""
+    if tags is None or callable(tags):
+        return tags
+    if isinstance(tags, str):
+        raise InvalidTags(f"tags must be a list of keys, a mapping or a function, got {tags!r:.60}")
+    copied: dict[str, str | None] | tuple[str, ...]
+    if isinstance(tags, Mapping):
+        copied = dict(tags)
+        names = [name for name in copied.values() if name is not None]
+    else:
+        copied = tuple(tags)
+        names = list(copied)
+    for name in names:
+        check_name(name, "tag key")
+    return copied
+
+
+def conversion(unit: Any) -> tuple[float, str]:
+    """Return the factor for values with this `EventMetric.unit`, and the unit they then have.
+
+    Raises:
+        InvalidMetric: If it is not a unit, nor a pair of units that can be converted.
+    """
+    if unit is None:
+        return 1.0, ""
+    if isinstance(unit, str):
+        return 1.0, check_name(unit, "unit")
+    if isinstance(unit, tuple) and len(unit) == 2 and all(isinstance(part, str) for part in unit):
+        for sizes in _UNITS.values():
+            if unit[0] in sizes and unit[1] in sizes:
+                return sizes[unit[0]] / sizes[unit[1]], unit[1]
+    known = "; ".join(", ".join(sizes) for sizes in _UNITS.values())
+    raise InvalidValue(
+        "unit must be a unit, or a pair of one kind such as ('ns', 'ms') of: "
+        f"{known}; got {unit!r:.60}"
+    )
