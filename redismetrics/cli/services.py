@@ -157,9 +157,7 @@ def serve(
         token = read_token(token_file)
     except InvalidSetting as error:  # what is wrong is the file, not the call
         raise RedisMetricsError(str(error)) from error
-    limits = Limits(
-        window_seconds=max_window * 86_400, max_series=max_series, max_rows=max_rows
-    )
+    limits = Limits(window_seconds=max_window * 86_400, max_series=max_series, max_rows=max_rows)
     with Metrics(url, namespace=namespace) as metrics:
         local = token is None and is_loopback(host)
         made = create_app(

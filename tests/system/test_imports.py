@@ -85,7 +85,7 @@ KNOWN_PRIVATE_IMPORTS = {
     ("stream.async_subscription", "_given"),
     ("testing.capturing", "_Memory"),
 }
-KNOWN_DOUBLE_CLASSES = {"Answer", "Buffer", "Outcome", "Points"}
+KNOWN_DOUBLE_CLASSES = {"Answer", "Buffer", "Outcome", "Points", "Server"}
 
 # Classes of one name that mean the same thing.
 SAME_MEANING = {"MetricsMiddleware"}  # of ASGI, WSGI and Django

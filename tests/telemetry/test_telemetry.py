@@ -240,7 +240,7 @@ def test_a_wrong_list_raises_and_attaches_nothing(metrics: Metrics, events: Any)
     ids=repr,
 )  # fmt: skip
 def test_a_wrong_option_raises_where_it_is_written(options: dict[str, Any]) -> None:
-    with pytest.raises(InvalidMetric, match="must be|invalid|use a letter"):
+    with pytest.raises(InvalidMetric, match=r"must be|invalid|use a letter"):
         EventMetric(COMPLETED, "counter", **options)
 
 
