@@ -1,4 +1,7 @@
-"""The verbs on a default client, made at their first use from `configure`'s arguments or the environment."""
+"""The functions of the module `redismetrics`: the methods of a default client.
+
+The client is made at the first use, from the arguments of `configure` or the environment.
+"""
 
 import inspect
 import os
@@ -21,7 +24,7 @@ _client: Metrics | None = None
 
 
 def client() -> Metrics:
-    """The default client; made now if it was not yet."""
+    """Return the default client; make it at the first call."""
     global _client
     found = _client
     if found is None:
@@ -33,62 +36,67 @@ def client() -> Metrics:
 
 
 def configure(*args: Any, **kwargs: Any) -> None:
-    """Settle what the default client is made with: `Metrics`' arguments, checked now. Makes no connection.
+    """Set the arguments of the default client, which are those of `Metrics`. Makes no connection.
 
-    What was declared, decorated or bound before stays; what was recorded or asked before makes it too late.
+    Call it before the first sample is recorded and the first query is made. Metrics that are
+    declared and instruments and decorators that are made before keep working.
 
     Raises:
-        InvalidSetting: a setting that is not usable, or the default client is already in use.
+        InvalidSetting: If a setting is invalid, or the default client is already in use.
     """
     global _arguments
     with _lock:
         if _client is not None and _client._used:
-            raise InvalidSetting("configure() comes too late: the default client is already in use")
+            raise InvalidSetting(
+                "configure() must be called before the default client is first used; "
+                "it has recorded or queried already"
+            )
         made = Metrics(*args, **kwargs)
         _arguments = (args, kwargs)
         if _client is not None:
             _client._become(made)
 
 
-def _verb(method: Callable[Concatenate[Metrics, P], R]) -> Callable[P, R]:
-    """A module-level verb of the method of that name."""
+def _on_default_client(method: Callable[Concatenate[Metrics, P], R]) -> Callable[P, R]:
+    """Return a function that calls *method* of the default client."""
     name = method.__name__
 
     @wraps(method)
-    def verb(*args: P.args, **kwargs: P.kwargs) -> R:
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
         result: R = getattr(_client or client(), name)(*args, **kwargs)
         return result
 
+    # For help(): the method's signature without `self`.
     signature = inspect.signature(method)
     _, *parameters = signature.parameters.values()
-    verb.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # without self, for help()
-    return verb
+    call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return call
 
 
-increment = _verb(Metrics.increment)
-gauge = _verb(Metrics.gauge)
-histogram = _verb(Metrics.histogram)
-record = _verb(Metrics.record)
-measure = _verb(Metrics.measure)
-declare = _verb(Metrics.declare)
-query = _verb(Metrics.query)
-time_series = _verb(Metrics.time_series)
-rollup = _verb(Metrics.rollup)
-get_metrics = _verb(Metrics.get_metrics)
-get_aggregation = _verb(Metrics.get_aggregation)
-get_time_series = _verb(Metrics.get_time_series)
-get_rollups = _verb(Metrics.get_rollups)
-get_stats = _verb(Metrics.get_stats)
+increment = _on_default_client(Metrics.increment)
+gauge = _on_default_client(Metrics.gauge)
+histogram = _on_default_client(Metrics.histogram)
+record = _on_default_client(Metrics.record)
+measure = _on_default_client(Metrics.measure)
+declare = _on_default_client(Metrics.declare)
+query = _on_default_client(Metrics.query)
+time_series = _on_default_client(Metrics.time_series)
+rollup = _on_default_client(Metrics.rollup)
+get_metrics = _on_default_client(Metrics.get_metrics)
+get_aggregation = _on_default_client(Metrics.get_aggregation)
+get_time_series = _on_default_client(Metrics.get_time_series)
+get_rollups = _on_default_client(Metrics.get_rollups)
+get_stats = _on_default_client(Metrics.get_stats)
 to_json = Metrics.to_json
-list_metrics = _verb(Metrics.list_metrics)
-tag_values = _verb(Metrics.tag_values)
-subscribe = _verb(Metrics.subscribe)
-cardinality = _verb(Metrics.cardinality)
-delete_metric = _verb(Metrics.delete_metric)
-delete_series = _verb(Metrics.delete_series)
-clear = _verb(Metrics.clear)
-stats = _verb(Metrics.stats)
-flush = _verb(Metrics.flush)
+list_metrics = _on_default_client(Metrics.list_metrics)
+tag_values = _on_default_client(Metrics.tag_values)
+subscribe = _on_default_client(Metrics.subscribe)
+cardinality = _on_default_client(Metrics.cardinality)
+delete_metric = _on_default_client(Metrics.delete_metric)
+delete_series = _on_default_client(Metrics.delete_series)
+clear = _on_default_client(Metrics.clear)
+stats = _on_default_client(Metrics.stats)
+flush = _on_default_client(Metrics.flush)
 
 
 def close(timeout: float = 5.0) -> None:
@@ -99,7 +107,8 @@ def close(timeout: float = 5.0) -> None:
 
 def _after_fork() -> None:
     global _lock
-    _lock = threading.Lock()  # another thread of the parent may have held it
+    # Another thread of the parent may have held the old one.
+    _lock = threading.Lock()
 
 
 instruments.default_client = client

@@ -347,7 +347,10 @@ def test_configure_after_the_first_use_comes_too_late(
         os._exit(0)
     """
     found, _ = ended(start(code, REDISMETRICS_URL=url, REDISMETRICS_NAMESPACE=namespace))
-    late = "configure() comes too late: the default client is already in use"
+    late = (
+        "configure() must be called before the default client is first used; "
+        "it has recorded or queried already"
+    )
     assert found == [[use, late, namespace] for use in FIRST_USES]
 
 

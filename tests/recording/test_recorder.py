@@ -1208,7 +1208,7 @@ def test_configure_after_the_first_recording_raises(url: str, namespace: str) ->
             print(json.dumps([str(error), redismetrics.query("jobs", aggregation="sum")]))
     """
     message, total = python(code)
-    assert "configure() comes too late" in message
+    assert "configure() must be called before" in message
     assert total == 1
 
 
