@@ -11,8 +11,7 @@ from typing import Any
 
 from redismetrics.model.time import SECOND
 from redismetrics.store import deletion
-from redismetrics.store.cluster import Command
-from redismetrics.store.driver import Operation
+from redismetrics.store.driver import Command, Operation
 from redismetrics.store.keys import SWEEP, TRIM, copying, shard
 from redismetrics.store.keys import pending as keys_pending
 from redismetrics.store.metric_keys import MetricLocation

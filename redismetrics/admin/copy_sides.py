@@ -7,9 +7,8 @@ from typing import Any, TypeVar
 from redismetrics.errors import InvalidSetting, StoreError
 from redismetrics.model.time import SECOND
 from redismetrics.store import keys
-from redismetrics.store.cluster import Command
 from redismetrics.store.connection import Store
-from redismetrics.store.driver import Operation, run
+from redismetrics.store.driver import Command, Operation, run
 from redismetrics.store.namespace import COPYING, MAX_SHARDS, read_config
 from redismetrics.store.replies import read_now_ms, reading
 from redismetrics.store.stats import ALIVE_MS

@@ -2,8 +2,7 @@
 
 from redismetrics.model.definition import Definition
 from redismetrics.store import keys
-from redismetrics.store.cluster import Command
-from redismetrics.store.driver import Operation
+from redismetrics.store.driver import Command, Operation
 from redismetrics.store.replies import pairs, reading, series_by_id
 
 from .families import Family

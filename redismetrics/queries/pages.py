@@ -13,7 +13,7 @@ from redismetrics.columnar.samples import Samples
 from redismetrics.model.retention import RetentionPolicy
 from redismetrics.model.time import HOUR, MINUTE, slot_of
 from redismetrics.store import keys
-from redismetrics.store.cluster import Command
+from redismetrics.store.driver import Command
 from redismetrics.store.keys import SPAN
 
 from .cache import PageKey, Part

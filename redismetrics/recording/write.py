@@ -9,8 +9,7 @@ import msgpack
 from redismetrics.model.validation import OVERFLOW_TAGS, pack_tags
 from redismetrics.settings import Settings
 from redismetrics.store import keys, scripts
-from redismetrics.store.cluster import Command
-from redismetrics.store.driver import Operation
+from redismetrics.store.driver import Command, Operation
 from redismetrics.store.replies import reading
 
 _OVERFLOW = pack_tags(OVERFLOW_TAGS)

@@ -5,8 +5,7 @@ from redismetrics.model.definition import Definition
 from redismetrics.model.validation import MetricType, check_name
 
 from . import keys
-from .cluster import Command
-from .driver import Operation
+from .driver import Command, Operation
 from .namespace import shards
 from .replies import STAMP_BYTES, pairs, read_definition, read_series, reading
 

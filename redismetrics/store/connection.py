@@ -81,7 +81,7 @@ class Store:
     """The server of one client. Connects on first use; thread-safe; usable after a fork."""
 
     def __init__(self, url: str | None, socket_timeout: float) -> None:
-        from .cluster import NodeMap
+        from .cluster_routing import NodeMap
 
         self._given = None if url is None else check_url(url)
         if url is not None and url.startswith("embedded:") and not embedded.available():

@@ -15,7 +15,8 @@ from redis.exceptions import NoScriptError
 from redismetrics.errors import ScriptFailed, StoreUnavailable
 
 from . import scripts
-from .cluster import AsyncClusterClient, ClusterClient, Command
+from .cluster import AsyncClusterClient, ClusterClient
+from .cluster_routing import Command
 
 if TYPE_CHECKING:
     import redis.asyncio

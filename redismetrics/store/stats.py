@@ -8,8 +8,7 @@ import msgpack
 from redismetrics.model.retention import RetentionPolicy
 
 from . import keys
-from .cluster import Command
-from .driver import Operation
+from .driver import Command, Operation
 from .namespace import Config
 from .replies import pairs, read_now_ms, reading
 

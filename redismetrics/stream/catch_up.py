@@ -10,8 +10,7 @@ import msgpack
 
 from redismetrics.model.validation import check_name
 from redismetrics.store import keys
-from redismetrics.store.cluster import Command
-from redismetrics.store.driver import Operation
+from redismetrics.store.driver import Command, Operation
 from redismetrics.store.replies import read_now_ms, reading
 
 # About how many blocks one slice has.

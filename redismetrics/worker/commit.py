@@ -11,8 +11,7 @@ from redismetrics.model.definition import Definition
 from redismetrics.model.retention import MARGIN, REPLAY_US, Resolution
 from redismetrics.model.time import SECOND
 from redismetrics.store import keys, scripts
-from redismetrics.store.cluster import Command
-from redismetrics.store.driver import Operation
+from redismetrics.store.driver import Command, Operation
 from redismetrics.store.metric_keys import MetricLocation
 from redismetrics.store.replies import read_definition, read_now_ms
 

@@ -9,8 +9,7 @@ from redismetrics.columnar.samples import Samples
 from redismetrics.model.retention import MARGIN, Resolution
 from redismetrics.model.time import SECOND, slot_of
 from redismetrics.store import keys
-from redismetrics.store.cluster import Command
-from redismetrics.store.driver import Operation
+from redismetrics.store.driver import Command, Operation
 from redismetrics.store.keys import FOLD
 from redismetrics.store.metric_keys import MetricLocation
 

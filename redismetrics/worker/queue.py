@@ -5,8 +5,7 @@ import msgpack
 from redismetrics.model.retention import MARGIN, RetentionPolicy
 from redismetrics.model.time import DAY
 from redismetrics.store import keys, scripts
-from redismetrics.store.cluster import Command
-from redismetrics.store.driver import Operation
+from redismetrics.store.driver import Command, Operation
 from redismetrics.store.namespace import shards
 from redismetrics.store.replies import pairs, read_now_ms, reading
 from redismetrics.store.server import now

@@ -15,8 +15,7 @@ from redismetrics.errors import FormatMismatch
 from redismetrics.model.retention import REPLAY_US
 from redismetrics.model.time import HOUR, MINUTE, SECOND, slot_of
 from redismetrics.store import keys
-from redismetrics.store.cluster import Command
-from redismetrics.store.driver import Operation
+from redismetrics.store.driver import Command, Operation
 from redismetrics.store.keys import SWEEP, TRIM
 from redismetrics.store.metric_keys import MetricLocation
 

@@ -8,7 +8,7 @@ import redis
 from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
 
-from redismetrics.store.cluster import Address, NodeMap, routed, slot_of
+from redismetrics.store.cluster_routing import Address, NodeMap, route, slot_of
 
 A, B, C = ("a", 1), ("b", 2), ("c", 3)
 HALF = 8_192
@@ -39,7 +39,7 @@ def carry(
 ) -> Any:
     """Drive a trip; return its replies and all that was sent, request by request."""
     sent = []
-    trip = routed(nodes, commands, seconds, retries)
+    trip = route(nodes, commands, seconds, retries)
     wanted = next(trip)
     while True:
         try:

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from redismetrics.model.time import HOUR, MINUTE
 from redismetrics.model.validation import MetricType
 from redismetrics.queries.context import QueryContext
-from redismetrics.store.cluster import Command
-from redismetrics.store.driver import Operation, run
+from redismetrics.store.driver import Command, Operation, run
 from redismetrics.worker import downsample, seal
 from redismetrics.worker.commit import Outcome
 from tests.system.properties.test_sealed_against_oracle import (
