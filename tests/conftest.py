@@ -1,28 +1,31 @@
-"""The server that tests run on: real, private, one for the session. A test keeps to its own namespace on it."""
+"""Fixtures of all tests: a private server for the session, and a namespace for each test."""
 
 import itertools
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import hypothesis
 import pytest
 
 from redismetrics.testing import pytest_plugin
+from tests.fixtures.clients import admin, make_metrics, make_worker, metrics
+from tests.fixtures.clusters import Cluster
 from tests.fixtures.servers import (
     ENVIRONMENT,
     Server,
     ServerFailed,
+    Servers,
     default_binary,
     faketime_library,
+    short_folder,
     version,
 )
 
-# A server's first example may wait for a start or a save: time is judged by pytest-timeout alone.
+__all__ = ["admin", "make_metrics", "make_worker", "metrics"]
+
+# No deadline for one example: the first may wait for a server's start. pytest-timeout limits tests.
 hypothesis.settings.register_profile("redismetrics", hypothesis.settings(), deadline=None)
 hypothesis.settings.load_profile("redismetrics")
 
@@ -30,13 +33,13 @@ _numbers = itertools.count(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Take away what could lead a test to a server, or to data, that it did not make; have our own plugin, installed or not."""
+    """Remove settings that point to other servers or data; register our plugin if not installed."""
     if not config.pluginmanager.is_registered(pytest_plugin):
         config.pluginmanager.register(pytest_plugin, "redismetrics")
     for name in list(os.environ):
         if name.startswith("REDISMETRICS_") and name != ENVIRONMENT:
             del os.environ[name]
-    folder = _short_folder()
+    folder = short_folder()
     os.environ["XDG_DATA_HOME"] = str(folder)
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
@@ -49,54 +52,44 @@ def pytest_report_header() -> str:
     return f"server: {version(binary)} ({binary})"
 
 
-def _short_folder() -> Path:
-    """Return a new folder whose path leaves room for a socket's name."""
-    folder = tempfile.gettempdir()
-    return Path(tempfile.mkdtemp(prefix="rm-", dir=folder if len(folder) <= 60 else "/tmp"))
-
-
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    """The session's server. Whoever pauses, kills, fills or configures one takes `fresh_server`."""
-    folder = _short_folder()
-    try:
-        with Server.start(folder) as server:
-            yield server
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    """The session's server. To pause, kill, fill or configure one, use `fresh_server`."""
+    with Servers() as servers:
+        yield servers.start()
 
 
 @pytest.fixture
 def fresh_server() -> Iterator[Callable[..., Server]]:
-    """Return a function that starts a server for this test alone; it takes what `Server.start` takes after the folder."""
-    servers: list[Server] = []
-    folders: list[Path] = []
+    """Return a function that starts a server for this test alone.
 
-    def start(*args: Any, **options: Any) -> Server:
-        folders.append(_short_folder())
-        servers.append(Server.start(folders[-1], *args, **options))
-        return servers[-1]
+    It takes the arguments of `Server.start` after the folder.
+    """
+    with Servers() as servers:
+        yield servers.start
 
-    try:
-        yield start
-    finally:
-        for server in servers:
-            server.kill()
-        for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
+
+@pytest.fixture(scope="module")
+def second_server() -> Iterator[Server]:
+    """Another server for this module, such as the target of a copy."""
+    with Servers() as servers:
+        yield servers.start(port=True)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A cluster of three primaries for this module, for tests that break none of them."""
+    with Servers() as servers:
+        yield Cluster(servers.start)
 
 
 @pytest.fixture(scope="module")
 def moving_server() -> Iterator[Server]:
-    """A server for this module, whose time stands still until a test moves it by `set_time` or `advance`."""
+    """A server for this module whose time moves only by `set_time` and `advance`."""
     if faketime_library() is None:
         pytest.skip("no libfaketime for a server with a movable clock: apt-get install faketime")
-    folder = _short_folder()
-    try:
-        with Server.start(folder, movable_clock=True) as server:
-            yield server
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with Servers() as servers:
+        yield servers.start(movable_clock=True)
 
 
 @pytest.fixture
@@ -106,5 +99,8 @@ def url(server: Server) -> str:
 
 @pytest.fixture
 def namespace(request: pytest.FixtureRequest) -> str:
-    """A namespace that no other test of this session has, with the test's name in it: at most 60 of `[A-Za-z0-9_.-]`."""
+    """A namespace that no other test of this session has.
+
+    It begins with the test's name and has at most 60 of `[A-Za-z0-9_.-]`.
+    """
     return f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', request.node.name)[:50]}-{next(_numbers)}"

@@ -3,10 +3,9 @@
 import itertools
 import re
 import shlex
-import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from redismetrics.export import export
 from redismetrics.recording import write
 from redismetrics.store import driver, keys
 from tests.cli.test_commands import Shell
-from tests.conftest import _short_folder
+from tests.fixtures.clients import MakeMetrics
 from tests.fixtures.clusters import Cluster
 from tests.fixtures.servers import Server, binaries, wait_until
 from tests.fixtures.workers import contents, new_worker, pull_forward
@@ -30,55 +29,11 @@ from tests.fixtures.workers import contents, new_worker, pull_forward
 NAMES = [f"jobs_{number}" for number in range(12)]
 HOUR = 3_600
 DAY = 24 * HOUR
-Make = Callable[..., Metrics]
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    servers: list[Server] = []
-    folders = []
-
-    def start(**options: Any) -> Server:
-        folders.append(_short_folder())
-        servers.append(Server.start(folders[-1], **options))
-        return servers[-1]
-
-    try:
-        yield Cluster(start)
-    finally:
-        for server in servers:
-            server.kill()
-        for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(scope="module")
-def other() -> Iterator[Server]:
-    """A second server, to copy to."""
-    folder = _short_folder()
-    try:
-        with Server.start(folder, port=True) as server:
-            yield server
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
-def make(namespace: str) -> Iterator[Make]:
-    made: list[Metrics] = []
-
-    def client(url: str, **settings: Any) -> Metrics:
-        made.append(Metrics(url, namespace=namespace, **{"flush_interval": 3_600, **settings}))
-        return made[-1]
-
-    yield client
-    for each in made:
-        each.close(0.5)
 
 
 @pytest.fixture
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Metrics are copied and counted one after the other, so that there is a step between them."""
+    """Metrics are copied and counted one after the second_server, so that there is a step between them."""
     monkeypatch.setattr(copying, "METRICS", 1)
 
 
@@ -151,17 +106,17 @@ def copied(source: str, target: str, namespace: str, **more: Any) -> CopyReport:
 
 
 @pytest.fixture
-def filled(make: Make, url: str, namespace: str) -> Metrics:
-    metrics = make(url)
+def filled(make_metrics: MakeMetrics, url: str, namespace: str) -> Metrics:
+    metrics = make_metrics(url)
     fill(metrics, url, namespace)
     return metrics
 
 
 def test_one_server_becomes_a_cluster_and_a_single_server_again(
     filled: Metrics,
-    make: Make,
+    make_metrics: MakeMetrics,
     server: Server,
-    other: Server,
+    second_server: Server,
     cluster: Cluster,
     url: str,
     namespace: str,
@@ -189,7 +144,7 @@ def test_one_server_becomes_a_cluster_and_a_single_server_again(
     assert answers(cluster.url, namespace) == before
 
     # Everything goes on there: totals, the worker, new series.
-    there = make(cluster.url)
+    there = make_metrics(cluster.url)
     there.increment("jobs_0", 7, tags={"queue": "mail"})
     there.increment("jobs_0", 1, tags={"queue": "new"})
     Gauge("users", metrics=there).add(2)
@@ -205,20 +160,20 @@ def test_one_server_becomes_a_cluster_and_a_single_server_again(
 
     # And back, to one shard on another server.
     before = answers(cluster.url, namespace)
-    back = copied(cluster.url, other.url, namespace)
+    back = copied(cluster.url, second_server.url, namespace)
     assert (back.complete, back.source_shards, back.target_shards) == (True, 16, 1)
-    assert answers(other.url, namespace) == before
-    work(other.url, namespace)
-    assert answers(other.url, namespace)["jobs_0"][0] == before["jobs_0"][0]
+    assert answers(second_server.url, namespace) == before
+    work(second_server.url, namespace)
+    assert answers(second_server.url, namespace)["jobs_0"][0] == before["jobs_0"][0]
 
 
 def test_days_that_were_rolled_up_folded_and_partly_expired_go_along(
-    moving_server: Server, cluster: Cluster, make: Make, namespace: str
+    moving_server: Server, cluster: Cluster, make_metrics: MakeMetrics, namespace: str
 ) -> None:
     """Five days as a worker left them: days, hours, minutes of the last three, exact samples of the last one, and a tail."""
     until = time.time()
     url = moving_server.url
-    metrics = make(url, clock=lambda: moving_server.time)
+    metrics = make_metrics(url, clock=lambda: moving_server.time)
     for hours in range(5 * 24, 0, -8):
         moving_server.set_time(until - hours * HOUR)
         metrics.increment("jobs", hours, tags={"queue": "mail"}, timestamp=moving_server.time)
@@ -251,10 +206,15 @@ def test_days_that_were_rolled_up_folded_and_partly_expired_go_along(
 
 
 def test_a_copy_with_as_many_shards_is_the_same_key_by_key(
-    filled: Metrics, make: Make, server: Server, other: Server, url: str, namespace: str
+    filled: Metrics,
+    make_metrics: MakeMetrics,
+    server: Server,
+    second_server: Server,
+    url: str,
+    namespace: str,
 ) -> None:
-    assert copied(url, other.url, namespace).complete
-    with server.client() as ours, other.client() as theirs:
+    assert copied(url, second_server.url, namespace).complete
+    with server.client() as ours, second_server.client() as theirs:
         expiring = [key for key in contents(ours, namespace) if ours.pttl(key) > 0]
         assert len(expiring) > 5
         for key in expiring:
@@ -268,10 +228,10 @@ def now_ms(client: Any) -> float:
 
 
 def test_a_batch_in_doubt_counts_once_where_the_shards_are_as_many(
-    make: Make, other: Server, url: str, namespace: str
+    make_metrics: MakeMetrics, second_server: Server, url: str, namespace: str
 ) -> None:
     """The writer's guard goes along: a process whose name for the server leads to the new one sends what was applied again."""
-    metrics = make(url)
+    metrics = make_metrics(url)
     metrics.increment("jobs", 5)
     metrics.flush()
     sent: list[Any] = []
@@ -282,8 +242,8 @@ def test_a_batch_in_doubt_counts_once_where_the_shards_are_as_many(
         metrics.flush()
     finally:
         write.record = record
-    assert copied(url, other.url, namespace).complete
-    there = make(other.url)
+    assert copied(url, second_server.url, namespace).complete
+    there = make_metrics(second_server.url)
     driver.run(there._store.client(), record(sent[0]))
     assert there.query("jobs", aggregation="sum") == 7
 
@@ -294,9 +254,9 @@ class Stopped(Exception):
 
 @pytest.mark.usefixtures("one_by_one")
 def test_interrupted_at_every_step_and_repeated(
-    make: Make, server: Server, cluster: Cluster, url: str, namespace: str
+    make_metrics: MakeMetrics, server: Server, cluster: Cluster, url: str, namespace: str
 ) -> None:
-    metrics = make(url)
+    metrics = make_metrics(url)
     for name in NAMES[:3]:
         metrics.histogram(name, 2, tags={"queue": "mail"})
     metrics.flush()
@@ -320,7 +280,7 @@ def test_interrupted_at_every_step_and_repeated(
         except Stopped:
             interruptions += 1
         with (
-            make(cluster.url) as blocked,
+            make_metrics(cluster.url) as blocked,
             pytest.raises(StoreUnavailable, match="is being copied to here"),
         ):
             blocked.query("tail", aggregation="sum")
@@ -330,10 +290,14 @@ def test_interrupted_at_every_step_and_repeated(
 
 
 def test_interrupted_at_every_trip_to_either_side_and_repeated(
-    make: Make, other: Server, url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+    make_metrics: MakeMetrics,
+    second_server: Server,
+    url: str,
+    namespace: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Before a trip, and after it: what was sent was done, and nobody heard of it."""
-    metrics = make(url)
+    metrics = make_metrics(url)
     metrics.histogram("took_ms", 2, tags={"queue": "mail"})
     metrics.increment("jobs", 2)
     metrics.flush()
@@ -354,19 +318,19 @@ def test_interrupted_at_every_trip_to_either_side_and_repeated(
         return replies
 
     trips = 0
-    while not is_open(other, namespace):  # the reply to the last of all may be lost too
+    while not is_open(second_server, namespace):  # the reply to the last of all may be lost too
         trips += 1
         for start in (trips, trips - 1):
             left = start
             with monkeypatch.context() as patch, suppress(StoreUnavailable):
                 patch.setattr(driver, "_send", failing)
-                copied(url, other.url, namespace)
-            with other.client() as admin:
+                copied(url, second_server.url, namespace)
+            with second_server.client() as admin:
                 admin.delete(keys.copier(namespace))  # as after LOCK_MS
-            if is_open(other, namespace):
+            if is_open(second_server, namespace):
                 break
     assert trips > 20
-    assert answers(other.url, namespace) == before
+    assert answers(second_server.url, namespace) == before
 
 
 def is_open(server: Server, namespace: str) -> bool:
@@ -377,7 +341,7 @@ def is_open(server: Server, namespace: str) -> bool:
 @pytest.mark.parametrize("shards", [1, 4])
 def test_keys_that_are_large_go_in_pieces(
     filled: Metrics,
-    other: Server,
+    second_server: Server,
     url: str,
     namespace: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -404,9 +368,9 @@ def test_keys_that_are_large_go_in_pieces(
 
     with monkeypatch.context() as patch:
         patch.setattr(driver, "_send", measured)
-        assert copied(url, other.url, namespace, shards=shards).complete
+        assert copied(url, second_server.url, namespace, shards=shards).complete
     assert 0 < largest < 20_000
-    assert answers(other.url, namespace) == before
+    assert answers(second_server.url, namespace) == before
 
 
 @pytest.mark.parametrize(
@@ -415,10 +379,13 @@ def test_keys_that_are_large_go_in_pieces(
     ids=lambda pair: f"{pair[0].name}-{pair[1].name}",
 )
 def test_between_servers_of_different_kinds(
-    fresh_server: Callable[..., Server], make: Make, namespace: str, pair: tuple[Path, Path]
+    fresh_server: Callable[..., Server],
+    make_metrics: MakeMetrics,
+    namespace: str,
+    pair: tuple[Path, Path],
 ) -> None:
     old, new = (fresh_server(binary=binary) for binary in pair)
-    fill(make(old.url), old.url, namespace)
+    fill(make_metrics(old.url), old.url, namespace)
     before = answers(old.url, namespace)
     assert copied(old.url, new.url, namespace).complete
     assert answers(new.url, namespace) == before
@@ -428,15 +395,15 @@ def test_between_servers_of_different_kinds(
 
 
 def test_processes_move_one_by_one_while_others_record_and_nothing_is_lost_or_doubled(
-    make: Make, cluster: Cluster, url: str, namespace: str
+    make_metrics: MakeMetrics, cluster: Cluster, url: str, namespace: str
 ) -> None:
     """As the page says: the copy waits; new processes hold what they record, old ones end; then all goes on."""
-    old = make(url)
+    old = make_metrics(url)
     old.increment("jobs", 5)
     old.flush()
     worker = new_worker(url, namespace)
     worker.pass_once()
-    new = make(cluster.url, flush_interval=0.05)
+    new = make_metrics(cluster.url, flush_interval=0.05)
     told: list[Progress] = []
 
     def during(progress: Progress) -> None:
@@ -466,37 +433,37 @@ def test_processes_move_one_by_one_while_others_record_and_nothing_is_lost_or_do
 
 
 def test_a_source_in_use_is_refused_and_left_alone(
-    make: Make, other: Server, url: str, namespace: str
+    make_metrics: MakeMetrics, second_server: Server, url: str, namespace: str
 ) -> None:
-    metrics = make(url)
+    metrics = make_metrics(url)
     metrics.increment("jobs")
     metrics.flush()
     with pytest.raises(
         StoreError, match=r"in use, the last batch came 0\.\d s ago: stop who records"
     ):
-        copy(url, other.url, namespace=namespace)
+        copy(url, second_server.url, namespace=namespace)
     worker = new_worker(url, namespace)
     worker.pass_once()
     with pytest.raises(StoreError, match="in use, 1 worker is at work"):
-        copied(url, other.url, namespace)
-    with other.client() as admin:
+        copied(url, second_server.url, namespace)
+    with second_server.client() as admin:
         assert contents(admin, namespace) == {}
         with pytest.raises(
             StoreError,
             match=r"still in use after 0\.2 s, 1 worker is at work\. The target stays closed",
         ):
-            copied(url, other.url, namespace, wait=0.2)
+            copied(url, second_server.url, namespace, wait=0.2)
         assert admin.hget(keys.config(namespace), "format") == b"copying"
     worker.leave()
     worker.store.close()
-    assert copied(url, other.url, namespace).complete
+    assert copied(url, second_server.url, namespace).complete
 
 
 @pytest.mark.usefixtures("one_by_one")
 def test_what_is_recorded_while_it_is_copied_is_noticed(
-    make: Make, other: Server, url: str, namespace: str
+    make_metrics: MakeMetrics, second_server: Server, url: str, namespace: str
 ) -> None:
-    metrics = make(url)
+    metrics = make_metrics(url)
     for name in NAMES:
         metrics.increment(name)
     metrics.flush()
@@ -512,18 +479,22 @@ def test_what_is_recorded_while_it_is_copied_is_noticed(
     with pytest.raises(
         StoreError, match=r"was recorded while it was copied: .* the target stays closed"
     ):
-        copied(url, other.url, namespace, told=once)
-    assert copied(url, other.url, namespace, told=once).complete
-    assert make(other.url).query(NAMES[0], aggregation="sum") == 11
+        copied(url, second_server.url, namespace, told=once)
+    assert copied(url, second_server.url, namespace, told=once).complete
+    assert make_metrics(second_server.url).query(NAMES[0], aggregation="sum") == 11
 
 
 @pytest.mark.usefixtures("one_by_one")
 def test_a_rehearsal_copies_what_is_in_use_each_metric_as_it_was_at_one_moment(
-    make: Make, other: Server, url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+    make_metrics: MakeMetrics,
+    second_server: Server,
+    url: str,
+    namespace: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(copy_metric, "PIECE", 500)
     monkeypatch.setattr(copy_metric, "FIELDS", 2)
-    metrics = make(url)
+    metrics = make_metrics(url)
     for name in NAMES:
         metrics.increment(name, tags={"queue": "mail"})
     metrics.flush()
@@ -539,10 +510,10 @@ def test_a_rehearsal_copies_what_is_in_use_each_metric_as_it_was_at_one_moment(
             metrics.increment("jobs_11")
             metrics.flush()
 
-    report = copied(url, other.url, namespace, active=True, told=during)
+    report = copied(url, second_server.url, namespace, active=True, told=during)
     assert report.complete
     assert report.changed_meanwhile == ["jobs_11"]
-    there = make(other.url)
+    there = make_metrics(second_server.url)
     assert there.query("jobs_0", aggregation="sum") == 3
     assert there.query("jobs_0", aggregation="count", group_by="queue") == [
         {"queue": "1", "count": 1}, {"queue": "2", "count": 1}, {"queue": "mail", "count": 1},
@@ -555,64 +526,64 @@ def test_a_rehearsal_copies_what_is_in_use_each_metric_as_it_was_at_one_moment(
 
     there.clear(confirm=True)
     with pytest.raises(StoreError, match="jobs_0 changed each of the 5 times"):
-        copied(url, other.url, namespace, active=True, told=always)
+        copied(url, second_server.url, namespace, active=True, told=always)
     there.close()
-    assert reset(other.url, namespace=namespace) > 0
+    assert reset(second_server.url, namespace=namespace) > 0
 
 
 # -- what is refused ----------------------------------------------------------------------------------------------
 
 
 def test_a_target_with_metrics_is_refused_until_it_is_cleared(
-    make: Make, other: Server, cluster: Cluster, url: str, namespace: str
+    make_metrics: MakeMetrics, second_server: Server, cluster: Cluster, url: str, namespace: str
 ) -> None:
-    here, there = make(url), make(other.url)
+    here, there = make_metrics(url), make_metrics(second_server.url)
     here.increment("jobs", 3)
     here.flush()
     there.increment("jobs", 4, tags={"a": "b"})
     there.flush()
     with pytest.raises(StoreError, match=r"has 1 metric already: .* `redismetrics clear`"):
-        copied(url, other.url, namespace)
+        copied(url, second_server.url, namespace)
     with pytest.raises(StoreError, match="has 1 metrics that no interrupted copy left"):
-        reset(other.url, namespace=namespace)
+        reset(second_server.url, namespace=namespace)
     with pytest.raises(StoreError, match="already"):
         copied(url, url, namespace)
     assert there.query("jobs", aggregation="sum") == 4
-    assert make(other.url).clear(confirm=True) == 1
+    assert make_metrics(second_server.url).clear(confirm=True) == 1
     with pytest.raises(StoreError, match="was begun with 1 shard, not 4"):
-        copied(url, other.url, namespace, shards=4)
-    assert reset(other.url, namespace=namespace) == 0
-    worker = new_worker(other.url, namespace)
+        copied(url, second_server.url, namespace, shards=4)
+    assert reset(second_server.url, namespace=namespace) == 0
+    worker = new_worker(second_server.url, namespace)
     worker.pass_once()
     with pytest.raises(StoreError, match="in use, 1 worker is at work: stop them"):
-        copied(url, other.url, namespace)
+        copied(url, second_server.url, namespace)
     worker.leave()
     worker.store.close()
-    assert copied(url, other.url, namespace).complete
-    assert make(other.url).query("jobs", aggregation="sum") == 3
+    assert copied(url, second_server.url, namespace).complete
+    assert make_metrics(second_server.url).query("jobs", aggregation="sum") == 3
 
 
 def test_who_recorded_at_the_target_before_it_was_cleared_learns_the_numbers_of_series_anew(
-    make: Make, other: Server, url: str, namespace: str
+    make_metrics: MakeMetrics, second_server: Server, url: str, namespace: str
 ) -> None:
-    here, there = make(url), make(other.url)
+    here, there = make_metrics(url), make_metrics(second_server.url)
     here.increment("jobs", 3)
     here.flush()
     there.increment("jobs", 4, tags={"a": "b"})
     there.flush()
-    make(other.url).clear(confirm=True)
-    assert copied(url, other.url, namespace).complete
+    make_metrics(second_server.url).clear(confirm=True)
+    assert copied(url, second_server.url, namespace).complete
     there.increment("jobs", 20, tags={"a": "b"})  # whose number is another series' now
     there.flush()
-    assert make(other.url).query("jobs", aggregation="sum", group_by="a") == [
+    assert make_metrics(second_server.url).query("jobs", aggregation="sum", group_by="a") == [
         {"a": None, "sum": 3}, {"a": "b", "sum": 20},
     ]  # fmt: skip
 
 
 def test_who_has_been_recording_at_the_target_is_noticed(
-    make: Make, other: Server, url: str, namespace: str
+    make_metrics: MakeMetrics, second_server: Server, url: str, namespace: str
 ) -> None:
-    here, there = make(url), make(other.url)
+    here, there = make_metrics(url), make_metrics(second_server.url)
     here.increment("jobs")
     here.flush()
     there.increment("others")
@@ -624,41 +595,41 @@ def test_who_has_been_recording_at_the_target_is_noticed(
         there.flush()
 
     with pytest.raises(StoreError, match="was recorded while it was copied to"):
-        copied(url, other.url, namespace, told=during)
-    assert reset(other.url, namespace=namespace) == 2
-    with other.client() as admin:
+        copied(url, second_server.url, namespace, told=during)
+    assert reset(second_server.url, namespace=namespace) == 2
+    with second_server.client() as admin:
         left = set(contents(admin, namespace))
     assert {key.rpartition(b":")[2] for key in left} <= {b"state"}  # which outlives a metric
-    assert copied(url, other.url, namespace).complete
-    assert [row["name"] for row in make(other.url).list_metrics()] == ["jobs"]
+    assert copied(url, second_server.url, namespace).complete
+    assert [row["name"] for row in make_metrics(second_server.url).list_metrics()] == ["jobs"]
 
 
 def test_a_target_begun_with_other_retentions_is_refused(
-    make: Make, other: Server, url: str, namespace: str
+    make_metrics: MakeMetrics, second_server: Server, url: str, namespace: str
 ) -> None:
-    here = make(url)
+    here = make_metrics(url)
     here.increment("jobs")
     here.flush()
-    with make(other.url, day_retention=400 * DAY) as there:
+    with make_metrics(second_server.url, day_retention=400 * DAY) as there:
         there.increment("x")
         there.flush()
         there.clear(confirm=True)
     with pytest.raises(
         StoreError, match=r"other retentions, .*day:34560000 .*`redismetrics copy --reset`"
     ):
-        copied(url, other.url, namespace)
-    assert reset(other.url, namespace=namespace) == 0
-    assert copied(url, other.url, namespace).complete
+        copied(url, second_server.url, namespace)
+    assert reset(second_server.url, namespace=namespace) == 0
+    assert copied(url, second_server.url, namespace).complete
 
 
 def test_the_source_s_retentions_go_along(
-    make: Make, other: Server, namespace: str, url: str
+    make_metrics: MakeMetrics, second_server: Server, namespace: str, url: str
 ) -> None:
-    with make(url, day_retention=400 * DAY) as here:
+    with make_metrics(url, day_retention=400 * DAY) as here:
         here.increment("jobs")
         here.flush()
-    assert copied(url, other.url, namespace).complete
-    with other.client() as admin:
+    assert copied(url, second_server.url, namespace).complete
+    with second_server.client() as admin:
         assert (
             admin.hget(keys.config(namespace), "retentions")
             == b"raw:86400 minute:259200 hour:7776000 day:34560000"
@@ -666,9 +637,9 @@ def test_the_source_s_retentions_go_along(
 
 
 def test_a_metric_deleted_after_an_interruption_is_not_at_the_target(
-    make: Make, other: Server, url: str, namespace: str
+    make_metrics: MakeMetrics, second_server: Server, url: str, namespace: str
 ) -> None:
-    metrics = make(url)
+    metrics = make_metrics(url)
     for name in NAMES:
         metrics.increment(name)
     metrics.flush()
@@ -678,16 +649,18 @@ def test_a_metric_deleted_after_an_interruption_is_not_at_the_target(
             raise Stopped
 
     with pytest.raises(Stopped):
-        copied(url, other.url, namespace, told=stop)
+        copied(url, second_server.url, namespace, told=stop)
     metrics.delete_metric(NAMES[3])
-    assert copied(url, other.url, namespace).complete
-    assert {row["name"] for row in make(other.url).list_metrics()} == {*NAMES} - {NAMES[3]}
+    assert copied(url, second_server.url, namespace).complete
+    assert {row["name"] for row in make_metrics(second_server.url).list_metrics()} == {*NAMES} - {
+        NAMES[3]
+    }
 
 
 def test_two_copies_at_once_are_refused(
-    make: Make, other: Server, url: str, namespace: str
+    make_metrics: MakeMetrics, second_server: Server, url: str, namespace: str
 ) -> None:
-    metrics = make(url)
+    metrics = make_metrics(url)
     metrics.increment("jobs")
     metrics.flush()
     refused = 0
@@ -695,54 +668,58 @@ def test_two_copies_at_once_are_refused(
     def again(progress: Progress) -> None:
         nonlocal refused
         for attempt in (
-            lambda: copied(url, other.url, namespace),
-            lambda: reset(other.url, namespace=namespace),
+            lambda: copied(url, second_server.url, namespace),
+            lambda: reset(second_server.url, namespace=namespace),
         ):
             with pytest.raises(StoreError, match="is being copied to by another process"):
                 attempt()
             refused += 1
 
-    assert copied(url, other.url, namespace, told=again).complete
+    assert copied(url, second_server.url, namespace, told=again).complete
     assert refused > 3
 
     def taken(progress: Progress) -> None:
-        with other.client() as admin:
+        with second_server.client() as admin:
             admin.set(keys.copier(namespace), "somebody")
 
-    make(other.url).clear(confirm=True)
+    make_metrics(second_server.url).clear(confirm=True)
     with pytest.raises(StoreError, match="by another process now: this one ends"):
-        copied(url, other.url, namespace, told=taken)
-    with other.client() as admin:
+        copied(url, second_server.url, namespace, told=taken)
+    with second_server.client() as admin:
         assert admin.get(keys.copier(namespace)) == b"somebody"
 
 
 def test_wrong_urls_say_which_side_and_never_the_password(
-    make: Make, fresh_server: Callable[..., Server], other: Server, url: str, namespace: str
+    make_metrics: MakeMetrics,
+    fresh_server: Callable[..., Server],
+    second_server: Server,
+    url: str,
+    namespace: str,
 ) -> None:
-    metrics = make(url)
+    metrics = make_metrics(url)
     metrics.increment("jobs")
     metrics.flush()
     closed = fresh_server(port=True)
     with closed.client() as admin:
         admin.config_set("requirepass", "right")
     with pytest.raises(StoreError, match="is not there: nothing to copy"):
-        copied(url, other.url, f"{namespace}-none")
+        copied(url, second_server.url, f"{namespace}-none")
     for wrong in (f"redis://:geheim@127.0.0.1:{closed.port}/0", "redis://:geheim@127.0.0.1:1/0"):
-        for source, target in ((wrong, other.url), (url, wrong)):
+        for source, target in ((wrong, second_server.url), (url, wrong)):
             with pytest.raises(StoreError, match=r"^redis://:\*\*\*@127.0.0.1") as raised:
                 copied(source, target, namespace)
             assert "geheim" not in str(raised.value)
     for wrong in ("http://:geheim@x", "none://", "redis+cluster://:geheim@h:1:2"):
-        for source, target in ((wrong, other.url), (url, wrong)):
+        for source, target in ((wrong, second_server.url), (url, wrong)):
             with pytest.raises(InvalidSetting, match="url") as bad:
                 copied(source, target, namespace)
             assert "geheim" not in str(bad.value)
     with pytest.raises(InvalidSetting, match="shards: wanted 1 to 16384, got 0"):
-        copied(url, other.url, namespace, shards=0)
+        copied(url, second_server.url, namespace, shards=0)
 
 
 def test_it_needs_no_more_rights_than_the_page_says(
-    make: Make, fresh_server: Callable[..., Server], cluster: Cluster, namespace: str
+    make_metrics: MakeMetrics, fresh_server: Callable[..., Server], cluster: Cluster, namespace: str
 ) -> None:
     """What it needs at the target it needs also to delete what an interrupted copy left."""
     server = fresh_server(port=True)
@@ -762,8 +739,8 @@ def test_it_needs_no_more_rights_than_the_page_says(
             "+cluster|slots",
             "+asking",
         )
-        cluster.ask(number, "ACL", "SETUSER", "copier", "on", ">pw", *rights)
-    fill(make(server.url), server.url, namespace)
+        cluster.command(number, "ACL", "SETUSER", "copier", "on", ">pw", *rights)
+    fill(make_metrics(server.url), server.url, namespace)
     sides = (
         server.url.replace("://", "://reader:pw@"),
         cluster.url.replace("://", "://copier:pw@"),
@@ -783,9 +760,9 @@ def test_it_needs_no_more_rights_than_the_page_says(
 
 
 def test_the_command_copies_tells_and_ends_with_the_verdict(
-    make: Make, server: Server, cluster: Cluster, url: str, namespace: str
+    make_metrics: MakeMetrics, server: Server, cluster: Cluster, url: str, namespace: str
 ) -> None:
-    metrics = make(url)
+    metrics = make_metrics(url)
     for number, name in enumerate(NAMES):
         metrics.increment(name, number + 1)
     metrics.flush()
@@ -808,14 +785,14 @@ def test_the_command_copies_tells_and_ends_with_the_verdict(
     status, _, err = shell("copy", *sides)
     assert status == 1
     assert "has 12 metrics already" in err
-    with make(cluster.url) as there:
+    with make_metrics(cluster.url) as there:
         there.clear(confirm=True)
     told = shell.json("copy", *sides)
     assert told["complete"] is True
     assert (told["source_shards"], told["target_shards"], told["different"]) == (1, 16, [])
     assert told["metrics"][0]["source"] == told["metrics"][0]["target"]
     assert len(told["metrics"]) == 12
-    with make(cluster.url) as there:
+    with make_metrics(cluster.url) as there:
         there.clear(confirm=True)
     status, screen = shell.at_a_terminal("copy", *sides)
     assert status == 0
@@ -841,9 +818,9 @@ def test_a_wrong_call_of_the_command_says_so(args: tuple[str, ...], said: str) -
 
 
 def test_the_command_tells_a_side_that_does_not_answer(
-    make: Make, url: str, namespace: str
+    make_metrics: MakeMetrics, url: str, namespace: str
 ) -> None:
-    metrics = make(url)
+    metrics = make_metrics(url)
     metrics.increment("jobs")
     metrics.flush()
     status, out, err = Shell(url, namespace)(
@@ -857,9 +834,9 @@ def test_the_command_tells_a_side_that_does_not_answer(
 
 @pytest.mark.usefixtures("one_by_one")
 def test_differing_counts_are_told_and_the_target_stays_closed(
-    make: Make, server: Server, other: Server, url: str, namespace: str
+    make_metrics: MakeMetrics, server: Server, second_server: Server, url: str, namespace: str
 ) -> None:
-    metrics = make(url)
+    metrics = make_metrics(url)
     metrics.increment("jobs", tags={"a": "b"})
     metrics.increment("more")
     metrics.flush()
@@ -868,20 +845,20 @@ def test_differing_counts_are_told_and_the_target_stays_closed(
     def spoil(progress: Progress) -> None:
         if progress.phase == "counting" and not done:
             done.append(progress.metric)
-            with other.client() as admin:
+            with second_server.client() as admin:
                 admin.hset(keys.metric(namespace, 0, "more").series, "spoilt", 7)
 
-    report = copied(url, other.url, namespace, told=spoil)
+    report = copied(url, second_server.url, namespace, told=spoil)
     assert (report.complete, report.different, report.changed_meanwhile) == (False, ["more"], [])
-    assert not is_open(other, namespace)
-    assert copied(url, other.url, namespace).complete
+    assert not is_open(second_server, namespace)
+    assert copied(url, second_server.url, namespace).complete
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=lambda each: each.name)
 def test_a_command_that_is_killed_or_stopped_is_repeated(
-    make: Make, cluster: Cluster, url: str, namespace: str, how: signal.Signals
+    make_metrics: MakeMetrics, cluster: Cluster, url: str, namespace: str, how: signal.Signals
 ) -> None:
-    metrics = make(url)
+    metrics = make_metrics(url)
     many = [f"jobs_{number}" for number in range(300)]
     for name in many:
         metrics.increment(name, 3)
@@ -909,14 +886,14 @@ def test_a_command_that_is_killed_or_stopped_is_repeated(
         with cluster.nodes[cluster.owner(key_slot(lock.encode()))].client() as admin:
             admin.delete(lock)
     assert shell("copy", *sides)[0] == 0
-    with make(cluster.url) as there:
+    with make_metrics(cluster.url) as there:
         assert [there.query(name, aggregation="sum") for name in many] == [3] * 300
 
 
 def test_an_interrupted_copy_can_be_given_up(
-    make: Make, other: Server, server: Server, url: str, namespace: str
+    make_metrics: MakeMetrics, second_server: Server, server: Server, url: str, namespace: str
 ) -> None:
-    metrics = make(url)
+    metrics = make_metrics(url)
     for name in NAMES:
         metrics.increment(name)
     metrics.flush()
@@ -926,13 +903,17 @@ def test_an_interrupted_copy_can_be_given_up(
             raise Stopped
 
     with pytest.raises(Stopped):
-        copied(url, other.url, namespace, told=stop)
-    shell = Shell(other.url, namespace)
+        copied(url, second_server.url, namespace, told=stop)
+    shell = Shell(second_server.url, namespace)
     assert "is being copied to here" in shell("list")[2]
-    assert shell("copy", "--reset", "--to", other.url) == (0, "Deleted 12 metrics.\n", "")
-    assert shell("copy", "--reset", "--to", other.url, "--json") == (0, '{"deleted": 0}\n', "")
+    assert shell("copy", "--reset", "--to", second_server.url) == (0, "Deleted 12 metrics.\n", "")
+    assert shell("copy", "--reset", "--to", second_server.url, "--json") == (
+        0,
+        '{"deleted": 0}\n',
+        "",
+    )
     assert shell("list") == (0, "", "")
-    there = make(other.url)
+    there = make_metrics(second_server.url)
     there.increment("jobs")
     there.flush()
     assert there.query("jobs", aggregation="sum") == 1

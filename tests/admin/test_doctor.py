@@ -321,7 +321,7 @@ def test_of_a_cluster_every_primary_is_looked_at(
                 )
         assert statuses(examine(cluster.url, namespace=namespace)) == {}
         for number in range(3):
-            cluster.ask(
+            cluster.command(
                 number,
                 "ACL",
                 "SETUSER",

@@ -2,56 +2,20 @@
 
 import asyncio
 import os
-import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
 import pytest
 
-from redismetrics import AsyncMetrics, Gauge, Metrics, Sample, ScriptFailed, StoreUnavailable
+from redismetrics import AsyncMetrics, Gauge, Sample, ScriptFailed, StoreUnavailable
 from redismetrics.export import export
 from redismetrics.store import keys
-from tests.conftest import _short_folder
+from tests.fixtures.clients import MakeMetrics
 from tests.fixtures.clusters import Cluster, slot_of_shard
 from tests.fixtures.servers import Server, wait_in_step, wait_until
 from tests.fixtures.workers import new_worker
-
-Make = Callable[..., Metrics]
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """Three primaries, for the tests that break none."""
-    servers: list[Server] = []
-    folders = []
-
-    def start(**options: Any) -> Server:
-        folders.append(_short_folder())
-        servers.append(Server.start(folders[-1], **options))
-        return servers[-1]
-
-    try:
-        yield Cluster(start)
-    finally:
-        for server in servers:
-            server.kill()
-        for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
-def make(namespace: str) -> Iterator[Make]:
-    made: list[Metrics] = []
-
-    def client(url: str, **settings: Any) -> Metrics:
-        made.append(Metrics(url, namespace=namespace, **{"flush_interval": 3_600, **settings}))
-        return made[-1]
-
-    yield client
-    for each in made:
-        each.close(0.5)
 
 
 def names(many: int) -> list[str]:
@@ -67,8 +31,10 @@ def work(url: str, namespace: str) -> None:
     worker.store.close()
 
 
-def test_everything_works_over_sixteen_shards(cluster: Cluster, make: Make, namespace: str) -> None:
-    metrics = make(cluster.url)
+def test_everything_works_over_sixteen_shards(
+    cluster: Cluster, make_metrics: MakeMetrics, namespace: str
+) -> None:
+    metrics = make_metrics(cluster.url)
     with metrics.subscribe("jobs_*") as stream:
         for number, name in enumerate(names(40)):
             metrics.increment(name, number + 1, tags={"a": "b"})
@@ -87,7 +53,7 @@ def test_everything_works_over_sixteen_shards(cluster: Cluster, make: Make, name
             n + 1 for n in range(40)
         ]
         work(cluster.url, namespace)
-    reader = make(cluster.url)
+    reader = make_metrics(cluster.url)
     assert len(reader.list_metrics()) == 43
     assert reader.get_metrics(limit=100)["count"] >= 42
     assert reader.live("users")[0].series[0].value == 1
@@ -125,9 +91,9 @@ def test_asyncio_over_sixteen_shards(cluster: Cluster, namespace: str) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 def test_a_forked_child_records_for_itself_and_leaves_the_parent_s_connections_alone(
-    cluster: Cluster, make: Make, namespace: str
+    cluster: Cluster, make_metrics: MakeMetrics, namespace: str
 ) -> None:
-    metrics = make(cluster.url)
+    metrics = make_metrics(cluster.url)
     for name in names(20):
         metrics.increment(name)
     metrics.flush()
@@ -159,23 +125,23 @@ def test_a_forked_child_records_for_itself_and_leaves_the_parent_s_connections_a
 
 
 def test_closing_sends_what_is_left_to_every_shard(
-    cluster: Cluster, make: Make, namespace: str
+    cluster: Cluster, make_metrics: MakeMetrics, namespace: str
 ) -> None:
-    metrics = make(cluster.url)
+    metrics = make_metrics(cluster.url)
     for name in names(40):
         metrics.increment(name)
     metrics.close()
     stats = metrics.stats()
     assert (stats["stored"], stats["pending"], stats["dropped"]) == (40, 0, {})
-    reader = make(cluster.url)
+    reader = make_metrics(cluster.url)
     assert [reader.query(name, aggregation="sum") for name in names(40)] == [1] * 40
 
 
 def test_closing_waits_no_longer_than_told_for_a_node_that_is_gone(
-    fresh_server: Callable[..., Server], make: Make
+    fresh_server: Callable[..., Server], make_metrics: MakeMetrics
 ) -> None:
     cluster = Cluster(fresh_server)
-    metrics = make(cluster.url, socket_timeout=0.3)
+    metrics = make_metrics(cluster.url, socket_timeout=0.3)
     for name in names(40):
         metrics.increment(name)
     metrics.flush()
@@ -195,10 +161,10 @@ def test_closing_waits_no_longer_than_told_for_a_node_that_is_gone(
 
 
 def test_a_slot_moves_while_it_is_written_worked_on_and_asked(
-    cluster: Cluster, make: Make, namespace: str
+    cluster: Cluster, make_metrics: MakeMetrics, namespace: str
 ) -> None:
     """To another node and back, key by key, under load: every increment counts once, every question has a whole answer."""
-    metrics, reader = make(cluster.url, flush_interval=0.01), make(cluster.url)
+    metrics, reader = make_metrics(cluster.url, flush_interval=0.01), make_metrics(cluster.url)
     metrics.increment("jobs")
     metrics.flush()
     slot = slot_of_shard(namespace, keys.shard_of("jobs", 16))
@@ -258,10 +224,10 @@ def test_a_slot_moves_while_it_is_written_worked_on_and_asked(
 
 
 def test_a_question_during_a_move_is_read_in_order(
-    cluster: Cluster, make: Make, namespace: str
+    cluster: Cluster, make_metrics: MakeMetrics, namespace: str
 ) -> None:
     """Its keys are on two nodes: each is asked where it is, the version first and last."""
-    metrics = make(cluster.url)
+    metrics = make_metrics(cluster.url)
     metrics.increment("jobs", 5)
     metrics.flush()
     work(cluster.url, namespace)
@@ -271,7 +237,7 @@ def test_a_question_during_a_move_is_read_in_order(
     cluster.begin_move(slot, to)
     assert cluster.move_keys(slot, source, to, most=4) == 4
     try:
-        reader = make(cluster.url)
+        reader = make_metrics(cluster.url)
         assert reader.query("jobs", aggregation="sum") == 5
         assert reader.query("jobs", aggregation="p50") == 5
 
@@ -295,15 +261,15 @@ def test_a_question_during_a_move_is_read_in_order(
 
 @pytest.mark.parametrize("how", ["kill", "pause"])
 def test_a_primary_dies_or_goes_deaf_and_its_replica_takes_over(
-    fresh_server: Callable[..., Server], make: Make, namespace: str, how: str
+    fresh_server: Callable[..., Server], make_metrics: MakeMetrics, namespace: str, how: str
 ) -> None:
     cluster = Cluster(fresh_server, primaries=3, replicas=3)
-    metrics = make(cluster.url, flush_interval=0.05, socket_timeout=0.5)
+    metrics = make_metrics(cluster.url, flush_interval=0.05, socket_timeout=0.5)
     for name in names(30):
         metrics.increment(name)
     metrics.flush()
     work(cluster.url, namespace)
-    reader = make(cluster.url, socket_timeout=0.5)
+    reader = make_metrics(cluster.url, socket_timeout=0.5)
     with reader.subscribe() as stream:
         victim = cluster.owner(slot_of_shard(namespace, keys.shard_of("jobs_0", 16)))
         wait_in_step(cluster.nodes[victim], cluster.nodes[victim + 3])
@@ -342,7 +308,7 @@ def test_a_primary_dies_or_goes_deaf_and_its_replica_takes_over(
 
 
 def test_the_documented_rights_are_enough_on_a_cluster_too(
-    cluster: Cluster, make: Make, namespace: str
+    cluster: Cluster, make_metrics: MakeMetrics, namespace: str
 ) -> None:
     writes = (
         "resetchannels",
@@ -359,11 +325,11 @@ def test_the_documented_rights_are_enough_on_a_cluster_too(
     everywhere = ("+cluster|slots", "+asking")
     for number in range(3):
         for user, rights in users.items():
-            cluster.ask(
+            cluster.command(
                 number, "ACL", "SETUSER", user, "reset", "on", ">secret", *rights, *everywhere
             )
     urls = {user: cluster.url.replace("://", f"://{user}:secret@") for user in users}
-    metrics, reader = make(urls["writer"]), make(urls["reader"])
+    metrics, reader = make_metrics(urls["writer"]), make_metrics(urls["reader"])
     for name in names(20):
         metrics.increment(name)
     metrics.flush()
