@@ -409,15 +409,18 @@ class Measurement:
         points = self.points() / shape.samples * 1000
         figures: dict[str, tuple[str, Callable[[Cost], float]]] = {
             "client CPU per sample": ("us", lambda cost: cost.client_cpu / cost.samples * 1e6),
-            "server commands by 1,000": (
+            "server commands per 1,000 samples": (
                 "commands",
                 lambda cost: cost.commands / cost.samples * 1000,
             ),
-            "bytes to the server by 1,000": (
+            "bytes to the server per 1,000 samples": (
                 "bytes",
                 lambda cost: cost.received / cost.samples * 1000,
             ),
-            "server CPU by 1,000": ("ms", lambda cost: cost.server_cpu / cost.samples * 1e6),
+            "server CPU per 1,000 samples": (
+                "ms",
+                lambda cost: cost.server_cpu / cost.samples * 1e6,
+            ),
         }
         runs: dict[str, list[Cost]] = {who: [] for who in ("ours", PLAIN, SUMMING)}
         for _ in range(self.options.runs):
