@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .parameters import Parameter, Schema
+from .parameters import Parameter
+from .schemas import Schema
 
 
 @dataclass(frozen=True, slots=True)

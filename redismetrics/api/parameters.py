@@ -1,4 +1,4 @@
-"""What a query string may hold. Each parameter is told once: how it is read, and how the OpenAPI document describes it."""
+"""Query-string parameters: each is defined once, for parsing and for the OpenAPI document."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -8,227 +8,246 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from redismetrics.errors import InvalidQuery
-from redismetrics.model.time import OPEN_UNTIL, YEAR_10000
-from redismetrics.model.validation import NAME_PATTERN, TYPES
-from redismetrics.model.windows import DURATION_PATTERN, INTERVALS, WINDOWS, window_ms
-from redismetrics.queries.arguments import AGGREGATIONS, PERCENTILE_PATTERN
+from redismetrics.model.time import OPEN_UNTIL
+from redismetrics.model.validation import did_you_mean
+from redismetrics.model.windows import Window, window_ms
 
-Schema = Mapping[str, Any]
+from .schemas import AGGREGATION, NAME, TAG, TIME, WINDOW, Schema
 
-_MOST_FIELDS = 1_000  # of a query string
-
-
-def _whole_text(*patterns: "re.Pattern[str] | str") -> str:
-    """One pattern of JSON Schema for texts that fit any of *patterns* as a whole."""
-    texts = (
-        each if isinstance(each, str) else each.pattern.removesuffix(r"\Z") for each in patterns
-    )
-    return f"^(?:{'|'.join(texts)})$"
-
-
-NAME = {"type": "string", "pattern": _whole_text(NAME_PATTERN)}
-WINDOW = {"type": "string", "pattern": _whole_text(*WINDOWS, DURATION_PATTERN)}
-INTERVAL = {"type": "string", "pattern": _whole_text(*INTERVALS, DURATION_PATTERN)}
-AGGREGATION = {"type": "string", "pattern": _whole_text(*AGGREGATIONS, PERCENTILE_PATTERN)}
-TYPE = {"type": "string", "enum": list(TYPES)}
-_NAME_TEXT = NAME_PATTERN.pattern.removesuffix(r"\Z")
-TAG = {"type": "string", "pattern": f"^(?:{_NAME_TEXT}=[\\s\\S]*|!{_NAME_TEXT})$"}
-PATTERN = {"type": "string", "minLength": 1, "maxLength": 200}
-TIME = {
-    "anyOf": [
-        {"type": "number", "minimum": 0, "maximum": YEAR_10000 - 1},
-        {"type": "string", "format": "date-time"},
-    ]
-}
-BOOLEAN = {"type": "boolean"}
-EVERY = {"type": "number", "minimum": 0.1, "maximum": 3600}
+# Parameters of one query string.
+_MAX_PARAMETERS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter of a query string; *read* makes a value of one text, or raises `InvalidQuery`."""
+    """One parameter of a query string.
+
+    *read* returns the value of a text, or raises `InvalidQuery`. The value of a parameter that
+    *repeats* is a tuple.
+    """
 
     name: str
     help: str
     schema: Schema
     read: Callable[[str], Any] = str
     required: bool = False
-    several: bool = False
+    repeats: bool = False
     default: Any = None
 
-    def describe(self, most: int) -> dict[str, Any]:
-        """The OpenAPI object of this parameter, which may be given *most* times if several times at all."""
+    def describe(self, max_repeats: int) -> dict[str, Any]:
+        """Return the OpenAPI object of this parameter."""
         schema: dict[str, Any] = dict(self.schema)
-        if self.several:
-            schema = {"type": "array", "items": schema, "maxItems": most}
+        if self.repeats:
+            schema = {"type": "array", "items": schema, "maxItems": max_repeats}
         if self.default is not None:
             schema["default"] = self.default
+        style = {"style": "form", "explode": True} if self.repeats else {}
         return {
-            "name": self.name, "in": "query", "required": self.required, "description": self.help, "schema": schema,
-            **({"style": "form", "explode": True} if self.several else {}),
-        }  # fmt: skip
+            "name": self.name,
+            "in": "query",
+            "required": self.required,
+            "description": self.help,
+            "schema": schema,
+            **style,
+        }
 
 
-def read(parameters: Iterable[Parameter], query: bytes, most: int) -> dict[str, Any]:
-    """The values of a query string by name; those not given have their default, or () where there may be several.
+def read(parameters: Iterable[Parameter], query: bytes, max_repeats: int) -> dict[str, Any]:
+    """Return the values of a query string by name.
+
+    A parameter that is not given has its default, or () if it repeats.
 
     Raises:
-        InvalidQuery: a parameter that is unknown, missing, given twice or more than *most* times, or not readable.
+        InvalidQuery: If a parameter is unknown, missing, invalid, or given too often.
     """
-    try:
-        given = parse_qsl(
-            query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MOST_FIELDS
-        )
-    except ValueError as error:
-        raise InvalidQuery(f"parameters: wanted at most {_MOST_FIELDS}, got more") from error
     known = {parameter.name: parameter for parameter in parameters}
-    texts: dict[str, list[str]] = {}
-    for name, text in given:
-        if name not in known:
-            wanted = f"wanted one of {', '.join(known)}" if known else "wanted no parameters"
-            raise InvalidQuery(f"unknown parameter: {wanted}, got {name!r:.80}")
-        texts.setdefault(name, []).append(text)
+    texts = _split(query, known)
     values: dict[str, Any] = {}
-    for parameter in known.values():
-        found = texts.get(parameter.name, [])
-        if parameter.required and not found:
-            raise InvalidQuery(f"{parameter.name}: wanted it, got none")
-        if len(found) > 1 and not parameter.several:
-            raise InvalidQuery(f"{parameter.name}: wanted it once, got it {len(found)} times")
-        if len(found) > most:
+    for name, parameter in known.items():
+        given = texts.get(name, [])
+        if parameter.required and not given:
+            raise InvalidQuery(f"{name} must be given, got no such parameter")
+        if len(given) > 1 and not parameter.repeats:
+            raise InvalidQuery(f"{name} must be given once, got it {len(given)} times")
+        if len(given) > max_repeats:
             raise InvalidQuery(
-                f"{parameter.name}: wanted it at most {most} times (the limit max_repeats), got {len(found)}"
+                f"{name} must be given at most {max_repeats} times (limit max_repeats), "
+                f"got it {len(given)} times"
             )
-        values[parameter.name] = parameter.default
-        if parameter.several:
-            values[parameter.name] = tuple(parameter.read(text) for text in found)
-        elif found:
-            values[parameter.name] = parameter.read(found[0])
+        if parameter.repeats:
+            values[name] = tuple(parameter.read(text) for text in given)
+        else:
+            values[name] = parameter.read(given[0]) if given else parameter.default
     return values
 
 
-_SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?(?:[eE]\+?[0-9]{1,2})?\Z")
+def _split(query: bytes, known: Mapping[str, Parameter]) -> dict[str, list[str]]:
+    """Return the texts of each parameter of a query string."""
+    try:
+        pairs = parse_qsl(
+            query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_PARAMETERS
+        )
+    except ValueError as error:
+        raise InvalidQuery(
+            f"a query string must have at most {_MAX_PARAMETERS} parameters, got more"
+        ) from error
+    texts: dict[str, list[str]] = {}
+    for name, text in pairs:
+        if name not in known:
+            allowed = ", ".join(known) or "none"
+            raise InvalidQuery(
+                f"unknown parameter {name!r:.80}{did_you_mean(name, known)} (allowed: {allowed})"
+            )
+        texts.setdefault(name, []).append(text)
+    return texts
+
+
+# -- reading values -----------------------------------------------------------------------------
+
+_NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?(?:[eE]\+?[0-9]{1,2})?\Z")
 _WHOLE = re.compile(r"[0-9]{1,9}\Z")
 
 
-def read_time(what: str) -> Callable[[str], Any]:
-    """A reader of Unix seconds or ISO 8601 with a zone."""
+def read_time(name: str) -> Callable[[str], Any]:
+    """Return a reader of Unix seconds (float) and of ISO 8601 with a time zone (datetime)."""
 
     def read_one(text: str) -> Any:
-        if _SECONDS.match(text):
+        if _NUMBER.match(text):
             return float(text)
         try:
-            moment = datetime.fromisoformat(text)
+            time = datetime.fromisoformat(text)
         except ValueError:
-            moment = None
-        if moment is None or moment.tzinfo is None:
+            time = None
+        if time is None or time.tzinfo is None:
             raise InvalidQuery(
-                f"{what}: wanted Unix seconds or ISO 8601 with a zone (a + as %2B), got {text!r:.80}"
+                f"{name} must be Unix seconds or ISO 8601 with a time zone (write + as %2B), "
+                f"got {text!r:.80}"
             )
-        return moment
+        return time
 
     return read_one
 
 
-def read_whole(what: str, least: int, most: int) -> Callable[[str], int]:
+def read_whole(name: str, least: int, most: int) -> Callable[[str], int]:
+    """Return a reader of whole numbers within limits."""
+
     def read_one(text: str) -> int:
         if not _WHOLE.match(text) or not least <= int(text) <= most:
             raise InvalidQuery(
-                f"{what}: wanted a whole number from {least} to {most}, got {text!r:.80}"
+                f"{name} must be a whole number from {least} to {most}, got {text!r:.80}"
             )
         return int(text)
 
     return read_one
 
 
-def read_number(what: str, least: float, most: float) -> Callable[[str], float]:
+def read_number(name: str, least: float, most: float) -> Callable[[str], float]:
+    """Return a reader of numbers within limits."""
+
     def read_one(text: str) -> float:
-        if not _SECONDS.match(text) or not least <= float(text) <= most:
+        if not _NUMBER.match(text) or not least <= float(text) <= most:
             raise InvalidQuery(
-                f"{what}: wanted a number from {least:g} to {most:g}, got {text!r:.80}"
+                f"{name} must be a number from {least:g} to {most:g}, got {text!r:.80}"
             )
         return float(text)
 
     return read_one
 
 
-def read_truth(what: str) -> Callable[[str], bool]:
+def read_boolean(name: str) -> Callable[[str], bool]:
+    """Return a reader of ``true`` and ``false``."""
+
     def read_one(text: str) -> bool:
         if text not in ("true", "false"):
-            raise InvalidQuery(f"{what}: wanted true or false, got {text!r:.80}")
+            raise InvalidQuery(f"{name} must be true or false, got {text!r:.80}")
         return text == "true"
 
     return read_one
 
 
 def read_tag(text: str) -> tuple[str, str | None]:
-    """A filter: ``key=value``, or ``!key`` for series without the tag."""
+    """Read a tag filter: ``key=value``, or ``!key`` for series without the tag."""
     key, equals, value = text.partition("=")
     if equals:
         return key, value
     if text.startswith("!"):
         return text[1:], None
-    raise InvalidQuery(f"tag: wanted KEY=VALUE, or !KEY for series without it, got {text!r:.80}")
+    raise InvalidQuery(f"tag must be KEY=VALUE, or !KEY for series without it, got {text!r:.80}")
 
 
-def tags_of(pairs: Iterable[tuple[str, str | None]]) -> dict[str, str | None]:
-    """The filters as one mapping; a key with two values fits no series, and raises."""
+def tag_filter(pairs: Iterable[tuple[str, str | None]]) -> dict[str, str | None]:
+    """Return tag filters as one mapping.
+
+    Raises:
+        InvalidQuery: If a key has two values, which no series matches.
+    """
     tags: dict[str, str | None] = {}
     for key, value in pairs:
         if tags.setdefault(key, value) != value:
             raise InvalidQuery(
-                f"tag: wanted one value of {key!r:.80}, got {tags[key]!r:.80} and {value!r:.80}"
+                f"tag must have one value for {key!r:.80}, got {tags[key]!r:.80} and {value!r:.80}"
             )
     return tags
 
 
+def read_window(
+    values: Mapping[str, Any], now_s: float, max_seconds: float
+) -> tuple[Window, float]:
+    """Return the window of a request, as `Query` takes it, and its length in seconds.
+
+    Raises:
+        InvalidQuery: If it is given in two ways, not understood, or longer than *max_seconds*.
+    """
+    window, since, until = values["window"], values["since"], values["until"]
+    is_open = since is None and until is None
+    if window is not None and not is_open:
+        raise InvalidQuery("window must not be combined with since or until; use one or the other")
+    if window is None:
+        window = "last_24h" if is_open else (since, until)
+    now_ms = round(now_s * 1000)
+    since_ms, until_ms = window_ms(window, now_ms)
+    if until_ms >= OPEN_UNTIL:
+        until_ms = max(now_ms, since_ms)
+    seconds = max(until_ms - since_ms, 0) / 1000
+    if seconds > max_seconds:
+        raise InvalidQuery(
+            f"window must be at most {max_seconds:g} s long (limit window_seconds), "
+            f"got {seconds:g} s"
+        )
+    return window, seconds
+
+
+# -- parameters of several endpoints ------------------------------------------------------------
+
 METRIC = Parameter("name", "The metric.", NAME, required=True)
+AGGREGATIONS = Parameter("aggregation", "The aggregations.", AGGREGATION, repeats=True)
 TAGS = Parameter(
     "tag",
-    "Only series with this tag: KEY=VALUE; !KEY: only series without it.",
+    "Only series with this tag: KEY=VALUE. Only series without a tag: !KEY.",
     TAG,
     read_tag,
-    several=True,
+    repeats=True,
 )
-GROUP_BY = Parameter("group_by", "Tags to group by.", NAME, several=True)
+GROUP_BY = Parameter("group_by", "Tags to group by.", NAME, repeats=True)
 SINCE = Parameter(
-    "since", "Not before: Unix seconds, or ISO 8601 with a zone.", TIME, read_time("since")
+    "since",
+    "Start of the window: Unix seconds, or ISO 8601 with a time zone.",
+    TIME,
+    read_time("since"),
 )
 UNTIL = Parameter(
-    "until", "Before: Unix seconds, or ISO 8601 with a zone.", TIME, read_time("until")
+    "until",
+    "End of the window (exclusive): Unix seconds, or ISO 8601 with a time zone.",
+    TIME,
+    read_time("until"),
 )
-WINDOW_OPTION = Parameter(
-    "window",
-    "last_hour, last_24h, last_7d, last_30d, or text such as 15m. Without it, since or until: last_24h.",
-    WINDOW,
+TIMES = (
+    Parameter(
+        "window",
+        "last_hour, last_24h, last_7d, last_30d, or a duration such as 15m. "
+        "Without window, since and until: last_24h.",
+        WINDOW,
+    ),
+    SINCE,
+    UNTIL,
 )
-TIMES = (WINDOW_OPTION, SINCE, UNTIL)
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A window as `Metrics` takes it, and how long it is."""
-
-    window: Any
-    seconds: float
-
-
-def window_of(values: Mapping[str, Any], now_s: float, most_s: float) -> Span:
-    """The window that a request asks for, at most *most_s* seconds long."""
-    window, since, until = values["window"], values["since"], values["until"]
-    if window is not None and not (since is None and until is None):
-        raise InvalidQuery("window: wanted it, or since and until, got both")
-    if window is None:
-        window = "last_24h" if since is None and until is None else (since, until)
-    now_ms = round(now_s * 1000)
-    first, last = window_ms(window, now_ms)
-    seconds = (
-        max(min(last, max(now_ms, first)) - first, 0) / 1000
-        if last >= OPEN_UNTIL
-        else max(last - first, 0) / 1000
-    )
-    if seconds > most_s:
-        raise InvalidQuery(
-            f"window: wanted at most {most_s:g} s (the limit window_seconds), got {seconds:g} s"
-        )
-    return Span(window, seconds)

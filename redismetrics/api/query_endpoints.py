@@ -1,8 +1,8 @@
-"""The endpoints that ask. Each answers with the JSON-ready shape of the client's method of that name; none of them writes."""
+"""The endpoints that read. Their results are those of the client's `get_...` methods."""
 
 import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -11,260 +11,333 @@ from starlette.responses import Response
 from redismetrics.errors import RedisMetricsError
 from redismetrics.export import prometheus
 from redismetrics.exposition import text
-from redismetrics.model.windows import interval_ms
+from redismetrics.queries import json_results
+from redismetrics.queries.context import QueryContext
+from redismetrics.queries.query import Query, SamplesQuery
+from redismetrics.store.driver import Operation
 
-from . import sse
+from . import schemas, sse
 from .endpoint import Endpoint
 from .limits import Limits
 from .parameters import (
-    AGGREGATION,
-    BOOLEAN,
-    EVERY,
+    AGGREGATIONS,
     GROUP_BY,
-    INTERVAL,
     METRIC,
-    NAME,
-    PATTERN,
     SINCE,
     TAGS,
     TIMES,
-    TYPE,
     UNTIL,
     Parameter,
+    read_boolean,
     read_number,
-    read_truth,
     read_whole,
-    tags_of,
-    window_of,
+    read_window,
+    tag_filter,
 )
 from .service import Service, json_response
 
 log = logging.getLogger("redismetrics")
 
 Values = Mapping[str, Any]
-
-_STAMP = {"type": "string", "format": "date-time"}
-_TEXTS = {"type": "array", "items": {"type": "string"}}
-_NUMBER = {"type": ["number", "null"]}
-_ROW = {"type": "object", "additionalProperties": {"type": ["number", "string", "null"]}}
-_WINDOW = {
-    "oneOf": [
-        {"type": "string"},
-        {
-            "type": "array",
-            "items": {"type": ["string", "null"], "format": "date-time"},
-            "minItems": 2,
-            "maxItems": 2,
-        },
-    ]
-}
-SAMPLE = {
-    "type": "object",
-    "properties": {
-        "name": NAME,
-        "type": TYPE,
-        "value": _NUMBER,
-        "tags": {"type": "object", "additionalProperties": {"type": "string"}},
-        "timestamp": _STAMP,
-        "metadata": {"type": "object"},
-    },
-    "required": ["name", "type", "value", "tags", "timestamp", "metadata"],
-    "additionalProperties": False,
-}
+Q = TypeVar("Q", Query, SamplesQuery)
 
 
-def _envelope(**parts: Mapping[str, Any]) -> dict[str, Any]:
-    properties = {**parts, "timestamp": _STAMP}
-    return {
-        "type": "object", "properties": properties, "required": list(properties), "additionalProperties": False,
-    }  # fmt: skip
+async def _respond(
+    service: Service, read: Callable[[QueryContext, Q], Operation[dict[str, Any]]], query: Q
+) -> Response:
+    """Read the result of *query*, unless it would read too many series."""
+
+    def run() -> dict[str, Any]:
+        service.check_series(query.name)
+        internals = service.metrics.internals
+        return internals.run(read(internals.query_context, query), flush=True)
+
+    return await service.run_query(run)
 
 
-async def metrics(service: Service, _: Request, values: Values) -> Response:
-    name, tags = values["name"], tags_of(values["tag"])
-    options = {key: values[key] for key in ("type", "since", "until", "limit")}
-
-    def ask() -> Any:
-        service.check_series(name)
-        return service.metrics.get_metrics(name=name, tags=tags, **options)
-
-    return await service.run_query(ask)
-
-
-async def query(service: Service, _: Request, values: Values) -> Response:
-    limits, name = service.limits, values["name"]
-    span = window_of(values, service.now(), limits.window_seconds)
-    tags = tags_of(values["tag"])
-
-    def ask() -> Any:
-        service.check_series(name)
-        return service.metrics.get_aggregation(
-            name,
-            aggregation=values["aggregation"],
-            group_by=values["group_by"],
-            window=span.window,
-            tags=tags,
-        )
-
-    return await service.run_query(ask)
+async def get_metrics(service: Service, _: Request, values: Values) -> Response:
+    """Respond with the newest samples."""
+    query = SamplesQuery(
+        name=values["name"],
+        type=values["type"],
+        tags=tag_filter(values["tag"]),
+        since=values["since"],
+        until=values["until"],
+        limit=values["limit"],
+    )
+    return await _respond(service, json_results.get_metrics, query)
 
 
-async def time_series(service: Service, _: Request, values: Values) -> Response:
-    limits, name = service.limits, values["name"]
-    span = window_of(values, service.now(), limits.window_seconds)
-    intervals = span.seconds * 1000 // interval_ms(values["interval"])
+async def get_aggregation(service: Service, _: Request, values: Values) -> Response:
+    """Respond with one aggregation over a window."""
+    window, _seconds = read_window(values, service.now(), service.limits.window_seconds)
+    query = Query(
+        values["name"],
+        aggregation=values["aggregation"],
+        group_by=values["group_by"],
+        window=window,
+        tags=tag_filter(values["tag"]),
+    )
+    return await _respond(service, json_results.get_aggregation, query)
+
+
+async def get_time_series(service: Service, _: Request, values: Values) -> Response:
+    """Respond with aggregations by interval."""
+    limits = service.limits
+    window, seconds = read_window(values, service.now(), limits.window_seconds)
+    aggregations = values["aggregation"] or ("count",)
+    query = Query(
+        values["name"],
+        interval=values["interval"],
+        aggregation=aggregations[0],
+        aggregations=None if len(aggregations) == 1 else aggregations,
+        group_by=values["group_by"],
+        window=window,
+        tags=tag_filter(values["tag"]),
+        fill=values["fill"],
+    )
+    assert query.interval_ms is not None, "BUG: a time series without an interval"
+    intervals = seconds * 1000 // query.interval_ms
     if intervals > limits.max_rows:
         raise HTTPException(
-            400, f"interval: wanted at most {limits.max_rows} intervals (the limit max_rows), got {intervals:g} of "
-            f"{values['interval']!r:.80} in {span.seconds:g} s",
-        )  # fmt: skip
-    wanted, tags = values["aggregation"] or ("count",), tags_of(values["tag"])
-
-    def ask() -> Any:
-        service.check_series(name)
-        return service.metrics.get_time_series(
-            name, interval=values["interval"], window=span.window, aggregation=wanted[0],
-            aggregations=None if len(wanted) == 1 else wanted, group_by=values["group_by"], tags=tags, fill=values["fill"],
-        )  # fmt: skip
-
-    return await service.run_query(ask)
-
-
-async def rollup(service: Service, _: Request, values: Values) -> Response:
-    limits, name = service.limits, values["name"]
-    span = window_of(values, service.now(), limits.window_seconds)
-    wanted, tags = values["aggregation"] or ("mean", "count"), tags_of(values["tag"])
-
-    def ask() -> Any:
-        service.check_series(name)
-        return service.metrics.get_rollups(
-            name, group_by=values["group_by"], aggregations=wanted, window=span.window, tags=tags
+            400,
+            f"interval must yield at most {limits.max_rows} intervals (limit max_rows), "
+            f"got {intervals:g} of {query.interval!r:.80} in {seconds:g} s",
         )
+    return await _respond(service, json_results.get_time_series, query)
 
-    return await service.run_query(ask)
+
+async def get_rollups(service: Service, _: Request, values: Values) -> Response:
+    """Respond with aggregations by group."""
+    window, _seconds = read_window(values, service.now(), service.limits.window_seconds)
+    query = Query(
+        values["name"],
+        aggregations=values["aggregation"] or ("mean", "count"),
+        group_by=values["group_by"],
+        window=window,
+        tags=tag_filter(values["tag"]),
+        keys="text",
+    )
+    return await _respond(service, json_results.get_rollups, query)
 
 
-async def stats(service: Service, _: Request, __: Values) -> Response:
+async def get_stats(service: Service, _: Request, __: Values) -> Response:
+    """Respond with statistics of the namespace and of this process."""
     return await service.run_query(service.metrics.get_stats)
 
 
-async def names(service: Service, _: Request, __: Values) -> Response:
+async def list_metrics(service: Service, _: Request, __: Values) -> Response:
+    """Respond with all metrics by name."""
     return await service.run_query(lambda: {"metrics": service.metrics.list_metrics()})
 
 
 async def stream(service: Service, request: Request, values: Values) -> Response:
+    """Respond with samples, or summaries, as they are recorded, until the client disconnects."""
     if request.method == "HEAD":
         return Response(headers={"Content-Type": "text/event-stream; charset=utf-8"})
     subscription = service.ametrics.subscribe(
-        values["name"] or None, tags=tags_of(values["tag"]), types=values["type"] or None, every=values["every"],
+        values["name"] or None,
+        tags=tag_filter(values["tag"]),
+        types=values["type"] or None,
+        every=values["every"],
         queue=service.limits.stream_queue,
-    )  # fmt: skip
+    )
     return sse.EventStream(service.open_streams, subscription, service.limits.heartbeat_seconds)
 
 
-async def page(service: Service, request: Request, _: Values) -> Response:
-    """The Prometheus page, in the format that is asked for."""
+async def prometheus_page(service: Service, request: Request, _: Values) -> Response:
+    """Respond with the Prometheus page, in the format that the Accept header prefers."""
     accept = ",".join(request.headers.getlist("accept"))
 
-    def ask() -> Response:
-        body, kind = prometheus.negotiate(accept, metrics=service.metrics)
-        return Response(body, headers={"Content-Type": kind, "Vary": "Accept"})
+    def read() -> Response:
+        body, content_type = prometheus.negotiate(accept, metrics=service.metrics)
+        return Response(body, headers={"Content-Type": content_type, "Vary": "Accept"})
 
-    return await service.run_query(ask)
+    return await service.run_query(read)
 
 
 async def healthz(_: Service, __: Request, ___: Values) -> Response:
+    """Respond with 200: this process answers."""
     return json_response({"status": "ok"})
 
 
 async def readyz(service: Service, _: Request, __: Values) -> Response:
-    """Is the store there?"""
+    """Respond with 200 if Redis answers, otherwise with 503."""
     try:
         await service.acheck_store()
     except RedisMetricsError as error:
         log.info("not ready: %s", error)
-        raise HTTPException(
-            503, "the store does not answer"
-        ) from error  # whoever asks may not know where it is
+        # Without the address of the server: probes need no token.
+        raise HTTPException(503, "Redis does not answer") from error
     return json_response({"status": "ok"})
 
 
 def endpoints(limits: Limits) -> tuple[Endpoint, ...]:
-    """All that can be asked."""
-    several = Parameter("aggregation", "What to work out.", AGGREGATION, several=True)
-    asked = (413, 503)
-    ok = {"type": "object", "properties": {"status": {"const": "ok"}}, "required": ["status"]}
+    """Return all endpoints that read."""
+    return (*_query_endpoints(limits), *_catalog_endpoints(), *_other_endpoints())
+
+
+def _query_endpoints(limits: Limits) -> tuple[Endpoint, ...]:
+    max_samples = limits.max_samples
+    limit = Parameter(
+        "limit",
+        "The most samples to return.",
+        {"type": "integer", "minimum": 0, "maximum": max_samples},
+        read_whole("limit", 0, max_samples),
+        default=min(1000, max_samples),
+    )
+    interval = Parameter(
+        "interval",
+        "minute, hour, day, or a duration such as 5m.",
+        schemas.INTERVAL,
+        default="hour",
+    )
+    fill = Parameter(
+        "fill",
+        "Return intervals without samples too.",
+        schemas.BOOLEAN,
+        read_boolean("fill"),
+        default=False,
+    )
+    aggregations = {"type": "array", "items": schemas.AGGREGATION}
     return (
         Endpoint(
-            "GET", "/api/metrics", "The newest samples first", metrics,
+            "GET",
+            "/api/metrics",
+            "Return the newest samples first",
+            get_metrics,
             (
-                Parameter("name", "The metric; without it all.", NAME),
-                Parameter("type", "Only metrics of this type.", TYPE),
-                TAGS, SINCE, UNTIL,
-                Parameter(
-                    "limit", "How many at most.", {"type": "integer", "minimum": 0, "maximum": limits.max_samples},
-                    read_whole("limit", 0, limits.max_samples), default=min(1000, limits.max_samples),
-                ),
+                Parameter("name", "The metric (default: all metrics).", schemas.NAME),
+                Parameter("type", "Only metrics of this type.", schemas.TYPE),
+                TAGS,
+                SINCE,
+                UNTIL,
+                limit,
             ),
-            _envelope(metrics={"type": "array", "items": SAMPLE}, count={"type": "integer"}), errors=asked,
+            schemas.result_schema(
+                metrics={"type": "array", "items": schemas.SAMPLE}, count={"type": "integer"}
+            ),
+            errors=(413, 503),
         ),
         Endpoint(
-            "GET", "/api/query", "One aggregation over a window", query,
-            (METRIC, Parameter("aggregation", "What to work out.", AGGREGATION, required=True), GROUP_BY, *TIMES, TAGS),
-            _envelope(
-                results={"oneOf": [_NUMBER, {"type": "array", "items": _ROW}]}, aggregation=AGGREGATION, group_by=_TEXTS,
-                window=_WINDOW,
-            ),
-            errors=asked,
-        ),
-        Endpoint(
-            "GET", "/api/time_series", "Aggregations by interval", time_series,
+            "GET",
+            "/api/query",
+            "Return one aggregation over a window",
+            get_aggregation,
             (
-                METRIC, Parameter("interval", "minute, hour, day, or text such as 5m.", INTERVAL, default="hour"), several,
-                GROUP_BY, *TIMES, TAGS,
-                Parameter("fill", "Give empty intervals too.", BOOLEAN, read_truth("fill"), default=False),
+                METRIC,
+                Parameter("aggregation", "The aggregation.", schemas.AGGREGATION, required=True),
+                GROUP_BY,
+                *TIMES,
+                TAGS,
             ),
-            _envelope(
-                series={"type": "array", "items": _ROW}, interval={"type": "string"},
-                aggregation={"oneOf": [AGGREGATION, {"type": "array", "items": AGGREGATION}]}, window=_WINDOW,
+            schemas.result_schema(
+                results={"oneOf": [schemas.VALUE, schemas.ROWS]},
+                aggregation=schemas.AGGREGATION,
+                group_by=schemas.TEXTS,
+                window=schemas.RESULT_WINDOW,
             ),
-            errors=asked,
+            errors=(413, 503),
         ),
         Endpoint(
-            "GET", "/api/rollup", "Aggregations by group", rollup, (METRIC, several, GROUP_BY, *TIMES, TAGS),
-            _envelope(
-                rollups={"type": "object", "additionalProperties": _ROW}, group_by=_TEXTS,
-                aggregations={"type": "array", "items": AGGREGATION}, window=_WINDOW,
+            "GET",
+            "/api/time_series",
+            "Return aggregations by interval",
+            get_time_series,
+            (METRIC, interval, AGGREGATIONS, GROUP_BY, *TIMES, TAGS, fill),
+            schemas.result_schema(
+                series=schemas.ROWS,
+                interval={"type": "string"},
+                aggregation={"oneOf": [schemas.AGGREGATION, aggregations]},
+                window=schemas.RESULT_WINDOW,
             ),
-            errors=asked,
+            errors=(413, 503),
         ),
         Endpoint(
-            "GET", "/api/names", "All metrics, by name", names,
-            schema={
-                "type": "object", "properties": {"metrics": {"type": "array", "items": {"type": "object"}}},
-                "required": ["metrics"],
-            },
+            "GET",
+            "/api/rollup",
+            "Return aggregations by group",
+            get_rollups,
+            (METRIC, AGGREGATIONS, GROUP_BY, *TIMES, TAGS),
+            schemas.result_schema(
+                rollups={"type": "object", "additionalProperties": schemas.ROW},
+                group_by=schemas.TEXTS,
+                aggregations=aggregations,
+                window=schemas.RESULT_WINDOW,
+            ),
+            errors=(413, 503),
+        ),
+    )
+
+
+def _catalog_endpoints() -> tuple[Endpoint, ...]:
+    objects = {"type": "array", "items": {"type": "object"}}
+    return (
+        Endpoint(
+            "GET",
+            "/api/names",
+            "Return all metrics by name",
+            list_metrics,
+            schema={"type": "object", "properties": {"metrics": objects}, "required": ["metrics"]},
             errors=(503,),
         ),
         Endpoint(
-            "GET", "/api/stats", "Figures of the store and of this process", stats,
-            schema=_envelope(storage={"type": "object"}, recorder={"type": "object"}), errors=(503,),
+            "GET",
+            "/api/stats",
+            "Return statistics of the namespace and of this process",
+            get_stats,
+            schema=schemas.result_schema(storage={"type": "object"}, recorder={"type": "object"}),
+            errors=(503,),
         ),
+    )
+
+
+def _other_endpoints() -> tuple[Endpoint, ...]:
+    name_help = "Names, or patterns with * ? [...] (default: all metrics)."
+    ok = {"type": "object", "properties": {"status": {"const": "ok"}}, "required": ["status"]}
+    return (
         Endpoint(
-            "GET", "/api/stream", "What is recorded, as it is recorded: server-sent events", stream,
+            "GET",
+            "/api/stream",
+            "Stream samples as they are recorded, as server-sent events",
+            stream,
             (
-                Parameter("name", "Names or patterns with * ? [...]; without it all.", PATTERN, several=True),
-                Parameter("type", "Only metrics of these types.", TYPE, several=True), TAGS,
+                Parameter("name", name_help, schemas.NAME_OR_PATTERN, repeats=True),
+                Parameter("type", "Only metrics of these types.", schemas.TYPE, repeats=True),
+                TAGS,
                 Parameter(
-                    "every", "Summaries of so many seconds, in place of samples.", EVERY, read_number("every", 0.1, 3600)
+                    "every",
+                    "Send summaries at this interval (seconds) instead of samples.",
+                    schemas.EVERY,
+                    read_number("every", 0.1, 3600),
                 ),
             ),
-            media_types=("text/event-stream",), errors=(503,),
+            media_types=("text/event-stream",),
+            errors=(503,),
         ),
         Endpoint(
-            "GET", "/metrics", "The Prometheus page", page,
-            media_types=(text.content_type(), text.content_type(True)), errors=(503,),
+            "GET",
+            "/metrics",
+            "Return the Prometheus page",
+            prometheus_page,
+            media_types=(text.content_type(), text.content_type(True)),
+            errors=(503,),
         ),
-        Endpoint("GET", "/healthz", "Does this process answer?", healthz, schema=ok, requires_token=False),
-        Endpoint("GET", "/readyz", "Does the store answer?", readyz, schema=ok, errors=(503,), requires_token=False),
-    )  # fmt: skip
+        Endpoint(
+            "GET",
+            "/healthz",
+            "Return whether this process answers",
+            healthz,
+            schema=ok,
+            requires_token=False,
+        ),
+        Endpoint(
+            "GET",
+            "/readyz",
+            "Return whether Redis answers",
+            readyz,
+            schema=ok,
+            errors=(503,),
+            requires_token=False,
+        ),
+    )

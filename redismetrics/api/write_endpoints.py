@@ -14,8 +14,9 @@ from redismetrics.model.validation import MetricType, check_name
 
 from .endpoint import Endpoint
 from .limits import Limits
-from .parameters import NAME, TIME, TYPE, read_time
+from .parameters import read_time
 from .request_body import RequestBody, content_type, read_body
+from .schemas import NAME, TIME, TYPE
 from .service import Service, json_response
 
 JSON = "application/json"

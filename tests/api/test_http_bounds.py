@@ -307,10 +307,11 @@ def test_rows_are_bounded_before_they_are_made(metrics: Metrics) -> None:
 
 def test_parameters_are_bounded_in_number(refusing: Any) -> None:
     many = "&".join(f"aggregation=p{n}" for n in range(33))
-    assert "aggregation: wanted it at most 32 times (the limit max_repeats), got 33" in told(
-        refusing.get(f"/api/rollup?name=x&{many}"), 400
+    assert (
+        "aggregation must be given at most 32 times (limit max_repeats), got it 33 times"
+        in told(refusing.get(f"/api/rollup?name=x&{many}"), 400)
     )
-    assert "parameters: wanted at most 1000" in told(
+    assert "a query string must have at most 1000 parameters" in told(
         refusing.get("/api/query?" + "x&" * 1_001), 400
     )
 
@@ -436,7 +437,7 @@ def test_whoever_only_probes_is_not_told_where_the_store_is(
     with Metrics(server.url, socket_timeout=0.5) as metrics:
         server.kill()
         with running(create_app(metrics, token="t0ken")) as at:
-            assert told(httpx.get(f"{at}/readyz"), 503) == "the store does not answer"
+            assert told(httpx.get(f"{at}/readyz"), 503) == "Redis does not answer"
 
 
 def test_without_a_token_a_name_that_leads_here_is_not_enough(metrics: Metrics) -> None:
