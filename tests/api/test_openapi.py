@@ -22,7 +22,7 @@ from redismetrics.api.limits import Limits
 from tests.fixtures.webserver import running
 
 TOKEN = "t0ken"
-ENDLESS = "/api/stream"  # held to its promises in test_http.py
+ENDLESS = "/api/stream"  # tested in test_sse.py
 CHECKS = [
     not_a_server_error,
     checks.status_code_conformance,

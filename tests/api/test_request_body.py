@@ -1,0 +1,130 @@
+"""Request bodies: bounded in bytes, seconds and decompression steps."""
+
+import asyncio
+import gzip
+import socket
+import time
+import zlib
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+pytest.importorskip("starlette", reason="needs redismetrics[server]")
+pytest.importorskip("uvicorn", reason="needs redismetrics[server]")
+
+httpx = pytest.importorskip("httpx", reason="needs httpx")
+
+from starlette.exceptions import HTTPException
+
+from redismetrics import Metrics
+from redismetrics.api import request_body
+from redismetrics.api.app import create_app
+from redismetrics.api.limits import Limits
+from tests.fixtures.servers import PATIENCE
+from tests.fixtures.webserver import error_message, running
+
+
+def gunzip(data: bytes, most: int = 1_000) -> bytes:
+    return request_body.RequestBody(data, is_gzip=True).decompress(most)
+
+
+def test_gzip_is_decompressed_in_steps_up_to_the_limit() -> None:
+    text = b"0123456789" * 20_000
+    assert gunzip(gzip.compress(text), len(text)) == text
+    assert gunzip(gzip.compress(text, 0), len(text)) == text  # longer than it was
+    assert (
+        gunzip(gzip.compress(text[:99]) + gzip.compress(b"") + gzip.compress(text[99:500]), 500)
+        == text[:500]
+    )
+    for data, code in (
+        (gzip.compress(text), 413),
+        (gzip.compress(text[:500])[:-1], 400),
+        (gzip.compress(b"1") + b"no gzip", 400),
+        (gzip.compress(b"") * 200, 400),
+    ):
+        with pytest.raises(HTTPException) as caught:
+            gunzip(data)
+        assert caught.value.status_code == code
+    assert gunzip(b"") == b""
+
+
+def test_many_small_gzip_members_are_rejected_quickly() -> None:
+    member = zlib.compress(b"", wbits=31)
+    began = time.process_time()
+    with pytest.raises(HTTPException, match="at most 100 members"):
+        gunzip(member * ((4 << 20) // len(member)))
+    assert time.process_time() - began < 1  # 200,000 of them, each with a copy of the rest: minutes
+
+
+def test_bodies_are_limited_however_they_are_sent(writable: Any, metrics: Metrics) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    bomb = gzip.compress(b" " * 10_000_000, 1)
+    assert len(bomb) > 2_000
+    bomb = gzip.compress(b" " * 100_000)
+    assert len(bomb) < 2_000
+    assert "also decompressed" in error_message(
+        writable.post("/api/record", content=bomb, headers=headers), 413
+    )
+    assert "ends early" in error_message(
+        writable.post("/api/record", content=gzip.compress(b"{}")[:-4], headers=headers), 400
+    )
+    assert "not valid gzip" in error_message(
+        writable.post("/api/record", content=b"{}", headers=headers), 400
+    )
+    plain = {"Content-Type": "application/json"}
+    assert "Content-Encoding" in error_message(
+        writable.post("/api/record", content=b"{}", headers={**plain, "Content-Encoding": "br"}),
+        415,
+    )
+    in_parts = (b" " * 500 for _ in range(10))  # chunked: no length is error_message
+    assert "at most 2000 bytes" in error_message(
+        writable.post("/api/record", content=in_parts, headers=plain), 413
+    )
+    # What a page of another site may send without being asked:
+    assert "Content-Type" in error_message(
+        writable.post("/api/record", content=b'{"name": "x"}'), 415
+    )
+    assert "Content-Type" in error_message(writable.post("/api/record", data={"name": "x"}), 415)
+    assert metrics.stats()["recorded"] == 0
+    two = gzip.compress(b'[{"name": ') + gzip.compress(b'"x"}]')
+    assert writable.post("/api/record", content=two, headers=headers).json() == {"recorded": 1}
+
+
+def test_slow_body_times_out(metrics: Metrics) -> None:
+    limits = Limits(body_seconds=0.3, max_concurrent=1, max_queued=1)
+    with running(create_app(metrics, allow_write=True, limits=limits)) as at:
+        place = urlsplit(at)
+        assert place.hostname
+        head = b"POST /api/record HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n["
+        with socket.create_connection((place.hostname, place.port or 0), PATIENCE) as slow:
+            slow.sendall(head)
+            began = time.monotonic()
+            answer = b""
+            while part := slow.recv(4096):  # until the server closes
+                answer += part
+        assert time.monotonic() - began < 4  # it is not waited for what is left
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"body must arrive within 0.3 s (limit body_seconds), got 1 bytes of it" in answer
+        assert httpx.post(f"{at}/api/record", json={"name": "jobs"}).status_code == 202
+
+
+def test_content_length_of_many_digits_is_rejected(metrics: Metrics) -> None:
+    app = create_app(metrics, allow_write=True)
+    sent: list[Any] = []
+
+    async def ask() -> None:
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {
+            "type": "http", "method": "POST", "path": "/api/record", "query_string": b"", "root_path": "",
+            "headers": [(b"content-type", b"application/json"), (b"content-length", b"9" * 5_000)],
+        }  # fmt: skip
+        await app(scope, receive, send)
+
+    asyncio.run(ask())
+    assert sent[0]["status"] == 413

@@ -1,0 +1,105 @@
+"""`redismetrics serve`, and the token it reads."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("starlette", reason="needs redismetrics[server]")
+pytest.importorskip("uvicorn", reason="needs redismetrics[server]")
+
+httpx = pytest.importorskip("httpx", reason="needs httpx")
+
+
+from redismetrics import InvalidSetting, Metrics
+from redismetrics.api.server import read_token
+from tests.fixtures.servers import PATIENCE, wait_until
+from tests.fixtures.webserver import Events
+
+ROOT = Path(__file__).parents[2]
+TOKEN = "s3cret-t0ken"
+
+
+def test_token_is_read_from_a_file_or_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert read_token(None) is None
+    monkeypatch.setenv("REDISMETRICS_TOKEN", " abc ")
+    assert read_token(None) == "abc"
+    file = tmp_path / "token"
+    with pytest.raises(InvalidSetting, match="No such file"):
+        read_token(file)
+    file.write_text("\n")
+    with pytest.raises(InvalidSetting, match="must hold 1 to 4096 characters, got 0"):
+        read_token(file)
+    file.write_text("def\n")
+    assert read_token(file) == "def"
+
+
+def test_serve_runs_until_sigterm(url: str, metrics: Metrics, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(TOKEN)
+    where = ("--url", url, "--namespace", metrics.settings.namespace)
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-m",
+        "redismetrics",
+        "serve",
+        "--port",
+        "0",
+        "--allow-write",
+        *where,
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [*command, "--token-file", str(file)],
+        cwd=tmp_path,
+        env=environment,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+    ) as process:
+        try:
+            assert process.stderr is not None
+            line = process.stderr.readline()
+            assert line.startswith("serving on http://127.0.0.1:"), line + process.stderr.read()
+            at = line.removeprefix("serving on ").strip()
+            with httpx.Client(base_url=at, headers={"Authorization": f"Bearer {TOKEN}"}) as web:
+                assert web.post("/api/record", json={"name": "jobs", "value": 5}).status_code == 202
+                wait_until(
+                    lambda: metrics.query("jobs", aggregation="sum") == 5,
+                    "what was recorded is stored",
+                )
+                assert web.get("/api/query?name=jobs&aggregation=sum").json()["results"] == 5
+                assert httpx.get(f"{at}/api/stats").status_code == 401
+                events = Events(web, "/api/stream")
+                assert events.open.wait(PATIENCE)
+                process.send_signal(signal.SIGTERM)
+                out, said = process.communicate(timeout=PATIENCE)
+                assert events.ended.wait(PATIENCE)
+        finally:
+            process.kill()
+    assert (out, said) == ("", "")
+    assert process.returncode in (0, -signal.SIGTERM)
+
+
+def test_serve_reports_errors_and_a_missing_token(url: str, tmp_path: Path) -> None:
+    def run(*arguments: str) -> tuple[int, str]:
+        command = [sys.executable, "-m", "redismetrics", "serve", "--url", url, *arguments]
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+        return done.returncode, done.stderr
+
+    code, said = run("--token-file", str(tmp_path / "none"))
+    assert code == 1
+    assert said.startswith("redismetrics: token file ")
+    code, said = run("--host", "203.0.113.7", "--port", "0")
+    assert code == 1
+    assert said.startswith("anybody who reaches 203.0.113.7 may ask: no token\nredismetrics: ")
