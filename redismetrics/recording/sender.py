@@ -12,7 +12,6 @@ from redis.exceptions import ResponseError
 
 from redismetrics.errors import FormatMismatch, ScriptFailed, StoreError
 from redismetrics.model.definition import Definition
-from redismetrics.model.retention import DEFAULT_RETENTION
 from redismetrics.model.time import HOUR, SECOND, Clock
 from redismetrics.settings import Settings, retention_policy
 from redismetrics.store import catalog, keys, namespace
@@ -148,13 +147,11 @@ class Sender:
         """Learn the namespace's configuration, and tell where it isn't what this process was set to."""
         wanted = retention_policy(self.settings)
         config = run(
-            client, namespace.open_namespace(self.settings.namespace, wanted, self.store.shards)
+            client,
+            namespace.open_namespace(
+                self.settings.namespace, wanted, self.store.shards, self.recorder.warn_once
+            ),
         )
-        if config.retention != wanted and wanted != DEFAULT_RETENTION:
-            self.recorder.warn_once(
-                "namespace %s was made with other retentions, and those hold: %s (seconds), not this process's %s",
-                self.settings.namespace, config.retention.describe(), wanted.describe(),
-            )  # fmt: skip
         oldest = (config.retention.levels[0].retention - HOUR) / SECOND
         if (
             self.settings.max_age > oldest

@@ -1,4 +1,5 @@
-"""Everything that speaks to Redis: URLs, connections, clusters, the embedded server, keys, scripts, catalogue.
+"""Everything that talks to Redis: URLs, connections, clusters, the embedded server, keys, scripts.
 
-Operations are generators that yield commands and receive replies; `driver` runs them, blocking or with asyncio.
+Operations are generators that yield commands and receive replies; `driver` runs them, blocking or
+with asyncio. Nothing here uses KEYS or SCAN.
 """

@@ -13,7 +13,10 @@ from .replies import STAMP_BYTES, pairs, read_definition, read_series, reading
 def definitions(
     namespace: str, shard: int, names: list[str]
 ) -> Operation[dict[str, Definition | FormatMismatch]]:
-    """The catalogue's definitions of these metrics of one shard, those that it has; the error of one that can't be read."""
+    """Return the definitions of these metrics of one shard, without those that do not exist.
+
+    A definition that cannot be read is replaced by its error.
+    """
     (found,) = yield [("HMGET", keys.shard(namespace, shard).catalogue, *names)]
     known: dict[str, Definition | FormatMismatch] = {}
     for name, data in zip(names, found, strict=True):
@@ -26,11 +29,11 @@ def definitions(
 
 
 def types(namespace: str, names: list[str]) -> Operation[dict[str, MetricType]]:
-    """The types of these metrics, those that the store has and that can be read."""
+    """Return the types of these metrics, without those that do not exist or cannot be read."""
     count, found = (yield from shards(namespace)), {}
     for shard in range(count):
-        inside = [name for name in names if keys.shard_of(name, count) == shard]
-        known = (yield from definitions(namespace, shard, inside)) if inside else {}
+        of_shard = [name for name in names if keys.shard_of(name, count) == shard]
+        known = (yield from definitions(namespace, shard, of_shard)) if of_shard else {}
         found.update(
             {name: each.type for name, each in known.items() if isinstance(each, Definition)}
         )
@@ -40,7 +43,7 @@ def types(namespace: str, names: list[str]) -> Operation[dict[str, MetricType]]:
 def describe(
     namespace: str, shard: int, name: str
 ) -> Operation[tuple[Definition | None, dict[int, dict[str, str]]]]:
-    """A metric's definition and the tags of its series by id."""
+    """Return the definition of a metric (None: unknown) and the tags of its series by id."""
     definition, flat = yield [
         ("HGET", keys.shard(namespace, shard).catalogue, name),
         ("HGETALL", keys.metric(namespace, shard, name).series),
@@ -49,9 +52,9 @@ def describe(
 
 
 def catalogue(namespace: str, shards: int) -> Operation[dict[str, Definition]]:
-    """All metrics with their definitions, in the order they were first recorded."""
+    """Return the definitions of all metrics, in the order in which they were first recorded."""
     replies = yield [("HGETALL", keys.shard(namespace, shard).catalogue) for shard in range(shards)]
-    with reading("catalogue"):
+    with reading("the catalogue"):
         found = [
             (data[-STAMP_BYTES:], check_name(name.decode()), data)
             for flat in replies
@@ -61,13 +64,13 @@ def catalogue(namespace: str, shards: int) -> Operation[dict[str, Definition]]:
 
 
 def series(namespace: str, shard: int, name: str) -> Operation[list[dict[str, str]]]:
-    """The tags of all series of a metric."""
+    """Return the tags of all series of a metric."""
     (flat,) = yield [("HGETALL", keys.metric(namespace, shard, name).series)]
     return list(read_series(flat).values())
 
 
 def series_counts(namespace: str, shards: int, names: list[str]) -> Operation[dict[str, int]]:
-    """How many series each of these metrics has."""
+    """Return the number of series of each of these metrics."""
     commands: list[Command] = []
     for name in names:
         key = keys.metric(namespace, keys.shard_of(name, shards), name).series

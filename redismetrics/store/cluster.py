@@ -90,7 +90,8 @@ class ClusterClient:
 
     def pubsub(self) -> Any:
         """Subscribe through any node: all nodes receive what is published on one."""
-        return self._node(random.choice(self.nodes.primaries)).pubsub()  # type: ignore[no-untyped-call]
+        node = self._node(random.choice(self.nodes.primaries))
+        return node.pubsub()  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
         with self._lock:

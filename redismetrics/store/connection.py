@@ -161,7 +161,7 @@ class Store:
             return self._client
 
     def connect(self, *, retries: int, timeout: float | None = None) -> "Client":
-        """Return a new client, which the caller closes. It resends a failed command *retries* times."""
+        """Return a new client, to be closed by the caller; it resends a command *retries* times."""
         seconds, url = self._timeout_within(timeout), self.reachable_url()
         multi_host = self._multi_host
         if multi_host is None:
@@ -185,7 +185,7 @@ class Store:
         )
 
     async def aconnect(self, *, retries: int, timeout: float | None = None) -> "AsyncClient":
-        """Return a new client for the running event loop; starting a server does not block the loop.
+        """Return a new client for the running event loop, without blocking the loop.
 
         It has at most `LOOP_CONNECTIONS` connections; further tasks wait for one.
         """
@@ -242,7 +242,7 @@ async def close_with_loop(client: "AsyncClient") -> "AsyncGenerator[AsyncClient,
 
 
 class LoopClients:
-    """The asyncio clients of a store: one for each event loop, because connections belong to a loop."""
+    """The asyncio clients of a store: one for each event loop, to which its connections belong."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -1,4 +1,4 @@
-"""Delete metrics with everything they hold."""
+"""Delete metrics with all their data."""
 
 import secrets
 from collections.abc import Iterable
@@ -9,14 +9,16 @@ from .replies import reading
 
 
 def delete(namespace: str, shards: int, names: list[str]) -> Operation[int]:
-    """Delete metrics with all they hold; return how many there were.
+    """Delete metrics with all their data; return how many existed.
 
-    What must outlive a metric stays in its `state`: the next series id, since ids are never used again, and what is sealed;
-    with a new version, so that whoever is reading or sealing it starts anew.
+    Some fields of a metric's `state` stay: the next series id, because ids are never used again,
+    and how far its log was processed. Its version changes, so that readers and workers that are in
+    progress start again.
     """
     if not names:
         return 0
-    yield [("MULTI",), ("EXEC",)]  # may we? After a refused MULTI the commands would run one by one
+    # Check the permission first: after a rejected MULTI, the commands would run one by one.
+    yield [("MULTI",), ("EXEC",)]
     deleted = 0
     for name in names:
         shard = keys.shard_of(name, shards)
@@ -24,8 +26,8 @@ def delete(namespace: str, shards: int, names: list[str]) -> Operation[int]:
         of_shard = keys.shard(namespace, shard)
         pending_key = keys.pending(namespace, shard)
         held, due = yield [("HKEYS", worked.held), ("HKEYS", worked.due)]
-        # Whatever workers commit in between is told by the same lists once more, from inside the transaction.
-        inside = yield [
+        # Read the lists again inside the transaction, for what workers commit in between.
+        replies = yield [
             ("MULTI",),
             ("HKEYS", worked.held),
             ("HKEYS", worked.due),
@@ -49,9 +51,9 @@ def delete(namespace: str, shards: int, names: list[str]) -> Operation[int]:
             ("HDEL", of_shard.catalogue, name),
             ("EXEC",),
         ]
-        held_then, due_then, *_, found = inside[-1]
+        held_then, due_then, *_, found = replies[-1]
         deleted += found
-        new = [
+        later = [
             *(
                 ("DEL", key)
                 for key in _data_keys(namespace, shard, name, set(held_then) - set(held))
@@ -61,17 +63,17 @@ def delete(namespace: str, shards: int, names: list[str]) -> Operation[int]:
                 for member in set(due_then) - set(due)
             ),
         ]
-        if new:
-            yield new
+        if later:
+            yield later
     return deleted
 
 
 def _data_keys(namespace: str, shard: int, name: str, held: Iterable[bytes]) -> list[str]:
-    """The keys that `held` speaks of."""
+    """Return the data keys that the fields of `held` name."""
     with reading("held"):
-        pairs = [field.decode().split(" ") for field in held]
+        fields = [field.decode().split(" ") for field in held]
         return [
             keys.data(namespace, shard, name, level, int(span) * 1000)
-            for level, span in pairs
+            for level, span in fields
             if level != "samples"
         ]

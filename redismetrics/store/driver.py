@@ -1,8 +1,9 @@
-"""run and arun: the only code that sends.
+"""Drive operations: `run` and `arun` are the only code that sends commands.
 
-An operation is a generator that yields lists of commands, one list for each round trip, is sent the list of replies, and
-returns its result. It knows nothing of sockets, so the blocking and the asyncio driver share every line of logic: also what
-becomes of redis-py's errors, which are thrown in where the replies would have come.
+An operation is a generator that yields a list of commands for each round trip, receives the list of
+replies, and returns its result. It does no I/O, so the blocking and the asyncio driver share all
+logic. That includes the handling of redis-py's errors, which are thrown into the generator in place
+of the replies.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -32,20 +33,20 @@ Operation = Generator[list[Command], list[Any], T]
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn redis-py's errors into ours. Its messages name hosts and commands, never passwords."""
+    """Turn redis-py's errors into ours; its messages name hosts and commands, never passwords."""
     try:
         yield
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
         raise StoreUnavailable(f"Redis did not answer: {error}") from error
     except redis.RedisError as error:
-        raise ScriptFailed(f"Redis refused: {error}") from error
+        raise ScriptFailed(f"Redis rejected a command: {error}") from error
 
 
 _ERRORS = (redis.RedisError, OSError)
 
 
 def run(client: Client, operation: Operation[T]) -> T:
-    """Drive *operation* over *client*; raises branches of `StoreError`."""
+    """Run *operation* on *client* and return its result; raise subclasses of `StoreError`."""
     steps = _sendable(operation)
     try:
         commands = next(steps)
@@ -61,7 +62,11 @@ def run(client: Client, operation: Operation[T]) -> T:
 
 
 async def arun(client: AsyncClient, operation: Operation[T]) -> T:
-    """`run` for asyncio. Cancelled while it waits, it leaves no connection with replies behind: redis-py closes that one."""
+    """Run *operation* with asyncio.
+
+    If it is cancelled while it waits, redis-py closes the connection, so that no other command
+    receives its replies.
+    """
     steps = _sendable(operation)
     try:
         commands = next(steps)
@@ -77,7 +82,7 @@ async def arun(client: AsyncClient, operation: Operation[T]) -> T:
 
 
 def _sendable(operation: Operation[T]) -> Operation[T]:
-    """*operation* as it is sent: with its scripts loaded where they lack, and redis-py's errors turned into ours."""
+    """Wrap *operation*: load missing scripts, and turn redis-py's errors into ours."""
     try:
         commands = next(operation)
         while True:
@@ -89,7 +94,7 @@ def _sendable(operation: Operation[T]) -> Operation[T]:
 
 
 def _loading(commands: list[Command]) -> Operation[list[Any]]:
-    """Send *commands*; load the scripts where the server lacks them, also when it forgets them again meanwhile."""
+    """Send *commands*; load the scripts if the server lacks them, also if it loses them again."""
     for _ in range(3):
         try:
             return (yield commands)
@@ -99,14 +104,14 @@ def _loading(commands: list[Command]) -> Operation[list[Any]]:
 
 
 def gather(operations: Sequence[Operation[T]]) -> Operation[list[T]]:
-    """Many operations as one, their commands of each round trip side by side; an error of one ends all."""
+    """Run many operations as one, in shared round trips; an error of one ends all."""
     results: dict[int, T] = {}
     waiting: dict[int, list[Command]] = {}
 
     def step(number: int, replies: list[Any] | None) -> None:
         try:
-            running = operations[number]
-            waiting[number] = next(running) if replies is None else running.send(replies)
+            operation = operations[number]
+            waiting[number] = next(operation) if replies is None else operation.send(replies)
         except StopIteration as done:
             waiting.pop(number, None)
             results[number] = done.value
@@ -126,7 +131,8 @@ def gather(operations: Sequence[Operation[T]]) -> Operation[list[T]]:
 def _send(client: Client, commands: list[Command]) -> list[Any]:
     if isinstance(client, ClusterClient):
         return _checked(client.send(commands))
-    if len(commands) == 1:  # the common case, without the cost of a pipeline
+    # Fast path: the common case, without the cost of a pipeline.
+    if len(commands) == 1:
         return [client.execute_command(*commands[0])]  # type: ignore[no-untyped-call]
     with client.pipeline(transaction=False) as pipeline:
         for command in commands:
@@ -146,7 +152,7 @@ async def _asend(client: AsyncClient, commands: list[Command]) -> list[Any]:
 
 
 def _checked(replies: list[Any]) -> list[Any]:
-    """*replies*, or the first error among them."""
+    """Return *replies*, or raise the first error among them."""
     for reply in replies:
         if isinstance(reply, Exception):
             raise reply

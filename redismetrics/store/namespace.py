@@ -1,5 +1,6 @@
 """Open a namespace and read its configuration."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,80 +11,111 @@ from . import keys
 from .driver import Operation
 from .replies import pairs, reading
 
-MAX_SHARDS = 16_384  # as many as a cluster has slots
+# A cluster has this many slots.
+MAX_SHARDS = 16_384
+
+# In place of the format while the namespace is the target of a copy.
+COPYING = b"copying"
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What all processes of a namespace share: how many shards it has, what is kept for how long; whether anybody wrote it."""
+    """What all processes of a namespace share: number of shards and retention policy.
+
+    *written* is False if these are defaults, because the namespace does not exist yet.
+    """
 
     shards: int
     retention: RetentionPolicy
     written: bool = True
 
 
-COPYING = b"copying"  # in the place of the format, while the namespace is being copied to here
-
-
 def read_config(namespace: str, flat: list[Any]) -> Config:
-    """A configuration as it was written, or the defaults where there is none."""
-    with reading(f"namespace {namespace!r}: its configuration"):
-        found = pairs(flat)
-        if found.get(b"format") == COPYING:
+    """Return the stored configuration, or the defaults if *flat* is empty.
+
+    Raises:
+        StoreUnavailable: If the namespace is the target of a copy in progress.
+        FormatMismatch: If it is corrupt or of another version.
+    """
+    with reading(f"the configuration of namespace {namespace!r}"):
+        fields = pairs(flat)
+        if fields.get(b"format") == COPYING:
             raise StoreUnavailable(
-                f"namespace {namespace!r} is being copied to here: what is recorded waits until `redismetrics copy` is done"
+                f"namespace {namespace!r} is being copied to here; samples wait until "
+                "`redismetrics copy` is done"
             )
-        written = int(found.get(b"format", keys.FORMAT))
-        if written != keys.FORMAT:
+        stored = int(fields.get(b"format", keys.FORMAT))
+        if stored != keys.FORMAT:
             raise FormatMismatch(
-                f"namespace {namespace!r}: wanted format {keys.FORMAT}, got {written}"
+                f"namespace {namespace!r} must have format {keys.FORMAT}, got {stored}; "
+                "run the same version of redismetrics in all processes"
             )
-        kept = found.get(b"retentions")
-        retention = DEFAULT_RETENTION if kept is None else RetentionPolicy.parse(kept.decode())
-        count = int(found.get(b"shards", 1))
-        if not 1 <= count <= MAX_SHARDS:
-            raise ValueError(f"wanted 1 to {MAX_SHARDS} shards, got {count}")
-        return Config(count, retention, bool(found))
+        retentions = fields.get(b"retentions")
+        policy = (
+            DEFAULT_RETENTION if retentions is None else RetentionPolicy.parse(retentions.decode())
+        )
+        shards = int(fields.get(b"shards", 1))
+        if not 1 <= shards <= MAX_SHARDS:
+            raise ValueError(f"shards must be 1 to {MAX_SHARDS}, got {shards}")
+        return Config(shards, policy, bool(fields))
 
 
 class Namespace:
-    """A namespace whose configuration is read once."""
+    """A namespace, whose configuration is read once."""
 
     def __init__(self, name: str, config: Config | None = None) -> None:
         self.name = name
         self._config = config
 
     def config(self) -> Operation[Config]:
-        """As it was written, or the defaults where nobody wrote any yet."""
+        """Return the stored configuration, or the defaults if there is none yet."""
         if self._config is not None:
             return self._config
-        (found,) = yield [("HGETALL", keys.config(self.name))]
-        config = read_config(self.name, found)
-        if found:
+        (flat,) = yield [("HGETALL", keys.config(self.name))]
+        config = read_config(self.name, flat)
+        if config.written:
             self._config = config
         return config
 
     def shards(self) -> Operation[int]:
+        """Return the number of shards."""
         return (yield from self.config()).shards
 
 
 def shards(namespace: str) -> Operation[int]:
-    """How many shards the namespace has; a namespace that nobody wrote yet has one."""
+    """Return the number of shards of a namespace: 1 if it does not exist yet."""
     return (yield from Namespace(namespace).shards())
 
 
 def open_namespace(
-    namespace: str, wanted: RetentionPolicy = DEFAULT_RETENTION, shards: int = 1
+    namespace: str,
+    retention: RetentionPolicy = DEFAULT_RETENTION,
+    shards: int = 1,
+    warn: Callable[..., None] | None = None,
 ) -> Operation[Config]:
-    """Write the namespace's configuration, with so many *shards*, if nobody did; return the one that holds."""
+    """Create the configuration of a namespace if it does not exist; return the stored one.
+
+    If the namespace was created with other retentions than *retention*, call *warn* with a message
+    and its arguments. The default policy never warns: the process did not choose it.
+    """
     key = keys.config(namespace)
-    (found,) = yield [("HGETALL", key)]
-    read_config(namespace, found)  # one of another format is left as it is
-    if b"retentions" not in found[::2]:
-        *_, found = yield [
+    (flat,) = yield [("HGETALL", key)]
+    # Raises for another format, which is then left unchanged.
+    read_config(namespace, flat)
+    if b"retentions" not in pairs(flat):
+        *_, flat = yield [
             ("HSETNX", key, "format", keys.FORMAT),
             ("HSETNX", key, "shards", shards),
-            ("HSETNX", key, "retentions", wanted.describe()),
+            ("HSETNX", key, "retentions", retention.describe()),
             ("HGETALL", key),
         ]
-    return read_config(namespace, found)
+    config = read_config(namespace, flat)
+    if warn is not None and config.retention != retention != DEFAULT_RETENTION:
+        warn(
+            "namespace %s was created with other retentions, which apply: %s (seconds), "
+            "not those of this process: %s",
+            namespace,
+            config.retention.describe(),
+            retention.describe(),
+        )
+    return config

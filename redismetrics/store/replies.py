@@ -1,4 +1,4 @@
-"""Read replies of Redis that may be damaged or of another version."""
+"""Decode replies of Redis, which may be corrupt or of another version."""
 
 import struct
 from collections.abc import Iterator
@@ -11,14 +11,14 @@ from redismetrics.errors import FormatMismatch, StoreError
 from redismetrics.model.definition import Definition
 from redismetrics.model.validation import unpack_tags
 
+# Bytes after a definition in the catalogue: when it was written.
+STAMP_BYTES = 9
 
-def pairs(flat: list[Any]) -> dict[bytes, Any]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))
+# Series ids must be below this, because a query has an array with one element for each.
+MAX_SERIES_ID = 1 << 26
 
-
-MAX_SERIES_ID = 1 << 26  # a question has a column of so many places
-
-_NOT_OURS = (
+# What decoding may raise for corrupt bytes.
+_DECODING_ERRORS = (
     ValueError,
     TypeError,
     LookupError,
@@ -29,31 +29,36 @@ _NOT_OURS = (
 )
 
 
+def pairs(flat: list[Any]) -> dict[bytes, Any]:
+    """Return a flat reply of fields and values, or members and scores, as a mapping."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
 @contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Turn what goes wrong while bytes of the store are read as *what* into `FormatMismatch`."""
+    """Turn errors of decoding *what* into `FormatMismatch`."""
     try:
         yield
     except StoreError:
         raise
-    except _NOT_OURS as error:
-        raise FormatMismatch(f"{what}: can't be read: {error!r:.200}") from error
-
-
-STAMP_BYTES = 9  # bytes behind a definition in the catalogue: when it came
+    except _DECODING_ERRORS as error:
+        raise FormatMismatch(f"cannot read {what}: {error!r:.200}") from error
 
 
 def read_definition(name: str, data: bytes) -> Definition:
-    with reading(f"catalogue: the definition of {name!r}"):
+    """Return the definition of a metric from its entry in the catalogue."""
+    with reading(f"the definition of {name!r}"):
         return Definition.unpack(data[:-STAMP_BYTES])
 
 
 def read_now_ms(time: list[Any]) -> int:
+    """Return a reply to TIME in Unix milliseconds."""
     return int(time[0]) * 1000 + int(time[1]) // 1000
 
 
 def series_by_id(flat: list[Any]) -> dict[int, bytes]:
-    """The canonical tags of series by id."""
+    """Return the canonical tags of series by id."""
+    # Without `pairs`, which would build a second mapping of 100,000 series.
     found = {
         int(number): canonical
         for canonical, number in zip(flat[::2], flat[1::2], strict=True)
@@ -61,17 +66,18 @@ def series_by_id(flat: list[Any]) -> dict[int, bytes]:
     }
     if found and not 0 <= min(found) <= max(found) < MAX_SERIES_ID:
         raise ValueError(
-            f"wanted ids from 0 to {MAX_SERIES_ID - 1}, got {min(found)} to {max(found)}"
+            f"series ids must be from 0 to {MAX_SERIES_ID - 1}, got {min(found)} to {max(found)}"
         )
     return found
 
 
 def read_series(flat: list[Any]) -> dict[int, dict[str, str]]:
+    """Return the tags of series by id."""
     with reading("series"):
         return {number: unpack_tags(canonical) for number, canonical in series_by_id(flat).items()}
 
 
 def read_info(text: bytes) -> dict[str, str]:
-    """The figures of an answer to INFO."""
+    """Return the fields of a reply to INFO."""
     lines = (line.partition(":") for line in text.decode("utf-8", "replace").splitlines())
     return {name: value for name, colon, value in lines if colon}

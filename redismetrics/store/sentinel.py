@@ -1,4 +1,7 @@
-"""Clients of a primary that Redis sentinels watch: each new connection goes to the one that they name then."""
+"""Clients of a primary behind Redis sentinels.
+
+Each new connection asks the sentinels for the current primary.
+"""
 
 from typing import Any
 
@@ -10,7 +13,7 @@ from redis.connection import SSLConnection
 
 
 class _Sentinels(redis.sentinel.Sentinel):
-    """Lets go of the connections to the sentinels once they have answered."""
+    """Closes the connections to the sentinels after each reply."""
 
     def discover_master(self, service_name: str) -> Any:
         try:
@@ -23,7 +26,7 @@ class _Sentinels(redis.sentinel.Sentinel):
 
 
 class _AsyncSentinels(redis.asyncio.sentinel.Sentinel):
-    """The same for asyncio."""
+    """`_Sentinels` for asyncio."""
 
     async def discover_master(self, service_name: str) -> Any:
         try:
@@ -38,13 +41,16 @@ class _AsyncSentinels(redis.asyncio.sentinel.Sentinel):
 def watch(
     client: redis.Redis, sentinels: list[tuple[str, int]], service: str, login: dict[str, str]
 ) -> redis.Redis:
-    """Make *client*, that of any one server, one of the primary of *service*; *login* is the sentinels' own."""
+    """Connect *client* to the primary of *service*; *login* is for the sentinels themselves.
+
+    The host of *client* is ignored; its options are used for the primary and the sentinels.
+    """
     options = client.connection_pool.connection_kwargs
     secure = issubclass(client.connection_pool.connection_class, SSLConnection)
     manager: Any = _Sentinels
-    knowing = manager(sentinels, sentinel_kwargs=_of_sentinels(options, secure) | login)
+    sentinel = manager(sentinels, sentinel_kwargs=_options_of_sentinels(options, secure) | login)
     client.connection_pool = redis.sentinel.SentinelConnectionPool(  # type: ignore[no-untyped-call]
-        service, knowing, **_of_primary(options), ssl=secure
+        service, sentinel, **_options_of_primary(options), ssl=secure
     )
     return client
 
@@ -55,25 +61,29 @@ def awatch(
     service: str,
     login: dict[str, str],
 ) -> redis.asyncio.Redis:
-    """`watch` for asyncio. The client keeps its pool, which waits where the sentinels' would raise and only tells where to go."""
+    """`watch` for asyncio.
+
+    The client keeps its pool, which waits for a free connection where the sentinels' pool would
+    raise. The sentinels' pool only finds the address.
+    """
     pool: Any = client.connection_pool
     secure = issubclass(pool.connection_class, redis.asyncio.SSLConnection)
     manager: Any = _AsyncSentinels
-    knowing = manager(
-        sentinels, sentinel_kwargs=_of_sentinels(pool.connection_kwargs, secure) | login
+    sentinel = manager(
+        sentinels, sentinel_kwargs=_options_of_sentinels(pool.connection_kwargs, secure) | login
     )
-    guide = redis.asyncio.sentinel.SentinelConnectionPool(  # type: ignore[no-untyped-call]
-        service, knowing, **_of_primary(pool.connection_kwargs), ssl=secure
+    finder = redis.asyncio.sentinel.SentinelConnectionPool(  # type: ignore[no-untyped-call]
+        service, sentinel, **_options_of_primary(pool.connection_kwargs), ssl=secure
     )
-    pool.connection_class = guide.connection_class
-    pool.connection_kwargs = {**guide.connection_kwargs, "connection_pool": guide}
+    pool.connection_class = finder.connection_class
+    pool.connection_kwargs = {**finder.connection_kwargs, "connection_pool": finder}
     return client
 
 
 def _without_passwords(
     error: redis.ConnectionError, options: dict[str, Any]
 ) -> redis.ConnectionError:
-    """The message shows each sentinel's client, and before redis-py 7 that shows all its options."""
+    """Remove passwords from a message, which before redis-py 7 shows all options of each client."""
     text = str(error)
     for name, value in options.items():
         if "password" in name and value:
@@ -81,12 +91,12 @@ def _without_passwords(
     return redis.ConnectionError(text)
 
 
-def _of_primary(options: dict[str, Any]) -> dict[str, Any]:
+def _options_of_primary(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name not in ("host", "port")}
 
 
-def _of_sentinels(options: dict[str, Any], secure: bool) -> dict[str, Any]:
-    """What connections to sentinels have of those to the primary: time-outs and TLS."""
+def _options_of_sentinels(options: dict[str, Any], secure: bool) -> dict[str, Any]:
+    """Return the options that connections to sentinels share: timeouts and TLS."""
     same = {
         name: value
         for name, value in options.items()

@@ -1,7 +1,4 @@
-"""What is asked of Redis, as generators: each yields the commands of one round trip, is sent their replies, returns the answer.
-
-Nothing here loops over series in Lua, uses KEYS or SCAN, or writes while it reads.
-"""
+"""Questions about the Redis server itself: its time, its settings, its scripts."""
 
 import msgpack
 
@@ -13,13 +10,13 @@ from .replies import read_info, read_now_ms
 
 
 def now() -> Operation[int]:
-    """The server's time in ms."""
+    """Return the server's time in ms."""
     (time,) = yield [("TIME",)]
     return read_now_ms(time)
 
 
 def info(*sections: str) -> Operation[dict[str, str]]:
-    """What the server says of itself in these sections of INFO, which a user must be let ask."""
+    """Return the fields of these sections of INFO. Needs the right to INFO."""
     found: dict[str, str] = {}
     for text in (yield [("INFO", section) for section in sections]):
         found |= read_info(text)
@@ -27,36 +24,39 @@ def info(*sections: str) -> Operation[dict[str, str]]:
 
 
 def who_am_i() -> Operation[str]:
+    """Return the name of the user."""
     (name,) = yield [("ACL", "WHOAMI")]
     return str(name.decode())
 
 
 def configured(name: str) -> Operation[str]:
-    """One setting of the server."""
+    """Return one setting of the server; '' if it has none of that name."""
     (found,) = yield [("CONFIG", "GET", name)]
     return found[1].decode() if found else ""
 
 
 def try_scripts(namespace: str, shard: int) -> Operation[int]:
-    """Load the scripts and run those that can be run to no effect; return how many ran.
+    """Load the scripts, and run those that can run without effect; return how many ran.
 
-    `forget` is told to forget nothing. `record` gets a batch that was applied before, where somebody recorded, and answers
-    with the reply that it kept.
+    `forget` gets no writers to forget. If something was recorded, `record` gets a batch that was
+    applied before, and returns the stored reply.
     """
     yield [("SCRIPT LOAD", scripts.script(name).text) for name in scripts.NAMES]
-    of = keys.shard(namespace, shard)
-    forgot, (_, entries) = yield [
-        ("EVALSHA", scripts.script("forget").sha, 1, of.writers),
-        ("HSCAN", of.writers, 0, "COUNT", 1),
+    shard_keys = keys.shard(namespace, shard)
+    forgotten, (_, entries) = yield [
+        ("EVALSHA", scripts.script("forget").sha, 1, shard_keys.writers),
+        ("HSCAN", shard_keys.writers, 0, "COUNT", 1),
     ]
-    if forgot != 0:
-        raise FormatMismatch(f"forget.lua: wanted 0 writers forgotten, got {forgot!r:.60}")
+    if forgotten != 0:
+        raise FormatMismatch(f"forget.lua must forget 0 writers, got {forgotten!r:.60}")
     if not entries:
         return 1
     limits = msgpack.packb([0, 0, 0, 0, 0, 0, ""])
-    (reply,) = yield [("EVALSHA", scripts.script("record").sha, 4, *of, entries[0], 0, 0, limits)]
+    (reply,) = yield [
+        ("EVALSHA", scripts.script("record").sha, 4, *shard_keys, entries[0], 0, 0, limits)
+    ]
     try:
         msgpack.unpackb(reply, raw=True)
     except Exception as error:
-        raise FormatMismatch(f"record.lua: its kept reply can't be read: {error}") from error
+        raise FormatMismatch(f"cannot read the stored reply of record.lua: {error}") from error
     return 2

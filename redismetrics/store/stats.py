@@ -1,4 +1,4 @@
-"""Figures that Redis holds about metrics, writers and workers."""
+"""Statistics that Redis holds about metrics, writers and workers."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +12,19 @@ from .driver import Command, Operation
 from .namespace import Config
 from .replies import pairs, read_now_ms, reading
 
-ALIVE_MS = 30_000  # a worker without a heartbeat for so long gets no share
+# A worker without a heartbeat for this long gets no share of the work.
+ALIVE_MS = 30_000
 
 
 @dataclass(frozen=True, slots=True)
 class MetricStats:
-    """What the store knows about one metric; *pruned* and *level_bytes* leave out what is past its retention."""
+    """Statistics of one metric.
+
+    *samples* were ever stored, *never_sealed* and *late* of them were lost. *pruned* is how many
+    are past the retention of exact samples; *level_bytes* leaves out what is past its retention.
+    *last_ms* is when a sample was last stored, *waiting_ms* the age of the oldest block that no
+    worker has processed (0: none waits).
+    """
 
     samples: int
     series: int
@@ -31,35 +38,28 @@ class MetricStats:
     waiting_ms: int
 
 
+_STATE_FIELDS = ("samples", "bytes", "never_sealed", "late", "pruned", "sealed", "waiting")
+
+
 def metric_stats(
     namespace: str, config: Config, names: list[str]
 ) -> Operation[dict[str, MetricStats]]:
-    """The store's own figures of these metrics."""
+    """Return the statistics of these metrics."""
     commands: list[Command] = [("TIME",)]
     for name in names:
         shard = keys.shard_of(name, config.shards)
-        of = keys.metric(namespace, shard, name)
+        recorded = keys.metric(namespace, shard, name)
         commands += [
-            (
-                "HMGET",
-                of.state,
-                "samples",
-                "bytes",
-                "never_sealed",
-                "late",
-                "pruned",
-                "sealed",
-                "waiting",
-            ),
-            ("HLEN", of.series),
-            ("HEXISTS", of.series, ""),
-            ("ZCARD", of.log),
+            ("HMGET", recorded.state, *_STATE_FIELDS),
+            ("HLEN", recorded.series),
+            ("HEXISTS", recorded.series, ""),
+            ("ZCARD", recorded.log),
             ("HGETALL", keys.rollup(namespace, shard, name).held),
             ("ZSCORE", keys.shard(namespace, shard).dirty, name),
         ]
     time, *replies = yield commands
     now_ms = read_now_ms(time)
-    with reading("state"):
+    with reading("the state of a metric"):
         return {
             name: _metric_stats(config.retention, now_ms, replies[6 * at : 6 * at + 6])
             for at, name in enumerate(names)
@@ -67,8 +67,8 @@ def metric_stats(
 
 
 def _metric_stats(retention: RetentionPolicy, now_ms: int, replies: list[Any]) -> MetricStats:
-    state, many, padded, blocks, held, last = replies
-    samples, size, never_sealed, late, pruned, sealed, waiting = (
+    state, fields, has_padding, blocks, held, last = replies
+    samples, log_bytes, never_sealed, late, pruned, sealed, waiting = (
         int(float(each or 0)) for each in state
     )
     by_name = {level.name: level for level in (retention.raw, *retention.levels)}
@@ -76,22 +76,31 @@ def _metric_stats(retention: RetentionPolicy, now_ms: int, replies: list[Any]) -
     for field, amount in pairs(held).items():
         what, _, span = field.decode().partition(" ")
         level = by_name.get(what, retention.raw)
-        gone = level.gone(int(span) * 1000, now_ms)
+        is_gone = level.gone(int(span) * 1000, now_ms)
         if what == "samples":
-            pruned += int(amount) if gone else 0
-        elif not gone:
+            pruned += int(amount) if is_gone else 0
+        elif not is_gone:
             level_bytes[what] += int(amount)
     return MetricStats(
-        samples, many - padded, size, blocks, never_sealed, late, pruned, level_bytes,
-        max(int(float(last or 0)), sealed) // 1000, max(now_ms - waiting // 1000, 0) if waiting > sealed else 0,
-    )  # fmt: skip
+        samples=samples,
+        series=fields - has_padding,
+        log_bytes=log_bytes,
+        blocks=blocks,
+        never_sealed=never_sealed,
+        late=late,
+        pruned=pruned,
+        level_bytes=level_bytes,
+        last_ms=max(int(float(last or 0)), sealed) // 1000,
+        waiting_ms=max(now_ms - waiting // 1000, 0) if waiting > sealed else 0,
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
-    """Memory (of a cluster's primaries together), writers and workers as the server sees them.
+    """Memory, writers and workers, as the server reports them.
 
-    Of each writer its id, last sequence and when it came, in ms.
+    *used_bytes* is that of all primaries of a cluster. Each writer has its id, its last sequence
+    number and when it was written, in ms. *workers* are those alive.
     """
 
     used_bytes: int
@@ -101,31 +110,32 @@ class ServerState:
 
 
 def server_state(namespace: str, shards: int) -> Operation[ServerState]:
-    info, time, workers, *found = yield [
+    """Return the state of the server. Needs the right to INFO."""
+    info, time, workers, *writers_of_shards = yield [
         ("INFO", "memory"),
         ("TIME",),
         ("ZRANGE", keys.workers(namespace), 0, -1, "WITHSCORES"),
         *(("HGETALL", keys.shard(namespace, shard).writers) for shard in range(shards)),
     ]
-    used = 0
+    used_bytes = 0
     for line in info.split(b"\r\n"):
         if line.startswith(b"used_memory:"):
-            used += int(line.partition(b":")[2])
+            used_bytes += int(line.partition(b":")[2])
     latest: dict[str, tuple[str, int, int]] = {}
-    for flat in found:
+    for flat in writers_of_shards:
         with reading("writers"):
             for writer, entry in pairs(flat).items():
                 sequence, clock, _ = msgpack.unpackb(entry, raw=True)
                 known = (writer.decode(), int(sequence), int(clock) // 1000)
                 latest[known[0]] = max(latest.get(known[0], known), known, key=lambda each: each[2])
     now_ms = read_now_ms(time)
-    alive = sum(float(score) > now_ms - ALIVE_MS for score in workers[1::2])
-    return ServerState(used, now_ms, sorted(latest.values(), key=lambda each: -each[2]), alive)
+    writers = sorted(latest.values(), key=lambda each: -each[2])
+    return ServerState(used_bytes, now_ms, writers, count_alive(workers, now_ms))
 
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """Who is there: workers heard of lately, workers that may have left without saying so, and writers that are known."""
+    """Numbers of workers alive, of workers without a recent heartbeat, and of known writers."""
 
     workers: int
     silent_workers: int
@@ -133,12 +143,16 @@ class Presence:
 
 
 def presence(namespace: str, shards: int) -> Operation[Presence]:
-    """Needs no more than the right to read."""
+    """Return how many workers and writers there are. Needs only the right to read."""
     time, workers, *writers = yield [
         ("TIME",),
         ("ZRANGE", keys.workers(namespace), 0, -1, "WITHSCORES"),
         *(("HLEN", keys.shard(namespace, shard).writers) for shard in range(shards)),
     ]
-    now_ms = read_now_ms(time)
-    alive = sum(float(score) > now_ms - ALIVE_MS for score in workers[1::2])
+    alive = count_alive(workers, read_now_ms(time))
     return Presence(alive, len(workers) // 2 - alive, sum(writers))
+
+
+def count_alive(workers: list[Any], now_ms: int) -> int:
+    """Return how many workers are alive, from the flat list of ids and heartbeats."""
+    return sum(float(heartbeat) > now_ms - ALIVE_MS for heartbeat in pairs(workers).values())

@@ -69,7 +69,7 @@ class MultiHostUrl:
 
 
 def parse_multi_host_url(url: str) -> MultiHostUrl:
-    """Parse ``redis+cluster://`` or ``redis+sentinel://``; raise `InvalidSetting` for other URLs."""
+    """Parse ``redis+cluster://`` or ``redis+sentinel://``; raise `InvalidSetting` for others."""
     scheme, _, rest = url.partition("://")
     base, _, kind = scheme.partition("+")
     place, question, query = rest.partition("?")

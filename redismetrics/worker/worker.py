@@ -15,7 +15,6 @@ from time import monotonic, perf_counter
 from typing import TypeVar
 
 from redismetrics.errors import RedisMetricsError, StoreError, StoreUnavailable
-from redismetrics.model.retention import DEFAULT_RETENTION
 from redismetrics.settings import Settings, retention_policy
 from redismetrics.store import keys, namespace
 from redismetrics.store.connection import Store
@@ -132,15 +131,11 @@ class Worker:
 
     def _open(self, client: Client) -> Config:
         wanted = retention_policy(self.settings)
-        config = run(
-            client, namespace.open_namespace(self.settings.namespace, wanted, self.store.shards)
+        warn = log.warning if self.tells else None
+        return run(
+            client,
+            namespace.open_namespace(self.settings.namespace, wanted, self.store.shards, warn),
         )
-        if self.tells and config.retention != wanted and wanted != DEFAULT_RETENTION:
-            log.warning(
-                "namespace %s was made with other retentions, and those hold: %s (seconds), not this process's %s",
-                self.settings.namespace, config.retention.describe(), wanted.describe(),
-            )  # fmt: skip
-        return config
 
     def _make_due(self, client: Client, shard: int, now_ms: int, live: list[str]) -> int:
         """Make the slots that are due, the finer first."""

@@ -1347,6 +1347,6 @@ def test_a_namespace_of_another_format_is_told(server: Server, url: str, namespa
         client.hset(config(namespace), mapping={"format": FORMAT + 1, "shards": 1})
     with (
         Metrics(url, namespace=namespace) as metrics,
-        pytest.raises(FormatMismatch, match=r"wanted format 1, got 2"),
+        pytest.raises(FormatMismatch, match=r"must have format 1, got 2"),
     ):
         metrics.query("depth")

@@ -612,7 +612,7 @@ def test_one_metric_s_damaged_key_costs_only_its_own_samples(
             wait_until(lambda metrics=metrics: metrics.stats()["pending"] == 0, "all is settled")
         stats = balanced(metrics)
         assert (stats["stored"], stats["dropped"], stats["in_doubt"]) == (4, {"refused": 2}, 0)
-        assert f"{bad}: 2 samples are dropped: Redis refused: " in caplog.text
+        assert f"{bad}: 2 samples are dropped: Redis rejected a command: " in caplog.text
         assert [metrics.query(name, aggregation="sum") for name in good] == [7, 7]
         metrics.increment(good[0])
         metrics.flush()

@@ -842,7 +842,7 @@ def test_a_metric_that_fails_holds_up_no_other(
             "table": "table: ",
             "samples": "samples: ",
             "block": "block: ",
-            "definition": "catalogue: ",
+            "definition": "cannot read the definition of ",
         }
         assert told.get(what, "WRONGTYPE") in one.counts.last_error
     assert of_metric(admin, namespace, "jobs") == spoiled  # nothing is half done

@@ -288,7 +288,7 @@ def test_a_number_out_of_proportion_is_told_and_allocates_nothing(
     with (
         Metrics(server.url, namespace=NAMESPACE) as metrics,
         bounded(),
-        pytest.raises(FormatMismatch, match="can't be read"),
+        pytest.raises(FormatMismatch, match="cannot read"),
     ):
         metrics.query("jobs", aggregation="sum")
 

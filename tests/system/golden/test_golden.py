@@ -506,7 +506,7 @@ def newer(restored: redis.Redis) -> dict[str, Any]:
     return read_all(restored)
 
 
-SAYS = rf"wanted format {keys.FORMAT}, got {keys.FORMAT + 1}"
+SAYS = rf"must have format {keys.FORMAT}, got {keys.FORMAT + 1}"
 
 
 @pytest.mark.parametrize(
