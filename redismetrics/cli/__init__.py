@@ -1,13 +1,16 @@
 """
-The command line, with typer and rich: the extra `cli`. Whatever redismetrics shows to a person is shown here.
+The command line, with typer and rich (the extra `cli`). All output for people is made here.
 
-    main.py       the application: all commands, errors, exit status
-    options.py    options that commands share, parsing of values, the client of one command
+    main.py       the application: all commands, error messages, exit status
+    options.py    options that commands share, parsing of values, the client of a command
     printing.py   tables, bars and sparklines for people, tab-separated lines for pipes, JSON
-    record.py     record, increment, gauge, histogram, measure
-    query.py      query, rollup, series, samples, list, stats, delete, clear
+    record.py     record, increment, gauge, histogram
+    measure.py    measure
+    query.py      query, time-series, rollup, list, tag-values, get-metrics, stats, delete, clear
     tail.py       subscribe, tail
-    services.py   worker, export, serve, embedded
-    copy.py, doctor.py, demo.py (with demo_run.py, which runs it)
-    top/          top: screen, poller, board, keyboard
+    services.py   worker, export, serve
+    progress.py   the progress bar of worker --once
+    embedded.py   embedded status, embedded stop
+    copy.py, doctor.py (also cardinality), demo.py with demo_run.py, which runs it
+    top/          top: screen, poller, board, view, keyboard
 """

@@ -1,4 +1,4 @@
-"""The command `demo`: what `demo_run` does, before one's eyes."""
+"""The command `demo`: shows what `demo_run` does."""
 
 import json
 import sys
@@ -14,91 +14,100 @@ from rich.text import Text
 from redismetrics.errors import RedisMetricsError
 from redismetrics.model.sample import Sample
 
-from .demo_run import MAX_SECONDS, PROCESSES, RECORDING, STREAM, Answer, Demo, Outcome, Step
+from .demo_run import (
+    MAX_SECONDS,
+    PROCESSES,
+    RECORDING,
+    STREAM,
+    Call,
+    Demo,
+    DemoProgress,
+    DemoResult,
+)
 from .options import AsJson, terminable
 from .printing import BAR, bars, make_console, print_call, print_lines, sample_line, table
 
-_PAGE_LINES = 5  # of each metric on the page
-_PLAIN_LINES = 6  # samples of the stream where lines can't be overwritten
+# Lines of each metric of the page that are shown.
+_PAGE_LINES = 5
+
+# Samples of the stream that are printed where lines cannot be overwritten.
+_PLAIN_LINES = 6
 
 
 def demo(
     seconds: Annotated[
-        float, typer.Option(min=0.5, max=MAX_SECONDS, help="How long to record.")
+        float, typer.Option(min=0.5, max=MAX_SECONDS, help="How long to record, in seconds.")
     ] = 6,
     as_json: AsJson = False,
 ) -> None:
-    """Try it: a server of its own, four processes that record, what one can ask. Leaves nothing behind."""
+    """Run a demo: a temporary server, four recording processes and sample queries."""
     console = make_console()
     try:
         with terminable():
             if as_json:
-                with Demo(seconds) as running:
-                    for _ in running.record():
+                with Demo(seconds) as run:
+                    for _ in run.record():
                         pass
-                    outcome = running.ask()
-                print(json.dumps(_as_json(outcome), ensure_ascii=False, allow_nan=False))
+                    result = run.run_queries()
+                print(json.dumps(_as_json(result), ensure_ascii=False, allow_nan=False))
             else:
-                outcome = _watched(console, seconds)
+                result = _run_and_show(console, seconds)
     except KeyboardInterrupt:
-        print("Stopped; nothing is left behind.", file=sys.stderr)
+        print("Stopped. Nothing is left behind.", file=sys.stderr)
         raise typer.Exit(130) from None
-    if not outcome.exact:
+    if not result.exact:
         raise RedisMetricsError(
-            f"BUG: recorded {outcome.recorded}, dropped {outcome.dropped}, stored {outcome.stored.result} samples"
+            f"BUG: {result.recorded} samples were recorded, {result.dropped} dropped, "
+            f"{result.stored.result} stored"
         )
 
 
-def _watched(console: Console, seconds: float) -> Outcome:
-    """Run the demo before the reader's eyes."""
+def _run_and_show(console: Console, seconds: float) -> DemoResult:
     console.print(
-        f"A private server in a temporary folder, and {PROCESSES} processes that record for {seconds:g} s:\n"
+        f"A private server in a temporary folder, "
+        f"and {PROCESSES} processes that record for {seconds:g} s:\n"
     )
-    for line in RECORDING.splitlines():
-        print_call(console, line)
-    console.print("\nmeanwhile another one listens:\n")
+    for call in RECORDING:
+        print_call(console, call)
+    console.print("\nMeanwhile another process subscribes:\n")
     print_call(console, f"for sample in metrics.subscribe({list(STREAM)!r}): ...".replace("'", '"'))
     console.print()
-    with Demo(seconds) as running:
+    with Demo(seconds) as run:
         if console.is_terminal and not console.is_dumb_terminal and sys.stdout.isatty():
-            _live(console, seconds, running.record())
+            _show_live(console, seconds, run.record())
         else:
-            _plain(console, seconds, running.record())
-        outcome = running.ask()
-    _show(console, outcome)
-    return outcome
+            _show_lines(console, seconds, run.record())
+        result = run.run_queries()
+    _show_result(console, result)
+    return result
 
 
-def _live(console: Console, seconds: float, steps: Iterator[Step]) -> None:
-    progress = Progress(
+def _show_live(console: Console, seconds: float, steps: Iterator[DemoProgress]) -> None:
+    bar = Progress(
         TextColumn("recording"),
         BarColumn(BAR),
         TextColumn("{task.completed:.1f} s"),
         TextColumn("[bold]{task.fields[recorded]:,}[/bold] samples"),
         console=console,
     )
-    task = progress.add_task("recording", total=seconds, recorded=0)
-    with Live(progress, console=console, auto_refresh=False) as live:
-        for step in steps:
-            progress.update(task, completed=step.seconds, recorded=step.recorded)
-            live.update(Group(progress, _tail(step.latest)), refresh=True)
+    task = bar.add_task("recording", total=seconds, recorded=0)
+    with Live(bar, console=console, auto_refresh=False) as live:
+        for progress in steps:
+            bar.update(task, completed=progress.seconds, recorded=progress.recorded)
+            live.update(Group(bar, _sample_lines(progress.latest)), refresh=True)
 
 
-def _plain(console: Console, seconds: float, steps: Iterator[Step]) -> None:
+def _show_lines(console: Console, seconds: float, steps: Iterator[DemoProgress]) -> None:
     printed = 0
-    for step in steps:
-        due = step.seconds >= printed * seconds / _PLAIN_LINES and printed < _PLAIN_LINES
-        if due and step.recorded and step.latest:
-            print_lines(
-                console,
-                [
-                    f"{step.recorded:>10,} samples   {sample_line(step.latest[printed % len(step.latest)])}"
-                ],
-            )
+    for progress in steps:
+        due = progress.seconds >= printed * seconds / _PLAIN_LINES and printed < _PLAIN_LINES
+        if due and progress.recorded and progress.latest:
+            sample = progress.latest[printed % len(progress.latest)]
+            print_lines(console, [f"{progress.recorded:>10,} samples   {sample_line(sample)}"])
             printed += 1
 
 
-def _tail(samples: list[Sample]) -> RenderableType:
+def _sample_lines(samples: list[Sample]) -> RenderableType:
     return Text(
         "\n".join(f"  {sample_line(sample)}" for sample in samples),
         style="dim",
@@ -107,39 +116,40 @@ def _tail(samples: list[Sample]) -> RenderableType:
     )
 
 
-def _show(console: Console, outcome: Outcome) -> None:
-    for name, answer in outcome.answers.items():
+def _show_result(console: Console, result: DemoResult) -> None:
+    for name, call in result.queries.items():
         console.print()
-        print_call(console, answer.call)
+        print_call(console, call.text)
         if name == "jobs_over_time":
-            print_lines(console, ["", *bars(console, answer.result, "sum")])
+            print_lines(console, ["", *bars(console, call.result, "sum")])
         else:
-            console.print(table(_rows(answer.result)), end="")
+            console.print(table(_rows(call.result)), end="")
     console.print()
     print_call(console, "from redismetrics.export import export")
-    print_call(console, f"print({outcome.page.call})")
+    print_call(console, f"print({result.page.text})")
     console.print()
-    lines = outcome.page.result.splitlines()
-    shown = _excerpt(lines)
-    print_lines(console, [f"  {line}" for line in shown])
-    console.print(f"  (all of it: {len(lines)} lines)\n")
-    print_call(console, outcome.stored.call)
-    stored = f"[bold]{outcome.stored.result:,}[/bold]"
+    lines = result.page.result.splitlines()
+    print_lines(console, [f"  {line}" for line in _excerpt(lines)])
+    console.print(f"  ({len(lines)} lines in all)\n")
+    print_call(console, result.stored.text)
+    stored = f"[bold]{result.stored.result:,}[/bold]"
     console.print(f"\n  {stored}\n")
     verdict = (
         "exactly what was recorded"
-        if outcome.exact
+        if result.exact
         else "[bold red]not what was recorded[/bold red]"
     )
     console.print(
-        f"{len(outcome.recorded_by)} processes recorded [bold]{outcome.recorded:,}[/bold] samples; {outcome.dropped:,} "
-        f"were dropped.\nStored are {stored}: {verdict}.\n[bold]{outcome.per_second:,}[/bold] a second went through, "
+        f"{len(result.recorded_by)} processes recorded [bold]{result.recorded:,}[/bold] samples; "
+        f"{result.dropped:,} were dropped.\n"
+        f"Stored: {stored}, {verdict}.\n"
+        f"[bold]{result.per_second:,}[/bold] samples per second, "
         "from the first call to the last confirmation."
     )
 
 
 def _rows(result: Any) -> list[dict[str, Any]]:
-    """The answer of `query` (a list of rows) or `rollup` (rows by group) as rows."""
+    """Return the result of `query` (a list of rows) or `rollup` (rows by group) as rows."""
     return (
         [{"": group, **row} for group, row in result.items()]
         if isinstance(result, dict)
@@ -148,7 +158,7 @@ def _rows(result: Any) -> list[dict[str, Any]]:
 
 
 def _excerpt(page: list[str]) -> list[str]:
-    """The first lines of each metric on the page, and a mark where some are left out."""
+    """Return the first lines of each metric of the page, with "..." for the others."""
     shown: list[str] = []
     left = _PAGE_LINES
     for line in page:
@@ -162,22 +172,22 @@ def _excerpt(page: list[str]) -> list[str]:
     return shown
 
 
-def _as_json(outcome: Outcome) -> dict[str, Any]:
+def _as_json(result: DemoResult) -> dict[str, Any]:
     return {
-        "processes": len(outcome.recorded_by),
-        "recorded": outcome.recorded,
-        "recorded_by": outcome.recorded_by,
-        "dropped": outcome.dropped,
-        "stored": outcome.stored.result,
-        "exact": outcome.exact,
-        "seconds": round(outcome.seconds, 3),
-        "samples_per_second": outcome.per_second,
-        "results": {name: _answer_as_json(answer) for name, answer in outcome.answers.items()},
-        "page": outcome.page.result,
+        "processes": len(result.recorded_by),
+        "recorded": result.recorded,
+        "recorded_by": result.recorded_by,
+        "dropped": result.dropped,
+        "stored": result.stored.result,
+        "exact": result.exact,
+        "seconds": round(result.seconds, 3),
+        "samples_per_second": result.per_second,
+        "results": {name: _call_as_json(call) for name, call in result.queries.items()},
+        "page": result.page.result,
     }
 
 
-def _answer_as_json(answer: Answer) -> dict[str, Any]:
+def _call_as_json(call: Call) -> dict[str, Any]:
     from redismetrics.queries.json_ready import to_json_ready
 
-    return {"call": answer.call, "result": to_json_ready(answer.result)}
+    return {"call": call.text, "result": to_json_ready(call.result)}

@@ -1,12 +1,12 @@
 """
-The demo: a server of its own, four processes that record, and the questions of a newcomer. Prints nothing; cli/demo.py shows it.
+The demo without output: a temporary server, four processes that record, and sample queries.
 
-    with Demo(seconds=6) as demo:      starts server and processes; ends and removes them, whatever happens
-        for step in demo.record(): ... what is recorded, as the stream tells it
-        outcome = demo.ask()           each call as one would type it, and what it returned
+    with Demo(seconds=6) as demo:           start server and processes; end and remove them at the end
+        for progress in demo.record(): ...  what is recorded, as the stream delivers it
+        result = demo.run_queries()         calls as text, and what they returned
 
-The processes are spawned, so this file needs core only. A process hears by its pipe that it may go, and by the pipe's end that
-its parent has died or given up.
+The processes are spawned, so this file imports only what recording needs. A process waits for a
+message on its pipe before it records, and ends when the pipe is closed, as it is when its parent dies.
 """
 
 import math
@@ -32,40 +32,52 @@ from redismetrics.model.sample import Sample
 from redismetrics.store import embedded
 
 PROCESSES = 4
-MAX_SECONDS = (
-    300  # the log of a metric is cut at 64 MiB, which the fastest machine fills in some 500 s
-)
+
+# The log of a metric is cut at 64 MiB, which the fastest machine fills in about 500 s.
+MAX_SECONDS = 300
+
+# Bars of the time series, at most.
 MAX_BARS = 12
 
 _NAMESPACE = "demo"
-_FRAME = 0.1  # s, between two looks of the parent, and between two words of a process
-_LATEST = 2  # series of each metric whose newest sample is shown
-_LONGEST_END = 30.0  # s; only a process that hangs takes them
 
-# Shown before the demo begins, and what `_some_work` does.
-RECORDING = """\
-metrics = redismetrics.Metrics("embedded:///a/folder")
-metrics.increment("jobs_completed", tags={"tenant": "cns", "status": "ok"})
-metrics.gauge("queue_depth", 42, tags={"queue": "mail"})
-metrics.histogram("response_time_seconds", 0.123, tags={"endpoint": "/api"})
-metrics.record("experiment_result", {"value": 0.75, "model": "qwen", "dataset": "fever", "metric": "entailment_score"})"""
+# Seconds between two steps of `record`, and between two messages of a process.
+_STEP_SECONDS = 0.1
 
-STREAM = (
-    "jobs_*",
-    "queue_depth",
-    "experiment_result",
-)  # not the response times, which are too many to look at
+# Series of each metric whose newest sample is shown.
+_SHOWN_SERIES = 2
+
+# Seconds to wait for a process to end; only one that hangs needs them.
+_END_TIMEOUT = 30.0
+
+# Shown before the demo begins; the processes record the same (`_record_round`, `_record_experiment`).
+RECORDING = (
+    'metrics = redismetrics.Metrics("embedded:///a/folder")',
+    'metrics.increment("jobs_completed", tags={"tenant": "cns", "status": "ok"})',
+    'metrics.gauge("queue_depth", 42, tags={"queue": "mail"})',
+    'metrics.histogram("response_time_seconds", 0.123, tags={"endpoint": "/api"})',
+    (
+        'metrics.record("experiment_result", {"value": 0.75, "model": "qwen", "dataset": "fever", '
+        '"metric": "entailment_score"})'
+    ),
+)
+
+# What the stream shows. The response times are left out: there are too many of them.
+STREAM = ("jobs_*", "queue_depth", "experiment_result")
 
 _QUEUES = ("sno_validation", "ingest", "mail", "reports")
-_TENANTS = {"cns": 60, "crucible": 40, "tinkex": 20}  # jobs in a round
-_ENDPOINTS = {"/api": 0.040, "/search": 0.120, "/upload": 0.450, "/health": 0.004}  # s, the median
-_MODELS = {"llama-3.1": 0.72, "qwen": 0.68, "mistral": 0.61}  # the mean score
+# Jobs per round.
+_TENANTS = {"cns": 60, "crucible": 40, "tinkex": 20}
+# Median response time in seconds.
+_ENDPOINTS = {"/api": 0.040, "/search": 0.120, "/upload": 0.450, "/health": 0.004}
+# Mean score, and what a data set adds to it.
+_MODELS = {"llama-3.1": 0.72, "qwen": 0.68, "mistral": 0.61}
 _DATASETS = {"scifact": 0.02, "fever": -0.03}
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """Where the recording stands: samples recorded so far by all processes, and the latest of the stream, oldest first."""
+class DemoProgress:
+    """Samples recorded so far by all processes, and the newest of the stream, oldest first."""
 
     seconds: float
     recorded: int
@@ -73,26 +85,26 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A call as one would type it, and what it returned."""
+class Call:
+    """A call as text, and what it returned."""
 
-    call: str
+    text: str
     result: Any
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of it. *recorded* is what the processes counted, *stored* what the queries count.
+class DemoResult:
+    """The result of the demo: *recorded* as counted by the processes, *stored* as counted by queries.
 
     *seconds* is from the first recording to the confirmation of the last one.
     """
 
     recorded_by: dict[str, int]
     dropped: int
-    stored: Answer
+    stored: Call
     seconds: float
-    answers: dict[str, Answer]
-    page: Answer
+    queries: dict[str, Call]
+    page: Call
 
     @property
     def recorded(self) -> int:
@@ -108,21 +120,22 @@ class Outcome:
 
 
 class Demo:
-    """One run. A context manager; nothing is left of it afterwards, also after Ctrl-C."""
+    """One run of the demo. A context manager that leaves nothing behind, even after Ctrl-C."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._pipes: list[Connection] = []
-        self._ends: list[dict[str, Any]] = []
-        self._took = 0.0
+        self._final_stats: list[dict[str, Any]] = []
+        self._elapsed = 0.0
 
     def __enter__(self) -> "Demo":
-        with _undisturbed(), ExitStack() as stack:
+        with _signals_blocked(), ExitStack() as stack:
             folder = Path(tempfile.mkdtemp(prefix="redismetrics-demo-"))
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             server = embedded.join(folder)
             stack.callback(server.leave)
-            stack.callback(embedded.stop, folder)  # first, and whoever uses it
+            # Runs before the callbacks above, even if other processes use the server.
+            stack.callback(embedded.stop, folder)
             url = f"embedded://{quote(str(server.folder))}"
             self._metrics = stack.enter_context(Metrics(url, namespace=_NAMESPACE))
             self._stream = stack.enter_context(self._metrics.subscribe(STREAM))
@@ -130,121 +143,138 @@ class Demo:
             for number in range(PROCESSES):
                 ours, theirs = spawn.Pipe()
                 process = spawn.Process(
-                    target=_record, args=(number, url, self._seconds, theirs), daemon=True
+                    target=_run_process, args=(number, url, self._seconds, theirs), daemon=True
                 )
                 self._pipes.append(ours)
-                stack.callback(_end, process, ours)
+                stack.callback(_end_process, process, ours)
                 process.start()
                 theirs.close()
             self._exit = stack.pop_all()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        with _undisturbed():
+        with _signals_blocked():
+            # All are closed before the first is waited for, so that the processes end together.
             for pipe in self._pipes:
-                pipe.close()  # all at once, so that they end side by side
+                pipe.close()
             self._exit.__exit__(*error)
 
-    def record(self) -> Iterator[Step]:
-        """Let the processes record, and yield every tenth of a second how far they are, until all is stored."""
+    def record(self) -> Iterator[DemoProgress]:
+        """Let the processes record; yield the progress every 0.1 s until all is stored."""
         for pipe in self._pipes:
-            self._hear(pipe)  # it is ready
+            # The process is ready.
+            self._receive(pipe)
         for pipe in self._pipes:
             pipe.send("go")
         recorded = [0] * len(self._pipes)
         latest: dict[str, dict[Any, Sample]] = {}
         began = time.monotonic()
-        while len(self._ends) < len(self._pipes):
+        while len(self._final_stats) < len(self._pipes):
             for number, pipe in enumerate(self._pipes):
                 while not pipe.closed and pipe.poll():
-                    said = self._hear(pipe)
-                    recorded[number] = said["recorded"]
-                    if "writer" in said:  # its last word
-                        self._ends.append(said)
+                    stats = self._receive(pipe)
+                    recorded[number] = stats["recorded"]
+                    # Only the last message has all statistics.
+                    if "writer" in stats:
+                        self._final_stats.append(stats)
                         pipe.close()
-            until = time.monotonic() + _FRAME
+            until = time.monotonic() + _STEP_SECONDS
             while (left := until - time.monotonic()) > 0:
                 item = self._stream.get(left)
                 if isinstance(item, Sample):
-                    _keep(latest.setdefault(item.name, {}), item)
-            self._took = time.monotonic() - began
+                    _keep_newest(latest.setdefault(item.name, {}), item)
+            self._elapsed = time.monotonic() - began
             tail = sorted(
                 (sample for each in latest.values() for sample in each.values()),
                 key=lambda each: each.timestamp,
             )
-            yield Step(min(self._took, self._seconds), sum(recorded), tail)
+            yield DemoProgress(min(self._elapsed, self._seconds), sum(recorded), tail)
         self._stream.close()
 
     @staticmethod
-    def _hear(pipe: Connection) -> Any:
+    def _receive(pipe: Connection) -> Any:
         try:
-            said = pipe.recv()
+            message = pipe.recv()
         except (EOFError, OSError) as error:
-            raise RedisMetricsError("a process of the demo ended before its time") from error
-        if isinstance(said, RedisMetricsError):
-            raise said
-        return said
+            raise RedisMetricsError("a process of the demo ended too early") from error
+        if isinstance(message, RedisMetricsError):
+            raise message
+        return message
 
-    def ask(self) -> Outcome:
-        """Ask what a newcomer would ask."""
+    def run_queries(self) -> DemoResult:
+        """Run the sample queries."""
         metrics = self._metrics
-        answers = {
-            "mean_by_model": _call(metrics, "query", "experiment_result", aggregation="mean", group_by="model"),
-            "p95_by_endpoint": _call(metrics, "query", "response_time_seconds", aggregation="p95", group_by="endpoint"),
+        queries = {
+            "mean_by_model": _call(
+                metrics, "query", "experiment_result", aggregation="mean", group_by="model"
+            ),
+            "p95_by_endpoint": _call(
+                metrics, "query", "response_time_seconds", aggregation="p95", group_by="endpoint"
+            ),
             "jobs_over_time": _call(
-                metrics, "time_series", "jobs_completed", interval=self._interval(), aggregation="sum"
+                metrics,
+                "time_series",
+                "jobs_completed",
+                interval=self._interval(),
+                aggregation="sum",
             ),
             "rollup": _call(
-                metrics, "rollup", "experiment_result", group_by=("model", "dataset"),
-                aggregations=("mean", "count", "p95"), window="last_hour",
+                metrics,
+                "rollup",
+                "experiment_result",
+                group_by=("model", "dataset"),
+                aggregations=("mean", "count", "p95"),
+                window="last_hour",
             ),
-        }  # fmt: skip
-        stored = Answer(
+        }
+        stored = Call(
             'sum(metrics.query(each["name"], aggregation="count") for each in metrics.list_metrics())',
             sum(
                 metrics.query(each["name"], aggregation="count") for each in metrics.list_metrics()
             ),
         )
-        return Outcome(
-            recorded_by={end["writer"]: end["recorded"] for end in self._ends},
-            dropped=sum(sum(end["dropped"].values()) for end in self._ends),
+        return DemoResult(
+            recorded_by={stats["writer"]: stats["recorded"] for stats in self._final_stats},
+            dropped=sum(sum(stats["dropped"].values()) for stats in self._final_stats),
             stored=stored,
-            seconds=self._took,
-            answers=answers,
-            page=Answer("export(metrics=metrics)", export(metrics=metrics)),
+            seconds=self._elapsed,
+            queries=queries,
+            page=Call("export(metrics=metrics)", export(metrics=metrics)),
         )
 
     def _interval(self) -> str:
-        wanted = self._seconds / MAX_BARS
-        return f"{next(width for width in (1, 2, 5, 10, 15, 30) if width >= wanted)}s"
+        """Return the shortest interval that makes at most MAX_BARS bars."""
+        seconds = self._seconds / MAX_BARS
+        return f"{next(width for width in (1, 2, 5, 10, 15, 30) if width >= seconds)}s"
 
 
-def _keep(latest: dict[Any, Sample], sample: Sample) -> None:
-    """Keep the newest sample of each of the series heard of last."""
+def _keep_newest(latest: dict[Any, Sample], sample: Sample) -> None:
+    """Keep the newest sample of each of the series that were recorded last."""
     series = tuple(sample.tags.items())
     latest.pop(series, None)
     latest[series] = sample
-    if len(latest) > _LATEST:
+    if len(latest) > _SHOWN_SERIES:
         del latest[next(iter(latest))]
 
 
-def _call(metrics: Metrics, verb: str, *args: Any, **options: Any) -> Answer:
-    """Call it, and write it down: what is shown is what was done."""
+def _call(metrics: Metrics, method: str, *args: Any, **options: Any) -> Call:
+    """Call a method and write the call down, so that the text is what was run."""
     given = [repr(arg) for arg in args] + [f"{key}={value!r}" for key, value in options.items()]
-    text = f"metrics.{verb}({', '.join(given)})".replace("'", '"')
-    return Answer(text, getattr(metrics, verb)(*args, **options))
+    text = f"metrics.{method}({', '.join(given)})".replace("'", '"')
+    return Call(text, getattr(metrics, method)(*args, **options))
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Let Ctrl-C and the like wait: half a start leaves a server, half an end a folder.
+def _signals_blocked() -> Iterator[None]:
+    """Block Ctrl-C and the like: half a start leaves a server behind, half an end a folder.
 
-    What is started meanwhile never hears of them, which is right: the parent ends it.
+    Processes started meanwhile never receive these signals; their parent ends them.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    resource_tracker.ensure_running()  # its start, else with the first process's, unblocks SIGINT and SIGTERM
+    # If it started with the first process, it would unblock SIGINT and SIGTERM.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(
         signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
     )
@@ -254,19 +284,20 @@ def _undisturbed() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _end(process: Any, pipe: Connection) -> None:
+def _end_process(process: Any, pipe: Connection) -> None:
     pipe.close()
-    if process.pid is None:  # it did not even start
+    # It was never started.
+    if process.pid is None:
         return
-    process.join(_LONGEST_END)
+    process.join(_END_TIMEOUT)
     if process.is_alive():
         process.kill()
         process.join()
     process.close()
 
 
-def _record(number: int, url: str, seconds: float, pipe: Connection) -> None:
-    """Record for *seconds* from the word to go on; say every tenth of a second how much, and at the end how it went."""
+def _run_process(number: int, url: str, seconds: float, pipe: Connection) -> None:
+    """Record for *seconds* once told to; send the number recorded every 0.1 s, and stats at the end."""
     with pipe, suppress(EOFError, BrokenPipeError, ConnectionResetError):
         metrics = Metrics(url, namespace=_NAMESPACE, flush_interval=0.2)
         _declare(metrics)
@@ -274,16 +305,16 @@ def _record(number: int, url: str, seconds: float, pipe: Connection) -> None:
         pipe.recv()
         try:
             with metrics:
-                _work(metrics, number, seconds, pipe)
-                metrics.flush(_LONGEST_END)
+                _record_for(seconds, metrics, number, pipe)
+                metrics.flush(_END_TIMEOUT)
         except RedisMetricsError as error:
             pipe.send(error)
         pipe.send(metrics.stats())
 
 
 def _declare(metrics: Metrics) -> None:
-    metrics.declare("jobs_completed", "counter", help="Jobs that came to an end, well or not.")
-    metrics.declare("queue_depth", "gauge", help="Jobs that wait.")
+    metrics.declare("jobs_completed", "counter", help="Jobs that ended, with or without success.")
+    metrics.declare("queue_depth", "gauge", help="Jobs waiting.")
     metrics.declare(
         "response_time_seconds",
         "histogram",
@@ -298,44 +329,44 @@ def _declare(metrics: Metrics) -> None:
     )
 
 
-def _work(metrics: Metrics, number: int, seconds: float, pipe: Connection) -> None:
+def _record_for(seconds: float, metrics: Metrics, number: int, pipe: Connection) -> None:
     random = Random()
     queue = {"queue": _QUEUES[number % len(_QUEUES)]}
     depth = 50
-    began = said = experiment = time.monotonic()
+    began = reported = experiment = time.monotonic()
     while (now := time.monotonic()) < began + seconds:
         depth = max(0, depth + random.randint(-5, 5))
         metrics.gauge("queue_depth", depth, tags=queue)
-        _some_work(metrics, random)
+        _record_round(metrics, random)
         if now >= experiment:
             experiment += 0.05
-            _experiment(metrics, random)
-        if now >= said + _FRAME:
-            said = now
-            if pipe.poll():  # nothing is ever said to us here: it is the pipe's end
+            _record_experiment(metrics, random)
+        if now >= reported + _STEP_SECONDS:
+            reported = now
+            # The parent never sends anything here: the pipe was closed.
+            if pipe.poll():
                 return
             pipe.send({"recorded": metrics.stats()["recorded"]})
-        time.sleep(
-            0.001 * (1.5 + math.sin(now))
-        )  # others want the machine, too; and a chart wants waves
+        # Leave the processor to others; the sine makes waves in the chart.
+        time.sleep(0.001 * (1.5 + math.sin(now)))
 
 
-def _some_work(metrics: Metrics, random: Random) -> None:
+def _record_round(metrics: Metrics, random: Random) -> None:
     for tenant, jobs in _TENANTS.items():
         failed = random.random() < 0.3
         for job in range(jobs):
             status = "failed" if failed and job == 0 else "ok"
             metrics.increment("jobs_completed", tags={"tenant": tenant, "status": status})
-    for endpoint, typical in _ENDPOINTS.items():
+    for endpoint, median in _ENDPOINTS.items():
         for _ in range(50):
             metrics.histogram(
                 "response_time_seconds",
-                typical * random.lognormvariate(0, 0.5),
+                median * random.lognormvariate(0, 0.5),
                 tags={"endpoint": endpoint},
             )
 
 
-def _experiment(metrics: Metrics, random: Random) -> None:
+def _record_experiment(metrics: Metrics, random: Random) -> None:
     model, dataset = random.choice(list(_MODELS)), random.choice(list(_DATASETS))
     score = min(1.0, max(0.0, random.gauss(_MODELS[model] + _DATASETS[dataset], 0.1)))
     metrics.record(

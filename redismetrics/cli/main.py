@@ -1,10 +1,11 @@
-"""The application: all commands joined, and how errors and exit statuses are told.
+"""The application: all commands, error messages and exit statuses.
 
-Exit status: 0 done; 1 the store, the system or the answer says no; 2 the call is wrong; 130 stopped by Ctrl-C. `measure` ends as
-its command does.
+Exit status: 0 success; 1 an error of Redis or the system, or a negative result; 2 a wrong command
+line; 130 stopped by Ctrl-C. `measure` exits with the status of its command.
 """
 
 import io
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -12,19 +13,22 @@ from typing import Annotated, Any
 import typer
 
 from redismetrics import __version__
-from redismetrics.errors import RedisMetricsError, StoreUnavailable
+from redismetrics.errors import RedisMetricsError, StoreUnavailable, one_line
+from redismetrics.model.validation import did_you_mean
 
-from . import copy, doctor, query, record, services, tail
+from . import copy, doctor, measure, query, record, services, tail
 from .demo import demo
+from .embedded import embedded_app
 from .top import screen
 
-# What typer and click raise for a wrong call; its name is imported from where no two versions agree.
-_WRONG_CALL: Any = next(
+# What typer and click raise for a wrong command line. Versions differ in where it can be imported
+# from.
+_UsageError: Any = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
 
 app = typer.Typer(
-    help="Metrics of many processes in one Redis or Valkey.",
+    help="Record and query metrics of many processes in one Redis or Valkey.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -35,72 +39,84 @@ for _name, _panel, _command, _settings in (
     ("increment", "Record", record.increment, record.NEGATIVE),
     ("gauge", "Record", record.gauge, record.NEGATIVE),
     ("histogram", "Record", record.histogram, record.NEGATIVE),
-    ("measure", "Record", record.measure, {}),
-    ("query", "Ask", query.query, {}),
-    ("time-series", "Ask", query.time_series, {}),
-    ("rollup", "Ask", query.rollup, {}),
-    ("list", "Ask", query.list_metrics, {}),
-    ("tag-values", "Ask", query.tag_values, {}),
-    ("get-metrics", "Ask", query.get_metrics, {}),
-    ("stats", "Ask", query.stats, {}),
+    ("measure", "Record", measure.measure, {}),
+    ("query", "Query", query.query, {}),
+    ("time-series", "Query", query.time_series, {}),
+    ("rollup", "Query", query.rollup, {}),
+    ("list", "Query", query.list_metrics, {}),
+    ("tag-values", "Query", query.tag_values, {}),
+    ("get-metrics", "Query", query.get_metrics, {}),
+    ("stats", "Query", query.stats, {}),
     ("top", "Watch", screen.top, {}),
     ("subscribe", "Watch", tail.subscribe, {}),
     ("tail", "Watch", tail.subscribe, {}),
-    ("export", "Run", services.export_page, services.PASSED_ON),
-    ("serve", "Run", services.serve, {}),
-    ("worker", "Run", services.work, services.PASSED_ON),
     ("doctor", "Watch", doctor.doctor, {}),
     ("cardinality", "Watch", doctor.cardinality, {}),
-    ("copy", "Tidy", copy.copy, {}),
-    ("delete", "Tidy", query.delete, {}),
-    ("clear", "Tidy", query.clear, {}),
+    ("worker", "Run services", services.work, services.PASSED_ON),
+    ("export", "Run services", services.export_page, services.PASSED_ON),
+    ("serve", "Run services", services.serve, {}),
+    ("copy", "Copy and delete", copy.copy, {}),
+    ("delete", "Copy and delete", query.delete, {}),
+    ("clear", "Copy and delete", query.clear, {}),
 ):
-    _help = "The same as subscribe." if _name == "tail" else None
+    _help = "An alias of subscribe." if _name == "tail" else None
     app.command(_name, help=_help, rich_help_panel=_panel, context_settings=_settings)(_command)
-app.add_typer(services.embedded_app, name="embedded", rich_help_panel="Run")
+app.add_typer(embedded_app, name="embedded", rich_help_panel="Run services")
 
 
 def run(argv: Sequence[str] | None = None) -> int:
-    """Run a command, of *argv* or of the process's arguments, and return its exit status. An error is one line on stderr."""
+    """Run the command of *argv*, or of the process's arguments, and return its exit status.
+
+    An error is printed as one line on stderr.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(
-                errors="replace"
-            )  # a terminal that can't show a bar still shows the numbers
+            # A terminal that cannot show a bar still shows the numbers.
+            stream.reconfigure(errors="replace")
     try:
         status = app(
             args=None if argv is None else list(argv),
             prog_name="redismetrics",
             standalone_mode=False,
         )
-    except _WRONG_CALL as error:
+    except _UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             error.show()
         else:
-            command = error.ctx.command_path if getattr(error, "ctx", None) else "redismetrics"
-            _complain(f"{_sentence(error.format_message())} (see {command} --help)")
+            _print_error(_usage_message(error))
         return 2
     except (typer.Abort, KeyboardInterrupt):
         return 130
-    except (RedisMetricsError, OSError) as error:  # a message of ours never holds a password
-        text = _sentence(str(error)) or type(error).__name__
+    # Our messages never contain a password.
+    except (RedisMetricsError, OSError) as error:
+        text = one_line(error).removesuffix(".")
         if isinstance(error, StoreUnavailable):
-            text += "; is it running? Another is named by --url or REDISMETRICS_URL"
-        _complain(text)
+            text += "; is Redis running? Set another server with --url or REDISMETRICS_URL"
+        _print_error(text)
         return 2 if isinstance(error, RedisMetricsError) and isinstance(error, ValueError) else 1
     return status if isinstance(status, int) else 0
 
 
-def _complain(text: str) -> None:
+def _print_error(text: str) -> None:
     print("redismetrics:", text, file=sys.stderr)
 
 
-def _sentence(text: str) -> str:
-    return " ".join(text.split()).removesuffix(".")
+def _usage_message(error: Any) -> str:
+    """Return click's message on one line, with the option that was meant, and where to find help."""
+    text = " ".join(error.format_message().split()).removesuffix(".")
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return f"{text} (see redismetrics --help)"
+    # Commands that accept negative numbers take an unknown option for an argument.
+    unknown = re.search(r"extra argument\(s\) \((--[\w-]+)", text)
+    if unknown:
+        known = [each for option in context.command.params for each in option.opts]
+        text += did_you_mean(unknown[1], known)
+    return f"{text} (see {context.command_path} --help)"
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         print(f"redismetrics {__version__}")
         raise typer.Exit
 
@@ -114,4 +130,4 @@ def _main(
         ),
     ] = False,
 ) -> None:
-    """Metrics of many processes in one Redis or Valkey."""
+    """Record and query metrics of many processes in one Redis or Valkey."""

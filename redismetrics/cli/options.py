@@ -1,4 +1,4 @@
-"""What commands share: options, how their texts become values, and the client that a command works with."""
+"""What commands share: options, the parsing of their values, and the client of a command."""
 
 import logging
 import signal
@@ -24,61 +24,82 @@ from redismetrics.store.connection import Store
 from redismetrics.store.embedded import folder_of
 from redismetrics.store.embedded import status as embedded_status
 
-FLUSH_SECONDS = 5.0  # until what a command recorded must be stored
-_COMPLETING_SECONDS = 0.5
-_COMPLETIONS = 500
+# Seconds within which Redis must confirm what a command recorded.
+FLUSH_SECONDS = 5.0
+
+# Seconds that shell completion waits for Redis, and how many names it offers at most.
+_COMPLETION_TIMEOUT = 0.5
+_MAX_COMPLETIONS = 500
 
 
 def complete_names(context: typer.Context, incomplete: str) -> list[str]:
-    """The names of metrics that begin so, for the shell; none where the store isn't there at once. Starts no server."""
+    """Return the metric names that begin with *incomplete*, for shell completion.
+
+    Returns none if Redis does not answer at once. Never starts an embedded server.
+    """
     logging.getLogger("redismetrics").setLevel(logging.CRITICAL)
     found: list[str] = []
     with suppress(RedisMetricsError, OSError):
         settings = resolve(url=context.params.get("url"), namespace=context.params.get("namespace"))
-        url = Store(settings.url, _COMPLETING_SECONDS).url
+        url = Store(settings.url, _COMPLETION_TIMEOUT).url
         if url.startswith("embedded:") and not embedded_status(folder_of(url))["running"]:
             return []
         with Metrics(
-            url, namespace=settings.namespace, socket_timeout=_COMPLETING_SECONDS
+            url, namespace=settings.namespace, socket_timeout=_COMPLETION_TIMEOUT
         ) as metrics:
             found = [
                 each["name"]
                 for each in metrics.list_metrics()
                 if each["name"].startswith(incomplete)
             ]
-    return found[:_COMPLETIONS]
+    return found[:_MAX_COMPLETIONS]
 
 
 Name = Annotated[
-    str, typer.Argument(help="The metric.", metavar="NAME", autocompletion=complete_names)
+    str, typer.Argument(help="The metric name.", metavar="NAME", autocompletion=complete_names)
+]
+NamesOrPatterns = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Metric names, or patterns such as 'jobs_*' (default: all metrics).",
+        metavar="[NAME]...",
+        autocompletion=complete_names,
+    ),
 ]
 Url = Annotated[
     str | None,
-    typer.Option("--url", help="Where the store is (default: REDISMETRICS_URL).", metavar="URL"),
+    typer.Option("--url", help="The Redis server (default: REDISMETRICS_URL).", metavar="URL"),
 ]
 Namespace = Annotated[
     str | None,
     typer.Option(
         "--namespace",
         "-n",
-        help="Which share of the store (default: REDISMETRICS_NAMESPACE).",
+        help="The namespace (default: REDISMETRICS_NAMESPACE).",
         metavar="NS",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON, as the method of that name answers.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Filter = Annotated[
     list[str] | None,
     typer.Option(
-        "--tag", "-t", help="Only series with this tag; !K: without it. Repeatable.", metavar="K=V"
+        "--tag",
+        "-t",
+        help="Only series with this tag; '!K': only series without it. Can be repeated.",
+        metavar="K=V",
     ),
 ]
 Labels = Annotated[
-    list[str] | None, typer.Option("--tag", "-t", help="A tag. Repeatable.", metavar="K=V")
+    list[str] | None,
+    typer.Option("--tag", "-t", help="Add a tag. Can be repeated.", metavar="K=V"),
 ]
 GroupBy = Annotated[
     list[str] | None,
     typer.Option(
-        "--group-by", "-g", help="Tags to group by. Repeatable, or joined by commas.", metavar="K,K"
+        "--group-by",
+        "-g",
+        help="Tags to group by. Can be repeated, or separated by commas.",
+        metavar="K,K",
     ),
 ]
 Window = Annotated[
@@ -86,70 +107,81 @@ Window = Annotated[
     typer.Option(
         "--window",
         "-w",
-        help="last_hour, last_24h, last_7d, last_30d, or such as 15m.",
+        help="last_hour, last_24h, last_7d, last_30d, or a duration such as 15m.",
         metavar="W",
     ),
 ]
-_TIME = "Unix seconds, ISO 8601 with a zone, or how long ago, such as 2h."
-Since = Annotated[str | None, typer.Option("--since", help=f"Not before: {_TIME}", metavar="TIME")]
-Until = Annotated[str | None, typer.Option("--until", help=f"Before: {_TIME}", metavar="TIME")]
+_TIME = "Unix seconds, ISO 8601 with a time zone, or an age such as 2h"
+Since = Annotated[
+    str | None, typer.Option("--since", help=f"Start of the window: {_TIME}.", metavar="TIME")
+]
+Until = Annotated[
+    str | None,
+    typer.Option("--until", help=f"End of the window (exclusive): {_TIME}.", metavar="TIME"),
+]
 Timestamp = Annotated[
-    str | None, typer.Option("--timestamp", help=f"Its time: {_TIME}", metavar="TIME")
+    str | None,
+    typer.Option(
+        "--timestamp", help=f"Time of the sample (default: now): {_TIME}.", metavar="TIME"
+    ),
 ]
 Type = Annotated[
     str | None, typer.Option("--type", help="counter, gauge or histogram.", metavar="TYPE")
 ]
 
 
-def number(text: str, what: str) -> int | float:
-    """An integer where it is written as one, as `record` guesses by that."""
+def number(text: str, argument: str) -> int | float:
+    """Parse a number: an int if it is written as one, since `record` guesses the type by that."""
     for kind in (int, float):
         with suppress(ValueError):
             return kind(text)
     raise InvalidValue(
-        f"{what}: wanted a number, or - for one a line of the standard input, got {text.strip()!r:.80}"
+        f"{argument} must be a number, or - to read numbers from standard input, "
+        f"got {text.strip()!r:.80}"
     )
 
 
 def labels(given: Iterable[str] | None) -> dict[str, str]:
-    """Tags to record with."""
+    """Parse the tags of a recording command."""
     tags: dict[str, str] = {}
     for text in given or ():
         key, equals, value = text.partition("=")
         if not equals:
-            raise InvalidTags(f"--tag: wanted K=V, got {text!r:.80}")
-        _once(tags, key, value)
+            raise InvalidTags(f"--tag must be K=V, got {text!r:.80}")
+        _set_once(tags, key, value)
     return tags
 
 
 def filters(given: Iterable[str] | None) -> dict[str, str | None]:
-    """Tags to choose series by; None for those that must be missing."""
+    """Parse the tags that select series; None means that the tag must be missing."""
     tags: dict[str, str | None] = {}
     for text in given or ():
         key, equals, value = text.partition("=")
         if equals:
-            _once(tags, key, value)
+            _set_once(tags, key, value)
         elif text.startswith("!"):
-            _once(tags, text[1:], None)
+            _set_once(tags, text[1:], None)
         else:
-            raise InvalidQuery(f"--tag: wanted K=V, or !K for series without it, got {text!r:.80}")
+            raise InvalidQuery(
+                f"--tag must be K=V, or !K for series without the tag, got {text!r:.80}"
+            )
     return tags
 
 
-def _once(tags: dict[str, Any], key: str, value: str | None) -> None:
+def _set_once(tags: dict[str, Any], key: str, value: str | None) -> None:
     if tags.setdefault(key, value) != value:
         raise InvalidTags(
-            f"--tag: wanted one value of {key!r:.80}, got {tags[key]!r:.80} and {value!r:.80}"
+            f"--tag must have one value for {key!r:.80}, got {tags[key]!r:.80} and {value!r:.80}"
         )
 
 
 def words(given: Iterable[str] | None) -> list[str]:
-    """Several of an option that may be repeated, or joined by commas."""
+    """Split the values of an option that can be repeated, or separated by commas."""
     return [word.strip() for text in given or () for word in text.split(",") if word.strip()]
 
 
-def time(text: str | None, what: str) -> Any:
-    """A time as `Metrics` takes it; None where none is given."""
+def time(text: str | None, option: str) -> Any:
+    """Parse a time to what `Metrics` accepts; None if it is not given."""
     if text is None:
         return None
     with suppress(ValueError):
@@ -160,25 +192,27 @@ def time(text: str | None, what: str) -> Any:
             return moment
     with suppress(InvalidQuery):
         return window_ms(text, round(system_clock() * 1000) - 1)[0] / 1000
-    raise InvalidQuery(f"{what}: wanted {_TIME.removesuffix('.')}, got {text!r:.80}")
+    raise InvalidQuery(f"{option} must be {_TIME}, got {text!r:.80}")
 
 
 def window(text: str | None, since: str | None, until: str | None) -> Any:
-    """A window as `Metrics` takes it; None where none is given."""
+    """Parse a window to what `Metrics` accepts; None if it is not given."""
     if since is None and until is None:
         return text
     if text is not None:
-        raise InvalidQuery("--window: wanted it, or --since and --until, got both")
+        raise InvalidQuery("--window cannot be used together with --since or --until")
     return time(since, "--since"), time(until, "--until")
 
 
 @contextmanager
 def client(url: str | None, namespace: str | None) -> Iterator[Metrics]:
-    """The client of one command. When the command fails, what is unsent is given up at once: the error says so."""
+    """Open the client of one command.
+
+    If the command fails, unsent samples are dropped at once; the error message says why.
+    """
     log = logging.getLogger("redismetrics")
-    chosen = Store(
-        resolve(url=url).url, 1.0
-    ).url  # which may be said in the log; what comes after is told by errors
+    # The choice of a default server may be logged. Everything after it is reported by errors.
+    chosen = Store(resolve(url=url).url, 1.0).url
     log.setLevel(logging.ERROR)
     metrics = Metrics(chosen, namespace=namespace)
     try:
@@ -191,23 +225,24 @@ def client(url: str | None, namespace: str | None) -> Iterator[Metrics]:
 
 
 def send(metrics: Metrics) -> None:
-    """Wait until what was recorded is stored, all of it.
+    """Wait until all that was recorded is stored.
 
     Raises:
-        StoreUnavailable: it is not.
-        InvalidMetric: some of it was refused, as too old for one.
+        StoreUnavailable: If Redis did not confirm it in time.
+        InvalidMetric: If samples were dropped, for example as too old.
     """
-    logging.getLogger("redismetrics").setLevel(logging.CRITICAL)  # what is refused is told here
+    # Dropped samples are reported by the error below, not by the log.
+    logging.getLogger("redismetrics").setLevel(logging.CRITICAL)
     metrics.flush(FLUSH_SECONDS)
     dropped = metrics.stats()["dropped"]
     if dropped:
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
-        raise InvalidMetric(f"refused samples, by reason: {reasons}")
+        raise InvalidMetric(f"samples were dropped, by reason: {reasons}")
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM and a closed terminal end the process by way of its `finally`s, as Ctrl-C does."""
+    """Let SIGTERM and SIGHUP end the process through its `finally` clauses, as Ctrl-C does."""
 
     def leave(number: int, _: Any) -> None:
         raise SystemExit(128 + number)

@@ -1,4 +1,4 @@
-"""How answers are shown: tables, bars and sparklines to people, tab-separated lines to pipes."""
+"""Output of results: tables, bars and sparklines for people, tab-separated lines for pipes."""
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,8 @@ from rich.text import Text
 from redismetrics.client.metrics import Metrics
 from redismetrics.model.sample import Sample
 
-BAR = 40  # characters
+# The length of the longest bar, in characters.
+BAR = 40
 
 Row = Mapping[str, Any]
 
@@ -23,17 +24,17 @@ def make_console() -> Console:
 
 
 def is_for_people() -> bool:
-    """Does a person read standard output?"""
+    """Return whether standard output is a terminal."""
     return sys.stdout.isatty()
 
 
-def print_json(answer: Any) -> None:
-    """One document, or one of the lines of a stream."""
-    print(Metrics.to_json(answer), flush=True)
+def print_json(result: Any) -> None:
+    """Print one JSON document, or one line of a stream."""
+    print(Metrics.to_json(result), flush=True)
 
 
 def print_rows(rows: Sequence[Row]) -> None:
-    """A table, or its tab-separated lines with a head; nothing where there are no rows."""
+    """Print a table, or tab-separated lines with a header. Without rows, print nothing."""
     if not rows:
         return
     if is_for_people():
@@ -58,7 +59,7 @@ def is_number(value: Any) -> bool:
 
 
 def plain(value: Any) -> str:
-    """A value in a line for machines: all digits, no tab and no line end."""
+    """Format a value for programs: all digits, no tab and no line break."""
     if value is None:
         return ""
     if isinstance(value, datetime):
@@ -69,7 +70,7 @@ def plain(value: Any) -> str:
 
 
 def cell(value: Any) -> str:
-    """A value in a table for people."""
+    """Format a value for people."""
     if value is None:
         return ""
     if isinstance(value, float):
@@ -79,22 +80,17 @@ def cell(value: Any) -> str:
     if isinstance(value, Mapping):
         return " ".join(f"{key}={item}" for key, item in value.items())
     text = f"{value:,}" if is_number(value) else str(value)
-    return "".join(
-        each if each.isprintable() else "�" for each in text
-    )  # a tag may hold what steers a terminal
+    # A tag may contain control sequences of terminals.
+    return "".join(each if each.isprintable() else "�" for each in text)
 
 
 def duration(seconds: int | None) -> str:
     if seconds is None:
         return ""
     hours, rest = divmod(seconds, 3600)
-    return (
-        f"{hours} h {rest // 60} min"
-        if hours
-        else f"{rest // 60} min {rest % 60} s"
-        if rest >= 60
-        else f"{rest} s"
-    )
+    if hours:
+        return f"{hours} h {rest // 60} min"
+    return f"{rest // 60} min {rest % 60} s" if rest >= 60 else f"{rest} s"
 
 
 def sample_row(sample: Sample) -> dict[str, Any]:
@@ -114,39 +110,42 @@ def sample_line(sample: Sample) -> str:
 
 
 def has_blocks(console: Console) -> bool:
-    """Can it show parts of a block?"""
+    """Return whether the console can show block characters."""
     return console.encoding.lower().startswith("utf")
 
 
 def bars(console: Console, rows: Sequence[Row], column: str) -> list[str]:
-    """A bar for each row of a time series, of eighths of a block where the terminal has them."""
+    """Return a bar for each row of a time series, in eighths of a block if the console has them."""
     blocks = has_blocks(console)
     largest = max((row[column] or 0 for row in rows), default=0)
     times = [row["timestamp"] for row in rows]
-    shape = "%H:%M:%S" if not times or times[0].date() == times[-1].date() else "%Y-%m-%d %H:%M"
+    same_day = not times or times[0].date() == times[-1].date()
+    time_format = "%H:%M:%S" if same_day else "%Y-%m-%d %H:%M"
     lines = []
     for row in rows:
         eighths = max(round((row[column] or 0) / largest * BAR * 8), 0) if largest > 0 else 0
-        bar = (
-            "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
-            if blocks
-            else "#" * (eighths // 8)
-        )
-        lines.append(
-            f"  {row['timestamp']:{shape}}  {bar:<{BAR}}  {cell(row[column]):>10}".rstrip()
-        )
+        if blocks:
+            bar = "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
+        else:
+            bar = "#" * (eighths // 8)
+        line = f"  {row['timestamp']:{time_format}}  {bar:<{BAR}}  {cell(row[column]):>10}"
+        lines.append(line.rstrip())
     return lines
 
 
 def sparkline(values: Iterable[float | None], *, blocks: bool = True) -> str:
-    """A character for each value, from the smallest, or 0, to the largest; a space for None."""
+    """Return one character per value, scaled from the smallest value or 0 to the largest or 0.
+
+    None becomes a space.
+    """
     found = list(values)
     known = [value for value in found if value is not None]
     low, high = min([0.0, *known]), max([0.0, *known])
     steps = "▁▂▃▄▅▆▇█" if blocks else "_.-:=+*#"
-    span = high - low or 1.0
+    extent = high - low or 1.0
+    top = len(steps) - 1
     return "".join(
-        " " if value is None else steps[min(int((value - low) / span * len(steps)), len(steps) - 1)]
+        " " if value is None else steps[min(int((value - low) / extent * len(steps)), top)]
         for value in found
     )
 

@@ -1,4 +1,4 @@
-"""The live stream on the command line: a line for each item, as it comes."""
+"""The live stream on the command line: a line for each item, as it arrives."""
 
 import sys
 from contextlib import closing
@@ -11,44 +11,39 @@ from redismetrics.errors import FormatMismatch
 from redismetrics.model.sample import Gap, Sample, Summary
 
 from . import options
-from .options import AsJson, Filter, Namespace, Url
+from .options import AsJson, Filter, NamesOrPatterns, Namespace, Url
 from .printing import cell, is_for_people, plain, print_json, sample_line
 
 
 def subscribe(
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Metrics, or patterns such as 'jobs_*'; without any all.",
-            metavar="[NAME]...",
-            autocompletion=options.complete_names,
-        ),
-    ] = None,
+    names: NamesOrPatterns = None,
     tag: Filter = None,
     kind: Annotated[
         list[str] | None,
-        typer.Option("--type", help="counter, gauge or histogram. Repeatable.", metavar="TYPE"),
+        typer.Option(
+            "--type", help="counter, gauge or histogram. Can be repeated.", metavar="TYPE"
+        ),
     ] = None,
     every: Annotated[
         float | None,
         typer.Option(
             "--every",
-            help="A summary of each series every so many seconds, in place of samples.",
+            help="Print a summary of each series every S seconds instead of samples.",
             metavar="S",
         ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="End after so many items.", metavar="N")
+        int | None, typer.Option("--limit", min=1, help="Stop after N items.", metavar="N")
     ] = None,
     timeout: Annotated[
         float | None,
-        typer.Option("--timeout", min=0, help="End after so many seconds.", metavar="S"),
+        typer.Option("--timeout", min=0, help="Stop after S seconds.", metavar="S"),
     ] = None,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """Print what is recorded, as it is recorded, until stopped. With --json an object a line."""
+    """Print samples as they are recorded, until stopped. With --json, one object per line."""
     until = None if timeout is None else monotonic() + timeout
     given: dict[str, Any] = {"tags": options.filters(tag), "types": kind or None, "every": every}
     with (
@@ -60,7 +55,8 @@ def subscribe(
         while left is None or left > 0:
             try:
                 item = stream.get(1.0 if until is None else min(max(until - monotonic(), 0), 1.0))
-            except FormatMismatch as error:  # of one message; the next may be fine
+            # One message that cannot be read; the next may be fine.
+            except FormatMismatch as error:
                 print(f"redismetrics: {error}", file=sys.stderr)
                 continue
             if item is not None:
@@ -78,26 +74,28 @@ def _print_item(item: Sample | Summary | Gap, as_json: bool) -> None:
         else:
             print_json(item)
     elif isinstance(item, Gap):
-        missed = (
-            "samples may be missing"
-            if item.missed is None
-            else f"{item.missed} samples were missed"
-        )
-        print(
-            f"redismetrics: {missed} between {item.since.isoformat()} and {item.until.isoformat()}",
-            file=sys.stderr,
-        )
+        print(f"redismetrics: {_gap_text(item)}", file=sys.stderr)
     elif is_for_people():
         print(sample_line(item) if isinstance(item, Sample) else _summary_line(item), flush=True)
     else:
-        whole_line = [item.timestamp, item.name, item.value, item.count] if isinstance(item, Sample) else [
-            item.until, item.name, item.count, item.mean, item.min, item.max, item.last,
-        ]  # fmt: skip
-        print("\t".join(map(plain, [*whole_line, item.tags])), flush=True)
+        print("\t".join(map(plain, _columns(item))), flush=True)
+
+
+def _gap_text(gap: Gap) -> str:
+    missed = "samples may be missing" if gap.missed is None else f"{gap.missed} samples were missed"
+    return f"{missed} between {gap.since.isoformat()} and {gap.until.isoformat()}"
+
+
+def _columns(item: Sample | Summary) -> list[Any]:
+    """Return the values of a tab-separated line."""
+    if isinstance(item, Sample):
+        return [item.timestamp, item.name, item.value, item.count, item.tags]
+    numbers = [item.count, item.mean, item.min, item.max, item.last]
+    return [item.until, item.name, *numbers, item.tags]
 
 
 def _summary_line(item: Summary) -> str:
-    figures = " ".join(
+    numbers = " ".join(
         f"{name} {cell(getattr(item, name))}" for name in ("count", "mean", "min", "max", "last")
     )
-    return f"{item.until:%H:%M:%S}  {item.name:<17}  {cell(item.tags):<34}  {figures}"
+    return f"{item.until:%H:%M:%S}  {item.name:<17}  {cell(item.tags):<34}  {numbers}"

@@ -143,8 +143,8 @@ def test_numbers_come_from_standard_input(shell: Shell, metrics: Metrics) -> Non
     assert found == {"count": 1000, "sum": 249750.0, "max": 499.5}
     status, out, err = shell("increment", "lines", "-", given="1\n2\nthree\n4\n")
     assert (status, out) == (2, "")
-    assert err.startswith("redismetrics: line 3 of the standard input: value: wanted a number")
-    assert err.endswith("got 'three'; 2 before it are recorded\n")
+    assert err.startswith("redismetrics: line 3 of standard input: value must be a number")
+    assert err.endswith("got 'three'; the 2 values before it were recorded\n")
     assert metrics.query("lines", aggregation="sum") == 3
 
 
@@ -156,37 +156,40 @@ def test_numbers_come_from_standard_input(shell: Shell, metrics: Metrics) -> Non
         (("gauge", "depth", "nan"), "finite"),
         (
             ("gauge", "depth", "many"),
-            "value: wanted a number, or - for one a line of the standard input, got 'many'",
+            "value must be a number, or - to read numbers from standard input, got 'many'",
         ),
-        (("gauge", "depth", "1", "--tag", "shop"), "--tag: wanted K=V, got 'shop'"),
+        (("gauge", "depth", "1", "--tag", "shop"), "--tag must be K=V, got 'shop'"),
         (
             ("gauge", "depth", "1", "--tag", "a=1", "--tag", "a=2"),
-            "--tag: wanted one value of 'a', got '1' and '2'",
+            "--tag must have one value for 'a', got '1' and '2'",
         ),
-        (("record", "x", "--metadata", "[1]"), "--metadata: wanted a JSON object, got '[1]'"),
+        (("record", "x", "--metadata", "[1]"), "--metadata must be a JSON object, got '[1]'"),
         (("record", "x", "--type", "sum"), "type must be counter, gauge or histogram, got 'sum'"),
-        (("increment", "x", "--timestamp", "30h"), "refused samples, by reason: 1 too_old"),
-        (("increment", "x", "--timestamp", "noon"), "--timestamp: wanted Unix seconds"),
+        (("increment", "x", "--timestamp", "30h"), "samples were dropped, by reason: 1 too_old"),
+        (("increment", "x", "--timestamp", "noon"), "--timestamp must be Unix seconds"),
         (("query", "x", "-a", "p101"), "unknown aggregation 'p101'"),
         (("query", "x", "-w", "1y"), "window must be"),
         (
             ("query", "x", "-w", "1h", "--since", "2h"),
-            "--window: wanted it, or --since and --until, got both",
+            "--window cannot be used together with --since or --until",
         ),
         (
             ("query", "x", "--since", "2026-01-01T00:00:00"),
-            "--since: wanted Unix seconds, ISO 8601 with a zone",
+            "--since must be Unix seconds, ISO 8601 with a time zone",
         ),
         (("list", "--namespace", "a b"), "namespace must be"),
         (("list", "--url", "http://x"), "url must start with"),
         (
             ("top", "--sort", "colour"),
-            "--sort: wanted name, type, series, rate, last, p95, got 'colour'",
+            "--sort must be one of name, type, series, rate, last, p95, got 'colour'",
         ),
         (("subscribe", "a b"), "got 'a b'"),
         (("clear",), "and nobody is there to be asked: say --yes"),
         (("measure", "x"), "(see redismetrics measure --help)"),
-        (("qery",), "(see redismetrics --help)"),
+        (("qery",), "Did you mean 'query'? (see redismetrics --help)"),
+        (("query", "x", "--windo", "1h"), "--window"),
+        (("gauge", "x", "1", "--tagg", "a=b"), "did you mean '--tag'?"),
+        (("top", "--sort", "nam"), "did you mean 'name'?"),
     ],
 )
 def test_a_wrong_call_is_one_sentence_and_exit_status_2(
@@ -219,7 +222,7 @@ def test_a_store_that_is_away_is_one_sentence_that_says_what_to_do(
         assert (status, out) == (1, "")
         assert err.count("\n") == 1
         assert "127.0.0.1:1" in err
-        assert "is it running? Another is named by --url or REDISMETRICS_URL" in err
+        assert "is Redis running? Set another server with --url or REDISMETRICS_URL" in err
         assert "geheim" not in err
 
 

@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from rich.console import Console
 
 import redismetrics
-from redismetrics.cli.demo_run import Answer, Outcome
+from redismetrics.cli.demo_run import Call, DemoResult
 from redismetrics.cli.printing import bars, sample_line
 from redismetrics.model.sample import Sample
 from redismetrics.model.time import to_datetime
@@ -231,7 +231,7 @@ def test_the_demo_at_a_terminal_shows_a_bar_and_tables(home: Home) -> None:
     assert re.search(r"\.time_series\(.*\r\n\r\n  \d\d:\d\d:\d\d +[█▏▎▍▌▋▊▉]+ +[\d,]+", text)
     assert re.search(r"print\(export.*\r\n\r\n  # HELP experiment_result ", text)
     stored = re.search(
-        r"4 processes recorded ([\d,]+) samples.*\s+Stored are \1: exactly what was recorded", text
+        r"4 processes recorded ([\d,]+) samples.*\s+Stored: \1, exactly what was recorded", text
     )
     assert stored, text[-500:]
     home.assert_nothing_is_left()
@@ -289,7 +289,7 @@ def test_the_demo_in_a_pipe_writes_plain_lines_and_its_reader_may_leave(home: Ho
 @pytest.mark.parametrize(
     ("number", "whom", "code", "said"),
     [
-        (signal.SIGINT, os.killpg, 130, "Stopped; nothing is left behind.\n"),
+        (signal.SIGINT, os.killpg, 130, "Stopped. Nothing is left behind.\n"),
         (signal.SIGTERM, os.kill, 128 + signal.SIGTERM, ""),
         (signal.SIGKILL, os.kill, -signal.SIGKILL, ""),
     ],
@@ -325,14 +325,14 @@ def test_a_demo_that_loses_a_process_says_so(home: Home) -> None:
         _, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (
         1,
-        "redismetrics: a process of the demo ended before its time\n",
+        "redismetrics: a process of the demo ended too early\n",
     )
     home.assert_nothing_is_left()
 
 
 def test_a_lost_or_doubled_sample_is_not_exact() -> None:
     def outcome(stored: int, dropped: int = 0) -> bool:
-        return Outcome({"a": 3, "b": 4}, dropped, Answer("", stored), 1.0, {}, Answer("", "")).exact
+        return DemoResult({"a": 3, "b": 4}, dropped, Call("", stored), 1.0, {}, Call("", "")).exact
 
     assert outcome(7)
     assert not any((outcome(6), outcome(8), outcome(7, dropped=1)))

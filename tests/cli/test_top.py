@@ -20,8 +20,9 @@ from typing import Any
 import pytest
 
 from redismetrics import Metrics, Summary
-from redismetrics.cli.top.board import Board, Line, View
+from redismetrics.cli.top.board import Board, Row
 from redismetrics.cli.top.poller import matches
+from redismetrics.cli.top.view import View
 from tests.cli.test_commands import Shell
 from tests.fixtures.servers import PATIENCE, Server, wait_until
 
@@ -198,7 +199,7 @@ def test_it_shows_what_is_recorded_and_goes_by_its_keys(
     top.press("\r")
     assert order(top.shows("1-1 of 1 metrics by name  /Q  in ")) == ["queue_depth"]
     top.press("/zzz\r")
-    top.shows("no metric's name holds the filter")
+    top.shows("no metric name contains the filter")
     top.press("\x1b")
     top.shows("of 3 metrics")
     top.press(" ")
@@ -276,12 +277,12 @@ def test_it_says_that_the_store_is_away_and_goes_on_after_a_restart(
         top = start(server.url, namespace, "--every", "0.2")
         top.shows(r"queue_depth +gauge +1 +\S+ +42 ")
         server.kill()
-        screen = top.shows("trying again: ")
+        screen = top.shows("retrying: ")
         assert "queue_depth" in screen
         top.press("n")
         top.shows("by name")
         server.restart()
-        wait_until(lambda: "trying again" not in top.frame, "it is well again")
+        wait_until(lambda: "retrying" not in top.frame, "it is well again")
         metrics.gauge("queue_depth", 43)
         metrics.flush()
         top.shows(r"queue_depth +gauge +1 +\S+ +43 ")
@@ -388,7 +389,7 @@ def summary(name: str, until: float, **figures: Any) -> Summary:
 
 
 def rates(board: Board, now: float) -> dict[str, float | None]:
-    return {line.name: line.rate for line in board.lines(now)}
+    return {row.name: row.rate for row in board.rows(now)}
 
 
 def test_a_rate_counts_whole_intervals_of_the_last_ten_seconds() -> None:
@@ -397,18 +398,18 @@ def test_a_rate_counts_whole_intervals_of_the_last_ten_seconds() -> None:
         {"name": name, "type": kind, "series": 1}
         for name, kind in (("jobs", "counter"), ("took", "histogram"))
     ]
-    board.put_catalogue(rows)
+    board.set_catalog(rows)
     assert rates(board, 0.0) == {"jobs": None, "took": None}
-    board.put_summary(summary("jobs", 100, sum=1.0), 0.0)
+    board.add_summary(summary("jobs", 100, sum=1.0), 0.0)
     assert rates(board, 0.0) == {"jobs": None, "took": None}, "listening began within this one"
-    board.put_summary(summary("jobs", 102, sum=30.0), 2.0)
-    board.put_summary(summary("jobs", 102, sum=10.0), 2.0)  # another series
-    board.put_summary(summary("took", 102, count=8, sum=999.0, type="histogram"), 2.0)
+    board.add_summary(summary("jobs", 102, sum=30.0), 2.0)
+    board.add_summary(summary("jobs", 102, sum=10.0), 2.0)  # another series
+    board.add_summary(summary("took", 102, count=8, sum=999.0, type="histogram"), 2.0)
     assert rates(board, 2.1) == {"jobs": 20.0, "took": 4.0}
     for number in range(2, 6):
-        board.put_summary(summary("jobs", 100 + 2 * number, sum=20.0), 2.0 * number)
+        board.add_summary(summary("jobs", 100 + 2 * number, sum=20.0), 2.0 * number)
     assert rates(board, 10.1) == {"jobs": (40 + 4 * 20) / 10, "took": 0.8}
-    board.put_summary(summary("jobs", 112, sum=20.0), 12.0)
+    board.add_summary(summary("jobs", 112, sum=20.0), 12.0)
     assert rates(board, 12.1) == {"jobs": 10.0, "took": 0.0}, "what is older is let go"
     assert rates(board, 15.6)["jobs"] == 8.0, "an interval of which nothing came is one of nothing"
     assert rates(board, 60.0)["jobs"] == 0.0
@@ -416,29 +417,29 @@ def test_a_rate_counts_whole_intervals_of_the_last_ten_seconds() -> None:
 
 def test_the_newest_value_is_the_last() -> None:
     board = Board(1.0)
-    board.put_catalogue([{"name": "depth", "type": "gauge", "series": 1}])
-    board.put_asked(Line("depth", "gauge", 1, last=5.0))
-    board.put_asked(Line("gone", "gauge", 1, last=5.0))
-    assert [(line.name, line.last) for line in board.lines(0.0)] == [("depth", 5.0)]
-    board.put_summary(summary("depth", 102, last=7.0), 0.0)
-    board.put_summary(summary("depth", 101, last=6.0), 0.0)
-    assert board.lines(0.0)[0].last == 7.0
-    board.put_catalogue([])
-    assert board.lines(0.0) == []
+    board.set_catalog([{"name": "depth", "type": "gauge", "series": 1}])
+    board.set_row(Row("depth", "gauge", 1, last=5.0))
+    board.set_row(Row("gone", "gauge", 1, last=5.0))
+    assert [(row.name, row.last) for row in board.rows(0.0)] == [("depth", 5.0)]
+    board.add_summary(summary("depth", 102, last=7.0), 0.0)
+    board.add_summary(summary("depth", 101, last=6.0), 0.0)
+    assert board.rows(0.0)[0].last == 7.0
+    board.set_catalog([])
+    assert board.rows(0.0) == []
 
 
 def test_what_is_unknown_comes_last_in_every_order() -> None:
     lines = [
-        Line("b", "gauge", 1, p95=None),
-        Line("a", "histogram", 1, p95=2.0),
-        Line("c", "histogram", 3, p95=5.0),
+        Row("b", "gauge", 1, p95=None),
+        Row("a", "histogram", 1, p95=2.0),
+        Row("c", "histogram", 3, p95=5.0),
     ]
     view = View("p95")
-    assert [line.name for line in view.chosen(lines)] == ["c", "a", "b"]
+    assert [row.name for row in view.select(lines)] == ["c", "a", "b"]
     view.press("p")
-    assert [line.name for line in view.chosen(lines)] == ["a", "c", "b"]
+    assert [row.name for row in view.select(lines)] == ["a", "c", "b"]
     view.press("s")
-    assert [line.name for line in view.chosen(lines)] == ["c", "a", "b"]
+    assert [row.name for row in view.select(lines)] == ["c", "a", "b"]
 
 
 def test_patterns_are_those_of_subscribe() -> None:

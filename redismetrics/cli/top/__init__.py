@@ -1,1 +1,1 @@
-"""`redismetrics top`: all metrics, live, in a terminal."""
+"""The command `top`: all metrics in a terminal, refreshed as they are recorded."""

@@ -1,4 +1,4 @@
-"""Keys of a terminal, one by one as they are pressed, and the terminal as it was when that ends."""
+"""Single key presses of a terminal, whose mode is restored at the end."""
 
 import codecs
 import os
@@ -9,11 +9,21 @@ import termios
 import tty
 from typing import Self
 
-_ESCAPED = {
-    "[A": "up", "[B": "down", "OA": "up", "OB": "down", "[5~": "pageup", "[6~": "pagedown",
-    "[H": "home", "[F": "end", "OH": "home", "OF": "end", "[1~": "home", "[4~": "end",
-}  # fmt: skip
-_PLAIN = {
+_SEQUENCES = {
+    "[A": "up",
+    "[B": "down",
+    "OA": "up",
+    "OB": "down",
+    "[5~": "pageup",
+    "[6~": "pagedown",
+    "[H": "home",
+    "[F": "end",
+    "OH": "home",
+    "OF": "end",
+    "[1~": "home",
+    "[4~": "end",
+}
+_CHARACTERS = {
     "\r": "enter",
     "\n": "enter",
     "\x7f": "backspace",
@@ -22,11 +32,16 @@ _PLAIN = {
     "\x1b": "escape",
 }
 _KEY = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z~]|O[A-Za-z])|(.)", re.DOTALL)
-_REST = 0.05  # seconds in which the rest of a key's bytes must come
+
+# Seconds within which the rest of an escape sequence must arrive.
+_SEQUENCE_TIMEOUT = 0.05
 
 
 class Keyboard:
-    """The terminal of standard input, neither echoing nor waiting for line ends while this is entered. Ctrl-C stays a signal."""
+    """The terminal of standard input, without echo and line buffering while it is entered.
+
+    Ctrl-C still sends a signal.
+    """
 
     def __init__(self) -> None:
         self._terminal = sys.stdin.fileno()
@@ -41,14 +56,15 @@ class Keyboard:
         termios.tcsetattr(self._terminal, termios.TCSAFLUSH, self._before)
 
     def read(self, seconds: float) -> list[str]:
-        """The keys pressed within *seconds*, as soon as there are any: characters, and up, down, enter ...; q where the
-        terminal is gone.
+        """Return the keys pressed within *seconds*, as soon as there are any.
+
+        A key is a character, or a name such as up, down or enter. If the terminal is closed, it is q.
         """
         text = self._text(seconds)
         if text.endswith(("\x1b", "\x1b[", "\x1bO")):
-            text += self._text(_REST)
+            text += self._text(_SEQUENCE_TIMEOUT)
         return [
-            _ESCAPED.get(found[1], "") if found[1] else _PLAIN.get(found[2], found[2])
+            _SEQUENCES.get(found[1], "") if found[1] else _CHARACTERS.get(found[2], found[2])
             for found in _KEY.finditer(text)
         ]
 

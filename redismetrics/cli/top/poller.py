@@ -1,4 +1,4 @@
-"""What `top` asks the store, in a thread of its own, so that keys answer at once whatever the store does."""
+"""The queries of `top`, in a thread of their own, so that keys respond whatever Redis does."""
 
 import logging
 import math
@@ -10,153 +10,163 @@ from time import monotonic
 from typing import Any
 
 from redismetrics.client.metrics import Metrics
-from redismetrics.errors import InvalidQuery, RedisMetricsError, StoreError
+from redismetrics.errors import InvalidQuery, RedisMetricsError, StoreError, one_line
 from redismetrics.model.sample import Gap
 
-from .board import TREND_MINUTES, Board, Line
+from .board import TREND_MINUTES, Board, Row
 
 log = logging.getLogger("redismetrics")
 
-RECENT = "5m"  # of p95, and of the rate until the stream tells it
-_SHOWN_AGE, _OTHER_AGE = 10.0, 60.0  # seconds after which a metric is asked again
-_BREATH = 0.25  # seconds: of waiting for the stream, and after a failure
-_SHARE = 3  # what was asked took so long: wait so many times that before asking the next
+# The window of p95, and of the rate until the stream delivers one.
+RECENT = "5m"
+
+# Seconds after which a metric is queried again: on the screen, and elsewhere.
+_VISIBLE_AGE, _HIDDEN_AGE = 10.0, 60.0
+
+# Seconds: of waiting for the stream, and after an error.
+_PAUSE = 0.25
+
+# After a query, wait this many times its duration before the next one: queries then take a quarter of
+# the time.
+_QUERY_SHARE = 3
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Is *name* among these names and patterns? None at all choose every name."""
-    wanted = [pattern.replace("[^", "[!") for pattern in patterns]
-    return not wanted or any(fnmatchcase(name, pattern) for pattern in wanted)
+    """Return whether *name* matches one of these names and patterns. Without any, all names do."""
+    globs = [pattern.replace("[^", "[!") for pattern in patterns]
+    return not globs or any(fnmatchcase(name, glob) for glob in globs)
 
 
-def catalogue(metrics: Metrics, patterns: Iterable[str]) -> list[dict[str, Any]]:
-    return [row for row in metrics.list_metrics() if matches(row["name"], patterns)]
+def list_matching(metrics: Metrics, patterns: Iterable[str]) -> list[dict[str, Any]]:
+    return [metric for metric in metrics.list_metrics() if matches(metric["name"], patterns)]
 
 
-def asked(metrics: Metrics, line: Line) -> Line:
-    """*line* with its rate, last value, p95 and trend, as questions answer them."""
-    of_type = {"counter": "rate", "gauge": "last"}.get(line.type, "p95")
-    figures = ("rate", "last") if line.type != "histogram" else ("rate", "last", "p95")
-    recent = metrics.rollup(line.name, aggregations=figures, window=RECENT).get("", {})
-    rows = metrics.time_series(
-        line.name, interval="minute", aggregation=of_type, window=f"{TREND_MINUTES - 1}m", fill=True
+def query_row(metrics: Metrics, row: Row) -> Row:
+    """Return *row* with rate, last value, p95 and trend from queries."""
+    trend_of = {"counter": "rate", "gauge": "last"}.get(row.type, "p95")
+    aggregations = ("rate", "last") if row.type != "histogram" else ("rate", "last", "p95")
+    recent = metrics.rollup(row.name, aggregations=aggregations, window=RECENT).get("", {})
+    minutes = metrics.time_series(
+        row.name, interval="minute", aggregation=trend_of, window=f"{TREND_MINUTES - 1}m", fill=True
     )
-    trend = tuple(row[of_type] for row in rows[-TREND_MINUTES:])
+    trend = tuple(minute[trend_of] for minute in minutes[-TREND_MINUTES:])
     last = recent.get("last")
-    if last is None and line.last is None:
-        last = metrics.query(line.name, aggregation="last", window="last_24h")
+    if last is None and row.last is None:
+        last = metrics.query(row.name, aggregation="last", window="last_24h")
     return replace(
-        line,
+        row,
         rate=recent.get("rate", 0.0),
-        last=line.last if last is None else last,
+        last=row.last if last is None else last,
         p95=recent.get("p95"),
         trend=trend,
     )
 
 
-class Watcher:
-    """Keeps a board up to date until it is closed. *shown* names what is on the screen, and is asked more often.
+class Poller:
+    """Keeps a board up to date until it is closed.
+
+    *visible* holds the names on the screen, which are queried more often. *error* is the last failure
+    while it lasts: everything is retried. *ready* is true once the catalogue was read.
 
     Raises:
-        InvalidQuery: a name or pattern that is none.
-        StoreError: the store can't be listened to; later failures are told by *trouble*, and mended by trying again.
+        InvalidQuery: If a name or pattern is invalid.
+        StoreError: If the subscription fails.
     """
 
     def __init__(self, metrics: Metrics, patterns: list[str], every: float) -> None:
-        self.shown: frozenset[str] = frozenset()
-        self.trouble: str | None = None
+        self.visible: frozenset[str] = frozenset()
+        self.error: str | None = None
         self.ready = False
         self._metrics = metrics
         self._patterns = patterns
         self._board = Board(every)
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        self._asked_at: dict[str, float] = {}
-        self._list_at = self._ask_at = 0.0
+        self._queried_at: dict[str, float] = {}
+        self._next_list = self._next_query = 0.0
         self._stream = metrics.subscribe(patterns or None, every=every)
         self._thread = threading.Thread(target=self._run, name="redismetrics-top", daemon=True)
         self._thread.start()
 
-    def lines(self) -> list[Line]:
+    def rows(self) -> list[Row]:
         with self._lock:
-            return self._board.lines(monotonic())
+            return self._board.rows(monotonic())
 
     def close(self) -> None:
-        """End it, without waiting long for a store that does not answer."""
+        """End the thread, without waiting long for a Redis that does not answer."""
         self._ended.set()
         self._stream.close()
-        self._thread.join(_BREATH)
+        self._thread.join(_PAUSE)
 
     def _run(self) -> None:
         while not self._ended.is_set():
             try:
-                self._listen()
-                self._list()
-                self._ask()
+                self._read_stream()
+                self._list_metrics()
+                self._query_metrics()
             except RedisMetricsError as error:
-                self._fail(str(error))
+                self._fail(one_line(error))
             except Exception as error:
-                log.debug("BUG: top can't go on", exc_info=True)
+                log.debug("BUG: top cannot continue", exc_info=True)
                 self._fail(f"BUG: {error!r}")
 
     def _fail(self, text: str) -> None:
         if not self._ended.is_set():
-            self.trouble = " ".join(text.split())
-            self._list_at = 0.0
-            self._ended.wait(_BREATH)
+            self.error = text
+            self._next_list = 0.0
+            self._ended.wait(_PAUSE)
 
-    def _listen(self) -> None:
-        item = self._stream.get(_BREATH)
+    def _read_stream(self) -> None:
+        item = self._stream.get(_PAUSE)
         while item is not None:
             if not isinstance(item, Gap):
                 with self._lock:
-                    self._board.put_summary(item, monotonic())
+                    self._board.add_summary(item, monotonic())
             item = self._stream.get(0)
 
-    def _list(self) -> None:
+    def _list_metrics(self) -> None:
         began = monotonic()
-        if began < self._list_at:
+        if began < self._next_list:
             return
-        rows = catalogue(self._metrics, self._patterns)
+        found = list_matching(self._metrics, self._patterns)
         with self._lock:
-            self._board.put_catalogue(rows)
-        self.ready, self.trouble = True, None
-        self._list_at = monotonic() + max(1.0, 3 * _SHARE * (monotonic() - began))
+            self._board.set_catalog(found)
+        self.ready, self.error = True, None
+        self._next_list = monotonic() + max(1.0, 3 * _QUERY_SHARE * (monotonic() - began))
 
-    def _ask(self) -> None:
-        """Ask the metrics whose figures are old, those on the screen first; for so long at a time that the stream is read."""
+    def _query_metrics(self) -> None:
+        """Query the metrics that are due, for a short time, so that the stream is read."""
         began = monotonic()
-        if began < self._ask_at:
+        if began < self._next_query:
             return
         with self._lock:
-            lines = {line.name: line for line in self._board.lines(began)}
-        self._asked_at = {name: at for name, at in self._asked_at.items() if name in lines}
-        for name in self._due(lines, began):
-            self._asked_at[name] = began
+            rows = {row.name: row for row in self._board.rows(began)}
+        self._queried_at = {name: at for name, at in self._queried_at.items() if name in rows}
+        for name in self._due(rows, began):
+            self._queried_at[name] = began
             try:
-                line = asked(self._metrics, lines[name])
+                row = query_row(self._metrics, rows[name])
             except StoreError:
-                del self._asked_at[name]
+                del self._queried_at[name]
                 raise
-            except InvalidQuery:  # nothing of these minutes is kept
+            # Nothing of these minutes is stored.
+            except InvalidQuery:
                 continue
             with self._lock:
-                self._board.put_asked(line)
-            if self._ended.is_set() or monotonic() - began > _BREATH:
+                self._board.set_row(row)
+            if self._ended.is_set() or monotonic() - began > _PAUSE:
                 break
-        self._ask_at = monotonic() + _SHARE * (monotonic() - began)
+        self._next_query = monotonic() + _QUERY_SHARE * (monotonic() - began)
 
     def _due(self, names: Iterable[str], now: float) -> list[str]:
-        """Those to be asked by now: on the screen before the others, and the oldest first."""
-        shown = self.shown
+        """Return the metrics to query now: those on the screen first, then the oldest."""
+        visible = self.visible
 
         def order(name: str) -> tuple[bool, float]:
-            return name not in shown, self._asked_at.get(name, -math.inf)
+            return name not in visible, self._queried_at.get(name, -math.inf)
 
-        def age(name: str) -> float:
-            return _SHOWN_AGE if name in shown else _OTHER_AGE
+        def is_due(name: str) -> bool:
+            age = _VISIBLE_AGE if name in visible else _HIDDEN_AGE
+            return self._queried_at.get(name, -math.inf) + age <= now
 
-        return sorted(
-            (name for name in names if self._asked_at.get(name, -math.inf) + age(name) <= now),
-            key=order,
-        )
+        return sorted(filter(is_due, names), key=order)

@@ -1,7 +1,8 @@
-"""The command `top`: its screen, drawn by rich, and its loop. Without a terminal it prints one table and leaves.
+"""The command `top`: its screen, drawn with rich, and its loop.
 
-On rich and not on textual: rich is needed anyway, what is drawn is one table, and textual would add four packages, 3 MB and a
-major version every few months for the sake of thirty lines that read keys.
+Without a terminal it prints one table and exits. It uses rich and not textual: rich is needed anyway
+and draws one table well; textual would add four packages, 3 MB and frequent major versions to replace
+the thirty lines that read keys.
 """
 
 import os
@@ -18,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from redismetrics.cli import options
-from redismetrics.cli.options import AsJson, Namespace, Url
+from redismetrics.cli.options import AsJson, NamesOrPatterns, Namespace, Url
 from redismetrics.cli.printing import (
     cell,
     has_blocks,
@@ -30,55 +31,58 @@ from redismetrics.cli.printing import (
 )
 from redismetrics.client.metrics import Metrics
 from redismetrics.errors import InvalidQuery
+from redismetrics.model.validation import did_you_mean
 
-from .board import COLUMNS, TREND_MINUTES, Line, View
+from .board import TREND_MINUTES, Row
 from .keyboard import Keyboard
-from .poller import Watcher, asked, catalogue
+from .poller import Poller, list_matching, query_row
+from .view import COLUMNS, View
 
-_TICK = 0.25  # seconds between two looks at keys and at the board
+# Seconds between two reads of the keyboard and of the board.
+_TICK = 0.25
 _KEYS = "n t s r l p sort, again reverses   / filter   space pause   arrows scroll   q quit"
-_LEAST_WIDTHS = {
-    "last": 32,
-    "p95": 42,
-    "type": 60,
-    "series": 60,
-}  # of a terminal that shows the column
-_AROUND = 4  # lines of the screen that are not metrics
+
+# The width of a terminal from which a column is shown.
+_MIN_WIDTHS = {"last": 32, "p95": 42, "type": 60, "series": 60}
+_MIN_WIDTH_OF_TREND = 60 + TREND_MINUTES
+
+# Lines of the screen around the rows.
+_OTHER_LINES = 4
 
 
 def top(
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Metrics, or patterns such as 'jobs_*'; without any all.",
-            metavar="[NAME]...",
-            autocompletion=options.complete_names,
-        ),
-    ] = None,
+    names: NamesOrPatterns = None,
     sort: Annotated[
-        str, typer.Option("--sort", help=f"{', '.join(COLUMNS.values())}.", metavar="COLUMN")
+        str,
+        typer.Option("--sort", help=f"Sort by {', '.join(COLUMNS.values())}.", metavar="COLUMN"),
     ] = "rate",
     every: Annotated[
         float,
-        typer.Option("--every", min=0.1, max=60, help="Seconds between two rates.", metavar="S"),
+        typer.Option(
+            "--every", min=0.1, max=60, help="Refresh rates every S seconds.", metavar="S"
+        ),
     ] = 2,
     once: Annotated[
-        bool, typer.Option("--once", help="Print one table and leave, as without a terminal.")
+        bool, typer.Option("--once", help="Print one table and exit, as without a terminal.")
     ] = False,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", min=1, help="With one table: so many lines.", metavar="N"),
+        typer.Option("--limit", min=1, help="The most rows of that one table.", metavar="N"),
     ] = None,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """Watch all metrics: rate per second, last value, p95 and the last minutes of each. Keys sort, filter, pause and quit.
+    """Watch all metrics live: rate, last value, p95 and trend.
 
-    In a pipe, on a dumb terminal, with --once or --json it prints one table and leaves.
+    Keys sort, filter, pause and quit. In a pipe, on a dumb terminal, or with --once or --json, print
+    one table and exit.
     """
     if sort not in COLUMNS.values():
-        raise InvalidQuery(f"--sort: wanted {', '.join(COLUMNS.values())}, got {sort!r:.80}")
+        raise InvalidQuery(
+            f"--sort must be one of {', '.join(COLUMNS.values())}, got {sort!r:.80}"
+            f"{did_you_mean(sort, COLUMNS.values())}"
+        )
     console = make_console()
     at_terminal = sys.stdin.isatty() and is_for_people() and not console.is_dumb_terminal
     view = View(sort)
@@ -86,34 +90,35 @@ def top(
         if once or as_json or not at_terminal:
             _print_once(metrics, names or [], view, limit, as_json)
             return
-        with closing(Watcher(metrics, names or [], every)) as watcher:
-            _watch(console, watcher, view, metrics.settings.namespace)
+        with closing(Poller(metrics, names or [], every)) as poller:
+            _watch(console, poller, view, metrics.settings.namespace)
 
 
 def _print_once(
     metrics: Metrics, names: list[str], view: View, limit: int | None, as_json: bool
 ) -> None:
-    lines = [Line(row["name"], row["type"], row["series"]) for row in catalogue(metrics, names)]
-    found = view.chosen(asked(metrics, line) for line in lines)[:limit]
+    listed = list_matching(metrics, names)
+    rows = [Row(metric["name"], metric["type"], metric["series"]) for metric in listed]
+    selected = view.select(query_row(metrics, row) for row in rows)[:limit]
     if as_json:
-        print_json([asdict(line) for line in found])
+        print_json([asdict(row) for row in selected])
     elif is_for_people():
         console = make_console()
-        print_rows([{**_figures(line), "trend": _trend(console, line)} for line in found])
+        print_rows([{**_columns(row), "trend": _trend(console, row)} for row in selected])
     else:
-        print_rows([_figures(line) for line in found])
+        print_rows([_columns(row) for row in selected])
 
 
-def _figures(line: Line) -> dict[str, Any]:
-    return {name: getattr(line, name) for name in COLUMNS.values()}
+def _columns(row: Row) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in COLUMNS.values()}
 
 
-def _trend(console: Console, line: Line) -> str:
-    return sparkline(line.trend, blocks=has_blocks(console))
+def _trend(console: Console, row: Row) -> str:
+    return sparkline(row.trend, blocks=has_blocks(console))
 
 
-def _watch(console: Console, watcher: Watcher, view: View, namespace: str) -> None:
-    """Draw until q or Ctrl-C; step aside for Ctrl-Z."""
+def _watch(console: Console, poller: Poller, view: View, namespace: str) -> None:
+    """Draw until q or Ctrl-C; give the terminal back during Ctrl-Z."""
     suspended: list[int] = []
     before = signal.signal(signal.SIGTSTP, lambda number, _: suspended.append(number))
     try:
@@ -124,7 +129,7 @@ def _watch(console: Console, watcher: Watcher, view: View, namespace: str) -> No
                     console=console, screen=True, auto_refresh=False, redirect_stderr=False
                 ) as live,
             ):
-                _draw(console, live, keyboard, watcher, view, namespace, suspended)
+                _draw(console, live, keyboard, poller, view, namespace, suspended)
             if not suspended:
                 return
             suspended.clear()
@@ -139,93 +144,103 @@ def _draw(
     console: Console,
     live: Live,
     keyboard: Keyboard,
-    watcher: Watcher,
+    poller: Poller,
     view: View,
     namespace: str,
     suspended: list[int],
 ) -> None:
-    lines: list[Line] = []
+    rows: list[Row] = []
     while not suspended:
         if not view.paused:
-            lines = watcher.lines()
-        view.page = max(console.size.height - _AROUND, 1)
-        chosen = view.chosen(lines)
-        shown = view.shown(chosen)
-        watcher.shown = frozenset(line.name for line in shown)
-        live.update(_screen(console, watcher, view, namespace, shown, len(chosen)), refresh=True)
+            rows = poller.rows()
+        view.page = max(console.size.height - _OTHER_LINES, 1)
+        selected = view.select(rows)
+        visible = view.visible(selected)
+        poller.visible = frozenset(row.name for row in visible)
+        screen = _screen(console, poller, view, namespace, visible, len(selected))
+        live.update(screen, refresh=True)
         for key in keyboard.read(_TICK):
             if not view.press(key):
                 return
 
 
 def _screen(
-    console: Console, watcher: Watcher, view: View, namespace: str, shown: list[Line], many: int
+    console: Console, poller: Poller, view: View, namespace: str, visible: list[Row], total: int
 ) -> RenderableType:
-    head = Text(no_wrap=True, overflow="ellipsis")
-    first = view.offset + 1 if shown else 0
-    head.append(
-        f"{first}-{view.offset + len(shown)} of {many} metrics by {view.sort}", style="bold"
-    )
-    if view.filter or view.typing:
-        head.append(f"  /{view.filter}{'_' if view.typing else ''}", style="cyan")
-    if view.paused:
-        head.append("  paused", style="bold yellow")
-    head.append(f"  in {namespace}", style="dim")
-    told = Text(no_wrap=True, overflow="ellipsis")
-    if watcher.trouble:
-        told.append(f"trying again: {watcher.trouble}", style="bold red")
-    elif not shown:
-        told.append(
-            "no metric's name holds the filter"
-            if view.filter
-            else "nothing is recorded yet"
-            if watcher.ready
-            else ""
-        )
     keys = Text(
-        "enter keeps the filter, escape drops it" if view.typing else _KEYS,
+        "enter keeps the filter, escape removes it" if view.typing else _KEYS,
         style="dim",
         no_wrap=True,
         overflow="ellipsis",
     )
-    return Group(head, told, _table(console, view, shown), keys)
+    header = _header(view, namespace, len(visible), total)
+    return Group(header, _message(poller, view, visible), _table(console, view, visible), keys)
 
 
-def _table(console: Console, view: View, shown: list[Line]) -> Table:
-    """What fits the width: of a narrow terminal the trend goes first, then type and series, p95, last."""
+def _header(view: View, namespace: str, visible: int, total: int) -> Text:
+    header = Text(no_wrap=True, overflow="ellipsis")
+    first = view.offset + 1 if visible else 0
+    header.append(
+        f"{first}-{view.offset + visible} of {total} metrics by {view.sort}", style="bold"
+    )
+    if view.filter or view.typing:
+        header.append(f"  /{view.filter}{'_' if view.typing else ''}", style="cyan")
+    if view.paused:
+        header.append("  paused", style="bold yellow")
+    header.append(f"  in {namespace}", style="dim")
+    return header
+
+
+def _message(poller: Poller, view: View, visible: list[Row]) -> Text:
+    message = Text(no_wrap=True, overflow="ellipsis")
+    if poller.error:
+        message.append(f"retrying: {poller.error}", style="bold red")
+    elif not visible and view.filter:
+        message.append("no metric name contains the filter")
+    elif not visible and poller.ready:
+        message.append("nothing is recorded yet")
+    return message
+
+
+def _table(console: Console, view: View, visible: list[Row]) -> Table:
+    """Return the table that fits the width.
+
+    A narrow terminal does without the trend first, then without type and series, p95, and last.
+    """
     width = console.size.width
-    columns = [name for name in COLUMNS.values() if width >= _LEAST_WIDTHS.get(name, 0)]
+    columns = [name for name in COLUMNS.values() if width >= _MIN_WIDTHS.get(name, 0)]
+    has_trend = width >= _MIN_WIDTH_OF_TREND
     table = Table(box=None, expand=True, pad_edge=False, header_style="reverse")
     for name in columns:
-        mark = ("↓" if view.downwards else "↑") if has_blocks(console) else "*"
-        head = name + (mark if name == view.sort else "")
-        least = {"name": 12, "type": 9}.get(name, 8)
+        mark = ("↓" if view.descending else "↑") if has_blocks(console) else "*"
         table.add_column(
-            Text(head), justify="left" if name in ("name", "type") else "right", no_wrap=True, min_width=least,
-            overflow="ellipsis", ratio=1 if name == "name" else None,
-        )  # fmt: skip
-    if width >= 60 + TREND_MINUTES:
+            Text(name + (mark if name == view.sort else "")),
+            justify="left" if name in ("name", "type") else "right",
+            no_wrap=True,
+            min_width={"name": 12, "type": 9}.get(name, 8),
+            overflow="ellipsis",
+            ratio=1 if name == "name" else None,
+        )
+    if has_trend:
         table.add_column(
             Text(f"last {TREND_MINUTES} min"),
             no_wrap=True,
             min_width=TREND_MINUTES,
             max_width=TREND_MINUTES,
         )
-    for line in shown:
-        cells = [Text(_cell(line, name)) for name in columns]
-        table.add_row(
-            *cells,
-            *([Text(_trend(console, line), style="green")] if width >= 60 + TREND_MINUTES else []),
-        )
+    for row in visible:
+        cells = [Text(_cell(row, name)) for name in columns]
+        if has_trend:
+            cells.append(Text(_trend(console, row), style="green"))
+        table.add_row(*cells)
     return table
 
 
-def _cell(line: Line, column: str) -> str:
-    value = getattr(line, column)
-    if column == "rate" and value is not None:
+def _cell(row: Row, column: str) -> str:
+    value = getattr(row, column)
+    if value is None:
+        return cell(value)
+    if column == "rate":
         return f"{value:,.1f}"
-    return (
-        f"+{cell(value)}"
-        if column == "last" and line.type == "counter" and value is not None
-        else cell(value)
-    )
+    # The last value of a counter is the newest amount.
+    return f"+{cell(value)}" if column == "last" and row.type == "counter" else cell(value)
