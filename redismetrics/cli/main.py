@@ -4,10 +4,11 @@ Exit status: 0 success; 1 an error of Redis or the system, or a negative result;
 line; 130 stopped by Ctrl-C. `measure` exits with the status of its command.
 """
 
+import inspect
 import io
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -32,6 +33,13 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+def _help_of(command: Callable[..., None]) -> str:
+    """Return the docstring with one line per paragraph: typer keeps line breaks."""
+    paragraphs = (inspect.getdoc(command) or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
 
 for _name, _panel, _command, _settings in (
     ("demo", "Try it", demo, {}),
@@ -59,7 +67,7 @@ for _name, _panel, _command, _settings in (
     ("delete", "Copy and delete", query.delete, {}),
     ("clear", "Copy and delete", query.clear, {}),
 ):
-    _help = "An alias of subscribe." if _name == "tail" else None
+    _help = "An alias of subscribe." if _name == "tail" else _help_of(_command)
     app.command(_name, help=_help, rich_help_panel=_panel, context_settings=_settings)(_command)
 app.add_typer(embedded_app, name="embedded", rich_help_panel="Run services")
 

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from redismetrics import Metrics, Summary
-from redismetrics.cli.top.board import Board, Row
+from redismetrics.cli.top.board import Board, MetricRow
 from redismetrics.cli.top.poller import matches
 from redismetrics.cli.top.view import View
 from tests.cli.test_commands import Shell
@@ -418,8 +418,8 @@ def test_a_rate_counts_whole_intervals_of_the_last_ten_seconds() -> None:
 def test_the_newest_value_is_the_last() -> None:
     board = Board(1.0)
     board.set_catalog([{"name": "depth", "type": "gauge", "series": 1}])
-    board.set_row(Row("depth", "gauge", 1, last=5.0))
-    board.set_row(Row("gone", "gauge", 1, last=5.0))
+    board.set_row(MetricRow("depth", "gauge", 1, last=5.0))
+    board.set_row(MetricRow("gone", "gauge", 1, last=5.0))
     assert [(row.name, row.last) for row in board.rows(0.0)] == [("depth", 5.0)]
     board.add_summary(summary("depth", 102, last=7.0), 0.0)
     board.add_summary(summary("depth", 101, last=6.0), 0.0)
@@ -430,9 +430,9 @@ def test_the_newest_value_is_the_last() -> None:
 
 def test_what_is_unknown_comes_last_in_every_order() -> None:
     lines = [
-        Row("b", "gauge", 1, p95=None),
-        Row("a", "histogram", 1, p95=2.0),
-        Row("c", "histogram", 3, p95=5.0),
+        MetricRow("b", "gauge", 1, p95=None),
+        MetricRow("a", "histogram", 1, p95=2.0),
+        MetricRow("c", "histogram", 3, p95=5.0),
     ]
     view = View("p95")
     assert [row.name for row in view.select(lines)] == ["c", "a", "b"]

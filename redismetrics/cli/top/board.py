@@ -17,7 +17,7 @@ _SUMMARY_DELAY = 1.5
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class MetricRow:
     """One metric.
 
     *rate* is per second: of the sum for counters, of the number of samples for other types. *trend*
@@ -51,7 +51,7 @@ class Board:
 
     def __init__(self, every: float) -> None:
         self.every = every
-        self._rows: dict[str, Row] = {}
+        self._rows: dict[str, MetricRow] = {}
         self._recent: dict[str, _Recent] = {}
         # The interval in which the subscription began, of which only a part was received.
         self._first: int | None = None
@@ -63,7 +63,7 @@ class Board:
         before = self._rows
         self._rows = {}
         for metric in metrics:
-            known = before.get(metric["name"], Row(metric["name"], metric["type"], 0))
+            known = before.get(metric["name"], MetricRow(metric["name"], metric["type"], 0))
             self._rows[metric["name"]] = replace(
                 known, type=metric["type"], series=metric["series"]
             )
@@ -73,7 +73,7 @@ class Board:
             if name in self._rows or name not in before
         }
 
-    def set_row(self, row: Row) -> None:
+    def set_row(self, row: MetricRow) -> None:
         """Replace the row of one metric, unless the metric was deleted."""
         if row.name in self._rows:
             self._rows[row.name] = row
@@ -97,13 +97,13 @@ class Board:
     def _intervals(self) -> int:
         return max(math.ceil(RATE_SECONDS / self.every), 1)
 
-    def rows(self, now: float) -> list[Row]:
+    def rows(self, now: float) -> list[MetricRow]:
         """Return all rows at *now*, by the clock of `add_summary`."""
         newest = self._newest + int(max(now - self._newest_at - _SUMMARY_DELAY, 0) / self.every)
         complete = 0 if self._first is None else min(newest - self._first, self._intervals)
         return [self._with_recent(row, newest, complete) for row in self._rows.values()]
 
-    def _with_recent(self, row: Row, newest: int, complete: int) -> Row:
+    def _with_recent(self, row: MetricRow, newest: int, complete: int) -> MetricRow:
         """Return *row* with the newest value, and the rate of the last *complete* intervals."""
         recent = self._recent.get(row.name)
         last = row.last if recent is None or recent.last is None else recent.last

@@ -13,7 +13,7 @@ from redismetrics.client.metrics import Metrics
 from redismetrics.errors import InvalidQuery, RedisMetricsError, StoreError, one_line
 from redismetrics.model.sample import Gap
 
-from .board import TREND_MINUTES, Board, Row
+from .board import TREND_MINUTES, Board, MetricRow
 
 log = logging.getLogger("redismetrics")
 
@@ -41,7 +41,7 @@ def list_matching(metrics: Metrics, patterns: Iterable[str]) -> list[dict[str, A
     return [metric for metric in metrics.list_metrics() if matches(metric["name"], patterns)]
 
 
-def query_row(metrics: Metrics, row: Row) -> Row:
+def query_row(metrics: Metrics, row: MetricRow) -> MetricRow:
     """Return *row* with rate, last value, p95 and trend from queries."""
     trend_of = {"counter": "rate", "gauge": "last"}.get(row.type, "p95")
     aggregations = ("rate", "last") if row.type != "histogram" else ("rate", "last", "p95")
@@ -88,7 +88,7 @@ class Poller:
         self._thread = threading.Thread(target=self._run, name="redismetrics-top", daemon=True)
         self._thread.start()
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[MetricRow]:
         with self._lock:
             return self._board.rows(monotonic())
 

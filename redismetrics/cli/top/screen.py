@@ -33,7 +33,7 @@ from redismetrics.client.metrics import Metrics
 from redismetrics.errors import InvalidQuery
 from redismetrics.model.validation import did_you_mean
 
-from .board import TREND_MINUTES, Row
+from .board import TREND_MINUTES, MetricRow
 from .keyboard import Keyboard
 from .poller import Poller, list_matching, query_row
 from .view import COLUMNS, View
@@ -98,7 +98,7 @@ def _print_once(
     metrics: Metrics, names: list[str], view: View, limit: int | None, as_json: bool
 ) -> None:
     listed = list_matching(metrics, names)
-    rows = [Row(metric["name"], metric["type"], metric["series"]) for metric in listed]
+    rows = [MetricRow(metric["name"], metric["type"], metric["series"]) for metric in listed]
     selected = view.select(query_row(metrics, row) for row in rows)[:limit]
     if as_json:
         print_json([asdict(row) for row in selected])
@@ -109,11 +109,11 @@ def _print_once(
         print_rows([_columns(row) for row in selected])
 
 
-def _columns(row: Row) -> dict[str, Any]:
+def _columns(row: MetricRow) -> dict[str, Any]:
     return {name: getattr(row, name) for name in COLUMNS.values()}
 
 
-def _trend(console: Console, row: Row) -> str:
+def _trend(console: Console, row: MetricRow) -> str:
     return sparkline(row.trend, blocks=has_blocks(console))
 
 
@@ -149,7 +149,7 @@ def _draw(
     namespace: str,
     suspended: list[int],
 ) -> None:
-    rows: list[Row] = []
+    rows: list[MetricRow] = []
     while not suspended:
         if not view.paused:
             rows = poller.rows()
@@ -165,7 +165,12 @@ def _draw(
 
 
 def _screen(
-    console: Console, poller: Poller, view: View, namespace: str, visible: list[Row], total: int
+    console: Console,
+    poller: Poller,
+    view: View,
+    namespace: str,
+    visible: list[MetricRow],
+    total: int,
 ) -> RenderableType:
     keys = Text(
         "enter keeps the filter, escape removes it" if view.typing else _KEYS,
@@ -191,7 +196,7 @@ def _header(view: View, namespace: str, visible: int, total: int) -> Text:
     return header
 
 
-def _message(poller: Poller, view: View, visible: list[Row]) -> Text:
+def _message(poller: Poller, view: View, visible: list[MetricRow]) -> Text:
     message = Text(no_wrap=True, overflow="ellipsis")
     if poller.error:
         message.append(f"retrying: {poller.error}", style="bold red")
@@ -202,7 +207,7 @@ def _message(poller: Poller, view: View, visible: list[Row]) -> Text:
     return message
 
 
-def _table(console: Console, view: View, visible: list[Row]) -> Table:
+def _table(console: Console, view: View, visible: list[MetricRow]) -> Table:
     """Return the table that fits the width.
 
     A narrow terminal does without the trend first, then without type and series, p95, and last.
@@ -236,7 +241,7 @@ def _table(console: Console, view: View, visible: list[Row]) -> Table:
     return table
 
 
-def _cell(row: Row, column: str) -> str:
+def _cell(row: MetricRow, column: str) -> str:
     value = getattr(row, column)
     if value is None:
         return cell(value)

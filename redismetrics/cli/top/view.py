@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .board import Row
+from .board import MetricRow
 
 # The columns by the keys that sort by them.
 COLUMNS = {"n": "name", "t": "type", "s": "series", "r": "rate", "l": "last", "p": "p95"}
@@ -74,7 +74,7 @@ class View:
         """Whether the largest value comes first: for numbers, unless reversed."""
         return (self.sort not in ("name", "type")) != self.reverse
 
-    def select(self, rows: Iterable[Row]) -> list[Row]:
+    def select(self, rows: Iterable[MetricRow]) -> list[MetricRow]:
         """Return the rows whose names contain the filter, sorted; unknown values come last."""
         text = self.filter.lower()
         found = sorted((row for row in rows if text in row.name.lower()), key=lambda row: row.name)
@@ -83,7 +83,7 @@ class View:
         known.sort(key=lambda row: getattr(row, self.sort), reverse=self.descending)
         return known + unknown
 
-    def visible(self, selected: list[Row]) -> list[Row]:
+    def visible(self, selected: list[MetricRow]) -> list[MetricRow]:
         """Return the selected rows that fit the page."""
         self.offset = min(self.offset, max(len(selected) - self.page, 0))
         return selected[self.offset : self.offset + self.page]
