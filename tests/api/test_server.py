@@ -102,4 +102,6 @@ def test_serve_reports_errors_and_a_missing_token(url: str, tmp_path: Path) -> N
     assert said.startswith("redismetrics: token file ")
     code, said = run("--host", "203.0.113.7", "--port", "0")
     assert code == 1
-    assert said.startswith("without a token, everybody who can reach 203.0.113.7 can query\nredismetrics: ")
+    assert said.startswith(
+        "without a token, everybody who can reach 203.0.113.7 can query\nredismetrics: "
+    )
