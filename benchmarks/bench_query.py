@@ -206,12 +206,12 @@ class Filled:
         return samples
 
     def _send(self, samples: Samples) -> None:
-        flusher = self.recording._flusher
+        sink = self.recording._sink
         for begin in range(0, len(samples), MAX_ROWS):
             piece = _rows(samples, np.arange(begin, min(begin + MAX_ROWS, len(samples))))
             present, piece.series = np.unique(piece.series, return_inverse=True)
             canonicals = [self.batch.canonicals[series] for series in present.tolist()]
-            flusher.send_queue.put(
+            sink.send_queue.put(
                 [
                     replace(
                         self.batch,
@@ -222,8 +222,8 @@ class Filled:
                     )
                 ]
             )
-            flusher.sender.send_all()
-        stats = flusher.stats()
+            sink.sender.send_all()
+        stats = sink.stats()
         if stats["stored"] != stats["recorded"]:
             raise AssertionError(f"{self.load.name}: {stats}")
 

@@ -32,12 +32,8 @@ class AsyncMetrics(Client, AsyncQueries):
     """
 
     async def _ask(self, operation: "Operation[T]") -> T:
-        """Send what is not sent yet, then ask."""
-        from redismetrics.store.driver import arun
-
-        assert self._flusher is not None, "BUG: an operation without a store"
-        await self._flusher.aflush_before_query()
-        return await arun(await self._loops.client(), operation)
+        """Send what was recorded, then run *operation*."""
+        return await self.internals.arun(operation, flush=True)
 
     @overload
     def subscribe(
@@ -93,8 +89,7 @@ class AsyncMetrics(Client, AsyncQueries):
             ScriptFailed, FormatMismatch: Redis refused, or holds another format; kept likewise.
             TypeMismatch: a metric is of another type in the store; once a metric, its samples are counted as dropped.
         """
-        if self._flusher is not None:
-            await self._flusher.aflush(timeout)
+        await self._sink.aflush(timeout)
 
     async def aclose(self, timeout: float = 5.0) -> None:
         """Close this event loop's connections, and send what is left within *timeout* seconds; the rest is counted as dropped.
@@ -102,7 +97,7 @@ class AsyncMetrics(Client, AsyncQueries):
         Recording after it is counted as dropped (``closed``), never raised. One that shares another client's recorder closes
         its own connections only.
         """
-        if self._flusher is not None:
+        if hasattr(self, "_loops"):
             import asyncio
 
             await self._loops.aclose()

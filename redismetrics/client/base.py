@@ -1,37 +1,36 @@
-"""Metrics: the verbs joined. Recording never waits; asking sends first what this process has not sent yet."""
+"""The common base of `Metrics` and `AsyncMetrics`: settings, recorder and sink."""
 
-import weakref
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from redismetrics.errors import InvalidSetting
 from redismetrics.model.time import Clock, system_clock
 from redismetrics.recording.methods import Recording
-from redismetrics.recording.recorder import NullRecorder, Recorder
+from redismetrics.recording.recorder import Recorder
+from redismetrics.recording.redirect import attach_sink
+from redismetrics.recording.sink import NullSink, Sink
 from redismetrics.settings import OnInvalid, Settings, resolve
 
 from .internals import ClientInternals
 
 if TYPE_CHECKING:
     from redismetrics.queries.context import QueryContext
-    from redismetrics.recording.flusher import Flusher
-    from redismetrics.store.connection import Store
+    from redismetrics.store.connection import LoopClients, Store
     from redismetrics.stream.feed import Feed
 
-
-T = TypeVar("T")
-
-QUEUE = 1 << 16  # items a stream holds for a slow reader: about 25 MB of samples
+# Items that a subscription holds for a slow reader: about 25 MB of samples.
+QUEUE = 1 << 16
 
 
 class Client(Recording):
-    """What `Metrics` and `AsyncMetrics` have in common: settings, the recorder, the flusher; all but how they wait."""
+    """What `Metrics` and `AsyncMetrics` have in common: all but how they wait."""
 
     settings: Settings
     internals: ClientInternals
     _recorder: Recorder
-    _flusher: "Flusher | None"
+    # Clients of none:// have neither.
     _store: "Store"
+    _loops: "LoopClients"
 
     def __init__(
         self,
@@ -65,7 +64,8 @@ class Client(Recording):
         given = {
             name: value for name, value in locals().items() if name in Settings.__dataclass_fields__
         }
-        self._own = metrics is None  # else whoever made *metrics* closes it
+        # If false, *metrics* is closed in place of this one.
+        self._own = metrics is None
         if metrics is not None:
             self._share(
                 metrics, [name for name, value in given.items() if value is not None], clock
@@ -73,126 +73,96 @@ class Client(Recording):
             return
         if not callable(clock):
             raise InvalidSetting(
-                f"clock: wanted a function that returns Unix seconds, got {clock!r:.60}"
+                f"clock must be a function that returns Unix seconds, got {clock!r:.60}"
             )
         self.settings = resolve(**given)
+        self._recorder = Recorder(self.settings, clock)
+        self._recorder.add_client(self)
         if (self.settings.url or "").startswith("none:"):
-            self._flusher = None
-            self._recorder = NullRecorder(self.settings, lambda: None, clock)
-            self.__dict__.update(
-                dict.fromkeys(("increment", "gauge", "histogram", "record"), _nothing)
-            )
             self.internals = ClientInternals(self._recorder)
-            silent.add(self)
+            attach_sink(self._recorder, NullSink())
             return
-        # Here and not in a thread: a fork while a thread imports leaves the child with a locked import.
+        # Here and not in a thread: a fork while a thread imports leaves the child with a locked
+        # import.
         from redismetrics.queries.cache import Cache
         from redismetrics.queries.context import QueryContext
-        from redismetrics.recording.flusher import Flusher
+        from redismetrics.recording.redis_sink import RedisSink
         from redismetrics.store.connection import LoopClients, Store
         from redismetrics.store.namespace import Namespace
         from redismetrics.worker.thread import Thread
 
         self._store = Store(self.settings.url, self.settings.socket_timeout)
         self._loops = LoopClients(self._store)
-        self._flusher = Flusher(
-            self.settings, self._store, clock, Thread(self.settings, self._store)
-        )
-        self._recorder = self._flusher.recorder
         context = QueryContext(Namespace(self.settings.namespace), Cache(self.settings.cache_bytes))
-        self.internals = ClientInternals(
-            self._recorder, self._flusher, self._store, self._loops, context
-        )
+        self.internals = ClientInternals(self._recorder, self._store, self._loops, context)
+        worker_thread = Thread(self.settings, self._store)
+        attach_sink(self._recorder, RedisSink(self._recorder, self._store, worker_thread))
 
     def _share(self, metrics: "Client", given: list[str], clock: Clock) -> None:
-        """Be another face of *metrics*."""
+        """Use the recorder, sink, store and settings of *metrics*."""
         if not isinstance(metrics, Client):
-            raise InvalidSetting(
-                f"metrics: wanted a Metrics or AsyncMetrics to share, got {metrics!r:.60}"
-            )
+            raise InvalidSetting(f"metrics must be a Metrics or AsyncMetrics, got {metrics!r:.60}")
         if clock is not system_clock:
             given = [*given, "clock"]
         if given:
             raise InvalidSetting(
-                f"metrics: what is shared has its settings already; got {', '.join(given)} as well"
+                "metrics must be the only setting, because that client has all others; "
+                f"got {', '.join(given)} as well"
             )
         self.__dict__.update(metrics.__dict__, _own=False)
-        if self._flusher is None:
-            silent.add(self)
-        else:
+        self._recorder.add_client(self)
+        if hasattr(self, "_store"):
             from redismetrics.store.connection import LoopClients
 
             self._loops = LoopClients(self._store)
             self.internals = ClientInternals(
-                self._recorder,
-                self._flusher,
-                self._store,
-                self._loops,
-                metrics.internals.query_context,
+                self._recorder, self._store, self._loops, metrics.internals.query_context
             )
+        else:
+            self.internals = ClientInternals(self._recorder)
+
+    @property
+    def _sink(self) -> Sink:
+        return self._recorder.sink
 
     @property
     def _context(self) -> "QueryContext":
         return self.internals.query_context
 
     def _feed(self, names: Any, tags: Any, types: Any, every: Any, queue: Any) -> "Feed":
-        """What a subscription is to deliver, checked."""
+        """Check the arguments of a subscription; return its state machine."""
         from redismetrics.stream.feed import Feed
 
-        return Feed(
+        feed = Feed(
             self._context.namespace.name, names, tags=tags, types=types, every=every, queue=queue
         )
+        self._sink.check_queries()
+        return feed
 
     @property
     def _used(self) -> bool:
-        """Was anything recorded or asked yet?"""
-        return (
-            self._recorder.started
-            or self._recorder.closed
-            or (self._flusher is not None and self._store.used)
-        )
+        """True if anything was recorded or queried yet."""
+        store = getattr(self, "_store", None)
+        return self._recorder.started or self._recorder.closed or (store is not None and store.used)
 
     def _become(self, other: "Client") -> None:
-        """Take over *other*'s settings and connections, before the first use; what was declared stays."""
-        for name, metric in self._recorder.metrics.items():
-            if metric.declared:
-                other._recorder.declare(name, metric.definition)
+        """Take over the settings and connections of *other*; what was declared here stays."""
+        for name, definition in self._recorder.registry.declared().items():
+            other._recorder.declare(name, definition)
+        self.__dict__.clear()
         self.__dict__.update(other.__dict__)
+        self._recorder.add_client(self)
 
     def _close(self, timeout: float) -> None:
-        if self._flusher is not None and self._own:
-            self._flusher.close(timeout)
-            self._store.close()
+        if self._own:
+            self._sink.close(timeout)
 
     def stats(self) -> dict[str, Any]:
-        """This process's figures, without asking Redis: recorded = stored + pending + dropped (by reason)."""
-        if self._flusher is None:
-            whole = (
-                "recorded",
-                "stored",
-                "pending",
-                "in_doubt",
-                "metadata_dropped",
-                "buffer_bytes",
-                "batches",
-                "retries",
-            )
-            rest = (
-                "lost_batches",
-                "unpublished",
-                "definition_conflicts",
-                "flush_seconds",
-                "buffered_series",
-            )
-            return {
-                **dict.fromkeys(whole + rest, 0),
-                "dropped": {},
-                "overflow": {},
-                "worker": None,
-                "writer": "",
-                "last_error": None,
-            }
-        return self._flusher.stats()
+        """Return this process's counts, without asking Redis.
+
+        recorded = stored + pending + dropped (by reason). See docs/settings.md.
+        """
+        return self._sink.stats()
 
     def __repr__(self) -> str:
         url = self.settings.url
@@ -201,12 +171,3 @@ class Client(Recording):
 
             url = safe_url(url)
         return f"{type(self).__name__}({url!r}, namespace={self.settings.namespace!r})"
-
-
-silent: "weakref.WeakSet[Client]" = (
-    weakref.WeakSet()
-)  # those of none://, which testing.py lets speak
-
-
-def _nothing(*_: Any, **__: Any) -> None:
-    """What the recording verbs of `none://` do."""

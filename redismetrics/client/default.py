@@ -6,7 +6,8 @@ The client is made at the first use, from the arguments of `configure` or the en
 import inspect
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -103,6 +104,24 @@ def close(timeout: float = 5.0) -> None:
     """Close the default client, if there is one."""
     if _client is not None:
         _client.close(timeout)
+
+
+@contextmanager
+def restored() -> Iterator[None]:
+    """Undo at the end what `configure` and the first use did to the default client. For tests."""
+    global _arguments
+    before, arguments = _client, _arguments
+    state = None if before is None else dict(before.__dict__)
+    try:
+        yield
+    finally:
+        _arguments = arguments
+        if before is not None and state is not None:
+            before.__dict__.clear()
+            before.__dict__.update(state)
+        elif _client is not None:
+            # Decorated functions hold it, so it stays, as it would be created now.
+            _client._become(Metrics(*arguments[0], **arguments[1]))
 
 
 def _after_fork() -> None:

@@ -9,7 +9,6 @@ from redismetrics.recording.recorder import Recorder
 
 if TYPE_CHECKING:
     from redismetrics.queries.context import QueryContext
-    from redismetrics.recording.flusher import Flusher
     from redismetrics.store.connection import LoopClients, Store
     from redismetrics.store.driver import Operation
 
@@ -17,18 +16,16 @@ T = TypeVar("T")
 
 
 class ClientInternals(RecordingInternals):
-    """`RecordingInternals` of a client that also has a store, or none (``none://``)."""
+    """`RecordingInternals` of a client, with its store; ``none://`` has none."""
 
     def __init__(
         self,
         recorder: Recorder,
-        flusher: "Flusher | None" = None,
         store: "Store | None" = None,
         loops: "LoopClients | None" = None,
         query_context: "QueryContext | None" = None,
     ) -> None:
         super().__init__(recorder)
-        self._flusher = flusher
         self._store = store
         self._loops = loops
         self._query_context = query_context
@@ -36,17 +33,23 @@ class ClientInternals(RecordingInternals):
     @property
     def has_store(self) -> bool:
         """False for ``none://``, which stores nothing and can't be queried."""
-        return self._store is not None
+        return not self._recorder.discards
 
     @property
     def query_context(self) -> "QueryContext":
         """The namespace, query cache and row limit of this client's queries.
 
         Raises:
-            InvalidQuery: for a client of ``none://``.
+            InvalidQuery: For a client of ``none://``.
         """
-        if self._query_context is None:
+        if self._recorder.discards:
             raise InvalidQuery("none:// stores nothing, so there is nothing to query")
+        if self._query_context is None:  # a client of none://, in a capture
+            from redismetrics.queries.cache import Cache
+            from redismetrics.queries.context import QueryContext
+            from redismetrics.store.namespace import Namespace
+
+            self._query_context = QueryContext(Namespace(self.settings.namespace), Cache(0))
         return self._query_context
 
     def limit_rows(self, max_rows: int) -> None:
@@ -60,22 +63,24 @@ class ClientInternals(RecordingInternals):
         """Run a store operation; with *flush*, send first what this process has recorded.
 
         Raises:
-            StoreError: a subclass of it.
+            StoreError: A subclass of it.
         """
         from redismetrics.store.driver import run
 
+        self._recorder.sink.check_queries()
         assert self._store is not None, "BUG: an operation without a store"
-        if flush and self._flusher is not None:
-            self._flusher.flush_before_query()
+        if flush:
+            self._recorder.sink.flush_before_query()
         return run(self._store.client(), operation)
 
     async def arun(self, operation: "Operation[T]", *, flush: bool = False) -> T:
         """`run`, for asyncio."""
         from redismetrics.store.driver import arun
 
+        self._recorder.sink.check_queries()
         assert self._loops is not None, "BUG: an operation without a store"
-        if flush and self._flusher is not None:
-            await self._flusher.aflush_before_query()
+        if flush:
+            await self._recorder.sink.aflush_before_query()
         return await arun(await self._loops.client(), operation)
 
     def check_store(self) -> None:
@@ -95,9 +100,8 @@ class ClientInternals(RecordingInternals):
 
         Their samples are dropped.
         """
-        return set() if self._flusher is None else set(self._flusher.sender.mismatches)
+        return self._recorder.sink.mismatched()
 
     def clear_mismatch(self, name: str) -> None:
         """Note that a metric has no other type in Redis any more, so that it can be recorded."""
-        if self._flusher is not None:
-            self._flusher.sender.clear_mismatch(name)
+        self._recorder.sink.clear_mismatch(name)

@@ -28,12 +28,8 @@ class Metrics(Client, SyncQueries):
     """
 
     def _ask(self, operation: "Operation[T]") -> T:
-        """Send what is not sent yet, then ask."""
-        from redismetrics.store.driver import run
-
-        assert self._flusher is not None, "BUG: an operation without a store"
-        self._flusher.flush_before_query()
-        return run(self._store.client(), operation)
+        """Send what was recorded, then run *operation*."""
+        return self.internals.run(operation, flush=True)
 
     @overload
     def subscribe(
@@ -88,8 +84,7 @@ class Metrics(Client, SyncQueries):
             ScriptFailed, FormatMismatch: Redis refused, or holds another format; kept likewise.
             TypeMismatch: a metric is of another type in the store; once a metric, its samples are counted as dropped.
         """
-        if self._flusher is not None:
-            self._flusher.flush(timeout)
+        self._sink.flush(timeout)
 
     def close(self, timeout: float = 5.0) -> None:
         """Send what is left within *timeout* seconds and close the connections; the rest is counted as dropped, and logged.

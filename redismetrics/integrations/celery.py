@@ -94,7 +94,7 @@ class _TaskMetrics:
 
     def _on_child_shutdown(self, **_: Any) -> None:
         """Send unsent samples before the child calls `os._exit`, which skips `atexit`."""
-        from redismetrics.recording.flusher import close_at_exit
+        from redismetrics.recording.lifecycle import close_at_exit
 
         close_at_exit()
 

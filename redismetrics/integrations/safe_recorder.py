@@ -78,6 +78,6 @@ def flush_all() -> None:
         StoreError: If a client could not send everything; the others are flushed nevertheless.
     """
     # The module is loaded if anything was recorded. Importing it could load Redis for nothing.
-    flusher = sys.modules.get("redismetrics.recording.flusher")
-    if flusher is not None:
-        flusher.flush_all()
+    lifecycle = sys.modules.get("redismetrics.recording.lifecycle")
+    if lifecycle is not None:
+        lifecycle.flush_all()

@@ -1,20 +1,21 @@
 """The buffers that recording calls append to."""
 
-from collections.abc import Callable
-from typing import Any, Protocol
-
 from redismetrics.model.definition import Definition
 from redismetrics.model.sample import Distribution
-from redismetrics.model.time import Clock
-from redismetrics.model.validation import MetricType
 
 
 class Buffer:
     """The unsent samples of one series.
 
-    *values* holds a counter's amounts, or `time, value, time, value, ...`, where a negative time marks a change of a gauge's
-    shared value. *extra* holds the samples with a time of their own or metadata: (time in ms, own time?, value, JSON or
-    None). *wholes* are distributions, each with its time in ms. *idle* counts the flushes that found it empty.
+    A buffer is made of plain lists, and recording is one atomic operation on one of them.
+
+    Attributes:
+        values: A counter's amounts; of other metrics ``time, value, time, value, ...``, where a
+            negative time marks a change of a gauge's shared value.
+        extra: Samples with a time of their own or metadata, as (time in ms, own time?, value,
+            packed metadata or None).
+        wholes: Distributions, each with its time in ms.
+        idle: The number of flushes that found the buffer empty.
     """
 
     __slots__ = ("canonical", "extra", "idle", "values", "wholes")
@@ -26,13 +27,26 @@ class Buffer:
         self.wholes: list[tuple[int, Distribution]] = []
         self.idle = 0
 
+    @property
+    def is_empty(self) -> bool:
+        return not (self.values or self.extra or self.wholes)
+
+    def clear(self) -> None:
+        """Forget all samples."""
+        self.values.clear()
+        self.extra.clear()
+        self.wholes.clear()
+
 
 class MetricBuffers:
     """What this process knows of one metric, with the buffers of its series.
 
-    *explicit*: the type was said, not guessed. *declared*: by `declare`. *learned*: the definition is the catalogue's. *ids* are
-    the store's numbers of series, by canonical tags, as far as the flusher learned them. *until_ms* is when another took its
-    place: what it still holds is older.
+    Attributes:
+        explicit: The type was given by the caller, not inferred.
+        declared: The definition comes from `declare`.
+        learned: The definition is the one that Redis holds.
+        ids: Redis' numbers of the series, by canonical tags, as far as the sender knows them.
+        until_ms: When another took its place; what it still holds is older. None if it is in use.
     """
 
     __slots__ = (
@@ -58,15 +72,17 @@ class MetricBuffers:
         self.ids: dict[bytes, int] = {}
         self.until_ms: int | None = None
 
+    @property
+    def is_fixed(self) -> bool:
+        """True if the type can't change: a caller gave it, or Redis holds it."""
+        return self.explicit or self.learned
 
-class Handle(Protocol):
-    """What is bound to a buffer: see verbs.py."""
-
-    name: str
-    tags: dict[str, str]
-    kind: MetricType
-    _buffer: Buffer | None
-    _clock: Clock
-    _append: Callable[[Any], None]
-
-    def _unbind(self) -> None: ...
+    def waiting(self) -> int:
+        """Return how many samples are in the buffers."""
+        width = 1 if self.definition.type == "counter" else 2
+        total = 0
+        for buffer in list(self.buffers.values()):
+            total += len(buffer.values) // width + len(buffer.extra)
+            if buffer.wholes:
+                total += sum(whole.count for _, whole in buffer.wholes[:])
+        return total

@@ -2,7 +2,7 @@
 
 from collections import Counter as Tally
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from redismetrics.model.definition import Definition
 from redismetrics.model.sample import Distribution
 
 from .batch import MetricBatch
+from .buffers import Buffer
 
 SLICE = 50_000  # so many samples of a series are taken at once, so that the recording threads get their turn
 
@@ -20,14 +21,6 @@ SLICE = 50_000  # so many samples of a series are taken at once, so that the rec
 MAX_METADATA = (
     1_000  # of one metric in one flush; beyond it the metadata is dropped, not the sample
 )
-
-
-class Buffer(Protocol):
-    canonical: bytes
-    values: list[float]
-    extra: list[tuple[int, bool, float, bytes | None]]
-    wholes: list[tuple[int, Distribution]]
-    idle: int
 
 
 def drain(

@@ -1,4 +1,4 @@
-"""Counter, Gauge and Histogram: series whose name and tags are checked once."""
+"""Bound instruments: `Counter`, `Gauge`, `Histogram`, whose name and tags are checked once."""
 
 from collections.abc import Callable
 from math import copysign
@@ -17,15 +17,20 @@ def _no_default() -> Recording:
     raise RuntimeError("BUG: redismetrics.client.default was never imported")
 
 
-default_client: Callable[[], Recording] = (
-    _no_default  # of handles made without a client; default.py puts its own here
-)
+# The client of instruments created without one. `client/default.py` sets it.
+default_client: Callable[[], Recording] = _no_default
 
 
-class _Instrument:
-    """A series worked out once. Binds to its client at first use, so that `configure()` may come after it is made."""
+class Instrument:
+    """A series with a name and tags.
 
-    __slots__ = ("__weakref__", "_append", "_buffer", "_clock", "_metrics", "name", "tags")
+    It binds to its client at first use, so `configure()` may follow after it is created.
+
+    Attributes:
+        buffer: Where its samples go once it is bound.
+    """
+
+    __slots__ = ("__weakref__", "_append", "_clock", "_metrics", "buffer", "name", "tags")
     kind: MetricType
 
     def __init__(
@@ -34,51 +39,63 @@ class _Instrument:
         self.name = check_name(name)
         self.tags = clean_tags(tags)
         self._metrics = metrics
-        self._unbind()
+        self.unbind()
 
     def with_tags(self, tags: Tags | None = None, /, **more: Any) -> Any:
-        """A handle of the same metric with these tags added."""
+        """Return an instrument of the same metric with these tags added."""
         return type(self)(self.name, {**self.tags, **(tags or {}), **more}, metrics=self._metrics)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {self.tags!r})"
 
-    def _unbind(self) -> None:
-        self._buffer: Buffer | None = None
-        self._clock: Clock = system_clock
-        self._append: Callable[[Any], None] = self._first
+    def bind_to(
+        self,
+        append: Callable[[Any], None],
+        buffer: Buffer | None = None,
+        clock: Clock = system_clock,
+    ) -> Callable[[Any], None]:
+        """Record by *append* from now on; return it. For `Recorder.bind`."""
+        self.buffer = buffer
+        self._clock = clock
+        self._append = append
+        return append
 
-    def _recorder_in_use(self) -> Recorder:
+    def unbind(self) -> None:
+        """Look up the buffer again at the next use."""
+        self.bind_to(self._first)
+
+    def _recorder(self) -> Recorder:
         return (default_client() if self._metrics is None else self._metrics)._recorder
 
     def _first(self, item: Any) -> None:
-        """Stands for the list operation until the handle is bound, and with it gets its client's clock."""
-        append = self._recorder_in_use().bind(self)
+        """Bind to the client's buffer, and record *item* with the client's clock."""
+        append = self._recorder().bind(self)
         if self._clock is not system_clock and item.__class__ is tuple:
             item = (copysign(self._clock(), item[0]), item[1])
         append(item)
 
     def _slow(self, value: Any, *, change: bool = False) -> None:
-        self._recorder_in_use().add(
-            self.kind, self.name, value, self.tags, change=change, buffer=self._buffer
+        """Check *value* and record it; the fast paths take only plain numbers."""
+        self._recorder().add(
+            self.kind, self.name, value, self.tags, change=change, buffer=self.buffer
         )
 
 
-class Counter(_Instrument):
-    """A bound counter: `.increment(amount=1)`. Make it once, at import or wherever, and use it from any thread."""
+class Counter(Instrument):
+    """A bound counter: `.increment(amount=1)`. Create it once and use it from any thread."""
 
     __slots__ = ()
     kind = "counter"
 
     def increment(self, amount: int | float = 1) -> None:
-        """Add *amount*, at least 0."""
+        """Add *amount*, which must be at least 0."""
         if amount is ONE or (amount.__class__ is int and 0 <= amount <= 1 << 53):
             self._append(amount)
         else:
             self._slow(amount)
 
 
-class Gauge(_Instrument):
+class Gauge(Instrument):
     """A bound gauge: `.set(value)`, `.add(delta)`."""
 
     __slots__ = ()
@@ -92,14 +109,17 @@ class Gauge(_Instrument):
             self._slow(value)
 
     def add(self, delta: float) -> None:
-        """Change the value that all processes share. One flush stores the net change as one sample."""
+        """Change the value that all processes share.
+
+        One flush stores the net change as one sample.
+        """
         if delta.__class__ is float and -1.7e308 <= delta <= 1.7e308:
             self._append((-self._clock(), delta))
         else:
             self._slow(delta, change=True)
 
 
-class Histogram(_Instrument):
+class Histogram(Instrument):
     """A bound histogram: `.record(value)`, `.time()`."""
 
     __slots__ = ()
@@ -117,5 +137,5 @@ class Histogram(_Instrument):
         check_unit(unit)
         return Timer(
             lambda elapsed, error: self.record(elapsed),
-            lambda: time_scale(self._recorder_in_use(), self.name, unit),
+            lambda: time_scale(self._recorder(), self.name, unit),
         )

@@ -55,7 +55,7 @@ class RecordingInternals:
     def declare_default(self, name: str, definition: Definition) -> None:
         """Declare a metric unless the application or Redis has already said what it is."""
         known = self._recorder.metrics.get(name)
-        if known is None or not (known.explicit or known.learned):
+        if known is None or not known.is_fixed:
             self._recorder.declare(name, definition)
 
     def declare_type(self, name: str, type: MetricType) -> None:

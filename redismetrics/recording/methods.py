@@ -1,7 +1,7 @@
-"""What a caller touches to record: the verbs, timers, and handles, which are series worked out once.
+"""The recording methods of clients: `increment`, `gauge`, `histogram`, `record`, `measure`.
 
-The fast paths take int and float within bounds that are written out there, since a global would cost 10 ns; whatever else a
-number can be goes the checked way, `Recorder.add`.
+The fast paths take int and float within bounds that are written out there, because a global would
+cost 10 ns. Other numbers take the checked path, `Recorder.add`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -17,14 +17,15 @@ from .timer import Timer, check_measurable, time_scale
 
 R = TypeVar("R")
 
-
-ONE = 1  # what most counters count: known by its identity, it needs no check, which is a third of a call
+# The default amount. `is ONE` skips the type and range check, which is a third of the call.
+ONE = 1
 
 
 class Recording:
-    """The recording verbs, the same plain functions for `Metrics` and `AsyncMetrics`. None of them waits for Redis.
+    """The recording methods: the same plain functions in `Metrics` and `AsyncMetrics`.
 
-    All raise branches of `InvalidMetric` at the call, before anything is recorded.
+    None of them waits for Redis. All raise a subclass of `InvalidMetric` before anything is
+    recorded.
     """
 
     # For packages of this project: see `RecordingInternals`.
@@ -40,7 +41,7 @@ class Recording:
         metadata: Mapping[str, Any] | None = None,
         timestamp: Any = None,
     ) -> None:
-        """Add *amount* (at least 0; 0 makes the series known) to a counter."""
+        """Add *amount* to a counter: at least 0, where 0 only creates the series."""
         recorder = self._recorder
         if (
             (
@@ -52,7 +53,8 @@ class Recording:
             )
             and metadata is None
             and timestamp is None
-        ):  # the fast path: a series seen before
+        ):
+            # The fast path: a series seen before.
             try:
                 recorder.counters[(name, *tags, *tags.values()) if tags else name](amount)
                 return
@@ -69,7 +71,7 @@ class Recording:
         metadata: Mapping[str, Any] | None = None,
         timestamp: Any = None,
     ) -> None:
-        """Set a gauge: the value now, or at *timestamp* (aware datetime or Unix seconds)."""
+        """Set a gauge now, or at *timestamp* (aware datetime or Unix seconds)."""
         self._record_value(self._recorder.gauges, "gauge", name, value, tags, metadata, timestamp)
 
     def histogram(
@@ -101,7 +103,8 @@ class Recording:
             and -1.7e308 <= value <= 1.7e308
             and metadata is None
             and timestamp is None
-        ):  # the fast path: a series seen before
+        ):
+            # The fast path: a series seen before.
             try:
                 extend = cache[(name, *tags, *tags.values()) if tags else name]
                 extend((self._recorder.clock(), value))
@@ -120,10 +123,11 @@ class Recording:
         metadata: Mapping[str, Any] | None = None,
         timestamp: Any = None,
     ) -> None:
-        """Record a sample whose type is *type*, or declared, or guessed from name and value (`infer_type`).
+        """Record a sample of *type*, or the declared type, or one that name and value suggest.
 
-        *value* may be a mapping, as in the original: `value` (default 1), `tags`, `metadata`; its other keys become metadata,
-        and those in the setting `promoted_tags` become tags too.
+        See `infer_type` for the last. *value* may be a mapping with the keys `value` (default 1),
+        `tags` and `metadata`; its other keys become metadata, and those in the setting
+        `promoted_tags` become tags too.
         """
         kind = None if type is None else check_type(type)
         if isinstance(value, Mapping):
@@ -145,9 +149,12 @@ class Recording:
         metadata: Mapping[str, Any] | None = None,
         timestamp: Any = None,
     ) -> MetricType:
-        """Raise what is wrong with these arguments of `record`, whatever `on_invalid` says; return the type it would have.
+        """Check arguments of `record` and return the type that the sample would have.
 
-        Nothing is recorded. So a batch can be checked as a whole before its first sample is recorded.
+        Records nothing. So a list of samples can be checked before the first is recorded.
+
+        Raises:
+            InvalidMetric: A subclass of it, whatever the setting `on_invalid` is.
         """
         kind = None if type is None else check_type(type)
         check_name(name)
@@ -188,26 +195,27 @@ class Recording:
     ) -> Any:
         """Record how long something takes, as a histogram, also when it raises.
 
-        With *fn*: run it and return its result. Without: a `Timer`, which is a context manager and a decorator for plain,
-        async and generator functions. In milliseconds, unless the metric is declared in seconds or *unit* says ``"s"``;
+        With *fn*, run it and return its result. Without, return a `Timer`, which is a context
+        manager and a decorator for plain, async and generator functions. The unit is
+        milliseconds, unless the metric is declared in seconds or *unit* is ``"s"``.
         *outcome_tag* names a tag that holds ``ok`` or the class of the error.
         """
         if fn is not None and not callable(fn):
-            raise InvalidMetric(f"fn: wanted a function of no arguments, got {fn!r:.60}")
+            raise InvalidMetric(f"fn must be a function without arguments, got {fn!r:.60}")
         if outcome_tag is not None:
             check_name(outcome_tag, "outcome_tag")
         check_measurable(self._recorder, check_name(name), unit)
-        wrong = None
+        invalid = None
         try:
             self._recorder.tags(name, tags, None if outcome_tag is None else {outcome_tag: "ok"})
         except InvalidTags as error:
-            wrong = error
+            invalid = error
             if self._recorder.settings.on_invalid == "raise":
                 raise
 
         def record(elapsed: float, error: BaseException | None) -> None:
-            if wrong is not None:
-                self._recorder.refuse(wrong)
+            if invalid is not None:
+                self._recorder.refuse(invalid)
                 return
             labels = tags
             if outcome_tag is not None:
@@ -233,10 +241,10 @@ class Recording:
         buckets: Iterable[float] | None = None,
         tag_keys: Iterable[str] | None = None,
     ) -> None:
-        """Say what a metric is: HELP and UNIT of the Prometheus page, a histogram's bounds, the only tags allowed.
+        """Define a metric: HELP and UNIT of the Prometheus page, a histogram's bounds, allowed tags.
 
-        The first definition wins; a different one raises `TypeMismatch` where it is known in this process, and is logged and
-        counted where another process made it.
+        The first definition wins. A different one raises `TypeMismatch` if this process knows the
+        first; if another process made it, the difference is logged and counted.
         """
         definition = define(name, type, help=help, unit=unit, buckets=buckets, tag_keys=tag_keys)
         self._recorder.declare(name, definition)
@@ -245,12 +253,16 @@ class Recording:
 def _unpack_mapping(
     value: Mapping[str, Any], tags: Tags | None, metadata: Mapping[str, Any] | None
 ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """The value, tags and metadata of the mapping that `record` takes; raises `InvalidTags` where a part is none."""
+    """Return the value, tags and metadata of the mapping that `record` takes.
+
+    Raises:
+        InvalidTags: If tags or metadata are no mapping.
+    """
     data = dict(value)
-    for what, given in (("tags", tags), ("metadata", metadata)):
-        for part in (data.get(what), given):
+    for argument, given in (("tags", tags), ("metadata", metadata)):
+        for part in (data.get(argument), given):
             if part is not None and not isinstance(part, Mapping):
-                raise InvalidTags(f"{what}: wanted a mapping, got {part!r:.60}")
+                raise InvalidTags(f"{argument} must be a mapping, got {part!r:.60}")
     amount = data.pop("value", 1)
     below, beside = data.pop("tags", None) or {}, data.pop("metadata", None) or {}
     return amount, {**below, **(tags or {})}, {**beside, **data, **(metadata or {})}

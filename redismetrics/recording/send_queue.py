@@ -1,14 +1,16 @@
-"""What was drained and is not confirmed yet: the queue between the two threads, its bounds, and the count of all that passes."""
+"""The send queue between the collector and the sender: bounded by bytes and age.
+
+Every sample that passes is counted.
+"""
 
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable
 from math import inf
+from typing import Any
 
 from redismetrics.model.definition import Definition
-from redismetrics.model.time import Clock
-from redismetrics.settings import Settings
 
 from . import batch as metric_batch
 from .batch import MetricBatch
@@ -16,28 +18,32 @@ from .recorder import Recorder
 
 log = logging.getLogger("redismetrics")
 
-# A batch is cut so that its script takes about 1 ms: measured 1 us for a series of a counter or gauge, 5 of a histogram.
+# A batch is cut so that its script takes about 1 ms. Measured: 1 us for a series of a counter or
+# gauge, 5 us for one of a histogram, and 10 us for each metric.
 SERIES_COST = {"counter": 1 / 1000, "gauge": 1 / 1000, "histogram": 1 / 200}
 METRIC_COST = 1 / 100
 BATCH_ROWS = 200_000
 
-SQUEEZED_ROWS = 10  # of a series and minute, when there is no room for more
+# Rows of a series and minute that remain when the queue is full.
+SQUEEZED_ROWS = 10
 
 
 class SendQueue:
-    """A queue of batches, oldest first, bounded in bytes and age.
+    """A queue of batches, oldest first.
 
-    Every sample that comes in is settled once: stored, or dropped for a reason. *change* guards all of it, and is notified when
-    *awaited* samples are settled, the fewest that somebody waits for: waking a thread for each batch would take longer than
-    packing it. So are the *listeners*, functions that only pass the news on. *sends*: is there a sender for it?
+    Every sample that comes in is settled once: stored, or dropped for a reason.
+
+    Attributes:
+        change: Guards all of the queue. It is notified when *awaited* samples are settled, the
+            smallest number that somebody waits for: waking a thread for each batch would take
+            longer than encoding it.
+        listeners: Functions that are called when `change` is notified.
+        given_up: True after `give_up`.
     """
 
-    sends = True
-
-    def __init__(self, settings: Settings, recorder: Recorder, clock: Clock) -> None:
-        self._settings = settings
+    def __init__(self, recorder: Recorder) -> None:
+        self._settings = recorder.settings
         self._recorder = recorder
-        self._clock = clock
         self.change = threading.Condition(threading.Lock())
         self.listeners: list[Callable[[], None]] = []
         self.queue: deque[MetricBatch] = deque()
@@ -45,6 +51,31 @@ class SendQueue:
         self.drained = self.settled = self.stored = 0
         self.awaited = inf
         self.given_up = False
+
+    def counts(self) -> dict[str, Any]:
+        """Return the queue's and the recorder's part of `Metrics.stats`.
+
+        The caller holds `change`.
+        """
+        recorder = self._recorder
+        dropped = dict(recorder.dropped())
+        overflow: dict[str, dict[str, int]] = {}
+        for (name, tag), count in list(recorder.drops.overflows.items()):
+            overflow.setdefault(name, {})[tag] = count
+        waiting = recorder.waiting()
+        # These never reached a buffer.
+        lost_early = dropped.get("invalid", 0) + dropped.get("closed", 0)
+        return {
+            "recorded": self.drained + waiting + lost_early,
+            "stored": self.stored,
+            "pending": self.drained - self.settled + waiting,
+            "dropped": dropped,
+            "overflow": overflow,
+            "buffer_bytes": self.nbytes,
+            "buffered_series": sum(
+                len(metric.buffers) for metric in list(recorder.metrics.values())
+            ),
+        }
 
     def put(self, found: list[MetricBatch]) -> int:
         """Append what was drained; return how many samples came in so far."""
@@ -60,18 +91,18 @@ class SendQueue:
                 self.settled += count
                 self._recorder.drop("unsent", count)
                 return drained
-        self._bound()
+        self._enforce_limits()
         return drained
 
     def put_back(self, found: list[MetricBatch]) -> None:
-        """Put batches that were taken, and are to be sent again, at the front."""
+        """Put batches that must be sent again at the front."""
         with self.change:
             if not self.given_up:
                 self.queue.extendleft(reversed(found))
                 self.nbytes += sum(batch.nbytes for batch in found)
 
     def take(self) -> list[MetricBatch]:
-        """The oldest batches, as many as make one batch, those of one metric merged."""
+        """Take the oldest batches, as many as are sent at once, those of one metric merged."""
         taken: dict[str, list[MetricBatch]] = {}
         cost, rows = 0.0, 0
         with self.change:
@@ -80,13 +111,13 @@ class SendQueue:
                 if taken and batch.alone:
                     break
                 per_series = SERIES_COST[batch.kind]
-                room = max(int((1 - cost) / per_series), 1)
+                max_series = max(int((1 - cost) / per_series), 1)
                 others = taken.get(batch.name)
                 if others and others[0].definition != batch.definition:
                     break
                 self.queue.popleft()
                 self.nbytes -= batch.nbytes
-                head, *rest = metric_batch.split(batch, room, int(1 / per_series))
+                head, *rest = metric_batch.split(batch, max_series, int(1 / per_series))
                 self.queue.extendleft(reversed(rest))
                 self.nbytes += sum(part.nbytes for part in rest)
                 taken.setdefault(head.name, []).append(head)
@@ -97,21 +128,23 @@ class SendQueue:
         return [metric_batch.merge(group) for group in taken.values()]
 
     def notify(self) -> None:
-        """Let those that wait look again. The caller holds *change*."""
-        self.awaited = inf  # whoever waits on says so again
+        """Let those that wait look again. The caller holds `change`."""
+        # Those that go on waiting set it again.
+        self.awaited = inf
         self.change.notify_all()
         for listener in self.listeners:
             listener()
 
     def confirm(self, count: int) -> None:
-        """Count samples as stored. The caller holds *change*."""
+        """Count samples as stored. The caller holds `change`."""
         self.stored += count
         self._settle(count)
 
     def drop_locked(self, reason: str, count: int) -> None:
-        """Count samples as dropped. The caller holds *change*."""
+        """Count samples as dropped. The caller holds `change`."""
+        # `give_up` has counted all that was left.
         if self.given_up or not count:
-            return  # what was given up was counted then
+            return
         self._recorder.drop(reason, count)
         self._settle(count)
 
@@ -121,18 +154,19 @@ class SendQueue:
             self.notify()
 
     def drop(self, reason: str, count: int) -> None:
-        """`drop_locked`, for a caller that does not hold *change*."""
+        """Count samples as dropped. The caller does not hold `change`."""
         with self.change:
             self.drop_locked(reason, count)
 
     def give_up(self, in_doubt: int) -> int:
-        """At the end: count all that is left as dropped, of which *in_doubt* were sent; return how many never were.
+        """Count all that is left as dropped, at the end; return how many were never sent.
 
-        The caller holds *change*.
+        *in_doubt* of them were sent and not confirmed. The caller holds `change`.
         """
         waiting = self._recorder.take_waiting()
         self.drained += waiting
-        unsent = self.drained - self.settled - in_doubt  # also what the sender has in its hands
+        # That includes what the sender has taken and not sent yet.
+        unsent = self.drained - self.settled - in_doubt
         self.queue.clear()
         self.nbytes = 0
         self.drop_locked("unknown", in_doubt)
@@ -140,9 +174,12 @@ class SendQueue:
         self.given_up = True
         return unsent
 
-    def _bound(self) -> None:
-        """Keep the unsent samples within their limits: first squeeze them, then drop the oldest; both are counted."""
-        oldest = self._clock() * 1000 - self._settings.buffer_age * 1000
+    def _enforce_limits(self) -> None:
+        """Keep the unsent samples within `buffer_age` and `buffer_bytes`.
+
+        First the batches are compressed, then the oldest are dropped and counted.
+        """
+        oldest = self._recorder.clock() * 1000 - self._settings.buffer_age * 1000
         limit = self._settings.buffer_bytes
         with self.change:
             while self.queue and self.queue[0].due_ms < oldest:
@@ -152,17 +189,7 @@ class SendQueue:
             waiting = list(self.queue)
             self.queue.clear()
             self.nbytes = 0
-        groups: dict[tuple[str, Definition, bool], list[MetricBatch]] = {}
-        for batch in waiting:
-            if not batch.squeezed:
-                groups.setdefault((batch.name, batch.definition, batch.explicit), []).append(batch)
-        squeezed = [batch for batch in waiting if batch.squeezed]
-        for group in groups.values():
-            try:
-                squeezed.append(metric_batch.squeeze(metric_batch.merge(group), SQUEEZED_ROWS))
-            except Exception:
-                log.exception("BUG: %s: can't be squeezed", group[0].name)
-                squeezed += group
+        squeezed = self._squeeze(waiting)
         with self.change:
             if self.given_up:
                 return
@@ -173,6 +200,21 @@ class SendQueue:
                 self._recorder.warn_once(
                     "more unsent samples than buffer_bytes=%d hold: the oldest are dropped", limit
                 )
+
+    def _squeeze(self, batches: list[MetricBatch]) -> list[MetricBatch]:
+        """Merge the batches of each metric and compress them, once each."""
+        groups: dict[tuple[str, Definition, bool], list[MetricBatch]] = {}
+        for batch in batches:
+            if not batch.squeezed:
+                groups.setdefault((batch.name, batch.definition, batch.explicit), []).append(batch)
+        squeezed = [batch for batch in batches if batch.squeezed]
+        for group in groups.values():
+            try:
+                squeezed.append(metric_batch.squeeze(metric_batch.merge(group), SQUEEZED_ROWS))
+            except Exception:
+                log.exception("BUG: %s: can't be compressed", group[0].name)
+                squeezed += group
+        return squeezed
 
     def _drop_oldest(self, reason: str) -> None:
         batch = self.queue.popleft()

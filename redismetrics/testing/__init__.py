@@ -1,5 +1,10 @@
-"""For tests of programs that record: capture samples in memory, assert on them, and move the clock."""
+"""For tests of programs that record: capture samples in memory, assert on them, move the clock.
 
+The names below are loaded at first use, because pytest loads this package in every test run, for
+`pytest_plugin`, and they need numpy.
+"""
+
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,13 +16,7 @@ __all__ = ["Captured", "CapturedCounter", "CapturedGauge", "CapturedHistogram", 
 
 
 def __getattr__(name: str) -> Any:
-    """Load numpy and redis at first use: the pytest plugin lives in this package, and every test run imports it."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import captured, clock
-
-    if name == "capture":
-        from .capturing import capture
-
-        return capture
-    return getattr(clock if name == "Clock" else captured, name)
+    module = {"capture": "capturing", "Clock": "clock"}.get(name, "captured")
+    return getattr(import_module(f"{__name__}.{module}"), name)

@@ -1,10 +1,10 @@
-"""For tests of code that records: what it recorded, without a server, and a clock that a test moves.
+"""What a capture recorded, and the assertions on it.
 
-    def test_a_refund_is_counted(captured):  # the fixture of the pytest plugin; elsewhere `with capture() as captured:`
+    def test_a_refund_is_counted(captured):  # or `with redismetrics.testing.capture() as captured:`
         refund(order, shop="de")
         captured.counter("refunds", shop="de").increased_by(1)
 
-Only the sending end is replaced: names, tags and values are checked, and samples are gathered, as they always are.
+Only the sink is replaced: names, tags and values are checked, and samples are drained, as always.
 """
 
 from collections import Counter as Tally
@@ -16,16 +16,19 @@ from redismetrics.columnar.samples import CHANGE
 from redismetrics.model.sample import Sample, read_metadata
 from redismetrics.model.time import to_datetime
 from redismetrics.model.validation import MetricType, Tags, clean_tags, unpack_tags
-from redismetrics.recording import batch as metric_batch
 from redismetrics.recording.batch import MetricBatch
-from redismetrics.recording.flusher import Flusher
-from redismetrics.recording.send_queue import SendQueue
 
-_SHOWN = 30  # series in the message of a failing assertion
+from .memory_sink import MemorySink
+
+# Series in the message of a failing assertion.
+MAX_SHOWN = 30
 
 
 class _Captured:
-    """Some series of what was captured: those of one metric that have certain tags."""
+    """Some captured series: those of one metric that have certain tags.
+
+    The assertions raise `AssertionError`, with all that was captured, or return True.
+    """
 
     _kind: MetricType
 
@@ -43,7 +46,7 @@ class _Captured:
         """Assert that nothing was recorded."""
         __tracebackhide__ = True
         samples = self.samples
-        return self._check(not samples, "nothing", _told(self._kind, samples))
+        return self._check(not samples, "nothing", _describe(self._kind, samples))
 
     def _of_kind(self) -> list[Sample]:
         __tracebackhide__ = True
@@ -51,15 +54,16 @@ class _Captured:
         other = next((sample.type for sample in samples if sample.type != self._kind), None)
         if other is not None:
             raise AssertionError(
-                f"{self.name!r} was recorded as a {other}, not as a {self._kind}{self._captured._list()}"
+                f"{self.name!r} was recorded as a {other}, not as a {self._kind}"
+                f"{self._captured.describe()}"
             )
         return samples
 
-    def _check(self, fine: bool, wanted: str, got: str) -> Literal[True]:
+    def _check(self, passed: bool, expected: str, got: str) -> Literal[True]:
         __tracebackhide__ = True
-        if not fine:
+        if not passed:
             raise AssertionError(
-                f"{self!r}: wanted {wanted}, got {got or 'nothing'}{self._captured._list()}"
+                f"{self!r}: expected {expected}, got {got or 'nothing'}{self._captured.describe()}"
             )
         return True
 
@@ -68,7 +72,7 @@ class _Captured:
 
 
 class CapturedCounter(_Captured):
-    """What was counted. The assertions raise `AssertionError` with all that was captured, else return True."""
+    """The increments of a counter."""
 
     _kind = "counter"
 
@@ -79,31 +83,34 @@ class CapturedCounter(_Captured):
 
     @property
     def count(self) -> int:
-        """How many increments there were."""
+        """The number of increments."""
         return sum(sample.count for sample in self._of_kind())
 
     def increased_by(self, amount: Any) -> Literal[True]:
-        """Assert what the increments add up to; 0 also where there was none."""
+        """Assert the sum of the increments; 0 also if there was none."""
         __tracebackhide__ = True
         samples = self._of_kind()
         return self._check(
-            _equal(self.total, amount), f"an increase of {amount}", _told("counter", samples)
+            _equal(self.total, amount), f"an increase of {amount}", _describe("counter", samples)
         )
 
 
 class CapturedGauge(_Captured):
-    """What a gauge was set to. The assertions raise `AssertionError` with all that was captured, else return True."""
+    """The values of a gauge."""
 
     _kind = "gauge"
 
     @property
     def values(self) -> list[float]:
-        """All values, in order of their time. A change (`add`) is counted from what was captured, at first from 0."""
+        """All values, in order of their time.
+
+        A change (`add`) applies to the value that was captured before, at first to 0.
+        """
         return [sample.value for sample in self._of_kind()]
 
     @property
     def last(self) -> float | None:
-        """The newest value, None where there was none."""
+        """The newest value; None if there is none."""
         return next(reversed(self.values), None)
 
     def is_now(self, value: Any) -> Literal[True]:
@@ -112,12 +119,12 @@ class CapturedGauge(_Captured):
         samples = self._of_kind()
         last = self.last
         return self._check(
-            last is not None and _equal(last, value), f"{value}", _told("gauge", samples)
+            last is not None and _equal(last, value), f"{value}", _describe("gauge", samples)
         )
 
 
 class CapturedHistogram(_Captured):
-    """The values of a distribution. The assertions raise `AssertionError` with all that was captured, else return True."""
+    """The values of a histogram."""
 
     _kind = "histogram"
 
@@ -128,7 +135,7 @@ class CapturedHistogram(_Captured):
 
     @property
     def count(self) -> int:
-        """How many values there were."""
+        """The number of values."""
         return len(self.values)
 
     def recorded(self, *values: Any) -> Literal[True]:
@@ -136,148 +143,158 @@ class CapturedHistogram(_Captured):
         __tracebackhide__ = True
         samples = self._of_kind()
         return self._check(
-            _same(self.values, values), ", ".join(map(str, values)), _told("histogram", samples)
+            _same(self.values, values), ", ".join(map(str, values)), _describe("histogram", samples)
         )
 
     def recorded_times(self, times: int) -> Literal[True]:
-        """Assert how many values there were, whatever they are."""
+        """Assert the number of values."""
         __tracebackhide__ = True
         samples = self._of_kind()
-        return self._check(self.count == times, f"{times} values", _told("histogram", samples))
+        return self._check(self.count == times, f"{times} values", _describe("histogram", samples))
 
 
 class Captured:
-    """All that was recorded since the capture began, or since `clear`, by the default client and by every other."""
+    """All that was recorded since the capture began, or since `clear`, by all clients."""
 
     def __init__(self) -> None:
-        self._memories: list[_Memory] = []
+        self._sinks: list[MemorySink] = []
         self._samples: list[Sample] = []
+        # The newest value of each gauge, by number of the sink, name and tags.
         self._values: dict[tuple[int, str, bytes], float] = {}
         self._dropped_before: Tally[str] = Tally()
         self._dropped_in_all: Tally[str] | None = None
 
     def counter(self, name: str, tags: Tags | None = None, /, **more: Any) -> CapturedCounter:
-        """The counter of that name: the series with these tags, and any others; a tag of None is missing."""
-        return CapturedCounter(self, name, _wanted(tags, more))
+        """Return the counter's series that have at least these tags; None: not that tag."""
+        return CapturedCounter(self, name, _selected(tags, more))
 
     def gauge(self, name: str, tags: Tags | None = None, /, **more: Any) -> CapturedGauge:
-        """The gauge of that name: the series with these tags, and any others; a tag of None is missing."""
-        return CapturedGauge(self, name, _wanted(tags, more))
+        """Return the gauge's series that have at least these tags; None: not that tag."""
+        return CapturedGauge(self, name, _selected(tags, more))
 
     def histogram(self, name: str, tags: Tags | None = None, /, **more: Any) -> CapturedHistogram:
-        """The histogram of that name: the series with these tags, and any others; a tag of None is missing."""
-        return CapturedHistogram(self, name, _wanted(tags, more))
+        """Return the histogram's series that have at least these tags; None: not that tag."""
+        return CapturedHistogram(self, name, _selected(tags, more))
 
     def samples(
         self, name: str | None = None, tags: Tags | None = None, /, **more: Any
     ) -> list[Sample]:
-        """The samples as they would be stored, of all metrics or of one, in order of their time."""
-        self._gather()
-        wanted = _wanted(tags, more)
+        """Return the samples as they would be stored, in order of their time.
+
+        Of all metrics, or of one, with at least these tags.
+        """
+        self._collect()
+        selected = _selected(tags, more)
         found = [
             sample
             for sample in self._samples
             if (name is None or sample.name == name)
-            and all(sample.tags.get(key) == value for key, value in wanted.items())
+            and all(sample.tags.get(key) == value for key, value in selected.items())
         ]
         return sorted(found, key=lambda sample: sample.timestamp)
 
     @property
     def names(self) -> list[str]:
-        """The names of the metrics that were recorded, sorted."""
+        """The names of the recorded metrics, sorted."""
         return sorted({sample.name for sample in self.samples()})
 
     @property
     def dropped(self) -> dict[str, int]:
-        """How many samples would be dropped, by reason (see docs/settings.md)."""
-        self._gather()
+        """The number of samples that would be dropped, by reason (see docs/settings.md)."""
+        self._collect()
         return dict(self._dropped() - self._dropped_before)
 
     def nothing_recorded(self) -> Literal[True]:
-        """Assert that there is nothing at all."""
+        """Assert that nothing was recorded."""
         __tracebackhide__ = True
         if self.samples():
-            raise AssertionError(f"wanted nothing recorded, got something{self._list()}")
+            raise AssertionError(f"expected nothing, got samples{self.describe()}")
         return True
 
     def clear(self) -> None:
-        """Forget what was captured so far; gauges keep the values that changes are counted from."""
-        self._gather()
+        """Forget what was captured so far, except the values that gauge changes apply to."""
+        self._collect()
         self._samples.clear()
         self._dropped_before = self._dropped()
 
-    def _end(self) -> None:
-        self._gather()
+    def add_sink(self, sink: MemorySink) -> None:
+        """Show what *sink* gets. For `capture`."""
+        self._sinks.append(sink)
+
+    def end(self) -> None:
+        """Take what was recorded last, at the end of the capture. For `capture`."""
+        self._collect()
         self._dropped_in_all = self._dropped()
 
     def _dropped(self) -> Tally[str]:
         if self._dropped_in_all is not None:
             return self._dropped_in_all
-        return sum((memory.flusher.recorder.dropped() for memory in self._memories), Tally[str]())
+        return sum((sink.drops.totals() for sink in self._sinks), Tally[str]())
 
-    def _gather(self) -> None:
-        for number_, memory in enumerate(self._memories):
-            if memory.flusher.send_queue is memory:
-                memory.flusher.collect(int(memory.flusher.clock() * 1000))
-            with memory.change:
-                taken, memory.batches = memory.batches, []
-            for batch in taken:
-                self._take(number_, batch)
+    def _collect(self) -> None:
+        for number, sink in enumerate(self._sinks):
+            for batch in sink.take():
+                self._take(number, batch)
 
-    def _take(self, memory: int, batch: MetricBatch) -> None:
-        """The samples of a batch, one by one, as a reader makes them of a block; a change gets the value it leads to."""
+    def _take(self, sink: int, batch: MetricBatch) -> None:
+        """Add the samples of a batch one by one; a change gets the value that it leads to."""
         samples = batch.samples
         for row in range(len(samples)):
             canonical = batch.canonicals[int(samples.series[row])]
             value = float(samples.value[row])
             if batch.kind == "gauge":
-                key = (memory, batch.name, canonical)
+                key = (sink, batch.name, canonical)
                 value += self._values.get(key, 0.0) if samples.flags[row] & CHANGE else 0.0
                 self._values[key] = value
             self._samples.append(
                 Sample(
-                    batch.name, batch.kind, value, int(samples.weight[row]), unpack_tags(canonical),
-                    to_datetime(int(samples.time[row])), read_metadata(samples.metadata.get(row)),
+                    batch.name,
+                    batch.kind,
+                    value,
+                    int(samples.weight[row]),
+                    unpack_tags(canonical),
+                    to_datetime(int(samples.time[row])),
+                    read_metadata(samples.metadata.get(row)),
                 )
-            )  # fmt: skip
+            )
 
-    def _list(self) -> str:
-        """All that was captured, for a message."""
+    def describe(self) -> str:
+        """Return all that was captured, for a message."""
         found: dict[tuple[str, MetricType, str], list[Sample]] = {}
         for sample in self.samples():
             found.setdefault((sample.name, sample.type, _braces(sample.tags)), []).append(sample)
         lines = [
-            f"  {kind} {name}{tags}: {_told(kind, of_it)}"
+            f"  {kind} {name}{tags}: {_describe(kind, of_it)}"
             for (name, kind, tags), of_it in sorted(found.items())
         ]
-        if len(lines) > _SHOWN:
-            lines[_SHOWN:] = [f"  and {len(lines) - _SHOWN} more series"]
+        if len(lines) > MAX_SHOWN:
+            lines[MAX_SHOWN:] = [f"  and {len(lines) - MAX_SHOWN} more series"]
         lines += [
             f"  dropped as {reason}: {count}" for reason, count in sorted(self.dropped.items())
         ]
         return "\nrecorded:\n" + "\n".join(lines) if lines else "\nnothing was recorded"
 
     def __repr__(self) -> str:
-        return f"<Captured>{self._list()}"
+        return f"<Captured>{self.describe()}"
 
 
-def _wanted(tags: Tags | None, more: Mapping[str, Any]) -> dict[str, str | None]:
+def _selected(tags: Tags | None, more: Mapping[str, Any]) -> dict[str, str | None]:
     given = {**(tags or {}), **more}
     missing = dict.fromkeys(key for key, value in given.items() if value is None)
     return {**clean_tags(given), **missing}
 
 
-def _equal(value: float, wanted: Any) -> bool:
-    """Equal up to rounding; *wanted* may be what pytest.approx gives."""
-    return bool(value == wanted) or (
-        isinstance(wanted, int | float) and isclose(value, wanted, rel_tol=1e-9)
+def _equal(value: float, expected: Any) -> bool:
+    """True if equal up to rounding; *expected* may be a `pytest.approx`."""
+    return bool(value == expected) or (
+        isinstance(expected, int | float) and isclose(value, expected, rel_tol=1e-9)
     )
 
 
-def _same(values: list[float], wanted: tuple[Any, ...]) -> bool:
-    """The same numbers, in any order?"""
+def _same(values: list[float], expected: tuple[Any, ...]) -> bool:
+    """True if these are the same numbers, in any order."""
     left = list(values)
-    for one in wanted:
+    for one in expected:
         at = next((at for at, value in enumerate(left) if _equal(value, one)), None)
         if at is None:
             return False
@@ -293,7 +310,7 @@ def _braces(tags: Mapping[str, str | None]) -> str:
     )
 
 
-def _told(kind: MetricType, samples: list[Sample]) -> str:
+def _describe(kind: MetricType, samples: list[Sample]) -> str:
     if not samples:
         return ""
     if kind == "counter":
@@ -309,35 +326,3 @@ def _told(kind: MetricType, samples: list[Sample]) -> str:
     return shown + (
         f" ({sum(sample.count for sample in samples)} values)" if len(values) > 10 else ""
     )
-
-
-class _Memory(SendQueue):
-    """The sending end of one flusher during a capture: what would be sent is kept, and so stored."""
-
-    sends = False
-
-    def __init__(self, flusher: Flusher) -> None:
-        super().__init__(flusher.settings, flusher.recorder, flusher.clock)
-        self.flusher = flusher  # kept, so that a client that is let go of keeps what it recorded
-        self.batches: list[MetricBatch] = []
-
-    def put(self, found: list[MetricBatch]) -> int:
-        """Keep what the store would take, by its age, too."""
-        now_ms = self.flusher.clock() * 1000
-        oldest, newest = (
-            now_ms - self._settings.max_age * 1000,
-            now_ms + self._settings.max_future * 1000,
-        )
-        with self.change:
-            for batch in found:
-                kept, too_old, in_future = metric_batch.drop_outside(
-                    batch, int(oldest), int(newest)
-                )
-                if kept is not None:
-                    self.batches.append(kept)
-                count = 0 if kept is None else kept.samples.count
-                self.drained += count + too_old + in_future
-                self.confirm(count)
-                self.drop_locked("too_old", too_old)
-                self.drop_locked("in_future", in_future)
-            return self.drained

@@ -1,6 +1,7 @@
 """A worker in a thread of a recording process."""
 
 import threading
+from typing import Any
 
 from redismetrics.settings import Settings
 from redismetrics.store.connection import Store
@@ -43,6 +44,10 @@ class Thread:
         """Let it end after the commit in hand."""
         if self.worker is not None:
             self.worker.stop.set()
+
+    def counts(self) -> dict[str, Any] | None:
+        """Return what the worker has done; None before it started."""
+        return None if self.worker is None else self.worker.counts.as_dict()
 
     def join(self, timeout: float) -> None:
         """Wait until it has ended."""

@@ -261,9 +261,9 @@ def test_a_blocking_face_of_an_async_client(ametrics: AsyncMetrics) -> None:
 def test_what_is_shared_takes_no_settings_beside_it(
     metrics: Metrics, options: dict[str, Any]
 ) -> None:
-    with pytest.raises(InvalidSetting, match=f"metrics: .*{next(iter(options))}"):
+    with pytest.raises(InvalidSetting, match=f"metrics must be .*{next(iter(options))}"):
         AsyncMetrics(metrics=metrics, **options)
-    with pytest.raises(InvalidSetting, match="wanted a Metrics"):
+    with pytest.raises(InvalidSetting, match="metrics must be a Metrics"):
         AsyncMetrics(metrics="redis://localhost")  # type: ignore[arg-type]
 
 

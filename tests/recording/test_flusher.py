@@ -16,16 +16,21 @@ import pytest
 from redismetrics import Counter, Gauge, Metrics, ScriptFailed, StoreUnavailable
 from redismetrics.model.validation import OVERFLOW_TAGS
 from redismetrics.recording import drain as drain_module
-from redismetrics.recording import encode, flusher
+from redismetrics.recording import encode
 from redismetrics.recording.batch import MetricBatch
 from redismetrics.recording.drain import MAX_METADATA
 from redismetrics.recording.drain import drain as drain_drain
+from redismetrics.recording.redis_sink import DEFAULT_BACKOFF
+from redismetrics.recording.sender_thread import Backoff
 from redismetrics.store import keys
 from redismetrics.stream.subscription import Subscription
 from tests.fixtures.servers import Server, wait_until
 
 NOWHERE = "redis://127.0.0.1:1/0"  # nobody listens there
 NEVER = 3_600.0  # a flush interval beyond any test: what is flushed is flushed by the test
+
+# Lets the sender try again sooner than it would.
+QUICK = Backoff(0.01)
 
 Make = Callable[..., Metrics]
 
@@ -35,8 +40,9 @@ def make(url: str, namespace: str) -> Iterator[Make]:
     """Return a function that makes clients of this test's namespace, closed at its end."""
     made: list[Metrics] = []
 
-    def client(to: str = url, **settings: Any) -> Metrics:
+    def client(to: str = url, backoff: Backoff = DEFAULT_BACKOFF, **settings: Any) -> Metrics:
         made.append(Metrics(to, namespace=namespace, **settings))
+        made[-1]._sink.sending.backoff = backoff
         return made[-1]
 
     yield client
@@ -44,16 +50,9 @@ def make(url: str, namespace: str) -> Iterator[Make]:
         client_.close(0.2)
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the sender try again sooner than in life."""
-    monkeypatch.setattr(flusher, "BACKOFF", 0.01)
-
-
 def collect(metrics: Metrics) -> None:
     """What the collector does at a multiple of the interval, now."""
-    assert metrics._flusher is not None
-    metrics._flusher.collect(int(metrics._flusher.clock() * 1000))
+    metrics._sink.collector.collect(int(metrics._recorder.clock() * 1000))
 
 
 def balanced(metrics: Metrics) -> dict[str, Any]:
@@ -237,12 +236,13 @@ def test_what_waits_for_longer_than_buffer_age_is_dropped(make: Make) -> None:
 
 
 def test_an_old_batch_in_doubt_is_given_up_since_the_store_may_have_forgotten_its_writer(
-    make: Make, fresh_server: Callable[..., Server], quick: None
+    make: Make, fresh_server: Callable[..., Server]
 ) -> None:
     server = fresh_server()
     now = [time.time()]
     metrics = make(
         server.url,
+        backoff=QUICK,
         flush_interval=NEVER,
         max_age=60,
         max_future=1,
@@ -263,12 +263,10 @@ def test_an_old_batch_in_doubt_is_given_up_since_the_store_may_have_forgotten_it
 
 
 def test_a_question_after_an_outage_does_not_wait_for_the_next_try(
-    fresh_server: Callable[..., Server], make: Make, monkeypatch: pytest.MonkeyPatch
+    fresh_server: Callable[..., Server], make: Make
 ) -> None:
-    monkeypatch.setattr(flusher, "BACKOFF", 3600.0)
-    monkeypatch.setattr(flusher, "LONGEST_BACKOFF", 3600.0)
     server = fresh_server()
-    metrics = make(server.url, socket_timeout=0.5)
+    metrics = make(server.url, Backoff(3600.0, 3600.0), socket_timeout=0.5)
     metrics.increment("jobs")
     metrics.flush()
     server.stop()
@@ -477,8 +475,7 @@ def test_a_writer_that_was_pruned_in_a_long_pause_has_lost_nothing(
     metrics.flush()
     with server.client() as direct:
         direct.delete(keys.shard(metrics.settings.namespace, 0).writers)
-    assert metrics._flusher is not None
-    metrics._flusher.sender._confirmed_ms[0] -= 3_601_000  # as if it had paused for so long
+    metrics._sink.sender._confirmed_ms[0] -= 3_601_000  # as if it had paused for so long
     with caplog.at_level(logging.WARNING, "redismetrics"):
         metrics.increment("jobs", tags={"a": "b"})
         metrics.flush()
@@ -592,11 +589,11 @@ def test_a_server_that_is_away_raises_at_flush_and_never_at_a_recording(
 
 
 def test_one_metric_s_damaged_key_costs_only_its_own_samples(
-    make: Make, server: Server, namespace: str, caplog: pytest.LogCaptureFixture, quick: None
+    make: Make, server: Server, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     for part in ("series", "live", "log", "state"):
         bad, good = f"bad_{part}", [f"good_{part}_1", f"good_{part}_2"]
-        metrics = make(flush_interval=NEVER)
+        metrics = make(backoff=QUICK, flush_interval=NEVER)
         with server.client() as direct:
             direct.set(getattr(keys.metric(namespace, 0, bad), part), "no such thing")
         for name in (good[0], bad, good[1]):
@@ -638,10 +635,10 @@ def test_scripts_flushed_under_way_change_nothing(
 
 @pytest.mark.parametrize("how", ["kill", "stop"])
 def test_a_server_restarted_with_its_data_under_way_changes_nothing(
-    make: Make, fresh_server: Callable[..., Server], quick: None, how: str
+    make: Make, fresh_server: Callable[..., Server], how: str
 ) -> None:
     server = fresh_server()
-    metrics = make(server.url, flush_interval=0.02)
+    metrics = make(server.url, backoff=QUICK, flush_interval=0.02)
     stop = threading.Event()
     count = [0]
 
@@ -674,10 +671,10 @@ def test_a_server_restarted_with_its_data_under_way_changes_nothing(
 
 
 def test_a_full_server_refuses_and_later_takes_everything_once(
-    make: Make, fresh_server: Callable[..., Server], quick: None
+    make: Make, fresh_server: Callable[..., Server]
 ) -> None:
     server = fresh_server()
-    metrics = make(server.url, flush_interval=NEVER)
+    metrics = make(server.url, backoff=QUICK, flush_interval=NEVER)
     metrics.increment("jobs")
     metrics.flush()
     with server.client() as direct:
@@ -712,7 +709,7 @@ def test_what_can_t_be_packed_is_dropped_and_holds_up_no_other(
     metrics.flush()
     stats = balanced(metrics)
     assert (stats["stored"], stats["dropped"], stats["pending"]) == (1, {"failed": 2}, 0)
-    assert "BUG: bad: 2 samples can't be packed" in caplog.text
+    assert "BUG: bad: 2 samples can't be encoded" in caplog.text
     assert metrics.query("good", aggregation="sum") == 1
 
 
@@ -858,7 +855,7 @@ def test_close_counts_what_the_sender_has_in_its_hands(
     stats = balanced(metrics)
     assert (stats["stored"], stats["pending"], stats["dropped"]) == (1, 0, {"unsent": 1})
     wait_until(
-        lambda: not any(thread.is_alive() for thread in metrics._flusher._threads),
+        lambda: not any(thread.is_alive() for thread in metrics._sink.threads),
         "its threads end",
     )
     server.resume()

@@ -857,7 +857,11 @@ def test_another_process_s_definition_wins_and_is_logged_and_counted(
     assert second.stats()["dropped"] == {}
     assert (
         len(
-            [record for record in caplog.records if "took was declared otherwise" in record.message]
+            [
+                record
+                for record in caplog.records
+                if "took is declared differently" in record.message
+            ]
         )
         == 1
     )

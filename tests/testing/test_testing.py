@@ -51,7 +51,7 @@ def _own_default_client(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(default, "_arguments", ((NOWHERE,), {}))
     yield
     for handle in (refunds, depth, took):
-        handle._unbind()
+        handle.unbind()
     redismetrics.close(0)
 
 
@@ -161,7 +161,7 @@ def test_all_faces_of_a_silent_client_are_captured_and_then_silent_again() -> No
             each.increment("jobs")
             assert each.settings.url == "none://"
             assert each.stats()["recorded"] == 0
-            assert each._flusher is None
+            assert not each.internals.has_store
     asyncio.run(asilent.aclose())
 
 
@@ -445,17 +445,18 @@ def test_a_failing_assertion_tells_what_was_recorded_instead(captured: Captured)
     lines = sorted(recorded.splitlines()[2:])
     for message, head in (
         (failing(captured.counter("refunds", shop="de").increased_by, 1),
-         "counter refunds{shop='de'}: wanted an increase of 1, got 2"),
+         "counter refunds{shop='de'}: expected an increase of 1, got 2"),
         (failing(captured.counter("refunds", shop="at").increased_by, 1),
-         "counter refunds{shop='at'}: wanted an increase of 1, got nothing"),
-        (failing(captured.counter("refunds").increased_by, 4), "counter refunds: wanted an increase of 4, got 3 in 2 increments"),
-        (failing(captured.gauge("depth").is_now, 8), "gauge depth: wanted 8, got 7"),
-        (failing(captured.gauge("level").is_now, 8), "gauge level: wanted 8, got nothing"),
-        (failing(captured.histogram("took").recorded, 1.5), "histogram took: wanted 1.5, got 1.5, 2"),
-        (failing(captured.histogram("took").recorded, 1.5, 3), "histogram took: wanted 1.5, 3, got 1.5, 2"),
-        (failing(captured.histogram("took").recorded_times, 3), "histogram took: wanted 3 values, got 1.5, 2"),
-        (failing(captured.gauge("depth").not_recorded), "gauge depth: wanted nothing, got 7"),
-        (failing(captured.nothing_recorded), "wanted nothing recorded, got something"),
+         "counter refunds{shop='at'}: expected an increase of 1, got nothing"),
+        (failing(captured.counter("refunds").increased_by, 4),
+         "counter refunds: expected an increase of 4, got 3 in 2 increments"),
+        (failing(captured.gauge("depth").is_now, 8), "gauge depth: expected 8, got 7"),
+        (failing(captured.gauge("level").is_now, 8), "gauge level: expected 8, got nothing"),
+        (failing(captured.histogram("took").recorded, 1.5), "histogram took: expected 1.5, got 1.5, 2"),
+        (failing(captured.histogram("took").recorded, 1.5, 3), "histogram took: expected 1.5, 3, got 1.5, 2"),
+        (failing(captured.histogram("took").recorded_times, 3), "histogram took: expected 3 values, got 1.5, 2"),
+        (failing(captured.gauge("depth").not_recorded), "gauge depth: expected nothing, got 7"),
+        (failing(captured.nothing_recorded), "expected nothing, got samples"),
         (failing(captured.gauge("took").is_now, 2), "'took' was recorded as a histogram, not as a gauge"),
     ):  # fmt: skip
         assert message.splitlines()[0] == head
@@ -520,7 +521,7 @@ def test_the_plugin_gives_its_fixtures_to_a_project(
         "-p", "redismetrics.testing.pytest_plugin", "-p", "no:cacheprovider"
     )
     result.assert_outcomes(passed=2, failed=1)
-    result.stdout.fnmatch_lines(["*counter jobs{queue='mail'}: wanted an increase of 1, got 3*"])
+    result.stdout.fnmatch_lines(["*counter jobs{queue='mail'}: expected an increase of 1, got 3*"])
     assert "in _check" not in result.stdout.str()
 
 

@@ -547,9 +547,7 @@ def test_an_embedded_server_that_was_stopped_stays_so_until_it_is_needed(
         with Metrics(f"embedded://{data}", namespace=namespace, flush_interval=NEVER) as metrics:
             metrics.increment("jobs", 3)
             metrics.flush()
-            assert metrics._flusher is not None
-            assert metrics._flusher.worker is not None
-            one = metrics._flusher.worker.worker
+            one = metrics._sink.worker.worker
             assert one is not None
             assert embedded.stop(data)
             tries: list[bool] = []
@@ -606,10 +604,8 @@ def test_a_child_of_a_worker_in_full_swing_may_close(url: str, namespace: str, o
     """The parent's worker may hold any of its locks as the child is made, and nobody gives them back there."""
     with Metrics(url, namespace=namespace, worker=True, flush_interval=NEVER) as metrics:
         metrics.increment("jobs")
-        assert metrics._flusher is not None
-        assert metrics._flusher.worker is not None
-        assert metrics._flusher.worker.worker is not None
-        with metrics._flusher.worker.worker.stop._cond:
+        assert metrics._sink.worker.worker is not None
+        with metrics._sink.worker.worker.stop._cond:
             child = in_child(metrics.close)
         assert ended(child) == 0
 

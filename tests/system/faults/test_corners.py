@@ -76,9 +76,8 @@ def test_equal_samples_of_many_flushes_in_one_batch_stay_readable(make: Make) ->
     for _ in range(3):
         for _ in range(10_000):
             metrics.increment("jobs", timestamp=when)
-        assert metrics._flusher is not None
-        with metrics._flusher._send_lock:  # so that all three wait for one batch
-            metrics._flusher.collect(int(time.time() * 1000))
+        with metrics._sink.sending.lock:  # so that all three wait for one batch
+            metrics._sink.collector.collect(int(time.time() * 1000))
     metrics.flush()
     assert metrics.query("jobs", aggregation="sum") == 30_000
 
@@ -100,13 +99,12 @@ def test_a_change_beside_a_backfilled_set_is_not_lost(make: Make) -> None:
 def test_a_change_after_many_sets_of_an_unknown_gauge_adds_to_the_last(make: Make) -> None:
     metrics = make()
     level = Gauge("level", metrics=metrics)
-    assert metrics._flusher is not None
-    with metrics._flusher._send_lock:
+    with metrics._sink.sending.lock:
         for value in range(1, 201):
             level.set(float(value))
-        metrics._flusher.collect(int(time.time() * 1000))
+        metrics._sink.collector.collect(int(time.time() * 1000))
         level.add(5)
-        metrics._flusher.collect(int(time.time() * 1000))
+        metrics._sink.collector.collect(int(time.time() * 1000))
     metrics.flush()
     assert metrics.query("level", aggregation="max") == 205
     assert metrics.live("level")[0].series[0].value == 205
@@ -115,11 +113,10 @@ def test_a_change_after_many_sets_of_an_unknown_gauge_adds_to_the_last(make: Mak
 def test_changes_of_many_flushes_in_one_batch_are_all_counted(make: Make) -> None:
     metrics = make(buffer_bytes=1 << 16)
     level = Gauge("level", metrics=metrics)
-    assert metrics._flusher is not None
-    with metrics._flusher._send_lock:
+    with metrics._sink.sending.lock:
         for _ in range(200):  # more than the buffer holds unsqueezed
             level.add(2)
-            metrics._flusher.collect(int(time.time() * 1000))
+            metrics._sink.collector.collect(int(time.time() * 1000))
     metrics.flush()
     assert balance(metrics) == (200, 0, {})
     assert metrics.query("level", aggregation="count") == 200
@@ -175,13 +172,12 @@ def test_guessed_values_that_become_a_counter_s_keep_none_below_zero(make: Make)
     metrics, known = make(buffer_bytes=1 << 16), make()
     known.increment("jobs", 1_000_000)
     known.flush()
-    assert metrics._flusher is not None
-    with metrics._flusher._send_lock:
+    with metrics._sink.sending.lock:
         for number in range(3000):
             metrics.record(
                 "jobs", float(number if number % 2 else -number), tags={"of": str(number % 7)}
             )
-        metrics._flusher.collect(int(time.time() * 1000))
+        metrics._sink.collector.collect(int(time.time() * 1000))
     metrics.flush()
     stored, pending, dropped = balance(metrics)
     assert (stored + sum(dropped.values()), pending) == (3000, 0)
@@ -193,17 +189,16 @@ def test_guessed_values_that_become_a_counter_s_keep_none_below_zero(make: Make)
 def test_what_is_drained_after_close_gave_up_is_counted(make: Make) -> None:
     metrics = make()
     metrics.increment("jobs")
-    flusher = metrics._flusher
-    assert flusher is not None
-    held = flusher._drain_lock
+    collector = metrics._sink.collector
+    held = collector.lock
     held.acquire()
-    drained = flusher.recorder.metrics["jobs"].buffers
+    drained = metrics._recorder.metrics["jobs"].buffers
     taken = [buffer.values[:] for buffer in drained.values()]
     metrics.close(timeout=0.2)
     held.release()
     for buffer, values in zip(drained.values(), taken, strict=True):
         buffer.values += values  # as if the collector had been in the middle of it
-    flusher.collect(int(time.time() * 1000))
+    collector.collect(int(time.time() * 1000))
     stats = metrics.stats()
     assert (stats["pending"], stats["dropped"]["unsent"]) == (0, 2)
 
@@ -212,8 +207,7 @@ def test_a_process_bounds_its_own_series(make: Make) -> None:
     metrics = make(max_series=10)
     for number in range(1000):
         metrics.increment("jobs", tags={"user": str(number)})
-    assert metrics._flusher is not None
-    assert len(metrics._flusher.recorder.metrics["jobs"].buffers) == 11
+    assert len(metrics._recorder.metrics["jobs"].buffers) == 11
     metrics.flush()
     assert metrics.query("jobs", aggregation="sum") == 1000
     assert metrics.query("jobs", aggregation="sum", tags={"otel.metric.overflow": "true"}) == 990

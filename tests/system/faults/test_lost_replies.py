@@ -13,8 +13,9 @@ import redis.retry
 from redismetrics import Gauge, Metrics, StoreUnavailable, settings
 from redismetrics.model.definition import Definition
 from redismetrics.model.validation import pack_tags
-from redismetrics.recording import drain, encode, flusher, write
+from redismetrics.recording import drain, encode, redis_sink, write
 from redismetrics.recording.buffers import Buffer
+from redismetrics.recording.sender_thread import Backoff
 from redismetrics.store import driver, scripts
 from redismetrics.store.namespace import open_namespace
 from tests.fixtures.servers import Server, wait_until
@@ -40,7 +41,7 @@ def proxy(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the sender try again sooner than in life."""
-    monkeypatch.setattr(flusher, "BACKOFF", 0.002)
+    monkeypatch.setattr(redis_sink, "DEFAULT_BACKOFF", Backoff(first=0.002))
 
 
 @pytest.fixture

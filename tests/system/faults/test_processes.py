@@ -487,7 +487,9 @@ def test_the_end_takes_2_seconds_at_most_where_there_is_no_server(
     fresh_server: Callable[..., Server], namespace: str, what: str, begun: bool, clients: int
 ) -> None:
     wait = (
-        "metrics[0]._flusher.collect(int(time.time() * 1000)); time.sleep(0.1)" if begun else "pass"
+        "metrics[0]._sink.collector.collect(int(time.time() * 1000)); time.sleep(0.1)"
+        if begun
+        else "pass"
     )
     url = NOWHERE
     if what == "deaf":

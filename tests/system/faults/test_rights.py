@@ -12,7 +12,8 @@ import pytest
 import redis
 
 from redismetrics import Gauge, Metrics, ScriptFailed
-from redismetrics.recording import flusher
+from redismetrics.recording import redis_sink
+from redismetrics.recording.sender_thread import Backoff
 from redismetrics.store import keys, metric_keys
 from redismetrics.store.driver import run
 from redismetrics.store.namespace import open_namespace
@@ -76,7 +77,7 @@ def admin(guarded: Server) -> Iterator[redis.Redis]:
 @pytest.fixture
 def make(guarded: Server, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     """Return a function that makes a client of this test's namespace, for the user of that name or the default one."""
-    monkeypatch.setattr(flusher, "BACKOFF", 0.01)
+    monkeypatch.setattr(redis_sink, "DEFAULT_BACKOFF", Backoff(first=0.01))
     made: list[Metrics] = []
 
     def client(user: str = "", **settings: Any) -> Metrics:

@@ -14,7 +14,8 @@ import redis
 
 from redismetrics import FormatMismatch, Metrics, StoreError
 from redismetrics.model.time import DAY
-from redismetrics.recording import flusher
+from redismetrics.recording import redis_sink
+from redismetrics.recording.sender_thread import Backoff
 from redismetrics.store import keys
 from redismetrics.worker import due
 from tests.fixtures.servers import Server, wait_until
@@ -28,8 +29,7 @@ MANY_WRITES = "for n = 1, 300000 do redis.call('SET', 'other', n) end"
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flusher, "BACKOFF", 0.02)
-    monkeypatch.setattr(flusher, "LONGEST_BACKOFF", 0.1)
+    monkeypatch.setattr(redis_sink, "DEFAULT_BACKOFF", Backoff(first=0.02, longest=0.1))
     monkeypatch.setattr(due, "GRACE", -40 * DAY)
 
 

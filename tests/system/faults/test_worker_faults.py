@@ -18,7 +18,8 @@ import redis
 
 from redismetrics import Metrics, StoreUnavailable
 from redismetrics.model.time import DAY, HOUR, MINUTE, SECOND, slot_of
-from redismetrics.recording import flusher
+from redismetrics.recording import redis_sink
+from redismetrics.recording.sender_thread import Backoff
 from redismetrics.store import keys, scripts
 from redismetrics.store.driver import run
 from redismetrics.store.metric_keys import MetricLocation
@@ -107,7 +108,7 @@ class Book:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let everybody try again sooner than in life, and the proxy know sooner that a request is whole."""
-    monkeypatch.setattr(flusher, "BACKOFF", 0.01)
+    monkeypatch.setattr(redis_sink, "DEFAULT_BACKOFF", Backoff(first=0.01))
     monkeypatch.setattr(worker, "BACKOFF", 0.01)
     monkeypatch.setattr(worker, "LONGEST_BACKOFF", 0.05)
     monkeypatch.setattr(proxies, "QUIET", 0.001)

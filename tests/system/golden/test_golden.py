@@ -58,8 +58,7 @@ def record(server: Server) -> None:
             server.url, namespace=NAMESPACE, flush_interval=NEVER, samples_per_flush=20, **AGES, clock=lambda: clock,
             **settings,
         )  # fmt: skip
-        assert made._flusher is not None
-        made._flusher.sender.writer = WRITERS[number]
+        made._sink.sender.writer = WRITERS[number]
         return made
 
     with server.client() as direct:
@@ -484,9 +483,8 @@ def test_recording_goes_on_where_it_stood(metrics: Metrics, restored: redis.Redi
 def test_a_batch_that_was_applied_before_the_dump_is_not_applied_again(
     metrics: Metrics, restored: redis.Redis
 ) -> None:
-    assert metrics._flusher is not None
     before = read_all(restored)
-    sender = metrics._flusher.sender
+    sender = metrics._sink.sender
     sender.writer, sender._sequence[0] = WRITERS[1], 3  # whose fourth batch was its last: this one
     metrics.gauge("again", 3, tags={"n": 1})
     metrics.flush()

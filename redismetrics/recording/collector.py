@@ -1,0 +1,145 @@
+"""The collector: drains the buffers of a recorder on multiples of the flush interval."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from redismetrics.settings import Settings
+
+from . import batch as metric_batch
+from . import drain
+from .batch import MetricBatch
+from .buffers import MetricBuffers
+from .recorder import CACHED, Recorder
+from .send_queue import SendQueue
+
+log = logging.getLogger("redismetrics")
+
+# With more than `CACHED` buffers, one that was empty in this many flushes is forgotten.
+IDLE_FLUSHES = 600
+# Idle buffers are looked for once in this many flushes.
+IDLE_CHECK_FLUSHES = 60
+# A replaced metric is drained this many times more, for threads that are just appending to it.
+RETIRED_FLUSHES = 60
+
+
+class Collector:
+    """Drains one recorder into one send queue, whether Redis answers or not.
+
+    Args:
+        on_collected: Called after each drain.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        send_queue: SendQueue,
+        on_collected: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._recorder = recorder
+        self._settings: Settings = recorder.settings
+        self._send_queue = send_queue
+        self._on_collected = on_collected
+        self.lock = threading.Lock()
+        self._flushes = 0
+        self._retired_left: dict[int, int] = {}
+        # Samples that lost their metadata.
+        self.metadata_dropped = 0
+
+    def run(self, stop: threading.Event) -> None:
+        """Drain on wall-clock multiples of the flush interval until *stop* is set."""
+        now, interval = self._recorder.now, self._settings.flush_interval
+        due = (now() // interval + 1) * interval
+        while not stop.wait(max(due - now(), 0.001)):
+            if now() < due - 2 * interval:  # the clock was set back
+                due = (now() // interval + 1) * interval
+                continue
+            if now() < due:
+                continue
+            self._sample()
+            try:
+                # 1 ms before the multiple: the last interval of a minute stays in its minute.
+                self.collect(round(due * 1000) - 1)
+            except Exception:
+                log.exception("BUG: collecting samples failed")
+            due = max(due, (now() // interval) * interval) + interval
+
+    def _sample(self) -> None:
+        for sampler in list(self._recorder.samplers):
+            try:
+                sampler()
+            except Exception:
+                log.exception("BUG: %r failed", sampler)
+
+    def collect_now(self) -> int:
+        """`collect`, with the time of the recorder's clock."""
+        return self.collect(int(self._recorder.now() * 1000))
+
+    def collect(self, due_ms: int) -> int:
+        """Drain all buffers into the queue; return how many samples were ever drained.
+
+        *due_ms* is the time of samples that have none of their own.
+        """
+        with self.lock:
+            self._flushes += 1
+            found: list[MetricBatch] = []
+            for metric in self._recorder.registry.all():
+                batch = self._drain(metric, due_ms)
+                if batch is not None:
+                    # It stays raw until Redis' definition of the metric is known.
+                    found.append(metric_batch.finish(batch) if metric.learned else batch)
+            self._forget_retired()
+            self._forget_idle()
+            self._recorder.dropped()
+            drained = self._send_queue.put(found)
+        self._on_collected()
+        return drained
+
+    def _drain(self, metric: MetricBuffers, due_ms: int) -> MetricBatch | None:
+        stamp_ms = due_ms if metric.until_ms is None else min(due_ms, metric.until_ms)
+        try:
+            batch, lost = drain.drain(
+                metric.name,
+                metric.definition,
+                metric.explicit,
+                list(metric.buffers.values()),
+                stamp_ms,
+                self._settings.samples_per_flush,
+            )
+        except Exception:
+            log.exception("BUG: %s: what was drained is lost", metric.name)
+            return None
+        if lost:
+            self.metadata_dropped += lost
+            self._recorder.warn_once(
+                "%s: metadata of some samples is dropped, too many in one flush", metric.name
+            )
+        return batch
+
+    def _forget_retired(self) -> None:
+        retired = self._recorder.registry.retired
+        for metric in list(retired):
+            left = self._retired_left.setdefault(id(metric), RETIRED_FLUSHES) - 1
+            self._retired_left[id(metric)] = left
+            if left <= 0:
+                retired.remove(metric)
+                del self._retired_left[id(metric)]
+
+    def _forget_idle(self) -> None:
+        recorder = self._recorder
+        metrics = list(recorder.metrics.values())
+        if (
+            self._flushes % IDLE_CHECK_FLUSHES
+            or sum(len(metric.buffers) for metric in metrics) <= CACHED
+        ):
+            return
+        bound = recorder.bound_buffers()
+        for metric in metrics:
+            gone = MetricBuffers(metric.name, metric.definition, explicit=metric.explicit)
+            for canonical, buffer in list(metric.buffers.items()):
+                buffer.idle += IDLE_CHECK_FLUSHES
+                if buffer.idle >= IDLE_FLUSHES and buffer not in bound and buffer.is_empty:
+                    gone.buffers[canonical] = metric.buffers.pop(canonical)
+            if gone.buffers:
+                recorder.clear_caches()
+                recorder.registry.retired.append(gone)

@@ -1,0 +1,84 @@
+"""What the sender knows of the metrics in Redis: definitions and numbers of series."""
+
+from collections.abc import Iterable
+
+from redismetrics.model.definition import Definition
+
+from .buffers import MetricBuffers
+from .recorder import CACHED, Recorder
+
+
+class KnownDefinitions:
+    """The sender's view of a recorder's metrics: what Redis holds of them.
+
+    Attributes:
+        conflicts: How often Redis held another definition than the one declared here.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self.conflicts = 0
+
+    def _metric(self, name: str) -> MetricBuffers | None:
+        return self._recorder.metrics.get(name)
+
+    def is_learned(self, name: str) -> bool:
+        """True if the definition is the one that Redis holds."""
+        metric = self._metric(name)
+        return metric is not None and metric.learned
+
+    def definition(self, name: str) -> Definition | None:
+        """Return what this process knows of a metric; None if it knows nothing."""
+        metric = self._metric(name)
+        return None if metric is None else metric.definition
+
+    def learn(self, name: str, definition: Definition) -> None:
+        """Take over the definition that Redis holds, unless its type contradicts an explicit one.
+
+        Samples of such a metric don't fit and are dropped later.
+        """
+        metric = self._metric(name)
+        if metric is None:
+            return
+        metric.learned = True
+        if metric.definition == definition:
+            return
+        if metric.definition.type == definition.type:
+            if metric.declared:
+                self.conflicts += 1
+                self._recorder.warn_once(
+                    "%s is declared differently in Redis, and that definition is used: %s",
+                    name,
+                    definition,
+                )
+            metric.definition = definition
+        elif not metric.explicit:
+            self._recorder.registry.learn_type(metric, definition)
+
+    def confirm(self, name: str, definition: Definition) -> None:
+        """Note that Redis stored samples with this definition."""
+        metric = self._metric(name)
+        if metric is not None and metric.definition == definition:
+            metric.learned = True
+
+    # -- numbers of series ------------------------------------------------------------------------
+
+    def ids(self, name: str) -> dict[bytes, int]:
+        """Return the numbers of a metric's series, by their canonical tags."""
+        metric = self._metric(name)
+        return {} if metric is None else metric.ids
+
+    def learn_ids(self, name: str, canonicals: Iterable[bytes], ids: Iterable[int]) -> None:
+        """Remember the numbers of some series of a metric."""
+        known = self.ids(name)
+        if len(known) > CACHED:
+            known.clear()
+        known.update(zip(canonicals, ids, strict=True))
+
+    def forget_ids(self, name: str | None = None) -> None:
+        """Forget the numbers of the series of one metric, or of all."""
+        if name is not None:
+            self.ids(name).clear()
+            return
+        for metric in list(self._recorder.metrics.values()):
+            metric.ids.clear()

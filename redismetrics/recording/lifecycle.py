@@ -1,0 +1,67 @@
+"""What happens to the sinks of a process when it forks or ends."""
+
+import atexit
+import os
+import sys
+import weakref
+from time import monotonic
+
+from redismetrics.errors import RedisMetricsError
+
+from .sink import Sink
+
+# Seconds that all clients of a process have together for their last samples.
+EXIT_TIMEOUT = 2.0
+
+_sinks: "weakref.WeakSet[Sink]" = weakref.WeakSet()
+
+
+def register(sink: Sink) -> None:
+    """Reset *sink* in forked children, and close it at the end of the process."""
+    _sinks.add(sink)
+
+
+def close_at_exit() -> None:
+    """Send what is left at the end of the process; 2 s at most for all clients together."""
+    until = monotonic() + EXIT_TIMEOUT
+    for sink in list(_sinks):
+        sink.close(max(until - monotonic(), 0.05))
+
+
+def close_in_multiprocessing_child() -> None:
+    """Let `close_at_exit` run in a child of multiprocessing too.
+
+    Such a child ends by `os._exit`, which runs multiprocessing's finalizers but not atexit.
+    """
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        from multiprocessing.util import Finalize
+
+        # Not a finalizer of a sink: it would close all clients when one of them is collected.
+        Finalize(None, close_at_exit, exitpriority=100)
+
+
+def flush_all() -> None:
+    """Send what is left while the process goes on; 2 s at most for all clients together.
+
+    Raises:
+        RedisMetricsError: The last error, after all clients were tried.
+    """
+    until = monotonic() + EXIT_TIMEOUT
+    failed: RedisMetricsError | None = None
+    for sink in list(_sinks):
+        try:
+            sink.flush(max(until - monotonic(), 0.05))
+        except RedisMetricsError as error:
+            failed = error
+    if failed is not None:
+        raise failed
+
+
+def _after_fork() -> None:
+    for sink in list(_sinks):
+        sink.reset_after_fork()
+
+
+atexit.register(close_at_exit)
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,288 @@
+"""The sink that sends samples to Redis, with the two threads of a recording process.
+
+The *collector* drains the buffers on wall-clock multiples of the flush interval, whether Redis
+answers or not. The *sender* sends what was drained, in numbered batches, over a connection of its
+own, and repeats a batch until Redis confirms it; record.lua applies it once. Both start at the
+process's first recording; a forked child starts its own.
+"""
+
+import logging
+import threading
+from time import monotonic
+from typing import Any, Protocol
+
+from redismetrics.errors import RedisMetricsError, StoreError, TypeMismatch
+from redismetrics.store.connection import Store
+
+from . import lifecycle, pending_flush
+from .collector import Collector
+from .recorder import Recorder
+from .send_queue import SendQueue
+from .sender import Sender
+from .sender_thread import Backoff, SenderThread
+from .sink import zero_stats
+
+log = logging.getLogger("redismetrics")
+
+# Seconds that a query waits for the flush before it.
+QUERY_FLUSH_TIMEOUT = 10.0
+
+DEFAULT_BACKOFF = Backoff()
+
+
+class BackgroundThread(Protocol):
+    """A thread that runs beside recording: the worker inside a recording process."""
+
+    def start(self) -> None:
+        """Start it unless it runs, or isn't needed.
+
+        Raises:
+            RuntimeError: If no thread can be started.
+        """
+
+    def stop(self) -> None:
+        """Let it end soon."""
+
+    def join(self, timeout: float) -> None:
+        """Wait until it has ended."""
+
+    def reset(self) -> None:
+        """Forget it, in the child of a fork."""
+
+    def counts(self) -> dict[str, Any] | None:
+        """Return what it has done; None before it started."""
+
+
+class RedisSink:
+    """Drains one recorder and sends what it held to one store."""
+
+    discards = False
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        store: Store,
+        worker: BackgroundThread | None = None,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self.recorder = recorder
+        self.store = store
+        self.worker = worker
+        self._settings = recorder.settings
+        self._reset(backoff or DEFAULT_BACKOFF)
+        lifecycle.register(self)
+
+    def _reset(self, backoff: Backoff) -> None:
+        self.send_queue = SendQueue(self.recorder)
+        self.sender = Sender(self.store, self.recorder, self.send_queue)
+        self.sending = SenderThread(self.sender, backoff)
+        self.collector = Collector(self.recorder, self.send_queue, self._wake_sender)
+        self._new_threads()
+
+    def _new_threads(self) -> None:
+        self._stop = threading.Event()
+        self.threads: list[threading.Thread] = []
+
+    @property
+    def is_attached(self) -> bool:
+        """False while another sink takes what the recorder records."""
+        return self.recorder.sink is self
+
+    def reset_after_fork(self) -> None:
+        """Become a new writer with nothing to send: what the parent held is the parent's."""
+        closed = self.recorder.closed
+        if self.worker is not None:
+            self.worker.reset()
+        self._reset(self.sending.backoff)
+        self.store.reset_after_fork()
+        if self.is_attached:
+            self.recorder.reset()
+            if closed:
+                self.recorder.close()
+
+    # -- threads ----------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the threads that don't run yet."""
+        lifecycle.close_in_multiprocessing_child()
+        running = {thread.name for thread in self.threads if thread.is_alive()}
+        try:
+            for name, target in (
+                ("redismetrics-collector", self.collector.run),
+                ("redismetrics-sender", self.sending.run),
+            ):
+                if name not in running:
+                    thread = threading.Thread(
+                        target=target, args=(self._stop,), name=name, daemon=True
+                    )
+                    thread.start()
+                    self.threads.append(thread)
+            if self.worker is not None:
+                self.worker.start()
+        except RuntimeError as error:
+            # The interpreter is ending: what is recorded now is sent by close().
+            if "shutdown" in str(error):
+                return
+            log.warning("samples wait for a thread to start: %s", error)
+            self.recorder.start_again()
+
+    def _wake_sender(self) -> None:
+        if self.send_queue.queue or self.sender.unconfirmed:
+            self.sending.wake.set()
+
+    def _stop_threads(self) -> None:
+        self._stop.set()
+        self.sending.wake.set()
+        self.sending.hurry.set()
+
+    def pause(self) -> None:
+        self._stop_threads()
+        for thread in self.threads:
+            thread.join(self._settings.socket_timeout + 1)
+        if not self.recorder.closed:
+            self.collector.collect_now()
+
+    def resume(self) -> None:
+        self._new_threads()
+        self.sending.wake.clear()
+        self.sending.hurry.clear()
+        self.recorder.start_again()
+        if self._is_unsent():
+            self.recorder.started = True
+            self.start()
+            self.sending.wake.set()
+
+    # -- flush ------------------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        return self.recorder.closed
+
+    @property
+    def last_error(self) -> StoreError | None:
+        """Why the newest samples are not stored yet; None if nothing failed."""
+        return self.sender.last_error
+
+    def begin_flush(self) -> int:
+        drained = self.collector.collect_now()
+        self.sending.hurry.set()
+        return drained
+
+    def _is_unsent(self) -> bool:
+        """True if anything is recorded and not yet confirmed."""
+        # In the order of a sample's way: the buffers, a drain under way, the queue.
+        return bool(
+            self.recorder.holds()
+            or self.collector.lock.locked()
+            or self.send_queue.drained > self.send_queue.settled
+        )
+
+    def _needs_flush(self) -> bool:
+        return self.is_attached and not self.closed and self._is_unsent()
+
+    def flush(self, timeout: float = 10.0) -> None:
+        if self._needs_flush():
+            pending_flush.wait(self, timeout)
+        self._raise_mismatches()
+
+    async def aflush(self, timeout: float = 10.0) -> None:
+        if self._needs_flush():
+            await pending_flush.await_(self, timeout)
+        self._raise_mismatches()
+
+    def flush_before_query(self) -> None:
+        if self._needs_flush():
+            pending_flush.wait(self, self._query_timeout())
+
+    async def aflush_before_query(self) -> None:
+        if self._needs_flush():
+            await pending_flush.await_(self, self._query_timeout())
+
+    def _query_timeout(self) -> float:
+        """While Redis is known not to answer, a query waits for one reply and no longer."""
+        return QUERY_FLUSH_TIMEOUT if self.last_error is None else self._settings.socket_timeout
+
+    def _raise_mismatches(self) -> None:
+        """Raise `TypeMismatch` for metrics that have another type in Redis, once for each."""
+        fresh = {name: message for name, message in list(self.sender.mismatches.items()) if message}
+        if fresh:
+            self.sender.mismatches.update(dict.fromkeys(fresh, ""))
+            raise TypeMismatch("; ".join(fresh.values()))
+
+    def mismatched(self) -> set[str]:
+        return set(self.sender.mismatches)
+
+    def clear_mismatch(self, name: str) -> None:
+        self.sender.clear_mismatch(name)
+
+    def check_queries(self) -> None:
+        """Do nothing: Redis answers queries."""
+
+    # -- close ------------------------------------------------------------------------------------
+
+    def close(self, timeout: float = 5.0) -> None:
+        if not self.is_attached:
+            return
+        if not self.closed:
+            self._close(monotonic() + timeout)
+        self.store.close()
+
+    def _close(self, until: float) -> None:
+        if self.worker is not None:
+            self.worker.stop()
+        self.recorder.close()
+        self._stop_threads()
+        try:
+            if self.recorder.started or self._is_unsent():
+                for thread in self.threads:
+                    thread.join(max(until - monotonic(), 0))
+                if self.collector.lock.acquire(timeout=max(until - monotonic(), 0)):
+                    self.collector.lock.release()
+                    self.collector.collect_now()
+                self._send_rest(until)
+        except Exception:
+            log.exception("BUG: closing failed")
+        with self.send_queue.change:
+            unknown = self.sender.in_doubt
+            self.sender.unconfirmed.clear()
+            unsent = self.send_queue.give_up(unknown)
+        if unsent or unknown:
+            log.warning(
+                "closed with %d samples never sent and %d sent but never confirmed: %s",
+                unsent,
+                unknown,
+                self.last_error,
+            )
+        if self.worker is not None:
+            self.worker.join(max(until - monotonic(), 0))
+        self.sender.connect()
+
+    def _send_rest(self, until: float) -> None:
+        delay = self.sending.backoff.first
+        while (self.send_queue.queue or self.sender.unconfirmed) and monotonic() < until:
+            if not self.sending.lock.acquire(timeout=max(until - monotonic(), 0)):
+                # Redis doesn't reply to the sender's thread; its batch stays unconfirmed.
+                self.sender.abandoned = True
+                return
+            try:
+                self.sender.connect(max(until - monotonic(), 0.01))
+                self.sender.send_all(until - monotonic())
+            except RedisMetricsError as error:
+                self.sender.last_error = error if isinstance(error, StoreError) else None
+                if monotonic() + delay < until:
+                    threading.Event().wait(delay)
+            finally:
+                self.sending.lock.release()
+
+    # -- stats ------------------------------------------------------------------------------------
+
+    def stats(self) -> dict[str, Any]:
+        sender = self.sender
+        with self.send_queue.change:
+            return {
+                **zero_stats(),
+                **self.send_queue.counts(),
+                **sender.counts(),
+                "metadata_dropped": self.collector.metadata_dropped,
+                "worker": None if self.worker is None else self.worker.counts(),
+            }

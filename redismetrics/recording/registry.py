@@ -1,0 +1,137 @@
+"""The metrics that a process knows, and the rules by which their definitions change."""
+
+from collections.abc import Callable
+
+from redismetrics.errors import TypeMismatch
+from redismetrics.model.definition import Definition, define
+from redismetrics.model.time import Clock
+from redismetrics.model.validation import MetricType
+
+from .buffers import MetricBuffers
+
+
+class MetricRegistry:
+    """The metrics of one recorder, by name. Thread-safe without locks: it only uses `setdefault`.
+
+    A guessed type is replaced by an explicit one, and a definition of this process by the one
+    that Redis holds. What a replaced metric still buffers is sent: see `retired`.
+
+    Args:
+        clock: Returns Unix seconds.
+        on_replace: Called with the name of a metric whose buffers were replaced.
+    """
+
+    def __init__(self, clock: Clock, on_replace: Callable[[str], None]) -> None:
+        self._clock = clock
+        self._on_replace = on_replace
+        self.metrics: dict[str, MetricBuffers] = {}
+        # Replaced metrics, which are drained a while longer.
+        self.retired: list[MetricBuffers] = []
+
+    def all(self) -> list[MetricBuffers]:
+        """Return all metrics that may hold samples, the replaced ones first."""
+        return [*self.retired, *list(self.metrics.values())]
+
+    def copy_definitions(self, source: "MetricRegistry", *, declared_only: bool) -> None:
+        """Take over the definitions of *source*, without its buffers."""
+        for name, metric in source.metrics.items():
+            if declared_only and not metric.declared:
+                continue
+            self.metrics[name] = MetricBuffers(
+                name, metric.definition, explicit=metric.explicit, declared=metric.declared
+            )
+
+    def declared(self) -> dict[str, Definition]:
+        """Return the definitions that come from `declare`, by name."""
+        return {
+            name: metric.definition
+            for name, metric in list(self.metrics.items())
+            if metric.declared
+        }
+
+    def get_or_create(self, name: str, kind: MetricType, *, explicit: bool) -> MetricBuffers:
+        """Return the metric of that name, created if new; an *explicit* type replaces a guess.
+
+        Raises:
+            TypeMismatch: As `type_of` does, if *explicit*.
+        """
+        known = self.metrics.get(name)
+        if known is None:
+            known = self.metrics.setdefault(
+                name, MetricBuffers(name, define(name, kind), explicit=explicit)
+            )
+        if not explicit:
+            return known
+        if known.definition.type != self.type_of(name, kind):
+            return self._replace(known, define(name, kind), declared=False)
+        known.explicit = True
+        return known
+
+    def type_of(self, name: str, kind: MetricType | None) -> MetricType | None:
+        """Return the type that a sample will have; None if it must be guessed. Changes nothing.
+
+        *kind* is the type that the caller gave, if any.
+
+        Raises:
+            TypeMismatch: If *kind* contradicts a known type that is not a guess.
+        """
+        known = self.metrics.get(name)
+        if known is None:
+            return kind
+        if kind is not None and kind != known.definition.type and known.is_fixed:
+            raise TypeMismatch(f"{name!r} is a {known.definition.type}; got a {kind}")
+        return kind or known.definition.type
+
+    def declare(self, name: str, definition: Definition) -> None:
+        """Make *definition* that of *name*. The first declaration wins.
+
+        Raises:
+            TypeMismatch: If another definition of the metric is known.
+        """
+        known = self.metrics.setdefault(
+            name, MetricBuffers(name, definition, explicit=True, declared=True)
+        )
+        if known.definition == definition:
+            known.explicit = known.declared = True
+        elif (
+            known.declared
+            or known.learned
+            or (known.explicit and known.definition.type != definition.type)
+        ):
+            raise TypeMismatch(f"{name!r} is declared as {known.definition}; got {definition}")
+        else:
+            self._replace(known, definition, declared=True)
+
+    def learn_type(self, known: MetricBuffers, definition: Definition) -> None:
+        """Replace a guessed type by the *definition* that Redis holds."""
+        new = MetricBuffers(known.name, definition, explicit=False)
+        new.learned = True
+        self.metrics[known.name] = new
+        self.retire(known)
+        self._on_replace(known.name)
+
+    def _replace(
+        self, old: MetricBuffers, definition: Definition, *, declared: bool
+    ) -> MetricBuffers:
+        new = MetricBuffers(old.name, definition, explicit=True, declared=declared)
+        self.metrics[old.name] = new
+        # Samples that it holds, or that a thread is appending right now, are still sent.
+        self.retire(old)
+        self._on_replace(old.name)
+        return new
+
+    def forget(self, name: str) -> bool:
+        """Forget a metric that Redis doesn't hold any more; return False if it is not known.
+
+        What it still buffers is sent.
+        """
+        known = self.metrics.pop(name, None)
+        if known is None:
+            return False
+        self.retire(known)
+        return True
+
+    def retire(self, metric: MetricBuffers) -> None:
+        """Drain a metric a while longer after another took its place."""
+        metric.until_ms = int(self._clock() * 1000)
+        self.retired.append(metric)

@@ -1,0 +1,162 @@
+"""The interface between recording and the place where samples go.
+
+`RedisSink` sends them, `NullSink` discards them, and `redismetrics.testing` keeps them in memory.
+"""
+
+from typing import Any, Protocol
+
+from redismetrics.errors import InvalidQuery
+
+
+class Sink(Protocol):
+    """Where the samples of one recorder go. Thread-safe.
+
+    Attributes:
+        discards: Recording calls do nothing, and check nothing.
+    """
+
+    discards: bool
+
+    def start(self) -> None:
+        """Start the threads. Called at a process's first recording."""
+
+    def flush(self, timeout: float) -> None:
+        """Send all that was recorded before this call, and wait until it is stored.
+
+        Raises:
+            StoreUnavailable: If that takes longer than *timeout* seconds.
+            ScriptFailed, FormatMismatch: If Redis can't store it.
+            TypeMismatch: If a metric has another type in Redis.
+        """
+
+    async def aflush(self, timeout: float) -> None:
+        """`flush`, for asyncio."""
+
+    def flush_before_query(self) -> None:
+        """`flush`, without `TypeMismatch`, which is no fault of the query.
+
+        Raises:
+            StoreUnavailable: If there is nothing that answers queries.
+        """
+
+    async def aflush_before_query(self) -> None:
+        """`flush_before_query`, for asyncio."""
+
+    def check_queries(self) -> None:
+        """Raise unless queries can be answered.
+
+        Raises:
+            InvalidQuery: Nothing is ever stored (``none://``).
+            StoreUnavailable: Nothing is stored now (a capture).
+        """
+
+    def mismatched(self) -> set[str]:
+        """Return the names of metrics that have another type in Redis than in this process."""
+
+    def clear_mismatch(self, name: str) -> None:
+        """Note that a metric has no other type in Redis any more."""
+
+    def close(self, timeout: float) -> None:
+        """Send what is left within *timeout* seconds; count the rest as dropped. Never raises."""
+
+    def stats(self) -> dict[str, Any]:
+        """Return the numbers that `Metrics.stats` describes, without asking Redis."""
+
+    def reset_after_fork(self) -> None:
+        """Begin anew in a forked child: what the parent held is the parent's."""
+
+    def pause(self) -> None:
+        """Stop the threads and take what the recorder holds, before another sink is attached."""
+
+    def resume(self) -> None:
+        """Go on after `pause`, when this sink is attached again."""
+
+
+def zero_stats() -> dict[str, Any]:
+    """Return the stats of a process that has recorded nothing."""
+    return {
+        "recorded": 0,
+        "stored": 0,
+        "pending": 0,
+        "in_doubt": 0,
+        "dropped": {},
+        "metadata_dropped": 0,
+        "buffer_bytes": 0,
+        "overflow": {},
+        "batches": 0,
+        "retries": 0,
+        "lost_batches": 0,
+        "unpublished": 0,
+        "definition_conflicts": 0,
+        "flush_seconds": 0,
+        "buffered_series": 0,
+        "worker": None,
+        "writer": "",
+        "last_error": None,
+    }
+
+
+def _ignore(*_: Any, **__: Any) -> None:
+    """What recording methods do with a sink that discards everything."""
+
+
+# They replace a client's own methods, so that a call costs as much as one of an empty function.
+_SILENT_METHODS = dict.fromkeys(("increment", "gauge", "histogram", "record"), _ignore)
+
+
+def set_silent(client: object, silent: bool) -> None:
+    """Let the recording methods of *client* do nothing, or what they always do.
+
+    Only for clients that are silent or become so: touching `__dict__` makes each later access to
+    an attribute slower (25 % of an `increment`).
+    """
+    if silent:
+        vars(client).update(_SILENT_METHODS)
+    else:
+        for name in _SILENT_METHODS:
+            vars(client).pop(name, None)
+
+
+class NullSink:
+    """The sink of ``none://``: discards everything, starts nothing, loads nothing."""
+
+    discards = True
+
+    def start(self) -> None:
+        """Do nothing."""
+
+    def flush(self, timeout: float) -> None:
+        """Do nothing."""
+
+    async def aflush(self, timeout: float) -> None:
+        """Do nothing."""
+
+    def flush_before_query(self) -> None:
+        self.check_queries()
+
+    async def aflush_before_query(self) -> None:
+        self.check_queries()
+
+    def check_queries(self) -> None:
+        raise InvalidQuery("none:// stores nothing, so there is nothing to query")
+
+    def mismatched(self) -> set[str]:
+        return set()
+
+    def clear_mismatch(self, name: str) -> None:
+        """Do nothing."""
+
+    def close(self, timeout: float) -> None:
+        """Do nothing."""
+
+    def stats(self) -> dict[str, Any]:
+        return zero_stats()
+
+    def reset_after_fork(self) -> None:
+        """Do nothing."""
+
+    def pause(self) -> None:
+        """Do nothing."""
+
+    def resume(self) -> None:
+        """Do nothing."""

@@ -1,0 +1,48 @@
+"""Batches that were sent and not confirmed yet, and which errors resending can't fix."""
+
+import re
+from dataclasses import dataclass
+
+from redis.exceptions import ResponseError
+
+from redismetrics.errors import ScriptFailed
+
+from .batch import MetricBatch
+from .write import WriteRequest
+
+# What a server says when it can't take a write now, or this user may not. Up to Redis 6.2 that is
+# inside a script's error, and without its code. It may pass, so these samples are kept.
+_TEMPORARY = re.compile(
+    "NOPERM|ACL failure|user executing the script|OOM|MISCONF|READONLY|NOREPLICAS|MASTERDOWN"
+    "|CLUSTERDOWN|LOADING|BUSY"
+)
+
+
+@dataclass(slots=True)
+class UnconfirmedBatch:
+    """A batch that was sent: its number and bytes stay the same until Redis confirms it.
+
+    Attributes:
+        first_ms: When it was first sent.
+        refusals: How often Redis refused it because of its contents.
+    """
+
+    request: WriteRequest
+    batches: list[MetricBatch]
+    first_ms: float
+    refusals: int = 0
+
+    @property
+    def samples(self) -> int:
+        return sum(batch.samples.count for batch in self.batches)
+
+
+def is_permanent(error: ScriptFailed) -> bool:
+    """True if Redis rejects a batch because of its contents, so that resending can't succeed."""
+    cause = error.__cause__
+    text = str(cause)
+    return (
+        type(cause) is ResponseError
+        and ("WRONGTYPE" in text or "user_script" in text)
+        and _TEMPORARY.search(text) is None
+    )

@@ -1,0 +1,129 @@
+"""The sink of a capture: keeps batches in memory."""
+
+from typing import Any
+
+from redismetrics.errors import StoreUnavailable
+from redismetrics.recording import batch as metric_batch
+from redismetrics.recording import lifecycle
+from redismetrics.recording.batch import MetricBatch
+from redismetrics.recording.collector import Collector
+from redismetrics.recording.recorder import Recorder
+from redismetrics.recording.send_queue import SendQueue
+from redismetrics.recording.sink import zero_stats
+
+
+class _MemoryQueue(SendQueue):
+    """Keeps what the store would take, and counts it as stored."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__(recorder)
+        self._kept: list[MetricBatch] = []
+
+    def put(self, found: list[MetricBatch]) -> int:
+        now_ms = self._recorder.clock() * 1000
+        oldest = int(now_ms - self._settings.max_age * 1000)
+        newest = int(now_ms + self._settings.max_future * 1000)
+        with self.change:
+            for batch in found:
+                kept, too_old, in_future = metric_batch.drop_outside(batch, oldest, newest)
+                if kept is not None:
+                    self._kept.append(kept)
+                count = 0 if kept is None else kept.samples.count
+                self.drained += count + too_old + in_future
+                self.confirm(count)
+                self.drop_locked("too_old", too_old)
+                self.drop_locked("in_future", in_future)
+            return self.drained
+
+    def take_all(self) -> list[MetricBatch]:
+        """Return what was kept since the last call."""
+        with self.change:
+            taken, self._kept = self._kept, []
+        return taken
+
+
+class MemorySink:
+    """Keeps the samples of one recorder in memory. Starts no thread.
+
+    It holds the recorder, so that a client that nobody holds any more is captured too.
+    """
+
+    discards = False
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self.drops = recorder.drops
+        self._reset()
+        lifecycle.register(self)
+
+    def _reset(self) -> None:
+        self._queue = _MemoryQueue(self._recorder)
+        self._collector = Collector(self._recorder, self._queue)
+
+    @property
+    def is_attached(self) -> bool:
+        """False in a capture within the capture, and after its end."""
+        return self._recorder.sink is self
+
+    def take(self) -> list[MetricBatch]:
+        """Return what was recorded since the last call."""
+        if self.is_attached:
+            self._collector.collect_now()
+        return self._queue.take_all()
+
+    def start(self) -> None:
+        """Do nothing: `take` drains the buffers."""
+
+    def flush(self, timeout: float) -> None:
+        if self.is_attached and not self._recorder.closed:
+            self._collector.collect_now()
+
+    async def aflush(self, timeout: float) -> None:
+        self.flush(timeout)
+
+    def flush_before_query(self) -> None:
+        self.check_queries()
+
+    async def aflush_before_query(self) -> None:
+        self.check_queries()
+
+    def check_queries(self) -> None:
+        raise StoreUnavailable(
+            "a capture keeps what is recorded in memory: there is no store to query"
+        )
+
+    def mismatched(self) -> set[str]:
+        return set()
+
+    def clear_mismatch(self, name: str) -> None:
+        """Do nothing: there is no store to disagree with."""
+
+    def close(self, timeout: float) -> None:
+        if not self.is_attached or self._recorder.closed:
+            return
+        self._recorder.close()
+        self._collector.collect_now()
+
+    def stats(self) -> dict[str, Any]:
+        with self._queue.change:
+            return {
+                **zero_stats(),
+                **self._queue.counts(),
+                "metadata_dropped": self._collector.metadata_dropped,
+            }
+
+    def reset_after_fork(self) -> None:
+        closed = self._recorder.closed
+        self._reset()
+        if self.is_attached:
+            self._recorder.reset()
+            self.drops = self._recorder.drops
+            if closed:
+                self._recorder.close()
+
+    def pause(self) -> None:
+        if not self._recorder.closed:
+            self._collector.collect_now()
+
+    def resume(self) -> None:
+        self._recorder.start_again()
