@@ -1,12 +1,13 @@
 """
 The demo without output: a temporary server, four processes that record, and sample queries.
 
-    with Demo(seconds=6) as demo:           start server and processes; end and remove them at the end
+    with Demo(seconds=6) as demo:           start server and processes; remove them at the end
         for progress in demo.record(): ...  what is recorded, as the stream delivers it
         result = demo.run_queries()         calls as text, and what they returned
 
 The processes are spawned, so this file imports only what recording needs. A process waits for a
-message on its pipe before it records, and ends when the pipe is closed, as it is when its parent dies.
+message on its pipe before it records, and ends when the pipe is closed, for example because its
+parent died.
 """
 
 import math
@@ -50,7 +51,7 @@ _SHOWN_SERIES = 2
 # Seconds to wait for a process to end; only one that hangs needs them.
 _END_TIMEOUT = 30.0
 
-# Shown before the demo begins; the processes record the same (`_record_round`, `_record_experiment`).
+# Shown before the demo begins. The processes record the same.
 RECORDING = (
     'metrics = redismetrics.Metrics("embedded:///a/folder")',
     'metrics.increment("jobs_completed", tags={"tenant": "cns", "status": "ok"})',
@@ -94,8 +95,9 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """The result of the demo: *recorded* as counted by the processes, *stored* as counted by queries.
+    """The result of the demo.
 
+    *recorded* is counted by the processes, *stored* by queries.
     *seconds* is from the first recording to the confirmation of the last one.
     """
 
@@ -228,7 +230,8 @@ class Demo:
             ),
         }
         stored = Call(
-            'sum(metrics.query(each["name"], aggregation="count") for each in metrics.list_metrics())',
+            'sum(metrics.query(each["name"], aggregation="count") '
+            "for each in metrics.list_metrics())",
             sum(
                 metrics.query(each["name"], aggregation="count") for each in metrics.list_metrics()
             ),
@@ -297,7 +300,7 @@ def _end_process(process: Any, pipe: Connection) -> None:
 
 
 def _run_process(number: int, url: str, seconds: float, pipe: Connection) -> None:
-    """Record for *seconds* once told to; send the number recorded every 0.1 s, and stats at the end."""
+    """Record for *seconds*; send the number recorded every 0.1 s, and the stats at the end."""
     with pipe, suppress(EOFError, BrokenPipeError, ConnectionResetError):
         metrics = Metrics(url, namespace=_NAMESPACE, flush_interval=0.2)
         _declare(metrics)

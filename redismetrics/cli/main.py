@@ -110,7 +110,7 @@ def _print_error(text: str) -> None:
 
 
 def _usage_message(error: Any) -> str:
-    """Return click's message on one line, with the option that was meant, and where to find help."""
+    """Return click's message on one line, with the option that was meant, and how to get help."""
     text = " ".join(error.format_message().split()).removesuffix(".")
     context = getattr(error, "ctx", None)
     if context is None:

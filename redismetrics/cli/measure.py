@@ -40,9 +40,10 @@ def measure(
 ) -> None:
     """Run a command and record its duration.
 
-    The duration is in milliseconds, or in seconds if the metric is declared in seconds. Signals are
-    passed on to the command. The exit status is that of the command, or 128 + N if signal N ended it.
-    If the duration cannot be recorded, a message says so and the exit status does not change.
+    The duration is in milliseconds, or in seconds if the metric is declared in seconds. Signals
+    are passed on to the command. The exit status is that of the command, or 128 + N if signal N
+    ended it. If the duration cannot be recorded, a message says so and the exit status does not
+    change.
     """
     del context
     tags = options.labels(tag)

@@ -43,8 +43,8 @@ def record(
 ) -> None:
     """Record a sample of any type.
 
-    Without --type, the sample has the type of the metric. The type of a new metric is guessed from its
-    name and the value.
+    Without --type, the sample has the type of the metric. The type of a new metric is guessed from
+    its name and the value.
     """
     fixed: dict[str, Any] = {"type": kind, "metadata": _json_object(metadata)}
     where = (tag, timestamp, url, namespace)

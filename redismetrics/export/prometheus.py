@@ -51,9 +51,9 @@ def export(
 ) -> str:
     """Return the Prometheus page of all metrics, or of the metric *name*, empty if it is unknown.
 
-    On the page of all metrics, names that collide are numbered (see `render`); a metric requested by
-    name is never renamed. With *self_metrics*, the page of all metrics includes those of redismetrics
-    itself, named `redismetrics_...`. These names are reserved with or without it.
+    On the page of all metrics, names that collide are numbered (see `render`); a metric requested
+    by name is never renamed. With *self_metrics*, the page of all metrics includes those of
+    redismetrics itself, named `redismetrics_...`. These names are reserved with or without it.
 
     Raises:
         StoreUnavailable: If Redis did not answer.
@@ -91,7 +91,7 @@ def negotiate(
 
 
 def wsgi_app(metrics: "Metrics | None" = None) -> "WSGIApplication":
-    """Return a WSGI application that answers GET and HEAD on any path with the page of *metrics*."""
+    """Return an ASGI application that answers as that of `wsgi_app` does.
 
     def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]
@@ -103,7 +103,7 @@ def wsgi_app(metrics: "Metrics | None" = None) -> "WSGIApplication":
 
 
 def asgi_app(metrics: "Metrics | None" = None) -> ASGIApp:
-    """Return an ASGI application that answers GET and HEAD on any path with the page of *metrics*.
+    """Return an ASGI application that answers as `wsgi_app` does.
 
     Redis is read in a thread.
     """
@@ -174,7 +174,7 @@ def _prefers_openmetrics(accept: str) -> bool:
         quality = options.get("q", "1")
         weight = float(quality) if _QUALITY.match(quality) else 0.0
         version = options.get("version", "").strip('"')
-        # Prometheus lists 0.0.1, OpenMetrics' draft, beside 1.0.0. Later versions are not supported.
+        # Prometheus lists 0.0.1, OpenMetrics' draft, beside 1.0.0. No later version is supported.
         if kind == "application/openmetrics-text" and version in ("", "1.0.0", "0.0.1"):
             openmetrics = max(openmetrics, weight)
         elif kind in ("text/*", "*/*") or (kind == "text/plain" and version in ("", "0.0.4")):

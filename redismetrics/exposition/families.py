@@ -11,8 +11,8 @@ class SeriesState:
     """The current value of one series, since the series began: what the Prometheus page shows.
 
     *value* is a counter's total, a gauge's value or a histogram's sum. *count* and *buckets* are a
-    histogram's: one count for each bound of the definition, not cumulative, without +Inf. *seen_ms* is
-    the server's time of the series' last batch.
+    histogram's: one count for each bound of the definition, not cumulative, without +Inf.
+    *seen_ms* is the server's time of the series' last batch.
     """
 
     tags: dict[str, str]

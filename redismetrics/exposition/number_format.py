@@ -20,9 +20,9 @@ def format_values(values: Iterable[float]) -> list[int | str]:
 def format_bound(value: float) -> str:
     """Return *value* as the label `le`: OpenMetrics' canonical numbers.
 
-    These are Go's %g with `.0` added to integers. Labels are compared as text, so 1e+06 and 1000000.0
-    would be two series. Go uses exponents from 1e+06 on, Python's repr from 1e+16; below 1e-04 they
-    agree.
+    These are Go's %g with `.0` added to integers. Labels are compared as text, so 1e+06 and
+    1000000.0 would be two series. Go uses exponents from 1e+06 on, Python's repr from 1e+16; below
+    1e-04 they agree.
     """
     text = repr(float(value))
     whole, _, fraction = text.lstrip("-").partition(".")

@@ -28,9 +28,10 @@ _every_second = itemgetter(slice(None, None, 2))
 class SeriesTable(Sequence[SeriesState]):
     """The current values of many series; a sequence of `SeriesState`, each made when it is read.
 
-    The columns are the fields of `SeriesState`, equally long; *counts* and *buckets* are empty except
-    for histograms. *texts* are the tags, joined and escaped so that they sort as lists of pairs.
-    *tag_keys* are the distinct lists of keys; *has_empty* is true if any tag value is empty.
+    The columns are the fields of `SeriesState`, equally long; *counts* and *buckets* are empty
+    except for histograms. *texts* are the tags, joined and escaped so that they sort as lists of
+    pairs. *tag_keys* are the distinct lists of keys; *has_empty* is true if any tag value is
+    empty.
     """
 
     texts: list[str]

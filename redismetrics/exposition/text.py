@@ -43,8 +43,8 @@ def render(families: Sequence[Family], *, openmetrics: bool = False) -> str:
     """Return the page of *families*, which must be in the order in which they were declared.
 
     Where names collide after cleaning, the family declared first keeps its name. A family without
-    series prints nothing but keeps its name, so that no other family is renamed when it becomes idle.
-    Without any series the page is empty, or only the EOF line.
+    series prints nothing but keeps its name, so that no other family is renamed when it becomes
+    idle. Without any series the page is empty, or only the EOF line.
     """
     return "".join(render_parts(families, openmetrics=openmetrics))
 
@@ -122,8 +122,8 @@ def _histogram_lines(
     sums = _fill(sum_lines, labels, [format_values(rows.values), rows.counts])
     if openmetrics:
         # The spec: a sum is a counter, so it is not allowed with negative bounds, and must not be
-        # negative or NaN. `_count` must be there if and only if `_sum` is. The count that is left out
-        # is still in the +Inf bucket.
+        # negative or NaN. `_count` must be there if and only if `_sum` is. The count that is left
+        # out is still in the +Inf bucket.
         negative_bounds = bool(bounds) and bounds[0] < 0
         sums = (
             text if value >= 0 and not negative_bounds else ""

@@ -35,7 +35,7 @@ class DeliveryQueue:
         return len(self._items) >= self.limit
 
     def put(self, items: Iterable[Item | RedisMetricsError]) -> None:
-        """Add *items*, unless the queue is closed. Errors are raised to the reader in their turn."""
+        """Add *items*, unless the queue is closed. Errors are raised by `get` in their turn."""
         if self.closed:
             return
         for item in items:
@@ -113,7 +113,7 @@ class ThreadQueue(DeliveryQueue):
                 self._changed.wait(seconds)
 
     def get(self, timeout: float | None) -> Item | None:
-        """Return the next item; None after *timeout* seconds, or once closed. Raise queued errors."""
+        """Return the next item, or raise a queued error; None after *timeout* s, or once closed."""
         if os.getpid() != self._pid:
             return None
         until = None if timeout is None else monotonic() + timeout
@@ -152,7 +152,7 @@ class LoopQueue(DeliveryQueue):
                 waiter.set_result(None)
 
     async def get(self, timeout: float | None) -> Item | None:
-        """Return the next item; None after *timeout* seconds, or once closed. Raise queued errors."""
+        """Return the next item, or raise a queued error; None after *timeout* s, or once closed."""
         loop = asyncio.get_running_loop()
         until = None if timeout is None else loop.time() + timeout
         while (item := self.take()) is None:

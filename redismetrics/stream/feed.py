@@ -1,8 +1,8 @@
 """The subscription state machine, without I/O: which blocks are new, and what was missed.
 
-A message of the stream is the block as stored in the log. After a reconnect the blocks since the last
-one received are read from the logs; a block's writer and sequence show whether it was delivered
-already. A metric's `cut` shows whether blocks have left its log since.
+A message of the stream is the block as stored in the log. After a reconnect the blocks since the
+last one received are read from the logs; a block's writer and sequence show whether it was
+delivered already. A metric's `cut` shows whether blocks have left its log since.
 
 The methods are generators that yield steps (see `steps`), so that the drivers for threads and for
 asyncio share all of this logic.
@@ -53,12 +53,12 @@ _POLL = 0.2
 # Seconds before the next attempt to connect.
 _RECONNECT = 0.2
 
-# Seconds within which Redis must confirm a subscription, and for which blocks that are caught up wait
-# for room in a full queue.
+# Seconds within which Redis must confirm a subscription, and for which blocks that are caught up
+# wait for room in a full queue.
 _PATIENCE = 10.0
 
-# Seconds of silence after which the connection is tested by a ping, and seconds without a reply after
-# which it is given up.
+# Seconds of silence after which the connection is tested by a ping, and seconds without a reply
+# after which it is given up.
 PING_AFTER = 5.0
 
 _Tags = dict[str, str]

@@ -19,8 +19,8 @@ from redismetrics.model.validation import MetricType
 # The shortest interval, in seconds.
 MIN_INTERVAL = 0.1
 
-# Rows of one metric that are collected before they are merged to one row per series, which bounds the
-# memory that a long interval takes.
+# Rows of one metric that are collected before they are merged to one row per series, which bounds
+# the memory that a long interval takes.
 MAX_ROWS = 50_000
 
 
@@ -38,7 +38,7 @@ class _MetricRows:
 
 
 class IntervalSummaries:
-    """Collects blocks, and makes a `Summary` of each series when an interval of *every* seconds ends.
+    """Collects blocks, and makes a `Summary` of each series for every interval of *every* seconds.
 
     Intervals are aligned to the Unix epoch. Times are the server's, in milliseconds.
     """
@@ -75,7 +75,7 @@ class IntervalSummaries:
             metric.count = len(metric.tags)
 
     def end_interval(self, now_ms: float) -> list[Summary]:
-        """Return the summaries of the interval that ended, by metric, and begin the one of *now_ms*."""
+        """Return the summaries of the interval that ended, and begin the one of *now_ms*."""
         since = to_datetime(self._since_ms)
         self._since_ms = int(now_ms) // self._width_ms * self._width_ms
         until = to_datetime(self._since_ms)

@@ -3,8 +3,8 @@
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-# Writers whose newest batch is remembered. A block of a forgotten writer that is read again, from the
-# log after a reconnect, would be delivered twice.
+# Writers whose newest batch is remembered. A block of a forgotten writer that is read again, from
+# the log after a reconnect, would be delivered twice.
 MAX_WRITERS = 10_000
 
 
@@ -12,8 +12,8 @@ MAX_WRITERS = 10_000
 class Position:
     """How far one shard was read.
 
-    All blocks before *clock* are known, and at *clock* the blocks of the metrics *names*, which came
-    with batch *sequence* of *writer*.
+    All blocks before *clock* are known, and at *clock* the blocks of the metrics *names*, which
+    came with batch *sequence* of *writer*.
     """
 
     clock: int

@@ -1,8 +1,8 @@
 """The steps that a feed yields: everything it needs done over a connection, one step at a time.
 
-A feed is a generator, as operations are (see `redismetrics.store.driver`). It yields a step, and is
-sent the step's result, or thrown the error. `transport` holds the two drivers: one for a thread, one
-for an event loop.
+A feed is a generator, as operations are (see `redismetrics.store.driver`). It yields a step, and
+is sent the step's result, or thrown the error. `transport` holds the two drivers: one for a
+thread, one for an event loop.
 """
 
 from collections.abc import Generator

@@ -22,10 +22,10 @@ S = TypeVar("S")
 class Subscription(Generic[S]):
     """The live stream: what is recorded from now on, and a `Gap` where samples are missing.
 
-    See `Metrics.subscribe`. It is subscribed once made. Use it as a context manager. Iterate it, which
-    ends with `close()`, or call `get(timeout)`, from any thread. It survives lost connections and
-    restarts of the server: what was recorded meanwhile is read from the logs, in order and once.
-    A forked child has no part in it.
+    See `Metrics.subscribe`. It is subscribed once made. Use it as a context manager. Iterate it,
+    which ends with `close()`, or call `get(timeout)`, from any thread. It survives lost
+    connections and restarts of the server: what was recorded meanwhile is read from the logs, in
+    order and once. A forked child has no part in it.
     """
 
     def __init__(self, store: Store, feed: Feed) -> None:

@@ -45,8 +45,8 @@ class _Recent:
 class Board:
     """The current rows of all metrics.
 
-    They are made of the catalogue, of query results, and of the stream's summaries of each interval of
-    *every* seconds.
+    They are made of the catalogue, of query results, and of the stream's summaries of each
+    interval of *every* seconds.
     """
 
     def __init__(self, every: float) -> None:

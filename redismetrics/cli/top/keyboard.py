@@ -58,7 +58,7 @@ class Keyboard:
     def read(self, seconds: float) -> list[str]:
         """Return the keys pressed within *seconds*, as soon as there are any.
 
-        A key is a character, or a name such as up, down or enter. If the terminal is closed, it is q.
+        A key is a character, or a name such as up, down or enter; q if the terminal is closed.
         """
         text = self._text(seconds)
         if text.endswith(("\x1b", "\x1b[", "\x1bO")):

@@ -26,8 +26,8 @@ _VISIBLE_AGE, _HIDDEN_AGE = 10.0, 60.0
 # Seconds: of waiting for the stream, and after an error.
 _PAUSE = 0.25
 
-# After a query, wait this many times its duration before the next one: queries then take a quarter of
-# the time.
+# After a query, wait this many times its duration before the next one: queries then take a quarter
+# of the time.
 _QUERY_SHARE = 3
 
 
@@ -65,8 +65,8 @@ def query_row(metrics: Metrics, row: MetricRow) -> MetricRow:
 class Poller:
     """Keeps a board up to date until it is closed.
 
-    *visible* holds the names on the screen, which are queried more often. *error* is the last failure
-    while it lasts: everything is retried. *ready* is true once the catalogue was read.
+    *visible* holds the names on the screen, which are queried more often. *error* is the last
+    failure while it lasts: everything is retried. *ready* is true once the catalogue was read.
 
     Raises:
         InvalidQuery: If a name or pattern is invalid.

@@ -1,8 +1,8 @@
 """The command `top`: its screen, drawn with rich, and its loop.
 
-Without a terminal it prints one table and exits. It uses rich and not textual: rich is needed anyway
-and draws one table well; textual would add four packages, 3 MB and frequent major versions to replace
-the thirty lines that read keys.
+Without a terminal it prints one table and exits. It uses rich and not textual: rich is needed
+anyway and draws one table well; textual would add four packages, 3 MB and frequent major versions
+to replace the thirty lines that read keys.
 """
 
 import os
@@ -75,8 +75,8 @@ def top(
 ) -> None:
     """Watch all metrics live: rate, last value, p95 and trend.
 
-    Keys sort, filter, pause and quit. In a pipe, on a dumb terminal, or with --once or --json, print
-    one table and exit.
+    Keys sort, filter, pause and quit. In a pipe, on a dumb terminal, or with --once or --json,
+    print one table and exit.
     """
     if sort not in COLUMNS.values():
         raise InvalidQuery(
