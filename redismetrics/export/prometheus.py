@@ -91,7 +91,7 @@ def negotiate(
 
 
 def wsgi_app(metrics: "Metrics | None" = None) -> "WSGIApplication":
-    """Return an ASGI application that answers as that of `wsgi_app` does.
+    """Return a WSGI application that answers GET and HEAD on any path with the page."""
 
     def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]
@@ -103,7 +103,7 @@ def wsgi_app(metrics: "Metrics | None" = None) -> "WSGIApplication":
 
 
 def asgi_app(metrics: "Metrics | None" = None) -> ASGIApp:
-    """Return an ASGI application that answers as `wsgi_app` does.
+    """Return an ASGI application that answers GET and HEAD on any path with the page.
 
     Redis is read in a thread.
     """
