@@ -422,7 +422,7 @@ class Years:
 
     def make_older(self, metric: MetricLocation) -> None:
         """Write older hours and days, as far back as their retention."""
-        minutes, hours, days = metric.retention.levels
+        minutes, hours, days = metric.retention.resolutions
         first = slot_of(self.now_ms - HOURS * HOUR, DAY) + DAY
         segment = keys.segment_field(0)
         day = [
@@ -433,13 +433,13 @@ class Years:
             [merge.coarser(table, int(table.slot[0]), hours.points) for table in day]
         )
         oldest = first
-        while not days.gone(slot_of(oldest - DAY, days.span), self.now_ms):
+        while not days.is_expired(slot_of(oldest - DAY, days.partition), self.now_ms):
             oldest -= DAY
-            if hours.gone(oldest, self.now_ms):
+            if hours.is_expired(oldest, self.now_ms):
                 cells = {oldest: merge.coarser(_moved(whole, oldest, DAY), oldest, days.points)}
                 self._put(metric, days, cells)
             else:
-                starts = range(oldest, oldest + DAY, minutes.span)
+                starts = range(oldest, oldest + DAY, minutes.partition)
                 moved = [_moved(table, at, HOUR) for at, table in zip(starts, day, strict=True)]
                 cells = {
                     at: merge.coarser(table, at, hours.points)
@@ -455,7 +455,7 @@ class Years:
         fields: dict[Any, Any] = {
             keys.cell_field(at, 0): rollup_codec.pack_table(table) for at, table in cells.items()
         }
-        span = slot_of(min(cells), level.span)
+        span = slot_of(min(cells), level.partition)
         self.client.hset(metric.data(level.name, span), mapping=fields)
         self.client.hincrby(
             metric.worked.held, keys.data_name(level.name, span), sum(map(len, fields.values()))

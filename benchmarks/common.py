@@ -177,7 +177,7 @@ def make_due(
         for name, width in metric.coarser(metric.retention.raw)
         if name != metric.retention.raw.name
     }
-    widths |= {keys.FOLD + level.name: level.span // due.FOLDS for level in metric.retention.levels}
+    widths |= {keys.FOLD + level.name: level.partition // due.FOLDS for level in metric.retention.resolutions}
     taken = []
     for name, width in widths.items():
         for field in sorted(

@@ -12,7 +12,8 @@ from typing import Any
 from redismetrics.model.time import SECOND
 from redismetrics.store import deletion
 from redismetrics.store.driver import Command, Operation
-from redismetrics.store.keys import SWEEP, TRIM, copying, shard
+from redismetrics.store.due_slot import SWEEP, TRIM
+from redismetrics.store.keys import copying, parse_data_name, shard
 from redismetrics.store.keys import pending as keys_pending
 from redismetrics.store.metric_keys import MetricLocation
 from redismetrics.store.replies import read_now_ms, reading
@@ -57,8 +58,8 @@ class Outline:
 def read_outline(source: MetricLocation, target: MetricLocation) -> Operation[Outline]:
     of, worked, of_shard = source.recorded, source.worked, shard(source.namespace, source.shard)
     pending = keys_pending(source.namespace, source.shard)
-    tidying = [f"{what} {source.name}" for what in (TRIM, SWEEP)]
-    hashes = {"series": of.series, "live": of.live, "values": of.values, "due": worked.due}
+    tidying = [cleanup.pending_member(source.name) for cleanup in (TRIM, SWEEP)]
+    hashes = {"series": of.series, "live": of.totals, "values": of.values, "due": worked.due}
     flat, definition, dirty, trim, sweep, held, log, touched, *counts = yield [
         ("HGETALL", of.state),
         ("HGET", of_shard.catalogue, source.name),
@@ -76,7 +77,7 @@ def read_outline(source: MetricLocation, target: MetricLocation) -> Operation[Ou
     )  # fmt: skip
     there = {
         "series": target.recorded.series,
-        "live": target.recorded.live,
+        "live": target.recorded.totals,
         "values": target.recorded.values,
     }
     there["due"] = target.worked.due
@@ -99,9 +100,8 @@ def read_outline(source: MetricLocation, target: MetricLocation) -> Operation[Ou
     )
     with reading("held"):
         for name, size in zip(held[::2], held[1::2], strict=True):
-            level, span = name.decode().split(" ")
+            level, at = parse_data_name(name)
             if level != "samples":
-                at = int(span) * SECOND
                 nbytes = max(int(size), 0)
                 found.keys.append(
                     Key(
@@ -234,17 +234,17 @@ def count_fields(metric: MetricLocation) -> Operation[int]:
         ("ZCARD", worked.touched),
         *(
             ("HLEN", key)
-            for key in (of.series, of.live, of.state, of.values, worked.due, worked.held)
+            for key in (of.series, of.totals, of.state, of.values, worked.due, worked.held)
         ),
     ]
     now_ms = read_now_ms(time_)
-    levels = {level.name: level for level in (metric.retention.raw, *metric.retention.levels)}
+    levels = {level.name: level for level in metric.retention.with_raw}
     names = []
     with reading("held"):
         for name in held:
-            level, span = name.decode().split(" ")
-            if level in levels and not levels[level].gone(int(span) * SECOND, now_ms):
-                names.append(metric.data(level, int(span) * SECOND))
+            level, at = parse_data_name(name)
+            if level in levels and not levels[level].is_expired(at, now_ms):
+                names.append(metric.data(level, at))
     total = int(log + touched + sum(counts))
     for at in range(0, len(names), KEYS):
         total += sum((yield [("HLEN", name) for name in names[at : at + KEYS]]))

@@ -1,19 +1,23 @@
-"""Small numpy helpers that the columnar modules share."""
+"""Numpy helpers that the columnar modules share."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 
 def by_group(group: Ints, groups: int) -> NDArray[np.intp]:
-    """The stable order by group; numpy sorts 16 bits by radix, five times faster than 64."""
+    """Return the stable order by group id, shape (n,).
+
+    numpy sorts 16-bit integers by radix, five times faster than 64-bit ones.
+    """
     return np.argsort(group.astype(np.uint16) if groups < 1 << 16 else group, kind="stable")
 
 
 def starts(ordered: Ints) -> NDArray[np.intp]:
-    """Where each run of equal numbers begins."""
+    """Return the index at which each run of equal numbers begins, shape (runs,)."""
     changes = np.empty(len(ordered), np.bool_)
     changes[:1] = True
     np.not_equal(ordered[1:], ordered[:-1], out=changes[1:])
@@ -21,7 +25,10 @@ def starts(ordered: Ints) -> NDArray[np.intp]:
 
 
 def ragged(starts: Ints, sizes: Ints) -> Ints:
-    """The indexes of all runs one after another: *starts* and *sizes* have shape (runs,)."""
+    """Return the indexes of all runs one after another, shape (sum of sizes,).
+
+    Run i is ``starts[i] .. starts[i] + sizes[i] - 1``; both arguments have shape (runs,).
+    """
     ends = np.cumsum(sizes)
     indexes: Ints = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(
         starts - (ends - sizes), sizes
@@ -30,13 +37,14 @@ def ragged(starts: Ints, sizes: Ints) -> Ints:
 
 
 def sum_whole(group: Ints, groups: int, weights: Ints) -> Ints:
-    """The sum of whole numbers of each group, exact."""
+    """Return the exact sum of *weights* in each group, shape (groups,)."""
     if not len(weights):
         return np.zeros(groups, np.int64)
+    # Fast paths: counting, then summing as floats while the total is exact as one.
     if int(weights.min()) == int(weights.max()) == 1:
         counted: Ints = np.bincount(group, minlength=groups)
         return counted
-    if float(weights.sum(dtype=np.float64)) < 1 << 53:  # exact as floats
+    if float(weights.sum(dtype=np.float64)) < 1 << 53:
         return np.bincount(group, weights, groups).astype(np.int64)
     total = np.zeros(groups, np.int64)
     np.add.at(total, group, weights)
@@ -44,9 +52,9 @@ def sum_whole(group: Ints, groups: int, weights: Ints) -> Ints:
 
 
 def numbered(keys: Ints) -> tuple[Ints, Ints]:
-    """The distinct *keys*, none negative, in order, and the position of each key among them.
+    """Return the distinct *keys* in order, and the position of each key among them.
 
-    Keys that lie close are counted instead of sorted.
+    No key may be negative. Keys that lie close together are counted instead of sorted.
     """
     if not len(keys):
         return keys, keys
@@ -59,6 +67,3 @@ def numbered(keys: Ints) -> tuple[Ints, Ints]:
     present[keys - low] = True
     positions = np.cumsum(present) - 1
     return np.flatnonzero(present) + low, positions[keys - low]
-
-
-Bools = NDArray[np.bool_]

@@ -1,4 +1,15 @@
-"""The bytes of a block: pack samples, and unpack them with every bound checked."""
+"""Blocks as bytes: pack samples, and unpack them with every bound checked.
+
+A block in a log, in a message of the stream and in Redis is
+
+    head  msgpack [clock_us, writer, sequence, samples, oldest_ms, newest_ms, [series id...],
+          [row's series...], bases]
+    body  version, rows, summaries, time base, then the columns of the rows, those of the
+          summaries, and the metadata
+
+The head is written by lua/record.lua, which never looks into the body. In the body a series is its
+position in the head's list of ids. For columns see column_codec.py.
+"""
 
 import struct
 from dataclasses import dataclass, fields
@@ -16,14 +27,17 @@ from .samples import CENTROID, CHANGE, OWN_TIME, Samples
 from .summaries import Summaries
 
 VERSION = 1
-# A block holds no more rows than this and so many for each of its bytes: damaged bytes can't ask for all memory. Rows are
-# never all alike beyond what one series may have uncompacted in a flush, at most 10,000 (settings.py).
+# A block has at most MAX_ROWS rows, plus ROWS_PER_BYTE for each of its bytes, so that corrupt bytes
+# cannot ask for all memory. Rows that are all alike take next to no bytes, but there are at most
+# as many as a series may have uncompressed in a flush, 10,000 (settings.py).
 MAX_ROWS, ROWS_PER_BYTE = 1 << 14, 64
-_PREFIX = struct.Struct("<BIIIq")  # version, rows, summaries, bytes of metadata, time base
+
+# Version, rows, summaries, bytes of metadata, time base.
+_PREFIX = struct.Struct("<BIIIq")
 
 
 def pack(samples: Samples) -> bytes:
-    """Return the body of *samples*, of at least one row."""
+    """Return the body of a block of *samples*, which must have at least one row."""
     metadata = msgpack.packb(samples.metadata) if samples.metadata else b""
     base = int(samples.time[0])
     parts = [
@@ -45,7 +59,15 @@ def pack(samples: Samples) -> bytes:
 
 @dataclass(slots=True, eq=False)
 class Block:
-    """A block as it stands in a log: who wrote it, and its samples, whose series are numbers in *ids*."""
+    """A block of a log.
+
+    Attributes:
+        clock: Server time given to the batch, in us.
+        writer: Id of the process that recorded it.
+        sequence: Number of the batch.
+        ids: Series ids, shape (series,).
+        samples: The samples; their series are positions in *ids*.
+    """
 
     clock: int
     writer: str
@@ -55,27 +77,31 @@ class Block:
 
 
 def unpack(data: bytes) -> Block:
-    """Read a block; times that are not the caller's own are cut to the batch's clock, and changes get their base.
+    """Decode a block.
+
+    Times that the caller did not give are cut to the batch's clock, and changes of a gauge's shared
+    value are added to their base.
 
     Raises:
-        FormatMismatch: whatever is wrong with *data*.
+        FormatMismatch: If *data* is corrupt or of another version.
     """
     try:
         return _unpack(data)
     except FormatMismatch:
         raise
-    except Exception as error:  # whatever a decoder raises on damaged bytes
-        raise FormatMismatch(f"block: {len(data)} bytes that are none: {error}") from error
+    # Any error that a decoder raises on corrupt bytes.
+    except Exception as error:
+        raise FormatMismatch(f"corrupt block ({len(data)} bytes): {error}") from error
 
 
 def unpack_metadata(data: bytes, rows: int) -> dict[int, bytes]:
-    """Which of so many rows has which JSON."""
+    """Return the JSON text by row; rows from *rows* on are ignored."""
     pairs = msgpack.unpackb(data, strict_map_key=False) if data else {}
     return {row: text for row, text in pairs.items() if 0 <= row < rows and type(text) is bytes}
 
 
 def _check(samples: Samples, ids: Ints, count: int) -> None:
-    """Raise `FormatMismatch` where the columns can't be what was recorded."""
+    """Raise `FormatMismatch` if the columns cannot be *count* recorded samples."""
     times = (samples.time, samples.summaries.last_ms)
     weights = samples.weight
     if (
@@ -89,33 +115,44 @@ def _check(samples: Samples, ids: Ints, count: int) -> None:
         or (samples.summaries.count < 1).any()
         or not np.isfinite(samples.value[(samples.flags & CENTROID) == 0]).all()
     ):
-        raise FormatMismatch(f"block: wanted {count} samples, got columns that are none")
+        raise FormatMismatch(f"corrupt block: the columns do not describe {count} samples")
 
 
 def _unpack(data: bytes) -> Block:
     unpacker = msgpack.Unpacker(raw=True, max_buffer_size=max(len(data), 1), use_list=True)
     unpacker.feed(data)
     clock, writer, sequence, count, _, _, ids, based, bases = unpacker.unpack()
-    reader = Reader(data, unpacker.tell(), "block")
-    version, rows, summed, metadata_size, base = _PREFIX.unpack(reader.bytes(_PREFIX.size))
+    samples = _read_body(Reader(data, unpacker.tell(), "block"))
+    id_column = np.array(list(map(int, ids)), dtype=np.int64)
+    for column in (samples.series, samples.summed):
+        if len(column) and not 0 <= int(column.min()) <= int(column.max()) < len(id_column):
+            raise FormatMismatch(
+                f"corrupt block: series must be below {len(id_column)}, got {int(column.max())}"
+            )
+    _check(samples, id_column, int(count))
+    _cut_times(samples, int(clock) // 1000)
+    if based:
+        _add_bases(samples, np.array(based, dtype=np.int64), bases, len(id_column))
+    return Block(int(clock), writer.decode(), int(sequence), id_column, samples)
+
+
+def _read_body(reader: Reader) -> Samples:
+    prefix = reader.bytes(_PREFIX.size)
+    version, rows, summed, metadata_size, base = _PREFIX.unpack(prefix)
     if version != VERSION:
-        raise FormatMismatch(f"block: wanted body version {VERSION}, got {version}")
-    limit = MAX_ROWS + ROWS_PER_BYTE * len(data)
+        raise FormatMismatch(f"block: the version of the body must be {VERSION}, got {version}")
+    limit = MAX_ROWS + ROWS_PER_BYTE * len(reader.data)
     if not 0 < rows <= limit or summed > rows:
-        raise FormatMismatch(f"block: wanted 1 to {limit} rows, got {rows} and {summed} summaries")
-    series, time = reader.whole(rows), reader.whole(rows)
-    samples = Samples(
-        series,
-        time + base,
-        reader.real(rows),
-        reader.whole(rows),
-        reader.whole(rows).astype(np.uint8),
-    )
-    if summed:
-        samples.summed, samples.summed_flags = (
-            reader.whole(summed),
-            reader.whole(summed).astype(np.uint8),
+        raise FormatMismatch(
+            f"corrupt block: it must have 1 to {limit} rows, got {rows} and {summed} summaries"
         )
+    series, time = reader.whole(rows), reader.whole(rows)
+    value, weight = reader.real(rows), reader.whole(rows)
+    flags = reader.whole(rows).astype(np.uint8)
+    samples = Samples(series, time + base, value, weight, flags)
+    if summed:
+        samples.summed = reader.whole(summed)
+        samples.summed_flags = reader.whole(summed).astype(np.uint8)
         columns: list[Any] = [
             reader.whole(summed) if each.name in ("count", "last_ms") else reader.real(summed)
             for each in fields(Summaries)
@@ -123,30 +160,29 @@ def _unpack(data: bytes) -> Block:
         samples.summaries = Summaries(*columns)
     if metadata_size:
         samples.metadata = unpack_metadata(reader.bytes(metadata_size), rows)
-    id_column = np.array(list(map(int, ids)), dtype=np.int64)
-    for column in (samples.series, samples.summed):
-        if len(column) and not 0 <= int(column.min()) <= int(column.max()) < len(id_column):
-            raise FormatMismatch(
-                f"block: wanted series below {len(id_column)}, got {int(column.max())}"
-            )
+    return samples
 
-    _check(samples, id_column, int(count))
-    latest = int(clock) // 1000
-    np.minimum(samples.time, latest, out=samples.time, where=(samples.flags & OWN_TIME) == 0)
-    if summed:
+
+def _cut_times(samples: Samples, latest_ms: int) -> None:
+    """Replace times after *latest_ms* by it, unless the caller gave them."""
+    cut = (samples.flags & OWN_TIME) == 0
+    np.minimum(samples.time, latest_ms, out=samples.time, where=cut)
+    if len(samples.summed):
         times = samples.summaries.last_ms
-        np.minimum(times, latest, out=times, where=samples.summed_flags == 0)
-    if based:
-        start, since = np.zeros(len(id_column)), np.zeros(len(id_column), np.int64)
-        found = np.frombuffer(bases, "<f8").reshape(len(based), 2)
-        if not ((found[:, 1] >= 0) & (found[:, 1] < YEAR_10000_MS)).all():
-            raise FormatMismatch("block: wanted times of changes in ms, got others")
-        start[np.array(based, dtype=np.int64)], since[np.array(based, dtype=np.int64)] = (
-            found[:, 0],
-            found[:, 1],
-        )
-        changed = (samples.flags & CHANGE) != 0
-        of_series = samples.series[changed]
-        samples.value[changed] += start[of_series]
-        samples.time[changed] = np.maximum(samples.time[changed], since[of_series])
-    return Block(int(clock), writer.decode(), int(sequence), id_column, samples)
+        np.minimum(times, latest_ms, out=times, where=samples.summed_flags == 0)
+
+
+def _add_bases(samples: Samples, based: Ints, bases: bytes, series: int) -> None:
+    """Add to changes of a gauge the value, and apply the time, that they were relative to.
+
+    *based* names the series, shape (n,); *bases* are n pairs of doubles: value, time in ms.
+    """
+    start, since = np.zeros(series), np.zeros(series, np.int64)
+    found = np.frombuffer(bases, "<f8").reshape(len(based), 2)
+    if not ((found[:, 1] >= 0) & (found[:, 1] < YEAR_10000_MS)).all():
+        raise FormatMismatch("corrupt block: invalid times of a gauge's changes")
+    start[based], since[based] = found[:, 0], found[:, 1]
+    changed = (samples.flags & CHANGE) != 0
+    of_series = samples.series[changed]
+    samples.value[changed] += start[of_series]
+    samples.time[changed] = np.maximum(samples.time[changed], since[of_series])

@@ -1,7 +1,8 @@
-"""Columns of numbers <-> bytes: a code byte, then the narrowest form that holds every number exactly.
+"""Columns of numbers as bytes: a code byte, then the narrowest form that holds every number exactly.
 
-What is written once and read often is packed *dense*: then pcodec's form (https://github.com/pcodec/pcodec) is tried too, and
-the smaller kept, since it costs some 20 bytes and 50 us a column whatever its length.
+Data that is written once and read often is packed *dense*: pcodec's form
+(https://github.com/pcodec/pcodec) is tried as well, and the smaller one is kept. Whatever the
+column's length, pcodec takes about 50 us and adds about 20 bytes.
 """
 
 import struct
@@ -16,6 +17,7 @@ from redismetrics.errors import FormatMismatch
 
 from .arrays import Floats, Ints
 
+# Codes. 1 to 3 are distances from a smallest integer in 1, 2 or 4 bytes; 5 and 6 floats of 4 or 8.
 _CONSTANT, _WIDE, _REAL_CONSTANT, _PCO, _PCO_REAL, _SMALL, _STAIRS = 0, 4, 7, 8, 9, 10, 11
 _WHOLE: dict[int, np.dtype[Any]] = {
     1: np.dtype("u1"),
@@ -30,12 +32,17 @@ _BASE_REAL = struct.Struct("<Bd")
 _BASE_SMALL = struct.Struct("<Bh")
 _SIZE = struct.Struct("<BI")
 _OF_STAIRS = struct.Struct("<BqqII")
-_DENSE_FROM = 24  # shorter columns are smaller without pcodec
+# Columns shorter than this are smaller without pcodec.
+_DENSE_FROM = 24
 _CONFIG = pcodec.ChunkConfig()
 
 
 def pack_whole(column: NDArray[Any], *, dense: bool = False) -> bytes:
-    """An integer column: code, smallest value, and the distances from it in the narrowest type; nothing when all are equal."""
+    """Return an integer column of shape (n,) as bytes; no bytes for an empty column.
+
+    The form is: code, smallest value, then the distances from it in the narrowest type, which are
+    left out if all numbers are equal.
+    """
     if not len(column):
         return b""
     low, high = int(column.min()), int(column.max())
@@ -60,7 +67,10 @@ def pack_whole(column: NDArray[Any], *, dense: bool = False) -> bytes:
 
 
 def _stairs(column: NDArray[Any]) -> bytes | None:
-    """A column that climbs by equal steps, each as long, and maybe begins again: times and series of a full table do."""
+    """Return a column that climbs by equal steps of equal length; None if it does not.
+
+    It may start again from the first step. The slots and series of a full table look like this.
+    """
     first = int(column[0])
     run = int((column != first).argmax())
     step = int(column[run]) - first
@@ -81,7 +91,10 @@ def _of_stairs(first: int, step: int, run: int, period: int, rows: int) -> Ints:
 
 
 def pack_real(column: Floats, *, dense: bool = False) -> bytes:
-    """A column of floats: as integers where all are, in four bytes where nothing is lost by it."""
+    """Return a float column of shape (n,) as bytes, without loss; no bytes for an empty column.
+
+    It is stored as integers if all numbers are whole, and in four bytes each if that is exact.
+    """
     if not len(column):
         return b""
     first = column[0]
@@ -111,9 +124,9 @@ def _smaller(plain: bytes, column: NDArray[Any], code: int) -> bytes:
 
 
 class Reader:
-    """Takes columns off bytes, never past their end; sizes are checked before anything is allocated.
+    """Reads columns from bytes, never past their end, and checks sizes before it allocates memory.
 
-    Every method raises `FormatMismatch` for bytes that are none of ours.
+    Every method raises `FormatMismatch` for corrupt bytes. *what* names the data in messages.
     """
 
     def __init__(self, data: bytes, at: int, what: str) -> None:
@@ -122,7 +135,8 @@ class Reader:
     def bytes(self, size: int) -> bytes:
         if size > len(self.data) - self.at:
             raise FormatMismatch(
-                f"{self.what}: wanted {size} bytes at {self.at}, got {len(self.data) - self.at}"
+                f"corrupt {self.what}: {size} bytes expected at {self.at}, "
+                f"{len(self.data) - self.at} left"
             )
         self.at += size
         return self.data[self.at - size : self.at]
@@ -138,13 +152,13 @@ class Reader:
         return column
 
     def fill(self, column: NDArray[Any]) -> None:
-        """Read as many numbers as *column* (int64 or float64) has room for into it."""
+        """Read numbers into all of *column*, of dtype int64 or float64."""
         rows = len(column)
         if not rows:
             return
         code = self.bytes(1)[0]
         if code in _REALS and column.dtype == np.int64:
-            raise FormatMismatch(f"{self.what}: wanted a column of whole numbers, got code {code}")
+            raise FormatMismatch(f"corrupt {self.what}: code {code} in a column of whole numbers")
         if code == _SMALL:
             column[:] = struct.unpack("<h", self.bytes(2))[0]
         elif code == (_PCO if column.dtype == np.int64 else _PCO_REAL):
@@ -164,7 +178,7 @@ class Reader:
             last = first + step * (period - 1)
             if not run or not period or rows % (run * period) or not -(1 << 63) <= last < 1 << 63:
                 raise FormatMismatch(
-                    f"{self.what}: wanted steps that fill {rows} rows, got {run} times {period}"
+                    f"corrupt {self.what}: steps of {run} x {period} do not fill {rows} rows"
                 )
             column[:] = _of_stairs(first, step, run, period, rows)
         elif code in _WHOLE:
@@ -178,7 +192,7 @@ class Reader:
                 casting="unsafe",
             )
         else:
-            raise FormatMismatch(f"{self.what}: wanted a known column code, got {code}")
+            raise FormatMismatch(f"corrupt {self.what}: unknown column code {code}")
 
     def _decompress(self, column: NDArray[Any]) -> None:
         packed = self.bytes(struct.unpack("<I", self.bytes(4))[0])
@@ -186,17 +200,17 @@ class Reader:
             progress = simple_decompress_into(packed, column)
         except (KeyboardInterrupt, SystemExit):
             raise
-        except (
-            BaseException
-        ) as error:  # whatever it raises on damaged bytes; a panic in Rust is no Exception
-            raise FormatMismatch(f"{self.what}: {error}") from error
+        # Any error on corrupt bytes; a panic in Rust is not an Exception.
+        except BaseException as error:
+            raise FormatMismatch(f"corrupt {self.what}: {error}") from error
         if progress.n_processed != len(column) or not progress.finished:
             raise FormatMismatch(
-                f"{self.what}: wanted {len(column)} numbers, got {progress.n_processed} or more"
+                f"corrupt {self.what}: a column must hold {len(column)} numbers, "
+                f"got {progress.n_processed} or more"
             )
 
     def skip(self, rows: int) -> None:
-        """Go past a column without decoding it."""
+        """Skip a column of *rows* numbers without decoding it."""
         if not rows:
             return
         code = self.bytes(1)[0]
@@ -213,5 +227,5 @@ class Reader:
         elif code == _STAIRS:
             size = _OF_STAIRS.size - 1
         else:
-            raise FormatMismatch(f"{self.what}: wanted a known column code, got {code}")
+            raise FormatMismatch(f"corrupt {self.what}: unknown column code {code}")
         self.bytes(size)

@@ -7,13 +7,30 @@ import numpy as np
 from . import arrays
 from .arrays import Bools, Floats, Ints, ragged, starts
 
+# With at least THIN_FROM points per group and at most THIN_RANKS ranks, only the points near each
+# result are sorted: several times faster at 100,000 points.
+THIN_FROM, THIN_RANKS = 4096, 4
+
+# Points sampled per group, which locate a rank within 2 %, and the share of all ranks that is kept
+# on either side of it.
+_SAMPLED = 1024
+_AROUND = 0.03
+
+_NO_MASK = np.zeros(0, np.bool_)
+
 
 @dataclass(slots=True, eq=False)
 class SortedPoints:
-    """Points of many rows, one row's after another's, sorted in each: *values* and *weights* are each point's, shape (points,).
+    """Points of many rows, row after row, sorted by value within each row.
 
-    *group*, *size* (how many points it has; None: one each) and *centroid* are each row's, shape (rows,). A point of weight 1
-    is a value also where it is called a centroid.
+    A point of weight 1 is a value even if its row has centroids.
+
+    Attributes:
+        group: Group id of each row, shape (rows,).
+        size: Points of each row, shape (rows,); None means one each.
+        values: Value or mean of each point, shape (points,).
+        weights: Number of values that each point represents, shape (points,).
+        centroid: True for a row whose points are centroids, shape (rows,).
     """
 
     group: Ints
@@ -22,29 +39,42 @@ class SortedPoints:
     weights: Ints
     centroid: Bools
 
+    @property
+    def sizes(self) -> Ints:
+        return np.ones(len(self.values), np.int64) if self.size is None else self.size
 
-def percentiles(runs: list[SortedPoints], low: Floats, high: Floats, ranks: Floats) -> Floats:
-    """Return the percentiles of each group, shape (groups, len(ranks)); NaN for a group with no points.
 
-    *low* and *high* are each group's smallest and largest value, shape (groups,); *ranks* are in [0, 1].
+def percentiles(parts: list[SortedPoints], low: Floats, high: Floats, ranks: Floats) -> Floats:
+    """Return the percentiles of each group, shape (groups, len(ranks)); NaN without points.
 
-    A point of *weight* w covers w of the group's ranks 0 .. n-1. Equal values cover theirs flat, a centroid stands at the
-    middle of its, and between neighbours the answer is linear; so without centroids this is numpy's default, rank p(n-1).
-    Where a percentile falls in a gap between two modes, either side is right, and the answer may lie in the gap.
+    A point of weight w covers w of the group's ranks 0 .. n-1. Equal values cover theirs flat, a
+    centroid is at the middle of its ranks, and between neighbours the result is linear (t-digest:
+    Dunning and Ertl 2019). Without centroids this is numpy's default, rank p(n-1). If a percentile
+    falls into a gap between two modes, either side is right, and the result may lie in the gap.
+
+    Args:
+        parts: Points of all groups.
+        low: Smallest value of each group, shape (groups,).
+        high: Largest value of each group, shape (groups,).
+        ranks: Percentiles from 0 to 1.
     """
-    runs = [run for run in runs if len(run.values)]
-    if not runs:
+    parts = [part for part in parts if len(part.values)]
+    if not parts:
         return np.full((len(low), len(ranks)), np.nan)
-    if sum(len(run.values) for run in runs) >= THIN_FROM * len(low) and len(ranks) <= THIN_RANKS:
-        answer, certain = _percentiles(_thinned(runs, len(low), ranks), low, high, ranks)
-        if certain:
-            return answer
-    return _percentiles(_points([_all(run) for run in runs]), low, high, ranks)[0]
+    if sum(len(part.values) for part in parts) >= THIN_FROM * len(low) and len(ranks) <= THIN_RANKS:
+        found, is_certain = _interpolate(thin(parts, len(low), ranks), low, high, ranks)
+        if is_certain:
+            return found
+    return _interpolate(_join([_all_of(part) for part in parts]), low, high, ranks)[0]
 
 
 @dataclass(slots=True, eq=False)
 class _Points:
-    """Columns of points; *stands_in*, where not empty, tells those that stand for many, which no answer may rest on."""
+    """Points of all groups; columns have shape (points,).
+
+    *stands_in* is True for a point that replaces many, on which no result may rest; it is empty if
+    there are none.
+    """
 
     group: Ints
     values: Floats
@@ -53,132 +83,146 @@ class _Points:
     stands_in: Bools
 
 
-_NOT_ANY = np.zeros(0, np.bool_)
-
-
-def _points(parts: list[tuple[SortedPoints, Ints, Ints]], stands_in: Bools = _NOT_ANY) -> _Points:
-    """Points at some places of runs, with the row of each."""
-    weights = np.concatenate([run.weights[at] for run, at, _ in parts])
+def _join(parts: list[tuple[SortedPoints, Ints, Ints]], stands_in: Bools = _NO_MASK) -> _Points:
+    """Return chosen points of *parts*: (points, positions of those chosen, the row of each)."""
+    weights = np.concatenate([part.weights[at] for part, at, _ in parts])
     return _Points(
-        np.concatenate([run.group[row] for run, _, row in parts]),
-        np.concatenate([run.values[at] for run, at, _ in parts]),
+        np.concatenate([part.group[row] for part, _, row in parts]),
+        np.concatenate([part.values[at] for part, at, _ in parts]),
         weights,
-        np.concatenate([run.centroid[row] for run, _, row in parts]) & (weights > 1),
+        np.concatenate([part.centroid[row] for part, _, row in parts]) & (weights > 1),
         stands_in,
     )
 
 
-def _sizes(run: SortedPoints) -> Ints:
-    return np.ones(len(run.values), np.int64) if run.size is None else run.size
+def _all_of(part: SortedPoints) -> tuple[SortedPoints, Ints, Ints]:
+    return part, np.arange(len(part.values)), np.repeat(np.arange(len(part.group)), part.sizes)
 
 
-def _all(run: SortedPoints) -> tuple[SortedPoints, Ints, Ints]:
-    return run, np.arange(len(run.values)), np.repeat(np.arange(len(run.group)), _sizes(run))
+def thin(parts: list[SortedPoints], groups: int, ranks: Floats) -> _Points:
+    """Return the points near *ranks*, and one point for all those in each gap between.
 
-
-# With so many points a group and so few ranks only the points near each answer are sorted: several times faster at 100,000.
-THIN_FROM, THIN_RANKS = 4096, 4
-_SAMPLED = 1024  # points of a group, which tell within 2 % where a rank lies
-_AROUND = 0.03  # of all ranks on either side are kept
-
-
-def _thinned(runs: list[SortedPoints], groups: int, ranks: Floats) -> _Points:
-    """The points near the wanted ranks, and one for all those in each gap between: by a sample, as in quickselect."""
-    of_runs = np.cumsum([0, *(len(run.values) for run in runs)])
-    sample = np.sort(np.random.default_rng(0).integers(0, of_runs[-1], _SAMPLED * groups))
-    cuts = np.searchsorted(sample, of_runs)
-    parts = []
-    for number, run in enumerate(runs):
-        at = sample[cuts[number] : cuts[number + 1]] - of_runs[number]
-        parts.append((run, at, np.searchsorted(np.cumsum(_sizes(run)), at, side="right")))
-    drawn = _points(parts)
-    order = np.lexsort((drawn.values, drawn.group))
-    sampled, of_group, heaped = (
-        drawn.values[order],
-        drawn.group[order],
-        np.cumsum(drawn.weights[order]),
-    )
-    first = np.searchsorted(of_group, np.arange(groups))
-    last = np.searchsorted(of_group, np.arange(groups), side="right") - 1
-    begin = np.where(first > 0, heaped[np.maximum(first - 1, 0)], 0)
-    mass = heaped[np.maximum(last, 0)] - begin
-
-    def edge(at: Ints, otherwise: float) -> Floats:
-        """The sampled value at a position of each group; beyond the group's sample *otherwise*."""
-        inside = (at >= first) & (at <= last)
-        found: Floats = np.where(inside, sampled[np.clip(at, 0, len(sampled) - 1)], otherwise)
-        return found
-
-    around = [
-        (
-            edge(
-                np.searchsorted(heaped, begin + mass * (rank - _AROUND), side="left") - 1, -np.inf
-            ),
-            edge(np.searchsorted(heaped, begin + mass * (rank + _AROUND), side="right"), np.inf),
-        )
-        for rank in np.unique(ranks).tolist()
-    ]
-    gaps = len(around) + 1
+    A random sample tells where the ranks lie, as in Floyd and Rivest's SELECT ("Expected time
+    bounds for selection", 1975).
+    """
+    ranges = _ranges_around(_sample(parts, groups), groups, ranks)
+    gaps = len(ranges) + 1
     masses = np.zeros((groups, gaps))
-    parts = []
-    for run in runs:
-        size = _sizes(run)
+    kept = []
+    for part in parts:
+        size = part.sizes
         ends = np.cumsum(size)
         begin = ends - size
-        for number, (least, most) in enumerate(around):
-            first = _bisect(run.values, begin, ends, least[run.group])
-            last = _bisect(run.values, first, ends, most[run.group], past_equal=True)
-            masses[:, number] += np.bincount(run.group, _sums(run.weights, begin, first), groups)
+        for number, (least, most) in enumerate(ranges):
+            first = _bisect(part.values, begin, ends, least[part.group])
+            last = _bisect(part.values, first, ends, most[part.group], past_equal=True)
+            masses[:, number] += np.bincount(part.group, _sums(part.weights, begin, first), groups)
             row = np.repeat(np.arange(len(size)), last - first)
-            parts.append((run, ragged(first, last - first), row))
+            kept.append((part, ragged(first, last - first), row))
             begin = last
-        masses[:, gaps - 1] += np.bincount(run.group, _sums(run.weights, begin, ends), groups)
-    places = np.full((groups, gaps), -np.inf)
-    for number, (_, most) in enumerate(around):
-        places[:, number + 1] = np.nextafter(most, np.inf)
+        masses[:, gaps - 1] += np.bincount(part.group, _sums(part.weights, begin, ends), groups)
+    # The value of the point for a gap: just above the range before it.
+    values = np.full((groups, gaps), -np.inf)
+    for number, (_, most) in enumerate(ranges):
+        values[:, number + 1] = np.nextafter(most, np.inf)
     some = np.flatnonzero(masses)
-    kept = _points(parts)
+    points = _join(kept)
     return _Points(
-        np.concatenate([kept.group, some // gaps]),
-        np.concatenate([kept.values, places.reshape(-1)[some]]),
-        np.concatenate([kept.weights, masses.reshape(-1)[some].astype(np.int64)]),
-        np.concatenate([kept.centroid, np.zeros(len(some), np.bool_)]),
-        np.concatenate([np.zeros(len(kept.group), np.bool_), np.ones(len(some), np.bool_)]),
+        np.concatenate([points.group, some // gaps]),
+        np.concatenate([points.values, values.reshape(-1)[some]]),
+        np.concatenate([points.weights, masses.reshape(-1)[some].astype(np.int64)]),
+        np.concatenate([points.centroid, np.zeros(len(some), np.bool_)]),
+        np.concatenate([np.zeros(len(points.group), np.bool_), np.ones(len(some), np.bool_)]),
     )
+
+
+def _sample(parts: list[SortedPoints], groups: int) -> _Points:
+    """Return `_SAMPLED` points per group on average, drawn at random, sorted by group and value."""
+    ends = np.cumsum([0, *(len(part.values) for part in parts)])
+    sample = np.sort(np.random.default_rng(0).integers(0, ends[-1], _SAMPLED * groups))
+    cuts = np.searchsorted(sample, ends)
+    chosen = []
+    for number, part in enumerate(parts):
+        at = sample[cuts[number] : cuts[number + 1]] - ends[number]
+        chosen.append((part, at, np.searchsorted(np.cumsum(part.sizes), at, side="right")))
+    points = _join(chosen)
+    order = np.lexsort((points.values, points.group))
+    return _Points(
+        points.group[order],
+        points.values[order],
+        points.weights[order],
+        points.centroid[order],
+        _NO_MASK,
+    )
+
+
+def _ranges_around(sample: _Points, groups: int, ranks: Floats) -> list[tuple[Floats, Floats]]:
+    """Return for each distinct rank, in order, the values around it: (least, most) of each group.
+
+    Both have shape (groups,), and are infinite beyond the group's sample.
+    """
+    cumulated = np.cumsum(sample.weights)
+    first = np.searchsorted(sample.group, np.arange(groups))
+    last = np.searchsorted(sample.group, np.arange(groups), side="right") - 1
+    begin = np.where(first > 0, cumulated[np.maximum(first - 1, 0)], 0)
+    mass = cumulated[np.maximum(last, 0)] - begin
+
+    def value_at(at: Ints, otherwise: float) -> Floats:
+        inside = (at >= first) & (at <= last)
+        values = sample.values[np.clip(at, 0, len(sample.values) - 1)]
+        found: Floats = np.where(inside, values, otherwise)
+        return found
+
+    def range_of(rank: float) -> tuple[Floats, Floats]:
+        before = np.searchsorted(cumulated, begin + mass * (rank - _AROUND), side="left") - 1
+        after = np.searchsorted(cumulated, begin + mass * (rank + _AROUND), side="right")
+        return value_at(before, -np.inf), value_at(after, np.inf)
+
+    return [range_of(rank) for rank in np.unique(ranks).tolist()]
 
 
 def _sums(weights: Ints, begin: Ints, end: Ints) -> Ints:
-    """The sum of each of the slices [*begin*, *end*), which are in order and don't overlap."""
+    """Return the sum of each slice [*begin*, *end*), shape (slices,).
+
+    The slices must be in order and must not overlap.
+    """
     sums = np.zeros(len(begin), np.int64)
     some = np.flatnonzero(end > begin)
     if len(some):
         edges = np.stack([begin[some], end[some]], axis=1).reshape(-1)
-        sums[some] = np.add.reduceat(weights, edges[:-1] if edges[-1] == len(weights) else edges)[
-            ::2
-        ]
+        inner = edges[:-1] if edges[-1] == len(weights) else edges
+        sums[some] = np.add.reduceat(weights, inner)[::2]
     return sums
 
 
 def _bisect(
-    values: Floats, begin: Ints, end: Ints, wanted: Floats, *, past_equal: bool = False
+    values: Floats, begin: Ints, end: Ints, target: Floats, *, past_equal: bool = False
 ) -> Ints:
-    """Where in each of the sorted slices [*begin*, *end*) the *wanted* value would stand: before its equals, or past them."""
+    """Return the position of *target* in each sorted slice [*begin*, *end*), shape (slices,).
+
+    This is the position before equal values, or after them if *past_equal*.
+    """
     begin, end = begin.copy(), end.copy()
     for _ in range(int((end - begin).max(initial=0)).bit_length()):
         middle = (begin + end) // 2
-        there = values[np.minimum(middle, len(values) - 1)]
-        below = (middle < end) & ((there <= wanted) if past_equal else (there < wanted))
+        found = values[np.minimum(middle, len(values) - 1)]
+        below = (middle < end) & ((found <= target) if past_equal else (found < target))
         begin, end = np.where(below, middle + 1, begin), np.where(below, end, middle)
     return begin
 
 
-def _percentiles(points: _Points, low: Floats, high: Floats, ranks: Floats) -> tuple[Floats, bool]:
-    """The percentiles, and whether none of them rests on a point that stands in for others."""
-    answer = np.full((len(low), len(ranks)), np.nan)
-    order = np.argsort(points.values)  # not stable: equal values may change places
+def _interpolate(points: _Points, low: Floats, high: Floats, ranks: Floats) -> tuple[Floats, bool]:
+    """Return the percentiles, and whether none rests on a point that stands in for others.
+
+    All groups share one line of ranks, so that one search finds every percentile.
+    """
+    result = np.full((len(low), len(ranks)), np.nan)
+    # Not a stable sort: equal values may change places.
+    order = np.argsort(points.values)
     order = order[arrays.by_group(points.group[order], len(low))]
     group, values = points.group[order], points.values[order]
     weights, centroid = points.weights[order], points.centroid[order]
+    # The ranks that each point covers: from left to right.
     ends = np.cumsum(weights)
     left = (ends - weights).astype(np.float64)
     right = ends - 1.0
@@ -188,35 +232,40 @@ def _percentiles(points: _Points, low: Floats, high: Floats, ranks: Floats) -> t
     first = starts(group)
     last = np.append(first[1:], len(group)) - 1
     present = group[first]
-    begin = (ends[first] - weights[first]).astype(
-        np.float64
-    )  # the group's rank 0 on the line of all groups
+    least, most = low[present][:, None], high[present][:, None]
+    # The rank on the line at which each group begins.
+    begin = (ends[first] - weights[first]).astype(np.float64)
     mass = ends[last] - begin
 
-    # All groups lie on one line of ranks, so that one search finds every answer.
-    wanted = begin[:, None] + ranks[None, :] * (mass[:, None] - 1)
-    at = np.searchsorted(right, wanted, side="left")
+    rank = begin[:, None] + ranks[None, :] * (mass[:, None] - 1)
+    at = np.searchsorted(right, rank, side="left")
     at = np.clip(at, first[:, None], last[:, None])
     before = np.maximum(at - 1, first[:, None])
-    is_first, is_past = at == first[:, None], wanted > right[at]
+    is_first, is_past = at == first[:, None], rank > right[at]
     x0 = np.where(is_past, right[at], np.where(is_first, begin[:, None], right[before]))
-    y0 = np.where(is_past, values[at], np.where(is_first, low[present][:, None], values[before]))
+    y0 = np.where(is_past, values[at], np.where(is_first, least, values[before]))
     x1 = np.where(is_past, (begin + mass - 1)[:, None], left[at])
-    y1 = np.where(is_past, high[present][:, None], values[at])
-    share = np.clip((wanted - x0) / np.where(x1 > x0, x1 - x0, 1.0), 0.0, 1.0)
+    y1 = np.where(is_past, most, values[at])
+    between = _on_line(rank, x0, y0, x1, y1)
+    between = np.where(ranks == 0, least, np.where(ranks == 1, most, between))
+    flat = (rank >= left[at]) & (rank <= right[at])
+    # The extremes are exact, even where a centroid hides them.
+    flat &= (ranks != 0) & (ranks != 1)
+    result[present] = np.clip(np.where(flat, values[at], between), least, most)
+    if not len(points.stands_in):
+        return result, True
+    stands_in = points.stands_in[order]
+    return result, not (stands_in[at] | stands_in[before]).any()
+
+
+def _on_line(x: Floats, x0: Floats, y0: Floats, x1: Floats, y1: Floats) -> Floats:
+    """Return y at x on the line from (x0, y0) to (x1, y1); y1 if the line has no length."""
+    share = np.clip((x - x0) / np.where(x1 > x0, x1 - x0, 1.0), 0.0, 1.0)
     share = np.where(x1 > x0, share, 1.0)
     with np.errstate(over="ignore", invalid="ignore"):
         reach = y1 - y0
-        between = np.where(np.isfinite(reach), y0 + share * reach, y0 * (1 - share) + y1 * share)
-    flat = (wanted >= left[at]) & (wanted <= right[at])
-    between = np.where(
-        ranks == 0, low[present][:, None], np.where(ranks == 1, high[present][:, None], between)
-    )
-    flat &= (ranks != 0) & (ranks != 1)  # the extremes are exact, also where a centroid hides them
-    answer[present] = np.clip(
-        np.where(flat, values[at], between), low[present][:, None], high[present][:, None]
-    )
-    if not len(points.stands_in):
-        return answer, True
-    stands_in = points.stands_in[order]
-    return answer, not (stands_in[at] | stands_in[before]).any()
+        # Where the difference overflows, the weighted sum does not.
+        line: Floats = np.where(
+            np.isfinite(reach), y0 + share * reach, y0 * (1 - share) + y1 * share
+        )
+    return line

@@ -1,39 +1,62 @@
-"""Rollup rows as a table: one row a slot and series, its summary, and the points of its digest."""
+"""Rollup rows as a table: one row per slot and series, with its summary and its digest's points."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import arrays
+from . import arrays, summaries
 from .arrays import Bools, Floats, Ints
 from .digest import cluster
 from .summaries import Summaries
-from .summaries import concat as summaries_concat
-from .summaries import empty as summaries_empty
-from .summaries import merge as summaries_merge
 
-CLUSTERED, EXACT, UNIFORM = 2, 1, 0
-"""What a row's points are: none, since all its values are equal; every value and how often it came; or centroids."""
+# The kind of a row. UNIFORM: all values are equal and it has no points. EXACT: its points are every
+# value, with how often it came. CLUSTERED: its points are centroids.
+UNIFORM, EXACT, CLUSTERED = 0, 1, 2
 
+# Values beyond _HUGE are scaled down before clustering, whose sums would overflow otherwise.
 _HUGE, _SCALE = 2.0**900, 2.0**-100
 
 
 @dataclass(slots=True, eq=False)
 class Points:
-    """The points of all rows of a table, one row's after another's, sorted by value: shape (points,)."""
+    """The points of all rows of a table, row after row, sorted by value; shape (points,)."""
 
     values: Floats
     weights: Ints
 
 
 @dataclass(slots=True, eq=False)
-class Table:
-    """Rows of one level of one metric, sorted by series, then slot; all columns have shape (rows,).
+class GroupedPoints:
+    """Points of several groups, in any order; all columns have shape (points,).
 
-    *slot* is the start in ms, *kind* one of UNIFORM, EXACT, CLUSTERED, *size* how many points a row has. The points are read
-    when first asked for, since most questions don't.
+    Attributes:
+        group: Group id of each point.
+        exact: True for a value, False for a centroid.
+    """
+
+    group: Ints
+    values: Floats
+    weights: Ints
+    exact: Bools
+
+    def take(self, keep: Bools | NDArray[np.intp]) -> "GroupedPoints":
+        return GroupedPoints(
+            self.group[keep], self.values[keep], self.weights[keep], self.exact[keep]
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Table:
+    """Rows of one resolution of one metric, sorted by series, then slot; columns of shape (rows,).
+
+    Attributes:
+        slot: Start of the slot, in ms.
+        series: Series id.
+        kind: UNIFORM, EXACT or CLUSTERED, as uint8.
+        size: Number of the row's points.
+        points: Points of all rows; decoded when first used, since most queries need none.
     """
 
     slot: Ints
@@ -54,17 +77,18 @@ class Table:
 
     @property
     def nbytes(self) -> int:
-        """About how much memory this takes, its points read."""
+        """Approximate memory with all points decoded, in bytes."""
         return 96 * len(self) + 16 * int(self.size.sum())
 
     def take(self, keep: Bools) -> "Table":
+        """Return the rows for which the mask *keep* is True."""
         if keep.all():
             return self
         kept = np.flatnonzero(keep)
         return self.rows(kept)
 
     def rows(self, numbers: NDArray[np.intp]) -> "Table":
-        """These rows, in this order; their points are read when they are."""
+        """Return these rows, in this order; their points are read when first used."""
         size = self.size[numbers]
 
         def points() -> Points:
@@ -81,7 +105,7 @@ class Table:
         )
 
     def spread(self) -> tuple[NDArray[np.intp], Floats, Ints]:
-        """The row, value and weight of every point, those of uniform rows put in."""
+        """Return row, value and weight of every point; a uniform row becomes one point."""
         uniform = self.kind == UNIFORM
         rows = np.repeat(np.arange(len(self)), self.size)
         if not uniform.any():
@@ -93,11 +117,16 @@ class Table:
             np.concatenate([self.points.weights, self.summaries.count[alone]]),
         )
 
+    def grouped_points(self, group: Ints) -> GroupedPoints:
+        """Return all points, those of uniform rows included; *group* has shape (rows,)."""
+        rows, values, weights = self.spread()
+        return GroupedPoints(group[rows], values, weights, self.kind[rows] != CLUSTERED)
+
 
 def empty() -> Table:
     whole = np.zeros(0, np.int64)
     return Table(
-        whole, whole, summaries_empty(), np.zeros(0, np.uint8), whole, Points(np.zeros(0), whole)
+        whole, whole, summaries.empty(), np.zeros(0, np.uint8), whole, Points(np.zeros(0), whole)
     )
 
 
@@ -116,7 +145,7 @@ def concat(parts: list[Table]) -> Table:
     return Table(
         np.concatenate([part.slot for part in parts]),
         np.concatenate([part.series for part in parts]),
-        summaries_concat([part.summaries for part in parts]),
+        summaries.concat([part.summaries for part in parts]),
         np.concatenate([part.kind for part in parts]),
         np.concatenate([part.size for part in parts]),
         points,
@@ -124,118 +153,121 @@ def concat(parts: list[Table]) -> Table:
 
 
 def merge(
-    group: Ints, slot: Ints, series: Ints, rows: Summaries,
-    point_group: Ints, values: Floats, weights: Ints, exact: Bools, budget: int, limit: int,
-) -> Table:  # fmt: skip
-    """Merge summaries (in order of arrival) and points by group into one row each.
+    slot: Ints,
+    series: Ints,
+    group: Ints,
+    rows: Summaries,
+    points: GroupedPoints,
+    *,
+    budget: int,
+    limit: int | None = None,
+) -> Table:
+    """Merge summaries and points into one row per group.
 
-    *slot* and *series* are each group's, shape (groups,); *exact* tells of each point whether it is a value rather than a
-    centroid. A group with more than *limit* points gets at most *budget* centroids.
+    Args:
+        slot: Slot of each group, shape (groups,).
+        series: Series of each group, shape (groups,).
+        group: Group id of each of *rows*, shape (rows,).
+        rows: Summaries in order of arrival.
+        points: Points of all groups.
+        budget: Maximum centroids of a group that is clustered.
+        limit: Maximum points of a group that is not clustered (default: *budget*).
     """
     groups = len(slot)
-    whole = summaries_merge(group, groups, rows)
-    uniform = whole.low == whole.high
+    merged = summaries.merge(group, groups, rows)
+    uniform = merged.low == merged.high
     clustered = np.zeros(groups, np.bool_)
-    if not exact.all():
-        centroids = np.flatnonzero(~exact)
-        owner = point_group[centroids]
-        clustered[owner] = True
-        values = (
-            values.copy()
-        )  # a recorder's mean may be inf or NaN: of values whose sum is beyond the largest float
-        values[centroids] = np.fmin(np.fmax(values[centroids], whole.low[owner]), whole.high[owner])
-    wanted = ~uniform[point_group]
-    if not wanted.all():
-        point_group, values, weights = point_group[wanted], values[wanted], weights[wanted]
-    order = arrays.by_group(point_group, groups)
-    values, weights = values[order], weights[order]
-    size = np.bincount(point_group, minlength=groups)
-    crowded = size > limit
+    if not points.exact.all():
+        centroids = np.flatnonzero(~points.exact)
+        clustered[points.group[centroids]] = True
+        points = replace(points, values=_clamp(points, centroids, merged))
+    several = ~uniform[points.group]
+    if not several.all():
+        points = points.take(several)
+    size = np.bincount(points.group, minlength=groups)
+    crowded = size > (budget if limit is None else limit)
 
-    # Rows with few points: sorted, equal values become one.
-    owner = np.repeat(np.arange(groups), size)
-    few = ~crowded[owner]
-    owner_few, values_few, weights_few = owner[few], values[few], weights[few]
-    order = np.argsort(
-        values_few
-    )  # not stable, as equal values of a row become one; several times faster than lexsort
-    order = order[arrays.by_group(owner_few[order], groups)]
-    values_few, weights_few = values_few[order], weights_few[order]
-    first = np.empty(len(order), np.bool_)
-    first[:1] = True
-    first[1:] = (values_few[1:] != values_few[:-1]) | (owner_few[1:] != owner_few[:-1])
-    at = np.flatnonzero(first)
-    owner_few, values_few = owner_few[at], values_few[at]
-    weights_few = np.add.reduceat(weights_few, at) if len(at) else weights_few
-    if not crowded.any():
-        return Table(
-            slot, series, whole, _kinds(uniform, clustered), np.bincount(owner_few, minlength=groups),
-            Points(values_few, weights_few),
-        )  # fmt: skip
-
-    owners, means, masses = [owner_few], [values_few], [weights_few]
+    points = points.take(arrays.by_group(points.group, groups))
+    few = points.take(~crowded[points.group]) if crowded.any() else points
+    found = [_distinct(few.group, few.values, few.weights, groups)]
     ends = np.cumsum(size)
     for number in np.flatnonzero(crowded).tolist():
         of_group = slice(int(ends[number] - size[number]), int(ends[number]))
-        low, high = float(whole.low[number]), float(whole.high[number])
-        mean, mass, is_exact = _squeezed(
-            values[of_group], weights[of_group], not clustered[number], budget, low, high
+        values, weights, clustered[number] = _squeeze(
+            points.values[of_group],
+            points.weights[of_group],
+            bool(clustered[number]),
+            budget,
+            (float(merged.low[number]), float(merged.high[number])),
         )
-        clustered[number] = not is_exact
-        owners.append(np.full(len(mean), number))
-        means.append(mean)
-        masses.append(mass)
-    owner = np.concatenate(owners)
-    order = arrays.by_group(owner, groups)
+        found.append((np.full(len(values), number), values, weights))
+    owner, values, weights = found[0]
+    if len(found) > 1:
+        owner, values, weights = (np.concatenate(columns) for columns in zip(*found, strict=True))
+        order = arrays.by_group(owner, groups)
+        owner, values, weights = owner[order], values[order], weights[order]
     return Table(
-        slot, series, whole, _kinds(uniform, clustered), np.bincount(owner, minlength=groups),
-        Points(np.concatenate(means)[order], np.concatenate(masses)[order]),
-    )  # fmt: skip
+        slot,
+        series,
+        merged,
+        np.where(uniform, UNIFORM, np.where(clustered, CLUSTERED, EXACT)).astype(np.uint8),
+        np.bincount(owner, minlength=groups),
+        Points(values, weights),
+    )
 
 
-def _squeezed(
-    values: Floats, weights: Ints, is_exact: bool, budget: int, low: float, high: float
+def _clamp(points: GroupedPoints, centroids: NDArray[np.intp], merged: Summaries) -> Floats:
+    """Return the values, those of *centroids* between the extremes of their group.
+
+    A mean may be inf or NaN where the sum of the values is beyond the largest float.
+    """
+    owner = points.group[centroids]
+    values = points.values.copy()
+    values[centroids] = np.fmin(np.fmax(values[centroids], merged.low[owner]), merged.high[owner])
+    return values
+
+
+def _distinct(owner: Ints, values: Floats, weights: Ints, groups: int) -> tuple[Ints, Floats, Ints]:
+    """Return the points sorted by group, then value; equal values of a group become one point."""
+    # Not a stable sort: equal values of a group are joined. Several times faster than lexsort.
+    order = np.argsort(values)
+    order = order[arrays.by_group(owner[order], groups)]
+    owner, values, weights = owner[order], values[order], weights[order]
+    first = np.empty(len(order), np.bool_)
+    first[:1] = True
+    first[1:] = (values[1:] != values[:-1]) | (owner[1:] != owner[:-1])
+    at = np.flatnonzero(first)
+    return owner[at], values[at], np.add.reduceat(weights, at) if len(at) else weights
+
+
+def _squeeze(
+    values: Floats,
+    weights: Ints,
+    is_clustered: bool,
+    budget: int,
+    extremes: tuple[float, float],
 ) -> tuple[Floats, Ints, bool]:
-    """At most *budget* points from *low* to *high*, sorted, and whether they still are every value."""
-    if (
-        is_exact and len(np.unique(values[: 4 * budget])) <= budget
-    ):  # few distinct values, however many samples
+    """Return at most *budget* points, sorted and within *extremes*, and whether they are centroids.
+
+    A group with few distinct values stays exact, however many samples it has.
+    """
+    if not is_clustered and len(np.unique(values[: 4 * budget])) <= budget:
         distinct, inverse = np.unique(values, return_inverse=True)
         if len(distinct) <= budget:
             masses = np.zeros(len(distinct), np.int64)
             np.add.at(masses, inverse, weights)
-            return distinct, masses, True
-    # Clustering sums up, and beyond the largest float the means would be inf.
+            return distinct, masses, False
+    low, high = extremes
     scale = _SCALE if max(-low, high) > _HUGE else 1.0
-    mean, mass = cluster(values * scale, None if int(weights.max()) == 1 else weights, budget)
-    inside = np.clip(mean / scale, low, high)
-    return (
-        np.maximum.accumulate(inside),
-        mass,
-        False,
-    )  # rounded means may be out of order by their last digit
-
-
-def _kinds(uniform: Bools, clustered: Bools) -> NDArray[np.uint8]:
-    return np.where(uniform, UNIFORM, np.where(clustered, CLUSTERED, EXACT)).astype(np.uint8)
+    means, masses = cluster(values * scale, None if int(weights.max()) == 1 else weights, budget)
+    # Rounded means may be out of order by their last digit.
+    return np.maximum.accumulate(np.clip(means / scale, low, high)), masses, True
 
 
 def squeeze(table: Table, budget: int) -> Table:
-    """The same rows, none with more than *budget* points."""
+    """Return the same rows, none with more than *budget* points."""
     if not (table.size > budget).any():
         return table
-    rows, values, weights = table.spread()
-    exact = table.kind[rows] != CLUSTERED
-    numbers = np.arange(len(table))
-    return merge(
-        numbers,
-        table.slot,
-        table.series,
-        table.summaries,
-        rows,
-        values,
-        weights,
-        exact,
-        budget,
-        budget,
-    )
+    rows = np.arange(len(table))
+    points = table.grouped_points(rows)
+    return merge(table.slot, table.series, rows, table.summaries, points, budget=budget)

@@ -1,13 +1,4 @@
-"""Weighted samples as columns, and their bytes: the block.
-
-A block in a log, in a message of the stream and in Redis is
-
-    head  msgpack [clock_us, writer, sequence, samples, oldest_ms, newest_ms, [series id...], [row's series...], bases]
-    body  version, rows, summaries, time base, then the columns of rows, then those of summaries, then the metadata
-
-The head is written by lua/record.lua, the body by `pack` here; the script never looks into it. In the body a series is its
-position in the head's list of ids. For columns see columns.py.
-"""
+"""Weighted samples as columns: join, split, summarise, compress."""
 
 from dataclasses import dataclass, field, replace
 
@@ -20,21 +11,35 @@ from . import arrays
 from .arrays import Floats, Ints
 from .digest import cluster
 from .summaries import Summaries, empty, merge, of_points
-from .summaries import concat as summaries_concat
+from .summaries import concat as concat_summaries
 
 Flags = NDArray[np.uint8]
 
-OWN_TIME = 1  # the caller gave the time; else it is the recorder's clock, and counts at most as new as the batch
-CHANGE = 2  # a change of a gauge's shared value; the head holds the value it is added to, and the time of the two together
-CENTROID = 4  # stands for `weight` values around it, whose exact summary is beside
+# The caller gave the time. Otherwise it is the recorder's clock, and is cut to the batch's clock.
+OWN_TIME = 1
+# A change of a gauge's shared value. The block's head holds the value it is added to, and the
+# earliest time of the result.
+CHANGE = 2
+# Represents `weight` values around it, whose exact summary is stored as well.
+CENTROID = 4
+
 
 
 @dataclass(slots=True, eq=False)
 class Samples:
-    """Weighted samples of one metric, columns of shape (n,): series number, time in ms, value, how many equal ones, flags.
+    """Weighted samples of one metric.
 
-    *metadata* maps a row to its JSON. *summaries* are exact, one for each compacted series and minute, and *summed* their
-    series, with *summed_flags* 0 or OWN_TIME; the rows that they stand for are CENTROIDs.
+    Attributes:
+        series: Series number, shape (n,).
+        time: Time in ms, shape (n,).
+        value: Value, shape (n,).
+        weight: Number of equal values, shape (n,).
+        flags: OWN_TIME, CHANGE and CENTROID, as uint8, shape (n,).
+        metadata: JSON text by row.
+        summed: Series of each summary, shape (m,).
+        summed_flags: 0 or OWN_TIME for each summary, as uint8, shape (m,).
+        summaries: Exact summaries, one for each compressed series and minute, whose rows are
+            CENTROIDs; shape (m,).
     """
 
     series: Ints
@@ -52,12 +57,12 @@ class Samples:
 
     @property
     def count(self) -> int:
-        """How many samples were recorded."""
+        """Number of samples recorded."""
         return int(self.weight.sum())
 
     @property
     def nbytes(self) -> int:
-        """About how much memory this takes."""
+        """Approximate memory, in bytes."""
         return (
             33 * len(self)
             + 64 * len(self.summed)
@@ -66,27 +71,42 @@ class Samples:
         )
 
     def take(self, keep: NDArray[np.bool_], keep_summaries: NDArray[np.bool_]) -> "Samples":
-        """The rows and the summaries for which a mask is true; compacted rows go with their summary."""
+        """Return the rows and the summaries for which a mask is True.
+
+        A summary and its centroids must be kept together.
+        """
         at = np.cumsum(keep) - 1
         metadata = {int(at[row]): text for row, text in self.metadata.items() if keep[row]}
         return Samples(
-            self.series[keep], self.time[keep], self.value[keep], self.weight[keep], self.flags[keep], metadata,
-            self.summed[keep_summaries], self.summed_flags[keep_summaries], self.summaries.take(keep_summaries),
-        )  # fmt: skip
+            self.series[keep],
+            self.time[keep],
+            self.value[keep],
+            self.weight[keep],
+            self.flags[keep],
+            metadata,
+            self.summed[keep_summaries],
+            self.summed_flags[keep_summaries],
+            self.summaries.take(keep_summaries),
+        )
 
     def scaled(self, factor: float) -> "Samples":
-        """The same with all values multiplied, as for another unit."""
+        """Return the same samples with all values multiplied, as for another unit."""
         old = self.summaries
         scaled = Summaries(
-            old.count, old.total * factor, old.m2 * factor * factor, old.low * factor, old.high * factor,
-            old.last * factor, old.last_ms,
-        )  # fmt: skip
+            old.count,
+            old.total * factor,
+            old.m2 * factor * factor,
+            old.low * factor,
+            old.high * factor,
+            old.last * factor,
+            old.last_ms,
+        )
         return replace(self, value=self.value * factor, summaries=scaled)
 
     def of_series(self, numbers: Ints) -> "Samples":
-        """The samples of the series in *numbers*; a series is then its position there, series with -1 are left out.
+        """Return the samples with other series numbers.
 
-        *numbers* has shape (old series,): the new number of each old one.
+        *numbers* has shape (old series,): the new number of each old one, or -1 to leave it out.
         """
         if (numbers >= 0).all():
             kept = replace(self)
@@ -96,29 +116,42 @@ class Samples:
         return kept
 
     def split(self, edges: list[int]) -> list["Samples"]:
-        """The samples of the series in each [edge, next edge); a series is then its position there."""
-        rows, summed = (
-            np.argsort(self.series, kind="stable"),
-            np.argsort(self.summed, kind="stable"),
-        )
-        ends, summed_ends = (
-            np.searchsorted(self.series[rows], edges),
-            np.searchsorted(self.summed[summed], edges),
-        )
-        parts = []
-        for at, edge in enumerate(edges[:-1]):
-            row, sum_row = (
-                rows[ends[at] : ends[at + 1]],
-                summed[summed_ends[at] : summed_ends[at + 1]],
+        """Return the samples of the series in each [edge, next edge), numbered from 0 in each."""
+        order = np.argsort(self.series, kind="stable")
+        summed_order = np.argsort(self.summed, kind="stable")
+        ends = np.searchsorted(self.series[order], edges)
+        summed_ends = np.searchsorted(self.summed[summed_order], edges)
+        return [
+            self._renumbered(
+                order[ends[at] : ends[at + 1]],
+                summed_order[summed_ends[at] : summed_ends[at + 1]],
+                edge,
             )
+            for at, edge in enumerate(edges[:-1])
+        ]
+
+    def _renumbered(
+        self, rows: NDArray[np.intp], summed: NDArray[np.intp], first: int
+    ) -> "Samples":
+        """Return these rows and summaries, with series numbers less *first*."""
+        metadata = {}
+        if self.metadata:
             metadata = {
-                new: self.metadata[old] for new, old in enumerate(row.tolist()) if old in self.metadata
-            } if self.metadata else {}  # fmt: skip
-            parts.append(Samples(
-                self.series[row] - edge, self.time[row], self.value[row], self.weight[row], self.flags[row], metadata,
-                self.summed[sum_row] - edge, self.summed_flags[sum_row], self.summaries.take(sum_row),
-            ))  # fmt: skip
-        return parts
+                new: self.metadata[old]
+                for new, old in enumerate(rows.tolist())
+                if old in self.metadata
+            }
+        return Samples(
+            self.series[rows] - first,
+            self.time[rows],
+            self.value[rows],
+            self.weight[rows],
+            self.flags[rows],
+            metadata,
+            self.summed[summed] - first,
+            self.summed_flags[summed],
+            self.summaries.take(summed),
+        )
 
 
 def concat(parts: list[Samples]) -> Samples:
@@ -138,82 +171,115 @@ def concat(parts: list[Samples]) -> Samples:
         metadata,
         np.concatenate([part.summed for part in parts]),
         np.concatenate([part.summed_flags for part in parts]),
-        summaries_concat([part.summaries for part in parts]),
+        concat_summaries([part.summaries for part in parts]),
     )
 
 
 def summarise(samples: Samples) -> tuple[Ints, Summaries]:
-    """Every value once, as summaries in order of arrival: the exact rows as they are, the compacted ones by theirs.
+    """Return series and summaries that cover every value once, in order of arrival.
 
-    Returns the series of each summary, and the summaries.
+    Exact rows become summaries of their own; centroids are covered by theirs. Both have shape (n,).
     """
     if not len(samples.summed):
         return samples.series, of_points(samples.value, samples.weight, samples.time)
     exact = (samples.flags & CENTROID) == 0
     points = of_points(samples.value[exact], samples.weight[exact], samples.time[exact])
-    return np.concatenate([samples.series[exact], samples.summed]), summaries_concat(
+    return np.concatenate([samples.series[exact], samples.summed]), concat_summaries(
         [points, samples.summaries]
     )
 
 
 def compress(samples: Samples, budget: int) -> Samples:
-    """Make at most *budget* rows of each series and minute that has more, beside their exact summary.
+    """Replace each series-minute with more than *budget* rows by centroids and an exact summary.
 
-    Rows with metadata, and changes of a shared value, stay as they are. The centroids carry the time of the newest value.
+    Rows with metadata, and changes of a gauge's shared value, stay as they are. Centroids carry
+    the time of the newest value. They are those of a t-digest (see digest.py).
     """
     if len(samples) <= budget:
         return samples
-    cell = _cells(samples.series, samples.time, samples.flags)
-    order = np.argsort(cell, kind="stable")
+    crowded = _crowded(samples, budget)
+    if crowded is None:
+        return samples
+    whole, replaced = _crowded_summaries(samples, crowded)
+    centroids = _centroids(samples, crowded, whole, budget)
+    keep = np.ones(len(samples), np.bool_)
+    keep[crowded.rows] = False
+    return concat([samples.take(keep, ~replaced), centroids]) if keep.any() else centroids
+
+
+@dataclass(slots=True, eq=False)
+class _Crowded:
+    """Series-minutes with too many rows.
+
+    Attributes:
+        keys: Number of each series-minute, ascending, shape (groups,).
+        sizes: Rows of each, shape (groups,).
+        rows: The rows of the samples, group after group, shape (sum of sizes,).
+    """
+
+    keys: Ints
+    sizes: Ints
+    rows: NDArray[np.intp]
+
+    @property
+    def group(self) -> Ints:
+        return np.repeat(np.arange(len(self.keys)), self.sizes)
+
+
+def _crowded(samples: Samples, budget: int) -> _Crowded | None:
+    """Return the series-minutes with more than *budget* rows that can be compressed, if any."""
+    key = _series_minutes(samples.series, samples.time, samples.flags)
+    order = np.argsort(key, kind="stable")
     plain = (samples.flags & CHANGE) == 0
     if samples.metadata:
         plain[list(samples.metadata)] = False
     if not plain.all():
         order = order[plain[order]]
-    ordered = cell[order]
+    ordered = key[order]
     first = arrays.starts(ordered)
     size = np.diff(first, append=len(ordered))
     crowded = size > budget
     if not crowded.any():
-        return samples
+        return None
+    return _Crowded(ordered[first[crowded]], size[crowded], order[np.repeat(crowded, size)])
 
-    # The exact summary of each crowded series and minute, from its rows and from the summaries that it has already.
-    cells, sizes, rows = ordered[first[crowded]], size[crowded], order[np.repeat(crowded, size)]
-    group = np.repeat(np.arange(len(cells)), sizes)
+
+def _crowded_summaries(samples: Samples, crowded: _Crowded) -> tuple[Summaries, NDArray[np.bool_]]:
+    """Return the exact summary of each group, and a mask of the old summaries that it replaces."""
+    rows, group = crowded.rows, crowded.group
     time, value, weight = samples.time[rows], samples.value[rows], samples.weight[rows]
-    if len(samples.summed):
-        exact = (samples.flags[rows] & CENTROID) == 0
-        old_cell = _cells(samples.summed, samples.summaries.last_ms, samples.summed_flags)
-        old_group = np.minimum(np.searchsorted(cells, old_cell), len(cells) - 1)
-        old = cells[old_group] == old_cell
-        points = of_points(value[exact], weight[exact], time[exact])
-        parts = summaries_concat([points, samples.summaries.take(old)])
-        whole = merge(np.concatenate([group[exact], old_group[old]]), len(cells), parts)
-    else:
-        old = np.zeros(0, np.bool_)
-        whole = merge(group, len(cells), of_points(value, weight, time))
+    groups = len(crowded.keys)
+    if not len(samples.summed):
+        return merge(group, groups, of_points(value, weight, time)), np.zeros(0, np.bool_)
+    exact = (samples.flags[rows] & CENTROID) == 0
+    old_key = _series_minutes(samples.summed, samples.summaries.last_ms, samples.summed_flags)
+    old_group = np.minimum(np.searchsorted(crowded.keys, old_key), groups - 1)
+    replaced = crowded.keys[old_group] == old_key
+    points = of_points(value[exact], weight[exact], time[exact])
+    parts = concat_summaries([points, samples.summaries.take(replaced)])
+    return merge(np.concatenate([group[exact], old_group[replaced]]), groups, parts), replaced
 
+
+def _centroids(samples: Samples, crowded: _Crowded, whole: Summaries, budget: int) -> Samples:
+    """Return the centroids of each group, with its summary *whole*; equal values become one row."""
+    rows, sizes = crowded.rows, crowded.sizes
+    value, weight = samples.value[rows], samples.weight[rows]
     ones = int(weight.max()) == 1
     means, weights, counts = [], [], []
     end = 0
     for number, rows_in in enumerate(sizes.tolist()):
         begin, end = end, end + rows_in
-        if (
-            whole.low[number] == whole.high[number]
-        ):  # one value, however often: no need of centroids
+        if whole.low[number] == whole.high[number]:
             mean, mass = whole.last[number : number + 1], whole.count[number : number + 1]
         else:
             mean, mass = cluster(value[begin:end], None if ones else weight[begin:end], budget)
         means.append(mean)
         weights.append(mass)
         counts.append(len(mean))
-
-    keep = np.ones(len(samples), np.bool_)
-    keep[rows] = False
-    leader = np.cumsum(sizes) - sizes  # the first row of each
-    series, own = samples.series[rows[leader]], samples.flags[rows[leader]] & np.uint8(OWN_TIME)
+    leader = rows[np.cumsum(sizes) - sizes]
+    series, own = samples.series[leader], samples.flags[leader] & np.uint8(OWN_TIME)
     several = whole.low != whole.high
-    centroids = Samples(
+    return Samples(
         np.repeat(series, counts),
         np.repeat(whole.last_ms, counts),
         np.concatenate(means),
@@ -224,27 +290,29 @@ def compress(samples: Samples, budget: int) -> Samples:
         own[several],
         whole.take(several),
     )
-    return concat([samples.take(keep, ~old), centroids]) if keep.any() else centroids
 
 
-def _cells(series: Ints, time: Ints, flags: Flags) -> Ints:
-    """One number for each series, minute, and whether the time is its own."""
-    cells: Ints = (
-        (series << 34) + (time // MINUTE << 1) + (flags & np.uint8(OWN_TIME))
-    )  # minutes take 32 bits, to the year 9999
-    return cells
+def _series_minutes(series: Ints, time: Ints, flags: Flags) -> Ints:
+    """Return a number for series, minute, and whether the caller gave the time; shape (n,)."""
+    # Minutes take 32 bits, to the year 9999.
+    numbers: Ints = (series << 34) + (time // MINUTE << 1) + (flags & np.uint8(OWN_TIME))
+    return numbers
 
 
 def below_zero(samples: Samples) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which rows, and which summaries, hold a value below 0; of a compacted list all rows, whose values are not told apart."""
+    """Return masks of the rows and of the summaries that hold a value below 0.
+
+    All centroids of such a summary count, since the sign of their values is not known.
+    """
     summaries = samples.summaries.low < 0
-    cells = _cells(
+    negative = _series_minutes(
         samples.summed[summaries],
         samples.summaries.last_ms[summaries],
         samples.summed_flags[summaries],
     )
     centroid = (samples.flags & CENTROID) != 0
-    rows = np.isin(_cells(samples.series, samples.time, samples.flags), cells) & centroid
+    numbers = _series_minutes(samples.series, samples.time, samples.flags)
+    rows = np.isin(numbers, negative) & centroid
     return rows | (~centroid & (samples.value < 0)), summaries
 
 

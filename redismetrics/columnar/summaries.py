@@ -1,4 +1,7 @@
-"""Summaries of samples, as columns: what is exact whatever was compacted. They merge in any order and any grouping."""
+"""Summaries of samples as columns. They stay exact however the samples are compressed.
+
+Summaries can be merged in any order and any grouping.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -12,10 +15,16 @@ from .arrays import Floats, Ints, sum_whole
 
 @dataclass(slots=True, eq=False)
 class Summaries:
-    """One row for each summarised set of values, all columns of shape (n,).
+    """One row per summarised set of values; all columns have shape (n,).
 
-    *m2* is the sum of squared distances from the mean (count x population variance); *last* the value with the greatest
-    *last_ms*, of equal ones the latest to arrive.
+    Attributes:
+        count: Number of values.
+        total: Their sum.
+        m2: Sum of squared distances from the mean: count x population variance.
+        low: Smallest value.
+        high: Largest value.
+        last: Value with the greatest *last_ms*; of several, the latest to arrive.
+        last_ms: Its time in ms.
     """
 
     count: Ints
@@ -30,7 +39,7 @@ class Summaries:
         return len(self.count)
 
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> "Summaries":
-        """These rows; each column is taken when it is asked for."""
+        """Return these rows; each column is taken when it is first used."""
         length = int(rows.sum()) if rows.dtype == np.bool_ else len(rows)
         return Deferred(length, lambda name: getattr(self, name)[rows])
 
@@ -39,9 +48,9 @@ ALL = frozenset(column.name for column in fields(Summaries))
 
 
 class Deferred(Summaries):
-    """Summaries whose columns are made when they are first asked for: most questions want two or three of the seven.
+    """Summaries whose columns are made when first used: most queries need two or three of seven.
 
-    *load* takes a column's name.
+    *load* takes a column's name and returns the column.
     """
 
     __slots__ = ("_length", "_load")
@@ -53,7 +62,7 @@ class Deferred(Summaries):
         return self._length
 
     def __getattr__(self, name: str) -> NDArray[Any]:
-        # Reached while the slot of a column is empty.
+        # Called only while the attribute of a column is not set.
         if name not in ALL:
             raise AttributeError(name)
         column = self._load(name)
@@ -67,7 +76,7 @@ def empty() -> Summaries:
 
 
 def of_points(values: Floats, weights: Ints, times_ms: Ints) -> Summaries:
-    """Each point as a summary of *weight* equal values."""
+    """Return one summary per point, of *weight* equal values; all arguments have shape (n,)."""
     with np.errstate(over="ignore"):
         totals = values * weights
     return Summaries(weights, totals, np.zeros(len(values)), values, values, values, times_ms)
@@ -82,11 +91,16 @@ def concat(parts: list[Summaries]) -> Summaries:
 
 
 def merge(group: Ints, groups: int, rows: Summaries, columns: frozenset[str] = ALL) -> Summaries:
-    """Merge *rows* (in order of arrival) by *group*, ids from 0 to *groups* - 1: one summary for each, count 0 for empty ones.
+    """Merge *rows* by group into one summary per group, with count 0 for an empty group.
 
-    No row is sorted: the cost is one pass a column, and only *columns* are worked out (m2 needs count and total); the others
-    are as for no rows. m2 is merged as in Chan, Golub and LeVeque, Updating Formulae and a Pairwise Algorithm for Computing
-    Sample Variances, 1979. Beyond the largest float sums are inf, without a warning.
+    m2 is merged as in Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for
+    Computing Sample Variances", 1979. Sums beyond the largest float are inf, without a warning.
+
+    Args:
+        group: Group id of each row, shape (rows,).
+        groups: Number of groups; ids are from 0 to *groups* - 1.
+        rows: Summaries in order of arrival.
+        columns: Columns to compute; the others are as for no rows. m2 needs count and total.
     """
     return merge_all([(group, rows)], groups, columns)
 
@@ -94,7 +108,7 @@ def merge(group: Ints, groups: int, rows: Summaries, columns: frozenset[str] = A
 def merge_all(
     parts: Sequence[tuple[Ints, Summaries]], groups: int, columns: frozenset[str] = ALL
 ) -> Summaries:
-    """`merge` of many (group, rows), in order of arrival, without putting them together first."""
+    """Merge several (group, rows), in order of arrival, without concatenating them first."""
     parts = [part for part in parts if len(part[0])]
     nothing, zero = np.full(groups, np.nan), np.zeros(groups)
     result = Summaries(
@@ -106,7 +120,7 @@ def merge_all(
         nothing,
         np.zeros(groups, np.int64),
     )
-    # Each part touches only the groups from its lowest to its highest, of a day's minutes an hour's.
+    # Each part touches only the groups from its lowest to its highest: an hour's of a day's minutes.
     reaches = [slice(int(group.min()), int(group.max()) + 1) for group, _ in parts]
     near = [
         (reach, group - reach.start if reach.start else group, rows)
@@ -140,8 +154,7 @@ def merge_all(
                 last, last_ms = result.last[reach], result.last_ms[reach]
                 np.maximum.at(last_ms, group, rows.last_ms)
                 newest = np.flatnonzero(rows.last_ms == last_ms[group])
-                last[group[newest]] = rows.last[
-                    newest
-                ]  # of several the last one assigned stays: the latest to arrive
+                # Of several rows the last one assigned stays: the latest to arrive.
+                last[group[newest]] = rows.last[newest]
             np.maximum(result.last_ms, 0, out=result.last_ms)
     return result

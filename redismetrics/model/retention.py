@@ -1,47 +1,62 @@
-"""Resolutions and how long each is kept."""
+"""Resolutions of stored data, and how long each is kept."""
 
 from dataclasses import dataclass
 
 from .time import DAY, HOUR, MINUTE, SECOND, slot_of
 
+# Keep expired data in Redis this much longer (ms), so that queries under way can finish reading.
+MARGIN = HOUR
+
+# Keep sealed blocks in the log this long (µs), so that reconnecting subscribers can catch up.
+REPLAY_US = 60_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """One grain of what is kept: slots of *width* ms; those of one *span* ms stand in one key, kept *retention* ms after it.
+    """One resolution of stored data, for example minutes.
 
-    *points* is how many points a series' digest has at most in one slot.
+    Attributes:
+        name: How keys, the configuration and messages name it.
+        width: Length of a slot, in ms.
+        partition: Length of the time range whose slots share one Redis key, in ms.
+        retention: How long a partition is kept after its end, in ms.
+        points: Maximum points of a series' digest in one slot.
     """
 
     name: str
     width: int
-    span: int
+    partition: int
     retention: int
     points: int
 
-    def gone(self, span_start: int, now_ms: int) -> bool:
-        """Is this span past its retention?"""
-        return span_start + self.span + self.retention <= now_ms
+    def is_expired(self, start_ms: int, now_ms: int) -> bool:
+        """Return True if the partition that starts at *start_ms* is past its retention."""
+        return start_ms + self.partition + self.retention <= now_ms
 
     def kept_from(self, now_ms: int) -> int:
-        """The start of the oldest span that is within its retention."""
-        return max(slot_of(now_ms - self.retention, self.span), 0)
-
-
-MARGIN = (
-    HOUR  # what is past its retention stays so much longer in the store, for questions under way
-)
+        """Return the start of the oldest partition within its retention, in ms."""
+        return max(slot_of(now_ms - self.retention, self.partition), 0)
 
 
 @dataclass(frozen=True, slots=True)
 class RetentionPolicy:
-    """What is kept for how long: exact samples by the minute, and rollups, each level a multiple of the finer before it."""
+    """What is kept for how long: exact samples, and rollups of several resolutions.
+
+    Attributes:
+        raw: Exact samples, stored by the minute.
+        resolutions: Those of the rollups, finest first. The width of each is a multiple of the
+            width before it, and equals the partition before it.
+    """
 
     raw: Resolution
-    levels: tuple[Resolution, ...]
+    resolutions: tuple[Resolution, ...]
 
     @classmethod
     def of(cls, raw_s: float, minute_s: float, hour_s: float, day_s: float) -> "RetentionPolicy":
-        """From the retentions in seconds. A day's or an hour's slots share a key, and so do 32 days."""
+        """Return the policy with these retentions, in seconds.
+
+        The minutes of an hour share a key; so do the hours of a day, and 32 days.
+        """
         raw, minute, hour, day = (
             round(seconds * SECOND) for seconds in (raw_s, minute_s, hour_s, day_s)
         )
@@ -54,22 +69,50 @@ class RetentionPolicy:
             ),
         )
 
+    @property
+    def finest(self) -> Resolution:
+        return self.resolutions[0]
+
+    @property
+    def coarsest(self) -> Resolution:
+        return self.resolutions[-1]
+
+    @property
+    def with_raw(self) -> tuple[Resolution, ...]:
+        """The exact samples' resolution, then those of the rollups, finest first."""
+        return (self.raw, *self.resolutions)
+
+    def named(self, name: str) -> Resolution | None:
+        """Return the resolution called *name*, ``raw`` included; None if there is none."""
+        return next((each for each in self.with_raw if each.name == name), None)
+
+    def coarser(self, resolution: Resolution) -> tuple[Resolution, ...]:
+        """Return the resolutions coarser than *resolution*, finest first."""
+        return tuple(each for each in self.resolutions if each.width > resolution.width)
+
+    def finer(self, resolution: Resolution) -> Resolution | None:
+        """Return the next finer resolution of the rollups; None for the finest."""
+        at = self.resolutions.index(resolution)
+        return self.resolutions[at - 1] if at else None
+
     def describe(self) -> str:
-        """As the namespace's configuration holds it: name and seconds of each level."""
-        return " ".join(
-            f"{level.name}:{level.retention / SECOND:.15g}" for level in (self.raw, *self.levels)
-        )
+        """Return the text that the namespace's configuration stores: name and seconds of each."""
+        return " ".join(f"{each.name}:{each.retention / SECOND:.15g}" for each in self.with_raw)
 
     @classmethod
     def parse(cls, text: str) -> "RetentionPolicy":
-        """The inverse of `describe`; raises ValueError for other text."""
+        """Return the policy that `describe` wrote.
+
+        Raises:
+            ValueError: If *text* is in another form.
+        """
         pairs = [part.split(":") for part in text.split()]
         if [name for name, _ in pairs] != ["raw", "minute", "hour", "day"]:
-            raise ValueError(f"wanted raw, minute, hour and day, got {text!r:.80}")
+            raise ValueError(
+                f"retentions must be given as raw, minute, hour and day, got {text!r:.80}"
+            )
         return cls.of(*(float(seconds) for _, seconds in pairs))
 
-
-REPLAY_US = 60_000_000  # so long what is sealed stays in the log, for subscribers that were cut off
 
 DEFAULT_RETENTION = RetentionPolicy.of(
     DAY / SECOND, 3 * DAY / SECOND, 90 * DAY / SECOND, 5 * 365 * DAY / SECOND

@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 
 from redismetrics.columnar import rollup_codec, rollup_table, samples
-from redismetrics.columnar.rollup_codec import read_samples
+from redismetrics.columnar.sample_codec import read_samples
 from redismetrics.columnar.rollup_table import Table
 from redismetrics.columnar.samples import Samples
 from redismetrics.model.retention import RetentionPolicy
 from redismetrics.model.time import HOUR, MINUTE, slot_of
-from redismetrics.store import keys
+from redismetrics.store import due_slot, keys
 from redismetrics.store.driver import Command
-from redismetrics.store.keys import SPAN
 
 from .cache import PageKey, Part
 from .context import QueryContext
@@ -45,11 +44,8 @@ def page_reads(
     now_ms: int,
 ) -> tuple[list[PageRead], list[PageRead]]:
     """The pages of rollups, and those of exact samples."""
-    widths = {level.name: level.width for level in (retention.raw, *retention.levels)}
-    above = [*(level.name for level in retention.levels[1:]), SPAN]
-    coarser = {"raw": above[0]} | {
-        level.name: name for level, name in zip(retention.levels, above, strict=True)
-    }
+    widths = {level.name: level.width for level in retention.with_raw}
+    coarser = {each.name: due_slot.coarser(retention, each)[0][0] for each in retention.with_raw}
 
     def read(
         level: str, span: int, chunk: int, slots: list[int], *, is_cut: bool = False
@@ -85,7 +81,7 @@ def page_reads(
             cut.setdefault(slot_of(minute, HOUR), []).append(minute)
         for hour, minutes in cut.items():
             reads.append(read("minute", hour, chunk, minutes, is_cut=True))
-            if not retention.raw.gone(hour, now_ms):
+            if not retention.raw.is_expired(hour, now_ms):
                 raws.append(read("raw", hour, chunk, minutes))
     return reads, raws
 

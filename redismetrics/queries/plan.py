@@ -37,7 +37,7 @@ def bounds(
 
     These are the oldest and the newest hour that were ever sealed into; None: not known.
     """
-    coarsest = retention.levels[-1]
+    coarsest = retention.coarsest
     first, last = sealed_ms or (0, now_ms + AHEAD - coarsest.width)
     since = max(since_ms, coarsest.kept_from(now_ms), slot_of(first, coarsest.width))
     return since, max(min(until_ms, slot_of(last, coarsest.width) + coarsest.width), since)
@@ -49,13 +49,13 @@ def check_interval(interval_ms: int, since_ms: int, retention: RetentionPolicy, 
     Raises:
         OutsideRetention: the window begins before what is kept that finely; names the finest interval possible.
     """
-    fitting = [level for level in retention.levels if interval_ms % level.width == 0]
+    fitting = [level for level in retention.resolutions if interval_ms % level.width == 0]
     kept_from = (fitting[-1] if fitting else retention.raw).kept_from(now_ms)
     if since_ms >= kept_from:
         return since_ms
     if since_ms == OPEN_SINCE:
         return kept_from
-    possible = [level for level in retention.levels if level.kept_from(now_ms) <= since_ms]
+    possible = [level for level in retention.resolutions if level.kept_from(now_ms) <= since_ms]
     if not possible:
         raise OutsideRetention(
             "interval: the window begins before everything that is kept: ask a later one"
@@ -97,7 +97,7 @@ def plan(
     made = Plan(since_ms, until_ms)
     if since_ms >= until_ms:
         return made
-    levels = retention.levels
+    levels = retention.resolutions
     if interval_ms is not None:
         levels = tuple(level for level in levels if interval_ms % level.width == 0)
     if not levels:
@@ -116,15 +116,15 @@ def plan(
             inside = max(begin, slot), min(end, after)
             is_due = (level.name, slot) in due
             if inside == (slot, after) and not is_due:
-                made.slots.setdefault((level, slot_of(slot, level.span)), []).append(slot)
-            elif is_due or not levels[at - 1].gone(
+                made.slots.setdefault((level, slot_of(slot, level.partition)), []).append(slot)
+            elif is_due or not levels[at - 1].is_expired(
                 slot, now_ms
             ):  # what a due slot is made of stays until it was made
                 cover(at - 1, *inside)
             elif (
                 inside[0] == slot
             ):  # what is finer is gone: it belongs to the window that holds its start
-                made.slots.setdefault((level, slot_of(slot, level.span)), []).append(slot)
+                made.slots.setdefault((level, slot_of(slot, level.partition)), []).append(slot)
             slot = after
 
     def finest(begin: int, end: int) -> None:
@@ -133,8 +133,8 @@ def plan(
         made.cut += sorted(
             {slot_of(edge, level.width) for edge in (begin, end) if edge % level.width}
         )
-        for span in range(slot_of(first, level.span), last, level.span):
-            inside = range(max(first, span), min(last, span + level.span), level.width)
+        for span in range(slot_of(first, level.partition), last, level.partition):
+            inside = range(max(first, span), min(last, span + level.partition), level.width)
             made.slots.setdefault((level, span), []).extend(inside)
 
     cover(len(levels) - 1, since_ms, until_ms)

@@ -6,7 +6,7 @@ from redismetrics.model.definition import Definition
 from redismetrics.model.time import SECOND
 from redismetrics.store import keys, replies
 from redismetrics.store.driver import Operation
-from redismetrics.store.keys import FOLD
+from redismetrics.store.due_slot import DueSlot
 
 from .cache import PageKey
 from .context import QueryContext
@@ -79,10 +79,9 @@ def read_snapshot(
     by_chunk: dict[int, set[tuple[str, int]]] = {}
     with replies.reading(f"state of {name!r}"):
         for each in due[::2]:
-            level, slot, chunk = each.decode().split(" ")
-            if level.startswith(FOLD):
-                continue
-            by_chunk.setdefault(int(chunk), set()).add((level, int(slot) * SECOND))
+            slot = DueSlot.parse(each)
+            if slot.merged is None:
+                by_chunk.setdefault(slot.chunk, set()).add((slot.resolution, slot.slot_ms))
         # Not to be told from the time when the metric came: the server's clock may have been ahead then.
         sealed_ms = None if None in hours else (int(hours[0]) * SECOND, int(hours[1]) * SECOND)
     return Snapshot(

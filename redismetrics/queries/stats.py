@@ -26,7 +26,7 @@ def store_stats(context: QueryContext) -> Operation[Row]:
     server = yield from stats.server_state(context.namespace.name, config.shards)
     totals, retention = _totals(found.values(), config.retention), config.retention
     pruned = sum(each.pruned for each in found.values())
-    levels = (retention.raw, *retention.levels)
+    levels = retention.with_raw
     return {
         "total_metrics": totals["samples"] - pruned - sum(totals["dropped"].values()),
         "metrics_stored": totals["samples"],
@@ -64,7 +64,7 @@ def store_totals(context: QueryContext) -> Operation[Row]:
 
 
 def _totals(standings: Collection[MetricStats], retention: RetentionPolicy) -> Row:
-    level_names = [level.name for level in (retention.raw, *retention.levels)]
+    level_names = [level.name for level in retention.with_raw]
     return {
         "samples": sum(each.samples for each in standings),
         "dropped": {

@@ -126,7 +126,7 @@ class Sender:
                 self.settings.namespace, wanted, self.store.shards, self.recorder.warn_once
             ),
         )
-        minutes = config.retention.levels[0].retention
+        minutes = config.retention.finest.retention
         # Redis remembers a writer only as long as it keeps minutes.
         oldest = (minutes - HOUR) / SECOND
         if self.settings.max_age > oldest:

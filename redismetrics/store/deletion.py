@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from . import keys
 from .driver import Operation
+from .due_slot import SWEEP, TRIM
 from .replies import reading
 
 
@@ -34,7 +35,7 @@ def delete(namespace: str, shards: int, names: list[str]) -> Operation[int]:
             (
                 "DEL",
                 of.series,
-                of.live,
+                of.totals,
                 of.log,
                 of.values,
                 *worked,
@@ -45,7 +46,8 @@ def delete(namespace: str, shards: int, names: list[str]) -> Operation[int]:
             (
                 "ZREM",
                 pending_key,
-                *(member + b" " + name.encode() for member in (*due, b"trim 0 0", b"sweep 0 0")),
+                *(member + b" " + name.encode() for member in due),
+                *(cleanup.pending_member(name) for cleanup in (TRIM, SWEEP)),
             ),
             ("ZREM", of_shard.dirty, name),
             ("HDEL", of_shard.catalogue, name),
@@ -71,9 +73,8 @@ def delete(namespace: str, shards: int, names: list[str]) -> Operation[int]:
 def _data_keys(namespace: str, shard: int, name: str, held: Iterable[bytes]) -> list[str]:
     """Return the data keys that the fields of `held` name."""
     with reading("held"):
-        fields = [field.decode().split(" ") for field in held]
         return [
-            keys.data(namespace, shard, name, level, int(span) * 1000)
-            for level, span in fields
-            if level != "samples"
+            keys.data(namespace, shard, name, resolution, partition_ms)
+            for resolution, partition_ms in map(keys.parse_data_name, held)
+            if resolution != "samples"
         ]

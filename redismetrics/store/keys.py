@@ -1,54 +1,69 @@
 r"""
-Every name redismetrics gives to anything in Redis.
+Every name that redismetrics gives to anything in Redis.
 
-    rm:<ns>:config                            hash    format, shards, retentions: the first to come writes it, the others are told
-    rm:{<ns>:<shard>}:clock                   string  the last server time given to a batch, in µs; only grows
-    rm:{<ns>:<shard>}:writers                 hash    writer -> last sequence applied, its clock, its reply (msgpack)
-    rm:{<ns>:<shard>}:catalogue               hash    metric -> its Definition and when it came (msgpack)
-    rm:<ns>:workers                           zset    live workers, by last heartbeat in ms
-    rm:<ns>:copying                           hash    metric -> what of it was copied to here, until all is (see copying.py)
-    rm:<ns>:copier                            string  who is copying to here, expires
-    rm:{<ns>:<shard>}:dirty                   zset    metric by the clock of its last batch, until all of it is sealed
-    rm:{<ns>:<shard>}:pending                 zset    "<level> <slot> <chunk> <metric>" by when it is due, in ms: an index of all
-                                                      `due`; and what a metric needs of tidying, "trim 0 0", "sweep 0 0"
-    rm:{<ns>:<shard>}:<metric>:series         hash    canonical tags -> series id (a small integer, never used again); the field
-                                                      '' only pads it, see record.lua
-    rm:{<ns>:<shard>}:<metric>:live           hash    rows of series -> packed running state (see LIVE)
-    rm:{<ns>:<shard>}:<metric>:log            zset    block, scored by the batch's clock: in order of arrival
-    rm:{<ns>:<shard>}:<metric>:state          hash    version, sealed, next (series id), bytes (of the log), samples,
-                                                      never_sealed (cut from the log unmerged), waiting (oldest unsealed),
-                                                      late (came after its minutes were gone), pruned (exact ones),
-                                                      cut (clock of the newest block taken off the log),
-                                                      oldest, newest (hours, in s, that were ever sealed into)
-    rm:{<ns>:<shard>}:<metric>:values         hash    tag -> how many values it has; "<tag>\0<value>" -> how many series have it
-    rm:{<ns>:<shard>}:<metric>:due            hash    "<level> <slot> <chunk>" -> when it is due: coarse slots that are open, or
-                                                      changed since they were made
-    rm:{<ns>:<shard>}:<metric>:held           hash    "<level> <span>" -> bytes in that key; "samples <hour>" -> how many were
-                                                      sealed into it
-    rm:{<ns>:<shard>}:<metric>:touched        zset    "<level> <span> <field>" written, and "=<version>", by number of commit:
-                                                      what a reader's cache must forget
-    rm:{<ns>:<shard>}:<metric>:raw:<hour>     hash    "<minute>/<chunk>" -> exact samples, while they are few (see sealed.py)
-    rm:{<ns>:<shard>}:<metric>:minute:<hour>  hash    "<minute>/<chunk>" -> rollup rows
-    rm:{<ns>:<shard>}:<metric>:hour:<day>     hash    "<hour>/<chunk>" -> rollup rows
-    rm:{<ns>:<shard>}:<metric>:day:<32 days>  hash    "<day>/<chunk>" -> rollup rows
-    rm:<ns>:stream:<metric>                   channel the block just recorded, exactly as in the log
+    rm:<ns>:config          hash    format, shards, retentions; written once, by the first process
+    rm:<ns>:workers         zset    worker, scored by its last heartbeat in ms
+    rm:<ns>:copying         hash    metric -> what was copied of it to here, until all is copied
+                                    (see admin/copy_metric.py)
+    rm:<ns>:copier          string  the process that copies to here; expires
+    rm:<ns>:stream:<metric> channel the block just recorded, exactly as in the log
 
-The braces keep a shard on one cluster node, as its scripts need. A metric lives in shard crc32(name) % shards.
-Colons in a metric's name can't collide: a key ends in one of the fixed words, and a shard's own have no metric before.
+Keys of a shard begin with rm:{<ns>:<shard>}:
 
-Slots and spans are written in Unix seconds. A chunk is CHUNK series with neighbouring ids, so that asking one series doesn't
-read 100,000. Once a span's coarser slot was made its fields are one, "segment/<chunk>"; a field beside it counts instead of
-the segment's rows of that slot, until the next making folds it in. Such keys expire by themselves: retention is expiry.
+    clock                   string  server time given to the last batch, in µs; only grows
+    writers                 hash    writer -> last sequence applied, its clock, its reply (msgpack)
+    catalogue               hash    metric -> its Definition, and when it was added (msgpack)
+    dirty                   zset    metric, scored by the clock of its last batch, until its log is
+                                    sealed to the end
+    pending                 zset    "<due slot> <metric>", scored by when it is due, in ms: an
+                                    index of all `due`, and the cleanups ("trim 0 0", "sweep 0 0")
 
-LIVE: a row of little-endian doubles a series, in the field id // LIVE_ROWS, where it is the row id % LIVE_ROWS; a row that
-begins with 0 is none. Several rows in one field cost a third of the memory and of the time of a field each; the wide rows of
-histograms have a field of their own.
+Keys of a metric begin with rm:{<ns>:<shard>}:<metric>:
+
+    series                  hash    canonical tags -> series id (a small integer, never reused);
+                                    the field '' is padding, see record.lua
+    live                    hash    number of a row group -> packed totals (see TOTALS)
+    log                     zset    block, scored by the clock of its batch: in order of arrival
+    state                   hash    version, sealed (clock), next (series id), bytes (of the log),
+                                    samples, never_sealed (cut from the log before sealing),
+                                    waiting (oldest block not sealed), late (its minute had
+                                    expired), pruned (exact samples), cut (clock of the newest
+                                    block taken off the log), oldest and newest (hours, in s, that
+                                    were ever sealed into)
+    values                  hash    tag -> number of its values;
+                                    "<tag>\0<value>" -> number of series with it
+    due                     hash    due slot (see due_slot.py) -> when it is due: coarser slots
+                                    that are open, or whose source changed after downsampling
+    held                    hash    "<resolution> <partition>" -> bytes in that key;
+                                    "samples <hour>" -> samples sealed into it
+    touched                 zset    "<resolution> <partition> <field>" written, and "=<version>",
+                                    scored by number of commit: what a query cache must forget
+    raw:<hour>              hash    "<minute>/<chunk>" -> exact samples, while they are few
+    minute:<hour>           hash    "<minute>/<chunk>" -> rollup rows
+    hour:<day>              hash    "<hour>/<chunk>" -> rollup rows
+    day:<32 days>           hash    "<day>/<chunk>" -> rollup rows
+
+The braces keep a shard on one cluster node, as its scripts need. A metric belongs to shard
+crc32(name) % shards. Colons in a metric's name cannot collide: a key ends in one of the fixed
+words, and no metric precedes the keys of the shard itself.
+
+Slots and partitions are written as their start in Unix seconds. A chunk is CHUNK series with
+neighbouring ids, so that a query for one series does not read 100,000. Merging replaces the
+fields of a chunk in a partition by one, "segment/<chunk>". A slot's own field beside the segment
+replaces the segment's rows of that slot, until the next merge. Data keys expire by themselves:
+retention is expiry.
+
+TOTALS: one row of little-endian doubles for each series, row id % TOTALS_ROWS of the field
+id // TOTALS_ROWS. A row that begins with 0 is unused. Rows that share a field cost a third of the
+memory and time of a field each; the wide rows of histograms have their own field.
     counter    seen_ms, total, remainder
-    gauge      seen_ms, value, timestamp_ms, clock_us of the batch it came with
-    histogram  seen_ms, count, sum, remainder, one count for each bucket (not cumulative, +Inf left out)
-A sum is a pair: total + remainder, so that neither many small additions nor large integers lose digits.
+    gauge      seen_ms, value, timestamp_ms, clock_us of its batch
+    histogram  seen_ms, count, sum, remainder, count of each bucket (not cumulative, without +Inf)
+A sum is stored as total + remainder, so that neither many small additions nor large integers lose
+digits (two-sum; Knuth, The Art of Computer Programming, volume 2, section 4.2.2).
 
-FORMAT is raised when the meaning of stored bytes changes; a dump of each one stays in tests/system/golden/.
+Raise FORMAT when the meaning of stored bytes changes; keep a dump of each format in
+tests/system/golden/.
 """
 
 from typing import NamedTuple
@@ -56,29 +71,31 @@ from zlib import crc32
 
 FORMAT = 1
 
-LIVE_ROWS = {"counter": 16, "gauge": 16, "histogram": 1}
-# So many series share a field; fewer where their rows have digests.
+# Series whose totals share a field.
+TOTALS_ROWS = {"counter": 16, "gauge": 16, "histogram": 1}
+_TOTALS_WIDTH = {"counter": 3, "gauge": 4, "histogram": 4}
+
+# Series whose rollup rows share a field: fewer for the types whose rows have digests.
 CHUNK = {"counter": 1024, "gauge": 512, "histogram": 128}
-_LIVE_WIDTH = {"counter": 3, "gauge": 4, "histogram": 4}
 
 
 def totals_shape(kind: str, buckets: int) -> tuple[int, int]:
-    """How many doubles the running state of a series has, and how many series share a field."""
-    return _LIVE_WIDTH[kind] + (buckets if kind == "histogram" else 0), LIVE_ROWS[kind]
+    """Return how many doubles the totals of a series have, and how many series share a field."""
+    return _TOTALS_WIDTH[kind] + (buckets if kind == "histogram" else 0), TOTALS_ROWS[kind]
 
 
 class MetricKeys(NamedTuple):
-    """The keys of one metric, in the order that record.lua takes them."""
+    """Keys of one metric that recording writes, in the order of record.lua's KEYS."""
 
     series: str
-    live: str
+    totals: str
     log: str
     state: str
     values: str
 
 
 class ShardKeys(NamedTuple):
-    """The keys that all metrics of one shard share, in the order that record.lua takes them."""
+    """Keys that the metrics of a shard share, in the order of record.lua's KEYS."""
 
     clock: str
     writers: str
@@ -87,7 +104,7 @@ class ShardKeys(NamedTuple):
 
 
 class RollupKeys(NamedTuple):
-    """The keys of one metric that workers write, beside those of its data."""
+    """Keys of one metric that only workers write, apart from those of its data."""
 
     due: str
     held: str
@@ -119,14 +136,24 @@ def rollup(namespace: str, number: int, name: str) -> RollupKeys:
     return RollupKeys(f"{head}:due", f"{head}:held", f"{head}:touched")
 
 
-def data(namespace: str, number: int, name: str, level: str, span_ms: int) -> str:
-    """The hash of one span of one level."""
-    return f"rm:{{{namespace}:{number}}}:{name}:{level}:{span_ms // 1000}"
+def data(namespace: str, number: int, name: str, resolution: str, partition_ms: int) -> str:
+    """Return the key of the partition of *resolution* that starts at *partition_ms*."""
+    return f"rm:{{{namespace}:{number}}}:{name}:{resolution}:{partition_ms // 1000}"
 
 
-def data_name(level: str, span_ms: int) -> str:
-    """The same, as `held` and `touched` call it."""
-    return f"{level} {span_ms // 1000}"
+def data_name(resolution: str, partition_ms: int) -> str:
+    """Return the name of a partition in `held` and `touched`."""
+    return f"{resolution} {partition_ms // 1000}"
+
+
+def parse_data_name(name: bytes) -> tuple[str, int]:
+    """Return the resolution (or ``samples``) and the partition's start in ms of a field of `held`.
+
+    Raises:
+        ValueError: If *name* has another form.
+    """
+    resolution, start_s = name.decode().split(" ")
+    return resolution, int(start_s) * 1000
 
 
 def cell_field(slot_ms: int, chunk: int) -> str:
@@ -135,10 +162,6 @@ def cell_field(slot_ms: int, chunk: int) -> str:
 
 def segment_field(chunk: int) -> str:
     return f"segment/{chunk}"
-
-
-def due_field(level: str, slot_ms: int, chunk: int) -> str:
-    return f"{level} {slot_ms // 1000} {chunk}"
 
 
 def pending(namespace: str, number: int) -> str:
@@ -162,14 +185,9 @@ def channel(namespace: str, metric: str) -> str:
 
 
 def channel_pattern(namespace: str, pattern: str) -> str:
-    """The glob that matches the channels of all metrics that the glob *pattern* matches."""
+    """Return the glob for the channels of all metrics that the glob *pattern* matches."""
     return f"rm:{namespace}:stream:{pattern}"
 
 
 def metric_of_channel(namespace: str, name: str) -> str:
     return name.removeprefix(f"rm:{namespace}:stream:")
-
-
-SPAN = "span"  # the level above the coarsest: it has no rows, its making only folds those of a span into a segment
-FOLD = "fold-"  # and a level's name: folds what of a part of a span has passed into the segment, long before the span ends
-TRIM, SWEEP = "trim 0 0", "sweep 0 0"  # what of tidying is pending

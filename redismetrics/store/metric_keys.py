@@ -1,16 +1,16 @@
-"""A metric together with its keys and its place in the store."""
+"""A metric's place in Redis: its namespace, shard and keys."""
 
 from dataclasses import dataclass
 
-from redismetrics.model.retention import Resolution, RetentionPolicy
+from redismetrics.model.retention import RetentionPolicy
 
 from . import keys
-from .keys import SPAN, MetricKeys, RollupKeys
+from .keys import MetricKeys, RollupKeys
 
 
 @dataclass(frozen=True, slots=True)
 class MetricLocation:
-    """Where a metric stands, and by which retention."""
+    """Where a metric is stored, and the retention policy of its namespace."""
 
     namespace: str
     shard: int
@@ -19,17 +19,14 @@ class MetricLocation:
 
     @property
     def recorded(self) -> MetricKeys:
+        """The keys that recording writes."""
         return keys.metric(self.namespace, self.shard, self.name)
 
     @property
     def worked(self) -> RollupKeys:
+        """The keys that only workers write."""
         return keys.rollup(self.namespace, self.shard, self.name)
 
-    def data(self, level: str, span: int) -> str:
-        return keys.data(self.namespace, self.shard, self.name, level, span)
-
-    def coarser(self, level: Resolution) -> list[tuple[str, int]]:
-        """The (name, width) of each level above, the span of the coarsest at the end."""
-        levels = self.retention.levels
-        above = [(each.name, each.width) for each in levels if each.width > level.width]
-        return [*above, (SPAN, levels[-1].span)]
+    def data(self, resolution: str, partition_ms: int) -> str:
+        """Return the key of the partition of *resolution* that starts at *partition_ms*."""
+        return keys.data(self.namespace, self.shard, self.name, resolution, partition_ms)

@@ -71,12 +71,11 @@ def _metric_stats(retention: RetentionPolicy, now_ms: int, replies: list[Any]) -
     samples, log_bytes, never_sealed, late, pruned, sealed, waiting = (
         int(float(each or 0)) for each in state
     )
-    by_name = {level.name: level for level in (retention.raw, *retention.levels)}
+    by_name = {each.name: each for each in retention.with_raw}
     level_bytes = dict.fromkeys(by_name, 0)
     for field, amount in pairs(held).items():
-        what, _, span = field.decode().partition(" ")
-        level = by_name.get(what, retention.raw)
-        is_gone = level.gone(int(span) * 1000, now_ms)
+        what, partition_ms = keys.parse_data_name(field)
+        is_gone = by_name.get(what, retention.raw).is_expired(partition_ms, now_ms)
         if what == "samples":
             pruned += int(amount) if is_gone else 0
         elif not is_gone:

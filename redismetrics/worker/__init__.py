@@ -1,6 +1,7 @@
-"""What happens at rest: the log becomes minutes, hours and days, and what has expired is removed.
+"""The worker: turns logs into minutes, hours and days, and removes what has expired.
 
-In: blocks that `record.lua` wrote. Out: rollups, written by `commit.lua`. Also `python -m redismetrics.worker`.
+In: blocks that record.lua wrote. Out: rollups, written by commit.lua. Run it as
+`python -m redismetrics.worker`.
 """
 
 from .worker import Counts, Worker

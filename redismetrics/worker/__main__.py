@@ -8,46 +8,74 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from queue import SimpleQueue
 
-from redismetrics.errors import InvalidSetting, RedisMetricsError
+from redismetrics.errors import InvalidSetting, RedisMetricsError, one_line
 from redismetrics.exposition import http_server
-from redismetrics.settings import resolve
+from redismetrics.settings import Settings, resolve
 from redismetrics.store import urls
 from redismetrics.store.connection import Store
 from redismetrics.store.urls import safe_url
 
+from .limits import DEFAULT_LIMITS, WorkerLimits
 from .page import status_app
-from .worker import INTERVAL, Worker
+from .worker import Worker
 
 log = logging.getLogger("redismetrics")
+
+Watch = Callable[[Worker], AbstractContextManager[object]]
 
 
 def main(
     argv: list[str] | None = None,
     *,
     prog: str = "python -m redismetrics.worker",
-    watch: Callable[[Worker], AbstractContextManager[object]] = nullcontext,
+    watch: Watch = nullcontext,
+    limits: WorkerLimits = DEFAULT_LIMITS,
 ) -> int:
-    """Work until SIGTERM or SIGINT, or until nothing is due. Returns 0, or 1 when the store can't be asked.
+    """Work until SIGTERM or SIGINT, or with --once until nothing is due.
 
-    *watch* is entered around the work of `--once`: it may show how that goes on.
+    *watch* is entered around the work of --once, and may show its progress. Returns the exit code:
+    0, or 1 if Redis is unreachable.
     """
+    parser = _parser(prog, limits)
+    options = _parse(parser, argv)
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr
+    )
+    try:
+        settings, store = _open(options)
+        worker = Worker(settings, store, limits=replace(limits, interval=options.interval))
+        stop_by_signal(worker)
+        try:
+            _work(worker, options, watch)
+        finally:
+            store.close()
+    # Parts of a URL are only checked by the Redis client.
+    except InvalidSetting as error:
+        parser.error(one_line(error))
+    # UnicodeError: a host that cannot be a name, such as `a..b`.
+    except (RedisMetricsError, OSError, UnicodeError) as error:
+        print(one_line(error), file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser(prog: str, limits: WorkerLimits) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Seal what was recorded, roll it up to minutes, hours and days, and prune what is past its retention.",
+        description="Build minutes, hours and days from recorded samples, and remove expired data.",
     )
-    parser.add_argument("--url", help="where the store is (default: REDISMETRICS_URL)")
+    parser.add_argument("--url", help="URL of Redis (default: REDISMETRICS_URL)")
     parser.add_argument(
-        "--namespace",
-        metavar="NS",
-        help="which share of the store (default: REDISMETRICS_NAMESPACE)",
+        "--namespace", metavar="NS", help="namespace (default: REDISMETRICS_NAMESPACE)"
     )
-    parser.add_argument("--once", action="store_true", help="do all that is due, and leave")
+    parser.add_argument("--once", action="store_true", help="do all work that is due, then exit")
     parser.add_argument(
         "--interval",
         type=float,
-        default=INTERVAL,
+        default=limits.interval,
         metavar="S",
         help="seconds between passes (default: %(default)g)",
     )
@@ -55,71 +83,58 @@ def main(
         "--metrics-port",
         metavar="[HOST:]PORT",
         type=_metrics_address,
-        help="answer /metrics and /healthz about the worker itself",
+        help="serve /metrics and /healthz of the worker itself",
     )
     parser.add_argument(
-        "--json", action="store_true", help="with --once: what was done as one JSON object"
+        "--json", action="store_true", help="with --once: print what was done as a JSON object"
     )
-    given = parser.parse_args(argv)
-    if given.json and not given.once:
-        parser.error("--json: wanted beside --once")
-    if not 0.1 <= given.interval <= 3600:
-        parser.error(f"--interval: wanted 0.1 to 3600 seconds, got {given.interval:g}")
-    logging.basicConfig(
-        format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr
-    )
-    try:
-        settings = resolve(url=given.url, namespace=given.namespace)
-        store = Store(settings.url, settings.socket_timeout)
-    except InvalidSetting as error:
-        parser.error(str(error))
-    except RedisMetricsError as error:
-        print(_sentence(error), file=sys.stderr)
-        return 1
+    return parser
+
+
+def _parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+    options = parser.parse_args(argv)
+    if options.json and not options.once:
+        parser.error("--json needs --once")
+    if not 0.1 <= options.interval <= 3600:
+        parser.error(f"--interval must be from 0.1 to 3600 seconds, got {options.interval:g}")
+    return options
+
+
+def _open(options: argparse.Namespace) -> tuple[Settings, Store]:
+    settings = resolve(url=options.url, namespace=options.namespace)
     if (settings.url or "").startswith("none:"):
-        parser.error("url: none:// keeps nothing: there is nothing to work on")
-    worker = Worker(settings, store)
-    _stop_by_signal(worker)
-    try:
-        with _answering(worker, given.metrics_port, given.interval):
-            if given.once:
-                with watch(worker):
-                    for counts in worker.once():
-                        log.info("%d samples sealed, %d slots made", counts.samples, counts.slots)
-                if given.json:
-                    print(json.dumps(worker.counts.as_dict()))
-            else:
-                log.info("working on %s of %s", settings.namespace, safe_url(store.url))
-                worker.run(given.interval)
-    except InvalidSetting as error:  # only the client understands all of a URL
-        parser.error(_sentence(error))
-    except (
-        RedisMetricsError,
-        OSError,
-        UnicodeError,
-    ) as error:  # UnicodeError: a host that can't be a name (`a..b`)
-        print(_sentence(error), file=sys.stderr)
-        return 1
-    finally:
-        store.close()
-    return 0
+        raise InvalidSetting("url must name a store: none:// stores nothing to work on")
+    return settings, Store(settings.url, settings.socket_timeout)
 
 
-def _sentence(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _work(worker: Worker, options: argparse.Namespace, watch: Watch) -> None:
+    with _serve_status(worker, options.metrics_port):
+        if not options.once:
+            namespace, url = worker.settings.namespace, safe_url(worker.store.url)
+            log.info("working on namespace %s of %s", namespace, url)
+            worker.run()
+            return
+        with watch(worker):
+            for counts in worker.once():
+                log.info("%d samples sealed, %d slots built", counts.samples, counts.slots)
+        if options.json:
+            print(json.dumps(worker.counts.as_dict()))
 
 
-def _stop_by_signal(worker: Worker) -> None:
-    """Let SIGTERM and SIGINT stop it, by way of a thread: the one that a signal interrupts may hold the event's lock."""
-    wishes: SimpleQueue[int] = SimpleQueue()
+def stop_by_signal(worker: Worker) -> None:
+    """Let SIGTERM and SIGINT stop the worker.
+
+    A thread sets the event, since the interrupted thread may hold the event's lock.
+    """
+    signals: SimpleQueue[int] = SimpleQueue()
 
     def wait() -> None:
-        wishes.get()
+        signals.get()
         worker.stop.set()
 
     threading.Thread(target=wait, name="redismetrics-worker-signals", daemon=True).start()
     for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, lambda number, _: wishes.put(number))
+        signal.signal(each, lambda number, _: signals.put(number))
 
 
 def _metrics_address(text: str) -> tuple[str, int]:
@@ -127,15 +142,13 @@ def _metrics_address(text: str) -> tuple[str, int]:
 
 
 @contextmanager
-def _answering(worker: Worker, where: tuple[str, int] | None, interval: float) -> Iterator[None]:
-    """Answer HTTP about the worker meanwhile."""
-    if where is None:
+def _serve_status(worker: Worker, address: tuple[str, int] | None) -> Iterator[None]:
+    """Serve the worker's own page meanwhile, if there is an address."""
+    if address is None:
         yield
         return
-    with http_server.listen(*where, status_app(worker, interval)) as server:
-        log.info(
-            "answering on http://%s:%d/metrics", urls.host_in_url(where[0]), server.server_port
-        )
+    with http_server.listen(*address, status_app(worker)) as server:
+        log.info("answering on http://%s:%d/metrics", urls.host_in_url(address[0]), server.server_port)
         threading.Thread(
             target=server.serve_forever, name="redismetrics-worker-http", daemon=True
         ).start()

@@ -1,4 +1,9 @@
-"""Commit the result of a worker's step, if nothing it was made of has changed."""
+"""The commit protocol: read a metric at one version, and write only if it is still that version.
+
+Every read begins and ends with the metric's version, and the commit names it. So whatever two
+workers do at once, a worker that read something outdated has its commit rejected. The rules are
+in docs/architecture.md.
+"""
 
 import secrets
 from dataclasses import dataclass, field
@@ -12,24 +17,42 @@ from redismetrics.model.retention import MARGIN, REPLAY_US, Resolution
 from redismetrics.model.time import SECOND
 from redismetrics.store import keys, scripts
 from redismetrics.store.driver import Command, Operation
+from redismetrics.store.due_slot import DueSlot
 from redismetrics.store.metric_keys import MetricLocation
-from redismetrics.store.replies import read_definition, read_now_ms
+from redismetrics.store.replies import pairs, read_definition, read_now_ms, reading
 
-GONE_PER_COMMIT = 1_000  # notes of what is past its retention are taken off; the rest by later ones
+# Sizes of expired data that one commit removes from `held`; later commits remove the rest.
+EXPIRED_PER_COMMIT = 1_000
+
+# Later than any time; exact as a double, which the script compares.
+_NEVER_MS = 1 << 52
 
 
 class Outcome(Enum):
-    """How a piece of work ended."""
+    """How a piece of work ended.
 
-    DONE = "done"  # committed
-    NOTHING = "nothing"  # there was nothing to do
-    AGAIN = "again"  # somebody else changed what was read: nothing was changed, read anew
-    MORE = "more"  # committed, and there is more of the same
+    Attributes:
+        DONE: Committed.
+        NOTHING: There was nothing to do.
+        AGAIN: The metric changed since it was read. Nothing was written; read it again.
+        MORE: Committed, and there is more of the same work.
+    """
+
+    DONE = "done"
+    NOTHING = "nothing"
+    AGAIN = "again"
+    MORE = "more"
 
 
 @dataclass(slots=True)
 class Result:
-    """One piece of work: how it ended, and what was in it."""
+    """How a piece of work ended, and what was in it.
+
+    Attributes:
+        late: Samples that arrived after their minute had expired.
+        forgotten: Series that were removed.
+        waited_ms: How long the oldest block had waited.
+    """
 
     outcome: Outcome
     blocks: int = 0
@@ -37,122 +60,178 @@ class Result:
     late: int = 0
     bytes: int = 0
     forgotten: int = 0
-    waited_ms: int = 0  # how long the oldest block had waited
+    waited_ms: int = 0
 
 
 @dataclass(slots=True)
 class MetricVersion:
-    """What the first trip finds."""
+    """A metric as the first round trip finds it.
+
+    Attributes:
+        version: None for a metric that no worker has committed to.
+        sealed: Clock up to which the log is sealed.
+        due: Fields of the hash `due`.
+        definition: None for a metric that does not exist.
+        now_ms: The server's time.
+    """
 
     version: bytes | None
     sealed: bytes
-    due: dict[bytes, int]
+    due: dict[bytes, bytes]
     definition: Definition | None
     now_ms: int
+
+    def is_due(self, slot: DueSlot) -> bool:
+        return slot.field.encode() in self.due
+
+    def due_slots(self) -> list[DueSlot]:
+        with reading("due"):
+            return list(map(DueSlot.parse, self.due))
 
 
 @dataclass(slots=True)
 class KeyWrites:
-    """What a commit puts into one data key, and until when."""
+    """What a commit writes into one data key.
 
-    level: Resolution
-    span: int
+    Attributes:
+        partition_ms: Start of the partition.
+        fields: Fields to set.
+        removed: Fields to delete.
+        persist: Keep the key beyond its retention, since a coarser slot that is due needs it.
+        refuse: Write nothing if the key is past its retention.
+    """
+
+    resolution: Resolution
+    partition_ms: int
     fields: dict[str, bytes] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)
     persist: bool = False
-    refuse: bool = True  # where the key is past its retention
+    refuse: bool = True
 
 
 @dataclass(slots=True)
 class CommitPlan:
-    """All that a commit does."""
+    """All that one commit does.
+
+    Attributes:
+        blocks: Blocks that are sealed by it, in order of the log.
+        sealed: Clock up to which the log is sealed then; None: as before.
+        schedule: Slots that become due, with the time in ms.
+        finished: Work that is not due any more.
+        late: Samples whose minute had expired.
+        samples: Samples sealed into each hour, by the hour's start in ms.
+        expired_sizes: Fields of `held` to remove.
+        cleanups: Cleanups to schedule, with the time in ms.
+        new_cleanups: The same, unless that cleanup is scheduled already.
+        forgotten: Canonical tags of series to forget.
+        totals: Fields of the totals: field, value as it was read, new value.
+        none_left: Remove the metric: its last series is forgotten.
+    """
 
     writes: list[KeyWrites] = field(default_factory=list)
     blocks: list[bytes] = field(default_factory=list)
     sealed: bytes | None = None
-    marks: dict[str, int] = field(default_factory=dict)
-    unmarks: list[str] = field(default_factory=list)
+    schedule: dict[DueSlot, int] = field(default_factory=dict)
+    finished: list[DueSlot] = field(default_factory=list)
     late: int = 0
     samples: dict[int, int] = field(default_factory=dict)
-    gone: list[bytes] = field(default_factory=list)
-    tidying: list[tuple[str, int]] = field(default_factory=list)
-    unless: list[tuple[str, int]] = field(default_factory=list)  # it is pending already
-    idle: list[bytes] = field(default_factory=list)
-    rows: list[tuple[bytes, bytes, bytes]] = field(default_factory=list)
+    expired_sizes: list[bytes] = field(default_factory=list)
+    cleanups: list[tuple[DueSlot, int]] = field(default_factory=list)
+    new_cleanups: list[tuple[DueSlot, int]] = field(default_factory=list)
+    forgotten: list[bytes] = field(default_factory=list)
+    totals: list[tuple[bytes, bytes, bytes]] = field(default_factory=list)
     none_left: bool = False
 
 
 def read_version(metric: MetricLocation) -> Operation[MetricVersion]:
+    """Read the metric's version, and what every piece of work needs to know."""
     while True:
-        (version, sealed_to), due, definition, time, ended = yield [
+        (version, sealed), due, definition, time, version_after = yield [
             ("HMGET", metric.recorded.state, "version", "sealed"),
             ("HGETALL", metric.worked.due),
             ("HGET", keys.shard(metric.namespace, metric.shard).catalogue, metric.name),
             ("TIME",),
             ("HGET", metric.recorded.state, "version"),
         ]
-        if (
-            version == ended
-        ):  # else a failover could lead back to the version that only the first of these replies is of
+        # If the version changed, read again: after a failover, replies of two versions could mix.
+        if version == version_after:
             break
-    when = {name: int(float(score)) for name, score in zip(due[::2], due[1::2], strict=True)}
     known = None if definition is None else read_definition(metric.name, definition)
-    return MetricVersion(version, sealed_to or b"0", when, known, read_now_ms(time))
+    return MetricVersion(version, sealed or b"0", pairs(due), known, read_now_ms(time))
 
 
 def read_consistent(
-    metric: MetricLocation, standing: MetricVersion, commands: list[Command]
+    metric: MetricLocation, seen: MetricVersion, commands: list[Command]
 ) -> Operation[list[Any] | None]:
-    """The replies, if the metric is still as *standing* found it; else None."""
+    """Return the replies, or None if the metric has another version than *seen*."""
     version = ("HGET", metric.recorded.state, "version")
-    began, *replies, ended = yield [version, *commands, version]
-    return replies if began == standing.version == ended else None
+    before, *replies, after = yield [version, *commands, version]
+    return replies if before == seen.version == after else None
 
 
-def commit(
-    metric: MetricLocation, standing: MetricVersion, orders: CommitPlan
-) -> Operation[Outcome]:
+def commit(metric: MetricLocation, seen: MetricVersion, plan: CommitPlan) -> Operation[Outcome]:
+    """Write *plan*, if the metric is still as *seen*: return DONE, else AGAIN."""
     of, of_shard = metric.recorded, keys.shard(metric.namespace, metric.shard)
     names = [
-        of.state, of.log, of.series, of.live, *metric.worked, of_shard.clock, of_shard.catalogue, of_shard.dirty,
-        keys.pending(metric.namespace, metric.shard), of.values,
-    ]  # fmt: skip
-    arguments: list[Any] = []
-    for write in orders.writes:
-        level, span = write.level, write.span
-        names.append(metric.data(level.name, span))
-        gone_from = span + level.span + level.retention
-        expires = 0 if write.persist else (gone_from + MARGIN) // SECOND
-        refused_from = gone_from if write.refuse else 1 << 52
-        arguments += [
-            keys.data_name(level.name, span),
-            refused_from,
-            expires,
-            len(write.fields),
-            len(write.removed),
-        ]
-        for name, data in write.fields.items():
-            arguments += (name, data)
-        arguments += write.removed
-    packed = msgpack.packb(
-        [
-            standing.sealed, orders.sealed or standing.sealed, [_beginning(block) for block in orders.blocks], REPLAY_US,
-            list(orders.marks.items()), orders.unmarks, orders.late, [(span // SECOND, n) for span, n in orders.samples.items()],
-            orders.gone[:GONE_PER_COMMIT], orders.tidying, orders.unless, orders.idle, orders.rows, int(orders.none_left),
-        ],
-        use_bin_type=False,
-    )  # fmt: skip
-    (reply,) = yield [
-        (
-            "EVALSHA", scripts.script("commit").sha, len(names), *names,
-            metric.name, standing.version or b"", secrets.token_hex(4), packed, *arguments,
-        )
-    ]  # fmt: skip
+        of.state,
+        of.log,
+        of.series,
+        of.totals,
+        *metric.worked,
+        of_shard.clock,
+        of_shard.catalogue,
+        of_shard.dirty,
+        keys.pending(metric.namespace, metric.shard),
+        of.values,
+        *(metric.data(write.resolution.name, write.partition_ms) for write in plan.writes),
+    ]
+    arguments = [each for write in plan.writes for each in _arguments(write)]
+    token = secrets.token_hex(4)
+    head: list[Any] = [metric.name, seen.version or b"", token, _pack(plan, seen)]
+    script = scripts.script("commit").sha
+    (reply,) = yield [("EVALSHA", script, len(names), *names, *head, *arguments)]
     return Outcome.DONE if reply == b"ok" else Outcome.AGAIN
 
 
-def _beginning(block: bytes) -> bytes:
-    """A block as far as its clock, writer and sequence, which are together unlike those of any other."""
+def _arguments(write: KeyWrites) -> list[Any]:
+    """Return the arguments of commit.lua for one data key."""
+    resolution = write.resolution
+    expired_from = write.partition_ms + resolution.partition + resolution.retention
+    return [
+        keys.data_name(resolution.name, write.partition_ms),
+        expired_from if write.refuse else _NEVER_MS,
+        0 if write.persist else (expired_from + MARGIN) // SECOND,
+        len(write.fields),
+        len(write.removed),
+        *(each for pair in write.fields.items() for each in pair),
+        *write.removed,
+    ]
+
+
+def _pack(plan: CommitPlan, seen: MetricVersion) -> bytes:
+    """Return the orders of *plan* to commit.lua, in the order that it reads them."""
+    orders = [
+        seen.sealed,
+        plan.sealed or seen.sealed,
+        [_identity(block) for block in plan.blocks],
+        REPLAY_US,
+        [(slot.field, when) for slot, when in plan.schedule.items()],
+        [slot.field for slot in plan.finished],
+        plan.late,
+        [(hour // SECOND, count) for hour, count in plan.samples.items()],
+        plan.expired_sizes[:EXPIRED_PER_COMMIT],
+        [(slot.field, when) for slot, when in plan.cleanups],
+        [(slot.field, when) for slot, when in plan.new_cleanups],
+        plan.forgotten,
+        plan.totals,
+        int(plan.none_left),
+    ]
+    packed: bytes = msgpack.packb(orders, use_bin_type=False)
+    return packed
+
+
+def _identity(block: bytes) -> bytes:
+    """Return the beginning of *block*: clock, writer and sequence, which identify it."""
     unpacker = msgpack.Unpacker(raw=True)
     unpacker.feed(block[:1024])
     unpacker.read_array_header()

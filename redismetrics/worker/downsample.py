@@ -1,17 +1,18 @@
-"""Make coarse slots of finer ones."""
+"""Downsample: build coarser slots from finer ones, and merge the finer ones into segments."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from redismetrics.columnar import rollup_codec
-from redismetrics.columnar.rollup_codec import NOTHING, read_samples, read_table
+from redismetrics.columnar.rollup_codec import pack_table, read_table
 from redismetrics.columnar.rollup_table import Table
+from redismetrics.columnar.sample_codec import NO_SAMPLES, pack_samples, read_samples
 from redismetrics.columnar.samples import Samples
 from redismetrics.model.retention import MARGIN, Resolution
-from redismetrics.model.time import SECOND, slot_of
+from redismetrics.model.time import slot_of
 from redismetrics.store import keys
 from redismetrics.store.driver import Command, Operation
-from redismetrics.store.keys import FOLD
+from redismetrics.store.due_slot import DueSlot
 from redismetrics.store.metric_keys import MetricLocation
+from redismetrics.store.replies import reading
 
 from . import merge
 from .commit import (
@@ -24,183 +25,196 @@ from .commit import (
     read_consistent,
     read_version,
 )
-from .due import FOLDS, made_of, merges_due
+from .due import MERGES, merges_due, sources
+from .limits import DEFAULT_LIMITS, WorkerLimits
 
 
-def downsample(metric: MetricLocation, due: str) -> Operation[Result]:
-    """Do what a field of `due` asks for: make a coarse slot of one chunk anew from the finer slots inside, and fold those into a
-    segment; or fold only. A slot is made only when no finer one inside is due.
+def downsample(
+    metric: MetricLocation, due: DueSlot, limits: WorkerLimits = DEFAULT_LIMITS
+) -> Operation[Result]:
+    """Do the work that *due* names: build a coarser slot, or merge slots into their segment."""
+    seen = yield from read_version(metric)
+    if not seen.is_due(due):
+        return Result((yield from commit(metric, seen, CommitPlan(finished=[due]))))
+    if due.merged is not None:
+        resolution = metric.retention.named(due.merged)
+        assert resolution is not None, f"BUG: {due.field!r} names no resolution"
+        return (yield from _merge_part(metric, seen, due, resolution))
+    source = due.source(metric.retention)
+    assert source is not None, f"BUG: {due.field!r} names no resolution"
+    return (yield from _build(metric, seen, due, source, limits))
+
+
+def _merge_part(
+    metric: MetricLocation, seen: MetricVersion, due: DueSlot, resolution: Resolution
+) -> Operation[Result]:
+    """Merge the slots of a part of a partition into its segment.
+
+    The coarser slot is due too. When it is built, the rest of the partition is merged.
     """
-    name, start_s, chunk_text = due.split(" ")
-    start, chunk = int(start_s) * SECOND, int(chunk_text)
-    standing = yield from read_version(metric)
-    if due.encode() not in standing.due:
-        outcome = yield from commit(metric, standing, CommitPlan(unmarks=[due]))
-        return Result(outcome)
-    levels = metric.retention.levels
-    if name.startswith(FOLD):
-        level = next(level for level in levels if FOLD + level.name == name)
-        span = slot_of(start, level.span)
-        found = yield from _unfolded(
-            metric,
-            standing,
-            level,
-            span,
-            chunk,
-            range(start, start + level.span // FOLDS, level.width),
-        )
-        if found is None:
-            return Result(Outcome.AGAIN)
-        # What is coarser is due too: when that is made, what is left of this goes with it.
-        writes = _folded(metric, standing, level, span, chunk, found, persist=True)
-        return Result(
-            (yield from commit(metric, standing, CommitPlan(unmarks=[due], writes=writes)))
-        )
-
-    at = next((number for number, level in enumerate(levels) if level.name == name), len(levels))
-    finer, target = levels[at - 1], levels[at] if at < len(levels) else None
-    inside = [
-        other
-        for other in map(bytes.decode, standing.due)
-        if _is_inside(other, chunk, start, start + finer.span)
-    ]
-    if any(other.startswith(finer.name + " ") for other in inside if other != due):
-        return Result(Outcome.NOTHING)
-    found = yield from _unfolded(
-        metric, standing, finer, start, chunk, range(start, start + finer.span, finer.width)
-    )
-    if found is None:
+    start = due.slot_ms
+    partition = slot_of(start, resolution.partition)
+    slots = range(start, start + resolution.partition // MERGES, resolution.width)
+    rows = yield from _read(metric, seen, resolution, partition, due.chunk, slots)
+    if rows is None:
         return Result(Outcome.AGAIN)
-    orders = CommitPlan(
-        unmarks=[due, *(other for other in inside if other.startswith(FOLD + finer.name + " "))],
-        gone=_expired_sizes(metric, found.held, standing, due),
-        # Its key may be past its retention: it was kept for this, and goes now.
-        writes=_folded(
-            metric,
-            standing,
-            finer,
-            start,
-            chunk,
-            found,
-            persist=_is_due_elsewhere(standing, due, name, start),
-        ),
+    writes = _segment_writes(metric, seen, rows, persist=True)
+    plan = CommitPlan(finished=[due], writes=writes)
+    return Result((yield from commit(metric, seen, plan)))
+
+
+def _build(
+    metric: MetricLocation,
+    seen: MetricVersion,
+    due: DueSlot,
+    source: Resolution,
+    limits: WorkerLimits,
+) -> Operation[Result]:
+    """Build a coarser slot of one chunk from the slots of *source*, and merge these.
+
+    Does nothing while a slot of *source* inside is due itself.
+    """
+    retention, start = metric.retention, due.slot_ms
+    end = start + source.partition
+    inside = [
+        slot for slot in seen.due_slots() if slot.chunk == due.chunk and start <= slot.slot_ms < end
+    ]
+    if any(slot.resolution == source.name for slot in inside if slot != due):
+        return Result(Outcome.NOTHING)
+    slots = range(start, end, source.width)
+    rows = yield from _read(metric, seen, source, start, due.chunk, slots)
+    if rows is None:
+        return Result(Outcome.AGAIN)
+    plan = CommitPlan(
+        finished=[due, *(slot for slot in inside if slot.merged == source.name)],
+        expired_sizes=_expired_sizes(metric, seen, rows.held, due),
+        # If the key is past its retention, it was kept for this and expires now.
+        writes=_segment_writes(metric, seen, rows, persist=_is_due_elsewhere(seen, due)),
     )
-    if target is not None and not levels[-1].gone(slot_of(start, levels[-1].span), standing.now_ms):
-        # A coarser slot over it is due as well, since the same commit marked both: so this key stays, also past its retention.
-        write = KeyWrites(target, slot_of(start, target.span), persist=True, refuse=False)
-        rows = merge.coarser(found.rows, start, target.points)
-        write.fields[keys.cell_field(start, chunk)] = rollup_codec.pack_table(rows)
-        orders.writes.append(write)
-        orders.marks = merges_due(target, [(start, chunk)], standing)
-    return Result((yield from commit(metric, standing, orders)))
+    target = retention.named(due.resolution)
+    coarsest = retention.coarsest
+    if target is not None and not coarsest.is_expired(
+        slot_of(start, coarsest.partition), seen.now_ms
+    ):
+        # The key persists, since the slot over it became due by the same commit as this one.
+        partition = slot_of(start, target.partition)
+        write = KeyWrites(target, partition, persist=True, refuse=False)
+        coarser = merge.downsample_rows(rows.table, start, target.points)
+        write.fields[keys.cell_field(start, due.chunk)] = pack_table(coarser)
+        plan.writes.append(write)
+        plan.schedule = merges_due(target, [(start, due.chunk)], seen, limits.grace_ms)
+    return Result((yield from commit(metric, seen, plan)))
 
 
 @dataclass(slots=True)
-class _Unfolded:
-    """What one chunk holds in a span: its rows, and which slots stand beside the segment; of minutes the exact samples too."""
+class _PartitionRows:
+    """What one chunk holds in a partition.
 
-    rows: Table
-    loose: list[int]
-    samples: Samples
-    loose_samples: list[int]
+    Attributes:
+        resolution: Resolution of the rows.
+        partition_ms: Start of the partition.
+        table: All rows.
+        slots: Slots with a field of their own beside the segment.
+        samples: Exact samples of minutes, if one of them has a field of its own.
+        sample_slots: Minutes whose samples have a field of their own.
+        held: Fields of the metric's hash `held`.
+    """
+
+    resolution: Resolution
+    partition_ms: int
+    chunk: int
+    table: Table
+    slots: list[int]
     held: list[bytes]
+    samples: Samples = NO_SAMPLES
+    sample_slots: list[int] = field(default_factory=list)
 
 
-def _unfolded(
+def _read(
     metric: MetricLocation,
-    standing: MetricVersion,
-    level: Resolution,
-    span: int,
+    seen: MetricVersion,
+    resolution: Resolution,
+    partition_ms: int,
     chunk: int,
     slots: range,
-) -> Operation[_Unfolded | None]:
-    """The segment of a span, and these of its slots where they stand beside it; None if somebody else changed them."""
+) -> Operation[_PartitionRows | None]:
+    """Read the segment of a partition and the fields of *slots*; None if the metric changed."""
     fields = [keys.segment_field(chunk), *(keys.cell_field(slot, chunk) for slot in slots)]
     commands: list[Command] = [
-        ("HMGET", metric.data(level.name, span), *fields),
+        ("HMGET", metric.data(resolution.name, partition_ms), *fields),
         ("HGETALL", metric.worked.held),
     ]
-    if level is metric.retention.levels[0]:
-        commands.append(("HMGET", metric.data("raw", span), *fields))
-    replies = yield from read_consistent(metric, standing, commands)
+    if resolution is metric.retention.finest:
+        commands.append(("HMGET", metric.data("raw", partition_ms), *fields))
+    replies = yield from read_consistent(metric, seen, commands)
     if replies is None:
         return None
     (segment, *cells), held, *raw = replies
-    loose = {
+    tables = {
         slot: read_table(data) for slot, data in zip(slots, cells, strict=True) if data is not None
     }
-    found = _Unfolded(
-        merge.assemble(read_table(segment), loose), list(loose), NOTHING[1], [], held[::2]
-    )
+    table = merge.assemble(read_table(segment), tables)
+    rows = _PartitionRows(resolution, partition_ms, chunk, table, list(tables), held[::2])
     if raw:
         segment, *cells = raw[0]
-        loose_samples = {
+        samples = {
             slot: read_samples(data)
             for slot, data in zip(slots, cells, strict=True)
             if data is not None
         }
-        found.loose_samples = list(loose_samples)
-        if loose_samples:
-            found.samples = merge.assemble_samples(read_samples(segment), loose_samples)
-    return found
+        rows.sample_slots = list(samples)
+        if samples:
+            rows.samples = merge.assemble_samples(read_samples(segment), samples)
+    return rows
 
 
-def _folded(
-    metric: MetricLocation,
-    standing: MetricVersion,
-    level: Resolution,
-    span: int,
-    chunk: int,
-    found: _Unfolded,
-    *,
-    persist: bool,
+def _segment_writes(
+    metric: MetricLocation, seen: MetricVersion, rows: _PartitionRows, *, persist: bool
 ) -> list[KeyWrites]:
-    """The segment with all that was found, in place of what stood beside it; of minutes their exact samples' as well."""
+    """Return the writes that replace the fields of slots by one segment, samples included."""
+    start, chunk = rows.partition_ms, rows.chunk
     segment = keys.segment_field(chunk)
-    fold = KeyWrites(level, span, persist=persist, refuse=False)
-    if found.loose:
-        fold.fields[segment] = rollup_codec.pack_table(merge.fold(found.rows, level.points))
-        fold.removed = [keys.cell_field(slot, chunk) for slot in found.loose]
+    of_rows = KeyWrites(rows.resolution, start, persist=persist, refuse=False)
+    if rows.slots:
+        merged = merge.segment_rows(rows.table, rows.resolution.points)
+        of_rows.fields[segment] = pack_table(merged)
+        of_rows.removed = [keys.cell_field(slot, chunk) for slot in rows.slots]
     raw = metric.retention.raw
-    if not found.loose_samples or raw.gone(span, standing.now_ms):
-        return [fold]
-    of_samples = KeyWrites(
-        raw, span, removed=[keys.cell_field(slot, chunk) for slot in found.loose_samples]
+    if not rows.sample_slots or raw.is_expired(start, seen.now_ms):
+        return [of_rows]
+    removed = [keys.cell_field(slot, chunk) for slot in rows.sample_slots]
+    of_samples = KeyWrites(raw, start, removed=removed)
+    of_samples.fields[segment] = pack_samples(merge.segment_samples(rows.samples))
+    return [of_rows, of_samples]
+
+
+def _is_due_elsewhere(seen: MetricVersion, due: DueSlot) -> bool:
+    """Return True if the same slot is due for another chunk, which needs the finer key."""
+    return any(
+        slot.resolution == due.resolution and slot.slot_ms == due.slot_ms and slot != due
+        for slot in seen.due_slots()
     )
-    of_samples.fields[segment] = rollup_codec.pack_samples(merge.fold_samples(found.samples))
-    return [fold, of_samples]
-
-
-def _is_inside(due: str, chunk: int, start: int, end: int) -> bool:
-    """Is this a field of the same chunk whose slot begins in [start, end)?"""
-    _, start_s, of_chunk = due.split(" ")
-    return int(of_chunk) == chunk and start <= int(start_s) * SECOND < end
-
-
-def _is_due_elsewhere(standing: MetricVersion, due: str, name: str, start: int) -> bool:
-    """Is the same slot due for another chunk? Then the key of what is finer must stay."""
-    head = f"{name} {start // SECOND} ".encode()
-    return any(field_.startswith(head) and field_ != due.encode() for field_ in standing.due)
 
 
 def _expired_sizes(
-    metric: MetricLocation, held: list[bytes], standing: MetricVersion, made: str
+    metric: MetricLocation, seen: MetricVersion, held: list[bytes], due: DueSlot
 ) -> list[bytes]:
-    """The fields of `held` that speak of what is past its retention and its margin, and waits for no slot but the one *made*."""
-    retention, now_ms = metric.retention, standing.now_ms
-    due = [field_.decode() for field_ in standing.due if field_ != made.encode()]
-    waiting = {keys.data_name(level.name, span).encode() for level, span in made_of(metric, due)}
-    by_name = {level.name: level for level in (retention.raw, *retention.levels)} | {
-        "samples": retention.raw
+    """Return the fields of `held` for keys past retention and margin that no other slot needs."""
+    retention, now_ms = metric.retention, seen.now_ms
+    others = [slot for slot in seen.due_slots() if slot != due]
+    needed = {
+        keys.data_name(resolution.name, partition_ms).encode()
+        for resolution, partition_ms in sources(metric, others)
     }
-    gone = []
-    for each in held:
-        name, _, span = each.decode().partition(" ")
-        level = by_name.get(name)
-        if (
-            level is not None
-            and level.gone(int(span) * SECOND, now_ms - MARGIN)
-            and each not in waiting
-        ):
-            gone.append(each)
-    return gone
+    expired = []
+    with reading("held"):
+        for name in held:
+            what, partition_ms = keys.parse_data_name(name)
+            resolution = retention.raw if what == "samples" else retention.named(what)
+            if (
+                resolution is not None
+                and resolution.is_expired(partition_ms, now_ms - MARGIN)
+                and name not in needed
+            ):
+                expired.append(name)
+    return expired

@@ -1,73 +1,80 @@
-"""Which slots are due to be downsampled, and when."""
+"""Which slots are due to be downsampled or merged, and when."""
 
 from collections.abc import Iterable
 
 from redismetrics.model.retention import Resolution, RetentionPolicy
-from redismetrics.model.time import HOUR, SECOND, slot_of
-from redismetrics.store import keys
-from redismetrics.store.keys import FOLD
+from redismetrics.model.time import HOUR, slot_of
+from redismetrics.store import due_slot
+from redismetrics.store.due_slot import DueSlot
 from redismetrics.store.metric_keys import MetricLocation
 
 from .commit import KeyWrites, MetricVersion
 from .merge import CellKey
 
-GRACE = (
-    60 * SECOND
-)  # a slot is made so long after its end, and made anew so long after something came too late for it
-FOLDS = 4  # parts of a span
+# A partition is merged into its segment in so many steps, each when that part of it has passed.
+MERGES = 4
 
 
 def coarser_due(
-    metric: MetricLocation, level: Resolution, places: Iterable[CellKey], standing: MetricVersion
-) -> dict[str, int]:
-    """The coarse slots over these that are not due yet, and when they will be."""
-    marks = {}
-    for slot, chunk in places:
-        for name, width in metric.coarser(level):
-            start = slot_of(slot, width)
-            field_ = keys.due_field(name, start, chunk)
-            if field_.encode() not in standing.due:
-                marks[field_] = max(start + width, standing.now_ms) + GRACE
-    return marks | merges_due(level, places, standing)
+    metric: MetricLocation,
+    resolution: Resolution,
+    cells: Iterable[CellKey],
+    seen: MetricVersion,
+    grace_ms: int,
+) -> dict[DueSlot, int]:
+    """Return what becomes due when *cells* of *resolution* are written, with its time in ms."""
+    schedule = {}
+    above = due_slot.coarser(metric.retention, resolution)
+    for slot_ms, chunk in cells:
+        for name, width in above:
+            start = slot_of(slot_ms, width)
+            slot = DueSlot(name, start, chunk)
+            if not seen.is_due(slot):
+                schedule[slot] = max(start + width, seen.now_ms) + grace_ms
+    return schedule | merges_due(resolution, cells, seen, grace_ms)
 
 
 def merges_due(
-    level: Resolution, places: Iterable[CellKey], standing: MetricVersion
-) -> dict[str, int]:
-    """The parts of spans over these slots that are to be folded, and when: where that is before the whole span is."""
-    marks = {}
-    for slot, chunk in places:
-        start = slot_of(slot, level.span // FOLDS)
-        when = max(start + level.span // FOLDS, standing.now_ms) + GRACE
-        field_ = keys.due_field(FOLD + level.name, start, chunk)
-        if when < slot_of(slot, level.span) + level.span and field_.encode() not in standing.due:
-            marks[field_] = when
-    return marks
+    resolution: Resolution, cells: Iterable[CellKey], seen: MetricVersion, grace_ms: int
+) -> dict[DueSlot, int]:
+    """Return the parts of partitions over *cells* to merge into segments, with their time in ms.
+
+    The last part is left out: downsampling the partition merges it.
+    """
+    schedule = {}
+    part = resolution.partition // MERGES
+    for slot_ms, chunk in cells:
+        start = slot_of(slot_ms, part)
+        when = max(start + part, seen.now_ms) + grace_ms
+        slot = DueSlot.merge(resolution.name, start, chunk)
+        end = slot_of(slot_ms, resolution.partition) + resolution.partition
+        if when < end and not seen.is_due(slot):
+            schedule[slot] = when
+    return schedule
 
 
-def kept_for_coarser(metric: MetricLocation, marks: Iterable[str]) -> list[KeyWrites]:
-    """What the slots that are marked will be made of, beside minutes, which are just written: it stays until they are made."""
-    minute = metric.retention.levels[0]
+def kept_for_coarser(metric: MetricLocation, slots: Iterable[DueSlot]) -> list[KeyWrites]:
+    """Return the writes that keep the keys that *slots* are made of until they are downsampled.
+
+    Minutes are left out: sealing has just written them.
+    """
     return [
-        KeyWrites(level, span, persist=True, refuse=False)
-        for level, span in made_of(metric, marks)
-        if level is not minute
+        KeyWrites(resolution, partition_ms, persist=True, refuse=False)
+        for resolution, partition_ms in sources(metric, slots)
+        if resolution is not metric.retention.finest
     ]
 
 
-def made_of(metric: MetricLocation, due: Iterable[str]) -> set[tuple[Resolution, int]]:
-    """The keys, by level and span, that hold what these coarse slots are made of."""
-    levels = metric.retention.levels
-    finer = {
-        name: level for (name, _), level in zip(metric.coarser(levels[0]), levels, strict=True)
-    }
+def sources(metric: MetricLocation, slots: Iterable[DueSlot]) -> set[tuple[Resolution, int]]:
+    """Return the data keys that *slots* are downsampled from: resolution and partition's start."""
     found = set()
-    for each in due:
-        name, start_s, _ = each.split(" ")
-        if not name.startswith(FOLD):
-            found.add((finer[name], int(start_s) * SECOND))
+    for slot in slots:
+        source = slot.source(metric.retention)
+        if source is not None:
+            found.add((source, slot.slot_ms))
     return found
 
 
 def sweep_interval(retention: RetentionPolicy) -> int:
-    return max(retention.levels[-1].retention // 8, HOUR)
+    """Return the time between two sweeps of a metric, in ms."""
+    return max(retention.coarsest.retention // 8, HOUR)

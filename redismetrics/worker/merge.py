@@ -1,26 +1,31 @@
-"""What a worker works out: samples into minutes, minutes into hours, hours into days. Pure.
+"""The worker's arithmetic: samples into minutes, minutes into hours, hours into days. No I/O.
 
-A *cell* is one slot of one chunk of series: a table of rollup rows, and, of a minute, its exact samples while they are few.
+A *cell* is one slot of one chunk of series: a table of rollup rows and, in a minute, its exact
+samples while there are few.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from redismetrics.columnar import arrays, rollup_table
 from redismetrics.columnar.arrays import Ints
-from redismetrics.columnar.rollup_table import CLUSTERED, Table
+from redismetrics.columnar.rollup_table import CLUSTERED, GroupedPoints, Table
 from redismetrics.columnar.samples import CENTROID, CHANGE, Samples, no_samples, summarise
 from redismetrics.columnar.samples import concat as concat_samples
+from redismetrics.columnar.summaries import Summaries
 from redismetrics.columnar.summaries import concat as concat_summaries
 from redismetrics.model.retention import Resolution
 from redismetrics.model.time import MINUTE
 
-SAMPLES_PER_MINUTE = 100  # of a series are kept exactly, each with its time and metadata; beyond, a summary and a digest
-OPEN = 2  # a minute that is still written to may have so many times its points before they are clustered, so not each time
+# A minute that still receives samples may have this many times its points before they are
+# clustered, so that not every commit clusters them again.
+OPEN_FACTOR = 2
 
-CellKey = tuple[int, int]  # start of the slot in ms, chunk
+# Start of the slot in ms, and chunk.
+CellKey = tuple[int, int]
 
 
 @dataclass(slots=True, eq=False)
@@ -32,157 +37,248 @@ class Cell:
 
 
 def cell_keys(parts: list[Samples], chunk_series: int) -> list[CellKey]:
-    """Which cells samples fall into, in order; a chunk is so many series."""
+    """Return the minutes and chunks that samples fall into, in order.
+
+    *chunk_series* is the number of series in a chunk.
+    """
     found: set[CellKey] = set()
     for part in parts:
         for series, time in ((part.series, part.time), (part.summed, part.summaries.last_ms)):
             if len(series):
                 minutes, chunks = time // MINUTE, series // chunk_series
-                both = np.unique(minutes * (int(chunks.max()) + 1) + chunks)
                 width = int(chunks.max()) + 1
+                numbers = np.unique(minutes * width + chunks)
                 found.update(
-                    (int(number) // width * MINUTE, int(number) % width) for number in both
+                    (int(number) // width * MINUTE, int(number) % width) for number in numbers
                 )
     return sorted(found)
 
 
-def seal(
+@dataclass(slots=True, eq=False)
+class _SeriesMinutes:
+    """Groups of rows by series-minute, in order of minute, then series.
+
+    Attributes:
+        minutes: Distinct minutes, in minutes since the epoch.
+        width: Greater than every series id.
+        keys: Number of each group, position of its minute * width + series, shape (groups,).
+    """
+
+    minutes: Ints
+    width: int
+    keys: Ints
+
+    @classmethod
+    def of(cls, time: Ints, series: Ints) -> "tuple[_SeriesMinutes, Ints]":
+        """Return the groups of rows, and the group of each row, shape (rows,)."""
+        minutes, minute_of = arrays.numbered(time // MINUTE)
+        width = int(series.max()) + 1
+        keys, group = arrays.numbered(minute_of * width + series)
+        return cls(minutes, width, keys), group
+
+    @property
+    def slot(self) -> Ints:
+        return self.minutes[self.keys // self.width] * MINUTE
+
+    @property
+    def series(self) -> Ints:
+        return self.keys % self.width
+
+    def find(self, time: Ints, series: Ints) -> Ints:
+        """Return the group of other rows, each of which must belong to one."""
+        keys = np.searchsorted(self.minutes, time // MINUTE) * self.width + series
+        return np.searchsorted(self.keys, keys)
+
+
+def merge_into_cells(
     parts: list[Samples],
-    held: Mapping[CellKey, Cell],
+    stored: Mapping[CellKey, Cell],
     chunk_series: int,
     minute: Resolution,
     raw_from_ms: int,
+    samples_per_minute: int,
 ) -> dict[CellKey, Cell]:
-    """Merge samples, in order of arrival and with series by id, into what their cells hold; return those cells as they become.
+    """Merge samples into the cells that they fall into, and return the new cells.
 
-    Exact samples are kept from *raw_from_ms* on, where a series-minute has no more than `SAMPLES_PER_MINUTE`.
+    Args:
+        parts: Samples in order of arrival; their series are ids.
+        stored: What the cells hold already.
+        chunk_series: Number of series in a chunk.
+        minute: The finest resolution.
+        raw_from_ms: Exact samples are kept from this time on.
+        samples_per_minute: Exact samples of a series-minute that are kept; if there are more, none.
     """
     new = concat_samples(parts)
     pairs = [summarise(part) for part in parts] if len(new.summed) else [summarise(new)]
-    old = rollup_table.concat([cell.table for cell in held.values()])
-    old_samples = concat_samples([cell.samples for cell in held.values()]) if held else no_samples()
+    old = rollup_table.concat([cell.table for cell in stored.values()])
+    old_samples = (
+        concat_samples([cell.samples for cell in stored.values()]) if stored else no_samples()
+    )
     summaries = concat_summaries([old.summaries, *(rows for _, rows in pairs)])
     series = np.concatenate([old.series, *(of_rows for of_rows, _ in pairs)])
+    groups, group = _SeriesMinutes.of(summaries.last_ms, series)
+    # Fast path: without summaries, the new rows are the new samples.
+    new_group = groups.find(new.time, new.series) if len(new.summed) else group[len(old) :]
+    points = _points(old, group[: len(old)], new, new_group)
+    table = _merge_rows(groups, group, summaries, points, minute)
+    samples, sample_group = _exact_samples(
+        concat_samples([old_samples, new]),
+        np.concatenate([groups.find(old_samples.time, old_samples.series), new_group]),
+        table,
+        raw_from_ms,
+        samples_per_minute,
+    )
+    return _cut_into_cells(table, samples, sample_group, chunk_series)
 
-    # Groups are series-minutes, in order of minute and series.
-    minutes = summaries.last_ms // MINUTE
-    known_minutes, minute_of = arrays.numbered(minutes)
-    width = int(series.max()) + 1
-    cells, group = arrays.numbered(minute_of * width + series)
-    slot, of_series = known_minutes[cells // width] * MINUTE, cells % width
 
-    def group_of(time: Ints, series: Ints) -> Ints:
-        keys = np.searchsorted(known_minutes, time // MINUTE) * width + series
-        return np.searchsorted(cells, keys)
+def _points(old: Table, old_group: Ints, new: Samples, new_group: Ints) -> GroupedPoints:
+    """Return the points of stored rows and of new samples."""
+    points = old.grouped_points(old_group)
+    return GroupedPoints(
+        np.concatenate([points.group, new_group]),
+        np.concatenate([points.values, new.value]),
+        np.concatenate([points.weights, new.weight]),
+        np.concatenate([points.exact, (new.flags & CENTROID) == 0]),
+    )
 
-    old_rows, old_values, old_weights = old.spread()
-    new_group = group[len(old) :] if not len(new.summed) else group_of(new.time, new.series)
-    new_exact = (new.flags & CENTROID) == 0
-    table = rollup_table.merge(
-        group, slot, of_series, summaries,
-        np.concatenate([group[: len(old)][old_rows], new_group]),
-        np.concatenate([old_values, new.value]),
-        np.concatenate([old_weights, new.weight]),
-        np.concatenate([old.kind[old_rows] != CLUSTERED, new_exact]),
-        minute.points, OPEN * minute.points,
-    )  # fmt: skip
 
-    # Exact samples, where all are there and few enough.
-    samples = concat_samples([old_samples, new])
-    sample_group = np.concatenate([group_of(old_samples.time, old_samples.series), new_group])
-    count = np.bincount(sample_group, minlength=len(cells))
-    weight = arrays.sum_whole(sample_group, len(cells), samples.weight)
-    whole = (
-        (count <= SAMPLES_PER_MINUTE)
+def _merge_rows(
+    groups: _SeriesMinutes,
+    group: Ints,
+    summaries: Summaries,
+    points: GroupedPoints,
+    minute: Resolution,
+) -> Table:
+    return rollup_table.merge(
+        groups.slot,
+        groups.series,
+        group,
+        summaries,
+        points,
+        budget=minute.points,
+        limit=OPEN_FACTOR * minute.points,
+    )
+
+
+def _exact_samples(
+    samples: Samples, group: Ints, table: Table, raw_from_ms: int, samples_per_minute: int
+) -> tuple[Samples, Ints]:
+    """Return the samples to keep one by one, sorted by group and time, and the group of each.
+
+    These are the samples of groups (rows of *table*) that are complete and have few enough.
+    """
+    count = np.bincount(group, minlength=len(table))
+    weight = arrays.sum_whole(group, len(table), samples.weight)
+    complete = (
+        (count <= samples_per_minute)
         & (weight == table.summaries.count)
         & (table.kind != CLUSTERED)
     )
-    keep = whole[sample_group] & (samples.time >= raw_from_ms)
-    samples, sample_group = (
-        samples.take(keep, np.zeros(len(samples.summed), np.bool_)),
-        sample_group[keep],
-    )
-    samples = ordered(samples, sample_group)
-    sample_group = np.sort(sample_group)
+    keep = complete[group] & (samples.time >= raw_from_ms)
+    kept_group = group[keep]
+    kept = samples.take(keep, np.zeros(len(samples.summed), np.bool_))
+    return ordered(kept, kept_group), np.sort(kept_group)
 
-    # Cut into cells.
-    number = (
-        np.searchsorted(known_minutes, slot // MINUTE) * (width // chunk_series + 1)
-        + of_series // chunk_series
-    )
-    first = arrays.starts(number)
-    ends = np.append(first[1:], len(number))
-    sample_ends = np.searchsorted(sample_group, np.append(first, len(number)))
+
+def _cut_into_cells(
+    table: Table, samples: Samples, sample_group: Ints, chunk_series: int
+) -> dict[CellKey, Cell]:
+    """Split rows in order of minute and series, and their samples, by minute and chunk."""
+    chunk = table.series // chunk_series
+    first = _cell_starts(table.slot, chunk)
+    edges = np.append(first, len(table))
+    sample_edges = np.searchsorted(sample_group, edges)
     return {
-        (int(slot[begin]), int(of_series[begin]) // chunk_series): Cell(
-            table.rows(np.arange(begin, end)),
-            _piece(samples, int(sample_ends[at]), int(sample_ends[at + 1])),
+        (int(table.slot[begin]), int(chunk[begin])): Cell(
+            table.rows(np.arange(begin, end)), _piece(samples, sample_begin, sample_end)
         )
-        for at, (begin, end) in enumerate(zip(first.tolist(), ends.tolist(), strict=True))
+        for begin, end, sample_begin, sample_end in zip(
+            edges[:-1].tolist(),
+            edges[1:].tolist(),
+            sample_edges[:-1].tolist(),
+            sample_edges[1:].tolist(),
+            strict=True,
+        )
     }
 
 
-def ordered(samples: Samples, key: Ints) -> Samples:
-    """Sorted by *key*, then time, of equal ones in order of arrival; the metadata goes with its rows."""
-    order = np.lexsort((samples.time, key))
-    metadata = {}
-    if samples.metadata:
-        place = np.empty(len(order), np.int64)
-        place[order] = np.arange(len(order))
-        metadata = {int(place[row]): text for row, text in samples.metadata.items()}
-    return Samples(
-        samples.series[order], samples.time[order], samples.value[order], samples.weight[order],
-        samples.flags[order] & ~np.uint8(CHANGE), metadata,
-    )  # fmt: skip
+def _cell_starts(slot: Ints, chunk: Ints) -> NDArray[np.intp]:
+    """Return the rows at which slot or chunk changes, the first row included."""
+    changes = np.ones(len(slot), np.bool_)
+    changes[1:] = (slot[1:] != slot[:-1]) | (chunk[1:] != chunk[:-1])
+    return np.flatnonzero(changes)
 
 
 def _piece(samples: Samples, begin: int, end: int) -> Samples:
-    of_piece = slice(begin, end)
-    metadata = {row - begin: text for row, text in samples.metadata.items() if begin <= row < end}
+    rows = slice(begin, end)
     return Samples(
-        samples.series[of_piece], samples.time[of_piece], samples.value[of_piece], samples.weight[of_piece],
-        samples.flags[of_piece], metadata,
-    )  # fmt: skip
+        samples.series[rows],
+        samples.time[rows],
+        samples.value[rows],
+        samples.weight[rows],
+        samples.flags[rows],
+        {row - begin: text for row, text in samples.metadata.items() if begin <= row < end},
+    )
 
 
-def coarser(rows: Table, slot: int, points: int) -> Table:
-    """One row a series: the whole of *rows*, of all finer slots inside the one that begins at *slot*."""
+def ordered(samples: Samples, key: Ints) -> Samples:
+    """Return samples sorted by *key*, then time, then order of arrival."""
+    order = np.lexsort((samples.time, key))
+    metadata = {}
+    if samples.metadata:
+        position = np.empty(len(order), np.int64)
+        position[order] = np.arange(len(order))
+        metadata = {int(position[row]): text for row, text in samples.metadata.items()}
+    return Samples(
+        samples.series[order],
+        samples.time[order],
+        samples.value[order],
+        samples.weight[order],
+        samples.flags[order] & ~np.uint8(CHANGE),
+        metadata,
+    )
+
+
+def downsample_rows(rows: Table, slot_ms: int, points: int) -> Table:
+    """Return one row per series that covers all finer *rows* of the slot that starts at *slot_ms*.
+
+    *points* is the maximum points of a row.
+    """
     if not len(rows):
         return rows
     series, group = arrays.numbered(rows.series)
-    at, values, weights = rows.spread()
+    slot = np.full(len(series), slot_ms)
     return rollup_table.merge(
-        group, np.full(len(series), slot), series, rows.summaries, group[at], values, weights,
-        rows.kind[at] != CLUSTERED, points, points,
-    )  # fmt: skip
-
-
-def assemble(segment: Table, loose: Mapping[int, Table]) -> Table:
-    """The rows of a span: those of its segment but where a slot has a field of its own, which counts instead."""
-    if not loose:
-        return segment
-    beside = (
-        segment.take(~np.isin(segment.slot, np.fromiter(loose, np.int64, len(loose))))
-        if len(segment)
-        else segment
+        slot, series, group, rows.summaries, rows.grouped_points(group), budget=points
     )
-    return rollup_table.concat([part for part in (beside, *loose.values()) if len(part)])
 
 
-def assemble_samples(segment: Samples, loose: Mapping[int, Samples]) -> Samples:
-    """As `assemble`, of exact samples and minutes."""
-    if not loose:
+def assemble(segment: Table, cells: Mapping[int, Table]) -> Table:
+    """Return the rows of a partition: those of *cells*, by slot, replace the segment's."""
+    if not cells:
         return segment
-    minutes = np.fromiter(loose, np.int64, len(loose))
-    beside = segment.take(~np.isin(segment.time // MINUTE * MINUTE, minutes), np.zeros(0, np.bool_))
-    parts = [part for part in (beside, *loose.values()) if len(part)]
+    rest = segment
+    if len(segment):
+        rest = segment.take(~np.isin(segment.slot, np.fromiter(cells, np.int64, len(cells))))
+    return rollup_table.concat([part for part in (rest, *cells.values()) if len(part)])
+
+
+def assemble_samples(segment: Samples, cells: Mapping[int, Samples]) -> Samples:
+    """Return the exact samples of a partition: those of *cells*, by minute, replace others."""
+    if not cells:
+        return segment
+    minutes = np.fromiter(cells, np.int64, len(cells))
+    keep = ~np.isin(segment.time // MINUTE * MINUTE, minutes)
+    rest = segment.take(keep, np.zeros(0, np.bool_))
+    parts = [part for part in (rest, *cells.values()) if len(part)]
     return concat_samples(parts) if parts else no_samples()
 
 
-def fold(rows: Table, points: int) -> Table:
-    """The rows of a span as they stand in a segment: by series, then slot, none with more than so many *points*."""
+def segment_rows(rows: Table, points: int) -> Table:
+    """Return *rows* as a segment stores them: by series and slot, with at most *points* each."""
     return rollup_table.squeeze(rows.rows(np.lexsort((rows.slot, rows.series))), points)
 
 
-def fold_samples(samples: Samples) -> Samples:
+def segment_samples(samples: Samples) -> Samples:
+    """Return exact samples as a segment stores them: by series, then time."""
     return ordered(samples, samples.series) if len(samples) else samples

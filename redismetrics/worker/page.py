@@ -9,27 +9,37 @@ from redismetrics.exposition.text import content_type, render
 
 from .worker import Worker
 
+_PLAIN = "text/plain; charset=utf-8"
 
-def status_app(worker: Worker, interval: float) -> http_server.App:
-    """A WSGI app: /metrics is a Prometheus page of the worker's counts, /healthz 200 while passes succeed, else 503."""
+
+def status_app(worker: Worker) -> http_server.App:
+    """Return a WSGI app with two pages.
+
+    /metrics is a Prometheus page of the worker's counts. /healthz returns 200 while passes
+    succeed, else 503 with the reason.
+    """
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        status, kind, body = "404 Not Found", _PLAIN, "Not found: try /metrics or /healthz.\n"
         path = environ.get("PATH_INFO")
         if path == "/metrics":
-            status, body = "200 OK", render(self_metrics.worker_families(worker.counts.as_dict()))
+            status, kind = "200 OK", content_type()
+            body = render(self_metrics.worker_families(worker.counts.as_dict()))
         elif path == "/healthz":
-            late = (
-                monotonic() - worker.moved_at > 3 * interval + 4 * worker.counts.pass_seconds + 10
-            )
-            trouble = worker.away or ("nothing was done for long" if late else None)
-            status, body = (
-                ("503 Service Unavailable", f"{trouble}\n") if trouble else ("200 OK", "ok\n")
-            )
-        else:
-            status, body = "404 Not Found", "Ask /metrics or /healthz.\n"
+            problem = _problem(worker)
+            status = "200 OK" if problem is None else "503 Service Unavailable"
+            body = f"{problem or 'ok'}\n"
         data = body.encode("utf-8", "replace")
-        kind = content_type() if path == "/metrics" else "text/plain; charset=utf-8"
         start_response(status, [("Content-Type", kind), ("Content-Length", str(len(data)))])
         return [data]
 
     return app
+
+
+def _problem(worker: Worker) -> str | None:
+    """Return why the worker is not healthy, or None."""
+    longest = 3 * worker.limits.interval + 4 * worker.counts.pass_seconds + 10
+    silent = monotonic() - worker.progressed_at
+    return worker.unreachable or (
+        f"no progress for {silent:.0f} seconds" if silent > longest else None
+    )

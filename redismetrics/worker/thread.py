@@ -6,42 +6,57 @@ from typing import Any
 from redismetrics.settings import Settings
 from redismetrics.store.connection import Store
 
-from .worker import INTERVAL, Worker
+from .limits import DEFAULT_LIMITS, WorkerLimits
+from .worker import Worker
 
 
 class Thread:
-    """The worker inside a recording process: starts with its first recording, ends with its client. A fork leaves it behind."""
+    """Runs a worker inside a recording process.
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    It starts with the first recording and stops with the client. A forked child has none until it
+    records itself.
+    """
+
+    def __init__(
+        self, settings: Settings, store: Store, limits: WorkerLimits | None = None
+    ) -> None:
         self._settings, self._store = settings, store
+        self._limits = DEFAULT_LIMITS if limits is None else limits
         self.reset()
 
     def reset(self) -> None:
-        """The child's side of a fork: the worker is the parent's."""
+        """Forget the worker, in a forked child: it belongs to the parent."""
         self.worker: Worker | None = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start it, where it is wanted and doesn't run yet; raises RuntimeError where no thread can be started."""
-        wanted = self._settings.worker
-        if wanted is None:
-            wanted = self._store.url.startswith("embedded:")
-        if wanted and (self._thread is None or not self._thread.is_alive()):
-            self.worker = Worker(self._settings, self._store, tells=False)
+        """Start the worker if the settings ask for one and it is not running yet.
+
+        Raises:
+            RuntimeError: If no thread can be started.
+        """
+        enabled = self._settings.worker
+        if enabled is None:
+            enabled = self._store.url.startswith("embedded:")
+        if enabled and (self._thread is None or not self._thread.is_alive()):
+            self.worker = Worker(self._settings, self._store, warn=False, limits=self._limits)
             self._thread = threading.Thread(
                 target=self._work, name="redismetrics-worker", daemon=True
             )
             self._thread.start()
 
     def _work(self) -> None:
-        """Begin after one interval: before it there is nothing to seal, and a short script needs no second connection."""
+        """Run the worker after one interval.
+
+        Before that there is nothing to seal, and a short script needs no second connection.
+        """
         worker = self.worker
         if worker is not None:
-            worker.stop.wait(INTERVAL)
+            worker.stop.wait(self._limits.interval)
             worker.run()
 
     def stop(self) -> None:
-        """Let it end after the commit in hand."""
+        """Ask the worker to stop after the commit in hand."""
         if self.worker is not None:
             self.worker.stop.set()
 
@@ -50,6 +65,6 @@ class Thread:
         return None if self.worker is None else self.worker.counts.as_dict()
 
     def join(self, timeout: float) -> None:
-        """Wait until it has ended."""
+        """Wait until the thread has ended, at most *timeout* seconds."""
         if self._thread is not None:
             self._thread.join(timeout)

@@ -1,47 +1,57 @@
-"""The worker: seals logs into minutes, makes hours and days of them, and tidies. Any number may run on one namespace.
+"""The worker: seals logs, downsamples, and cleans up. Any number may run on one namespace.
 
-`python -m redismetrics.worker`, `redismetrics worker`, or a thread inside `Metrics(worker=True)`. Who works on which metric only
-spares double work; that nothing is lost or doubled rests on the commits alone (commits.py).
+It runs as `python -m redismetrics.worker`, `redismetrics worker`, or in a thread of
+`Metrics(worker=True)`. Workers share the metrics only to avoid double work. That nothing is lost
+or counted twice depends on the commits alone (see commit.py).
 """
 
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 from functools import partial
 from hashlib import blake2b
 from time import monotonic, perf_counter
 from typing import TypeVar
 
 from redismetrics.errors import RedisMetricsError, StoreError, StoreUnavailable
+from redismetrics.model.retention import RetentionPolicy
 from redismetrics.settings import Settings, retention_policy
-from redismetrics.store import keys, namespace
+from redismetrics.store import namespace
 from redismetrics.store.connection import Store
 from redismetrics.store.driver import Client, Operation, gather, run
+from redismetrics.store.due_slot import MERGE, PARTITION, SWEEP, TRIM, DueSlot
 from redismetrics.store.metric_keys import MetricLocation
 from redismetrics.store.namespace import Config
 from redismetrics.store.urls import safe_url
 
 from . import cleanup, downsample, queue, seal
 from .commit import Outcome, Result
+from .limits import DEFAULT_LIMITS, WorkerLimits
 
 log = logging.getLogger("redismetrics")
 
 T = TypeVar("T")
 
-INTERVAL = 5.0  # seconds between passes
-PATIENCE = 4  # so many intervals may what is little wait
-SIDE_BY_SIDE = 32  # metrics are worked on in the same round trips
-AT_MOST = 1_000  # pieces of pending work are read at once
-TRIES = 5  # of one piece of work in a pass, when somebody else was first
-PRUNE_EVERY_MS = 3_600_000
-BACKOFF, LONGEST_BACKOFF = 0.5, 15.0
+# Work that is due on a metric.
+Work = tuple[DueSlot, str]
+# Makes the operation for a metric.
+Step = Callable[[MetricLocation], Operation[Result]]
 
 
 @dataclass(slots=True)
 class Counts:
-    """What a worker did since it began; `stats` of the command shows it."""
+    """What a worker has done since it started.
+
+    Attributes:
+        slots: Pieces of work done that are not sealing.
+        late: Samples that arrived after their minute had expired.
+        conflicts: Commits rejected because another process had changed the metric.
+        pass_seconds: Duration of the last pass.
+        lag_ms: How long the oldest block of the last pass had waited.
+        last_error: The last error; None after a pass without failures.
+    """
 
     passes: int = 0
     blocks: int = 0
@@ -55,7 +65,7 @@ class Counts:
     series_pruned: int = 0
     pass_seconds: float = 0.0
     lag_ms: int = 0
-    last_error: str | None = field(default=None)
+    last_error: str | None = None
 
     @property
     def lag_seconds(self) -> float:
@@ -68,143 +78,185 @@ class Counts:
 
 
 class Worker:
-    """One worker of one namespace; `pass_once` does what is due, `run` goes on until stopped.
+    """One worker of one namespace: `pass_once` does what is due, `run` repeats it until stopped.
 
-    *tells*: of retentions other than the namespace's; in a recording process the sender does.
+    Args:
+        warn: Log when the namespace was created with other retentions. Inside a recording process
+            the sender does that already.
+        limits: Intervals and sizes of its steps.
+
+    Attributes:
+        stop: Set it to stop the worker after the commit in hand.
+        unreachable: The error while no pass can be done; None while passes succeed.
+        progressed_at: `monotonic` time when part of a pass was last done. The first pass after an
+            outage may take long.
     """
 
-    def __init__(self, settings: Settings, store: Store, *, tells: bool = True) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        *,
+        warn: bool = True,
+        limits: WorkerLimits = DEFAULT_LIMITS,
+    ) -> None:
         self.settings = settings
         self.store = store
-        self.tells = tells
+        self.warn = warn
+        self.limits = limits
         self.id = secrets.token_hex(8)
         self.counts = Counts()
         self.stop = threading.Event()
+        self.unreachable: str | None = None
+        self.progressed_at = monotonic()
         self._client: Client | None = None
         self._config: Config | None = None
-        self.away: str | None = None  # why no pass can be done at present
-        self.moved_at = (
-            monotonic()
-        )  # when a piece of a pass was last done: the first after an outage may take long
         self._pruned_ms = 0
         self._failed: set[str] = set()
 
-    # -- one pass -----------------------------------------------------------------------------------------------
+    # -- one pass -----------------------------------------------------------------------------
 
     def pass_once(self, *, alone: bool = False, patience: float = 0.0) -> int:
-        """Seal what was recorded, make the slots that are due, tidy; return how many pieces of work were done.
+        """Seal, downsample and clean up once; return the number of pieces of work done.
 
-        *alone*: do the shares of other workers too, whether they are there or not. *patience*: a few blocks of a metric
-        wait so many seconds, since sealing them costs as much as sealing many.
+        Args:
+            alone: Do the shares of other workers as well.
+            patience: Seconds that a metric with few new blocks may wait, since sealing them costs
+                as much as sealing many.
 
         Raises:
-            StoreError: Redis is away, or refuses; what was committed before stays, and the rest is as it was.
+            StoreError: If Redis is unreachable or rejects a command. What was committed stays, and
+                the rest is unchanged.
         """
         began = perf_counter()
-        client = self._connected()
+        client = self.client()
         if self._config is None:
             self._config = self._open(client)
-        now_ms, live = run(client, queue.heartbeat(self.settings.namespace, self.id))
+        now_ms, alive = run(client, queue.heartbeat(self.settings.namespace, self.id))
         if alone:
-            live = [self.id]
+            alive = [self.id]
         failures, done = self.counts.failures, 0
         self.counts.lag_ms = 0
         for shard in range(self._config.shards):
-            dirty = run(client, queue.dirty(self.settings.namespace, shard))
-            mine = [name for name in dirty if self._is_mine(name, live)]
-            for names in _batches(mine, SIDE_BY_SIDE):
-                done += self._work(
-                    client, shard, names, partial(seal.seal, patience_ms=1000 * patience)
-                )
-                if self.stop.is_set():
-                    return done
-            done += self._make_due(client, shard, now_ms, live)
-        if now_ms - self._pruned_ms >= PRUNE_EVERY_MS and not self.stop.is_set():
-            self._pruned_ms = now_ms
-            self._prune_writers(client)
+            done += self._seal(client, shard, alive, patience)
+            if self.stop.is_set():
+                return done
+            done += self._do_due(client, shard, now_ms, alive)
+        if not self.stop.is_set():
+            self._prune_writers(client, self._config, now_ms)
         if self.counts.failures == failures:
             self.counts.last_error = None
         self.counts.passes += 1
         self.counts.pass_seconds = perf_counter() - began
-        self.moved_at = monotonic()
+        self.progressed_at = monotonic()
         return done
 
     def _open(self, client: Client) -> Config:
-        wanted = retention_policy(self.settings)
-        warn = log.warning if self.tells else None
+        """Read the namespace's configuration, or create it."""
+        own = retention_policy(self.settings)
+        warn = log.warning if self.warn else None
         return run(
             client,
-            namespace.open_namespace(self.settings.namespace, wanted, self.store.shards, warn),
+            namespace.open_namespace(self.settings.namespace, own, self.store.shards, warn),
         )
 
-    def _make_due(self, client: Client, shard: int, now_ms: int, live: list[str]) -> int:
-        """Make the slots that are due, the finer first."""
-        done = left = 0
-        while not self.stop.is_set():
-            # Beyond what stays pending: the shares of others, what failed, what waits for something finer.
-            found = run(
-                client, queue.pending(self.settings.namespace, shard, now_ms, left, AT_MOST)
-            )
-            work = [(what, name) for what, name in found if self._is_mine(name, live)]
-            before = done
-            for rank in ("hour ", "day ", keys.SPAN, keys.FOLD, "trim", "sweep"):
-                for batch in _batches(
-                    [each for each in work if each[0].startswith(rank)], SIDE_BY_SIDE
-                ):
-                    # Of one metric only one at a time: each commit makes what the others have read old.
-                    for turn in _turns(batch):
-                        done += self._work(client, shard, [name for _, name in turn], _making(turn))
-                        if self.stop.is_set():
-                            return done
-            left += max(len(found) - (done - before), 0)
-            if len(found) < AT_MOST:
+    def _seal(self, client: Client, shard: int, alive: list[str], patience: float) -> int:
+        """Seal the logs of the shard's metrics that belong to this worker."""
+        done = 0
+        names = run(client, queue.dirty(self.settings.namespace, shard))
+        mine = [name for name in names if self.is_mine(name, alive)]
+        step = partial(seal.seal, limits=self.limits, patience_ms=1000 * patience)
+        for batch in _batches(mine, self.limits.metrics_at_once):
+            done += self._work(client, shard, batch, step)
+            if self.stop.is_set():
                 break
         return done
 
-    def _work(
-        self,
-        client: Client,
-        shard: int,
-        names: list[str],
-        make: Callable[[MetricLocation], Operation[Result]],
-    ) -> int:
-        """Do one kind of work on several metrics side by side, again where somebody else was first, on where there is more."""
+    def _do_due(self, client: Client, shard: int, now_ms: int, alive: list[str]) -> int:
+        """Do the work that is due, the finer resolutions first."""
+        count = self.limits.pending_at_once
+        # Work to skip as it stays pending: of other workers, failed, or waiting for a finer slot.
+        done = left = 0
+        while not self.stop.is_set():
+            found = run(client, queue.pending(self.settings.namespace, shard, now_ms, left, count))
+            mine = [(slot, name) for slot, name in found if self.is_mine(name, alive)]
+            before = done
+            for batch in self._in_order(mine):
+                done += self._work(client, shard, [name for _, name in batch], self._step(batch))
+                if self.stop.is_set():
+                    return done
+            left += max(len(found) - (done - before), 0)
+            if len(found) < count:
+                break
+        return done
+
+    def _in_order(self, work: list[Work]) -> Iterator[list[Work]]:
+        """Yield batches of one kind each, in which each metric occurs once.
+
+        Two pieces of work on one metric cannot share round trips: the first commit would make
+        outdated what the second has read.
+        """
         assert self._config is not None
-        if len(names) > 1 and not self._failed.isdisjoint(
-            names
-        ):  # what failed before goes alone: it takes none along
+        for kind in _kinds(self._config.retention):
+            of_kind = [each for each in work if each[0].kind == kind]
+            for batch in _batches(of_kind, self.limits.metrics_at_once):
+                yield from _turns(batch)
+
+    def _step(self, batch: list[Work]) -> Step:
+        slots = {name: slot for slot, name in batch}
+
+        def step(metric: MetricLocation) -> Operation[Result]:
+            slot = slots[metric.name]
+            if slot == TRIM:
+                return cleanup.trim(metric)
+            if slot == SWEEP:
+                return cleanup.sweep(metric)
+            return downsample.downsample(metric, slot, self.limits)
+
+        return step
+
+    def _work(self, client: Client, shard: int, names: list[str], step: Step) -> int:
+        """Do one step on several metrics in the same round trips; return how many were done.
+
+        Repeats it where another process committed first, and where there is more of it.
+        """
+        assert self._config is not None
+        # Metrics that failed before go alone, so that they do not make others fail.
+        if len(names) > 1 and not self._failed.isdisjoint(names):
             sound = [name for name in names if name not in self._failed]
-            apart = [[name] for name in names if name in self._failed]
-            return sum(self._work(client, shard, part, make) for part in (sound, *apart))
+            failed = [[name] for name in names if name in self._failed]
+            return sum(self._work(client, shard, part, step) for part in (sound, *failed))
+        retention = self._config.retention
         metrics = [
-            MetricLocation(self.settings.namespace, shard, name, self._config.retention)
-            for name in names
+            MetricLocation(self.settings.namespace, shard, name, retention) for name in names
         ]
-        done, tries = 0, TRIES
-        while metrics and tries and not self.stop.is_set():
+        done, attempts = 0, self.limits.attempts
+        while metrics and attempts and not self.stop.is_set():
             try:
-                results = run(client, gather([make(metric) for metric in metrics]))
+                results = run(client, gather([step(metric) for metric in metrics]))
             except StoreUnavailable:
                 raise
-            except Exception as error:  # noqa: BLE001  whatever is wrong with one metric must not stop the others
-                if len(metrics) > 1:  # one of them: each by itself, so that it holds up no other
+            # Whatever is wrong with one metric must not stop the others: retry each by itself.
+            except Exception as error:  # noqa: BLE001
+                if len(metrics) > 1:
                     return done + sum(
-                        self._work(client, shard, [metric.name], make) for metric in metrics
+                        self._work(client, shard, [metric.name], step) for metric in metrics
                     )
                 self._fail(metrics[0].name, error)
                 return done
-            self.moved_at = monotonic()
-            again = []
-            for metric, result in zip(metrics, results, strict=True):
+            self.progressed_at = monotonic()
+            outcomes = [result.outcome for result in results]
+            for result in results:
                 if result.outcome in (Outcome.DONE, Outcome.MORE):
                     done += 1
                     self._count(result)
-                if result.outcome in (Outcome.AGAIN, Outcome.MORE):
-                    again.append(metric)
-                self.counts.conflicts += result.outcome is Outcome.AGAIN
-            if any(result.outcome is Outcome.AGAIN for result in results):
-                tries -= 1
-            metrics = again
+            self.counts.conflicts += outcomes.count(Outcome.AGAIN)
+            attempts -= Outcome.AGAIN in outcomes
+            metrics = [
+                metric
+                for metric, outcome in zip(metrics, outcomes, strict=True)
+                if outcome in (Outcome.AGAIN, Outcome.MORE)
+            ]
         return done
 
     def _count(self, result: Result) -> None:
@@ -217,64 +269,87 @@ class Worker:
         self.counts.slots += not result.blocks
 
     def _fail(self, name: str, error: Exception) -> None:
+        """Count a failure, and log the first one of each metric."""
         self.counts.failures += 1
         self.counts.last_error = f"{name}: {error}"
         if name not in self._failed:
             self._failed.add(name)
             ours = isinstance(error, RedisMetricsError)
             log.error(
-                "%s: can't be sealed or rolled up: %s",
+                "%s: cannot seal or downsample: %s",
                 name,
                 error if ours else repr(error),
                 exc_info=not ours,
             )
 
-    def _is_mine(self, name: str, live: list[str]) -> bool:
-        """Rendezvous hashing: each metric has its own order of the workers, so one that comes or goes moves only its share.
+    def is_mine(self, name: str, alive: list[str]) -> bool:
+        """Return True if the metric belongs to this worker's share (rendezvous hashing).
 
-        Not by a CRC: those of two workers differ by the same bits whatever the name, so of three one got half of the names.
+        Each metric ranks the workers in an order of its own, so that a worker that starts or stops
+        moves only its share. The rank cannot be a CRC: those of two workers differ by the same bits
+        for every name, so one of three workers would get half of the names.
         """
 
         def rank(worker: str) -> bytes:
             return blake2b(f"{worker} {name}".encode(), digest_size=8).digest()
 
-        return max(live, key=rank, default=self.id) == self.id
+        return max(alive, key=rank, default=self.id) == self.id
 
-    def _prune_writers(self, client: Client) -> None:
-        assert self._config is not None
-        for shard in range(self._config.shards):
+    def _prune_writers(self, client: Client, config: Config, now_ms: int) -> None:
+        if now_ms - self._pruned_ms < self.limits.prune_interval_ms:
+            return
+        self._pruned_ms = now_ms
+        for shard in range(config.shards):
             self.counts.writers_pruned += run(
-                client, queue.prune_writers(self.settings.namespace, shard, self._config.retention)
+                client, queue.prune_writers(self.settings.namespace, shard, config.retention)
             )
 
-    # -- for as long as it runs ---------------------------------------------------------------------------------
+    # -- pass after pass ----------------------------------------------------------------------
 
-    def run(self, interval: float = INTERVAL) -> None:
-        """Pass after pass until `stop` is set. Redis away is told once and waited for."""
-        backoff = BACKOFF
+    def run(self) -> None:
+        """Run passes until `stop` is set.
+
+        If Redis is unreachable, log it once and keep retrying.
+        """
+        limits = self.limits
+        backoff = limits.backoff
         while not self.stop.is_set():
             try:
-                self.pass_once(patience=PATIENCE * interval)
+                self.pass_once(patience=limits.patience * limits.interval)
             except Exception as error:
+                # A wrong setting: retrying cannot help.
                 if isinstance(error, RedisMetricsError) and not isinstance(error, StoreError):
-                    raise  # a setting: nothing to wait for
-                if self.away is None and isinstance(error, StoreError):
-                    log.warning("the worker waits for %s: %s", safe_url(self.store.url), error)
-                elif self.away is None:
-                    log.exception("BUG: a pass of the worker failed")
-                self.away = self.counts.last_error = str(error) or repr(error)
-                self.disconnect()  # and no `renew`: an embedded server that was stopped is started by who records, not by us
-                pause, backoff = backoff, min(2 * backoff, LONGEST_BACKOFF)
+                    raise
+                self._on_error(error)
+                pause, backoff = backoff, min(2 * backoff, limits.longest_backoff)
             else:
-                if self.away is not None:
+                if self.unreachable is not None:
                     log.info("%s answers again", safe_url(self.store.url))
-                self.away, backoff = None, BACKOFF
-                pause = max(interval, 3 * self.counts.pass_seconds)  # at most a quarter of one core
+                self.unreachable, backoff = None, limits.backoff
+                # At most a quarter of one core.
+                pause = max(limits.interval, 3 * self.counts.pass_seconds)
             self.stop.wait(pause)
         self.leave()
 
+    def _on_error(self, error: Exception) -> None:
+        """Log the first error of an outage, and drop the connection.
+
+        The store is not renewed: a recording process, not the worker, starts an embedded server
+        that was stopped.
+        """
+        if self.unreachable is None and isinstance(error, StoreError):
+            log.warning("the worker waits for %s: %s", safe_url(self.store.url), error)
+        elif self.unreachable is None:
+            log.error("BUG: a pass of the worker failed", exc_info=error)
+        self.unreachable = self.counts.last_error = str(error) or repr(error)
+        self.disconnect()
+
     def once(self) -> Iterator[Counts]:
-        """Pass after pass until nothing is due, yielding the counts after each; raises `StoreError`."""
+        """Run passes until nothing is due, and yield the counts after each.
+
+        Raises:
+            StoreError: If Redis is unreachable or rejects a command.
+        """
         while True:
             done = self.pass_once(alone=True)
             yield self.counts
@@ -282,7 +357,8 @@ class Worker:
                 break
         self.leave()
 
-    def _connected(self) -> Client:
+    def client(self) -> Client:
+        """Return the worker's connection, opened when first used."""
         if self._client is None:
             self._client = self.store.connect(retries=0)
         return self._client
@@ -293,34 +369,29 @@ class Worker:
             client.close()
 
     def leave(self) -> None:
-        """Take the heartbeat back, so that others take over at once; never raises."""
+        """Remove the heartbeat, so that other workers take over at once. Never raises."""
         try:
             if self._client is not None:
                 run(self._client, queue.leave(self.settings.namespace, self.id))
         except StoreError as error:
-            log.debug("the worker left without saying so: %s", error)
+            log.debug("the worker stopped without removing its heartbeat: %s", error)
         self.disconnect()
 
 
-def _making(turn: Iterable[tuple[str, str]]) -> Callable[[MetricLocation], Operation[Result]]:
-    jobs = {name: what for what, name in turn}
-
-    def make(metric: MetricLocation) -> Operation[Result]:
-        what = jobs[metric.name]
-        tidy = {keys.TRIM: cleanup.trim, keys.SWEEP: cleanup.sweep}.get(what)
-        return downsample.downsample(metric, what) if tidy is None else tidy(metric)
-
-    return make
+def _kinds(retention: RetentionPolicy) -> list[str]:
+    """Return the kinds of work in the order in which they are done."""
+    coarser = [each.name for each in retention.coarser(retention.finest)]
+    return [*coarser, PARTITION, MERGE, TRIM.kind, SWEEP.kind]
 
 
-def _batches(items: list[T], size: int) -> Iterable[list[T]]:
+def _batches(items: list[T], size: int) -> Iterator[list[T]]:
     return (items[at : at + size] for at in range(0, len(items), size))
 
 
-def _turns(batch: list[tuple[str, str]]) -> Iterable[list[tuple[str, str]]]:
-    """Lists in which no metric comes twice, together *batch*."""
+def _turns(batch: list[Work]) -> Iterator[list[Work]]:
+    """Yield lists of work in which each metric occurs once; together they are *batch*."""
     left = batch
     while left:
-        turn = {name: (what, name) for what, name in reversed(left)}
+        turn = {name: (slot, name) for slot, name in reversed(left)}
         yield list(turn.values())
         left = [each for each in left if turn[each[1]] is not each and turn[each[1]] != each]

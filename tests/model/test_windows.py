@@ -41,10 +41,10 @@ def test_a_day_starts_at_midnight_utc() -> None:
 
 
 def test_each_level_is_a_multiple_of_the_finer_one_and_kept_longer() -> None:
-    for finer, coarser in pairwise(DEFAULT_RETENTION.levels):
+    for finer, coarser in pairwise(DEFAULT_RETENTION.resolutions):
         assert coarser.width % finer.width == 0
         assert coarser.retention > finer.retention
-        assert finer.span == coarser.width  # what a coarser slot is made of stands in one key
+        assert finer.partition == coarser.width  # what a coarser slot is made of stands in one key
 
 
 def test_a_calendar_is_read_as_it_was_described() -> None:
@@ -62,8 +62,8 @@ def test_what_is_kept_from_a_moment_on_is_what_is_not_gone(
 ) -> None:
     level = Resolution("level", MINUTE, span_ms, retention, 0)
     first = level.kept_from(now_ms)
-    assert not level.gone(first, now_ms)
-    assert first == 0 or level.gone(first - span_ms, now_ms)
+    assert not level.is_expired(first, now_ms)
+    assert first == 0 or level.is_expired(first - span_ms, now_ms)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from redismetrics.worker import merge
 from redismetrics.worker.merge import Cell, CellKey
 
 START = 1_800_000_000_000 // DAY * DAY
-MINUTES, HOURS, DAYS = RetentionPolicy.of(3 * HOUR, 3 * DAY, 90 * DAY, 900 * DAY).levels
+MINUTES, HOURS, DAYS = RetentionPolicy.of(3 * HOUR, 3 * DAY, 90 * DAY, 900 * DAY).resolutions
 A_MINUTE, A_DAY = 300, 300 * 1440
 RANKS = np.array([0.5, 0.9, 0.95, 0.99])
 

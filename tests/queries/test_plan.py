@@ -69,7 +69,7 @@ def levels_of(retention: RetentionPolicy, interval: int | None) -> list[Resoluti
     """The coarsest first."""
     return [
         level
-        for level in reversed(retention.levels)
+        for level in reversed(retention.resolutions)
         if interval is None or interval % level.width == 0
     ]
 
@@ -90,7 +90,7 @@ def answering(
         is_due = (level.name, start) in due
         if since <= start and start + level.width <= until and not is_due:
             return level.name, start
-        if finer.gone(start, now) and not is_due:
+        if finer.is_expired(start, now) and not is_due:
             return (level.name, start) if since <= start < until else None
     if levels and since <= minute and minute + MINUTE <= until:
         return "minute", minute
@@ -152,9 +152,9 @@ def test_what_is_due_is_never_used_nor_what_is_gone_unless_the_slot_above_waits_
     for (level, span), slots in plan(*window, retention, due, NOW, interval).slots.items():
         for slot in slots:
             assert level.name == "minute" or (level.name, slot) not in due
-            assert slot - slot % level.span == span
+            assert slot - slot % level.partition == span
             coarser = above.get(level.name)
-            if coarser is not None and level.gone(span, NOW):
+            if coarser is not None and level.is_expired(span, NOW):
                 assert (coarser.name, slot - slot % coarser.width) in due
 
 
@@ -258,17 +258,17 @@ def test_no_instant_that_was_sealed_and_is_kept_lies_outside_the_bounds(
     since, until = bounds(*window, retention, NOW, hours)
     assert window[0] <= since <= until
     assert until <= max(window[1], since)
-    coarsest = retention.levels[-1]
-    is_kept = not coarsest.gone(instant - instant % coarsest.span, NOW)
+    coarsest = retention.coarsest
+    is_kept = not coarsest.is_expired(instant - instant % coarsest.partition, NOW)
     if is_kept and window[0] <= instant < window[1]:
         assert since <= instant < until
 
 
 def test_an_open_window_is_bounded_by_what_is_kept_and_by_the_days_that_were_sealed() -> None:
-    coarsest = CALENDAR.levels[-1]
+    coarsest = CALENDAR.coarsest
     since, until = bounds(OPEN_SINCE, OPEN_UNTIL, CALENDAR, NOW, (0, NOW - DAY))
-    assert not coarsest.gone(since - since % coarsest.span, NOW)
-    assert coarsest.gone((since - 1) - (since - 1) % coarsest.span, NOW)
+    assert not coarsest.is_expired(since - since % coarsest.partition, NOW)
+    assert coarsest.is_expired((since - 1) - (since - 1) % coarsest.partition, NOW)
     assert until == NOW // DAY * DAY
     assert bounds(OPEN_SINCE, OPEN_UNTIL, CALENDAR, NOW, (FROM + HOUR, FROM + 23 * HOUR)) == (
         FROM,
@@ -288,7 +288,7 @@ def test_an_open_window_is_bounded_by_what_is_kept_and_by_the_days_that_were_sea
 
 
 def kept(level: Resolution, instant: int) -> bool:
-    return not level.gone(instant - instant % level.span, NOW)
+    return not level.is_expired(instant - instant % level.partition, NOW)
 
 
 def fits(retention: RetentionPolicy, interval: int, since: int) -> bool:
@@ -312,7 +312,7 @@ def test_an_interval_is_refused_where_it_is_finer_than_what_is_kept_and_the_fine
     with pytest.raises(OutsideRetention) as caught:
         check_interval(interval, since, retention, NOW)
     told = re.search(r"the finest is (\w+),.* got (\w+)", str(caught.value))
-    possible = [level.width for level in retention.levels if kept(level, since)]
+    possible = [level.width for level in retention.resolutions if kept(level, since)]
     if told is None:
         assert not possible
         return

@@ -38,7 +38,7 @@ from redismetrics.worker.merge import (
 )
 
 START = 1_800_000_000_000 // HOUR * HOUR
-MINUTES, HOURS, DAYS = RetentionPolicy.of(3 * HOUR, 3 * DAY, 90 * DAY, 900 * DAY).levels
+MINUTES, HOURS, DAYS = RetentionPolicy.of(3 * HOUR, 3 * DAY, 90 * DAY, 900 * DAY).resolutions
 CHUNK = 3
 
 

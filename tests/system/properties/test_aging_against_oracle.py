@@ -75,11 +75,11 @@ class Ages(World):
             return entry.time_ms if since <= entry.time_ms < until else None
         if entry in self.late or entry.tags not in self._ids:
             return None
-        coarsest = retention.levels[-1]
-        if coarsest.gone(entry.time_ms // coarsest.span * coarsest.span, now):
+        coarsest = retention.coarsest
+        if coarsest.is_expired(entry.time_ms // coarsest.partition * coarsest.partition, now):
             return None
         # An open window is of whole days.
-        since = max(since, (now - coarsest.retention) // coarsest.span * coarsest.span)
+        since = max(since, (now - coarsest.retention) // coarsest.partition * coarsest.partition)
         until = min(until, (now // DAY + 100) * DAY)
         minute = entry.time_ms // MINUTE * MINUTE
         found = answering(
@@ -96,7 +96,7 @@ class Ages(World):
         name, slot = found
         if name != "cut":
             return slot
-        exact = self.is_exact(entry) and not retention.raw.gone(minute // HOUR * HOUR, now)
+        exact = self.is_exact(entry) and not retention.raw.is_expired(minute // HOUR * HOUR, now)
         when = entry.time_ms if exact else minute
         return when if since <= when < until else None
 
@@ -168,7 +168,7 @@ def test_what_is_left_answers_as_a_plain_list_says(
             match step:
                 case Record(values, tags, ago):
                     ago = min(
-                        ago, retention.levels[0].retention - HOUR - SECOND
+                        ago, retention.finest.retention - HOUR - SECOND
                     )  # clients refuse what is older
                     for value in values:
                         world.record(0, value, tags, round(server.time * 1000) - ago)
@@ -204,8 +204,8 @@ def _window(edges: tuple[tuple[int, int] | None, tuple[int, int] | None], world:
 
 def _check_series(world: Ages, interval: str, group_by: tuple[str, ...]) -> None:
     """Of all that is kept so finely: an open window begins there."""
-    level = next(level for level in world.stage.retention.levels if level.name == interval)
-    since = (world.now_ms() - level.retention) // level.span * level.span
+    level = next(level for level in world.stage.retention.resolutions if level.name == interval)
+    since = (world.now_ms() - level.retention) // level.partition * level.partition
     world.check_series((since, None), level.width, group_by)
 
 

@@ -304,11 +304,11 @@ class World:
             self.late += [
                 entry
                 for entry in of_batch
-                if retention.levels[0].gone(entry.time_ms // HOUR * HOUR, now_ms)
+                if retention.finest.is_expired(entry.time_ms // HOUR * HOUR, now_ms)
             ]
             for (tags, minute), entries in _by_minute(of_batch).items():
                 self._rows[tags, minute] += _rows(entries, self.kind)
-                if self._rows[tags, minute] > FEW or retention.raw.gone(
+                if self._rows[tags, minute] > FEW or retention.raw.is_expired(
                     minute * MINUTE // HOUR * HOUR, now_ms
                 ):
                     self._crowded.add((tags, minute))
@@ -486,13 +486,13 @@ class World:
         held = _pairs(client.execute_command("HGETALL", worked.held))
         sealed = [entry for entry in self.entries if entry.flush not in self.unsealed]
         levels = {
-            level.name: level for level in (self.stage.retention.raw, *self.stage.retention.levels)
+            level.name: level for level in self.stage.retention.with_raw
         }
         now_ms = self.now_ms()
         for each, size in held.items():
             what, span = each.decode().split(" ")
             start = int(span) * 1000
-            if levels.get(what, self.stage.retention.raw).gone(start, now_ms - HOUR):
+            if levels.get(what, self.stage.retention.raw).is_expired(start, now_ms - HOUR):
                 continue
             if what == "samples":
                 inside = [
@@ -504,13 +504,13 @@ class World:
                 continue
             level, key = levels[what], self.metric.data(what, start)
             assert int(size) == sum(map(len, client.execute_command("HVALS", key)))
-            waits = any(_over(field.decode(), level.name, start, level.span) for field in due)
+            waits = any(_over(field.decode(), level.name, start, level.partition) for field in due)
             left = client.execute_command("PTTL", key)
             # What a slot that is due is made of must stay until it was made; all else goes after its retention and a margin.
             assert (left == -1) == waits, f"{each!r} expires in {left} ms, while {due} are due"
             if left > 0:
                 assert now_ms + left == pytest.approx(
-                    start + level.span + level.retention + HOUR, abs=5_000
+                    start + level.partition + level.retention + HOUR, abs=5_000
                 )
 
         late, oldest = client.execute_command("HMGET", of.state, "late", "waiting")

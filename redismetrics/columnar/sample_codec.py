@@ -1,0 +1,80 @@
+"""Exact samples as bytes, as workers store them beside minutes.
+
+samples  version, rows, bytes of metadata, base time; columns series, time, value, weight; the
+         metadata
+nothing  no bytes: the field of a slot that has no samples
+"""
+
+import struct
+
+import msgpack
+import numpy as np
+
+from redismetrics.errors import FormatMismatch
+from redismetrics.model.time import YEAR_10000_MS
+
+from .block_codec import unpack_metadata
+from .column_codec import Reader, pack_real, pack_whole
+from .packing import check_size, decode, pad
+from .samples import Samples, no_samples
+
+VERSION = 1
+
+# Version, rows, bytes of metadata, base time.
+_HEAD = struct.Struct("<BIIq")
+
+NO_SAMPLES = no_samples()
+
+
+def pack_samples(samples: Samples, *, dense: bool = True) -> bytes:
+    """Return exact samples, sorted by series and time, as bytes; no bytes for no samples.
+
+    Flags are not stored. Use ``dense=False`` for data that is soon written again.
+    """
+    if not len(samples):
+        return b""
+    metadata = msgpack.packb(samples.metadata) if samples.metadata else b""
+    base = int(samples.time.min())
+    parts = [
+        _HEAD.pack(VERSION, len(samples), len(metadata), base),
+        pack_whole(samples.series, dense=dense),
+        pack_whole(samples.time - base, dense=dense),
+        pack_real(samples.value, dense=dense),
+        pack_whole(samples.weight, dense=dense),
+        metadata,
+    ]
+    return pad(parts, len(samples))
+
+
+def unpack_samples(data: bytes) -> Samples:
+    """Decode exact samples.
+
+    Raises:
+        FormatMismatch: If *data* is corrupt or of another version.
+    """
+    return decode("samples", [data], lambda: _unpack(data))
+
+
+def read_samples(data: bytes | None) -> Samples:
+    """Decode exact samples; return none if there are no bytes."""
+    return unpack_samples(data) if data else NO_SAMPLES
+
+
+def _unpack(data: bytes) -> Samples:
+    reader = Reader(data, 0, "samples")
+    version, n, metadata_size, base = _HEAD.unpack(reader.bytes(_HEAD.size))
+    if version != VERSION:
+        raise FormatMismatch(f"samples: the version must be {VERSION}, got {version}")
+    check_size("samples", data, n)
+    series, time = reader.whole(n), reader.whole(n) + base
+    samples = Samples(series, time, reader.real(n), reader.whole(n), np.zeros(n, np.uint8))
+    if (
+        not n
+        or int(samples.weight.min()) < 1
+        or not 0 <= int(samples.time.min()) <= int(samples.time.max()) < YEAR_10000_MS
+        or int(samples.series.min()) < 0
+        or not np.isfinite(samples.value).all()
+    ):
+        raise FormatMismatch("corrupt samples: invalid series, times, values or weights")
+    samples.metadata = unpack_metadata(reader.bytes(metadata_size), n)
+    return samples

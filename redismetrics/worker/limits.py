@@ -1,0 +1,52 @@
+"""Intervals and sizes of a worker's steps."""
+
+from dataclasses import dataclass
+
+from redismetrics.model.time import SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLimits:
+    """How often a worker works, and how much it takes at once; tests use smaller values.
+
+    Attributes:
+        interval: Seconds between passes.
+        patience: Passes that a metric with few new blocks may wait.
+        backoff: Seconds until the first retry when Redis is unreachable; doubles with each retry.
+        longest_backoff: Maximum seconds between retries.
+        prune_interval_ms: Time between two searches for writers that are gone.
+        metrics_at_once: Metrics that share round trips.
+        pending_at_once: Pieces of pending work read at once.
+        attempts: Attempts at one piece of work in a pass, while other workers commit first.
+        few_blocks: A metric with fewer new blocks is not urgent. A commit costs some milliseconds
+            even for one block; decoding blocks in a query costs about as much.
+        blocks_at_once: Blocks of a log read at once.
+        bytes_per_commit: Bytes of blocks sealed by one commit, unless one block has more.
+        cells_per_commit: Minutes (of a chunk) rewritten by one commit, unless one block has more.
+        samples_per_minute: A series' samples in a minute that are kept one by one, each with its
+            time and metadata. If there are more, only their summary and digest are kept.
+        grace_ms: A slot is downsampled this long after its end, and again this long after late
+            data arrived.
+        series_per_commit: Series deleted by one commit.
+        deletion_attempts: Attempts to delete series at a moment when the log is sealed to its end.
+    """
+
+    interval: float = 5.0
+    patience: int = 4
+    backoff: float = 0.5
+    longest_backoff: float = 15.0
+    prune_interval_ms: int = 3_600 * SECOND
+    metrics_at_once: int = 32
+    pending_at_once: int = 1_000
+    attempts: int = 5
+    few_blocks: int = 32
+    blocks_at_once: int = 512
+    bytes_per_commit: int = 8 << 20
+    cells_per_commit: int = 256
+    samples_per_minute: int = 100
+    grace_ms: int = 60 * SECOND
+    series_per_commit: int = 1_000
+    deletion_attempts: int = 100
+
+
+DEFAULT_LIMITS = WorkerLimits()
