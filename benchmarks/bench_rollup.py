@@ -48,11 +48,12 @@ from benchmarks.common import (
     own_server,
     own_worker,
 )
-from redismetrics.columnar import block_codec, column_codec, rollup_codec
+from redismetrics.columnar import block_codec, column_codec, rollup_codec, sample_codec
 from redismetrics.columnar.rollup_codec import read_table
 from redismetrics.model.time import HOUR, slot_of
 from redismetrics.store import driver, keys, scripts
 from redismetrics.store.connection import Store
+from redismetrics.store.due_slot import TRIM, DueSlot
 from redismetrics.store.metric_keys import MetricLocation
 from redismetrics.worker import Worker, merge
 
@@ -172,12 +173,12 @@ class Watch:
             "decode": [
                 (block_codec, "unpack"),
                 (rollup_codec, "unpack_table"),
-                (rollup_codec, "unpack_samples"),
+                (sample_codec, "unpack_samples"),
                 (rollup_codec, "_unpack_points"),
                 (column_codec.Reader, "fill"),  # columns are decoded when they are used
             ],
-            "merge": [(merge, "seal"), (merge, "cell_keys")],
-            "pack": [(rollup_codec, "pack_table"), (rollup_codec, "pack_samples")],
+            "merge": [(merge, "merge_into_cells"), (merge, "cell_keys")],
+            "pack": [(rollup_codec, "pack_table"), (sample_codec, "pack_samples")],
         }
         with ExitStack() as stack:
             for what, places in watched.items():
@@ -412,9 +413,9 @@ def undo(client: redis.Redis, metrics: list[MetricLocation]) -> None:
         for metric in metrics:
             pipeline.hset(metric.recorded.state, "sealed", 0)
             pipeline.zadd(of_shard.dirty, {metric.name: clock})
-            due = [found.decode() for found in client.hkeys(metric.worked.due)]
-            for what in [each for each in due if each.startswith("hour ")] + [keys.TRIM]:
-                pipeline.zadd(pending, {f"{what} {metric.name}": 1})
+            due = [DueSlot.parse(field) for field in client.hkeys(metric.worked.due)]
+            for slot in [each for each in due if each.resolution == "hour"] + [TRIM]:
+                pipeline.zadd(pending, {slot.pending_member(metric.name): 1})
         for number in range(100):
             pipeline.hset(
                 of_shard.writers, f"gone{number}", msgpack.packb([1, 1, b""], use_bin_type=False)

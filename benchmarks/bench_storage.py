@@ -59,13 +59,15 @@ from benchmarks.common import (
     usage,
 )
 from redismetrics.columnar import rollup_codec, rollup_table
-from redismetrics.columnar.rollup_codec import read_samples, read_table
+from redismetrics.columnar.rollup_codec import read_table
 from redismetrics.columnar.rollup_table import Table
+from redismetrics.columnar.sample_codec import read_samples
 from redismetrics.columnar.summaries import Summaries
 from redismetrics.model.retention import Resolution
 from redismetrics.model.time import DAY, HOUR, MINUTE, SECOND, slot_of
-from redismetrics.store import keys
+from redismetrics.store import due_slot, keys
 from redismetrics.store.connection import Store
+from redismetrics.store.due_slot import DueSlot
 from redismetrics.store.metric_keys import MetricLocation
 from redismetrics.worker import merge
 
@@ -430,19 +432,21 @@ class Years:
             for at in range(first, first + DAY, HOUR)
         ]
         whole = rollup_table.concat(
-            [merge.coarser(table, int(table.slot[0]), hours.points) for table in day]
+            [merge.downsample_rows(table, int(table.slot[0]), hours.points) for table in day]
         )
         oldest = first
         while not days.is_expired(slot_of(oldest - DAY, days.partition), self.now_ms):
             oldest -= DAY
             if hours.is_expired(oldest, self.now_ms):
-                cells = {oldest: merge.coarser(_moved(whole, oldest, DAY), oldest, days.points)}
+                cells = {
+                    oldest: merge.downsample_rows(_moved(whole, oldest, DAY), oldest, days.points)
+                }
                 self._put(metric, days, cells)
             else:
                 starts = range(oldest, oldest + DAY, minutes.partition)
                 moved = [_moved(table, at, HOUR) for at, table in zip(starts, day, strict=True)]
                 cells = {
-                    at: merge.coarser(table, at, hours.points)
+                    at: merge.downsample_rows(table, at, hours.points)
                     for at, table in zip(starts, moved, strict=True)
                 }
                 self._put(metric, hours, cells)
@@ -460,12 +464,13 @@ class Years:
         self.client.hincrby(
             metric.worked.held, keys.data_name(level.name, span), sum(map(len, fields.values()))
         )
-        for name, width in metric.coarser(level):
+        for name, width in due_slot.coarser(metric.retention, level):
             due = slot_of(min(cells), width) + width
-            self.client.hset(metric.worked.due, keys.due_field(name, due - width, 0), due)
+            slot = DueSlot(name, due - width, 0)
+            self.client.hset(metric.worked.due, slot.field, due)
             self.client.zadd(
                 keys.pending(self.namespace, 0),
-                {f"{keys.due_field(name, due - width, 0)} {metric.name}": due},
+                {slot.pending_member(metric.name): due},
             )
 
     def last_minute(self) -> None:

@@ -21,11 +21,11 @@ import redismetrics
 from benchmarks import report
 from benchmarks.rows import Row
 from redismetrics.model.retention import DEFAULT_RETENTION
-from redismetrics.model.time import SECOND
 from redismetrics.settings import resolve
-from redismetrics.store import keys
+from redismetrics.store import due_slot
 from redismetrics.store.connection import Store
 from redismetrics.store.driver import run
+from redismetrics.store.due_slot import DueSlot
 from redismetrics.store.embedded_paths import server_program
 from redismetrics.store.metric_keys import MetricLocation
 from redismetrics.worker import Worker, downsample, due
@@ -172,25 +172,25 @@ def make_due(
     The worker does the same one minute after the end of a slot, or after late data. *client* comes
     from `Store.connect`.
     """
-    widths = {
-        name: width
-        for name, width in metric.coarser(metric.retention.raw)
-        if name != metric.retention.raw.name
+    retention = metric.retention
+    widths = dict(due_slot.coarser(retention, retention.raw))
+    widths |= {
+        DueSlot.merge(each.name, 0, 0).resolution: each.partition // due.MERGES
+        for each in retention.resolutions
     }
-    widths |= {keys.FOLD + level.name: level.partition // due.FOLDS for level in metric.retention.resolutions}
     taken = []
     for name, width in widths.items():
         for field in sorted(
             client.hkeys(metric.worked.due), key=lambda field: int(field.split()[1])
         ):
-            level, start, _ = field.decode().split(" ")
-            if level != name or (
-                name != "hour" if until_ms is None else int(start) * SECOND + width > until_ms
+            slot = DueSlot.parse(field)
+            if slot.resolution != name or (
+                name != "hour" if until_ms is None else slot.slot_ms + width > until_ms
             ):
                 continue
             began = time.perf_counter()
             while (
-                outcome := run(client, downsample.downsample(metric, field.decode())).outcome
+                outcome := run(client, downsample.downsample(metric, slot)).outcome
             ) is Outcome.AGAIN:
                 pass
             taken.append(time.perf_counter() - began)

@@ -24,7 +24,6 @@ CHANGE = 2
 CENTROID = 4
 
 
-
 @dataclass(slots=True, eq=False)
 class Samples:
     """Weighted samples of one metric.

@@ -18,7 +18,7 @@ def read_families(
     commands: list[Command] = []
     for name in definitions:
         metric = keys.metric(namespace, keys.shard_of(name, shards), name)
-        commands += [("HGETALL", metric.series), ("HGETALL", metric.live)]
+        commands += [("HGETALL", metric.series), ("HGETALL", metric.totals)]
     replies = yield commands
     families = []
     for at, (name, definition) in enumerate(definitions.items()):

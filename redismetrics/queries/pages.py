@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from redismetrics.columnar import rollup_codec, rollup_table, samples
-from redismetrics.columnar.sample_codec import read_samples
 from redismetrics.columnar.rollup_table import Table
+from redismetrics.columnar.sample_codec import read_samples
 from redismetrics.columnar.samples import Samples
 from redismetrics.model.retention import RetentionPolicy
 from redismetrics.model.time import HOUR, MINUTE, slot_of

@@ -148,7 +148,9 @@ def _serve_status(worker: Worker, address: tuple[str, int] | None) -> Iterator[N
         yield
         return
     with http_server.listen(*address, status_app(worker)) as server:
-        log.info("answering on http://%s:%d/metrics", urls.host_in_url(address[0]), server.server_port)
+        log.info(
+            "answering on http://%s:%d/metrics", urls.host_in_url(address[0]), server.server_port
+        )
         threading.Thread(
             target=server.serve_forever, name="redismetrics-worker-http", daemon=True
         ).start()

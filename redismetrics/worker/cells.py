@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from redismetrics.columnar.rollup_codec import NO_ROWS, pack_table, read_table
+from redismetrics.columnar import rollup_codec, sample_codec
+from redismetrics.columnar.rollup_codec import NO_ROWS, read_table
 from redismetrics.columnar.rollup_table import Table
-from redismetrics.columnar.sample_codec import NO_SAMPLES, pack_samples, read_samples
+from redismetrics.columnar.sample_codec import NO_SAMPLES, read_samples
 from redismetrics.columnar.samples import Samples
 from redismetrics.model.time import HOUR, MINUTE, slot_of
 from redismetrics.store import keys
-from redismetrics.store.cluster import Command
-from redismetrics.store.driver import Operation
+from redismetrics.store.driver import Command, Operation
 from redismetrics.store.metric_keys import MetricLocation
 
 from .commit import KeyWrites, MetricVersion, read_consistent
@@ -103,11 +103,11 @@ def write_cells(
         hour = slot_of(slot_ms, HOUR)
         field = keys.cell_field(slot_ms, chunk)
         write = tables.setdefault(hour, KeyWrites(minute, hour, persist=True))
-        write.fields[field] = pack_table(cell.table, dense=False)
+        write.fields[field] = rollup_codec.pack_table(cell.table, dense=False)
         before = stored.get((slot_ms, chunk))
         if not raw.is_expired(hour, now_ms) and (
             len(cell.samples) or (before is not None and len(before.samples))
         ):
             write = samples.setdefault(hour, KeyWrites(raw, hour))
-            write.fields[field] = pack_samples(cell.samples, dense=False)
+            write.fields[field] = sample_codec.pack_samples(cell.samples, dense=False)
     return [*tables.values(), *samples.values()]

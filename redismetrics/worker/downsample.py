@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from redismetrics.columnar.rollup_codec import pack_table, read_table
+from redismetrics.columnar import rollup_codec, sample_codec
+from redismetrics.columnar.rollup_codec import read_table
 from redismetrics.columnar.rollup_table import Table
-from redismetrics.columnar.sample_codec import NO_SAMPLES, pack_samples, read_samples
+from redismetrics.columnar.sample_codec import NO_SAMPLES, read_samples
 from redismetrics.columnar.samples import Samples
 from redismetrics.model.retention import MARGIN, Resolution
 from redismetrics.model.time import slot_of
@@ -100,7 +101,7 @@ def _build(
         partition = slot_of(start, target.partition)
         write = KeyWrites(target, partition, persist=True, refuse=False)
         coarser = merge.downsample_rows(rows.table, start, target.points)
-        write.fields[keys.cell_field(start, due.chunk)] = pack_table(coarser)
+        write.fields[keys.cell_field(start, due.chunk)] = rollup_codec.pack_table(coarser)
         plan.writes.append(write)
         plan.schedule = merges_due(target, [(start, due.chunk)], seen, limits.grace_ms)
     return Result((yield from commit(metric, seen, plan)))
@@ -177,14 +178,14 @@ def _segment_writes(
     of_rows = KeyWrites(rows.resolution, start, persist=persist, refuse=False)
     if rows.slots:
         merged = merge.segment_rows(rows.table, rows.resolution.points)
-        of_rows.fields[segment] = pack_table(merged)
+        of_rows.fields[segment] = rollup_codec.pack_table(merged)
         of_rows.removed = [keys.cell_field(slot, chunk) for slot in rows.slots]
     raw = metric.retention.raw
     if not rows.sample_slots or raw.is_expired(start, seen.now_ms):
         return [of_rows]
     removed = [keys.cell_field(slot, chunk) for slot in rows.sample_slots]
     of_samples = KeyWrites(raw, start, removed=removed)
-    of_samples.fields[segment] = pack_samples(merge.segment_samples(rows.samples))
+    of_samples.fields[segment] = sample_codec.pack_samples(merge.segment_samples(rows.samples))
     return [of_rows, of_samples]
 
 

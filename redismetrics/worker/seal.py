@@ -10,7 +10,7 @@ from redismetrics.errors import FormatMismatch
 from redismetrics.model.retention import REPLAY_US
 from redismetrics.model.time import HOUR, SECOND
 from redismetrics.store import keys
-from redismetrics.store.driver import Command, Operation
+from redismetrics.store.driver import Operation
 from redismetrics.store.due_slot import SWEEP, TRIM
 from redismetrics.store.metric_keys import MetricLocation
 

@@ -294,7 +294,7 @@ def test_a_column_with_any_bit_turned_is_numbers_or_told(data: bytes, rows: int)
 def test_a_truncated_column_is_told(data: bytes, rows: int) -> None:
     for size in range(len(data)):
         for read in (Reader.real, Reader.skip):
-            with pytest.raises(FormatMismatch, match=r"^column: wanted \d+ bytes at "):
+            with pytest.raises(FormatMismatch, match=r"^corrupt column: \d+ bytes expected at "):
                 read(Reader(data[:size], 0, "column"), rows)
 
 
@@ -314,14 +314,14 @@ def test_floats_where_whole_numbers_are_wanted_are_told(number: float, rows: int
         np.linspace(0.5, number if np.isfinite(number) else 3.5, rows),
     ):
         data = pack_real(column, dense=True)
-        with pytest.raises(FormatMismatch, match="wanted a column of whole numbers, got code "):
+        with pytest.raises(FormatMismatch, match="in a column of whole numbers"):
             Reader(data, 0, "column").whole(rows)
 
 
 @pytest.mark.parametrize("read", [Reader.whole, Reader.real, Reader.skip])
 @pytest.mark.parametrize("code", [12, 13, 255])
 def test_an_unknown_code_is_told_also_when_skipped(read: Any, code: int) -> None:
-    with pytest.raises(FormatMismatch, match=f"wanted a known column code, got {code}"):
+    with pytest.raises(FormatMismatch, match=f"unknown column code {code}"):
         read(Reader(bytes([code]) + bytes(100), 0, "column"), 3)
 
 
@@ -357,7 +357,7 @@ def test_a_panic_in_rust_is_told_as_damage(
         raise error
 
     monkeypatch.setattr(column_codec, "simple_decompress_into", panics)
-    with pytest.raises(FormatMismatch, match=r"^column: ") as caught:
+    with pytest.raises(FormatMismatch, match=r"^corrupt column: ") as caught:
         Reader(data, 0, "column").whole(90)
     assert caught.value.__cause__ is error
     monkeypatch.setattr(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from redismetrics import InvalidQuery, Metrics, MissingExtra
 from redismetrics.columnar import percentiles as percentiles_module
 from redismetrics.columnar.digest import Digest, cluster
-from redismetrics.columnar.percentiles import THIN_FROM, SortedPoints, _thinned, percentiles
+from redismetrics.columnar.percentiles import THIN_FROM, SortedPoints, percentiles, thin
 
 RANKS = (0, 1, 5, 12.5, 25, 50, 75, 90, 95, 99, 99.9, 100)
 VALUES, FLUSHES = 100_000, 20
@@ -98,7 +98,7 @@ def test_a_digest_of_nothing_has_no_percentiles() -> None:
 
 @pytest.mark.parametrize("p", [-1, 100.1, float("nan"), float("inf")])
 def test_a_percentile_outside_0_to_100_is_refused(p: float) -> None:
-    with pytest.raises(InvalidQuery, match="p: wanted 0 to 100, got "):
+    with pytest.raises(InvalidQuery, match="p must be from 0 to 100, got "):
         Digest.of([1.0, 2.0]).percentile(p)
 
 
@@ -300,7 +300,7 @@ def test_of_many_points_those_near_the_answer_are_enough(ranks: list[float], sha
     ]  # fmt: skip
     low = np.array([values[group == number].min() for number in range(3)])
     high = np.array([values[group == number].max() for number in range(3)])
-    thinned = _thinned(runs, 3, wanted)
+    thinned = thin(runs, 3, wanted)
     assert int(thinned.weights.sum()) == int(weights.sum())
     assert len(thinned.values) < many or shape == "few values"
     found = percentiles(runs, low, high, wanted)

@@ -17,6 +17,7 @@ from redismetrics.columnar.rollup_table import (
     CLUSTERED,
     EXACT,
     UNIFORM,
+    GroupedPoints,
     Points,
     Table,
     merge,
@@ -36,9 +37,25 @@ def merged(
     rows = summaries.of_points(values, weights, np.arange(len(samples)))
     exact = np.ones(len(samples), np.bool_) if exact is None else np.array(exact, np.bool_)
     numbers = np.arange(groups)
-    return merge(
+    return merge_columns(
         group, numbers * 60_000, numbers + 7, rows, group, values, weights, exact, budget, limit
     )
+
+
+def merge_columns(
+    group: Any,
+    slot: Any,
+    series: Any,
+    rows: Summaries,
+    point_group: Any,
+    values: Any,
+    weights: Any,
+    exact: Any,
+    budget: int,
+    limit: int,
+) -> Table:
+    points = GroupedPoints(point_group, values, weights, exact)
+    return merge(slot, series, group, rows, points, budget=budget, limit=limit)
 
 
 def points_of(table: Table) -> list[list[tuple[float, int]]]:
@@ -123,7 +140,7 @@ def test_merging_in_steps_is_merging_at_once(samples: list[Sample], cuts: list[i
     group = table.series - 7
     exact = table.kind[at] != CLUSTERED
     numbers = np.arange(groups)
-    found = merge(
+    found = merge_columns(
         group,
         numbers * 60_000,
         numbers + 7,
@@ -182,7 +199,7 @@ def test_means_of_values_near_the_ends_of_floats_are_among_them(largest: float, 
         twice = rollup_table.concat([table, table])
         at, points, weights = twice.spread()
         zeros = np.zeros(len(at), np.int64)
-        table = merge(
+        table = merge_columns(
             zeros[:2],
             twice.slot[:1],
             twice.series[:1],
@@ -203,7 +220,9 @@ def test_a_recorder_s_mean_beyond_all_floats_is_put_among_its_values(limit: int)
     rows = summaries.of_points(values, group + 1, np.arange(100))
     means = np.array([np.nan, 1.2e308, 1.3e308, 1.4e308, 1.5e308, np.inf, -np.inf])
     zeros = group[:7]
-    table = merge(group, zeros[:1], zeros[:1], rows, zeros, means, zeros + 10, zeros > 0, 4, limit)
+    table = merge_columns(
+        group, zeros[:1], zeros[:1], rows, zeros, means, zeros + 10, zeros > 0, 4, limit
+    )
     assert table.kind.tolist() == [CLUSTERED]
     assert 1e308 <= table.points.values[0] <= table.points.values[-1] <= 1.7e308
     assert table.points.weights.sum() == 70
@@ -219,7 +238,7 @@ def test_many_groups_keep_their_points(groups: int) -> None:
     order = np.random.default_rng(5).permutation(len(values))
     rows = summaries.of_points(values[order], ones, ones)
     slot = np.arange(groups)
-    table = merge(
+    table = merge_columns(
         numbers[order], slot, slot, rows, numbers[order], values[order], ones, ones > 0, 10, 10
     )
     assert table.points.values.tolist() == list(range(2 * groups))

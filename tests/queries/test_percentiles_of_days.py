@@ -67,7 +67,7 @@ def sealed_minutes(values: Values, hour: int, slices: int) -> Table:
         part = Samples(
             series[inside], time[inside], values[:, of_hour][inside], ones, ones.astype(np.uint8)
         )
-        became = merge.seal([part], held, 128, MINUTES, START + DAY)
+        became = merge.merge_into_cells([part], held, 128, MINUTES, START + DAY, 100)
         # Packed at once, which makes the same bytes of each row's points as one by one, and is ten times as fast.
         every = read(rollup_table.concat([cell.table for cell in became.values()]))
         held = {place: Cell(every.take(every.slot == place[0]), no_samples()) for place in became}
@@ -88,9 +88,11 @@ def day_of(seed: int, slices: int) -> tuple[Values, Table]:
         if (
             slices > 1
         ):  # as when an hour is made again, since something came late: its minutes were folded
-            minutes = read(merge.fold(minutes, MINUTES.points))
-        hours.append(read(merge.coarser(minutes, START + hour * HOUR, HOURS.points)))
-    return np.sort(values), read(merge.coarser(rollup_table.concat(hours), START, DAYS.points))
+            minutes = read(merge.segment_rows(minutes, MINUTES.points))
+        hours.append(read(merge.downsample_rows(minutes, START + hour * HOUR, HOURS.points)))
+    return np.sort(values), read(
+        merge.downsample_rows(rollup_table.concat(hours), START, DAYS.points)
+    )
 
 
 def answers(day: Table, series: int) -> Values:

@@ -13,33 +13,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redismetrics.columnar import rollup_table
-from redismetrics.columnar.rollup_codec import (
-    pack_samples,
-    pack_table,
-    unpack_samples,
-    unpack_table,
-)
+from redismetrics.columnar.rollup_codec import pack_table, unpack_table
 from redismetrics.columnar.rollup_table import CLUSTERED, EXACT, UNIFORM, Table
+from redismetrics.columnar.sample_codec import pack_samples, unpack_samples
 from redismetrics.columnar.samples import CENTROID, CHANGE, OWN_TIME, Samples, compress, no_samples
 from redismetrics.columnar.summaries import Summaries
 from redismetrics.model.retention import RetentionPolicy
 from redismetrics.model.time import DAY, HOUR, MINUTE
+from redismetrics.worker.limits import DEFAULT_LIMITS
 from redismetrics.worker.merge import (
-    SAMPLES_PER_MINUTE,
     Cell,
     CellKey,
     assemble,
     assemble_samples,
     cell_keys,
-    coarser,
-    fold,
-    fold_samples,
-    seal,
+    downsample_rows,
+    merge_into_cells,
+    segment_rows,
+    segment_samples,
 )
 
 START = 1_800_000_000_000 // HOUR * HOUR
 MINUTES, HOURS, DAYS = RetentionPolicy.of(3 * HOUR, 3 * DAY, 90 * DAY, 900 * DAY).resolutions
 CHUNK = 3
+SAMPLES_PER_MINUTE = DEFAULT_LIMITS.samples_per_minute
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ class Store:
     def seal(self, parts: list[Samples], raw_from_ms: int = 0) -> dict[CellKey, Cell]:
         touched = cell_keys(parts, CHUNK)
         held = {place: self.cells[place] for place in touched if place in self.cells}
-        became = seal(parts, held, CHUNK, MINUTES, raw_from_ms)
+        became = merge_into_cells(parts, held, CHUNK, MINUTES, raw_from_ms, SAMPLES_PER_MINUTE)
         assert list(became) == touched  # each cell that holds something, in order, and no other
         self.cells.update(
             {place: stored(cell) for place, cell in became.items()} if self.packed else became
@@ -549,7 +546,7 @@ def test_an_hour_is_the_whole_of_its_minutes(seed: int, most: int) -> None:
     minutes = assemble(
         rollup_table.empty(), {slot: cell.table for (slot, _), cell in cells.items()}
     )
-    hour = coarser(minutes, START, HOURS.points)
+    hour = downsample_rows(minutes, START, HOURS.points)
     assert hour.slot.tolist() == [START] * len(hour)
     assert hour.series.tolist() == sorted({sample.series for sample in recorded})
     for number, points in enumerate(points_of(hour)):
@@ -557,7 +554,7 @@ def test_an_hour_is_the_whole_of_its_minutes(seed: int, most: int) -> None:
         mine = [sample for sample in recorded if sample.series == hour.series[number]]
         assert_row(hour, number, points, mine, exact=False)
         assert len(points) <= HOURS.points
-    assert len(coarser(rollup_table.empty(), START, 200)) == 0
+    assert len(downsample_rows(rollup_table.empty(), START, 200)) == 0
 
 
 def test_an_hour_of_few_values_is_exact() -> None:
@@ -568,7 +565,7 @@ def test_an_hour_of_few_values_is_exact() -> None:
     store.seal([columns(recorded)])
     minutes = rollup_table.concat([cell.table for cell in store.cells.values()])
     assert (minutes.kind == UNIFORM).all()
-    hour = coarser(minutes, START, HOURS.points)
+    hour = downsample_rows(minutes, START, HOURS.points)
     assert points_of(hour) == [[(minute / 7, 5) for minute in range(60)]]
 
 
@@ -615,7 +612,7 @@ def test_a_segment_and_what_is_loose_beside_it_are_the_same_as_all_loose(seed: i
     for _ in range(3):  # folded in parts: what was folded stays, what is beside counts instead
         folded = set(rng.sample(sorted(loose), rng.randint(0, len(loose))))
         segment = read(
-            fold(assemble(segment, {slot: loose[slot] for slot in folded}), MINUTES.points)
+            segment_rows(assemble(segment, {slot: loose[slot] for slot in folded}), MINUTES.points)
         )
         changed = rng.sample(sorted(later), 3)
         loose.update({slot: later[slot, 0].table for slot, _ in changed})
@@ -626,18 +623,18 @@ def test_a_segment_and_what_is_loose_beside_it_are_the_same_as_all_loose(seed: i
         }
         loose_now = assemble(
             rollup_table.empty(),
-            {slot: fold(table, MINUTES.points) for slot, table in loose.items()},
+            {slot: segment_rows(table, MINUTES.points) for slot, table in loose.items()},
         )
         found = assemble(
-            segment, {slot: fold(table, MINUTES.points) for slot, table in beside.items()}
+            segment, {slot: segment_rows(table, MINUTES.points) for slot, table in beside.items()}
         )
         assert_alike(found, loose_now)
-        segment_now = fold(found, MINUTES.points)
+        segment_now = segment_rows(found, MINUTES.points)
         assert by_slot(segment_now) == by_slot(found)
         order = np.lexsort((segment_now.slot, segment_now.series))
         assert order.tolist() == list(range(len(segment_now)))
-        assert by_slot(fold(segment_now, MINUTES.points)) == by_slot(segment_now)
-        one, other = coarser(found, START, 200), coarser(segment_now, START, 200)
+        assert by_slot(segment_rows(segment_now, MINUTES.points)) == by_slot(segment_now)
+        one, other = downsample_rows(found, START, 200), downsample_rows(segment_now, START, 200)
         for name in ("count", "low", "high", "last", "last_ms"):
             np.testing.assert_array_equal(
                 getattr(one.summaries, name), getattr(other.summaries, name)
@@ -649,7 +646,7 @@ def test_folding_leaves_no_row_with_more_points_than_its_level_has() -> None:
     loose = {slot: cell.table for (slot, _), cell in cells.items()}
     rows = assemble(rollup_table.empty(), loose)
     assert rows.size.max() > MINUTES.points
-    folded = fold(rows, MINUTES.points)
+    folded = segment_rows(rows, MINUTES.points)
     assert folded.size.max() <= MINUTES.points
     assert folded.summaries.count.sum() == rows.summaries.count.sum()
     crowded = {key for key, (_, _, points) in by_slot(rows).items() if len(points) > MINUTES.points}
@@ -661,7 +658,7 @@ def test_folding_leaves_no_row_with_more_points_than_its_level_has() -> None:
 
 def test_a_loose_field_without_rows_takes_its_slot_out_of_the_segment() -> None:
     _, cells = hour_of(4)
-    segment = fold(
+    segment = segment_rows(
         assemble(rollup_table.empty(), {slot: cell.table for (slot, _), cell in cells.items()}), 100
     )
     slot = int(segment.slot[0])
@@ -682,7 +679,7 @@ def test_exact_samples_of_a_segment_and_beside_it_are_the_same_as_all_loose(seed
     rng = random.Random(seed)
     for _ in range(3):
         folded = set(rng.sample(sorted(loose), rng.randint(0, len(loose))))
-        segment = fold_samples(assemble_samples(segment, {slot: loose[slot] for slot in folded}))
+        segment = segment_samples(assemble_samples(segment, {slot: loose[slot] for slot in folded}))
         segment = unpack_samples(pack_samples(segment)) if len(segment) else segment
         changed = rng.sample(sorted(later), 3)
         loose.update({slot: later[slot, 0].samples for slot, _ in changed})
@@ -694,12 +691,12 @@ def test_exact_samples_of_a_segment_and_beside_it_are_the_same_as_all_loose(seed
         found = assemble_samples(segment, beside)
         wanted = [row for slot in sorted(loose) for row in rows_of(loose[slot])]
         assert sorted(rows_of(found), key=repr) == sorted(wanted, key=repr)
-        segment_now = fold_samples(found)
+        segment_now = segment_samples(found)
         keys = list(zip(segment_now.series.tolist(), segment_now.time.tolist(), strict=True))
         assert keys == sorted(keys)
         assert sorted(rows_of(segment_now), key=repr) == sorted(wanted, key=repr)
     assert assemble_samples(segment, {}) is segment
-    assert len(fold_samples(no_samples())) == 0
+    assert len(segment_samples(no_samples())) == 0
     assert (
         len(
             assemble_samples(

@@ -27,12 +27,13 @@ from redismetrics.model.retention import MARGIN, REPLAY_US
 from redismetrics.model.time import HOUR, slot_of
 from redismetrics.store import driver, embedded, keys, metric_keys, stats
 from redismetrics.store.driver import run
+from redismetrics.store.due_slot import SWEEP, TRIM
 from redismetrics.store.namespace import open_namespace
 from redismetrics.worker import Worker, __main__, cleanup, page, queue, seal
 from redismetrics.worker import thread as thread_module
-from redismetrics.worker import worker as worker_module
 from redismetrics.worker.commit import Outcome, Result, commit
-from redismetrics.worker.worker import PRUNE_EVERY_MS, SIDE_BY_SIDE
+from redismetrics.worker.limits import DEFAULT_LIMITS, WorkerLimits
+from tests.fixtures import workers
 from tests.fixtures.servers import Server, wait_until
 from tests.fixtures.workers import Steps, contents, new_worker, pull_forward
 from tests.system.faults.proxy import Proxy
@@ -67,8 +68,8 @@ def make(url: str, namespace: str) -> Iterator[Make]:
     """Return a function that makes workers of this test's namespace."""
     made: list[Worker] = []
 
-    def make_worker(to: str = url, **settings: Any) -> Worker:
-        made.append(new_worker(to, namespace, **settings))
+    def make_worker(to: str = url, limits: WorkerLimits | None = None, **settings: Any) -> Worker:
+        made.append(new_worker(to, namespace, limits, **settings))
         return made[-1]
 
     yield make_worker
@@ -79,10 +80,10 @@ def make(url: str, namespace: str) -> Iterator[Make]:
 
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a worker's thread look more often than in life, and try again sooner."""
-    monkeypatch.setattr(Worker.run, "__defaults__", (0.02,))
-    monkeypatch.setattr(thread_module, "INTERVAL", 0.02)
-    monkeypatch.setattr(worker_module, "BACKOFF", 0.02)
+    """Make workers run passes and retry much more often than by default."""
+    limits = WorkerLimits(interval=0.02, backoff=0.02)
+    monkeypatch.setattr(thread_module, "DEFAULT_LIMITS", limits)
+    monkeypatch.setattr(workers, "LIMITS", limits)
 
 
 def start(*args: str, how: tuple[str, ...] = MODULE, **environment: str) -> "subprocess.Popen[str]":
@@ -150,9 +151,7 @@ def test_once_does_all_that_is_due_and_leaves(
     metrics.histogram("took", 2.5, timestamp=before)
     metrics.flush()
     dead = make()
-    run(
-        dead._connected(), queue.heartbeat(namespace, dead.id)
-    )  # said so a moment ago, and was killed
+    run(dead.client(), queue.heartbeat(namespace, dead.id))  # said so a moment ago, and was killed
 
     code, out, err = command("--url", url, "--namespace", namespace, "--once", "--json", how=how)
     assert code == 0, err
@@ -184,12 +183,12 @@ def test_what_is_little_waits_for_more_or_until_it_is_old(
             metrics.increment(name)
             metrics.flush()
 
-    record("few", seal.FEW_BLOCKS - 1)
-    record("many", seal.FEW_BLOCKS)
+    record("few", DEFAULT_LIMITS.few_blocks - 1)
+    record("many", DEFAULT_LIMITS.few_blocks)
     worker = make()
     worker.pass_once(patience=3600)
     assert waiting(admin, namespace) == ["few"]
-    assert metrics.query("few", aggregation="sum") == seal.FEW_BLOCKS - 1
+    assert metrics.query("few", aggregation="sum") == DEFAULT_LIMITS.few_blocks - 1
     record("few", 1)
     worker.pass_once(patience=3600)
     assert waiting(admin, namespace) == []
@@ -210,22 +209,22 @@ def test_a_running_worker_waits_for_four_of_its_intervals(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[float] = []
-    running = make()
+    running = make(limits=WorkerLimits(interval=0.5))
 
     def noted(*, patience: float) -> None:
         asked.append(patience)
         running.stop.set()
 
     monkeypatch.setattr(running, "pass_once", noted)
-    running.run(0.5)
+    running.run()
     assert asked == [2.0]
 
 
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--interval", "0"], "--interval: wanted 0.1 to 3600 seconds, got 0"),
-        (["--interval", "nan"], "--interval: wanted 0.1 to 3600 seconds, got nan"),
+        (["--interval", "0"], "--interval must be from 0.1 to 3600 seconds, got 0"),
+        (["--interval", "nan"], "--interval must be from 0.1 to 3600 seconds, got nan"),
         (["--interval", "often"], "--interval"),
         (["--metrics-port", "http"], "must be HOST:PORT"),
         (["--metrics-port", "65536"], "must be HOST:PORT"),
@@ -339,7 +338,7 @@ def test_promtool_accepts_the_page_of_a_worker(make: Make, metrics: Metrics) -> 
     metrics.flush()
     one = make()
     one.pass_once()
-    body = b"".join(page.status_app(one, 5.0)({"PATH_INFO": "/metrics"}, lambda *_: None))
+    body = b"".join(page.status_app(one)({"PATH_INFO": "/metrics"}, lambda *_: None))
     assert b"redismetrics_worker_samples_total 1\n" in body
     if shutil.which("promtool") is None:
         pytest.skip("promtool is not installed (Debian package: prometheus)")
@@ -377,7 +376,7 @@ def test_a_signal_lets_it_finish_what_it_has_in_hand(
     assert (process.returncode, "Traceback" in err) == (0, False)
     # What was in hand is whole; a pass or two may have begun before the thread that waits for signals had its turn.
     done = 100 - len(waiting(admin, namespace))
-    assert done % SIDE_BY_SIDE == 0 or done == 100
+    assert done % DEFAULT_LIMITS.metrics_at_once == 0 or done == 100
     assert done
     assert admin.zcard(keys.workers(namespace)) == 0
     assert sum(metrics.query(f"jobs_{metric}", aggregation="sum") for metric in range(100)) == 100
@@ -430,18 +429,17 @@ def test_it_is_well_while_a_metric_is_not(
 
 def health(one: Worker) -> str:
     answers: list[str] = []
-    page.status_app(one, 5.0)({"PATH_INFO": "/healthz"}, lambda status, _: answers.append(status))
+    page.status_app(one)({"PATH_INFO": "/healthz"}, lambda status, _: answers.append(status))
     return answers[0]
 
 
 def test_a_long_pass_is_no_trouble_and_one_that_stands_still_is(
     make: Make, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_module, "SIDE_BY_SIDE", 1)
     record_many(metrics, 3)
-    one = make()
+    one = make(limits=WorkerLimits(metrics_at_once=1))
     assert health(one) == "200 OK"
-    one.moved_at -= 100
+    one.progressed_at -= 100
     assert health(one) == "503 Service Unavailable"
     answers: list[str] = []
     count = one._count
@@ -449,7 +447,7 @@ def test_a_long_pass_is_no_trouble_and_one_that_stands_still_is(
     def counted(result: Result) -> None:
         count(result)
         answers.append(health(one))
-        one.moved_at -= 100
+        one.progressed_at -= 100
 
     one._count = counted  # type: ignore[method-assign]
     one.pass_once()
@@ -555,11 +553,11 @@ def test_an_embedded_server_that_was_stopped_stays_so_until_it_is_needed(
             monkeypatch.setattr(
                 one.store, "connect", lambda **options: tries.append(True) or connect(**options)
             )
-            wait_until(lambda: one.away is not None and len(tries) > 2, "it has tried again")
+            wait_until(lambda: one.unreachable is not None and len(tries) > 2, "it has tried again")
             assert not embedded.status(data)["running"]
             metrics.increment("jobs", 4)
             metrics.flush()
-            wait_until(lambda: one.away is None, "it works on")
+            wait_until(lambda: one.unreachable is None, "it works on")
             sealed = one.counts.samples
             metrics.increment("jobs", 5)
             metrics.flush()
@@ -662,7 +660,7 @@ def test_two_workers_share_the_metrics(
 ) -> None:
     record_many(metrics, 200)
     first, second = make(), make()
-    run(second._connected(), queue.heartbeat(namespace, second.id))
+    run(second.client(), queue.heartbeat(namespace, second.id))
     first.pass_once()
     left = waiting(admin, namespace)
     assert 60 <= len(left) <= 140
@@ -683,7 +681,7 @@ def test_shares_are_even_however_many_they_are(make: Make, workers: int) -> None
     for each in live:
         one = make()
         one.id = each
-        shares.append(sum(one._is_mine(name, live) for name in names))
+        shares.append(sum(one.is_mine(name, live) for name in names))
     assert sum(shares) == 1_000
     assert min(shares) > 0.75 * 1_000 / workers
 
@@ -693,7 +691,7 @@ def test_one_that_dies_is_replaced(
 ) -> None:
     record_many(metrics, 40)
     dead, one = make(), make()
-    now_ms, _ = run(dead._connected(), queue.heartbeat(namespace, dead.id))
+    now_ms, _ = run(dead.client(), queue.heartbeat(namespace, dead.id))
     one.pass_once()
     assert 0 < len(waiting(admin, namespace)) < 40
     admin.zadd(keys.workers(namespace), {dead.id: now_ms - stats.ALIVE_MS + 5_000})
@@ -837,7 +835,7 @@ def test_a_metric_that_fails_holds_up_no_other(
         told = {
             "table": "table: ",
             "samples": "samples: ",
-            "block": "block: ",
+            "block": "corrupt block",
             "definition": "cannot read the definition of ",
         }
         assert told.get(what, "WRONGTYPE") in one.counts.last_error
@@ -881,15 +879,14 @@ def test_making_that_fails_holds_up_no_other(
     namespace: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(
-        worker_module, "AT_MOST", 4
-    )  # so that what fails fills a whole page of the pending work
+    # What fails fills all the pending work that is read at once.
+    limits = WorkerLimits(pending_at_once=4)
     before = time.time() - 7 * 3600
     for hour in range(6):
         metrics.increment("bad", timestamp=before + 3600 * hour)
         metrics.increment("good", timestamp=before + 3600 * hour)
     metrics.flush()
-    one = make()
+    one = make(limits=limits)
     one.pass_once()
     for hour in range(6):
         span = slot_of(int((before + 3600 * hour) * 1000), HOUR)
@@ -959,7 +956,7 @@ def test_writers_gone_for_long_are_forgotten(
     set_back(admin, namespace, names[1], 2 * kept_ms)
     one.pass_once()
     assert admin.hlen(keys.shard(namespace, 0).writers) == 2  # looked at once an hour
-    one._pruned_ms -= PRUNE_EVERY_MS
+    one._pruned_ms -= DEFAULT_LIMITS.prune_interval_ms
     one.pass_once()
     assert admin.hlen(keys.shard(namespace, 0).writers) == 1
 
@@ -986,9 +983,9 @@ def test_a_writer_that_comes_back_meanwhile_is_kept(
     writer = metrics.stats()["writer"]
     set_back(admin, namespace, writer, 30 * DAY_MS)
     one = make()
-    one._connected()
-    retention = one._connected() and run(one._connected(), open_namespace(namespace)).retention
-    look = Steps(one._connected(), queue.prune_writers(namespace, 0, retention))
+    one.client()
+    retention = one.client() and run(one.client(), open_namespace(namespace)).retention
+    look = Steps(one.client(), queue.prune_writers(namespace, 0, retention))
     look.until_script()
     metrics.increment("jobs")
     metrics.flush()
@@ -1020,7 +1017,7 @@ def test_the_log_is_trimmed_after_the_replay_window(
     assert admin.zcard(log) == 3
     assert state(admin, namespace, "jobs")["bytes"] == lengths(admin, namespace, "jobs")
 
-    tidying = f"{keys.TRIM} jobs"
+    tidying = TRIM.pending_member("jobs")
     now_ms = time.time() * 1000
     assert 55_000 < admin.zscore(keys.pending(namespace, 0), tidying) - now_ms < 65_000
     for member, score in admin.zrange(log, 0, 1, withscores=True):
@@ -1097,9 +1094,9 @@ def test_what_is_not_sealed_is_never_trimmed(
     admin.zadd(log, {member: score - ago + 1})
     admin.zadd(keys.shard(namespace, 0).dirty, {"jobs": score - ago + 1})
     pull_forward(admin, namespace, also=("trim",))
-    config = run(one._connected(), open_namespace(namespace))
+    config = run(one.client(), open_namespace(namespace))
     run(
-        one._connected(),
+        one.client(),
         cleanup.trim(metric_keys.MetricLocation(namespace, 0, "jobs", config.retention)),
     )
     assert admin.zrange(log, 0, -1) == [member]
@@ -1113,7 +1110,7 @@ def test_a_metric_is_swept_again_and_again(
     make: Make, metrics: Metrics, admin: redis.Redis, namespace: str
 ) -> None:
     """Also one that was deleted, or forgotten, and came back."""
-    swept = f"{keys.SWEEP} jobs"
+    swept = SWEEP.pending_member("jobs")
     one = make()
     for round_ in range(3):
         metrics.increment("jobs", 2)
@@ -1225,7 +1222,7 @@ def test_a_metric_of_which_nothing_is_left_goes_and_may_come_back(
     assert [(each.tags, each.value) for each in metrics.live("jobs")[0].series] == [
         ({"tag": "x"}, 4)
     ]
-    assert admin.zscore(keys.pending(namespace, 0), f"{keys.SWEEP} jobs") is not None
+    assert admin.zscore(keys.pending(namespace, 0), SWEEP.pending_member("jobs")) is not None
 
 
 @pytest.mark.parametrize("sealed", [False, True])
@@ -1237,7 +1234,7 @@ def test_a_series_that_comes_back_while_it_is_swept_is_kept(
     sealed: bool,
 ) -> None:
     metrics, admin = swept
-    client = make(moving_server.url)._connected()
+    client = make(moving_server.url).client()
     config = run(client, open_namespace(namespace))
     sweeping = Steps(
         client, cleanup.sweep(metric_keys.MetricLocation(namespace, 0, "jobs", config.retention))
@@ -1299,9 +1296,9 @@ def test_what_comes_while_it_is_sealed_waits_from_when_it_came(
     one = make()
     metrics.increment("jobs")
     metrics.flush()
-    config = run(one._connected(), open_namespace(namespace))
+    config = run(one.client(), open_namespace(namespace))
     sealing = Steps(
-        one._connected(),
+        one.client(),
         seal.seal(metric_keys.MetricLocation(namespace, 0, "jobs", config.retention)),
     )
     sealing.until_script()
@@ -1356,14 +1353,12 @@ def test_a_log_of_thousands_of_blocks_is_sealed_in_slices(
     namespace: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(seal, "BLOCKS_PER_SLICE", 16)
-    monkeypatch.setattr(seal, "CELLS_PER_COMMIT", 5)
-    monkeypatch.setattr(seal, "BYTES_PER_SLICE", 1_000)
+    limits = WorkerLimits(blocks_at_once=16, cells_per_commit=5, bytes_per_commit=1_000)
     now = time.time()
     for number in range(100):
         metrics.histogram("took", float(number), timestamp=now - 61 * (number % 20))
         metrics.flush()
-    one = make()
+    one = make(limits=limits)
     assert one.pass_once() >= 100 // 16
     assert (one.counts.samples, one.counts.blocks) == (100, 100)
     assert waiting(admin, namespace) == []

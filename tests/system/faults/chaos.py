@@ -46,7 +46,8 @@ from typing import Any, NamedTuple, Self
 from redismetrics import Gap, Gauge, Metrics, RedisMetricsError, StoreUnavailable
 from redismetrics.model.time import DAY, HOUR, MINUTE
 from redismetrics.store import keys, scripts
-from redismetrics.worker import __main__, due
+from redismetrics.worker import __main__
+from redismetrics.worker.limits import WorkerLimits
 from tests.fixtures.servers import Server, wait_until
 from tests.fixtures.workers import new_worker, pull_forward
 from tests.system.faults import proxy as proxies
@@ -147,8 +148,9 @@ def write(url: str, path: str, seed: int, number: int, base_ms: int) -> None:
 
 def work(url: str) -> int:
     """A worker for which every coarse slot is due as soon as something is sealed into it."""
-    due.GRACE = -40 * DAY
-    return __main__.main(["--url", url, "--namespace", NAMESPACE, "--interval", "0.1"])
+    limits = WorkerLimits(grace_ms=-40 * DAY)
+    arguments = ["--url", url, "--namespace", NAMESPACE, "--interval", "0.1"]
+    return __main__.main(arguments, limits=limits)
 
 
 def without_guard() -> None:

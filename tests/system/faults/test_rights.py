@@ -16,6 +16,7 @@ from redismetrics.recording import redis_sink
 from redismetrics.recording.sender_thread import Backoff
 from redismetrics.store import keys, metric_keys
 from redismetrics.store.driver import run
+from redismetrics.store.due_slot import DueSlot
 from redismetrics.store.namespace import open_namespace
 from redismetrics.stream.subscription import Subscription
 from redismetrics.worker import Worker, commit, downsample, queue, seal
@@ -491,19 +492,17 @@ def test_who_may_not_forget_writers_forgets_none(
     owner = make()
     record(owner)
     owner.flush()
-    retention = run(make_worker()._connected(), open_namespace(namespace)).retention
+    retention = run(make_worker().client(), open_namespace(namespace)).retention
     writers = keys.shard(namespace, 0).writers
     old = msgpack.packb([1, 1_000_000, b""], use_bin_type=False)
     admin.hset(writers, mapping={f"writer{number}": old for number in range(3)})
     set_user(admin, "worker", *LEAST, f"-{command}")
     before = contents(admin)
     with pytest.raises(ScriptFailed, match=r"(?i)can't run this command|no permissions"):
-        run(make_worker("worker")._connected(), queue.prune_writers(namespace, 0, retention))
+        run(make_worker("worker").client(), queue.prune_writers(namespace, 0, retention))
     assert contents(admin) == before
     set_user(admin, "worker", *LEAST)
-    assert (
-        run(make_worker("worker")._connected(), queue.prune_writers(namespace, 0, retention)) == 3
-    )
+    assert run(make_worker("worker").client(), queue.prune_writers(namespace, 0, retention)) == 3
     assert admin.hlen(writers) == 1
 
 
@@ -514,16 +513,15 @@ def test_a_full_server_takes_no_half_of_a_commit(
     owner = make()
     record(owner)
     owner.flush()
-    client = make_worker()._connected()
+    client = make_worker().client()
     metric = metric_keys.MetricLocation(
         namespace, 0, "took", run(client, open_namespace(namespace)).retention
     )
     operation = seal.seal(metric)
     if work == "make":
         assert run(client, operation).outcome is commit.Outcome.DONE
-        (hour,) = [
-            each.decode() for each in admin.hkeys(metric.worked.due) if each.startswith(b"hour")
-        ]
+        due = [DueSlot.parse(each) for each in admin.hkeys(metric.worked.due)]
+        (hour,) = [each for each in due if each.resolution == "hour"]
         operation = downsample.downsample(metric, hour)
     steps = Steps(client, operation)
     steps.until_script()

@@ -8,6 +8,7 @@ import contextlib
 import re
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 import redis
@@ -17,7 +18,7 @@ from redismetrics.model.time import DAY
 from redismetrics.recording import redis_sink
 from redismetrics.recording.sender_thread import Backoff
 from redismetrics.store import keys
-from redismetrics.worker import due
+from tests.fixtures import workers
 from tests.fixtures.servers import Server, wait_until
 from tests.fixtures.workers import new_worker
 
@@ -30,7 +31,7 @@ MANY_WRITES = "for n = 1, 300000 do redis.call('SET', 'other', n) end"
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_sink, "DEFAULT_BACKOFF", Backoff(first=0.02, longest=0.1))
-    monkeypatch.setattr(due, "GRACE", -40 * DAY)
+    monkeypatch.setattr(workers, "LIMITS", replace(workers.LIMITS, grace_ms=-40 * DAY))
 
 
 def settled(metrics: Metrics) -> None:

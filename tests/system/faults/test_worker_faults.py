@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Self
 
 import pytest
@@ -22,11 +23,12 @@ from redismetrics.recording import redis_sink
 from redismetrics.recording.sender_thread import Backoff
 from redismetrics.store import keys, scripts
 from redismetrics.store.driver import run
+from redismetrics.store.due_slot import DueSlot
 from redismetrics.store.metric_keys import MetricLocation
 from redismetrics.store.namespace import open_namespace
-from redismetrics.worker import Worker, __main__, cleanup, downsample, seal, worker
-from redismetrics.worker import due as due_module
+from redismetrics.worker import Worker, __main__, cleanup, downsample, seal
 from redismetrics.worker.commit import Outcome
+from tests.fixtures import workers
 from tests.fixtures.servers import Server, wait_until
 from tests.fixtures.workers import Steps, contents, new_worker, pull_forward
 from tests.system.faults import proxy as proxies
@@ -109,15 +111,15 @@ class Book:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let everybody try again sooner than in life, and the proxy know sooner that a request is whole."""
     monkeypatch.setattr(redis_sink, "DEFAULT_BACKOFF", Backoff(first=0.01))
-    monkeypatch.setattr(worker, "BACKOFF", 0.01)
-    monkeypatch.setattr(worker, "LONGEST_BACKOFF", 0.05)
+    limits = replace(workers.LIMITS, backoff=0.01, longest_backoff=0.05)
+    monkeypatch.setattr(workers, "LIMITS", limits)
     monkeypatch.setattr(proxies, "QUIET", 0.001)
 
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every coarse slot be due as soon as something is sealed into it."""
-    monkeypatch.setattr(due_module, "GRACE", -40 * DAY)
+    monkeypatch.setattr(workers, "LIMITS", replace(workers.LIMITS, grace_ms=-40 * DAY))
 
 
 @pytest.fixture
@@ -273,7 +275,7 @@ def test_a_commit_made_of_what_is_no_more_changes_nothing(
     book = make_book()
     book.fill(hour)
     sleeper, other = make(), make()
-    client = sleeper._connected()
+    client = sleeper.client()
     asleep = Steps(client, seal.seal(metric_of(client, namespace, "jobs")))
     asleep.until_script()
     other.pass_once(alone=True)
@@ -292,7 +294,7 @@ def test_a_commit_between_two_trips_is_noticed(
     make().pass_once(alone=True)
     book.fill(hour, seed=1_000)
     one, other = make(), make()
-    client = one._connected()
+    client = one.client()
     sealing = Steps(client, seal.seal(metric_of(client, namespace, "jobs")))
     for _ in range(trips):
         sealing.step()
@@ -315,7 +317,7 @@ def test_a_commit_sent_twice_changes_nothing_the_second_time(
     book = make_book()
     book.fill(hour)
     one = make()
-    client = one._connected()
+    client = one.client()
     metric = metric_of(client, namespace, "jobs")
     if what != "seal":
         one.pass_once(alone=True)
@@ -323,13 +325,15 @@ def test_a_commit_sent_twice_changes_nothing_the_second_time(
     for finer in ("hour", "day"):
         if what in ("day", "span") and what != finer:
             for each in jobs_due(admin, namespace, finer):
-                run(client, downsample.downsample(metric, each))
+                run(client, downsample.downsample(metric, DueSlot.parse(each)))
     if what == "seal":
         operation = seal.seal(metric)
     elif what == "trim":
         operation = cleanup.trim(metric)
     else:
-        operation = downsample.downsample(metric, jobs_due(admin, namespace, what)[0])
+        operation = downsample.downsample(
+            metric, DueSlot.parse(jobs_due(admin, namespace, what)[0])
+        )
     steps = Steps(client, operation)
     steps.until_script()
     commit = steps.commands[0]
@@ -378,10 +382,10 @@ def test_a_metric_that_is_deleted_meanwhile_stays_deleted(
         book.fill(hour)
         one.pass_once(alone=True)
     book.fill(hour, seed=1_000)
-    client = one._connected()
+    client = one.client()
     metric = metric_of(client, namespace, "jobs")
     operation = (
-        downsample.downsample(metric, jobs_due(admin, namespace, "hour")[0])
+        downsample.downsample(metric, DueSlot.parse(jobs_due(admin, namespace, "hour")[0]))
         if what == "hour"
         else seal.seal(metric)
     )
@@ -427,7 +431,7 @@ def write(url: str, namespace: str, number: int) -> None:
 def work_on(url: str, namespace: str) -> None:
     """A worker's process that runs until SIGTERM."""
     one = new_worker(url, namespace)
-    __main__._stop_by_signal(one)
+    __main__.stop_by_signal(one)
     one.run(0.02)
     assert one.counts.failures == 0
 
@@ -441,7 +445,7 @@ def test_two_workers_at_full_load_while_scripts_and_lines_are_cut(
     make: Make,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Worker, "_is_mine", lambda *_: True)  # each takes the other for dead
+    monkeypatch.setattr(Worker, "is_mine", lambda *_: True)  # each takes the other for dead
     writers = [in_child(lambda number=number: write(url, namespace, number)) for number in range(2)]
     workers = [in_child(lambda: work_on(url, namespace)) for _ in range(2)]
     left = set(writers)
@@ -677,7 +681,7 @@ def test_a_commit_for_another_state_with_the_same_number(
 
 def refused(pair: Pair, namespace: str, make: Make, new: Book, hour: int, why: bytes) -> None:
     """Read at the old server, commit at the new one: nothing changes there, and what it holds is sealed all the same."""
-    there, here = make(pair.old.url)._connected(), make(pair.new.url)._connected()
+    there, here = make(pair.old.url).client(), make(pair.new.url).client()
     steps = Steps(there, seal.seal(metric_of(there, namespace, "jobs")))
     steps.until_script()
     load(here)
@@ -705,7 +709,7 @@ def test_what_was_read_across_a_failover_is_thrown_away(
     old.fill(hour, seed=1_000)
     pair.part()
     new.samples = list(old.samples)
-    there, here = make(pair.old.url)._connected(), make(pair.new.url)._connected()
+    there, here = make(pair.old.url).client(), make(pair.new.url).client()
     load(here)
     steps = Steps(there, seal.seal(metric_of(there, namespace, "jobs")))
     steps.step()
@@ -753,7 +757,7 @@ def test_a_log_that_is_cut_by_bytes_before_the_commit(
         for _ in range(6):
             record()
         one = make()
-        client = one._connected()
+        client = one.client()
         steps = Steps(client, seal.seal(metric_of(client, namespace, "took")))
         steps.until_script()
         for _ in range(6):
@@ -782,7 +786,7 @@ def test_a_log_that_is_cut_by_age_before_the_commit(
         for _ in range(3):
             metrics.increment("jobs", 2)
             metrics.flush()
-        client = make(moving_server.url)._connected()
+        client = make(moving_server.url).client()
         steps = Steps(client, seal.seal(metric_of(client, namespace, "jobs")))
         steps.until_script()
         moving_server.advance(61)
@@ -823,7 +827,7 @@ def test_what_is_past_its_retention_when_it_is_sealed_is_counted_as_late(
             metrics.increment("jobs", 5)
         metrics.flush()
         one = make(moving_server.url)
-        client = one._connected()
+        client = one.client()
         steps = Steps(client, seal.seal(metric_of(client, namespace, "jobs")))
         steps.until_script()
         moving_server.set_time((hour + 3 * HOUR - SECOND) / 1000)
@@ -865,7 +869,7 @@ def test_minutes_outlive_their_retention_until_their_hour_is_made(
         minutes = keys.data(namespace, 0, "took", "minute", hour)
         assert admin.ttl(minutes) == -1
         moving_server.advance(20 * 3600)
-        client = one._connected()
+        client = one.client()
         metric = metric_of(client, namespace, "took")
         hours = sorted(
             each.decode()
@@ -874,7 +878,10 @@ def test_minutes_outlive_their_retention_until_their_hour_is_made(
         )
         assert len(hours) == 2
         for left in (1, 0):
-            assert run(client, downsample.downsample(metric, hours[left])).outcome is Outcome.DONE
+            assert (
+                run(client, downsample.downsample(metric, DueSlot.parse(hours[left]))).outcome
+                is Outcome.DONE
+            )
             assert admin.exists(minutes) == left
             assert metrics.query("took", aggregation="sum") == 400
         one.pass_once(alone=True)
@@ -947,13 +954,15 @@ def test_a_day_is_not_made_while_an_hour_of_it_is_due(
     book.record(hour + MINUTE, 7)
     book.metrics.flush()
     one.pass_once(alone=True)
-    client = one._connected()
+    client = one.client()
     metric = metric_of(client, namespace, "jobs")
     (day,) = jobs_due(admin, namespace, f"day {slot_of(hour, DAY) // 1000}")
     before = contents(admin, namespace)
-    assert run(client, downsample.downsample(metric, day)).outcome is Outcome.NOTHING
+    assert run(client, downsample.downsample(metric, DueSlot.parse(day))).outcome is Outcome.NOTHING
     assert contents(admin, namespace) == before
-    making = Steps(client, downsample.downsample(metric, jobs_due(admin, namespace, "hour")[0]))
+    making = Steps(
+        client, downsample.downsample(metric, DueSlot.parse(jobs_due(admin, namespace, "hour")[0]))
+    )
     making.until_script()
     book.record(hour + 2 * MINUTE, 7)  # comes while its hour is made anew
     book.metrics.flush()

@@ -18,6 +18,7 @@ from redismetrics.settings import resolve, retention_policy
 from redismetrics.store import keys
 from redismetrics.store.connection import Store
 from redismetrics.store.driver import run
+from redismetrics.store.due_slot import DueSlot
 from redismetrics.store.metric_keys import MetricLocation
 from redismetrics.store.namespace import open_namespace
 from redismetrics.worker.downsample import downsample
@@ -79,8 +80,8 @@ def write(server: Server) -> dict[str, Any]:
             run(client, seal(metric))
             for chunk in range(2 if name == "took" else 1):
                 for hour in (START, START + 3_600, START + 7_200):
-                    run(client, downsample(metric, keys.due_field("hour", hour * 1000, chunk)))
-                run(client, downsample(metric, keys.due_field("day", START * 1000, chunk)))
+                    run(client, downsample(metric, DueSlot("hour", hour * 1000, chunk)))
+                run(client, downsample(metric, DueSlot("day", START * 1000, chunk)))
         return read_all(direct, NAMESPACE)
 
 
@@ -202,8 +203,8 @@ def test_recording_and_sealing_go_on_where_they_stood(metrics: Metrics, server: 
         metric = MetricLocation(NAMESPACE, 0, "took", retention_policy(resolve({}, **AGES)))
         run(client, seal(metric))
         for what in (
-            keys.due_field("hour", START * 1000, 0),
-            keys.due_field("day", START * 1000, 0),
+            DueSlot("hour", START * 1000, 0),
+            DueSlot("day", START * 1000, 0),
         ):
             assert metrics.query("took", aggregation="count", tags={"queue": "mail"}) == 41
             run(client, downsample(metric, what))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from redismetrics.model.retention import RetentionPolicy
 from redismetrics.model.time import DAY, HOUR, MINUTE, SECOND
 from redismetrics.model.validation import MetricType
-from redismetrics.worker import Worker, commit, seal
+from redismetrics.worker import Worker, commit
 from tests.fixtures.servers import Server
 from tests.queries.test_plan import answering
 from tests.system.properties.test_sealed_against_oracle import GROUPINGS, TAGS, VALUES
@@ -273,7 +273,7 @@ def test_a_worker_that_slept_between_its_look_and_its_commit_writes_no_minute_th
 ) -> None:
     hour = BEGIN // HOUR * HOUR
     _put(ages, hour + 5)
-    redis, sealing_ = ages.stage.redis, seal.seal(ages.metric)
+    redis, sealing_ = ages.stage.redis, ages.sealing()
     commands = next(sealing_)
     while commands[0][0] != "EVALSHA":
         commands = sealing_.send([redis.execute_command(*command) for command in commands])

@@ -15,7 +15,6 @@ from redismetrics.model.time import HOUR, MINUTE
 from redismetrics.model.validation import MetricType
 from redismetrics.queries.context import QueryContext
 from redismetrics.store.driver import Command, Operation, run
-from redismetrics.worker import downsample, seal
 from redismetrics.worker.commit import Outcome
 from tests.system.properties.test_sealed_against_oracle import (
     BASE,
@@ -142,11 +141,7 @@ class Worker:
     def step(self, move: "Move") -> None:
         if self._actor is None:
             due = self.world.due() if move.number is not None else []
-            work = (
-                downsample.downsample(self.world.metric, due[move.number % len(due)])
-                if due
-                else seal.seal(self.world.metric)
-            )
+            work = self.world.making(due[move.number % len(due)]) if due else self.world.sealing()
             self._actor = Actor(self.world.stage, work)
         self._actor.step(move.commands, twice=move.twice)
         self._note()
@@ -325,9 +320,9 @@ def test_a_question_is_answered_from_one_moment_wherever_another_comes_in_betwee
 
 
 WORKS: dict[str, Callable[[World], Operation[Any]]] = {
-    "sealing": lambda world: seal.seal(world.metric),
-    "making an hour": lambda world: downsample.downsample(world.metric, _first(world, "hour")),
-    "making a day": lambda world: downsample.downsample(world.metric, _first(world, "day")),
+    "sealing": lambda world: world.sealing(),
+    "making an hour": lambda world: world.making(_first(world, "hour")),
+    "making a day": lambda world: world.making(_first(world, "day")),
 }
 
 
@@ -386,11 +381,11 @@ def _undone(world: World, actor: Actor, replica: Replica, intruder: str, *, late
     Within a trip none takes over, since a trip is one connection's.
     """
     if intruder == "sealed":
-        world.run(seal.seal(world.metric))
+        world.run(world.sealing())
     for level in ("hour", "day") if intruder == "made" else ():
         for due in world.due():
             if due.startswith(level):
-                world.run(downsample.downsample(world.metric, due))
+                world.run(world.making(due))
     actor.step(REST)
     while later and not (actor.commits or actor.done):
         actor.step(REST)

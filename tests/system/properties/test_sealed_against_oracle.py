@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redismetrics.columnar import rollup_codec
+from redismetrics.columnar.sample_codec import pack_samples, read_samples
 from redismetrics.model.retention import RetentionPolicy
 from redismetrics.model.time import DAY, HOUR, MINUTE, SECOND
 from redismetrics.model.validation import MetricType
 from redismetrics.store import keys
-from redismetrics.worker import merge, seal
+from redismetrics.store.due_slot import DueSlot
 from redismetrics.worker.commit import Outcome
+from redismetrics.worker.limits import WorkerLimits
 from tests.system.properties.world import (
     BUDGET,
     GROUPINGS,
@@ -251,9 +252,9 @@ def test_an_hour_that_is_due_again_between_two_that_are_not_counts_once(world: W
 @pytest.mark.parametrize("is_made", [False, True])
 @pytest.mark.parametrize("count", [100, 101])
 def test_a_hundred_samples_of_a_minute_are_held_one_by_one_and_no_more(
-    world: World, monkeypatch: pytest.MonkeyPatch, count: int, is_made: bool
+    world: World, count: int, is_made: bool
 ) -> None:
-    monkeypatch.setattr(merge, "SAMPLES_PER_MINUTE", 100)
+    world.limits = WorkerLimits(samples_per_minute=100)
     for number in range(count):
         world.record(0, float(number), {}, BASE + number * 500, metadata=True)
         if number % 19 == 0:
@@ -348,10 +349,10 @@ def test_a_quarter_of_an_hour_is_folded_before_the_hour_is_over(world: World) ->
     world.flush(0)
     while world.seal() is not Outcome.NOTHING:
         pass
-    quarters = [due for due in world.due() if due.startswith(f"{keys.FOLD}minute")]
+    quarters = [due for due in world.due() if due.startswith("fold-minute")]
     starts = [BASE + minute * MINUTE for minute in (0, 15, 30)]
     assert quarters == [
-        keys.due_field(f"{keys.FOLD}minute", start, 0) for start in starts
+        DueSlot.merge("minute", start, 0).field for start in starts
     ]  # the last goes with the hour
     before = fields("minute")
     assert world.make(quarters[0]) is Outcome.DONE
@@ -370,7 +371,7 @@ def test_a_quarter_of_an_hour_is_folded_before_the_hour_is_over(world: World) ->
     world.check_rollup()
     assert world.make(next(due for due in world.due() if due.startswith("hour"))) is Outcome.DONE
     assert fields("minute") == fields("raw") == {segment}
-    assert not [due for due in world.due() if due.startswith(f"{keys.FOLD}minute")]
+    assert not [due for due in world.due() if due.startswith("fold-minute")]
     world.check_rollup()
 
 
@@ -380,10 +381,10 @@ def test_exact_samples_that_are_not_all_of_their_minute_are_not_taken_for_all(wo
         world.record(0, 1.0, {}, BASE + number * SECOND)
     world.flush(0)
     world.seal()
-    samples = rollup_codec.read_samples(redis.execute_command("HGET", key, field))
+    samples = read_samples(redis.execute_command("HGET", key, field))
     assert len(samples) == 3
     part = samples.take(samples.time > BASE, np.zeros(0, np.bool_))
-    redis.execute_command("HSET", key, field, rollup_codec.pack_samples(part))
+    redis.execute_command("HSET", key, field, pack_samples(part))
     for until, expected in ((BASE + 1500, 3), (BASE + MINUTE - 1, 3)):
         window = (BASE / 1000, until / 1000)
         assert world.query(aggregation="count", window=window) == expected
@@ -410,7 +411,7 @@ def test_a_commit_changes_nothing_where_the_log_is_not_what_was_read(
         world.record(0, 1.0 + number, {}, BASE + number)
         world.flush(0)
     redis, log = world.stage.redis, world.metric.recorded.log
-    sealing_ = seal.seal(world.metric)
+    sealing_ = world.sealing()
     commands = next(sealing_)
     while commands[0][0] != "EVALSHA":
         commands = sealing_.send([redis.execute_command(*command) for command in commands])

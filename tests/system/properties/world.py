@@ -31,18 +31,20 @@ from redismetrics.recording import write
 from redismetrics.recording.write import WriteRequest
 from redismetrics.store import deletion, keys, replies
 from redismetrics.store.driver import Operation, run
+from redismetrics.store.due_slot import PARTITION, DueSlot
 from redismetrics.store.metric_keys import MetricLocation
 from redismetrics.store.namespace import Namespace, open_namespace
-from redismetrics.worker import downsample, merge
+from redismetrics.worker import downsample
 from redismetrics.worker import due as due_module
-from redismetrics.worker import seal as seal_module
-from redismetrics.worker.commit import Outcome
+from redismetrics.worker.commit import Outcome, Result
 from redismetrics.worker.due import merges_due
-from redismetrics.worker.seal import seal as seal_seal
+from redismetrics.worker.limits import WorkerLimits
+from redismetrics.worker.seal import seal
 
 BUDGET = 20  # samples of a series, flush and minute that a client keeps one by one
 FEW = 8  # samples of a series and minute that a worker keeps one by one, here
 CHUNK = 2  # series that share a field, here
+LIMITS = WorkerLimits(blocks_at_once=3, cells_per_commit=5, samples_per_minute=FEW)
 AGGREGATIONS = ("count", "min", "max", "last", "sum", "mean", "stddev")
 GROUPINGS: tuple[tuple[str, ...], ...] = ((), ("a",), ("b", "a"), ("nowhere",))
 
@@ -186,15 +188,14 @@ def stage(
 
         patch.setattr(write, "record", record)
         patch.setattr(keys, "CHUNK", dict.fromkeys(keys.CHUNK, CHUNK))
-        patch.setattr(seal_module, "BLOCKS_PER_SLICE", 3)
-        patch.setattr(seal_module, "CELLS_PER_COMMIT", 5)
-        patch.setattr(merge, "SAMPLES_PER_MINUTE", FEW)
-        to_fold = merges_due  # which else speaks only of hours, days and months that are not over
+        to_merge = merges_due  # which else speaks only of hours, days and months that are not over
         for module in (due_module, downsample):
             patch.setattr(
                 module,
                 "merges_due",
-                lambda level, places, standing: to_fold(level, places, replace(standing, now_ms=0)),
+                lambda resolution, cells, seen, grace_ms: to_merge(
+                    resolution, cells, replace(seen, now_ms=0), grace_ms
+                ),
             )
         run(client, open_namespace(namespace, retention))
         yield found
@@ -207,6 +208,7 @@ class World:
 
     def __init__(self, stage: Stage, kind: MetricType) -> None:
         self.stage, self.kind = stage, kind
+        self.limits = LIMITS
         self.name = f"m{next(_names)}"
         self.metric = MetricLocation(stage.namespace, 0, self.name, stage.retention)
         self.entries: list[Entry] = []
@@ -287,8 +289,14 @@ class World:
 
     # -- working
 
+    def sealing(self) -> Operation[Result]:
+        return seal(self.metric, self.limits)
+
+    def making(self, due: str) -> Operation[Result]:
+        return downsample.downsample(self.metric, DueSlot.parse(due), self.limits)
+
     def seal(self) -> Outcome:
-        outcome: Outcome = self.run(seal_seal(self.metric)).outcome
+        outcome: Outcome = self.run(self.sealing()).outcome
         self.note_sealed()
         return outcome
 
@@ -320,7 +328,7 @@ class World:
         )
 
     def make(self, due: str) -> Outcome:
-        outcome: Outcome = self.run(downsample.downsample(self.metric, due)).outcome
+        outcome: Outcome = self.run(self.making(due)).outcome
         return outcome
 
     def work(self) -> None:
@@ -328,7 +336,7 @@ class World:
         while self.seal() in (Outcome.MORE, Outcome.DONE):
             pass
         assert not self.unsealed
-        for level in ("hour", "day", keys.SPAN):
+        for level in ("hour", "day", PARTITION):
             for due in self.due():
                 if due.split(" ")[0] == level:
                     assert self.make(due) is Outcome.DONE
@@ -485,9 +493,7 @@ class World:
 
         held = _pairs(client.execute_command("HGETALL", worked.held))
         sealed = [entry for entry in self.entries if entry.flush not in self.unsealed]
-        levels = {
-            level.name: level for level in self.stage.retention.with_raw
-        }
+        levels = {level.name: level for level in self.stage.retention.with_raw}
         now_ms = self.now_ms()
         for each, size in held.items():
             what, span = each.decode().split(" ")
@@ -537,7 +543,7 @@ class World:
 
 def _over(due: str, level: str, start: int, span: int) -> bool:
     """Is this the coarse slot that is made of the slots of such a key?"""
-    above = {"raw": "", "minute": "hour", "hour": "day", "day": keys.SPAN}[level]
+    above = {"raw": "", "minute": "hour", "hour": "day", "day": PARTITION}[level]
     name, slot_s, _ = due.split(" ")
     return name == above and int(slot_s) * 1000 == start
 
