@@ -19,7 +19,7 @@ from redismetrics import Metrics
 from redismetrics.api.app import create_app
 from redismetrics.api.limits import Limits
 from redismetrics.export import export
-from tests.export.test_prometheus import of_users
+from tests.fixtures.exposition import of_users
 from tests.fixtures.servers import PATIENCE, Server
 from tests.fixtures.webserver import error_message, running
 

@@ -19,7 +19,7 @@ import pytest
 from redismetrics import Gauge, Histogram, InvalidQuery, Metrics, ScriptFailed
 from redismetrics.export import export, negotiate
 from redismetrics.exposition.families import SeriesState
-from tests.export.test_prometheus import (
+from tests.fixtures.exposition import (
     HOSTILE_VALUES,
     OPENMETRICS,
     TEXT,
@@ -487,7 +487,7 @@ def test_python_reads_a_hostile_page(metrics: Metrics, openmetrics: bool) -> Non
 
 
 @needs_promtool
-def test_promtool_has_nothing_to_say_of_an_ordinary_page(metrics: Metrics, other: Metrics) -> None:
+def test_promtool_accepts_an_ordinary_page(metrics: Metrics, other: Metrics) -> None:
     metrics.declare(
         "request_duration_seconds", "histogram", unit="seconds", help="How long requests take"
     )

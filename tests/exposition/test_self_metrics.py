@@ -10,7 +10,7 @@ from redismetrics import AsyncMetrics, Metrics, StoreUnavailable
 from redismetrics.export import export, negotiate
 from redismetrics.exposition import self_metrics
 from redismetrics.worker.worker import Counts
-from tests.export.test_prometheus import (
+from tests.fixtures.exposition import (
     OPENMETRICS,
     TEXT,
     needs_promtool,

@@ -13,7 +13,7 @@ from redismetrics.store import driver, scripts
 from redismetrics.store.connection import Store
 from redismetrics.worker import Worker
 from tests.cli.test_commands import Shell
-from tests.export.test_prometheus import needs_promtool, promtool, samples
+from tests.fixtures.exposition import needs_promtool, promtool, samples
 from tests.fixtures.servers import Server
 
 NEVER = 3_600.0

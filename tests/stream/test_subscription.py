@@ -27,7 +27,7 @@ from redismetrics import (
 from redismetrics.store import keys
 from redismetrics.stream.feed import Feed
 from redismetrics.stream.subscription import Subscription
-from tests.export.test_prometheus import HOSTILE_VALUES
+from tests.fixtures.exposition import HOSTILE_VALUES
 from tests.fixtures.servers import PATIENCE, Server, wait_until
 from tests.fixtures.workers import new_worker
 from tests.system.faults.proxy import Proxy

@@ -34,7 +34,7 @@ from redismetrics import AsyncMetrics, Metrics, TypeMismatch
 from redismetrics.api.app import create_app
 from redismetrics.export import export
 from redismetrics.integrations.opentelemetry import RedisMetricsExporter
-from tests.export.test_prometheus import samples
+from tests.fixtures.exposition import samples
 from tests.fixtures.servers import PATIENCE
 from tests.fixtures.webserver import running
 
