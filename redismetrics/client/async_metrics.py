@@ -1,4 +1,4 @@
-"""AsyncMetrics: the same verbs for asyncio. Recording is the same plain calls; what waits for Redis is awaited."""
+"""The client for asyncio, `AsyncMetrics`: recording is plain calls, queries are coroutines."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -18,17 +18,17 @@ T = TypeVar("T")
 
 
 class AsyncMetrics(Client, AsyncQueries):
-    """`Metrics` for asyncio and uvloop: records by plain calls, asks by coroutines. Takes the arguments of `Metrics`.
+    """`Metrics` for asyncio and uvloop. Takes the arguments of `Metrics`.
 
-    Or *metrics* is another client, whose recorder and settings are shared: what either records, either sends. Closing this
-    one then closes only its own connections; *metrics* is to be closed as before.
+    With *metrics*, another client, it shares that client's recorder and settings: each sends what
+    the other records. Closing this one then closes only its own connections.
 
-    Connections belong to the event loop that first asks for them, and end with it or by `aclose`; the same client may be used
-    from one loop after another, and from several in threads. What a coroutine is called with is checked when it is awaited. A
-    question that is cancelled leaves nothing behind.
+    Connections belong to the event loop that first needs them, and end with it or by `aclose`. One
+    client may be used from one loop after another, and from several loops in threads. Arguments
+    are checked when a coroutine is awaited. A cancelled query leaves nothing behind.
 
     Raises:
-        InvalidSetting: a setting that is not usable.
+        InvalidSetting: If a setting is invalid.
     """
 
     async def _ask(self, operation: "Operation[T]") -> T:
@@ -66,15 +66,17 @@ class AsyncMetrics(Client, AsyncQueries):
         every: float | None = None,
         queue: int = QUEUE,
     ) -> "AsyncSubscription[Any]":
-        """The live stream of all metrics, or of these names and patterns (``jobs_*``); use it by ``async with``, which
-        subscribes, and iterate it by ``async for``, or await `get`.
+        """Return a subscription to all metrics, or to these names and patterns (``jobs_*``).
 
-        With *every* it yields a `Summary` of each series that was recorded in the last so many seconds (from 0.1), in place of
-        every `Sample`. At most *queue* items wait for a slow reader: beyond it the oldest go, and a `Gap` tells how many.
+        ``async with`` subscribes; iterate it by ``async for``, or await `get`.
+
+        It delivers every `Sample`, or, with *every*, a `Summary` of each series that was recorded
+        in the last *every* seconds (at least 0.1). At most *queue* items wait for a slow reader:
+        beyond that the oldest are dropped, and a `Gap` says how many.
 
         Raises:
-            InvalidQuery: a name, pattern, tag, type or number that is none, at this call.
-            StoreError: a branch of it, by ``async with``.
+            InvalidQuery: If an argument is invalid, at this call.
+            StoreError: A subclass of it, by ``async with``.
         """
         from redismetrics.stream.async_subscription import AsyncSubscription
 
@@ -82,20 +84,23 @@ class AsyncMetrics(Client, AsyncQueries):
         return AsyncSubscription(self._store, self._loops, feed)
 
     async def flush(self, timeout: float = 10.0) -> None:
-        """Send all that was recorded before this call, and wait until it is stored. The event loop goes on meanwhile.
+        """Send all that was recorded before this call, and wait until it is stored.
 
         Raises:
-            StoreUnavailable: not confirmed within *timeout* seconds; the samples are kept and sent later, once.
-            ScriptFailed, FormatMismatch: Redis refused, or holds another format; kept likewise.
-            TypeMismatch: a metric is of another type in the store; once a metric, its samples are counted as dropped.
+            StoreUnavailable: If Redis does not confirm it within *timeout* seconds. The samples
+                are kept, and stored once later.
+            ScriptFailed, FormatMismatch: If Redis can't store them. They are kept as well.
+            TypeMismatch: If a metric has another type in Redis; once for each metric. Its samples
+                are counted as dropped.
         """
         await self._sink.aflush(timeout)
 
     async def aclose(self, timeout: float = 5.0) -> None:
-        """Close this event loop's connections, and send what is left within *timeout* seconds; the rest is counted as dropped.
+        """Close this event loop's connections, and send what is left within *timeout* seconds.
 
-        Recording after it is counted as dropped (``closed``), never raised. One that shares another client's recorder closes
-        its own connections only.
+        What could not be sent is counted as dropped, and logged. Samples recorded afterwards are
+        counted as dropped too (``closed``). A client that shares another's recorder closes only
+        its own connections.
         """
         if hasattr(self, "_loops"):
             import asyncio

@@ -17,14 +17,17 @@ T = TypeVar("T")
 
 
 class Metrics(Client, SyncQueries):
-    """A client of one namespace of one store: records, asks, subscribes. Thread-safe; a forked child may go on using it.
+    """A client of one namespace in one Redis: records, queries, subscribes.
 
-    Construction makes no connection and doesn't fail because Redis is away. Every argument is a setting, see
-    docs/settings.md for units, defaults and environment variables; *clock* returns Unix seconds, for tests. Or *metrics* is
-    another client, an `AsyncMetrics` perhaps, whose recorder and settings are shared; that one is to be closed then, not this.
+    Thread-safe; a forked child may go on using it. Creating it makes no connection, and works
+    while Redis is unreachable.
+
+    Every argument is a setting: see docs/settings.md for units, defaults and environment
+    variables. *clock* returns Unix seconds, for tests. With *metrics*, another client, it shares
+    that client's recorder and settings; close that one then, not this.
 
     Raises:
-        InvalidSetting: a setting that is not usable.
+        InvalidSetting: If a setting is invalid.
     """
 
     def _ask(self, operation: "Operation[T]") -> T:
@@ -62,14 +65,15 @@ class Metrics(Client, SyncQueries):
         every: float | None = None,
         queue: int = QUEUE,
     ) -> "Subscription[Any]":
-        """The live stream of all metrics, or of these names and patterns (``jobs_*``); subscribed when this returns.
+        """Subscribe to all metrics, or to these names and patterns (``jobs_*``).
 
-        With *every* it yields a `Summary` of each series that was recorded in the last so many seconds (from 0.1), in place of
-        every `Sample`. At most *queue* items wait for a slow reader: beyond it the oldest go, and a `Gap` tells how many.
+        It delivers every `Sample`, or, with *every*, a `Summary` of each series that was recorded
+        in the last *every* seconds (at least 0.1). At most *queue* items wait for a slow reader:
+        beyond that the oldest are dropped, and a `Gap` says how many.
 
         Raises:
-            InvalidQuery: a name, pattern, tag, type or number that is none, before anything is connected.
-            StoreError: a branch of it.
+            InvalidQuery: If an argument is invalid, before anything is connected.
+            StoreError: A subclass of it.
         """
         from redismetrics.stream.subscription import Subscription
 
@@ -80,17 +84,20 @@ class Metrics(Client, SyncQueries):
         """Send all that was recorded before this call, and wait until it is stored.
 
         Raises:
-            StoreUnavailable: not confirmed within *timeout* seconds; the samples are kept and sent later, once.
-            ScriptFailed, FormatMismatch: Redis refused, or holds another format; kept likewise.
-            TypeMismatch: a metric is of another type in the store; once a metric, its samples are counted as dropped.
+            StoreUnavailable: If Redis does not confirm it within *timeout* seconds. The samples
+                are kept, and stored once later.
+            ScriptFailed, FormatMismatch: If Redis can't store them. They are kept as well.
+            TypeMismatch: If a metric has another type in Redis; once for each metric. Its samples
+                are counted as dropped.
         """
         self._sink.flush(timeout)
 
     def close(self, timeout: float = 5.0) -> None:
-        """Send what is left within *timeout* seconds and close the connections; the rest is counted as dropped, and logged.
+        """Send what is left within *timeout* seconds and close the connections.
 
-        Recording after it is counted as dropped (``closed``), never raised. Runs by itself at the end of the process, for 2 s
-        at most.
+        What could not be sent is counted as dropped, and logged. Samples recorded afterwards are
+        counted as dropped too (``closed``). At the end of the process this happens by itself, for
+        at most 2 s.
         """
         self._close(timeout)
 

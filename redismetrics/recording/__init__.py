@@ -1,4 +1,6 @@
-"""The way in: calls append to buffers, which are drained into batches and sent to `record.lua`.
+"""From a recording call to Redis: buffers, batches, the send queue and record.lua.
 
-In: names, tags, values. Out: batches that Redis applies once.
+In: names, tags, values. Out: numbered batches, which Redis applies once. A call appends to the
+buffer of its series (`recorder`); the `collector` drains the buffers into batches; the `sender`
+sends them (`redis_sink` runs both).
 """

@@ -1,4 +1,4 @@
-"""A batch: what one flush gathered of one metric, on its way from the buffers to the bytes that record.lua gets."""
+"""A metric's batch: what one flush drained of one metric, between the buffers and record.lua."""
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -22,12 +22,17 @@ from redismetrics.model.validation import MetricType
 
 @dataclass(slots=True, eq=False)
 class MetricBatch:
-    """Samples of one metric whose series are positions in *canonicals*.
+    """Samples of one metric.
 
-    *budget*: raw, and to be compacted to so many rows of a series and minute, once its definition is known; 0: that is done.
-    *buckets*, of histograms, are counts taken before anything was compacted, shape (series, bounds), not cumulative.
-    *due_ms* is when they were drained; *squeezed*: compacted once more for want of room; *alone*: must be the only one of a
-    batch, since the server refused one that it was in.
+    Attributes:
+        canonicals: The canonical tags of the series; samples refer to positions in it.
+        due_ms: When they were drained.
+        budget: Rows of a series and minute that are kept, once the definition is known. Until then
+            the samples are raw. 0: they are compressed.
+        buckets: Of histograms, the counts taken before compressing, not cumulative. Shape
+            (series, bounds).
+        squeezed: Compressed once more, because the send queue was full.
+        alone: Must be sent alone, because Redis rejected a batch that it was part of.
     """
 
     name: str
@@ -47,7 +52,7 @@ class MetricBatch:
 
     @property
     def nbytes(self) -> int:
-        """About how much memory this takes."""
+        """The memory that this takes, approximately."""
         return (
             2_000
             + 64 * len(self.canonicals)
@@ -57,18 +62,20 @@ class MetricBatch:
 
 
 def finish(batch: MetricBatch) -> MetricBatch:
-    """A raw batch with its bucket counts taken, and then compacted; any other as it is."""
+    """Count the buckets of a raw batch and compress it; return any other unchanged."""
     if not batch.budget:
         return batch
     buckets = _bucket_counts(batch) if batch.kind == "histogram" else None
-    samples = (
-        fold_gauge_changes(batch.samples) if batch.kind == "gauge" else batch.samples
-    )  # before compacting, which loses the order
+    # Before compressing, which loses the order.
+    samples = merge_gauge_changes(batch.samples) if batch.kind == "gauge" else batch.samples
     return replace(batch, buckets=buckets, samples=compress(samples, batch.budget), budget=0)
 
 
 def _bucket_counts(batch: MetricBatch) -> Ints:
-    """How many values of each series lie in each bucket (value <= bound); a centroid counts whole where its mean lies."""
+    """Count the values of each series in each bucket (value <= bound).
+
+    All values of a centroid are counted in the bucket of its mean. Shape (series, bounds).
+    """
     bounds, samples = batch.definition.buckets, batch.samples
     at = np.searchsorted(np.array(bounds), samples.value, side="left")
     cells = samples.series * (len(bounds) + 1) + at
@@ -78,7 +85,7 @@ def _bucket_counts(batch: MetricBatch) -> Ints:
 
 
 def merge(batches: list[MetricBatch]) -> MetricBatch:
-    """One batch of several of the same metric and definition, in order of their age."""
+    """Merge batches of the same metric and definition; the oldest comes first."""
     if len(batches) == 1:
         return batches[0]
     if not all(batch.budget for batch in batches):
@@ -103,15 +110,15 @@ def merge(batches: list[MetricBatch]) -> MetricBatch:
 
 
 def squeeze(batch: MetricBatch, budget: int) -> MetricBatch:
-    """The same in less room: at most *budget* rows of a series and minute. Changes of one shared value are added up."""
+    """Compress a batch to at most *budget* rows of a series and minute."""
     finished = finish(batch)
     return replace(
-        finished, samples=compress(fold_gauge_changes(finished.samples), budget), squeezed=True
+        finished, samples=compress(merge_gauge_changes(finished.samples), budget), squeezed=True
     )
 
 
 def split(batch: MetricBatch, first: int, then: int) -> list[MetricBatch]:
-    """The *first* so many series of a batch, and the rest of it in batches of *then* each."""
+    """Split a batch into one of *first* series, and others of *then* series."""
     n = len(batch.canonicals)
     if n <= first:
         return [batch]
@@ -130,9 +137,10 @@ def split(batch: MetricBatch, first: int, then: int) -> list[MetricBatch]:
 def drop_outside(
     batch: MetricBatch, oldest_ms: int, newest_ms: int
 ) -> tuple[MetricBatch | None, int, int]:
-    """The samples not older than *oldest_ms* and, where their time is their own, not newer than *newest_ms*.
+    """Drop samples older than *oldest_ms*, and those with a time of their own after *newest_ms*.
 
-    Also returns how many were too old, and how many in the future. A series is left with what remains of it.
+    Return the rest, None if nothing is left; the number that was too old; and the number that was
+    in the future.
     """
     samples = batch.samples
     old = samples.time < oldest_ms
@@ -158,9 +166,9 @@ def drop_outside(
 
 
 def convert(batch: MetricBatch, definition: Definition) -> tuple[MetricBatch | None, int]:
-    """The batch as another definition has it: a guess that the catalogue corrects, or another unit of time.
+    """Convert a batch to another definition: of another type, or another unit of time.
 
-    Also returns how many can't be kept.
+    Return it, None if nothing is left, and the number of samples that it can't hold.
     """
     result = replace(batch, definition=definition, buckets=None)
     old, new = batch.definition.unit, definition.unit
@@ -178,11 +186,12 @@ def convert(batch: MetricBatch, definition: Definition) -> tuple[MetricBatch | N
     return result, dropped
 
 
-def fold_gauge_changes(samples: Samples) -> Samples:
-    """Several changes of one gauge's shared value, from several flushes, as the script must have them.
+def merge_gauge_changes(samples: Samples) -> Samples:
+    """Merge changes of a gauge's shared value into the one row per series that record.lua expects.
 
-    The changes before the first set of a series become one row, of as many samples; what is changed after a set becomes a value.
-    Without that, the second change would be added to a value that is no longer the shared one.
+    The changes before the first set of a series become one row with the weight of all; a change
+    after a set becomes a value. Otherwise a second change would apply to a value that is no longer
+    the shared one.
     """
     changed = (samples.flags & CHANGE) != 0
     if not changed.any():

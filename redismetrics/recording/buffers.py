@@ -14,28 +14,28 @@ class Buffer:
             negative time marks a change of a gauge's shared value.
         extra: Samples with a time of their own or metadata, as (time in ms, own time?, value,
             packed metadata or None).
-        wholes: Distributions, each with its time in ms.
+        distributions: Distributions, each with its time in ms.
         idle: The number of flushes that found the buffer empty.
     """
 
-    __slots__ = ("canonical", "extra", "idle", "values", "wholes")
+    __slots__ = ("canonical", "distributions", "extra", "idle", "values")
 
     def __init__(self, canonical: bytes) -> None:
         self.canonical = canonical
         self.values: list[float] = []
         self.extra: list[tuple[int, bool, float, bytes | None]] = []
-        self.wholes: list[tuple[int, Distribution]] = []
+        self.distributions: list[tuple[int, Distribution]] = []
         self.idle = 0
 
     @property
     def is_empty(self) -> bool:
-        return not (self.values or self.extra or self.wholes)
+        return not (self.values or self.extra or self.distributions)
 
     def clear(self) -> None:
         """Forget all samples."""
         self.values.clear()
         self.extra.clear()
-        self.wholes.clear()
+        self.distributions.clear()
 
 
 class MetricBuffers:
@@ -83,6 +83,6 @@ class MetricBuffers:
         total = 0
         for buffer in list(self.buffers.values()):
             total += len(buffer.values) // width + len(buffer.extra)
-            if buffer.wholes:
-                total += sum(whole.count for _, whole in buffer.wholes[:])
+            if buffer.distributions:
+                total += sum(whole.count for _, whole in buffer.distributions[:])
         return total

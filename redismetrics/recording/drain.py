@@ -2,6 +2,7 @@
 
 from collections import Counter as Tally
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,30 @@ from redismetrics.model.sample import Distribution
 from .batch import MetricBatch
 from .buffers import Buffer
 
-SLICE = 50_000  # so many samples of a series are taken at once, so that the recording threads get their turn
+# Drain at most this many samples at once, so that recording threads are not starved of the GIL.
+SLICE = 50_000
+# Samples with metadata that one metric keeps per flush. Of further ones the metadata is dropped.
+MAX_METADATA = 1_000
+
+# A sample with a time of its own or metadata, as in `Buffer.extra`.
+Extra = tuple[int, bool, float, bytes | None]
 
 
-MAX_METADATA = (
-    1_000  # of one metric in one flush; beyond it the metadata is dropped, not the sample
-)
+@dataclass(slots=True)
+class _Drained:
+    """What was taken out of the buffers of one metric; series are positions in *canonicals*.
+
+    For each entry of *series*, *values* holds one amount of a counter, which was recorded
+    *weights* times, or *lengths* pairs of time and value of another metric.
+    """
+
+    canonicals: list[bytes] = field(default_factory=list)
+    series: list[int] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+    weights: list[int] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    extras: list[tuple[int, list[Extra]]] = field(default_factory=list)
+    distributions: list[tuple[int, int, Distribution]] = field(default_factory=list)
 
 
 def drain(
@@ -31,28 +50,48 @@ def drain(
     due_ms: int,
     budget: int,
 ) -> tuple[MetricBatch | None, int]:
-    """Empty *buffers* into a raw batch; None when there is nothing. Also returns how many lost their metadata."""
-    canonicals: list[bytes] = []
-    extras: list[tuple[int, list[tuple[int, bool, float, bytes | None]]]] = []
-    wholes: list[tuple[int, int, Distribution]] = []
-    counter = definition.type == "counter"
-    # Of a counter one entry for each distinct amount, else one for each slice taken, with its length.
-    series: list[int] = []
-    values: list[float] = []
-    weights: list[int] = []
-    lengths: list[int] = []
+    """Empty *buffers* into a raw batch, None if there is nothing.
+
+    Also return the number of samples that lost their metadata.
+    """
+    is_counter = definition.type == "counter"
+    drained = _take(buffers, is_counter)
+    if not drained.canonicals:
+        return None, 0
+    parts = []
+    if drained.values:
+        parts.append(_from_amounts(drained, due_ms) if is_counter else _from_pairs(drained))
+    lost = 0
+    if drained.extras:
+        part, lost = _from_extras(drained.extras)
+        parts.append(part)
+    if drained.distributions:
+        parts.append(_from_distributions(drained.distributions))
+    samples = concat(parts)
+    return MetricBatch(
+        name, definition, explicit, drained.canonicals, samples, due_ms, budget
+    ), lost
+
+
+def _take(buffers: Iterable[Buffer], is_counter: bool) -> _Drained:
+    """Empty *buffers*, while other threads append to them."""
+    drained = _Drained()
+    # Local names: this loop runs once for each series and flush.
+    canonicals, series, values = drained.canonicals, drained.series, drained.values
+    weights, lengths = drained.weights, drained.lengths
     for buffer in buffers:
         held, extra = buffer.values, buffer.extra
-        if not held and not extra and not buffer.wholes:
+        if not held and not extra and not buffer.distributions:
             continue
         at, found = len(canonicals), len(held)
         canonicals.append(buffer.canonical)
         buffer.idle = 0
-        if counter and found == 1:  # a fast path: series that are recorded once a flush
+        if is_counter and found == 1:
+            # A fast path: series that are recorded once per flush.
             series.append(at)
             values.append(held.pop())
             weights.append(1)
-        elif counter:
+        elif is_counter:
             for taken in _slices(held, found):
                 _count_equal(taken, at, series, values, weights)
         else:
@@ -63,52 +102,23 @@ def drain(
         if extra:
             rows = extra[:]
             del extra[: len(rows)]
-            extras.append((at, rows))
-        if buffer.wholes:
-            several = buffer.wholes[:]
-            del buffer.wholes[: len(several)]
-            wholes += [(at, *whole) for whole in several]
-    if not canonicals:
-        return None, 0
-
-    parts = []
-    if values:
-        number, value = (
-            np.array(series, dtype=np.int64),
-            np.fromiter(values, np.float64, len(values)),
-        )
-        if counter:
-            n = len(number)
-            parts.append(
-                Samples(
-                    number,
-                    np.full(n, due_ms),
-                    value,
-                    np.array(weights, np.int64),
-                    np.zeros(n, np.uint8),
-                )
-            )
-        else:
-            parts.append(_from_pairs(value, np.repeat(number, lengths)))
-    lost = 0
-    if extras:
-        part, lost = _from_extras(extras)
-        parts.append(part)
-    if wholes:
-        parts.append(_from_wholes(wholes))
-    samples = concat(parts)
-    return MetricBatch(name, definition, explicit, canonicals, samples, due_ms, budget), lost
+            drained.extras.append((at, rows))
+        if buffer.distributions:
+            several = buffer.distributions[:]
+            del buffer.distributions[: len(several)]
+            drained.distributions += [(at, *distribution) for distribution in several]
+    return drained
 
 
 def _all(held: list[float], found: int) -> list[float]:
-    """Take the first *found* off a list that other threads append to."""
+    """Take the first *found* items off a list that other threads append to."""
     taken = held[:found]
     del held[:found]
     return taken
 
 
 def _slices(held: list[float], found: int) -> Iterator[list[float]]:
-    """Take the first *found* off a list, a slice at a time."""
+    """Take the first *found* items off a list, a slice at a time."""
     for begin in range(0, found, SLICE):
         yield _all(held, min(found - begin, SLICE))
 
@@ -116,7 +126,7 @@ def _slices(held: list[float], found: int) -> Iterator[list[float]]:
 def _count_equal(
     amounts: list[float], at: int, series: list[int], values: list[float], weights: list[int]
 ) -> None:
-    """Count equal amounts of one counter together."""
+    """Append one entry for each distinct amount of a counter."""
     if len(amounts) == 1 or amounts.count(amounts[0]) == len(amounts):
         series.append(at)
         values.append(amounts[0])
@@ -128,19 +138,40 @@ def _count_equal(
         weights.append(count)
 
 
-def _from_pairs(flat: Floats, series: Ints) -> Samples:
-    """Columns from `time, value, time, value...`; a negative time marks a change of the shared value."""
+def _from_amounts(drained: _Drained, due_ms: int) -> Samples:
+    """Return columns of a counter's amounts, at the time of the flush."""
+    n = len(drained.series)
+    return Samples(
+        np.array(drained.series, dtype=np.int64),
+        np.full(n, due_ms),
+        np.fromiter(drained.values, np.float64, n),
+        np.array(drained.weights, np.int64),
+        np.zeros(n, np.uint8),
+    )
+
+
+def _from_pairs(drained: _Drained) -> Samples:
+    """Return columns of `time, value, time, value...`; a negative time marks a change."""
+    flat = np.fromiter(drained.values, np.float64, len(drained.values))
+    series = np.repeat(np.array(drained.series, dtype=np.int64), drained.lengths)
     time, value = flat[::2], flat[1::2].copy()
-    flags = np.zeros(len(value), np.uint8)
     if (time < 0).any():
         return _resolve_changes(time, value, series)
+    n = len(value)
     return Samples(
-        series, (time * 1000).astype(np.int64), value, np.ones(len(value), np.int64), flags
+        series,
+        (time * 1000).astype(np.int64),
+        value,
+        np.ones(n, np.int64),
+        np.zeros(n, np.uint8),
     )
 
 
 def _resolve_changes(time: Floats, value: Floats, series: Ints) -> Samples:
-    """Turn changes into values where a set came before in this flush; the net change before it stays one CHANGE row."""
+    """Turn changes after a set in this flush into values.
+
+    The changes before it become one row with the flag CHANGE, the net change.
+    """
     rows: list[tuple[int, int, float, int]] = []
     change_at: dict[int, int] = {}
     current: dict[int, float] = {}
@@ -160,55 +191,65 @@ def _resolve_changes(time: Floats, value: Floats, series: Ints) -> Samples:
             rows.append((number, ms, amount, CHANGE))
     columns = list(zip(*rows, strict=True))
     return Samples(
-        np.array(columns[0], np.int64), np.array(columns[1], np.int64), np.array(columns[2], np.float64),
-        np.ones(len(rows), np.int64), np.array(columns[3], np.uint8),
-    )  # fmt: skip
+        np.array(columns[0], np.int64),
+        np.array(columns[1], np.int64),
+        np.array(columns[2], np.float64),
+        np.ones(len(rows), np.int64),
+        np.array(columns[3], np.uint8),
+    )
 
 
-def _from_extras(
-    extras: list[tuple[int, list[tuple[int, bool, float, bytes | None]]]],
-) -> tuple[Samples, int]:
+def _from_extras(extras: list[tuple[int, list[Extra]]]) -> tuple[Samples, int]:
+    """Return columns of samples with a time of their own or metadata.
+
+    Also return the number of samples that lost their metadata.
+    """
     rows = [(at, *row) for at, found in extras for row in found]
     metadata = {number: row[4] for number, row in enumerate(rows) if row[4] is not None}
     lost = max(len(metadata) - MAX_METADATA, 0)
     kept = dict(list(metadata.items())[:MAX_METADATA])
-    return Samples(
-        np.array([row[0] for row in rows], np.int64), np.array([row[1] for row in rows], np.int64),
-        np.array([row[3] for row in rows], np.float64), np.ones(len(rows), np.int64),
-        np.array([OWN_TIME if row[2] else 0 for row in rows], np.uint8), kept,
-    ), lost  # fmt: skip
+    samples = Samples(
+        np.array([row[0] for row in rows], np.int64),
+        np.array([row[1] for row in rows], np.int64),
+        np.array([row[3] for row in rows], np.float64),
+        np.ones(len(rows), np.int64),
+        np.array([OWN_TIME if row[2] else 0 for row in rows], np.uint8),
+        kept,
+    )
+    return samples, lost
 
 
-def _from_wholes(wholes: list[tuple[int, int, Distribution]]) -> Samples:
-    """Columns from distributions: their points as centroids beside an exact summary, as if compacted here."""
+def _from_distributions(found: list[tuple[int, int, Distribution]]) -> Samples:
+    """Return columns of distributions: their values as centroids beside an exact summary."""
     rows: list[tuple[int, int, float, int, int]] = []
-    sums: list[tuple[int, int, float, float, float, float, float, int]] = []
-    for at, time_ms, whole in wholes:
-        count, plain = (
-            whole.count,
-            whole.low == whole.high and whole.low * whole.count == whole.total,
-        )
+    exact: list[tuple[int, int, float, float, float, float, float, int]] = []
+    for at, time_ms, part in found:
+        # Equal values need no summary beside them.
+        plain = part.low == part.high and part.low * part.count == part.total
         flags = OWN_TIME if plain else OWN_TIME | CENTROID
         rows += [
             (at, time_ms, value, weight, flags)
-            for value, weight in zip(whole.values, whole.weights, strict=True)
+            for value, weight in zip(part.values, part.weights, strict=True)
         ]
         if not plain:
-            mean = min(max(whole.total / count, whole.low), whole.high)
+            mean = min(max(part.total / part.count, part.low), part.high)
             m2 = sum(
-                w * (value - mean) * (value - mean)
-                for value, w in zip(whole.values, whole.weights, strict=True)
+                weight * (value - mean) * (value - mean)
+                for value, weight in zip(part.values, part.weights, strict=True)
             )
-            sums.append((at, count, whole.total, m2, whole.low, whole.high, mean, time_ms))
+            exact.append((at, part.count, part.total, m2, part.low, part.high, mean, time_ms))
     series, time, value, weight, flag = zip(*rows, strict=True)
     samples = Samples(
-        np.array(series, np.int64), np.array(time, np.int64), np.array(value, np.float64), np.array(weight, np.int64),
+        np.array(series, np.int64),
+        np.array(time, np.int64),
+        np.array(value, np.float64),
+        np.array(weight, np.int64),
         np.array(flag, np.uint8),
-    )  # fmt: skip
-    if sums:
-        columns = list(zip(*sums, strict=True))
+    )
+    if exact:
+        columns = list(zip(*exact, strict=True))
         samples.summed = np.array(columns[0], np.int64)
-        samples.summed_flags = np.full(len(sums), OWN_TIME, np.uint8)
+        samples.summed_flags = np.full(len(exact), OWN_TIME, np.uint8)
         kinds = (np.int64, *[np.float64] * 5, np.int64)
         parts: list[Any] = [
             np.array(column, kind) for column, kind in zip(columns[1:], kinds, strict=True)

@@ -1,4 +1,4 @@
-"""Encode a metric's batch as record.lua takes it."""
+"""Encode a metric's batch for record.lua."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,22 +11,24 @@ from redismetrics.columnar import block_codec, summaries
 from redismetrics.columnar.samples import CHANGE, OWN_TIME, Samples, compress, summarise
 from redismetrics.store import keys
 
-from .batch import MetricBatch, fold_gauge_changes
+from .batch import MetricBatch, merge_gauge_changes
 
-ROWS_WHEN_MERGED = 100  # of a series and minute, in a batch merged of very many flushes
+# Rows of a series and minute in a batch that was merged of very many flushes.
+ROWS_WHEN_MERGED = 100
 _LARGEST = np.finfo(np.float64).max
 
 
 def encode(batch: MetricBatch, ids: Mapping[bytes, int]) -> tuple[bytes, bytes]:
-    """The head and the body of a batch, as record.lua takes them; *ids* are those of series that the store knows."""
-    samples = fold_gauge_changes(batch.samples) if batch.kind == "gauge" else batch.samples
-    if (
-        len(samples) > block_codec.MAX_ROWS
-    ):  # merged from many flushes: a reader would not take so many that are alike
+    """Return the head and the body of a batch; see record.lua.
+
+    *ids* are the numbers of the series that Redis is known to have.
+    """
+    samples = merge_gauge_changes(batch.samples) if batch.kind == "gauge" else batch.samples
+    if len(samples) > block_codec.MAX_ROWS:
+        # Merged of many flushes: more than a reader accepts.
         samples = compress(samples, ROWS_WHEN_MERGED)
-    samples = replace(
-        samples, value=np.clip(samples.value, -_LARGEST, _LARGEST)
-    )  # a sum of changes, or another unit
+    # A sum of changes, or a value in another unit, may exceed the range.
+    samples = replace(samples, value=np.clip(samples.value, -_LARGEST, _LARGEST))
     own = (samples.flags & OWN_TIME) != 0
     head: list[Any] = [
         batch.kind,
@@ -42,7 +44,7 @@ def encode(batch: MetricBatch, ids: Mapping[bytes, int]) -> tuple[bytes, bytes]:
 
 
 def _totals_changes(batch: MetricBatch, samples: Samples) -> list[float]:
-    """What these samples do to the running state of each series, flat; see record.lua."""
+    """Return the changes of each series' totals as a flat list; see record.lua."""
     n = len(batch.canonicals)
     if batch.kind == "gauge":
         return _gauge_changes(samples, n)

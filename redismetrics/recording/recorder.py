@@ -329,7 +329,7 @@ class Recorder:
         except (InvalidTags, InvalidTimestamp) as error:
             self.refuse(error, distribution.count)
             return
-        self.buffer(self.metric(name, "histogram", explicit=True), clean).wholes.append(
+        self.buffer(self.metric(name, "histogram", explicit=True), clean).distributions.append(
             (time_ms, distribution)
         )
 

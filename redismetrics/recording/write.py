@@ -17,7 +17,7 @@ _OVERFLOW = pack_tags(OVERFLOW_TAGS)
 
 @dataclass(frozen=True, slots=True)
 class WriteReply:
-    """What record.lua answers to a batch: see there."""
+    """The reply of record.lua to a batch: see there."""
 
     held: int
     clock: int
@@ -29,12 +29,11 @@ class WriteReply:
 
 @dataclass(frozen=True, slots=True)
 class WriteRequest:
-    """One numbered batch, ready to send; never changed once it was sent."""
+    """One numbered batch, ready to send. It never changes: it may be sent again."""
 
     shard: int
     sequence: int
     command: Command
-    nbytes: int
 
 
 def write_request(
@@ -43,27 +42,33 @@ def write_request(
     writer: str,
     sequence: int,
     confirmed: int,
-    wires: Iterable[tuple[str, bytes, bytes]],
+    encoded: Iterable[tuple[str, bytes, bytes]],
     settings: Settings,
 ) -> WriteRequest:
-    """A batch of (metric, head, body); *confirmed* is the last sequence of this writer and shard that was confirmed."""
+    """Return the request for a batch of encoded metrics: (name, head, body).
+
+    *confirmed* is the last sequence number of this writer and shard that was confirmed.
+    """
     limits = [
-        int(settings.max_age * 1000), int(settings.max_future * 1000), int(settings.log_age * 1_000_000),
-        settings.log_bytes, settings.max_series, settings.max_tag_values, _OVERFLOW,
-    ]  # fmt: skip
+        int(settings.max_age * 1000),
+        int(settings.max_future * 1000),
+        int(settings.log_age * 1_000_000),
+        settings.log_bytes,
+        settings.max_series,
+        settings.max_tag_values,
+        _OVERFLOW,
+    ]
     names: list[str] = list(keys.shard(namespace, shard))
     arguments: list[Any] = [writer, sequence, confirmed, msgpack.packb(limits, use_bin_type=False)]
-    size = 0
-    for name, head, body in wires:
+    for name, head, body in encoded:
         names += keys.metric(namespace, shard, name)
         arguments += (name, keys.channel(namespace, name), head, body)
-        size += len(head) + len(body)
     command = ("EVALSHA", scripts.script("record").sha, len(names), *names, *arguments)
-    return WriteRequest(shard, sequence, command, size)
+    return WriteRequest(shard, sequence, command)
 
 
 def record(sent: WriteRequest) -> Operation[WriteReply]:
-    """Send a batch. Safe to repeat."""
+    """Send a batch and return the reply. Safe to repeat."""
     (reply,) = yield [sent.command]
     with reading("record.lua's reply"):
         held, clock, unsealed, unpublished, problems, learned = msgpack.unpackb(reply, raw=True)

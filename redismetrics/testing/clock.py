@@ -8,21 +8,24 @@ from redismetrics.model.validation import check_number
 
 
 class Clock:
-    """A clock that stands still until it is moved: ``Metrics(clock=clock)``. Begins now, or at *start*."""
+    """A clock that shows the same time until it is moved: ``Metrics(clock=clock)``.
+
+    It begins now, or at *start*: an aware datetime or Unix seconds.
+    """
 
     def __init__(self, start: datetime | float | None = None) -> None:
         self._now = time.time() if start is None else _seconds(start)
 
     def __call__(self) -> float:
-        """The time, in Unix seconds."""
+        """Return the time, in Unix seconds."""
         return self._now
 
     def set(self, when: datetime | float) -> None:
-        """Move it to an aware datetime or to Unix seconds, forth or back."""
+        """Move it to an aware datetime or to Unix seconds, forward or back."""
         self._now = _seconds(when)
 
     def advance(self, by: timedelta | float) -> float:
-        """Move it on by seconds or a timedelta; return the time then."""
+        """Move it forward by seconds or a timedelta; return the new time."""
         self._now += by.total_seconds() if isinstance(by, timedelta) else check_number(by, "by")
         return self._now
 

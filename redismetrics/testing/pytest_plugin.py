@@ -1,4 +1,4 @@
-"""The fixtures that pytest has wherever redismetrics is installed. Light: nothing is loaded before a test asks for one."""
+"""Fixtures of pytest wherever redismetrics is installed. They load redismetrics at first use."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def captured(request: pytest.FixtureRequest) -> "Iterator[Captured]":
-    """What is recorded during this test, kept in memory instead of sent; see `redismetrics.testing.Captured`.
+    """Keep what this test records in memory; see `redismetrics.testing.Captured`.
 
-    Goes by the fixture `metrics_clock` where the test asks for that too.
+    It uses the clock of the fixture `metrics_clock` if the test uses that too.
     """
     from .capturing import capture
 

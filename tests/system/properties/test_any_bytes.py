@@ -81,7 +81,7 @@ def drive(operation: Any, *replies: Any) -> Any:
 
 
 def sent() -> write.WriteRequest:
-    return write.WriteRequest(0, 1, ("EVALSHA",), 0)
+    return write.WriteRequest(0, 1, ("EVALSHA",))
 
 
 READERS: dict[str, Callable[[bytes, bytes], Any]] = {
