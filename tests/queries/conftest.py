@@ -1,0 +1,3 @@
+from tests.fixtures.queries import grouped, nowhere, other
+
+__all__ = ["grouped", "nowhere", "other"]
