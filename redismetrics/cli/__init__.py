@@ -6,7 +6,9 @@ The command line, with typer and rich (the extra `cli`). All output for people i
     printing.py   tables, bars and sparklines for people, tab-separated lines for pipes, JSON
     record.py     record, increment, gauge, histogram
     measure.py    measure
-    query.py      query, time-series, rollup, list, tag-values, get-metrics, stats, delete, clear
+    query.py      query, time-series, rollup, get-metrics
+    catalog.py    list, tag-values, stats
+    delete.py     delete, clear
     tail.py       subscribe, tail
     services.py   worker, export, serve
     progress.py   the progress bar of worker --once

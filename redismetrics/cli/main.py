@@ -17,7 +17,7 @@ from redismetrics import __version__
 from redismetrics.errors import RedisMetricsError, StoreUnavailable, one_line
 from redismetrics.model.validation import did_you_mean
 
-from . import copy, doctor, measure, query, record, services, tail
+from . import catalog, copy, delete, doctor, measure, query, record, services, tail
 from .demo import demo
 from .embedded import embedded_app
 from .top import screen
@@ -51,10 +51,10 @@ for _name, _panel, _command, _settings in (
     ("query", "Query", query.query, {}),
     ("time-series", "Query", query.time_series, {}),
     ("rollup", "Query", query.rollup, {}),
-    ("list", "Query", query.list_metrics, {}),
-    ("tag-values", "Query", query.tag_values, {}),
+    ("list", "Query", catalog.list_metrics, {}),
+    ("tag-values", "Query", catalog.tag_values, {}),
     ("get-metrics", "Query", query.get_metrics, {}),
-    ("stats", "Query", query.stats, {}),
+    ("stats", "Query", catalog.stats, {}),
     ("top", "Watch", screen.top, {}),
     ("subscribe", "Watch", tail.subscribe, {}),
     ("tail", "Watch", tail.subscribe, {}),
@@ -64,8 +64,8 @@ for _name, _panel, _command, _settings in (
     ("export", "Run services", services.export_page, services.PASSED_ON),
     ("serve", "Run services", services.serve, {}),
     ("copy", "Copy and delete", copy.copy, {}),
-    ("delete", "Copy and delete", query.delete, {}),
-    ("clear", "Copy and delete", query.clear, {}),
+    ("delete", "Copy and delete", delete.delete, {}),
+    ("clear", "Copy and delete", delete.clear, {}),
 ):
     _help = "An alias of subscribe." if _name == "tail" else _help_of(_command)
     app.command(_name, help=_help, rich_help_panel=_panel, context_settings=_settings)(_command)

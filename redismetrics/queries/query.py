@@ -121,7 +121,7 @@ class SamplesQuery:
         self,
         *,
         name: str | None = None,
-        type: MetricType | None = None,
+        type: str | None = None,
         tags: Tags | None = None,
         since: Any = None,
         until: Any = None,

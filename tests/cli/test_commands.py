@@ -184,7 +184,7 @@ def test_numbers_come_from_standard_input(shell: Shell, metrics: Metrics) -> Non
             "--sort must be one of name, type, series, rate, last, p95, got 'colour'",
         ),
         (("subscribe", "a b"), "got 'a b'"),
-        (("clear",), "and nobody is there to be asked: say --yes"),
+        (("clear",), "pass --yes to proceed"),
         (("measure", "x"), "(see redismetrics measure --help)"),
         (("qery",), "Did you mean 'query'? (see redismetrics --help)"),
         (("query", "x", "--windo", "1h"), "--window"),
@@ -479,7 +479,7 @@ def test_bars_know_negative_and_missing_values() -> None:
 def test_delete_and_clear(shell: Shell, asked: Metrics, namespace: str) -> None:
     assert shell("delete", "paid") == (0, "Deleted paid.\n", "")
     assert shell("delete", "paid") == (
-        1, "", f"redismetrics: there is no metric 'paid' in namespace '{namespace}': redismetrics list shows them\n",
+        1, "", f"redismetrics: no metric 'paid' in namespace '{namespace}'; `redismetrics list` prints all metrics\n",
     )  # fmt: skip
     status, out = shell.at_a_terminal("clear", keys="n\n")
     assert (status, len(asked.list_metrics())) == (1, 2)

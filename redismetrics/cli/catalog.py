@@ -1,0 +1,56 @@
+"""The commands list, tag-values and stats: what the namespace holds."""
+
+from typing import Annotated, Any
+
+import typer
+
+from . import options
+from .options import AsJson, Name, Namespace, Url
+from .printing import cell, is_for_people, plain, print_json, print_rows
+
+
+def list_metrics(as_json: AsJson = False, url: Url = None, namespace: Namespace = None) -> None:
+    """List all metrics: type, unit, help, number of series, and last recorded time (UTC)."""
+    with options.client(url, namespace) as metrics:
+        rows = metrics.list_metrics()
+    if as_json:
+        print_json(rows)
+    else:
+        print_rows(rows)
+
+
+def tag_values(
+    name: Name,
+    key: Annotated[str, typer.Argument(help="The tag.", metavar="KEY")],
+    as_json: AsJson = False,
+    url: Url = None,
+    namespace: Namespace = None,
+) -> None:
+    """List the values of a tag over all series of a metric."""
+    with options.client(url, namespace) as metrics:
+        values = metrics.tag_values(name, key)
+    if as_json:
+        print_json(values)
+    else:
+        for value in values:
+            print(cell(value) if is_for_people() else plain(value))
+
+
+def stats(as_json: AsJson = False, url: Url = None, namespace: Namespace = None) -> None:
+    """Print statistics of the namespace: stored data, writers and workers."""
+    with options.client(url, namespace) as metrics:
+        result = metrics.get_stats()
+    if as_json:
+        print_json(result)
+    else:
+        storage = result["storage"].items()
+        print_rows([{"figure": name, "value": _text(value)} for name, value in storage])
+
+
+def _text(value: Any) -> str:
+    """Format one statistic: a list by its length, a mapping as ``key=value``."""
+    if isinstance(value, list):
+        return f"{len(value)}"
+    if isinstance(value, dict):
+        return " ".join(f"{key}={_text(item)}" for key, item in value.items())
+    return cell(value) if is_for_people() else plain(value)

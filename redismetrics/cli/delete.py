@@ -1,0 +1,48 @@
+"""The commands delete and clear."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from redismetrics.errors import InvalidQuery, RedisMetricsError
+
+from . import options
+from .options import Filter, Name, Namespace, Url
+
+
+def delete(name: Name, tag: Filter = None, url: Url = None, namespace: Namespace = None) -> None:
+    """Delete a metric with all its data, or only its series with these tags."""
+    with options.client(url, namespace) as metrics:
+        if tag:
+            count = metrics.delete_series(name, options.filters(tag))
+            if not count:
+                raise RedisMetricsError(f"no series of {name!r} has {' '.join(tag)}")
+            print(f"Deleted {count} series of {name}.")
+            return
+        if not metrics.delete_metric(name):
+            where = metrics.settings.namespace
+            raise RedisMetricsError(
+                f"no metric {name!r} in namespace {where!r}; `redismetrics list` prints all metrics"
+            )
+    print(f"Deleted {name}.")
+
+
+def clear(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    url: Url = None,
+    namespace: Namespace = None,
+) -> None:
+    """Delete all metrics of the namespace, after confirmation."""
+    with options.client(url, namespace) as metrics:
+        where = metrics.settings.namespace
+        if not yes:
+            if not sys.stdin.isatty():
+                raise InvalidQuery(
+                    f"clear deletes every metric in namespace {where!r}, and standard input is no "
+                    f"terminal to ask for confirmation; pass --yes to proceed"
+                )
+            count = len(metrics.list_metrics())
+            if not typer.confirm(f"Delete all {count} metrics of namespace {where!r}?", err=True):
+                raise RedisMetricsError("nothing was deleted")
+        print(f"Deleted {metrics.clear(confirm=True)} metrics.")
