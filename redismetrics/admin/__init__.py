@@ -1,4 +1,4 @@
-"""Look after a store: `examine` it, and `copy` a namespace to another server or cluster."""
+"""Administer a server: `examine` it, and `copy` a namespace to another server or cluster."""
 
 from .copying import copy
 from .doctor import examine

@@ -1,7 +1,7 @@
-"""One metric on its way to another store: what of it is read, in pieces of bounded size, and in which order it is written.
+"""Copy one metric: what is read, in parts of bounded size, and the order in which it is written.
 
-First what deleting it goes by, then its keys, last what workers go by. So whatever interrupts it, what is there can be deleted by
-the same lists as any metric, and nobody works on it before it is whole.
+Write order: first the fields that `delete` relies on, then the data keys, last what workers look
+for. An interrupted copy can therefore be deleted, and no worker touches a half-copied metric.
 """
 
 from collections.abc import Iterator
@@ -14,238 +14,286 @@ from redismetrics.store import deletion
 from redismetrics.store.driver import Command, Operation
 from redismetrics.store.due_slot import SWEEP, TRIM
 from redismetrics.store.keys import copying, parse_data_name, shard
-from redismetrics.store.keys import pending as keys_pending
+from redismetrics.store.keys import pending as pending_key
 from redismetrics.store.metric_keys import MetricLocation
-from redismetrics.store.replies import read_now_ms, reading
-
-PIECE = 1 << 20  # bytes, about, that are read at once
-FIELDS = 500  # of a hash, and members of a sorted set, whose size isn't known
-KEYS = 200  # are read at once
+from redismetrics.store.replies import pairs, read_now_ms, reading
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
-    """One key on both sides; *nbytes* is about what it holds, *count* how many fields or members."""
+class CopyLimits:
+    """How much is read and written at once.
+
+    *metrics* are copied together if their data is at most *batch_bytes*. About *part_bytes* are
+    read at once; *fields* is the same limit for hashes and sorted sets whose size in bytes is not
+    known. A metric that changes while it is read is read up to *attempts* times.
+    """
+
+    metrics: int = 32
+    batch_bytes: int = 8 << 20
+    part_bytes: int = 1 << 20
+    fields: int = 500
+    keys: int = 200
+    attempts: int = 5
+
+    def bytes_of(self, fields: int) -> int:
+        """Return the assumed size of a key of which only the number of fields is known."""
+        return self.part_bytes * fields // self.fields
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """One key at both sides.
+
+    *is_sorted* is true for a sorted set, false for a hash. *count* is its number of fields or
+    members (0: unknown), *nbytes* about their size.
+    """
 
     metric: str
     source: str
     target: str
-    sorted: bool
+    is_sorted: bool
     count: int
     nbytes: int
 
 
 @dataclass(slots=True)
 class Outline:
-    """What of a metric is read first: its state and what stands of it in the keys of its shard, and its keys."""
+    """What is read of a metric first: its state, its entries in keys of its shard, and its keys."""
 
     state: dict[bytes, bytes]
     definition: bytes | None
     dirty: bytes | None
-    tidying: list[tuple[str, bytes]]
-    held: list[Any]
-    keys: list[Key] = field(default_factory=list)
+    cleanup: list[tuple[str, bytes]]
+    held: dict[bytes, Any]
+    keys: list[KeyPair] = field(default_factory=list)
 
     @property
-    def mark(self) -> bytes:
-        """Tells whether the metric changed: every batch and every commit writes its state."""
-        seen = blake2b(self.definition or b"", digest_size=16)
-        for pair in sorted(self.state.items()):
-            seen.update(b"%d %b %d %b" % (len(pair[0]), pair[0], len(pair[1]), pair[1]))
-        return seen.digest()
+    def fingerprint(self) -> bytes:
+        """Changes with the metric: every batch and every commit writes its state."""
+        digest = blake2b(self.definition or b"", digest_size=16)
+        for name, text in sorted(self.state.items()):
+            digest.update(b"%d %b %d %b" % (len(name), name, len(text), text))
+        return digest.digest()
 
 
-def read_outline(source: MetricLocation, target: MetricLocation) -> Operation[Outline]:
-    of, worked, of_shard = source.recorded, source.worked, shard(source.namespace, source.shard)
-    pending = keys_pending(source.namespace, source.shard)
-    tidying = [cleanup.pending_member(source.name) for cleanup in (TRIM, SWEEP)]
-    hashes = {"series": of.series, "live": of.totals, "values": of.values, "due": worked.due}
-    flat, definition, dirty, trim, sweep, held, log, touched, *counts = yield [
-        ("HGETALL", of.state),
+def read_outline(
+    source: MetricLocation, target: MetricLocation, limits: CopyLimits
+) -> Operation[Outline]:
+    """Read the outline of a metric at the source."""
+    recorded, worked = source.recorded, source.worked
+    of_shard = shard(source.namespace, source.shard)
+    pending = pending_key(source.namespace, source.shard)
+    cleanup = [each.pending_member(source.name) for each in (TRIM, SWEEP)]
+    hashes = (
+        (recorded.series, target.recorded.series),
+        (recorded.totals, target.recorded.totals),
+        (recorded.values, target.recorded.values),
+        (worked.due, target.worked.due),
+    )
+    state, definition, dirty, trim, sweep, held, blocks, touched, *counts = yield [
+        ("HGETALL", recorded.state),
         ("HGET", of_shard.catalogue, source.name),
         ("ZSCORE", of_shard.dirty, source.name),
-        *(("ZSCORE", pending, member) for member in tidying),
+        *(("ZSCORE", pending, member) for member in cleanup),
         ("HGETALL", worked.held),
-        ("ZCARD", of.log),
+        ("ZCARD", recorded.log),
         ("ZCARD", worked.touched),
-        *(("HLEN", key) for key in hashes.values()),
+        *(("HLEN", key) for key, _ in hashes),
     ]
-    state = dict(zip(flat[::2], flat[1::2], strict=True))
-    found = Outline(
-        state, definition, dirty,
-        [(member, score) for member, score in zip(tidying, (trim, sweep), strict=True) if score is not None], held,
-    )  # fmt: skip
-    there = {
-        "series": target.recorded.series,
-        "live": target.recorded.totals,
-        "values": target.recorded.values,
-    }
-    there["due"] = target.worked.due
-    with reading("state"):
-        log_bytes = max(int(float(state.get(b"bytes", b"0"))), 0)
-    found.keys = [
-        Key(source.name, key, there[what], False, many, PIECE * many // FIELDS)
-        for (what, key), many in zip(hashes.items(), counts, strict=True)
+    outline = Outline(
+        pairs(state),
+        definition,
+        dirty,
+        [
+            (member, score)
+            for member, score in zip(cleanup, (trim, sweep), strict=True)
+            if score is not None
+        ],
+        pairs(held),
+    )
+    with reading("the state of a metric"):
+        log_bytes = max(int(float(outline.state.get(b"bytes", b"0"))), 0)
+    outline.keys = [
+        KeyPair(source.name, key, to, False, count, limits.bytes_of(count))
+        for (key, to), count in zip(hashes, counts, strict=True)
     ]
-    found.keys.append(Key(source.name, of.log, target.recorded.log, True, log, log_bytes))
-    found.keys.append(
-        Key(
+    outline.keys += [
+        KeyPair(source.name, recorded.log, target.recorded.log, True, blocks, log_bytes),
+        KeyPair(
             source.name,
             worked.touched,
             target.worked.touched,
             True,
             touched,
-            PIECE * touched // FIELDS,
-        )
-    )
+            limits.bytes_of(touched),
+        ),
+        *_data_keys(source, target, outline.held),
+    ]
+    return outline
+
+
+def _data_keys(
+    source: MetricLocation, target: MetricLocation, held: dict[bytes, Any]
+) -> list[KeyPair]:
+    """Return the keys with exact samples and rollups."""
+    found = []
     with reading("held"):
-        for name, size in zip(held[::2], held[1::2], strict=True):
-            level, at = parse_data_name(name)
+        for name, size in held.items():
+            level, start = parse_data_name(name)
             if level != "samples":
-                nbytes = max(int(size), 0)
-                found.keys.append(
-                    Key(
-                        source.name,
-                        source.data(level, at),
-                        target.data(level, at),
-                        False,
-                        0,
-                        nbytes,
-                    )
-                )
+                key, to = source.data(level, start), target.data(level, start)
+                found.append(KeyPair(source.name, key, to, False, 0, max(int(size), 0)))
     return found
 
 
 @dataclass(slots=True)
-class Piece:
-    """What was read of a key: fields and values, or scores and members; when the key expires (s, 0: never)."""
+class KeyPart:
+    """What was read of a key: fields and values, or scores and members.
 
-    key: Key
+    *expires* is when the key expires, in Unix seconds (0: never).
+    """
+
+    key: KeyPair
     flat: list[Any]
     expires: int
 
-    def writes(self) -> Iterator[Command]:
-        command = "ZADD" if self.key.sorted else "HSET"
-        for at in range(0, len(self.flat), 2 * FIELDS):
-            yield (command, self.key.target, *self.flat[at : at + 2 * FIELDS])
+    def writes(self, limits: CopyLimits) -> Iterator[Command]:
+        """Yield the commands that write the part to the target."""
+        command = "ZADD" if self.key.is_sorted else "HSET"
+        for at in range(0, len(self.flat), 2 * limits.fields):
+            yield (command, self.key.target, *self.flat[at : at + 2 * limits.fields])
         if self.flat and self.expires:
             yield ("EXPIREAT", self.key.target, self.expires)
 
 
-def read_whole(several: list[Key]) -> Operation[list[Piece]]:
-    """Several keys, each as it is."""
+def read_whole(keys: list[KeyPair]) -> Operation[list[KeyPart]]:
+    """Read several keys, each as a whole."""
     commands: list[Command] = []
-    for key in several:
+    for key in keys:
         read: Command = (
-            ("ZRANGE", key.source, 0, -1, "WITHSCORES") if key.sorted else ("HGETALL", key.source)
+            ("ZRANGE", key.source, 0, -1, "WITHSCORES")
+            if key.is_sorted
+            else ("HGETALL", key.source)
         )
         commands += [read, ("PTTL", key.source), ("TIME",)]
     replies = yield commands
-    parts = zip(several, replies[::3], replies[1::3], replies[2::3], strict=True)
-    return [Piece(key, _pairs(key, flat), _expires(ttl, now)) for key, flat, ttl, now in parts]
+    parts = zip(keys, replies[::3], replies[1::3], replies[2::3], strict=True)
+    return [
+        KeyPart(key, _as_written(key, flat), _expires(ttl, now)) for key, flat, ttl, now in parts
+    ]
 
 
-def read_page(key: Key, cursor: int, many: int) -> Operation[tuple[Piece, int]]:
-    """The part of a large key at *cursor*, and the next one; 0 at its end."""
+def read_page(key: KeyPair, cursor: int, count: int) -> Operation[tuple[KeyPart, int]]:
+    """Read about *count* fields of a large key at *cursor*; return them and the next cursor.
+
+    The cursor is 0 at the end.
+    """
     read: Command
-    if key.sorted:
-        read = ("ZRANGE", key.source, cursor, cursor + many - 1, "WITHSCORES")
+    if key.is_sorted:
+        read = ("ZRANGE", key.source, cursor, cursor + count - 1, "WITHSCORES")
     else:
-        read = ("HSCAN", key.source, cursor, "COUNT", many)
+        read = ("HSCAN", key.source, cursor, "COUNT", count)
     found, ttl, now = yield [read, ("PTTL", key.source), ("TIME",)]
-    after = (cursor + many if found else 0) if key.sorted else int(found[0])
-    return Piece(key, _pairs(key, found if key.sorted else found[1]), _expires(ttl, now)), after
+    following = (cursor + count if found else 0) if key.is_sorted else int(found[0])
+    flat = _as_written(key, found if key.is_sorted else found[1])
+    return KeyPart(key, flat, _expires(ttl, now)), following
 
 
-def _pairs(key: Key, flat: list[Any]) -> list[Any]:
-    """As they are written: the score of a member stands before it."""
-    return (
-        [each for at in range(0, len(flat), 2) for each in (flat[at + 1], flat[at])]
-        if key.sorted
-        else flat
-    )
+def _as_written(key: KeyPair, flat: list[Any]) -> list[Any]:
+    """Return a flat reply in the order of the writing command: scores before members."""
+    if not key.is_sorted:
+        return flat
+    return [each for at in range(0, len(flat), 2) for each in (flat[at + 1], flat[at])]
 
 
-def _expires(ttl_ms: int, time_: list[Any]) -> int:
-    """Keys of ours expire at whole seconds."""
-    return round((read_now_ms(time_) + ttl_ms) / SECOND) if ttl_ms > 0 else 0
+def _expires(ttl_ms: int, now: list[Any]) -> int:
+    """Return when a key expires. All expiries are set to whole seconds."""
+    return round((read_now_ms(now) + ttl_ms) / SECOND) if ttl_ms > 0 else 0
 
 
-def bundles(found: list[Key]) -> Iterator[list[Key]]:
-    """The keys that are read together; one of more than a piece is alone."""
-    inside: list[Key] = []
+def group_keys(keys: list[KeyPair], limits: CopyLimits) -> Iterator[list[KeyPair]]:
+    """Yield the keys that are read together; a key of more than a part is alone."""
+    group: list[KeyPair] = []
     size = 0
-    for key in found:
-        if inside and (size + key.nbytes > PIECE or len(inside) == KEYS):
-            yield inside
-            inside, size = [], 0
-        inside.append(key)
+    for key in keys:
+        if group and (size + key.nbytes > limits.part_bytes or len(group) == limits.keys):
+            yield group
+            group, size = [], 0
+        group.append(key)
         size += key.nbytes
-    if inside:
-        yield inside
+    if group:
+        yield group
 
 
-def begin(
-    namespace: str, shards: int, several: list[tuple[MetricLocation, Outline]]
+def begin_metrics(
+    namespace: str,
+    shards: int,
+    metrics: list[tuple[MetricLocation, Outline]],
+    limits: CopyLimits,
 ) -> Operation[None]:
-    """Make room for metrics, and write first what deleting them goes by."""
-    catalogues = {metric.name: shard(namespace, metric.shard).catalogue for metric, _ in several}
-    found = yield [("HEXISTS", catalogue, name) for name, catalogue in catalogues.items()]
+    """Delete what the target has of these metrics, and write what deleting them relies on."""
+    catalogues = {metric.name: shard(namespace, metric.shard).catalogue for metric, _ in metrics}
+    exists = yield [("HEXISTS", catalogue, name) for name, catalogue in catalogues.items()]
     yield from deletion.delete(
-        namespace, shards, [name for name, left in zip(catalogues, found, strict=True) if left]
+        namespace, shards, [name for name, known in zip(catalogues, exists, strict=True) if known]
     )
     writes: list[Command] = []
-    for metric, outline in several:
+    for metric, outline in metrics:
         writes.append(("DEL", *metric.recorded, *metric.worked))
         writes.append(("HSET", catalogues[metric.name], metric.name, outline.definition))
-        for at in range(0, len(outline.held), 2 * FIELDS):
-            writes += [("HSET", metric.worked.held, *outline.held[at : at + 2 * FIELDS])]
+        held = [each for pair in outline.held.items() for each in pair]
+        writes += [
+            ("HSET", metric.worked.held, *held[at : at + 2 * limits.fields])
+            for at in range(0, len(held), 2 * limits.fields)
+        ]
     yield writes
 
 
-def end(namespace: str, metric: MetricLocation, outline: Outline) -> Operation[None]:
-    """Write what workers go by, and note that the metric is copied."""
-    of_shard, pending = shard(namespace, metric.shard), keys_pending(namespace, metric.shard)
-    flat = [each for pair in outline.state.items() for each in pair]
+def end_metric(
+    namespace: str, metric: MetricLocation, outline: Outline, limits: CopyLimits
+) -> Operation[None]:
+    """Write what workers look for, and note that the metric is copied."""
+    of_shard, pending = shard(namespace, metric.shard), pending_key(namespace, metric.shard)
+    state = [each for pair in outline.state.items() for each in pair]
     (due,) = yield [("HGETALL", metric.worked.due)]
-    writes: list[Command] = [("HSET", metric.recorded.state, *flat)] if flat else []
+    writes: list[Command] = [("HSET", metric.recorded.state, *state)] if state else []
     if outline.dirty is not None:
         writes.append(("ZADD", of_shard.dirty, outline.dirty, metric.name))
     members = [
-        (score, member + b" " + metric.name.encode())
-        for member, score in zip(due[::2], due[1::2], strict=True)
+        (score, member + b" " + metric.name.encode()) for member, score in pairs(due).items()
     ]
-    members += [(score, member.encode()) for member, score in outline.tidying]
-    for at in range(0, len(members), FIELDS):
-        writes += [
-            ("ZADD", pending, *(each for pair in members[at : at + FIELDS] for each in pair))
-        ]
+    members += [(score, member.encode()) for member, score in outline.cleanup]
+    for at in range(0, len(members), limits.fields):
+        part = members[at : at + limits.fields]
+        writes.append(("ZADD", pending, *(each for pair in part for each in pair)))
     yield writes
-    yield [("HSET", copying(namespace), metric.name, outline.mark)]
+    yield [("HSET", copying(namespace), metric.name, outline.fingerprint)]
 
 
-def count_fields(metric: MetricLocation) -> Operation[int]:
-    """How many fields and members all keys of a metric have, but those past their retention."""
-    of, worked = metric.recorded, metric.worked
-    held, time_, log, touched, *counts = yield [
+def count_fields(metric: MetricLocation, limits: CopyLimits) -> Operation[int]:
+    """Return how many fields and members a metric's keys have, without those past retention."""
+    recorded, worked = metric.recorded, metric.worked
+    held, time, blocks, touched, *counts = yield [
         ("HKEYS", worked.held),
         ("TIME",),
-        ("ZCARD", of.log),
+        ("ZCARD", recorded.log),
         ("ZCARD", worked.touched),
-        *(
-            ("HLEN", key)
-            for key in (of.series, of.totals, of.state, of.values, worked.due, worked.held)
-        ),
+        ("HLEN", recorded.series),
+        ("HLEN", recorded.totals),
+        ("HLEN", recorded.state),
+        ("HLEN", recorded.values),
+        ("HLEN", worked.due),
+        ("HLEN", worked.held),
     ]
-    now_ms = read_now_ms(time_)
+    now_ms = read_now_ms(time)
     levels = {level.name: level for level in metric.retention.with_raw}
     names = []
     with reading("held"):
         for name in held:
-            level, at = parse_data_name(name)
-            if level in levels and not levels[level].is_expired(at, now_ms):
-                names.append(metric.data(level, at))
-    total = int(log + touched + sum(counts))
-    for at in range(0, len(names), KEYS):
-        total += sum((yield [("HLEN", name) for name in names[at : at + KEYS]]))
+            level, start = parse_data_name(name)
+            if level in levels and not levels[level].is_expired(start, now_ms):
+                names.append(metric.data(level, start))
+    total = int(blocks + touched + sum(counts))
+    for at in range(0, len(names), limits.keys):
+        total += sum((yield [("HLEN", name) for name in names[at : at + limits.keys]]))
     return total

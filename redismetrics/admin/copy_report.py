@@ -1,4 +1,4 @@
-"""What a copy reports: its phase, its progress and the figures of both sides."""
+"""What a copy reports: its progress, and the totals of both sides."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -8,7 +8,11 @@ Phase = Literal["waiting", "copying", "counting"]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a copy is: of *total*, which are seconds of waiting, bytes to copy, or metrics to count."""
+    """Progress of a copy: *done* of *total*.
+
+    These are seconds while it waits, bytes while it copies, and metrics while it counts. *metric*
+    is the current one; while waiting, it says who uses the source.
+    """
 
     phase: Phase
     done: float
@@ -17,10 +21,11 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class Totals:
     """What one side has of a metric.
 
-    *samples* were ever recorded, *count* is what a question answers (None: it can't be read), *fields* are those of all its keys.
+    *samples* were ever recorded. *count* is the result of a query, or None if some data cannot be
+    read. *fields* are those of all its keys.
     """
 
     series: int
@@ -33,24 +38,22 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A metric on both sides. *changed*: at the source, after it was copied."""
+    """A metric at both sides. *changed*: at the source, after it was copied."""
 
     name: str
-    source: Figures
-    target: Figures
+    source: Totals
+    target: Totals
     changed: bool
 
     @property
     def same(self) -> bool:
+        """Whether both sides have the same totals."""
         return self.source == self.target
 
 
 @dataclass(frozen=True, slots=True)
 class CopyReport:
-    """What was copied. *complete*: both sides have the same, and the target is open.
-
-    *changed_meanwhile*: metrics that were recorded or worked on at the source after they were copied, which `active` permits.
-    """
+    """What was copied. *complete*: both sides have the same, and the target is open."""
 
     namespace: str
     source: str
@@ -63,21 +66,33 @@ class CopyReport:
 
     @property
     def changed_meanwhile(self) -> list[str]:
+        """Metrics that changed at the source after they were copied (see `allow_active`)."""
         return [row.name for row in self.rows if row.changed]
 
     @property
     def different(self) -> list[str]:
-        """The metrics of which the sides don't have the same, though nobody changed them."""
+        """Metrics that differ between the sides, although nobody changed them."""
         return [row.name for row in self.rows if not row.same and not row.changed]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: the fields above, each row of *metrics* with its figures on both sides, and `different`."""
+        """Return the report with the totals of each metric, ready for JSON."""
         return {
-            "complete": self.complete, "namespace": self.namespace, "source": self.source, "target": self.target,
-            "source_shards": self.source_shards, "target_shards": self.target_shards, "seconds": self.seconds,
-            "different": self.different, "changed_meanwhile": self.changed_meanwhile,
+            "complete": self.complete,
+            "namespace": self.namespace,
+            "source": self.source,
+            "target": self.target,
+            "source_shards": self.source_shards,
+            "target_shards": self.target_shards,
+            "seconds": self.seconds,
+            "different": self.different,
+            "changed_meanwhile": self.changed_meanwhile,
             "metrics": [
-                {"name": row.name, "source": asdict(row.source), "target": asdict(row.target), "changed": row.changed}
+                {
+                    "name": row.name,
+                    "source": asdict(row.source),
+                    "target": asdict(row.target),
+                    "changed": row.changed,
+                }
                 for row in self.rows
             ],
-        }  # fmt: skip
+        }

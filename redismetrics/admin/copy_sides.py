@@ -1,4 +1,4 @@
-"""The two sides of a copy: connections, locks, and whether anybody is using them."""
+"""The two sides of a copy: connections, the lock, and whether anybody uses them."""
 
 import secrets
 from dataclasses import dataclass
@@ -9,119 +9,49 @@ from redismetrics.model.time import SECOND
 from redismetrics.store import keys
 from redismetrics.store.connection import Store
 from redismetrics.store.driver import Command, Operation, run
-from redismetrics.store.namespace import COPYING, MAX_SHARDS, read_config
-from redismetrics.store.replies import read_now_ms, reading
-from redismetrics.store.stats import ALIVE_MS
+from redismetrics.store.metric_keys import MetricLocation
+from redismetrics.store.namespace import COPYING, MAX_SHARDS, Config, read_config
+from redismetrics.store.replies import pairs, read_now_ms, reading
+from redismetrics.store.stats import count_alive
 from redismetrics.store.urls import safe_url
 
 T = TypeVar("T")
 
-TIMEOUT = 10.0  # seconds for one trip
-LOCK_MS = 30_000  # a copy that was killed keeps others away for so long; more than a trip and its repetition take
+# Seconds for one round trip.
+TIMEOUT = 10.0
+# A copy that was killed excludes others for this long. It is more than a round trip with its retry.
+LOCK_MS = 30_000
 
 
 class Side:
-    """A store, and the namespace on it. Errors say which side they are of."""
+    """A server, and the namespace on it. Errors name the server."""
 
     def __init__(self, url: str, namespace: str) -> None:
         if url.startswith("none:"):
-            raise InvalidSetting("url: none:// keeps nothing: there is nothing to copy")
+            raise InvalidSetting(
+                "url must be of a server to copy, got none://, which stores nothing"
+            )
         self.store = Store(url, TIMEOUT)
         self.namespace = namespace
-        self.shown = safe_url(url)
+        self.shown_url = safe_url(url)
 
-    def ask(self, operation: Operation[T]) -> T:
+    def run(self, operation: Operation[T]) -> T:
+        """Run *operation* on this server."""
         try:
             return run(self.store.client(), operation)
         except StoreError as error:
-            raise type(error)(f"{self.shown}: {error}") from error
+            raise type(error)(f"{self.shown_url}: {error}") from error
 
-    def refuse(self, text: str) -> StoreError:
-        return StoreError(f"{self.shown}: namespace {self.namespace!r} {text}")
+    def error(self, text: str) -> StoreError:
+        """Return an error about the namespace at this side."""
+        return StoreError(f"{self.shown_url}: namespace {self.namespace!r} {text}")
 
     def close(self) -> None:
         self.store.close()
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """What stands in a target's configuration, if anything."""
-
-    closed: bool
-    shards: int
-    retentions: str
-
-
-def settled(namespace: str) -> Operation[Contents | None]:
-    (flat,) = yield [("HGETALL", keys.config(namespace))]
-    if not flat:
-        return None
-    found = dict(zip(flat[::2], flat[1::2], strict=True))
-    closed = found.get(b"format") == COPYING
-    if not closed:
-        read_config(namespace, flat)  # raises where it is of another format
-    with reading("configuration"):
-        shards = int(found.get(b"shards", 1))
-        if not 1 <= shards <= MAX_SHARDS:
-            raise ValueError(f"wanted 1 to {MAX_SHARDS} shards, got {shards}")
-        return Contents(closed, shards, found.get(b"retentions", b"").decode())
-
-
-def metric_names(namespace: str, shards: int) -> Operation[list[str]]:
-    """The metrics in the catalogue, whatever stands there of them, by name."""
-    replies = yield [("HKEYS", keys.shard(namespace, shard).catalogue) for shard in range(shards)]
-    with reading("catalogue"):
-        return sorted(name.decode() for found in replies for name in found)
-
-
-@dataclass(frozen=True, slots=True)
-class Activity:
-    """Who uses a namespace: the clock of the newest batch (µs), how long ago it came (s), how many workers are there."""
-
-    clocks: list[int]
-    idle: float
-    workers: int
-
-    def told(self, quiet: float) -> str | None:
-        recorded = f"the last batch came {self.idle:.1f} s ago" if self.idle < quiet else ""
-        working = (
-            f"{self.workers} worker{'s are' if self.workers > 1 else ' is'} at work"
-            if self.workers
-            else ""
-        )
-        return " and ".join(filter(None, (recorded, working))) or None
-
-
-def read_activity(namespace: str, shards: int) -> Operation[Activity]:
-    clocks = [keys.shard(namespace, shard).clock for shard in range(shards)]
-    # Each clock with the time of the node that it is of.
-    workers, time_, *replies = yield [
-        ("ZRANGE", keys.workers(namespace), 0, -1, "WITHSCORES"),
-        ("TIME",),
-        *(command for key in clocks for command in (("GET", key), ("TIME",))),
-    ]
-    alive = sum(float(score) > read_now_ms(time_) - ALIVE_MS for score in workers[1::2])
-    with reading("clock"):
-        found = [int(clock or 0) for clock in replies[::2]]
-    ages = [
-        read_now_ms(at) / 1000 - clock / 1e6 for clock, at in zip(found, replies[1::2], strict=True)
-    ]
-    return Activity(found, max(min(ages), 0.0), alive)
-
-
-def forget_shards(namespace: str, shards: int) -> Operation[None]:
-    yield [
-        ("DEL", *keys.shard(namespace, shard), keys.pending(namespace, shard))
-        for shard in range(shards)
-    ]
-
-
-def send(commands: list[Command]) -> Operation[list[Any]]:
-    return (yield commands)
-
-
 class CopyLock:
-    """Only one copy at a time works on a target. Each of its trips holds the lock for a while longer."""
+    """Excludes other copies to the same target. Each round trip of `held` extends it."""
 
     def __init__(self, side: Side) -> None:
         self._side = side
@@ -129,35 +59,170 @@ class CopyLock:
         self._token = secrets.token_hex(8).encode()
 
     def take(self) -> None:
-        (taken,) = self._side.ask(send([("SET", self._key, self._token, "NX", "PX", LOCK_MS)]))
+        """Take the lock, or raise `StoreError`."""
+        (taken,) = self._side.run(send([("SET", self._key, self._token, "NX", "PX", LOCK_MS)]))
         if taken is None:
-            raise self._side.refuse(
-                f"is being copied to by another process: wait for it, or {LOCK_MS // SECOND} s if that was killed"
+            raise self._side.error(
+                "is being copied to by another process; wait for it, or "
+                f"{LOCK_MS // SECOND} s if that was killed"
             )
 
     def held(self, operation: Operation[T]) -> Operation[T]:
-        """*operation*, each of whose trips holds the lock, and fails where another process has it."""
+        """Run *operation*, whose round trips extend the lock and fail if another process has it."""
         own: list[Command] = [("GET", self._key), ("PEXPIRE", self._key, LOCK_MS)]
         try:
             commands = next(operation)
             while True:
-                *replies, token, _ = yield [
-                    *commands,
-                    *own,
-                ]  # behind: what has no key goes with what is before it
+                # At the end, because a command without key is sent with the one before it.
+                *replies, token, _ = yield [*commands, *own]
                 if token != self._token:
-                    raise self._side.refuse(
-                        "is being copied to by another process now: this one ends"
+                    raise self._side.error(
+                        "is now being copied to by another process; this copy ends"
                     )
                 commands = operation.send(replies)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
 
     def release(self) -> None:
-        """Never raises: a lock that stays ends by itself."""
+        """Release the lock. Never raises: a lock that remains expires."""
         try:
-            (token,) = self._side.ask(send([("GET", self._key)]))
+            (token,) = self._side.run(send([("GET", self._key)]))
             if token == self._token:
-                self._side.ask(send([("DEL", self._key)]))
+                self._side.run(send([("DEL", self._key)]))
         except StoreError:
             pass
+
+
+@dataclass(frozen=True, slots=True)
+class CopySides:
+    """Both sides with their configurations. Writing to the target needs the lock."""
+
+    source: Side
+    target: Side
+    lock: CopyLock
+    source_config: Config
+    target_config: Config
+
+    @property
+    def namespace(self) -> str:
+        """The namespace that is copied."""
+        return self.source.namespace
+
+    def read(self, operation: Operation[T]) -> T:
+        """Run *operation* at the source."""
+        return self.source.run(operation)
+
+    def write(self, operation: Operation[T]) -> T:
+        """Run *operation* at the target while this copy holds the lock."""
+        return self.target.run(self.lock.held(operation))
+
+    def extend_lock(self) -> None:
+        """Keep the lock during work that does not write."""
+        self.write(send([]))
+
+    def source_metric(self, name: str) -> MetricLocation:
+        """Return where a metric is at the source."""
+        return _location(self.namespace, self.source_config, name)
+
+    def target_metric(self, name: str) -> MetricLocation:
+        """Return where a metric is at the target."""
+        return _location(self.namespace, self.target_config, name)
+
+
+def _location(namespace: str, config: Config, name: str) -> MetricLocation:
+    return MetricLocation(namespace, keys.shard_of(name, config.shards), name, config.retention)
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """The configuration of a namespace that exists at the target.
+
+    *is_closed* is true after an interrupted copy.
+    """
+
+    is_closed: bool
+    shards: int
+    retentions: str
+
+
+def read_existing(namespace: str) -> Operation[Existing | None]:
+    """Return the configuration of a namespace at the target, or None if there is none."""
+    (flat,) = yield [("HGETALL", keys.config(namespace))]
+    if not flat:
+        return None
+    fields = pairs(flat)
+    is_closed = fields.get(b"format") == COPYING
+    if not is_closed:
+        # Raises for another format.
+        read_config(namespace, flat)
+    with reading("the configuration"):
+        shards = int(fields.get(b"shards", 1))
+        if not 1 <= shards <= MAX_SHARDS:
+            raise ValueError(f"shards must be 1 to {MAX_SHARDS}, got {shards}")
+        return Existing(is_closed, shards, fields.get(b"retentions", b"").decode())
+
+
+def metric_names(namespace: str, shards: int) -> Operation[list[str]]:
+    """Return the names of all metrics in the catalogue, also of those that cannot be read."""
+    replies = yield [("HKEYS", keys.shard(namespace, shard).catalogue) for shard in range(shards)]
+    with reading("the catalogue"):
+        return sorted(name.decode() for found in replies for name in found)
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """Who uses a namespace.
+
+    *clocks* has the time of the newest batch of each shard, in µs. The newest of all came
+    *idle_seconds* ago. *workers* is the number of workers alive.
+    """
+
+    clocks: list[int]
+    idle_seconds: float
+    workers: int
+
+    def describe(self, idle_seconds: float) -> str | None:
+        """Describe who uses the namespace, or return None if nobody does.
+
+        Nobody records if no batch came for *idle_seconds*.
+        """
+        recorded = (
+            f"the last batch came {self.idle_seconds:.1f} s ago"
+            if self.idle_seconds < idle_seconds
+            else ""
+        )
+        are = "workers are" if self.workers > 1 else "worker is"
+        working = f"{self.workers} {are} running" if self.workers else ""
+        return " and ".join(filter(None, (recorded, working))) or None
+
+
+def read_activity(namespace: str, shards: int) -> Operation[Activity]:
+    """Return who uses a namespace."""
+    shard_clocks = [keys.shard(namespace, shard).clock for shard in range(shards)]
+    # Each clock is compared with the time of its own node.
+    workers, time, *replies = yield [
+        ("ZRANGE", keys.workers(namespace), 0, -1, "WITHSCORES"),
+        ("TIME",),
+        *(command for key in shard_clocks for command in (("GET", key), ("TIME",))),
+    ]
+    alive = count_alive(workers, read_now_ms(time))
+    with reading("the clocks"):
+        clocks = [int(clock or 0) for clock in replies[::2]]
+    ages = [
+        read_now_ms(now) / 1000 - clock / 1e6
+        for clock, now in zip(clocks, replies[1::2], strict=True)
+    ]
+    return Activity(clocks, max(min(ages), 0.0), alive)
+
+
+def forget_shards(namespace: str, shards: int) -> Operation[None]:
+    """Delete the keys that the metrics of a shard share."""
+    yield [
+        ("DEL", *keys.shard(namespace, shard), keys.pending(namespace, shard))
+        for shard in range(shards)
+    ]
+
+
+def send(commands: list[Command]) -> Operation[list[Any]]:
+    """Send *commands* in one round trip; return the replies."""
+    return (yield commands)

@@ -1,52 +1,47 @@
-"""Copy a namespace to another server, or to a cluster with another number of shards; the source is only read.
+"""Copy a namespace to another server, or to a cluster with another number of shards.
 
-    close the target -> wait until nobody uses the source -> each metric -> clocks, writers -> count both sides -> open the target
+    close the target -> wait until nobody uses the source -> copy each metric -> copy clocks and
+    writers -> compare both sides -> open the target
 
-While the target is closed (its configuration says that it is being copied to) nobody can ask or record there, and what processes
-record waits in them. So they can be started anew with the new URL before the copy, and no sample is lost or counted twice. Each
-metric that was copied is noted: a copy that was interrupted goes on where it ended when it is repeated.
+The source is only read. While the target is closed (its configuration says that it is being copied
+to), nobody can query or record there, and samples wait in the processes that record. So they can
+be restarted with the new URL before the copy, and no sample is lost or counted twice. Each copied
+metric is noted: if an interrupted copy is repeated, it continues where it ended.
 
-Values are read and written, never dumped: a dump of a newer server can't be restored by an older one.
+Values are read and written, not dumped, because an older server cannot restore the dump of a newer
+one.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from time import monotonic
-from typing import TypeVar
 
-from redismetrics.errors import FormatMismatch, InvalidSetting
-from redismetrics.queries.cache import Cache
-from redismetrics.queries.context import QueryContext
-from redismetrics.queries.evaluate import evaluate
-from redismetrics.queries.query import Query
+from redismetrics.errors import InvalidSetting
 from redismetrics.settings import resolve
-from redismetrics.store import deletion, keys, stats
-from redismetrics.store.driver import Operation, gather
-from redismetrics.store.metric_keys import MetricLocation
+from redismetrics.store import deletion, keys
 from redismetrics.store.namespace import COPYING, MAX_SHARDS, Config, Namespace
-from redismetrics.store.stats import MetricStats
+from redismetrics.store.replies import pairs
 
-from . import copy_metric
-from .copy_report import CopyReport, Figures, Progress, Row
+from .copy_data import DataCopy
+from .copy_metric import CopyLimits
+from .copy_report import CopyReport, Progress, Row
 from .copy_sides import (
     Activity,
-    Contents,
     CopyLock,
+    CopySides,
+    Existing,
     Side,
     forget_shards,
     metric_names,
     read_activity,
+    read_existing,
     send,
-    settled,
 )
 
-T = TypeVar("T")
-
-
-QUIET = 10.0  # seconds without a batch after which nobody seems to record
-METRICS, BATCH = 32, 8 << 20  # so many, of so many bytes, are copied side by side
-TRIES = 5  # to read a metric while it changes
-POLL = 0.5  # seconds between two looks at a source that is in use
+# Seconds without a batch after which nobody seems to record.
+IDLE_SECONDS = 10.0
+# Seconds between two looks at a source that is in use.
+POLL_SECONDS = 0.5
 
 
 def copy(
@@ -55,35 +50,43 @@ def copy(
     *,
     namespace: str | None = None,
     shards: int | None = None,
-    active: bool = False,
+    allow_active: bool = False,
     wait: float = 0.0,
-    quiet: float | None = None,
-    told: Callable[[Progress], None] = lambda progress: None,
+    idle_seconds: float | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    limits: CopyLimits | None = None,
 ) -> CopyReport:
-    """Copy a namespace from the store at one URL to that at another, and count both sides.
+    """Copy a namespace from one server to another, and compare both sides.
 
     Args:
-        source: a URL as `Metrics` takes it.
-        target: another; it may not have metrics in this namespace.
-        namespace: looked up as by `Metrics` where it isn't given.
-        shards: of the target; by default 16 on a cluster, 1 on a single server, or what its namespace was begun with.
-        active: copy although the source is in use, as a rehearsal: what changes meanwhile is told and not copied.
-        wait: seconds to wait until the source is not in use, with the target closed already; without it that is an error.
-        quiet: seconds without a batch after which nobody is taken to record; 10 by default.
-        told: is called after each step; what it raises interrupts the copy.
+        source: URL of the server to copy from, as for `Metrics`.
+        target: URL of the server to copy to. The namespace must not have metrics there.
+        namespace: By default the same as for `Metrics`.
+        shards: Number of shards at the target. By default that of the namespace if it exists
+            there, else 16 on a cluster and 1 on a single server.
+        allow_active: Copy although the source is in use, as a rehearsal. What changes in the
+            meantime is reported and not copied.
+        wait: Seconds to wait until nobody uses the source, with the target closed already.
+        idle_seconds: Nobody records if no batch came for this long; 10 by default.
+        on_progress: Called after each step. An exception from it interrupts the copy.
+        limits: How much is read and written at once.
 
     Raises:
-        InvalidSetting: a setting that is not usable, such as a URL.
-        StoreUnavailable: a side did not answer; repeat the copy, which goes on where it ended.
-        StoreError: a branch of it; also where the target isn't empty, the source is empty or in use, or another copy is at work.
+        InvalidSetting: If an argument is invalid, such as a URL.
+        StoreUnavailable: If a side does not answer. Repeat the copy; it continues where it ended.
+        StoreError: If the target is not empty, the source is empty or in use, or another copy is
+            running; also other errors of Redis.
     """
     settings = resolve(url=source, namespace=namespace)
     if shards is not None and not 1 <= shards <= MAX_SHARDS:
-        raise InvalidSetting(f"shards: wanted 1 to {MAX_SHARDS}, got {shards}")
+        raise InvalidSetting(f"shards must be 1 to {MAX_SHARDS}, got {shards}")
     sides = [Side(url, settings.namespace) for url in (source, target)]
     try:
-        return _Copy(sides[0], sides[1], shards, told).all(
-            active, wait, QUIET if quiet is None else quiet
+        return _Copy(sides[0], sides[1], limits or CopyLimits(), on_progress).run(
+            shards,
+            allow_active=allow_active,
+            wait=wait,
+            idle_seconds=IDLE_SECONDS if idle_seconds is None else idle_seconds,
         )
     finally:
         for side in sides:
@@ -91,207 +94,229 @@ def copy(
 
 
 def reset(target: str, *, namespace: str | None = None) -> int:
-    """Make a target as if the namespace had never been there; return how many metrics an interrupted copy had left.
+    """Delete what an interrupted copy left at the target; return how many metrics it had.
 
-    Deletes what an interrupted copy left, or what is left of a namespace without metrics. No process may be using it.
+    Also deletes what is left of a namespace without metrics. Afterwards the namespace does not
+    exist there. No process may use it.
 
     Raises:
-        InvalidSetting: a setting that is not usable, such as a URL.
-        StoreError: a branch of it; also where the namespace has metrics that no copy left, or a copy is at work.
+        InvalidSetting: If an argument is invalid, such as a URL.
+        StoreError: If the namespace has metrics that are not from a copy, or a copy is running.
     """
     side = Side(target, resolve(url=target, namespace=namespace).namespace)
+    lock = CopyLock(side)
     try:
-        return _reset(side)
+        lock.take()
+        try:
+            return _reset(side, lock)
+        finally:
+            lock.release()
     finally:
         side.close()
 
 
-def _reset(side: Side) -> int:
-    namespace = side.namespace
-    lock = CopyLock(side)
-    lock.take()
-    try:
-        found = side.ask(settled(namespace))
-        if found is None:
-            return 0
-        left = side.ask(metric_names(namespace, found.shards))
-        if left and not found.closed:
-            raise side.refuse(
-                f"has {len(left)} metrics that no interrupted copy left: `redismetrics clear` deletes them"
-            )
-        for at in range(0, len(left), copy_metric.KEYS):
-            side.ask(
-                lock.held(
-                    deletion.delete(namespace, found.shards, left[at : at + copy_metric.KEYS])
-                )
-            )
-        side.ask(lock.held(forget_shards(namespace, found.shards)))
-        side.ask(send([("DEL", keys.copying(namespace)), ("DEL", keys.workers(namespace))]))
-        side.ask(send([("DEL", keys.config(namespace))]))
-    finally:
-        lock.release()
-    return len(left)
+def _reset(side: Side, lock: CopyLock) -> int:
+    namespace, at_once = side.namespace, CopyLimits().keys
+    existing = side.run(read_existing(namespace))
+    if existing is None:
+        return 0
+    names = side.run(metric_names(namespace, existing.shards))
+    if names and not existing.is_closed:
+        raise side.error(
+            f"has {_count(names)} that no interrupted copy left; "
+            "`redismetrics clear` deletes all metrics"
+        )
+    for at in range(0, len(names), at_once):
+        part = names[at : at + at_once]
+        side.run(lock.held(deletion.delete(namespace, existing.shards, part)))
+    side.run(lock.held(forget_shards(namespace, existing.shards)))
+    side.run(send([("DEL", keys.copying(namespace)), ("DEL", keys.workers(namespace))]))
+    side.run(send([("DEL", keys.config(namespace))]))
+    return len(names)
 
 
 class _Copy:
     def __init__(
-        self, source: Side, target: Side, shards: int | None, told: Callable[[Progress], None]
+        self,
+        source: Side,
+        target: Side,
+        limits: CopyLimits,
+        on_progress: Callable[[Progress], None],
     ) -> None:
         self._source, self._target = source, target
         self._namespace = source.namespace
-        self._shards = shards
-        self._told = told
-        self._lock = CopyLock(target)
-        self._done = self._total = 0  # bytes
-        self._marks: dict[str, bytes] = {}
-        self._sizes: dict[str, int] = {}
+        self._limits = limits
+        self._on_progress = on_progress
 
-    def all(self, active: bool, wait: float, quiet: float) -> CopyReport:
+    def run(
+        self, shards: int | None, *, allow_active: bool, wait: float, idle_seconds: float
+    ) -> CopyReport:
         began = monotonic()
-        self._config = self._source.ask(Namespace(self._namespace).config())
-        if not self._config.written:
-            raise self._source.refuse("is not there: nothing to copy")
-        self._lock.take()
+        source_config = self._source.run(Namespace(self._namespace).config())
+        if not source_config.written:
+            raise self._source.error("does not exist; there is nothing to copy")
+        lock = CopyLock(self._target)
+        lock.take()
         try:
-            found = self._target.ask(settled(self._namespace))
-            self._there = self._chosen(found)
-            if not active and wait <= 0:
-                self._check_idle(quiet)
-            before = self._close_target(found)
-            if not active and wait > 0:
-                self._wait_idle(wait, quiet)
-            began_at = self._activity()
-            names = self._copied()
-            self._finish_shards(before)
-            rows = self._counted(names)
-            ended_at = self._activity()
-            if not active and ended_at.clocks != began_at.clocks:
-                raise self._source.refuse(
-                    "was recorded while it was copied: stop what records there, and repeat the copy; the target stays closed"
-                )
+            existing = self._target.run(read_existing(self._namespace))
+            target_config = self._choose_config(source_config, existing, shards)
+            self._sides = CopySides(self._source, self._target, lock, source_config, target_config)
+            if not allow_active and wait <= 0:
+                self._check_idle(idle_seconds)
+            clocks = self._close_target(existing)
+            if not allow_active and wait > 0:
+                self._wait_until_idle(wait, idle_seconds)
+            rows = self._copy_and_compare(clocks, allow_active)
             wrong = [
                 row.name
                 for row in rows
-                if (row.changed and not active) or not (row.same or row.changed)
+                if (row.changed and not allow_active) or not (row.same or row.changed)
             ]
             if wrong:
-                self._write(send([("HDEL", keys.copying(self._namespace), *wrong)]))
+                # A repeated copy copies them again.
+                self._sides.write(send([("HDEL", keys.copying(self._namespace), *wrong)]))
             else:
                 self._open_target()
         finally:
-            self._lock.release()
+            lock.release()
         return CopyReport(
-            self._namespace, self._source.shown, self._target.shown, self._config.shards, self._there.shards, rows,
-            not wrong, monotonic() - began,
-        )  # fmt: skip
+            namespace=self._namespace,
+            source=self._source.shown_url,
+            target=self._target.shown_url,
+            source_shards=source_config.shards,
+            target_shards=target_config.shards,
+            rows=rows,
+            complete=not wrong,
+            seconds=monotonic() - began,
+        )
 
-    def _write(self, operation: Operation[T]) -> T:
-        return self._target.ask(self._lock.held(operation))
-
-    # -- may it be? -----------------------------------------------------------------------------------------------
-
-    def _chosen(self, found: Contents | None) -> Config:
-        """What the target's configuration will be."""
-        target, kept = self._target, self._config.retention
-        if found is None:
-            shards = self._shards if self._shards is not None else target.store.shards
-            return Config(shards, kept)
-        if not found.closed:
-            many = len(target.ask(metric_names(self._namespace, found.shards)))
-            if many:
-                raise target.refuse(
-                    f"has {many} metric{'s' * (many > 1)} already: copy to another server, or delete them by "
-                    "`redismetrics clear` first"
-                )
-            there = target.ask(read_activity(self._namespace, found.shards))
-            if there.workers:
-                raise target.refuse(f"is in use, {there.told(0)}: stop them until the copy is done")
-            if found.retentions and found.retentions != kept.describe():
-                raise target.refuse(
-                    f"was begun with other retentions, {found.retentions} (s), than the source's, {kept.describe()}: "
-                    "stop who uses it, and delete what is left of it by `redismetrics copy --reset`"
-                )
-        if self._shards is not None and self._shards != found.shards:
-            raise target.refuse(
-                f"was begun with {found.shards} shard{'s' * (found.shards > 1)}, not {self._shards}: leave out shards, or "
-                "stop who uses it, and delete what is left of it by `redismetrics copy --reset`"
+    def _copy_and_compare(self, clocks: list[int], allow_active: bool) -> list[Row]:
+        before = self._source_activity()
+        data = DataCopy(self._sides, self._read_fingerprints(), self._limits, self._on_progress)
+        names = data.copy_all()
+        self._finish_shards(data, clocks)
+        rows = data.compare(names)
+        if not allow_active and self._source_activity().clocks != before.clocks:
+            raise self._source.error(
+                "was recorded while it was copied; stop the processes that record there, and "
+                "repeat the copy; the target stays closed"
             )
-        return Config(found.shards, kept)
+        return rows
 
-    def _activity(self) -> Activity:
-        return self._source.ask(read_activity(self._namespace, self._config.shards))
+    # -- checks -----------------------------------------------------------------------------------
 
-    def _check_idle(self, quiet: float) -> None:
-        used = self._activity().told(quiet)
-        if used is not None:
-            raise self._source.refuse(
-                f"is in use, {used}: stop who records and works there, or wait for that (--wait S), or rehearse (--active)"
+    def _choose_config(
+        self, source: Config, existing: Existing | None, shards: int | None
+    ) -> Config:
+        """Return the future configuration of the target, or raise why the copy is not possible."""
+        target, retention = self._target, source.retention
+        if existing is None:
+            return Config(target.store.shards if shards is None else shards, retention)
+        if not existing.is_closed:
+            names = target.run(metric_names(self._namespace, existing.shards))
+            if names:
+                raise target.error(
+                    f"already has {_count(names)}; copy to another server, or delete them with "
+                    "`redismetrics clear`"
+                )
+            users = target.run(read_activity(self._namespace, existing.shards))
+            if users.workers:
+                raise target.error(
+                    f"is in use, {users.describe(0)}; stop them until the copy is done"
+                )
+            if existing.retentions and existing.retentions != retention.describe():
+                raise target.error(
+                    f"was created with other retentions, {existing.retentions} (s), than the "
+                    f"source, {retention.describe()}; stop the processes that use it, and delete "
+                    "what is left of it with `redismetrics copy --reset`"
+                )
+        if shards is not None and shards != existing.shards:
+            plural = "s" * (existing.shards > 1)
+            raise target.error(
+                f"was created with {existing.shards} shard{plural}, not {shards}; leave out "
+                "shards, or stop the processes that use it, and delete what is left of it with "
+                "`redismetrics copy --reset`"
+            )
+        return Config(existing.shards, retention)
+
+    def _source_activity(self) -> Activity:
+        shards = self._sides.source_config.shards
+        return self._source.run(read_activity(self._namespace, shards))
+
+    def _check_idle(self, idle_seconds: float) -> None:
+        users = self._source_activity().describe(idle_seconds)
+        if users is not None:
+            raise self._source.error(
+                f"is in use, {users}; stop the processes that record and work there, or wait for "
+                "that (--wait S), or rehearse (--active)"
             )
 
-    def _wait_idle(self, wait: float, quiet: float) -> None:
+    def _wait_until_idle(self, wait: float, idle_seconds: float) -> None:
         began = monotonic()
-        while (used := self._activity().told(quiet)) is not None:
+        while (users := self._source_activity().describe(idle_seconds)) is not None:
             waited = monotonic() - began
             if waited >= wait:
-                raise self._source.refuse(
-                    f"is still in use after {wait:g} s, {used}. The target stays closed, and what is recorded for it waits: "
-                    "repeat the copy, or give it up by `redismetrics copy --reset`"
+                raise self._source.error(
+                    f"is still in use after {wait:g} s, {users}. The target stays closed, and "
+                    "samples for it wait: repeat the copy, or cancel it with "
+                    "`redismetrics copy --reset`"
                 )
-            self._write(send([]))
-            self._told(Progress("waiting", waited, wait, used))
-            time.sleep(min(POLL, wait - waited))
+            self._sides.extend_lock()
+            self._on_progress(Progress("waiting", waited, wait, users))
+            time.sleep(min(POLL_SECONDS, wait - waited))
 
-    # -- the target -----------------------------------------------------------------------------------------------
+    # -- the target -------------------------------------------------------------------------------
 
-    def _close_target(self, found: Contents | None) -> list[int]:
-        """From now on nobody can use it, but who has been doing so. Returns its clocks, by which that is noticed."""
-        namespace, there = self._namespace, self._there
+    def _close_target(self, existing: Existing | None) -> list[int]:
+        """Close the target for all processes that do not use it already.
+
+        Returns its clocks, by which those that do are detected.
+        """
+        namespace, config, write = self._namespace, self._sides.target_config, self._sides.write
         key = keys.config(namespace)
-        if found is None:
-            (first,) = self._write(send([("HSETNX", key, "format", COPYING)]))
-            if not first:
-                raise self._target.refuse(
-                    "has just been begun by somebody: stop them, and see what is there"
+        if existing is None:
+            (is_first,) = write(send([("HSETNX", key, "format", COPYING)]))
+            if not is_first:
+                raise self._target.error(
+                    "was just created by another process; stop it, and check what it recorded"
                 )
-        self._write(
-            send(
-                [
-                    ("HSET", key, "format", COPYING, "shards", there.shards,
-                     "retentions", there.retention.describe()),
-                ]
-            )
-        )  # fmt: skip
-        # Who recorded there before what was there was deleted learns by it that it is not known any more.
-        self._write(
-            send([("DEL", keys.shard(namespace, shard).writers) for shard in range(there.shards)])
-        )
-        marks = self._write(send([("HGETALL", keys.copying(namespace))]))[0]
-        self._marks = {
-            name.decode(errors="replace"): mark
-            for name, mark in zip(marks[::2], marks[1::2], strict=True)
+        fields = {
+            "format": COPYING,
+            "shards": config.shards,
+            "retentions": config.retention.describe(),
         }
-        return self._target.ask(read_activity(namespace, there.shards)).clocks
+        write(send([("HSET", key, *(each for pair in fields.items() for each in pair))]))
+        # A process that recorded here before the data was deleted learns by this that the server
+        # does not know its series any more.
+        shards = range(config.shards)
+        write(send([("DEL", keys.shard(namespace, shard).writers) for shard in shards]))
+        return self._target.run(read_activity(namespace, config.shards)).clocks
 
-    def _finish_shards(self, before: list[int]) -> None:
-        """Clocks only grow, also over a copy; a writer's guard holds where its batches go to the same shards."""
-        namespace, there = self._namespace, self._there
-        now = self._target.ask(read_activity(namespace, there.shards)).clocks
-        if now != before:
-            raise self._target.refuse(
-                "was recorded while it was copied to: stop who has been using it, delete what was copied by "
-                "`redismetrics copy --reset`, and copy anew"
+    def _read_fingerprints(self) -> dict[str, bytes]:
+        """Return the fingerprints of the metrics that an interrupted copy has copied."""
+        (flat,) = self._sides.write(send([("HGETALL", keys.copying(self._namespace))]))
+        return {
+            name.decode(errors="replace"): fingerprint for name, fingerprint in pairs(flat).items()
+        }
+
+    def _finish_shards(self, data: DataCopy, before: list[int]) -> None:
+        """Write clocks and writers.
+
+        Clocks only grow, also in a copy. The writers, by which a repeated batch is detected, are
+        valid only if batches go to the same shards.
+        """
+        namespace, config = self._namespace, self._sides.target_config
+        if self._target.run(read_activity(namespace, config.shards)).clocks != before:
+            raise self._target.error(
+                "was recorded while it was copied to; stop the processes that used it, delete "
+                "the copy with `redismetrics copy --reset`, and copy again"
             )
-        newest = max(self._activity().clocks)
-        if there.shards == self._config.shards:
-            for shard in range(there.shards):
-                key = keys.shard(namespace, shard).writers
-                for piece in self._pages(
-                    copy_metric.Key("", key, key, False, 0, copy_metric.PIECE + 1),
-                    copy_metric.FIELDS,
-                ):
-                    self._write(send(list(piece.writes())))
+        newest = max(self._source_activity().clocks)
+        if config.shards == self._sides.source_config.shards:
+            for shard in range(config.shards):
+                data.copy_writers(shard)
         clocks = [max(newest, clock) for clock in before]
-        self._write(
+        self._sides.write(
             send(
                 [
                     ("SET", keys.shard(namespace, shard).clock, clock)
@@ -302,163 +327,9 @@ class _Copy:
         )
 
     def _open_target(self) -> None:
-        self._write(send([("DEL", keys.copying(self._namespace))]))
-        self._write(send([("HSET", keys.config(self._namespace), "format", keys.FORMAT)]))
-
-    # -- metrics --------------------------------------------------------------------------------------------------
-
-    def _metrics(self, name: str) -> tuple[MetricLocation, MetricLocation]:
-        made = [
-            MetricLocation(
-                self._namespace, keys.shard_of(name, config.shards), name, config.retention
-            )
-            for config in (self._config, self._there)
-        ]
-        return made[0], made[1]
-
-    def _copied(self) -> list[str]:
-        """Copy every metric; return their names."""
-        names = self._source.ask(metric_names(self._namespace, self._config.shards))
-        gone = set(self._write(metric_names(self._namespace, self._there.shards))) - set(names)
-        if gone:  # deleted at the source since an interrupted copy had it
-            self._write(deletion.delete(self._namespace, self._there.shards, sorted(gone)))
-            self._write(send([("HDEL", keys.copying(self._namespace), *sorted(gone))]))
-        self._sizes = {}
-        for at in range(0, len(names), copy_metric.KEYS):
-            part = names[at : at + copy_metric.KEYS]
-            standings = self._source.ask(stats.metric_stats(self._namespace, self._config, part))
-            self._sizes |= {name: _size(each) for name, each in standings.items()}
-            self._write(send([]))
-        self._total = sum(self._sizes.values())
-        for batch in self._batches(names):
-            until = self._done + sum(self._sizes[name] for name in batch)
-            self._copy_metrics(batch, until)
-            self._done = until
-            self._tell(batch[-1])
-        return names
-
-    def _batches(self, names: list[str]) -> Iterator[list[str]]:
-        """The metrics that are worked on in the same trips; a large one is alone."""
-        batch: list[str] = []
-        for name in names:
-            if batch and (
-                len(batch) == METRICS or sum(map(self._sizes.__getitem__, (*batch, name))) > BATCH
-            ):
-                yield batch
-                batch = []
-            batch.append(name)
-        if batch:
-            yield batch
-
-    def _tell(self, name: str) -> None:
-        self._told(Progress("copying", self._done, self._total, name))
-
-    def _outlines(self, names: list[str]) -> dict[str, copy_metric.Outline]:
-        found = self._source.ask(
-            gather([copy_metric.read_outline(*self._metrics(name)) for name in names])
-        )
-        return dict(zip(names, found, strict=True))
-
-    def _copy_metrics(self, names: list[str], until: int) -> None:
-        """Copy metrics, each as it is at one moment, unless that was done before."""
-        left = self._outlines(names)
-        for _ in range(TRIES):
-            left = {
-                name: outline
-                for name, outline in left.items()
-                if outline.definition is not None and outline.mark != self._marks.get(name)
-            }
-            if not left:
-                return
-            there = {name: self._metrics(name)[1] for name in left}
-            self._write(
-                copy_metric.begin(
-                    self._namespace,
-                    self._there.shards,
-                    [(there[name], left[name]) for name in left],
-                )
-            )
-            self._tell(next(iter(left)))
-            for several in copy_metric.bundles(
-                [key for outline in left.values() for key in outline.keys]
-            ):
-                for pieces in self._read(several):
-                    self._write(send([command for piece in pieces for command in piece.writes()]))
-                    self._tell(several[0].metric)
-                self._done = min(self._done + sum(key.nbytes for key in several), until)
-            again = self._outlines(list(left))
-            same = [name for name in left if again[name].mark == left[name].mark]
-            self._write(
-                gather([copy_metric.end(self._namespace, there[name], left[name]) for name in same])
-            )
-            self._marks |= {name: left[name].mark for name in same}
-            left = {name: again[name] for name in left if name not in same}
-        if left:
-            raise self._source.refuse(
-                f"is in use: {min(left)} changed each of the {TRIES} times that it was read"
-            )
-
-    def _read(self, several: list[copy_metric.Key]) -> Iterator[list[copy_metric.Piece]]:
-        key = several[0]
-        if len(several) > 1 or key.nbytes <= copy_metric.PIECE:
-            yield self._source.ask(copy_metric.read_whole(several))
-            return
-        count = key.count or self._source.ask(send([("HLEN", key.source)]))[0]
-        for piece in self._pages(
-            key, max(1, min(copy_metric.FIELDS, count * copy_metric.PIECE // key.nbytes))
-        ):
-            yield [piece]
-
-    def _pages(self, key: copy_metric.Key, many: int) -> Iterator[copy_metric.Piece]:
-        cursor = 0
-        while True:
-            piece, cursor = self._source.ask(copy_metric.read_page(key, cursor, many))
-            yield piece
-            if cursor == 0:
-                return
-
-    # -- counting -------------------------------------------------------------------------------------------------
-
-    def _counted(self, names: list[str]) -> list[Row]:
-        rows: list[Row] = []
-        for batch in self._batches(names):
-            outlines = self._outlines(batch)
-            changed = {name: outlines[name].mark != self._marks.get(name) for name in batch}
-            for _ in range(TRIES):  # what is kept may end between the two questions
-                theirs, ours = (
-                    side.ask(gather([_figures(config, self._metrics(name)[at]) for name in batch]))
-                    for at, (side, config) in enumerate(
-                        ((self._source, self._config), (self._target, self._there))
-                    )
-                )
-                found = [
-                    Row(name, a, b, changed[name])
-                    for name, a, b in zip(batch, theirs, ours, strict=True)
-                ]
-                if all(row.changed or row.same for row in found):
-                    break
-            rows += found
-            self._write(send([]))
-            self._told(Progress("counting", len(rows), len(names), batch[-1]))
-        return rows
+        self._sides.write(send([("DEL", keys.copying(self._namespace))]))
+        self._sides.write(send([("HSET", keys.config(self._namespace), "format", keys.FORMAT)]))
 
 
-def _size(standing: MetricStats) -> int:
-    return standing.log_bytes + sum(standing.level_bytes.values()) + 1_000 * standing.series
-
-
-def _figures(config: Config, metric: MetricLocation) -> Operation[Figures]:
-    name = metric.name
-    standing = (yield from stats.metric_stats(metric.namespace, config, [name]))[name]
-    try:
-        count = yield from evaluate(
-            QueryContext(Namespace(metric.namespace, config), Cache(0)),
-            Query(name, aggregation="count"),
-        )
-    except FormatMismatch:  # of a block or slot that can't be read, which is copied as it is
-        count = None
-    fields = yield from copy_metric.count_fields(metric)
-    return Figures(
-        standing.series, standing.samples, count, standing.blocks, fields,
-        standing.log_bytes + sum(standing.level_bytes.values()),
-    )  # fmt: skip
+def _count(names: list[str]) -> str:
+    return f"{len(names)} metric{'s' * (len(names) > 1)}"

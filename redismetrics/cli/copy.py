@@ -1,4 +1,4 @@
-"""The command that moves a namespace to another server: copy."""
+"""The command that copies a namespace to another server: copy."""
 
 import logging
 import sys
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as ProgressBar
 
 from redismetrics.errors import StoreError, StoreUnavailable
 
@@ -17,8 +18,7 @@ from .options import AsJson, Namespace
 from .printing import BAR, print_json, print_rows
 
 if TYPE_CHECKING:
-    from redismetrics.admin.copy_report import CopyReport
-    from redismetrics.admin.copy_report import Progress as Step
+    from redismetrics.admin.copy_report import CopyReport, Progress
 
 
 _PHASES = {
@@ -29,16 +29,23 @@ _PHASES = {
 
 
 def copy(
-    target: Annotated[str, typer.Option("--to", help="The store to copy to.", metavar="URL")],
+    target: Annotated[
+        str, typer.Option("--to", help="URL of the server to copy to.", metavar="URL")
+    ],
     source: Annotated[
         str | None,
-        typer.Option("--from", help="The store to copy from; it is only read.", metavar="URL"),
+        typer.Option(
+            "--from", help="URL of the server to copy from. It is only read.", metavar="URL"
+        ),
     ] = None,
     namespace: Namespace = None,
     shards: Annotated[
         int | None,
         typer.Option(
-            "--shards", min=1, help="Of the target (default: 16 on a cluster, else 1).", metavar="N"
+            "--shards",
+            min=1,
+            help="Number of shards at the target (default: 16 on a cluster, else 1).",
+            metavar="N",
         ),
     ] = None,
     wait: Annotated[
@@ -46,107 +53,111 @@ def copy(
         typer.Option(
             "--wait",
             min=0,
-            help="Close the target, and wait so long until nobody uses the source.",
+            help="Close the target, and wait up to this many seconds until nobody uses the source.",
             metavar="S",
         ),
     ] = 0.0,
-    active: Annotated[
+    allow_active: Annotated[
         bool,
         typer.Option(
             "--active",
-            help="Copy although the source is in use: a rehearsal, for what comes meanwhile is missing.",
+            help="Copy although the source is in use, as a rehearsal: changes in the meantime are "
+            "not copied.",
         ),
     ] = False,
     reset: Annotated[
         bool,
-        typer.Option("--reset", help="Give an interrupted copy up: delete at --to what it left."),
+        typer.Option("--reset", help="Cancel an interrupted copy: delete what it left at --to."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Copy a namespace to another server or a cluster, and count both sides. Exit status 1 where they differ.
+    """Copy a namespace to another server or a cluster, and compare both sides.
 
-    Repeated after an interruption it goes on where it ended.
+    Repeat an interrupted copy to continue it. The exit status is 1 if the sides differ.
     """
-    from redismetrics.admin import copying  # which loads redis
+    # Imported here because it loads redis.
+    from redismetrics.admin import copying
 
     logging.getLogger("redismetrics").setLevel(logging.ERROR)
     try:
         if reset:
-            _check_alone(source, shards, wait, active)
+            if source is not None or shards is not None or wait or allow_active:
+                raise typer.BadParameter("--reset can be combined with --to and --namespace only")
             deleted = copying.reset(target, namespace=namespace)
             print_json({"deleted": deleted}) if as_json else print(f"Deleted {deleted} metrics.")
             return
         if source is None:
-            raise typer.BadParameter("wanted --from URL beside --to")
-        with options.terminable(), _bar() as told:
+            raise typer.BadParameter("--from URL is missing")
+        with options.terminable(), _progress_bar() as on_progress:
             report = copying.copy(
                 source,
                 target,
                 namespace=namespace,
                 shards=shards,
-                active=active,
+                allow_active=allow_active,
                 wait=wait,
-                told=told,
+                on_progress=on_progress,
             )
     except StoreUnavailable as error:
         raise StoreError(f"{error}; repeat the copy when both sides answer") from error
     if as_json:
         print_json(report.to_dict())
     else:
-        _print(report)
+        _print_report(report)
     if not report.complete:
         raise typer.Exit(1)
 
 
-def _check_alone(source: str | None, shards: int | None, wait: float, active: bool) -> None:
-    if source is not None or shards is not None or wait or active:
-        raise typer.BadParameter("--reset: wanted only --to and --namespace beside it")
-
-
-def _print(report: "CopyReport") -> None:
+def _print_report(report: "CopyReport") -> None:
     rows: list[dict[str, Any]] = []
     for row in report.rows:
-        state = "changed" if row.changed else "same" if row.same else "differs"
-        figures = row.target if row.same else row.source
+        totals = row.target if row.same else row.source
         rows.append(
             {
-                "name": row.name, "series": figures.series, "samples": figures.samples, "count": figures.count,
-                "fields": figures.fields, "bytes": figures.bytes, "sides": state,
+                "name": row.name,
+                "series": totals.series,
+                "samples": totals.samples,
+                "count": totals.count,
+                "fields": totals.fields,
+                "bytes": totals.bytes,
+                "sides": "changed" if row.changed else "same" if row.same else "differs",
             }
-        )  # fmt: skip
+        )
     print_rows(rows)
-    for name in report.different:
-        (row,) = (row for row in report.rows if row.name == name)
-        print(f"{name}: source {row.source}, target {row.target}", file=sys.stderr)
-    where = f"{report.source} ({_shards(report.source_shards)}) to {report.target} ({_shards(report.target_shards)})"
+    for row in report.rows:
+        if row.name in report.different:
+            print(f"{row.name}: source {row.source}, target {row.target}", file=sys.stderr)
+    changed = len(report.changed_meanwhile)
     if not report.complete:
-        changed = len(report.changed_meanwhile)
         print(
-            f"Not complete: {len(report.different)} metrics differ, {changed} changed meanwhile. The target stays closed: "
-            "stop who uses the source, and repeat the copy.",
+            f"Not complete: {len(report.different)} metrics differ, {changed} changed in the "
+            "meantime. The target stays closed: stop the processes that use the source, and "
+            "repeat the copy.",
             file=sys.stderr,
         )
         return
     print(
-        f"Copied {len(report.rows)} metrics of {report.namespace} from {where} in {report.seconds:.1f} s."
+        f"Copied {len(report.rows)} metrics of {report.namespace} "
+        f"from {report.source} ({_shards(report.source_shards)}) "
+        f"to {report.target} ({_shards(report.target_shards)}) in {report.seconds:.1f} s."
     )
-    if report.changed_meanwhile:
+    if changed:
         print(
-            f"{len(report.changed_meanwhile)} changed at the source since: what came is not copied.",
+            f"{changed} metrics have changed at the source since; the changes are not copied.",
             file=sys.stderr,
         )
 
 
-def _shards(many: int) -> str:
-    return f"{many} shard{'s' * (many > 1)}"
+def _shards(count: int) -> str:
+    return f"{count} shard{'s' * (count > 1)}"
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[["Step"], None]]:
-    """What shows each step on a bar, where standard error is a terminal."""
+def _progress_bar() -> Iterator[Callable[["Progress"], None]]:
+    """Yield a function that shows progress, if standard error is a terminal."""
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal or console.is_dumb_terminal:
-        yield lambda step: None
+        yield lambda progress: None
         return
     columns = (
         TextColumn("{task.description}"),
@@ -154,20 +165,21 @@ def _bar() -> Iterator[Callable[["Step"], None]]:
         TextColumn("{task.fields[at]}"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("looking at both sides", total=None, at="")
+    with ProgressBar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("looking at both sides", total=None, at="")
 
-        def show(step: "Step") -> None:
-            of = " MB" if step.phase == "copying" else " s" if step.phase == "waiting" else ""
-            unit = 1e6 if step.phase == "copying" else 1
-            figures = ".1f" if step.phase == "copying" else ",.0f"
-            at = f"{step.done / unit:{figures}}/{step.total / unit:{figures}}{of}"
-            progress.update(
+        def show(progress: "Progress") -> None:
+            is_bytes = progress.phase == "copying"
+            unit = " MB" if is_bytes else " s" if progress.phase == "waiting" else ""
+            scale = 1e6 if is_bytes else 1
+            style = ".1f" if is_bytes else ",.0f"
+            done, total = (each / scale for each in (progress.done, progress.total))
+            bar.update(
                 task,
-                description=_PHASES[step.phase],
-                total=max(step.total, 1e-9),
-                completed=step.done,
-                at=at,
+                description=_PHASES[progress.phase],
+                total=max(progress.total, 1e-9),
+                completed=progress.done,
+                at=f"{done:{style}}/{total:{style}}{unit}",
             )
 
         yield show

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import pytest
 from redis.crc import key_slot
 
 from redismetrics import Gauge, InvalidSetting, Metrics, StoreError, StoreUnavailable
-from redismetrics.admin import copy_metric, copying
+from redismetrics.admin import copying
+from redismetrics.admin.copy_metric import CopyLimits
 from redismetrics.admin.copy_report import CopyReport, Progress
 from redismetrics.admin.copying import copy, reset
 from redismetrics.export import export
@@ -31,10 +33,8 @@ HOUR = 3_600
 DAY = 24 * HOUR
 
 
-@pytest.fixture
-def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Metrics are copied and counted one after the second_server, so that there is a step between them."""
-    monkeypatch.setattr(copying, "METRICS", 1)
+# Metrics are copied and counted one after the other, so that there is a step between them.
+ONE_BY_ONE = CopyLimits(metrics=1)
 
 
 def work(url: str, namespace: str) -> None:
@@ -102,7 +102,7 @@ def answers(url: str, namespace: str) -> dict[str, Any]:
 
 
 def copied(source: str, target: str, namespace: str, **more: Any) -> CopyReport:
-    return copy(source, target, namespace=namespace, **{"quiet": 0, **more})
+    return copy(source, target, namespace=namespace, **{"idle_seconds": 0, **more})
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_one_server_becomes_a_cluster_and_a_single_server_again(
     with server.client() as admin:
         keys_before = contents(admin, namespace)
     steps: list[Progress] = []
-    report = copied(url, cluster.url, namespace, told=steps.append)
+    report = copied(url, cluster.url, namespace, on_progress=steps.append)
     assert report.complete
     assert (report.source_shards, report.target_shards) == (1, 16)
     assert {row.name for row in report.rows} == {*NAMES, "took_ms", "depth", "users", "bytes_sent"}
@@ -252,7 +252,6 @@ class Stopped(Exception):
     pass
 
 
-@pytest.mark.usefixtures("one_by_one")
 def test_interrupted_at_every_step_and_repeated(
     make_metrics: MakeMetrics, server: Server, cluster: Cluster, url: str, namespace: str
 ) -> None:
@@ -275,7 +274,7 @@ def test_interrupted_at_every_step_and_repeated(
                 raise Stopped
 
         try:
-            report = copied(url, cluster.url, namespace, told=told)
+            report = copied(url, cluster.url, namespace, on_progress=told, limits=ONE_BY_ONE)
             break
         except Stopped:
             interruptions += 1
@@ -355,8 +354,7 @@ def test_keys_that_are_large_go_in_pieces(
         filled.histogram("took_ms", number)
         filled.flush()
     before = answers(url, namespace)
-    monkeypatch.setattr(copy_metric, "PIECE", 2_000)
-    monkeypatch.setattr(copy_metric, "FIELDS", 7)
+    limits = CopyLimits(part_bytes=2_000, fields=7)
     send, largest = driver._send, 0
 
     def measured(client: Any, commands: Any) -> Any:
@@ -368,7 +366,7 @@ def test_keys_that_are_large_go_in_pieces(
 
     with monkeypatch.context() as patch:
         patch.setattr(driver, "_send", measured)
-        assert copied(url, second_server.url, namespace, shards=shards).complete
+        assert copied(url, second_server.url, namespace, shards=shards, limits=limits).complete
     assert 0 < largest < 20_000
     assert answers(second_server.url, namespace) == before
 
@@ -421,10 +419,10 @@ def test_processes_move_one_by_one_while_others_record_and_nothing_is_lost_or_do
             worker.leave()
             new.increment("jobs", 1_000)
 
-    report = copied(url, cluster.url, namespace, wait=20, quiet=0.5, told=during)
+    report = copied(url, cluster.url, namespace, wait=20, idle_seconds=0.5, on_progress=during)
     assert report.complete
     waiting = [each.metric for each in told if each.phase == "waiting"]
-    assert "1 worker is at work" in waiting[0]
+    assert "1 worker is running" in waiting[0]
     new.flush(10)
     assert new.stats()["dropped"] == {}
     assert new.query("jobs", aggregation="sum") == 1_115
@@ -439,18 +437,18 @@ def test_a_source_in_use_is_refused_and_left_alone(
     metrics.increment("jobs")
     metrics.flush()
     with pytest.raises(
-        StoreError, match=r"in use, the last batch came 0\.\d s ago: stop who records"
+        StoreError, match=r"in use, the last batch came 0\.\d s ago; stop the processes that record"
     ):
         copy(url, second_server.url, namespace=namespace)
     worker = new_worker(url, namespace)
     worker.pass_once()
-    with pytest.raises(StoreError, match="in use, 1 worker is at work"):
+    with pytest.raises(StoreError, match="in use, 1 worker is running"):
         copied(url, second_server.url, namespace)
     with second_server.client() as admin:
         assert contents(admin, namespace) == {}
         with pytest.raises(
             StoreError,
-            match=r"still in use after 0\.2 s, 1 worker is at work\. The target stays closed",
+            match=r"still in use after 0\.2 s, 1 worker is running\. The target stays closed",
         ):
             copied(url, second_server.url, namespace, wait=0.2)
         assert admin.hget(keys.config(namespace), "format") == b"copying"
@@ -459,7 +457,6 @@ def test_a_source_in_use_is_refused_and_left_alone(
     assert copied(url, second_server.url, namespace).complete
 
 
-@pytest.mark.usefixtures("one_by_one")
 def test_what_is_recorded_while_it_is_copied_is_noticed(
     make_metrics: MakeMetrics, second_server: Server, url: str, namespace: str
 ) -> None:
@@ -477,23 +474,20 @@ def test_what_is_recorded_while_it_is_copied_is_noticed(
             metrics.flush()
 
     with pytest.raises(
-        StoreError, match=r"was recorded while it was copied: .* the target stays closed"
+        StoreError, match=r"was recorded while it was copied; .* the target stays closed"
     ):
-        copied(url, second_server.url, namespace, told=once)
-    assert copied(url, second_server.url, namespace, told=once).complete
+        copied(url, second_server.url, namespace, on_progress=once, limits=ONE_BY_ONE)
+    assert copied(url, second_server.url, namespace, on_progress=once, limits=ONE_BY_ONE).complete
     assert make_metrics(second_server.url).query(NAMES[0], aggregation="sum") == 11
 
 
-@pytest.mark.usefixtures("one_by_one")
 def test_a_rehearsal_copies_what_is_in_use_each_metric_as_it_was_at_one_moment(
     make_metrics: MakeMetrics,
     second_server: Server,
     url: str,
     namespace: str,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(copy_metric, "PIECE", 500)
-    monkeypatch.setattr(copy_metric, "FIELDS", 2)
+    limits = CopyLimits(metrics=1, part_bytes=500, fields=2)
     metrics = make_metrics(url)
     for name in NAMES:
         metrics.increment(name, tags={"queue": "mail"})
@@ -510,7 +504,9 @@ def test_a_rehearsal_copies_what_is_in_use_each_metric_as_it_was_at_one_moment(
             metrics.increment("jobs_11")
             metrics.flush()
 
-    report = copied(url, second_server.url, namespace, active=True, told=during)
+    report = copied(
+        url, second_server.url, namespace, allow_active=True, on_progress=during, limits=limits
+    )
     assert report.complete
     assert report.changed_meanwhile == ["jobs_11"]
     there = make_metrics(second_server.url)
@@ -526,7 +522,9 @@ def test_a_rehearsal_copies_what_is_in_use_each_metric_as_it_was_at_one_moment(
 
     there.clear(confirm=True)
     with pytest.raises(StoreError, match="jobs_0 changed each of the 5 times"):
-        copied(url, second_server.url, namespace, active=True, told=always)
+        copied(
+            url, second_server.url, namespace, allow_active=True, on_progress=always, limits=limits
+        )
     there.close()
     assert reset(second_server.url, namespace=namespace) > 0
 
@@ -542,20 +540,20 @@ def test_a_target_with_metrics_is_refused_until_it_is_cleared(
     here.flush()
     there.increment("jobs", 4, tags={"a": "b"})
     there.flush()
-    with pytest.raises(StoreError, match=r"has 1 metric already: .* `redismetrics clear`"):
+    with pytest.raises(StoreError, match=r"already has 1 metric; .* `redismetrics clear`"):
         copied(url, second_server.url, namespace)
-    with pytest.raises(StoreError, match="has 1 metrics that no interrupted copy left"):
+    with pytest.raises(StoreError, match="has 1 metric that no interrupted copy left"):
         reset(second_server.url, namespace=namespace)
     with pytest.raises(StoreError, match="already"):
         copied(url, url, namespace)
     assert there.query("jobs", aggregation="sum") == 4
     assert make_metrics(second_server.url).clear(confirm=True) == 1
-    with pytest.raises(StoreError, match="was begun with 1 shard, not 4"):
+    with pytest.raises(StoreError, match="was created with 1 shard, not 4"):
         copied(url, second_server.url, namespace, shards=4)
     assert reset(second_server.url, namespace=namespace) == 0
     worker = new_worker(second_server.url, namespace)
     worker.pass_once()
-    with pytest.raises(StoreError, match="in use, 1 worker is at work: stop them"):
+    with pytest.raises(StoreError, match="in use, 1 worker is running; stop them"):
         copied(url, second_server.url, namespace)
     worker.leave()
     worker.store.close()
@@ -595,7 +593,7 @@ def test_who_has_been_recording_at_the_target_is_noticed(
         there.flush()
 
     with pytest.raises(StoreError, match="was recorded while it was copied to"):
-        copied(url, second_server.url, namespace, told=during)
+        copied(url, second_server.url, namespace, on_progress=during)
     assert reset(second_server.url, namespace=namespace) == 2
     with second_server.client() as admin:
         left = set(contents(admin, namespace))
@@ -649,7 +647,7 @@ def test_a_metric_deleted_after_an_interruption_is_not_at_the_target(
             raise Stopped
 
     with pytest.raises(Stopped):
-        copied(url, second_server.url, namespace, told=stop)
+        copied(url, second_server.url, namespace, on_progress=stop)
     metrics.delete_metric(NAMES[3])
     assert copied(url, second_server.url, namespace).complete
     assert {row["name"] for row in make_metrics(second_server.url).list_metrics()} == {*NAMES} - {
@@ -675,7 +673,7 @@ def test_two_copies_at_once_are_refused(
                 attempt()
             refused += 1
 
-    assert copied(url, second_server.url, namespace, told=again).complete
+    assert copied(url, second_server.url, namespace, on_progress=again).complete
     assert refused > 3
 
     def taken(progress: Progress) -> None:
@@ -683,8 +681,10 @@ def test_two_copies_at_once_are_refused(
             admin.set(keys.copier(namespace), "somebody")
 
     make_metrics(second_server.url).clear(confirm=True)
-    with pytest.raises(StoreError, match="by another process now: this one ends"):
-        copied(url, second_server.url, namespace, told=taken)
+    with pytest.raises(
+        StoreError, match="is now being copied to by another process; this copy ends"
+    ):
+        copied(url, second_server.url, namespace, on_progress=taken)
     with second_server.client() as admin:
         assert admin.get(keys.copier(namespace)) == b"somebody"
 
@@ -702,7 +702,7 @@ def test_wrong_urls_say_which_side_and_never_the_password(
     closed = fresh_server(port=True)
     with closed.client() as admin:
         admin.config_set("requirepass", "right")
-    with pytest.raises(StoreError, match="is not there: nothing to copy"):
+    with pytest.raises(StoreError, match="does not exist; there is nothing to copy"):
         copied(url, second_server.url, f"{namespace}-none")
     for wrong in (f"redis://:geheim@127.0.0.1:{closed.port}/0", "redis://:geheim@127.0.0.1:1/0"):
         for source, target in ((wrong, second_server.url), (url, wrong)):
@@ -714,7 +714,7 @@ def test_wrong_urls_say_which_side_and_never_the_password(
             with pytest.raises(InvalidSetting, match="url") as bad:
                 copied(source, target, namespace)
             assert "geheim" not in str(bad.value)
-    with pytest.raises(InvalidSetting, match="shards: wanted 1 to 16384, got 0"):
+    with pytest.raises(InvalidSetting, match="shards must be 1 to 16384, got 0"):
         copied(url, second_server.url, namespace, shards=0)
 
 
@@ -751,7 +751,7 @@ def test_it_needs_no_more_rights_than_the_page_says(
             raise Stopped
 
     with pytest.raises(Stopped):
-        copied(*sides, namespace, told=stop)
+        copied(*sides, namespace, on_progress=stop)
     assert reset(sides[1], namespace=namespace) > 10
     assert copied(*sides, namespace).complete
 
@@ -784,7 +784,7 @@ def test_the_command_copies_tells_and_ends_with_the_verdict(
     assert Shell(cluster.url, namespace)("query", "jobs_4", "-a", "sum") == (0, "5\n", "")
     status, _, err = shell("copy", *sides)
     assert status == 1
-    assert "has 12 metrics already" in err
+    assert "already has 12 metrics" in err
     with make_metrics(cluster.url) as there:
         there.clear(confirm=True)
     told = shell.json("copy", *sides)
@@ -803,9 +803,9 @@ def test_the_command_copies_tells_and_ends_with_the_verdict(
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("--to", "redis://localhost"), "wanted --from"),
+        (("--to", "redis://localhost"), "--from URL is missing"),
         (("--from", "redis://localhost"), "--to"),
-        (("--to", "redis://localhost", "--reset", "--active"), "--reset: wanted only"),
+        (("--to", "redis://localhost", "--reset", "--active"), "--reset can be combined"),
         (("--to", "http://:geheim@x", "--from", "redis://localhost"), "url"),
         (("--to", "redis://localhost", "--from", "redis://localhost", "--shards", "0"), "--shards"),
     ],
@@ -832,7 +832,6 @@ def test_the_command_tells_a_side_that_does_not_answer(
     assert "geheim" not in err
 
 
-@pytest.mark.usefixtures("one_by_one")
 def test_differing_counts_are_told_and_the_target_stays_closed(
     make_metrics: MakeMetrics, server: Server, second_server: Server, url: str, namespace: str
 ) -> None:
@@ -848,7 +847,7 @@ def test_differing_counts_are_told_and_the_target_stays_closed(
             with second_server.client() as admin:
                 admin.hset(keys.metric(namespace, 0, "more").series, "spoilt", 7)
 
-    report = copied(url, second_server.url, namespace, told=spoil)
+    report = copied(url, second_server.url, namespace, on_progress=spoil, limits=ONE_BY_ONE)
     assert (report.complete, report.different, report.changed_meanwhile) == (False, ["more"], [])
     assert not is_open(second_server, namespace)
     assert copied(url, second_server.url, namespace).complete
@@ -881,7 +880,7 @@ def test_a_command_that_is_killed_or_stopped_is_repeated(
     if how is signal.SIGKILL:  # else it took its lock along
         status, _, err = shell("copy", *sides)
         assert status == 1
-        assert "is being copied to by another process: wait for it, or 30 s" in err
+        assert "is being copied to by another process; wait for it, or 30 s" in err
         lock = keys.copier(namespace)
         with cluster.nodes[cluster.owner(key_slot(lock.encode()))].client() as admin:
             admin.delete(lock)
@@ -903,7 +902,7 @@ def test_an_interrupted_copy_can_be_given_up(
             raise Stopped
 
     with pytest.raises(Stopped):
-        copied(url, second_server.url, namespace, told=stop)
+        copied(url, second_server.url, namespace, on_progress=stop)
     shell = Shell(second_server.url, namespace)
     assert "is being copied to here" in shell("list")[2]
     assert shell("copy", "--reset", "--to", second_server.url) == (0, "Deleted 12 metrics.\n", "")
@@ -928,8 +927,7 @@ def test_the_page_s_command_prints_what_stands_below_it(
     page = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text()
     (block,) = re.findall(r"```console\n\$ (.*?)```", page, re.DOTALL)
     command, _, printed = block.partition("\n")
-    monkeypatch.setattr("redismetrics.admin.copying.POLL", 0.01)
-    monkeypatch.setattr("redismetrics.admin.copying.QUIET", 0.2)
+    monkeypatch.setattr(copying, "copy", partial(copy, idle_seconds=0.2))
     old = fresh_server(port=True)
     urls = {"redis://old:6379/0": old.url, "redis+cluster://new-1:6379,new-2:6379": cluster.url}
     with Metrics(old.url, namespace="prod") as metrics:
