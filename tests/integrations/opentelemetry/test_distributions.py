@@ -1,8 +1,8 @@
-"""Distributions counted elsewhere: exact figures, points in their buckets, to the store and back; streams of totals."""
+"""Bucket counts as distributions: exact count and sum, points in their buckets."""
 
 import bisect
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import example, given
@@ -12,12 +12,12 @@ from redismetrics import Metrics
 from redismetrics.errors import InvalidValue
 from redismetrics.integrations.opentelemetry.buckets import ExplicitBuckets, ExponentialBuckets
 from redismetrics.integrations.opentelemetry.distributions import distribution
-from redismetrics.integrations.opentelemetry.points import DataPoint, HistogramValue
-from redismetrics.integrations.opentelemetry.stream_totals import StreamTotals
 from redismetrics.model.sample import Distribution
 from redismetrics.worker.__main__ import main as work
 
 VALUES = st.lists(st.integers(-50_000, 50_000).map(lambda n: n / 64), min_size=1, max_size=60)
+
+
 BOUNDS = st.lists(st.integers(-800, 800), max_size=12, unique=True).map(
     lambda found: tuple(map(float, sorted(found)))
 )
@@ -105,7 +105,7 @@ def test_exponential_buckets_keep_count_and_sum_and_stay_close(
         assert whole.subtract(before) == exponential(values[half:], scale - coarser)
 
 
-def test_edges_of_the_exponential_scale_are_numbers() -> None:
+def test_extreme_exponential_edges_are_finite() -> None:
     for scale, index in (
         (-10, 0),
         (-10, -1),
@@ -137,7 +137,7 @@ def test_edges_of_the_exponential_scale_are_numbers() -> None:
         ),
     ],
 )
-def test_figures_that_contradict_each_other_are_refused(arguments: tuple, wanted: str) -> None:  # type: ignore[type-arg]
+def test_contradicting_numbers_are_rejected(arguments: tuple, wanted: str) -> None:  # type: ignore[type-arg]
     with pytest.raises(InvalidValue, match=wanted):
         distribution(*arguments)
     with pytest.raises(InvalidValue, match="ascending finite bounds"):
@@ -154,16 +154,7 @@ def test_figures_that_contradict_each_other_are_refused(arguments: tuple, wanted
             Distribution(*wrong)
 
 
-# -- through the store --------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def metrics(url: str, namespace: str) -> Iterator[Metrics]:
-    with Metrics(url, namespace=namespace, flush_interval=3600.0) as made:
-        yield made
-
-
-def test_distributions_and_values_are_one_histogram_before_and_after_the_worker(
+def test_distributions_and_values_form_one_histogram_before_and_after_the_worker(
     metrics: Metrics,
 ) -> None:
     metrics.declare("took", "histogram", buckets=(1, 2, 5))
@@ -180,7 +171,7 @@ def test_distributions_and_values_are_one_histogram_before_and_after_the_worker(
     assert metrics.stats()["recorded"] == metrics.stats()["pending"] == 2 * 42
     metrics.flush()
 
-    def assert_told() -> None:
+    def assert_stored() -> None:
         names = ("count", "sum", "min", "max")
         assert metrics.rollup("took", group_by="shop", aggregations=names) == {
             shop: {"count": 42, "sum": 81.25, "min": 0.25, "max": 7.0} for shop in ("at", "de")
@@ -189,7 +180,7 @@ def test_distributions_and_values_are_one_histogram_before_and_after_the_worker(
         for live in metrics.live("took")[0].series:
             assert (live.count, live.value, live.buckets) == (42, 81.25, (10, 20, 11))
 
-    assert_told()
+    assert_stored()
     assert (
         work(
             [
@@ -203,14 +194,14 @@ def test_distributions_and_values_are_one_histogram_before_and_after_the_worker(
         == 0
     )
     assert metrics.get_stats()["storage"]["bytes"]["minute"] > 0
-    assert_told()
+    assert_stored()
     assert metrics.query("took", aggregation="count", window=(when - 60, when + 120)) == 84
     metrics.close()
     metrics._recorder.add_distribution("took", parts[0])
     assert metrics.stats()["dropped"] == {"closed": 35}
 
 
-def test_many_distributions_of_one_minute_are_compacted(metrics: Metrics) -> None:
+def test_many_distributions_of_one_minute_are_compressed(metrics: Metrics) -> None:
     part = Distribution(tuple(map(float, range(50))), (2,) * 50, 2450.0, 0.0, 49.0)
     for _ in range(40):
         metrics._recorder.add_distribution("took", part)
@@ -223,7 +214,7 @@ def test_many_distributions_of_one_minute_are_compacted(metrics: Metrics) -> Non
     assert metrics.query("took", aggregation="p90") == pytest.approx(44.5, abs=1)
 
 
-def test_values_as_large_as_a_float_holds_lose_no_other(metrics: Metrics) -> None:
+def test_huge_values_do_not_affect_other_series(metrics: Metrics) -> None:
     metrics._recorder.add_distribution(
         "took", Distribution((-1e300, 1e300), (1, 1), 0.0, -1e300, 1e300), {"n": 1}
     )
@@ -235,46 +226,3 @@ def test_values_as_large_as_a_float_holds_lose_no_other(metrics: Metrics) -> Non
         {"n": "1", "sum": 0.0},
         {"n": "2", "sum": 3.0},
     ]
-
-
-# -- streams of totals --------------------------------------------------------------------------------------------
-
-
-def total(
-    value: float | HistogramValue, *, start: int = 100, at: int = 200, stream: bytes = b"s"
-) -> DataPoint:
-    kind = "histogram" if isinstance(value, HistogramValue) else "sum"
-    return DataPoint("m", kind, "", "", stream, {}, start, at, value, True, "cumulative")  # type: ignore[arg-type]
-
-
-def test_streams_are_bounded_and_never_count_twice_what_they_forgot() -> None:
-    streams = StreamTotals(3, since_ns=50, clock_ns=lambda: 1000)
-    for number in range(4):
-        point = total(10.0, stream=bytes([number]))
-        assert streams.change(point) == 10.0
-        streams.set_last(point)
-    assert len(streams) == 3
-    assert (
-        streams.change(total(12.0, stream=b"\0", at=300)) is None
-    )  # forgotten: its 10 were counted
-    streams.set_last(total(12.0, stream=b"\0", at=300))
-    assert streams.change(total(15.0, stream=b"\0", at=400)) == 3.0
-    assert streams.change(total(4.0, stream=b"\1", start=2000, at=2100)) == 4.0  # began after that
-    many = HistogramValue(
-        0, None, None, None, ExplicitBuckets(tuple(map(float, range(1000))), (0,) * 1001)
-    )
-    streams.set_last(total(many, stream=b"wide"))
-    assert len(streams) == 1  # the last one stays, however wide
-
-
-def test_histograms_that_change_their_shape_keep_count_and_sum() -> None:
-    before = HistogramValue(3, 6.0, 1.0, 3.0, ExplicitBuckets((1.0, 2.0), (1, 1, 1)))
-    same = HistogramValue(5, 8.0, 0.5, 3.0, ExplicitBuckets((1.0, 2.0), (3, 1, 1)))
-    assert same.subtract(before) == HistogramValue(
-        2, 2.0, None, None, ExplicitBuckets((1.0, 2.0), (2, 0, 0))
-    )
-    other = HistogramValue(5, 8.0, 0.5, 3.0, ExplicitBuckets((1.5,), (3, 2)))
-    assert other.subtract(before) == HistogramValue(2, 2.0, None, None, None)
-    anew = HistogramValue(4, 9.0, 0.5, 3.0, ExplicitBuckets((1.0, 2.0), (0, 2, 2)))
-    assert anew.subtract(before) is None
-    assert before.subtract(same) is None

@@ -1,0 +1,42 @@
+"""Send requests to an ASGI application, and count what the middleware recorded."""
+
+import asyncio
+from collections import Counter as Tally
+from typing import Any
+
+from redismetrics.testing import Captured
+
+RequestCounts = dict[tuple[str, str, str], int]
+
+
+def request_counts(captured: Captured) -> RequestCounts:
+    """How many requests there were of each method, endpoint and status; the histogram must say the same."""
+    found: Tally[tuple[str, str, str]] = Tally()
+    timed: Tally[tuple[str, str, str]] = Tally()
+    for sample in captured.samples():
+        tags = sample.tags
+        series = (tags["method"], tags["endpoint"], tags["status"])
+        (found if sample.name == "http_requests" else timed)[series] += sample.count
+    assert found == timed
+    return dict(found)
+
+
+def run_asgi(app: Any, **more: Any) -> list[Any]:
+    sent: list[Any] = []
+
+    async def serve() -> None:
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/a",
+            "root_path": "",
+            "headers": [],
+            **more,
+        }
+        await app(scope, None, send)
+
+    asyncio.run(serve())
+    return sent

@@ -1,0 +1,11 @@
+"""An event, and the one sample that it became."""
+
+from redismetrics import Metrics, Sample
+
+COMPLETED = ("work", "job", "completed")
+
+
+def only_sample(metrics: Metrics, name: str) -> Sample:
+    (sample,) = metrics.query(name)
+    assert isinstance(sample, Sample)
+    return sample
