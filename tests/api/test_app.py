@@ -59,23 +59,38 @@ APP = "from redismetrics import Metrics; from redismetrics.api.app import create
 
 
 @pytest.mark.parametrize(
-    ("missing", "code", "wanted"),
+    ("missing", "code", "expected"),
     [
         ("starlette", "import redismetrics.api.app", "redismetrics[server]"),
-        ("uvicorn", "from redismetrics.api import server; server.serve(None, '127.0.0.1', 0)", "redismetrics[server]"),
+        (
+            "uvicorn",
+            "from redismetrics.api import server; server.serve(None, '127.0.0.1', 0)",
+            "redismetrics[server]",
+        ),
         ("opentelemetry", "import redismetrics.integrations.opentelemetry", "redismetrics[otel]"),
-        ("opentelemetry", "import redismetrics.integrations.opentelemetry.receiver", "redismetrics[otel]"),
-        ("opentelemetry", (f"{APP}app = create_app(Metrics('redis://'), allow_write=True); "
-         "assert not any(route.path == '/v1/metrics' for route in app.routes); assert len(app.routes) > 9"), ""),
+        (
+            "opentelemetry",
+            "import redismetrics.integrations.opentelemetry.receiver",
+            "redismetrics[otel]",
+        ),
+        (
+            "opentelemetry",
+            (
+                f"{APP}app = create_app(Metrics('redis://'), allow_write=True); "
+                "assert not any(route.path == '/v1/metrics' for route in app.routes); assert len(app.routes) > 9"
+            ),
+            "",
+        ),
     ],
-)  # fmt: skip
-def test_missing_extra_is_named(missing: str, code: str, wanted: str) -> None:
+)
+def test_missing_extra_is_named(missing: str, code: str, expected: str) -> None:
     command = [sys.executable, "-c", WITHOUT, missing, code]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
-    assert (done.returncode != 0) == bool(wanted), done.stderr
+    assert (done.returncode != 0) == bool(expected), done.stderr
     last = done.stderr.strip().rpartition("\n")[2]
-    assert not wanted or (
-        last.startswith("redismetrics.errors.MissingExtra: ") and f"pip install '{wanted}'" in last
+    assert not expected or (
+        last.startswith("redismetrics.errors.MissingExtra: ")
+        and f"pip install '{expected}'" in last
     )

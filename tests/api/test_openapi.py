@@ -1,4 +1,7 @@
-"""The OpenAPI document is true: schemathesis asks what it allows, and what it forbids, and holds the answers to it."""
+"""The OpenAPI document is correct: schemathesis sends what it allows and what it forbids.
+
+The responses must conform to it.
+"""
 
 import json
 from collections import Counter as Tally
@@ -22,7 +25,8 @@ from redismetrics.api.limits import Limits
 from tests.fixtures.webserver import running
 
 TOKEN = "t0ken"
-ENDLESS = "/api/stream"  # tested in test_sse.py
+# Has no end; tested in test_sse.py.
+ENDLESS = "/api/stream"
 CHECKS = [
     not_a_server_error,
     checks.status_code_conformance,
@@ -34,9 +38,13 @@ CHECKS = [
     checks.ignored_auth,
 ]
 SETTINGS = hypothesis.settings(
-    max_examples=12, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck),
+    max_examples=12,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.generate),
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -58,22 +66,29 @@ def schema_of(at: str) -> Any:
     schema = schemathesis.openapi.from_url(
         f"{at}/openapi.json", headers={"Authorization": f"Bearer {TOKEN}"}
     )
-    refused = schema.config.checks.negative_data_rejection
-    refused.expected_statuses = [
-        *refused.expected_statuses,
-        "413",
-    ]  # more than a limit is no other mistake
+    rejection = schema.config.checks.negative_data_rejection
+    # A request beyond a limit gets 413, not 400.
+    rejection.expected_statuses = [*rejection.expected_statuses, "413"]
     return schema
 
 
 OPERATIONS = [
-    ("GET", "/api/metrics"), ("GET", "/api/query"), ("GET", "/api/time_series"), ("GET", "/api/rollup"), ("GET", "/api/names"),
-    ("GET", "/api/stats"), ("GET", "/metrics"), ("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/openapi.json"),
-    ("POST", "/api/record"), ("POST", "/v1/metrics"),
-]  # fmt: skip
+    ("GET", "/api/metrics"),
+    ("GET", "/api/query"),
+    ("GET", "/api/time_series"),
+    ("GET", "/api/rollup"),
+    ("GET", "/api/names"),
+    ("GET", "/api/stats"),
+    ("GET", "/metrics"),
+    ("GET", "/healthz"),
+    ("GET", "/readyz"),
+    ("GET", "/openapi.json"),
+    ("POST", "/api/record"),
+    ("POST", "/v1/metrics"),
+]
 
 
-def test_every_operation_is_asked(at: str) -> None:
+def test_every_operation_is_tested(at: str) -> None:
     paths = schema_of(at).raw_schema["paths"]
     found = {(method.upper(), path) for path, methods in paths.items() for method in methods}
     assert found == {*OPERATIONS, ("GET", ENDLESS)}
@@ -83,27 +98,30 @@ def test_every_operation_is_asked(at: str) -> None:
 @pytest.mark.parametrize(
     "mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["allowed", "forbidden"]
 )
-def test_answers_are_what_the_document_says(at: str, method: str, path: str, mode: Any) -> None:
+def test_responses_conform_to_the_document(at: str, method: str, path: str, mode: Any) -> None:
     operation = schema_of(at)[path][method]
     takes = operation.definition.raw.get("parameters") or "requestBody" in operation.definition.raw
     if mode is GenerationMode.NEGATIVE and not takes:
-        pytest.skip("it takes nothing that could be wrong")
+        pytest.skip("it has no parameters that could be invalid")
 
     codes: Tally[int] = Tally()
 
     @SETTINGS
     @given(case=operation.as_strategy(generation_mode=mode))
-    def ask(case: Any) -> None:
-        answer = case.call_and_validate(headers={"Authorization": f"Bearer {TOKEN}"}, checks=CHECKS)
-        codes[answer.status_code] += 1
+    def check(case: Any) -> None:
+        response = case.call_and_validate(
+            headers={"Authorization": f"Bearer {TOKEN}"}, checks=CHECKS
+        )
+        codes[response.status_code] += 1
 
-    ask()
+    check()
     assert codes
-    if mode is GenerationMode.POSITIVE and path != "/v1/metrics":  # whose bytes it can't make
+    # Schemathesis cannot generate protobuf.
+    if mode is GenerationMode.POSITIVE and path != "/v1/metrics":
         assert codes[200] + codes[202] > 0, codes
 
 
-def test_a_client_made_of_the_document_gets_answers(at: str) -> None:
+def test_client_made_from_the_document_gets_results(at: str) -> None:
     operation = schema_of(at)["/api/query"]["GET"]
     case = operation.Case(
         query={"name": "score", "aggregation": "p95", "group_by": ["model"], "tag": ["model=m1"]}

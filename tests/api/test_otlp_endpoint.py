@@ -16,7 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from redismetrics import Metrics
 from redismetrics.api.app import create_app
 from redismetrics.api.limits import Limits
-from tests.fixtures.otlp import otlp_sum
+from tests.fixtures.otlp import delta_sums
 from tests.fixtures.webserver import error_message, running
 
 
@@ -39,14 +39,14 @@ def test_names_and_series_of_requests_are_limited(metrics: Metrics) -> None:
         assert message.startswith(
             "this process must hold at most 3 metrics (limit max_recorded_names), got 4"
         )
-        assert status_message(web.post("/v1/metrics", json=otlp_sum("c", "d")), 413) == message
+        assert status_message(web.post("/v1/metrics", json=delta_sums("c", "d")), 413) == message
         assert sorted(metrics._recorder.metrics) == ["a", "b"]
-        assert web.post("/v1/metrics", json=otlp_sum("c", tags=6)).status_code == 200
+        assert web.post("/v1/metrics", json=delta_sums("c", tags=6)).status_code == 200
         assert "must hold at most 8 series" in error_message(
             web.post("/api/record", json={"name": "a"}), 413
         )
         assert "must hold at most 8 series" in status_message(
-            web.post("/v1/metrics", json=otlp_sum("a")), 413
+            web.post("/v1/metrics", json=delta_sums("a")), 413
         )
         assert metrics.stats()["recorded"] == 8
 
@@ -67,7 +67,7 @@ def test_promtool_accepts_the_page_of_hostile_names(metrics: Metrics) -> None:
     with running(create_app(metrics, allow_write=True)) as at, httpx.Client(base_url=at) as web:
         assert web.post("/api/record", json=samples).status_code == 202
         metrics.flush()
-        body = otlp_sum("of.otel", tags=3)
+        body = delta_sums("of.otel", tags=3)
         body["resourceMetrics"][0]["scopeMetrics"][0]["metrics"][0]["description"] = (
             'help \\ "and"\n# TYPE x counter'
         )
@@ -77,9 +77,9 @@ def test_promtool_accepts_the_page_of_hostile_names(metrics: Metrics) -> None:
     done = subprocess.run(
         ["promtool", "check", "metrics"], input=page, capture_output=True, check=False
     )
-    assert done.returncode in (0, 3), done.stderr  # 3: it has opinions on names that others chose
+    # 3: promtool also checks the style of names.
+    assert done.returncode in (0, 3), done.stderr
     assert b"of_otel_total" in page
-    families = list(
-        text_string_to_metric_families(openmetrics.text)
-    )  # promtool doesn't read this format
+    # promtool does not read OpenMetrics.
+    families = list(text_string_to_metric_families(openmetrics.text))
     assert {family.name for family in families} >= {"took_bucket", "of_otel"}

@@ -32,7 +32,8 @@ def gunzip(data: bytes, most: int = 1_000) -> bytes:
 def test_gzip_is_decompressed_in_steps_up_to_the_limit() -> None:
     text = b"0123456789" * 20_000
     assert gunzip(gzip.compress(text), len(text)) == text
-    assert gunzip(gzip.compress(text, 0), len(text)) == text  # longer than it was
+    # Level 0: the compressed body is longer than the text.
+    assert gunzip(gzip.compress(text, 0), len(text)) == text
     assert (
         gunzip(gzip.compress(text[:99]) + gzip.compress(b"") + gzip.compress(text[99:500]), 500)
         == text[:500]
@@ -54,7 +55,8 @@ def test_many_small_gzip_members_are_rejected_quickly() -> None:
     began = time.process_time()
     with pytest.raises(HTTPException, match="at most 100 members"):
         gunzip(member * ((4 << 20) // len(member)))
-    assert time.process_time() - began < 1  # 200,000 of them, each with a copy of the rest: minutes
+    # 200,000 members; if each copied the rest of the body, this would take minutes.
+    assert time.process_time() - began < 1
 
 
 def test_bodies_are_limited_however_they_are_sent(writable: Any, metrics: Metrics) -> None:
@@ -77,11 +79,12 @@ def test_bodies_are_limited_however_they_are_sent(writable: Any, metrics: Metric
         writable.post("/api/record", content=b"{}", headers={**plain, "Content-Encoding": "br"}),
         415,
     )
-    in_parts = (b" " * 500 for _ in range(10))  # chunked: no length is error_message
+    # Chunked, without a Content-Length.
+    in_parts = (b" " * 500 for _ in range(10))
     assert "at most 2000 bytes" in error_message(
         writable.post("/api/record", content=in_parts, headers=plain), 413
     )
-    # What a page of another site may send without being asked:
+    # What a page of another site can send without a CORS preflight.
     assert "Content-Type" in error_message(
         writable.post("/api/record", content=b'{"name": "x"}'), 415
     )
@@ -96,14 +99,19 @@ def test_slow_body_times_out(metrics: Metrics) -> None:
     with running(create_app(metrics, allow_write=True, limits=limits)) as at:
         place = urlsplit(at)
         assert place.hostname
-        head = b"POST /api/record HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n["
+        head = (
+            b"POST /api/record HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 100\r\n\r\n["
+        )
         with socket.create_connection((place.hostname, place.port or 0), PATIENCE) as slow:
             slow.sendall(head)
             began = time.monotonic()
             answer = b""
-            while part := slow.recv(4096):  # until the server closes
+            # Until the server closes the connection.
+            while part := slow.recv(4096):
                 answer += part
-        assert time.monotonic() - began < 4  # it is not waited for what is left
+        # The server does not wait for the rest.
+        assert time.monotonic() - began < 4
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b"body must arrive within 0.3 s (limit body_seconds), got 1 bytes of it" in answer
         assert httpx.post(f"{at}/api/record", json={"name": "jobs"}).status_code == 202
@@ -121,9 +129,13 @@ def test_content_length_of_many_digits_is_rejected(metrics: Metrics) -> None:
             sent.append(message)
 
         scope = {
-            "type": "http", "method": "POST", "path": "/api/record", "query_string": b"", "root_path": "",
+            "type": "http",
+            "method": "POST",
+            "path": "/api/record",
+            "query_string": b"",
+            "root_path": "",
             "headers": [(b"content-type", b"application/json"), (b"content-length", b"9" * 5_000)],
-        }  # fmt: skip
+        }
         await app(scope, receive, send)
 
     asyncio.run(ask())

@@ -81,11 +81,11 @@ def test_serve_runs_until_sigterm(url: str, metrics: Metrics, tmp_path: Path) ->
                 events = Events(web, "/api/stream")
                 assert events.open.wait(PATIENCE)
                 process.send_signal(signal.SIGTERM)
-                out, said = process.communicate(timeout=PATIENCE)
+                out, err = process.communicate(timeout=PATIENCE)
                 assert events.ended.wait(PATIENCE)
         finally:
             process.kill()
-    assert (out, said) == ("", "")
+    assert (out, err) == ("", "")
     assert process.returncode in (0, -signal.SIGTERM)
 
 
@@ -97,11 +97,11 @@ def test_serve_reports_errors_and_a_missing_token(url: str, tmp_path: Path) -> N
         )
         return done.returncode, done.stderr
 
-    code, said = run("--token-file", str(tmp_path / "none"))
+    code, err = run("--token-file", str(tmp_path / "none"))
     assert code == 1
-    assert said.startswith("redismetrics: token file ")
-    code, said = run("--host", "203.0.113.7", "--port", "0")
+    assert err.startswith("redismetrics: token file ")
+    code, err = run("--host", "203.0.113.7", "--port", "0")
     assert code == 1
-    assert said.startswith(
+    assert err.startswith(
         "without a token, everybody who can reach 203.0.113.7 can query\nredismetrics: "
     )

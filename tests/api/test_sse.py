@@ -1,4 +1,4 @@
-"""The live stream over HTTP: a real uvicorn and a real store; where a client is to be slow, the ASGI calls of one."""
+"""The live stream over HTTP: a real uvicorn and Redis; slow clients are simulated by ASGI calls."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ from tests.fixtures.servers import PATIENCE, Server, wait_until
 from tests.fixtures.webserver import Events, running
 
 NEVER = 3600.0
-LIVELY = Limits(heartbeat_seconds=0.05)
+FAST_HEARTBEAT = Limits(heartbeat_seconds=0.05)
 
 
 @pytest.fixture
@@ -37,14 +37,13 @@ def subscribers(server: Server) -> int:
 
 
 def leave(events: Events) -> None:
-    events.leave.set()  # with the next line
+    # The client leaves at the next line that it receives.
+    events.leave.set()
     assert events.ended.wait(PATIENCE)
 
 
-def test_it_tells_what_is_recorded_and_ends_with_its_client(
-    metrics: Metrics, server: Server
-) -> None:
-    app = create_app(metrics, limits=LIVELY)
+def test_stream_sends_samples_and_ends_with_its_client(metrics: Metrics, server: Server) -> None:
+    app = create_app(metrics, limits=FAST_HEARTBEAT)
     with running(app) as at, httpx.Client(base_url=at) as web:
         events = Events(web, "/api/stream?name=job*&tag=queue%3Dmail")
         assert events.open.wait(PATIENCE)
@@ -56,9 +55,14 @@ def test_it_tells_what_is_recorded_and_ends_with_its_client(
         (sample,) = events.samples()
         assert sample.pop("timestamp")
         assert sample == {
-            "name": "jobs", "type": "counter", "value": 2, "count": 1, "tags": {"queue": "mail"},
-            "metadata": {"line": "a\nb"}, "approximate": False,
-        }  # fmt: skip
+            "name": "jobs",
+            "type": "counter",
+            "value": 2,
+            "count": 1,
+            "tags": {"queue": "mail"},
+            "metadata": {"line": "a\nb"},
+            "approximate": False,
+        }
         wait_until(lambda: events.comments > 2, "comments keep the stream open")
         assert subscribers(server) == len(app.state.service.open_streams) == 1
         assert not [
@@ -69,14 +73,17 @@ def test_it_tells_what_is_recorded_and_ends_with_its_client(
         wait_until(lambda: len(app.state.service.open_streams) == 0, "its place is free")
 
 
-def test_it_tells_summaries(metrics: Metrics) -> None:
-    with running(create_app(metrics, limits=LIVELY)) as at, httpx.Client(base_url=at) as web:
+def test_stream_sends_summaries(metrics: Metrics) -> None:
+    with (
+        running(create_app(metrics, limits=FAST_HEARTBEAT)) as at,
+        httpx.Client(base_url=at) as web,
+    ):
         events = Events(web, "/api/stream?name=took&every=0.2")
         assert events.open.wait(PATIENCE)
         for number in range(10):
             metrics.histogram("took", number, tags={"queue": "mail"})
         metrics.flush()
-        wait_until(lambda: sum(each["count"] for _, each in events.found) == 10, "all is summed up")
+        wait_until(lambda: sum(each["count"] for _, each in events.found) == 10, "all values")
         leave(events)
     kinds = {kind for kind, _ in events.found}
     assert kinds == {"summary"}
@@ -103,7 +110,8 @@ def test_it_tells_summaries(metrics: Metrics) -> None:
 def test_streams_end_with_the_server_and_are_limited(metrics: Metrics, server: Server) -> None:
     app = create_app(metrics, limits=Limits(max_streams=1))
     with httpx.Client() as web:
-        for _ in range(2):  # one application may be served again
+        # One application may be served more than once.
+        for _ in range(2):
             with running(app) as at:
                 events = Events(web, f"{at}/api/stream")
                 assert events.open.wait(PATIENCE)
@@ -111,16 +119,18 @@ def test_streams_end_with_the_server_and_are_limited(metrics: Metrics, server: S
                 assert refused.status_code == 503
                 assert "1 are open (limit max_streams)" in refused.json()["message"]
                 ending = time.monotonic()
-            assert (
-                time.monotonic() - ending < 8
-            )  # not uvicorn's patience with connections that stay
+            # uvicorn would wait 10 s for open connections.
+            assert time.monotonic() - ending < 8
             assert events.ended.wait(PATIENCE)
     wait_until(lambda: subscribers(server) == 0, "the subscription is closed")
 
 
-def test_of_an_async_client_it_is_the_same(url: str, namespace: str) -> None:
+def test_application_of_an_async_client(url: str, namespace: str) -> None:
     ametrics = AsyncMetrics(url, namespace=namespace, flush_interval=0.05)
-    with running(create_app(ametrics, limits=LIVELY)) as at, httpx.Client(base_url=at) as web:
+    with (
+        running(create_app(ametrics, limits=FAST_HEARTBEAT)) as at,
+        httpx.Client(base_url=at) as web,
+    ):
         events = Events(web, "/api/stream")
         assert events.open.wait(PATIENCE)
         ametrics.increment("jobs", 4)
@@ -128,19 +138,20 @@ def test_of_an_async_client_it_is_the_same(url: str, namespace: str) -> None:
         assert web.get("/api/query?name=jobs&aggregation=sum").json()["results"] == 4
         assert "jobs_total 4" in web.get("/metrics").text
         leave(events)
-    ametrics.increment("jobs")  # it is left open
+    # The application leaves the client open.
+    ametrics.increment("jobs")
     assert asyncio.run(ametrics.query("jobs", aggregation="sum")) == 5
     asyncio.run(ametrics.aclose())
 
 
-def test_after_a_restart_of_the_store_every_sample_came_once_and_in_order(
+def test_stream_catches_up_after_a_restart_of_redis(
     fresh_server: Callable[..., Server],
 ) -> None:
     server = fresh_server()
     metrics = Metrics(server.url, flush_interval=NEVER)
     with (
         metrics,
-        running(create_app(metrics, limits=LIVELY)) as at,
+        running(create_app(metrics, limits=FAST_HEARTBEAT)) as at,
         httpx.Client(base_url=at) as web,
     ):
         events = Events(web, "/api/stream?name=depth")
@@ -151,7 +162,7 @@ def test_after_a_restart_of_the_store_every_sample_came_once_and_in_order(
                 server.restart()
             metrics.gauge("depth", number)
             wait_until(lambda: flushed(metrics), "the store is there again")
-        wait_until(lambda: len(events.samples()) >= 30, "all is told")
+        wait_until(lambda: len(events.samples()) >= 30, "all samples")
         leave(events)
     assert [sample["value"] for sample in events.samples()] == list(range(30))
     assert {kind for kind, _ in events.found} == {"sample"}
@@ -165,7 +176,7 @@ def flushed(metrics: Metrics) -> bool:
     return True
 
 
-def test_without_a_store_there_is_a_sentence_and_the_place_is_free_again(
+def test_failed_stream_gets_an_error_and_frees_its_slot(
     fresh_server: Callable[..., Server],
 ) -> None:
     server = fresh_server()
@@ -181,11 +192,11 @@ def test_without_a_store_there_is_a_sentence_and_the_place_is_free_again(
             assert len(app.state.service.open_streams) == 0
 
 
-# -- clients that don't read --------------------------------------------------------------------------------------
+# -- clients that do not read -------------------------------------------------------------------
 
 
 class Client:
-    """What a server is to one ASGI response: reads when it is told to, and leaves when it is told to."""
+    """The server's side of one ASGI response: reads once `reads` is set, leaves if `gone` is set."""
 
     def __init__(self) -> None:
         self.sent: list[str] = []
@@ -214,7 +225,7 @@ Scene = Callable[[Client, sse.OpenStreams, "asyncio.Task[None]"], Awaitable[None
 
 
 def play(metrics: Metrics, scene: Scene, *, queue: int = 3) -> Client:
-    """A stream for a client that does not read at first."""
+    """Run a stream for a client that does not read at first, and *scene* with it."""
 
     async def scenario() -> Client:
         client, streams, ametrics = Client(), sse.OpenStreams(1), AsyncMetrics(metrics=metrics)
@@ -241,12 +252,12 @@ async def record(metrics: Metrics, *values: int) -> None:
     await asyncio.to_thread(metrics.flush)
 
 
-def test_a_slow_client_is_told_what_it_missed_where_it_is_missing(
+def test_slow_client_gets_missed_where_samples_are_missing(
     metrics: Metrics, server: Server
 ) -> None:
     async def scene(client: Client, streams: sse.OpenStreams, _: Any) -> None:
         await record(metrics, *range(10))
-        await until_heard(metrics, server)
+        await wait_until_received(metrics, server)
         client.reads.set()
         await until(lambda: len(client.events) == 4)
         await record(metrics, 99)
@@ -260,16 +271,16 @@ def test_a_slow_client_is_told_what_it_missed_where_it_is_missing(
     assert [data["value"] for _, data in found[1:]] == [7, 8, 9, 99]
 
 
-async def until_heard(metrics: Metrics, server: Server) -> None:
-    """Until a stream that began later than the one of the client has what was recorded: then that one has it too."""
-    async with AsyncMetrics(metrics=metrics).subscribe("told") as later:
-        metrics.increment("told")
+async def wait_until_received(metrics: Metrics, server: Server) -> None:
+    """Wait until a stream that began later has received a sample: then the client's has, too."""
+    async with AsyncMetrics(metrics=metrics).subscribe("probe") as later:
+        metrics.increment("probe")
         await asyncio.to_thread(metrics.flush)
         assert await later.get(PATIENCE) is not None
     await asyncio.sleep(0)
 
 
-def test_a_client_that_does_not_read_can_leave(metrics: Metrics) -> None:
+def test_client_that_does_not_read_can_disconnect(metrics: Metrics) -> None:
     async def scene(
         client: Client, streams: sse.OpenStreams, serving: "asyncio.Task[None]"
     ) -> None:
@@ -280,7 +291,7 @@ def test_a_client_that_does_not_read_can_leave(metrics: Metrics) -> None:
     play(metrics, scene)
 
 
-def test_a_client_that_does_not_read_holds_up_no_end(metrics: Metrics) -> None:
+def test_client_that_does_not_read_does_not_delay_shutdown(metrics: Metrics) -> None:
     async def scene(
         client: Client, streams: sse.OpenStreams, serving: "asyncio.Task[None]"
     ) -> None:

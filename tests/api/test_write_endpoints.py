@@ -74,39 +74,64 @@ def test_samples_are_recorded_like_calls_of_record(writable: Any, metrics: Metri
     assert metrics.query("jobs", aggregation="sum", window=(when, when + timedelta(seconds=1))) == 2
     (score,) = metrics.get_metrics(name="score")["metrics"]
     assert (score["type"], score["value"], score["tags"], score["metadata"]) == (
-        "histogram", 0.75, {"experiment_id": "e1", "model": "llama"}, {"experiment_id": "e1", "note": "n"},
-    )  # fmt: skip
+        "histogram",
+        0.75,
+        {"experiment_id": "e1", "model": "llama"},
+        {"experiment_id": "e1", "note": "n"},
+    )
     assert metrics.query("depth", aggregation="last") == -1
 
 
 @pytest.mark.parametrize(
-    ("body", "code", "wanted"),
+    ("body", "code", "expected"),
     [
         ("{", 400, "body must be JSON"),
         ("[" * 1900, 400, "body must be JSON"),
         ('{"name": "x", "value": NaN}', 400, "body must be JSON"),
         ("[]", 400, "body must hold 1 to 5 samples"),
         ("[1]", 400, "sample 0: sample must be an object with a name, got 1"),
-        ('[{"name": "x"}, {"value": 1}]', 400, "sample 1: invalid metric name .* nothing was recorded"),
-        ('[{"name": "x"}, {"name": "y", "value": "1"}]', 400, "sample 1: value must be a finite number, got '1'"),
-        ('[{"name": "x", "type": "gauge"}, {"name": "x", "type": "counter"}]', 400, "sample 1: 'x' is a gauge .* counter"),
+        (
+            '[{"name": "x"}, {"value": 1}]',
+            400,
+            "sample 1: invalid metric name .* nothing was recorded",
+        ),
+        (
+            '[{"name": "x"}, {"name": "y", "value": "1"}]',
+            400,
+            "sample 1: value must be a finite number, got '1'",
+        ),
+        (
+            '[{"name": "x", "type": "gauge"}, {"name": "x", "type": "counter"}]',
+            400,
+            "sample 1: 'x' is a gauge .* counter",
+        ),
         ('[{"name": "x"}, {"name": "x", "value": -1}]', 400, "sample 1: .*amount must be >= 0"),
         ('{"name": "x", "type": "timer"}', 400, "sample 0: type must be counter"),
-        ('{"name": "x", "timestamp": "2025-01-01"}', 400, "sample 0: timestamp must be Unix seconds"),
+        (
+            '{"name": "x", "timestamp": "2025-01-01"}',
+            400,
+            "sample 0: timestamp must be Unix seconds",
+        ),
         ('{"name": "x", "timestamp": 1000}', 400, "sample 0: timestamp must be .*max_age"),
         ('{"name": "x", "timestamp": 1e11}', 400, "sample 0: timestamp must be .*max_future"),
         ('{"name": "x", "tags": 5}', 400, "sample 0: tags must be a mapping"),
         ('{"name": "x", "tags": {"a": [1]}}', 400, "sample 0: tag 'a' must be"),
-        (json.dumps([{"name": "x"}] * 6), 413, "body must hold 1 to 5 samples .limit max_batch., got 6"),
+        (
+            json.dumps([{"name": "x"}] * 6),
+            413,
+            "body must hold 1 to 5 samples .limit max_batch., got 6",
+        ),
         (json.dumps({"name": "x", "note": "n" * 2000}), 413, "body must be at most 2000 bytes"),
     ],
-)  # fmt: skip
-def test_invalid_batch_is_rejected_whole(refusing: Any, body: str, code: int, wanted: str) -> None:
+)
+def test_invalid_batch_is_rejected_whole(
+    refusing: Any, body: str, code: int, expected: str
+) -> None:
     found = error_message(
         refusing.post("/api/record", content=body, headers={"Content-Type": "application/json"}),
         code,
     )
-    assert re.match(wanted, found), found
+    assert re.match(expected, found), found
     assert refusing.get("/api/stats").json()["recorder"]["recorded"] == 0
 
 

@@ -10,18 +10,22 @@ RequestCounts = dict[tuple[str, str, str], int]
 
 
 def request_counts(captured: Captured) -> RequestCounts:
-    """How many requests there were of each method, endpoint and status; the histogram must say the same."""
-    found: Tally[tuple[str, str, str]] = Tally()
+    """Return the number of requests by method, endpoint and status.
+
+    Assert that the counter and the histogram agree.
+    """
+    counted: Tally[tuple[str, str, str]] = Tally()
     timed: Tally[tuple[str, str, str]] = Tally()
     for sample in captured.samples():
         tags = sample.tags
         series = (tags["method"], tags["endpoint"], tags["status"])
-        (found if sample.name == "http_requests" else timed)[series] += sample.count
-    assert found == timed
-    return dict(found)
+        (counted if sample.name == "http_requests" else timed)[series] += sample.count
+    assert counted == timed
+    return dict(counted)
 
 
 def run_asgi(app: Any, **more: Any) -> list[Any]:
+    """Serve one request; return the messages that *app* sent. *more* is added to the scope."""
     sent: list[Any] = []
 
     async def serve() -> None:

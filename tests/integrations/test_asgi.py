@@ -112,7 +112,7 @@ def test_websockets_pass_through(captured: Captured, offline_metrics: Metrics) -
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "status", "wanted"),
+    ("endpoint", "status", "expected"),
     [
         (None, 200, ("GET", "unmatched", "200")),
         (lambda scope: "/mine", 200, ("GET", "/mine", "200")),
@@ -124,8 +124,8 @@ def test_endpoint_function_names_the_route(
     offline_metrics: Metrics,
     endpoint: Any,
     status: int,
-    wanted: tuple[str, str, str],
+    expected: tuple[str, str, str],
 ) -> None:
     app = asgi.MetricsMiddleware(bare_app, metrics=offline_metrics, endpoint=endpoint)
     run_asgi(app, answer=status)
-    assert request_counts(captured) == {wanted: 1}
+    assert request_counts(captured) == {expected: 1}

@@ -1,9 +1,9 @@
-"""Celery's signals, with real workers whose broker is the tests' Redis."""
+"""Celery, with real workers and Redis as their broker."""
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ import redismetrics
 from redismetrics.integrations.celery import instrument
 broker = os.environ["BROKER"]
 app = Celery("jobs", broker=broker)
-app.conf.update(broker_connection_retry_on_startup=True, worker_hijack_root_logger=False, task_ignore_result=True)
+app.conf.broker_connection_retry_on_startup = True
+app.conf.worker_hijack_root_logger = False
+app.conf.task_ignore_result = True
 instrument(); instrument()
 @app.task
 def works(): redismetrics.increment("inside")
@@ -57,25 +59,21 @@ def folder(tmp_path: Path) -> Path:
 def environ(
     url: str, namespace: str, folder: Path, fresh_server: Callable[..., Server]
 ) -> dict[str, str]:
-    broker = fresh_server().url  # its own: a broker's keys belong to no namespace
+    # A server of its own, because the keys of a broker belong to no namespace.
+    broker = fresh_server().url
     return {
         **os.environ,
         "REDISMETRICS_URL": url,
         "REDISMETRICS_NAMESPACE": namespace,
-        "REDISMETRICS_FLUSH_INTERVAL": "3600",  # what is stored was sent at an end
+        # So that samples are sent only when a process ends.
+        "REDISMETRICS_FLUSH_INTERVAL": "3600",
         "BROKER": broker.replace("unix://", "redis+socket://").replace("?db=0", ""),
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder)]),
     }
 
 
-@pytest.fixture
-def metrics(url: str, namespace: str) -> Iterator[Metrics]:
-    with Metrics(url, namespace=namespace) as metrics:
-        yield metrics
-
-
 def work(folder: Path, environ: dict[str, str], done: Callable[[], bool], *options: str) -> None:
-    """Run a worker until *done*, then let it end in good order."""
+    """Run a worker until *done*, then shut it down."""
     command = [sys.executable, "-m", "celery", "-A", "jobs", "worker", "-l", "info", *options]
     with (folder / "log").open("w") as log:
         worker = subprocess.Popen(command, cwd=folder, env=environ, stdout=log, stderr=log)
@@ -104,17 +102,25 @@ def logged(folder: Path, text: str) -> int:
     return (folder / "log").read_text().count(text) if (folder / "log").exists() else 0
 
 
-def test_children_that_end_after_each_task_lose_nothing_and_of_one_that_is_killed_the_worker_tells(
+def test_short_lived_children_lose_nothing_and_killed_ones_count_as_failure(
     folder: Path, environ: dict[str, str], metrics: Metrics
 ) -> None:
     send(folder, environ, "12", "fails", "retries", "ignored", "killed")
     work(
-        folder, environ,
-        lambda: counted(metrics, "celery_tasks", "task", "state").get(("jobs.works", "SUCCESS")) == 12
-        and sum(counted(metrics, "celery_tasks", "task").values()) == 16
-        and logged(folder, "WorkerLostError") > 0,
-        "--pool", "prefork", "--concurrency", "2", "--max-tasks-per-child", "1",
-    )  # fmt: skip
+        folder,
+        environ,
+        lambda: (
+            counted(metrics, "celery_tasks", "task", "state").get(("jobs.works", "SUCCESS")) == 12
+            and sum(counted(metrics, "celery_tasks", "task").values()) == 16
+            and logged(folder, "WorkerLostError") > 0
+        ),
+        "--pool",
+        "prefork",
+        "--concurrency",
+        "2",
+        "--max-tasks-per-child",
+        "1",
+    )
     states = {
         ("jobs.works", "SUCCESS"): 12,
         ("jobs.fails", "FAILURE"): 1,
@@ -132,12 +138,15 @@ def test_children_that_end_after_each_task_lose_nothing_and_of_one_that_is_kille
     )
     assert {(row["task"], row["state"]): row["count"] for row in rows} == states
     assert counted(metrics, "celery_tasks_sent", "task") == {
-        ("jobs.works",): 12, ("jobs.fails",): 1, ("jobs.retries",): 2, ("jobs.ignored",): 1,
+        ("jobs.works",): 12,
+        ("jobs.fails",): 1,
+        ("jobs.retries",): 2,
+        ("jobs.ignored",): 1,
         ("jobs.killed",): 1,
-    }  # fmt: skip
+    }
 
 
-def test_children_that_live_on_send_at_the_worker_s_end(
+def test_children_send_when_the_worker_ends(
     folder: Path, environ: dict[str, str], metrics: Metrics
 ) -> None:
     send(folder, environ, "10")
@@ -154,20 +163,26 @@ def test_children_that_live_on_send_at_the_worker_s_end(
     assert metrics.query("inside", aggregation="sum") == 10
 
 
-def test_a_pool_of_threads_sends_at_its_end(
+def test_thread_pool_sends_when_it_ends(
     folder: Path, environ: dict[str, str], metrics: Metrics
 ) -> None:
     send(folder, environ, "10", "fails")
     work(
-        folder, environ, lambda: logged(folder, "succeeded in") == 10 and logged(folder, "raised unexpected") == 1,
-        "--pool", "threads", "--concurrency", "4",
-    )  # fmt: skip
+        folder,
+        environ,
+        lambda: logged(folder, "succeeded in") == 10 and logged(folder, "raised unexpected") == 1,
+        "--pool",
+        "threads",
+        "--concurrency",
+        "4",
+    )
     assert counted(metrics, "celery_tasks", "task", "state") == {
-        ("jobs.works", "SUCCESS"): 10, ("jobs.fails", "FAILURE"): 1,
-    }  # fmt: skip
+        ("jobs.works", "SUCCESS"): 10,
+        ("jobs.fails", "FAILURE"): 1,
+    }
 
 
-def test_without_celery_the_error_says_what_to_install() -> None:
+def test_missing_celery_is_named() -> None:
     code = "import sys; sys.modules['celery'] = None; import redismetrics.integrations.celery"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False

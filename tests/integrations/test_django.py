@@ -17,14 +17,17 @@ django = pytest.importorskip("django")
 
 @pytest.fixture(scope="module")
 def django_() -> Any:
-    """A configured Django with this module's views; its settings are the process's."""
+    """A Django that is configured for this process, with the views of `django_urls`."""
     from django.conf import settings
 
     if not settings.configured:
         settings.configure(
-            ROOT_URLCONF="tests.fixtures.django_urls", ALLOWED_HOSTS=["*"], SECRET_KEY="x", DEBUG=False,
+            ROOT_URLCONF="tests.fixtures.django_urls",
+            ALLOWED_HOSTS=["*"],
+            SECRET_KEY="x",
+            DEBUG=False,
             MIDDLEWARE=["redismetrics.integrations.django.MetricsMiddleware"],
-        )  # fmt: skip
+        )
         django.setup()
     return django
 

@@ -37,7 +37,7 @@ async def fails(request: Any) -> PlainTextResponse:
 
 
 class ForgetRoute:
-    """Takes the route off the scope once it was answered, as Starlette leaves it up to 1.0."""
+    """Remove the route from the scope after the response, as Starlette does up to 1.0."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -60,10 +60,16 @@ def test_starlette_routes_and_mounts(
             Route("/", hello),
             Route("/users/{id:int}", hello, methods=["GET", "POST"]),
             Route("/fails", fails),
-            Mount("/shops/{shop}", routes=[Route("/items/{item}", hello), Mount("/deep", routes=[Route("/{x}", hello)])]),
+            Mount(
+                "/shops/{shop}",
+                routes=[
+                    Route("/items/{item}", hello),
+                    Mount("/deep", routes=[Route("/{x}", hello)]),
+                ],
+            ),
             Mount("/plain", app=PlainTextResponse("mounted")),
         ]
-    )  # fmt: skip
+    )
     if forgets:
         app.add_middleware(ForgetRoute)
     whole: Any = app

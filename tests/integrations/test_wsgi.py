@@ -78,7 +78,8 @@ def test_flask_rules(captured: Captured, offline_metrics: Metrics) -> None:
         ("other", "unmatched", "404"): 1,
         ("GET", "/fails", "500"): 1,
         ("GET", "/stream", "200"): 1,
-        ("GET", "unmatched", "500"): 1,  # Flask passed the exception on, and forgot the rule
+        # Flask re-raised the exception and forgot the rule.
+        ("GET", "unmatched", "500"): 1,
     }
 
 
@@ -101,7 +102,8 @@ def test_response_is_passed_on_unchanged(captured: Captured, offline_metrics: Me
     body: Any = wrapped({"REQUEST_METHOD": "GET", "PATH_INFO": "/chunks"}, lambda *_: print)
     assert next(body) == b"a"
     assert sum(request_counts(captured).values()) == 1
-    body.close()  # the client went away
+    # The client has disconnected.
+    body.close()
     assert closed == ["closed"]
     assert request_counts(captured) == {("GET", "unmatched", "204"): 2}
 

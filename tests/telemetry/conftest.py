@@ -1,4 +1,4 @@
-"""Handlers do not outlive their test; a handler that keeps what it was called with."""
+"""Fixtures for telemetry: detach all handlers after each test; a handler that keeps its calls."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +19,7 @@ def _detach_all() -> Iterator[None]:
 
 @pytest.fixture
 def events() -> list[tuple[Any, ...]]:
-    """What a plain function that is attached to every event of these tests was called with."""
+    """The arguments of a function that is attached to the events of these tests."""
     seen: list[tuple[Any, ...]] = []
     bus.attach(
         "seen",

@@ -126,7 +126,7 @@ METADATA = {
 
 
 @pytest.mark.parametrize(
-    ("tags", "wanted"),
+    ("tags", "expected"),
     [
         (None, {"tenant": "cns", "status": "200"}),
         ((), {}),
@@ -142,12 +142,12 @@ METADATA = {
 )
 @pytest.mark.parametrize("keep", [False, True, ("tenant",)], ids=["bare", "all kept", "one kept"])
 def test_metadata_become_tags_as_selected(
-    metrics: Metrics, tags: Any, wanted: dict[str, str], keep: Any
+    metrics: Metrics, tags: Any, expected: dict[str, str], keep: Any
 ) -> None:
     attach_telemetry([EventMetric(COMPLETED, "counter", tags=tags, keep=keep)], metrics=metrics)
     execute(COMPLETED, {"count": 2}, METADATA)
     sample = only_sample(metrics, "work_job_completed")
-    assert sample.tags == wanted
+    assert sample.tags == expected
     assert sample.metadata == {False: {}, True: METADATA, ("tenant",): {"tenant": "cns"}}[keep]
 
 
@@ -164,6 +164,7 @@ def test_invalid_events_are_counted_logged_once_and_stay_attached(
         "work/job/completed is not recorded as work_job_completed_bytes: "
         "the event must have the measurement 'bytes', got []"
     )
-    assert len(caplog.records) == 6  # the first was told once
+    # The first message was logged once, for two events.
+    assert len(caplog.records) == 6
     execute(COMPLETED, {"bytes": 5})
     assert metrics.query("work_job_completed_bytes", aggregation="sum") == 5

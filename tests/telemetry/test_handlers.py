@@ -44,7 +44,8 @@ def test_metric_of_another_type_raises_and_attaches_nothing(metrics: Metrics) ->
     with pytest.raises(TypeMismatch):
         attach_telemetry([(("other",), "counter"), (COMPLETED, "counter")], metrics=metrics)
     assert list_handlers() == []
-    metrics.gauge("other", 1)  # nothing was said of it either
+    # Nothing was declared for it either.
+    metrics.gauge("other", 1)
 
 
 def test_same_list_is_attached_once_and_used_id_raises(

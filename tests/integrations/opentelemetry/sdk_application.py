@@ -17,7 +17,7 @@ DELTA = dict.fromkeys((Counter, Histogram, UpDownCounter), AggregationTemporalit
 
 
 class Application:
-    """An application that measures with the SDK, and keeps by hand what it measured."""
+    """An application that measures with the SDK and keeps its own totals."""
 
     def __init__(
         self, exporter: Any, resource: Resource = RESOURCE, seed: int = 7, **options: Any
@@ -45,7 +45,8 @@ class Application:
             step = self.random.choice([-1, 1, 2])
             self.active.add(step)
             self.now_active += step
-            value = self.random.randrange(1, 40_000) / 1024  # sums of these are exact
+            # Sums of these values are exact.
+            value = self.random.randrange(1, 40_000) / 1024
             self.took.record(value, {"queue": queue})
             self.times.append(value)
         self.last_heat = self.random.randrange(100) / 2
@@ -60,12 +61,12 @@ class Application:
 
 
 def assert_stored(metrics: Metrics, *applications: Application) -> None:
-    """The store tells what the applications measured."""
+    """Assert that Redis has what the applications measured."""
     metrics.flush()
     for queue in ("mail", "audio"):
-        wanted = sum(each.amounts[queue] for each in applications)
+        expected = sum(each.amounts[queue] for each in applications)
         tags = {"queue": queue, "service.name": "shop", "http.ok": "true"}
-        assert metrics.query("jobs.done", aggregation="sum", tags=tags) == wanted
+        assert metrics.query("jobs.done", aggregation="sum", tags=tags) == expected
     assert metrics.query("cpu", aggregation="sum", tags={"core": "0"}) == sum(
         each.cpu for each in applications
     )
@@ -79,6 +80,9 @@ def assert_stored(metrics: Metrics, *applications: Application) -> None:
         each["name"]: (each["type"], each["unit"], each["help"]) for each in metrics.list_metrics()
     }
     assert known == {
-        "jobs.done": ("counter", "job", "Jobs done"), "jobs.active": ("gauge", "", ""), "cpu": ("counter", "", ""),
-        "took": ("histogram", "s", "How long it took"), "heat": ("gauge", "Cel", ""),
-    }  # fmt: skip
+        "jobs.done": ("counter", "job", "Jobs done"),
+        "jobs.active": ("gauge", "", ""),
+        "cpu": ("counter", "", ""),
+        "took": ("histogram", "s", "How long it took"),
+        "heat": ("gauge", "Cel", ""),
+    }

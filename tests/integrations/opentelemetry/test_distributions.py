@@ -24,7 +24,7 @@ BOUNDS = st.lists(st.integers(-800, 800), max_size=12, unique=True).map(
 
 
 def counted(values: Sequence[float], bounds: Sequence[float]) -> list[int]:
-    """How many lie in each bucket (bounds[i-1], bounds[i]], counted one by one."""
+    """Return the number of values in each bucket (bounds[i-1], bounds[i]], counted one by one."""
     counts = [0] * (len(bounds) + 1)
     for value in values:
         counts[bisect.bisect_left(bounds, value)] += 1
@@ -62,7 +62,7 @@ def test_explicit_buckets_keep_count_sum_and_buckets(
 
 
 def exponential(values: Sequence[float], scale: int) -> ExponentialBuckets:
-    """HistogramValue one by one, by the definition: base ** index < |value| <= base ** (index + 1)."""
+    """Count values one by one, by the definition: base ** i < |value| <= base ** (i + 1)."""
     base = 2.0 ** (2.0**-scale)
     sides: tuple[dict[int, int], dict[int, int]] = ({}, {})
     for value in values:
@@ -78,7 +78,8 @@ def exponential(values: Sequence[float], scale: int) -> ExponentialBuckets:
 
 
 @given(VALUES, st.integers(-1, 4), st.integers(0, 3))
-@example([0.015625, -0.015625], 1, 0)  # on an edge that the power of the base misses by a digit
+# On an edge that the power of the base misses by a rounding error.
+@example([0.015625, -0.015625], 1, 0)
 def test_exponential_buckets_keep_count_and_sum_and_stay_close(
     values: list[float], scale: int, coarser: int
 ) -> None:
@@ -97,10 +98,11 @@ def test_exponential_buckets_keep_count_and_sum_and_stay_close(
         assert (
             abs(point - value) <= abs(value) * (base - 1) * 1.001 + abs(point) * (base - 1) * 1.001
         )
-    # What came after a part of them, told at a coarser scale, is the rest.
+    # Subtracting the first half, at a finer scale, leaves the second half.
     half = len(values) // 2
     whole, before = exponential(values, scale - coarser), exponential(values[:half], scale)
-    if all(math.log2(abs(value)) % 1 for value in values if value):  # no rounding at an edge
+    # Unless a value is on an edge, where rounding decides its bucket.
+    if all(math.log2(abs(value)) % 1 for value in values if value):
         assert whole.is_comparable(before)
         assert whole.subtract(before) == exponential(values[half:], scale - coarser)
 
@@ -126,7 +128,7 @@ def test_extreme_exponential_edges_are_finite() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "wanted"),
+    ("arguments", "expected"),
     [
         ((0, 0.0, None, None, None), "count must be 1 to"),
         ((2, math.nan, None, None, None), "sum must be a finite number"),
@@ -137,8 +139,8 @@ def test_extreme_exponential_edges_are_finite() -> None:
         ),
     ],
 )
-def test_contradicting_numbers_are_rejected(arguments: tuple, wanted: str) -> None:  # type: ignore[type-arg]
-    with pytest.raises(InvalidValue, match=wanted):
+def test_contradicting_numbers_are_rejected(arguments: tuple, expected: str) -> None:  # type: ignore[type-arg]
+    with pytest.raises(InvalidValue, match=expected):
         distribution(*arguments)
     with pytest.raises(InvalidValue, match="ascending finite bounds"):
         ExplicitBuckets((1.0, 1.0), (0, 0, 0))

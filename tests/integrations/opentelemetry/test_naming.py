@@ -9,20 +9,30 @@ pytest.importorskip(
 pytest.importorskip("starlette", reason="needs redismetrics[server]")
 
 from redismetrics import Metrics
-from tests.fixtures.otlp import otlp_number, otlp_sum_of, post_otlp, rejected
+from tests.fixtures.otlp import number_point, post_otlp, rejected, sum_request
 
 
 def test_attributes_become_valid_tags(metrics: Metrics, at: str) -> None:
     attributes = [
-        {"key": "a b", "value": {"stringValue": "2"}}, {"key": "a_b", "value": {"intValue": "3"}},
-        {"key": "a-b", "value": {"boolValue": True}}, {"key": "9", "value": {"doubleValue": 1.5}},
-        {"key": "list", "value": {"arrayValue": {"values": [{"stringValue": "x"}, {"intValue": "1"}]}}},
-        {"key": "map", "value": {"kvlistValue": {"values": [{"key": "k", "value": {"stringValue": "ü"}}]}}},
-        {"key": "raw", "value": {"bytesValue": "AAE="}}, {"key": "none", "value": {}},
-        {"key": "long", "value": {"stringValue": "ü" * 600}}, {"key": "k" * 300, "value": {"stringValue": ""}},
-    ]  # fmt: skip
-    body = otlp_sum_of(
-        otlp_number(1, attributes=attributes),
+        {"key": "a b", "value": {"stringValue": "2"}},
+        {"key": "a_b", "value": {"intValue": "3"}},
+        {"key": "a-b", "value": {"boolValue": True}},
+        {"key": "9", "value": {"doubleValue": 1.5}},
+        {
+            "key": "list",
+            "value": {"arrayValue": {"values": [{"stringValue": "x"}, {"intValue": "1"}]}},
+        },
+        {
+            "key": "map",
+            "value": {"kvlistValue": {"values": [{"key": "k", "value": {"stringValue": "ü"}}]}},
+        },
+        {"key": "raw", "value": {"bytesValue": "AAE="}},
+        {"key": "none", "value": {}},
+        {"key": "long", "value": {"stringValue": "ü" * 600}},
+        {"key": "k" * 300, "value": {"stringValue": ""}},
+    ]
+    body = sum_request(
+        number_point(1, attributes=attributes),
         temporality=1,
         name="with space/and:ü",
         unit="{request}/s",
@@ -38,14 +48,23 @@ def test_attributes_become_valid_tags(metrics: Metrics, at: str) -> None:
     (long_key,) = (key for key in tags if key.startswith("kkk"))
     assert len(long_key) == 200
     assert tags == {
-        "a_b": "2;3", "a-b": "true", "_9": "1.5", "list": '["x",1]', "map": '{"k":"ü"}', "raw": "AAE=", "long": "ü" * 512,
-        long_key: "", "service.name": "s",
-    }  # fmt: skip
+        "a_b": "2;3",
+        "a-b": "true",
+        "_9": "1.5",
+        "list": '["x",1]',
+        "map": '{"k":"ü"}',
+        "raw": "AAE=",
+        "long": "ü" * 512,
+        long_key: "",
+        "service.name": "s",
+    }
 
 
 def test_too_many_attributes_lose_no_value(metrics: Metrics, at: str) -> None:
     many = [{"key": f"k{number:02}", "value": {"intValue": "1"}} for number in range(40)]
-    assert rejected(post_otlp(at, otlp_sum_of(otlp_number(2, attributes=many), temporality=1))) == (
+    assert rejected(
+        post_otlp(at, sum_request(number_point(2, attributes=many), temporality=1))
+    ) == (
         0,
         "",
     )

@@ -1,7 +1,6 @@
 """Reading OTLP requests: bounded, also where a few bytes describe a lot."""
 
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -16,12 +15,6 @@ from redismetrics.integrations.opentelemetry.otlp_request import (
     parse_request,
 )
 from redismetrics.integrations.opentelemetry.receiver import Receiver
-
-
-@pytest.fixture
-def metrics(url: str, namespace: str) -> Iterator[Metrics]:
-    with Metrics(url, namespace=namespace, flush_interval=0.05) as made:
-        yield made
 
 
 def test_request_of_many_empty_messages_is_rejected_first() -> None:
@@ -52,7 +45,8 @@ def test_long_resource_attribute_is_cut_once(metrics: Metrics) -> None:
     receiver = Receiver(metrics)
     began = time.process_time()
     receiver.receive(request.SerializeToString())
-    assert time.process_time() - began < 2  # cut for each point: 10
+    # Cutting it for each point would take 10 s.
+    assert time.process_time() - began < 2
     (series,) = metrics.live("depth")[0].series
     assert len(series.tags["service.name"].encode()) == 1024
 
@@ -69,14 +63,15 @@ def test_nested_attributes_are_limited(as_json: bool) -> None:
     else:
         data = b""
         for _ in range(400):
-            data = nested(5, nested(1, data))  # AnyValue.array_value.values
+            # AnyValue.array_value.values
+            data = nested(5, nested(1, data))
         body = nested(1, nested(1, nested(1, nested(2, data))))
     with pytest.raises(InvalidRequest):
         parse_request(body, as_json=as_json)
 
 
 def nested(field: int, data: bytes) -> bytes:
-    """A message as a field of a message of protobuf."""
+    """Encode *data* as a protobuf message in the field of this number."""
     size, length = len(data), b""
     while size > 127:
         size, length = size >> 7, length + bytes([size & 127 | 128])
