@@ -15,9 +15,9 @@ _HOST = re.compile(
 
 
 class AuthMiddleware:
-    """Reject requests without the bearer token. The token is compared in constant time, never logged.
+    """Reject requests without the bearer token.
 
-    *open_paths* need no token. With *localhost_only*, requests for any other host are rejected
+    The token is compared in constant time, and never logged. *open_paths* need no token. With *localhost_only*, requests for any other host are rejected
     first: a page of another site can make its own name resolve to 127.0.0.1 (DNS rebinding), and
     to a browser this server then belongs to that site.
     """
@@ -51,7 +51,7 @@ class AuthMiddleware:
             await self._app(scope, receive, send)
 
     def _is_open(self, scope: Scope) -> bool:
-        """Return whether no token is needed. Another application may have mounted us at root_path."""
+        """Return whether no token is needed. The application may be mounted in another one."""
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         return self._token is None or path in self._open_paths
 

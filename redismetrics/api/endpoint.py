@@ -1,4 +1,4 @@
-"""The description of one endpoint, from which its route and its part of the OpenAPI document are made."""
+"""The description of one endpoint: its route and its part of the OpenAPI document."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

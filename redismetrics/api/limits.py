@@ -23,7 +23,8 @@ class Limits:
         body_bytes: Size of a body, before and after decompression.
         body_seconds: Time for a body to arrive.
         max_batch: Samples in one request.
-        max_recorded_names: Metrics this process may hold before requests with new ones are rejected.
+        max_recorded_names: Metrics that this process may hold; requests with new ones are then
+            rejected.
         max_recorded_series: Series, likewise.
         max_otlp_streams: OpenTelemetry streams whose state is remembered.
 

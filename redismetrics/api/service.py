@@ -41,7 +41,8 @@ class ConcurrencyLimiter:
         if self._inside >= limits.max_concurrent + limits.max_queued:
             raise HTTPException(
                 503,
-                f"too many {self._kind}: {limits.max_concurrent} are running (limit max_concurrent) "
+                f"too many {self._kind}: {limits.max_concurrent} are running "
+                "(limit max_concurrent) "
                 f"and {limits.max_queued} are waiting (limit max_queued); retry later",
             )
         self._inside += 1
@@ -108,7 +109,7 @@ class Service:
         self.metrics.internals.check_store()
 
     async def acheck_store(self) -> None:
-        """Raise `StoreUnavailable` if Redis does not answer. Runs in the event loop, before queries."""
+        """Raise `StoreUnavailable` if Redis does not answer. Does not wait for queries."""
         await self.ametrics.internals.acheck_store()
 
     def check_series(self, name: str | None) -> None:

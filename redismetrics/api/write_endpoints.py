@@ -1,4 +1,4 @@
-"""`POST /api/record`, available if writing is enabled. A request is checked whole, then recorded."""
+"""`POST /api/record`, if writing is enabled. A request is checked whole, then recorded."""
 
 import json
 from collections.abc import Mapping

@@ -85,7 +85,7 @@ class _TaskMetrics:
             self._safe.run(lambda client: client.histogram(self._duration, seconds, tags=tags))
 
     def _on_failure(self, sender: Any = None, exception: Any = None, **_: Any) -> None:
-        """Count a task whose process was killed: the worker does, because the child no longer can."""
+        """Count a task whose process was killed. This runs in the worker."""
         if isinstance(exception, WorkerLostError | TimeLimitExceeded):
             self._count(self._tasks, task=_task_name(sender), state="FAILURE")
 

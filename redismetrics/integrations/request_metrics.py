@@ -52,7 +52,7 @@ class RequestMetrics:
         self._safe.run(lambda _: flush_all())
 
     def finish(self, began: float, method: str, endpoint: str | None, status: int) -> None:
-        """Record a request that began at *began*, a `perf_counter()`, and ends now. Never raises."""
+        """Record a request that ends now. *began* is a `perf_counter()`. Never raises."""
         try:
             seconds = perf_counter() - began
             tags = {

@@ -8,7 +8,10 @@ from .bus import Metadata, check_event, execute
 
 
 class span:  # noqa: N801  # It is used as a function.
-    """Execute events around a block: ``with span(("db", "query"), {"table": "users"}) as metadata:``.
+    """Execute events around a block.
+
+        with telemetry.span(("db", "query"), {"table": "users"}) as metadata:
+            metadata["rows"] = run_query()
 
     At its start ``(..., "start")`` with `system_time`, the Unix time in ns. At its end
     ``(..., "stop")`` with `duration` in ns; or, if the block raises, ``(..., "exception")`` with

@@ -77,7 +77,8 @@ APP = "from redismetrics import Metrics; from redismetrics.api.app import create
             "opentelemetry",
             (
                 f"{APP}app = create_app(Metrics('redis://'), allow_write=True); "
-                "assert not any(route.path == '/v1/metrics' for route in app.routes); assert len(app.routes) > 9"
+                "assert not any(route.path == '/v1/metrics' for route in app.routes); "
+                "assert len(app.routes) > 9"
             ),
             "",
         ),

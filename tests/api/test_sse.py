@@ -196,7 +196,7 @@ def test_failed_stream_gets_an_error_and_frees_its_slot(
 
 
 class Client:
-    """The server's side of one ASGI response: reads once `reads` is set, leaves if `gone` is set."""
+    """The server's side of one ASGI response: reads if `reads` is set, leaves if `gone` is set."""
 
     def __init__(self) -> None:
         self.sent: list[str] = []

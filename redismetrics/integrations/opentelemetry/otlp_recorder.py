@@ -44,7 +44,7 @@ class OtlpRecorder:
                 self._internals.forget(name)
 
     def record(self, points: Iterable[DataPoint], rejections: Rejections) -> None:
-        """Record the points that were not recorded before; add those that are invalid to *rejections*."""
+        """Record the points that were not recorded before; add invalid ones to *rejections*."""
         bounds = TimestampBounds.now(self._metrics)
         with self._lock:
             for point in points:

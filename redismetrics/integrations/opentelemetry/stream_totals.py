@@ -1,4 +1,4 @@
-"""The state of OpenTelemetry streams: which points were recorded, and the last cumulative totals."""
+"""The state of OpenTelemetry streams: points that were recorded, and last cumulative totals."""
 
 import hashlib
 import logging
@@ -40,7 +40,7 @@ class StreamTotals:
         return len(self._last)
 
     def was_recorded(self, point: DataPoint) -> bool:
-        """Return whether this very point was recorded. Unknown, so False, for one without a time."""
+        """Return whether this very point was recorded; False if it has no time."""
         return point.time_ns != 0 and _point_id(point) in self._recorded
 
     def add_recorded(self, point: DataPoint) -> None:

@@ -3,6 +3,7 @@
 import bisect
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -139,7 +140,7 @@ def test_extreme_exponential_edges_are_finite() -> None:
         ),
     ],
 )
-def test_contradicting_numbers_are_rejected(arguments: tuple, expected: str) -> None:  # type: ignore[type-arg]
+def test_contradicting_numbers_are_rejected(arguments: Any, expected: str) -> None:
     with pytest.raises(InvalidValue, match=expected):
         distribution(*arguments)
     with pytest.raises(InvalidValue, match="ascending finite bounds"):

@@ -9,8 +9,8 @@ def cumulative_point(
     value: float | HistogramValue, *, start: int = 100, at: int = 200, stream: bytes = b"s"
 ) -> DataPoint:
     """Return a point of a cumulative stream."""
-    kind = "histogram" if isinstance(value, HistogramValue) else "sum"
-    return DataPoint("m", kind, "", "", stream, {}, start, at, value, True, "cumulative")  # type: ignore[arg-type]
+    kind: Any = "histogram" if isinstance(value, HistogramValue) else "sum"
+    return DataPoint("m", kind, "", "", stream, {}, start, at, value, True, "cumulative")
 
 
 def test_forgotten_streams_never_count_twice() -> None:
