@@ -17,9 +17,10 @@ _HOST = re.compile(
 class AuthMiddleware:
     """Reject requests without the bearer token.
 
-    The token is compared in constant time, and never logged. *open_paths* need no token. With *localhost_only*, requests for any other host are rejected
-    first: a page of another site can make its own name resolve to 127.0.0.1 (DNS rebinding), and
-    to a browser this server then belongs to that site.
+    The token is compared in constant time, and never logged. *open_paths* need no token. With
+    *localhost_only*, requests for any other host are rejected first: a page of another site can
+    make its own name resolve to 127.0.0.1 (DNS rebinding), and to a browser this server then
+    belongs to that site.
     """
 
     def __init__(

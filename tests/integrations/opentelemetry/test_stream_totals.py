@@ -1,4 +1,6 @@
-"""The state of cumulative totals."""
+"""The state of cumulative streams."""
+
+from typing import Any
 
 from redismetrics.integrations.opentelemetry.buckets import ExplicitBuckets
 from redismetrics.integrations.opentelemetry.points import DataPoint, HistogramValue
