@@ -10,7 +10,7 @@ import hypothesis
 import pytest
 
 from redismetrics.testing import pytest_plugin
-from tests.fixtures.clients import admin, make_metrics, make_worker, metrics
+from tests.fixtures.clients import admin, make_metrics, make_worker, metrics, other
 from tests.fixtures.clusters import Cluster
 from tests.fixtures.servers import (
     ENVIRONMENT,

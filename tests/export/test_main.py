@@ -103,7 +103,8 @@ class Metrics:
     def live(self, name=None): return [Family("a", define("a", "gauge"), [SeriesState({}, 0, 1.0)])]
     def self_metrics(self): return []
     def close(self): print("closed", flush=True)
-module = sys.modules["redismetrics.client.metrics"] = types.ModuleType("redismetrics.client.metrics")
+name = "redismetrics.client.metrics"
+module = sys.modules[name] = types.ModuleType(name)
 module.Metrics = Metrics
 from redismetrics.export.__main__ import main
 sys.exit(main(["--serve", sys.argv[1]]))

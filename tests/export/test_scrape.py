@@ -33,7 +33,7 @@ needs_prometheus = pytest.mark.skipif(
 
 @contextmanager
 def prometheus(folder: Path, target: int) -> Iterator[str]:
-    """A server of our own that scrapes /openmetrics and /text of *target* each second. Yields its address."""
+    """Run a server that scrapes /openmetrics and /text of *target*; yield its address."""
     config = folder / "prometheus.yml"
     jobs = [
         {
@@ -115,8 +115,8 @@ def test_a_prometheus_server_stores_every_sample_of_a_hostile_page(tmp_path: Pat
             }
             found[name, frozenset(tags)] = float(row["value"][1])
         page = render(metrics.families, openmetrics=job == "openmetrics")
-        wanted = {
+        expected = {
             (name, frozenset((key, tag) for key, tag in labels if tag)): value
             for (name, labels), value in samples(page, job == "openmetrics").items()
         }
-        assert found == wanted
+        assert found == expected
