@@ -23,7 +23,7 @@ from tests.fixtures.servers import (
     version,
 )
 
-__all__ = ["admin", "make_metrics", "make_worker", "metrics"]
+__all__ = ["admin", "make_metrics", "make_worker", "metrics", "other"]
 
 # No deadline for one example: the first may wait for a server's start. pytest-timeout limits tests.
 hypothesis.settings.register_profile("redismetrics", hypothesis.settings(), deadline=None)

@@ -132,9 +132,11 @@ def test_serve_reads_redis_for_each_scrape(url: str, metrics: Metrics) -> None:
             assert address.startswith("http://127.0.0.1:"), address
             for count in (1, 2):
                 with urllib.request.urlopen(address, timeout=5) as answer:
-                    page = of_users(answer.read().decode())
-                    assert page.endswith(f"# TYPE jobs_total counter\njobs_total {count}\n")
-                    assert page.startswith("# HELP jobs_total Jobs\n# TYPE")
+                    assert of_users(answer.read().decode()).splitlines() == [
+                        "# HELP jobs_total Jobs",
+                        "# TYPE jobs_total counter",
+                        f"jobs_total {count}",
+                    ]
                     assert answer.headers["Content-Type"] == TEXT
                 metrics.increment("jobs")
                 metrics.flush()

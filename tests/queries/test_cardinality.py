@@ -275,7 +275,9 @@ def test_a_metric_that_is_recorded_without_a_pause_says_so_and_loses_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(driver, "_send", after_a_batch)
-        with pytest.raises(StoreError, match="'jobs' is recorded too fast to delete series from it: 0 were deleted"):
+        with pytest.raises(
+            StoreError, match="'jobs' is recorded too fast to delete series from it: 0 were deleted"
+        ):
             metrics.delete_series("jobs", {"user": "1"})
         recorded = came
         status, out, said = Shell(url, namespace)("delete", "jobs", "--tag", "user=1")
