@@ -178,9 +178,7 @@ def test_a_wrong_environment_variable_is_named_by_its_own_name(name: str, text: 
         ({"max_age": 3 * 86_400}, "max_age"),
     ],
 )
-def test_what_is_coarser_is_kept_longer_and_minutes_longer_than_samples_may_be_old(
-    given: dict[str, float], wrong: str
-) -> None:
+def test_coarser_resolutions_must_be_kept_longer(given: dict[str, float], wrong: str) -> None:
     with pytest.raises(InvalidSetting, match=rf"^{wrong} must be at (least|most) .*, got "):
         resolve({}, **given)
 

@@ -121,19 +121,19 @@ def test_08_two_samples_of_one_name_with_different_tags_are_both_found(metrics: 
     assert metrics.get_metrics(name="jobs")["count"] == 2
 
 
-def test_09_asking_by_name_leaves_other_names_out(metrics: Metrics) -> None:
+def test_09_a_query_by_name_leaves_other_names_out(metrics: Metrics) -> None:
     metrics.increment("jobs")
     metrics.increment("requests")
     assert only_row(metrics, name="jobs")["name"] == "jobs"
 
 
-def test_10_asking_for_gauges_leaves_the_counter_out(metrics: Metrics) -> None:
+def test_10_a_query_for_gauges_leaves_the_counter_out(metrics: Metrics) -> None:
     metrics.increment("jobs")
     metrics.gauge("depth", 3)
     assert only_row(metrics, type="gauge")["name"] == "depth"
 
 
-def test_11_asking_by_name_and_tags_gives_the_one_match(metrics: Metrics) -> None:
+def test_11_a_query_by_name_and_tags_returns_the_one_match(metrics: Metrics) -> None:
     metrics.increment("jobs", 1, tags={"tenant": "cns"})
     metrics.increment("jobs", 2, tags={"tenant": "crucible"})
     assert only_row(metrics, name="jobs", tags={"tenant": "crucible"})["value"] == 2

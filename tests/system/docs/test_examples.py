@@ -178,13 +178,13 @@ def test_experiments(run: Run, metrics: Metrics) -> None:
     assert scores == [{"iteration": str(number), "count": experiments} for number in range(3)]
 
 
-def test_the_list_of_examples_has_them_all() -> None:
+def test_the_list_of_examples_is_complete() -> None:
     text = (ROOT / "examples" / "README.md").read_text()
     assert sorted(set(re.findall(r"\]\((\w+)\.py\)", text))) == [path.stem for path in EXAMPLES]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_s_head_says_how_it_is_run(path: Path) -> None:
+def test_the_docstring_of_an_example_shows_its_command(path: Path) -> None:
     head = ast.get_docstring(ast.parse(path.read_text()))
     assert head
     assert f"python examples/{path.name} --seconds" in head

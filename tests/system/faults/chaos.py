@@ -1,22 +1,24 @@
-"""Everything at once: writers, workers and the server are killed at random moments, and the books must balance.
+"""Kill writers, workers and the server at random moments; afterwards account for every sample.
 
     python -m tests.system.faults.chaos --seconds 300 --seed 7
 
-Prints the balance, ends with 0 where it is exact and with 1, and what is wrong, where it isn't.
+Prints the balance. The exit status is 0 if it is exact, else 1 after a list of what is wrong.
 
-    writers ──┬── socket ────────────────> server  (append-only, synced before each answer: confirmed means kept)
+    writers ──┬── socket ────────────────> server  (append-only file, synced before each reply)
               └── proxy (loses replies) ─>   ^  ^
-    two workers, for which every slot is due ┘  └── a reader that holds each answer against the writers' books,
-                                                    and a subscriber, which must get all that is stored, once
+    two workers, for which every slot is due ┘  └── a reader that compares each result with the
+                                                    books of the writers, and a subscriber that
+                                                    must receive everything once
 
-A writer's samples follow from the seed and its number alone, so its book is two numbers: how many it recorded, written before
-each, and how many a `flush` confirmed. They stand in a mapped file, which outlives SIGKILL. The samples of one series are
-stored in the order they were recorded, so whatever is stored of it must be the first so many: at least those confirmed, at most
-those recorded, and by count, sum, minute and hour exactly what a plain list of them says. The values are random, so that one
-batch lost or doubled amid others changes a sum that the count alone would not.
+The samples of a writer depend only on the seed and its number. So its book is two numbers: how many
+it recorded, written before each, and how many a `flush` confirmed. They are in a mapped file, which
+survives SIGKILL. The samples of a series are stored in the order of recording, so what is stored of
+it must be its first samples: at least those confirmed, at most those recorded. Count, sum, minutes
+and hours must equal a plain list of them. The values are random, so that a lost and a doubled batch
+change the sum even if they do not change the count.
 
-What is recorded, what is done, in which order and after which pauses follows from the seed; what the processes are doing at
-that moment does not.
+The seed determines what is recorded, what is done, in which order and after which pauses, but not
+what the processes do at that moment.
 """
 
 import argparse
@@ -56,15 +58,17 @@ from tests.system.faults.proxy import Proxy
 ROOT = Path(__file__).parents[3]
 NAMESPACE = "chaos"
 WRITERS, WORKERS = 4, 2
-BACK = 3 * HOUR  # so far back do samples with times of their own go
+# Samples with explicit times are at most this old.
+BACK = 3 * HOUR
 PATIENCE = 60.0
 GUARD = "if last_sequence and sequence <= last_sequence then\n  return last_reply\nend\n"
 METRICS = ("jobs", "past", "took", "past_took", "depth")
-TIMED = ("past", "past_took")  # samples with times of their own
+# These have samples with explicit times.
+TIMED = ("past", "past_took")
 
 
 class Fact(NamedTuple):
-    """One sample as it was recorded; the series is told by the metric, the writer and *tag*."""
+    """One recorded sample. The metric, the writer and *tag* identify its series."""
 
     metric: str
     tag: str
@@ -73,7 +77,7 @@ class Fact(NamedTuple):
 
 
 def facts(seed: int, number: int, base_ms: int) -> Iterator[Fact]:
-    """What writer *number* records, without end."""
+    """Yield what writer *number* records, without end."""
     chance = random.Random(f"{seed} {number}")
     while True:
         metric, tag = chance.choice(METRICS), chance.choice("xy")
@@ -83,7 +87,7 @@ def facts(seed: int, number: int, base_ms: int) -> Iterator[Fact]:
 
 
 class Book:
-    """What a writer knows: (recorded, confirmed), in a mapped file."""
+    """The numbers of samples that a writer recorded and got confirmed, in a mapped file."""
 
     SHAPE = struct.Struct("<qq")
 
@@ -112,7 +116,7 @@ class Book:
 
     @property
     def end(self) -> Path:
-        """Where a writer that ended well leaves its `stats()`."""
+        """The file in which a writer that was not killed leaves its `stats()`."""
         return self.path.with_suffix(".end")
 
 
@@ -120,9 +124,9 @@ class Book:
 
 
 def write(url: str, path: str, seed: int, number: int, base_ms: int) -> None:
-    """Record until SIGTERM, which ends it well."""
-    asked_to_end = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: asked_to_end.set())
+    """Record until SIGTERM, then close the client."""
+    terminated = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: terminated.set())
     book, chance = Book(Path(path)), random.Random()
     metrics = Metrics(url, namespace=NAMESPACE, flush_interval=0.05, socket_timeout=0.5)
     gauge = Gauge("depth", {"writer": number, "tag": "x"}, metrics=metrics)
@@ -134,7 +138,7 @@ def write(url: str, path: str, seed: int, number: int, base_ms: int) -> None:
             record = metrics.histogram if "took" in fact.metric else metrics.increment
             at = None if fact.time_ms is None else fact.time_ms / 1000
             record(fact.metric, fact.value, tags={"writer": number, "tag": fact.tag}, timestamp=at)
-        if asked_to_end.is_set():
+        if terminated.is_set():
             break
         if not chance.randrange(50):
             time.sleep(chance.random() * 0.01)
@@ -147,14 +151,14 @@ def write(url: str, path: str, seed: int, number: int, base_ms: int) -> None:
 
 
 def work(url: str) -> int:
-    """A worker for which every coarse slot is due as soon as something is sealed into it."""
+    """Run a worker for which every coarse slot is due as soon as something is sealed into it."""
     limits = WorkerLimits(grace_ms=-40 * DAY)
     arguments = ["--url", url, "--namespace", NAMESPACE, "--interval", "0.1"]
     return __main__.main(arguments, limits=limits)
 
 
 def without_guard() -> None:
-    """Take the guard out of record.lua, in this process: a batch that is sent again counts again."""
+    """Remove the guard from record.lua in this process, so that a resent batch counts again."""
     whole = scripts.script("record")
     assert whole.text.count(GUARD) == 1
     text = whole.text.replace(GUARD, "")
@@ -177,7 +181,7 @@ def spawn(*arguments: Any, errors: Path) -> "subprocess.Popen[bytes]":
 
 @dataclass
 class Writer:
-    """A writing process, from its start to after its death."""
+    """A writing process, running or ended."""
 
     number: int
     book: Book
@@ -189,11 +193,11 @@ class Writer:
         return found
 
 
-# -- what must be so ----------------------------------------------------------------------------
+# -- the expected results -----------------------------------------------------------------------
 
 
 class Ledger:
-    """The plain lists of what writers recorded, as far as they were asked for."""
+    """Plain lists of what the writers recorded, made when needed."""
 
     def __init__(self, seed: int, base_ms: int) -> None:
         self._sources: dict[int, Iterator[Fact]] = {}
@@ -201,7 +205,7 @@ class Ledger:
         self._seed, self._base_ms = seed, base_ms
 
     def first(self, writer: int, count: int) -> list[Fact]:
-        """The first *count* that *writer* recorded."""
+        """Return the first *count* samples of *writer*."""
         source = self._sources.setdefault(writer, facts(self._seed, writer, self._base_ms))
         known = self._lists[writer]
         known += itertools.islice(source, max(count - len(known), 0))
@@ -210,7 +214,7 @@ class Ledger:
 
 @dataclass
 class Balance:
-    """The account at the end; *wrong* is empty where it is exact."""
+    """The balance at the end; *wrong* is empty if it is exact."""
 
     recorded: int = 0
     stored: int = 0
@@ -220,39 +224,40 @@ class Balance:
     writers: int = 0
     killed: int = 0
     events: Tally[str] = field(default_factory=Tally)
-    answers: int = 0
+    queries: int = 0
     wrong: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         done = ", ".join(f"{what} {count}" for what, count in sorted(self.events.items()))
-        return "\n".join([
-            f"done: {done}; {self.answers} answers held against the books meanwhile",
-            f"recorded {self.recorded:,} by {self.writers} writers, of which {self.killed} were killed",
+        lines = [
+            f"done: {done}; {self.queries} results compared with the books in the meantime",
+            f"recorded {self.recorded:,} by {self.writers} writers, {self.killed} of them killed",
             f"  = stored {self.stored:,}",
             f"  + dropped {self.dropped.total():,} {dict(self.dropped)}",
-            f"  + lost {self.lost:,} in the buffers of killed writers, of {self.unconfirmed:,} that they had no word of",
+            f"  + lost {self.lost:,} of {self.unconfirmed:,} unconfirmed ones of killed writers",
             *(f"WRONG: {each}" for each in self.wrong),
             "exact" if not self.wrong else f"NOT exact: {len(self.wrong)} wrong",
-        ])  # fmt: skip
+        ]
+        return "\n".join(lines)
 
 
-def _near(heard: tuple[int, float], stored: tuple[int, float]) -> bool:
-    """Counts are exact; the sum of what came compacted is rounded."""
-    return heard[0] == stored[0] and math.isclose(heard[1], stored[1], rel_tol=1e-9)
+def _near(received: tuple[int, float], stored: tuple[int, float]) -> bool:
+    """Compare counts exactly and sums approximately: sums of compressed samples are rounded."""
+    return received[0] == stored[0] and math.isclose(received[1], stored[1], rel_tol=1e-9)
 
 
 class Chaos:
-    """One run: a context manager that leaves no process behind."""
+    """One run; a context manager that ends all processes."""
 
     def __init__(
         self,
         folder: Path,
         seed: int,
-        tell: Callable[[str], None] = lambda _: None,
+        report: Callable[[str], None] = lambda _: None,
         *,
         guarded: bool = True,
     ) -> None:
-        self.folder, self.seed, self._tell, self._guarded = folder, seed, tell, guarded
+        self.folder, self.seed, self._report, self._guarded = folder, seed, report, guarded
         self.base_ms = int(time.time() * 1000)
         self.ledger = Ledger(seed, self.base_ms)
         self.balance = Balance()
@@ -260,12 +265,12 @@ class Chaos:
         self.workers: list[subprocess.Popen[bytes]] = []
         self._chance = random.Random(seed)
         self._stack = contextlib.ExitStack()
-        self._over, self._subscribed, self._heard_all = (
+        self._over, self._subscribed, self._received_all = (
             threading.Event(),
             threading.Event(),
             threading.Event(),
         )
-        self._heard: dict[str, tuple[int, float]] = {}
+        self._received: dict[str, tuple[int, float]] = {}
         self.gaps = 0
 
     def __enter__(self) -> Self:
@@ -289,11 +294,11 @@ class Chaos:
 
     @property
     def errors(self) -> Path:
-        """What the processes say."""
+        """The log of the processes."""
         return self.folder / "errors"
 
     def run(self, seconds: float) -> Balance:
-        """Let everything run and be killed for *seconds*, end it well, and draw the balance."""
+        """Run and kill for *seconds*, end everything cleanly, and return the balance."""
         self.proxy.lose_replies(1_000_000, every=7)
         for _ in range(WRITERS):
             self.start_writer()
@@ -303,7 +308,7 @@ class Chaos:
         reading.start()
         listening = threading.Thread(target=self._listen, name="chaos-subscriber")
         listening.start()
-        wait_until(self._subscribed.is_set, "the subscriber listens", PATIENCE)
+        wait_until(self._subscribed.is_set, "the subscriber is connected", PATIENCE)
         for writer in self.writers:
             wait_until(
                 lambda writer=writer: writer.book.recorded,
@@ -311,37 +316,38 @@ class Chaos:
                 PATIENCE,
             )
         until = time.monotonic() + seconds
-        deeds = (
+        actions = (
             [self.kill_writer] * 4
             + [self.end_writer] * 2
             + [self.kill_worker] * 2
             + [self.kill_server] * 2
         )
-        deeds += [self.pause_server, self.forget_scripts, self.cut_lines]
+        actions += [self.pause_server, self.forget_scripts, self.cut_connections]
         try:
             while time.monotonic() < until and not self.balance.wrong:
                 time.sleep(self._chance.random() * 0.6)
-                self._chance.choice(deeds)()
+                self._chance.choice(actions)()
             needed = {
                 "worker killed": self.kill_worker,
                 "writer killed": self.kill_writer,
                 "server killed": self.kill_server,
             }
-            for what, deed in needed.items():  # a short run on a busy machine does little
+            # On a busy machine a short run does little.
+            for what, action in needed.items():
                 if not self.balance.events[what]:
-                    deed()
+                    action()
         finally:
             self._over.set()
             reading.join()
             if sys.exc_info()[0] is not None:
-                self._heard_all.set()
+                self._received_all.set()
         self._end_all()
-        self._heard_all.set()
+        self._received_all.set()
         listening.join()
         self._draw()
         return self.balance
 
-    # -- deeds ------------------------------------------------------------------------------------------------------
+    # -- actions --------------------------------------------------------------------------------
 
     def start_writer(self) -> None:
         number = len(self.writers)
@@ -363,7 +369,7 @@ class Chaos:
         self.workers.append(spawn("work", self.server.url, errors=self.errors))
 
     def _alive(self) -> Writer:
-        """A writer that runs and has recorded; the books of others tell nothing."""
+        """Return a writer that runs and has recorded; the books of others are empty."""
         writer = self._chance.choice([each for each in self.writers if each.process.poll() is None])
         wait_until(lambda: writer.book.recorded, f"writer {writer.number} records", PATIENCE)
         return writer
@@ -408,14 +414,14 @@ class Chaos:
             admin.script_flush()
         self._did("scripts flushed")
 
-    def cut_lines(self) -> None:
+    def cut_connections(self) -> None:
         with self.server.client() as admin:
             admin.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-        self._did("lines cut")
+        self._did("connections cut")
 
     def _did(self, what: str, which: str = "") -> None:
         self.balance.events[what] += 1
-        self._tell(f"{time.time() - self.base_ms / 1000:7.2f} s  {what} {which}")
+        self._report(f"{time.time() - self.base_ms / 1000:7.2f} s  {what} {which}")
 
     def _await(self, writer: Writer) -> None:
         writer.process.wait(PATIENCE)
@@ -439,16 +445,17 @@ class Chaos:
                 self._await(writer)
         for process in self.workers:
             process.terminate()
-            if process.wait(PATIENCE) not in (
-                0,
-                -signal.SIGTERM,
-            ):  # the latter before it could ask to be told
+            # -SIGTERM: it ended before it had installed its signal handler.
+            if process.wait(PATIENCE) not in (0, -signal.SIGTERM):
                 self.balance.wrong.append(f"a worker ended with {process.returncode}")
 
-    # -- the reader -------------------------------------------------------------------------------------------------
+    # -- the reader -----------------------------------------------------------------------------
 
     def _read(self) -> None:
-        """Ask until all is over; each answer is between what was confirmed before the question and recorded after it."""
+        """Query until the end.
+
+        Each result is between what was confirmed before the query and recorded after it.
+        """
         chance = random.Random()
         seen: dict[tuple[str, str], int] = defaultdict(int)
         with Metrics(self.server.url, namespace=NAMESPACE, socket_timeout=0.5) as reader:
@@ -462,7 +469,7 @@ class Chaos:
                 except RedisMetricsError as error:
                     self.balance.wrong.append(f"reader: {error!r}")
                     return
-                self.balance.answers += 1
+                self.balance.queries += 1
                 for writer in list(self.writers):
                     recorded, confirmed = writer.book.recorded, before.get(writer.number, 0)
                     for tag in "xy":
@@ -475,7 +482,7 @@ class Chaos:
                     seen[metric, series] = count
 
     def _listen(self) -> None:
-        """Add up what comes by the stream, until nothing comes any more after the end."""
+        """Add up what the stream delivers, until nothing more comes after the end."""
         try:
             with (
                 Metrics(self.server.url, namespace=NAMESPACE, socket_timeout=0.5) as metrics,
@@ -485,15 +492,15 @@ class Chaos:
                 while True:
                     item = stream.get(timeout=1.0)
                     if item is None:
-                        if self._heard_all.is_set():
+                        if self._received_all.is_set():
                             return
                         continue
                     if isinstance(item, Gap):
                         self.gaps += 1
                         continue
                     series = f"{item.tags['writer']}/{item.tags['tag']}"
-                    count, total = self._heard.get(series, (0, 0))
-                    self._heard[series] = count + item.count, total + item.value * item.count
+                    count, total = self._received.get(series, (0, 0))
+                    self._received[series] = count + item.count, total + item.value * item.count
         except RedisMetricsError as error:
             self.balance.wrong.append(f"subscriber: {error!r}")
         finally:
@@ -501,7 +508,7 @@ class Chaos:
 
     @staticmethod
     def _totals(reader: Metrics, metric: str) -> dict[str, tuple[int, float]]:
-        """Count and sum of each "<writer>/<tag>"."""
+        """Return count and sum of each "<writer>/<tag>"."""
         rows = reader.rollup(
             metric, group_by=("writer", "tag"), aggregations=("count", "sum"), window=None
         )
@@ -516,7 +523,7 @@ class Chaos:
         confirmed: int,
         recorded: int,
     ) -> list[Fact]:
-        """Hold one series against its writer's book; return the plain list of what is stored of it."""
+        """Compare a series with its writer's book; return the plain list of its stored samples."""
         count, total = found.get(f"{writer}/{tag}", (0, 0))
         facts_ = self.ledger.first(writer, recorded)
         of_series = [
@@ -525,16 +532,18 @@ class Chaos:
         least = sum(at < confirmed for at in of_series)
         if not least <= count <= len(of_series):
             self.balance.wrong.append(
-                f"{metric} of {writer}/{tag}: {count}, wanted {least} (confirmed) to {len(of_series)}"
+                f"{metric} of {writer}/{tag}: "
+                f"expected {least} (confirmed) to {len(of_series)}, got {count}"
             )
         stored = [facts_[at] for at in of_series[:count]]
-        if total != sum(fact.value for fact in stored):
+        expected = sum(fact.value for fact in stored)
+        if total != expected:
             self.balance.wrong.append(
-                f"{metric} of {writer}/{tag}: the sum of {count} is {total}, wanted {sum(fact.value for fact in stored)}"
+                f"{metric} of {writer}/{tag}: the sum of {count} is {total}, expected {expected}"
             )
         return stored
 
-    # -- the balance ------------------------------------------------------------------------------------------------
+    # -- the balance ----------------------------------------------------------------------------
 
     def _draw(self) -> None:
         balance = self.balance
@@ -543,27 +552,28 @@ class Chaos:
             sum(writer.killed for writer in self.writers),
         )
         with Metrics(self.server.url, namespace=NAMESPACE) as reader:
-            stored = self._hold(reader)
+            stored = self._check_series(reader)
             found = self._totals(reader, "jobs")
             differ = [
-                each for each in found if not _near(self._heard.get(each, (0, 0)), found[each])
+                each for each in found if not _near(self._received.get(each, (0, 0)), found[each])
             ]
             if self.gaps or differ:
                 self.balance.wrong.append(
-                    f"the subscriber heard of {self.gaps} gaps and of {differ[:3]} "
-                    f"{[self._heard.get(series) for series in differ[:3]]}, stored is {[found[each] for each in differ[:3]]}"
+                    f"the subscriber had {self.gaps} gaps; of {differ[:3]} it received "
+                    f"{[self._received.get(series) for series in differ[:3]]}, "
+                    f"stored is {[found[each] for each in differ[:3]]}"
                 )
             self._seal_all()
-            if self._hold(reader) != stored:
-                balance.wrong.append("sealing and rolling up has changed what is stored")
-            self._hold_slots(reader, [fact for facts_ in stored.values() for fact in facts_])
+            if self._check_series(reader) != stored:
+                balance.wrong.append("the worker has changed what is stored")
+            self._check_slots(reader, [fact for facts_ in stored.values() for fact in facts_])
             flushes = reader.rollup("depth", group_by="writer", aggregations="count", window=None)
             live = {
                 row.tags["writer"]: row.value
                 for family in reader.live("depth")
                 for row in family.series
             }
-        self._hold_store()
+        self._check_redis()
         for writer in self.writers:
             recorded, kept = writer.book.recorded, len(stored[writer.number])
             kept += self._gauge(writer, live.get(str(writer.number), 0))
@@ -575,7 +585,7 @@ class Chaos:
                 continue
             stats = writer.stats()
             balance.dropped.update(stats["dropped"])
-            # The changes of a gauge in one flush are one sample of it.
+            # The changes of a gauge in one flush are one sample.
             counted = sum(
                 fact.metric != "depth" for fact in self.ledger.first(writer.number, recorded)
             )
@@ -590,13 +600,13 @@ class Chaos:
                 )
             if recorded != kept + sum(stats["dropped"].values()):
                 balance.wrong.append(
-                    f"writer {writer.number}: {recorded} recorded, {kept} stored, {stats['dropped']}"
+                    """Compare minutes and hours of samples with explicit times with a plain list."""
                 )
         if balance.recorded != balance.stored + balance.dropped.total() + balance.lost:
-            balance.wrong.append("the parts don't add up")
+            balance.wrong.append("the parts do not add up")
 
     def _bounds(self, writer: Writer) -> tuple[int, int]:
-        """The least and the most that can be stored of what it recorded."""
+        """Return the least and the most samples of a writer that can be stored."""
         recorded = writer.book.recorded
         if writer.killed:
             return writer.book.confirmed, recorded
@@ -606,8 +616,8 @@ class Chaos:
             else (writer.book.confirmed, recorded)
         )
 
-    def _hold(self, reader: Metrics) -> dict[int, list[Fact]]:
-        """Hold every series against the books; return what is stored of each writer, gauges left out."""
+    def _check_series(self, reader: Metrics) -> dict[int, list[Fact]]:
+        """Compare all series with the books; return what is stored, without gauges."""
         stored: dict[int, list[Fact]] = defaultdict(list)
         for metric in METRICS[:-1]:
             found = self._totals(reader, metric)
@@ -619,11 +629,11 @@ class Chaos:
                 f"{writer.number}/{tag}" for writer in self.writers for tag in "xy"
             }
             if strangers:
-                self.balance.wrong.append(f"{metric} of {strangers}, which nobody recorded")
+                self.balance.wrong.append(f"{metric} of {strangers}, which was not recorded")
         return stored
 
     def _gauge(self, writer: Writer, value: float) -> int:
-        """How many changes make up the value that the writer's gauge has; some number of its first must."""
+        """Return how many of the first changes make up the value of the writer's gauge."""
         changes = [
             (at, fact.value)
             for at, fact in enumerate(self.ledger.first(writer.number, writer.book.recorded))
@@ -633,13 +643,13 @@ class Chaos:
         least, most = (sum(at < bound for at, _ in changes) for bound in self._bounds(writer))
         if value not in sums[least : most + 1]:
             self.balance.wrong.append(
-                f"depth of {writer.number}: {value}, wanted one of {sums[least : most + 1]}"
+                f"depth of {writer.number}: expected one of {sums[least : most + 1]}, got {value}"
             )
             return 0
         return sums.index(int(value))
 
-    def _hold_slots(self, reader: Metrics, stored: list[Fact]) -> None:
-        """Minutes and hours of what has times of its own, and percentiles' ends, against the plain list."""
+    def _check_slots(self, reader: Metrics, stored: list[Fact]) -> None:
+        """Compare minutes and hours of samples with explicit times with the plain list."""
         for metric, (interval, width) in itertools.product(
             TIMED, (("minute", MINUTE), ("hour", HOUR))
         ):
@@ -659,26 +669,25 @@ class Chaos:
                 )
                 for row in rows
             }
-            wanted = {
+            expected = {
                 slot: (len(each), sum(each), min(each), max(each)) for slot, each in values.items()
             }
-            if (
-                metric == "past"
-            ):  # of counters counted together the extremes are those of what was added up
-                found, wanted = (
-                    {at: row[:2] for at, row in rows.items()} for rows in (found, wanted)
+            if metric == "past":
+                # Counters that were added up in a flush have the extremes of the sums.
+                found, expected = (
+                    {at: row[:2] for at, row in rows.items()} for rows in (found, expected)
                 )
-            if found != wanted:
+            if found != expected:
                 differ = sorted(
-                    slot for slot in {*found, *wanted} if found.get(slot) != wanted.get(slot)
+                    slot for slot in {*found, *expected} if found.get(slot) != expected.get(slot)
                 )
                 self.balance.wrong.append(
-                    f"{metric} by {interval}: {len(differ)} slots differ, at {differ[0]} got {found.get(differ[0])}, "
-                    f"wanted {wanted.get(differ[0])}"
+                    f"{metric} by {interval}: {len(differ)} slots differ; at {differ[0]} "
+                    f"expected {expected.get(differ[0])}, got {found.get(differ[0])}"
                 )
 
     def _seal_all(self) -> None:
-        """Make all that is due, and all that would be due later."""
+        """Make all slots that are due now or later."""
         one = new_worker(self.server.url, NAMESPACE)
         try:
             for _ in one.once():
@@ -693,8 +702,8 @@ class Chaos:
             one.leave()
             one.store.close()
 
-    def _hold_store(self) -> None:
-        """Nothing was cut unmerged, nothing came too late, nothing is left to be sealed."""
+    def _check_redis(self) -> None:
+        """Check that nothing was trimmed before it was sealed, nothing was late, nothing is left."""
         with self.server.client() as admin:
             if left := admin.zcard(keys.shard(NAMESPACE, 0).dirty):
                 self.balance.wrong.append(f"{left} metrics are not sealed")
@@ -708,22 +717,26 @@ class Chaos:
 
 
 def run(
-    seconds: float, seed: int, tell: Callable[[str], None] = lambda _: None, *, guarded: bool = True
+    seconds: float,
+    seed: int,
+    report: Callable[[str], None] = lambda _: None,
+    *,
+    guarded: bool = True,
 ) -> tuple[Balance, str]:
-    """One chaos run in a folder of its own: the balance, and what the processes said. See `without_guard`."""
+    """Run once in a temporary folder; return the balance and the log of the processes."""
     folder = Path(tempfile.mkdtemp(prefix="rm-chaos-", dir=tempfile.gettempdir()))
     proxies.QUIET = 0.002
     try:
-        with Chaos(folder, seed, tell, guarded=guarded) as chaos:
+        with Chaos(folder, seed, report, guarded=guarded) as chaos:
             balance = chaos.run(seconds)
             return balance, chaos.errors.read_text(errors="replace")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def bugs(said: str) -> list[str]:
-    """The lines of what the processes said that none of them should have said."""
-    return [line for line in said.splitlines() if "BUG:" in line or "Traceback" in line]
+def bugs(log: str) -> list[str]:
+    """Return the lines of the log that report a bug."""
+    return [line for line in log.splitlines() if "BUG:" in line or "Traceback" in line]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -737,33 +750,33 @@ def main(argv: list[str] | None = None) -> int:
         return work(arguments[1])
     parser = argparse.ArgumentParser(
         prog="python -m tests.system.faults.chaos",
-        description="Kill everything; balance the books.",
+        description="Kill everything at random, then account for every sample.",
     )
     parser.add_argument(
         "--seconds",
         type=float,
         default=60.0,
-        help="how long things are killed (default: %(default)g)",
+        help="how long to kill (default: %(default)g)",
     )
     parser.add_argument(
         "--seed",
         type=int,
         default=int(time.time()),
-        help="what is done and when (default: the time)",
+        help="determines what is done and when (default: the time)",
     )
     parser.add_argument(
         "--without-guard",
         action="store_true",
-        help="take the guard out of record.lua: the books must not balance",
+        help="remove the guard from record.lua: the balance must be wrong",
     )
-    parser.add_argument("--verbose", action="store_true", help="print each deed as it is done")
+    parser.add_argument("--verbose", action="store_true", help="print each action")
     given = parser.parse_args(arguments)
     print(f"seed {given.seed}, {given.seconds:g} s", flush=True)
-    tell = partial(print, flush=True) if given.verbose else lambda _: None
-    balance, said = run(given.seconds, given.seed, tell, guarded=not given.without_guard)
+    report = partial(print, flush=True) if given.verbose else lambda _: None
+    balance, log = run(given.seconds, given.seed, report, guarded=not given.without_guard)
     print(balance)
-    for line in (found := bugs(said)):
-        print(f"said: {line}")
+    for line in (found := bugs(log)):
+        print(f"log: {line}")
     return int(bool(balance.wrong or found))
 
 

@@ -1,10 +1,11 @@
-"""A proxy in front of a server that breaks the line the way networks do: at a known request, and counted.
+"""A proxy in front of a server that breaks connections as networks do: at a known request, counted.
 
     recorder ── Proxy.url ──> Proxy ── Server.url ──> Server
 
-It understands just enough of the protocol to know where a request ends and how many replies it gets. A request is one or
-more whole commands; while a fault is planned it is all that a client sends in one go, so a whole pipeline. Replies are
-passed on as they come. One thread with its own event loop does all of it and ends with the `with` block.
+It parses the protocol only to find the end of a request and the number of its replies. A request is
+one or more complete commands; while a fault is planned it is all that a client sends at once, so a
+whole pipeline. Replies are passed on as they come. One thread with its own event loop does all of
+it and ends with the `with` block.
 """
 
 import asyncio
@@ -20,7 +21,8 @@ import hiredis
 from tests.fixtures.servers import PATIENCE, Server
 
 CHUNK = 1 << 16
-QUIET = 0.01  # seconds without a byte after which a pipeline that comes in several pieces counts as whole
+# Seconds without a byte after which a pipeline that comes in several pieces is complete.
+QUIET = 0.01
 
 When = Callable[[bytes], bool]
 
@@ -28,12 +30,12 @@ _numbers = itertools.count(1)
 
 
 def has_script(request: bytes) -> bool:
-    """Tell whether *request* runs a script by its hash, as every batch does."""
+    """True if *request* runs a script by its hash, as every batch does."""
     return b"EVALSHA" in request
 
 
 def commands_in(data: bytes) -> int | None:
-    r"""Return how many commands *data* is, or None while the last one is incomplete.
+    r"""Return the number of commands in *data*, or None if the last one is incomplete.
 
     A command is ``*<arguments>\r\n`` and for each argument ``$<bytes>\r\n<argument>\r\n``.
     """
@@ -50,17 +52,20 @@ def commands_in(data: bytes) -> int | None:
 
 
 def _header(data: bytes, at: int, kind: bytes) -> tuple[int, int]:
-    """Return the number in the line at *at*, and where the next line begins; beyond *data* if it is not all there."""
+    """Return the number in the line at *at*, and the start of the next line.
+
+    The start is beyond *data* if the line is incomplete.
+    """
     end = data.find(b"\r\n", at)
     if end < 0:
         return 0, len(data) + 1
     if data[at : at + 1] != kind:
-        raise ValueError(f"request at byte {at}: wanted {kind!r}, got {data[at:end]!r:.80}")
+        raise ValueError(f"request at byte {at} must begin with {kind!r}, got {data[at:end]!r:.80}")
     return int(data[at + 1 : end]), end + 2
 
 
 class _Plan:
-    """Which of the requests to come meet a fault: *count* of them, each *every*-th that *when* holds for."""
+    """Which requests meet a fault: *count* of them, every *every*-th for which *when* is true."""
 
     def __init__(self, count: int, every: int, when: When) -> None:
         self.left = count
@@ -79,16 +84,16 @@ class _Plan:
 
 
 class Proxy:
-    """Listens in front of *target*: on a loopback port, or with *unix* on a socket in the target's folder.
+    """A proxy on a loopback port, or with *unix* on a socket in the target's folder.
 
     Attributes:
-        deaf: Accept, read and never answer. What is read meanwhile is gone, also after it hears again.
-        delay: Seconds that each piece of a reply is held back.
-        trickle: Replies go out byte by byte.
-        connections: Accepted so far.
-        requests: Passed on to the server so far, with those whose reply was lost.
-        lost: Replies read from the server and thrown away, the connection cut.
-        cut: Requests thrown away before the server saw them, the connection cut.
+        deaf: Accept and read, but never reply. What is read while deaf is discarded for good.
+        delay: Seconds by which each piece of a reply is delayed.
+        trickle: Send replies byte by byte.
+        connections: Number of accepted connections.
+        requests: Number of requests passed on, including those whose reply was lost.
+        lost: Number of replies that were discarded; the connection was cut.
+        cut: Number of requests that were discarded before the server; the connection was cut.
     """
 
     def __init__(self, target: Server, *, unix: bool = False) -> None:
@@ -100,23 +105,23 @@ class Proxy:
         self._target = target
         self._path = str(target.folder / f"proxy-{next(_numbers)}") if unix else None
         self._losses = self._cuts = _Plan(0, 1, has_script)
-        self._lines: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def lose_replies(self, count: int = 1, *, every: int = 1, when: When = has_script) -> None:
-        """Let the server carry out *count* requests, throw its replies away and cut the connection.
+        """Let the server execute *count* requests, but discard the replies and cut the connection.
 
-        Only each *every*-th request that *when* holds for is hit; *when* gets the bytes of the request. The count begins
-        anew with each call; 0 ends it.
+        Only every *every*-th request for which *when* is true is hit; *when* gets the bytes of the
+        request. Each call replaces the last one; 0 ends the fault.
         """
         self._losses = _Plan(count, every, when)
 
     def cut_requests(self, count: int = 1, *, every: int = 1, when: When = has_script) -> None:
-        """Cut the connection at *count* requests before the server sees them; the rest as in `lose_replies`."""
+        """Cut the connection before the server sees *count* requests; see `lose_replies`."""
         self._cuts = _Plan(count, every, when)
 
     def disconnect(self) -> None:
-        """Cut every connection there is; new ones are accepted."""
-        asyncio.run_coroutine_threadsafe(self._cut_lines(), self._loop).result(PATIENCE)
+        """Cut every open connection; new ones are accepted."""
+        asyncio.run_coroutine_threadsafe(self._cut_connections(), self._loop).result(PATIENCE)
 
     def __enter__(self) -> Self:
         ready: Future[None] = Future()
@@ -148,33 +153,33 @@ class Proxy:
         ready.set_result(None)
         await self._stop.wait()
         listener.close()
-        await self._cut_lines()
+        await self._cut_connections()
 
-    async def _cut_lines(self) -> None:
-        for line in self._lines:
-            line.cancel()
-        if self._lines:
-            await asyncio.wait(self._lines)
+    async def _cut_connections(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     def _accepted(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         self.connections += 1
-        line = asyncio.create_task(self._line(client, to_client))
-        self._lines.add(line)
+        task = asyncio.create_task(self._serve(client, to_client))
+        self._tasks.add(task)
 
-        def ended(line: asyncio.Task[None]) -> None:
-            self._lines.discard(line)
-            to_client.transport.abort()  # for a line that was cut before it began
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            to_client.transport.abort()  # if it was cut before it began
 
-        line.add_done_callback(ended)
+        task.add_done_callback(ended)
 
-    async def _line(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-        """Serve one connection from its beginning to its end."""
+    async def _serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        """Serve one connection until it ends."""
         to_server = None
         try:
             server, to_server = await self._dial()
             await self._relay(client, to_client, server, to_server)
         except (OSError, asyncio.CancelledError):
-            pass  # either side is gone, or `disconnect`: in all cases the line ends here
+            pass  # a side has closed, or `disconnect` was called
         finally:
             writers = [writer for writer in (to_client, to_server) if writer]
             for writer in writers:
@@ -195,7 +200,7 @@ class Proxy:
         server: asyncio.StreamReader,
         to_server: asyncio.StreamWriter,
     ) -> None:
-        answers = asyncio.create_task(self._answer(server, to_client))
+        replies = asyncio.create_task(self._pass_replies(server, to_client))
         try:
             while request := await self._request(client):
                 if self._cuts.hits(request):
@@ -203,7 +208,7 @@ class Proxy:
                     return
                 loses = self._losses.hits(request)
                 if loses:
-                    await _end(answers)
+                    await _end(replies)
                 to_server.write(request)
                 await to_server.drain()
                 self.requests += 1
@@ -212,10 +217,10 @@ class Proxy:
                     self.lost += 1
                     return
         finally:
-            await _end(answers)
+            await _end(replies)
 
     async def _request(self, client: asyncio.StreamReader) -> bytes:
-        """Return the next request, b"" when there is none to come."""
+        """Return the next request, or b"" at the end."""
         request = b""
         while True:
             complete = bool(request) and commands_in(request) is not None
@@ -229,8 +234,10 @@ class Proxy:
                 return request if complete else b""
             request = b"" if self.deaf else request + data
 
-    async def _answer(self, server: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-        """Pass on what the server says, and its hanging up."""
+    async def _pass_replies(
+        self, server: asyncio.StreamReader, to_client: asyncio.StreamWriter
+    ) -> None:
+        """Pass on the replies of the server, and its end."""
         with contextlib.suppress(OSError):
             while data := await server.read(CHUNK):
                 if self.delay:
@@ -250,13 +257,16 @@ async def _end(task: asyncio.Task[None]) -> None:
 
 
 async def _read_replies(server: asyncio.StreamReader, count: int) -> None:
-    """Read *count* whole replies; nobody was waiting for an earlier one, as clients here read before they send again."""
+    """Read *count* complete replies.
+
+    No earlier reply is open: clients here read before they send again.
+    """
     unfinished = object()
     reader = hiredis.Reader(notEnoughData=unfinished)
     while count:
         data = await server.read(CHUNK)
         if not data:
-            raise ConnectionResetError("the server hung up before it answered")
+            raise ConnectionResetError("the server closed the connection before it replied")
         reader.feed(data)
         while (reply := reader.gets()) is not unfinished:
             count -= not isinstance(reply, hiredis.PushNotification)

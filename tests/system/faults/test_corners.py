@@ -1,4 +1,4 @@
-"""Corners where a sample was once lost, counted twice or made a metric unreadable; each failed before it was mended."""
+"""Regression tests: rare cases in which samples were lost, counted twice or became unreadable."""
 
 import threading
 import time
@@ -40,18 +40,18 @@ def admin(server: Server) -> Iterator[redis.Redis]:
         yield client
 
 
-def test_an_unreadable_definition_drops_its_metric_and_no_other(
+def test_a_corrupt_definition_affects_only_its_metric(
     make: Make, admin: redis.Redis, namespace: str
 ) -> None:
     metrics, late = make(), make()
     metrics.increment("broken")
     metrics.flush()
     admin.hset(keys.shard(namespace, 0).catalogue, "broken", b"\xc1junk")
-    metrics.increment("broken")  # it knows the definition, and the script refuses
+    metrics.increment("broken")  # the client knows the definition, and the script refuses
     metrics.increment("sound")
     metrics.flush(3)
     assert balance(metrics) == (2, 0, {"refused": 1})
-    late.increment("broken", 5)  # it has to learn it
+    late.increment("broken", 5)  # the client must learn the definition
     late.increment("sound", 5)
     late.flush(3)
     assert balance(late) == (1, 0, {"refused": 1})
@@ -76,13 +76,13 @@ def test_equal_samples_of_many_flushes_in_one_batch_stay_readable(make: Make) ->
     for _ in range(3):
         for _ in range(10_000):
             metrics.increment("jobs", timestamp=when)
-        with metrics._sink.sending.lock:  # so that all three wait for one batch
+        with metrics._sink.sending.lock:  # so that all three flushes become one batch
             metrics._sink.collector.collect(int(time.time() * 1000))
     metrics.flush()
     assert metrics.query("jobs", aggregation="sum") == 30_000
 
 
-def test_a_change_beside_a_backfilled_set_is_not_lost(make: Make) -> None:
+def test_a_change_with_a_backfilled_set_in_one_flush_is_not_lost(make: Make) -> None:
     metrics = make()
     level = Gauge("level", metrics=metrics)
     level.set(100.0)
@@ -114,7 +114,7 @@ def test_changes_of_many_flushes_in_one_batch_are_all_counted(make: Make) -> Non
     metrics = make(buffer_bytes=1 << 16)
     level = Gauge("level", metrics=metrics)
     with metrics._sink.sending.lock:
-        for _ in range(200):  # more than the buffer holds unsqueezed
+        for _ in range(200):  # more than the send queue holds unmerged
             level.add(2)
             metrics._sink.collector.collect(int(time.time() * 1000))
     metrics.flush()
@@ -123,7 +123,7 @@ def test_changes_of_many_flushes_in_one_batch_are_all_counted(make: Make) -> Non
     assert metrics.query("level", aggregation="last") == 400
 
 
-def test_a_clock_that_leapt_and_came_back_refuses_nothing(
+def test_a_clock_that_jumped_and_returned_refuses_nothing(
     make: Make, admin: redis.Redis, namespace: str
 ) -> None:
     metrics = make()
@@ -137,10 +137,10 @@ def test_a_clock_that_leapt_and_came_back_refuses_nothing(
     assert metrics.query("jobs", aggregation="sum") == 4
 
 
-def test_a_sample_of_an_absurd_time_takes_no_other_with_it(make: Make) -> None:
+def test_a_sample_with_an_absurd_time_does_not_affect_others(make: Make) -> None:
     metrics = make()
     metrics.histogram("took", 1)
-    metrics.flush()  # so that it is known, and compacted when drained
+    metrics.flush()  # so that it is known, and compressed when drained
     now = time.time() - 60
     for _ in range(500):
         metrics.histogram("took", 2.5, tags={"of": "b"}, timestamp=now)
@@ -149,9 +149,7 @@ def test_a_sample_of_an_absurd_time_takes_no_other_with_it(make: Make) -> None:
     assert balance(metrics) == (501, 0, {"in_future": 1})
 
 
-def test_a_thread_that_can_t_start_is_tried_again(
-    make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_thread_that_cannot_start_is_retried(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     metrics = make()
     jobs = Counter("jobs", metrics=metrics)
 
@@ -168,7 +166,7 @@ def test_a_thread_that_can_t_start_is_tried_again(
     assert balance(metrics) == (21, 0, {})
 
 
-def test_guessed_values_that_become_a_counter_s_keep_none_below_zero(make: Make) -> None:
+def test_values_of_an_unknown_type_that_becomes_a_counter_are_checked(make: Make) -> None:
     metrics, known = make(buffer_bytes=1 << 16), make()
     known.increment("jobs", 1_000_000)
     known.flush()
@@ -186,24 +184,24 @@ def test_guessed_values_that_become_a_counter_s_keep_none_below_zero(make: Make)
     assert metrics.query("jobs", aggregation="sum") >= 1_000_000
 
 
-def test_what_is_drained_after_close_gave_up_is_counted(make: Make) -> None:
+def test_samples_drained_after_close_timed_out_are_counted(make: Make) -> None:
     metrics = make()
     metrics.increment("jobs")
     collector = metrics._sink.collector
-    held = collector.lock
-    held.acquire()
+    lock = collector.lock
+    lock.acquire()
     drained = metrics._recorder.metrics["jobs"].buffers
     taken = [buffer.values[:] for buffer in drained.values()]
     metrics.close(timeout=0.2)
-    held.release()
+    lock.release()
     for buffer, values in zip(drained.values(), taken, strict=True):
-        buffer.values += values  # as if the collector had been in the middle of it
+        buffer.values += values  # as if the collector was still running
     collector.collect(int(time.time() * 1000))
     stats = metrics.stats()
     assert (stats["pending"], stats["dropped"]["unsent"]) == (0, 2)
 
 
-def test_a_process_bounds_its_own_series(make: Make) -> None:
+def test_a_process_limits_its_own_series(make: Make) -> None:
     metrics = make(max_series=10)
     for number in range(1000):
         metrics.increment("jobs", tags={"user": str(number)})
@@ -213,7 +211,7 @@ def test_a_process_bounds_its_own_series(make: Make) -> None:
     assert metrics.query("jobs", aggregation="sum", tags={"otel.metric.overflow": "true"}) == 990
 
 
-def test_junk_in_a_log_is_cut_like_any_block(
+def test_a_corrupt_block_in_the_log_is_trimmed_like_any_other(
     make: Make, admin: redis.Redis, namespace: str
 ) -> None:
     metrics = make(log_age=60)
@@ -226,7 +224,7 @@ def test_junk_in_a_log_is_cut_like_any_block(
     assert metrics.query("jobs", aggregation="sum") == 2
 
 
-def test_a_limit_of_series_holds_after_the_metric_was_deleted(make: Make) -> None:
+def test_the_series_limit_holds_after_the_metric_was_deleted(make: Make) -> None:
     metrics = make(max_series=80)
     for _ in range(2):
         for number in range(100):

@@ -1,6 +1,7 @@
-"""A store with anything in it: whatever stands in our keys, who asks gets an answer or an error of ours, in bounded memory.
+"""Corrupt keys: queries return a result or raise one of our errors, in bounded memory.
 
-One value of a real namespace is replaced at a time, by bytes that are nearly right or not at all, and every question is asked.
+One value of a real namespace at a time is replaced by nearly valid or random bytes, and every
+query is run.
 """
 
 import contextlib
@@ -33,9 +34,10 @@ from tests.fixtures.workers import new_worker, pull_forward
 
 NAMESPACE = "hostile"
 NEVER = 3_600.0
-MEMORY = 20 << 20  # Python's own allocations and numpy's; a question on this namespace takes 1 MB
+# Bytes allocated by Python and numpy. A query of this namespace takes 1 MB.
+MEMORY = 20 << 20
 
-QUESTIONS: dict[str, Callable[[Metrics], Any]] = {
+QUERIES: dict[str, Callable[[Metrics], Any]] = {
     "query": lambda metrics: [metrics.query(name) for name in ("jobs", "depth", "took")],
     "percentiles": lambda metrics: metrics.query("took", aggregation="p95", group_by="n"),
     "rollup": lambda metrics: metrics.rollup(
@@ -54,7 +56,7 @@ QUESTIONS: dict[str, Callable[[Metrics], Any]] = {
 
 
 class Filled(NamedTuple):
-    """A namespace: its keys' dumps, and every place in it."""
+    """A namespace: the dump of each key, and every place in it."""
 
     admin: redis.Redis
     dumps: dict[bytes, bytes]
@@ -65,7 +67,7 @@ class Filled(NamedTuple):
 
 
 class Place(NamedTuple):
-    """One value in Redis: of a string, or of a field or member."""
+    """One value in Redis: a string, a field or a member."""
 
     key: bytes
     kind: bytes
@@ -74,7 +76,7 @@ class Place(NamedTuple):
 
 @pytest.fixture(scope="module")
 def filled(server: Server) -> Iterator[Filled]:
-    """A namespace with sealed and unsealed samples of every type: its keys' dumps, and every place in it."""
+    """A namespace with sealed and unsealed samples of every type."""
     hour = slot_of(round(time.time() * 1000), HOUR) - 2 * HOUR
     with Metrics(server.url, namespace=NAMESPACE, flush_interval=NEVER) as metrics:
         depth = Gauge("depth", metrics=metrics)
@@ -158,7 +160,7 @@ def bounded() -> Iterator[None]:
 
 
 def damage(admin: redis.Redis, place: Place, how: str, junk: bytes) -> None:
-    if how == "key":  # of another type, or without what belongs to it
+    if how == "key":  # missing, or of another type
         admin.delete(place.key)
         admin.set(place.key, junk) if len(junk) % 2 else None
     elif place.kind == b"string":
@@ -186,15 +188,15 @@ def restore(admin: redis.Redis, dumps: dict[bytes, bytes]) -> None:
         pipeline.execute()
 
 
-def asked(metrics: Metrics) -> dict[str, str]:
-    """Ask everything; return which errors of ours came."""
-    told = {}
-    for name, ask in QUESTIONS.items():
+def query_all(metrics: Metrics) -> dict[str, str]:
+    """Run every query; return the errors of ours that were raised."""
+    errors = {}
+    for name, query in QUERIES.items():
         try:
-            ask(metrics)
-        except (StoreError, OutsideRetention) as error:  # the retentions may be what was damaged
-            told[name] = str(error)
-    return told
+            query(metrics)
+        except (StoreError, OutsideRetention) as error:  # the retentions may be corrupt
+            errors[name] = str(error)
+    return errors
 
 
 @given(
@@ -208,7 +210,7 @@ def asked(metrics: Metrics) -> dict[str, str]:
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
 )
-def test_whatever_stands_in_our_keys_is_answered_or_told(
+def test_corrupt_keys_are_read_or_raise_our_error(
     server: Server, filled: Filled, one: int, other: int, how: str, junk: bytes
 ) -> None:
     admin, dumps, places = filled
@@ -218,7 +220,7 @@ def test_whatever_stands_in_our_keys_is_answered_or_told(
     damage(admin, inside[other % len(inside)], how, junk)
     metrics = Metrics(server.url, namespace=NAMESPACE, flush_interval=NEVER)
     with np.errstate(all="ignore"):
-        asked(metrics)
+        query_all(metrics)
         metrics.increment("jobs", tags={"n": 1})
         metrics.gauge("depth", 1)
         metrics.histogram("took", 1.0)
@@ -242,28 +244,28 @@ def test_whatever_stands_in_our_keys_is_answered_or_told(
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
 )
-def test_a_worker_goes_on_whatever_stands_in_our_keys(
+def test_a_worker_continues_with_corrupt_keys(
     server: Server, filled: Filled, one: int, other: int, how: str, junk: bytes
 ) -> None:
-    """Of metrics whose keys are sound all is sealed; only where the shard's own keys are damaged may that be told instead."""
+    """Metrics with valid keys are sealed completely, unless the keys of the shard are corrupt."""
     admin, dumps, places = filled
     of_key = sorted(dumps)[one % len(dumps)]
     inside = [place for place in places if place.key == of_key]
     restore(admin, dumps)
     damage(admin, inside[other % len(inside)], how, junk)
     worker = new_worker(server.url, NAMESPACE)
-    told = None
+    raised = None
     with np.errstate(all="ignore"):
         try:
             worker.pass_once(alone=True)
         except StoreError as error:
-            told = error
+            raised = error
     worker.store.close()
     damaged = next(
         (name for name in ("jobs", "depth", "took") if f":{name}:".encode() in of_key), None
     )
     if damaged is not None:
-        assert told is None
+        assert raised is None
         left = {name.decode() for name in admin.zrange(keys.shard(NAMESPACE, 0).dirty, 0, -1)}
         assert left <= {damaged}
 
@@ -279,7 +281,7 @@ def test_a_worker_goes_on_whatever_stands_in_our_keys(
     ],
     ids=["shards", "no shards", "retentions", "series", "negative series"],
 )
-def test_a_number_out_of_proportion_is_told_and_allocates_nothing(
+def test_an_absurd_number_raises_and_allocates_nothing(
     server: Server, filled: Filled, key: str, field: str | bytes, value: Any
 ) -> None:
     admin, dumps, _ = filled
@@ -294,10 +296,10 @@ def test_a_number_out_of_proportion_is_told_and_allocates_nothing(
 
 
 @pytest.mark.parametrize("field", ["sealed", "next", "bytes", "samples", "never_sealed", "waiting"])
-def test_a_state_that_is_no_number_costs_its_metric_alone(
+def test_an_invalid_state_affects_only_its_metric(
     server: Server, namespace: str, field: str
 ) -> None:
-    """Else record.lua would fail midway, with its guard written: what stands behind in the batch would be lost unsaid."""
+    """If record.lua failed after it had written its guard, the rest of the batch would be lost."""
     with (
         Metrics(server.url, namespace=namespace, flush_interval=NEVER) as metrics,
         server.client() as admin,
@@ -309,13 +311,13 @@ def test_a_state_that_is_no_number_costs_its_metric_alone(
                 admin.hset(keys.metric(namespace, 0, "bad").state, field, "junk")
             with contextlib.suppress(ScriptFailed):
                 metrics.flush()
-            wait_until(lambda: metrics.stats()["pending"] == 0, "all is settled")
+            wait_until(lambda: metrics.stats()["pending"] == 0, "nothing is pending")
         stats = metrics.stats()
         assert (stats["recorded"], stats["stored"], stats["dropped"]) == (6, 5, {"refused": 1})
         assert [metrics.query(name, aggregation="sum") for name in ("after", "before")] == [10, 10]
 
 
-def test_the_store_is_sound_before_it_is_damaged(server: Server, filled: Filled) -> None:
+def test_all_queries_work_before_the_damage(server: Server, filled: Filled) -> None:
     admin, dumps, places = filled
     restore(admin, dumps)
     kinds = {place.key.decode().rpartition(":")[2] for place in places}
@@ -333,5 +335,5 @@ def test_the_store_is_sound_before_it_is_damaged(server: Server, filled: Filled)
         "touched",
     } <= kinds
     with Metrics(server.url, namespace=NAMESPACE) as metrics:
-        assert asked(metrics) == {}
+        assert query_all(metrics) == {}
         assert metrics.query("jobs", aggregation="sum") == 3 * sum(range(40))

@@ -1,4 +1,4 @@
-"""A reply lost on its way, and the batch sent again: it counts once. With the guard taken out of the script it does not."""
+"""A reply is lost and the batch is resent: it counts once. Without the script's guard it does not."""
 
 import hashlib
 import time
@@ -22,7 +22,8 @@ from tests.fixtures.servers import Server, wait_until
 from tests.system.faults import proxy as proxies
 from tests.system.faults.proxy import Proxy
 
-FLUSHES, EACH, LOST = 400, 25, 200  # 10,000 increments; every second batch loses its reply
+# 10,000 increments; every second batch loses its reply.
+FLUSHES, EACH, LOST = 400, 25, 200
 
 REDIS_PY = int(redis.__version__.partition(".")[0])
 
@@ -31,22 +32,21 @@ GUARD = "if last_sequence and sequence <= last_sequence then\n  return last_repl
 
 @pytest.fixture
 def proxy(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    monkeypatch.setattr(
-        proxies, "QUIET", 0.002
-    )  # our requests are one command, so they come in one piece
+    # Our requests are single commands and come in one piece.
+    monkeypatch.setattr(proxies, "QUIET", 0.002)
     with Proxy(server, unix=True) as proxy:
         yield proxy
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the sender try again sooner than in life."""
+    """Let the sender retry sooner than in production."""
     monkeypatch.setattr(redis_sink, "DEFAULT_BACKOFF", Backoff(first=0.002))
 
 
 @pytest.fixture
 def metrics(proxy: Proxy, namespace: str, quick: None) -> Iterator[Metrics]:
-    """A client behind the proxy that flushes when it is told, and tries again soon."""
+    """A client behind the proxy that flushes only on request and retries soon."""
     with Metrics(
         proxy.url, namespace=namespace, flush_interval=3_600, socket_timeout=0.5
     ) as metrics:
@@ -55,14 +55,14 @@ def metrics(proxy: Proxy, namespace: str, quick: None) -> Iterator[Metrics]:
 
 @pytest.fixture
 def reader(url: str, namespace: str) -> Iterator[Metrics]:
-    """A client on the direct line."""
+    """A client with a direct connection."""
     with Metrics(url, namespace=namespace) as metrics:
         yield metrics
 
 
 @pytest.fixture
 def unguarded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the guard out of record.lua."""
+    """Remove the guard from record.lua."""
     whole = scripts.script("record")
     assert whole.text.count(GUARD) == 1
     text = whole.text.replace(GUARD, "")
@@ -71,7 +71,7 @@ def unguarded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def batches(namespace: str, writer: str, count: int, each: int) -> Iterator[write.WriteRequest]:
-    """Batches of *each* increments, made as the flusher makes them."""
+    """Yield batches of *each* increments, made as the flusher makes them."""
     chosen = settings.resolve({})
     for sequence in range(1, count + 1):
         buffer = Buffer(pack_tags({"a": "b"}))
@@ -110,7 +110,7 @@ def increments_through_lost_replies(
         metrics.flush()
 
 
-def test_ten_thousand_increments_through_two_hundred_lost_replies(
+def test_ten_thousand_increments_with_two_hundred_lost_replies(
     proxy: Proxy, metrics: Metrics, reader: Metrics
 ) -> None:
     increments_through_lost_replies(proxy, metrics, FLUSHES, LOST)
@@ -177,7 +177,7 @@ def test_a_batch_that_is_changed_no_more_while_it_is_in_doubt(
     metrics.increment("jobs")
     with pytest.raises(StoreUnavailable):
         metrics.flush(0.05)
-    for _ in range(10):  # what comes meanwhile waits for its own batch
+    for _ in range(10):  # samples in the meantime wait for their own batch
         metrics.increment("jobs", tags={"b": "c"})
     assert metrics.stats()["in_doubt"] == 1
     proxy.lose_replies(3)
@@ -188,21 +188,21 @@ def test_a_batch_that_is_changed_no_more_while_it_is_in_doubt(
     assert metrics.stats()["batches"] == 3
 
 
-# -- redis-py's own sending again ---------------------------------------------------------------
+# -- retries of redis-py ------------------------------------------------------------------------
 
 
 @pytest.fixture
 def default_client(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
-    """A client with redis-py's default retries, only without its waiting between them. (`from_url` has none by default.)"""
+    """A client with redis-py's default retries, but no pauses. (`from_url` has none by default.)"""
     if REDIS_PY < 6:
-        pytest.skip(f"redis-py {redis.__version__} sends nothing again by default")
+        pytest.skip(f"redis-py {redis.__version__} does not retry by default")
     monkeypatch.setattr(redis.retry, "sleep", lambda seconds: None)
     with redis.Redis(unix_socket_path=urlsplit(proxy.url).path, protocol=2) as client:
-        client.response_callbacks.clear()  # raw replies, as drive.py expects them
+        client.response_callbacks.clear()  # raw replies, as the driver expects them
         yield client
 
 
-def test_a_batch_that_redis_py_sends_again_by_itself_counts_once(
+def test_a_batch_resent_by_redis_py_counts_once(
     proxy: Proxy, default_client: redis.Redis, reader: Metrics, namespace: str
 ) -> None:
     driver.run(default_client, open_namespace(namespace))
@@ -216,7 +216,7 @@ def test_a_batch_that_redis_py_sends_again_by_itself_counts_once(
     assert totals(reader) == (10_000, 10_000)
 
 
-def test_without_the_guard_redis_py_s_sending_again_doubles(
+def test_without_the_guard_a_resend_by_redis_py_counts_twice(
     proxy: Proxy, default_client: redis.Redis, reader: Metrics, namespace: str, unguarded: None
 ) -> None:
     proxy.lose_replies(20, every=2)
@@ -227,7 +227,7 @@ def test_without_the_guard_redis_py_s_sending_again_doubles(
     assert totals(reader) == (1_500, 1_500)
 
 
-def test_a_batch_sent_again_gets_the_reply_it_had(server: Server, namespace: str) -> None:
+def test_a_resent_batch_gets_its_first_reply(server: Server, namespace: str) -> None:
     first, second = batches(namespace, "writer", 2, 1)
     with server.client(protocol=2) as client:
         client.response_callbacks.clear()
@@ -236,16 +236,15 @@ def test_a_batch_sent_again_gets_the_reply_it_had(server: Server, namespace: str
             for batch in (first, first, second, second, first)
         ]
     assert replies[0] == replies[1]
-    assert (
-        replies[2] == replies[3] == replies[4]
-    )  # of the last batch applied: the writer has moved on
+    # The guard keeps only the reply of the last batch.
+    assert replies[2] == replies[3] == replies[4]
     assert [replies[0].held, replies[2].held] == [0, 1]
 
 
-# -- other ways a line breaks -------------------------------------------------------------------
+# -- other faults of a connection ---------------------------------------------------------------
 
 
-def test_requests_cut_before_the_server_saw_them(
+def test_requests_cut_before_the_server_are_resent(
     proxy: Proxy, metrics: Metrics, reader: Metrics
 ) -> None:
     proxy.cut_requests(50, every=2)
@@ -257,7 +256,9 @@ def test_requests_cut_before_the_server_saw_them(
     assert metrics.stats()["lost_batches"] == 0
 
 
-def test_both_at_once(proxy: Proxy, metrics: Metrics, reader: Metrics) -> None:
+def test_cut_requests_and_lost_replies_together(
+    proxy: Proxy, metrics: Metrics, reader: Metrics
+) -> None:
     proxy.cut_requests(30, every=3)
     proxy.lose_replies(30, every=2)
     for _ in range(100):
@@ -285,7 +286,9 @@ def test_every_command_of_a_new_client_may_be_cut(
     assert reader.query("new", aggregation="sum") == 1
 
 
-def test_a_deaf_server(proxy: Proxy, metrics: Metrics, reader: Metrics) -> None:
+def test_samples_are_kept_while_the_server_does_not_reply(
+    proxy: Proxy, metrics: Metrics, reader: Metrics
+) -> None:
     metrics.increment("jobs")
     metrics.flush()
     proxy.deaf = True
@@ -299,7 +302,7 @@ def test_a_deaf_server(proxy: Proxy, metrics: Metrics, reader: Metrics) -> None:
     assert totals(reader) == (4, 4)
 
 
-def test_replies_later_than_the_time_out(
+def test_replies_after_the_time_out(
     proxy: Proxy, reader: Metrics, namespace: str, quick: None
 ) -> None:
     with Metrics(
@@ -318,7 +321,7 @@ def test_replies_later_than_the_time_out(
     assert totals(reader) == (4, 4)
 
 
-def test_replies_byte_by_byte(proxy: Proxy, metrics: Metrics, reader: Metrics) -> None:
+def test_replies_that_come_byte_by_byte(proxy: Proxy, metrics: Metrics, reader: Metrics) -> None:
     proxy.trickle = True
     for _ in range(10):
         metrics.increment("jobs", 2)
@@ -341,29 +344,29 @@ def test_close_after_a_lost_reply_stores_once(
 
 
 @pytest.mark.parametrize(
-    "greeted",
+    "connected",
     [
         True,
         pytest.param(
             False,
             marks=pytest.mark.skipif(
                 REDIS_PY < 7,
-                reason="before redis-py 7 a line that breaks in its greeting is an error",
+                reason="redis-py before 7 raises if the connection breaks in its handshake",
             ),
         ),
     ],
 )
-def test_asking_survives_a_lost_reply(proxy: Proxy, metrics: Metrics, greeted: bool) -> None:
+def test_a_query_survives_a_lost_reply(proxy: Proxy, metrics: Metrics, connected: bool) -> None:
     metrics.increment("jobs", 5)
     metrics.flush()
-    if greeted:
+    if connected:
         assert metrics.query("jobs", aggregation="sum") == 5
-    questions: list[Callable[[], Any]] = [
+    queries: list[Callable[[], Any]] = [
         lambda: metrics.query("jobs", aggregation="sum"),
         lambda: metrics.live("jobs")[0].series[0].value,
     ]
-    for ask in questions:
+    for query in queries:
         proxy.lose_replies(1, when=lambda request: True)
-        assert ask() == 5
+        assert query() == 5
     assert proxy.lost == 2
-    wait_until(lambda: metrics.stats()["pending"] == 0, "nothing is left")
+    wait_until(lambda: metrics.stats()["pending"] == 0, "nothing is pending")

@@ -1,6 +1,7 @@
-"""Servers that fork their workers, recycle and kill them; processes that end without a word; greenlets.
+"""Servers that fork, recycle and kill their workers; processes that end by `os._exit`; greenlets.
 
-What a killed process had not sent is lost: at most what it recorded since its last flush, and nothing that was stored before.
+A killed process loses what it had not sent: at most what it recorded since its last flush, and
+nothing that was stored before.
 """
 
 import http.client
@@ -29,7 +30,8 @@ import os, threading
 import redismetrics
 from redismetrics.integrations.wsgi import MetricsMiddleware
 redismetrics.configure(flush_interval=0.2)
-redismetrics.increment("loaded")  # where the master loads the application, the flusher of the master starts: no child may need it
+# If the master loads the application, its flusher starts there; the children must not need it.
+redismetrics.increment("loaded")
 handle = redismetrics.Counter("handled")
 def application(environ, start_response):
     handle.increment()
@@ -40,10 +42,10 @@ app = MetricsMiddleware(application)
 
 
 class Gunicorn:
-    """A real gunicorn with two workers; each answer is the process id of the worker it came from."""
+    """A real gunicorn with two workers; each response is the process id of its worker."""
 
     def __init__(self, folder: Path, url: str, namespace: str, *options: str) -> None:
-        self.asked, self.answers, self._lock = 0, Tally[int](), threading.Lock()
+        self.requests, self.responses, self._lock = 0, Tally[int](), threading.Lock()
         (folder / "served.py").write_text(APP)
         self._log = folder / "log"
         environment = {**os.environ, "REDISMETRICS_URL": url, "REDISMETRICS_NAMESPACE": namespace}
@@ -74,9 +76,9 @@ class Gunicorn:
         return found[1] if found else None
 
     def get(self) -> int | None:
-        """Return which worker answered; None where the connection was cut by its death."""
+        """Return the worker's process id; None if the connection was cut by its death."""
         with self._lock:
-            self.asked += 1
+            self.requests += 1
         try:
             with urllib.request.urlopen(
                 f"http://127.0.0.1:{self.port}/", timeout=PATIENCE
@@ -85,7 +87,7 @@ class Gunicorn:
         except (OSError, http.client.HTTPException):
             return None
         with self._lock:
-            self.answers[pid] += 1
+            self.responses[pid] += 1
         return pid
 
     def burst(self, count: int) -> Tally[int]:
@@ -114,7 +116,7 @@ def reader(url: str, namespace: str) -> Iterator[Metrics]:
 
 
 def counted(reader: Metrics) -> tuple[int, int]:
-    """What the middleware counted, and what the application did."""
+    """Return what the middleware counted and what the application counted."""
     return (
         reader.query("http_requests", aggregation="sum", tags={"status": "200"}),
         reader.query("handled", aggregation="sum"),
@@ -126,7 +128,7 @@ def counted(reader: Metrics) -> tuple[int, int]:
     [(), ("--preload",), ("--worker-class", "gthread", "--threads", "3")],
     ids=["", "preload", "gthread"],
 )
-def test_gunicorn_s_recycled_workers_lose_nothing(
+def test_recycled_gunicorn_workers_lose_nothing(
     url: str, namespace: str, tmp_path: Path, reader: Metrics, options: tuple[str, ...]
 ) -> None:
     pytest.importorskip("gunicorn", reason="pip install gunicorn")
@@ -136,14 +138,14 @@ def test_gunicorn_s_recycled_workers_lose_nothing(
     finally:
         server.stop()
     assert len(answers) > 2, "no worker was recycled"
-    # A worker that ends may cut a connection it has not answered; all that were answered are counted.
+    # A worker that ends may cut a connection without a response; all responses are counted.
     handled, inside = counted(reader)
     assert answers.total() <= handled == inside <= 60
     assert answers.total() > 45
     assert "Traceback" not in server.log()
 
 
-def test_gunicorn_s_killed_workers_lose_at_most_what_they_had_not_sent(
+def test_killed_gunicorn_workers_lose_at_most_what_was_not_sent(
     url: str, namespace: str, tmp_path: Path, reader: Metrics
 ) -> None:
     pytest.importorskip("gunicorn", reason="pip install gunicorn")
@@ -152,8 +154,10 @@ def test_gunicorn_s_killed_workers_lose_at_most_what_they_had_not_sent(
     try:
         for _ in range(3):
             server.burst(20)
-            known = server.answers.total() - unsent
-            wait_until(lambda: counted(reader)[1] >= known, "an interval has passed: all is sent")  # noqa: B023
+            known = server.responses.total() - unsent
+            wait_until(
+                lambda: counted(reader)[1] >= known, "an interval has passed and all is sent"
+            )  # noqa: B023
             last = server.burst(10)
             victim = max(last)
             os.kill(victim, signal.SIGKILL)
@@ -163,13 +167,13 @@ def test_gunicorn_s_killed_workers_lose_at_most_what_they_had_not_sent(
         server.stop()
     handled, inside = counted(reader)
     assert handled == inside
-    assert server.answers.total() - unsent <= handled <= server.asked
+    assert server.responses.total() - unsent <= handled <= server.requests
 
 
 def test_a_process_that_ends_by_os_exit_loses_at_most_one_interval(
     url: str, namespace: str, reader: Metrics
 ) -> None:
-    def run() -> None:  # in_child ends it by os._exit
+    def run() -> None:  # in_child ends it with os._exit
         metrics = Metrics(url, namespace=namespace, flush_interval=0.1)
         for _ in range(1_000):
             metrics.increment("jobs")
@@ -202,7 +206,7 @@ GREENLETS = """if True:
         handle.increment()
         metrics.flush()
         assert stream.get(timeout=5).value == 1
-    handle.increment(5)  # for the end of the interpreter to send
+    handle.increment(5)  # sent at the end of the interpreter
 """
 
 
@@ -214,7 +218,9 @@ def test_greenlets(url: str, namespace: str, reader: Metrics) -> None:
     assert reader.query("took", aggregation="count") == 4_000
 
 
-def test_gunicorn_s_greenlets(url: str, namespace: str, tmp_path: Path, reader: Metrics) -> None:
+def test_gunicorn_with_greenlets_loses_nothing(
+    url: str, namespace: str, tmp_path: Path, reader: Metrics
+) -> None:
     pytest.importorskip("gunicorn", reason="pip install gunicorn")
     pytest.importorskip("gevent", reason="pip install gevent")
     server = Gunicorn(tmp_path, url, namespace, "--worker-class", "gevent", "--max-requests", "15")

@@ -101,7 +101,7 @@ def increments(url: str, namespace: str, number: int, count: int) -> None:
     metrics.histogram("took", float(number))
 
 
-def test_eight_processes_without_a_word(url: str, namespace: str, metrics: Metrics) -> None:
+def test_eight_processes_that_never_close(url: str, namespace: str, metrics: Metrics) -> None:
     processes = []
     for number in range(8):
         context = multiprocessing.get_context("fork" if number % 2 else "spawn")
@@ -130,7 +130,7 @@ def exits(url: str, namespace: str, how: str) -> None:
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 @pytest.mark.parametrize(("how", "code"), [("sys.exit", 3), ("raises", 1), ("close", 0)])
-def test_children_of_multiprocessing_end_as_they_like(
+def test_children_of_multiprocessing_send_at_any_end(
     url: str, namespace: str, metrics: Metrics, start: str, how: str, code: int
 ) -> None:
     process = multiprocessing.get_context(start).Process(target=exits, args=(url, namespace, how))
@@ -153,7 +153,7 @@ def short_lived(url: str, namespace: str) -> None:
     assert metrics.stats()["dropped"] == {}
 
 
-def test_a_client_that_goes_in_a_child_takes_no_other_with_it(
+def test_a_client_deleted_in_a_child_does_not_affect_another(
     url: str, namespace: str, metrics: Metrics
 ) -> None:
     process = multiprocessing.get_context("fork").Process(target=short_lived, args=(url, namespace))
@@ -173,7 +173,7 @@ def test_a_pool_of_processes(url: str, namespace: str, metrics: Metrics) -> None
 # -- fork ---------------------------------------------------------------------------------------
 
 
-def test_children_that_flush_and_are_gone(metrics: Metrics) -> None:
+def test_children_that_flush_and_end(metrics: Metrics) -> None:
     metrics.increment("jobs", 1_000)
 
     def run() -> None:
@@ -186,7 +186,7 @@ def test_children_that_flush_and_are_gone(metrics: Metrics) -> None:
     assert len({sample.count for sample in metrics.query("jobs")}) == 1
 
 
-def test_a_child_has_nothing_of_its_parent_s(
+def test_a_forked_child_inherits_no_samples(
     url: str, namespace: str, fresh_server: Callable[..., Server]
 ) -> None:
     server = fresh_server()
@@ -282,7 +282,7 @@ def test_forks_while_other_threads_record(metrics: Metrics) -> None:
     assert metrics.stats()["dropped"] == {}
 
 
-def test_grandchildren_of_threads_in_full_swing(url: str, namespace: str, metrics: Metrics) -> None:
+def test_grandchildren_of_a_recording_process(url: str, namespace: str, metrics: Metrics) -> None:
     metrics.increment("jobs")
 
     def grandchild() -> None:
@@ -311,7 +311,7 @@ def test_the_child_of_a_closed_client_stays_closed(url: str, namespace: str) -> 
     assert ended(in_child(run)) == 0
 
 
-def test_a_child_that_only_asks_starts_nothing(metrics: Metrics) -> None:
+def test_a_child_that_only_queries_starts_no_thread(metrics: Metrics) -> None:
     metrics.increment("jobs", 7)
     metrics.flush()
 
@@ -394,7 +394,7 @@ def test_recording_in_a_signal_handler(url: str, namespace: str) -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_recording_in_a_del(metrics: Metrics) -> None:
+def test_recording_in_a_finalizer(metrics: Metrics) -> None:
     handle = Counter("gone", metrics=metrics)
 
     class Thing:
@@ -438,7 +438,7 @@ def test_the_end_of_the_interpreter_sends_what_is_left(
     assert metrics.query("took", aggregation="sum") == 2.5
 
 
-def test_a_process_that_records_only_as_it_ends(url: str, namespace: str, metrics: Metrics) -> None:
+def test_a_process_that_records_only_at_exit(url: str, namespace: str, metrics: Metrics) -> None:
     result = script(f"""if True:
         import atexit
         import redismetrics
@@ -452,7 +452,7 @@ def test_a_process_that_records_only_as_it_ends(url: str, namespace: str, metric
 @pytest.mark.parametrize(
     "how", ["raise KeyError('k')", "raise SystemExit(5)", "import sys; sys.exit(6)"]
 )
-def test_a_process_that_ends_badly_sends_what_is_left(
+def test_a_process_that_ends_with_an_error_sends_what_is_left(
     url: str, namespace: str, metrics: Metrics, how: str
 ) -> None:
     result = script(f"""if True:
@@ -483,7 +483,7 @@ LEAVES = """if True:
     ("what", "begun", "clients"),
     [("away", True, 1), ("away", False, 3), ("deaf", False, 1), ("deaf", True, 3)],
 )
-def test_the_end_takes_2_seconds_at_most_where_there_is_no_server(
+def test_the_end_takes_at_most_2_seconds_without_a_server(
     fresh_server: Callable[..., Server], namespace: str, what: str, begun: bool, clients: int
 ) -> None:
     wait = (
@@ -509,7 +509,7 @@ def test_the_end_takes_2_seconds_at_most_where_there_is_no_server(
     assert "Traceback" not in result.stderr
 
 
-def test_the_end_after_a_server_went_deaf_tells_what_is_in_doubt(
+def test_the_end_without_replies_reports_unconfirmed_batches(
     fresh_server: Callable[..., Server], namespace: str
 ) -> None:
     server = fresh_server()
@@ -537,7 +537,7 @@ def test_the_end_after_a_server_went_deaf_tells_what_is_in_doubt(
         assert metrics.query("jobs", aggregation="sum") in (1, 2)  # in doubt: it may have been read
 
 
-def test_children_end_in_time_where_there_is_no_server(namespace: str) -> None:
+def test_children_end_in_time_without_a_server(namespace: str) -> None:
     processes = [
         multiprocessing.get_context("fork").Process(
             target=increments, args=(NOWHERE, namespace, number, 100)

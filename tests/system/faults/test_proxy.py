@@ -1,4 +1,4 @@
-"""The proxy itself, and with it the fault that the rest of this folder is about: a reply lost, a command sent again."""
+"""The proxy, and the fault that other tests here are about: a reply is lost, a command is resent."""
 
 import threading
 from collections.abc import Iterator
@@ -11,7 +11,8 @@ from redis.retry import Retry
 from tests.fixtures.servers import Server
 from tests.system.faults.proxy import Proxy, commands_in
 
-AGAIN = 3  # what redis-py 6 and 7 do by default; 8 sends again 10 times
+# The default of redis-py 6 and 7; that of 8 is 10.
+RETRIES = 3
 
 
 @pytest.fixture(params=["tcp", "unix"])
@@ -23,14 +24,14 @@ def proxy(request: pytest.FixtureRequest, server: Server) -> Iterator[Proxy]:
 @pytest.fixture
 def client(proxy: Proxy) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(
-        proxy.url, socket_timeout=2, retry=Retry(NoBackoff(), AGAIN)
+        proxy.url, socket_timeout=2, retry=Retry(NoBackoff(), RETRIES)
     ) as client:
         yield client
 
 
 @pytest.fixture
 def once(proxy: Proxy) -> Iterator[redis.Redis]:
-    """A client that sends nothing again."""
+    """A client without retries."""
     with redis.Redis.from_url(proxy.url, socket_timeout=0.2, retry=Retry(NoBackoff(), 0)) as client:
         yield client
 
@@ -70,7 +71,7 @@ def test_a_lost_reply_doubles_a_transaction(
     assert proxy.lost == 1
 
 
-def test_a_lost_reply_of_a_long_pipeline_is_lost_after_all_of_it_was_done(
+def test_a_long_pipeline_is_executed_before_its_reply_is_lost(
     proxy: Proxy, once: redis.Redis, server: Server, namespace: str
 ) -> None:
     proxy.lose_replies(when=increments)
@@ -83,7 +84,7 @@ def test_a_lost_reply_of_a_long_pipeline_is_lost_after_all_of_it_was_done(
         assert direct.hlen(namespace) == 1_000
 
 
-def test_a_request_cut_on_its_way_counts_once(
+def test_a_request_cut_before_the_server_counts_once(
     proxy: Proxy, client: redis.Redis, namespace: str
 ) -> None:
     proxy.cut_requests(when=increments)
@@ -91,9 +92,7 @@ def test_a_request_cut_on_its_way_counts_once(
     assert (proxy.cut, proxy.lost) == (1, 0)
 
 
-def test_only_scripts_are_hit_unless_told_otherwise(
-    proxy: Proxy, client: redis.Redis, namespace: str
-) -> None:
+def test_by_default_only_scripts_are_hit(proxy: Proxy, client: redis.Redis, namespace: str) -> None:
     digest = client.script_load("return redis.call('HINCRBY', KEYS[1], 'total', 1)")
     proxy.lose_replies()
     assert client.hincrby(namespace, "total", 1) == 1
@@ -105,7 +104,7 @@ def test_every_second_request_is_hit_until_the_count_is_reached(
     proxy: Proxy, client: redis.Redis, namespace: str
 ) -> None:
     proxy.lose_replies(2, every=2, when=increments)
-    # Sent and seen: 1, then 2 lost and 3, then 4 lost and 5, then no more faults.
+    # Executed: 1, then 2 (lost) and 3, then 4 (lost) and 5, then no more faults.
     assert [client.hincrby(namespace, "total", 1) for _ in range(4)] == [1, 3, 5, 6]
 
 
@@ -115,12 +114,12 @@ def test_zero_ends_a_fault(proxy: Proxy, client: redis.Redis, namespace: str) ->
     assert client.hincrby(namespace, "total", 1) == 1
 
 
-def test_a_deaf_proxy_answers_nothing_and_hears_again(
+def test_a_deaf_proxy_does_not_reply_until_it_hears_again(
     proxy: Proxy, once: redis.Redis, namespace: str
 ) -> None:
     once.ping()
     proxy.deaf = True
-    for _ in range(2):  # on the connection there was, then on a new one
+    for _ in range(2):  # on the open connection, then on a new one
         with pytest.raises(redis.TimeoutError):
             once.hincrby(namespace, "total", 1)
     proxy.deaf = False
@@ -144,7 +143,7 @@ def test_replies_may_come_byte_by_byte(proxy: Proxy, client: redis.Redis, namesp
     assert client.get(namespace) == b"some text\r\nof two lines"
 
 
-def test_a_disconnect_cuts_what_is_there_and_lets_in_what_comes(
+def test_a_disconnect_cuts_open_connections_and_accepts_new_ones(
     proxy: Proxy, once: redis.Redis, namespace: str
 ) -> None:
     with once.pubsub() as subscriber:
@@ -156,7 +155,7 @@ def test_a_disconnect_cuts_what_is_there_and_lets_in_what_comes(
     assert once.ping()
 
 
-def test_its_thread_ends_with_it(server: Server) -> None:
+def test_the_proxy_s_thread_ends_with_it(server: Server) -> None:
     before = threading.active_count()
     with Proxy(server) as proxy, redis.Redis.from_url(proxy.url) as client:
         client.ping()
@@ -177,10 +176,10 @@ def test_its_thread_ends_with_it(server: Server) -> None:
         (b"*1\r\n$4\r\nPING\r\n*1\r\n$4", None),
     ],
 )
-def test_commands_are_counted_once_they_are_whole(data: bytes, commands: int | None) -> None:
+def test_commands_are_counted_when_complete(data: bytes, commands: int | None) -> None:
     assert commands_in(data) == commands
 
 
-def test_what_is_no_command_is_told() -> None:
-    with pytest.raises(ValueError, match=r"wanted b'\*', got b'PING'"):
+def test_invalid_bytes_raise() -> None:
+    with pytest.raises(ValueError, match=r"must begin with b'\*', got b'PING'"):
         commands_in(b"PING\r\n")

@@ -156,7 +156,7 @@ def asks_for_rights(guarded: Server) -> bool:
 
 
 @pytest.mark.parametrize("command", INSIDE)
-def test_a_user_who_lacks_a_command_of_the_script(
+def test_a_user_without_a_command_of_the_script(
     make: Make, admin: redis.Redis, guarded: Server, command: str
 ) -> None:
     # Commands that write are checked by the script; of one that reads, older servers only say that there is one.
@@ -170,7 +170,7 @@ def test_a_user_who_lacks_a_command_of_the_script(
 
 
 @pytest.mark.parametrize("command", OUTSIDE)
-def test_a_user_who_lacks_a_command_of_the_sender(
+def test_a_user_without_a_command_of_the_sender(
     make: Make, admin: redis.Redis, guarded: Server, command: str
 ) -> None:
     named = f"'{command}'" if asks_for_rights(guarded) else "no permissions to run"
@@ -224,9 +224,7 @@ def test_a_user_who_may_only_read_the_keys(make: Make, admin: redis.Redis, guard
     refused_then_stored(make, admin, ("resetkeys", "%R~rm:*"), "(?i)no permissions to access|keys")
 
 
-def test_a_log_that_must_be_cut_by_a_user_who_may_not_look_at_it(
-    make: Make, admin: redis.Redis
-) -> None:
+def test_a_user_without_read_access_cannot_trim_the_log(make: Make, admin: redis.Redis) -> None:
     owner = make(log_bytes=1 << 16, samples_per_flush=10_000)
     for number in range(12):
         for value in range(1_000):
@@ -251,7 +249,7 @@ def test_a_log_that_must_be_cut_by_a_user_who_may_not_look_at_it(
     assert owner.query("took", aggregation="count") <= held + 1_000
 
 
-def test_the_documented_line_is_enough_to_record_ask_and_listen(
+def test_the_documented_rights_suffice_to_record_query_and_listen(
     make: Make, admin: redis.Redis, namespace: str
 ) -> None:
     set_user(admin, "writer", *LEAST)
@@ -273,7 +271,7 @@ def test_the_documented_line_is_enough_to_record_ask_and_listen(
     assert metrics.get_metrics(name="jobs")["count"] == 1
 
 
-def test_listening_needs_subscribe_beside_it(make: Make, admin: redis.Redis) -> None:
+def test_listening_needs_subscribe_too(make: Make, admin: redis.Redis) -> None:
     set_user(
         admin,
         "writer",
@@ -292,7 +290,7 @@ def test_listening_needs_subscribe_beside_it(make: Make, admin: redis.Redis) -> 
         assert subscription.get(5).name == "jobs"
 
 
-def test_reading_needs_no_more_than_read_and_time(make: Make, admin: redis.Redis) -> None:
+def test_reading_needs_only_read_and_time(make: Make, admin: redis.Redis) -> None:
     owner = make()
     record(owner)
     owner.flush()
@@ -304,7 +302,7 @@ def test_reading_needs_no_more_than_read_and_time(make: Make, admin: redis.Redis
     assert contents(admin) == before
 
 
-def test_the_figures_of_the_server_need_info_beside_it(make: Make, admin: redis.Redis) -> None:
+def test_server_statistics_need_info_too(make: Make, admin: redis.Redis) -> None:
     set_user(admin, "writer", *LEAST)
     metrics = make("writer")
     record(metrics)
@@ -315,7 +313,7 @@ def test_the_figures_of_the_server_need_info_beside_it(make: Make, admin: redis.
     assert metrics.get_stats()["storage"]["metrics_stored"] == 5
 
 
-def test_deleting_needs_transactions_beside_it(make: Make, admin: redis.Redis) -> None:
+def test_deleting_needs_transactions_too(make: Make, admin: redis.Redis) -> None:
     set_user(admin, "writer", *LEAST, "+multi", "+exec")
     metrics = make("writer")
     record(metrics)
@@ -335,7 +333,7 @@ def test_deleting_needs_transactions_beside_it(make: Make, admin: redis.Redis) -
     ],
     ids=lambda rights: " ".join(rights) or "none",
 )
-def test_who_may_not_delete_deletes_nothing(
+def test_a_user_without_the_right_deletes_nothing(
     make: Make, admin: redis.Redis, rights: tuple[str, ...]
 ) -> None:
     owner = make()
@@ -348,7 +346,7 @@ def test_who_may_not_delete_deletes_nothing(
     assert contents(admin) == before
 
 
-def test_a_wrong_password_is_told_and_never_shown(make: Make, admin: redis.Redis) -> None:
+def test_a_wrong_password_raises_and_is_never_shown(make: Make, admin: redis.Redis) -> None:
     admin.execute_command("ACL", "SETUSER", "writer", "reset", "on", ">another", *LEAST)
     metrics = make("writer")
     metrics.increment("jobs")
@@ -444,7 +442,7 @@ def works_once_it_may(
 
 
 @pytest.mark.parametrize("command", COMMITTING)
-def test_a_worker_that_lacks_a_command_of_its_commit(
+def test_a_worker_without_a_command_of_its_commit(
     make: Make,
     make_worker: Callable[..., Worker],
     admin: redis.Redis,
@@ -460,7 +458,7 @@ def test_a_worker_that_lacks_a_command_of_its_commit(
 
 
 @pytest.mark.parametrize("command", READING)
-def test_a_worker_that_lacks_a_command_that_reads(
+def test_a_worker_without_a_command_that_reads(
     make: Make, make_worker: Callable[..., Worker], admin: redis.Redis, namespace: str, command: str
 ) -> None:
     named = (
@@ -486,7 +484,7 @@ def test_a_worker_without_the_keys(
 
 
 @pytest.mark.parametrize("command", ["hscan", "hget", "hdel", "evalsha"])
-def test_who_may_not_forget_writers_forgets_none(
+def test_a_worker_without_the_right_removes_no_writers(
     make: Make, make_worker: Callable[..., Worker], admin: redis.Redis, namespace: str, command: str
 ) -> None:
     owner = make()
@@ -507,7 +505,7 @@ def test_who_may_not_forget_writers_forgets_none(
 
 
 @pytest.mark.parametrize("work", ["seal", "make"])
-def test_a_full_server_takes_no_half_of_a_commit(
+def test_a_full_server_applies_a_commit_completely_or_not_at_all(
     make: Make, make_worker: Callable[..., Worker], admin: redis.Redis, namespace: str, work: str
 ) -> None:
     owner = make()
@@ -540,7 +538,7 @@ def test_a_full_server_takes_no_half_of_a_commit(
     assert owner.query("took", aggregation="sum") == 2.5
 
 
-def test_the_documented_line_is_enough_to_work(
+def test_the_documented_rights_suffice_for_a_worker(
     make: Make, make_worker: Callable[..., Worker], admin: redis.Redis, namespace: str
 ) -> None:
     set_user(admin, "worker", *LEAST)

@@ -1,7 +1,7 @@
-"""A server that is there and doesn't take it: full, read-only, loading, busy with a script, of another format.
+"""A server that runs but refuses: full, read-only, loading, busy with a script, of another format.
 
-Of each state: recording goes on and keeps everything, `flush` and questions tell which state it is, a worker fails in good order,
-and once the state has passed everything is stored, once.
+In each state recording continues and keeps everything, `flush` and queries raise what the state is,
+and a worker fails cleanly. After the state has passed everything is stored once.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from tests.fixtures.workers import new_worker
 
 NEVER = 3_600.0
 BUSY = "while true do end"
-# A server that reads them back looks at its clients after each thousand.
+# A server that loads them serves its clients after each thousand.
 MANY_WRITES = "for n = 1, 300000 do redis.call('SET', 'other', n) end"
 
 
@@ -41,7 +41,7 @@ def settled(metrics: Metrics) -> None:
 
 
 def refusal(metrics: Metrics) -> str:
-    """What `flush` says while it can't store."""
+    """Return the message of `flush` while nothing can be stored."""
     with pytest.raises(StoreError) as raised:
         metrics.flush(0.15)
     return str(raised.value)
@@ -49,17 +49,16 @@ def refusal(metrics: Metrics) -> str:
 
 @contextlib.contextmanager
 def full(server: Server) -> Iterator[None]:
-    """Filled by others up to `maxmemory`, where nothing is evicted."""
+    """Fill the server up to `maxmemory`; nothing is evicted."""
     with server.client() as admin:
         used = admin.info("memory")["used_memory"]
         admin.config_set("maxmemory", used + (1 << 20))
         with contextlib.suppress(redis.ResponseError):
             for number in range(1 << 12):
                 admin.set(f"other:{number}", bytes(1 << 13))
-            pytest.fail("it is never full")
-        admin.config_set(
-            "maxmemory", admin.info("memory")["used_memory"] - (1 << 18)
-        )  # what clients give back changes nothing
+            pytest.fail("the server never became full")
+        # Lower than used, so that memory which clients free makes no difference.
+        admin.config_set("maxmemory", admin.info("memory")["used_memory"] - (1 << 18))
         yield
         admin.delete(*admin.keys("other:*"))
         admin.config_set("maxmemory", 0)
@@ -67,7 +66,7 @@ def full(server: Server) -> Iterator[None]:
 
 @contextlib.contextmanager
 def busy(server: Server) -> Iterator[None]:
-    """Held up by somebody's script that doesn't end."""
+    """Block the server by a script that does not end."""
 
     def occupy() -> None:
         with server.client(socket_timeout=None) as client, contextlib.suppress(redis.RedisError):
@@ -95,14 +94,12 @@ def busy(server: Server) -> Iterator[None]:
 
 @contextlib.contextmanager
 def loading(server: Server) -> Iterator[None]:
-    """Reading its data after a restart, slowly until it is told to hurry."""
+    """Let the server load its data after a restart, slowly until the end of the block."""
     with server.client() as admin:
         admin.eval(MANY_WRITES, 0)
     server.kill()
-    args, server.args = (
-        server.args,
-        (*server.args, "--key-load-delay", "-5"),
-    )  # sleeps after one in five commands
+    # Sleep after one in five commands.
+    args, server.args = server.args, (*server.args, "--key-load-delay", "-5")
     thread = threading.Thread(target=server.restart)
     thread.start()
 
@@ -114,7 +111,7 @@ def loading(server: Server) -> Iterator[None]:
                 return True
             except redis.RedisError:
                 return False
-        pytest.fail("it has loaded before anybody saw it")
+        pytest.fail("loading ended before the test saw it")
 
     wait_until(is_loading, "the server is loading")
     try:
@@ -124,14 +121,14 @@ def loading(server: Server) -> Iterator[None]:
             redis.Redis.from_url(server.socket_url) as admin,
             contextlib.suppress(redis.ResponseError),
         ):
-            admin.config_set("key-load-delay", 0)  # Redis 6.2 refuses, and takes its 3 s
+            admin.config_set("key-load-delay", 0)  # Redis 6.2 refuses and needs 3 s
         thread.join()
         server.args = args
 
 
 @contextlib.contextmanager
 def read_only(server: Server) -> Iterator[None]:
-    """Made the replica of a primary that is no more: it takes no writes until it is promoted."""
+    """Make the server the replica of a missing primary: it refuses writes until it is promoted."""
     with server.client() as admin:
         admin.replicaof("127.0.0.1", "1")
         yield
@@ -152,7 +149,7 @@ STATES = pytest.mark.parametrize(
 
 
 @STATES
-def test_what_is_recorded_meanwhile_is_stored_once_when_it_has_passed(
+def test_samples_recorded_during_the_state_are_stored_once_afterwards(
     fresh_server: Callable[..., Server], namespace: str, state: State, says: str
 ) -> None:
     server = fresh_server(port=True)
@@ -165,7 +162,7 @@ def test_what_is_recorded_meanwhile_is_stored_once_when_it_has_passed(
                 metrics.increment("jobs")
                 metrics.increment("new", tags={"n": number})
                 metrics.histogram("took", number)
-                wait_until(lambda: re.search(says, refusal(metrics)), f"flush tells {says}")
+                wait_until(lambda: re.search(says, refusal(metrics)), f"flush raises {says}")
             stats = metrics.stats()
             assert (stats["recorded"], stats["stored"], stats["pending"], stats["dropped"]) == (
                 11,
@@ -180,7 +177,7 @@ def test_what_is_recorded_meanwhile_is_stored_once_when_it_has_passed(
 
 
 @pytest.mark.parametrize("state", [busy, loading], ids=["busy", "loading"])
-def test_a_question_tells_it(
+def test_a_query_raises_the_state_of_the_server(
     fresh_server: Callable[..., Server], namespace: str, state: State
 ) -> None:
     server = fresh_server(port=True)
@@ -193,7 +190,7 @@ def test_a_question_tells_it(
 
 
 @pytest.mark.parametrize("state", [full, read_only], ids=["full", "read_only"])
-def test_a_server_that_takes_no_writes_still_answers(
+def test_a_server_that_refuses_writes_still_answers_queries(
     fresh_server: Callable[..., Server], namespace: str, state: State
 ) -> None:
     server = fresh_server(port=True)
@@ -206,7 +203,7 @@ def test_a_server_that_takes_no_writes_still_answers(
 
 
 @STATES
-def test_a_worker_goes_on_when_it_has_passed(
+def test_a_worker_continues_after_the_state_has_passed(
     fresh_server: Callable[..., Server], namespace: str, state: State, says: str
 ) -> None:
     server = fresh_server(port=True)
@@ -239,16 +236,16 @@ def test_a_worker_goes_on_when_it_has_passed(
     [keys.FORMAT - 1, keys.FORMAT + 1, "junk", ""],
     ids=["older", "newer", "junk", "nothing"],
 )
-def test_another_format_is_told_and_left_as_it_is(
+def test_another_format_raises_and_is_not_changed(
     server: Server, namespace: str, written: object
 ) -> None:
     with server.client() as admin:
         admin.hset(keys.config(namespace), mapping={"format": str(written), "shards": 1})
         with Metrics(server.url, namespace=namespace, flush_interval=NEVER) as metrics:
             metrics.increment("jobs")
-            for ask in (lambda: metrics.flush(0.5), metrics.list_metrics, metrics.live):
+            for call in (lambda: metrics.flush(0.5), metrics.list_metrics, metrics.live):
                 with pytest.raises(FormatMismatch, match=namespace):
-                    ask()
+                    call()
             one = new_worker(server.url, namespace)
             with pytest.raises(FormatMismatch, match=namespace):
                 one.pass_once(alone=True)

@@ -229,7 +229,7 @@ class Child:
 
 
 @pytest.mark.parametrize("how", ["before", "after", "asleep"])
-def test_a_worker_that_is_killed_or_sleeps_at_any_step(
+def test_a_worker_may_be_killed_or_stopped_at_any_step(
     proxy: Proxy,
     admin: redis.Redis,
     url: str,
@@ -268,7 +268,7 @@ def test_a_worker_that_is_killed_or_sleeps_at_any_step(
     assert number > 20
 
 
-def test_a_commit_made_of_what_is_no_more_changes_nothing(
+def test_stale_commit_is_rejected(
     url: str, admin: redis.Redis, namespace: str, make: Make, make_book: Any, hour: int
 ) -> None:
     """The same, told apart: what it wakes with is refused by its version, and all is worked out anew."""
@@ -286,7 +286,7 @@ def test_a_commit_made_of_what_is_no_more_changes_nothing(
 
 
 @pytest.mark.parametrize("trips", [1, 2, 3])
-def test_a_commit_between_two_trips_is_noticed(
+def test_a_commit_between_two_round_trips_is_detected(
     admin: redis.Redis, namespace: str, make: Make, make_book: Any, hour: int, trips: int
 ) -> None:
     book = make_book()
@@ -311,7 +311,7 @@ def jobs_due(admin: redis.Redis, namespace: str, level: str) -> list[str]:
 
 
 @pytest.mark.parametrize("what", ["seal", "hour", "day", "span", "trim"])
-def test_a_commit_sent_twice_changes_nothing_the_second_time(
+def test_a_commit_sent_twice_applies_once(
     admin: redis.Redis, namespace: str, make: Make, make_book: Any, hour: int, what: str
 ) -> None:
     book = make_book()
@@ -346,7 +346,7 @@ def test_a_commit_sent_twice_changes_nothing_the_second_time(
     book.check(hour)
 
 
-def test_lost_replies_of_commits(
+def test_lost_replies_of_commits_change_nothing(
     proxy: Proxy,
     admin: redis.Redis,
     namespace: str,
@@ -373,7 +373,7 @@ def test_lost_replies_of_commits(
 
 
 @pytest.mark.parametrize("what", ["first seal", "seal", "hour"])
-def test_a_metric_that_is_deleted_meanwhile_stays_deleted(
+def test_a_metric_deleted_during_a_commit_stays_deleted(
     admin: redis.Redis, namespace: str, make: Make, make_book: Any, hour: int, what: str
 ) -> None:
     book = make_book()
@@ -436,7 +436,7 @@ def work_on(url: str, namespace: str) -> None:
     assert one.counts.failures == 0
 
 
-def test_two_workers_at_full_load_while_scripts_and_lines_are_cut(
+def test_two_workers_at_full_load_without_scripts_and_connections(
     admin: redis.Redis,
     url: str,
     namespace: str,
@@ -488,7 +488,7 @@ def test_two_workers_at_full_load_while_scripts_and_lines_are_cut(
         )
 
 
-def test_a_server_that_is_killed_while_a_worker_seals(
+def test_a_server_killed_while_a_worker_seals_loses_nothing(
     fresh_server: Callable[..., Server],
     namespace: str,
     quick: None,
@@ -523,7 +523,7 @@ def test_a_server_that_is_killed_while_a_worker_seals(
 
 
 @pytest.mark.parametrize("how", ["before", "after"])
-def test_a_server_that_is_killed_with_a_commit(
+def test_a_server_killed_during_a_commit_loses_nothing(
     fresh_server: Callable[..., Server], namespace: str, quick: None, at_once: None, make: Make, make_book: Any, hour: int,
     how: str,
 ) -> None:  # fmt: skip
@@ -588,7 +588,7 @@ def pair(fresh_server: Callable[..., Server]) -> Pair:
     return Pair(fresh_server)
 
 
-def test_a_failover_that_loses_commits(
+def test_queries_stay_correct_after_a_failover_that_loses_commits(
     pair: Pair, namespace: str, at_once: None, make: Make, make_book: Any, hour: int
 ) -> None:
     old, new = make_book(pair.old.url), make_book(pair.new.url)
@@ -616,7 +616,7 @@ def test_a_failover_that_loses_commits(
         assert nothing_left(admin, namespace)
 
 
-def test_a_commit_for_another_log_of_the_same_version(
+def test_a_commit_for_another_log_of_the_same_version_is_rejected(
     pair: Pair, namespace: str, make: Make, make_book: Any, hour: int
 ) -> None:
     """Read from the old server: blocks that the new one never had."""
@@ -630,7 +630,7 @@ def test_a_commit_for_another_log_of_the_same_version(
     refused(pair, namespace, make, new, hour, b"log")
 
 
-def test_a_commit_for_a_log_with_other_blocks_of_the_same_count(
+def test_a_commit_for_a_log_with_different_blocks_of_the_same_count_is_rejected(
     pair: Pair, namespace: str, make: Make, make_book: Any, hour: int
 ) -> None:
     old, new = make_book(pair.old.url), make_book(pair.new.url)
@@ -654,7 +654,7 @@ def test_a_commit_for_a_log_with_other_blocks_of_the_same_count(
     refused(pair, namespace, make, new, hour, b"log")
 
 
-def test_a_commit_for_another_state_with_the_same_number(
+def test_a_commit_for_another_state_with_the_same_number_is_rejected(
     pair: Pair, namespace: str, make: Make, make_book: Any, hour: int
 ) -> None:
     """Both have made as many commits since they parted."""
@@ -699,7 +699,7 @@ def load(client: Any) -> None:
         client.execute_command("SCRIPT LOAD", scripts.script(name).text)
 
 
-def test_what_was_read_across_a_failover_is_thrown_away(
+def test_reads_across_a_failover_are_discarded(
     pair: Pair, namespace: str, make: Make, make_book: Any, hour: int
 ) -> None:
     """It began with a version, read what the next one held, and could commit to a server that is back at the first."""
@@ -742,7 +742,7 @@ def balance(metrics: Metrics, admin: redis.Redis, namespace: str, name: str) -> 
     return found
 
 
-def test_a_log_that_is_cut_by_bytes_before_the_commit(
+def test_a_log_trimmed_by_size_before_the_commit(
     admin: redis.Redis, url: str, namespace: str, make: Make
 ) -> None:
     with Metrics(
@@ -773,7 +773,7 @@ def test_a_log_that_is_cut_by_bytes_before_the_commit(
         assert one.counts.samples == 12_000 - cut["never_sealed"]
 
 
-def test_a_log_that_is_cut_by_age_before_the_commit(
+def test_a_log_trimmed_by_age_before_the_commit(
     moving_server: Server, namespace: str, make: Make
 ) -> None:
     clock = lambda: moving_server.time  # noqa: E731
@@ -808,7 +808,7 @@ def test_a_log_that_is_cut_by_age_before_the_commit(
 SHORT = {"raw_retention": 3_600, "minute_retention": 7_200, "max_age": 3_600}
 
 
-def test_what_is_past_its_retention_when_it_is_sealed_is_counted_as_late(
+def test_samples_sealed_after_their_retention_are_counted_as_late(
     moving_server: Server, namespace: str, make: Make
 ) -> None:
     hour = slot_of(int(moving_server.time * 1000), HOUR) + DAY
@@ -848,7 +848,7 @@ def test_what_is_past_its_retention_when_it_is_sealed_is_counted_as_late(
         assert metrics.query("jobs", aggregation="sum") == 15
 
 
-def test_minutes_outlive_their_retention_until_their_hour_is_made(
+def test_minutes_are_kept_until_their_hour_is_downsampled(
     moving_server: Server, namespace: str, make: Make
 ) -> None:
     """A worker that was away: of two chunks of series, so that making the hour of one must not take the other's."""
@@ -898,7 +898,7 @@ def test_minutes_outlive_their_retention_until_their_hour_is_made(
 
 
 @pytest.mark.parametrize("raw", ["kept", "gone"])
-def test_a_late_sample_remakes_the_hour_and_the_day(
+def test_a_late_sample_rebuilds_its_hour_and_day(
     admin: redis.Redis, namespace: str, make: Make, make_book: Any, hour: int, raw: str
 ) -> None:
     """Also where the exact samples of its minute are gone: it is added to the rollup, not worked out anew from what is left."""
@@ -942,7 +942,7 @@ def test_a_late_sample_remakes_the_hour_and_the_day(
         make_all()
 
 
-def test_a_day_is_not_made_while_an_hour_of_it_is_due(
+def test_a_day_is_not_downsampled_while_one_of_its_hours_is_due(
     admin: redis.Redis, namespace: str, make: Make, make_book: Any, hour: int
 ) -> None:
     book = make_book()

@@ -302,7 +302,7 @@ def plain(samples: list[Sample]) -> list[Sample]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_sample_is_answered_as_it_was_recorded(metrics: Metrics, name: str) -> None:
+def test_every_sample_is_returned_as_recorded(metrics: Metrics, name: str) -> None:
     tags = MAIL if name == "took" else None  # the others of it are compacted
     wanted = [each for each in SAMPLES if each.name == name]
     assert plain(metrics.query(name, tags=tags)) == plain(wanted)
@@ -332,7 +332,7 @@ PLAIN: dict[str, Callable[[list[float]], float]] = {
 
 
 @pytest.mark.parametrize("aggregation", sorted(PLAIN))
-def test_what_was_compacted_is_exact_in_all_but_percentiles(
+def test_compressed_samples_are_exact_except_percentiles(
     metrics: Metrics, aggregation: str
 ) -> None:
     assert metrics.query("took", aggregation=aggregation, tags=AUDIO) == PLAIN[aggregation](
@@ -346,11 +346,11 @@ def test_what_was_compacted_is_exact_in_all_but_percentiles(
     )
 
 
-def test_p0_is_the_smallest_also_where_a_centroid_begins_below_a_value(metrics: Metrics) -> None:
+def test_p0_is_the_minimum_even_if_a_centroid_begins_below_it(metrics: Metrics) -> None:
     assert metrics.query("took", aggregation="p0") == metrics.query("took", aggregation="min") == 0
 
 
-def test_what_was_compacted_has_its_stddev_and_about_its_percentiles(metrics: Metrics) -> None:
+def test_compressed_samples_keep_stddev_and_approximate_percentiles(metrics: Metrics) -> None:
     found = metrics.query("took", tags=AUDIO)
     assert len(found) <= 20
     assert sum(each.count for each in found) == 500
@@ -387,7 +387,7 @@ def test_groups_windows_and_intervals(metrics: Metrics) -> None:
     assert metrics.tag_values("again", "n") == ["1"]
 
 
-def test_list_metrics_tells_every_definition(metrics: Metrics) -> None:
+def test_list_metrics_returns_every_definition(metrics: Metrics) -> None:
     found = {each.pop("name"): each for each in metrics.list_metrics()}
     for each in found.values():
         assert each.pop("last_seen") == moment(CLOCK)
@@ -404,7 +404,7 @@ def test_list_metrics_tells_every_definition(metrics: Metrics) -> None:
     }
 
 
-def test_live_is_every_series_as_it_stood(metrics: Metrics) -> None:
+def test_live_returns_the_state_of_every_series(metrics: Metrics) -> None:
     families = {family.name: family for family in metrics.live()}
     assert families.keys() == set(NAMES)
     assert families["took"].definition.buckets == (0.1, 1, 10)

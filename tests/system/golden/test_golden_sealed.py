@@ -138,7 +138,7 @@ def test_it_has_every_kind_of_key_that_workers_write(content: dict[str, Any]) ->
     assert str(START + 86_400) in fields  # a loose one
 
 
-def test_days_hours_minutes_and_samples_answer_as_recorded(metrics: Metrics) -> None:
+def test_results_from_days_hours_minutes_and_samples_equal_the_samples(metrics: Metrics) -> None:
     day = (START, START + 86_400)
     found = metrics.rollup(
         "took", group_by="queue", window=day, aggregations=["count", "sum", "min", "max", "last"]

@@ -120,7 +120,7 @@ def environment(url: str, namespace: str) -> dict[str, str]:
 # -- docker-compose.yml -------------------------------------------------------------------------
 
 
-def test_the_compose_file_is_one_by_the_specification_s_schema() -> None:
+def test_the_compose_file_follows_the_schema() -> None:
     if importlib.util.find_spec("check_jsonschema") is None:
         pytest.skip("needs check-jsonschema, which has the schema of compose files")
     run(
@@ -155,7 +155,7 @@ def test_nothing_is_published_beyond_this_machine(compose: dict[str, Any]) -> No
     assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in published), published
 
 
-def test_images_are_pinned_to_a_minor_version_at_least(compose: dict[str, Any]) -> None:
+def test_images_are_pinned_at_least_to_a_minor_version(compose: dict[str, Any]) -> None:
     images = [
         service["image"] for service in compose["services"].values() if "build" not in service
     ]
@@ -166,7 +166,7 @@ def test_images_are_pinned_to_a_minor_version_at_least(compose: dict[str, Any]) 
     )
 
 
-def test_our_containers_may_do_nothing_but_their_work(compose: dict[str, Any]) -> None:
+def test_containers_have_no_unneeded_rights(compose: dict[str, Any]) -> None:
     ours = {name: service for name, service in compose["services"].items() if "build" in service}
     assert set(ours) == {"worker", "api", "load"}
     for service in ours.values():
@@ -176,7 +176,7 @@ def test_our_containers_may_do_nothing_but_their_work(compose: dict[str, Any]) -
         assert "no-new-privileges:true" in service["security_opt"]
 
 
-def test_what_is_mounted_is_there(compose: dict[str, Any]) -> None:
+def test_mounted_files_exist(compose: dict[str, Any]) -> None:
     sources = [
         volume.split(":")[0]
         for service in compose["services"].values()
@@ -188,7 +188,7 @@ def test_what_is_mounted_is_there(compose: dict[str, Any]) -> None:
     assert {source for source in sources if not source.startswith(".")} == set(compose["volumes"])
 
 
-def test_the_store_s_command_makes_it_keep_what_it_has(
+def test_the_command_of_the_server_makes_it_persistent(
     compose: dict[str, Any], fresh_server: Any
 ) -> None:
     program, *args = compose["services"]["store"]["command"]
@@ -212,14 +212,14 @@ def test_promtool_accepts_the_configuration() -> None:
     assert "SUCCESS" in run("promtool", "check", "config", DEPLOY / "prometheus.yml")
 
 
-def test_prometheus_asks_the_services_where_they_answer(compose: dict[str, Any]) -> None:
+def test_prometheus_scrapes_the_services_at_their_addresses(compose: dict[str, Any]) -> None:
     jobs = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())["scrape_configs"]
     targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in jobs}
     assert targets == {"redismetrics": [f"api:{PORT}"], "redismetrics_worker": [f"worker:{PORT}"]}
     assert all(PORT in " ".join(compose["services"][name]["command"]) for name in ("api", "worker"))
 
 
-def test_grafana_finds_its_source_and_its_dashboard(compose: dict[str, Any]) -> None:
+def test_grafana_finds_its_data_source_and_dashboard(compose: dict[str, Any]) -> None:
     provisioning = DEPLOY / "grafana" / "provisioning"
     (source,) = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text())[
         "datasources"
@@ -251,7 +251,7 @@ def targets() -> list[dict[str, Any]]:
     return [target for panel in panels() for target in panel["targets"]]
 
 
-def test_the_panels_lie_side_by_side() -> None:
+def test_the_panels_do_not_overlap() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
         at = panel["gridPos"]
@@ -344,7 +344,7 @@ def stack(
 
 
 @needs_prometheus
-def test_prometheus_finds_both_pages_good(stack: Stack) -> None:
+def test_prometheus_scrapes_both_pages(stack: Stack) -> None:
     wait_until(lambda: stack.numbers('up{job=~"redismetrics.*"}') == [1, 1], "both are scraped")
     active = stack.ask("targets", state="active")["activeTargets"]
     assert {each["scrapePool"]: (each["health"], each["lastError"]) for each in active} == {
@@ -393,7 +393,7 @@ def test_each_panel_has_data(stack: Stack, title: str, expression: str) -> None:
     wait_until(has_data, f"{expression} has data")
 
 
-def test_the_image_s_health_check_tells_health(stack: Stack) -> None:
+def test_the_health_check_of_the_image_reports_health(stack: Stack) -> None:
     (check,) = [value for name, value in instructions() if name == "HEALTHCHECK"]
     python, *rest = json.loads(check.partition("CMD")[2])
     assert python == "python"
@@ -411,7 +411,7 @@ def test_the_image_s_health_check_tells_health(stack: Stack) -> None:
     assert not healthy(f"http://127.0.0.1:{free_port()}")
 
 
-def test_the_load_records_what_it_says(url: str, namespace: str) -> None:
+def test_the_load_generator_records_what_it_prints(url: str, namespace: str) -> None:
     run(
         sys.executable,
         DEPLOY / "load.py",
@@ -517,7 +517,7 @@ def ignored(path: Path, patterns: list[str]) -> bool:
     return verdict
 
 
-def test_only_what_is_installed_reaches_the_builder(image: Image) -> None:
+def test_only_installed_files_reach_the_builder(image: Image) -> None:
     names = {path.name for path in (image.wheel.parents[1] / "src").iterdir()} - {"build"}
     assert names == {"pyproject.toml", "README.md", "LICENSE", "redismetrics", "lua"}
     assert not list((image.wheel.parents[1] / "src").rglob("__pycache__"))
@@ -557,14 +557,14 @@ def test_the_image_s_server_and_worker_work(image: Image, url: str, namespace: s
             )
 
 
-def test_the_image_runs_as_nobody_in_particular(image: Image) -> None:
+def test_the_image_does_not_run_as_root(image: Image) -> None:
     user, group = image.settings["USER"].split(":")
     assert int(user) > 1000
     assert int(group) > 1000
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_what_is_compiled_comes_as_wheels_for_the_image_s_python(
+def test_compiled_dependencies_have_wheels_for_the_image(
     image: Image, machine: str, tmp_path: Path
 ) -> None:
     (version,) = {value.removeprefix("python:").partition("-")[0] for value in froms()}
@@ -606,7 +606,7 @@ def test_systemd_understands_a_unit(unit: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
-def test_a_unit_s_command_answers_on_this_machine_only(
+def test_the_command_of_a_unit_listens_on_this_machine_only(
     unit: Path, url: str, namespace: str
 ) -> None:
     pytest.importorskip("uvicorn", reason="needs redismetrics[cli,server]")
@@ -634,7 +634,7 @@ def test_the_page_names_each_service_and_where_it_answers(compose: dict[str, Any
     }
 
 
-def test_the_page_names_what_the_worker_s_page_has(stack: Stack) -> None:
+def test_the_page_names_metrics_that_the_worker_exports(stack: Stack) -> None:
     named = set(re.findall(r"redismetrics_worker_\w+", PAGE))
     assert len(named) == 3
     there = set(
@@ -653,7 +653,7 @@ def test_promtool_accepts_the_page_s_configuration(tmp_path: Path) -> None:
     assert "SUCCESS" in run("promtool", "check", "config", tmp_path / "prometheus.yml")
 
 
-def test_the_page_s_units_and_commands_are_there() -> None:
+def test_the_units_and_commands_of_the_page_exist() -> None:
     for unit in UNITS:
         program, *arguments = exec_start(unit)
         assert program.removesuffix("/bin/redismetrics") in PAGE

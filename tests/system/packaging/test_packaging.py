@@ -99,20 +99,20 @@ def test_a_wheel_of_the_source_distribution_has_the_scripts(
     assert lua(files(build("wheel", unpacked, tmp_path))) == scripts
 
 
-def test_an_editable_install_has_no_copy_of_the_scripts_that_could_grow_old(tmp_path: Path) -> None:
+def test_an_editable_install_has_no_copy_of_the_scripts(tmp_path: Path) -> None:
     members = files(build("editable", ROOT, tmp_path))
     assert lua(members) == {}
     assert members["_redismetrics.pth"].decode().splitlines() == [str(ROOT)]
 
 
-def test_the_source_distribution_has_the_tests_but_not_the_checks_of_a_checkout(
+def test_the_source_distribution_has_the_tests_but_no_hidden_files(
     unpacked: Path,
 ) -> None:
     assert (unpacked / "tests" / "system" / "packaging" / "test_packaging.py").is_file()
     assert not (unpacked / ".ci").exists()
 
 
-def test_the_version_is_told_alike_everywhere(project: dict[str, Any]) -> None:
+def test_the_version_is_the_same_everywhere(project: dict[str, Any]) -> None:
     assert project["version"] == redismetrics.__version__
     changes = (ROOT / "CHANGELOG.md").read_text().splitlines()
     newest = next(line for line in changes if line.startswith("## "))

@@ -253,7 +253,7 @@ KINDS: dict[MetricType, Any] = {"counter": AMOUNTS, "gauge": VALUES, "histogram"
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=100)
 @given(data=st.data())
-def test_answers_are_those_of_a_plain_list_also_where_it_was_compacted(
+def test_results_equal_a_plain_list_also_after_compression(
     clients: list[Metrics], kind: MetricType, data: st.DataObject
 ) -> None:
     name = f"m{next(_names)}"
@@ -307,7 +307,7 @@ def test_answers_are_those_of_a_plain_list_also_where_it_was_compacted(
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=100)
 @given(data=st.data())
-def test_what_is_kept_one_by_one_is_exact_to_the_millisecond_and_the_percentile(
+def test_kept_samples_are_exact_to_the_millisecond_and_the_percentile(
     clients: list[Metrics], kind: MetricType, data: st.DataObject
 ) -> None:
     name = f"m{next(_names)}"

@@ -154,7 +154,7 @@ EDGE = st.none() | st.tuples(st.sampled_from([SECOND, MINUTE, HOUR, DAY]), st.in
 @pytest.mark.parametrize("kind", ["gauge", "counter"])
 @settings(max_examples=25)
 @given(data=st.data())
-def test_what_is_left_answers_as_a_plain_list_says(
+def test_results_after_expiry_equal_a_plain_list(
     request: pytest.FixtureRequest, kind: MetricType, data: st.DataObject
 ) -> None:
     server: Server = request.getfixturevalue("moving_server")
@@ -240,7 +240,7 @@ def _count(world: World, window: Window = (None, None)) -> int:
 
 @pytest.mark.parametrize("ages", [(1, 25, 25, 24 * 900)], indirect=True)
 @pytest.mark.parametrize("pause", [0, 61 * SECOND, HOUR + 2 * MINUTE, 3 * HOUR, 2 * DAY])
-def test_a_day_loses_nothing_where_its_hours_go_while_a_late_sample_waits_to_be_rolled_up(
+def test_a_day_keeps_its_hours_while_a_late_sample_waits(
     ages: Ages, moving_server: Server, pause: int
 ) -> None:
     """Hours are kept no longer than minutes, and the sample comes just before both go."""
@@ -268,7 +268,7 @@ def test_a_day_loses_nothing_where_its_hours_go_while_a_late_sample_waits_to_be_
 
 
 @pytest.mark.parametrize("ages", [(1, 2, 2, 24 * 900)], indirect=True)
-def test_a_worker_that_slept_between_its_look_and_its_commit_writes_no_minute_that_is_gone(
+def test_a_worker_that_was_stopped_writes_no_expired_minute(
     ages: Ages, moving_server: Server
 ) -> None:
     hour = BEGIN // HOUR * HOUR
@@ -288,7 +288,7 @@ def test_a_worker_that_slept_between_its_look_and_its_commit_writes_no_minute_th
 
 
 @pytest.mark.parametrize("ages", [(1, 2, 2, 24 * 900)], indirect=True)
-def test_minutes_outlive_their_retention_until_the_last_chunk_of_their_hour_is_made(
+def test_minutes_are_kept_until_the_last_chunk_of_their_hour_is_downsampled(
     ages: Ages, moving_server: Server
 ) -> None:
     hour = BEGIN // HOUR * HOUR
@@ -315,9 +315,7 @@ def redis_keys(world: Ages, level: str, span: int) -> int:
 
 
 @pytest.mark.parametrize("ages", [(1, 25, 25, 24 * 900)], indirect=True)
-def test_a_clock_that_was_ahead_for_a_while_hides_nothing_of_what_comes_after(
-    ages: Ages, moving_server: Server
-) -> None:
+def test_a_clock_that_was_ahead_hides_no_later_samples(ages: Ages, moving_server: Server) -> None:
     before = World(ages.stage, "histogram")
     moving_server.advance(40 * 86_400)
     _put(before, round(moving_server.time * 1000))

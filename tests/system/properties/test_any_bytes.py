@@ -104,7 +104,7 @@ READERS: dict[str, Callable[[bytes, bytes], Any]] = {
 @pytest.mark.parametrize("reader", list(READERS))
 @given(one=BYTES, two=BYTES)
 @settings(max_examples=150)
-def test_bytes_of_the_store_are_read_or_told(reader: str, one: bytes, two: bytes) -> None:
+def test_stored_bytes_are_read_or_raise_our_error(reader: str, one: bytes, two: bytes) -> None:
     with bounded(), contextlib.suppress(FormatMismatch):
         READERS[reader](one, two)
 
@@ -114,7 +114,7 @@ def test_bytes_of_the_store_are_read_or_told(reader: str, one: bytes, two: bytes
     values=st.lists(st.floats(), min_size=80, max_size=80),
     field=st.integers(-3, 2**70),
 )
-def test_running_states_of_any_numbers_are_read_or_told(
+def test_totals_with_any_numbers_are_read_or_raise_our_error(
     kind: Any, values: list[float], field: int
 ) -> None:
     definition = Definition(kind, buckets=(1.0,) if kind == "histogram" else ())
@@ -131,7 +131,7 @@ def test_running_states_of_any_numbers_are_read_or_told(
         st.text(max_size=12) | st.floats().map(str),
     )
 )
-def test_settings_from_the_environment_are_taken_or_told(given_: dict[str, str]) -> None:
+def test_environment_variables_are_accepted_or_raise_our_error(given_: dict[str, str]) -> None:
     with contextlib.suppress(InvalidSetting):
         resolve({f"REDISMETRICS_{name.upper()}": text for name, text in given_.items()})
 
@@ -140,7 +140,7 @@ def test_settings_from_the_environment_are_taken_or_told(given_: dict[str, str])
     st.sampled_from(["redis://", "unix://", "rediss://", "redis:", "", "http://", "redis://h:"]),
     st.text(st.characters(codec="utf-8"), max_size=20),
 )
-def test_urls_are_taken_or_told_without_their_password(scheme: str, rest: str) -> None:
+def test_urls_are_accepted_or_raise_an_error_without_the_password(scheme: str, rest: str) -> None:
     told = None
     try:
         Store(f"{scheme}:hunter2@{rest}" if scheme.endswith("//") else scheme + rest, 1.0).close()
@@ -214,7 +214,7 @@ def web(server: Any) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("path", "sound"), [("/v1/metrics", OTLP), ("/api/record", SAMPLE)])
-def test_the_sound_bodies_are_taken(web: Any, path: str, sound: Any) -> None:
+def test_valid_bodies_are_accepted(web: Any, path: str, sound: Any) -> None:
     answer = web.post(path, content=as_json(sound), headers={"Content-Type": "application/json"})
     assert answer.status_code in (200, 202), answer.text
 
@@ -227,7 +227,7 @@ def test_the_sound_bodies_are_taken(web: Any, path: str, sound: Any) -> None:
     cut=st.integers(0, 5),
 )
 @settings(max_examples=150)
-def test_bodies_are_taken_or_refused(
+def test_bodies_are_accepted_or_rejected(
     web: Any, path: str, body: bytes, kind: str, packing: str, cut: int
 ) -> None:
     sent = gzip.compress(body) if packing else body

@@ -103,7 +103,7 @@ CALLS = st.lists(
 
 @given(calls=CALLS)
 @settings(max_examples=150)
-def test_a_call_raises_an_error_of_ours_or_counts_once(server: Server, calls: list[Any]) -> None:
+def test_a_call_raises_our_error_or_counts_once(server: Server, calls: list[Any]) -> None:
     accepted: Tally[str] = Tally()
     with Metrics(
         server.url, namespace=f"any-call-{next(_numbers)}", flush_interval=NEVER
@@ -166,7 +166,7 @@ def test_with_on_invalid_drop_only_a_wrong_name_or_type_raises(
     ),
 )  # fmt: skip
 @settings(max_examples=100)
-def test_good_input_is_counted_exactly_by_its_tags(server: Server, samples: list[Any]) -> None:
+def test_valid_input_is_counted_exactly_by_its_tags(server: Server, samples: list[Any]) -> None:
     """Any name, tags and times; the metrics of the three types have names of their own."""
     verbs = {"counter": "increment", "gauge": "gauge", "histogram": "histogram"}
     now = datetime.now(UTC)
@@ -236,7 +236,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("verb", list(OPTIONS))
 @given(data=st.data())
 @settings(max_examples=120)
-def test_a_question_is_answered_or_raises_an_error_of_ours(
+def test_a_query_returns_or_raises_our_error(
     asked: Metrics, verb: str, data: st.DataObject
 ) -> None:
     name = data.draw(st.sampled_from(["jobs", "took", "nobody"]) | ANYTHING)
@@ -258,7 +258,7 @@ def test_a_question_is_answered_or_raises_an_error_of_ours(
     kind=ANYTHING,
 )
 @settings(max_examples=120)
-def test_so_is_a_list_of_metrics(
+def test_get_metrics_returns_or_raises_our_error(
     asked: Metrics, name: Any, since: Any, until: Any, limit: Any, tags: Any, kind: Any
 ) -> None:
     for options in (
@@ -278,7 +278,7 @@ def test_so_is_a_list_of_metrics(
 @given(name=NAMES | ANYTHING, tags=TAGS | ANYTHING, value=ANYTHING, options=st.dictionaries(
     st.sampled_from(["help", "unit", "buckets", "tag_keys"]), ANYTHING, max_size=3))  # fmt: skip
 @settings(max_examples=120)
-def test_so_are_handles_and_declarations(
+def test_instruments_and_declarations_raise_our_error_or_count_once(
     name: Any, tags: Any, value: Any, options: dict[str, Any]
 ) -> None:
     with Metrics("none://") as metrics:

@@ -188,7 +188,7 @@ def records(kind: MetricType) -> st.SearchStrategy[tuple[float, dict[str, str], 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=15)
 @given(data=st.data())
-def test_whoever_comes_between_whom_nothing_is_lost_doubled_or_seen_half_done(
+def test_interleaved_operations_lose_double_and_show_nothing_half_done(
     stage_: Stage, kind: MetricType, data: st.DataObject
 ) -> None:
     world = started(stage_, kind)
@@ -301,7 +301,7 @@ CUT = (BASE + 1, BASE + 2 * HOUR - 1)
     ("window", "intruder"),
     [*((None, name) for name in INTRUDERS), (CUT, "sealed"), (CUT, "all made")],
 )
-def test_a_question_is_answered_from_one_moment_wherever_another_comes_in_between(
+def test_a_query_interrupted_anywhere_reads_a_consistent_snapshot(
     stage_: Stage, window: Window | None, intruder: str
 ) -> None:
     for position, world in worlds(stage_, new=intruder == "recorded"):
@@ -332,7 +332,7 @@ def _first(world: World, level: str) -> str:
 
 @pytest.mark.parametrize("intruder", ["sealed", "all made"])
 @pytest.mark.parametrize("work", WORKS)
-def test_a_piece_of_work_loses_and_doubles_nothing_wherever_another_comes_in_between(
+def test_an_operation_interrupted_anywhere_loses_and_doubles_nothing(
     stage_: Stage, work: str, intruder: str
 ) -> None:
     for position, world in worlds(stage_):
@@ -404,7 +404,7 @@ def _undone(world: World, actor: Actor, replica: Replica, intruder: str, *, late
         ("making a day", "made", False),
     ],
 )
-def test_what_a_worker_read_of_a_moment_that_a_failover_undid_changes_nothing(
+def test_a_worker_that_read_data_lost_in_a_failover_changes_nothing(
     stage_: Stage, work: str, intruder: str, later: bool
 ) -> None:
     for position, world in worlds(stage_):
@@ -428,7 +428,7 @@ def test_what_a_worker_read_of_a_moment_that_a_failover_undid_changes_nothing(
 
 
 @pytest.mark.parametrize("intruder", ["sealed", "made"])
-def test_what_a_question_read_of_a_moment_that_a_failover_undid_is_asked_again(
+def test_a_query_that_read_data_lost_in_a_failover_is_repeated(
     stage_: Stage, intruder: str
 ) -> None:
     for position, world in worlds(stage_):

@@ -160,7 +160,7 @@ def started(stage: Stage, kind: MetricType) -> World:
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=25)
 @given(data=st.data())
-def test_answers_of_whole_minutes_equal_those_of_a_plain_list_before_during_and_after_rolling_up(
+def test_results_for_whole_minutes_equal_a_plain_list_before_during_and_after_the_worker(
     stage_: Stage, kind: MetricType, data: st.DataObject
 ) -> None:
     """What is compacted carries the time of its newest value, of one minute: so windows of whole minutes are exact."""
@@ -188,7 +188,7 @@ def test_answers_of_whole_minutes_equal_those_of_a_plain_list_before_during_and_
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=25)
 @given(data=st.data())
-def test_what_is_held_one_by_one_is_exact_to_the_millisecond_and_the_percentile(
+def test_sealed_samples_are_exact_to_the_millisecond_and_the_percentile(
     stage_: Stage, kind: MetricType, data: st.DataObject
 ) -> None:
     """Of a series and minute with more samples than are held so, all belong to the minute's start."""
@@ -231,7 +231,7 @@ def world(stage_: Stage) -> Iterator[World]:
     world.close()
 
 
-def test_an_hour_that_is_due_again_between_two_that_are_not_counts_once(world: World) -> None:
+def test_an_hour_that_is_due_again_counts_once(world: World) -> None:
     for hour in range(3):
         world.record(0, 1.0, {}, BASE + hour * HOUR)
     world.flush(0)
@@ -251,7 +251,7 @@ def test_an_hour_that_is_due_again_between_two_that_are_not_counts_once(world: W
 
 @pytest.mark.parametrize("is_made", [False, True])
 @pytest.mark.parametrize("count", [100, 101])
-def test_a_hundred_samples_of_a_minute_are_held_one_by_one_and_no_more(
+def test_a_minute_keeps_at_most_a_hundred_exact_samples(
     world: World, count: int, is_made: bool
 ) -> None:
     world.limits = WorkerLimits(samples_per_minute=100)
@@ -272,7 +272,7 @@ def test_a_hundred_samples_of_a_minute_are_held_one_by_one_and_no_more(
     assert sum(each.count for each in listed) == count
 
 
-def test_a_client_that_slept_through_more_commits_than_the_store_remembers_answers_as_a_new_one(
+def test_a_client_that_missed_many_commits_answers_like_a_new_one(
     world: World,
 ) -> None:
     for slept in (1, 63, 64, 65):
@@ -288,9 +288,7 @@ def test_a_client_that_slept_through_more_commits_than_the_store_remembers_answe
 
 
 @pytest.mark.parametrize("minutes", [127, 128, 129, 140])
-def test_a_commit_of_more_minutes_than_it_names_makes_clients_forget_all(
-    world: World, minutes: int
-) -> None:
+def test_a_commit_of_many_minutes_clears_the_cache_of_clients(world: World, minutes: int) -> None:
     for _ in range(2):
         for number in range(minutes):
             world.record(0, 1.0, {}, BASE + number * MINUTE)
@@ -300,7 +298,7 @@ def test_a_commit_of_more_minutes_than_it_names_makes_clients_forget_all(
         world.check_rollup((BASE + (minutes - 3) * MINUTE, None))
 
 
-def test_percentiles_are_the_same_remembered_or_read_where_making_an_hour_made_its_digests_smaller(
+def test_percentiles_are_the_same_from_the_cache_and_from_redis_after_compression(
     world: World,
 ) -> None:
     def ask() -> list[float]:
@@ -318,7 +316,7 @@ def test_percentiles_are_the_same_remembered_or_read_where_making_an_hour_made_i
     assert ask() == pytest.approx(exact, rel=0.1)
 
 
-def test_a_coarse_slot_is_not_made_while_a_finer_one_inside_is_due(world: World) -> None:
+def test_a_coarse_slot_waits_for_the_finer_slots_inside_it(world: World) -> None:
     world.record(0, 1.0, {}, BASE)
     world.flush(0)
     world.seal()
@@ -339,7 +337,7 @@ def test_a_coarse_slot_is_not_made_while_a_finer_one_inside_is_due(world: World)
     world.check_rollup()
 
 
-def test_a_quarter_of_an_hour_is_folded_before_the_hour_is_over(world: World) -> None:
+def test_a_quarter_of_an_hour_is_merged_into_a_segment_early(world: World) -> None:
     def fields(level: str) -> set[bytes]:
         return set(world.stage.redis.execute_command("HKEYS", world.metric.data(level, BASE)))
 
@@ -375,7 +373,7 @@ def test_a_quarter_of_an_hour_is_folded_before_the_hour_is_over(world: World) ->
     world.check_rollup()
 
 
-def test_exact_samples_that_are_not_all_of_their_minute_are_not_taken_for_all(world: World) -> None:
+def test_part_of_a_minute_s_samples_is_not_used_as_the_whole(world: World) -> None:
     redis, key, field = world.stage.redis, world.metric.data("raw", BASE), keys.cell_field(BASE, 0)
     for number in range(3):
         world.record(0, 1.0, {}, BASE + number * SECOND)
@@ -390,7 +388,7 @@ def test_exact_samples_that_are_not_all_of_their_minute_are_not_taken_for_all(wo
         assert world.query(aggregation="count", window=window) == expected
 
 
-def test_after_exact_samples_were_lost_those_that_come_are_not_kept_as_if_they_were_all(
+def test_samples_after_a_loss_are_not_kept_as_the_whole_minute(
     world: World,
 ) -> None:
     redis, key = world.stage.redis, world.metric.data("raw", BASE)
@@ -403,9 +401,7 @@ def test_after_exact_samples_were_lost_those_that_come_are_not_kept_as_if_they_w
 
 
 @pytest.mark.parametrize("change", ["cut", "cut at the end", "came in between", "replaced"])
-def test_a_commit_changes_nothing_where_the_log_is_not_what_was_read(
-    world: World, change: str
-) -> None:
+def test_a_commit_for_a_changed_log_is_rejected(world: World, change: str) -> None:
     """As after a failover, or when blocks were cut by age: the version is the same, the log another."""
     for number in range(2):
         world.record(0, 1.0 + number, {}, BASE + number)
