@@ -600,7 +600,7 @@ class Chaos:
                 )
             if recorded != kept + sum(stats["dropped"].values()):
                 balance.wrong.append(
-                    """Compare minutes and hours of samples with explicit times with a plain list."""
+                    f"writer {writer.number}: recorded {recorded}, stored {kept}, {stats['dropped']}"
                 )
         if balance.recorded != balance.stored + balance.dropped.total() + balance.lost:
             balance.wrong.append("the parts do not add up")
@@ -703,7 +703,7 @@ class Chaos:
             one.store.close()
 
     def _check_redis(self) -> None:
-        """Check that nothing was trimmed before it was sealed, nothing was late, nothing is left."""
+        """Check that nothing was trimmed unsealed, nothing was late, nothing is left."""
         with self.server.client() as admin:
             if left := admin.zcard(keys.shard(NAMESPACE, 0).dirty):
                 self.balance.wrong.append(f"{left} metrics are not sealed")
