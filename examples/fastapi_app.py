@@ -87,11 +87,11 @@ def visit(address: str, seconds: float) -> int:
     while time.monotonic() < until:
         items = random.choices([*PRICES, "caviar"], [30, 10, 5, 1], k=random.randint(1, 4))
         body = str(items).replace("'", '"').encode()
-        wanted = urllib.request.Request(
+        request = urllib.request.Request(
             f"{address}/orders/{random.randrange(1000)}", body, {"Content-Type": "application/json"}
         )
         try:
-            urllib.request.urlopen(wanted).close()
+            urllib.request.urlopen(request).close()
             placed += 1
         except urllib.error.HTTPError as error:
             error.close()
