@@ -1,4 +1,4 @@
-"""The commands that examine a store: doctor, cardinality."""
+"""The commands that examine a server: doctor, cardinality."""
 
 import logging
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,8 +23,12 @@ _MARKS = {
 
 
 def doctor(as_json: AsJson = False, url: Url = None, namespace: Namespace = None) -> None:
-    """Tell what is wrong with the store, and what to do. Exit status 1 where something fails."""
-    from redismetrics.admin.doctor import examine  # which loads redis
+    """Examine the server and the namespace, and say what to do.
+
+    The exit status is 1 if there is a failure.
+    """
+    # Imported here because it loads redis.
+    from redismetrics.admin.doctor import examine
 
     logging.getLogger("redismetrics").setLevel(logging.ERROR)
     report = examine(url, namespace=namespace)
@@ -45,12 +49,15 @@ def doctor(as_json: AsJson = False, url: Url = None, namespace: Namespace = None
 
 
 def cardinality(
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many metrics at most.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Maximum number of metrics.")] = 20,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """The metrics with the most series, and the values of each of their tags; overflow: some share one series."""
+    """Print the metrics with the most series, and how many values each tag has.
+
+    overflow: some series were merged into one.
+    """
     with options.client(url, namespace) as metrics:
         found = metrics.cardinality(limit=limit)
     if as_json:
@@ -75,13 +82,13 @@ def cardinality(
 
 
 def _table(findings: list["Finding"]) -> Table:
-    made = Table(box=None, pad_edge=False, show_header=False)
+    table = Table(box=None, pad_edge=False, show_header=False)
     for _ in range(3):
-        made.add_column()
+        table.add_column()
     for finding in findings:
         mark, style = _MARKS[finding.status]
-        told = Text(cell(finding.found))
+        text = Text(cell(finding.found))
         if finding.advice:
-            told.append(f"\n{cell(finding.advice)}", style=style)
-        made.add_row(Text(mark, style=style), finding.check, told)
-    return made
+            text.append(f"\n{cell(finding.advice)}", style=style)
+        table.add_row(Text(mark, style=style), finding.check, text)
+    return table
