@@ -430,9 +430,9 @@ def write(url: str, namespace: str, number: int) -> None:
 
 def work_on(url: str, namespace: str) -> None:
     """A worker's process that runs until SIGTERM."""
-    one = new_worker(url, namespace)
+    one = new_worker(url, namespace, replace(workers.LIMITS, interval=0.02))
     __main__.stop_by_signal(one)
-    one.run(0.02)
+    one.run()
     assert one.counts.failures == 0
 
 
