@@ -1,0 +1,98 @@
+"""Tools of the worker's tests."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import redis
+
+from redismetrics import Metrics
+from redismetrics.store import keys
+from redismetrics.worker import Worker
+from tests.fixtures.workers import contents
+
+ROOT = Path(__file__).parents[2]
+
+
+MODULE, COMMAND = ("redismetrics.worker",), ("redismetrics", "worker")
+
+
+NOWHERE = "redis://someone:secret@127.0.0.1:1/0"  # nobody listens there
+
+
+NEVER = 3_600.0  # a flush interval beyond any test: what is flushed is flushed by the test
+
+
+DAY_MS, SECOND_US = 86_400_000, 1_000_000
+
+
+Make = Callable[..., Worker]
+
+
+def start(*args: str, how: tuple[str, ...] = MODULE, **environment: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", *how, *args], cwd=ROOT, env={**os.environ, **environment}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def command(*args: str, how: tuple[str, ...] = MODULE, **environment: str) -> tuple[int, str, str]:
+    """Run the worker to its end: exit code, stdout, stderr."""
+    with start(*args, how=how, **environment) as process:
+        try:
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    return process.returncode, out, err
+
+
+def state(admin: redis.Redis, namespace: str, name: str) -> dict[str, Any]:
+    """What the store notes of a metric: numbers as such."""
+    found = admin.hgetall(keys.metric(namespace, 0, name).state)
+    return {
+        key.decode(): value if key == b"version" else int(float(value))
+        for key, value in found.items()
+    }
+
+
+def waiting(admin: redis.Redis, namespace: str) -> list[str]:
+    """The metrics that are not sealed to their end."""
+    return [name.decode() for name in admin.zrange(keys.shard(namespace, 0).dirty, 0, -1)]
+
+
+def due(admin: redis.Redis, namespace: str, name: str) -> set[str]:
+    return {each.decode() for each in admin.hkeys(keys.rollup(namespace, 0, name).due)}
+
+
+def of_metric(admin: redis.Redis, namespace: str, name: str) -> dict[bytes, Any]:
+    return {
+        key: held for key, held in contents(admin, namespace).items() if f":{name}:".encode() in key
+    }
+
+
+def threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "redismetrics-worker"]
+
+
+def record_many(metrics: Metrics, count: int) -> None:
+    for metric in range(count):
+        metrics.increment(f"jobs_{metric}", metric + 1)
+    metrics.flush()
+
+
+def totals(metrics: Metrics, count: int) -> float:
+    return sum(metrics.query(f"jobs_{metric}", aggregation="sum") for metric in range(count))
+
+
+def set_back(admin: redis.Redis, namespace: str, writer: str, by_ms: int) -> None:
+    """Let a writer have sent its last batch so long ago."""
+    key = keys.shard(namespace, 0).writers
+    sequence, _, reply = msgpack.unpackb(admin.hget(key, writer), raw=True)
+    seconds, micros = admin.time()
+    clock = seconds * 1_000_000 + micros - by_ms * 1000
+    admin.hset(key, writer, msgpack.packb([sequence, clock, reply], use_bin_type=False))
