@@ -24,9 +24,8 @@ SHORT = {
 }
 
 
-ALL_KEPT = (
-    2 * 3_600 + 32 * 86_400 + 3_600
-)  # seconds: the retention of days, the span of their key, and the margin
+# Seconds until nothing is kept: retention of days, the partition of their key, and the margin.
+ALL_KEPT = 2 * 3_600 + 32 * 86_400 + 3_600
 
 
 @pytest.fixture
@@ -66,7 +65,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def swept(moving_server: Server, namespace: str) -> Iterator[tuple[Metrics, redis.Redis]]:
-    """A client that keeps little, with two series recorded and sealed so long ago that nothing is left of them."""
+    """Yield a client with short retentions, and two series of which nothing is kept any more."""
     with (
         Metrics(
             moving_server.url,

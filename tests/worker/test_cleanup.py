@@ -37,13 +37,15 @@ def test_log_is_trimmed_after_the_replay_window(
         metrics.increment("jobs", 2)
         metrics.flush()
     one.pass_once()
-    assert admin.zcard(log) == 6  # for subscribers that were cut off
+    # Kept for subscribers that reconnect.
+    assert admin.zcard(log) == 6
     for member, score in admin.zrange(log, 0, 3, withscores=True):
         admin.zadd(log, {member: score - REPLAY_US - SECOND_US})
     metrics.increment("jobs", 2)
     metrics.flush()
     assert state(admin, namespace, "jobs")["bytes"] == lengths(admin, namespace, "jobs")
-    one.pass_once()  # sealing trims as well
+    # Sealing trims as well.
+    one.pass_once()
     assert admin.zcard(log) == 3
     assert state(admin, namespace, "jobs")["bytes"] == lengths(admin, namespace, "jobs")
 
@@ -56,7 +58,8 @@ def test_log_is_trimmed_after_the_replay_window(
     one.pass_once()
     assert admin.zcard(log) == 1
     assert state(admin, namespace, "jobs")["bytes"] == lengths(admin, namespace, "jobs") > 0
-    assert admin.zscore(keys.pending(namespace, 0), tidying) > now_ms  # once more, for what is left
+    # Scheduled again for the blocks that are left.
+    assert admin.zscore(keys.pending(namespace, 0), tidying) > now_ms
     for member, score in admin.zrange(log, 0, 0, withscores=True):
         admin.zadd(log, {member: score - REPLAY_US - SECOND_US})
     for _ in range(2):
@@ -71,9 +74,8 @@ def test_log_is_trimmed_after_the_replay_window(
 def test_log_without_new_blocks_is_trimmed_once(
     moving_server: Server, namespace: str, make: Make
 ) -> None:
-    moving_server.set_time(
-        moving_server.time // 3_600 * 3_600 + 3_600 + 60
-    )  # so that no hour ends meanwhile
+    # A minute after a full hour, so that no hour ends meanwhile.
+    moving_server.set_time(moving_server.time // 3_600 * 3_600 + 3_600 + 60)
     with (
         Metrics(
             moving_server.url,
@@ -112,7 +114,7 @@ def test_unsealed_blocks_are_never_trimmed(
     metrics.flush()
     one.pass_once()
     sealed = state(admin, namespace, "jobs")["sealed"]
-    # As if all of it was hours ago: what is sealed, and a block after it that waits.
+    # Move everything back by hours: sealed blocks, and one after them that is not sealed.
     recorded = keys.metric(namespace, 0, "jobs")
     ago = 7_200_000_000
     for member, score in admin.zrange(log, 0, -1, withscores=True):
@@ -139,7 +141,7 @@ def test_unsealed_blocks_are_never_trimmed(
 def test_sweeps_are_scheduled_again(
     make: Make, metrics: Metrics, admin: redis.Redis, namespace: str
 ) -> None:
-    """Also one that was deleted, or forgotten, and came back."""
+    """Also for a metric that was deleted and recorded again."""
     swept = SWEEP.pending_member("jobs")
     one = make()
     for round_ in range(3):
@@ -151,9 +153,8 @@ def test_sweeps_are_scheduled_again(
         metrics.increment("jobs", 2)
         metrics.flush()
         one.pass_once()
-        assert admin.zscore(keys.pending(namespace, 0), swept) == first, (
-            round_
-        )  # not put off by each commit
+        # A commit does not postpone it.
+        assert admin.zscore(keys.pending(namespace, 0), swept) == first, round_
         assert metrics.delete_metric("jobs")
         assert admin.zscore(keys.pending(namespace, 0), swept) is None
 
@@ -174,10 +175,12 @@ def test_series_without_stored_data_are_forgotten(
     assert [(each.tags, each.value) for each in metrics.live("jobs")[0].series] == [
         ({"tag": "y"}, 5)
     ]
-    metrics.increment("jobs", 7, tags={"tag": "x"})  # whose number this client still knows
+    # The client still knows the number of this series.
+    metrics.increment("jobs", 7, tags={"tag": "x"})
     metrics.increment("jobs", 1, tags={"tag": "z"})
     metrics.flush()
-    assert numbers(admin, namespace) == {"y": 1, "x": 2, "z": 3}  # none is given twice
+    # No number is used twice.
+    assert numbers(admin, namespace) == {"y": 1, "x": 2, "z": 3}
     for _ in range(2):
         rows = metrics.query("jobs", aggregation="sum", group_by="tag")
         assert rows == [
@@ -198,7 +201,8 @@ def test_metric_without_series_is_removed_and_can_return(
     assert metrics.list_metrics() == []
     assert admin.zcard(keys.pending(namespace, 0)) == 0
     left = {key.decode().rpartition(":")[2] for key in of_metric(admin, namespace, "jobs")}
-    assert left <= {"state", "touched"}  # the next number outlives it
+    # The next number outlives the metric.
+    assert left <= {"state", "touched"}
     metrics.increment("jobs", 4, tags={"tag": "x"})
     metrics.flush()
     one.pass_once()

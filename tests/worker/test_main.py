@@ -62,7 +62,8 @@ def test_once_does_all_due_work_and_exits(
     metrics.histogram("took", 2.5, timestamp=before)
     metrics.flush()
     dead = make()
-    run(dead.client(), queue.heartbeat(namespace, dead.id))  # said so a moment ago, and was killed
+    # As if it was killed a moment ago.
+    run(dead.client(), queue.heartbeat(namespace, dead.id))
 
     code, out, err = command("--url", url, "--namespace", namespace, "--once", "--json", how=how)
     assert code == 0, err
@@ -74,12 +75,12 @@ def test_once_does_all_due_work_and_exits(
         done["failures"],
         done["last_error"],
     ) == (4, 4, 0, 0, None)
-    assert done["slots"] == 3  # of jobs: its hour, its day, the segment of 32 days
+    # Of jobs: its hour, its day, and the segment of 32 days.
+    assert done["slots"] == 3
     assert waiting(admin, namespace) == []
     assert due(admin, namespace, "jobs") == set()
-    assert admin.zrange(keys.workers(namespace), 0, -1) == [
-        dead.id.encode()
-    ]  # its own heartbeat is taken back
+    # Its own heartbeat is removed.
+    assert admin.zrange(keys.workers(namespace), 0, -1) == [dead.id.encode()]
     assert [
         metrics.query(name, aggregation="sum") for name in ("jobs", "sent", "depth", "took")
     ] == [5, 3, 4, 2.5]
@@ -153,13 +154,13 @@ def test_worker_waits_for_redis_and_healthz_says_so(
         metrics.increment("jobs", 5)
     store.kill()
     log = tmp_path / "log"
-    with log.open("w") as told, subprocess.Popen(
+    with log.open("w") as output, subprocess.Popen(
         [sys.executable, "-W", "error", "-m", *MODULE, "--url", store.url, "--namespace", namespace, "--interval", "0.1",
          "--metrics-port", "0"],
-        cwd=ROOT, stderr=told,
+        cwd=ROOT, stderr=output,
     ) as process:  # fmt: skip
         try:
-            wait_until(lambda: "waits for" in log.read_text(), "it says that it waits")
+            wait_until(lambda: "waits for" in log.read_text(), "it logs that it waits")
             found = re.search(r"answering on http://127\.0\.0\.1:(\d+)/metrics", log.read_text())
             assert found is not None
             port = int(found[1])
@@ -167,18 +168,19 @@ def test_worker_waits_for_redis_and_healthz_says_so(
             assert status == 503
             assert "Redis did not answer" in why
             store.restart()
-            wait_until(lambda: get(port, "/healthz") == (200, "ok\n"), "it is well")
+            wait_until(lambda: get(port, "/healthz") == (200, "ok\n"), "it is healthy")
             wait_until(
                 lambda: "redismetrics_worker_samples_total 1\n" in get(port, "/metrics")[1],
                 "it has sealed",
             )
             assert get(port, "/")[0] == 404
             store.kill()
-            wait_until(lambda: get(port, "/healthz")[0] == 503, "it is not well")
+            wait_until(lambda: get(port, "/healthz")[0] == 503, "it is not healthy")
             assert get(port, "/metrics")[0] == 200
-            time.sleep(0.7)  # it tries again meanwhile, in silence
+            # It retries meanwhile without logging.
+            time.sleep(0.7)
             store.restart()
-            wait_until(lambda: get(port, "/healthz")[0] == 200, "it is well again")
+            wait_until(lambda: get(port, "/healthz")[0] == 200, "it is healthy again")
         finally:
             process.terminate()
             assert process.wait(10) == 0
@@ -201,9 +203,10 @@ def test_signal_lets_the_worker_finish_its_commits(
     sent: list[int] = []
 
     def commit(request: bytes) -> bool:
-        if b":touched" in request and not sent:  # the first commits, of 32 metrics
+        # The first commits, of 32 metrics.
+        if b":touched" in request and not sent:
             sent.append(number)
-            wait_until(lambda: running, "it was started")
+            wait_until(lambda: running, "it has started")
             running[0].send_signal(number)
         return False
 
@@ -216,7 +219,7 @@ def test_signal_lets_the_worker_finish_its_commits(
             finally:
                 process.kill()
     assert (process.returncode, "Traceback" in err) == (0, False)
-    # What was in hand is whole; a pass or two may have begun before the thread that waits for signals had its turn.
+    # Commits in hand are complete. Another batch may have begun before the signal was handled.
     done = 100 - len(waiting(admin, namespace))
     assert done % DEFAULT_LIMITS.metrics_at_once == 0 or done == 100
     assert done
@@ -225,7 +228,6 @@ def test_signal_lets_the_worker_finish_its_commits(
 
 
 def test_signal_while_the_lock_of_the_event_is_held(url: str, namespace: str) -> None:
-    """Also while the main thread holds the lock of the event that it waits for."""
     code = f"""if True:
         import os, signal, sys
         from redismetrics.worker import Worker, __main__

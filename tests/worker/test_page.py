@@ -31,10 +31,10 @@ def test_promtool_accepts_the_page(make: Make, metrics: Metrics) -> None:
     assert b"redismetrics_worker_samples_total 1\n" in body
     if shutil.which("promtool") is None:
         pytest.skip("promtool is not installed (Debian package: prometheus)")
-    told = subprocess.run(
+    checked = subprocess.run(
         ["promtool", "check", "metrics"], input=body, capture_output=True, check=False
     )
-    assert (told.returncode, told.stdout, told.stderr) == (0, b"", b"")
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
 
 def test_healthy_while_one_metric_fails(
@@ -51,7 +51,8 @@ def test_healthy_while_one_metric_fails(
 
     def failing(name: str, error: Exception) -> None:
         fail(name, error)
-        answers.append(health(one))  # asked in the middle of the pass
+        # In the middle of the pass.
+        answers.append(health(one))
 
     one._fail = failing  # type: ignore[method-assign]
     one.pass_once()

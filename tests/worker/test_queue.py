@@ -30,7 +30,8 @@ def test_corrupt_pending_work_fails_passes_until_it_is_removed(
         wait_until(lambda: one.counts.last_error, "it fails")
         admin.zrem(keys.pending(namespace, 0), "what")
         wait_until(
-            lambda: one.counts.last_error is None and waiting(admin, namespace) == [], "it goes on"
+            lambda: one.counts.last_error is None and waiting(admin, namespace) == [],
+            "it continues",
         )
     finally:
         one.stop.set()
@@ -40,9 +41,8 @@ def test_corrupt_pending_work_fails_passes_until_it_is_removed(
 def test_writers_that_are_gone_are_pruned(
     make: Make, metrics: Metrics, admin: redis.Redis, url: str, namespace: str
 ) -> None:
-    kept_ms = (
-        3 + 1
-    ) * DAY_MS + MARGIN  # the retention of minutes, the furthest future, and a margin
+    # The retention of minutes, the furthest future, and the margin.
+    kept_ms = (3 + 1) * DAY_MS + MARGIN
     names = []
     for age_ms in (kept_ms + 10_000, kept_ms - 60_000, 2 * kept_ms):
         with Metrics(url, namespace=namespace) as other:
@@ -59,7 +59,8 @@ def test_writers_that_are_gone_are_pruned(
     assert one.counts.writers_pruned == 2
     set_back(admin, namespace, names[1], 2 * kept_ms)
     one.pass_once()
-    assert admin.hlen(keys.shard(namespace, 0).writers) == 2  # looked at once an hour
+    # Writers are examined once an hour.
+    assert admin.hlen(keys.shard(namespace, 0).writers) == 2
     one._pruned_ms -= DEFAULT_LIMITS.prune_interval_ms
     one.pass_once()
     assert admin.hlen(keys.shard(namespace, 0).writers) == 1

@@ -41,7 +41,8 @@ def test_few_blocks_wait_for_more_or_until_they_are_old(
     log = keys.metric(namespace, 0, "few").log
     (block,) = admin.zrange(log, -1, -1)
     for key, member in (log, block), (keys.shard(namespace, 0).dirty, "few"):
-        admin.zincrby(key, -3601 * SECOND_US, member)  # recorded an hour before
+        # As if recorded an hour before.
+        admin.zincrby(key, -3601 * SECOND_US, member)
     admin.hset(keys.metric(namespace, 0, "few").state, "sealed", int(admin.zscore(log, block)) - 1)
     worker.pass_once(patience=3600)
     assert waiting(admin, namespace) == []

@@ -21,7 +21,8 @@ def test_recording_process_seals_its_samples(
     url: str, namespace: str, admin: redis.Redis, often: None
 ) -> None:
     with Metrics(url, namespace=namespace, worker=True, flush_interval=NEVER) as metrics:
-        assert threads() == []  # it only begins with the first recording
+        # The thread starts with the first recording.
+        assert threads() == []
         metrics.increment("jobs", 3)
         assert len(threads()) == 1
         metrics.flush()
@@ -58,8 +59,12 @@ def test_embedded_server_comes_with_a_worker(
             metrics.flush()
             assert len(threads()) == (wanted is None)
             if wanted is None:
-                standing = lambda: metrics.get_stats()["storage"]["bytes"]["minute"]  # noqa: E731
-                wait_until(lambda: standing() > 0, "it is sealed")
+
+                def minutes() -> int:
+                    size: int = metrics.get_stats()["storage"]["bytes"]["minute"]
+                    return size
+
+                wait_until(lambda: minutes() > 0, "it is sealed")
             assert metrics.query("jobs", aggregation="sum") == 3
         assert threads() == []
         embedded.stop(Path(folder) / "data")
@@ -87,7 +92,7 @@ def test_worker_does_not_restart_a_stopped_embedded_server(
             assert not embedded.status(data)["running"]
             metrics.increment("jobs", 4)
             metrics.flush()
-            wait_until(lambda: one.unreachable is None, "it works on")
+            wait_until(lambda: one.unreachable is None, "it continues")
             sealed = one.counts.samples
             metrics.increment("jobs", 5)
             metrics.flush()
@@ -103,17 +108,18 @@ def test_forked_child_starts_its_own_worker(
     live = keys.workers(namespace)
     with Metrics(url, namespace=namespace, worker=True, flush_interval=NEVER) as metrics:
         metrics.increment("jobs")
-        wait_until(lambda: admin.zcard(live) == 1, "it works")
+        wait_until(lambda: admin.zcard(live) == 1, "it is alive")
         parents = admin.zrange(live, 0, -1)
 
         def run_child() -> None:
             with server.client() as own:
                 assert threads() == []
-                assert metrics.query("jobs", aggregation="sum") == 0  # asking starts none
+                # A query starts none.
+                assert metrics.query("jobs", aggregation="sum") == 0
                 assert threads() == []
                 metrics.increment("jobs", 10)
                 metrics.flush()
-                wait_until(lambda: own.zcard(live) == 2, "the child's works too")
+                wait_until(lambda: own.zcard(live) == 2, "the worker of the child is alive")
                 wait_until(lambda: not waiting(own, namespace), "it is sealed")
                 metrics.close()
                 assert threads() == []
@@ -122,7 +128,7 @@ def test_forked_child_starts_its_own_worker(
         assert ended(in_child(run_child)) == 0
         metrics.increment("jobs", 100)
         metrics.flush()
-        wait_until(lambda: not waiting(admin, namespace), "the parent's works on")
+        wait_until(lambda: not waiting(admin, namespace), "the worker of the parent continues")
         assert admin.zrange(live, 0, -1) == parents
         assert metrics.query("jobs", aggregation="sum") == 111
 
@@ -131,7 +137,7 @@ def test_forked_child_starts_its_own_worker(
 def test_forked_child_can_close_while_the_parents_worker_is_busy(
     url: str, namespace: str, often: None
 ) -> None:
-    """The parent's worker may hold any of its locks as the child is made, and nobody gives them back there."""
+    """The parent's worker may hold any lock at the fork, which nothing releases in the child."""
     with Metrics(url, namespace=namespace, worker=True, flush_interval=NEVER) as metrics:
         metrics.increment("jobs")
         assert metrics._sink.worker.worker is not None

@@ -33,7 +33,7 @@ from tests.worker.tools import (
 
 
 def damage(admin: redis.Redis, namespace: str, what: str) -> Callable[[], None]:
-    """Spoil what a worker must read or write of the metric jobs, sealed once before; return what mends it."""
+    """Damage data of the metric jobs that a worker needs; return a function that repairs it."""
     recorded, sealed = keys.metric(namespace, 0, "jobs"), keys.rollup(namespace, 0, "jobs")
     spans = dict(field.decode().split() for field in admin.hkeys(sealed.held))
     data = {
@@ -117,7 +117,7 @@ def test_run_continues_after_an_unexpected_error(
     thread = threading.Thread(target=one.run)
     thread.start()
     try:
-        wait_until(lambda: one.counts.samples == 1, "it goes on")
+        wait_until(lambda: one.counts.samples == 1, "it continues")
     finally:
         one.stop.set()
         thread.join()
@@ -134,7 +134,8 @@ def test_two_workers_share_the_metrics(
     left = waiting(admin, namespace)
     assert 60 <= len(left) <= 140
     first.pass_once()
-    assert waiting(admin, namespace) == left  # the rest is the other's
+    # The rest belongs to the other worker.
+    assert waiting(admin, namespace) == left
     second.pass_once()
     assert waiting(admin, namespace) == []
     assert first.counts.samples + second.counts.samples == 200
@@ -172,7 +173,8 @@ def test_share_of_a_dead_worker_is_taken_over(
     assert totals(metrics, 40) == sum(range(41))
     admin.zadd(keys.workers(namespace), {dead.id: now_ms - 10 * stats.ALIVE_MS - 1})
     one.pass_once()
-    assert admin.zrange(keys.workers(namespace), 0, -1) == [one.id.encode()]  # forgotten in the end
+    # Removed in the end.
+    assert admin.zrange(keys.workers(namespace), 0, -1) == [one.id.encode()]
 
 
 def test_two_workers_that_consider_each_other_dead_do_nothing_twice(
@@ -198,10 +200,10 @@ def test_other_retentions_than_the_namespace_are_logged_once(
     first_worker = make(minute_retention=30 * 86_400, hour_retention=60 * 86_400)
     for _ in range(3):
         first_worker.pass_once()
-    told = [record.message for record in caplog.records if "retentions" in record.message]
-    assert len(told) == 1
-    assert "minute:172800 hour:604800" in told[0]
-    assert f"namespace {namespace} " in told[0]
+    logged = [record.message for record in caplog.records if "retentions" in record.message]
+    assert len(logged) == 1
+    assert "minute:172800 hour:604800" in logged[0]
+    assert f"namespace {namespace} " in logged[0]
     pull_forward(admin, namespace)
     first_worker.pass_once()
     assert due(admin, namespace, "jobs") == set()
@@ -245,18 +247,17 @@ def test_failing_metric_does_not_hold_up_others(
         assert one.counts.failures == number
         assert one.counts.last_error is not None
         assert one.counts.last_error.startswith("jobs: ")
-        told = {
+        expected = {
             "table": "table: ",
             "samples": "samples: ",
             "block": "corrupt block",
             "definition": "cannot read the definition of ",
         }
-        assert told.get(what, "WRONGTYPE") in one.counts.last_error
-    assert of_metric(admin, namespace, "jobs") == spoiled  # nothing is half done
-    if what not in (
-        "held",
-        "touched",
-    ):  # those are found out by the commit, beside others' whose replies are lost with it
+        assert expected.get(what, "WRONGTYPE") in one.counts.last_error
+    # Nothing is half done.
+    assert of_metric(admin, namespace, "jobs") == spoiled
+    # These fail in the commit, so the replies to other metrics in the same round trip are lost too.
+    if what not in ("held", "touched"):
         assert one.counts.samples == 42
     assert totals(metrics, 40) == sum(range(41))
     assert [
@@ -288,7 +289,8 @@ def test_many_metrics_share_round_trips(
     one = make()
     assert one.pass_once() == 200
     assert waiting(admin, namespace) == []
-    assert len(trips) <= 7 * 4 + 12  # seven times 32, and what every pass asks
+    # Seven batches of 32, and what every pass reads.
+    assert len(trips) <= 7 * 4 + 12
     pull_forward(admin, namespace)
     trips.clear()
     assert one.pass_once() == 200 * 3

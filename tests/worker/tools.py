@@ -22,10 +22,12 @@ ROOT = Path(__file__).parents[2]
 MODULE, COMMAND = ("redismetrics.worker",), ("redismetrics", "worker")
 
 
-NOWHERE = "redis://someone:secret@127.0.0.1:1/0"  # nobody listens there
+# Nothing listens there.
+NOWHERE = "redis://someone:secret@127.0.0.1:1/0"
 
 
-NEVER = 3_600.0  # a flush interval beyond any test: what is flushed is flushed by the test
+# A flush interval longer than any test: only the test itself flushes.
+NEVER = 3_600.0
 
 
 DAY_MS, SECOND_US = 86_400_000, 1_000_000
@@ -36,13 +38,17 @@ Make = Callable[..., Worker]
 
 def start(*args: str, how: tuple[str, ...] = MODULE, **environment: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", *how, *args], cwd=ROOT, env={**os.environ, **environment}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [sys.executable, "-W", "error", "-m", *how, *args],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def command(*args: str, how: tuple[str, ...] = MODULE, **environment: str) -> tuple[int, str, str]:
-    """Run the worker to its end: exit code, stdout, stderr."""
+    """Run the worker to its end; return exit code, stdout and stderr."""
     with start(*args, how=how, **environment) as process:
         try:
             out, err = process.communicate(timeout=30)
@@ -52,7 +58,7 @@ def command(*args: str, how: tuple[str, ...] = MODULE, **environment: str) -> tu
 
 
 def state(admin: redis.Redis, namespace: str, name: str) -> dict[str, Any]:
-    """What the store notes of a metric: numbers as such."""
+    """Return the state of a metric, with numbers as int."""
     found = admin.hgetall(keys.metric(namespace, 0, name).state)
     return {
         key.decode(): value if key == b"version" else int(float(value))
@@ -61,7 +67,7 @@ def state(admin: redis.Redis, namespace: str, name: str) -> dict[str, Any]:
 
 
 def waiting(admin: redis.Redis, namespace: str) -> list[str]:
-    """The metrics that are not sealed to their end."""
+    """Return the metrics with unsealed blocks."""
     return [name.decode() for name in admin.zrange(keys.shard(namespace, 0).dirty, 0, -1)]
 
 
@@ -90,7 +96,7 @@ def totals(metrics: Metrics, count: int) -> float:
 
 
 def set_back(admin: redis.Redis, namespace: str, writer: str, by_ms: int) -> None:
-    """Let a writer have sent its last batch so long ago."""
+    """Move the last batch of a writer into the past."""
     key = keys.shard(namespace, 0).writers
     sequence, _, reply = msgpack.unpackb(admin.hget(key, writer), raw=True)
     seconds, micros = admin.time()
