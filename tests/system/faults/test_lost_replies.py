@@ -1,4 +1,4 @@
-"""A reply is lost and the batch is resent: it counts once. Without the script's guard it does not."""
+"""A reply is lost and the batch is resent: it counts once, but only because of the guard."""
 
 import hashlib
 import time

@@ -1,6 +1,6 @@
-"""Processes and threads: forked, spawned, ended with and without a word. Each sample is stored once, and nobody hangs.
+"""Processes and threads: forked, spawned, ended cleanly or not. Each sample is stored once.
 
-Who has no server is given up on: every wait here is bounded, and a child that outlives it is killed by its own id.
+Nothing hangs: every wait here is bounded, and a child that exceeds it is killed by its id.
 """
 
 import multiprocessing
@@ -20,10 +20,11 @@ from redismetrics import Counter, Gauge, Metrics
 from tests.fixtures.servers import Server, wait_until
 
 ROOT = Path(__file__).parents[3]
-NOWHERE = "redis://127.0.0.1:1/0"  # nobody listens there
+# Nothing listens on this port.
+NOWHERE = "redis://127.0.0.1:1/0"
 PATIENCE = 30.0
 
-# From Python 3.12 on a fork beside threads warns: that it works all the same is what is tested.
+# From Python 3.12 on a fork with several threads warns. That it works is what is tested.
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 
 
@@ -34,7 +35,7 @@ def metrics(url: str, namespace: str) -> Iterator[Metrics]:
 
 
 def in_child(run: Callable[[], object]) -> int:
-    """Fork; the child ends with *run*, by `os._exit`. Returns its process id."""
+    """Fork; the child calls *run* and `os._exit`. Return its process id."""
     pid = os.fork()
     if pid:
         return pid
@@ -47,7 +48,7 @@ def in_child(run: Callable[[], object]) -> int:
 
 
 def ended(pid: int) -> int:
-    """Wait for a child and return its exit code; one that hangs is killed, and fails the test."""
+    """Wait for a child and return its exit code; kill it and fail if it hangs."""
     status: list[int] = []
 
     def is_over() -> bool:
@@ -66,7 +67,7 @@ def ended(pid: int) -> int:
 
 
 def joined(processes: list[Any]) -> list[int | None]:
-    """Wait for multiprocessing's children likewise."""
+    """Wait for children of multiprocessing in the same way."""
     until = time.monotonic() + PATIENCE
     for process in processes:
         process.join(max(until - time.monotonic(), 0))
@@ -80,21 +81,26 @@ def joined(processes: list[Any]) -> list[int | None]:
 def script(
     code: str, *, timeout: float = PATIENCE, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run *code* in a new interpreter, to its end without a word."""
+    """Run *code* in a new interpreter."""
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], cwd=ROOT, env={**os.environ, **environment}, timeout=timeout,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        timeout=timeout,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 # -- many processes -----------------------------------------------------------------------------
 
 
 def increments(url: str, namespace: str, number: int, count: int) -> None:
-    """A worker that says nothing at its end."""
+    """Record in a process of its own that never closes its client."""
     metrics = Metrics(url, namespace=namespace, flush_interval=0.1)
     handle = Counter("jobs", {"kind": "handle"}, metrics=metrics)
-    tags = {"kind": "verb"}
+    tags = {"kind": "call"}
     for _ in range(count // 2):
         handle.increment()
         metrics.increment("jobs", tags=tags)
@@ -110,7 +116,7 @@ def test_eight_processes_that_never_close(url: str, namespace: str, metrics: Met
         process.start()
     assert joined(processes) == [0] * 8
     rows = metrics.query("jobs", aggregation="sum", group_by="kind")
-    assert rows == [{"kind": "handle", "sum": 400_000}, {"kind": "verb", "sum": 400_000}]
+    assert rows == [{"kind": "call", "sum": 400_000}, {"kind": "handle", "sum": 400_000}]
     assert metrics.query("took", aggregation="count") == 8
     assert metrics.query("took", aggregation="sum") == sum(range(8))
     (family,) = metrics.live("jobs")
@@ -200,9 +206,8 @@ def test_a_forked_child_inherits_no_samples(
             handle.increment()
             metrics.increment("jobs")
         wait_until(lambda: metrics.stats()["last_error"], "its sender has failed")
-        metrics.increment(
-            "jobs"
-        )  # in a buffer, in the queue or in doubt: nothing of it is the child's
+        # In a buffer, in the queue or unconfirmed: the child inherits none of it.
+        metrics.increment("jobs")
 
         def run() -> None:
             stats = metrics.stats()
@@ -229,7 +234,7 @@ def test_a_child_knows_what_was_declared_before_the_fork(metrics: Metrics) -> No
     metrics.gauge("level", 3)
 
     def run() -> None:
-        metrics.record("took", 1)  # else a guess would make it a counter
+        metrics.record("took", 1)  # without the declaration it would become a counter
         metrics.record("level", 4)
         metrics.measure("took", lambda: None)
         metrics.flush()
@@ -335,7 +340,7 @@ def test_eight_threads(url: str, namespace: str) -> None:
             for value in range(10_000):
                 shared.increment()
                 own.increment()
-                metrics.increment("jobs", tags={"how": "verb"})
+                metrics.increment("jobs", tags={"how": "call"})
                 if not value % 10:
                     metrics.histogram("took", float(value), tags={"n": str(number)})
                     gauge.add(1.0)
@@ -347,7 +352,7 @@ def test_eight_threads(url: str, namespace: str) -> None:
             thread.join()
         metrics.flush()
         rows = metrics.query("jobs", aggregation="sum", group_by="how")
-        assert rows == [{"how": how, "sum": 80_000} for how in ("own", "shared", "verb")]
+        assert rows == [{"how": how, "sum": 80_000} for how in ("call", "own", "shared")]
         assert len(metrics.query("jobs", aggregation="sum", group_by="n")) == 9
         assert metrics.query("took", aggregation="count") == 8_000
         assert metrics.query("took", aggregation="sum") == 8 * sum(range(0, 10_000, 10))
@@ -399,11 +404,11 @@ def test_recording_in_a_finalizer(metrics: Metrics) -> None:
 
     class Thing:
         def __init__(self) -> None:
-            self.me = self  # only the collector of garbage finds it, at any allocation
+            self.me = self  # only the garbage collector frees it, at any allocation
 
         def __del__(self) -> None:
             handle.increment()
-            metrics.increment("gone", tags={"how": "verb"})
+            metrics.increment("gone", tags={"how": "call"})
 
     import gc
 
@@ -427,7 +432,7 @@ def test_the_end_of_the_interpreter_sends_what_is_left(
         import redismetrics
         redismetrics.configure({url!r}, namespace={namespace!r})
         own = redismetrics.Metrics({url!r}, namespace={namespace!r})
-        atexit.register(own.increment, "jobs", 1_000)  # registered after ours, and so run before it
+        atexit.register(own.increment, "jobs", 1_000)  # registered after ours, so it runs before
         for _ in range(10):
             redismetrics.increment("jobs")
             own.increment("jobs", 10)
@@ -468,7 +473,7 @@ def test_a_process_that_ends_with_an_error_sends_what_is_left(
 LEAVES = """if True:
     import atexit, logging, sys, time
     logging.basicConfig(format="%(levelname)s %(message)s")
-    atexit.register(lambda: print(time.monotonic()))  # the first to be registered is the last to run
+    atexit.register(lambda: print(time.monotonic()))  # registered first, so it runs last
     from redismetrics import Metrics
     metrics = [Metrics({url!r}, namespace={namespace!r}) for _ in range({clients})]
     for each in metrics:
@@ -499,9 +504,8 @@ def test_the_end_takes_at_most_2_seconds_without_a_server(
     result = script(LEAVES.format(url=url, namespace=namespace, clients=clients, wait=wait))
     assert result.returncode == 0
     leaves, left = map(float, result.stdout.split())
-    assert (
-        left - leaves < 4
-    )  # 2 s, and what a busy machine takes; one after the other they would take 6
+    # 2 s, and more on a busy machine. One after the other they would take 6 s.
+    assert left - leaves < 4
     assert (
         result.stderr.count("closed with 3 samples never sent and 0 sent but never confirmed")
         == clients
@@ -534,7 +538,10 @@ def test_the_end_without_replies_reports_unconfirmed_batches(
     assert "closed with 1 samples never sent and 1 sent but never confirmed" in result.stderr
     server.resume()
     with Metrics(server.url, namespace=namespace) as metrics:
-        assert metrics.query("jobs", aggregation="sum") in (1, 2)  # in doubt: it may have been read
+        assert metrics.query("jobs", aggregation="sum") in (
+            1,
+            2,
+        )  # unconfirmed: the server may have read it
 
 
 def test_children_end_in_time_without_a_server(namespace: str) -> None:
@@ -585,9 +592,7 @@ def test_recording_while_another_thread_closes(url: str, namespace: str) -> None
         wait_until(lambda: metrics.stats()["stored"] > 1_000, "some are stored")
         metrics.close()
         closed = metrics.stats()["stored"]
-        wait_until(
-            lambda: metrics.stats()["dropped"].get("closed", 0) > 1_000, "some come too late"
-        )
+        wait_until(lambda: metrics.stats()["dropped"].get("closed", 0) > 1_000, "some are too late")
     finally:
         stop.set()
         thread.join()
@@ -601,6 +606,6 @@ def test_recording_while_another_thread_closes(url: str, namespace: str) -> None
         + stats["pending"]
         == count[0]
     )
-    assert stats["pending"] <= 2  # a call that was under way as it closed
+    assert stats["pending"] <= 2  # calls that ran during close()
     with Metrics(url, namespace=namespace) as reader:
         assert reader.query("jobs", aggregation="sum") == closed

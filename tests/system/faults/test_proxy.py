@@ -1,4 +1,4 @@
-"""The proxy, and the fault that other tests here are about: a reply is lost, a command is resent."""
+"""The proxy, and the fault that other tests use: a reply is lost, a command is resent."""
 
 import threading
 from collections.abc import Iterator

@@ -1,10 +1,10 @@
-"""A user who lacks a right: refused before anything is written, told which right, and once it is granted all is done once."""
+"""Users without a right: nothing is written, and the error names the right.
+
+Once it is granted everything is stored once.
+"""
 
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -21,10 +21,10 @@ from redismetrics.store.namespace import open_namespace
 from redismetrics.stream.subscription import Subscription
 from redismetrics.worker import Worker, commit, downsample, queue, seal
 from tests.fixtures import workers
-from tests.fixtures.servers import Server, binaries, version, wait_until
+from tests.fixtures.servers import Server, Servers, binaries, version, wait_until
 from tests.fixtures.workers import Steps, new_worker, pull_forward
 
-# What the docs tell to write. In Redis 6.2 a new user has all channels, to which none can be added.
+# The rights in the documentation. In Redis 6.2 a new user has all channels, and none can be added.
 LEAST = (
     "resetchannels",
     "~rm:*",
@@ -37,7 +37,7 @@ LEAST = (
     "+script|load",
 )
 
-# What the sender and the script call, by the word that the error must have.
+# The commands of the script and of the sender. The error must name the missing one.
 INSIDE = (
     "get",
     "time",
@@ -59,13 +59,9 @@ Make = Callable[..., Metrics]
 
 @pytest.fixture(scope="module", params=binaries(), ids=lambda path: version(path).replace(" ", "-"))
 def guarded(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """A server of each kind there is here, whose default user may do everything and the tests' user what they say."""
-    folder = Path(tempfile.mkdtemp(prefix="rm-", dir="/tmp"))
-    try:
-        with Server.start(folder, request.param, port=True) as server:
-            yield server
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    """Each kind of server on this machine. Its default user may do everything."""
+    with Servers() as servers:
+        yield servers.start(request.param, port=True)
 
 
 @pytest.fixture
@@ -77,7 +73,7 @@ def admin(guarded: Server) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def make(guarded: Server, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
-    """Return a function that makes a client of this test's namespace, for the user of that name or the default one."""
+    """Return a function that makes clients of this test's namespace for a user."""
     monkeypatch.setattr(redis_sink, "DEFAULT_BACKOFF", Backoff(first=0.01))
     made: list[Metrics] = []
 
@@ -96,7 +92,10 @@ def set_user(admin: redis.Redis, name: str, *rights: str) -> None:
 
 
 def contents(admin: redis.Redis) -> dict[bytes, Any]:
-    """Every key of this private server with all it holds. (Its dump is no measure: a large hash has its fields in any order.)"""
+    """Return the contents of every key of this server.
+
+    Not the dump of a key: the fields of a large hash have no fixed order.
+    """
     read = {
         b"string": admin.get,
         b"hash": admin.hgetall,
@@ -127,7 +126,7 @@ def answers(metrics: Metrics) -> list[Any]:
 def refused_then_stored(
     make: Make, admin: redis.Redis, lacking: tuple[str, ...], named: str
 ) -> None:
-    """Refuse the user *lacking* rights twice, see that no byte changed, grant them, see that all is stored once."""
+    """Check that nothing is stored without the rights *lacking*, and all once with them."""
     owner = make()
     record(owner)
     owner.flush()
@@ -136,7 +135,7 @@ def refused_then_stored(
 
     metrics = make("writer")
     record(metrics)
-    for _ in range(3):  # however often it is refused
+    for _ in range(3):
         with pytest.raises(ScriptFailed, match=named):
             metrics.flush()
     assert contents(admin) == before
@@ -150,8 +149,8 @@ def refused_then_stored(
     assert answers(owner) == [6, 4, 5, 6, 4, 2, 5, 2, 2]
 
 
-def asks_for_rights(guarded: Server) -> bool:
-    """From version 7 on a script can ask whether its user may run a command."""
+def scripts_know_rights(guarded: Server) -> bool:
+    """True if a script can ask whether its user may run a command: from version 7 on."""
     return guarded.release >= (7,)
 
 
@@ -159,7 +158,7 @@ def asks_for_rights(guarded: Server) -> bool:
 def test_a_user_without_a_command_of_the_script(
     make: Make, admin: redis.Redis, guarded: Server, command: str
 ) -> None:
-    # Commands that write are checked by the script; of one that reads, older servers only say that there is one.
+    # The script checks commands that write. For one that reads, old servers do not name it.
     writes = command in ("set", "hset", "zadd", "zrem", "publish")
     named = (
         f"(?i)lack {command} "
@@ -173,7 +172,7 @@ def test_a_user_without_a_command_of_the_script(
 def test_a_user_without_a_command_of_the_sender(
     make: Make, admin: redis.Redis, guarded: Server, command: str
 ) -> None:
-    named = f"'{command}'" if asks_for_rights(guarded) else "no permissions to run"
+    named = f"'{command}'" if scripts_know_rights(guarded) else "no permissions to run"
     refused_then_stored(make, admin, (f"-{command}",), named)
 
 
@@ -189,10 +188,8 @@ def test_a_user_without_the_channels(
 def test_a_user_who_may_publish_some_metrics_only(
     make: Make, admin: redis.Redis, guarded: Server, namespace: str
 ) -> None:
-    if not asks_for_rights(guarded):
-        pytest.skip(
-            "Redis 6.2 can't be asked about a right; the first metric's channel stands for all"
-        )
+    if not scripts_know_rights(guarded):
+        pytest.skip("in Redis 6.2 scripts cannot ask about a right")
     refused_then_stored(
         make, admin, ("resetchannels", f"&rm:{namespace}:stream:jobs"), "PUBLISH rm:.*:stream:"
     )
@@ -208,7 +205,7 @@ def test_a_user_who_may_not_load_scripts(make: Make, admin: redis.Redis) -> None
     assert metrics.stats()["pending"] == 1
     owner = make()
     owner.increment("jobs")
-    owner.flush()  # who loads it for all
+    owner.flush()  # loads the script for all
     wait_until(lambda: metrics.stats()["pending"] == 0, "the sample is stored")
     assert owner.query("jobs", aggregation="sum") == 2
 
@@ -219,8 +216,8 @@ def test_a_user_without_the_keys(make: Make, admin: redis.Redis, keys: tuple[str
 
 
 def test_a_user_who_may_only_read_the_keys(make: Make, admin: redis.Redis, guarded: Server) -> None:
-    if not asks_for_rights(guarded):
-        pytest.skip("keys that may only be read came with Redis 7")
+    if not scripts_know_rights(guarded):
+        pytest.skip("read-only keys need Redis 7")
     refused_then_stored(make, admin, ("resetkeys", "%R~rm:*"), "(?i)no permissions to access|keys")
 
 
@@ -360,7 +357,7 @@ def test_a_wrong_password_raises_and_is_never_shown(make: Make, admin: redis.Red
 
 # -- workers ------------------------------------------------------------------------------------
 
-# What a commit calls, and what a pass asks beside it.
+# The commands of a commit, and those by which a pass reads.
 COMMITTING = (
     "hset",
     "hdel",
@@ -390,7 +387,7 @@ READING = (
 
 @pytest.fixture
 def make_worker(guarded: Server, namespace: str) -> Iterator[Callable[..., Worker]]:
-    """Return a function that makes workers likewise."""
+    """Return a function that makes workers of this test's namespace for a user."""
     made: list[Worker] = []
 
     def worker(user: str = "") -> Worker:
@@ -404,7 +401,7 @@ def make_worker(guarded: Server, namespace: str) -> Iterator[Callable[..., Worke
         each.store.close()
 
 
-def works_once_it_may(
+def works_with_the_right_only(
     make: Make,
     make_worker: Callable[..., Worker],
     admin: redis.Redis,
@@ -412,7 +409,7 @@ def works_once_it_may(
     lacking: tuple[str, ...],
     named: str,
 ) -> None:
-    """Let a worker *lacking* rights seal and make, see that no byte changes, grant them, see that all is done once."""
+    """Check that a worker does nothing without the rights *lacking*, and all with them."""
     owner = make()
     owner.increment("jobs", 3, tags={"a": "b"})
     owner.histogram("took", 2.5)
@@ -425,11 +422,11 @@ def works_once_it_may(
         worker = make_worker("worker")
         try:
             worker.pass_once(alone=True)
-            told = worker.counts.last_error
+            message = worker.counts.last_error
         except ScriptFailed as error:
-            told = str(error)
-        assert told is not None
-        assert re.search(named, told), told
+            message = str(error)
+        assert message is not None
+        assert re.search(named, message), message
         assert workers.contents(admin, namespace) == was
         set_user(admin, "worker", *LEAST)
         while worker.pass_once(alone=True):
@@ -450,11 +447,11 @@ def test_a_worker_without_a_command_of_its_commit(
     namespace: str,
     command: str,
 ) -> None:
-    if command == "del" and not asks_for_rights(guarded):
-        pytest.skip("Redis 6.2 can't be asked about a right, and DEL can't be tried")
-    # The heartbeat is a command of its own.
+    if command == "del" and not scripts_know_rights(guarded):
+        pytest.skip("in Redis 6.2 scripts cannot ask about a right, and DEL cannot be tried")
+    # The heartbeat is a separate command.
     named = f"(?i)lack {command} |'{command}'|no permissions to run the 'zadd'"
-    works_once_it_may(make, make_worker, admin, namespace, (f"-{command}",), named)
+    works_with_the_right_only(make, make_worker, admin, namespace, (f"-{command}",), named)
 
 
 @pytest.mark.parametrize("command", READING)
@@ -464,16 +461,21 @@ def test_a_worker_without_a_command_that_reads(
     named = (
         f"'{command}'|(?i:user executing the script can't run this command)|no permissions to run"
     )
-    works_once_it_may(make, make_worker, admin, namespace, (f"-{command}",), named)
+    works_with_the_right_only(make, make_worker, admin, namespace, (f"-{command}",), named)
 
 
 @pytest.mark.parametrize("rights", [("~other:*",), ("~rm:x",), ("%R~rm:*",)])
 def test_a_worker_without_the_keys(
-    make: Make, make_worker: Callable[..., Worker], admin: redis.Redis, guarded: Server, namespace: str, rights: tuple[str, ...]
-) -> None:  # fmt: skip
-    if rights[0].startswith("%") and not asks_for_rights(guarded):
-        pytest.skip("keys that may only be read came with Redis 7")
-    works_once_it_may(
+    make: Make,
+    make_worker: Callable[..., Worker],
+    admin: redis.Redis,
+    guarded: Server,
+    namespace: str,
+    rights: tuple[str, ...],
+) -> None:
+    if rights[0].startswith("%") and not scripts_know_rights(guarded):
+        pytest.skip("read-only keys need Redis 7")
+    works_with_the_right_only(
         make,
         make_worker,
         admin,

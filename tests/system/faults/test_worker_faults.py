@@ -1,10 +1,12 @@
-"""Workers killed, put to sleep and overtaken at every step, stores that restart, fail over or cut: each sample counts once.
+"""Workers are killed, stopped and overtaken at every step; servers restart, fail over, trim logs.
 
-What was recorded stands in plain lists, and what is asked is held against them: for windows of every level, at every moment.
+Each sample counts once: at every moment the results for windows of every resolution are compared
+with a plain list of what was recorded.
 """
 
 import contextlib
 import itertools
+import math
 import os
 import random
 import signal
@@ -35,7 +37,7 @@ from tests.system.faults import proxy as proxies
 from tests.system.faults.proxy import Proxy
 from tests.system.faults.test_processes import ended, in_child
 
-# From Python 3.12 on a fork beside threads warns: that it works all the same is what is tested.
+# From Python 3.12 on a fork with several threads warns. That it works is what is tested.
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 
 NEVER = 3_600.0
@@ -45,7 +47,7 @@ Make = Callable[..., Worker]
 
 
 class Book:
-    """A client and a list of all that it recorded: a counter and a histogram, each with the same samples in two series."""
+    """A client and a list of what it recorded: the same samples in a counter and a histogram."""
 
     def __init__(self, url: str, namespace: str, **settings: Any) -> None:
         self.metrics = Metrics(url, namespace=namespace, flush_interval=NEVER, **settings)
@@ -53,12 +55,12 @@ class Book:
 
     def record(self, time_ms: int, value: int) -> None:
         tag = "xy"[value % 2]
-        for verb, name in ((self.metrics.increment, "jobs"), (self.metrics.histogram, "took")):
-            verb(name, value, tags={"tag": tag}, timestamp=time_ms / 1000)
+        for record, name in ((self.metrics.increment, "jobs"), (self.metrics.histogram, "took")):
+            record(name, value, tags={"tag": tag}, timestamp=time_ms / 1000)
         self.samples.append((time_ms, value, tag))
 
     def fill(self, hour: int, seed: int = 0) -> None:
-        """Two hours of samples from *hour* on, some of them close together, in two blocks."""
+        """Record two hours of samples from *hour* on, some close together, in two flushes."""
         for number in range(12):
             self.record(hour + number * 9 * MINUTE + 13_500 + seed, number + 1 + seed)
         self.metrics.flush()
@@ -67,24 +69,27 @@ class Book:
         self.metrics.flush()
 
     def windows(self, hour: int) -> list[Window]:
-        """One for each level, and those whose edges cut hours and minutes."""
+        """Return a window for each resolution, and some that cut hours and minutes."""
         edges = [
-            (hour, hour + HOUR), (slot_of(hour, DAY), slot_of(hour, DAY) + DAY), (hour + 5 * MINUTE, hour + 85 * MINUTE),
+            (hour, hour + HOUR),
+            (slot_of(hour, DAY), slot_of(hour, DAY) + DAY),
+            (hour + 5 * MINUTE, hour + 85 * MINUTE),
             (hour + 5 * MINUTE + 500, hour + 6 * MINUTE + 30_000),
-        ]  # fmt: skip
+        ]
         return [None, *((since / 1000, until / 1000) for since, until in edges)]
 
-    def asked(self, window: Window) -> list[dict[str, Any]]:
-        asked = ("count", "sum", "min", "max")
+    def results(self, window: Window) -> list[dict[str, Any]]:
+        names = ("count", "sum", "min", "max")
         return [
-            self.metrics.rollup(name, group_by="tag", aggregations=asked, window=window)
+            self.metrics.rollup(name, group_by="tag", aggregations=names, window=window)
             for name in ("jobs", "took")
         ]
 
     def expected(self, window: Window) -> list[dict[str, Any]]:
+        since, until = (0.0, math.inf) if window is None else window
         inside = [
-            (tag, value) for at, value, tag in self.samples if window is None or window[0] * 1000 <= at < window[1] * 1000
-        ]  # fmt: skip
+            (tag, value) for at, value, tag in self.samples if since * 1000 <= at < until * 1000
+        ]
         rows = {}
         for tag in sorted({tag for tag, _ in inside}):
             of_tag = [value for each, value in inside if each == tag]
@@ -98,7 +103,7 @@ class Book:
 
     def check(self, hour: int) -> None:
         for window in self.windows(hour):
-            assert self.asked(window) == self.expected(window), window
+            assert self.results(window) == self.expected(window), window
 
     def __enter__(self) -> Self:
         return self
@@ -109,7 +114,7 @@ class Book:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let everybody try again sooner than in life, and the proxy know sooner that a request is whole."""
+    """Let clients and workers retry soon, and the proxy recognise the end of a request soon."""
     monkeypatch.setattr(redis_sink, "DEFAULT_BACKOFF", Backoff(first=0.01))
     limits = replace(workers.LIMITS, backoff=0.01, longest_backoff=0.05)
     monkeypatch.setattr(workers, "LIMITS", limits)
@@ -118,7 +123,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every coarse slot be due as soon as something is sealed into it."""
+    """Make every coarse slot due as soon as something is sealed into it."""
     monkeypatch.setattr(workers, "LIMITS", replace(workers.LIMITS, grace_ms=-40 * DAY))
 
 
@@ -136,14 +141,14 @@ def admin(server: Server) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def make_book(url: str, namespace: str) -> Iterator[Callable[..., Book]]:
-    """Return a function that makes books, closed in the end."""
+    """Return a function that makes books; they are closed at the end."""
     with contextlib.ExitStack() as made:
         yield lambda to=url: made.enter_context(Book(to, namespace))
 
 
 @pytest.fixture
 def make(url: str, namespace: str) -> Iterator[Make]:
-    """Return a function that makes workers, gone in the end."""
+    """Return a function that makes workers; they leave at the end."""
     made: list[Worker] = []
 
     def make_worker(to: str = url, of: str = namespace, **settings: Any) -> Worker:
@@ -158,18 +163,18 @@ def make(url: str, namespace: str) -> Iterator[Make]:
 
 @pytest.fixture
 def hour() -> int:
-    """The start of an hour that has ended, all of it within what may still be recorded."""
+    """The start of an hour that has ended and for which samples are still accepted."""
     return slot_of(int(time.time() * 1000), HOUR) - 3 * HOUR
 
 
 def work(url: str, namespace: str) -> None:
-    """What a worker's process does: all there is."""
+    """Do all work there is, as a worker's process does."""
     for _ in new_worker(url, namespace, socket_timeout=10).once():
         pass
 
 
 def nothing_left(admin: redis.Redis, namespace: str) -> bool:
-    """Whether all is sealed, and every coarse slot made."""
+    """True if all is sealed and every coarse slot is made."""
     due = [admin.hlen(keys.rollup(namespace, 0, name).due) for name in ("jobs", "took")]
     return not admin.zcard(keys.shard(namespace, 0).dirty) and due == [0, 0]
 
@@ -179,7 +184,7 @@ def metric_of(client: Any, namespace: str, name: str) -> MetricLocation:
 
 
 def at_request(number: int, act: Callable[[], bool]) -> proxies.When:
-    """Do something when the *number*-th request passes; what *act* returns tells whether it is hit by the proxy's fault."""
+    """Call *act* at request *number*; if it returns true, the fault hits the request."""
     seen = itertools.count(1)
     return lambda request: next(seen) == number and act()
 
@@ -188,9 +193,10 @@ def at_request(number: int, act: Callable[[], bool]) -> proxies.When:
 
 
 class Child:
-    """A worker in a process of its own, behind the proxy, to which something is done at one of its requests.
+    """A worker's process behind the proxy, which is killed or stopped at request *number*.
 
-    *how*: killed "before" the server has the request, or "after" that and before the reply; or stopped there, "asleep".
+    *how*: killed "before" the server gets the request or "after" that and before the reply; or
+    stopped ("asleep").
     """
 
     def __init__(self, proxy: Proxy, namespace: str, number: int, how: str) -> None:
@@ -203,13 +209,13 @@ class Child:
         self._pids.append(in_child(lambda: work(proxy.url, namespace)))
 
     def _hit(self) -> bool:
-        wait_until(lambda: self._pids, "it is known")
+        wait_until(lambda: self._pids, "the process id is known")
         os.kill(self._pids[0], signal.SIGSTOP if self._how == "asleep" else signal.SIGKILL)
         self._hits.set()
         return self._how != "asleep"
 
     def hit(self) -> bool:
-        """Wait until it is, and the server has what it gets; False if it came to its end before."""
+        """Wait until it is hit and the server has its request; return False if it ended before."""
         pid = self._pids[0]
         _, status = os.waitpid(pid, os.WUNTRACED)
         if not self._hits.is_set():
@@ -223,7 +229,7 @@ class Child:
         return True
 
     def wake(self) -> None:
-        """Let it go on, to its end."""
+        """Let it continue to its end."""
         os.kill(self._pids[0], signal.SIGCONT)
         assert ended(self._pids[0]) == 0
 
@@ -239,7 +245,7 @@ def test_a_worker_may_be_killed_or_stopped_at_any_step(
     hour: int,
     how: str,
 ) -> None:
-    """At its first request, at its second (asleep: at its third), and so on, until it makes no more."""
+    """At its first request, its second (asleep: its third) and so on, until there are no more."""
     for number in itertools.count(1, 2 if how == "asleep" else 1):
         at = f"{namespace}-{number}"
         with Book(url, at) as book:
@@ -247,7 +253,7 @@ def test_a_worker_may_be_killed_or_stopped_at_any_step(
             child = Child(proxy, at, number, how)
             was_hit = child.hit()
             if was_hit and how == "asleep":
-                admin.delete(keys.workers(at))  # for longer than it counts as alive
+                admin.delete(keys.workers(at))  # stopped for longer than it counts as alive
                 book.fill(hour, seed=1_000)
                 for _ in make(of=at).once():
                     pass
@@ -271,7 +277,7 @@ def test_a_worker_may_be_killed_or_stopped_at_any_step(
 def test_stale_commit_is_rejected(
     url: str, admin: redis.Redis, namespace: str, make: Make, make_book: Any, hour: int
 ) -> None:
-    """The same, told apart: what it wakes with is refused by its version, and all is worked out anew."""
+    """A stopped worker that wakes up has an old version: its commit is rejected and repeated."""
     book = make_book()
     book.fill(hour)
     sleeper, other = make(), make()
@@ -411,7 +417,7 @@ BURSTS, METRICS, EACH = 60, 8, 20
 
 
 def write(url: str, namespace: str, number: int) -> None:
-    """A recording process: sends a fixed count, and leaves when all of it is stored."""
+    """Record a fixed number of samples and end when all are stored."""
     with Metrics(url, namespace=namespace, flush_interval=0.02) as metrics:
         now = time.time()
         for burst in range(BURSTS):
@@ -429,7 +435,7 @@ def write(url: str, namespace: str, number: int) -> None:
 
 
 def work_on(url: str, namespace: str) -> None:
-    """A worker's process that runs until SIGTERM."""
+    """Run a worker until SIGTERM."""
     one = new_worker(url, namespace, replace(workers.LIMITS, interval=0.02))
     __main__.stop_by_signal(one)
     one.run()
@@ -445,7 +451,7 @@ def test_two_workers_at_full_load_without_scripts_and_connections(
     make: Make,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Worker, "is_mine", lambda *_: True)  # each takes the other for dead
+    monkeypatch.setattr(Worker, "is_mine", lambda *_: True)  # each assumes that the other is dead
     writers = [in_child(lambda number=number: write(url, namespace, number)) for number in range(2)]
     workers = [in_child(lambda: work_on(url, namespace)) for _ in range(2)]
     left = set(writers)
@@ -459,7 +465,7 @@ def test_two_workers_at_full_load_without_scripts_and_connections(
                 admin.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             with contextlib.suppress(StoreUnavailable):
                 now = reader.query("jobs_0", aggregation="sum")
-                assert now >= seen  # never less than a moment ago
+                assert now >= seen  # never decreases
                 seen = now
             time.sleep(0.06)
             for pid in list(left):
@@ -524,10 +530,16 @@ def test_a_server_killed_while_a_worker_seals_loses_nothing(
 
 @pytest.mark.parametrize("how", ["before", "after"])
 def test_a_server_killed_during_a_commit_loses_nothing(
-    fresh_server: Callable[..., Server], namespace: str, quick: None, at_once: None, make: Make, make_book: Any, hour: int,
+    fresh_server: Callable[..., Server],
+    namespace: str,
+    quick: None,
+    at_once: None,
+    make: Make,
+    make_book: Any,
+    hour: int,
     how: str,
-) -> None:  # fmt: skip
-    """At each commit of a pass: as it comes, and as its reply goes."""
+) -> None:
+    """At each commit of a pass: before it arrives, and before its reply is sent."""
     store = fresh_server()
     book = make_book(store.url)
     book.fill(hour)
@@ -565,7 +577,7 @@ def test_a_server_killed_during_a_commit_loses_nothing(
 
 
 class Pair:
-    """A server and its replica, which takes over when it is told."""
+    """A server and its replica, which takes over on `part`."""
 
     def __init__(self, start: Callable[..., Server]) -> None:
         self.old = start(port=True, args=("--repl-diskless-sync-delay", "0"))
@@ -573,11 +585,11 @@ class Pair:
         with self.new.client() as client:
             wait_until(
                 lambda: client.info("replication")["master_link_status"] == "up",
-                "the replica follows",
+                "the replica is connected",
             )
 
     def part(self) -> None:
-        """From now on what the old one takes is lost; all before has arrived."""
+        """Promote the replica; later writes to the old server are lost."""
         with self.old.client() as old, self.new.client() as new:
             assert old.wait(1, 5_000) == 1
             new.replicaof("NO", "ONE")
@@ -598,9 +610,9 @@ def test_queries_stay_correct_after_a_failover_that_loses_commits(
     old.fill(hour, seed=1_000)
     pair.part()
     new.samples = list(old.samples)
-    new.check(hour)  # so that its cache knows how it was
+    new.check(hour)  # fills its cache
     assert one.pass_once(alone=True) > 0
-    old.fill(hour, seed=2_000)  # this is lost, with all commits since
+    old.fill(hour, seed=2_000)  # lost, with all later commits
     assert one.pass_once(alone=True) > 0
     old.check(hour)
 
@@ -619,7 +631,7 @@ def test_queries_stay_correct_after_a_failover_that_loses_commits(
 def test_a_commit_for_another_log_of_the_same_version_is_rejected(
     pair: Pair, namespace: str, make: Make, make_book: Any, hour: int
 ) -> None:
-    """Read from the old server: blocks that the new one never had."""
+    """The commit was read from the old server: from blocks that the new one never had."""
     old, new = make_book(pair.old.url), make_book(pair.new.url)
     old.fill(hour)
     make(pair.old.url).pass_once(alone=True)
@@ -640,10 +652,8 @@ def test_a_commit_for_a_log_with_different_blocks_of_the_same_count_is_rejected(
     new.samples = list(old.samples)
     old.fill(hour, seed=1_000)
     new.fill(hour, seed=2_000)
-    with (
-        pair.old.client() as there,
-        pair.new.client() as here,
-    ):  # at the same time, as the scores tell
+    # Give the blocks the same scores, as if they were written at the same time.
+    with pair.old.client() as there, pair.new.client() as here:
         log = keys.metric(namespace, 0, "jobs").log
         for (_, score), (member, _) in zip(
             there.zrange(log, -2, -1, withscores=True),
@@ -657,7 +667,7 @@ def test_a_commit_for_a_log_with_different_blocks_of_the_same_count_is_rejected(
 def test_a_commit_for_another_state_with_the_same_number_is_rejected(
     pair: Pair, namespace: str, make: Make, make_book: Any, hour: int
 ) -> None:
-    """Both have made as many commits since they parted."""
+    """Both have made the same number of commits since the failover."""
     old, new = make_book(pair.old.url), make_book(pair.new.url)
     old.fill(hour)
     make(pair.old.url).pass_once(alone=True)
@@ -672,7 +682,7 @@ def test_a_commit_for_another_state_with_the_same_number_is_rejected(
     with pair.old.client() as there, pair.new.client() as here:
         state = keys.metric(namespace, 0, "jobs").state
         sealed = there.hget(state, "sealed")
-        here.hset(state, "sealed", sealed)  # as it may be, with clocks that differ
+        here.hset(state, "sealed", sealed)  # possible if the clocks differ
         numbers = [each.hget(state, "version").split(b".")[0] for each in (there, here)]
         assert numbers[0] == numbers[1]
     old.fill(hour, seed=3_000)
@@ -680,7 +690,7 @@ def test_a_commit_for_another_state_with_the_same_number_is_rejected(
 
 
 def refused(pair: Pair, namespace: str, make: Make, new: Book, hour: int, why: bytes) -> None:
-    """Read at the old server, commit at the new one: nothing changes there, and what it holds is sealed all the same."""
+    """Read from the old server and commit to the new one: the commit is rejected."""
     there, here = make(pair.old.url).client(), make(pair.new.url).client()
     steps = Steps(there, seal.seal(metric_of(there, namespace, "jobs")))
     steps.until_script()
@@ -702,7 +712,7 @@ def load(client: Any) -> None:
 def test_reads_across_a_failover_are_discarded(
     pair: Pair, namespace: str, make: Make, make_book: Any, hour: int
 ) -> None:
-    """It began with a version, read what the next one held, and could commit to a server that is back at the first."""
+    """A worker read data of the next version; its server is back at the first one."""
     old, new = make_book(pair.old.url), make_book(pair.new.url)
     old.fill(hour)
     make(pair.old.url).pass_once(alone=True)
@@ -713,7 +723,7 @@ def test_reads_across_a_failover_are_discarded(
     load(here)
     steps = Steps(there, seal.seal(metric_of(there, namespace, "jobs")))
     steps.step()
-    steps.step()  # the log is read, what its minutes hold is not
+    steps.step()  # the log is read, but its minutes are not
     make(pair.old.url).pass_once(alone=True)
     while steps.commands and steps.commands[0][0] != "EVALSHA":
         steps.step()
@@ -724,11 +734,11 @@ def test_reads_across_a_failover_are_discarded(
     new.check(hour)
 
 
-# -- the log is cut -----------------------------------------------------------------------------
+# -- the log is trimmed -------------------------------------------------------------------------
 
 
 def balance(metrics: Metrics, admin: redis.Redis, namespace: str, name: str) -> dict[str, int]:
-    """What became of all that was recorded: it must be accounted for to the sample."""
+    """Return what became of the samples of a metric; every one must be accounted for."""
     state = {
         key.decode(): value
         for key, value in admin.hgetall(keys.metric(namespace, 0, name).state).items()
@@ -737,8 +747,8 @@ def balance(metrics: Metrics, admin: redis.Redis, namespace: str, name: str) -> 
         each: int(float(state.get(each, 0)))
         for each in ("samples", "never_sealed", "late", "pruned")
     }
-    asked = metrics.query(name, aggregation="count")
-    assert found["samples"] == asked + found["never_sealed"] + found["late"], (found, asked)
+    count = metrics.query(name, aggregation="count")
+    assert found["samples"] == count + found["never_sealed"] + found["late"], (found, count)
     return found
 
 
@@ -821,9 +831,8 @@ def test_samples_sealed_after_their_retention_are_counted_as_late(
         moving_server.client() as admin,
     ):
         for _ in range(3):
-            metrics.increment(
-                "jobs", 2, timestamp=(hour + 50 * MINUTE) / 1000
-            )  # its minute goes at hour + 3 h
+            # Its minute expires at hour + 3 h.
+            metrics.increment("jobs", 2, timestamp=(hour + 50 * MINUTE) / 1000)
             metrics.increment("jobs", 5)
         metrics.flush()
         one = make(moving_server.url)
@@ -851,7 +860,7 @@ def test_samples_sealed_after_their_retention_are_counted_as_late(
 def test_minutes_are_kept_until_their_hour_is_downsampled(
     moving_server: Server, namespace: str, make: Make
 ) -> None:
-    """A worker that was away: of two chunks of series, so that making the hour of one must not take the other's."""
+    """After a pause of the worker. There are two chunks of series, made one after the other."""
     hour = slot_of(int(moving_server.time * 1000), HOUR) + DAY
     moving_server.set_time((hour + 10 * MINUTE) / 1000)
     clock = lambda: moving_server.time  # noqa: E731
@@ -901,7 +910,7 @@ def test_minutes_are_kept_until_their_hour_is_downsampled(
 def test_a_late_sample_rebuilds_its_hour_and_day(
     admin: redis.Redis, namespace: str, make: Make, make_book: Any, hour: int, raw: str
 ) -> None:
-    """Also where the exact samples of its minute are gone: it is added to the rollup, not worked out anew from what is left."""
+    """If the exact samples of its minute are gone, it is added to the rollup that exists."""
     book = make_book()
     book.fill(hour)
     one = make()
@@ -964,7 +973,7 @@ def test_a_day_is_not_downsampled_while_one_of_its_hours_is_due(
         client, downsample.downsample(metric, DueSlot.parse(jobs_due(admin, namespace, "hour")[0]))
     )
     making.until_script()
-    book.record(hour + 2 * MINUTE, 7)  # comes while its hour is made anew
+    book.record(hour + 2 * MINUTE, 7)  # arrives while its hour is being rebuilt
     book.metrics.flush()
     make().pass_once(alone=True)
     assert making.finish().outcome is Outcome.AGAIN
