@@ -1,16 +1,11 @@
-"""Tests of code that records, as its authors write them: with the plugin's fixtures, and no server anywhere."""
+"""What a capture captures, and what it leaves behind."""
 
 import asyncio
 import os
 import re
-import subprocess
-import sys
 import threading
-import timeit
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,62 +14,31 @@ from redismetrics import (
     AsyncMetrics,
     Counter,
     Gauge,
-    Histogram,
     InvalidTags,
     Metrics,
     StoreUnavailable,
 )
 from redismetrics.client import default
 from redismetrics.telemetry import bus, handlers
-from redismetrics.testing import Captured, Clock, capture
+from redismetrics.testing import Captured, capture
 from tests.fixtures.servers import Server
+from tests.testing.application import (
+    NOWHERE,
+    aexplicit,
+    depth,
+    explicit,
+    of_explicit,
+    of_silent,
+    refunds,
+    silent,
+    took,
+)
 
-pytest_plugins = ["pytester"]
-
-ROOT = Path(__file__).parents[2]
-NOWHERE = "redis://127.0.0.1:1"
-
-# As a module of an application has them: made when it is imported, before any capture.
-refunds = Counter("refunds", {"shop": "de"})
-depth = Gauge("depth")
-took = Histogram("took")
-explicit = Metrics(NOWHERE, namespace="explicit")
-of_explicit = Counter("refunds", {"shop": "fr"}, metrics=explicit)
-aexplicit = AsyncMetrics(NOWHERE, namespace="explicit")
-silent = Metrics("none://")
-of_silent = Counter("refunds", {"shop": "none"}, metrics=silent)
-
-
-@pytest.fixture(autouse=True)
-def _own_default_client(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(default, "_client", None)
-    monkeypatch.setattr(default, "_arguments", ((NOWHERE,), {}))
-    yield
-    for handle in (refunds, depth, took):
-        handle.unbind()
-    redismetrics.close(0)
+# Names of the threads that a test has started.
+Threads = Callable[[], set[str]]
 
 
-others: set[threading.Thread] = (
-    set()
-)  # that were there before a test: of clients that tests of other files left open
-
-
-@pytest.fixture(autouse=True)
-def _note_threads() -> None:
-    others.clear()
-    others.update(threading.enumerate())
-
-
-def threads() -> set[str]:
-    mine = set(threading.enumerate()) - others
-    return {thread.name for thread in mine if thread.name.startswith("redismetrics")}
-
-
-# -- what is captured ---------------------------------------------------------------------------------------------
-
-
-def test_the_verbs_of_the_module_are_captured(captured: Captured) -> None:
+def test_the_verbs_of_the_module_are_captured(captured: Captured, threads: Threads) -> None:
     redismetrics.increment("refunds", 2, tags={"shop": "de"})
     redismetrics.increment("refunds", tags={"shop": "fr", "kind": "part"})
     redismetrics.gauge("queue_depth", 4)
@@ -118,7 +82,7 @@ def test_handles_and_clients_from_before_and_from_within_are_captured(captured: 
     assert captured.gauge("depth").values == [10, 7, 8]
 
 
-def test_async_clients_are_captured(captured: Captured) -> None:
+def test_async_clients_are_captured(captured: Captured, threads: Threads) -> None:
     async def work() -> None:
         async with AsyncMetrics(NOWHERE) as inside:
             inside.increment("jobs", 4)
@@ -304,7 +268,7 @@ def test_threads_are_captured(captured: Captured) -> None:
     assert len(captured.gauge("depth").values) == 4_000
 
 
-# -- nothing is left behind ---------------------------------------------------------------------------------------
+# -- nothing is left behind -----
 
 
 def test_one_capture_knows_nothing_of_the_one_before() -> None:
@@ -350,7 +314,7 @@ def test_a_capture_within_a_capture_gives_back_what_it_took(captured: Captured) 
 
 
 def test_a_real_client_sends_before_and_after_but_not_what_was_captured(
-    url: str, namespace: str
+    url: str, namespace: str, threads: Threads
 ) -> None:
     with Metrics(url, namespace=namespace, flush_interval=0.05) as metrics:
         jobs, level = Counter("jobs", metrics=metrics), Gauge("level", metrics=metrics)
@@ -372,7 +336,7 @@ def test_a_real_client_sends_before_and_after_but_not_what_was_captured(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_child_sends_nothing_either(captured: Captured) -> None:
+def test_a_forked_child_sends_nothing_either(captured: Captured, threads: Threads) -> None:
     refunds.increment()
     pid = os.fork()
     if pid == 0:
@@ -381,208 +345,3 @@ def test_a_forked_child_sends_nothing_either(captured: Captured) -> None:
         os._exit(len(threads()))
     assert os.waitpid(pid, 0)[1] == 0
     assert captured.counter("refunds").increased_by(1)
-
-
-# -- the clock ----------------------------------------------------------------------------------------------------
-
-
-def test_the_capture_goes_by_the_clock_that_the_test_moves(
-    captured: Captured, metrics_clock: Clock
-) -> None:
-    metrics_clock.set(datetime(2026, 3, 1, 12, tzinfo=UTC))
-    depth.set(1.0)
-    redismetrics.increment("jobs")
-    assert captured.counter("jobs").count == 1
-    metrics_clock.advance(timedelta(hours=1))
-    depth.set(2.0)
-    metrics_clock.advance(-1800)
-    depth.set(3.0)
-    assert [(sample.timestamp.hour, sample.timestamp.minute) for sample in captured.gauge("depth").samples] == [
-        (12, 0), (12, 30), (13, 0),
-    ]  # fmt: skip
-    assert captured.gauge("depth").is_now(2)
-    assert captured.counter("jobs").samples[0].timestamp == datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-def test_a_clock_is_one_of_metrics(url: str, namespace: str) -> None:
-    clock = Clock(datetime.now(UTC) - timedelta(hours=2))
-    began = clock()
-    with Metrics(url, namespace=namespace, clock=clock, flush_interval=3600) as metrics:
-        metrics.histogram("took", 1)
-        assert clock.advance(60) == began + 60
-        metrics.histogram("took", 2)
-        times = [sample.timestamp.timestamp() for sample in metrics.query("took")]
-    assert times == pytest.approx([began, began + 60], abs=0.001)
-
-
-@pytest.mark.parametrize("when", [datetime(2026, 1, 1), "noon", float("nan")], ids=repr)  # noqa: DTZ001
-def test_a_wrong_time_raises(when: Any) -> None:
-    with pytest.raises(redismetrics.InvalidMetric):
-        Clock(when)
-
-
-# -- assertions that fail -----------------------------------------------------------------------------------------
-
-
-def failing(assertion: Any, *arguments: Any) -> str:
-    with pytest.raises(AssertionError) as failed:
-        assertion(*arguments)
-    return str(failed.value)
-
-
-def test_a_failing_assertion_tells_what_was_recorded_instead(captured: Captured) -> None:
-    lenient = Metrics(NOWHERE, on_invalid="drop")
-    refunds.increment(2)
-    lenient.increment("refunds", tags={"shop": "fr"})
-    lenient.gauge("depth", 7)
-    lenient.histogram("took", float("nan"))
-    lenient.histogram("took", 1.5)
-    lenient.histogram("took", 2)
-    recorded = (
-        "\nrecorded:\n  counter refunds{shop='de'}: 2\n  counter refunds{shop='fr'}: 1\n  gauge depth: 7\n"
-        "  histogram took: 1.5, 2\n  dropped as invalid: 1"
-    )
-    lines = sorted(recorded.splitlines()[2:])
-    for message, head in (
-        (failing(captured.counter("refunds", shop="de").increased_by, 1),
-         "counter refunds{shop='de'}: expected an increase of 1, got 2"),
-        (failing(captured.counter("refunds", shop="at").increased_by, 1),
-         "counter refunds{shop='at'}: expected an increase of 1, got nothing"),
-        (failing(captured.counter("refunds").increased_by, 4),
-         "counter refunds: expected an increase of 4, got 3 in 2 increments"),
-        (failing(captured.gauge("depth").is_now, 8), "gauge depth: expected 8, got 7"),
-        (failing(captured.gauge("level").is_now, 8), "gauge level: expected 8, got nothing"),
-        (failing(captured.histogram("took").recorded, 1.5), "histogram took: expected 1.5, got 1.5, 2"),
-        (failing(captured.histogram("took").recorded, 1.5, 3), "histogram took: expected 1.5, 3, got 1.5, 2"),
-        (failing(captured.histogram("took").recorded_times, 3), "histogram took: expected 3 values, got 1.5, 2"),
-        (failing(captured.gauge("depth").not_recorded), "gauge depth: expected nothing, got 7"),
-        (failing(captured.nothing_recorded), "expected nothing, got samples"),
-        (failing(captured.gauge("took").is_now, 2), "'took' was recorded as a histogram, not as a gauge"),
-    ):  # fmt: skip
-        assert message.splitlines()[0] == head
-        assert sorted(message.splitlines()[2:]) == lines
-    captured.clear()
-    assert failing(captured.counter("refunds").increased_by, 1).endswith(
-        "got nothing\nnothing was recorded"
-    )
-
-
-def test_a_message_stays_readable(captured: Captured) -> None:
-    for number in range(100):
-        redismetrics.increment("jobs", tags={"n": str(number)})
-        redismetrics.histogram("took", number)
-    message = failing(captured.counter("jobs").increased_by, 1)
-    assert len(message.splitlines()) == 33
-    assert message.endswith("and 71 more series")
-    assert "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 (100 values)" in failing(
-        captured.histogram("took").recorded, 1
-    )
-
-
-def test_amounts_are_equal_up_to_rounding(captured: Captured) -> None:
-    for _ in range(3):
-        redismetrics.increment("cost", 0.1)
-        redismetrics.histogram("took", 0.1 + 0.2)
-    assert captured.counter("cost").increased_by(0.3)
-    assert captured.counter("cost").increased_by(pytest.approx(0.31, abs=0.02))
-    assert captured.histogram("took").recorded(0.3, 0.3, 0.3)
-
-
-# -- the plugin ---------------------------------------------------------------------------------------------------
-
-
-def test_the_plugin_gives_its_fixtures_to_a_project(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytester.makepyfile(
-        """
-        import redismetrics
-
-        jobs = redismetrics.Counter("jobs", {"queue": "mail"})
-
-        def test_it_counts(captured):
-            jobs.increment()
-            captured.counter("jobs", queue="mail").increased_by(1)
-
-        def test_it_begins_anew(captured, metrics_clock):
-            captured.nothing_recorded()
-            jobs.increment()
-            assert captured.samples()[0].timestamp.timestamp() <= metrics_clock()
-
-        def test_it_fails(captured):
-            jobs.increment(3)
-            captured.counter("jobs", queue="mail").increased_by(1)
-        """
-    )
-    monkeypatch.setenv(
-        "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1"
-    )  # where it is installed it would come twice
-    result = pytester.runpytest_subprocess(
-        "-p", "redismetrics.testing.pytest_plugin", "-p", "no:cacheprovider"
-    )
-    result.assert_outcomes(passed=2, failed=1)
-    result.stdout.fnmatch_lines(["*counter jobs{queue='mail'}: expected an increase of 1, got 3*"])
-    assert "in _check" not in result.stdout.str()
-
-
-def test_the_plugin_is_light_and_pyproject_names_it() -> None:
-    import tomllib
-
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["entry-points"]["pytest11"] == {
-        "redismetrics": "redismetrics.testing.pytest_plugin"
-    }
-    code = """
-import sys, pytest
-before = set(sys.modules)
-import redismetrics.testing.pytest_plugin
-new = {name.split(".")[0] for name in set(sys.modules) - before}
-sys.exit(",".join(sorted(new & {"numpy", "pcodec", "fastdigest", "redis", "asyncio"})) or None)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-
-
-# -- none:// ------------------------------------------------------------------------------------------------------
-
-
-def test_silence_loads_nothing_starts_nothing_and_keeps_nothing() -> None:
-    code = """
-import sys, threading
-import redismetrics
-from redismetrics import Counter, Gauge, Histogram, Metrics
-metrics = Metrics("none://")
-handles = Counter("a", metrics=metrics), Gauge("b", metrics=metrics), Histogram("c", metrics=metrics)
-for _ in range(1000):
-    metrics.increment("jobs", tags={"a": "b"}); metrics.gauge("x", 1); metrics.histogram("y", 1); metrics.record("z", 1)
-    handles[0].increment(); handles[1].set(1.0); handles[1].add(1.0); handles[2].record(1)
-    with metrics.measure("took"):
-        pass
-metrics.flush(); metrics.close()
-assert metrics._recorder.waiting() == 0 and metrics.stats()["recorded"] == 0
-assert threading.enumerate() == [threading.main_thread()]
-sys.exit(",".join(sorted({"numpy", "pcodec", "fastdigest", "redis"} & set(sys.modules))) or None)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-
-
-def test_silence_costs_about_what_a_function_costs_that_does_nothing() -> None:
-    def nothing(*_: Any, **__: Any) -> None:
-        pass
-
-    metrics, tags = Metrics("none://"), {"queue": "mail"}
-    jobs = Counter("jobs", metrics=metrics)
-    jobs.increment()
-
-    def best(call: Any) -> float:
-        return min(timeit.repeat(call, number=20_000, repeat=7))
-
-    bare = best(lambda: nothing("jobs", 1, tags=tags))
-    assert best(lambda: metrics.increment("jobs", 1, tags=tags)) < 3 * bare
-    assert best(lambda: metrics.histogram("took", 1, tags=tags)) < 3 * bare
-    assert best(jobs.increment) < 3 * bare

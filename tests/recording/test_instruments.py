@@ -1,0 +1,111 @@
+"""Bound instruments: Counter, Gauge and Histogram."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from redismetrics import (
+    Counter,
+    Gauge,
+    Histogram,
+    Metrics,
+)
+from tests.recording.helpers import Make
+
+
+def test_instruments_record_what_the_methods_do(
+    metrics: Metrics, ticks: Callable[[float], None]
+) -> None:
+    jobs, depth, took = (kind(name, {"a": "b"}, metrics=metrics) for kind, name in
+                         ((Counter, "jobs"), (Gauge, "depth"), (Histogram, "took")))  # fmt: skip
+    jobs.increment()
+    jobs.increment(2)
+    jobs.increment(0.5)
+    depth.set(4)
+    depth.set(4.5)
+    took.record(3)
+    took.record(1.5)
+    with took.time():
+        ticks(0.002)
+    took.time()(lambda: ticks(0.005))()
+    assert metrics.query("jobs", aggregation="sum", tags={"a": "b"}) == 3.5
+    assert [sample.value for sample in metrics.query("depth", tags={"a": "b"})] == [4, 4.5]
+    assert sorted(
+        sample.value for sample in metrics.query("took", tags={"a": "b"})
+    ) == pytest.approx([1.5, 2, 3, 5])
+
+
+def test_instruments_and_methods_share_their_series(metrics: Metrics) -> None:
+    handle = Counter("jobs", {"b": 1, "a": "x"}, metrics=metrics)
+    handle.increment()
+    metrics.increment("jobs", tags={"a": "x", "b": "1"})
+    Counter("jobs", {"a": "x", "b": "1"}, metrics=metrics).increment()
+    assert metrics.query("jobs", aggregation="sum") == 3
+    assert metrics.list_metrics()[0]["series"] == 1
+
+
+def test_with_tags_adds_changes_and_removes(metrics: Metrics) -> None:
+    base = Counter("jobs", {"a": "1", "b": "2"}, metrics=metrics)
+    other = base.with_tags({"b": "3", "x.y": "z"}, a=None, c=4)
+    assert (type(other), other.tags, base.tags) == (
+        Counter,
+        {"b": "3", "c": "4", "x.y": "z"},
+        {"a": "1", "b": "2"},
+    )
+    base.increment()
+    other.increment(2)
+    assert metrics.query("jobs", aggregation="sum", tags={"b": "3"}) == 2
+    assert metrics.query("jobs", aggregation="sum") == 3
+
+
+def test_gauge_add_changes_the_value_shared_by_all_processes(make: Make) -> None:
+    first, second = make(), make()
+    one, two = Gauge("connections", metrics=first), Gauge("connections", metrics=second)
+    one.set(10)
+    first.flush()
+    two.add(5.0)
+    two.add(-2)
+    second.flush()
+    assert first.query("connections", aggregation="last") == 13
+    one.add(1)
+    one.set(100.0)
+    one.add(0.5)
+    assert first.query("connections", aggregation="last") == 100.5
+    two.add(1)
+    assert second.query("connections", aggregation="last") == 101.5
+    (family,) = first.live("connections")
+    assert family.series[0].value == 101.5
+
+
+def test_the_last_value_of_a_gauge_is_the_shared_one_whatever_the_order_of_flushes(
+    make: Make,
+) -> None:
+    now = [time.time()]
+    first, second = make(clock=lambda: now[0]), make(clock=lambda: now[0])
+    one, two = Gauge("connections", metrics=first), Gauge("connections", metrics=second)
+    one.add(10)
+    now[0] += 0.05
+    two.add(-4)
+    second.flush()
+    first.flush()  # older, but what it makes of the value is the newest
+    (family,) = first.live("connections")
+    assert family.series[0].value == 6
+    assert first.query("connections", aggregation="last") == 6
+
+
+def test_gauge_add_starts_at_0(metrics: Metrics) -> None:
+    gauge = Gauge("connections", metrics=metrics)
+    gauge.add(3)
+    gauge.add(-1.0)
+    assert [(sample.value, sample.count) for sample in metrics.query("connections")] == [(2, 1)]
+
+
+def test_an_instrument_survives_a_change_of_its_metric(metrics: Metrics) -> None:
+    metrics.record("took", 1)  # guessed a counter
+    handle = Histogram("took", metrics=metrics)
+    handle.record(2.0)
+    metrics.declare("took", "histogram", unit="seconds")
+    handle.record(3.0)
+    assert sorted(sample.value for sample in metrics.query("took")) == [1, 2, 3]
+    assert metrics.list_metrics()[0]["unit"] == "seconds"

@@ -1,0 +1,82 @@
+"""How a client ends: what `close` sends, and what it counts."""
+
+import logging
+import time
+from collections.abc import Callable
+
+import pytest
+
+from redismetrics import StoreUnavailable
+from tests.fixtures.servers import Server, wait_until
+from tests.recording.helpers import (
+    NEVER,
+    NOWHERE,
+    Make,
+    balanced,
+)
+
+
+def test_close_sends_what_is_left_once(make: Make) -> None:
+    first, second = make(flush_interval=NEVER), make()
+    first.increment("jobs", 3)
+    first.close()
+    first.close()
+    assert second.query("jobs", aggregation="sum") == 3
+    stats = balanced(first)
+    assert (stats["stored"], stats["pending"]) == (1, 0)
+
+
+def test_close_counts_what_was_never_sent(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    metrics = make(NOWHERE, flush_interval=NEVER)
+    for _ in range(3):
+        metrics.increment("jobs")
+    began = time.monotonic()
+    with caplog.at_level(logging.WARNING, "redismetrics"):
+        metrics.close(0.3)
+    assert time.monotonic() - began < 1.5
+    stats = balanced(metrics)
+    assert (stats["dropped"], stats["pending"], stats["buffer_bytes"]) == ({"unsent": 3}, 0, 0)
+    assert "closed with 3 samples never sent and 0 sent but never confirmed" in caplog.text
+
+
+def test_close_counts_what_was_sent_and_never_confirmed(
+    make: Make, fresh_server: Callable[..., Server], caplog: pytest.LogCaptureFixture
+) -> None:
+    server = fresh_server()
+    metrics = make(server.url, flush_interval=NEVER, socket_timeout=0.2)
+    metrics.increment("jobs")
+    metrics.flush()
+    server.pause()
+    metrics.increment("jobs", 5)
+    with pytest.raises(StoreUnavailable):
+        metrics.flush(0.1)
+    metrics.increment("jobs")
+    with caplog.at_level(logging.WARNING, "redismetrics"):
+        metrics.close(0.3)
+    stats = balanced(metrics)
+    assert (stats["stored"], stats["pending"], stats["in_doubt"]) == (1, 0, 0)
+    assert stats["dropped"] == {"unknown": 1, "unsent": 1}
+    assert "closed with 1 samples never sent and 1 sent but never confirmed" in caplog.text
+
+
+def test_close_counts_what_the_sender_has_taken_and_not_sent(
+    make: Make, fresh_server: Callable[..., Server]
+) -> None:
+    server = fresh_server()
+    metrics = make(server.url, flush_interval=NEVER, socket_timeout=1)
+    metrics.increment("jobs")
+    metrics.flush()
+    server.pause()
+    metrics.increment("new", 5)  # its sender asks the catalogue about the new name, and waits
+    with pytest.raises(StoreUnavailable):
+        metrics.flush(0.1)
+    metrics.close(0.1)
+    stats = balanced(metrics)
+    assert (stats["stored"], stats["pending"], stats["dropped"]) == (1, 0, {"unsent": 1})
+    wait_until(
+        lambda: not any(thread.is_alive() for thread in metrics._sink.threads),
+        "its threads end",
+    )
+    server.resume()
+    assert {**balanced(metrics), "last_error": None} == stats
+    assert make(server.url).query("new", aggregation="count") == 0
