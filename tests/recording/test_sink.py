@@ -101,7 +101,7 @@ def test_invalid_settings_raise() -> None:
             Metrics(NOWHERE, **wrong)  # type: ignore[arg-type]
 
 
-def test_silence_loads_nothing_starts_nothing_and_keeps_nothing() -> None:
+def test_none_url_loads_nothing_starts_nothing_and_keeps_nothing() -> None:
     code = """
 import sys, threading
 import redismetrics
@@ -124,7 +124,7 @@ sys.exit(",".join(sorted({"numpy", "pcodec", "fastdigest", "redis"} & set(sys.mo
     assert done.returncode == 0, done.stderr
 
 
-def test_silence_costs_about_what_a_function_costs_that_does_nothing() -> None:
+def test_none_url_costs_about_as_much_as_an_empty_function() -> None:
     def nothing(*_: Any, **__: Any) -> None:
         pass
 

@@ -18,7 +18,7 @@ def failing(assertion: Any, *arguments: Any) -> str:
     return str(failed.value)
 
 
-def test_a_failing_assertion_tells_what_was_recorded_instead(captured: Captured) -> None:
+def test_a_failing_assertion_shows_what_was_recorded(captured: Captured) -> None:
     lenient = Metrics(NOWHERE, on_invalid="drop")
     refunds.increment(2)
     lenient.increment("refunds", tags={"shop": "fr"})
@@ -55,7 +55,7 @@ def test_a_failing_assertion_tells_what_was_recorded_instead(captured: Captured)
     )
 
 
-def test_a_message_stays_readable(captured: Captured) -> None:
+def test_a_message_shows_a_limited_number_of_series(captured: Captured) -> None:
     for number in range(100):
         redismetrics.increment("jobs", tags={"n": str(number)})
         redismetrics.histogram("took", number)

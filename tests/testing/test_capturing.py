@@ -38,7 +38,7 @@ from tests.testing.application import (
 Threads = Callable[[], set[str]]
 
 
-def test_the_verbs_of_the_module_are_captured(captured: Captured, threads: Threads) -> None:
+def test_module_level_functions_are_captured(captured: Captured, threads: Threads) -> None:
     redismetrics.increment("refunds", 2, tags={"shop": "de"})
     redismetrics.increment("refunds", tags={"shop": "fr", "kind": "part"})
     redismetrics.gauge("queue_depth", 4)
@@ -62,7 +62,9 @@ def test_the_verbs_of_the_module_are_captured(captured: Captured, threads: Threa
     assert threads() == set()
 
 
-def test_handles_and_clients_from_before_and_from_within_are_captured(captured: Captured) -> None:
+def test_instruments_and_clients_created_before_and_during_a_capture_are_captured(
+    captured: Captured,
+) -> None:
     refunds.increment(5)
     of_explicit.increment(2)
     of_silent.increment()
@@ -103,7 +105,7 @@ def test_async_clients_are_captured(captured: Captured, threads: Threads) -> Non
     assert threads() == set()
 
 
-def test_all_faces_of_a_silent_client_are_captured_and_then_silent_again() -> None:
+def test_all_clients_of_one_none_url_are_captured_and_then_silent_again() -> None:
     asilent, face = AsyncMetrics("none://"), AsyncMetrics(metrics=silent)
     for _ in range(2):
         with capture() as captured:
@@ -129,7 +131,7 @@ def test_all_faces_of_a_silent_client_are_captured_and_then_silent_again() -> No
     asyncio.run(asilent.aclose())
 
 
-def test_no_connection_from_before_leads_out_of_a_capture(
+def test_connections_opened_before_a_capture_are_not_used_in_it(
     url: str, namespace: str, server: Server
 ) -> None:
     """A question in a capture reaches no store, by whatever was connected before."""
@@ -196,7 +198,7 @@ def test_a_decorated_function_and_an_event_are_captured(captured: Captured) -> N
     assert captured.counter("work_done", tenant="cns").increased_by(2)
 
 
-def test_silence_from_the_environment_doesn_t_keep_a_test_from_hearing(
+def test_a_none_url_from_the_environment_is_captured(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(default, "_arguments", ((), {}))
@@ -212,7 +214,7 @@ def test_silence_from_the_environment_doesn_t_keep_a_test_from_hearing(
     assert redismetrics.stats()["recorded"] == 0
 
 
-def test_what_is_wrong_raises_or_is_dropped_as_it_is_in_earnest(captured: Captured) -> None:
+def test_invalid_data_raises_or_is_dropped_as_without_a_capture(captured: Captured) -> None:
     with pytest.raises(InvalidTags):
         redismetrics.increment("jobs", tags={"a": []})
     lenient = Metrics(NOWHERE, on_invalid="drop", tags={"host": "a"})
@@ -228,7 +230,7 @@ def test_what_is_wrong_raises_or_is_dropped_as_it_is_in_earnest(captured: Captur
     assert captured.nothing_recorded()
 
 
-def test_flush_stats_and_close_work_and_asking_says_why_not(captured: Captured) -> None:
+def test_flush_stats_and_close_work_and_queries_raise(captured: Captured) -> None:
     redismetrics.increment("jobs", 2)
     redismetrics.flush(timeout=5)
     assert redismetrics.stats()["stored"] == 1
@@ -244,7 +246,7 @@ def test_flush_stats_and_close_work_and_asking_says_why_not(captured: Captured) 
     assert captured.dropped == {"closed": 2}
 
 
-def test_ten_thousand_values_are_all_there(captured: Captured) -> None:
+def test_ten_thousand_values_are_captured(captured: Captured) -> None:
     for number in range(10_000):
         took.record(float(number))
         refunds.increment()
@@ -271,7 +273,7 @@ def test_threads_are_captured(captured: Captured) -> None:
 # -- nothing is left behind -----
 
 
-def test_one_capture_knows_nothing_of_the_one_before() -> None:
+def test_each_capture_begins_empty() -> None:
     with capture() as first:
         redismetrics.configure(NOWHERE, namespace="first", tags={"host": "a"})
         redismetrics.increment("x")
@@ -288,7 +290,7 @@ def test_one_capture_knows_nothing_of_the_one_before() -> None:
     assert first.dropped == {}
 
 
-def test_what_is_declared_meanwhile_stays_declared() -> None:
+def test_declarations_during_a_capture_stay() -> None:
     """A module that is imported by the first test declares its metrics once."""
     explicit.declare("before", "histogram", unit="seconds")
     for _ in range(2):
@@ -299,7 +301,7 @@ def test_what_is_declared_meanwhile_stays_declared() -> None:
     assert set(explicit._recorder.metrics) == {"before", "within"}
 
 
-def test_a_capture_within_a_capture_gives_back_what_it_took(captured: Captured) -> None:
+def test_the_outer_capture_continues_after_an_inner_one(captured: Captured) -> None:
     refunds.increment(1)
     depth.set(5.0)
     with capture() as inner:
@@ -336,7 +338,7 @@ def test_a_real_client_sends_before_and_after_but_not_what_was_captured(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_child_sends_nothing_either(captured: Captured, threads: Threads) -> None:
+def test_a_forked_child_sends_nothing(captured: Captured, threads: Threads) -> None:
     refunds.increment()
     pid = os.fork()
     if pid == 0:

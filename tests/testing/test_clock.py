@@ -15,9 +15,7 @@ from tests.testing.application import (
 )
 
 
-def test_the_capture_goes_by_the_clock_that_the_test_moves(
-    captured: Captured, metrics_clock: Clock
-) -> None:
+def test_the_capture_uses_the_clock_of_the_test(captured: Captured, metrics_clock: Clock) -> None:
     metrics_clock.set(datetime(2026, 3, 1, 12, tzinfo=UTC))
     depth.set(1.0)
     redismetrics.increment("jobs")
@@ -33,7 +31,7 @@ def test_the_capture_goes_by_the_clock_that_the_test_moves(
     assert captured.counter("jobs").samples[0].timestamp == datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-def test_a_clock_is_one_of_metrics(url: str, namespace: str) -> None:
+def test_a_clock_can_be_passed_to_a_client(url: str, namespace: str) -> None:
     clock = Clock(datetime.now(UTC) - timedelta(hours=2))
     began = clock()
     with Metrics(url, namespace=namespace, clock=clock, flush_interval=3600) as metrics:
@@ -45,6 +43,6 @@ def test_a_clock_is_one_of_metrics(url: str, namespace: str) -> None:
 
 
 @pytest.mark.parametrize("when", [datetime(2026, 1, 1), "noon", float("nan")], ids=repr)  # noqa: DTZ001
-def test_a_wrong_time_raises(when: Any) -> None:
+def test_an_invalid_time_raises(when: Any) -> None:
     with pytest.raises(redismetrics.InvalidMetric):
         Clock(when)

@@ -11,7 +11,7 @@ pytest_plugins = ["pytester"]
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_plugin_gives_its_fixtures_to_a_project(
+def test_the_plugin_provides_its_fixtures(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytester.makepyfile(
@@ -45,7 +45,7 @@ def test_the_plugin_gives_its_fixtures_to_a_project(
     assert "in _check" not in result.stdout.str()
 
 
-def test_the_plugin_is_light_and_pyproject_names_it() -> None:
+def test_the_plugin_loads_neither_numpy_nor_redis() -> None:
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
