@@ -2,30 +2,14 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 import redis
 
 from redismetrics import Counter, Gauge, Metrics
 from redismetrics.store import keys
-from tests.fixtures.servers import Server, wait_until
-
-Make = Callable[..., Metrics]
-
-
-@pytest.fixture
-def make(url: str, namespace: str) -> Iterator[Make]:
-    made: list[Metrics] = []
-
-    def client(**settings: Any) -> Metrics:
-        made.append(Metrics(url, namespace=namespace, flush_interval=3600, **settings))
-        return made[-1]
-
-    yield client
-    for metrics in made:
-        metrics.close()
+from tests.fixtures.clients import MakeMetrics
+from tests.fixtures.servers import wait_until
 
 
 def balance(metrics: Metrics) -> tuple[int, int, dict[str, int]]:
@@ -34,16 +18,10 @@ def balance(metrics: Metrics) -> tuple[int, int, dict[str, int]]:
     return stats["stored"], stats["pending"], stats["dropped"]
 
 
-@pytest.fixture
-def admin(server: Server) -> Iterator[redis.Redis]:
-    with server.client() as client:
-        yield client
-
-
 def test_a_corrupt_definition_affects_only_its_metric(
-    make: Make, admin: redis.Redis, namespace: str
+    make_metrics: MakeMetrics, admin: redis.Redis, namespace: str
 ) -> None:
-    metrics, late = make(), make()
+    metrics, late = make_metrics(), make_metrics()
     metrics.increment("broken")
     metrics.flush()
     admin.hset(keys.shard(namespace, 0).catalogue, "broken", b"\xc1junk")
@@ -58,8 +36,8 @@ def test_a_corrupt_definition_affects_only_its_metric(
     assert late.query("sound", aggregation="sum") == 6
 
 
-def test_changes_beyond_the_largest_float_stay_readable(make: Make) -> None:
-    metrics = make()
+def test_changes_beyond_the_largest_float_stay_readable(make_metrics: MakeMetrics) -> None:
+    metrics = make_metrics()
     level = Gauge("level", metrics=metrics)
     level.add(1.7e308)
     level.add(1.7e308)
@@ -70,8 +48,10 @@ def test_changes_beyond_the_largest_float_stay_readable(make: Make) -> None:
     assert metrics.query("level", aggregation="last") == 4
 
 
-def test_equal_samples_of_many_flushes_in_one_batch_stay_readable(make: Make) -> None:
-    metrics = make(samples_per_flush=10_000)
+def test_equal_samples_of_many_flushes_in_one_batch_stay_readable(
+    make_metrics: MakeMetrics,
+) -> None:
+    metrics = make_metrics(samples_per_flush=10_000)
     when = time.time() - 60
     for _ in range(3):
         for _ in range(10_000):
@@ -82,8 +62,8 @@ def test_equal_samples_of_many_flushes_in_one_batch_stay_readable(make: Make) ->
     assert metrics.query("jobs", aggregation="sum") == 30_000
 
 
-def test_a_change_with_a_backfilled_set_in_one_flush_is_not_lost(make: Make) -> None:
-    metrics = make()
+def test_a_change_with_a_backfilled_set_in_one_flush_is_not_lost(make_metrics: MakeMetrics) -> None:
+    metrics = make_metrics()
     level = Gauge("level", metrics=metrics)
     level.set(100.0)
     metrics.flush()
@@ -96,8 +76,10 @@ def test_a_change_with_a_backfilled_set_in_one_flush_is_not_lost(make: Make) -> 
     assert metrics.query("level", aggregation="last") == 106
 
 
-def test_a_change_after_many_sets_of_an_unknown_gauge_adds_to_the_last(make: Make) -> None:
-    metrics = make()
+def test_a_change_after_many_sets_of_an_unknown_gauge_adds_to_the_last(
+    make_metrics: MakeMetrics,
+) -> None:
+    metrics = make_metrics()
     level = Gauge("level", metrics=metrics)
     with metrics._sink.sending.lock:
         for value in range(1, 201):
@@ -110,8 +92,8 @@ def test_a_change_after_many_sets_of_an_unknown_gauge_adds_to_the_last(make: Mak
     assert metrics.live("level")[0].series[0].value == 205
 
 
-def test_changes_of_many_flushes_in_one_batch_are_all_counted(make: Make) -> None:
-    metrics = make(buffer_bytes=1 << 16)
+def test_changes_of_many_flushes_in_one_batch_are_all_counted(make_metrics: MakeMetrics) -> None:
+    metrics = make_metrics(buffer_bytes=1 << 16)
     level = Gauge("level", metrics=metrics)
     with metrics._sink.sending.lock:
         for _ in range(200):  # more than the send queue holds unmerged
@@ -124,9 +106,9 @@ def test_changes_of_many_flushes_in_one_batch_are_all_counted(make: Make) -> Non
 
 
 def test_a_clock_that_jumped_and_returned_refuses_nothing(
-    make: Make, admin: redis.Redis, namespace: str
+    make_metrics: MakeMetrics, admin: redis.Redis, namespace: str
 ) -> None:
-    metrics = make()
+    metrics = make_metrics()
     metrics.increment("jobs")
     metrics.flush()
     admin.set(keys.shard(namespace, 0).clock, str(int((time.time() + 2 * 86_400) * 1e6)))
@@ -137,8 +119,8 @@ def test_a_clock_that_jumped_and_returned_refuses_nothing(
     assert metrics.query("jobs", aggregation="sum") == 4
 
 
-def test_a_sample_with_an_absurd_time_does_not_affect_others(make: Make) -> None:
-    metrics = make()
+def test_a_sample_with_an_absurd_time_does_not_affect_others(make_metrics: MakeMetrics) -> None:
+    metrics = make_metrics()
     metrics.histogram("took", 1)
     metrics.flush()  # so that it is known, and compressed when drained
     now = time.time() - 60
@@ -149,8 +131,10 @@ def test_a_sample_with_an_absurd_time_does_not_affect_others(make: Make) -> None
     assert balance(metrics) == (501, 0, {"in_future": 1})
 
 
-def test_a_thread_that_cannot_start_is_retried(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    metrics = make()
+def test_a_thread_that_cannot_start_is_retried(
+    make_metrics: MakeMetrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics = make_metrics()
     jobs = Counter("jobs", metrics=metrics)
 
     def refuse(_: threading.Thread) -> None:
@@ -166,8 +150,10 @@ def test_a_thread_that_cannot_start_is_retried(make: Make, monkeypatch: pytest.M
     assert balance(metrics) == (21, 0, {})
 
 
-def test_values_of_an_unknown_type_that_becomes_a_counter_are_checked(make: Make) -> None:
-    metrics, known = make(buffer_bytes=1 << 16), make()
+def test_values_of_an_unknown_type_that_becomes_a_counter_are_checked(
+    make_metrics: MakeMetrics,
+) -> None:
+    metrics, known = make_metrics(buffer_bytes=1 << 16), make_metrics()
     known.increment("jobs", 1_000_000)
     known.flush()
     with metrics._sink.sending.lock:
@@ -184,8 +170,8 @@ def test_values_of_an_unknown_type_that_becomes_a_counter_are_checked(make: Make
     assert metrics.query("jobs", aggregation="sum") >= 1_000_000
 
 
-def test_samples_drained_after_close_timed_out_are_counted(make: Make) -> None:
-    metrics = make()
+def test_samples_drained_after_close_timed_out_are_counted(make_metrics: MakeMetrics) -> None:
+    metrics = make_metrics()
     metrics.increment("jobs")
     collector = metrics._sink.collector
     lock = collector.lock
@@ -201,8 +187,8 @@ def test_samples_drained_after_close_timed_out_are_counted(make: Make) -> None:
     assert (stats["pending"], stats["dropped"]["unsent"]) == (0, 2)
 
 
-def test_a_process_limits_its_own_series(make: Make) -> None:
-    metrics = make(max_series=10)
+def test_a_process_limits_its_own_series(make_metrics: MakeMetrics) -> None:
+    metrics = make_metrics(max_series=10)
     for number in range(1000):
         metrics.increment("jobs", tags={"user": str(number)})
     assert len(metrics._recorder.metrics["jobs"].buffers) == 11
@@ -212,9 +198,9 @@ def test_a_process_limits_its_own_series(make: Make) -> None:
 
 
 def test_a_corrupt_block_in_the_log_is_trimmed_like_any_other(
-    make: Make, admin: redis.Redis, namespace: str
+    make_metrics: MakeMetrics, admin: redis.Redis, namespace: str
 ) -> None:
-    metrics = make(log_age=60)
+    metrics = make_metrics(log_age=60)
     metrics.increment("jobs")
     metrics.flush()
     admin.zadd(keys.metric(namespace, 0, "jobs").log, {b"\xc1junk": (time.time() - 600) * 1e6})
@@ -224,8 +210,8 @@ def test_a_corrupt_block_in_the_log_is_trimmed_like_any_other(
     assert metrics.query("jobs", aggregation="sum") == 2
 
 
-def test_the_series_limit_holds_after_the_metric_was_deleted(make: Make) -> None:
-    metrics = make(max_series=80)
+def test_the_series_limit_holds_after_the_metric_was_deleted(make_metrics: MakeMetrics) -> None:
+    metrics = make_metrics(max_series=80)
     for _ in range(2):
         for number in range(100):
             metrics.increment("jobs", tags={"n": str(number)})

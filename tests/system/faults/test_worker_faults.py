@@ -31,6 +31,7 @@ from redismetrics.store.namespace import open_namespace
 from redismetrics.worker import Worker, __main__, cleanup, downsample, seal
 from redismetrics.worker.commit import Outcome
 from tests.fixtures import workers
+from tests.fixtures.clients import MakeWorker
 from tests.fixtures.servers import Server, wait_until
 from tests.fixtures.workers import Steps, contents, new_worker, pull_forward
 from tests.system.faults import proxy as proxies
@@ -43,7 +44,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning
 NEVER = 3_600.0
 
 Window = tuple[float, float] | None
-Make = Callable[..., Worker]
 
 
 class Book:
@@ -134,31 +134,10 @@ def proxy(server: Server, quick: None) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def admin(server: Server) -> Iterator[redis.Redis]:
-    with server.client() as client:
-        yield client
-
-
-@pytest.fixture
 def make_book(url: str, namespace: str) -> Iterator[Callable[..., Book]]:
     """Return a function that makes books; they are closed at the end."""
     with contextlib.ExitStack() as made:
         yield lambda to=url: made.enter_context(Book(to, namespace))
-
-
-@pytest.fixture
-def make(url: str, namespace: str) -> Iterator[Make]:
-    """Return a function that makes workers; they leave at the end."""
-    made: list[Worker] = []
-
-    def make_worker(to: str = url, of: str = namespace, **settings: Any) -> Worker:
-        made.append(new_worker(to, of, **settings))
-        return made[-1]
-
-    yield make_worker
-    for each in made:
-        each.leave()
-        each.store.close()
 
 
 @pytest.fixture
@@ -241,7 +220,7 @@ def test_a_worker_may_be_killed_or_stopped_at_any_step(
     url: str,
     namespace: str,
     at_once: None,
-    make: Make,
+    make_worker: MakeWorker,
     hour: int,
     how: str,
 ) -> None:
@@ -255,7 +234,7 @@ def test_a_worker_may_be_killed_or_stopped_at_any_step(
             if was_hit and how == "asleep":
                 admin.delete(keys.workers(at))  # stopped for longer than it counts as alive
                 book.fill(hour, seed=1_000)
-                for _ in make(of=at).once():
+                for _ in make_worker(of=at).once():
                     pass
                 book.check(hour)
                 assert nothing_left(admin, at)
@@ -263,7 +242,7 @@ def test_a_worker_may_be_killed_or_stopped_at_any_step(
                 child.wake()
             else:
                 book.check(hour)
-            for _ in make(of=at).once():
+            for _ in make_worker(of=at).once():
                 pass
             book.check(hour)
         assert nothing_left(admin, at)
@@ -275,12 +254,12 @@ def test_a_worker_may_be_killed_or_stopped_at_any_step(
 
 
 def test_stale_commit_is_rejected(
-    url: str, admin: redis.Redis, namespace: str, make: Make, make_book: Any, hour: int
+    url: str, admin: redis.Redis, namespace: str, make_worker: MakeWorker, make_book: Any, hour: int
 ) -> None:
     """A stopped worker that wakes up has an old version: its commit is rejected and repeated."""
     book = make_book()
     book.fill(hour)
-    sleeper, other = make(), make()
+    sleeper, other = make_worker(), make_worker()
     client = sleeper.client()
     asleep = Steps(client, seal.seal(metric_of(client, namespace, "jobs")))
     asleep.until_script()
@@ -293,13 +272,18 @@ def test_stale_commit_is_rejected(
 
 @pytest.mark.parametrize("trips", [1, 2, 3])
 def test_a_commit_between_two_round_trips_is_detected(
-    admin: redis.Redis, namespace: str, make: Make, make_book: Any, hour: int, trips: int
+    admin: redis.Redis,
+    namespace: str,
+    make_worker: MakeWorker,
+    make_book: Any,
+    hour: int,
+    trips: int,
 ) -> None:
     book = make_book()
     book.fill(hour)
-    make().pass_once(alone=True)
+    make_worker().pass_once(alone=True)
     book.fill(hour, seed=1_000)
-    one, other = make(), make()
+    one, other = make_worker(), make_worker()
     client = one.client()
     sealing = Steps(client, seal.seal(metric_of(client, namespace, "jobs")))
     for _ in range(trips):
@@ -318,11 +302,16 @@ def jobs_due(admin: redis.Redis, namespace: str, level: str) -> list[str]:
 
 @pytest.mark.parametrize("what", ["seal", "hour", "day", "span", "trim"])
 def test_a_commit_sent_twice_applies_once(
-    admin: redis.Redis, namespace: str, make: Make, make_book: Any, hour: int, what: str
+    admin: redis.Redis,
+    namespace: str,
+    make_worker: MakeWorker,
+    make_book: Any,
+    hour: int,
+    what: str,
 ) -> None:
     book = make_book()
     book.fill(hour)
-    one = make()
+    one = make_worker()
     client = one.client()
     metric = metric_of(client, namespace, "jobs")
     if what != "seal":
@@ -357,13 +346,13 @@ def test_lost_replies_of_commits_change_nothing(
     admin: redis.Redis,
     namespace: str,
     at_once: None,
-    make: Make,
+    make_worker: MakeWorker,
     make_book: Any,
     hour: int,
 ) -> None:
     book = make_book()
     book.fill(hour)
-    one = make(proxy.url)
+    one = make_worker(proxy.url)
     proxy.lose_replies(8, every=2)
     for number in range(40):
         try:
@@ -380,10 +369,15 @@ def test_lost_replies_of_commits_change_nothing(
 
 @pytest.mark.parametrize("what", ["first seal", "seal", "hour"])
 def test_a_metric_deleted_during_a_commit_stays_deleted(
-    admin: redis.Redis, namespace: str, make: Make, make_book: Any, hour: int, what: str
+    admin: redis.Redis,
+    namespace: str,
+    make_worker: MakeWorker,
+    make_book: Any,
+    hour: int,
+    what: str,
 ) -> None:
     book = make_book()
-    one = make()
+    one = make_worker()
     if what != "first seal":
         book.fill(hour)
         one.pass_once(alone=True)
@@ -448,7 +442,7 @@ def test_two_workers_at_full_load_without_scripts_and_connections(
     namespace: str,
     quick: None,
     at_once: None,
-    make: Make,
+    make_worker: MakeWorker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Worker, "is_mine", lambda *_: True)  # each assumes that the other is dead
@@ -486,7 +480,7 @@ def test_two_workers_at_full_load_without_scripts_and_connections(
                 ]
             assert reader.query("took", aggregation="count") == 2 * BURSTS * EACH
             assert reader.query("took", aggregation="sum") == 2 * BURSTS * sum(range(EACH))
-            for _ in make().once():
+            for _ in make_worker().once():
                 pass
         names = ["took", *(f"jobs_{metric}" for metric in range(METRICS))]
         assert [admin.hlen(keys.rollup(namespace, 0, name).due) for name in names] == [0] * (
@@ -499,7 +493,7 @@ def test_a_server_killed_while_a_worker_seals_loses_nothing(
     namespace: str,
     quick: None,
     at_once: None,
-    make: Make,
+    make_worker: MakeWorker,
     make_book: Any,
     hour: int,
 ) -> None:
@@ -521,7 +515,7 @@ def test_a_server_killed_while_a_worker_seals_loses_nothing(
     finally:
         os.kill(child, signal.SIGTERM)
     assert ended(child) == 0
-    for _ in make(store.url).once():
+    for _ in make_worker(store.url).once():
         pass
     book.check(hour)
     with store.client() as admin:
@@ -534,7 +528,7 @@ def test_a_server_killed_during_a_commit_loses_nothing(
     namespace: str,
     quick: None,
     at_once: None,
-    make: Make,
+    make_worker: MakeWorker,
     make_book: Any,
     hour: int,
     how: str,
@@ -544,7 +538,7 @@ def test_a_server_killed_during_a_commit_loses_nothing(
     book = make_book(store.url)
     book.fill(hour)
     with Proxy(store, unix=True) as proxy:
-        one = make(proxy.url)
+        one = make_worker(proxy.url)
         for number in range(1, 9):
             book.fill(hour, seed=100 * number)
             if how == "before":
@@ -601,10 +595,10 @@ def pair(fresh_server: Callable[..., Server]) -> Pair:
 
 
 def test_queries_stay_correct_after_a_failover_that_loses_commits(
-    pair: Pair, namespace: str, at_once: None, make: Make, make_book: Any, hour: int
+    pair: Pair, namespace: str, at_once: None, make_worker: MakeWorker, make_book: Any, hour: int
 ) -> None:
     old, new = make_book(pair.old.url), make_book(pair.new.url)
-    one = make(pair.old.url)
+    one = make_worker(pair.old.url)
     old.fill(hour)
     one.pass_once(alone=True)
     old.fill(hour, seed=1_000)
@@ -617,7 +611,7 @@ def test_queries_stay_correct_after_a_failover_that_loses_commits(
     old.check(hour)
 
     one.disconnect()
-    one.store = make(pair.new.url).store
+    one.store = make_worker(pair.new.url).store
     new.check(hour)
     one.pass_once(alone=True)
     new.check(hour)
@@ -629,25 +623,25 @@ def test_queries_stay_correct_after_a_failover_that_loses_commits(
 
 
 def test_a_commit_for_another_log_of_the_same_version_is_rejected(
-    pair: Pair, namespace: str, make: Make, make_book: Any, hour: int
+    pair: Pair, namespace: str, make_worker: MakeWorker, make_book: Any, hour: int
 ) -> None:
     """The commit was read from the old server: from blocks that the new one never had."""
     old, new = make_book(pair.old.url), make_book(pair.new.url)
     old.fill(hour)
-    make(pair.old.url).pass_once(alone=True)
+    make_worker(pair.old.url).pass_once(alone=True)
     old.fill(hour, seed=1_000)
     pair.part()
     new.samples = list(old.samples)
     old.fill(hour, seed=2_000)
-    refused(pair, namespace, make, new, hour, b"log")
+    refused(pair, namespace, make_worker, new, hour, b"log")
 
 
 def test_a_commit_for_a_log_with_different_blocks_of_the_same_count_is_rejected(
-    pair: Pair, namespace: str, make: Make, make_book: Any, hour: int
+    pair: Pair, namespace: str, make_worker: MakeWorker, make_book: Any, hour: int
 ) -> None:
     old, new = make_book(pair.old.url), make_book(pair.new.url)
     old.fill(hour)
-    make(pair.old.url).pass_once(alone=True)
+    make_worker(pair.old.url).pass_once(alone=True)
     pair.part()
     new.samples = list(old.samples)
     old.fill(hour, seed=1_000)
@@ -661,16 +655,16 @@ def test_a_commit_for_a_log_with_different_blocks_of_the_same_count_is_rejected(
             strict=True,
         ):
             here.zadd(log, {member: score})
-    refused(pair, namespace, make, new, hour, b"log")
+    refused(pair, namespace, make_worker, new, hour, b"log")
 
 
 def test_a_commit_for_another_state_with_the_same_number_is_rejected(
-    pair: Pair, namespace: str, make: Make, make_book: Any, hour: int
+    pair: Pair, namespace: str, make_worker: MakeWorker, make_book: Any, hour: int
 ) -> None:
     """Both have made the same number of commits since the failover."""
     old, new = make_book(pair.old.url), make_book(pair.new.url)
     old.fill(hour)
-    make(pair.old.url).pass_once(alone=True)
+    make_worker(pair.old.url).pass_once(alone=True)
     pair.part()
     new.samples = list(old.samples)
     new.fill(hour, seed=2_000)
@@ -678,7 +672,7 @@ def test_a_commit_for_another_state_with_the_same_number_is_rejected(
     for server in (pair.old, pair.new):
         if server is pair.old:
             old.fill(hour, seed=1_000)
-        make(server.url).pass_once(alone=True)
+        make_worker(server.url).pass_once(alone=True)
     with pair.old.client() as there, pair.new.client() as here:
         state = keys.metric(namespace, 0, "jobs").state
         sealed = there.hget(state, "sealed")
@@ -686,12 +680,14 @@ def test_a_commit_for_another_state_with_the_same_number_is_rejected(
         numbers = [each.hget(state, "version").split(b".")[0] for each in (there, here)]
         assert numbers[0] == numbers[1]
     old.fill(hour, seed=3_000)
-    refused(pair, namespace, make, new, hour, b"version")
+    refused(pair, namespace, make_worker, new, hour, b"version")
 
 
-def refused(pair: Pair, namespace: str, make: Make, new: Book, hour: int, why: bytes) -> None:
+def refused(
+    pair: Pair, namespace: str, make_worker: MakeWorker, new: Book, hour: int, why: bytes
+) -> None:
     """Read from the old server and commit to the new one: the commit is rejected."""
-    there, here = make(pair.old.url).client(), make(pair.new.url).client()
+    there, here = make_worker(pair.old.url).client(), make_worker(pair.new.url).client()
     steps = Steps(there, seal.seal(metric_of(there, namespace, "jobs")))
     steps.until_script()
     load(here)
@@ -700,7 +696,7 @@ def refused(pair: Pair, namespace: str, make: Make, new: Book, hour: int, why: b
         assert here.execute_command(*steps.commands[0]) == why
         assert contents(admin, namespace) == before
     new.check(hour)
-    make(pair.new.url).pass_once(alone=True)
+    make_worker(pair.new.url).pass_once(alone=True)
     new.check(hour)
 
 
@@ -710,27 +706,27 @@ def load(client: Any) -> None:
 
 
 def test_reads_across_a_failover_are_discarded(
-    pair: Pair, namespace: str, make: Make, make_book: Any, hour: int
+    pair: Pair, namespace: str, make_worker: MakeWorker, make_book: Any, hour: int
 ) -> None:
     """A worker read data of the next version; its server is back at the first one."""
     old, new = make_book(pair.old.url), make_book(pair.new.url)
     old.fill(hour)
-    make(pair.old.url).pass_once(alone=True)
+    make_worker(pair.old.url).pass_once(alone=True)
     old.fill(hour, seed=1_000)
     pair.part()
     new.samples = list(old.samples)
-    there, here = make(pair.old.url).client(), make(pair.new.url).client()
+    there, here = make_worker(pair.old.url).client(), make_worker(pair.new.url).client()
     load(here)
     steps = Steps(there, seal.seal(metric_of(there, namespace, "jobs")))
     steps.step()
     steps.step()  # the log is read, but its minutes are not
-    make(pair.old.url).pass_once(alone=True)
+    make_worker(pair.old.url).pass_once(alone=True)
     while steps.commands and steps.commands[0][0] != "EVALSHA":
         steps.step()
     if steps.commands:
         here.execute_command(*steps.commands[0])
     new.check(hour)
-    make(pair.new.url).pass_once(alone=True)
+    make_worker(pair.new.url).pass_once(alone=True)
     new.check(hour)
 
 
@@ -753,7 +749,7 @@ def balance(metrics: Metrics, admin: redis.Redis, namespace: str, name: str) -> 
 
 
 def test_a_log_trimmed_by_size_before_the_commit(
-    admin: redis.Redis, url: str, namespace: str, make: Make
+    admin: redis.Redis, url: str, namespace: str, make_worker: MakeWorker
 ) -> None:
     with Metrics(
         url, namespace=namespace, flush_interval=NEVER, log_bytes=1 << 16, samples_per_flush=10_000
@@ -766,7 +762,7 @@ def test_a_log_trimmed_by_size_before_the_commit(
 
         for _ in range(6):
             record()
-        one = make()
+        one = make_worker()
         client = one.client()
         steps = Steps(client, seal.seal(metric_of(client, namespace, "took")))
         steps.until_script()
@@ -784,7 +780,7 @@ def test_a_log_trimmed_by_size_before_the_commit(
 
 
 def test_a_log_trimmed_by_age_before_the_commit(
-    moving_server: Server, namespace: str, make: Make
+    moving_server: Server, namespace: str, make_worker: MakeWorker
 ) -> None:
     clock = lambda: moving_server.time  # noqa: E731
     with (
@@ -796,7 +792,7 @@ def test_a_log_trimmed_by_age_before_the_commit(
         for _ in range(3):
             metrics.increment("jobs", 2)
             metrics.flush()
-        client = make(moving_server.url).client()
+        client = make_worker(moving_server.url).client()
         steps = Steps(client, seal.seal(metric_of(client, namespace, "jobs")))
         steps.until_script()
         moving_server.advance(61)
@@ -805,7 +801,7 @@ def test_a_log_trimmed_by_age_before_the_commit(
         before = contents(admin, namespace)
         assert steps.finish().outcome is Outcome.AGAIN
         assert contents(admin, namespace) == before
-        one = make(moving_server.url)
+        one = make_worker(moving_server.url)
         one.pass_once(alone=True)
         assert balance(metrics, admin, namespace, "jobs")["never_sealed"] == 3
         assert metrics.query("jobs", aggregation="sum") == 2
@@ -819,7 +815,7 @@ SHORT = {"raw_retention": 3_600, "minute_retention": 7_200, "max_age": 3_600}
 
 
 def test_samples_sealed_after_their_retention_are_counted_as_late(
-    moving_server: Server, namespace: str, make: Make
+    moving_server: Server, namespace: str, make_worker: MakeWorker
 ) -> None:
     hour = slot_of(int(moving_server.time * 1000), HOUR) + DAY
     moving_server.set_time((hour + 65 * MINUTE) / 1000)
@@ -835,7 +831,7 @@ def test_samples_sealed_after_their_retention_are_counted_as_late(
             metrics.increment("jobs", 2, timestamp=(hour + 50 * MINUTE) / 1000)
             metrics.increment("jobs", 5)
         metrics.flush()
-        one = make(moving_server.url)
+        one = make_worker(moving_server.url)
         client = one.client()
         steps = Steps(client, seal.seal(metric_of(client, namespace, "jobs")))
         steps.until_script()
@@ -858,7 +854,7 @@ def test_samples_sealed_after_their_retention_are_counted_as_late(
 
 
 def test_minutes_are_kept_until_their_hour_is_downsampled(
-    moving_server: Server, namespace: str, make: Make
+    moving_server: Server, namespace: str, make_worker: MakeWorker
 ) -> None:
     """After a pause of the worker. There are two chunks of series, made one after the other."""
     hour = slot_of(int(moving_server.time * 1000), HOUR) + DAY
@@ -873,7 +869,7 @@ def test_minutes_are_kept_until_their_hour_is_downsampled(
         for number in range(200):
             metrics.histogram("took", 2, tags={"n": number})
         metrics.flush()
-        one = make(moving_server.url)
+        one = make_worker(moving_server.url)
         one.pass_once(alone=True)
         minutes = keys.data(namespace, 0, "took", "minute", hour)
         assert admin.ttl(minutes) == -1
@@ -908,12 +904,12 @@ def test_minutes_are_kept_until_their_hour_is_downsampled(
 
 @pytest.mark.parametrize("raw", ["kept", "gone"])
 def test_a_late_sample_rebuilds_its_hour_and_day(
-    admin: redis.Redis, namespace: str, make: Make, make_book: Any, hour: int, raw: str
+    admin: redis.Redis, namespace: str, make_worker: MakeWorker, make_book: Any, hour: int, raw: str
 ) -> None:
     """If the exact samples of its minute are gone, it is added to the rollup that exists."""
     book = make_book()
     book.fill(hour)
-    one = make()
+    one = make_worker()
 
     def make_all() -> None:
         pull_forward(admin, namespace)
@@ -952,11 +948,11 @@ def test_a_late_sample_rebuilds_its_hour_and_day(
 
 
 def test_a_day_is_not_downsampled_while_one_of_its_hours_is_due(
-    admin: redis.Redis, namespace: str, make: Make, make_book: Any, hour: int
+    admin: redis.Redis, namespace: str, make_worker: MakeWorker, make_book: Any, hour: int
 ) -> None:
     book = make_book()
     book.fill(hour)
-    one = make()
+    one = make_worker()
     one.pass_once(alone=True)
     pull_forward(admin, namespace)
     one.pass_once(alone=True)
@@ -975,7 +971,7 @@ def test_a_day_is_not_downsampled_while_one_of_its_hours_is_due(
     making.until_script()
     book.record(hour + 2 * MINUTE, 7)  # arrives while its hour is being rebuilt
     book.metrics.flush()
-    make().pass_once(alone=True)
+    make_worker().pass_once(alone=True)
     assert making.finish().outcome is Outcome.AGAIN
     book.check(hour)
     pull_forward(admin, namespace)
