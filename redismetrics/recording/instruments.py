@@ -1,6 +1,7 @@
 """Bound instruments: `Counter`, `Gauge`, `Histogram`, whose name and tags are checked once."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import copysign
 from typing import Any
 
@@ -135,7 +136,20 @@ class Histogram(Instrument):
     def time(self, unit: str | None = None) -> Timer:
         """Measure a `with` body or decorate a function, as `Metrics.measure` does."""
         check_unit(unit)
-        return Timer(
-            lambda elapsed, error: self.record(elapsed),
-            lambda: time_scale(self._recorder(), self.name, unit),
-        )
+        return Timer(_MeasuredSeries(self, unit))
+
+
+@dataclass(frozen=True, slots=True)
+class _MeasuredSeries:
+    """The series of one `Histogram.time`."""
+
+    histogram: Histogram
+    unit: str | None
+
+    def scale(self) -> float:
+        """Return what seconds are multiplied by for the unit of the metric."""
+        return time_scale(self.histogram._recorder(), self.histogram.name, self.unit)
+
+    def record(self, elapsed: float, error: BaseException | None) -> None:
+        """Record a duration."""
+        self.histogram.record(elapsed)

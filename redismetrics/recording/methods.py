@@ -5,6 +5,7 @@ cost 10 ns. Other numbers take the checked path, `Recorder.add`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
 from redismetrics.errors import InvalidMetric, InvalidTags
@@ -196,7 +197,8 @@ class Recording:
         """Record how long something takes, as a histogram, also when it raises.
 
         With *fn*, run it and return its result. Without, return a `Timer`, which is a context
-        manager and a decorator for plain, async and generator functions. The unit is
+        manager and a decorator for plain, async and generator functions. If the function returns a
+        coroutine or an asyncio future, it is measured until that is done. The unit is
         milliseconds, unless the metric is declared in seconds or *unit* is ``"s"``.
         *outcome_tag* names a tag that holds ``ok`` or the class of the error.
         """
@@ -212,24 +214,8 @@ class Recording:
             invalid = error
             if self._recorder.settings.on_invalid == "raise":
                 raise
-
-        def record(elapsed: float, error: BaseException | None) -> None:
-            if invalid is not None:
-                self._recorder.refuse(invalid)
-                return
-            labels = tags
-            if outcome_tag is not None:
-                labels = {
-                    **(tags or {}),
-                    outcome_tag: "ok" if error is None else type(error).__name__,
-                }
-            self.histogram(name, elapsed, tags=labels)
-
-        timer = Timer(record, lambda: time_scale(self._recorder, name, unit))
-        if fn is None:
-            return timer
-        with timer:
-            return fn()
+        timer = Timer(MeasuredMetric(self, name, tags, unit, outcome_tag, invalid))
+        return timer if fn is None else timer.run(fn)
 
     def declare(
         self,
@@ -248,6 +234,37 @@ class Recording:
         """
         definition = define(name, type, help=help, unit=unit, buckets=buckets, tag_keys=tag_keys)
         self._recorder.declare(name, definition)
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredMetric:
+    """The histogram of one `measure`. If its tags are *invalid*, samples are refused."""
+
+    metrics: Recording
+    name: str
+    tags: Tags | None
+    unit: str | None
+    outcome_tag: str | None
+    invalid: InvalidTags | None
+
+    def scale(self) -> float:
+        """Return what seconds are multiplied by for the unit of the metric."""
+        return time_scale(self.metrics._recorder, self.name, self.unit)
+
+    def record(self, elapsed: float, error: BaseException | None) -> None:
+        """Record a duration, with the outcome as a tag."""
+        if self.invalid is not None:
+            self.metrics._recorder.refuse(self.invalid)
+            return
+        tags = self.tags
+        if self.outcome_tag is not None:
+            tags = {**(tags or {}), self.outcome_tag: "ok" if error is None else _class_name(error)}
+        self.metrics.histogram(self.name, elapsed, tags=tags)
+
+
+def _class_name(error: BaseException) -> str:
+    """Return the name of the class of *error* as a tag can hold it."""
+    return type(error).__name__[:200].encode(errors="replace").decode()
 
 
 def _unpack_mapping(

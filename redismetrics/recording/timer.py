@@ -1,15 +1,16 @@
 """Timers: context managers and decorators that measure durations."""
 
-import functools
-import inspect
+import sys
 from collections.abc import Callable
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from time import perf_counter
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from redismetrics.errors import InvalidMetric, InvalidValue, TypeMismatch
 from redismetrics.model.definition import define
 
+from .measured import measured
+from .open_bodies import OpenBodies
 from .recorder import Recorder
 
 P = ParamSpec("P")
@@ -19,71 +20,97 @@ _SECONDS = ("s", "seconds")
 _MILLISECONDS = ("ms", "milliseconds")
 
 
-class Timer:
-    """The result of `metrics.measure(...)`: a context manager and a decorator.
+class Measurement(Protocol):
+    """What a timer measures: the metric, and how to record a duration."""
 
-    Args:
-        record: Called with the duration and the error that ended the body, if any.
-        scale: Returns what seconds are multiplied by. It is called when the body begins, because
-            a function is often decorated before its metric is declared.
+    def scale(self) -> float:
+        """Return what seconds are multiplied by."""
+
+    def record(self, elapsed: float, error: BaseException | None) -> None:
+        """Record a duration, and the error that ended the body, if any."""
+
+
+class Body:
+    """One run of a body or function that is measured; it has begun when it is made.
 
     Attributes:
-        elapsed: The duration of the body in the metric's unit, once it has ended.
+        elapsed: The duration in the metric's unit, once the body has ended.
     """
 
-    def __init__(
-        self, record: Callable[[float, BaseException | None], None], scale: Callable[[], float]
-    ) -> None:
-        self._record = record
-        self._scale = scale
-        self._factor = 1.0
-        self._began = 0.0
-        self.elapsed = 0.0
+    __slots__ = ("_began", "_factor", "_measurement", "elapsed")
 
-    def __enter__(self) -> "Timer":
-        self._factor = self._scale()
+    def __init__(self, measurement: Measurement) -> None:
+        self._measurement = measurement
+        self.elapsed = 0.0
+        self._factor = measurement.scale()
         self._began = perf_counter()
+
+    def __enter__(self) -> "Body":
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self.elapsed = (perf_counter() - self._began) * self._factor
-        self._record(self.elapsed, error)
+        self.end(error)
 
-    def _new(self) -> "Timer":
-        return Timer(self._record, self._scale)
+    def end(self, error: BaseException | None) -> None:
+        """Record the duration since the beginning."""
+        self.elapsed = (perf_counter() - self._began) * self._factor
+        self._measurement.record(self.elapsed, error)
+
+    def pause(self) -> None:
+        """Stop the clock until `resume`."""
+        self._began = perf_counter() - self._began
+
+    def resume(self) -> None:
+        """Undo `pause`."""
+        self._began = perf_counter() - self._began
+
+
+class Timer:
+    """The result of `metrics.measure(...)`: a context manager and a decorator.
+
+    One timer may measure several bodies at the same time: in threads, tasks and generators, and
+    by recursion. A copy is a timer of the same metric; it can be pickled if its client can.
+
+    Attributes:
+        elapsed: The duration of the body that ended last, in the metric's unit. Where several
+            bodies share a timer, ``with timer as body`` has that of each in ``body.elapsed``.
+    """
+
+    def __init__(self, measurement: Measurement) -> None:
+        self._measurement = measurement
+        self._open: OpenBodies[Body] = OpenBodies()
+        self.elapsed = 0.0
+
+    def __reduce__(self) -> Any:
+        return Timer, (self._measurement,)
+
+    def __enter__(self) -> Body:
+        body = Body(self._measurement)
+        self._open.begin(body, sys._getframe(1))
+        return body
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        body = self._open.end(sys._getframe(1))
+        body.end(error)
+        self.elapsed = body.elapsed
+
+    def _begin(self) -> Body:
+        return Body(self._measurement)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Decorate a plain, async, generator or async generator function: measure each run."""
-        if not callable(function):
+        """Decorate a function or another callable: measure each run.
+
+        A coroutine runs until it returns, a generator until it is exhausted or closed.
+        """
+        given: Any = function
+        if not callable(given) and not isinstance(given, classmethod):
             raise InvalidMetric(f"measure() must decorate a function, got {function!r:.60}")
-        wrapped: Any
-        if inspect.iscoroutinefunction(function):
+        decorated: Callable[P, R] = measured(self._begin, given)
+        return decorated
 
-            async def wrapped(*args: P.args, **kwargs: P.kwargs) -> Any:
-                with self._new():
-                    return await function(*args, **kwargs)
-
-        elif inspect.isasyncgenfunction(function):
-
-            async def wrapped(*args: P.args, **kwargs: P.kwargs) -> Any:
-                with self._new():
-                    async with aclosing(function(*args, **kwargs)) as items:
-                        async for item in items:
-                            yield item
-
-        elif inspect.isgeneratorfunction(function):
-
-            def wrapped(*args: P.args, **kwargs: P.kwargs) -> Any:
-                with self._new():
-                    return (yield from function(*args, **kwargs))
-
-        else:
-
-            def wrapped(*args: P.args, **kwargs: P.kwargs) -> Any:
-                with self._new():
-                    return function(*args, **kwargs)
-
-        return functools.wraps(function)(wrapped)
+    def run(self, function: Callable[[], R]) -> R:
+        """Call *function*, measured as if it were decorated."""
+        return self(function)()
 
 
 def check_unit(unit: str | None) -> None:

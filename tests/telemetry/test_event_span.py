@@ -46,3 +46,21 @@ def test_failing_span_executes_exception_and_re_raises(events: list[tuple[Any, .
     assert [event[0][-1] for event in events] == ["start", "exception"]
     assert events[1][2] == {"table": "users", "error": "KeyError"}
     assert events[1][1]["duration"] > 0
+
+
+def test_blocks_of_one_span_may_overlap(
+    events: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0]
+    monkeypatch.setattr(event_span.time, "perf_counter_ns", lambda: now[0])
+    span = event_span.span(("db", "query"), {"table": "users"})
+    with span as outer:
+        now[0] += 1
+        with span as inner:
+            now[0] += 10
+            inner["rows"] = 1
+        outer["rows"] = 2
+    assert [event[1:] for event in events if event[0][-1] == "stop"] == [
+        ({"duration": 10}, {"table": "users", "rows": 1}),
+        ({"duration": 11}, {"table": "users", "rows": 2}),
+    ]
