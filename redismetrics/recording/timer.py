@@ -8,6 +8,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 from redismetrics.errors import InvalidMetric, InvalidValue, TypeMismatch
 from redismetrics.model.definition import define
+from redismetrics.model.units import TIME_UNITS
 
 from .measured import measured
 from .open_bodies import OpenBodies
@@ -16,8 +17,6 @@ from .recorder import Recorder
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_SECONDS = ("s", "seconds")
-_MILLISECONDS = ("ms", "milliseconds")
 
 
 class Measurement(Protocol):
@@ -115,9 +114,9 @@ class Timer:
 
 def check_unit(unit: str | None) -> None:
     """Raise `InvalidValue` unless *unit* is None or a unit of time that timers know."""
-    if unit is not None and unit not in _SECONDS + _MILLISECONDS:
+    if unit is not None and unit not in TIME_UNITS:
         raise InvalidValue(
-            f"unit must be one of {', '.join(_SECONDS + _MILLISECONDS)}, got {unit!r:.60}"
+            f"unit must be one of {', '.join(TIME_UNITS)}, got {unit!r:.60}"
         )
 
 
@@ -137,7 +136,7 @@ def time_scale(recorder: Recorder, name: str, unit: str | None) -> float:
     """
     known = recorder.metrics.get(name)
     if known is None or not known.is_fixed:
-        full = "seconds" if unit in _SECONDS else "milliseconds"
+        full = "seconds" if _is_seconds(unit) else "milliseconds"
         with suppress(TypeMismatch):  # another thread was first
             recorder.declare(name, define(name, "histogram", unit=full))
         known = recorder.metrics.get(name, known)
@@ -145,6 +144,10 @@ def time_scale(recorder: Recorder, name: str, unit: str | None) -> float:
         raise TypeMismatch(
             f"{name!r} is a {known.definition.type}; got a measured time, which makes a histogram"
         )
-    if unit is not None:
-        return 1.0 if unit in _SECONDS else 1000.0
-    return 1.0 if known is not None and known.definition.unit in _SECONDS else 1000.0
+    if unit is None and known is not None:
+        unit = known.definition.unit
+    return 1.0 if _is_seconds(unit) else 1000.0
+
+
+def _is_seconds(unit: str | None) -> bool:
+    return unit is not None and TIME_UNITS.get(unit) == TIME_UNITS["s"]
