@@ -18,7 +18,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-
 class Measurement(Protocol):
     """What a timer measures: the metric, and how to record a duration."""
 
@@ -115,9 +114,7 @@ class Timer:
 def check_unit(unit: str | None) -> None:
     """Raise `InvalidValue` unless *unit* is None or a unit of time that timers know."""
     if unit is not None and unit not in TIME_UNITS:
-        raise InvalidValue(
-            f"unit must be one of {', '.join(TIME_UNITS)}, got {unit!r:.60}"
-        )
+        raise InvalidValue(f"unit must be one of {', '.join(TIME_UNITS)}, got {unit!r:.60}")
 
 
 def check_measurable(recorder: Recorder, name: str, unit: str | None) -> None:
