@@ -1,7 +1,7 @@
 """The common base of `Metrics` and `AsyncMetrics`: settings, recorder and sink."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from redismetrics.errors import InvalidSetting
 from redismetrics.model.time import Clock, system_clock
@@ -163,6 +163,27 @@ class Client(Recording):
         recorded = stored + pending + dropped (by reason). See docs/settings.md.
         """
         return self._sink.stats()
+
+    # -- copies -----------------------------------------------------------------------------------
+
+    def __copy__(self) -> Self:
+        # It has threads and connections, so there is only one, as of a logger.
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> Any:
+        from . import default
+
+        if self is default.existing_client():
+            # The default client of the process that reads it.
+            return default.client, ()
+        raise TypeError(
+            f"{type(self).__name__} can't be pickled, because its connections belong to this "
+            "process: make a client in each process, or use the default client, which each "
+            "process has of its own (see configure)"
+        )
 
     def __repr__(self) -> str:
         url = self.settings.url

@@ -36,6 +36,11 @@ def client() -> Metrics:
     return found
 
 
+def existing_client() -> Metrics | None:
+    """Return the default client if it was made already."""
+    return _client
+
+
 def configure(*args: Any, **kwargs: Any) -> None:
     """Set the arguments of the default client, which are those of `Metrics`. Makes no connection.
 

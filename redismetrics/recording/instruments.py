@@ -25,7 +25,8 @@ default_client: Callable[[], Recording] = _no_default
 class Instrument:
     """A series with a name and tags.
 
-    It binds to its client at first use, so `configure()` may follow after it is created.
+    It binds to its client at first use, so `configure()` may follow after it is created. A copy,
+    also a pickled one, is a handle of the same series that binds itself where it is used.
 
     Attributes:
         buffer: Where its samples go once it is bound.
@@ -45,6 +46,14 @@ class Instrument:
     def with_tags(self, tags: Tags | None = None, /, **more: Any) -> Any:
         """Return an instrument of the same metric with these tags added."""
         return type(self)(self.name, {**self.tags, **(tags or {}), **more}, metrics=self._metrics)
+
+    def __reduce__(self) -> Any:
+        # The buffer belongs to this process, so it is left out.
+        state: Any = object.__getstate__(self)
+        own, slots = state
+        added = {name: value for name, value in slots.items() if name not in Instrument.__slots__}
+        state = (own, added) if own or added else None
+        return _rebuild, (type(self), self.name, self.tags, self._metrics), state
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {self.tags!r})"
@@ -80,6 +89,15 @@ class Instrument:
         self._recorder().add(
             self.kind, self.name, value, self.tags, change=change, buffer=self.buffer
         )
+
+
+def _rebuild(
+    kind: type[Instrument], name: str, tags: dict[str, str], metrics: Recording | None
+) -> Instrument:
+    """Return a copy of an instrument, not bound yet."""
+    made = kind.__new__(kind)
+    Instrument.__init__(made, name, tags, metrics=metrics)
+    return made
 
 
 class Counter(Instrument):

@@ -1,17 +1,35 @@
 """Bound instruments: Counter, Gauge and Histogram."""
 
+import copy
+import pickle
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+import redismetrics
 from redismetrics import (
+    AsyncMetrics,
     Counter,
     Gauge,
     Histogram,
     Metrics,
 )
-from tests.recording.helpers import Make
+from redismetrics.client import default
+from redismetrics.testing import capture
+from tests.recording.helpers import Make, python
+
+
+class JobCounter(Counter):
+    """A counter with an attribute of its own, and another in its `__dict__`."""
+
+    __slots__ = ("__dict__", "seen")
+
+    def __init__(self, shop: str) -> None:
+        super().__init__("jobs", {"shop": shop})
+        self.shop = shop
+        self.seen = ["first"]
 
 
 def test_instruments_record_what_the_methods_do(
@@ -109,3 +127,85 @@ def test_an_instrument_survives_a_change_of_its_metric(metrics: Metrics) -> None
     handle.record(3.0)
     assert sorted(sample.value for sample in metrics.query("took")) == [1, 2, 3]
     assert metrics.list_metrics()[0]["unit"] == "seconds"
+
+
+COPIES: dict[str, Callable[[Any], Any]] = {
+    "pickle": lambda handle: pickle.loads(pickle.dumps(handle)),
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+}
+
+
+@pytest.mark.parametrize("duplicate", COPIES.values(), ids=list(COPIES))
+def test_copy_of_a_used_handle_records_into_the_same_series(duplicate: Any) -> None:
+    with capture() as captured:
+        counter = Counter("jobs", {"shop": "de"})
+        gauge, histogram = Gauge("depth"), Histogram("took")
+        counter.increment()
+        gauge.set(1.0)
+        histogram.record(1.0)
+        duplicate(counter).increment(2)
+        duplicate(gauge).set(3.0)
+        duplicate(histogram).record(4.0)
+        with duplicate(duplicate(histogram).time("s")):
+            pass
+        assert captured.counter("jobs", shop="de").total == 3
+        assert captured.gauge("depth").values == [1, 3]
+        assert captured.samples("took", {})[1].value == 4
+        assert len(captured.samples("took", {})) == 3
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+def test_copy_of_a_handle_has_the_same_client(metrics: Metrics, duplicate: Any) -> None:
+    counter = Counter("jobs", metrics=metrics)
+    counter.increment()
+    duplicate(counter).increment(2)
+    assert metrics.query("jobs", aggregation="sum") == 3
+
+
+@pytest.mark.parametrize("duplicate", COPIES.values(), ids=list(COPIES))
+def test_copy_of_an_instrument_of_a_subclass_keeps_its_attributes(duplicate: Any) -> None:
+    found = duplicate(JobCounter("de"))
+    assert (type(found), found.name, found.tags) == (JobCounter, "jobs", {"shop": "de"})
+    assert (found.shop, found.seen) == ("de", ["first"])
+
+
+def test_copied_handle_records_in_the_process_that_uses_it(url: str, namespace: str) -> None:
+    code = f"""
+import copy, os, json, redismetrics as rm
+rm.configure({url!r}, namespace={namespace!r})
+handle = rm.Counter("jobs")
+handle.increment()
+copied = copy.copy(handle)
+rm.flush()
+if not (pid := os.fork()):
+    copied.increment(10)
+    rm.close()
+    os._exit(0)
+os.waitpid(pid, 0)
+copied.increment(100)
+print(json.dumps([rm.query("jobs", aggregation="sum"), rm.stats()["dropped"]]))
+"""
+    assert python(code) == [111, {}]
+
+
+def test_clients_are_never_copied(metrics: Metrics) -> None:
+    holder = {"metrics": metrics, "loop": AsyncMetrics(metrics=metrics)}
+    assert copy.copy(metrics) is metrics
+    assert copy.deepcopy(holder) == holder
+    for client in holder.values():
+        with pytest.raises(TypeError, match=r"can't be pickled.*make a client in each process"):
+            pickle.dumps(client)
+    with pytest.raises(TypeError, match="can't be pickled"):
+        pickle.dumps(Counter("jobs", metrics=metrics))
+    with pytest.raises(TypeError, match="can't be pickled"):
+        pickle.dumps(metrics.measure("took"))
+
+
+def test_default_client_is_pickled_as_the_default_client_of_the_reader() -> None:
+    with capture():
+        found = default.client()
+        assert pickle.loads(pickle.dumps(found)) is found
+        timer = pickle.loads(pickle.dumps(redismetrics.measure("took", tags={"a": "b"})))
+        with timer:
+            pass
