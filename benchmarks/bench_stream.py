@@ -121,9 +121,11 @@ def next_message(messages: redis.client.PubSub) -> dict[str, float]:
 
 def latency(url: str, interval: float, samples: int, every: float, runs: int) -> Iterator[Row]:
     with (
-        Child(our_listener, url) as listener, Child(our_recorder, url, interval) as recorder,
-        Child(their_listener, url) as their_reader, Child(their_recorder, url) as their_writer,
-    ):  # fmt: skip
+        Child(our_listener, url) as listener,
+        Child(our_recorder, url, interval) as recorder,
+        Child(their_listener, url) as their_reader,
+        Child(their_recorder, url) as their_writer,
+    ):
         late: list[float] = []
 
         def run(writer: Child, reader: Child, every: float) -> list[float]:

@@ -45,30 +45,42 @@ class Highlight:
 # One row for each thing that users wait or pay for. The last is one that we lose by far.
 HIGHLIGHTS = (
     Highlight(
-        "increment(name, two tags)", "prometheus_client",
-        "Increment a counter with two tags", "`prometheus_client`, one process",
+        "increment(name, two tags)",
+        "prometheus_client",
+        "Increment a counter with two tags",
+        "`prometheus_client`, one process",
     ),
     Highlight(
-        "stored: histogram, 1,000 series x 10", "one command per sample",
-        "Send and store 1,000 histogram series, 10 values each", "redis-py, a command per value",
+        "stored: histogram, 1,000 series x 10",
+        "one command per sample",
+        "Send and store 1,000 histogram series, 10 values each",
+        "redis-py, a command per value",
     ),
     Highlight(
-        "p95 by group, 1,000,000 samples per day, cold", "numpy over sorted sets",
-        "p95 by group over a day of 1,000,000 values", "sorted sets and numpy",
+        "p95 by group, 1,000,000 samples per day, cold",
+        "numpy over sorted sets",
+        "p95 by group over a day of 1,000,000 values",
+        "sorted sets and numpy",
     ),
     Highlight(
-        "1,000 series, time", "prometheus_client, 10 exited processes",
-        "Scrape 1,000 series", "`prometheus_client`, files of 10 processes",
+        "1,000 series, time",
+        "prometheus_client, 10 exited processes",
+        "Scrape 1,000 series",
+        "`prometheus_client`, files of 10 processes",
     ),
     Highlight(
-        "one sample: latency, 60 per minute, 1,000 series", "RedisTimeSeries",
-        "Memory of one exact sample", "RedisTimeSeries",
+        "one sample: latency, 60 per minute, 1,000 series",
+        "RedisTimeSeries",
+        "Memory of one exact sample",
+        "RedisTimeSeries",
     ),
     Highlight(
-        "newest 10, 1,000,000 samples per day, cold", "numpy over sorted sets",
-        "List the 10 newest of 1,000,000 values", "`ZREVRANGE` on sorted sets",
+        "newest 10, 1,000,000 samples per day, cold",
+        "numpy over sorted sets",
+        "List the 10 newest of 1,000,000 values",
+        "`ZREVRANGE` on sorted sets",
     ),
-)  # fmt: skip
+)
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -1,4 +1,4 @@
-"""Settings: an argument before the environment before the default, and each wrong one named."""
+"""Settings: argument, environment, default in this order; messages name the wrong one."""
 
 import math
 import re

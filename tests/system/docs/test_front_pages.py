@@ -1,4 +1,4 @@
-"""The pages that a newcomer reads first: their code runs, their links lead somewhere, and what they list is complete."""
+"""The pages that newcomers read first: their links exist, their lists are complete."""
 
 import doctest
 import os
@@ -138,9 +138,7 @@ def steps(text: str) -> Iterator[Step]:
                 command, _, printed = part.partition("\n")
                 yield Step(command=command, printed=printed)
         else:
-            assert language == "bash", (
-                language
-            )  # the installation: what it installs is looked at below
+            assert language == "bash", language  # the installation, checked below
 
 
 def test_the_tutorial_prints_what_it_says(tmp_path: Path) -> None:
@@ -162,8 +160,13 @@ def test_the_tutorial_prints_what_it_says(tmp_path: Path) -> None:
         else:
             done = subprocess.run(
                 ["bash", "-c", exports + step.command],
-                cwd=folder, env=environ, capture_output=True, text=True, timeout=60, check=False,
-            )  # fmt: skip
+                cwd=folder,
+                env=environ,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
             assert done.returncode == 0, f"{step.command}\n{done.stdout}{done.stderr}"
             alike = doctest.OutputChecker().check_output(
                 step.printed, done.stdout, doctest.ELLIPSIS

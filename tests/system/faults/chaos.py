@@ -600,7 +600,7 @@ class Chaos:
                 )
             if recorded != kept + sum(stats["dropped"].values()):
                 balance.wrong.append(
-                    f"writer {writer.number}: recorded {recorded}, stored {kept}, {stats['dropped']}"
+                    f"writer {writer.number}: recorded {recorded}, stored {kept}: {stats}"
                 )
         if balance.recorded != balance.stored + balance.dropped.total() + balance.lost:
             balance.wrong.append("the parts do not add up")

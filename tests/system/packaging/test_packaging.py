@@ -1,4 +1,4 @@
-"""What is installed is what the checkout has: the scripts reach every kind of distribution."""
+"""Every kind of distribution contains the scripts of the checkout."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ def project() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def scripts() -> dict[str, bytes]:
-    """The scripts of the checkout, by their place in a wheel."""
+    """The scripts of the checkout, by their path in a wheel."""
     lua = ROOT / "lua"
     return {
         f"redismetrics/lua/{path.relative_to(lua).as_posix()}": path.read_bytes()
@@ -40,13 +40,13 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def unpacked(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("unpacked")
     with tarfile.open(sdist) as archive:
-        archive.extraction_filter = lambda member, _: member  # our own, made a moment ago
+        archive.extraction_filter = lambda member, _: member  # our own archive
         archive.extractall(folder)
     return next(folder.iterdir())
 
 
 def build(what: str, source: Path, folder: Path) -> Path:
-    """Build with the backend that pyproject.toml names, without the network, and return the one file that it made."""
+    """Build with the backend of pyproject.toml, without network; return the file."""
     hook = f"import sys; from hatchling import build; build.build_{what}(sys.argv[1])"
     command = [sys.executable, "-c", hook, folder]
     result = subprocess.run(

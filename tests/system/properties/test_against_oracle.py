@@ -1,4 +1,4 @@
-"""Whatever was recorded, by whom and when: answers equal those of a plain list of everything."""
+"""Random recordings by several clients: query results equal those of a plain list."""
 
 import itertools
 import math
@@ -17,9 +17,10 @@ from redismetrics import Metrics
 from redismetrics.model.validation import MetricType
 
 HOUR, MINUTE_MS = 3600, 60_000
-BUDGET = 20  # samples of a series, flush and minute that are kept one by one
-# The clock starts here and moves on by steps: a whole hour, so that minutes are crossed, and in the past, as the server's time
-# cuts what is ahead of it.
+# Samples per series, flush and minute that are kept one by one.
+BUDGET = 20
+# The clock starts here and moves by steps: at a full hour, so that minutes are crossed, and in the
+# past, because samples ahead of the server's time are refused.
 BASE_MS = round((time.time() // HOUR * HOUR - 3 * HOUR) * 1000)
 CLIENTS = 2
 
@@ -28,7 +29,7 @@ _names = itertools.count(1)
 
 @dataclass(frozen=True)
 class Entry:
-    """One recorded value, in the oracle's list. *plain*: without a time of its own or metadata."""
+    """One recorded value in the oracle's list. *plain*: without explicit time or metadata."""
 
     time_ms: int
     flush: int
@@ -39,13 +40,13 @@ class Entry:
 
 
 class Clock:
-    """A clock that the test moves; a client asks it for Unix seconds."""
+    """A clock that the test moves. Clients read it in Unix seconds."""
 
     def __init__(self) -> None:
         self.ms = BASE_MS
 
     def __call__(self) -> float:
-        return self.ms / 1000 + 1e-5  # a whole millisecond may lie just below itself as a float
+        return self.ms / 1000 + 1e-5  # as a float a whole millisecond may be just below itself
 
 
 clock = Clock()
@@ -53,7 +54,7 @@ clock = Clock()
 
 @pytest.fixture(scope="module")
 def clients(request: pytest.FixtureRequest) -> Iterator[list[Metrics]]:
-    """As in several processes. They never flush by themselves."""
+    """Clients as in several processes. They flush only on request."""
     server = request.getfixturevalue("server")
     made = [
         Metrics(
@@ -84,7 +85,7 @@ OWN_TIMES = (
 
 @dataclass(frozen=True)
 class Step:
-    """What one client does: flush, or record these values, each so many ms after the one before."""
+    """What one client does: flush, or record values, each some ms after the last one."""
 
     client: int
     flush: bool
@@ -114,7 +115,7 @@ def steps(values: st.SearchStrategy[float], longest: int) -> st.SearchStrategy[l
 
 
 def play(clients: list[Metrics], name: str, kind: MetricType, script: list[Step]) -> list[Entry]:
-    """Record all of it, flush everything, and return the oracle's list."""
+    """Record everything, flush, and return the oracle's list."""
     clock.ms = BASE_MS
     done: list[Entry] = []
     waiting: list[list[Entry]] = [[] for _ in clients]
@@ -124,7 +125,7 @@ def play(clients: list[Metrics], name: str, kind: MetricType, script: list[Step]
         nonlocal flushes
         flushes += 1
         clients[at].flush()
-        for entry in waiting[at]:  # a counter is stamped when it is flushed
+        for entry in waiting[at]:  # counters get their time when flushed
             stamped = clock.ms if kind == "counter" and entry.plain else entry.time_ms
             done.append(Entry(stamped, flushes, entry.order, entry.value, entry.tags, entry.plain))
         waiting[at].clear()
@@ -139,9 +140,13 @@ def play(clients: list[Metrics], name: str, kind: MetricType, script: list[Step]
             time_ms = clock.ms if step.time_ms is None else step.time_ms
             metadata = {"n": order} if step.metadata else None
             clients[step.client].record(
-                name, value, type=kind, tags=step.tags, metadata=metadata,
+                name,
+                value,
+                type=kind,
+                tags=step.tags,
+                metadata=metadata,
                 timestamp=None if step.time_ms is None else step.time_ms / 1000,
-            )  # fmt: skip
+            )
             order += 1
             plain = step.time_ms is None and metadata is None
             waiting[step.client].append(
@@ -173,7 +178,7 @@ def possible_last(entries: list[Entry], kind: str) -> set[float]:
 
 
 def check(found: dict[str, Any], entries: list[Entry], kind: str) -> None:
-    """Hold the aggregations of one group to a plain list of its entries."""
+    """Compare the aggregations of one group with a plain list of its entries."""
     values = [entry.value for entry in entries]
     size, largest = math.fsum(map(abs, values)), max(map(abs, values))
     assert found["count"] == len(values)
@@ -183,7 +188,8 @@ def check(found: dict[str, Any], entries: list[Entry], kind: str) -> None:
     assert found["mean"] == pytest.approx(
         math.fsum(values) / len(values), rel=0, abs=1e-12 * size / len(values)
     )
-    # beyond 1e-9 of itself: the mean is a float, so no deviation is nearer than its last digits; nor has 1e-160 a square
+    # A tolerance beyond 1e-9: the mean is a float, so a deviation is not closer than its last digits;
+    # and 1e-160 has no square.
     assert found["stddev"] == pytest.approx(
         statistics.pstdev(values), rel=1e-9, abs=max(1e-13 * largest, 1e-150)
     )
@@ -261,16 +267,19 @@ def test_results_equal_a_plain_list_also_after_compression(
     asking = clients[data.draw(st.integers(0, CLIENTS - 1))]
     group_by = data.draw(st.sampled_from(GROUPINGS))
 
-    # What is compacted carries the time of its newest value, of one minute: so windows and intervals of whole minutes are exact.
+    # Compressed samples have the time of the newest one and never cross a minute. So windows and
+    # intervals of whole minutes are exact.
     minutes = st.none() | st.integers(-2, 8).map(
         lambda minute: (BASE_MS + minute * MINUTE_MS) / 1000
     )
     for window in (None, (data.draw(minutes), data.draw(minutes))):
         since, until = (None, None) if window is None else window
         inside = [
-            entry for entry in entries
-            if (since is None or entry.time_ms >= since * 1000) and (until is None or entry.time_ms < until * 1000)
-        ]  # fmt: skip
+            entry
+            for entry in entries
+            if (since is None or entry.time_ms >= since * 1000)
+            and (until is None or entry.time_ms < until * 1000)
+        ]
         check_rollup(asking, name, kind, inside, window, group_by)
         check_series(
             asking,
@@ -313,16 +322,17 @@ def test_kept_samples_are_exact_to_the_millisecond_and_the_percentile(
     name = f"m{next(_names)}"
     script = data.draw(
         steps(KINDS[kind], 0).map(lambda script: script[:6])
-    )  # at most 18 values: never compacted
+    )  # at most 18 values: never compressed
     entries = play(clients, name, kind, script)
     times = sorted({entry.time_ms for entry in entries})
     edges = st.sampled_from([None, *times, *(ms + 1 for ms in times), *(ms - 1 for ms in times)])
     since, until = data.draw(edges), data.draw(edges)
     window = (None if since is None else since / 1000, None if until is None else until / 1000)
     inside = [
-        entry for entry in entries
+        entry
+        for entry in entries
         if (since is None or entry.time_ms >= since) and (until is None or entry.time_ms < until)
-    ]  # fmt: skip
+    ]
     asking = clients[data.draw(st.integers(0, CLIENTS - 1))]
     group_by = data.draw(st.sampled_from(GROUPINGS))
     check_rollup(asking, name, kind, inside, window, group_by)

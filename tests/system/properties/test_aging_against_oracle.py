@@ -1,4 +1,4 @@
-"""While time goes by and what is old goes, each level by its retention: what is left answers as a plain list says it should."""
+"""Time passes and old data expires by retention: query results equal those of a plain list."""
 
 import itertools
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ _numbers = itertools.count(1)
 
 
 class Record(NamedTuple):
-    """One batch: values of so many ms ago."""
+    """One batch: values, each with its age in ms."""
 
     values: list[float]
     tags: dict[str, str]
@@ -41,21 +41,21 @@ class Seal(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """A worker's pass: all that is to be sealed, and what is due by now."""
+    """A worker's pass: seal everything and make what is due."""
 
 
 Step = Record | Wait | Seal | Pass
 
 
 class Ages(World):
-    """A metric of which ever less is left, as the calendar says."""
+    """A metric whose old data expires by the retention policy."""
 
     def __init__(self, stage: Stage, kind: MetricType) -> None:
         super().__init__(stage, kind)
         self.worker = Worker(stage.clients[0].settings, stage.clients[0]._store)
 
     def look(self) -> None:
-        """Take down what the answers to come depend on."""
+        """Note what later results depend on."""
         self._now = self.now_ms()
         self._due: dict[int, set[tuple[str, int]]] = {}
         for each in self.due():
@@ -78,7 +78,7 @@ class Ages(World):
         coarsest = retention.coarsest
         if coarsest.is_expired(entry.time_ms // coarsest.partition * coarsest.partition, now):
             return None
-        # An open window is of whole days.
+        # An open window consists of whole days.
         since = max(since, (now - coarsest.retention) // coarsest.partition * coarsest.partition)
         until = min(until, (now // DAY + 100) * DAY)
         minute = entry.time_ms // MINUTE * MINUTE
@@ -169,7 +169,7 @@ def test_results_after_expiry_equal_a_plain_list(
                 case Record(values, tags, ago):
                     ago = min(
                         ago, retention.finest.retention - HOUR - SECOND
-                    )  # clients refuse what is older
+                    )  # clients refuse older samples
                     for value in values:
                         world.record(0, value, tags, round(server.time * 1000) - ago)
                     world.flush(0)
@@ -194,7 +194,7 @@ def test_results_after_expiry_equal_a_plain_list(
 
 
 def _window(edges: tuple[tuple[int, int] | None, tuple[int, int] | None], world: Ages) -> Window:
-    """Edges beside samples, at the starts of their minutes, hours or days."""
+    """Edges next to samples: at the starts of their minutes, hours or days."""
     times = [entry.time_ms for entry in world.entries] or [0]
     since, until = (
         None if edge is None else times[edge[1] % len(times)] // edge[0] * edge[0] for edge in edges
@@ -203,18 +203,18 @@ def _window(edges: tuple[tuple[int, int] | None, tuple[int, int] | None], world:
 
 
 def _check_series(world: Ages, interval: str, group_by: tuple[str, ...]) -> None:
-    """Of all that is kept so finely: an open window begins there."""
+    """Return the start of an open window: of everything kept at this resolution."""
     level = next(level for level in world.stage.retention.resolutions if level.name == interval)
     since = (world.now_ms() - level.retention) // level.partition * level.partition
     world.check_series((since, None), level.width, group_by)
 
 
-# -- what a draw seldom hits --------------------------------------------------------------------
+# -- rare cases --------------------------------------------------------------------
 
 
 @pytest.fixture
 def ages(moving_server: Server, request: pytest.FixtureRequest) -> Iterator[Ages]:
-    """In a namespace that keeps so many hours of each level."""
+    """Use a namespace that keeps each resolution for these hours."""
     moving_server.set_time(BEGIN / 1000)
     retention = RetentionPolicy.of(*(hours * 3600.0 for hours in request.param))
     namespace = f"ages{next(_numbers)}"
@@ -243,7 +243,7 @@ def _count(world: World, window: Window = (None, None)) -> int:
 def test_a_day_keeps_its_hours_while_a_late_sample_waits(
     ages: Ages, moving_server: Server, pause: int
 ) -> None:
-    """Hours are kept no longer than minutes, and the sample comes just before both go."""
+    """Hours are kept as long as minutes, and the sample comes just before both expire."""
     day = BEGIN // DAY * DAY
     _put(ages, *(day + hour * HOUR for hour in range(20)))
     moving_server.set_time((day + DAY + HOUR) / 1000)
@@ -281,7 +281,7 @@ def test_a_worker_that_was_stopped_writes_no_expired_minute(
     with pytest.raises(StopIteration) as ended:
         sealing_.send([redis.execute_command(*command) for command in commands])
     assert ended.value.value.outcome is commit.Outcome.AGAIN
-    assert ages.seal() is commit.Outcome.DONE  # takes it for late, and counts it
+    assert ages.seal() is commit.Outcome.DONE  # counts it as late
     assert len(ages.late) == 1
     assert ages.due() == []
     ages.check_books()

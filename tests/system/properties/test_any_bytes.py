@@ -1,7 +1,7 @@
-"""Random and nearly right bytes into every reader that tests/test_blocks, test_columns and test_sealed have none of.
+"""Random and nearly valid bytes for the readers that have no such tests in their own packages.
 
-What Redis holds gives `FormatMismatch`, what a setting holds `InvalidSetting`, what HTTP brings a status below 500; never another
-exception, and no memory out of proportion.
+Bytes from Redis raise `FormatMismatch`, those of a setting `InvalidSetting`, and those from HTTP
+give a status below 500; never another error, and never much memory.
 """
 
 import contextlib
@@ -45,18 +45,31 @@ NUMBERS = st.sampled_from(
     ]
 )
 PACKED = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats() | st.text(max_size=8) | st.sampled_from(TYPES)
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(TYPES)
     | st.binary(max_size=8),
-    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
     max_leaves=15,
-).map(msgpack.packb)  # fmt: skip
+).map(msgpack.packb)
 SOUND = Definition("histogram", "s", "help", (1.0, 2.0), ("a",)).pack() + bytes(9)
 BYTES = (
-    st.binary(max_size=60) | NUMBERS | PACKED | PACKED.map(lambda packed: packed + bytes(9)) | st.just(SOUND)
+    st.binary(max_size=60)
+    | NUMBERS
+    | PACKED
+    | PACKED.map(lambda packed: packed + bytes(9))
+    | st.just(SOUND)
     | st.integers(1, len(SOUND)).map(lambda size: SOUND[:size])
-    # Headers that promise 2^32 - 1 elements.
-    | st.sampled_from([b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff", b"\x91" * 5_000])
-)  # fmt: skip
+    # Headers that announce 2^32 - 1 elements.
+    | st.sampled_from(
+        [b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff", b"\x91" * 5_000]
+    )
+)
 
 
 @contextlib.contextmanager
@@ -70,7 +83,7 @@ def bounded() -> Iterator[None]:
 
 
 def drive(operation: Any, *replies: Any) -> Any:
-    """Run an operation to its end on these replies."""
+    """Run an operation with these replies."""
     next(operation)
     for reply in replies:
         try:
@@ -87,18 +100,21 @@ def sent() -> write.WriteRequest:
 READERS: dict[str, Callable[[bytes, bytes], Any]] = {
     "definition": lambda one, two: read_definition("jobs", one),
     "series": lambda one, two: read_series([one, two, pack_tags({"a": "b"}), one]),
-    "configuration": lambda one, two: drive(namespace.Namespace("n").config(), [[b"retentions", one, b"shards", two]]),
+    "configuration": lambda one, two: drive(
+        namespace.Namespace("n").config(), [[b"retentions", one, b"shards", two]]
+    ),
     "format": lambda one, two: drive(namespace.Namespace("n").config(), [[b"format", one]]),
     "reply": lambda one, two: drive(write.record(sent()), [one]),
     "catalogue": lambda one, two: drive(catalog.catalogue("n", 1), [[one, two]]),
     "pending": lambda one, two: drive(queue.pending("n", 0, 0, 0, 1), [[one, two]]),
     "live": lambda one, two: drive(
-        read_families("n", 1, {"took": Definition("histogram", buckets=(1.0,))}), [[pack_tags({}), b"0"], [one, two]]
+        read_families("n", 1, {"took": Definition("histogram", buckets=(1.0,))}),
+        [[pack_tags({}), b"0"], [one, two]],
     ),
     "writers": lambda one, two: drive(
         stats.server_state("n", 1), [b"used_memory:1\r\n", [b"1", b"0"], [], [one, two]]
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("reader", list(READERS))
@@ -149,14 +165,28 @@ def test_urls_are_accepted_or_raise_an_error_without_the_password(scheme: str, r
     assert "hunter2" not in str(told)
 
 
-# -- what HTTP brings ---------------------------------------------------------------------------
+# -- bytes from HTTP ---------------------------------------------------------------------------
 
 OTLP = {
-    "resourceMetrics": [{"scopeMetrics": [{"metrics": [{
-        "name": "jobs",
-        "sum": {"aggregationTemporality": 1, "isMonotonic": True, "dataPoints": [{"asInt": "3", "timeUnixNano": "1"}]},
-    }]}]}]
-}  # fmt: skip
+    "resourceMetrics": [
+        {
+            "scopeMetrics": [
+                {
+                    "metrics": [
+                        {
+                            "name": "jobs",
+                            "sum": {
+                                "aggregationTemporality": 1,
+                                "isMonotonic": True,
+                                "dataPoints": [{"asInt": "3", "timeUnixNano": "1"}],
+                            },
+                        }
+                    ]
+                }
+            ]
+        }
+    ]
+}
 SAMPLE = {
     "name": "jobs",
     "value": 1,
@@ -166,20 +196,44 @@ SAMPLE = {
     "metadata": {"id": 1},
 }
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["nan", "1e999", "jobs"]),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(
-        st.text(max_size=3) | st.sampled_from([*SAMPLE, *OTLP, "scopeMetrics", "metrics", "sum", "gauge", "histogram",
-                                               "dataPoints", "asInt", "asDouble", "attributes", "bucketCounts", "count"]),
-        inner, max_size=4,
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["nan", "1e999", "jobs"]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.text(max_size=3)
+            | st.sampled_from(
+                [
+                    *SAMPLE,
+                    *OTLP,
+                    "scopeMetrics",
+                    "metrics",
+                    "sum",
+                    "gauge",
+                    "histogram",
+                    "dataPoints",
+                    "asInt",
+                    "asDouble",
+                    "attributes",
+                    "bucketCounts",
+                    "count",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
     ),
     max_leaves=20,
-)  # fmt: skip
+)
 
 
 @st.composite
 def changed(draw: st.DrawFn, sound: Any) -> Any:
-    """*sound* with one part of it replaced by anything."""
+    """Return *sound* with one part replaced by anything."""
     if draw(st.integers(0, 4)) == 0 or not isinstance(sound, dict | list) or not sound:
         return draw(JSON)
     key = draw(st.sampled_from(sorted(sound) if isinstance(sound, dict) else range(len(sound))))

@@ -1,4 +1,4 @@
-"""Whatever a caller passes: bad input raises an error of our tree and records nothing, good input counts exactly once."""
+"""Any arguments: invalid ones raise one of our errors and record nothing, valid ones count once."""
 
 import contextlib
 import itertools
@@ -31,7 +31,7 @@ class Colour(Enum):
 
 
 class Odd:
-    """Neither hashable nor comparable nor with a length; its repr is long."""
+    """An object without hash, comparison and length, and with a long repr."""
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -42,19 +42,60 @@ class Odd:
         return "odd" * 10_000
 
 
-TEXT = st.text(st.characters(codec=None), max_size=8)  # surrogates as well
+TEXT = st.text(st.characters(codec=None), max_size=8)  # including surrogates
 SCALARS = (
-    st.none() | st.booleans() | st.integers() | st.integers(2**62, 2**80) | st.floats() | TEXT | st.binary(max_size=4)
-    | st.sampled_from([
-        Colour.RED, Colour.NESTED, Colour, Odd(), object(), 1j, Decimal("1.5"), Decimal("nan"), Decimal("1e999"),
-        Fraction(1, 3),
-        10**400, -(10**400), "x" * 2_000, "a" * 201, "", "_", "9a", "a b", "a\n", "a\x00", "é", np.float32(1.5), np.int64(3),
-        np.float64("nan"), np.array([1.0]), np.array([1.0, 2.0]), np.bool_(True), uuid.UUID(int=5), range(3), print,
-        datetime(2024, 1, 1), datetime(2024, 1, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC),  # noqa: DTZ001
-        datetime.min.replace(tzinfo=UTC),
-        timedelta(hours=1), timedelta(-1), timedelta.max, -0.0, 5e-324, 1.7976931348623157e308,
-    ])
-)  # fmt: skip
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(2**62, 2**80)
+    | st.floats()
+    | TEXT
+    | st.binary(max_size=4)
+    | st.sampled_from(
+        [
+            Colour.RED,
+            Colour.NESTED,
+            Colour,
+            Odd(),
+            object(),
+            1j,
+            Decimal("1.5"),
+            Decimal("nan"),
+            Decimal("1e999"),
+            Fraction(1, 3),
+            10**400,
+            -(10**400),
+            "x" * 2_000,
+            "a" * 201,
+            "",
+            "_",
+            "9a",
+            "a b",
+            "a\n",
+            "a\x00",
+            "é",
+            np.float32(1.5),
+            np.int64(3),
+            np.float64("nan"),
+            np.array([1.0]),
+            np.array([1.0, 2.0]),
+            np.bool_(True),
+            uuid.UUID(int=5),
+            range(3),
+            print,
+            datetime(2024, 1, 1),
+            datetime(2024, 1, 1, tzinfo=UTC),
+            datetime.max.replace(tzinfo=UTC),  # noqa: DTZ001
+            datetime.min.replace(tzinfo=UTC),
+            timedelta(hours=1),
+            timedelta(-1),
+            timedelta.max,
+            -0.0,
+            5e-324,
+            1.7976931348623157e308,
+        ]
+    )
+)
 ANYTHING = st.recursive(
     SCALARS,
     lambda inner: (
@@ -69,16 +110,20 @@ NAMES = st.sampled_from(
 )
 TAGS = st.none() | st.dictionaries(
     st.sampled_from(["n", "shop", "le", "a.b", "__name__", "Z" * 200]),
-    st.none() | st.booleans() | st.integers(-5, 5) | st.floats(-1, 1) | st.text(max_size=20)
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 5)
+    | st.floats(-1, 1)
+    | st.text(max_size=20)
     | st.sampled_from([Colour.RED, "\x00"]),
     max_size=4,
-)  # fmt: skip
+)
 VERBS = ("increment", "gauge", "histogram", "record")
 
 
 @pytest.fixture
 def fresh(server: Server) -> Iterator[Any]:
-    """Return a function that makes a client of a namespace of its own."""
+    """Return a function that makes a client with its own namespace."""
     with contextlib.ExitStack() as stack:
         yield lambda **options: stack.enter_context(
             Metrics(
@@ -121,7 +166,7 @@ def test_a_call_raises_our_error_or_counts_once(server: Server, calls: list[Any]
                 accepted[str(name)] += 1
                 assert metrics.stats()["recorded"] == before + 1
             assert len(str(told)) < 1_000
-        with contextlib.suppress(InvalidMetric):  # of another type than the store knows
+        with contextlib.suppress(InvalidMetric):  # of another type than in Redis
             metrics.flush()
         stats = metrics.stats()
         assert (stats["recorded"], stats["pending"]) == (accepted.total(), 0)
@@ -159,15 +204,19 @@ def test_with_on_invalid_drop_only_a_wrong_name_or_type_raises(
 @given(
     samples=st.lists(
         st.tuples(
-            st.sampled_from(["counter", "gauge", "histogram"]), NAMES, TAGS,
-            st.integers(0, 10**6) | st.floats(0, 1e6).map(lambda value: round(value, 3)), st.none() | st.integers(0, 7_000),
+            st.sampled_from(["counter", "gauge", "histogram"]),
+            NAMES,
+            TAGS,
+            st.integers(0, 10**6) | st.floats(0, 1e6).map(lambda value: round(value, 3)),
+            st.none() | st.integers(0, 7_000),
         ),
-        min_size=1, max_size=30,
+        min_size=1,
+        max_size=30,
     ),
-)  # fmt: skip
+)
 @settings(max_examples=100)
 def test_valid_input_is_counted_exactly_by_its_tags(server: Server, samples: list[Any]) -> None:
-    """Any name, tags and times; the metrics of the three types have names of their own."""
+    """Any name, tags and times; each type has its own metric names."""
     verbs = {"counter": "increment", "gauge": "gauge", "histogram": "histogram"}
     now = datetime.now(UTC)
     wanted: dict[str, dict[frozenset[tuple[str, str]], list[float]]] = {}
@@ -223,14 +272,29 @@ AGGREGATIONS = (
 )
 INTERVALS = st.sampled_from(["minute", "5m", "1s", "0m", "-5m", "99999999999999d", "5"]) | ANYTHING
 OPTIONS: dict[str, dict[str, Any]] = {
-    "query": {"aggregation": AGGREGATIONS, "group_by": GROUPS, "window": WINDOWS, "tags": TAGS | ANYTHING},
+    "query": {
+        "aggregation": AGGREGATIONS,
+        "group_by": GROUPS,
+        "window": WINDOWS,
+        "tags": TAGS | ANYTHING,
+    },
     "time_series": {
-        "interval": INTERVALS, "aggregation": AGGREGATIONS, "window": WINDOWS, "group_by": GROUPS, "tags": TAGS | ANYTHING,
+        "interval": INTERVALS,
+        "aggregation": AGGREGATIONS,
+        "window": WINDOWS,
+        "group_by": GROUPS,
+        "tags": TAGS | ANYTHING,
         "fill": ANYTHING,
     },
-    "rollup": {"group_by": GROUPS, "aggregations": AGGREGATIONS, "window": WINDOWS, "tags": TAGS, "keys": ANYTHING},
+    "rollup": {
+        "group_by": GROUPS,
+        "aggregations": AGGREGATIONS,
+        "window": WINDOWS,
+        "tags": TAGS,
+        "keys": ANYTHING,
+    },
     "digest": {"window": WINDOWS, "tags": TAGS | ANYTHING},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("verb", list(OPTIONS))
@@ -275,8 +339,14 @@ def test_get_metrics_returns_or_raises_our_error(
         asked.subscribe(name, tags=tags, types=kind, every=limit).close()
 
 
-@given(name=NAMES | ANYTHING, tags=TAGS | ANYTHING, value=ANYTHING, options=st.dictionaries(
-    st.sampled_from(["help", "unit", "buckets", "tag_keys"]), ANYTHING, max_size=3))  # fmt: skip
+@given(
+    name=NAMES | ANYTHING,
+    tags=TAGS | ANYTHING,
+    value=ANYTHING,
+    options=st.dictionaries(
+        st.sampled_from(["help", "unit", "buckets", "tag_keys"]), ANYTHING, max_size=3
+    ),
+)
 @settings(max_examples=120)
 def test_instruments_and_declarations_raise_our_error_or_count_once(
     name: Any, tags: Any, value: Any, options: dict[str, Any]

@@ -1,6 +1,7 @@
-"""Two workers and two readers at once, any other command between any two of one: nothing is lost, doubled or seen half done.
+"""Two workers and two readers at once, interrupted between any two commands.
 
-Their generators are driven by hand, command by command and not even trip by trip, since a pipeline is no transaction.
+Nothing is lost, doubled or visible half done. The test drives their generators command by command,
+not only trip by trip, because a pipeline is not a transaction.
 """
 
 import itertools
@@ -34,11 +35,12 @@ from tests.system.properties.world import Stage, Window, World
 
 __all__ = ["stage_"]  # the fixture
 
-REST = 99  # more commands than any trip has
+# More commands than any round trip has.
+REST = 99
 
 
 class Actor:
-    """One who works or reads: an operation that is sent a few commands at a time."""
+    """A worker or reader: an operation whose commands are sent a few at a time."""
 
     def __init__(self, stage: Stage, operation: Operation[Any]) -> None:
         self.stage, self.operation = stage, operation
@@ -47,7 +49,7 @@ class Actor:
         self._commands: list[Command] = next(operation)
 
     def step(self, commands: int, *, twice: bool = False) -> None:
-        """Send so many of this trip's commands, scripts *twice*, as after a lost reply."""
+        """Send some of this trip's commands; scripts *twice*, as after a lost reply."""
         for _ in range(min(commands, self.left)):
             command = self._commands[len(self._replies)]
             for _ in range(1 + (twice and command[0] == "EVALSHA")):
@@ -63,12 +65,12 @@ class Actor:
 
     @property
     def left(self) -> int:
-        """How many commands of this trip are not sent."""
+        """Return how many commands of this trip are not sent."""
         return len(self._commands) - len(self._replies)
 
     @property
     def commits(self) -> bool:
-        """Is the next command a commit?"""
+        """True if the next command is a commit."""
         return not self.done and self._commands[0][0] == "EVALSHA"
 
     def finish(self) -> None:
@@ -82,7 +84,7 @@ def _one(command: Command) -> Operation[Any]:
 
 
 class Reader:
-    """Asks one question after another; each answer is that of the batches up to one of those that came meanwhile."""
+    """Runs queries; each result is that of all batches up to one that arrived during the query."""
 
     def __init__(self, world: World, place: QueryContext) -> None:
         self.world, self.place = world, place
@@ -132,7 +134,7 @@ class Reader:
 
 
 class Worker:
-    """Does one piece of work after another."""
+    """Runs one piece of work after another."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -159,7 +161,7 @@ class Worker:
 
 
 class Move(NamedTuple):
-    """One of the workers (0, 1), the readers (2, 3) or the recorders (4) does the next thing."""
+    """The next step of a worker (0, 1), a reader (2, 3) or a recorder (4)."""
 
     who: int
     commands: int
@@ -172,16 +174,23 @@ class Move(NamedTuple):
 COMMANDS = st.sampled_from([1, 2, 3, REST, REST, REST])
 NUMBERS = st.none() | st.integers(0, 30)
 MOVES = st.builds(
-    Move, st.integers(0, 4), COMMANDS, NUMBERS, st.sampled_from([False, False, False, True]), WINDOWS,
+    Move,
+    st.integers(0, 4),
+    COMMANDS,
+    NUMBERS,
+    st.sampled_from([False, False, False, True]),
+    WINDOWS,
     st.sampled_from(GROUPINGS),
-)  # fmt: skip
+)
 
 
 def records(kind: MetricType) -> st.SearchStrategy[tuple[float, dict[str, str], int]]:
     times = st.builds(
         lambda hour, minute, ms: BASE + hour * HOUR + minute * MINUTE + ms,
-        st.sampled_from([0, 0, 1, 24]), st.sampled_from([0, 59]), st.sampled_from([0, 1, 59_999]),
-    )  # fmt: skip
+        st.sampled_from([0, 0, 1, 24]),
+        st.sampled_from([0, 59]),
+        st.sampled_from([0, 1, 59_999]),
+    )
     return st.tuples(VALUES[kind], TAGS, times)
 
 
@@ -225,7 +234,7 @@ def test_interleaved_operations_lose_double_and_show_nothing_half_done(
         world.close()
 
 
-# -- one whole piece of work between any two commands -------------------------------------------
+# -- a complete operation between any two commands -------------------------------------------
 
 
 def _prepare(
@@ -236,7 +245,7 @@ def _prepare(
     hours_made: bool = False,
     in_log: bool = True,
 ) -> None:
-    """Late samples of two hours of the same day: sealed, and perhaps their hours made; and perhaps others in the log."""
+    """Add late samples to two hours of a day: sealed, and perhaps downsampled or in the log."""
     for at in range(2):
         world.record(0, 1.0 + at, {"a": "xy"[at]}, BASE + at * HOUR + number * MINUTE)
     world.flush(0)
@@ -261,7 +270,7 @@ def _make(world: World, level: str) -> None:
 
 
 def _record(world: World, number: int) -> None:
-    """A batch of a series that is known and of one that, in a new world, is not."""
+    """Record a batch of a known series and of one that is unknown in a new world."""
     world.record(1, 7.0, {"a": "x"}, BASE + number * MINUTE + 3)
     world.record(1, 8.0, {"a": "new"}, BASE + HOUR + number * MINUTE + 3)
     world.flush(1)
@@ -282,7 +291,7 @@ INTRUDERS: dict[str, Callable[[World, int], object]] = {
 
 
 def worlds(stage: Stage, *, new: bool = False) -> Iterator[tuple[int, World]]:
-    """For each position at which others may come in between, a world, the same or a *new* one; the caller ends the loop."""
+    """Yield each position for an interruption and a world, *new* or the same; the caller stops."""
     world = started(stage, "histogram")
     try:
         for position in itertools.count():
@@ -353,11 +362,11 @@ def test_an_operation_interrupted_anywhere_loses_and_doubles_nothing(
     assert position > 5
 
 
-# -- a failover that leads back -----------------------------------------------------------------
+# -- a failover to an older state -----------------------------------------------------------------
 
 
 class Replica:
-    """What a replica has of a world: taking over, it leads back to that moment."""
+    """The state of a replica; after a failover the world continues from there."""
 
     def __init__(self, world: World) -> None:
         self._redis, self._pattern = world.stage.redis, f"rm:{{{world.stage.namespace}:0}}:*"
@@ -376,9 +385,10 @@ class Replica:
 
 
 def _undone(world: World, actor: Actor, replica: Replica, intruder: str, *, later: bool) -> None:
-    """Others commit between two commands; the trip ends, or all up to the commit, and a replica without that takes over.
+    """Commit between two commands of *actor*; then fail over to a replica without that commit.
 
-    Within a trip none takes over, since a trip is one connection's.
+    The failover comes after the round trip, or before the commit of *actor*: not within a round
+    trip, because that belongs to one connection.
     """
     if intruder == "sealed":
         world.run(world.sealing())

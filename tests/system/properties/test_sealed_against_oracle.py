@@ -1,4 +1,4 @@
-"""Whatever is recorded, sealed, rolled up and asked, in whatever order: answers equal those of a plain list of everything."""
+"""Random recording, sealing, downsampling and queries: results equal those of a plain list."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -28,8 +28,9 @@ from tests.system.properties.world import (
 )
 
 CLIENTS = 2
-BASE = MIDNIGHT - 2 * DAY  # samples with times of their own lie in the two days from here
-PLAIN = MIDNIGHT - HOUR // 2  # the others from here on
+# Samples with explicit times are in the two days from here, the others after PLAIN.
+BASE = MIDNIGHT - 2 * DAY
+PLAIN = MIDNIGHT - HOUR // 2
 KINDS: tuple[MetricType, ...] = ("counter", "gauge", "histogram")
 
 
@@ -41,7 +42,7 @@ def stage_(request: pytest.FixtureRequest) -> Iterator[Stage]:
         yield made
 
 
-# -- what happens -------------------------------------------------------------------------------
+# -- the steps -------------------------------------------------------------------------------
 
 VALUES: dict[str, st.SearchStrategy[float]] = {
     "counter": st.sampled_from([0.0, 1.0, 1.0, 2.0, 0.1, 1e15]) | st.floats(0, 1e6),
@@ -53,12 +54,17 @@ TAGS = st.fixed_dictionaries(
 )
 TIMES = st.builds(
     lambda day, hour, minute, ms: BASE + day * DAY + hour * HOUR + minute * MINUTE + ms,
-    st.sampled_from([0, 0, 1]), st.sampled_from([0, 1, 2, 23]), st.sampled_from([0, 0, 59]), st.sampled_from([0, 1, 59_999]),
-)  # fmt: skip
+    st.sampled_from([0, 0, 1]),
+    st.sampled_from([0, 1, 2, 23]),
+    st.sampled_from([0, 0, 59]),
+    st.sampled_from([0, 1, 59_999]),
+)
 EDGES = st.builds(
     lambda day, hour, minute: BASE + day * DAY + hour * HOUR + minute * MINUTE,
-    st.sampled_from([0, 0, 1, 2]), st.sampled_from([0, 1, 2, 3, 23]), st.sampled_from([0, 0, 0, 1, 59]),
-)  # fmt: skip
+    st.sampled_from([0, 0, 1, 2]),
+    st.sampled_from([0, 1, 2, 3, 23]),
+    st.sampled_from([0, 0, 0, 1, 59]),
+)
 WINDOWS: st.SearchStrategy[Window] = st.tuples(st.none() | EDGES, st.none() | EDGES)
 
 
@@ -76,7 +82,7 @@ class Flush(NamedTuple):
 
 
 class Again(NamedTuple):
-    """A batch that was confirmed is sent once more; from now on each is sent twice at once."""
+    """Resend a confirmed batch; from now on each batch is sent twice."""
 
     batch: int
 
@@ -86,13 +92,13 @@ class Seal(NamedTuple):
 
 
 class Make(NamedTuple):
-    """One of the coarse slots that are due, whether or not its time has come."""
+    """Make one of the coarse slots, whether or not it is due yet."""
 
     number: int
 
 
 class Work(NamedTuple):
-    """All that there is to seal and to make."""
+    """Seal and make everything."""
 
 
 Step = Record | Flush | Again | Seal | Make | Work
@@ -105,9 +111,14 @@ def steps(kind: MetricType, longest: int) -> st.SearchStrategy[list[Step]]:
         lambda seed: [seed[0] + at for at in range(seed[1])]
     )
     record = st.builds(
-        Record, st.integers(0, CLIENTS - 1), some | some | burst if longest > BUDGET else some, TAGS,
-        TIMES | TIMES | st.none(), st.sampled_from([False, False, True]), st.sampled_from([0, 1, 250, 20_000]),
-    )  # fmt: skip
+        Record,
+        st.integers(0, CLIENTS - 1),
+        some | some | burst if longest > BUDGET else some,
+        TAGS,
+        TIMES | TIMES | st.none(),
+        st.sampled_from([False, False, True]),
+        st.sampled_from([0, 1, 250, 20_000]),
+    )
     numbers = st.integers(0, 30)
     working = st.builds(Seal) | st.builds(Make, numbers) | st.builds(Work)
     step = (
@@ -117,12 +128,12 @@ def steps(kind: MetricType, longest: int) -> st.SearchStrategy[list[Step]]:
 
 
 def play(world: World, step: Step) -> bool:
-    """Do it; whether that changed what may be asked."""
+    """Run the step; return whether results may have changed."""
     match step:
         case Record(client, values, tags, time_ms, metadata, step_ms):
             if (
                 world.waiting(client) + len(values) > BUDGET and len(values) < BUDGET
-            ):  # only a burst is compacted
+            ):  # only a burst is compressed
                 world.flush(client)
             for value in values:
                 world.record(
@@ -163,7 +174,7 @@ def started(stage: Stage, kind: MetricType) -> World:
 def test_results_for_whole_minutes_equal_a_plain_list_before_during_and_after_the_worker(
     stage_: Stage, kind: MetricType, data: st.DataObject
 ) -> None:
-    """What is compacted carries the time of its newest value, of one minute: so windows of whole minutes are exact."""
+    """Compressed samples never cross a minute, so windows of whole minutes are exact."""
     world = started(stage_, kind)
     try:
         window, group_by = data.draw(WINDOWS), data.draw(st.sampled_from(GROUPINGS))
@@ -191,7 +202,7 @@ def test_results_for_whole_minutes_equal_a_plain_list_before_during_and_after_th
 def test_sealed_samples_are_exact_to_the_millisecond_and_the_percentile(
     stage_: Stage, kind: MetricType, data: st.DataObject
 ) -> None:
-    """Of a series and minute with more samples than are held so, all belong to the minute's start."""
+    """If a minute has too many samples of a series, all have the time of its start."""
     world = started(stage_, kind)
     try:
         for step in data.draw(steps(kind, 0)):
@@ -221,7 +232,7 @@ def test_sealed_samples_are_exact_to_the_millisecond_and_the_percentile(
         world.close()
 
 
-# -- what a draw seldom hits --------------------------------------------------------------------
+# -- rare cases --------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -331,9 +342,7 @@ def test_a_coarse_slot_waits_for_the_finer_slots_inside_it(world: World) -> None
     assert world.make(span) is Outcome.NOTHING
     assert world.make(day) is Outcome.DONE
     assert world.make(span) is Outcome.DONE
-    assert (
-        world.make(span) is Outcome.DONE
-    )  # once more, as when another worker was first: there is nothing to do
+    assert world.make(span) is Outcome.DONE  # again, as if another worker was first: nothing to do
     world.check_rollup()
 
 
@@ -351,14 +360,14 @@ def test_a_quarter_of_an_hour_is_merged_into_a_segment_early(world: World) -> No
     starts = [BASE + minute * MINUTE for minute in (0, 15, 30)]
     assert quarters == [
         DueSlot.merge("minute", start, 0).field for start in starts
-    ]  # the last goes with the hour
+    ]  # the last one is merged with the hour
     before = fields("minute")
     assert world.make(quarters[0]) is Outcome.DONE
     gone = {keys.cell_field(BASE + minute * MINUTE, 0).encode() for minute in (0, 3, 14)}
     for level in ("minute", "raw"):
         assert fields(level) == before - gone | {segment}
     world.check_rollup()
-    assert world.make(quarters[0]) is Outcome.DONE  # again, as when another worker was first
+    assert world.make(quarters[0]) is Outcome.DONE  # again, as if another worker was first
     world.record(0, 9.0, {"a": "x"}, BASE + 3 * MINUTE + 1)  # too late for the segment
     world.flush(0)
     world.seal()
@@ -402,7 +411,7 @@ def test_samples_after_a_loss_are_not_kept_as_the_whole_minute(
 
 @pytest.mark.parametrize("change", ["cut", "cut at the end", "came in between", "replaced"])
 def test_a_commit_for_a_changed_log_is_rejected(world: World, change: str) -> None:
-    """As after a failover, or when blocks were cut by age: the version is the same, the log another."""
+    """The version is the same but the log differs, as after a failover or trimming by age."""
     for number in range(2):
         world.record(0, 1.0 + number, {}, BASE + number)
         world.flush(0)

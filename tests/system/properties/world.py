@@ -1,6 +1,6 @@
-"""One metric in a real store, and the plain list of all that was recorded of it: what the properties of sealing are held to.
+"""One metric in Redis and the plain list of everything recorded of it, for the tests of sealing.
 
-The list is judged by loops, `math.fsum` and `statistics`, never by the code under test.
+The list is evaluated with loops, `math.fsum` and `statistics`, never by the code under test.
 """
 
 import itertools
@@ -41,9 +41,12 @@ from redismetrics.worker.due import merges_due
 from redismetrics.worker.limits import WorkerLimits
 from redismetrics.worker.seal import seal
 
-BUDGET = 20  # samples of a series, flush and minute that a client keeps one by one
-FEW = 8  # samples of a series and minute that a worker keeps one by one, here
-CHUNK = 2  # series that share a field, here
+# Samples per series, flush and minute that a client keeps one by one.
+BUDGET = 20
+# Samples per series and minute that a worker keeps one by one in these tests.
+FEW = 8
+# Series that share a field in these tests.
+CHUNK = 2
 LIMITS = WorkerLimits(blocks_at_once=3, cells_per_commit=5, samples_per_minute=FEW)
 AGGREGATIONS = ("count", "min", "max", "last", "sum", "mean", "stddev")
 GROUPINGS: tuple[tuple[str, ...], ...] = ((), ("a",), ("b", "a"), ("nowhere",))
@@ -72,22 +75,22 @@ class Entry:
 
 
 class Clock:
-    """The clock of the clients, which the test moves."""
+    """A clock for the clients that the test moves."""
 
     def __init__(self, ms: int) -> None:
         self.ms = ms
 
     def __call__(self) -> float:
-        return self.ms / 1000 + 1e-5  # a whole millisecond may lie just below itself as a float
+        return self.ms / 1000 + 1e-5  # as a float a whole millisecond may be just below itself
 
 
-# -- judging ------------------------------------------------------------------------------------
+# -- comparison ------------------------------------------------------------------------------------
 
 
 def possible_last(entries: list[Entry], kind: str) -> set[float]:
-    """The values that may be the last: of the newest time, of each series those that came in the latest batch.
+    """Return the values that may be the last one: of the newest time, from the latest batches.
 
-    Within one batch the order is kept for one series, where all were recorded in the same way.
+    Within a batch the order is kept for each series whose samples were recorded in the same way.
     """
     newest = max(entry.time_ms for entry in entries)
     found: set[float] = set()
@@ -101,7 +104,7 @@ def possible_last(entries: list[Entry], kind: str) -> set[float]:
 
 
 def check_group(found: Answer, entries: list[Entry], kind: str) -> None:
-    """Hold the aggregations of one group to a plain list of its entries."""
+    """Compare the aggregations of one group with a plain list of its entries."""
     values = [entry.value for entry in entries]
     size, largest = math.fsum(map(abs, values)), max(map(abs, values))
     assert found["count"] == len(values)
@@ -111,14 +114,14 @@ def check_group(found: Answer, entries: list[Entry], kind: str) -> None:
     assert found["mean"] == pytest.approx(
         math.fsum(values) / len(values), rel=0, abs=1e-12 * size / len(values)
     )
-    # A rollup keeps seven digits of it.
+    # A rollup keeps seven digits.
     assert found["stddev"] == pytest.approx(
         statistics.pstdev(values), rel=1e-6, abs=max(1e-7 * largest, 1e-150)
     )
 
 
 def percentile(values: list[float], p: float) -> float:
-    """At rank p(n-1), linear in between: numpy's default, in words of its own."""
+    """Interpolate linearly at rank p(n-1), numpy's default, without numpy."""
     ordered = sorted(values)
     rank = p / 100 * (len(ordered) - 1)
     below = min(int(rank), len(ordered) - 2) if len(ordered) > 1 else 0
@@ -141,12 +144,12 @@ def seconds(window: Window | None) -> Any:
     )
 
 
-# -- the store ----------------------------------------------------------------------------------
+# -- Redis ----------------------------------------------------------------------------------
 
 
 @dataclass(repr=False)
 class Stage:
-    """A namespace with those who record in it, and one client that works and asks."""
+    """A namespace with recording clients, and one client that works and queries."""
 
     namespace: str
     retention: RetentionPolicy
@@ -154,16 +157,17 @@ class Stage:
     clients: list[Metrics]
     redis: redis.Redis
     batches: list[WriteRequest] = field(default_factory=list)
-    twice: bool = False  # each batch is sent again, as after a lost reply
+    twice: bool = False  # resend each batch, as after a lost reply
 
 
 @contextmanager
 def stage(
     url: str, namespace: str, clock: Callable[[], float], clients: int, retention: RetentionPolicy
 ) -> Iterator[Stage]:
-    """Clients as in several processes, which never flush by themselves, in a namespace that keeps what *calendar* says.
+    """Yield clients as in several processes, which flush only on request.
 
-    They refuse only what that makes them refuse. Few series share a chunk, and few blocks a commit.
+    The namespace has the retentions of *retention*; clients refuse only what these make them refuse.
+    Few series share a chunk, and few blocks a commit.
     """
     age = 1000 * 86_400.0
     kept: Any = dict.fromkeys(("minute_retention", "hour_retention", "day_retention"), 2 * age)
@@ -204,7 +208,7 @@ def stage(
 
 
 class World:
-    """One metric of a stage. What it answers is asked of *places*: one that remembers, one with hardly any room, a new one."""
+    """One metric of a stage. Queries run with three caches: a full one, a tiny one, a new one."""
 
     def __init__(self, stage: Stage, kind: MetricType) -> None:
         self.stage, self.kind = stage, kind
@@ -231,7 +235,7 @@ class World:
         }
 
     def close(self) -> None:
-        """Leave nothing behind for the next example."""
+        """Delete everything for the next example."""
         for at in range(len(self.stage.clients)):
             self.flush(at)
         self.run(deletion.delete(self.stage.namespace, 1, [self.name]))
@@ -254,9 +258,13 @@ class World:
     ) -> None:
         order = next(self._order)
         self.stage.clients[at].record(
-            self.name, value, type=self.kind, tags=tags, metadata={"n": order} if metadata else None,
+            self.name,
+            value,
+            type=self.kind,
+            tags=tags,
+            metadata={"n": order} if metadata else None,
             timestamp=None if time_ms is None else time_ms / 1000,
-        )  # fmt: skip
+        )
         plain = time_ms is None and not metadata
         now_ms = int(self.stage.clock() * 1000)
         when = now_ms if time_ms is None else time_ms
@@ -270,7 +278,7 @@ class World:
             return
         self.stage.clients[at].flush()
         number, now_ms = next(self._flushes), int(self.stage.clock() * 1000)
-        for entry in waiting:  # a counter is stamped when it is flushed
+        for entry in waiting:  # counters get their time when flushed
             stamped = now_ms if self.kind == "counter" and entry.plain else entry.time_ms
             self.entries.append(replace(entry, time_ms=stamped, flush=number))
         (_, clock) = self.stage.redis.execute_command(
@@ -283,7 +291,7 @@ class World:
         return len(self._waiting[at])
 
     def again(self, number: int) -> None:
-        """A batch that was confirmed comes once more."""
+        """Resend a confirmed batch."""
         if self.stage.batches:
             self.run(write.record(self.stage.batches[number % len(self.stage.batches)]))
 
@@ -301,7 +309,7 @@ class World:
         return outcome
 
     def note_sealed(self) -> None:
-        """Look how far the log is sealed."""
+        """Read how far the log is sealed."""
         sealed = float(
             self.stage.redis.execute_command("HGET", self.metric.recorded.state, "sealed") or 0
         )
@@ -332,7 +340,7 @@ class World:
         return outcome
 
     def work(self) -> None:
-        """Seal all, then make all that is due, whatever the time; the finer first."""
+        """Seal everything, then make all slots whatever the time, finer ones first."""
         while self.seal() in (Outcome.MORE, Outcome.DONE):
             pass
         assert not self.unsealed
@@ -342,17 +350,17 @@ class World:
                     assert self.make(due) is Outcome.DONE
         assert self.due() == []
 
-    # -- asking
+    # -- queries
 
     def ask(self, question: Callable[[QueryContext], Operation[Any]]) -> Any:
-        """The answer, which is the same to the last digit whatever the place remembers."""
+        """Return the result; it must be exactly the same with any state of the cache."""
         self.places["new"] = QueryContext(Namespace(self.stage.namespace), Cache(0))
         answers = {name: self.run(question(place)) for name, place in self.places.items()}
         assert answers["warm"] == answers["narrow"] == answers["new"]
         return answers["new"]
 
     def is_exact(self, entry: Entry) -> bool:
-        """Is it still held one by one?"""
+        """True if the sample is still kept by itself."""
         return (
             entry.flush in self.unsealed
             or (entry.tags, entry.time_ms // MINUTE) not in self._crowded
@@ -361,7 +369,7 @@ class World:
     def seen_at(
         self, entry: Entry, since: int, until: int, interval: int | None = None
     ) -> int | None:
-        """The time at which a sample counts in a window; None where it doesn't."""
+        """Return the time at which a sample counts in a window, or None."""
         when = entry.time_ms if self.is_exact(entry) else entry.time_ms // MINUTE * MINUTE
         return when if since <= when < until else None
 
@@ -425,7 +433,7 @@ class World:
             check_group(rows[cell], entries, self.kind)
 
     def check_percentiles(self, window: Window | None = None) -> None:
-        """Exact while no list is compacted and no digest is more than its values."""
+        """True while no samples are compressed and each digest has only values."""
         values = [entry.value for _, entry in self.inside(window)]
         for p in (0, 5, 50, 99, 100):
             found = self.query(aggregation=f"p{p}", window=seconds(window))
@@ -438,7 +446,7 @@ class World:
                 assert found is None
 
     def check_list(self, window: Window | None = None) -> None:
-        """Sample by sample, as recorded, where they are held so; else by points at the start of their minute."""
+        """Compare samples one by one if kept so, else as points at the start of their minute."""
         found = self.query(window=seconds(window))
         assert [sample.timestamp for sample in found] == sorted(
             sample.timestamp for sample in found
@@ -465,10 +473,10 @@ class World:
         assert all(sample.count == 1 or sample.approximate for sample in newest)
         assert newest_first(3) == newest[:3]
 
-    # -- what the store says of itself
+    # -- bookkeeping in Redis
 
     def check_books(self) -> None:
-        """The indexes and the figures that workers keep beside the data are true to it."""
+        """Compare the indexes and counts that workers keep with the data."""
         client, of, worked = self.stage.redis, self.metric.recorded, self.metric.worked
         if not self.entries:
             return
@@ -512,7 +520,7 @@ class World:
             assert int(size) == sum(map(len, client.execute_command("HVALS", key)))
             waits = any(_over(field.decode(), level.name, start, level.partition) for field in due)
             left = client.execute_command("PTTL", key)
-            # What a slot that is due is made of must stay until it was made; all else goes after its retention and a margin.
+            # The sources of a due slot must stay; others expire after retention and a margin.
             assert (left == -1) == waits, f"{each!r} expires in {left} ms, while {due} are due"
             if left > 0:
                 assert now_ms + left == pytest.approx(
@@ -542,7 +550,7 @@ class World:
 
 
 def _over(due: str, level: str, start: int, span: int) -> bool:
-    """Is this the coarse slot that is made of the slots of such a key?"""
+    """True if this coarse slot is made from the slots of the key."""
     above = {"raw": "", "minute": "hour", "hour": "day", "day": PARTITION}[level]
     name, slot_s, _ = due.split(" ")
     return name == above and int(slot_s) * 1000 == start
@@ -574,7 +582,7 @@ def _by_minute(entries: list[Entry]) -> dict[tuple[Tags, int], list[Entry]]:
 
 
 def _rows(entries: list[Entry], kind: str) -> int:
-    """How many rows these samples of one batch, series and minute are: equal increments are counted together."""
+    """Return the number of rows of these samples: equal increments share one."""
     plain = [entry for entry in entries if entry.plain]
     return (
         len(entries)
@@ -583,4 +591,4 @@ def _rows(entries: list[Entry], kind: str) -> int:
     )
 
 
-MIDNIGHT = round(time.time() - 3600) // 86_400 * DAY  # of today, or of yesterday
+MIDNIGHT = round(time.time() - 3600) // 86_400 * DAY  # of today or yesterday
