@@ -188,7 +188,7 @@ def check(found: dict[str, Any], entries: list[Entry], kind: str) -> None:
     assert found["mean"] == pytest.approx(
         math.fsum(values) / len(values), rel=0, abs=1e-12 * size / len(values)
     )
-    # A tolerance beyond 1e-9: the mean is a float, so a deviation is not closer than its last digits;
+    # A tolerance beyond 1e-9: the mean is a float, so a deviation is as close as its last digits;
     # and 1e-160 has no square.
     assert found["stddev"] == pytest.approx(
         statistics.pstdev(values), rel=1e-9, abs=max(1e-13 * largest, 1e-150)

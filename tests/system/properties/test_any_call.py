@@ -83,9 +83,9 @@ SCALARS = (
             uuid.UUID(int=5),
             range(3),
             print,
-            datetime(2024, 1, 1),
+            datetime(2024, 1, 1),  # noqa: DTZ001
             datetime(2024, 1, 1, tzinfo=UTC),
-            datetime.max.replace(tzinfo=UTC),  # noqa: DTZ001
+            datetime.max.replace(tzinfo=UTC),
             datetime.min.replace(tzinfo=UTC),
             timedelta(hours=1),
             timedelta(-1),

@@ -166,8 +166,8 @@ def stage(
 ) -> Iterator[Stage]:
     """Yield clients as in several processes, which flush only on request.
 
-    The namespace has the retentions of *retention*; clients refuse only what these make them refuse.
-    Few series share a chunk, and few blocks a commit.
+    The namespace has these retentions; clients refuse only what these make them refuse. Few series
+    share a chunk, and few blocks a commit.
     """
     age = 1000 * 86_400.0
     kept: Any = dict.fromkeys(("minute_retention", "hour_retention", "day_retention"), 2 * age)
