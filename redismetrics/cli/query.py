@@ -1,4 +1,4 @@
-"""The commands query, time-series, rollup and get-metrics: each builds a query and prints its result."""
+"""The commands query, time-series, rollup and get-metrics: build a query, print its result."""
 
 from collections.abc import Callable, Sequence
 from itertools import groupby

@@ -1,8 +1,9 @@
-"""Decoded slots that a client has read, so that it doesn't read and decode them again. Thread-safe, bounded, never wrong.
+"""Client-side cache of decoded rollup pages. Thread-safe, bounded in bytes.
 
-Whatever a commit writes it also names in the metric's `touched`, under its number. A question reads what was touched since
-the version that the cache knows, and forgets exactly that. Where the store no longer remembers that version (too many commits
-ago, a failover, a deletion) the metric's slots are forgotten whole.
+Every commit writes the names of the fields that it changed to the metric's `touched`, under the new
+version. A query reads what was touched since the version that the cache holds and forgets exactly
+that. If Redis no longer knows that version (too many commits since, a failover, a deletion), all
+pages of the metric are forgotten.
 """
 
 import threading
@@ -12,33 +13,40 @@ from dataclasses import dataclass, field
 from redismetrics.columnar.rollup_table import Table
 from redismetrics.columnar.samples import Samples
 
-PageKey = tuple[str, int, int]  # level, start of the span in ms, chunk
-Part = bytes | Samples | None  # tables stay packed: those of a page are read together
+# Resolution, start of the partition in ms, chunk.
+PageKey = tuple[str, int, int]
 
-_EMPTY = 200  # bytes of a page with nothing
-_WHOLES = 2  # of a page are kept: the slots that lie inside a window, and those that its edges cut
+# The data of one field: a packed table, samples, or None if Redis has no such field. Tables stay
+# packed, because the tables of a page are unpacked together.
+FieldData = bytes | Samples | None
+
+# Bytes of a page without fields, about.
+_EMPTY_PAGE = 200
+
+# Assembled tables kept for each page: the slots inside a window, and those that its edges cut.
+_MAX_TABLES = 2
 
 
 @dataclass(slots=True)
 class Page:
-    """What one chunk holds in one span, by field: None where the store has no such field.
+    """The fields of one chunk in one partition, and tables that were assembled from them.
 
-    *wholes* are the rows of such slots, put together; the oldest first.
+    The tables are kept by the slots whose rows they hold, the oldest first.
     """
 
-    parts: dict[str, Part] = field(default_factory=dict)
-    nbytes: int = _EMPTY
-    wholes: dict[tuple[int, ...], Table] = field(default_factory=dict)
+    fields: dict[str, FieldData] = field(default_factory=dict)
+    nbytes: int = _EMPTY_PAGE
+    tables: dict[tuple[int, ...], Table] = field(default_factory=dict)
 
-    def drop_wholes(self) -> int:
-        """Forget what was put together; return how many bytes that were."""
-        size = sum(whole.nbytes for whole in self.wholes.values())
-        self.wholes.clear()
+    def drop_tables(self) -> int:
+        """Forget the assembled tables; return their size in bytes."""
+        size = sum(table.nbytes for table in self.tables.values())
+        self.tables.clear()
         return size
 
 
 class Cache:
-    """Pages of many metrics, the longest unused forgotten first; *limit* in bytes, about."""
+    """Pages of many metrics, at most about *limit* bytes; the least recently used go first."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -48,79 +56,54 @@ class Cache:
         self._pages: OrderedDict[tuple[str, PageKey], Page] = OrderedDict()
 
     def version(self, name: str) -> bytes | None:
-        """The version that a metric's pages are of."""
+        """Return the version that the pages of a metric are of."""
         return self._versions.get(name)
 
     def advance(
         self,
         name: str,
-        asked: bytes | None,
+        known: bytes | None,
         version: bytes,
         touched: list[tuple[PageKey, str | None]] | None,
     ) -> None:
-        """Bring a metric's pages from the version *asked* to *version*: parts that were *touched* are forgotten, or whole pages.
+        """Bring the pages of a metric from the version *known* to *version*.
 
-        *touched* is None where it isn't known: then all is forgotten.
-        Where another thread has brought them somewhere else meanwhile they stay as they are.
+        Forgets the fields in *touched*, or whole pages where the field is None; if *touched* is
+        None, all pages. Does nothing if another thread has changed the version since *known*.
         """
         with self._lock:
-            if self._versions.get(name) != asked:
+            if self._versions.get(name) != known:
                 return
             if touched is None:
                 for key in [key for key in self._pages if key[0] == name]:
                     self.nbytes -= self._pages.pop(key).nbytes
             else:
-                for page_key, part in touched:
-                    page = self._pages.get((name, page_key))
-                    if page is None:
-                        continue
-                    if part is None:
-                        self.nbytes -= self._pages.pop((name, page_key)).nbytes
-                        continue
-                    # Also where another thread put it together of parts that are not kept any more.
-                    self._resize(page, -page.drop_wholes())
-                    if part in page.parts:
-                        self._resize(page, -_size(page.parts.pop(part)))
+                for page_key, field_name in touched:
+                    self._forget(name, page_key, field_name)
             self._versions[name] = version
 
-    def parts(self, name: str, version: bytes | None, page_key: PageKey) -> dict[str, Part]:
-        """What is known of a page at *version*: nothing where the cache is at another."""
-        with self._lock:
-            page = self._pages.get((name, page_key))
-            if page is None or self._versions.get(name) != version:
-                return {}
-            self._pages.move_to_end((name, page_key))
-            return dict(page.parts)
+    def _forget(self, name: str, page_key: PageKey, field_name: str | None) -> None:
+        page = self._pages.get((name, page_key))
+        if page is None:
+            return
+        if field_name is None:
+            self.nbytes -= self._pages.pop((name, page_key)).nbytes
+            return
+        # Another thread may have assembled a table from fields that are no longer cached.
+        self._resize(page, -page.drop_tables())
+        if field_name in page.fields:
+            self._resize(page, -_size(page.fields.pop(field_name)))
 
-    def whole(
-        self, name: str, version: bytes | None, page_key: PageKey, slots: list[int]
-    ) -> Table | None:
-        """The rows of these slots of a page, if they were put together before at *version*."""
+    def fields(self, name: str, version: bytes | None, page_key: PageKey) -> dict[str, FieldData]:
+        """Return the cached fields of a page; none if the cache is at another version."""
         with self._lock:
-            page = self._pages.get((name, page_key))
-            if page is None or self._versions.get(name) != version:
-                return None
-            self._pages.move_to_end((name, page_key))
-            return page.wholes.get(tuple(slots))
+            page = self._page(name, version, page_key)
+            return {} if page is None else dict(page.fields)
 
-    def put_whole(
-        self, name: str, version: bytes | None, page_key: PageKey, slots: list[int], rows: Table
+    def put_fields(
+        self, name: str, version: bytes | None, page_key: PageKey, fields: dict[str, FieldData]
     ) -> None:
-        """Keep the rows of these slots, put together of parts that were read at *version*."""
-        with self._lock:
-            page = self._pages.get((name, page_key))
-            if page is not None and self._versions.get(name) == version:
-                before = page.wholes.pop(tuple(slots), None)
-                if len(page.wholes) >= _WHOLES:
-                    before = page.wholes.pop(next(iter(page.wholes)))
-                page.wholes[tuple(slots)] = rows
-                self._resize(page, rows.nbytes - (0 if before is None else before.nbytes))
-                self._shrink()
-
-    def put(
-        self, name: str, version: bytes | None, page_key: PageKey, parts: dict[str, Part]
-    ) -> None:
-        """Keep what was read at *version*; nothing is kept where the cache is at another."""
+        """Keep fields that were read at *version*, unless the cache is at another version."""
         with self._lock:
             if version is None or self._versions.get(name) != version:
                 return
@@ -128,13 +111,44 @@ class Cache:
             if page is None:
                 page = self._pages[name, page_key] = Page()
                 self.nbytes += page.nbytes
-            self._resize(page, -page.drop_wholes())
-            for part, value in parts.items():
-                grown = _size(value) - (_size(page.parts[part]) if part in page.parts else 0)
-                page.parts[part] = value
-                self._resize(page, grown)
+            self._resize(page, -page.drop_tables())
+            for field_name, data in fields.items():
+                before = _size(page.fields[field_name]) if field_name in page.fields else 0
+                page.fields[field_name] = data
+                self._resize(page, _size(data) - before)
             self._pages.move_to_end((name, page_key))
             self._shrink()
+
+    def table(
+        self, name: str, version: bytes | None, page_key: PageKey, slots: list[int]
+    ) -> Table | None:
+        """Return the rows of these slots of a page, if they were assembled before at *version*."""
+        with self._lock:
+            page = self._page(name, version, page_key)
+            return None if page is None else page.tables.get(tuple(slots))
+
+    def put_table(
+        self, name: str, version: bytes | None, page_key: PageKey, slots: list[int], table: Table
+    ) -> None:
+        """Keep the rows of these slots, assembled from fields that were read at *version*."""
+        with self._lock:
+            page = self._pages.get((name, page_key))
+            if page is None or self._versions.get(name) != version:
+                return
+            replaced = page.tables.pop(tuple(slots), None)
+            if len(page.tables) >= _MAX_TABLES:
+                replaced = page.tables.pop(next(iter(page.tables)))
+            page.tables[tuple(slots)] = table
+            self._resize(page, table.nbytes - (0 if replaced is None else replaced.nbytes))
+            self._shrink()
+
+    def _page(self, name: str, version: bytes | None, page_key: PageKey) -> Page | None:
+        """Return a page of *version* and mark it as used."""
+        page = self._pages.get((name, page_key))
+        if page is None or self._versions.get(name) != version:
+            return None
+        self._pages.move_to_end((name, page_key))
+        return page
 
     def _shrink(self) -> None:
         while self.nbytes > self.limit and self._pages:
@@ -145,5 +159,5 @@ class Cache:
         self.nbytes += by
 
 
-def _size(part: Part) -> int:
-    return 100 + (0 if part is None else len(part) if isinstance(part, bytes) else part.nbytes)
+def _size(data: FieldData) -> int:
+    return 100 + (0 if data is None else len(data) if isinstance(data, bytes) else data.nbytes)

@@ -20,7 +20,6 @@ from redismetrics.model.windows import window_ms
 from redismetrics.store import keys
 from redismetrics.store.driver import Operation
 
-from . import plan
 from .context import QueryContext
 from .pages import (
     PageRead,
@@ -28,10 +27,10 @@ from .pages import (
     fill,
     page_reads,
     page_samples,
+    page_tables,
     read_command,
-    whole_tables,
 )
-from .plan import Plan
+from .plan import Due, Plan, check_interval, make_plan, sealed_bounds
 from .query import Query
 from .selection import Edges, Rows, SeriesData
 from .snapshot import NEVER, Snapshot, read_snapshot
@@ -55,14 +54,14 @@ def fetch(
         edges = Edges(*window_ms(query.window, now_ms), now_ms)
         begin = edges.since_ms
         if query.interval_ms is not None:
-            begin = plan.check_interval(query.interval_ms, begin, retention, now_ms)
+            begin = check_interval(query.interval_ms, begin, retention, now_ms)
         if snapshot is None:
             return None, edges
         tags, positions = _select_series(snapshot.series, query.tags)
         # The part of the window that can hold what is sealed; empty if nothing is.
         sealed = begin, begin
         if snapshot.sealed != NEVER:
-            sealed = plan.bounds(begin, edges.until_ms, retention, now_ms, snapshot.sealed_ms)
+            sealed = sealed_bounds(begin, edges.until_ms, retention, now_ms, snapshot.sealed_ms)
         plans = _plans(snapshot, positions, sealed, retention, now_ms, query.interval_ms, exact)
         reads, raw_reads = page_reads(context, name, snapshot, plans, retention, now_ms)
         all_reads = [*reads, *raw_reads]
@@ -110,12 +109,12 @@ def _plans(
     chunk_series = keys.CHUNK[snapshot.definition.type]
     chunks = {number // chunk_series for number in np.flatnonzero(positions >= 0).tolist()}
     exact_from_ms = retention.raw.kept_from(now_ms) if exact else None
-    by_due: dict[plan.Due, Plan] = {}
+    by_due: dict[Due, Plan] = {}
     plans = {}
     for chunk in sorted(chunks):
         due = snapshot.due.get(chunk, frozenset())
         if due not in by_due:
-            by_due[due] = plan.plan(*sealed, retention, due, now_ms, interval_ms, exact_from_ms)
+            by_due[due] = make_plan(*sealed, retention, due, now_ms, interval_ms, exact_from_ms)
         plans[chunk] = by_due[due]
     return plans
 
@@ -131,17 +130,17 @@ def _series_data(
     log: list[bytes],
 ) -> SeriesData:
     """Join what was read: whole slots, minutes at the window's edges, and blocks of the log."""
-    tables = _select_tables(whole_tables(reads, is_cut=False), positions, len(tags))
+    tables = _select_tables(page_tables(reads, is_partial=False), positions, len(tags))
     tables = [table for table in tables if len(table)]
     samples: list[Samples] = []
-    cut = _select_tables(whole_tables(reads, is_cut=True), positions, len(tags))
-    if any(map(len, cut)):
+    partial = _select_tables(page_tables(reads, is_partial=True), positions, len(tags))
+    if any(map(len, partial)):
         # Up to the end of the last chunk: samples of series that were deleted since may have
         # larger ids than any series that is left.
         missing = -len(positions) % keys.CHUNK[snapshot.definition.type]
         padded = np.pad(positions, (0, missing), constant_values=-1)
         exact = [found.of_series(padded) for read in raw_reads if len(found := page_samples(read))]
-        rest, inside = _replace_partial_minutes(rollup_table.concat(cut), exact, sealed)
+        rest, inside = _replace_partial_minutes(rollup_table.concat(partial), exact, sealed)
         tables += [rest] if len(rest) else []
         samples += [inside] if len(inside) else []
     unsealed = (_unsealed_samples(data, positions, edges) for data in log)

@@ -15,7 +15,7 @@ from redismetrics.model.time import HOUR, MINUTE, slot_of
 from redismetrics.store import due_slot, keys
 from redismetrics.store.driver import Command
 
-from .cache import PageKey, Part
+from .cache import FieldData, PageKey
 from .context import QueryContext
 from .plan import Plan
 from .snapshot import Snapshot
@@ -23,143 +23,142 @@ from .snapshot import Snapshot
 
 @dataclass(slots=True)
 class PageRead:
-    """One page to read: the fields wanted, of them those that must come from the store, and the slots that count."""
+    """One page to read: some slots of one chunk in one partition.
+
+    Attributes:
+        key: The page.
+        width: Length of a slot, in ms.
+        is_partial: True if the slots are minutes that an edge of the window cuts.
+        slots: The start of each slot that is read, in ms.
+        fields: The segment's field, then those of the slots if there can be any.
+        data: The data of the fields that were read, from the cache or from Redis.
+        missing: The fields that must be read from Redis.
+        table: The rows of the slots, once they are assembled.
+    """
 
     key: PageKey
     width: int
-    is_cut: bool  # its slots are minutes that an edge of the window cuts
+    is_partial: bool
     slots: list[int]
-    fields: list[str]  # the segment's, then those of the slots, where there can be any
-    parts: dict[str, Part]
+    fields: list[str]
+    data: dict[str, FieldData]
     missing: list[str]
-    whole: Table | None = None  # the rows of these slots as another question put them together
+    table: Table | None = None
 
 
 def page_reads(
     context: QueryContext,
     name: str,
-    known: Snapshot,
+    snapshot: Snapshot,
     plans: Mapping[int, Plan],
     retention: RetentionPolicy,
     now_ms: int,
 ) -> tuple[list[PageRead], list[PageRead]]:
-    """The pages of rollups, and those of exact samples."""
-    widths = {level.name: level.width for level in retention.with_raw}
+    """Return the pages of rollups to read, and those of exact samples."""
+    widths = {each.name: each.width for each in retention.with_raw}
     coarser = {each.name: due_slot.coarser(retention, each)[0][0] for each in retention.with_raw}
 
-    def read(
-        level: str, span: int, chunk: int, slots: list[int], *, is_cut: bool = False
-    ) -> PageRead:
-        key = (level, span, chunk)
-        whole = context.cache.whole(name, known.version, key, slots)
-        if whole is not None:
-            return PageRead(key, widths[level], is_cut, slots, [], {}, [], whole)
-        parts = context.cache.parts(name, known.version, key)
+    def read(key: PageKey, slots: list[int], *, is_partial: bool = False) -> PageRead:
+        resolution, partition, chunk = key
+        width, version = widths[resolution], snapshot.version
+        table = context.cache.table(name, version, key, slots)
+        if table is not None:
+            return PageRead(key, width, is_partial, slots, [], {}, [], table)
+        data = context.cache.fields(name, version, key)
         fields = [keys.segment_field(chunk)]
-        if (coarser[level], span) in known.due.get(
-            chunk, ()
-        ):  # else all is folded: the commit that made it did so
+        # Unless the slot above is due, the commit that made it has merged all into the segment.
+        if (coarser[resolution], partition) in snapshot.due.get(chunk, ()):
             fields += [keys.cell_field(slot, chunk) for slot in slots]
-        return PageRead(
-            key,
-            widths[level],
-            is_cut,
-            slots,
-            fields,
-            parts,
-            [each for each in fields if each not in parts],
-        )
+        missing = [field for field in fields if field not in data]
+        return PageRead(key, width, is_partial, slots, fields, data, missing)
 
-    reads, raws = [], []
-    for chunk, made in plans.items():
-        reads += [
-            read(level.name, span, chunk, sorted(of_span))
-            for (level, span), of_span in made.slots.items()
-        ]
-        cut: dict[int, list[int]] = {}
-        for minute in sorted(made.cut):
-            cut.setdefault(slot_of(minute, HOUR), []).append(minute)
-        for hour, minutes in cut.items():
-            reads.append(read("minute", hour, chunk, minutes, is_cut=True))
+    reads, raw_reads = [], []
+    for chunk, chunk_plan in plans.items():
+        for (resolution, partition), slots in chunk_plan.slots.items():
+            reads.append(read((resolution.name, partition, chunk), sorted(slots)))
+        partial: dict[int, list[int]] = {}
+        for minute in sorted(chunk_plan.partial):
+            partial.setdefault(slot_of(minute, HOUR), []).append(minute)
+        for hour, minutes in partial.items():
+            reads.append(read(("minute", hour, chunk), minutes, is_partial=True))
             if not retention.raw.is_expired(hour, now_ms):
-                raws.append(read("raw", hour, chunk, minutes))
-    return reads, raws
+                raw_reads.append(read(("raw", hour, chunk), minutes))
+    return reads, raw_reads
 
 
 def read_command(context: QueryContext, shard: int, name: str, read: PageRead) -> Command:
-    level, span, _ = read.key
-    return ("HMGET", keys.data(context.namespace.name, shard, name, level, span), *read.missing)
+    """Return the command that reads the missing fields of a page."""
+    resolution, partition, _ = read.key
+    key = keys.data(context.namespace.name, shard, name, resolution, partition)
+    return ("HMGET", key, *read.missing)
 
 
 def fill(
-    context: QueryContext, name: str, known: Snapshot, reads: list[PageRead], replies: list[Any]
+    context: QueryContext, name: str, snapshot: Snapshot, reads: list[PageRead], replies: list[Any]
 ) -> None:
-    """Take what came, and keep it for the next question."""
-    came = iter(replies)
-    for read in reads:
-        if not read.missing:
-            continue
-        new: dict[str, Any] = dict(zip(read.missing, next(came), strict=True))
+    """Add the missing fields to each page, from the replies to `read_command`, and cache them."""
+    incomplete = [read for read in reads if read.missing]
+    for read, values in zip(incomplete, replies, strict=True):
+        new: dict[str, Any] = dict(zip(read.missing, values, strict=True))
         if read.key[0] == "raw":
-            new = {part: data and read_samples(data) for part, data in new.items()}
-        read.parts |= new
-        context.cache.put(name, known.version, read.key, new)
+            new = {field: data and read_samples(data) for field, data in new.items()}
+        read.data |= new
+        context.cache.put_fields(name, snapshot.version, read.key, new)
 
 
 def assemble_tables(
-    context: QueryContext, name: str, known: Snapshot, reads: list[PageRead]
+    context: QueryContext, name: str, snapshot: Snapshot, reads: list[PageRead]
 ) -> None:
-    """Make one table of each page's parts, and keep it."""
+    """Assemble the table of each page that has none yet, and cache it."""
     for read in reads:
-        if read.whole is None:
-            read.whole = _rows(read)
-            context.cache.put_whole(name, known.version, read.key, read.slots, read.whole)
+        if read.table is None:
+            read.table = _assemble_table(read)
+            context.cache.put_table(name, snapshot.version, read.key, read.slots, read.table)
 
 
-def whole_tables(reads: list[PageRead], *, is_cut: bool) -> list[Table]:
+def page_tables(reads: list[PageRead], *, is_partial: bool) -> list[Table]:
+    """Return the assembled tables that have rows, of whole slots or of partial minutes."""
     return [
-        read.whole
+        read.table
         for read in reads
-        if read.is_cut == is_cut and read.whole is not None and len(read.whole)
+        if read.is_partial == is_partial and read.table is not None and len(read.table)
     ]
 
 
-def _rows(read: PageRead) -> Table:
-    """The rows of a page's wanted slots; of a slot that has a field of its own, those."""
-    segment, *loose = (part for part in _in_order(read) if not isinstance(part, Samples))
-    own = [part for part in loose if part]
-    found = [rollup_codec.unpack_tables(own)] if own else []
-    left = [slot for slot, part in zip(read.slots, loose, strict=True) if part is None]
+def _assemble_table(read: PageRead) -> Table:
+    """Return the rows of a page's slots. A slot's own field replaces its rows of the segment."""
+    segment, *own = (data for data in _in_order(read) if not isinstance(data, Samples))
+    packed = [data for data in own if data]
+    tables = [rollup_codec.unpack_tables(packed)] if packed else []
+    left = [slot for slot, data in zip(read.slots, own, strict=True) if data is None]
     if segment and left:
-        rows = rollup_codec.unpack_table(segment)
-        found.insert(
-            0,
-            rows
-            if _are_all(left, read.width, rows)
-            else rows.take(np.isin(rows.slot, np.array(left))),
-        )
-    return rollup_table.concat(found)
+        table = rollup_codec.unpack_table(segment)
+        if not _covers(left, read.width, table):
+            table = table.take(np.isin(table.slot, np.array(left)))
+        tables.insert(0, table)
+    return rollup_table.concat(tables)
 
 
-def _are_all(slots: list[int], width: int, rows: Table) -> bool:
-    """Are the *rows* of no other slots? Only told of slots that are neighbours."""
-    solid = slots[-1] - slots[0] == width * (len(slots) - 1)
-    return solid and slots[0] <= int(rows.slot.min()) and int(rows.slot.max()) <= slots[-1]
+def _covers(slots: list[int], width: int, table: Table) -> bool:
+    """Return True if *slots* is contiguous and covers every row; False means 'unknown'."""
+    is_contiguous = slots[-1] - slots[0] == width * (len(slots) - 1)
+    return (
+        is_contiguous and slots[0] <= int(table.slot.min()) and int(table.slot.max()) <= slots[-1]
+    )
 
 
 def page_samples(read: PageRead) -> Samples:
-    """The exact samples of a page's wanted minutes."""
-    segment, *loose = _in_order(read)
-    found = [part for part in loose if isinstance(part, Samples) and len(part)]
+    """Return the exact samples of a page's minutes."""
+    segment, *own = _in_order(read)
+    parts = [data for data in own if isinstance(data, Samples) and len(data)]
     if isinstance(segment, Samples) and len(segment):
-        left = [slot for slot, part in zip(read.slots, loose, strict=True) if part is None]
-        found.insert(
-            0, segment.take(np.isin(segment.time // MINUTE * MINUTE, left), np.zeros(0, np.bool_))
-        )
-    return samples.concat(found) if found else samples.no_samples()
+        left = [slot for slot, data in zip(read.slots, own, strict=True) if data is None]
+        is_left = np.isin(segment.time // MINUTE * MINUTE, left)
+        parts.insert(0, segment.take(is_left, np.zeros(0, np.bool_)))
+    return samples.concat(parts) if parts else samples.no_samples()
 
 
-def _in_order(read: PageRead) -> list[Part]:
-    """The segment, then what stands beside it for each slot wanted."""
-    segment, *loose = (read.parts[each] for each in read.fields)
-    return [segment, *(loose or [None] * len(read.slots))]
+def _in_order(read: PageRead) -> list[FieldData]:
+    """Return the data of the segment, then of each slot (None: no field of its own)."""
+    segment, *own = (read.data[field] for field in read.fields)
+    return [segment, *(own or [None] * len(read.slots))]

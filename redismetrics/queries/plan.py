@@ -1,4 +1,4 @@
-"""Which parts of the store answer for a window: each instant covered once, by the coarsest slots that fit. Pure."""
+"""Plan which stored slots cover a window: each instant once, by the coarsest that fit. Pure."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -7,72 +7,85 @@ from redismetrics.errors import OutsideRetention
 from redismetrics.model.retention import Resolution, RetentionPolicy
 from redismetrics.model.time import DAY, HOUR, MINUTE, OPEN_SINCE, SECOND, slot_of
 
-AHEAD = 2 * DAY  # no sample is further in the future
+# No sample is further in the future (ms): its limit is a day, and clocks may differ.
+MAX_AHEAD = 2 * DAY
 
+# Resolution and start (ms) of the slots that are not up to date.
 Due = frozenset[tuple[str, int]]
 
 
 @dataclass(slots=True)
 class Plan:
-    """What of one chunk answers for [since_ms, until_ms): whole slots, by level and span; and minutes that an edge cuts.
+    """What of one chunk covers [since_ms, until_ms).
 
-    Of a *cut* minute the exact samples within the window count where all are there; else its summary does, if the window
-    holds its start.
+    Attributes:
+        since_ms: Start of the window.
+        until_ms: End of the window, exclusive.
+        slots: Whole slots, by resolution and start of the partition.
+        partial: Minutes of which exact samples are needed, for example because an edge of the
+            window cuts them. If some samples are not stored any more, the minute's summary counts
+            instead if the window contains its start.
     """
 
     since_ms: int
     until_ms: int
     slots: dict[tuple[Resolution, int], list[int]] = field(default_factory=dict)
-    cut: list[int] = field(default_factory=list)
+    partial: list[int] = field(default_factory=list)
 
 
-def bounds(
+def sealed_bounds(
     since_ms: int,
     until_ms: int,
     retention: RetentionPolicy,
     now_ms: int,
     sealed_ms: tuple[int, int] | None,
 ) -> tuple[int, int]:
-    """The part of a window that can hold what is sealed: what is kept, of the days of *sealed_ms*.
+    """Return the part of a window that can hold sealed data within its retention.
 
-    These are the oldest and the newest hour that were ever sealed into; None: not known.
+    *sealed_ms* is the oldest and the newest hour that was ever sealed into; None if not known.
     """
     coarsest = retention.coarsest
-    first, last = sealed_ms or (0, now_ms + AHEAD - coarsest.width)
+    first, last = sealed_ms or (0, now_ms + MAX_AHEAD - coarsest.width)
     since = max(since_ms, coarsest.kept_from(now_ms), slot_of(first, coarsest.width))
     return since, max(min(until_ms, slot_of(last, coarsest.width) + coarsest.width), since)
 
 
 def check_interval(interval_ms: int, since_ms: int, retention: RetentionPolicy, now_ms: int) -> int:
-    """Return where a time series of this interval can begin: *since_ms*, or what is kept, for a window that is open.
+    """Return where a time series of this interval can begin.
+
+    This is *since_ms*; for an open window, the start of what is stored at this interval.
 
     Raises:
-        OutsideRetention: the window begins before what is kept that finely; names the finest interval possible.
+        OutsideRetention: If the window begins before that; the message has the finest interval
+            that is possible.
     """
-    fitting = [level for level in retention.resolutions if interval_ms % level.width == 0]
+    fitting = [each for each in retention.resolutions if interval_ms % each.width == 0]
     kept_from = (fitting[-1] if fitting else retention.raw).kept_from(now_ms)
     if since_ms >= kept_from:
         return since_ms
     if since_ms == OPEN_SINCE:
         return kept_from
-    possible = [level for level in retention.resolutions if level.kept_from(now_ms) <= since_ms]
+    possible = [each for each in retention.resolutions if each.kept_from(now_ms) <= since_ms]
     if not possible:
         raise OutsideRetention(
-            "interval: the window begins before everything that is kept: ask a later one"
+            "window must begin within the retention of the coarsest data, got an earlier start; "
+            "use a later start, or an open window"
         )
     raise OutsideRetention(
-        f"interval: so far back the finest is {_text(possible[0].width)}, or whole multiples of it, got {_text(interval_ms)}"
+        f"interval must be a multiple of {_duration(possible[0].width)} for a window that begins "
+        f"this early, because finer data is no longer stored, got {_duration(interval_ms)}"
     )
 
 
-def _text(width: int) -> str:
+def _duration(width_ms: int) -> str:
+    """Return a duration in its largest whole unit, such as ``5m``."""
     for unit, size in (("d", DAY), ("h", HOUR), ("m", MINUTE)):
-        if width % size == 0:
-            return f"{width // size}{unit}"
-    return f"{width // SECOND}s"
+        if width_ms % size == 0:
+            return f"{width_ms // size}{unit}"
+    return f"{width_ms // SECOND}s"
 
 
-def plan(
+def make_plan(
     since_ms: int,
     until_ms: int,
     retention: RetentionPolicy,
@@ -81,70 +94,86 @@ def plan(
     interval_ms: int | None = None,
     exact_from_ms: int | None = None,
 ) -> Plan:
-    """Plan the reading of one chunk, whose *due* slots (level, start) must not be used, for [since_ms, until_ms).
+    """Plan the reading of one chunk for the window [since_ms, until_ms).
 
-    With *interval_ms* every slot lies within one interval of that width, aligned to the epoch. From *exact_from_ms* on every
-    minute is cut: for a list of samples, which wants them one by one.
+    Args:
+        since_ms: Start of the window.
+        until_ms: End of the window, exclusive.
+        retention: What is stored.
+        due: Resolution and start of slots that are not up to date and must not be used.
+        now_ms: The server's time.
+        interval_ms: If given, every slot lies within one interval of this width, aligned to the
+            epoch.
+        exact_from_ms: If given, all minutes from here on are partial, to list single samples.
     """
     if exact_from_ms is not None and max(exact_from_ms, since_ms) < until_ms:
         exact_from_ms = max(exact_from_ms, since_ms)
-        made = plan(since_ms, exact_from_ms, retention, due, now_ms)
-        made.until_ms = until_ms
-        made.cut += [
-            each for each in _minutes(exact_from_ms, until_ms, due, now_ms) if each not in made.cut
-        ]
-        return made
-    made = Plan(since_ms, until_ms)
+        plan = make_plan(since_ms, exact_from_ms, retention, due, now_ms)
+        plan.until_ms = until_ms
+        minutes = _minutes(exact_from_ms, until_ms, due, now_ms)
+        plan.partial += [minute for minute in minutes if minute not in plan.partial]
+        return plan
+    plan = Plan(since_ms, until_ms)
     if since_ms >= until_ms:
-        return made
-    levels = retention.resolutions
+        return plan
+    resolutions = retention.resolutions
     if interval_ms is not None:
-        levels = tuple(level for level in levels if interval_ms % level.width == 0)
-    if not levels:
-        made.cut = _minutes(since_ms, until_ms, due, now_ms)
-        return made
+        resolutions = tuple(each for each in resolutions if interval_ms % each.width == 0)
+    if resolutions:
+        _Planner(plan, resolutions, due, now_ms).cover(len(resolutions) - 1, since_ms, until_ms)
+    else:
+        plan.partial = _minutes(since_ms, until_ms, due, now_ms)
+    return plan
 
-    def cover(at: int, begin: int, end: int) -> None:
-        """Cover [begin, end) by slots of this level, and what they leave by finer ones."""
-        level = levels[at]
+
+@dataclass(slots=True)
+class _Planner:
+    """Adds slots to a plan: coarse ones where they fit, finer ones at the edges."""
+
+    plan: Plan
+    resolutions: tuple[Resolution, ...]
+    due: Collection[tuple[str, int]]
+    now_ms: int
+
+    def cover(self, at: int, begin: int, end: int) -> None:
+        """Cover [begin, end) by slots of the resolution at *at*, and what is left by finer ones."""
         if at == 0:
-            finest(begin, end)
+            self._cover_finest(begin, end)
             return
-        slot = slot_of(begin, level.width)
+        resolution, finer = self.resolutions[at], self.resolutions[at - 1]
+        slot = slot_of(begin, resolution.width)
         while slot < end:
-            after = slot + level.width
-            inside = max(begin, slot), min(end, after)
-            is_due = (level.name, slot) in due
-            if inside == (slot, after) and not is_due:
-                made.slots.setdefault((level, slot_of(slot, level.partition)), []).append(slot)
-            elif is_due or not levels[at - 1].is_expired(
-                slot, now_ms
-            ):  # what a due slot is made of stays until it was made
-                cover(at - 1, *inside)
-            elif (
-                inside[0] == slot
-            ):  # what is finer is gone: it belongs to the window that holds its start
-                made.slots.setdefault((level, slot_of(slot, level.partition)), []).append(slot)
+            after = slot + resolution.width
+            first, last = max(begin, slot), min(end, after)
+            is_due = (resolution.name, slot) in self.due
+            if (first, last) == (slot, after) and not is_due:
+                self._add(resolution, slot)
+            elif is_due or not finer.is_expired(slot, self.now_ms):
+                # What a due slot is made of is kept until the slot is made.
+                self.cover(at - 1, first, last)
+            elif first == slot:
+                # Nothing finer is left: the slot belongs to the window that contains its start.
+                self._add(resolution, slot)
             slot = after
 
-    def finest(begin: int, end: int) -> None:
-        level = levels[0]
-        first, last = -slot_of(-begin, level.width), slot_of(end, level.width)
-        made.cut += sorted(
-            {slot_of(edge, level.width) for edge in (begin, end) if edge % level.width}
-        )
-        for span in range(slot_of(first, level.partition), last, level.partition):
-            inside = range(max(first, span), min(last, span + level.partition), level.width)
-            made.slots.setdefault((level, span), []).extend(inside)
+    def _cover_finest(self, begin: int, end: int) -> None:
+        resolution = self.resolutions[0]
+        width, length = resolution.width, resolution.partition
+        first, last = -slot_of(-begin, width), slot_of(end, width)
+        self.plan.partial += sorted({slot_of(edge, width) for edge in (begin, end) if edge % width})
+        for partition in range(slot_of(first, length), last, length):
+            slots = range(max(first, partition), min(last, partition + length), width)
+            self.plan.slots.setdefault((resolution, partition), []).extend(slots)
 
-    cover(len(levels) - 1, since_ms, until_ms)
-    return made
+    def _add(self, resolution: Resolution, slot: int) -> None:
+        partition = slot_of(slot, resolution.partition)
+        self.plan.slots.setdefault((resolution, partition), []).append(slot)
 
 
 def _minutes(
     since_ms: int, until_ms: int, due: Collection[tuple[str, int]], now_ms: int
 ) -> list[int]:
-    """The minutes that touch [since, until); of hours to come only those that are known to hold something."""
+    """Return the minutes that touch [since, until); future ones only if their hour holds data."""
     return [
         minute
         for minute in range(slot_of(since_ms, MINUTE), until_ms, MINUTE)

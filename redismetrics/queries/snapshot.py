@@ -1,5 +1,6 @@
-"""The first round trip of a query: version, position, clock and series of a metric."""
+"""The first round trip of a query: version, positions, due slots and series of a metric."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from redismetrics.model.definition import Definition
@@ -11,12 +12,23 @@ from redismetrics.store.due_slot import DueSlot
 from .cache import PageKey
 from .context import QueryContext
 
-NEVER = b"0"  # sealed up to then: nothing
+# The position in the log up to which it is sealed, if nothing is.
+NEVER = b"0"
 
 
 @dataclass(slots=True)
 class Snapshot:
-    """What the first trip finds."""
+    """The state of a metric at one moment.
+
+    Attributes:
+        version: Of the metric's data; None if nothing was ever sealed.
+        sealed: Position in the log up to which it is sealed.
+        clock: Position of the newest block in the log.
+        definition: The metric's definition.
+        sealed_ms: The oldest and the newest hour that was ever sealed into; None if not known.
+        due: For each chunk, resolution and start (ms) of the slots that are not up to date.
+        series: The tags of each series, by id.
+    """
 
     version: bytes | None
     sealed: bytes
@@ -30,68 +42,88 @@ class Snapshot:
 def read_snapshot(
     context: QueryContext, shard: int, name: str
 ) -> Operation[tuple[Snapshot | None, int]]:
-    of, worked, of_shard = (
-        keys.metric(context.namespace.name, shard, name), keys.rollup(context.namespace.name, shard, name),
-        keys.shard(context.namespace.name, shard),
-    )  # fmt: skip
+    """Return the snapshot of a metric, None if it is unknown, and the server's time in ms.
+
+    Drops from the cache what commits have touched since the version that the cache holds.
+    """
+    namespace = context.namespace.name
+    metric_keys = keys.metric(namespace, shard, name)
+    rollup_keys = keys.rollup(namespace, shard, name)
+    shard_keys = keys.shard(namespace, shard)
     while True:
-        asked = context.cache.version(name)
-        number = asked.partition(b".")[0] if asked and b"." in asked else b"+inf"
+        cached = context.cache.version(name)
+        number = cached.partition(b".")[0] if cached and b"." in cached else b"+inf"
         (
             (version, sealed, *hours),
             clock,
             definition,
             due,
-            flat,
-            remembered,
+            series,
+            is_remembered,
             touched,
             time,
-            ended,
+            version_after,
         ) = yield [
-            ("HMGET", of.state, "version", "sealed", "oldest", "newest"),
-            ("GET", of_shard.clock),
-            ("HGET", of_shard.catalogue, name),
-            ("HGETALL", worked.due),
-            (
-                "HGETALL",
-                of.series,
-            ),  # after the clock: every series that a block up to then names is there
-            ("ZSCORE", worked.touched, b"=" + (asked or b"")),
-            ("ZRANGEBYSCORE", worked.touched, b"(" + number, "+inf"),
+            ("HMGET", metric_keys.state, "version", "sealed", "oldest", "newest"),
+            ("GET", shard_keys.clock),
+            ("HGET", shard_keys.catalogue, name),
+            ("HGETALL", rollup_keys.due),
+            # After the clock, so that it holds every series of the blocks up to that position.
+            ("HGETALL", metric_keys.series),
+            ("ZSCORE", rollup_keys.touched, b"=" + (cached or b"")),
+            ("ZRANGEBYSCORE", rollup_keys.touched, b"(" + number, "+inf"),
             ("TIME",),
-            ("HGET", of.state, "version"),
+            ("HGET", metric_keys.state, "version"),
         ]
-        if (
-            version == ended
-        ):  # else a failover could lead back to the version that only the first of these replies is of
+        # If the version changed, a failover may have mixed replies of two versions: read again.
+        if version == version_after:
             break
     now_ms = replies.read_now_ms(time)
     if definition is None:
         return None, now_ms
     if version is not None:
-        with replies.reading("touched"):
-            written = (
-                None
-                if remembered is None
-                else [_touched(each) for each in touched if each[:1] != b"="]
-            )
-        context.cache.advance(name, asked, version, written)
-    by_chunk: dict[int, set[tuple[str, int]]] = {}
+        pages = None if is_remembered is None else _read_touched(touched)
+        context.cache.advance(name, cached, version, pages)
     with replies.reading(f"state of {name!r}"):
-        for each in due[::2]:
-            slot = DueSlot.parse(each)
-            if slot.merged is None:
-                by_chunk.setdefault(slot.chunk, set()).add((slot.resolution, slot.slot_ms))
-        # Not to be told from the time when the metric came: the server's clock may have been ahead then.
+        due_by_chunk = _read_due(due[::2])
+        # Not derived from when the metric was first recorded: the server's clock may have been
+        # ahead then.
         sealed_ms = None if None in hours else (int(hours[0]) * SECOND, int(hours[1]) * SECOND)
-    return Snapshot(
-        version, sealed or NEVER, clock or b"0", replies.read_definition(name, definition), sealed_ms,
-        {chunk: frozenset(slots) for chunk, slots in by_chunk.items()}, replies.read_series(flat),
-    ), now_ms  # fmt: skip
+    snapshot = Snapshot(
+        version,
+        sealed or NEVER,
+        clock or b"0",
+        replies.read_definition(name, definition),
+        sealed_ms,
+        due_by_chunk,
+        replies.read_series(series),
+    )
+    return snapshot, now_ms
 
 
-def _touched(member: bytes) -> tuple[PageKey, str | None]:
-    """The page and the part of it that a commit wrote; a segment takes the place of all the parts that stood beside it."""
-    level, span, part = member.decode().split(" ")
-    what, _, chunk = part.rpartition("/")
-    return (level, int(span) * SECOND, int(chunk)), None if what == "segment" else part
+def _read_due(fields: Iterable[bytes]) -> dict[int, frozenset[tuple[str, int]]]:
+    """Return the due slots of each chunk. Merges are left out: they change no data."""
+    by_chunk: dict[int, set[tuple[str, int]]] = {}
+    for field in fields:
+        slot = DueSlot.parse(field)
+        if slot.merged is None:
+            by_chunk.setdefault(slot.chunk, set()).add((slot.resolution, slot.slot_ms))
+    return {chunk: frozenset(slots) for chunk, slots in by_chunk.items()}
+
+
+def _read_touched(members: Iterable[bytes]) -> list[tuple[PageKey, str | None]]:
+    """Return the page and field of each member of `touched`; the field is None for a segment.
+
+    A new segment replaces the fields of the slots beside it, so that the whole page is outdated.
+    """
+    touched: list[tuple[PageKey, str | None]] = []
+    with replies.reading("touched"):
+        for member in members:
+            # A version, not a field.
+            if member[:1] == b"=":
+                continue
+            resolution, partition, field = member.decode().split(" ")
+            kind, _, chunk = field.rpartition("/")
+            page_key = (resolution, int(partition) * SECOND, int(chunk))
+            touched.append((page_key, None if kind == "segment" else field))
+    return touched

@@ -1,4 +1,4 @@
-"""Statistics of the store."""
+"""Statistics of a namespace."""
 
 from collections.abc import Callable, Collection
 from typing import Any
@@ -14,28 +14,29 @@ from redismetrics.store.stats import MetricStats
 from .aggregate import Row
 from .context import QueryContext
 
-WRITERS_LISTED = 100
-WRITING_MS = 60_000  # who sent a batch within that time is writing
+# Writers that `store_stats` lists: at most this many, that have sent a batch within these ms.
+_MAX_WRITERS = 100
+_WRITING_MS = 60_000
 
 
 def store_stats(context: QueryContext) -> Operation[Row]:
-    """The store's figures, in the original's names and more; see docs/settings.md."""
+    """Return the statistics of the namespace that `get_stats` has under `storage`."""
+    namespace = context.namespace.name
     config = yield from context.namespace.config()
-    known = yield from catalog.catalogue(context.namespace.name, config.shards)
-    found = yield from stats.metric_stats(context.namespace.name, config, list(known))
-    server = yield from stats.server_state(context.namespace.name, config.shards)
+    definitions = yield from catalog.catalogue(namespace, config.shards)
+    found = yield from stats.metric_stats(namespace, config, list(definitions))
+    server = yield from stats.server_state(namespace, config.shards)
     totals, retention = _totals(found.values(), config.retention), config.retention
     pruned = sum(each.pruned for each in found.values())
-    levels = retention.with_raw
     return {
         "total_metrics": totals["samples"] - pruned - sum(totals["dropped"].values()),
         "metrics_stored": totals["samples"],
         "metrics_pruned": pruned,
         "metrics_dropped": totals["dropped"],
         "retention_hours": retention.raw.retention / HOUR,
-        "retention": {level.name: level.retention / HOUR for level in levels},
+        "retention": {each.name: each.retention / HOUR for each in retention.with_raw},
         "memory_bytes": server.used_bytes,
-        "names": len(known),
+        "names": len(definitions),
         "series": totals["series"],
         "blocks": totals["blocks"],
         "bytes": totals["bytes"],
@@ -44,38 +45,27 @@ def store_stats(context: QueryContext) -> Operation[Row]:
         "writers": len(server.writers),
         "writing": [
             {"writer": writer, "batches": sequence, "last_seen": to_datetime(seen_ms).isoformat()}
-            for writer, sequence, seen_ms in server.writers[:WRITERS_LISTED]
-            if seen_ms >= server.now_ms - WRITING_MS
+            for writer, sequence, seen_ms in server.writers[:_MAX_WRITERS]
+            if seen_ms >= server.now_ms - _WRITING_MS
         ],
     }
 
 
 def store_totals(context: QueryContext) -> Operation[Row]:
-    """The store's figures for the Prometheus page, as figures.py takes them: no more than a reader may ask."""
+    """Return the totals of the namespace for the Prometheus page. Needs only the right to read."""
+    namespace = context.namespace.name
     config = yield from context.namespace.config()
     first: list[Operation[Any]] = [
-        catalog.catalogue(context.namespace.name, config.shards),
-        stats.presence(context.namespace.name, config.shards),
+        catalog.catalogue(namespace, config.shards),
+        stats.presence(namespace, config.shards),
     ]
-    known, there = yield from gather(first)
-    found = yield from stats.metric_stats(context.namespace.name, config, list(known))
-    totals = _totals(found.values(), config.retention)
-    return {"metrics": len(known), "workers": there.workers, "writers": there.writers, **totals}
-
-
-def _totals(standings: Collection[MetricStats], retention: RetentionPolicy) -> Row:
-    level_names = [level.name for level in retention.with_raw]
+    definitions, presence = yield from gather(first)
+    found = yield from stats.metric_stats(namespace, config, list(definitions))
     return {
-        "samples": sum(each.samples for each in standings),
-        "dropped": {
-            reason: sum(getattr(each, reason) for each in standings)
-            for reason in ("never_sealed", "late")
-        },
-        "series": sum(each.series for each in standings),
-        "blocks": sum(each.blocks for each in standings),
-        "bytes": {"log": sum(each.log_bytes for each in standings)}
-        | {name: sum(each.level_bytes[name] for each in standings) for name in level_names},
-        "worker_lag_seconds": max((each.waiting_ms for each in standings), default=0) / 1000,
+        "metrics": len(definitions),
+        "workers": presence.workers,
+        "writers": presence.writers,
+        **_totals(found.values(), config.retention),
     }
 
 
@@ -85,3 +75,21 @@ def self_metrics(
     """Return redismetrics' own metrics: of this process (*process_stats*) and of the namespace."""
     totals = yield from store_totals(context)
     return [*process_families(process_stats()), *store_families(totals)]
+
+
+def _totals(metrics: Collection[MetricStats], retention: RetentionPolicy) -> Row:
+    """Return the sums over all metrics."""
+    sizes = {"log": sum(each.log_bytes for each in metrics)}
+    for resolution in retention.with_raw:
+        sizes[resolution.name] = sum(each.level_bytes[resolution.name] for each in metrics)
+    return {
+        "samples": sum(each.samples for each in metrics),
+        "dropped": {
+            reason: sum(getattr(each, reason) for each in metrics)
+            for reason in ("never_sealed", "late")
+        },
+        "series": sum(each.series for each in metrics),
+        "blocks": sum(each.blocks for each in metrics),
+        "bytes": sizes,
+        "worker_lag_seconds": max((each.waiting_ms for each in metrics), default=0) / 1000,
+    }

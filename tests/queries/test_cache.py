@@ -1,4 +1,4 @@
-"""The readers' cache: bounded in bytes, forgets exactly what was touched, and never answers for another version."""
+"""The query cache: bounded in bytes, forgets exactly what was touched, returns only its version."""
 
 import threading
 from collections.abc import Generator, Iterator
@@ -13,7 +13,7 @@ from redismetrics.columnar import rollup_table
 from redismetrics.columnar.rollup_table import Table
 from redismetrics.columnar.samples import Samples
 from redismetrics.columnar.summaries import Summaries
-from redismetrics.queries.cache import Cache, PageKey, Part
+from redismetrics.queries.cache import Cache, FieldData, PageKey
 
 NAME = "m"
 KEY: PageKey = ("minute", 0, 0)
@@ -33,22 +33,22 @@ def uniform(count: int) -> Table:
     )
 
 
-def keep(cache: Cache, name: str, key: PageKey, parts: dict[str, Part]) -> None:
-    """Put *parts* into a cache that is at whatever version."""
+def keep(cache: Cache, name: str, key: PageKey, fields: dict[str, FieldData]) -> None:
+    """Put fields into a cache at its current version."""
     if cache.version(name) is None:
         cache.advance(name, None, b"1.a", None)
-    cache.put(name, cache.version(name), key, parts)
+    cache.put_fields(name, cache.version(name), key, fields)
 
 
-def held(cache: Cache, name: str, key: PageKey) -> dict[str, Part]:
-    return cache.parts(name, cache.version(name), key)
+def held(cache: Cache, name: str, key: PageKey) -> dict[str, FieldData]:
+    return cache.fields(name, cache.version(name), key)
 
 
-# -- room ---------------------------------------------------------------------------------------------------------
+# -- size -------------------------------------------------------------------------------------
 
 NAMES = st.sampled_from(["a", "b"])
 KEYS = st.sampled_from([("minute", 0, 0), ("minute", 0, 1), ("hour", 0, 0), ("raw", 3_600_000, 0)])
-PARTS = st.dictionaries(
+FIELDS = st.dictionaries(
     st.sampled_from(["segment/0", "60/0", "120/0"]),
     st.none() | st.integers(0, 60).map(rows),
     min_size=1,
@@ -56,12 +56,12 @@ PARTS = st.dictionaries(
 
 
 @settings(max_examples=100)
-@given(st.integers(0, 8000), st.lists(st.tuples(NAMES, KEYS, PARTS | st.none()), max_size=25))
-def test_the_longest_unused_pages_go_until_all_fits(
-    limit: int, steps: list[tuple[str, PageKey, dict[str, Part] | None]]
+@given(st.integers(0, 8000), st.lists(st.tuples(NAMES, KEYS, FIELDS | st.none()), max_size=25))
+def test_least_recently_used_pages_are_dropped_until_all_fit(
+    limit: int, steps: list[tuple[str, PageKey, dict[str, FieldData] | None]]
 ) -> None:
-    """Each step keeps parts of a page, or, with none, looks at it; *pages* is the oracle, the longest unused first."""
-    cache, pages = Cache(limit), dict[tuple[str, PageKey], dict[str, Part]]()
+    """Each step puts fields into a page, or reads it; *pages* is the oracle, least recent first."""
+    cache, pages = Cache(limit), dict[tuple[str, PageKey], dict[str, FieldData]]()
 
     def size() -> int:
         return sum(
@@ -69,14 +69,14 @@ def test_the_longest_unused_pages_go_until_all_fits(
             for page in pages.values()
         )
 
-    for name, key, parts in steps:
+    for name, key, fields in steps:
         page = pages.pop((name, key), {})
-        if parts is None:
+        if fields is None:
             assert held(cache, name, key) == page
         else:
-            keep(cache, name, key, parts)
-        if page or parts:
-            pages[name, key] = page | (parts or {})
+            keep(cache, name, key, fields)
+        if page or fields:
+            pages[name, key] = page | (fields or {})
         while size() > limit:
             pages.pop(next(iter(pages)))
         assert cache.nbytes == size() <= limit
@@ -87,7 +87,7 @@ def test_the_longest_unused_pages_go_until_all_fits(
     assert cache.nbytes == 0
 
 
-def test_a_page_larger_than_all_the_room_is_not_kept_and_drives_out_the_others() -> None:
+def test_page_larger_than_the_limit_is_not_kept_and_evicts_the_others() -> None:
     cache = Cache(5_000)
     keep(cache, NAME, KEY, {"60/0": rows(10)})
     keep(cache, NAME, ("hour", 0, 0), {"0/0": rows(1000)})
@@ -95,21 +95,21 @@ def test_a_page_larger_than_all_the_room_is_not_kept_and_drives_out_the_others()
     assert not held(cache, NAME, KEY)
 
 
-def test_metadata_counts_as_room() -> None:
-    bare, told = Cache(1 << 20), Cache(1 << 20)
+def test_metadata_counts_towards_the_size() -> None:
+    bare, with_metadata = Cache(1 << 20), Cache(1 << 20)
     keep(bare, NAME, KEY, {"60/0": rows(3)})
-    keep(told, NAME, KEY, {"60/0": rows(3, {1: b"x" * 4000})})
-    assert told.nbytes >= bare.nbytes + 4000
+    keep(with_metadata, NAME, KEY, {"60/0": rows(3, {1: b"x" * 4000})})
+    assert with_metadata.nbytes >= bare.nbytes + 4000
 
 
-def test_a_cache_without_room_keeps_nothing() -> None:
+def test_cache_with_limit_zero_keeps_nothing() -> None:
     cache = Cache(0)
     keep(cache, NAME, KEY, {"60/0": None})
     assert held(cache, NAME, KEY) == {}
     assert cache.nbytes == 0
 
 
-def test_the_size_stays_right_when_a_part_is_kept_again_larger_or_smaller() -> None:
+def test_size_is_right_after_a_field_is_replaced() -> None:
     cache = Cache(1 << 20)
     sizes = []
     for count in (5, 50, 0, 5):
@@ -119,10 +119,10 @@ def test_the_size_stays_right_when_a_part_is_kept_again_larger_or_smaller() -> N
     assert sizes[1] - sizes[2] == rows(50).nbytes
 
 
-# -- forgetting ---------------------------------------------------------------------------------------------------
+# -- invalidation -----------------------------------------------------------------------------
 
 
-def test_what_was_touched_is_forgotten_and_nothing_else() -> None:
+def test_only_touched_fields_are_forgotten() -> None:
     cache = Cache(1 << 20)
     pages: list[PageKey] = [
         ("minute", 0, 0),
@@ -130,23 +130,22 @@ def test_what_was_touched_is_forgotten_and_nothing_else() -> None:
         ("minute", 3_600_000, 0),
         ("raw", 0, 0),
     ]
-    parts: dict[str, Part] = {"segment/0": rows(1), "60/0": rows(2), "120/0": None}
+    fields: dict[str, FieldData] = {"segment/0": rows(1), "60/0": rows(2), "120/0": None}
     for key in pages:
-        keep(cache, NAME, key, parts)
-    keep(cache, "other", KEY, parts)
+        keep(cache, NAME, key, fields)
+    keep(cache, "other", KEY, fields)
     before = cache.nbytes
     cache.advance(NAME, b"1.a", b"2.b", [(KEY, "60/0"), (KEY, "180/0"), (("day", 0, 0), "60/0")])
-    assert held(cache, NAME, KEY) == {"segment/0": parts["segment/0"], "120/0": None}
-    assert all(held(cache, NAME, key) == parts for key in pages[1:])
-    assert held(cache, "other", KEY) == parts
+    assert held(cache, NAME, KEY) == {"segment/0": fields["segment/0"], "120/0": None}
+    assert all(held(cache, NAME, key) == fields for key in pages[1:])
+    assert held(cache, "other", KEY) == fields
     assert cache.nbytes == before - 100 - rows(2).nbytes
-    cache.advance(
-        NAME, b"2.b", b"3.c", [(KEY, "120/0")]
-    )  # None is remembered too, and must be forgotten
-    assert held(cache, NAME, KEY) == {"segment/0": parts["segment/0"]}
+    # None is cached too, and must be forgotten.
+    cache.advance(NAME, b"2.b", b"3.c", [(KEY, "120/0")])
+    assert held(cache, NAME, KEY) == {"segment/0": fields["segment/0"]}
 
 
-def test_a_page_can_be_forgotten_whole() -> None:
+def test_whole_page_can_be_forgotten() -> None:
     cache = Cache(1 << 20)
     keep(cache, NAME, ("hour", 0, 0), {"segment/0": rows(1)})
     before = cache.nbytes
@@ -157,28 +156,28 @@ def test_a_page_can_be_forgotten_whole() -> None:
     assert cache.nbytes == before
 
 
-def test_what_was_put_together_is_kept_for_just_those_slots_until_the_page_is_touched() -> None:
+def test_assembled_table_is_kept_for_its_slots_until_the_page_is_touched() -> None:
     cache = Cache(1 << 20)
     keep(cache, NAME, KEY, {"60/0": rows(2), "120/0": rows(2)})
     bare, table = cache.nbytes, uniform(50)
-    cache.put_whole(
-        NAME, b"0.z", KEY, [60, 120], table
-    )  # read at a version that is not the cache's
-    assert cache.whole(NAME, b"1.a", KEY, [60, 120]) is None
-    cache.put_whole(NAME, b"1.a", KEY, [60, 120], table)
-    cache.put_whole(NAME, b"1.a", ("hour", 0, 0), [60, 120], table)  # of a page that has left
+    # Read at another version than that of the cache.
+    cache.put_table(NAME, b"0.z", KEY, [60, 120], table)
+    assert cache.table(NAME, b"1.a", KEY, [60, 120]) is None
+    cache.put_table(NAME, b"1.a", KEY, [60, 120], table)
+    # Of a page that is not cached any more.
+    cache.put_table(NAME, b"1.a", ("hour", 0, 0), [60, 120], table)
     assert cache.nbytes == bare + table.nbytes
-    assert cache.whole(NAME, b"1.a", KEY, [60, 120]) is table
-    assert cache.whole(NAME, b"1.a", KEY, [60]) is None
-    assert cache.whole(NAME, b"1.b", KEY, [60, 120]) is None
+    assert cache.table(NAME, b"1.a", KEY, [60, 120]) is table
+    assert cache.table(NAME, b"1.a", KEY, [60]) is None
+    assert cache.table(NAME, b"1.b", KEY, [60, 120]) is None
     cache.advance(NAME, b"1.a", b"2.b", [(("hour", 0, 0), "60/0")])
-    assert cache.whole(NAME, b"2.b", KEY, [60, 120]) is table
+    assert cache.table(NAME, b"2.b", KEY, [60, 120]) is table
     cache.advance(NAME, b"2.b", b"3.c", [(KEY, "180/0")])
-    assert cache.whole(NAME, b"3.c", KEY, [60, 120]) is None
+    assert cache.table(NAME, b"3.c", KEY, [60, 120]) is None
     assert cache.nbytes == bare
 
 
-def test_where_what_was_touched_is_not_known_all_of_the_metric_is_forgotten() -> None:
+def test_all_pages_of_a_metric_are_forgotten_if_touched_is_unknown() -> None:
     cache = Cache(1 << 20)
     for name in (NAME, "other"):
         for key in (KEY, ("hour", 0, 0)):
@@ -191,32 +190,32 @@ def test_where_what_was_touched_is_not_known_all_of_the_metric_is_forgotten() ->
     assert cache.nbytes == half
 
 
-def test_a_cache_answers_for_its_own_version_alone() -> None:
+def test_cache_returns_only_fields_of_its_version() -> None:
     cache = Cache(1 << 20)
-    assert cache.parts(NAME, None, KEY) == {}
-    cache.put(
-        NAME, None, KEY, {"60/0": None}
-    )  # of a metric without a version nothing was sealed: there is nothing to keep
+    assert cache.fields(NAME, None, KEY) == {}
+    # A metric without a version was never sealed: there is nothing to cache.
+    cache.put_fields(NAME, None, KEY, {"60/0": None})
     assert cache.nbytes == 0
     keep(cache, NAME, KEY, {"60/0": None})
-    assert cache.parts(NAME, b"1.a", KEY) == {"60/0": None}
-    assert cache.parts(NAME, b"1.b", KEY) == {}
-    assert cache.parts(NAME, None, KEY) == {}
-    cache.put(NAME, b"0.z", KEY, {"120/0": None})
-    cache.advance(NAME, b"0.z", b"5.e", None)  # another thread's, which began before
+    assert cache.fields(NAME, b"1.a", KEY) == {"60/0": None}
+    assert cache.fields(NAME, b"1.b", KEY) == {}
+    assert cache.fields(NAME, None, KEY) == {}
+    cache.put_fields(NAME, b"0.z", KEY, {"120/0": None})
+    # By another thread, which began earlier.
+    cache.advance(NAME, b"0.z", b"5.e", None)
     assert cache.version(NAME) == b"1.a"
-    assert cache.parts(NAME, b"1.a", KEY) == {"60/0": None}
+    assert cache.fields(NAME, b"1.a", KEY) == {"60/0": None}
 
 
-# -- races --------------------------------------------------------------------------------------------------------
+# -- races ------------------------------------------------------------------------------------
 
 
 class Node:
-    """A server with one metric of two parts: the version of each commit, and what it touched."""
+    """A server with one metric of two fields: the version of each commit, and what it touched."""
 
     def __init__(self) -> None:
         self.commits: list[tuple[bytes, str]] = [(b"1.a", "")]
-        self.content: dict[str, Part] = {"x": rows(1), "y": rows(1)}
+        self.content: dict[str, FieldData] = {"x": rows(1), "y": rows(1)}
 
     @property
     def version(self) -> bytes:
@@ -226,19 +225,19 @@ class Node:
         self.commits.append((f"{len(self.commits) + 1}.{token}".encode(), part))
         self.content = {**self.content, part: rows(1)}
 
-    def look(self, asked: bytes | None) -> tuple[bytes, list[tuple[PageKey, str | None]] | None]:
+    def read(self, asked: bytes | None) -> tuple[bytes, list[tuple[PageKey, str | None]] | None]:
         versions = [version for version, _ in self.commits]
         if asked not in versions:
             return self.version, None
         return self.version, [(KEY, part) for _, part in self.commits[versions.index(asked) + 1 :]]
 
 
-Content = dict[str, Part]
+Content = dict[str, FieldData]
 
 
 @dataclass
-class Shop:
-    """A cache, what the store held at each version, and what each table was put together of."""
+class World:
+    """A cache, the stored fields at each version, and the fields each table was assembled from."""
 
     nodes: list[Node]
     cache: Cache = field(default_factory=lambda: Cache(1 << 20))
@@ -249,15 +248,15 @@ class Shop:
         return next(content for each, content in self.tables if each is table)
 
     def check(self) -> None:
-        """What the cache holds is what the store held at the cache's version."""
+        """Assert that the cache holds what was stored at the cache's version."""
         self.contents.update({node.version: node.content for node in self.nodes})
         version = self.cache.version(NAME)
         if version is None:
             return
-        for part, value in self.cache.parts(NAME, version, KEY).items():
+        for part, value in self.cache.fields(NAME, version, KEY).items():
             assert self.contents[version][part] is value, f"{part} is not that of {version!r}"
         for slots in ([0], [1], [0, 1]):
-            table = self.cache.whole(NAME, version, KEY, slots)
+            table = self.cache.table(NAME, version, KEY, slots)
             if table is not None:
                 wanted = {
                     part: self.contents[version][part] for part in map("xy".__getitem__, slots)
@@ -269,39 +268,39 @@ def _same(found: Content, wanted: Content) -> bool:
     return found.keys() == wanted.keys() and all(found[part] is wanted[part] for part in found)
 
 
-def question(shop: Shop, node: Node, wanted: str = "xy") -> Generator[None]:
-    """A question of one thread for some parts, as gather does it: at each yield any other thread may run."""
-    cache, slots = shop.cache, ["xy".index(part) for part in wanted]
+def query(world: World, node: Node, wanted: str = "xy") -> Generator[None]:
+    """Run a query of one thread for some fields; at each yield any other thread may run."""
+    cache, slots = world.cache, ["xy".index(part) for part in wanted]
     while True:
         asked = cache.version(NAME)
         yield
-        version, touched = node.look(asked)
+        version, touched = node.read(asked)
         yield
         cache.advance(NAME, asked, version, touched)
         yield
-        table = cache.whole(NAME, version, KEY, slots)
-        parts = cache.parts(NAME, version, KEY) if table is None else shop.of(table)
+        table = cache.table(NAME, version, KEY, slots)
+        parts = cache.fields(NAME, version, KEY) if table is None else world.of(table)
         yield
         if node.version != version:
             continue
         new = {part: node.content[part] for part in wanted if part not in parts}
         found = {part: (parts | new)[part] for part in wanted}
         assert _same(found, {part: node.content[part] for part in wanted}), (
-            "an answer that mixes versions"
+            "a result that mixes versions"
         )
         yield
         if table is None:
-            cache.put(NAME, version, KEY, new)
+            cache.put_fields(NAME, version, KEY, new)
             yield
             table = rollup_table.empty()
-            shop.tables.append((table, found))
-            cache.put_whole(NAME, version, KEY, slots, table)
+            world.tables.append((table, found))
+            cache.put_table(NAME, version, KEY, slots, table)
         return
 
 
-def drive_out(shop: Shop) -> Generator[None]:
-    """All pages leave for one that is larger than all the room."""
-    keep(shop.cache, "large", KEY, {"60/0": rows(1 << 16)})
+def evict(world: World) -> Generator[None]:
+    """Evict all pages by one that is larger than the limit."""
+    keep(world.cache, "large", KEY, {"60/0": rows(1 << 16)})
     yield
 
 
@@ -312,18 +311,18 @@ def commits(nodes: list[Node], touched: str) -> Generator[None]:
         yield
 
 
-def interleave(shop: Shop, runs: list[Generator[None]], order: tuple[int, ...]) -> None:
-    shop.check()
+def interleave(world: World, runs: list[Generator[None]], order: tuple[int, ...]) -> None:
+    world.check()
     for number in order:
         next(runs[number], None)
-        shop.check()
+        world.check()
     for run in runs:
         for _ in run:
-            shop.check()
+            world.check()
 
 
 def orders(sizes: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Every order of so many steps of each."""
+    """Return every order of these numbers of steps."""
     if not any(sizes):
         yield ()
     for number, size in enumerate(sizes):
@@ -332,28 +331,27 @@ def orders(sizes: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
                 yield number, *rest
 
 
-STEPS = 6  # of a question that is not asked again
+# Steps of a query that is not repeated.
+STEPS = 6
 
 
-def test_two_threads_and_a_commit_in_every_order_never_leave_a_wrong_part() -> None:
+def test_two_threads_and_a_commit_in_any_order_leave_no_wrong_field() -> None:
     for order in orders((STEPS, STEPS - 1, 1)):
-        shop = Shop([Node()])
+        world = World([Node()])
         runs = [
-            question(shop, shop.nodes[0]),
-            question(shop, shop.nodes[0]),
-            commits(shop.nodes, "x"),
+            query(world, world.nodes[0]),
+            query(world, world.nodes[0]),
+            commits(world.nodes, "x"),
         ]
-        interleave(shop, runs, order)
+        interleave(world, runs, order)
 
 
-def test_a_thread_that_asks_a_replica_that_lags_behind_is_not_answered_from_what_is_newer() -> None:
+def test_query_of_a_lagging_replica_gets_no_newer_fields() -> None:
     for order in orders((STEPS - 1, STEPS, 1)):
         node, replica = Node(), Node()
         replica.content = node.content
-        shop = Shop([node, replica])
-        interleave(
-            shop, [question(shop, node), question(shop, replica), commits([node], "x")], order
-        )
+        world = World([node, replica])
+        interleave(world, [query(world, node), query(world, replica), commits([node], "x")], order)
 
 
 @settings(max_examples=200)
@@ -361,13 +359,13 @@ def test_a_thread_that_asks_a_replica_that_lags_behind_is_not_answered_from_what
     st.lists(st.integers(0, 6), max_size=50), st.text("xy", max_size=3), st.text("xy", max_size=2),
     st.lists(st.sampled_from(["x", "y", "xy"]), min_size=4, max_size=4),
 )  # fmt: skip
-def test_many_threads_commits_a_failover_and_want_of_room_in_any_order_never_leave_a_wrong_part(
+def test_threads_commits_failover_and_eviction_in_any_order_leave_no_wrong_field(
     order: list[int], touched: str, lost: str, wanted: list[str]
 ) -> None:
-    """The replica takes over without what it lacks, and goes on under versions of its own."""
+    """The replica takes over without the commits it lacks, and continues with its own versions."""
     node, replica = Node(), Node()
     replica.content = node.content
-    shop = Shop([node])
+    world = World([node])
 
     def fail_over() -> Generator[None]:
         yield
@@ -375,13 +373,13 @@ def test_many_threads_commits_a_failover_and_want_of_room_in_any_order_never_lea
         node.commit("y", "f")
         yield
 
-    runs = [question(shop, node, each) for each in wanted]
+    runs = [query(world, node, each) for each in wanted]
     interleave(
-        shop, [*runs, commits([node], touched + lost), fail_over(), drive_out(shop)], tuple(order)
+        world, [*runs, commits([node], touched + lost), fail_over(), evict(world)], tuple(order)
     )
 
 
-def test_threads_that_keep_look_and_forget_at_once_leave_the_size_right() -> None:
+def test_size_is_right_after_concurrent_reads_writes_and_evictions() -> None:
     cache = Cache(20_000)
     versions = (b"1.t", b"2.t")
 
@@ -392,10 +390,10 @@ def test_threads_that_keep_look_and_forget_at_once_leave_the_size_right() -> Non
             cache.advance(
                 NAME, asked, versions[number % 2], [(key, "60/0")] if number % 5 else None
             )
-            cache.put(
+            cache.put_fields(
                 NAME, versions[number % 2], key, {"60/0": rows(number % 90), "segment/0": None}
             )
-            cache.parts(NAME, versions[number % 2], key)
+            cache.fields(NAME, versions[number % 2], key)
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
     for thread in threads:
@@ -408,7 +406,7 @@ def test_threads_that_keep_look_and_forget_at_once_leave_the_size_right() -> Non
 
 
 @pytest.mark.parametrize("asked", [None, b"1.a"])
-def test_of_two_threads_that_asked_at_one_version_the_first_to_come_brings_the_cache_on(
+def test_first_of_two_threads_at_one_version_advances_the_cache(
     asked: bytes | None,
 ) -> None:
     cache = Cache(1 << 20)

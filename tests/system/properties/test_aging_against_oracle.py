@@ -14,7 +14,7 @@ from redismetrics.model.time import DAY, HOUR, MINUTE, SECOND
 from redismetrics.model.validation import MetricType
 from redismetrics.worker import Worker, commit
 from tests.fixtures.servers import Server
-from tests.queries.test_plan import answering
+from tests.queries.test_plan import covering
 from tests.system.properties.test_sealed_against_oracle import GROUPINGS, TAGS, VALUES
 from tests.system.properties.world import CHUNK, Entry, Stage, Window, World, seconds, stage
 
@@ -82,7 +82,7 @@ class Ages(World):
         since = max(since, (now - coarsest.retention) // coarsest.partition * coarsest.partition)
         until = min(until, (now // DAY + 100) * DAY)
         minute = entry.time_ms // MINUTE * MINUTE
-        found = answering(
+        found = covering(
             minute,
             since,
             until,
@@ -94,7 +94,7 @@ class Ages(World):
         if found is None:
             return None
         name, slot = found
-        if name != "cut":
+        if name != "partial":
             return slot
         exact = self.is_exact(entry) and not retention.raw.is_expired(minute // HOUR * HOUR, now)
         when = entry.time_ms if exact else minute
