@@ -1,7 +1,7 @@
 """Rollup rows as a table: one row per slot and series, with its summary and its digest's points."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,11 +40,6 @@ class GroupedPoints:
     values: Floats
     weights: Ints
     exact: Bools
-
-    def take(self, keep: Bools | NDArray[np.intp]) -> "GroupedPoints":
-        return GroupedPoints(
-            self.group[keep], self.values[keep], self.weights[keep], self.exact[keep]
-        )
 
 
 @dataclass(slots=True, eq=False)
@@ -177,30 +172,34 @@ def merge(
     merged = summaries.merge(group, groups, rows)
     uniform = merged.low == merged.high
     clustered = np.zeros(groups, np.bool_)
+    owner, values, weights = points.group, points.values, points.weights
     if not points.exact.all():
         centroids = np.flatnonzero(~points.exact)
-        clustered[points.group[centroids]] = True
-        points = replace(points, values=_clamp(points, centroids, merged))
-    several = ~uniform[points.group]
+        clustered[owner[centroids]] = True
+        values = _clamp(points, centroids, merged)
+    several = ~uniform[owner]
     if not several.all():
-        points = points.take(several)
-    size = np.bincount(points.group, minlength=groups)
+        owner, values, weights = owner[several], values[several], weights[several]
+    size = np.bincount(owner, minlength=groups)
     crowded = size > (budget if limit is None else limit)
-
-    points = points.take(arrays.by_group(points.group, groups))
-    few = points.take(~crowded[points.group]) if crowded.any() else points
-    found = [_distinct(few.group, few.values, few.weights, groups)]
+    if not crowded.any():
+        found = [_distinct(owner, values, weights, groups)]
+    else:
+        order = arrays.by_group(owner, groups)
+        owner, values, weights = owner[order], values[order], weights[order]
+        few = ~crowded[owner]
+        found = [_distinct(owner[few], values[few], weights[few], groups)]
     ends = np.cumsum(size)
     for number in np.flatnonzero(crowded).tolist():
         of_group = slice(int(ends[number] - size[number]), int(ends[number]))
-        values, weights, clustered[number] = _squeeze(
-            points.values[of_group],
-            points.weights[of_group],
+        means, masses, clustered[number] = _squeeze(
+            values[of_group],
+            weights[of_group],
             bool(clustered[number]),
             budget,
             (float(merged.low[number]), float(merged.high[number])),
         )
-        found.append((np.full(len(values), number), values, weights))
+        found.append((np.full(len(means), number), means, masses))
     owner, values, weights = found[0]
     if len(found) > 1:
         owner, values, weights = (np.concatenate(columns) for columns in zip(*found, strict=True))
