@@ -1,4 +1,4 @@
-"""Columns of numbers to bytes and back: every form, the smaller one kept, and what damaged bytes come to."""
+"""Columns of numbers as bytes: every form, the smallest one, and corrupt bytes."""
 
 import tracemalloc
 from typing import Any
@@ -17,7 +17,7 @@ CONSTANT, U1, U2, U4, I8, F4, F8, REAL_CONSTANT, PCO, PCO_REAL, SMALL, STAIRS = 
 
 
 def whole(data: bytes, rows: int) -> list[int]:
-    """What is read, which must be all there is."""
+    """Decode all of *data*."""
     reader = Reader(data, 0, "column")
     found = reader.whole(rows)
     assert (found.dtype, len(found), reader.at) == (np.int64, rows, len(data))
@@ -42,7 +42,7 @@ SPREADS = st.sampled_from([0, 1, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, 2**
 
 @st.composite
 def whole_columns(draw: st.DrawFn) -> list[int]:
-    """Constant, narrow and wide, of any sign, up to the extremes; long enough now and then for pcodec."""
+    """Draw columns that are constant, narrow or wide, of any sign; some long enough for pcodec."""
     spread = draw(SPREADS)
     low = draw(st.integers(LEAST, MOST - spread))
     rows = draw(st.integers(0, 40))
@@ -86,18 +86,18 @@ def real_columns(draw: st.DrawFn) -> list[float]:
     return found * draw(st.sampled_from([1, 1, 1, 20]))
 
 
-# -- there and back -----------------------------------------------------------------------------------------------
+# -- round trips -----------------------------------------------------------------------------------------------
 
 
 @given(whole_columns(), st.booleans())
-def test_whole_numbers_come_back(numbers: list[int], dense: bool) -> None:
+def test_whole_numbers_round_trip(numbers: list[int], dense: bool) -> None:
     data = pack_whole(np.array(numbers, np.int64), dense=dense)
     assert whole(data, len(numbers)) == numbers
     assert skipped(data, len(numbers)) == len(data)
 
 
 @given(real_columns(), st.booleans())
-def test_floats_come_back_with_nan_and_infinity(numbers: list[float], dense: bool) -> None:
+def test_floats_round_trip_with_nan_and_infinity(numbers: list[float], dense: bool) -> None:
     data = pack_real(np.array(numbers), dense=dense)
     np.testing.assert_array_equal(
         real(data, len(numbers)), numbers
@@ -144,7 +144,7 @@ RANDOM = np.random.default_rng(1)
         (RANDOM.integers(2**60, 2**60 + 2**33, N).tolist(), True, PCO, 5 * N),
     ],
 )  # fmt: skip
-def test_whole_numbers_take_the_narrowest_form(
+def test_whole_numbers_use_the_narrowest_form(
     numbers: list[int], dense: bool, code: int | None, size: int
 ) -> None:
     data = pack_whole(np.array(numbers, np.int64), dense=dense)
@@ -168,7 +168,7 @@ def test_whole_numbers_take_the_narrowest_form(
         ((RANDOM.integers(0, 2**32, N) & 0xBF7FFFFF).astype(np.uint32).view(np.float32).tolist(), True, F4, 1 + 4 * N),
     ],
 )  # fmt: skip
-def test_floats_take_the_narrowest_form(
+def test_floats_use_the_narrowest_form(
     numbers: list[float], dense: bool, code: int | None, size: int
 ) -> None:
     data = pack_real(np.array(numbers), dense=dense)
@@ -177,7 +177,7 @@ def test_floats_take_the_narrowest_form(
     assert len(data) <= size if code in (PCO, PCO_REAL) else len(data) == size
 
 
-def test_columns_of_other_types_and_strides_come_back() -> None:
+def test_columns_of_other_types_and_strides_round_trip() -> None:
     kinds = np.array([0, 2, 1, 255], np.uint8)
     assert whole(pack_whole(kinds, dense=True), 4) == [0, 2, 1, 255]
     every_second = np.arange(2000)[::2]
@@ -189,7 +189,7 @@ def test_columns_of_other_types_and_strides_come_back() -> None:
 @given(
     st.lists(st.tuples(st.booleans(), whole_columns(), real_columns()), max_size=4), st.booleans()
 )
-def test_columns_one_after_another_are_read_or_skipped(drawn: list[Any], dense: bool) -> None:
+def test_consecutive_columns_are_read_or_skipped(drawn: list[Any], dense: bool) -> None:
     data, given_ = b"before", []
     for is_whole, numbers, floats in drawn:
         packed = (
@@ -216,11 +216,11 @@ def test_columns_one_after_another_are_read_or_skipped(drawn: list[Any], dense: 
             assert reader.at == end
 
 
-# -- damage -------------------------------------------------------------------------------------------------------
+# -- corrupt bytes -------------------------------------------------------------------------------------------------------
 
 
 def typical() -> list[tuple[bytes, int]]:
-    """A column of every form, and how many numbers it holds."""
+    """Return a column of every form, and its length."""
     rng = np.random.default_rng(2)
     whole_numbers = [
         [7],
@@ -247,7 +247,7 @@ NAMES = [f"code {data[0]} of {rows}" for data, rows in typical()]
 
 
 def damaged(data: bytes, rows: int) -> None:
-    """Any bytes are numbers or told, whichever kind is wanted; and in no more memory than so many numbers take."""
+    """Assert that bytes are rejected or decoded, in no more memory than *rows* numbers take."""
     for wanted in ("whole", "real", "skip"):
         reader = Reader(data, 0, "column")
         tracemalloc.start()
@@ -265,7 +265,7 @@ def damaged(data: bytes, rows: int) -> None:
 
 
 @given(st.sampled_from(typical()), st.integers(0, 200), st.data())
-def test_some_bytes_changed_are_numbers_or_told(
+def test_column_with_changed_bytes_is_rejected_or_valid(
     column: tuple[bytes, int], rows: int, draw: st.DataObject
 ) -> None:
     data, own = column
@@ -278,12 +278,12 @@ def test_some_bytes_changed_are_numbers_or_told(
 
 
 @given(st.integers(0, 13), st.binary(max_size=60), st.integers(0, 100))
-def test_random_bytes_are_numbers_or_told(code: int, data: bytes, rows: int) -> None:
+def test_random_column_is_rejected_or_valid(code: int, data: bytes, rows: int) -> None:
     damaged(bytes([code]) + data, rows)
 
 
 @pytest.mark.parametrize(("data", "rows"), typical(), ids=NAMES)
-def test_a_column_with_any_bit_turned_is_numbers_or_told(data: bytes, rows: int) -> None:
+def test_column_with_a_flipped_bit_is_rejected_or_valid(data: bytes, rows: int) -> None:
     for bit in range(8 * len(data)):
         turned = bytearray(data)
         turned[bit // 8] ^= 1 << bit % 8
@@ -291,7 +291,7 @@ def test_a_column_with_any_bit_turned_is_numbers_or_told(data: bytes, rows: int)
 
 
 @pytest.mark.parametrize(("data", "rows"), typical(), ids=NAMES)
-def test_a_truncated_column_is_told(data: bytes, rows: int) -> None:
+def test_truncated_column_is_rejected(data: bytes, rows: int) -> None:
     for size in range(len(data)):
         for read in (Reader.real, Reader.skip):
             with pytest.raises(FormatMismatch, match=r"^corrupt column: \d+ bytes expected at "):
@@ -299,7 +299,7 @@ def test_a_truncated_column_is_told(data: bytes, rows: int) -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 59, 61, 1000])
-def test_a_column_of_fewer_or_more_numbers_is_told(rows: int) -> None:
+def test_column_of_another_length_is_rejected(rows: int) -> None:
     data = pack_real(np.arange(60) / 10, dense=True)
     assert data[0] == PCO_REAL
     with pytest.raises(FormatMismatch):
@@ -308,7 +308,7 @@ def test_a_column_of_fewer_or_more_numbers_is_told(rows: int) -> None:
 
 @pytest.mark.parametrize("number", [0.5, float("nan"), float("inf"), -1e300])
 @pytest.mark.parametrize("rows", [1, 100])
-def test_floats_where_whole_numbers_are_wanted_are_told(number: float, rows: int) -> None:
+def test_floats_in_a_column_of_whole_numbers_are_rejected(number: float, rows: int) -> None:
     for column in (
         np.full(rows, number),
         np.linspace(0.5, number if np.isfinite(number) else 3.5, rows),
@@ -320,14 +320,14 @@ def test_floats_where_whole_numbers_are_wanted_are_told(number: float, rows: int
 
 @pytest.mark.parametrize("read", [Reader.whole, Reader.real, Reader.skip])
 @pytest.mark.parametrize("code", [12, 13, 255])
-def test_an_unknown_code_is_told_also_when_skipped(read: Any, code: int) -> None:
+def test_unknown_code_is_rejected_when_read_or_skipped(read: Any, code: int) -> None:
     with pytest.raises(FormatMismatch, match=f"unknown column code {code}"):
         read(Reader(bytes([code]) + bytes(100), 0, "column"), 3)
 
 
 @settings(max_examples=300)
 @given(st.binary(max_size=80), st.integers(1, 5000), st.booleans(), st.booleans())
-def test_pcodec_s_part_may_be_any_bytes(
+def test_any_bytes_of_pcodec_are_rejected_or_valid(
     noise: bytes, rows: int, is_real: bool, with_head: bool
 ) -> None:
     head = b"pco!" if with_head else b""
@@ -341,13 +341,13 @@ def test_pcodec_s_part_may_be_any_bytes(
 
 
 class Panic(BaseException):
-    """As pyo3_runtime.PanicException, which is no Exception and can't be imported."""
+    """Like pyo3_runtime.PanicException, which is not an Exception and cannot be imported."""
 
 
 @pytest.mark.parametrize(
     "error", [Panic("index out of bounds"), RuntimeError("corrupt"), MemoryError()]
 )
-def test_a_panic_in_rust_is_told_as_damage(
+def test_panic_in_rust_is_a_format_mismatch(
     monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     data = pack_whole(np.arange(300) ** 2, dense=True)

@@ -1,4 +1,4 @@
-"""Tables of rollup rows: merged beside an oracle of dicts and lists, cut, put together, and their points squeezed."""
+"""Rollup tables: merging, cutting, joining and squeezing rows, compared with simple code."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redismetrics.columnar import rollup_table, summaries
-from redismetrics.columnar.arrays import numbered, ragged
 from redismetrics.columnar.rollup_table import (
     CLUSTERED,
     EXACT,
@@ -31,7 +30,7 @@ Sample = tuple[int, float, int]  # group, value, weight
 def merged(
     samples: Sequence[Sample], groups: int, budget: int, limit: int, exact: Any = None
 ) -> Table:
-    """Samples with their order as their time, merged into one table; a group's slot and series tell its number."""
+    """Return a table of samples with their order as time; slot and series follow from the group."""
     group, weights = (np.array([sample[at] for sample in samples], np.int64) for at in (0, 2))
     values = np.array([sample[1] for sample in samples], np.float64)
     rows = summaries.of_points(values, weights, np.arange(len(samples)))
@@ -59,7 +58,7 @@ def merge_columns(
 
 
 def points_of(table: Table) -> list[list[tuple[float, int]]]:
-    """The points of each row."""
+    """Return the points of each row."""
     assert len(table.points.values) == len(table.points.weights) == table.size.sum()
     ends = np.cumsum(table.size).tolist()
     pairs = list(zip(table.points.values.tolist(), table.points.weights.tolist(), strict=True))
@@ -83,18 +82,15 @@ VALUES = st.integers(-3, 3).map(float) | st.floats(-1e6, 1e6)
 
 @st.composite
 def crowds(draw: st.DrawFn, most: int = 60) -> list[Sample]:
-    """Some groups with a few values, some with many that differ, some with one value only."""
+    """Draw groups with few values, with many different ones, and with one value only."""
     rows = draw(st.integers(1, most))
     value = draw(st.sampled_from([VALUES, st.integers(0, 12).map(float), st.just(2.5)]))
     groups = st.integers(0, 4) if draw(st.booleans()) else st.sampled_from([0, 0, 0, 0, 0, 0, 0, 3])
     return draw(st.lists(st.tuples(groups, value, st.integers(1, 4)), min_size=rows, max_size=rows))
 
 
-# -- merging ------------------------------------------------------------------------------------------------------
-
-
 @given(crowds(100), st.integers(2, 30), st.integers(0, 30))
-def test_rows_are_as_the_oracle_says(samples: list[Sample], budget: int, more: int) -> None:
+def test_merged_rows_equal_the_oracle(samples: list[Sample], budget: int, more: int) -> None:
     groups = max(group for group, _, _ in samples) + 1
     values: dict[int, Counter[float]] = defaultdict(Counter)
     rows: Counter[int] = Counter()
@@ -126,7 +122,7 @@ def test_rows_are_as_the_oracle_says(samples: list[Sample], budget: int, more: i
 
 
 @given(crowds(), st.lists(st.integers(1, 59), max_size=3))
-def test_merging_in_steps_is_merging_at_once(samples: list[Sample], cuts: list[int]) -> None:
+def test_merging_in_steps_equals_merging_at_once(samples: list[Sample], cuts: list[int]) -> None:
     groups = max(group for group, _, _ in samples) + 1
     at_once = merged(samples, groups, 100, 200)
     edges = [0, *sorted(cut for cut in set(cuts) if cut < len(samples)), len(samples)]
@@ -160,14 +156,14 @@ def test_merging_in_steps_is_merging_at_once(samples: list[Sample], cuts: list[i
         )
 
 
-def test_a_row_with_a_centroid_stays_clustered_and_keeps_its_few_points() -> None:
+def test_row_with_a_centroid_stays_clustered_and_keeps_its_points() -> None:
     samples = [(0, 1.0, 1), (0, 2.5, 4), (0, 2.5, 2), (1, 1.0, 1), (1, 2.0, 1)]
     table = merged(samples, 2, 10, 10, exact=[True, False, True, True, True])
     assert table.kind.tolist() == [CLUSTERED, EXACT]
     assert points_of(table) == [[(1.0, 1), (2.5, 6)], [(1.0, 1), (2.0, 1)]]
 
 
-def test_few_values_that_come_often_stay_exact_beside_centroids_of_others() -> None:
+def test_few_distinct_values_stay_exact() -> None:
     samples = [(0, float(number % 50), 1) for number in range(500)] + [
         (1, float(number), 1) for number in range(500)
     ]
@@ -177,7 +173,7 @@ def test_few_values_that_come_often_stay_exact_beside_centroids_of_others() -> N
     assert sum(weight for _, weight in points_of(table)[1]) == 500
 
 
-def test_values_that_look_few_at_first_are_clustered() -> None:
+def test_values_that_seem_few_at_first_are_clustered() -> None:
     samples = [(0, 1.0, 1)] * 400 + [(0, float(number), 1) for number in range(400)]
     table = merged(samples, 1, 50, 60)
     assert (table.kind.tolist(), table.summaries.count.tolist()) == ([CLUSTERED], [800])
@@ -186,7 +182,7 @@ def test_values_that_look_few_at_first_are_clustered() -> None:
 
 @pytest.mark.parametrize("largest", [1.7976931348623157e308, 1e300, 5e-320])
 @pytest.mark.parametrize("signs", [1, -1, 0], ids=["positive", "negative", "both"])
-def test_means_of_values_near_the_ends_of_floats_are_among_them(largest: float, signs: int) -> None:
+def test_means_of_extreme_values_stay_within_them(largest: float, signs: int) -> None:
     values = np.random.default_rng(4).uniform(0.7 if signs else -1, 1, 400) * largest * (signs or 1)
     table = merged([(0, value, 1 + at % 7) for at, value in enumerate(values.tolist())], 1, 50, 60)
     for _ in range(3):  # what was clustered can be again
@@ -214,7 +210,7 @@ def test_means_of_values_near_the_ends_of_floats_are_among_them(largest: float, 
 
 
 @pytest.mark.parametrize("limit", [4, 100], ids=["clustered", "kept"])
-def test_a_recorder_s_mean_beyond_all_floats_is_put_among_its_values(limit: int) -> None:
+def test_infinite_mean_of_a_recorder_is_clamped_to_its_values(limit: int) -> None:
     group = np.zeros(100, np.int64)
     values = np.linspace(1e308, 1.7e308, 100)
     rows = summaries.of_points(values, group + 1, np.arange(100))
@@ -231,7 +227,7 @@ def test_a_recorder_s_mean_beyond_all_floats_is_put_among_its_values(limit: int)
 
 @pytest.mark.parametrize("groups", [70_000, 60_000])
 def test_many_groups_keep_their_points(groups: int) -> None:
-    """Beyond 65,536 groups sorting is another."""
+    """From 65,536 groups on, another sort is used."""
     numbers = np.tile(np.arange(groups), 2)
     values = np.concatenate([np.arange(groups) * 2.0, np.arange(groups) * 2.0 + 1])
     ones = np.ones(len(values), np.int64)
@@ -244,31 +240,6 @@ def test_many_groups_keep_their_points(groups: int) -> None:
     assert table.points.values.tolist() == list(range(2 * groups))
     assert (table.kind == EXACT).all()
     assert (table.size == 2).all()
-
-
-# -- numbers and runs ---------------------------------------------------------------------------------------------
-
-
-@given(
-    st.lists(
-        st.integers(0, 200) | st.integers(10**6, 10**6 + 3) | st.integers(0, 2**61), max_size=60
-    )
-)
-def test_keys_are_numbered_in_order(keys: list[int]) -> None:
-    distinct, positions = numbered(np.array(keys, np.int64))
-    assert distinct.tolist() == sorted(set(keys))
-    assert [distinct.tolist()[position] for position in positions.tolist()] == keys
-
-
-@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 5)), max_size=20))
-def test_ragged_runs_are_those_of_python(runs: list[tuple[int, int]]) -> None:
-    starts, sizes = (np.array([run[at] for run in runs], np.int64) for at in range(2))
-    assert ragged(starts, sizes).tolist() == [
-        start + step for start, size in runs for step in range(size)
-    ]
-
-
-# -- cutting and putting together ---------------------------------------------------------------------------------
 
 
 @given(crowds(), st.data())
@@ -293,7 +264,7 @@ def test_rows_are_taken_with_their_points(samples: list[Sample], draw: st.DataOb
 
 
 @given(crowds())
-def test_a_table_cut_and_put_together_is_the_same(samples: list[Sample]) -> None:
+def test_cut_table_joined_again_is_the_same(samples: list[Sample]) -> None:
     table = merged(samples, 5, 8, 12)
     pieces = [table.rows(np.arange(begin, end)) for begin, end in ((0, 2), (2, 2), (2, 5))]
     assert_same(rollup_table.concat(pieces), table)
@@ -303,7 +274,7 @@ def test_a_table_cut_and_put_together_is_the_same(samples: list[Sample]) -> None
 
 
 @given(crowds())
-def test_every_value_is_spread_once(samples: list[Sample]) -> None:
+def test_spread_returns_every_value_once(samples: list[Sample]) -> None:
     table = merged(samples, 5, 200, 200)
     row, values, weights = table.spread()
     found: Counter[tuple[int, float]] = Counter()
@@ -315,7 +286,7 @@ def test_every_value_is_spread_once(samples: list[Sample]) -> None:
     assert found == wanted
 
 
-def test_points_are_read_when_they_are_asked_for_and_once() -> None:
+def test_points_are_decoded_once_when_used() -> None:
     table = merged([(0, 1.0, 1), (0, 2.0, 1), (1, 3.0, 1), (1, 4.0, 2)], 2, 10, 10)
     points, read = table.points, []
 
@@ -331,11 +302,8 @@ def test_points_are_read_when_they_are_asked_for_and_once() -> None:
     assert read == [1]
 
 
-# -- squeezing ----------------------------------------------------------------------------------------------------
-
-
 @given(crowds(), st.integers(2, 20))
-def test_squeezed_rows_have_no_more_points_and_the_same_summary(
+def test_squeezed_rows_keep_their_summary_within_the_budget(
     samples: list[Sample], budget: int
 ) -> None:
     table = merged(samples, 5, 120, 120)
@@ -357,7 +325,7 @@ def test_squeezed_rows_have_no_more_points_and_the_same_summary(
     assert_same(squeeze(found, budget), found)
 
 
-def test_a_table_within_its_budget_is_squeezed_to_itself() -> None:
+def test_table_within_its_budget_is_not_changed() -> None:
     table = merged([(0, 1.0, 1), (0, 2.0, 1)], 1, 10, 10)
     assert squeeze(table, 2) is table
     assert len(squeeze(rollup_table.empty(), 2)) == 0

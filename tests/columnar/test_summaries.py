@@ -1,4 +1,4 @@
-"""Merging summaries, beside an oracle in plain Python: any groups, any order, merged at once or step by step."""
+"""Merging summaries, compared with plain Python: any groups, any order, at once or in steps."""
 
 import math
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def points(samples: Sequence[Sample]) -> tuple[Any, Summaries]:
 
 
 def oracle(samples: Sequence[Sample], group: int) -> dict[str, Any]:
-    """The dumb way: exact fractions, and the last by a loop."""
+    """Compute a summary the simple way: exact fractions, and the last value by a loop."""
     mine = [(value, weight, time) for number, value, weight, time in samples if number == group]
     if not mine:
         return {
@@ -89,13 +89,13 @@ SAMPLES = st.lists(
 
 
 @given(SAMPLES)
-def test_samples_merge_as_the_oracle_says(samples: list[Sample]) -> None:
+def test_merged_samples_equal_the_oracle(samples: list[Sample]) -> None:
     group, rows = points(samples)
     assert_as_oracle(merge(group, 6, rows), samples, 6)
 
 
 @given(SAMPLES, st.lists(st.integers(0, 40), max_size=4))
-def test_samples_merge_in_any_steps_to_the_same(samples: list[Sample], cuts: list[int]) -> None:
+def test_merging_in_any_steps_gives_the_same(samples: list[Sample], cuts: list[int]) -> None:
     edges = [0, *sorted(cut for cut in cuts if cut <= len(samples)), len(samples)]
     merged = [_merged(samples[begin:end]) for begin, end in pairwise(edges)]
     parts = [
@@ -115,7 +115,7 @@ def _merged(samples: Sequence[Sample]) -> Summaries:
 
 
 @given(SAMPLES, st.randoms())
-def test_all_but_the_last_of_equal_times_is_the_same_in_any_order(
+def test_merging_in_any_order_gives_the_same_but_the_last_of_equal_times(
     samples: list[Sample], order: Any
 ) -> None:
     samples = [(group, value, weight, at) for at, (group, value, weight, _) in enumerate(samples)]
@@ -126,7 +126,7 @@ def test_all_but_the_last_of_equal_times_is_the_same_in_any_order(
 
 
 @given(SAMPLES, st.sets(st.sampled_from(sorted(ALL - {"m2", "last_ms"}))), st.booleans())
-def test_only_the_columns_asked_for_are_worked_out(
+def test_only_requested_columns_are_computed(
     samples: list[Sample], names: set[str], m2: bool
 ) -> None:
     names |= {"count", "total", "m2"} if m2 else set()
@@ -141,7 +141,7 @@ def test_only_the_columns_asked_for_are_worked_out(
         )
 
 
-def test_of_equal_times_the_latest_to_arrive_is_the_last() -> None:
+def test_last_value_of_equal_times_is_the_latest_to_arrive() -> None:
     group, rows = points(
         [(0, 1.0, 1, 7), (1, 2.0, 1, 7), (0, 3.0, 1, 7), (0, 4.0, 1, 6), (1, 5.0, 1, 0)]
     )
@@ -149,18 +149,18 @@ def test_of_equal_times_the_latest_to_arrive_is_the_last() -> None:
     assert (found.last.tolist(), found.last_ms.tolist()) == ([3.0, 2.0], [7, 7])
 
 
-def test_the_last_at_the_beginning_of_time_is_found() -> None:
+def test_last_value_at_time_zero() -> None:
     group, rows = points([(0, 1.0, 1, 0), (0, 2.0, 1, 0)])
     assert merge(group, 1, rows).last.tolist() == [2.0]
 
 
-def test_counts_are_exact_beyond_what_floats_hold() -> None:
+def test_counts_beyond_exact_floats_are_exact() -> None:
     weights = [2**53, 1, 1, 1, 2**60 + 1, 2**53 + 1]
     group, rows = points([(number % 2, 1.0, weight, 0) for number, weight in enumerate(weights)])
     assert merge(group, 2, rows).count.tolist() == [2**53 + 1 + 2**60 + 1, 1 + 1 + 2**53 + 1]
 
 
-def test_the_spread_of_close_values_far_from_zero_is_kept() -> None:
+def test_variance_of_close_values_far_from_zero() -> None:
     samples = [(0, 1e9 + number / 1000, 1, number) for number in range(1000)]
     group, rows = points(samples)
     found = merge(group, 1, rows)
@@ -187,7 +187,7 @@ def test_sums_beyond_the_largest_float_are_inf_without_a_warning() -> None:
     assert found.m2[2] == 0.0
 
 
-def test_nothing_merges_to_nothing() -> None:
+def test_merging_no_rows() -> None:
     found = merge(np.zeros(0, np.int64), 2, summaries.empty())
     assert_as_oracle(found, [], 2)
     assert len(merge(np.zeros(0, np.int64), 0, summaries.empty())) == 0

@@ -1,0 +1,56 @@
+"""Columns of samples that tests of samples and blocks share."""
+
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from redismetrics.columnar import summaries
+from redismetrics.columnar.samples import (
+    Samples,
+    summarise,
+)
+from redismetrics.columnar.summaries import Summaries
+
+NOW_MS = 1_800_000_000_000
+
+
+def columns(
+    value: list[float],
+    *,
+    series: Any = 0,
+    time: Any = NOW_MS,
+    weight: Any = 1,
+    flags: Any = 0,
+    metadata: Any = None,
+) -> Samples:
+    """Return samples with these columns; a single number fills a column."""
+
+    def column(given: Any, dtype: Any) -> Any:
+        return np.full(len(value), given, dtype) if np.isscalar(given) else np.array(given, dtype)
+
+    return Samples(
+        column(series, np.int64), column(time, np.int64), np.array(value, np.float64), column(weight, np.int64),
+        column(flags, np.uint8), metadata or {},
+    )  # fmt: skip
+
+
+def assert_same(found: Samples, wanted: Samples) -> None:
+    for name in ("series", "time", "value", "weight", "flags", "summed", "summed_flags"):
+        got, given_ = getattr(found, name), getattr(wanted, name)
+        assert got.dtype == given_.dtype, name
+        np.testing.assert_array_equal(got, given_, name)
+    for field in fields(Summaries):
+        got, given_ = getattr(found.summaries, field.name), getattr(wanted.summaries, field.name)
+        assert got.dtype == given_.dtype, field.name
+        np.testing.assert_array_equal(
+            got, given_, field.name
+        )  # sums beyond the largest float are inf or nan
+    assert found.metadata == wanted.metadata
+
+
+def whole(samples: Samples) -> list[list[Any]]:
+    """Return the merged summary of each series, column by column."""
+    series, rows = summarise(samples)
+    merged = summaries.merge(series, int(samples.series.max()) + 1, rows)
+    return [getattr(merged, field.name).tolist() for field in fields(Summaries)]
