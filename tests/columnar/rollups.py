@@ -30,7 +30,8 @@ MAX = 1.7976931348623157e308
 MAX_TIME_MS = 253_402_300_800_000
 
 
-Row = tuple[int, list[tuple[float, int]]]  # kind, and its points, of which a uniform row has one
+# Kind and points; a uniform row has one point.
+Row = tuple[int, list[tuple[float, int]]]
 
 
 def table_of(rows: Sequence[Row], extremes: Sequence[tuple[float, float]] | None = None) -> Table:
@@ -77,7 +78,8 @@ def split(table: Table) -> list[tuple[Any, Any]]:
 def assert_near(found: Any, wanted: Any, low: float, high: float) -> None:
     """Assert that each mean is off by at most 1/128 of the gap to its neighbour on that side.
 
-    Below it counts from where the neighbour came to stand, which is off itself, by 1/128 of the gap before, and so on.
+    Below, the gap counts from the neighbour as decoded, which is off by 1/128 of the gap before it,
+    and so on.
     """
     scale = 2.0 ** -max(min(int(np.frexp(max(-low, high))[1]), 1000), -1000)
     found, wanted, low, high = (
@@ -87,9 +89,8 @@ def assert_near(found: Any, wanted: Any, low: float, high: float) -> None:
         high * scale,
     )
     before, beyond = np.append(low, found[:-1]), np.append(wanted[1:], high)
-    rounding = 1e-13 * max(abs(low), abs(high)) + 1e-37 * (
-        high - low
-    )  # of doubles, and of a float's smallest number
+    # Rounding of doubles, and of the smallest 32-bit float.
+    rounding = 1e-13 * max(abs(low), abs(high)) + 1e-37 * (high - low)
     above = (
         (np.maximum(beyond - wanted, 0)) / 128 + np.maximum(wanted - before, 0) / 2**22 + rounding
     )
@@ -97,16 +98,16 @@ def assert_near(found: Any, wanted: Any, low: float, high: float) -> None:
     assert (low <= found).all()
     assert (found <= high).all()
     assert (np.diff(found) >= 0).all()
-    behind = np.maximum(before - wanted, 0)  # where the neighbour came to stand beyond this one
+    # Where the decoded neighbour is beyond this mean.
+    behind = np.maximum(before - wanted, 0)
     assert (found - wanted <= above + behind).all()
     assert (wanted - found <= below).all()
 
 
 def assert_back(table: Table) -> Table:
     """Assert that a table round trips; means may be off a little, except in a plain table."""
-    plain = unpack_tables(
-        [pack_table(table, dense=False), pack_table(table)]
-    )  # beside one with steps
+    # A plain table together with one that has steps.
+    plain = unpack_tables([pack_table(table, dense=False), pack_table(table)])
     assert plain.points.values[: len(table.points.values)].tolist() == table.points.values.tolist()
     assert plain.points.weights.tolist() == 2 * table.points.weights.tolist()
     found = unpack_table(pack_table(table))
@@ -174,7 +175,8 @@ def rows(draw: st.DrawFn, most: int = 30) -> Row:
     return draw(st.sampled_from([EXACT, CLUSTERED])), points
 
 
-Sample = tuple[int, int, float, int]  # series, time, value, weight
+# Series, time, value, weight.
+Sample = tuple[int, int, float, int]
 
 
 def samples_of(drawn: Sequence[Sample], metadata: dict[int, bytes] | None = None) -> Samples:

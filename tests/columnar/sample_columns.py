@@ -30,9 +30,13 @@ def columns(
         return np.full(len(value), given, dtype) if np.isscalar(given) else np.array(given, dtype)
 
     return Samples(
-        column(series, np.int64), column(time, np.int64), np.array(value, np.float64), column(weight, np.int64),
-        column(flags, np.uint8), metadata or {},
-    )  # fmt: skip
+        column(series, np.int64),
+        column(time, np.int64),
+        np.array(value, np.float64),
+        column(weight, np.int64),
+        column(flags, np.uint8),
+        metadata or {},
+    )
 
 
 def assert_same(found: Samples, wanted: Samples) -> None:
@@ -43,9 +47,8 @@ def assert_same(found: Samples, wanted: Samples) -> None:
     for field in fields(Summaries):
         got, given_ = getattr(found.summaries, field.name), getattr(wanted.summaries, field.name)
         assert got.dtype == given_.dtype, field.name
-        np.testing.assert_array_equal(
-            got, given_, field.name
-        )  # sums beyond the largest float are inf or nan
+        # Sums beyond the largest float are inf or NaN.
+        np.testing.assert_array_equal(got, given_, field.name)
     assert found.metadata == wanted.metadata
 
 

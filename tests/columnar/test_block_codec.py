@@ -138,10 +138,8 @@ def test_change_is_added_to_the_base_in_the_head() -> None:
     samples = columns([5.0, -2.0, 7.0], series=[0, 1, 1], flags=[CHANGE, CHANGE, 0])
     found = unpack(block(samples, bases={0: (10.0, NOW_MS + 5), 1: (3.0, 0)})).samples
     assert found.value.tolist() == [15.0, 1.0, 7.0]
-    assert found.time.tolist() == [
-        NOW_MS + 5,
-        *samples.time[1:].tolist(),
-    ]  # no older than what was changed
+    # No older than the value that was changed.
+    assert found.time.tolist() == [NOW_MS + 5, *samples.time[1:].tolist()]
 
 
 @pytest.mark.parametrize("time", [-1.0, 2.0**60, float("nan"), float("inf")])
@@ -179,7 +177,8 @@ def assert_sound(found: Block, size: int) -> None:
     for numbers in (samples.series, samples.summed):
         assert ((numbers >= 0) & (numbers < len(found.ids))).all()
     for times in (samples.time, samples.summaries.last_ms):
-        assert ((times >= 0) & (times < 253_402_300_800_000)).all()  # else it is no datetime
+        # Otherwise it cannot be a datetime.
+        assert ((times >= 0) & (times < 253_402_300_800_000)).all()
     assert (samples.summaries.count >= 1).all()
     assert all(
         0 <= row < len(samples) and type(text) is bytes for row, text in samples.metadata.items()
@@ -219,7 +218,8 @@ def test_valid_head_with_random_body_is_rejected_or_valid(data: bytes, tail: byt
     unpacker.feed(data)
     unpacker.skip()
     damaged(data[: unpacker.tell()] + tail)
-    damaged(data[: unpacker.tell() + 1] + tail)  # and the right version
+    # With the right version.
+    damaged(data[: unpacker.tell() + 1] + tail)
 
 
 @pytest.mark.parametrize("data", typical(), ids=["plain", "rich", "compacted"])

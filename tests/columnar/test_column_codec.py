@@ -99,9 +99,8 @@ def test_whole_numbers_round_trip(numbers: list[int], dense: bool) -> None:
 @given(real_columns(), st.booleans())
 def test_floats_round_trip_with_nan_and_infinity(numbers: list[float], dense: bool) -> None:
     data = pack_real(np.array(numbers), dense=dense)
-    np.testing.assert_array_equal(
-        real(data, len(numbers)), numbers
-    )  # 0.0 and -0.0 are the same number
+    # 0.0 and -0.0 are the same number.
+    np.testing.assert_array_equal(real(data, len(numbers)), numbers)
     assert skipped(data, len(numbers)) == len(data)
 
 

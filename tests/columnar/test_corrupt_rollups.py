@@ -246,7 +246,8 @@ def test_wide_row_among_narrow_ones_takes_little_memory() -> None:
     )
     data += pack_whole(np.zeros(half, np.int64)) + pack_whole(np.ones(half, np.int64))
     assert len(data) < 1000
-    damaged(read_table, data)  # 8,192 rows, each as wide as 4,097 points, would take 270 MB
+    # 8,192 rows, each as wide as 4,097 points, would take 270 MB.
+    damaged(read_table, data)
     with bounded(len(data)):
         assert len(unpack_table(data).points.values) == half
 

@@ -68,16 +68,16 @@ def test_clusters_keep_all_weight_within_the_budget(
 @pytest.mark.parametrize("name", ["normal", "lognormal"])
 def test_percentiles_are_as_accurate_as_the_tdigest_package(name: str) -> None:
     peer = tdigest().TDigest()
-    random.seed(5)  # it shuffles
+    # The package shuffles.
+    random.seed(5)
     values = DISTRIBUTIONS[name](np.random.default_rng(5))[:10_000]
     peer.batch_update(values.tolist())
     ours = Digest.of(values)
     for p in (1, 10, 50, 90, 95, 99):
         exact, theirs = np.percentile(values, p), peer.percentile(p)
         assert ours.percentile(p) == pytest.approx(theirs, rel=0.02), p
-        assert ours.percentile(p) == pytest.approx(exact, rel=0.017), (
-            p
-        )  # what 100 centroids hold of a long tail
+        # The accuracy of 100 centroids in a long tail.
+        assert ours.percentile(p) == pytest.approx(exact, rel=0.017), p
 
 
 def test_to_tdigest_gives_the_same_percentiles(metrics: Metrics) -> None:
@@ -115,7 +115,8 @@ def test_equal_values_round_trip_through_tdigest() -> None:
     tdigest()
     digest = Digest.of([1.0, 1.0, 1.0, 2.0, 2.0, 3.0])
     back = Digest.from_tdigest(digest.to_tdigest())
-    # The package folds equal values into one centroid, and a centroid may stand for different ones: 1.5 becomes 1.6.
+    # The package merges equal values into one centroid, which may represent different values: 1.5
+    # becomes 1.6.
     assert (back.values.tolist(), back.weights.tolist()) == ([1.0, 2.0, 3.0], [3, 2, 1])
     assert 1.0 < back.percentile(50) < 2.0
 

@@ -57,7 +57,8 @@ def test_percentiles_of_exact_values_equal_numpy(
 def test_stored_exact_samples_give_exact_percentiles(url: str, namespace: str) -> None:
     values = np.random.default_rng(1).lognormal(size=400).tolist()
     with Metrics(url, namespace=namespace, flush_interval=3600) as metrics:
-        for start in range(0, 400, 100):  # as many as are kept one by one of a flush
+        # As many as are kept one by one in a flush.
+        for start in range(0, 400, 100):
             for value in values[start : start + 100]:
                 metrics.histogram("latency", value)
             metrics.flush()
@@ -89,14 +90,15 @@ def test_percentiles_of_compressed_values_are_within_one_per_cent(
     found = metrics.rollup(name, aggregations=("p50", "p90", "p95", "p99", "p0", "p100", "count"))[
         ""
     ]
-    assert sum(1 for _ in metrics.query(name)) < VALUES / 10  # they are compacted
+    # They are compressed.
+    assert sum(1 for _ in metrics.query(name)) < VALUES / 10
     assert (found["count"], found["p0"], found["p100"]) == (VALUES, values.min(), values.max())
     for p in (50, 90, 95, 99):
         answer = found[f"p{p}"]
-        assert rank_error(values, answer, p) < 0.5, (
-            p
-        )  # measured: up to 0.25, as that of fastdigest's own merge
-        if name != "bimodal":  # where the values of near ranks may be far apart
+        # Measured: up to 0.25, as with fastdigest's own merge.
+        assert rank_error(values, answer, p) < 0.5, p
+        # Values of close ranks may be far apart in a bimodal distribution.
+        if name != "bimodal":
             assert answer == pytest.approx(np.percentile(values, p), rel=0.01), p
         assert metrics.digest(name).percentile(p) == pytest.approx(answer, rel=1e-12)
 
@@ -123,7 +125,7 @@ def test_thinned_points_give_the_same_percentiles(ranks: list[float], shape: str
         values[: many // 2] += 1e6
     group, weights = random_.integers(0, 3, many), random_.integers(1, 50, many)
     wanted = np.array(ranks)
-    # Half of them in rows of up to 100 points, some of none, the rest alone.
+    # Half of the points in rows of up to 100, some rows empty; the other points alone.
     of_row = np.append(random_.integers(0, 100, many // 120), [0, 0])
     in_rows = int(of_row.sum())
     group[:in_rows] = np.repeat(random_.integers(0, 3, len(of_row)), of_row)
@@ -151,9 +153,8 @@ def test_thinned_points_give_the_same_percentiles(ranks: list[float], shape: str
 def test_percentile_on_a_thinned_point_uses_all_points(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(
-        percentiles_module, "_AROUND", -0.3
-    )  # the sample misleads: what is kept lies beside the answer
+    # As if the sample was misleading: the points that are kept do not cover the rank.
+    monkeypatch.setattr(percentiles_module, "_AROUND", -0.3)
     many = 2 * THIN_FROM
     values = np.random.default_rng(1).permutation(many).astype(np.float64)
     whole, none = np.ones(many, np.int64), np.zeros(many, np.bool_)

@@ -64,9 +64,8 @@ def test_sums_beyond_the_largest_float_round_trip() -> None:
     assert np.isinf(table.summaries.total).all()
     found = unpack_table(pack_table(table))
     assert np.isinf(found.summaries.total).all()
-    np.testing.assert_array_equal(
-        found.summaries.m2[0], table.summaries.m2[0]
-    )  # not a number: both sums are inf
+    # NaN: both sums are inf.
+    np.testing.assert_array_equal(found.summaries.m2[0], table.summaries.m2[0])
 
 
 @pytest.mark.parametrize("scale", [1e-25, 1e-10, 1.0, 1e18, 1e25])

@@ -24,7 +24,8 @@ from redismetrics.columnar.rollup_table import (
 )
 from redismetrics.columnar.summaries import Summaries
 
-Sample = tuple[int, float, int]  # group, value, weight
+# Group, value, weight.
+Sample = tuple[int, float, int]
 
 
 def merged(
@@ -185,7 +186,8 @@ def test_values_that_seem_few_at_first_are_clustered() -> None:
 def test_means_of_extreme_values_stay_within_them(largest: float, signs: int) -> None:
     values = np.random.default_rng(4).uniform(0.7 if signs else -1, 1, 400) * largest * (signs or 1)
     table = merged([(0, value, 1 + at % 7) for at, value in enumerate(values.tolist())], 1, 50, 60)
-    for _ in range(3):  # what was clustered can be again
+    # Centroids can be clustered again.
+    for _ in range(3):
         means = table.points.values
         assert table.kind.tolist() == [CLUSTERED]
         assert np.isfinite(means).all()
@@ -222,7 +224,8 @@ def test_infinite_mean_of_a_recorder_is_clamped_to_its_values(limit: int) -> Non
     assert table.kind.tolist() == [CLUSTERED]
     assert 1e308 <= table.points.values[0] <= table.points.values[-1] <= 1.7e308
     assert table.points.weights.sum() == 70
-    assert (np.isinf(means).sum(), np.isnan(means).sum()) == (2, 1)  # what was given is not changed
+    # The arguments are not changed.
+    assert (np.isinf(means).sum(), np.isnan(means).sum()) == (2, 1)
 
 
 @pytest.mark.parametrize("groups", [70_000, 60_000])

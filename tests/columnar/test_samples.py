@@ -59,7 +59,8 @@ def test_series_minute_keeps_no_more_rows_than_the_budget(samples: Samples, budg
     if len(samples) > budget:
         assert sizes.max(initial=0) <= budget
     series, counts = np.unique(small.series, return_counts=True)
-    for number in series[counts > 0]:  # and each row stands for as many values as it says
+    # Each row represents as many values as its weight says.
+    for number in series[counts > 0]:
         assert (
             small.weight[small.series == number].sum()
             == samples.weight[samples.series == number].sum()

@@ -16,7 +16,8 @@ from redismetrics.columnar import arrays, summaries
 from redismetrics.columnar.arrays import sum_whole
 from redismetrics.columnar.summaries import ALL, Summaries, merge
 
-Sample = tuple[int, float, int, int]  # group, value, weight, time
+# Group, value, weight, time.
+Sample = tuple[int, float, int, int]
 
 
 def points(samples: Sequence[Sample]) -> tuple[Any, Summaries]:
@@ -62,12 +63,11 @@ def assert_as_oracle(found: Summaries, samples: Sequence[Sample], groups: int) -
     for group in range(groups):
         wanted = oracle(samples, group)
         for name in ("count", "low", "high", "last", "last_ms"):
-            np.testing.assert_array_equal(
-                getattr(found, name)[group], wanted[name], name
-            )  # 0.0 is -0.0
+            # 0.0 equals -0.0.
+            np.testing.assert_array_equal(getattr(found, name)[group], wanted[name], name)
         size, count = wanted.get("size", 0.0), wanted["count"]
         assert abs(found.total[group] - wanted["total"]) <= 1e-12 * size
-        # A mean in floats is off by some 1e-16 of the largest value, and each sample's distance from it as well.
+        # A mean in floats is off by about 1e-16 of the largest value, and so is each distance from it.
         largest = wanted.get("largest", 0.0)
         rounded = (
             1e-300
@@ -98,9 +98,8 @@ def test_merged_samples_equal_the_oracle(samples: list[Sample]) -> None:
 def test_merging_in_any_steps_gives_the_same(samples: list[Sample], cuts: list[int]) -> None:
     edges = [0, *sorted(cut for cut in cuts if cut <= len(samples)), len(samples)]
     merged = [_merged(samples[begin:end]) for begin, end in pairwise(edges)]
-    parts = [
-        (np.flatnonzero(part.count), part.take(part.count > 0)) for part in merged
-    ]  # a table has no row of nothing
+    # A table has no empty rows.
+    parts = [(np.flatnonzero(part.count), part.take(part.count > 0)) for part in merged]
     found = merge(
         np.concatenate([group for group, _ in parts]),
         6,
@@ -164,9 +163,8 @@ def test_variance_of_close_values_far_from_zero() -> None:
     samples = [(0, 1e9 + number / 1000, 1, number) for number in range(1000)]
     group, rows = points(samples)
     found = merge(group, 1, rows)
-    assert found.m2[0] == pytest.approx(
-        oracle(samples, 0)["m2"], rel=1e-6
-    )  # the naive way has no digit of it
+    # The difference of the sums would have no correct digit.
+    assert found.m2[0] == pytest.approx(oracle(samples, 0)["m2"], rel=1e-6)
     halves = [
         merge(group[:500], 1, rows.take(np.arange(500))),
         merge(group[500:], 1, rows.take(np.arange(500, 1000))),

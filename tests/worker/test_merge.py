@@ -1,4 +1,4 @@
-"""Samples into minutes, minutes into hours: beside an oracle of dicts and lists, in any slices, late and compacted."""
+"""Samples into minutes, minutes into hours: compared with an oracle of dicts and lists."""
 
 import math
 import random
@@ -50,7 +50,7 @@ class Sample:
 
 
 def columns(given_: Sequence[Sample]) -> Samples:
-    """As a block holds them, series by id."""
+    """Return samples as a block has them, with series ids."""
     return Samples(
         np.array([sample.series for sample in given_], np.int64), np.array([sample.time for sample in given_], np.int64),
         np.array([sample.value for sample in given_], np.float64), np.array([sample.weight for sample in given_], np.int64),
@@ -60,7 +60,7 @@ def columns(given_: Sequence[Sample]) -> Samples:
 
 
 def stored(cell: Cell) -> Cell:
-    """The cell as it is read again from what is written of it."""
+    """Return the cell as decoded from its bytes."""
     table, samples = pack_table(cell.table), pack_samples(cell.samples)
     return Cell(
         unpack_table(table) if table else rollup_table.empty(),
@@ -70,7 +70,7 @@ def stored(cell: Cell) -> Cell:
 
 @dataclass
 class Store:
-    """Cells as a worker finds and leaves them; through bytes or not."""
+    """Cells as a worker reads and writes them, through bytes or not."""
 
     packed: bool = True
     cells: dict[CellKey, Cell] = field(default_factory=dict)
@@ -78,17 +78,17 @@ class Store:
     def seal(self, parts: list[Samples], raw_from_ms: int = 0) -> dict[CellKey, Cell]:
         touched = cell_keys(parts, CHUNK)
         held = {place: self.cells[place] for place in touched if place in self.cells}
-        became = merge_into_cells(parts, held, CHUNK, MINUTES, raw_from_ms, SAMPLES_PER_MINUTE)
-        assert list(became) == touched  # each cell that holds something, in order, and no other
+        cells_now = merge_into_cells(parts, held, CHUNK, MINUTES, raw_from_ms, SAMPLES_PER_MINUTE)
+        assert list(cells_now) == touched  # each cell that holds something, in order, and no other
         self.cells.update(
-            {place: stored(cell) for place, cell in became.items()} if self.packed else became
+            {place: stored(cell) for place, cell in cells_now.items()} if self.packed else cells_now
         )
-        return became
+        return cells_now
 
 
 @dataclass
 class Row:
-    """What the oracle knows of one series in one minute."""
+    """One series in one minute, for the oracle."""
 
     samples: list[Sample] = field(
         default_factory=list
@@ -103,7 +103,7 @@ class Oracle:
         self.rows: dict[tuple[int, int], Row] = defaultdict(Row)
 
     def add(self, recorded: Iterable[Sample], came: Samples) -> None:
-        """What was recorded, and what came of it: the same, or compacted."""
+        """Add recorded samples, and the rows that came of them: the same, or compressed."""
         for sample in recorded:
             self.rows[sample.time // MINUTE * MINUTE, sample.series].samples.append(sample)
         for row in range(len(came)):
@@ -117,7 +117,7 @@ class Oracle:
             )  # fmt: skip
 
     def sealed(self, touched: Iterable[CellKey], raw_from_ms: int) -> None:
-        """Once raw samples of a touched cell are too many, too old or clustered they are gone for ever."""
+        """Note that exact samples are gone for good once there are too many, too old or clustered."""
         of_cells = set(touched)
         for (slot, series), row in self.rows.items():
             if (slot, series // CHUNK) in of_cells:
@@ -231,7 +231,7 @@ def assert_samples(cell: Cell, oracle: Oracle, slot: int, chunk: int) -> None:
 
 @st.composite
 def batches(draw: st.DrawFn) -> tuple[list[Sample], Samples]:
-    """What one flush recorded, and as what it came: maybe compacted."""
+    """Draw the samples of a flush, and its rows, which may be compressed."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     compacted = draw(st.booleans())
     recorded = []
@@ -278,7 +278,7 @@ CALLS = st.lists(
 
 @settings(max_examples=150)
 @given(CALLS, st.booleans())
-def test_samples_sealed_in_any_slices_are_as_the_oracle_says(
+def test_samples_sealed_in_any_slices_equal_the_oracle(
     calls: list[tuple[list[tuple[list[Sample], Samples]], int]], packed: bool
 ) -> None:
     store, oracle = Store(packed), Oracle()
@@ -293,7 +293,7 @@ def test_samples_sealed_in_any_slices_are_as_the_oracle_says(
 
 
 @given(st.lists(batches(), min_size=2, max_size=5), st.randoms())
-def test_but_for_the_last_of_equal_times_the_order_of_batches_does_not_matter(
+def test_order_of_batches_matters_only_for_the_last_of_equal_times(
     drawn: list[tuple[list[Sample], Samples]], order: Any
 ) -> None:
     one, other = Store(), Store()
@@ -326,7 +326,7 @@ def burst(size: int, *, series: int = 0, at: int = START, seed: int = 0) -> list
 
 
 @pytest.mark.parametrize("steps", [[100], [40, 60], [1] * 100])
-def test_up_to_a_hundred_samples_of_a_minute_are_kept_one_by_one(steps: list[int]) -> None:
+def test_up_to_100_samples_of_a_minute_are_kept_one_by_one(steps: list[int]) -> None:
     store, oracle = Store(), Oracle()
     every = burst(101)
     begin = 0
@@ -347,14 +347,14 @@ def test_up_to_a_hundred_samples_of_a_minute_are_kept_one_by_one(steps: list[int
     )
 
 
-def test_a_minute_s_samples_go_for_the_series_that_has_too_many_only() -> None:
+def test_only_the_series_with_too_many_samples_loses_exact_ones() -> None:
     store = Store()
     store.seal([columns(burst(101) + burst(100, series=1) + burst(3, series=2))])
     (cell,) = store.cells.values()
     assert np.unique(cell.samples.series, return_counts=True)[1].tolist() == [100, 3]
 
 
-def test_a_row_of_equal_values_is_one_sample_however_often_it_came() -> None:
+def test_weighted_equal_values_count_as_one_exact_sample() -> None:
     store = Store()
     store.seal([columns([Sample(0, START + at, float(at), 1000) for at in range(100)])])
     (cell,) = store.cells.values()
@@ -362,8 +362,8 @@ def test_a_row_of_equal_values_is_one_sample_however_often_it_came() -> None:
 
 
 @pytest.mark.parametrize("why", ["many", "old", "compacted"])
-def test_a_late_sample_into_a_minute_without_its_samples_leaves_the_rollup_right(why: str) -> None:
-    """RedisTimeSeries makes the rollup anew of the raw samples that are left: of one, when the others are gone."""
+def test_late_sample_in_a_minute_without_exact_samples(why: str) -> None:
+    """RedisTimeSeries would rebuild the rollup from the raw samples that are left."""
     recorded = burst(101 if why == "many" else 50)
     came = columns(recorded)
     if why == "compacted":
@@ -386,7 +386,7 @@ def test_a_late_sample_into_a_minute_without_its_samples_leaves_the_rollup_right
     )
 
 
-def test_samples_from_before_the_oldest_kept_are_in_the_rollup_only() -> None:
+def test_samples_older_than_raw_retention_are_in_the_rollup_only() -> None:
     store = Store()
     store.seal([columns([Sample(0, START - 1, 1.0), Sample(0, START, 2.0)])], START)
     assert {place: (len(cell.table), len(cell.samples)) for place, cell in store.cells.items()} == {
@@ -395,7 +395,7 @@ def test_samples_from_before_the_oldest_kept_are_in_the_rollup_only() -> None:
     }
 
 
-def test_a_change_is_kept_as_the_value_it_led_to() -> None:
+def test_change_of_a_gauge_is_stored_as_its_result() -> None:
     found = Store(packed=False)
     found.seal(
         [
@@ -427,7 +427,7 @@ def test_cells_are_cut_by_minute_and_chunk() -> None:
     assert [cell.samples.series.tolist() for cell in store.cells.values()] == series
 
 
-def test_a_cell_that_is_held_is_returned_whole_also_where_nothing_was_added() -> None:
+def test_stored_cell_is_returned_whole() -> None:
     store = Store()
     store.seal(
         [
@@ -480,9 +480,7 @@ def _only(oracle: Oracle, chunk: int) -> Oracle:
     ],
 )
 @pytest.mark.parametrize("compacted", [False, True])
-def test_values_at_the_ends_of_floats_are_sealed_stored_and_sealed_again(
-    values: list[float], compacted: bool
-) -> None:
+def test_extreme_values_are_sealed_repeatedly(values: list[float], compacted: bool) -> None:
     rng = np.random.default_rng(7)
     every = [*values * 40, *(values[-1] * rng.random(200)).tolist()]
     came = columns([Sample(0, START + at, value) for at, value in enumerate(every)])
@@ -502,7 +500,7 @@ def test_values_at_the_ends_of_floats_are_sealed_stored_and_sealed_again(
         assert points.weights.sum() in (0, again * len(every))
 
 
-def test_places_are_those_of_rows_and_of_summaries() -> None:
+def test_cell_keys_cover_rows_and_summaries() -> None:
     came = compress(columns(burst(50, series=4) + burst(1, series=0, at=START + MINUTE)), 20)
     assert len(came.summed) == 1
     assert cell_keys([came], CHUNK) == [(START, 1), (START + MINUTE, 0)]
@@ -518,7 +516,7 @@ def test_places_are_those_of_rows_and_of_summaries() -> None:
 
 
 def hour_of(seed: int, most: int = 60) -> tuple[list[Sample], dict[CellKey, Cell]]:
-    """Some samples of an hour, and their cells, all in chunk 0."""
+    """Return samples of an hour, and their cells, all in chunk 0."""
     rng = np.random.default_rng(seed)
     recorded: list[Sample] = []
     for _ in range(30):
@@ -541,7 +539,7 @@ def hour_of(seed: int, most: int = 60) -> tuple[list[Sample], dict[CellKey, Cell
 
 @given(st.integers(0, 10_000), st.sampled_from([60, 250]))
 @settings(max_examples=40)
-def test_an_hour_is_the_whole_of_its_minutes(seed: int, most: int) -> None:
+def test_hour_covers_all_its_minutes(seed: int, most: int) -> None:
     recorded, cells = hour_of(seed, most)
     minutes = assemble(
         rollup_table.empty(), {slot: cell.table for (slot, _), cell in cells.items()}
@@ -557,7 +555,7 @@ def test_an_hour_is_the_whole_of_its_minutes(seed: int, most: int) -> None:
     assert len(downsample_rows(rollup_table.empty(), START, 200)) == 0
 
 
-def test_an_hour_of_few_values_is_exact() -> None:
+def test_hour_of_few_values_is_exact() -> None:
     recorded = [
         Sample(0, START + minute * MINUTE, minute / 7) for minute in range(60) for _ in range(5)
     ]
@@ -570,7 +568,7 @@ def test_an_hour_of_few_values_is_exact() -> None:
 
 
 def by_slot(table: Table) -> dict[tuple[int, int], Any]:
-    """Everything of each row."""
+    """Return all columns of each row."""
     found = {}
     for number, points in enumerate(points_of(table)):
         summary = [getattr(table.summaries, column.name)[number] for column in fields(Summaries)]
@@ -581,7 +579,7 @@ def by_slot(table: Table) -> dict[tuple[int, int], Any]:
 
 
 def assert_alike(found: Table, wanted: Table) -> None:
-    """The same; but means, which are rounded whenever they are packed, near."""
+    """Assert that tables are equal; means may be off, since packing rounds them."""
     one, other = by_slot(found), by_slot(wanted)
     assert set(one) == set(other)
     for key, (kind, summary, points) in one.items():
@@ -603,32 +601,32 @@ def read(table: Table) -> Table:
 
 
 @pytest.mark.parametrize("seed", range(15))
-def test_a_segment_and_what_is_loose_beside_it_are_the_same_as_all_loose(seed: int) -> None:
+def test_segment_and_cells_beside_it_equal_all_cells(seed: int) -> None:
     _, cells = hour_of(seed)
     _, later = hour_of(seed + 1)
-    loose = {slot: cell.table for (slot, _), cell in cells.items()}
+    cells = {slot: cell.table for (slot, _), cell in cells.items()}
     segment = rollup_table.empty()
     rng = random.Random(seed)
-    for _ in range(3):  # folded in parts: what was folded stays, what is beside counts instead
-        folded = set(rng.sample(sorted(loose), rng.randint(0, len(loose))))
+    for _ in range(3):  # merged in parts: what was merged stays, what is beside counts instead
+        merged = set(rng.sample(sorted(cells), rng.randint(0, len(cells))))
         segment = read(
-            segment_rows(assemble(segment, {slot: loose[slot] for slot in folded}), MINUTES.points)
+            segment_rows(assemble(segment, {slot: cells[slot] for slot in merged}), MINUTES.points)
         )
         changed = rng.sample(sorted(later), 3)
-        loose.update({slot: later[slot, 0].table for slot, _ in changed})
+        cells.update({slot: later[slot, 0].table for slot, _ in changed})
         beside = {
             slot: table
-            for slot, table in loose.items()
-            if slot not in folded or (slot, 0) in changed
+            for slot, table in cells.items()
+            if slot not in merged or (slot, 0) in changed
         }
-        loose_now = assemble(
+        cells_now = assemble(
             rollup_table.empty(),
-            {slot: segment_rows(table, MINUTES.points) for slot, table in loose.items()},
+            {slot: segment_rows(table, MINUTES.points) for slot, table in cells.items()},
         )
         found = assemble(
             segment, {slot: segment_rows(table, MINUTES.points) for slot, table in beside.items()}
         )
-        assert_alike(found, loose_now)
+        assert_alike(found, cells_now)
         segment_now = segment_rows(found, MINUTES.points)
         assert by_slot(segment_now) == by_slot(found)
         order = np.lexsort((segment_now.slot, segment_now.series))
@@ -641,22 +639,22 @@ def test_a_segment_and_what_is_loose_beside_it_are_the_same_as_all_loose(seed: i
             )
 
 
-def test_folding_leaves_no_row_with_more_points_than_its_level_has() -> None:
+def test_segment_rows_have_at_most_the_points_of_their_resolution() -> None:
     _, cells = hour_of(3, 180)
-    loose = {slot: cell.table for (slot, _), cell in cells.items()}
-    rows = assemble(rollup_table.empty(), loose)
+    cells = {slot: cell.table for (slot, _), cell in cells.items()}
+    rows = assemble(rollup_table.empty(), cells)
     assert rows.size.max() > MINUTES.points
-    folded = segment_rows(rows, MINUTES.points)
-    assert folded.size.max() <= MINUTES.points
-    assert folded.summaries.count.sum() == rows.summaries.count.sum()
+    merged = segment_rows(rows, MINUTES.points)
+    assert merged.size.max() <= MINUTES.points
+    assert merged.summaries.count.sum() == rows.summaries.count.sum()
     crowded = {key for key, (_, _, points) in by_slot(rows).items() if len(points) > MINUTES.points}
-    for key, (kind, summary, points) in by_slot(folded).items():
+    for key, (kind, summary, points) in by_slot(merged).items():
         before = by_slot(rows)[key]
         assert summary == before[1]
         assert (kind, points) == (before[0], before[2]) if key not in crowded else kind == CLUSTERED
 
 
-def test_a_loose_field_without_rows_takes_its_slot_out_of_the_segment() -> None:
+def test_empty_cell_removes_its_slot_from_the_segment() -> None:
     _, cells = hour_of(4)
     segment = segment_rows(
         assemble(rollup_table.empty(), {slot: cell.table for (slot, _), cell in cells.items()}), 100
@@ -671,25 +669,25 @@ def test_a_loose_field_without_rows_takes_its_slot_out_of_the_segment() -> None:
 
 
 @pytest.mark.parametrize("seed", range(15))
-def test_exact_samples_of_a_segment_and_beside_it_are_the_same_as_all_loose(seed: int) -> None:
+def test_exact_samples_of_segment_and_cells_equal_all_cells(seed: int) -> None:
     _, cells = hour_of(seed)
     _, later = hour_of(seed + 1)
-    loose = {slot: cell.samples for (slot, _), cell in cells.items()}
+    cells = {slot: cell.samples for (slot, _), cell in cells.items()}
     segment = no_samples()
     rng = random.Random(seed)
     for _ in range(3):
-        folded = set(rng.sample(sorted(loose), rng.randint(0, len(loose))))
-        segment = segment_samples(assemble_samples(segment, {slot: loose[slot] for slot in folded}))
+        merged = set(rng.sample(sorted(cells), rng.randint(0, len(cells))))
+        segment = segment_samples(assemble_samples(segment, {slot: cells[slot] for slot in merged}))
         segment = unpack_samples(pack_samples(segment)) if len(segment) else segment
         changed = rng.sample(sorted(later), 3)
-        loose.update({slot: later[slot, 0].samples for slot, _ in changed})
+        cells.update({slot: later[slot, 0].samples for slot, _ in changed})
         beside = {
             slot: samples
-            for slot, samples in loose.items()
-            if slot not in folded or (slot, 0) in changed
+            for slot, samples in cells.items()
+            if slot not in merged or (slot, 0) in changed
         }
         found = assemble_samples(segment, beside)
-        wanted = [row for slot in sorted(loose) for row in rows_of(loose[slot])]
+        wanted = [row for slot in sorted(cells) for row in rows_of(cells[slot])]
         assert sorted(rows_of(found), key=repr) == sorted(wanted, key=repr)
         segment_now = segment_samples(found)
         keys = list(zip(segment_now.series.tolist(), segment_now.time.tolist(), strict=True))
