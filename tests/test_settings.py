@@ -1,4 +1,4 @@
-"""Settings: argument, environment, default in this order; messages name the wrong one."""
+"""Settings: precedence of arguments and environment, and errors that name the setting."""
 
 import math
 import re
@@ -76,12 +76,12 @@ PROBLEM = r"((: tag '\w+')? must (be|have) .*, got |: invalid tag key .*: use )"
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_tables_below_name_every_setting() -> None:
+def test_the_tables_of_this_file_name_every_setting() -> None:
     assert [row[0] for row in GOOD] == NAMES
     assert {row[0] for row in BAD} == set(NAMES)
 
 
-def test_the_page_about_settings_has_the_defaults_units_and_texts_of_the_code() -> None:
+def test_the_settings_page_has_the_defaults_units_and_texts_of_the_code() -> None:
     text = (ROOT / "docs" / "settings.md").read_text()
     rows = re.findall(
         r"^\| `(\w+)` \| `REDISMETRICS_(\w+)` \| (.*) \| (.*) \| (.*) \|$", text, re.MULTILINE
@@ -132,7 +132,7 @@ def test_the_defaults_are_those_of_the_documents() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "from_text", "argument", "from_argument"), GOOD, ids=NAMES
 )
-def test_an_argument_comes_before_the_environment_before_the_default(
+def test_arguments_override_the_environment_which_overrides_defaults(
     name: str, text: str, from_text: Any, argument: Any, from_argument: Any
 ) -> None:
     environ = {f"REDISMETRICS_{name.upper()}": text}
@@ -152,7 +152,7 @@ def test_a_client_reads_the_environment_of_its_process(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(("name", "value"), BAD, ids=lambda value: repr(value)[:30])
-def test_a_wrong_argument_is_named_and_shown(name: str, value: Any) -> None:
+def test_an_invalid_argument_is_named_and_shown(name: str, value: Any) -> None:
     with pytest.raises(InvalidSetting, match=rf"^{name}{PROBLEM}") as caught:
         resolve({}, **{name: value})
     assert isinstance(caught.value, ValueError)
@@ -163,7 +163,7 @@ def test_a_wrong_argument_is_named_and_shown(name: str, value: Any) -> None:
     [row for row in BAD if isinstance(row[1], str)],
     ids=lambda value: repr(value)[:30],
 )
-def test_a_wrong_environment_variable_is_named_by_its_own_name(name: str, text: str) -> None:
+def test_an_invalid_environment_variable_is_named(name: str, text: str) -> None:
     with pytest.raises(InvalidSetting, match=rf"^REDISMETRICS_{name.upper()}{PROBLEM}"):
         resolve({f"REDISMETRICS_{name.upper()}": text})
 
@@ -183,7 +183,7 @@ def test_coarser_resolutions_must_be_kept_longer(given: dict[str, float], wrong:
         resolve({}, **given)
 
 
-def test_an_unknown_setting_is_refused() -> None:
+def test_an_unknown_setting_is_rejected() -> None:
     with pytest.raises(InvalidSetting, match="retention_hours"):
         resolve({}, retention_hours=24)
     with pytest.raises(TypeError, match="retention_hours"):
@@ -193,6 +193,6 @@ def test_an_unknown_setting_is_refused() -> None:
 @pytest.mark.parametrize(
     "url", ["http://localhost", "localhost:6379", "", "redis://localhost:port", "sqlite:///a"]
 )
-def test_a_url_of_another_kind_is_refused_when_the_client_is_made(url: str) -> None:
+def test_an_unsupported_url_is_rejected_when_the_client_is_created(url: str) -> None:
     with pytest.raises(InvalidSetting, match=r"^url must .*redis://"):
         Metrics(url)

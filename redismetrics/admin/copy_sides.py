@@ -51,7 +51,7 @@ class Side:
 
 
 class CopyLock:
-    """Excludes other copies to the same target. Each round trip of `held` extends it."""
+    """Excludes other copies to the same target. Each round trip of `holding` extends it."""
 
     def __init__(self, side: Side) -> None:
         self._side = side
@@ -67,8 +67,8 @@ class CopyLock:
                 f"{LOCK_MS // SECOND} s if that was killed"
             )
 
-    def held(self, operation: Operation[T]) -> Operation[T]:
-        """Run *operation*, whose round trips extend the lock and fail if another process has it."""
+    def holding(self, operation: Operation[T]) -> Operation[T]:
+        """Wrap *operation*: its round trips extend the lock, and fail if another process has it."""
         own: list[Command] = [("GET", self._key), ("PEXPIRE", self._key, LOCK_MS)]
         try:
             commands = next(operation)
@@ -114,7 +114,7 @@ class CopySides:
 
     def write(self, operation: Operation[T]) -> T:
         """Run *operation* at the target while this copy holds the lock."""
-        return self.target.run(self.lock.held(operation))
+        return self.target.run(self.lock.holding(operation))
 
     def extend_lock(self) -> None:
         """Keep the lock during work that does not write."""

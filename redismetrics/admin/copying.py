@@ -128,8 +128,8 @@ def _reset(side: Side, lock: CopyLock) -> int:
         )
     for at in range(0, len(names), at_once):
         part = names[at : at + at_once]
-        side.run(lock.held(deletion.delete(namespace, existing.shards, part)))
-    side.run(lock.held(forget_shards(namespace, existing.shards)))
+        side.run(lock.holding(deletion.delete(namespace, existing.shards, part)))
+    side.run(lock.holding(forget_shards(namespace, existing.shards)))
     side.run(send([("DEL", keys.copying(namespace)), ("DEL", keys.workers(namespace))]))
     side.run(send([("DEL", keys.config(namespace))]))
     return len(names)

@@ -1,4 +1,4 @@
-"""A real cluster: everything works there as on one server, while slots move, and when a primary dies."""
+"""A real cluster: it works like one server, also while slots move and after a failover."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ def work(url: str, namespace: str) -> None:
     worker.store.close()
 
 
-def test_everything_works_over_sixteen_shards(
+def test_everything_works_with_sixteen_shards(
     cluster: Cluster, make_metrics: MakeMetrics, namespace: str
 ) -> None:
     metrics = make_metrics(cluster.url)
@@ -66,7 +66,7 @@ def test_everything_works_over_sixteen_shards(
     assert reader.clear(confirm=True) == 42
 
 
-def test_asyncio_over_sixteen_shards(cluster: Cluster, namespace: str) -> None:
+def test_asyncio_works_with_sixteen_shards(cluster: Cluster, namespace: str) -> None:
     async def use() -> None:
         async with AsyncMetrics(cluster.url, namespace=namespace, flush_interval=3_600) as metrics:
             async with metrics.subscribe() as stream:
@@ -90,7 +90,7 @@ def test_asyncio_over_sixteen_shards(cluster: Cluster, namespace: str) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
-def test_a_forked_child_records_for_itself_and_leaves_the_parent_s_connections_alone(
+def test_a_forked_child_does_not_use_the_connections_of_its_parent(
     cluster: Cluster, make_metrics: MakeMetrics, namespace: str
 ) -> None:
     metrics = make_metrics(cluster.url)
@@ -124,7 +124,7 @@ def test_a_forked_child_records_for_itself_and_leaves_the_parent_s_connections_a
     assert metrics.stats()["lost_batches"] == 0
 
 
-def test_closing_sends_what_is_left_to_every_shard(
+def test_close_sends_unsent_samples_to_every_shard(
     cluster: Cluster, make_metrics: MakeMetrics, namespace: str
 ) -> None:
     metrics = make_metrics(cluster.url)
@@ -137,7 +137,7 @@ def test_closing_sends_what_is_left_to_every_shard(
     assert [reader.query(name, aggregation="sum") for name in names(40)] == [1] * 40
 
 
-def test_closing_waits_no_longer_than_told_for_a_node_that_is_gone(
+def test_close_does_not_exceed_its_timeout_if_a_node_is_down(
     fresh_server: Callable[..., Server], make_metrics: MakeMetrics
 ) -> None:
     cluster = Cluster(fresh_server)
@@ -160,7 +160,7 @@ def test_closing_waits_no_longer_than_told_for_a_node_that_is_gone(
 # -- slots that move ------------------------------------------------------------------------------------------------
 
 
-def test_a_slot_moves_while_it_is_written_worked_on_and_asked(
+def test_a_slot_can_move_while_it_is_written_processed_and_queried(
     cluster: Cluster, make_metrics: MakeMetrics, namespace: str
 ) -> None:
     """To another node and back, key by key, under load: every increment counts once, every question has a whole answer."""
@@ -223,7 +223,7 @@ def test_a_slot_moves_while_it_is_written_worked_on_and_asked(
     assert cluster.owner(slot) == home
 
 
-def test_a_question_during_a_move_is_read_in_order(
+def test_a_query_during_a_move_is_read_in_order(
     cluster: Cluster, make_metrics: MakeMetrics, namespace: str
 ) -> None:
     """Its keys are on two nodes: each is asked where it is, the version first and last."""
@@ -260,7 +260,7 @@ def test_a_question_during_a_move_is_read_in_order(
 
 
 @pytest.mark.parametrize("how", ["kill", "pause"])
-def test_a_primary_dies_or_goes_deaf_and_its_replica_takes_over(
+def test_a_replica_takes_over_from_a_dead_or_unreachable_primary(
     fresh_server: Callable[..., Server], make_metrics: MakeMetrics, namespace: str, how: str
 ) -> None:
     cluster = Cluster(fresh_server, primaries=3, replicas=3)
@@ -307,7 +307,7 @@ def test_a_primary_dies_or_goes_deaf_and_its_replica_takes_over(
     assert asyncio.run(ask()) == 3
 
 
-def test_the_documented_rights_are_enough_on_a_cluster_too(
+def test_the_documented_permissions_are_enough_on_a_cluster(
     cluster: Cluster, make_metrics: MakeMetrics, namespace: str
 ) -> None:
     writes = (

@@ -1,4 +1,4 @@
-"""Which commands of a trip go where, and which again: the rules that `ClusterClient` carries out, an answer at a time."""
+"""Routing rules: which command goes to which node, and what is sent again."""
 
 from collections.abc import Callable
 from typing import Any
@@ -63,7 +63,7 @@ def says(node: Address, command: tuple[Any, ...]) -> Any:
     return f"{node[0]}:{command[0]}"
 
 
-def test_commands_go_to_the_owner_of_their_slot_those_without_a_key_with_their_neighbours() -> None:
+def test_commands_go_to_the_owner_of_their_slot_and_those_without_a_key_with_neighbours() -> None:
     trip = [
         ("TIME",),
         ("GET", HIGH),
@@ -77,7 +77,7 @@ def test_commands_go_to_the_owner_of_their_slot_those_without_a_key_with_their_n
     assert sorted(sent) == [(A, trip[3:]), (B, trip[:3])]
 
 
-def test_what_concerns_every_primary_goes_to_each() -> None:
+def test_script_load_and_info_go_to_every_primary() -> None:
     replies, sent = carry(node_map(), [("SCRIPT LOAD", "1"), ("SCRIPT LOAD", "2")], says)
     assert replies == ["a:SCRIPT LOAD"] * 2
     assert [node for node, _ in sent] == [A, B]
@@ -87,7 +87,7 @@ def test_what_concerns_every_primary_goes_to_each() -> None:
     assert replies == [b"a\r\nb", b"a"]
 
 
-def test_when_one_command_is_moved_all_of_its_slot_are_read_again_in_order() -> None:
+def test_after_a_redirection_all_commands_of_the_slot_are_sent_again_in_order() -> None:
     """The middle alone, sent again after the end, would be covered by a version that is older than it."""
     trip = [
         ("HGET", LOW, "version"),
@@ -109,7 +109,7 @@ def test_when_one_command_is_moved_all_of_its_slot_are_read_again_in_order() -> 
     assert nodes.primaries == [A, B, C]
 
 
-def test_a_slot_on_two_nodes_is_asked_one_by_one_from_its_first_command() -> None:
+def test_commands_of_a_slot_on_two_nodes_are_sent_one_by_one() -> None:
     trip = [("HGET", LOW, "version"), ("HMGET", LOW, "data"), ("HGET", LOW, "version")]
     asking = []
 
@@ -124,7 +124,7 @@ def test_a_slot_on_two_nodes_is_asked_one_by_one_from_its_first_command() -> Non
     assert sent[1:] == [(A, [trip[0]]), (A, [trip[1]]), (C, [("ASKING",), trip[1]]), (A, [trip[2]])]
 
 
-def test_a_script_that_ran_is_not_run_again_with_one_that_was_redirected() -> None:
+def test_a_script_that_ran_is_not_run_again_after_a_redirection() -> None:
     first, second = (("EVALSHA", "sha", 1, LOW, text) for text in ("1", "2"))
 
     def answer(node: Address, command: tuple[Any, ...]) -> Any:
@@ -140,7 +140,7 @@ def test_a_script_that_ran_is_not_run_again_with_one_that_was_redirected() -> No
 
 
 @pytest.mark.parametrize("error", [TryAgainError("TRYAGAIN"), ClusterDownError("CLUSTERDOWN")])
-def test_what_passes_is_waited_for_but_not_for_ever(error: Exception) -> None:
+def test_temporary_errors_are_retried_until_the_timeout(error: Exception) -> None:
     left = [error, error]
 
     def answer(node: Address, command: tuple[Any, ...]) -> Any:
@@ -157,7 +157,7 @@ def test_what_passes_is_waited_for_but_not_for_ever(error: Exception) -> None:
         carry(node_map(), [("GET", LOW)], never, seconds=0)
 
 
-def test_a_node_that_is_away_is_looked_for_in_a_new_map() -> None:
+def test_an_unreachable_node_is_looked_up_in_a_new_map() -> None:
     def answer(node: Address, command: tuple[Any, ...]) -> Any:
         if node == A:
             return redis.ConnectionError("refused")
@@ -174,7 +174,7 @@ def test_a_node_that_is_away_is_looked_for_in_a_new_map() -> None:
         carry(NodeMap([A]), trip, answer, retries=1)
 
 
-def test_a_server_that_is_no_cluster_says_so() -> None:
+def test_a_server_that_is_not_a_cluster_is_reported() -> None:
     error = redis.ResponseError("This instance has cluster support disabled")
     with pytest.raises(redis.ResponseError, match="cluster support disabled"):
         carry(NodeMap([A]), [("GET", LOW)], lambda *_: error)
@@ -189,7 +189,7 @@ def test_a_server_that_is_no_cluster_says_so() -> None:
         (("HGETALL", "rm:ns:config"), b"rm:ns:config"),
     ],
 )
-def test_a_slot_is_that_of_the_key(command: tuple[Any, ...], key: bytes) -> None:
+def test_the_slot_of_a_command_is_that_of_its_key(command: tuple[Any, ...], key: bytes) -> None:
     assert slot_of(command) == key_slot(key)
     assert slot_of(("TIME",)) is None
     assert slot_of(("SCRIPT LOAD", "return 1")) is None

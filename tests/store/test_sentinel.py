@@ -1,4 +1,4 @@
-"""redis+sentinel://: three real sentinels watch a primary and its replica; the primary dies while a process records."""
+"""Three real sentinels watch a primary and its replica; the primary dies during recording."""
 
 import asyncio
 import threading
@@ -20,7 +20,9 @@ def watched(fresh_server: Callable[..., Server], tmp_path: Path) -> Iterator[Sen
     found.end()
 
 
-def test_a_primary_dies_while_a_process_records(watched: SentinelServers, namespace: str) -> None:
+def test_recording_continues_after_the_primary_dies(
+    watched: SentinelServers, namespace: str
+) -> None:
     with (
         Metrics(
             watched.url, namespace=namespace, flush_interval=0.02, socket_timeout=0.5
@@ -80,7 +82,7 @@ def asks(reader: Metrics) -> float:
         return -1
 
 
-def test_a_batch_in_doubt_is_repeated_once_and_the_deaf_primary_comes_back(
+def test_an_unconfirmed_batch_counts_once_after_a_failover(
     watched: SentinelServers, namespace: str
 ) -> None:
     """The old primary has the batch in its socket and runs it when it wakes; what it does then is thrown away."""
@@ -120,7 +122,7 @@ def test_a_batch_in_doubt_is_repeated_once_and_the_deaf_primary_comes_back(
             )
 
 
-def test_a_service_that_the_sentinels_do_not_know_and_a_wrong_password_are_told(
+def test_an_unknown_service_and_a_wrong_password_are_reported(
     watched: SentinelServers, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     for url in (

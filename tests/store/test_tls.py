@@ -1,4 +1,4 @@
-"""rediss://: a real server with a certificate of our own authority, which asks for the client's; and a replica that is asked."""
+"""TLS: a real server with certificates of our own authority, for both sides; and a replica."""
 
 import asyncio
 import shutil
@@ -114,7 +114,7 @@ def query_of(certificates: Path, authority: str = "ca") -> str:
     )
 
 
-def test_a_client_with_a_certificate_records_asks_and_listens(
+def test_a_client_with_a_certificate_records_queries_and_subscribes(
     place: str, certificates: Path, namespace: str
 ) -> None:
     url = f"rediss://{place}/0?{query_of(certificates)}"
@@ -151,7 +151,7 @@ def test_a_client_with_a_certificate_records_asks_and_listens(
     ],
     ids=["unknown authority", "no certificate of its own", "another authority"],
 )
-def test_who_is_not_trusted_or_does_not_trust_gets_no_connection(
+def test_an_untrusted_certificate_is_rejected_by_either_side(
     place: str, certificates: Path, namespace: str, query: str, why: str
 ) -> None:
     query = query.format(folder=certificates, other=query_of(certificates, "other"))
@@ -162,7 +162,7 @@ def test_who_is_not_trusted_or_does_not_trust_gets_no_connection(
         metrics.close(0.1)
 
 
-def test_a_cluster_over_tls(certificates: Path, namespace: str) -> None:
+def test_a_cluster_with_tls(certificates: Path, namespace: str) -> None:
     cluster_of_one = served(
         certificates,
         "--cluster-enabled",
@@ -191,7 +191,7 @@ def test_a_cluster_over_tls(certificates: Path, namespace: str) -> None:
         cluster_of_one.close()
 
 
-def test_a_primary_that_sentinels_watch_over_tls(
+def test_a_primary_behind_sentinels_with_tls(
     place: str, certificates: Path, namespace: str
 ) -> None:
     """The sentinel speaks TLS alone as well, and asks for a certificate: so the client shows its own there, too."""
@@ -253,7 +253,7 @@ def test_a_primary_that_sentinels_watch_over_tls(
 # -- a replica ------------------------------------------------------------------------------------------------------
 
 
-def test_a_replica_answers_every_question_and_a_stream(
+def test_a_replica_answers_all_queries_and_a_subscription(
     fresh_server: Callable[..., Server], namespace: str
 ) -> None:
     primary = fresh_server(port=True, args=("--repl-diskless-sync-delay", "0"))
