@@ -25,7 +25,7 @@ class Edges(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class Points:
+class SeriesPoints:
     """Weighted points of many series, columns of shape (n,): for percentiles and lists of samples.
 
     *exact* points are samples as recorded, with their times. The others stand for several samples,
@@ -78,13 +78,13 @@ class SeriesData:
             since = min(int(rows.time.min()) for rows in self.parts)
         return max(until - since, 1) / 1000
 
-    def points(self) -> Points:
+    def points(self) -> SeriesPoints:
         """Return every sample, those of rollups as the points of their digests, by arrival."""
         table, samples = rollup_table.concat(self._tables), self._samples
         rows, values, weights = table.spread()
         is_centroid = (table.kind[rows] == CLUSTERED) & (weights > 1)
         compressed = _is_compressed(samples)
-        return Points(
+        return SeriesPoints(
             np.concatenate([table.series[rows], samples.series]),
             np.concatenate([table.slot[rows], samples.time]),
             np.concatenate([values, samples.value]),

@@ -73,9 +73,6 @@ HEAVY = {"asyncio", "fastdigest", "numpy", "pcodec", "redis"}
 MAX_LINES = 450
 MAX_MEDIAN = 150
 
-# Class names with two meanings. Only remove from these.
-KNOWN_DOUBLE_CLASSES = {"Points"}
-
 # Classes of one name that mean the same thing.
 SAME_MEANING = {"MetricsMiddleware"}  # of ASGI, WSGI and Django
 
@@ -266,7 +263,7 @@ def test_a_class_name_has_one_meaning() -> None:
             if isinstance(node, ast.ClassDef):
                 homes.setdefault(node.name, []).append(name)
     double = {name: where for name, where in homes.items() if len(where) > 1}
-    assert set(double) - SAME_MEANING <= KNOWN_DOUBLE_CLASSES, double
+    assert set(double) == SAME_MEANING, double
 
 
 def test_no_submodule_replaces_a_name_that_its_package_hands_on() -> None:
