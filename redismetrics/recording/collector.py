@@ -9,8 +9,9 @@ from redismetrics.settings import Settings
 from . import batch as metric_batch
 from . import drain
 from .batch import MetricBatch
+from .bindings import CACHED
 from .buffers import MetricBuffers
-from .recorder import CACHED, Recorder
+from .recorder import Recorder
 from .send_queue import SendQueue
 
 log = logging.getLogger("redismetrics")
@@ -133,7 +134,7 @@ class Collector:
             or sum(len(metric.buffers) for metric in metrics) <= CACHED
         ):
             return
-        bound = recorder.bound_buffers()
+        bound = recorder.bindings.buffers()
         for metric in metrics:
             gone = MetricBuffers(metric.name, metric.definition, explicit=metric.explicit)
             for canonical, buffer in list(metric.buffers.items()):
@@ -141,5 +142,5 @@ class Collector:
                 if buffer.idle >= IDLE_FLUSHES and buffer not in bound and buffer.is_empty:
                     gone.buffers[canonical] = metric.buffers.pop(canonical)
             if gone.buffers:
-                recorder.clear_caches()
+                recorder.bindings.clear_caches()
                 recorder.registry.retired.append(gone)

@@ -18,7 +18,7 @@ MAX_WARNINGS = 1_000
 class Drops:
     """Dropped samples by reason, and series that were merged into the overflow series.
 
-    `drop` takes no lock, because a signal handler or a `__del__` may call it at any point.
+    `drop` never waits, because a signal handler or a `__del__` may call it at any point.
     """
 
     def __init__(self, settings: Settings) -> None:

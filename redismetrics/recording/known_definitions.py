@@ -4,8 +4,9 @@ from collections.abc import Iterable
 
 from redismetrics.model.definition import Definition
 
+from .bindings import CACHED
 from .buffers import MetricBuffers
-from .recorder import CACHED, Recorder
+from .recorder import Recorder
 
 
 class KnownDefinitions:

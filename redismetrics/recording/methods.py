@@ -227,7 +227,7 @@ class Recording:
         buckets: Iterable[float] | None = None,
         tag_keys: Iterable[str] | None = None,
     ) -> None:
-        """Define a metric: HELP and UNIT of the Prometheus page, a histogram's bounds, allowed tags.
+        """Define a metric: its type, help, unit, a histogram's buckets, and the allowed tags.
 
         The first definition wins. A different one raises `TypeMismatch` if this process knows the
         first; if another process made it, the difference is logged and counted.

@@ -26,6 +26,7 @@ from redismetrics.model.validation import (
 )
 from redismetrics.settings import Settings
 
+from .bindings import Bindings
 from .buffers import Buffer, MetricBuffers
 from .drops import Drops
 from .registry import MetricRegistry
@@ -33,9 +34,6 @@ from .sink import NullSink, Sink, set_silent
 
 if TYPE_CHECKING:
     from .instruments import Instrument
-
-# Series that unbound calls find by name and tags, and idle buffers that are kept.
-CACHED = 50_000
 
 _OVERFLOW = pack_tags(OVERFLOW_TAGS)
 
@@ -65,12 +63,12 @@ class Recorder:
         self.samplers: list[Callable[[], None]] = []
         # The clients that record with this recorder.
         self.clients: weakref.WeakSet[object] = weakref.WeakSet()
-        self._instruments: weakref.WeakSet[Instrument] = weakref.WeakSet()
-        # By name and tags of a series: what takes an amount, and what takes (time, value).
-        self.counters: dict[Any, Callable[[float], None]] = {}
-        self.gauges: dict[Any, Callable[[tuple[float, float]], None]] = {}
-        self.histograms: dict[Any, Callable[[tuple[float, float]], None]] = {}
-        self.registry = MetricRegistry(self.now, self._on_replace)
+        self.bindings = Bindings()
+        # Their own names, so that the fast paths need one look-up less.
+        self.counters = self.bindings.counters
+        self.gauges = self.bindings.gauges
+        self.histograms = self.bindings.histograms
+        self.registry = MetricRegistry(self.now, self.bindings.unbind)
         self.reset()
 
     def reset(self, *, declared_only: bool = False) -> None:
@@ -80,13 +78,12 @@ class Recorder:
         *declared_only*, inferred ones go as well.
         """
         known = self.registry
-        self.registry = MetricRegistry(self.now, self._on_replace)
+        self.registry = MetricRegistry(self.now, self.bindings.unbind)
         self.registry.copy_definitions(known, declared_only=declared_only)
         self.drops = Drops(self.settings)
         self._starting = threading.Lock()
         self.started = self.closed = False
-        self.unbind_all()
-        self._instruments = weakref.WeakSet()
+        self.bindings.unbind()
 
     def now(self) -> float:
         """Return the time of the recorder's clock, in Unix seconds."""
@@ -105,7 +102,7 @@ class Recorder:
         if changes:
             for client in list(self.clients):
                 self._set_silent(client)
-        self.unbind_all()
+        self.bindings.unbind()
 
     def add_client(self, client: object) -> None:
         """Register a client that records with this recorder."""
@@ -153,7 +150,7 @@ class Recorder:
     def forget(self, name: str) -> None:
         """Forget a metric that Redis doesn't hold any more; unsent samples are still sent."""
         if self.registry.forget(name):
-            self.unbind_all()
+            self.bindings.unbind()
 
     # -- series -----------------------------------------------------------------------------------
 
@@ -165,7 +162,7 @@ class Recorder:
         """
         below = {**self.settings.tags, **(more or {})}
         clean = clean_tags({**below, **tags} if isinstance(tags, Mapping) else tags or below)
-        known = self.metrics.get(name)
+        known = self.registry.metrics.get(name)
         allowed = None if known is None else known.definition.tag_keys
         if allowed is not None:
             extra = set(clean) - set(allowed) - set(self.settings.tags)
@@ -199,37 +196,20 @@ class Recorder:
     def start_again(self) -> None:
         """Start the sink at the next recording of each series: it could not start, or paused."""
         self.started = False
-        self.unbind_all()
-
-    def unbind_all(self) -> None:
-        """Let every unbound call and every instrument look up its buffer again."""
-        self.clear_caches()
-        for instrument in list(self._instruments):
-            instrument.unbind()
-
-    def clear_caches(self) -> None:
-        """Let every unbound call look up its buffer again."""
-        for cache in (self.counters, self.gauges, self.histograms):
-            cache.clear()
-
-    def _on_replace(self, name: str) -> None:
-        self.clear_caches()
-        for instrument in list(self._instruments):
-            if instrument.name == name:
-                instrument.unbind()
+        self.bindings.unbind()
 
     def _is_drained(self, metric: MetricBuffers, buffer: Buffer) -> bool:
         """False if another thread replaced or forgot this buffer meanwhile."""
         known = (
-            self.metrics.get(metric.name) is metric
+            self.registry.metrics.get(metric.name) is metric
             and metric.buffers.get(buffer.canonical) is buffer
         )
         return known and self.started and not self.closed
 
     def bind(self, instrument: "Instrument") -> Callable[[Any], None]:
         """Bind an instrument to its buffer; return what takes the item that it records now."""
-        # Registered first: whoever replaces the buffer meanwhile unbinds the instrument.
-        self._instruments.add(instrument)
+        # Added first, so that it is unbound if another thread replaces the buffer meanwhile.
+        self.bindings.add(instrument)
         if self.discards:
             return instrument.bind_to(_ignore)
         if self.closed:
@@ -256,14 +236,6 @@ class Recorder:
 
     def _drop_invalid(self, _: Any) -> None:
         self.drop("invalid")
-
-    def bound_buffers(self) -> set[Buffer]:
-        """Return the buffers of bound instruments; they stay however long they are idle."""
-        return {
-            instrument.buffer
-            for instrument in list(self._instruments)
-            if instrument.buffer is not None
-        }
 
     # -- the checked path -------------------------------------------------------------------------
 
@@ -295,7 +267,7 @@ class Recorder:
         except (InvalidValue, InvalidTags, InvalidTimestamp) as error:
             self.refuse(error)
             return
-        metric = self.metric(name, kind, explicit=explicit)
+        metric = self.registry.get_or_create(name, kind, explicit=explicit)
         kind = metric.definition.type
         if buffer is None:
             assert clean is not None, "BUG: tags that were not checked"
@@ -355,7 +327,7 @@ class Recorder:
         time_ms = to_ms(timestamp) if timestamp is not None else None
         packed, promoted = self._metadata(metadata)
         clean = None if bound else self.tags(name, tags, promoted)
-        kind = self.type_of(name, kind) or infer_type(name, value)
+        kind = self.registry.type_of(name, kind) or infer_type(name, value)
         if kind == "counter" and amount < 0:
             raise InvalidValue(
                 f"counter {name!r} cannot decrease: amount must be >= 0, got {amount:g}"
@@ -373,25 +345,10 @@ class Recorder:
         }
 
     def _remember(self, metric: MetricBuffers, tags: Tags | None, buffer: Buffer) -> None:
-        """Let the next unbound call find the buffer by one look-up.
-
-        Only if all tag values are text, because 1, 1.0 and True are equal as keys.
-        """
-        kind = metric.definition.type
-        caches: dict[MetricType, dict[Any, Any]] = {
-            "counter": self.counters,
-            "gauge": self.gauges,
-            "histogram": self.histograms,
-        }
-        cache = caches[kind]
-        if tags and any(value.__class__ is not str for value in tags.values()):
-            return
-        if len(cache) >= CACHED:
-            cache.clear()
-        key: Any = (metric.name, *tags, *tags.values()) if tags else metric.name
-        cache[key] = buffer.values.append if kind == "counter" else buffer.values.extend
+        """Let the next unbound call find the buffer by one look-up."""
+        undo = self.bindings.remember(metric.name, metric.definition.type, tags, buffer)
         if not self._is_drained(metric, buffer):
-            cache.pop(key, None)
+            undo()
 
     # -- drops ------------------------------------------------------------------------------------
 
@@ -419,7 +376,7 @@ class Recorder:
     def close(self) -> None:
         """Count further samples as dropped; instruments see it at their next use."""
         self.closed = True
-        self.unbind_all()
+        self.bindings.unbind()
 
     def holds(self) -> bool:
         """True if there is a sample in the buffers."""

@@ -1,0 +1,80 @@
+"""What leads from a recording call to the buffer of its series without checking anything."""
+
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from redismetrics.model.validation import MetricType, Tags
+
+from .buffers import Buffer
+
+if TYPE_CHECKING:
+    from .instruments import Instrument
+
+# Series that unbound calls find by name and tags, and idle buffers that are kept.
+CACHED = 50_000
+
+
+class Bindings:
+    """The bound instruments of one recorder, and the caches of calls like `increment(name)`.
+
+    Attributes:
+        counters: What takes an amount, by name and tags of a series.
+        gauges: What takes (time, value), by name and tags of a series.
+        histograms: Likewise.
+    """
+
+    def __init__(self) -> None:
+        self.counters: dict[Any, Callable[[float], None]] = {}
+        self.gauges: dict[Any, Callable[[tuple[float, float]], None]] = {}
+        self.histograms: dict[Any, Callable[[tuple[float, float]], None]] = {}
+        self._instruments: weakref.WeakSet[Instrument] = weakref.WeakSet()
+
+    def add(self, instrument: "Instrument") -> None:
+        """Unbind *instrument* when its buffer is replaced."""
+        self._instruments.add(instrument)
+
+    def remember(
+        self, name: str, kind: MetricType, tags: Tags | None, buffer: Buffer
+    ) -> Callable[[], None]:
+        """Let the next call find the buffer by one look-up; return what undoes that.
+
+        Only if all tag values are text, because 1, 1.0 and True are equal as keys.
+        """
+        caches: dict[MetricType, dict[Any, Any]] = {
+            "counter": self.counters,
+            "gauge": self.gauges,
+            "histogram": self.histograms,
+        }
+        cache = caches[kind]
+        if tags and any(value.__class__ is not str for value in tags.values()):
+            return _nothing
+        if len(cache) >= CACHED:
+            cache.clear()
+        key: Any = (name, *tags, *tags.values()) if tags else name
+        cache[key] = buffer.values.append if kind == "counter" else buffer.values.extend
+        return lambda: cache.pop(key, None)
+
+    def clear_caches(self) -> None:
+        """Let every unbound call look up its buffer again."""
+        for cache in (self.counters, self.gauges, self.histograms):
+            cache.clear()
+
+    def unbind(self, name: str | None = None) -> None:
+        """Let every unbound call, and the instruments of metric *name* or all, look up again."""
+        self.clear_caches()
+        for instrument in list(self._instruments):
+            if name is None or instrument.name == name:
+                instrument.unbind()
+
+    def buffers(self) -> set[Buffer]:
+        """Return the buffers of bound instruments; they stay however long they are idle."""
+        return {
+            instrument.buffer
+            for instrument in list(self._instruments)
+            if instrument.buffer is not None
+        }
+
+
+def _nothing() -> None:
+    """Undo what was not done."""
