@@ -1,4 +1,4 @@
-"""Who uses the store: writers, workers, readers and a pruner. At each `yield` any other may run, and time may pass."""
+"""Writers, workers, readers and a pruner. At each `yield` others may run and time may pass."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -19,11 +19,11 @@ from tests.system.protocol.protocol import (
     SPAN,
     WIDTH,
     Batch,
+    Cell,
     Commit,
     Entry,
     Look,
     Node,
-    Place,
     Reply,
     Rows,
     Rule,
@@ -47,17 +47,18 @@ Steps = Generator[None, None, T]
 Read = Callable[[Node], Rows]
 Window = tuple[int, int]
 
-SLICE = 3  # blocks that a worker seals at once
-MAKES = 3  # coarse slots that it makes between, at most
+# Blocks that a worker seals at once, and the most coarser slots it builds in between.
+SLICE = 3
+BUILDS = 3
 
 
 def pipeline(
     store: Store, reads: list[Read], replica: bool = False
 ) -> Steps[tuple[set[Version], list[Rows]]]:
-    """Several reads on one connection, between which others may run; and the versions at both ends.
+    """Do several reads on one connection; return the versions before and after, and the results.
 
-    The connection stays with its server: after a failover that is the old one, which nobody writes to any more. So what the
-    versions of one pipeline tell never goes back.
+    Others may run in between. The connection stays with its server, also after a failover, when
+    nothing writes to that server any more. So the version never goes back within a pipeline.
     """
     primary = store.primary
     before = (store.replica if replica else primary).version
@@ -69,12 +70,12 @@ def pipeline(
     return {before, (store.replica if replica else primary).version}, results
 
 
-def reading(place: Place, rules: frozenset[Rule]) -> Read:
-    return lambda node: node.row(place, rules)
+def reading(cell: Cell, rules: frozenset[Rule]) -> Read:
+    return lambda node: node.row(cell, rules)
 
 
 class Actor:
-    """Somebody with a name in a run."""
+    """A process in a run."""
 
     def __init__(self, run: "Run", name: str) -> None:
         self.run = run
@@ -86,18 +87,19 @@ class Actor:
     def steps(self) -> Steps[None]:
         raise NotImplementedError
 
-    def tell(self, *words: object) -> None:
-        self.run.tell(self.name, *words)
+    def log(self, *words: object) -> None:
+        self.run.log(self.name, *words)
 
 
 class Writer(Actor):
-    """One recording process: repeats each batch until it is confirmed, and sends the next one then."""
+    """A recording process: repeats each batch until it is confirmed, then sends the next."""
 
     def __init__(self, run: "Run", name: str) -> None:
         super().__init__(run, name)
         self.sequence = self.confirmed = 0
         self.ids: dict[str, int] = {}
-        self.behind = 0  # its clock
+        # Ticks by which its clock is behind.
+        self.behind = 0
 
     @property
     def now(self) -> int:
@@ -112,7 +114,7 @@ class Writer(Actor):
             yield
 
     def _send(self, samples: list[Sample]) -> Steps[None]:
-        """Send samples, and again under a new number what was refused for a reason that can be mended."""
+        """Send samples; send them again with a new number if the reason of a rejection can be fixed."""
         samples = self._kept("too_old", samples, self.now - MAX_AGE)
         while samples:
             reply, repeated = yield from self._confirmed_reply(samples)
@@ -127,8 +129,8 @@ class Writer(Actor):
             if reply.outcome == "unknown_series":
                 self.ids.clear()
             elif reply.outcome == "too_old":
-                # The server forgets a writer once all samples of its last batch are too old, and not before.
-                unknown = repeated and Rule.DOUBT_IS_UNKNOWN in self.rules
+                # A server forgets a writer only when all samples of its last batch are too old.
+                unknown = repeated and Rule.UNCONFIRMED_IS_UNKNOWN in self.rules
                 samples = self._kept(
                     "unknown" if unknown else "too_old", samples, reply.time - MAX_AGE
                 )
@@ -138,12 +140,15 @@ class Writer(Actor):
             yield
 
     def _kept(self, reason: str, samples: list[Sample], oldest: int) -> list[Sample]:
-        """The samples from *oldest* on; the others are counted."""
+        """Return the samples from *oldest* on; count the others."""
         self.run.count(reason, [sample for sample in samples if sample.time < oldest])
         return [sample for sample in samples if sample.time >= oldest]
 
     def _confirmed_reply(self, samples: list[Sample]) -> Steps[tuple[Reply | None, bool]]:
-        """Send a batch until a reply comes: that, or None when it is given up; and whether it was repeated."""
+        """Send a batch until a reply arrives.
+
+        Returns the reply, or None if the batch is given up; and whether it was repeated.
+        """
         self.sequence += 1
         entries = tuple((self.ids.get(sample.tags, sample.tags), sample) for sample in samples)
         batch = Batch(self.name, self.sequence, self.confirmed, entries)
@@ -151,23 +156,23 @@ class Writer(Actor):
         repeated = False
         while True:
             reply = self.store.record(batch)
-            self.tell(
+            self.log(
                 "sends", batch.sequence, batch.entries, "->", reply.outcome, "held", reply.held
             )
             if self.draw.random() >= self.run.faults.lost_replies:
                 return reply, repeated
-            self.tell("gets no reply")
+            self.log("gets no reply")
             repeated = True
             yield
             if self.draw.random() < self.run.faults.setbacks:
                 self.behind += self.now - began
-                self.tell("has its clock set back")
+                self.log("has its clock set back")
             if Rule.FIXED_BATCH not in self.rules:
                 more = self.run.new_sample()
                 samples.append(more)
                 batch = batch._replace(entries=(*batch.entries, (more.tags, more)))
             if self.now - began > MAX_AGE + MAX_FUTURE:
-                self.tell("gives up", batch.sequence)
+                self.log("gives up", batch.sequence)
                 self.run.count("unknown", samples)
                 if Rule.GIVEN_UP_FORGETS in self.rules:
                     self.ids.clear()
@@ -175,7 +180,10 @@ class Writer(Actor):
 
 
 class Worker(Actor):
-    """Seals the log into minutes and makes coarse slots. Correct whatever the other one does, and whatever its own clock says."""
+    """Seals the log into minutes and builds coarser slots.
+
+    It is correct whatever the other worker does, and whatever its own clock says.
+    """
 
     def __init__(self, run: "Run", name: str) -> None:
         super().__init__(run, name)
@@ -185,15 +193,15 @@ class Worker(Actor):
         while True:
             yield from self._seal()
             yield
-            for _ in range(self.draw.choice([0, 1, MAKES])):
+            for _ in range(self.draw.choice([0, 1, BUILDS])):
                 if self.draw.random() < self.run.faults.deaths:
-                    self.tell("dies, and is started again")
+                    self.log("dies, and is started again")
                     break
-                yield from self._make()
+                yield from self._build()
                 yield
 
     def _read(self, version: Version, reads: list[Read]) -> Steps[list[Rows] | None]:
-        """The results of a pipeline; None where something was committed since *version*."""
+        """Return the results of a pipeline; None if there was a commit since *version*."""
         versions, results = yield from pipeline(self.store, reads)
         return None if Rule.WORKER_BRACKET in self.rules and versions != {version} else results
 
@@ -207,38 +215,41 @@ class Worker(Actor):
         if not blocks or (Rule.WORKER_BRACKET in self.rules and version != look.version):
             return
         yield
-        new: defaultdict[Place, list[Entry]] = defaultdict(list)
+        new: defaultdict[Cell, list[Entry]] = defaultdict(list)
         dropped = []
         for entry in [entry for block in blocks for entry in block.rows]:
-            place = ("minute", align(entry.time, MINUTE), chunk_of(entry.series))
-            if Rule.AGE_AT_SEALING in self.rules and past(key_of(place), look.time):
+            cell = ("minute", align(entry.time, MINUTE), chunk_of(entry.series))
+            if Rule.AGE_AT_SEALING in self.rules and past(key_of(cell), look.time):
                 dropped.append(entry.sample)
             else:
-                new[place].append(entry)
-        places = [*new, *(("raw", slot, chunk) for _, slot, chunk in new)]
-        held = yield from self._read(look.version, [reading(place, self.rules) for place in places])
+                new[cell].append(entry)
+        cells = [*new, *(("raw", slot, chunk) for _, slot, chunk in new)]
+        held = yield from self._read(look.version, [reading(cell, self.rules) for cell in cells])
         if held is None:
             return
-        before = dict(zip(places, held, strict=True))
+        before = dict(zip(cells, held, strict=True))
         rows = {}
-        for place, entries in new.items():
-            raw: Place = ("raw", *place[1:])
-            rows[place] = merged(before[place], entries)
+        for cell, entries in new.items():
+            raw: Cell = ("raw", *cell[1:])
+            rows[cell] = merged(before[cell], entries)
             rows[raw] = within_budget(merged(before[raw], entries))
         mark = {
-            (level, align(slot, WIDTH[level]), chunk) for _, slot, chunk in new for level in FINER
+            (resolution, align(slot, WIDTH[resolution]), chunk)
+            for _, slot, chunk in new
+            for resolution in FINER
         }
-        if Rule.MARK not in self.rules:  # as if a slot that was made were done with
+        # As if a slot never became due again after it was built.
+        if Rule.MARK not in self.rules:
             mark = {
-                place
-                for place in mark
-                if place[0] == "span" or not self.store.primary.row(place, self.rules)
+                cell
+                for cell in mark
+                if cell[0] == "span" or not self.store.primary.row(cell, self.rules)
             }
         yield
         done = self.store.commit(
             Commit(look.version, rows, tuple(blocks), tuple(dropped), frozenset(mark))
         )
-        self.tell(
+        self.log(
             "seals",
             dict(new),
             "to",
@@ -251,46 +262,45 @@ class Worker(Actor):
             done,
         )
 
-    def _make(self) -> Steps[None]:
+    def _build(self) -> Steps[None]:
         look, now = self.store.look(), self.store.now + self.ahead
         yield
-        ready = sorted(place for place, due in look.due.items() if due <= now)
+        ready = sorted(cell for cell, due in look.due.items() if due <= now)
         if Rule.FINER_FIRST in self.rules:
-            ready = [place for place in ready if not finer_due(place, look.due)]
+            ready = [cell for cell in ready if not finer_due(cell, look.due)]
         if not ready:
             return
-        made = self.draw.choice(ready)
-        level, start, chunk = made
-        finer = FINER[level]
-        folded = ["minute", "raw"] if finer == "minute" else [finer]
-        slots = range(start, start + WIDTH[level], WIDTH[finer])
-        places = [(each, slot, chunk) for each in folded for slot in slots]
-        found = yield from self._read(
-            look.version, [reading(place, self.rules) for place in places]
-        )
+        built = self.draw.choice(ready)
+        resolution, start, chunk = built
+        finer = FINER[resolution]
+        merged_resolutions = ["minute", "raw"] if finer == "minute" else [finer]
+        slots = range(start, start + WIDTH[resolution], WIDTH[finer])
+        cells = [(each, slot, chunk) for each in merged_resolutions for slot in slots]
+        found = yield from self._read(look.version, [reading(cell, self.rules) for cell in cells])
         if found is None:
             return
-        segments: dict[str, dict[int, Rows]] = {each: {} for each in folded}
-        for (each, slot, _), inside in zip(places, found, strict=True):
+        segments: dict[str, dict[int, Rows]] = {each: {} for each in merged_resolutions}
+        for (each, slot, _), inside in zip(cells, found, strict=True):
             if inside:
                 segments[each][slot] = inside
         row = merged(*segments[finer].values())
-        written = level != "span" and (
-            Rule.MADE_THOUGH_PAST in self.rules or not past(key_of(made), look.time)
+        written = resolution != "span" and (
+            Rule.BUILT_THOUGH_PAST in self.rules or not past(key_of(built), look.time)
         )
         yield
         done = self.store.commit(
-            Commit(look.version, {made: row} if written else {}, made=made, segments=segments)
+            Commit(look.version, {built: row} if written else {}, built=built, segments=segments)
         )
-        self.tell("makes", made, row, "of", look.version[0], "->", done)
+        self.log("builds", built, row, "of", look.version[0], "->", done)
 
 
-def finer_due(place: Place, due: Iterable[Place]) -> bool:
-    """Is a finer slot inside this one due, of the same chunk?"""
-    level, start, chunk = place
-    inside = range(start, start + WIDTH[level])
+def finer_due(cell: Cell, due: Iterable[Cell]) -> bool:
+    """Return True if a finer slot of the same chunk inside this one is due."""
+    resolution, start, chunk = cell
+    inside = range(start, start + WIDTH[resolution])
     return any(
-        WIDTH[other] < WIDTH[level] and slot in inside and of == chunk for other, slot, of in due
+        WIDTH[other] < WIDTH[resolution] and slot in inside and of == chunk
+        for other, slot, of in due
     )
 
 
@@ -312,52 +322,57 @@ class Pruner(Actor):
             ]
             yield
             for tags, series in idle:
-                self.tell("removes", tags, series, "->", self.store.prune_series(tags, series))
+                self.log("removes", tags, series, "->", self.store.prune_series(tags, series))
             self.store.prune_writers()
             yield
 
 
 class Piece(NamedTuple):
-    """A slot that answers for a window; *cut*: a minute of which only a part is in the window."""
+    """A slot that a window reads. *cut* marks a minute that is only partly inside the window."""
 
-    place: Place
+    cell: Cell
     cut: bool
 
 
 def plan(window: Window, chunk: int, look: Look, rules: frozenset[Rule]) -> list[Piece]:
-    """Which slots of a chunk answer for a window: for each time in it the coarsest that fits, or the finest still kept."""
+    """Return the slots of a chunk for a window: the coarsest that fit, or the finest still kept."""
     since, until = window
 
-    def answers(level: str, at: int) -> bool:
-        slot = align(at, WIDTH[level])
-        after = slot + WIDTH[level]
-        is_due = (level, slot, chunk) in look.due if Rule.DUE_UNREAD in rules else after > look.time
+    def answers(resolution: str, at: int) -> bool:
+        slot = align(at, WIDTH[resolution])
+        after = slot + WIDTH[resolution]
+        is_due = (
+            (resolution, slot, chunk) in look.due if Rule.DUE_UNREAD in rules else after > look.time
+        )
         return not is_due and (
-            (since <= slot and after <= until) or past((FINER[level], slot), look.time)
+            (since <= slot and after <= until) or past((FINER[resolution], slot), look.time)
         )
 
     pieces = []
     at = since
     while at < until:
-        level = next((level for level in ("day", "hour") if answers(level, at)), "minute")
-        slot = align(at, WIDTH[level])
-        at = slot + WIDTH[level]
-        cut = level == "minute" and (slot < since or at > until)
-        if cut or slot >= since:  # else it belongs to the window that holds its start
-            pieces.append(Piece((level, slot, chunk), cut))
+        resolution = next(
+            (resolution for resolution in ("day", "hour") if answers(resolution, at)), "minute"
+        )
+        slot = align(at, WIDTH[resolution])
+        at = slot + WIDTH[resolution]
+        cut = resolution == "minute" and (slot < since or at > until)
+        # Otherwise it belongs to the window that contains its start.
+        if cut or slot >= since:
+            pieces.append(Piece((resolution, slot, chunk), cut))
     return pieces
 
 
 def chosen(
-    piece: Piece, window: Window, found: dict[Place, Rows], rules: frozenset[Rule]
+    piece: Piece, window: Window, found: dict[Cell, Rows], rules: frozenset[Rule]
 ) -> Iterator[Entry]:
-    """The entries of a piece that count for a window."""
-    rows = found[piece.place]
+    """Yield the entries of a piece that belong to a window."""
+    rows = found[piece.cell]
     if not piece.cut:
         yield from rows
         return
     since, until = window
-    _, slot, chunk = piece.place
+    _, slot, chunk = piece.cell
     for series in {entry.series for entry in rows}:
         whole = [entry for entry in rows if entry.series == series]
         exact = [entry for entry in found["raw", slot, chunk] if entry.series == series]
@@ -368,7 +383,10 @@ def chosen(
 
 
 class Reader(Actor):
-    """Asks for a few windows side by side, as a time series does, of the server or its replica; the oracle judges the answer."""
+    """Queries adjacent windows, as a time series does, on the server or its replica.
+
+    The oracle judges the result.
+    """
 
     def steps(self) -> Steps[None]:
         while True:
@@ -388,26 +406,27 @@ class Reader(Actor):
             [piece for chunk in chunks for piece in plan(window, chunk, look, rules)]
             for window in windows
         ]
-        pieces = {piece for made in plans for piece in made}
-        places = sorted(
-            {piece.place for piece in pieces}
-            | {("raw", *piece.place[1:]) for piece in pieces if piece.cut}
+        pieces = {piece for planned in plans for piece in planned}
+        cells = sorted(
+            {piece.cell for piece in pieces}
+            | {("raw", *piece.cell[1:]) for piece in pieces if piece.cut}
         )
         yield
-        reads = [reading(place, rules) for place in places]
+        reads = [reading(cell, rules) for cell in cells]
         reads.append(lambda node: merged(*(block.rows for block in node.log_after(look.sealed))))
         versions, results = yield from pipeline(store, reads, replica)
         if (
             (Rule.WHOLE_READ in rules and len(versions) > 1)
             or (Rule.SAME_AS_PLANNED in rules and look.version not in versions)
             or (Rule.MARGIN in rules and store.now - began > READING)
-            or store.failovers != failovers  # what was recorded when this began may be lost
+            # What was recorded when this began may be lost.
+            or store.failovers != failovers
         ):
             return
-        found, unsealed = dict(zip(places, results, strict=False)), results[-1]
+        found, unsealed = dict(zip(cells, results, strict=False)), results[-1]
         answer = []
-        for window, made in zip(windows, plans, strict=True):
-            entries = [entry for piece in made for entry in chosen(piece, window, found, rules)]
+        for window, planned in zip(windows, plans, strict=True):
+            entries = [entry for piece in planned for entry in chosen(piece, window, found, rules)]
             entries += [entry for entry in unsealed if window[0] <= entry.time < window[1]]
             answer.append(
                 [
@@ -423,7 +442,10 @@ class Reader(Actor):
             self.run.violated("READ", f"{self.name} asks {edges} at {look.time}: {wrong}")
 
     def _edges(self, time: int) -> list[int]:
-        """Edges of windows, on a slot's edge or not, beside samples or where a level ends; none before all that is kept."""
+        """Return edges of windows: aligned to slots or not, near samples or ends of retention.
+
+        None is before everything that is kept.
+        """
         edges = set()
         for _ in range(self.draw.choice([2, 2, 3, 4])):
             if self.run.samples and self.draw.random() < 0.6:

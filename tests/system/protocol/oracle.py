@@ -1,4 +1,4 @@
-"""What a question may answer, the dumb way: from the list of all samples, knowing nothing of levels but how long they last."""
+"""What a query may return, worked out from the list of all samples and the retentions."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -9,9 +9,10 @@ from tests.system.protocol.protocol import BUDGET, FINER, HOUR, MINUTE, WIDTH, S
 
 @dataclass(frozen=True)
 class Oracle:
-    """The samples recorded *before* a question began must be in its answer, each once; those since then may be.
+    """Samples before and after a query.
 
-    Counted as dropped means: not in an answer when it was so before; perhaps when it came to be since.
+    Those recorded *before* it began must be in its result, each once; those recorded since may be.
+    A sample that was counted as dropped before must not be in the result; one dropped since may be.
     """
 
     before: dict[int, Sample]
@@ -23,7 +24,7 @@ class Oracle:
     def judge(
         self, windows: list[tuple[int, int]], answer: list[list[tuple[int, str]]]
     ) -> Iterator[str]:
-        """Tell what is wrong with an *answer*: for each window the ids of its samples, and the tags they are found under."""
+        """Yield what is wrong with a result: for each window, the ids of its samples with their tags."""
         windows_of: defaultdict[int, list[int]] = defaultdict(list)
         for number, found in enumerate(answer):
             for known, tags in found:
@@ -32,12 +33,12 @@ class Oracle:
                     yield f"#{known} was never recorded, or is counted as dropped"
                 elif self.after[known].tags != tags:
                     yield f"{self.after[known]} is read as {tags}"
-        together = Counter(
+        crowded = Counter(
             (sample.tags, align(sample.time, MINUTE)) for sample in self.after.values()
         )
         for sample in self.after.values():
-            few = together[sample.tags, align(sample.time, MINUTE)] <= BUDGET
-            allowed = {_window(time, windows) for time in self._stands_for(sample, few)}
+            few = crowded[sample.tags, align(sample.time, MINUTE)] <= BUDGET
+            allowed = {_window(time, windows) for time in self._possible_times(sample, few)}
             numbers = windows_of[sample.id]
             if len(numbers) > 1:
                 yield f"{sample} is read {len(numbers)} times"
@@ -51,14 +52,14 @@ class Oracle:
             ):
                 yield f"{sample} is missing"
 
-    def _stands_for(self, sample: Sample, few: bool) -> Iterator[int]:
-        """The times that may stand for a sample's: its own, and the starts of slots of which nothing finer is kept."""
+    def _possible_times(self, sample: Sample, few: bool) -> Iterator[int]:
+        """Yield the times that may represent a sample: its own, and starts of slots kept coarser."""
         yield sample.time
         if not few or past(("raw", align(sample.time, HOUR)), self.time):
             yield align(sample.time, MINUTE)
-        for level in ("hour", "day"):
-            slot = align(sample.time, WIDTH[level])
-            if past((FINER[level], slot), self.time):
+        for resolution in ("hour", "day"):
+            slot = align(sample.time, WIDTH[resolution])
+            if past((FINER[resolution], slot), self.time):
                 yield slot
 
 

@@ -1,15 +1,17 @@
 """
-The model of what record.lua and commit.lua promise: the rules, what is stored, and the scripts that change it.
+A model of record.lua and commit.lua: the rules, the stored data, and the scripts that change it.
 
-One metric on one server with one replica. A script is a method of `Store` and runs whole; who calls them (actors.py) yields
-wherever others may run. A sample is an id, its tags and a time in ticks; a rollup is the multiset of the samples in it, so
-that the oracle (runs.py) can be dumb: what was recorded is what is read, each sample once and under its own tags.
+The model has one metric on one server with one replica. A script is a method of `Store` and runs
+atomically; its callers (actors.py) yield wherever others may run. A sample is an id, its tags and a
+time in ticks. A rollup is the multiset of its samples, so that the oracle (oracle.py) is simple:
+what was recorded is what is read, each sample once and with its own tags.
 
-`Rule` lists what the protocol hangs on. A run takes a set of rules; with one left out, some run loses or doubles samples:
-test_protocol.py shows it for each. Numbers such as m3 are those of the design.
+`Rule` lists what the protocol depends on. A run takes a set of rules. Without any one of them, some
+run loses or doubles samples; test_protocol.py shows it for each. Numbers such as m3 are those of
+docs/architecture.md.
 
-Left out: the values of samples, running totals, several metrics and shards (and so the indexes `dirty` and `pending`), readers'
-caches, the log's limit of bytes.
+Not modelled: the values of samples, totals, several metrics and shards (and so the indexes `dirty`
+and `pending`), the caches of readers, the byte limit of the log.
 """
 
 import random
@@ -19,32 +21,31 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-# -- the retention, in ticks: small, so that random runs reach every edge -----------------------
+# -- retention, in ticks: short, so that random runs reach every edge ---------------------------
 
 MINUTE, HOUR, DAY, SPAN = 4, 16, 48, 96
 WIDTH = {"raw": MINUTE, "minute": MINUTE, "hour": HOUR, "day": DAY, "span": SPAN}
 FINER = {"hour": "minute", "day": "hour", "span": "day"}
-COARSER = {
-    "raw": "hour",
-    "minute": "hour",
-    "hour": "day",
-    "day": "span",
-}  # a key holds the slots inside one of these
-RETENTION = {
-    "raw": 2 * HOUR,
-    "minute": 3 * DAY,
-    "hour": 3 * DAY,
-    "day": 4 * DAY,
-}  # after the end of what a key holds
-MAX_AGE, MAX_FUTURE = DAY, MINUTE  # of a sample, when it is recorded
-LOG_AGE = 80  # of a block, before it is cut from the log
-REPLAY = 3  # so long what is sealed stays in the log
-MARGIN = 20  # so long a key outlives its retention, for whoever is reading
-READING = 10  # a question that took longer is asked again
+# A key holds the slots inside one slot of this resolution: its partition.
+COARSER = {"raw": "hour", "minute": "hour", "hour": "day", "day": "span"}
+# Ticks after the end of a key's partition.
+RETENTION = {"raw": 2 * HOUR, "minute": 3 * DAY, "hour": 3 * DAY, "day": 4 * DAY}
+# Limits of a sample's time when it is recorded.
+MAX_AGE, MAX_FUTURE = DAY, MINUTE
+# Age at which a block is cut from the log.
+LOG_AGE = 80
+# Sealed blocks stay in the log for this long.
+REPLAY = 3
+# A key outlives its retention by this much, for readers under way.
+MARGIN = 20
+# A query that took longer is repeated.
+READING = 10
 WRITER_KEPT, WRITER_KEPT_TOO_SHORT = MAX_AGE + MAX_FUTURE + 20, 5
 
-CHUNK_SIZE = 2  # series whose rows share a field
-BUDGET = 2  # exact samples kept of a series and minute
+# Series whose rows share a field.
+CHUNK_SIZE = 2
+# Exact samples that are kept of a series-minute.
+BUDGET = 2
 
 
 def align(time: int, width: int) -> int:
@@ -52,104 +53,104 @@ def align(time: int, width: int) -> int:
 
 
 class Rule(Enum):
-    """What the protocol hangs on: the number in the design, and what goes wrong without it."""
+    """A rule that the protocol depends on: its number, and what goes wrong without it."""
 
     DUE_UNREAD = (
         "m1",
-        "A coarse slot is read while samples of its time lie only in finer slots: they are missing.",
+        "A coarser slot is read while some of its samples are only in finer slots: they are missing.",
     )
-    DISTINCT_BLOCKS = "m2", "Two equal blocks fold into one member of the log: one of them is lost."
+    DISTINCT_BLOCKS = "m2", "Two equal blocks become one member of the log: one of them is lost."
     FINER_FIRST = (
         "m3",
-        "A day is made of an hour that waits to be made anew, and done with: samples are missing in it.",
+        "A day is built from an hour that is due itself: samples are missing in the day.",
     )
-    PERSIST = "m4", "The minutes of an hour expire before the hour is made of them."
+    PERSIST = "m4", "The minutes of an hour expire before the hour is built from them."
     PERSIST_AT_MARK = (
         "m4",
-        "A late sample makes a day due, and the hours it will be made of expire: only minutes were kept.",
+        "A late sample makes a day due, but only minutes persist: the hours of the day expire.",
     )
     PERSIST_ALL_CHUNKS = (
         "m4",
-        "Making the hour of one chunk lets the minutes of another expire, whose hour is still due.",
+        "Building the hour of one chunk lets the minutes of another expire, whose hour is still due.",
     )
-    MADE_THOUGH_PAST = (
+    BUILT_THOUGH_PAST = (
         "m4",
-        "An hour made after its own retention isn't written, and is missing in the day made next.",
+        "An hour past its retention is not written, and is missing in the day built from it.",
     )
-    MARGIN = "m4", "A key expires under a reader that planned to read it: samples are missing."
+    MARGIN = "m4", "A key expires between the plan of a query and its reads: samples are missing."
     AGE_AT_RECORD = (
         "m5",
-        "A batch is repeated for longer than its writer's number is kept, and applied again.",
+        "A batch is repeated after its writer was forgotten, and applied again.",
     )
     AGE_AT_SEALING = (
         "m5",
-        "Samples of expired minutes can't be committed, and the log behind them is never sealed.",
+        "Samples of expired minutes cannot be committed, so the log after them is never sealed.",
     )
     AGE_AT_COMMIT = (
         "m5",
-        "A worker that slept writes a minute of a key that has expired: its hour is made of that alone.",
+        "A worker that slept writes a minute into an expired key: its hour is built from that alone.",
     )
     SAME_BLOCKS = (
         "m6",
-        "What a worker seals was cut and counted as dropped since its look, or lost by a failover: it counts.",
+        "Blocks that a worker seals were cut and counted, or lost by a failover, since it read them.",
     )
     TOKEN = (
         "m7",
-        "After a failover another state gets the same number: a commit made for the lost one goes through.",
+        "After a failover another state gets the same number: a commit for the lost one succeeds.",
     )
     WORKER_BRACKET = (
         "m8",
-        "A worker merges what it read across a failover that led back to the version it began with.",
+        "A worker merges reads across a failover that led back to the version it began with.",
     )
     WHOLE_READ = (
         "m9",
-        "A commit in the middle of a reader's pipeline: samples are missing or double.",
+        "A commit in the middle of a reader's pipeline: samples are missing or doubled.",
     )
     SAME_AS_PLANNED = (
         "m9",
-        "A commit between a reader's two trips: its plan fits no more, samples are missing or double.",
+        "A commit between the two round trips of a query, whose plan is outdated then.",
     )
-    COUNT_CUT = "m10", "What is cut from the log unsealed is missing, and counted nowhere."
+    COUNT_CUT = "m10", "Blocks cut from the log before sealing are missing, and not counted."
     MARK = (
         "m11",
-        "A late sample is merged into its minute, but never into the hour that was made before.",
+        "A late sample is merged into its minute, but not into the hour built before.",
     )
     FIXED_BATCH = (
         "m12",
-        "A batch in doubt changes under its number: if it was applied before, the change is lost.",
+        "An unconfirmed batch changes but keeps its number: if it was applied, the change is lost.",
     )
-    DOUBT_IS_UNKNOWN = (
+    UNCONFIRMED_IS_UNKNOWN = (
         "m12",
-        "A batch in doubt is refused as too old and counted as dropped, though it may be stored.",
+        "An unconfirmed batch is rejected as too old and counted as dropped, but may be stored.",
     )
     WRITER_KEPT = (
         "m13",
-        "A writer's number is forgotten while a batch is in doubt: it is applied twice.",
+        "A writer is forgotten while a batch is unconfirmed: the batch is applied twice.",
     )
     PRUNE_BY_SCRIPT = (
         "m14",
-        "A series idle at the pruner's look is recorded before it is removed: samples without tags.",
+        "A series that was idle is recorded before the pruner removes it: samples without tags.",
     )
     UNKNOWN_REFUSED = "m14", "A block names a removed series by its id: samples without tags."
     IDS_NEVER_REUSED = (
         "m14",
-        "A removed series' id goes to another while a writer still uses it: wrong tags.",
+        "The id of a removed series is given to another while a writer still uses it: wrong tags.",
     )
     FORGETFUL = (
         "m14",
-        "A failover lost a series, its id goes to another, and a writer still uses it: wrong tags.",
+        "A failover lost a series, and its id is given to another while a writer still uses it.",
     )
     GIVEN_UP_FORGETS = (
         "m14",
-        "The one reply that told of lost ids is never heard, its batch given up, and they are used on.",
+        "The reply that reports lost ids is lost and its batch given up: the ids are used again.",
     )
     EXACT_ONLY_IF_WHOLE = (
         "m15",
-        "Exact samples that are some of their minute are taken for all: the others are missing.",
+        "Some exact samples of a minute are taken for all of them: the others are missing.",
     )
-    LOOSE_OVER_SEGMENT = (
+    CELL_OVER_SEGMENT = (
         "segments",
-        "The segment's row of a minute is read instead of its newer field: late samples are missing.",
+        "The segment's row is read instead of the minute's newer field: late samples are missing.",
     )
 
     def __init__(self, number: str, without: str) -> None:
@@ -159,15 +160,17 @@ class Rule(Enum):
 
 ALL_RULES = frozenset(Rule)
 
-# -- what is stored -----------------------------------------------------------------------------
+# -- stored data --------------------------------------------------------------------------------
 
-Place = tuple[str, int, int]  # level, slot, chunk
-Key = tuple[str, int]  # level, and the coarser slot whose slots the key holds
+# Resolution, slot, chunk.
+Cell = tuple[str, int, int]
+# Resolution, and start of the partition.
+Key = tuple[str, int]
 Version = tuple[int, float]
 
 
 class Sample(NamedTuple):
-    """A sample as it was recorded."""
+    """A recorded sample."""
 
     id: int
     tags: str
@@ -178,7 +181,7 @@ class Sample(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A sample as it is stored: of a series."""
+    """A stored sample, which belongs to a series."""
 
     series: int
     sample: int
@@ -192,7 +195,7 @@ Rows = tuple[Entry, ...]
 
 
 class Block(NamedTuple):
-    """What one batch left in the log."""
+    """What one batch adds to the log."""
 
     clock: int
     writer: str
@@ -205,7 +208,7 @@ class Block(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What a writer sends: each sample with its series' id where the writer knows it, else with its tags."""
+    """What a writer sends: each sample with the id of its series if known, else with its tags."""
 
     writer: str
     sequence: int
@@ -214,7 +217,13 @@ class Batch(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """*outcome* is stored, too_old, in_future or unknown_series; *held* the number before; *ids* are new to the writer."""
+    """The reply to a batch.
+
+    Attributes:
+        outcome: stored, too_old, in_future or unknown_series.
+        held: Number of the writer's batch before.
+        ids: Series ids that are new to the writer.
+    """
 
     outcome: str
     held: int
@@ -223,11 +232,11 @@ class Reply(NamedTuple):
 
 
 class Look(NamedTuple):
-    """The first trip of a worker, a reader or the pruner."""
+    """What the first round trip of a worker, a reader or the pruner finds."""
 
     version: Version
     sealed: int
-    due: dict[Place, int]
+    due: dict[Cell, int]
     time: int
     tags: dict[int, str]
     seen: dict[int, int]
@@ -235,17 +244,17 @@ class Look(NamedTuple):
 
 @dataclass(frozen=True)
 class Commit:
-    """What a worker asks of commit.lua: to seal *blocks*, or to replace the coarse slot *made*.
+    """Arguments of commit.lua: seal *blocks*, or replace the coarser slot *built*.
 
-    *segments*, by level: the slots inside *made*, which replace their fields.
+    *segments* holds, by resolution, the slots inside *built*, which replace their fields.
     """
 
     version: Version
-    rows: dict[Place, Rows]
+    rows: dict[Cell, Rows]
     blocks: tuple[Block, ...] = ()
     dropped: tuple[int, ...] = ()
-    mark: frozenset[Place] = frozenset()
-    made: Place | None = None
+    mark: frozenset[Cell] = frozenset()
+    built: Cell | None = None
     segments: dict[str, dict[int, Rows]] = field(default_factory=dict)
 
 
@@ -253,27 +262,28 @@ def chunk_of(series: int) -> int:
     return series // CHUNK_SIZE
 
 
-def key_of(place: Place) -> Key:
-    level, slot, _ = place
-    return level, align(slot, WIDTH[COARSER[level]])
+def key_of(cell: Cell) -> Key:
+    resolution, slot, _ = cell
+    return resolution, align(slot, WIDTH[COARSER[resolution]])
 
 
 def past(key: Key, time: int) -> bool:
-    """Is the retention of what a key holds over?"""
-    level, slot = key
-    return slot + WIDTH[COARSER[level]] + RETENTION[level] <= time
+    """Return True if a key is past its retention."""
+    resolution, slot = key
+    return slot + WIDTH[COARSER[resolution]] + RETENTION[resolution] <= time
 
 
 def nothing_kept(seen: int, time: int) -> bool:
-    """Is even the coarsest rollup gone of a series last recorded at *seen*, also for those who are still reading it?"""
+    """Return True if nothing is kept of a series last recorded at *seen*, margin included."""
     return past(("day", align(seen + MAX_FUTURE, SPAN)), time - MARGIN)
 
 
 @dataclass
 class Node:
-    """What one server holds. Stored values are never changed in place, so a copy is shallow.
+    """The data of one server. Stored values are never changed in cell, so copies are shallow.
 
-    *recorded* and *dropped* are the oracle's; they stand here so that a failover loses of them what it loses of the data.
+    *recorded* and *dropped* belong to the oracle. They are here so that a failover loses them
+    together with the data.
     """
 
     clock: int = 0
@@ -281,16 +291,16 @@ class Node:
     sealed: int = 0
     next_series: int = 0
     writers: dict[str, tuple[int, int, Reply]] = field(default_factory=dict)
-    log: dict[object, Block] = field(
-        default_factory=dict
-    )  # by member, in order of clocks: equal members fold
+    # By member, in order of clocks; equal members become one.
+    log: dict[object, Block] = field(default_factory=dict)
     series: dict[str, int] = field(default_factory=dict)
-    seen: dict[int, int] = field(default_factory=dict)  # stands for a series' running state
-    due: dict[Place, int] = field(default_factory=dict)
-    loose: dict[Key, dict[Place, Rows]] = field(default_factory=dict)  # the fields of single slots
-    segments: dict[Key, dict[int, dict[int, Rows]]] = field(
-        default_factory=dict
-    )  # those of many, by chunk and slot
+    # Represents the totals of a series.
+    seen: dict[int, int] = field(default_factory=dict)
+    due: dict[Cell, int] = field(default_factory=dict)
+    # Fields of single slots.
+    cells: dict[Key, dict[Cell, Rows]] = field(default_factory=dict)
+    # Fields of many slots, by chunk and slot.
+    segments: dict[Key, dict[int, dict[int, Rows]]] = field(default_factory=dict)
     expiry: dict[Key, int | None] = field(default_factory=dict)
     recorded: dict[int, Sample] = field(default_factory=dict)
     dropped: frozenset[int] = frozenset()
@@ -300,7 +310,7 @@ class Node:
         for name, value in vars(self).items():
             if isinstance(value, dict):
                 setattr(twin, name, value.copy())
-        twin.loose = {key: dict(inside) for key, inside in self.loose.items()}
+        twin.cells = {key: dict(inside) for key, inside in self.cells.items()}
         twin.segments = {key: dict(inside) for key, inside in self.segments.items()}
         return twin
 
@@ -308,34 +318,35 @@ class Node:
         for key in [
             key for key, expiry in self.expiry.items() if expiry is not None and expiry <= time
         ]:
-            for kept in (self.loose, self.segments, self.expiry):
+            for kept in (self.cells, self.segments, self.expiry):
                 kept.pop(key, None)
 
     def log_after(self, clock: int) -> list[Block]:
         return [block for block in self.log.values() if block.clock > clock]
 
-    def row(self, place: Place, rules: frozenset[Rule]) -> Rows:
-        """The rollup of a slot, or its exact samples: a field of its own replaces what the segment has of it."""
-        _, slot, chunk = place
-        key = key_of(place)
-        loose = self.loose.get(key, {}).get(place)
+    def row(self, cell: Cell, rules: frozenset[Rule]) -> Rows:
+        """Return the rollup of a slot, or its exact samples; its own field replaces the segment's."""
+        _, slot, chunk = cell
+        key = key_of(cell)
+        own = self.cells.get(key, {}).get(cell)
         segment = self.segments.get(key, {}).get(chunk, {}).get(slot)
-        if Rule.LOOSE_OVER_SEGMENT in rules:
-            return segment or () if loose is None else loose
-        return loose or () if segment is None else segment
+        if Rule.CELL_OVER_SEGMENT in rules:
+            return segment or () if own is None else own
+        return own or () if segment is None else segment
 
 
 # -- the server ---------------------------------------------------------------------------------
 
 
 class Store:
-    """A server, its scripts, and the replica that may take over from it."""
+    """A server with its scripts, and the replica that takes over at a failover."""
 
     def __init__(self, rules: frozenset[Rule], draw: random.Random) -> None:
         self.rules = rules
         self.draw = draw
-        self.now = 1000  # of the world
-        self.offset = 0  # of the server's clock
+        self.now = 1000
+        # Of the server's clock from `now`.
+        self.offset = 0
         self.failovers = 0
         self.primary = Node()
         self.replica = self.primary.copy()
@@ -360,7 +371,7 @@ class Store:
         self.replica = self.primary.copy()
 
     def fail_over(self, offset: int) -> set[int]:
-        """Let the replica take over, with a clock of its own; return the samples that are lost."""
+        """Let the replica take over, with its own clock; return the lost samples."""
         lost = self.primary.recorded.keys() - self.replica.recorded.keys()
         self.primary, self.offset = self.replica.copy(), offset
         self.failovers += 1
@@ -370,7 +381,7 @@ class Store:
     # -- record.lua
 
     def record(self, batch: Batch) -> Reply:
-        """Apply a batch once; the reply kept when it was applied before."""
+        """Apply a batch once, and return the reply; if it was applied before, that reply."""
         node = self.primary
         held, _, kept = node.writers.get(batch.writer, (0, 0, None))
         if kept is not None and batch.sequence <= held:
@@ -398,7 +409,7 @@ class Store:
             return "too_old"
         if max(times) > self.time + MAX_FUTURE:
             return "in_future"
-        # A server that lost what it had told this writer may have given the ids to other series since.
+        # A server that lost this writer's ids may have given them to other series.
         forgetful = Rule.FORGETFUL in self.rules and held < batch.confirmed
         for name, _ in batch.entries:
             if isinstance(name, int) and (forgetful or self._removed(name)):
@@ -423,7 +434,7 @@ class Store:
         return node.series[name]
 
     def _append(self, block: Block) -> None:
-        """Add a block to the log, a sorted set: an equal member is not added, but gets the new clock."""
+        """Add a block to the log, a sorted set: an equal member only gets the new clock."""
         member: object = block.stamp
         if Rule.DISTINCT_BLOCKS not in self.rules:
             member = tuple((entry.series, entry.time) for entry in block.rows)
@@ -431,7 +442,7 @@ class Store:
         self.primary.log[member] = block
 
     def _cut(self) -> None:
-        """Cut the log by age, and count what was never sealed."""
+        """Cut the log by age, and count the samples that were not sealed."""
         node = self.primary
         oldest = node.clock - LOG_AGE * 1000
         gone = [block for block in node.log.values() if block.clock <= oldest]
@@ -445,30 +456,30 @@ class Store:
     # -- commit.lua
 
     def commit(self, commit: Commit) -> bool:
-        """Do all of it; or nothing, where the store is not as the worker saw it."""
+        """Apply all of *commit*, or nothing if the data is not as the worker read it."""
         node = self.primary
         node.expire(self.time)
         if not self._is_as_seen(commit):
             return False
-        for place, rows in commit.rows.items():
-            node.loose.setdefault(key_of(place), {})[place] = rows
-        if commit.made is not None:
-            self._fold(commit.made, commit.segments)
+        for cell, rows in commit.rows.items():
+            node.cells.setdefault(key_of(cell), {})[cell] = rows
+        if commit.built is not None:
+            self._merge(commit.built, commit.segments)
         if commit.blocks:
             node.sealed = commit.blocks[-1].clock
             keep = min(node.sealed, node.clock - REPLAY * 1000)
             node.log = {member: block for member, block in node.log.items() if block.clock > keep}
             node.dropped |= set(commit.dropped)
-        for level, slot, chunk in commit.mark:
-            node.due[level, slot, chunk] = slot + WIDTH[level]
+        for resolution, slot, chunk in commit.mark:
+            node.due[resolution, slot, chunk] = slot + WIDTH[resolution]
 
-        written = {key_of(place) for place in commit.rows}
-        if commit.made is not None:
-            written |= {(level, commit.made[1]) for level in commit.segments}
+        written = {key_of(cell) for cell in commit.rows}
+        if commit.built is not None:
+            written |= {(resolution, commit.built[1]) for resolution in commit.segments}
         if Rule.PERSIST_AT_MARK in self.rules:
-            written |= {(FINER[level], slot) for level, slot, _ in commit.mark}
+            written |= {(FINER[resolution], slot) for resolution, slot, _ in commit.mark}
         for key in written:
-            self._set_expiry(key, commit.made)
+            self._set_expiry(key, commit.built)
         node.version = node.version[0] + 1, self.draw.random() if Rule.TOKEN in self.rules else 0.0
         node.expire(self.time)
         return True
@@ -485,44 +496,46 @@ class Store:
             ]
             if between != [block.stamp for block in commit.blocks]:
                 return False
-        minutes = {key_of(place) for place in commit.rows if place[0] == "minute"}
+        minutes = {key_of(cell) for cell in commit.rows if cell[0] == "minute"}
         return Rule.AGE_AT_COMMIT not in self.rules or not any(
             past(key, self.time) for key in minutes
         )
 
-    def _fold(self, made: Place, segments: dict[str, dict[int, Rows]]) -> None:
-        """Put the slots inside *made* into one field, in place of theirs."""
-        _, slot, chunk = made
-        self.primary.due.pop(made, None)
-        for level, segment in segments.items():
-            inside = self.primary.loose.get((level, slot), {})
-            self.primary.loose[level, slot] = {
-                place: rows for place, rows in inside.items() if place[2] != chunk
+    def _merge(self, built: Cell, segments: dict[str, dict[int, Rows]]) -> None:
+        """Replace the fields of the slots inside *built* by one segment."""
+        _, slot, chunk = built
+        self.primary.due.pop(built, None)
+        for resolution, segment in segments.items():
+            inside = self.primary.cells.get((resolution, slot), {})
+            self.primary.cells[resolution, slot] = {
+                cell: rows for cell, rows in inside.items() if cell[2] != chunk
             }
-            self.primary.segments.setdefault((level, slot), {})[chunk] = segment
+            self.primary.segments.setdefault((resolution, slot), {})[chunk] = segment
 
-    def _set_expiry(self, key: Key, made: Place | None) -> None:
-        """A key outlives its retention while a coarse slot is to be made of it, of whatever chunk."""
-        node, (level, slot) = self.primary, key
-        if key not in node.loose and key not in node.segments:
+    def _set_expiry(self, key: Key, built: Cell | None) -> None:
+        """Set a key's expiry; it persists while a coarser slot over it is due, of any chunk."""
+        node, (resolution, slot) = self.primary, key
+        if key not in node.cells and key not in node.segments:
             return
-        waiting = level != "raw" and any(place[:2] == (COARSER[level], slot) for place in node.due)
+        waiting = resolution != "raw" and any(
+            cell[:2] == (COARSER[resolution], slot) for cell in node.due
+        )
         if (
             Rule.PERSIST_ALL_CHUNKS not in self.rules
-            and made is not None
-            and made[:2] == (COARSER[level], slot)
+            and built is not None
+            and built[:2] == (COARSER[resolution], slot)
         ):
             waiting = False
         if waiting and Rule.PERSIST in self.rules:
             node.expiry[key] = None
         else:
             margin = MARGIN if Rule.MARGIN in self.rules else 0
-            node.expiry[key] = slot + WIDTH[COARSER[level]] + RETENTION[level] + margin
+            node.expiry[key] = slot + WIDTH[COARSER[resolution]] + RETENTION[resolution] + margin
 
     # -- pruning
 
     def prune_series(self, tags: str, series: int) -> bool:
-        """Remove a series of which nothing is kept."""
+        """Remove a series of which nothing is kept; return True if it was."""
         node = self.primary
         if node.series.get(tags) != series:
             return False
@@ -534,7 +547,7 @@ class Store:
         return True
 
     def prune_writers(self) -> None:
-        """Remove writers that sent nothing for longer than a batch of theirs can live."""
+        """Remove writers that have sent nothing for longer than a batch can live."""
         kept = WRITER_KEPT if Rule.WRITER_KEPT in self.rules else WRITER_KEPT_TOO_SHORT
         writers = self.primary.writers.items()
         self.primary.writers = {

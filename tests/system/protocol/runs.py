@@ -1,4 +1,4 @@
-"""A run: one random history of the model, told by its seed; then the store comes to rest and is judged."""
+"""A run: a random history of the model from a seed, then a final check of the stored data."""
 
 import random
 from collections import defaultdict
@@ -25,22 +25,36 @@ from tests.system.protocol.protocol import (
 
 @dataclass(frozen=True)
 class Faults:
-    """What goes wrong in a run, as probabilities; most are of a step."""
+    """Probabilities of what goes wrong in a run, most of them per step.
+
+    Attributes:
+        idleness: That a writer sends nothing.
+        lost_replies: That a reply is lost.
+        deaths: That a worker dies before it builds a slot.
+        setbacks: That a writer's clock is set back while it repeats a batch.
+        naps: That the next process sleeps.
+        moves: That time moves by a few ticks.
+        leaps: That time moves by many ticks.
+        lengths: Lengths of leaps.
+        skew: Ticks by which a worker's clock may be ahead.
+        tags: Tags to draw from; the last ones are rare.
+        lateness: Ages of samples to draw from.
+    """
 
     steps: int = 400
-    idleness: float = 0.0  # of a writer
-    lost_replies: float = 0.3  # of a reply
-    deaths: float = 0.1  # of a worker, before it makes a slot
-    setbacks: float = 0.02  # of a writer's clock, while it repeats a batch
-    naps: float = 0.05  # of whoever is next
-    moves: float = 0.12  # of the time, by a few ticks
-    leaps: float = 0.02  # of the time, by many
-    lengths: tuple[int, ...] = (20, 60, 100, 150)  # of leaps
+    idleness: float = 0.0
+    lost_replies: float = 0.3
+    deaths: float = 0.1
+    setbacks: float = 0.02
+    naps: float = 0.05
+    moves: float = 0.12
+    leaps: float = 0.02
+    lengths: tuple[int, ...] = (20, 60, 100, 150)
     failovers: float = 0.02
     replications: float = 0.1
-    skew: int = 6  # ticks that a worker's clock is ahead
-    tags: str = "aaabbbcd"  # drawn from: the last are rare
-    lateness: tuple[int, ...] = (0, 0, 0, 1, 3, 10, 20, 40, MAX_AGE, -2)  # of samples
+    skew: int = 6
+    tags: str = "aaabbbcd"
+    lateness: tuple[int, ...] = (0, 0, 0, 1, 3, 10, 20, 40, MAX_AGE, -2)
 
 
 WEATHERS = {
@@ -63,7 +77,11 @@ WEATHERS = {
 
 @dataclass(frozen=True)
 class Violation:
-    """READ: a question had a wrong answer. REST: a rollup is wrong in the end. COUNTS: a sample was counted wrongly. STUCK."""
+    """What went wrong.
+
+    READ: a query had a wrong result. REST: a rollup is wrong in the end. COUNTS: a sample was
+    counted wrongly. STUCK: workers do not finish.
+    """
 
     kind: str
     text: str
@@ -73,7 +91,7 @@ class Violation:
 
 
 class Run:
-    """Everyone takes steps in an order drawn from *seed*, until a violation, or to the end."""
+    """All processes take steps in an order drawn from *seed*, until a violation or the end."""
 
     def __init__(
         self, seed: int, weather: str, rules: Iterable[Rule] = ALL_RULES, *, trace: bool = False
@@ -84,8 +102,10 @@ class Run:
         self.draw = random.Random(seed)
         self.store = Store(self.rules, self.draw)
         self.samples: list[Sample] = []
-        self.counted: dict[int, str] = {}  # what a writer counted as not stored, and why
-        self.lost: set[int] = set()  # by failovers
+        # Samples that a writer counted as not stored, with the reason.
+        self.counted: dict[int, str] = {}
+        # Samples lost by failovers.
+        self.lost: set[int] = set()
         self.reads = 0
         self.violations: list[Violation] = []
         self.resting = False
@@ -112,9 +132,9 @@ class Run:
 
     def violated(self, kind: str, text: str) -> None:
         self.violations.append(Violation(kind, text))
-        self.tell("VIOLATION", self.violations[-1])
+        self.log("VIOLATION", self.violations[-1])
 
-    def tell(self, *words: object) -> None:
+    def log(self, *words: object) -> None:
         if self.trace is not None:
             self.trace.append(
                 f"{self.store.now:5d} v{self.store.primary.version[0]:<3d} {' '.join(map(str, words))}"
@@ -133,14 +153,14 @@ class Run:
                 self.store.now += choice([1, 1, 2, 4])
             if chance() < faults.leaps:
                 self.store.now += choice(faults.lengths)
-                self.tell("time leaps")
+                self.log("time leaps")
             self.store.expire()
             if chance() < faults.replications:
                 self.store.replicate()
             if chance() < faults.failovers:
                 lost = self.store.fail_over(choice([0, -1, -3]))
                 self.lost |= lost
-                self.tell(
+                self.log(
                     "FAILOVER, lost",
                     sorted(lost),
                     "sealed",
@@ -157,7 +177,7 @@ class Run:
                 next(actors[number])
 
     def _come_to_rest(self) -> None:
-        """Let writers confirm what is in doubt and workers seal it; then let all slots end, and workers make them."""
+        """Let writers confirm all batches and workers seal them; then let all slots end and be built."""
         self.resting = True
         self.faults = replace(self.faults, lost_replies=0.0, deaths=0.0)
         for writer in self._writers:
@@ -183,28 +203,30 @@ class Run:
     # -- in the end
 
     def _judge_rollups(self) -> None:
-        """Every rollup that is kept must be the samples of its time."""
+        """Check that each rollup kept consists of the samples of its time."""
         node = self.store.primary
         chunks = range(chunk_of(node.next_series) + 1)
-        for level in ("minute", "hour", "day"):
+        for resolution in ("minute", "hour", "day"):
             wanted: defaultdict[int, list[int]] = defaultdict(list)
             for sample in node.recorded.values():
                 if sample.id not in node.dropped:
-                    wanted[align(sample.time, WIDTH[level])].append(sample.id)
+                    wanted[align(sample.time, WIDTH[resolution])].append(sample.id)
             for slot, want in sorted(wanted.items()):
-                if past(key_of((level, slot, 0)), self.store.time):
+                if past(key_of((resolution, slot, 0)), self.store.time):
                     continue
                 rows = [
                     entry
                     for chunk in chunks
-                    for entry in node.row((level, slot, chunk), self.rules)
+                    for entry in node.row((resolution, slot, chunk), self.rules)
                 ]
                 got = sorted(entry.sample for entry in rows)
                 if got != sorted(want):
-                    self.violated("REST", f"{level} {slot}: wanted {sorted(want)}, got {got}")
+                    self.violated(
+                        "REST", f"{resolution} {slot}: must hold {sorted(want)}, got {got}"
+                    )
 
     def _judge_counts(self) -> None:
-        """Every sample must be stored, or counted by its writer, or lost by a failover."""
+        """Check that each sample is stored, counted by its writer, or lost by a failover."""
         stored = self.store.primary.recorded
         for sample in self.samples:
             reason = self.counted.get(sample.id)
@@ -214,11 +236,11 @@ class Run:
                 self.violated("COUNTS", f"{sample} is neither stored nor counted")
 
 
-def told(seed: int, weather: str, rules: frozenset[Rule]) -> str:
-    """A run's history, from its seed: who did what, and what went wrong."""
+def history(seed: int, weather: str, rules: frozenset[Rule]) -> str:
+    """Return what happened in the run of a seed, and what went wrong."""
     run = Run(seed, weather, rules, trace=True)
     lacking = ", ".join(sorted(rule.name for rule in ALL_RULES - rules)) or "none"
     found = "\n".join(map(str, run.violations))
-    return f"seed {seed}, weather {weather!r}, rules taken out: {lacking}\n{found}\n" + "\n".join(
+    return f"seed {seed}, weather {weather!r}, without rules: {lacking}\n{found}\n" + "\n".join(
         run.trace or ()
     )

@@ -1,17 +1,17 @@
-"""The protocol neither loses nor doubles a sample, and hangs on every one of its rules."""
+"""The protocol neither loses nor doubles a sample, and depends on each of its rules."""
 
 import pytest
 
 from tests.system.protocol.oracle import Oracle
 from tests.system.protocol.protocol import ALL_RULES, BUDGET, Rule, Sample
-from tests.system.protocol.runs import WEATHERS, Run, told
+from tests.system.protocol.runs import WEATHERS, Run, history
 
-RUNS = 30  # in each weather; `python -m tests.system.protocol` plays more
-SEARCHED = (
-    400  # seeds for a rule whose own seeds find nothing any more, since the model has changed
-)
+# Seeds in each weather; `python -m tests.system.protocol` plays more.
+RUNS = 30
+# Seeds to search for a rule whose own seeds find nothing any more, since the model has changed.
+SEARCHED = 400
 
-# In which weather a run breaks soonest without a rule, and the first seeds that do.
+# For each rule: the weather in which a run fails soonest without it, and the first such seeds.
 BREAKS: dict[Rule, tuple[str, tuple[int, ...]]] = {
     Rule.DUE_UNREAD: ("calm", (0, 1, 2)),
     Rule.DISTINCT_BLOCKS: ("crowd", (0, 1, 2)),
@@ -19,7 +19,7 @@ BREAKS: dict[Rule, tuple[str, tuple[int, ...]]] = {
     Rule.PERSIST: ("calm", (0, 1, 4)),
     Rule.PERSIST_AT_MARK: ("calm", (72, 86, 94)),
     Rule.PERSIST_ALL_CHUNKS: ("calm", (0, 6, 7)),
-    Rule.MADE_THOUGH_PAST: ("calm", (0, 2, 6)),
+    Rule.BUILT_THOUGH_PAST: ("calm", (0, 2, 6)),
     Rule.MARGIN: ("idle", (5, 13, 18)),
     Rule.AGE_AT_RECORD: ("clocks", (2, 3, 4)),
     Rule.AGE_AT_SEALING: ("clocks", (0, 3, 26)),
@@ -32,7 +32,7 @@ BREAKS: dict[Rule, tuple[str, tuple[int, ...]]] = {
     Rule.COUNT_CUT: ("calm", (1, 2, 3)),
     Rule.MARK: ("calm", (0, 1, 2)),
     Rule.FIXED_BATCH: ("clocks", (0, 1, 2)),
-    Rule.DOUBT_IS_UNKNOWN: ("clocks", (0, 1, 2)),
+    Rule.UNCONFIRMED_IS_UNKNOWN: ("clocks", (0, 1, 2)),
     Rule.WRITER_KEPT: ("calm", (0, 1, 3)),
     Rule.PRUNE_BY_SCRIPT: ("ages", (12, 19, 22)),
     Rule.UNKNOWN_REFUSED: ("ages", (6, 9, 10)),
@@ -40,15 +40,15 @@ BREAKS: dict[Rule, tuple[str, tuple[int, ...]]] = {
     Rule.FORGETFUL: ("births", (45, 65, 83)),
     Rule.GIVEN_UP_FORGETS: ("outages", (69, 101, 225)),
     Rule.EXACT_ONLY_IF_WHOLE: ("crowd", (0, 1, 9)),
-    Rule.LOOSE_OVER_SEGMENT: ("calm", (0, 1, 2)),
+    Rule.CELL_OVER_SEGMENT: ("calm", (0, 1, 2)),
 }
 
 
 @pytest.mark.parametrize("weather", WEATHERS)
-def test_with_every_rule_no_sample_is_lost_or_doubled(weather: str) -> None:
+def test_with_all_rules_no_sample_is_lost_or_doubled(weather: str) -> None:
     for seed in range(RUNS):
         if Run(seed, weather).violations:
-            pytest.fail(told(seed, weather, ALL_RULES))
+            pytest.fail(history(seed, weather, ALL_RULES))
 
 
 @pytest.mark.parametrize("rule", Rule, ids=lambda rule: f"{rule.number}-{rule.name}")
@@ -58,21 +58,21 @@ def test_without_any_one_rule_samples_are_lost_or_doubled(rule: Rule) -> None:
         Run(seed, weather, ALL_RULES - {rule}).violations for seed in (*seeds, *range(SEARCHED))
     ):
         pytest.fail(
-            f"{SEARCHED} runs go well without {rule.name}, which should lead to this: {rule.without}"
+            f"{SEARCHED} runs without {rule.name} find no violation, but this is expected: {rule.without}"
         )
 
 
-def test_a_seed_tells_the_same_history_again() -> None:
-    history = told(0, "mixed", ALL_RULES)
-    assert "sends 1" in history
-    assert told(0, "mixed", ALL_RULES) == history
-    assert told(1, "mixed", ALL_RULES) != history
+def test_seed_gives_the_same_history_again() -> None:
+    text = history(0, "mixed", ALL_RULES)
+    assert "sends 1" in text
+    assert history(0, "mixed", ALL_RULES) == text
+    assert history(1, "mixed", ALL_RULES) != text
 
 
-def test_a_run_that_goes_wrong_tells_how() -> None:
-    history = told(0, "crowd", ALL_RULES - {Rule.FIXED_BATCH})
-    assert history.startswith("seed 0, weather 'crowd', rules taken out: FIXED_BATCH\nCOUNTS: ")
-    assert "gets no reply" in history
+def test_history_of_a_failed_run_says_what_went_wrong() -> None:
+    text = history(0, "crowd", ALL_RULES - {Rule.FIXED_BATCH})
+    assert text.startswith("seed 0, weather 'crowd', without rules: FIXED_BATCH\nCOUNTS: ")
+    assert "gets no reply" in text
 
 
 SAMPLES = {number: Sample(number, "a", 1000 + 4 * number) for number in range(3)}
@@ -94,19 +94,19 @@ RIGHT = [[(0, "a"), (1, "a")], [(2, "a")]]
         ),
     ],
 )
-def test_the_oracle_sees(answer: list[list[tuple[int, str]]], wrong: list[str]) -> None:
+def test_oracle_finds_wrong_results(answer: list[list[tuple[int, str]]], wrong: list[str]) -> None:
     oracle = Oracle(SAMPLES, frozenset(), SAMPLES, frozenset(), time=1012)
     assert list(oracle.judge(WINDOWS, answer)) == wrong
 
 
-def test_the_oracle_lets_a_crowded_minute_belong_to_the_window_of_its_start() -> None:
+def test_oracle_accepts_a_crowded_minute_in_the_window_of_its_start() -> None:
     crowd = {number: Sample(number, "a", 1005 + number % 2) for number in range(BUDGET + 1)}
     oracle = Oracle(crowd, frozenset(), crowd, frozenset(), time=1012)
     together = [[(number, "a") for number in crowd], []]
     assert list(oracle.judge(WINDOWS, together)) == []
 
 
-def test_the_oracle_asks_for_nothing_recorded_since_or_dropped() -> None:
+def test_oracle_requires_no_samples_recorded_since_or_dropped() -> None:
     since = Oracle({}, frozenset(), SAMPLES, frozenset(), time=1012)
     dropped = Oracle(SAMPLES, frozenset(), SAMPLES, frozenset(SAMPLES), time=1012)
     for oracle in (since, dropped):
