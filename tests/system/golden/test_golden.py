@@ -1,12 +1,14 @@
-"""The bytes of each FORMAT ever released, read by today's code.
+"""The stored bytes of each FORMAT ever released, read by today's code.
 
-format1.json is every key of a small namespace, as the code of FORMAT 1 wrote it: name -> type and content in hex.
-It was made by `dump` below, on a server whose clock was set to a fixed time in the future. While a format is not released yet,
+format1.json holds every key of a small namespace as the code of FORMAT 1 wrote it: name -> type and
+content in hex. `dump` below made it, on a server whose clock was set to a fixed time in the future.
+While a format is not released yet,
 
     python -m tests.system.golden.test_golden
 
-writes the file of the current FORMAT anew, on the first server that the tests find; after that it must never change. What must be
-answered is told here by plain lists, and holds for the file and for what today's code writes, both.
+writes the file of the current FORMAT again, on the first server that the tests find. After a
+release it must never change. The expected results are plain lists; they hold for the file and for
+what today's code writes.
 """
 
 import json
@@ -32,26 +34,29 @@ from tests.fixtures.servers import Server
 
 FOLDER = Path(__file__).parent
 NAMESPACE = "golden"
-NEVER = 3_600.0  # a flush interval beyond any test: what is flushed is flushed by the test
+# A flush interval longer than any test: only the test itself flushes.
+NEVER = 3_600.0
 
-BASE = 1_750_000_000  # 2025-06-15 15:06:40 UTC, when the clients recorded
-CLOCK = 2_000_000_000  # 2033-05-18 03:33:20 UTC, the server's clock before the first batch; each batch has 1 µs more
+# 2025-06-15 15:06:40 UTC, when the clients recorded.
+BASE = 1_750_000_000
+# 2033-05-18 03:33:20 UTC, the server's clock before the first batch; each batch adds 1 µs.
+CLOCK = 2_000_000_000
 AGES: Any = {"max_age": 1e9, "minute_retention": 2e9, "hour_retention": 2e9, "day_retention": 2e9}
-AGE = 1e9  # s; beyond the time between the two, and to any day on which this runs
+# Seconds; longer than from BASE to CLOCK, and to any day on which this runs.
+AGE = 1e9
 WRITERS = ("a1", "b2", "c3", "d4")
 
 HOSTILE = 'a "b"\\\n/ü\0😀'
 ODD_NAME = "a.b:c/d-e"
-COMPACTED = [
-    number * 3 % 500 / 8 for number in range(500)
-]  # each value once; sums of these are exact
+# Each value once; sums of them are exact.
+COMPACTED = [number * 3 % 500 / 8 for number in range(500)]
 
 
-# -- what was recorded --------------------------------------------------------------------------
+# -- recording ----------------------------------------------------------------------------------
 
 
 def record(server: Server) -> None:
-    """Record what is asked for below: everything that FORMAT 1 has, on a server of its own."""
+    """Record everything that FORMAT 1 has, on its own server; the tests below query it."""
 
     def client(number: int, clock: float, **settings: Any) -> Metrics:
         made = Metrics(
@@ -103,20 +108,21 @@ def record(server: Server) -> None:
         metrics.increment("bytes", 1)
         metrics.gauge("temperature", 20.5, timestamp=BASE + 10)
         metrics.flush()
-        metrics.gauge("temperature", -19.25, timestamp=BASE + 5)  # late
+        # Late.
+        metrics.gauge("temperature", -19.25, timestamp=BASE + 5)
         assert metrics.delete_metric("again")
         metrics.gauge("again", 3, tags={"n": 1})
 
-    with client(
-        2, CLOCK + 3_600, max_series=3
-    ) as metrics:  # ahead of the server: its times are cut to the batch's
+    # Ahead of the server: times are cut to the batch's clock.
+    with client(2, CLOCK + 3_600, max_series=3) as metrics:
         metrics.histogram(ODD_NAME, 1.5, tags={"value": HOSTILE})
         for number in range(5):
             metrics.increment("wide", number, tags={"n": number})
             metrics.flush()
 
     with client(3, BASE + 120) as metrics:
-        for number in range(70):  # so that the running state takes several rows in several fields
+        # Totals in several rows of several fields.
+        for number in range(70):
             metrics.increment("many", number, tags={"n": number})
 
 
@@ -157,11 +163,14 @@ SAMPLES = [
 NAMES = ["jobs", "depth", "took", "bytes", "temperature", "again", ODD_NAME, "wide", "many"]
 
 
-# -- to a file and back -------------------------------------------------------------------------
+# -- dumping and restoring ----------------------------------------------------------------------
 
 
 def read_all(client: redis.Redis, namespace: str = NAMESPACE) -> dict[str, Any]:
-    """Every key of a namespace with its type and content: pairs of hex, of a sorted set in order with the score as text."""
+    """Return every key of a namespace with type and content.
+
+    Content is pairs of hex; of a sorted set, members in order with the score as text.
+    """
     found: dict[str, Any] = {}
     for key in sorted(client.keys(f"rm:{namespace}:*") + client.keys(f"rm:{{{namespace}:*}}:*")):
         kind = client.type(key).decode()
@@ -183,7 +192,7 @@ def read_all(client: redis.Redis, namespace: str = NAMESPACE) -> dict[str, Any]:
 
 
 def write_all(client: redis.Redis, content: dict[str, Any]) -> None:
-    """Put back what `read_all` read, in place of what is there."""
+    """Replace all keys by what `read_all` returned."""
     for key, of_key in content.items():
         client.delete(key)
         if of_key["type"] == "hash":
@@ -201,7 +210,7 @@ def write_all(client: redis.Redis, content: dict[str, Any]) -> None:
 
 
 def dump() -> dict[str, Any]:
-    """What today's code writes; the same whenever it is called."""
+    """Return what today's code writes; it is the same for every call."""
     folder = Path(tempfile.mkdtemp(prefix="rm-", dir="/tmp"))
     try:
         with (
@@ -222,7 +231,7 @@ def written() -> dict[str, Any]:
 
 @pytest.fixture(params=["format1.json", "today"])
 def content(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """The keys of each golden file, and those that today's code writes."""
+    """The keys of each golden file, and the keys that today's code writes."""
     if request.param == "today":
         found: dict[str, Any] = request.getfixturevalue("written")
         return found
@@ -232,7 +241,7 @@ def content(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 @pytest.fixture
 def restored(server: Server, content: dict[str, Any]) -> Iterator[redis.Redis]:
-    """A server that holds what was dumped, and nothing else in this namespace."""
+    """A server whose namespace holds the dump and nothing else."""
     with server.client() as client:
         if left := read_all(client):
             client.delete(*left)
@@ -243,7 +252,7 @@ def restored(server: Server, content: dict[str, Any]) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def metrics(restored: redis.Redis, url: str) -> Iterator[Metrics]:
-    # the server's time goes on from that of the dump, so its series are idle for years in the future
+    # The server's clock continues from the dump, so its series seem idle for years.
     metrics = Metrics(url, namespace=NAMESPACE, flush_interval=NEVER, series_idle=AGE, **AGES)
     yield metrics
     metrics.close(0.2)
@@ -252,9 +261,10 @@ def metrics(restored: redis.Redis, url: str) -> Iterator[Metrics]:
 # -- the dump itself ----------------------------------------------------------------------------
 
 
-def test_the_file_is_of_this_format_and_has_every_kind_of_key(content: dict[str, Any]) -> None:
+def test_file_is_of_this_format_and_has_every_kind_of_key(content: dict[str, Any]) -> None:
     kinds = {key.rpartition(":")[2]: of_key["type"] for key, of_key in content.items()}
-    assert kinds.pop("values", "hash") == "hash"  # not there yet when the file was made
+    # Did not exist yet when the file was made.
+    assert kinds.pop("values", "hash") == "hash"
     assert kinds == {
         "config": "hash", "clock": "string", "writers": "hash", "catalogue": "hash", "dirty": "zset",
         "series": "hash", "live": "hash", "log": "zset", "state": "hash",
@@ -272,7 +282,7 @@ def test_the_file_is_of_this_format_and_has_every_kind_of_key(content: dict[str,
     assert of_metrics | {*keys.shard(NAMESPACE, 0), keys.config(NAMESPACE)} == there
 
 
-def test_there_is_a_file_of_the_current_format() -> None:
+def test_current_format_has_a_file() -> None:
     assert sorted(path.name for path in FOLDER.glob("*.json")) == [
         f"{what}{number}.json"
         for what in ("format", "sealed")
@@ -280,32 +290,31 @@ def test_there_is_a_file_of_the_current_format() -> None:
     ]
 
 
-def test_a_dump_is_the_same_whenever_it_is_made(written: dict[str, Any]) -> None:
+def test_dump_is_reproducible(written: dict[str, Any]) -> None:
     again, writers = dump(), keys.shard(NAMESPACE, 0).writers
     # A writer's entry holds the reply that it got, and in it the server's time.
     assert again.pop(writers)["content"].keys() == written[writers]["content"].keys()
     assert again == {key: of_key for key, of_key in written.items() if key != writers}
 
 
-def test_what_is_put_back_is_what_was_dumped(
-    restored: redis.Redis, content: dict[str, Any]
-) -> None:
+def test_restored_keys_equal_the_dump(restored: redis.Redis, content: dict[str, Any]) -> None:
     assert read_all(restored) == content
 
 
-# -- what it answers ----------------------------------------------------------------------------
+# -- queries ------------------------------------------------------------------------------------
 
 
 def plain(samples: list[Sample]) -> list[Sample]:
-    """In one order, whatever the order of samples of one time and different series is."""
+    """Return samples in a fixed order, also those of equal times and different series."""
     return sorted(samples, key=lambda each: (each.timestamp, sorted(each.tags.items())))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_sample_is_returned_as_recorded(metrics: Metrics, name: str) -> None:
-    tags = MAIL if name == "took" else None  # the others of it are compacted
-    wanted = [each for each in SAMPLES if each.name == name]
-    assert plain(metrics.query(name, tags=tags)) == plain(wanted)
+    # The other samples are compressed.
+    tags = MAIL if name == "took" else None
+    expected = [each for each in SAMPLES if each.name == name]
+    assert plain(metrics.query(name, tags=tags)) == plain(expected)
 
 
 def test_get_metrics_lists_all_newest_first_and_one_by_one(metrics: Metrics) -> None:
@@ -361,7 +370,7 @@ def test_compressed_samples_keep_stddev_and_approximate_percentiles(metrics: Met
     ordered = sorted(COMPACTED)
     for rank in (1, 10, 25, 50, 75, 90, 99):
         about = metrics.query("took", aggregation=f"p{rank}", tags=AUDIO)
-        # Of the 500 the rank is off by some ten at most, in the middle, where centroids are the widest.
+        # The rank of 500 values is off by about ten at most, in the middle, where centroids are widest.
         assert ordered[max(rank * 5 - 15, 0)] <= about <= ordered[min(rank * 5 + 15, 499)]
 
 
@@ -411,7 +420,7 @@ def test_live_returns_the_state_of_every_series(metrics: Metrics) -> None:
     assert families["took"].definition.tag_keys == ("queue",)
     bounds = families[ODD_NAME].definition.buckets
     seen = CLOCK * 1000
-    wanted: dict[str, list[SeriesState]] = {
+    expected: dict[str, list[SeriesState]] = {
         "jobs": [
             SeriesState({}, seen, 0),
             SeriesState(AUDIO, seen, 4),
@@ -434,7 +443,7 @@ def test_live_returns_the_state_of_every_series(metrics: Metrics) -> None:
         ],
         "many": [SeriesState({"n": str(number)}, seen, number) for number in range(70)],
     }
-    for name, series in wanted.items():
+    for name, series in expected.items():
         found = sorted(families[name].series, key=lambda live: sorted(live.tags.items()))
         assert found == sorted(series, key=lambda live: sorted(live.tags.items()))
 
@@ -447,15 +456,16 @@ def in_buckets(values: list[float], bounds: tuple[float, ...]) -> tuple[int, ...
     )
 
 
-# -- going on from it ---------------------------------------------------------------------------
+# -- recording continues -------------------------------------------------------------------------
 
 
-def test_recording_goes_on_where_it_stood(metrics: Metrics, restored: redis.Redis) -> None:
+def test_recording_continues(metrics: Metrics, restored: redis.Redis) -> None:
     metrics.increment("jobs", 0.5, tags=MAIL)
     metrics.increment("jobs", 8, tags={"queue": "new"})
     Gauge("depth", AUDIO, metrics=metrics).add(1.5)
     metrics.histogram("took", 0.5, tags=MAIL)
-    metrics.gauge("again", 4, tags={"n": 0})  # a series of before its deletion
+    # A series from before the deletion.
+    metrics.gauge("again", 4, tags={"n": 0})
     metrics.increment("bytes", 2)
     metrics.flush()
     assert metrics.query("jobs", aggregation="sum", tags=MAIL) == 358
@@ -474,18 +484,21 @@ def test_recording_goes_on_where_it_stood(metrics: Metrics, restored: redis.Redi
     assert live["bytes",].value == 2.0**53 + 4
     assert (live["again", "0"].value, live["again", "1"].value) == (4, 3)
     numbers = restored.hvals(keys.metric(NAMESPACE, 0, "again").series)
-    assert sorted(numbers) == [b"2", b"3"]  # 0 and 1 were those of before
+    # 0 and 1 were used before the deletion.
+    assert sorted(numbers) == [b"2", b"3"]
     clock = restored.get(keys.shard(NAMESPACE, 0).clock)
     assert clock is not None
-    assert int(clock) // 1_000_000 >= CLOCK  # it only grows
+    # The clock only grows.
+    assert int(clock) // 1_000_000 >= CLOCK
 
 
-def test_a_batch_that_was_applied_before_the_dump_is_not_applied_again(
+def test_batch_applied_before_the_dump_is_not_applied_again(
     metrics: Metrics, restored: redis.Redis
 ) -> None:
     before = read_all(restored)
     sender = metrics._sink.sender
-    sender.writer, sender._sequence[0] = WRITERS[1], 3  # whose fourth batch was its last: this one
+    # The last batch of this writer was its fourth: this one.
+    sender.writer, sender._sequence[0] = WRITERS[1], 3
     metrics.gauge("again", 3, tags={"n": 1})
     metrics.flush()
     assert read_all(restored) == before
@@ -499,7 +512,7 @@ def test_a_batch_that_was_applied_before_the_dump_is_not_applied_again(
 
 @pytest.fixture
 def newer(restored: redis.Redis) -> dict[str, Any]:
-    """The namespace as it is once a newer version has taken it over."""
+    """Yield a client of a namespace that a newer version has upgraded."""
     restored.hset(keys.config(NAMESPACE), "format", str(keys.FORMAT + 1))
     return read_all(restored)
 
@@ -527,7 +540,7 @@ SAYS = rf"must have format {keys.FORMAT}, got {keys.FORMAT + 1}"
     ],
     ids=lambda ask: ask.__code__.co_names[0],
 )
-def test_a_newer_format_is_refused_when_asking_and_left_as_it_is(
+def test_newer_format_is_rejected_by_queries_and_not_changed(
     newer: dict[str, Any], metrics: Metrics, restored: redis.Redis, ask: Callable[[Metrics], Any]
 ) -> None:
     with pytest.raises(FormatMismatch, match=SAYS):
@@ -535,22 +548,21 @@ def test_a_newer_format_is_refused_when_asking_and_left_as_it_is(
     assert read_all(restored) == newer
 
 
-def test_flush_says_at_once_that_the_format_is_a_newer_one(
-    newer: dict[str, Any], metrics: Metrics
-) -> None:
+def test_flush_raises_at_once_for_a_newer_format(newer: dict[str, Any], metrics: Metrics) -> None:
     metrics.increment("jobs")
     with pytest.raises(FormatMismatch, match=SAYS):
         metrics.flush(0.5)
 
 
-def test_a_newer_format_is_refused_when_recording_and_left_as_it_is(
+def test_newer_format_is_rejected_when_recording_and_not_changed(
     newer: dict[str, Any], metrics: Metrics, restored: redis.Redis
 ) -> None:
     metrics.increment("jobs")
     metrics.increment("new")
     with pytest.raises(StoreError, match=SAYS):
         metrics.flush(0.5)
-    assert metrics.stats()["pending"] == 2  # kept, should the namespace be given back
+    # Kept in case the namespace is downgraded again.
+    assert metrics.stats()["pending"] == 2
     assert read_all(restored) == newer
     metrics.close(0.2)
     assert metrics.stats()["dropped"] == {"unsent": 2}

@@ -1,6 +1,7 @@
-"""What workers of each FORMAT ever released left behind, read by today's code: tests/system/golden/sealed<format>.json.
+"""What workers of each FORMAT ever released have stored, read by today's code.
 
-`python -m tests.system.golden.test_golden_sealed` writes the file of the current FORMAT anew; after a release it must not change.
+`python -m tests.system.golden.test_golden_sealed` writes the file of the current FORMAT,
+tests/system/golden/sealed<format>.json, again. After a release it must not change.
 """
 
 import json
@@ -27,7 +28,8 @@ from tests.fixtures.servers import Server
 from tests.system.golden.test_golden import FOLDER, read_all, write_all
 
 NAMESPACE = "golden_sealed"
-START = 1_750_032_000  # 2025-06-16 00:00 UTC: a day and an hour begin
+# 2025-06-16 00:00 UTC, the start of a day and an hour.
+START = 1_750_032_000
 AGES: Any = {
     "max_age": 1e9,
     "raw_retention": 2e9,
@@ -37,15 +39,15 @@ AGES: Any = {
 }
 NEVER = 3_600.0
 
-FEW = [round(0.1 * number, 3) for number in range(1, 41)]  # one every 10 s from START on: exact
-MANY = [
-    float(number * 7 % 500) for number in range(500)
-]  # all in the minute after an hour: clustered
+# One every 10 s from START on: exact.
+FEW = [round(0.1 * number, 3) for number in range(1, 41)]
+# All in one minute, an hour later: clustered.
+MANY = [float(number * 7 % 500) for number in range(500)]
 BIG = [2.0**53, 1.0, 1.0]
 
 
 def record(metrics: Metrics) -> None:
-    """Rows of every kind: exact with metadata, clustered, uniform, negative, beyond 2^53, in several chunks of series."""
+    """Record rows of every kind: exact with metadata, clustered, uniform, negative, beyond 2^53."""
     for number, value in enumerate(FEW):
         text = {"trace_id": f"t{number}", "ü": [1, None]} if number % 10 == 0 else None
         metrics.histogram(
@@ -64,7 +66,7 @@ def record(metrics: Metrics) -> None:
 
 
 def write(server: Server) -> dict[str, Any]:
-    """Record, seal, and make the first two hours and the first day."""
+    """Record, seal, and downsample the first hours and the first day."""
     with Metrics(
         server.url, namespace=NAMESPACE, flush_interval=NEVER, samples_per_flush=10_000, **AGES
     ) as metrics:
@@ -114,7 +116,7 @@ def metrics(server: Server, url: str, content: dict[str, Any]) -> Iterator[Metri
         client.delete(*read_all(client, NAMESPACE))
 
 
-def test_it_has_every_kind_of_key_that_workers_write(content: dict[str, Any]) -> None:
+def test_file_has_every_kind_of_key_that_workers_write(content: dict[str, Any]) -> None:
     words = {part for key in content for part in key.split(":")}
     assert {
         "raw",
@@ -135,7 +137,8 @@ def test_it_has_every_kind_of_key_that_workers_write(content: dict[str, Any]) ->
         for field in of_key["content"]
     }
     assert "segment" in fields
-    assert str(START + 86_400) in fields  # a loose one
+    # A field beside the segment.
+    assert str(START + 86_400) in fields
 
 
 def test_results_from_days_hours_minutes_and_samples_equal_the_samples(metrics: Metrics) -> None:
@@ -196,7 +199,7 @@ def test_sums_beyond_two_to_the_53_and_values_below_zero(metrics: Metrics) -> No
     assert metrics.query("depth", aggregation="count") == 2
 
 
-def test_recording_and_sealing_go_on_where_they_stood(metrics: Metrics, server: Server) -> None:
+def test_recording_and_sealing_continue(metrics: Metrics, server: Server) -> None:
     metrics.histogram("took", 9.0, tags={"queue": "mail"}, timestamp=START + 11)
     metrics.flush()
     with Store(server.url, 5).connect(retries=0) as client:
