@@ -27,6 +27,8 @@ from tests.fixtures.copies import (
 from tests.fixtures.servers import Server
 from tests.fixtures.workers import contents
 
+pytestmark = pytest.mark.slow
+
 
 def test_rollups_of_days_are_copied_also_if_partly_expired(
     moving_server: Server, cluster: Cluster, make_metrics: MakeMetrics, namespace: str

@@ -13,6 +13,8 @@ from tests.fixtures.copies import copied
 from tests.fixtures.servers import Server
 from tests.fixtures.workers import contents, new_worker
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_source_in_use_is_rejected_and_not_changed(
     make_metrics: MakeMetrics, second_server: Server, url: str, namespace: str

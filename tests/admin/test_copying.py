@@ -28,6 +28,8 @@ from tests.fixtures.copies import (
 from tests.fixtures.servers import Server, binaries
 from tests.fixtures.workers import contents, new_worker, pull_forward
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_server_is_copied_to_a_cluster_and_back(
     filled: Metrics,

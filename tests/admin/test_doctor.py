@@ -103,6 +103,7 @@ def test_an_invalid_setting_is_raised() -> None:
         examine("http://elsewhere")
 
 
+@pytest.mark.slow
 def test_every_primary_of_a_cluster_is_checked(
     server: Server, fresh_server: Callable[..., Server], namespace: str
 ) -> None:

@@ -139,6 +139,7 @@ def outcome(home: Home) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 @needs_server
 def test_the_demo_stores_exactly_what_its_four_processes_recorded(outcome: dict[str, Any]) -> None:
     assert outcome["processes"] == len(outcome["recorded_by"]) == 4
@@ -150,6 +151,7 @@ def test_the_demo_stores_exactly_what_its_four_processes_recorded(outcome: dict[
     )
 
 
+@pytest.mark.slow
 @needs_server
 def test_the_demo_tells_the_call_of_each_answer(outcome: dict[str, Any]) -> None:
     results = outcome["results"]
@@ -170,6 +172,7 @@ def test_the_demo_tells_the_call_of_each_answer(outcome: dict[str, Any]) -> None
     assert p95["/health"] < p95["/api"] < p95["/search"] < p95["/upload"]
 
 
+@pytest.mark.slow
 @needs_server
 def test_the_demos_page_says_what_its_queries_say(outcome: dict[str, Any]) -> None:
     families = {family.name: family for family in parse_text(outcome["page"])}
@@ -195,6 +198,7 @@ def test_the_demos_page_says_what_its_queries_say(outcome: dict[str, Any]) -> No
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @needs_server
 @needs_promtool
 def test_promtool_has_nothing_to_say_about_the_demos_page(outcome: dict[str, Any]) -> None:
@@ -208,6 +212,7 @@ def test_promtool_has_nothing_to_say_about_the_demos_page(outcome: dict[str, Any
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 @needs_server
 @needs_proc
 def test_the_demo_at_a_terminal_shows_a_bar_and_tables(home: Home) -> None:
@@ -265,6 +270,7 @@ def at_a_terminal(home: Home, command: list[str]) -> tuple[int, str]:
     return process.returncode, out.decode()
 
 
+@pytest.mark.slow
 @needs_server
 @needs_proc
 def test_the_demo_in_a_pipe_writes_plain_lines_and_its_reader_may_leave(home: Home) -> None:
@@ -284,6 +290,7 @@ def test_the_demo_in_a_pipe_writes_plain_lines_and_its_reader_may_leave(home: Ho
     home.assert_nothing_is_left()
 
 
+@pytest.mark.slow
 @needs_server
 @needs_proc
 @pytest.mark.parametrize(
@@ -310,6 +317,7 @@ def test_a_demo_that_is_stopped_leaves_nothing_behind(
         shutil.rmtree(path)
 
 
+@pytest.mark.slow
 @needs_server
 @needs_proc
 def test_a_demo_that_loses_a_process_says_so(home: Home) -> None:

@@ -169,6 +169,7 @@ def record(metrics: Metrics, times: int = 1) -> None:
 # -- at a terminal ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_it_shows_what_is_recorded_and_goes_by_its_keys(
     start: Start, metrics: Metrics, url: str, namespace: str
 ) -> None:
@@ -223,6 +224,7 @@ def order(screen: str) -> list[str]:
     return list(re.findall(r"^(\w+) +(?:counter|gauge|histogram) ", screen, re.MULTILINE))
 
 
+@pytest.mark.slow
 def test_a_rate_is_that_of_the_last_seconds(
     start: Start, metrics: Metrics, url: str, namespace: str
 ) -> None:
@@ -241,6 +243,7 @@ def test_a_rate_is_that_of_the_last_seconds(
     assert top.end() == 0
 
 
+@pytest.mark.slow
 def test_it_fits_the_terminal_whatever_its_size_becomes(
     start: Start, metrics: Metrics, url: str, namespace: str
 ) -> None:
@@ -268,6 +271,7 @@ def test_it_fits_the_terminal_whatever_its_size_becomes(
     assert top.end() == 0
 
 
+@pytest.mark.slow
 def test_it_says_that_the_store_is_away_and_goes_on_after_a_restart(
     start: Start, fresh_server: Callable[..., Server], namespace: str
 ) -> None:
@@ -291,6 +295,7 @@ def test_it_says_that_the_store_is_away_and_goes_on_after_a_restart(
         assert top.end() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)], ids=["ctrl-c", "terminated"]
 )
@@ -309,6 +314,7 @@ def test_signals_end_it_and_give_the_terminal_back(
     assert "Traceback" not in top.text
 
 
+@pytest.mark.slow
 def test_ctrl_z_gives_the_terminal_back_until_it_goes_on(
     start: Start, metrics: Metrics, url: str, namespace: str
 ) -> None:

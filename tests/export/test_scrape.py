@@ -25,6 +25,8 @@ from tests.fixtures.exposition import (
 )
 from tests.fixtures.servers import free_port
 
+pytestmark = pytest.mark.slow
+
 needs_prometheus = pytest.mark.skipif(
     shutil.which("prometheus") is None,
     reason="prometheus is not installed (Debian package: prometheus)",

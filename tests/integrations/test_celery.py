@@ -102,6 +102,7 @@ def logged(folder: Path, text: str) -> int:
     return (folder / "log").read_text().count(text) if (folder / "log").exists() else 0
 
 
+@pytest.mark.slow
 def test_short_lived_children_lose_nothing_and_killed_ones_count_as_failure(
     folder: Path, environ: dict[str, str], metrics: Metrics
 ) -> None:
@@ -146,6 +147,7 @@ def test_short_lived_children_lose_nothing_and_killed_ones_count_as_failure(
     }
 
 
+@pytest.mark.slow
 def test_children_send_when_the_worker_ends(
     folder: Path, environ: dict[str, str], metrics: Metrics
 ) -> None:
@@ -163,6 +165,7 @@ def test_children_send_when_the_worker_ends(
     assert metrics.query("inside", aggregation="sum") == 10
 
 
+@pytest.mark.slow
 def test_thread_pool_sends_when_it_ends(
     folder: Path, environ: dict[str, str], metrics: Metrics
 ) -> None:

@@ -17,6 +17,8 @@ from redismetrics.model.time import DAY, HOUR, MINUTE
 from redismetrics.worker import merge
 from redismetrics.worker.merge import Cell, CellKey
 
+pytestmark = pytest.mark.slow
+
 START = 1_800_000_000_000 // DAY * DAY
 MINUTES, HOURS, DAYS = RetentionPolicy.of(3 * HOUR, 3 * DAY, 90 * DAY, 900 * DAY).resolutions
 A_MINUTE, A_DAY = 300, 300 * 1440

@@ -17,6 +17,8 @@ from tests.fixtures.clusters import Cluster, slot_of_shard
 from tests.fixtures.servers import Server, wait_in_step, wait_until
 from tests.fixtures.workers import new_worker
 
+pytestmark = pytest.mark.slow
+
 
 def names(many: int) -> list[str]:
     return [f"jobs_{number}" for number in range(many)]

@@ -12,6 +12,8 @@ from tests.fixtures.sentinels import SERVICE, SentinelServers
 from tests.fixtures.servers import Server, wait_until
 from tests.fixtures.workers import new_worker
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def watched(fresh_server: Callable[..., Server], tmp_path: Path) -> Iterator[SentinelServers]:

@@ -162,6 +162,7 @@ def test_an_untrusted_certificate_is_rejected_by_either_side(
         metrics.close(0.1)
 
 
+@pytest.mark.slow
 def test_a_cluster_with_tls(certificates: Path, namespace: str) -> None:
     cluster_of_one = served(
         certificates,
@@ -191,6 +192,7 @@ def test_a_cluster_with_tls(certificates: Path, namespace: str) -> None:
         cluster_of_one.close()
 
 
+@pytest.mark.slow
 def test_a_primary_behind_sentinels_with_tls(
     place: str, certificates: Path, namespace: str
 ) -> None:

@@ -59,6 +59,7 @@ def test_the_tables_have_every_row_and_the_plot_some() -> None:
     assert 0 < sum(row.headline for row in rows) <= 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("topic", topics())
 def test_each_question_runs_with_quick(topic: str, tmp_path: Path) -> None:
     file = tmp_path / "found.json"
@@ -77,6 +78,7 @@ def test_each_question_runs_with_quick(topic: str, tmp_path: Path) -> None:
     assert (tmp_path / "plot.svg").read_text().startswith("<?xml")
 
 
+@pytest.mark.slow
 def test_a_failing_question_sets_the_exit_status_and_changes_no_page() -> None:
     before = pages.RESULTS.read_bytes()
     done = run_benchmarks("events", "--quick", "--fill", "--server", "/bin/false", expect=1)

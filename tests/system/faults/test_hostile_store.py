@@ -199,6 +199,7 @@ def query_all(metrics: Metrics) -> dict[str, str]:
     return errors
 
 
+@pytest.mark.slow
 @given(
     st.integers(0, 1_000),
     st.integers(0, 1_000),
@@ -233,6 +234,7 @@ def test_corrupt_keys_are_read_or_raise_our_error(
     assert stats["dropped"].get("failed", 0) == 0
 
 
+@pytest.mark.slow
 @given(
     st.integers(0, 1_000),
     st.integers(0, 1_000),

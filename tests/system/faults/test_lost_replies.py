@@ -110,6 +110,7 @@ def increments_through_lost_replies(
         metrics.flush()
 
 
+@pytest.mark.slow
 def test_ten_thousand_increments_with_two_hundred_lost_replies(
     proxy: Proxy, metrics: Metrics, reader: Metrics
 ) -> None:
@@ -202,6 +203,7 @@ def default_client(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[re
         yield client
 
 
+@pytest.mark.slow
 def test_a_batch_resent_by_redis_py_counts_once(
     proxy: Proxy, default_client: redis.Redis, reader: Metrics, namespace: str
 ) -> None:
@@ -244,6 +246,7 @@ def test_a_resent_batch_gets_its_first_reply(server: Server, namespace: str) -> 
 # -- other faults of a connection ---------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_requests_cut_before_the_server_are_resent(
     proxy: Proxy, metrics: Metrics, reader: Metrics
 ) -> None:
@@ -256,6 +259,7 @@ def test_requests_cut_before_the_server_are_resent(
     assert metrics.stats()["lost_batches"] == 0
 
 
+@pytest.mark.slow
 def test_cut_requests_and_lost_replies_together(
     proxy: Proxy, metrics: Metrics, reader: Metrics
 ) -> None:
@@ -286,6 +290,7 @@ def test_every_command_of_a_new_client_may_be_cut(
     assert reader.query("new", aggregation="sum") == 1
 
 
+@pytest.mark.slow
 def test_samples_are_kept_while_the_server_does_not_reply(
     proxy: Proxy, metrics: Metrics, reader: Metrics
 ) -> None:

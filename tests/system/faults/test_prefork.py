@@ -23,6 +23,8 @@ from redismetrics import Metrics
 from tests.fixtures.servers import wait_until
 from tests.system.faults.test_processes import ended, in_child, script
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 PATIENCE = 30.0
 APP = """

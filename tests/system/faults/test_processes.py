@@ -25,7 +25,10 @@ NOWHERE = "redis://127.0.0.1:1/0"
 PATIENCE = 30.0
 
 # From Python 3.12 on a fork with several threads warns. That it works is what is tested.
-pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning"),
+]
 
 
 @pytest.fixture

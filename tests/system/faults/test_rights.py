@@ -154,6 +154,7 @@ def scripts_know_rights(guarded: Server) -> bool:
     return guarded.release >= (7,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", INSIDE)
 def test_a_user_without_a_command_of_the_script(
     make: Make, admin: redis.Redis, guarded: Server, command: str
@@ -438,6 +439,7 @@ def works_with_the_right_only(
     assert [admin.hlen(keys.rollup(namespace, 0, name).due) for name in ("jobs", "took")] == [0, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMITTING)
 def test_a_worker_without_a_command_of_its_commit(
     make: Make,
@@ -454,6 +456,7 @@ def test_a_worker_without_a_command_of_its_commit(
     works_with_the_right_only(make, make_worker, admin, namespace, (f"-{command}",), named)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", READING)
 def test_a_worker_without_a_command_that_reads(
     make: Make, make_worker: Callable[..., Worker], admin: redis.Redis, namespace: str, command: str

@@ -22,6 +22,8 @@ from tests.fixtures import workers
 from tests.fixtures.servers import Server, wait_until
 from tests.fixtures.workers import new_worker
 
+pytestmark = pytest.mark.slow
+
 NEVER = 3_600.0
 BUSY = "while true do end"
 # A server that loads them serves its clients after each thousand.

@@ -213,6 +213,7 @@ class Child:
         assert ended(self._pids[0]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["before", "after", "asleep"])
 def test_a_worker_may_be_killed_or_stopped_at_any_step(
     proxy: Proxy,
@@ -341,6 +342,7 @@ def test_a_commit_sent_twice_applies_once(
     book.check(hour)
 
 
+@pytest.mark.slow
 def test_lost_replies_of_commits_change_nothing(
     proxy: Proxy,
     admin: redis.Redis,
@@ -436,6 +438,7 @@ def work_on(url: str, namespace: str) -> None:
     assert one.counts.failures == 0
 
 
+@pytest.mark.slow
 def test_two_workers_at_full_load_without_scripts_and_connections(
     admin: redis.Redis,
     url: str,
@@ -488,6 +491,7 @@ def test_two_workers_at_full_load_without_scripts_and_connections(
         )
 
 
+@pytest.mark.slow
 def test_a_server_killed_while_a_worker_seals_loses_nothing(
     fresh_server: Callable[..., Server],
     namespace: str,
@@ -522,6 +526,7 @@ def test_a_server_killed_while_a_worker_seals_loses_nothing(
         assert nothing_left(admin, namespace)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["before", "after"])
 def test_a_server_killed_during_a_commit_loses_nothing(
     fresh_server: Callable[..., Server],

@@ -350,6 +350,7 @@ def stack(
         yield Stack(**addresses)
 
 
+@pytest.mark.slow
 @needs_prometheus
 def test_prometheus_scrapes_both_pages(stack: Stack) -> None:
     wait_until(lambda: stack.numbers('up{job=~"redismetrics.*"}') == [1, 1], "both are scraped")
@@ -360,6 +361,7 @@ def test_prometheus_scrapes_both_pages(stack: Stack) -> None:
     }
 
 
+@pytest.mark.slow
 @needs_prometheus
 def test_each_variable_of_the_dashboard_offers_what_was_recorded(stack: Stack) -> None:
     variables = {each["name"]: each for each in DASHBOARD["templating"]["list"]}
@@ -376,6 +378,7 @@ def test_each_variable_of_the_dashboard_offers_what_was_recorded(stack: Stack) -
         )
 
 
+@pytest.mark.slow
 @needs_prometheus
 @pytest.mark.parametrize(
     ("title", "expression"),
@@ -401,6 +404,7 @@ def test_each_panel_has_data(stack: Stack, title: str, expression: str) -> None:
     wait_until(has_data, f"{expression} has data")
 
 
+@pytest.mark.slow
 def test_the_health_check_of_the_image_reports_health(stack: Stack) -> None:
     (check,) = [value for name, value in instructions() if name == "HEALTHCHECK"]
     python, *rest = json.loads(check.partition("CMD")[2])
@@ -419,6 +423,7 @@ def test_the_health_check_of_the_image_reports_health(stack: Stack) -> None:
     assert not healthy(f"http://127.0.0.1:{free_port()}")
 
 
+@pytest.mark.slow
 def test_the_load_generator_records_what_it_prints(url: str, namespace: str) -> None:
     run(
         sys.executable,
@@ -525,12 +530,14 @@ def ignored(path: Path, patterns: list[str]) -> bool:
     return verdict
 
 
+@pytest.mark.slow
 def test_only_installed_files_reach_the_builder(image: Image) -> None:
     names = {path.name for path in (image.wheel.parents[1] / "src").iterdir()} - {"build"}
     assert names == {"pyproject.toml", "README.md", "LICENSE", "redismetrics", "lua"}
     assert not list((image.wheel.parents[1] / "src").rglob("__pycache__"))
 
 
+@pytest.mark.slow
 def test_the_image_s_command_works(image: Image) -> None:
     command = json.loads(image.settings["ENTRYPOINT"])
     assert command == ["redismetrics"]
@@ -539,6 +546,7 @@ def test_the_image_s_command_works(image: Image) -> None:
     assert "worker" in run(program, *json.loads(image.settings["CMD"]), env=image.environ)
 
 
+@pytest.mark.slow
 def test_the_image_has_its_extras_and_no_others(image: Image) -> None:
     code = (
         "import opentelemetry.sdk, redismetrics.api.app, redismetrics.integrations.opentelemetry; "
@@ -552,6 +560,7 @@ def test_the_image_has_its_extras_and_no_others(image: Image) -> None:
     assert run(image.bin / "python", "-c", there, env=image.environ) == "[]\n"
 
 
+@pytest.mark.slow
 def test_the_image_s_server_and_worker_work(image: Image, url: str, namespace: str) -> None:
     for arguments, option in (
         (["serve", "--port"], "readyz"),
@@ -582,6 +591,7 @@ def test_the_image_does_not_run_as_root(image: Image) -> None:
     assert int(group) > 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_compiled_dependencies_have_wheels_for_the_image(
     image: Image, machine: str, tmp_path: Path
@@ -663,6 +673,7 @@ def test_the_page_names_each_service_and_where_it_answers(compose: dict[str, Any
     }
 
 
+@pytest.mark.slow
 def test_the_page_names_metrics_that_the_worker_exports(stack: Stack) -> None:
     named = set(re.findall(r"redismetrics_worker_\w+", PAGE))
     assert len(named) == 3

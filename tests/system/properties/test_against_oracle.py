@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from redismetrics import Metrics
 from redismetrics.model.validation import MetricType
 
+pytestmark = pytest.mark.slow
+
 HOUR, MINUTE_MS = 3600, 60_000
 # Samples per series, flush and minute that are kept one by one.
 BUDGET = 20

@@ -18,6 +18,8 @@ from tests.queries.test_plan import covering
 from tests.system.properties.test_sealed_against_oracle import GROUPINGS, TAGS, VALUES
 from tests.system.properties.world import CHUNK, Entry, Stage, Window, World, seconds, stage
 
+pytestmark = pytest.mark.slow
+
 BEGIN = (
     1_800_000_000_000 // (32 * DAY) * 32 * DAY + 30 * DAY + 22 * HOUR + 58 * MINUTE
 )  # spans of days end soon after

@@ -33,6 +33,8 @@ from tests.system.properties.test_sealed_against_oracle import (
 )
 from tests.system.properties.world import Stage, Window, World
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["stage_"]  # the fixture
 
 # More commands than any round trip has.

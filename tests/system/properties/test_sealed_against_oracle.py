@@ -27,6 +27,8 @@ from tests.system.properties.world import (
     stage,
 )
 
+pytestmark = pytest.mark.slow
+
 CLIENTS = 2
 # Samples with explicit times are in the two days from here, the others after PLAIN.
 BASE = MIDNIGHT - 2 * DAY
