@@ -103,3 +103,14 @@ class MissingExtra(RedisMetricsError, ImportError):
 def one_line(error: BaseException) -> str:
     """Return the message of *error* on one line; the name of its class if it has none."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def shown(value: object, length: int = 60) -> str:
+    """Return ``repr(value)`` for a message, cut to *length*. Never raises, unlike `repr`."""
+    try:
+        text = repr(value)
+    except Exception as error:  # noqa: BLE001 - a caller's class may raise any
+        if isinstance(value, int):  # Python refuses to print more than 4,300 digits
+            return f"<{type(value).__name__} of {int.bit_length(value)} bits>"
+        text = f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
+    return text.encode(errors="backslashreplace").decode()[:length]

@@ -13,9 +13,9 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from redismetrics.model.retention import RetentionPolicy
-from redismetrics.model.validation import check_name, clean_tags, did_you_mean
+from redismetrics.model.validation import check_name, check_number, clean_tags, did_you_mean
 
-from .errors import InvalidMetric, InvalidSetting
+from .errors import InvalidMetric, InvalidSetting, shown
 
 OnInvalid = Literal["raise", "drop"]
 
@@ -187,11 +187,11 @@ def _checked(setting: Any, source: str, value: Any) -> Any:
         return _check_tag_keys(source, value)
     if setting.name == "namespace" and not (isinstance(value, str) and _NAMESPACE.match(value)):
         raise InvalidSetting(
-            f"{source} must be 1 to 64 characters of A-Z a-z 0-9 _ . -, got {value!r:.80}"
+            f"{source} must be 1 to 64 characters of A-Z a-z 0-9 _ . -, got {shown(value, 80)}"
         )
-    if setting.name == "on_invalid" and value not in ("raise", "drop"):
+    if setting.name == "on_invalid" and not (isinstance(value, str) and value in ("raise", "drop")):
         hint = did_you_mean(value, ("raise", "drop"))
-        raise InvalidSetting(f"{source} must be 'raise' or 'drop', got {value!r:.80}{hint}")
+        raise InvalidSetting(f"{source} must be 'raise' or 'drop', got {shown(value, 80)}{hint}")
     if setting.name == "worker":
         return _check_boolean(source, value)
     if setting.name == "url" and not isinstance(value, str):
@@ -202,7 +202,7 @@ def _checked(setting: Any, source: str, value: Any) -> Any:
 def _check_boolean(source: str, value: Any) -> bool:
     found = _BOOLEANS.get(value.strip().lower()) if isinstance(value, str) else value
     if not isinstance(found, bool):
-        raise InvalidSetting(f"{source} must be true or false, got {value!r:.80}")
+        raise InvalidSetting(f"{source} must be true or false, got {shown(value, 80)}")
     return found
 
 
@@ -210,8 +210,8 @@ def _check_limits(setting: Any, source: str, value: Any) -> float | int:
     least, most, unit = (setting.metadata[key] for key in ("least", "most", "unit"))
     is_whole = setting.type is int
     try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
+        number = float(value) if isinstance(value, str) else check_number(value)
+    except ValueError:  # also `InvalidValue`
         number = math.nan
     if least <= number <= most and number < math.inf and not (is_whole and number != int(number)):
         return int(number) if is_whole else number
@@ -219,7 +219,7 @@ def _check_limits(setting: Any, source: str, value: Any) -> float | int:
     limits = f"from {least:.15g}" + (f" to {most:.15g}" if most < math.inf else "")
     raise InvalidSetting(
         f"{source} must be {kind} of {'seconds' if unit == 's' else unit} {limits}, "
-        f"got {value!r:.80}"
+        f"got {shown(value, 80)}"
     )
 
 
@@ -230,7 +230,9 @@ def _check_tag_keys(source: str, value: Any) -> tuple[str, ...]:
     try:
         return tuple(check_name(key, "tag key") for key in keys)
     except TypeError as error:
-        raise InvalidSetting(f"{source} must be a list of tag keys, got {value!r:.80}") from error
+        raise InvalidSetting(
+            f"{source} must be a list of tag keys, got {shown(value, 80)}"
+        ) from error
     except InvalidMetric as error:
         raise InvalidSetting(_from(source, "promoted_tags", error)) from error
 
@@ -240,7 +242,7 @@ def _read_tags(source: str, text: str) -> dict[str, str]:
     for part in text.split(","):
         key, equals, value = part.partition("=")
         if not equals:
-            raise InvalidSetting(f"{source} must be key=value,key=value, got {text!r:.80}")
+            raise InvalidSetting(f"{source} must be key=value,key=value, got {shown(text, 80)}")
         tags[key.strip()] = value.strip()
     return tags
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 
-from redismetrics.errors import InvalidSetting
+from redismetrics.errors import InvalidSetting, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,4 +56,4 @@ class Limits:
             allowed = int if is_whole else (int, float)
             if isinstance(value, bool) or not isinstance(value, allowed) or not value > 0:
                 kind = "a whole number" if is_whole else "a number"
-                raise InvalidSetting(f"{limit.name} must be {kind} above 0, got {value!r:.60}")
+                raise InvalidSetting(f"{limit.name} must be {kind} above 0, got {shown(value)}")

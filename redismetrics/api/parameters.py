@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
-from redismetrics.errors import InvalidQuery
+from redismetrics.errors import InvalidQuery, shown
 from redismetrics.model.time import OPEN_UNTIL
 from redismetrics.model.validation import did_you_mean
 from redismetrics.model.windows import Window, window_ms
@@ -96,7 +96,7 @@ def _split(query: bytes, known: Mapping[str, Parameter]) -> dict[str, list[str]]
         if name not in known:
             allowed = ", ".join(known) or "none"
             raise InvalidQuery(
-                f"unknown parameter {name!r:.80}{did_you_mean(name, known)} (allowed: {allowed})"
+                f"unknown parameter {shown(name, 80)}{did_you_mean(name, known)} (allowed: {allowed})"
             )
         texts.setdefault(name, []).append(text)
     return texts
@@ -121,7 +121,7 @@ def read_time(name: str) -> Callable[[str], Any]:
         if time is None or time.tzinfo is None:
             raise InvalidQuery(
                 f"{name} must be Unix seconds or ISO 8601 with a time zone (write + as %2B), "
-                f"got {text!r:.80}"
+                f"got {shown(text, 80)}"
             )
         return time
 
@@ -134,7 +134,7 @@ def read_whole(name: str, least: int, most: int) -> Callable[[str], int]:
     def read_one(text: str) -> int:
         if not _WHOLE.match(text) or not least <= int(text) <= most:
             raise InvalidQuery(
-                f"{name} must be a whole number from {least} to {most}, got {text!r:.80}"
+                f"{name} must be a whole number from {least} to {most}, got {shown(text, 80)}"
             )
         return int(text)
 
@@ -147,7 +147,7 @@ def read_number(name: str, least: float, most: float) -> Callable[[str], float]:
     def read_one(text: str) -> float:
         if not _NUMBER.match(text) or not least <= float(text) <= most:
             raise InvalidQuery(
-                f"{name} must be a number from {least:g} to {most:g}, got {text!r:.80}"
+                f"{name} must be a number from {least:g} to {most:g}, got {shown(text, 80)}"
             )
         return float(text)
 
@@ -159,7 +159,7 @@ def read_boolean(name: str) -> Callable[[str], bool]:
 
     def read_one(text: str) -> bool:
         if text not in ("true", "false"):
-            raise InvalidQuery(f"{name} must be true or false, got {text!r:.80}")
+            raise InvalidQuery(f"{name} must be true or false, got {shown(text, 80)}")
         return text == "true"
 
     return read_one
@@ -172,7 +172,9 @@ def read_tag(text: str) -> tuple[str, str | None]:
         return key, value
     if text.startswith("!"):
         return text[1:], None
-    raise InvalidQuery(f"tag must be KEY=VALUE, or !KEY for series without it, got {text!r:.80}")
+    raise InvalidQuery(
+        f"tag must be KEY=VALUE, or !KEY for series without it, got {shown(text, 80)}"
+    )
 
 
 def tag_filter(pairs: Iterable[tuple[str, str | None]]) -> dict[str, str | None]:
@@ -185,7 +187,7 @@ def tag_filter(pairs: Iterable[tuple[str, str | None]]) -> dict[str, str | None]
     for key, value in pairs:
         if tags.setdefault(key, value) != value:
             raise InvalidQuery(
-                f"tag must have one value for {key!r:.80}, got {tags[key]!r:.80} and {value!r:.80}"
+                f"tag must have one value for {shown(key, 80)}, got {shown(tags[key], 80)} and {shown(value, 80)}"
             )
     return tags
 

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from redismetrics.errors import RedisMetricsError
+from redismetrics.errors import RedisMetricsError, shown
 from redismetrics.export import prometheus
 from redismetrics.exposition import text
 from redismetrics.queries import json_results
@@ -102,7 +102,7 @@ async def get_time_series(service: Service, _: Request, values: Values) -> Respo
         raise HTTPException(
             400,
             f"interval must yield at most {limits.max_rows} intervals (limit max_rows), "
-            f"got {intervals:g} of {query.interval!r:.80} in {seconds:g} s",
+            f"got {intervals:g} of {shown(query.interval, 80)} in {seconds:g} s",
         )
     return await _respond(service, json_results.get_time_series, query)
 

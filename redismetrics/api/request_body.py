@@ -7,6 +7,8 @@ from typing import NamedTuple
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
+from redismetrics.errors import shown
+
 from .limits import Limits
 
 # Bytes that are decompressed in one step.
@@ -44,7 +46,9 @@ async def read_body(request: Request, limits: Limits) -> RequestBody:
     max_bytes = limits.body_bytes
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip"):
-        raise HTTPException(415, f"Content-Encoding must be gzip or identity, got {encoding!r:.60}")
+        raise HTTPException(
+            415, f"Content-Encoding must be gzip or identity, got {shown(encoding)}"
+        )
     length = request.headers.get("content-length", "")
     if length.isdecimal() and (len(length) > _MAX_LENGTH_DIGITS or int(length) > max_bytes):
         raise _too_long(max_bytes)
@@ -114,5 +118,5 @@ def content_type(request: Request, *allowed: str) -> str:
     """
     value = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if value not in allowed:
-        raise HTTPException(415, f"Content-Type must be {' or '.join(allowed)}, got {value!r:.60}")
+        raise HTTPException(415, f"Content-Type must be {' or '.join(allowed)}, got {shown(value)}")
     return value

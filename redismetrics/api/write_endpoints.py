@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from redismetrics.errors import InvalidMetric, InvalidTimestamp
+from redismetrics.errors import InvalidMetric, InvalidTimestamp, shown
 from redismetrics.integrations.limits import CardinalityLimit, LimitExceeded, TimestampBounds
 from redismetrics.model.validation import MetricType, check_name
 
@@ -98,7 +98,7 @@ def _reject_constant(text: str) -> Any:
 def _arguments(sample: Any) -> Call:
     """Return the arguments of `record` that one JSON object describes."""
     if not isinstance(sample, Mapping):
-        raise InvalidMetric(f"sample must be an object with a name, got {sample!r:.60}")
+        raise InvalidMetric(f"sample must be an object with a name, got {shown(sample)}")
     mapping = {key: value for key, value in sample.items() if key not in _ARGUMENTS}
     if isinstance(mapping.get("value"), Mapping):
         raise InvalidMetric("value must be a number, got an object")

@@ -16,6 +16,7 @@ from redismetrics.errors import (
     InvalidTags,
     InvalidValue,
     RedisMetricsError,
+    shown,
 )
 from redismetrics.model.time import system_clock
 from redismetrics.model.windows import window_ms
@@ -137,7 +138,7 @@ def number(text: str, argument: str) -> int | float:
             return kind(text)
     raise InvalidValue(
         f"{argument} must be a number, or - to read numbers from standard input, "
-        f"got {text.strip()!r:.80}"
+        f"got {shown(text.strip(), 80)}"
     )
 
 
@@ -147,7 +148,7 @@ def labels(given: Iterable[str] | None) -> dict[str, str]:
     for text in given or ():
         key, equals, value = text.partition("=")
         if not equals:
-            raise InvalidTags(f"--tag must be K=V, got {text!r:.80}")
+            raise InvalidTags(f"--tag must be K=V, got {shown(text, 80)}")
         _set_once(tags, key, value)
     return tags
 
@@ -163,7 +164,7 @@ def filters(given: Iterable[str] | None) -> dict[str, str | None]:
             _set_once(tags, text[1:], None)
         else:
             raise InvalidQuery(
-                f"--tag must be K=V, or !K for series without the tag, got {text!r:.80}"
+                f"--tag must be K=V, or !K for series without the tag, got {shown(text, 80)}"
             )
     return tags
 
@@ -171,7 +172,7 @@ def filters(given: Iterable[str] | None) -> dict[str, str | None]:
 def _set_once(tags: dict[str, Any], key: str, value: str | None) -> None:
     if tags.setdefault(key, value) != value:
         raise InvalidTags(
-            f"--tag must have one value for {key!r:.80}, got {tags[key]!r:.80} and {value!r:.80}"
+            f"--tag must have one value for {shown(key, 80)}, got {shown(tags[key], 80)} and {shown(value, 80)}"
         )
 
 
@@ -192,7 +193,7 @@ def time(text: str | None, option: str) -> Any:
             return moment
     with suppress(InvalidQuery):
         return window_ms(text, round(system_clock() * 1000) - 1)[0] / 1000
-    raise InvalidQuery(f"{option} must be {_TIME}, got {text!r:.80}")
+    raise InvalidQuery(f"{option} must be {_TIME}, got {shown(text, 80)}")
 
 
 def window(text: str | None, since: str | None, until: str | None) -> Any:

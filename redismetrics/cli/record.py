@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from redismetrics.client.metrics import Metrics
-from redismetrics.errors import InvalidTags, InvalidValue
+from redismetrics.errors import InvalidTags, InvalidValue, shown
 
 from . import options
 from .options import Labels, Name, Namespace, Timestamp, Type, Url
@@ -138,5 +138,5 @@ def _json_object(text: str | None) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise InvalidTags(f"--metadata must be a JSON object, got {text!r:.80}")
+        raise InvalidTags(f"--metadata must be a JSON object, got {shown(text, 80)}")
     return found

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from redismetrics.errors import InvalidSetting
+from redismetrics.errors import InvalidSetting, shown
 from redismetrics.model.time import Clock, system_clock
 from redismetrics.recording.methods import Recording
 from redismetrics.recording.recorder import Recorder
@@ -73,7 +73,7 @@ class Client(Recording):
             return
         if not callable(clock):
             raise InvalidSetting(
-                f"clock must be a function that returns Unix seconds, got {clock!r:.60}"
+                f"clock must be a function that returns Unix seconds, got {shown(clock)}"
             )
         self.settings = resolve(**given)
         self._recorder = Recorder(self.settings, clock)
@@ -101,7 +101,7 @@ class Client(Recording):
     def _share(self, metrics: "Client", given: list[str], clock: Clock) -> None:
         """Use the recorder, sink, store and settings of *metrics*."""
         if not isinstance(metrics, Client):
-            raise InvalidSetting(f"metrics must be a Metrics or AsyncMetrics, got {metrics!r:.60}")
+            raise InvalidSetting(f"metrics must be a Metrics or AsyncMetrics, got {shown(metrics)}")
         if clock is not system_clock:
             given = [*given, "clock"]
         if given:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from redismetrics.errors import InvalidQuery
+from redismetrics.errors import InvalidQuery, shown
 from redismetrics.model.validation import Tags, check_name
 from redismetrics.queries.arguments import check_tag_filter
 
@@ -31,7 +31,7 @@ def delete_series(context: "QueryContext", name: str, tags: Tags) -> "Operation[
     name, tag_filter = check_name(name), check_tag_filter(tags)
     if not tag_filter:
         raise InvalidQuery(
-            f"delete_series() needs at least one tag, got {tags!r:.60}; "
+            f"delete_series() needs at least one tag, got {shown(tags)}; "
             f"use delete_metric({name!r}) to delete the whole metric"
         )
     return cleanup.delete_series(context.namespace, name, tag_filter)

@@ -13,7 +13,7 @@ from typing import Any
 import fastdigest
 import numpy as np
 
-from redismetrics.errors import InvalidQuery, MissingExtra
+from redismetrics.errors import InvalidQuery, MissingExtra, shown
 
 from .arrays import Bools, Floats, Ints
 from .percentiles import SortedPoints, percentiles
@@ -79,7 +79,7 @@ class Digest:
             InvalidQuery: If *p* is not from 0 to 100.
         """
         if not 0 <= p <= 100:
-            raise InvalidQuery(f"p must be from 0 to 100, got {p!r:.80}")
+            raise InvalidQuery(f"p must be from 0 to 100, got {shown(p, 80)}")
         points = SortedPoints(
             np.zeros(len(self.values), np.int64), None, self.values, self.weights, self.centroid
         )

@@ -9,6 +9,7 @@ from typing import Any, overload
 
 import msgpack
 
+from redismetrics.errors import shown
 from redismetrics.model.definition import Definition
 from redismetrics.store import keys
 
@@ -216,7 +217,7 @@ def _unpack_tags(packed: list[bytes]) -> tuple[list[str], set[tuple[str, ...]], 
         # Unpacking them as one array takes half the time of unpacking them one by one.
         flats = msgpack.unpackb(struct.pack(">BI", 0xDD, len(group)) + data, use_list=False)
         if set(map(type, flats)) != _TUPLE or any(size % 2 for size in set(map(len, flats))):
-            raise ValueError(f"tags must be lists of keys and values, got {flats!r:.60}")
+            raise ValueError(f"tags must be lists of keys and values, got {shown(flats)}")
         # The byte may be in a value, or in the length of one.
         if b"\0" in data or b"\1" in data:
             flats = [tuple(map(_escape, flat)) for flat in flats]

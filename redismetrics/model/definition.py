@@ -9,7 +9,7 @@ from typing import Any
 
 import msgpack
 
-from redismetrics.errors import InvalidTags, InvalidValue, TypeMismatch
+from redismetrics.errors import InvalidTags, InvalidValue, TypeMismatch, shown
 
 from .units import TIME_UNITS
 from .validation import MAX_NAME, MetricType, check_name, check_number, check_type
@@ -70,12 +70,12 @@ class Definition:
             check_type(kind), unit, text, tuple(buckets), None if keys is None else tuple(keys)
         )
         if not all(isinstance(each, str) for each in (unit, text, *(found.tag_keys or ()))):
-            raise ValueError(f"unit, help and tag keys must be text, got {found!r:.120}")
+            raise ValueError(f"unit, help and tag keys must be text, got {shown(found, 120)}")
         if (len(found.buckets) > 0) != (kind == "histogram") or (
             found.buckets and check_buckets(buckets, "") != found.buckets
         ):
             raise ValueError(
-                f"buckets must be ascending, and only of a histogram, got {buckets!r:.120}"
+                f"buckets must be ascending, and only of a histogram, got {shown(buckets, 120)}"
             )
         return found
 
@@ -109,13 +109,13 @@ def check_buckets(buckets: Iterable[float] | None, unit: str) -> tuple[float, ..
     try:
         bounds = list(buckets)
     except TypeError as error:
-        raise InvalidValue(f"buckets must be a list of bounds, got {buckets!r:.60}") from error
+        raise InvalidValue(f"buckets must be a list of bounds, got {shown(buckets)}") from error
     if bounds and bounds[-1] == math.inf:
         bounds.pop()
     clean = tuple(check_number(bound, "bucket") for bound in bounds)
     if not 1 <= len(clean) <= MAX_BUCKETS or any(a >= b for a, b in pairwise(clean)):
         raise InvalidValue(
-            f"buckets must be 1 to {MAX_BUCKETS} ascending bounds, got {clean!r:.80}"
+            f"buckets must be 1 to {MAX_BUCKETS} ascending bounds, got {shown(clean, 80)}"
         )
     return clean
 
@@ -138,11 +138,11 @@ def define(
     checked = check_type(kind)
     for what, text, limit in (("help", help, MAX_HELP_BYTES), ("unit", unit, MAX_NAME)):
         if not isinstance(text, str) or len(text.encode("utf-8", "replace")) > limit:
-            raise InvalidValue(f"{what} must be text of at most {limit} bytes, got {text!r:.60}")
+            raise InvalidValue(f"{what} must be text of at most {limit} bytes, got {shown(text)}")
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise InvalidValue(f"{what} must be valid UTF-8, got {text!r:.60}") from error
+            raise InvalidValue(f"{what} must be valid UTF-8, got {shown(text)}") from error
     if unit:
         check_name(unit, "unit")
     if buckets is not None and checked != "histogram":
@@ -150,7 +150,7 @@ def define(
     keys = None
     if tag_keys is not None:
         if isinstance(tag_keys, str) or not isinstance(tag_keys, Iterable):
-            raise InvalidTags(f"tag_keys must be a list of tag keys, got {tag_keys!r:.80}")
+            raise InvalidTags(f"tag_keys must be a list of tag keys, got {shown(tag_keys, 80)}")
         keys = tuple(sorted({check_name(key, "tag key") for key in tag_keys}))
     bounds = check_buckets(buckets, unit) if checked == "histogram" else ()
     return Definition(checked, unit, help, bounds, keys)

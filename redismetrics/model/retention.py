@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from redismetrics.errors import shown
+
 from .time import DAY, HOUR, MINUTE, SECOND, slot_of
 
 # Keep expired data in Redis this much longer (ms), so that queries under way can finish reading.
@@ -109,7 +111,7 @@ class RetentionPolicy:
         pairs = [part.split(":") for part in text.split()]
         if [name for name, _ in pairs] != ["raw", "minute", "hour", "day"]:
             raise ValueError(
-                f"retentions must be given as raw, minute, hour and day, got {text!r:.80}"
+                f"retentions must be given as raw, minute, hour and day, got {shown(text, 80)}"
             )
         return cls.of(*(float(seconds) for _, seconds in pairs))
 

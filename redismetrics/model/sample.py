@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from redismetrics.errors import FormatMismatch, InvalidTags, InvalidValue
+from redismetrics.errors import FormatMismatch, InvalidTags, InvalidValue, shown
 
 from .validation import MetricType
 
@@ -76,7 +76,7 @@ class Distribution:
             or not all(map(math.isfinite, numbers))
         ):
             raise InvalidValue(
-                f"distribution must have finite points with a weight each, got {self!r:.120}"
+                f"distribution must have finite points with a weight each, got {shown(self, 120)}"
             )
         if min(self.weights) < 1 or not self.count <= MAX_COUNT:
             raise InvalidValue(
@@ -87,7 +87,7 @@ class Distribution:
         if any(a > b for a, b in pairwise(steps)):
             raise InvalidValue(
                 f"distribution must have ascending points from {self.low:g} to {self.high:g}, "
-                f"got {self.values!r:.80}"
+                f"got {shown(self.values, 80)}"
             )
 
     @property
@@ -170,7 +170,7 @@ def pack_metadata(metadata: Mapping[str, Any]) -> bytes:
         raise InvalidTags(f"metadata must be a mapping, got {type(metadata).__name__}")
     for key in metadata:
         if not isinstance(key, str):
-            raise InvalidTags(f"metadata must have keys of type str, got {key!r:.60}")
+            raise InvalidTags(f"metadata must have keys of type str, got {shown(key)}")
     try:
         data = json.dumps(
             dict(metadata), separators=(",", ":"), ensure_ascii=False, allow_nan=False
@@ -215,5 +215,5 @@ def read_metadata(text: bytes | None) -> dict[str, Any]:
     try:
         metadata = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise FormatMismatch(f"corrupt block: metadata is not JSON: {text!r:.60}") from error
+        raise FormatMismatch(f"corrupt block: metadata is not JSON: {shown(text)}") from error
     return metadata if isinstance(metadata, dict) else {}

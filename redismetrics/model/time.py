@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from redismetrics.errors import InvalidTimestamp, InvalidValue
+from redismetrics.errors import InvalidTimestamp, InvalidValue, shown
 
 from .validation import check_number
 
@@ -50,7 +50,7 @@ def to_ms(timestamp: object) -> int:
             return since
     elif isinstance(timestamp, str | bytes | bool):
         raise InvalidTimestamp(
-            f"timestamp must be a datetime with a time zone or Unix seconds, got {timestamp!r:.60}"
+            f"timestamp must be a datetime with a time zone or Unix seconds, got {shown(timestamp)}"
         )
     else:
         try:
@@ -61,7 +61,7 @@ def to_ms(timestamp: object) -> int:
             nearest = round(seconds * 1000)
             return nearest if nearest / 1000 == seconds else math.floor(seconds * 1000)
     raise InvalidTimestamp(
-        f"timestamp must be Unix seconds from 0 to the year 9999, got {timestamp!r:.60}"
+        f"timestamp must be Unix seconds from 0 to the year 9999, got {shown(timestamp)}"
     )
 
 

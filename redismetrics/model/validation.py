@@ -5,12 +5,13 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from enum import Enum
+from numbers import Complex, Real
 from typing import Any, Literal
 from uuid import UUID
 
 import msgpack
 
-from redismetrics.errors import InvalidName, InvalidTags, InvalidValue, TypeMismatch
+from redismetrics.errors import InvalidName, InvalidTags, InvalidValue, TypeMismatch, shown
 
 MetricType = Literal["counter", "gauge", "histogram"]
 TYPES: tuple[MetricType, ...] = ("counter", "gauge", "histogram")
@@ -24,6 +25,8 @@ NAME_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_./:-]{0,199}\Z")
 Tags = Mapping[str, Any]
 
 _TEXT = {str}
+# Booleans, integers and floats, by the letters of `numpy.dtype.kind`.
+_REAL_KINDS = ("b", "i", "u", "f")
 
 # The overflow series of a metric with more series than allowed; OpenTelemetry's name for it.
 OVERFLOW_TAGS = {"otel.metric.overflow": "true"}
@@ -51,9 +54,10 @@ def check_name(name: object, what: str = "metric name") -> str:
     """Return *name*, or raise `InvalidName`."""
     if isinstance(name, str) and NAME_PATTERN.match(name):
         return str(name)
-    shown = repr(name) if len(repr(name)) <= 80 else repr(name)[:77] + "..."
+    text = shown(name, 81)
+    text = text if len(text) <= 80 else text[:77] + "..."
     raise InvalidName(
-        f"invalid {what} {shown}: use a letter or underscore, then letters, digits or "
+        f"invalid {what} {text}: use a letter or underscore, then letters, digits or "
         f"_ . - / : ({MAX_NAME} characters at most)"
     )
 
@@ -61,32 +65,47 @@ def check_name(name: object, what: str = "metric name") -> str:
 def check_type(kind: object) -> MetricType:
     """Return *kind* if it is a metric type, or raise `TypeMismatch`."""
     for known in TYPES:
-        if kind == known:
+        if isinstance(kind, str) and kind == known:
             return known
     raise TypeMismatch(
-        f"type must be counter, gauge or histogram, got {kind!r:.60}{did_you_mean(kind, TYPES)}"
+        f"type must be counter, gauge or histogram, got {shown(kind)}{did_you_mean(kind, TYPES)}"
     )
 
 
 def check_number(value: object, what: str = "value") -> float:
     """Return *value* as a finite float, or raise `InvalidValue`.
 
-    Text is rejected, also text that looks like a number.
+    It must be a real number: text is rejected, also text that looks like a number, as are complex
+    numbers and numpy's times and durations, which have no unit as a number.
     """
-    if not isinstance(value, str | bytes | bytearray):
+    if _is_real(value):
         try:
-            # Anything with __float__ is accepted, such as numpy's numbers and Decimal.
             result = float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            pass
         except OverflowError as error:
             raise InvalidValue(
-                f"{what} must be a number that fits in a float, got a larger integer"
+                f"{what} must be a number that fits in a float, got {shown(value)}"
             ) from error
-        else:
-            if math.isfinite(result):
-                return result
-    raise InvalidValue(f"{what} must be a finite number, got {value!r:.80}")
+        except Exception as error:
+            # Of another library, which may raise any: for an array, or for a value with a unit.
+            raise InvalidValue(f"{what} must be a finite number, got {shown(value, 80)}") from error
+        if math.isfinite(result):
+            return result
+    raise InvalidValue(f"{what} must be a finite number, got {shown(value, 80)}")
+
+
+def _is_real(value: object) -> bool:
+    """Return whether *value* is a real number for `float`, such as numpy's numbers and Decimal."""
+    kind = type(value)
+    if kind is float or kind is int:
+        return True
+    if not (hasattr(kind, "__float__") or hasattr(kind, "__index__")):
+        return False  # `float` also reads text and buffers
+    if isinstance(value, str | bytes | bytearray):
+        return False
+    if isinstance(value, Complex) and not isinstance(value, Real):
+        return False
+    # The kind of a numpy type, of scalars and arrays: see `numpy.dtype.kind`.
+    return getattr(getattr(value, "dtype", None), "kind", "f") in _REAL_KINDS
 
 
 def tag_text(key: str, value: object) -> str:
@@ -103,7 +122,10 @@ def tag_text(key: str, value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float | UUID):
-        value = str(value)
+        try:
+            value = str(value)
+        except Exception as error:
+            raise InvalidTags(f"tag {key!r} can't be stored as text: {shown(value)}") from error
     if not isinstance(value, str):
         raise InvalidTags(
             f"tag {key!r} must be a str, int, float, bool, Enum, UUID or None, "
@@ -113,7 +135,7 @@ def tag_text(key: str, value: object) -> str:
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:
-        raise InvalidTags(f"tag {key!r} must be valid UTF-8, got {value!r:.60}") from error
+        raise InvalidTags(f"tag {key!r} must be valid UTF-8, got {shown(value)}") from error
     if size > MAX_TAG_BYTES:
         raise InvalidTags(f"tag {key!r} must be at most {MAX_TAG_BYTES} bytes of UTF-8, got {size}")
     return text
@@ -156,5 +178,5 @@ def unpack_tags(data: bytes) -> dict[str, str]:
     """Return the tags that `pack_tags` packed; raise ValueError for other bytes."""
     flat = msgpack.unpackb(data, raw=False)
     if not isinstance(flat, list) or not set(map(type, flat)) <= _TEXT:
-        raise ValueError(f"tags must be a packed list of texts, got {flat!r:.60}")
+        raise ValueError(f"tags must be a packed list of texts, got {shown(flat)}")
     return dict(zip(flat[::2], flat[1::2], strict=True))

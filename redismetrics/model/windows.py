@@ -4,7 +4,7 @@ import re
 from datetime import timedelta
 from typing import Any
 
-from redismetrics.errors import InvalidMetric, UnknownWindow
+from redismetrics.errors import InvalidMetric, UnknownWindow, shown
 
 from .time import DAY, HOUR, MINUTE, OPEN_SINCE, OPEN_UNTIL, SECOND, to_ms
 from .units import DURATION_UNITS
@@ -55,7 +55,7 @@ def window_ms(window: Window, now_ms: int) -> tuple[int, int]:
     if width is None:
         raise UnknownWindow(
             f"window must be {', '.join(WINDOWS)}, a duration such as '15m', a timedelta, "
-            f"(since, until) or None, got {window!r:.80}"
+            f"(since, until) or None, got {shown(window, 80)}"
             + did_you_mean(window, WINDOWS, _WINDOW_SYNONYMS)
         )
     return max(now_ms + 1 - width, 0), now_ms + 1
@@ -71,7 +71,7 @@ def interval_ms(interval: object) -> int:
     if width is None or width % SECOND:
         raise UnknownWindow(
             f"interval must be {', '.join(INTERVALS)}, a duration such as '5m' or a timedelta, "
-            f"in whole seconds, got {interval!r:.80}"
+            f"in whole seconds, got {shown(interval, 80)}"
             + did_you_mean(interval, INTERVALS, _INTERVAL_SYNONYMS)
         )
     return width

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from redismetrics.errors import InvalidMetric, InvalidQuery, UnknownAggregation
+from redismetrics.errors import InvalidMetric, InvalidQuery, UnknownAggregation, shown
 from redismetrics.model.validation import Tags, check_name, clean_tags, did_you_mean
 
 T = TypeVar("T")
@@ -70,7 +70,7 @@ def check_aggregation(aggregation: object) -> str:
         return aggregation
     known = [*AGGREGATIONS, "p50", "p90", "p95", "p99", "p99.9"]
     raise UnknownAggregation(
-        f"unknown aggregation {aggregation!r:.80}{did_you_mean(aggregation, known, _SYNONYMS)} "
+        f"unknown aggregation {shown(aggregation, 80)}{did_you_mean(aggregation, known, _SYNONYMS)} "
         f"(allowed: {', '.join(AGGREGATIONS)}, and percentiles from p0 to p100)"
     )
 
@@ -86,7 +86,9 @@ def percentile_rank(aggregation: str) -> float | None:
 def check_limit(limit: object, least: int) -> int:
     """Return *limit* if it is an integer of at least *least*."""
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < least:
-        raise InvalidQuery(f"limit must be a whole number of at least {least}, got {limit!r:.80}")
+        raise InvalidQuery(
+            f"limit must be a whole number of at least {least}, got {shown(limit, 80)}"
+        )
     return limit
 
 
@@ -95,5 +97,5 @@ def _check_each(what: str, given: object, check: Callable[[object], str]) -> tup
     if isinstance(given, str):
         return (check(given),)
     if not isinstance(given, Iterable):
-        raise InvalidQuery(f"{what} must be a text or several texts, got {given!r:.80}")
+        raise InvalidQuery(f"{what} must be a text or several texts, got {shown(given, 80)}")
     return tuple(dict.fromkeys(check(each) for each in given))

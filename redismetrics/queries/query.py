@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from redismetrics.errors import InvalidQuery, UnknownAggregation
+from redismetrics.errors import InvalidQuery, UnknownAggregation, shown
 from redismetrics.model.time import to_ms
 from redismetrics.model.validation import MetricType, Tags, check_type
 from redismetrics.model.windows import Window, interval_ms, window_ms
@@ -152,7 +152,7 @@ def check_keys(keys: object) -> str:
     """Return *keys* if it is a form of a rollup's keys."""
     if keys == "text" or keys == "tuple":
         return keys
-    raise InvalidQuery(f"keys must be 'text' or 'tuple', got {keys!r:.80}")
+    raise InvalidQuery(f"keys must be 'text' or 'tuple', got {shown(keys, 80)}")
 
 
 def _set(instance: object, **values: Any) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
-from redismetrics.errors import InvalidMetric, InvalidTags
+from redismetrics.errors import InvalidMetric, InvalidTags, shown
 from redismetrics.model.definition import define
 from redismetrics.model.validation import MetricType, Tags, check_name, check_type
 
@@ -203,7 +203,7 @@ class Recording:
         *outcome_tag* names a tag that holds ``ok`` or the class of the error.
         """
         if fn is not None and not callable(fn):
-            raise InvalidMetric(f"fn must be a function without arguments, got {fn!r:.60}")
+            raise InvalidMetric(f"fn must be a function without arguments, got {shown(fn)}")
         if outcome_tag is not None:
             check_name(outcome_tag, "outcome_tag")
         check_measurable(self._recorder, check_name(name), unit)
@@ -279,7 +279,7 @@ def _unpack_mapping(
     for argument, given in (("tags", tags), ("metadata", metadata)):
         for part in (data.get(argument), given):
             if part is not None and not isinstance(part, Mapping):
-                raise InvalidTags(f"{argument} must be a mapping, got {part!r:.60}")
+                raise InvalidTags(f"{argument} must be a mapping, got {shown(part)}")
     amount = data.pop("value", 1)
     below, beside = data.pop("tags", None) or {}, data.pop("metadata", None) or {}
     return amount, {**below, **(tags or {})}, {**beside, **data, **(metadata or {})}

@@ -6,7 +6,7 @@ from contextlib import suppress
 from time import perf_counter
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from redismetrics.errors import InvalidMetric, InvalidValue, TypeMismatch
+from redismetrics.errors import InvalidMetric, InvalidValue, TypeMismatch, shown
 from redismetrics.model.definition import define
 from redismetrics.model.units import TIME_UNITS
 
@@ -102,7 +102,7 @@ class Timer:
         """
         given: Any = function
         if not callable(given) and not isinstance(given, classmethod):
-            raise InvalidMetric(f"measure() must decorate a function, got {function!r:.60}")
+            raise InvalidMetric(f"measure() must decorate a function, got {shown(function)}")
         decorated: Callable[P, R] = measured(self._begin, given)
         return decorated
 
@@ -114,7 +114,7 @@ class Timer:
 def check_unit(unit: str | None) -> None:
     """Raise `InvalidValue` unless *unit* is None or a unit of time that timers know."""
     if unit is not None and unit not in TIME_UNITS:
-        raise InvalidValue(f"unit must be one of {', '.join(TIME_UNITS)}, got {unit!r:.60}")
+        raise InvalidValue(f"unit must be one of {', '.join(TIME_UNITS)}, got {shown(unit)}")
 
 
 def check_measurable(recorder: Recorder, name: str, unit: str | None) -> None:

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from redismetrics.errors import InvalidSetting, MissingExtra, StoreUnavailable
+from redismetrics.errors import InvalidSetting, MissingExtra, StoreUnavailable, shown
 
 Folder = str | os.PathLike[str] | None
 
@@ -58,7 +58,7 @@ def folder_of(url: str) -> Path:
     except ValueError as error:
         raise InvalidSetting(f"{must_be}, got text that is not a URL") from error
     if parts.scheme != "embedded":
-        raise InvalidSetting(f"{must_be}, got the scheme {parts.scheme!r:.80}")
+        raise InvalidSetting(f"{must_be}, got the scheme {shown(parts.scheme, 80)}")
     for name, part in (
         ("host", parts.netloc),
         ("query", parts.query),
@@ -72,7 +72,7 @@ def folder_of(url: str) -> Path:
     if not path and url.endswith("://"):
         return default_folder()
     if not path.startswith("/") or not path.strip("/") or "\0" in path:
-        raise InvalidSetting(f"{must_be}, got {path!r:.80} for the folder")
+        raise InvalidSetting(f"{must_be}, got {shown(path, 80)} for the folder")
     return Path("/" + path.lstrip("/"))
 
 

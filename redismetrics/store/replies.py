@@ -7,7 +7,7 @@ from typing import Any
 
 import msgpack
 
-from redismetrics.errors import FormatMismatch, StoreError
+from redismetrics.errors import FormatMismatch, StoreError, shown
 from redismetrics.model.definition import Definition
 from redismetrics.model.validation import unpack_tags
 
@@ -42,7 +42,7 @@ def reading(what: str) -> Iterator[None]:
     except StoreError:
         raise
     except _DECODING_ERRORS as error:
-        raise FormatMismatch(f"cannot read {what}: {error!r:.200}") from error
+        raise FormatMismatch(f"cannot read {what}: {shown(error, 200)}") from error
 
 
 def read_definition(name: str, data: bytes) -> Definition:

@@ -2,7 +2,7 @@
 
 import msgpack
 
-from redismetrics.errors import FormatMismatch
+from redismetrics.errors import FormatMismatch, shown
 
 from . import keys, scripts
 from .driver import Operation
@@ -48,7 +48,7 @@ def try_scripts(namespace: str, shard: int) -> Operation[int]:
         ("HSCAN", shard_keys.writers, 0, "COUNT", 1),
     ]
     if forgotten != 0:
-        raise FormatMismatch(f"forget.lua must forget 0 writers, got {forgotten!r:.60}")
+        raise FormatMismatch(f"forget.lua must forget 0 writers, got {shown(forgotten)}")
     if not entries:
         return 1
     limits = msgpack.packb([0, 0, 0, 0, 0, 0, ""])

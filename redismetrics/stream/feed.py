@@ -18,7 +18,7 @@ import numpy as np
 from redismetrics.columnar import block_codec
 from redismetrics.columnar.block_codec import Block
 from redismetrics.columnar.samples import CENTROID
-from redismetrics.errors import FormatMismatch, InvalidQuery, StoreError, StoreUnavailable
+from redismetrics.errors import FormatMismatch, InvalidQuery, StoreError, StoreUnavailable, shown
 from redismetrics.model import retention
 from redismetrics.model.definition import Definition
 from redismetrics.model.sample import Gap, Sample, read_metadata
@@ -85,7 +85,7 @@ class Feed:
         self._selection = Selection(names, tags, types)
         self._summaries = None if every is None else IntervalSummaries(every)
         if isinstance(queue, bool) or not isinstance(queue, int) or queue < 1:
-            raise InvalidQuery(f"queue must be an integer of at least 1, got {queue!r:.60}")
+            raise InvalidQuery(f"queue must be an integer of at least 1, got {shown(queue)}")
         self.queue_limit = queue
         self._ping_after = ping_after
         # The definition and the tags of each series by id, by metric.

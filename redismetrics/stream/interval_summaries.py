@@ -1,6 +1,6 @@
 """Summaries of each series per interval, for subscriptions with `every`."""
 
-import math
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from redismetrics.columnar.arrays import Ints
 from redismetrics.columnar.block_codec import Block
 from redismetrics.columnar.samples import summarise
 from redismetrics.columnar.summaries import Summaries
-from redismetrics.errors import InvalidQuery
+from redismetrics.errors import InvalidQuery, shown
 from redismetrics.model.sample import Summary
 from redismetrics.model.time import to_datetime
 from redismetrics.model.validation import MetricType
@@ -95,6 +95,6 @@ class IntervalSummaries:
 def check_interval(every: Any) -> float:
     """Return *every* in seconds, or raise `InvalidQuery`."""
     is_number = isinstance(every, int | float) and not isinstance(every, bool)
-    if not is_number or not MIN_INTERVAL <= every < math.inf:
-        raise InvalidQuery(f"every must be at least {MIN_INTERVAL:g} seconds, got {every!r:.60}")
+    if not is_number or not MIN_INTERVAL <= every <= sys.float_info.max:
+        raise InvalidQuery(f"every must be at least {MIN_INTERVAL:g} seconds, got {shown(every)}")
     return float(every)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from redismetrics.errors import InvalidMetric, InvalidQuery
+from redismetrics.errors import InvalidMetric, InvalidQuery, shown
 from redismetrics.model.validation import MetricType, Tags, check_name, check_type, clean_tags
 
 from .patterns import glob_to_regex
@@ -53,7 +53,7 @@ def as_list(argument: str, given: Any) -> list[Any]:
         values = [given] if isinstance(given, str) else list(dict.fromkeys(given))
     except TypeError as error:
         raise InvalidQuery(
-            f"{argument} must be a string or a list of strings, got {given!r:.80}"
+            f"{argument} must be a string or a list of strings, got {shown(given, 80)}"
         ) from error
     if not values:
         raise InvalidQuery(f"{argument} must have at least one element, got none")
@@ -68,7 +68,7 @@ def split_names(names: str | Iterable[str] | None) -> tuple[list[str], list[str]
     for name in as_list("names", names):
         if not isinstance(name, str) or not _NAME_OR_PATTERN.match(name):
             raise InvalidQuery(
-                f"names must be metric names or patterns with * ? [...], got {name!r:.80}"
+                f"names must be metric names or patterns with * ? [...], got {shown(name, 80)}"
             )
         if any(sign in name for sign in "*?["):
             patterns.append(name)

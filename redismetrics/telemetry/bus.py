@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from redismetrics.errors import InvalidName, InvalidValue
+from redismetrics.errors import InvalidName, InvalidValue, shown
 from redismetrics.recording.methods import Recording
 
 if TYPE_CHECKING:
@@ -71,9 +71,9 @@ class EventBus:
     def check_id(self, handler_id: object) -> None:
         """Raise `InvalidName` if the id is not text, or is in use."""
         if not isinstance(handler_id, str) or not handler_id:
-            raise InvalidName(f"handler_id must be text, got {handler_id!r:.60}")
+            raise InvalidName(f"handler_id must be text, got {shown(handler_id)}")
         if handler_id in self.attachments:
-            raise InvalidName(f"handler_id {handler_id!r:.60} is in use; detach it first")
+            raise InvalidName(f"handler_id {shown(handler_id)} is in use; detach it first")
 
     def unused_id(self) -> str:
         """Return an id that is not in use."""
@@ -135,7 +135,7 @@ def attach(handler_id: str, events: Iterable[Iterable[str]], function: Handler) 
     if not callable(function):
         raise InvalidValue(
             "function must be callable as function(event, measurements, metadata), "
-            f"got {function!r:.60}"
+            f"got {shown(function)}"
         )
     with event_bus.lock:
         event_bus.check_id(handler_id)
@@ -177,14 +177,14 @@ def check_event(event: object) -> Event:
         parts = tuple(event)
     if not parts or not all(isinstance(part, str) and part for part in parts):
         raise InvalidName(
-            f"event must be a tuple of text such as ('work', 'job', 'completed'), got {event!r:.80}"
+            f"event must be a tuple of text such as ('work', 'job', 'completed'), got {shown(event, 80)}"
         )
     return parts
 
 
 def _check_events(events: Iterable[Iterable[str]]) -> tuple[Event, ...]:
     if isinstance(events, str) or not isinstance(events, Iterable):
-        raise InvalidName(f"events must be a list of events, got {events!r:.80}")
+        raise InvalidName(f"events must be a list of events, got {shown(events, 80)}")
     checked = tuple(check_event(event) for event in events)
     if not checked:
         raise InvalidName("events must hold at least one event, got none")

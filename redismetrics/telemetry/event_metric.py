@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from redismetrics.errors import InvalidTags, InvalidValue
+from redismetrics.errors import InvalidTags, InvalidValue, shown
 from redismetrics.model.units import SECONDS_PER_UNIT
 from redismetrics.model.validation import MetricType, check_name, check_type
 
@@ -72,12 +72,12 @@ class EventMetric:
         set_attribute(self, "event", check_event(self.event))
         check_type(self.type)
         if self.measurement is not None and not isinstance(self.measurement, str):
-            raise InvalidValue(f"measurement must be text, got {self.measurement!r:.60}")
+            raise InvalidValue(f"measurement must be text, got {shown(self.measurement)}")
         conversion(self.unit)
         set_attribute(self, "tags", _check_tags(self.tags))
         if not isinstance(self.keep, bool):
             if isinstance(self.keep, str):
-                raise InvalidTags(f"keep must be a list of keys or a bool, got {self.keep!r:.60}")
+                raise InvalidTags(f"keep must be a list of keys or a bool, got {shown(self.keep)}")
             set_attribute(self, "keep", tuple(self.keep))
         check_name(self.metric_name)
 
@@ -95,7 +95,9 @@ def _check_tags(tags: TagSelection) -> TagSelection:
     if tags is None or callable(tags):
         return tags
     if isinstance(tags, str):
-        raise InvalidTags(f"tags must be a list of keys, a mapping or a function, got {tags!r:.60}")
+        raise InvalidTags(
+            f"tags must be a list of keys, a mapping or a function, got {shown(tags)}"
+        )
     copied: dict[str, str | None] | tuple[str, ...]
     if isinstance(tags, Mapping):
         copied = dict(tags)
@@ -125,5 +127,5 @@ def conversion(unit: Any) -> tuple[float, str]:
     known = "; ".join(", ".join(sizes) for sizes in _UNITS.values())
     raise InvalidValue(
         "unit must be a unit, or a pair of one kind such as ('ns', 'ms') of: "
-        f"{known}; got {unit!r:.60}"
+        f"{known}; got {shown(unit)}"
     )

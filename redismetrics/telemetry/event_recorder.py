@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from redismetrics.errors import InvalidMetric, InvalidValue
+from redismetrics.errors import InvalidMetric, InvalidValue, shown
 from redismetrics.model.definition import define
 from redismetrics.model.validation import MetricType, check_number
 from redismetrics.recording import instruments
@@ -113,7 +113,7 @@ class EventRecorder:
                 return measurements[self.measurement]
             raise InvalidValue(
                 f"the event must have the measurement {self.measurement!r}, "
-                f"got {sorted(measurements)!r:.80}"
+                f"got {shown(list(measurements), 80)}"
             )
         for key in self._usual:
             value = measurements.get(key)
@@ -125,5 +125,5 @@ class EventRecorder:
             return next(iter(measurements.values()))
         raise InvalidValue(
             f"the event must have one of the measurements {', '.join(self._usual)}, "
-            f"got {sorted(measurements)!r:.80}"
+            f"got {shown(list(measurements), 80)}"
         )

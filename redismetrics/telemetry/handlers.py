@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from redismetrics.errors import InvalidName, InvalidValue
+from redismetrics.errors import InvalidName, InvalidValue, shown
 from redismetrics.model.validation import MetricType
 from redismetrics.recording.methods import Recording
 
@@ -39,12 +39,12 @@ def attach_telemetry(
             another type. Nothing is attached.
     """
     if isinstance(events, str | Mapping) or not isinstance(events, Iterable):
-        raise InvalidName(f"events must be a list of (event, type), got {events!r:.80}")
+        raise InvalidName(f"events must be a list of (event, type), got {shown(events, 80)}")
     specs = tuple(spec for item in events for spec in _event_metrics(item))
     if not specs:
         raise InvalidName("events must hold at least one (event, type), got none")
     if metrics is not None and not isinstance(metrics, Recording):
-        raise InvalidValue(f"metrics must be a client, got {metrics!r:.60}")
+        raise InvalidValue(f"metrics must be a client, got {shown(metrics)}")
     with event_bus.lock:
         if handler_id is None:
             for attachment in event_bus.attachments.values():
@@ -80,7 +80,7 @@ def _event_metrics(item: Any) -> Iterable[EventMetric]:
     if not isinstance(item, tuple | list) or len(item) != 2:
         raise InvalidName(
             "events must hold (event, type), (event, {measurement: type}) or EventMetric, "
-            f"got {item!r:.80}"
+            f"got {shown(item, 80)}"
         )
     event, types = item
     if isinstance(types, Mapping):

@@ -1,6 +1,8 @@
 """Names, types, values and tags that are accepted, and as what."""
 
+import array
 import math
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
@@ -157,3 +159,52 @@ def test_equal_tags_pack_to_equal_bytes_and_unpack(tags: dict[str, str], random:
 )
 def test_a_near_miss_is_answered_by_the_closest_name(given_name: object, hint: str) -> None:
     assert did_you_mean(given_name, ("counter", "gauge"), {"meter": "gauge"}) == hint
+
+
+class Length(np.ndarray):
+    """An array of another library, with a unit that makes `float` raise any error."""
+
+    def __float__(self) -> float:
+        raise LookupError("metres are no number")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.timedelta64(10**9, "ns"),
+        np.timedelta64("NaT"),
+        np.datetime64("2024-01-01", "s"),
+        np.array(5, "m8[s]"),
+        np.array([5], "M8[s]"),
+        timedelta(seconds=1),
+        datetime.now(UTC),
+        1j,
+        np.complex128(1 + 2j),
+        np.complex64(1),
+        np.array(1 + 0j),
+        np.array("5"),
+        np.array(b"5"),
+        np.bytes_(b"5"),
+        np.str_("5"),
+        memoryview(b"12"),
+        array.array("b", b"12"),
+        UUID(int=5),
+        np.array([1.0]).view(Length),
+    ],
+    ids=repr,
+)
+def test_only_real_numbers_are_values(value: Any) -> None:
+    with pytest.raises(InvalidValue, match="value must be a finite number, got "):
+        check_number(value)
+
+
+@pytest.mark.parametrize("value", [10**5_000, -(10**5_000)], ids=["large", "small"])
+def test_an_integer_that_python_does_not_print_is_rejected(value: int) -> None:
+    with pytest.raises(InvalidValue, match="must be a number that fits in a float, got <int of 16"):
+        check_number(value)
+    with pytest.raises(InvalidTags, match="tag 'n' can't be stored as text: <int of 16610 bits>"):
+        tag_text("n", value)
+    with pytest.raises(InvalidName, match="invalid metric name <int of 16610 bits>: use a letter"):
+        check_name(value)
+    with pytest.raises(TypeMismatch, match="got <int of 16610 bits>"):
+        check_type(value)

@@ -10,6 +10,8 @@ from redismetrics import (
     Counter,
     InvalidMetric,
     InvalidName,
+    InvalidQuery,
+    InvalidSetting,
     InvalidTags,
     InvalidTimestamp,
     InvalidValue,
@@ -205,3 +207,67 @@ def test_a_series_on_the_fast_path_is_still_checked(metrics: Metrics) -> None:
     with pytest.raises(TypeMismatch):
         metrics.gauge("jobs", 1, tags={"a": "b"})
     assert metrics.query("jobs", aggregation="sum") == 2
+
+
+class Mute:
+    """An object whose repr raises."""
+
+    def __repr__(self) -> str:
+        raise ZeroDivisionError("no repr")
+
+
+class Surrogate:
+    """An object whose repr has no encoding."""
+
+    def __repr__(self) -> str:
+        return "\udc80"
+
+
+@pytest.mark.parametrize(
+    "value", [10**5_000, Mute(), Surrogate()], ids=["int", "mute", "surrogate"]
+)
+def test_a_value_that_can_t_be_shown_raises_our_error_or_is_dropped(value: Any) -> None:
+    arguments: list[dict[str, Any]] = [
+        {"value": value},
+        {"value": 1, "tags": {"a": value}},
+        {"value": 1, "tags": value},
+        {"value": 1, "timestamp": value},
+        {"value": 1, "metadata": {"a": value}},
+        {"value": 1, "metadata": {value: 1}},
+        {"value": 1, "metadata": value},
+        {"value": {"value": value}},
+        {"value": {"tags": value}},
+    ]
+    metrics = Metrics(NOWHERE, on_invalid="drop")
+    for given in arguments:
+        metrics.record("jobs", **given)
+        with pytest.raises(InvalidMetric) as raised:
+            metrics.check("jobs", **given)
+        str(raised.value).encode()
+    assert metrics.stats()["dropped"] == {"invalid": len(arguments)}
+    for wrong in (
+        lambda: metrics.increment(value),
+        lambda: metrics.record("jobs", type=value),
+        lambda: metrics.measure("jobs", value),
+        lambda: metrics.measure("jobs", unit=value),
+        lambda: metrics.measure("jobs", outcome_tag=value),
+        lambda: metrics.declare("jobs", value),
+        lambda: metrics.declare("jobs", "counter", help=value),
+        lambda: metrics.declare("jobs", "histogram", buckets=[value]),
+        lambda: metrics.declare("jobs", "histogram", tag_keys=[value]),
+        lambda: Counter(value),
+        lambda: metrics.query("jobs", window=value),
+        lambda: metrics.query("jobs", aggregation=value),
+        lambda: metrics.subscribe(every=value),
+        lambda: metrics.subscribe(value),
+        lambda: Metrics(namespace=value),
+        lambda: Metrics(value),
+        lambda: Metrics(flush_interval=value),
+        lambda: Metrics(promoted_tags=value),
+        lambda: Metrics(worker=value),
+        lambda: Metrics(clock=value),
+    ):
+        with pytest.raises((InvalidMetric, InvalidQuery, InvalidSetting)) as error:
+            wrong()
+        str(error.value).encode()
+    metrics.close(0)

@@ -30,7 +30,7 @@ from redismetrics.cli.printing import (
     sparkline,
 )
 from redismetrics.client.metrics import Metrics
-from redismetrics.errors import InvalidQuery
+from redismetrics.errors import InvalidQuery, shown
 from redismetrics.model.validation import did_you_mean
 
 from .board import TREND_MINUTES, MetricRow
@@ -80,7 +80,7 @@ def top(
     """
     if sort not in COLUMNS.values():
         raise InvalidQuery(
-            f"--sort must be one of {', '.join(COLUMNS.values())}, got {sort!r:.80}"
+            f"--sort must be one of {', '.join(COLUMNS.values())}, got {shown(sort, 80)}"
             f"{did_you_mean(sort, COLUMNS.values())}"
         )
     console = make_console()

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from redismetrics.errors import InvalidValue
+from redismetrics.errors import InvalidValue, shown
 
 # Buckets of one point; the SDK's default maximum is 160.
 MAX_BINS = 2_000
@@ -48,7 +48,7 @@ class ExplicitBuckets:
         finite = all(map(math.isfinite, self.bounds))
         if not finite or any(a >= b for a, b in pairwise(self.bounds)):
             raise InvalidValue(
-                f"buckets must have ascending finite bounds, got {self.bounds!r:.80}"
+                f"buckets must have ascending finite bounds, got {shown(self.bounds, 80)}"
             )
 
     @property

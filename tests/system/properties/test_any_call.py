@@ -42,9 +42,34 @@ class Odd:
         return "odd" * 10_000
 
 
+class Mute:
+    """Neither its repr, nor its text, nor its number can be had."""
+
+    def __repr__(self) -> str:
+        raise ZeroDivisionError("no repr")
+
+    def __float__(self) -> float:
+        raise LookupError("no number")
+
+
+class MuteNumber(int):
+    """A number without a text."""
+
+    def __repr__(self) -> str:
+        raise ZeroDivisionError("no repr")
+
+
+# Values whose repr raises, which `sampled_from` can't show.
+HARD_TO_SHOW = {
+    "large": 10**5_000,
+    "small": -(10**5_000),
+    "mute": Mute(),
+    "mute number": MuteNumber(3),
+}
 TEXT = st.text(st.characters(codec=None), max_size=8)  # including surrogates
 SCALARS = (
-    st.none()
+    st.sampled_from(list(HARD_TO_SHOW)).map(lambda key: HARD_TO_SHOW[key])
+    | st.none()
     | st.booleans()
     | st.integers()
     | st.integers(2**62, 2**80)
@@ -87,6 +112,12 @@ SCALARS = (
             datetime(2024, 1, 1, tzinfo=UTC),
             datetime.max.replace(tzinfo=UTC),
             datetime.min.replace(tzinfo=UTC),
+            memoryview(b"12"),
+            np.complex128(1 + 2j),
+            np.timedelta64(10**9, "ns"),
+            np.datetime64("2024-01-01"),
+            np.array(5, "m8[s]"),
+            np.array("5"),
             timedelta(hours=1),
             timedelta(-1),
             timedelta.max,
