@@ -83,3 +83,97 @@ def test_histograms_with_missing_fields(metrics: Metrics, at: str) -> None:
     assert (count, found) == (2, 1000.5)
     assert 0 <= low <= 1 < high <= 1000.5
     assert stored("one") == [1, 0.3, 0.3, 0.3]
+
+
+def collector_request(start: int, at: int, total: int) -> dict[str, Any]:
+    """Return what a Collector's prometheus receiver sends for one scrape of a web server."""
+    times = {"startTimeUnixNano": str(start), "timeUnixNano": str(at)}
+    labels = [{"key": "code", "value": {"stringValue": "200"}}]
+    number = {**times, "asDouble": float(total), "attributes": labels}
+    cumulative = {"aggregationTemporality": "AGGREGATION_TEMPORALITY_CUMULATIVE"}
+    buckets = [str(total - 10), "6", "4", "0"]
+    histogram = {
+        **times,
+        "count": str(total),
+        "sum": total * 0.25,
+        "explicitBounds": [0.1, 0.5, 2.5],
+        "bucketCounts": buckets,
+        "attributes": labels,
+    }
+    exponential = {
+        **times,
+        "count": str(total),
+        "sum": total * 0.25,
+        "scale": 3,
+        "zeroCount": "0",
+        "positive": {"offset": -17, "bucketCounts": [str(total)]},
+        "negative": {},
+    }
+    metrics = [
+        {
+            "name": "http_requests",
+            "unit": "1",
+            "sum": {**cumulative, "isMonotonic": True, "dataPoints": [number]},
+        },
+        {"name": "connections", "sum": {**cumulative, "dataPoints": [number]}},
+        {"name": "latency", "unit": "s", "histogram": {**cumulative, "dataPoints": [histogram]}},
+        {
+            "name": "size",
+            "unit": "By",
+            "exponentialHistogram": {**cumulative, "dataPoints": [exponential]},
+        },
+    ]
+    attributes = {
+        "service.name": "web",
+        "service.instance.id": "10.0.0.7:9100",
+        "server.address": "10.0.0.7",
+        "server.port": "9100",
+        "url.scheme": "http",
+    }
+    scope = {
+        "name": "github.com/open-telemetry/opentelemetry-collector-contrib/receiver/"
+        "prometheusreceiver",
+        "version": "0.115.0",
+    }
+    resource = {
+        "attributes": [
+            {"key": key, "value": {"stringValue": value}} for key, value in attributes.items()
+        ]
+    }
+    return {
+        "resourceMetrics": [
+            {
+                "resource": resource,
+                "scopeMetrics": [{"scope": scope, "metrics": metrics}],
+                "schemaUrl": "https://opentelemetry.io/schemas/1.9.0",
+            }
+        ]
+    }
+
+
+def stored_counts(metrics: Metrics) -> list[float | None]:
+    """Return what was stored of the metrics of `collector_request`."""
+    (connections,) = metrics.live("connections")[0].series or [None]
+    return [
+        metrics.query("http_requests", aggregation="sum"),
+        None if connections is None else connections.value,
+        metrics.query("latency", aggregation="count"),
+        metrics.query("size", aggregation="count"),
+    ]
+
+
+def test_restarted_collector_does_not_add_its_totals_again(metrics: Metrics, at: str) -> None:
+    for began, totals in ((-60, (1_000_000, 1_000_010, 1_000_020)), (-20, (1_000_030, 1_000_040))):
+        start = NOW_NS + began * SECOND_NS
+        for n, total in enumerate(totals):
+            request = collector_request(start, start + n * 10 * SECOND_NS, total)
+            assert rejected(post_otlp(at, request)) == (0, "")
+    assert stored_counts(metrics) == [30, 30, 30, 30]
+
+
+def test_start_time_that_moves_a_little_is_no_restart(metrics: Metrics, at: str) -> None:
+    start = time.time_ns()
+    for n, move in enumerate((0, 1_000_000, 2_000_000, 1_000_000)):
+        request = collector_request(start + move, start + (n + 1) * SECOND_NS, 130 + 10 * n)
+        assert rejected(post_otlp(at, request)) == (0, "")
+    assert stored_counts(metrics) == [160, 160, 160, 160]
