@@ -1,4 +1,7 @@
-"""Metrics of many processes in one Redis: counters, gauges and histograms that are never counted twice."""
+"""Metrics of many processes in one Redis: counters, gauges and histograms.
+
+No sample is counted twice, even if a batch is sent again.
+"""
 
 from .client.async_metrics import AsyncMetrics
 from .client.default import (

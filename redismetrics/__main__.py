@@ -1,4 +1,7 @@
-"""The command `redismetrics`, also `python -m redismetrics`. Needs core only to say that the extra `cli` is missing."""
+"""The command `redismetrics`, also `python -m redismetrics`.
+
+Without the extra `cli` it only says how to install it.
+"""
 
 import sys
 
@@ -17,5 +20,6 @@ def main() -> int:
     return run()
 
 
-if __name__ == "__main__":  # the demo's processes import this file under another name
+# The processes of the demo import this file under another name.
+if __name__ == "__main__":
     sys.exit(main())

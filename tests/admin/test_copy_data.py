@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow
 def test_rollups_of_days_are_copied_also_if_partly_expired(
     moving_server: Server, cluster: Cluster, make_metrics: MakeMetrics, namespace: str
 ) -> None:
-    """Five days as a worker left them: days, hours, minutes of the last three, exact samples of the last one, and a tail."""
+    """Five days: rollups of all resolutions, exact samples of the last day, unprocessed blocks."""
     until = time.time()
     url = moving_server.url
     metrics = make_metrics(url, clock=lambda: moving_server.time)
@@ -230,8 +230,10 @@ def test_an_active_source_is_copied_each_metric_as_it_is_at_one_moment(
     there = make_metrics(second_server.url)
     assert there.query("jobs_0", aggregation="sum") == 3
     assert there.query("jobs_0", aggregation="count", group_by="queue") == [
-        {"queue": "1", "count": 1}, {"queue": "2", "count": 1}, {"queue": "mail", "count": 1},
-    ]  # fmt: skip
+        {"queue": "1", "count": 1},
+        {"queue": "2", "count": 1},
+        {"queue": "mail", "count": 1},
+    ]
     assert there.query("jobs_11", aggregation="sum") == 1
 
     def always(progress: Progress) -> None:

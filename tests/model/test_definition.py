@@ -47,10 +47,12 @@ def test_invalid_buckets_are_rejected(buckets: Any) -> None:
 @pytest.mark.parametrize(
     "definition",
     [
-        define("a", "counter"), define("a", "gauge", help="Zeile\n\"2\"", unit="bytes"),
-        define("a", "histogram", buckets=[0.1, 1e300], tag_keys=["b", "a", "b"]), define("a", "counter", tag_keys=[]),
+        define("a", "counter"),
+        define("a", "gauge", help='Zeile\n"2"', unit="bytes"),
+        define("a", "histogram", buckets=[0.1, 1e300], tag_keys=["b", "a", "b"]),
+        define("a", "counter", tag_keys=[]),
     ],
-)  # fmt: skip
+)
 def test_a_definition_survives_packing(definition: Definition) -> None:
     assert Definition.unpack(definition.pack()) == definition
 
@@ -58,11 +60,16 @@ def test_a_definition_survives_packing(definition: Definition) -> None:
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"help": 5}, InvalidValue), ({"help": "x" * 4097}, InvalidValue), ({"help": "\ud800"}, InvalidValue),
-        ({"unit": "two words"}, InvalidName), ({"unit": None}, InvalidValue), ({"buckets": [1]}, TypeMismatch),
-        ({"tag_keys": "tenant"}, InvalidTags), ({"tag_keys": ["a b"]}, InvalidName),
+        ({"help": 5}, InvalidValue),
+        ({"help": "x" * 4097}, InvalidValue),
+        ({"help": "\ud800"}, InvalidValue),
+        ({"unit": "two words"}, InvalidName),
+        ({"unit": None}, InvalidValue),
+        ({"buckets": [1]}, TypeMismatch),
+        ({"tag_keys": "tenant"}, InvalidTags),
+        ({"tag_keys": ["a b"]}, InvalidName),
     ],
-)  # fmt: skip
+)
 def test_an_invalid_definition_is_rejected(options: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error):
         define("a", "counter", **options)

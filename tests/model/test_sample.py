@@ -13,10 +13,14 @@ from redismetrics.errors import InvalidTags
 from redismetrics.model.sample import Sample, pack_metadata
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
-)  # fmt: skip
+)
 
 
 @given(st.dictionaries(st.text(max_size=8), JSON, max_size=4))
@@ -33,9 +37,18 @@ def test_metadata_survives_packing(metadata: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "metadata",
-    [{"a": math.nan}, {"a": math.inf}, {"a": object()}, {"a": {1, 2}}, {1: "a"}, {"a": "x" * 4096}, "text", [("a", 1)]],
+    [
+        {"a": math.nan},
+        {"a": math.inf},
+        {"a": object()},
+        {"a": {1, 2}},
+        {1: "a"},
+        {"a": "x" * 4096},
+        "text",
+        [("a", 1)],
+    ],
     ids=lambda value: repr(value)[:20],
-)  # fmt: skip
+)
 def test_metadata_that_is_not_json_or_too_long_is_rejected(metadata: Any) -> None:
     with pytest.raises(InvalidTags, match=r"^metadata must (be|have) "):
         pack_metadata(metadata)
@@ -46,6 +59,10 @@ def test_a_sample_as_a_dict_can_be_written_as_json() -> None:
         "a", "gauge", 1.5, 1, {"k": "v"}, datetime(2026, 1, 1, tzinfo=UTC), {"note": [1, None]}
     )
     assert json.loads(json.dumps(sample.to_dict())) == {
-        "name": "a", "type": "gauge", "value": 1.5, "tags": {"k": "v"}, "timestamp": "2026-01-01T00:00:00+00:00",
+        "name": "a",
+        "type": "gauge",
+        "value": 1.5,
+        "tags": {"k": "v"},
+        "timestamp": "2026-01-01T00:00:00+00:00",
         "metadata": {"note": [1, None]},
-    }  # fmt: skip
+    }

@@ -17,13 +17,16 @@ from redismetrics.model.time import DAY, slot_of, to_datetime, to_ms
 @pytest.mark.parametrize(
     ("timestamp", "expected"),
     [
-        (0, 0), (1_800_000_000, 1_800_000_000_000), (1_800_000_000.001, 1_800_000_000_001),
+        (0, 0),
+        (1_800_000_000, 1_800_000_000_000),
+        (1_800_000_000.001, 1_800_000_000_001),
         (1_800_000_000.999, 1_800_000_000_999),
-        (datetime(2026, 1, 1, tzinfo=UTC), 1_767_225_600_000), (np.float64(1.5), 1500),
+        (datetime(2026, 1, 1, tzinfo=UTC), 1_767_225_600_000),
+        (np.float64(1.5), 1500),
         (datetime(2026, 1, 1, 2, tzinfo=timezone(timedelta(hours=2))), 1_767_225_600_000),
         (datetime(2026, 1, 1, microsecond=999_000, tzinfo=UTC), 1_767_225_600_999),
     ],
-)  # fmt: skip
+)
 def test_a_time_becomes_unix_milliseconds(timestamp: Any, expected: int) -> None:
     assert to_ms(timestamp) == expected
 
@@ -40,7 +43,8 @@ def test_every_current_millisecond_survives_as_seconds(timestamp_ms: int) -> Non
 
 
 def test_a_time_is_never_rounded_up() -> None:
-    # A window that begins at a moment must hold what was recorded after it, though times are kept in milliseconds.
+    # A window that begins at a moment must contain what was recorded after it, although times are
+    # stored in milliseconds.
     moment = datetime(2026, 1, 1, microsecond=700, tzinfo=UTC)
     assert to_ms(moment) == 1_767_225_600_000
     assert to_ms(moment.timestamp()) == 1_767_225_600_000
@@ -52,11 +56,23 @@ def test_a_time_is_never_rounded_up() -> None:
 @pytest.mark.parametrize(
     "timestamp",
     [
-        datetime(2026, 1, 1), "2026-01-01", b"1", True, None, -1, math.nan, math.inf, 253_402_300_800, 1e30, 10**400, [],  # noqa: DTZ001
-        datetime(1969, 12, 31, tzinfo=UTC), 1_800_000_000_000,
+        datetime(2026, 1, 1),  # noqa: DTZ001
+        "2026-01-01",
+        b"1",
+        True,
+        None,
+        -1,
+        math.nan,
+        math.inf,
+        253_402_300_800,
+        1e30,
+        10**400,
+        [],
+        datetime(1969, 12, 31, tzinfo=UTC),
+        1_800_000_000_000,
     ],
     ids=lambda value: repr(value)[:20],
-)  # fmt: skip
+)
 def test_any_other_time_is_rejected(timestamp: Any) -> None:
     with pytest.raises(InvalidTimestamp, match=r"^timestamp must be "):
         to_ms(timestamp)

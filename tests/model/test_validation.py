@@ -63,12 +63,19 @@ def test_another_type_is_rejected(kind: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("score", 0.5, "histogram"), ("queue_depth", 1.5, "histogram"), ("queue_depth", 42, "gauge"),
-        ("page_size", 1, "gauge"), ("inactive_users", 3, "gauge"), ("current", 1, "gauge"), ("item_count", 5, "counter"),
-        ("jobs", 1, "counter"), ("jobs", 0, "counter"), ("jobs", np.float64(2), "histogram"),
+        ("score", 0.5, "histogram"),
+        ("queue_depth", 1.5, "histogram"),
+        ("queue_depth", 42, "gauge"),
+        ("page_size", 1, "gauge"),
+        ("inactive_users", 3, "gauge"),
+        ("current", 1, "gauge"),
+        ("item_count", 5, "counter"),
+        ("jobs", 1, "counter"),
+        ("jobs", 0, "counter"),
+        ("jobs", np.float64(2), "histogram"),
         ("jobs", -1, "gauge"),  # repaired: a counter can't go down
     ],
-)  # fmt: skip
+)
 def test_a_type_is_inferred_from_value_and_name(name: str, value: float, expected: str) -> None:
     assert infer_type(name, value) == expected
 
@@ -76,11 +83,20 @@ def test_a_type_is_inferred_from_value_and_name(name: str, value: float, expecte
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (1, 1.0), (-2.5, -2.5), (True, 1.0), (Decimal("0.5"), 0.5), (Fraction(1, 4), 0.25), (np.float32(0.5), 0.5),
-        (np.int64(7), 7.0), (np.array(3.0), 3.0), (1.7e308, 1.7e308), (5e-324, 5e-324), (2**60, 2.0**60),
+        (1, 1.0),
+        (-2.5, -2.5),
+        (True, 1.0),
+        (Decimal("0.5"), 0.5),
+        (Fraction(1, 4), 0.25),
+        (np.float32(0.5), 0.5),
+        (np.int64(7), 7.0),
+        (np.array(3.0), 3.0),
+        (1.7e308, 1.7e308),
+        (5e-324, 5e-324),
+        (2**60, 2.0**60),
     ],
     ids=repr,
-)  # fmt: skip
+)
 def test_a_value_is_anything_that_converts_to_a_finite_float(value: Any, expected: float) -> None:
     assert check_number(value) == expected
     assert type(check_number(value)) is float
@@ -88,9 +104,23 @@ def test_a_value_is_anything_that_converts_to_a_finite_float(value: Any, expecte
 
 @pytest.mark.parametrize(
     "value",
-    [None, "1", b"1", math.nan, math.inf, -math.inf, 10**400, Decimal("NaN"), [1], {}, 1j, object(), np.array([1.0, 2.0])],
+    [
+        None,
+        "1",
+        b"1",
+        math.nan,
+        math.inf,
+        -math.inf,
+        10**400,
+        Decimal("NaN"),
+        [1],
+        {},
+        1j,
+        object(),
+        np.array([1.0, 2.0]),
+    ],
     ids=lambda value: repr(value)[:20],
-)  # fmt: skip
+)
 def test_any_other_value_is_rejected(value: Any) -> None:
     with pytest.raises(InvalidValue, match=r"^value must be a "):
         check_number(value)
@@ -99,11 +129,20 @@ def test_any_other_value_is_rejected(value: Any) -> None:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ("x", "x"), ("", ""), (5, "5"), (1.5, "1.5"), (True, "true"), (False, "false"), (Colour.RED, "red"),
-        (Colour.THREE, "3"), (UUID(int=1), "00000000-0000-0000-0000-000000000001"), ("é\n🦊", "é\n🦊"), ("a" * 1024, "a" * 1024),
+        ("x", "x"),
+        ("", ""),
+        (5, "5"),
+        (1.5, "1.5"),
+        (True, "true"),
+        (False, "false"),
+        (Colour.RED, "red"),
+        (Colour.THREE, "3"),
+        (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        ("é\n🦊", "é\n🦊"),
+        ("a" * 1024, "a" * 1024),
     ],
     ids=lambda value: repr(value)[:20],
-)  # fmt: skip
+)
 def test_a_tag_value_becomes_text(value: Any, expected: str) -> None:
     assert tag_text("key", value) == expected
 

@@ -87,7 +87,7 @@ def test_asyncio_works_with_sixteen_shards(cluster: Cluster, namespace: str) -> 
     asyncio.run(use())
 
 
-# -- processes that fork and end ----------------------------------------------------------------------------------
+# -- processes that fork and end -------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -159,13 +159,13 @@ def test_close_does_not_exceed_its_timeout_if_a_node_is_down(
     assert sum(stats["dropped"].values()) > 0
 
 
-# -- slots that move ------------------------------------------------------------------------------------------------
+# -- slots that move -------------------------------------------------------------------------------
 
 
 def test_a_slot_can_move_while_it_is_written_processed_and_queried(
     cluster: Cluster, make_metrics: MakeMetrics, namespace: str
 ) -> None:
-    """To another node and back, key by key, under load: every increment counts once, every question has a whole answer."""
+    """Under load, to another node and back: each increment counts once, each query is complete."""
     metrics, reader = make_metrics(cluster.url, flush_interval=0.01), make_metrics(cluster.url)
     metrics.increment("jobs")
     metrics.flush()
@@ -258,7 +258,7 @@ def test_a_query_during_a_move_is_read_in_order(
     assert metrics.query("jobs", aggregation="sum") == 6
 
 
-# -- a primary that dies --------------------------------------------------------------------------------------------
+# -- a primary that dies ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["kill", "pause"])

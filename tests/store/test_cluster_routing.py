@@ -88,7 +88,7 @@ def test_script_load_and_info_go_to_every_primary() -> None:
 
 
 def test_after_a_redirection_all_commands_of_the_slot_are_sent_again_in_order() -> None:
-    """The middle alone, sent again after the end, would be covered by a version that is older than it."""
+    """If only the middle were sent again, it would be newer than the versions around it."""
     trip = [
         ("HGET", LOW, "version"),
         ("HMGET", LOW, "data"),

@@ -87,7 +87,7 @@ def asks(reader: Metrics) -> float:
 def test_an_unconfirmed_batch_counts_once_after_a_failover(
     watched: SentinelServers, namespace: str
 ) -> None:
-    """The old primary has the batch in its socket and runs it when it wakes; what it does then is thrown away."""
+    """The old primary runs the batch when it resumes, but its data is discarded."""
     with Metrics(
         watched.url, namespace=namespace, flush_interval=3_600, socket_timeout=0.3
     ) as metrics:

@@ -62,9 +62,22 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
             f"/CN={name}",
         )
         openssl(
-            folder, "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-set_serial", "1",
-            "-out", f"{name}.pem", "-extfile", "names",
-        )  # fmt: skip
+            folder,
+            "x509",
+            "-req",
+            "-in",
+            f"{name}.csr",
+            "-CA",
+            "ca.pem",
+            "-CAkey",
+            "ca.key",
+            "-set_serial",
+            "1",
+            "-out",
+            f"{name}.pem",
+            "-extfile",
+            "names",
+        )
     return folder
 
 
@@ -196,7 +209,7 @@ def test_a_cluster_with_tls(certificates: Path, namespace: str) -> None:
 def test_a_primary_behind_sentinels_with_tls(
     place: str, certificates: Path, namespace: str
 ) -> None:
-    """The sentinel speaks TLS alone as well, and asks for a certificate: so the client shows its own there, too."""
+    """The sentinel also requires TLS and a certificate of the client."""
     primary, query = place.replace("localhost", "127.0.0.1"), query_of(certificates)
     with redis.Redis.from_url(f"rediss://{primary}?{query}") as admin:
         program = admin.info("server")["executable"]
@@ -209,7 +222,8 @@ def test_a_primary_behind_sentinels_with_tls(
         f"sentinel monitor store {primary.replace(':', ' ')} 1\n"
     )
     silent = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-    sentinel = subprocess.Popen([program, configuration, "--sentinel"], **silent)  # type: ignore[call-overload]
+    command = [program, configuration, "--sentinel"]
+    sentinel = subprocess.Popen(command, **silent)  # type: ignore[call-overload]
     url = f"rediss+sentinel://127.0.0.1:{port}/store/0?{query}&sentinel_password=watch"
     try:
 
@@ -252,7 +266,7 @@ def test_a_primary_behind_sentinels_with_tls(
         sentinel.wait()
 
 
-# -- a replica ------------------------------------------------------------------------------------------------------
+# -- a replica -------------------------------------------------------------------------------------
 
 
 def test_a_replica_answers_all_queries_and_a_subscription(
