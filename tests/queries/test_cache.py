@@ -44,7 +44,7 @@ def held(cache: Cache, name: str, key: PageKey) -> dict[str, FieldData]:
     return cache.fields(name, cache.version(name), key)
 
 
-# -- size -------------------------------------------------------------------------------------
+# -- size -----------------------------------------------------------
 
 NAMES = st.sampled_from(["a", "b"])
 KEYS = st.sampled_from([("minute", 0, 0), ("minute", 0, 1), ("hour", 0, 0), ("raw", 3_600_000, 0)])
@@ -119,7 +119,7 @@ def test_size_is_right_after_a_field_is_replaced() -> None:
     assert sizes[1] - sizes[2] == rows(50).nbytes
 
 
-# -- invalidation -----------------------------------------------------------------------------
+# -- invalidation -----------------------------------------------------------
 
 
 def test_only_touched_fields_are_forgotten() -> None:
@@ -207,7 +207,7 @@ def test_cache_returns_only_fields_of_its_version() -> None:
     assert cache.fields(NAME, b"1.a", KEY) == {"60/0": None}
 
 
-# -- races ------------------------------------------------------------------------------------
+# -- races -----------------------------------------------------------
 
 
 class Node:
@@ -356,9 +356,11 @@ def test_query_of_a_lagging_replica_gets_no_newer_fields() -> None:
 
 @settings(max_examples=200)
 @given(
-    st.lists(st.integers(0, 6), max_size=50), st.text("xy", max_size=3), st.text("xy", max_size=2),
+    st.lists(st.integers(0, 6), max_size=50),
+    st.text("xy", max_size=3),
+    st.text("xy", max_size=2),
     st.lists(st.sampled_from(["x", "y", "xy"]), min_size=4, max_size=4),
-)  # fmt: skip
+)
 def test_threads_commits_failover_and_eviction_in_any_order_leave_no_wrong_field(
     order: list[int], touched: str, lost: str, wanted: list[str]
 ) -> None:

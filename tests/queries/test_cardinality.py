@@ -1,4 +1,4 @@
-"""Limits of series and of values of a tag, over all processes; deleting series; what is told of them."""
+"""Limits of series and tag values over all processes, `cardinality`, and deleting series."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -50,10 +50,10 @@ def counts(metrics: Metrics, name: str, key: str) -> dict[str | None, float]:
     return {row[key]: row["sum"] for row in metrics.query(name, aggregation="sum", group_by=key)}
 
 
-# -- limits -------------------------------------------------------------------------------------------------------
+# -- limits -----------------------------------------------------------
 
 
-def test_values_of_a_tag_are_limited_over_all_processes_and_totals_stay_right(
+def test_tag_values_are_limited_over_all_processes_and_totals_are_right(
     make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     one, two = make(max_tag_values=5), make(max_tag_values=5)
@@ -64,9 +64,8 @@ def test_values_of_a_tag_are_limited_over_all_processes_and_totals_stay_right(
         for number in range(4):
             two.increment("jobs", 10, tags={"user": f"b{number}", "queue": "mail"})
         two.flush()
-        two.increment(
-            "jobs", 100, tags={"user": "a0", "queue": "audio"}
-        )  # a known value in a new series
+        # A known value in a new series.
+        two.increment("jobs", 100, tags={"user": "a0", "queue": "audio"})
         two.increment("jobs", 100, tags={"user": "b0", "queue": "mail"})
         two.flush()
     assert one.query("jobs", aggregation="sum") == 4 + 40 + 200
@@ -79,13 +78,13 @@ def test_values_of_a_tag_are_limited_over_all_processes_and_totals_stay_right(
     assert set(two.stats()["overflow"]["jobs"]) == {"user"}
     assert two.stats()["overflow"]["jobs"]["user"] >= 3
     assert two.stats()["dropped"] == {}
-    told = [record.message for record in caplog.records if "max_tag_values" in record.message]
-    assert told == [
+    logged = [record.message for record in caplog.records if "max_tag_values" in record.message]
+    assert logged == [
         "jobs: tag user has more than max_tag_values=5 values: further series share one"
     ]
 
 
-def test_series_are_limited_over_all_processes_and_told_by_metric(make: Make) -> None:
+def test_series_are_limited_over_all_processes_and_counted_by_metric(make: Make) -> None:
     one, two = make(max_series=5), make(max_series=5)
     for number in range(5):
         one.increment("jobs", tags={"user": f"a{number}"})
@@ -96,7 +95,7 @@ def test_series_are_limited_over_all_processes_and_told_by_metric(make: Make) ->
     assert two.stats()["overflow"] == {"jobs": {"": 5}}
 
 
-def test_what_is_refused_for_one_tag_takes_no_value_of_another(make: Make) -> None:
+def test_series_over_the_limit_of_one_tag_uses_no_value_of_another(make: Make) -> None:
     metrics = make(max_tag_values=2)
     for number in range(6):
         metrics.increment("jobs", tags={"user": str(number), "host": f"h{number}"})
@@ -110,7 +109,7 @@ def test_what_is_refused_for_one_tag_takes_no_value_of_another(make: Make) -> No
 
 
 @needs_promtool
-def test_the_page_says_which_metric_and_tag(make: Make) -> None:
+def test_prometheus_page_names_metric_and_tag(make: Make) -> None:
     metrics = make(max_tag_values=2)
     for number in range(6):
         metrics.increment("jobs", tags={"user": str(number)})
@@ -120,7 +119,7 @@ def test_the_page_says_which_metric_and_tag(make: Make) -> None:
     promtool(page)
 
 
-def test_a_batch_with_many_new_series_and_tags_is_stored_whole(make: Make) -> None:
+def test_batch_with_many_new_series_and_tags_is_stored(make: Make) -> None:
     metrics = make(max_tag_values=1_000)
     for number in range(1_500):
         metrics.increment("jobs", tags={"user": str(number), "shop": str(number % 7), "a": "b"})
@@ -136,10 +135,12 @@ def test_a_batch_with_many_new_series_and_tags_is_stored_whole(make: Make) -> No
     }
 
 
-# -- cardinality --------------------------------------------------------------------------------------------------
+# -- cardinality -----------------------------------------------------------
 
 
-def test_the_worst_metrics_and_tags_come_first(make: Make, url: str, namespace: str) -> None:
+def test_metrics_and_tags_with_the_most_values_come_first(
+    make: Make, url: str, namespace: str
+) -> None:
     metrics = make()
     metrics.gauge("depth", 1)
     for number in range(3):
@@ -155,17 +156,16 @@ def test_the_worst_metrics_and_tags_come_first(make: Make, url: str, namespace: 
             metrics.cardinality(limit=wrong)  # type: ignore[arg-type]
     shell = Shell(url, namespace)
     assert shell.json("cardinality") == metrics.cardinality()
-    assert shell("cardinality") == (
-        0, "name\tseries\toverflow\ttag\tvalues\njobs\t3\t\tuser\t3\njobs\t3\t\tqueue\t1\ndepth\t1\t\t\t\n", "",
-    )  # fmt: skip
+    rows = "jobs\t3\t\tuser\t3\njobs\t3\t\tqueue\t1\ndepth\t1\t\t\t\n"
+    assert shell("cardinality") == (0, f"name\tseries\toverflow\ttag\tvalues\n{rows}", "")
 
 
-# -- deleting -----------------------------------------------------------------------------------------------------
+# -- deleting -----------------------------------------------------------
 
 
 @pytest.mark.parametrize("sealed_before", [False, True])
-@pytest.mark.parametrize("gone", ["0", "3", "5"])  # the first, one between, the last number
-def test_deleted_series_are_gone_from_every_answer(
+@pytest.mark.parametrize("gone", ["0", "3", "5"], ids=["first", "middle", "last"])
+def test_deleted_series_are_gone_from_every_result(
     make: Make, work: Callable[[], None], sealed_before: bool, gone: str
 ) -> None:
     metrics = make()
@@ -175,7 +175,8 @@ def test_deleted_series_are_gone_from_every_answer(
     if sealed_before:
         work()
     left = 21 - (int(gone) + 1)
-    assert metrics.query("took", aggregation="sum") == 21  # in the cache of whoever asks
+    # Fills the cache of this client.
+    assert metrics.query("took", aggregation="sum") == 21
     assert make().delete_series("took", {"user": gone}) == 1
     for client in (metrics, make()):
         assert client.query("took", aggregation="sum") == left
@@ -194,18 +195,15 @@ def test_deleted_series_are_gone_from_every_answer(
         assert f'user="{gone}"' not in export(metrics=client)
     work()
     assert metrics.query("took", aggregation="sum") == left
-    metrics.histogram(
-        "took", 100, tags={"user": gone, "queue": "mail"}
-    )  # its number is known to this process no more
+    # This process must not use the old id of the series.
+    metrics.histogram("took", 100, tags={"user": gone, "queue": "mail"})
     metrics.flush()
     assert counts(metrics, "took", "user")[gone] == 100
     assert metrics.query("took", aggregation="sum") == left + 100
     assert metrics.stats()["dropped"] == {}
 
 
-def test_several_of_the_last_series_are_deleted_at_once(
-    make: Make, work: Callable[[], None]
-) -> None:
+def test_many_series_are_deleted_at_once(make: Make, work: Callable[[], None]) -> None:
     metrics = make()
     for number in range(40):
         metrics.gauge(
@@ -221,7 +219,9 @@ def test_several_of_the_last_series_are_deleted_at_once(
     assert metrics.delete_series("depth", {"old": None}) == 0
 
 
-def test_deleting_frees_their_places(server: Server, make: Make, namespace: str) -> None:
+def test_deleted_series_no_longer_count_towards_the_limits(
+    server: Server, make: Make, namespace: str
+) -> None:
     metrics = make(max_tag_values=3)
     for number in range(3):
         metrics.increment("jobs", tags={"user": str(number), "queue": "mail"})
@@ -232,8 +232,12 @@ def test_deleting_frees_their_places(server: Server, make: Make, namespace: str)
         assert client.hgetall(key) == wanted | {b"user\0%d" % number: b"1" for number in range(3)}
         assert metrics.delete_series("jobs", {"user": "1"}) == 1
         assert client.hgetall(key) == {
-            b"user": b"2", b"queue": b"1", b"queue\0mail": b"2", b"user\x000": b"1", b"user\x002": b"1",
-        }  # fmt: skip
+            b"user": b"2",
+            b"queue": b"1",
+            b"queue\0mail": b"2",
+            b"user\x000": b"1",
+            b"user\x002": b"1",
+        }
         metrics.increment("jobs", tags={"user": "new"})
         metrics.flush()
         assert metrics.stats()["overflow"] == {}
@@ -244,7 +248,7 @@ def test_deleting_frees_their_places(server: Server, make: Make, namespace: str)
         assert client.hget(key, "user") == b"1"
 
 
-def test_deleting_wants_a_name_and_tags(make: Make) -> None:
+def test_delete_series_requires_a_name_and_tags(make: Make) -> None:
     metrics = make()
     with pytest.raises(InvalidQuery, match="delete_metric"):
         metrics.delete_series("jobs", {})
@@ -255,20 +259,20 @@ def test_deleting_wants_a_name_and_tags(make: Make) -> None:
     assert metrics.delete_series("nobody", {"a": "b"}) == 0
 
 
-def test_a_metric_that_is_recorded_without_a_pause_says_so_and_loses_nothing(
+def test_delete_series_of_a_busy_metric_fails_and_deletes_nothing(
     make: Make, url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody's batch comes before each commit that would delete; none of it is deleted, and once it is quiet all is."""
+    """A batch arrives before each commit that would delete. Once none arrives, all is deleted."""
     metrics, busy = make(), make()
     for number in range(3):
         metrics.increment("jobs", tags={"user": str(number)})
     metrics.flush()
-    send, came = driver._send, 0
+    send, batches = driver._send, 0
 
     def after_a_batch(client: Any, commands: Any) -> Any:
-        nonlocal came
+        nonlocal batches
         if commands[0][:2] == ("EVALSHA", scripts.script("commit").sha):
-            came += 1
+            batches += 1
             busy.increment("jobs", tags={"user": "1"})
             busy.flush()
         return send(client, commands)
@@ -279,17 +283,17 @@ def test_a_metric_that_is_recorded_without_a_pause_says_so_and_loses_nothing(
             StoreError, match="'jobs' is recorded too fast to delete series from it: 0 were deleted"
         ):
             metrics.delete_series("jobs", {"user": "1"})
-        recorded = came
+        recorded = batches
         status, out, said = Shell(url, namespace)("delete", "jobs", "--tag", "user=1")
         assert (status, out) == (1, "")
         assert "recorded too fast" in said
     assert recorded >= 4
-    assert counts(metrics, "jobs", "user") == {"0": 1, "1": 1 + came, "2": 1}
+    assert counts(metrics, "jobs", "user") == {"0": 1, "1": 1 + batches, "2": 1}
     assert metrics.delete_series("jobs", {"user": "1"}) == 1
     assert counts(metrics, "jobs", "user") == {"0": 1, "2": 1}
 
 
-def test_the_command_deletes_series(make: Make, url: str, namespace: str) -> None:
+def test_delete_command_deletes_series(make: Make, url: str, namespace: str) -> None:
     metrics = make()
     for number in range(3):
         metrics.increment("jobs", tags={"user": str(number)})

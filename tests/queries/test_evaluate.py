@@ -21,9 +21,12 @@ def test_rollup_key_has_the_values_in_the_order_of_group_by(grouped: Metrics) ->
         "score", group_by=["dataset", "model"], aggregations="sum", keys="tuple"
     )
     assert list(by_dataset.items()) == [
-        ((None, None), {"sum": 16}), ((None, "llama-3.1"), {"sum": 8}), (("", "qwen"), {"sum": 32}),
-        (("fever", "qwen"), {"sum": 1}), (("scifact", "llama-3.1"), {"sum": 6}),
-    ]  # fmt: skip
+        ((None, None), {"sum": 16}),
+        ((None, "llama-3.1"), {"sum": 8}),
+        (("", "qwen"), {"sum": 32}),
+        (("fever", "qwen"), {"sum": 1}),
+        (("scifact", "llama-3.1"), {"sum": 6}),
+    ]
 
 
 def test_rollup_without_groups_has_one_key(grouped: Metrics) -> None:

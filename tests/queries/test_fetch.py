@@ -20,11 +20,21 @@ from tests.fixtures.servers import Server
 @pytest.mark.parametrize(
     ("window", "wanted"),
     [
-        ("last_hour", 1), ("last_24h", 2), ("last_7d", 3), ("last_30d", 4), (None, 5), ("15m", 0), ("31m", 1), ("121m", 2),
-        ("1w", 3), (timedelta(hours=3), 2), ((None, None), 5), ("999999999w", 5),
+        ("last_hour", 1),
+        ("last_24h", 2),
+        ("last_7d", 3),
+        ("last_30d", 4),
+        (None, 5),
+        ("15m", 0),
+        ("31m", 1),
+        ("121m", 2),
+        ("1w", 3),
+        (timedelta(hours=3), 2),
+        ((None, None), 5),
+        ("999999999w", 5),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_window_reaches_back_from_now(url: str, namespace: str, window: Any, wanted: int) -> None:
     with Metrics(url, namespace=namespace, max_age=50 * DAY, minute_retention=60 * DAY) as metrics:
         for age in (30 * 60, 2 * HOUR, 3 * DAY, 20 * DAY, 40 * DAY):
@@ -39,11 +49,18 @@ def test_window_reaches_back_from_now(url: str, namespace: str, window: Any, wan
 @pytest.mark.parametrize(
     ("since", "until", "wanted"),
     [
-        (at(10), at(20), [2, 3]), (at(10), None, [2, 3, 4]), (None, at(20), [1, 2, 3]), (at(10.001), at(20.001), [3, 4]),
-        (moment(10), moment(20), [2, 3]), (moment(10).astimezone(timezone(timedelta(hours=-5))), at(20), [2, 3]),
-        (at(10), at(10), []), (at(20), at(10), []), (at(10), at(10.001), [2]), (at(20), at(20.001), [4]),
+        (at(10), at(20), [2, 3]),
+        (at(10), None, [2, 3, 4]),
+        (None, at(20), [1, 2, 3]),
+        (at(10.001), at(20.001), [3, 4]),
+        (moment(10), moment(20), [2, 3]),
+        (moment(10).astimezone(timezone(timedelta(hours=-5))), at(20), [2, 3]),
+        (at(10), at(10), []),
+        (at(20), at(10), []),
+        (at(10), at(10.001), [2]),
+        (at(20), at(20.001), [4]),
     ],
-)  # fmt: skip
+)
 def test_window_includes_its_start_and_excludes_its_end(
     metrics: Metrics, since: Any, until: Any, wanted: list[int]
 ) -> None:
@@ -98,12 +115,19 @@ def test_window_that_starts_now_includes_what_is_recorded_next(metrics: Metrics)
 @pytest.mark.parametrize(
     ("tags", "wanted"),
     [
-        ({"model": "llama-3.1"}, 14), ({"model": "llama-3.1", "dataset": "scifact"}, 6), ({"model": None}, 16),
-        ({"dataset": None}, 24), ({"model": "llama-3.1", "dataset": None}, 8), ({"dataset": ""}, 32), ({"model": "nobody"}, 0),
-        ({"nobody": None}, 63), ({}, 63), (None, 63),
+        ({"model": "llama-3.1"}, 14),
+        ({"model": "llama-3.1", "dataset": "scifact"}, 6),
+        ({"model": None}, 16),
+        ({"dataset": None}, 24),
+        ({"model": "llama-3.1", "dataset": None}, 8),
+        ({"dataset": ""}, 32),
+        ({"model": "nobody"}, 0),
+        ({"nobody": None}, 63),
+        ({}, 63),
+        (None, 63),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_tag_filter_selects_series_with_tags_and_without_none_tags(
     grouped: Metrics, tags: Any, wanted: int
 ) -> None:

@@ -22,12 +22,30 @@ def test_get_metrics_returns_the_newest_of_all_metrics_first(metrics: Metrics) -
     found = metrics.get_metrics()
     assert found["metrics"] == [
         {
-            "name": "size", "type": "histogram", "value": 2.5, "tags": {"a": "b"}, "timestamp": moment(3).isoformat(),
+            "name": "size",
+            "type": "histogram",
+            "value": 2.5,
+            "tags": {"a": "b"},
+            "timestamp": moment(3).isoformat(),
             "metadata": {"note": "x"},
         },
-        {"name": "jobs", "type": "counter", "value": 3, "tags": {}, "timestamp": moment(2).isoformat(), "metadata": {}},
-        {"name": "depth", "type": "gauge", "value": 1, "tags": {}, "timestamp": moment(1).isoformat(), "metadata": {}},
-    ]  # fmt: skip
+        {
+            "name": "jobs",
+            "type": "counter",
+            "value": 3,
+            "tags": {},
+            "timestamp": moment(2).isoformat(),
+            "metadata": {},
+        },
+        {
+            "name": "depth",
+            "type": "gauge",
+            "value": 1,
+            "tags": {},
+            "timestamp": moment(1).isoformat(),
+            "metadata": {},
+        },
+    ]
     assert found["count"] == 3
     assert abs(datetime.fromisoformat(found["timestamp"]) - datetime.now(UTC)) < timedelta(
         minutes=1
@@ -38,14 +56,23 @@ def test_get_metrics_returns_the_newest_of_all_metrics_first(metrics: Metrics) -
 @pytest.mark.parametrize(
     ("options", "wanted"),
     [
-        ({}, [5, 4, 3, 2, 1]), ({"limit": 2}, [5, 4]), ({"limit": 0}, []), ({"limit": 10**9}, [5, 4, 3, 2, 1]),
-        ({"name": "depth"}, [5, 3, 1]), ({"type": "histogram"}, [4, 2]), ({"type": "counter"}, []),
-        ({"name": "depth", "type": "histogram"}, []), ({"tags": {"odd": True}}, [5, 3, 1]), ({"tags": {"odd": None}}, [4, 2]),
-        ({"since": at(2), "until": at(4)}, [3, 2]), ({"since": moment(4)}, [5, 4]), ({"until": at(2), "limit": 5}, [1]),
+        ({}, [5, 4, 3, 2, 1]),
+        ({"limit": 2}, [5, 4]),
+        ({"limit": 0}, []),
+        ({"limit": 10**9}, [5, 4, 3, 2, 1]),
+        ({"name": "depth"}, [5, 3, 1]),
+        ({"type": "histogram"}, [4, 2]),
+        ({"type": "counter"}, []),
+        ({"name": "depth", "type": "histogram"}, []),
+        ({"tags": {"odd": True}}, [5, 3, 1]),
+        ({"tags": {"odd": None}}, [4, 2]),
+        ({"since": at(2), "until": at(4)}, [3, 2]),
+        ({"since": moment(4)}, [5, 4]),
+        ({"until": at(2), "limit": 5}, [1]),
         ({"name": "nobody"}, []),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_get_metrics_accepts_filters_and_a_limit(
     metrics: Metrics, options: dict[str, Any], wanted: list[int]
 ) -> None:
@@ -75,17 +102,23 @@ def test_get_aggregation_returns_the_result_and_its_arguments(grouped: Metrics) 
     datetime.fromisoformat(found.pop("timestamp"))
     assert found == {
         "results": grouped.query("score", aggregation="sum", group_by="model"),
-        "aggregation": "sum", "group_by": ["model"], "window": "last_24h",
-    }  # fmt: skip
+        "aggregation": "sum",
+        "group_by": ["model"],
+        "window": "last_24h",
+    }
     assert grouped.get_aggregation("score", aggregation="count")["results"] == 6
     samples = grouped.get_aggregation("score", window=(at(0), moment(1)))
     assert samples["window"] == [moment(0).isoformat(), moment(1).isoformat()]
     assert samples["results"] == [
         {
-            "name": "score", "type": "gauge", "value": 1, "tags": {"dataset": "fever", "model": "qwen"},
-            "timestamp": moment(0).isoformat(), "metadata": {},
+            "name": "score",
+            "type": "gauge",
+            "value": 1,
+            "tags": {"dataset": "fever", "model": "qwen"},
+            "timestamp": moment(0).isoformat(),
+            "metadata": {},
         }
-    ]  # fmt: skip
+    ]
     assert json.loads(grouped.to_json(samples)) == samples  # the original could not encode these
 
 
@@ -99,8 +132,10 @@ def test_get_time_series_returns_times_as_text(grouped: Metrics) -> None:
             {"timestamp": moment(0).isoformat(), "dataset": "", "max": 32},
             {"timestamp": moment(0).isoformat(), "dataset": "fever", "max": 1},
         ],
-        "interval": "hour", "aggregation": "max", "window": "last_24h",
-    }  # fmt: skip
+        "interval": "hour",
+        "aggregation": "max",
+        "window": "last_24h",
+    }
     several = grouped.get_time_series(
         "score", aggregations=["min", "max"], interval=timedelta(hours=1), window=None
     )
@@ -115,8 +150,10 @@ def test_get_rollups_returns_the_rollup_and_its_arguments(grouped: Metrics) -> N
     datetime.fromisoformat(found.pop("timestamp"))
     assert found == {
         "rollups": grouped.rollup("score", group_by=["model"], aggregations=["count", "p95"]),
-        "group_by": ["model"], "aggregations": ["count", "p95"], "window": "2d",
-    }  # fmt: skip
+        "group_by": ["model"],
+        "aggregations": ["count", "p95"],
+        "window": "2d",
+    }
     assert grouped.get_rollups("score")["aggregations"] == ["mean", "count"]
 
 

@@ -1,4 +1,7 @@
-"""Percentiles of a day made of 24 hours made of 1,440 minutes, each level written to bytes and read again as a worker does."""
+"""Percentiles of a day that was downsampled from 24 hours and 1,440 minutes.
+
+Each resolution is packed and unpacked, as a worker does.
+"""
 
 from collections.abc import Callable
 from functools import cache
@@ -24,7 +27,8 @@ MINUTES, HOURS, DAYS = RetentionPolicy.of(3 * HOUR, 3 * DAY, 90 * DAY, 900 * DAY
 A_MINUTE, A_DAY = 300, 300 * 1440
 RANKS = np.array([0.5, 0.9, 0.95, 0.99])
 
-Values = Any  # floats of shape (432000,), in order of recording
+# Floats of shape (432000,), in the order of recording.
+Values = Any
 
 
 def bimodal(rng: np.random.Generator) -> Values:
@@ -32,7 +36,7 @@ def bimodal(rng: np.random.Generator) -> Values:
 
 
 def timeouts(rng: np.random.Generator) -> Values:
-    """Two modes of which the second is as narrow as the way to it is long."""
+    """Two narrow modes, far apart."""
     return np.where(rng.random(A_DAY) < 0.7, rng.normal(10, 1, A_DAY), rng.normal(30_000, 1, A_DAY))
 
 
@@ -44,12 +48,8 @@ DISTRIBUTIONS: dict[str, Callable[[np.random.Generator], Values]] = {
     "bimodal": bimodal,
     "timeouts": timeouts,
 }
-SMOOTH = (
-    "normal",
-    "lognormal",
-    "pareto",
-    "uniform",
-)  # in the others the values of near ranks may be far apart
+# In the other distributions, values of close ranks may be far apart.
+SMOOTH = ("normal", "lognormal", "pareto", "uniform")
 
 
 def read(table: Table) -> Table:
@@ -57,7 +57,10 @@ def read(table: Table) -> Table:
 
 
 def sealed_minutes(values: Values, hour: int, slices: int) -> Table:
-    """The minutes of an hour, one series a distribution, each sealed in so many slices. *values* has shape (series, day)."""
+    """Return the minutes of an hour, each sealed in *slices* parts.
+
+    *values* has shape (series, samples of the day); each distribution is a series.
+    """
     of_hour = slice(hour * A_DAY // 24, (hour + 1) * A_DAY // 24)
     series, samples = np.indices(values[:, of_hour].shape)
     time = START + hour * HOUR + samples * MINUTE // A_MINUTE
@@ -70,7 +73,7 @@ def sealed_minutes(values: Values, hour: int, slices: int) -> Table:
             series[inside], time[inside], values[:, of_hour][inside], ones, ones.astype(np.uint8)
         )
         became = merge.merge_into_cells([part], held, 128, MINUTES, START + DAY, 100)
-        # Packed at once, which makes the same bytes of each row's points as one by one, and is ten times as fast.
+        # Packed at once: the same bytes for each row as one by one, and ten times as fast.
         every = read(rollup_table.concat([cell.table for cell in became.values()]))
         held = {place: Cell(every.take(every.slot == place[0]), no_samples()) for place in became}
     assert len(held) == 60
@@ -80,16 +83,15 @@ def sealed_minutes(values: Values, hour: int, slices: int) -> Table:
 
 @cache
 def day_of(seed: int, slices: int) -> tuple[Values, Table]:
-    """The values of a day, sorted, by distribution, and its one row for each."""
+    """Return the sorted values of a day by distribution, and the table of that day."""
     values = np.stack(
         [draw(np.random.default_rng((seed, at))) for at, draw in enumerate(DISTRIBUTIONS.values())]
     )
     hours = []
     for hour in range(24):
         minutes = sealed_minutes(values, hour, slices)
-        if (
-            slices > 1
-        ):  # as when an hour is made again, since something came late: its minutes were folded
+        # As when an hour is downsampled again after late data: its minutes are in the segment.
+        if slices > 1:
             minutes = read(merge.segment_rows(minutes, MINUTES.points))
         hours.append(read(merge.downsample_rows(minutes, START + hour * HOUR, HOURS.points)))
     return np.sort(values), read(
@@ -97,7 +99,7 @@ def day_of(seed: int, slices: int) -> tuple[Values, Table]:
     )
 
 
-def answers(day: Table, series: int) -> Values:
+def day_percentiles(day: Table, series: int) -> Values:
     row = day.take(day.series == series)
     run = SortedPoints(
         np.zeros(1, np.int64),
@@ -110,7 +112,7 @@ def answers(day: Table, series: int) -> Values:
 
 
 def rank_errors(values: Values, found: Values) -> Values:
-    """How far the rank of each answer is from the one asked for, as a share of all."""
+    """Return how far the rank of each percentile is from the requested one, as a share of all."""
     below, upto = (
         np.searchsorted(values, found, side=side) / len(values) for side in ("left", "right")
     )
@@ -119,10 +121,10 @@ def rank_errors(values: Values, found: Values) -> Values:
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 @pytest.mark.parametrize("slices", [1, 12])
-def test_percentiles_of_a_day_are_near(name: str, slices: int) -> None:
+def test_percentiles_of_a_day_are_accurate(name: str, slices: int) -> None:
     number = list(DISTRIBUTIONS).index(name)
     every, day = day_of(1, slices)
-    values, found = every[number], answers(day, number)
+    values, found = every[number], day_percentiles(day, number)
     rows = day.summaries
     assert (rows.count[number], rows.low[number], rows.high[number]) == (
         A_DAY,

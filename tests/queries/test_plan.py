@@ -231,7 +231,7 @@ def test_empty_window_has_an_empty_plan(since: int, until: int) -> None:
     assert covered(make_plan(since, until, POLICY, frozenset(), NOW)) == {}
 
 
-# -- bounds -------------------------------------------------------------------------------------------------------
+# -- bounds -----------------------------------------------------------
 
 ANY_EDGE = EDGES | st.sampled_from(
     [OPEN_SINCE, OPEN_UNTIL, NOW, NOW + 1, NOW + DAY, NOW - 2000 * DAY]
@@ -285,7 +285,7 @@ def test_open_window_is_limited_to_retention_and_sealed_days() -> None:
     )
 
 
-# -- intervals ----------------------------------------------------------------------------------------------------
+# -- intervals -----------------------------------------------------------
 
 
 def kept(level: Resolution, instant: int) -> bool:

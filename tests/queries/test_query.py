@@ -2,7 +2,7 @@
 
 import re
 import time
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -80,15 +80,39 @@ def test_unknown_window_is_rejected_before_anything_is_read(
 WRONG: list[tuple[str, tuple[Any, ...], dict[str, Any], type[InvalidQuery]]] = [
     *(
         (ask, (name,), {}, InvalidQuery)
-        for ask in ("query", "time_series", "rollup", "digest", "live", "get_aggregation", "get_time_series", "get_rollups")
+        for ask in (
+            "query",
+            "time_series",
+            "rollup",
+            "digest",
+            "live",
+            "get_aggregation",
+            "get_time_series",
+            "get_rollups",
+        )
         for name in ("", "a b", 5)
     ),
     *(
         (ask, ("m",), options, InvalidQuery)
-        for ask in ("query", "time_series", "rollup", "get_aggregation", "get_time_series", "get_rollups")
+        for ask in (
+            "query",
+            "time_series",
+            "rollup",
+            "get_aggregation",
+            "get_time_series",
+            "get_rollups",
+        )
         for options in (
-            {"group_by": 5}, {"group_by": None}, {"group_by": [5]}, {"group_by": "a b"}, {"group_by": [["a"]]}, {"tags": "a=b"},
-            {"tags": {"a b": 1}}, {"tags": {"a": []}}, {"tags": [("a", "b")]}, {"tags": {"a": "\ud800"}},
+            {"group_by": 5},
+            {"group_by": None},
+            {"group_by": [5]},
+            {"group_by": "a b"},
+            {"group_by": [["a"]]},
+            {"tags": "a=b"},
+            {"tags": {"a b": 1}},
+            {"tags": {"a": []}},
+            {"tags": [("a", "b")]},
+            {"tags": {"a": "\ud800"}},
         )
     ),
     ("query", ("m",), {"aggregation": "sum", "group_by": "sum"}, InvalidQuery),
@@ -100,7 +124,10 @@ WRONG: list[tuple[str, tuple[Any, ...], dict[str, Any], type[InvalidQuery]]] = [
     ("time_series", ("m",), {"aggregation": "avg"}, UnknownAggregation),
     ("time_series", ("m",), {"aggregations": ["count", "avg"]}, UnknownAggregation),
     ("time_series", ("m",), {"aggregations": []}, UnknownAggregation),
-    *(("time_series", ("m",), {"interval": interval}, UnknownWindow) for interval in ("week", "0m", "1500ms", 60, None)),
+    *(
+        ("time_series", ("m",), {"interval": interval}, UnknownWindow)
+        for interval in ("week", "0m", "1500ms", 60, None)
+    ),
     ("get_time_series", ("m",), {"interval": "week"}, UnknownWindow),
     ("rollup", ("m",), {"group_by": "mean"}, InvalidQuery),
     ("rollup", ("m",), {"aggregations": "avg"}, UnknownAggregation),
@@ -109,7 +136,7 @@ WRONG: list[tuple[str, tuple[Any, ...], dict[str, Any], type[InvalidQuery]]] = [
     *(("rollup", ("m",), {"keys": keys}, InvalidQuery) for keys in ("tuples", None, 1)),
     ("get_rollups", ("m",), {"aggregations": ["avg"]}, UnknownAggregation),
     *(("get_metrics", (), {"limit": limit}, InvalidQuery) for limit in (-1, 1.5, "10", None, True)),
-    *(("get_metrics", (), {"since": since}, InvalidQuery) for since in ("yesterday", datetime(2026, 1, 1), -1)),  # noqa: DTZ001
+    *(("get_metrics", (), {"since": since}, InvalidQuery) for since in ("yesterday", NAIVE[0], -1)),
     ("get_metrics", (), {"until": "now"}, InvalidQuery),
     ("get_metrics", (), {"type": "timer"}, InvalidQuery),
     ("get_metrics", (), {"name": "a b"}, InvalidQuery),
@@ -117,7 +144,7 @@ WRONG: list[tuple[str, tuple[Any, ...], dict[str, Any], type[InvalidQuery]]] = [
     ("digest", ("m",), {"tags": {"a": []}}, InvalidQuery),
     ("tag_values", ("a b", "k"), {}, InvalidQuery),
     ("tag_values", ("m", "a b"), {}, InvalidQuery),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(

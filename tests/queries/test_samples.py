@@ -26,16 +26,28 @@ def test_query_without_aggregation_returns_samples_oldest_first(metrics: Metrics
         "score", 1.5, tags={"model": "a"}, timestamp=at(10), metadata={"note": [1, {"x": None}]}
     )
     assert metrics.query("score") == [
-        Sample("score", "histogram", 1.5, 1, {"model": "a"}, moment(10), {"note": [1, {"x": None}], }),
+        Sample(
+            "score",
+            "histogram",
+            1.5,
+            1,
+            {"model": "a"},
+            moment(10),
+            {
+                "note": [1, {"x": None}],
+            },
+        ),
         Sample("score", "histogram", 2.5, 1, {"model": "b"}, moment(20), {}),
-    ]  # fmt: skip
+    ]
 
 
 def test_samples_can_be_grouped(grouped: Metrics) -> None:
     found = grouped.query("score", group_by="model")
     assert [(row["model"], [sample.value for sample in row["samples"]]) for row in found] == [
-        (None, [16]), ("llama-3.1", [2, 4, 8]), ("qwen", [1, 32]),
-    ]  # fmt: skip
+        (None, [16]),
+        ("llama-3.1", [2, 4, 8]),
+        ("qwen", [1, 32]),
+    ]
 
 
 def test_equal_increments_of_a_flush_are_one_sample_with_a_count(metrics: Metrics) -> None:
@@ -115,10 +127,44 @@ def test_samples_with_metadata_are_kept_one_by_one(metrics: Metrics) -> None:
 
 
 HOSTILE = [
-    "", " ", '"', "'", "`", "\\", "\\n", "\n", "\r\n", "\t", "\0", "a\0b", "{", "}", "{}", "{x}:{y}", "a/b", "//", "\\/", "%s%d",
-    "*?[a]", "a=b,c=d", "null", "None", "0", "true", "ü", "中文", "🦊", "e\u0301", "é", "\u202eright to left", "\x7f\x80",
-    "</script>", "'; FLUSHALL; --", "x" * 1024, "🦊" * 256,
-]  # fmt: skip
+    "",
+    " ",
+    '"',
+    "'",
+    "`",
+    "\\",
+    "\\n",
+    "\n",
+    "\r\n",
+    "\t",
+    "\0",
+    "a\0b",
+    "{",
+    "}",
+    "{}",
+    "{x}:{y}",
+    "a/b",
+    "//",
+    "\\/",
+    "%s%d",
+    "*?[a]",
+    "a=b,c=d",
+    "null",
+    "None",
+    "0",
+    "true",
+    "ü",
+    "中文",
+    "🦊",
+    "e\u0301",
+    "é",
+    "\u202eright to left",
+    "\x7f\x80",
+    "</script>",
+    "'; FLUSHALL; --",
+    "x" * 1024,
+    "🦊" * 256,
+]
 
 
 def test_any_text_survives_in_tags_and_metadata(metrics: Metrics) -> None:

@@ -16,9 +16,17 @@ from tests.fixtures.queries import DAY, HOUR, at, moment
 
 @pytest.mark.parametrize(
     ("interval", "width"),
-    [("minute", 60), ("hour", HOUR), ("day", DAY), ("5m", 300), ("90s", 90), ("2h", 2 * HOUR), (timedelta(minutes=7), 420)],
+    [
+        ("minute", 60),
+        ("hour", HOUR),
+        ("day", DAY),
+        ("5m", 300),
+        ("90s", 90),
+        ("2h", 2 * HOUR),
+        (timedelta(minutes=7), 420),
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_intervals_are_aligned_to_multiples_of_their_width(
     metrics: Metrics, interval: Any, width: int
 ) -> None:
@@ -28,13 +36,19 @@ def test_intervals_are_aligned_to_multiples_of_their_width(
     wanted: dict[float, list[float]] = {}
     for value, seconds in enumerate(offsets):
         wanted.setdefault(at(seconds) // width * width, []).append(value)
-    assert metrics.time_series("depth", interval=interval, aggregations=["count", "sum", "last", "p50", "rate"]) == [
+    assert metrics.time_series(
+        "depth", interval=interval, aggregations=["count", "sum", "last", "p50", "rate"]
+    ) == [
         {
-            "timestamp": datetime.fromtimestamp(start, UTC), "count": len(values), "sum": sum(values), "last": values[-1],
-            "p50": statistics.median(values), "rate": pytest.approx(len(values) / width),
+            "timestamp": datetime.fromtimestamp(start, UTC),
+            "count": len(values),
+            "sum": sum(values),
+            "last": values[-1],
+            "p50": statistics.median(values),
+            "rate": pytest.approx(len(values) / width),
         }
         for start, values in sorted(wanted.items())
-    ]  # fmt: skip
+    ]
 
 
 def test_default_is_count_per_hour_of_the_last_day(url: str, namespace: str) -> None:
