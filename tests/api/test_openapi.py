@@ -88,12 +88,14 @@ OPERATIONS = [
 ]
 
 
+@pytest.mark.slow
 def test_every_operation_is_tested(at: str) -> None:
     paths = schema_of(at).raw_schema["paths"]
     found = {(method.upper(), path) for path, methods in paths.items() for method in methods}
     assert found == {*OPERATIONS, ("GET", ENDLESS)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
 @pytest.mark.parametrize(
     "mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["allowed", "forbidden"]

@@ -110,6 +110,7 @@ def metrics(url: str, namespace: str) -> Iterator[Metrics]:
 # -- recording ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_is_recorded_is_stored_when_the_command_ends(shell: Shell, metrics: Metrics) -> None:
     assert shell.process("increment", "orders", "3", "--tag", "shop=de", "-t", "paid=yes") == (
         0,
@@ -136,6 +137,7 @@ def test_what_is_recorded_is_stored_when_the_command_ends(shell: Shell, metrics:
     assert (seen.type, seen.value) == ("gauge", 1.0)
 
 
+@pytest.mark.slow
 def test_numbers_come_from_standard_input(shell: Shell, metrics: Metrics) -> None:
     given = "".join(f"{value / 2}\n\n" for value in range(1000))
     assert shell.process("histogram", "sizes", "-", "--tag", "disk=a", given=given) == (0, "", "")
@@ -229,6 +231,7 @@ def test_a_store_that_is_away_is_one_sentence_that_says_what_to_do(
 # -- measure ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_measure_runs_a_command_and_ends_as_it_did(shell: Shell, metrics: Metrics) -> None:
     code = "import sys, time; time.sleep(0.2); print(sys.stdin.read()); sys.exit(7)"
     done = shell.process(
@@ -267,6 +270,7 @@ def test_measure_goes_by_the_unit_of_the_metric(shell: Shell, metrics: Metrics) 
     assert 0.1 <= metrics.query("job_seconds", aggregation="min") < 30
 
 
+@pytest.mark.slow
 def test_what_can_t_be_measured_changes_no_exit_status(shell: Shell, tmp_path: Path) -> None:
     status, out, err = shell.process(
         "measure", "x", "--url", "redis://127.0.0.1:1/0", "--", "sh", "-c", "echo done; exit 5"
@@ -283,6 +287,7 @@ def test_what_can_t_be_measured_changes_no_exit_status(shell: Shell, tmp_path: P
     assert not ran.exists(), "a wrong name is told before the command runs"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_measure_passes_signals_on(shell: Shell, metrics: Metrics, number: signal.Signals) -> None:
     code = (
@@ -310,6 +315,7 @@ def test_measure_passes_signals_on(shell: Shell, metrics: Metrics, number: signa
     assert metrics.query("service", aggregation="count", tags={"end": "failed"}) == 1
 
 
+@pytest.mark.slow
 def test_measure_tells_a_signal_s_end_as_a_shell_does(shell: Shell) -> None:
     assert shell.process("measure", "x", "--", "sh", "-c", "kill -9 $$")[0] == 137
 
@@ -397,6 +403,7 @@ def test_json_is_the_answer_of_the_api(shell: Shell, asked: Metrics) -> None:
     assert found["storage"]["metrics_stored"] == answer["storage"]["metrics_stored"] == 21
 
 
+@pytest.mark.slow
 def test_a_pipe_gets_a_number_or_tab_separated_lines(shell: Shell, asked: Metrics) -> None:
     assert shell.process("query", "orders", "-a", "sum") == (0, "45\n", "")
     assert shell("query", "paid", "-a", "mean") == (0, "47.25\n", "")
@@ -424,6 +431,7 @@ def test_a_pipe_gets_a_number_or_tab_separated_lines(shell: Shell, asked: Metric
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_tables_bars_and_sparklines(shell: Shell, asked: Metrics) -> None:
     status, out = shell.at_a_terminal("list")
     assert status == 0
@@ -442,6 +450,7 @@ def test_a_terminal_gets_tables_bars_and_sparklines(shell: Shell, asked: Metrics
     assert re.search(r"^ +f/r +max +0 +84 +0 +█[▁▂▃▄▅▆▇█ ]+▁", out, re.MULTILINE), out
 
 
+@pytest.mark.slow
 def test_what_steers_a_terminal_is_not_shown(shell: Shell, metrics: Metrics) -> None:
     metrics.increment("jobs", tags={"queue": "\x1b[2Jmail\n"})
     metrics.flush()
@@ -476,6 +485,7 @@ def test_bars_know_negative_and_missing_values() -> None:
 # -- deleting -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_delete_and_clear(shell: Shell, asked: Metrics, namespace: str) -> None:
     assert shell("delete", "paid") == (0, "Deleted paid.\n", "")
     assert shell("delete", "paid") == (
@@ -508,6 +518,7 @@ def lines_of(shell: Shell, metrics: Metrics, *args: str) -> tuple[int, list[str]
     return process.returncode, out.splitlines(), err
 
 
+@pytest.mark.slow
 def test_subscribe_prints_what_is_recorded(shell: Shell, metrics: Metrics) -> None:
     status, lines, err = lines_of(shell, metrics, "subscribe", "jobs_*", "--limit", "3", "--json")
     assert (status, err, len(lines)) == (0, "", 3)
@@ -546,6 +557,7 @@ def test_subscribe_ends_after_its_timeout_and_on_ctrl_c(shell: Shell) -> None:
 # -- worker -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_worker_once_shows_a_bar_at_a_terminal_only(
     fresh_server: Callable[..., Server], namespace: str
 ) -> None:
@@ -578,6 +590,7 @@ def test_the_help_of_worker_and_export_names_the_command(shell: Shell) -> None:
 # -- completion, start --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_shell_completes_commands_and_names(shell: Shell, asked: Metrics) -> None:
     def completed(line: str) -> list[str]:
         shell.environment |= {

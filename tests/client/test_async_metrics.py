@@ -270,6 +270,7 @@ def test_what_is_shared_takes_no_settings_beside_it(
 # -- event loops --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_one_loop_after_another_leaves_nothing_open(
     server: Server, ametrics: AsyncMetrics, run: Run
 ) -> None:

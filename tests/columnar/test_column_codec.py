@@ -104,6 +104,7 @@ def test_floats_round_trip_with_nan_and_infinity(numbers: list[float], dense: bo
     assert skipped(data, len(numbers)) == len(data)
 
 
+@pytest.mark.slow
 @given(
     whole_columns().filter(lambda numbers: all(abs(number) <= 2**53 for number in numbers)),
     st.booleans(),
@@ -113,6 +114,7 @@ def test_whole_numbers_can_be_read_as_floats(numbers: list[int], dense: bool) ->
     assert real(data, len(numbers)).tolist() == numbers
 
 
+@pytest.mark.slow
 @given(whole_columns(), real_columns())
 def test_dense_is_never_larger_than_plain(whole_numbers: list[int], floats: list[float]) -> None:
     column = np.array(whole_numbers, np.int64)

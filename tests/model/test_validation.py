@@ -178,6 +178,7 @@ def test_thirty_two_tags_are_accepted() -> None:
     assert len(clean_tags({f"k{number}": "v" for number in range(32)})) == 32
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(max_size=5), st.text(max_size=20), max_size=8), st.randoms())
 def test_equal_tags_pack_to_equal_bytes_and_unpack(tags: dict[str, str], random: Any) -> None:
     items = list(tags.items())

@@ -599,6 +599,7 @@ def pair(fresh_server: Callable[..., Server]) -> Pair:
     return Pair(fresh_server)
 
 
+@pytest.mark.slow
 def test_queries_stay_correct_after_a_failover_that_loses_commits(
     pair: Pair, namespace: str, at_once: None, make_worker: MakeWorker, make_book: Any, hour: int
 ) -> None:
@@ -627,6 +628,7 @@ def test_queries_stay_correct_after_a_failover_that_loses_commits(
         assert nothing_left(admin, namespace)
 
 
+@pytest.mark.slow
 def test_a_commit_for_another_log_of_the_same_version_is_rejected(
     pair: Pair, namespace: str, make_worker: MakeWorker, make_book: Any, hour: int
 ) -> None:

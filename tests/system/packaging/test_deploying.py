@@ -127,6 +127,7 @@ def environment(url: str, namespace: str) -> dict[str, str]:
 # -- docker-compose.yml -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_compose_file_follows_the_schema() -> None:
     if importlib.util.find_spec("check_jsonschema") is None:
         pytest.skip("needs check-jsonschema, which has the schema of compose files")
@@ -140,6 +141,7 @@ def test_the_compose_file_follows_the_schema() -> None:
     )
 
 
+@pytest.mark.slow
 def test_docker_compose_reads_the_file() -> None:
     command = ["docker", "compose"]
     if (
@@ -644,6 +646,7 @@ def test_systemd_understands_a_unit(unit: Path, tmp_path: Path) -> None:
     assert run("systemd-analyze", "verify", copy) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 def test_the_command_of_a_unit_listens_on_this_machine_only(
     unit: Path, url: str, namespace: str
