@@ -64,7 +64,7 @@ def test_copy_prints_a_table_and_its_exit_status_says_if_it_is_complete(
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
         (("--to", "redis://localhost"), "--from URL is missing"),
         (("--from", "redis://localhost"), "--to"),
@@ -73,10 +73,10 @@ def test_copy_prints_a_table_and_its_exit_status_says_if_it_is_complete(
         (("--to", "redis://localhost", "--from", "redis://localhost", "--shards", "0"), "--shards"),
     ],
 )
-def test_invalid_arguments_of_copy_are_rejected(args: tuple[str, ...], said: str) -> None:
+def test_invalid_arguments_of_copy_are_rejected(args: tuple[str, ...], message: str) -> None:
     status, out, err = Shell("redis://localhost:1/0", "x")("copy", *args)
     assert (status, out) == (2, "")
-    assert said in err
+    assert message in err
     assert "geheim" not in err
 
 

@@ -19,9 +19,9 @@ def test_doctor_prints_the_report_and_its_exit_status_says_if_healthy(
     assert [line[1] for line in lines] == CHECKS
     assert next(line for line in lines if line[1] == "eviction")[0] == "failure"
     status, out, _ = shell("doctor", "--json")
-    told = json.loads(out)
-    assert (status, told["healthy"]) == (1, False)
-    assert set(told["findings"][0]) == {"check", "status", "found", "advice", "details"}
+    report = json.loads(out)
+    assert (status, report["healthy"]) == (1, False)
+    assert set(report["findings"][0]) == {"check", "status", "found", "advice", "details"}
     with server.client() as client:
         client.config_set("maxmemory-policy", "noeviction")
     assert shell("doctor")[0] == 0

@@ -228,7 +228,7 @@ def test_a_slot_can_move_while_it_is_written_processed_and_queried(
 def test_a_query_during_a_move_is_read_in_order(
     cluster: Cluster, make_metrics: MakeMetrics, namespace: str
 ) -> None:
-    """Its keys are on two nodes: each is asked where it is, the version first and last."""
+    """Its keys are on two nodes: each is read where it is, the version first and last."""
     metrics = make_metrics(cluster.url)
     metrics.increment("jobs", 5)
     metrics.flush()

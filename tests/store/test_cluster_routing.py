@@ -19,10 +19,10 @@ Send = Callable[[Address, tuple[Any, ...]], Any]
 def node_map() -> NodeMap:
     """A has the lower half of the slots, B the upper."""
     nodes = NodeMap([A])
-    trip = nodes.learn()
-    assert next(trip) == [(A, [("CLUSTER SLOTS",)])]
+    routing = nodes.learn()
+    assert next(routing) == [(A, [("CLUSTER SLOTS",)])]
     with pytest.raises(StopIteration):
-        trip.send([[[[0, HALF - 1, [b"", 1]], [HALF, 16_383, [b"b", 2], [b"c", 3]]]]])
+        routing.send([[[[0, HALF - 1, [b"", 1]], [HALF, 16_383, [b"b", 2], [b"c", 3]]]]])
     return nodes
 
 
@@ -37,24 +37,24 @@ LOW, HIGH = key_in(low=True), key_in(low=False)
 def carry(
     nodes: NodeMap, commands: list[Any], answer: Send, *, seconds: float = 5.0, retries: int = 0
 ) -> Any:
-    """Drive a trip; return its replies and all that was sent, request by request."""
+    """Carry out a routing; return its replies and all that was sent, request by request."""
     sent = []
-    trip = route(nodes, commands, seconds, retries)
-    wanted = next(trip)
+    routing = route(nodes, commands, seconds, retries)
+    step = next(routing)
     while True:
         try:
-            if isinstance(wanted, float):
-                wanted = next(trip)
+            if isinstance(step, float):
+                step = next(routing)
                 continue
             answers = []
-            for node, asked in wanted:
-                sent.append((node, asked))
-                replies = [answer(node, each) for each in asked]
+            for node, of_node in step:
+                sent.append((node, of_node))
+                replies = [answer(node, each) for each in of_node]
                 lost = [
                     each for each in replies if isinstance(each, OSError | redis.ConnectionError)
                 ]
                 answers.append(lost[0] if lost else replies)
-            wanted = trip.send(answers)
+            step = routing.send(answers)
         except StopIteration as done:
             return done.value, sent
 
@@ -64,7 +64,7 @@ def says(node: Address, command: tuple[Any, ...]) -> Any:
 
 
 def test_commands_go_to_the_owner_of_their_slot_and_those_without_a_key_with_neighbours() -> None:
-    trip = [
+    commands = [
         ("TIME",),
         ("GET", HIGH),
         ("TIME",),
@@ -72,9 +72,9 @@ def test_commands_go_to_the_owner_of_their_slot_and_those_without_a_key_with_nei
         ("EVALSHA", "sha", 1, LOW, "x"),
         ("TIME",),
     ]
-    replies, sent = carry(node_map(), trip, says)
+    replies, sent = carry(node_map(), commands, says)
     assert replies == ["b:TIME", "b:GET", "b:TIME", "a:GET", "a:EVALSHA", "a:TIME"]
-    assert sorted(sent) == [(A, trip[3:]), (B, trip[:3])]
+    assert sorted(sent) == [(A, commands[3:]), (B, commands[:3])]
 
 
 def test_script_load_and_info_go_to_every_primary() -> None:
@@ -89,7 +89,7 @@ def test_script_load_and_info_go_to_every_primary() -> None:
 
 def test_after_a_redirection_all_commands_of_the_slot_are_sent_again_in_order() -> None:
     """If only the middle were sent again, it would be newer than the versions around it."""
-    trip = [
+    commands = [
         ("HGET", LOW, "version"),
         ("HMGET", LOW, "data"),
         ("GET", HIGH),
@@ -102,15 +102,15 @@ def test_after_a_redirection_all_commands_of_the_slot_are_sent_again_in_order() 
         return says(node, command)
 
     nodes = node_map()
-    replies, sent = carry(nodes, trip, answer)
+    replies, sent = carry(nodes, commands, answer)
     assert replies == ["c:HGET", "c:HMGET", "b:GET", "c:HGET"]
-    assert sent[2:] == [(C, [trip[0], trip[1], trip[3]])]
+    assert sent[2:] == [(C, [commands[0], commands[1], commands[3]])]
     assert nodes.owner(key_slot(LOW.encode())) == C
     assert nodes.primaries == [A, B, C]
 
 
 def test_commands_of_a_slot_on_two_nodes_are_sent_one_by_one() -> None:
-    trip = [("HGET", LOW, "version"), ("HMGET", LOW, "data"), ("HGET", LOW, "version")]
+    commands = [("HGET", LOW, "version"), ("HMGET", LOW, "data"), ("HGET", LOW, "version")]
     asking = []
 
     def answer(node: Address, command: tuple[Any, ...]) -> Any:
@@ -119,9 +119,14 @@ def test_commands_of_a_slot_on_two_nodes_are_sent_one_by_one() -> None:
         asking.append((node, command[0]))
         return says(node, command)
 
-    replies, sent = carry(node_map(), trip, answer)
+    replies, sent = carry(node_map(), commands, answer)
     assert replies == ["a:HGET", "c:HMGET", "a:HGET"]
-    assert sent[1:] == [(A, [trip[0]]), (A, [trip[1]]), (C, [("ASKING",), trip[1]]), (A, [trip[2]])]
+    assert sent[1:] == [
+        (A, [commands[0]]),
+        (A, [commands[1]]),
+        (C, [("ASKING",), commands[1]]),
+        (A, [commands[2]]),
+    ]
 
 
 def test_a_script_that_ran_is_not_run_again_after_a_redirection() -> None:
@@ -163,15 +168,15 @@ def test_an_unreachable_node_is_looked_up_in_a_new_map() -> None:
             return redis.ConnectionError("refused")
         return [[0, 16_383, [b"b", 2]]] if command[0] == "CLUSTER SLOTS" else says(node, command)
 
-    trip = [("GET", LOW), ("GET", HIGH)]
+    commands = [("GET", LOW), ("GET", HIGH)]
     with pytest.raises(redis.ConnectionError, match="refused"):
-        carry(node_map(), trip, answer)
+        carry(node_map(), commands, answer)
     nodes = node_map()
-    replies, sent = carry(nodes, trip, answer, retries=1)
+    replies, sent = carry(nodes, commands, answer, retries=1)
     assert replies == ["b:GET", "b:GET"]
     assert sent[-1] == (B, [("GET", LOW)])
     with pytest.raises(redis.ConnectionError, match="refused"):
-        carry(NodeMap([A]), trip, answer, retries=1)
+        carry(NodeMap([A]), commands, answer, retries=1)
 
 
 def test_a_server_that_is_not_a_cluster_is_reported() -> None:

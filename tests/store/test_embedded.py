@@ -169,13 +169,13 @@ class TestJoin:
 
     def test_keeps_every_write_on_disk_and_evicts_nothing(self, folder):
         config = redis(embedded.join(folder)).config_get("append*", "maxmemory-policy", "port")
-        wanted = {
+        expected = {
             "appendonly": "yes",
             "appendfsync": "everysec",
             "maxmemory-policy": "noeviction",
             "port": "0",
         }
-        assert wanted.items() <= config.items()
+        assert expected.items() <= config.items()
 
     def test_makes_folders_that_only_the_user_enters(self, tmp_path, runtime):
         folder = tmp_path / "new" / "data"
