@@ -39,12 +39,14 @@ ON_SERVERS = (
     "system/faults/test_rights.py",
     "queries/test_cardinality.py",
     "admin/test_doctor*.py",
+    "admin/test_*_checks.py",
     "columnar/test_summaries.py",
 )
 ON_THE_OLDEST_SERVER = (*ON_SERVERS, "worker", "queries", "stream")
 ON_CLIENTS = (
     "system/faults/test_lost_replies.py",
     "store/test_connection.py",
+    "store/test_urls.py",
     "client",
 )
 ON_THE_OLDEST_CLIENT = (
