@@ -15,11 +15,11 @@ from redismetrics.admin import copying
 from redismetrics.admin.copy_report import Progress
 from redismetrics.admin.copying import copy
 from redismetrics.store import keys
-from tests.cli.test_commands import Shell
 from tests.fixtures.clients import MakeMetrics
 from tests.fixtures.clusters import Cluster
 from tests.fixtures.copies import NAMES, Stopped, copied
 from tests.fixtures.servers import Server, wait_until
+from tests.fixtures.shell import Shell
 
 
 def test_copy_prints_a_table_and_its_exit_status_says_if_it_is_complete(

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Callable
 
-from tests.cli.test_commands import Shell
 from tests.fixtures.diagnoses import CHECKS
 from tests.fixtures.servers import Server
+from tests.fixtures.shell import Shell
 
 
 def test_doctor_prints_the_report_and_its_exit_status_says_if_healthy(

@@ -39,8 +39,11 @@ def test_live_returns_the_current_value_of_every_series(
     assert depth == [SeriesState({}, seen[2], -2.5)]
     definition = found[0].definition
     assert (definition.unit, definition.help, definition.buckets, definition.tag_keys) == (
-        "seconds", "How long", (0.5, 1.0), ("queue",),
-    )  # fmt: skip
+        "seconds",
+        "How long",
+        (0.5, 1.0),
+        ("queue",),
+    )
 
 
 def test_live_of_one_metric_and_of_none(metrics: Metrics) -> None:

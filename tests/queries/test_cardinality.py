@@ -12,9 +12,9 @@ from redismetrics.settings import resolve
 from redismetrics.store import driver, scripts
 from redismetrics.store.connection import Store
 from redismetrics.worker import Worker
-from tests.cli.test_commands import Shell
 from tests.fixtures.exposition import needs_promtool, promtool, samples
 from tests.fixtures.servers import Server
+from tests.fixtures.shell import Shell
 
 NEVER = 3_600.0
 OVERFLOW = {"otel.metric.overflow": "true"}

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from redismetrics.testing import Captured
-from tests.cli.test_commands import Shell
 from tests.fixtures.clusters import Cluster
 from tests.fixtures.pages import DOCS, ROOT, blocks, has_session, run_python, run_session
 from tests.fixtures.sentinels import SentinelServers
 from tests.fixtures.servers import Server
+from tests.fixtures.shell import Shell
 
 pytest_plugins = ["pytester"]
 

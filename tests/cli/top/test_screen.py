@@ -1,4 +1,4 @@
-"""`redismetrics top` in a real pseudo-terminal, against a real server; and its rates and order without either."""
+"""`top` in a pseudo-terminal, against a real server."""
 
 import fcntl
 import json
@@ -13,26 +13,22 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from redismetrics import Metrics, Summary
-from redismetrics.cli.top.board import Board, MetricRow
-from redismetrics.cli.top.poller import matches
-from redismetrics.cli.top.view import View
-from tests.cli.test_commands import Shell
+from redismetrics import Metrics
 from tests.fixtures.servers import PATIENCE, Server, wait_until
+from tests.fixtures.shell import ROOT, Shell
 
-ROOT = Path(__file__).parents[2]
 CODE = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|[()].|[=>])")
+
+
 IN, OUT = "\x1b[?1049h", "\x1b[?1049l"  # the alternate screen
 
 
 class Terminal:
-    """A process at a terminal of its own, and what it wrote there."""
+    """A process with a terminal of its own, and what it wrote there."""
 
     def __init__(
         self, command: list[str], environment: dict[str, str], rows: int = 30, columns: int = 100
@@ -41,9 +37,14 @@ class Terminal:
         self.resize(rows, columns)
         self.modes = termios.tcgetattr(theirs)
         self.process = subprocess.Popen(
-            command, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+            command,
+            env=environment,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509  one call, so that Ctrl-C is a signal
-        )  # fmt: skip
+        )
         self._theirs = theirs
         self.text = ""
 
@@ -60,7 +61,7 @@ class Terminal:
 
     @property
     def frame(self) -> str:
-        """The newest whole screen, without what steers the terminal."""
+        """The newest complete screen, without control sequences."""
         self.read(0.02)
         frames = self.text.split("\x1b[H")
         return CODE.sub(
@@ -85,7 +86,7 @@ class Terminal:
         return found[0]
 
     def end(self) -> int:
-        """Wait for its end; the terminal must be as it was."""
+        """Wait for its end; the terminal must be restored."""
 
         def ended() -> bool:
             self.read(0.02)
@@ -166,11 +167,8 @@ def record(metrics: Metrics, times: int = 1) -> None:
     metrics.flush()
 
 
-# -- at a terminal ------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.slow
-def test_it_shows_what_is_recorded_and_goes_by_its_keys(
+def test_it_shows_what_is_recorded_and_responds_to_keys(
     start: Start, metrics: Metrics, url: str, namespace: str
 ) -> None:
     record(metrics)
@@ -180,7 +178,7 @@ def test_it_shows_what_is_recorded_and_goes_by_its_keys(
     top.shows(r"orders +counter +2 +\S+ +\+\d ")
     top.shows(r"queue_depth +gauge +1 +\S+ +42 ")
     assert "1-3 of 3 metrics by rate" in screen
-    metrics.gauge("queue_depth", -7.5)  # the stream brings what is new
+    metrics.gauge("queue_depth", -7.5)  # delivered by the stream
     metrics.increment("orders", 0, tags={"shop": "it"})
     metrics.flush()
     top.shows(r"queue_depth +gauge +1 +\S+ +-7\.5 ")
@@ -225,7 +223,7 @@ def order(screen: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_rate_is_that_of_the_last_seconds(
+def test_a_rate_is_the_mean_of_the_last_seconds(
     start: Start, metrics: Metrics, url: str, namespace: str
 ) -> None:
     top = start(url, namespace, "--every", "0.2")
@@ -244,7 +242,7 @@ def test_a_rate_is_that_of_the_last_seconds(
 
 
 @pytest.mark.slow
-def test_it_fits_the_terminal_whatever_its_size_becomes(
+def test_it_fits_a_terminal_that_is_resized(
     start: Start, metrics: Metrics, url: str, namespace: str
 ) -> None:
     for number in range(40):
@@ -272,7 +270,7 @@ def test_it_fits_the_terminal_whatever_its_size_becomes(
 
 
 @pytest.mark.slow
-def test_it_says_that_the_store_is_away_and_goes_on_after_a_restart(
+def test_it_reports_an_unreachable_redis_and_continues_after_a_restart(
     start: Start, fresh_server: Callable[..., Server], namespace: str
 ) -> None:
     server = fresh_server()
@@ -286,7 +284,7 @@ def test_it_says_that_the_store_is_away_and_goes_on_after_a_restart(
         top.press("n")
         top.shows("by name")
         server.restart()
-        wait_until(lambda: "retrying" not in top.frame, "it is well again")
+        wait_until(lambda: "retrying" not in top.frame, "the error is gone")
         metrics.gauge("queue_depth", 43)
         metrics.flush()
         top.shows(r"queue_depth +gauge +1 +\S+ +43 ")
@@ -299,7 +297,7 @@ def test_it_says_that_the_store_is_away_and_goes_on_after_a_restart(
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)], ids=["ctrl-c", "terminated"]
 )
-def test_signals_end_it_and_give_the_terminal_back(
+def test_signals_end_it_and_restore_the_terminal(
     start: Start, metrics: Metrics, url: str, namespace: str, number: int, status: int
 ) -> None:
     record(metrics)
@@ -315,7 +313,7 @@ def test_signals_end_it_and_give_the_terminal_back(
 
 
 @pytest.mark.slow
-def test_ctrl_z_gives_the_terminal_back_until_it_goes_on(
+def test_ctrl_z_restores_the_terminal_until_it_continues(
     start: Start, metrics: Metrics, url: str, namespace: str
 ) -> None:
     record(metrics)
@@ -341,9 +339,6 @@ def test_ctrl_z_gives_the_terminal_back_until_it_goes_on(
     assert top.end() == 0
 
 
-# -- without one --------------------------------------------------------------------------------------------------
-
-
 def test_a_dumb_terminal_gets_one_table(
     start: Start, metrics: Metrics, url: str, namespace: str
 ) -> None:
@@ -366,91 +361,13 @@ def test_a_pipe_gets_lines_and_json(metrics: Metrics, url: str, namespace: str) 
     lines = [line.split("\t") for line in run("--sort", "name").splitlines()]
     assert lines[0] == ["name", "type", "series", "rate", "last", "p95"]
     assert [line[:3] for line in lines[1:]] == [
-        ["latency_ms", "histogram", "1"], ["orders", "counter", "2"], ["queue_depth", "gauge", "1"],
-    ]  # fmt: skip
+        ["latency_ms", "histogram", "1"],
+        ["orders", "counter", "2"],
+        ["queue_depth", "gauge", "1"],
+    ]
     assert [line[4:] for line in lines[1:]] == [["20.0", "19.05"], [lines[2][4], ""], ["42.0", ""]]
     (row,) = json.loads(run("--json", "que*"))
     assert (row["name"], row["last"], len(row["trend"])) == ("queue_depth", 42.0, 20)
     assert 42.0 in row["trend"][-2:]
     (row,) = json.loads(run("--json", "orders"))
     assert row["rate"] == pytest.approx(7 / 300)
-
-
-# -- the board ----------------------------------------------------------------------------------------------------
-
-
-def summary(name: str, until: float, **figures: Any) -> Summary:
-    given = {
-        "count": 1,
-        "sum": 1.0,
-        "min": 0.0,
-        "max": 0.0,
-        "last": 0.0,
-        "type": "counter",
-        **figures,
-    }
-    kind = given.pop("type")
-    moments = datetime.fromtimestamp(until - 2, UTC), datetime.fromtimestamp(until, UTC)
-    return Summary(name, kind, {}, *moments, **given)
-
-
-def rates(board: Board, now: float) -> dict[str, float | None]:
-    return {row.name: row.rate for row in board.rows(now)}
-
-
-def test_a_rate_counts_whole_intervals_of_the_last_ten_seconds() -> None:
-    board = Board(2.0)
-    rows = [
-        {"name": name, "type": kind, "series": 1}
-        for name, kind in (("jobs", "counter"), ("took", "histogram"))
-    ]
-    board.set_catalog(rows)
-    assert rates(board, 0.0) == {"jobs": None, "took": None}
-    board.add_summary(summary("jobs", 100, sum=1.0), 0.0)
-    assert rates(board, 0.0) == {"jobs": None, "took": None}, "listening began within this one"
-    board.add_summary(summary("jobs", 102, sum=30.0), 2.0)
-    board.add_summary(summary("jobs", 102, sum=10.0), 2.0)  # another series
-    board.add_summary(summary("took", 102, count=8, sum=999.0, type="histogram"), 2.0)
-    assert rates(board, 2.1) == {"jobs": 20.0, "took": 4.0}
-    for number in range(2, 6):
-        board.add_summary(summary("jobs", 100 + 2 * number, sum=20.0), 2.0 * number)
-    assert rates(board, 10.1) == {"jobs": (40 + 4 * 20) / 10, "took": 0.8}
-    board.add_summary(summary("jobs", 112, sum=20.0), 12.0)
-    assert rates(board, 12.1) == {"jobs": 10.0, "took": 0.0}, "what is older is let go"
-    assert rates(board, 15.6)["jobs"] == 8.0, "an interval of which nothing came is one of nothing"
-    assert rates(board, 60.0)["jobs"] == 0.0
-
-
-def test_the_newest_value_is_the_last() -> None:
-    board = Board(1.0)
-    board.set_catalog([{"name": "depth", "type": "gauge", "series": 1}])
-    board.set_row(MetricRow("depth", "gauge", 1, last=5.0))
-    board.set_row(MetricRow("gone", "gauge", 1, last=5.0))
-    assert [(row.name, row.last) for row in board.rows(0.0)] == [("depth", 5.0)]
-    board.add_summary(summary("depth", 102, last=7.0), 0.0)
-    board.add_summary(summary("depth", 101, last=6.0), 0.0)
-    assert board.rows(0.0)[0].last == 7.0
-    board.set_catalog([])
-    assert board.rows(0.0) == []
-
-
-def test_what_is_unknown_comes_last_in_every_order() -> None:
-    lines = [
-        MetricRow("b", "gauge", 1, p95=None),
-        MetricRow("a", "histogram", 1, p95=2.0),
-        MetricRow("c", "histogram", 3, p95=5.0),
-    ]
-    view = View("p95")
-    assert [row.name for row in view.select(lines)] == ["c", "a", "b"]
-    view.press("p")
-    assert [row.name for row in view.select(lines)] == ["a", "c", "b"]
-    view.press("s")
-    assert [row.name for row in view.select(lines)] == ["c", "a", "b"]
-
-
-def test_patterns_are_those_of_subscribe() -> None:
-    assert matches("jobs", [])
-    assert matches("jobs_done", ["x", "jobs_*"])
-    assert matches("jobs_1", ["jobs_[^2]"])
-    assert not matches("jobs_2", ["jobs_[^2]"])
-    assert not matches("Jobs", ["jobs"])

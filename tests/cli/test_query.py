@@ -1,0 +1,152 @@
+"""The commands that query and delete, beside the results of the API."""
+
+import json
+import re
+import time
+from typing import Any
+
+from redismetrics import Metrics
+from tests.fixtures.shell import Shell
+
+
+def test_json_is_the_result_of_the_api(shell: Shell, asked: Metrics) -> None:
+    def same(found: Any, answer: Any) -> None:
+        assert found == json.loads(Metrics.to_json(answer))
+
+    since, until = time.time() - 450, time.time() + 10
+    edges = ("--since", str(since), "--until", str(until))
+    ask = shell.json
+    same(ask("query", "orders", "-a", "sum"), asked.query("orders", aggregation="sum"))
+    same(
+        ask("query", "paid", "-a", "p95", "-g", "shop,till", *edges),
+        asked.query("paid", aggregation="p95", group_by=("shop", "till"), window=(since, until)),
+    )
+    same(ask("query", "paid", "-t", "shop=de"), asked.query("paid", tags={"shop": "de"}))
+    same(ask("query", "paid", "-t", "!shop"), [])
+    same(
+        ask(
+            "time-series",
+            "paid",
+            "-i",
+            "5m",
+            "-a",
+            "mean,max",
+            "-a",
+            "count",
+            "-g",
+            "shop",
+            "--window",
+            "1h",
+        ),
+        asked.time_series(
+            "paid",
+            interval="5m",
+            aggregations=("mean", "max", "count"),
+            group_by="shop",
+            window="1h",
+        ),
+    )
+    same(
+        ask("time-series", "orders", "-i", "minute", *edges, "--fill"),
+        asked.time_series("orders", interval="minute", window=(since, until), fill=True),
+    )
+    same(ask("rollup", "paid", "-g", "shop"), asked.rollup("paid", group_by="shop"))
+    assert list(ask("rollup", "paid", "-g", "shop")) == ["de", "f\\/r"]
+    same(
+        ask("rollup", "paid", "-g", "shop", "-g", "till", "-a", "p50", "-a", "last"),
+        asked.rollup("paid", group_by=("shop", "till"), aggregations=("p50", "last")),
+    )
+    same(ask("list"), asked.list_metrics())
+    same(ask("tag-values", "orders", "till"), ["0", "1", "2"])
+    found, answer = (
+        ask("get-metrics", "paid", "--limit", "3"),
+        asked.get_metrics(name="paid", limit=3),
+    )
+    same({**found, "timestamp": ""}, {**answer, "timestamp": ""})
+    assert [sample["metadata"]["order"] for sample in found["metrics"]] == [0, 1, 2]
+    assert ask("get-metrics", "--type", "gauge", "--since", "1h")["count"] == 1
+    found, answer = ask("stats"), asked.get_stats()
+    assert found.keys() == answer.keys()
+    assert found["storage"]["metrics_stored"] == answer["storage"]["metrics_stored"] == 21
+
+
+@pytest.mark.slow
+def test_a_pipe_gets_a_number_or_tab_separated_lines(shell: Shell, asked: Metrics) -> None:
+    assert shell.process("query", "orders", "-a", "sum") == (0, "45\n", "")
+    assert shell("query", "paid", "-a", "mean") == (0, "47.25\n", "")
+    assert shell("query", "nothing", "-a", "mean") == (0, "\n", "")
+    assert shell("query", "orders", "-a", "sum", "-g", "shop") == (
+        0,
+        "shop\tsum\nde\t25\nf/r\t20\n",
+        "",
+    )
+    assert shell("rollup", "orders", "-g", "shop", "-a", "sum,max") == (
+        0,
+        "shop\tsum\tmax\nde\t25\t9.0\nf/r\t20\t8.0\n",
+        "",
+    )
+    status, out, _ = shell("time-series", "orders", "-i", "minute", "-a", "sum")
+    assert status == 0
+    rows = [
+        f"{row['timestamp'].isoformat()}\t{row['sum']}"
+        for row in asked.time_series("orders", interval="minute", aggregation="sum")
+    ]
+    assert out.splitlines() == ["timestamp\tsum", *rows]
+    status, out, _ = shell("get-metrics", "paid", "--limit", "1")
+    assert out.splitlines()[0] == "timestamp\tname\ttype\tvalue\ttags\tmetadata"
+    assert out.splitlines()[1].endswith(
+        '\tpaid\thistogram\t0.0\t{"shop": "f/r", "till": "0"}\t{"order": 0}'
+    )
+    assert [line.split("\t")[:2] for line in shell("list")[1].splitlines()] == [
+        ["name", "type"],
+        ["orders", "counter"],
+        ["paid", "histogram"],
+        ["queue_depth", "gauge"],
+    ]
+
+
+@pytest.mark.slow
+def test_a_terminal_gets_tables_bars_and_sparklines(shell: Shell, asked: Metrics) -> None:
+    status, out = shell.at_a_terminal("list")
+    assert status == 0
+    assert re.search(
+        r"^ +name +type +unit +help +series +last_seen +\n ─+ *\n +orders +counter +6 ",
+        out,
+        re.MULTILINE,
+    ), out
+    status, out = shell.at_a_terminal(
+        "time-series", "orders", "-i", "minute", "-a", "sum", "--window", "30m"
+    )
+    assert re.search(r"^  (\S+ )?\d\d:\d\d(:\d\d)?  █+ +9$", out, re.MULTILINE), out
+    status, out = shell.at_a_terminal(
+        "time-series", "paid", "-i", "minute", "-a", "max", "-g", "shop", "-w", "30m"
+    )
+    assert re.search(r"^ +f/r +max +0 +84 +0 +█[▁▂▃▄▅▆▇█ ]+▁", out, re.MULTILINE), out
+
+
+@pytest.mark.slow
+def test_control_sequences_are_not_printed(shell: Shell, metrics: Metrics) -> None:
+    metrics.increment("jobs", tags={"queue": "\x1b[2Jmail\n"})
+    metrics.flush()
+    _, out = shell.at_a_terminal("query", "jobs", "-a", "sum", "-g", "queue")
+    assert "�[2Jmail�" in out
+    assert shell("tag-values", "jobs", "queue") == (0, "\x1b[2Jmail \n", "")
+
+
+@pytest.mark.slow
+def test_delete_and_clear(shell: Shell, asked: Metrics, namespace: str) -> None:
+    assert shell("delete", "paid") == (0, "Deleted paid.\n", "")
+    assert shell("delete", "paid") == (
+        1,
+        "",
+        f"redismetrics: no metric 'paid' in namespace '{namespace}'; `redismetrics list` prints all metrics\n",
+    )
+    status, out = shell.at_a_terminal("clear", keys="n\n")
+    assert (status, len(asked.list_metrics())) == (1, 2)
+    assert f"Delete all 2 metrics of namespace '{namespace}'? [y/N]" in out
+    assert "nothing was deleted" in out
+    assert shell.at_a_terminal("clear", keys="y\n")[0] == 0
+    assert asked.list_metrics() == []
+    asked.increment("orders")
+    asked.flush()
+    assert shell("clear", "--yes") == (0, "Deleted 1 metrics.\n", "")
