@@ -5,6 +5,8 @@ import re
 import time
 from typing import Any
 
+import pytest
+
 from redismetrics import Metrics
 from tests.fixtures.shell import Shell
 

@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 from redismetrics import Metrics
 from tests.fixtures.shell import Shell
 

@@ -14,6 +14,7 @@ from tests.fixtures.servers import Server
 from tests.fixtures.shell import Shell
 
 
+@pytest.mark.slow
 def test_worker_once_shows_a_bar_at_a_terminal_only(
     fresh_server: Callable[..., Server], namespace: str
 ) -> None:

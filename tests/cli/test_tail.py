@@ -4,6 +4,8 @@ import json
 import signal
 import time
 
+import pytest
+
 from redismetrics import Metrics
 from tests.fixtures.servers import PATIENCE, Server, wait_until
 from tests.fixtures.shell import Shell
@@ -23,6 +25,7 @@ def lines_of(shell: Shell, metrics: Metrics, *args: str) -> tuple[int, list[str]
     return process.returncode, out.splitlines(), err
 
 
+@pytest.mark.slow
 def test_subscribe_prints_what_is_recorded(shell: Shell, metrics: Metrics) -> None:
     status, lines, err = lines_of(shell, metrics, "subscribe", "jobs_*", "--limit", "3", "--json")
     assert (status, err, len(lines)) == (0, "", 3)
