@@ -72,7 +72,7 @@ def percentiles(parts: list[SortedPoints], low: Floats, high: Floats, ranks: Flo
 class _Points:
     """Points of all groups; columns have shape (points,).
 
-    *stands_in* is True for a point that replaces many, on which no result may rest; it is empty if
+    *replaces_many* is True for a point that replaces many, on which no result may rest; it is empty if
     there are none.
     """
 
@@ -80,10 +80,10 @@ class _Points:
     values: Floats
     weights: Ints
     centroid: Bools
-    stands_in: Bools
+    replaces_many: Bools
 
 
-def _join(parts: list[tuple[SortedPoints, Ints, Ints]], stands_in: Bools = _NO_MASK) -> _Points:
+def _join(parts: list[tuple[SortedPoints, Ints, Ints]], replaces_many: Bools = _NO_MASK) -> _Points:
     """Return chosen points of *parts*: (points, positions of those chosen, the row of each)."""
     weights = np.concatenate([part.weights[at] for part, at, _ in parts])
     return _Points(
@@ -91,7 +91,7 @@ def _join(parts: list[tuple[SortedPoints, Ints, Ints]], stands_in: Bools = _NO_M
         np.concatenate([part.values[at] for part, at, _ in parts]),
         weights,
         np.concatenate([part.centroid[row] for part, _, row in parts]) & (weights > 1),
-        stands_in,
+        replaces_many,
     )
 
 
@@ -212,7 +212,7 @@ def _bisect(
 
 
 def _interpolate(points: _Points, low: Floats, high: Floats, ranks: Floats) -> tuple[Floats, bool]:
-    """Return the percentiles, and whether none rests on a point that stands in for others.
+    """Return the percentiles, and whether none rests on a point that replaces others.
 
     All groups share one line of ranks, so that one search finds every percentile.
     """
@@ -252,10 +252,10 @@ def _interpolate(points: _Points, low: Floats, high: Floats, ranks: Floats) -> t
     # The extremes are exact, even where a centroid hides them.
     flat &= (ranks != 0) & (ranks != 1)
     result[present] = np.clip(np.where(flat, values[at], between), least, most)
-    if not len(points.stands_in):
+    if not len(points.replaces_many):
         return result, True
-    stands_in = points.stands_in[order]
-    return result, not (stands_in[at] | stands_in[before]).any()
+    replaces_many = points.replaces_many[order]
+    return result, not (replaces_many[at] | replaces_many[before]).any()
 
 
 def _on_line(x: Floats, x0: Floats, y0: Floats, x1: Floats, y1: Floats) -> Floats:

@@ -132,13 +132,13 @@ class _Packed:
     Attributes:
         rows: Its rows among those of all tables.
         several: Number of its rows that are not uniform.
-        places: Where each column that is decoded later begins, and the points.
+        offsets: Where each column that is decoded later begins, and the points.
     """
 
     data: bytes
     rows: slice
     several: int
-    places: dict[str, int]
+    offsets: dict[str, int]
 
 
 @dataclass(slots=True)
@@ -226,13 +226,13 @@ def _read_columns(data: bytes, head: _Head, rows: slice, columns: _Columns) -> _
     reader.fill(columns.count[rows])
     part = _Packed(data, rows, int(np.count_nonzero(kinds)), {})
     for name in _LATER if part.several else _LATER[:2]:
-        part.places[name] = reader.at
+        part.offsets[name] = reader.at
         reader.skip(part.several if name in _OF_SEVERAL else head.rows)
     if part.several == head.rows:
         reader.fill(size)
     elif part.several:
         size[kinds != UNIFORM] = reader.whole(part.several)
-    part.places["points"] = reader.at
+    part.offsets["points"] = reader.at
     sizes = size if part.several else size[:0]
     # Each size is checked by itself as well, since the sum may overflow.
     if (
@@ -262,7 +262,7 @@ def _summary_column(
         column = _uniform_column(name, rows) if not several.all() else np.empty(len(slot))
         for part in parts:
             if part.several:
-                reader, inside = Reader(part.data, part.places[name], "table"), column[part.rows]
+                reader, inside = Reader(part.data, part.offsets[name], "table"), column[part.rows]
                 if part.several == len(inside):
                     reader.fill(inside)
                 else:
@@ -277,7 +277,7 @@ def _summary_column(
 
 def _read_whole_column(name: str, parts: list[_Packed], column: NDArray[Any]) -> NDArray[Any]:
     for part in parts:
-        Reader(part.data, part.places[name], "table").fill(column[part.rows])
+        Reader(part.data, part.offsets[name], "table").fill(column[part.rows])
     return column
 
 
@@ -299,7 +299,7 @@ def _unpack_points(parts: list[_Packed], stepped: Bools, size: Ints, rows: Summa
     for part in parts:
         sizes = size[part.rows]
         points, steps = int(sizes.sum()), int(sizes[stepped[part.rows]].sum())
-        reader = Reader(part.data, part.places["points"], "table")
+        reader = Reader(part.data, part.offsets["points"], "table")
         reader.fill(whole[at - codes_at : at - codes_at + points - steps])
         reader.fill(codes[codes_at : codes_at + steps])
         reader.fill(weights[at : at + points])

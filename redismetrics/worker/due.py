@@ -11,7 +11,7 @@ from redismetrics.store.metric_keys import MetricLocation
 from .commit import KeyWrites, MetricVersion
 from .merge import CellKey
 
-# A partition is merged into its segment in so many steps, each when that part of it has passed.
+# Parts of a partition; each is merged into the segment when it has passed.
 MERGES = 4
 
 

@@ -223,9 +223,9 @@ class Worker:
         assert self._config is not None
         # Metrics that failed before go alone, so that they do not make others fail.
         if len(names) > 1 and not self._failed.isdisjoint(names):
-            sound = [name for name in names if name not in self._failed]
+            others = [name for name in names if name not in self._failed]
             failed = [[name] for name in names if name in self._failed]
-            return sum(self._work(client, shard, part, step) for part in (sound, *failed))
+            return sum(self._work(client, shard, part, step) for part in (others, *failed))
         retention = self._config.retention
         metrics = [
             MetricLocation(self.settings.namespace, shard, name, retention) for name in names

@@ -512,7 +512,7 @@ def test_batch_applied_before_the_dump_is_not_applied_again(
 
 @pytest.fixture
 def newer(restored: redis.Redis) -> dict[str, Any]:
-    """Yield a client of a namespace that a newer version has upgraded."""
+    """Return the keys of the namespace after a newer version has upgraded it."""
     restored.hset(keys.config(NAMESPACE), "format", str(keys.FORMAT + 1))
     return read_all(restored)
 
