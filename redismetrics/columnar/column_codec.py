@@ -1,4 +1,4 @@
-"""Columns of numbers as bytes: a code byte, then the narrowest form that holds every number exactly.
+"""Columns of numbers as bytes: a code byte, then the narrowest form that is exact.
 
 Data that is written once and read often is packed *dense*: pcodec's form
 (https://github.com/pcodec/pcodec) is tried as well, and the smaller one is kept. Whatever the

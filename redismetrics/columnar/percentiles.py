@@ -72,8 +72,8 @@ def percentiles(parts: list[SortedPoints], low: Floats, high: Floats, ranks: Flo
 class _Points:
     """Points of all groups; columns have shape (points,).
 
-    *replaces_many* is True for a point that replaces many, on which no result may rest; it is empty if
-    there are none.
+    *replaces_many* is True for a point on which no result may rest, since it replaces many. It is
+    empty if there are none.
     """
 
     group: Ints

@@ -120,7 +120,7 @@ def merge_all(
         nothing,
         np.zeros(groups, np.int64),
     )
-    # Each part touches only the groups from its lowest to its highest: an hour's of a day's minutes.
+    # Each part touches only the groups from its lowest to its highest, such as one hour's minutes.
     reaches = [slice(int(group.min()), int(group.max()) + 1) for group, _ in parts]
     near = [
         (reach, group - reach.start if reach.start else group, rows)

@@ -1,4 +1,4 @@
-"""Seal: merge blocks of a metric's log into its minutes, after which cuts of the log lose nothing."""
+"""Seal: merge blocks of a metric's log into its minutes, so that cuts of the log lose nothing."""
 
 from dataclasses import dataclass
 

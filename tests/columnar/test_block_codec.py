@@ -35,9 +35,16 @@ def block(
     ids = list(range(10, 11 + int(samples.series.max()))) if ids is None else ids
     based = list(bases or {})
     head = [
-        clock_us, "writer", 7, samples.count, int(samples.time.min()), 0, ids, based,
+        clock_us,
+        "writer",
+        7,
+        samples.count,
+        int(samples.time.min()),
+        0,
+        ids,
+        based,
         np.array([bases[at] for at in based], "<f8").tobytes() if bases else b"",
-    ]  # fmt: skip
+    ]
     return bytes(msgpack.packb(head, use_bin_type=False)) + pack(samples)
 
 
@@ -105,12 +112,15 @@ def test_compressed_block_round_trip(parts: list[Samples], budget: int) -> None:
 @pytest.mark.parametrize(
     ("values", "most"),
     [
-        ([7.25] * 1000, 0), (list(range(200)) * 5, 1), ([float(value) for value in range(1000)], 2),
-        ([value * 1e6 for value in range(1000)], 4), ([value / 4 for value in range(1000)], 4),
+        ([7.25] * 1000, 0),
+        (list(range(200)) * 5, 1),
+        ([float(value) for value in range(1000)], 2),
+        ([value * 1e6 for value in range(1000)], 4),
+        ([value / 4 for value in range(1000)], 4),
         ([value / 10 for value in range(1000)], 8),
     ],
     ids=["constant", "bytes", "shorts", "whole", "quarters", "tenths"],
-)  # fmt: skip
+)
 def test_column_uses_the_narrowest_type(values: list[float], most: int) -> None:
     assert len(pack(columns(values))) - len(pack(columns(values[:1]))) <= most * len(values)
 
@@ -187,7 +197,7 @@ def assert_sound(found: Block, size: int) -> None:
 
 @contextmanager
 def bounded(size: int) -> Iterator[None]:
-    """Assert that decoding takes at most twice the memory of the rows that fit into *size* bytes."""
+    """Assert that decoding takes at most twice the memory of rows that fit into *size* bytes."""
     tracemalloc.start()
     try:
         yield

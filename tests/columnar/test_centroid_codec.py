@@ -19,10 +19,17 @@ def test_means_are_near_for_any_extremes(values: list[float], one: float, other:
 @pytest.mark.parametrize(
     "values",
     [
-        [-MAX, -MAX / 2, 0.0, MAX / 4, MAX], [0.0, 5e-324], [-5e-324, 0.0, 5e-324], [1e-320, 2e-320, 3e-320],
-        [1e15, 1e15 + 0.125, 1e15 + 0.25], [-0.0, 1.0, 2.0], [MAX * 0.9, MAX * 0.95, MAX], [-MAX, MAX], [0.0, 1e-300, 1e300],
+        [-MAX, -MAX / 2, 0.0, MAX / 4, MAX],
+        [0.0, 5e-324],
+        [-5e-324, 0.0, 5e-324],
+        [1e-320, 2e-320, 3e-320],
+        [1e15, 1e15 + 0.125, 1e15 + 0.25],
+        [-0.0, 1.0, 2.0],
+        [MAX * 0.9, MAX * 0.95, MAX],
+        [-MAX, MAX],
+        [0.0, 1e-300, 1e300],
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("other", [None, 0.0], ids=["alone", "beside another scale"])
 def test_means_are_near_at_every_scale(values: list[float], other: float | None) -> None:
     beside: list[Row] = (

@@ -86,7 +86,7 @@ def real_columns(draw: st.DrawFn) -> list[float]:
     return found * draw(st.sampled_from([1, 1, 1, 20]))
 
 
-# -- round trips -----------------------------------------------------------------------------------------------
+# -- round trips ----------------------------------------------------------------------------------
 
 
 @given(whole_columns(), st.booleans())
@@ -130,21 +130,37 @@ RANDOM = np.random.default_rng(1)
 @pytest.mark.parametrize(
     ("numbers", "dense", "code", "size"),
     [
-        ([], False, None, 0), ([], True, None, 0),
-        ([7] * N, False, CONSTANT, 9), ([7] * N, True, SMALL, 3), ([-32_768] * N, True, SMALL, 3),
-        ([32_767] * N, True, SMALL, 3), ([32_768] * N, True, CONSTANT, 9), ([-32_769] * N, True, CONSTANT, 9),
-        ([LEAST] * N, True, CONSTANT, 9), ([MOST] * N, True, CONSTANT, 9),
-        ([-5, 250], False, U1, 11), ([-5, 251], False, U2, 13), ([LEAST, LEAST + 65_535], False, U2, 13),
-        ([MOST - 65_536, MOST], False, U4, 17), ([0, 2**32 - 1], False, U4, 17), ([0, 2**32], False, I8, 25),
-        ([LEAST, MOST], False, I8, 25), ([LEAST, MOST], True, I8, 25),
+        ([], False, None, 0),
+        ([], True, None, 0),
+        ([7] * N, False, CONSTANT, 9),
+        ([7] * N, True, SMALL, 3),
+        ([-32_768] * N, True, SMALL, 3),
+        ([32_767] * N, True, SMALL, 3),
+        ([32_768] * N, True, CONSTANT, 9),
+        ([-32_769] * N, True, CONSTANT, 9),
+        ([LEAST] * N, True, CONSTANT, 9),
+        ([MOST] * N, True, CONSTANT, 9),
+        ([-5, 250], False, U1, 11),
+        ([-5, 251], False, U2, 13),
+        ([LEAST, LEAST + 65_535], False, U2, 13),
+        ([MOST - 65_536, MOST], False, U4, 17),
+        ([0, 2**32 - 1], False, U4, 17),
+        ([0, 2**32], False, I8, 25),
+        ([LEAST, MOST], False, I8, 25),
+        ([LEAST, MOST], True, I8, 25),
         (RANDOM.integers(0, 256, N).tolist(), True, U1, 9 + N),
-        (np.arange(0, 1000 * N, 1000).tolist(), True, STAIRS, 25), (np.arange(N, 0, -1).tolist(), True, STAIRS, 25),
-        (list(range(60)) * 5, True, STAIRS, 25), ([n // 5 for n in range(N)], True, STAIRS, 25),
-        ([n // 2 % 3 for n in range(N)], True, STAIRS, 25), ([*range(N - 1), 0], True, PCO, 100),
-        ([LEAST, LEAST + 1] * N, True, STAIRS, 25), ([MOST, MOST - 1] * N, True, STAIRS, 25), ([0, 1], True, U1, 11),
+        (np.arange(0, 1000 * N, 1000).tolist(), True, STAIRS, 25),
+        (np.arange(N, 0, -1).tolist(), True, STAIRS, 25),
+        (list(range(60)) * 5, True, STAIRS, 25),
+        ([n // 5 for n in range(N)], True, STAIRS, 25),
+        ([n // 2 % 3 for n in range(N)], True, STAIRS, 25),
+        ([*range(N - 1), 0], True, PCO, 100),
+        ([LEAST, LEAST + 1] * N, True, STAIRS, 25),
+        ([MOST, MOST - 1] * N, True, STAIRS, 25),
+        ([0, 1], True, U1, 11),
         (RANDOM.integers(2**60, 2**60 + 2**33, N).tolist(), True, PCO, 5 * N),
     ],
-)  # fmt: skip
+)
 def test_whole_numbers_use_the_narrowest_form(
     numbers: list[int], dense: bool, code: int | None, size: int
 ) -> None:
@@ -158,17 +174,36 @@ def test_whole_numbers_use_the_narrowest_form(
     ("numbers", "dense", "code", "size"),
     [
         ([], True, None, 0),
-        ([7.25] * N, True, REAL_CONSTANT, 9), ([float("inf")] * N, True, REAL_CONSTANT, 9),
-        ([3.0] * N, True, REAL_CONSTANT, 9), ([1.0, 2.0], True, U1, 11), ([-(2.0**31) + 1, 2.0**31], False, U4, 17),
-        ([0.0, 2.0**32 - 1], False, U4, 17), ([0.0, 2.0**32], False, F4, 9), ([0.0, 2.0**32 + 1], False, F8, 17),
-        ([0.0, -(2.0**52) - 1], False, F8, 17), ([0.5, 0.25], False, F4, 9), ([0.5, 0.1], False, F8, 17),
-        ([0.5, 3.4e38], False, F8, 17), ([0.5, 3.5e38], False, F8, 17), ([0.5, float("-inf")], False, F4, 9),
-        ([1.0, float("inf")], False, F4, 9), ([1.0, float("nan")], False, F8, 17), ([float("nan")] * 2, True, F8, 17),
-        ([float("nan"), 1.0] * N, True, PCO_REAL, 400), ([1.7e308, -1.7e308], True, F8, 17), ([5e-324, 0], True, F8, 17),
-        ((np.arange(N) / 10).tolist(), True, PCO_REAL, 400), (np.arange(N).astype(float).tolist(), True, STAIRS, 25),
-        ((RANDOM.integers(0, 2**32, N) & 0xBF7FFFFF).astype(np.uint32).view(np.float32).tolist(), True, F4, 1 + 4 * N),
+        ([7.25] * N, True, REAL_CONSTANT, 9),
+        ([float("inf")] * N, True, REAL_CONSTANT, 9),
+        ([3.0] * N, True, REAL_CONSTANT, 9),
+        ([1.0, 2.0], True, U1, 11),
+        ([-(2.0**31) + 1, 2.0**31], False, U4, 17),
+        ([0.0, 2.0**32 - 1], False, U4, 17),
+        ([0.0, 2.0**32], False, F4, 9),
+        ([0.0, 2.0**32 + 1], False, F8, 17),
+        ([0.0, -(2.0**52) - 1], False, F8, 17),
+        ([0.5, 0.25], False, F4, 9),
+        ([0.5, 0.1], False, F8, 17),
+        ([0.5, 3.4e38], False, F8, 17),
+        ([0.5, 3.5e38], False, F8, 17),
+        ([0.5, float("-inf")], False, F4, 9),
+        ([1.0, float("inf")], False, F4, 9),
+        ([1.0, float("nan")], False, F8, 17),
+        ([float("nan")] * 2, True, F8, 17),
+        ([float("nan"), 1.0] * N, True, PCO_REAL, 400),
+        ([1.7e308, -1.7e308], True, F8, 17),
+        ([5e-324, 0], True, F8, 17),
+        ((np.arange(N) / 10).tolist(), True, PCO_REAL, 400),
+        (np.arange(N).astype(float).tolist(), True, STAIRS, 25),
+        (
+            (RANDOM.integers(0, 2**32, N) & 0xBF7FFFFF).astype(np.uint32).view(np.float32).tolist(),
+            True,
+            F4,
+            1 + 4 * N,
+        ),
     ],
-)  # fmt: skip
+)
 def test_floats_use_the_narrowest_form(
     numbers: list[float], dense: bool, code: int | None, size: int
 ) -> None:
@@ -217,7 +252,7 @@ def test_consecutive_columns_are_read_or_skipped(drawn: list[Any], dense: bool) 
             assert reader.at == end
 
 
-# -- corrupt bytes -------------------------------------------------------------------------------------------------------
+# -- corrupt bytes --------------------------------------------------------------------------------
 
 
 def typical() -> list[tuple[bytes, int]]:

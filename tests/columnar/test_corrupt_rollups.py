@@ -108,12 +108,23 @@ def test_columns_of_any_numbers_are_rejected_or_valid(
 
 
 def forged(**changed: Any) -> bytes:
-    """Return the bytes of a table of one exact and one clustered row, with some columns replaced."""
+    """Return a packed table of one exact and one clustered row, with some columns replaced."""
     columns: dict[str, Any] = {
-        "slot": [0, 60], "series": [1, 2], "kind": [EXACT, CLUSTERED], "count": [3, 4], "last": [5, 6], "low": [1.0, 2.0],
-        "total": [5.0, 9.0], "m2": [1.0, 1.0], "high": [3.0, 5.0], "last_value": [2.0, 3.0], "size": [2, 2],
-        "values": [1.0, 3.0], "steps": [0, 0x3F00], "weights": [1, 2, 1, 3],
-    }  # fmt: skip
+        "slot": [0, 60],
+        "series": [1, 2],
+        "kind": [EXACT, CLUSTERED],
+        "count": [3, 4],
+        "last": [5, 6],
+        "low": [1.0, 2.0],
+        "total": [5.0, 9.0],
+        "m2": [1.0, 1.0],
+        "high": [3.0, 5.0],
+        "last_value": [2.0, 3.0],
+        "size": [2, 2],
+        "values": [1.0, 3.0],
+        "steps": [0, 0x3F00],
+        "weights": [1, 2, 1, 3],
+    }
     base = changed.pop("base", NOW)
     columns.update(changed)
     parts = []
@@ -137,12 +148,24 @@ def every_column(data: bytes) -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        {"count": [3, 0]}, {"count": [3.5, 1.5]}, {"series": [-1, 2]}, {"kind": [1, 3]}, {"base": -60_000}, {"last": [-1, 6]},
-        {"last": [5, MAX_TIME_MS - NOW]}, {"low": [1.0, float("nan")]}, {"low": [float("-inf"), 1.0]}, {"high": [3.0, 2.0]},
-        {"high": [3.0, 1.0]}, {"high": [float("inf"), 5.0]}, {"high": [3.0, float("nan")]}, {"size": [2, 3]},
-        {"size": [-1, 5]}, {"size": [2**62, 2**62]},
+        {"count": [3, 0]},
+        {"count": [3.5, 1.5]},
+        {"series": [-1, 2]},
+        {"kind": [1, 3]},
+        {"base": -60_000},
+        {"last": [-1, 6]},
+        {"last": [5, MAX_TIME_MS - NOW]},
+        {"low": [1.0, float("nan")]},
+        {"low": [float("-inf"), 1.0]},
+        {"high": [3.0, 2.0]},
+        {"high": [3.0, 1.0]},
+        {"high": [float("inf"), 5.0]},
+        {"high": [3.0, float("nan")]},
+        {"size": [2, 3]},
+        {"size": [-1, 5]},
+        {"size": [2**62, 2**62]},
     ],
-)  # fmt: skip
+)
 def test_invalid_rows_are_rejected(changed: dict[str, Any]) -> None:
     every_column(forged())
     with pytest.raises(FormatMismatch, match=r"^corrupt table"):
@@ -185,11 +208,14 @@ def test_corrupt_column_is_rejected_each_time_it_is_read() -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"weights": [1, 0, 1, 3]}, "at least 1, got 0"), ({"weights": [1.5, 2.5, 1.5, 3.5]}, "whole numbers"),
-        ({"values": [1.0, float("inf")]}, "must be finite"), ({"steps": [0, 0x3F81]}, "steps must be from 0 to"),
-        ({"steps": [-1, 0]}, "steps must be from 0 to"), ({"values": [1.0, 2.0, 3.0]}, "corrupt table"),
+        ({"weights": [1, 0, 1, 3]}, "at least 1, got 0"),
+        ({"weights": [1.5, 2.5, 1.5, 3.5]}, "whole numbers"),
+        ({"values": [1.0, float("inf")]}, "must be finite"),
+        ({"steps": [0, 0x3F81]}, "steps must be from 0 to"),
+        ({"steps": [-1, 0]}, "steps must be from 0 to"),
+        ({"values": [1.0, 2.0, 3.0]}, "corrupt table"),
     ],
-)  # fmt: skip
+)
 def test_invalid_points_are_rejected_when_read(changed: dict[str, Any], message: str) -> None:
     found = unpack_table(forged(**changed))
     for _ in range(2):

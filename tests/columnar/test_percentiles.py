@@ -134,11 +134,20 @@ def test_thinned_points_give_the_same_percentiles(ranks: list[float], shape: str
     ends = np.cumsum(of_row)
     runs = [
         SortedPoints(
-            group[np.minimum(ends - of_row, many - 1)], of_row, values[:in_rows], weights[:in_rows],
+            group[np.minimum(ends - of_row, many - 1)],
+            of_row,
+            values[:in_rows],
+            weights[:in_rows],
             np.zeros(len(of_row), np.bool_),
         ),
-        SortedPoints(group[in_rows:], None, values[in_rows:], weights[in_rows:], np.zeros(many - in_rows, np.bool_)),
-    ]  # fmt: skip
+        SortedPoints(
+            group[in_rows:],
+            None,
+            values[in_rows:],
+            weights[in_rows:],
+            np.zeros(many - in_rows, np.bool_),
+        ),
+    ]
     low = np.array([values[group == number].min() for number in range(3)])
     high = np.array([values[group == number].max() for number in range(3)])
     thinned = thin(runs, 3, wanted)

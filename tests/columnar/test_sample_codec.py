@@ -27,11 +27,14 @@ from tests.columnar.rollups import (
 
 SAMPLES = st.lists(
     st.tuples(
-        st.integers(0, 300) | st.just(3), st.integers(NOW, NOW + MINUTE - 1) | st.integers(0, MAX_TIME_MS - 1), ANY | NUMBERS,
+        st.integers(0, 300) | st.just(3),
+        st.integers(NOW, NOW + MINUTE - 1) | st.integers(0, MAX_TIME_MS - 1),
+        ANY | NUMBERS,
         WEIGHTS | st.just(2**60),
     ),
-    min_size=1, max_size=40,
-)  # fmt: skip
+    min_size=1,
+    max_size=40,
+)
 
 
 @given(SAMPLES, st.dictionaries(st.integers(0, 39), st.binary(max_size=30), max_size=4))

@@ -18,7 +18,7 @@ MINUTE = 60_000
 
 @st.composite
 def crowds(draw: st.DrawFn) -> Samples:
-    """Draw many values of few series in few minutes, with distinct times, so that one is the last."""
+    """Draw many values of few series in few minutes, with distinct times."""
     rows = draw(st.integers(1, 120))
     value = draw(
         st.lists(st.floats(-1e6, 1e6) | st.sampled_from([1.0, 2.0]), min_size=rows, max_size=rows)

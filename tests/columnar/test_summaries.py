@@ -48,11 +48,16 @@ def oracle(samples: Sequence[Sample], group: int) -> dict[str, Any]:
         if time >= last_ms:
             last, last_ms = value, time
     return {
-        "count": count, "total": float(total), "m2": float(m2),
-        "low": min(value for value, _, _ in mine), "high": max(value for value, _, _ in mine), "last": last, "last_ms": last_ms,
+        "count": count,
+        "total": float(total),
+        "m2": float(m2),
+        "low": min(value for value, _, _ in mine),
+        "high": max(value for value, _, _ in mine),
+        "last": last,
+        "last_ms": last_ms,
         "size": float(sum(abs(Fraction(value)) * weight for value, weight, _ in mine)),
         "largest": max(abs(value) for value, _, _ in mine),
-    }  # fmt: skip
+    }
 
 
 def assert_as_oracle(found: Summaries, samples: Sequence[Sample], groups: int) -> None:
@@ -67,7 +72,7 @@ def assert_as_oracle(found: Summaries, samples: Sequence[Sample], groups: int) -
             np.testing.assert_array_equal(getattr(found, name)[group], wanted[name], name)
         size, count = wanted.get("size", 0.0), wanted["count"]
         assert abs(found.total[group] - wanted["total"]) <= 1e-12 * size
-        # A mean in floats is off by about 1e-16 of the largest value, and so is each distance from it.
+        # A mean of floats is off by about 1e-16 of the largest value; so is each distance.
         largest = wanted.get("largest", 0.0)
         rounded = (
             1e-300

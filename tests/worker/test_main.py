@@ -154,11 +154,28 @@ def test_worker_waits_for_redis_and_healthz_says_so(
         metrics.increment("jobs", 5)
     store.kill()
     log = tmp_path / "log"
-    with log.open("w") as output, subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", *MODULE, "--url", store.url, "--namespace", namespace, "--interval", "0.1",
-         "--metrics-port", "0"],
-        cwd=ROOT, stderr=output,
-    ) as process:  # fmt: skip
+    with (
+        log.open("w") as output,
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-W",
+                "error",
+                "-m",
+                *MODULE,
+                "--url",
+                store.url,
+                "--namespace",
+                namespace,
+                "--interval",
+                "0.1",
+                "--metrics-port",
+                "0",
+            ],
+            cwd=ROOT,
+            stderr=output,
+        ) as process,
+    ):
         try:
             wait_until(lambda: "waits for" in log.read_text(), "it logs that it waits")
             found = re.search(r"answering on http://127\.0\.0\.1:(\d+)/metrics", log.read_text())
@@ -237,7 +254,8 @@ def test_signal_while_the_lock_of_the_event_is_held(url: str, namespace: str) ->
                 for _ in range(1000): pass
             return 0
         Worker.pass_once = pass_once
-        sys.exit(__main__.main(["--url", {url!r}, "--namespace", {namespace!r}, "--interval", "3600"]))
+        arguments = ["--url", {url!r}, "--namespace", {namespace!r}, "--interval", "3600"]
+        sys.exit(__main__.main(arguments))
     """
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], cwd=ROOT, timeout=10, check=False

@@ -52,11 +52,13 @@ class Sample:
 def columns(given_: Sequence[Sample]) -> Samples:
     """Return samples as a block has them, with series ids."""
     return Samples(
-        np.array([sample.series for sample in given_], np.int64), np.array([sample.time for sample in given_], np.int64),
-        np.array([sample.value for sample in given_], np.float64), np.array([sample.weight for sample in given_], np.int64),
+        np.array([sample.series for sample in given_], np.int64),
+        np.array([sample.time for sample in given_], np.int64),
+        np.array([sample.value for sample in given_], np.float64),
+        np.array([sample.weight for sample in given_], np.int64),
         np.array([sample.flags for sample in given_], np.uint8),
         {row: sample.metadata for row, sample in enumerate(given_) if sample.metadata is not None},
-    )  # fmt: skip
+    )
 
 
 def stored(cell: Cell) -> Cell:
@@ -111,13 +113,16 @@ class Oracle:
             found.clustered |= bool(came.flags[row] & CENTROID)
             found.raw.append(
                 Sample(
-                    int(came.series[row]), int(came.time[row]), float(came.value[row]), int(came.weight[row]),
+                    int(came.series[row]),
+                    int(came.time[row]),
+                    float(came.value[row]),
+                    int(came.weight[row]),
                     came.metadata.get(row),
                 )
-            )  # fmt: skip
+            )
 
     def sealed(self, touched: Iterable[CellKey], raw_from_ms: int) -> None:
-        """Note that exact samples are gone for good once there are too many, too old or clustered."""
+        """Note that exact samples are lost once they are too many, too old or clustered."""
         of_cells = set(touched)
         for (slot, series), row in self.rows.items():
             if (slot, series // CHUNK) in of_cells:
@@ -226,7 +231,7 @@ def assert_samples(cell: Cell, oracle: Oracle, slot: int, chunk: int) -> None:
     assert len(cell.samples.summed) == 0
 
 
-# -- sealing in any slices ----------------------------------------------------------------------------------------
+# -- sealing in any slices ------------------------------------------------------------------------
 
 
 @st.composite
@@ -241,9 +246,11 @@ def batches(draw: st.DrawFn) -> tuple[list[Sample], Samples]:
         size = draw(st.sampled_from([1, 2, 3, 40, 60, 101, 220]))
         kind = draw(st.sampled_from(["one", "few", "many", "mixed"]))
         values = {
-            "one": np.full(size, 2.5), "few": rng.integers(0, 5, size) / 4, "many": np.round(rng.normal(100, 15, size), 3),
+            "one": np.full(size, 2.5),
+            "few": rng.integers(0, 5, size) / 4,
+            "many": np.round(rng.normal(100, 15, size), 3),
             "mixed": np.where(rng.random(size) < 0.5, 7.0, rng.lognormal(0, 2, size)),
-        }[kind]  # fmt: skip
+        }[kind]
         # A compacted list has no order of arrival among equal times, so there each has its own.
         times = rng.choice(60_000 if compacted else 20, size, replace=not compacted)
         weights = rng.integers(1, 4, size) if draw(st.booleans()) else np.ones(size, np.int64)
@@ -317,7 +324,7 @@ def test_order_of_batches_matters_only_for_the_last_of_equal_times(
         assert sorted(rows_of(found.samples), key=repr) == sorted(rows_of(cell.samples), key=repr)
 
 
-# -- exact samples ------------------------------------------------------------------------------------------------
+# -- exact samples --------------------------------------------------------------------------------
 
 
 def burst(size: int, *, series: int = 0, at: int = START, seed: int = 0) -> list[Sample]:
@@ -440,8 +447,11 @@ def test_stored_cell_is_returned_whole() -> None:
     (cell,) = store.cells.values()
     assert cell.table.series.tolist() == [0, 1, 2]
     assert rows_of(cell.samples) == [
-        (0, START, 1.0, 1, None), (1, START, 2.0, 1, b"a"), (1, START + 5, 4.0, 1, b"b"), (2, START, 3.0, 1, None),
-    ]  # fmt: skip
+        (0, START, 1.0, 1, None),
+        (1, START, 2.0, 1, b"a"),
+        (1, START + 5, 4.0, 1, b"b"),
+        (2, START, 3.0, 1, None),
+    ]
 
 
 def test_series_with_large_ids_and_times_far_apart_are_sealed() -> None:
@@ -512,7 +522,7 @@ def test_cell_keys_cover_rows_and_summaries() -> None:
     assert cell_keys([], CHUNK) == []
 
 
-# -- coarser slots ------------------------------------------------------------------------------------------------
+# -- coarser slots --------------------------------------------------------------------------------
 
 
 def hour_of(seed: int, most: int = 60) -> tuple[list[Sample], dict[CellKey, Cell]]:

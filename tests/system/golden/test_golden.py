@@ -60,9 +60,14 @@ def record(server: Server) -> None:
 
     def client(number: int, clock: float, **settings: Any) -> Metrics:
         made = Metrics(
-            server.url, namespace=NAMESPACE, flush_interval=NEVER, samples_per_flush=20, **AGES, clock=lambda: clock,
+            server.url,
+            namespace=NAMESPACE,
+            flush_interval=NEVER,
+            samples_per_flush=20,
+            **AGES,
+            clock=lambda: clock,
             **settings,
-        )  # fmt: skip
+        )
         made._sink.sender.writer = WRITERS[number]
         return made
 
@@ -266,16 +271,25 @@ def test_file_is_of_this_format_and_has_every_kind_of_key(content: dict[str, Any
     # Did not exist yet when the file was made.
     assert kinds.pop("values", "hash") == "hash"
     assert kinds == {
-        "config": "hash", "clock": "string", "writers": "hash", "catalogue": "hash", "dirty": "zset",
-        "series": "hash", "live": "hash", "log": "zset", "state": "hash",
-    }  # fmt: skip
+        "config": "hash",
+        "clock": "string",
+        "writers": "hash",
+        "catalogue": "hash",
+        "dirty": "zset",
+        "series": "hash",
+        "live": "hash",
+        "log": "zset",
+        "state": "hash",
+    }
     config = {
         bytes.fromhex(field): bytes.fromhex(value)
         for field, value in content[keys.config(NAMESPACE)]["content"].items()
     }
     assert config == {
-        b"format": b"1", b"shards": b"1", b"retentions": b"raw:86400 minute:2000000000 hour:2000000000 day:2000000000",
-    }  # fmt: skip
+        b"format": b"1",
+        b"shards": b"1",
+        b"retentions": b"raw:86400 minute:2000000000 hour:2000000000 day:2000000000",
+    }
     of_metrics = {key for name in NAMES for key in keys.metric(NAMESPACE, 0, name)}
     there = {key for key in content if not key.endswith(":values")}
     of_metrics = {key for key in of_metrics if not key.endswith(":values")}
@@ -335,9 +349,15 @@ def test_get_metrics_lists_all_newest_first_and_one_by_one(metrics: Metrics) -> 
 
 
 PLAIN: dict[str, Callable[[list[float]], float]] = {
-    "count": len, "sum": math.fsum, "mean": statistics.fmean, "min": min, "max": max, "last": lambda some: some[-1],
-    "p0": min, "p100": max,
-}  # fmt: skip
+    "count": len,
+    "sum": math.fsum,
+    "mean": statistics.fmean,
+    "min": min,
+    "max": max,
+    "last": lambda some: some[-1],
+    "p0": min,
+    "p100": max,
+}
 
 
 @pytest.mark.parametrize("aggregation", sorted(PLAIN))
@@ -370,7 +390,7 @@ def test_compressed_samples_keep_stddev_and_approximate_percentiles(metrics: Met
     ordered = sorted(COMPACTED)
     for rank in (1, 10, 25, 50, 75, 90, 99):
         about = metrics.query("took", aggregation=f"p{rank}", tags=AUDIO)
-        # The rank of 500 values is off by about ten at most, in the middle, where centroids are widest.
+        # The rank among 500 values is off by about ten at most, in the middle.
         assert ordered[max(rank * 5 - 15, 0)] <= about <= ordered[min(rank * 5 + 15, 499)]
 
 

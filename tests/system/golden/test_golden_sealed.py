@@ -218,9 +218,11 @@ def test_recording_and_sealing_continue(metrics: Metrics, server: Server) -> Non
         aggregations=["count", "max"],
     )
     assert found == {"": {"count": 41, "max": 9.0}}
-    assert [sample.value for sample in metrics.query("took", window=(START + 10, START + 20), tags={"queue": "mail"})] == [
-        FEW[1], 9.0,
-    ]  # fmt: skip
+    samples = metrics.query("took", window=(START + 10, START + 20), tags={"queue": "mail"})
+    assert [sample.value for sample in samples] == [
+        FEW[1],
+        9.0,
+    ]
 
 
 def main() -> None:

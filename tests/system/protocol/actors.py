@@ -114,7 +114,7 @@ class Writer(Actor):
             yield
 
     def _send(self, samples: list[Sample]) -> Steps[None]:
-        """Send samples; send them again with a new number if the reason of a rejection can be fixed."""
+        """Send samples; if they are rejected for a reason that can be fixed, send them again."""
         samples = self._kept("too_old", samples, self.now - MAX_AGE)
         while samples:
             reply, repeated = yield from self._confirmed_reply(samples)

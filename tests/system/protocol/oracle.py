@@ -24,7 +24,7 @@ class Oracle:
     def judge(
         self, windows: list[tuple[int, int]], answer: list[list[tuple[int, str]]]
     ) -> Iterator[str]:
-        """Yield what is wrong with a result: for each window, the ids of its samples with their tags."""
+        """Yield what is wrong with a result: of each window, sample ids with tags."""
         windows_of: defaultdict[int, list[int]] = defaultdict(list)
         for number, found in enumerate(answer):
             for known, tags in found:
@@ -53,7 +53,7 @@ class Oracle:
                 yield f"{sample} is missing"
 
     def _possible_times(self, sample: Sample, few: bool) -> Iterator[int]:
-        """Yield the times that may represent a sample: its own, and starts of slots kept coarser."""
+        """Yield the times that may represent a sample: its own, and starts of coarser slots."""
         yield sample.time
         if not few or past(("raw", align(sample.time, HOUR)), self.time):
             yield align(sample.time, MINUTE)

@@ -57,7 +57,7 @@ class Rule(Enum):
 
     DUE_UNREAD = (
         "m1",
-        "A coarser slot is read while some of its samples are only in finer slots: they are missing.",
+        "A coarser slot is read while samples are only in finer slots: they are missing.",
     )
     DISTINCT_BLOCKS = "m2", "Two equal blocks become one member of the log: one of them is lost."
     FINER_FIRST = (
@@ -71,7 +71,7 @@ class Rule(Enum):
     )
     PERSIST_ALL_CHUNKS = (
         "m4",
-        "Building the hour of one chunk lets the minutes of another expire, whose hour is still due.",
+        "Building the hour of one chunk lets minutes of another expire whose hour is due.",
     )
     BUILT_THOUGH_PAST = (
         "m4",
@@ -88,11 +88,11 @@ class Rule(Enum):
     )
     AGE_AT_COMMIT = (
         "m5",
-        "A worker that slept writes a minute into an expired key: its hour is built from that alone.",
+        "A worker that slept writes into an expired key: its hour is built from that alone.",
     )
     SAME_BLOCKS = (
         "m6",
-        "Blocks that a worker seals were cut and counted, or lost by a failover, since it read them.",
+        "Blocks that a worker has read are cut and counted, or lost by a failover.",
     )
     TOKEN = (
         "m7",
@@ -325,7 +325,7 @@ class Node:
         return [block for block in self.log.values() if block.clock > clock]
 
     def row(self, cell: Cell, rules: frozenset[Rule]) -> Rows:
-        """Return the rollup of a slot, or its exact samples; its own field replaces the segment's."""
+        """Return the rows of a slot; its own field replaces the segment's rows."""
         _, slot, chunk = cell
         key = key_of(cell)
         own = self.cells.get(key, {}).get(cell)

@@ -60,19 +60,58 @@ class Faults:
 WEATHERS = {
     "mixed": Faults(),
     "calm": Faults(failovers=0, leaps=0.005, naps=0.02),
-    "crowd": Faults(failovers=0, leaps=0.003, naps=0.02, moves=0.03, lost_replies=0.1, tags="aab", lateness=(0, 0, 0, 1)),
+    "crowd": Faults(
+        failovers=0,
+        leaps=0.003,
+        naps=0.02,
+        moves=0.03,
+        lost_replies=0.1,
+        tags="aab",
+        lateness=(0, 0, 0, 1),
+    ),
     "idle": Faults(
-        steps=800, failovers=0, leaps=0.015, lengths=(130,), moves=0.1, naps=0.01, idleness=0.8, deaths=0, tags="a",
+        steps=800,
+        failovers=0,
+        leaps=0.015,
+        lengths=(130,),
+        moves=0.1,
+        naps=0.01,
+        idleness=0.8,
+        deaths=0,
+        tags="a",
         lateness=(30, 40, MAX_AGE),
     ),
     "leaps": Faults(failovers=0, leaps=0.05),
     "naps": Faults(naps=0.15, leaps=0.03),
-    "failovers": Faults(failovers=0.06, leaps=0.003, naps=0.02, lost_replies=0, deaths=0, skew=24, tags="a", lateness=(0, 1)),
-    "outages": Faults(failovers=0.06, leaps=0.03, naps=0, replications=0.05, lost_replies=0.8, setbacks=0, tags="abcdefgh"),
-    "births": Faults(failovers=0.07, leaps=0.003, replications=0.04, lost_replies=0.1, tags="abcdefghijkl"),
-    "ages": Faults(failovers=0, leaps=0.02, lengths=(400,), naps=0.02, lost_replies=0.1, tags="abcdefghijkl"),
-    "clocks": Faults(failovers=0, leaps=0.04, lost_replies=0.8, setbacks=0.9, lateness=(0, 0, 0, -2)),
-}  # fmt: skip
+    "failovers": Faults(
+        failovers=0.06,
+        leaps=0.003,
+        naps=0.02,
+        lost_replies=0,
+        deaths=0,
+        skew=24,
+        tags="a",
+        lateness=(0, 1),
+    ),
+    "outages": Faults(
+        failovers=0.06,
+        leaps=0.03,
+        naps=0,
+        replications=0.05,
+        lost_replies=0.8,
+        setbacks=0,
+        tags="abcdefgh",
+    ),
+    "births": Faults(
+        failovers=0.07, leaps=0.003, replications=0.04, lost_replies=0.1, tags="abcdefghijkl"
+    ),
+    "ages": Faults(
+        failovers=0, leaps=0.02, lengths=(400,), naps=0.02, lost_replies=0.1, tags="abcdefghijkl"
+    ),
+    "clocks": Faults(
+        failovers=0, leaps=0.04, lost_replies=0.8, setbacks=0.9, lateness=(0, 0, 0, -2)
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -136,9 +175,8 @@ class Run:
 
     def log(self, *words: object) -> None:
         if self.trace is not None:
-            self.trace.append(
-                f"{self.store.now:5d} v{self.store.primary.version[0]:<3d} {' '.join(map(str, words))}"
-            )
+            version = self.store.primary.version[0]
+            self.trace.append(f"{self.store.now:5d} v{version:<3d} {' '.join(map(str, words))}")
 
     # -- the schedule
 
@@ -177,7 +215,7 @@ class Run:
                 next(actors[number])
 
     def _come_to_rest(self) -> None:
-        """Let writers confirm all batches and workers seal them; then let all slots end and be built."""
+        """Confirm all batches and seal them; then let all slots end, and build them."""
         self.resting = True
         self.faults = replace(self.faults, lost_replies=0.0, deaths=0.0)
         for writer in self._writers:

@@ -58,7 +58,7 @@ def test_without_any_one_rule_samples_are_lost_or_doubled(rule: Rule) -> None:
         Run(seed, weather, ALL_RULES - {rule}).violations for seed in (*seeds, *range(SEARCHED))
     ):
         pytest.fail(
-            f"{SEARCHED} runs without {rule.name} find no violation, but this is expected: {rule.without}"
+            f"{SEARCHED} runs without {rule.name} have no violation; expected: {rule.without}"
         )
 
 
