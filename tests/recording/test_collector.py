@@ -84,7 +84,7 @@ def test_flushes_from_many_threads_at_once(make: Make) -> None:
                 metrics.flush()
                 found = metrics.query("jobs", aggregation="sum", tags={"t": number})
                 assert found == _ + 1
-        except BaseException as error:  # noqa: BLE001 - told by the test's own thread
+        except BaseException as error:  # noqa: BLE001 - the test's own thread raises it
             problems.append(error)
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(6)]

@@ -55,8 +55,8 @@ def test_instruments_record_what_the_methods_do(
 
 
 def test_instruments_and_methods_share_their_series(metrics: Metrics) -> None:
-    handle = Counter("jobs", {"b": 1, "a": "x"}, metrics=metrics)
-    handle.increment()
+    instrument = Counter("jobs", {"b": 1, "a": "x"}, metrics=metrics)
+    instrument.increment()
     metrics.increment("jobs", tags={"a": "x", "b": "1"})
     Counter("jobs", {"a": "x", "b": "1"}, metrics=metrics).increment()
     assert metrics.query("jobs", aggregation="sum") == 3
@@ -121,16 +121,16 @@ def test_gauge_add_starts_at_0(metrics: Metrics) -> None:
 
 def test_an_instrument_survives_a_change_of_its_metric(metrics: Metrics) -> None:
     metrics.record("took", 1)  # guessed a counter
-    handle = Histogram("took", metrics=metrics)
-    handle.record(2.0)
+    instrument = Histogram("took", metrics=metrics)
+    instrument.record(2.0)
     metrics.declare("took", "histogram", unit="seconds")
-    handle.record(3.0)
+    instrument.record(3.0)
     assert sorted(sample.value for sample in metrics.query("took")) == [1, 2, 3]
     assert metrics.list_metrics()[0]["unit"] == "seconds"
 
 
 COPIES: dict[str, Callable[[Any], Any]] = {
-    "pickle": lambda handle: pickle.loads(pickle.dumps(handle)),
+    "pickle": lambda instrument: pickle.loads(pickle.dumps(instrument)),
     "copy": copy.copy,
     "deepcopy": copy.deepcopy,
 }
@@ -174,9 +174,9 @@ def test_copied_handle_records_in_the_process_that_uses_it(url: str, namespace: 
     code = f"""
 import copy, os, json, redismetrics as rm
 rm.configure({url!r}, namespace={namespace!r})
-handle = rm.Counter("jobs")
-handle.increment()
-copied = copy.copy(handle)
+instrument = rm.Counter("jobs")
+instrument.increment()
+copied = copy.copy(instrument)
 rm.flush()
 if not (pid := os.fork()):
     copied.increment(10)

@@ -28,8 +28,11 @@ NAIVE = datetime(2025, 1, 1)  # noqa: DTZ001 - that it is naive is the point
 WRONG: dict[str, tuple[type[InvalidMetric], Callable[[Metrics], Any]]] = {
     "negative counter": (InvalidValue, lambda m: m.increment("wrong", -1)),
     "negative recorded counter": (InvalidValue, lambda m: m.record("wrong", -0.5, type="counter")),
-    "negative handle": (InvalidValue, lambda m: Counter("wrong", metrics=m).increment(-1)),
-    "negative float handle": (InvalidValue, lambda m: Counter("wrong", metrics=m).increment(-0.5)),
+    "negative instrument": (InvalidValue, lambda m: Counter("wrong", metrics=m).increment(-1)),
+    "negative float instrument": (
+        InvalidValue,
+        lambda m: Counter("wrong", metrics=m).increment(-0.5),
+    ),
     "naive time": (InvalidTimestamp, lambda m: m.increment("wrong", timestamp=NAIVE)),
     "text for a time": (
         InvalidTimestamp,
@@ -93,7 +96,7 @@ ALWAYS_WRONG: dict[str, tuple[type[InvalidMetric], Callable[[Metrics], Any]]] = 
     "list for a name": (InvalidName, lambda m: m.increment([])),
     "None for a name": (InvalidName, lambda m: m.measure(None)),
     "wrong name and value": (InvalidName, lambda m: m.increment("a b", float("nan"))),
-    "handle's name": (InvalidName, lambda m: Counter("a b", metrics=m)),
+    "instrument's name": (InvalidName, lambda m: Counter("a b", metrics=m)),
     "tag key": (InvalidName, lambda m: m.increment("wrong", tags={"a b": "c"})),
     "number for a tag key": (InvalidName, lambda m: m.increment("wrong", tags={1: "c"})),
     "unknown type": (TypeMismatch, lambda m: m.record("wrong", 1, type="summary")),
@@ -117,7 +120,7 @@ ALWAYS_WRONG: dict[str, tuple[type[InvalidMetric], Callable[[Metrics], Any]]] = 
 
 
 def untouched(metrics: Metrics) -> None:
-    """No sample, no thread, and the name still free: it can become a metric of any type and definition."""
+    """Assert that nothing was recorded or started, and that the name can get any definition."""
     assert metrics.stats()["recorded"] == metrics.stats()["pending"] == 0
     free = {"counter": "gauge", "gauge": "histogram", "histogram": "counter"}
     for kind, other in free.items():

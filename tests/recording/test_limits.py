@@ -23,19 +23,19 @@ def test_samples_too_old_or_in_the_future_are_dropped(
     metrics = make(max_age=600, max_future=60)
     now = datetime.now(UTC)
     kept = [now - timedelta(seconds=590), now, now + timedelta(seconds=50)]
-    for verb in (metrics.increment, metrics.gauge, metrics.histogram):
+    for method in (metrics.increment, metrics.gauge, metrics.histogram):
         for when in (
             *kept,
             now - timedelta(seconds=610),
             now - timedelta(days=9),
             now + timedelta(seconds=70),
         ):
-            verb(verb.__name__, 2, timestamp=when)
+            method(method.__name__, 2, timestamp=when)
     metrics.flush()
     stats = balanced(metrics)
     assert (stats["stored"], stats["dropped"]) == (9, {"too_old": 6, "in_future": 3})
-    for verb in ("increment", "gauge", "histogram"):
-        times = [sample.timestamp for sample in metrics.query(verb)]
+    for method in ("increment", "gauge", "histogram"):
+        times = [sample.timestamp for sample in metrics.query(method)]
         assert times == [
             when.replace(microsecond=when.microsecond // 1000 * 1000) for when in kept
         ]  # cut to the ms
@@ -144,7 +144,7 @@ def test_blocks_cut_from_a_full_log_are_counted(make: Make) -> None:
     assert storage["bytes"]["log"] <= 1 << 17
     assert metrics.query("jobs", aggregation="sum") == 20
     (family,) = metrics.live("took")
-    assert family.series[0].count == 20_000  # the running totals know of all
+    assert family.series[0].count == 20_000  # totals include all
 
 
 def test_a_large_flush_is_sent_in_several_batches(make: Make) -> None:

@@ -58,10 +58,10 @@ def test_a_histogram_keeps_its_values(metrics: Metrics) -> None:
 @pytest.mark.parametrize("kind", ["counter", "gauge", "histogram"])
 def test_a_sample_with_all_arguments_is_returned_as_recorded(metrics: Metrics, kind: str) -> None:
     when = datetime.now(UTC).replace(microsecond=123_000) - timedelta(minutes=3)
-    verb = {"counter": metrics.increment, "gauge": metrics.gauge, "histogram": metrics.histogram}[
+    method = {"counter": metrics.increment, "gauge": metrics.gauge, "histogram": metrics.histogram}[
         kind
     ]
-    verb(
+    method(
         "all", 2.5, tags={"b": 1, "a": "x"}, metadata={"note": "ü", "n": [1, None]}, timestamp=when
     )
     sample = only(metrics, "all")
@@ -177,12 +177,12 @@ def test_keys_and_values_of_tags_are_not_confused(metrics: Metrics) -> None:
         (1e-300, 1e-300),
     ],
 )
-@pytest.mark.parametrize("verb", ["increment", "gauge", "histogram"])
+@pytest.mark.parametrize("method", ["increment", "gauge", "histogram"])
 def test_any_kind_of_number_is_stored_as_a_float(
-    metrics: Metrics, verb: str, value: Any, kept: float
+    metrics: Metrics, method: str, value: Any, kept: float
 ) -> None:
-    for _ in range(2):  # the checked way, and where there is one the fast path
-        getattr(metrics, verb)("value", value)
+    for _ in range(2):  # the checked path, then the fast path
+        getattr(metrics, method)("value", value)
     samples = metrics.query("value")
     assert [sample.value for sample in samples for _ in range(sample.count)] == [kept, kept]
 
@@ -231,12 +231,12 @@ def test_anything_but_a_finite_number_is_refused(metrics: Metrics, value: Any) -
 
 
 def test_nan_is_refused_on_the_fast_path_too(metrics: Metrics) -> None:
-    verbs = {"counter": metrics.increment, "gauge": metrics.gauge, "histogram": metrics.histogram}
-    for kind, verb in verbs.items():
-        verb(kind, 1.0)
+    methods = {"counter": metrics.increment, "gauge": metrics.gauge, "histogram": metrics.histogram}
+    for kind, method in methods.items():
+        method(kind, 1.0)
         for value in (float("nan"), float("inf"), float("-inf")):
             with pytest.raises(InvalidValue):
-                verb(kind, value)
+                method(kind, value)
         assert metrics.query(kind, aggregation="count") == 1
 
 
@@ -333,5 +333,8 @@ def test_a_sample_without_a_time_has_the_time_of_the_clock(make: Make) -> None:
     metrics = make(clock=lambda: seconds)
     metrics.histogram("latency", 1)
     metrics.increment("jobs", metadata={"a": 1})
-    wanted = datetime.fromtimestamp(seconds, UTC)
-    assert (only(metrics, "latency").timestamp, only(metrics, "jobs").timestamp) == (wanted, wanted)
+    expected = datetime.fromtimestamp(seconds, UTC)
+    assert (only(metrics, "latency").timestamp, only(metrics, "jobs").timestamp) == (
+        expected,
+        expected,
+    )

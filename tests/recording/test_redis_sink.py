@@ -67,7 +67,7 @@ def test_close_counts_what_the_sender_has_taken_and_not_sent(
     metrics.increment("jobs")
     metrics.flush()
     server.pause()
-    metrics.increment("new", 5)  # its sender asks the catalogue about the new name, and waits
+    metrics.increment("new", 5)  # its sender looks up the new name and waits
     with pytest.raises(StoreUnavailable):
         metrics.flush(0.1)
     metrics.close(0.1)

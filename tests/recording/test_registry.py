@@ -34,7 +34,7 @@ from tests.recording.helpers import Make, only
         ("jobs", 1, "counter"),
         ("jobs", 0, "counter"),
         ("jobs", True, "counter"),
-        ("jobs", -1, "gauge"),  # the original made it a counter that goes down
+        ("jobs", -1, "gauge"),  # a counter can't decrease
         ("jobs", decimal.Decimal("1.5"), "histogram"),
         ("jobs", np.float64(1), "histogram"),
         ("jobs", np.int64(1), "counter"),
@@ -83,7 +83,7 @@ def test_the_type_in_redis_takes_precedence_over_an_inferred_one(make: Make) -> 
     first.flush()
     second.record("jobs", 8)
     assert second.query("jobs", aggregation="last") == 8
-    second.record("jobs", 2)  # what was learned holds from now on
+    second.record("jobs", 2)  # it now uses the type that it learned
     assert second.query("jobs", aggregation="last") == 2
     assert {sample.type for sample in second.query("jobs")} == {"gauge"}
     assert second.stats()["dropped"] == {}
@@ -95,7 +95,7 @@ def test_samples_that_the_type_in_redis_can_not_hold_are_dropped_and_counted(
     first, second = make(), make()
     first.increment("jobs", 3)
     first.flush()
-    second.record("jobs", -8)  # a gauge, as far as it knows
+    second.record("jobs", -8)  # this process still takes it for a gauge
     second.record("other", 1)
     assert second.query("jobs", aggregation="sum") == 3
     assert second.query("other", aggregation="sum") == 1
@@ -240,13 +240,13 @@ def test_measure_with_an_undeclared_tag_raises_before_it_runs(metrics: Metrics) 
 def test_declared_tags_apply_to_a_series_on_the_fast_path(metrics: Metrics) -> None:
     metrics.increment("jobs", tags={"user": "u"})
     metrics.increment("jobs", tags={"user": "u"})
-    handle = Counter("jobs", {"user": "u"}, metrics=metrics)
-    handle.increment()
+    instrument = Counter("jobs", {"user": "u"}, metrics=metrics)
+    instrument.increment()
     metrics.declare("jobs", "counter", tag_keys=["queue"])
     with pytest.raises(InvalidTags):
         metrics.increment("jobs", tags={"user": "u"})
     with pytest.raises(InvalidTags):
-        handle.increment()
+        instrument.increment()
     assert metrics.query("jobs", aggregation="sum") == 3
 
 
@@ -255,9 +255,9 @@ def test_samples_of_an_instrument_with_undeclared_tags_can_be_dropped(
 ) -> None:
     metrics = make(on_invalid="drop")
     metrics.declare("jobs", "counter", tag_keys=["queue"])
-    handle = Counter("jobs", {"user": "u"}, metrics=metrics)
-    handle.increment()
-    handle.increment(1.5)
+    instrument = Counter("jobs", {"user": "u"}, metrics=metrics)
+    instrument.increment()
+    instrument.increment(1.5)
     assert metrics.stats()["dropped"] == {"invalid": 2}
 
 

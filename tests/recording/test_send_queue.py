@@ -57,10 +57,10 @@ def test_compressed_samples_are_exact_in_all_but_percentiles(
     server.resume()
     metrics.flush()
     assert balanced(metrics)["stored"] == 20_000
-    wanted = {"count": 10_000, "sum": sum(values), "min": min(values), "max": max(values)}
-    wanted["mean"] = wanted["sum"] / 10_000
-    (found,) = metrics.rollup("took", aggregations=list(wanted), window=None).values()
-    assert found == pytest.approx(wanted, rel=1e-12)
+    expected = {"count": 10_000, "sum": sum(values), "min": min(values), "max": max(values)}
+    expected["mean"] = expected["sum"] / 10_000
+    (found,) = metrics.rollup("took", aggregations=list(expected), window=None).values()
+    assert found == pytest.approx(expected, rel=1e-12)
     assert metrics.query("took", aggregation="p50") == pytest.approx(sorted(values)[5_000], rel=0.2)
     assert metrics.query("jobs", aggregation="sum") == sum(
         number % 7 for number in range(1, 10_001)
@@ -112,10 +112,10 @@ def test_nothing_is_lost_while_the_server_is_stopped(
     counts = [0, 0]
 
     def increments() -> None:
-        handle = Counter("jobs", {"a": "b"}, metrics=metrics)
+        instrument = Counter("jobs", {"a": "b"}, metrics=metrics)
         while not stop.is_set():
             for _ in range(1_000):
-                handle.increment()
+                instrument.increment()
             counts[0] += 1_000
             time.sleep(0.0005)
 
@@ -226,5 +226,5 @@ def test_a_query_after_an_outage_does_not_wait_for_the_next_attempt(
     with pytest.raises(StoreUnavailable):
         metrics.flush(1)
     server.restart()
-    assert metrics.query("jobs", aggregation="count") >= 1  # the first try of the sender since
+    assert metrics.query("jobs", aggregation="count") >= 1  # the sender's first attempt since then
     wait_until(lambda: metrics.stats()["pending"] == 0, "all is stored")

@@ -70,7 +70,7 @@ def test_instruments_and_clients_created_before_and_during_a_capture_are_capture
     of_silent.increment()
     explicit.increment("jobs")
     silent.increment("jobs", 10)
-    Metrics(NOWHERE).increment("jobs", 100)  # let go of at once
+    Metrics(NOWHERE).increment("jobs", 100)  # no longer held by anybody
     Metrics("none://").increment("jobs", 1_000)
     assert captured.counter("refunds").total == 8
     assert captured.counter("jobs").total == 1_111
@@ -106,24 +106,24 @@ def test_async_clients_are_captured(captured: Captured, threads: Threads) -> Non
 
 
 def test_all_clients_of_one_none_url_are_captured_and_then_silent_again() -> None:
-    asilent, face = AsyncMetrics("none://"), AsyncMetrics(metrics=silent)
+    asilent, shared = AsyncMetrics("none://"), AsyncMetrics(metrics=silent)
     for _ in range(2):
         with capture() as captured:
             within = Metrics(metrics=asilent)
-            for each in (silent, asilent, face, within):
+            for each in (silent, asilent, shared, within):
                 each.increment("jobs")
                 each.gauge("depth", 3)
-            Gauge("depth", metrics=face).add(2)
+            Gauge("depth", metrics=shared).add(2)
             assert captured.counter("jobs").total == 4
             assert (
                 captured.gauge("depth").values.count(5) == 1
-            )  # 3 + 2: a face changes what the other set
+            )  # 3 + 2: one client changes what the other set
             with capture() as inner:
                 within.increment("jobs")
                 Metrics(metrics=within).increment("jobs")
                 assert inner.counter("jobs").total == 2
             assert captured.counter("jobs").total == 4
-        for each in (silent, asilent, face, within):
+        for each in (silent, asilent, shared, within):
             each.increment("jobs")
             assert each.settings.url == "none://"
             assert each.stats()["recorded"] == 0
@@ -134,7 +134,7 @@ def test_all_clients_of_one_none_url_are_captured_and_then_silent_again() -> Non
 def test_connections_opened_before_a_capture_are_not_used_in_it(
     url: str, namespace: str, server: Server
 ) -> None:
-    """A question in a capture reaches no store, by whatever was connected before."""
+    """A query in a capture reaches no Redis, even over a connection opened before."""
 
     async def scenario() -> None:
         async with AsyncMetrics(url, namespace=namespace) as ametrics:
@@ -281,7 +281,7 @@ def test_each_capture_begins_empty() -> None:
         redismetrics.close()
     with capture() as second:
         redismetrics.configure(NOWHERE, namespace="second")  # not too late
-        redismetrics.gauge("x", 1)  # no counter any more
+        redismetrics.gauge("x", 1)  # it was a counter before
         refunds.increment(2)
         assert second.gauge("x", host=None).is_now(1)
     assert second.counter("refunds").increased_by(2)
@@ -291,7 +291,7 @@ def test_each_capture_begins_empty() -> None:
 
 
 def test_declarations_during_a_capture_stay() -> None:
-    """A module that is imported by the first test declares its metrics once."""
+    """A module declares its metrics once, when the first test imports it."""
     explicit.declare("before", "histogram", unit="seconds")
     for _ in range(2):
         with capture():

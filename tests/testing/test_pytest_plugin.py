@@ -36,7 +36,7 @@ def test_the_plugin_provides_its_fixtures(
     )
     monkeypatch.setenv(
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1"
-    )  # where it is installed it would come twice
+    )  # if installed, it would be loaded twice
     result = pytester.runpytest_subprocess(
         "-p", "redismetrics.testing.pytest_plugin", "-p", "no:cacheprovider"
     )
