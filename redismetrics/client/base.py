@@ -15,7 +15,8 @@ from .internals import ClientInternals
 
 if TYPE_CHECKING:
     from redismetrics.queries.context import QueryContext
-    from redismetrics.store.connection import LoopClients, Store
+    from redismetrics.store.connection import Store
+    from redismetrics.store.loop_clients import LoopClients
     from redismetrics.stream.feed import Feed
 
 # Items that a subscription holds for a slow reader: about 25 MB of samples.
@@ -87,7 +88,8 @@ class Client(Recording):
         from redismetrics.queries.cache import Cache
         from redismetrics.queries.context import QueryContext
         from redismetrics.recording.redis_sink import RedisSink
-        from redismetrics.store.connection import LoopClients, Store
+        from redismetrics.store.connection import Store
+        from redismetrics.store.loop_clients import LoopClients
         from redismetrics.store.namespace import Namespace
         from redismetrics.worker.thread import Thread
 
@@ -112,7 +114,7 @@ class Client(Recording):
         self.__dict__.update(metrics.__dict__, _own=False)
         self._recorder.add_client(self)
         if hasattr(self, "_store"):
-            from redismetrics.store.connection import LoopClients
+            from redismetrics.store.loop_clients import LoopClients
 
             self._loops = LoopClients(self._store)
             self.internals = ClientInternals(

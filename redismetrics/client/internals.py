@@ -9,8 +9,9 @@ from redismetrics.recording.recorder import Recorder
 
 if TYPE_CHECKING:
     from redismetrics.queries.context import QueryContext
-    from redismetrics.store.connection import LoopClients, Store
+    from redismetrics.store.connection import Store
     from redismetrics.store.driver import Operation
+    from redismetrics.store.loop_clients import LoopClients
 
 T = TypeVar("T")
 

@@ -8,7 +8,8 @@ from typing import Generic, Self, TypeVar, cast
 
 from redismetrics.errors import InvalidQuery, StoreError
 from redismetrics.model.sample import Gap
-from redismetrics.store.connection import LoopClients, Store
+from redismetrics.store.connection import Store
+from redismetrics.store.loop_clients import LoopClients
 
 from .delivery import LoopQueue
 from .feed import Feed

@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 import redis
 import redis.asyncio
 
-from redismetrics.store.connection import LoopClients, Store
+from redismetrics.store.connection import Store
 from redismetrics.store.driver import AsyncClient, Client, arun, run, translated
+from redismetrics.store.loop_clients import LoopClients
 
 from .delivery import ThreadQueue
 from .steps import (

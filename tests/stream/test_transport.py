@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from redismetrics.errors import StoreUnavailable
-from redismetrics.store.connection import LoopClients, Store
+from redismetrics.store.connection import Store
 from redismetrics.store.driver import Operation
+from redismetrics.store.loop_clients import LoopClients
 from redismetrics.stream.delivery import ThreadQueue
 from redismetrics.stream.steps import (
     Connect,
