@@ -1,4 +1,17 @@
-"""The way out: a window is planned, fetched, grouped and aggregated.
+"""Queries: plan a window, fetch its data, group and aggregate it.
 
-In: a metric name, a window, tags, aggregations. Out: numbers, rows, samples or a digest.
+In: a `Query` (query.py) and the context it runs in. Out: an operation whose result is a value, rows,
+samples or a digest.
+
+    arguments.py      checks of arguments
+    query.py          `Query` and `SamplesQuery`: what to read, checked once
+    context.py        the namespace, cache and row limit of a client
+    snapshot.py       first round trip: the state of a metric
+    plan.py           which slots cover a window
+    pages.py          second round trip: the fields of the plan; cache.py keeps them
+    fetch.py          both trips joined; selection.py holds their result as columns
+    aggregate.py      groups and aggregations
+    evaluate.py, time_series.py, samples.py       the kinds of results
+    catalog.py, live.py, stats.py                 metrics and tags, current state, statistics
+    json_results.py, json_ready.py                results ready for JSON
 """

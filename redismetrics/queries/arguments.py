@@ -19,7 +19,6 @@ _SYNONYMS = {
     "total": "sum",
     "std": "stddev",
     "stdev": "stddev",
-    "p50th": "median",
     "latest": "last",
     "maximum": "max",
     "minimum": "min",

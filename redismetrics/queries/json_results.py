@@ -1,6 +1,6 @@
 """JSON-ready results: those of the clients' `get_...` methods and of the HTTP endpoints.
 
-Each is a dict of the result, of what was asked, and of the time of the answer.
+Each is a dict of the result, the arguments of the query, and a timestamp.
 """
 
 from collections.abc import Callable
@@ -19,13 +19,13 @@ from .time_series import time_series
 
 
 def get_metrics(context: QueryContext, query: SamplesQuery) -> Operation[dict[str, Any]]:
-    """Return `newest_samples`."""
+    """Return the result of `newest_samples` ready for JSON."""
     samples = yield from newest_samples(context, query)
     return _with_timestamp(metrics=[sample.to_dict() for sample in samples], count=len(samples))
 
 
 def get_aggregation(context: QueryContext, query: Query) -> Operation[dict[str, Any]]:
-    """Return `evaluate`."""
+    """Return the result of `evaluate` ready for JSON."""
     results = yield from evaluate(context, query)
     return _with_timestamp(
         results=to_json_ready(results),
@@ -36,7 +36,7 @@ def get_aggregation(context: QueryContext, query: Query) -> Operation[dict[str, 
 
 
 def get_time_series(context: QueryContext, query: Query) -> Operation[dict[str, Any]]:
-    """Return `time_series`."""
+    """Return the result of `time_series` ready for JSON."""
     operation = time_series(context, query)
 
     def read() -> Operation[dict[str, Any]]:
@@ -53,7 +53,7 @@ def get_time_series(context: QueryContext, query: Query) -> Operation[dict[str, 
 
 
 def get_rollups(context: QueryContext, query: Query) -> Operation[dict[str, Any]]:
-    """Return `rollup`."""
+    """Return the result of `rollup` ready for JSON."""
     operation = rollup(context, query)
 
     def read() -> Operation[dict[str, Any]]:
@@ -70,7 +70,7 @@ def get_rollups(context: QueryContext, query: Query) -> Operation[dict[str, Any]
 def get_stats(
     context: QueryContext, process_stats: Callable[[], dict[str, Any]]
 ) -> Operation[dict[str, Any]]:
-    """Return `store_stats` and the statistics of this process, as *process_stats* returns them."""
+    """Return `store_stats` and the statistics of this process, which *process_stats* returns."""
     storage = yield from store_stats(context)
     recorder = process_stats()
     recorder = {"metrics_recorded": recorder["recorded"], **recorder}
