@@ -8,13 +8,14 @@ from redismetrics.model.time import Clock, system_clock
 from redismetrics.recording.methods import Recording
 from redismetrics.recording.recorder import Recorder
 from redismetrics.recording.redirect import attach_sink
-from redismetrics.recording.sink import NullSink, Sink
+from redismetrics.recording.sink import NullSink, Sink, StartingSink
 from redismetrics.settings import OnInvalid, Settings, resolve
 
 from .internals import ClientInternals
 
 if TYPE_CHECKING:
     from redismetrics.queries.context import QueryContext
+    from redismetrics.recording.redis_sink import RedisSink
     from redismetrics.store.connection import Store
     from redismetrics.store.loop_clients import LoopClients
     from redismetrics.stream.feed import Feed
@@ -32,6 +33,8 @@ class Client(Recording):
     # Clients of none:// have neither.
     _store: "Store"
     _loops: "LoopClients"
+    # If false, `connect` is called later.
+    _connects = True
 
     def __init__(
         self,
@@ -79,9 +82,30 @@ class Client(Recording):
         self.settings = resolve(**given)
         self._recorder = Recorder(self.settings, clock)
         self._recorder.add_client(self)
+        self.internals = ClientInternals(self._recorder)
+        self._made: dict[str, tuple[Store, LoopClients, ClientInternals, RedisSink]] = {}
+        if self._connects:
+            self.connect()
+
+    @classmethod
+    def unconnected(cls, *args: Any, **kwargs: Any) -> Self:
+        """Return a client that can record, and do the rest after `connect`."""
+        made = cls.__new__(cls)
+        made._connects = False
+        cls.__init__(made, *args, **kwargs)
+        return made
+
+    def connect(self) -> None:
+        """Make what connects to Redis, without connecting. Takes no lock; safe to repeat.
+
+        So a signal handler may interrupt it and record, and several threads may call it.
+        """
+        if not self._own:
+            return
+        recorder = self._recorder
         if (self.settings.url or "").startswith("none:"):
-            self.internals = ClientInternals(self._recorder)
-            attach_sink(self._recorder, NullSink())
+            if isinstance(recorder.sink, StartingSink):
+                attach_sink(recorder, NullSink())
             return
         # Here and not in a thread: a fork while a thread imports leaves the child with a locked
         # import.
@@ -93,12 +117,18 @@ class Client(Recording):
         from redismetrics.store.namespace import Namespace
         from redismetrics.worker.thread import Thread
 
-        self._store = Store(self.settings.url, self.settings.socket_timeout)
-        self._loops = LoopClients(self._store)
+        store = Store(self.settings.url, self.settings.socket_timeout)
+        loops = LoopClients(store)
         context = QueryContext(Namespace(self.settings.namespace), Cache(self.settings.cache_bytes))
-        self.internals = ClientInternals(self._recorder, self._store, self._loops, context)
-        worker_thread = Thread(self.settings, self._store)
-        attach_sink(self._recorder, RedisSink(self._recorder, self._store, worker_thread))
+        internals = ClientInternals(recorder, store, loops, context)
+        sink = RedisSink(recorder, store, Thread(self.settings, store))
+        # All callers use what the first of them made. No use of `__dict__`: see `set_silent`.
+        made = self._made.setdefault("connected", (store, loops, internals, sink))
+        self._store, self._loops, self.internals, sink = made
+        if isinstance(recorder.sink, StartingSink):
+            attach_sink(recorder, sink)
+        if recorder.started:
+            recorder.sink.start()
 
     def _share(self, metrics: "Client", given: list[str], clock: Clock) -> None:
         """Use the recorder, sink, store and settings of *metrics*."""
@@ -151,9 +181,16 @@ class Client(Recording):
         """Take over the settings and connections of *other*; what was declared here stays."""
         for name, definition in self._recorder.registry.declared().items():
             other._recorder.declare(name, definition)
-        self.__dict__.clear()
-        self.__dict__.update(other.__dict__)
+        self._replace_attributes(other.__dict__)
         self._recorder.add_client(self)
+
+    def _replace_attributes(self, attributes: dict[str, Any]) -> None:
+        """Replace all attributes; a signal handler that records meanwhile finds the old or new."""
+        own = self.__dict__
+        stale = own.keys() - attributes.keys()
+        own.update(attributes)
+        for name in stale:
+            own.pop(name, None)
 
     def _close(self, timeout: float) -> None:
         if self._own:

@@ -3,37 +3,80 @@
 The client is made at the first use, from the arguments of `configure` or the environment.
 """
 
+import atexit
 import inspect
+import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from redismetrics.errors import InvalidSetting
 from redismetrics.recording import instruments
+from redismetrics.recording.lifecycle import EXIT_TIMEOUT
+from redismetrics.settings import Settings
 
 from .metrics import Metrics
+
+log = logging.getLogger("redismetrics")
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_lock = threading.Lock()
+# Held by `configure` only: recording takes no lock, as a signal handler may record at any point.
+_lock = threading.RLock()
 _arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
 _client: Metrics | None = None
+# By the identity of the arguments: these, so that no other object gets it, and their client.
+_candidates: dict[int, tuple[Any, Metrics]] = {}
+# The threads that are in `client` now.
+_connecting: set[int] = set()
 
 
 def client() -> Metrics:
-    """Return the default client; make it at the first call."""
+    """Return the default client; make it at the first call.
+
+    If a signal handler or `__del__` interrupts that, what it records goes to the same client.
+    """
     global _client
-    found = _client
-    if found is None:
-        with _lock:
-            if _client is None:
-                _client = Metrics(*_arguments[0], **_arguments[1])
-            found = _client
+    while (found := _client) is None:
+        arguments = _arguments
+        candidate = _candidates.get(id(arguments))
+        if candidate is None:
+            made = Metrics.unconnected(*arguments[0], **arguments[1])
+            candidate = _candidates.setdefault(id(arguments), (arguments, made))
+        if not _connect(candidate[1]):
+            return candidate[1]
+        if arguments is _arguments:
+            _client = candidate[1]
     return found
+
+
+def _connect(candidate: Metrics) -> bool:
+    """Connect a candidate; return False if this call interrupts what it needs."""
+    thread = threading.get_ident()
+    if thread in _connecting:
+        return False
+    _connecting.add(thread)
+    try:
+        candidate.connect()
+    except ImportError as error:
+        if not _is_being_imported(error.name):
+            raise
+        return False
+    finally:
+        _connecting.discard(thread)
+    return True
+
+
+def _is_being_imported(name: str | None) -> bool:
+    """Return whether a signal handler interrupted the import of module *name*."""
+    spec = getattr(sys.modules.get(name or ""), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))
 
 
 def existing_client() -> Metrics | None:
@@ -44,23 +87,42 @@ def existing_client() -> Metrics | None:
 def configure(*args: Any, **kwargs: Any) -> None:
     """Set the arguments of the default client, which are those of `Metrics`. Makes no connection.
 
-    Call it before the first sample is recorded and the first query is made. Metrics that are
-    declared and instruments and decorators that are made before keep working.
+    Call it before the first sample is recorded and the first query is made; later, only a call
+    with the same settings is allowed, which does nothing. Metrics that are declared and
+    instruments and decorators that are made before keep working.
 
     Raises:
-        InvalidSetting: If a setting is invalid, or the default client is already in use.
+        InvalidSetting: If a setting is invalid, or the default client is already in use with
+            other settings.
     """
     global _arguments
     with _lock:
-        if _client is not None and _client._used:
-            raise InvalidSetting(
-                "configure() must be called before the default client is first used; "
-                "it has recorded or queried already"
-            )
         made = Metrics(*args, **kwargs)
+        if _client is not None and _client._used:
+            different = _differences(_client, made)
+            if different and _arguments != (args, kwargs):
+                raise InvalidSetting(
+                    "configure() must be called before the default client is first used; "
+                    f"it has recorded or queried already, with another {', '.join(different)}"
+                )
+            return
         _arguments = (args, kwargs)
         if _client is not None:
             _client._become(made)
+
+
+def _differences(client: Metrics, other: Metrics) -> list[str]:
+    """Return the names of the settings that differ."""
+    if client._recorder is other._recorder:
+        return []
+    names = [each.name for each in fields(Settings)]
+    ours, theirs = client.settings, other.settings
+    different = [name for name in names if getattr(ours, name) != getattr(theirs, name)]
+    if client._recorder.clock is not other._recorder.clock:
+        different.append("clock")
+    if client._own != other._own:
+        different.append("metrics")
+    return different
 
 
 def _on_default_client(method: Callable[Concatenate[Metrics, P], R]) -> Callable[P, R]:
@@ -122,8 +184,7 @@ def restored() -> Iterator[None]:
     finally:
         _arguments = arguments
         if before is not None and state is not None:
-            before.__dict__.clear()
-            before.__dict__.update(state)
+            before._replace_attributes(state)
         elif _client is not None:
             # Decorated functions hold it, so it stays, as it would be created now.
             _client._become(Metrics(*arguments[0], **arguments[1]))
@@ -132,8 +193,25 @@ def restored() -> Iterator[None]:
 def _after_fork() -> None:
     global _lock
     # Another thread of the parent may have held the old one.
-    _lock = threading.Lock()
+    _lock = threading.RLock()
+    _connecting.clear()
+    for _, candidate in _candidates.values():
+        if candidate is not _client:
+            candidate._recorder.reset()
+
+
+def _connect_at_exit() -> None:
+    """Send what a signal handler recorded while the client was being made, if nobody did since."""
+    started = [made for _, made in _candidates.values() if made._recorder.started]
+    if _client is not None or not started:
+        return
+    try:
+        client().close(EXIT_TIMEOUT)
+    except Exception as error:  # noqa: BLE001 - such as of an import that is not possible any more
+        waiting = sum(made._recorder.waiting() for made in started)
+        log.warning("closed with %d samples never sent: %s", waiting, error)
 
 
 instruments.default_client = client
 os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_connect_at_exit)

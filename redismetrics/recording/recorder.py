@@ -30,7 +30,7 @@ from .bindings import Bindings
 from .buffers import Buffer, MetricBuffers
 from .drops import Drops
 from .registry import MetricRegistry
-from .sink import NullSink, Sink, set_silent
+from .sink import Sink, StartingSink, set_silent
 
 if TYPE_CHECKING:
     from .instruments import Instrument
@@ -56,7 +56,7 @@ class Recorder:
     def __init__(self, settings: Settings, clock: Clock = system_clock) -> None:
         self.settings = settings
         self.clock = clock
-        self.sink: Sink = NullSink()
+        self.sink: Sink = StartingSink()
         # What the sink says, so that recording needs one look-up less.
         self.discards = False
         # Functions that record measurements of their own before each flush.

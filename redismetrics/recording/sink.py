@@ -5,7 +5,7 @@
 
 from typing import Any, Protocol
 
-from redismetrics.errors import InvalidQuery
+from redismetrics.errors import InvalidQuery, StoreUnavailable
 
 
 class Sink(Protocol):
@@ -160,3 +160,24 @@ class NullSink:
 
     def resume(self) -> None:
         """Do nothing."""
+
+
+class StartingSink(NullSink):
+    """The sink of a client that is not ready yet; a signal handler may record meanwhile.
+
+    What is recorded stays in the buffers until the next sink is attached.
+    """
+
+    discards = False
+
+    def flush(self, timeout: float) -> None:
+        self.check_queries()
+
+    async def aflush(self, timeout: float) -> None:
+        self.check_queries()
+
+    def check_queries(self) -> None:
+        raise StoreUnavailable(
+            "the client is still being made, below this call: a signal handler may record, "
+            "but not wait for Redis"
+        )

@@ -369,7 +369,7 @@ def test_configure_after_the_first_use_is_rejected(
     found, _ = ended(start(code, REDISMETRICS_URL=url, REDISMETRICS_NAMESPACE=namespace))
     late = (
         "configure() must be called before the default client is first used; "
-        "it has recorded or queried already"
+        "it has recorded or queried already, with another url"
     )
     assert found == [[use, late, namespace] for use in FIRST_USES]
 
@@ -604,3 +604,110 @@ def test_close_does_nothing_without_a_default_client(
     redismetrics.close(0.5)
     redismetrics.close(timeout=1)
     assert closed == [5.0, 0.5, 1]
+
+
+def test_configure_with_the_same_settings_does_nothing(
+    start: Callable[..., Process], url: str, namespace: str
+) -> None:
+    code = f"""
+    for _ in range(3):  # as a notebook's cell that is run again
+        configure({url!r}, namespace={namespace!r}, tags={{"a": 1}}, promoted_tags=["b"])
+        increment("jobs")
+    configure(url={url!r}, namespace={namespace!r}, tags={{"a": "1"}}, promoted_tags=("b",))
+    first = redismetrics.client.default.client()
+    for different in ({{}}, {{"tags": {{"a": 2}}}}, {{"flush_interval": 5, "clock": lambda: 1.0}}):
+        try:
+            configure(**{{"url": {url!r}, "namespace": {namespace!r}, "tags": {{"a": 1}}, **different}})
+        except InvalidSetting as error:
+            print(json.dumps(str(error).rpartition(" another ")[2]))
+    print(json.dumps([query("jobs", aggregation="sum"), first.stats()["dropped"]]))
+    close()
+    configure({url!r}, namespace={namespace!r}, tags={{"a": 1}}, promoted_tags=["b"])
+    """
+    differences = [
+        "promoted_tags",
+        "tags, promoted_tags",
+        "promoted_tags, flush_interval, clock",
+    ]
+    assert ended(start(code)) == ([*differences, [3, {}]], [])
+
+
+def test_configure_with_the_same_client_does_nothing(
+    start: Callable[..., Process], url: str, namespace: str
+) -> None:
+    code = f"""
+    other = redismetrics.Metrics({url!r}, namespace={namespace!r})
+    configure(metrics=other)
+    increment("jobs")
+    configure(metrics=other)
+    increment("jobs")
+    other.close()
+    """
+    assert ended(start(code)) == ([], [])
+    with Metrics(url, namespace=namespace) as metrics:
+        assert metrics.query("jobs", aggregation="sum") == 2
+
+
+INTERRUPTED = """
+    import signal
+    signal.signal(signal.SIGUSR1, lambda *_: increment("signals"))
+    calls = [0]
+    def trace(frame, event, argument):
+        if event == "call" and frame.f_globals.get("__name__", "").startswith(
+            ("redismetrics", "importlib", "_frozen_importlib")
+        ):
+            calls[0] += 1
+            if calls[0] % EVERY == 0:
+                sys.setprofile(None)  # the handler is not interrupted
+                os.kill(os.getpid(), signal.SIGUSR1)
+                sys.setprofile(trace)
+    sys.setprofile(trace)
+    """
+
+
+@pytest.mark.parametrize("every", [1, 7, 101])
+def test_a_signal_handler_may_record_at_any_point_of_the_first_use(
+    start: Callable[..., Process], url: str, namespace: str, every: int
+) -> None:
+    code = f"""{INTERRUPTED.replace("EVERY", str(every))}
+    increment("jobs")
+    sys.setprofile(None)
+    flush()
+    found = [query("jobs", aggregation="sum"), query("signals", aggregation="sum") - calls[0] // {every}]
+    print(json.dumps([*found, stats()["dropped"]]))
+    """
+    process = start(code, REDISMETRICS_URL=url, REDISMETRICS_NAMESPACE=namespace)
+    assert ended(process) == ([[1, 0, {}]], [])
+
+
+def test_a_signal_handler_may_record_during_an_import_of_the_application(
+    start: Callable[..., Process], url: str, namespace: str
+) -> None:
+    code = f"""{INTERRUPTED.replace("EVERY", "5")}
+    import redismetrics.queries.query, redismetrics.worker, redismetrics.recording.redis_sink
+    sys.setprofile(None)
+    increment("jobs")
+    flush()
+    found = [query("jobs", aggregation="sum"), query("signals", aggregation="sum") - calls[0] // 5]
+    print(json.dumps([*found, stats()["dropped"]]))
+    """
+    process = start(code, REDISMETRICS_URL=url, REDISMETRICS_NAMESPACE=namespace)
+    assert ended(process) == ([[1, 0, {}]], [])
+
+
+def test_what_a_signal_handler_recorded_during_an_import_is_sent_at_the_end(
+    start: Callable[..., Process], url: str, namespace: str
+) -> None:
+    code = """
+    import importlib.util, redis
+    spec = importlib.util.find_spec("redismetrics.queries.cache")
+    half = importlib.util.module_from_spec(spec)
+    spec._initializing = True
+    sys.modules[spec.name] = half  # as a signal handler finds it that interrupts the import
+    increment("signals")
+    del sys.modules[spec.name]
+    """
+    process = start(code, REDISMETRICS_URL=url, REDISMETRICS_NAMESPACE=namespace)
+    assert ended(process) == ([], [])
+    with Metrics(url, namespace=namespace) as metrics:
+        assert metrics.query("signals", aggregation="sum") == 1
