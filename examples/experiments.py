@@ -102,7 +102,8 @@ def main() -> None:
 
     worst = min(rm.query("experiment_result", window=window), key=lambda sample: sample.value)
     print(
-        f"\nThe worst of the samples that are kept: {worst.value:.3f}, {worst.tags} {worst.metadata}"
+        f"\nThe worst of the samples that are kept: {worst.value:.3f}, "
+        f"{worst.tags} {worst.metadata}"
     )
 
 

@@ -96,7 +96,8 @@ def _split(query: bytes, known: Mapping[str, Parameter]) -> dict[str, list[str]]
         if name not in known:
             allowed = ", ".join(known) or "none"
             raise InvalidQuery(
-                f"unknown parameter {shown(name, 80)}{did_you_mean(name, known)} (allowed: {allowed})"
+                f"unknown parameter {shown(name, 80)}{did_you_mean(name, known)} "
+                f"(allowed: {allowed})"
             )
         texts.setdefault(name, []).append(text)
     return texts
@@ -187,7 +188,8 @@ def tag_filter(pairs: Iterable[tuple[str, str | None]]) -> dict[str, str | None]
     for key, value in pairs:
         if tags.setdefault(key, value) != value:
             raise InvalidQuery(
-                f"tag must have one value for {shown(key, 80)}, got {shown(tags[key], 80)} and {shown(value, 80)}"
+                f"tag must have one value for {shown(key, 80)}, "
+                f"got {shown(tags[key], 80)} and {shown(value, 80)}"
             )
     return tags
 

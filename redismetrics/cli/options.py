@@ -172,7 +172,8 @@ def filters(given: Iterable[str] | None) -> dict[str, str | None]:
 def _set_once(tags: dict[str, Any], key: str, value: str | None) -> None:
     if tags.setdefault(key, value) != value:
         raise InvalidTags(
-            f"--tag must have one value for {shown(key, 80)}, got {shown(tags[key], 80)} and {shown(value, 80)}"
+            f"--tag must have one value for {shown(key, 80)}, "
+            f"got {shown(tags[key], 80)} and {shown(value, 80)}"
         )
 
 

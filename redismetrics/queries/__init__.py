@@ -1,7 +1,7 @@
 """Queries: plan a window, fetch its data, group and aggregate it.
 
-In: a `Query` (query.py) and the context it runs in. Out: an operation whose result is a value, rows,
-samples or a digest.
+In: a `Query` (query.py) and the context it runs in. Out: an operation whose result is a value,
+rows, samples or a digest.
 
     arguments.py      checks of arguments
     query.py          `Query` and `SamplesQuery`: what to read, checked once

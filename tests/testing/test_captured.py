@@ -27,26 +27,45 @@ def test_a_failing_assertion_shows_what_was_recorded(captured: Captured) -> None
     lenient.histogram("took", 1.5)
     lenient.histogram("took", 2)
     recorded = (
-        "\nrecorded:\n  counter refunds{shop='de'}: 2\n  counter refunds{shop='fr'}: 1\n  gauge depth: 7\n"
+        "\nrecorded:\n  counter refunds{shop='de'}: 2\n  counter refunds{shop='fr'}: 1\n"
+        "  gauge depth: 7\n"
         "  histogram took: 1.5, 2\n  dropped as invalid: 1"
     )
     lines = sorted(recorded.splitlines()[2:])
     for message, head in (
-        (failing(captured.counter("refunds", shop="de").increased_by, 1),
-         "counter refunds{shop='de'}: expected an increase of 1, got 2"),
-        (failing(captured.counter("refunds", shop="at").increased_by, 1),
-         "counter refunds{shop='at'}: expected an increase of 1, got nothing"),
-        (failing(captured.counter("refunds").increased_by, 4),
-         "counter refunds: expected an increase of 4, got 3 in 2 increments"),
+        (
+            failing(captured.counter("refunds", shop="de").increased_by, 1),
+            "counter refunds{shop='de'}: expected an increase of 1, got 2",
+        ),
+        (
+            failing(captured.counter("refunds", shop="at").increased_by, 1),
+            "counter refunds{shop='at'}: expected an increase of 1, got nothing",
+        ),
+        (
+            failing(captured.counter("refunds").increased_by, 4),
+            "counter refunds: expected an increase of 4, got 3 in 2 increments",
+        ),
         (failing(captured.gauge("depth").is_now, 8), "gauge depth: expected 8, got 7"),
         (failing(captured.gauge("level").is_now, 8), "gauge level: expected 8, got nothing"),
-        (failing(captured.histogram("took").recorded, 1.5), "histogram took: expected 1.5, got 1.5, 2"),
-        (failing(captured.histogram("took").recorded, 1.5, 3), "histogram took: expected 1.5, 3, got 1.5, 2"),
-        (failing(captured.histogram("took").recorded_times, 3), "histogram took: expected 3 values, got 1.5, 2"),
+        (
+            failing(captured.histogram("took").recorded, 1.5),
+            "histogram took: expected 1.5, got 1.5, 2",
+        ),
+        (
+            failing(captured.histogram("took").recorded, 1.5, 3),
+            "histogram took: expected 1.5, 3, got 1.5, 2",
+        ),
+        (
+            failing(captured.histogram("took").recorded_times, 3),
+            "histogram took: expected 3 values, got 1.5, 2",
+        ),
         (failing(captured.gauge("depth").not_recorded), "gauge depth: expected nothing, got 7"),
         (failing(captured.nothing_recorded), "expected nothing, got samples"),
-        (failing(captured.gauge("took").is_now, 2), "'took' was recorded as a histogram, not as a gauge"),
-    ):  # fmt: skip
+        (
+            failing(captured.gauge("took").is_now, 2),
+            "'took' was recorded as a histogram, not as a gauge",
+        ),
+    ):
         assert message.splitlines()[0] == head
         assert sorted(message.splitlines()[2:]) == lines
     captured.clear()
