@@ -616,8 +616,9 @@ def test_configure_with_the_same_settings_does_nothing(
     configure(url={url!r}, namespace={namespace!r}, tags={{"a": "1"}}, promoted_tags=("b",))
     first = redismetrics.client.default.client()
     for different in ({{}}, {{"tags": {{"a": 2}}}}, {{"flush_interval": 5, "clock": lambda: 1.0}}):
+        same = {{"url": {url!r}, "namespace": {namespace!r}, "tags": {{"a": 1}}}}
         try:
-            configure(**{{"url": {url!r}, "namespace": {namespace!r}, "tags": {{"a": 1}}, **different}})
+            configure(**same | different)
         except InvalidSetting as error:
             print(json.dumps(str(error).rpartition(" another ")[2]))
     print(json.dumps([query("jobs", aggregation="sum"), first.stats()["dropped"]]))
@@ -673,8 +674,8 @@ def test_a_signal_handler_may_record_at_any_point_of_the_first_use(
     increment("jobs")
     sys.setprofile(None)
     flush()
-    found = [query("jobs", aggregation="sum"), query("signals", aggregation="sum") - calls[0] // {every}]
-    print(json.dumps([*found, stats()["dropped"]]))
+    signals = query("signals", aggregation="sum") - calls[0] // {every}
+    print(json.dumps([query("jobs", aggregation="sum"), signals, stats()["dropped"]]))
     """
     process = start(code, REDISMETRICS_URL=url, REDISMETRICS_NAMESPACE=namespace)
     assert ended(process) == ([[1, 0, {}]], [])

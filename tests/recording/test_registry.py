@@ -53,7 +53,7 @@ def test_an_explicit_type_takes_precedence_over_an_inferred_one(url: str, namesp
     metrics = Metrics(url, namespace=namespace, flush_interval=3600, clock=lambda: now[0])
     for value, kind in ((1, None), (5, "gauge"), (7, None)):
         metrics.record("jobs", value, type=kind)
-        # Increments get their time when flushed; an earlier sample must stay older than a later one.
+        # Increments get their time when flushed, but earlier samples must stay older.
         now[0] += 1
     assert metrics.list_metrics()[0]["type"] == "gauge"
     assert [sample.value for sample in metrics.query("jobs")] == [1, 5, 7]
