@@ -58,8 +58,9 @@ def test_subscribe_prints_summaries(shell: Shell, metrics: Metrics) -> None:
 
 
 def test_subscribe_ends_after_its_timeout_and_on_ctrl_c(shell: Shell, server: Server) -> None:
-    assert shell("subscribe", "--timeout", "0.2") == (0, "", "")
     before = patterns(server)
+    assert shell("subscribe", "--timeout", "0.2") == (0, "", "")
+    wait_until(lambda: patterns(server) == before, "the first subscription has ended")
     with shell.start("subscribe") as process:
         wait_until(lambda: patterns(server) > before, "it is subscribed")
         process.send_signal(signal.SIGINT)
