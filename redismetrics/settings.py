@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from redismetrics.model.retention import RetentionPolicy
+from redismetrics.model.safe_url import safe_url
 from redismetrics.model.validation import check_name, check_number, clean_tags, did_you_mean
 
 from .errors import InvalidMetric, InvalidSetting, shown
@@ -46,7 +47,7 @@ def _setting(
     return field(default=default, metadata=metadata)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Settings:
     """All settings of one client, checked. Use `resolve` to create them.
 
@@ -125,6 +126,12 @@ class Settings:
         "a series that was not recorded for this long leaves the Prometheus page",
         1,
     )
+
+    def __repr__(self) -> str:
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        if self.url is not None:
+            values["url"] = safe_url(self.url)
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in values.items())})"
 
 
 def resolve(environ: Mapping[str, str] | None = None, **given: Any) -> Settings:

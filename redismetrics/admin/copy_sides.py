@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from redismetrics.errors import InvalidSetting, StoreError
+from redismetrics.model.safe_url import safe_url
 from redismetrics.model.time import SECOND
 from redismetrics.store import keys
 from redismetrics.store.connection import Store
@@ -13,7 +14,6 @@ from redismetrics.store.metric_keys import MetricLocation
 from redismetrics.store.namespace import COPYING, MAX_SHARDS, Config, read_config
 from redismetrics.store.replies import pairs, read_now_ms, reading
 from redismetrics.store.stats import count_alive
-from redismetrics.store.urls import safe_url
 
 T = TypeVar("T")
 

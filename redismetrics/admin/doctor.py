@@ -17,13 +17,13 @@ from redis import __version__ as client_version
 from redis.exceptions import AuthenticationError, NoPermissionError
 
 from redismetrics.errors import FormatMismatch, ScriptFailed, StoreError, StoreUnavailable
+from redismetrics.model.safe_url import safe_url
 from redismetrics.model.time import Clock, system_clock
 from redismetrics.settings import Settings, resolve
 from redismetrics.store.cluster import ClusterClient
 from redismetrics.store.connection import Store
 from redismetrics.store.driver import Operation, run, translated
 from redismetrics.store.server import now, who_am_i
-from redismetrics.store.urls import safe_url
 
 from . import server_checks
 from .findings import Diagnosis, Finding, worst_of

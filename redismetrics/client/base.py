@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from redismetrics.errors import InvalidSetting, shown
+from redismetrics.model.safe_url import safe_url
 from redismetrics.model.time import Clock, system_clock
 from redismetrics.recording.methods import Recording
 from redismetrics.recording.recorder import Recorder
@@ -227,7 +228,5 @@ class Client(Recording):
     def __repr__(self) -> str:
         url = self.settings.url
         if url is not None:
-            from redismetrics.store.urls import safe_url
-
             url = safe_url(url)
         return f"{type(self).__name__}({url!r}, namespace={self.settings.namespace!r})"

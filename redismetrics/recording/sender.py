@@ -11,12 +11,12 @@ import msgpack
 
 from redismetrics.errors import FormatMismatch, ScriptFailed, StoreError
 from redismetrics.model.definition import Definition
+from redismetrics.model.safe_url import safe_url
 from redismetrics.model.time import HOUR, SECOND
 from redismetrics.settings import retention_policy
 from redismetrics.store import catalog, keys, namespace
 from redismetrics.store.connection import Store
 from redismetrics.store.driver import Client, run
-from redismetrics.store.urls import safe_url
 
 from . import encode, write
 from .batch import MetricBatch, convert, drop_outside, finish

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from redismetrics.errors import InvalidSetting, MissingExtra
+from redismetrics.model.safe_url import safe_url
 
 from . import embedded
-from .urls import LOCAL_URL, MULTI_HOST_SCHEMES, check_url, parse_multi_host_url, safe_url
+from .urls import LOCAL_URL, MULTI_HOST_SCHEMES, check_url, parse_multi_host_url
 
 if TYPE_CHECKING:
     import redis

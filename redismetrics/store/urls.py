@@ -1,12 +1,12 @@
 """URLs of servers: parse them, check them, and show them without passwords."""
 
 import ipaddress
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from redismetrics.errors import InvalidSetting
+from redismetrics.model.safe_url import safe_url
 
 from .embedded_paths import folder_of
 
@@ -36,21 +36,6 @@ def check_url(url: str) -> str:
     return url
 
 
-def safe_url(url: str) -> str:
-    """Return *url* without its password, for messages and logs.
-
-    The password is hidden even if it contains unescaped special characters.
-    """
-    scheme, slashes, rest = url.partition("://")
-    if not slashes:
-        return "***" if "@" in url else url
-    login, at, place = rest.rpartition("@")
-    if at:
-        login = f"{login.partition(':')[0]}:***" if ":" in login else "***"
-    place = re.sub(r"(?i)(password=)[^&]*", r"\1***", place)
-    return f"{scheme}://{login}{at}{place}"
-
-
 @dataclass(frozen=True, slots=True)
 class MultiHostUrl:
     """A URL with several hosts: nodes of a cluster, or sentinels that know where *service* is."""
@@ -58,10 +43,10 @@ class MultiHostUrl:
     kind: str
     hosts: list[tuple[str, int]]
     service: str
-    sentinel_login: dict[str, str]
+    sentinel_login: dict[str, str] = field(repr=False)
     _scheme: str
-    _login: str
-    _rest: str
+    _login: str = field(repr=False)
+    _rest: str = field(repr=False)
 
     def url_of(self, host: str, port: int) -> str:
         """Return the URL of one server, with the login, database and options of the whole URL."""

@@ -13,10 +13,10 @@ from queue import SimpleQueue
 
 from redismetrics.errors import InvalidSetting, RedisMetricsError, one_line
 from redismetrics.exposition import http_server
+from redismetrics.model.safe_url import safe_url
 from redismetrics.settings import Settings, resolve
 from redismetrics.store import urls
 from redismetrics.store.connection import Store
-from redismetrics.store.urls import safe_url
 
 from .limits import DEFAULT_LIMITS, WorkerLimits
 from .page import status_app

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from redismetrics.errors import RedisMetricsError, StoreError, StoreUnavailable
 from redismetrics.model.retention import RetentionPolicy
+from redismetrics.model.safe_url import safe_url
 from redismetrics.settings import Settings, retention_policy
 from redismetrics.store import namespace
 from redismetrics.store.connection import Store
@@ -24,7 +25,6 @@ from redismetrics.store.driver import Client, Operation, gather, run
 from redismetrics.store.due_slot import MERGE, PARTITION, SWEEP, TRIM, DueSlot
 from redismetrics.store.metric_keys import MetricLocation
 from redismetrics.store.namespace import Config
-from redismetrics.store.urls import safe_url
 
 from . import cleanup, downsample, queue, seal
 from .commit import Outcome, Result

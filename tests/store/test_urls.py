@@ -3,7 +3,9 @@
 import pytest
 
 from redismetrics import InvalidSetting, Metrics
-from redismetrics.store.urls import parse_multi_host_url, safe_url
+from redismetrics.model.safe_url import safe_url
+from redismetrics.settings import resolve
+from redismetrics.store.urls import parse_multi_host_url
 
 
 @pytest.mark.parametrize(
@@ -18,12 +20,47 @@ from redismetrics.store.urls import parse_multi_host_url, safe_url
         ("redis://:ge?heim@localhost:1/0", "redis://:***@localhost:1/0"),
         ("redis://:ge@heim@localhost:1/0", "redis://:***@localhost:1/0"),
         ("unix:///tmp/s?db=0&password=geheim&x=1", "unix:///tmp/s?db=0&password=***&x=1"),
+        ("redis://h/0?pass%77ord=geheim&db=1", "redis://h/0?pass%77ord=***&db=1"),
+        ("redis://h/0?pass%2577ord=geheim", "redis://h/0?pass%2577ord=***"),
+        ("redis://h/0?db=1&%50ASSWORD=geheim=x", "redis://h/0?db=1&%50ASSWORD=***"),
+        ("redis://h/0?db=1?password=geheim", "redis://h/0?db=1?password=***"),
+        ("redis://h/0?password=ge#heim", "redis://h/0?password=***"),
+        ("redis://h/0#password=geheim", "redis://h/0#password=***"),
+        ("redis://h/0?password=x@geheim", "redis://***"),
+        ("redis://u:geheim@h/0?password=x@geheim", "redis://***"),
+        ("redis://:x?y=z@h", "redis://***"),
+        (
+            "redis+sentinel://a:1,b:2/s?sentinel%5Fpassword=geheim&sentinel_username=u",
+            "redis+sentinel://a:1,b:2/s?sentinel%5Fpassword=***&sentinel_username=u",
+        ),
+        ("redis://h/0?auth=geheim&access_token=geheim", "redis://h/0?auth=***&access_token=***"),
         ("localhost:6379", "localhost:6379"),
         ("geheim@localhost:6379", "***"),
     ],
 )
 def test_a_shown_url_has_no_password(url: str, shown: str) -> None:
     assert safe_url(url) == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://user:geheim@localhost:1/0",
+        "redis://localhost:1/0?pass%77ord=geheim",
+        "redis+sentinel://u:geheim@h:1/s?sentinel_password=geheim",
+        "redis+cluster://u:geheim@h:1?password=geheim",
+    ],
+)
+def test_no_repr_shows_a_password(url: str) -> None:
+    shown = [repr(resolve({}, url=url)), repr(Metrics(url)), str(Metrics(url).settings)]
+    if "+" in url:
+        shown.append(repr(parse_multi_host_url(url)))
+    assert not [text for text in shown if "geheim" in text]
+
+
+def test_repr_of_settings_is_that_of_a_dataclass() -> None:
+    shown = repr(resolve({}, namespace="prod"))
+    assert shown.startswith("Settings(url=None, namespace='prod', tags={}, on_invalid='raise', ")
 
 
 @pytest.mark.parametrize(
