@@ -217,7 +217,6 @@ class Filled:
                         self.batch,
                         canonicals=canonicals,
                         samples=piece,
-                        due_ms=self._now(),
                         budget=10_000,
                     )
                 ]

@@ -27,6 +27,15 @@ Clock = Callable[[], float]
 
 system_clock: Clock = time.time
 
+
+def _steady() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+# Seconds since some moment, for durations: nobody sets this clock. Where the system has it, a clock
+# that also counts while the machine is suspended.
+steady_clock: Clock = _steady if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from redismetrics.columnar.arrays import Ints
+from redismetrics.columnar.arrays import Bools, Ints
 from redismetrics.columnar.samples import (
     CENTROID,
     CHANGE,
@@ -26,13 +26,13 @@ class MetricBatch:
 
     Attributes:
         canonicals: The canonical tags of the series; samples refer to positions in it.
-        due_ms: When they were drained.
         budget: Rows of a series and minute that are kept, once the definition is known. Until then
             the samples are raw. 0: they are compressed.
         buckets: Of histograms, the counts taken before compressing, not cumulative. Shape
             (series, bounds).
         squeezed: Compressed once more, because the send queue was full.
         alone: Must be sent alone, because Redis rejected a batch that it was part of.
+        queued_at: When it was first put into the send queue, by the steady clock.
     """
 
     name: str
@@ -40,11 +40,11 @@ class MetricBatch:
     explicit: bool
     canonicals: list[bytes]
     samples: Samples
-    due_ms: int
     budget: int = 0
     buckets: Ints | None = None
     squeezed: bool = False
     alone: bool = False
+    queued_at: float = 0.0
 
     @property
     def kind(self) -> MetricType:
@@ -134,6 +134,19 @@ def split(batch: MetricBatch, first: int, then: int) -> list[MetricBatch]:
     ]
 
 
+def is_outside(batch: MetricBatch, oldest_ms: int, newest_ms: int) -> bool:
+    """True if `drop_outside` would drop a sample."""
+    old, ahead = _outside(batch.samples, oldest_ms, newest_ms)
+    return bool((old | ahead).any())
+
+
+def _outside(samples: Samples, oldest_ms: int, newest_ms: int) -> tuple[Bools, Bools]:
+    """Return which samples are too old, and which are too far in the future."""
+    old: Bools = samples.time < oldest_ms
+    ahead: Bools = (samples.time > newest_ms) & ((samples.flags & OWN_TIME) != 0)
+    return old, ahead
+
+
 def drop_outside(
     batch: MetricBatch, oldest_ms: int, newest_ms: int
 ) -> tuple[MetricBatch | None, int, int]:
@@ -143,8 +156,7 @@ def drop_outside(
     in the future.
     """
     samples = batch.samples
-    old = samples.time < oldest_ms
-    ahead = (samples.time > newest_ms) & ((samples.flags & OWN_TIME) != 0)
+    old, ahead = _outside(samples, oldest_ms, newest_ms)
     if not (old | ahead).any():
         return batch, 0, 0
     times = samples.summaries.last_ms

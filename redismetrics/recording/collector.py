@@ -50,8 +50,12 @@ class Collector:
     def run(self, stop: threading.Event) -> None:
         """Drain on wall-clock multiples of the flush interval until *stop* is set."""
         now, interval = self._recorder.now, self._settings.flush_interval
-        due = (now() // interval + 1) * interval
+        steady = self._recorder.steady_clock
+        due, ahead = (now() // interval + 1) * interval, now() - steady()
         while not stop.wait(max(due - now(), 0.001)):
+            was_ahead, ahead = ahead, now() - steady()
+            if ahead > was_ahead + 2 * interval:  # the clock was set forward
+                due = (now() // interval) * interval
             if now() < due - 2 * interval:  # the clock was set back
                 due = (now() // interval + 1) * interval
                 continue

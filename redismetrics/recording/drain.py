@@ -68,9 +68,7 @@ def drain(
     if drained.distributions:
         parts.append(_from_distributions(drained.distributions))
     samples = concat(parts)
-    return MetricBatch(
-        name, definition, explicit, drained.canonicals, samples, due_ms, budget
-    ), lost
+    return MetricBatch(name, definition, explicit, drained.canonicals, samples, budget), lost
 
 
 def _take(buffers: Iterable[Buffer], is_counter: bool) -> _Drained:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from redismetrics.errors import InvalidMetric, InvalidTags, InvalidTimestamp, InvalidValue
 from redismetrics.model.definition import Definition, infer_type
 from redismetrics.model.sample import Distribution, pack_metadata
-from redismetrics.model.time import Clock, system_clock, to_ms
+from redismetrics.model.time import Clock, steady_clock, system_clock, to_ms
 from redismetrics.model.validation import (
     OVERFLOW_TAGS,
     MetricType,
@@ -56,6 +56,8 @@ class Recorder:
     def __init__(self, settings: Settings, clock: Clock = system_clock) -> None:
         self.settings = settings
         self.clock = clock
+        # For durations, such as how long samples wait: steps of `clock` don't change it.
+        self.steady_clock = steady_clock
         self.sink: Sink = StartingSink()
         # What the sink says, so that recording needs one look-up less.
         self.discards = False

@@ -79,6 +79,9 @@ class SendQueue:
 
     def put(self, found: list[MetricBatch]) -> int:
         """Append what was drained; return how many samples came in so far."""
+        now = self._recorder.steady_clock()
+        for batch in found:
+            batch.queued_at = now
         with self.change:
             self.queue.extend(found)
             self.nbytes += sum(batch.nbytes for batch in found)
@@ -179,10 +182,10 @@ class SendQueue:
 
         First the batches are compressed, then the oldest are dropped and counted.
         """
-        oldest = self._recorder.clock() * 1000 - self._settings.buffer_age * 1000
+        oldest = self._recorder.steady_clock() - self._settings.buffer_age
         limit = self._settings.buffer_bytes
         with self.change:
-            while self.queue and self.queue[0].due_ms < oldest:
+            while self.queue and self.queue[0].queued_at < oldest:
                 self._drop_oldest("expired")
             if self.nbytes <= limit:
                 return

@@ -14,12 +14,12 @@ from redismetrics.model.definition import Definition
 from redismetrics.model.safe_url import safe_url
 from redismetrics.model.time import HOUR, SECOND
 from redismetrics.settings import retention_policy
-from redismetrics.store import catalog, keys, namespace
+from redismetrics.store import catalog, keys, namespace, server
 from redismetrics.store.connection import Store
 from redismetrics.store.driver import Client, run
 
 from . import encode, write
-from .batch import MetricBatch, convert, drop_outside, finish
+from .batch import MetricBatch, convert, drop_outside, finish, is_outside
 from .known_definitions import KnownDefinitions
 from .recorder import Recorder
 from .send_queue import SendQueue
@@ -60,8 +60,10 @@ class Sender:
         self._shards = 0
         self._sequence: Tally[int] = Tally()
         self._confirmed: dict[int, int] = {}
-        self._confirmed_ms: dict[int, float] = {}
-        # The server's clock minus ours.
+        # When the last batch was confirmed, by the steady clock.
+        self._confirmed_at: dict[int, float] = {}
+        # The server's clock minus ours, as of the last reply. Either may have been set since, so
+        # nothing is dropped because of it before the server is asked again: see `_renew_offset`.
         self._offset_ms = 0.0
 
     def counts(self) -> dict[str, Any]:
@@ -176,7 +178,8 @@ class Sender:
             by_shard.setdefault(keys.shard_of(batch.name, self._shards), []).append(batch)
         numbered = []
         for shard, inside in by_shard.items():
-            if self._now_ms() - self._confirmed_ms.get(shard, 0) > self.settings.max_age * 1000:
+            now = self.recorder.steady_clock()
+            if now - self._confirmed_at.get(shard, now) > self.settings.max_age:
                 self._begin_again(shard)
             encoded, packed = self._encode(inside)
             if not packed:
@@ -191,7 +194,7 @@ class Sender:
                 encoded,
                 self.settings,
             )
-            new = UnconfirmedBatch(request, packed, self._now_ms())
+            new = UnconfirmedBatch(request, packed, now)
             with self.send_queue.change:
                 if self.send_queue.given_up:
                     return
@@ -228,8 +231,8 @@ class Sender:
 
     def _send(self, client: Client, batch: UnconfirmedBatch) -> None:
         """Send or resend a batch and process the reply."""
-        remembered_ms = (self.settings.max_age + self.settings.max_future) * 1000
-        if self._now_ms() - batch.first_ms > remembered_ms:
+        remembered = self.settings.max_age + self.settings.max_future
+        if self.recorder.steady_clock() - batch.first_sent > remembered:
             # Redis may have forgotten this writer: sending again could store the samples twice.
             self._give_up(batch, "unknown")
             return
@@ -271,7 +274,7 @@ class Sender:
                 )
                 self.known.forget_ids()
             self._confirmed[shard] = batch.request.sequence
-            self._confirmed_ms[shard] = self._now_ms()
+            self._confirmed_at[shard] = self.recorder.steady_clock()
             self.unconfirmed.pop(shard, None)
             self._batches += 1
             self._unpublished += reply.unpublished
@@ -332,9 +335,11 @@ class Sender:
                     unreadable.add(name)
                 elif definition is not None:
                     self.known.learn(name, definition)
-        now = self._now_ms() + self._offset_ms
-        oldest = round(now - self.settings.max_age * 1000)
-        newest = round(now + self.settings.max_future * 1000)
+        limits = self._time_limits()
+        if any(is_outside(batch, *limits) for batch in found):
+            # Only a reply renews the offset, and samples that are dropped here get none.
+            self._renew_offset(client)
+            limits = self._time_limits()
         ready = []
         for batch in found:
             if batch.name in unreadable:
@@ -343,10 +348,22 @@ class Sender:
             current = self.known.definition(batch.name)
             fitting = batch if current is None else self._fit(batch, current)
             if fitting is not None:
-                kept = self._drop_outside(fitting, oldest, newest)
+                kept = self._drop_outside(fitting, *limits)
                 if kept is not None:
                     ready.append(finish(kept))
         return ready
+
+    def _renew_offset(self, client: Client) -> None:
+        before = self._now_ms()
+        self._offset_ms = run(client, server.now()) - (before + self._now_ms()) / 2
+
+    def _time_limits(self) -> tuple[int, int]:
+        """Return the oldest and the newest time in ms that Redis accepts, as far as known."""
+        now = self._now_ms() + self._offset_ms
+        return (
+            round(now - self.settings.max_age * 1000),
+            round(now + self.settings.max_future * 1000),
+        )
 
     def _fit(self, batch: MetricBatch, definition: Definition) -> MetricBatch | None:
         """Return the batch converted to *definition*; None if its type contradicts it."""

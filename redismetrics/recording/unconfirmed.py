@@ -23,13 +23,13 @@ class UnconfirmedBatch:
     """A batch that was sent: its number and bytes stay the same until Redis confirms it.
 
     Attributes:
-        first_ms: When it was first sent.
+        first_sent: When it was first sent, by the steady clock.
         refusals: How often Redis refused it because of its contents.
     """
 
     request: WriteRequest
     batches: list[MetricBatch]
-    first_ms: float
+    first_sent: float
     refusals: int = 0
 
     @property

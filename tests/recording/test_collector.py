@@ -28,6 +28,7 @@ def test_the_last_interval_of_a_minute_stays_in_it_after_a_long_pause(
     minute = datetime.now(UTC).timestamp() // 60 * 60 - 120
     now = [minute + 59.97]
     metrics = make(flush_interval=0.1, clock=lambda: now[0])
+    metrics._recorder.steady_clock = lambda: now[0]
     metrics.increment("jobs")
     now[0] = minute + 75  # the process is stopped for 15 s just before its flush is due
     wait_until(lambda: metrics.stats()["stored"] == 1, "the late flush")

@@ -172,8 +172,9 @@ def test_a_server_stopped_for_longer_than_the_buffer_holds(
 
 
 def test_samples_that_wait_longer_than_buffer_age_are_dropped(make: Make) -> None:
-    now = [time.time()]
-    metrics = make(NOWHERE, flush_interval=NEVER, buffer_age=60, clock=lambda: now[0])
+    now = [0.0]
+    metrics = make(NOWHERE, flush_interval=NEVER, buffer_age=60)
+    metrics._recorder.steady_clock = lambda: now[0]
     metrics.increment("old", 3)
     metrics.increment("old", 3)
     collect(metrics)
@@ -191,7 +192,7 @@ def test_an_unconfirmed_batch_is_given_up_when_redis_may_have_forgotten_its_writ
     make: Make, fresh_server: Callable[..., Server]
 ) -> None:
     server = fresh_server()
-    now = [time.time()]
+    now = [0.0]
     metrics = make(
         server.url,
         backoff=QUICK,
@@ -199,8 +200,8 @@ def test_an_unconfirmed_batch_is_given_up_when_redis_may_have_forgotten_its_writ
         max_age=60,
         max_future=1,
         socket_timeout=0.1,
-        clock=lambda: now[0],
     )
+    metrics._recorder.steady_clock = lambda: now[0]
     metrics.increment("jobs")
     metrics.flush()
     server.pause()

@@ -56,7 +56,7 @@ def test_a_writer_pruned_in_a_long_pause_has_lost_nothing(
     metrics.flush()
     with server.client() as direct:
         direct.delete(keys.shard(metrics.settings.namespace, 0).writers)
-    metrics._sink.sender._confirmed_ms[0] -= 3_601_000  # as after a long pause
+    metrics._sink.sender._confirmed_at[0] -= 3_601  # as after a long pause
     with caplog.at_level(logging.WARNING, "redismetrics"):
         metrics.increment("jobs", tags={"a": "b"})
         metrics.flush()
