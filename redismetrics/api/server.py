@@ -1,9 +1,11 @@
 """Run the application on uvicorn until a signal stops it: `redismetrics serve`."""
 
 import os
+import signal
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,20 @@ def read_token(file: Path | None) -> str | None:
     """Return the token in *file*, or in the environment variable REDISMETRICS_TOKEN, or None.
 
     Raises:
-        InvalidSetting: If the file cannot be read, is empty or is too long.
+        InvalidSetting: If the file cannot be read, is empty or is too long, or the variable is set
+            and blank.
     """
     if file is None:
-        return os.environ.get(TOKEN_VARIABLE, "").strip() or None
+        variable = os.environ.get(TOKEN_VARIABLE)
+        if variable is None:
+            return None
+        # Blank is a mistake, such as a secret that is missing: do not serve without a token.
+        if not (token := variable.strip()):
+            raise InvalidSetting(
+                f"{TOKEN_VARIABLE} must be a token, got a blank value; "
+                "unset it to serve without a token"
+            )
+        return token
     try:
         with file.open(encoding="ascii") as opened:
             token = opened.read(_MAX_TOKEN_LENGTH + 1).strip()
@@ -92,6 +104,28 @@ def serve(app: Any, host: str, port: int, *, ready: Callable[[str], None] | None
     # uvicorn raises the signal again when it has shut down.
     with listen(host, port) as listening, suppress(KeyboardInterrupt):
         make_server(app, listening, ready=ready).run(sockets=[listening])
+
+
+@contextmanager
+def stopped_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM raise KeyboardInterrupt once, and do nothing when repeated, until this ends.
+
+    uvicorn raises the signal again when it has shut down. By default that would end the process
+    before the client is closed. Without effect outside the main thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -1,6 +1,7 @@
 """What all endpoints share: the client, the limits, and the thread pools that run requests."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -11,12 +12,18 @@ from starlette.responses import Response
 from redismetrics.client.async_metrics import AsyncMetrics
 from redismetrics.client.base import Client
 from redismetrics.client.metrics import Metrics
+from redismetrics.errors import RedisMetricsError
 from redismetrics.queries import catalog
 
 from .limits import Limits
 from .sse import OpenStreams
 
+log = logging.getLogger("redismetrics")
+
 T = TypeVar("T")
+
+# Seconds for the samples to be stored at the end. Container runtimes kill after 10 s.
+SHUTDOWN_SECONDS = 5.0
 
 
 class ConcurrencyLimiter:
@@ -84,11 +91,24 @@ class Service:
         self.open_streams = OpenStreams(limits.max_streams)
 
     async def aclose(self) -> None:
-        """Close the streams, threads and own connections, but not the client that was passed in."""
+        """Send what was recorded; close the streams, threads and own connections.
+
+        The client that was passed in stays open. Many servers end their process right afterwards by
+        a signal, without running exit handlers, so this is the last chance to send.
+        """
         self.open_streams.close()
         self.queries.close()
         self.recordings.close()
+        try:
+            await self.ametrics.flush(SHUTDOWN_SECONDS)
+        except RedisMetricsError as error:
+            log.warning(
+                "%d recorded samples are not stored yet at the shutdown: %s",
+                self.metrics.stats()["pending"],
+                error,
+            )
         await self.ametrics.aclose()
+        await asyncio.to_thread(self.metrics.internals.leave_embedded, SHUTDOWN_SECONDS)
 
     async def run_query(self, query: Callable[[], Any]) -> Response:
         """Run *query* in a thread; return its result as JSON, or as it is if it is a `Response`."""

@@ -75,7 +75,7 @@ def serve(
     """
     from redismetrics.api.app import create_app
     from redismetrics.api.limits import Limits
-    from redismetrics.api.server import read_token
+    from redismetrics.api.server import read_token, stopped_by_sigterm
     from redismetrics.api.server import serve as run_server
     from redismetrics.store.urls import is_loopback
 
@@ -85,7 +85,7 @@ def serve(
     except InvalidSetting as error:
         raise RedisMetricsError(str(error)) from error
     limits = Limits(window_seconds=max_window * 86_400, max_series=max_series, max_rows=max_rows)
-    with Metrics(url, namespace=namespace) as metrics:
+    with stopped_by_sigterm(), Metrics(url, namespace=namespace) as metrics:
         app = create_app(
             metrics,
             limits=limits,

@@ -96,6 +96,16 @@ class ClientInternals(RecordingInternals):
 
         await self.arun(server.now())
 
+    def leave_embedded(self, timeout: float) -> None:
+        """Leave the embedded server, if it is used; the next use joins or starts it again.
+
+        Waits for a worker in this process at most *timeout* seconds. For servers that end their
+        process by a signal: nobody else would stop the embedded server.
+        """
+        if self._store is not None and self._store.is_embedded:
+            self._recorder.sink.stop_worker(timeout)
+            self._store.close()
+
     def mismatches(self) -> set[str]:
         """Return the names of metrics that have another type in Redis than in this process.
 

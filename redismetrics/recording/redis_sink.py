@@ -274,6 +274,13 @@ class RedisSink:
             finally:
                 self.sending.lock.release()
 
+    def stop_worker(self, timeout: float) -> None:
+        if self.worker is not None:
+            self.worker.stop()
+            self.worker.join(timeout)
+            if not self.closed:
+                self.recorder.start_again()
+
     # -- stats ------------------------------------------------------------------------------------
 
     def stats(self) -> dict[str, Any]:

@@ -59,6 +59,9 @@ class Sink(Protocol):
     def close(self, timeout: float) -> None:
         """Send what is left within *timeout* seconds; count the rest as dropped. Never raises."""
 
+    def stop_worker(self, timeout: float) -> None:
+        """Stop a worker in this process, within *timeout* s; the next recording starts it again."""
+
     def stats(self) -> dict[str, Any]:
         """Return the numbers that `Metrics.stats` describes, without asking Redis."""
 
@@ -147,6 +150,9 @@ class NullSink:
         """Do nothing."""
 
     def close(self, timeout: float) -> None:
+        """Do nothing."""
+
+    def stop_worker(self, timeout: float) -> None:
         """Do nothing."""
 
     def stats(self) -> dict[str, Any]:

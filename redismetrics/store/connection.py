@@ -110,6 +110,11 @@ class Store:
         return self._url is not None
 
     @property
+    def is_embedded(self) -> bool:
+        """Whether this process is a member of the embedded server now."""
+        return self._server is not None
+
+    @property
     def url(self) -> str:
         """The URL in use; without one, chosen on first use."""
         if self._given is None:

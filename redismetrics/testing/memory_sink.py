@@ -104,6 +104,9 @@ class MemorySink:
         self._recorder.close()
         self._collector.collect_now()
 
+    def stop_worker(self, timeout: float) -> None:
+        """Do nothing."""
+
     def stats(self) -> dict[str, Any]:
         with self._queue.change:
             return {

