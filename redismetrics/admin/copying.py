@@ -14,9 +14,9 @@ one.
 
 import time
 from collections.abc import Callable
-from time import monotonic
 
 from redismetrics.errors import InvalidSetting
+from redismetrics.model.time import monotonic
 from redismetrics.settings import resolve
 from redismetrics.store import deletion, keys
 from redismetrics.store.namespace import COPYING, MAX_SHARDS, Config, Namespace

@@ -30,6 +30,7 @@ from redismetrics.client.metrics import Metrics
 from redismetrics.errors import RedisMetricsError
 from redismetrics.export.prometheus import export
 from redismetrics.model.sample import Sample
+from redismetrics.model.time import monotonic
 from redismetrics.store import embedded
 
 PROCESSES = 4
@@ -170,7 +171,7 @@ class Demo:
             pipe.send("go")
         recorded = [0] * len(self._pipes)
         latest: dict[str, dict[Any, Sample]] = {}
-        began = time.monotonic()
+        began = monotonic()
         while len(self._final_stats) < len(self._pipes):
             for number, pipe in enumerate(self._pipes):
                 while not pipe.closed and pipe.poll():
@@ -180,12 +181,12 @@ class Demo:
                     if "writer" in stats:
                         self._final_stats.append(stats)
                         pipe.close()
-            until = time.monotonic() + _STEP_SECONDS
-            while (left := until - time.monotonic()) > 0:
+            until = monotonic() + _STEP_SECONDS
+            while (left := until - monotonic()) > 0:
                 item = self._stream.get(left)
                 if isinstance(item, Sample):
                     _keep_newest(latest.setdefault(item.name, {}), item)
-            self._elapsed = time.monotonic() - began
+            self._elapsed = monotonic() - began
             tail = sorted(
                 (sample for each in latest.values() for sample in each.values()),
                 key=lambda each: each.timestamp,
@@ -336,8 +337,8 @@ def _record_for(seconds: float, metrics: Metrics, number: int, pipe: Connection)
     random = Random()
     queue = {"queue": _QUEUES[number % len(_QUEUES)]}
     depth = 50
-    began = reported = experiment = time.monotonic()
-    while (now := time.monotonic()) < began + seconds:
+    began = reported = experiment = monotonic()
+    while (now := monotonic()) < began + seconds:
         depth = max(0, depth + random.randint(-5, 5))
         metrics.gauge("queue_depth", depth, tags=queue)
         _record_round(metrics, random)

@@ -2,13 +2,13 @@
 
 import sys
 from contextlib import closing
-from time import monotonic
 from typing import Annotated, Any
 
 import typer
 
 from redismetrics.errors import FormatMismatch
 from redismetrics.model.sample import Gap, Sample, Summary
+from redismetrics.model.time import monotonic
 
 from . import options
 from .options import AsJson, Filter, NamesOrPatterns, Namespace, Url

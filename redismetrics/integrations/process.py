@@ -7,12 +7,12 @@ import gc
 import os
 import platform
 import socket
-import time
 import weakref
 from collections.abc import Mapping
 from typing import Any, Final
 
 from redismetrics.errors import InvalidValue
+from redismetrics.model.time import monotonic
 from redismetrics.model.validation import Tags, check_number, clean_tags
 from redismetrics.recording import instruments
 from redismetrics.recording.methods import Recording
@@ -108,12 +108,12 @@ class ProcessMetrics:
 
     def sample_if_due(self) -> None:
         """Sample, if the last sample is at least one interval old."""
-        if time.monotonic() >= self._due:
+        if monotonic() >= self._due:
             self.sample()
 
     def sample(self) -> None:
         """Record the current values. Never raises."""
-        self._due = time.monotonic() + self._interval - _EARLY_SECONDS
+        self._due = monotonic() + self._interval - _EARLY_SECONDS
         self._safe.run(self._record)
 
     def _client(self) -> Recording:

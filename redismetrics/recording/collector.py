@@ -48,26 +48,37 @@ class Collector:
         self.metadata_dropped = 0
 
     def run(self, stop: threading.Event) -> None:
-        """Drain on wall-clock multiples of the flush interval until *stop* is set."""
+        """Drain on wall-clock multiples of the flush interval until *stop* is set.
+
+        If the clock does not move, as in a test that stops the time, drain by the steady one.
+        """
         now, interval = self._recorder.now, self._settings.flush_interval
         steady = self._recorder.steady_clock
         due, ahead = (now() // interval + 1) * interval, now() - steady()
-        while not stop.wait(max(due - now(), 0.001)):
+        drained_at = steady()
+        # Doubled while the clock does not move, so that it is not looked at all the time.
+        shortest = 0.001
+        while not stop.wait(max(due - now(), shortest)):
             was_ahead, ahead = ahead, now() - steady()
             if ahead > was_ahead + 2 * interval:  # the clock was set forward
                 due = (now() // interval) * interval
             if now() < due - 2 * interval:  # the clock was set back
                 due = (now() // interval + 1) * interval
                 continue
-            if now() < due:
+            late = now() >= due
+            if not late and steady() < drained_at + 2 * interval:
+                shortest = min(2 * shortest, interval)
                 continue
+            shortest = 0.001
             self._sample()
             try:
                 # 1 ms before the multiple: the last interval of a minute stays in its minute.
-                self.collect(round(due * 1000) - 1)
+                self.collect(round(due * 1000) - 1 if late else int(now() * 1000))
             except Exception:
                 log.exception("BUG: collecting samples failed")
-            due = max(due, (now() // interval) * interval) + interval
+            drained_at = steady()
+            if late:
+                due = max(due, (now() // interval) * interval) + interval
 
     def _sample(self) -> None:
         for sampler in list(self._recorder.samplers):

@@ -4,9 +4,9 @@ import atexit
 import os
 import sys
 import weakref
-from time import monotonic
 
 from redismetrics.errors import RedisMetricsError
+from redismetrics.model.time import monotonic
 
 from .sink import Sink
 

@@ -1,10 +1,11 @@
 """Wait until what was recorded so far is stored or dropped, in a thread or in an event loop."""
 
 from contextlib import suppress
-from time import monotonic
 from typing import Protocol
 
 from redismetrics.errors import FormatMismatch, ScriptFailed, StoreError, StoreUnavailable
+from redismetrics.model.loop_timer import call_later
+from redismetrics.model.time import monotonic
 
 from .send_queue import SendQueue
 
@@ -90,9 +91,11 @@ async def await_(sink: Flushable, timeout: float) -> None:
             with queue.change:
                 if flush.is_over():
                     return
-            with suppress(TimeoutError):
-                async with asyncio.timeout(flush.left):
-                    await changed.wait()
+            cancel = call_later(loop, flush.left, changed.set)
+            try:
+                await changed.wait()
+            finally:
+                cancel()
     finally:
         with queue.change:
             queue.listeners.remove(notify)

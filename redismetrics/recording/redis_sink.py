@@ -8,10 +8,10 @@ process's first recording; a forked child starts its own.
 
 import logging
 import threading
-from time import monotonic
 from typing import Any, Protocol
 
 from redismetrics.errors import RedisMetricsError, StoreError, TypeMismatch
+from redismetrics.model.time import monotonic
 from redismetrics.store.connection import Store
 
 from . import lifecycle, pending_flush

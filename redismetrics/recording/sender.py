@@ -4,7 +4,7 @@ import logging
 import secrets
 from collections import Counter as Tally
 from dataclasses import replace
-from time import monotonic, perf_counter
+from time import perf_counter
 from typing import Any
 
 import msgpack
@@ -12,7 +12,7 @@ import msgpack
 from redismetrics.errors import FormatMismatch, ScriptFailed, StoreError
 from redismetrics.model.definition import Definition
 from redismetrics.model.safe_url import safe_url
-from redismetrics.model.time import HOUR, SECOND
+from redismetrics.model.time import HOUR, SECOND, monotonic
 from redismetrics.settings import retention_policy
 from redismetrics.store import catalog, keys, namespace, server
 from redismetrics.store.connection import Store

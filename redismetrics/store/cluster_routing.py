@@ -11,7 +11,6 @@ for a single server.
 """
 
 import random
-import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +18,8 @@ from typing import Any
 import redis
 from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
+
+from redismetrics.model.time import monotonic
 
 Command = tuple[Any, ...]
 Address = tuple[str, int]
@@ -150,7 +151,7 @@ def route(nodes: NodeMap, commands: list[Command], seconds: float, retries: int)
         redis.ConnectionError, redis.TimeoutError, OSError: If a node does not answer, or a slot
             has no node for longer than that.
     """
-    until = time.monotonic() + seconds
+    until = monotonic() + seconds
     replies: list[Any] = [None] * len(commands)
     if nodes.stale:
         yield from nodes.learn()
@@ -165,7 +166,7 @@ def route(nodes: NodeMap, commands: list[Command], seconds: float, retries: int)
             if retries <= 0:
                 raise attempt.failure
             retries -= 1
-        elif attempt.again and time.monotonic() > until:
+        elif attempt.again and monotonic() > until:
             raise redis.ConnectionError(
                 f"the slots of the cluster did not settle within {seconds:g} s: "
                 f"{attempt.redirection}"

@@ -17,7 +17,6 @@ or signal a process id: it may be reused, or belong to a zombie.
 
 import logging
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from redismetrics.errors import StoreUnavailable
+from redismetrics.model.time import monotonic
 
 from . import embedded_locks as locks
 from . import embedded_paths as paths
@@ -55,7 +55,7 @@ class EmbeddedServer:
         """
         if not locks.release(self._membership):
             return
-        deadline = time.monotonic() + timeout
+        deadline = monotonic() + timeout
         try:
             # A temporary folder may be deleted already; then nobody else can find this server.
             if not self.folder.is_dir():
@@ -83,7 +83,7 @@ def join(folder: Folder = None, *, timeout: float = 10.0) -> EmbeddedServer:
     """
     program = paths.server_program()
     where = paths.resolved(folder)
-    deadline = time.monotonic() + timeout
+    deadline = monotonic() + timeout
     with _os_errors_as_unavailable(where):
         paths.make_folder(where)
         with locks.start_lock(where, deadline):
@@ -106,7 +106,7 @@ def status(folder: Folder = None) -> dict[str, Any]:
     socket, info = None, {}
     with _os_errors_as_unavailable(where):
         if (where / locks.SERVER_LOCK).exists():
-            with locks.start_lock(where, time.monotonic() + 10):
+            with locks.start_lock(where, monotonic() + 10):
                 socket = process.find_socket(where)
     if socket is not None:
         with suppress(StoreUnavailable):
@@ -133,7 +133,7 @@ def stop(folder: Folder = None, *, timeout: float = 10.0) -> bool:
         StoreUnavailable: If the server refuses, or still runs after *timeout* s.
     """
     where = paths.resolved(folder)
-    deadline = time.monotonic() + timeout
+    deadline = monotonic() + timeout
     with _os_errors_as_unavailable(where):
         if not (where / locks.SERVER_LOCK).exists():
             return False

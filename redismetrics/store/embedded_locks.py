@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from redismetrics.errors import StoreUnavailable
+from redismetrics.model.time import monotonic
 
 # On Windows `available()` is False, and nothing here is called.
 if sys.platform != "win32":
@@ -73,7 +74,7 @@ def start_lock(folder: Path, deadline: float) -> Iterator[None]:
     """Hold the start lock, which excludes other processes and other threads of this one."""
     with opened(folder / START_LOCK) as fd:
         while not lock(fd):
-            if time.monotonic() > deadline:
+            if monotonic() > deadline:
                 raise StoreUnavailable(
                     f"another process is still starting or stopping the server on {folder}; "
                     "try again"

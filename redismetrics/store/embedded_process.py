@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from redismetrics.errors import StoreUnavailable
+from redismetrics.model.time import monotonic
 
 from . import embedded_locks as locks
 from . import embedded_paths as paths
@@ -41,7 +42,7 @@ def reach(folder: Path, program: Path, deadline: float) -> Path:
             ask(socket, "PING")
         except StoreUnavailable as error:
             # The server is not listening yet, or still loading its data.
-            if time.monotonic() > deadline:
+            if monotonic() > deadline:
                 raise StoreUnavailable(
                     f"the embedded server on {folder} is running but does not answer: {error}; "
                     f"{_log_tail(folder)}"
@@ -68,7 +69,7 @@ def shut_down(folder: Path, deadline: float) -> bool:
         # This is also how a server that shuts down answers: it closes the connection.
         refusal = error
     while find_socket(folder) is not None:
-        if time.monotonic() > deadline:
+        if monotonic() > deadline:
             raise StoreUnavailable(
                 f"the embedded server on {folder} does not stop: {refusal}; {_log_tail(folder)}"
             ) from refusal

@@ -5,11 +5,13 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable
-from time import monotonic
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from redismetrics.errors import RedisMetricsError, StoreError
+from redismetrics.model.loop_timer import call_later
 from redismetrics.model.sample import Gap, Sample, Summary
+from redismetrics.model.time import monotonic
 
 log = logging.getLogger("redismetrics")
 
@@ -154,21 +156,37 @@ class LoopQueue(DeliveryQueue):
     async def get(self, timeout: float | None) -> Item | None:
         """Return the next item, or raise a queued error; None after *timeout* s, or once closed."""
         loop = asyncio.get_running_loop()
-        until = None if timeout is None else loop.time() + timeout
+        until = None if timeout is None else monotonic() + timeout
         while (item := self.take()) is None:
             if self.closed:
                 self._raise_failure()
                 return None
+            left = None if until is None else until - monotonic()
+            if left is not None and left <= 0:
+                await asyncio.sleep(0)  # lets other tasks run, also where *timeout* is 0
+                item = self.take()
+                return None if item is None else _item_or_raise(item)
             waiter = loop.create_future()
             self._waiters.append(waiter)
+            cancel = None if left is None else call_later(loop, left, _setter(waiter))
             try:
-                async with asyncio.timeout_at(until):
-                    await waiter
-            except TimeoutError:
-                if (item := self.take()) is None:
-                    return None
-                break
+                await waiter
+            finally:
+                if cancel is not None:
+                    cancel()
+                with suppress(ValueError):
+                    self._waiters.remove(waiter)
         return _item_or_raise(item)
+
+
+def _setter(waiter: "asyncio.Future[None]") -> Callable[[], None]:
+    """Return a function that ends the wait for *waiter*."""
+
+    def end() -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    return end
 
 
 def _item_or_raise(item: Item | RedisMetricsError) -> Item:

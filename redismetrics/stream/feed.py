@@ -10,7 +10,6 @@ asyncio share all of this logic.
 
 from collections import deque
 from collections.abc import Iterable
-from time import monotonic
 from typing import cast
 
 import numpy as np
@@ -22,7 +21,7 @@ from redismetrics.errors import FormatMismatch, InvalidQuery, StoreError, StoreU
 from redismetrics.model import retention
 from redismetrics.model.definition import Definition
 from redismetrics.model.sample import Gap, Sample, read_metadata
-from redismetrics.model.time import to_datetime
+from redismetrics.model.time import monotonic, to_datetime
 from redismetrics.model.validation import MetricType, Tags
 from redismetrics.store import catalog, keys
 from redismetrics.store.namespace import Namespace

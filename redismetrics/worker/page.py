@@ -1,11 +1,11 @@
 """The worker's own HTTP page: metrics and health."""
 
 from collections.abc import Iterable
-from time import monotonic
 from typing import Any
 
 from redismetrics.exposition import http_server, self_metrics
 from redismetrics.exposition.text import content_type, render
+from redismetrics.model.time import monotonic
 
 from .worker import Worker
 

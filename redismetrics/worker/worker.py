@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import partial
 from hashlib import blake2b
-from time import monotonic, perf_counter
+from time import perf_counter
 from typing import TypeVar
 
 from redismetrics.errors import RedisMetricsError, StoreError, StoreUnavailable
 from redismetrics.model.retention import RetentionPolicy
 from redismetrics.model.safe_url import safe_url
+from redismetrics.model.time import monotonic
 from redismetrics.settings import Settings, retention_policy
 from redismetrics.store import namespace
 from redismetrics.store.connection import Store

@@ -6,12 +6,12 @@ import threading
 from collections.abc import Iterable
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from time import monotonic
 from typing import Any
 
 from redismetrics.client.metrics import Metrics
 from redismetrics.errors import InvalidQuery, RedisMetricsError, StoreError, one_line
 from redismetrics.model.sample import Gap
+from redismetrics.model.time import monotonic
 
 from .board import TREND_MINUTES, Board, MetricRow
 
