@@ -54,6 +54,7 @@ from .errors import (
     UnknownWindow,
 )
 from .model.sample import Gap, Sample, Summary
+from .recording.flush_result import FlushResult
 from .recording.instruments import Counter, Gauge, Histogram
 from .telemetry.bus import list_handlers
 from .telemetry.handlers import attach_telemetry, detach_telemetry
@@ -63,6 +64,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AsyncMetrics",
     "Counter",
+    "FlushResult",
     "FormatMismatch",
     "Gap",
     "Gauge",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from redismetrics.model.sample import Sample, Summary
 from redismetrics.model.validation import MetricType, Tags
+from redismetrics.recording.flush_result import FlushResult
 
 from .async_query_methods import AsyncQueries
 from .base import QUEUE, Client
@@ -83,8 +84,12 @@ class AsyncMetrics(Client, AsyncQueries):
         feed = self._feed(names, tags, types, every, queue)
         return AsyncSubscription(self._store, self._loops, feed)
 
-    async def flush(self, timeout: float = 10.0) -> None:
-        """Send all that was recorded before this call, and wait until it is stored.
+    async def flush(self, timeout: float = 10.0) -> FlushResult:
+        """Send all that was recorded before this call, and wait until it is stored or dropped.
+
+        Return how many samples were stored, and dropped for which reason, since the last `flush`:
+        by this call and by the background threads. If `dropped` is empty, all are stored. Calls
+        that overlap report the same samples.
 
         Raises:
             StoreUnavailable: If Redis does not confirm it within *timeout* seconds. The samples
@@ -93,12 +98,13 @@ class AsyncMetrics(Client, AsyncQueries):
             TypeMismatch: If a metric has another type in Redis; once for each metric. Its samples
                 are counted as dropped.
         """
-        await self._sink.aflush(timeout)
+        return await self._sink.aflush(timeout)
 
     async def aclose(self, timeout: float = 5.0) -> None:
         """Close this event loop's connections, and send what is left within *timeout* seconds.
 
-        What could not be sent is counted as dropped, and logged. Samples recorded afterwards are
+        What could not be sent is counted as dropped, and logged, as all that was dropped since the
+        last `flush` is. Samples recorded afterwards are
         counted as dropped too (``closed``). A client that shares another's recorder closes only
         its own connections.
         """

@@ -1,5 +1,6 @@
 """What the other packages of this project need of a client, and applications don't."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -112,6 +113,10 @@ class ClientInternals(RecordingInternals):
         Their samples are dropped.
         """
         return self._recorder.sink.mismatched()
+
+    def silence_mismatches(self, names: Iterable[str]) -> None:
+        """Note that the mismatches of these metrics are reported, so that `flush` is not to."""
+        self._recorder.sink.silence_mismatches(names)
 
     def clear_mismatch(self, name: str) -> None:
         """Note that a metric has no other type in Redis any more, so that it can be recorded."""

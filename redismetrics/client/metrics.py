@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from redismetrics.model.sample import Sample, Summary
 from redismetrics.model.validation import MetricType, Tags
+from redismetrics.recording.flush_result import FlushResult
 
 from .base import QUEUE, Client
 from .query_methods import SyncQueries
@@ -80,8 +81,12 @@ class Metrics(Client, SyncQueries):
         feed = self._feed(names, tags, types, every, queue)
         return Subscription(self._store, feed)
 
-    def flush(self, timeout: float = 10.0) -> None:
-        """Send all that was recorded before this call, and wait until it is stored.
+    def flush(self, timeout: float = 10.0) -> FlushResult:
+        """Send all that was recorded before this call, and wait until it is stored or dropped.
+
+        Return how many samples were stored, and dropped for which reason, since the last `flush`:
+        by this call and by the background threads. If `dropped` is empty, all are stored. Calls
+        that overlap report the same samples.
 
         Raises:
             StoreUnavailable: If Redis does not confirm it within *timeout* seconds. The samples
@@ -90,12 +95,13 @@ class Metrics(Client, SyncQueries):
             TypeMismatch: If a metric has another type in Redis; once for each metric. Its samples
                 are counted as dropped.
         """
-        self._sink.flush(timeout)
+        return self._sink.flush(timeout)
 
     def close(self, timeout: float = 5.0) -> None:
         """Send what is left within *timeout* seconds and close the connections.
 
-        What could not be sent is counted as dropped, and logged. Samples recorded afterwards are
+        What could not be sent is counted as dropped, and logged, as all that was dropped since the
+        last `flush` is. Samples recorded afterwards are
         counted as dropped too (``closed``). At the end of the process this happens by itself, for
         at most 2 s.
         """

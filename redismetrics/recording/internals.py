@@ -1,6 +1,7 @@
 """What the other packages of this project need of a client, and applications don't."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from redismetrics.model.definition import Definition
@@ -8,6 +9,7 @@ from redismetrics.model.sample import Distribution
 from redismetrics.model.validation import MetricType, Tags
 from redismetrics.settings import Settings
 
+from .flush_result import SettledWatch
 from .recorder import Recorder
 
 
@@ -81,6 +83,25 @@ class RecordingInternals:
         self._recorder.drop("invalid")
         if message:
             self._recorder.warn_once(message, *arguments)
+
+    def settle(self, timeout: float) -> None:
+        """Wait as `flush` does, and let the application's next `flush` report the result.
+
+        Raises:
+            StoreError: As `flush` does.
+        """
+        self._recorder.sink.settle(timeout)
+
+    async def asettle(self, timeout: float) -> None:
+        """`settle`, for asyncio."""
+        await self._recorder.sink.asettle(timeout)
+
+    def watch_settled(self, names: Iterable[str]) -> AbstractContextManager[SettledWatch]:
+        """Count what is stored and dropped of metrics of these *names* inside the block.
+
+        Samples that other callers record of the same metrics count too.
+        """
+        return self._recorder.sink.watch(names)
 
     def add_to_gauge(self, name: str, delta: float, tags: Tags | None = None) -> None:
         """Add *delta* to the value of a gauge that all processes share."""

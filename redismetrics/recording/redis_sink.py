@@ -8,6 +8,9 @@ process's first recording; a forked child starts its own.
 
 import logging
 import threading
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, Protocol
 
 from redismetrics.errors import RedisMetricsError, StoreError, TypeMismatch
@@ -16,6 +19,7 @@ from redismetrics.store.connection import Store
 
 from . import lifecycle, pending_flush
 from .collector import Collector
+from .flush_result import FlushResult, SettledWatch
 from .recorder import Recorder
 from .send_queue import SendQueue
 from .sender import Sender
@@ -77,6 +81,8 @@ class RedisSink:
         self.sender = Sender(self.store, self.recorder, self.send_queue)
         self.sending = SenderThread(self.sender, backoff)
         self.collector = Collector(self.recorder, self.send_queue, self._wake_sender)
+        # What the flushes so far have reported, of all that was ever settled.
+        self._reported = FlushResult()
         self._new_threads()
 
     def _new_threads(self) -> None:
@@ -180,23 +186,40 @@ class RedisSink:
     def _needs_flush(self) -> bool:
         return self.is_attached and not self.closed and self._is_unsent()
 
-    def flush(self, timeout: float = 10.0) -> None:
+    def flush(self, timeout: float = 10.0) -> FlushResult:
+        before = self._reported
+        self.settle(timeout)
+        self._raise_mismatches()
+        return self._report(before)
+
+    async def aflush(self, timeout: float = 10.0) -> FlushResult:
+        before = self._reported
+        await self.asettle(timeout)
+        self._raise_mismatches()
+        return self._report(before)
+
+    def _report(self, before: FlushResult) -> FlushResult:
+        """Return what was settled after *before*, and remember that it is reported."""
+        with self.send_queue.change:
+            self._reported = self.send_queue.totals()
+            return self._reported.since(before)
+
+    def watch(self, names: Iterable[str]) -> AbstractContextManager[SettledWatch]:
+        return self.send_queue.watch(names)
+
+    def settle(self, timeout: float) -> None:
         if self._needs_flush():
             pending_flush.wait(self, timeout)
-        self._raise_mismatches()
 
-    async def aflush(self, timeout: float = 10.0) -> None:
+    async def asettle(self, timeout: float) -> None:
         if self._needs_flush():
             await pending_flush.await_(self, timeout)
-        self._raise_mismatches()
 
     def flush_before_query(self) -> None:
-        if self._needs_flush():
-            pending_flush.wait(self, self._query_timeout())
+        self.settle(self._query_timeout())
 
     async def aflush_before_query(self) -> None:
-        if self._needs_flush():
-            await pending_flush.await_(self, self._query_timeout())
+        await self.asettle(self._query_timeout())
 
     def _query_timeout(self) -> float:
         """While Redis is known not to answer, a query waits for one reply and no longer."""
@@ -207,10 +230,20 @@ class RedisSink:
         fresh = {name: message for name, message in list(self.sender.mismatches.items()) if message}
         if fresh:
             self.sender.mismatches.update(dict.fromkeys(fresh, ""))
+            # The next result does not report again what this error does.
+            with self.send_queue.change:
+                count = self.send_queue.totals().dropped.get("type_mismatch", 0)
+                dropped = {**self._reported.dropped, "type_mismatch": count}
+                self._reported = replace(self._reported, dropped=dropped)
             raise TypeMismatch("; ".join(fresh.values()))
 
     def mismatched(self) -> set[str]:
         return set(self.sender.mismatches)
+
+    def silence_mismatches(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name in self.sender.mismatches:
+                self.sender.mismatches[name] = ""
 
     def clear_mismatch(self, name: str) -> None:
         self.sender.clear_mismatch(name)
@@ -253,6 +286,13 @@ class RedisSink:
                 unknown,
                 self.last_error,
             )
+        result = self._report(self._reported)
+        log.log(
+            logging.WARNING if result.dropped else logging.DEBUG,
+            "closed: since the last flush %d samples were stored, dropped: %s",
+            result.stored,
+            ", ".join(f"{count} {reason}" for reason, count in result.dropped.items()) or "none",
+        )
         if self.worker is not None:
             self.worker.join(max(until - monotonic(), 0))
         self.sender.connect()

@@ -6,7 +6,8 @@ Every sample that passes is counted.
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from math import inf
 from typing import Any
 
@@ -14,6 +15,7 @@ from redismetrics.model.definition import Definition
 
 from . import batch as metric_batch
 from .batch import MetricBatch
+from .flush_result import FlushResult, SettledWatch
 from .recorder import Recorder
 
 log = logging.getLogger("redismetrics")
@@ -38,6 +40,7 @@ class SendQueue:
             smallest number that somebody waits for: waking a thread for each batch would take
             longer than encoding it.
         listeners: Functions that are called when `change` is notified.
+        watches: Count what is settled of some metrics.
         given_up: True after `give_up`.
     """
 
@@ -46,6 +49,7 @@ class SendQueue:
         self._recorder = recorder
         self.change = threading.Condition(threading.Lock())
         self.listeners: list[Callable[[], None]] = []
+        self.watches: list[SettledWatch] = []
         self.queue: deque[MetricBatch] = deque()
         self.nbytes = 0
         self.drained = self.settled = self.stored = 0
@@ -77,6 +81,10 @@ class SendQueue:
             ),
         }
 
+    def totals(self) -> FlushResult:
+        """Return what was settled so far, of all metrics. The caller holds `change`."""
+        return FlushResult(self.stored, dict(self._recorder.dropped()))
+
     def put(self, found: list[MetricBatch]) -> int:
         """Append what was drained; return how many samples came in so far."""
         now = self._recorder.steady_clock()
@@ -93,6 +101,8 @@ class SendQueue:
                 self.nbytes = 0
                 self.settled += count
                 self._recorder.drop("unsent", count)
+                for watch in self.watches:
+                    watch.drop("", "unsent", count)
                 return drained
         self._enforce_limits()
         return drained
@@ -130,6 +140,18 @@ class SendQueue:
                     break
         return [metric_batch.merge(group) for group in taken.values()]
 
+    @contextmanager
+    def watch(self, names: Iterable[str]) -> Iterator[SettledWatch]:
+        """Count what is settled of metrics of these *names* inside the block."""
+        watch = SettledWatch(names)
+        with self.change:
+            self.watches.append(watch)
+        try:
+            yield watch
+        finally:
+            with self.change:
+                self.watches.remove(watch)
+
     def notify(self) -> None:
         """Let those that wait look again. The caller holds `change`."""
         # Those that go on waiting set it again.
@@ -138,17 +160,21 @@ class SendQueue:
         for listener in self.listeners:
             listener()
 
-    def confirm(self, count: int) -> None:
-        """Count samples as stored. The caller holds `change`."""
+    def confirm(self, name: str, count: int) -> None:
+        """Count samples of a metric as stored. The caller holds `change`."""
         self.stored += count
+        for watch in self.watches:
+            watch.store(name, count)
         self._settle(count)
 
-    def drop_locked(self, reason: str, count: int) -> None:
-        """Count samples as dropped. The caller holds `change`."""
+    def drop_locked(self, reason: str, count: int, name: str = "") -> None:
+        """Count samples as dropped, of a metric or of several. The caller holds `change`."""
         # `give_up` has counted all that was left.
         if self.given_up or not count:
             return
         self._recorder.drop(reason, count)
+        for watch in self.watches:
+            watch.drop(name, reason, count)
         self._settle(count)
 
     def _settle(self, count: int) -> None:
@@ -156,10 +182,10 @@ class SendQueue:
         if self.settled >= self.awaited:
             self.notify()
 
-    def drop(self, reason: str, count: int) -> None:
+    def drop(self, reason: str, count: int, name: str = "") -> None:
         """Count samples as dropped. The caller does not hold `change`."""
         with self.change:
-            self.drop_locked(reason, count)
+            self.drop_locked(reason, count, name)
 
     def give_up(self, in_doubt: int) -> int:
         """Count all that is left as dropped, at the end; return how many were never sent.
@@ -222,4 +248,4 @@ class SendQueue:
     def _drop_oldest(self, reason: str) -> None:
         batch = self.queue.popleft()
         self.nbytes -= batch.nbytes
-        self.drop_locked(reason, batch.samples.count)
+        self.drop_locked(reason, batch.samples.count, batch.name)

@@ -226,7 +226,7 @@ class Sender:
                     batch.name,
                     batch.samples.count,
                 )
-                self.send_queue.drop("failed", batch.samples.count)
+                self.send_queue.drop("failed", batch.samples.count, batch.name)
         return encoded, packed
 
     def _send(self, client: Client, batch: UnconfirmedBatch) -> None:
@@ -283,7 +283,7 @@ class Sender:
                 self.last_error = None
             for index, part in enumerate(batch.batches):
                 if index not in refused:
-                    self.send_queue.confirm(part.samples.count)
+                    self.send_queue.confirm(part.name, part.samples.count)
         return True
 
     def _apply_reply(
@@ -315,7 +315,7 @@ class Sender:
                 self._requeue_refused(part, *refused[index])
             except Exception:  # the definition in Redis can't be read
                 log.exception("%s: %d samples are dropped", part.name, part.samples.count)
-                self.send_queue.drop("refused", part.samples.count)
+                self.send_queue.drop("refused", part.samples.count, part.name)
 
     # -- what doesn't fit -------------------------------------------------------------------------
 
@@ -343,7 +343,7 @@ class Sender:
         ready = []
         for batch in found:
             if batch.name in unreadable:
-                self.send_queue.drop("refused", batch.samples.count)
+                self.send_queue.drop("refused", batch.samples.count, batch.name)
                 continue
             current = self.known.definition(batch.name)
             fitting = batch if current is None else self._fit(batch, current)
@@ -373,10 +373,10 @@ class Sender:
             message = f"{batch.name!r} is a {definition.type}; got a {batch.kind}"
             self.recorder.warn_once("TypeMismatch: %s", message)
             self.mismatches.setdefault(batch.name, message)
-            self.send_queue.drop("type_mismatch", batch.samples.count)
+            self.send_queue.drop("type_mismatch", batch.samples.count, batch.name)
             return None
         fitting, bad = convert(batch, definition)
-        self.send_queue.drop("type_mismatch", bad)
+        self.send_queue.drop("type_mismatch", bad, batch.name)
         return fitting
 
     def _drop_outside(
@@ -384,8 +384,8 @@ class Sender:
     ) -> MetricBatch | None:
         """Drop and count what is too old or too far ahead; return the rest, None if none is."""
         kept, old, ahead = drop_outside(batch, oldest_ms, newest_ms)
-        self.send_queue.drop("too_old", old)
-        self.send_queue.drop("in_future", ahead)
+        self.send_queue.drop("too_old", old, batch.name)
+        self.send_queue.drop("in_future", ahead, batch.name)
         if old or ahead:
             self.recorder.warn_once(
                 "%s: samples older than max_age, or further ahead than max_future, "
@@ -433,6 +433,7 @@ class Sender:
     def _give_up(self, batch: UnconfirmedBatch, reason: str) -> None:
         with self.send_queue.change:
             self.unconfirmed.pop(batch.request.shard, None)
-            self.send_queue.drop_locked(reason, batch.samples)
+            for part in batch.batches:
+                self.send_queue.drop_locked(reason, part.samples.count, part.name)
         # Its reply might have said that Redis lost data.
         self.known.forget_ids()

@@ -3,9 +3,13 @@
 `RedisSink` sends them, `NullSink` discards them, and `redismetrics.testing` keeps them in memory.
 """
 
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 from redismetrics.errors import InvalidQuery, StoreUnavailable
+
+from .flush_result import FlushResult, SettledWatch
 
 
 class Sink(Protocol):
@@ -20,8 +24,10 @@ class Sink(Protocol):
     def start(self) -> None:
         """Start the threads. Called at a process's first recording."""
 
-    def flush(self, timeout: float) -> None:
-        """Send all that was recorded before this call, and wait until it is stored.
+    def flush(self, timeout: float) -> FlushResult:
+        """Send all that was recorded before this call, and wait until it is stored or dropped.
+
+        Return what was settled since the last flush.
 
         Raises:
             StoreUnavailable: If that takes longer than *timeout* seconds.
@@ -29,8 +35,17 @@ class Sink(Protocol):
             TypeMismatch: If a metric has another type in Redis.
         """
 
-    async def aflush(self, timeout: float) -> None:
+    async def aflush(self, timeout: float) -> FlushResult:
         """`flush`, for asyncio."""
+
+    def settle(self, timeout: float) -> None:
+        """`flush` without a report: the next flush reports these samples, and `TypeMismatch`."""
+
+    async def asettle(self, timeout: float) -> None:
+        """`settle`, for asyncio."""
+
+    def watch(self, names: Iterable[str]) -> AbstractContextManager[SettledWatch]:
+        """Count what is settled of metrics of these *names* inside the block."""
 
     def flush_before_query(self) -> None:
         """`flush`, without `TypeMismatch`, which is no fault of the query.
@@ -52,6 +67,9 @@ class Sink(Protocol):
 
     def mismatched(self) -> set[str]:
         """Return the names of metrics that have another type in Redis than in this process."""
+
+    def silence_mismatches(self, names: Iterable[str]) -> None:
+        """Note that the mismatches of these metrics are reported, so that `flush` is not to."""
 
     def clear_mismatch(self, name: str) -> None:
         """Note that a metric has no other type in Redis any more."""
@@ -128,11 +146,20 @@ class NullSink:
     def start(self) -> None:
         """Do nothing."""
 
-    def flush(self, timeout: float) -> None:
+    def flush(self, timeout: float) -> FlushResult:
+        return FlushResult()
+
+    async def aflush(self, timeout: float) -> FlushResult:
+        return FlushResult()
+
+    def settle(self, timeout: float) -> None:
         """Do nothing."""
 
-    async def aflush(self, timeout: float) -> None:
+    async def asettle(self, timeout: float) -> None:
         """Do nothing."""
+
+    def watch(self, names: Iterable[str]) -> AbstractContextManager[SettledWatch]:
+        return nullcontext(SettledWatch(names))
 
     def flush_before_query(self) -> None:
         self.check_queries()
@@ -145,6 +172,9 @@ class NullSink:
 
     def mismatched(self) -> set[str]:
         return set()
+
+    def silence_mismatches(self, names: Iterable[str]) -> None:
+        """Do nothing."""
 
     def clear_mismatch(self, name: str) -> None:
         """Do nothing."""

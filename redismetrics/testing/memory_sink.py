@@ -1,5 +1,7 @@
 """The sink of a capture: keeps batches in memory."""
 
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from redismetrics.errors import StoreUnavailable
@@ -7,6 +9,7 @@ from redismetrics.recording import batch as metric_batch
 from redismetrics.recording import lifecycle
 from redismetrics.recording.batch import MetricBatch
 from redismetrics.recording.collector import Collector
+from redismetrics.recording.flush_result import FlushResult, SettledWatch
 from redismetrics.recording.recorder import Recorder
 from redismetrics.recording.send_queue import SendQueue
 from redismetrics.recording.sink import zero_stats
@@ -30,9 +33,9 @@ class _MemoryQueue(SendQueue):
                     self._kept.append(kept)
                 count = 0 if kept is None else kept.samples.count
                 self.drained += count + too_old + in_future
-                self.confirm(count)
-                self.drop_locked("too_old", too_old)
-                self.drop_locked("in_future", in_future)
+                self.confirm(batch.name, count)
+                self.drop_locked("too_old", too_old, batch.name)
+                self.drop_locked("in_future", in_future, batch.name)
             return self.drained
 
     def take_all(self) -> list[MetricBatch]:
@@ -58,6 +61,7 @@ class MemorySink:
 
     def _reset(self) -> None:
         self._queue = _MemoryQueue(self._recorder)
+        self._reported = FlushResult()
         self._collector = Collector(self._recorder, self._queue)
 
     @property
@@ -74,12 +78,25 @@ class MemorySink:
     def start(self) -> None:
         """Do nothing: `take` drains the buffers."""
 
-    def flush(self, timeout: float) -> None:
+    def settle(self, timeout: float) -> None:
         if self.is_attached and not self._recorder.closed:
             self._collector.collect_now()
 
-    async def aflush(self, timeout: float) -> None:
-        self.flush(timeout)
+    async def asettle(self, timeout: float) -> None:
+        self.settle(timeout)
+
+    def flush(self, timeout: float) -> FlushResult:
+        self.settle(timeout)
+        before = self._reported
+        with self._queue.change:
+            self._reported = self._queue.totals()
+        return self._reported.since(before)
+
+    async def aflush(self, timeout: float) -> FlushResult:
+        return self.flush(timeout)
+
+    def watch(self, names: Iterable[str]) -> AbstractContextManager[SettledWatch]:
+        return self._queue.watch(names)
 
     def flush_before_query(self) -> None:
         self.check_queries()
@@ -94,6 +111,9 @@ class MemorySink:
 
     def mismatched(self) -> set[str]:
         return set()
+
+    def silence_mismatches(self, names: Iterable[str]) -> None:
+        """Do nothing: there is no store to disagree with."""
 
     def clear_mismatch(self, name: str) -> None:
         """Do nothing: there is no store to disagree with."""

@@ -13,6 +13,7 @@ import redismetrics
 from redismetrics import (
     AsyncMetrics,
     Counter,
+    FlushResult,
     Gauge,
     InvalidTags,
     Metrics,
@@ -101,7 +102,7 @@ def test_async_clients_are_captured(captured: Captured, threads: Threads) -> Non
     AsyncMetrics(metrics=explicit).increment("jobs", 2)
     asyncio.run(work())
     assert captured.counter("jobs").total == 7
-    assert asyncio.run(aexplicit.flush()) is None
+    assert asyncio.run(aexplicit.flush()) == FlushResult(stored=1)
     assert threads() == set()
 
 

@@ -106,13 +106,20 @@ class RedisMetricsExporter(sdk.MetricExporter):
         return sdk.MetricExportResult.SUCCESS
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
-        """Wait until Redis has stored everything; return False if it does not confirm in time."""
+        """Wait until everything is stored or dropped.
+
+        Return False if Redis does not confirm it in time, or if anything was dropped.
+        """
         try:
-            self._metrics.flush(timeout_millis / 1000)
+            result = self._metrics.flush(timeout_millis / 1000)
         except RedisMetricsError as error:
             log.warning("an export is not confirmed: %s", error)
             return False
-        return True
+        # Those of an export are logged and left out before they count as invalid.
+        dropped = {key: count for key, count in result.dropped.items() if key != "invalid"}
+        if dropped:
+            log.warning("samples were dropped, perhaps of an export: %s", dropped)
+        return not dropped
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
         """Wait until everything is stored and record nothing more. The client stays open."""

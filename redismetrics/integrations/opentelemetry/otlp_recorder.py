@@ -2,6 +2,7 @@
 
 import math
 import threading
+from collections import Counter as Tally
 from collections.abc import Iterable
 
 from redismetrics.errors import InvalidMetric, InvalidValue
@@ -43,37 +44,51 @@ class OtlpRecorder:
                 self._declared.discard(name)
                 self._internals.forget(name)
 
-    def record(self, points: Iterable[DataPoint], rejections: Rejections) -> None:
-        """Record the points that were not recorded before; add invalid ones to *rejections*."""
+    def record(self, points: Iterable[DataPoint], rejections: Rejections) -> Tally[str]:
+        """Record the points that were not recorded before; add invalid ones to *rejections*.
+
+        Return how many points of each metric were recorded.
+        """
+        recorded: Tally[str] = Tally()
         bounds = TimestampBounds.now(self._metrics)
         with self._lock:
             for point in points:
                 try:
-                    self._record(point, bounds)
+                    recorded[point.name] += self._record(point, bounds)
                 except InvalidMetric as error:
                     rejections.add(f"{point.name}: {error}")
+        return recorded
 
-    def _record(self, point: DataPoint, bounds: TimestampBounds) -> None:
+    def _record(self, point: DataPoint, bounds: TimestampBounds) -> bool:
+        """Record a point; return False if there is nothing to record."""
         # Cut to milliseconds, which is what a sample stores.
         timestamp = point.time_ns // 1_000_000 / 1000 if point.time_ns else None
         bounds.check(timestamp)
         if isinstance(point.value, float) and not math.isfinite(point.value):
             raise InvalidValue(f"value must be a finite number, got {point.value}")
         if point.kind == "gauge" or point.temporality == "delta":
-            if not self._totals.was_recorded(point):
-                self._record_value(point, point.value, timestamp)
-                self._totals.add_recorded(point)
-        elif point.temporality == "cumulative":
+            if self._totals.was_recorded(point):
+                return False
+            self._record_value(point, point.value, timestamp)
+            self._totals.add_recorded(point)
+            return True
+        if point.temporality == "cumulative":
             change = self._totals.change(point)
             if change is not None:
                 self._record_value(point, change, timestamp)
             self._totals.set_last(point)
-        else:
-            raise InvalidValue("temporality must be delta or cumulative, got neither")
+            return change is not None
+        raise InvalidValue("temporality must be delta or cumulative, got neither")
 
     def _record_value(
         self, point: DataPoint, value: float | HistogramValue, timestamp: float | None
     ) -> None:
+        if self._internals.settings.on_invalid == "drop":
+            # So that an invalid point is rejected, and not only counted.
+            number = 0.0 if isinstance(value, HistogramValue) else value
+            self._metrics.check(
+                point.name, number, type=point.type, tags=point.tags, timestamp=timestamp
+            )
         if isinstance(value, HistogramValue):
             self._record_histogram(point, value, timestamp)
             return

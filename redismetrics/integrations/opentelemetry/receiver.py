@@ -3,14 +3,15 @@
 import json
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from redismetrics.client.metrics import Metrics
-from redismetrics.errors import MissingExtra, StoreError, TypeMismatch
+from redismetrics.errors import MissingExtra, StoreError
 from redismetrics.integrations.limits import CardinalityLimit
 from redismetrics.store import catalog
 
+from .dropped_points import UnconfirmedRequests, reject_dropped
 from .naming import RESOURCE_ATTRIBUTES
 from .otlp_recorder import OtlpRecorder
 from .otlp_request import InvalidRequest, data_points, parse_request
@@ -84,19 +85,20 @@ class Receiver:
         self._limit = limit
         totals = StreamTotals(max_streams, time.time_ns(), time.time_ns)
         self._recorder = OtlpRecorder(metrics, totals)
+        self._unconfirmed = UnconfirmedRequests()
 
     def receive(
         self, body: bytes, *, as_json: bool = False, timeout: float = 5.0
     ) -> ReceiverResult:
-        """Record the points of a request and wait until they are stored. Blocks.
+        """Record the points of a request and wait until they are stored or dropped. Blocks.
 
         Raises:
             InvalidRequest: If the body cannot be read. Nothing was recorded.
             LimitExceeded: If the request brings more metrics or series than this process accepts.
                 Nothing was recorded.
             NotStored: If Redis does not answer within *timeout* seconds, before or after the points
-                were recorded. If the request is sent again, points that were recorded are
-                recognised by their stream, times and value.
+                were recorded, or the client is closed. If the request is sent again, points that
+                were recorded are recognised by their stream, times and value.
         """
         request = parse_request(body, as_json=as_json)
         rejections = Rejections()
@@ -104,17 +106,31 @@ class Receiver:
         if self._limit is not None:
             self._limit.check(self._metrics, (point.name for point in points))
         try:
+            if self._internals.closed:
+                raise NotStored("the client is closed: nothing is recorded any more")
             self._internals.check_store()
             self._forget_deleted_types(points)
             points = self._reject_mismatches(points, rejections)
-            self._recorder.record(points, rejections)
-            # The mismatch may be one of these points, or of anything else this process records.
-            with suppress(TypeMismatch):
-                self._metrics.flush(timeout)
-            self._reject_mismatches(points, rejections)
+            self._record(points, rejections, timeout)
         except StoreError as error:
             raise NotStored(str(error)) from error
         return ReceiverResult(rejections)
+
+    def _record(self, points: list[DataPoint], rejections: Rejections, timeout: float) -> None:
+        """Record *points* and wait until they are settled; reject those that were dropped."""
+        with ExitStack() as stack:
+            watch = stack.enter_context(
+                self._internals.watch_settled(point.name for point in points)
+            )
+            recorded = self._recorder.record(points, rejections)
+            try:
+                self._internals.settle(timeout)
+            except StoreError:
+                self._unconfirmed.add(stack.pop_all(), recorded, watch)
+                raise
+        mismatched = len(points) - len(self._reject_mismatches(points, rejections))
+        reject_dropped(recorded, watch, rejections, skip_mismatches=mismatched > 0)
+        self._unconfirmed.reject_dropped({point.name for point in points}, rejections)
 
     def _forget_deleted_types(self, points: list[DataPoint]) -> None:
         """Forget the types of metrics that were deleted, or recreated with the type of a point."""
@@ -137,6 +153,7 @@ class Receiver:
     ) -> list[DataPoint]:
         """Reject the points whose metrics have another type in Redis; return the others."""
         mismatches = self._internals.mismatches()
+        self._internals.silence_mismatches({point.name for point in points})
         for point in points:
             if point.name in mismatches:
                 rejections.add(
