@@ -100,7 +100,7 @@ class Service:
         self.queries.close()
         self.recordings.close()
         try:
-            await self.ametrics.flush(SHUTDOWN_SECONDS)
+            await self.ametrics.internals.asettle(SHUTDOWN_SECONDS)
         except RedisMetricsError as error:
             log.warning(
                 "%d recorded samples are not stored yet at the shutdown: %s",

@@ -44,6 +44,8 @@ def close_in_multiprocessing_child() -> None:
 def flush_all() -> None:
     """Send what is left while the process goes on; 2 s at most for all clients together.
 
+    The application's next `flush` reports the result.
+
     Raises:
         RedisMetricsError: The last error, after all clients were tried.
     """
@@ -51,7 +53,7 @@ def flush_all() -> None:
     failed: RedisMetricsError | None = None
     for sink in list(_sinks):
         try:
-            sink.flush(max(until - monotonic(), 0.05))
+            sink.settle(max(until - monotonic(), 0.05))
         except RedisMetricsError as error:
             failed = error
     if failed is not None:

@@ -206,10 +206,17 @@ class StartingSink(NullSink):
 
     discards = False
 
-    def flush(self, timeout: float) -> None:
+    def flush(self, timeout: float) -> FlushResult:
+        self.settle(timeout)
+        return FlushResult()
+
+    async def aflush(self, timeout: float) -> FlushResult:
+        return self.flush(timeout)
+
+    def settle(self, timeout: float) -> None:
         self.check_queries()
 
-    async def aflush(self, timeout: float) -> None:
+    async def asettle(self, timeout: float) -> None:
         self.check_queries()
 
     def check_queries(self) -> None:
