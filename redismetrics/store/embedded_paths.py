@@ -91,11 +91,6 @@ def default_folder() -> Path:
         ) from error
 
 
-def resolved(folder: Folder) -> Path:
-    """Return the absolute path of *folder*; None means the user's data folder."""
-    return (default_folder() if folder is None else Path(folder)).resolve()
-
-
 def make_folder(folder: Path) -> None:
     """Create *folder* and its parents for this user only."""
     # Path.mkdir(parents=True) would apply the mode to the last one only.

@@ -4,6 +4,8 @@ import hashlib
 import itertools
 import logging
 import os
+import re
+import shlex
 import subprocess
 import time
 from pathlib import Path
@@ -21,6 +23,13 @@ _LOG = "valkey.log"
 _LOG_BYTES = 1 << 20
 # Seconds for the server to become a daemon. No process can be forked in the meantime.
 _SPAWN_TIMEOUT = 10.0
+# What the server logs, as warnings, when it cannot load its data because of what the data is. All
+# of it names the files. A full disk or a missing permission is something else.
+_LOADING_FAILED = re.compile(
+    r"^\S+ .*# (?!.*(?:No space left|Permission denied))"
+    r".*(?:AOF|append.only|append log|RDB|short read|signature)",
+    re.IGNORECASE,
+)
 
 logger = logging.getLogger("redismetrics")
 
@@ -33,7 +42,8 @@ def reach(folder: Path, program: Path, deadline: float) -> Path:
             if locks.lock(server_file):
                 if started:
                     raise StoreUnavailable(
-                        f"the embedded server on {folder} ended at its start; {_log_tail(folder)}"
+                        f"the embedded server on {folder} ended at its start"
+                        f"{_repair_advice(folder, program)}; {_log_tail(folder)}"
                     )
                 _spawn(folder, program, server_file)
                 started = True
@@ -158,9 +168,44 @@ def _read_socket(server_file: int) -> Path:
     return Path(os.fsdecode(os.pread(server_file, 4096, 0)))
 
 
+def _repair_advice(folder: Path, program: Path) -> str:
+    """Return what to do if the log ends with an error about the append-only file, otherwise ''."""
+    try:
+        lines = _log_lines(folder)[-20:]
+    except OSError:
+        return ""
+    if not any(_LOADING_FAILED.search(line) for line in lines):
+        return ""
+    files = folder / "appendonlydir"
+    steps = [
+        ": its append-only file is damaged, incomplete, or written by a newer server.",
+        f"Copy {folder} first.",
+    ]
+    commands = re.findall(r"append only file ([\w.]+\.incr\.aof)", "\n".join(lines))
+    if commands:
+        # The package has no valkey-check-aof: the server is this program if it is called by that
+        # name. It cannot read the manifest of a snapshot in the format of Valkey 9, only one file.
+        damaged = shlex.quote(str(files / commands[-1]))
+        repair = f"exec -a valkey-check-aof {shlex.quote(str(program))} --fix {damaged}"
+        steps += [
+            "To keep what was written before the damage, run:",
+            f"bash -c {shlex.quote(repair)}",
+        ]
+    steps += [
+        "To start without the old data, unless you can restore a backup, run:",
+        f"mv {shlex.quote(str(files))} {shlex.quote(f'{files}.damaged')}",
+        "See 'Repair the embedded server' in docs/operating.md",
+    ]
+    return "\n".join(steps)
+
+
 def _log_tail(folder: Path) -> str:
     try:
-        lines = (folder / _LOG).read_text(errors="replace").splitlines()[-5:]
+        lines = _log_lines(folder)[-5:]
     except OSError as error:
         return f"it has no log: {error}"
     return "\n".join([f"its log {folder / _LOG}, each line after its process id, ends:", *lines])
+
+
+def _log_lines(folder: Path) -> list[str]:
+    return (folder / _LOG).read_text(errors="replace").splitlines()
