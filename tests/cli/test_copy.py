@@ -22,6 +22,7 @@ from tests.fixtures.servers import Server, wait_until
 from tests.fixtures.shell import Shell
 
 
+@pytest.mark.slow
 def test_copy_prints_a_table_and_its_exit_status_says_if_it_is_complete(
     make_metrics: MakeMetrics, server: Server, cluster: Cluster, url: str, namespace: str
 ) -> None:
@@ -95,6 +96,7 @@ def test_copy_names_a_side_that_does_not_answer(
     assert "geheim" not in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=lambda each: each.name)
 def test_a_killed_copy_command_can_be_repeated(
     make_metrics: MakeMetrics, cluster: Cluster, url: str, namespace: str, how: signal.Signals

@@ -11,6 +11,7 @@ from redismetrics.store import embedded
 from tests.fixtures.home import Home, needs_server
 
 
+@pytest.mark.slow
 @needs_server
 def test_status_and_stop_of_a_running_server(
     home: Home, folder: Path, monkeypatch: pytest.MonkeyPatch

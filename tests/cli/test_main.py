@@ -173,6 +173,7 @@ def test_an_error_is_one_line(home: Home) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", [("demo", "--seconds", "0"), ("dmeo",), ("export", "--nothing")])
 def test_a_wrong_command_line_exits_with_2(home: Home, wrong: tuple[str, ...]) -> None:
     code, out, err = home.run(*wrong)

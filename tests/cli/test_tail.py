@@ -57,6 +57,7 @@ def test_subscribe_prints_summaries(shell: Shell, metrics: Metrics) -> None:
         assert (found["name"], found["mean"], found["count"]) == ("other", 1.0, found["sum"])
 
 
+@pytest.mark.slow
 def test_subscribe_ends_after_its_timeout_and_on_ctrl_c(shell: Shell, server: Server) -> None:
     before = patterns(server)
     assert shell("subscribe", "--timeout", "0.2") == (0, "", "")

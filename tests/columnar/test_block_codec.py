@@ -95,6 +95,7 @@ def samples_(draw: st.DrawFn, flags: tuple[int, ...] = (0, OWN_TIME)) -> Samples
     return columns(value, series=series, time=time, weight=whole(1), flags=kinds, metadata=metadata)
 
 
+@pytest.mark.slow
 @given(samples_())
 def test_block_round_trip(samples: Samples) -> None:
     found = unpack(block(samples))
@@ -103,6 +104,7 @@ def test_block_round_trip(samples: Samples) -> None:
     assert found.ids.tolist() == list(range(10, 11 + int(samples.series.max())))
 
 
+@pytest.mark.slow
 @given(st.lists(samples_(), min_size=1, max_size=3), st.integers(1, 8))
 def test_compressed_block_round_trip(parts: list[Samples], budget: int) -> None:
     samples = compress(concat(parts), budget)
@@ -239,6 +241,7 @@ def test_truncated_block_is_rejected(data: bytes) -> None:
             unpack(data[:size])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", typical(), ids=["plain", "rich", "compacted"])
 def test_block_with_a_flipped_bit_is_rejected_or_valid(data: bytes) -> None:
     assert_sound(unpack(data), len(data))

@@ -42,6 +42,7 @@ def test_truncated_bytes_are_rejected(read: Reads, data: bytes) -> None:
             read(data[:size])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("read", "data"), EVERY)
 def test_bytes_with_a_flipped_bit_are_rejected_or_valid(read: Reads, data: bytes) -> None:
     """Flip every bit of the head, and one bit of each byte after it."""
@@ -95,6 +96,7 @@ def columns_of_any(draw: st.DrawFn, rows: int) -> bytes:
     )
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from([read_table, read_samples]), st.integers(1, 30), st.integers(0, 30), st.data()
 )

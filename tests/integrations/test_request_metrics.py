@@ -42,6 +42,7 @@ flasks.wsgi_app = Wsgi(flasks.wsgi_app)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "endpoint"),
     [

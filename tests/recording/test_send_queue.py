@@ -103,6 +103,7 @@ def test_beyond_compression_the_oldest_are_dropped_and_counted(
     assert counts[names[-1]] == 50
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_while_the_server_is_stopped(
     make: Make, fresh_server: Callable[..., Server]
 ) -> None:

@@ -128,6 +128,7 @@ with Metrics(sys.argv[1], namespace=sys.argv[2], tags={"process": sys.argv[3]}) 
 """
 
 
+@pytest.mark.slow
 def test_the_samples_of_all_clients_and_processes_arrive_in_order(
     url: str, namespace: str, metrics: Metrics, other: Metrics
 ) -> None:

@@ -241,6 +241,7 @@ def divide(by: int) -> object:
     return lambda number: number // by
 
 
+@pytest.mark.slow
 def test_a_child_keeps_its_state_and_raises_its_failures_here() -> None:
     with Child(divide, 2) as child:
         assert [child(10), child(7)] == [5, 3]

@@ -146,6 +146,7 @@ def test_unreachable_redis_prints_one_line() -> None:
     assert "secret" not in err
 
 
+@pytest.mark.slow
 def test_worker_waits_for_redis_and_healthz_says_so(
     fresh_server: Callable[..., Server], namespace: str, tmp_path: Path
 ) -> None:
@@ -209,6 +210,7 @@ def test_worker_waits_for_redis_and_healthz_says_so(
     assert "Traceback" not in log.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_signal_lets_the_worker_finish_its_commits(
     metrics: Metrics, admin: redis.Redis, server: Server, namespace: str, number: signal.Signals

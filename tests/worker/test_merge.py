@@ -283,6 +283,7 @@ CALLS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(CALLS, st.booleans())
 def test_samples_sealed_in_any_slices_equal_the_oracle(
@@ -299,6 +300,7 @@ def test_samples_sealed_in_any_slices_equal_the_oracle(
         assert_as_oracle(store.cells, oracle)
 
 
+@pytest.mark.slow
 @given(st.lists(batches(), min_size=2, max_size=5), st.randoms())
 def test_order_of_batches_matters_only_for_the_last_of_equal_times(
     drawn: list[tuple[list[Sample], Samples]], order: Any

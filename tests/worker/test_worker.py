@@ -223,6 +223,7 @@ def test_default_retentions_are_not_logged(
     assert [record.message for record in caplog.records if "retentions" in record.message] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", SPOILED)
 def test_failing_metric_does_not_hold_up_others(
     make: Make,

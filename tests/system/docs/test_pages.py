@@ -47,6 +47,7 @@ SESSIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", SESSIONS)
 def test_a_session_prints_what_the_page_says(page: str, url: str, namespace: str) -> None:
     for name in SESSIONS[page].needs:

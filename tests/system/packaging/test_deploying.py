@@ -587,6 +587,7 @@ def test_the_image_s_server_and_worker_work(image: Image, url: str, namespace: s
             )
 
 
+@pytest.mark.slow
 def test_the_image_does_not_run_as_root(image: Image) -> None:
     user, group = image.settings["USER"].split(":")
     assert int(user) > 1000

@@ -117,6 +117,7 @@ READERS: dict[str, Callable[[bytes, bytes], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", list(READERS))
 @given(one=BYTES, two=BYTES)
 @settings(max_examples=150)

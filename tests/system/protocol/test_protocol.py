@@ -44,6 +44,7 @@ BREAKS: dict[Rule, tuple[str, tuple[int, ...]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weather", WEATHERS)
 def test_with_all_rules_no_sample_is_lost_or_doubled(weather: str) -> None:
     for seed in range(RUNS):
