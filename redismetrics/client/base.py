@@ -86,17 +86,17 @@ class Client(Recording):
         self.internals = ClientInternals(self._recorder)
         self._made: dict[str, tuple[Store, LoopClients, ClientInternals, RedisSink]] = {}
         if self._connects:
-            self.connect()
+            self._connect()
 
     @classmethod
-    def unconnected(cls, *args: Any, **kwargs: Any) -> Self:
-        """Return a client that can record, and do the rest after `connect`."""
+    def _unconnected(cls, *args: Any, **kwargs: Any) -> Self:
+        """Return a client that can record, and do the rest after `_connect`."""
         made = cls.__new__(cls)
         made._connects = False
         cls.__init__(made, *args, **kwargs)
         return made
 
-    def connect(self) -> None:
+    def _connect(self) -> None:
         """Make what connects to Redis, without connecting. Takes no lock; safe to repeat.
 
         So a signal handler may interrupt it and record, and several threads may call it.

@@ -47,7 +47,7 @@ def client() -> Metrics:
         arguments = _arguments
         candidate = _candidates.get(id(arguments))
         if candidate is None:
-            made = Metrics.unconnected(*arguments[0], **arguments[1])
+            made = Metrics._unconnected(*arguments[0], **arguments[1])
             candidate = _candidates.setdefault(id(arguments), (arguments, made))
         if not _connect(candidate[1]):
             return candidate[1]
@@ -63,7 +63,7 @@ def _connect(candidate: Metrics) -> bool:
         return False
     _connecting.add(thread)
     try:
-        candidate.connect()
+        candidate._connect()
     except ImportError as error:
         if not _is_being_imported(error.name):
             raise
