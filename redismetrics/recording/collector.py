@@ -16,6 +16,9 @@ from .send_queue import SendQueue
 
 log = logging.getLogger("redismetrics")
 
+# The longest time in seconds until the threads of a client that nobody holds end.
+LOOK_SECONDS = 1.0
+
 # With more than `CACHED` buffers, one that was empty in this many flushes is forgotten.
 IDLE_FLUSHES = 600
 # Idle buffers are looked for once in this many flushes.
@@ -29,6 +32,8 @@ class Collector:
 
     Args:
         on_collected: Called after each drain.
+        end_if_unheld: Called once a second; returns True if no client is left that could record,
+            and everything is sent. The loop then ends.
     """
 
     def __init__(
@@ -36,11 +41,13 @@ class Collector:
         recorder: Recorder,
         send_queue: SendQueue,
         on_collected: Callable[[], None] = lambda: None,
+        end_if_unheld: Callable[[], bool] = lambda: False,
     ) -> None:
         self._recorder = recorder
         self._settings: Settings = recorder.settings
         self._send_queue = send_queue
         self._on_collected = on_collected
+        self._end_if_unheld = end_if_unheld
         self.lock = threading.Lock()
         self._flushes = 0
         self._retired_left: dict[int, int] = {}
@@ -58,7 +65,7 @@ class Collector:
         drained_at = steady()
         # Doubled while the clock does not move, so that it is not looked at all the time.
         shortest = 0.001
-        while not stop.wait(max(due - now(), shortest)):
+        while not self._wait(stop, max(due - now(), shortest)):
             was_ahead, ahead = ahead, now() - steady()
             if ahead > was_ahead + 2 * interval:  # the clock was set forward
                 due = (now() // interval) * interval
@@ -79,6 +86,16 @@ class Collector:
             drained_at = steady()
             if late:
                 due = max(due, (now() // interval) * interval) + interval
+
+    def _wait(self, stop: threading.Event, seconds: float) -> bool:
+        """Wait; return True if the loop must end."""
+        while not stop.wait(min(seconds, LOOK_SECONDS)):
+            if self._end_if_unheld():
+                return True
+            seconds -= LOOK_SECONDS
+            if seconds <= 0:
+                return False
+        return True
 
     def _sample(self) -> None:
         for sampler in list(self._recorder.samplers):

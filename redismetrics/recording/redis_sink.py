@@ -80,7 +80,9 @@ class RedisSink:
         self.send_queue = SendQueue(self.recorder)
         self.sender = Sender(self.store, self.recorder, self.send_queue)
         self.sending = SenderThread(self.sender, backoff)
-        self.collector = Collector(self.recorder, self.send_queue, self._wake_sender)
+        self.collector = Collector(
+            self.recorder, self.send_queue, self._wake_sender, self._end_if_unheld
+        )
         # What the flushes so far have reported, of all that was ever settled.
         self._reported = FlushResult()
         self._new_threads()
@@ -140,6 +142,26 @@ class RedisSink:
         self._stop.set()
         self.sending.wake.set()
         self.sending.hurry.set()
+
+    def _end_if_unheld(self) -> bool:
+        """End the threads if no client is left and everything is sent; return whether they end.
+
+        The collector calls it: a finalizer of the client could run while its thread holds a lock.
+        """
+        if self.recorder.clients or not self.is_attached:
+            return False
+        self.collector.collect_now()
+        if self._is_unsent():
+            return False
+        if self.worker is not None:
+            self.worker.stop()
+        self.recorder.close()
+        self._stop_threads()
+        for thread in self.threads:
+            if thread is not threading.current_thread():
+                thread.join(self._settings.socket_timeout + 1)
+        self.sender.connect()
+        return True
 
     def pause(self) -> None:
         self._stop_threads()

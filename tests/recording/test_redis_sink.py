@@ -1,18 +1,21 @@
 """How a client ends: what `close` sends, and what it counts."""
 
+import gc
 import logging
 import time
 from collections.abc import Callable
 
 import pytest
 
-from redismetrics import StoreUnavailable
-from tests.fixtures.servers import Server, wait_until
+from redismetrics import Metrics, StoreUnavailable
+from tests.fixtures.servers import PATIENCE, Server, wait_until
 from tests.recording.helpers import (
     NEVER,
     NOWHERE,
     Make,
     balanced,
+    client_threads,
+    python,
 )
 
 
@@ -80,3 +83,62 @@ def test_close_counts_what_the_sender_has_taken_and_not_sent(
     server.resume()
     assert {**balanced(metrics), "last_error": None} == stats
     assert make(server.url).query("new", aggregation="count") == 0
+
+
+def test_clients_that_nobody_holds_send_what_is_left_and_end(url: str, namespace: str) -> None:
+    code = f"""
+import gc, json, os, threading, time
+import redismetrics as rm
+def count():
+    return threading.active_count(), len(os.listdir("/proc/self/fd"))
+asking = rm.Metrics({url!r}, namespace={namespace!r})
+asking.query("jobs")
+before = count()
+handles = []
+for number in range(30):
+    metrics = rm.Metrics({url!r}, namespace={namespace!r}, worker=number % 10 == 0)
+    handle = rm.Counter("jobs", metrics=metrics)
+    handle.increment()
+    metrics.query("jobs")
+    handle.increment()
+    if number < 2:
+        handles.append(handle)  # it holds its client
+del metrics, handle
+until = time.monotonic() + 20
+while count()[0] > before[0] + 5 and time.monotonic() < until:
+    gc.collect()
+    time.sleep(0.05)
+gc.collect()
+threads, files = (now - then for now, then in zip(count(), before))
+for handle in handles:
+    handle.increment()
+del handle, handles
+while count()[0] > before[0] and time.monotonic() < until:
+    gc.collect()
+    time.sleep(0.05)
+gc.collect()
+rest = [now - then for now, then in zip(count(), before)]
+print(json.dumps([threads, files <= 6, rest, asking.query("jobs", aggregation="sum")]))
+"""
+    # Two threads of each of two clients, and a worker of one of them.
+    assert python(code) == [5, True, [0, 0], 62]
+
+
+def test_a_client_that_nobody_holds_keeps_trying_until_redis_is_back(
+    fresh_server: Callable[..., Server], namespace: str
+) -> None:
+    server = fresh_server()
+    server.pause()
+    before = client_threads()
+    Metrics(server.url, namespace=namespace, socket_timeout=0.2).increment("jobs")
+    gc.collect()
+    (collector,) = [
+        thread for thread in client_threads() - before if thread.name.endswith("collector")
+    ]
+    collector.join(2.5)
+    assert collector.is_alive()
+    server.resume()
+    collector.join(PATIENCE)
+    assert not collector.is_alive()
+    with Metrics(server.url, namespace=namespace) as metrics:
+        assert metrics.query("jobs", aggregation="sum") == 1
