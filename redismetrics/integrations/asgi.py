@@ -10,7 +10,7 @@ from typing import Any
 
 from redismetrics.recording.methods import Recording
 
-from .request_metrics import RequestMetrics
+from .request_metrics import FAILED, RequestMetrics, error_status
 from .starlette_routes import route_template
 
 Scope = MutableMapping[str, Any]
@@ -23,9 +23,10 @@ App = Callable[[Scope, Receive, Send], Awaitable[Any]]
 class MetricsMiddleware:
     """Counts HTTP requests and measures them until the last chunk of the response.
 
-    An exception counts as status 500 and is re-raised. Websockets pass through unchanged. Nothing
-    here raises or waits, except for at most 2 s at the server's shutdown, because uvicorn then ends
-    by a signal.
+    An exception counts as status 500, a cancelled request as 499, and both are re-raised. A request
+    counts once, also if an application that is mounted in this one has this middleware. Websockets
+    pass through unchanged. Nothing here raises or waits, except for at most 2 s at the server's
+    shutdown, because uvicorn then ends by a signal.
 
     Args:
         app: The application to wrap.
@@ -61,7 +62,8 @@ class MetricsMiddleware:
         # Read now, because routing changes the scope.
         root_path, app = str(scope.get("root_path") or ""), scope.get("app") or self.app
         path = str(scope.get("path", "")).removeprefix(root_path)
-        status, done = 500, False
+        ongoing = self._requests.begin(scope)
+        status, done = FAILED, False
 
         def find_endpoint() -> str | None:
             if endpoint is None:
@@ -70,12 +72,19 @@ class MetricsMiddleware:
 
         def finish() -> None:
             template = self._requests.endpoint(find_endpoint)
-            self._requests.finish(began, method, template, status)
+            if ongoing is None:
+                self._requests.set_inner_endpoint(scope, template)
+            else:
+                self._requests.finish(began, method, template or ongoing.endpoint, status)
 
         async def send_and_watch(message: Message) -> None:
             nonlocal status, done
-            await send(message)
             kind = message["type"]
+            if ongoing is None and kind == "http.response.body" and not done:
+                # Before the middleware around this one ends the request.
+                done = True
+                finish()
+            await send(message)
             if kind == "http.response.start":
                 status = message["status"]
             elif kind == "http.response.body" and not message.get("more_body") and not done:
@@ -84,9 +93,9 @@ class MetricsMiddleware:
 
         try:
             await self.app(scope, receive, send_and_watch)
-        except BaseException:
+        except BaseException as error:
             if not done:
-                status = 500
+                status = error_status(error)
                 finish()
             raise
         # Without a last chunk the client has disconnected.

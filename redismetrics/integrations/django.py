@@ -5,9 +5,9 @@ MIDDLEWARE = ["redismetrics.integrations.django.MetricsMiddleware", ...]     # f
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
-from .request_metrics import RequestMetrics
+from .request_metrics import OngoingRequest, RequestMetrics, error_status
 from .wsgi import ResponseBody
 
 try:
@@ -23,8 +23,9 @@ except ImportError as error:
 class MetricsMiddleware:
     """Counts HTTP requests and measures them until the last chunk of the response.
 
-    An exception counts as status 500 and is re-raised. Records with the default client; a subclass
-    can set another client (`metrics`) and another `prefix` of the names.
+    An exception counts as status 500, a cancelled request as 499, and both are re-raised. A request
+    counts once, also if middleware around Django records it. Records with the default client; a
+    subclass can set another client (`metrics`) and another `prefix` of the names.
     """
 
     sync_capable = True
@@ -41,41 +42,61 @@ class MetricsMiddleware:
 
     def __call__(self, request: Any) -> Any:
         """Serve one request; return a coroutine if Django is asynchronous."""
-        began = perf_counter()
+        served = _Served(request, perf_counter(), self._requests.begin(_carrier(request)))
         if self._is_async:
-            return self._serve_async(request, began)
+            return self._serve_async(served)
         try:
             response = self.get_response(request)
-        except BaseException:
-            self._finish(request, began, 500)
+        except BaseException as error:
+            self._finish(served, error_status(error))
             raise
-        return self._watch(request, response, began)
+        return self._watch(served, response)
 
-    async def _serve_async(self, request: Any, began: float) -> Any:
-        coroutine: Awaitable[Any] = self.get_response(request)
+    async def _serve_async(self, served: "_Served") -> Any:
+        coroutine: Awaitable[Any] = self.get_response(served.request)
         try:
             response = await coroutine
-        except BaseException:
-            self._finish(request, began, 500)
+        except BaseException as error:
+            self._finish(served, error_status(error))
             raise
-        return self._watch(request, response, began)
+        return self._watch(served, response)
 
-    def _finish(self, request: Any, began: float, status: int) -> None:
+    def _finish(self, served: "_Served", status: int) -> None:
+        request, ongoing = served.request, served.ongoing
         endpoint = self._requests.endpoint(lambda: url_pattern(request))
-        self._requests.finish(began, request.method, endpoint, status)
+        if ongoing is None:
+            self._requests.set_inner_endpoint(_carrier(request), endpoint)
+        else:
+            self._requests.finish(
+                served.began, request.method, endpoint or ongoing.endpoint, status
+            )
 
-    def _watch(self, request: Any, response: Any, began: float) -> Any:
+    def _watch(self, served: "_Served", response: Any) -> Any:
         """Return *response*; record the request now, or at the end of a streaming response."""
-        if not getattr(response, "streaming", False):
-            self._finish(request, began, response.status_code)
+        if served.ongoing is None or not getattr(response, "streaming", False):
+            self._finish(served, response.status_code)
             return response
 
-        def finish(failed: bool) -> None:
-            self._finish(request, began, 500 if failed else response.status_code)
+        def finish(failure: int | None) -> None:
+            self._finish(served, failure or response.status_code)
 
         body = AsyncResponseBody if response.is_async else ResponseBody
         response.streaming_content = body(response.streaming_content, finish)
         return response
+
+
+class _Served(NamedTuple):
+    """A request, the `perf_counter` of its begin, and None if other middleware records it."""
+
+    request: Any
+    began: float
+    ongoing: OngoingRequest | None
+
+
+def _carrier(request: Any) -> Any:
+    """Return what middleware around Django sees of a request: the scope of ASGI, or the environ."""
+    scope = getattr(request, "scope", None)
+    return request.META if scope is None else scope
 
 
 def url_pattern(request: Any) -> str | None:
@@ -87,7 +108,7 @@ def url_pattern(request: Any) -> str | None:
 class AsyncResponseBody(ResponseBody):
     """`ResponseBody` of an asynchronous response. Django closes both kinds in the same way."""
 
-    def __init__(self, chunks: AsyncIterable[bytes], finish: Callable[[bool], None]) -> None:
+    def __init__(self, chunks: AsyncIterable[bytes], finish: Callable[[int | None], None]) -> None:
         super().__init__((), finish)
         self._async_iterator = aiter(chunks)
 
@@ -101,8 +122,8 @@ class AsyncResponseBody(ResponseBody):
         try:
             return await anext(self._async_iterator)
         except StopAsyncIteration:
-            self.finish(False)
+            self.finish(None)
             raise
-        except BaseException:
-            self.finish(True)
+        except BaseException as error:
+            self.finish(error_status(error))
             raise

@@ -1,7 +1,10 @@
 """The two metrics of HTTP requests that all middleware records."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 from redismetrics.model.validation import check_name
 from redismetrics.recording.methods import Recording
@@ -14,6 +17,29 @@ METHODS = frozenset(
 )
 UNMATCHED = "unmatched"
 OTHER = "other"
+# As nginx has it: the client is gone before the response is complete.
+CANCELLED = 499
+FAILED = 500
+
+
+def error_status(error: BaseException) -> int:
+    """Return the status of a request that ends with *error*: 499 if it was cancelled, else 500."""
+    if isinstance(error, GeneratorExit):
+        # A coroutine that is closed before its end.
+        return CANCELLED
+    for library, name in (("asyncio", "CancelledError"), ("trio", "Cancelled")):
+        cancelled = getattr(sys.modules.get(library), name, None)
+        if cancelled is not None and isinstance(error, cancelled):
+            return CANCELLED
+    return FAILED
+
+
+@dataclass(slots=True)
+class OngoingRequest:
+    """A request that a middleware records; others inside it only tell the *endpoint*."""
+
+    metrics: Recording | None
+    endpoint: str | None = None
 
 
 class RequestMetrics:
@@ -24,6 +50,7 @@ class RequestMetrics:
     """
 
     def __init__(self, metrics: Recording | None, prefix: str) -> None:
+        self._metrics = metrics
         self._requests = f"{check_name(prefix, 'prefix')}_requests"
         self._duration = f"{prefix}_request_duration_seconds"
         duration_help = "HTTP requests, until the last chunk was passed to the server"
@@ -43,6 +70,26 @@ class RequestMetrics:
         except Exception as error:  # noqa: BLE001
             self._safe.on_error(error)
             return None
+
+    def begin(self, carrier: MutableMapping[str, Any]) -> OngoingRequest | None:
+        """Mark a request as recorded here; return None if a middleware around this one records it.
+
+        *carrier* is what all middleware of one request sees: its scope or environ. So a request
+        counts once where middleware is on an application and on another that is mounted in it.
+        Middleware with another client or prefix records other metrics.
+        """
+        key = f"redismetrics.{self._requests}"
+        known = carrier.get(key)
+        if isinstance(known, OngoingRequest) and known.metrics is self._metrics:
+            return None
+        ongoing = carrier[key] = OngoingRequest(self._metrics)
+        return ongoing
+
+    def set_inner_endpoint(self, carrier: MutableMapping[str, Any], endpoint: str | None) -> None:
+        """Tell the middleware around this one the endpoint, in case it finds none itself."""
+        ongoing = carrier.get(f"redismetrics.{self._requests}")
+        if isinstance(ongoing, OngoingRequest) and endpoint:
+            ongoing.endpoint = endpoint
 
     def flush(self) -> None:
         """Send unsent samples, for at most 2 s. Never raises.

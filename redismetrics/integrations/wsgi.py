@@ -10,7 +10,7 @@ from typing import Any
 
 from redismetrics.recording.methods import Recording
 
-from .request_metrics import RequestMetrics
+from .request_metrics import FAILED, RequestMetrics, error_status
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Callable[[bytes], object]]
@@ -20,7 +20,8 @@ App = Callable[[Environ, StartResponse], Iterable[bytes]]
 class MetricsMiddleware:
     """Counts HTTP requests and measures them until the last chunk of the response, or its close.
 
-    An exception counts as status 500 and is re-raised. Nothing here raises or waits.
+    An exception counts as status 500 and is re-raised. A request counts once, also if an
+    application that is mounted in this one has this middleware. Nothing here raises or waits.
 
     Args:
         app: The application to wrap.
@@ -45,7 +46,8 @@ class MetricsMiddleware:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
-        began, status = perf_counter(), 500
+        began, status = perf_counter(), FAILED
+        ongoing = self._requests.begin(environ)
         endpoint: str | None = None
 
         def start(status_line: str, *rest: Any) -> Callable[[bytes], object]:
@@ -53,20 +55,24 @@ class MetricsMiddleware:
             status = _status_code(status_line)
             # Now, because Flask forgets the rule after the response.
             endpoint = self._requests.endpoint(lambda: self._endpoint(environ))
+            if ongoing is None:
+                self._requests.set_inner_endpoint(environ, endpoint)
             return start_response(status_line, *rest)
 
-        def finish(failed: bool) -> None:
-            method = str(environ.get("REQUEST_METHOD"))
-            self._requests.finish(began, method, endpoint, 500 if failed else status)
+        def finish(failure: int | None) -> None:
+            if ongoing is not None:
+                method = str(environ.get("REQUEST_METHOD"))
+                template = endpoint or ongoing.endpoint
+                self._requests.finish(began, method, template, failure or status)
 
         try:
             chunks = self.app(environ, start)
-        except BaseException:
-            finish(True)
+        except BaseException as error:
+            finish(error_status(error))
             raise
         # The whole response. Pass on the list itself: servers compute its length.
         if isinstance(chunks, list | tuple):
-            finish(False)
+            finish(None)
             return chunks
         return ResponseBody(chunks, finish)
 
@@ -87,21 +93,21 @@ def flask_rule(environ: Environ) -> str | None:
 class ResponseBody:
     """The chunks of a response, unchanged.
 
-    Calls *finish* once: with False after the last chunk or when it is closed, with True if a chunk
-    fails.
+    Calls *finish* once: with None after the last chunk or when it is closed, with the status of the
+    error if a chunk fails.
     """
 
-    def __init__(self, chunks: Iterable[bytes], finish: Callable[[bool], None]) -> None:
+    def __init__(self, chunks: Iterable[bytes], finish: Callable[[int | None], None]) -> None:
         self._chunks = chunks
         self._iterator: Iterator[bytes] | None = None
         self._finish_once = finish
         self._finished = False
 
-    def finish(self, failed: bool) -> None:
+    def finish(self, failure: int | None) -> None:
         """Call *finish*, unless that was done before."""
         if not self._finished:
             self._finished = True
-            self._finish_once(failed)
+            self._finish_once(failure)
 
     def __iter__(self) -> "ResponseBody":
         return self
@@ -112,10 +118,10 @@ class ResponseBody:
                 self._iterator = iter(self._chunks)
             return next(self._iterator)
         except StopIteration:
-            self.finish(False)
+            self.finish(None)
             raise
-        except BaseException:
-            self.finish(True)
+        except BaseException as error:
+            self.finish(error_status(error))
             raise
 
     def close(self) -> None:
@@ -124,7 +130,7 @@ class ResponseBody:
             close = getattr(self._chunks, "close", None)
             if close is not None:
                 close()
-        except BaseException:
-            self.finish(True)
+        except BaseException as error:
+            self.finish(error_status(error))
             raise
-        self.finish(False)
+        self.finish(None)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from redismetrics.integrations import wsgi
 from redismetrics.testing import Captured
 from tests.integrations.request_counts import request_counts
 
@@ -73,3 +74,15 @@ def test_django_async(captured: Captured, django_: Any) -> None:
 
     asyncio.run(ask())
     assert request_counts(captured) == EXPECTED
+
+
+def test_middleware_around_django_counts_a_request_once(captured: Captured, django_: Any) -> None:
+    from wsgiref.util import setup_testing_defaults
+
+    from django.core.wsgi import get_wsgi_application
+
+    app = wsgi.MetricsMiddleware(get_wsgi_application())
+    environ: dict[str, Any] = {"PATH_INFO": "/users/1/"}
+    setup_testing_defaults(environ)
+    assert list(app(environ, lambda *_: lambda _: None))
+    assert request_counts(captured) == {("GET", "/users/<int:id>/", "200"): 1}
