@@ -10,17 +10,22 @@
 -- @include "numbers"
 -- @include "slices"
 
+local LARGEST = 1.7976931348623157e308
+
+-- A sum beyond the range of a double becomes the largest one: readers refuse a gauge that is inf.
+local function saturate(sum)
+  return math.max(-LARGEST, math.min(LARGEST, sum))
+end
+
 -- Add to a pair of doubles, total and remainder, at doubles[at]. Two-sum, Knuth, TAOCP 2, 4.2.2.
 local function add_exactly(doubles, at, amount)
   local total = doubles[at]
   local sum = total + amount
   local part = sum - total
-  doubles[at] = sum
-  if sum - sum == 0 then
-    doubles[at + 1] = doubles[at + 1] + ((total - (sum - part)) + (amount - part))
-  else -- beyond the range of a double
-    doubles[at + 1] = 0
-  end
+  local remainder = doubles[at + 1] + ((total - (sum - part)) + (amount - part))
+  doubles[at] = saturate(sum)
+  -- Not finite, if the sum or a part of it is beyond the range of a double.
+  doubles[at + 1] = remainder - remainder == 0 and remainder or 0
 end
 
 -- Each of these applies the change at changes[at] to the row that begins at doubles[start + 1], and
@@ -40,7 +45,7 @@ local function apply_gauge(doubles, start, changes, at, metric, clock, clock_ms)
     local places, values = metric.base_places, metric.base_values
     places[#places + 1] = (at - 1) / 5
     values[#values + 1] = struct.pack('<dd', doubles[start + 2], last_ms)
-    doubles[start + 2] = doubles[start + 2] + changes[at + 4]
+    doubles[start + 2] = saturate(doubles[start + 2] + changes[at + 4])
     doubles[start + 3], doubles[start + 4] = last_ms, clock
   end
   if code < 4 then

@@ -7,6 +7,18 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+LARGEST = float(np.finfo(np.float64).max)
+
+
+def saturated(values: Floats) -> Floats:
+    """Return *values* with those beyond the range of a float replaced by the largest one.
+
+    A difference of two that are beyond it, NaN, becomes 0.
+    """
+    if np.isfinite(values).all():
+        return values
+    return np.nan_to_num(values, nan=0.0, posinf=LARGEST, neginf=-LARGEST)
+
 
 def by_group(group: Ints, groups: int) -> NDArray[np.intp]:
     """Return the stable order by group id, shape (n,).

@@ -21,7 +21,7 @@ import numpy as np
 from redismetrics.errors import FormatMismatch
 from redismetrics.model.time import YEAR_10000_MS
 
-from .arrays import Ints
+from .arrays import Ints, saturated
 from .column_codec import Reader, pack_real, pack_whole
 from .samples import CENTROID, CHANGE, OWN_TIME, Samples
 from .summaries import Summaries
@@ -181,8 +181,12 @@ def _add_bases(samples: Samples, based: Ints, bases: bytes, series: int) -> None
     found = np.frombuffer(bases, "<f8").reshape(len(based), 2)
     if not ((found[:, 1] >= 0) & (found[:, 1] < YEAR_10000_MS)).all():
         raise FormatMismatch("corrupt block: invalid times of a gauge's changes")
+    if np.isnan(found[:, 0]).any():
+        raise FormatMismatch("corrupt block: the values of a gauge before its changes are NaN")
     start[based], since[based] = found[:, 0], found[:, 1]
     changed = (samples.flags & CHANGE) != 0
     of_series = samples.series[changed]
-    samples.value[changed] += start[of_series]
+    # record.lua adds them in the same way.
+    with np.errstate(over="ignore"):
+        samples.value[changed] = saturated(samples.value[changed] + start[of_series])
     samples.time[changed] = np.maximum(samples.time[changed], since[of_series])

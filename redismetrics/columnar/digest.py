@@ -18,6 +18,9 @@ from redismetrics.errors import InvalidQuery, MissingExtra, shown
 from .arrays import Bools, Floats, Ints
 from .percentiles import SortedPoints, percentiles
 
+# Values above the first are clustered times the second, a power of two, which keeps all digits.
+_SAFE, _SCALE = 2.0**900, 2.0**-200
+
 
 def cluster(values: Floats, weights: Ints | None, budget: int) -> tuple[Floats, Ints]:
     """Return the means and weights of at most *budget* centroids, sorted by mean.
@@ -27,6 +30,10 @@ def cluster(values: Floats, weights: Ints | None, budget: int) -> tuple[Floats, 
         weights: Whole counts, shape (n,); None means ones. The result has the same total.
         budget: Maximum number of centroids.
     """
+    # fastdigest adds values times weights, which must stay within the range of a float.
+    if max(-values.min(), values.max()) > _SAFE:
+        means, counts = cluster(values * _SCALE, weights, budget)
+        return np.clip(means / _SCALE, values.min(), values.max()), counts
     # As a list: fastdigest takes it three times faster than an array.
     masses = None if weights is None else weights.astype(np.float64).tolist()
     digest = fastdigest.TDigest.from_values(values.tolist(), masses, max_centroids=budget)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from redismetrics.model.time import MINUTE
 
 from . import arrays
-from .arrays import Floats, Ints
+from .arrays import Floats, Ints, saturated
 from .digest import cluster
 from .summaries import Summaries, empty, merge, of_points
 from .summaries import concat as concat_summaries
@@ -89,18 +89,22 @@ class Samples:
         )
 
     def scaled(self, factor: float) -> "Samples":
-        """Return the same samples with all values multiplied, as for another unit."""
+        """Return the same samples with all values multiplied, as for another unit.
+
+        Values beyond the range of a float become the largest one.
+        """
         old = self.summaries
-        scaled = Summaries(
-            old.count,
-            old.total * factor,
-            old.m2 * factor * factor,
-            old.low * factor,
-            old.high * factor,
-            old.last * factor,
-            old.last_ms,
-        )
-        return replace(self, value=self.value * factor, summaries=scaled)
+        with np.errstate(over="ignore"):
+            scaled = Summaries(
+                old.count,
+                old.total * factor,
+                old.m2 * factor * factor,
+                saturated(old.low * factor),
+                saturated(old.high * factor),
+                saturated(old.last * factor),
+                old.last_ms,
+            )
+            return replace(self, value=saturated(self.value * factor), summaries=scaled)
 
     def of_series(self, numbers: Ints) -> "Samples":
         """Return the samples with other series numbers.

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from redismetrics.columnar.arrays import Bools, Ints
+from redismetrics.columnar.arrays import LARGEST, Bools, Ints
 from redismetrics.columnar.samples import (
     CENTROID,
     CHANGE,
@@ -198,6 +198,11 @@ def convert(batch: MetricBatch, definition: Definition) -> tuple[MetricBatch | N
     return result, dropped
 
 
+def saturated_sum(a: float, b: float) -> float:
+    """Return the sum of two floats, at most the largest one: no reader accepts a gauge of inf."""
+    return max(-LARGEST, min(LARGEST, a + b))
+
+
 def merge_gauge_changes(samples: Samples) -> Samples:
     """Merge changes of a gauge's shared value into the one row per series that record.lua expects.
 
@@ -224,11 +229,12 @@ def merge_gauge_changes(samples: Samples) -> Samples:
             if not flags[row] & OWN_TIME:
                 first_set[number] = newest[number] if flags[row] & CENTROID else float(value[row])
         elif number in first_set:
-            value[row] += first_set[number]
+            value[row] = saturated_sum(float(value[row]), first_set[number])
             first_set[number] = float(value[row])
             flags[row] &= ~np.uint8(CHANGE)
         elif number in change_at:
-            value[change_at[number]] += value[row]
+            before = change_at[number]
+            value[before] = saturated_sum(float(value[before]), float(value[row]))
             weight[change_at[number]] += weight[row]
             time[change_at[number]] = time[row]
             keep[row] = False

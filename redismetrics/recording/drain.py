@@ -13,7 +13,7 @@ from redismetrics.columnar.samples import CENTROID, CHANGE, OWN_TIME, Samples, c
 from redismetrics.model.definition import Definition
 from redismetrics.model.sample import Distribution
 
-from .batch import MetricBatch
+from .batch import MetricBatch, saturated_sum
 from .buffers import Buffer
 
 # Drain at most this many samples at once, so that recording threads are not starved of the GIL.
@@ -179,11 +179,11 @@ def _resolve_changes(time: Floats, value: Floats, series: Ints) -> Samples:
             current[number] = amount
             rows.append((number, ms, amount, 0))
         elif number in current:
-            current[number] += amount
+            current[number] = saturated_sum(current[number], amount)
             rows.append((number, ms, current[number], 0))
         elif number in change_at:
             _, _, before, _ = rows[change_at[number]]
-            rows[change_at[number]] = (number, ms, before + amount, CHANGE)
+            rows[change_at[number]] = (number, ms, saturated_sum(before, amount), CHANGE)
         else:
             change_at[number] = len(rows)
             rows.append((number, ms, amount, CHANGE))

@@ -8,6 +8,7 @@ import msgpack
 import numpy as np
 
 from redismetrics.columnar import block_codec, summaries
+from redismetrics.columnar.arrays import saturated
 from redismetrics.columnar.samples import CHANGE, OWN_TIME, Samples, compress, summarise
 from redismetrics.store import keys
 
@@ -15,7 +16,6 @@ from .batch import MetricBatch, merge_gauge_changes
 
 # Rows of a series and minute in a batch that was merged of very many flushes.
 ROWS_WHEN_MERGED = 100
-_LARGEST = np.finfo(np.float64).max
 
 
 def encode(batch: MetricBatch, ids: Mapping[bytes, int]) -> tuple[bytes, bytes]:
@@ -27,8 +27,8 @@ def encode(batch: MetricBatch, ids: Mapping[bytes, int]) -> tuple[bytes, bytes]:
     if len(samples) > block_codec.MAX_ROWS:
         # Merged of many flushes: more than a reader accepts.
         samples = compress(samples, ROWS_WHEN_MERGED)
-    # A sum of changes, or a value in another unit, may exceed the range.
-    samples = replace(samples, value=np.clip(samples.value, -_LARGEST, _LARGEST))
+    # The mean of a centroid may exceed the range of a float.
+    samples = replace(samples, value=saturated(samples.value))
     own = (samples.flags & OWN_TIME) != 0
     head: list[Any] = [
         batch.kind,
@@ -50,15 +50,16 @@ def _totals_changes(batch: MetricBatch, samples: Samples) -> list[float]:
         return _gauge_changes(samples, n)
     series, rows = summarise(samples)
     whole = summaries.merge(series, n, rows, frozenset({"count", "total"}))
+    total = saturated(whole.total)
     if batch.kind == "counter":
-        return list(whole.total.tolist())
+        return list(total.tolist())
     assert batch.buckets is not None, "BUG: a histogram's batch without bucket counts"
     row, column = np.nonzero(batch.buckets)
     cells = np.bincount(row, minlength=n)
     sizes = 3 + 2 * cells
     begin = np.cumsum(sizes) - sizes
     flat = np.empty(int(sizes.sum()))
-    flat[begin], flat[begin + 1], flat[begin + 2] = whole.count, whole.total, cells
+    flat[begin], flat[begin + 1], flat[begin + 2] = whole.count, total, cells
     pair = begin[row] + 3 + 2 * (np.arange(len(row)) - (np.cumsum(cells) - cells)[row])
     flat[pair], flat[pair + 1] = column + 1, batch.buckets[row, column]
     return list(flat.tolist())

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redismetrics import InvalidQuery, Metrics, MissingExtra
+from redismetrics.columnar.arrays import Ints
 from redismetrics.columnar.digest import Digest, cluster
 from tests.columnar.distributions import (
     DISTRIBUTIONS,
@@ -60,7 +61,7 @@ def test_clusters_keep_all_weight_within_the_budget(
     assert len(means) == len(masses) <= max(budget, 1)
     assert masses.sum() == (len(values) if weights is None else weights.sum())
     assert masses.min() >= 1
-    assert (np.diff(means) >= 0).all()
+    assert (means[1:] >= means[:-1]).all()
     slack = 1e-9 * np.abs(column).max()
     assert column.min() - slack <= means[0] <= means[-1] <= column.max() + slack
     total = column.sum() if weights is None else (column * weights).sum()
@@ -135,3 +136,15 @@ def test_missing_tdigest_package_says_how_to_install_it(
     with pytest.raises(MissingExtra, match=r"pip install 'redismetrics\[tdigest\]'") as caught:
         Digest.of([1.0]).to_tdigest()
     assert isinstance(caught.value, ImportError)
+
+
+@pytest.mark.parametrize("weights", [None, np.full(5_000, 7)])
+def test_means_of_the_largest_values_are_finite(weights: Ints | None) -> None:
+    generator = np.random.default_rng(1)
+    sign = np.where(generator.random(5_000) < 0.5, -1.0, 1.0)
+    values = sign * generator.uniform(1e308, 1.79e308, 5_000)
+    means, masses = cluster(values, weights, 10)
+    assert masses.sum() == (5_000 if weights is None else 35_000)
+    assert (means[1:] >= means[:-1]).all()
+    assert values.min() <= means[0] <= -1e308
+    assert 1e308 <= means[-1] <= values.max()
