@@ -52,7 +52,7 @@ class NamespaceChecks:
     def _read_stats(self) -> Operation[dict[str, MetricStats]]:
         if self._stats is None:
             name, config = self._namespace.name, (yield from self._namespace.config())
-            known = yield from catalog.catalogue(name, config.shards)
+            known = yield from catalog.catalogue(name, config.shards, strict=True)
             self._stats = yield from stats.metric_stats(name, config, list(known))
         return self._stats
 

@@ -50,7 +50,7 @@ def clear(context: "QueryContext", *, confirm: bool) -> "Operation[int]":
 
     def delete() -> "Operation[int]":
         shards = yield from namespace.shards()
-        definitions = yield from catalog.catalogue(namespace.name, shards)
-        return (yield from deletion.delete(namespace.name, shards, list(definitions)))
+        names = yield from catalog.names(namespace.name, shards)
+        return (yield from deletion.delete(namespace.name, shards, names))
 
     return delete()

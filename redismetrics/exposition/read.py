@@ -4,9 +4,21 @@ from redismetrics.model.definition import Definition
 from redismetrics.store import keys
 from redismetrics.store.driver import Command, Operation
 from redismetrics.store.replies import pairs, reading, series_by_id
+from redismetrics.store.unreadable import read_readable
 
 from .families import Family
 from .series_table import SeriesTable
+
+
+def read_readable_families(
+    namespace: str, shards: int, definitions: dict[str, Definition]
+) -> Operation[list[Family]]:
+    """`read_families`, without the metrics that cannot be read."""
+
+    def read(names: list[str]) -> Operation[list[Family]]:
+        return read_families(namespace, shards, {name: definitions[name] for name in names})
+
+    return (yield from read_readable(list(definitions), read))
 
 
 def read_families(

@@ -6,6 +6,7 @@ from redismetrics.model.time import to_datetime
 from redismetrics.model.validation import OVERFLOW_TAGS
 from redismetrics.store import catalog, keys, stats
 from redismetrics.store.driver import Operation
+from redismetrics.store.unreadable import read_readable
 
 from .aggregate import Row
 from .arguments import check_limit, check_metric_name, check_tag_key
@@ -17,7 +18,7 @@ def list_metrics(context: QueryContext) -> Operation[list[Row]]:
     namespace = context.namespace
     definitions = yield from catalog.catalogue(namespace.name, (yield from namespace.shards()))
     config = yield from namespace.config()
-    found = yield from stats.metric_stats(namespace.name, config, list(definitions))
+    found = yield from stats.readable_stats(namespace.name, config, list(definitions))
     return [
         {
             "name": name,
@@ -28,6 +29,7 @@ def list_metrics(context: QueryContext) -> Operation[list[Row]]:
             "last_seen": to_datetime(found[name].last_ms),
         }
         for name, definition in sorted(definitions.items())
+        if name in found
     ]
 
 
@@ -39,10 +41,11 @@ def series_count(context: QueryContext, name: str | None = None) -> Operation[in
     def read() -> Operation[int]:
         namespace = context.namespace
         config = yield from namespace.config()
-        names = [name] if name is not None else []
         if name is None:
             names = list((yield from catalog.catalogue(namespace.name, config.shards)))
-        found = yield from stats.metric_stats(namespace.name, config, names)
+            found = yield from stats.readable_stats(namespace.name, config, names)
+        else:
+            found = yield from stats.metric_stats(namespace.name, config, [name])
         return sum(each.series for each in found.values())
 
     return read()
@@ -59,19 +62,27 @@ def cardinality(context: QueryContext, limit: int) -> Operation[list[Row]]:
         namespace = context.namespace.name
         shards = yield from context.namespace.shards()
         definitions = yield from catalog.catalogue(namespace, shards)
-        counts = yield from catalog.series_counts(namespace, shards, list(definitions))
-        rows = []
-        for name in sorted(definitions, key=lambda name: (-counts[name], name))[:limit]:
-            series = yield from catalog.series(namespace, keys.shard_of(name, shards), name)
-            rows.append(
-                {
-                    "name": name,
-                    "series": counts[name],
-                    "overflow": OVERFLOW_TAGS in series,
-                    "tags": _values_by_tag(series),
-                }
-            )
-        return rows
+
+        def count(names: list[str]) -> Operation[list[tuple[str, int]]]:
+            return list((yield from catalog.series_counts(namespace, shards, names)).items())
+
+        def describe(names: list[str]) -> Operation[list[Row]]:
+            rows = []
+            for name in names:
+                series = yield from catalog.series(namespace, keys.shard_of(name, shards), name)
+                rows.append(
+                    {
+                        "name": name,
+                        "series": counts[name],
+                        "overflow": OVERFLOW_TAGS in series,
+                        "tags": _values_by_tag(series),
+                    }
+                )
+            return rows
+
+        counts = dict((yield from read_readable(list(definitions), count)))
+        most = sorted(counts, key=lambda name: (-counts[name], name))[:limit]
+        return (yield from read_readable(most, describe))
 
     return read()
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 from redismetrics.exposition.families import Family
-from redismetrics.exposition.read import read_families
+from redismetrics.exposition.read import read_families, read_readable_families
 from redismetrics.exposition.series_table import SeriesTable
-from redismetrics.store import catalog, server
+from redismetrics.store import catalog, keys, server
 from redismetrics.store.driver import Operation, gather
 
 from .arguments import check_metric_name
@@ -25,11 +25,17 @@ def live(context: QueryContext, name: str | None, idle_ms: int) -> Operation[lis
     def read() -> Operation[list[Family]]:
         namespace = context.namespace.name
         shards = yield from context.namespace.shards()
-        first: list[Operation[Any]] = [server.now(), catalog.catalogue(namespace, shards)]
-        now_ms, definitions = yield from gather(first)
-        if name is not None:
-            definitions = {name: definitions[name]} if name in definitions else {}
-        families = yield from read_families(namespace, shards, definitions)
+        if name is None:
+            first: list[Operation[Any]] = [server.now(), catalog.catalogue(namespace, shards)]
+            now_ms, definitions = yield from gather(first)
+            families = yield from read_readable_families(namespace, shards, definitions)
+        else:
+            now_ms = yield from server.now()
+            definition, _ = yield from catalog.describe(
+                namespace, keys.shard_of(name, shards), name
+            )
+            definitions = {} if definition is None else {name: definition}
+            families = yield from read_families(namespace, shards, definitions)
         oldest = now_ms - idle_ms
         return [
             replace(family, series=SeriesTable.of(family.series).seen_since(oldest))

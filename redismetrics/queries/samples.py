@@ -8,6 +8,7 @@ from redismetrics.model.sample import Sample, read_metadata
 from redismetrics.model.time import DAY, HOUR, MINUTE, OPEN_UNTIL, to_datetime
 from redismetrics.store import catalog, server
 from redismetrics.store.driver import Operation, gather
+from redismetrics.store.unreadable import read_readable
 
 from .context import QueryContext
 from .fetch import fetch
@@ -77,7 +78,20 @@ def newest_samples(context: QueryContext, query: SamplesQuery) -> Operation[list
 def _read_samples(
     context: QueryContext, query: SamplesQuery, names: list[str], since_ms: int
 ) -> Operation[list[Sample]]:
-    """Return the newest samples from *since_ms* on of each metric, in any order."""
+    """Return the newest samples from *since_ms* on of each metric, in any order.
+
+    Without a name in *query*, metrics that cannot be read are left out.
+    """
+
+    def read(some: list[str]) -> Operation[list[Sample]]:
+        return _read_metrics(context, query, some, since_ms)
+
+    return (yield from (read(names) if query.name is not None else read_readable(names, read)))
+
+
+def _read_metrics(
+    context: QueryContext, query: SamplesQuery, names: list[str], since_ms: int
+) -> Operation[list[Sample]]:
     queries = [query.of_metric(name, since_ms) for name in names]
     results = yield from gather([fetch(context, each, exact=True) for each in queries])
     return [

@@ -24,7 +24,7 @@ def store_stats(context: QueryContext) -> Operation[Row]:
     namespace = context.namespace.name
     config = yield from context.namespace.config()
     definitions = yield from catalog.catalogue(namespace, config.shards)
-    found = yield from stats.metric_stats(namespace, config, list(definitions))
+    found = yield from stats.readable_stats(namespace, config, list(definitions))
     server = yield from stats.server_state(namespace, config.shards)
     totals, retention = _totals(found.values(), config.retention), config.retention
     pruned = sum(each.pruned for each in found.values())
@@ -60,7 +60,7 @@ def store_totals(context: QueryContext) -> Operation[Row]:
         stats.presence(namespace, config.shards),
     ]
     definitions, presence = yield from gather(first)
-    found = yield from stats.metric_stats(namespace, config, list(definitions))
+    found = yield from stats.readable_stats(namespace, config, list(definitions))
     return {
         "metrics": len(definitions),
         "workers": presence.workers,

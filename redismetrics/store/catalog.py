@@ -1,6 +1,6 @@
 """Read the catalogue: definitions and series of metrics."""
 
-from redismetrics.errors import FormatMismatch
+from redismetrics.errors import FormatMismatch, shown
 from redismetrics.model.definition import Definition
 from redismetrics.model.validation import MetricType, check_name
 
@@ -8,6 +8,7 @@ from . import keys
 from .driver import Command, Operation
 from .namespace import shards
 from .replies import STAMP_BYTES, pairs, read_definition, read_series, reading
+from .unreadable import skip
 
 
 def definitions(
@@ -51,16 +52,36 @@ def describe(
     return None if definition is None else read_definition(name, definition), read_series(flat)
 
 
-def catalogue(namespace: str, shards: int) -> Operation[dict[str, Definition]]:
-    """Return the definitions of all metrics, in the order in which they were first recorded."""
+def catalogue(
+    namespace: str, shards: int, *, strict: bool = False
+) -> Operation[dict[str, Definition]]:
+    """Return the definitions of all metrics, in the order in which they were first recorded.
+
+    A metric whose entry cannot be read is left out; with *strict*, that raises `FormatMismatch`.
+    """
+    found = []
+    for name, data in (yield from _entries(namespace, shards)):
+        try:
+            with reading("the catalogue"):
+                checked = check_name(name.decode())
+            found.append((data[-STAMP_BYTES:], checked, read_definition(checked, data)))
+        except FormatMismatch as error:
+            if strict:
+                raise
+            skip(shown(name), error)
+    found.sort(key=lambda entry: entry[:2])
+    return {name: definition for _, name, definition in found}
+
+
+def names(namespace: str, shards: int) -> Operation[list[str]]:
+    """Return the names of all metrics, also of those whose definition cannot be read."""
+    entries = yield from _entries(namespace, shards)
+    return [name.decode(errors="replace") for name, _ in entries]
+
+
+def _entries(namespace: str, shards: int) -> Operation[list[tuple[bytes, bytes]]]:
     replies = yield [("HGETALL", keys.shard(namespace, shard).catalogue) for shard in range(shards)]
-    with reading("the catalogue"):
-        found = [
-            (data[-STAMP_BYTES:], check_name(name.decode()), data)
-            for flat in replies
-            for name, data in pairs(flat).items()
-        ]
-    return {name: read_definition(name, data) for _, name, data in sorted(found)}
+    return [entry for flat in replies for entry in pairs(flat).items()]
 
 
 def series(namespace: str, shard: int, name: str) -> Operation[list[dict[str, str]]]:

@@ -2,8 +2,8 @@
 
 An operation is a generator that yields a list of commands for each round trip, receives the list of
 replies, and returns its result. It does no I/O, so the blocking and the asyncio driver share all
-logic. That includes the handling of redis-py's errors, which are thrown into the generator in place
-of the replies.
+logic. That includes the handling of errors, which are thrown into the generator in place of the
+replies: redis-py's, as subclasses of `StoreError`.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union
 import redis
 from redis.exceptions import NoScriptError
 
-from redismetrics.errors import ScriptFailed, StoreUnavailable
+from redismetrics.errors import ScriptFailed, StoreError, StoreUnavailable
 
 from . import scripts
 from .cluster import AsyncClusterClient, ClusterClient
@@ -86,9 +86,13 @@ def _sendable(operation: Operation[T]) -> Operation[T]:
     try:
         commands = next(operation)
         while True:
-            with translated():
-                replies = yield from _loading(commands)
-            commands = operation.send(replies)
+            try:
+                with translated():
+                    replies = yield from _loading(commands)
+            except StoreError as error:
+                commands = operation.throw(error)
+            else:
+                commands = operation.send(replies)
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]
 

@@ -5,12 +5,14 @@ from typing import Any
 
 import msgpack
 
+from redismetrics.errors import FormatMismatch, shown
 from redismetrics.model.retention import RetentionPolicy
 
 from . import keys
 from .driver import Command, Operation
 from .namespace import Config
 from .replies import pairs, read_now_ms, reading
+from .unreadable import read_readable, skip
 
 # A worker without a heartbeat for this long gets no share of the work.
 ALIVE_MS = 30_000
@@ -38,6 +40,17 @@ class MetricStats:
     waiting_ms: int
 
 
+def readable_stats(
+    namespace: str, config: Config, names: list[str]
+) -> Operation[dict[str, MetricStats]]:
+    """`metric_stats`, without the metrics whose state cannot be read."""
+
+    def read(some: list[str]) -> Operation[list[tuple[str, MetricStats]]]:
+        return list((yield from metric_stats(namespace, config, some)).items())
+
+    return dict((yield from read_readable(names, read)))
+
+
 _STATE_FIELDS = ("samples", "bytes", "never_sealed", "late", "pruned", "sealed", "waiting")
 
 
@@ -58,12 +71,11 @@ def metric_stats(
             ("ZSCORE", keys.shard(namespace, shard).dirty, name),
         ]
     time, *replies = yield commands
-    now_ms = read_now_ms(time)
-    with reading("the state of a metric"):
-        return {
-            name: _metric_stats(config.retention, now_ms, replies[6 * at : 6 * at + 6])
-            for at, name in enumerate(names)
-        }
+    now_ms, found = read_now_ms(time), {}
+    for at, name in enumerate(names):
+        with reading(f"the state of {name!r}"):
+            found[name] = _metric_stats(config.retention, now_ms, replies[6 * at : 6 * at + 6])
+    return found
 
 
 def _metric_stats(retention: RetentionPolicy, now_ms: int, replies: list[Any]) -> MetricStats:
@@ -122,11 +134,15 @@ def server_state(namespace: str, shards: int) -> Operation[ServerState]:
             used_bytes += int(line.partition(b":")[2])
     latest: dict[str, tuple[str, int, int]] = {}
     for flat in writers_of_shards:
-        with reading("writers"):
-            for writer, entry in pairs(flat).items():
-                sequence, clock, _ = msgpack.unpackb(entry, raw=True)
-                known = (writer.decode(), int(sequence), int(clock) // 1000)
-                latest[known[0]] = max(latest.get(known[0], known), known, key=lambda each: each[2])
+        for writer, entry in pairs(flat).items():
+            try:
+                with reading("an entry of writers"):
+                    sequence, clock, _ = msgpack.unpackb(entry, raw=True)
+                    known = (writer.decode(), int(sequence), int(clock) // 1000)
+            except FormatMismatch as error:
+                skip(f"writer {shown(writer)}", error)
+                continue
+            latest[known[0]] = max(latest.get(known[0], known), known, key=lambda each: each[2])
     now_ms = read_now_ms(time)
     writers = sorted(latest.values(), key=lambda each: -each[2])
     return ServerState(used_bytes, now_ms, writers, count_alive(workers, now_ms))

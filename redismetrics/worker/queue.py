@@ -2,6 +2,7 @@
 
 import msgpack
 
+from redismetrics.errors import FormatMismatch, shown
 from redismetrics.model.retention import MARGIN, RetentionPolicy
 from redismetrics.model.time import DAY
 from redismetrics.store import keys, scripts
@@ -11,6 +12,7 @@ from redismetrics.store.namespace import shards
 from redismetrics.store.replies import pairs, read_now_ms, reading
 from redismetrics.store.server import now
 from redismetrics.store.stats import ALIVE_MS
+from redismetrics.store.unreadable import skip
 
 # Writers examined in one round trip.
 WRITERS_AT_ONCE = 500
@@ -43,17 +45,24 @@ def dirty(namespace: str, shard: int) -> Operation[list[str]]:
 
 
 def pending(
-    namespace: str, shard: int, now_ms: int, skip: int, count: int
-) -> Operation[list[tuple[DueSlot, str]]]:
-    """Return the work due by *now_ms* with its metric, oldest first.
+    namespace: str, shard: int, now_ms: int, begin: int, count: int
+) -> Operation[tuple[list[tuple[DueSlot, str]], int]]:
+    """Return the work due by *now_ms* with its metric, oldest first, and how many members it is.
 
-    Returns at most *count* pieces of work, after the first *skip*.
+    Reads at most *count* members, after the first *begin*. One that cannot be read is left out and
+    stays: a later version may know it.
     """
     (found,) = yield [
-        ("ZRANGEBYSCORE", keys.pending(namespace, shard), "-inf", now_ms, "LIMIT", skip, count)
+        ("ZRANGEBYSCORE", keys.pending(namespace, shard), "-inf", now_ms, "LIMIT", begin, count)
     ]
-    with reading("pending"):
-        return list(map(DueSlot.parse_pending, found))
+    work = []
+    for member in found:
+        try:
+            with reading("a member of pending"):
+                work.append(DueSlot.parse_pending(member))
+        except FormatMismatch as error:
+            skip(f"due work {shown(member)}", error)
+    return work, len(found)
 
 
 def waiting(namespace: str) -> Operation[int]:
@@ -79,10 +88,15 @@ def prune_writers(namespace: str, shard: int, retention: RetentionPolicy) -> Ope
         (cursor, flat), time = yield [("HSCAN", key, cursor, "COUNT", WRITERS_AT_ONCE), ("TIME",)]
         oldest_us = (read_now_ms(time) - retention.finest.retention - MARGIN - DAY) * 1000
         gone: list[bytes] = []
-        with reading("writers"):
-            for writer, entry in pairs(flat).items():
-                if msgpack.unpackb(entry, raw=True)[1] < oldest_us:
-                    gone += (writer, entry)
+        for writer, entry in pairs(flat).items():
+            try:
+                with reading("an entry of writers"):
+                    is_gone = msgpack.unpackb(entry, raw=True)[1] < oldest_us
+            except FormatMismatch as error:
+                skip(f"writer {shown(writer)}", error)
+                continue
+            if is_gone:
+                gone += (writer, entry)
         if gone:
             (count,) = yield [("EVALSHA", scripts.script("forget").sha, 1, key, *gone)]
             removed += count

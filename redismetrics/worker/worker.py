@@ -179,15 +179,17 @@ class Worker:
         # Work to skip as it stays pending: of other workers, failed, or waiting for a finer slot.
         done = left = 0
         while not self.stop.is_set():
-            found = run(client, queue.pending(self.settings.namespace, shard, now_ms, left, count))
+            found, read = run(
+                client, queue.pending(self.settings.namespace, shard, now_ms, left, count)
+            )
             mine = [(slot, name) for slot, name in found if self.is_mine(name, alive)]
             before = done
             for batch in self._in_order(mine):
                 done += self._work(client, shard, [name for _, name in batch], self._step(batch))
                 if self.stop.is_set():
                     return done
-            left += max(len(found) - (done - before), 0)
-            if len(found) < count:
+            left += max(read - (done - before), 0)
+            if read < count:
                 break
         return done
 

@@ -1,0 +1,52 @@
+"""Keep what cannot be read of one metric from spoiling a result about many."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from redismetrics.errors import FormatMismatch, ScriptFailed, StoreError
+
+from .driver import Operation
+
+log = logging.getLogger("redismetrics")
+
+# Different warnings that are remembered, so that each is logged once.
+MAX_WARNINGS = 1_000
+
+T = TypeVar("T")
+_warned: set[str] = set()
+
+
+def skip(what: str, error: Exception) -> None:
+    """Log, the first time only, that *what* is left out of a result."""
+    text = f"{what} is skipped: {error}"
+    if text not in _warned and len(_warned) < MAX_WARNINGS:
+        _warned.add(text)
+        log.warning("%s", text)
+
+
+def is_of_one_key(error: StoreError) -> bool:
+    """True if *error* comes from what one key holds, not from the server or the user's rights."""
+    return isinstance(error, FormatMismatch) or (
+        isinstance(error, ScriptFailed) and "WRONGTYPE" in str(error)
+    )
+
+
+def read_readable(
+    names: Sequence[str], read: Callable[[list[str]], Operation[list[T]]]
+) -> Operation[list[T]]:
+    """Return what *read* returns for these metrics, without those that cannot be read.
+
+    They are found by halving, so that one of 1,000 costs 20 further round trips.
+    """
+    try:
+        return (yield from read(list(names)))
+    except StoreError as error:
+        if not is_of_one_key(error) or not names:
+            raise
+        if len(names) == 1:
+            skip(names[0], error)
+            return []
+    half = len(names) // 2
+    first = yield from read_readable(names[:half], read)
+    return first + (yield from read_readable(names[half:], read))
