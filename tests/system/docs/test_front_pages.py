@@ -29,12 +29,13 @@ PAGES = [
 ]
 
 
-def heading_anchors(text: str) -> set[str]:
-    """Return the anchors that GitHub gives to the headings of a page."""
+def anchors_of(text: str) -> set[str]:
+    """Return the anchors of a page: those GitHub gives to headings, and those of `<a id=...>`."""
     headings = re.findall(
         r"^#+ (.*)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE
     )
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    names = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return names | set(re.findall(r'<a id="([\w-]+)">', text))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -46,7 +47,7 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), link
         if anchor:
-            assert anchor in heading_anchors(target.read_text()), link
+            assert anchor in anchors_of(target.read_text()), link
 
 
 def test_the_readme_is_short() -> None:
