@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 from redismetrics.errors import InvalidSetting, MissingExtra
 from redismetrics.model.safe_url import safe_url
@@ -137,7 +138,7 @@ class Store:
                     before, self._server = self._server, embedded.join(embedded.folder_of(self.url))
                     if before is not None:
                         before.leave()
-                    self._url = f"unix://{self._server.socket}"
+                    self._url = f"unix://{quote(str(self._server.socket))}"
                 else:
                     self._url = self.url
             return self._url

@@ -9,6 +9,7 @@ from redismetrics.errors import InvalidSetting
 from redismetrics.model.safe_url import safe_url
 
 from .embedded_paths import folder_of
+from .url_options import check_options, check_server_url
 
 LOCAL_URL = "redis://localhost:6379/0"
 MULTI_HOST_SCHEMES = ("redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
@@ -33,6 +34,8 @@ def check_url(url: str) -> str:
         ) from error
     if scheme == "embedded":
         folder_of(url)
+    elif scheme != "none":
+        check_server_url(url)
     return url
 
 
@@ -80,6 +83,9 @@ def parse_multi_host_url(url: str) -> MultiHostUrl:
     if not sentinel_login.keys() <= {"username", "password"}:
         _fail("url can have sentinel_username and sentinel_password as options of sentinels", url)
     query = urlencode([(key, value) for key, value in options if not key.startswith("sentinel_")])
+    given = check_options(url, base, query)
+    if "db" in given and (kind == "cluster" or database):
+        _fail("url must have at most one database, and a cluster has none but 0", url)
     return MultiHostUrl(
         kind,
         [_parse_host(url, kind, host) for host in hosts.split(",")],
