@@ -7,6 +7,7 @@ import gc
 import os
 import platform
 import socket
+import threading
 import weakref
 from collections.abc import Mapping
 from typing import Any, Final
@@ -16,6 +17,7 @@ from redismetrics.model.time import monotonic
 from redismetrics.model.validation import Tags, check_number, clean_tags
 from redismetrics.recording import instruments
 from redismetrics.recording.methods import Recording
+from redismetrics.recording.sink import Sink
 
 from .process_slot import process_slot
 from .process_stats import process_gauges
@@ -58,6 +60,10 @@ def watch_process(
     The first sample is a recording, so call this after `configure()`. Forked children sample
     themselves from their own first recording on.
 
+    A second call for the same client changes interval and tags of the first, and returns the same
+    object. Clients of the same server and namespace share the counters: each adds what none has
+    recorded yet.
+
     The tags are `host` and `slot`: the smallest number that no other living process of this user
     and host has. So there are as many series as processes at one time, however often they are
     replaced.
@@ -70,9 +76,15 @@ def watch_process(
     Raises:
         InvalidMetric: If *interval* is not a number above 0, or *tags* are invalid.
     """
-    watched = ProcessMetrics(metrics, interval=interval, tags=tags)
-    watched.start()
-    return watched
+    new = ProcessMetrics(metrics, interval=interval, tags=tags)
+    for sampler in new.client().internals.samplers():
+        watching = getattr(sampler, "__self__", None)
+        if isinstance(watching, ProcessMetrics):
+            watching.take_options(new)
+            watching.sample()
+            return watching
+    new.start()
+    return new
 
 
 class ProcessMetrics:
@@ -92,19 +104,21 @@ class ProcessMetrics:
         self._tags = dict(tags or {})
         self._metrics = metrics
         self._safe = SafeRecorder(metrics, _DEFINITIONS)
-        # Totals at the last sample, by metric name and generation.
-        self._totals: dict[tuple[str, str], float] = {}
         self._due = 0.0
         _instances.add(self)
+
+    def take_options(self, other: "ProcessMetrics") -> None:
+        """Take over interval and tags."""
+        self._interval, self._tags = other._interval, other._tags
 
     def start(self) -> None:
         """Sample now, and with the client's flushes from now on."""
         self.sample()
-        self._client().internals.add_sampler(self.sample_if_due)
+        self.client().internals.add_sampler(self.sample_if_due)
 
     def stop(self) -> None:
         """Stop sampling."""
-        self._client().internals.remove_sampler(self.sample_if_due)
+        self.client().internals.remove_sampler(self.sample_if_due)
 
     def sample_if_due(self) -> None:
         """Sample, if the last sample is at least one interval old."""
@@ -116,7 +130,8 @@ class ProcessMetrics:
         self._due = monotonic() + self._interval - _EARLY_SECONDS
         self._safe.run(self._record)
 
-    def _client(self) -> Recording:
+    def client(self) -> Recording:
+        """Return the client that records the samples."""
         return instruments.default_client() if self._metrics is None else self._metrics
 
     def _record(self, client: Recording) -> None:
@@ -135,28 +150,60 @@ class ProcessMetrics:
 
     def _count(self, client: Recording, name: str, total: float, tags: Mapping[str, Any]) -> None:
         """Add the growth of *total* since the last sample."""
-        key = (name, str(tags.get("generation")))
-        client.increment(name, max(total - self._totals.get(key, 0.0), 0.0), tags=tags)
-        self._totals[key] = total
+        growth = _totals_of(client).growth((name, str(tags.get("generation"))), total)
+        client.increment(name, growth, tags=tags)
 
     def reset_after_fork(self) -> None:
-        """Start counting in a forked child.
+        """Sample at the first flush of a forked child."""
+        self._due = 0.0
+
+
+class ProcessTotals:
+    """The totals at the last sample, by metric name and generation of the garbage collector."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._totals: dict[tuple[str, str], float] = {}
+
+    @classmethod
+    def of_forked_child(cls) -> "ProcessTotals":
+        """Return the totals from which a forked child counts.
 
         Its CPU time starts at 0. Its garbage collection totals start at those of its parent, which
         the parent records.
         """
-        self._due = 0.0
-        self._totals = {
-            (name, str(generation)): stats[key]
-            for generation, stats in enumerate(gc.get_stats())
-            for name, key in _GC_COUNTERS.items()
-        }
+        totals = cls()
+        for generation, stats in enumerate(gc.get_stats()):
+            for name, key in _GC_COUNTERS.items():
+                totals._totals[name, str(generation)] = stats[key]
+        return totals
+
+    def growth(self, key: tuple[str, str], total: float) -> float:
+        """Return how much *total* has grown since the last call."""
+        with self._lock:
+            grown = max(total - self._totals.get(key, 0.0), 0.0)
+            self._totals[key] = total
+        return grown
 
 
+# A process is counted once however many clients watch it: by URL and namespace, or by sink.
+_shared_totals: dict[tuple[str | None, str], ProcessTotals] = {}
+_sink_totals: "weakref.WeakKeyDictionary[Sink, ProcessTotals]" = weakref.WeakKeyDictionary()
 _instances: "weakref.WeakSet[ProcessMetrics]" = weakref.WeakSet()
 
 
+def _totals_of(client: Recording) -> ProcessTotals:
+    destination = client.internals.destination
+    if isinstance(destination, tuple):
+        return _shared_totals.setdefault(destination, ProcessTotals())
+    return _sink_totals.setdefault(destination, ProcessTotals())
+
+
 def _after_fork() -> None:
+    for key in _shared_totals:
+        _shared_totals[key] = ProcessTotals.of_forked_child()
+    for sink in list(_sink_totals):
+        _sink_totals[sink] = ProcessTotals.of_forked_child()
     for instance in list(_instances):
         instance.reset_after_fork()
 

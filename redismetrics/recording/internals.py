@@ -11,6 +11,7 @@ from redismetrics.settings import Settings
 
 from .flush_result import SettledWatch
 from .recorder import Recorder
+from .sink import Sink
 
 
 class RecordingInternals:
@@ -26,6 +27,16 @@ class RecordingInternals:
     @property
     def settings(self) -> Settings:
         return self._recorder.settings
+
+    @property
+    def destination(self) -> tuple[str | None, str] | Sink:
+        """Where samples go, which is equal for clients that record into the same place.
+
+        URL and namespace; or the sink itself, in a capture and for ``none://``.
+        """
+        sink = self._recorder.sink
+        settings = self._recorder.settings
+        return (settings.url, settings.namespace) if hasattr(sink, "store") else sink
 
     def clock(self) -> float:
         """Return the client's time, in Unix seconds."""
@@ -72,6 +83,10 @@ class RecordingInternals:
         """Call *sampler* before each flush, in the collector thread; no effect a second time."""
         if sampler not in self._recorder.samplers:
             self._recorder.samplers.append(sampler)
+
+    def samplers(self) -> list[Callable[[], None]]:
+        """Return what `add_sampler` added and `remove_sampler` did not remove."""
+        return list(self._recorder.samplers)
 
     def remove_sampler(self, sampler: Callable[[], None]) -> None:
         """Undo `add_sampler`."""

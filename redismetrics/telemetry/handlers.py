@@ -25,9 +25,9 @@ def attach_telemetry(
     Args:
         events: Each an ``(event, type)``, an ``(event, {measurement: type, ...})`` for several
             metrics of one event, or an `EventMetric`. The type does not depend on the value.
-        handler_id: The id for `detach_telemetry`; by default a new one. Without an id, the same
-            list attached again to the same client stays attached once, so that an application
-            factory may run twice.
+        handler_id: The id for `detach_telemetry`; by default a new one. The same list attached
+            again to the same client, with the same id or without one, stays attached once, so that
+            an application factory may run twice.
         metrics: The client that records. By default the default client, even one that is configured
             later.
 
@@ -35,8 +35,8 @@ def attach_telemetry(
         The handler's id.
 
     Raises:
-        InvalidMetric: If an event, type, unit or name is invalid, the id is in use, or a metric has
-            another type. Nothing is attached.
+        InvalidMetric: If an event, type, unit or name is invalid, the id is in use for something
+            else, or a metric has another type. Nothing is attached.
     """
     if isinstance(events, str | Mapping) or not isinstance(events, Iterable):
         raise InvalidName(f"events must be a list of (event, type), got {shown(events, 80)}")
@@ -51,6 +51,8 @@ def attach_telemetry(
                 if attachment.metrics is metrics and attachment.event_metrics == specs:
                     return attachment.id
             handler_id = event_bus.unused_id()
+        elif _is_attached(handler_id, specs, metrics):
+            return handler_id
         event_bus.check_id(handler_id)
         recorders = [EventRecorder(spec, metrics) for spec in specs]
         for recorder in recorders:
@@ -60,6 +62,14 @@ def attach_telemetry(
         handlers = [(recorder.event, recorder) for recorder in recorders]
         event_bus.add(Attachment(handler_id, handlers, specs, metrics))
     return handler_id
+
+
+def _is_attached(
+    handler_id: str, specs: tuple[EventMetric, ...], metrics: Recording | None
+) -> bool:
+    """Return whether the id is that of the same list, attached to the same client."""
+    found = event_bus.attachments.get(handler_id) if isinstance(handler_id, str) else None
+    return found is not None and found.metrics is metrics and found.event_metrics == specs
 
 
 def detach_telemetry(handler_id: str | None = None) -> bool:

@@ -8,10 +8,11 @@ import time
 import prometheus_client
 import pytest
 
-from redismetrics import InvalidMetric, Metrics
+from redismetrics import AsyncMetrics, InvalidMetric, Metrics
 from redismetrics.integrations.process import ProcessMetrics, watch_process
 from redismetrics.testing import Captured
 from tests.fixtures.servers import wait_until
+from tests.recording.helpers import python
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="no /proc here")
 
@@ -97,3 +98,54 @@ def test_samples_with_flushes_at_most_once_per_interval(url: str, namespace: str
 def test_invalid_options_raise(offline_metrics: Metrics, options: dict[str, object]) -> None:
     with pytest.raises(InvalidMetric):
         watch_process(offline_metrics, **options)  # type: ignore[arg-type]
+
+
+def test_watching_twice_counts_once(captured: Captured, offline_metrics: Metrics) -> None:
+    first = watch_process(offline_metrics)
+    second = watch_process(offline_metrics, interval=3600, tags={"role": "web"})
+    assert first is second
+    counted = captured.counter("process_cpu_seconds").total
+    assert counted == pytest.approx(sum(os.times()[:2]), abs=0.5)
+    assert captured.counter("process_cpu_seconds", role="web").samples
+    first.stop()
+
+
+def test_clients_of_one_namespace_count_the_process_once(url: str, namespace: str) -> None:
+    """Also after `stop`, and with clients that are made again."""
+    before = sum(os.times()[:2])
+    for _ in range(3):
+        with Metrics(url, namespace=namespace) as metrics:
+            watching = watch_process(metrics)
+            watch_process(AsyncMetrics(metrics=metrics))
+            watching.stop()
+            again = watch_process(metrics)
+            assert again is not watching
+            metrics.flush()
+            counted = metrics.query("process_cpu_seconds", aggregation="sum")
+            collections = metrics.query("python_gc_collections", tags={"generation": 2})
+    assert before <= counted <= sum(os.times()[:2])
+    assert sum(each.value * each.count for each in collections) <= gc.get_stats()[2]["collections"]
+
+
+def test_a_forked_child_counts_its_own_time(url: str, namespace: str) -> None:
+    code = f"""
+import json, os, redismetrics as rm
+from redismetrics.integrations.process import watch_process
+rm.configure({url!r}, namespace={namespace!r})
+while sum(os.times()[:2]) < 0.5:
+    pass
+watch_process(tags={{"role": "parent"}})
+rm.flush()
+if not (pid := os.fork()):
+    watch_process(tags={{"role": "child"}})
+    rm.close()
+    os._exit(0)
+os.waitpid(pid, 0)
+print(json.dumps([
+    rm.query("process_cpu_seconds", aggregation="sum", tags={{"role": role}})
+    for role in ("parent", "child")
+]))
+"""
+    parent, child = python(code)
+    assert parent >= 0.5
+    assert child < 0.4

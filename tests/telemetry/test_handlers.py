@@ -6,6 +6,7 @@ import pytest
 
 from redismetrics import (
     InvalidMetric,
+    InvalidName,
     Metrics,
     TypeMismatch,
     attach_telemetry,
@@ -91,3 +92,13 @@ def test_handlers_are_listed_and_detached(metrics: Metrics) -> None:
     assert detach_telemetry() is False
     execute(COMPLETED)
     assert metrics.stats()["recorded"] == 0
+
+
+def test_the_same_list_and_id_may_be_attached_again(metrics: Metrics) -> None:
+    for _ in range(2):
+        named = attach_telemetry([(("p", "q"), "counter")], handler_id="mine", metrics=metrics)
+        assert named == "mine"
+    execute(("p", "q"), {}, {})
+    assert metrics.query("p_q", aggregation="sum") == 1
+    with pytest.raises(InvalidName, match="is in use"):
+        attach_telemetry([(("p", "q"), "counter")], handler_id="mine")
