@@ -83,7 +83,7 @@ class DataCopy:
         return rows
 
     def copy_writers(self, shard: int) -> None:
-        """Copy what is known of the writers of a shard, so that no batch counts twice."""
+        """Copy the state of the writers of a shard, so that no batch counts twice."""
         key = keys.shard(self._sides.namespace, shard).writers
         writers = KeyPair("", key, key, False, 0, self._limits.part_bytes + 1)
         for part in self._pages(writers, self._limits.fields):

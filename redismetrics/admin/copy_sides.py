@@ -28,9 +28,7 @@ class Side:
 
     def __init__(self, url: str, namespace: str) -> None:
         if url.startswith("none:"):
-            raise InvalidSetting(
-                "url must be of a server to copy, got none://, which stores nothing"
-            )
+            raise InvalidSetting("url must name a Redis server, got none://, which stores nothing")
         self.store = Store(url, TIMEOUT)
         self.namespace = namespace
         self.shown_url = safe_url(url)

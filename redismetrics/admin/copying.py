@@ -123,7 +123,7 @@ def _reset(side: Side, lock: CopyLock) -> int:
     names = side.run(metric_names(namespace, existing.shards))
     if names and not existing.is_closed:
         raise side.error(
-            f"has {_count(names)} that no interrupted copy left; "
+            f"has {_count(names)} not left by an interrupted copy; "
             "`redismetrics clear` deletes all metrics"
         )
     for at in range(0, len(names), at_once):
@@ -247,7 +247,7 @@ class _Copy:
         users = self._source_activity().describe(idle_seconds)
         if users is not None:
             raise self._source.error(
-                f"is in use, {users}; stop the processes that record and work there, or wait for "
+                f"is in use, {users}; stop the recording processes and workers there, or wait for "
                 "that (--wait S), or rehearse (--active)"
             )
 

@@ -138,7 +138,7 @@ def _check_connection(store: Store, nodes: list[Node], namespace: str) -> Findin
     try:
         user = node.run(who_am_i())
     except ScriptFailed:
-        # The user may have no right to ask, and no check depends on it.
+        # The user may lack the permission, and no check depends on it.
         user = None
     details = {
         "url": shown,

@@ -27,7 +27,7 @@ FULL, ALMOST_FULL = 0.95, 0.8
 class Node:
     """A server, or one primary of a cluster. *name* is '' if there is only one.
 
-    INFO is read once. A node that did not answer is not asked again.
+    INFO is read once. A node that did not answer is not contacted again.
     """
 
     name: str

@@ -7,7 +7,7 @@ from redismetrics.errors import InvalidSetting, shown
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much one request may ask for or send. Beyond a limit the response is an error naming it.
+    """How much one request may query or send. Beyond a limit the response is an error naming it.
 
     Attributes:
         window_seconds: The longest window of a query.

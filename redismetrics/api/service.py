@@ -67,7 +67,7 @@ class ConcurrencyLimiter:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
 
     def close(self) -> None:
-        """Let the threads end, without waiting for those that are busy."""
+        """End the idle threads, without waiting for those that are busy."""
         threads, self._threads = self._threads, None
         if threads is not None:
             threads.shutdown(wait=False)

@@ -186,7 +186,7 @@ class Client(Recording):
         self._recorder.add_client(self)
 
     def _replace_attributes(self, attributes: dict[str, Any]) -> None:
-        """Replace all attributes; a signal handler that records meanwhile finds the old or new."""
+        """Replace all attributes. A signal handler that records meanwhile finds the old or the new."""
         own = self.__dict__
         stale = own.keys() - attributes.keys()
         own.update(attributes)
@@ -198,7 +198,7 @@ class Client(Recording):
             self._sink.close(timeout)
 
     def stats(self) -> dict[str, Any]:
-        """Return this process's counts, without asking Redis.
+        """Return this process's counts, without contacting Redis.
 
         recorded = stored + pending + dropped (by reason). See docs/settings.md.
         """

@@ -201,7 +201,7 @@ def _after_fork() -> None:
 
 
 def _connect_at_exit() -> None:
-    """Send what a signal handler recorded while the client was being made, if nobody did since."""
+    """Send what a signal handler recorded while the client was being made, unless it was sent."""
     started = [made for _, made in _candidates.values() if made._recorder.started]
     if _client is not None or not started:
         return

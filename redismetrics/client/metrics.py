@@ -20,7 +20,7 @@ T = TypeVar("T")
 class Metrics(Client, SyncQueries):
     """A client of one namespace in one Redis: records, queries, subscribes.
 
-    Thread-safe; a forked child may go on using it. Creating it makes no connection, and works
+    Thread-safe; a forked child may continue to use it. Creating it makes no connection, and works
     while Redis is unreachable.
 
     Every argument is a setting: see docs/settings.md for units, defaults and environment
@@ -100,10 +100,9 @@ class Metrics(Client, SyncQueries):
     def close(self, timeout: float = 5.0) -> None:
         """Send what is left within *timeout* seconds and close the connections.
 
-        What could not be sent is counted as dropped, and logged, as all that was dropped since the
-        last `flush` is. Samples recorded afterwards are
-        counted as dropped too (``closed``). At the end of the process this happens by itself, for
-        at most 2 s.
+        What could not be sent is counted as dropped, and logged, like everything dropped since the
+        last `flush`. Samples recorded afterwards are counted as dropped too (``closed``). This runs
+        automatically when the process exits, for at most 2 s.
         """
         self._close(timeout)
 

@@ -222,7 +222,7 @@ class SyncQueries(QueryMethods):
 
         They are those of this process, if it recorded, and of the namespace. Their names begin with
         ``redismetrics_``; docs/operating.md lists them. `stats` returns those of this process
-        without asking Redis.
+        without contacting Redis.
         """
         from redismetrics.queries.stats import self_metrics
 
@@ -337,7 +337,7 @@ class SyncQueries(QueryMethods):
     def delete_metric(self, name: str) -> bool:
         """Delete a metric with all its data; return False if it does not exist.
 
-        If it is recorded again, it starts from nothing.
+        If it is recorded again, it starts from zero.
         """
         from .deletion import delete_metric
 
@@ -349,7 +349,7 @@ class SyncQueries(QueryMethods):
         A value of None means that the tag must be missing. The series are gone from all results and
         from the Prometheus page at once, and no longer count towards `max_series` and
         `max_tag_values`; their memory is freed as their data passes its retention. A series that is
-        recorded again starts from nothing.
+        recorded again starts from zero.
 
         Raises:
             InvalidQuery: If no tags are given: use `delete_metric` to delete all series.

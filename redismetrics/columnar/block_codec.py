@@ -164,7 +164,7 @@ def _read_body(reader: Reader) -> Samples:
 
 
 def _cut_times(samples: Samples, latest_ms: int) -> None:
-    """Replace times after *latest_ms* by it, unless the caller gave them."""
+    """Limit times to *latest_ms*, unless the caller gave them."""
     cut = (samples.flags & OWN_TIME) == 0
     np.minimum(samples.time, latest_ms, out=samples.time, where=cut)
     if len(samples.summed):

@@ -47,9 +47,9 @@ class SortedPoints:
 def percentiles(parts: list[SortedPoints], low: Floats, high: Floats, ranks: Floats) -> Floats:
     """Return the percentiles of each group, shape (groups, len(ranks)); NaN without points.
 
-    A point of weight w covers w of the group's ranks 0 .. n-1. Equal values cover theirs flat, a
-    centroid is at the middle of its ranks, and between neighbours the result is linear (t-digest:
-    Dunning and Ertl 2019). Without centroids this is numpy's default, rank p(n-1). If a percentile
+    A point of weight w covers w of the group's ranks 0 .. n-1. Equal values are the result at each
+    of theirs, a centroid is at the middle of its ranks, and between neighbours the result is
+    interpolated linearly (t-digest: Dunning and Ertl 2019). Without centroids this is numpy's default, rank p(n-1). If a percentile
     falls into a gap between two modes, either side is right, and the result may lie in the gap.
 
     Args:
@@ -72,8 +72,8 @@ def percentiles(parts: list[SortedPoints], low: Floats, high: Floats, ranks: Flo
 class _Points:
     """Points of all groups; columns have shape (points,).
 
-    *replaces_many* is True for a point on which no result may rest, since it replaces many. It is
-    empty if there are none.
+    *replaces_many* is True for a point that stands in for many others, so that no result may depend
+    on it. It is empty if there are no such points.
     """
 
     group: Ints
@@ -212,7 +212,7 @@ def _bisect(
 
 
 def _interpolate(points: _Points, low: Floats, high: Floats, ranks: Floats) -> tuple[Floats, bool]:
-    """Return the percentiles, and whether none rests on a point that replaces others.
+    """Return the percentiles, and whether none depends on a point that replaces others.
 
     All groups share one line of ranks, so that one search finds every percentile.
     """

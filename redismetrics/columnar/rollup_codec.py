@@ -114,7 +114,7 @@ def unpack_table(data: bytes) -> Table:
 
 
 def unpack_tables(packed: list[bytes]) -> Table:
-    """Decode several tables into one, the rows of one after those of another.
+    """Decode several tables into one, with their rows one after another.
 
     Most of the cost is the same as for one table.
 

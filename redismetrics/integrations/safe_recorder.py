@@ -22,7 +22,7 @@ Definitions = Mapping[str, tuple[MetricType, dict[str, Any]]]
 
 
 class SafeRecorder:
-    """Records for a host that must not notice: errors are logged once each, never raised.
+    """Records for a host that must not be affected: errors are logged once each, never raised.
 
     An invalid sample is counted as dropped, whatever `on_invalid` says.
 

@@ -75,7 +75,7 @@ class Definition:
             found.buckets and check_buckets(buckets, "") != found.buckets
         ):
             raise ValueError(
-                f"buckets must be ascending, and only of a histogram, got {shown(buckets, 120)}"
+                f"buckets must be ascending, and are for histograms only, got {shown(buckets, 120)}"
             )
         return found
 

@@ -18,7 +18,7 @@ class Resolution:
     """One resolution of stored data, for example minutes.
 
     Attributes:
-        name: How keys, the configuration and messages name it.
+        name: Its name in keys, the configuration and messages.
         width: Length of a slot, in ms.
         partition: Length of the time range whose slots share one Redis key, in ms.
         retention: How long a partition is kept after its end, in ms.

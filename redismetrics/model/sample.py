@@ -59,7 +59,7 @@ class Distribution:
     more exact than others, unless it is the only one.
 
     Raises:
-        InvalidValue: If the numbers are not finite, not ascending, or have no weights from 1.
+        InvalidValue: If the values are not finite and ascending, or a weight is below 1.
     """
 
     values: tuple[float, ...]
@@ -80,7 +80,7 @@ class Distribution:
             )
         if min(self.weights) < 1 or not self.count <= MAX_COUNT:
             raise InvalidValue(
-                f"distribution must have weights from 1, {MAX_COUNT} in all at most, "
+                f"distribution must have weights of at least 1, at most {MAX_COUNT} in total, "
                 f"got {self.count}"
             )
         steps = (self.low, *self.values, self.high)
@@ -163,8 +163,8 @@ def pack_metadata(metadata: Mapping[str, Any]) -> bytes:
     """Return *metadata* as JSON in UTF-8.
 
     Raises:
-        InvalidTags: If it is no mapping with keys of text, is not JSON (NaN is not), has more than
-            4,096 bytes or more than 20 levels.
+        InvalidTags: If it is not a mapping with keys of text, cannot be JSON (NaN cannot), or has
+            more than 4,096 bytes or 20 levels.
     """
     if not isinstance(metadata, Mapping):
         raise InvalidTags(f"metadata must be a mapping, got {type(metadata).__name__}")
@@ -176,9 +176,7 @@ def pack_metadata(metadata: Mapping[str, Any]) -> bytes:
             dict(metadata), separators=(",", ":"), ensure_ascii=False, allow_nan=False
         ).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidTags(
-            f"metadata must have values that JSON has, got others: {error}"
-        ) from error
+        raise InvalidTags(f"metadata must hold only values that JSON allows: {error}") from error
     if len(data) > MAX_METADATA_BYTES:
         raise InvalidTags(
             f"metadata must be at most {MAX_METADATA_BYTES} bytes of JSON, got {len(data)}"

@@ -140,12 +140,13 @@ class Collector:
                 self._settings.samples_per_flush,
             )
         except Exception:
-            log.exception("BUG: %s: what was drained is lost", metric.name)
+            log.exception("BUG: %s: drained samples are lost", metric.name)
             return None
         if lost:
             self.metadata_dropped += lost
             self._recorder.warn_once(
-                "%s: metadata of some samples is dropped, too many in one flush", metric.name
+                "%s: too many samples with metadata in one flush; some metadata is dropped",
+                metric.name,
             )
         return batch
 

@@ -75,4 +75,4 @@ class OpenBodies(Generic[T]):
             with suppress(ValueError):
                 self._open.remove(entries[found])
                 return entries[found][1]
-        raise RuntimeError("a timer or span must begin before it ends: use it by `with`")
+        raise RuntimeError("a timer or span must begin before it ends: use it in a `with` block")

@@ -227,7 +227,7 @@ class SendQueue:
             while self.queue and self.nbytes > limit:
                 self._drop_oldest("buffer_full")
                 self._recorder.warn_once(
-                    "more unsent samples than buffer_bytes=%d hold: the oldest are dropped", limit
+                    "unsent samples exceed buffer_bytes=%d: the oldest are dropped", limit
                 )
 
     def _squeeze(self, batches: list[MetricBatch]) -> list[MetricBatch]:

@@ -135,7 +135,7 @@ class Sender:
             self.settings = replace(self.settings, max_age=oldest)
             self.recorder.warn_once(
                 "namespace %s keeps minutes for %d hours: "
-                "samples older than %g s are dropped, not older than max_age",
+                "samples older than %g s are dropped, although max_age allows older ones",
                 self.settings.namespace,
                 minutes // HOUR,
                 oldest,

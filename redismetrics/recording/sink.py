@@ -81,10 +81,10 @@ class Sink(Protocol):
         """Stop a worker in this process, within *timeout* s; the next recording starts it again."""
 
     def stats(self) -> dict[str, Any]:
-        """Return the numbers that `Metrics.stats` describes, without asking Redis."""
+        """Return the numbers that `Metrics.stats` describes, without contacting Redis."""
 
     def reset_after_fork(self) -> None:
-        """Begin anew in a forked child: what the parent held is the parent's."""
+        """Start empty in a forked child: the parent sends what it has recorded."""
 
     def pause(self) -> None:
         """Stop the threads and take what the recorder holds, before another sink is attached."""
@@ -221,6 +221,6 @@ class StartingSink(NullSink):
 
     def check_queries(self) -> None:
         raise StoreUnavailable(
-            "the client is still being made, below this call: a signal handler may record, "
+            "the default client is still being created: a signal handler may record, "
             "but not wait for Redis"
         )

@@ -139,7 +139,7 @@ def time_scale(recorder: Recorder, name: str, unit: str | None) -> float:
         known = recorder.metrics.get(name, known)
     if known is not None and known.definition.type != "histogram":
         raise TypeMismatch(
-            f"{name!r} is a {known.definition.type}; got a measured time, which makes a histogram"
+            f"{name!r} is a {known.definition.type}; a measured time needs a histogram"
         )
     if unit is None and known is not None:
         unit = known.definition.unit

@@ -68,7 +68,7 @@ class EmbeddedServer:
                 if locks.is_unused(self.folder):
                     process.shut_down(self.folder, deadline)
         except (OSError, StoreUnavailable) as error:
-            logger.warning("left the embedded server without stopping it: %s", error)
+            logger.warning("could not stop the embedded server: %s", error)
 
 
 def join(folder: Folder = None, *, timeout: float = 10.0) -> EmbeddedServer:

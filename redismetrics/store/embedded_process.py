@@ -42,7 +42,7 @@ def reach(folder: Path, program: Path, deadline: float) -> Path:
             if locks.lock(server_file):
                 if started:
                     raise StoreUnavailable(
-                        f"the embedded server on {folder} ended at its start"
+                        f"the embedded server on {folder} ended on startup"
                         f"{_repair_advice(folder, program)}; {_log_tail(folder)}"
                     )
                 _spawn(folder, program, server_file)

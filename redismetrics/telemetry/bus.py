@@ -149,7 +149,7 @@ def detach(handler_id: str) -> bool:
 
 
 def list_handlers(prefix: Iterable[str] = ()) -> list[dict[str, Any]]:
-    """Return what is attached to events that begin with *prefix*.
+    """Return the handlers that are attached to events that begin with *prefix*.
 
     Each handler is a dict of `id`, `events`, `function` and `metrics`. If `attach_telemetry`
     attached it, `metrics` are the names that it records, and `function` is None.

@@ -16,7 +16,7 @@ from redismetrics.recording.sink import zero_stats
 
 
 class _MemoryQueue(SendQueue):
-    """Keeps what the store would take, and counts it as stored."""
+    """Keeps what Redis would get, and counts it as stored."""
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__(recorder)
@@ -48,7 +48,7 @@ class _MemoryQueue(SendQueue):
 class MemorySink:
     """Keeps the samples of one recorder in memory. Starts no thread.
 
-    It holds the recorder, so that a client that nobody holds any more is captured too.
+    It refers to the recorder, so that a client without other references is captured too.
     """
 
     discards = False
@@ -105,9 +105,7 @@ class MemorySink:
         self.check_queries()
 
     def check_queries(self) -> None:
-        raise StoreUnavailable(
-            "a capture keeps what is recorded in memory: there is no store to query"
-        )
+        raise StoreUnavailable("a capture keeps samples in memory, so there is nothing to query")
 
     def mismatched(self) -> set[str]:
         return set()
@@ -116,7 +114,7 @@ class MemorySink:
         """Do nothing: there is no store to disagree with."""
 
     def clear_mismatch(self, name: str) -> None:
-        """Do nothing: there is no store to disagree with."""
+        """Do nothing: no Redis can have another type."""
 
     def close(self, timeout: float) -> None:
         if not self.is_attached or self._recorder.closed:

@@ -103,7 +103,7 @@ def _parse(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.
 def _open(options: argparse.Namespace) -> tuple[Settings, Store]:
     settings = resolve(url=options.url, namespace=options.namespace)
     if (settings.url or "").startswith("none:"):
-        raise InvalidSetting("url must name a store: none:// stores nothing to work on")
+        raise InvalidSetting("url must name a Redis server, got none://, which stores nothing")
     return settings, Store(settings.url, settings.socket_timeout)
 
 
@@ -149,7 +149,7 @@ def _serve_status(worker: Worker, address: tuple[str, int] | None) -> Iterator[N
         return
     with http_server.listen(*address, status_app(worker)) as server:
         log.info(
-            "answering on http://%s:%d/metrics", urls.host_in_url(address[0]), server.server_port
+            "serving on http://%s:%d/metrics", urls.host_in_url(address[0]), server.server_port
         )
         threading.Thread(
             target=server.serve_forever, name="redismetrics-worker-http", daemon=True

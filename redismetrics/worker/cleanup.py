@@ -46,7 +46,7 @@ def trim(metric: MetricLocation) -> Operation[Result]:
 
 
 def sweep(metric: MetricLocation) -> Operation[Result]:
-    """Forget the series of which nothing is kept any more; with the last of them, the metric."""
+    """Forget the series without any stored data; with the last of them, the metric."""
     seen = yield from read_version(metric)
     if seen.definition is None:
         return Result((yield from commit(metric, seen, CommitPlan(finished=[SWEEP]))))

@@ -209,7 +209,7 @@ def _arguments(write: KeyWrites) -> list[Any]:
 
 
 def _pack(plan: CommitPlan, seen: MetricVersion) -> bytes:
-    """Return the orders of *plan* to commit.lua, in the order that it reads them."""
+    """Return *plan* as commit.lua reads it: its fields in a fixed order."""
     orders = [
         seen.sealed,
         plan.sealed or seen.sealed,

@@ -56,7 +56,7 @@ class Thread:
             worker.run()
 
     def stop(self) -> None:
-        """Ask the worker to stop after the commit in hand."""
+        """Signal the worker to stop after the current commit."""
         if self.worker is not None:
             self.worker.stop.set()
 

@@ -87,7 +87,7 @@ class Worker:
         limits: Intervals and sizes of its steps.
 
     Attributes:
-        stop: Set it to stop the worker after the commit in hand.
+        stop: Set it to stop the worker after the current commit.
         unreachable: The error while no pass can be done; None while passes succeed.
         progressed_at: `monotonic` time when part of a pass was last done. The first pass after an
             outage may take long.
@@ -337,8 +337,8 @@ class Worker:
     def _on_error(self, error: Exception) -> None:
         """Log the first error of an outage, and drop the connection.
 
-        The store is not renewed: a recording process, not the worker, starts an embedded server
-        that was stopped.
+        The `Store` is not replaced: a recording process, not the worker, restarts an embedded
+        server that was stopped.
         """
         if self.unreachable is None and isinstance(error, StoreError):
             log.warning("the worker waits for %s: %s", safe_url(self.store.url), error)

@@ -84,7 +84,7 @@ def test_metadata_beyond_the_limit_is_dropped_but_its_samples_are_kept(
         metrics.flush()
     stats = balanced(metrics)
     assert (stats["stored"], stats["metadata_dropped"], stats["dropped"]) == (1_005, 5, {})
-    assert "jobs: metadata of some samples is dropped" in caplog.text
+    assert "jobs: too many samples with metadata in one flush" in caplog.text
     samples = metrics.query("jobs")
     assert sum(sample.count for sample in samples) == 1_005
     assert [sample.metadata["n"] for sample in samples if sample.metadata] == list(range(1_000))

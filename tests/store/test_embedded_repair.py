@@ -44,7 +44,7 @@ def keys(folder):
 
 
 def message(folder):
-    with pytest.raises(StoreUnavailable, match="ended at its start") as caught:
+    with pytest.raises(StoreUnavailable, match="ended on startup") as caught:
         embedded.join(folder)
     return str(caught.value)
 

@@ -90,9 +90,7 @@ def test_async_clients_are_captured(captured: Captured, threads: Threads) -> Non
         async with AsyncMetrics(NOWHERE) as inside:
             inside.increment("jobs", 4)
             await inside.flush(timeout=5)
-            with pytest.raises(
-                StoreUnavailable, match="a capture keeps what is recorded in memory"
-            ):
+            with pytest.raises(StoreUnavailable, match="a capture keeps samples in memory"):
                 await inside.query("jobs", aggregation="sum")
             with pytest.raises(StoreUnavailable, match="a capture keeps"):
                 async with inside.subscribe("jobs"):
@@ -236,7 +234,7 @@ def test_flush_stats_and_close_work_and_queries_raise(captured: Captured) -> Non
     redismetrics.flush(timeout=5)
     assert redismetrics.stats()["stored"] == 1
     assert redismetrics.stats()["pending"] == 0
-    with pytest.raises(StoreUnavailable, match="a capture keeps what is recorded in memory"):
+    with pytest.raises(StoreUnavailable, match="a capture keeps samples in memory"):
         redismetrics.query("jobs")
     with Metrics(NOWHERE) as metrics:
         metrics.increment("jobs")

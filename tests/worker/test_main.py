@@ -179,7 +179,7 @@ def test_worker_waits_for_redis_and_healthz_says_so(
     ):
         try:
             wait_until(lambda: "waits for" in log.read_text(), "it logs that it waits")
-            found = re.search(r"answering on http://127\.0\.0\.1:(\d+)/metrics", log.read_text())
+            found = re.search(r"serving on http://127\.0\.0\.1:(\d+)/metrics", log.read_text())
             assert found is not None
             port = int(found[1])
             status, why = get(port, "/healthz")

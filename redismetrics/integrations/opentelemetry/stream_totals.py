@@ -90,7 +90,7 @@ class StreamTotals:
       starting value.
     - A first point whose start time is its time, or is unknown, contributes nothing.
 
-    The sender's clock is another one than ours. So the age of a stream by its own clock is compared
+    The sender's clock may differ from ours. So the age of a stream by its own clock is compared
     with our uptime, and start times with our own time only to recognise points that come late.
 
     A stream is identified by its identity and its start time, so a restart begins a new stream, and
@@ -244,7 +244,7 @@ class StreamTotals:
         return self._monotonic_ns() - self._since_monotonic_ns
 
     def _forget_idle(self) -> None:
-        """Forget the longest idle streams beyond the bound; warn once at a time."""
+        """Forget the longest idle streams beyond the bound; log one warning for all that are forgotten now."""
         while self._cost > self._max_streams and len(self._last) > 1:
             (stream, start_ns), last = self._last.popitem(last=False)
             self._cost -= _cost(last.total)
