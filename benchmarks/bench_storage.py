@@ -19,10 +19,10 @@ end of an hour, makes the hour. What was recorded is compared with what the keys
 Years cannot be written that way, because record.lua uses the server's time. Ten metrics (4
 counters, 3 gauges, 3 histograms) are recorded over the last 71 hours with explicit timestamps,
 sealed hour by hour, and what has ended is downsampled. Older days get copies of the hours of one
-recorded day, written with `merge.downsample_rows`, `pack_table` and HSET; the downsampling merges them
-into segments and makes their days; the days before are written in the same way. Processed blocks
-are removed from the log, as after a minute, and one minute of flushes is left. 500 metrics take
-fifty times the memory of these ten. The note says by how much the server's used_memory grows when
+recorded day, written with `merge.downsample_rows`, `pack_table` and HSET; the downsampling merges
+them into segments and makes their days; the days before are written in the same way. Processed
+blocks are removed from the log, as after a minute, and one minute of flushes is left. 500 metrics
+take fifty times the memory of these ten. The note says by how much the server's used_memory grows when
 they are copied (COPY), which gives each hash a table of its size, as a restart does.
 
 The peers store the same samples, of ten of the series: a member "ts:value" in a sorted set; a

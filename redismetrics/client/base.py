@@ -186,7 +186,7 @@ class Client(Recording):
         self._recorder.add_client(self)
 
     def _replace_attributes(self, attributes: dict[str, Any]) -> None:
-        """Replace all attributes. A signal handler that records meanwhile finds the old or the new."""
+        """Replace all attributes. A signal handler that records meanwhile finds either."""
         own = self.__dict__
         stale = own.keys() - attributes.keys()
         own.update(attributes)

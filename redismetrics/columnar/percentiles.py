@@ -49,8 +49,9 @@ def percentiles(parts: list[SortedPoints], low: Floats, high: Floats, ranks: Flo
 
     A point of weight w covers w of the group's ranks 0 .. n-1. Equal values are the result at each
     of theirs, a centroid is at the middle of its ranks, and between neighbours the result is
-    interpolated linearly (t-digest: Dunning and Ertl 2019). Without centroids this is numpy's default, rank p(n-1). If a percentile
-    falls into a gap between two modes, either side is right, and the result may lie in the gap.
+    interpolated linearly (t-digest: Dunning and Ertl 2019). Without centroids this is numpy's
+    default, rank p(n-1). If a percentile falls into a gap between two modes, either side is right,
+    and the result may lie in the gap.
 
     Args:
         parts: Points of all groups.

@@ -176,7 +176,7 @@ def pack_metadata(metadata: Mapping[str, Any]) -> bytes:
             dict(metadata), separators=(",", ":"), ensure_ascii=False, allow_nan=False
         ).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidTags(f"metadata must hold only values that JSON allows: {error}") from error
+        raise InvalidTags(f"metadata must have only values that JSON allows: {error}") from error
     if len(data) > MAX_METADATA_BYTES:
         raise InvalidTags(
             f"metadata must be at most {MAX_METADATA_BYTES} bytes of JSON, got {len(data)}"

@@ -244,7 +244,7 @@ class StreamTotals:
         return self._monotonic_ns() - self._since_monotonic_ns
 
     def _forget_idle(self) -> None:
-        """Forget the longest idle streams beyond the bound; log one warning for all that are forgotten now."""
+        """Forget the longest idle streams beyond the bound; warn once for all of one call."""
         while self._cost > self._max_streams and len(self._last) > 1:
             (stream, start_ns), last = self._last.popitem(last=False)
             self._cost -= _cost(last.total)
