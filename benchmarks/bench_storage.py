@@ -22,8 +22,8 @@ sealed hour by hour, and what has ended is downsampled. Older days get copies of
 recorded day, written with `merge.downsample_rows`, `pack_table` and HSET; the downsampling merges
 them into segments and makes their days; the days before are written in the same way. Processed
 blocks are removed from the log, as after a minute, and one minute of flushes is left. 500 metrics
-take fifty times the memory of these ten. The note says by how much the server's used_memory grows when
-they are copied (COPY), which gives each hash a table of its size, as a restart does.
+take fifty times the memory of these ten. The note says by how much the server's used_memory grows
+when they are copied (COPY), which gives each hash a table of its size, as a restart does.
 
 The peers store the same samples, of ten of the series: a member "ts:value" in a sorted set; a
 field per sample, named by its time, in a hash per minute; RedisTimeSeries, if REDISTIMESERIES
