@@ -10,6 +10,7 @@ from redismetrics.errors import InvalidMetric, MissingExtra
 from .buckets import ExplicitBuckets, ExponentialBuckets
 from .naming import clean_name, clean_unit, point_tags, resource_tags
 from .points import DataPoint, HistogramValue, Rejections, Temporality
+from .request_size import RequestTooLarge, check_json_size, check_protobuf_size
 
 try:
     from google.protobuf import json_format
@@ -37,18 +38,23 @@ def parse_request(body: bytes, *, as_json: bool) -> ExportMetricsServiceRequest:
     """Parse a body.
 
     Raises:
-        InvalidRequest: If the body is malformed or holds more than `MAX_POINTS`.
+        InvalidRequest: If the body is malformed, describes too many messages (checked before they
+            take memory), or holds more than `MAX_POINTS`.
     """
     request = ExportMetricsServiceRequest()
     try:
         if as_json:
+            check_json_size(body)
             parsed = json.loads(body)
             # protobuf's own parser reads a list as an empty message.
             if not isinstance(parsed, dict):
                 raise ValueError(f"it must be an object, got {type(parsed).__name__}")
             json_format.ParseDict(parsed, request, ignore_unknown_fields=True)
         else:
+            check_protobuf_size(body)
             request.ParseFromString(body)
+    except RequestTooLarge as error:
+        raise InvalidRequest(str(error)) from error
     except (DecodeError, json_format.ParseError, ValueError, RecursionError) as error:
         raise InvalidRequest(f"body must be an ExportMetricsServiceRequest: {error}") from error
     total = 0
