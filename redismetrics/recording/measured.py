@@ -91,7 +91,11 @@ def _measure_to_end(body: "Body", result: Any) -> Any:
     A coroutine becomes another one. An asyncio future or task stays the same object. An awaitable
     that can do more than be awaited is returned as it is, and its making is what was measured.
     """
-    if getattr(type(result), "_asyncio_future_blocking", None) is not None:
+    kind = type(result)
+    if kind is not types.GeneratorType and not hasattr(kind, "__await__"):  # the fast path
+        body.end(None)
+        return result
+    if getattr(kind, "_asyncio_future_blocking", None) is not None:
         if not result.done():
             result.add_done_callback(lambda future: body.end(_failure(future)))
             return result

@@ -7,43 +7,24 @@ import sys
 from contextlib import suppress
 from threading import get_ident
 from types import CodeType, FrameType
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
-class _Place(NamedTuple):
-    """Where a `with` body began: what its end has in common with its beginning."""
-
-    # The identity of the frame, which another frame may have later, and its code.
-    frame: int
-    code: CodeType
-    thread: int
-    # The identity of the asyncio task; 0 outside of tasks.
-    task: int
-
-    @classmethod
-    def of(cls, frame: FrameType) -> "_Place":
-        # `ExitStack` begins and ends a body in frames of its own.
-        while frame.f_globals.get("__name__") == "contextlib" and frame.f_back is not None:
-            frame = frame.f_back
-        return cls(id(frame), frame.f_code, get_ident(), _current_task())
-
-    def likeness(self, other: "_Place") -> int:
-        """Return how likely *other* is the end of the body that began here, from 0 to 2."""
-        if self.frame == other.frame and self.code is other.code:
-            return 2
-        return int(self.thread == other.thread and self.task == other.task)
+def _user_frame(frame: FrameType) -> FrameType:
+    """Return the frame that uses a context manager: `ExitStack` does it in frames of its own."""
+    while frame.f_globals.get("__name__") == "contextlib" and frame.f_back is not None:
+        frame = frame.f_back
+    return frame
 
 
 def _current_task() -> int:
-    asyncio = sys.modules.get("asyncio.tasks")
-    if asyncio is None:
+    events = sys.modules.get("asyncio.events")
+    # `current_task` raises without a loop, which takes longer than the rest of a measurement.
+    if events is None or events._get_running_loop() is None:
         return 0
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
-        return 0
+    task = sys.modules["asyncio"].current_task()
     return 0 if task is None else id(task)
 
 
@@ -51,12 +32,14 @@ class OpenBodies(Generic[T]):
     """What is known of the bodies that have begun and not ended. Thread-safe."""
 
     def __init__(self) -> None:
-        # The newest last.
-        self._open: list[tuple[_Place, T]] = []
+        # The newest last: the identity of its frame, which another frame may have later, the code
+        # of the frame, the thread, the asyncio task (0 outside of tasks), and the body.
+        self._open: list[tuple[int, CodeType, int, int, T]] = []
 
     def begin(self, body: T, frame: FrameType) -> None:
         """Keep *body*, which begins in *frame*, until its end."""
-        self._open.append((_Place.of(frame), body))
+        user = _user_frame(frame)
+        self._open.append((id(user), user.f_code, get_ident(), _current_task(), body))
 
     def end(self, frame: FrameType) -> T:
         """Remove and return the body that ends in *frame*.
@@ -67,12 +50,18 @@ class OpenBodies(Generic[T]):
         Raises:
             RuntimeError: If no body has begun.
         """
-        place = _Place.of(frame)
-        while self._open:
-            entries = self._open[:]
-            found = max(range(len(entries)), key=lambda at: (entries[at][0].likeness(place), at))
+        user = _user_frame(frame)
+        identity, code = id(user), user.f_code
+        while newest_first := self._open[::-1]:
+            for found in newest_first:
+                if found[0] == identity and found[1] is code:
+                    break
+            else:
+                place = (get_ident(), _current_task())
+                same = (each for each in newest_first if each[2:4] == place)
+                found = next(same, newest_first[0])
             # Another thread may have removed it meanwhile, if none is like this place.
             with suppress(ValueError):
-                self._open.remove(entries[found])
-                return entries[found][1]
-        raise RuntimeError("a timer or span must begin before it ends: use it in a `with` block")
+                self._open.remove(found)
+                return found[4]
+        raise RuntimeError("a timer or span must begin before it ends: use it by `with`")
