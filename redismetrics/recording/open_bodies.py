@@ -4,7 +4,6 @@ Bodies of threads, tasks and generators may overlap in any order, so a stack is 
 """
 
 import sys
-from contextlib import suppress
 from threading import get_ident
 from types import CodeType, FrameType
 from typing import Generic, TypeVar
@@ -60,8 +59,9 @@ class OpenBodies(Generic[T]):
                 place = (get_ident(), _current_task())
                 same = (each for each in newest_first if each[2:4] == place)
                 found = next(same, newest_first[0])
-            # Another thread may have removed it meanwhile, if none is like this place.
-            with suppress(ValueError):
+            try:
                 self._open.remove(found)
-                return found[4]
+            except ValueError:  # another thread has removed it meanwhile
+                continue
+            return found[4]
         raise RuntimeError("a timer or span must begin before it ends: use it by `with`")
