@@ -1,6 +1,5 @@
 """The ASGI application: routes, error responses, and the token."""
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -22,16 +21,17 @@ from redismetrics.errors import (
     StoreUnavailable,
     TooManyRows,
 )
+from redismetrics.exposition.compression import SECURITY_HEADERS
 
 from . import query_endpoints, write_endpoints
 from .auth import AuthMiddleware
 from .endpoint import Endpoint
 from .limits import Limits
+from .log_limits import log
 from .openapi import document
 from .parameters import read
-from .service import Service, error_response, json_response
-
-log = logging.getLogger("redismetrics")
+from .sending import SendingMiddleware
+from .service import Service, compressed, error_response, json_response
 
 _ERROR_NAMES = {
     400: "BadRequest",
@@ -80,7 +80,7 @@ def create_app(
     endpoints = [*query_endpoints.endpoints(service.limits)]
     if allow_write:
         endpoints += _write_endpoints(service)
-    endpoints.append(_openapi_endpoint(endpoints, service, token is not None, localhost_only))
+    endpoints.append(_openapi_endpoint(endpoints, service, token is not None))
     open_paths = frozenset(each.path for each in endpoints if not each.requires_token)
 
     @asynccontextmanager
@@ -92,9 +92,10 @@ def create_app(
     app = Starlette(
         routes=[_route(service, endpoint) for endpoint in endpoints],
         middleware=[
+            Middleware(SendingMiddleware, send_seconds=service.limits.send_seconds),
             Middleware(
                 AuthMiddleware, token=token, open_paths=open_paths, localhost_only=localhost_only
-            )
+            ),
         ],
         exception_handlers={
             HTTPException: _on_http_exception,
@@ -119,14 +120,12 @@ def _write_endpoints(service: Service) -> list[Endpoint]:
     return endpoints
 
 
-def _openapi_endpoint(
-    endpoints: list[Endpoint], service: Service, token: bool, localhost_only: bool
-) -> Endpoint:
+def _openapi_endpoint(endpoints: list[Endpoint], service: Service, token: bool) -> Endpoint:
     """Return the endpoint of the document that describes *endpoints* and itself."""
     described: dict[str, Any] = {}
 
-    async def openapi(_: Service, __: Request, ___: Any) -> Response:
-        return json_response(described)
+    async def openapi(_: Service, request: Request, __: Any) -> Response:
+        return compressed(request, json_response(described))
 
     summary = "Return this document"
     endpoint = Endpoint("GET", "/openapi.json", summary, openapi, schema={"type": "object"})
@@ -134,7 +133,6 @@ def _openapi_endpoint(
         document(
             [*endpoints, endpoint],
             token=token,
-            localhost_only=localhost_only,
             max_repeats=service.limits.max_repeats,
         )
     )
@@ -142,12 +140,11 @@ def _openapi_endpoint(
 
 
 def _route(service: Service, endpoint: Endpoint) -> Route:
-    async def handle(request: Request) -> Response:
+    async def handle(request: Request) -> Any:
         # Not request.url: it is built from the Host header, which the client controls.
         query = request.scope["query_string"]
         values = read(endpoint.parameters, query, service.limits.max_repeats)
-        response: Response = await endpoint.handler(service, request, values)
-        return response
+        return await endpoint.handler(service, request, values)
 
     return Route(endpoint.path, handle, methods=[endpoint.method])
 
@@ -175,4 +172,6 @@ async def _on_redismetrics_error(_: Request, error: Exception) -> Response:
 
 
 async def _on_bug(_: Request, error: Exception) -> Response:
-    return error_response(500, "InternalError", f"BUG: {type(error).__name__}")
+    # Outside of the middleware that adds these to all other responses.
+    headers = dict(SECURITY_HEADERS)
+    return error_response(500, "InternalError", f"BUG: {type(error).__name__}", headers)

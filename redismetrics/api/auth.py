@@ -1,17 +1,12 @@
 """Token and Host checks for every request."""
 
 import hmac
-import re
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from redismetrics.store.urls import is_loopback
+from redismetrics.exposition.access import CROSS_SITE_MESSAGE, is_cross_site, names_localhost
 
 from .service import error_response
-
-_HOST = re.compile(
-    r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<name>[^\[\]:/\s]+))(?::\d{1,5})?\Z", re.ASCII
-)
 
 
 class AuthMiddleware:
@@ -20,7 +15,8 @@ class AuthMiddleware:
     The token is compared in constant time, and never logged. *open_paths* need no token. With
     *localhost_only*, requests for any other host are rejected first: a page of another site can
     make its own name resolve to 127.0.0.1 (DNS rebinding), and to a browser this server then
-    belongs to that site.
+    belongs to that site. Requests that a browser sends for a page of another site are rejected as
+    well: their answers would be useless to the page, but not without effect on this server.
     """
 
     def __init__(
@@ -38,12 +34,18 @@ class AuthMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or reject it."""
-        if scope["type"] == "http" and self._localhost_only and not _is_local(scope):
+        if (
+            scope["type"] == "http"
+            and self._localhost_only
+            and not names_localhost(_texts(scope, b"host"))
+        ):
             message = (
                 "Host must be localhost or a loopback address, because this server has no token; "
                 "start it with a token to use another name"
             )
             await error_response(403, "Forbidden", message)(scope, receive, send)
+        elif scope["type"] == "http" and is_cross_site(_texts(scope, b"sec-fetch-site")):
+            await error_response(403, "Forbidden", CROSS_SITE_MESSAGE)(scope, receive, send)
         elif scope["type"] == "http" and not self._is_open(scope) and not self._is_allowed(scope):
             message = "Authorization must be 'Bearer ' and this server's token"
             headers = {"WWW-Authenticate": "Bearer"}
@@ -68,7 +70,5 @@ def _header_values(scope: Scope, name: bytes) -> list[bytes]:
     return [value for key, value in scope["headers"] if key == name]
 
 
-def _is_local(scope: Scope) -> bool:
-    values = _header_values(scope, b"host")
-    match = _HOST.match(values[0].decode("latin-1")) if len(values) == 1 else None
-    return match is not None and is_loopback((match["ipv6"] or match["name"]).lower())
+def _texts(scope: Scope, name: bytes) -> list[str]:
+    return [value.decode("latin-1") for value in _header_values(scope, name)]

@@ -22,6 +22,10 @@ class Limits:
         heartbeat_seconds: Silence on a stream before a comment is sent.
         body_bytes: Size of a body, before and after decompression.
         body_seconds: Time for a body to arrive.
+        body_buffer_bytes: Bytes of all bodies that are read or wait for their turn.
+        max_bodies: Bodies that are read at the same time; beyond it the oldest is given up.
+        send_seconds: Time for a client to read a piece of a response (32 KiB) or an event.
+        unsent_bytes: Bytes of all query results that are not sent yet.
         max_batch: Samples in one request.
         max_recorded_names: Metrics that this process may hold; requests with new ones are then
             rejected.
@@ -44,6 +48,10 @@ class Limits:
     heartbeat_seconds: float = 15.0
     body_bytes: int = 4 << 20
     body_seconds: float = 30.0
+    body_buffer_bytes: int = 64 << 20
+    max_bodies: int = 1_000
+    send_seconds: float = 30.0
+    unsent_bytes: int = 96 << 20
     max_batch: int = 10_000
     max_recorded_names: int = 10_000
     max_recorded_series: int = 200_000

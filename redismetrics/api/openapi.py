@@ -10,7 +10,7 @@ from .endpoint import Endpoint
 _ERRORS = {
     400: "The request is invalid; the message names the part, what is allowed and what was sent.",
     401: "The bearer token is missing or wrong.",
-    403: "The Host header is not localhost.",
+    403: "A page of another site sent the request, or the Host header is not localhost.",
     408: "The body did not arrive in time.",
     413: "A limit of this server is exceeded; the message names it.",
     415: "The content type or encoding of the body is not supported.",
@@ -25,18 +25,16 @@ _ERROR_SCHEMA = {
 _ERROR_CONTENT = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
 
 
-def document(
-    endpoints: Iterable[Endpoint], *, token: bool, localhost_only: bool, max_repeats: int
-) -> dict[str, Any]:
+def document(endpoints: Iterable[Endpoint], *, token: bool, max_repeats: int) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document.
 
-    *token*: whether a bearer token is required; *localhost_only*: whether other hosts are rejected;
-    *max_repeats*: how often a parameter may be repeated.
+    *token*: whether a bearer token is required; *max_repeats*: how often a parameter may be
+    repeated.
     """
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(
-            endpoint, token=token, localhost_only=localhost_only, max_repeats=max_repeats
+            endpoint, token=token, max_repeats=max_repeats
         )
     components: dict[str, Any] = {"schemas": {"Error": _ERROR_SCHEMA}}
     if token:
@@ -49,15 +47,13 @@ def document(
     }
 
 
-def _operation(
-    endpoint: Endpoint, *, token: bool, localhost_only: bool, max_repeats: int
-) -> dict[str, Any]:
+def _operation(endpoint: Endpoint, *, token: bool, max_repeats: int) -> dict[str, Any]:
     requires_token = token and endpoint.requires_token
     operation: dict[str, Any] = {
         "summary": endpoint.summary,
         "operationId": f"{endpoint.method.lower()} {endpoint.path}",
         "parameters": [parameter.describe(max_repeats) for parameter in endpoint.parameters],
-        "responses": _responses(endpoint, token=requires_token, localhost_only=localhost_only),
+        "responses": _responses(endpoint, token=requires_token),
     }
     if endpoint.bodies:
         content = {kind: {"schema": dict(schema)} for kind, schema in endpoint.bodies.items()}
@@ -67,7 +63,7 @@ def _operation(
     return operation
 
 
-def _responses(endpoint: Endpoint, *, token: bool, localhost_only: bool) -> dict[str, Any]:
+def _responses(endpoint: Endpoint, *, token: bool) -> dict[str, Any]:
     schema = {} if endpoint.schema is None else {"schema": dict(endpoint.schema)}
     responses: dict[str, Any] = {
         str(endpoint.status): {
@@ -75,11 +71,9 @@ def _responses(endpoint: Endpoint, *, token: bool, localhost_only: bool) -> dict
             "content": dict.fromkeys(endpoint.media_types, schema),
         }
     }
-    codes = {400, *endpoint.errors}
+    codes = {400, 403, *endpoint.errors}
     if token:
         codes.add(401)
-    if localhost_only:
-        codes.add(403)
     is_otlp = endpoint.schema is None and endpoint.bodies
     for code in sorted(codes):
         content: dict[str, Any] = _ERROR_CONTENT

@@ -18,7 +18,7 @@ from redismetrics.integrations.opentelemetry.receiver import (
 )
 
 from .endpoint import Endpoint
-from .request_body import RequestBody, content_type, read_body
+from .request_body import RequestBody, content_type
 from .service import Service
 
 _JSON = "application/json"
@@ -41,8 +41,7 @@ def otlp_endpoint(service: Service) -> Endpoint:
         kind = content_type(request, _PROTOBUF, _JSON)
         as_json = kind == _JSON
         try:
-            async with service.recordings as limiter:
-                body = await read_body(request, limits)
+            async with service.bodies.read(request) as body, service.recordings as limiter:
                 result = await limiter.run(work, body, as_json)
         except HTTPException as error:
             return _error(kind, error.status_code, str(error.detail), error.headers)

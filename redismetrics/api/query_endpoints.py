@@ -1,6 +1,5 @@
 """The endpoints that read. Their results are those of the client's `get_...` methods."""
 
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -19,6 +18,7 @@ from redismetrics.store.driver import Operation
 from . import schemas, sse
 from .endpoint import Endpoint
 from .limits import Limits
+from .log_limits import log
 from .parameters import (
     AGGREGATIONS,
     GROUP_BY,
@@ -34,17 +34,19 @@ from .parameters import (
     read_window,
     tag_filter,
 )
+from .sending import HeldResponse
 from .service import Service, json_response
-
-log = logging.getLogger("redismetrics")
 
 Values = Mapping[str, Any]
 Q = TypeVar("Q", Query, SamplesQuery)
 
 
 async def _respond(
-    service: Service, read: Callable[[QueryContext, Q], Operation[dict[str, Any]]], query: Q
-) -> Response:
+    service: Service,
+    request: Request,
+    read: Callable[[QueryContext, Q], Operation[dict[str, Any]]],
+    query: Q,
+) -> HeldResponse:
     """Read the result of *query*, unless it would read too many series."""
 
     def run() -> dict[str, Any]:
@@ -52,10 +54,10 @@ async def _respond(
         internals = service.metrics.internals
         return internals.run(read(internals.query_context, query), flush=True)
 
-    return await service.run_query(run)
+    return await service.run_query(request, run)
 
 
-async def get_metrics(service: Service, _: Request, values: Values) -> Response:
+async def get_metrics(service: Service, request: Request, values: Values) -> HeldResponse:
     """Respond with the newest samples."""
     query = SamplesQuery(
         name=values["name"],
@@ -65,10 +67,10 @@ async def get_metrics(service: Service, _: Request, values: Values) -> Response:
         until=values["until"],
         limit=values["limit"],
     )
-    return await _respond(service, json_results.get_metrics, query)
+    return await _respond(service, request, json_results.get_metrics, query)
 
 
-async def get_aggregation(service: Service, _: Request, values: Values) -> Response:
+async def get_aggregation(service: Service, request: Request, values: Values) -> HeldResponse:
     """Respond with one aggregation over a window."""
     window, _seconds = read_window(values, service.now(), service.limits.window_seconds)
     query = Query(
@@ -78,10 +80,10 @@ async def get_aggregation(service: Service, _: Request, values: Values) -> Respo
         window=window,
         tags=tag_filter(values["tag"]),
     )
-    return await _respond(service, json_results.get_aggregation, query)
+    return await _respond(service, request, json_results.get_aggregation, query)
 
 
-async def get_time_series(service: Service, _: Request, values: Values) -> Response:
+async def get_time_series(service: Service, request: Request, values: Values) -> HeldResponse:
     """Respond with aggregations by interval."""
     limits = service.limits
     window, seconds = read_window(values, service.now(), limits.window_seconds)
@@ -104,10 +106,10 @@ async def get_time_series(service: Service, _: Request, values: Values) -> Respo
             f"interval must yield at most {limits.max_rows} intervals (limit max_rows), "
             f"got {intervals:g} of {shown(query.interval, 80)} in {seconds:g} s",
         )
-    return await _respond(service, json_results.get_time_series, query)
+    return await _respond(service, request, json_results.get_time_series, query)
 
 
-async def get_rollups(service: Service, _: Request, values: Values) -> Response:
+async def get_rollups(service: Service, request: Request, values: Values) -> HeldResponse:
     """Respond with aggregations by group."""
     window, _seconds = read_window(values, service.now(), service.limits.window_seconds)
     query = Query(
@@ -118,17 +120,17 @@ async def get_rollups(service: Service, _: Request, values: Values) -> Response:
         tags=tag_filter(values["tag"]),
         keys="text",
     )
-    return await _respond(service, json_results.get_rollups, query)
+    return await _respond(service, request, json_results.get_rollups, query)
 
 
-async def get_stats(service: Service, _: Request, __: Values) -> Response:
+async def get_stats(service: Service, request: Request, _: Values) -> HeldResponse:
     """Respond with statistics of the namespace and of this process."""
-    return await service.run_query(service.metrics.get_stats)
+    return await service.run_query(request, service.metrics.get_stats)
 
 
-async def list_metrics(service: Service, _: Request, __: Values) -> Response:
+async def list_metrics(service: Service, request: Request, _: Values) -> HeldResponse:
     """Respond with all metrics by name."""
-    return await service.run_query(lambda: {"metrics": service.metrics.list_metrics()})
+    return await service.run_query(request, lambda: {"metrics": service.metrics.list_metrics()})
 
 
 async def stream(service: Service, request: Request, values: Values) -> Response:
@@ -145,7 +147,7 @@ async def stream(service: Service, request: Request, values: Values) -> Response
     return sse.EventStream(service.open_streams, subscription, service.limits.heartbeat_seconds)
 
 
-async def prometheus_page(service: Service, request: Request, _: Values) -> Response:
+async def prometheus_page(service: Service, request: Request, _: Values) -> HeldResponse:
     """Respond with the Prometheus page, in the format that the Accept header prefers."""
     accept = ",".join(request.headers.getlist("accept"))
 
@@ -153,7 +155,7 @@ async def prometheus_page(service: Service, request: Request, _: Values) -> Resp
         body, content_type = prometheus.negotiate(accept, metrics=service.metrics)
         return Response(body, headers={"Content-Type": content_type, "Vary": "Accept"})
 
-    return await service.run_query(read)
+    return await service.run_query(request, read)
 
 
 async def healthz(_: Service, __: Request, ___: Values) -> Response:

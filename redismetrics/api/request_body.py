@@ -2,6 +2,8 @@
 
 import asyncio
 import zlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from starlette.exceptions import HTTPException
@@ -36,13 +38,80 @@ class RequestBody(NamedTuple):
         return _gunzip(self.data, max_bytes) if self.is_gzip else self.data
 
 
-async def read_body(request: Request, limits: Limits) -> RequestBody:
-    """Read the body of *request*, within the limits of bytes and seconds.
+class _Reading:
+    """A body that is held: *timeout* is set while it is still being read."""
 
-    Raises:
-        HTTPException: 400 if the client disconnects, 408 if it is too slow, 413 if the body is too
-            long, 415 for an unknown encoding.
+    def __init__(self, timeout: asyncio.Timeout) -> None:
+        self.timeout: asyncio.Timeout | None = timeout
+        self.size = 0
+        self.given_up = False
+
+
+class Bodies:
+    """The bodies that one application holds, bounded in number and bytes. For one event loop.
+
+    When there is no room for more, the body that has been read for the longest time is given up:
+    an honest client sends its body in one go.
     """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        # In the order of their arrival.
+        self._held: dict[_Reading, None] = {}
+        self._size = 0
+
+    @property
+    def size(self) -> int:
+        """The bytes of all bodies that are held."""
+        return self._size
+
+    @asynccontextmanager
+    async def read(self, request: Request) -> AsyncIterator[RequestBody]:
+        """Read the body of *request*; it counts until the end of the context.
+
+        Raises:
+            HTTPException: 400 if the client disconnects, 408 if it is too slow, 413 if the body is
+                too long, 415 for an unknown encoding, 503 if too many bodies wait for their turn.
+        """
+        timeout = asyncio.timeout(self._limits.body_seconds)
+        reading = _Reading(timeout)
+        if sum(each.timeout is not None for each in self._held) >= self._limits.max_bodies:
+            self._give_up_oldest()
+        self._held[reading] = None
+        try:
+            yield await _read_body(request, self._limits, reading, self._claim)
+        finally:
+            self._held.pop(reading, None)
+            self._size -= reading.size
+
+    def _claim(self, reading: _Reading, size: int) -> None:
+        limit = self._limits.body_buffer_bytes
+        reading.size += size
+        self._size += size
+        while self._size > limit:
+            if not self._give_up_oldest(reading):
+                raise HTTPException(
+                    503,
+                    f"too many bodies wait for their turn: at most {limit} bytes "
+                    "(limit body_buffer_bytes); retry later",
+                    _CLOSE,
+                )
+
+    def _give_up_oldest(self, but: _Reading | None = None) -> bool:
+        """Give up the oldest body that is still being read; return False if there is none."""
+        for reading in self._held:
+            if reading is not but and reading.timeout is not None and not reading.given_up:
+                reading.given_up = True
+                reading.timeout.reschedule(asyncio.get_running_loop().time())
+                self._size -= reading.size
+                reading.size = 0
+                return True
+        return False
+
+
+async def _read_body(
+    request: Request, limits: Limits, reading: _Reading, claim: Callable[[_Reading, int], None]
+) -> RequestBody:
     max_bytes = limits.body_bytes
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip"):
@@ -54,12 +123,18 @@ async def read_body(request: Request, limits: Limits) -> RequestBody:
         raise _too_long(max_bytes)
     data = bytearray()
     try:
-        async with asyncio.timeout(limits.body_seconds):
+        assert reading.timeout is not None
+        async with reading.timeout:
             async for part in request.stream():
                 if len(data) + len(part) > max_bytes:
                     raise _too_long(max_bytes)
-                data += part
+                if not reading.given_up:
+                    claim(reading, len(part))
+                    data += part
     except TimeoutError as error:
+        if reading.given_up:
+            message = "body must arrive faster: other bodies needed its room; send it again"
+            raise HTTPException(408, message, _CLOSE) from error
         message = (
             f"body must arrive within {limits.body_seconds:g} s (limit body_seconds), "
             f"got {len(data)} bytes of it"
@@ -67,6 +142,8 @@ async def read_body(request: Request, limits: Limits) -> RequestBody:
         raise HTTPException(408, message, _CLOSE) from error
     except ClientDisconnect as error:
         raise HTTPException(400, "body is incomplete: the client disconnected") from error
+    finally:
+        reading.timeout = None
     return RequestBody(bytes(data), encoding == "gzip")
 
 

@@ -12,10 +12,14 @@ from typing import Any
 from redismetrics.errors import InvalidSetting, MissingExtra
 from redismetrics.store.urls import host_in_url
 
+from .log_limits import limit_uvicorn_log
+
 TOKEN_VARIABLE = "REDISMETRICS_TOKEN"
 _MAX_TOKEN_LENGTH = 4096
 # h11 buffers up to 64 KiB of headers per connection; uvicorn's other parser has no bound.
-_MAX_CONNECTIONS = 1_000
+MAX_CONNECTIONS = 1_000
+# Seconds for the head of a request to arrive.
+HEAD_SECONDS = 10.0
 # Seconds that uvicorn waits at its end for open requests.
 _GRACEFUL_SECONDS = 10
 
@@ -52,7 +56,12 @@ def read_token(file: Path | None) -> str | None:
 
 
 def make_server(
-    app: Any, listening: socket.socket, *, ready: Callable[[str], None] | None = None
+    app: Any,
+    listening: socket.socket,
+    *,
+    ready: Callable[[str], None] | None = None,
+    max_connections: int = MAX_CONNECTIONS,
+    head_seconds: float = HEAD_SECONDS,
 ) -> Any:
     """Return a `uvicorn.Server` that closes open streams when it shuts down.
 
@@ -65,6 +74,9 @@ def make_server(
         import uvicorn
     except ImportError as error:
         raise MissingExtra("serving needs: pip install 'redismetrics[server]'") from error
+    from .connections import connection_class
+
+    limit_uvicorn_log()
     host, port = listening.getsockname()[:2]
 
     class StreamClosingServer(uvicorn.Server):
@@ -88,8 +100,9 @@ def make_server(
         timeout_graceful_shutdown=_GRACEFUL_SECONDS,
         lifespan="on",
         ws="none",
-        http="h11",
-        limit_concurrency=_MAX_CONNECTIONS,
+        http=connection_class(max_connections, app.state.service.limits.send_seconds, head_seconds),
+        # Only if none of them can be closed for another one.
+        limit_concurrency=max_connections + 1,
     )
     return StreamClosingServer(config)
 

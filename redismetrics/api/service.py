@@ -1,36 +1,43 @@
 """What all endpoints share: the client, the limits, and the thread pools that run requests."""
 
 import asyncio
-import logging
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
 
 from redismetrics.client.async_metrics import AsyncMetrics
 from redismetrics.client.base import Client
 from redismetrics.client.metrics import Metrics
 from redismetrics.errors import RedisMetricsError
+from redismetrics.exposition.compression import compress
 from redismetrics.queries import catalog
 
 from .limits import Limits
+from .log_limits import log
+from .request_body import Bodies
+from .sending import HeldResponse, UnsentBytes
 from .sse import OpenStreams
-
-log = logging.getLogger("redismetrics")
 
 T = TypeVar("T")
 
 # Seconds for the samples to be stored at the end. Container runtimes kill after 10 s.
 SHUTDOWN_SECONDS = 5.0
+# Rows of a result above which results are rendered one after another.
+_MANY_ROWS = 1_000
 
 
 class ConcurrencyLimiter:
     """Bounded thread pool for requests of one kind.
 
     Runs `max_concurrent` requests, queues up to `max_queued` more, and rejects the rest with 503.
-    A request is inside (``async with``) from before its body is read, so that slow senders count.
+    A request takes its place (``async with``, or `enter` and `leave`) after its body is read, so
+    that slow senders shut out nobody. A query keeps its place until its response is sent.
     """
 
     def __init__(self, kind: str, limits: Limits) -> None:
@@ -44,6 +51,18 @@ class ConcurrencyLimiter:
         return self._inside
 
     async def __aenter__(self) -> "ConcurrencyLimiter":
+        self.enter()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.leave()
+
+    def enter(self) -> None:
+        """Take a place.
+
+        Raises:
+            HTTPException: 503 if none is free.
+        """
         limits = self._limits
         if self._inside >= limits.max_concurrent + limits.max_queued:
             raise HTTPException(
@@ -53,9 +72,9 @@ class ConcurrencyLimiter:
                 f"and {limits.max_queued} are waiting (limit max_queued); retry later",
             )
         self._inside += 1
-        return self
 
-    async def __aexit__(self, *_: object) -> None:
+    def leave(self) -> None:
+        """Give up a place."""
         self._inside -= 1
 
     async def run(self, call: Callable[..., T], *arguments: Any) -> T:
@@ -88,6 +107,9 @@ class Service:
         self.limits = limits
         self.queries = ConcurrencyLimiter("queries", limits)
         self.recordings = ConcurrencyLimiter("recordings", limits)
+        self.bodies = Bodies(limits)
+        self.unsent = UnsentBytes(limits.unsent_bytes)
+        self._rendering = threading.Lock()
         self.open_streams = OpenStreams(limits.max_streams)
 
     async def aclose(self) -> None:
@@ -110,15 +132,33 @@ class Service:
         await self.ametrics.aclose()
         await asyncio.to_thread(self.metrics.internals.leave_embedded, SHUTDOWN_SECONDS)
 
-    async def run_query(self, query: Callable[[], Any]) -> Response:
-        """Run *query* in a thread; return its result as JSON, or as it is if it is a `Response`."""
+    async def run_query(self, request: Request, query: Callable[[], Any]) -> HeldResponse:
+        """Run *query* in a thread; return its result as JSON, or as it is if it is a `Response`.
+
+        The request keeps its place, and the bytes of its response count, until they are sent.
+        """
+        self.queries.enter()
+        key = self.unsent.open()
+
+        def release() -> None:
+            self.queries.leave()
+            self.unsent.close(key)
 
         def work() -> Response:
             result = query()
-            return result if isinstance(result, Response) else json_response(result)
+            # Large results one after another: their texts take much memory, and the GIL anyway.
+            with self._rendering if _is_large(result) else nullcontext():
+                response = result if isinstance(result, Response) else json_response(result)
+                response = compressed(request, response)
+            self.unsent.claim(key, len(response.body))
+            return response
 
-        async with self.queries as limiter:
-            return await limiter.run(work)
+        try:
+            response = await self.queries.run(work)
+        except BaseException:
+            release()
+            raise
+        return HeldResponse(response, release)
 
     def now(self) -> float:
         """Return the time of the client's clock, in Unix seconds."""
@@ -143,6 +183,25 @@ class Service:
                 f"{queried}: a query must read at most {self.limits.max_series} series "
                 f"(limit max_series), got {count}",
             )
+
+
+def _is_large(result: Any) -> bool:
+    """Return whether a result has so many rows that rendering it takes much memory."""
+    return isinstance(result, dict) and any(
+        isinstance(each, list | dict) and len(each) > _MANY_ROWS for each in result.values()
+    )
+
+
+def compressed(request: Request, response: Response) -> Response:
+    """Return *response* with its body compressed if the client accepts that."""
+    response.headers.add_vary_header("Accept-Encoding")
+    accepted = ",".join(request.headers.getlist("accept-encoding"))
+    body = compress(bytes(response.body), accepted)
+    if body is not None:
+        response.body = body
+        response.headers["Content-Encoding"] = "gzip"
+        response.headers["Content-Length"] = str(len(body))
+    return response
 
 
 def json_response(value: Any, status: int = 200) -> Response:

@@ -5,7 +5,6 @@ client.
 """
 
 import asyncio
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -19,12 +18,13 @@ from redismetrics.errors import RedisMetricsError
 from redismetrics.model.sample import Gap, Sample, Summary
 from redismetrics.stream.async_subscription import AsyncSubscription
 
-log = logging.getLogger("redismetrics")
+from .log_limits import log
 
 Item = Sample | Summary | Gap
 
-# Events in one write to the connection.
+# Events in one write to the connection, and characters after which no event is added.
 _MAX_EVENTS_PER_WRITE = 100
+_MAX_TEXT = 1 << 15
 # Seconds for the last chunk to reach a client, which may have stopped reading.
 CLOSING_SECONDS = 1.0
 # X-Accel-Buffering: otherwise nginx holds events back.
@@ -129,14 +129,14 @@ class EventStream(Response):
 
     async def _send_events(self, send: Send) -> None:
         text = ": subscribed\n\n"
-        # An OSError means that the client has disconnected.
+        # An OSError means that the client has disconnected, or does not read.
         with suppress(OSError):
             while not self._subscription.closed:
                 body = text.encode("utf-8", "replace")
                 await send({"type": "http.response.body", "body": body, "more_body": True})
                 text = await self._next_event(self._heartbeat_seconds) or ":\n\n"
                 for _ in range(_MAX_EVENTS_PER_WRITE - 1):
-                    if not (event := await self._next_event(0)):
+                    if len(text) > _MAX_TEXT or not (event := await self._next_event(0)):
                         break
                     text += event
 

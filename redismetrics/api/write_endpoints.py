@@ -15,7 +15,7 @@ from redismetrics.model.validation import MetricType, check_name
 from .endpoint import Endpoint
 from .limits import Limits
 from .parameters import read_time
-from .request_body import RequestBody, content_type, read_body
+from .request_body import RequestBody, content_type
 from .schemas import NAME, TIME, TYPE
 from .service import Service, json_response
 
@@ -30,8 +30,7 @@ Call = tuple[str, dict[str, Any], dict[str, Any]]
 async def record(service: Service, request: Request, _: Mapping[str, Any]) -> Response:
     """Record the samples of a body; respond 202 once they are in this process."""
     content_type(request, JSON)
-    async with service.recordings as limiter:
-        body = await read_body(request, service.limits)
+    async with service.bodies.read(request) as body, service.recordings as limiter:
         return json_response({"recorded": await limiter.run(_record, service, body)}, 202)
 
 

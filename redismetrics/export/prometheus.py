@@ -10,10 +10,12 @@ The Prometheus page as text, as a WSGI or ASGI application, and for `python -m r
 
 import io
 import re
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from redismetrics.errors import RedisMetricsError, StoreUnavailable, one_line
+from redismetrics.exposition.compression import SECURITY_HEADERS, compress
 from redismetrics.exposition.self_metrics import reserved_families
 from redismetrics.exposition.text import content_type, render_parts
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from redismetrics.client.metrics import Metrics
 
 
+T = TypeVar("T")
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -95,7 +98,9 @@ def wsgi_app(metrics: "Metrics | None" = None) -> "WSGIApplication":
 
     def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]
-        status, headers, body = _respond(method, environ.get("HTTP_ACCEPT"), metrics)
+        status, headers, body = _respond(
+            method, environ.get("HTTP_ACCEPT"), environ.get("HTTP_ACCEPT_ENCODING"), metrics
+        )
         start_response(f"{status} {_REASONS[status]}", headers)
         return [] if method == "HEAD" else [body]
 
@@ -105,9 +110,8 @@ def wsgi_app(metrics: "Metrics | None" = None) -> "WSGIApplication":
 def asgi_app(metrics: "Metrics | None" = None) -> ASGIApp:
     """Return an ASGI application that answers GET and HEAD on any path with the page.
 
-    Redis is read in a thread.
+    Redis is read in a thread. It runs under asyncio and trio.
     """
-    import asyncio
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -115,10 +119,10 @@ def asgi_app(metrics: "Metrics | None" = None) -> ASGIApp:
             return
         if scope["type"] != "http":
             raise ValueError(f"ASGI scope must be 'http' or 'lifespan', got {scope['type']!r}")
-        accept = b",".join(
-            value for key, value in scope["headers"] if key.lower() == b"accept"
-        ).decode("latin-1")
-        status, headers, body = await asyncio.to_thread(_respond, scope["method"], accept, metrics)
+        accept, encoding = _header(scope, b"accept"), _header(scope, b"accept-encoding")
+        status, headers, body = await _in_thread(
+            _respond, scope["method"], accept, encoding, metrics
+        )
         encoded = [
             (key.lower().encode("latin-1"), value.encode("latin-1")) for key, value in headers
         ]
@@ -138,6 +142,31 @@ def asgi_app(metrics: "Metrics | None" = None) -> ASGIApp:
     return app
 
 
+async def _in_thread(call: Callable[..., T], *arguments: Any) -> T:
+    """Run *call* in a thread, under asyncio or trio."""
+    trio: Any = sys.modules.get("trio")
+    if trio is not None and _runs_trio(trio):
+        result: T = await trio.to_thread.run_sync(call, *arguments)
+        return result
+    import asyncio
+
+    return await asyncio.to_thread(call, *arguments)
+
+
+def _runs_trio(trio: Any) -> bool:
+    try:
+        trio.lowlevel.current_task()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    return b",".join(value for key, value in scope["headers"] if key.lower() == name).decode(
+        "latin-1"
+    )
+
+
 async def _lifespan(receive: Receive, send: Send) -> None:
     while True:
         message = await receive()
@@ -147,20 +176,25 @@ async def _lifespan(receive: Receive, send: Send) -> None:
 
 
 def _respond(
-    method: str, accept: str | None, metrics: "Metrics | None"
+    method: str, accept: str | None, accept_encoding: str | None, metrics: "Metrics | None"
 ) -> tuple[int, list[tuple[str, str]], bytes]:
     """Return status, headers and body. An error becomes one line of text, never with a password."""
-    extra = []
+    extra = list(SECURITY_HEADERS)
     if method in ("GET", "HEAD"):
         try:
             body, kind = negotiate(accept, metrics=metrics)
             status = 200
+            extra.append(("Vary", "Accept, Accept-Encoding"))
+            compressed = compress(body, accept_encoding)
+            if compressed is not None:
+                body = compressed
+                extra.append(("Content-Encoding", "gzip"))
         except RedisMetricsError as error:
             status = 503 if isinstance(error, StoreUnavailable) else 500
             body, kind = one_line(error).encode("utf-8", "replace") + b"\n", _PLAIN
     else:
         status, kind, body = 405, _PLAIN, b"Only GET and HEAD are supported.\n"
-        extra = [("Allow", "GET, HEAD")]
+        extra.append(("Allow", "GET, HEAD"))
     return status, [("Content-Type", kind), ("Content-Length", str(len(body))), *extra], body
 
 

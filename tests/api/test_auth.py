@@ -125,3 +125,15 @@ def test_localhost_only_rejects_other_hosts(metrics: Metrics) -> None:
         assert metrics.stats()["recorded"] == 0
     with running(create_app(metrics)) as at:
         assert httpx.get(f"{at}/api/names", headers={"Host": "metrics.example"}).status_code == 200
+
+
+def test_requests_of_other_sites_pages_are_rejected(metrics: Metrics) -> None:
+    with running(create_app(metrics, allow_write=True)) as at, httpx.Client(base_url=at) as web:
+        cross = {"Sec-Fetch-Site": "cross-site"}
+        for path in "/metrics", "/api/stats", "/api/stream", "/healthz":
+            assert "cross-site" in error_message(web.get(path, headers=cross), 403)
+        refused = web.post("/api/record", json={"name": "x"}, headers=cross)
+        assert "cross-site" in error_message(refused, 403)
+        for own in "same-origin", "same-site", "none":
+            assert web.get("/api/stats", headers={"Sec-Fetch-Site": own}).status_code == 200
+    assert metrics.stats()["recorded"] == 0

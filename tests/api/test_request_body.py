@@ -5,6 +5,7 @@ import gzip
 import socket
 import time
 import zlib
+from contextlib import ExitStack
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,7 +22,7 @@ from redismetrics import Metrics
 from redismetrics.api import request_body
 from redismetrics.api.app import create_app
 from redismetrics.api.limits import Limits
-from tests.fixtures.servers import PATIENCE
+from tests.fixtures.servers import PATIENCE, wait_until
 from tests.fixtures.webserver import error_message, running
 
 
@@ -115,6 +116,30 @@ def test_slow_body_times_out(metrics: Metrics) -> None:
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b"body must arrive within 0.3 s (limit body_seconds), got 1 bytes of it" in answer
         assert httpx.post(f"{at}/api/record", json={"name": "jobs"}).status_code == 202
+
+
+def test_slow_bodies_shut_out_nobody(metrics: Metrics) -> None:
+    limits = Limits(max_concurrent=1, max_queued=1, max_bodies=20, body_buffer_bytes=50_000)
+    app = create_app(metrics, allow_write=True, limits=limits)
+    head = (
+        b"POST /api/record HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 100000\r\n\r\n["
+    )
+    with running(app) as at, ExitStack() as stack:
+        place = urlsplit(at)
+        slow = []
+        for number in range(40):
+            client = socket.create_connection((place.hostname, place.port or 0), PATIENCE)
+            stack.enter_context(client)
+            client.sendall(head + b" " * (9_000 if number % 2 else 0))
+            slow.append(client)
+        assert httpx.post(f"{at}/api/record", json={"name": "jobs"}).status_code == 202
+        # The oldest were given up for newer ones.
+        answer = slow[0].recv(4096)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"other bodies needed its room" in answer
+        assert app.state.service.bodies.size <= limits.body_buffer_bytes
+    wait_until(lambda: app.state.service.bodies.size == 0, "all bodies are released")
 
 
 def test_content_length_of_many_digits_is_rejected(metrics: Metrics) -> None:

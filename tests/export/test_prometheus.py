@@ -1,6 +1,7 @@
 """`export` and `negotiate`, and the page as a WSGI and an ASGI application."""
 
 import asyncio
+import gzip
 import threading
 import urllib.parse
 import urllib.request
@@ -12,6 +13,7 @@ import pytest
 
 from redismetrics.errors import FormatMismatch, StoreUnavailable
 from redismetrics.export import asgi_app, content_type, export, negotiate, wsgi_app
+from redismetrics.exposition.compression import SECURITY_HEADERS
 from redismetrics.exposition.text import render
 from tests.fixtures.exposition import (
     MIXED,
@@ -148,7 +150,12 @@ def test_get_returns_the_page_on_any_path(request_: Any) -> None:
     for path in ("/metrics", "/", "/favicon.ico"):
         status, headers, body = request_(FakeMetrics(UTF8), path=path)
         assert (status, body) == (200, page)
-        assert headers == {"Content-Type": TEXT, "Content-Length": str(len(page))}
+        assert headers == {
+            "Content-Type": TEXT,
+            "Content-Length": str(len(page)),
+            "Vary": "Accept, Accept-Encoding",
+            **dict(SECURITY_HEADERS),
+        }
 
 
 @both
@@ -162,7 +169,12 @@ def test_get_negotiates(request_: Any) -> None:
 def test_head_returns_only_headers(request_: Any) -> None:
     status, headers, body = request_(FakeMetrics(UTF8), "HEAD")
     assert (status, body) == (200, b"")
-    assert headers == {"Content-Type": TEXT, "Content-Length": str(len(render(UTF8).encode()))}
+    assert headers == {
+        "Content-Type": TEXT,
+        "Content-Length": str(len(render(UTF8).encode())),
+        "Vary": "Accept, Accept-Encoding",
+        **dict(SECURITY_HEADERS),
+    }
 
 
 @both
@@ -196,6 +208,7 @@ def test_an_error_of_redis_is_one_line(
     assert headers == {
         "Content-Type": "text/plain; charset=utf-8",
         "Content-Length": str(len(line)),
+        **dict(SECURITY_HEADERS),
     }
 
 
@@ -238,3 +251,50 @@ def test_wsgi_over_a_socket() -> None:
             urllib.request.Request(url, method="HEAD"), timeout=5
         ) as answer:
             assert answer.headers["Content-Length"] == str(len(render(UTF8).encode()))
+
+
+def test_large_page_is_compressed_for_clients_that_accept_gzip() -> None:
+    families = [g(f"metric_{number}") for number in range(200)]
+    page = render(families).encode()
+    metrics: Any = FakeMetrics(families)
+    environ: dict[str, Any] = {"HTTP_ACCEPT_ENCODING": "gzip, deflate"}
+    setup_testing_defaults(environ)
+    started: list[Any] = []
+    body = b"".join(wsgi_app(metrics)(environ, lambda *given: started.append(given)))  # type: ignore[arg-type]
+    headers = dict(started[0][1])
+    assert headers["Content-Encoding"] == "gzip"
+    assert headers["Content-Length"] == str(len(body))
+    assert gzip.decompress(body) == page
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/",
+        "headers": [(b"Accept-Encoding", b"deflate"), (b"accept-encoding", b"gzip")],
+    }
+    sent = asgi_messages(metrics, scope, [{"type": "http.request"}])
+    assert (b"content-encoding", b"gzip") in sent[0]["headers"]
+    assert gzip.decompress(sent[1]["body"]) == page
+    assert wsgi(metrics)[2] == page
+
+
+def test_asgi_app_runs_under_trio() -> None:
+    trio = pytest.importorskip("trio", reason="needs trio")
+    page = render(UTF8).encode()
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request"}
+
+    async def send(message: Any) -> None:
+        await trio.lowlevel.checkpoint()
+        sent.append(message)
+
+    async def serve() -> None:
+        scope = {"type": "http", "method": "GET", "path": "/metrics", "headers": []}
+        metrics: Any = FakeMetrics(UTF8)
+        await asgi_app(metrics)(scope, receive, send)
+
+    trio.run(serve)
+    assert [message.get("body") for message in sent] == [None, page]
+    # asyncio works as before, although trio is imported.
+    assert asgi(FakeMetrics(UTF8))[2] == page

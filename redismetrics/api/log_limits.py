@@ -1,0 +1,55 @@
+"""A log that requests cannot fill: of each message only a few per minute are logged."""
+
+import logging
+import threading
+from collections.abc import Callable
+from time import monotonic
+
+# Records with one message that pass within one interval, and its length in seconds.
+_MAX_RECORDS = 10
+_INTERVAL_SECONDS = 60.0
+# Messages that are remembered. They are texts of the program, so there are few.
+_MAX_MESSAGES = 1_000
+
+
+class RepeatFilter(logging.Filter):
+    """Let ten records with the same message text pass per minute, and count the others.
+
+    The first record of a later minute says how many were left out.
+    """
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._lock = threading.Lock()
+        # When the interval began, and the records in it, by message.
+        self._seen: dict[str, tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether *record* is logged."""
+        message, now = str(record.msg), self._clock()
+        with self._lock:
+            began, count = self._seen.get(message, (now, 0))
+            left_out = 0
+            if now - began >= _INTERVAL_SECONDS:
+                left_out = max(count - _MAX_RECORDS, 0)
+                began, count = now, 0
+            if message not in self._seen and len(self._seen) >= _MAX_MESSAGES:
+                self._seen.clear()
+            self._seen[message] = began, count + 1
+        if left_out:
+            record.msg = f"{record.getMessage()} (and {left_out} more like it before)"
+            record.args = None
+        return count < _MAX_RECORDS
+
+
+_FILTER = RepeatFilter()
+
+# The log of the HTTP server's own messages.
+log = logging.getLogger("redismetrics.api")
+log.addFilter(_FILTER)
+
+
+def limit_uvicorn_log() -> None:
+    """Limit uvicorn's warnings about requests as well. May be called again."""
+    logging.getLogger("uvicorn.error").addFilter(_FILTER)
