@@ -8,7 +8,10 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha1
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 _INCLUDE = re.compile(r'^-- @include\b(?: "(\w+)"$)?.*\n', re.MULTILINE)
 
@@ -25,16 +28,21 @@ class Script:
 @cache
 def script(name: str) -> Script:
     """Return the script of that name, without ``.lua``."""
-    here = Path(__file__).parents[1]
-    for folder in (here / "lua", here.parent / "lua"):
-        path = folder / f"{name}.lua"
-        if path.is_file():
-            text = expand(path)
+    # Imported here because it takes several milliseconds.
+    from importlib.resources import files
+
+    package = files("redismetrics")
+    # Resources need not be files: the package may be imported from a zip file. Paths in one have a
+    # parent too.
+    beside: "Traversable" = package.parent  # type: ignore[attr-defined]
+    for folder in (package / "lua", beside / "lua"):
+        if (folder / f"{name}.lua").is_file():
+            text = expand(folder, name)
             return Script(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())
-    raise RuntimeError(f"BUG: lua/{name}.lua is neither in the package {here} nor beside it")
+    raise RuntimeError(f"BUG: lua/{name}.lua is neither in the package {package} nor beside it")
 
 
-def expand(script: Path) -> str:
+def expand(folder: "Traversable", name: str) -> str:
     """Return the text of a script, each file it includes in place of the first line that names it.
 
     Raises:
@@ -42,20 +50,20 @@ def expand(script: Path) -> str:
     """
     seen: set[str] = set()
 
-    def read(path: Path) -> str:
+    def read(file: "Traversable") -> str:
         def included(line: re.Match[str]) -> str:
-            name, file = line[1], script.parent / "include" / f"{line[1]}.lua"
-            if name is None or not file.is_file():
+            name, part = line[1], folder / "include" / f"{line[1]}.lua"
+            if name is None or not part.is_file():
                 found = line[0].strip()
-                raise RuntimeError(f"BUG: {path}: {found!r} must name a file in include/")
+                raise RuntimeError(f"BUG: {file.name}: {found!r} must name a file in include/")
             if name in seen:
                 return ""
             seen.add(name)
-            return read(file)
+            return read(part)
 
-        return _INCLUDE.sub(included, path.read_text(encoding="utf-8"))
+        return _INCLUDE.sub(included, file.read_text(encoding="utf-8"))
 
-    return read(script)
+    return read(folder / f"{name}.lua")
 
 
 NAMES = ("record", "commit", "forget")
