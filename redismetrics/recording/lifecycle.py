@@ -24,8 +24,16 @@ def register(sink: Sink) -> None:
 def close_at_exit() -> None:
     """Send what is left at the end of the process; 2 s at most for all clients together."""
     until = monotonic() + EXIT_TIMEOUT
-    for sink in list(_sinks):
-        sink.close(max(until - monotonic(), 0.05))
+    left = list(_sinks)
+    try:
+        while left:
+            left[-1].close(max(until - monotonic(), 0.05))
+            left.pop()
+    except BaseException:
+        # Ctrl-C: wait no longer, but count and log what is left.
+        for sink in left:
+            sink.close(0)
+        raise
 
 
 def close_in_multiprocessing_child() -> None:

@@ -85,6 +85,10 @@ class RedisSink:
         )
         # What the flushes so far have reported, of all that was ever settled.
         self._reported = FlushResult()
+        # Reentrant, since a signal handler may close what is being closed.
+        self._closing = threading.RLock()
+        # False after a `close` that was interrupted: the next one goes on.
+        self._ended = False
         self._new_threads()
 
     def _new_threads(self) -> None:
@@ -107,6 +111,7 @@ class RedisSink:
             self.recorder.reset()
             if closed:
                 self.recorder.close()
+                self._ended = True
 
     # -- threads ----------------------------------------------------------------------------------
 
@@ -156,6 +161,7 @@ class RedisSink:
         if self.worker is not None:
             self.worker.stop()
         self.recorder.close()
+        self._ended = True
         self._stop_threads()
         for thread in self.threads:
             if thread is not threading.current_thread():
@@ -278,9 +284,23 @@ class RedisSink:
     def close(self, timeout: float = 5.0) -> None:
         if not self.is_attached:
             return
-        if not self.closed:
-            self._close(monotonic() + timeout)
-        self.store.close()
+        until = monotonic() + timeout
+        if not self._closing.acquire(timeout=timeout):
+            return
+        try:
+            if not self._ended:
+                self._close(until)
+            self.store.close()
+        except BaseException as error:
+            log.warning(
+                "close() was interrupted by %r: %d samples are not stored yet; "
+                "the next close(), or the end of the process, goes on",
+                error,
+                self.send_queue.drained - self.send_queue.settled + self.recorder.waiting(),
+            )
+            raise
+        finally:
+            self._closing.release()
 
     def _close(self, until: float) -> None:
         if self.worker is not None:
@@ -301,6 +321,7 @@ class RedisSink:
             unknown = self.sender.in_doubt
             self.sender.unconfirmed.clear()
             unsent = self.send_queue.give_up(unknown)
+            self._ended = True
         if unsent or unknown:
             log.warning(
                 "closed with %d samples never sent and %d sent but never confirmed: %s",
@@ -327,6 +348,7 @@ class RedisSink:
                 self.sender.abandoned = True
                 return
             try:
+                self.sender.abandoned = False
                 self.sender.connect(max(until - monotonic(), 0.01))
                 self.sender.send_all(until - monotonic())
             except RedisMetricsError as error:
