@@ -249,7 +249,7 @@ class Contenders:
 
 def contenders(number: int, url: str, time_series: str | None) -> Callable[..., Any]:
     found = Contenders(number, url, time_series)
-    return lambda verb, *args: getattr(found, verb)(*args)
+    return lambda method, *args: getattr(found, method)(*args)
 
 
 # -- costs on the server ------------------------------------------------------------------------

@@ -609,7 +609,7 @@ MEMORY: dict[str, Query] = {"p95 by group": p95, "mean by minute and group": min
 
 def querier(url: str) -> Callable[..., Any]:
     found = Querier(url)
-    return lambda verb, *args: getattr(found, verb)(*args)
+    return lambda method, *args: getattr(found, method)(*args)
 
 
 def memory(url: str, query: str, load: Load) -> Row:

@@ -138,9 +138,9 @@ def their_process(plan: Plan) -> Callable[[], int]:
             made = prometheus_client.Histogram(
                 name, name, labels, registry=registry, buckets=BUCKETS
             )
-        verb = {"counter": "inc", "gauge": "set", "histogram": "observe"}[kind]
+        method = {"counter": "inc", "gauge": "set", "histogram": "observe"}[kind]
         for number, each in enumerate(tags):
-            getattr(made.labels(**each), verb)(value(number))
+            getattr(made.labels(**each), method)(value(number))
     return os.getpid
 
 

@@ -146,12 +146,12 @@ def bound(
         "gauge": redismetrics.Gauge,
         "histogram": redismetrics.Histogram,
     }[kind]
-    verb = {"counter": "increment", "gauge": "set", "histogram": "record"}[kind]
+    method = {"counter": "increment", "gauge": "set", "histogram": "record"}[kind]
     tags = tags_of(series) if isinstance(series, int) else series
     handles = [make(name, each, metrics=metrics) for each in tags]
     for handle in handles:
         metrics._recorder.bind(handle)
-    return [getattr(handle, verb) for handle in handles]
+    return [getattr(handle, method) for handle in handles]
 
 
 def own_worker(url: str, namespace: str) -> Worker:

@@ -14,13 +14,13 @@ from redis import Redis
 
 socket, kind, series, each = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 setup(redis=Redis(unix_socket_path=socket))
-make, verb = {
+make, method = {
     "counter": (Counter, "inc"),
     "gauge": (Gauge, "set"),
     "histogram": (Histogram, "observe"),
 }[kind]
 metric = make(f"through_{kind}", "-", ["series"], registry=None)
-calls = [getattr(metric.labels(str(number)), verb) for number in range(series)]
+calls = [getattr(metric.labels(str(number)), method) for number in range(series)]
 began = time.perf_counter()
 for call in calls:
     for value in range(each):

@@ -13,9 +13,9 @@
 --                     max_tag_values, canonical tags of the overflow series]
 -- ARGV[5+] then four for each metric: name, channel, head, body
 --          head: msgpack [type, definition, samples, oldest_ms, newest_ms, [series...],
---          [change...], doubles in a row of running state, rows in a field of the live hash]
+--          [change...], doubles in a row of totals, rows in a field of the live hash]
 --          series: its id, a number, if the client knows it, else its canonical tags, a string
---          change: how the running state of a series changes, see include/running_state.lua
+--          change: how the totals of a series change, see include/totals.lua
 --          body: the samples; this script never reads them
 -- Returns  msgpack [number of the writer's last batch before this one, server time in us, age of
 --          the oldest unsealed block in ms, failed publishes, [[index, reason, detail]...],
@@ -32,7 +32,7 @@
 -- @include "slices"
 -- @include "rights"
 -- @include "series_ids"
--- @include "running_state"
+-- @include "totals"
 -- @include "log_limits"
 
 local clock_key, writers_key, catalogue_key, dirty_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -215,14 +215,14 @@ local function check_samples(metric)
   end
 end
 
--- Work out the series ids, the running state and the block.
+-- Work out the series ids, the totals and the block.
 local function apply_samples(metric)
   local head, ids = metric.head, metric.ids
   assign_ids(metric, limits)
   -- If Redis lost batches that it had confirmed (in a failover, or its data was deleted), it may
   -- have given the ids that the client knows to other series since.
   local ids_unreliable = batch.previous_sequence < confirmed
-  if not advance_running_state(metric, batch.clock, batch.clock_ms, ids_unreliable) then
+  if not advance_totals(metric, batch.clock, batch.clock_ms, ids_unreliable) then
     refuse(metric, 'unknown_series', '')
     return
   end

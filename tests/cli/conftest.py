@@ -26,7 +26,7 @@ def metrics(url: str, namespace: str) -> Iterator[Metrics]:
 
 
 @pytest.fixture
-def asked(metrics: Metrics) -> Metrics:
+def filled(metrics: Metrics) -> Metrics:
     """A client whose namespace holds a few metrics."""
     now = time.time()
     for number in range(10):

@@ -82,7 +82,7 @@ def test_an_unreachable_redis_is_one_line_that_says_what_to_do(
 
 
 @pytest.mark.slow
-def test_the_shell_completes_commands_and_names(shell: Shell, asked: Metrics) -> None:
+def test_the_shell_completes_commands_and_names(shell: Shell, filled: Metrics) -> None:
     def completed(line: str) -> list[str]:
         shell.environment |= {
             "_REDISMETRICS_COMPLETE": "complete_bash",

@@ -11,19 +11,19 @@ from redismetrics import Metrics
 from tests.fixtures.shell import Shell
 
 
-def test_json_is_the_result_of_the_api(shell: Shell, asked: Metrics) -> None:
+def test_json_is_the_result_of_the_api(shell: Shell, filled: Metrics) -> None:
     def same(found: Any, answer: Any) -> None:
         assert found == json.loads(Metrics.to_json(answer))
 
     since, until = time.time() - 450, time.time() + 10
     edges = ("--since", str(since), "--until", str(until))
     ask = shell.json
-    same(ask("query", "orders", "-a", "sum"), asked.query("orders", aggregation="sum"))
+    same(ask("query", "orders", "-a", "sum"), filled.query("orders", aggregation="sum"))
     same(
         ask("query", "paid", "-a", "p95", "-g", "shop,till", *edges),
-        asked.query("paid", aggregation="p95", group_by=("shop", "till"), window=(since, until)),
+        filled.query("paid", aggregation="p95", group_by=("shop", "till"), window=(since, until)),
     )
-    same(ask("query", "paid", "-t", "shop=de"), asked.query("paid", tags={"shop": "de"}))
+    same(ask("query", "paid", "-t", "shop=de"), filled.query("paid", tags={"shop": "de"}))
     same(ask("query", "paid", "-t", "!shop"), [])
     same(
         ask(
@@ -40,7 +40,7 @@ def test_json_is_the_result_of_the_api(shell: Shell, asked: Metrics) -> None:
             "--window",
             "1h",
         ),
-        asked.time_series(
+        filled.time_series(
             "paid",
             interval="5m",
             aggregations=("mean", "max", "count"),
@@ -50,30 +50,30 @@ def test_json_is_the_result_of_the_api(shell: Shell, asked: Metrics) -> None:
     )
     same(
         ask("time-series", "orders", "-i", "minute", *edges, "--fill"),
-        asked.time_series("orders", interval="minute", window=(since, until), fill=True),
+        filled.time_series("orders", interval="minute", window=(since, until), fill=True),
     )
-    same(ask("rollup", "paid", "-g", "shop"), asked.rollup("paid", group_by="shop"))
+    same(ask("rollup", "paid", "-g", "shop"), filled.rollup("paid", group_by="shop"))
     assert list(ask("rollup", "paid", "-g", "shop")) == ["de", "f\\/r"]
     same(
         ask("rollup", "paid", "-g", "shop", "-g", "till", "-a", "p50", "-a", "last"),
-        asked.rollup("paid", group_by=("shop", "till"), aggregations=("p50", "last")),
+        filled.rollup("paid", group_by=("shop", "till"), aggregations=("p50", "last")),
     )
-    same(ask("list"), asked.list_metrics())
+    same(ask("list"), filled.list_metrics())
     same(ask("tag-values", "orders", "till"), ["0", "1", "2"])
     found, answer = (
         ask("get-metrics", "paid", "--limit", "3"),
-        asked.get_metrics(name="paid", limit=3),
+        filled.get_metrics(name="paid", limit=3),
     )
     same({**found, "timestamp": ""}, {**answer, "timestamp": ""})
     assert [sample["metadata"]["order"] for sample in found["metrics"]] == [0, 1, 2]
     assert ask("get-metrics", "--type", "gauge", "--since", "1h")["count"] == 1
-    found, answer = ask("stats"), asked.get_stats()
+    found, answer = ask("stats"), filled.get_stats()
     assert found.keys() == answer.keys()
     assert found["storage"]["metrics_stored"] == answer["storage"]["metrics_stored"] == 21
 
 
 @pytest.mark.slow
-def test_a_pipe_gets_a_number_or_tab_separated_lines(shell: Shell, asked: Metrics) -> None:
+def test_a_pipe_gets_a_number_or_tab_separated_lines(shell: Shell, filled: Metrics) -> None:
     assert shell.process("query", "orders", "-a", "sum") == (0, "45\n", "")
     assert shell("query", "paid", "-a", "mean") == (0, "47.25\n", "")
     assert shell("query", "nothing", "-a", "mean") == (0, "\n", "")
@@ -91,7 +91,7 @@ def test_a_pipe_gets_a_number_or_tab_separated_lines(shell: Shell, asked: Metric
     assert status == 0
     rows = [
         f"{row['timestamp'].isoformat()}\t{row['sum']}"
-        for row in asked.time_series("orders", interval="minute", aggregation="sum")
+        for row in filled.time_series("orders", interval="minute", aggregation="sum")
     ]
     assert out.splitlines() == ["timestamp\tsum", *rows]
     status, out, _ = shell("get-metrics", "paid", "--limit", "1")
@@ -108,7 +108,7 @@ def test_a_pipe_gets_a_number_or_tab_separated_lines(shell: Shell, asked: Metric
 
 
 @pytest.mark.slow
-def test_a_terminal_gets_tables_bars_and_sparklines(shell: Shell, asked: Metrics) -> None:
+def test_a_terminal_gets_tables_bars_and_sparklines(shell: Shell, filled: Metrics) -> None:
     status, out = shell.at_a_terminal("list")
     assert status == 0
     assert re.search(
@@ -136,7 +136,7 @@ def test_control_sequences_are_not_printed(shell: Shell, metrics: Metrics) -> No
 
 
 @pytest.mark.slow
-def test_delete_and_clear(shell: Shell, asked: Metrics, namespace: str) -> None:
+def test_delete_and_clear(shell: Shell, filled: Metrics, namespace: str) -> None:
     assert shell("delete", "paid") == (0, "Deleted paid.\n", "")
     status, out, err = shell("delete", "paid")
     assert (status, out) == (1, "")
@@ -145,11 +145,11 @@ def test_delete_and_clear(shell: Shell, asked: Metrics, namespace: str) -> None:
         "`redismetrics list` prints all metrics\n"
     )
     status, out = shell.at_a_terminal("clear", keys="n\n")
-    assert (status, len(asked.list_metrics())) == (1, 2)
+    assert (status, len(filled.list_metrics())) == (1, 2)
     assert f"Delete all 2 metrics of namespace '{namespace}'? [y/N]" in out
     assert "nothing was deleted" in out
     assert shell.at_a_terminal("clear", keys="y\n")[0] == 0
-    assert asked.list_metrics() == []
-    asked.increment("orders")
-    asked.flush()
+    assert filled.list_metrics() == []
+    filled.increment("orders")
+    filled.flush()
     assert shell("clear", "--yes") == (0, "Deleted 1 metrics.\n", "")

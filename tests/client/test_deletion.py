@@ -74,9 +74,9 @@ def test_all_clients_record_into_the_right_series_after_a_clear(
     other.increment("jobs", 20, tags={"tenant": "b"})
     other.increment("jobs", 30, tags={"tenant": "a"})
     other.flush()
-    wanted = [{"tenant": "a", "sum": 30}, {"tenant": "b", "sum": 20}, {"tenant": "c", "sum": 10}]
-    assert metrics.query("jobs", aggregation="sum", group_by="tenant") == wanted
-    assert other.query("jobs", aggregation="sum", group_by="tenant") == wanted
+    expected = [{"tenant": "a", "sum": 30}, {"tenant": "b", "sum": 20}, {"tenant": "c", "sum": 10}]
+    assert metrics.query("jobs", aggregation="sum", group_by="tenant") == expected
+    assert other.query("jobs", aggregation="sum", group_by="tenant") == expected
 
 
 def test_series_ids_are_never_reused(server: Server, metrics: Metrics) -> None:

@@ -75,33 +75,35 @@ def split(table: Table) -> list[tuple[Any, Any]]:
     )
 
 
-def assert_near(found: Any, wanted: Any, low: float, high: float) -> None:
+def assert_near(found: Any, expected: Any, low: float, high: float) -> None:
     """Assert that each mean is off by at most 1/128 of the gap to its neighbour on that side.
 
     Below, the gap counts from the neighbour as decoded, which is off by 1/128 of the gap before it,
     and so on.
     """
     scale = 2.0 ** -max(min(int(np.frexp(max(-low, high))[1]), 1000), -1000)
-    found, wanted, low, high = (
+    found, expected, low, high = (
         found * scale,
-        np.clip(wanted, low, high) * scale,
+        np.clip(expected, low, high) * scale,
         low * scale,
         high * scale,
     )
-    before, beyond = np.append(low, found[:-1]), np.append(wanted[1:], high)
+    before, beyond = np.append(low, found[:-1]), np.append(expected[1:], high)
     # Rounding of doubles, and of the smallest 32-bit float.
     rounding = 1e-13 * max(abs(low), abs(high)) + 1e-37 * (high - low)
     above = (
-        (np.maximum(beyond - wanted, 0)) / 128 + np.maximum(wanted - before, 0) / 2**22 + rounding
+        (np.maximum(beyond - expected, 0)) / 128
+        + np.maximum(expected - before, 0) / 2**22
+        + rounding
     )
-    below = (np.maximum(wanted - before, 0)) / 128 + rounding
+    below = (np.maximum(expected - before, 0)) / 128 + rounding
     assert (low <= found).all()
     assert (found <= high).all()
     assert (np.diff(found) >= 0).all()
     # Where the decoded neighbour is beyond this mean.
-    behind = np.maximum(before - wanted, 0)
-    assert (found - wanted <= above + behind).all()
-    assert (wanted - found <= below).all()
+    behind = np.maximum(before - expected, 0)
+    assert (found - expected <= above + behind).all()
+    assert (expected - found <= below).all()
 
 
 def assert_back(table: Table) -> Table:

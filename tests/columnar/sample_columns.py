@@ -39,17 +39,17 @@ def columns(
     )
 
 
-def assert_same(found: Samples, wanted: Samples) -> None:
+def assert_same(found: Samples, expected: Samples) -> None:
     for name in ("series", "time", "value", "weight", "flags", "summed", "summed_flags"):
-        got, given_ = getattr(found, name), getattr(wanted, name)
+        got, given_ = getattr(found, name), getattr(expected, name)
         assert got.dtype == given_.dtype, name
         np.testing.assert_array_equal(got, given_, name)
     for field in fields(Summaries):
-        got, given_ = getattr(found.summaries, field.name), getattr(wanted.summaries, field.name)
+        got, given_ = getattr(found.summaries, field.name), getattr(expected.summaries, field.name)
         assert got.dtype == given_.dtype, field.name
         # Sums beyond the largest float are inf or NaN.
         np.testing.assert_array_equal(got, given_, field.name)
-    assert found.metadata == wanted.metadata
+    assert found.metadata == expected.metadata
 
 
 def whole(samples: Samples) -> list[list[Any]]:

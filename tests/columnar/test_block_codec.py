@@ -140,10 +140,10 @@ def test_recorder_time_is_cut_to_the_batch_clock() -> None:
 
 def test_summary_time_is_cut_like_the_rows() -> None:
     value = [float(number) for number in range(30)]
-    for flags, wanted in ((0, NOW_MS), (OWN_TIME, NOW_MS + 5)):
+    for flags, expected in ((0, NOW_MS), (OWN_TIME, NOW_MS + 5)):
         found = unpack(block(compress(columns(value, time=NOW_MS + 5, flags=flags), 20))).samples
-        assert set(found.time.tolist()) == {wanted}
-        assert found.summaries.last_ms.tolist() == [wanted]
+        assert set(found.time.tolist()) == {expected}
+        assert found.summaries.last_ms.tolist() == [expected]
 
 
 def test_change_is_added_to_the_base_in_the_head() -> None:

@@ -242,12 +242,12 @@ def test_consecutive_columns_are_read_or_skipped(drawn: list[Any], dense: bool) 
         lambda at: at % 2 == 1,
     ):
         reader = Reader(data, 6, "column")
-        for at, (is_whole, wanted, end) in enumerate(given_):
+        for at, (is_whole, expected, end) in enumerate(given_):
             if skips(at):
-                reader.skip(len(wanted))
+                reader.skip(len(expected))
             else:
                 np.testing.assert_array_equal(
-                    (reader.whole if is_whole else reader.real)(len(wanted)), wanted
+                    (reader.whole if is_whole else reader.real)(len(expected)), expected
                 )
             assert reader.at == end
 
@@ -284,11 +284,11 @@ NAMES = [f"code {data[0]} of {rows}" for data, rows in typical()]
 
 def damaged(data: bytes, rows: int) -> None:
     """Assert that bytes are rejected or decoded, in no more memory than *rows* numbers take."""
-    for wanted in ("whole", "real", "skip"):
+    for expected in ("whole", "real", "skip"):
         reader = Reader(data, 0, "column")
         tracemalloc.start()
         try:
-            found = getattr(reader, wanted)(rows)
+            found = getattr(reader, expected)(rows)
         except FormatMismatch:
             pass
         else:

@@ -30,11 +30,11 @@ def tdigest() -> Any:
 @given(st.lists(FINITE, min_size=1, max_size=100))
 def test_digest_within_its_budget_is_exact(values: list[float]) -> None:
     digest = Digest.of(values)
-    wanted = np.percentile(values, RANKS)
+    expected = np.percentile(values, RANKS)
     found = [digest.percentile(p) for p in RANKS]
     # One rounding step of the smallest float as well.
     atol = 1e-13 * np.abs(values).max() + 5e-324
-    np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=atol)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=atol)
     assert digest.count == len(values)
 
 

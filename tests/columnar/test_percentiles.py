@@ -124,7 +124,7 @@ def test_thinned_points_give_the_same_percentiles(ranks: list[float], shape: str
     elif shape == "two modes":
         values[: many // 2] += 1e6
     group, weights = random_.integers(0, 3, many), random_.integers(1, 50, many)
-    wanted = np.array(ranks)
+    expected = np.array(ranks)
     # Half of the points in rows of up to 100, some rows empty; the other points alone.
     of_row = np.append(random_.integers(0, 100, many // 120), [0, 0])
     in_rows = int(of_row.sum())
@@ -150,13 +150,15 @@ def test_thinned_points_give_the_same_percentiles(ranks: list[float], shape: str
     ]
     low = np.array([values[group == number].min() for number in range(3)])
     high = np.array([values[group == number].max() for number in range(3)])
-    thinned = thin(runs, 3, wanted)
+    thinned = thin(runs, 3, expected)
     assert int(thinned.weights.sum()) == int(weights.sum())
     assert len(thinned.values) < many or shape == "few values"
-    found = percentiles(runs, low, high, wanted)
+    found = percentiles(runs, low, high, expected)
     for number in range(3):
         repeated = np.repeat(values[group == number], weights[group == number])
-        np.testing.assert_allclose(found[number], np.percentile(repeated, wanted * 100), rtol=1e-12)
+        np.testing.assert_allclose(
+            found[number], np.percentile(repeated, expected * 100), rtol=1e-12
+        )
 
 
 def test_percentile_on_a_thinned_point_uses_all_points(

@@ -66,16 +66,18 @@ def points_of(table: Table) -> list[list[tuple[float, int]]]:
     return [pairs[end - size : end] for end, size in zip(ends, table.size.tolist(), strict=True)]
 
 
-def assert_same(found: Table, wanted: Table) -> None:
+def assert_same(found: Table, expected: Table) -> None:
     for name in ("slot", "series", "kind", "size"):
-        got, given_ = getattr(found, name), getattr(wanted, name)
+        got, given_ = getattr(found, name), getattr(expected, name)
         np.testing.assert_array_equal(got, given_, name)
         assert got.dtype == given_.dtype, name
     for field in fields(Summaries):
         np.testing.assert_array_equal(
-            getattr(found.summaries, field.name), getattr(wanted.summaries, field.name), field.name
+            getattr(found.summaries, field.name),
+            getattr(expected.summaries, field.name),
+            field.name,
         )
-    assert points_of(found) == points_of(wanted)
+    assert points_of(found) == points_of(expected)
 
 
 VALUES = st.integers(-3, 3).map(float) | st.floats(-1e6, 1e6)
@@ -283,10 +285,10 @@ def test_spread_returns_every_value_once(samples: list[Sample]) -> None:
     found: Counter[tuple[int, float]] = Counter()
     for group, value, weight in zip(row.tolist(), values.tolist(), weights.tolist(), strict=True):
         found[group, value] += weight
-    wanted: Counter[tuple[int, float]] = Counter()
+    expected: Counter[tuple[int, float]] = Counter()
     for group, value, weight in samples:
-        wanted[group, value] += weight
-    assert found == wanted
+        expected[group, value] += weight
+    assert found == expected
 
 
 def test_points_are_decoded_once_when_used() -> None:

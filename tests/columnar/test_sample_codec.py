@@ -40,10 +40,10 @@ SAMPLES = st.lists(
 @given(SAMPLES, st.dictionaries(st.integers(0, 39), st.binary(max_size=30), max_size=4))
 def test_samples_round_trip(drawn: list[Sample], metadata: dict[int, bytes]) -> None:
     metadata = {row: text for row, text in metadata.items() if row < len(drawn)}
-    wanted = samples_of(drawn, metadata)
-    found = unpack_samples(pack_samples(wanted))
+    expected = samples_of(drawn, metadata)
+    found = unpack_samples(pack_samples(expected))
     for name in ("series", "time", "value", "weight", "flags"):
-        got, given_ = getattr(found, name), getattr(wanted, name)
+        got, given_ = getattr(found, name), getattr(expected, name)
         np.testing.assert_array_equal(got, given_, name)
         assert got.dtype == given_.dtype, name
     assert found.metadata == metadata

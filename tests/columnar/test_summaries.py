@@ -66,20 +66,20 @@ def assert_as_oracle(found: Summaries, samples: Sequence[Sample], groups: int) -
         whole = column.name in ("count", "last_ms")
         assert (values.shape, values.dtype) == ((groups,), np.int64 if whole else np.float64)
     for group in range(groups):
-        wanted = oracle(samples, group)
+        expected = oracle(samples, group)
         for name in ("count", "low", "high", "last", "last_ms"):
             # 0.0 equals -0.0.
-            np.testing.assert_array_equal(getattr(found, name)[group], wanted[name], name)
-        size, count = wanted.get("size", 0.0), wanted["count"]
-        assert abs(found.total[group] - wanted["total"]) <= 1e-12 * size
+            np.testing.assert_array_equal(getattr(found, name)[group], expected[name], name)
+        size, count = expected.get("size", 0.0), expected["count"]
+        assert abs(found.total[group] - expected["total"]) <= 1e-12 * size
         # A mean of floats is off by about 1e-16 of the largest value; so is each distance.
-        largest = wanted.get("largest", 0.0)
+        largest = expected.get("largest", 0.0)
         rounded = (
             1e-300
             + count * (1e-14 * largest) ** 2
-            + 1e-13 * largest * math.sqrt(wanted["m2"] * count)
+            + 1e-13 * largest * math.sqrt(expected["m2"] * count)
         )
-        assert abs(found.m2[group] - wanted["m2"]) <= 1e-9 * wanted["m2"] + rounded
+        assert abs(found.m2[group] - expected["m2"]) <= 1e-9 * expected["m2"] + rounded
 
 
 SAMPLES = st.lists(
@@ -139,9 +139,9 @@ def test_only_requested_columns_are_computed(
     found, every = merge(group, 6, rows, frozenset(names)), merge(group, 6, rows)
     nothing = merge(group[:0], 6, summaries.empty())
     for column in fields(Summaries):
-        wanted = every if column.name in names else nothing
+        expected = every if column.name in names else nothing
         np.testing.assert_array_equal(
-            getattr(found, column.name), getattr(wanted, column.name), column.name
+            getattr(found, column.name), getattr(expected, column.name), column.name
         )
 
 
@@ -205,10 +205,10 @@ def test_merging_no_rows() -> None:
     )
 )
 def test_whole_numbers_are_summed_exactly(rows: list[tuple[int, int]]) -> None:
-    wanted = [sum(weight for group, weight in rows if group == number) for number in range(5)]
+    expected = [sum(weight for group, weight in rows if group == number) for number in range(5)]
     group, weights = (np.array([row[at] for row in rows], np.int64) for at in range(2))
     found = sum_whole(group, 5, weights)
-    assert (found.tolist(), found.dtype) == (wanted, np.int64)
+    assert (found.tolist(), found.dtype) == (expected, np.int64)
 
 
 def test_the_starts_of_runs() -> None:

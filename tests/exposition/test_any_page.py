@@ -79,19 +79,19 @@ def families(draw: st.DrawFn) -> list[Family]:
     for name in draw(st.lists(NAMES, unique=True, max_size=8)):
         kind = draw(st.sampled_from(["counter", "gauge", "histogram"]))
         tags = draw(SERIES)
-        told = {
+        more = {
             "help": draw(HELP),
             "unit": draw(st.sampled_from(["", "b", "total", "count", "_2"])),
         }
         if kind == "counter":
-            made.append(counter(name, *((one, abs(draw(NUMBERS))) for one in tags), **told))
+            made.append(counter(name, *((one, abs(draw(NUMBERS))) for one in tags), **more))
         elif kind == "gauge":
-            made.append(gauge(name, *((one, draw(NUMBERS)) for one in tags), **told))
+            made.append(gauge(name, *((one, draw(NUMBERS)) for one in tags), **more))
         else:
             values = st.lists(st.floats(-1e6, 1e6), max_size=4)
             made.append(
                 histogram(
-                    name, *((one, draw(values)) for one in tags), **told, buckets=draw(BOUNDS)
+                    name, *((one, draw(values)) for one in tags), **more, buckets=draw(BOUNDS)
                 )
             )
     return made

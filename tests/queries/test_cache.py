@@ -258,19 +258,19 @@ class World:
         for slots in ([0], [1], [0, 1]):
             table = self.cache.table(NAME, version, KEY, slots)
             if table is not None:
-                wanted = {
+                expected = {
                     part: self.contents[version][part] for part in map("xy".__getitem__, slots)
                 }
-                assert _same(self.of(table), wanted), f"a table that is not of {version!r}"
+                assert _same(self.of(table), expected), f"a table that is not of {version!r}"
 
 
-def _same(found: Content, wanted: Content) -> bool:
-    return found.keys() == wanted.keys() and all(found[part] is wanted[part] for part in found)
+def _same(found: Content, expected: Content) -> bool:
+    return found.keys() == expected.keys() and all(found[part] is expected[part] for part in found)
 
 
-def query(world: World, node: Node, wanted: str = "xy") -> Generator[None]:
+def query(world: World, node: Node, expected: str = "xy") -> Generator[None]:
     """Run a query of one thread for some fields; at each yield any other thread may run."""
-    cache, slots = world.cache, ["xy".index(part) for part in wanted]
+    cache, slots = world.cache, ["xy".index(part) for part in expected]
     while True:
         asked = cache.version(NAME)
         yield
@@ -283,9 +283,9 @@ def query(world: World, node: Node, wanted: str = "xy") -> Generator[None]:
         yield
         if node.version != version:
             continue
-        new = {part: node.content[part] for part in wanted if part not in parts}
-        found = {part: (parts | new)[part] for part in wanted}
-        assert _same(found, {part: node.content[part] for part in wanted}), (
+        new = {part: node.content[part] for part in expected if part not in parts}
+        found = {part: (parts | new)[part] for part in expected}
+        assert _same(found, {part: node.content[part] for part in expected}), (
             "a result that mixes versions"
         )
         yield
@@ -362,7 +362,7 @@ def test_query_of_a_lagging_replica_gets_no_newer_fields() -> None:
     st.lists(st.sampled_from(["x", "y", "xy"]), min_size=4, max_size=4),
 )
 def test_threads_commits_failover_and_eviction_in_any_order_leave_no_wrong_field(
-    order: list[int], touched: str, lost: str, wanted: list[str]
+    order: list[int], touched: str, lost: str, expected: list[str]
 ) -> None:
     """The replica takes over without the commits it lacks, and continues with its own versions."""
     node, replica = Node(), Node()
@@ -375,7 +375,7 @@ def test_threads_commits_failover_and_eviction_in_any_order_leave_no_wrong_field
         node.commit("y", "f")
         yield
 
-    runs = [query(world, node, each) for each in wanted]
+    runs = [query(world, node, each) for each in expected]
     interleave(
         world, [*runs, commits([node], touched + lost), fail_over(), evict(world)], tuple(order)
     )

@@ -228,8 +228,8 @@ def test_deleted_series_no_longer_count_towards_the_limits(
     metrics.flush()
     key = f"rm:{{{namespace}:0}}:jobs:values"
     with server.client() as client:
-        wanted = {b"user": b"3", b"queue": b"1", b"queue\0mail": b"3"}
-        assert client.hgetall(key) == wanted | {b"user\0%d" % number: b"1" for number in range(3)}
+        expected = {b"user": b"3", b"queue": b"1", b"queue\0mail": b"3"}
+        assert client.hgetall(key) == expected | {b"user\0%d" % number: b"1" for number in range(3)}
         assert metrics.delete_series("jobs", {"user": "1"}) == 1
         assert client.hgetall(key) == {
             b"user": b"2",

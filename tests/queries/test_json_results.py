@@ -54,7 +54,7 @@ def test_get_metrics_returns_the_newest_of_all_metrics_first(metrics: Metrics) -
 
 
 @pytest.mark.parametrize(
-    ("options", "wanted"),
+    ("options", "expected"),
     [
         ({}, [5, 4, 3, 2, 1]),
         ({"limit": 2}, [5, 4]),
@@ -74,7 +74,7 @@ def test_get_metrics_returns_the_newest_of_all_metrics_first(metrics: Metrics) -
     ids=str,
 )
 def test_get_metrics_accepts_filters_and_a_limit(
-    metrics: Metrics, options: dict[str, Any], wanted: list[int]
+    metrics: Metrics, options: dict[str, Any], expected: list[int]
 ) -> None:
     for value in range(1, 6):
         if value % 2:
@@ -82,8 +82,8 @@ def test_get_metrics_accepts_filters_and_a_limit(
         else:
             metrics.histogram("size", value, timestamp=at(value))
     found = metrics.get_metrics(**options)
-    assert [row["value"] for row in found["metrics"]] == wanted
-    assert found["count"] == len(wanted)
+    assert [row["value"] for row in found["metrics"]] == expected
+    assert found["count"] == len(expected)
 
 
 def test_get_metrics_lists_increments_one_by_one_up_to_the_limit(metrics: Metrics) -> None:

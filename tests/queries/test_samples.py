@@ -176,9 +176,9 @@ def test_any_text_survives_in_tags_and_metadata(metrics: Metrics) -> None:
             metadata={"text": text, text: 1},
             timestamp=at(number),
         )
-    wanted = dict(enumerate(HOSTILE))
-    assert {sample.value: sample.tags["text"] for sample in metrics.query("depth")} == wanted
-    assert {sample.value: sample.metadata["text"] for sample in metrics.query("depth")} == wanted
+    expected = dict(enumerate(HOSTILE))
+    assert {sample.value: sample.tags["text"] for sample in metrics.query("depth")} == expected
+    assert {sample.value: sample.metadata["text"] for sample in metrics.query("depth")} == expected
     assert all(
         sample.metadata[sample.tags["text"]] == 1
         for sample in metrics.query("depth")
@@ -186,19 +186,21 @@ def test_any_text_survives_in_tags_and_metadata(metrics: Metrics) -> None:
     )
     grouped = metrics.query("depth", aggregation="last", group_by="text")
     assert [(row["text"], row["last"]) for row in grouped] == sorted(
-        (text, number) for number, text in wanted.items()
+        (text, number) for number, text in expected.items()
     )
-    assert {row["value"]: row["tags"]["text"] for row in metrics.get_metrics()["metrics"]} == wanted
+    assert {
+        row["value"]: row["tags"]["text"] for row in metrics.get_metrics()["metrics"]
+    } == expected
     assert metrics.tag_values("depth", "text") == sorted(HOSTILE)
     rollup = metrics.rollup("depth", group_by="text", aggregations="last", keys="tuple")
-    assert {row["last"]: key[0] for key, row in rollup.items()} == wanted
+    assert {row["last"]: key[0] for key, row in rollup.items()} == expected
     assert {series.tags["text"]: series.value for series in metrics.live("depth")[0].series} == {
-        text: number for number, text in wanted.items()
+        text: number for number, text in expected.items()
     }
-    for number, text in wanted.items():
+    for number, text in expected.items():
         assert metrics.query("depth", aggregation="last", tags={"text": text}) == number
     decoded = json.loads(metrics.to_json(metrics.get_metrics()))
-    assert {row["value"]: row["metadata"]["text"] for row in decoded["metrics"]} == wanted
+    assert {row["value"]: row["metadata"]["text"] for row in decoded["metrics"]} == expected
 
 
 @pytest.mark.parametrize("name", ["a:log", "a/b", "a.b-c", "_", "clock", "config", "N" * 200])

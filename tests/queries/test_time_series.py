@@ -33,9 +33,9 @@ def test_intervals_are_aligned_to_multiples_of_their_width(
     offsets = [-0.001, 0, 59.999, 60, 61, 299.999, 300, 3599.999, 3600, 5000, 7199.999, 7200]
     for value, seconds in enumerate(offsets):
         metrics.gauge("depth", value, timestamp=at(seconds))
-    wanted: dict[float, list[float]] = {}
+    expected: dict[float, list[float]] = {}
     for value, seconds in enumerate(offsets):
-        wanted.setdefault(at(seconds) // width * width, []).append(value)
+        expected.setdefault(at(seconds) // width * width, []).append(value)
     assert metrics.time_series(
         "depth", interval=interval, aggregations=["count", "sum", "last", "p50", "rate"]
     ) == [
@@ -47,7 +47,7 @@ def test_intervals_are_aligned_to_multiples_of_their_width(
             "p50": statistics.median(values),
             "rate": pytest.approx(len(values) / width),
         }
-        for start, values in sorted(wanted.items())
+        for start, values in sorted(expected.items())
     ]
 
 

@@ -74,29 +74,29 @@ def test_02_a_counter_keeps_its_value_and_tags(metrics: Metrics) -> None:
 def test_03_a_gauge_keeps_name_type_value_and_tags(metrics: Metrics) -> None:
     metrics.gauge("queue_depth", 42, tags={"queue": "sno_validation"})
     sample = only(metrics, "queue_depth")
-    wanted = ("queue_depth", "gauge", 42, {"queue": "sno_validation"})
-    assert (sample.name, sample.type, sample.value, sample.tags) == wanted
+    expected = ("queue_depth", "gauge", 42, {"queue": "sno_validation"})
+    assert (sample.name, sample.type, sample.value, sample.tags) == expected
 
 
 def test_04_a_histogram_keeps_name_type_value_and_tags(metrics: Metrics) -> None:
     metrics.histogram("response_time", 123.45, tags={"endpoint": "/api"})
     sample = only(metrics, "response_time")
-    wanted = ("response_time", "histogram", 123.45, {"endpoint": "/api"})
-    assert (sample.name, sample.type, sample.value, sample.tags) == wanted
+    expected = ("response_time", "histogram", 123.45, {"endpoint": "/api"})
+    assert (sample.name, sample.type, sample.value, sample.tags) == expected
 
 
 def test_05_a_sample_as_a_dict_keeps_all_of_it_with_the_timestamp_as_text(metrics: Metrics) -> None:
     metrics.increment("requests", 5, tags={"endpoint": "/api"})
     row = only(metrics, "requests").to_dict()
     timestamp = row.pop("timestamp")
-    wanted = {
+    expected = {
         "name": "requests",
         "type": "counter",
         "value": 5,
         "tags": {"endpoint": "/api"},
         "metadata": {},
     }
-    assert row == wanted
+    assert row == expected
     assert abs(datetime.fromisoformat(timestamp) - datetime.now(UTC)) < timedelta(minutes=1)
 
 

@@ -215,19 +215,19 @@ def rows_of(samples: Samples) -> list[tuple[int, int, float, int, bytes | None]]
 
 
 def assert_samples(cell: Cell, oracle: Oracle, slot: int, chunk: int) -> None:
-    wanted = []
+    expected = []
     for series in range(chunk * CHUNK, chunk * CHUNK + CHUNK):
         row = oracle.rows.get((slot, series), Row())
         if not row.raw_gone:
             ordered = sorted(
                 row.raw, key=lambda sample: sample.time
             )  # stable: of equal times in order of arrival
-            wanted += [
+            expected += [
                 (sample.series, sample.time, sample.value, sample.weight, sample.metadata)
                 for sample in ordered
             ]
-    assert rows_of(cell.samples) == wanted
-    assert len(cell.samples.metadata) == sum(sample[4] is not None for sample in wanted)
+    assert rows_of(cell.samples) == expected
+    assert len(cell.samples.metadata) == sum(sample[4] is not None for sample in expected)
     assert len(cell.samples.summed) == 0
 
 
@@ -590,9 +590,9 @@ def by_slot(table: Table) -> dict[tuple[int, int], Any]:
     return found
 
 
-def assert_alike(found: Table, wanted: Table) -> None:
+def assert_alike(found: Table, expected: Table) -> None:
     """Assert that tables are equal; means may be off, since packing rounds them."""
-    one, other = by_slot(found), by_slot(wanted)
+    one, other = by_slot(found), by_slot(expected)
     assert set(one) == set(other)
     for key, (kind, summary, points) in one.items():
         wanted_kind, wanted_summary, wanted_points = other[key]
@@ -699,12 +699,12 @@ def test_exact_samples_of_segment_and_cells_equal_all_cells(seed: int) -> None:
             if slot not in merged or (slot, 0) in changed
         }
         found = assemble_samples(segment, beside)
-        wanted = [row for slot in sorted(cells) for row in rows_of(cells[slot])]
-        assert sorted(rows_of(found), key=repr) == sorted(wanted, key=repr)
+        expected = [row for slot in sorted(cells) for row in rows_of(cells[slot])]
+        assert sorted(rows_of(found), key=repr) == sorted(expected, key=repr)
         segment_now = segment_samples(found)
         keys = list(zip(segment_now.series.tolist(), segment_now.time.tolist(), strict=True))
         assert keys == sorted(keys)
-        assert sorted(rows_of(segment_now), key=repr) == sorted(wanted, key=repr)
+        assert sorted(rows_of(segment_now), key=repr) == sorted(expected, key=repr)
     assert assemble_samples(segment, {}) is segment
     assert len(segment_samples(no_samples())) == 0
     assert (

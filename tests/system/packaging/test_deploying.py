@@ -202,13 +202,13 @@ def test_the_command_of_the_server_makes_it_persistent(
     assert program == "valkey-server"
     defaults = [re.sub(r"\$\{\w+:-(\w+)\}", r"\1", each) for each in args]
     with fresh_server(args=defaults).client(decode_responses=True) as client:
-        wanted = {
+        expected = {
             "appendonly": "yes",
             "appendfsync": "everysec",
             "maxmemory-policy": "noeviction",
             "maxmemory": "1073741824",
         }
-        assert {name: client.config_get(name)[name] for name in wanted} == wanted
+        assert {name: client.config_get(name)[name] for name in expected} == expected
 
 
 # -- Prometheus and Grafana ---------------------------------------------------------------------
@@ -367,13 +367,13 @@ def test_prometheus_scrapes_both_pages(stack: Stack) -> None:
 @needs_prometheus
 def test_each_variable_of_the_dashboard_offers_what_was_recorded(stack: Stack) -> None:
     variables = {each["name"]: each for each in DASHBOARD["templating"]["list"]}
-    wanted = {
+    expected = {
         "counter": ["http_requests_total", "jobs_total"],
         "gauge": ["queue_depth"],
         "histogram": ["http_request_duration_seconds", "job_duration_seconds"],
     }
-    assert set(variables) == set(wanted)
-    for name, values in wanted.items():
+    assert set(variables) == set(expected)
+    for name, values in expected.items():
         wait_until(
             lambda name=name, values=values: stack.choices(variables[name]) == values,
             f"{name} offers {values}",

@@ -293,13 +293,13 @@ def test_results_equal_a_plain_list_also_after_compression(
             data.draw(st.sampled_from([1, 2, 60])) * MINUTE_MS,
         )
 
-    wanted = dict(data.draw(TAGS))
+    expected = dict(data.draw(TAGS))
     chosen = [
         entry
         for entry in entries
-        if all(dict(entry.tags).get(key) == value for key, value in wanted.items())
+        if all(dict(entry.tags).get(key) == value for key, value in expected.items())
     ]
-    assert asking.query(name, aggregation="count", tags=wanted) == len(chosen)
+    assert asking.query(name, aggregation="count", tags=expected) == len(chosen)
 
     live = [series for family in asking.live(name) for series in family.series]
     assert len(live) == len({entry.tags for entry in entries})

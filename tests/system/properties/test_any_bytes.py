@@ -158,12 +158,12 @@ def test_environment_variables_are_accepted_or_raise_our_error(given_: dict[str,
     st.text(st.characters(codec="utf-8"), max_size=20),
 )
 def test_urls_are_accepted_or_raise_an_error_without_the_password(scheme: str, rest: str) -> None:
-    told = None
+    caught = None
     try:
         Store(f"{scheme}:hunter2@{rest}" if scheme.endswith("//") else scheme + rest, 1.0).close()
     except InvalidSetting as error:
-        told = error
-    assert "hunter2" not in str(told)
+        caught = error
+    assert "hunter2" not in str(caught)
 
 
 # -- bytes from HTTP ---------------------------------------------------------------------------

@@ -149,7 +149,7 @@ TAGS = st.none() | st.dictionaries(
     | st.sampled_from([Colour.RED, "\x00"]),
     max_size=4,
 )
-VERBS = ("increment", "gauge", "histogram", "record")
+METHODS = ("increment", "gauge", "histogram", "record")
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def fresh(server: Server) -> Iterator[Any]:
 
 CALLS = st.lists(
     st.tuples(
-        st.sampled_from(VERBS),
+        st.sampled_from(METHODS),
         NAMES | ANYTHING,
         st.integers(0, 5) | ANYTHING,
         st.fixed_dictionaries(
@@ -184,19 +184,19 @@ def test_a_call_raises_our_error_or_counts_once(server: Server, calls: list[Any]
     with Metrics(
         server.url, namespace=f"any-call-{next(_numbers)}", flush_interval=NEVER
     ) as metrics:
-        for verb, name, value, options in calls:
+        for method, name, value, options in calls:
             before = metrics.stats()["recorded"]
-            told: Exception | None = None
+            caught: Exception | None = None
             try:
-                getattr(metrics, verb)(name, value, **options)
+                getattr(metrics, method)(name, value, **options)
             except InvalidMetric as error:
-                told = error
+                caught = error
                 assert metrics.stats()["recorded"] == before
             else:
                 assert NAME_PATTERN.match(name)
                 accepted[str(name)] += 1
                 assert metrics.stats()["recorded"] == before + 1
-            assert len(str(told)) < 1_000
+            assert len(str(caught)) < 1_000
         with contextlib.suppress(InvalidMetric):  # of another type than in Redis
             metrics.flush()
         stats = metrics.stats()
@@ -220,9 +220,9 @@ def test_with_on_invalid_drop_only_a_wrong_name_or_type_raises(
     }
     with Metrics(server.url, **options_) as metrics:  # type: ignore[arg-type]
         done = 0
-        for verb, name, value, options in calls:
+        for method, name, value, options in calls:
             try:
-                getattr(metrics, verb)(name, value, **options)
+                getattr(metrics, method)(name, value, **options)
                 done += 1
             except InvalidMetric:
                 pass
@@ -248,21 +248,21 @@ def test_with_on_invalid_drop_only_a_wrong_name_or_type_raises(
 @settings(max_examples=100)
 def test_valid_input_is_counted_exactly_by_its_tags(server: Server, samples: list[Any]) -> None:
     """Any name, tags and times; each type has its own metric names."""
-    verbs = {"counter": "increment", "gauge": "gauge", "histogram": "histogram"}
+    methods = {"counter": "increment", "gauge": "gauge", "histogram": "histogram"}
     now = datetime.now(UTC)
-    wanted: dict[str, dict[frozenset[tuple[str, str]], list[float]]] = {}
+    expected: dict[str, dict[frozenset[tuple[str, str]], list[float]]] = {}
     with Metrics(
         server.url, namespace=f"any-call-{next(_numbers)}", flush_interval=NEVER
     ) as metrics:
         for kind, name, tags, value, ago in samples:
             full = f"{kind[0]}{name}"[:200]
             at = None if ago is None else now - timedelta(seconds=ago)
-            getattr(metrics, verbs[kind])(full, value, tags=tags, timestamp=at)
+            getattr(metrics, methods[kind])(full, value, tags=tags, timestamp=at)
             series = frozenset(clean_tags(tags).items())
-            wanted.setdefault(full, {}).setdefault(series, []).append(float(value))
+            expected.setdefault(full, {}).setdefault(series, []).append(float(value))
         metrics.flush()
         assert metrics.stats()["dropped"] == {}
-        for full, by_series in wanted.items():
+        for full, by_series in expected.items():
             keys = sorted({key for series in by_series for key, _ in series})
             rows = metrics.query(full, aggregation="count", group_by=keys) if keys else None
             if rows is not None:
@@ -328,20 +328,20 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("verb", list(OPTIONS))
+@pytest.mark.parametrize("method", list(OPTIONS))
 @given(data=st.data())
 @settings(max_examples=120)
 def test_a_query_returns_or_raises_our_error(
-    asked: Metrics, verb: str, data: st.DataObject
+    asked: Metrics, method: str, data: st.DataObject
 ) -> None:
     name = data.draw(st.sampled_from(["jobs", "took", "nobody"]) | ANYTHING)
-    options = data.draw(st.fixed_dictionaries({}, optional=OPTIONS[verb]))
-    told: Exception | None = None
+    options = data.draw(st.fixed_dictionaries({}, optional=OPTIONS[method]))
+    caught: Exception | None = None
     try:
-        getattr(asked, verb)(name, **options)
+        getattr(asked, method)(name, **options)
     except (InvalidQuery, InvalidMetric) as error:
-        told = error
-    assert len(str(told)) < 1_000
+        caught = error
+    assert len(str(caught)) < 1_000
 
 
 @given(

@@ -280,8 +280,8 @@ def test_a_minute_keeps_at_most_a_hundred_exact_samples(
     found = world.query(aggregation="count", window=(BASE / 1000 + 10, BASE / 1000 + 30))
     assert found == (40 if count == 100 else 0)
     listed = world.query(window=(BASE / 1000, BASE / 1000 + 60))
-    told = [each.metadata["n"] for each in listed if each.metadata]
-    assert told == (list(range(100)) if count == 100 else [])
+    numbers = [each.metadata["n"] for each in listed if each.metadata]
+    assert numbers == (list(range(100)) if count == 100 else [])
     assert sum(each.count for each in listed) == count
 
 

@@ -453,8 +453,10 @@ class World:
         )
         expected = []
         for when, entry in self.inside(window):
-            is_exact, told = self.is_exact(entry), entry.order if entry.metadata else -1
-            expected.append((when, entry.tags, entry.value, told if is_exact else -1, not is_exact))
+            is_exact, order = self.is_exact(entry), entry.order if entry.metadata else -1
+            expected.append(
+                (when, entry.tags, entry.value, order if is_exact else -1, not is_exact)
+            )
         assert sorted(_told(found)) == sorted(expected)
 
         def newest_first(limit: int) -> list[Sample]:

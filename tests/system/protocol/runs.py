@@ -245,11 +245,11 @@ class Run:
         node = self.store.primary
         chunks = range(chunk_of(node.next_series) + 1)
         for resolution in ("minute", "hour", "day"):
-            wanted: defaultdict[int, list[int]] = defaultdict(list)
+            expected: defaultdict[int, list[int]] = defaultdict(list)
             for sample in node.recorded.values():
                 if sample.id not in node.dropped:
-                    wanted[align(sample.time, WIDTH[resolution])].append(sample.id)
-            for slot, want in sorted(wanted.items()):
+                    expected[align(sample.time, WIDTH[resolution])].append(sample.id)
+            for slot, want in sorted(expected.items()):
                 if past(key_of((resolution, slot, 0)), self.store.time):
                     continue
                 rows = [

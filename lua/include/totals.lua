@@ -1,7 +1,7 @@
--- Running state: the current totals of each series, rows of doubles in the hash `live`. For their
+-- Totals: the current state of each series, rows of doubles in the hash `live`. For their
 -- layout see LIVE in keys.py. A row that begins with 0 belongs to no series.
 --
--- The client sends how the state of each series changes, in one flat array:
+-- The client sends how the totals of each series change, in one flat array:
 --   counter    amount
 --   gauge      code, time_ms, value, changed_ms, change. The code is a sum: 1 if the shared value
 --              first changes by *change*, 2 if *value* is set, 4 if time_ms is the sample's own
@@ -70,11 +70,11 @@ end
 
 local APPLY = { counter = apply_counter, gauge = apply_gauge, histogram = apply_histogram }
 
--- Work out the new state of the series with metric.ids: fields of the hash and their values, flat,
+-- Work out the new totals of the series with metric.ids: fields of the hash and their values, flat,
 -- in metric.new_state. Return false if the client sent an id that no series has.
 --
 -- *ids_unreliable*: Redis lost data, so that an id of the client may belong to another series now.
-local function advance_running_state(metric, clock, clock_ms, ids_unreliable)
+local function advance_totals(metric, clock, clock_ms, ids_unreliable)
   local head, ids = metric.head, metric.ids
   local series, changes, width, rows = head.series, head.changes, head.width, head.rows_per_field
   local apply = APPLY[head.type]
