@@ -1,6 +1,6 @@
 """The ASGI application: routes, error responses, and the token."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -22,6 +22,7 @@ from redismetrics.errors import (
     TooManyRows,
 )
 from redismetrics.exposition.compression import SECURITY_HEADERS
+from redismetrics.integrations.limits import RESOURCE_ATTRIBUTES
 
 from . import query_endpoints, write_endpoints
 from .auth import AuthMiddleware
@@ -51,6 +52,7 @@ def create_app(
     token: str | None = None,
     allow_write: bool = False,
     localhost_only: bool = False,
+    resource_attributes: Sequence[str] = RESOURCE_ATTRIBUTES,
 ) -> Starlette:
     """Return the application for *metrics*, a `Metrics` or `AsyncMetrics`.
 
@@ -62,6 +64,7 @@ def create_app(
         allow_write: Add the endpoints that record; without it no request changes what is stored.
             `/v1/metrics` also needs the extra `otel` and is left out without it.
         localhost_only: Reject requests whose Host is not localhost or a loopback address.
+        resource_attributes: Attributes of OpenTelemetry resources that become tags.
 
     Raises:
         InvalidSetting: If a header cannot carry the token, or the client is one of ``none://``.
@@ -79,7 +82,7 @@ def create_app(
     service = Service(metrics, limits or Limits())
     endpoints = [*query_endpoints.endpoints(service.limits)]
     if allow_write:
-        endpoints += _write_endpoints(service)
+        endpoints += _write_endpoints(service, resource_attributes)
     endpoints.append(_openapi_endpoint(endpoints, service, token is not None))
     open_paths = frozenset(each.path for each in endpoints if not each.requires_token)
 
@@ -109,14 +112,14 @@ def create_app(
     return app
 
 
-def _write_endpoints(service: Service) -> list[Endpoint]:
+def _write_endpoints(service: Service, resource_attributes: Sequence[str]) -> list[Endpoint]:
     endpoints = [write_endpoints.record_endpoint(service.limits)]
     try:
         from .otlp_endpoint import otlp_endpoint
     except MissingExtra as error:
         log.info("/v1/metrics is not available: %s", error)
     else:
-        endpoints.append(otlp_endpoint(service))
+        endpoints.append(otlp_endpoint(service, resource_attributes))
     return endpoints
 
 

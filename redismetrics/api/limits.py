@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 
 from redismetrics.errors import InvalidSetting, shown
+from redismetrics.integrations.limits import CardinalityLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Limits:
         max_recorded_names: Metrics that this process may hold; requests with new ones are then
             rejected.
         max_recorded_series: Series, likewise.
+        max_recorded_bytes: Bytes of their tags, likewise.
         max_otlp_streams: OpenTelemetry streams whose state is remembered.
 
     Raises:
@@ -55,6 +57,7 @@ class Limits:
     max_batch: int = 10_000
     max_recorded_names: int = 10_000
     max_recorded_series: int = 200_000
+    max_recorded_bytes: int = 64 << 20
     max_otlp_streams: int = 100_000
 
     def __post_init__(self) -> None:
@@ -65,3 +68,10 @@ class Limits:
             if isinstance(value, bool) or not isinstance(value, allowed) or not value > 0:
                 kind = "a whole number" if is_whole else "a number"
                 raise InvalidSetting(f"{limit.name} must be {kind} above 0, got {shown(value)}")
+
+    @property
+    def cardinality(self) -> CardinalityLimit:
+        """How much this process may hold of what requests record."""
+        return CardinalityLimit(
+            self.max_recorded_names, self.max_recorded_series, self.max_recorded_bytes
+        )

@@ -1,14 +1,14 @@
 """`POST /v1/metrics`: the OTLP/HTTP receiver. Needs the extra `otel`."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from redismetrics.integrations.limits import CardinalityLimit, LimitExceeded
+from redismetrics.integrations.limits import LimitExceeded
 from redismetrics.integrations.opentelemetry.receiver import (
     InvalidRequest,
     NotStored,
@@ -25,13 +25,17 @@ _JSON = "application/json"
 _PROTOBUF = "application/x-protobuf"
 
 
-def otlp_endpoint(service: Service) -> Endpoint:
-    """Return the endpoint that records OTLP requests with the client of *service*."""
+def otlp_endpoint(service: Service, resource_attributes: Sequence[str]) -> Endpoint:
+    """Return the endpoint that records OTLP requests with the client of *service*.
+
+    *resource_attributes* become tags.
+    """
     limits = service.limits
     receiver = Receiver(
         service.metrics,
+        resource_attributes=resource_attributes,
         max_streams=limits.max_otlp_streams,
-        limit=CardinalityLimit(limits.max_recorded_names, limits.max_recorded_series),
+        limit=limits.cardinality,
     )
 
     def work(body: RequestBody, as_json: bool) -> ReceiverResult:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from redismetrics.errors import InvalidMetric, InvalidTimestamp, shown
-from redismetrics.integrations.limits import CardinalityLimit, LimitExceeded, TimestampBounds
+from redismetrics.integrations.limits import LimitExceeded, TimestampBounds
 from redismetrics.model.validation import MetricType, check_name
 
 from .endpoint import Endpoint
@@ -46,9 +46,7 @@ def _record(service: Service, body: RequestBody) -> int:
         except InvalidMetric as error:
             raise HTTPException(400, f"sample {number}: {error}; nothing was recorded") from error
     try:
-        CardinalityLimit(limits.max_recorded_names, limits.max_recorded_series).check(
-            metrics, types
-        )
+        limits.cardinality.check(metrics, types)
     except LimitExceeded as error:
         raise HTTPException(413, f"{error}; nothing was recorded") from error
     service.check_store()

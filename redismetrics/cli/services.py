@@ -53,6 +53,14 @@ def serve(
             "--allow-write", help="Also record: POST /api/record, and OTLP at /v1/metrics."
         ),
     ] = False,
+    resource_attribute: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An attribute of OpenTelemetry resources that becomes a tag; may be repeated "
+            "(default: service.name).",
+            metavar="KEY",
+        ),
+    ] = None,
     token_file: Annotated[
         Path | None,
         typer.Option(
@@ -77,6 +85,7 @@ def serve(
     from redismetrics.api.limits import Limits
     from redismetrics.api.server import read_token, stopped_by_sigterm
     from redismetrics.api.server import serve as run_server
+    from redismetrics.integrations.limits import RESOURCE_ATTRIBUTES
     from redismetrics.store.urls import is_loopback
 
     try:
@@ -91,6 +100,7 @@ def serve(
             limits=limits,
             token=token,
             allow_write=allow_write,
+            resource_attributes=resource_attribute or RESOURCE_ATTRIBUTES,
             localhost_only=token is None and is_loopback(host),
         )
         if token is None and not is_loopback(host):

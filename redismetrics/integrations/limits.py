@@ -1,12 +1,15 @@
 """Limits on what is recorded on behalf of remote callers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from redismetrics.errors import InvalidTimestamp
 from redismetrics.model.time import to_datetime, to_ms
 from redismetrics.recording.methods import Recording
+
+# Attributes of OpenTelemetry resources that become tags by default.
+RESOURCE_ATTRIBUTES = ("service.name",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +56,21 @@ class LimitExceeded(Exception):
 
 @dataclass(frozen=True, slots=True)
 class CardinalityLimit:
-    """How many metrics and series this process holds before requests with new ones are rejected.
+    """How much this process holds before requests with new metrics or series are rejected.
 
-    So remote callers cannot exhaust memory. Concurrent requests may exceed `max_series` by the
-    series that they bring.
+    So remote callers cannot exhaust memory. Concurrent requests may exceed `max_series` and
+    `max_bytes`, which are bytes of tags, by the series that they bring. One request may bring a
+    quarter of `max_bytes`, so that an attribute that many points share is bounded too.
     """
 
     max_names: int
     max_series: int
+    max_bytes: int
 
-    def check(self, metrics: Recording, names: Iterable[str]) -> None:
-        """Check that metrics of these *names* can be recorded as well.
+    def check(
+        self, metrics: Recording, names: Iterable[str], tags: Iterable[Mapping[str, str]] = ()
+    ) -> None:
+        """Check that metrics of these *names* can be recorded as well, in series with these *tags*.
 
         A process holds a metric as long as it runs, and a series until it has been idle for a
         while.
@@ -72,7 +79,16 @@ class CardinalityLimit:
             LimitExceeded: If there would be too many metrics, or there are too many series.
         """
         internals = metrics.internals
-        metric_count, series_count = internals.buffered_counts()
+        nbytes = 0
+        for each in tags:
+            nbytes += sum(map(len, each)) + sum(map(len, each.values()))
+            if nbytes > self.max_bytes // 4:
+                raise LimitExceeded(
+                    f"tags of a request must have at most {self.max_bytes // 4} characters "
+                    "(a quarter of the limit max_recorded_bytes), got more; send several smaller "
+                    "requests"
+                )
+        metric_count, series_count, held_bytes = internals.buffered_counts()
         metric_count += len({name for name in names if internals.definition(name) is None})
         if metric_count > self.max_names:
             raise LimitExceeded(
@@ -83,4 +99,9 @@ class CardinalityLimit:
             raise LimitExceeded(
                 f"this process must hold at most {self.max_series} series "
                 f"(limit max_recorded_series), got {series_count}"
+            )
+        if held_bytes >= self.max_bytes:
+            raise LimitExceeded(
+                f"this process must hold at most {self.max_bytes} bytes of tags "
+                f"(limit max_recorded_bytes), got {held_bytes}"
             )

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # Series that unbound calls find by name and tags, and idle buffers that are kept.
 CACHED = 50_000
+# Series with more bytes of tags are not cached: the caches would take 50,000 times as many.
+CACHED_TAG_BYTES = 1_000
 
 
 class Bindings:
@@ -48,6 +50,8 @@ class Bindings:
         }
         cache = caches[kind]
         if tags and any(value.__class__ is not str for value in tags.values()):
+            return _nothing
+        if len(buffer.canonical) > CACHED_TAG_BYTES:
             return _nothing
         if len(cache) >= CACHED:
             cache.clear()

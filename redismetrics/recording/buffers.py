@@ -46,6 +46,7 @@ class MetricBuffers:
         declared: The definition comes from `declare`.
         learned: The definition is the one that Redis holds.
         ids: Redis' numbers of the series, by canonical tags, as far as the sender knows them.
+        nbytes: Bytes of the tags of all buffers.
         until_ms: When another took its place; what it still holds is older. None if it is in use.
     """
 
@@ -57,6 +58,7 @@ class MetricBuffers:
         "ids",
         "learned",
         "name",
+        "nbytes",
         "until_ms",
     )
 
@@ -69,6 +71,7 @@ class MetricBuffers:
         self.declared = declared
         self.learned = False
         self.buffers: dict[bytes, Buffer] = {}
+        self.nbytes = 0
         self.ids: dict[bytes, int] = {}
         self.until_ms: int | None = None
 

@@ -21,6 +21,8 @@ LOOK_SECONDS = 1.0
 
 # With more than `CACHED` buffers, one that was empty in this many flushes is forgotten.
 IDLE_FLUSHES = 600
+# Likewise if the tags of all buffers take more bytes.
+CACHED_BYTES = 16 << 20
 # Idle buffers are looked for once in this many flushes.
 IDLE_CHECK_FLUSHES = 60
 # A replaced metric is drained this many times more, for threads that are just appending to it.
@@ -162,10 +164,10 @@ class Collector:
     def _forget_idle(self) -> None:
         recorder = self._recorder
         metrics = list(recorder.metrics.values())
-        if (
-            self._flushes % IDLE_CHECK_FLUSHES
-            or sum(len(metric.buffers) for metric in metrics) <= CACHED
-        ):
+        if self._flushes % IDLE_CHECK_FLUSHES:
+            return
+        series = sum(len(metric.buffers) for metric in metrics)
+        if series <= CACHED and sum(metric.nbytes for metric in metrics) <= CACHED_BYTES:
             return
         bound = recorder.bindings.buffers()
         for metric in metrics:
@@ -174,6 +176,8 @@ class Collector:
                 buffer.idle += IDLE_CHECK_FLUSHES
                 if buffer.idle >= IDLE_FLUSHES and buffer not in bound and buffer.is_empty:
                     gone.buffers[canonical] = metric.buffers.pop(canonical)
+                    metric.nbytes -= len(canonical)
+                    metric.ids.pop(canonical, None)
             if gone.buffers:
                 recorder.bindings.clear_caches()
                 recorder.registry.retired.append(gone)

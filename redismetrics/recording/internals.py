@@ -128,7 +128,9 @@ class RecordingInternals:
         """Record many values of a histogram at once, already counted by another program."""
         self._recorder.add_distribution(name, distribution, tags, timestamp)
 
-    def buffered_counts(self) -> tuple[int, int]:
-        """Return how many metrics this process knows, and how many series have a buffer."""
+    def buffered_counts(self) -> tuple[int, int, int]:
+        """Return how many metrics are known, and how many series and bytes of tags have buffers."""
         known = self._recorder.metrics
-        return len(known), sum(len(metric.buffers) for metric in list(known.values()))
+        metrics = list(known.values())
+        series = sum(len(metric.buffers) for metric in metrics)
+        return len(metrics), series, sum(metric.nbytes for metric in metrics)

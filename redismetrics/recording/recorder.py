@@ -185,7 +185,10 @@ class Recorder:
             if len(metric.buffers) >= self.settings.max_series and canonical != _OVERFLOW:
                 self.drops.overflow(metric.name, "", 1)
                 canonical = _OVERFLOW
-            buffer = metric.buffers.setdefault(canonical, Buffer(canonical))
+            new = Buffer(canonical)
+            buffer = metric.buffers.setdefault(canonical, new)
+            if buffer is new:
+                metric.nbytes += len(canonical)
         if not self.started and self._starting.acquire(blocking=False):
             try:
                 if not self.started:

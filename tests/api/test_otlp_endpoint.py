@@ -51,6 +51,61 @@ def test_names_and_series_of_requests_are_limited(metrics: Metrics) -> None:
         assert metrics.stats()["recorded"] == 8
 
 
+def tagged(first: int, count: int, size: int) -> dict[str, Any]:
+    """Return a request with *count* new series, each with a tag of *size* characters."""
+    body = delta_sums("wide", tags=count)
+    (metric,) = body["resourceMetrics"][0]["scopeMetrics"][0]["metrics"]
+    metric["sum"]["dataPoints"] = [
+        {**point, "attributes": [{"key": "n", "value": {"stringValue": f"{n:0{size}}"}}]}
+        for n, point in enumerate(metric["sum"]["dataPoints"], first)
+    ]
+    return body
+
+
+def test_bytes_of_tags_that_requests_bring_are_limited(metrics: Metrics) -> None:
+    limits = Limits(max_recorded_bytes=40_000)
+    with (
+        running(create_app(metrics, allow_write=True, limits=limits)) as at,
+        httpx.Client(base_url=at) as web,
+    ):
+        answers = [web.post("/v1/metrics", json=tagged(10 * n, 9, 1000)) for n in range(6)]
+        assert [answer.status_code for answer in answers] == [200] * 5 + [413]
+        message = status_message(answers[-1], 413)
+        assert "must hold at most 40000 bytes of tags (limit max_recorded_bytes)" in message
+        assert "limit max_recorded_bytes" in error_message(
+            web.post("/api/record", json={"name": "a"}), 413
+        )
+        # One request may bring a quarter of it, however few bytes describe it.
+        assert "a quarter of the limit max_recorded_bytes" in status_message(
+            web.post("/v1/metrics", json=tagged(900, 11, 1000)), 413
+        )
+        assert metrics.internals.buffered_counts()[1:] == (
+            45,
+            sum(len(each) for each in metrics._recorder.metrics["wide"].buffers),
+        )
+
+
+def test_selected_resource_attributes_become_tags(metrics: Metrics) -> None:
+    keys = ("service.name", "service.instance.id")
+    with running(create_app(metrics, allow_write=True, resource_attributes=keys)) as at:
+        for pod in ("a", "b", "c"):
+            body = delta_sums("jobs")
+            body["resourceMetrics"][0]["resource"] = {
+                "attributes": [
+                    {"key": "service.name", "value": {"stringValue": "shop"}},
+                    {"key": "service.instance.id", "value": {"stringValue": pod}},
+                    {"key": "host.name", "value": {"stringValue": "ignored"}},
+                ]
+            }
+            assert httpx.post(f"{at}/v1/metrics", json=body).json() == {}
+    found = metrics.query("jobs", aggregation="sum", group_by=list(keys))
+    assert sorted((each["service.instance.id"], each["sum"]) for each in found) == [
+        ("a", 1),
+        ("b", 1),
+        ("c", 1),
+    ]
+
+
 def test_promtool_accepts_the_page_of_hostile_names(metrics: Metrics) -> None:
     if shutil.which("promtool") is None:
         pytest.skip("promtool is not installed (Debian package: prometheus)")

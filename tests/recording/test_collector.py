@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from redismetrics.recording import collector
 from redismetrics.recording import drain as drain_module
 from redismetrics.recording.drain import drain as drain_drain
 from tests.fixtures.servers import wait_until
@@ -122,3 +123,22 @@ def test_stats_are_balanced_at_any_moment(make: Make) -> None:
         metrics.query("jobs", aggregation="sum") == metrics.query("depth", aggregation="count") > 0
     )
     assert stats["stored"] == 2 * metrics.query("jobs", aggregation="sum")
+
+
+def test_idle_series_with_many_bytes_of_tags_are_forgotten(make: Make) -> None:
+    metrics = make(flush_interval=NEVER)
+    wide = {f"tag_{number:02}": "x" * 1_000 for number in range(30)}
+    for number in range(600):
+        metrics.increment("jobs", tags={**wide, "n": str(number)})
+    # Such tags are in no cache.
+    assert len(metrics._recorder.counters) == 0
+    known = metrics._recorder.metrics["jobs"]
+    assert known.nbytes == sum(map(len, known.buffers)) > collector.CACHED_BYTES
+    metrics.flush()
+    assert len(known.ids) == 600
+    for _ in range(collector.IDLE_FLUSHES + collector.IDLE_CHECK_FLUSHES):
+        collect(metrics)
+    assert (len(known.buffers), known.nbytes, len(known.ids)) == (0, 0, 0)
+    # A series that returns is counted on.
+    metrics.increment("jobs", tags={**wide, "n": "7"})
+    assert metrics.query("jobs", aggregation="sum", tags={"n": "7"}) == 2

@@ -9,9 +9,10 @@ from typing import Any
 from redismetrics.client.base import Client
 from redismetrics.client.metrics import Metrics
 from redismetrics.errors import InvalidMetric, MissingExtra, RedisMetricsError
+from redismetrics.integrations.limits import RESOURCE_ATTRIBUTES
 
 from .buckets import Buckets, ExplicitBuckets, ExponentialBuckets
-from .naming import RESOURCE_ATTRIBUTES, clean_name, clean_unit, point_tags, resource_tags
+from .naming import clean_name, clean_unit, point_tags, resource_tags
 from .otlp_recorder import OtlpRecorder
 from .points import DataPoint, HistogramValue, Rejections, Temporality
 from .stream_totals import StreamTotals

@@ -9,9 +9,6 @@ from typing import Any
 
 from redismetrics.model.validation import MAX_NAME, MAX_TAG_BYTES, MAX_TAGS
 
-# Resource attributes that become tags by default.
-RESOURCE_ATTRIBUTES = ("service.name",)
-
 _INVALID_CHARACTER = re.compile(r"[^A-Za-z0-9_./:-]")
 _ANNOTATION = re.compile(r"\{([^{}]*)\}")
 _SPECIAL_UNITS = {"1": "", "%": "percent"}

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 from redismetrics.client.metrics import Metrics
 from redismetrics.errors import MissingExtra, StoreError
-from redismetrics.integrations.limits import CardinalityLimit
+from redismetrics.integrations.limits import RESOURCE_ATTRIBUTES, CardinalityLimit
 from redismetrics.store import catalog
 
 from .dropped_points import UnconfirmedRequests, reject_dropped
-from .naming import RESOURCE_ATTRIBUTES
 from .otlp_recorder import OtlpRecorder
 from .otlp_request import InvalidRequest, data_points, parse_request
 from .points import DataPoint, Rejections
@@ -104,7 +103,12 @@ class Receiver:
         rejections = Rejections()
         points = list(data_points(request, self._resource_attributes, rejections))
         if self._limit is not None:
-            self._limit.check(self._metrics, (point.name for point in points))
+            self._limit.check(
+                self._metrics,
+                (point.name for point in points),
+                # One series for each stream.
+                {point.stream: point.tags for point in points}.values(),
+            )
         try:
             if self._internals.closed:
                 raise NotStored("the client is closed: nothing is recorded any more")
