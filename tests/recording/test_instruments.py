@@ -35,8 +35,10 @@ class JobCounter(Counter):
 def test_instruments_record_what_the_methods_do(
     metrics: Metrics, ticks: Callable[[float], None]
 ) -> None:
-    jobs, depth, took = (kind(name, {"a": "b"}, metrics=metrics) for kind, name in
-                         ((Counter, "jobs"), (Gauge, "depth"), (Histogram, "took")))  # fmt: skip
+    jobs, depth, took = (
+        kind(name, {"a": "b"}, metrics=metrics)
+        for kind, name in ((Counter, "jobs"), (Gauge, "depth"), (Histogram, "took"))
+    )
     jobs.increment()
     jobs.increment(2)
     jobs.increment(0.5)

@@ -264,10 +264,19 @@ def old_style(fetch: Any) -> Any:
         lambda fetch: lambda *_: old_style(fetch)(),
     ],
     ids=[
-        "function", "object", "lambda", "partial", "partial of lambda", "partial of object",
-        "awaitable", "task", "method", "old style", "lambda of old style",
+        "function",
+        "object",
+        "lambda",
+        "partial",
+        "partial of lambda",
+        "partial of object",
+        "awaitable",
+        "task",
+        "method",
+        "old style",
+        "lambda of old style",
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("form", ["call", "decorate"])
 def test_coroutine_is_measured_until_it_returns(
     metrics: Metrics, captured: Captured, ticks: Callable[[float], None], make: Any, form: str
