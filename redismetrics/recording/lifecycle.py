@@ -69,8 +69,28 @@ def flush_all() -> None:
 
 
 def _after_fork() -> None:
+    global _pid
+    _pid = os.getpid()
     for sink in list(_sinks):
         sink.reset_after_fork()
+
+
+_pid = os.getpid()
+# True while sinks are reset some time after a fork by C code.
+noticed_late = False
+
+
+def reset_if_forked() -> bool:
+    """Reset all sinks if C code forked this process, which runs no hooks; return whether it did."""
+    global noticed_late
+    if os.getpid() == _pid:
+        return False
+    noticed_late = True
+    try:
+        _after_fork()
+    finally:
+        noticed_late = False
+    return True
 
 
 atexit.register(close_at_exit)

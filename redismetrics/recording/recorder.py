@@ -26,6 +26,7 @@ from redismetrics.model.validation import (
 )
 from redismetrics.settings import Settings
 
+from . import lifecycle
 from .bindings import Bindings
 from .buffers import Buffer, MetricBuffers
 from .drops import Drops
@@ -181,6 +182,11 @@ class Recorder:
         """
         canonical = pack_tags(clean)
         buffer = metric.buffers.get(canonical)
+        if buffer is None and self.started and lifecycle.reset_if_forked():
+            # Its definitions are kept, its buffers are the parent's.
+            metric = self.registry.get_or_create(
+                metric.name, metric.definition.type, explicit=metric.explicit
+            )
         if buffer is None:
             if len(metric.buffers) >= self.settings.max_series and canonical != _OVERFLOW:
                 self.drops.overflow(metric.name, "", 1)

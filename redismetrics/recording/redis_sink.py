@@ -103,6 +103,8 @@ class RedisSink:
     def reset_after_fork(self) -> None:
         """Become a new writer with nothing to send: what the parent held is the parent's."""
         closed = self.recorder.closed
+        # Which of them the parent recorded, and sends, is not known.
+        lost = self.recorder.waiting() if lifecycle.noticed_late and self.is_attached else 0
         if self.worker is not None:
             self.worker.reset()
         self._reset(self.sending.backoff)
@@ -112,6 +114,11 @@ class RedisSink:
             if closed:
                 self.recorder.close()
                 self._ended = True
+        if lost:
+            with self.send_queue.change:
+                self.send_queue.drained += lost
+                self.send_queue.drop_locked("unsent", lost)
+            log.warning("forked by C code without Python's fork hooks: %d samples are lost", lost)
 
     # -- threads ----------------------------------------------------------------------------------
 
@@ -198,6 +205,7 @@ class RedisSink:
         return self.sender.last_error
 
     def begin_flush(self) -> int:
+        lifecycle.reset_if_forked()
         drained = self.collector.collect_now()
         self.sending.hurry.set()
         return drained
@@ -284,6 +292,7 @@ class RedisSink:
     def close(self, timeout: float = 5.0) -> None:
         if not self.is_attached:
             return
+        lifecycle.reset_if_forked()
         until = monotonic() + timeout
         if not self._closing.acquire(timeout=timeout):
             return

@@ -157,7 +157,9 @@ def _after_fork_in_child() -> None:
     # Close the parent's files, and never unlock them: the lock is the parent's.
     for fd in inherited:
         os.close(fd)
-    forking.release()
+    # Some servers fork in C and run only this hook: then nothing was acquired.
+    with suppress(RuntimeError):
+        forking.release()
 
 
 if hasattr(os, "register_at_fork"):
