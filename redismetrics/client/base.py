@@ -1,6 +1,7 @@
 """The common base of `Metrics` and `AsyncMetrics`: settings, recorder and sink."""
 
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self
 
 from redismetrics.errors import InvalidSetting, shown
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 # Items that a subscription holds for a slow reader: about 25 MB of samples.
 QUEUE = 1 << 16
+
+
+# What a connection imports: for the names of hosts, and for the version of redis-py.
+_IMPORTED_BY_THREADS = ("encodings.idna", "email.parser")
 
 
 class Client(Recording):
@@ -113,11 +118,15 @@ class Client(Recording):
         from redismetrics.queries.cache import Cache
         from redismetrics.queries.context import QueryContext
         from redismetrics.recording.redis_sink import RedisSink
+        from redismetrics.store import scripts
         from redismetrics.store.connection import Store
         from redismetrics.store.loop_clients import LoopClients
         from redismetrics.store.namespace import Namespace
         from redismetrics.worker.thread import Thread
 
+        for module in _IMPORTED_BY_THREADS:
+            import_module(module)
+        scripts.script("record")  # the first one imports modules that read resources
         store = Store(self.settings.url, self.settings.socket_timeout)
         loops = LoopClients(store)
         context = QueryContext(Namespace(self.settings.namespace), Cache(self.settings.cache_bytes))

@@ -1,5 +1,8 @@
 """When a process starts its threads, and the default client in a process of its own."""
 
+from collections.abc import Callable
+
+from tests.fixtures.servers import Server
 from tests.recording.helpers import python
 
 
@@ -103,3 +106,17 @@ def test_configure_checks_its_arguments_at_once() -> None:
         print(json.dumps("ok"))
     """
     assert python(code) == "ok"
+
+
+def test_threads_import_nothing(fresh_server: Callable[..., Server], namespace: str) -> None:
+    """A fork during an import would leave the child with a locked import."""
+    code = f"""
+import json, sys
+from redismetrics import Metrics
+metrics = Metrics({fresh_server(port=True).url!r}, namespace={namespace!r})
+before = set(sys.modules)
+metrics.increment("jobs")
+metrics.flush()
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+    assert python(code) == []
