@@ -14,8 +14,9 @@ class Endpoint:
 
     *handler* is called with the service, the request and the parameters' values, and returns the
     response. *schema* describes the JSON of a success; it is None if *media_types* names other
-    content types. *bodies* maps the accepted content types to their schemas. *errors* are status
-    codes besides 400, 401 and 403.
+    content types. *headers* maps the request headers that it reads to their descriptions. *bodies*
+    maps the accepted content types to their schemas. *errors* are status codes besides 400, 401 and
+    403.
     """
 
     method: str
@@ -25,6 +26,7 @@ class Endpoint:
     parameters: tuple[Parameter, ...] = ()
     schema: Schema | None = None
     media_types: tuple[str, ...] = ("application/json",)
+    headers: Mapping[str, str] = field(default_factory=dict)
     bodies: Mapping[str, Schema] = field(default_factory=dict)
     status: int = 200
     errors: tuple[int, ...] = ()

@@ -52,7 +52,13 @@ def _operation(endpoint: Endpoint, *, token: bool, max_repeats: int) -> dict[str
     operation: dict[str, Any] = {
         "summary": endpoint.summary,
         "operationId": f"{endpoint.method.lower()} {endpoint.path}",
-        "parameters": [parameter.describe(max_repeats) for parameter in endpoint.parameters],
+        "parameters": [
+            *(parameter.describe(max_repeats) for parameter in endpoint.parameters),
+            *(
+                {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
+                for name, text in endpoint.headers.items()
+            ),
+        ],
         "responses": _responses(endpoint, token=requires_token),
     }
     if endpoint.bodies:

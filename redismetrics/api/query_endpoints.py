@@ -144,6 +144,7 @@ async def stream(service: Service, request: Request, values: Values) -> Response
         every=values["every"],
         queue=service.limits.stream_queue,
     )
+    subscription.track(sse.read_event_id(request.headers.get("last-event-id")))
     return sse.EventStream(service.open_streams, subscription, service.limits.heartbeat_seconds)
 
 
@@ -315,6 +316,9 @@ def _other_endpoints() -> tuple[Endpoint, ...]:
                 ),
             ),
             media_types=("text/event-stream",),
+            headers={
+                "Last-Event-ID": "The last id that was received: the stream goes on after it."
+            },
             errors=(503,),
         ),
         Endpoint(

@@ -5,6 +5,7 @@ client.
 """
 
 import asyncio
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -14,13 +15,19 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from redismetrics.client.metrics import Metrics
-from redismetrics.errors import RedisMetricsError
+from redismetrics.errors import RedisMetricsError, shown
 from redismetrics.model.sample import Gap, Sample, Summary
 from redismetrics.stream.async_subscription import AsyncSubscription
+from redismetrics.stream.positions import Mark, Received
 
 from .log_limits import log
 
-Item = Sample | Summary | Gap
+Item = Sample | Summary | Gap | Mark
+
+# An id says what the client has received of each shard: its number, the clock of its newest batch,
+# and how many events of that batch.
+_OF_SHARD = r"\d{1,4}:\d{1,17}:(?:\d{1,12}|-1)"
+_ID = re.compile(rf"{_OF_SHARD}(?:,{_OF_SHARD}){{0,1023}}\Z", re.ASCII)
 
 # Events in one write to the connection, and characters after which no event is added.
 _MAX_EVENTS_PER_WRITE = 100
@@ -74,6 +81,49 @@ class OpenStreams:
             stop.set()
 
 
+def read_event_id(text: str | None) -> Received | None:
+    """Return what a client had received, by its Last-Event-ID header; None without one.
+
+    Raises:
+        HTTPException: 400 if it is not an id of a stream.
+    """
+    if not text:
+        return None
+    if not _ID.match(text):
+        raise HTTPException(
+            400, f"Last-Event-ID must be an id that a stream has sent, got {shown(text)}"
+        )
+    parts = (part.split(":") for part in text.split(","))
+    return {int(shard): (int(clock), int(count)) for shard, clock, count in parts}
+
+
+class _EventIds:
+    """The id of each event of one stream."""
+
+    def __init__(self) -> None:
+        self._mark = Mark({})
+        self._count = 0
+
+    def note(self, mark: Mark) -> str:
+        """Note *mark*; return an id by itself, or "" if it belongs to the samples that follow."""
+        self._mark, self._count = mark, 0
+        return "" if mark.shard is not None or not mark.received else f"id: {self._text()}\n\n"
+
+    def next(self, item: Item) -> str:
+        """Return the line with the id of an event, if it has one."""
+        if self._mark.shard is None or not isinstance(item, Sample):
+            return ""
+        self._count += 1
+        return f"id: {self._text()}\n"
+
+    def _text(self) -> str:
+        received = dict(self._mark.received)
+        if (shard := self._mark.shard) is not None:
+            clock, count = received[shard]
+            received[shard] = clock, count + self._count
+        return ",".join(f"{shard}:{clock}:{count}" for shard, (clock, count) in received.items())
+
+
 class EventStream(Response):
     """The stream of one client.
 
@@ -92,6 +142,7 @@ class EventStream(Response):
         self._open_streams = open_streams
         self._subscription = subscription
         self._heartbeat_seconds = heartbeat_seconds
+        self._ids = _EventIds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send events until the stream ends.
@@ -151,7 +202,12 @@ class EventStream(Response):
                 if self._subscription.closed:
                     return ""
             else:
-                return "" if item is None else _encode_item(item)
+                if item is None:
+                    return ""
+                if not isinstance(item, Mark):
+                    return _encode_item(item, self._ids.next(item))
+                if text := self._ids.note(item):
+                    return text
 
 
 async def _wait_for_disconnect(receive: Receive) -> None:
@@ -159,7 +215,7 @@ async def _wait_for_disconnect(receive: Receive) -> None:
         pass
 
 
-def _encode_item(item: Item) -> str:
+def _encode_item(item: Sample | Summary | Gap, id_line: str) -> str:
     """Return *item* as an event. A gap with a count is what this client was too slow to read."""
     if isinstance(item, Gap):
         interval = {"since": item.since, "until": item.until}
@@ -169,9 +225,9 @@ def _encode_item(item: Item) -> str:
     if isinstance(item, Summary):
         return _encode("summary", item)
     data = {**item.to_dict(), "count": item.count, "approximate": item.approximate}
-    return _encode("sample", data)
+    return _encode("sample", data, id_line)
 
 
-def _encode(event: str, data: Any) -> str:
+def _encode(event: str, data: Any, id_line: str = "") -> str:
     # JSON contains no line break, so one data line is enough.
-    return f"event: {event}\ndata: {Metrics.to_json(data)}\n\n"
+    return f"event: {event}\ndata: {Metrics.to_json(data)}\n{id_line}\n"

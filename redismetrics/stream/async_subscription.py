@@ -13,6 +13,7 @@ from redismetrics.store.loop_clients import LoopClients
 
 from .delivery import LoopQueue
 from .feed import Feed
+from .positions import Received
 from .transport import AsyncTransport
 
 log = logging.getLogger("redismetrics")
@@ -32,6 +33,13 @@ class AsyncSubscription(Generic[S]):
         self._transport = AsyncTransport(store, loops)
         self._feed = feed
         self._task: asyncio.Task[None] | None = None
+
+    def track(self, received: Received | None) -> None:
+        """Return a `Mark` for each batch as well, and begin after *received*, if given.
+
+        For servers whose clients reconnect; call it before ``async with``.
+        """
+        self._feed.track(received)
 
     @property
     def missed(self) -> int:

@@ -13,9 +13,11 @@ from redismetrics.model.loop_timer import call_later
 from redismetrics.model.sample import Gap, Sample, Summary
 from redismetrics.model.time import monotonic
 
+from .positions import Mark
+
 log = logging.getLogger("redismetrics")
 
-Item = Sample | Summary | Gap
+Item = Sample | Summary | Gap | Mark
 
 
 class DeliveryQueue:
@@ -30,32 +32,50 @@ class DeliveryQueue:
         self.closed = False
         self._failure: StoreError | None = None
         self._items: deque[Item | RedisMetricsError] = deque()
+        # Marks don't count: there is at most one for each other item.
+        self._marks = 0
+        self._dropped_mark: Mark | None = None
         self._gap: Gap | None = None
 
     @property
     def full(self) -> bool:
-        return len(self._items) >= self.limit
+        return len(self._items) - self._marks >= self.limit
 
     def put(self, items: Iterable[Item | RedisMetricsError]) -> None:
         """Add *items*, unless the queue is closed. Errors are raised by `get` in their turn."""
         if self.closed:
             return
         for item in items:
-            if self.full:
-                self._drop(self._items.popleft())
+            if isinstance(item, Mark):
+                if self._items and isinstance(self._items[-1], Mark):
+                    self._items.pop()
+                else:
+                    self._marks += 1
+            else:
+                while self.full:
+                    self._drop(self._pop())
             self._items.append(item)
+
+    def _pop(self) -> Item | RedisMetricsError:
+        item = self._items.popleft()
+        self._marks -= isinstance(item, Mark)
+        return item
 
     def take(self) -> Item | RedisMetricsError | None:
         """Remove and return the next item; None if the queue is empty."""
         if self._gap is not None:
             gap, self._gap = self._gap, None
             return gap
-        return self._items.popleft() if self._items else None
+        if self._dropped_mark is not None:
+            mark, self._dropped_mark = self._dropped_mark, None
+            return mark
+        return self._pop() if self._items else None
 
     def close(self) -> None:
         """Drop what is queued and accept nothing more."""
         self.closed = True
         self._items.clear()
+        self._marks, self._dropped_mark = 0, None
         self._gap = None
 
     def fail(self, error: StoreError) -> None:
@@ -71,6 +91,10 @@ class DeliveryQueue:
     def _drop(self, item: Item | RedisMetricsError) -> None:
         if isinstance(item, RedisMetricsError):
             log.warning("dropped an error of a live stream, since its reader is slow: %s", item)
+            return
+        if isinstance(item, Mark):
+            # What follows still belongs to it.
+            self._dropped_mark = item
             return
         gap = item
         if isinstance(item, Sample):

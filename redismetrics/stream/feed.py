@@ -10,27 +10,24 @@ asyncio share all of this logic.
 
 from collections import deque
 from collections.abc import Iterable
-from typing import cast
-
-import numpy as np
 
 from redismetrics.columnar import block_codec
 from redismetrics.columnar.block_codec import Block
-from redismetrics.columnar.samples import CENTROID
 from redismetrics.errors import FormatMismatch, InvalidQuery, StoreError, StoreUnavailable, shown
 from redismetrics.model import retention
 from redismetrics.model.definition import Definition
-from redismetrics.model.sample import Gap, Sample, read_metadata
+from redismetrics.model.sample import Gap
 from redismetrics.model.time import monotonic, to_datetime
 from redismetrics.model.validation import MetricType, Tags
 from redismetrics.store import catalog, keys
 from redismetrics.store.namespace import Namespace
 
 from . import catch_up
+from .block_samples import count_selected, selected_samples
 from .catch_up import ShardState
 from .delivery import DeliveryQueue
 from .interval_summaries import IntervalSummaries
-from .positions import Position, WriterHistory
+from .positions import Mark, Position, Received, Resumed, WriterHistory
 from .selection import Selection
 from .steps import (
     Connect,
@@ -59,6 +56,10 @@ _PATIENCE = 10.0
 # Seconds of silence after which the connection is tested by a ping, and seconds without a reply
 # after which it is given up.
 PING_AFTER = 5.0
+
+# Slices of the logs (of about 512 blocks each) that are read for a reader that resumes. Beyond them
+# it gets a gap, because the stream must not read a day of logs for each client that reconnects.
+_MAX_RESUME_SLICES = 64
 
 _Tags = dict[str, str]
 
@@ -98,6 +99,11 @@ class Feed:
         # The clock of the newest removed block for which a gap was delivered, by shard.
         self._reported_cut: dict[int, int] = {}
         self._writers = WriterHistory()
+        # Whether marks are delivered, and what the reader has received.
+        self._marks = False
+        self._received: Received = {}
+        self._resume_from: Received | None = None
+        self._resumed: dict[int, Resumed] = {}
         # The server's time up to which nothing was missed.
         self._complete_ms = 0
         # The server's time minus the monotonic clock.
@@ -110,6 +116,10 @@ class Feed:
         # The text of the error that was delivered last, so that it is delivered once.
         self._last_error = ""
 
+    def track(self, received: Received | None) -> None:
+        """Deliver marks as well, and begin with what came after *received*, if given."""
+        self._marks, self._resume_from = True, received
+
     # -- connection -------------------------------------------------------------------------------
 
     def open(self, queue: DeliveryQueue) -> Steps[None]:
@@ -119,6 +129,8 @@ class Feed:
             if self._summaries is not None:
                 self._summaries.start(self._complete_ms)
             yield from self._subscribe(queue)
+            self._resume(queue)
+            self._mark(queue)
         except BaseException:
             yield Disconnect()
             raise
@@ -132,6 +144,10 @@ class Feed:
                         yield from self._subscribe(queue)
                         yield from self._catch_up(queue)
                         self._last_error = ""
+                    elif self._resume_from is not None:
+                        self._resume_from = None
+                        yield from self._catch_up(queue, _MAX_RESUME_SLICES)
+                        self._mark(queue)
                     yield from self._receive(queue)
                     self._deliver_summaries(queue)
                 except StoreError as error:
@@ -160,10 +176,39 @@ class Feed:
                 state = yield Run(catch_up.shard_state(self._namespace, shard, ""))
                 self._began[shard] = state.clock
                 self._positions[shard] = Position(state.clock + 1)
+                self._received[shard] = state.clock, -1
                 self._set_time(state.now_ms)
 
     def _set_time(self, now_ms: int) -> None:
         self._complete_ms, self._offset_ms = now_ms, now_ms - monotonic() * 1000
+
+    def _mark(self, queue: DeliveryQueue) -> None:
+        if self._marks:
+            queue.put([Mark(dict(self._received))])
+
+    def _resume(self, queue: DeliveryQueue) -> None:
+        """Go back to what the reader had received before, so that `follow` catches up from there.
+
+        The newest batch that it received is read again and compared by its number of items.
+        """
+        now_ms = self._complete_ms
+        for shard, (clock, count) in (self._resume_from or {}).items():
+            newest = self._began.get(shard, -1)
+            # The server has lost data, or the namespace has been made anew.
+            if clock > newest:
+                queue.put([_gap(now_ms, now_ms)])
+                continue
+            self._began[shard], self._received[shard] = clock, (clock, count)
+            self._positions[shard] = Position(clock if count >= 0 else clock + 1)
+            if count >= 0:
+                self._resumed[shard] = Resumed(clock, count)
+            self._complete_ms = min(self._complete_ms, clock // 1000)
+
+    def _end_resume(self, queue: DeliveryQueue, shard: int) -> None:
+        """Deliver a gap if the reader had not received the whole of its newest batch."""
+        resumed = self._resumed.pop(shard, None)
+        if resumed is not None and resumed.found != resumed.expected:
+            queue.put([_gap(resumed.clock // 1000, resumed.clock // 1000)])
 
     def _subscribe(self, queue: DeliveryQueue) -> Steps[None]:
         """Connect, subscribe, and wait for the confirmations."""
@@ -214,8 +259,11 @@ class Feed:
 
     # -- after a reconnect ------------------------------------------------------------------------
 
-    def _catch_up(self, queue: DeliveryQueue) -> Steps[None]:
-        """Deliver what was recorded since the last block received, and gaps for what is gone."""
+    def _catch_up(self, queue: DeliveryQueue, max_slices: int | None = None) -> Steps[None]:
+        """Deliver what was recorded since the last block received, and gaps for what is gone.
+
+        After *max_slices* slices of a shard, the rest is a gap as well.
+        """
         # A server that came back without its data numbers its series from 0 again.
         self._known.clear()
         since_ms = self._complete_ms
@@ -233,8 +281,15 @@ class Feed:
                 stored = yield Run(catch_up.metric_names(self._namespace, shard))
                 names = self._selection.matching(stored)
             names = [name for name in names if keys.shard_of(name, self._shards) == shard]
+            slices = 0
             while position.clock <= state.clock and not queue.closed:
+                if slices == max_slices:
+                    queue.put([_gap(position.clock // 1000, state.now_ms)])
+                    self._positions[shard] = Position(state.clock + 1)
+                    break
+                slices += 1
                 position = yield from self._read_slice(queue, shard, names, state.clock, since_ms)
+            self._end_resume(queue, shard)
             self._set_time(state.now_ms)
 
     def _restart_position(self, shard: int, state: ShardState) -> Position:
@@ -296,7 +351,7 @@ class Feed:
         try:
             definition, series = yield from self._describe(shard, name, block.ids.tolist())
             if definition is not None and self._selection.has_type(definition.type):
-                self._deliver(queue, name, definition.type, block, series)
+                self._deliver(queue, shard, name, definition.type, block, series)
         except FormatMismatch as error:
             queue.put([error])
         names = self._writers.add(shard, block.writer, block.sequence, name)
@@ -316,6 +371,7 @@ class Feed:
     def _deliver(
         self,
         queue: DeliveryQueue,
+        shard: int,
         name: str,
         kind: MetricType,
         block: Block,
@@ -326,10 +382,22 @@ class Feed:
             of_series = series.get(number)
             selected = of_series is not None and self._selection.has_tags(of_series)
             tags.append(of_series if selected else None)
+        resumed = self._resumed.get(shard)
+        if resumed is not None and block.clock <= resumed.clock:
+            resumed.found += count_selected(block, tags)
+            return
+        self._end_resume(queue, shard)
+        clock, received = self._received[shard]
+        received = max(received, 0) if clock == block.clock else 0
+        self._received[shard] = block.clock, received
         if self._summaries is None:
-            queue.put(_samples(name, kind, block, tags))
+            samples = selected_samples(name, kind, block, tags)
+            if samples and self._marks:
+                queue.put([Mark(dict(self._received), shard)])
+            queue.put(samples)
         elif any(each is not None for each in tags):
             self._summaries.add(name, kind, block, tags)
+        self._received[shard] = block.clock, received + count_selected(block, tags)
 
     @property
     def _now_ms(self) -> float:
@@ -342,38 +410,7 @@ class Feed:
         now_ms = self._now_ms
         if now_ms >= self._summaries.due_ms:
             queue.put(self._summaries.end_interval(now_ms))
-
-
-def _samples(name: str, kind: MetricType, block: Block, tags: list[_Tags | None]) -> list[Sample]:
-    """Return the samples of those series of *block* whose *tags* are not None."""
-    samples = block.samples
-    rows = np.flatnonzero(np.array([each is not None for each in tags], np.bool_)[samples.series])
-    times, weights = samples.time[rows].tolist(), samples.weight[rows]
-    approximate = (samples.flags[rows] & CENTROID != 0) & (weights > 1)
-    # Many samples have the same millisecond.
-    datetimes = {time: to_datetime(time) for time in set(times)}
-    columns = zip(
-        samples.value[rows].tolist(),
-        weights.tolist(),
-        samples.series[rows].tolist(),
-        times,
-        map(samples.metadata.get, rows.tolist()),
-        approximate.tolist(),
-        strict=True,
-    )
-    return [
-        Sample(
-            name,
-            kind,
-            value,
-            count,
-            cast("_Tags", tags[series]),
-            datetimes[time],
-            read_metadata(text),
-            centroid,
-        )
-        for value, count, series, time, text, centroid in columns
-    ]
+            self._mark(queue)
 
 
 def _gap(since_ms: int, until_ms: int) -> Gap:

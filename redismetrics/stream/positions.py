@@ -22,6 +22,34 @@ class Position:
     sequence: int = 0
 
 
+# What a reader has received, by shard: the clock of the newest batch, and how many items of it. The
+# count is -1 if the reader began after that batch.
+Received = dict[int, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a reader has received once it has read the queue up to here.
+
+    If *shard* is not None, the samples that follow belong to the newest batch of that shard.
+    """
+
+    received: Received
+    shard: int | None = None
+
+
+@dataclass(slots=True)
+class Resumed:
+    """The newest batch that a reader had received when it lost its connection.
+
+    *expected*: how many items of it the reader had; *found*: how many there are in the logs.
+    """
+
+    clock: int
+    expected: int
+    found: int = 0
+
+
 class WriterHistory:
     """The newest batch of each writer and shard, and which metrics of it were delivered."""
 
