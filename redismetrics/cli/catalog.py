@@ -28,6 +28,7 @@ def tag_values(
 ) -> None:
     """List the values of a tag over all series of a metric."""
     with options.client(url, namespace) as metrics:
+        options.check_exists(metrics, name)
         values = metrics.tag_values(name, key)
     if as_json:
         print_json(values)

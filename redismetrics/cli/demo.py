@@ -1,6 +1,5 @@
 """The command `demo`: shows what `demo_run` does."""
 
-import json
 import sys
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -25,7 +24,16 @@ from .demo_run import (
     DemoResult,
 )
 from .options import AsJson, terminable
-from .printing import BAR, bars, make_console, print_call, print_lines, sample_line, table
+from .printing import (
+    BAR,
+    bars,
+    make_console,
+    print_call,
+    print_json,
+    print_lines,
+    sample_line,
+    table,
+)
 
 # Lines of each metric of the page that are shown.
 _PAGE_LINES = 5
@@ -49,7 +57,7 @@ def demo(
                     for _ in run.record():
                         pass
                     result = run.run_queries()
-                print(json.dumps(_as_json(result), ensure_ascii=False, allow_nan=False))
+                print_json(_as_json(result))
             else:
                 result = _run_and_show(console, seconds)
     except KeyboardInterrupt:

@@ -1,6 +1,5 @@
 """The commands `embedded status` and `embedded stop`."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ from rich.table import Table
 from redismetrics.store import embedded
 
 from .options import AsJson
-from .printing import cell, duration, make_console
+from .printing import cell, duration, make_console, print_json
 
 embedded_app = typer.Typer(
     help="Show or stop the embedded server that the processes of one user share.",
@@ -28,7 +27,7 @@ def status(folder: Folder = None, as_json: AsJson = False) -> None:
     """Show whether the embedded server is running, and its memory, keys and clients."""
     found = embedded.status(folder)
     if as_json:
-        print(json.dumps(found))
+        print_json(found)
         return
     if not found["running"]:
         print(f"No embedded server runs on {found['folder']}.")

@@ -5,7 +5,6 @@ line; 130 stopped by Ctrl-C. `measure` exits with the status of its command.
 """
 
 import inspect
-import io
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -14,10 +13,10 @@ from typing import Annotated, Any
 import typer
 
 from redismetrics import __version__
-from redismetrics.errors import RedisMetricsError, StoreUnavailable, one_line
+from redismetrics.errors import RedisMetricsError, StoreUnavailable
 from redismetrics.model.validation import did_you_mean
 
-from . import catalog, copy, delete, doctor, measure, query, record, services, tail
+from . import catalog, copy, delete, doctor, measure, query, record, services, streams, tail
 from .demo import demo
 from .embedded import embedded_app
 from .top import screen
@@ -77,10 +76,15 @@ def run(argv: Sequence[str] | None = None) -> int:
 
     An error is printed as one line on stderr.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A terminal that cannot show a bar still shows the numbers.
-            stream.reconfigure(errors="replace")
+    streams.prepare()
+    status = _run(argv)
+    problem = streams.finish()
+    if problem and not status:
+        _print_error(problem)
+    return status or (0 if problem is None else 1)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     try:
         status = app(
             args=None if argv is None else list(argv),
@@ -97,7 +101,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         return 130
     # Our messages never contain a password.
     except (RedisMetricsError, OSError) as error:
-        text = one_line(error).removesuffix(".")
+        text = streams.describe(error).removesuffix(".")
         if isinstance(error, StoreUnavailable):
             text += "; is Redis running? Set another server with --url or REDISMETRICS_URL"
         _print_error(text)

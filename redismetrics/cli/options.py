@@ -25,6 +25,9 @@ from redismetrics.store.connection import Store
 from redismetrics.store.embedded import folder_of
 from redismetrics.store.embedded import status as embedded_status
 
+# 9 September 2001: all later Unix seconds have at least ten digits.
+_OLDEST, _YEAR = 1e9, 366 * 86_400
+
 # Seconds within which Redis must confirm what a command recorded.
 FLUSH_SECONDS = 5.0
 
@@ -186,8 +189,11 @@ def time(text: str | None, option: str) -> Any:
     """Parse a time to what `Metrics` accepts; None if it is not given."""
     if text is None:
         return None
+    seconds = None
     with suppress(ValueError):
-        return float(text)
+        seconds = float(text)
+    if seconds is not None:
+        return _unix_seconds(seconds, text, option)
     with suppress(ValueError):
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is not None:
@@ -195,6 +201,34 @@ def time(text: str | None, option: str) -> Any:
     with suppress(InvalidQuery):
         return window_ms(text, round(system_clock() * 1000) - 1)[0] / 1000
     raise InvalidQuery(f"{option} must be {_TIME}, got {shown(text, 80)}")
+
+
+def _unix_seconds(seconds: float, text: str, option: str) -> float:
+    """Return Unix seconds; refuse numbers that look like a date, such as 2026 or 20261129.
+
+    Samples are neither older than 2001 nor more than a year ahead; 0 means from the beginning.
+    """
+    if seconds == 0 or _OLDEST <= seconds <= system_clock() + _YEAR:
+        return seconds
+    raise InvalidQuery(
+        f"{option} must be Unix seconds from {_OLDEST:.0f} (2001) to a year from now, or 0; "
+        f"write a date as 2026-11-29T00:00Z, got {shown(text, 80)}"
+    )
+
+
+def check_exists(metrics: Metrics, name: str) -> None:
+    """Raise `RedisMetricsError` if there is no metric of that name, and an invalid one as usual."""
+    # Imported here because it loads redis.
+    from redismetrics.store import catalog
+
+    metrics.check(name)
+    internals = metrics.internals
+    namespace = internals.query_context.namespace
+    if not internals.run(catalog.exists(namespace.name, name), flush=True):
+        raise RedisMetricsError(
+            f"no metric {name!r} in namespace {namespace.name!r}; `redismetrics list` prints all "
+            "metrics"
+        )
 
 
 def window(text: str | None, since: str | None, until: str | None) -> Any:

@@ -13,6 +13,8 @@ from rich.text import Text
 from redismetrics.client.metrics import Metrics
 from redismetrics.model.sample import Sample
 
+from . import streams
+
 # The length of the longest bar, in characters.
 BAR = 40
 
@@ -29,8 +31,8 @@ def is_for_people() -> bool:
 
 
 def print_json(result: Any) -> None:
-    """Print one JSON document, or one line of a stream."""
-    print(Metrics.to_json(result), flush=True)
+    """Print one JSON document, or one line of a stream, as UTF-8 whatever the locale is."""
+    streams.write_utf8(Metrics.to_json(result))
 
 
 def print_rows(rows: Sequence[Row]) -> None:

@@ -237,5 +237,7 @@ def _run(
 ) -> T:
     """Return the result of *query* as the function *read* of `redismetrics.queries` reads it."""
     with options.client(url, namespace) as metrics:
+        if query.name is not None:
+            options.check_exists(metrics, query.name)
         internals = metrics.internals
         return internals.run(read(internals.query_context, query), flush=True)

@@ -46,6 +46,10 @@ def main(argv: list[str] | None = None, *, prog: str = "python -m redismetrics.e
             parser.error(one_line(error))
         print(one_line(error), file=sys.stderr)
         return 1
+    # Python's sign of a stream that was closed when the process started.
+    if sys.stdout is None:
+        print("standard output is closed", file=sys.stderr)
+        return 1
     # As bytes: the format is UTF-8 with \n, whatever the encoding of the terminal is.
     sys.stdout.buffer.write(page.encode())
     sys.stdout.flush()

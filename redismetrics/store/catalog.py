@@ -29,6 +29,13 @@ def definitions(
     return known
 
 
+def exists(namespace: str, name: str) -> Operation[bool]:
+    """Return whether there is a metric of that name, even if its definition cannot be read."""
+    shard = keys.shard_of(name, (yield from shards(namespace)))
+    (found,) = yield [("HEXISTS", keys.shard(namespace, shard).catalogue, name)]
+    return bool(found)
+
+
 def types(namespace: str, names: list[str]) -> Operation[dict[str, MetricType]]:
     """Return the types of these metrics, without those that do not exist or cannot be read."""
     count, found = (yield from shards(namespace)), {}

@@ -76,7 +76,6 @@ def test_json_is_the_result_of_the_api(shell: Shell, filled: Metrics) -> None:
 def test_a_pipe_gets_a_number_or_tab_separated_lines(shell: Shell, filled: Metrics) -> None:
     assert shell.process("query", "orders", "-a", "sum") == (0, "45\n", "")
     assert shell("query", "paid", "-a", "mean") == (0, "47.25\n", "")
-    assert shell("query", "nothing", "-a", "mean") == (0, "\n", "")
     assert shell("query", "orders", "-a", "sum", "-g", "shop") == (
         0,
         "shop\tsum\nde\t25\nf/r\t20\n",
@@ -153,3 +152,40 @@ def test_delete_and_clear(shell: Shell, filled: Metrics, namespace: str) -> None
     filled.increment("orders")
     filled.flush()
     assert shell("clear", "--yes") == (0, "Deleted 1 metrics.\n", "")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("query", "nosuch"),
+        ("query", "nosuch", "-a", "sum", "--json"),
+        ("time-series", "nosuch", "--fill"),
+        ("rollup", "nosuch", "-g", "shop", "--json"),
+        ("get-metrics", "nosuch"),
+        ("tag-values", "nosuch", "shop"),
+        ("delete", "nosuch"),
+    ],
+)
+def test_a_metric_that_does_not_exist_is_an_error(
+    shell: Shell, asked: Metrics, command: tuple[str, ...]
+) -> None:
+    status, out, err = shell(*command)
+    assert (status, out) == (1, "")
+    assert err.startswith("redismetrics: no metric 'nosuch' in namespace ")
+
+
+def test_a_metric_without_samples_in_the_window_is_no_error(shell: Shell, asked: Metrics) -> None:
+    assert shell("query", "orders", "-a", "sum", "--since", "0", "--until", "30h") == (0, "0\n", "")
+
+
+@pytest.mark.parametrize(
+    "time", ["2026", "20261129", "202611291200", "1790000000000", "-1", "1", "nan", "inf", "1e99"]
+)
+@pytest.mark.parametrize("option", ["--since", "--until", "--timestamp"])
+def test_a_number_that_is_no_plausible_time_is_refused(
+    shell: Shell, asked: Metrics, option: str, time: str
+) -> None:
+    command = "increment" if option == "--timestamp" else "query"
+    status, out, err = shell(command, "orders", f"{option}={time}")
+    assert (status, out) == (2, "")
+    assert f"{option} must be Unix seconds from 1000000000 (2001)" in err
