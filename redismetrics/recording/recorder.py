@@ -188,7 +188,8 @@ class Recorder:
                 metric.name, metric.definition.type, explicit=metric.explicit
             )
         if buffer is None:
-            if len(metric.buffers) >= self.settings.max_series and canonical != _OVERFLOW:
+            is_full = len(metric.buffers) >= self.settings.max_series and canonical != _OVERFLOW
+            if is_full and not self._forget_sent(metric):
                 self.drops.overflow(metric.name, "", 1)
                 canonical = _OVERFLOW
             new = Buffer(canonical)
@@ -203,6 +204,25 @@ class Recorder:
             finally:
                 self._starting.release()
         return buffer
+
+    def _forget_sent(self, metric: MetricBuffers) -> bool:
+        """Forget the series of which nothing is unsent; return whether there are any.
+
+        They may be deleted by now. Redis counts those that exist against `max_series`.
+        """
+        bound = self.bindings.buffers()
+        gone = MetricBuffers(metric.name, metric.definition, explicit=metric.explicit)
+        for canonical, buffer in list(metric.buffers.items()):
+            if buffer.is_empty and buffer not in bound:
+                found = metric.buffers.pop(canonical, None)
+                if found is not None:
+                    gone.buffers[canonical] = found
+        if not gone.buffers:
+            return False
+        # Threads that are just appending to one: it is drained a while longer.
+        self.bindings.clear_caches()
+        self.registry.retired.append(gone)
+        return True
 
     def start_again(self) -> None:
         """Start the sink at the next recording of each series: it could not start, or paused."""

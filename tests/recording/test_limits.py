@@ -175,3 +175,23 @@ def test_the_largest_values_do_not_harm_others(make: Make) -> None:
     assert balanced(metrics)["stored"] == 18
     assert metrics.query("others", aggregation="sum") == 3
     assert metrics.query("jobs", aggregation="count") == 9
+
+
+@pytest.mark.parametrize("how", ["series", "metric", "clear"])
+def test_series_that_were_deleted_leave_their_places(make: Make, how: str) -> None:
+    metrics = make(flush_interval=NEVER, max_series=3)
+    for pod in "abc":
+        metrics.increment("restarts", tags={"pod": pod})
+    metrics.flush()
+    with_access = make()
+    if how == "series":
+        for pod in "abc":
+            with_access.delete_series("restarts", {"pod": pod})
+    elif how == "metric":
+        with_access.delete_metric("restarts")
+    else:
+        with_access.clear(confirm=True)
+    metrics.increment("restarts", tags={"pod": "d"})
+    metrics.flush()
+    assert metrics.query("restarts", aggregation="sum", group_by="pod") == [{"pod": "d", "sum": 1}]
+    assert metrics.stats()["overflow"] == {}
