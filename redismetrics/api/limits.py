@@ -57,7 +57,7 @@ class Limits:
     max_batch: int = 10_000
     max_recorded_names: int = 10_000
     max_recorded_series: int = 200_000
-    max_recorded_bytes: int = 64 << 20
+    max_recorded_bytes: int = 32 << 20
     max_otlp_streams: int = 100_000
 
     def __post_init__(self) -> None:
