@@ -121,11 +121,11 @@ class Sender:
 
         Return the number of shards.
         """
-        wanted = retention_policy(self.settings)
+        policy = retention_policy(self.settings)
         config = run(
             client,
             namespace.open_namespace(
-                self.settings.namespace, wanted, self.store.shards, self.recorder.warn_once
+                self.settings.namespace, policy, self.store.shards, self.recorder.warn_once
             ),
         )
         minutes = config.retention.finest.retention

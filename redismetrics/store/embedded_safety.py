@@ -1,7 +1,7 @@
 """Refuse data folders that other users of the machine could have prepared or could change.
 
 The server executes what its append-only file contains, and writes its log and its process id to
-files with fixed names. Whoever can write to the data folder, or made it, could therefore run
+files with fixed names. Anyone who can write to the data folder, or made it, could therefore run
 commands in the server of the user, or have files of the user overwritten through symbolic links.
 """
 

@@ -111,7 +111,7 @@ def test_nested_wsgi_middleware_counts_once(captured: Captured, offline_metrics:
 
 
 def cancel(app: Any, after_messages: int) -> None:
-    """Serve one request, and cancel it after so many messages of the response."""
+    """Serve one request, and cancel it after this number of response messages."""
 
     async def serve() -> None:
         reached = asyncio.Event()

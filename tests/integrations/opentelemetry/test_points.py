@@ -12,6 +12,6 @@ def test_histograms_with_changed_bounds_keep_count_and_sum() -> None:
     )
     other = HistogramValue(5, 8.0, 0.5, 3.0, ExplicitBuckets((1.5,), (3, 2)))
     assert other.subtract(before) == HistogramValue(2, 2.0, None, None, None)
-    anew = HistogramValue(4, 9.0, 0.5, 3.0, ExplicitBuckets((1.0, 2.0), (0, 2, 2)))
-    assert anew.subtract(before) is None
+    restarted = HistogramValue(4, 9.0, 0.5, 3.0, ExplicitBuckets((1.0, 2.0), (0, 2, 2)))
+    assert restarted.subtract(before) is None
     assert before.subtract(same) is None

@@ -70,7 +70,7 @@ def test_first_point_with_an_unknown_start_contributes_nothing(kind: str) -> Non
         for n in range(3)
     ]
     assert sums == [0, 10, 20]
-    # The Collector restarts and begins anew, again with a point of no duration.
+    # The Collector restarts and starts over, again with a point of no duration.
     second = START + 60 * SECOND
     sums = [
         receiver.get(kind, 1_000_030 + 10 * n, start=second, at=second + n * 15 * SECOND)
