@@ -273,6 +273,8 @@ class Sender:
                     "Redis lost confirmed batches: after a failover, or its data was deleted"
                 )
                 self.known.forget_ids()
+                # The configuration may be lost as well: the next batch writes it again.
+                self._shards = 0
             self._confirmed[shard] = batch.request.sequence
             self._confirmed_at[shard] = self.recorder.steady_clock()
             self.unconfirmed.pop(shard, None)

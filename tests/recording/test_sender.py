@@ -312,3 +312,20 @@ def test_a_subscriber_does_not_see_the_samples_of_a_refused_batch(
         names = [subscription.get(5).name for _ in range(2)]
         assert names == ["good", "good"]
         assert subscription.get(0.05) is None
+
+
+def test_the_configuration_is_written_again_after_the_data_was_lost(
+    make: Make, fresh_server: Callable[..., Server]
+) -> None:
+    server = fresh_server()
+    metrics = make(server.url, flush_interval=NEVER)
+    metrics.increment("jobs")
+    metrics.flush()
+    with server.client() as direct:
+        written = direct.hgetall(keys.config(metrics.settings.namespace))
+        direct.flushall()
+        for _ in range(2):
+            metrics.increment("jobs")
+            metrics.flush()
+        assert direct.hgetall(keys.config(metrics.settings.namespace)) == written
+    assert metrics.query("jobs", aggregation="sum") == 2
