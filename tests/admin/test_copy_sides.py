@@ -23,7 +23,7 @@ def test_a_source_in_use_is_rejected_and_not_changed(
     metrics.increment("jobs")
     metrics.flush()
     with pytest.raises(
-        StoreError, match=r"in use, the last batch came 0\.\d s ago; stop the processes that record"
+        StoreError, match=r"in use, the last batch came 0\.\d s ago; stop the recording processes"
     ):
         copy(url, second_server.url, namespace=namespace)
     worker = new_worker(url, namespace)
