@@ -181,15 +181,19 @@ def pack_metadata(metadata: Mapping[str, Any]) -> bytes:
         raise InvalidTags(
             f"metadata must be at most {MAX_METADATA_BYTES} bytes of JSON, got {len(data)}"
         )
-    if (
-        data.count(b"[") + data.count(b"{") > MAX_METADATA_DEPTH
-        and _depth(json.loads(data)) > MAX_METADATA_DEPTH
-    ):
+    if _is_too_deep(data, json.loads(data)):
         raise InvalidTags(
             f"metadata must have at most {MAX_METADATA_DEPTH} levels of lists and mappings, "
             "got more"
         )
     return data
+
+
+def _is_too_deep(text: bytes, metadata: Any) -> bool:
+    """Return whether *metadata*, whose JSON is *text*, has too many levels."""
+    if text.count(b"[") + text.count(b"{") <= MAX_METADATA_DEPTH:
+        return False
+    return _depth(metadata) > MAX_METADATA_DEPTH
 
 
 def _depth(value: Any) -> int:
@@ -207,11 +211,19 @@ def _depth(value: Any) -> int:
 
 
 def read_metadata(text: bytes | None) -> dict[str, Any]:
-    """Return the metadata of a sample from its JSON; raise `FormatMismatch` if it is not JSON."""
+    """Return the metadata of a sample from its JSON.
+
+    Raises:
+        FormatMismatch: If it is not JSON, or has more levels than can be recorded.
+    """
     if text is None:
         return {}
     try:
         metadata = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise FormatMismatch(f"corrupt block: metadata is not JSON: {shown(text)}") from error
+    if _is_too_deep(text, metadata):
+        raise FormatMismatch(
+            f"corrupt block: metadata must have at most {MAX_METADATA_DEPTH} levels, got more"
+        )
     return metadata if isinstance(metadata, dict) else {}

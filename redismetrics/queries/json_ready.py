@@ -19,7 +19,7 @@ def to_json_ready(value: Any) -> Any:
     numbers that are not finite (a sum too large for a float) None.
     """
     if isinstance(value, Sample | Gap | Summary):
-        return value.to_dict()
+        value = value.to_dict()
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, Mapping):

@@ -21,7 +21,7 @@ from .time_series import time_series
 def get_metrics(context: QueryContext, query: SamplesQuery) -> Operation[dict[str, Any]]:
     """Return the result of `newest_samples` ready for JSON."""
     samples = yield from newest_samples(context, query)
-    return _with_timestamp(metrics=[sample.to_dict() for sample in samples], count=len(samples))
+    return _with_timestamp(metrics=to_json_ready(samples), count=len(samples))
 
 
 def get_aggregation(context: QueryContext, query: Query) -> Operation[dict[str, Any]]:
@@ -58,7 +58,7 @@ def get_rollups(context: QueryContext, query: Query) -> Operation[dict[str, Any]
 
     def read() -> Operation[dict[str, Any]]:
         return _with_timestamp(
-            rollups=(yield from operation),
+            rollups=to_json_ready((yield from operation)),
             group_by=list(query.group_by),
             aggregations=list(query.aggregations),
             window=describe_window(query.window),

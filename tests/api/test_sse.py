@@ -42,6 +42,24 @@ def leave(events: Events) -> None:
     assert events.ended.wait(PATIENCE)
 
 
+def test_a_sum_too_large_for_a_float_is_null_and_the_stream_continues(metrics: Metrics) -> None:
+    app = create_app(metrics, limits=FAST_HEARTBEAT)
+    with running(app) as at, httpx.Client(base_url=at) as web:
+        events = Events(web, "/api/stream?every=0.1")
+        assert events.open.wait(PATIENCE)
+        metrics.histogram("huge", 1.7e308)
+        metrics.histogram("huge", 1.7e308)
+        metrics.flush()
+        wait_until(lambda: events.of("summary"), "a summary comes")
+        (huge,) = events.of("summary")
+        assert (huge["sum"], huge["mean"], huge["max"]) == (None, None, 1.7e308)
+        metrics.gauge("depth", 1)
+        metrics.flush()
+        wait_until(lambda: len(events.of("summary")) == 2, "the next summary comes")
+        assert events.of("summary")[1]["name"] == "depth"
+        leave(events)
+
+
 def test_stream_sends_samples_and_ends_with_its_client(metrics: Metrics, server: Server) -> None:
     app = create_app(metrics, limits=FAST_HEARTBEAT)
     with running(app) as at, httpx.Client(base_url=at) as web:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redismetrics.errors import InvalidTags
-from redismetrics.model.sample import Sample, pack_metadata
+from redismetrics.errors import FormatMismatch, InvalidTags
+from redismetrics.model.sample import Sample, pack_metadata, read_metadata
 
 JSON = st.recursive(
     st.none()
@@ -66,3 +66,10 @@ def test_a_sample_as_a_dict_can_be_written_as_json() -> None:
         "timestamp": "2026-01-01T00:00:00+00:00",
         "metadata": {"note": [1, None]},
     }
+
+
+def test_stored_metadata_deeper_than_what_can_be_recorded_is_rejected() -> None:
+    deep = b'{"a":' * 20 + b"1" + b"}" * 20
+    assert read_metadata(deep)["a"]
+    with pytest.raises(FormatMismatch, match="at most 20 levels"):
+        read_metadata(b'{"a":' + deep + b"}")

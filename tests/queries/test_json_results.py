@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 
 from redismetrics import (
+    Gap,
     Metrics,
+    Sample,
+    Summary,
 )
 from tests.fixtures.queries import (
     at,
@@ -195,3 +198,23 @@ def test_to_json_accepts_every_result(grouped: Metrics) -> None:
         assert len(json.loads(grouped.to_json(answer))) == len(answer) > 0
     groups = json.loads(grouped.to_json(grouped.query("score", group_by="model")))
     assert groups[0]["samples"][0]["value"] == 16
+
+
+def test_numbers_too_large_for_a_float_become_null_in_every_result() -> None:
+    infinite, nan = float("inf"), float("nan")
+    now = datetime.now(UTC)
+    sample = Sample("depth", "gauge", infinite, 1, {}, now, {"note": nan})
+    summary = Summary("depth", "gauge", {}, now, now, 2, infinite, 1.0, 1.7e308, nan)
+    found = json.loads(Metrics.to_json([sample, {"inside": (summary,)}, Gap(now, now)]))
+    assert found[0]["value"] is found[0]["metadata"]["note"] is None
+    of_summary = found[1]["inside"][0]
+    assert [of_summary[key] for key in ("sum", "mean", "last", "max")] == [None, None, None, 1.7e308]
+    assert found[2]["missed"] is None
+
+
+def test_get_rollups_has_null_for_a_sum_too_large_for_a_float(metrics: Metrics) -> None:
+    for _ in range(2):
+        metrics.histogram("huge", 1.7e308)
+    found = metrics.get_rollups("huge", aggregations=["sum", "max"])
+    assert found["rollups"] == {"": {"sum": None, "max": 1.7e308}}
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
