@@ -194,7 +194,7 @@ class Feed:
         now_ms = self._complete_ms
         for shard, (clock, count) in (self._resume_from or {}).items():
             newest = self._began.get(shard, -1)
-            # The server has lost data, or the namespace has been made anew.
+            # The server has lost data, or the namespace was created again.
             if clock > newest:
                 queue.put([_gap(now_ms, now_ms)])
                 continue

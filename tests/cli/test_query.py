@@ -167,14 +167,14 @@ def test_delete_and_clear(shell: Shell, filled: Metrics, namespace: str) -> None
     ],
 )
 def test_a_metric_that_does_not_exist_is_an_error(
-    shell: Shell, asked: Metrics, command: tuple[str, ...]
+    shell: Shell, filled: Metrics, command: tuple[str, ...]
 ) -> None:
     status, out, err = shell(*command)
     assert (status, out) == (1, "")
     assert err.startswith("redismetrics: no metric 'nosuch' in namespace ")
 
 
-def test_a_metric_without_samples_in_the_window_is_no_error(shell: Shell, asked: Metrics) -> None:
+def test_a_metric_without_samples_in_the_window_is_no_error(shell: Shell, filled: Metrics) -> None:
     assert shell("query", "orders", "-a", "sum", "--since", "0", "--until", "30h") == (0, "0\n", "")
 
 
@@ -183,7 +183,7 @@ def test_a_metric_without_samples_in_the_window_is_no_error(shell: Shell, asked:
 )
 @pytest.mark.parametrize("option", ["--since", "--until", "--timestamp"])
 def test_a_number_that_is_no_plausible_time_is_refused(
-    shell: Shell, asked: Metrics, option: str, time: str
+    shell: Shell, filled: Metrics, option: str, time: str
 ) -> None:
     command = "increment" if option == "--timestamp" else "query"
     status, out, err = shell(command, "orders", f"{option}={time}")
