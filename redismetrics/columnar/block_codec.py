@@ -23,14 +23,18 @@ from redismetrics.model.time import YEAR_10000_MS
 
 from .arrays import Ints, saturated
 from .column_codec import Reader, pack_real, pack_whole
+from .packing import check_size, decode, pad, unpack_msgpack
 from .samples import CENTROID, CHANGE, OWN_TIME, Samples
 from .summaries import Summaries
 
 VERSION = 1
-# A block has at most MAX_ROWS rows, plus ROWS_PER_BYTE for each of its bytes, so that corrupt bytes
-# cannot ask for all memory. Rows that are all alike take next to no bytes, but there are at most
-# as many as a series may have uncompressed in a flush, 10,000 (settings.py).
-MAX_ROWS, ROWS_PER_BYTE = 1 << 14, 64
+# Writers compress batches of more rows than this.
+MAX_ROWS = 1 << 14
+# So that corrupt bytes cannot ask for much memory, the body of a block has at least one byte for
+# each row, and SUMMARY_ROWS for each summary. Only rows that are all alike take less; their block
+# is padded with zeros.
+ROWS_PER_BYTE = 1
+SUMMARY_ROWS = 2
 
 # Version, rows, summaries, bytes of metadata, time base.
 _PREFIX = struct.Struct("<BIIIq")
@@ -54,7 +58,11 @@ def pack(samples: Samples) -> bytes:
             values = getattr(samples.summaries, column.name)
             parts.append(pack_whole(values) if values.dtype == np.int64 else pack_real(values))
     parts.append(metadata)
-    return b"".join(parts)
+    return pad(parts, _size_in_rows(len(samples), len(samples.summed)), ROWS_PER_BYTE)
+
+
+def _size_in_rows(rows: int, summaries: int) -> int:
+    return rows + SUMMARY_ROWS * summaries
 
 
 @dataclass(slots=True, eq=False)
@@ -85,18 +93,12 @@ def unpack(data: bytes) -> Block:
     Raises:
         FormatMismatch: If *data* is corrupt or of another version.
     """
-    try:
-        return _unpack(data)
-    except FormatMismatch:
-        raise
-    # Any error that a decoder raises on corrupt bytes.
-    except Exception as error:
-        raise FormatMismatch(f"corrupt block ({len(data)} bytes): {error}") from error
+    return decode("block", [data], lambda: _unpack(data))
 
 
 def unpack_metadata(data: bytes, rows: int) -> dict[int, bytes]:
     """Return the JSON text by row; rows from *rows* on are ignored."""
-    pairs = msgpack.unpackb(data, strict_map_key=False) if data else {}
+    pairs = unpack_msgpack(data, strict_map_key=False)[0] if data else {}
     return {row: text for row, text in pairs.items() if 0 <= row < rows and type(text) is bytes}
 
 
@@ -119,10 +121,9 @@ def _check(samples: Samples, ids: Ints, count: int) -> None:
 
 
 def _unpack(data: bytes) -> Block:
-    unpacker = msgpack.Unpacker(raw=True, max_buffer_size=max(len(data), 1), use_list=True)
-    unpacker.feed(data)
-    clock, writer, sequence, count, _, _, ids, based, bases = unpacker.unpack()
-    samples = _read_body(Reader(data, unpacker.tell(), "block"))
+    head, end = unpack_msgpack(data, raw=True)
+    clock, writer, sequence, count, _, _, ids, based, bases = head
+    samples = _read_body(Reader(data, end, "block"))
     id_column = np.array(list(map(int, ids)), dtype=np.int64)
     for column in (samples.series, samples.summed):
         if len(column) and not 0 <= int(column.min()) <= int(column.max()) < len(id_column):
@@ -137,15 +138,16 @@ def _unpack(data: bytes) -> Block:
 
 
 def _read_body(reader: Reader) -> Samples:
+    size = len(reader.data) - reader.at
     prefix = reader.bytes(_PREFIX.size)
     version, rows, summed, metadata_size, base = _PREFIX.unpack(prefix)
     if version != VERSION:
         raise FormatMismatch(f"block: the version of the body must be {VERSION}, got {version}")
-    limit = MAX_ROWS + ROWS_PER_BYTE * len(reader.data)
-    if not 0 < rows <= limit or summed > rows:
+    if not rows or summed > rows:
         raise FormatMismatch(
-            f"corrupt block: it must have 1 to {limit} rows, got {rows} and {summed} summaries"
+            f"corrupt block: it must have rows, and no more summaries, got {rows} and {summed}"
         )
+    check_size("block", size, _size_in_rows(rows, summed), ROWS_PER_BYTE)
     series, time = reader.whole(rows), reader.whole(rows)
     value, weight = reader.real(rows), reader.whole(rows)
     flags = reader.whole(rows).astype(np.uint8)

@@ -1,30 +1,46 @@
 """What packed tables and packed samples share: their least size, and errors on corrupt bytes."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import msgpack
 
 from redismetrics.errors import FormatMismatch
 
 T = TypeVar("T")
 
-# Numbers that are all alike take next to no bytes. So that corrupt bytes cannot ask for all memory,
-# packed data has at least one byte for NUMBERS_PER_BYTE numbers beyond the first FREE_NUMBERS; it
-# is padded with zeros if need be.
-NUMBERS_PER_BYTE, FREE_NUMBERS = 64, 1 << 14
+# Numbers that are all alike take next to no bytes. So that few bytes cannot ask for much memory,
+# packed data has at least one byte for this many numbers (rows and points); it is padded with zeros
+# if need be. What workers store of the most regular series, equal values at equal times, takes
+# about this much; all other data takes more by itself. There is no allowance for short data: a
+# reading may have thousands of pieces.
+NUMBERS_PER_BYTE = 4
 
 
-def pad(parts: list[bytes], numbers: int) -> bytes:
+def pad(parts: list[bytes], numbers: int, per_byte: int = NUMBERS_PER_BYTE) -> bytes:
     """Return *parts* as one, padded to the least size for *numbers* numbers."""
     packed = b"".join(parts)
-    least = (numbers - FREE_NUMBERS) // NUMBERS_PER_BYTE + 1
-    return packed + bytes(max(least - len(packed), 0))
+    return packed + bytes(max(-(-numbers // per_byte) - len(packed), 0))
 
 
-def check_size(what: str, data: bytes, numbers: int) -> None:
-    """Raise `FormatMismatch` if *data* is too short for *numbers* numbers."""
-    most = FREE_NUMBERS + NUMBERS_PER_BYTE * len(data)
+def check_size(what: str, size: int, numbers: int, per_byte: int = NUMBERS_PER_BYTE) -> None:
+    """Raise `FormatMismatch` if *size* bytes are too few for *numbers* numbers."""
+    most = per_byte * size
     if numbers > most:
         raise FormatMismatch(f"corrupt {what}: at most {most} numbers fit, got {numbers}")
+
+
+def unpack_msgpack(data: bytes, at: int = 0, **options: Any) -> tuple[Any, int]:
+    """Return the msgpack value that begins at *at*, and where it ends.
+
+    It is skipped first, which proves that its arrays are as long as they claim: decoding allocates
+    the claimed length of each array, and nested claims multiply.
+    """
+    unpacker = msgpack.Unpacker(max_buffer_size=max(len(data), 1))
+    unpacker.feed(data[at:] if at else data)
+    unpacker.skip()
+    end = at + unpacker.tell()
+    return msgpack.unpackb(data[at:end], **options), end
 
 
 def decode(what: str, packed: list[bytes], decoder: Callable[[], T]) -> T:

@@ -153,7 +153,7 @@ def _read_head(data: bytes) -> _Head:
     version, rows, points, base = _HEAD.unpack(Reader(data, 0, "table").bytes(_HEAD.size))
     if version not in (VERSION, PLAIN):
         raise FormatMismatch(f"table: the version must be {VERSION} or {PLAIN}, got {version}")
-    check_size("table", data, rows + points)
+    check_size("table", len(data), rows + points)
     return _Head(rows, points, base, version == PLAIN)
 
 

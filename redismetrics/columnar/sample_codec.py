@@ -65,7 +65,7 @@ def _unpack(data: bytes) -> Samples:
     version, n, metadata_size, base = _HEAD.unpack(reader.bytes(_HEAD.size))
     if version != VERSION:
         raise FormatMismatch(f"samples: the version must be {VERSION}, got {version}")
-    check_size("samples", data, n)
+    check_size("samples", len(data), n)
     series, time = reader.whole(n), reader.whole(n) + base
     samples = Samples(series, time, reader.real(n), reader.whole(n), np.zeros(n, np.uint8))
     if (

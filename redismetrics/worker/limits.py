@@ -22,6 +22,8 @@ class WorkerLimits:
             even for one block; decoding blocks in a query costs about as much.
         blocks_at_once: Blocks of a log read at once.
         bytes_per_commit: Bytes of blocks sealed by one commit, unless one block has more.
+        rows_per_commit: Rows of blocks sealed by one commit, unless one block has more: all of them
+            are in memory at once, at about 200 bytes each.
         cells_per_commit: Minutes (of a chunk) rewritten by one commit, unless one block has more.
         samples_per_minute: A series' samples in a minute that are kept one by one, each with its
             time and metadata. If there are more, only their summary and digest are kept.
@@ -42,6 +44,7 @@ class WorkerLimits:
     few_blocks: int = 32
     blocks_at_once: int = 512
     bytes_per_commit: int = 8 << 20
+    rows_per_commit: int = 1 << 19
     cells_per_commit: int = 256
     samples_per_minute: int = 100
     grace_ms: int = 60 * SECOND

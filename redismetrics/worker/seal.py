@@ -107,7 +107,7 @@ def _decode(
         FormatMismatch: If the first block is corrupt.
     """
     blocks: list[_Block] = []
-    size, cells = 0, set[CellKey]()
+    size, rows, cells = 0, 0, set[CellKey]()
     for data, clock in log:
         size += len(data)
         if blocks and size > limits.bytes_per_commit:
@@ -119,8 +119,9 @@ def _decode(
                 raise
             break
         samples = block.samples.of_series(block.ids)
+        rows += len(samples)
         cells.update(merge.cell_keys([samples], chunk_series))
-        if blocks and len(cells) > limits.cells_per_commit:
+        if blocks and (len(cells) > limits.cells_per_commit or rows > limits.rows_per_commit):
             break
         blocks.append(_Block(data, float(clock), samples))
     return blocks

@@ -3,9 +3,11 @@
 from dataclasses import fields
 from typing import Any
 
+import msgpack
 import numpy as np
 
 from redismetrics.columnar import summaries
+from redismetrics.columnar.block_codec import pack
 from redismetrics.columnar.samples import (
     Samples,
     summarise,
@@ -37,6 +39,30 @@ def columns(
         column(flags, np.uint8),
         metadata or {},
     )
+
+
+def block(
+    samples: Samples,
+    *,
+    clock_us: int = NOW_MS * 1000,
+    bases: dict[int, tuple[float, float]] | None = None,
+    ids: Any = None,
+) -> bytes:
+    """Return a block as record.lua writes it: head, then body."""
+    ids = list(range(10, 11 + int(samples.series.max()))) if ids is None else ids
+    based = list(bases or {})
+    head = [
+        clock_us,
+        "writer",
+        7,
+        samples.count,
+        int(samples.time.min()),
+        0,
+        ids,
+        based,
+        np.array([bases[at] for at in based], "<f8").tobytes() if bases else b"",
+    ]
+    return bytes(msgpack.packb(head, use_bin_type=False)) + pack(samples)
 
 
 def assert_same(found: Samples, expected: Samples) -> None:

@@ -3,7 +3,6 @@
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import msgpack
 import numpy as np
@@ -12,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redismetrics import FormatMismatch
-from redismetrics.columnar.block_codec import MAX_ROWS, ROWS_PER_BYTE, Block, pack, unpack
+from redismetrics.columnar.block_codec import (
+    ROWS_PER_BYTE,
+    SUMMARY_ROWS,
+    Block,
+    pack,
+    unpack,
+    unpack_metadata,
+)
 from redismetrics.columnar.samples import (
     CENTROID,
     CHANGE,
@@ -21,31 +27,10 @@ from redismetrics.columnar.samples import (
     compress,
     concat,
 )
-from tests.columnar.sample_columns import NOW_MS, assert_same, columns
+from tests.columnar.sample_columns import NOW_MS, assert_same, block, columns
 
-
-def block(
-    samples: Samples,
-    *,
-    clock_us: int = NOW_MS * 1000,
-    bases: dict[int, tuple[float, float]] | None = None,
-    ids: Any = None,
-) -> bytes:
-    """Return a block as record.lua writes it: head, then body."""
-    ids = list(range(10, 11 + int(samples.series.max()))) if ids is None else ids
-    based = list(bases or {})
-    head = [
-        clock_us,
-        "writer",
-        7,
-        samples.count,
-        int(samples.time.min()),
-        0,
-        ids,
-        based,
-        np.array([bases[at] for at in based], "<f8").tobytes() if bases else b"",
-    ]
-    return bytes(msgpack.packb(head, use_bin_type=False)) + pack(samples)
+# Memory of decoding that does not depend on the size, in bytes.
+FIXED = 1 << 16
 
 
 FLOATS = st.one_of(
@@ -114,7 +99,8 @@ def test_compressed_block_round_trip(parts: list[Samples], budget: int) -> None:
 @pytest.mark.parametrize(
     ("values", "most"),
     [
-        ([7.25] * 1000, 0),
+        # Less than that would be a block that is rejected.
+        ([7.25] * 1000, 1),
         (list(range(200)) * 5, 1),
         ([float(value) for value in range(1000)], 2),
         ([value * 1e6 for value in range(1000)], 4),
@@ -177,7 +163,7 @@ def typical() -> list[bytes]:
 def assert_sound(found: Block, size: int) -> None:
     """Assert that a decoded block is valid."""
     samples = found.samples
-    assert 0 < len(samples) <= MAX_ROWS + ROWS_PER_BYTE * size
+    assert 0 < len(samples) + SUMMARY_ROWS * len(samples.summed) <= ROWS_PER_BYTE * size
     assert {
         len(column)
         for column in (samples.series, samples.time, samples.value, samples.weight, samples.flags)
@@ -203,7 +189,7 @@ def bounded(size: int) -> Iterator[None]:
     tracemalloc.start()
     try:
         yield
-        assert tracemalloc.get_traced_memory()[1] < 2 * 13 * 8 * (MAX_ROWS + ROWS_PER_BYTE * size)
+        assert tracemalloc.get_traced_memory()[1] < FIXED + 2 * 13 * 8 * ROWS_PER_BYTE * size
     finally:
         tracemalloc.stop()
 
@@ -277,3 +263,50 @@ def test_block_that_claims_a_billion_rows_takes_no_memory() -> None:
     data[at : at + 4] = (1_000_000_000).to_bytes(4, "little")
     with bounded(len(data)), pytest.raises(FormatMismatch, match="got 1000000000"):
         unpack(bytes(data))
+
+
+@pytest.mark.parametrize("rows", [1, 50, 65, 66, 67, 10_000])
+def test_any_number_of_equal_rows_round_trips(rows: int) -> None:
+    samples = columns([1.0] * rows)
+    data = block(samples)
+    assert_same(unpack(data).samples, samples)
+    assert len(data) < rows + 150
+
+
+@given(samples_(), st.integers(1, 3_000), st.integers(1, 12))
+def test_any_samples_repeated_any_number_of_times_round_trip(
+    samples: Samples, times: int, budget: int
+) -> None:
+    row = samples.take(np.arange(len(samples)) == 0, np.zeros(0, np.bool_))
+    for many in (concat([row] * times), compress(concat([samples] * min(times, 50)), budget)):
+        assert_same(unpack(block(many)).samples, many)
+
+
+@pytest.mark.parametrize("summaries", [1, 40, 2_000])
+def test_any_number_of_equal_summaries_round_trips(summaries: int) -> None:
+    part = compress(columns([1.0, 2.0, 3.0] * 20), 2)
+    samples = concat([part] * summaries)
+    assert_same(unpack(block(samples)).samples, samples)
+
+
+@pytest.mark.parametrize(("rows", "summaries"), [(1_000, 0), (400, 350), (10_000, 10_000)])
+def test_a_block_too_small_for_its_rows_is_rejected(rows: int, summaries: int) -> None:
+    part = columns([1.0] * rows)
+    if summaries:
+        several = compress(columns([1.0, 2.0, 3.0]), 2)
+        part.summed = np.zeros(summaries, np.int64)
+        part.summed_flags = np.zeros(summaries, np.uint8)
+        part.summaries = several.summaries.take(np.zeros(summaries, np.intp))
+    data = block(part).rstrip(b"\0")
+    assert len(data) < 300
+    with bounded(len(data)), pytest.raises(FormatMismatch, match="numbers fit"):
+        unpack(data)
+
+
+def test_nested_arrays_that_claim_more_than_they_hold_take_no_memory() -> None:
+    claims = b"\xdd" + (22_000).to_bytes(4, "big")
+    data = claims * 400 + bytes(20_000)
+    with bounded(len(data)), pytest.raises(FormatMismatch, match="corrupt block"):
+        unpack(data)
+    with bounded(22_000), pytest.raises(msgpack.UnpackException):
+        unpack_metadata(b"\x81\x00" + claims * 400 + bytes(20_000), 1)

@@ -123,6 +123,25 @@ def test_block_recorded_while_sealing_waits_from_its_own_time(
     assert metrics.query("jobs", aggregation="sum") == 2
 
 
+def test_commit_takes_a_bounded_number_of_rows(
+    make: Make, metrics: Metrics, admin: redis.Redis, namespace: str
+) -> None:
+    for number in range(6):
+        for part in range(4):
+            metrics.histogram("took", float(number * part))
+        metrics.flush()
+    one = make(limits=WorkerLimits(rows_per_commit=10, attempts=1))
+    step = seal.seal(
+        metric_keys.MetricLocation(
+            namespace, 0, "took", run(one.client(), open_namespace(namespace)).retention
+        ),
+        one.limits,
+    )
+    assert (run(one.client(), step).samples, waiting(admin, namespace)) == (8, ["took"])
+    one.pass_once()
+    assert (one.counts.samples, waiting(admin, namespace)) == (16, [])
+
+
 def test_long_log_is_sealed_by_several_commits(
     make: Make,
     metrics: Metrics,
