@@ -49,8 +49,9 @@ local limits = {
   overflow_tags = limits_wire[7],
 }
 
--- Bytes behind a definition in the catalogue: the clock at which it came, which orders the metrics.
-local CREATED = 9
+-- Bytes of the stamp behind a definition in the catalogue: the clock at which it was added, which
+-- orders the metrics and tells one store from another.
+local STAMP = 9
 
 local batch = {
   metrics = {}, -- see read_arguments()
@@ -95,6 +96,7 @@ local function read_arguments()
       },
       state = nil, -- what the state hash holds, see read_state()
       definition = nil, -- as in the catalogue; false for a new metric
+      stamp = nil, -- in the catalogue, behind the definition
       refused = false,
       ids = {}, -- of head.series
       unknown = nil, -- series that came without id, see find_ids()
@@ -193,7 +195,8 @@ local function read_metrics()
   end
   local definitions = #names > 0 and read_fields(catalogue_key, names) or {}
   for n, metric in ipairs(batch.metrics) do
-    metric.definition = definitions[n] and string.sub(definitions[n], 1, -CREATED - 1)
+    metric.definition = definitions[n] and string.sub(definitions[n], 1, -STAMP - 1)
+    metric.stamp = definitions[n] and string.sub(definitions[n], -STAMP)
     local corrupt = read_state(metric) or find_ids(metric, limits)
     if corrupt then
       return corrupt
@@ -272,8 +275,8 @@ end
 local function write_metric(metric)
   local key, state, clock_text = metric.key, metric.state, format_integer(batch.clock)
   if not metric.definition then
-    local created = cmsgpack.pack(batch.clock + metric.number)
-    redis.call('HSET', catalogue_key, metric.name, metric.head.definition .. created)
+    metric.stamp = cmsgpack.pack(batch.clock + metric.number)
+    redis.call('HSET', catalogue_key, metric.name, metric.head.definition .. metric.stamp)
   end
   if metric.unknown then
     write_fields(key.series, metric.new_series)
@@ -294,11 +297,13 @@ local function write_metric(metric)
   redis.call('ZADD', dirty_key, clock_text, metric.name)
 end
 
--- Send the blocks to subscribers. Return how many publishes failed: the samples are stored anyway.
+-- Send the blocks to subscribers, each with the stamp of its metric: channels are shared by all
+-- databases, and the data may be deleted, but a subscriber uses the series ids of one store only.
+-- Return how many publishes failed: the samples are stored anyway.
 local function publish()
   local failed = 0
   for_each_accepted(function(metric)
-    local reply = redis.pcall('PUBLISH', metric.channel, metric.block)
+    local reply = redis.pcall('PUBLISH', metric.channel, metric.block .. metric.stamp)
     if type(reply) == 'table' and reply.err then
       failed = failed + 1
     end

@@ -7,6 +7,8 @@ A block in a log, in a message of the stream and in Redis is
     body  version, rows, summaries, time base, then the columns of the rows, those of the
           summaries, and the metadata
 
+A message of the stream ends in the stamp of its metric (see lua/record.lua).
+
 The head is written by lua/record.lua, which never looks into the body. In the body a series is its
 position in the head's list of ids. For columns see column_codec.py.
 """
@@ -18,7 +20,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from redismetrics.errors import FormatMismatch
+from redismetrics.errors import FormatMismatch, shown
 from redismetrics.model.time import YEAR_10000_MS
 
 from .arrays import Ints, saturated
@@ -75,6 +77,7 @@ class Block:
         sequence: Number of the batch.
         ids: Series ids, shape (series,).
         samples: The samples; their series are positions in *ids*.
+        tail: What follows the body: zeros, and in a message the metric's stamp in the catalogue.
     """
 
     clock: int
@@ -82,6 +85,7 @@ class Block:
     sequence: int
     ids: Ints
     samples: Samples
+    tail: bytes = b""
 
 
 def unpack(data: bytes) -> Block:
@@ -123,7 +127,8 @@ def _check(samples: Samples, ids: Ints, count: int) -> None:
 def _unpack(data: bytes) -> Block:
     head, end = unpack_msgpack(data, raw=True)
     clock, writer, sequence, count, _, _, ids, based, bases = head
-    samples = _read_body(Reader(data, end, "block"))
+    reader = Reader(data, end, "block")
+    samples = _read_body(reader)
     id_column = np.array(list(map(int, ids)), dtype=np.int64)
     for column in (samples.series, samples.summed):
         if len(column) and not 0 <= int(column.min()) <= int(column.max()) < len(id_column):
@@ -134,7 +139,10 @@ def _unpack(data: bytes) -> Block:
     _cut_times(samples, int(clock) // 1000)
     if based:
         _add_bases(samples, np.array(based, dtype=np.int64), bases, len(id_column))
-    return Block(int(clock), writer.decode(), int(sequence), id_column, samples)
+    if not 0 <= int(clock) < YEAR_10000_MS * 1000:
+        raise FormatMismatch(f"corrupt block: invalid clock {shown(clock)}")
+    tail = data[reader.at :]
+    return Block(int(clock), writer.decode(), int(sequence), id_column, samples, tail)
 
 
 def _read_body(reader: Reader) -> Samples:

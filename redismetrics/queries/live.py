@@ -31,9 +31,8 @@ def live(context: QueryContext, name: str | None, idle_ms: int) -> Operation[lis
             families = yield from read_readable_families(namespace, shards, definitions)
         else:
             now_ms = yield from server.now()
-            definition, _ = yield from catalog.describe(
-                namespace, keys.shard_of(name, shards), name
-            )
+            shard = keys.shard_of(name, shards)
+            definition = (yield from catalog.describe(namespace, shard, name)).definition
             definitions = {} if definition is None else {name: definition}
             families = yield from read_families(namespace, shards, definitions)
         oldest = now_ms - idle_ms

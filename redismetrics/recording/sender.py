@@ -193,6 +193,7 @@ class Sender:
                 self._confirmed.get(shard, 0),
                 encoded,
                 self.settings,
+                self.store.database,
             )
             new = UnconfirmedBatch(request, packed, now)
             with self.send_queue.change:

@@ -44,10 +44,12 @@ def write_request(
     confirmed: int,
     encoded: Iterable[tuple[str, bytes, bytes]],
     settings: Settings,
+    database: int = 0,
 ) -> WriteRequest:
     """Return the request for a batch of encoded metrics: (name, head, body).
 
-    *confirmed* is the last sequence number of this writer and shard that was confirmed.
+    *confirmed* is the last sequence number of this writer and shard that was confirmed. *database*
+    is the number of the database it goes to.
     """
     limits = [
         int(settings.max_age * 1000),
@@ -62,7 +64,7 @@ def write_request(
     arguments: list[Any] = [writer, sequence, confirmed, msgpack.packb(limits, use_bin_type=False)]
     for name, head, body in encoded:
         names += keys.metric(namespace, shard, name)
-        arguments += (name, keys.channel(namespace, name), head, body)
+        arguments += (name, keys.channel(namespace, name, database), head, body)
     command = ("EVALSHA", scripts.script("record").sha, len(names), *names, *arguments)
     return WriteRequest(shard, sequence, command)
 

@@ -1,5 +1,7 @@
 """Read the catalogue: definitions and series of metrics."""
 
+from typing import NamedTuple
+
 from redismetrics.errors import FormatMismatch, shown
 from redismetrics.model.definition import Definition
 from redismetrics.model.validation import MetricType, check_name
@@ -48,15 +50,30 @@ def types(namespace: str, names: list[str]) -> Operation[dict[str, MetricType]]:
     return found
 
 
-def describe(
-    namespace: str, shard: int, name: str
-) -> Operation[tuple[Definition | None, dict[int, dict[str, str]]]]:
-    """Return the definition of a metric (None: unknown) and the tags of its series by id."""
+class MetricDescription(NamedTuple):
+    """A metric in the catalogue.
+
+    Attributes:
+        definition: Its definition; None if the metric is unknown.
+        series: The tags of its series, by id.
+        stamp: When it was added, as stored; other stores give it another stamp.
+    """
+
+    definition: Definition | None
+    series: dict[int, dict[str, str]]
+    stamp: bytes = b""
+
+
+def describe(namespace: str, shard: int, name: str) -> Operation[MetricDescription]:
+    """Return the definition, the series and the stamp of a metric."""
     definition, flat = yield [
         ("HGET", keys.shard(namespace, shard).catalogue, name),
         ("HGETALL", keys.metric(namespace, shard, name).series),
     ]
-    return None if definition is None else read_definition(name, definition), read_series(flat)
+    if definition is None:
+        return MetricDescription(None, read_series(flat))
+    stamp = definition[-STAMP_BYTES:]
+    return MetricDescription(read_definition(name, definition), read_series(flat), stamp)
 
 
 def catalogue(

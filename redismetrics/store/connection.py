@@ -95,6 +95,7 @@ class Store:
         self._timeout = socket_timeout
         self._server: embedded.EmbeddedServer | None = None
         self._url: str | None = None
+        self._database: int | None = None
         self._reset()
 
     def _reset(self) -> None:
@@ -155,6 +156,20 @@ class Store:
         from .cluster import SHARDS
 
         return SHARDS if self._multi_host is not None and self._multi_host.kind == "cluster" else 1
+
+    @property
+    def database(self) -> int:
+        """Number of the database that the URL names; 0 by default and on a cluster."""
+        from redis.connection import parse_url
+
+        with self._lock:
+            if self._database is None:
+                url = self.reachable_url()
+                if self._multi_host is not None:
+                    url = self._multi_host.url_of("localhost", 1)
+                options: Any = parse_url(url)  # type: ignore[no-untyped-call]
+                self._database = int(options.get("db") or 0)
+            return self._database
 
     def client(self) -> "Client":
         """Return the client for reading, which all threads share; it retries once."""

@@ -6,7 +6,10 @@ Every name that redismetrics gives to anything in Redis.
     rm:<ns>:copying         hash    metric -> what was copied of it to here, until all is copied
                                     (see admin/copy_metric.py)
     rm:<ns>:copier          string  the process that copies to here; expires
-    rm:<ns>:stream:<metric> channel the block just recorded, exactly as in the log
+    rm:<ns>:stream:<metric> channel the block just recorded, as in the log, and the stamp that the
+                                    metric has in the catalogue: the clock at which it was added.
+                                    In database 1, stream:@1:<metric>: channels are shared by all
+                                    databases of a server, keys are not
 
 Keys of a shard begin with rm:{<ns>:<shard>}:
 
@@ -180,14 +183,19 @@ def copier(namespace: str) -> str:
     return f"rm:{namespace}:copier"
 
 
-def channel(namespace: str, metric: str) -> str:
-    return f"rm:{namespace}:stream:{metric}"
+def channel(namespace: str, metric: str, database: int = 0) -> str:
+    """Return the channel of a metric in the database of that number."""
+    # No metric has an @ in its name.
+    return f"rm:{namespace}:stream:{f'@{database}:' if database else ''}{metric}"
 
 
-def channel_pattern(namespace: str, pattern: str) -> str:
-    """Return the glob for the channels of all metrics that the glob *pattern* matches."""
-    return f"rm:{namespace}:stream:{pattern}"
+def channel_pattern(namespace: str) -> str:
+    """Return the glob for the channels of all metrics, in all databases."""
+    return f"rm:{namespace}:stream:*"
 
 
-def metric_of_channel(namespace: str, name: str) -> str:
-    return name.removeprefix(f"rm:{namespace}:stream:")
+def metric_of_channel(namespace: str, name: str, database: int = 0) -> str | None:
+    """Return the metric of a channel; None if the channel belongs to another database."""
+    head = channel(namespace, "", database)
+    metric = name.removeprefix(head)
+    return None if not name.startswith(head) or metric.startswith("@") else metric

@@ -13,6 +13,8 @@ from redismetrics.model.validation import unpack_tags
 
 # Bytes after a definition in the catalogue: when it was written.
 STAMP_BYTES = 9
+# Its first byte: msgpack's mark of an integer of 8 bytes.
+_STAMP_MARK = b"\xcf"
 
 # Series ids must be below this, because a query has an array with one element for each.
 MAX_SERIES_ID = 1 << 26
@@ -49,6 +51,12 @@ def read_definition(name: str, data: bytes) -> Definition:
     """Return the definition of a metric from its entry in the catalogue."""
     with reading(f"the definition of {name!r}"):
         return Definition.unpack(data[:-STAMP_BYTES])
+
+
+def stamp_at_end(data: bytes) -> bytes:
+    """Return the stamp in which *data* ends; b"" if it does not end in one."""
+    stamp = data[-STAMP_BYTES:]
+    return stamp if len(stamp) == STAMP_BYTES and stamp.startswith(_STAMP_MARK) else b""
 
 
 def read_now_ms(time: list[Any]) -> int:

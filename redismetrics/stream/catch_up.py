@@ -8,10 +8,11 @@ from typing import Any
 
 import msgpack
 
+from redismetrics.model.time import YEAR_10000_MS
 from redismetrics.model.validation import check_name
 from redismetrics.store import keys
 from redismetrics.store.driver import Command, Operation
-from redismetrics.store.replies import read_now_ms, reading
+from redismetrics.store.replies import STAMP_BYTES, read_now_ms, reading
 
 # About how many blocks one slice has.
 SLICE_BLOCKS = 512
@@ -50,12 +51,14 @@ def metric_names(namespace: str, shard: int) -> Operation[list[str]]:
 class LogSlice:
     """Blocks of several logs up to clock *until*, in the order of their clocks.
 
-    *cuts*: for each metric, the clock of the newest block that was removed from its log.
+    *cuts*: for each metric, the clock of the newest block that was removed from its log. *stamps*:
+    for each metric, its stamp in the catalogue.
     """
 
     until: int
     blocks: list[tuple[str, bytes]]
     cuts: dict[str, int]
+    stamps: dict[str, bytes]
 
 
 def read_slice(
@@ -66,7 +69,7 @@ def read_slice(
     Where there are many, the slice ends at an earlier clock.
     """
     if not names:
-        return LogSlice(until, [], {})
+        return LogSlice(until, [], {}, {})
     metric_keys = [keys.metric(namespace, shard, name) for name in names]
     while True:
         counts = yield [("ZCOUNT", each.log, since, until) for each in metric_keys]
@@ -75,21 +78,25 @@ def read_slice(
             break
         until = since + (until - since) * SLICE_BLOCKS // (total + 1)
     not_empty = [at for at, count in enumerate(counts) if count]
-    read_cuts: list[Command] = [("HGET", each.state, "cut") for each in metric_keys]
+    catalogue = keys.shard(namespace, shard).catalogue
+    read_marks: list[Command] = [("HGET", each.state, "cut") for each in metric_keys]
+    read_marks.append(("HMGET", catalogue, *names))
+    marks = len(read_marks)
     while True:
         replies: list[Any] = yield [
-            *read_cuts,
+            *read_marks,
             *(
                 ("ZRANGEBYSCORE", metric_keys[at].log, since, until, "WITHSCORES")
                 for at in not_empty
             ),
-            *read_cuts,
+            *read_marks,
         ]
-        # If a cut changed between the two reads, blocks may be missing without a trace: read again.
-        if replies[: len(names)] == replies[-len(names) :]:
+        # If a cut changed between the two reads, blocks may be missing without a trace. If the
+        # catalogue changed, the blocks may be those of a metric that is deleted. Read again.
+        if replies[:marks] == replies[-marks:]:
             break
     found = []
-    for at, flat in zip(not_empty, replies[len(names) : -len(names)], strict=True):
+    for at, flat in zip(not_empty, replies[marks:-marks], strict=True):
         found += [
             (float(clock), names[at], data)
             for data, clock in zip(flat[::2], flat[1::2], strict=True)
@@ -99,7 +106,14 @@ def read_slice(
     with reading("state"):
         cuts = {
             name: int(float(cut))
-            for name, cut in zip(names, replies, strict=False)
+            for name, cut in zip(names, replies[: len(names)], strict=True)
             if cut is not None
         }
-    return LogSlice(until, [(name, data) for _, name, data in found], cuts)
+        if not all(0 <= cut < YEAR_10000_MS * 1000 for cut in cuts.values()):
+            raise ValueError("a cut must be a time before the year 10000")
+        stamps = {
+            name: entry[-STAMP_BYTES:]
+            for name, entry in zip(names, replies[marks - 1], strict=True)
+            if entry is not None
+        }
+    return LogSlice(until, [(name, data) for _, name, data in found], cuts, stamps)

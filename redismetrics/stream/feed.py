@@ -4,6 +4,10 @@ A message of the stream is the block as stored in the log. After a reconnect the
 last one received are read from the logs; a block's writer and sequence show whether it was
 delivered already. A metric's `cut` shows whether blocks have left its log since.
 
+A message ends in the stamp that its metric has in the catalogue. Series ids are looked up only
+under the same stamp, because the ids mean other series after the data was deleted (FLUSHALL), and
+in another database (SWAPDB).
+
 The methods are generators that yield steps (see `steps`), so that the drivers for threads and for
 asyncio share all of this logic.
 """
@@ -15,12 +19,13 @@ from redismetrics.columnar import block_codec
 from redismetrics.columnar.block_codec import Block
 from redismetrics.errors import FormatMismatch, InvalidQuery, StoreError, StoreUnavailable, shown
 from redismetrics.model import retention
-from redismetrics.model.definition import Definition
 from redismetrics.model.sample import Gap
 from redismetrics.model.time import monotonic, to_datetime
 from redismetrics.model.validation import MetricType, Tags
 from redismetrics.store import catalog, keys
+from redismetrics.store.catalog import MetricDescription
 from redismetrics.store.namespace import Namespace
+from redismetrics.store.replies import stamp_at_end
 
 from . import catch_up
 from .block_samples import count_selected, selected_samples
@@ -88,8 +93,9 @@ class Feed:
             raise InvalidQuery(f"queue must be an integer of at least 1, got {shown(queue)}")
         self.queue_limit = queue
         self._ping_after = ping_after
-        # The definition and the tags of each series by id, by metric.
-        self._known: dict[str, tuple[Definition | None, dict[int, _Tags]]] = {}
+        self._known: dict[str, MetricDescription] = {}
+        # Number of the database that this connection uses: part of the channels' names.
+        self._database = 0
         self._shards = 1
         # A namespace that is not created yet may get more than one shard.
         self._shards_final = False
@@ -213,16 +219,19 @@ class Feed:
     def _subscribe(self, queue: DeliveryQueue) -> Steps[None]:
         """Connect, subscribe, and wait for the confirmations."""
         selection = self._selection
-        channels = [keys.channel(self._namespace, name) for name in selection.names]
-        patterns = [keys.channel_pattern(self._namespace, each) for each in selection.patterns]
         self._early.clear()
         until = monotonic() + _PATIENCE
-        yield Connect(_PATIENCE)
-        if channels:
-            yield Subscribe(channels)
-        if patterns:
-            yield SubscribePatterns(patterns)
-        unconfirmed = len(channels) + len(patterns)
+        self._database = yield Connect(_PATIENCE)
+        if selection.patterns:
+            # Redis compares every message of all namespaces with every pattern that any client
+            # has, so all subscriptions have the same one; names are compared here.
+            yield SubscribePatterns([keys.channel_pattern(self._namespace)])
+            unconfirmed = 1
+        else:
+            yield Subscribe(
+                [keys.channel(self._namespace, name, self._database) for name in selection.names]
+            )
+            unconfirmed = len(selection.names)
         while unconfirmed:
             message = yield Read(_POLL)
             if message is None:
@@ -248,14 +257,21 @@ class Feed:
             self._last_message, self._pinged = now, 0.0
             # On old servers record.lua tests its rights with an empty message.
             if message["type"] in ("message", "pmessage") and message["data"]:
-                name = keys.metric_of_channel(self._namespace, message["channel"].decode())
-                yield from self._process_block(queue, name, message["data"])
+                name = self._metric_of(message["channel"])
+                if name is not None:
+                    yield from self._process_block(queue, name, message["data"])
         elif self._pinged and now - self._pinged > self._ping_after:
             # A connection can die without any error.
             raise StoreUnavailable(f"Redis did not answer a ping within {self._ping_after:g} s")
         elif not self._pinged and now - self._last_message > self._ping_after:
             yield Ping()
             self._pinged = now
+
+    def _metric_of(self, channel: bytes) -> str | None:
+        """Return the metric of a message's channel; None if it is not selected."""
+        text = channel.decode("utf-8", "replace")
+        name = keys.metric_of_channel(self._namespace, text, self._database)
+        return name if name is not None and self._selection.has_name(name) else None
 
     # -- after a reconnect ------------------------------------------------------------------------
 
@@ -326,7 +342,7 @@ class Feed:
             # Unlike live blocks, those of the log can wait for the reader.
             while queue.full and monotonic() < deadline and not queue.closed:
                 yield Pause(_POLL / 10)
-            yield from self._process_block(queue, name, data)
+            yield from self._process_block(queue, name, data, log_slice.stamps.get(name, b""))
         last = self._positions[shard]
         position = Position(log_slice.until + 1, set(), last.writer, last.sequence)
         self._positions[shard] = position
@@ -334,8 +350,13 @@ class Feed:
 
     # -- blocks -----------------------------------------------------------------------------------
 
-    def _process_block(self, queue: DeliveryQueue, name: str, data: bytes) -> Steps[None]:
-        """Deliver the samples of a block, unless they were delivered before."""
+    def _process_block(
+        self, queue: DeliveryQueue, name: str, data: bytes, stamp: bytes = b""
+    ) -> Steps[None]:
+        """Deliver the samples of a block, unless they were delivered before.
+
+        *stamp* is that of the metric; by default it is read from the end of *data*.
+        """
         if not self._shards_final:
             yield from self._find_shards()
         try:
@@ -344,29 +365,42 @@ class Feed:
             queue.put([error])
             return
         shard = keys.shard_of(name, self._shards)
-        # It may have come for another pattern, or from the log. Its clock does not tell: a failover
-        # can give the same block another one.
+        # It may have come from the log. Its clock does not tell: a failover can give the same block
+        # another one.
         if self._writers.has(shard, block.writer, block.sequence, name):
             return
         try:
-            definition, series = yield from self._describe(shard, name, block.ids.tolist())
-            if definition is not None and self._selection.has_type(definition.type):
-                self._deliver(queue, shard, name, definition.type, block, series)
+            stamp = stamp or stamp_at_end(block.tail)
+            known = yield from self._describe(name, block.ids.tolist(), stamp)
+            if known is None:
+                return
+            shard = keys.shard_of(name, self._shards)
+            if known.definition is not None and self._selection.has_type(known.definition.type):
+                self._deliver(queue, shard, name, known.definition.type, block, known.series)
         except FormatMismatch as error:
             queue.put([error])
         names = self._writers.add(shard, block.writer, block.sequence, name)
         self._positions[shard] = Position(block.clock, names, block.writer, block.sequence)
         self._complete_ms = max(self._complete_ms, block.clock // 1000)
 
-    def _describe(
-        self, shard: int, name: str, ids: list[int]
-    ) -> Steps[tuple[Definition | None, dict[int, _Tags]]]:
-        """Return a metric's definition and the tags of its series, read again for new ids."""
+    def _describe(self, name: str, ids: list[int], stamp: bytes) -> Steps[MetricDescription | None]:
+        """Return the description of a metric, read again for new ids or another stamp.
+
+        Return None if the store gives the metric another stamp than *stamp*: the samples were
+        deleted meanwhile, or come from another store.
+        """
         known = self._known.get(name)
-        if known is None or known[0] is None or any(number not in known[1] for number in ids):
-            known = yield Run(catalog.describe(self._namespace, shard, name))
-            self._known[name] = known
-        return known
+        if known is not None and known.definition is not None:
+            is_same = not stamp or stamp == known.stamp
+            if is_same and all(number in known.series for number in ids):
+                return known
+            if not is_same:
+                # A new store may have another number of shards.
+                yield from self._find_shards()
+        shard = keys.shard_of(name, self._shards)
+        known = yield Run(catalog.describe(self._namespace, shard, name))
+        self._known[name] = known
+        return None if stamp and known.stamp != stamp else known
 
     def _deliver(
         self,

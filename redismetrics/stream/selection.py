@@ -25,6 +25,7 @@ class Selection:
         types: MetricType | Iterable[MetricType] | None,
     ) -> None:
         self.names, self.patterns = split_names(names)
+        self._exact = frozenset(self.names)
         self._pattern = re.compile("|".join(map(glob_to_regex, self.patterns)), re.DOTALL)
         try:
             self._tags: dict[str, str | None] = dict(clean_tags(tags))
@@ -39,6 +40,9 @@ class Selection:
         """Return the exact names, then those of the *stored* names that a pattern matches."""
         matched = (name for name in stored if self._pattern.fullmatch(name))
         return list(dict.fromkeys([*self.names, *matched]))
+
+    def has_name(self, name: str) -> bool:
+        return name in self._exact or self._pattern.fullmatch(name) is not None
 
     def has_type(self, kind: MetricType) -> bool:
         return self._types is None or kind in self._types

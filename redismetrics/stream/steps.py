@@ -19,7 +19,10 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """Open the connection that will be subscribed. *timeout* is in seconds."""
+    """Open the connection that will be subscribed; return the number of its database.
+
+    *timeout* is in seconds.
+    """
 
     timeout: float
 

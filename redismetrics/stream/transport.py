@@ -58,6 +58,7 @@ class Transport:
             case Connect(timeout):
                 self._client = self._store.connect(retries=0, timeout=timeout)
                 self._pubsub = self._client.pubsub()
+                return self._store.database
             case Run(operation):
                 return run(self._store.client(), operation)
             case Pause(seconds):
@@ -112,6 +113,7 @@ class AsyncTransport:
             case Connect(timeout):
                 self._client = await self._store.aconnect(retries=0, timeout=timeout)
                 self._pubsub = self._client.pubsub()
+                return self._store.database
             case Run(operation):
                 return await arun(await self._loops.client(), operation)
             case Pause(seconds):
