@@ -370,8 +370,8 @@ class Feed:
         if self._writers.has(shard, block.writer, block.sequence, name):
             return
         try:
-            stamp = stamp or stamp_at_end(block.tail)
-            known = yield from self._describe(name, block.ids.tolist(), stamp)
+            of_metric = stamp or stamp_at_end(block.tail)
+            known = yield from self._describe(name, block.ids.tolist(), of_metric)
             if known is None:
                 return
             shard = keys.shard_of(name, self._shards)
@@ -398,8 +398,7 @@ class Feed:
                 # A new store may have another number of shards.
                 yield from self._find_shards()
         shard = keys.shard_of(name, self._shards)
-        known = yield Run(catalog.describe(self._namespace, shard, name))
-        self._known[name] = known
+        known = self._known[name] = yield Run(catalog.describe(self._namespace, shard, name))
         return None if stamp and known.stamp != stamp else known
 
     def _deliver(
