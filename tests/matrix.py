@@ -47,7 +47,7 @@ ON_CLIENTS = (
     "system/faults/test_lost_replies.py",
     "store/test_connection.py",
     "store/test_urls.py",
-    "client/test_async_*.py",
+    "client",
 )
 ON_THE_OLDEST_CLIENT = (
     *ON_CLIENTS,
