@@ -100,6 +100,8 @@ def delete_series(
             first = chosen[: limits.series_per_commit]
             for row in series.totals:
                 _forget(plan, series, row, np.isin(row.ids, first) & (row.seen_ms > 0))
+            # Series whose totals are lost.
+            plan.forgotten += [series.tags[number] for number in first if number in series.tags]
             if (yield from commit(metric, seen, plan)) is Outcome.DONE:
                 deleted, attempts = deleted + len(plan.forgotten), 0
                 continue

@@ -9,12 +9,14 @@ import pytest
 from redismetrics import InvalidName, InvalidQuery, InvalidTags, Metrics, StoreError
 from redismetrics.export import export
 from redismetrics.settings import resolve
-from redismetrics.store import driver, scripts
+from redismetrics.store import driver, keys, scripts
 from redismetrics.store.connection import Store
-from redismetrics.worker import Worker
+from redismetrics.store.namespace import Namespace
+from redismetrics.worker import Worker, cleanup
 from tests.fixtures.exposition import needs_promtool, promtool, samples
 from tests.fixtures.servers import Server
 from tests.fixtures.shell import Shell
+from tests.fixtures.workers import Steps
 
 NEVER = 3_600.0
 OVERFLOW = {"otel.metric.overflow": "true"}
@@ -201,6 +203,47 @@ def test_deleted_series_are_gone_from_every_result(
     assert counts(metrics, "took", "user")[gone] == 100
     assert metrics.query("took", aggregation="sum") == left + 100
     assert metrics.stats()["dropped"] == {}
+
+
+@pytest.mark.parametrize("others", [0, 3])
+@pytest.mark.parametrize("kind", ["increment", "gauge", "histogram"])
+def test_series_whose_totals_are_lost_are_deleted(
+    server: Server, make: Make, namespace: str, kind: str, others: int
+) -> None:
+    """With *others* recorded later, their row of totals has nothing for the lost series."""
+    metrics = make()
+    for number in range(3):
+        getattr(metrics, kind)("load", number + 1, tags={"user": str(number)})
+    metrics.flush()
+    of = keys.metric(namespace, 0, "load")
+    with server.client() as client:
+        client.delete(of.totals)
+        for number in range(others):
+            getattr(metrics, kind)("load", 1, tags={"user": f"new {number}"})
+        metrics.flush()
+        store = Store(server.url, 5.0)
+        steps = Steps(
+            store.connect(retries=0),
+            cleanup.delete_series(Namespace(namespace), "load", {"user": "1"}),
+        )
+        for _ in range(30):
+            if steps.commands:
+                steps.step()
+        store.close()
+        assert (steps.commands, steps.result) == ([], 1)
+        assert metrics.tag_values("load", "user") == [
+            "0",
+            "2",
+            *(f"new {number}" for number in range(others)),
+        ]
+        assert metrics.query("load", aggregation="count") == 2 + others
+        # The others follow, and the metric is usable again.
+        for user in ("0", "2"):
+            assert metrics.delete_series("load", {"user": user}) == 1
+        getattr(metrics, kind)("load", 7, tags={"user": "1"})
+        metrics.flush()
+    assert metrics.query("load", aggregation="count") == 1 + others
+    assert metrics.query("load", aggregation="sum", tags={"user": "1"}) == 7
 
 
 def test_many_series_are_deleted_at_once(make: Make, work: Callable[[], None]) -> None:
