@@ -218,7 +218,9 @@ def _query_endpoints(limits: Limits) -> tuple[Endpoint, ...]:
                 limit,
             ),
             schemas.result_schema(
-                metrics={"type": "array", "items": schemas.SAMPLE}, count={"type": "integer"}
+                metrics={"type": "array", "items": schemas.SAMPLE},
+                count={"type": "integer"},
+                skipped={"type": "object", "additionalProperties": {"type": "string"}},
             ),
             errors=(413, 503),
         ),

@@ -240,9 +240,10 @@ class SyncQueries(QueryMethods):
         until: Any = None,
         limit: int = 1000,
     ) -> dict[str, Any]:
-        """Return the newest samples first: ``{"metrics": [...], "count": n, "timestamp": iso}``.
+        """Return the newest samples first: ``{"metrics": [...], "count": n, "skipped": {...}, ...}``.
 
-        Increments that were counted together are listed one by one. *since* and *until* are
+        Increments that were counted together are listed one by one. Without *name*, metrics that
+        cannot be read are left out; ``skipped`` has their names and the errors. *since* and *until* are
         half-open: Unix seconds or datetimes with a zone.
         """
         from redismetrics.queries.json_results import get_metrics
@@ -326,7 +327,9 @@ class SyncQueries(QueryMethods):
     def get_stats(self) -> dict[str, Any]:
         """Return statistics of the namespace (storage) and of this process (recorder).
 
-        The keys are storage, recorder and timestamp; recorder is what `stats` returns.
+        The keys are storage, recorder and timestamp; recorder is what `stats` returns. The totals
+        in storage leave out metrics that cannot be read; ``skipped`` there has their names and the
+        errors.
         """
         from redismetrics.queries.json_results import get_stats
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from redismetrics.store.driver import Operation
+from redismetrics.store.unreadable import Skipped
 
 from .context import QueryContext
 from .evaluate import evaluate, rollup
@@ -20,8 +21,11 @@ from .time_series import time_series
 
 def get_metrics(context: QueryContext, query: SamplesQuery) -> Operation[dict[str, Any]]:
     """Return the result of `newest_samples` ready for JSON."""
-    samples = yield from newest_samples(context, query)
-    return _with_timestamp(metrics=to_json_ready(samples), count=len(samples))
+    skipped: Skipped = {}
+    samples = yield from newest_samples(context, query, skipped)
+    return _with_timestamp(
+        metrics=to_json_ready(samples), count=len(samples), skipped=to_json_ready(skipped)
+    )
 
 
 def get_aggregation(context: QueryContext, query: Query) -> Operation[dict[str, Any]]:

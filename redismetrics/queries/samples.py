@@ -8,7 +8,7 @@ from redismetrics.model.sample import Sample, read_metadata
 from redismetrics.model.time import DAY, HOUR, MINUTE, OPEN_UNTIL, to_datetime
 from redismetrics.store import catalog, server
 from redismetrics.store.driver import Operation, gather
-from redismetrics.store.unreadable import read_readable
+from redismetrics.store.unreadable import Skipped, read_readable
 
 from .context import QueryContext
 from .fetch import fetch
@@ -48,20 +48,26 @@ def list_samples(name: str, data: SeriesData | None, newest: int | None = None) 
     ]
 
 
-def newest_samples(context: QueryContext, query: SamplesQuery) -> Operation[list[Sample]]:
-    """Return the newest samples first, increments that were counted together one by one."""
+def newest_samples(
+    context: QueryContext, query: SamplesQuery, skipped: Skipped | None = None
+) -> Operation[list[Sample]]:
+    """Return the newest samples first, increments that were counted together one by one.
+
+    Without a name in *query*, metrics that cannot be read are left out and added to *skipped*.
+    """
     if query.name is not None:
         names = [query.name]
     else:
         shards = yield from context.namespace.shards()
-        names = list((yield from catalog.catalogue(context.namespace.name, shards)))
+        found = yield from catalog.catalogue(context.namespace.name, shards, skipped=skipped)
+        names = list(found)
     now_ms = yield from server.now()
     until_ms = now_ms if query.until_ms is None else min(query.until_ms, now_ms)
     first_ms = query.since_ms or 0
     samples: list[Sample] = []
     for reach in _REACHES if query.limit else ():
         since_ms = max(first_ms, until_ms - reach)
-        samples = yield from _read_samples(context, query, names, since_ms)
+        samples = yield from _read_samples(context, query, names, since_ms, skipped)
         # Samples that stand for several that are not stored exactly are listed once.
         count = sum(1 if sample.approximate else sample.count for sample in samples)
         if since_ms == first_ms or count >= query.limit:
@@ -76,17 +82,20 @@ def newest_samples(context: QueryContext, query: SamplesQuery) -> Operation[list
 
 
 def _read_samples(
-    context: QueryContext, query: SamplesQuery, names: list[str], since_ms: int
+    context: QueryContext,
+    query: SamplesQuery,
+    names: list[str],
+    since_ms: int,
+    skipped: Skipped | None,
 ) -> Operation[list[Sample]]:
-    """Return the newest samples from *since_ms* on of each metric, in any order.
-
-    Without a name in *query*, metrics that cannot be read are left out.
-    """
+    """Return the newest samples from *since_ms* on of each metric, in any order."""
 
     def read(some: list[str]) -> Operation[list[Sample]]:
         return _read_metrics(context, query, some, since_ms)
 
-    return (yield from (read(names) if query.name is not None else read_readable(names, read)))
+    if query.name is not None:
+        return (yield from read(names))
+    return (yield from read_readable(names, read, skipped))
 
 
 def _read_metrics(

@@ -10,6 +10,7 @@ from redismetrics.model.time import HOUR, to_datetime
 from redismetrics.store import catalog, stats
 from redismetrics.store.driver import Operation, gather
 from redismetrics.store.stats import MetricStats
+from redismetrics.store.unreadable import Skipped
 
 from .aggregate import Row
 from .context import QueryContext
@@ -23,8 +24,9 @@ def store_stats(context: QueryContext) -> Operation[Row]:
     """Return the statistics of the namespace that `get_stats` has under `storage`."""
     namespace = context.namespace.name
     config = yield from context.namespace.config()
-    definitions = yield from catalog.catalogue(namespace, config.shards)
-    found = yield from stats.readable_stats(namespace, config, list(definitions))
+    skipped: Skipped = {}
+    definitions = yield from catalog.catalogue(namespace, config.shards, skipped=skipped)
+    found = yield from stats.readable_stats(namespace, config, list(definitions), skipped)
     server = yield from stats.server_state(namespace, config.shards)
     totals, retention = _totals(found.values(), config.retention), config.retention
     pruned = sum(each.pruned for each in found.values())
@@ -37,6 +39,7 @@ def store_stats(context: QueryContext) -> Operation[Row]:
         "retention": {each.name: each.retention / HOUR for each in retention.with_raw},
         "memory_bytes": server.used_bytes,
         "names": len(definitions),
+        "skipped": skipped,
         "series": totals["series"],
         "blocks": totals["blocks"],
         "bytes": totals["bytes"],

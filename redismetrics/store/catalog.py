@@ -10,7 +10,7 @@ from . import keys
 from .driver import Command, Operation
 from .namespace import shards
 from .replies import STAMP_BYTES, pairs, read_definition, read_series, reading
-from .unreadable import skip
+from .unreadable import Skipped, skip
 
 
 def definitions(
@@ -77,14 +77,16 @@ def describe(namespace: str, shard: int, name: str) -> Operation[MetricDescripti
 
 
 def catalogue(
-    namespace: str, shards: int, *, strict: bool = False
+    namespace: str, shards: int, *, strict: bool = False, skipped: Skipped | None = None
 ) -> Operation[dict[str, Definition]]:
     """Return the definitions of all metrics, in the order in which they were first recorded.
 
-    A metric whose entry cannot be read is left out; with *strict*, that raises `FormatMismatch`.
+    A metric whose entry cannot be read is left out and added to *skipped*; with *strict*, that
+    raises `FormatMismatch`.
     """
     found = []
     for name, data in (yield from _entries(namespace, shards)):
+        checked = ""
         try:
             with reading("the catalogue"):
                 checked = check_name(name.decode())
@@ -92,7 +94,7 @@ def catalogue(
         except FormatMismatch as error:
             if strict:
                 raise
-            skip(shown(name), error)
+            skip(checked or shown(name), error, skipped)
     found.sort(key=lambda entry: entry[:2])
     return {name: definition for _, name, definition in found}
 

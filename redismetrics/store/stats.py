@@ -12,7 +12,7 @@ from . import keys
 from .driver import Command, Operation
 from .namespace import Config
 from .replies import pairs, read_now_ms, reading
-from .unreadable import read_readable, skip
+from .unreadable import Skipped, read_readable, skip
 
 # A worker without a heartbeat for this long gets no share of the work.
 ALIVE_MS = 30_000
@@ -41,14 +41,14 @@ class MetricStats:
 
 
 def readable_stats(
-    namespace: str, config: Config, names: list[str]
+    namespace: str, config: Config, names: list[str], skipped: Skipped | None = None
 ) -> Operation[dict[str, MetricStats]]:
-    """`metric_stats`, without the metrics whose state cannot be read."""
+    """`metric_stats`, without the metrics whose state cannot be read: add those to *skipped*."""
 
     def read(some: list[str]) -> Operation[list[tuple[str, MetricStats]]]:
         return list((yield from metric_stats(namespace, config, some)).items())
 
-    return dict((yield from read_readable(names, read)))
+    return dict((yield from read_readable(names, read, skipped)))
 
 
 _STATE_FIELDS = ("samples", "bytes", "never_sealed", "late", "pruned", "sealed", "waiting")

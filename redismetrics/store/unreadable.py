@@ -14,11 +14,16 @@ log = logging.getLogger("redismetrics")
 MAX_WARNINGS = 1_000
 
 T = TypeVar("T")
+# Metrics that are left out of a result, with the reasons.
+Skipped = dict[str, str]
+
 _warned: set[str] = set()
 
 
-def skip(what: str, error: Exception) -> None:
-    """Log, the first time only, that *what* is left out of a result."""
+def skip(what: str, error: Exception, skipped: Skipped | None = None) -> None:
+    """Add to *skipped* that *what* is left out of a result; log it, the first time only."""
+    if skipped is not None:
+        skipped[what] = str(error)
     text = f"{what} is skipped: {error}"
     if text not in _warned and len(_warned) < MAX_WARNINGS:
         _warned.add(text)
@@ -33,11 +38,13 @@ def is_of_one_key(error: StoreError) -> bool:
 
 
 def read_readable(
-    names: Sequence[str], read: Callable[[list[str]], Operation[list[T]]]
+    names: Sequence[str],
+    read: Callable[[list[str]], Operation[list[T]]],
+    skipped: Skipped | None = None,
 ) -> Operation[list[T]]:
     """Return what *read* returns for these metrics, without those that cannot be read.
 
-    They are found by halving, so that one of 1,000 costs 20 further round trips.
+    Those are added to *skipped*. They are found by halving, so that one of 1,000 costs 20 further round trips.
     """
     try:
         return (yield from read(list(names)))
@@ -45,8 +52,8 @@ def read_readable(
         if not is_of_one_key(error) or not names:
             raise
         if len(names) == 1:
-            skip(names[0], error)
+            skip(names[0], error, skipped)
             return []
     half = len(names) // 2
-    first = yield from read_readable(names[:half], read)
-    return first + (yield from read_readable(names[half:], read))
+    first = yield from read_readable(names[:half], read, skipped)
+    return first + (yield from read_readable(names[half:], read, skipped))

@@ -42,6 +42,22 @@ DAMAGES: dict[str, Damage] = {
 }
 
 
+# What `get_stats` and `get_metrics` leave out.
+_NONE: set[str] = set()
+SKIPPED = {
+    "definition": ({"bad"}, {"bad"}),
+    "name": ({"b'\\xff'"}, {"b'\\xff'"}),
+    "state": ({"bad"}, _NONE),
+    "state of another type": ({"bad"}, {"bad"}),
+    "totals": (_NONE, _NONE),
+    "totals of another type": (_NONE, _NONE),
+    "series": (_NONE, {"bad"}),
+    "series of another type": ({"bad"}, {"bad"}),
+    "log of another type": ({"bad"}, {"bad"}),
+    "writer": (_NONE, _NONE),
+}
+
+
 @pytest.fixture
 def admin(server: Server) -> Iterator[redis.Redis]:
     with server.client() as admin:
@@ -69,7 +85,13 @@ def test_results_about_all_metrics_leave_out_one_that_cannot_be_read(
     assert {family.name: family.series[0].value for family in metrics.live() if family.series} | {
         "bad": 5
     } == {"bad": 5, "one": 5, "two": 5}
-    assert metrics.get_stats()["storage"]["metrics_stored"] >= 2
+    found = metrics.get_stats()["storage"]
+    assert found["metrics_stored"] >= 2
+    for skipped in (found["skipped"], metrics.get_metrics()["skipped"]):
+        assert set(skipped) <= {"bad", "b'\\xff'"}
+        assert all("cannot read" in error or "WRONGTYPE" in error for error in skipped.values())
+    expected = SKIPPED[damage]
+    assert (set(found["skipped"]), set(metrics.get_metrics()["skipped"])) == expected
     page = export(metrics=metrics)
     assert "\none_total" in page
     assert "\ntwo_total" in page
