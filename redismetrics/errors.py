@@ -100,6 +100,13 @@ class MissingExtra(RedisMetricsError, ImportError):
     """An optional package is not installed. The message has the command that installs it."""
 
 
+def no_such_metric(name: str, namespace: str) -> RedisMetricsError:
+    """Return the error of a command for a metric that does not exist."""
+    return RedisMetricsError(
+        f"no metric {name!r} in namespace {namespace!r}; `redismetrics list` prints all metrics"
+    )
+
+
 def one_line(error: BaseException) -> str:
     """Return the message of *error* on one line; the name of its class if it has none."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -39,8 +39,11 @@ _ERROR_NAMES = {
     404: "NotFound",
     405: "MethodNotAllowed",
     408: "Timeout",
+    409: "Conflict",
     413: "TooMuch",
     415: "UnsupportedMediaType",
+    422: "IdempotencyKeyReused",
+    504: "NotConfirmed",
 }
 _VISIBLE_ASCII = range(0x21, 0x7F)
 
@@ -146,7 +149,7 @@ def _route(service: Service, endpoint: Endpoint) -> Route:
     async def handle(request: Request) -> Any:
         # Not request.url: it is built from the Host header, which the client controls.
         query = request.scope["query_string"]
-        values = read(endpoint.parameters, query, service.limits.max_repeats)
+        values = read(endpoint.parameters, query, service.limits.max_repeats, service.now())
         return await endpoint.handler(service, request, values)
 
     return Route(endpoint.path, handle, methods=[endpoint.method])

@@ -14,9 +14,9 @@ class Endpoint:
 
     *handler* is called with the service, the request and the parameters' values, and returns the
     response. *schema* describes the JSON of a success; it is None if *media_types* names other
-    content types. *headers* maps the request headers that it reads to their descriptions. *bodies*
-    maps the accepted content types to their schemas. *errors* are status codes besides 400, 401 and
-    403.
+    content types. *other_results* maps further status codes of a success to their schemas.
+    *headers* maps the request headers that it reads to their descriptions. *bodies* maps the
+    accepted content types to their schemas. *errors* are status codes besides 400, 401 and 403.
     """
 
     method: str
@@ -29,5 +29,6 @@ class Endpoint:
     headers: Mapping[str, str] = field(default_factory=dict)
     bodies: Mapping[str, Schema] = field(default_factory=dict)
     status: int = 200
+    other_results: Mapping[int, Schema] = field(default_factory=dict)
     errors: tuple[int, ...] = ()
     requires_token: bool = True

@@ -28,6 +28,8 @@ class Limits:
         send_seconds: Time for a client to read a piece of a response (32 KiB) or an event.
         unsent_bytes: Bytes of all query results that are not sent yet.
         max_batch: Samples in one request.
+        wait_seconds: Time for the samples of a request with ``wait=true`` to be stored.
+        max_idempotency_keys: Idempotency keys that this process remembers in an hour.
         max_recorded_names: Metrics that this process may hold; requests with new ones are then
             rejected.
         max_recorded_series: Series, likewise.
@@ -55,6 +57,8 @@ class Limits:
     send_seconds: float = 30.0
     unsent_bytes: int = 96 << 20
     max_batch: int = 10_000
+    wait_seconds: float = 5.0
+    max_idempotency_keys: int = 100_000
     max_recorded_names: int = 10_000
     max_recorded_series: int = 200_000
     max_recorded_bytes: int = 32 << 20

@@ -12,9 +12,12 @@ _ERRORS = {
     401: "The bearer token is missing or wrong.",
     403: "A page of another site sent the request, or the Host header is not localhost.",
     408: "The body did not arrive in time.",
+    409: "The first request with this Idempotency-Key is not settled yet; repeat it later.",
     413: "A limit of this server is exceeded; the message names it.",
     415: "The content type or encoding of the body is not supported.",
+    422: "The Idempotency-Key was used for another request.",
     503: "Redis does not answer, or this server is busy; safe to retry.",
+    504: "Recorded, but not confirmed by Redis in time; the message says what to do.",
 }
 _ERROR_SCHEMA = {
     "type": "object",
@@ -77,6 +80,11 @@ def _responses(endpoint: Endpoint, *, token: bool) -> dict[str, Any]:
             "content": dict.fromkeys(endpoint.media_types, schema),
         }
     }
+    for status, result in endpoint.other_results.items():
+        responses[str(status)] = {
+            "description": "The result.",
+            "content": {"application/json": {"schema": dict(result)}},
+        }
     codes = {400, 403, *endpoint.errors}
     if token:
         codes.add(401)

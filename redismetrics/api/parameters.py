@@ -3,12 +3,12 @@
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
 from redismetrics.errors import InvalidQuery, shown
 from redismetrics.model.time import OPEN_UNTIL
+from redismetrics.model.time_text import TIME_FORMS, parse_time
 from redismetrics.model.validation import did_you_mean
 from redismetrics.model.windows import Window, window_ms
 
@@ -22,8 +22,8 @@ _MAX_PARAMETERS = 1_000
 class Parameter:
     """One parameter of a query string.
 
-    *read* returns the value of a text, or raises `InvalidQuery`. The value of a parameter that
-    *repeats* is a tuple.
+    *read* returns the value of a text, or raises `InvalidQuery`; one that *is_time* is read by
+    `parse_time` instead. The value of a parameter that *repeats* is a tuple.
     """
 
     name: str
@@ -33,6 +33,11 @@ class Parameter:
     required: bool = False
     repeats: bool = False
     default: Any = None
+    is_time: bool = False
+
+    def parse(self, text: str, now_s: float) -> Any:
+        """Return the value of *text*; ages count back from *now_s*, in Unix seconds."""
+        return read_time(text, self.name, now_s) if self.is_time else self.read(text)
 
     def describe(self, max_repeats: int) -> dict[str, Any]:
         """Return the OpenAPI object of this parameter."""
@@ -52,10 +57,13 @@ class Parameter:
         }
 
 
-def read(parameters: Iterable[Parameter], query: bytes, max_repeats: int) -> dict[str, Any]:
+def read(
+    parameters: Iterable[Parameter], query: bytes, max_repeats: int, now_s: float
+) -> dict[str, Any]:
     """Return the values of a query string by name.
 
-    A parameter that is not given has its default, or () if it repeats.
+    A parameter that is not given has its default, or () if it repeats. *now_s* is the time now, in
+    Unix seconds.
 
     Raises:
         InvalidQuery: If a parameter is unknown, missing, invalid, or given too often.
@@ -75,9 +83,9 @@ def read(parameters: Iterable[Parameter], query: bytes, max_repeats: int) -> dic
                 f"got it {len(given)} times"
             )
         if parameter.repeats:
-            values[name] = tuple(parameter.read(text) for text in given)
+            values[name] = tuple(parameter.parse(text, now_s) for text in given)
         else:
-            values[name] = parameter.read(given[0]) if given else parameter.default
+            values[name] = parameter.parse(given[0], now_s) if given else parameter.default
     return values
 
 
@@ -109,24 +117,9 @@ _NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?(?:[eE]\+?[0-9]{1,2})?\Z")
 _WHOLE = re.compile(r"[0-9]{1,9}\Z")
 
 
-def read_time(name: str) -> Callable[[str], Any]:
-    """Return a reader of Unix seconds (float) and of ISO 8601 with a time zone (datetime)."""
-
-    def read_one(text: str) -> Any:
-        if _NUMBER.match(text):
-            return float(text)
-        try:
-            time = datetime.fromisoformat(text)
-        except ValueError:
-            time = None
-        if time is None or time.tzinfo is None:
-            raise InvalidQuery(
-                f"{name} must be Unix seconds or ISO 8601 with a time zone (write + as %2B), "
-                f"got {shown(text, 80)}"
-            )
-        return time
-
-    return read_one
+def read_time(text: str, name: str, now_s: float) -> Any:
+    """Read a time as the command line does; see `parse_time`."""
+    return parse_time(text, name, now_s, " (write + as %2B)")
 
 
 def read_whole(name: str, least: int, most: int) -> Callable[[str], int]:
@@ -235,15 +228,15 @@ TAGS = Parameter(
 GROUP_BY = Parameter("group_by", "Tags to group by.", NAME, repeats=True)
 SINCE = Parameter(
     "since",
-    "Start of the window: Unix seconds, or ISO 8601 with a time zone.",
+    f"Start of the window: {TIME_FORMS}.",
     TIME,
-    read_time("since"),
+    is_time=True,
 )
 UNTIL = Parameter(
     "until",
-    "End of the window (exclusive): Unix seconds, or ISO 8601 with a time zone.",
+    f"End of the window (exclusive): {TIME_FORMS}.",
     TIME,
-    read_time("until"),
+    is_time=True,
 )
 TIMES = (
     Parameter(

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from redismetrics.model.time import YEAR_10000
+from redismetrics.model.time_text import OLDEST_SECONDS
 from redismetrics.model.validation import NAME_PATTERN, TYPES
 from redismetrics.model.windows import DURATION_PATTERN, INTERVALS, WINDOWS
 from redismetrics.queries.arguments import AGGREGATIONS, PERCENTILE_PATTERN
@@ -33,8 +34,11 @@ WINDOW = {"type": "string", "pattern": _pattern(*WINDOWS, DURATION_PATTERN)}
 INTERVAL = {"type": "string", "pattern": _pattern(*INTERVALS, DURATION_PATTERN)}
 TIME = {
     "anyOf": [
-        {"type": "number", "minimum": 0, "maximum": YEAR_10000 - 1},
+        # In a query at most a year from now; smaller numbers look like a date.
+        {"type": "number", "minimum": OLDEST_SECONDS, "maximum": YEAR_10000 - 1},
+        {"type": "number", "const": 0},
         {"type": "string", "format": "date-time"},
+        {"type": "string", "pattern": _pattern(*WINDOWS, DURATION_PATTERN)},
     ]
 }
 BOOLEAN = {"type": "boolean"}

@@ -18,11 +18,13 @@ from redismetrics.errors import RedisMetricsError
 from redismetrics.exposition.compression import compress
 from redismetrics.queries import catalog
 
+from .idempotency import IdempotencyKeys
 from .limits import Limits
 from .log_limits import log
 from .request_body import Bodies
 from .sending import HeldResponse, UnsentBytes
 from .sse import OpenStreams
+from .unsettled import UnsettledRequests
 
 T = TypeVar("T")
 
@@ -111,6 +113,8 @@ class Service:
         self.unsent = UnsentBytes(limits.unsent_bytes)
         self._rendering = threading.Lock()
         self.open_streams = OpenStreams(limits.max_streams)
+        self.keys = IdempotencyKeys(self.metrics, limits.max_idempotency_keys)
+        self.unsettled = UnsettledRequests(self.ametrics, self.keys)
 
     async def aclose(self) -> None:
         """Send what was recorded; close the streams, threads and own connections.
@@ -129,6 +133,7 @@ class Service:
                 self.metrics.stats()["pending"],
                 error,
             )
+        await self.unsettled.aclose()
         await self.ametrics.aclose()
         await asyncio.to_thread(self.metrics.internals.leave_embedded, SHUTDOWN_SECONDS)
 

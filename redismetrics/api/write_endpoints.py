@@ -1,42 +1,147 @@
 """`POST /api/record`, if writing is enabled. A request is checked whole, then recorded."""
 
 import json
+from collections import Counter as Tally
 from collections.abc import Mapping
+from contextlib import AsyncExitStack, ExitStack
 from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from redismetrics.errors import InvalidMetric, InvalidTimestamp, shown
+from redismetrics.errors import InvalidMetric, InvalidTimestamp, StoreError, one_line, shown
 from redismetrics.integrations.limits import LimitExceeded, TimestampBounds
 from redismetrics.model.validation import MetricType, check_name
 
 from .endpoint import Endpoint
+from .idempotency import HEADER, Reply, read_key
 from .limits import Limits
-from .parameters import read_time
+from .parameters import Parameter, read_boolean, read_time
 from .request_body import RequestBody, content_type
-from .schemas import NAME, TIME, TYPE
+from .schemas import BOOLEAN, NAME, TIME, TYPE, object_schema
 from .service import Service, json_response
+from .unsettled import RecordedRequest
 
 JSON = "application/json"
 # Keys of a sample that are arguments of `record` and not part of the mapping it takes.
 _ARGUMENTS = ("name", "type", "timestamp")
 
+_WAIT = Parameter(
+    "wait",
+    "Respond 200 when each sample is stored or dropped, with their numbers, instead of 202.",
+    BOOLEAN,
+    read_boolean("wait"),
+    default=False,
+)
+_KEY_HELP = (
+    "A new text for each request, for example a UUID. For an hour, a request with the same key, "
+    "body and `wait` is not recorded again and gets the response to the first one."
+)
+
 # Name, mapping and options of one call of `record`.
 Call = tuple[str, dict[str, Any], dict[str, Any]]
 
 
-async def record(service: Service, request: Request, _: Mapping[str, Any]) -> Response:
-    """Record the samples of a body; respond 202 once they are in this process."""
+async def record(service: Service, request: Request, values: Mapping[str, Any]) -> Response:
+    """Record the samples of a body; respond 202 once they are in this process.
+
+    With ``wait=true``, respond 200 once each is stored or dropped.
+    """
     content_type(request, JSON)
-    async with service.bodies.read(request) as body, service.recordings as limiter:
-        return json_response({"recorded": await limiter.run(_record, service, body)}, 202)
+    key = read_key(request)
+    async with AsyncExitStack() as place:
+        async with service.bodies.read(request) as body:
+            limiter = await place.enter_async_context(service.recordings)
+            outcome = await limiter.run(_record, service, body, key, values["wait"])
+        try:
+            reply = outcome if isinstance(outcome, Reply) else await _settle(service, outcome)
+        finally:
+            service.unsettled.start()
+    return json_response(reply.result, reply.status)
 
 
-def _record(service: Service, body: RequestBody) -> int:
+async def _settle(service: Service, request: RecordedRequest) -> Reply:
+    """Return the reply to a request, when it is known."""
+    if request.reply is not None:
+        return request.reply
+    seconds = service.limits.wait_seconds
+    try:
+        await service.ametrics.internals.asettle(seconds)
+    except StoreError as error:
+        service.unsettled.add(request)
+        advice = (
+            f"without an {HEADER}, a repeat would count again"
+            if request.claim is None
+            else f"repeat the request with the same {HEADER} to get the result"
+        )
+        raise HTTPException(
+            504,
+            f"Redis did not confirm the samples within {seconds:g} s (limit wait_seconds); they "
+            f"are in this process's buffer and still being sent; {advice}: {one_line(error)}",
+        ) from error
+    except BaseException:
+        service.unsettled.add(request)
+        raise
+    reply = request.settle()
+    service.metrics.internals.silence_mismatches(request.recorded)
+    if request.claim is not None:
+        await service.recordings.run(_remember, service, request)
+    return reply
+
+
+def _record(
+    service: Service, body: RequestBody, key: str | None, wait: bool
+) -> RecordedRequest | Reply:
+    """Record the samples of a body; return the reply instead if it repeats a request. Blocks."""
+    data = body.decompress(service.limits.body_bytes)
+    claim = None
+    if key is not None:
+        found = service.keys.find(key, b"%d %b" % (wait, data), service.unsettled)
+        if isinstance(found, Reply):
+            return found
+        claim = found
+    calls = _check_samples(service, data)
+    if service.metrics.internals.closed:
+        raise HTTPException(503, "the client is closed: nothing is recorded any more")
+    if claim is None:
+        service.check_store()
+    else:
+        reply = service.keys.claim(claim)
+        if reply is not None:
+            return reply
+    request = RecordedRequest(Tally(name for name, _, _ in calls), claim)
+    with ExitStack() as stack:
+        if wait:
+            watch = service.metrics.internals.watch_settled(request.recorded)
+            request.watch = stack.enter_context(watch)
+        else:
+            request.reply = Reply(202, {"recorded": len(calls)})
+        for name, mapping, options in calls:
+            service.metrics.record(name, mapping, **options)
+        request.stack = stack.pop_all()
+    if claim is not None:
+        _remember(service, request)
+    return request
+
+
+def _remember(service: Service, request: RecordedRequest) -> None:
+    """Remember a request in Redis; if that fails, try again in the background. Blocks."""
+    assert request.claim is not None, "BUG: a request without a key"
+    try:
+        service.keys.remember(request.claim, request.reply)
+    except StoreError:
+        service.unsettled.add(request)
+
+
+def _check_samples(service: Service, data: bytes) -> list[Call]:
+    """Return the calls of `record` for the samples of a body.
+
+    Raises:
+        HTTPException: If one of them cannot be recorded, or there are too many.
+    """
     limits, metrics = service.limits, service.metrics
-    samples = _parse_samples(body.decompress(limits.body_bytes), limits.max_batch)
+    samples = _parse_samples(data, limits.max_batch)
     bounds = TimestampBounds.now(metrics)
     types: dict[str, MetricType] = {}
     calls: list[Call] = []
@@ -49,10 +154,7 @@ def _record(service: Service, body: RequestBody) -> int:
         limits.cardinality.check(metrics, types)
     except LimitExceeded as error:
         raise HTTPException(413, f"{error}; nothing was recorded") from error
-    service.check_store()
-    for name, mapping, options in calls:
-        metrics.record(name, mapping, **options)
-    return len(calls)
+    return calls
 
 
 def _check_sample(
@@ -63,7 +165,7 @@ def _check_sample(
     Raises:
         InvalidMetric: If the sample cannot be recorded, by itself or after those before it.
     """
-    name, mapping, options = _arguments(sample)
+    name, mapping, options = _arguments(sample, service.now())
     explicit, known = options["type"], types.get(name)
     checked = {**options, "type": known if explicit is None and known is not None else explicit}
     types[name] = service.metrics.check(name, mapping, **checked)
@@ -92,8 +194,8 @@ def _reject_constant(text: str) -> Any:
     raise ValueError(f"{text} is not valid JSON")
 
 
-def _arguments(sample: Any) -> Call:
-    """Return the arguments of `record` that one JSON object describes."""
+def _arguments(sample: Any, now_s: float) -> Call:
+    """Return the arguments of `record` that one JSON object describes; *now_s* is the time now."""
     if not isinstance(sample, Mapping):
         raise InvalidMetric(f"sample must be an object with a name, got {shown(sample)}")
     mapping = {key: value for key, value in sample.items() if key not in _ARGUMENTS}
@@ -102,7 +204,7 @@ def _arguments(sample: Any) -> Call:
     timestamp = sample.get("timestamp")
     if isinstance(timestamp, str):
         try:
-            timestamp = read_time("timestamp")(timestamp)
+            timestamp = read_time(timestamp, "timestamp", now_s)
         except ValueError as error:
             raise InvalidTimestamp(str(error)) from error
     options = {"type": sample.get("type"), "timestamp": timestamp}
@@ -129,19 +231,19 @@ def record_endpoint(limits: Limits) -> Endpoint:
         "required": ["name"],
     }
     batch = {"type": "array", "items": sample, "minItems": 1, "maxItems": limits.max_batch}
-    result = {
-        "type": "object",
-        "properties": {"recorded": {"type": "integer"}},
-        "required": ["recorded"],
-        "additionalProperties": False,
-    }
+    recorded = {"recorded": {"type": "integer"}}
+    dropped = {"type": "object", "additionalProperties": {"type": "integer"}}
     return Endpoint(
         "POST",
         "/api/record",
-        "Record one or several samples. They are stored shortly after, exactly once",
+        "Record one or several samples. 202 means that they are in this process's buffer, which is "
+        "sent within flush_interval and also on SIGTERM",
         record,
-        schema=result,
+        parameters=(_WAIT,),
+        schema=object_schema(**recorded),
+        headers={HEADER: _KEY_HELP},
         bodies={JSON: {"anyOf": [sample, batch]}},
         status=202,
-        errors=(408, 413, 415, 503),
+        other_results={200: object_schema(**recorded, stored={"type": "integer"}, dropped=dropped)},
+        errors=(408, 409, 413, 415, 422, 503, 504),
     )

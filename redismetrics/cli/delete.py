@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from redismetrics.errors import InvalidQuery, RedisMetricsError
+from redismetrics.errors import InvalidQuery, RedisMetricsError, no_such_metric
 
 from . import options
 from .options import Filter, Name, Namespace, Url
@@ -17,14 +17,12 @@ def delete(name: Name, tag: Filter = None, url: Url = None, namespace: Namespace
         if tag:
             count = metrics.delete_series(name, options.filters(tag))
             if not count:
+                options.check_exists(metrics, name)
                 raise RedisMetricsError(f"no series of {name!r} has {' '.join(tag)}")
             print(f"Deleted {count} series of {name}.")
             return
         if not metrics.delete_metric(name):
-            where = metrics.settings.namespace
-            raise RedisMetricsError(
-                f"no metric {name!r} in namespace {where!r}; `redismetrics list` prints all metrics"
-            )
+            raise no_such_metric(name, metrics.settings.namespace)
     print(f"Deleted {name}.")
 
 

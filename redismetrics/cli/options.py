@@ -4,7 +4,6 @@ import logging
 import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -16,17 +15,15 @@ from redismetrics.errors import (
     InvalidTags,
     InvalidValue,
     RedisMetricsError,
+    no_such_metric,
     shown,
 )
 from redismetrics.model.time import system_clock
-from redismetrics.model.windows import window_ms
+from redismetrics.model.time_text import TIME_FORMS, parse_time
 from redismetrics.settings import resolve
 from redismetrics.store.connection import Store
 from redismetrics.store.embedded import folder_of
 from redismetrics.store.embedded import status as embedded_status
-
-# 9 September 2001: all later Unix seconds have at least ten digits.
-_OLDEST, _YEAR = 1e9, 366 * 86_400
 
 # Seconds within which Redis must confirm what a command recorded.
 FLUSH_SECONDS = 5.0
@@ -115,18 +112,17 @@ Window = Annotated[
         metavar="W",
     ),
 ]
-_TIME = "Unix seconds, ISO 8601 with a time zone, or an age such as 2h"
 Since = Annotated[
-    str | None, typer.Option("--since", help=f"Start of the window: {_TIME}.", metavar="TIME")
+    str | None, typer.Option("--since", help=f"Start of the window: {TIME_FORMS}.", metavar="TIME")
 ]
 Until = Annotated[
     str | None,
-    typer.Option("--until", help=f"End of the window (exclusive): {_TIME}.", metavar="TIME"),
+    typer.Option("--until", help=f"End of the window (exclusive): {TIME_FORMS}.", metavar="TIME"),
 ]
 Timestamp = Annotated[
     str | None,
     typer.Option(
-        "--timestamp", help=f"Time of the sample (default: now): {_TIME}.", metavar="TIME"
+        "--timestamp", help=f"Time of the sample (default: now): {TIME_FORMS}.", metavar="TIME"
     ),
 ]
 Type = Annotated[
@@ -189,31 +185,7 @@ def time(text: str | None, option: str) -> Any:
     """Parse a time to what `Metrics` accepts; None if it is not given."""
     if text is None:
         return None
-    seconds = None
-    with suppress(ValueError):
-        seconds = float(text)
-    if seconds is not None:
-        return _unix_seconds(seconds, text, option)
-    with suppress(ValueError):
-        moment = datetime.fromisoformat(text)
-        if moment.tzinfo is not None:
-            return moment
-    with suppress(InvalidQuery):
-        return window_ms(text, round(system_clock() * 1000) - 1)[0] / 1000
-    raise InvalidQuery(f"{option} must be {_TIME}, got {shown(text, 80)}")
-
-
-def _unix_seconds(seconds: float, text: str, option: str) -> float:
-    """Return Unix seconds; refuse numbers that look like a date, such as 2026 or 20261129.
-
-    Samples are neither older than 2001 nor more than a year ahead; 0 means from the beginning.
-    """
-    if seconds == 0 or _OLDEST <= seconds <= system_clock() + _YEAR:
-        return seconds
-    raise InvalidQuery(
-        f"{option} must be Unix seconds from {_OLDEST:.0f} (2001) to a year from now, or 0; "
-        f"write a date as 2026-11-29T00:00Z, got {shown(text, 80)}"
-    )
+    return parse_time(text, option, system_clock())
 
 
 def check_exists(metrics: Metrics, name: str) -> None:
@@ -225,10 +197,7 @@ def check_exists(metrics: Metrics, name: str) -> None:
     internals = metrics.internals
     namespace = internals.query_context.namespace
     if not internals.run(catalog.exists(namespace.name, name), flush=True):
-        raise RedisMetricsError(
-            f"no metric {name!r} in namespace {namespace.name!r}; `redismetrics list` prints all "
-            "metrics"
-        )
+        raise no_such_metric(name, namespace.name)
 
 
 def window(text: str | None, since: str | None, until: str | None) -> Any:

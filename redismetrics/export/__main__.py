@@ -6,7 +6,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from redismetrics.errors import RedisMetricsError, one_line
+from redismetrics.errors import RedisMetricsError, no_such_metric, one_line
 from redismetrics.exposition import http_server
 from redismetrics.store import urls
 
@@ -15,11 +15,14 @@ from .prometheus import export, wsgi_app
 if TYPE_CHECKING:
     from redismetrics.client.metrics import Metrics
 
+_EMPTY_PAGES = ("", "# EOF\n")
+
 
 def main(argv: list[str] | None = None, *, prog: str = "python -m redismetrics.export") -> int:
     """Print the page, or serve it.
 
-    Returns 0, or 1 if Redis does not answer. Exits with 2 if the arguments are wrong.
+    Returns 0, or 1 if Redis does not answer or there is no such metric. Exits with 2 if the
+    arguments are wrong.
     """
     parser = _parser(prog)
     options = parser.parse_args(argv)
@@ -38,6 +41,9 @@ def main(argv: list[str] | None = None, *, prog: str = "python -m redismetrics.e
             page = export(
                 options.metric, metrics=metrics, openmetrics=options.openmetrics, self_metrics=True
             )
+            # A metric without series still has its type on the page.
+            if options.metric is not None and page in _EMPTY_PAGES:
+                raise no_such_metric(options.metric, metrics.settings.namespace)
         finally:
             metrics.close()
     except RedisMetricsError as error:

@@ -6,6 +6,8 @@ Every name that redismetrics gives to anything in Redis.
     rm:<ns>:copying         hash    metric -> what was copied of it to here, until all is copied
                                     (see admin/copy_metric.py)
     rm:<ns>:copier          string  the process that copies to here; expires
+    rm:<ns>:request:<hash>  string  a request to record that must not count twice, by the hash of
+                                    its Idempotency-Key; expires after an hour (see requests.py)
     rm:<ns>:stream:<metric> channel the block just recorded, as in the log, and the stamp that the
                                     metric has in the catalogue: the clock at which it was added.
                                     In database 1, stream:@1:<metric>: channels are shared by all
@@ -181,6 +183,10 @@ def copying(namespace: str) -> str:
 
 def copier(namespace: str) -> str:
     return f"rm:{namespace}:copier"
+
+
+def request(namespace: str, digest: str) -> str:
+    return f"rm:{namespace}:request:{digest}"
 
 
 def channel(namespace: str, metric: str, database: int = 0) -> str:

@@ -1,6 +1,7 @@
 """Query-string parameters: invalid requests get a message that names the parameter."""
 
 import re
+import time
 from typing import Any
 
 import pytest
@@ -9,7 +10,11 @@ pytest.importorskip("starlette", reason="needs redismetrics[server]")
 pytest.importorskip("uvicorn", reason="needs redismetrics[server]")
 
 
-from tests.fixtures.webserver import error_message
+httpx = pytest.importorskip("httpx", reason="needs httpx")
+
+from redismetrics import Metrics
+from redismetrics.api.app import create_app
+from tests.fixtures.webserver import error_message, running
 
 
 @pytest.mark.parametrize(
@@ -29,12 +34,12 @@ from tests.fixtures.webserver import error_message
             "window must be last_hour, .*, got 'soon'",
         ),
         (
-            "/api/query?name=x&aggregation=sum&window=1h&since=1",
+            "/api/query?name=x&aggregation=sum&window=1h&since=2h",
             "window must not be combined with since or until",
         ),
         (
             "/api/query?name=x&aggregation=sum&since=yesterday",
-            "since must be Unix seconds or ISO 8601 .*, got 'yesterday'",
+            "since must be Unix seconds, ISO 8601 .*, got 'yesterday'",
         ),
         (
             "/api/query?name=x&aggregation=sum&since=2025-01-01T00:00:00",
@@ -88,6 +93,8 @@ def test_repeated_parameters_are_limited(refusing: Any) -> None:
     "query",
     [
         "since=999999999999e99",
+        "since=1_790_000_000",
+        "since=%201790000000",
         "since=1e-9",
         "until=99999999999999",
         "window=999999999w",
@@ -96,3 +103,51 @@ def test_repeated_parameters_are_limited(refusing: Any) -> None:
 )
 def test_huge_times_and_windows_are_rejected(refusing: Any, query: str) -> None:
     error_message(refusing.get(f"/api/query?name=x&aggregation=sum&{query}"), 400)
+
+
+@pytest.mark.parametrize(
+    "time", ["2026", "20261129", "202611291200", "1790000000000", "-1", "1", "nan", "inf", "1e99"]
+)
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/query?name=x&aggregation=sum&since=",
+        "/api/query?name=x&aggregation=sum&until=",
+        "/api/time_series?name=x&since=",
+        "/api/rollup?name=x&since=",
+        "/api/metrics?since=",
+        "/api/metrics?until=",
+    ],
+)
+def test_a_number_that_is_no_plausible_time_is_refused(refusing: Any, path: str, time: str) -> None:
+    # As on the command line.
+    assert "must be Unix seconds from 1000000000 (2001) to a year from now, or 0" in error_message(
+        refusing.get(path + time), 400
+    )
+
+
+def test_a_recorded_time_is_read_as_in_a_query(refusing: Any) -> None:
+    message = error_message(
+        refusing.post("/api/record", json={"name": "x", "timestamp": "20261129"}), 400
+    )
+    assert message.startswith("sample 0: timestamp must be Unix seconds from 1000000000 (2001)")
+
+
+def test_ages_count_back_from_the_clock_of_the_client(url: str, namespace: str) -> None:
+    now = [time.time()]
+    with (
+        Metrics(url, namespace=namespace, flush_interval=3600, clock=lambda: now[0]) as metrics,
+        running(create_app(metrics)) as at,
+    ):
+        for age in (30, 90, 150):
+            metrics.increment("jobs", timestamp=now[0] - age)
+        now[0] += 60
+
+        def total(**window: str) -> Any:
+            query = {"name": "jobs", "aggregation": "sum", **window}
+            return httpx.get(f"{at}/api/query", params=query).json()["results"]
+
+        assert total(since="100s") == 1
+        assert total(since="3m") == 2
+        assert total(since="1h", until="2m") == 2
+        assert total(since="last_hour") == 3

@@ -164,6 +164,7 @@ def test_delete_and_clear(shell: Shell, filled: Metrics, namespace: str) -> None
         ("get-metrics", "nosuch"),
         ("tag-values", "nosuch", "shop"),
         ("delete", "nosuch"),
+        ("delete", "nosuch", "-t", "shop=de"),
     ],
 )
 def test_a_metric_that_does_not_exist_is_an_error(

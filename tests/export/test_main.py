@@ -41,8 +41,12 @@ def test_main_prints_the_page(made: list[Any], capfdbinary: pytest.CaptureFixtur
     assert capfdbinary.readouterr() == (render([g("a"), *UTF8]).encode(), b"")
     assert main(["--metric", "a", "--openmetrics", "--url", "redis://x", "--namespace", "ns"]) == 0
     assert capfdbinary.readouterr().out == b"# TYPE a gauge\n# HELP a A\na 1\n# EOF\n"
-    assert main(["--metric", "unknown"]) == 0
-    assert capfdbinary.readouterr().out == b""
+    for options in ([], ["--openmetrics"]):
+        assert main(["--metric", "unknown", *options]) == 1
+        assert capfdbinary.readouterr() == (
+            b"",
+            b"no metric 'unknown' in namespace 'fake'; `redismetrics list` prints all metrics\n",
+        )
     assert made[0] == {"url": None, "namespace": None}
     assert made[2] == {"url": "redis://x", "namespace": "ns"}
     assert all(metrics.closed for metrics in made[1::2])
