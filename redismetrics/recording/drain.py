@@ -1,8 +1,11 @@
 """Drain the buffers of recording calls into batches of one metric each."""
 
 from collections import Counter as Tally
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain, repeat
+from operator import delitem
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,9 @@ from .buffers import Buffer
 
 # Drain at most this many samples at once, so that recording threads are not starved of the GIL.
 SLICE = 50_000
+# Count the equal amounts of a counter's series one series at a time if it has more than this many.
+# For fewer, one pass over all series is faster.
+COUNTED_FROM = 16
 # Samples with metadata that one metric keeps per flush. Of further ones the metadata is dropped.
 MAX_METADATA = 1_000
 
@@ -29,15 +35,18 @@ Extra = tuple[int, bool, float, bytes | None]
 class _Drained:
     """What was taken out of the buffers of one metric; series are positions in *canonicals*.
 
-    For each entry of *series*, *values* holds one amount of a counter, which was recorded
-    *weights* times, or *lengths* pairs of time and value of another metric.
+    Attributes:
+        values: The values of all series one after another. Of those that were counted instead,
+            none.
+        sizes: How many of the *values* belong to each series.
+        counted: A counter's amounts that were counted when they were taken: series, amount, how
+            often it was recorded.
     """
 
-    canonicals: list[bytes] = field(default_factory=list)
-    series: list[int] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
-    weights: list[int] = field(default_factory=list)
-    lengths: list[int] = field(default_factory=list)
+    canonicals: list[bytes]
+    values: Floats
+    sizes: Ints
+    counted: list[tuple[int, float, int]] = field(default_factory=list)
     extras: list[tuple[int, list[Extra]]] = field(default_factory=list)
     distributions: list[tuple[int, int, Distribution]] = field(default_factory=list)
 
@@ -55,11 +64,11 @@ def drain(
     Also return the number of samples that lost their metadata.
     """
     is_counter = definition.type == "counter"
-    drained = _take(buffers, is_counter)
-    if not drained.canonicals:
+    drained = _take(list(buffers), is_counter)
+    if drained is None:
         return None, 0
     parts = []
-    if drained.values:
+    if len(drained.values) or drained.counted:
         parts.append(_from_amounts(drained, due_ms) if is_counter else _from_pairs(drained))
     lost = 0
     if drained.extras:
@@ -67,91 +76,165 @@ def drain(
         parts.append(part)
     if drained.distributions:
         parts.append(_from_distributions(drained.distributions))
+    if not parts:
+        return None, lost
     samples = concat(parts)
     return MetricBatch(name, definition, explicit, drained.canonicals, samples, budget), lost
 
 
-def _take(buffers: Iterable[Buffer], is_counter: bool) -> _Drained:
-    """Empty *buffers*, while other threads append to them."""
-    drained = _Drained()
-    # Local names: this loop runs once for each series and flush.
-    canonicals, series, values = drained.canonicals, drained.series, drained.values
-    weights, lengths = drained.weights, drained.lengths
+def _take(buffers: list[Buffer], is_counter: bool) -> _Drained | None:
+    """Empty *buffers*, while other threads append to them; return None if nothing is there.
+
+    There may be many buffers with one sample each: what is done for each of them is done by
+    functions in C, such as `map`.
+    """
+    held = [buffer.values for buffer in buffers]
+    sizes = list(map(len, held))
+    if not all(sizes):
+        filled = [
+            at
+            for at, (size, buffer) in enumerate(zip(sizes, buffers, strict=True))
+            if size or buffer.extra or buffer.distributions
+        ]
+        if not filled:
+            return None
+        buffers, held = [buffers[at] for at in filled], [held[at] for at in filled]
+        sizes = [sizes[at] for at in filled]
+    elif not buffers:
+        return None
     for buffer in buffers:
-        held, extra = buffer.values, buffer.extra
-        if not held and not extra and not buffer.distributions:
-            continue
-        at, found = len(canonicals), len(held)
-        canonicals.append(buffer.canonical)
         buffer.idle = 0
-        if is_counter and found == 1:
-            # A fast path: series that are recorded once per flush.
-            series.append(at)
-            values.append(held.pop())
-            weights.append(1)
-        elif is_counter:
-            for taken in _slices(held, found):
-                _count_equal(taken, at, series, values, weights)
-        else:
-            for taken in (_all(held, found),) if found <= SLICE else _slices(held, found):
-                values += taken
-                series.append(at)
-                lengths.append(len(taken) // 2)
-        if extra:
-            rows = extra[:]
-            del extra[: len(rows)]
-            drained.extras.append((at, rows))
-        if buffer.distributions:
+    counted = []
+    if is_counter and max(sizes) > COUNTED_FROM:
+        for at, size in enumerate(sizes):
+            if size > COUNTED_FROM:
+                sizes[at] = 0
+                for amounts in _slices(held[at], size):
+                    counted += [(at, *each) for each in _count_equal(amounts)]
+    values, taken = _take_values(held, sizes)
+    drained = _Drained([buffer.canonical for buffer in buffers], values, taken, counted)
+    if any([buffer.extra for buffer in buffers]):
+        for at, buffer in enumerate(buffers):
+            if buffer.extra:
+                rows = buffer.extra[:]
+                del buffer.extra[: len(rows)]
+                drained.extras.append((at, rows))
+    if any([buffer.distributions for buffer in buffers]):
+        for at, buffer in enumerate(buffers):
             several = buffer.distributions[:]
             del buffer.distributions[: len(several)]
             drained.distributions += [(at, *distribution) for distribution in several]
     return drained
 
 
-def _all(held: list[float], found: int) -> list[float]:
-    """Take the first *found* items off a list that other threads append to."""
-    taken = held[:found]
-    del held[:found]
-    return taken
+def _take_values(held: list[list[float]], sizes: list[int]) -> tuple[Floats, Ints]:
+    """Take the first items off each list, as many as *sizes* says.
+
+    Return them one after another, and how many are of each list.
+    """
+    if sum(sizes) <= SLICE:
+        return _take_at_once(held, sizes)
+    parts: list[tuple[Floats, Ints]] = []
+    begin, total = 0, 0
+    for at, size in enumerate(sizes):
+        if total + size > SLICE:
+            if begin < at:
+                parts.append(_take_at_once(held[begin:at], sizes[begin:at]))
+            begin, total = at, 0
+        if size > SLICE:
+            slices = [np.array(each, np.float64) for each in _slices(held[at], size)]
+            parts.append((np.concatenate(slices), np.array([sum(map(len, slices))])))
+            begin = at + 1
+        else:
+            total += size
+    parts.append(_take_at_once(held[begin:], sizes[begin:]))
+    values, taken = zip(*parts, strict=True)
+    return np.concatenate(values), np.concatenate(taken)
+
+
+def _take_at_once(held: list[list[float]], sizes: list[int]) -> tuple[Floats, Ints]:
+    """Take the first items off each list, without copying the lists first."""
+    total = sum(sizes)
+    items = chain.from_iterable(held)
+    # Other threads only append, so what is at the beginning stays there until it is deleted.
+    try:
+        values = np.fromiter(items, np.float64, total)
+        is_exact = next(items, None) is None
+    except ValueError:
+        # Too short: `take_waiting` cleared some.
+        is_exact = False
+    if not is_exact:
+        copies = [values[:size] for values, size in zip(held, sizes, strict=True)]
+        sizes = list(map(len, copies))
+        values = np.fromiter(chain.from_iterable(copies), np.float64, sum(sizes))
+    same = sizes[0] if sizes and sizes.count(sizes[0]) == len(sizes) else None
+    deque(map(delitem, held, map(slice, sizes) if same is None else repeat(slice(same))), 0)
+    return values, np.array(sizes, np.int64) if same is None else np.full(len(sizes), same)
 
 
 def _slices(held: list[float], found: int) -> Iterator[list[float]]:
-    """Take the first *found* items off a list, a slice at a time."""
+    """Take the first *found* items off a list that other threads append to, a slice at a time."""
     for begin in range(0, found, SLICE):
-        yield _all(held, min(found - begin, SLICE))
+        taken = held[: min(found - begin, SLICE)]
+        del held[: len(taken)]
+        yield taken
 
 
-def _count_equal(
-    amounts: list[float], at: int, series: list[int], values: list[float], weights: list[int]
-) -> None:
-    """Append one entry for each distinct amount of a counter."""
-    if len(amounts) == 1 or amounts.count(amounts[0]) == len(amounts):
-        series.append(at)
-        values.append(amounts[0])
-        weights.append(len(amounts))
-        return
-    for amount, count in Tally(amounts).items():
-        series.append(at)
-        values.append(amount)
-        weights.append(count)
+def _count_equal(amounts: list[float]) -> Iterable[tuple[float, int]]:
+    """Return each distinct amount of a counter, and how often it was recorded."""
+    if amounts and amounts.count(amounts[0]) == len(amounts):
+        return ((amounts[0], len(amounts)),)
+    return Tally(amounts).items()
 
 
 def _from_amounts(drained: _Drained, due_ms: int) -> Samples:
     """Return columns of a counter's amounts, at the time of the flush."""
-    n = len(drained.series)
-    return Samples(
-        np.array(drained.series, dtype=np.int64),
-        np.full(n, due_ms),
-        np.fromiter(drained.values, np.float64, n),
-        np.array(drained.weights, np.int64),
-        np.zeros(n, np.uint8),
-    )
+    series, value, weight = _distinct(drained.values, drained.sizes)
+    if drained.counted:
+        where, amounts, counts = zip(*drained.counted, strict=True)
+        series = np.concatenate([series, np.array(where, np.int64)])
+        order = np.argsort(series, kind="stable")
+        series = series[order]
+        value = np.concatenate([value, np.fromiter(amounts, np.float64, len(amounts))])[order]
+        weight = np.concatenate([weight, np.array(counts, np.int64)])[order]
+    n = len(series)
+    return Samples(series, np.full(n, due_ms), value, weight, np.zeros(n, np.uint8))
+
+
+def _distinct(values: Floats, sizes: Ints) -> tuple[Ints, Floats, Ints]:
+    """Return series, value and number of the distinct values of each series, as they came.
+
+    *sizes* says how many of the *values* are of each series.
+    """
+    if len(values) == len(sizes) and sizes.all():
+        # A fast path: series that are recorded once per flush.
+        return np.arange(len(sizes)), values, sizes
+    present = np.flatnonzero(sizes)
+    sizes = sizes[present]
+    first = values[np.cumsum(sizes) - sizes]
+    if (values == np.repeat(first, sizes)).all():
+        return present, first, sizes
+    series = np.repeat(present, sizes)
+    order = np.lexsort((values, series))
+    new = np.empty(len(values), np.bool_)
+    new[:1] = True
+    np.not_equal(values[order[1:]], values[order[:-1]], out=new[1:])
+    new[1:] |= series[order[1:]] != series[order[:-1]]
+    begin = np.flatnonzero(new)
+    counts = np.diff(begin, append=len(values))
+    # The sort is stable: this is where each value came first.
+    row = order[begin]
+    by_row = np.argsort(row)
+    row = row[by_row]
+    return series[row], values[row], counts[by_row]
 
 
 def _from_pairs(drained: _Drained) -> Samples:
     """Return columns of `time, value, time, value...`; a negative time marks a change."""
-    flat = np.fromiter(drained.values, np.float64, len(drained.values))
-    series = np.repeat(np.array(drained.series, dtype=np.int64), drained.lengths)
+    flat, sizes = drained.values, drained.sizes
+    series = np.arange(len(sizes))
+    if len(flat) != 2 * len(sizes) or not sizes.all():
+        series = np.repeat(series, sizes // 2)
     time, value = flat[::2], flat[1::2].copy()
     if (time < 0).any():
         return _resolve_changes(time, value, series)
