@@ -113,16 +113,18 @@ def _take(buffers: list[Buffer], is_counter: bool) -> _Drained | None:
                     counted += [(at, *each) for each in _count_equal(amounts)]
     values, taken = _take_values(held, sizes)
     drained = _Drained([buffer.canonical for buffer in buffers], values, taken, counted)
-    if any([buffer.extra for buffer in buffers]):
-        for at, buffer in enumerate(buffers):
-            if buffer.extra:
-                rows = buffer.extra[:]
-                del buffer.extra[: len(rows)]
+    extras = [buffer.extra for buffer in buffers]
+    if any(extras):
+        for at, extra in enumerate(extras):
+            if extra:
+                rows = extra[:]
+                del extra[: len(rows)]
                 drained.extras.append((at, rows))
-    if any([buffer.distributions for buffer in buffers]):
-        for at, buffer in enumerate(buffers):
-            several = buffer.distributions[:]
-            del buffer.distributions[: len(several)]
+    distributions = [buffer.distributions for buffer in buffers]
+    if any(distributions):
+        for at, held_here in enumerate(distributions):
+            several = held_here[:]
+            del held_here[: len(several)]
             drained.distributions += [(at, *distribution) for distribution in several]
     return drained
 
@@ -164,7 +166,7 @@ def _take_at_once(held: list[list[float]], sizes: list[int]) -> tuple[Floats, In
         # Too short: `take_waiting` cleared some.
         is_exact = False
     if not is_exact:
-        copies = [values[:size] for values, size in zip(held, sizes, strict=True)]
+        copies = [recorded[:size] for recorded, size in zip(held, sizes, strict=True)]
         sizes = list(map(len, copies))
         values = np.fromiter(chain.from_iterable(copies), np.float64, sum(sizes))
     same = sizes[0] if sizes and sizes.count(sizes[0]) == len(sizes) else None
