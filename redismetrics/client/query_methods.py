@@ -240,11 +240,11 @@ class SyncQueries(QueryMethods):
         until: Any = None,
         limit: int = 1000,
     ) -> dict[str, Any]:
-        """Return the newest samples first: ``{"metrics": [...], "count": n, "skipped": {...}, ...}``.
+        """Return the newest samples first: ``{"metrics": [...], "count": n, "skipped": {...}}``.
 
         Increments that were counted together are listed one by one. Without *name*, metrics that
-        cannot be read are left out; ``skipped`` has their names and the errors. *since* and *until* are
-        half-open: Unix seconds or datetimes with a zone.
+        cannot be read are left out; ``skipped`` has their names and the errors. *since* and
+        *until* are half-open: Unix seconds or datetimes with a zone.
         """
         from redismetrics.queries.json_results import get_metrics
 

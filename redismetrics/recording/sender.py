@@ -3,7 +3,6 @@
 import logging
 import secrets
 from collections import Counter as Tally
-from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -12,15 +11,15 @@ import msgpack
 from redismetrics.errors import FormatMismatch, ScriptFailed, StoreError
 from redismetrics.model.definition import Definition
 from redismetrics.model.safe_url import safe_url
-from redismetrics.model.time import HOUR, SECOND, monotonic
-from redismetrics.settings import retention_policy
-from redismetrics.store import catalog, keys, namespace, server
+from redismetrics.model.time import monotonic
+from redismetrics.store import catalog, keys, server
 from redismetrics.store.connection import Store
 from redismetrics.store.driver import Client, run
 
 from . import encode, write
 from .batch import MetricBatch, convert, drop_outside, finish, is_outside
 from .known_definitions import KnownDefinitions
+from .known_namespace import KnownNamespace
 from .recorder import Recorder
 from .send_queue import SendQueue
 from .unconfirmed import UnconfirmedBatch, is_permanent
@@ -57,7 +56,7 @@ class Sender:
         self._batches = self._retries = self._lost_batches = self._unpublished = 0
         self._batch_seconds = 0.0
         self._client: Client | None = None
-        self._shards = 0
+        self._namespace = KnownNamespace(store, recorder)
         self._sequence: Tally[int] = Tally()
         self._confirmed: dict[int, int] = {}
         # When the last batch was confirmed, by the steady clock.
@@ -114,33 +113,8 @@ class Sender:
             self._retries += bool(self.unconfirmed)
             self.send_queue.notify()
         self.connect()
+        self._namespace.doubt()
         self.store.renew()
-
-    def _open(self, client: Client) -> int:
-        """Read the namespace's configuration, warn where it differs from this process's settings.
-
-        Return the number of shards.
-        """
-        policy = retention_policy(self.settings)
-        config = run(
-            client,
-            namespace.open_namespace(
-                self.settings.namespace, policy, self.store.shards, self.recorder.warn_once
-            ),
-        )
-        minutes = config.retention.finest.retention
-        # Redis remembers a writer only as long as it keeps minutes.
-        oldest = (minutes - HOUR) / SECOND
-        if self.settings.max_age > oldest:
-            self.settings = replace(self.settings, max_age=oldest)
-            self.recorder.warn_once(
-                "namespace %s keeps minutes for %d hours: "
-                "samples older than %g s are dropped, although max_age allows older ones",
-                self.settings.namespace,
-                minutes // HOUR,
-                oldest,
-            )
-        return config.shards
 
     # -- sending ----------------------------------------------------------------------------------
 
@@ -157,10 +131,10 @@ class Sender:
             began = perf_counter()
             if self._client is None:
                 self._client = self.store.connect(retries=0)
-            if not self._shards:
-                self._shards = self._open(self._client)
             for batch in list(self.unconfirmed.values()):
                 self._send(self._client, batch)
+            if self._namespace.needs_check():
+                self.settings = self._namespace.open(self._client, self.settings)
             found = self.send_queue.take()
             if found:
                 self._send_new(self._client, found)
@@ -175,7 +149,7 @@ class Sender:
             raise
         by_shard: dict[int, list[MetricBatch]] = {}
         for batch in ready:
-            by_shard.setdefault(keys.shard_of(batch.name, self._shards), []).append(batch)
+            by_shard.setdefault(keys.shard_of(batch.name, self._namespace.shards), []).append(batch)
         numbered = []
         for shard, inside in by_shard.items():
             now = self.recorder.steady_clock()
@@ -249,6 +223,10 @@ class Sender:
             self._isolate(batch, error)
             return
         self._offset_ms = reply.clock / 1000 - self._now_ms()
+        if reply.held < self._confirmed.get(batch.request.shard, 0):
+            self._note_loss(batch.request.shard, reply.held)
+            # Before anybody waits no longer for the batch, and asks for it.
+            self.settings = self._namespace.open(client, self.settings)
         refused = {
             index: (reason, detail)
             for index, reason, detail in reply.problems
@@ -256,6 +234,16 @@ class Sender:
         }
         if self._confirm(batch, reply, refused):
             self._apply_reply(batch, reply, refused)
+
+    def _note_loss(self, shard: int, held: int) -> None:
+        """Count the confirmed batches that Redis lost: it holds them up to number *held*."""
+        self._lost_batches += self._confirmed[shard] - held
+        self._confirmed[shard] = held
+        self.recorder.warn_once(
+            "Redis lost confirmed batches: after a failover, or its data was deleted"
+        )
+        self.known.forget_ids()
+        self._namespace.doubt()
 
     def _confirm(
         self,
@@ -268,14 +256,6 @@ class Sender:
         with self.send_queue.change:
             if self.unconfirmed.get(shard) is not batch:
                 return False
-            if reply.held < self._confirmed.get(shard, 0):
-                self._lost_batches += self._confirmed[shard] - reply.held
-                self.recorder.warn_once(
-                    "Redis lost confirmed batches: after a failover, or its data was deleted"
-                )
-                self.known.forget_ids()
-                # The configuration may be lost as well: the next batch writes it again.
-                self._shards = 0
             self._confirmed[shard] = batch.request.sequence
             self._confirmed_at[shard] = self.recorder.steady_clock()
             self.unconfirmed.pop(shard, None)
@@ -327,7 +307,8 @@ class Sender:
         unknown: dict[int, list[str]] = {}
         for batch in found:
             if not self.known.is_learned(batch.name):
-                unknown.setdefault(keys.shard_of(batch.name, self._shards), []).append(batch.name)
+                shard = keys.shard_of(batch.name, self._namespace.shards)
+                unknown.setdefault(shard, []).append(batch.name)
         unreadable: set[str] = set()
         for shard, names in unknown.items():
             known = run(client, catalog.definitions(self.settings.namespace, shard, names))

@@ -44,7 +44,8 @@ def read_readable(
 ) -> Operation[list[T]]:
     """Return what *read* returns for these metrics, without those that cannot be read.
 
-    Those are added to *skipped*. They are found by halving, so that one of 1,000 costs 20 further round trips.
+    Those are added to *skipped*. They are found by halving, so that one of 1,000 costs 20 further
+    round trips.
     """
     try:
         return (yield from read(list(names)))

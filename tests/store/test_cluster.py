@@ -8,9 +8,11 @@ from time import monotonic
 from typing import Any
 
 import pytest
+from redis.crc import key_slot
 
 from redismetrics import AsyncMetrics, Gauge, Sample, ScriptFailed, StoreUnavailable
 from redismetrics.export import export
+from redismetrics.recording.known_namespace import CHECK_INTERVAL
 from redismetrics.store import keys
 from tests.fixtures.clients import MakeMetrics
 from tests.fixtures.clusters import Cluster, slot_of_shard
@@ -342,3 +344,73 @@ def test_the_documented_permissions_are_enough_on_a_cluster(
     with pytest.raises(ScriptFailed, match=r"(?i)no permissions|evalsha"):
         reader.flush(0.5)
     reader.close(0.1)
+
+
+# -- nodes that lose their data --------------------------------------------------------------------
+
+
+def _lose(cluster: Cluster, nodes: list[int]) -> None:
+    for number in nodes:
+        cluster.command(number, "FLUSHALL")
+
+
+@pytest.mark.parametrize("lost", [[0], [1], [2], [0, 1, 2]], ids=str)
+def test_a_new_reader_finds_everything_after_nodes_lost_their_data(
+    fresh_server: Callable[..., Server], make_metrics: MakeMetrics, namespace: str, lost: list[int]
+) -> None:
+    cluster = Cluster(fresh_server)
+    metrics = make_metrics(cluster.url)
+    now = [1_000.0]
+    metrics._recorder.steady_clock = lambda: now[0]
+    for _ in range(2):
+        for name in names(20):
+            metrics.increment(name, 3)
+        metrics.flush()
+    _lose(cluster, lost)
+    kept = {
+        name
+        for name in names(20)
+        if cluster.owner(slot_of_shard(namespace, keys.shard_of(name, 16))) not in lost
+    }
+    now[0] += CHECK_INTERVAL
+    for name in names(20):
+        metrics.increment(name, 5)
+    metrics.flush()
+    reader = make_metrics(cluster.url)
+    assert {name: reader.query(name, aggregation="sum") for name in names(20)} == {
+        name: 11 if name in kept else 5 for name in names(20)
+    }
+    assert len(reader.list_metrics()) == 20
+    work(cluster.url, namespace)
+    later = make_metrics(cluster.url)
+    assert sum(later.query(name, aggregation="sum") for name in names(20)) == 100 + 6 * len(kept)
+
+
+def test_a_configuration_lost_alone_in_a_cluster_is_written_again(
+    cluster: Cluster, make_metrics: MakeMetrics, namespace: str
+) -> None:
+    """Its node has none of the metric's data, so that no batch is missing."""
+    metrics = make_metrics(cluster.url)
+    now = [1_000.0]
+    metrics._recorder.steady_clock = lambda: now[0]
+    for turn in range(1, 4):
+        metrics.increment("jobs", 800)
+        metrics.flush()
+        assert make_metrics(cluster.url).query("jobs", aggregation="sum") == 800 * turn
+        key = keys.config(namespace)
+        cluster.command(cluster.owner(key_slot(key.encode())), "DEL", key)
+        now[0] += CHECK_INTERVAL
+    assert metrics.stats()["lost_batches"] == 0
+
+
+def test_the_configuration_is_written_before_the_first_flush_after_the_loss_returns(
+    fresh_server: Callable[..., Server], make_metrics: MakeMetrics
+) -> None:
+    cluster = Cluster(fresh_server)
+    metrics = make_metrics(cluster.url)
+    metrics.increment("jobs")
+    metrics.flush()
+    _lose(cluster, [0, 1, 2])
+    metrics.increment("jobs", 800)
+    metrics.flush()
+    assert make_metrics(cluster.url).query("jobs", aggregation="sum") == 800
