@@ -47,6 +47,11 @@ class AsyncSubscription(Generic[S]):
         return self._queue.missed
 
     @property
+    def unreadable(self) -> int:
+        """Number of messages so far that could not be read."""
+        return self._queue.unreadable
+
+    @property
     def closed(self) -> bool:
         """Whether the subscription has ended, so that `get` has nothing more to wait for."""
         return self._queue.closed

@@ -5,33 +5,45 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from redismetrics.errors import RedisMetricsError, StoreError
+from redismetrics.errors import FormatMismatch, RedisMetricsError, StoreError
 from redismetrics.model.loop_timer import call_later
 from redismetrics.model.sample import Gap, Sample, Summary
 from redismetrics.model.time import monotonic
 
 from .positions import Mark
+from .sizes import size_of
 
 log = logging.getLogger("redismetrics")
 
 Item = Sample | Summary | Gap | Mark
 
+# Bytes that the items of a queue may take: for each item of its limit, and at least. A sample
+# without much metadata takes about 400.
+_BYTES_PER_ITEM, _MIN_BYTES = 1 << 10, 1 << 20
+
 
 class DeliveryQueue:
-    """At most *limit* items that wait for the reader.
+    """At most *limit* items, and about *max_bytes* of memory, that wait for the reader.
 
     When it is full the oldest items are dropped. One `Gap` in front of the rest counts them.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self.max_bytes = max(_BYTES_PER_ITEM * limit, _MIN_BYTES)
         self.missed = 0
+        # Messages that could not be read. Their error waits at most once: otherwise many of them
+        # would push out samples.
+        self.unreadable = 0
+        self._is_unreadable_queued = False
         self.closed = False
         self._failure: StoreError | None = None
         self._items: deque[Item | RedisMetricsError] = deque()
+        self._sizes: deque[int] = deque()
+        self._bytes = 0
         # Marks don't count: there is at most one for each other item.
         self._marks = 0
         self._dropped_mark: Mark | None = None
@@ -39,26 +51,55 @@ class DeliveryQueue:
 
     @property
     def full(self) -> bool:
-        return len(self._items) - self._marks >= self.limit
+        count = len(self._items) - self._marks
+        return count >= self.limit or (count > 0 and self._bytes >= self.max_bytes)
 
-    def put(self, items: Iterable[Item | RedisMetricsError]) -> None:
-        """Add *items*, unless the queue is closed. Errors are raised by `get` in their turn."""
+    def put(
+        self,
+        items: Sequence[Item | RedisMetricsError],
+        sizes: Sequence[int] | None = None,
+        missing: Gap | None = None,
+    ) -> None:
+        """Add *items*, unless the queue is closed. Errors are raised by `get` in their turn.
+
+        *sizes* are the bytes of the items. *missing* says that samples before *items* do not fit.
+        """
         if self.closed:
             return
-        for item in items:
+        if missing is not None:
+            # What waits is older still.
+            while self._items:
+                self._drop(self._pop())
+            self._drop(missing)
+        for item, size in zip(items, sizes or map(size_of, items), strict=True):
             if isinstance(item, Mark):
                 if self._items and isinstance(self._items[-1], Mark):
                     self._items.pop()
+                    self._bytes -= self._sizes.pop()
                 else:
                     self._marks += 1
             else:
-                while self.full:
+                if isinstance(item, FormatMismatch):
+                    self.unreadable += 1
+                    if self._is_unreadable_queued:
+                        continue
+                    self._is_unreadable_queued = True
+                while self._is_full_for(size):
                     self._drop(self._pop())
             self._items.append(item)
+            self._sizes.append(size)
+            self._bytes += size
+
+    def _is_full_for(self, size: int) -> bool:
+        count = len(self._items) - self._marks
+        return count >= self.limit or (count > 0 and self._bytes + size > self.max_bytes)
 
     def _pop(self) -> Item | RedisMetricsError:
         item = self._items.popleft()
+        self._bytes -= self._sizes.popleft()
         self._marks -= isinstance(item, Mark)
+        if isinstance(item, FormatMismatch):
+            self._is_unreadable_queued = False
         return item
 
     def take(self) -> Item | RedisMetricsError | None:
@@ -75,6 +116,8 @@ class DeliveryQueue:
         """Drop what is queued and accept nothing more."""
         self.closed = True
         self._items.clear()
+        self._sizes.clear()
+        self._bytes = 0
         self._marks, self._dropped_mark = 0, None
         self._gap = None
 
@@ -119,9 +162,14 @@ class ThreadQueue(DeliveryQueue):
         self._changed = threading.Condition()
         self._pid = os.getpid()
 
-    def put(self, items: Iterable[Item | RedisMetricsError]) -> None:
+    def put(
+        self,
+        items: Sequence[Item | RedisMetricsError],
+        sizes: Sequence[int] | None = None,
+        missing: Gap | None = None,
+    ) -> None:
         with self._changed:
-            super().put(items)
+            super().put(items, sizes, missing)
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -162,8 +210,13 @@ class LoopQueue(DeliveryQueue):
         super().__init__(limit)
         self._waiters: deque[asyncio.Future[None]] = deque()
 
-    def put(self, items: Iterable[Item | RedisMetricsError]) -> None:
-        super().put(items)
+    def put(
+        self,
+        items: Sequence[Item | RedisMetricsError],
+        sizes: Sequence[int] | None = None,
+        missing: Gap | None = None,
+    ) -> None:
+        super().put(items, sizes, missing)
         self._wake()
 
     def close(self) -> None:

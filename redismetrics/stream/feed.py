@@ -12,8 +12,8 @@ The methods are generators that yield steps (see `steps`), so that the drivers f
 asyncio share all of this logic.
 """
 
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from redismetrics.columnar import block_codec
 from redismetrics.columnar.block_codec import Block
@@ -28,24 +28,26 @@ from redismetrics.store.namespace import Namespace
 from redismetrics.store.replies import stamp_at_end
 
 from . import catch_up
-from .block_samples import count_selected, selected_samples
+from .block_samples import build_samples, count_selected
 from .catch_up import ShardState
 from .delivery import DeliveryQueue
+from .inbox import FellBehind, Interest
 from .interval_summaries import IntervalSummaries
+from .messages import LARGE
 from .positions import Mark, Position, Received, Resumed, WriterHistory
 from .selection import Selection
 from .steps import (
-    Connect,
-    Disconnect,
-    Message,
+    Compute,
+    Confirmed,
+    Database,
+    Describe,
+    Leave,
+    Listen,
+    Next,
     Pause,
-    Ping,
-    Read,
     Renew,
     Run,
     Steps,
-    Subscribe,
-    SubscribePatterns,
 )
 
 # Seconds that one read waits, so that close() is noticed.
@@ -54,8 +56,7 @@ _POLL = 0.2
 # Seconds before the next attempt to connect.
 _RECONNECT = 0.2
 
-# Seconds within which Redis must confirm a subscription, and for which blocks that are caught up
-# wait for room in a full queue.
+# Seconds for which blocks that are caught up wait for room in a full queue.
 _PATIENCE = 10.0
 
 # Seconds of silence after which the connection is tested by a ping, and seconds without a reply
@@ -93,14 +94,17 @@ class Feed:
             raise InvalidQuery(f"queue must be an integer of at least 1, got {shown(queue)}")
         self.queue_limit = queue
         self._ping_after = ping_after
-        self._known: dict[str, MetricDescription] = {}
-        # Number of the database that this connection uses: part of the channels' names.
+        # The stamp of each metric that was delivered.
+        self._stamps: dict[str, bytes] = {}
+        # Number of the client's database: part of the channels' names.
         self._database = 0
         self._shards = 1
         # A namespace that is not created yet may get more than one shard.
         self._shards_final = False
-        # The clock of each shard when this subscription began.
+        # The clock of each shard when this subscription began. The shared connection may still have
+        # to deliver what was recorded before: *_joined* is empty once it can't any more.
         self._began: dict[int, int] = {}
+        self._joined: dict[int, int] = {}
         self._positions: dict[int, Position] = {}
         # The clock of the newest removed block for which a gap was delivered, by shard.
         self._reported_cut: dict[int, int] = {}
@@ -114,10 +118,6 @@ class Feed:
         self._complete_ms = 0
         # The server's time minus the monotonic clock.
         self._offset_ms = 0.0
-        # Messages that arrived between the confirmations of a subscription.
-        self._early: deque[Message] = deque()
-        # When a message arrived last, and when a ping was sent that has no reply yet, or 0.
-        self._last_message = self._pinged = 0.0
         self._connected = False
         # The text of the error that was delivered last, so that it is delivered once.
         self._last_error = ""
@@ -134,11 +134,12 @@ class Feed:
             yield from self._find_shards()
             if self._summaries is not None:
                 self._summaries.start(self._complete_ms)
+            self._joined = dict(self._began)
             yield from self._subscribe(queue)
             self._resume(queue)
             self._mark(queue)
         except BaseException:
-            yield Disconnect()
+            yield Leave()
             raise
 
     def follow(self, queue: DeliveryQueue) -> Steps[None]:
@@ -159,13 +160,13 @@ class Feed:
                 except StoreError as error:
                     yield from self._reconnect(queue, error)
         finally:
-            yield Disconnect()
+            yield Leave()
 
     def _reconnect(self, queue: DeliveryQueue, error: StoreError) -> Steps[None]:
-        """Drop the connection. Errors that retrying cannot fix are delivered, once."""
+        """Leave the connection. Errors that retrying cannot fix are delivered, once."""
         self._connected = False
-        yield Disconnect()
-        if queue.closed:
+        yield Leave()
+        if queue.closed or isinstance(error, FellBehind):
             return
         yield Renew()
         if not isinstance(error, StoreUnavailable) and str(error) != self._last_error:
@@ -217,55 +218,39 @@ class Feed:
             queue.put([_gap(resumed.clock // 1000, resumed.clock // 1000)])
 
     def _subscribe(self, queue: DeliveryQueue) -> Steps[None]:
-        """Connect, subscribe, and wait for the confirmations."""
-        selection = self._selection
-        self._early.clear()
-        until = monotonic() + _PATIENCE
-        self._database = yield Connect(_PATIENCE)
-        if selection.patterns:
+        """Begin to receive messages; return once Redis has confirmed it."""
+        self._database = yield Database()
+        if self._selection.patterns:
             # Redis compares every message of all namespaces with every pattern that any client
             # has, so all subscriptions have the same one; names are compared here.
-            yield SubscribePatterns([keys.channel_pattern(self._namespace)])
-            unconfirmed = 1
+            names = [keys.channel_pattern(self._namespace)]
         else:
-            yield Subscribe(
-                [keys.channel(self._namespace, name, self._database) for name in selection.names]
-            )
-            unconfirmed = len(selection.names)
-        while unconfirmed:
-            message = yield Read(_POLL)
-            if message is None:
-                if queue.closed or monotonic() > until:
-                    raise StoreUnavailable(
-                        f"Redis did not confirm a subscription within {_PATIENCE:g} s"
-                    )
-            elif "subscribe" in message["type"]:
-                unconfirmed -= 1
-            else:
-                self._early.append(message)
+            names = [
+                keys.channel(self._namespace, name, self._database)
+                for name in self._selection.names
+            ]
+        yield Listen(
+            Interest(
+                frozenset(name.encode() for name in names),
+                bool(self._selection.patterns),
+                lambda channel: self._metric_of(channel) is not None,
+            ),
+            self._ping_after,
+        )
+        while not (yield Confirmed(_POLL)):
+            if queue.closed:
+                raise StoreUnavailable("the subscription was closed")
         self._connected = True
-        self._last_message, self._pinged = monotonic(), 0.0
 
     def _receive(self, queue: DeliveryQueue) -> Steps[None]:
-        """Process one message, or test the connection if none arrives."""
+        """Process one message, if one arrives."""
         timeout = _POLL
         if self._summaries is not None:
             timeout = min(timeout, max((self._summaries.due_ms - self._now_ms) / 1000, 0))
-        message = self._early.popleft() if self._early else (yield Read(timeout))
-        now = monotonic()
-        if message is not None:
-            self._last_message, self._pinged = now, 0.0
-            # On old servers record.lua tests its rights with an empty message.
-            if message["type"] in ("message", "pmessage") and message["data"]:
-                name = self._metric_of(message["channel"])
-                if name is not None:
-                    yield from self._process_block(queue, name, message["data"])
-        elif self._pinged and now - self._pinged > self._ping_after:
-            # A connection can die without any error.
-            raise StoreUnavailable(f"Redis did not answer a ping within {self._ping_after:g} s")
-        elif not self._pinged and now - self._last_message > self._ping_after:
-            yield Ping()
-            self._pinged = now
+        message = yield Next(timeout)
+        if message is not None and (name := self._metric_of(message.channel)) is not None:
+            is_large = len(message.data) > LARGE
+            yield from self._process_block(queue, name, message.decode, is_large, is_live=True)
 
     def _metric_of(self, channel: bytes) -> str | None:
         """Return the metric of a message's channel; None if it is not selected."""
@@ -280,8 +265,6 @@ class Feed:
 
         After *max_slices* slices of a shard, the rest is a gap as well.
         """
-        # A server that came back without its data numbers its series from 0 again.
-        self._known.clear()
         since_ms = self._complete_ms
         yield from self._find_shards()
         for shard in range(self._shards):
@@ -342,7 +325,9 @@ class Feed:
             # Unlike live blocks, those of the log can wait for the reader.
             while queue.full and monotonic() < deadline and not queue.closed:
                 yield Pause(_POLL / 10)
-            yield from self._process_block(queue, name, data, log_slice.stamps.get(name, b""))
+            stamp = log_slice.stamps.get(name, b"")
+            decode = partial(block_codec.unpack, data)
+            yield from self._process_block(queue, name, decode, len(data) > LARGE, stamp)
         last = self._positions[shard]
         position = Position(log_slice.until + 1, set(), last.writer, last.sequence)
         self._positions[shard] = position
@@ -351,16 +336,23 @@ class Feed:
     # -- blocks -----------------------------------------------------------------------------------
 
     def _process_block(
-        self, queue: DeliveryQueue, name: str, data: bytes, stamp: bytes = b""
+        self,
+        queue: DeliveryQueue,
+        name: str,
+        decode: Callable[[], Block],
+        is_large: bool,
+        stamp: bytes = b"",
+        *,
+        is_live: bool = False,
     ) -> Steps[None]:
         """Deliver the samples of a block, unless they were delivered before.
 
-        *stamp* is that of the metric; by default it is read from the end of *data*.
+        *stamp* is that of the metric; by default it is read from the end of the block.
         """
         if not self._shards_final:
             yield from self._find_shards()
         try:
-            block = block_codec.unpack(data)
+            block: Block = yield Compute(decode, is_large)
         except FormatMismatch as error:
             queue.put([error])
             return
@@ -369,6 +361,8 @@ class Feed:
         # another one.
         if self._writers.has(shard, block.writer, block.sequence, name):
             return
+        if is_live and block.clock <= self._joined.get(shard, -1):
+            return
         try:
             of_metric = stamp or stamp_at_end(block.tail)
             known = yield from self._describe(name, block.ids.tolist(), of_metric)
@@ -376,7 +370,8 @@ class Feed:
                 return
             shard = keys.shard_of(name, self._shards)
             if known.definition is not None and self._selection.has_type(known.definition.type):
-                self._deliver(queue, shard, name, known.definition.type, block, known.series)
+                kind = known.definition.type
+                yield from self._deliver(queue, shard, name, kind, block, known.series, is_large)
         except FormatMismatch as error:
             queue.put([error])
         names = self._writers.add(shard, block.writer, block.sequence, name)
@@ -389,16 +384,21 @@ class Feed:
         Return None if the store gives the metric another stamp than *stamp*: the samples were
         deleted meanwhile, or come from another store.
         """
-        known = self._known.get(name)
-        if known is not None and known.definition is not None:
-            is_same = not stamp or stamp == known.stamp
-            if is_same and all(number in known.series for number in ids):
-                return known
-            if not is_same:
-                # A new store may have another number of shards.
-                yield from self._find_shards()
+        if stamp and self._stamps.get(name, stamp) != stamp:
+            # A new store may have another number of shards, and a clock of its own.
+            self._joined = {}
+            yield from self._find_shards()
         shard = keys.shard_of(name, self._shards)
-        known = self._known[name] = yield Run(catalog.describe(self._namespace, shard, name))
+        known: MetricDescription = yield Describe(
+            (self._namespace, name),
+            lambda known: (
+                (not stamp or stamp == known.stamp)
+                and all(number in known.series for number in ids)
+            ),
+            lambda: catalog.describe(self._namespace, shard, name),
+        )
+        if known.definition is not None:
+            self._stamps[name] = known.stamp
         return None if stamp and known.stamp != stamp else known
 
     def _deliver(
@@ -409,7 +409,8 @@ class Feed:
         kind: MetricType,
         block: Block,
         series: dict[int, _Tags],
-    ) -> None:
+        is_large: bool,
+    ) -> Steps[None]:
         tags: list[_Tags | None] = []
         for number in block.ids.tolist():
             of_series = series.get(number)
@@ -424,12 +425,15 @@ class Feed:
         received = max(received, 0) if clock == block.clock else 0
         self._received[shard] = block.clock, received
         if self._summaries is None:
-            samples = selected_samples(name, kind, block, tags)
-            if samples and self._marks:
+            built = yield Compute(
+                partial(build_samples, name, kind, block, tags, queue.limit, queue.max_bytes),
+                is_large,
+            )
+            if built.samples and self._marks:
                 queue.put([Mark(dict(self._received), shard)])
-            queue.put(samples)
+            queue.put(built.samples, built.sizes, built.missing)
         elif any(each is not None for each in tags):
-            self._summaries.add(name, kind, block, tags)
+            yield Compute(partial(self._summaries.add, name, kind, block, tags), is_large)
         self._received[shard] = block.clock, received + count_selected(block, tags)
 
     @property

@@ -1,49 +1,57 @@
-"""The steps that a feed yields: everything it needs done over a connection, one step at a time.
+"""The steps that a feed and a relay yield: everything they need done, one step at a time.
 
-A feed is a generator, as operations are (see `redismetrics.store.driver`). It yields a step, and
-is sent the step's result, or thrown the error. `transport` holds the two drivers: one for a
-thread, one for an event loop.
+Both are generators, as operations are (see `redismetrics.store.driver`). They yield a step, and
+are sent the step's result, or thrown the error. There are two drivers of each, one for a thread
+and one for an event loop: in `transport` for feeds, in `wire` for the relay.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from redismetrics.store.catalog import MetricDescription
 from redismetrics.store.driver import Operation
+
+from .inbox import Interest
 
 T = TypeVar("T")
 
 # A pub/sub message as redis-py returns it.
-Message = dict[str, Any]
+WireMessage = dict[str, Any]
+
+
+# -- of a relay -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """Open the connection that will be subscribed; return the number of its database.
-
-    *timeout* is in seconds.
-    """
+    """Open the connection that will be subscribed. *timeout* is in seconds."""
 
     timeout: float
 
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """Send SUBSCRIBE. The confirmations arrive as messages."""
+    """Subscribe to channels, or to patterns. The confirmations arrive as messages."""
 
-    channels: list[str]
+    names: list[bytes]
+    are_patterns: bool
 
 
 @dataclass(frozen=True, slots=True)
-class SubscribePatterns:
-    """Send PSUBSCRIBE. The confirmations arrive as messages."""
+class Unsubscribe:
+    """Unsubscribe from channels, or from patterns. The confirmations arrive as messages."""
 
-    patterns: list[str]
+    names: list[bytes]
+    are_patterns: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Return the next message, or None if none arrives within *timeout* seconds."""
+    """Return the next message.
+
+    Return None if none arrives within *timeout* seconds, or if the relay is woken.
+    """
 
     timeout: float
 
@@ -54,10 +62,74 @@ class Ping:
 
 
 @dataclass(frozen=True, slots=True)
+class Disconnect:
+    """Close the connection, if there is one. Never raises."""
+
+
+# -- of a feed ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Return the number of the client's database."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Begin to receive what is of interest, over the connection that all feeds of a client share.
+
+    *ping_after* is the number of seconds of silence after which the connection is tested.
+    """
+
+    interest: Interest
+    ping_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """Return whether Redis has confirmed the subscription; wait for it at most *timeout* s."""
+
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """Return the next message, or None if none arrives within *timeout* seconds."""
+
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Receive nothing more. Never raises."""
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """Return the result of *operation*, which runs over another connection."""
 
     operation: Operation[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Describe:
+    """Return the description of a metric.
+
+    *metric* is the namespace and the name. *read* reads it, unless a feed of this client has read a
+    description that *is_enough*.
+    """
+
+    metric: tuple[str, str]
+    is_enough: Callable[[MetricDescription], bool]
+    read: Callable[[], Operation[MetricDescription]]
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """Return the result of *function*. With *is_large*, don't block an event loop by it."""
+
+    function: Callable[[], Any]
+    is_large: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +140,11 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
-class Disconnect:
-    """Close the connection, if there is one. Never raises."""
-
-
-@dataclass(frozen=True, slots=True)
 class Renew:
     """Prepare to reconnect after a failure: an embedded server may have to be started again."""
 
 
-PubSubStep = Subscribe | SubscribePatterns | Read | Ping
-Step = PubSubStep | Connect | Run | Pause | Disconnect | Renew
-Steps = Generator[Step, Any, T]
+WireStep = Connect | Subscribe | Unsubscribe | Read | Ping | Disconnect
+FeedStep = Database | Listen | Confirmed | Next | Leave | Run | Describe | Compute | Pause | Renew
+Steps = Generator[FeedStep, Any, T]
+WireSteps = Generator[WireStep, Any, T]

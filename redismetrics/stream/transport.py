@@ -1,33 +1,31 @@
-"""Drivers of a feed: perform its steps over a connection, in a thread or in an event loop."""
+"""Drivers of a feed: perform its steps, in a thread or in an event loop."""
 
 import asyncio
-from contextlib import suppress
-from typing import Any, TypeVar
-
-import redis
-import redis.asyncio
+from typing import Any
 
 from redismetrics.store.connection import Store
-from redismetrics.store.driver import AsyncClient, Client, arun, run, translated
+from redismetrics.store.driver import arun, run
 from redismetrics.store.loop_clients import LoopClients
 
 from .delivery import ThreadQueue
+from .driving import adrive, drive
+from .hub import LoopHub, hub_of, loop_hub_of
+from .inbox import LoopInbox, ThreadInbox
 from .steps import (
-    Connect,
-    Disconnect,
+    Compute,
+    Confirmed,
+    Database,
+    Describe,
+    FeedStep,
+    Leave,
+    Listen,
+    Next,
     Pause,
-    Ping,
-    PubSubStep,
-    Read,
     Renew,
     Run,
-    Step,
     Steps,
-    Subscribe,
-    SubscribePatterns,
+    T,
 )
-
-T = TypeVar("T")
 
 
 class Transport:
@@ -36,50 +34,41 @@ class Transport:
     def __init__(self, store: Store, queue: ThreadQueue) -> None:
         self._store = store
         self._queue = queue
-        self._client: Client | None = None
-        self._pubsub: Any = None
+        self._hub = hub_of(store)
+        self._inbox: ThreadInbox | None = None
 
     def drive(self, steps: Steps[T]) -> T:
         """Perform *steps* until they end; return their result, or raise their error."""
-        try:
-            step = next(steps)
-            while True:
-                try:
-                    result = self._perform(step)
-                except BaseException as error:  # noqa: BLE001  # the feed decides
-                    step = steps.throw(error)
-                else:
-                    step = steps.send(result)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
+        return drive(steps, self._perform)
 
-    def _perform(self, step: Step) -> Any:
+    def _perform(self, step: FeedStep) -> Any:
         match step:
-            case Connect(timeout):
-                self._client = self._store.connect(retries=0, timeout=timeout)
-                self._pubsub = self._client.pubsub()
+            case Database():
                 return self._store.database
+            case Listen(interest, ping_after):
+                self._inbox = ThreadInbox(interest, ping_after)
+                self._hub.listen(self._store, self._inbox)
+            case Confirmed(timeout):
+                assert self._inbox is not None
+                return self._inbox.wait_confirmed(timeout)
+            case Next(timeout):
+                assert self._inbox is not None
+                return self._inbox.get(timeout)
+            case Leave():
+                inbox, self._inbox = self._inbox, None
+                if inbox is not None:
+                    self._hub.leave(inbox)
             case Run(operation):
                 return run(self._store.client(), operation)
+            case Describe():
+                return self._hub.describe(self._store, step)
+            case Compute(function):
+                return function()
             case Pause(seconds):
                 self._queue.pause(seconds)
-            case Disconnect():
-                self._disconnect()
             case Renew():
                 self._store.renew()
-            case _:
-                with translated():
-                    return _call(self._pubsub, step)
         return None
-
-    def _disconnect(self) -> None:
-        pubsub, client, self._pubsub, self._client = self._pubsub, self._client, None, None
-        with suppress(redis.RedisError, OSError):
-            if pubsub is not None:
-                pubsub.close()
-        with suppress(redis.RedisError, OSError):
-            if client is not None:
-                client.close()
 
 
 class AsyncTransport:
@@ -88,63 +77,41 @@ class AsyncTransport:
     def __init__(self, store: Store, loops: LoopClients) -> None:
         self._store = store
         self._loops = loops
-        self._client: AsyncClient | None = None
-        self._pubsub: Any = None
+        self._inbox: LoopInbox | None = None
 
     async def drive(self, steps: Steps[T]) -> T:
         """Perform *steps* until they end; return their result, or raise their error.
 
-        Cancelling the task throws CancelledError into the steps, which then disconnect.
+        Cancelling the task throws CancelledError into the steps, which then leave.
         """
-        try:
-            step = next(steps)
-            while True:
-                try:
-                    result = await self._perform(step)
-                except BaseException as error:  # noqa: BLE001  # the feed decides
-                    step = steps.throw(error)
-                else:
-                    step = steps.send(result)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
+        hub = loop_hub_of(self._loops)
+        return await adrive(steps, lambda step: self._perform(hub, step))
 
-    async def _perform(self, step: Step) -> Any:
+    async def _perform(self, hub: LoopHub, step: FeedStep) -> Any:
         match step:
-            case Connect(timeout):
-                self._client = await self._store.aconnect(retries=0, timeout=timeout)
-                self._pubsub = self._client.pubsub()
-                return self._store.database
+            case Database():
+                return await asyncio.to_thread(lambda: self._store.database)
+            case Listen(interest, ping_after):
+                self._inbox = LoopInbox(interest, ping_after)
+                hub.listen(self._store, self._inbox)
+            case Confirmed(timeout):
+                assert self._inbox is not None
+                return await self._inbox.wait_confirmed(timeout)
+            case Next(timeout):
+                assert self._inbox is not None
+                return await self._inbox.get(timeout)
+            case Leave():
+                inbox, self._inbox = self._inbox, None
+                if inbox is not None:
+                    await hub.leave(inbox)
             case Run(operation):
                 return await arun(await self._loops.client(), operation)
+            case Describe():
+                return await hub.describe(self._loops, step)
+            case Compute():
+                return await hub.compute(step)
             case Pause(seconds):
                 await asyncio.sleep(seconds)
-            case Disconnect():
-                await self._disconnect()
             case Renew():
                 self._store.renew()
-            case _:
-                with translated():
-                    return await _call(self._pubsub, step)
         return None
-
-    async def _disconnect(self) -> None:
-        pubsub, client, self._pubsub, self._client = self._pubsub, self._client, None, None
-        with suppress(redis.RedisError, OSError):
-            if pubsub is not None:
-                await pubsub.aclose()
-        with suppress(redis.RedisError, OSError):
-            if client is not None:
-                await client.aclose(close_connection_pool=True)
-
-
-def _call(pubsub: Any, step: PubSubStep) -> Any:
-    """Call the method of redis-py's *pubsub* for *step*: the blocking and asyncio ones agree."""
-    match step:
-        case Read(timeout):
-            return pubsub.get_message(timeout=timeout)
-        case Ping():
-            return pubsub.ping()
-        case Subscribe(channels):
-            return pubsub.subscribe(*channels)
-        case SubscribePatterns(patterns):
-            return pubsub.psubscribe(*patterns)

@@ -1,4 +1,4 @@
-"""The drivers perform the steps of a feed: results and errors go back into it, in both alike."""
+"""The drivers perform the steps of feeds and relays: results and errors go back, in both alike."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,28 +6,41 @@ from typing import Any
 
 import pytest
 
-from redismetrics.errors import StoreUnavailable
+from redismetrics.errors import ScriptFailed, StoreUnavailable
+from redismetrics.store.catalog import MetricDescription
 from redismetrics.store.connection import Store
 from redismetrics.store.driver import Operation
 from redismetrics.store.loop_clients import LoopClients
 from redismetrics.stream.delivery import ThreadQueue
+from redismetrics.stream.driving import adrive, drive
+from redismetrics.stream.inbox import Interest
 from redismetrics.stream.steps import (
+    Compute,
+    Confirmed,
     Connect,
+    Database,
+    Describe,
     Disconnect,
+    Leave,
+    Listen,
+    Next,
     Pause,
     Ping,
     Read,
     Run,
     Steps,
     Subscribe,
-    SubscribePatterns,
+    Unsubscribe,
+    WireSteps,
 )
 from redismetrics.stream.transport import AsyncTransport, Transport
+from redismetrics.stream.wire import AsyncWire, Wire
+from tests.fixtures.servers import Server
 
-Drive = Callable[[str, Steps[Any]], Any]
+Drive = Callable[[str, Any], Any]
 
 
-def drive(url: str, steps: Steps[Any]) -> Any:
+def drive_feed(url: str, steps: Steps[Any]) -> Any:
     store = Store(url, 1.0)
     try:
         return Transport(store, ThreadQueue(1)).drive(steps)
@@ -35,7 +48,7 @@ def drive(url: str, steps: Steps[Any]) -> Any:
         store.close()
 
 
-def drive_async(url: str, steps: Steps[Any]) -> Any:
+def adrive_feed(url: str, steps: Steps[Any]) -> Any:
     async def run() -> Any:
         store = Store(url, 1.0)
         loops = LoopClients(store)
@@ -48,7 +61,23 @@ def drive_async(url: str, steps: Steps[Any]) -> Any:
     return asyncio.run(run())
 
 
-both = pytest.mark.parametrize("drive", [drive, drive_async])
+def drive_relay(url: str, steps: WireSteps[Any]) -> Any:
+    return drive(steps, Wire(Store(url, 1.0)).perform)
+
+
+def adrive_relay(url: str, steps: WireSteps[Any]) -> Any:
+    async def run() -> Any:
+        return await adrive(steps, AsyncWire(Store(url, 1.0)).perform)
+
+    return asyncio.run(run())
+
+
+both = pytest.mark.parametrize("drive", [drive_feed, adrive_feed])
+both_wires = pytest.mark.parametrize("drive", [drive_relay, adrive_relay])
+
+
+def interest(*channels: str, patterns: bool = False) -> Interest:
+    return Interest(frozenset(map(str.encode, channels)), patterns, lambda _: True)
 
 
 def echo(text: str) -> Operation[bytes]:
@@ -56,33 +85,75 @@ def echo(text: str) -> Operation[bytes]:
     return bytes(reply)
 
 
-@both
-def test_results_are_sent_to_the_steps(drive: Drive, url: str) -> None:
-    def steps() -> Steps[list[Any]]:
+@both_wires
+def test_results_are_sent_to_a_relay(drive: Drive, url: str) -> None:
+    def steps() -> WireSteps[list[Any]]:
         yield Connect(1.0)
-        yield Subscribe(["here"])
-        yield SubscribePatterns(["there*"])
+        yield Subscribe([b"here"], False)
+        yield Subscribe([b"there*"], True)
         messages = [(yield Read(1.0)), (yield Read(1.0))]
         yield Ping()
         messages.append((yield Read(1.0)))
-        yield Pause(0.01)
         nothing = yield Read(0.01)
-        reply = yield Run(echo("hello"))
+        yield Unsubscribe([b"there*"], True)
+        messages.append((yield Read(1.0)))
         yield Disconnect()
         yield Disconnect()
-        return [*(message["type"] for message in messages), nothing, reply]
+        return [*(message["type"] for message in messages), nothing]
 
-    assert drive(url, steps()) == ["subscribe", "psubscribe", "pong", None, b"hello"]
+    assert drive(url, steps()) == ["subscribe", "psubscribe", "pong", "punsubscribe", None]
+
+
+@both_wires
+def test_errors_are_thrown_into_a_relay(drive: Drive) -> None:
+    def steps() -> WireSteps[str]:
+        try:
+            yield Connect(1.0)
+            yield Subscribe([b"here"], False)
+        except StoreUnavailable as error:
+            yield Disconnect()
+            return str(error)
+        return "no error"
+
+    assert drive("redis://127.0.0.1:1/0", steps()).startswith("Redis did not answer")
 
 
 @both
-def test_errors_are_thrown_into_the_steps(drive: Drive) -> None:
+def test_results_are_sent_to_a_feed(drive: Drive, url: str, server: Server) -> None:
+    described = MetricDescription(None, {}, b"")
+
+    def read() -> Operation[MetricDescription]:
+        yield [("PING",)]
+        return described
+
+    def steps() -> Steps[list[Any]]:
+        database = yield Database()
+        yield Listen(interest("here", "there"), 1.0)
+        assert (yield Confirmed(5.0))
+        with server.client() as client:
+            client.publish("there", b"hello")
+        message = yield Next(5.0)
+        yield Pause(0.01)
+        nothing = yield Next(0.01)
+        reply = yield Run(echo("hello"))
+        description = yield Describe(("ns", "jobs"), lambda _: True, read)
+        computed = [(yield Compute(lambda: 7, False)), (yield Compute(lambda: 8, True))]
+        yield Leave()
+        yield Leave()
+        return [database, message.channel, message.data, nothing, reply, description, computed]
+
+    found = drive(url, steps())
+    assert found == [0, b"there", b"hello", None, b"hello", described, [7, 8]]
+
+
+@both
+def test_errors_are_thrown_into_a_feed(drive: Drive) -> None:
     def steps() -> Steps[str]:
         try:
-            yield Connect(1.0)
-            yield Subscribe(["here"])
+            yield Listen(interest("here"), 1.0)
+            yield Confirmed(5.0)
         except StoreUnavailable as error:
-            yield Disconnect()
+            yield Leave()
             return str(error)
         return "no error"
 
@@ -99,20 +170,37 @@ def test_an_error_of_the_steps_is_raised(drive: Drive, url: str) -> None:
         drive(url, steps())
 
 
+@both
+def test_an_error_of_a_computation_is_thrown_into_the_steps(drive: Drive, url: str) -> None:
+    def fail() -> None:
+        raise ScriptFailed("wrong")
+
+    def steps() -> Steps[list[str]]:
+        found = []
+        for is_large in (False, True):
+            try:
+                yield Compute(fail, is_large)
+            except ScriptFailed as error:
+                found.append(str(error))
+        return found
+
+    assert drive(url, steps()) == ["wrong", "wrong"]
+
+
 def test_a_cancelled_task_still_performs_the_last_steps(url: str) -> None:
     performed: list[str] = []
     subscribed = asyncio.Event()
 
     def steps() -> Steps[None]:
         try:
-            yield Connect(1.0)
-            yield Subscribe(["here"])
+            yield Listen(interest("here"), 1.0)
+            yield Confirmed(5.0)
             performed.append("subscribed")
             subscribed.set()
             yield Pause(60)
         finally:
-            yield Disconnect()
-            performed.append("disconnected")
+            yield Leave()
+            performed.append("left")
 
     async def run() -> None:
         store = Store(url, 1.0)
@@ -122,8 +210,9 @@ def test_a_cancelled_task_still_performs_the_last_steps(url: str) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        assert {each.get_name() for each in asyncio.all_tasks()}.isdisjoint({"redismetrics-relay"})
         await loops.aclose()
         store.close()
 
     asyncio.run(run())
-    assert performed == ["subscribed", "disconnected"]
+    assert performed == ["subscribed", "left"]

@@ -1,0 +1,32 @@
+"""About how many bytes of memory the items of a stream take while they wait for the reader."""
+
+from collections.abc import Mapping
+
+from redismetrics.model.sample import Sample, Summary
+
+# A sample without tags and metadata, and the time of each.
+_ITEM = 400
+
+# A Python object.
+_OBJECT = 80
+
+
+def item_bytes(tags: Mapping[str, str]) -> int:
+    """Return the bytes of a sample or summary with these tags, without its metadata."""
+    return _ITEM + sum(len(key) + len(value) for key, value in tags.items())
+
+
+def metadata_bytes(text: bytes) -> int:
+    """Return at most how many bytes the metadata takes that *text*, JSON, stands for.
+
+    Each value follows one of these characters. A string takes four bytes for each character if one
+    of them is outside of the Basic Multilingual Plane.
+    """
+    values = sum(map(text.count, (b",", b":", b"[", b"{")))
+    width = 1 if text.isascii() and b"\\" not in text else 4
+    return width * len(text) + _OBJECT * values
+
+
+def size_of(item: object) -> int:
+    """Return the bytes of an item of which nothing else is known."""
+    return item_bytes(item.tags) if isinstance(item, Sample | Summary) else _ITEM
