@@ -30,8 +30,9 @@ from redismetrics.store.replies import stamp_at_end
 from . import catch_up
 from .block_samples import build_samples, count_selected
 from .catch_up import ShardState
+from .channels import Channels
 from .delivery import DeliveryQueue
-from .inbox import FellBehind, Interest
+from .inbox import FellBehind
 from .interval_summaries import IntervalSummaries
 from .messages import LARGE
 from .positions import Mark, Position, Received, Resumed, WriterHistory
@@ -96,8 +97,7 @@ class Feed:
         self._ping_after = ping_after
         # The stamp of each metric that was delivered.
         self._stamps: dict[str, bytes] = {}
-        # Number of the client's database: part of the channels' names.
-        self._database = 0
+        self._channels = Channels(namespace, self._selection, 0)
         self._shards = 1
         # A namespace that is not created yet may get more than one shard.
         self._shards_final = False
@@ -168,6 +168,8 @@ class Feed:
         yield Leave()
         if queue.closed or isinstance(error, FellBehind):
             return
+        # After a failover, the server's clock may be behind.
+        self._joined = {}
         yield Renew()
         if not isinstance(error, StoreUnavailable) and str(error) != self._last_error:
             self._last_error = str(error)
@@ -219,24 +221,9 @@ class Feed:
 
     def _subscribe(self, queue: DeliveryQueue) -> Steps[None]:
         """Begin to receive messages; return once Redis has confirmed it."""
-        self._database = yield Database()
-        if self._selection.patterns:
-            # Redis compares every message of all namespaces with every pattern that any client
-            # has, so all subscriptions have the same one; names are compared here.
-            names = [keys.channel_pattern(self._namespace)]
-        else:
-            names = [
-                keys.channel(self._namespace, name, self._database)
-                for name in self._selection.names
-            ]
-        yield Listen(
-            Interest(
-                frozenset(name.encode() for name in names),
-                bool(self._selection.patterns),
-                lambda channel: self._metric_of(channel) is not None,
-            ),
-            self._ping_after,
-        )
+        database = yield Database()
+        self._channels = Channels(self._namespace, self._selection, database)
+        yield Listen(self._channels.interest(), self._ping_after)
         while not (yield Confirmed(_POLL)):
             if queue.closed:
                 raise StoreUnavailable("the subscription was closed")
@@ -248,15 +235,9 @@ class Feed:
         if self._summaries is not None:
             timeout = min(timeout, max((self._summaries.due_ms - self._now_ms) / 1000, 0))
         message = yield Next(timeout)
-        if message is not None and (name := self._metric_of(message.channel)) is not None:
+        if message is not None and (name := self._channels.metric_of(message.channel)) is not None:
             is_large = len(message.data) > LARGE
             yield from self._process_block(queue, name, message.decode, is_large, is_live=True)
-
-    def _metric_of(self, channel: bytes) -> str | None:
-        """Return the metric of a message's channel; None if it is not selected."""
-        text = channel.decode("utf-8", "replace")
-        name = keys.metric_of_channel(self._namespace, text, self._database)
-        return name if name is not None and self._selection.has_name(name) else None
 
     # -- after a reconnect ------------------------------------------------------------------------
 
