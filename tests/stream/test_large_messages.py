@@ -8,14 +8,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import msgpack
 import numpy as np
 import pytest
 
 from redismetrics import AsyncMetrics, FormatMismatch, Gap, Metrics, Sample
 from redismetrics.columnar import block_codec
 from redismetrics.columnar.block_codec import Block
-from redismetrics.columnar.samples import Samples
 from redismetrics.model.time import to_datetime
 from redismetrics.store import keys
 from redismetrics.stream import block_samples
@@ -24,24 +22,7 @@ from redismetrics.stream.delivery import DeliveryQueue
 from redismetrics.stream.messages import LARGE
 from redismetrics.stream.sizes import item_bytes, metadata_bytes
 from tests.fixtures.servers import PATIENCE, Server
-from tests.fixtures.streams import gap, send, take, values
-
-FAR = 2_000_000_000_000
-
-
-def crafted(rows: int, sequence: int = 1, **columns: Any) -> bytes:
-    """Return a message of *rows* samples of series 0, with the values 0, 1, 2 and so on."""
-    samples = Samples(
-        np.zeros(rows, np.int64),
-        FAR + np.arange(rows),
-        np.arange(rows, dtype=np.float64),
-        np.ones(rows, np.int64),
-        np.ones(rows, np.uint8),
-    )
-    for name, column in columns.items():
-        setattr(samples, name, column)
-    head = [FAR * 1000 + sequence, "stranger", sequence, rows, 0, 0, [0], [], b""]
-    return msgpack.packb(head) + block_codec.pack(samples)
+from tests.fixtures.streams import FAR, crafted, gap, send, take, values
 
 
 def block_of(rows: int, **columns: Any) -> Block:

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator
 
 import pytest
+import redis
 
-from redismetrics import Gap, Metrics
+from redismetrics import Gap, Metrics, ScriptFailed
 from redismetrics.model.validation import pack_tags
 from redismetrics.store import keys
 from tests.fixtures.servers import Server
-from tests.fixtures.streams import send, take, values
+from tests.fixtures.streams import crafted, send, take, values
 
 
 @pytest.fixture
@@ -110,3 +111,63 @@ def test_a_block_of_the_log_is_not_read_with_the_series_of_a_later_metric(
             (3, "fr"),
             (4, "de"),
         ]
+
+
+def database_1(server: Server) -> redis.Redis:
+    return redis.Redis.from_url(server.url.replace("db=0", "db=1"))
+
+
+def test_messages_contain_values_and_metadata_but_no_tags(
+    empty: Server, production: Metrics
+) -> None:
+    with database_1(empty) as client, client.pubsub() as listener:
+        listener.psubscribe("rm:*")
+        assert (listener.get_message(timeout=5) or {})["type"] == "psubscribe"
+        production.gauge("orders", 1, tags={"shop": "de-secret"}, metadata={"note": "loud"})
+        production.flush()
+        message = listener.get_message(timeout=5) or {}
+        assert message["channel"] == keys.channel("default", "orders").encode()
+        assert b"loud" in message["data"]
+        assert b"secret" not in message["data"]
+        assert b"shop" not in message["data"]
+
+
+@pytest.mark.parametrize("database", [0, 1])
+def test_permissions_hold_in_all_databases(
+    fresh_server: Callable[..., Server], database: int
+) -> None:
+    server = fresh_server(port=True)
+    rules = {
+        "reader": ["~rm:default:*", "~rm:{default:*", "&rm:default:*"],
+        "other": ["~rm:other:*", "~rm:{other:*", "&rm:other:*"],
+    }
+    with server.client() as admin:
+        for user, rights in rules.items():
+            admin.execute_command(
+                *("ACL", "SETUSER", user, "on", ">secret", "resetchannels", "+@all", *rights)
+            )
+    urls = {user: f"redis://{user}:secret@127.0.0.1:{server.port}/{database}" for user in rules}
+    own = f"redis://127.0.0.1:{server.port}/{database}"
+    with (
+        Metrics(own) as metrics,
+        Metrics(urls["reader"]) as reader,
+        Metrics(urls["other"]) as other,
+    ):
+        send(metrics, "orders", 7)
+        assert [sample.value for sample in reader.query("orders")] == [7]
+        with reader.subscribe("orders") as stream:
+            send(metrics, "orders", 8)
+            assert values(take(stream)) == [("orders", 8)]
+        with pytest.raises(ScriptFailed, match=r"(?i)perm|key"):
+            other.query("orders")
+        with pytest.raises(ScriptFailed, match=r"(?i)perm|key|channel"):
+            other.subscribe("orders")
+
+
+def test_a_forged_message_changes_no_stored_data(empty: Server, production: Metrics) -> None:
+    send(production, "orders", 1)
+    with production.subscribe("orders") as stream, database_1(empty) as client:
+        client.publish(keys.channel("default", "orders"), crafted(1))
+        send(production, "orders", 2)
+        assert values(take(stream, 2)) == [("orders", 0), ("orders", 2)]
+    assert [sample.value for sample in production.query("orders")] == [1, 2]
