@@ -120,6 +120,8 @@ class Samples:
 
     def split(self, edges: list[int]) -> list["Samples"]:
         """Return the samples of the series in each [edge, next edge), numbered from 0 in each."""
+        if not (self.metadata or len(self.summed)) and (self.series[1:] >= self.series[:-1]).all():
+            return self._sliced(edges)
         order = np.argsort(self.series, kind="stable")
         summed_order = np.argsort(self.summed, kind="stable")
         ends = np.searchsorted(self.series[order], edges)
@@ -131,6 +133,24 @@ class Samples:
                 edge,
             )
             for at, edge in enumerate(edges[:-1])
+        ]
+
+    def _sliced(self, edges: list[int]) -> list["Samples"]:
+        """`split` of samples in order of their series, without metadata or summaries: as views."""
+        ends = np.searchsorted(self.series, edges).tolist()
+        return [
+            Samples(
+                self.series[begin:end] - first,
+                self.time[begin:end],
+                self.value[begin:end],
+                self.weight[begin:end],
+                self.flags[begin:end],
+                {},
+                self.summed,
+                self.summed_flags,
+                self.summaries,
+            )
+            for first, begin, end in zip(edges[:-1], ends[:-1], ends[1:], strict=True)
         ]
 
     def _renumbered(
@@ -231,6 +251,12 @@ class _Crowded:
 
 def _crowded(samples: Samples, budget: int) -> _Crowded | None:
     """Return the series-minutes with more than *budget* rows that can be compressed, if any."""
+    if (
+        int(samples.series.max()) < 4 * len(samples)
+        and int(np.bincount(samples.series).max()) <= budget
+    ):
+        # A fast path: few rows of each series.
+        return None
     key = _series_minutes(samples.series, samples.time, samples.flags)
     order = np.argsort(key, kind="stable")
     plain = (samples.flags & CHANGE) == 0

@@ -3,6 +3,7 @@
 from collections import Counter as Tally
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, repeat
 from operator import delitem
@@ -26,6 +27,9 @@ SLICE = 50_000
 COUNTED_FROM = 16
 # Samples with metadata that one metric keeps per flush. Of further ones the metadata is dropped.
 MAX_METADATA = 1_000
+# Copy the values of a series before they become a column if each has this many. For fewer it is
+# faster to iterate over all series.
+COPIED_FROM = 100
 
 # A sample with a time of its own or metadata, as in `Buffer.extra`.
 Extra = tuple[int, bool, float, bytes | None]
@@ -155,20 +159,21 @@ def _take_values(held: list[list[float]], sizes: list[int]) -> tuple[Floats, Int
 
 
 def _take_at_once(held: list[list[float]], sizes: list[int]) -> tuple[Floats, Ints]:
-    """Take the first items off each list, without copying the lists first."""
-    total = sum(sizes)
-    items = chain.from_iterable(held)
+    """`_take_values`, in one pass."""
     # Other threads only append, so what is at the beginning stays there until it is deleted.
-    try:
-        values = np.fromiter(items, np.float64, total)
-        is_exact = next(items, None) is None
-    except ValueError:
-        # Too short: `take_waiting` cleared some.
-        is_exact = False
-    if not is_exact:
+    values = None
+    if sum(sizes) < COPIED_FROM * len(sizes):
+        items = chain.from_iterable(held)
+        # A list is shorter if `take_waiting` cleared it, longer if another thread appended to it.
+        with suppress(ValueError):
+            values = np.fromiter(items, np.float64, sum(sizes))
+            if next(items, None) is not None:
+                values = None
+    if values is None:
         copies = [recorded[:size] for recorded, size in zip(held, sizes, strict=True)]
         sizes = list(map(len, copies))
-        values = np.fromiter(chain.from_iterable(copies), np.float64, sum(sizes))
+        joined = list(chain.from_iterable(copies))
+        values = np.fromiter(joined, np.float64, len(joined))
     same = sizes[0] if sizes and sizes.count(sizes[0]) == len(sizes) else None
     deque(map(delitem, held, map(slice, sizes) if same is None else repeat(slice(same))), 0)
     return values, np.array(sizes, np.int64) if same is None else np.full(len(sizes), same)
