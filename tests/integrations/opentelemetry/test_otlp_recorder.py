@@ -1,5 +1,6 @@
 """Totals become changes, and histograms become distributions."""
 
+import math
 import time
 from typing import Any
 
@@ -21,6 +22,8 @@ from tests.fixtures.otlp import (
     rejected,
     sum_request,
 )
+from tests.fixtures.servers import Server
+from tests.fixtures.workers import new_worker
 
 
 def test_totals_become_changes_per_stream(metrics: Metrics, at: str) -> None:
@@ -178,3 +181,115 @@ def test_start_time_that_moves_a_little_is_no_restart(metrics: Metrics, at: str)
         request = collector_request(start + move, start + (n + 1) * SECOND_NS, 130 + 10 * n)
         assert rejected(post_otlp(at, request)) == (0, "")
     assert stored_counts(metrics) == [160, 160, 160, 160]
+
+
+# -- values that no float holds --------------------------------------------------------------------
+
+LARGEST = 1.7976931348623157e308
+
+
+def worked(server: Server, metrics: Metrics) -> None:
+    """Assert that a worker, and then every question about the metric m, can read it."""
+    worker = new_worker(server.url, metrics.settings.namespace)
+    try:
+        for _ in worker.once():
+            pass
+        assert worker.counts.failures == 0, worker.counts.last_error
+    finally:
+        worker.leave()
+        worker.store.close()
+    for sample in metrics.query("m"):
+        assert math.isfinite(sample.value), sample
+    metrics.digest("m")
+    metrics.query("m", aggregation="p50")
+    metrics.query("m", aggregation="stddev")
+    assert "m" in metrics.get_metrics()["metrics"][0]["name"]
+    assert metrics.get_metrics()["skipped"] == {}
+
+
+@pytest.mark.parametrize("monotonic", [True, False])
+@pytest.mark.parametrize("temporality", [1, 2])
+def test_points_that_are_not_finite_are_rejected_and_the_stream_goes_on(
+    metrics: Metrics, at: str, server: Server, temporality: int, monotonic: bool
+) -> None:
+    begun = time.time_ns()
+
+    def post(number: Any, after: int) -> tuple[int, str]:
+        point = {**number_point(0.0, start=begun, after=after), "asDouble": number}
+        body = sum_request(point, temporality=temporality, monotonic=monotonic)
+        return rejected(post_otlp(at, body))
+
+    assert post(5.0, 1) == (0, "")
+    for after, value in enumerate(("Infinity", "-Infinity", "NaN"), 2):
+        count, message = post(value, after)
+        assert count == 1
+        assert "value must be a finite number" in message
+    assert post(7.0, 5) == (0, "")
+    if monotonic:
+        found = metrics.query("m", aggregation="sum")
+    else:
+        found = metrics.query("m", aggregation="last")
+    assert found == (12 if temporality == 1 else 7)
+    worked(server, metrics)
+    assert metrics.stats()["dropped"] == {}
+
+
+def test_an_up_down_counter_beyond_a_float_saturates(
+    metrics: Metrics, at: str, server: Server
+) -> None:
+    for after in range(3):
+        body = sum_request(number_point(1e308, after=after + 1), temporality=1, monotonic=False)
+        assert rejected(post_otlp(at, body)) == (0, "")
+    assert metrics.query("m", aggregation="last") == LARGEST
+    worked(server, metrics)
+    body = sum_request(number_point(-LARGEST, after=9), temporality=1, monotonic=False)
+    assert rejected(post_otlp(at, body)) == (0, "")
+    assert metrics.query("m", aggregation="last") == 0
+
+
+def test_a_total_that_changes_by_more_than_a_float_is_rejected_until_it_is_back(
+    metrics: Metrics, at: str, server: Server
+) -> None:
+    begun = time.time_ns()
+    values = [(1e308, 0), (-1e308, 1), (-9e307, 1), (0.0, 0), (7.0, 0)]
+    for after, (value, expected) in enumerate(values, 1):
+        body = sum_request(number_point(value, start=begun, after=after), monotonic=False)
+        assert rejected(post_otlp(at, body))[0] == expected
+    # The change that counts is the one from the last total that was recorded.
+    assert metrics.query("m", aggregation="last") == 7
+    worked(server, metrics)
+
+
+@pytest.mark.parametrize("kind", ["sum", "gauge", "histogram"])
+def test_a_value_that_its_unit_makes_too_large_is_rejected(
+    metrics: Metrics, at: str, server: Server, kind: str
+) -> None:
+    metrics.declare("m", type="gauge" if kind != "histogram" else kind, unit="ms")
+
+    def post(value: float) -> tuple[int, str]:
+        if kind == "sum":
+            body = sum_request(number_point(value), temporality=1, monotonic=False, unit="s")
+        elif kind == "gauge":
+            body = metric_request(gauge={"dataPoints": [number_point(value)]}, unit="s")
+        else:
+            point = {
+                "startTimeUnixNano": str(NOW_NS),
+                "timeUnixNano": str(NOW_NS + round(value % 1000)),
+                "count": "2",
+                "sum": value,
+                "min": 0.0,
+                "max": value,
+                "bucketCounts": ["1", "1"],
+                "explicitBounds": [1.0],
+            }
+            body = metric_request(
+                histogram={"dataPoints": [point], "aggregationTemporality": 1}, unit="s"
+            )
+        return rejected(post_otlp(at, body))
+
+    count, message = post(LARGEST)
+    assert count == 1, message
+    assert "finite" in message
+    assert post(2.0) == (0, "")
+    assert metrics.query("m", aggregation="max") == 2_000
+    worked(server, metrics)
