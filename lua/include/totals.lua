@@ -23,9 +23,11 @@ local function add_exactly(doubles, at, amount)
   local sum = total + amount
   local part = sum - total
   local remainder = doubles[at + 1] + ((total - (sum - part)) + (amount - part))
-  doubles[at] = saturate(sum)
-  -- Not finite, if the sum or a part of it is beyond the range of a double.
-  doubles[at + 1] = remainder - remainder == 0 and remainder or 0
+  if remainder - remainder == 0 then -- a fast path: all parts are finite, and so is the sum
+    doubles[at], doubles[at + 1] = sum, remainder
+  else -- the sum, or a part of it, is beyond the range of a double
+    doubles[at], doubles[at + 1] = saturate(sum), 0
+  end
 end
 
 -- Each of these applies the change at changes[at] to the row that begins at doubles[start + 1], and
