@@ -45,6 +45,14 @@ def test_samples_of_other_databases_are_not_delivered(
         assert stream.get(0.3) is stream_of_staging.get(0) is None
 
 
+def test_each_database_has_channels_of_its_own(
+    empty: Server, production: Metrics, staging: Metrics
+) -> None:
+    with production.subscribe("orders"), staging.subscribe("orders"), empty.client() as client:
+        channels = ["rm:default:stream:orders", "rm:default:stream:@1:orders"]
+        assert [count for _, count in client.pubsub_numsub(*channels)] == [1, 1]
+
+
 @pytest.mark.parametrize("names", ["orders", None])
 @pytest.mark.parametrize("command", ["FLUSHALL", "FLUSHDB"])
 def test_after_the_data_is_deleted_samples_have_the_tags_of_the_new_series(
