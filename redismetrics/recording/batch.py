@@ -145,8 +145,16 @@ def split(batch: MetricBatch, first: int, then: int) -> list[MetricBatch]:
 
 def is_outside(batch: MetricBatch, oldest_ms: int, newest_ms: int) -> bool:
     """True if `drop_outside` would drop a sample."""
+    if _is_all_inside(batch.samples, oldest_ms, newest_ms):
+        return False
     old, ahead = _outside(batch.samples, oldest_ms, newest_ms)
     return bool((old | ahead).any())
+
+
+def _is_all_inside(samples: Samples, oldest_ms: int, newest_ms: int) -> bool:
+    """Return whether all times are between these two: a fast path."""
+    time = samples.time
+    return not len(time) or (oldest_ms <= time.min() and bool(time.max() <= newest_ms))
 
 
 def _outside(samples: Samples, oldest_ms: int, newest_ms: int) -> tuple[Bools, Bools]:
@@ -165,6 +173,8 @@ def drop_outside(
     in the future.
     """
     samples = batch.samples
+    if _is_all_inside(samples, oldest_ms, newest_ms):
+        return batch, 0, 0
     old, ahead = _outside(samples, oldest_ms, newest_ms)
     if not (old | ahead).any():
         return batch, 0, 0

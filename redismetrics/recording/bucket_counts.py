@@ -1,10 +1,11 @@
 """How many values of each series of a histogram are in each bucket, as a sparse table."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
-from redismetrics.columnar.arrays import Ints, starts
+from redismetrics.columnar.arrays import Floats, Ints, starts
 from redismetrics.columnar.samples import Samples
 
 
@@ -42,8 +43,13 @@ def count(samples: Samples, bounds: tuple[float, ...]) -> BucketCounts:
 
     All values of a centroid are counted in the bucket of its mean.
     """
-    bucket = np.searchsorted(np.array(bounds), samples.value, side="left")
+    bucket = np.searchsorted(_column(bounds), samples.value, side="left")
     return _added(samples.series, bucket, samples.weight, len(bounds))
+
+
+@lru_cache(256)
+def _column(bounds: tuple[float, ...]) -> Floats:
+    return np.array(bounds, np.float64)
 
 
 def merge(parts: list[tuple[Ints, BucketCounts]], buckets: int) -> BucketCounts:

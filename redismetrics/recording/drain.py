@@ -3,7 +3,6 @@
 from collections import Counter as Tally
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, repeat
 from operator import delitem
@@ -126,9 +125,9 @@ def _take(buffers: list[Buffer], is_counter: bool) -> _Drained | None:
                 drained.extras.append((at, rows))
     distributions = [buffer.distributions for buffer in buffers]
     if any(distributions):
-        for at, held_here in enumerate(distributions):
-            several = held_here[:]
-            del held_here[: len(several)]
+        for at, counted_elsewhere in enumerate(distributions):
+            several = counted_elsewhere[:]
+            del counted_elsewhere[: len(several)]
             drained.distributions += [(at, *distribution) for distribution in several]
     return drained
 
@@ -153,7 +152,8 @@ def _take_values(held: list[list[float]], sizes: list[int]) -> tuple[Floats, Int
             begin = at + 1
         else:
             total += size
-    parts.append(_take_at_once(held[begin:], sizes[begin:]))
+    if begin < len(sizes):
+        parts.append(_take_at_once(held[begin:], sizes[begin:]))
     values, taken = zip(*parts, strict=True)
     return np.concatenate(values), np.concatenate(taken)
 
@@ -165,18 +165,25 @@ def _take_at_once(held: list[list[float]], sizes: list[int]) -> tuple[Floats, In
     if sum(sizes) < COPIED_FROM * len(sizes):
         items = chain.from_iterable(held)
         # A list is shorter if `take_waiting` cleared it, longer if another thread appended to it.
-        with suppress(ValueError):
+        try:
             values = np.fromiter(items, np.float64, sum(sizes))
             if next(items, None) is not None:
                 values = None
+        except ValueError:
+            pass
     if values is None:
         copies = [recorded[:size] for recorded, size in zip(held, sizes, strict=True)]
         sizes = list(map(len, copies))
         joined = list(chain.from_iterable(copies))
         values = np.fromiter(joined, np.float64, len(joined))
-    same = sizes[0] if sizes and sizes.count(sizes[0]) == len(sizes) else None
-    deque(map(delitem, held, map(slice, sizes) if same is None else repeat(slice(same))), 0)
-    return values, np.array(sizes, np.int64) if same is None else np.full(len(sizes), same)
+    if sizes.count(sizes[0]) < len(sizes):
+        deque(map(delitem, held, map(slice, sizes)), 0)
+        return values, np.array(sizes, np.int64)
+    # A fast path: all series have the same number of values.
+    deque(map(delitem, held, repeat(slice(sizes[0]))), 0)
+    taken = np.empty(len(sizes), np.int64)
+    taken.fill(sizes[0])
+    return values, taken
 
 
 def _slices(held: list[float], found: int) -> Iterator[list[float]]:
