@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 from redismetrics.errors import InvalidSetting, shown
 from redismetrics.model.safe_url import safe_url
 from redismetrics.model.time import Clock, system_clock
+from redismetrics.recording import lifecycle
 from redismetrics.recording.methods import Recording
 from redismetrics.recording.recorder import Recorder
 from redismetrics.recording.redirect import attach_sink
@@ -113,6 +114,7 @@ class Client(Recording):
             if isinstance(recorder.sink, StartingSink):
                 attach_sink(recorder, NullSink())
             return
+        lifecycle.allow_late_imports()
         # Here and not in a thread: a fork while a thread imports leaves the child with a locked
         # import.
         from redismetrics.queries.cache import Cache

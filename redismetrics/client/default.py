@@ -17,7 +17,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from redismetrics.errors import InvalidSetting
 from redismetrics.recording import instruments
-from redismetrics.recording.lifecycle import EXIT_TIMEOUT
+from redismetrics.recording.lifecycle import EXIT_TIMEOUT, is_ending
 from redismetrics.settings import Settings
 
 from .metrics import Metrics
@@ -64,9 +64,14 @@ def _connect(candidate: Metrics) -> bool:
     _connecting.add(thread)
     try:
         candidate._connect()
-    except ImportError as error:
-        if not _is_being_imported(error.name):
+    except (ImportError, RuntimeError) as error:
+        if isinstance(error, ImportError) and _is_being_imported(error.name):
+            return False
+        if not is_ending():
             raise
+        candidate._recorder.warn_once(
+            "samples recorded at the end of the process are lost: %s", error
+        )
         return False
     finally:
         _connecting.discard(thread)

@@ -80,5 +80,15 @@ class Bindings:
         }
 
 
+def followed_by(append: Callable[[Any], None], then: Callable[[], object]) -> Callable[[Any], None]:
+    """Return a function that calls *append* with its item, then *then*."""
+
+    def both(item: Any) -> None:
+        append(item)
+        then()
+
+    return both
+
+
 def _nothing() -> None:
     """Undo what was not done."""

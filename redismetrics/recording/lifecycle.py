@@ -3,7 +3,10 @@
 import atexit
 import os
 import sys
+import threading
 import weakref
+from contextlib import suppress
+from importlib import import_module
 
 from redismetrics.errors import RedisMetricsError
 from redismetrics.model.time import monotonic
@@ -12,8 +15,32 @@ from .sink import Sink
 
 # Seconds that all clients of a process have together for their last samples.
 EXIT_TIMEOUT = 2.0
+# Below those of others: what their finalizers record is sent like any sample.
+EXIT_PRIORITY = -1_000
 
 _sinks: "weakref.WeakSet[Sink]" = weakref.WeakSet()
+
+
+class Ending:
+    """How far the end of this process has come.
+
+    Attributes:
+        begun: All clients were closed. Exit handlers that were registered before ours, finalizers
+            and threads may record still.
+        closes: They are being closed for this reason.
+        seconds: What is left of `EXIT_TIMEOUT` for samples recorded from then on.
+        waits: A thread waits for the others of a multiprocessing child, to close the clients then.
+    """
+
+    def __init__(self, begun: bool) -> None:
+        self.begun = begun
+        self.closes = False
+        self.seconds = EXIT_TIMEOUT
+        self.waits = False
+
+
+# An exit handler may be the first to import this module: Python then runs no further handlers.
+ending = Ending(not threading.main_thread().is_alive())
 
 
 def register(sink: Sink) -> None:
@@ -22,9 +49,14 @@ def register(sink: Sink) -> None:
 
 
 def close_at_exit() -> None:
-    """Send what is left at the end of the process; 2 s at most for all clients together."""
-    until = monotonic() + EXIT_TIMEOUT
+    """Send what is left at the end of the process; 2 s at most for all clients together.
+
+    What is recorded later is sent by the call that records it.
+    """
+    until = monotonic() + ending.seconds
     left = list(_sinks)
+    used = [sink for sink in left if not sink.closed]
+    ending.closes = True
     try:
         while left:
             left[-1].close(max(until - monotonic(), 0.05))
@@ -34,19 +66,81 @@ def close_at_exit() -> None:
         for sink in left:
             sink.close(0)
         raise
+    finally:
+        ending.closes = False
+    ending.begun = True
+    ending.seconds = max(until - monotonic(), 0)
+    if ending.seconds > 0:
+        for sink in used:
+            sink.send_each_call()
+
+
+def is_ending() -> bool:
+    """Return whether this process ends: threads and imports may not be possible any more."""
+    return ending.begun or sys.is_finalizing() or not threading.main_thread().is_alive()
 
 
 def close_in_multiprocessing_child() -> None:
     """Let `close_at_exit` run in a child of multiprocessing too.
 
-    Such a child ends by `os._exit`, which runs multiprocessing's finalizers but not atexit.
+    Such a child ends by `os._exit`, which runs multiprocessing's finalizers but not atexit, and
+    then waits for the threads that are left.
     """
     process = sys.modules.get("multiprocessing.process")
-    if process is not None and process.parent_process() is not None:
-        from multiprocessing.util import Finalize
+    if ending.begun or ending.waits or process is None or process.parent_process() is None:
+        return
+    from multiprocessing import util
 
-        # Not a finalizer of a sink: it would close all clients when one of them is collected.
-        Finalize(None, close_at_exit, exitpriority=100)
+    # Not a finalizer of a sink: it would close all clients when one of them is collected.
+    util.Finalize(None, _close_after_threads, exitpriority=EXIT_PRIORITY)
+    if getattr(util, "_exiting", False):
+        # Too late for a finalizer, or just in time: that is not known.
+        _close_after_threads()
+
+
+def _close_after_threads() -> None:
+    """Close the clients when the last thread that the process waits for has ended."""
+    if ending.waits:
+        return
+    if _other_threads():
+        # The process waits for this thread too, since it is no daemon.
+        with suppress(RuntimeError):
+            closing = threading.Thread(target=_join_and_close, name="redismetrics-exit")
+            closing.daemon = False
+            closing.start()
+            ending.waits = True
+            return
+    close_at_exit()
+
+
+def _join_and_close() -> None:
+    while others := _other_threads():
+        for thread in others:
+            thread.join()
+    close_at_exit()
+
+
+def _other_threads() -> list[threading.Thread]:
+    """Return the running threads for which the end of the process waits."""
+    mine = (threading.main_thread(), threading.current_thread())
+    return [each for each in threading.enumerate() if not each.daemon and each not in mine]
+
+
+def allow_late_imports() -> None:
+    """Make possible, in an exit handler, the import of modules that redis-py needs.
+
+    One of them, `concurrent.futures.thread`, has to register a function that waits for threads,
+    which Python refuses once it has waited for them. Without threads there is nothing to wait for.
+    """
+    try:
+        import_module("concurrent.futures.thread")
+    except RuntimeError:
+        original = vars(threading)["_register_atexit"]
+        vars(threading)["_register_atexit"] = lambda *_, **__: None
+        try:
+            import_module("concurrent.futures.thread")
+        finally:
+            vars(threading)["_register_atexit"] = original
 
 
 def flush_all() -> None:
@@ -71,6 +165,7 @@ def flush_all() -> None:
 def _after_fork() -> None:
     global _pid
     _pid = os.getpid()
+    ending.waits = False
     for sink in list(_sinks):
         sink.reset_after_fork()
 

@@ -8,7 +8,6 @@ import threading
 import weakref
 from collections import Counter as Tally
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from redismetrics.errors import InvalidMetric, InvalidTags, InvalidTimestamp, InvalidValue
@@ -27,9 +26,10 @@ from redismetrics.model.validation import (
 from redismetrics.settings import Settings
 
 from . import lifecycle
-from .bindings import Bindings
+from .bindings import Bindings, followed_by
 from .buffers import Buffer, MetricBuffers
 from .drops import Drops
+from .recorder_state import RecorderState
 from .registry import MetricRegistry
 from .sink import Sink, StartingSink, set_silent
 
@@ -37,18 +37,6 @@ if TYPE_CHECKING:
     from .instruments import Instrument
 
 _OVERFLOW = pack_tags(OVERFLOW_TAGS)
-
-
-@dataclass(slots=True)
-class RecorderState:
-    """What a recorder held when it was suspended."""
-
-    registry: MetricRegistry
-    drops: Drops
-    started: bool
-    closed: bool
-    clock: Clock
-    sink: Sink
 
 
 class Recorder:
@@ -86,6 +74,8 @@ class Recorder:
         self.drops = Drops(self.settings)
         self._starting = threading.Lock()
         self.started = self.closed = False
+        # At the end of the process: called after each recording, in place of the threads.
+        self.after_each: Callable[[], object] | None = None
         self.bindings.unbind()
 
     def now(self) -> float:
@@ -196,7 +186,7 @@ class Recorder:
             buffer = metric.buffers.setdefault(canonical, new)
             if buffer is new:
                 metric.nbytes += len(canonical)
-        if not self.started and self._starting.acquire(blocking=False):
+        if not self.started and self.after_each is None and self._starting.acquire(blocking=False):
             try:
                 if not self.started:
                     self.started = True
@@ -259,11 +249,18 @@ class Recorder:
         instrument.bind_to(append, buffer, self.clock)
         if not self._is_drained(metric, buffer):
             instrument.unbind()
+            if self.after_each is not None:
+                append = followed_by(append, self.after_each)
             return self._drop_closed if self.closed else append
         return append
 
-    def _drop_closed(self, _: Any) -> None:
-        self.drop("closed")
+    def _drop_closed(self, _: Any = None, count: int = 1) -> None:
+        self.drop("closed", count)
+        if not self.discards:
+            self.warn_once(
+                "samples are dropped as `closed`: they were recorded after close(), or too late "
+                "at the end of the process"
+            )
 
     def _drop_invalid(self, _: Any) -> None:
         self.drop("invalid")
@@ -287,7 +284,7 @@ class Recorder:
         A *kind* of None is guessed. With *change*, *value* is added to a gauge's shared value.
         """
         if self.closed or self.discards:
-            self.drop("closed")
+            self._drop_closed()
             return
         check_name(name)
         explicit = kind is not None
@@ -314,6 +311,8 @@ class Recorder:
             buffer.values.extend((-self.clock() if change else self.clock(), amount))
         if packed is None and time_ms is None and explicit:
             self._remember(metric, tags, buffer)
+        if self.after_each is not None:
+            self.after_each()
 
     def add_distribution(
         self, name: str, distribution: Distribution, tags: Tags | None = None, timestamp: Any = None
@@ -323,7 +322,7 @@ class Recorder:
         Raises as `add` does.
         """
         if self.closed or self.discards:
-            self.drop("closed", distribution.count)
+            self._drop_closed(count=distribution.count)
             return
         check_name(name)
         try:
@@ -335,6 +334,8 @@ class Recorder:
         self.buffer(self.metric(name, "histogram", explicit=True), clean).distributions.append(
             (time_ms, distribution)
         )
+        if self.after_each is not None:
+            self.after_each()
 
     def checked(
         self,
@@ -407,6 +408,13 @@ class Recorder:
     def close(self) -> None:
         """Count further samples as dropped; instruments see it at their next use."""
         self.closed = True
+        self.after_each = None
+        self.bindings.unbind()
+
+    def send_each_call(self, send: Callable[[], object]) -> None:
+        """Open again after `close`: each call records, then calls *send*."""
+        self.after_each = send
+        self.started = self.closed = False
         self.bindings.unbind()
 
     def holds(self) -> bool:

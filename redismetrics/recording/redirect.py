@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 from redismetrics.model.time import Clock, system_clock
 
-from .recorder import Recorder, RecorderState
+from .recorder import Recorder
+from .recorder_state import RecorderState
 from .sink import Sink
 
 MakeSink = Callable[[Recorder], Sink]

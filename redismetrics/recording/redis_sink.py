@@ -89,6 +89,9 @@ class RedisSink:
         self._closing = threading.RLock()
         # False after a `close` that was interrupted: the next one goes on.
         self._ended = False
+        # Held while a call sends what it recorded, at the end of the process.
+        self._sending_call = threading.Lock()
+        self._is_connected = False
         self._new_threads()
 
     def _new_threads(self) -> None:
@@ -125,6 +128,9 @@ class RedisSink:
     def start(self) -> None:
         """Start the threads that don't run yet."""
         lifecycle.close_in_multiprocessing_child()
+        if lifecycle.ending.begun:
+            self.recorder.send_each_call(self._send_call)
+            return
         running = {thread.name for thread in self.threads if thread.is_alive()}
         try:
             for name, target in (
@@ -244,11 +250,11 @@ class RedisSink:
         return self.send_queue.watch(names)
 
     def settle(self, timeout: float) -> None:
-        if self._needs_flush():
+        if self._needs_flush() and not self._send_call():
             pending_flush.wait(self, timeout)
 
     async def asettle(self, timeout: float) -> None:
-        if self._needs_flush():
+        if self._needs_flush() and not self._send_call():
             await pending_flush.await_(self, timeout)
 
     def flush_before_query(self) -> None:
@@ -326,6 +332,21 @@ class RedisSink:
                 self._send_rest(until)
         except Exception:
             log.exception("BUG: closing failed")
+        self._give_up_rest()
+        result = self._report(self._reported)
+        log.log(
+            logging.WARNING if result.dropped else logging.DEBUG,
+            "closed: since the last flush %d samples were stored, dropped: %s",
+            result.stored,
+            ", ".join(f"{count} {reason}" for reason, count in result.dropped.items()) or "none",
+        )
+        if self.worker is not None:
+            self.worker.join(max(until - monotonic(), 0))
+        if not self._is_connected:
+            self.sender.connect()
+
+    def _give_up_rest(self) -> None:
+        """Count what is not sent as dropped, and log it."""
         with self.send_queue.change:
             unknown = self.sender.in_doubt
             self.sender.unconfirmed.clear()
@@ -338,16 +359,6 @@ class RedisSink:
                 unknown,
                 self.last_error,
             )
-        result = self._report(self._reported)
-        log.log(
-            logging.WARNING if result.dropped else logging.DEBUG,
-            "closed: since the last flush %d samples were stored, dropped: %s",
-            result.stored,
-            ", ".join(f"{count} {reason}" for reason, count in result.dropped.items()) or "none",
-        )
-        if self.worker is not None:
-            self.worker.join(max(until - monotonic(), 0))
-        self.sender.connect()
 
     def _send_rest(self, until: float) -> None:
         delay = self.sending.backoff.first
@@ -358,14 +369,57 @@ class RedisSink:
                 return
             try:
                 self.sender.abandoned = False
-                self.sender.connect(max(until - monotonic(), 0.01))
+                if not self._is_connected:
+                    self.sender.connect(max(until - monotonic(), 0.01))
+                    # Once modules can't be imported, no new connection can be made.
+                    self._is_connected = lifecycle.ending.begun or lifecycle.ending.closes
                 self.sender.send_all(until - monotonic())
             except RedisMetricsError as error:
+                self._is_connected = False
                 self.sender.last_error = error if isinstance(error, StoreError) else None
                 if monotonic() + delay < until:
                     threading.Event().wait(delay)
             finally:
                 self.sending.lock.release()
+
+    # -- after the end ----------------------------------------------------------------------------
+
+    def send_each_call(self) -> None:
+        if self.is_attached and not self.sender.abandoned:
+            self._ended = self.send_queue.given_up = False
+            self.recorder.send_each_call(self._send_call)
+
+    def _send_call(self) -> bool:
+        """Send what a call has recorded after the end; return False if it is not the end.
+
+        Never raises an error of ours. If it interrupts another call of it, that one goes on.
+        """
+        if self.recorder.after_each is None:
+            return False
+        while self._is_unsent() and self._sending_call.acquire(blocking=False):
+            began = monotonic()
+            try:
+                if lifecycle.ending.seconds > 0 and self._can_send():
+                    self.collector.collect_now()
+                    self._send_rest(began + lifecycle.ending.seconds)
+            except Exception as error:  # noqa: BLE001 - much of the interpreter may be gone
+                log.warning("samples can't be sent at the end of the process: %r", error)
+            finally:
+                lifecycle.ending.seconds -= monotonic() - began
+                self._sending_call.release()
+            if self._is_unsent():
+                self.recorder.close()
+                self._give_up_rest()
+                break
+        return True
+
+    def _can_send(self) -> bool:
+        """Return False if this thread holds a lock that sending needs, in a method of ours."""
+        for lock in (self.collector.lock, self.send_queue.change, self.sending.lock):
+            if not lock.acquire(timeout=0.1):
+                return False
+            lock.release()
+        return True
 
     def stop_worker(self, timeout: float) -> None:
         if self.worker is not None:

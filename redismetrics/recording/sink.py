@@ -21,6 +21,10 @@ class Sink(Protocol):
 
     discards: bool
 
+    @property
+    def closed(self) -> bool:
+        """True after `close`: what is recorded is dropped."""
+
     def start(self) -> None:
         """Start the threads. Called at a process's first recording."""
 
@@ -76,6 +80,9 @@ class Sink(Protocol):
 
     def close(self, timeout: float) -> None:
         """Send what is left within *timeout* seconds; count the rest as dropped. Never raises."""
+
+    def send_each_call(self) -> None:
+        """Open again after `close`, at the end of the process: each call sends what it records."""
 
     def stop_worker(self, timeout: float) -> None:
         """Stop a worker in this process, within *timeout* s; the next recording starts it again."""
@@ -142,6 +149,7 @@ class NullSink:
     """The sink of ``none://``: discards everything, starts nothing, loads nothing."""
 
     discards = True
+    closed = False
 
     def start(self) -> None:
         """Do nothing."""
@@ -180,6 +188,9 @@ class NullSink:
         """Do nothing."""
 
     def close(self, timeout: float) -> None:
+        """Do nothing."""
+
+    def send_each_call(self) -> None:
         """Do nothing."""
 
     def stop_worker(self, timeout: float) -> None:

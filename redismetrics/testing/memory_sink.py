@@ -69,6 +69,10 @@ class MemorySink:
         """False in a capture within the capture, and after its end."""
         return self._recorder.sink is self
 
+    @property
+    def closed(self) -> bool:
+        return self._recorder.closed
+
     def take(self) -> list[MetricBatch]:
         """Return what was recorded since the last call."""
         if self.is_attached:
@@ -121,6 +125,9 @@ class MemorySink:
             return
         self._recorder.close()
         self._collector.collect_now()
+
+    def send_each_call(self) -> None:
+        """Do nothing: a capture stays closed."""
 
     def stop_worker(self, timeout: float) -> None:
         """Do nothing."""
