@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
 from redismetrics.errors import InvalidMetric, InvalidTags, shown
-from redismetrics.model.definition import define
+from redismetrics.model.definition import Definition, define
 from redismetrics.model.validation import MetricType, Tags, check_name, check_type
 
 from .internals import RecordingInternals
@@ -236,7 +236,7 @@ class Recording:
         self._recorder.declare(name, definition)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class MeasuredMetric:
     """The histogram of one `measure`. If its tags are *invalid*, samples are refused."""
 
@@ -246,10 +246,19 @@ class MeasuredMetric:
     unit: str | None
     outcome_tag: str | None
     invalid: InvalidTags | None
+    # The definition for which the scale was looked up last.
+    _scaled: tuple[Definition | None, float] = (None, 1.0)
 
     def scale(self) -> float:
         """Return what seconds are multiplied by for the unit of the metric."""
-        return time_scale(self.metrics._recorder, self.name, self.unit)
+        recorder = self.metrics._recorder
+        known = recorder.registry.metrics.get(self.name)
+        definition, factor = self._scaled
+        if known is None or known.definition is not definition or not known.explicit:
+            factor = time_scale(recorder, self.name, self.unit)
+            found = recorder.registry.metrics.get(self.name)
+            self._scaled = (None if found is None else found.definition, factor)
+        return factor
 
     def record(self, elapsed: float, error: BaseException | None) -> None:
         """Record a duration, with the outcome as a tag."""
@@ -257,6 +266,17 @@ class MeasuredMetric:
             self.metrics._recorder.refuse(self.invalid)
             return
         tags = self.tags
+        if self.outcome_tag is None:
+            # The fast path of `histogram`, without a call.
+            recorder = self.metrics._recorder
+            try:
+                extend = recorder.histograms[
+                    (self.name, *tags, *tags.values()) if tags else self.name
+                ]
+                extend((recorder.clock(), elapsed))
+                return
+            except (KeyError, TypeError, AttributeError):
+                pass
         if self.outcome_tag is not None:
             tags = {**(tags or {}), self.outcome_tag: "ok" if error is None else _class_name(error)}
         self.metrics.histogram(self.name, elapsed, tags=tags)

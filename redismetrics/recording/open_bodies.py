@@ -3,7 +3,9 @@
 Bodies of threads, tasks and generators may overlap in any order, so a stack is not enough.
 """
 
+import contextlib
 import sys
+from collections.abc import Callable
 from threading import get_ident
 from types import CodeType, FrameType
 from typing import Generic, TypeVar
@@ -11,17 +13,28 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
+_CONTEXTLIB = vars(contextlib)
+
+
 def _user_frame(frame: FrameType) -> FrameType:
     """Return the frame that uses a context manager: `ExitStack` does it in frames of its own."""
-    while frame.f_globals.get("__name__") == "contextlib" and frame.f_back is not None:
+    while frame.f_globals is _CONTEXTLIB and frame.f_back is not None:
         frame = frame.f_back
     return frame
 
 
+# Asyncio's function that returns the loop of this thread, once somebody has imported asyncio.
+_running_loop: Callable[[], object] | None = None
+
+
 def _current_task() -> int:
-    events = sys.modules.get("asyncio.events")
+    """Return the identity of the asyncio task that runs in this thread, 0 if there is none."""
+    global _running_loop
+    if _running_loop is None:
+        events = sys.modules.get("asyncio.events")
+        _running_loop = getattr(events, "_get_running_loop", None)
     # `current_task` raises without a loop, which takes longer than the rest of a measurement.
-    if events is None or events._get_running_loop() is None:
+    if _running_loop is None or _running_loop() is None:
         return 0
     task = sys.modules["asyncio"].current_task()
     return 0 if task is None else id(task)
@@ -37,8 +50,11 @@ class OpenBodies(Generic[T]):
 
     def begin(self, body: T, frame: FrameType) -> None:
         """Keep *body*, which begins in *frame*, until its end."""
-        user = _user_frame(frame)
-        self._open.append((id(user), user.f_code, get_ident(), _current_task(), body))
+        if frame.f_globals is _CONTEXTLIB:
+            frame = _user_frame(frame)
+        find = _running_loop
+        task = 0 if find is not None and find() is None else _current_task()
+        self._open.append((id(frame), frame.f_code, get_ident(), task, body))
 
     def end(self, frame: FrameType) -> T:
         """Remove and return the body that ends in *frame*.
@@ -49,6 +65,9 @@ class OpenBodies(Generic[T]):
         Raises:
             RuntimeError: If no body has begun.
         """
+        if len(self._open) == 1:
+            # The fast path: only this end removes it, and what begins meanwhile comes after it.
+            return self._open.pop(0)[4]
         user = _user_frame(frame)
         identity, code = id(user), user.f_code
         while newest_first := self._open[::-1]:

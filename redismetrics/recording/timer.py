@@ -88,9 +88,10 @@ class Timer:
         return body
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        now = perf_counter()
         body = self._open.end(sys._getframe(1))
-        body.end(error)
-        self.elapsed = body.elapsed
+        body.elapsed = self.elapsed = elapsed = (now - body._began) * body._factor
+        body._measurement.record(elapsed, error)
 
     def _begin(self) -> Body:
         return Body(self._measurement)
