@@ -1,5 +1,6 @@
 """Wait until what was recorded so far is stored or dropped, in a thread or in an event loop."""
 
+import threading
 from contextlib import suppress
 from typing import Protocol
 
@@ -65,9 +66,26 @@ class PendingFlush:
 def wait(sink: Flushable, timeout: float) -> None:
     """Drain the buffers and wait until everything is settled. Raises what `Sink.flush` does."""
     flush = PendingFlush(sink, timeout)
-    with sink.send_queue.change:
-        while not flush.is_over():
-            sink.send_queue.change.wait(flush.left)
+    queue, changed = sink.send_queue, threading.Lock()
+
+    def notify() -> None:
+        with suppress(RuntimeError):  # it is not locked: nobody has looked since the last time
+            changed.release()
+
+    # Not `change.wait`: a signal handler that raises in there, as that of Ctrl-C does, could leave
+    # it with or without the lock.
+    with queue.change:
+        queue.listeners.append(notify)
+    try:
+        while True:
+            changed.acquire(blocking=False)
+            with queue.change:
+                if flush.is_over():
+                    return
+            changed.acquire(timeout=flush.left)
+    finally:
+        with queue.change:
+            queue.listeners.remove(notify)
 
 
 async def await_(sink: Flushable, timeout: float) -> None:

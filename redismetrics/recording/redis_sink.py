@@ -11,13 +11,14 @@ import threading
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from redismetrics.errors import RedisMetricsError, StoreError, TypeMismatch
 from redismetrics.model.time import monotonic
 from redismetrics.store.connection import Store
 
 from . import lifecycle, pending_flush
+from .background_thread import BackgroundThread
 from .collector import Collector
 from .flush_result import FlushResult, SettledWatch
 from .recorder import Recorder
@@ -25,6 +26,7 @@ from .send_queue import SendQueue
 from .sender import Sender
 from .sender_thread import Backoff, SenderThread
 from .sink import zero_stats
+from .uninterrupted import uninterrupted
 
 log = logging.getLogger("redismetrics")
 
@@ -32,29 +34,6 @@ log = logging.getLogger("redismetrics")
 QUERY_FLUSH_TIMEOUT = 10.0
 
 DEFAULT_BACKOFF = Backoff()
-
-
-class BackgroundThread(Protocol):
-    """A thread that runs beside recording: the worker inside a recording process."""
-
-    def start(self) -> None:
-        """Start it unless it runs, or isn't needed.
-
-        Raises:
-            RuntimeError: If no thread can be started.
-        """
-
-    def stop(self) -> None:
-        """Let it end soon."""
-
-    def join(self, timeout: float) -> None:
-        """Wait until it has ended."""
-
-    def reset(self) -> None:
-        """Forget it, in the child of a fork."""
-
-    def counts(self) -> dict[str, Any] | None:
-        """Return what it has done; None before it started."""
 
 
 class RedisSink:
@@ -187,7 +166,7 @@ class RedisSink:
         for thread in self.threads:
             thread.join(self._settings.socket_timeout + 1)
         if not self.recorder.closed:
-            self.collector.collect_now()
+            uninterrupted(self.collector.collect_now)
 
     def resume(self) -> None:
         self._new_threads()
@@ -212,6 +191,9 @@ class RedisSink:
 
     def begin_flush(self) -> int:
         lifecycle.reset_if_forked()
+        return uninterrupted(self._collect_and_hurry)
+
+    def _collect_and_hurry(self) -> int:
         drained = self.collector.collect_now()
         self.sending.hurry.set()
         return drained
@@ -321,14 +303,12 @@ class RedisSink:
         if self.worker is not None:
             self.worker.stop()
         self.recorder.close()
-        self._stop_threads()
+        uninterrupted(self._stop_threads)
         try:
             if self.recorder.started or self._is_unsent():
                 for thread in self.threads:
                     thread.join(max(until - monotonic(), 0))
-                if self.collector.lock.acquire(timeout=max(until - monotonic(), 0)):
-                    self.collector.lock.release()
-                    self.collector.collect_now()
+                uninterrupted(lambda: self._collect_rest(until))
                 self._send_rest(until)
         except Exception:
             log.exception("BUG: closing failed")
@@ -342,6 +322,8 @@ class RedisSink:
         )
         if self.worker is not None:
             self.worker.join(max(until - monotonic(), 0))
+        # Once modules can't be imported, no new connection can be made.
+        self._is_connected = lifecycle.ending.closes and self.last_error is None
         if not self._is_connected:
             self.sender.connect()
 
@@ -360,27 +342,39 @@ class RedisSink:
                 self.last_error,
             )
 
+    def _collect_rest(self, until: float) -> None:
+        if self.collector.lock.acquire(timeout=max(until - monotonic(), 0)):
+            self.collector.lock.release()
+            self.collector.collect_now()
+
     def _send_rest(self, until: float) -> None:
         delay = self.sending.backoff.first
-        while (self.send_queue.queue or self.sender.unconfirmed) and monotonic() < until:
-            if not self.sending.lock.acquire(timeout=max(until - monotonic(), 0)):
+        queue = self.send_queue
+        while queue.drained > queue.settled and monotonic() < until:
+            if not uninterrupted(lambda: self._send_once(until)):
                 # Redis doesn't reply to the sender's thread; its batch stays unconfirmed.
                 self.sender.abandoned = True
                 return
-            try:
-                self.sender.abandoned = False
-                if not self._is_connected:
-                    self.sender.connect(max(until - monotonic(), 0.01))
-                    # Once modules can't be imported, no new connection can be made.
-                    self._is_connected = lifecycle.ending.begun or lifecycle.ending.closes
-                self.sender.send_all(until - monotonic())
-            except RedisMetricsError as error:
-                self._is_connected = False
-                self.sender.last_error = error if isinstance(error, StoreError) else None
-                if monotonic() + delay < until:
-                    threading.Event().wait(delay)
-            finally:
-                self.sending.lock.release()
+            if not queue.queue and not self.sender.unconfirmed:
+                return
+            threading.Event().wait(min(delay, max(until - monotonic(), 0)))
+
+    def _send_once(self, until: float) -> bool:
+        """Try to send all that is left; return False if another thread is sending."""
+        if not self.sending.lock.acquire(timeout=max(until - monotonic(), 0)):
+            return False
+        try:
+            self.sender.abandoned = False
+            if not self._is_connected:
+                self.sender.connect(max(until - monotonic(), 0.01))
+                self._is_connected = lifecycle.ending.begun
+            self.sender.send_all(until - monotonic())
+        except RedisMetricsError as error:
+            self._is_connected = False
+            self.sender.last_error = error if isinstance(error, StoreError) else None
+        finally:
+            self.sending.lock.release()
+        return True
 
     # -- after the end ----------------------------------------------------------------------------
 
@@ -400,7 +394,7 @@ class RedisSink:
             began = monotonic()
             try:
                 if lifecycle.ending.seconds > 0 and self._can_send():
-                    self.collector.collect_now()
+                    uninterrupted(self.collector.collect_now)
                     self._send_rest(began + lifecycle.ending.seconds)
             except Exception as error:  # noqa: BLE001 - much of the interpreter may be gone
                 log.warning("samples can't be sent at the end of the process: %r", error)

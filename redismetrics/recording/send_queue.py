@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from math import inf
+from operator import attrgetter
 from typing import Any
 
 from redismetrics.model.definition import Definition
@@ -30,6 +31,17 @@ BATCH_ROWS = 200_000
 SQUEEZED_ROWS = 10
 
 
+class _Condition(threading.Condition):
+    """A condition that a `with` statement enters and leaves by the methods of its lock.
+
+    Those of `Condition` are Python functions: a signal handler that raises in one, as that of
+    Ctrl-C does, would leave the lock locked for ever.
+    """
+
+    __enter__ = property(attrgetter("_lock.__enter__"))
+    __exit__ = property(attrgetter("_lock.__exit__"))
+
+
 class SendQueue:
     """A queue of batches, oldest first.
 
@@ -47,7 +59,7 @@ class SendQueue:
     def __init__(self, recorder: Recorder) -> None:
         self._settings = recorder.settings
         self._recorder = recorder
-        self.change = threading.Condition(threading.Lock())
+        self.change = _Condition(threading.Lock())
         self.listeners: list[Callable[[], None]] = []
         self.watches: list[SettledWatch] = []
         self.queue: deque[MetricBatch] = deque()
