@@ -120,6 +120,11 @@ class Closing:
             self._judge.wrong(f"not what is stored; {about}")
         if stats["recorded"] != stats["stored"] + dropped:
             self._judge.wrong(f"the statistics do not add up; {about}")
+        if writer.settled not in (None, dropped):
+            self._judge.wrong(
+                f"samples were dropped after the clocks agreed again: {writer.settled} by then; "
+                f"{about}"
+            )
         if dropped:
             if not writer.exposed:
                 self._judge.wrong(f"samples were dropped while no clock was wrong; {about}")

@@ -36,6 +36,7 @@ class Writer:
     Attributes:
         killed: Ended by SIGKILL.
         exposed: It lived while the clocks were so far apart that samples were dropped.
+        settled: How many were dropped when all that it had recorded by then was settled.
     """
 
     number: int
@@ -43,6 +44,7 @@ class Writer:
     process: "subprocess.Popen[bytes]"
     killed: bool = False
     exposed: bool = False
+    settled: int | None = None
 
     def stats(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.book.end.read_text())

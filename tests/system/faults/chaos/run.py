@@ -62,7 +62,7 @@ class Chaos:
             self.server = stack.enter_context(
                 kind.start(
                     self.folder,
-                    args=("--appendfsync", "always"),
+                    args=("--appendfsync", "always", "--auto-aof-rewrite-min-size", "8mb"),
                     movable_clock=clocks.movable(),
                 )
             )
@@ -256,6 +256,7 @@ class Chaos:
         time.sleep(0.2 + self._chance.random())
         self._set_server_clock(before, "back")
         self._far = False
+        self._settle([writer for writer in self.writers if writer.process.poll() is None])
 
     def _set_server_clock(self, offset: float, how: str) -> None:
         assert isinstance(self.server, MovableServer)
@@ -275,10 +276,22 @@ class Chaos:
         self._did("writer clock far away", f"{writer.number}: {offset:+g} s")
         time.sleep(0.2 + self._chance.random())
         writer.book.offset_ms = 0
-        before = writer.book.recorded
-        wait_until(
-            lambda: writer.book.recorded > before, f"writer {writer.number} goes on", PATIENCE
-        )
+        self._settle([writer])
+
+    def _settle(self, writers: list[Writer]) -> None:
+        """Wait until all is settled that was recorded before the clocks agreed again.
+
+        From then on nothing more may be dropped.
+        """
+        # One more may be on its way with the time of the wrong clock.
+        recorded = {writer.number: writer.book.recorded + 1 for writer in writers}
+        for writer in writers:
+            wait_until(
+                lambda writer=writer: writer.book.confirmed > recorded[writer.number],
+                f"writer {writer.number} gets its samples confirmed",
+                PATIENCE,
+            )
+            writer.settled = writer.book.dropped
 
     # -- the end --------------------------------------------------------------------------------
 
