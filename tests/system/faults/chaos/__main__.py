@@ -43,11 +43,22 @@ def main(argv: list[str] | None = None) -> int:
         action="store_true",
         help="remove the guard from record.lua: the balance must be wrong",
     )
+    parser.add_argument(
+        "--still-clock",
+        action="store_true",
+        help="do not move the clock of the server, and end it by SIGTERM instead of SHUTDOWN",
+    )
     parser.add_argument("--verbose", action="store_true", help="print each action")
     given = parser.parse_args(arguments)
     print(f"{version(default_binary())}, seed {given.seed}, {given.seconds:g} s", flush=True)
     report = partial(print, flush=True) if given.verbose else lambda _: None
-    balance, log = run(given.seconds, given.seed, report, guarded=not given.without_guard)
+    balance, log = run(
+        given.seconds,
+        given.seed,
+        report,
+        guarded=not given.without_guard,
+        movable=False if given.still_clock else None,
+    )
     print(balance)
     for line in (found := bugs(log)):
         print(f"log: {line}")

@@ -8,7 +8,9 @@ and libfaketime (0.9.10) makes `time.sleep` of Python 3.11 fail.
 import contextlib
 from pathlib import Path
 
-from tests.fixtures.servers import Server, faketime_library
+import redis
+
+from tests.fixtures.servers import Server, faketime_library, wait_until
 
 # Seconds. Whatever server and writer have of these, no sample may be dropped: explicit times are
 # less than `max_future` ahead of the server and less than `max_age` behind. Times that the writer
@@ -38,6 +40,20 @@ class MovableServer(Server):
     offset = 0.0
     # It reads a long append-only file, and asks for the time at each command.
     patience = 120.0
+
+    def shut_down(self) -> None:
+        """End it as SIGTERM does, by a command.
+
+        The server's signal handler asks for the time. Under libfaketime, which opens a file then,
+        it waits for ever if it interrupts an allocation of memory.
+        """
+        with self.client(retry=None) as admin, contextlib.suppress(redis.ConnectionError):
+            admin.execute_command("SHUTDOWN")
+        wait_until(lambda: not self.running, "the server has shut down", self.patience)
+
+    def stop(self) -> None:
+        if self.running:
+            self.kill()
 
     def move_clock(self, seconds: float) -> None:
         """Set the offset."""

@@ -111,6 +111,11 @@ class Closing:
                 balance.unconfirmed += book.recorded - book.confirmed
             if kept < book.confirmed - changes.before(book.confirmed) - book.dropped:
                 self._judge.wrong(f"writer {writer.number}: {kept} stored, less than confirmed")
+            if writer.settled not in (None, book.dropped):
+                self._judge.wrong(
+                    f"writer {writer.number}: {writer.settled} dropped when the clocks agreed "
+                    f"again, {book.dropped} later"
+                )
             return
         stats = writer.stats()
         dropped = sum(stats["dropped"].values())

@@ -40,7 +40,9 @@ class Chaos:
         report: Callable[[str], None] = lambda _: None,
         *,
         guarded: bool = True,
+        movable: bool | None = None,
     ) -> None:
+        self.movable = clocks.movable() if movable is None else movable
         self.folder, self.seed, self._report, self._guarded = folder, seed, report, guarded
         self.base_ms = int(time.time() * 1000)
         self.ledger = Ledger(seed, self.base_ms)
@@ -58,12 +60,12 @@ class Chaos:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            kind = MovableServer if clocks.movable() else Server
+            kind = MovableServer if self.movable else Server
             self.server = stack.enter_context(
                 kind.start(
                     self.folder,
                     args=("--appendfsync", "always", "--auto-aof-rewrite-min-size", "8mb"),
-                    movable_clock=clocks.movable(),
+                    movable_clock=self.movable,
                 )
             )
             self.proxy = stack.enter_context(Proxy(self.server, unix=True))
@@ -140,7 +142,7 @@ class Chaos:
             "writer clock moved": self.move_writer_clock,
             "writer clock far away": self.misplace_writer_clock,
         }
-        if clocks.movable():
+        if self.movable:
             actions += [self.move_server_clock] * 2 + [self.misplace_server_clock]
             needed["server clock moved"] = self.move_server_clock
         until = time.monotonic() + seconds
@@ -218,7 +220,10 @@ class Chaos:
         how = self._chance.choice(sorted(SAVES))
         with self.server.client() as admin:
             admin.config_set("save", SAVES[how])
-        self.server.stop()
+        if isinstance(self.server, MovableServer):
+            self.server.shut_down()
+        else:
+            self.server.stop()
         self._did(f"server ended {how}")
         time.sleep(self._chance.random() * 0.3)
         self.server.restart()
@@ -326,12 +331,16 @@ def run(
     report: Callable[[str], None] = lambda _: None,
     *,
     guarded: bool = True,
+    movable: bool | None = None,
 ) -> tuple[Balance, str]:
-    """Run once in a temporary folder; return the balance and the log of the processes."""
+    """Run once in a temporary folder; return the balance and the log of the processes.
+
+    *movable*: move the clock of the server. None: if it can be moved.
+    """
     folder = Path(tempfile.mkdtemp(prefix="rm-chaos-", dir=tempfile.gettempdir()))
     proxies.QUIET = 0.002
     try:
-        with Chaos(folder, seed, report, guarded=guarded) as chaos:
+        with Chaos(folder, seed, report, guarded=guarded, movable=movable) as chaos:
             balance = chaos.run(seconds)
             return balance, chaos.errors.read_text(errors="replace")
     finally:
