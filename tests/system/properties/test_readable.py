@@ -234,3 +234,16 @@ def test_a_gauge_saturates_at_the_largest_float(
         assert family.series[0].value == 5
         _add(metrics, -LARGEST, -LARGEST)
         assert metrics.query("depth", aggregation="last") == -LARGEST
+
+
+@pytest.mark.parametrize("first", [None, 0.0], ids=["no value before", "a value before"])
+def test_changes_in_one_flush_saturate_one_by_one(server: Server, first: float | None) -> None:
+    namespace = f"readable-{uuid.uuid4().hex[:8]}"
+    with Metrics(server.url, namespace=namespace, flush_interval=NEVER) as metrics:
+        depth = Gauge("depth", metrics=metrics)
+        if first is not None:
+            depth.set(first)
+        for amount in (1e308, 1e308, 1e308, -LARGEST, 5):
+            depth.add(amount)
+        metrics.flush()
+        assert metrics.query("depth", aggregation="last") == 5
