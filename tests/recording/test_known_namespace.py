@@ -52,6 +52,21 @@ def test_a_configuration_that_is_lost_alone_is_written_again_after_a_while(
     assert metrics.stats()["lost_batches"] == 0
 
 
+def test_the_configuration_is_there_when_the_first_flush_after_the_loss_returns(
+    make_metrics: MakeMetrics, fresh_server: Callable[..., Server], namespace: str
+) -> None:
+    """A new metric is sent without series ids, so no second batch has to follow."""
+    server = fresh_server()
+    metrics = make_metrics(server.url)
+    _flush(metrics)
+    with server.client() as direct:
+        written = direct.hgetall(keys.config(namespace))
+        direct.flushall()
+        metrics.increment("other")
+        metrics.flush()
+        assert direct.hgetall(keys.config(namespace)) == written
+
+
 def test_the_configuration_is_written_again_after_a_restart_without_data(
     make_metrics: MakeMetrics, fresh_server: Callable[..., Server], namespace: str
 ) -> None:
