@@ -4,6 +4,7 @@ import itertools
 import os
 import re
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 
 import hypothesis
@@ -36,6 +37,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Remove settings that point to other servers or data; register our plugin if not installed."""
     if not config.pluginmanager.is_registered(pytest_plugin):
         config.pluginmanager.register(pytest_plugin, "redismetrics")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell starts jobs in the background so. Programs that tests start would ignore it too.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in list(os.environ):
         if name.startswith("REDISMETRICS_") and name != ENVIRONMENT:
             del os.environ[name]

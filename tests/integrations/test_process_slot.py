@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_children_take_own_slots_and_reuse_those_of_dead_processes(
-    url: str, namespace: str
+    url: str, namespace: str, tmp_path: Path
 ) -> None:
     code = """
 import os, sys, gc
@@ -40,8 +40,8 @@ collected = sum(generation["collections"] for generation in gc.get_stats())
 assert metrics.query("python_gc_collections", aggregation="sum") <= collected + 5
 assert len(metrics.tag_values("process_open_fds", "slot")) == 2
 """
-    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    environ["TMPDIR"] = os.environ.get("TMPDIR", "/tmp")
+    # A folder of its own: other processes of this machine take slots too.
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", code, url, namespace],
         env=environ,

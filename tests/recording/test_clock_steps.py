@@ -17,6 +17,7 @@ from redismetrics.recording.recorder import Recorder
 from redismetrics.recording.send_queue import SendQueue
 from redismetrics.settings import resolve
 from redismetrics.store import server as store_server
+from tests.fixtures.servers import Server
 from tests.recording.helpers import NEVER, NOWHERE, Make, balanced, collect
 
 DAY = 86_400.0
@@ -81,6 +82,31 @@ def test_samples_are_stored_after_the_clock_of_the_server_is_right_again(
         record(metrics, own_time=own_time)
     stats = balanced(metrics)
     assert (stats["stored"], stats["dropped"]) == (12, {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own_time", [False, True])
+@pytest.mark.parametrize("when", ["before", "during"])
+@pytest.mark.parametrize("step", STEPS)
+def test_samples_are_stored_once_the_clock_of_a_real_server_is_right(
+    moving_server: Server, make: Make, step: float, when: str, own_time: bool
+) -> None:
+    right = moving_server.time
+    metrics = make(moving_server.url, flush_interval=NEVER, clock=lambda: right)
+    if when == "during":
+        record(metrics, own_time=own_time)
+    moving_server.set_time(right + step)
+    try:
+        for _ in range(2):
+            record(metrics, own_time=own_time)
+    finally:
+        moving_server.set_time(right)
+    before = balanced(metrics)
+    for _ in range(3):
+        record(metrics, own_time=own_time)
+    after = balanced(metrics)
+    assert after["stored"] - before["stored"] == 9
+    assert after["dropped"] == before["dropped"]
 
 
 def test_what_is_too_old_by_the_clock_of_the_server_is_dropped_after_a_step_as_well(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import redis
 
 import redismetrics
 from redismetrics import AsyncMetrics, FlushResult, Metrics, ScriptFailed, TypeMismatch
@@ -201,3 +202,87 @@ def test_close_without_drops_logs_no_warning(make: Make, caplog: pytest.LogCaptu
     (record,) = [each for each in caplog.records if "since the last flush" in each.message]
     assert record.levelno == logging.DEBUG
     assert record.message.endswith("1 samples were stored, dropped: none")
+
+
+def _too_old(metrics: Metrics, _: pytest.MonkeyPatch) -> None:
+    metrics.increment("jobs", timestamp=time.time() - 30 * 24 * 3600)
+
+
+def _in_future(metrics: Metrics, _: pytest.MonkeyPatch) -> None:
+    metrics.increment("jobs", timestamp=time.time() + 3600)
+
+
+def _invalid(metrics: Metrics, _: pytest.MonkeyPatch) -> None:
+    metrics.increment("jobs", -1)
+
+
+def _type_mismatch(metrics: Metrics, _: pytest.MonkeyPatch) -> None:
+    with Metrics(metrics.settings.url, namespace=metrics.settings.namespace) as other:
+        other.gauge("jobs", 1)
+    metrics.increment("jobs")
+
+
+def _refused(metrics: Metrics, _: pytest.MonkeyPatch) -> None:
+    with redis.Redis.from_url(metrics.settings.url or "") as direct:
+        direct.set(keys.metric(metrics.settings.namespace, 0, "jobs").log, "no such thing")
+    metrics.increment("jobs")
+
+
+def _failed(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> tuple[bytes, bytes]:
+        raise ArithmeticError("a fault of our own")
+
+    monkeypatch.setattr(encode, "encode", fails)
+    metrics.increment("jobs")
+
+
+def _expired(metrics: Metrics, _: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    metrics._recorder.steady_clock = lambda: now[0]
+    metrics.increment("jobs")
+    collect(metrics)
+    now[0] += 10_000
+    collect(metrics)
+
+
+@pytest.mark.parametrize(
+    "drop", [_too_old, _in_future, _invalid, _type_mismatch, _refused, _failed, _expired]
+)
+def test_close_logs_every_reason(
+    make: Make,
+    drop: Callable[[Metrics, pytest.MonkeyPatch], None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    metrics = make(backoff=QUICK, flush_interval=NEVER, on_invalid="drop")
+    drop(metrics, monkeypatch)
+    with caplog.at_level(logging.WARNING, "redismetrics"):
+        metrics.close()
+    reason = drop.__name__[1:]
+    assert balanced(metrics)["dropped"] == {reason: 1}
+    assert f"closed: since the last flush 0 samples were stored, dropped: 1 {reason}" in caplog.text
+
+
+def test_close_logs_samples_beyond_the_buffer(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    metrics = make(flush_interval=NEVER, buffer_bytes=1 << 16, samples_per_flush=10_000)
+    for number in range(100):
+        spread(metrics, f"metric_{number:03}", 50)
+    with caplog.at_level(logging.WARNING, "redismetrics"):
+        metrics.close()
+    stats = balanced(metrics)
+    count = stats["dropped"]["buffer_full"]
+    assert f"{5_000 - count} samples were stored, dropped: {count} buffer_full" in caplog.text
+
+
+def test_the_first_sample_after_close_is_logged_once(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    metrics = make(flush_interval=NEVER)
+    jobs = redismetrics.Counter("jobs", metrics=metrics)
+    metrics.close()
+    with caplog.at_level(logging.WARNING, "redismetrics"):
+        for _ in range(3):
+            metrics.increment("jobs")
+            jobs.increment()
+    assert balanced(metrics)["dropped"] == {"closed": 6}
+    assert caplog.text.count("samples are dropped as `closed`") == 1

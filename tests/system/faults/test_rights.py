@@ -91,8 +91,24 @@ def set_user(admin: redis.Redis, name: str, *rights: str) -> None:
     admin.execute_command("ACL", "SETUSER", name, "reset", "on", ">secret", *rights)
 
 
+class Moment(float):
+    """A time that equals any less than a second away: it is computed from the time that is left."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Moment) and abs(self - other) < 1
+
+    __hash__ = float.__hash__
+
+
+def expiry(admin: redis.Redis, key: bytes) -> Moment | None:
+    """Return when a key expires, by the server's clock; None if it does not."""
+    with admin.pipeline() as pipeline:
+        (seconds, microseconds), left = pipeline.time().pttl(key).execute()
+    return Moment(seconds + microseconds / 1e6 + left / 1000) if left >= 0 else None
+
+
 def contents(admin: redis.Redis) -> dict[bytes, Any]:
-    """Return the contents of every key of this server.
+    """Return the contents of every key of this server, and when it expires.
 
     Not the dump of a key: the fields of a large hash have no fixed order.
     """
@@ -101,7 +117,7 @@ def contents(admin: redis.Redis) -> dict[bytes, Any]:
         b"hash": admin.hgetall,
         b"zset": lambda key: admin.zrange(key, 0, -1, withscores=True),
     }
-    return {key: (admin.ttl(key), read[admin.type(key)](key)) for key in admin.scan_iter()}
+    return {key: (expiry(admin, key), read[admin.type(key)](key)) for key in admin.scan_iter()}
 
 
 def record(metrics: Metrics) -> None:
