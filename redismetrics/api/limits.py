@@ -55,13 +55,13 @@ class Limits:
     body_buffer_bytes: int = 64 << 20
     max_bodies: int = 1_000
     send_seconds: float = 30.0
-    unsent_bytes: int = 96 << 20
+    unsent_bytes: int = 48 << 20
     max_batch: int = 10_000
     wait_seconds: float = 5.0
     max_idempotency_keys: int = 100_000
     max_recorded_names: int = 10_000
     max_recorded_series: int = 200_000
-    max_recorded_bytes: int = 32 << 20
+    max_recorded_bytes: int = 16 << 20
     max_otlp_streams: int = 100_000
 
     def __post_init__(self) -> None:

@@ -35,7 +35,7 @@ from .parameters import (
     tag_filter,
 )
 from .sending import HeldResponse
-from .service import Service, json_response
+from .service import ConcurrencyLimiter, Service, json_response
 
 Values = Mapping[str, Any]
 Q = TypeVar("Q", Query, SamplesQuery)
@@ -46,6 +46,7 @@ async def _respond(
     request: Request,
     read: Callable[[QueryContext, Q], Operation[dict[str, Any]]],
     query: Q,
+    limiter: ConcurrencyLimiter | None = None,
 ) -> HeldResponse:
     """Read the result of *query*, unless it would read too many series."""
 
@@ -54,7 +55,7 @@ async def _respond(
         internals = service.metrics.internals
         return internals.run(read(internals.query_context, query), flush=True)
 
-    return await service.run_query(request, run)
+    return await service.run_query(request, run, limiter)
 
 
 async def get_metrics(service: Service, request: Request, values: Values) -> HeldResponse:
@@ -67,7 +68,9 @@ async def get_metrics(service: Service, request: Request, values: Values) -> Hel
         until=values["until"],
         limit=values["limit"],
     )
-    return await _respond(service, request, json_results.get_metrics, query)
+    # Each sample may have 4 KiB of metadata, and so have those that are read and not returned.
+    limiter = service.large_queries
+    return await _respond(service, request, json_results.get_metrics, query, limiter)
 
 
 async def get_aggregation(service: Service, request: Request, values: Values) -> HeldResponse:
@@ -156,7 +159,7 @@ async def prometheus_page(service: Service, request: Request, _: Values) -> Held
         body, content_type = prometheus.negotiate(accept, metrics=service.metrics)
         return Response(body, headers={"Content-Type": content_type, "Vary": "Accept"})
 
-    return await service.run_query(request, read)
+    return await service.run_query(request, read, service.pages)
 
 
 async def healthz(_: Service, __: Request, ___: Values) -> Response:

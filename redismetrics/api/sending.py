@@ -14,6 +14,8 @@ from .log_limits import log
 
 # Bytes that are passed to the server at once. It keeps them until the client has read them.
 _PIECE_BYTES = 1 << 15
+# Responses up to this size don't count: the number of queries bounds them.
+_SMALL_BYTES = 1 << 16
 # The slowest rate at which a client may read a response as a whole, in bytes per second.
 _MIN_RATE = 100_000
 
@@ -43,24 +45,40 @@ class UnsentBytes:
             self._sizes[key] = 0
         return key
 
+    def check(self) -> None:
+        """Check that there is room for a large response, before it is made.
+
+        Raises:
+            HTTPException: 503 if half of the room is taken.
+        """
+        held = self.held
+        if held > self._limit // 2:
+            raise self._too_many(held, "another large response")
+
     def claim(self, key: object, size: int) -> None:
         """Count the bytes of a response, unless its request has ended.
 
-        A response that is larger than the limit passes when it is the only one.
+        A response that is larger than the limit passes when it is the only one; small ones always
+        pass, since their number is limited.
 
         Raises:
             HTTPException: 503 if there are too many bytes.
         """
+        if size <= _SMALL_BYTES:
+            return
         with self._lock:
             held = sum(self._sizes.values())
             if held and held + size > self._limit:
-                raise HTTPException(
-                    503,
-                    f"too many responses wait to be read: {held} bytes of at most {self._limit} "
-                    f"(limit unsent_bytes), got {size} more; retry later",
-                )
+                raise self._too_many(held, f"{size} more")
             if key in self._sizes:
                 self._sizes[key] = size
+
+    def _too_many(self, held: int, more: str) -> HTTPException:
+        return HTTPException(
+            503,
+            f"too many responses wait to be read: {held} bytes of at most {self._limit} "
+            f"(limit unsent_bytes), got {more}; retry later",
+        )
 
     def close(self, key: object) -> None:
         """Forget a response: it is sent, or its request has ended."""

@@ -1,10 +1,10 @@
 """What all endpoints share: the client, the limits, and the thread pools that run requests."""
 
 import asyncio
+import io
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from typing import Any, TypeVar
 
 from starlette.exceptions import HTTPException
@@ -42,9 +42,10 @@ class ConcurrencyLimiter:
     that slow senders shut out nobody. A query keeps its place until its response is sent.
     """
 
-    def __init__(self, kind: str, limits: Limits) -> None:
+    def __init__(self, kind: str, limits: Limits, max_concurrent: int | None = None) -> None:
         self._kind = kind
-        self._limits = limits
+        self._max_concurrent = max_concurrent or limits.max_concurrent
+        self._max_queued = limits.max_queued
         self._inside = 0
         self._threads: ThreadPoolExecutor | None = None
 
@@ -65,13 +66,12 @@ class ConcurrencyLimiter:
         Raises:
             HTTPException: 503 if none is free.
         """
-        limits = self._limits
-        if self._inside >= limits.max_concurrent + limits.max_queued:
+        if self._inside >= self._max_concurrent + self._max_queued:
             raise HTTPException(
                 503,
-                f"too many {self._kind}: {limits.max_concurrent} are running "
+                f"too many {self._kind}: {self._max_concurrent} are running "
                 "(limit max_concurrent) "
-                f"and {limits.max_queued} are waiting (limit max_queued); retry later",
+                f"and {self._max_queued} are waiting (limit max_queued); retry later",
             )
         self._inside += 1
 
@@ -83,7 +83,7 @@ class ConcurrencyLimiter:
         """Run *call* in a thread; only inside ``async with``."""
         if self._threads is None:
             self._threads = ThreadPoolExecutor(
-                self._limits.max_concurrent, f"redismetrics-{self._kind}"
+                self._max_concurrent, f"redismetrics-{self._kind}".replace(" ", "-")
             )
         return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
 
@@ -108,6 +108,10 @@ class Service:
         self.ametrics = AsyncMetrics(metrics=metrics)
         self.limits = limits
         self.queries = ConcurrencyLimiter("queries", limits)
+        # One at a time, because each may take much memory, and apart from other queries, so that
+        # those need not wait for them.
+        self.large_queries = ConcurrencyLimiter("large queries", limits, 1)
+        self.pages = ConcurrencyLimiter("pages", limits, 1)
         self.recordings = ConcurrencyLimiter("recordings", limits)
         self.bodies = Bodies(limits)
         self.unsent = UnsentBytes(limits.unsent_bytes)
@@ -123,8 +127,8 @@ class Service:
         a signal, without running exit handlers, so this is the last chance to send.
         """
         self.open_streams.close()
-        self.queries.close()
-        self.recordings.close()
+        for limiter in (self.queries, self.large_queries, self.pages, self.recordings):
+            limiter.close()
         try:
             await self.ametrics.internals.asettle(SHUTDOWN_SECONDS)
         except RedisMetricsError as error:
@@ -137,29 +141,50 @@ class Service:
         await self.ametrics.aclose()
         await asyncio.to_thread(self.metrics.internals.leave_embedded, SHUTDOWN_SECONDS)
 
-    async def run_query(self, request: Request, query: Callable[[], Any]) -> HeldResponse:
+    async def run_query(
+        self,
+        request: Request,
+        query: Callable[[], Any],
+        limiter: ConcurrencyLimiter | None = None,
+    ) -> HeldResponse:
         """Run *query* in a thread; return its result as JSON, or as it is if it is a `Response`.
 
-        The request keeps its place, and the bytes of its response count, until they are sent.
+        *limiter* is by default that of ordinary queries. The request keeps its place, and the bytes
+        of its response count, until they are sent.
         """
-        self.queries.enter()
+        # Not `or`: a limiter without requests is false.
+        limiter = self.queries if limiter is None else limiter
+        limiter.enter()
         key = self.unsent.open()
 
         def release() -> None:
-            self.queries.leave()
+            limiter.leave()
             self.unsent.close(key)
 
         def work() -> Response:
+            if limiter is not self.queries:
+                self.unsent.check()
             result = query()
             # Large results one after another: their texts take much memory, and the GIL anyway.
-            with self._rendering if _is_large(result) else nullcontext():
+            if _is_large(result):
+                with self._rendering:
+                    text = encode_and_free(result)
+                    response = Response(text, media_type="application/json")
+                    del text
+                    response = compressed(request, response)
+            else:
                 response = result if isinstance(result, Response) else json_response(result)
                 response = compressed(request, response)
-            self.unsent.claim(key, len(response.body))
+            try:
+                self.unsent.claim(key, len(response.body))
+            except HTTPException:
+                # The traceback keeps this frame, until the garbage collector finds it.
+                del response, result
+                raise
             return response
 
         try:
-            response = await self.queries.run(work)
+            response = await limiter.run(work)
         except BaseException:
             release()
             raise
@@ -211,9 +236,32 @@ def compressed(request: Request, response: Response) -> Response:
 
 def json_response(value: Any, status: int = 200) -> Response:
     """Return *value* as a JSON response."""
-    return Response(
-        Metrics.to_json(value).encode("utf-8", "replace"), status, media_type="application/json"
-    )
+    return Response(_encode(value), status, media_type="application/json")
+
+
+def _encode(value: Any) -> bytes:
+    return Metrics.to_json(value).encode("utf-8", "replace")
+
+
+def encode_and_free(result: dict[str, Any]) -> bytes:
+    """Return *result* as JSON, and empty its lists meanwhile.
+
+    So that a large result and its text are not in memory at the same time.
+    """
+    text = io.BytesIO()
+    for number, (key, value) in enumerate(result.items()):
+        text.write(b"%b%b: " % (b", " if number else b"{", _encode(key)))
+        if not isinstance(value, list):
+            text.write(_encode(value))
+            continue
+        text.write(b"[")
+        value.reverse()
+        while value:
+            text.write(_encode(value.pop()))
+            text.write(b", " if value else b"")
+        text.write(b"]")
+    text.write(b"}")
+    return text.getvalue()
 
 
 def error_response(code: int, name: str, message: str, headers: Any = None) -> Response:

@@ -151,7 +151,13 @@ def _check_samples(service: Service, data: bytes) -> list[Call]:
         except InvalidMetric as error:
             raise HTTPException(400, f"sample {number}: {error}; nothing was recorded") from error
     try:
-        limits.cardinality.check(metrics, types)
+        limits.cardinality.check(
+            metrics,
+            types,
+            has_new_series=lambda: (
+                not all(metrics.internals.has_series(name, mapping) for name, mapping, _ in calls)
+            ),
+        )
     except LimitExceeded as error:
         raise HTTPException(413, f"{error}; nothing was recorded") from error
     return calls

@@ -1,6 +1,6 @@
 """Limits on what is recorded on behalf of remote callers."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,12 +68,18 @@ class CardinalityLimit:
     max_bytes: int
 
     def check(
-        self, metrics: Recording, names: Iterable[str], tags: Iterable[Mapping[str, str]] = ()
+        self,
+        metrics: Recording,
+        names: Iterable[str],
+        tags: Iterable[Mapping[str, str]] = (),
+        *,
+        has_new_series: Callable[[], bool] = lambda: True,
     ) -> None:
         """Check that metrics of these *names* can be recorded as well, in series with these *tags*.
 
         A process holds a metric as long as it runs, and a series until it has been idle for a
-        while.
+        while. *has_new_series* is only called if there are too many: a request without new ones is
+        accepted, so that those who bring many shut out nobody who records already.
 
         Raises:
             LimitExceeded: If there would be too many metrics, or there are too many series.
@@ -95,13 +101,15 @@ class CardinalityLimit:
                 f"this process must hold at most {self.max_names} metrics "
                 f"(limit max_recorded_names), got {metric_count}"
             )
+        is_full = series_count >= self.max_series or held_bytes >= self.max_bytes
+        if not is_full or not has_new_series():
+            return
         if series_count >= self.max_series:
             raise LimitExceeded(
                 f"this process must hold at most {self.max_series} series "
                 f"(limit max_recorded_series), got {series_count}"
             )
-        if held_bytes >= self.max_bytes:
-            raise LimitExceeded(
-                f"this process must hold at most {self.max_bytes} bytes of tags "
-                f"(limit max_recorded_bytes), got {held_bytes}"
-            )
+        raise LimitExceeded(
+            f"this process must hold at most {self.max_bytes} bytes of tags "
+            f"(limit max_recorded_bytes), got {held_bytes}"
+        )

@@ -67,6 +67,8 @@ def newest_samples(
     samples: list[Sample] = []
     for reach in _REACHES if query.limit else ():
         since_ms = max(first_ms, until_ms - reach)
+        # Free those of the shorter reach.
+        samples = []
         samples = yield from _read_samples(context, query, names, since_ms, skipped)
         # Samples that stand for several that are not stored exactly are listed once.
         count = sum(1 if sample.approximate else sample.count for sample in samples)

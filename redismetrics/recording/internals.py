@@ -1,12 +1,13 @@
 """What the other packages of this project need of a client, and applications don't."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
+from redismetrics.errors import InvalidMetric
 from redismetrics.model.definition import Definition
 from redismetrics.model.sample import Distribution
-from redismetrics.model.validation import MetricType, Tags
+from redismetrics.model.validation import MetricType, Tags, pack_tags
 from redismetrics.settings import Settings
 
 from .flush_result import SettledWatch
@@ -127,6 +128,25 @@ class RecordingInternals:
     ) -> None:
         """Record many values of a histogram at once, already counted by another program."""
         self._recorder.add_distribution(name, distribution, tags, timestamp)
+
+    def has_series(self, name: str, value: Any = 1, tags: Tags | None = None) -> bool:
+        """Return whether this process holds the series of a sample, as `record` takes it.
+
+        False if the sample is invalid.
+        """
+        from .methods import unpack_mapping
+
+        known = self._recorder.metrics.get(name)
+        if known is None:
+            return False
+        metadata = None
+        try:
+            if isinstance(value, Mapping):
+                value, tags, metadata = unpack_mapping(value, tags, None)
+            clean = self._recorder.checked(known.definition.type, name, value, tags, metadata)[-1]
+        except InvalidMetric:
+            return False
+        return pack_tags(clean or {}) in known.buffers
 
     def buffered_counts(self) -> tuple[int, int, int]:
         """Return how many metrics are known, and how many series and bytes of tags have buffers."""

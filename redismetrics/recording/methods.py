@@ -133,7 +133,7 @@ class Recording:
         kind = None if type is None else check_type(type)
         if isinstance(value, Mapping):
             try:
-                value, tags, metadata = _unpack_mapping(value, tags, metadata)
+                value, tags, metadata = unpack_mapping(value, tags, metadata)
             except InvalidTags as error:
                 check_name(name)
                 self._recorder.refuse(error)
@@ -160,7 +160,7 @@ class Recording:
         kind = None if type is None else check_type(type)
         check_name(name)
         if isinstance(value, Mapping):
-            value, tags, metadata = _unpack_mapping(value, tags, metadata)
+            value, tags, metadata = unpack_mapping(value, tags, metadata)
         return self._recorder.checked(kind, name, value, tags, metadata, timestamp)[0]
 
     @overload
@@ -287,7 +287,7 @@ def _class_name(error: BaseException) -> str:
     return type(error).__name__[:200].encode(errors="replace").decode()
 
 
-def _unpack_mapping(
+def unpack_mapping(
     value: Mapping[str, Any], tags: Tags | None, metadata: Mapping[str, Any] | None
 ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """Return the value, tags and metadata of the mapping that `record` takes.

@@ -43,10 +43,10 @@ def test_names_and_series_of_requests_are_limited(metrics: Metrics) -> None:
         assert sorted(metrics._recorder.metrics) == ["a", "b"]
         assert web.post("/v1/metrics", json=delta_sums("c", tags=6)).status_code == 200
         assert "must hold at most 8 series" in error_message(
-            web.post("/api/record", json={"name": "a"}), 413
+            web.post("/api/record", json={"name": "a", "tags": {"new": "x"}}), 413
         )
         assert "must hold at most 8 series" in status_message(
-            web.post("/v1/metrics", json=delta_sums("a")), 413
+            web.post("/v1/metrics", json=delta_sums("a", tags=3)), 413
         )
         assert metrics.stats()["recorded"] == 8
 

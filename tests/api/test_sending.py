@@ -50,13 +50,13 @@ def test_unread_responses_hold_their_places_and_are_given_up(metrics: Metrics) -
         request_without_reading(at, "/api/metrics?limit=3000"),
     ):
         wait_until(lambda: service.unsent.held > 8_000_000, "the response is made")
-        assert len(service.queries) == 1
+        assert len(service.large_queries) == 1
         # A second large response is more than may wait; small ones pass.
         refused = web.get("/api/metrics?limit=3000", headers={"Accept-Encoding": "identity"})
         assert "limit unsent_bytes" in error_message(refused, 503)
         assert web.get("/api/names").status_code == 200
         wait_until(lambda: service.unsent.held == 0, "it is given up")
-        assert len(service.queries) == 0
+        assert len(service.large_queries) == 0
         answer = web.get("/api/metrics?limit=3000", headers={"Accept-Encoding": "identity"})
         assert answer.json()["count"] == 3_000
 

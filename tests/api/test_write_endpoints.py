@@ -18,6 +18,7 @@ httpx = pytest.importorskip("httpx", reason="needs httpx")
 
 from redismetrics import Metrics
 from redismetrics.api.app import create_app
+from redismetrics.api.limits import Limits
 from tests.fixtures.servers import Server
 from tests.fixtures.webserver import error_message, running
 
@@ -167,3 +168,24 @@ def test_invalid_batch_is_rejected_whole(
 )
 def test_json_that_is_no_sample_is_rejected(refusing_default: Any, body: bytes) -> None:
     error_message(refusing_default.post("/api/record", content=body, headers=JSON), 400)
+
+
+@pytest.mark.parametrize("limit", [{"max_recorded_series": 5}, {"max_recorded_bytes": 200}])
+def test_who_records_already_is_not_shut_out_by_new_series(
+    url: str, namespace: str, limit: dict[str, int]
+) -> None:
+    with (
+        Metrics(url, namespace=namespace, flush_interval=NEVER) as metrics,
+        running(create_app(metrics, allow_write=True, limits=Limits(**limit))) as at,
+    ):
+        known = {"name": "jobs", "tags": {"queue": "mail"}, "model": "llama"}
+        assert httpx.post(f"{at}/api/record", json=known).status_code == 202
+        for number in range(20):
+            new = {"name": "flood", "tags": {"n": f"{number:050}"}}
+            last = httpx.post(f"{at}/api/record", json=new).status_code
+        assert last == 413
+        assert httpx.post(f"{at}/api/record", json=[known, known]).status_code == 202
+        # New ones are still rejected, also beside known ones.
+        for other in ({**known, "model": "qwen"}, {"name": "more"}, new):
+            assert httpx.post(f"{at}/api/record", json=[known, other]).status_code == 413
+        assert metrics.query("jobs", aggregation="sum") == 3

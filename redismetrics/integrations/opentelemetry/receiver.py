@@ -117,6 +117,12 @@ class Receiver:
                     (point.name for point in points),
                     # One series for each stream.
                     {point.stream: point.tags for point in points}.values(),
+                    has_new_series=lambda: (
+                        not all(
+                            self._internals.has_series(point.name, tags=point.tags)
+                            for point in points
+                        )
+                    ),
                 )
             try:
                 if self._internals.closed:
