@@ -13,6 +13,7 @@ from redismetrics.errors import InvalidSetting, MissingExtra
 from redismetrics.store.urls import host_in_url
 
 from .log_limits import limit_uvicorn_log
+from .memory import return_memory_early
 
 TOKEN_VARIABLE = "REDISMETRICS_TOKEN"
 _MAX_TOKEN_LENGTH = 4096
@@ -114,6 +115,7 @@ def serve(app: Any, host: str, port: int, *, ready: Callable[[str], None] | None
         MissingExtra: If uvicorn is not installed.
         OSError: If the address cannot be used.
     """
+    return_memory_early()
     # uvicorn raises the signal again when it has shut down.
     with listen(host, port) as listening, suppress(KeyboardInterrupt):
         make_server(app, listening, ready=ready).run(sockets=[listening])
