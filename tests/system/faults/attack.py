@@ -42,8 +42,8 @@ MAX_BYTES = 300_000_000
 SLOW_HEADS, SLOW_BODIES, UNREAD_STREAMS, UNREAD_ANSWERS, BOMBS, NAMERS = 600, 400, 100, 20, 4, 2
 RECORDERS, ASKERS = 4, 2
 HONEST = ("record", "query", "healthz")
-# Samples whose metadata make a response of 36 MB.
-LARGE_SAMPLES, METADATA_BYTES = 10_000, 3_500
+# Samples whose metadata make a response of 31 MB.
+LARGE_SAMPLES, METADATA_BYTES = 10_000, 3_000
 # Bytes of crafted blocks in the log of one metric.
 CRAFTED_BYTES = 22_000
 BODY_BYTES = 4 << 20
