@@ -1,6 +1,7 @@
 """Points that are dropped after they were recorded are reported to the sender."""
 
 import time
+from collections import Counter as Tally
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,8 +13,11 @@ pytest.importorskip("httpx", reason="needs httpx")
 
 from redismetrics import FlushResult, Metrics
 from redismetrics.api.app import create_app
+from redismetrics.integrations.opentelemetry.dropped_points import reject_dropped
+from redismetrics.integrations.opentelemetry.points import Rejections
 from redismetrics.recording import encode
 from redismetrics.recording.batch import MetricBatch
+from redismetrics.recording.flush_result import SettledWatch
 from redismetrics.store import keys
 from tests.fixtures.clients import NEVER
 from tests.fixtures.otlp import SECOND_NS, metric_request, number_point, post_otlp, rejected
@@ -135,3 +139,32 @@ def test_closed_client_stores_nothing_and_says_so(url: str, namespace: str) -> N
         answer = post_otlp(at, two_metrics(time.time_ns()))
         assert answer.status_code == 503
         assert "the client is closed" in answer.json()["message"]
+
+
+def test_points_older_than_redis_accepts_are_rejected(url: str, namespace: str) -> None:
+    behind = 30 * 86_400
+    with (
+        Metrics(
+            url, namespace=namespace, flush_interval=NEVER, clock=lambda: time.time() - behind
+        ) as metrics,
+        running(create_app(metrics, allow_write=True)) as at,
+    ):
+        request = two_metrics(time.time_ns() - behind * SECOND_NS)
+        count, message = rejected(post_otlp(at, request))
+        assert count == 3
+        assert "jobs: dropped as too_old: older than max_age" in message
+        assert metrics.flush() == FlushResult(0, {"too_old": 102})
+
+
+@pytest.mark.parametrize("reason", ["buffer_full", "expired", "unsent", "unknown", "type_mismatch"])
+@pytest.mark.parametrize("name", ["jobs", ""])
+def test_every_reason_is_named_with_its_points(reason: str, name: str) -> None:
+    watch = SettledWatch(["jobs"])
+    watch.store("jobs", 1)
+    watch.drop(name, reason, 2)
+    rejections = Rejections()
+    reject_dropped(Tally({"jobs": 3}), watch, rejections)
+    assert rejections.count == 2
+    (message,) = rejections.reasons
+    assert message.startswith(f"{name or 'points'}: dropped as {reason}: ")
+    assert "see the log" not in message
