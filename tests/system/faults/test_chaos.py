@@ -52,6 +52,7 @@ def test_the_samples_of_a_writer_depend_on_the_seed_only() -> None:
     assert first(1, 1) == first(1, 1)
     assert first(1, 1) != first(1, 2) != first(2, 1)
     assert {fact.metric for fact in first(1, 1)} == set(facts.METRICS)
+    assert {fact.metric for fact in first(1, 2)} == set(facts.METRICS) - set(facts.TIMED)
     assert DEFAULT_RETENTION.raw.retention > facts.BACK
 
 

@@ -52,16 +52,16 @@ class Writer:
 
 
 def exits(number: int) -> bool:
-    """True if SIGTERM raises SystemExit in this writer, in whatever it records at that moment.
+    """True if SIGTERM raises SystemExit in this writer, in whatever it does at that moment.
 
-    In the others, and in a `flush`, SIGTERM ends the loop.
+    In the others, SIGTERM ends the loop.
     """
     return number // 2 % 2 == 1
 
 
 def write(url: str, path: str, seed: int, number: int, base_ms: int) -> None:
     """Record until SIGTERM, then close the client and leave its statistics."""
-    terminated, flushing = threading.Event(), threading.Event()
+    terminated = threading.Event()
     book = Book(Path(path))
     metrics = Metrics(
         url,
@@ -76,26 +76,20 @@ def write(url: str, path: str, seed: int, number: int, base_ms: int) -> None:
     def on_sigterm(*_: object) -> None:
         # Once: a second signal must not interrupt `close`.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        if exits(number) and not flushing.is_set():
+        if exits(number):
             sys.exit()
         terminated.set()
 
     try:
         signal.signal(signal.SIGTERM, on_sigterm)
-        _record(metrics, book, seed, number, base_ms, terminated, flushing)
+        _record(metrics, book, seed, number, base_ms, terminated)
     finally:
         metrics.close(PATIENCE / 2)
         book.end.write_text(json.dumps(metrics.stats(), default=str))
 
 
 def _record(
-    metrics: Metrics,
-    book: Book,
-    seed: int,
-    number: int,
-    base_ms: int,
-    stop: threading.Event,
-    flushing: threading.Event,
+    metrics: Metrics, book: Book, seed: int, number: int, base_ms: int, stop: threading.Event
 ) -> None:
     chance = random.Random()
     gauge = Gauge("depth", {"writer": number, "tag": "x"}, metrics=metrics)
@@ -112,12 +106,10 @@ def _record(
         if not chance.randrange(50):
             time.sleep(chance.random() * 0.01)
         if not chance.randrange(400):
-            flushing.set()
             with contextlib.suppress(StoreUnavailable):
                 metrics.flush(chance.random())
                 book.dropped = sum(metrics.stats()["dropped"].values())
                 book.confirmed = count
-            flushing.clear()
 
 
 def work(url: str) -> int:
