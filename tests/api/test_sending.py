@@ -1,5 +1,6 @@
 """Responses that nobody reads, headers and compression: a real uvicorn and raw sockets."""
 
+import asyncio
 import gzip
 import json
 import socket
@@ -16,6 +17,7 @@ httpx = pytest.importorskip("httpx", reason="needs httpx")
 from redismetrics import Metrics
 from redismetrics.api.app import create_app
 from redismetrics.api.limits import Limits
+from redismetrics.api.sending import SendingMiddleware
 from tests.fixtures.servers import PATIENCE, wait_until
 from tests.fixtures.webserver import error_message, running
 
@@ -130,3 +132,27 @@ def test_gzip_of_a_response_is_what_a_client_without_it_gets(metrics: Metrics) -
         plain: Any = raw_answer(at, head + b"\r\n").partition(b"\r\n\r\n")[2]
         small = raw_answer(at, head + b"Accept-Encoding: gzip\r\n\r\n").partition(b"\r\n\r\n")[2]
     assert gzip.decompress(small) == plain
+
+
+@pytest.mark.parametrize("size", [10, 100_000], ids=["stream", "large"])
+def test_a_piece_that_no_server_takes_ends_the_response(size: int) -> None:
+    """Under any ASGI server: a stream has no time limit as a whole, but each piece has one."""
+    ended = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": bytes(size), "more_body": True})
+        finally:
+            ended.append(True)
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+
+    async def serve() -> None:
+        sending = SendingMiddleware(app, send_seconds=0.01)
+        await asyncio.wait_for(sending({"type": "http", "headers": []}, None, send), PATIENCE)  # type: ignore[arg-type]
+
+    asyncio.run(serve())
+    assert ended == [True]
