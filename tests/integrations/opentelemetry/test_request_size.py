@@ -126,3 +126,10 @@ def test_schema_has_every_message_of_a_request() -> None:
 def test_malformed_bodies_are_left_to_the_parser(tail: bytes) -> None:
     body = nested(b"\x22" + nested(b"x" * 700_000, 1)[1:], 9) + tail
     request_size.check_protobuf_size(body)
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":'])
+def test_json_of_many_nested_objects_and_lists_is_refused_without_a_comma(opening: bytes) -> None:
+    request_size.check_json_size(opening * request_size.MAX_MESSAGES)
+    with pytest.raises(request_size.RequestTooLarge, match="objects and lists"):
+        request_size.check_json_size(opening * (request_size.MAX_MESSAGES + 1))
