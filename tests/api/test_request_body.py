@@ -17,11 +17,13 @@ pytest.importorskip("uvicorn", reason="needs redismetrics[server]")
 httpx = pytest.importorskip("httpx", reason="needs httpx")
 
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 
 from redismetrics import Metrics
 from redismetrics.api import request_body
 from redismetrics.api.app import create_app
 from redismetrics.api.limits import Limits
+from redismetrics.api.request_body import Bodies
 from tests.fixtures.servers import PATIENCE, wait_until
 from tests.fixtures.webserver import error_message, running
 
@@ -165,3 +167,33 @@ def test_content_length_of_many_digits_is_rejected(metrics: Metrics) -> None:
 
     asyncio.run(ask())
     assert sent[0]["status"] == 413
+
+
+def test_beyond_max_bodies_the_oldest_body_that_is_not_complete_gives_way() -> None:
+    bodies = Bodies(Limits(max_bodies=2))
+
+    def request(*parts: bytes) -> Request:
+        left = list(parts)
+
+        async def receive() -> dict[str, Any]:
+            if not left:
+                await asyncio.Event().wait()
+            part = left.pop(0)
+            return {"type": "http.request", "body": part, "more_body": bool(part)}
+
+        return Request({"type": "http", "method": "POST", "headers": []}, receive)
+
+    async def read(of: Request) -> bool:
+        async with bodies.read(of):
+            return True
+
+    async def use() -> None:
+        slow = [asyncio.ensure_future(read(request(b"x"))) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert await asyncio.wait_for(read(request(b"x", b"")), 10)
+        with pytest.raises(HTTPException, match="faster"):
+            await asyncio.wait_for(slow[0], 10)
+        assert not slow[1].done()
+        slow[1].cancel()
+
+    asyncio.run(use())
