@@ -10,14 +10,15 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
-from tests.system.protocol.protocol import ALL_RULES, Rule
-from tests.system.protocol.runs import WEATHERS, Run, history
+from tests.system.protocol.rules import ALL_RULES, Rule
+from tests.system.protocol.runs import Run, history
+from tests.system.protocol.weathers import WEATHERS
 
 
 def one(rules: frozenset[Rule], seed: int) -> tuple[int, str | None]:
     """Play *seed* in its weather; return the number of results judged, and the first violation."""
     run = Run(seed, weather_of(seed), rules)
-    return run.reads, str(run.violations[0]) if run.violations else None
+    return run.reads + run.pages, str(run.violations[0]) if run.violations else None
 
 
 def weather_of(seed: int) -> str:

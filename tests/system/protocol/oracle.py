@@ -1,10 +1,15 @@
-"""What a query may return, worked out from the list of all samples and the retentions."""
+"""What a query may return, and what a page may show, worked out from the list of all samples."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tests.system.protocol.protocol import BUDGET, FINER, HOUR, MINUTE, WIDTH, Sample, align, past
+from tests.system.protocol.metric import Moment
+from tests.system.protocol.samples import Sample
+from tests.system.protocol.slots import BUDGET, FINER, HOUR, MINUTE, WIDTH, align, past
+from tests.system.protocol.totals import Row, TotalsRead
+
+Totals = dict[str, Row]
 
 
 @dataclass(frozen=True)
@@ -67,3 +72,46 @@ def _window(time: int, windows: list[tuple[int, int]]) -> int | None:
     return next(
         (number for number, (since, until) in enumerate(windows) if since <= time < until), None
     )
+
+
+def fits(
+    page: Totals,
+    before: list[Moment],
+    at: int,
+    after: list[Moment],
+    shown: Callable[[Moment], Totals],
+    *,
+    incomplete: bool = False,
+) -> bool:
+    """Return True if *page* is what the metric was at some moment while it was read.
+
+    Reading began with *before[at]* and ended with *after*. A series removed meanwhile may be
+    missing. A reader that skipped changes shows an *incomplete* page of counters: nothing in it
+    may be wrong.
+    """
+    pairs = enumerate(zip(before, after, strict=False))
+    common = next((number for number, (a, b) in pairs if a is not b), min(len(before), len(after)))
+    moments = before[at:] + after[min(at, max(common - 1, 0)) :]
+    removed = frozenset[str]().union(*(moment.removed for moment in moments[1:]))
+    expected = [shown(moment) for moment in moments]
+    if incomplete:
+        return all(
+            any(tags in rows and set(row.ids) <= set(rows[tags].ids) for rows in expected)
+            for tags, row in page.items()
+        )
+    return any(
+        page == rows
+        or (
+            removed
+            and all(rows.get(tags) == row for tags, row in page.items())
+            and all(tags in page or tags in removed for tags in rows)
+        )
+        for rows in expected
+    )
+
+
+def misplaced(totals: TotalsRead, page: Totals) -> Iterator[str]:
+    """Yield exemplars whose bucket, as the page shows it, does not contain them."""
+    for (tags, bucket), exemplar in totals.exemplars_by_tags().items():
+        if tags not in page or exemplar.id not in page[tags].ids:
+            yield f"{exemplar} of bucket {bucket} of {tags}, which is {page.get(tags)}"

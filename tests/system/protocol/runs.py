@@ -1,125 +1,33 @@
 """A run: a random history of the model from a seed, then a final check of the stored data."""
 
 import random
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from tests.system.protocol.actors import Pruner, Reader, Worker, Writer
-from tests.system.protocol.protocol import (
-    ALL_RULES,
-    HOUR,
-    MAX_AGE,
-    SPAN,
-    WIDTH,
-    Node,
-    Rule,
-    Sample,
-    Store,
-    align,
-    chunk_of,
-    key_of,
-    past,
-)
-
-
-@dataclass(frozen=True)
-class Faults:
-    """Probabilities of what goes wrong in a run, most of them per step.
-
-    Attributes:
-        idleness: That a writer sends nothing.
-        lost_replies: That a reply is lost.
-        deaths: That a worker dies before it builds a slot.
-        setbacks: That a writer's clock is set back while it repeats a batch.
-        naps: That the next process sleeps.
-        moves: That time moves by a few ticks.
-        leaps: That time moves by many ticks.
-        lengths: Lengths of leaps.
-        skew: Ticks by which a worker's clock may be ahead.
-        tags: Tags to draw from; the last ones are rare.
-        lateness: Ages of samples to draw from.
-    """
-
-    steps: int = 400
-    idleness: float = 0.0
-    lost_replies: float = 0.3
-    deaths: float = 0.1
-    setbacks: float = 0.02
-    naps: float = 0.05
-    moves: float = 0.12
-    leaps: float = 0.02
-    lengths: tuple[int, ...] = (20, 60, 100, 150)
-    failovers: float = 0.02
-    replications: float = 0.1
-    skew: int = 6
-    tags: str = "aaabbbcd"
-    lateness: tuple[int, ...] = (0, 0, 0, 1, 3, 10, 20, 40, MAX_AGE, -2)
-
-
-WEATHERS = {
-    "mixed": Faults(),
-    "calm": Faults(failovers=0, leaps=0.005, naps=0.02),
-    "crowd": Faults(
-        failovers=0,
-        leaps=0.003,
-        naps=0.02,
-        moves=0.03,
-        lost_replies=0.1,
-        tags="aab",
-        lateness=(0, 0, 0, 1),
-    ),
-    "idle": Faults(
-        steps=800,
-        failovers=0,
-        leaps=0.015,
-        lengths=(130,),
-        moves=0.1,
-        naps=0.01,
-        idleness=0.8,
-        deaths=0,
-        tags="a",
-        lateness=(30, 40, MAX_AGE),
-    ),
-    "leaps": Faults(failovers=0, leaps=0.05),
-    "naps": Faults(naps=0.15, leaps=0.03),
-    "failovers": Faults(
-        failovers=0.06,
-        leaps=0.003,
-        naps=0.02,
-        lost_replies=0,
-        deaths=0,
-        skew=24,
-        tags="a",
-        lateness=(0, 1),
-    ),
-    "outages": Faults(
-        failovers=0.06,
-        leaps=0.03,
-        naps=0,
-        replications=0.05,
-        lost_replies=0.8,
-        setbacks=0,
-        tags="abcdefgh",
-    ),
-    "births": Faults(
-        failovers=0.07, leaps=0.003, replications=0.04, lost_replies=0.1, tags="abcdefghijkl"
-    ),
-    "ages": Faults(
-        failovers=0, leaps=0.02, lengths=(400,), naps=0.02, lost_replies=0.1, tags="abcdefghijkl"
-    ),
-    "clocks": Faults(
-        failovers=0, leaps=0.04, lost_replies=0.8, setbacks=0.9, lateness=(0, 0, 0, -2)
-    ),
-}
+from tests.system.protocol.actor import Steps
+from tests.system.protocol.final_checks import final_violations
+from tests.system.protocol.node import Node
+from tests.system.protocol.queries import Reader
+from tests.system.protocol.removal import Declarer, Deleter, Pruner
+from tests.system.protocol.rules import ALL_RULES, Rule, Rules
+from tests.system.protocol.samples import GAUGE, MAIN, METRICS, Sample
+from tests.system.protocol.slots import HOUR, SPAN
+from tests.system.protocol.store import Store
+from tests.system.protocol.totals import NEWEST, OLDER
+from tests.system.protocol.totals_readers import Copier, Pager
+from tests.system.protocol.weathers import WEATHERS
+from tests.system.protocol.worker import Worker
+from tests.system.protocol.writer import Knowledge, Writer
 
 
 @dataclass(frozen=True)
 class Violation:
     """What went wrong.
 
-    READ: a query had a wrong result. REST: a rollup is wrong in the end. COUNTS: a sample was
-    counted wrongly. STUCK: workers do not finish.
+    READ: a query had a wrong result. PAGE, COPY: totals were read or copied wrongly. TOTALS: they
+    are wrong in the end, a change of a gauge met a wrong value, or too many changes wait. ORDER: a
+    gauge ends with another value than its process has set. REST: a rollup is wrong in the end.
+    COUNTS: a sample was counted wrongly. STUCK: what must end does not.
     """
 
     kind: str
@@ -130,41 +38,95 @@ class Violation:
 
 
 class Run:
-    """All processes take steps in an order drawn from *seed*, until a violation or the end."""
+    """All processes take steps in an order drawn from *seed*, until a violation or the end.
+
+    Attributes:
+        metrics: Those that are recorded.
+        in_one_step: A page reads totals and series in one transaction.
+        strict: Pages are also judged if a replica changed to another history meanwhile.
+        counted: Samples that a writer counted as not stored, with the reason.
+        lost: Samples lost by failovers.
+        skipped: Pages that skipped changes of an unknown kind.
+    """
 
     def __init__(
-        self, seed: int, weather: str, rules: Iterable[Rule] = ALL_RULES, *, trace: bool = False
+        self,
+        seed: int,
+        weather: str,
+        rules: Iterable[Rule] = ALL_RULES,
+        *,
+        trace: bool = False,
+        in_one_step: bool = False,
+        strict: bool = False,
     ) -> None:
         self.faults = WEATHERS[weather]
+        self.metrics = METRICS if self.faults.processes else (MAIN, GAUGE)
+        self.in_one_step = in_one_step
+        self.strict = strict
         self.rules = frozenset(rules)
         self.trace: list[str] | None = [] if trace else None
         self.draw = random.Random(seed)
-        self.store = Store(self.rules, self.draw)
+        live = self.draw.random() < 0.5
+        self.stores = [Store(self.rules, self.draw, live) for _ in range(self.faults.shards)]
         self.samples: list[Sample] = []
-        # Samples that a writer counted as not stored, with the reason.
+        self.shard_of: list[int] = []
         self.counted: dict[int, str] = {}
-        # Samples lost by failovers.
         self.lost: set[int] = set()
-        self.reads = 0
+        self.reads = self.pages = self.copies = self.skipped = self.options = 0
         self.violations: list[Violation] = []
         self.resting = False
-        self._writers = [Writer(self, "A").steps(), Writer(self, "B").steps()]
-        self._workers = [Worker(self, "worker1").steps(), Worker(self, "worker2").steps()]
-        self._others = [
-            Reader(self, "reader1").steps(),
-            Reader(self, "reader2").steps(),
-            Pruner(self, "pruner").steps(),
-        ]
+        self._writers: list[Steps[None]] = []
+        self._workers: list[Steps[None]] = []
+        self._others: list[Steps[None]] = []
+        self._start()
         self._play()
         if not self.violations:
             self._come_to_rest()
 
+    def _start(self) -> None:
+        """Start all processes: of two writers and two workers one each is of an older version."""
+        versions = {"A": OLDER, "B": NEWEST}
+        known = {name: Knowledge() for name in versions}
+        for store in self.stores:
+            for name, version in versions.items():
+                self._writers.append(Writer(self, name, store, known[name], version).steps())
+            for name, version in (("worker1", OLDER), ("worker2", NEWEST)):
+                self._workers.append(Worker(self, name, store, version).steps())
+            others = [Reader, Reader, Pager, Pager, Pruner, Deleter, Copier, Declarer]
+            self._others += [
+                kind(self, f"{kind.__name__.lower()}{number}", store).steps()
+                for number, kind in enumerate(others)
+            ]
+
     # -- what actors use
 
-    def new_sample(self) -> Sample:
-        time = self.store.now - self.draw.choice(self.faults.lateness)
-        self.samples.append(Sample(len(self.samples), self.draw.choice(self.faults.tags), time))
-        return self.samples[-1]
+    def new_sample(self, writer: Writer) -> Sample:
+        chance, choice, faults = self.draw.random, self.draw.choice, self.faults
+        if chance() < faults.processes:
+            return self.new_value(writer, choice("pqr"))
+        time, tags = writer.store.now - choice(faults.lateness), choice(faults.tags)
+        sample = Sample(len(self.samples), tags, time)
+        if chance() < faults.gauges:
+            kind = "add" if chance() < faults.adds else "set"
+            # A series that no other process records, so that the order of its sets is known.
+            if chance() < 0.3:
+                tags = writer.name.lower() * 2
+                sample = Sample(sample.id, tags, writer.store.now, kind, False)
+            else:
+                sample = sample._replace(kind=kind, own=kind == "set" and chance() < 0.5)
+        return self._recorded(writer, sample)
+
+    def new_value(self, writer: Writer, tags: str) -> Sample:
+        return self._recorded(writer, Sample(len(self.samples), tags, writer.now, "value"))
+
+    def _recorded(self, writer: Writer, sample: Sample) -> Sample:
+        self.samples.append(sample)
+        self.shard_of.append(writer.shard)
+        return sample
+
+    def next_option(self) -> int:
+        self.options += 1
+        return self.options
 
     def count(self, reason: str, samples: Iterable[Sample]) -> None:
         self.counted.update({sample.id: reason for sample in samples})
@@ -175,8 +137,9 @@ class Run:
 
     def log(self, *words: object) -> None:
         if self.trace is not None:
-            version = self.store.primary.version[0]
-            self.trace.append(f"{self.store.now:5d} v{version:<3d} {' '.join(map(str, words))}")
+            store = self.stores[0]
+            version = store.primary.version[0]
+            self.trace.append(f"{store.now:5d} v{version:<3d} {' '.join(map(str, words))}")
 
     # -- the schedule
 
@@ -188,24 +151,12 @@ class Run:
             if self.violations:
                 return
             if chance() < faults.moves:
-                self.store.now += choice([1, 1, 2, 4])
+                self._advance(choice([1, 1, 2, 4]))
             if chance() < faults.leaps:
-                self.store.now += choice(faults.lengths)
+                self._advance(choice(faults.lengths))
                 self.log("time leaps")
-            self.store.expire()
-            if chance() < faults.replications:
-                self.store.replicate()
-            if chance() < faults.failovers:
-                lost = self.store.fail_over(choice([0, -1, -3]))
-                self.lost |= lost
-                self.log(
-                    "FAILOVER, lost",
-                    sorted(lost),
-                    "sealed",
-                    self.store.primary.sealed,
-                    "offset",
-                    self.store.offset,
-                )
+            for store in self.stores:
+                self._replicate_and_fail(store)
             number = self.draw.randrange(len(actors))
             if awake[number] > step:
                 continue
@@ -214,67 +165,57 @@ class Run:
             else:
                 next(actors[number])
 
+    def _replicate_and_fail(self, store: Store) -> None:
+        chance, faults = self.draw.random, self.faults
+        store.expire()
+        if chance() < faults.replications:
+            store.replicate()
+        if chance() < faults.failovers:
+            self._lose("FAILOVER", store, store.fail_over(self.draw.choice([0, -1, -3])))
+        if faults.failovers and chance() < faults.restarts:
+            self._lose("RESTART", store, store.restart())
+        if store.wrong:
+            self.violated("TOTALS", store.wrong[0])
+
+    def _advance(self, ticks: int) -> None:
+        for store in self.stores:
+            store.now += ticks
+
+    def _lose(self, what: str, store: Store, lost: set[int]) -> None:
+        self.lost |= lost
+        shard, sealed = self.stores.index(store), store.primary.sealed
+        self.log(what, "of shard", shard, "lost", sorted(lost), "sealed", sealed)
+
     def _come_to_rest(self) -> None:
         """Confirm all batches and seal them; then let all slots end, and build them."""
         self.resting = True
         self.faults = replace(self.faults, lost_replies=0.0, deaths=0.0)
         for writer in self._writers:
-            for _ in writer:
-                pass
+            for number, _ in enumerate(writer):
+                if number > 1000:
+                    self.violated("STUCK", "a writer never comes to rest")
+                    return
         self._work_until(lambda node: not node.log_after(node.sealed))
-        self.store.now += SPAN + HOUR
-        self.store.expire()
+        self._advance(SPAN + HOUR)
+        for store in self.stores:
+            store.expire()
         self._work_until(lambda node: not node.log_after(node.sealed) and not node.due)
         if not self.violations:
-            self._judge_rollups()
-            self._judge_counts()
+            for kind, text in final_violations(self):
+                self.violated(kind, text)
 
     def _work_until(self, done: Callable[[Node], bool]) -> None:
-        for _ in range(2000):
-            if done(self.store.primary):
+        for _ in range(3000):
+            if all(done(store.primary) for store in self.stores):
                 return
             for worker in self._workers:
                 next(worker)
-        node = self.store.primary
-        self.violated("STUCK", f"due {node.due}, unsealed {node.log_after(node.sealed)}")
-
-    # -- in the end
-
-    def _judge_rollups(self) -> None:
-        """Check that each rollup kept consists of the samples of its time."""
-        node = self.store.primary
-        chunks = range(chunk_of(node.next_series) + 1)
-        for resolution in ("minute", "hour", "day"):
-            expected: defaultdict[int, list[int]] = defaultdict(list)
-            for sample in node.recorded.values():
-                if sample.id not in node.dropped:
-                    expected[align(sample.time, WIDTH[resolution])].append(sample.id)
-            for slot, want in sorted(expected.items()):
-                if past(key_of((resolution, slot, 0)), self.store.time):
-                    continue
-                rows = [
-                    entry
-                    for chunk in chunks
-                    for entry in node.row((resolution, slot, chunk), self.rules)
-                ]
-                got = sorted(entry.sample for entry in rows)
-                if got != sorted(want):
-                    self.violated(
-                        "REST", f"{resolution} {slot}: must hold {sorted(want)}, got {got}"
-                    )
-
-    def _judge_counts(self) -> None:
-        """Check that each sample is stored, counted by its writer, or lost by a failover."""
-        stored = self.store.primary.recorded
-        for sample in self.samples:
-            reason = self.counted.get(sample.id)
-            if sample.id in stored and reason not in (None, "unknown"):
-                self.violated("COUNTS", f"{sample} is stored, and counted as {reason}")
-            elif sample.id not in stored and reason is None and sample.id not in self.lost:
-                self.violated("COUNTS", f"{sample} is neither stored nor counted")
+        for store in self.stores:
+            node = store.primary
+            self.violated("STUCK", f"due {node.due}, unsealed {node.log_after(node.sealed)}")
 
 
-def history(seed: int, weather: str, rules: frozenset[Rule]) -> str:
+def history(seed: int, weather: str, rules: Rules) -> str:
     """Return what happened in the run of a seed, and what went wrong."""
     run = Run(seed, weather, rules, trace=True)
     lacking = ", ".join(sorted(rule.name for rule in ALL_RULES - rules)) or "none"

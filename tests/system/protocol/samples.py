@@ -1,0 +1,61 @@
+"""Samples as they are recorded, in the log, and in rollups; the metrics of the model."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+# A metric of counters, one of gauges with a shared value, one of gauges with a value per process.
+MAIN, GAUGE, PROCESS = "main", "gauge", "process"
+METRICS = (MAIN, GAUGE, PROCESS)
+
+
+class Sample(NamedTuple):
+    """A recorded sample.
+
+    Attributes:
+        kind: "" of a counter; "set" or "add" of a gauge; "value" of a process.
+        own: The caller gave the time.
+    """
+
+    id: int
+    tags: str
+    time: int
+    kind: str = ""
+    own: bool = False
+
+    @property
+    def metric(self) -> str:
+        return {"": MAIN, "value": PROCESS}.get(self.kind, GAUGE)
+
+    def __repr__(self) -> str:
+        return f"#{self.id}({self.kind}{'!' if self.own else ''}{self.tags}@{self.time})"
+
+
+class Entry(NamedTuple):
+    """A stored sample, which belongs to a series."""
+
+    series: int
+    sample: int
+    time: int
+
+    def __repr__(self) -> str:
+        return f"#{self.sample}"
+
+
+Rows = tuple[Entry, ...]
+
+
+def merged(*parts: Iterable[Entry]) -> Rows:
+    return tuple(sorted(entry for part in parts for entry in part))
+
+
+class Block(NamedTuple):
+    """What one batch adds to the log."""
+
+    clock: int
+    writer: str
+    sequence: int
+    rows: Rows
+
+    @property
+    def stamp(self) -> tuple[int, str, int]:
+        return self.clock, self.writer, self.sequence

@@ -1,0 +1,147 @@
+"""Totals of series: rows of the base, and changes that are not folded into them yet. No I/O.
+
+A total consists of its samples, so that a missing or doubled one shows: of a counter the ids of
+all; of a gauge the newest set and the changes added since.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import takewhile
+from typing import NamedTuple
+
+from tests.system.protocol.samples import Sample
+from tests.system.protocol.slots import HEARTBEAT
+
+# Series whose rows share a field of the base.
+FIELD = 2
+# Changes beyond which record.lua folds, and how many it folds at once.
+LIMIT, AT_ONCE = 2, 2
+# Versions of the software: the older one knows changes of kind 1 only.
+OLDER, NEWEST = 1, 2
+
+
+class Row(NamedTuple):
+    """A total: when it was last recorded, and its samples; *time* orders the sets of a gauge."""
+
+    seen: int
+    ids: tuple[int, ...]
+    time: int = -1
+
+
+class Change(NamedTuple):
+    """What one batch changes, as it was sent.
+
+    *time* is the server's own time in microseconds: in no history are two batches applied at the
+    same one.
+    """
+
+    clock: int
+    writer: str
+    sequence: int
+    rows: tuple[tuple[int, Sample], ...]
+    time: int = 0
+    kind: int = 1
+
+    @property
+    def stamp(self) -> tuple[int, str, int, int]:
+        return self.clock, self.writer, self.sequence, self.time
+
+
+Field = dict[int, Row]
+Base = dict[int, Field]
+# By series and writer. Processes that are gone have the row of the writer "".
+Values = dict[tuple[int, str], Row]
+
+
+class Exemplar(NamedTuple):
+    """The newest sample of a series and bucket, by time and then by the clock of its batch."""
+
+    time: int
+    clock: int
+    id: int
+
+
+def bucket_of(sample: Sample) -> int:
+    return sample.id % 2
+
+
+def exemplar_of(sample: Sample, clock: int) -> Exemplar:
+    return Exemplar(min(sample.time, clock // 1000), clock, sample.id)
+
+
+def applied(row: Row | None, sample: Sample, clock: int) -> Row:
+    """Return a total with one more sample; sets of a gauge count by time, then by clock."""
+    seen = clock // 1000
+    ids, before = (row.ids, row.time) if row else ((), -1)
+    if not sample.kind:
+        return Row(seen, tuple(sorted((*ids, sample.id))))
+    time = sample.time if sample.own and sample.kind == "set" else min(sample.time, seen)
+    if sample.kind == "add":
+        return Row(seen, (*ids, sample.id), max(before, time))
+    return Row(seen, (sample.id,), time) if time >= before else Row(seen, ids, before)
+
+
+def folded(base: Base, changes: Iterable[Change]) -> Base:
+    """Return the fields that *changes* touch as they become, unchanged rows included."""
+    result: Base = {}
+    for change in changes:
+        for series, sample in change.rows:
+            number = series // FIELD
+            rows = result.setdefault(number, dict(base.get(number, {})))
+            rows[series] = applied(rows.get(series), sample, change.clock)
+    return result
+
+
+def known_first(changes: tuple[Change, ...], version: int) -> tuple[Change, ...]:
+    """Return the changes before the first one that *version* does not know."""
+    return tuple(takewhile(lambda change: change.kind <= version, changes))
+
+
+def rows_of(base: Base) -> Field:
+    return {series: row for rows in base.values() for series, row in rows.items()}
+
+
+def sums(values: dict[tuple[str, str], Row], time: int, live: bool) -> dict[str, Row]:
+    """Return the sum of the values of all processes by tags; if *live*, of those not gone."""
+    found: defaultdict[str, list[int]] = defaultdict(list)
+    for (tags, _), row in values.items():
+        if not live or row.seen >= time - HEARTBEAT:
+            found[tags] += row.ids
+    return {tags: Row(0, tuple(sorted(ids))) for tags, ids in found.items()}
+
+
+class TotalsRead(NamedTuple):
+    """What a reader of totals has read."""
+
+    base: Base
+    first: int
+    changes: tuple[Change, ...]
+    series: dict[str, int]
+    values: Values
+    exemplars: dict[tuple[int, int], Exemplar]
+
+    def tags_of(self) -> dict[int, str]:
+        return {series: tags for tags, series in self.series.items()}
+
+    def values_by_tags(self) -> dict[tuple[str, str], Row]:
+        """Return the values of processes, by tags and writer; skip ids without a series."""
+        tags = self.tags_of()
+        found = self.values.items()
+        return {(tags[series], key): row for (series, key), row in found if series in tags}
+
+    def exemplars_by_tags(self) -> dict[tuple[str, int], Exemplar]:
+        """Return exemplars, by tags and bucket; skip ids without a series."""
+        tags = self.tags_of()
+        found = self.exemplars.items()
+        return {(tags[series], key): one for (series, key), one in found if series in tags}
+
+    def unknown(self, version: int) -> int:
+        """Return how many changes *version* does not know and has to skip."""
+        return sum(change.kind > version for change in self.changes)
+
+    def page(self, version: int = NEWEST, time: int = 0, live: bool = False) -> dict[str, Row]:
+        """Return the totals by tags, as a process of *version* shows them at *time*."""
+        known = [change for change in self.changes if change.kind <= version]
+        rows = rows_of({**self.base, **folded(self.base, known)})
+        page = {tags: rows[series] for tags, series in self.series.items() if series in rows}
+        return {**page, **sums(self.values_by_tags(), time, live)}
