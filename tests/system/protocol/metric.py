@@ -38,7 +38,8 @@ class Moment(NamedTuple):
 
     rows: dict[str, Row]
     removed: frozenset[str] = frozenset()
-    values: dict[tuple[str, str], Row] = {}  # noqa: RUF012  never changed in place
+    # Never changed in place.
+    values: dict[tuple[str, str], Row] = {}  # noqa: RUF012
 
     def page(self, time: int, live: bool) -> dict[str, Row]:
         return {**self.rows, **sums(self.values, time, live)}

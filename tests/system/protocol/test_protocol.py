@@ -47,6 +47,7 @@ BREAKS: dict[Rule, tuple[str, tuple[int, ...]]] = {
     Rule.SAME_VERSION: ("undone", (19, 134, 143)),
     Rule.FIRST_WITH_ROWS: ("replicas", (11, 18, 28)),
     Rule.SAME_LAST: ("crowd", (0, 1, 3)),
+    Rule.NONE_OLDER: ("naps", (846,)),
     Rule.ADD_FOLDS_FIRST: ("gauges", (0, 1, 2)),
     Rule.FOLD_IN_ORDER: ("gauges", (0, 1, 2)),
     Rule.EPOCH: ("deletions", (2, 4, 6)),
