@@ -119,7 +119,7 @@ def sweep_values(store: Store, as_read: Values) -> int:
     if removed:
         metric.values = values
         metric.moments.append(Moment({}, values=expected))
-        if Rule.FOLD_IN_MARK in store.rules:
+        if Rule.SWEEP_IN_MARK in store.rules:
             store.new_version()
     return removed
 

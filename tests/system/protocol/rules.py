@@ -188,6 +188,10 @@ class Rule(Enum):
         "f10",
         "A process sends a value after the sweep has read the old one: the new one is removed.",
     )
+    SWEEP_IN_MARK = (
+        "f10",
+        "A copy does not notice a sweep between its reads: values are missing or doubled.",
+    )
     GONE_WITH_WRITER = (
         "f10",
         "The value of a silent process is merged into those of gone ones: it counts twice.",

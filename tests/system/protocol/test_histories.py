@@ -17,9 +17,10 @@ from tests.system.protocol.removal_scripts import (
 )
 from tests.system.protocol.rules import ALL_RULES, Rule, Rules
 from tests.system.protocol.samples import MAIN, PROCESS, Sample
-from tests.system.protocol.slots import HEARTBEAT
+from tests.system.protocol.slots import HEARTBEAT, WRITER_KEPT
 from tests.system.protocol.store import Store
 from tests.system.protocol.totals import NEWEST, OLDER, folded
+from tests.system.protocol.totals_readers import joined, mark
 
 
 @dataclass
@@ -207,6 +208,19 @@ def silent_process(rules: Rules) -> bool:
     return scene.is_right(PROCESS)
 
 
+def copy_during_a_sweep(rules: Rules) -> bool:
+    """A copy reads a hash in two pieces, and a sweep moves a value between them."""
+    scene = Scene(rules, live=False)
+    scene.send(scene.batch("A", 1, "a", metric=PROCESS))
+    scene.store.now += WRITER_KEPT + 1
+    node = scene.store.primary
+    before, first = mark(node, PROCESS, rules), scene.store.totals(PROCESS)
+    sweep_values(scene.store, first.values)
+    second = scene.store.totals(PROCESS)
+    copied = joined(first, second, second.series)
+    return mark(node, PROCESS, rules) != before or copied.page() == second.page()
+
+
 def older_script(rules: Rules) -> bool:
     """A script of an older version folds where a change of a newer kind waits."""
     scene = Scene(rules)
@@ -228,6 +242,7 @@ HISTORIES: dict[Callable[[Rules], bool], Rule] = {
     repeated_exemplar: Rule.WRITTEN_ONCE,
     late_exemplar: Rule.NEWEST_EXEMPLAR,
     process_comes_back: Rule.SWEEP_AS_READ,
+    copy_during_a_sweep: Rule.SWEEP_IN_MARK,
     silent_process: Rule.GONE_WITH_WRITER,
     older_script: Rule.UNKNOWN_KIND_STAYS,
 }

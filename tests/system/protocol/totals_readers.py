@@ -4,7 +4,7 @@ from tests.system.protocol.actor import Actor, Steps
 from tests.system.protocol.metric import Moment
 from tests.system.protocol.node import Node
 from tests.system.protocol.oracle import fits, misplaced
-from tests.system.protocol.rules import Rule
+from tests.system.protocol.rules import Rule, Rules
 from tests.system.protocol.samples import MAIN
 from tests.system.protocol.totals import NEWEST, OLDER, Row, TotalsRead
 
@@ -87,20 +87,17 @@ class Copier(Actor):
 
     def _copy(self, name: str) -> Steps[None]:
         node = self.store.primary
-        before = self._mark(node, name)
+        before = mark(node, name, self.rules)
         first, definition = node.metrics[name].read(), node.metrics[name].definition
         yield
         second = node.metrics[name].read()
         yield
         series = node.metrics[name].read().series
         yield
-        metric = node.metrics[name]
-        if self._mark(node, name) != before:
+        if mark(node, name, self.rules) != before:
             # It is copied again later.
             return
-        values = {key: row for key, row in second.values.items() if key[1]}
-        values |= {key: row for key, row in first.values.items() if not key[1]}
-        copied = TotalsRead(first.base, 0, second.changes, series, values, second.exemplars)
+        metric, copied = node.metrics[name], joined(first, second, series)
         page, expected = copied.page(), metric.moments[-1].page(0, False)
         self.run.copies += 1
         if page != expected:
@@ -108,8 +105,16 @@ class Copier(Actor):
         if copied.exemplars_by_tags() != metric.newest or definition != metric.declared:
             self.run.violated("COPY", f"exemplars or definition of {name}")
 
-    def _mark(self, node: Node, name: str) -> tuple[object, ...]:
-        """Return what a copy compares before and after: what batches, commits and folds write."""
-        metric = node.metrics[name]
-        mark = (node.version, metric.last, metric.epoch, metric.definition)
-        return (*mark, metric.first) if Rule.FOLD_IN_MARK in self.rules else mark
+
+def mark(node: Node, name: str, rules: Rules) -> tuple[object, ...]:
+    """Return what a copy compares before and after: what batches, commits and folds write."""
+    metric = node.metrics[name]
+    found = (node.version, metric.last, metric.epoch, metric.definition)
+    return (*found, metric.first) if Rule.FOLD_IN_MARK in rules else found
+
+
+def joined(first: TotalsRead, second: TotalsRead, series: dict[str, int]) -> TotalsRead:
+    """Return what is copied of a hash that was read in two pieces, and of the series."""
+    values = {key: row for key, row in second.values.items() if key[1]}
+    values |= {key: row for key, row in first.values.items() if not key[1]}
+    return TotalsRead(first.base, 0, second.changes, series, values, second.exemplars)
