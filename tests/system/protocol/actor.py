@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, TypeVar
 
-from tests.system.protocol.messages import Version
+from tests.system.protocol.metric import Version
 from tests.system.protocol.node import Node
 from tests.system.protocol.rules import Rules
 from tests.system.protocol.samples import Rows

@@ -2,7 +2,7 @@
 
 from tests.system.protocol.messages import Commit, Fold
 from tests.system.protocol.rules import Rule
-from tests.system.protocol.samples import Rows
+from tests.system.protocol.samples import MAIN, Rows
 from tests.system.protocol.slots import (
     COARSER,
     FINER,
@@ -43,7 +43,7 @@ def commit(store: Store, commit: Commit) -> bool:
         written |= {(FINER[resolution], slot) for resolution, slot, _ in commit.mark}
     for key in written:
         _set_expiry(store, key, commit.built)
-    store.new_version()
+    store.new_version(MAIN)
     node.expire(store.time)
     return True
 
@@ -106,7 +106,7 @@ def fold(store: Store, fold: Fold) -> bool:
     """
     metric, rules = store.primary.metrics[fold.metric], store.rules
     last = fold.first + len(fold.changes) - 1 - metric.first
-    fits = Rule.SAME_VERSION not in rules or store.primary.version == fold.version
+    fits = Rule.SAME_VERSION not in rules or metric.version == fold.version
     if Rule.NONE_OLDER in rules:
         fits = fits and metric.first >= fold.first
     if Rule.SAME_LAST in rules:

@@ -3,11 +3,10 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from tests.system.protocol.metric import Version
 from tests.system.protocol.samples import Block, Rows, Sample
 from tests.system.protocol.slots import Cell
 from tests.system.protocol.totals import Base, Change
-
-Version = tuple[int, float]
 
 
 class MetricBatch(NamedTuple):

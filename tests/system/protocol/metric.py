@@ -15,6 +15,9 @@ from tests.system.protocol.totals import (
     sums,
 )
 
+# A count and a token.
+Version = tuple[int, float]
+
 
 class Definition(NamedTuple):
     """The definition of a metric.
@@ -49,7 +52,7 @@ class Moment(NamedTuple):
 class Metric:
     """The data of one metric. Stored values are never changed in place, so copies are shallow.
 
-    The first four outlive the deletion of the metric. *moments*, *recreated*, *newest* and
+    The first five outlive the deletion of the metric. *moments*, *recreated*, *newest* and
     *declared* are the expected results. They are here so that a failover loses them together with
     the data.
 
@@ -61,6 +64,7 @@ class Metric:
         recreated: Tags whose series was removed once, so that its total began again.
     """
 
+    version: Version = (0, 0.0)
     next_series: int = 0
     epoch: int = 0
     first: int = 0
@@ -119,7 +123,7 @@ class Metric:
 
     def emptied(self, next_series: int, epoch: int) -> "Metric":
         """Return what is left after the metric is deleted."""
-        left = Metric(next_series, epoch, self.first + len(self.changes))
+        left = Metric(self.version, next_series, epoch, self.first + len(self.changes))
         left.moments = [*self.moments, Moment({}, frozenset(self.series))]
         left.recreated = self.recreated | self.series.keys()
         return left

@@ -3,10 +3,10 @@
 from copy import copy
 from dataclasses import dataclass, field
 
-from tests.system.protocol.messages import Reply, Version
-from tests.system.protocol.metric import Metric
+from tests.system.protocol.messages import Reply
+from tests.system.protocol.metric import Metric, Version
 from tests.system.protocol.rules import Rule, Rules
-from tests.system.protocol.samples import METRICS, Block, Rows, Sample
+from tests.system.protocol.samples import MAIN, METRICS, Block, Rows, Sample
 from tests.system.protocol.slots import Cell, Key, key_of
 
 
@@ -19,7 +19,6 @@ class Node:
     """
 
     clock: int = 0
-    version: Version = (0, 0.0)
     sealed: int = 0
     writers: dict[str, tuple[int, int, Reply]] = field(default_factory=dict)
     # By member, in order of clocks; equal members become one.
@@ -34,6 +33,11 @@ class Node:
     recorded: dict[int, Sample] = field(default_factory=dict)
     dropped: frozenset[int] = frozenset()
     deleted: frozenset[int] = frozenset()
+
+    @property
+    def version(self) -> Version:
+        """The version of the metric whose log and rollups are in the model."""
+        return self.metrics[MAIN].version
 
     def copy(self) -> "Node":
         twin = copy(self)

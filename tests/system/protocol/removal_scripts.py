@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
-from tests.system.protocol.messages import Version
-from tests.system.protocol.metric import Definition, Metric, Moment
+from tests.system.protocol.metric import Definition, Metric, Moment, Version
 from tests.system.protocol.rules import Rule
 from tests.system.protocol.samples import MAIN, PROCESS, Sample
 from tests.system.protocol.slots import HEARTBEAT, WRITER_KEPT, WRITER_KEPT_TOO_SHORT
@@ -23,7 +22,7 @@ def prune_series(store: Store, gone: dict[str, int], version: Version) -> bool:
     ):
         return False
     gone = _still_there(metric, gone)
-    return bool(gone) and _forget(store, metric, gone)
+    return bool(gone) and _forget(store, MAIN, gone)
 
 
 def delete_series(store: Store, name: str, gone: dict[str, int]) -> bool:
@@ -34,17 +33,18 @@ def delete_series(store: Store, name: str, gone: dict[str, int]) -> bool:
         return False
     if name == MAIN:
         _delete_samples(store, lambda sample: sample.tags in gone)
-    return _forget(store, metric, gone)
+    return _forget(store, name, gone)
 
 
 def _still_there(metric: Metric, gone: dict[str, int]) -> dict[str, int]:
     return {tags: series for tags, series in gone.items() if metric.series.get(tags) == series}
 
 
-def _forget(store: Store, metric: Metric, gone: dict[str, int]) -> bool:
+def _forget(store: Store, name: str, gone: dict[str, int]) -> bool:
+    metric = store.primary.metrics[name]
     metric.remove(gone)
     metric.epoch += 1
-    store.new_version()
+    store.new_version(name)
     return True
 
 
@@ -59,7 +59,7 @@ def delete_metric(store: Store, name: str, as_read: tuple[int, int] | None = Non
     if name == MAIN:
         node.log, node.due, node.cells, node.segments, node.expiry = {}, {}, {}, {}, {}
         _delete_samples(store, lambda _: True)
-    store.new_version()
+    store.new_version(name)
 
 
 def _delete_samples(store: Store, which: Callable[[Sample], bool]) -> None:
@@ -120,7 +120,7 @@ def sweep_values(store: Store, as_read: Values) -> int:
         metric.values = values
         metric.moments.append(Moment({}, values=expected))
         if Rule.SWEEP_IN_MARK in store.rules:
-            store.new_version()
+            store.new_version(PROCESS)
     return removed
 
 

@@ -61,9 +61,10 @@ class Store:
     def totals(self, metric: str) -> TotalsRead:
         return self.primary.metrics[metric].read()
 
-    def new_version(self) -> None:
+    def new_version(self, name: str) -> None:
         token = self.draw.random() if Rule.TOKEN in self.rules else 0.0
-        self.primary.version = self.primary.version[0] + 1, token
+        metric = self.primary.metrics[name]
+        metric.version = metric.version[0] + 1, token
 
     # -- time and failures
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.system.protocol.commit_script import fold
-from tests.system.protocol.messages import Batch, Fold, MetricBatch, Reply
+from tests.system.protocol.commit_script import commit, fold
+from tests.system.protocol.messages import Batch, Commit, Fold, MetricBatch, Reply
 from tests.system.protocol.record_script import record
 from tests.system.protocol.removal_scripts import (
     delete_metric,
@@ -16,8 +16,8 @@ from tests.system.protocol.removal_scripts import (
     sweep_values,
 )
 from tests.system.protocol.rules import ALL_RULES, Rule, Rules
-from tests.system.protocol.samples import MAIN, PROCESS, Sample
-from tests.system.protocol.slots import HEARTBEAT, WRITER_KEPT
+from tests.system.protocol.samples import MAIN, PROCESS, Sample, merged
+from tests.system.protocol.slots import HEARTBEAT, HOUR, MINUTE, WRITER_KEPT, align
 from tests.system.protocol.store import Store
 from tests.system.protocol.totals import NEWEST, OLDER, folded
 from tests.system.protocol.totals_readers import joined, mark
@@ -64,13 +64,39 @@ class Scene:
         metric = self.store.primary.metrics[MAIN]
         changes = metric.changes[:count]
         fields = folded(metric.base, changes)
-        return Fold(MAIN, self.store.primary.version, metric.first, changes, fields)
+        return Fold(MAIN, metric.version, metric.first, changes, fields)
 
     def is_right(self, name: str = MAIN) -> bool:
         metric, store = self.store.primary.metrics[name], self.store
         page = metric.read().page(NEWEST, store.time, store.live)
         right = page == metric.moments[-1].page(store.time, store.live)
         return right and metric.read().exemplars_by_tags() == metric.newest
+
+
+def commit_of_a_lost_state(rules: Rules) -> bool:
+    """A worker builds an hour from minutes that a failover loses; others are sealed meanwhile."""
+    scene = Scene(rules)
+    store, slot = scene.store, align(scene.store.now, MINUTE)
+    minute, hour = ("minute", slot, 0), ("hour", align(slot, HOUR), 0)
+
+    def seal() -> None:
+        blocks = tuple(store.primary.log_after(store.primary.sealed))
+        rows = merged(*(block.rows for block in blocks))
+        look = store.look()
+        commit(store, Commit(look.version, {minute: rows}, blocks, mark=frozenset({hour})))
+
+    scene.send(scene.batch("A", 1, "a"))
+    store.replica = store.primary.copy()
+    seal()
+    rows = store.primary.row(minute, rules)
+    built = Commit(
+        store.look().version, {hour: rows}, built=hour, segments={"minute": {slot: rows}}
+    )
+    store.fail_over(0)
+    scene.send(scene.batch("B", 1, "a"))
+    seal()
+    commit(store, built)
+    return [entry.sample for entry in store.primary.row(minute, rules)] == [0, 1]
 
 
 def undone_deletion(rules: Rules) -> bool:
@@ -232,6 +258,7 @@ def older_script(rules: Rules) -> bool:
 
 
 HISTORIES: dict[Callable[[Rules], bool], Rule] = {
+    commit_of_a_lost_state: Rule.TOKEN,
     undone_deletion: Rule.SAME_VERSION,
     older_change_again: Rule.NONE_OLDER,
     other_change_before: Rule.TIME_IN_STAMP,

@@ -109,7 +109,7 @@ class Copier(Actor):
 def mark(node: Node, name: str, rules: Rules) -> tuple[object, ...]:
     """Return what a copy compares before and after: what batches, commits and folds write."""
     metric = node.metrics[name]
-    found = (node.version, metric.last, metric.epoch, metric.definition)
+    found = (metric.version, metric.last, metric.epoch, metric.definition)
     return (*found, metric.first) if Rule.FOLD_IN_MARK in rules else found
 
 
