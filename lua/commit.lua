@@ -12,7 +12,8 @@
 -- KEYS[10] dirty      zset
 -- KEYS[11] pending    zset
 -- KEYS[12] values     hash
--- KEYS[13+] data      hashes of slots
+-- KEYS[13] recorded   hash
+-- KEYS[14+] data      hashes of slots
 -- ARGV[1]  metric     its name
 -- ARGV[2]  version    of the metric when the worker read it; '' if it had none
 -- ARGV[3]  token      random, for the new version
@@ -24,7 +25,10 @@
 --                     [[tidying, when in ms]...] to schedule,
 --                     [[tidying, when in ms]...] to schedule unless it is pending,
 --                     [canonical tags...] of series to forget,
---                     [[live field, value as it was read, new value]...], 1 if no series is left]
+--                     [[live field, value as it was read, new value]...] to clear,
+--                     1 if no series is left,
+--                     [number of the oldest change to fold, stamp of the newest, [bytes of
+--                     each...], [live field, new value...]], or [] to fold nothing]
 -- ARGV[5+] then for each data key: its name in held and touched, refused from (ms), expires at (s;
 --          0: never), number of fields to write, number of fields to remove, then field and value
 --          of each to write, then each field to remove
@@ -33,15 +37,20 @@
 -- Why Lua  merged data and the position up to which the log is sealed must change together, and
 --          only if nobody else has changed them
 --
+-- Changes of the totals are folded if they are still there; else only that is left out. The new rows
+-- hold whatever record.lua has folded of these changes meanwhile, to the bit.
+--
 -- Samples are never unpacked here.
 
 -- @include "numbers"
 -- @include "slices"
 -- @include "rights"
+-- @include "record_state"
 -- @include "forget_series"
 -- @include "touched"
 
 local clock_key, catalogue_key, dirty_key, pending_key = KEYS[8], KEYS[9], KEYS[10], KEYS[11]
+local recorded_key = KEYS[13]
 local token = ARGV[3]
 
 local metric = {
@@ -58,6 +67,7 @@ local metric = {
     values = KEYS[12],
   },
   state = nil, -- what the state hash will hold, see read_state()
+  recorded = nil, -- see include/record_state.lua
   log = nil, -- what is in the log, see read_log()
 }
 
@@ -77,6 +87,10 @@ local orders = {
   forget_series = orders_wire[12],
   cleared_states = orders_wire[13],
   none_left = orders_wire[14] == 1,
+  fold_first = orders_wire[15][1],
+  fold_stamp = orders_wire[15][2],
+  fold_sizes = orders_wire[15][3],
+  fold_rows = orders_wire[15][4],
 }
 
 local MAX_CUT = 256 -- sealed blocks that one commit takes off the log at most; later ones follow
@@ -84,7 +98,7 @@ local MAX_CUT = 256 -- sealed blocks that one commit takes off the log at most; 
 -- Return the data hashes, with what to write to each.
 local function read_data_arguments()
   local data, argument = {}, 5
-  for number = 13, #KEYS do
+  for number = 14, #KEYS do
     local hash = {
       key = KEYS[number],
       name = ARGV[argument], -- in held and touched
@@ -112,17 +126,42 @@ local data = read_data_arguments()
 -- Steps that read and check. Some return why nothing may be changed, as in Returns.
 
 local function read_state()
-  local found = redis.call('HMGET', metric.key.state,
-    'version', 'sealed', 'bytes', 'oldest', 'newest')
+  local found = redis.call('HMGET', metric.key.state, 'version', 'sealed', 'oldest', 'newest')
   if (found[1] or '') ~= metric.version or (found[2] or '0') ~= orders.sealed then
     return 'version'
   end
   metric.state = {
-    log_bytes = tonumber(found[3] or '0'),
-    oldest_hour = tonumber(found[4] or nil), -- that samples were ever sealed into
-    newest_hour = tonumber(found[5] or nil),
+    oldest_hour = tonumber(found[3] or nil), -- that samples were ever sealed into
+    newest_hour = tonumber(found[4] or nil),
     expired_samples = 0, -- that this commit adds to `pruned`
   }
+  metric.recorded = unpack_state(redis.call('HGET', recorded_key, metric.name))
+end
+
+-- Return true if the changes that the worker read are still there: then take them off, and put its
+-- rows in place. The newest one is compared by its stamp, and the oldest in Redis must not be older
+-- than the oldest that the worker read: after a failover other changes may have these numbers.
+local function fold()
+  local first, sizes, recorded = orders.fold_first, orders.fold_sizes, metric.recorded
+  if not first or recorded.first_change < first then
+    return false
+  end
+  local last, stamp = first + #sizes - 1, orders.fold_stamp
+  local newest = redis.call('HGET', metric.key.live, '+' .. format_integer(last))
+  if not newest or string.sub(newest, 1, #stamp) ~= stamp then
+    return false
+  end
+  local names = {}
+  for number = recorded.first_change, last do
+    names[#names + 1] = '+' .. format_integer(number)
+    recorded.change_bytes = recorded.change_bytes - sizes[number - first + 1]
+  end
+  recorded.change_bytes = math.max(recorded.change_bytes, 0)
+  recorded.first_change = last + 1
+  write_fields(metric.key.live, orders.fold_rows)
+  redis.call('HSET', metric.key.live, 'first', format_integer(last + 1))
+  remove_fields(metric.key.live, names)
+  return true
 end
 
 -- The log must hold the blocks that the worker read: as many of them, and the same first and last.
@@ -177,11 +216,12 @@ local function read_log(time_us)
   local cut = redis.call('ZRANGEBYSCORE', metric.key.log,
     '-inf', format_integer(newest_cut), 'WITHSCORES', 'LIMIT', 0, MAX_CUT)
   for at = 1, #cut, 2 do
-    metric.state.log_bytes = metric.state.log_bytes - #cut[at]
+    metric.recorded.log_bytes = math.max(metric.recorded.log_bytes - #cut[at], 0)
   end
   local unsealed = redis.call('ZRANGEBYSCORE', metric.key.log,
     '(' .. orders.new_sealed, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   metric.log = {
+    clock = clock,
     cut_clock = tonumber(cut[#cut]), -- of the newest block to take off
     unsealed_clock = tonumber(unsealed[2]), -- of the oldest block that is not sealed then
     last_clock = tonumber(redis.call('ZSCORE', dirty_key, metric.name) or nil),
@@ -215,6 +255,7 @@ end
 -- Fail here, before anything is written, if one of these keys has another type.
 local function check_types()
   redis.call('HLEN', metric.key.due)
+  redis.call('HLEN', metric.key.live)
   redis.call('HLEN', metric.key.held)
   redis.call('HLEN', metric.key.values)
   redis.call('ZCARD', pending_key)
@@ -246,6 +287,14 @@ local function find_missing_right()
 end
 
 -- Steps that write.
+
+-- Write rows in which some are set to 0: of forgotten series, and of ids that no series has.
+local function clear_rows()
+  for _, cleared in ipairs(orders.cleared_states) do
+    local field, _, value = unpack(cleared)
+    redis.call('HSET', metric.key.live, field, value)
+  end
+end
 
 local function write_state(new_version)
   local key, state, unsealed_clock = metric.key.state, metric.state, metric.log.unsealed_clock
@@ -315,11 +364,22 @@ local function schedule()
 end
 
 local function cut_log()
-  if metric.log.cut_clock then
-    local cut_clock = format_integer(metric.log.cut_clock)
-    redis.call('ZREMRANGEBYSCORE', metric.key.log, '-inf', cut_clock)
-    redis.call('HSET', metric.key.state, 'cut', cut_clock)
+  local cut_clock, recorded = metric.log.cut_clock, metric.recorded
+  if cut_clock then
+    redis.call('ZREMRANGEBYSCORE', metric.key.log, '-inf', format_integer(cut_clock))
+    recorded.cut, recorded.oldest = cut_clock, math.max(recorded.oldest, cut_clock)
   end
+end
+
+-- A worker that folded, or found nothing to fold, is expected to come again.
+local function write_recorded(has_folded)
+  local recorded = metric.recorded
+  recorded.sealed = tonumber(orders.new_sealed)
+  recorded.waiting = metric.log.unsealed_clock or 0
+  if has_folded or recorded.first_change == recorded.next_change then
+    recorded.folded = metric.log.clock
+  end
+  redis.call('HSET', recorded_key, metric.name, pack_state(recorded))
 end
 
 local function mark_clean()
@@ -335,6 +395,8 @@ end
 local conflict = read_state() or check_blocks()
 if conflict then
   return conflict
+elseif not metric.recorded then
+  return redis.error_reply(corrupt_state(recorded_key, metric.name))
 end
 local time = redis.call('TIME')
 local time_us = tonumber(time[1]) * 1000000 + tonumber(time[2])
@@ -352,10 +414,12 @@ end
 local number = tonumber(string.match(metric.version, '^%d+') or '0') + 1
 local new_version = format_integer(number) .. '.' .. token
 write_state(new_version)
+local has_folded = fold()
 if orders.none_left then
   forget_metric(metric, catalogue_key)
 else
-  forget_series(metric, orders.forget_series, orders.cleared_states)
+  forget_series(metric, orders.forget_series)
+  clear_rows()
 end
 write_data()
 if #orders.forget_series > 0 then
@@ -367,5 +431,6 @@ write_sizes()
 write_version(metric, number, new_version)
 schedule()
 cut_log()
+write_recorded(has_folded)
 mark_clean()
 return 'ok'

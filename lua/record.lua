@@ -4,22 +4,25 @@
 -- KEYS[2]  writers    hash
 -- KEYS[3]  catalogue  hash
 -- KEYS[4]  dirty      zset
--- KEYS[5+] then five for each metric of the batch: series hash, live hash, log zset, state hash,
---          values hash
+-- KEYS[5]  recorded   hash
+-- KEYS[6+] then four for each metric of the batch: series hash, live hash, log zset, values hash
 -- ARGV[1]  writer     id of the recording process
 -- ARGV[2]  sequence   this writer's number of the batch, from 1
 -- ARGV[3]  confirmed  the last number for which the writer received a reply
 -- ARGV[4]  limits     msgpack [max_age_ms, max_future_ms, log_age_us, log_bytes, max_series,
 --                     max_tag_values, canonical tags of the overflow series]
--- ARGV[5+] then four for each metric: name, channel, head, body
---          head: msgpack [type, definition, samples, oldest_ms, newest_ms, [series...],
---          [change...], doubles in a row of totals, rows in a field of the live hash]
---          series: its id, a number, if the client knows it, else its canonical tags, a string
---          change: how the totals of a series change, see include/totals.lua
+-- ARGV[5+] then seven for each metric: name, channel, definition, head, series, change, body
+--          head: samples, oldest_ms, newest_ms, epoch (f8 each), number of series (u4), doubles in
+--          a row of totals (u2), rows in a field of the live hash (u1), whether *series* is msgpack,
+--          whether the change has shared values (u1 each)
+--          series: the ids, u4 each, if the client knows all; else msgpack [series...], each its id,
+--          a number, or its canonical tags, a string. Ids are valid in the epoch of the head
+--          change: how the totals change, see include/totals.lua, without stamp and ids
 --          body: the samples; this script never reads them
 -- Returns  msgpack [number of the writer's last batch before this one, server time in us, age of
 --          the oldest unsealed block in ms, failed publishes, [[index, reason, detail]...],
---          [[index, [id...]]...]], where an index is the position of a metric in the batch, from 0.
+--          [[index, [id...], epoch]...]], where an index is the position of a metric in the batch,
+--          from 0.
 --          Reasons why a metric's samples were refused: 'definition', 'too_old', 'in_future',
 --          'unknown_series'. Reason 'overflow': samples were stored as the overflow series; its
 --          detail is msgpack [the tag that has too many values, or '' if the metric has too many
@@ -32,10 +35,13 @@
 -- @include "slices"
 -- @include "rights"
 -- @include "series_ids"
+-- @include "record_state"
+-- @include "stamp"
 -- @include "totals"
 -- @include "log_limits"
 
 local clock_key, writers_key, catalogue_key, dirty_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local recorded_key = KEYS[5]
 local writer, sequence, confirmed = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 
 local limits_wire = cmsgpack.unpack(ARGV[4])
@@ -48,6 +54,9 @@ local limits = {
   max_tag_values = limits_wire[6],
   overflow_tags = limits_wire[7],
 }
+
+local GAUGE = 2 -- kind of a change
+local NO_BASES = string.rep('\0', 4) -- of a block in which no shared value changes
 
 -- Bytes of the stamp behind a definition in the catalogue: the clock at which it was added, which
 -- orders the metrics and tells one store from another.
@@ -65,50 +74,55 @@ local batch = {
   learned = {},
 }
 
+-- Changes of one metric that may wait to be folded, and their bytes: while a worker folds them, and
+-- without one. A gauge's are always few, since a change of its shared value folds all.
+local WAITING, WAITING_BYTES = 16, 65536
+local WAITING_FOR_WORKER, WAITING_BYTES_FOR_WORKER = 1024, 4194304
+local WORKER_US = 60000000 -- a worker that folded within this time is expected to fold again
+-- So that a script takes no longer than about 2 ms, one batch folds the longest lists only: of
+-- MOST_FOLDED metrics or of a sixteenth of those in the batch, and about so many rows in all.
+local MOST_FOLDED, FOLDED_ROWS = 4, 1000
+
 -- Read the keys and arguments of each metric into named fields. The steps below set those that are
 -- nil here.
 local function read_arguments()
-  for number = 1, (#KEYS - 4) / 5 do
-    local key, argument = 5 * number, 4 * number + 1
-    local head_wire = cmsgpack.unpack(ARGV[argument + 2])
+  for number = 1, (#KEYS - 5) / 4 do
+    local key, argument = 4 * number + 1, 7 * number - 2
+    local head = {}
+    local is_list, has_shared
+    head.samples, head.oldest_ms, head.newest_ms, head.epoch, head.count, head.width,
+      head.rows_per_field, is_list, has_shared = struct.unpack('<ddddI4I2BBB', ARGV[argument + 3])
+    head.has_shared = has_shared == 1
     batch.metrics[number] = {
       number = number, -- its place in the batch, from 1
       name = ARGV[argument],
       channel = ARGV[argument + 1],
-      body = ARGV[argument + 3],
+      definition_sent = ARGV[argument + 2],
+      change = ARGV[argument + 5],
+      body = ARGV[argument + 6],
       key = {
-        series = KEYS[key],
-        live = KEYS[key + 1],
-        log = KEYS[key + 2],
-        state = KEYS[key + 3],
+        series = KEYS[key + 1],
+        live = KEYS[key + 2],
+        log = KEYS[key + 3],
         values = KEYS[key + 4],
       },
-      head = {
-        type = head_wire[1],
-        definition = head_wire[2],
-        samples = head_wire[3],
-        oldest_ms = head_wire[4],
-        newest_ms = head_wire[5],
-        series = head_wire[6],
-        changes = head_wire[7],
-        width = head_wire[8],
-        rows_per_field = head_wire[9],
-      },
-      state = nil, -- what the state hash holds, see read_state()
+      head = head,
+      series = is_list == 1 and cmsgpack.unpack(ARGV[argument + 4]) or nil,
+      packed_ids = is_list == 0 and ARGV[argument + 4] or nil,
+      state = nil, -- see include/record_state.lua
       definition = nil, -- as in the catalogue; false for a new metric
       stamp = nil, -- in the catalogue, behind the definition
       refused = false,
-      ids = {}, -- of head.series
+      ids = nil, -- of series, if some were sent as tags
       unknown = nil, -- series that came without id, see find_ids()
       overflow = nil, -- a limit -> how many series exceed it
       new_series = nil, -- of the series hash: tags, id, tags, id...
       changed_counts = nil, -- of the values hash: field, count, field, count...
-      new_state = nil, -- of the live hash: field, rows, field, rows...
-      base_places = nil, -- series whose shared value changes: places in head.series, from 0
-      base_values = nil, -- packed value and time of each, before the change
+      stored_change = nil, -- to append to the live hash
+      rows = nil, -- of the live hash, if something is folded
+      fold = nil, -- changes that these rows hold then
       block = nil, -- to append to the log
       cut = nil, -- blocks to remove from it
-      cut_clock = nil, -- of the newest of these
     }
   end
 end
@@ -141,16 +155,18 @@ end
 -- each command is checked with one key.
 local function find_missing_right()
   local first = batch.metrics[1]
-  local log, state = first.key.log, first.key.state
+  local log = first.key.log
   if not redis.acl_check_cmd then
     return find_refused('SET', clock_key, '0', 'NOSUCHOPTION')
-      or find_refused('HSET', state, 'f', 'v', 'g')
+      or find_refused('HSET', recorded_key, 'f', 'v', 'g')
+      or find_refused('HDEL', recorded_key, '')
       or find_refused('ZADD', log, 'nan', 'm')
       or find_refused('ZREM', log, '')
       or find_refused('PUBLISH', first.channel, '') -- subscribers skip an empty message
   end
   local missing_right = find_denied('SET', clock_key, '0')
-    or find_denied('HSET', state, 'f', 'v')
+    or find_denied('HSET', recorded_key, 'f', 'v')
+    or find_denied('HDEL', recorded_key, 'f')
     or find_denied('ZADD', log, '0', 'm')
     or find_denied('ZREM', log, 'm')
   for _, metric in ipairs(batch.metrics) do
@@ -166,25 +182,6 @@ local function read_clock()
   batch.clock = math.max(batch.time_us, batch.previous_clock + 1)
 end
 
--- Return an error if the state hash is corrupt.
-local function read_state(metric)
-  local found = redis.call('HMGET', metric.key.state,
-    'sealed', 'next', 'bytes', 'samples', 'never_sealed', 'waiting')
-  local state = {
-    sealed = tonumber(found[1] or '0'), -- clock up to which the log is sealed
-    next_id = tonumber(found[2] or '0'),
-    log_bytes = tonumber(found[3] or '0'),
-    samples = tonumber(found[4] or '0'),
-    never_sealed = tonumber(found[5] or '0'), -- samples that were cut from the log before
-    waiting = tonumber(found[6] or '0'), -- clock of the oldest block that is not sealed
-  }
-  metric.state = state
-  if not (state.sealed and state.next_id and state.log_bytes and state.samples
-    and state.never_sealed and state.waiting) then
-    return 'WRONGTYPE redismetrics: ' .. metric.key.state .. ' holds a value that is not a number'
-  end
-end
-
 -- Read what Redis holds of the metrics, and fix the clock of the batch. Return an error if
 -- something is corrupt.
 local function read_metrics()
@@ -194,14 +191,21 @@ local function read_metrics()
     names[n] = metric.name
   end
   local definitions = #names > 0 and read_fields(catalogue_key, names) or {}
+  local states = #names > 0 and read_fields(recorded_key, names) or {}
   for n, metric in ipairs(batch.metrics) do
     metric.definition = definitions[n] and string.sub(definitions[n], 1, -STAMP - 1)
     metric.stamp = definitions[n] and string.sub(definitions[n], -STAMP)
-    local corrupt = read_state(metric) or find_ids(metric, limits)
-    if corrupt then
-      return corrupt
+    metric.state = unpack_state(states[n])
+    if not metric.state then
+      return corrupt_state(recorded_key, metric.name)
     end
     batch.clock = math.max(batch.clock, metric.state.sealed + 1)
+    if metric.series then
+      local corrupt = find_ids(metric, limits)
+      if corrupt then
+        return corrupt
+      end
+    end
   end
   batch.clock_ms = math.floor(batch.clock / 1000)
 end
@@ -209,7 +213,7 @@ end
 -- Refuse samples that were recorded under another definition, or at the wrong time.
 local function check_samples(metric)
   local head, time_ms = metric.head, math.floor(batch.time_us / 1000)
-  if metric.definition and metric.definition ~= head.definition then
+  if metric.definition and metric.definition ~= metric.definition_sent then
     refuse(metric, 'definition', metric.definition)
   elseif head.oldest_ms < time_ms - limits.max_age_ms then
     refuse(metric, 'too_old', format_integer(time_ms))
@@ -218,33 +222,101 @@ local function check_samples(metric)
   end
 end
 
--- Work out the series ids, the totals and the block.
-local function apply_samples(metric)
-  local head, ids = metric.head, metric.ids
-  assign_ids(metric, limits)
+-- Refuse ids that may belong to another series now, or to none.
+local function check_ids(metric)
   -- If Redis lost batches that it had confirmed (in a failover, or its data was deleted), it may
-  -- have given the ids that the client knows to other series since.
-  local ids_unreliable = batch.previous_sequence < confirmed
-  if not advance_totals(metric, batch.clock, batch.clock_ms, ids_unreliable) then
-    refuse(metric, 'unknown_series', '')
+  -- have given the ids that the client knows to other series since. Series that were removed since
+  -- the client learned its ids have begun another epoch.
+  if batch.previous_sequence >= confirmed and metric.head.epoch == metric.state.epoch then
     return
   end
-  metric.block = cmsgpack.pack({
-    batch.clock, writer, sequence, head.samples, head.oldest_ms, head.newest_ms,
-    ids, metric.base_places, table.concat(metric.base_values),
-  }) .. metric.body
+  local unknown = metric.unknown
+  if not metric.series or not unknown or #unknown.tags < #metric.series then
+    refuse(metric, 'unknown_series', '')
+  end
+end
+
+-- Apply changes of shared values to the rows, with all that waits before them.
+local function apply_shared(metric, ids)
+  local head, state = metric.head, metric.state
+  metric.rows = open_rows(metric.key.live, head.width, head.rows_per_field)
+  metric.fold = fold_changes(metric.rows, state, math.huge, math.huge)
+  local change = read_change(metric.change .. ids, 1)
+  read_rows(metric.rows, change.ids)
+  local places, values = apply_gauge(metric.rows, change, batch.clock)
+  return struct.pack('<I4', #places) .. pack_integers(places) .. table.concat(values)
+end
+
+-- Work out the series ids, the change of the totals, and the block.
+local function apply_samples(metric)
+  local head, ids, state = metric.head, metric.packed_ids, metric.state
+  if metric.series then
+    assign_ids(metric, limits)
+    ids = pack_integers(metric.ids)
+  end
+  local stamp = pack_stamp(batch.clock, batch.time_us, sequence, writer)
+  local bases = NO_BASES
+  if head.has_shared then
+    bases = apply_shared(metric, ids)
+  else
+    metric.stored_change = stamp .. metric.change .. ids
+  end
+  metric.block = stamp
+    .. struct.pack('<dddI4', head.samples, head.oldest_ms, head.newest_ms, head.count)
+    .. ids .. bases .. metric.body
   if metric.overflow then
     for limit, series in pairs(metric.overflow) do
       local problem = { metric.number - 1, 'overflow', cmsgpack.pack({ limit, series }) }
       batch.problems[#batch.problems + 1] = problem
     end
   elseif metric.unknown then
-    batch.learned[#batch.learned + 1] = { metric.number - 1, ids }
+    batch.learned[#batch.learned + 1] = { metric.number - 1, metric.ids, state.epoch }
+  end
+end
+
+-- Choose the lists of changes that have grown too long, the longest first, and fold them.
+local function fold_long_lists()
+  local long = {}
+  for_each_accepted(function(metric)
+    local state = metric.state
+    if metric.stored_change then
+      state.next_change = state.next_change + 1
+      state.change_bytes = state.change_bytes + #metric.stored_change
+      local most, most_bytes = WAITING, WAITING_BYTES
+      if batch.clock - state.folded < WORKER_US and string.byte(metric.change) ~= GAUGE then
+        most, most_bytes = WAITING_FOR_WORKER, WAITING_BYTES_FOR_WORKER
+      end
+      local excess = math.max(
+        (state.next_change - state.first_change) / most, state.change_bytes / most_bytes)
+      if excess >= 1 then
+        long[#long + 1] = { metric = metric, excess = excess }
+      end
+    end
+  end)
+  if #long == 0 then
+    return
+  end
+  table.sort(long, function(a, b)
+    return a.excess > b.excess or (a.excess == b.excess and a.metric.number < b.metric.number)
+  end)
+  local rows_left = FOLDED_ROWS
+  for n = 1, math.min(#long, math.max(MOST_FOLDED, math.floor(#batch.metrics / 16))) do
+    if rows_left <= 0 then
+      break
+    end
+    local metric = long[n].metric
+    local head, state = metric.head, metric.state
+    metric.rows = open_rows(metric.key.live, head.width, head.rows_per_field)
+    -- The batch's own change is not there yet, so it is left to a later fold.
+    state.next_change = state.next_change - 1
+    metric.fold = fold_changes(metric.rows, state, WAITING, rows_left)
+    state.next_change = state.next_change + 1
+    rows_left = rows_left - (metric.fold and metric.fold.series or 0)
   end
 end
 
 local function cut_log(metric)
-  choose_cut(metric, limits, batch.time_us, batch.previous_clock)
+  choose_cut(metric, limits, batch.clock, batch.time_us, batch.previous_clock)
 end
 
 local function measure_unsealed_age(metric)
@@ -276,25 +348,42 @@ local function write_metric(metric)
   local key, state, clock_text = metric.key, metric.state, format_integer(batch.clock)
   if not metric.definition then
     metric.stamp = cmsgpack.pack(batch.clock + metric.number)
-    redis.call('HSET', catalogue_key, metric.name, metric.head.definition .. metric.stamp)
+    redis.call('HSET', catalogue_key, metric.name, metric.definition_sent .. metric.stamp)
   end
   if metric.unknown then
     write_fields(key.series, metric.new_series)
     write_fields(key.values, metric.changed_counts)
   end
-  write_fields(key.live, metric.new_state)
+  local change = metric.stored_change
+  if change and state.next_change - state.first_change == 1 then
+    local number = state.first_change
+    redis.call('HSET', key.live, name_of_change(number), change, 'first', format_integer(number))
+  elseif change then
+    redis.call('HSET', key.live, name_of_change(state.next_change - 1), change)
+  end
+  if metric.fold then
+    write_fold(metric.rows, state, metric.fold)
+  elseif metric.rows then
+    write_fields(key.live, pack_rows(metric.rows))
+  end
   redis.call('ZADD', key.log, clock_text, metric.block)
   if #metric.cut > 0 then
     redis.call('ZREM', key.log, unpack(metric.cut))
-    redis.call('HSET', key.state, 'cut', format_integer(metric.cut_clock))
   end
-  redis.call('HSET', key.state,
-    'next', state.next_id,
-    'bytes', format_integer(state.log_bytes),
-    'samples', format_integer(state.samples + metric.head.samples),
-    'never_sealed', format_integer(state.never_sealed),
-    'waiting', format_integer(state.waiting))
-  redis.call('ZADD', dirty_key, clock_text, metric.name)
+end
+
+local function write_states()
+  local states, dirty, clock_text = {}, {}, format_integer(batch.clock)
+  for_each_accepted(function(metric)
+    local state = metric.state
+    state.samples = state.samples + metric.head.samples
+    states[#states + 1], states[#states + 2] = metric.name, pack_state(state)
+    dirty[#dirty + 1], dirty[#dirty + 2] = clock_text, metric.name
+  end)
+  if #states > 0 then
+    write_fields(recorded_key, states)
+    redis.call('ZADD', dirty_key, unpack(dirty))
+  end
 end
 
 -- Send the blocks to subscribers, each with the stamp of its metric: channels are shared by all
@@ -331,12 +420,15 @@ if corrupt then
   return redis.error_reply(corrupt)
 end
 for_each_accepted(check_samples)
+for_each_accepted(check_ids)
 for_each_accepted(apply_samples)
+fold_long_lists()
 for_each_accepted(cut_log)
 for_each_accepted(measure_unsealed_age)
 
 local reply = pack_reply(0)
 write_guard(reply)
 for_each_accepted(write_metric)
+write_states()
 local failed_publishes = publish()
 return failed_publishes == 0 and reply or pack_reply(failed_publishes)

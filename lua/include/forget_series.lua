@@ -1,12 +1,15 @@
--- Forget series, or a whole metric.
+-- Forget series, or a whole metric. The ids that clients know are not valid any more then.
 
 -- @include "slices"
 
--- Series ids are never used again: the next one stays in the state of the metric.
+-- Remove what belongs to the series of a metric. Series ids and numbers of changes are never used
+-- again: the next ones stay in its record-side state.
 local function forget_metric(metric, catalogue_key)
-  local key = metric.key
+  local key, recorded = metric.key, metric.recorded
   redis.call('DEL', key.series, key.live, key.held, key.values)
   redis.call('HDEL', catalogue_key, metric.name)
+  recorded.epoch = recorded.epoch + 1
+  recorded.first_change, recorded.change_bytes = recorded.next_change, 0
 end
 
 -- Take the tags of one series out of the counts that include/series_ids.lua keeps. Series of older
@@ -24,15 +27,15 @@ local function uncount_series(values_key, flat_tags)
   end
 end
 
--- *all_tags*: canonical tags of each series. *cleared_states*: fields of the live hash as they were
--- read, and with the rows of these series set to 0.
-local function forget_series(metric, all_tags, cleared_states)
+-- *all_tags*: canonical tags of each series. Changes that name one of these are passed over by
+-- readers, as are rows that are made of them: no other series ever gets the id.
+local function forget_series(metric, all_tags)
+  if #all_tags == 0 then
+    return
+  end
   remove_fields(metric.key.series, all_tags)
   for _, tags in ipairs(all_tags) do
     uncount_series(metric.key.values, cmsgpack.unpack(tags))
   end
-  for _, cleared in ipairs(cleared_states) do
-    local field, _, value = unpack(cleared)
-    redis.call('HSET', metric.key.live, field, value)
-  end
+  metric.recorded.epoch = metric.recorded.epoch + 1
 end

@@ -1,38 +1,50 @@
 -- The log of a metric: how old and how large it may become.
 
 -- @include "numbers"
+-- @include "stamp"
 
 local MAX_CUT = 100 -- blocks that one batch cuts at most
 local HOUR_US = 3600000000
 
+-- Return how many samples a block holds; 0 if it cannot be read.
+local function count_samples(block)
+  local is_readable, samples = pcall(function()
+    local _, at = skip_stamp(block)
+    return (struct.unpack('<d', block, at))
+  end)
+  return is_readable and samples or 0
+end
+
 -- Choose what to cut from the log, once metric.block is appended: the blocks that are too old, then
 -- the oldest ones while the log is too large. Set metric.cut and what it changes in metric.state.
-local function choose_cut(metric, limits, time_us, previous_clock)
+local function choose_cut(metric, limits, clock, time_us, previous_clock)
   local state, cut = metric.state, {}
   state.log_bytes = state.log_bytes + #metric.block
   metric.cut = cut
+  if state.oldest == 0 then
+    state.oldest = clock
+  end
   local excess = state.log_bytes - limits.log_bytes
   local oldest_kept = time_us - limits.log_age_us
-  local blocks = redis.call('ZRANGEBYSCORE', metric.key.log,
-    '-inf', format_integer(oldest_kept), 'WITHSCORES', 'LIMIT', 0, MAX_CUT)
-  if previous_clock > 0 and time_us - previous_clock > HOUR_US then
-    blocks = {} -- the time jumped ahead: the batch that sees it cuts nothing because of its age
+  -- If the time jumped ahead, the batch that sees it cuts nothing because of its age.
+  local jumped = previous_clock > 0 and time_us - previous_clock > HOUR_US
+  if excess <= 0 and (state.oldest > oldest_kept or jumped) then
+    return
   end
-  if excess > 0 and #blocks == 0 then
-    blocks = redis.call('ZRANGE', metric.key.log, 0, MAX_CUT - 1, 'WITHSCORES')
-  end
+  local blocks = redis.call('ZRANGE', metric.key.log, 0, MAX_CUT, 'WITHSCORES')
+  state.oldest = clock
   for at = 1, #blocks, 2 do
-    local block, clock = blocks[at], tonumber(blocks[at + 1])
-    if clock > oldest_kept and excess <= 0 then
+    local block, block_clock = blocks[at], tonumber(blocks[at + 1])
+    local is_old = block_clock <= oldest_kept and not jumped
+    if #cut == MAX_CUT or (not is_old and excess <= 0) then
+      state.oldest = block_clock
       break
     end
     excess, state.log_bytes = excess - #block, state.log_bytes - #block
-    cut[#cut + 1], metric.cut_clock = block, clock
-    if clock > state.sealed then
-      local is_readable, _, head = pcall(cmsgpack.unpack_one, block)
-      local samples = is_readable and type(head) == 'table' and tonumber(head[4]) or 0
-      state.never_sealed = state.never_sealed + samples
-      state.waiting = clock
+    cut[#cut + 1], state.cut = block, block_clock
+    if block_clock > state.sealed then
+      state.never_sealed = state.never_sealed + count_samples(block)
+      state.waiting = block_clock
     end
   end
 end

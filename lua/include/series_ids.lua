@@ -14,7 +14,8 @@ local PAD_AT, PAD = 64, string.rep('-', 65)
 -- Set metric.ids where the client sent ids. If it sent tags, set metric.unknown to what Redis holds
 -- of those series. Return an error if that is corrupt.
 local function find_ids(metric, limits)
-  local series, ids, all_tags, places = metric.head.series, metric.ids, {}, {}
+  local series, ids, all_tags, places = metric.series, {}, {}, {}
+  metric.ids = ids
   for place = 1, #series do
     local id_or_tags = series[place]
     if type(id_or_tags) == 'number' then

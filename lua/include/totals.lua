@@ -1,122 +1,253 @@
--- Totals: the current state of each series, rows of doubles in the hash `live`. For their
--- layout see LIVE in keys.py. A row that begins with 0 belongs to no series.
+-- Totals: the current state of each series, in the hash `live`. For its layout see LIVE in keys.py.
 --
--- The client sends how the totals of each series change, in one flat array:
---   counter    amount
---   gauge      code, time_ms, value, changed_ms, change. The code is a sum: 1 if the shared value
---              first changes by *change*, 2 if *value* is set, 4 if time_ms is the sample's own
---   histogram  count, sum, how many buckets changed, then of each its number from 1 and its count
+-- A batch does not touch the rows: it appends its *change* to the hash. Whoever reads the totals
+-- adds the changes to the rows. From time to time a worker (commit.lua) or record.lua folds: it
+-- puts the sums in place of the rows and takes the changes off.
+--
+-- A change is a stamp, then kind (1 byte), layout (1 byte), series n (u4), cells m (u4), and columns
+-- of numbers:
+--   1  counter    amount f8[n]
+--   2  gauge      code u1[n], time_ms f8[n], value f8[n]. The code is a sum: 1 if the shared value
+--                 first changes, 2 if *value* is set, 4 if time_ms is the sample's own.
+--                 Layout 1 has two more columns: changed_ms f8[n], change f8[n]
+--   3  histogram  count, sum f8[n], how many buckets changed; then of each bucket, m in all, its
+--                 number from 1 and its count. Layout 0: u4, u1, u1 and u4; layout 1: f8 each
+-- and last the ids of the series, u4[n].
 
 -- @include "numbers"
 -- @include "slices"
+-- @include "stamp"
 
 local LARGEST = 1.7976931348623157e308
+local SLICE_OF_COLUMN = 2000
 
 -- A sum beyond the range of a double becomes the largest one: readers refuse a gauge that is inf.
 local function saturate(sum)
   return math.max(-LARGEST, math.min(LARGEST, sum))
 end
 
--- Add to a pair of doubles, total and remainder, at doubles[at]. Two-sum, Knuth, TAOCP 2, 4.2.2.
-local function add_exactly(doubles, at, amount)
-  local total = doubles[at]
-  local sum = total + amount
-  local part = sum - total
-  local remainder = doubles[at + 1] + ((total - (sum - part)) + (amount - part))
-  if remainder - remainder == 0 then -- a fast path: all parts are finite, and so is the sum
-    doubles[at], doubles[at + 1] = sum, remainder
-  else -- the sum, or a part of it, is beyond the range of a double
-    doubles[at], doubles[at + 1] = saturate(sum), 0
+-- Return a column of *count* numbers as a table, and where the next one begins.
+local function read_column(data, at, format, size, count)
+  if count <= SLICE_OF_COLUMN then
+    local column = { struct.unpack('<' .. string.rep(format, count), data, at) }
+    column[count + 1] = nil -- the position behind it
+    return column, at + size * count
   end
-end
-
--- Each of these applies the change at changes[at] to the row that begins at doubles[start + 1], and
--- returns where the next change begins.
-
-local function apply_counter(doubles, start, changes, at)
-  add_exactly(doubles, start + 2, changes[at])
-  return at + 1
-end
-
-local function apply_gauge(doubles, start, changes, at, metric, clock, clock_ms)
-  local code, time_ms = changes[at], changes[at + 1]
-  local last_ms = doubles[start + 1] == 0 and -1 or doubles[start + 3]
-  if code % 2 == 1 then
-    -- The result is no older than what it changes, whose time may come from a clock ahead of ours.
-    last_ms = math.max(last_ms, math.min(changes[at + 3], clock_ms))
-    local places, values = metric.base_places, metric.base_values
-    places[#places + 1] = (at - 1) / 5
-    values[#values + 1] = struct.pack('<dd', doubles[start + 2], last_ms)
-    doubles[start + 2] = saturate(doubles[start + 2] + changes[at + 4])
-    doubles[start + 3], doubles[start + 4] = last_ms, clock
-  end
-  if code < 4 then
-    time_ms = math.min(time_ms, clock_ms) -- a time of the client's clock is no later than the batch
-  end
-  if code % 4 >= 2 and time_ms >= last_ms then
-    doubles[start + 2], doubles[start + 3], doubles[start + 4] = changes[at + 2], time_ms, clock
-  end
-  return at + 5
-end
-
-local function apply_histogram(doubles, start, changes, at)
-  doubles[start + 2] = doubles[start + 2] + changes[at]
-  add_exactly(doubles, start + 3, changes[at + 1])
-  local last = at + 2 + 2 * changes[at + 2]
-  for pair = at + 3, last, 2 do
-    local bucket = start + 4 + changes[pair]
-    doubles[bucket] = doubles[bucket] + changes[pair + 1]
-  end
-  return last + 1
-end
-
-local APPLY = { counter = apply_counter, gauge = apply_gauge, histogram = apply_histogram }
-
--- Work out the new totals of the series with metric.ids: fields of the hash and their values, flat,
--- in metric.new_state. Return false if the client sent an id that no series has.
---
--- *ids_unreliable*: Redis lost data, so that an id of the client may belong to another series now.
-local function advance_totals(metric, clock, clock_ms, ids_unreliable)
-  local head, ids = metric.head, metric.ids
-  local series, changes, width, rows = head.series, head.changes, head.width, head.rows_per_field
-  local apply = APPLY[head.type]
-
-  -- The fields that hold the rows, each once.
-  local fields, number_of, field_of, row_of = {}, {}, {}, {}
-  for place = 1, #ids do
-    local row = ids[place] % rows
-    local field = (ids[place] - row) / rows
-    local number = number_of[field]
-    if not number then
-      number = #fields + 1
-      fields[number], number_of[field] = format_integer(field), number
+  local column = {}
+  for first = 1, count, SLICE_OF_COLUMN do
+    local slice = math.min(SLICE_OF_COLUMN, count - first + 1)
+    local part = { struct.unpack('<' .. string.rep(format, slice), data, at) }
+    for n = 1, slice do
+      column[first + n - 1] = part[n]
     end
-    field_of[place], row_of[place] = number, row
+    at = at + size * slice
   end
-  local packed, unpacked = read_fields(metric.key.live, fields), {}
-  local format = '<' .. string.rep('d', width * rows)
-  local no_series = string.rep('\0', 8 * width * rows)
-  for number = 1, #fields do
-    local doubles = { struct.unpack(format, packed[number] or no_series) }
-    doubles[#doubles] = nil -- the position behind the last double
-    unpacked[number] = doubles
-  end
+  return column, at
+end
 
-  metric.base_places, metric.base_values = {}, {}
-  local at = 1
-  for place = 1, #ids do
-    local doubles, start = unpacked[field_of[place]], row_of[place] * width
-    if (ids_unreliable or doubles[start + 1] == 0) and type(series[place]) == 'number' then
-      return false -- deleted or lost since the client learned the id
+-- Return the columns of a change that begin at *at*; nil if they are of an unknown kind or layout,
+-- which a newer version wrote.
+local function read_change(data, at)
+  local kind, layout, count, cells
+  kind, layout, count, cells, at = struct.unpack('<BBI4I4', data, at)
+  local change = { kind = kind, layout = layout, count = count }
+  if kind == 1 and layout == 0 then
+    change.amounts, at = read_column(data, at, 'd', 8, count)
+  elseif kind == 2 and layout <= 1 then
+    change.codes, at = read_column(data, at, 'B', 1, count)
+    change.times, at = read_column(data, at, 'd', 8, count)
+    change.values, at = read_column(data, at, 'd', 8, count)
+    if layout == 1 then
+      change.changed_times, at = read_column(data, at, 'd', 8, count)
+      change.changes, at = read_column(data, at, 'd', 8, count)
     end
-    at = apply(doubles, start, changes, at, metric, clock, clock_ms)
-    doubles[start + 1] = clock_ms
+  elseif kind == 3 and layout <= 1 then
+    local whole, whole_size, small, small_size = 'I4', 4, 'B', 1
+    if layout == 1 then
+      whole, whole_size, small, small_size = 'd', 8, 'd', 8
+    end
+    change.counts, at = read_column(data, at, whole, whole_size, count)
+    change.amounts, at = read_column(data, at, 'd', 8, count)
+    change.cells, at = read_column(data, at, small, small_size, count)
+    change.buckets, at = read_column(data, at, small, small_size, cells)
+    change.hits, at = read_column(data, at, whole, whole_size, cells)
+  else
+    return
   end
-  local new_state = {}
-  for number, field in ipairs(fields) do
-    new_state[2 * number - 1] = field
-    new_state[2 * number] = struct.pack(format, unpack(unpacked[number]))
+  change.ids = read_column(data, at, 'I4', 4, count)
+  return change
+end
+
+-- Rows of the totals that a script works on: read_rows() reads them when they are needed first.
+local function open_rows(key, width, rows_per_field)
+  return {
+    key = key,
+    width = width,
+    per_field = rows_per_field,
+    fields = {}, -- number of a field -> its doubles
+  }
+end
+
+-- Read the rows of these series, unless they are read already.
+local function read_rows(rows, ids)
+  local fields, numbers, names = rows.fields, {}, {}
+  for place = 1, #ids do
+    local number = (ids[place] - ids[place] % rows.per_field) / rows.per_field
+    if not fields[number] then
+      fields[number] = true
+      numbers[#numbers + 1], names[#names + 1] = number, format_integer(number)
+    end
   end
-  metric.new_state = new_state
-  return true
+  if #names == 0 then
+    return
+  end
+  local size = rows.width * rows.per_field
+  local packed, format, no_row = read_fields(rows.key, names), '<' .. string.rep('d', size), nil
+  for n, number in ipairs(numbers) do
+    local data = packed[n]
+    if not data or #data ~= 8 * size then
+      no_row = no_row or string.rep('\0', 8 * size)
+      data = no_row
+    end
+    local doubles = { struct.unpack(format, data) }
+    doubles[size + 1] = nil -- the position behind the last double
+    fields[number] = doubles
+  end
+end
+
+-- Return fields and values to write, flat, for all rows that were read.
+local function pack_rows(rows)
+  local flat, format = {}, '<' .. string.rep('d', rows.width * rows.per_field)
+  for number, doubles in pairs(rows.fields) do
+    flat[#flat + 1] = format_integer(number)
+    flat[#flat + 1] = struct.pack(format, unpack(doubles))
+  end
+  return flat
+end
+
+-- Each of these applies a change to rows that were read; *clock* is that of the change's batch.
+
+-- Total and remainder are a pair of doubles: two-sum, Knuth, TAOCP 2, 4.2.2.
+local function apply_counter(rows, change, clock)
+  local fields, per_field, width = rows.fields, rows.per_field, rows.width
+  local seen, ids, amounts = math.floor(clock / 1000), change.ids, change.amounts
+  for place = 1, change.count do
+    local row = ids[place] % per_field
+    local doubles, at = fields[(ids[place] - row) / per_field], row * width + 1
+    local total, amount = doubles[at + 1], amounts[place]
+    local sum = total + amount
+    local part = sum - total
+    local remainder = doubles[at + 2] + ((total - (sum - part)) + (amount - part))
+    doubles[at] = seen
+    if remainder - remainder == 0 then -- a fast path: all parts are finite, and so is the sum
+      doubles[at + 1], doubles[at + 2] = sum, remainder
+    else -- the sum, or a part of it, is beyond the range of a double
+      doubles[at + 1], doubles[at + 2] = saturate(sum), 0
+    end
+  end
+end
+
+-- Return the places of the series whose shared value changes, from 0, and the packed value and time
+-- of each before the change.
+local function apply_gauge(rows, change, clock)
+  local fields, per_field, width = rows.fields, rows.per_field, rows.width
+  local seen, ids, codes = math.floor(clock / 1000), change.ids, change.codes
+  local base_places, base_values = {}, {}
+  for place = 1, change.count do
+    local row = ids[place] % per_field
+    local doubles, at = fields[(ids[place] - row) / per_field], row * width + 1
+    local code, time_ms = codes[place], change.times[place]
+    local last_ms = doubles[at] == 0 and -1 or doubles[at + 2]
+    if code % 2 == 1 then
+      -- The result is no older than what it changes, whose time may come from a clock ahead of ours.
+      last_ms = math.max(last_ms, math.min(change.changed_times[place], seen))
+      base_places[#base_places + 1] = place - 1
+      base_values[#base_values + 1] = struct.pack('<dd', doubles[at + 1], last_ms)
+      local sum = doubles[at + 1] + change.changes[place]
+      doubles[at + 1] = saturate(sum)
+      doubles[at + 2], doubles[at + 3] = last_ms, clock
+    end
+    if code < 4 then
+      time_ms = math.min(time_ms, seen) -- a time of the client's clock is no later than the batch
+    end
+    if code % 4 >= 2 and time_ms >= last_ms then
+      doubles[at + 1], doubles[at + 2], doubles[at + 3] = change.values[place], time_ms, clock
+    end
+    doubles[at] = seen
+  end
+  return base_places, base_values
+end
+
+local function apply_histogram(rows, change, clock)
+  local fields, per_field, width = rows.fields, rows.per_field, rows.width
+  local seen, ids, counts, amounts = math.floor(clock / 1000), change.ids, change.counts, change.amounts
+  local cells, buckets, hits, cell = change.cells, change.buckets, change.hits, 0
+  for place = 1, change.count do
+    local row = ids[place] % per_field
+    local doubles, at = fields[(ids[place] - row) / per_field], row * width + 1
+    doubles[at], doubles[at + 1] = seen, doubles[at + 1] + counts[place]
+    local total, amount = doubles[at + 2], amounts[place]
+    local sum = total + amount
+    local part = sum - total
+    local remainder = doubles[at + 3] + ((total - (sum - part)) + (amount - part))
+    if remainder - remainder == 0 then
+      doubles[at + 2], doubles[at + 3] = sum, remainder
+    else
+      doubles[at + 2], doubles[at + 3] = saturate(sum), 0
+    end
+    for next_cell = cell + 1, cell + cells[place] do
+      local bucket = at + 3 + buckets[next_cell]
+      doubles[bucket] = doubles[bucket] + hits[next_cell]
+    end
+    cell = cell + cells[place]
+  end
+end
+
+local APPLY = { apply_counter, apply_gauge, apply_histogram }
+
+local function name_of_change(number)
+  return '+' .. format_integer(number)
+end
+
+-- Fold changes into *rows*, the oldest first, at most *most* of them and about *most_series* rows
+-- in all. Return what write_fold() needs, or nil if there are none that can be folded.
+local function fold_changes(rows, state, most, most_series)
+  local last = math.min(state.next_change, state.first_change + most) - 1
+  local names = {}
+  for number = state.first_change, last do
+    names[#names + 1] = name_of_change(number)
+  end
+  if #names == 0 then
+    return
+  end
+  local found, folded, bytes, series = read_fields(rows.key, names), {}, 0, 0
+  for n = 1, #names do
+    local data = found[n]
+    if data and series < most_series then
+      local clock, at = skip_stamp(data)
+      local change = read_change(data, at)
+      if not change then
+        break -- of a newer version, which will fold it
+      end
+      read_rows(rows, change.ids)
+      APPLY[change.kind](rows, change, clock)
+      bytes, series = bytes + #data, series + change.count
+    elseif data then
+      break
+    end
+    folded[n] = names[n]
+  end
+  if #folded > 0 then
+    return { names = folded, bytes = bytes, series = series }
+  end
+end
+
+-- Put the rows in place, and take the changes off that they hold now.
+local function write_fold(rows, state, fold)
+  state.first_change = state.first_change + #fold.names
+  state.change_bytes = math.max(state.change_bytes - fold.bytes, 0)
+  local flat = pack_rows(rows)
+  flat[#flat + 1], flat[#flat + 2] = 'first', format_integer(state.first_change)
+  write_fields(rows.key, flat)
+  remove_fields(rows.key, fold.names)
 end

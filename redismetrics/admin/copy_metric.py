@@ -16,6 +16,7 @@ from redismetrics.store.due_slot import SWEEP, TRIM
 from redismetrics.store.keys import copying, parse_data_name, shard
 from redismetrics.store.keys import pending as pending_key
 from redismetrics.store.metric_keys import MetricLocation
+from redismetrics.store.record_state import RecordState
 from redismetrics.store.replies import pairs, read_now_ms, reading
 
 
@@ -61,6 +62,7 @@ class Outline:
     """What is read of a metric first: its state, its entries in keys of its shard, and its keys."""
 
     state: dict[bytes, bytes]
+    recorded: bytes | None
     definition: bytes | None
     dirty: bytes | None
     cleanup: list[tuple[str, bytes]]
@@ -69,8 +71,8 @@ class Outline:
 
     @property
     def fingerprint(self) -> bytes:
-        """Changes with the metric: every batch and every commit writes its state."""
-        digest = blake2b(self.definition or b"", digest_size=16)
+        """Changes with the metric: batches write what recording keeps of it, commits its state."""
+        digest = blake2b((self.definition or b"") + (self.recorded or b""), digest_size=16)
         for name, text in sorted(self.state.items()):
             digest.update(b"%d %b %d %b" % (len(name), name, len(text), text))
         return digest.digest()
@@ -90,8 +92,9 @@ def read_outline(
         (recorded.values, target.recorded.values),
         (worked.due, target.worked.due),
     )
-    state, definition, dirty, trim, sweep, held, blocks, touched, *counts = yield [
-        ("HGETALL", recorded.state),
+    state, packed, definition, dirty, trim, sweep, held, blocks, touched, *counts = yield [
+        ("HGETALL", worked.state),
+        ("HGET", of_shard.recorded, source.name),
         ("HGET", of_shard.catalogue, source.name),
         ("ZSCORE", of_shard.dirty, source.name),
         *(("ZSCORE", pending, member) for member in cleanup),
@@ -102,6 +105,7 @@ def read_outline(
     ]
     outline = Outline(
         pairs(state),
+        packed,
         definition,
         dirty,
         [
@@ -111,8 +115,8 @@ def read_outline(
         ],
         pairs(held),
     )
-    with reading("the state of a metric"):
-        log_bytes = max(int(float(outline.state.get(b"bytes", b"0"))), 0)
+    with reading(f"recorded: the state of {source.name!r}"):
+        log_bytes = max(RecordState.unpack(packed).log_bytes, 0)
     outline.keys = [
         KeyPair(source.name, key, to, False, count, limits.bytes_of(count))
         for (key, to), count in zip(hashes, counts, strict=True)
@@ -256,7 +260,9 @@ def end_metric(
     of_shard, pending = shard(namespace, metric.shard), pending_key(namespace, metric.shard)
     state = [each for pair in outline.state.items() for each in pair]
     (due,) = yield [("HGETALL", metric.worked.due)]
-    writes: list[Command] = [("HSET", metric.recorded.state, *state)] if state else []
+    writes: list[Command] = [("HSET", metric.worked.state, *state)] if state else []
+    if outline.recorded is not None:
+        writes.append(("HSET", of_shard.recorded, metric.name, outline.recorded))
     if outline.dirty is not None:
         writes.append(("ZADD", of_shard.dirty, outline.dirty, metric.name))
     members = [
@@ -280,7 +286,7 @@ def count_fields(metric: MetricLocation, limits: CopyLimits) -> Operation[int]:
         ("ZCARD", worked.touched),
         ("HLEN", recorded.series),
         ("HLEN", recorded.totals),
-        ("HLEN", recorded.state),
+        ("HLEN", worked.state),
         ("HLEN", recorded.values),
         ("HLEN", worked.due),
         ("HLEN", worked.held),

@@ -2,15 +2,17 @@
 
 A block in a log, in a message of the stream and in Redis is
 
-    head  msgpack [clock_us, writer, sequence, samples, oldest_ms, newest_ms, [series id...],
-          [row's series...], bases]
-    body  version, rows, summaries, time base, then the columns of the rows, those of the
-          summaries, and the metadata
+    stamp  which batch it is, see stamp.py
+    head   samples, oldest_ms, newest_ms (f8 each), number of series (u4), their ids (u4 each)
+    bases  how many series' shared value changes (u4), their positions (u4 each), then of each the
+           value and its time in ms before the change (f8 each)
+    body   version, rows, summaries, time base, then the columns of the rows, those of the
+           summaries, and the metadata
 
 A message of the stream ends in the stamp of its metric (see lua/record.lua).
 
-The head is written by lua/record.lua, which never looks into the body. In the body a series is its
-position in the head's list of ids. For columns see column_codec.py.
+All but the body is written by lua/record.lua, which never looks into the body. In the body a series
+is its position in the head's list of ids. For columns see column_codec.py.
 """
 
 import struct
@@ -23,10 +25,11 @@ import numpy as np
 from redismetrics.errors import FormatMismatch, shown
 from redismetrics.model.time import YEAR_10000_MS
 
-from .arrays import Ints, saturated
+from .arrays import Floats, Ints, saturated
 from .column_codec import Reader, pack_real, pack_whole
 from .packing import check_size, decode, pad, unpack_msgpack
 from .samples import CENTROID, CHANGE, OWN_TIME, Samples
+from .stamp import unpack_stamp
 from .summaries import Summaries
 
 VERSION = 1
@@ -38,6 +41,9 @@ MAX_ROWS = 1 << 14
 ROWS_PER_BYTE = 1
 SUMMARY_ROWS = 2
 
+# Samples, oldest, newest, series.
+_HEAD = struct.Struct("<dddI")
+_COUNT = struct.Struct("<I")
 # Version, rows, summaries, bytes of metadata, time base.
 _PREFIX = struct.Struct("<BIIIq")
 
@@ -125,24 +131,25 @@ def _check(samples: Samples, ids: Ints, count: int) -> None:
 
 
 def _unpack(data: bytes) -> Block:
-    head, end = unpack_msgpack(data, raw=True)
-    clock, writer, sequence, count, _, _, ids, based, bases = head
-    reader = Reader(data, end, "block")
+    stamp, at = unpack_stamp(data)
+    reader = Reader(data, at, "block")
+    count, _, _, series = _HEAD.unpack(reader.bytes(_HEAD.size))
+    ids = np.frombuffer(reader.bytes(4 * series), "<u4").astype(np.int64)
+    (changed,) = _COUNT.unpack(reader.bytes(_COUNT.size))
+    based = np.frombuffer(reader.bytes(4 * changed), "<u4").astype(np.int64)
+    bases = np.frombuffer(reader.bytes(16 * changed), "<f8").reshape(changed, 2)
     samples = _read_body(reader)
-    id_column = np.array(list(map(int, ids)), dtype=np.int64)
     for column in (samples.series, samples.summed):
-        if len(column) and not 0 <= int(column.min()) <= int(column.max()) < len(id_column):
+        if len(column) and not 0 <= int(column.min()) <= int(column.max()) < series:
             raise FormatMismatch(
-                f"corrupt block: series must be below {len(id_column)}, got {int(column.max())}"
+                f"corrupt block: series must be below {series}, got {int(column.max())}"
             )
-    _check(samples, id_column, int(count))
-    _cut_times(samples, int(clock) // 1000)
-    if based:
-        _add_bases(samples, np.array(based, dtype=np.int64), bases, len(id_column))
-    if not 0 <= int(clock) < YEAR_10000_MS * 1000:
-        raise FormatMismatch(f"corrupt block: invalid clock {shown(clock)}")
+    _check(samples, ids, int(count))
+    _cut_times(samples, stamp.clock // 1000)
+    if changed:
+        _add_bases(samples, based, bases, series)
     tail = data[reader.at :]
-    return Block(int(clock), writer.decode(), int(sequence), id_column, samples, tail)
+    return Block(stamp.clock, stamp.writer, stamp.sequence, ids, samples, tail)
 
 
 def _read_body(reader: Reader) -> Samples:
@@ -182,18 +189,17 @@ def _cut_times(samples: Samples, latest_ms: int) -> None:
         np.minimum(times, latest_ms, out=times, where=samples.summed_flags == 0)
 
 
-def _add_bases(samples: Samples, based: Ints, bases: bytes, series: int) -> None:
+def _add_bases(samples: Samples, based: Ints, bases: Floats, series: int) -> None:
     """Add to changes of a gauge the value, and apply the time, that they were relative to.
 
-    *based* names the series, shape (n,); *bases* are n pairs of doubles: value, time in ms.
+    *based* are positions of series, shape (n,); *bases* their values and times in ms, shape (n, 2).
     """
     start, since = np.zeros(series), np.zeros(series, np.int64)
-    found = np.frombuffer(bases, "<f8").reshape(len(based), 2)
-    if not ((found[:, 1] >= 0) & (found[:, 1] < YEAR_10000_MS)).all():
+    if not ((bases[:, 1] >= 0) & (bases[:, 1] < YEAR_10000_MS)).all():
         raise FormatMismatch("corrupt block: invalid times of a gauge's changes")
-    if np.isnan(found[:, 0]).any():
+    if np.isnan(bases[:, 0]).any():
         raise FormatMismatch("corrupt block: the values of a gauge before its changes are NaN")
-    start[based], since[based] = found[:, 0], found[:, 1]
+    start[based], since[based] = bases[:, 0], bases[:, 1]
     changed = (samples.flags & CHANGE) != 0
     of_series = samples.series[changed]
     # record.lua adds them in the same way.

@@ -30,14 +30,16 @@ def read_families(
     commands: list[Command] = []
     for name in definitions:
         metric = keys.metric(namespace, keys.shard_of(name, shards), name)
-        commands += [("HGETALL", metric.series), ("HGETALL", metric.totals)]
+        # One command reads rows and changes as one cut. Series come after them: these then hold
+        # every series of the batches in the totals.
+        commands += [("HGETALL", metric.totals), ("HGETALL", metric.series)]
     replies = yield commands
     families = []
     for at, (name, definition) in enumerate(definitions.items()):
-        series, states = replies[2 * at : 2 * at + 2]
+        live, series = replies[2 * at : 2 * at + 2]
         # Replies can be large: free those of one metric before the next is unpacked.
         replies[2 * at : 2 * at + 2] = (None, None)
         with reading(f"live: the totals of {name!r}"):
-            table = SeriesTable.unpack(definition, series_by_id(series), pairs(states))
+            table = SeriesTable.unpack(definition, series_by_id(series), pairs(live))
         families.append(Family(name, definition, table))
     return families

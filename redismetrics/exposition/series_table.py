@@ -4,11 +4,13 @@ import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, compress
-from operator import add, itemgetter
+from operator import itemgetter
 from typing import Any, overload
 
 import msgpack
+import numpy as np
 
+from redismetrics.columnar.totals import TotalsTable, split_live, unpack_change
 from redismetrics.errors import shown
 from redismetrics.model.definition import Definition
 from redismetrics.store import keys
@@ -61,49 +63,33 @@ class SeriesTable(Sequence[SeriesState]):
 
     @classmethod
     def unpack(
-        cls, definition: Definition, tags_by_id: Mapping[int, bytes], states: Mapping[bytes, bytes]
+        cls, definition: Definition, tags_by_id: Mapping[int, bytes], live: Mapping[bytes, bytes]
     ) -> "SeriesTable":
         """Return the series of the hash `live` (see keys.py), in order of their ids.
 
         *tags_by_id* are packed tags. Series without tags or without a value are left out. Damaged
         bytes raise errors of many types; call it within `reading`.
         """
-        width, rows = keys.totals_shape(definition.type, len(definition.buckets))
-        fields = sorted((int(number), state) for number, state in states.items())
-        for _, state in fields:
-            if len(state) != 8 * width * rows:
-                raise ValueError(
-                    f"totals of a {definition.type} must have {8 * width * rows} bytes, "
-                    f"got {len(state)}"
-                )
-        numbers = struct.unpack(
-            f"<{width * rows * len(fields)}d", b"".join([state for _, state in fields])
-        )
-        ids = chain.from_iterable(
-            range(number * rows, number * rows + rows) for number, _ in fields
-        )
-        tags = list(map(tags_by_id.get, ids))
-        present = [packed and seen for packed, seen in zip(tags, numbers[::width], strict=True)]
-
-        def column(at: int) -> Iterator[float]:
-            return compress(numbers[at::width], present)
-
+        width, per_field = keys.totals_shape(definition.type, len(definition.buckets))
+        rows, changes = split_live(live)
+        table = TotalsTable(width, per_field, rows, list(map(unpack_change, changes)))
+        tags = list(map(tags_by_id.get, table.ids.tolist()))
+        present = np.fromiter(map(bool, tags), np.bool_, len(tags)) & (table.values[:, 0] != 0)
+        values = table.values[present]
         texts, tag_keys, has_empty = _unpack_tags(
-            [packed for packed in compress(tags, present) if packed]
+            [packed for packed in compress(tags, present.tolist()) if packed]
         )
-        seen_ms = list(map(int, column(0)))
+        seen_ms = values[:, 0].astype(np.int64).tolist()
         if definition.type == "gauge":
-            return cls(texts, seen_ms, list(column(1)), [], [], tag_keys, has_empty)
+            return cls(texts, seen_ms, values[:, 1].tolist(), [], [], tag_keys, has_empty)
         if definition.type == "counter":
             # A sum is stored as total + remainder, so that no digits are lost.
-            totals = list(map(add, column(1), column(2)))
-            return cls(texts, seen_ms, totals, [], [], tag_keys, has_empty)
-        buckets = [
-            tuple(map(int, numbers[at + 4 : at + width]))
-            for at in compress(range(0, len(numbers), width), present)
-        ]
-        sums = list(map(add, column(2), column(3)))
-        return cls(texts, seen_ms, sums, list(map(int, column(1))), buckets, tag_keys, has_empty)
+            sums = (values[:, 1] + values[:, 2]).tolist()
+            return cls(texts, seen_ms, sums, [], [], tag_keys, has_empty)
+        counts = values[:, 1].astype(np.int64).tolist()
+        buckets = list(map(tuple, values[:, 4:].astype(np.int64).tolist()))
+        sums = (values[:, 2] + values[:, 3]).tolist()
+        return cls(texts, seen_ms, sums, counts, buckets, tag_keys, has_empty)
 
     def __len__(self) -> int:
         return len(self.texts)

@@ -66,11 +66,13 @@ def fetch(
         reads, raw_reads = page_reads(context, name, snapshot, plans, retention, now_ms)
         all_reads = [*reads, *raw_reads]
         of = keys.metric(context.namespace.name, shard, name)
+        worked = keys.rollup(context.namespace.name, shard, name)
+        state_version = ("HGET", worked.state, "version")
         before, log, *replies, after = yield [
-            ("HGET", of.state, "version"),
+            state_version,
             ("ZRANGEBYSCORE", of.log, b"(" + snapshot.sealed, snapshot.clock),
             *(read_command(context, shard, name, read) for read in all_reads if read.missing),
-            ("HGET", of.state, "version"),
+            state_version,
         ]
         if not before == snapshot.version == after:
             continue

@@ -64,7 +64,7 @@ def read_snapshot(
             time,
             version_after,
         ) = yield [
-            ("HMGET", metric_keys.state, "version", "sealed", "oldest", "newest"),
+            ("HMGET", rollup_keys.state, "version", "sealed", "oldest", "newest"),
             ("GET", shard_keys.clock),
             ("HGET", shard_keys.catalogue, name),
             ("HGETALL", rollup_keys.due),
@@ -73,7 +73,7 @@ def read_snapshot(
             ("ZSCORE", rollup_keys.touched, b"=" + (cached or b"")),
             ("ZRANGEBYSCORE", rollup_keys.touched, b"(" + number, "+inf"),
             ("TIME",),
-            ("HGET", metric_keys.state, "version"),
+            ("HGET", rollup_keys.state, "version"),
         ]
         # If the version changed, a failover may have mixed replies of two versions: read again.
         if version == version_after:

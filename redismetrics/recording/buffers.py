@@ -46,6 +46,7 @@ class MetricBuffers:
         declared: The definition comes from `declare`.
         learned: The definition is the one that Redis holds.
         ids: Redis' numbers of the series, by canonical tags, as far as the sender knows them.
+        epoch: In which these numbers are valid; see record.lua.
         nbytes: Bytes of the tags of all buffers.
         until_ms: When another took its place; what it still holds is older. None if it is in use.
     """
@@ -54,6 +55,7 @@ class MetricBuffers:
         "buffers",
         "declared",
         "definition",
+        "epoch",
         "explicit",
         "ids",
         "learned",
@@ -73,6 +75,7 @@ class MetricBuffers:
         self.buffers: dict[bytes, Buffer] = {}
         self.nbytes = 0
         self.ids: dict[bytes, int] = {}
+        self.epoch = 0
         self.until_ms: int | None = None
 
     @property

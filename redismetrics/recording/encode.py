@@ -1,13 +1,14 @@
 """Encode a metric's batch for record.lua."""
 
+import struct
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import NamedTuple
 
 import msgpack
 import numpy as np
 
-from redismetrics.columnar import block_codec
+from redismetrics.columnar import block_codec, totals
 from redismetrics.columnar.arrays import saturated
 from redismetrics.columnar.samples import OWN_TIME, compress
 from redismetrics.store import keys
@@ -19,10 +20,26 @@ from .totals_changes import Changes, CounterChanges, GaugeChanges
 ROWS_WHEN_MERGED = 100
 
 
-def encode(batch: MetricBatch, ids: Mapping[bytes, int]) -> tuple[bytes, bytes]:
-    """Return the head and the body of a batch; see record.lua.
+# Samples, oldest_ms, newest_ms, epoch, number of series, doubles in a row of totals, rows in a
+# field of them, whether the series are msgpack, whether shared values change.
+_HEAD = struct.Struct("<ddddIHBBB")
 
-    *ids* are the numbers of the series that Redis is known to have.
+
+class EncodedBatch(NamedTuple):
+    """A metric's batch as arguments of record.lua; see there."""
+
+    name: str
+    definition: bytes
+    head: bytes
+    series: bytes
+    change: bytes
+    body: bytes
+
+
+def encode(batch: MetricBatch, ids: Mapping[bytes, int], epoch: int) -> EncodedBatch:
+    """Encode a batch for record.lua.
+
+    *ids* are the numbers of the series that Redis is known to have, which are valid in *epoch*.
     """
     samples, changes = batch.samples, batch.changes
     if changes is None and batch.kind == "gauge":
@@ -37,39 +54,41 @@ def encode(batch: MetricBatch, ids: Mapping[bytes, int]) -> tuple[bytes, bytes]:
     if changes is None:
         changes = changes_of(batch, samples)
     own = (samples.flags & OWN_TIME) != 0
-    head: list[Any] = [
-        batch.kind,
-        batch.definition.pack(),
+    series = list(map(ids.get, batch.canonicals))
+    is_list = None in series
+    if is_list:
+        mixed = [
+            canonical if known is None else known
+            for canonical, known in zip(batch.canonicals, series, strict=True)
+        ]
+        packed_series = msgpack.packb(mixed, use_bin_type=False)
+    else:
+        packed_series = np.array(series, "<u4").tobytes()
+    change = _pack(changes)
+    head = _HEAD.pack(
         samples.count,
         int(samples.time.min()),
         int(samples.time[own].max()) if own.any() else 0,
-        [ids.get(canonical, canonical) for canonical in batch.canonicals],
-        _flat(changes),
+        epoch,
+        len(series),
         *keys.totals_shape(batch.kind, len(batch.definition.buckets)),
-    ]
-    return msgpack.packb(head, use_bin_type=False), block_codec.pack(samples)
+        is_list,
+        change[:2] == bytes([totals.GAUGE, totals.SHARED]),
+    )
+    body = block_codec.pack(samples)
+    return EncodedBatch(batch.name, batch.definition.pack(), head, packed_series, change, body)
 
 
-def _flat(changes: Changes) -> list[float]:
-    """Return the changes of each series' totals as a flat list; see record.lua."""
+def _pack(changes: Changes) -> bytes:
+    """Return how the totals of each series change, without stamp and ids."""
     if isinstance(changes, CounterChanges):
-        return list(changes.amount.tolist())
+        return totals.pack_counter(changes.amount)
     if isinstance(changes, GaugeChanges):
-        columns = (
-            changes.code,
-            changes.time,
-            changes.value,
-            changes.change_time,
-            changes.change,
+        return totals.pack_gauge(
+            changes.code, changes.time, changes.value, changes.change_time, changes.change
         )
-        return list(np.stack(columns, axis=1).ravel().tolist())
     buckets = changes.buckets
     cells = np.bincount(buckets.series, minlength=len(changes.count))
-    sizes = 3 + 2 * cells
-    begin = np.cumsum(sizes) - sizes
-    flat = np.empty(int(sizes.sum()))
-    flat[begin], flat[begin + 1], flat[begin + 2] = changes.count, changes.total, cells
-    place = np.arange(len(buckets.series)) - np.repeat(np.cumsum(cells) - cells, cells)
-    pair = begin[buckets.series] + 3 + 2 * place
-    flat[pair], flat[pair + 1] = buckets.bucket + 1, buckets.count
-    return list(flat.tolist())
+    return totals.pack_histogram(
+        changes.count, changes.total, cells, buckets.bucket + 1, buckets.count
+    )

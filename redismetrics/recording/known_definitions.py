@@ -69,12 +69,25 @@ class KnownDefinitions:
         metric = self._metric(name)
         return {} if metric is None else metric.ids
 
-    def learn_ids(self, name: str, canonicals: Iterable[bytes], ids: Iterable[int]) -> None:
-        """Remember the numbers of some series of a metric."""
-        known = self.ids(name)
-        if len(known) > CACHED:
-            known.clear()
-        known.update(zip(canonicals, ids, strict=True))
+    def epoch(self, name: str) -> int:
+        """Return the epoch of a metric in which its `ids` are valid."""
+        metric = self._metric(name)
+        return 0 if metric is None else metric.epoch
+
+    def learn_ids(
+        self, name: str, canonicals: Iterable[bytes], ids: Iterable[int], epoch: int
+    ) -> None:
+        """Remember the numbers of some series of a metric.
+
+        Those learned in another epoch may be of series that were removed: they are forgotten.
+        """
+        metric = self._metric(name)
+        if metric is None:
+            return
+        if metric.epoch != epoch or len(metric.ids) > CACHED:
+            metric.ids.clear()
+        metric.epoch = epoch
+        metric.ids.update(zip(canonicals, ids, strict=True))
 
     def forget_ids(self, name: str | None = None) -> None:
         """Forget the numbers of the series of one metric, or of all."""

@@ -16,8 +16,9 @@ from redismetrics.store import catalog, keys, server
 from redismetrics.store.connection import Store
 from redismetrics.store.driver import Client, run
 
-from . import encode, write
+from . import write
 from .batch import MetricBatch, convert, drop_outside, finish, is_outside
+from .encode import EncodedBatch, encode
 from .known_definitions import KnownDefinitions
 from .known_namespace import KnownNamespace
 from .recorder import Recorder
@@ -183,9 +184,7 @@ class Sender:
         if self._confirmed.pop(shard, 0):
             self.known.forget_ids()
 
-    def _encode(
-        self, found: list[MetricBatch]
-    ) -> tuple[list[tuple[str, bytes, bytes]], list[MetricBatch]]:
+    def _encode(self, found: list[MetricBatch]) -> tuple[list[EncodedBatch], list[MetricBatch]]:
         """Return the batches as bytes, and those that could be encoded.
 
         One that can't be is dropped and counted, so that the others are not held up.
@@ -193,7 +192,9 @@ class Sender:
         encoded, packed = [], []
         for batch in found:
             try:
-                encoded.append((batch.name, *encode.encode(batch, self.known.ids(batch.name))))
+                encoded.append(
+                    encode(batch, self.known.ids(batch.name), self.known.epoch(batch.name))
+                )
                 packed.append(batch)
             except Exception:
                 log.exception(
@@ -286,9 +287,9 @@ class Sender:
             if reason == "overflow":
                 tag, count = msgpack.unpackb(detail)
                 self.recorder.drops.overflow(batch.batches[index].name, tag, count)
-        for index, ids in reply.learned:
+        for index, ids, epoch in reply.learned:
             part = batch.batches[index]
-            self.known.learn_ids(part.name, part.canonicals, ids)
+            self.known.learn_ids(part.name, part.canonicals, ids, epoch)
         for index, part in enumerate(batch.batches):
             if index not in refused:
                 self.clear_mismatch(part.name)

@@ -12,6 +12,8 @@ from redismetrics.store import keys, scripts
 from redismetrics.store.driver import Command, Operation
 from redismetrics.store.replies import reading
 
+from .encode import EncodedBatch
+
 _OVERFLOW = pack_tags(OVERFLOW_TAGS)
 
 
@@ -24,7 +26,7 @@ class WriteReply:
     unsealed_ms: int
     unpublished: int
     problems: list[tuple[int, str, bytes]]
-    learned: list[tuple[int, list[int]]]
+    learned: list[tuple[int, list[int], int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +44,11 @@ def write_request(
     writer: str,
     sequence: int,
     confirmed: int,
-    encoded: Iterable[tuple[str, bytes, bytes]],
+    encoded: Iterable[EncodedBatch],
     settings: Settings,
     database: int = 0,
 ) -> WriteRequest:
-    """Return the request for a batch of encoded metrics: (name, head, body).
+    """Return the request for a batch of encoded metrics.
 
     *confirmed* is the last sequence number of this writer and shard that was confirmed. *database*
     is the number of the database it goes to.
@@ -62,9 +64,10 @@ def write_request(
     ]
     names: list[str] = list(keys.shard(namespace, shard))
     arguments: list[Any] = [writer, sequence, confirmed, msgpack.packb(limits, use_bin_type=False)]
-    for name, head, body in encoded:
-        names += keys.metric(namespace, shard, name)
-        arguments += (name, keys.channel(namespace, name, database), head, body)
+    for metric in encoded:
+        names += keys.metric(namespace, shard, metric.name)
+        channel = keys.channel(namespace, metric.name, database)
+        arguments += (metric.name, channel, *metric[1:])
     command = ("EVALSHA", scripts.script("record").sha, len(names), *names, *arguments)
     return WriteRequest(shard, sequence, command)
 
@@ -81,5 +84,5 @@ def record(sent: WriteRequest) -> Operation[WriteReply]:
             unsealed,
             unpublished,
             reasons,
-            [(index, list(map(int, ids))) for index, ids in learned],
+            [(index, list(map(int, ids)), int(epoch)) for index, ids, epoch in learned],
         )

@@ -20,6 +20,8 @@ Keys of a shard begin with rm:{<ns>:<shard>}:
     catalogue               hash    metric -> its Definition, and when it was added (msgpack)
     dirty                   zset    metric, scored by the clock of its last batch, until its log is
                                     sealed to the end
+    recorded                hash    metric -> what recording keeps of it: a row of doubles, see
+                                    record_state.py; it outlives the metric
     pending                 zset    "<due slot> <metric>", scored by when it is due, in ms: an
                                     index of all `due`, and the cleanups ("trim 0 0", "sweep 0 0")
 
@@ -27,16 +29,13 @@ Keys of a metric begin with rm:{<ns>:<shard>}:<metric>:
 
     series                  hash    canonical tags -> series id (a small integer, never reused);
                                     the field '' is padding, see record.lua
-    live                    hash    number of a row group -> packed totals (see TOTALS)
+    live                    hash    totals, see LIVE
     log                     zset    block, scored by the clock of its batch: in order of arrival
-    state                   hash    version, sealed (clock), next (series id), bytes (of the log),
-                                    samples, never_sealed (cut from the log before sealing),
-                                    waiting (oldest block not sealed), late (its minute had
-                                    expired), pruned (exact samples), cut (clock of the newest
-                                    block taken off the log), oldest and newest (hours, in s, that
-                                    were ever sealed into)
     values                  hash    tag -> number of its values;
                                     "<tag>\0<value>" -> number of series with it
+    state                   hash    version, sealed (clock), late (its minute had expired), pruned
+                                    (exact samples), oldest and newest (hours, in s, that were ever
+                                    sealed into)
     due                     hash    due slot (see due_slot.py) -> when it is due: coarser slots
                                     that are open, or whose source changed after downsampling
     held                    hash    "<resolution> <partition>" -> bytes in that key;
@@ -58,14 +57,24 @@ fields of a chunk in a partition by one, "segment/<chunk>". A slot's own field b
 replaces the segment's rows of that slot, until the next merge. Data keys expire by themselves:
 retention is expiry.
 
-TOTALS: one row of little-endian doubles for each series, row id % TOTALS_ROWS of the field
-id // TOTALS_ROWS. A row that begins with 0 is unused. Rows that share a field cost a third of the
-memory and time of a field each; the wide rows of histograms have their own field.
-    counter    seen_ms, total, remainder
-    gauge      seen_ms, value, timestamp_ms, clock_us of its batch
-    histogram  seen_ms, count, sum, remainder, count of each bucket (not cumulative, without +Inf)
-A sum is stored as total + remainder, so that neither many small additions nor large integers lose
-digits (two-sum; Knuth, The Art of Computer Programming, volume 2, section 4.2.2).
+LIVE: the totals of all series are rows, and changes that are not added to them yet.
+    <number>   rows, little-endian doubles: series id is row id % TOTALS_ROWS of field
+               id // TOTALS_ROWS. A row that begins with 0 is unused. Rows that share a field cost a
+               third of the memory and time of a field each; the wide rows of histograms have
+               their own field
+        counter    seen_ms, total, remainder
+        gauge      seen_ms, value, timestamp_ms, clock_us of its batch
+        histogram  seen_ms, count, sum, remainder, count of each bucket (not cumulative, without
+                   +Inf)
+    +<number>  a change: what one batch adds. Changes are numbered for ever; for their bytes see
+               lua/include/totals.lua
+    first      number of the oldest change
+record.lua appends changes, which costs a third of changing the rows. Workers, and record.lua where
+there are many, fold them: they put sums in place of rows and take the changes off. Rows and changes
+are in one hash, which one command reads as one cut. The current totals are the rows plus the
+changes, in order of their numbers. A sum is stored as total + remainder, so that neither many
+small additions nor large integers lose digits (two-sum; Knuth, The Art of Computer Programming,
+volume 2, section 4.2.2).
 
 Raise FORMAT when the meaning of stored bytes changes; keep a dump of each format in
 tests/system/golden/.
@@ -74,7 +83,7 @@ tests/system/golden/.
 from typing import NamedTuple
 from zlib import crc32
 
-FORMAT = 1
+FORMAT = 2
 
 # Series whose totals share a field.
 TOTALS_ROWS = {"counter": 16, "gauge": 16, "histogram": 1}
@@ -95,7 +104,6 @@ class MetricKeys(NamedTuple):
     series: str
     totals: str
     log: str
-    state: str
     values: str
 
 
@@ -106,11 +114,13 @@ class ShardKeys(NamedTuple):
     writers: str
     catalogue: str
     dirty: str
+    recorded: str
 
 
 class RollupKeys(NamedTuple):
     """Keys of one metric that only workers write, apart from those of its data."""
 
+    state: str
     due: str
     held: str
     touched: str
@@ -126,19 +136,23 @@ def shard_of(metric: str, shards: int) -> int:
 
 def shard(namespace: str, number: int) -> ShardKeys:
     head = f"rm:{{{namespace}:{number}}}"
-    return ShardKeys(f"{head}:clock", f"{head}:writers", f"{head}:catalogue", f"{head}:dirty")
+    return ShardKeys(
+        f"{head}:clock",
+        f"{head}:writers",
+        f"{head}:catalogue",
+        f"{head}:dirty",
+        f"{head}:recorded",
+    )
 
 
 def metric(namespace: str, number: int, name: str) -> MetricKeys:
     head = f"rm:{{{namespace}:{number}}}:{name}"
-    return MetricKeys(
-        f"{head}:series", f"{head}:live", f"{head}:log", f"{head}:state", f"{head}:values"
-    )
+    return MetricKeys(f"{head}:series", f"{head}:live", f"{head}:log", f"{head}:values")
 
 
 def rollup(namespace: str, number: int, name: str) -> RollupKeys:
     head = f"rm:{{{namespace}:{number}}}:{name}"
-    return RollupKeys(f"{head}:due", f"{head}:held", f"{head}:touched")
+    return RollupKeys(f"{head}:state", f"{head}:due", f"{head}:held", f"{head}:touched")
 
 
 def data(namespace: str, number: int, name: str, resolution: str, partition_ms: int) -> str:

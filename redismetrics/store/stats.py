@@ -11,6 +11,7 @@ from redismetrics.model.retention import RetentionPolicy
 from . import keys
 from .driver import Command, Operation
 from .namespace import Config
+from .record_state import RecordState
 from .replies import pairs, read_now_ms, reading
 from .unreadable import Skipped, read_readable, skip
 
@@ -51,9 +52,6 @@ def readable_stats(
     return dict((yield from read_readable(names, read, skipped)))
 
 
-_STATE_FIELDS = ("samples", "bytes", "never_sealed", "late", "pruned", "sealed", "waiting")
-
-
 def metric_stats(
     namespace: str, config: Config, names: list[str]
 ) -> Operation[dict[str, MetricStats]]:
@@ -61,28 +59,29 @@ def metric_stats(
     commands: list[Command] = [("TIME",)]
     for name in names:
         shard = keys.shard_of(name, config.shards)
-        recorded = keys.metric(namespace, shard, name)
+        recorded, worked = keys.metric(namespace, shard, name), keys.rollup(namespace, shard, name)
+        of_shard = keys.shard(namespace, shard)
         commands += [
-            ("HMGET", recorded.state, *_STATE_FIELDS),
+            ("HGET", of_shard.recorded, name),
+            ("HMGET", worked.state, "late", "pruned"),
             ("HLEN", recorded.series),
             ("HEXISTS", recorded.series, ""),
             ("ZCARD", recorded.log),
-            ("HGETALL", keys.rollup(namespace, shard, name).held),
-            ("ZSCORE", keys.shard(namespace, shard).dirty, name),
+            ("HGETALL", worked.held),
+            ("ZSCORE", of_shard.dirty, name),
         ]
     time, *replies = yield commands
     now_ms, found = read_now_ms(time), {}
     for at, name in enumerate(names):
         with reading(f"the state of {name!r}"):
-            found[name] = _metric_stats(config.retention, now_ms, replies[6 * at : 6 * at + 6])
+            found[name] = _metric_stats(config.retention, now_ms, replies[7 * at : 7 * at + 7])
     return found
 
 
 def _metric_stats(retention: RetentionPolicy, now_ms: int, replies: list[Any]) -> MetricStats:
-    state, fields, has_padding, blocks, held, last = replies
-    samples, log_bytes, never_sealed, late, pruned, sealed, waiting = (
-        int(float(each or 0)) for each in state
-    )
+    packed, counts, fields, has_padding, blocks, held, last = replies
+    recorded = RecordState.unpack(packed)
+    late, pruned = (int(each or 0) for each in counts)
     by_name = {each.name: each for each in retention.with_raw}
     level_bytes = dict.fromkeys(by_name, 0)
     for field, amount in pairs(held).items():
@@ -93,16 +92,18 @@ def _metric_stats(retention: RetentionPolicy, now_ms: int, replies: list[Any]) -
         elif not is_gone:
             level_bytes[what] += int(amount)
     return MetricStats(
-        samples=samples,
+        samples=recorded.samples,
         series=fields - has_padding,
-        log_bytes=log_bytes,
+        log_bytes=recorded.log_bytes,
         blocks=blocks,
-        never_sealed=never_sealed,
+        never_sealed=recorded.never_sealed,
         late=late,
         pruned=pruned,
         level_bytes=level_bytes,
-        last_ms=max(int(float(last or 0)), sealed) // 1000,
-        waiting_ms=max(now_ms - waiting // 1000, 0) if waiting > sealed else 0,
+        last_ms=max(int(float(last or 0)), recorded.sealed) // 1000,
+        waiting_ms=(
+            max(now_ms - recorded.waiting // 1000, 0) if recorded.waiting > recorded.sealed else 0
+        ),
     )
 
 

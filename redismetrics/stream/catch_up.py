@@ -12,6 +12,7 @@ from redismetrics.model.time import YEAR_10000_MS
 from redismetrics.model.validation import check_name
 from redismetrics.store import keys
 from redismetrics.store.driver import Command, Operation
+from redismetrics.store.record_state import RecordState
 from redismetrics.store.replies import STAMP_BYTES, read_now_ms, reading
 
 # About how many blocks one slice has.
@@ -78,10 +79,11 @@ def read_slice(
             break
         until = since + (until - since) * SLICE_BLOCKS // (total + 1)
     not_empty = [at for at, count in enumerate(counts) if count]
-    catalogue = keys.shard(namespace, shard).catalogue
-    read_marks: list[Command] = [("HGET", each.state, "cut") for each in metric_keys]
-    read_marks.append(("HMGET", catalogue, *names))
-    marks = len(read_marks)
+    of_shard = keys.shard(namespace, shard)
+    read_marks: list[Command] = [
+        ("HMGET", of_shard.recorded, *names),
+        ("HMGET", of_shard.catalogue, *names),
+    ]
     while True:
         replies: list[Any] = yield [
             *read_marks,
@@ -91,29 +93,26 @@ def read_slice(
             ),
             *read_marks,
         ]
+        with reading("recorded"):
+            before, cuts = (
+                [RecordState.unpack(each).cut for each in replies[at]] for at in (0, -2)
+            )
         # If a cut changed between the two reads, blocks may be missing without a trace. If the
         # catalogue changed, the blocks may be those of a metric that is deleted. Read again.
-        if replies[:marks] == replies[-marks:]:
+        if before == cuts and replies[1] == replies[-1]:
             break
     found = []
-    for at, flat in zip(not_empty, replies[marks:-marks], strict=True):
+    for at, flat in zip(not_empty, replies[2:-2], strict=True):
         found += [
             (float(clock), names[at], data)
             for data, clock in zip(flat[::2], flat[1::2], strict=True)
         ]
     # The sort is stable: the blocks of one batch stay together.
     found.sort(key=lambda each: each[0])
-    with reading("state"):
-        cuts = {
-            name: int(float(cut))
-            for name, cut in zip(names, replies[: len(names)], strict=True)
-            if cut is not None
-        }
-        if not all(0 <= cut < YEAR_10000_MS * 1000 for cut in cuts.values()):
-            raise ValueError("a cut must be a time before the year 10000")
-        stamps = {
-            name: entry[-STAMP_BYTES:]
-            for name, entry in zip(names, replies[marks - 1], strict=True)
-            if entry is not None
-        }
-    return LogSlice(until, [(name, data) for _, name, data in found], cuts, stamps)
+    cut_at = {name: cut for name, cut in zip(names, cuts, strict=True) if cut}
+    stamps = {
+        name: entry[-STAMP_BYTES:]
+        for name, entry in zip(names, replies[-1], strict=True)
+        if entry is not None
+    }
+    return LogSlice(until, [(name, data) for _, name, data in found], cut_at, stamps)

@@ -1,20 +1,22 @@
 """Remove old blocks, idle series, and series that a user deletes."""
 
-from collections.abc import Mapping
+import secrets
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
 
-from redismetrics.columnar.arrays import Bools, Floats, Ints
-from redismetrics.errors import StoreError
+from redismetrics.columnar.arrays import Floats, Ints
+from redismetrics.columnar.totals import TotalsTable, split_live, unpack_change
 from redismetrics.model.retention import MARGIN, REPLAY_US
 from redismetrics.model.time import SECOND
 from redismetrics.model.validation import unpack_tags
-from redismetrics.store import keys
+from redismetrics.store import keys, scripts
 from redismetrics.store.driver import Operation
 from redismetrics.store.due_slot import SWEEP, TRIM
 from redismetrics.store.metric_keys import MetricLocation
 from redismetrics.store.namespace import Namespace
+from redismetrics.store.replies import pairs, read_definition, reading, series_by_id
 
 from .commit import (
     CommitPlan,
@@ -27,7 +29,6 @@ from .commit import (
 )
 from .due import sweep_interval
 from .limits import DEFAULT_LIMITS, WorkerLimits
-from .seal import seal
 
 
 def trim(metric: MetricLocation) -> Operation[Result]:
@@ -56,11 +57,18 @@ def sweep(metric: MetricLocation) -> Operation[Result]:
     coarsest = metric.retention.coarsest
     oldest_ms = seen.now_ms - coarsest.retention - coarsest.partition - MARGIN
     plan = CommitPlan(cleanups=[(SWEEP, seen.now_ms + sweep_interval(metric.retention))])
-    for row in series.totals:
-        _forget(plan, series, row, (row.seen_ms > 0) & (row.seen_ms < oldest_ms))
-    if not plan.forgotten:
+    idle = {
+        number: tags
+        for number, tags in series.tags.items()
+        if 0 < series.seen_ms.get(number, 0) < oldest_ms
+    }
+    plan.forgotten = list(idle.values())
+    left = series.tags.keys() - idle.keys()
+    for row in series.rows:
+        _clear(plan, row, left)
+    if not plan.forgotten and not plan.totals:
         return Result((yield from commit(metric, seen, plan)))
-    if not series.tags and not seen.due:
+    if not left and not seen.due:
         plan.none_left, plan.finished, plan.cleanups = True, [SWEEP, TRIM], []
     outcome = yield from commit(metric, seen, plan)
     return Result(outcome, forgotten=len(plan.forgotten))
@@ -74,72 +82,70 @@ def delete_series(
 ) -> Operation[int]:
     """Forget the series with these tags and what was recorded of them; return their number.
 
-    None as a tag's value means that the series must not have that tag. The log must be sealed to
-    its end, as for a sweep, so it is sealed first. Readers skip rows of ids without a series.
-
-    Raises:
-        StoreError: If the metric is recorded so fast that its log is never sealed to the end.
+    None as a tag's value means that the series must not have that tag. Readers skip rows and
+    changes of ids without a series.
     """
     config = yield from namespace.config()
     shard = keys.shard_of(name, config.shards)
-    metric = MetricLocation(namespace.name, shard, name, config.retention)
-    deleted = attempts = 0
-    while attempts < limits.deletion_attempts:
-        sealed = yield from seal(metric, limits)
-        if sealed.outcome is Outcome.MORE:
-            continue
-        seen = yield from read_version(metric)
-        if seen.definition is None:
-            return deleted
-        series = yield from _read_series(metric, seen)
-        if series is not None:
-            chosen = [number for number, text in series.tags.items() if _has_tags(text, tags)]
-            if not chosen:
-                return deleted
-            plan = CommitPlan()
-            first = chosen[: limits.series_per_commit]
-            for row in series.totals:
-                _forget(plan, series, row, np.isin(row.ids, first) & (row.seen_ms > 0))
-            # Series whose totals are lost.
-            plan.forgotten += [series.tags[number] for number in first if number in series.tags]
-            if (yield from commit(metric, seen, plan)) is Outcome.DONE:
-                deleted, attempts = deleted + len(plan.forgotten), 0
-                continue
-        attempts += 1
-    raise StoreError(
-        f"{name!r} is recorded too fast to delete series from it: {deleted} were deleted; try again"
-    )
+    of, worked = keys.metric(namespace.name, shard, name), keys.rollup(namespace.name, shard, name)
+    of_shard = keys.shard(namespace.name, shard)
+    definition, found = yield [("HGET", of_shard.catalogue, name), ("HKEYS", of.series)]
+    if definition is None:
+        return 0
+    known = read_definition(name, definition)
+    with reading(f"the series of {name!r}"):
+        chosen = [canonical for canonical in found if canonical and _has_tags(canonical, tags)]
+    deleted = 0
+    for at in range(0, len(chosen), limits.series_per_commit):
+        part = chosen[at : at + limits.series_per_commit]
+        names = (
+            worked.state,
+            of.series,
+            of.totals,
+            of.values,
+            worked.touched,
+            of_shard.recorded,
+        )
+        (reply,) = yield [
+            (
+                "EVALSHA",
+                scripts.script("delete_series").sha,
+                len(names),
+                *names,
+                name,
+                secrets.token_hex(4),
+                *keys.totals_shape(known.type, len(known.buckets)),
+                *part,
+            )
+        ]
+        deleted += int(reply)
+    return deleted
 
 
 @dataclass(frozen=True, slots=True)
-class _TotalsRow:
+class _Rows:
     """One field of the metric's totals, as it was read.
 
     Attributes:
-        field: Name of the field.
+        field: Number of the field.
         data: Its bytes.
         ids: Series ids, shape (series,).
         values: The totals, shape (series, width).
     """
 
-    field: bytes
+    field: int
     data: bytes
     ids: Ints
     values: Floats
 
-    @property
-    def seen_ms(self) -> Floats:
-        """When each series was last recorded; 0 for an id without a series."""
-        seen: Floats = self.values[:, 0]
-        return seen
-
 
 @dataclass(frozen=True, slots=True)
 class _Series:
-    """All series of a metric: canonical tags by id, and the totals."""
+    """All series of a metric: tags by id, when each was last recorded, and the totals."""
 
     tags: dict[int, bytes]
-    totals: list[_TotalsRow]
+    seen_ms: dict[int, int]
+    rows: list[_Rows]
 
 
 def _read_series(metric: MetricLocation, seen: MetricVersion) -> Operation[_Series | None]:
@@ -147,39 +153,42 @@ def _read_series(metric: MetricLocation, seen: MetricVersion) -> Operation[_Seri
     definition = seen.definition
     assert definition is not None, "BUG: the metric has no definition"
     replies = yield from read_consistent(
-        metric, seen, [("HGETALL", metric.recorded.series), ("HGETALL", metric.recorded.totals)]
+        metric, seen, [("HGETALL", metric.recorded.totals), ("HGETALL", metric.recorded.series)]
     )
     if replies is None:
         return None
-    series, totals = replies
-    width, rows = keys.totals_shape(definition.type, len(definition.buckets))
-    tags = {
-        int(number): canonical
-        for canonical, number in zip(series[::2], series[1::2], strict=True)
-        if canonical
-    }
-    return _Series(
-        tags,
-        [
-            _TotalsRow(
-                field,
-                data,
-                np.arange(rows) + int(field) * rows,
-                np.frombuffer(data, "<f8").reshape(rows, width),
-            )
-            for field, data in zip(totals[::2], totals[1::2], strict=True)
-        ],
-    )
+    live, series = replies
+    width, per_field = keys.totals_shape(definition.type, len(definition.buckets))
+    with reading(f"live: the totals of {metric.name!r}"):
+        rows, changes = split_live(pairs(live))
+        table = TotalsTable(width, per_field, rows, list(map(unpack_change, changes)))
+        return _Series(
+            series_by_id(series),
+            dict(
+                zip(table.ids.tolist(), table.values[:, 0].astype(np.int64).tolist(), strict=True)
+            ),
+            [
+                _Rows(
+                    number,
+                    data,
+                    np.arange(per_field) + number * per_field,
+                    np.frombuffer(data, "<f8").reshape(per_field, width),
+                )
+                for number, data in rows.items()
+            ],
+        )
 
 
-def _forget(plan: CommitPlan, series: _Series, row: _TotalsRow, gone: Bools) -> None:
-    """Add to *plan* that the series of *row* with True in *gone* are forgotten."""
-    if gone.any():
-        plan.forgotten += [
-            series.tags.pop(number) for number in row.ids[gone].tolist() if number in series.tags
-        ]
-        cleared = np.where(gone[:, None], 0.0, row.values).astype("<f8").tobytes()
-        plan.totals.append((row.field, row.data, cleared))
+def _clear(plan: CommitPlan, rows: _Rows, left: Set[int]) -> None:
+    """Add to *plan* that rows of series that are not *left* are set to 0.
+
+    Those of a series that was deleted may be made by a later fold of its changes.
+    """
+    used = rows.ids[rows.values[:, 0] != 0].tolist()
+    gone = [number for number in used if number not in left]
+    if gone:
+        cleared = np.where(np.isin(rows.ids, gone)[:, None], 0.0, rows.values)
+        plan.totals.append((b"%d" % rows.field, rows.data, cleared.astype("<f8").tobytes()))
 
 
 def _has_tags(canonical: bytes, tags: Mapping[str, str | None]) -> bool:

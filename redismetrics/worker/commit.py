@@ -12,6 +12,8 @@ from typing import Any
 
 import msgpack
 
+from redismetrics.columnar.stamp import stamp_bytes
+from redismetrics.errors import FormatMismatch
 from redismetrics.model.definition import Definition
 from redismetrics.model.retention import MARGIN, REPLAY_US, Resolution
 from redismetrics.model.time import SECOND
@@ -19,6 +21,7 @@ from redismetrics.store import keys, scripts
 from redismetrics.store.driver import Command, Operation
 from redismetrics.store.due_slot import DueSlot
 from redismetrics.store.metric_keys import MetricLocation
+from redismetrics.store.record_state import RecordState
 from redismetrics.store.replies import pairs, read_definition, read_now_ms, reading
 
 # Sizes of expired data that one commit removes from `held`; later commits remove the rest.
@@ -52,6 +55,7 @@ class Result:
         late: Samples that arrived after their minute had expired.
         forgotten: Series that were removed.
         waited_ms: How long the oldest block had waited.
+        error: What could not be done beside it.
     """
 
     outcome: Outcome
@@ -61,6 +65,7 @@ class Result:
     bytes: int = 0
     forgotten: int = 0
     waited_ms: int = 0
+    error: FormatMismatch | None = None
 
 
 @dataclass(slots=True)
@@ -73,6 +78,7 @@ class MetricVersion:
         due: Fields of the hash `due`.
         definition: None for a metric that does not exist.
         now_ms: The server's time.
+        recorded: The record-side state.
     """
 
     version: bytes | None
@@ -80,6 +86,7 @@ class MetricVersion:
     due: dict[bytes, bytes]
     definition: Definition | None
     now_ms: int
+    recorded: RecordState
 
     def is_due(self, slot: DueSlot) -> bool:
         return slot.field.encode() in self.due
@@ -109,6 +116,23 @@ class KeyWrites:
     refuse: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Changes of the totals that a commit folds.
+
+    Attributes:
+        first: Number of the oldest.
+        stamp: Stamp of the newest, which identifies it.
+        sizes: Bytes of each.
+        rows: Fields of the totals and their new values, flat.
+    """
+
+    first: int
+    stamp: bytes
+    sizes: list[int]
+    rows: list[bytes]
+
+
 @dataclass(slots=True)
 class CommitPlan:
     """All that one commit does.
@@ -124,7 +148,8 @@ class CommitPlan:
         cleanups: Cleanups to schedule, with the time in ms.
         new_cleanups: The same, unless that cleanup is scheduled already.
         forgotten: Canonical tags of series to forget.
-        totals: Fields of the totals: field, value as it was read, new value.
+        totals: Fields of the totals to clear: field, value as it was read, new value.
+        fold: Changes of the totals to fold.
         none_left: Remove the metric: its last series is forgotten.
     """
 
@@ -140,49 +165,58 @@ class CommitPlan:
     new_cleanups: list[tuple[DueSlot, int]] = field(default_factory=list)
     forgotten: list[bytes] = field(default_factory=list)
     totals: list[tuple[bytes, bytes, bytes]] = field(default_factory=list)
+    fold: Fold | None = None
     none_left: bool = False
 
 
 def read_version(metric: MetricLocation) -> Operation[MetricVersion]:
     """Read the metric's version, and what every piece of work needs to know."""
+    of_shard = keys.shard(metric.namespace, metric.shard)
     while True:
-        (version, sealed), due, definition, time, version_after = yield [
-            ("HMGET", metric.recorded.state, "version", "sealed"),
+        (version, sealed), due, definition, recorded, time, version_after = yield [
+            ("HMGET", metric.worked.state, "version", "sealed"),
             ("HGETALL", metric.worked.due),
-            ("HGET", keys.shard(metric.namespace, metric.shard).catalogue, metric.name),
+            ("HGET", of_shard.catalogue, metric.name),
+            ("HGET", of_shard.recorded, metric.name),
             ("TIME",),
-            ("HGET", metric.recorded.state, "version"),
+            ("HGET", metric.worked.state, "version"),
         ]
         # If the version changed, read again: after a failover, replies of two versions could mix.
         if version == version_after:
             break
     known = None if definition is None else read_definition(metric.name, definition)
-    return MetricVersion(version, sealed or b"0", pairs(due), known, read_now_ms(time))
+    with reading(f"recorded: the state of {metric.name!r}"):
+        state = RecordState.unpack(recorded)
+    return MetricVersion(version, sealed or b"0", pairs(due), known, read_now_ms(time), state)
 
 
 def read_consistent(
     metric: MetricLocation, seen: MetricVersion, commands: list[Command]
 ) -> Operation[list[Any] | None]:
     """Return the replies, or None if the metric has another version than *seen*."""
-    version = ("HGET", metric.recorded.state, "version")
+    version = ("HGET", metric.worked.state, "version")
     before, *replies, after = yield [version, *commands, version]
     return replies if before == seen.version == after else None
 
 
 def commit(metric: MetricLocation, seen: MetricVersion, plan: CommitPlan) -> Operation[Outcome]:
     """Write *plan*, if the metric is still as *seen*: return DONE, else AGAIN."""
-    of, of_shard = metric.recorded, keys.shard(metric.namespace, metric.shard)
+    of, worked = metric.recorded, metric.worked
+    of_shard = keys.shard(metric.namespace, metric.shard)
     names = [
-        of.state,
+        worked.state,
         of.log,
         of.series,
         of.totals,
-        *metric.worked,
+        worked.due,
+        worked.held,
+        worked.touched,
         of_shard.clock,
         of_shard.catalogue,
         of_shard.dirty,
         keys.pending(metric.namespace, metric.shard),
         of.values,
+        of_shard.recorded,
         *(metric.data(write.resolution.name, write.partition_ms) for write in plan.writes),
     ]
     arguments = [each for write in plan.writes for each in _arguments(write)]
@@ -210,10 +244,13 @@ def _arguments(write: KeyWrites) -> list[Any]:
 
 def _pack(plan: CommitPlan, seen: MetricVersion) -> bytes:
     """Return *plan* as commit.lua reads it: its fields in a fixed order."""
+    fold: list[Any] = []
+    if plan.fold is not None:
+        fold = [plan.fold.first, plan.fold.stamp, plan.fold.sizes, plan.fold.rows]
     orders = [
         seen.sealed,
         plan.sealed or seen.sealed,
-        [_identity(block) for block in plan.blocks],
+        [stamp_bytes(block) for block in plan.blocks],
         REPLAY_US,
         [(slot.field, when) for slot, when in plan.schedule.items()],
         [slot.field for slot in plan.finished],
@@ -225,16 +262,7 @@ def _pack(plan: CommitPlan, seen: MetricVersion) -> bytes:
         plan.forgotten,
         plan.totals,
         int(plan.none_left),
+        fold,
     ]
     packed: bytes = msgpack.packb(orders, use_bin_type=False)
     return packed
-
-
-def _identity(block: bytes) -> bytes:
-    """Return the beginning of *block*: clock, writer and sequence, which identify it."""
-    unpacker = msgpack.Unpacker(raw=True)
-    unpacker.feed(block[:1024])
-    unpacker.read_array_header()
-    for _ in range(3):
-        unpacker.skip()
-    return block[: unpacker.tell()]

@@ -29,8 +29,8 @@ class WorkerLimits:
             time and metadata. If there are more, only their summary and digest are kept.
         grace_ms: A slot is downsampled this long after its end, and again this long after late
             data arrived.
-        series_per_commit: Series deleted by one commit.
-        deletion_attempts: Attempts to delete series at a moment when the log is sealed to its end.
+        series_per_commit: Series deleted by one script call.
+        changes_at_once: Changes of a metric's totals folded by one commit.
     """
 
     interval: float = 5.0
@@ -49,7 +49,7 @@ class WorkerLimits:
     samples_per_minute: int = 100
     grace_ms: int = 60 * SECOND
     series_per_commit: int = 1_000
-    deletion_attempts: int = 100
+    changes_at_once: int = 4_096
 
 
 DEFAULT_LIMITS = WorkerLimits()

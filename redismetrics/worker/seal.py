@@ -1,6 +1,7 @@
 """Seal: merge blocks of a metric's log into its minutes, so that cuts of the log lose nothing."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from redismetrics.errors import FormatMismatch
 from redismetrics.model.retention import REPLAY_US
 from redismetrics.model.time import HOUR, SECOND
 from redismetrics.store import keys
-from redismetrics.store.driver import Operation
+from redismetrics.store.driver import Operation, gather
 from redismetrics.store.due_slot import SWEEP, TRIM
 from redismetrics.store.metric_keys import MetricLocation
 
@@ -18,6 +19,7 @@ from . import merge
 from .cells import read_cells, write_cells
 from .commit import (
     CommitPlan,
+    Fold,
     MetricVersion,
     Outcome,
     Result,
@@ -26,8 +28,9 @@ from .commit import (
     read_version,
 )
 from .due import coarser_due, kept_for_coarser, sweep_interval
+from .fold import WaitingChanges, changes_command, fold, waiting_changes
 from .limits import DEFAULT_LIMITS, WorkerLimits
-from .merge import CellKey
+from .merge import Cell, CellKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,10 @@ def seal(
     Does nothing if there are only a few blocks and all are younger than *patience_ms*.
     """
     seen = yield from read_version(metric)
-    log = yield from _read_log(metric, seen, limits.blocks_at_once)
-    if log is None:
+    found = yield from _read_waiting(metric, seen, limits)
+    if found is None:
         return Result(Outcome.AGAIN)
+    log, changes = found
     if not log or seen.definition is None:
         return Result(Outcome.NOTHING)
     waited_ms = max(seen.now_ms - int(log[0][1]) // 1000, 0)
@@ -67,8 +71,13 @@ def seal(
         cleanups=[(TRIM, seen.now_ms + REPLAY_US // 1000 + SECOND)],
         new_cleanups=[(SWEEP, seen.now_ms + sweep_interval(metric.retention))],
     )
-    if parts and not (yield from _merge(metric, seen, plan, parts, chunk_series, limits)):
+    stored, folded = yield from _read_stored(metric, seen, parts, chunk_series, changes)
+    if stored is None:
         return Result(Outcome.AGAIN)
+    if parts:
+        _merge(metric, seen, plan, parts, stored, limits)
+    error = folded if isinstance(folded, FormatMismatch) else None
+    plan.fold = None if isinstance(folded, FormatMismatch) else folded
     outcome = yield from commit(metric, seen, plan)
     if outcome is Outcome.DONE and (len(blocks) < len(log) or len(log) == limits.blocks_at_once):
         outcome = Outcome.MORE
@@ -79,20 +88,48 @@ def seal(
         late=late,
         bytes=sum(len(block.data) for block in blocks),
         waited_ms=waited_ms,
+        error=error,
     )
 
 
-def _read_log(
-    metric: MetricLocation, seen: MetricVersion, count: int
-) -> Operation[list[tuple[bytes, bytes]] | None]:
-    """Return the next blocks that are not sealed, with their clocks; None if the metric changed."""
-    command = ("ZRANGEBYSCORE", metric.recorded.log, b"(" + seen.sealed, "+inf")
+def _read_waiting(
+    metric: MetricLocation, seen: MetricVersion, limits: WorkerLimits
+) -> Operation[tuple[list[tuple[bytes, bytes]], WaitingChanges] | None]:
+    """Return the next blocks that are not sealed, with their clocks, and the changes to fold.
+
+    None if the metric changed.
+    """
+    log = ("ZRANGEBYSCORE", metric.recorded.log, b"(" + seen.sealed, "+inf")
     replies = yield from read_consistent(
-        metric, seen, [(*command, "WITHSCORES", "LIMIT", 0, count)]
+        metric,
+        seen,
+        [
+            (*log, "WITHSCORES", "LIMIT", 0, limits.blocks_at_once),
+            *changes_command(metric, seen, limits.changes_at_once),
+        ],
     )
     if replies is None:
         return None
-    return list(zip(replies[0][::2], replies[0][1::2], strict=True))
+    blocks = list(zip(replies[0][::2], replies[0][1::2], strict=True))
+    return blocks, waiting_changes(seen, replies[1:])
+
+
+def _read_stored(
+    metric: MetricLocation,
+    seen: MetricVersion,
+    parts: list[Samples],
+    chunk_series: int,
+    changes: WaitingChanges,
+) -> Operation[tuple[dict[CellKey, Cell] | None, Fold | FormatMismatch | None]]:
+    """Read the minutes that samples are merged into, and the totals that changes are added to.
+
+    The minutes are None if the metric changed since it was read.
+    """
+    reads: list[Operation[Any]] = [fold(metric, seen, changes)]
+    if parts:
+        reads.append(read_cells(metric, seen, merge.cell_keys(parts, chunk_series)))
+    folded, *cells = yield from gather(reads)
+    return (cells[0] if cells else {}), folded
 
 
 def _decode(
@@ -143,21 +180,16 @@ def _merge(
     seen: MetricVersion,
     plan: CommitPlan,
     parts: list[Samples],
-    chunk_series: int,
+    stored: dict[CellKey, Cell],
     limits: WorkerLimits,
-) -> Operation[bool]:
-    """Merge samples into stored minutes, and add the writes to *plan*.
-
-    Returns False if the metric changed since it was read.
-    """
+) -> None:
+    """Merge samples into stored minutes, and add the writes to *plan*."""
+    assert seen.definition is not None, "BUG: the metric has no definition"
     retention = metric.retention
-    stored = yield from read_cells(metric, seen, merge.cell_keys(parts, chunk_series))
-    if stored is None:
-        return False
     cells = merge.merge_into_cells(
         parts,
         stored,
-        chunk_series,
+        keys.CHUNK[seen.definition.type],
         retention.finest,
         retention.raw.kept_from(seen.now_ms),
         limits.samples_per_minute,
@@ -168,7 +200,6 @@ def _merge(
         *write_cells(metric, cells, stored, seen.now_ms),
         *kept_for_coarser(metric, plan.schedule),
     ]
-    return True
 
 
 def _by_hour(parts: list[Samples]) -> dict[int, int]:

@@ -249,10 +249,12 @@ class Worker:
                 return done
             self.progressed_at = monotonic()
             outcomes = [result.outcome for result in results]
-            for result in results:
+            for metric, result in zip(metrics, results, strict=True):
                 if result.outcome in (Outcome.DONE, Outcome.MORE):
                     done += 1
                     self._count(result)
+                    if result.error is not None:
+                        self._fail(metric.name, result.error)
             self.counts.conflicts += outcomes.count(Outcome.AGAIN)
             attempts -= Outcome.AGAIN in outcomes
             metrics = [

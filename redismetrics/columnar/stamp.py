@@ -1,0 +1,44 @@
+"""Stamps: what every block of a log and every change of the totals begins with.
+
+A stamp identifies the batch, also after a failover: no two batches get the same server time,
+sequence and writer. Scripts write it, see lua/include/stamp.lua.
+"""
+
+import struct
+from typing import NamedTuple
+
+_FIXED = struct.Struct("<dddB")
+
+
+class Stamp(NamedTuple):
+    """Clock of the batch in us, server time in us, number of the batch, id of the process."""
+
+    clock: int
+    time_us: int
+    sequence: int
+    writer: str
+
+
+def unpack_stamp(data: bytes) -> tuple[Stamp, int]:
+    """Return the stamp at the beginning of *data*, and its size.
+
+    Raises:
+        struct.error, ValueError, OverflowError: If *data* is corrupt.
+    """
+    clock, time_us, sequence, writer_size = _FIXED.unpack_from(data)
+    end = _FIXED.size + writer_size
+    if len(data) < end:
+        raise ValueError(f"a stamp must have {end} bytes, got {len(data)}")
+    writer = data[_FIXED.size : end].decode()
+    return Stamp(int(clock), int(time_us), int(sequence), writer), end
+
+
+def stamp_bytes(data: bytes) -> bytes:
+    """Return the bytes of the stamp at the beginning of *data*."""
+    return data[: unpack_stamp(data)[1]]
+
+
+def pack_stamp(stamp: Stamp) -> bytes:
+    """Return *stamp* as a script writes it."""
+    writer = stamp.writer.encode()
+    return _FIXED.pack(stamp.clock, stamp.time_us, stamp.sequence, len(writer)) + writer

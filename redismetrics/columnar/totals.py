@@ -1,0 +1,294 @@
+"""Totals: rows of doubles, and the changes that are not added to them yet.
+
+For the bytes see LIVE in keys.py and lua/include/totals.lua. What is computed here is equal to what
+the script computes, to the bit: whoever folds, a counter on the Prometheus page never goes down,
+not even by a rounding. So changes are added one after the other, in order of their numbers.
+"""
+
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from redismetrics.errors import FormatMismatch
+
+from .arrays import LARGEST, Floats, Ints
+from .stamp import unpack_stamp
+
+COUNTER, GAUGE, HISTOGRAM = 1, 2, 3
+# Layouts: of a gauge with changes of its shared value, of a histogram with large numbers.
+PLAIN, SHARED, WIDE = 0, 1, 1
+
+# Codes of a gauge's change, which are added.
+CHANGES_SHARED, SETS, HAS_OWN_TIME = 1, 2, 4
+
+# Kind, layout, series, cells.
+_HEAD = struct.Struct("<BBII")
+
+
+def pack_counter(amounts: Floats) -> bytes:
+    """Return the change of a counter's series, shape (n,), without stamp and ids."""
+    return _HEAD.pack(COUNTER, PLAIN, len(amounts), 0) + amounts.astype("<f8").tobytes()
+
+
+def pack_gauge(
+    codes: NDArray[Any],
+    times: NDArray[Any],
+    values: Floats,
+    changed_times: NDArray[Any],
+    changes: Floats,
+) -> bytes:
+    """Return the change of a gauge's series, all of shape (n,), without stamp and ids."""
+    is_shared = bool((codes & CHANGES_SHARED).any())
+    parts = [_HEAD.pack(GAUGE, SHARED if is_shared else PLAIN, len(codes), 0)]
+    parts.append(codes.astype("u1").tobytes())
+    columns = (times, values, changed_times, changes) if is_shared else (times, values)
+    parts += [column.astype("<f8").tobytes() for column in columns]
+    return b"".join(parts)
+
+
+def pack_histogram(
+    counts: NDArray[Any], sums: Floats, cells: Ints, buckets: Ints, hits: NDArray[Any]
+) -> bytes:
+    """Return the change of a histogram's series without stamp and ids.
+
+    *counts*, *sums* and *cells* have shape (n,), one for each series. *buckets*, numbered from 1,
+    and *hits* have one for each bucket that changed: cells[0] of the first series, and so on.
+    """
+    is_wide = bool(
+        len(counts)
+        and (
+            counts.max() >= 1 << 32
+            or cells.max() > 255
+            or (len(hits) and (hits.max() >= 1 << 32 or buckets.max() > 255))
+        )
+    )
+    whole, small = ("<f8", "<f8") if is_wide else ("<u4", "u1")
+    return b"".join(
+        (
+            _HEAD.pack(HISTOGRAM, WIDE if is_wide else PLAIN, len(counts), len(buckets)),
+            counts.astype(whole).tobytes(),
+            sums.astype("<f8").tobytes(),
+            cells.astype(small).tobytes(),
+            buckets.astype(small).tobytes(),
+            hits.astype(whole).tobytes(),
+        )
+    )
+
+
+@dataclass(slots=True, eq=False)
+class Change:
+    """How one batch changes the totals of some series.
+
+    Attributes:
+        clock: Clock of the batch, in us.
+        ids: Series ids, shape (n,); an id may occur more than once.
+        amounts: Of counters and histograms, what is added to the sum.
+        codes, times, values: Of gauges.
+        counts, cells, buckets, hits: Of histograms, see `pack_histogram`.
+    """
+
+    kind: int
+    clock: int
+    ids: Ints
+    amounts: Floats = field(default_factory=lambda: np.empty(0))
+    codes: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    times: Floats = field(default_factory=lambda: np.empty(0))
+    values: Floats = field(default_factory=lambda: np.empty(0))
+    counts: Floats = field(default_factory=lambda: np.empty(0))
+    cells: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    buckets: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    hits: Floats = field(default_factory=lambda: np.empty(0))
+
+
+def unpack_change(data: bytes) -> Change | None:
+    """Decode a change with its stamp; None if it is of a kind or layout that is not known.
+
+    Raises:
+        FormatMismatch: If *data* is corrupt.
+    """
+    try:
+        return _unpack_change(data)
+    except (struct.error, ValueError, OverflowError) as error:
+        raise FormatMismatch(f"corrupt change of totals ({len(data)} bytes): {error}") from error
+
+
+def _unpack_change(data: bytes) -> Change | None:
+    stamp, at = unpack_stamp(data)
+    kind, layout, n, m = _HEAD.unpack_from(data, at)
+    at += _HEAD.size
+
+    def column(form: str, count: int) -> NDArray[Any]:
+        nonlocal at
+        kind = np.dtype(form)
+        found: NDArray[Any] = np.frombuffer(data, kind, count, at)
+        at += kind.itemsize * count
+        return found
+
+    if kind == COUNTER and layout == PLAIN:
+        amounts = column("<f8", n)
+        change = Change(kind, stamp.clock, column("<u4", n).astype(np.int64), amounts)
+    elif kind == GAUGE and layout == PLAIN:
+        codes, times, values = column("u1", n), column("<f8", n), column("<f8", n)
+        ids = column("<u4", n).astype(np.int64)
+        change = Change(
+            kind, stamp.clock, ids, codes=codes.astype(np.int64), times=times, values=values
+        )
+    elif kind == HISTOGRAM and layout in (PLAIN, WIDE):
+        whole, small = ("<f8", "<f8") if layout == WIDE else ("<u4", "u1")
+        counts, amounts, cells = column(whole, n), column("<f8", n), column(small, n)
+        buckets, hits = column(small, m), column(whole, m)
+        change = Change(
+            kind,
+            stamp.clock,
+            column("<u4", n).astype(np.int64),
+            amounts,
+            counts=counts.astype(np.float64),
+            cells=cells.astype(np.int64),
+            buckets=buckets.astype(np.int64),
+            hits=hits.astype(np.float64),
+        )
+        if int(change.cells.sum()) != m:
+            raise ValueError(f"{m} buckets must belong to a series, got {change.cells.sum()}")
+    else:
+        return None
+    if at != len(data):
+        raise ValueError(f"it must have {at} bytes, got {len(data)}")
+    if not np.isfinite(change.amounts).all() or not np.isfinite(change.values).all():
+        raise ValueError("its values must be finite")
+    return change
+
+
+def field_name(number: int) -> bytes:
+    """Return the field of the hash `live` that holds the change of that *number*."""
+    return b"+%d" % number
+
+
+def split_live(live: Mapping[bytes, bytes]) -> tuple[dict[int, bytes], list[bytes]]:
+    """Return the rows of the hash `live`, by number of their field, and its changes in order."""
+    rows: dict[int, bytes] = {}
+    changes: dict[int, bytes] = {}
+    for name, data in live.items():
+        if name[:1] == b"+":
+            changes[int(name)] = data
+        # Other words are of a newer version.
+        elif name.isdigit():
+            rows[int(name)] = data
+    return rows, [data for _, data in sorted(changes.items())]
+
+
+class TotalsTable:
+    """Rows of totals that changes can be added to.
+
+    Attributes:
+        fields: Numbers of the fields of `live`, ascending, shape (f,).
+        ids: Series ids, shape (f * rows of a field,).
+        values: The rows, shape (f * rows of a field, width).
+        unknown: Changes that are of an unknown kind, and those behind them: they are not added.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        per_field: int,
+        rows: Mapping[int, bytes],
+        changes: Sequence[Change | None],
+    ) -> None:
+        """Add *changes* to *rows*, in their order.
+
+        Raises:
+            ValueError: If rows or changes do not fit the shape.
+        """
+        known = list(changes)
+        while None in known:
+            known.pop()
+        self.unknown = len(changes) - len(known)
+        self._width, self._per_field = width, per_field
+        size = 8 * width * per_field
+        for data in rows.values():
+            if len(data) != size:
+                raise ValueError(f"a field of totals must have {size} bytes, got {len(data)}")
+        added = [change for change in known if change is not None]
+        touched = (change.ids // per_field for change in added)
+        self.fields = np.unique(np.concatenate([np.fromiter(rows, np.int64, len(rows)), *touched]))
+        empty = bytes(size)
+        data = b"".join([rows.get(number, empty) for number in self.fields.tolist()])
+        self.values: Floats = np.frombuffer(data, "<f8").reshape(-1, width).copy()
+        offsets = np.arange(per_field)
+        self.ids: Ints = (self.fields[:, None] * per_field + offsets).ravel()
+        for change in added:
+            self._add(change)
+
+    def _rows_of(self, ids: Ints) -> Ints:
+        at: Ints = np.searchsorted(self.fields, ids // self._per_field)
+        return at * self._per_field + ids % self._per_field
+
+    def _add(self, change: Change) -> None:
+        rows = self._rows_of(change.ids)
+        if len(np.unique(rows)) == len(rows):
+            parts: Iterable[NDArray[Any]] = (np.arange(len(rows)),)
+        else:
+            # Several series of the batch were counted as the overflow series.
+            parts = np.arange(len(rows))[:, None]
+        begin = np.cumsum(change.cells) - change.cells
+        for places in parts:
+            self._add_part(change, rows[places], places, begin)
+
+    def _add_part(self, change: Change, rows: Ints, places: Ints, begin: Ints) -> None:
+        """Add the series at *places* of a change to *rows*, which are distinct."""
+        values, seen = self.values, change.clock // 1000
+        if change.kind == GAUGE:
+            self._set_gauges(change, rows, places, seen)
+            return
+        at = 1 if change.kind == COUNTER else 2
+        _add_exactly(values, rows, at, change.amounts[places])
+        values[rows, 0] = seen
+        if change.kind == HISTOGRAM:
+            values[rows, 1] += change.counts[places]
+            cells = change.cells[places]
+            each = np.arange(int(cells.sum())) - np.repeat(np.cumsum(cells) - cells, cells)
+            cell = np.repeat(begin[places], cells) + each
+            buckets = change.buckets[cell]
+            if (
+                len(buckets)
+                and not 1 <= int(buckets.min()) <= int(buckets.max()) <= self._width - 4
+            ):
+                raise ValueError(f"buckets must be 1 to {self._width - 4}, got {buckets.tolist()}")
+            # No bucket occurs twice in a series of a change.
+            values[np.repeat(rows, cells), 3 + buckets] += change.hits[cell]
+
+    def _set_gauges(self, change: Change, rows: Ints, places: Ints, seen: int) -> None:
+        """Set the values that are not older than those held."""
+        values, codes, times = self.values, change.codes[places], change.times[places]
+        if (codes & CHANGES_SHARED).any():
+            raise ValueError("a change of a gauge's shared value must not wait")
+        times = np.where(codes < HAS_OWN_TIME, np.minimum(times, seen), times)
+        last = np.where(values[rows, 0] == 0, -1.0, values[rows, 2])
+        newer = ((codes & SETS) != 0) & (times >= last)
+        values[rows, 0] = seen
+        changed = rows[newer]
+        values[changed, 1] = change.values[places][newer]
+        values[changed, 2] = times[newer]
+        values[changed, 3] = change.clock
+
+    def packed(self) -> list[bytes]:
+        """Return the rows as fields of `live` and their values, flat."""
+        data, size = self.values.astype("<f8").tobytes(), 8 * self._width * self._per_field
+        flat = []
+        for at, number in enumerate(self.fields.tolist()):
+            flat += [b"%d" % number, data[at * size : (at + 1) * size]]
+        return flat
+
+
+def _add_exactly(values: Floats, rows: Ints, at: int, amounts: Floats) -> None:
+    """Add to pairs of total and remainder: two-sum, Knuth, TAOCP 2, 4.2.2, as the script does."""
+    total = values[rows, at]
+    with np.errstate(over="ignore", invalid="ignore"):
+        whole = total + amounts
+        part = whole - total
+        remainder = values[rows, at + 1] + ((total - (whole - part)) + (amounts - part))
+        values[rows, at] = np.clip(whole, -LARGEST, LARGEST)
+        values[rows, at + 1] = np.where(remainder - remainder == 0, remainder, 0.0)
