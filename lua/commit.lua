@@ -297,12 +297,8 @@ local function clear_rows()
 end
 
 local function write_state(new_version)
-  local key, state, unsealed_clock = metric.key.state, metric.state, metric.log.unsealed_clock
-  redis.call('HSET', key,
-    'version', new_version,
-    'sealed', orders.new_sealed,
-    'bytes', format_integer(math.max(state.log_bytes, 0)),
-    'waiting', unsealed_clock and format_integer(unsealed_clock) or '0')
+  local key, state = metric.key.state, metric.state
+  redis.call('HSET', key, 'version', new_version, 'sealed', orders.new_sealed)
   if state.oldest_hour then
     redis.call('HSET', key,
       'oldest', format_integer(state.oldest_hour),

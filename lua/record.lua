@@ -24,7 +24,7 @@
 --          [[index, [id...], epoch]...]], where an index is the position of a metric in the batch,
 --          from 0.
 --          Reasons why a metric's samples were refused: 'definition', 'too_old', 'in_future',
---          'unknown_series'. Reason 'overflow': samples were stored as the overflow series; its
+--          'unknown_series', 'corrupt' (a key has another type; detail: the error). Reason 'overflow': samples were stored as the overflow series; its
 --          detail is msgpack [the tag that has too many values, or '' if the metric has too many
 --          series; how many series]. The ids are those of all series of the metric, if the client
 --          did not know some. A batch that was applied before gets the reply it got then.
@@ -71,6 +71,7 @@ local batch = {
   clock_ms = nil,
   unsealed_age_ms = 0, -- of the oldest block that is not sealed
   problems = {}, -- for the reply, see Returns
+  has_failed = false, -- a metric was refused while it was written
   learned = {},
 }
 
@@ -337,6 +338,18 @@ local function pack_reply(failed_publishes)
   })
 end
 
+-- Pack the reply again, without the ids of metrics that were refused while they were written.
+local function correct_reply()
+  local learned = {}
+  for _, each in ipairs(batch.learned) do
+    if not batch.metrics[each[1] + 1].refused then
+      learned[#learned + 1] = each
+    end
+  end
+  batch.learned = learned
+  return pack_reply(0)
+end
+
 -- Write what a repeated batch is recognised by. This comes first, with a command that a full server
 -- refuses. The clock moves past the numbers that order new metrics, see write_metric().
 local function write_guard(reply)
@@ -344,8 +357,34 @@ local function write_guard(reply)
   redis.call('SET', clock_key, format_integer(batch.clock + #batch.metrics))
 end
 
+-- Append the change and the block. Return an error if one of the keys has another type: to read both
+-- first, for each metric of each batch, would cost more than to undo it.
+local function append(metric)
+  local key, state, change = metric.key, metric.state, metric.stored_change
+  local name, reply = change and name_of_change(state.next_change - 1), nil
+  if change and state.next_change - state.first_change == 1 then
+    local first = format_integer(state.first_change)
+    reply = redis.pcall('HSET', key.live, name, change, 'first', first)
+  elseif change then
+    reply = redis.pcall('HSET', key.live, name, change)
+  end
+  if type(reply) ~= 'table' then
+    reply = redis.pcall('ZADD', key.log, format_integer(batch.clock), metric.block)
+    if type(reply) == 'table' and change then
+      redis.call('HDEL', key.live, name)
+    end
+  end
+  return type(reply) == 'table' and reply.err
+end
+
 local function write_metric(metric)
-  local key, state, clock_text = metric.key, metric.state, format_integer(batch.clock)
+  local key, state = metric.key, metric.state
+  local failure = append(metric)
+  if failure then
+    refuse(metric, 'corrupt', failure)
+    batch.has_failed = true
+    return
+  end
   if not metric.definition then
     metric.stamp = cmsgpack.pack(batch.clock + metric.number)
     redis.call('HSET', catalogue_key, metric.name, metric.definition_sent .. metric.stamp)
@@ -354,19 +393,11 @@ local function write_metric(metric)
     write_fields(key.series, metric.new_series)
     write_fields(key.values, metric.changed_counts)
   end
-  local change = metric.stored_change
-  if change and state.next_change - state.first_change == 1 then
-    local number = state.first_change
-    redis.call('HSET', key.live, name_of_change(number), change, 'first', format_integer(number))
-  elseif change then
-    redis.call('HSET', key.live, name_of_change(state.next_change - 1), change)
-  end
   if metric.fold then
     write_fold(metric.rows, state, metric.fold)
   elseif metric.rows then
     write_fields(key.live, pack_rows(metric.rows))
   end
-  redis.call('ZADD', key.log, clock_text, metric.block)
   if #metric.cut > 0 then
     redis.call('ZREM', key.log, unpack(metric.cut))
   end
@@ -430,5 +461,9 @@ local reply = pack_reply(0)
 write_guard(reply)
 for_each_accepted(write_metric)
 write_states()
+if batch.has_failed then
+  reply = correct_reply()
+  write_guard(reply)
+end
 local failed_publishes = publish()
 return failed_publishes == 0 and reply or pack_reply(failed_publishes)

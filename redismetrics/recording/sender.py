@@ -390,6 +390,15 @@ class Sender:
         elif reason == "unknown_series":
             # A series was deleted after we learned its number.
             self.known.forget_ids(batch.name)
+        elif reason == "corrupt":
+            log.error(
+                "%s: %d samples are dropped: %s",
+                batch.name,
+                batch.samples.count,
+                detail.decode(errors="replace"),
+            )
+            self.send_queue.drop("refused", batch.samples.count, batch.name)
+            kept = None
         else:
             now = int(float(detail))
             kept = self._drop_outside(
