@@ -37,8 +37,8 @@
 -- Why Lua  merged data and the position up to which the log is sealed must change together, and
 --          only if nobody else has changed them
 --
--- Changes of the totals are folded if they are still there; else only that is left out. The new rows
--- hold whatever record.lua has folded of these changes meanwhile, to the bit.
+-- Changes of the totals are folded if they are still there; else only that is left out. The new
+-- rows hold whatever record.lua has folded of these changes meanwhile, to the bit.
 --
 -- Samples are never unpacked here.
 

@@ -13,10 +13,10 @@
 --                     max_tag_values, canonical tags of the overflow series]
 -- ARGV[5+] then seven for each metric: name, channel, definition, head, series, change, body
 --          head: samples, oldest_ms, newest_ms, epoch (f8 each), number of series (u4), doubles in
---          a row of totals (u2), rows in a field of the live hash (u1), whether *series* is msgpack,
---          whether the change has shared values (u1 each)
---          series: the ids, u4 each, if the client knows all; else msgpack [series...], each its id,
---          a number, or its canonical tags, a string. Ids are valid in the epoch of the head
+--          a row of totals (u2), rows in a field of the live hash (u1), whether *series* is
+--          msgpack, whether the change has shared values (u1 each)
+--          series: the ids, u4 each, if the client knows all; else msgpack [series...], each its
+--          id, a number, or its canonical tags, a string. Ids are valid in the head's epoch
 --          change: how the totals change, see include/totals.lua, without stamp and ids
 --          body: the samples; this script never reads them
 -- Returns  msgpack [number of the writer's last batch before this one, server time in us, age of
@@ -24,9 +24,10 @@
 --          [[index, [id...], epoch]...]], where an index is the position of a metric in the batch,
 --          from 0.
 --          Reasons why a metric's samples were refused: 'definition', 'too_old', 'in_future',
---          'unknown_series', 'corrupt' (a key has another type; detail: the error). Reason 'overflow': samples were stored as the overflow series; its
---          detail is msgpack [the tag that has too many values, or '' if the metric has too many
---          series; how many series]. The ids are those of all series of the metric, if the client
+--          'unknown_series', 'corrupt' (a key has another type; its detail is the error). Reason
+--          'overflow': samples were stored as the overflow series; its detail is msgpack [the tag
+--          that has too many values, or '' if the metric has too many series; how many series].
+--          The ids are those of all series of the metric, if the client
 --          did not know some. A batch that was applied before gets the reply it got then.
 -- Why Lua  the check for a repeated batch and its effect must be one step: a client that misses a
 --          reply sends the batch again
@@ -36,7 +37,7 @@
 -- @include "rights"
 -- @include "series_ids"
 -- @include "record_state"
--- @include "stamp"
+-- @include "batch_stamp"
 -- @include "totals"
 -- @include "log_limits"
 
@@ -357,8 +358,8 @@ local function write_guard(reply)
   redis.call('SET', clock_key, format_integer(batch.clock + #batch.metrics))
 end
 
--- Append the change and the block. Return an error if one of the keys has another type: to read both
--- first, for each metric of each batch, would cost more than to undo it.
+-- Append the change and the block. Return an error if one of the keys has another type: to read
+-- both first, for each metric of each batch, would cost more than to undo it.
 local function append(metric)
   local key, state, change = metric.key, metric.state, metric.stored_change
   local name, reply = change and name_of_change(state.next_change - 1), nil

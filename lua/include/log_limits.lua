@@ -1,7 +1,7 @@
 -- The log of a metric: how old and how large it may become.
 
 -- @include "numbers"
--- @include "stamp"
+-- @include "batch_stamp"
 
 local MAX_CUT = 100 -- blocks that one batch cuts at most
 local HOUR_US = 3600000000

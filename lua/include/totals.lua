@@ -4,8 +4,8 @@
 -- adds the changes to the rows. From time to time a worker (commit.lua) or record.lua folds: it
 -- puts the sums in place of the rows and takes the changes off.
 --
--- A change is a stamp, then kind (1 byte), layout (1 byte), series n (u4), cells m (u4), and columns
--- of numbers:
+-- A change is a batch stamp, then kind (u1), layout (u1), series n (u4), cells m (u4), and columns of
+-- numbers:
 --   1  counter    amount f8[n]
 --   2  gauge      code u1[n], time_ms f8[n], value f8[n]. The code is a sum: 1 if the shared value
 --                 first changes, 2 if *value* is set, 4 if time_ms is the sample's own.
@@ -16,7 +16,7 @@
 
 -- @include "numbers"
 -- @include "slices"
--- @include "stamp"
+-- @include "batch_stamp"
 
 local LARGEST = 1.7976931348623157e308
 local SLICE_OF_COLUMN = 2000
@@ -159,7 +159,7 @@ local function apply_gauge(rows, change, clock)
     local code, time_ms = codes[place], change.times[place]
     local last_ms = doubles[at] == 0 and -1 or doubles[at + 2]
     if code % 2 == 1 then
-      -- The result is no older than what it changes, whose time may come from a clock ahead of ours.
+      -- The result is no older than what it changes, whose time may be of a clock ahead of ours.
       last_ms = math.max(last_ms, math.min(change.changed_times[place], seen))
       base_places[#base_places + 1] = place - 1
       base_values[#base_values + 1] = struct.pack('<dd', doubles[at + 1], last_ms)
@@ -180,7 +180,8 @@ end
 
 local function apply_histogram(rows, change, clock)
   local fields, per_field, width = rows.fields, rows.per_field, rows.width
-  local seen, ids, counts, amounts = math.floor(clock / 1000), change.ids, change.counts, change.amounts
+  local seen, ids = math.floor(clock / 1000), change.ids
+  local counts, amounts = change.counts, change.amounts
   local cells, buckets, hits, cell = change.cells, change.buckets, change.hits, 0
   for place = 1, change.count do
     local row = ids[place] % per_field

@@ -2,7 +2,7 @@
 
 A block in a log, in a message of the stream and in Redis is
 
-    stamp  which batch it is, see stamp.py
+    stamp  which batch it is, see batch_stamp.py
     head   samples, oldest_ms, newest_ms (f8 each), number of series (u4), their ids (u4 each)
     bases  how many series' shared value changes (u4), their positions (u4 each), then of each the
            value and its time in ms before the change (f8 each)
@@ -22,14 +22,14 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from redismetrics.errors import FormatMismatch, shown
+from redismetrics.errors import FormatMismatch
 from redismetrics.model.time import YEAR_10000_MS
 
 from .arrays import Floats, Ints, saturated
+from .batch_stamp import unpack_stamp
 from .column_codec import Reader, pack_real, pack_whole
 from .packing import check_size, decode, pad, unpack_msgpack
 from .samples import CENTROID, CHANGE, OWN_TIME, Samples
-from .stamp import unpack_stamp
 from .summaries import Summaries
 
 VERSION = 1

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from redismetrics.errors import FormatMismatch
 
 from .arrays import LARGEST, Floats, Ints
-from .stamp import unpack_stamp
+from .batch_stamp import unpack_stamp
 
 COUNTER, GAUGE, HISTOGRAM = 1, 2, 3
 # Layouts: of a gauge with changes of its shared value, of a histogram with large numbers.

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgpack
 
-from redismetrics.model.time import YEAR_10000_MS
 from redismetrics.model.validation import check_name
 from redismetrics.store import keys
 from redismetrics.store.driver import Command, Operation

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgpack
 
-from redismetrics.columnar.stamp import stamp_bytes
+from redismetrics.columnar.batch_stamp import stamp_bytes
 from redismetrics.errors import FormatMismatch
 from redismetrics.model.definition import Definition
 from redismetrics.model.retention import MARGIN, REPLAY_US, Resolution

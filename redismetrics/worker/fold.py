@@ -8,7 +8,7 @@ that they do not hold. What record.lua folds after that is equal to what is writ
 from dataclasses import dataclass
 from typing import Any
 
-from redismetrics.columnar.stamp import stamp_bytes
+from redismetrics.columnar.batch_stamp import stamp_bytes
 from redismetrics.columnar.totals import Change, TotalsTable, field_name, unpack_change
 from redismetrics.errors import FormatMismatch
 from redismetrics.store import keys

@@ -7,6 +7,7 @@ from typing import Any
 from redismetrics import Metrics
 from redismetrics.admin.doctor import examine
 from tests.fixtures.diagnoses import by_check, statuses
+from tests.fixtures.recorded import change_recorded
 from tests.fixtures.servers import Server
 
 
@@ -18,13 +19,12 @@ def test_a_missing_worker_is_a_warning_and_later_a_failure(
         metrics.increment("jobs")
         metrics.flush()
         assert statuses(examine(server.url)) == {"workers": "warning"}
-        state = "rm:{default:0}:jobs:state"
-        client.hset(state, "waiting", int((time.time() - 900) * 1e6))
+        change_recorded(client, "default", "jobs", waiting=int((time.time() - 900) * 1e6))
         assert statuses(examine(server.url)) == {"workers": "failure"}
         assert "jobs waits longest, 900 s" in by_check(examine(server.url))["workers"].found
         client.zadd("rm:default:workers", {"another": time.time() * 1000})
         assert statuses(examine(server.url)) == {"workers": "failure"}
-        client.hset(state, "waiting", int((time.time() - 90) * 1e6))
+        change_recorded(client, "default", "jobs", waiting=int((time.time() - 90) * 1e6))
         assert statuses(examine(server.url)) == {"workers": "warning"}
 
 
@@ -35,7 +35,7 @@ def test_losses_and_a_metric_near_its_limit_are_reported(
         for number in range(9):
             metrics.increment("jobs", tags={"id": str(number)})
         metrics.flush()
-        client.hset(f"rm:{{{namespace}:0}}:jobs:state", "never_sealed", 7)
+        change_recorded(client, namespace, "jobs", never_sealed=7)
         monkeypatch.setenv("REDISMETRICS_MAX_SERIES", "10")
         found = by_check(examine(server.url, namespace=namespace))
     assert found["losses"].status == found["metrics"].status == "warning"

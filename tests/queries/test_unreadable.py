@@ -31,8 +31,11 @@ DAMAGES: dict[str, Damage] = {
         keys.shard(namespace, 0).catalogue, "bad", b"\xc1 junk"
     ),
     "name": lambda admin, namespace: admin.hset(keys.shard(namespace, 0).catalogue, b"\xff", "x"),
-    "state": lambda admin, namespace: admin.hset(_metric(namespace).state, "samples", "junk"),
-    "state of another type": lambda admin, namespace: _retype(admin, _metric(namespace).state),
+    "state": lambda admin, namespace: admin.hset(keys.shard(namespace, 0).recorded, "bad", "junk"),
+    "state of another type": lambda admin, namespace: _retype(
+        admin, keys.rollup(namespace, 0, "bad").state
+    ),
+    "changes": lambda admin, namespace: admin.hset(_metric(namespace).totals, "+7", "junk"),
     "totals": lambda admin, namespace: admin.hset(_metric(namespace).totals, "0", "junk"),
     "totals of another type": lambda admin, namespace: _retype(admin, _metric(namespace).totals),
     "series": lambda admin, namespace: admin.hset(_metric(namespace).series, b"\xc1", "0"),
@@ -50,6 +53,7 @@ SKIPPED = {
     "state": ({"bad"}, _NONE),
     "state of another type": ({"bad"}, {"bad"}),
     "totals": (_NONE, _NONE),
+    "changes": (_NONE, _NONE),
     "totals of another type": (_NONE, _NONE),
     "series": (_NONE, {"bad"}),
     "series of another type": ({"bad"}, {"bad"}),

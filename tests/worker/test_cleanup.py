@@ -115,11 +115,10 @@ def test_unsealed_blocks_are_never_trimmed(
     one.pass_once()
     sealed = state(admin, namespace, "jobs")["sealed"]
     # Move everything back by hours: sealed blocks, and one after them that is not sealed.
-    recorded = keys.metric(namespace, 0, "jobs")
     ago = 7_200_000_000
     for member, score in admin.zrange(log, 0, -1, withscores=True):
         admin.zadd(log, {member: score - ago})
-    admin.hset(recorded.state, "sealed", str(sealed - ago))
+    admin.hset(keys.rollup(namespace, 0, "jobs").state, "sealed", str(sealed - ago))
     metrics.increment("jobs", 3)
     metrics.flush()
     ((member, score),) = admin.zrange(log, -1, -1, withscores=True)

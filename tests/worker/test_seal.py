@@ -43,7 +43,7 @@ def test_few_blocks_wait_for_more_or_until_they_are_old(
     for key, member in (log, block), (keys.shard(namespace, 0).dirty, "few"):
         # As if recorded an hour before.
         admin.zincrby(key, -3601 * SECOND_US, member)
-    admin.hset(keys.metric(namespace, 0, "few").state, "sealed", int(admin.zscore(log, block)) - 1)
+    admin.hset(keys.rollup(namespace, 0, "few").state, "sealed", int(admin.zscore(log, block)) - 1)
     worker.pass_once(patience=3600)
     assert waiting(admin, namespace) == []
 

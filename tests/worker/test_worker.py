@@ -48,7 +48,7 @@ def damage(admin: redis.Redis, namespace: str, what: str) -> Callable[[], None]:
         return lambda: admin.hset(key, mapping=was)
     if what == "block":
         (member,) = admin.zrangebyscore(
-            recorded.log, f"({admin.hget(recorded.state, 'sealed').decode()}", "+inf"
+            recorded.log, f"({admin.hget(sealed.state, 'sealed').decode()}", "+inf"
         )
         score = admin.zscore(recorded.log, member)
         admin.zrem(recorded.log, member)

@@ -13,6 +13,7 @@ import redis
 
 from redismetrics import Metrics
 from redismetrics.store import keys
+from redismetrics.store.record_state import RecordState
 from redismetrics.worker import Worker
 from tests.fixtures.workers import contents
 
@@ -58,9 +59,10 @@ def command(*args: str, how: tuple[str, ...] = MODULE, **environment: str) -> tu
 
 
 def state(admin: redis.Redis, namespace: str, name: str) -> dict[str, Any]:
-    """Return the state of a metric, with numbers as int."""
-    found = admin.hgetall(keys.metric(namespace, 0, name).state)
-    return {
+    """Return the state of a metric, with numbers as int, and what recording keeps of it."""
+    found = admin.hgetall(keys.rollup(namespace, 0, name).state)
+    recorded = RecordState.unpack(admin.hget(keys.shard(namespace, 0).recorded, name))
+    return recorded._asdict() | {
         key.decode(): value if key == b"version" else int(float(value))
         for key, value in found.items()
     }

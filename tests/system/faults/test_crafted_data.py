@@ -19,6 +19,7 @@ from redismetrics.export import export
 from redismetrics.store import keys
 from tests.columnar.sample_columns import block, columns
 from tests.fixtures.clients import MakeMetrics, MakeWorker
+from tests.fixtures.recorded import change_recorded
 
 # What an attacker writes, in bytes, and what a reader may allocate for it.
 SIZE, MEMORY = 22_000, 24 << 20
@@ -75,7 +76,7 @@ def _add_blocks(admin: redis.Redis, namespace: str, craft: Callable[[int], bytes
         found[data] = now_us + len(found)
         size += len(data)
     admin.zadd(of.log, found)
-    admin.hset(of.state, "waiting", now_us)
+    change_recorded(admin, namespace, "bad", waiting=now_us)
     admin.set(keys.shard(namespace, 0).clock, now_us + len(found))
     return len(found)
 

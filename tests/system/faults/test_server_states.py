@@ -219,7 +219,7 @@ def test_a_worker_continues_after_the_state_has_passed(
             with contextlib.suppress(StoreError):
                 one.pass_once(alone=True)
             with server.client() as admin, contextlib.suppress(redis.RedisError):
-                assert admin.hget(keys.metric(namespace, 0, "took").state, "sealed") is None
+                assert admin.hget(keys.rollup(namespace, 0, "took").state, "sealed") is None
         one.disconnect()
         while one.pass_once(alone=True):
             pass

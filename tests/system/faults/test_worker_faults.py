@@ -32,6 +32,7 @@ from redismetrics.worker import Worker, __main__, cleanup, downsample, seal
 from redismetrics.worker.commit import Outcome
 from tests.fixtures import workers
 from tests.fixtures.clients import MakeWorker
+from tests.fixtures.recorded import recorded_state
 from tests.fixtures.servers import Server, wait_until
 from tests.fixtures.workers import Steps, contents, new_worker, pull_forward
 from tests.system.faults import proxy as proxies
@@ -474,7 +475,7 @@ def test_two_workers_at_full_load_without_scripts_and_connections(
             os.kill(pid, signal.SIGTERM)
         assert [ended(pid) for pid in workers] == [0, 0]
         assert admin.zcard(keys.workers(namespace)) == 0
-        assert admin.hget(keys.metric(namespace, 0, "took").state, "sealed") is not None
+        assert admin.hget(keys.rollup(namespace, 0, "took").state, "sealed") is not None
         for _ in range(2):
             for metric in range(METRICS):
                 rows = reader.query(f"jobs_{metric}", aggregation="sum", group_by="writer")
@@ -681,7 +682,7 @@ def test_a_commit_for_another_state_with_the_same_number_is_rejected(
             old.fill(hour, seed=1_000)
         make_worker(server.url).pass_once(alone=True)
     with pair.old.client() as there, pair.new.client() as here:
-        state = keys.metric(namespace, 0, "jobs").state
+        state = keys.rollup(namespace, 0, "jobs").state
         sealed = there.hget(state, "sealed")
         here.hset(state, "sealed", sealed)  # possible if the clocks differ
         numbers = [each.hget(state, "version").split(b".")[0] for each in (there, here)]
@@ -744,12 +745,11 @@ def balance(metrics: Metrics, admin: redis.Redis, namespace: str, name: str) -> 
     """Return what became of the samples of a metric; every one must be accounted for."""
     state = {
         key.decode(): value
-        for key, value in admin.hgetall(keys.metric(namespace, 0, name).state).items()
+        for key, value in admin.hgetall(keys.rollup(namespace, 0, name).state).items()
     }
-    found = {
-        each: int(float(state.get(each, 0)))
-        for each in ("samples", "never_sealed", "late", "pruned")
-    }
+    found = {each: int(float(state.get(each, 0))) for each in ("late", "pruned")}
+    recorded = recorded_state(admin, namespace, name)
+    found |= {"samples": recorded.samples, "never_sealed": recorded.never_sealed}
     count = metrics.query(name, aggregation="count")
     assert found["samples"] == count + found["never_sealed"] + found["late"], (found, count)
     return found

@@ -433,7 +433,7 @@ def test_a_commit_for_a_changed_log_is_rejected(world: World, change: str) -> No
         sealing_.send([redis.execute_command(*command) for command in commands])
     assert ended.value.value.outcome is Outcome.AGAIN
     assert world.due() == []
-    assert redis.execute_command("HMGET", world.metric.recorded.state, "version", "sealed") == [
+    assert redis.execute_command("HMGET", world.metric.worked.state, "version", "sealed") == [
         None,
         None,
     ]

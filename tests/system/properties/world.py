@@ -34,6 +34,7 @@ from redismetrics.store.driver import Operation, run
 from redismetrics.store.due_slot import PARTITION, DueSlot
 from redismetrics.store.metric_keys import MetricLocation
 from redismetrics.store.namespace import Namespace, open_namespace
+from redismetrics.store.record_state import RecordState
 from redismetrics.worker import downsample
 from redismetrics.worker import due as due_module
 from redismetrics.worker.commit import Outcome, Result
@@ -311,7 +312,7 @@ class World:
     def note_sealed(self) -> None:
         """Read how far the log is sealed."""
         sealed = float(
-            self.stage.redis.execute_command("HGET", self.metric.recorded.state, "sealed") or 0
+            self.stage.redis.execute_command("HGET", self.metric.worked.state, "sealed") or 0
         )
         for number in [number for number, clock in self.unsealed.items() if clock <= sealed]:
             del self.unsealed[number]
@@ -529,7 +530,11 @@ class World:
                     start + level.partition + level.retention + HOUR, abs=5_000
                 )
 
-        late, oldest = client.execute_command("HMGET", of.state, "late", "waiting")
+        late = client.execute_command("HGET", self.metric.worked.state, "late")
+        recorded = client.execute_command(
+            "HGET", keys.shard(self.stage.namespace, 0).recorded, self.name
+        )
+        oldest = RecordState.unpack(recorded).waiting
         assert int(late or 0) == len(self.late)
         if self.unsealed:
             assert (
@@ -545,7 +550,7 @@ class World:
                 )
                 is None
             )
-            assert oldest == b"0"
+            assert oldest == 0
 
     def now_ms(self) -> int:
         return int(replies.read_now_ms(self.stage.redis.execute_command("TIME")))

@@ -1,5 +1,5 @@
--- Stamps: what every block of a log and every change of the totals begins with. It identifies the
--- batch, also after a failover: no two batches get the same time, sequence and writer.
+-- Batch stamps: what every block of a log and every change of the totals begins with. They identify
+-- the batch, also after a failover: no two batches get the same time, sequence and writer.
 
 -- clock in us, time of the server in us, sequence, length of the writer's id, writer
 local STAMP_FORMAT = '<dddBc0'

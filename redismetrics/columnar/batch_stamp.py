@@ -1,7 +1,7 @@
-"""Stamps: what every block of a log and every change of the totals begins with.
+"""Batch stamps: what every block of a log and every change of the totals begins with.
 
 A stamp identifies the batch, also after a failover: no two batches get the same server time,
-sequence and writer. Scripts write it, see lua/include/stamp.lua.
+sequence and writer. Scripts write it, see lua/include/batch_stamp.lua.
 """
 
 import struct
@@ -10,7 +10,7 @@ from typing import NamedTuple
 _FIXED = struct.Struct("<dddB")
 
 
-class Stamp(NamedTuple):
+class BatchStamp(NamedTuple):
     """Clock of the batch in us, server time in us, number of the batch, id of the process."""
 
     clock: int
@@ -19,7 +19,7 @@ class Stamp(NamedTuple):
     writer: str
 
 
-def unpack_stamp(data: bytes) -> tuple[Stamp, int]:
+def unpack_stamp(data: bytes) -> tuple[BatchStamp, int]:
     """Return the stamp at the beginning of *data*, and its size.
 
     Raises:
@@ -30,7 +30,7 @@ def unpack_stamp(data: bytes) -> tuple[Stamp, int]:
     if len(data) < end:
         raise ValueError(f"a stamp must have {end} bytes, got {len(data)}")
     writer = data[_FIXED.size : end].decode()
-    return Stamp(int(clock), int(time_us), int(sequence), writer), end
+    return BatchStamp(int(clock), int(time_us), int(sequence), writer), end
 
 
 def stamp_bytes(data: bytes) -> bytes:
@@ -38,7 +38,7 @@ def stamp_bytes(data: bytes) -> bytes:
     return data[: unpack_stamp(data)[1]]
 
 
-def pack_stamp(stamp: Stamp) -> bytes:
+def pack_stamp(stamp: BatchStamp) -> bytes:
     """Return *stamp* as a script writes it."""
     writer = stamp.writer.encode()
     return _FIXED.pack(stamp.clock, stamp.time_us, stamp.sequence, len(writer)) + writer
