@@ -39,7 +39,7 @@ def delete_series(context: "QueryContext", name: str, tags: Tags) -> "Operation[
 
 def clear(context: "QueryContext", *, confirm: bool) -> "Operation[int]":
     """Delete all metrics of the namespace; return how many."""
-    from redismetrics.store import catalog, deletion
+    from redismetrics.store import deletion
 
     namespace = context.namespace
     if confirm is not True:
@@ -48,9 +48,4 @@ def clear(context: "QueryContext", *, confirm: bool) -> "Operation[int]":
             f"pass confirm=True to proceed"
         )
 
-    def delete() -> "Operation[int]":
-        shards = yield from namespace.shards()
-        names = yield from catalog.names(namespace.name, shards)
-        return (yield from deletion.delete(namespace.name, shards, names))
-
-    return delete()
+    return deletion.clear(namespace.name)

@@ -5,10 +5,11 @@ from collections.abc import Iterable
 
 import msgpack
 
-from . import keys, scripts
+from . import catalog, keys, scripts
 from .driver import Operation
 from .due_slot import SWEEP, TRIM
-from .replies import reading
+from .namespace import read_config
+from .replies import pairs, reading
 
 _CLEANUPS = msgpack.packb([TRIM.field, SWEEP.field])
 
@@ -58,6 +59,38 @@ def delete(namespace: str, shards: int, names: list[str]) -> Operation[int]:
             ]
         deleted += int(reply)
     return deleted
+
+
+def clear(namespace: str) -> Operation[int]:
+    """Delete all metrics of a namespace; return how many.
+
+    A namespace of an older FORMAT is deleted with all its keys, so that this version can use it.
+
+    Raises:
+        FormatMismatch: If it is of a newer FORMAT, or its configuration is corrupt.
+    """
+    (flat,) = yield [("HGETALL", keys.config(namespace))]
+    fields = pairs(flat)
+    stored = fields.get(b"format", b"")
+    is_older = stored.isdigit() and int(stored) < keys.FORMAT
+    if is_older:
+        flat = [each for pair in {**fields, b"format": b"%d" % keys.FORMAT}.items() for each in pair]
+    shards = read_config(namespace, flat).shards
+    names = yield from catalog.names(namespace, shards)
+    if not is_older:
+        return (yield from delete(namespace, shards, names))
+    for name in names:
+        shard = keys.shard_of(name, shards)
+        of, worked = keys.metric(namespace, shard, name), keys.rollup(namespace, shard, name)
+        (held,) = yield [("HKEYS", worked.held)]
+        data = _data_keys(namespace, shard, name, held)
+        yield [("DEL", key) for key in (*of, *worked, *data.values())]
+    for shard in range(shards):
+        of_shard = (*keys.shard(namespace, shard), keys.pending(namespace, shard))
+        yield [("DEL", key) for key in of_shard]
+    # Last, so that an interrupted call can be repeated.
+    yield [("DEL", keys.workers(namespace)), ("DEL", keys.config(namespace))]
+    return len(names)
 
 
 def _data_keys(namespace: str, shard: int, name: str, held: Iterable[bytes]) -> dict[bytes, str]:

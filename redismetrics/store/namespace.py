@@ -46,9 +46,14 @@ def read_config(namespace: str, flat: list[Any]) -> Config:
             )
         stored = int(fields.get(b"format", keys.FORMAT))
         if stored != keys.FORMAT:
+            advice = (
+                "run the newest version of redismetrics in all processes"
+                if stored > keys.FORMAT
+                else "stop the processes of older versions, then delete their data with "
+                f"`redismetrics clear --namespace {namespace}`"
+            )
             raise FormatMismatch(
-                f"namespace {namespace!r} must have format {keys.FORMAT}, got {stored}; "
-                "run the same version of redismetrics in all processes"
+                f"namespace {namespace!r} must have format {keys.FORMAT}, got {stored}; {advice}"
             )
         retentions = fields.get(b"retentions")
         policy = (

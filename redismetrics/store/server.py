@@ -53,7 +53,7 @@ def try_scripts(namespace: str, shard: int) -> Operation[int]:
         return 1
     limits = msgpack.packb([0, 0, 0, 0, 0, 0, ""])
     (reply,) = yield [
-        ("EVALSHA", scripts.script("record").sha, 4, *shard_keys, entries[0], 0, 0, limits)
+        ("EVALSHA", scripts.script("record").sha, 5, *shard_keys, entries[0], 0, 0, limits)
     ]
     try:
         msgpack.unpackb(reply, raw=True)

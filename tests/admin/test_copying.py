@@ -314,8 +314,8 @@ def test_the_documented_permissions_are_enough(
             "+@read",
             "+@write",
             "+time",
-            "+multi",
-            "+exec",
+            "+evalsha",
+            "+script|load",
             "+cluster|slots",
             "+asking",
         )

@@ -193,6 +193,6 @@ def test_namespace_of_another_format_is_an_error(server: Server, url: str, names
         client.hset(config(namespace), mapping={"format": FORMAT + 1, "shards": 1})
     with (
         Metrics(url, namespace=namespace) as metrics,
-        pytest.raises(FormatMismatch, match=r"must have format 1, got 2"),
+        pytest.raises(FormatMismatch, match=r"must have format 2, got 3"),
     ):
         metrics.query("depth")

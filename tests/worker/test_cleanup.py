@@ -43,11 +43,11 @@ def test_log_is_trimmed_after_the_replay_window(
         admin.zadd(log, {member: score - REPLAY_US - SECOND_US})
     metrics.increment("jobs", 2)
     metrics.flush()
-    assert state(admin, namespace, "jobs")["bytes"] == lengths(admin, namespace, "jobs")
+    assert state(admin, namespace, "jobs")["log_bytes"] == lengths(admin, namespace, "jobs")
     # Sealing trims as well.
     one.pass_once()
     assert admin.zcard(log) == 3
-    assert state(admin, namespace, "jobs")["bytes"] == lengths(admin, namespace, "jobs")
+    assert state(admin, namespace, "jobs")["log_bytes"] == lengths(admin, namespace, "jobs")
 
     tidying = TRIM.pending_member("jobs")
     now_ms = time.time() * 1000
@@ -57,7 +57,7 @@ def test_log_is_trimmed_after_the_replay_window(
     pull_forward(admin, namespace, also=("trim",))
     one.pass_once()
     assert admin.zcard(log) == 1
-    assert state(admin, namespace, "jobs")["bytes"] == lengths(admin, namespace, "jobs") > 0
+    assert state(admin, namespace, "jobs")["log_bytes"] == lengths(admin, namespace, "jobs") > 0
     # Scheduled again for the blocks that are left.
     assert admin.zscore(keys.pending(namespace, 0), tidying) > now_ms
     for member, score in admin.zrange(log, 0, 0, withscores=True):
@@ -66,7 +66,7 @@ def test_log_is_trimmed_after_the_replay_window(
         pull_forward(admin, namespace, also=("trim",))
         one.pass_once()
     assert admin.zcard(log) == 0
-    assert state(admin, namespace, "jobs")["bytes"] == 0
+    assert state(admin, namespace, "jobs")["log_bytes"] == 0
     assert admin.zscore(keys.pending(namespace, 0), tidying) is None
     assert metrics.query("jobs", aggregation="sum") == 14
 
@@ -97,7 +97,7 @@ def test_log_without_new_blocks_is_trimmed_once(
             moving_server.advance(62)
             one.pass_once()
             assert admin.zcard(log) == 0
-            assert state(admin, namespace, "jobs")["bytes"] == 0
+            assert state(admin, namespace, "jobs")["log_bytes"] == 0
         before = contents(admin, namespace)
         moving_server.advance(600)
         one.pass_once()

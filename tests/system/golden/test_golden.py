@@ -1,7 +1,7 @@
 """The stored bytes of each FORMAT ever released, read by today's code.
 
-format1.json holds every key of a small namespace as the code of FORMAT 1 wrote it: name -> type and
-content in hex. `dump` below made it, on a server whose clock was set to a fixed time in the future.
+format2.json holds every key of a small namespace as the code of FORMAT 2 wrote it: name -> type and
+content in hex. FORMAT 1 was never released; its file shows that such a namespace is refused. `dump` below made it, on a server whose clock was set to a fixed time in the future.
 While a format is not released yet,
 
     python -m tests.system.golden.test_golden
@@ -56,7 +56,7 @@ COMPACTED = [number * 3 % 500 / 8 for number in range(500)]
 
 
 def record(server: Server) -> None:
-    """Record everything that FORMAT 1 has, on its own server; the tests below query it."""
+    """Record everything that FORMAT 2 has, on its own server; the tests below query it."""
 
     def client(number: int, clock: float, **settings: Any) -> Metrics:
         made = Metrics(
@@ -234,7 +234,7 @@ def written() -> dict[str, Any]:
     return dump()
 
 
-@pytest.fixture(params=["format1.json", "today"])
+@pytest.fixture(params=["format2.json", "today"])
 def content(request: pytest.FixtureRequest) -> dict[str, Any]:
     """The keys of each golden file, and the keys that today's code writes."""
     if request.param == "today":
@@ -268,8 +268,6 @@ def metrics(restored: redis.Redis, url: str) -> Iterator[Metrics]:
 
 def test_file_is_of_this_format_and_has_every_kind_of_key(content: dict[str, Any]) -> None:
     kinds = {key.rpartition(":")[2]: of_key["type"] for key, of_key in content.items()}
-    # Did not exist yet when the file was made.
-    assert kinds.pop("values", "hash") == "hash"
     assert kinds == {
         "config": "hash",
         "clock": "string",
@@ -280,27 +278,32 @@ def test_file_is_of_this_format_and_has_every_kind_of_key(content: dict[str, Any
         "live": "hash",
         "log": "zset",
         "state": "hash",
+        "recorded": "hash",
+        "values": "hash",
     }
     config = {
         bytes.fromhex(field): bytes.fromhex(value)
         for field, value in content[keys.config(NAMESPACE)]["content"].items()
     }
     assert config == {
-        b"format": b"1",
+        b"format": b"2",
         b"shards": b"1",
         b"retentions": b"raw:86400 minute:2000000000 hour:2000000000 day:2000000000",
     }
     of_metrics = {key for name in NAMES for key in keys.metric(NAMESPACE, 0, name)}
+    # Of a metric that was deleted.
+    state = keys.rollup(NAMESPACE, 0, "again").state
+    shard = keys.shard(NAMESPACE, 0)
     there = {key for key in content if not key.endswith(":values")}
-    of_metrics = {key for key in of_metrics if not key.endswith(":values")}
-    assert of_metrics | {*keys.shard(NAMESPACE, 0), keys.config(NAMESPACE)} == there
+    of_metrics = {key for key in of_metrics if not key.endswith(":values")}  # some have no tags
+    assert of_metrics | {*shard, keys.config(NAMESPACE), state} == there
 
 
 def test_current_format_has_a_file() -> None:
     assert sorted(path.name for path in FOLDER.glob("*.json")) == [
-        f"{what}{number}.json"
-        for what in ("format", "sealed")
-        for number in range(1, keys.FORMAT + 1)
+        "format1.json",
+        f"format{keys.FORMAT}.json",
+        f"sealed{keys.FORMAT}.json",
     ]
 
 
@@ -308,7 +311,28 @@ def test_dump_is_reproducible(written: dict[str, Any]) -> None:
     again, writers = dump(), keys.shard(NAMESPACE, 0).writers
     # A writer's entry holds the reply that it got, and in it the server's time.
     assert again.pop(writers)["content"].keys() == written[writers]["content"].keys()
-    assert again == {key: of_key for key, of_key in written.items() if key != writers}
+    others = {key: of_key for key, of_key in written.items() if key != writers}
+    assert without_times(again) == without_times(others)
+
+
+def without_times(content: dict[str, Any]) -> dict[str, Any]:
+    """Replace the server's time in the stamps of blocks and changes."""
+
+    def masked(data: str) -> str:
+        return data[:16] + "-" * 16 + data[32:]
+
+    found = {}
+    for key, of_key in content.items():
+        value = of_key["content"]
+        if key.endswith(":log"):
+            value = [[score, masked(member)] for score, member in value]
+        elif key.endswith(":live"):
+            value = {
+                field: masked(data) if field.startswith(b"+".hex()) else data
+                for field, data in value.items()
+            }
+        found[key] = {**of_key, "content": value}
+    return found
 
 
 def test_restored_keys_equal_the_dump(restored: redis.Redis, content: dict[str, Any]) -> None:
@@ -587,6 +611,37 @@ def test_newer_format_is_rejected_when_recording_and_not_changed(
     metrics.close(0.2)
     assert metrics.stats()["dropped"] == {"unsent": 2}
     assert read_all(restored) == newer
+
+
+@pytest.fixture
+def older(server: Server) -> Iterator[redis.Redis]:
+    """A server whose namespace is of FORMAT 1."""
+    with server.client() as client:
+        if left := read_all(client):
+            client.delete(*left)
+        write_all(client, json.loads((FOLDER / "format1.json").read_text()))
+        yield client
+        if left := read_all(client):
+            client.delete(*left)
+
+
+def test_an_older_format_is_rejected_with_the_command_that_clears_it(
+    older: redis.Redis, url: str
+) -> None:
+    before = read_all(older)
+    with Metrics(url, namespace=NAMESPACE, flush_interval=NEVER) as metrics:
+        with pytest.raises(FormatMismatch, match=r"`redismetrics clear --namespace golden`"):
+            metrics.query("jobs")
+        metrics.increment("jobs")
+        with pytest.raises(FormatMismatch, match="must have format 2, got 1"):
+            metrics.flush(0.5)
+        assert read_all(older) == before
+        with Metrics(url, namespace=NAMESPACE) as other:
+            assert other.clear(confirm=True) == len(NAMES)
+        left = read_all(older).keys()
+        assert left <= {keys.rollup(NAMESPACE, 0, "again").state}
+        metrics.flush()  # what waited
+        assert metrics.query("jobs", aggregation="sum") == 1
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ def written() -> dict[str, Any]:
         return write(server)
 
 
-@pytest.fixture(params=["sealed1.json", "today"])
+@pytest.fixture(params=["sealed2.json", "today"])
 def content(request: pytest.FixtureRequest) -> dict[str, Any]:
     if request.param == "today":
         found: dict[str, Any] = request.getfixturevalue("written")

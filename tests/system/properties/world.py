@@ -480,7 +480,7 @@ class World:
 
     def check_books(self) -> None:
         """Compare the indexes and counts that workers keep with the data."""
-        client, of, worked = self.stage.redis, self.metric.recorded, self.metric.worked
+        client, worked = self.stage.redis, self.metric.worked
         if not self.entries:
             return
         due = _pairs(client.execute_command("HGETALL", worked.due))
