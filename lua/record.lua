@@ -39,6 +39,7 @@
 -- @include "record_state"
 -- @include "batch_stamp"
 -- @include "totals"
+-- @include "fold"
 -- @include "log_limits"
 
 local clock_key, writers_key, catalogue_key, dirty_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -56,7 +57,6 @@ local limits = {
   overflow_tags = limits_wire[7],
 }
 
-local GAUGE = 2 -- kind of a change
 local NO_BASES = string.rep('\0', 4) -- of a block in which no shared value changes
 
 -- Bytes of the stamp behind a definition in the catalogue: the clock at which it was added, which
@@ -75,15 +75,6 @@ local batch = {
   has_failed = false, -- a metric was refused while it was written
   learned = {},
 }
-
--- Changes of one metric that may wait to be folded, and their bytes: while a worker folds them, and
--- without one. A gauge's are always few, since a change of its shared value folds all.
-local WAITING, WAITING_BYTES = 16, 65536
-local WAITING_FOR_WORKER, WAITING_BYTES_FOR_WORKER = 1024, 4194304
-local WORKER_US = 60000000 -- a worker that folded within this time is expected to fold again
--- So that a script takes no longer than about 2 ms, one batch folds the longest lists only: of
--- MOST_FOLDED metrics or of a sixteenth of those in the batch, and about so many rows in all.
-local MOST_FOLDED, FOLDED_ROWS = 4, 1000
 
 -- Read the keys and arguments of each metric into named fields. The steps below set those that are
 -- nil here.
@@ -276,47 +267,6 @@ local function apply_samples(metric)
   end
 end
 
--- Choose the lists of changes that have grown too long, the longest first, and fold them.
-local function fold_long_lists()
-  local long = {}
-  for_each_accepted(function(metric)
-    local state = metric.state
-    if metric.stored_change then
-      state.next_change = state.next_change + 1
-      state.change_bytes = state.change_bytes + #metric.stored_change
-      local most, most_bytes = WAITING, WAITING_BYTES
-      if batch.clock - state.folded < WORKER_US and string.byte(metric.change) ~= GAUGE then
-        most, most_bytes = WAITING_FOR_WORKER, WAITING_BYTES_FOR_WORKER
-      end
-      local excess = math.max(
-        (state.next_change - state.first_change) / most, state.change_bytes / most_bytes)
-      if excess >= 1 then
-        long[#long + 1] = { metric = metric, excess = excess }
-      end
-    end
-  end)
-  if #long == 0 then
-    return
-  end
-  table.sort(long, function(a, b)
-    return a.excess > b.excess or (a.excess == b.excess and a.metric.number < b.metric.number)
-  end)
-  local rows_left = FOLDED_ROWS
-  for n = 1, math.min(#long, math.max(MOST_FOLDED, math.floor(#batch.metrics / 16))) do
-    if rows_left <= 0 then
-      break
-    end
-    local metric = long[n].metric
-    local head, state = metric.head, metric.state
-    metric.rows = open_rows(metric.key.live, head.width, head.rows_per_field)
-    -- The batch's own change is not there yet, so it is left to a later fold.
-    state.next_change = state.next_change - 1
-    metric.fold = fold_changes(metric.rows, state, WAITING, rows_left)
-    state.next_change = state.next_change + 1
-    rows_left = rows_left - (metric.fold and metric.fold.series or 0)
-  end
-end
-
 local function cut_log(metric)
   choose_cut(metric, limits, batch.clock, batch.time_us, batch.previous_clock)
 end
@@ -454,7 +404,7 @@ end
 for_each_accepted(check_samples)
 for_each_accepted(check_ids)
 for_each_accepted(apply_samples)
-fold_long_lists()
+fold_long_lists(batch.metrics, batch.clock)
 for_each_accepted(cut_log)
 for_each_accepted(measure_unsealed_age)
 

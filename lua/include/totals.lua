@@ -4,8 +4,8 @@
 -- adds the changes to the rows. From time to time a worker (commit.lua) or record.lua folds: it
 -- puts the sums in place of the rows and takes the changes off.
 --
--- A change is a batch stamp, then kind (u1), layout (u1), series n (u4), cells m (u4), and columns of
--- numbers:
+-- A change is a batch stamp, then kind (u1), layout (u1), series n (u4), cells m (u4), and columns
+-- of numbers:
 --   1  counter    amount f8[n]
 --   2  gauge      code u1[n], time_ms f8[n], value f8[n]. The code is a sum: 1 if the shared value
 --                 first changes, 2 if *value* is set, 4 if time_ms is the sample's own.
@@ -205,50 +205,3 @@ local function apply_histogram(rows, change, clock)
 end
 
 local APPLY = { apply_counter, apply_gauge, apply_histogram }
-
-local function name_of_change(number)
-  return '+' .. format_integer(number)
-end
-
--- Fold changes into *rows*, the oldest first, at most *most* of them and about *most_series* rows
--- in all. Return what write_fold() needs, or nil if there are none that can be folded.
-local function fold_changes(rows, state, most, most_series)
-  local last = math.min(state.next_change, state.first_change + most) - 1
-  local names = {}
-  for number = state.first_change, last do
-    names[#names + 1] = name_of_change(number)
-  end
-  if #names == 0 then
-    return
-  end
-  local found, folded, bytes, series = read_fields(rows.key, names), {}, 0, 0
-  for n = 1, #names do
-    local data = found[n]
-    if data and series < most_series then
-      local clock, at = skip_stamp(data)
-      local change = read_change(data, at)
-      if not change then
-        break -- of a newer version, which will fold it
-      end
-      read_rows(rows, change.ids)
-      APPLY[change.kind](rows, change, clock)
-      bytes, series = bytes + #data, series + change.count
-    elseif data then
-      break
-    end
-    folded[n] = names[n]
-  end
-  if #folded > 0 then
-    return { names = folded, bytes = bytes, series = series }
-  end
-end
-
--- Put the rows in place, and take the changes off that they hold now.
-local function write_fold(rows, state, fold)
-  state.first_change = state.first_change + #fold.names
-  state.change_bytes = math.max(state.change_bytes - fold.bytes, 0)
-  local flat = pack_rows(rows)
-  flat[#flat + 1], flat[#flat + 2] = 'first', format_integer(state.first_change)
-  write_fields(rows.key, flat)
-  remove_fields(rows.key, fold.names)
-end

@@ -74,7 +74,9 @@ def clear(namespace: str) -> Operation[int]:
     stored = fields.get(b"format", b"")
     is_older = stored.isdigit() and int(stored) < keys.FORMAT
     if is_older:
-        flat = [each for pair in {**fields, b"format": b"%d" % keys.FORMAT}.items() for each in pair]
+        flat = [
+            each for pair in {**fields, b"format": b"%d" % keys.FORMAT}.items() for each in pair
+        ]
     shards = read_config(namespace, flat).shards
     names = yield from catalog.names(namespace, shards)
     if not is_older:

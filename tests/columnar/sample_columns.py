@@ -1,12 +1,13 @@
 """Columns of samples that tests of samples and blocks share."""
 
+import struct
 from dataclasses import fields
 from typing import Any
 
-import msgpack
 import numpy as np
 
 from redismetrics.columnar import summaries
+from redismetrics.columnar.batch_stamp import BatchStamp, pack_stamp
 from redismetrics.columnar.block_codec import pack
 from redismetrics.columnar.samples import (
     Samples,
@@ -52,17 +53,14 @@ def block(
     ids = list(range(10, 11 + int(samples.series.max()))) if ids is None else ids
     based = list(bases or {})
     head = [
-        clock_us,
-        "writer",
-        7,
-        samples.count,
-        int(samples.time.min()),
-        0,
-        ids,
-        based,
+        pack_stamp(BatchStamp(clock_us, clock_us, 7, "writer")),
+        struct.pack("<dddI", samples.count, int(samples.time.min()), 0, len(ids)),
+        np.array(ids, "<u4").tobytes(),
+        struct.pack("<I", len(based)),
+        np.array(based, "<u4").tobytes(),
         np.array([bases[at] for at in based], "<f8").tobytes() if bases else b"",
     ]
-    return bytes(msgpack.packb(head, use_bin_type=False)) + pack(samples)
+    return b"".join(head) + pack(samples)
 
 
 def assert_same(found: Samples, expected: Samples) -> None:

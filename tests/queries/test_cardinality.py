@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from redismetrics import InvalidName, InvalidQuery, InvalidTags, Metrics, StoreError
+from redismetrics import InvalidName, InvalidQuery, InvalidTags, Metrics
 from redismetrics.export import export
 from redismetrics.settings import resolve
 from redismetrics.store import driver, keys, scripts

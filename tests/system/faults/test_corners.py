@@ -9,6 +9,7 @@ import redis
 from redismetrics import Counter, Gauge, Metrics
 from redismetrics.store import keys
 from tests.fixtures.clients import MakeMetrics
+from tests.fixtures.recorded import change_recorded
 from tests.fixtures.servers import wait_until
 
 
@@ -203,7 +204,9 @@ def test_a_corrupt_block_in_the_log_is_trimmed_like_any_other(
     metrics = make_metrics(log_age=60)
     metrics.increment("jobs")
     metrics.flush()
-    admin.zadd(keys.metric(namespace, 0, "jobs").log, {b"\xc1junk": (time.time() - 600) * 1e6})
+    old_us = (time.time() - 600) * 1e6
+    admin.zadd(keys.metric(namespace, 0, "jobs").log, {b"\xc1junk": old_us})
+    change_recorded(admin, namespace, "jobs", oldest=old_us)
     metrics.increment("jobs")
     metrics.flush(3)
     wait_until(lambda: balance(metrics)[:2] == (2, 0), "both are stored")

@@ -6,12 +6,12 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import msgpack
 import numpy as np
 import pytest
 import redis
 
 from redismetrics import FormatMismatch, Metrics
+from redismetrics.columnar.batch_stamp import BatchStamp, pack_stamp
 from redismetrics.columnar.column_codec import pack_real, pack_whole
 from redismetrics.columnar.rollup_codec import unpack_tables
 from redismetrics.columnar.sample_codec import unpack_samples
@@ -40,7 +40,8 @@ def _of(rows: int, summaries: int = 0) -> Callable[[int], bytes]:
 
     def craft(clock_us: int) -> bytes:
         time_ms = clock_us // 1000
-        head = [clock_us, "attacker", clock_us, rows, time_ms, 0, [0], [], b""]
+        stamp = pack_stamp(BatchStamp(clock_us, clock_us, clock_us, "attacker"))
+        head = stamp + struct.pack("<dddIII", rows, time_ms, 0, 1, 0, 0)
         parts = [
             struct.pack("<BIIIq", 1, rows, summaries, 0, time_ms),
             *(pack_whole(np.full(rows, number)) for number in (0, 0)),
@@ -50,7 +51,7 @@ def _of(rows: int, summaries: int = 0) -> Callable[[int], bytes]:
             *(pack_real(np.ones(summaries)) for _ in range(5)),
             pack_whole(np.full(summaries, time_ms)),
         ]
-        return bytes(msgpack.packb(head, use_bin_type=False)) + b"".join(parts)
+        return head + b"".join(parts)
 
     return craft
 

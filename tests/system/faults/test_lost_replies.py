@@ -86,7 +86,7 @@ def batches(namespace: str, writer: str, count: int, each: int) -> Iterator[writ
             writer,
             sequence,
             sequence - 1,
-            [("jobs", *encode.encode(batch, {}))],
+            [encode.encode(batch, {}, 0)],
             chosen,
         )
 

@@ -1,0 +1,110 @@
+-- Fold: put sums in place of rows of the totals, and take the changes off that they hold.
+
+-- @include "numbers"
+-- @include "slices"
+-- @include "batch_stamp"
+-- @include "totals"
+
+local GAUGE = 2 -- kind of a change
+
+-- Changes of one metric that may wait to be folded, and their bytes: while a worker folds them, and
+-- without one. A gauge's are always few, since a change of its shared value folds all.
+local WAITING, WAITING_BYTES = 16, 65536
+local WAITING_FOR_WORKER, WAITING_BYTES_FOR_WORKER = 1024, 4194304
+local WORKER_US = 60000000 -- a worker that folded within this time is expected to fold again
+-- So that a script takes no longer than about 2 ms, one batch folds the longest lists only: of
+-- MOST_FOLDED metrics or of a sixteenth of those in the batch, and about so many rows in all.
+local MOST_FOLDED, FOLDED_ROWS = 4, 1000
+
+local function name_of_change(number)
+  return '+' .. format_integer(number)
+end
+
+-- Fold changes into *rows*, the oldest first, at most *most* of them and about *most_series* rows
+-- in all. Return what write_fold() needs, or nil if there are none that can be folded.
+local function fold_changes(rows, state, most, most_series)
+  local last = math.min(state.next_change, state.first_change + most) - 1
+  local names = {}
+  for number = state.first_change, last do
+    names[#names + 1] = name_of_change(number)
+  end
+  if #names == 0 then
+    return
+  end
+  local found, folded, bytes, series = read_fields(rows.key, names), {}, 0, 0
+  for n = 1, #names do
+    local data = found[n]
+    if data and series < most_series then
+      local clock, at = skip_stamp(data)
+      local change = read_change(data, at)
+      if not change then
+        break -- of a newer version, which will fold it
+      end
+      read_rows(rows, change.ids)
+      APPLY[change.kind](rows, change, clock)
+      bytes, series = bytes + #data, series + change.count
+    elseif data then
+      break
+    end
+    folded[n] = names[n]
+  end
+  if #folded > 0 then
+    return { names = folded, bytes = bytes, series = series }
+  end
+end
+
+-- Put the rows in place, and take the changes off that they hold now.
+local function write_fold(rows, state, fold)
+  state.first_change = state.first_change + #fold.names
+  state.change_bytes = math.max(state.change_bytes - fold.bytes, 0)
+  local flat = pack_rows(rows)
+  flat[#flat + 1], flat[#flat + 2] = 'first', format_integer(state.first_change)
+  write_fields(rows.key, flat)
+  remove_fields(rows.key, fold.names)
+end
+
+-- Choose the lists of changes that have grown too long, the longest first, and fold them.
+local function fold_long_lists(metrics, clock)
+  local long = {}
+  for _, metric in ipairs(metrics) do
+    local state = metric.state
+    if metric.stored_change then
+      state.next_change = state.next_change + 1
+      state.change_bytes = state.change_bytes + #metric.stored_change
+      local most, most_bytes = WAITING, WAITING_BYTES
+      if clock - state.folded < WORKER_US and string.byte(metric.change) ~= GAUGE then
+        most, most_bytes = WAITING_FOR_WORKER, WAITING_BYTES_FOR_WORKER
+      end
+      local excess = math.max(
+        (state.next_change - state.first_change) / most, state.change_bytes / most_bytes)
+      if excess >= 1 then
+        long[#long + 1] = { metric = metric, excess = excess }
+      end
+    end
+  end
+  if #long == 0 then
+    return
+  end
+  table.sort(long, function(a, b)
+    return a.excess > b.excess or (a.excess == b.excess and a.metric.number < b.metric.number)
+  end)
+  local rows_left = FOLDED_ROWS
+  for n = 1, math.min(#long, math.max(MOST_FOLDED, math.floor(#metrics / 16))) do
+    if rows_left <= 0 then
+      break
+    end
+    local metric = long[n].metric
+    local head, state = metric.head, metric.state
+    metric.rows = open_rows(metric.key.live, head.width, head.rows_per_field)
+    -- The batch's own change is not there yet, so it is left to a later fold.
+    state.next_change = state.next_change - 1
+    -- Changes or rows that cannot be read stay; the samples of the batch are stored all the same.
+    local is_readable, fold = pcall(fold_changes, metric.rows, state, WAITING, rows_left)
+    state.next_change = state.next_change + 1
+    if is_readable and fold then
+      metric.fold, rows_left = fold, rows_left - fold.series
+    else
+      metric.rows = nil
+    end
+  end
+end
