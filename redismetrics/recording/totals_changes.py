@@ -10,10 +10,9 @@ from redismetrics.columnar import summaries
 from redismetrics.columnar.arrays import Floats, Ints, saturated
 from redismetrics.columnar.samples import CHANGE, OWN_TIME, Samples, summarise
 
-from .bucket_counts import BucketCounts
+from redismetrics.columnar.totals import CHANGES_SHARED, HAS_OWN_TIME, SETS
 
-# Codes of a gauge's changes, added up.
-CHANGED, SET, OWN_TIME_IS_NEWER = 1, 2, 4
+from .bucket_counts import BucketCounts
 
 
 @dataclass(slots=True, eq=False)
@@ -35,8 +34,8 @@ class GaugeChanges:
     """Changes of a gauge; all columns have shape (series,).
 
     Attributes:
-        code: The sum of CHANGED: the shared value was changed before the first set; SET: a value
-            was set; and OWN_TIME_IS_NEWER: the newest value has a time that the caller gave.
+        code: The sum of CHANGES_SHARED: the shared value was changed before the first set; SETS: a
+            value was set; and HAS_OWN_TIME: the newest value has a time that the caller gave.
         time: Time in ms of the newest value that was set, or 0.
         value: That value, or 0.
         change_time: Time in ms of the change, or 0.
@@ -122,7 +121,7 @@ def of_gauge(samples: Samples, series: int) -> GaugeChanges:
     """Return the changes of a gauge with that number of *series*."""
     change, change_ms = np.zeros(series), np.zeros(series, np.int64)
     if not samples.flags.any() and _has_one_row_each(samples, series):
-        code = np.full(series, SET, np.uint8)
+        code = np.full(series, SETS, np.uint8)
         return GaugeChanges(code, samples.time, samples.value, change_ms, change)
     changed = (samples.flags & CHANGE) != 0
     sets = samples
@@ -130,7 +129,7 @@ def of_gauge(samples: Samples, series: int) -> GaugeChanges:
     if changed.any():
         where = samples.series[changed]
         change[where], change_ms[where] = samples.value[changed], samples.time[changed]
-        code[where] = CHANGED
+        code[where] = CHANGES_SHARED
         sets = samples.take(~changed, np.ones(len(samples.summed), np.bool_))
     group, rows = summarise(sets)
     whole = summaries.merge(group, series, rows, frozenset({"count", "last"}))
@@ -139,6 +138,6 @@ def of_gauge(samples: Samples, series: int) -> GaugeChanges:
     own = (sets.flags & OWN_TIME) != 0
     np.maximum.at(newest_own, sets.series[own], sets.time[own])
     np.maximum.at(newest, sets.series[~own], sets.time[~own])
-    code[has_set] += np.uint8(SET)
-    code[newest_own > newest] += np.uint8(OWN_TIME_IS_NEWER)
+    code[has_set] += np.uint8(SETS)
+    code[newest_own > newest] += np.uint8(HAS_OWN_TIME)
     return GaugeChanges(code, whole.last_ms, np.where(has_set, whole.last, 0.0), change_ms, change)

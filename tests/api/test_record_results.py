@@ -18,8 +18,9 @@ from redismetrics import Metrics
 from redismetrics.api.app import create_app
 from redismetrics.api.limits import Limits
 from redismetrics.api.unsettled import result_of
-from redismetrics.recording import encode
+from redismetrics.recording import sender
 from redismetrics.recording.batch import MetricBatch
+from redismetrics.recording.encode import EncodedBatch
 from redismetrics.recording.flush_result import FlushResult, SettledWatch
 from redismetrics.store import keys
 from tests.fixtures.clients import NEVER
@@ -101,14 +102,14 @@ def test_type_mismatches_are_reported_here_and_not_to_the_application(
 def test_samples_that_can_not_be_encoded_are_reported(
     web: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = encode.encode
+    original = sender.encode
 
-    def fails(batch: MetricBatch, *others: Any) -> tuple[bytes, bytes]:
+    def fails(batch: MetricBatch, *others: Any) -> EncodedBatch:
         if batch.name == "bad":
             raise ArithmeticError("a fault of our own")
         return original(batch, *others)
 
-    monkeypatch.setattr(encode, "encode", fails)
+    monkeypatch.setattr(sender, "encode", fails)
     body = [{"name": "bad"}, {"name": "good"}, {"name": "bad"}]
     assert result(web.post(WAIT, json=body)) == (3, 1, {"failed": 2})
 

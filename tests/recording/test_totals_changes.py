@@ -160,7 +160,7 @@ def test_parts_of_a_split_batch_are_encoded_as_if_they_had_come_alone(
         assert part.samples.count == alone.count
         assert len(part.samples.metadata) == len(alone.metadata)
         # A copy does not know the changes, so that they are worked out from its own samples.
-        assert encode(part, {}) == encode(replace(part), {})
+        assert encode(part, {}, 0) == encode(replace(part), {}, 0)
 
 
 def test_a_changed_batch_works_out_its_changes_again() -> None:

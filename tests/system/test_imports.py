@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "settings": {"errors", "model"},
     "columnar": {"errors", "model"},
     "store": {"errors", "model"},
-    "exposition": {"errors", "model", "store"},
+    "exposition": {"errors", "model", "columnar", "store"},
     "recording": {"errors", "model", "settings", "columnar", "store"},
     "stream": {"errors", "model", "columnar", "store"},
     "worker": {"errors", "model", "settings", "columnar", "store", "exposition"},

@@ -15,8 +15,9 @@ from redismetrics import FlushResult, Metrics
 from redismetrics.api.app import create_app
 from redismetrics.integrations.opentelemetry.dropped_points import reject_dropped
 from redismetrics.integrations.opentelemetry.points import Rejections
-from redismetrics.recording import encode
+from redismetrics.recording import sender
 from redismetrics.recording.batch import MetricBatch
+from redismetrics.recording.encode import EncodedBatch
 from redismetrics.recording.flush_result import SettledWatch
 from redismetrics.store import keys
 from tests.fixtures.clients import NEVER
@@ -75,15 +76,15 @@ def test_receiver_ahead_of_redis_rejects_what_redis_drops(metrics_ahead: Metrics
 def test_points_that_redis_refuses_are_rejected_and_the_others_stored(
     metrics: Metrics, at: str, server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = encode.encode
+    original = sender.encode
 
-    def fails(batch: MetricBatch, *others: Any) -> tuple[bytes, bytes]:
+    def fails(batch: MetricBatch, *others: Any) -> EncodedBatch:
         if batch.name == "took":
             raise ArithmeticError("a fault of our own")
         return original(batch, *others)
 
     with monkeypatch.context() as patch:
-        patch.setattr(encode, "encode", fails)
+        patch.setattr(sender, "encode", fails)
         assert rejected(post_otlp(at, two_metrics(time.time_ns()))) == (
             1,
             "took: dropped as failed: see the log of the receiver",

@@ -1,7 +1,8 @@
 """The stored bytes of each FORMAT ever released, read by today's code.
 
 format2.json holds every key of a small namespace as the code of FORMAT 2 wrote it: name -> type and
-content in hex. FORMAT 1 was never released; its file shows that such a namespace is refused. `dump` below made it, on a server whose clock was set to a fixed time in the future.
+content in hex. `dump` below made it, on a server whose clock was set to a fixed time in the future.
+FORMAT 1 was never released: its file shows that such a namespace is refused.
 While a format is not released yet,
 
     python -m tests.system.golden.test_golden
