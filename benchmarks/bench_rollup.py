@@ -411,7 +411,7 @@ def undo(client: redis.Redis, metrics: list[MetricLocation]) -> None:
     clock = float(client.get(of_shard.clock) or 0)
     with client.pipeline(transaction=False) as pipeline:
         for metric in metrics:
-            pipeline.hset(metric.recorded.state, "sealed", 0)
+            pipeline.hset(metric.worked.state, "sealed", 0)
             pipeline.zadd(of_shard.dirty, {metric.name: clock})
             due = [DueSlot.parse(field) for field in client.hkeys(metric.worked.due)]
             for slot in [each for each in due if each.resolution == "hour"] + [TRIM]:

@@ -451,7 +451,7 @@ class Years:
                 }
                 self._put(metric, hours, cells)
         # Queries begin to look at the oldest slot.
-        self.client.hset(metric.recorded.state, "oldest", oldest // SECOND)
+        self.client.hset(metric.worked.state, "oldest", oldest // SECOND)
         make_due(self.client, metric, self.now_ms)
 
     def _put(self, metric: MetricLocation, level: Resolution, cells: dict[int, Table]) -> None:
@@ -477,9 +477,11 @@ class Years:
         """Leave the log as it usually is: the processed flushes of one minute, for subscribers."""
         for metric in self.metrics:
             self.client.zremrangebyscore(
-                metric.recorded.log, "-inf", self.client.hget(metric.recorded.state, "sealed")
+                metric.recorded.log, "-inf", self.client.hget(metric.worked.state, "sealed")
             )
-            self.client.hset(metric.recorded.state, "bytes", 0)
+            recorded = keys.shard(self.namespace, 0).recorded
+            state = RecordState.unpack(self.client.hget(recorded, metric.name))
+            self.client.hset(recorded, metric.name, state._replace(log_bytes=0).pack())
         for _ in range(self.a_minute):
             for name in TEN:
                 self.recording.record(name, 1, tags=TAGS)

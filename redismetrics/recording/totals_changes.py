@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from redismetrics.columnar import summaries
 from redismetrics.columnar.arrays import Floats, Ints, saturated
 from redismetrics.columnar.samples import CHANGE, OWN_TIME, Samples, summarise
-
 from redismetrics.columnar.totals import CHANGES_SHARED, HAS_OWN_TIME, SETS
 
 from .bucket_counts import BucketCounts

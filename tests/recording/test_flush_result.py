@@ -227,10 +227,10 @@ def _refused(metrics: Metrics, _: pytest.MonkeyPatch) -> None:
 
 
 def _failed(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: Any) -> tuple[bytes, bytes]:
+    def fails(*_: Any) -> EncodedBatch:
         raise ArithmeticError("a fault of our own")
 
-    monkeypatch.setattr(encode, "encode", fails)
+    monkeypatch.setattr(sender, "encode", fails)
     metrics.increment("jobs")
 
 

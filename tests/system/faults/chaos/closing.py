@@ -8,6 +8,7 @@ from redismetrics import Metrics
 from redismetrics.export.prometheus import export
 from redismetrics.model.time import HOUR, MINUTE
 from redismetrics.store import keys
+from tests.fixtures.recorded import recorded_state
 from tests.fixtures.servers import Server
 from tests.fixtures.workers import new_worker, pull_forward
 
@@ -241,10 +242,12 @@ class Closing:
             if left := admin.zcard(keys.shard(NAMESPACE, 0).dirty):
                 self._judge.wrong(f"{left} metrics are not sealed")
             for metric in METRICS:
-                state = admin.hgetall(keys.metric(NAMESPACE, 0, metric).state)
-                for what in (b"never_sealed", b"late"):
-                    if int(state.get(what, 0)):
-                        self._judge.wrong(f"{metric}: {what.decode()} is {state[what].decode()}")
+                late = int(admin.hget(keys.rollup(NAMESPACE, 0, metric).state, "late") or 0)
+                if late:
+                    self._judge.wrong(f"{metric}: late is {late}")
+                recorded = recorded_state(admin, NAMESPACE, metric)
+                if recorded.never_sealed:
+                    self._judge.wrong(f"{metric}: never_sealed is {recorded.never_sealed}")
 
 
 def _equal(found: tuple[float, ...] | None, expected: tuple[float, ...] | None) -> bool:
