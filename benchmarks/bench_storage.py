@@ -69,6 +69,7 @@ from redismetrics.store import due_slot, keys
 from redismetrics.store.connection import Store
 from redismetrics.store.due_slot import DueSlot
 from redismetrics.store.metric_keys import MetricLocation
+from redismetrics.store.record_state import RecordState
 from redismetrics.worker import merge
 
 QUESTION = "How much memory do exact samples, rollups and years of history take in Redis?"

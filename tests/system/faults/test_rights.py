@@ -345,7 +345,7 @@ def test_a_user_who_may_record_and_query_may_delete(make: Make, admin: redis.Red
         ("-hkeys",),
         ("-evalsha",),
     ],
-    ids=lambda rights: " ".join(rights),
+    ids=" ".join,
 )
 def test_a_user_without_the_right_deletes_nothing(
     make: Make, admin: redis.Redis, rights: tuple[str, ...]
