@@ -7,6 +7,8 @@ sequence and writer. Scripts write it, see lua/include/batch_stamp.lua.
 import struct
 from typing import NamedTuple
 
+from redismetrics.model.time import YEAR_10000_MS
+
 _FIXED = struct.Struct("<dddB")
 
 
@@ -28,7 +30,9 @@ def unpack_stamp(data: bytes) -> tuple[BatchStamp, int]:
     clock, time_us, sequence, writer_size = _FIXED.unpack_from(data)
     end = _FIXED.size + writer_size
     if len(data) < end:
-        raise ValueError(f"a stamp must have {end} bytes, got {len(data)}")
+        raise ValueError(f"a batch stamp must have {end} bytes, got {len(data)}")
+    if not 0 <= clock < YEAR_10000_MS * 1000:
+        raise ValueError(f"a batch's clock must be before the year 10000, got {clock}")
     writer = data[_FIXED.size : end].decode()
     return BatchStamp(int(clock), int(time_us), int(sequence), writer), end
 

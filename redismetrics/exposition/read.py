@@ -7,7 +7,7 @@ from redismetrics.store.replies import pairs, reading, series_by_id
 from redismetrics.store.unreadable import read_readable
 
 from .families import Family
-from .series_table import SeriesTable
+from .live_series import read_live_series
 
 
 def read_readable_families(
@@ -40,6 +40,6 @@ def read_families(
         # Replies can be large: free those of one metric before the next is unpacked.
         replies[2 * at : 2 * at + 2] = (None, None)
         with reading(f"live: the totals of {name!r}"):
-            table = SeriesTable.unpack(definition, series_by_id(series), pairs(live))
+            table = read_live_series(definition, series_by_id(series), pairs(live))
         families.append(Family(name, definition, table))
     return families

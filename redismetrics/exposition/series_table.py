@@ -1,19 +1,15 @@
 """The current values of many series as columns, and their grouping by tag keys."""
 
 import struct
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, compress
+from itertools import chain
 from operator import itemgetter
 from typing import Any, overload
 
 import msgpack
-import numpy as np
 
-from redismetrics.columnar.totals import TotalsTable, split_live, unpack_change
 from redismetrics.errors import shown
-from redismetrics.model.definition import Definition
-from redismetrics.store import keys
 
 from .families import SeriesState
 
@@ -60,36 +56,6 @@ class SeriesTable(Sequence[SeriesState]):
             {flat[::2] for flat in flat_tags},
             any("" in flat for flat in flat_tags),
         )
-
-    @classmethod
-    def unpack(
-        cls, definition: Definition, tags_by_id: Mapping[int, bytes], live: Mapping[bytes, bytes]
-    ) -> "SeriesTable":
-        """Return the series of the hash `live` (see keys.py), in order of their ids.
-
-        *tags_by_id* are packed tags. Series without tags or without a value are left out. Damaged
-        bytes raise errors of many types; call it within `reading`.
-        """
-        width, per_field = keys.totals_shape(definition.type, len(definition.buckets))
-        rows, changes = split_live(live)
-        table = TotalsTable(width, per_field, rows, list(map(unpack_change, changes)))
-        tags = list(map(tags_by_id.get, table.ids.tolist()))
-        present = np.fromiter(map(bool, tags), np.bool_, len(tags)) & (table.values[:, 0] != 0)
-        values = table.values[present]
-        texts, tag_keys, has_empty = _unpack_tags(
-            [packed for packed in compress(tags, present.tolist()) if packed]
-        )
-        seen_ms = values[:, 0].astype(np.int64).tolist()
-        if definition.type == "gauge":
-            return cls(texts, seen_ms, values[:, 1].tolist(), [], [], tag_keys, has_empty)
-        if definition.type == "counter":
-            # A sum is stored as total + remainder, so that no digits are lost.
-            sums = (values[:, 1] + values[:, 2]).tolist()
-            return cls(texts, seen_ms, sums, [], [], tag_keys, has_empty)
-        counts = values[:, 1].astype(np.int64).tolist()
-        buckets = list(map(tuple, values[:, 4:].astype(np.int64).tolist()))
-        sums = (values[:, 2] + values[:, 3]).tolist()
-        return cls(texts, seen_ms, sums, counts, buckets, tag_keys, has_empty)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -192,7 +158,7 @@ def _split(text: str) -> list[str]:
     return parts
 
 
-def _unpack_tags(packed: list[bytes]) -> tuple[list[str], set[tuple[str, ...]], bool]:
+def unpack_tags(packed: list[bytes]) -> tuple[list[str], set[tuple[str, ...]], bool]:
     """Return *texts*, *tag_keys* and *has_empty* of a `SeriesTable` from packed tags."""
     texts: list[str] = []
     tag_keys: set[tuple[str, ...]] = set()

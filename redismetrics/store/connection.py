@@ -160,10 +160,10 @@ class Store:
     @property
     def database(self) -> int:
         """Number of the database that the URL names; 0 by default and on a cluster."""
-        from redis.connection import parse_url
-
         with self._lock:
             if self._database is None:
+                from redis.connection import parse_url
+
                 url = self.reachable_url()
                 if self._multi_host is not None:
                     url = self._multi_host.url_of("localhost", 1)

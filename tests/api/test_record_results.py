@@ -118,7 +118,7 @@ def test_samples_that_redis_refuses_are_reported_to_the_repeat(
     web: Any, metrics: Metrics, server: Server, namespace: str
 ) -> None:
     with server.client() as direct:
-        direct.set(keys.metric(namespace, 0, "bad").log, "no such thing")
+        direct.set(keys.metric(namespace, 0, "bad").series, "no such thing")
     body, headers = [{"name": "bad"}, {"name": "good"}], {"Idempotency-Key": "k1"}
     message = error_message(web.post(WAIT, json=body, headers=headers), 504)
     assert "they are in this process's buffer and still being sent; repeat the request" in message

@@ -545,7 +545,11 @@ def test_samples_are_sent_at_exit_and_counted_as_dropped_after_close(
     flush()
     print(json.dumps([stats()["stored"], stats()["dropped"]]))
     """
-    assert ended(start(code, **settings)) == ([[1, {"closed": 1}]], [])
+    late = "samples are dropped as `closed`: they were recorded after close(), or too late at"
+    assert ended(start(code, **settings)) == (
+        [[1, {"closed": 1}]],
+        [f"{late} the end of the process"],
+    )
     with Metrics(url, namespace=namespace) as metrics:
         assert metrics.query("jobs", aggregation="sum") == 2
 

@@ -238,7 +238,7 @@ def test_a_user_who_may_only_read_the_keys(make: Make, admin: redis.Redis, guard
 
 
 def test_a_user_without_read_access_cannot_trim_the_log(make: Make, admin: redis.Redis) -> None:
-    owner = make(log_bytes=1 << 16, samples_per_flush=10_000)
+    owner = make(log_bytes=1 << 18, samples_per_flush=10_000)
     for number in range(12):
         for value in range(1_000):
             owner.histogram("took", value + 1 / (value + number + 1))

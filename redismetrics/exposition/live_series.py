@@ -1,0 +1,42 @@
+"""The current values of a metric's series, out of its totals and its series as Redis holds them."""
+
+from collections.abc import Mapping
+from itertools import compress
+
+import numpy as np
+
+from redismetrics.columnar.totals import TotalsTable, split_live, unpack_change
+from redismetrics.model.definition import Definition
+from redismetrics.store import keys
+
+from .series_table import SeriesTable, unpack_tags
+
+
+def read_live_series(
+    definition: Definition, tags_by_id: Mapping[int, bytes], live: Mapping[bytes, bytes]
+) -> SeriesTable:
+    """Return the series of the hash `live` (see keys.py), in order of their ids.
+
+    *tags_by_id* are packed tags. Series without tags or without a value are left out. Damaged
+    bytes raise errors of many types; call it within `reading`.
+    """
+    width, per_field = keys.totals_shape(definition.type, len(definition.buckets))
+    rows, changes = split_live(live)
+    table = TotalsTable(width, per_field, rows, list(map(unpack_change, changes)))
+    tags = list(map(tags_by_id.get, table.ids.tolist()))
+    present = np.fromiter(map(bool, tags), np.bool_, len(tags)) & (table.values[:, 0] != 0)
+    values = table.values[present]
+    texts, tag_keys, has_empty = unpack_tags(
+        [packed for packed in compress(tags, present.tolist()) if packed]
+    )
+    seen_ms = values[:, 0].astype(np.int64).tolist()
+    if definition.type == "gauge":
+        return SeriesTable(texts, seen_ms, values[:, 1].tolist(), [], [], tag_keys, has_empty)
+    if definition.type == "counter":
+        # A sum is stored as total + remainder, so that no digits are lost.
+        sums = (values[:, 1] + values[:, 2]).tolist()
+        return SeriesTable(texts, seen_ms, sums, [], [], tag_keys, has_empty)
+    counts = values[:, 1].astype(np.int64).tolist()
+    buckets = list(map(tuple, values[:, 4:].astype(np.int64).tolist()))
+    sums = (values[:, 2] + values[:, 3]).tolist()
+    return SeriesTable(texts, seen_ms, sums, counts, buckets, tag_keys, has_empty)
