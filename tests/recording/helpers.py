@@ -40,8 +40,12 @@ def only(metrics: Metrics, name: str) -> Sample:
 
 
 def client_threads() -> set[threading.Thread]:
-    """Return the threads that clients have started."""
-    return {thread for thread in threading.enumerate() if thread.name.startswith("redismetrics")}
+    """Return the threads that clients have started, without the one that all clients share."""
+    return {
+        thread
+        for thread in threading.enumerate()
+        if thread.name.startswith("redismetrics") and thread.name != "redismetrics-helper"
+    }
 
 
 def collect(metrics: Metrics) -> None:
