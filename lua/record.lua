@@ -69,7 +69,8 @@ local batch = {
   previous_clock = nil, -- of the shard's last batch
   time_us = nil, -- of the server; ages are judged by it
   clock = nil, -- of this batch, in us: orders batches, so it only grows
-  clock_ms = nil,
+  clock_text = nil,
+  stamp = nil, -- see include/batch_stamp.lua
   unsealed_age_ms = 0, -- of the oldest block that is not sealed
   problems = {}, -- for the reply, see Returns
   has_failed = false, -- a metric was refused while it was written
@@ -81,11 +82,8 @@ local batch = {
 local function read_arguments()
   for number = 1, (#KEYS - 5) / 4 do
     local key, argument = 4 * number + 1, 7 * number - 2
-    local head = {}
-    local is_list, has_shared
-    head.samples, head.oldest_ms, head.newest_ms, head.epoch, head.count, head.width,
-      head.rows_per_field, is_list, has_shared = struct.unpack('<ddddI4I2BBB', ARGV[argument + 3])
-    head.has_shared = has_shared == 1
+    local samples, oldest_ms, newest_ms, epoch, count, width, rows_per_field, is_list, has_shared =
+      struct.unpack('<ddddI4I2BBB', ARGV[argument + 3])
     batch.metrics[number] = {
       number = number, -- its place in the batch, from 1
       name = ARGV[argument],
@@ -99,7 +97,16 @@ local function read_arguments()
         log = KEYS[key + 3],
         values = KEYS[key + 4],
       },
-      head = head,
+      head = {
+        samples = samples,
+        oldest_ms = oldest_ms,
+        newest_ms = newest_ms,
+        epoch = epoch,
+        count = count,
+        width = width,
+        rows_per_field = rows_per_field,
+        has_shared = has_shared == 1,
+      },
       series = is_list == 1 and cmsgpack.unpack(ARGV[argument + 4]) or nil,
       packed_ids = is_list == 0 and ARGV[argument + 4] or nil,
       state = nil, -- see include/record_state.lua
@@ -200,7 +207,8 @@ local function read_metrics()
       end
     end
   end
-  batch.clock_ms = math.floor(batch.clock / 1000)
+  batch.clock_text = format_integer(batch.clock)
+  batch.stamp = pack_stamp(batch.clock, batch.time_us, sequence, writer)
 end
 
 -- Refuse samples that were recorded under another definition, or at the wrong time.
@@ -235,7 +243,6 @@ local function apply_shared(metric, ids)
   metric.rows = open_rows(metric.key.live, head.width, head.rows_per_field)
   metric.fold = fold_changes(metric.rows, state, math.huge, math.huge)
   local change = read_change(metric.change .. ids, 1)
-  read_rows(metric.rows, change.ids)
   local places, values = apply_gauge(metric.rows, change, batch.clock)
   return struct.pack('<I4', #places) .. pack_integers(places) .. table.concat(values)
 end
@@ -247,8 +254,7 @@ local function apply_samples(metric)
     assign_ids(metric, limits)
     ids = pack_integers(metric.ids)
   end
-  local stamp = pack_stamp(batch.clock, batch.time_us, sequence, writer)
-  local bases = NO_BASES
+  local stamp, bases = batch.stamp, NO_BASES
   if head.has_shared then
     bases = apply_shared(metric, ids)
   else
@@ -320,7 +326,7 @@ local function append(metric)
     reply = redis.pcall('HSET', key.live, name, change)
   end
   if type(reply) ~= 'table' then
-    reply = redis.pcall('ZADD', key.log, format_integer(batch.clock), metric.block)
+    reply = redis.pcall('ZADD', key.log, batch.clock_text, metric.block)
     if type(reply) == 'table' and change then
       redis.call('HDEL', key.live, name)
     end
@@ -355,12 +361,12 @@ local function write_metric(metric)
 end
 
 local function write_states()
-  local states, dirty, clock_text = {}, {}, format_integer(batch.clock)
+  local states, dirty = {}, {}
   for_each_accepted(function(metric)
     local state = metric.state
     state.samples = state.samples + metric.head.samples
     states[#states + 1], states[#states + 2] = metric.name, pack_state(state)
-    dirty[#dirty + 1], dirty[#dirty + 2] = clock_text, metric.name
+    dirty[#dirty + 1], dirty[#dirty + 2] = batch.clock_text, metric.name
   end)
   if #states > 0 then
     write_fields(recorded_key, states)

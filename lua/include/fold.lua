@@ -40,7 +40,6 @@ local function fold_changes(rows, state, most, most_series)
       if not change then
         break -- of a newer version, which will fold it
       end
-      read_rows(rows, change.ids)
       APPLY[change.kind](rows, change, clock)
       bytes, series = bytes + #data, series + change.count
     elseif data then

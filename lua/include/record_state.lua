@@ -16,22 +16,23 @@ local function unpack_state(packed)
   elseif #packed ~= 104 then
     return
   end
-  local state = {}
-  state.next_id, -- of the next new series
-    state.epoch, -- grows whenever series are removed: ids are valid within one epoch
-    state.next_change, -- number of the next change of the totals
-    state.first_change, -- number of the oldest change that is not folded
-    state.change_bytes, -- of all changes that are not folded
-    state.folded, -- clock when a worker last folded the changes
-    state.sealed, -- clock up to which the log is sealed
-    state.log_bytes,
-    state.oldest, -- no block of the log is older than this clock; 0: it was never written to
-    state.waiting, -- clock of the oldest block that is not sealed
-    state.samples, -- ever recorded
-    state.never_sealed, -- samples that were cut from the log before they were sealed
-    state.cut = -- clock of the newest block taken off the log
-    struct.unpack(STATE_FORMAT, packed)
-  return state
+  local next_id, epoch, next_change, first_change, change_bytes, folded, sealed, log_bytes, oldest,
+    waiting, samples, never_sealed, cut = struct.unpack(STATE_FORMAT, packed)
+  return {
+    next_id = next_id, -- of the next new series
+    epoch = epoch, -- grows whenever series are removed: ids are valid within one epoch
+    next_change = next_change, -- number of the next change of the totals
+    first_change = first_change, -- number of the oldest change that is not folded
+    change_bytes = change_bytes, -- of all changes that are not folded
+    folded = folded, -- clock when a worker last folded the changes
+    sealed = sealed, -- clock up to which the log is sealed
+    log_bytes = log_bytes,
+    oldest = oldest, -- no block of the log is older than this clock; 0: it was never written to
+    waiting = waiting, -- clock of the oldest block that is not sealed
+    samples = samples, -- ever recorded
+    never_sealed = never_sealed, -- samples that were cut from the log before they were sealed
+    cut = cut, -- clock of the newest block taken off the log
+  }
 end
 
 local function pack_state(state)

@@ -26,17 +26,34 @@ local function saturate(sum)
   return math.max(-LARGEST, math.min(LARGEST, sum))
 end
 
+local repeated_formats = {} -- format of one number -> count -> format of so many numbers
+
+-- Return the format of *count* numbers. Metrics of a batch are alike, so most are made before.
+local function repeat_format(format, count)
+  local known = repeated_formats[format]
+  if not known then
+    known = {}
+    repeated_formats[format] = known
+  end
+  local repeated = known[count]
+  if not repeated then
+    repeated = '<' .. string.rep(format, count)
+    known[count] = repeated
+  end
+  return repeated
+end
+
 -- Return a column of *count* numbers as a table, and where the next one begins.
 local function read_column(data, at, format, size, count)
   if count <= SLICE_OF_COLUMN then
-    local column = { struct.unpack('<' .. string.rep(format, count), data, at) }
+    local column = { struct.unpack(repeat_format(format, count), data, at) }
     column[count + 1] = nil -- the position behind it
     return column, at + size * count
   end
   local column = {}
   for first = 1, count, SLICE_OF_COLUMN do
     local slice = math.min(SLICE_OF_COLUMN, count - first + 1)
-    local part = { struct.unpack('<' .. string.rep(format, slice), data, at) }
+    local part = { struct.unpack(repeat_format(format, slice), data, at) }
     for n = 1, slice do
       column[first + n - 1] = part[n]
     end
@@ -74,35 +91,24 @@ local function read_change(data, at)
   else
     return
   end
-  change.ids = read_column(data, at, 'I4', 4, count)
+  change.packed_ids = string.sub(data, at, at + 4 * count - 1)
   return change
 end
 
--- Rows of the totals that a script works on: read_rows() reads them when they are needed first.
+-- Rows of the totals that a script works on: locate_rows() reads them when they are needed first.
 local function open_rows(key, width, rows_per_field)
   return {
     key = key,
     width = width,
     per_field = rows_per_field,
     fields = {}, -- number of a field -> its doubles
+    located = {}, -- packed ids -> what locate_rows() returned for them
   }
 end
 
--- Read the rows of these series, unless they are read already.
-local function read_rows(rows, ids)
-  local fields, numbers, names = rows.fields, {}, {}
-  for place = 1, #ids do
-    local number = (ids[place] - ids[place] % rows.per_field) / rows.per_field
-    if not fields[number] then
-      fields[number] = true
-      numbers[#numbers + 1], names[#names + 1] = number, format_integer(number)
-    end
-  end
-  if #names == 0 then
-    return
-  end
-  local size = rows.width * rows.per_field
-  local packed, format, no_row = read_fields(rows.key, names), '<' .. string.rep('d', size), nil
+local function read_rows(rows, numbers, names)
+  local size, fields = rows.width * rows.per_field, rows.fields
+  local packed, format, no_row = read_fields(rows.key, names), repeat_format('d', size), nil
   for n, number in ipairs(numbers) do
     local data = packed[n]
     if not data or #data ~= 8 * size then
@@ -115,9 +121,40 @@ local function read_rows(rows, ids)
   end
 end
 
+-- Return where the rows of a change's series are: for each series, the doubles of its field, and
+-- where its row begins in them. Read the rows that were not read yet. Most changes of a metric are
+-- of the same series, so they are looked up once.
+local function locate_rows(rows, change)
+  local packed, count = change.packed_ids, change.count
+  local located = rows.located[packed]
+  if located then
+    return located.fields, located.begins
+  end
+  local ids = read_column(packed, 1, 'I4', 4, count)
+  local per_field, width, fields = rows.per_field, rows.width, rows.fields
+  local places, begins, numbers, names = {}, {}, {}, {}
+  for place = 1, count do
+    local row = ids[place] % per_field
+    local number = (ids[place] - row) / per_field
+    places[place], begins[place] = number, row * width + 1
+    if not fields[number] then
+      fields[number] = true
+      numbers[#numbers + 1], names[#names + 1] = number, format_integer(number)
+    end
+  end
+  if #names > 0 then
+    read_rows(rows, numbers, names)
+  end
+  for place = 1, count do
+    places[place] = fields[places[place]]
+  end
+  rows.located[packed] = { fields = places, begins = begins }
+  return places, begins
+end
+
 -- Return fields and values to write, flat, for all rows that were read.
 local function pack_rows(rows)
-  local flat, format = {}, '<' .. string.rep('d', rows.width * rows.per_field)
+  local flat, format = {}, repeat_format('d', rows.width * rows.per_field)
   for number, doubles in pairs(rows.fields) do
     flat[#flat + 1] = format_integer(number)
     flat[#flat + 1] = struct.pack(format, unpack(doubles))
@@ -125,15 +162,14 @@ local function pack_rows(rows)
   return flat
 end
 
--- Each of these applies a change to rows that were read; *clock* is that of the change's batch.
+-- Each of these applies a change to the rows; *clock* is that of the change's batch.
 
 -- Total and remainder are a pair of doubles: two-sum, Knuth, TAOCP 2, 4.2.2.
 local function apply_counter(rows, change, clock)
-  local fields, per_field, width = rows.fields, rows.per_field, rows.width
-  local seen, ids, amounts = math.floor(clock / 1000), change.ids, change.amounts
+  local fields, begins = locate_rows(rows, change)
+  local seen, amounts = math.floor(clock / 1000), change.amounts
   for place = 1, change.count do
-    local row = ids[place] % per_field
-    local doubles, at = fields[(ids[place] - row) / per_field], row * width + 1
+    local doubles, at = fields[place], begins[place]
     local total, amount = doubles[at + 1], amounts[place]
     local sum = total + amount
     local part = sum - total
@@ -150,12 +186,11 @@ end
 -- Return the places of the series whose shared value changes, from 0, and the packed value and time
 -- of each before the change.
 local function apply_gauge(rows, change, clock)
-  local fields, per_field, width = rows.fields, rows.per_field, rows.width
-  local seen, ids, codes = math.floor(clock / 1000), change.ids, change.codes
+  local fields, begins = locate_rows(rows, change)
+  local seen, codes = math.floor(clock / 1000), change.codes
   local base_places, base_values = {}, {}
   for place = 1, change.count do
-    local row = ids[place] % per_field
-    local doubles, at = fields[(ids[place] - row) / per_field], row * width + 1
+    local doubles, at = fields[place], begins[place]
     local code, time_ms = codes[place], change.times[place]
     local last_ms = doubles[at] == 0 and -1 or doubles[at + 2]
     if code % 2 == 1 then
@@ -179,13 +214,12 @@ local function apply_gauge(rows, change, clock)
 end
 
 local function apply_histogram(rows, change, clock)
-  local fields, per_field, width = rows.fields, rows.per_field, rows.width
-  local seen, ids = math.floor(clock / 1000), change.ids
+  local fields, begins = locate_rows(rows, change)
+  local seen = math.floor(clock / 1000)
   local counts, amounts = change.counts, change.amounts
   local cells, buckets, hits, cell = change.cells, change.buckets, change.hits, 0
   for place = 1, change.count do
-    local row = ids[place] % per_field
-    local doubles, at = fields[(ids[place] - row) / per_field], row * width + 1
+    local doubles, at = fields[place], begins[place]
     doubles[at], doubles[at + 1] = seen, doubles[at + 1] + counts[place]
     local total, amount = doubles[at + 2], amounts[place]
     local sum = total + amount
