@@ -25,7 +25,8 @@
 --                     [[tidying, when in ms]...] to schedule,
 --                     [[tidying, when in ms]...] to schedule unless it is pending,
 --                     [canonical tags...] of series to forget,
---                     [[live field, value as it was read, new value]...] to clear,
+--                     [[live field, value as it was read, new value, '' to remove it]...] to
+--                     clear,
 --                     1 if no series is left,
 --                     [number of the oldest change to fold, stamp of the newest, [bytes of
 --                     each...], [live field, new value...]], or [] to fold nothing]
@@ -288,11 +289,16 @@ end
 
 -- Steps that write.
 
--- Write rows in which some are set to 0: of forgotten series, and of ids that no series has.
+-- Write rows in which some are set to 0, and remove values of processes: of forgotten series, and
+-- of ids that no series has.
 local function clear_rows()
   for _, cleared in ipairs(orders.cleared_states) do
     local field, _, value = unpack(cleared)
-    redis.call('HSET', metric.key.live, field, value)
+    if value == '' then
+      redis.call('HDEL', metric.key.live, field)
+    else
+      redis.call('HSET', metric.key.live, field, value)
+    end
   end
 end
 

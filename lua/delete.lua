@@ -8,11 +8,12 @@
 -- KEYS[6]  due        hash
 -- KEYS[7]  held       hash
 -- KEYS[8]  touched    zset
--- KEYS[9]  recorded   hash
--- KEYS[10] catalogue  hash
--- KEYS[11] dirty      zset
--- KEYS[12] pending    zset
--- KEYS[13+] data      hashes of slots
+-- KEYS[9]  exemplars  hash
+-- KEYS[10] recorded   hash
+-- KEYS[11] catalogue  hash
+-- KEYS[12] dirty      zset
+-- KEYS[13] pending    zset
+-- KEYS[14+] data      hashes of slots
 -- ARGV[1]  metric     its name
 -- ARGV[2]  token      random, for the new version
 -- ARGV[3]  cleanups   msgpack [cleanup that may be pending...]
@@ -29,7 +30,8 @@
 
 local state_key, series_key, live_key, log_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local values_key, due_key, held_key, touched_key = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
-local recorded_key, catalogue_key, dirty_key, pending_key = KEYS[9], KEYS[10], KEYS[11], KEYS[12]
+local exemplars_key, recorded_key, catalogue_key = KEYS[9], KEYS[10], KEYS[11]
+local dirty_key, pending_key = KEYS[12], KEYS[13]
 local name, token, cleanups = ARGV[1], ARGV[2], cmsgpack.unpack(ARGV[3])
 
 local function has_other_data()
@@ -82,8 +84,9 @@ recorded.first_change, recorded.change_bytes = recorded.next_change, 0
 recorded.log_bytes, recorded.oldest, recorded.waiting = 0, 0, 0
 recorded.samples, recorded.never_sealed = 0, 0
 redis.call('HSET', recorded_key, name, pack_state(recorded))
-redis.call('DEL', series_key, live_key, log_key, values_key, due_key, held_key, touched_key)
-for number = 13, #KEYS do
+redis.call('DEL', series_key, live_key, log_key, values_key, due_key, held_key, touched_key,
+  exemplars_key)
+for number = 14, #KEYS do
   redis.call('DEL', KEYS[number])
 end
 for _, task in ipairs(tasks) do

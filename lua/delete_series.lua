@@ -6,11 +6,15 @@
 -- KEYS[4]  values    hash
 -- KEYS[5]  touched   zset
 -- KEYS[6]  recorded  hash
+-- KEYS[7]  exemplars hash
 -- ARGV[1]  metric    its name
 -- ARGV[2]  token     random, for the new version
 -- ARGV[3]  width     doubles in a row of totals
 -- ARGV[4]  rows      rows in a field of the live hash
--- ARGV[5+] canonical tags of each series
+-- ARGV[5]  fields    msgpack [field of the live hash with a value of a process...], of the series
+--                    as they were read; all may be removed, since ids are never used again
+-- ARGV[6]  fields    msgpack [field of the exemplars...], the same
+-- ARGV[7+] canonical tags of each series
 -- Returns  how many of them there were
 -- Why Lua  the epoch of the ids must change with the series, and only a script may change it
 --
@@ -24,8 +28,9 @@
 -- @include "forget_series"
 -- @include "touched"
 
-local recorded_key = KEYS[6]
+local recorded_key, exemplars_key = KEYS[6], KEYS[7]
 local token, width, rows_per_field = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local value_fields, exemplar_fields = cmsgpack.unpack(ARGV[5]), cmsgpack.unpack(ARGV[6])
 
 local metric = {
   name = ARGV[1],
@@ -42,7 +47,7 @@ local metric = {
 -- Return the tags of those series that exist, and their ids.
 local function find_series()
   local all_tags, tags, ids = {}, {}, {}
-  for argument = 5, #ARGV do
+  for argument = 7, #ARGV do
     all_tags[#all_tags + 1] = ARGV[argument]
   end
   for n, id in ipairs(read_fields(metric.key.series, all_tags)) do
@@ -99,6 +104,7 @@ end
 local tags, ids = find_series()
 redis.call('HLEN', metric.key.values)
 redis.call('ZCARD', metric.key.touched)
+redis.call('HLEN', exemplars_key)
 if #tags == 0 then
   return 0
 end
@@ -114,6 +120,8 @@ redis.call('HSET', metric.key.state, 'version', new_version)
 forget_series(metric, tags)
 redis.call('HSET', recorded_key, metric.name, pack_state(metric.recorded))
 write_fields(metric.key.live, cleared_rows)
+remove_fields(metric.key.live, value_fields)
+remove_fields(exemplars_key, exemplar_fields)
 forget_touched(metric)
 write_version(metric, number, new_version)
 return #tags

@@ -24,11 +24,13 @@
 --          [[index, [id...], epoch]...]], where an index is the position of a metric in the batch,
 --          from 0.
 --          Reasons why a metric's samples were refused: 'definition', 'too_old', 'in_future',
---          'unknown_series', 'corrupt' (a key has another type; its detail is the error). Reason
---          'overflow': samples were stored as the overflow series; its detail is msgpack [the tag
---          that has too many values, or '' if the metric has too many series; how many series].
---          The ids are those of all series of the metric, if the client
---          did not know some. A batch that was applied before gets the reply it got then.
+--          'unknown_series', 'corrupt' (a key has another type; its detail is the error),
+--          'newer_kind' (a gauge's shared value cannot change: a change of the totals waits that
+--          only a newer version can fold). Reason 'overflow': samples were stored as the overflow
+--          series; its detail is msgpack [the tag that has too many values, or '' if the metric has
+--          too many series; how many series].
+--          The ids are those of all series of the metric, if the client did not know some. A batch
+--          that was applied before gets the reply it got then.
 -- Why Lua  the check for a repeated batch and its effect must be one step: a client that misses a
 --          reply sends the batch again
 
@@ -237,11 +239,16 @@ local function check_ids(metric)
   end
 end
 
--- Apply changes of shared values to the rows, with all that waits before them.
+-- Apply changes of shared values to the rows, with all that waits before them. Return nothing if
+-- something waits there that only a newer version can apply.
 local function apply_shared(metric, ids)
   local head, state = metric.head, metric.state
+  local is_newer
   metric.rows = open_rows(metric.key.live, head.width, head.rows_per_field)
-  metric.fold = fold_changes(metric.rows, state, math.huge, math.huge)
+  metric.fold, is_newer = fold_changes(metric.rows, state, math.huge, math.huge)
+  if is_newer then
+    return
+  end
   local change = read_change(metric.change .. ids, 1)
   local places, values = apply_gauge(metric.rows, change, batch.clock)
   return struct.pack('<I4', #places) .. pack_integers(places) .. table.concat(values)
@@ -257,6 +264,10 @@ local function apply_samples(metric)
   local stamp, bases = batch.stamp, NO_BASES
   if head.has_shared then
     bases = apply_shared(metric, ids)
+    if not bases then
+      refuse(metric, 'newer_kind', '')
+      return
+    end
   else
     metric.stored_change = stamp .. metric.change .. ids
   end

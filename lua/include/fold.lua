@@ -21,7 +21,9 @@ local function name_of_change(number)
 end
 
 -- Fold changes into *rows*, the oldest first, at most *most* of them and about *most_series* rows
--- in all. Return what write_fold() needs, or nil if there are none that can be folded.
+-- in all. Return what write_fold() needs, or nil if there are none that can be folded; and whether
+-- a newer version wrote the next one. That one waits for a newer version, and so do all behind it:
+-- the order of changes decides the value of a gauge, and the last digits of a sum.
 local function fold_changes(rows, state, most, most_series)
   local last = math.min(state.next_change, state.first_change + most) - 1
   local names = {}
@@ -32,13 +34,15 @@ local function fold_changes(rows, state, most, most_series)
     return
   end
   local found, folded, bytes, series = read_fields(rows.key, names), {}, 0, 0
+  local is_newer = false
   for n = 1, #names do
     local data = found[n]
     if data and series < most_series then
       local clock, at = skip_stamp(data)
       local change = read_change(data, at)
       if not change then
-        break -- of a newer version, which will fold it
+        is_newer = true
+        break
       end
       APPLY[change.kind](rows, change, clock)
       bytes, series = bytes + #data, series + change.count
@@ -47,9 +51,7 @@ local function fold_changes(rows, state, most, most_series)
     end
     folded[n] = names[n]
   end
-  if #folded > 0 then
-    return { names = folded, bytes = bytes, series = series }
-  end
+  return #folded > 0 and { names = folded, bytes = bytes, series = series } or nil, is_newer
 end
 
 -- Put the rows in place, and take the changes off that they hold now.

@@ -91,6 +91,7 @@ def read_outline(
         (recorded.totals, target.recorded.totals),
         (recorded.values, target.recorded.values),
         (worked.due, target.worked.due),
+        (source.exemplars, target.exemplars),
     )
     state, packed, definition, dirty, trim, sweep, held, blocks, touched, *counts = yield [
         ("HGETALL", worked.state),
@@ -243,7 +244,7 @@ def begin_metrics(
     )
     writes: list[Command] = []
     for metric, outline in metrics:
-        writes.append(("DEL", *metric.recorded, *metric.worked))
+        writes.append(("DEL", *metric.recorded, *metric.worked, metric.exemplars))
         writes.append(("HSET", catalogues[metric.name], metric.name, outline.definition))
         held = [each for pair in outline.held.items() for each in pair]
         writes += [
@@ -290,6 +291,7 @@ def count_fields(metric: MetricLocation, limits: CopyLimits) -> Operation[int]:
         ("HLEN", recorded.values),
         ("HLEN", worked.due),
         ("HLEN", worked.held),
+        ("HLEN", metric.exemplars),
     ]
     now_ms = read_now_ms(time)
     levels = {level.name: level for level in metric.retention.with_raw}

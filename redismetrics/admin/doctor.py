@@ -1,7 +1,7 @@
 """Examine a server and a namespace: what is wrong, and what to do. Changes nothing.
 
-    connection -> server, memory, eviction, persistence, clock -> scripts, format, workers, losses,
-    metrics
+    connection -> server, memory, eviction, persistence, clock -> scripts, format, versions,
+    workers, losses, metrics
 
 Each finding is ok, a warning or a failure. On a cluster each primary is checked, and a finding is
 that of the worst. A check without permission is a warning that names the missing right; the rights
@@ -75,6 +75,7 @@ def _examine(store: Store, settings: Settings, clock: Clock) -> list[Finding]:
     for check, right, judge in (
         ("scripts", "+evalsha +script|load", namespace.check_scripts),
         ("format", "+@read", namespace.check_format),
+        ("versions", "+@read", namespace.check_versions),
         ("workers", "+@read +time", namespace.check_workers),
         ("metrics", "+@read +time", namespace.check_metrics),
     ):

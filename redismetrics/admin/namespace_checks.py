@@ -1,5 +1,8 @@
 """Checks of a namespace: scripts, format, workers, losses, and the size of metrics."""
 
+from dataclasses import asdict
+
+from redismetrics.queries.newer_versions import NewerVersions, find_newer
 from redismetrics.store import catalog, keys, stats
 from redismetrics.store.driver import Operation
 from redismetrics.store.namespace import Namespace
@@ -38,6 +41,11 @@ class NamespaceChecks:
         found = f"format {keys.FORMAT}, {shards}; retentions (s) {retentions}"
         return [Finding("format", "ok", found, details=details)]
 
+    def check_versions(self) -> Operation[list[Finding]]:
+        """Check that nothing is stored that only a newer version reads."""
+        shards = yield from self._namespace.shards()
+        return [_judge_versions((yield from find_newer(self._namespace.name, shards)))]
+
     def check_workers(self) -> Operation[list[Finding]]:
         """Check that workers run, and that no block waits long for one."""
         config = yield from self._namespace.config()
@@ -55,6 +63,27 @@ class NamespaceChecks:
             known = yield from catalog.catalogue(name, config.shards, strict=True)
             self._stats = yield from stats.metric_stats(name, config, list(known))
         return self._stats
+
+
+def _judge_versions(newer: NewerVersions) -> Finding:
+    details = asdict(newer)
+    if not newer:
+        return Finding("versions", "ok", "nothing is of a newer version", details=details)
+    parts = [
+        f"{what} of {', '.join(names[:LARGEST])}{' and others' if len(names) > LARGEST else ''}"
+        for what, names in (
+            ("an unknown type", newer.types),
+            ("unknown options", newer.options),
+            ("totals that only a newer worker can fold", newer.changes),
+        )
+        if names
+    ]
+    advice = (
+        "Upgrade redismetrics where the workers, the pages and this command run: a newer version "
+        "records here, and this one skips what it does not know."
+    )
+    found = f"written by a newer version: {'; '.join(parts)}"
+    return Finding("versions", "warning", found, advice, details)
 
 
 def _judge_workers(presence: Presence, metrics: dict[str, MetricStats]) -> Finding:

@@ -8,7 +8,7 @@ not even by a rounding. So changes are added one after the other, in order of th
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ from .batch_stamp import unpack_stamp
 COUNTER, GAUGE, HISTOGRAM = 1, 2, 3
 # Layouts: of a gauge with changes of its shared value, of a histogram with large numbers.
 PLAIN, SHARED, WIDE = 0, 1, 1
+# Layouts in which changes wait. One of a shared value is applied at once.
+_WAITING = {COUNTER: (PLAIN,), GAUGE: (PLAIN,), HISTOGRAM: (PLAIN, WIDE)}
 
 # Codes of a gauge's change, which are added.
 CHANGES_SHARED, SETS, HAS_OWN_TIME = 1, 2, 4
@@ -162,22 +164,62 @@ def _unpack_change(data: bytes) -> Change | None:
     return change
 
 
+def is_known(data: bytes) -> bool:
+    """Return whether a change with its stamp is of a kind and layout that this version knows.
+
+    Raises:
+        struct.error, ValueError, LookupError: If *data* is corrupt.
+    """
+    _, at = unpack_stamp(data)
+    kind, layout = data[at : at + 2]
+    return layout in _WAITING.get(kind, ())
+
+
 def field_name(number: int) -> bytes:
     """Return the field of the hash `live` that holds the change of that *number*."""
     return b"+%d" % number
 
 
-def split_live(live: Mapping[bytes, bytes]) -> tuple[dict[int, bytes], list[bytes]]:
-    """Return the rows of the hash `live`, by number of their field, and its changes in order."""
+class LiveFields(NamedTuple):
+    """The fields of the hash `live`.
+
+    Attributes:
+        rows: Rows of the totals, by number of their field.
+        changes: Changes, in order of their numbers.
+        values: Names of the fields that hold values of processes, by series id.
+        skipped: Number of the fields that only a newer version reads, *values* included.
+    """
+
+    rows: dict[int, bytes]
+    changes: list[bytes]
+    values: dict[int, list[bytes]]
+    skipped: int
+
+
+def split_live(live: Mapping[bytes, bytes]) -> LiveFields:
+    """Return the fields of the hash `live`, sorted by what they hold."""
     rows: dict[int, bytes] = {}
     changes: dict[int, bytes] = {}
+    others = []
     for name, data in live.items():
-        if name[:1] == b"+":
-            changes[int(name)] = data
-        # Other words are of a newer version.
-        elif name.isdigit():
+        if name.isdigit():
             rows[int(name)] = data
-    return rows, [data for _, data in sorted(changes.items())]
+        elif name[:1] == b"+":
+            changes[int(name)] = data
+        elif name != b"first":
+            others.append(name)
+    in_order = [data for _, data in sorted(changes.items())]
+    return LiveFields(rows, in_order, values_by_series(others), len(others))
+
+
+def values_by_series(names: Iterable[bytes]) -> dict[int, list[bytes]]:
+    """Return which of these fields of `live` hold values of processes, by series id."""
+    found: dict[int, list[bytes]] = {}
+    for name in names:
+        series, space, _ = name.partition(b" ")
+        if space and series.isdigit():
+            found.setdefault(int(series), []).append(name)
+    return found
 
 
 class TotalsTable:
@@ -187,7 +229,7 @@ class TotalsTable:
         fields: Numbers of the fields of `live`, ascending, shape (f,).
         ids: Series ids, shape (f * rows of a field,).
         values: The rows, shape (f * rows of a field, width).
-        unknown: Changes that are of an unknown kind, and those behind them: they are not added.
+        unknown: Number of changes of an unknown kind, which are not added.
     """
 
     def __init__(
@@ -197,21 +239,18 @@ class TotalsTable:
         rows: Mapping[int, bytes],
         changes: Sequence[Change | None],
     ) -> None:
-        """Add *changes* to *rows*, in their order.
+        """Add *changes* to *rows*, in their order; skip those that are None.
 
         Raises:
             ValueError: If rows or changes do not fit the shape.
         """
-        known = list(changes)
-        while None in known:
-            known.pop()
-        self.unknown = len(changes) - len(known)
+        added = [change for change in changes if change is not None]
+        self.unknown = len(changes) - len(added)
         self._width, self._per_field = width, per_field
         size = 8 * width * per_field
         for data in rows.values():
             if len(data) != size:
                 raise ValueError(f"a field of totals must have {size} bytes, got {len(data)}")
-        added = [change for change in known if change is not None]
         touched = (change.ids // per_field for change in added)
         self.fields = np.unique(np.concatenate([np.fromiter(rows, np.int64, len(rows)), *touched]))
         empty = bytes(size)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from redismetrics.errors import RedisMetricsError, StoreUnavailable, one_line
 from redismetrics.exposition.compression import SECURITY_HEADERS, compress
-from redismetrics.exposition.self_metrics import reserved_families
+from redismetrics.exposition.self_metrics import page_families, reserved_families
 from redismetrics.exposition.text import content_type, render_parts
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ def _parts(
         metrics = client()
     families = metrics.live(name)
     if name is None:
-        families = [*(metrics.self_metrics() if self_metrics else reserved_families()), *families]
+        own = metrics.self_metrics() if self_metrics else reserved_families()
+        families = [*own, *page_families(families if self_metrics else []), *families]
     return render_parts(families, openmetrics=openmetrics)
 
 

@@ -24,8 +24,12 @@ class SeriesState:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One metric with the current values of all its series."""
+    """One metric with the current values of all its series.
+
+    *skipped* is how many changes and fields of a newer version of redismetrics the values lack.
+    """
 
     name: str
     definition: Definition
     series: Sequence[SeriesState]
+    skipped: int = 0

@@ -17,12 +17,14 @@ def read_live_series(
 ) -> SeriesTable:
     """Return the series of the hash `live` (see keys.py), in order of their ids.
 
-    *tags_by_id* are packed tags. Series without tags or without a value are left out. Damaged
-    bytes raise errors of many types; call it within `reading`.
+    *tags_by_id* are packed tags. Series without tags or without a value are left out. So are changes
+    and fields of a newer version: `skipped` is their number. Damaged bytes raise errors of many
+    types; call it within `reading`.
     """
     width, per_field = keys.totals_shape(definition.type, len(definition.buckets))
-    rows, changes = split_live(live)
-    table = TotalsTable(width, per_field, rows, list(map(unpack_change, changes)))
+    found = split_live(live)
+    table = TotalsTable(width, per_field, found.rows, list(map(unpack_change, found.changes)))
+    skipped = found.skipped + table.unknown
     tags = list(map(tags_by_id.get, table.ids.tolist()))
     present = np.fromiter(map(bool, tags), np.bool_, len(tags)) & (table.values[:, 0] != 0)
     values = table.values[present]
@@ -31,12 +33,13 @@ def read_live_series(
     )
     seen_ms = values[:, 0].astype(np.int64).tolist()
     if definition.type == "gauge":
-        return SeriesTable(texts, seen_ms, values[:, 1].tolist(), [], [], tag_keys, has_empty)
+        gauges = values[:, 1].tolist()
+        return SeriesTable(texts, seen_ms, gauges, [], [], tag_keys, has_empty, skipped)
     if definition.type == "counter":
         # A sum is stored as total + remainder, so that no digits are lost.
         sums = (values[:, 1] + values[:, 2]).tolist()
-        return SeriesTable(texts, seen_ms, sums, [], [], tag_keys, has_empty)
+        return SeriesTable(texts, seen_ms, sums, [], [], tag_keys, has_empty, skipped)
     counts = values[:, 1].astype(np.int64).tolist()
     buckets = list(map(tuple, values[:, 4:].astype(np.int64).tolist()))
     sums = (values[:, 2] + values[:, 3]).tolist()
-    return SeriesTable(texts, seen_ms, sums, counts, buckets, tag_keys, has_empty)
+    return SeriesTable(texts, seen_ms, sums, counts, buckets, tag_keys, has_empty, skipped)

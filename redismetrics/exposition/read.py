@@ -4,7 +4,7 @@ from redismetrics.model.definition import Definition
 from redismetrics.store import keys
 from redismetrics.store.driver import Command, Operation
 from redismetrics.store.replies import pairs, reading, series_by_id
-from redismetrics.store.unreadable import read_readable
+from redismetrics.store.unreadable import read_readable, warn_once
 
 from .families import Family
 from .live_series import read_live_series
@@ -41,5 +41,10 @@ def read_families(
         replies[2 * at : 2 * at + 2] = (None, None)
         with reading(f"live: the totals of {name!r}"):
             table = read_live_series(definition, series_by_id(series), pairs(live))
-        families.append(Family(name, definition, table))
+        if table.skipped:
+            warn_once(
+                f"{name}: its current values lack what a newer version of redismetrics wrote; "
+                "upgrade this process"
+            )
+        families.append(Family(name, definition, table, table.skipped))
     return families

@@ -5,11 +5,12 @@ Metrics of redismetrics itself, as families for the Prometheus page. No I/O.
     redismetrics_worker_...  a worker: of this process, or on the page of
                              `python -m redismetrics.worker --metrics-port`
     redismetrics_store_...   the namespace: series, bytes and workers, from `queries.stats`
+    redismetrics_page_...    the page itself, from its families
 
 Those of the namespace are gauges, since deleting a metric makes them smaller.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from redismetrics.model.definition import define
@@ -70,8 +71,14 @@ _STORE: _Table = {
     "writers": ("gauge", "Known writers."),
     "worker_lag_seconds": ("gauge", "Age of the oldest block that no worker has merged yet."),
 }
+_PAGE: _Table = {
+    "skipped": (
+        "gauge",
+        "Changes and fields that a newer version wrote and this page lacks, by metric.",
+    ),
+}
 # The label of statistics that have a number for each of several things.
-_LABELS = {"dropped": "reason", "bytes": "level"}
+_LABELS = {"dropped": "reason", "bytes": "level", "skipped": "metric"}
 
 
 def process_families(stats: Mapping[str, Any]) -> list[Family]:
@@ -88,6 +95,12 @@ def worker_families(counts: Mapping[str, Any]) -> list[Family]:
 def store_families(stats: Mapping[str, Any]) -> list[Family]:
     """Return the families of the namespace's statistics."""
     return _families("redismetrics_store_", _STORE, stats)
+
+
+def page_families(families: Iterable[Family]) -> list[Family]:
+    """Return what a page of these families says of itself."""
+    skipped = {family.name: family.skipped for family in families if family.skipped}
+    return _families("redismetrics_page_", _PAGE, {"skipped": skipped})
 
 
 def reserved_families() -> list[Family]:

@@ -30,7 +30,7 @@ class SeriesTable(Sequence[SeriesState]):
     The columns are the fields of `SeriesState`, equally long; *counts* and *buckets* are empty
     except for histograms. *texts* are the tags, joined and escaped so that they sort as lists of
     pairs. *tag_keys* are the distinct lists of keys; *has_empty* is true if any tag value is
-    empty.
+    empty. *skipped* is how many changes and fields of a newer version the values lack.
     """
 
     texts: list[str]
@@ -40,6 +40,7 @@ class SeriesTable(Sequence[SeriesState]):
     buckets: list[tuple[int, ...]] = field(default_factory=list)
     tag_keys: set[tuple[str, ...]] = field(default_factory=set)
     has_empty: bool = False
+    skipped: int = 0
 
     @classmethod
     def of(cls, series: Iterable[SeriesState]) -> "SeriesTable":

@@ -1,8 +1,9 @@
 """Definitions of metrics: type, unit, help text, buckets and allowed tag keys."""
 
 import math
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from numbers import Integral
 from typing import Any
@@ -12,7 +13,7 @@ import msgpack
 from redismetrics.errors import InvalidTags, InvalidValue, TypeMismatch, shown
 
 from .units import TIME_UNITS
-from .validation import MAX_NAME, MetricType, check_name, check_number, check_type
+from .validation import MAX_NAME, TYPES, MetricType, check_name, check_number, check_type
 
 MAX_HELP_BYTES = 4096
 MAX_BUCKETS = 100
@@ -30,12 +31,24 @@ _UNITLESS = (
 )
 
 
+# Elements of a packed definition that every version writes.
+_ELEMENTS = 5
+# What may be behind them and says nothing.
+_NO_OPTIONS, _NIL = b"\x80", b"\xc0"
+_TYPE_NAME = re.compile("[a-z_]{1,32}", re.ASCII)
+
+
+class NewerType(ValueError):
+    """A metric has a type that this version does not know."""
+
+
 @dataclass(frozen=True, slots=True)
 class Definition:
     """What the catalogue holds about a metric.
 
     *buckets* are ascending finite upper bounds; only histograms have them, and +Inf is implied.
-    *tag_keys* are the only tag keys allowed, or None if all are.
+    *tag_keys* are the only tag keys allowed, or None if all are. *rest* is what a newer version
+    added, such as options: each as msgpack, which is kept byte for byte.
     """
 
     type: MetricType
@@ -43,6 +56,16 @@ class Definition:
     help: str = ""
     buckets: tuple[float, ...] = ()
     tag_keys: tuple[str, ...] | None = None
+    rest: tuple[bytes, ...] = field(default=(), repr=False)
+
+    @property
+    def has_options(self) -> bool:
+        """Whether a newer version set options, none of which this version knows."""
+        return any(each not in (_NO_OPTIONS, _NIL) for each in self.rest)
+
+    def agrees_with(self, other: "Definition") -> bool:
+        """Return whether both are equal, apart from what a newer version added."""
+        return replace(self, rest=other.rest) == other
 
     def pack(self) -> bytes:
         """Return the definition as msgpack."""
@@ -56,18 +79,31 @@ class Definition:
             ],
             use_bin_type=False,
         )
-        return packed
+        if not self.rest:
+            return packed
+        elements: bytes = msgpack.Packer().pack_array_header(_ELEMENTS + len(self.rest))
+        return elements + packed[1:] + b"".join(self.rest)
 
     @classmethod
     def unpack(cls, data: bytes) -> "Definition":
         """Return the definition that `pack` packed.
 
         Raises:
-            ValueError, TypeError: If *data* is something else.
+            NewerType: If its type is one that only a newer version knows.
+            ValueError, TypeError, msgpack.UnpackException: If *data* is something else.
         """
-        kind, unit, text, buckets, keys = msgpack.unpackb(data, raw=False)
+        (kind, unit, text, buckets, keys), rest = _unpack_elements(data)
+        if isinstance(kind, str) and kind not in TYPES and _TYPE_NAME.fullmatch(kind):
+            raise NewerType(
+                f"its type {kind!r} is of a newer version of redismetrics; upgrade this process"
+            )
         found = cls(
-            check_type(kind), unit, text, tuple(buckets), None if keys is None else tuple(keys)
+            check_type(kind),
+            unit,
+            text,
+            tuple(buckets),
+            None if keys is None else tuple(keys),
+            rest,
         )
         if not all(isinstance(each, str) for each in (unit, text, *(found.tag_keys or ()))):
             raise ValueError(f"unit, help and tag keys must be text, got {shown(found, 120)}")
@@ -78,6 +114,22 @@ class Definition:
                 f"buckets must be ascending, and are for histograms only, got {shown(buckets, 120)}"
             )
         return found
+
+
+def _unpack_elements(data: bytes) -> tuple[list[Any], tuple[bytes, ...]]:
+    """Return the elements that every version writes, and the bytes of each one behind them."""
+    unpacker = msgpack.Unpacker(raw=False, max_buffer_size=len(data))
+    unpacker.feed(data)
+    count = unpacker.read_array_header()
+    found = [unpacker.unpack() for _ in range(min(count, _ELEMENTS))]
+    rest = []
+    for _ in range(_ELEMENTS, count):
+        begin = unpacker.tell()
+        unpacker.skip()
+        rest.append(data[begin : unpacker.tell()])
+    if unpacker.tell() != len(data):
+        raise ValueError(f"a definition must have {unpacker.tell()} bytes, got {len(data)}")
+    return found, tuple(rest)
 
 
 # A metric whose name contains one of these words is guessed to be a gauge.

@@ -45,7 +45,7 @@ class KnownDefinitions:
         if metric.definition == definition:
             return
         if metric.definition.type == definition.type:
-            if metric.declared:
+            if metric.declared and not metric.definition.agrees_with(definition):
                 self.conflicts += 1
                 self._recorder.warn_once(
                     "%s is declared differently in Redis, and that definition is used: %s",

@@ -91,7 +91,7 @@ class MetricRegistry:
         known = self.metrics.setdefault(
             name, MetricBuffers(name, definition, explicit=True, declared=True)
         )
-        if known.definition == definition:
+        if known.definition.agrees_with(definition):
             known.explicit = known.declared = True
         elif (
             known.declared

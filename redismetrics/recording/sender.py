@@ -390,13 +390,14 @@ class Sender:
         elif reason == "unknown_series":
             # A series was deleted after we learned its number.
             self.known.forget_ids(batch.name)
-        elif reason == "corrupt":
-            log.error(
-                "%s: %d samples are dropped: %s",
-                batch.name,
-                batch.samples.count,
-                detail.decode(errors="replace"),
-            )
+        elif reason in ("corrupt", "newer_kind"):
+            why = detail.decode(errors="replace")
+            if reason == "newer_kind":
+                why = (
+                    "they change a gauge that a newer version of redismetrics records; upgrade "
+                    "this process"
+                )
+            log.error("%s: %d samples are dropped: %s", batch.name, batch.samples.count, why)
             self.send_queue.drop("refused", batch.samples.count, batch.name)
             kept = None
         else:

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from redismetrics.errors import FormatMismatch, shown
-from redismetrics.model.definition import Definition
+from redismetrics.model.definition import Definition, NewerType
 from redismetrics.model.validation import MetricType, check_name
 
 from . import keys
@@ -81,8 +81,8 @@ def catalogue(
 ) -> Operation[dict[str, Definition]]:
     """Return the definitions of all metrics, in the order in which they were first recorded.
 
-    A metric whose entry cannot be read is left out and added to *skipped*; with *strict*, that
-    raises `FormatMismatch`.
+    A metric whose entry cannot be read is left out and added to *skipped*. With *strict*, that
+    raises `FormatMismatch`, unless its type is one that only a newer version knows.
     """
     found = []
     for name, data in (yield from _entries(namespace, shards)):
@@ -92,7 +92,7 @@ def catalogue(
                 checked = check_name(name.decode())
             found.append((data[-STAMP_BYTES:], checked, read_definition(checked, data)))
         except FormatMismatch as error:
-            if strict:
+            if strict and not isinstance(error.__cause__, NewerType):
                 raise
             skip(checked or shown(name), error, skipped)
     found.sort(key=lambda entry: entry[:2])

@@ -39,6 +39,7 @@ def delete(namespace: str, shards: int, names: list[str]) -> Operation[int]:
                 worked.due,
                 worked.held,
                 worked.touched,
+                keys.exemplars(namespace, shard, name),
                 of_shard.recorded,
                 of_shard.catalogue,
                 of_shard.dirty,
@@ -86,7 +87,8 @@ def clear(namespace: str) -> Operation[int]:
         of, worked = keys.metric(namespace, shard, name), keys.rollup(namespace, shard, name)
         (held,) = yield [("HKEYS", worked.held)]
         data = _data_keys(namespace, shard, name, held)
-        yield [("DEL", key) for key in (*of, *worked, *data.values())]
+        exemplars = keys.exemplars(namespace, shard, name)
+        yield [("DEL", key) for key in (*of, *worked, exemplars, *data.values())]
     for shard in range(shards):
         of_shard = (*keys.shard(namespace, shard), keys.pending(namespace, shard))
         yield [("DEL", key) for key in of_shard]

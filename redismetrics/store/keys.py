@@ -17,7 +17,8 @@ Keys of a shard begin with rm:{<ns>:<shard>}:
 
     clock                   string  server time given to the last batch, in µs; only grows
     writers                 hash    writer -> last sequence applied, its clock, its reply (msgpack)
-    catalogue               hash    metric -> its Definition, and when it was added (msgpack)
+    catalogue               hash    metric -> its definition (see DEFINITION), and when it was added
+                                    (msgpack)
     dirty                   zset    metric, scored by the clock of its last batch, until its log is
                                     sealed to the end
     recorded                hash    metric -> what recording keeps of it: a row of doubles, see
@@ -30,6 +31,7 @@ Keys of a metric begin with rm:{<ns>:<shard>}:<metric>:
     series                  hash    canonical tags -> series id (a small integer, never reused);
                                     the field '' is padding, see record.lua
     live                    hash    totals, see LIVE
+    exemplars               hash    "<series id> <bucket>" -> newest exemplar, see LATER
     log                     zset    block, scored by the clock of its batch: in order of arrival
     values                  hash    tag -> number of its values;
                                     "<tag>\0<value>" -> number of series with it
@@ -69,12 +71,36 @@ LIVE: the totals of all series are rows, and changes that are not added to them 
     +<number>  a change: what one batch adds. Changes are numbered for ever; for their bytes see
                lua/include/totals.lua
     first      number of the oldest change
+    <series id> <writer>
+               value of one process, see LATER
 record.lua appends changes, which costs a third of changing the rows. Workers, and record.lua where
 there are many, fold them: they put sums in place of rows and take the changes off. Rows and changes
 are in one hash, which one command reads as one cut. The current totals are the rows plus the
 changes, in order of their numbers. A sum is stored as total + remainder, so that neither many
 small additions nor large integers lose digits (two-sum; Knuth, The Art of Computer Programming,
 volume 2, section 4.2.2).
+
+DEFINITION: msgpack [type, unit, help, buckets, tag keys or nil, options...]. Options are one map,
+from a name to a value: how exact samples, retention, lookback, limits and the merge mode of
+processes differ from the default. They are replaced as a whole, by a script that compares the
+definition with the one that was read. A process that does not know an option, or an element behind
+the options, keeps its bytes.
+
+LATER: what this version has room for, and does not write. It skips what it does not know, and
+counts it: changes of unknown kinds and fields of `live` on the page, metrics of unknown types in
+listings. It deletes and copies all of it.
+    kinds of changes  4: count and sum of a summary: count, amount f8[n]; its row is seen_ms, count,
+        sum, remainder. An info is a gauge that is 1, a state set a gauge for each state: kind 2.
+        No worker or script folds a change of an unknown kind, or one behind it. While one waits, no
+        series is forgotten, and the shared value of a gauge does not change
+    value of one process  doubles: value, timestamp_ms, clock_us of its batch, which is the
+        heartbeat. record.lua writes it at once, and HGETALL reads it with the rows. With an empty
+        writer: what processes that are gone left. Deleted with its series; a series that has one is
+        forgotten by a version that knows it
+    exemplar  msgpack [value, timestamp_ms, clock_us of its batch, labels]. The newest by time, then
+        by clock. Buckets are numbered from 1, +Inf is the last; 0: of a counter. At most one for
+        each series and bucket. The key expires a day after the last write. Deleted with its series
+        or metric. Read before the totals, so that no bucket lacks its exemplar
 
 Raise FORMAT when the meaning of stored bytes changes; keep a dump of each format in
 tests/system/golden/.
@@ -153,6 +179,15 @@ def metric(namespace: str, number: int, name: str) -> MetricKeys:
 def rollup(namespace: str, number: int, name: str) -> RollupKeys:
     head = f"rm:{{{namespace}:{number}}}:{name}"
     return RollupKeys(f"{head}:state", f"{head}:due", f"{head}:held", f"{head}:touched")
+
+
+def exemplars(namespace: str, number: int, name: str) -> str:
+    return f"rm:{{{namespace}:{number}}}:{name}:exemplars"
+
+
+def exemplar_fields(series: int, buckets: int) -> list[str]:
+    """Return all fields that the exemplars of a series may have."""
+    return [f"{series} {bucket}" for bucket in range(buckets + 2)]
 
 
 def data(namespace: str, number: int, name: str, resolution: str, partition_ms: int) -> str:

@@ -27,6 +27,10 @@ class MetricLocation:
         """The keys that only workers write."""
         return keys.rollup(self.namespace, self.shard, self.name)
 
+    @property
+    def exemplars(self) -> str:
+        return keys.exemplars(self.namespace, self.shard, self.name)
+
     def data(self, resolution: str, partition_ms: int) -> str:
         """Return the key of the partition of *resolution* that starts at *partition_ms*."""
         return keys.data(self.namespace, self.shard, self.name, resolution, partition_ms)

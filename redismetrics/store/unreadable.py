@@ -24,7 +24,11 @@ def skip(what: str, error: Exception, skipped: Skipped | None = None) -> None:
     """Add to *skipped* that *what* is left out of a result; log it, the first time only."""
     if skipped is not None:
         skipped[what] = str(error)
-    text = f"{what} is skipped: {error}"
+    warn_once(f"{what} is skipped: {error}")
+
+
+def warn_once(text: str) -> None:
+    """Log a warning, the first time only."""
     if text not in _warned and len(_warned) < MAX_WARNINGS:
         _warned.add(text)
         log.warning("%s", text)

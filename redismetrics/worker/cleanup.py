@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
+import msgpack
 import numpy as np
 
 from redismetrics.columnar.arrays import Floats, Ints
@@ -60,12 +61,20 @@ def sweep(metric: MetricLocation) -> Operation[Result]:
     idle = {
         number: tags
         for number, tags in series.tags.items()
-        if 0 < series.seen_ms.get(number, 0) < oldest_ms
+        if 0 < series.seen_ms.get(number, 0) < oldest_ms and number not in series.values
     }
+    if series.has_unknown:
+        # A newer version may have recorded any series just now.
+        idle = {}
     plan.forgotten = list(idle.values())
     left = series.tags.keys() - idle.keys()
     for row in series.rows:
         _clear(plan, row, left)
+    plan.totals += [
+        (field, data, b"")
+        for number in series.values.keys() - left
+        for field, data in series.values[number]
+    ]
     if not plan.forgotten and not plan.totals:
         return Result((yield from commit(metric, seen, plan)))
     if not left and not seen.due:
@@ -83,19 +92,30 @@ def delete_series(
     """Forget the series with these tags and what was recorded of them; return their number.
 
     None as a tag's value means that the series must not have that tag. Readers skip rows and
-    changes of ids without a series.
+    changes of ids without a series; the sweep removes what a process sends in between.
     """
     config = yield from namespace.config()
     shard = keys.shard_of(name, config.shards)
     of, worked = keys.metric(namespace.name, shard, name), keys.rollup(namespace.name, shard, name)
     of_shard = keys.shard(namespace.name, shard)
-    definition, found = yield [("HGET", of_shard.catalogue, name), ("HKEYS", of.series)]
+    exemplars = keys.exemplars(namespace.name, shard, name)
+    definition, found, live, exemplar_count = yield [
+        ("HGET", of_shard.catalogue, name),
+        ("HGETALL", of.series),
+        ("HKEYS", of.totals),
+        ("HLEN", exemplars),
+    ]
     if definition is None:
         return 0
     known = read_definition(name, definition)
     with reading(f"the series of {name!r}"):
-        chosen = [canonical for canonical in found if canonical and _has_tags(canonical, tags)]
-    deleted = 0
+        ids = {
+            canonical: int(number)
+            for canonical, number in pairs(found).items()
+            if canonical and _has_tags(canonical, tags)
+        }
+        values = split_live(dict.fromkeys(live, b"")).values
+    chosen, deleted = list(ids), 0
     for at in range(0, len(chosen), limits.series_per_commit):
         part = chosen[at : at + limits.series_per_commit]
         names = (
@@ -105,7 +125,16 @@ def delete_series(
             of.values,
             worked.touched,
             of_shard.recorded,
+            exemplars,
         )
+        numbers = [ids[canonical] for canonical in part]
+        of_values = [field for number in numbers for field in values.get(number, ())]
+        of_exemplars = [
+            field
+            for number in numbers
+            if exemplar_count
+            for field in keys.exemplar_fields(number, len(known.buckets))
+        ]
         (reply,) = yield [
             (
                 "EVALSHA",
@@ -115,6 +144,8 @@ def delete_series(
                 name,
                 secrets.token_hex(4),
                 *keys.totals_shape(known.type, len(known.buckets)),
+                msgpack.packb(of_values, use_bin_type=False),
+                msgpack.packb(of_exemplars, use_bin_type=False),
                 *part,
             )
         ]
@@ -141,11 +172,21 @@ class _Rows:
 
 @dataclass(frozen=True, slots=True)
 class _Series:
-    """All series of a metric: tags by id, when each was last recorded, and the totals."""
+    """All series of a metric.
+
+    Attributes:
+        tags: Canonical tags by id.
+        seen_ms: When each was last recorded, by id.
+        rows: The totals.
+        values: Fields with values of processes and their bytes, by id.
+        has_unknown: Changes of an unknown kind wait.
+    """
 
     tags: dict[int, bytes]
     seen_ms: dict[int, int]
     rows: list[_Rows]
+    values: dict[int, list[tuple[bytes, bytes]]]
+    has_unknown: bool
 
 
 def _read_series(metric: MetricLocation, seen: MetricVersion) -> Operation[_Series | None]:
@@ -160,8 +201,9 @@ def _read_series(metric: MetricLocation, seen: MetricVersion) -> Operation[_Seri
     live, series = replies
     width, per_field = keys.totals_shape(definition.type, len(definition.buckets))
     with reading(f"live: the totals of {metric.name!r}"):
-        rows, changes = split_live(pairs(live))
-        table = TotalsTable(width, per_field, rows, list(map(unpack_change, changes)))
+        fields = pairs(live)
+        found = split_live(fields)
+        table = TotalsTable(width, per_field, found.rows, list(map(unpack_change, found.changes)))
         return _Series(
             series_by_id(series),
             dict(
@@ -174,8 +216,13 @@ def _read_series(metric: MetricLocation, seen: MetricVersion) -> Operation[_Seri
                     np.arange(per_field) + number * per_field,
                     np.frombuffer(data, "<f8").reshape(per_field, width),
                 )
-                for number, data in rows.items()
+                for number, data in found.rows.items()
             ],
+            {
+                number: [(name, fields[name]) for name in names]
+                for number, names in found.values.items()
+            },
+            table.unknown > 0,
         )
 
 

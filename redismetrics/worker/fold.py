@@ -60,9 +60,11 @@ def fold(
         return None
     width, per_field = keys.totals_shape(seen.definition.type, len(seen.definition.buckets))
     try:
-        changes = list(map(unpack_change, waiting.data))
+        changes = _known_changes(waiting.data)
     except FormatMismatch as error:
         return error
+    if not changes:
+        return None
     numbers = _fields(changes, per_field)
     replies = yield from read_consistent(
         metric, seen, [("HMGET", metric.recorded.totals, "first", *map(str, numbers))]
@@ -80,9 +82,7 @@ def fold(
             table = TotalsTable(width, per_field, known, changes[held:])
     except FormatMismatch as error:
         return error
-    folded = waiting.data[held : len(changes) - table.unknown]
-    if not folded:
-        return None
+    folded = waiting.data[held : len(changes)]
     return Fold(
         waiting.first + held,
         stamp_bytes(folded[-1]),
@@ -91,10 +91,24 @@ def fold(
     )
 
 
-def _fields(changes: list[Change | None], per_field: int) -> list[int]:
+def _known_changes(waiting: list[bytes]) -> list[Change]:
+    """Decode the changes before the first one of an unknown kind, which a newer version wrote.
+
+    That one waits for a newer version, and so do all behind it: the order of changes decides the
+    value of a gauge, and the last digits of a sum.
+    """
+    known = []
+    for data in waiting:
+        change = unpack_change(data)
+        if change is None:
+            break
+        known.append(change)
+    return known
+
+
+def _fields(changes: list[Change], per_field: int) -> list[int]:
     """Return the numbers of the fields that changes touch, ascending."""
     numbers: set[int] = set()
     for change in changes:
-        if change is not None:
-            numbers.update((change.ids // per_field).tolist())
+        numbers.update((change.ids // per_field).tolist())
     return sorted(numbers)

@@ -25,6 +25,13 @@ from tests.fixtures.copies import (
     fill,
     work,
 )
+from tests.fixtures.newer import (
+    OPTIONS,
+    append_unknown_change,
+    set_definition,
+    set_exemplar,
+    set_value,
+)
 from tests.fixtures.servers import Server, binaries
 from tests.fixtures.workers import contents, new_worker, pull_forward
 
@@ -296,6 +303,34 @@ def test_the_retentions_of_the_source_are_copied(
             admin.hget(keys.config(namespace), "retentions")
             == b"raw:86400 minute:259200 hour:7776000 day:34560000"
         )
+
+
+def test_what_a_newer_version_wrote_is_copied(
+    make_metrics: MakeMetrics, server: Server, second_server: Server, namespace: str, url: str
+) -> None:
+    metrics = make_metrics(url)
+    for name in ("jobs", "latency"):
+        metrics.increment(name)
+    metrics.flush()
+    with server.client() as here, second_server.client() as there:
+        set_definition(here, namespace, "latency", kind="summary", rest=OPTIONS)
+        set_definition(here, namespace, "jobs", rest=OPTIONS)
+        for name in ("jobs", "latency"):
+            append_unknown_change(here, namespace, name)
+            set_value(here, namespace, name, 0, "newer", 1.5)
+            set_exemplar(here, namespace, name, 0, 0)
+        # What was there before is replaced.
+        there.hset(keys.exemplars(namespace, 0, "jobs"), "3 0", b"other")
+        report = copied(url, second_server.url, namespace)
+        assert (report.different, report.changed_meanwhile) == ([], [])
+        before, after = contents(here, namespace), contents(there, namespace)
+        for name in ("jobs", "latency"):
+            of, exemplars = keys.metric(namespace, 0, name), keys.exemplars(namespace, 0, name)
+            for key in (of.totals.encode(), exemplars.encode()):
+                assert after[key] == before[key]
+            assert abs(there.ttl(exemplars) - here.ttl(exemplars)) <= 2
+        catalogue = keys.shard(namespace, 0).catalogue
+        assert there.hgetall(catalogue) == here.hgetall(catalogue)
 
 
 def test_the_documented_permissions_are_enough(

@@ -3,10 +3,11 @@
 import math
 from typing import Any
 
+import msgpack
 import pytest
 
 from redismetrics.errors import InvalidName, InvalidTags, InvalidValue, TypeMismatch
-from redismetrics.model.definition import Definition, check_buckets, define
+from redismetrics.model.definition import Definition, NewerType, check_buckets, define
 
 
 def test_default_buckets_depend_on_the_unit() -> None:
@@ -55,6 +56,49 @@ def test_invalid_buckets_are_rejected(buckets: Any) -> None:
 )
 def test_a_definition_survives_packing(definition: Definition) -> None:
     assert Definition.unpack(definition.pack()) == definition
+
+
+@pytest.mark.parametrize("count", [1, 2, 40])
+def test_what_a_newer_version_added_is_kept_byte_for_byte(count: int) -> None:
+    known = define("a", "histogram", help="x", buckets=[0.1, 1], tag_keys=["b"])
+    # Not as this version would pack it: a float of 4 bytes, an integer of 8.
+    rest = b"\x82\xa1a\xca\x3f\x80\x00\x00\xa1b\xcf\0\0\0\0\0\0\0\x05" + b"\xc0" * (count - 1)
+    head = msgpack.Packer().pack_array_header(5 + count)
+    data = head + known.pack()[1:] + rest
+    found = Definition.unpack(data)
+    assert found.pack() == data
+    assert found != known
+    assert found.agrees_with(known)
+    assert known.agrees_with(found)
+    assert (found.has_options, known.has_options) == (True, False)
+    assert not found.agrees_with(define("a", "histogram", help="y", buckets=[0.1, 1]))
+    assert str(known) == str(found)
+
+
+def test_empty_options_are_none() -> None:
+    packed = define("a", "counter").pack()
+    assert not Definition.unpack(b"\x96" + packed[1:] + b"\x80").has_options
+
+
+@pytest.mark.parametrize("change", ["short", "long", "none", "map"])
+def test_corrupt_definition_is_rejected(change: str) -> None:
+    packed = define("a", "counter").pack()
+    data = {
+        "short": packed[:-1],
+        "long": packed + b"\0",
+        "none": b"",
+        "map": b"\x85" + packed[1:],
+    }[change]
+    with pytest.raises((ValueError, msgpack.UnpackException)):
+        Definition.unpack(data)
+
+
+def test_type_of_a_newer_version_is_named() -> None:
+    packed = msgpack.packb(["stateset", "", "", [], None])
+    with pytest.raises(NewerType, match="'stateset' is of a newer version"):
+        Definition.unpack(packed)
+    with pytest.raises(TypeMismatch):
+        Definition.unpack(msgpack.packb(["\x03?", "", "", [], None]))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 import redis
 
 from redismetrics import Metrics
+from redismetrics.columnar.totals import field_name
 from redismetrics.model.retention import REPLAY_US
 from redismetrics.store import keys, metric_keys
 from redismetrics.store.driver import run
@@ -14,6 +15,8 @@ from redismetrics.store.due_slot import SWEEP, TRIM
 from redismetrics.store.namespace import open_namespace
 from redismetrics.worker import cleanup
 from redismetrics.worker.commit import Outcome
+from tests.fixtures.newer import append_unknown_change, set_value
+from tests.fixtures.recorded import recorded_state
 from tests.fixtures.servers import Server
 from tests.fixtures.workers import Steps, contents, pull_forward
 from tests.worker.tools import NEVER, SECOND_US, Make, of_metric, state, waiting
@@ -211,6 +214,42 @@ def test_metric_without_series_is_removed_and_can_return(
         ({"tag": "x"}, 4)
     ]
     assert admin.zscore(keys.pending(namespace, 0), SWEEP.pending_member("jobs")) is not None
+
+
+def test_nothing_is_forgotten_while_a_change_of_a_newer_version_waits(
+    swept: tuple[Metrics, redis.Redis], moving_server: Server, make: Make, namespace: str
+) -> None:
+    _, admin = swept
+    one = make(moving_server.url)
+    append_unknown_change(admin, namespace, "jobs", series=0)
+    for _ in range(2):
+        pull_forward(admin, namespace, also=("sweep",))
+        one.pass_once()
+    assert one.counts.series_pruned == one.counts.failures == 0
+    assert numbers(admin, namespace) == {"x": 0, "y": 1}
+    # It looks again. When a newer worker has folded it, the idle series are forgotten.
+    first = recorded_state(admin, namespace, "jobs").first_change
+    admin.hdel(keys.metric(namespace, 0, "jobs").totals, field_name(first))
+    pull_forward(admin, namespace, also=("sweep",))
+    one.pass_once()
+    assert one.counts.series_pruned == 2
+
+
+def test_values_of_processes_are_removed_only_without_their_series(
+    swept: tuple[Metrics, redis.Redis], moving_server: Server, make: Make, namespace: str
+) -> None:
+    _, admin = swept
+    one = make(moving_server.url)
+    kept = [set_value(admin, namespace, "jobs", 0, writer, 1.0) for writer in ("w", "")]
+    for writer in ("w", ""):
+        # Sent while the series was being deleted.
+        set_value(admin, namespace, "jobs", 7, writer, 1.0)
+    pull_forward(admin, namespace, also=("sweep",))
+    one.pass_once()
+    # Series 0 has a value of a process, so only a version that reads it may forget it.
+    assert numbers(admin, namespace) == {"x": 0}
+    live = admin.hkeys(keys.metric(namespace, 0, "jobs").totals)
+    assert sorted(field.decode() for field in live if b" " in field) == sorted(kept)
 
 
 @pytest.mark.parametrize("sealed", [False, True])
