@@ -12,7 +12,7 @@
 --                 Layout 1 has two more columns: changed_ms f8[n], change f8[n]
 --   3  histogram  count, sum f8[n], how many buckets changed; then of each bucket, m in all, its
 --                 number from 1 and its count. Layout 0: u4, u1, u1 and u4; layout 1: f8 each
--- and last the ids of the series, u4[n]. Kinds from 4 on are of newer versions, see LATER in keys.py.
+-- and last the ids of the series, u4[n]. Newer versions have further kinds, see LATER in keys.py.
 
 -- @include "numbers"
 -- @include "slices"
