@@ -17,9 +17,9 @@ def read_live_series(
 ) -> SeriesTable:
     """Return the series of the hash `live` (see keys.py), in order of their ids.
 
-    *tags_by_id* are packed tags. Series without tags or without a value are left out. So are changes
-    and fields of a newer version: `skipped` is their number. Damaged bytes raise errors of many
-    types; call it within `reading`.
+    *tags_by_id* are packed tags. Series without tags or without a value are left out. So are
+    changes and fields of a newer version: `skipped` is their number. Damaged bytes raise errors of
+    many types; call it within `reading`.
     """
     width, per_field = keys.totals_shape(definition.type, len(definition.buckets))
     found = split_live(live)
