@@ -79,8 +79,17 @@ local batch = {
   learned = {},
 }
 
--- Read the keys and arguments of each metric into named fields. The steps below set those that are
--- nil here.
+-- Read the keys and arguments of each metric into named fields. The steps below set further ones:
+-- those that each metric has, which are false or 0 here so that the table has room for them, and
+--   refused         true if a check failed
+--   ids             of series, if some were sent as tags
+--   unknown         series that came without id, see find_ids()
+--   overflow        a limit -> how many series exceed it
+--   new_series      of the series hash: tags, id, tags, id...
+--   changed_counts  of the values hash: field, count, field, count...
+--   rows            of the live hash, if something is folded
+--   fold            changes that these rows hold then
+--   cut             blocks to remove from the log, if any
 local function read_arguments()
   for number = 1, (#KEYS - 5) / 4 do
     local key, argument = 4 * number + 1, 7 * number - 2
@@ -109,22 +118,13 @@ local function read_arguments()
         rows_per_field = rows_per_field,
         has_shared = has_shared == 1,
       },
-      series = is_list == 1 and cmsgpack.unpack(ARGV[argument + 4]) or nil,
-      packed_ids = is_list == 0 and ARGV[argument + 4] or nil,
-      state = nil, -- see include/record_state.lua
-      definition = nil, -- as in the catalogue; false for a new metric
-      stamp = nil, -- in the catalogue, behind the definition
-      refused = false,
-      ids = nil, -- of series, if some were sent as tags
-      unknown = nil, -- series that came without id, see find_ids()
-      overflow = nil, -- a limit -> how many series exceed it
-      new_series = nil, -- of the series hash: tags, id, tags, id...
-      changed_counts = nil, -- of the values hash: field, count, field, count...
-      stored_change = nil, -- to append to the live hash
-      rows = nil, -- of the live hash, if something is folded
-      fold = nil, -- changes that these rows hold then
-      block = nil, -- to append to the log
-      cut = nil, -- blocks to remove from it
+      series = is_list == 1 and cmsgpack.unpack(ARGV[argument + 4]),
+      packed_ids = is_list == 0 and ARGV[argument + 4],
+      state = false, -- see include/record_state.lua
+      definition = false, -- as in the catalogue; false for a new metric
+      stamp = false, -- in the catalogue, behind the definition
+      stored_change = false, -- to append to the live hash
+      block = false, -- to append to the log
     }
   end
 end
@@ -366,20 +366,21 @@ local function write_metric(metric)
   elseif metric.rows then
     write_fields(key.live, pack_rows(metric.rows))
   end
-  if #metric.cut > 0 then
+  if metric.cut then
     redis.call('ZREM', key.log, unpack(metric.cut))
   end
 end
 
 local function write_states()
-  local states, dirty = {}, {}
+  local states, dirty, n = {}, {}, 0
   for_each_accepted(function(metric)
     local state = metric.state
     state.samples = state.samples + metric.head.samples
-    states[#states + 1], states[#states + 2] = metric.name, pack_state(state)
-    dirty[#dirty + 1], dirty[#dirty + 2] = batch.clock_text, metric.name
+    states[n + 1], states[n + 2] = metric.name, pack_state(state)
+    dirty[n + 1], dirty[n + 2] = batch.clock_text, metric.name
+    n = n + 2
   end)
-  if #states > 0 then
+  if n > 0 then
     write_fields(recorded_key, states)
     redis.call('ZADD', dirty_key, unpack(dirty))
   end

@@ -17,7 +17,7 @@ local WORKER_US = 60000000 -- a worker that folded within this time is expected 
 local MOST_FOLDED, FOLDED_ROWS = 4, 1000
 
 local function name_of_change(number)
-  return '+' .. format_integer(number)
+  return string.format('+%.0f', number)
 end
 
 -- Fold changes into *rows*, the oldest first, at most *most* of them and about *most_series* rows

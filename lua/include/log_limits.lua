@@ -16,11 +16,11 @@ local function count_samples(block)
 end
 
 -- Choose what to cut from the log, once metric.block is appended: the blocks that are too old, then
--- the oldest ones while the log is too large. Set metric.cut and what it changes in metric.state.
+-- the oldest ones while the log is too large. Set metric.cut if there are any, and what changes in
+-- metric.state.
 local function choose_cut(metric, limits, clock, time_us, previous_clock)
-  local state, cut = metric.state, {}
+  local state = metric.state
   state.log_bytes = state.log_bytes + #metric.block
-  metric.cut = cut
   if state.oldest == 0 then
     state.oldest = clock
   end
@@ -31,6 +31,7 @@ local function choose_cut(metric, limits, clock, time_us, previous_clock)
   if excess <= 0 and (state.oldest > oldest_kept or jumped) then
     return
   end
+  local cut = {}
   local blocks = redis.call('ZRANGE', metric.key.log, 0, MAX_CUT, 'WITHSCORES')
   state.oldest = clock
   for at = 1, #blocks, 2 do
@@ -47,4 +48,5 @@ local function choose_cut(metric, limits, clock, time_us, previous_clock)
       state.waiting = block_clock
     end
   end
+  metric.cut = #cut > 0 and cut
 end
