@@ -6,7 +6,7 @@ from redismetrics.model.time import HOUR, SECOND
 from redismetrics.settings import Settings, retention_policy
 from redismetrics.store import namespace
 from redismetrics.store.connection import Store
-from redismetrics.store.driver import Client, run
+from redismetrics.store.driver import Operation
 from redismetrics.store.namespace import Config
 
 from .recorder import Recorder
@@ -33,6 +33,10 @@ class KnownNamespace:
         assert self._config is not None, "BUG: the namespace was not opened"
         return self._config.shards
 
+    @property
+    def is_open(self) -> bool:
+        return self._config is not None
+
     def doubt(self) -> None:
         """Note that Redis may have lost data: the configuration must be read again."""
         self._doubtful = True
@@ -42,7 +46,7 @@ class KnownNamespace:
             self._recorder.steady_clock() - self._checked_at >= CHECK_INTERVAL
         )
 
-    def open(self, client: Client, settings: Settings) -> Settings:
+    def open(self, settings: Settings) -> Operation[Settings]:
         """Read the configuration, or write it; warn where it differs from *settings*.
 
         Return the settings with a *max_age* that the namespace allows.
@@ -52,8 +56,8 @@ class KnownNamespace:
         """
         known = self._config or Config(self._store.shards, retention_policy(settings))
         name, warn = settings.namespace, self._recorder.warn_once
-        self._config = config = run(
-            client, namespace.open_namespace(name, known.retention, known.shards, warn)
+        self._config = config = yield from namespace.open_namespace(
+            name, known.retention, known.shards, warn
         )
         self._checked_at, self._doubtful = self._recorder.steady_clock(), False
         minutes = config.retention.finest.retention

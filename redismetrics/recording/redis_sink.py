@@ -19,12 +19,13 @@ from redismetrics.store.connection import Store
 
 from . import lifecycle, pending_flush
 from .background_thread import BackgroundThread
+from .backoff import Backoff
 from .collector import Collector
 from .flush_result import FlushResult, SettledWatch
 from .recorder import Recorder
 from .send_queue import SendQueue
 from .sender import Sender
-from .sender_thread import Backoff, SenderThread
+from .sender_thread import SenderThread
 from .sink import zero_stats
 from .uninterrupted import uninterrupted
 
@@ -132,13 +133,15 @@ class RedisSink:
             self.recorder.start_again()
 
     def _wake_sender(self) -> None:
-        if self.send_queue.queue or self.sender.unconfirmed:
+        if not self.send_queue.is_empty or self.sender.unconfirmed:
             self.sending.wake.set()
+            self.sender.wake()
 
     def _stop_threads(self) -> None:
         self._stop.set()
         self.sending.wake.set()
         self.sending.hurry.set()
+        self.sender.wake()
 
     def _end_if_unheld(self) -> bool:
         """End the threads if no client is left and everything is sent; return whether they end.
@@ -196,6 +199,7 @@ class RedisSink:
     def _collect_and_hurry(self) -> int:
         drained = self.collector.collect_now()
         self.sending.hurry.set()
+        self.sender.hurry()
         return drained
 
     def _is_unsent(self) -> bool:
@@ -251,9 +255,13 @@ class RedisSink:
 
     def _raise_mismatches(self) -> None:
         """Raise `TypeMismatch` for metrics that have another type in Redis, once for each."""
-        fresh = {name: message for name, message in list(self.sender.mismatches.items()) if message}
+        fresh = {
+            name: message
+            for name, message in list(self.sender.fitting.mismatches.items())
+            if message
+        }
         if fresh:
-            self.sender.mismatches.update(dict.fromkeys(fresh, ""))
+            self.sender.fitting.mismatches.update(dict.fromkeys(fresh, ""))
             # The next result does not report again what this error does.
             with self.send_queue.change:
                 count = self.send_queue.totals().dropped.get("type_mismatch", 0)
@@ -262,12 +270,12 @@ class RedisSink:
             raise TypeMismatch("; ".join(fresh.values()))
 
     def mismatched(self) -> set[str]:
-        return set(self.sender.mismatches)
+        return set(self.sender.fitting.mismatches)
 
     def silence_mismatches(self, names: Iterable[str]) -> None:
         for name in names:
-            if name in self.sender.mismatches:
-                self.sender.mismatches[name] = ""
+            if name in self.sender.fitting.mismatches:
+                self.sender.fitting.mismatches[name] = ""
 
     def clear_mismatch(self, name: str) -> None:
         self.sender.clear_mismatch(name)
@@ -355,7 +363,7 @@ class RedisSink:
                 # Redis doesn't reply to the sender's thread; its batch stays unconfirmed.
                 self.sender.abandoned = True
                 return
-            if not queue.queue and not self.sender.unconfirmed:
+            if queue.is_empty and not self.sender.unconfirmed:
                 return
             threading.Event().wait(min(delay, max(until - monotonic(), 0)))
 

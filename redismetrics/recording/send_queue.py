@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import Any
 
 from redismetrics.model.definition import Definition
+from redismetrics.store import keys
 
 from . import batch as metric_batch
 from .batch import MetricBatch
@@ -43,11 +44,12 @@ class _Condition(threading.Condition):
 
 
 class SendQueue:
-    """A queue of batches, oldest first.
+    """A queue of batches for each shard, oldest first.
 
     Every sample that comes in is settled once: stored, or dropped for a reason.
 
     Attributes:
+        lines: The batches, by shard. All are in line 0 until the number of shards is known.
         change: Guards all of the queue. It is notified when *awaited* samples are settled, the
             smallest number that somebody waits for: waking a thread for each batch would take
             longer than encoding it.
@@ -62,7 +64,8 @@ class SendQueue:
         self.change = _Condition(threading.Lock())
         self.listeners: list[Callable[[], None]] = []
         self.watches: list[SettledWatch] = []
-        self.queue: deque[MetricBatch] = deque()
+        self.lines: dict[int, deque[MetricBatch]] = {}
+        self._shards = 1
         self.nbytes = 0
         self.drained = self.settled = self.stored = 0
         self.awaited = inf
@@ -97,19 +100,57 @@ class SendQueue:
         """Return what was settled so far, of all metrics. The caller holds `change`."""
         return FlushResult(self.stored, dict(self._recorder.dropped()))
 
+    @property
+    def is_empty(self) -> bool:
+        return not any(self.lines.values())
+
+    def shards(self) -> list[int]:
+        """Return the shards that batches wait for."""
+        with self.change:
+            return [shard for shard, line in self.lines.items() if line]
+
+    def set_shards(self, shards: int) -> None:
+        """Divide the queue: each shard is sent by itself."""
+        with self.change:
+            if shards != self._shards:
+                self._shards = shards
+                self._append(self._take_all())
+
+    def _line(self, batch: MetricBatch) -> deque[MetricBatch]:
+        shard = keys.shard_of(batch.name, self._shards) if self._shards > 1 else 0
+        return self.lines.setdefault(shard, deque())
+
+    def _append(self, found: Iterable[MetricBatch]) -> None:
+        for batch in found:
+            self._line(batch).append(batch)
+
+    def _put_first(self, found: list[MetricBatch]) -> None:
+        for batch in reversed(found):
+            self._line(batch).appendleft(batch)
+        self.nbytes += sum(batch.nbytes for batch in found)
+
+    def _take_all(self) -> list[MetricBatch]:
+        waiting = [batch for line in self.lines.values() for batch in line]
+        self.lines.clear()
+        return waiting
+
+    def _oldest_line(self) -> deque[MetricBatch] | None:
+        lines = [line for line in self.lines.values() if line]
+        return min(lines, key=lambda line: line[0].queued_at, default=None)
+
     def put(self, found: list[MetricBatch]) -> int:
         """Append what was drained; return how many samples came in so far."""
         now = self._recorder.steady_clock()
         for batch in found:
             batch.queued_at = now
         with self.change:
-            self.queue.extend(found)
+            self._append(found)
             self.nbytes += sum(batch.nbytes for batch in found)
             count = sum(batch.samples.count for batch in found)
             self.drained += count
             drained = self.drained
             if self.given_up:  # close() ran out of time before this drain did
-                self.queue.clear()
+                self.lines.clear()
                 self.nbytes = 0
                 self.settled += count
                 self._recorder.drop("unsent", count)
@@ -123,16 +164,16 @@ class SendQueue:
         """Put batches that must be sent again at the front."""
         with self.change:
             if not self.given_up:
-                self.queue.extendleft(reversed(found))
-                self.nbytes += sum(batch.nbytes for batch in found)
+                self._put_first(found)
 
-    def take(self) -> list[MetricBatch]:
-        """Take the oldest batches, as many as are sent at once, those of one metric merged."""
+    def take(self, shard: int) -> list[MetricBatch]:
+        """Take a shard's oldest batches, as many as are sent at once; merge those of one metric."""
         taken: dict[str, list[MetricBatch]] = {}
         cost, rows = 0.0, 0
         with self.change:
-            while self.queue and cost < 1 and rows < BATCH_ROWS:
-                batch = self.queue[0]
+            line = self.lines.get(shard, deque())
+            while line and cost < 1 and rows < BATCH_ROWS:
+                batch = line[0]
                 if taken and batch.alone:
                     break
                 per_series = SERIES_COST[batch.kind]
@@ -140,11 +181,13 @@ class SendQueue:
                 others = taken.get(batch.name)
                 if others and others[0].definition != batch.definition:
                     break
-                self.queue.popleft()
+                line.popleft()
                 self.nbytes -= batch.nbytes
-                head, *rest = metric_batch.split(batch, max_series, int(1 / per_series))
-                self.queue.extendleft(reversed(rest))
-                self.nbytes += sum(part.nbytes for part in rest)
+                head = batch
+                if len(batch.canonicals) > max_series:
+                    head, *rest = metric_batch.split(batch, max_series, int(1 / per_series))
+                    line.extendleft(reversed(rest))
+                    self.nbytes += sum(part.nbytes for part in rest)
                 taken.setdefault(head.name, []).append(head)
                 cost += METRIC_COST * (others is None) + per_series * len(head.canonicals)
                 rows += len(head.samples)
@@ -208,7 +251,7 @@ class SendQueue:
         self.drained += waiting
         # That includes what the sender has taken and not sent yet.
         unsent = self.drained - self.settled - in_doubt
-        self.queue.clear()
+        self.lines.clear()
         self.nbytes = 0
         self.drop_locked("unknown", in_doubt)
         self.drop_locked("unsent", unsent)
@@ -223,21 +266,19 @@ class SendQueue:
         oldest = self._recorder.steady_clock() - self._settings.buffer_age
         limit = self._settings.buffer_bytes
         with self.change:
-            while self.queue and self.queue[0].queued_at < oldest:
-                self._drop_oldest("expired")
+            while (line := self._oldest_line()) and line[0].queued_at < oldest:
+                self._drop_oldest(line, "expired")
             if self.nbytes <= limit:
                 return
-            waiting = list(self.queue)
-            self.queue.clear()
+            waiting = self._take_all()
             self.nbytes = 0
         squeezed = self._squeeze(waiting)
         with self.change:
             if self.given_up:
                 return
-            self.queue.extendleft(reversed(squeezed))
-            self.nbytes += sum(batch.nbytes for batch in squeezed)
-            while self.queue and self.nbytes > limit:
-                self._drop_oldest("buffer_full")
+            self._put_first(squeezed)
+            while self.nbytes > limit and (line := self._oldest_line()):
+                self._drop_oldest(line, "buffer_full")
                 self._recorder.warn_once(
                     "unsent samples exceed buffer_bytes=%d: the oldest are dropped", limit
                 )
@@ -257,7 +298,7 @@ class SendQueue:
                 squeezed += group
         return squeezed
 
-    def _drop_oldest(self, reason: str) -> None:
-        batch = self.queue.popleft()
+    def _drop_oldest(self, line: deque[MetricBatch], reason: str) -> None:
+        batch = line.popleft()
         self.nbytes -= batch.nbytes
         self.drop_locked(reason, batch.samples.count, batch.name)

@@ -2,6 +2,7 @@
 
 import logging
 import secrets
+import threading
 from collections import Counter as Tally
 from time import perf_counter
 from typing import Any
@@ -9,18 +10,21 @@ from typing import Any
 import msgpack
 
 from redismetrics.errors import FormatMismatch, ScriptFailed, StoreError
-from redismetrics.model.definition import Definition
 from redismetrics.model.safe_url import safe_url
 from redismetrics.model.time import monotonic
-from redismetrics.store import catalog, keys, server
+from redismetrics.store import catalog, server
+from redismetrics.store.cluster import ClusterClient
 from redismetrics.store.connection import Store
-from redismetrics.store.driver import Client, run
+from redismetrics.store.driver import Client, Operation, run
 
 from . import write
-from .batch import MetricBatch, convert, drop_outside, finish, is_outside
+from .backoff import Retries
+from .batch import MetricBatch, finish, is_outside
 from .encode import EncodedBatch, encode
+from .fitting import Fitting
 from .known_definitions import KnownDefinitions
 from .known_namespace import KnownNamespace
+from .lanes import Lanes
 from .recorder import Recorder
 from .send_queue import SendQueue
 from .unconfirmed import UnconfirmedBatch, is_permanent
@@ -30,6 +34,11 @@ log = logging.getLogger("redismetrics")
 
 # Warn when the oldest block that no worker has processed is older than this.
 UNSEALED_MS = 600_000
+
+# In place of a shard's number: the operation that reads the namespace's configuration.
+_OPENING = -1
+# How long the shards of a cluster wait for it at most.
+_OPENING_SECONDS = 0.25
 
 
 class Sender:
@@ -52,19 +61,19 @@ class Sender:
         # Set when another thread no longer waits for the one that is sending.
         self.abandoned = False
         self.last_error: StoreError | None = None
-        # By metric: the message of a `TypeMismatch`, or "" once it was raised.
-        self.mismatches: dict[str, str] = {}
+        self.fitting = Fitting(recorder, send_queue, self.known)
         self._batches = self._retries = self._lost_batches = self._unpublished = 0
         self._batch_seconds = 0.0
         self._client: Client | None = None
+        # Of a cluster: what sends to several nodes at once, and which shards wait after a failure.
+        self._lanes: Lanes | None = None
+        self.retries = Retries()
+        self._opening_since = 0.0
         self._namespace = KnownNamespace(store, recorder)
         self._sequence: Tally[int] = Tally()
         self._confirmed: dict[int, int] = {}
         # When the last batch was confirmed, by the steady clock.
         self._confirmed_at: dict[int, float] = {}
-        # The server's clock minus ours, as of the last reply. Either may have been set since, so
-        # nothing is dropped because of it before the server is asked again: see `_renew_offset`.
-        self._offset_ms = 0.0
 
     def counts(self) -> dict[str, Any]:
         """Return the sender's part of `Metrics.stats`."""
@@ -90,94 +99,168 @@ class Sender:
 
         If it has again, `flush` raises again.
         """
-        self.mismatches.pop(name, None)
-
-    def _now_ms(self) -> float:
-        return self.recorder.clock() * 1000
+        self.fitting.mismatches.pop(name, None)
 
     # -- connection -------------------------------------------------------------------------------
 
     def connect(self, timeout: float | None = None) -> None:
         """Drop the connection; open a new one now or, without *timeout*, when it is needed."""
         client, self._client = self._client, None
+        lanes, self._lanes = self._lanes, None
         if client is not None:
             client.close()
+        if lanes is not None:
+            lanes.stop()
         if timeout is not None:
             self._client = self.store.connect(retries=0, timeout=timeout)
 
     def on_error(self, error: StoreError) -> None:
         """Remember the error, log the first one, and drop the connection."""
+        self._note_error(error)
+        self.connect()
+        self.store.renew()
+
+    def _note_error(self, error: StoreError) -> None:
         with self.send_queue.change:
             if self.last_error is None and not self.send_queue.given_up:
                 log.warning("samples wait for %s: %s", safe_url(self.store.url), error)
             self.last_error = error
             self._retries += bool(self.unconfirmed)
             self.send_queue.notify()
-        self.connect()
         self._namespace.doubt()
-        self.store.renew()
 
     # -- sending ----------------------------------------------------------------------------------
 
-    def send_all(self, timeout: float | None = None) -> None:
-        """Send until nothing is left.
+    def send_all(self, timeout: float | None = None, stop: threading.Event | None = None) -> None:
+        """Send until nothing is left, the time is up, or *stop* is set.
+
+        The shards of a cluster are sent independently: one that fails is tried again, longer and
+        longer after each failure, while the others go on.
 
         Raises:
-            StoreError: At the first failure.
+            StoreError: At the first failure, if the store is not a cluster.
         """
         until = None if timeout is None else monotonic() + timeout
-        while not self.abandoned and (until is None or monotonic() < until):
-            if not self.unconfirmed and not self.send_queue.queue:
+        while not self._is_over(until, stop):
+            shards = self._shards_to_send()
+            if not shards:
                 return
-            began = perf_counter()
             if self._client is None:
                 self._client = self.store.connect(retries=0)
-            for batch in list(self.unconfirmed.values()):
-                self._send(self._client, batch)
+            if self._namespace.is_open and isinstance(self._client, ClusterClient):
+                self._send_at_once(self._client, shards, until)
+                continue
             if self._namespace.needs_check():
-                self.settings = self._namespace.open(self._client, self.settings)
-            found = self.send_queue.take()
-            if found:
-                self._send_new(self._client, found)
-            self._batch_seconds = perf_counter() - began
+                shards = list(self.unconfirmed)
+                if not shards:
+                    run(self._client, self._open())
+            for shard in shards:
+                if self._is_over(until, stop):
+                    return
+                run(self._client, self._send_shard(shard))
 
-    def _send_new(self, client: Client, found: list[MetricBatch]) -> None:
-        """Number what was taken off the queue, a batch for each shard, and send it."""
+    def _is_over(self, until: float | None, stop: threading.Event | None) -> bool:
+        return (
+            self.abandoned
+            or (until is not None and monotonic() >= until)
+            or (stop is not None and stop.is_set())
+        )
+
+    def _shards_to_send(self) -> list[int]:
+        running = [] if self._lanes is None else self._lanes.running()
+        shards = dict.fromkeys((*self.unconfirmed, *running, *self.send_queue.shards()))
+        shards.pop(_OPENING, None)
+        return list(shards)
+
+    def hurry(self) -> None:
+        """Try again now what failed before: somebody waits for it. Any thread may call this."""
+        self.retries.hurry()
+        self.wake()
+
+    def wake(self) -> None:
+        """Look at the queue now, if `send_all` waits for replies. Any thread may call this."""
+        lanes = self._lanes
+        if lanes is not None:
+            lanes.wake()
+
+    def _send_at_once(self, client: ClusterClient, shards: list[int], until: float | None) -> None:
+        """Begin to send to each shard that is not being sent to, and wait for the first end."""
+        if self._lanes is None:
+            self._lanes = Lanes(client)
+        lanes, waits = self._lanes, [] if until is None else [max(until - monotonic(), 0)]
+        if self._namespace.needs_check():
+            if not lanes.is_running(_OPENING) and not self.retries.seconds_left(_OPENING):
+                self._opening_since = monotonic()
+                lanes.start(_OPENING, self._open())
+            # What is new is stored after that, unless the node of the configuration is away.
+            left = self._opening_since + _OPENING_SECONDS - monotonic()
+            if lanes.is_running(_OPENING) and _OPENING not in self.retries and left > 0:
+                shards = [shard for shard in shards if shard in self.unconfirmed]
+                waits.append(left)
+        for shard in shards:
+            if not lanes.is_running(shard):
+                wait = self.retries.seconds_left(shard)
+                if wait:
+                    waits.append(wait)
+                else:
+                    lanes.start(shard, self._send_shard(shard))
+        ended = lanes.next_end(min(waits, default=None))
+        if ended is not None:
+            number, error = ended
+            if error is None:
+                self.retries.note_success(number)
+            else:
+                self.retries.note_failure(number)
+                self._note_error(error)
+
+    def _open(self) -> Operation[None]:
+        settings = yield from self._namespace.open(self.settings)
+        self.settings = self.fitting.settings = settings
+        self.send_queue.set_shards(self._namespace.shards)
+
+    def _send_shard(self, shard: int) -> Operation[None]:
+        """Send a shard's unconfirmed batch again; if there is none, send what waits."""
+        began = perf_counter()
+        batch = self.unconfirmed.get(shard)
+        if batch is None:
+            batch = yield from self._number(shard)
+        if batch is not None:
+            yield from self._send(batch)
+        self._batch_seconds = perf_counter() - began
+
+    def _number(self, shard: int) -> Operation[UnconfirmedBatch | None]:
+        """Take what waits for a shard off the queue and number it; None if nothing is left."""
+        found = self.send_queue.take(shard)
+        if not found:
+            return None
         try:
-            ready = self._apply_catalog(client, found)
+            ready = yield from self._apply_catalog(shard, found)
         except BaseException:
             self.send_queue.put_back(found)
             raise
-        by_shard: dict[int, list[MetricBatch]] = {}
-        for batch in ready:
-            by_shard.setdefault(keys.shard_of(batch.name, self._namespace.shards), []).append(batch)
-        numbered = []
-        for shard, inside in by_shard.items():
-            now = self.recorder.steady_clock()
-            if now - self._confirmed_at.get(shard, now) > self.settings.max_age:
-                self._begin_again(shard)
-            encoded, packed = self._encode(inside)
-            if not packed:
-                continue
-            self._sequence[shard] += 1
-            request = write.write_request(
-                self.settings.namespace,
-                shard,
-                self.writer,
-                self._sequence[shard],
-                self._confirmed.get(shard, 0),
-                encoded,
-                self.settings,
-                self.store.database,
-            )
-            new = UnconfirmedBatch(request, packed, now)
-            with self.send_queue.change:
-                if self.send_queue.given_up:
-                    return
-                self.unconfirmed[shard] = new
-            numbered.append(new)
-        for new in numbered:
-            self._send(client, new)
+        now = self.recorder.steady_clock()
+        if now - self._confirmed_at.get(shard, now) > self.settings.max_age:
+            self._begin_again(shard)
+        encoded, packed = self._encode(ready)
+        if not packed:
+            return None
+        self._sequence[shard] += 1
+        request = write.write_request(
+            self.settings.namespace,
+            shard,
+            self.writer,
+            self._sequence[shard],
+            self._confirmed.get(shard, 0),
+            encoded,
+            self.settings,
+            self.store.database,
+        )
+        new = UnconfirmedBatch(request, packed, now)
+        with self.send_queue.change:
+            if self.send_queue.given_up:
+                return None
+            self.unconfirmed[shard] = new
+        return new
 
     def _begin_again(self, shard: int) -> None:
         """After a long pause, don't rely on what Redis knew of this writer: it may be pruned."""
@@ -205,7 +288,7 @@ class Sender:
                 self.send_queue.drop("failed", batch.samples.count, batch.name)
         return encoded, packed
 
-    def _send(self, client: Client, batch: UnconfirmedBatch) -> None:
+    def _send(self, batch: UnconfirmedBatch) -> Operation[None]:
         """Send or resend a batch and process the reply."""
         remembered = self.settings.max_age + self.settings.max_future
         if self.recorder.steady_clock() - batch.first_sent > remembered:
@@ -213,7 +296,7 @@ class Sender:
             self._give_up(batch, "unknown")
             return
         try:
-            reply = run(client, write.record(batch.request))
+            reply = yield from write.record(batch.request)
         except ScriptFailed as error:
             if not is_permanent(error):
                 raise
@@ -223,11 +306,11 @@ class Sender:
                 raise
             self._isolate(batch, error)
             return
-        self._offset_ms = reply.clock / 1000 - self._now_ms()
+        self.fitting.set_server_time(reply.clock / 1000)
         if reply.held < self._confirmed.get(batch.request.shard, 0):
             self._note_loss(batch.request.shard, reply.held)
             # Before anybody waits no longer for the batch, and asks for it.
-            self.settings = self._namespace.open(client, self.settings)
+            yield from self._open()
         refused = {
             index: (reason, detail)
             for index, reason, detail in reply.problems
@@ -262,7 +345,8 @@ class Sender:
             self.unconfirmed.pop(shard, None)
             self._batches += 1
             self._unpublished += reply.unpublished
-            if self.last_error is not None:
+            self.retries.note_success(shard)
+            if self.last_error is not None and not self.retries:
                 log.info("%s answers again", safe_url(self.store.url))
                 self.last_error = None
             for index, part in enumerate(batch.batches):
@@ -296,119 +380,48 @@ class Sender:
                 self.known.confirm(part.name, part.definition)
                 continue
             try:
-                self._requeue_refused(part, *refused[index])
+                kept = self.fitting.correct(part, *refused[index])
+                if kept is not None:
+                    self.send_queue.put_back([kept])
             except Exception:  # the definition in Redis can't be read
                 log.exception("%s: %d samples are dropped", part.name, part.samples.count)
                 self.send_queue.drop("refused", part.samples.count, part.name)
 
     # -- what doesn't fit -------------------------------------------------------------------------
 
-    def _apply_catalog(self, client: Client, found: list[MetricBatch]) -> list[MetricBatch]:
+    def _apply_catalog(self, shard: int, found: list[MetricBatch]) -> Operation[list[MetricBatch]]:
         """Look up new metrics in the catalog; return the batches that fit and are not too old."""
-        unknown: dict[int, list[str]] = {}
-        for batch in found:
-            if not self.known.is_learned(batch.name):
-                shard = keys.shard_of(batch.name, self._namespace.shards)
-                unknown.setdefault(shard, []).append(batch.name)
+        unknown = [batch.name for batch in found if not self.known.is_learned(batch.name)]
         unreadable: set[str] = set()
-        for shard, names in unknown.items():
-            known = run(client, catalog.definitions(self.settings.namespace, shard, names))
-            for name in names:
+        if unknown:
+            namespace = self.settings.namespace
+            known = yield from catalog.definitions(namespace, shard, unknown)
+            for name in unknown:
                 definition = known.get(name)
                 if isinstance(definition, FormatMismatch):
                     log.error("%s: its samples are dropped: %s", name, definition)
                     unreadable.add(name)
                 elif definition is not None:
                     self.known.learn(name, definition)
-        limits = self._time_limits()
+        limits = self.fitting.limits()
         if any(is_outside(batch, *limits) for batch in found):
             # Only a reply renews the offset, and samples that are dropped here get none.
-            self._renew_offset(client)
-            limits = self._time_limits()
+            before = self.fitting.now_ms()
+            server_ms = yield from server.now()
+            self.fitting.set_server_time(server_ms, (before + self.fitting.now_ms()) / 2)
+            limits = self.fitting.limits()
         ready = []
         for batch in found:
             if batch.name in unreadable:
                 self.send_queue.drop("refused", batch.samples.count, batch.name)
                 continue
             current = self.known.definition(batch.name)
-            fitting = batch if current is None else self._fit(batch, current)
+            fitting = batch if current is None else self.fitting.fit(batch, current)
             if fitting is not None:
-                kept = self._drop_outside(fitting, *limits)
+                kept = self.fitting.drop_outside(fitting, *limits)
                 if kept is not None:
                     ready.append(finish(kept))
         return ready
-
-    def _renew_offset(self, client: Client) -> None:
-        before = self._now_ms()
-        self._offset_ms = run(client, server.now()) - (before + self._now_ms()) / 2
-
-    def _time_limits(self) -> tuple[int, int]:
-        """Return the oldest and the newest time in ms that Redis accepts, as far as known."""
-        now = self._now_ms() + self._offset_ms
-        return (
-            round(now - self.settings.max_age * 1000),
-            round(now + self.settings.max_future * 1000),
-        )
-
-    def _fit(self, batch: MetricBatch, definition: Definition) -> MetricBatch | None:
-        """Return the batch converted to *definition*; None if its type contradicts it."""
-        if batch.definition == definition:
-            return batch
-        if batch.explicit and batch.kind != definition.type:
-            message = f"{batch.name!r} is a {definition.type}; got a {batch.kind}"
-            self.recorder.warn_once("TypeMismatch: %s", message)
-            self.mismatches.setdefault(batch.name, message)
-            self.send_queue.drop("type_mismatch", batch.samples.count, batch.name)
-            return None
-        fitting, bad = convert(batch, definition)
-        self.send_queue.drop("type_mismatch", bad, batch.name)
-        return fitting
-
-    def _drop_outside(
-        self, batch: MetricBatch, oldest_ms: int, newest_ms: int
-    ) -> MetricBatch | None:
-        """Drop and count what is too old or too far ahead; return the rest, None if none is."""
-        kept, old, ahead = drop_outside(batch, oldest_ms, newest_ms)
-        self.send_queue.drop("too_old", old, batch.name)
-        self.send_queue.drop("in_future", ahead, batch.name)
-        if old or ahead:
-            self.recorder.warn_once(
-                "%s: samples older than max_age, or further ahead than max_future, "
-                "by the server's clock, are dropped",
-                batch.name,
-            )
-        return kept
-
-    def _requeue_refused(self, batch: MetricBatch, reason: str, detail: bytes) -> None:
-        """Correct a batch that the script refused, and queue what remains of it."""
-        kept: MetricBatch | None = batch
-        if reason == "definition":
-            # Another process created the metric between our look-up and our batch.
-            definition = Definition.unpack(detail)
-            self.known.learn(batch.name, definition)
-            kept = self._fit(batch, definition)
-        elif reason == "unknown_series":
-            # A series was deleted after we learned its number.
-            self.known.forget_ids(batch.name)
-        elif reason in ("corrupt", "newer_kind"):
-            why = detail.decode(errors="replace")
-            if reason == "newer_kind":
-                why = (
-                    "they change a gauge that a newer version of redismetrics records; upgrade "
-                    "this process"
-                )
-            log.error("%s: %d samples are dropped: %s", batch.name, batch.samples.count, why)
-            self.send_queue.drop("refused", batch.samples.count, batch.name)
-            kept = None
-        else:
-            now = int(float(detail))
-            kept = self._drop_outside(
-                batch,
-                round(now - self.settings.max_age * 1000) + 1000,
-                round(now + self.settings.max_future * 1000),
-            )
-        if kept is not None:
-            self.send_queue.put_back([kept])
 
     def _isolate(self, batch: UnconfirmedBatch, error: ScriptFailed) -> None:
         """Send each metric of a batch that Redis rejects alone; drop one that is alone already.

@@ -1,23 +1,14 @@
 """The thread that sends what the collector drained, and waits longer and longer after failures."""
 
 import logging
-import secrets
 import threading
-from dataclasses import dataclass
 
 from redismetrics.errors import StoreError
 
+from .backoff import Backoff
 from .sender import Sender
 
 log = logging.getLogger("redismetrics")
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """Seconds between attempts: *first*, doubled after each failure, up to *longest*."""
-
-    first: float = 0.1
-    longest: float = 2.0
 
 
 class SenderThread:
@@ -25,15 +16,23 @@ class SenderThread:
 
     def __init__(self, sender: Sender, backoff: Backoff) -> None:
         self._sender = sender
-        self.backoff = backoff
+        sender.retries.backoff = backoff
         self.lock = threading.Lock()
         self.wake = threading.Event()
         # Set by somebody who waits: try again now.
         self.hurry = threading.Event()
 
+    @property
+    def backoff(self) -> Backoff:
+        return self._sender.retries.backoff
+
+    @backoff.setter
+    def backoff(self, backoff: Backoff) -> None:
+        self._sender.retries.backoff = backoff
+
     def run(self, stop: threading.Event) -> None:
         """Send until *stop* is set, whenever `wake` is."""
-        delay = self.backoff.first
+        delays = self.backoff.delays()
         while not stop.is_set():
             self.wake.wait()
             self.wake.clear()
@@ -41,14 +40,12 @@ class SenderThread:
                 return
             try:
                 with self.lock:
-                    self._sender.send_all()
-                delay = self.backoff.first
+                    self._sender.send_all(stop=stop)
+                delays = self.backoff.delays()
             except StoreError as error:
                 self._sender.on_error(error)
-                # Spread by a quarter, so that processes don't return all at once.
-                self.hurry.wait(delay * (0.75 + secrets.randbelow(500) / 1000))
+                self.hurry.wait(delays.after_failure())
                 self.hurry.clear()
-                delay = min(2 * delay, self.backoff.longest)
                 self.wake.set()
             except Exception as error:
                 log.exception("BUG: sending samples failed")

@@ -66,10 +66,19 @@ class NodeMap:
         self._owners: dict[int, Address] = {}
         # Nodes that a redirection named and the map does not.
         self._others: set[Address] = set()
+        # Nodes that did not answer when they were last sent something.
+        self.silent: set[Address] = set()
 
     def owner(self, slot: int | None) -> Address | None:
         """Return the primary of a slot, or None if it has none; for None, any primary."""
-        return random.choice(self.primaries) if slot is None else self._owners.get(slot)
+        if slot is not None:
+            return self._owners.get(slot)
+        return random.choice(self.answering)
+
+    @property
+    def answering(self) -> list[Address]:
+        """The primaries without those that did not answer last time; all if none did."""
+        return [node for node in self.primaries if node not in self.silent] or self.primaries
 
     @property
     def primaries(self) -> list[Address]:
@@ -84,13 +93,23 @@ class NodeMap:
             self._owners[error.slot_id] = address
         return address
 
+    def note(self, address: Address, answer: NodeReplies) -> None:
+        """Note whether a node has answered."""
+        if isinstance(answer, Exception):
+            self.silent.add(address)
+        else:
+            self.silent.discard(address)
+
     def learn(self) -> Routing:
         """Ask one node after the other for the map, until one knows it."""
         known = list(dict.fromkeys((*self._owners.values(), *self.seeds)))
         random.shuffle(known)
+        # Those that did not answer last time come last: a paused one would hold up the others.
+        known.sort(key=self.silent.__contains__)
         failure: Exception | None = None
         for address in known:
             (answer,) = (yield [(address, [("CLUSTER SLOTS",)])]) or []
+            self.note(address, answer)
             reply = answer if isinstance(answer, Exception) else answer[0]
             if isinstance(reply, Exception):
                 failure = reply
@@ -197,20 +216,24 @@ def _by_slot(commands: list[Command]) -> list[_SlotCommands]:
 def _send_to_all_primaries(nodes: NodeMap, commands: list[Command], replies: list[Any]) -> Routing:
     """Send the commands that concern all primaries.
 
-    The texts of INFO are joined; for other commands the first reply is returned.
+    The texts of INFO are joined. Scripts are loaded where a node answers: another one gets them
+    when it lacks them. For them the first reply is returned.
     """
     positions = [
         position for position, command in enumerate(commands) if command[0] in _TO_ALL_PRIMARIES
     ]
     if not positions:
         return
+    needs_all = any(commands[position][0] == "INFO" for position in positions)
     answers = yield [
-        (address, [commands[position] for position in positions]) for address in nodes.primaries
+        (address, [commands[position] for position in positions])
+        for address in (nodes.primaries if needs_all else nodes.answering)
     ]
-    for answer in answers or []:
-        if isinstance(answer, Exception):
-            nodes.stale = True
-            raise answer
+    failures = [answer for answer in answers or [] if isinstance(answer, Exception)]
+    if failures:
+        nodes.stale = True
+        if needs_all or len(failures) == len(answers or []):
+            raise failures[0]
     for at, position in enumerate(positions):
         found = [answer[at] for answer in answers or [] if not isinstance(answer, Exception)]
         error = next((reply for reply in found if isinstance(reply, Exception)), None)
@@ -244,6 +267,7 @@ def _attempt(
             for node, of_node in positions.items()
         ]
     for (node, groups), answer in zip(by_node.items(), answers or [], strict=True):
+        nodes.note(node, answer)
         if isinstance(answer, Exception):
             nodes.stale, attempt.failure = True, answer
             attempt.again += groups

@@ -24,7 +24,17 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-__all__ = ["AsyncClient", "Client", "Command", "Operation", "arun", "gather", "run", "translated"]
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "Command",
+    "Operation",
+    "arun",
+    "gather",
+    "run",
+    "sendable",
+    "translated",
+]
 
 Client = redis.Redis | ClusterClient
 AsyncClient = Union["redis.asyncio.Redis", AsyncClusterClient]
@@ -47,7 +57,7 @@ _ERRORS = (redis.RedisError, OSError)
 
 def run(client: Client, operation: Operation[T]) -> T:
     """Run *operation* on *client* and return its result; raise subclasses of `StoreError`."""
-    steps = _sendable(operation)
+    steps = sendable(operation)
     try:
         commands = next(steps)
         while True:
@@ -67,7 +77,7 @@ async def arun(client: AsyncClient, operation: Operation[T]) -> T:
     If it is cancelled while it waits, redis-py closes the connection, so that no other command
     receives its replies.
     """
-    steps = _sendable(operation)
+    steps = sendable(operation)
     try:
         commands = next(steps)
         while True:
@@ -81,7 +91,7 @@ async def arun(client: AsyncClient, operation: Operation[T]) -> T:
         return done.value  # type: ignore[no-any-return]
 
 
-def _sendable(operation: Operation[T]) -> Operation[T]:
+def sendable(operation: Operation[T]) -> Operation[T]:
     """Wrap *operation*: load missing scripts, and turn redis-py's errors into ours."""
     try:
         commands = next(operation)

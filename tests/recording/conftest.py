@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from redismetrics import Metrics
+from redismetrics.recording.backoff import Backoff
 from redismetrics.recording.redis_sink import DEFAULT_BACKOFF
-from redismetrics.recording.sender_thread import Backoff
 from tests.recording.helpers import Make
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from redismetrics import Metrics, Sample
-from redismetrics.recording.sender_thread import Backoff
+from redismetrics.recording.backoff import Backoff
 
 ROOT = Path(__file__).parents[2]
 # No server listens there.

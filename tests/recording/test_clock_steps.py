@@ -77,7 +77,7 @@ def test_samples_are_stored_after_the_clock_of_the_server_is_right_again(
     metrics = make(flush_interval=NEVER)
     record(metrics, own_time=own_time)
     # What the process remembers of a server whose clock was wrong when it replied last.
-    metrics._sink.sender._offset_ms = step * 1000
+    metrics._sink.sender.fitting.offset_ms = step * 1000
     for _ in range(3):
         record(metrics, own_time=own_time)
     stats = balanced(metrics)
@@ -169,7 +169,7 @@ def test_samples_recorded_after_a_step_forward_have_the_new_time() -> None:
         recorder.add("counter", "jobs", 1)
 
     Collector(recorder, queue).run(ClockSetForward(step))
-    (batch,) = queue.queue
+    (batch,) = queue.lines[0]
     assert now - 1 - 0.001 <= batch.samples.time[0] / 1000 <= now
 
 

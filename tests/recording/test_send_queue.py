@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from redismetrics import Counter, StoreUnavailable
-from redismetrics.recording.sender_thread import Backoff
+from redismetrics.recording.backoff import Backoff
 from tests.fixtures.servers import Server, wait_until
 from tests.recording.helpers import (
     NEVER,

@@ -191,7 +191,7 @@ def test_type_of_a_metric_deleted_elsewhere_is_forgotten(
         other.delete_metric("m")
     assert rejected(post_otlp(at, sum_request(number_point(2, after=2), temporality=1))) == (0, "")
     assert metrics.query("m", aggregation="sum") == 2
-    assert metrics._sink.sender.mismatches == {}
+    assert metrics._sink.sender.fitting.mismatches == {}
 
 
 def test_deleted_metric_may_return_with_another_type(

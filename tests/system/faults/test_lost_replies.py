@@ -14,8 +14,8 @@ from redismetrics import Gauge, Metrics, StoreUnavailable, settings
 from redismetrics.model.definition import Definition
 from redismetrics.model.validation import pack_tags
 from redismetrics.recording import drain, encode, redis_sink, write
+from redismetrics.recording.backoff import Backoff
 from redismetrics.recording.buffers import Buffer
-from redismetrics.recording.sender_thread import Backoff
 from redismetrics.store import driver, scripts
 from redismetrics.store.namespace import open_namespace
 from tests.fixtures.servers import Server, wait_until

@@ -13,7 +13,7 @@ import redis
 
 from redismetrics import Gauge, Metrics, ScriptFailed
 from redismetrics.recording import redis_sink
-from redismetrics.recording.sender_thread import Backoff
+from redismetrics.recording.backoff import Backoff
 from redismetrics.store import keys, metric_keys
 from redismetrics.store.driver import run
 from redismetrics.store.due_slot import DueSlot

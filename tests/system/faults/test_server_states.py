@@ -16,7 +16,7 @@ import redis
 from redismetrics import FormatMismatch, Metrics, StoreError
 from redismetrics.model.time import DAY
 from redismetrics.recording import redis_sink
-from redismetrics.recording.sender_thread import Backoff
+from redismetrics.recording.backoff import Backoff
 from redismetrics.store import keys
 from tests.fixtures import workers
 from tests.fixtures.servers import Server, wait_until

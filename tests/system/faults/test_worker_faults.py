@@ -22,7 +22,7 @@ import redis
 from redismetrics import Metrics, StoreUnavailable
 from redismetrics.model.time import DAY, HOUR, MINUTE, SECOND, slot_of
 from redismetrics.recording import redis_sink
-from redismetrics.recording.sender_thread import Backoff
+from redismetrics.recording.backoff import Backoff
 from redismetrics.store import keys, scripts
 from redismetrics.store.driver import run
 from redismetrics.store.due_slot import DueSlot

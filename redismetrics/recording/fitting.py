@@ -1,0 +1,98 @@
+"""Which samples Redis accepts: of the metric's type, and neither too old nor too far ahead."""
+
+import logging
+
+from redismetrics.model.definition import Definition
+
+from . import batch as metric_batch
+from .batch import MetricBatch, convert
+from .known_definitions import KnownDefinitions
+from .recorder import Recorder
+from .send_queue import SendQueue
+
+log = logging.getLogger("redismetrics")
+
+
+class Fitting:
+    """Converts batches to what Redis accepts; drops and counts the rest.
+
+    Attributes:
+        settings: Those of the client, with a *max_age* that the namespace allows.
+        mismatches: By metric: the message of a `TypeMismatch`, or "" once it was raised.
+        offset_ms: The server's clock minus ours, as of the last reply. Either may have been set
+            since, so nothing is dropped because of it before the server is asked again.
+    """
+
+    def __init__(self, recorder: Recorder, send_queue: SendQueue, known: KnownDefinitions) -> None:
+        self._recorder, self._send_queue, self._known = recorder, send_queue, known
+        self.settings = recorder.settings
+        self.mismatches: dict[str, str] = {}
+        self.offset_ms = 0.0
+
+    def now_ms(self) -> float:
+        return self._recorder.clock() * 1000
+
+    def set_server_time(self, server_ms: float, at_ms: float | None = None) -> None:
+        """Note the server's time as of *at_ms* of our clock, or of now."""
+        self.offset_ms = server_ms - (self.now_ms() if at_ms is None else at_ms)
+
+    def limits(self, server_ms: float | None = None) -> tuple[int, int]:
+        """Return the oldest and the newest time in ms that Redis accepts, as far as known."""
+        now = self.now_ms() + self.offset_ms if server_ms is None else server_ms
+        return (
+            round(now - self.settings.max_age * 1000),
+            round(now + self.settings.max_future * 1000),
+        )
+
+    def fit(self, batch: MetricBatch, definition: Definition) -> MetricBatch | None:
+        """Return the batch converted to *definition*; None if its type contradicts it."""
+        if batch.definition == definition:
+            return batch
+        if batch.explicit and batch.kind != definition.type:
+            message = f"{batch.name!r} is a {definition.type}; got a {batch.kind}"
+            self._recorder.warn_once("TypeMismatch: %s", message)
+            self.mismatches.setdefault(batch.name, message)
+            self._send_queue.drop("type_mismatch", batch.samples.count, batch.name)
+            return None
+        fitting, bad = convert(batch, definition)
+        self._send_queue.drop("type_mismatch", bad, batch.name)
+        return fitting
+
+    def drop_outside(
+        self, batch: MetricBatch, oldest_ms: int, newest_ms: int
+    ) -> MetricBatch | None:
+        """Drop and count what is too old or too far ahead; return the rest, None if none is."""
+        kept, old, ahead = metric_batch.drop_outside(batch, oldest_ms, newest_ms)
+        self._send_queue.drop("too_old", old, batch.name)
+        self._send_queue.drop("in_future", ahead, batch.name)
+        if old or ahead:
+            self._recorder.warn_once(
+                "%s: samples older than max_age, or further ahead than max_future, "
+                "by the server's clock, are dropped",
+                batch.name,
+            )
+        return kept
+
+    def correct(self, batch: MetricBatch, reason: str, detail: bytes) -> MetricBatch | None:
+        """Correct a batch that record.lua refused; return what remains of it, None if nothing."""
+        if reason == "definition":
+            # Another process created the metric between our look-up and our batch.
+            definition = Definition.unpack(detail)
+            self._known.learn(batch.name, definition)
+            return self.fit(batch, definition)
+        if reason == "unknown_series":
+            # A series was deleted after we learned its number.
+            self._known.forget_ids(batch.name)
+            return batch
+        if reason in ("corrupt", "newer_kind"):
+            why = detail.decode(errors="replace")
+            if reason == "newer_kind":
+                why = (
+                    "they change a gauge that a newer version of redismetrics records; upgrade "
+                    "this process"
+                )
+            log.error("%s: %d samples are dropped: %s", batch.name, batch.samples.count, why)
+            self._send_queue.drop("refused", batch.samples.count, batch.name)
+            return None
+        oldest, newest = self.limits(int(float(detail)))
+        return self.drop_outside(batch, oldest + 1000, newest)
