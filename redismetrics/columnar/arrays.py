@@ -1,5 +1,7 @@
 """Numpy helpers that the columnar modules share."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,9 +17,26 @@ def saturated(values: Floats) -> Floats:
 
     A difference of two that are beyond it, NaN, becomes 0.
     """
-    if np.isfinite(values).all():
+    if np.count_nonzero(np.isfinite(values)) == len(values):
         return values
     return np.nan_to_num(values, nan=0.0, posinf=LARGEST, neginf=-LARGEST)
+
+
+# Up to this length Python's functions on a list are faster than numpy's reductions.
+FEW = 24
+
+
+def bounds(column: Ints) -> tuple[int, int]:
+    """Return the smallest and the largest number of a column that is not empty."""
+    if len(column) <= FEW:
+        numbers = column.tolist()
+        return min(numbers), max(numbers)
+    return int(column.min()), int(column.max())
+
+
+def is_zero(column: NDArray[Any]) -> bool:
+    """Return whether all numbers are 0, or False."""
+    return not np.count_nonzero(column)
 
 
 def by_group(group: Ints, groups: int) -> NDArray[np.intp]:

@@ -15,7 +15,7 @@ from pcodec.standalone import simple_compress, simple_decompress_into
 
 from redismetrics.errors import FormatMismatch
 
-from .arrays import Floats, Ints
+from .arrays import Floats, Ints, bounds
 
 # Codes. 1 to 3 are distances from a smallest integer in 1, 2 or 4 bytes; 5 and 6 floats of 4 or 8.
 _CONSTANT, _WIDE, _REAL_CONSTANT, _PCO, _PCO_REAL, _SMALL, _STAIRS = 0, 4, 7, 8, 9, 10, 11
@@ -45,7 +45,7 @@ def pack_whole(column: NDArray[Any], *, dense: bool = False) -> bytes:
     """
     if not len(column):
         return b""
-    low, high = int(column.min()), int(column.max())
+    low, high = bounds(column)
     reach = high - low
     if not reach:
         return (
@@ -98,17 +98,21 @@ def pack_real(column: Floats, *, dense: bool = False) -> bytes:
     if not len(column):
         return b""
     first = column[0]
-    if (column == first).all():
+    if np.count_nonzero(column == first) == len(column):
         return _BASE_REAL.pack(_REAL_CONSTANT, first)
     if abs(first) < 1 << 31 and first == int(first):
         low, high = column.min(), column.max()
-        if low > -(1 << 52) and high - low < 1 << 32 and (column == np.rint(column)).all():
+        if (
+            low > -(1 << 52)
+            and high - low < 1 << 32
+            and np.count_nonzero(column == np.rint(column)) == len(column)
+        ):
             return pack_whole(column.astype(np.int64), dense=dense)
     with np.errstate(over="ignore"):
         narrow = column.astype("<f4")
     plain = (
         b"\x05" + narrow.tobytes()
-        if (narrow == column).all()
+        if np.count_nonzero(narrow == column) == len(column)
         else b"\x06" + column.astype("<f8").tobytes()
     )
     return _smaller(plain, column, _PCO_REAL) if dense else plain

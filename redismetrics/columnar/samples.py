@@ -57,6 +57,8 @@ class Samples:
     @property
     def count(self) -> int:
         """Number of samples recorded."""
+        if len(self.weight) <= arrays.FEW:
+            return sum(self.weight.tolist())
         return int(self.weight.sum())
 
     @property

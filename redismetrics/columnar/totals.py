@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from redismetrics.errors import FormatMismatch
 
-from .arrays import LARGEST, Floats, Ints
+from .arrays import LARGEST, Floats, Ints, bounds
 from .batch_stamp import unpack_stamp
 
 COUNTER, GAUGE, HISTOGRAM = 1, 2, 3
@@ -63,9 +63,9 @@ def pack_histogram(
     is_wide = bool(
         len(counts)
         and (
-            counts.max() >= 1 << 32
-            or cells.max() > 255
-            or (len(hits) and (hits.max() >= 1 << 32 or buckets.max() > 255))
+            bounds(counts)[1] >= 1 << 32
+            or bounds(cells)[1] > 255
+            or (len(hits) and (bounds(hits)[1] >= 1 << 32 or bounds(buckets)[1] > 255))
         )
     )
     whole, small = ("<f8", "<f8") if is_wide else ("<u4", "u1")

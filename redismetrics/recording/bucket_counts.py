@@ -65,10 +65,10 @@ def merge(parts: list[tuple[Ints, BucketCounts]], buckets: int) -> BucketCounts:
 def _added(series: Ints, bucket: Ints, weight: Ints, buckets: int) -> BucketCounts:
     """Add up the weights of each series and bucket; leave out buckets from *buckets* on."""
     inside = bucket < buckets
-    if not inside.all():
+    if np.count_nonzero(inside) < len(inside):
         series, bucket, weight = series[inside], bucket[inside], weight[inside]
     cell = series * buckets + bucket
-    if (cell[1:] > cell[:-1]).all():
+    if np.count_nonzero(cell[1:] > cell[:-1]) == len(cell[1:]):
         # A fast path: series that are recorded once per flush.
         return BucketCounts(series, bucket, weight)
     order = np.argsort(cell, kind="stable")

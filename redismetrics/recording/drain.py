@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from redismetrics.columnar import summaries
-from redismetrics.columnar.arrays import Floats, Ints
+from redismetrics.columnar.arrays import Floats, Ints, is_zero
 from redismetrics.columnar.samples import CENTROID, CHANGE, OWN_TIME, Samples, concat
 from redismetrics.model.definition import Definition
 from redismetrics.model.sample import Distribution
@@ -220,13 +220,13 @@ def _distinct(values: Floats, sizes: Ints) -> tuple[Ints, Floats, Ints]:
 
     *sizes* says how many of the *values* are of each series.
     """
-    if len(values) == len(sizes) and sizes.all():
+    if len(values) == len(sizes) and np.count_nonzero(sizes) == len(sizes):
         # A fast path: series that are recorded once per flush.
         return np.arange(len(sizes)), values, sizes
     present = np.flatnonzero(sizes)
     sizes = sizes[present]
     first = values[np.cumsum(sizes) - sizes]
-    if (values == np.repeat(first, sizes)).all():
+    if np.count_nonzero(values == np.repeat(first, sizes)) == len(values):
         return present, first, sizes
     series = np.repeat(present, sizes)
     order = np.lexsort((values, series))
@@ -247,10 +247,10 @@ def _from_pairs(drained: _Drained) -> Samples:
     """Return columns of `time, value, time, value...`; a negative time marks a change."""
     flat, sizes = drained.values, drained.sizes
     series = np.arange(len(sizes))
-    if len(flat) != 2 * len(sizes) or not sizes.all():
+    if len(flat) != 2 * len(sizes) or np.count_nonzero(sizes) < len(sizes):
         series = np.repeat(series, sizes // 2)
     time, value = flat[::2], flat[1::2].copy()
-    if (time < 0).any():
+    if not is_zero(time < 0):
         return _resolve_changes(time, value, series)
     n = len(value)
     return Samples(

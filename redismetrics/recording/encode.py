@@ -9,7 +9,7 @@ import msgpack
 import numpy as np
 
 from redismetrics.columnar import block_codec, totals
-from redismetrics.columnar.arrays import saturated
+from redismetrics.columnar.arrays import bounds, is_zero, saturated
 from redismetrics.columnar.samples import OWN_TIME, compress
 from redismetrics.store import keys
 
@@ -53,7 +53,10 @@ def encode(batch: MetricBatch, ids: Mapping[bytes, int], epoch: int) -> EncodedB
         samples = replace(samples, value=value)
     if changes is None:
         changes = changes_of(batch, samples)
-    own = (samples.flags & OWN_TIME) != 0
+    newest_own = 0
+    if not is_zero(samples.flags):
+        own = samples.time[(samples.flags & OWN_TIME) != 0]
+        newest_own = int(own.max()) if len(own) else 0
     series = list(map(ids.get, batch.canonicals))
     is_list = None in series
     if is_list:
@@ -67,8 +70,8 @@ def encode(batch: MetricBatch, ids: Mapping[bytes, int], epoch: int) -> EncodedB
     change = _pack(changes)
     head = _HEAD.pack(
         samples.count,
-        int(samples.time.min()),
-        int(samples.time[own].max()) if own.any() else 0,
+        bounds(samples.time)[0],
+        newest_own,
         epoch,
         len(series),
         *keys.totals_shape(batch.kind, len(batch.definition.buckets)),

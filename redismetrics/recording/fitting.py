@@ -46,7 +46,7 @@ class Fitting:
 
     def fit(self, batch: MetricBatch, definition: Definition) -> MetricBatch | None:
         """Return the batch converted to *definition*; None if its type contradicts it."""
-        if batch.definition == definition:
+        if batch.definition is definition or batch.definition == definition:
             return batch
         if batch.explicit and batch.kind != definition.type:
             message = f"{batch.name!r} is a {definition.type}; got a {batch.kind}"
@@ -63,9 +63,9 @@ class Fitting:
     ) -> MetricBatch | None:
         """Drop and count what is too old or too far ahead; return the rest, None if none is."""
         kept, old, ahead = metric_batch.drop_outside(batch, oldest_ms, newest_ms)
-        self._send_queue.drop("too_old", old, batch.name)
-        self._send_queue.drop("in_future", ahead, batch.name)
         if old or ahead:
+            self._send_queue.drop("too_old", old, batch.name)
+            self._send_queue.drop("in_future", ahead, batch.name)
             self._recorder.warn_once(
                 "%s: samples older than max_age, or further ahead than max_future, "
                 "by the server's clock, are dropped",

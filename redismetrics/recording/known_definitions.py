@@ -59,7 +59,7 @@ class KnownDefinitions:
     def confirm(self, name: str, definition: Definition) -> None:
         """Note that Redis stored samples with this definition."""
         metric = self._metric(name)
-        if metric is not None and metric.definition == definition:
+        if metric is not None and not metric.learned and metric.definition == definition:
             metric.learned = True
 
     # -- numbers of series ------------------------------------------------------------------------

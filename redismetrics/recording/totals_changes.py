@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redismetrics.columnar import summaries
-from redismetrics.columnar.arrays import Floats, Ints, saturated
+from redismetrics.columnar.arrays import Floats, Ints, is_zero, saturated
 from redismetrics.columnar.samples import CHANGE, OWN_TIME, Samples, summarise
 from redismetrics.columnar.totals import CHANGES_SHARED, HAS_OWN_TIME, SETS
 
@@ -112,14 +112,14 @@ def _has_one_row_each(samples: Samples, series: int) -> bool:
     return (
         len(samples) == series
         and not len(samples.summed)
-        and bool((samples.series == np.arange(series)).all())
+        and np.count_nonzero(samples.series == np.arange(series)) == series
     )
 
 
 def of_gauge(samples: Samples, series: int) -> GaugeChanges:
     """Return the changes of a gauge with that number of *series*."""
     change, change_ms = np.zeros(series), np.zeros(series, np.int64)
-    if not samples.flags.any() and _has_one_row_each(samples, series):
+    if is_zero(samples.flags) and _has_one_row_each(samples, series):
         code = np.full(series, SETS, np.uint8)
         return GaugeChanges(code, samples.time, samples.value, change_ms, change)
     changed = (samples.flags & CHANGE) != 0

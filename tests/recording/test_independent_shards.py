@@ -95,6 +95,7 @@ def test_shards_of_other_primaries_are_stored_while_one_refuses_connections(
     assert {metrics.query(name, aggregation="sum") for name in names} == {4}
 
 
+@pytest.mark.slow
 def test_close_sends_what_other_primaries_take(
     make: Make, breakable: Cluster, namespace: str
 ) -> None:

@@ -197,6 +197,26 @@ def test_a_damaged_key_costs_only_the_samples_of_its_metric(
         assert metrics.query(good[0], aggregation="sum") == 8
 
 
+@pytest.mark.parametrize("part", ["totals", "log"])
+def test_a_corrupt_metric_is_refused_while_the_rest_of_its_batch_is_stored(
+    make: Make, server: Server, namespace: str, caplog: pytest.LogCaptureFixture, part: str
+) -> None:
+    metrics = make(flush_interval=NEVER)
+    with server.client() as direct:
+        direct.set(getattr(keys.metric(namespace, 0, "bad"), part), "no such thing")
+    for name in ("first", "bad", "last"):
+        metrics.increment(name)
+        metrics.increment(name, 2)
+    with caplog.at_level(logging.ERROR, "redismetrics"):
+        assert metrics.flush() == FlushResult(4, {"refused": 2})
+    stats = balanced(metrics)
+    assert (stats["batches"], stats["retries"]) == (1, 0)
+    assert re.search("bad: 2 samples are dropped: WRONGTYPE", caplog.text)
+    # A metric that was refused was not created, and its ids were not learned.
+    assert [each["name"] for each in metrics.list_metrics()] == ["first", "last"]
+    assert metrics._sink.sender.known.ids("bad") == {}
+
+
 def test_flushing_the_scripts_changes_nothing(
     make: Make, fresh_server: Callable[..., Server]
 ) -> None:
