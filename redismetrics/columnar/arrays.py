@@ -82,6 +82,19 @@ def sum_whole(group: Ints, groups: int, weights: Ints) -> Ints:
     return total
 
 
+def distinct(keys: Ints) -> Ints:
+    """Return the distinct *keys* in order, as `numbered` does."""
+    if not len(keys):
+        return keys
+    low = int(keys.min())
+    reach = int(keys.max()) - low + 1
+    if reach > 4 * len(keys) + 65_536:
+        return np.unique(keys)
+    present = np.zeros(reach, np.bool_)
+    present[keys - low] = True
+    return np.flatnonzero(present) + low
+
+
 def numbered(keys: Ints) -> tuple[Ints, Ints]:
     """Return the distinct *keys* in order, and the position of each key among them.
 

@@ -43,6 +43,10 @@ class Summaries:
         length = int(rows.sum()) if rows.dtype == np.bool_ else len(rows)
         return Deferred(length, lambda name: getattr(self, name)[rows])
 
+    def run(self, rows: slice) -> "Summaries":
+        """Return the rows from the slice's start to before its stop, as views."""
+        return Deferred(rows.stop - rows.start, lambda name: getattr(self, name)[rows])
+
 
 ALL = frozenset(column.name for column in fields(Summaries))
 

@@ -1,5 +1,8 @@
 """Read the minutes that sealing merges into, and write them back."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 
 from redismetrics.columnar import rollup_codec, sample_codec
@@ -7,39 +10,73 @@ from redismetrics.columnar.rollup_codec import NO_ROWS, read_table
 from redismetrics.columnar.rollup_table import Table
 from redismetrics.columnar.sample_codec import NO_SAMPLES, read_samples
 from redismetrics.columnar.samples import Samples
+from redismetrics.columnar.small_columns import NotSmall
 from redismetrics.model.time import HOUR, MINUTE, slot_of
 from redismetrics.store import keys
-from redismetrics.store.driver import Command, Operation
+from redismetrics.store.driver import Command
 from redismetrics.store.metric_keys import MetricLocation
 
-from .commit import KeyWrites, MetricVersion, read_consistent
+from .commit import KeyWrites
 from .merge import Cell, CellKey
 
 
-def read_cells(
-    metric: MetricLocation, seen: MetricVersion, cells: list[CellKey]
-) -> Operation[dict[CellKey, Cell] | None]:
-    """Return what minutes hold already, or None if the metric changed since it was read.
+@dataclass(frozen=True, slots=True)
+class PackedHour:
+    """Cells of one hour as they are stored: their own fields, then the segments of the chunks."""
+
+    cells: list[CellKey]
+    tables: list[bytes | None]
+    samples: list[bytes | None]
+
+
+def cells_commands(metric: MetricLocation, cells: list[CellKey]) -> list[Command]:
+    """Return the commands that read what minutes hold already.
 
     A minute is in a field of its own, or in the segment of its hour.
     """
-    by_hour: dict[int, list[CellKey]] = {}
-    for cell in cells:
-        by_hour.setdefault(slot_of(cell[0], HOUR), []).append(cell)
     commands: list[Command] = []
-    for hour, of_hour in by_hour.items():
+    for hour, of_hour in _by_hour(cells).items():
         fields = [keys.cell_field(*cell) for cell in of_hour]
         segments = [keys.segment_field(chunk) for chunk in _chunks(of_hour)]
         commands += [
             ("HMGET", metric.data(resolution.name, hour), *fields, *segments)
             for resolution in (metric.retention.finest, metric.retention.raw)
         ]
-    replies = yield from read_consistent(metric, seen, commands)
-    if replies is None:
-        return None
+    return commands
+
+
+def packed_hours(cells: list[CellKey], replies: list[Any]) -> list[PackedHour]:
+    """Return the replies to `cells_commands`."""
+    return list(map(PackedHour, _by_hour(cells).values(), replies[::2], replies[1::2]))
+
+
+def _by_hour(cells: list[CellKey]) -> dict[int, list[CellKey]]:
+    found: dict[int, list[CellKey]] = {}
+    for cell in cells:
+        found.setdefault(slot_of(cell[0], HOUR), []).append(cell)
+    return found
+
+
+def decode_cells(hours: list[PackedHour]) -> dict[CellKey, Cell]:
+    """Return the cells that hold anything."""
     found = {}
-    for of_hour, tables, samples in zip(by_hour.values(), replies[::2], replies[1::2], strict=True):
-        found.update(_decode_hour(of_hour, tables, samples))
+    for hour in hours:
+        found.update(_decode_hour(hour.cells, hour.tables, hour.samples))
+    return found
+
+
+def own_fields(hours: list[PackedHour]) -> dict[CellKey, tuple[bytes | None, bytes | None]]:
+    """Return the packed rows and exact samples of all cells.
+
+    Raises:
+        NotSmall: If segments hold some of them.
+    """
+    found: dict[CellKey, tuple[bytes | None, bytes | None]] = {}
+    for hour in hours:
+        count = len(hour.cells)
+        if any(hour.tables[count:]) or any(hour.samples[count:]):
+            raise NotSmall
+        found.update(zip(hour.cells, zip(hour.tables, hour.samples, strict=True), strict=False))
     return found
 
 
@@ -85,29 +122,39 @@ def _samples_of(segment: Samples, slot_ms: int) -> Samples:
     return segment.take(inside, np.zeros(0, np.bool_))
 
 
+def packed_cells(
+    cells: dict[CellKey, Cell], stored: dict[CellKey, Cell]
+) -> dict[CellKey, tuple[bytes, bytes | None]]:
+    """Return the bytes of cells and of their exact samples; None for no samples before and after.
+
+    They are not packed densely, since merging into the segment packs them again.
+    """
+    packed = {}
+    for key, cell in cells.items():
+        before = stored.get(key)
+        samples = None
+        if len(cell.samples) or (before is not None and len(before.samples)):
+            samples = sample_codec.pack_samples(cell.samples, dense=False)
+        packed[key] = rollup_codec.pack_table(cell.table, dense=False), samples
+    return packed
+
+
 def write_cells(
-    metric: MetricLocation,
-    cells: dict[CellKey, Cell],
-    stored: dict[CellKey, Cell],
-    now_ms: int,
+    metric: MetricLocation, packed: dict[CellKey, tuple[bytes, bytes | None]], now_ms: int
 ) -> list[KeyWrites]:
     """Return the writes of minutes and of their exact samples.
 
-    The key of minutes persists: the hours over them are due, and are downsampled from it. Minutes
-    are not packed densely, since merging into the segment packs them again.
+    The key of minutes persists: the hours over them are due, and are downsampled from it.
     """
     minute, raw = metric.retention.finest, metric.retention.raw
     tables: dict[int, KeyWrites] = {}
     samples: dict[int, KeyWrites] = {}
-    for (slot_ms, chunk), cell in cells.items():
+    for (slot_ms, chunk), (of_table, of_samples) in packed.items():
         hour = slot_of(slot_ms, HOUR)
         field = keys.cell_field(slot_ms, chunk)
         write = tables.setdefault(hour, KeyWrites(minute, hour, persist=True))
-        write.fields[field] = rollup_codec.pack_table(cell.table, dense=False)
-        before = stored.get((slot_ms, chunk))
-        if not raw.is_expired(hour, now_ms) and (
-            len(cell.samples) or (before is not None and len(before.samples))
-        ):
+        write.fields[field] = of_table
+        if of_samples is not None and not raw.is_expired(hour, now_ms):
             write = samples.setdefault(hour, KeyWrites(raw, hour))
-            write.fields[field] = sample_codec.pack_samples(cell.samples, dense=False)
+            write.fields[field] = of_samples
     return [*tables.values(), *samples.values()]

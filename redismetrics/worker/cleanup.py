@@ -32,12 +32,12 @@ from .due import sweep_interval
 from .limits import DEFAULT_LIMITS, WorkerLimits
 
 
-def trim(metric: MetricLocation) -> Operation[Result]:
+def trim(metric: MetricLocation, seen: MetricVersion | None = None) -> Operation[Result]:
     """Take sealed blocks off the log of a metric that is no longer recorded.
 
     If blocks remain that are too young or not sealed, another trim is scheduled.
     """
-    seen = yield from read_version(metric)
+    seen = seen or (yield from read_version(metric))
     replies = yield from read_consistent(metric, seen, [("ZCARD", metric.recorded.log)])
     if replies is None:
         return Result(Outcome.AGAIN)
@@ -47,9 +47,9 @@ def trim(metric: MetricLocation) -> Operation[Result]:
     return Result((yield from commit(metric, seen, plan)))
 
 
-def sweep(metric: MetricLocation) -> Operation[Result]:
+def sweep(metric: MetricLocation, seen: MetricVersion | None = None) -> Operation[Result]:
     """Forget the series without any stored data; with the last of them, the metric."""
-    seen = yield from read_version(metric)
+    seen = seen or (yield from read_version(metric))
     if seen.definition is None:
         return Result((yield from commit(metric, seen, CommitPlan(finished=[SWEEP]))))
     series = yield from _read_series(metric, seen)

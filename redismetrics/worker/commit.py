@@ -6,6 +6,7 @@ in docs/architecture.md.
 """
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -17,18 +18,23 @@ from redismetrics.errors import FormatMismatch
 from redismetrics.model.definition import Definition
 from redismetrics.model.retention import MARGIN, REPLAY_US, Resolution
 from redismetrics.model.time import SECOND
-from redismetrics.store import keys, scripts
+from redismetrics.store import keys
 from redismetrics.store.driver import Command, Operation
 from redismetrics.store.due_slot import DueSlot
 from redismetrics.store.metric_keys import MetricLocation
 from redismetrics.store.record_state import RecordState
 from redismetrics.store.replies import pairs, read_definition, read_now_ms, reading
 
+from .commit_call import commit_command
+
 # Sizes of expired data that one commit removes from `held`; later commits remove the rest.
 EXPIRED_PER_COMMIT = 1_000
 
 # Later than any time; exact as a double, which the script compares.
 _NEVER_MS = 1 << 52
+
+# Replies of commit.lua if something changed meanwhile.
+_CONFLICTS = (b"version", b"log", b"late")
 
 
 class Outcome(Enum):
@@ -39,12 +45,14 @@ class Outcome(Enum):
         NOTHING: There was nothing to do.
         AGAIN: The metric changed since it was read. Nothing was written; read it again.
         MORE: Committed, and there is more of the same work.
+        ALONE: It failed together with other metrics. Nothing was written; try it by itself.
     """
 
     DONE = "done"
     NOTHING = "nothing"
     AGAIN = "again"
     MORE = "more"
+    ALONE = "alone"
 
 
 @dataclass(slots=True)
@@ -172,23 +180,50 @@ class CommitPlan:
 
 def read_version(metric: MetricLocation) -> Operation[MetricVersion]:
     """Read the metric's version, and what every piece of work needs to know."""
-    of_shard = keys.shard(metric.namespace, metric.shard)
-    while True:
-        (version, sealed), due, definition, recorded, time, version_after = yield [
-            ("HMGET", metric.worked.state, "version", "sealed"),
-            ("HGETALL", metric.worked.due),
-            ("HGET", of_shard.catalogue, metric.name),
-            ("HGET", of_shard.recorded, metric.name),
+    (seen,) = yield from read_versions([metric])
+    return seen
+
+
+def read_versions(metrics: Sequence[MetricLocation]) -> Operation[list[MetricVersion]]:
+    """Read the versions of several metrics of a shard as `read_version` does."""
+    found: dict[str, MetricVersion] = {}
+    left = list(metrics)
+    while left:
+        count, names = len(left), [metric.name for metric in left]
+        of_shard = keys.shard(left[0].namespace, left[0].shard)
+        replies = yield [
+            *(("HMGET", metric.worked.state, "version", "sealed") for metric in left),
+            *(("HGETALL", metric.worked.due) for metric in left),
+            ("HMGET", of_shard.catalogue, *names),
+            ("HMGET", of_shard.recorded, *names),
             ("TIME",),
-            ("HGET", metric.worked.state, "version"),
+            *(("HGET", metric.worked.state, "version") for metric in left),
         ]
-        # If the version changed, read again: after a failover, replies of two versions could mix.
-        if version == version_after:
-            break
-    known = None if definition is None else read_definition(metric.name, definition)
-    with reading(f"recorded: the state of {metric.name!r}"):
-        state = RecordState.unpack(recorded)
-    return MetricVersion(version, sealed or b"0", pairs(due), known, read_now_ms(time), state)
+        definitions, states, time = replies[2 * count : 2 * count + 3]
+        now_ms = read_now_ms(time)
+        changed = []
+        for metric, (version, sealed), due, definition, state, version_after in zip(
+            left,
+            replies[:count],
+            replies[count : 2 * count],
+            definitions,
+            states,
+            replies[2 * count + 3 :],
+            strict=True,
+        ):
+            # If the version changed, read again: after a failover, replies of two versions could
+            # mix.
+            if version != version_after:
+                changed.append(metric)
+                continue
+            known = None if definition is None else read_definition(metric.name, definition)
+            with reading(f"recorded: the state of {metric.name!r}"):
+                recorded = RecordState.unpack(state)
+            found[metric.name] = MetricVersion(
+                version, sealed or b"0", pairs(due), known, now_ms, recorded
+            )
+        left = changed
+    return [found[metric.name] for metric in metrics]
 
 
 def read_consistent(
@@ -201,31 +236,26 @@ def read_consistent(
 
 
 def commit(metric: MetricLocation, seen: MetricVersion, plan: CommitPlan) -> Operation[Outcome]:
-    """Write *plan*, if the metric is still as *seen*: return DONE, else AGAIN."""
-    of, worked = metric.recorded, metric.worked
-    of_shard = keys.shard(metric.namespace, metric.shard)
-    names = [
-        worked.state,
-        of.log,
-        of.series,
-        of.totals,
-        worked.due,
-        worked.held,
-        worked.touched,
-        of_shard.clock,
-        of_shard.catalogue,
-        of_shard.dirty,
-        keys.pending(metric.namespace, metric.shard),
-        of.values,
-        of_shard.recorded,
-        *(metric.data(write.resolution.name, write.partition_ms) for write in plan.writes),
+    """Write *plan*, if the metric is still as *seen*: return DONE, else AGAIN.
+
+    Returns ALONE if it failed in a call for several metrics.
+    """
+    data_keys = [metric.data(write.resolution.name, write.partition_ms) for write in plan.writes]
+    arguments: list[Any] = [
+        metric.name,
+        seen.version or b"",
+        secrets.token_hex(4),
+        _pack(plan, seen),
+        len(data_keys),
+        *(each for write in plan.writes for each in _arguments(write)),
     ]
-    arguments = [each for write in plan.writes for each in _arguments(write)]
-    token = secrets.token_hex(4)
-    head: list[Any] = [metric.name, seen.version or b"", token, _pack(plan, seen)]
-    script = scripts.script("commit").sha
-    (reply,) = yield [("EVALSHA", script, len(names), *names, *head, *arguments)]
-    return Outcome.DONE if reply == b"ok" else Outcome.AGAIN
+    fields = sum(len(write.fields) + len(write.removed) for write in plan.writes)
+    if plan.fold is not None:
+        fields += len(plan.fold.rows) // 2 + len(plan.fold.sizes)
+    ((result,),) = yield [commit_command(metric, data_keys, fields, arguments)]
+    if result == b"ok":
+        return Outcome.DONE
+    return Outcome.AGAIN if result in _CONFLICTS else Outcome.ALONE
 
 
 def _arguments(write: KeyWrites) -> list[Any]:

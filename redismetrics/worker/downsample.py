@@ -31,10 +31,13 @@ from .limits import DEFAULT_LIMITS, WorkerLimits
 
 
 def downsample(
-    metric: MetricLocation, due: DueSlot, limits: WorkerLimits = DEFAULT_LIMITS
+    metric: MetricLocation,
+    due: DueSlot,
+    limits: WorkerLimits = DEFAULT_LIMITS,
+    seen: MetricVersion | None = None,
 ) -> Operation[Result]:
     """Do the work that *due* names: build a coarser slot, or merge slots into their segment."""
-    seen = yield from read_version(metric)
+    seen = seen or (yield from read_version(metric))
     if not seen.is_due(due):
         return Result((yield from commit(metric, seen, CommitPlan(finished=[due]))))
     if due.merged is not None:

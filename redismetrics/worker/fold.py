@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from redismetrics.columnar.batch_stamp import stamp_bytes
+from redismetrics.columnar.small_columns import NotSmall
+from redismetrics.columnar.small_totals import SmallChange, folded, unpack_changes
 from redismetrics.columnar.totals import Change, TotalsTable, field_name, unpack_change
-from redismetrics.errors import FormatMismatch
 from redismetrics.store import keys
-from redismetrics.store.driver import Command, Operation
+from redismetrics.store.driver import Command
 from redismetrics.store.metric_keys import MetricLocation
 from redismetrics.store.replies import reading
 
-from .commit import Fold, MetricVersion, read_consistent
+from .commit import Fold, MetricVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,48 +48,79 @@ def waiting_changes(seen: MetricVersion, replies: list[Any]) -> WaitingChanges:
     return WaitingChanges(first + folded, rest[:end])
 
 
-def fold(
-    metric: MetricLocation, seen: MetricVersion, waiting: WaitingChanges
-) -> Operation[Fold | FormatMismatch | None]:
-    """Read the rows that the changes touch, and return them folded.
+@dataclass(frozen=True, slots=True)
+class Folding:
+    """Changes of a metric that wait to be folded into rows that are read next.
 
-    Returns None if there is nothing to fold or the metric changed since it was read, and an error
-    if changes or rows are corrupt: their metric can still be sealed.
+    Attributes:
+        shape: Doubles of a row, and rows of a field.
+        numbers: Fields of the rows.
+        few: The changes, if they are few.
+        many: The changes, if they are many.
+    """
+
+    metric: MetricLocation
+    waiting: WaitingChanges
+    shape: tuple[int, int]
+    numbers: list[int]
+    few: list[SmallChange] | None
+    many: list[Change]
+
+    @property
+    def command(self) -> Command:
+        """The command that reads the rows, and the number of the oldest change not in them."""
+        return ("HMGET", self.metric.recorded.totals, "first", *map(str, self.numbers))
+
+    def fold(self, reply: list[bytes | None]) -> Fold | None:
+        """Return the changes folded into the rows of *reply*; None if there are none to fold.
+
+        Raises:
+            FormatMismatch: If changes or rows are corrupt. Their metric can still be sealed.
+        """
+        first, *rows = reply
+        known = {number: row for number, row in zip(self.numbers, rows, strict=True) if row}
+        waiting = self.waiting
+        with reading(f"live: the totals of {self.metric.name!r}"):
+            held = int(first or 0) - waiting.first
+            # If it is below, another history of the metric was read, of before a failover.
+            if not 0 <= held < len(waiting.data):
+                return None
+            packed = self._folded(known, held)
+        taken = waiting.data[held:]
+        sizes = list(map(len, taken))
+        return Fold(waiting.first + held, stamp_bytes(taken[-1]), sizes, packed)
+
+    def _folded(self, known: dict[int, bytes], held: int) -> list[bytes]:
+        """Return the new rows, flat."""
+        changes = self.many
+        if self.few is not None:
+            try:
+                return folded(*self.shape, known, self.few[held:])
+            except NotSmall:
+                changes = _known_changes(self.waiting.data)
+        return TotalsTable(*self.shape, known, changes[held:]).packed()
+
+
+def folding(metric: MetricLocation, seen: MetricVersion, waiting: WaitingChanges) -> Folding | None:
+    """Decode changes; None if there are none, or the first is of an unknown kind.
+
+    Raises:
+        FormatMismatch: If a change is corrupt. Its metric can still be sealed.
     """
     assert seen.definition is not None, "BUG: the metric has no definition"
     if not waiting.data:
         return None
-    width, per_field = keys.totals_shape(seen.definition.type, len(seen.definition.buckets))
+    shape = keys.totals_shape(seen.definition.type, len(seen.definition.buckets))
     try:
-        changes = _known_changes(waiting.data)
-    except FormatMismatch as error:
-        return error
-    if not changes:
-        return None
-    numbers = _fields(changes, per_field)
-    replies = yield from read_consistent(
-        metric, seen, [("HMGET", metric.recorded.totals, "first", *map(str, numbers))]
-    )
-    if replies is None:
-        return None
-    first, *rows = replies[0]
-    try:
-        with reading(f"live: the totals of {metric.name!r}"):
-            held = int(first or 0) - waiting.first
-            # If it is below, another history of the metric was read, of before a failover.
-            if not 0 <= held < len(changes):
-                return None
-            known = {number: row for number, row in zip(numbers, rows, strict=True) if row}
-            table = TotalsTable(width, per_field, known, changes[held:])
-    except FormatMismatch as error:
-        return error
-    folded = waiting.data[held : len(changes)]
-    return Fold(
-        waiting.first + held,
-        stamp_bytes(folded[-1]),
-        [len(each) for each in folded],
-        table.packed(),
-    )
+        few = unpack_changes(waiting.data)
+    except NotSmall:
+        many = _known_changes(waiting.data)
+        if not many:
+            return None
+        known = WaitingChanges(waiting.first, waiting.data[: len(many)])
+        return Folding(metric, known, shape, _fields(many, shape[1]), None, many)
+    numbers = sorted({number // shape[1] for change in few for number in change.ids})
+    return Folding(metric, waiting, shape, numbers, few, [])
 
 
 def _known_changes(waiting: list[bytes]) -> list[Change]:

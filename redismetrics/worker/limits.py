@@ -20,11 +20,14 @@ class WorkerLimits:
         attempts: Attempts at one piece of work in a pass, while other workers commit first.
         few_blocks: A metric with fewer new blocks is not urgent. A commit costs some milliseconds
             even for one block; decoding blocks in a query costs about as much.
+        few_change_bytes: A metric with fewer bytes of changes to fold is not urgent. record.lua
+            folds at 4 MB.
         blocks_at_once: Blocks of a log read at once.
         bytes_per_commit: Bytes of blocks sealed by one commit, unless one block has more.
         rows_per_commit: Rows of blocks sealed by one commit, unless one block has more: all of them
             are in memory at once, at about 200 bytes each.
         cells_per_commit: Minutes (of a chunk) rewritten by one commit, unless one block has more.
+            Blocks of the same minutes are sealed together: rewriting these costs more than samples.
         samples_per_minute: A series' samples in a minute that are kept one by one, each with its
             time and metadata. If there are more, only their summary and digest are kept.
         grace_ms: A slot is downsampled this long after its end, and again this long after late
@@ -42,6 +45,7 @@ class WorkerLimits:
     pending_at_once: int = 1_000
     attempts: int = 5
     few_blocks: int = 32
+    few_change_bytes: int = 1 << 20
     blocks_at_once: int = 512
     bytes_per_commit: int = 8 << 20
     rows_per_commit: int = 1 << 19

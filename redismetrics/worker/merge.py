@@ -47,10 +47,8 @@ def cell_keys(parts: list[Samples], chunk_series: int) -> list[CellKey]:
             if len(series):
                 minutes, chunks = time // MINUTE, series // chunk_series
                 width = int(chunks.max()) + 1
-                numbers = np.unique(minutes * width + chunks)
-                found.update(
-                    (int(number) // width * MINUTE, int(number) % width) for number in numbers
-                )
+                numbers = arrays.distinct(minutes * width + chunks).tolist()
+                found.update((number // width * MINUTE, number % width) for number in numbers)
     return sorted(found)
 
 
@@ -187,14 +185,13 @@ def _cut_into_cells(
     chunk = table.series // chunk_series
     first = _cell_starts(table.slot, chunk)
     edges = np.append(first, len(table))
+    tables = table.runs(edges.tolist())
     sample_edges = np.searchsorted(sample_group, edges)
     return {
-        (int(table.slot[begin]), int(chunk[begin])): Cell(
-            table.rows(np.arange(begin, end)), _piece(samples, sample_begin, sample_end)
-        )
-        for begin, end, sample_begin, sample_end in zip(
-            edges[:-1].tolist(),
-            edges[1:].tolist(),
+        key: Cell(rows, _piece(samples, sample_begin, sample_end))
+        for key, rows, sample_begin, sample_end in zip(
+            zip(table.slot[first].tolist(), chunk[first].tolist(), strict=True),
+            tables,
             sample_edges[:-1].tolist(),
             sample_edges[1:].tolist(),
             strict=True,

@@ -1,22 +1,25 @@
 """Seal: merge blocks of a metric's log into its minutes, so that cuts of the log lose nothing."""
 
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-
-from redismetrics.columnar import block_codec
-from redismetrics.columnar.samples import Samples
+from redismetrics.columnar.small_columns import NotSmall
 from redismetrics.errors import FormatMismatch
 from redismetrics.model.retention import REPLAY_US
-from redismetrics.model.time import HOUR, SECOND
+from redismetrics.model.time import SECOND
 from redismetrics.store import keys
-from redismetrics.store.driver import Operation, gather
+from redismetrics.store.driver import Operation
 from redismetrics.store.due_slot import SWEEP, TRIM
 from redismetrics.store.metric_keys import MetricLocation
 
-from . import merge
-from .cells import read_cells, write_cells
+from . import merge, small
+from .batch import Batch, small_batch, whole_batch
+from .cells import (
+    PackedHour,
+    cells_commands,
+    decode_cells,
+    own_fields,
+    packed_cells,
+    packed_hours,
+    write_cells,
+)
 from .commit import (
     CommitPlan,
     Fold,
@@ -28,28 +31,23 @@ from .commit import (
     read_version,
 )
 from .due import coarser_due, kept_for_coarser, sweep_interval
-from .fold import WaitingChanges, changes_command, fold, waiting_changes
+from .fold import WaitingChanges, changes_command, folding, waiting_changes
 from .limits import DEFAULT_LIMITS, WorkerLimits
-from .merge import Cell, CellKey
-
-
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """A block of the log: its bytes, its clock in us, its samples with series ids."""
-
-    data: bytes
-    clock: float
-    samples: Samples
+from .merge import CellKey
 
 
 def seal(
-    metric: MetricLocation, limits: WorkerLimits = DEFAULT_LIMITS, patience_ms: float = 0
+    metric: MetricLocation,
+    limits: WorkerLimits = DEFAULT_LIMITS,
+    patience_ms: float = 0,
+    seen: MetricVersion | None = None,
 ) -> Operation[Result]:
     """Seal the next blocks of a metric's log.
 
-    Does nothing if there are only a few blocks and all are younger than *patience_ms*.
+    Does nothing if there are only a few blocks, few bytes of changes wait, and all blocks are
+    younger than *patience_ms*. Pass *seen* if the version was read just now.
     """
-    seen = yield from read_version(metric)
+    seen = seen or (yield from read_version(metric))
     found = yield from _read_waiting(metric, seen, limits)
     if found is None:
         return Result(Outcome.AGAIN)
@@ -57,36 +55,44 @@ def seal(
     if not log or seen.definition is None:
         return Result(Outcome.NOTHING)
     waited_ms = max(seen.now_ms - int(log[0][1]) // 1000, 0)
-    if len(log) < limits.few_blocks and waited_ms < patience_ms:
+    is_urgent = (
+        len(log) >= limits.few_blocks or seen.recorded.change_bytes >= limits.few_change_bytes
+    )
+    if not is_urgent and waited_ms < patience_ms:
         return Result(Outcome.NOTHING)
     chunk_series = keys.CHUNK[seen.definition.type]
-    blocks = _decode(log, chunk_series, limits)
-    parts, late = _kept(
-        [block.samples for block in blocks], metric.retention.finest.kept_from(seen.now_ms)
+    batch = small_batch(metric, seen, log, chunk_series, limits) or whole_batch(
+        metric, seen, log, chunk_series, limits
     )
     plan = CommitPlan(
-        blocks=[block.data for block in blocks],
-        sealed=b"%.0f" % blocks[-1].clock,
-        late=late,
+        blocks=[data for data, _ in log[: batch.blocks]],
+        sealed=b"%.0f" % float(log[batch.blocks - 1][1]),
+        late=batch.late,
+        samples=batch.by_hour,
         cleanups=[(TRIM, seen.now_ms + REPLAY_US // 1000 + SECOND)],
         new_cleanups=[(SWEEP, seen.now_ms + sweep_interval(metric.retention))],
     )
-    stored, folded = yield from _read_stored(metric, seen, parts, chunk_series, changes)
+    stored, folded = yield from _read_stored(metric, seen, batch.cells, changes)
     if stored is None:
         return Result(Outcome.AGAIN)
-    if parts:
-        _merge(metric, seen, plan, parts, stored, limits)
+    if batch.cells:
+        packed = _merged(metric, seen, log, batch, stored, chunk_series, limits)
+        plan.schedule = coarser_due(metric, metric.retention.finest, packed, seen, limits.grace_ms)
+        plan.writes = [
+            *write_cells(metric, packed, seen.now_ms),
+            *kept_for_coarser(metric, plan.schedule),
+        ]
     error = folded if isinstance(folded, FormatMismatch) else None
     plan.fold = None if isinstance(folded, FormatMismatch) else folded
     outcome = yield from commit(metric, seen, plan)
-    if outcome is Outcome.DONE and (len(blocks) < len(log) or len(log) == limits.blocks_at_once):
+    if outcome is Outcome.DONE and (batch.blocks < len(log) or len(log) == limits.blocks_at_once):
         outcome = Outcome.MORE
     return Result(
         outcome,
-        blocks=len(blocks),
-        samples=sum(block.samples.count for block in blocks),
-        late=late,
-        bytes=sum(len(block.data) for block in blocks),
+        blocks=batch.blocks,
+        samples=batch.samples,
+        late=batch.late,
+        bytes=sum(map(len, plan.blocks)),
         waited_ms=waited_ms,
         error=error,
     )
@@ -115,98 +121,60 @@ def _read_waiting(
 
 
 def _read_stored(
-    metric: MetricLocation,
-    seen: MetricVersion,
-    parts: list[Samples],
-    chunk_series: int,
-    changes: WaitingChanges,
-) -> Operation[tuple[dict[CellKey, Cell] | None, Fold | FormatMismatch | None]]:
+    metric: MetricLocation, seen: MetricVersion, cells: list[CellKey], changes: WaitingChanges
+) -> Operation[tuple[list[PackedHour] | None, Fold | FormatMismatch | None]]:
     """Read the minutes that samples are merged into, and the totals that changes are added to.
 
     The minutes are None if the metric changed since it was read.
     """
-    reads: list[Operation[Any]] = [fold(metric, seen, changes)]
-    if parts:
-        reads.append(read_cells(metric, seen, merge.cell_keys(parts, chunk_series)))
-    folded, *cells = yield from gather(reads)
-    return (cells[0] if cells else {}), folded
+    try:
+        folding_, error = folding(metric, seen, changes), None
+    except FormatMismatch as corrupt:
+        folding_, error = None, corrupt
+    of_rows = [] if folding_ is None else [folding_.command]
+    if not of_rows and not cells:
+        return [], error
+    replies = yield from read_consistent(metric, seen, [*of_rows, *cells_commands(metric, cells)])
+    if replies is None:
+        return None, None
+    hours = packed_hours(cells, replies[len(of_rows) :])
+    if folding_ is None:
+        return hours, error
+    try:
+        return hours, folding_.fold(replies[0])
+    except FormatMismatch as corrupt:
+        return hours, corrupt
 
 
-def _decode(
-    log: list[tuple[bytes, bytes]], chunk_series: int, limits: WorkerLimits
-) -> list[_Block]:
-    """Decode blocks until a commit would become too large, or up to a block that is corrupt.
-
-    A corrupt block stays in the log, since a newer worker may know its version. It is removed when
-    age or size cut the log, and counted then.
-
-    Raises:
-        FormatMismatch: If the first block is corrupt.
-    """
-    blocks: list[_Block] = []
-    size, rows, cells = 0, 0, set[CellKey]()
-    for data, clock in log:
-        size += len(data)
-        if blocks and size > limits.bytes_per_commit:
-            break
-        try:
-            block = block_codec.unpack(data)
-        except FormatMismatch:
-            if not blocks:
-                raise
-            break
-        samples = block.samples.of_series(block.ids)
-        rows += len(samples)
-        cells.update(merge.cell_keys([samples], chunk_series))
-        if blocks and (len(cells) > limits.cells_per_commit or rows > limits.rows_per_commit):
-            break
-        blocks.append(_Block(data, float(clock), samples))
-    return blocks
-
-
-def _kept(parts: list[Samples], from_ms: int) -> tuple[list[Samples], int]:
-    """Return the samples from *from_ms* on, and the number of older ones, whose minutes expired."""
-    kept, late = [], 0
-    for part in parts:
-        keep = part.time >= from_ms
-        late += int(part.weight[~keep].sum())
-        rest = part if keep.all() else part.take(keep, part.summaries.last_ms >= from_ms)
-        kept += [rest] if len(rest) else []
-    return kept, late
-
-
-def _merge(
+def _merged(
     metric: MetricLocation,
     seen: MetricVersion,
-    plan: CommitPlan,
-    parts: list[Samples],
-    stored: dict[CellKey, Cell],
+    log: list[tuple[bytes, bytes]],
+    batch: Batch,
+    stored: list[PackedHour],
+    chunk_series: int,
     limits: WorkerLimits,
-) -> None:
-    """Merge samples into stored minutes, and add the writes to *plan*."""
-    assert seen.definition is not None, "BUG: the metric has no definition"
-    retention = metric.retention
+) -> dict[CellKey, tuple[bytes, bytes | None]]:
+    """Merge samples into stored minutes, and return these packed."""
+    finest, raw = metric.retention.finest, metric.retention.raw
+    if batch.few is not None:
+        try:
+            return small.merge(
+                batch.few,
+                own_fields(stored),
+                chunk_series,
+                merge.OPEN_FACTOR * finest.points,
+                limits.samples_per_minute,
+            )
+        except NotSmall:
+            batch = whole_batch(metric, seen, log, chunk_series, limits)
+    before = decode_cells(stored)
     cells = merge.merge_into_cells(
-        parts,
-        stored,
-        keys.CHUNK[seen.definition.type],
-        retention.finest,
-        retention.raw.kept_from(seen.now_ms),
+        batch.parts,
+        before,
+        chunk_series,
+        finest,
+        raw.kept_from(seen.now_ms),
         limits.samples_per_minute,
     )
-    plan.samples = _by_hour(parts)
-    plan.schedule = coarser_due(metric, retention.finest, cells, seen, limits.grace_ms)
-    plan.writes = [
-        *write_cells(metric, cells, stored, seen.now_ms),
-        *kept_for_coarser(metric, plan.schedule),
-    ]
-
-
-def _by_hour(parts: list[Samples]) -> dict[int, int]:
-    """Return the number of samples by the start of their hour, in ms."""
-    found: dict[int, int] = {}
-    for part in parts:
-        hours = part.time // HOUR * HOUR
-        for hour in np.unique(hours).tolist():
-            found[hour] = found.get(hour, 0) + int(part.weight[hours == hour].sum())
-    return found
+    return packed_cells(cells, before)

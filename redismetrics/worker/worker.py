@@ -10,7 +10,6 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from functools import partial
 from hashlib import blake2b
 from time import perf_counter
 from typing import TypeVar
@@ -28,7 +27,8 @@ from redismetrics.store.metric_keys import MetricLocation
 from redismetrics.store.namespace import Config
 
 from . import cleanup, downsample, queue, seal
-from .commit import Outcome, Result
+from .commit import MetricVersion, Outcome, Result, read_versions
+from .commit_call import joined
 from .limits import DEFAULT_LIMITS, WorkerLimits
 
 log = logging.getLogger("redismetrics")
@@ -38,7 +38,7 @@ T = TypeVar("T")
 # Work that is due on a metric.
 Work = tuple[DueSlot, str]
 # Makes the operation for a metric.
-Step = Callable[[MetricLocation], Operation[Result]]
+Step = Callable[[MetricLocation, MetricVersion], Operation[Result]]
 
 
 @dataclass(slots=True)
@@ -166,7 +166,11 @@ class Worker:
         done = 0
         names = run(client, queue.dirty(self.settings.namespace, shard))
         mine = [name for name in names if self.is_mine(name, alive)]
-        step = partial(seal.seal, limits=self.limits, patience_ms=1000 * patience)
+        mine = run(client, queue.by_changes(self.settings.namespace, shard, mine))
+
+        def step(metric: MetricLocation, seen: MetricVersion) -> Operation[Result]:
+            return seal.seal(metric, self.limits, 1000 * patience, seen)
+
         for batch in _batches(mine, self.limits.metrics_at_once):
             done += self._work(client, shard, batch, step)
             if self.stop.is_set():
@@ -208,13 +212,13 @@ class Worker:
     def _step(self, batch: list[Work]) -> Step:
         slots = {name: slot for slot, name in batch}
 
-        def step(metric: MetricLocation) -> Operation[Result]:
+        def step(metric: MetricLocation, seen: MetricVersion) -> Operation[Result]:
             slot = slots[metric.name]
             if slot == TRIM:
-                return cleanup.trim(metric)
+                return cleanup.trim(metric, seen)
             if slot == SWEEP:
-                return cleanup.sweep(metric)
-            return downsample.downsample(metric, slot, self.limits)
+                return cleanup.sweep(metric, seen)
+            return downsample.downsample(metric, slot, self.limits, seen)
 
         return step
 
@@ -236,7 +240,7 @@ class Worker:
         done, attempts = 0, self.limits.attempts
         while metrics and attempts and not self.stop.is_set():
             try:
-                results = run(client, gather([step(metric) for metric in metrics]))
+                results = run(client, joined(_all(metrics, step)))
             except StoreUnavailable:
                 raise
             # Whatever is wrong with one metric must not stop the others: retry each by itself.
@@ -255,6 +259,8 @@ class Worker:
                     self._count(result)
                     if result.error is not None:
                         self._fail(metric.name, result.error)
+                elif result.outcome is Outcome.ALONE:
+                    done += self._work(client, shard, [metric.name], step)
             self.counts.conflicts += outcomes.count(Outcome.AGAIN)
             attempts -= Outcome.AGAIN in outcomes
             metrics = [
@@ -387,6 +393,12 @@ def _kinds(retention: RetentionPolicy) -> list[str]:
     """Return the kinds of work in the order in which they are done."""
     coarser = [each.name for each in retention.coarser(retention.finest)]
     return [*coarser, PARTITION, MERGE, TRIM.kind, SWEEP.kind]
+
+
+def _all(metrics: list[MetricLocation], step: Step) -> Operation[list[Result]]:
+    versions = yield from read_versions(metrics)
+    steps = [step(metric, seen) for metric, seen in zip(metrics, versions, strict=True)]
+    return (yield from gather(steps))
 
 
 def _batches(items: list[T], size: int) -> Iterator[list[T]]:

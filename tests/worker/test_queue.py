@@ -10,6 +10,7 @@ from redismetrics.model.retention import MARGIN
 from redismetrics.store import keys
 from redismetrics.store.driver import run
 from redismetrics.store.namespace import open_namespace
+from redismetrics.store.record_state import RecordState
 from redismetrics.worker import queue
 from redismetrics.worker.limits import DEFAULT_LIMITS
 from tests.fixtures.servers import wait_until
@@ -95,3 +96,20 @@ def test_writer_that_sends_meanwhile_is_kept(
     assert look.finish() == 0
     assert admin.hkeys(keys.shard(namespace, 0).writers) == [writer.encode()]
     assert metrics.stats()["lost_batches"] == 0
+
+
+def test_metrics_with_many_changes_go_first(admin: redis.Redis, namespace: str) -> None:
+    recorded = keys.shard(namespace, 0).recorded
+    states = {
+        "few": RecordState(next_change=queue.MANY_CHANGES - 1),
+        "corrupt": None,
+        "many": RecordState(next_change=queue.MANY_CHANGES + 9, first_change=9),
+        "heavy": RecordState(next_change=1, change_bytes=2 * queue.MANY_CHANGE_BYTES),
+        "old": RecordState(next_change=10**6, first_change=10**6),
+    }
+    for name, state in states.items():
+        admin.hset(recorded, name, b"short" if state is None else state.pack())
+    names = ["few", "new", "corrupt", "many", "old", "heavy"]
+    found = run(admin, queue.by_changes(namespace, 0, names))
+    assert found == ["heavy", "many", "few", "new", "corrupt", "old"]
+    assert run(admin, queue.by_changes(namespace, 0, [])) == []

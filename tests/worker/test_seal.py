@@ -160,3 +160,37 @@ def test_long_log_is_sealed_by_several_commits(
     assert waiting(admin, namespace) == []
     assert metrics.query("took", aggregation="sum") == sum(range(100))
     assert metrics.query("took", aggregation="p50") == 49.5
+
+
+def test_few_blocks_with_many_bytes_of_changes_do_not_wait(
+    metrics: Metrics, admin: redis.Redis, make: Make, namespace: str
+) -> None:
+    metrics.increment("jobs")
+    metrics.flush()
+    make(limits=WorkerLimits(few_change_bytes=1_000)).pass_once(patience=3600, alone=True)
+    assert waiting(admin, namespace) == ["jobs"]
+    make(limits=WorkerLimits(few_change_bytes=50)).pass_once(patience=3600, alone=True)
+    assert waiting(admin, namespace) == []
+
+
+def test_blocks_of_the_same_minutes_are_sealed_by_one_commit(
+    metrics: Metrics, admin: redis.Redis, make: Make, namespace: str
+) -> None:
+    """Backdated series come one after the other: each block falls into all minutes."""
+    now = int(time.time())
+    for series in range(4):
+        for minute in range(20):
+            metrics.gauge("load", series, tags={"host": str(series)}, timestamp=now - 60 * minute)
+        metrics.flush()
+    one = make(limits=WorkerLimits(cells_per_commit=20))
+    one.pass_once()
+    assert one.counts.blocks == 4
+    assert state(admin, namespace, "load")["version"].startswith(b"1.")
+    # A block of other minutes is not added to them.
+    for first in (40, 70):
+        for minute in range(20):
+            metrics.gauge("load", 1, timestamp=now - 60 * (first + minute))
+        metrics.flush()
+    one.pass_once()
+    assert state(admin, namespace, "load")["version"].startswith(b"3.")
+    assert metrics.query("load", aggregation="count", window="last_24h") == 120

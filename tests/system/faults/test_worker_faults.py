@@ -338,7 +338,7 @@ def test_a_commit_sent_twice_applies_once(
     assert steps.finish().outcome is Outcome.DONE
     once = contents(admin, namespace)
     assert once != before
-    assert client.execute_command(*commit) == b"version"
+    assert client.execute_command(*commit) == [b"version"]
     assert contents(admin, namespace) == once
     book.check(hour)
 
@@ -701,7 +701,7 @@ def refused(
     load(here)
     with pair.new.client() as admin:
         before = contents(admin, namespace)
-        assert here.execute_command(*steps.commands[0]) == why
+        assert here.execute_command(*steps.commands[0]) == [why]
         assert contents(admin, namespace) == before
     new.check(hour)
     make_worker(pair.new.url).pass_once(alone=True)

@@ -1,0 +1,145 @@
+-- What a commit reads and checks before it writes anything. *metric* is one of read_commits().
+--
+-- Some steps return why nothing may be changed, as in commit.lua's Returns.
+
+-- @include "numbers"
+-- @include "rights"
+-- @include "record_state"
+
+local MAX_CUT = 256 -- sealed blocks that one commit takes off the log at most; later ones follow
+
+local function read_state(metric)
+  local found = redis.call('HMGET', metric.key.state, 'version', 'sealed', 'oldest', 'newest')
+  if (found[1] or '') ~= metric.version or (found[2] or '0') ~= metric.orders.sealed then
+    return 'version'
+  end
+  metric.state = {
+    oldest_hour = tonumber(found[3] or nil), -- that samples were ever sealed into
+    newest_hour = tonumber(found[4] or nil),
+    expired_samples = 0, -- that this commit adds to `pruned`
+  }
+  metric.recorded = unpack_state(redis.call('HGET', metric.key.recorded, metric.name))
+end
+
+-- The log must hold the blocks that the worker read: as many of them, and the same first and last.
+-- That is enough, since the clock only grows and blocks are cut from the front. To compare all of
+-- them would block the server, 70 ms for 8 MB.
+local function check_blocks(metric)
+  local orders = metric.orders
+  local beginnings, after_sealed = orders.block_beginnings, '(' .. orders.sealed
+  if redis.call('ZCOUNT', metric.key.log, after_sealed, orders.new_sealed) ~= #beginnings then
+    return 'log'
+  end
+  if #beginnings == 0 then
+    return
+  end
+  local first = redis.call('ZRANGEBYSCORE', metric.key.log,
+    after_sealed, orders.new_sealed, 'LIMIT', 0, 1)[1]
+  local last = redis.call('ZREVRANGEBYSCORE', metric.key.log,
+    orders.new_sealed, after_sealed, 'LIMIT', 0, 1)[1]
+  local first_beginning, last_beginning = beginnings[1], beginnings[#beginnings]
+  if string.sub(first, 1, #first_beginning) ~= first_beginning
+    or string.sub(last, 1, #last_beginning) ~= last_beginning then
+    return 'log'
+  end
+end
+
+local function check_data(metric, time_us)
+  local state, now_ms = metric.state, math.floor(time_us / 1000)
+  for _, hash in ipairs(metric.data) do
+    if now_ms >= hash.refused_from_ms then
+      return 'late'
+    end
+    local hour = tonumber(string.match(hash.name, '^minute (%d+)$'))
+    if hour then
+      state.oldest_hour = math.min(state.oldest_hour or hour, hour)
+      state.newest_hour = math.max(state.newest_hour or hour, hour)
+    end
+    for at = 1, #hash.fields, 2 do
+      local field, value = hash.fields[at], hash.fields[at + 1]
+      hash.growth = hash.growth + #value - redis.call('HSTRLEN', hash.key, field)
+    end
+    for _, field in ipairs(hash.removed) do
+      hash.growth = hash.growth - redis.call('HSTRLEN', hash.key, field)
+    end
+  end
+end
+
+-- Choose the blocks to take off the log. Sealed blocks stay for a while, so that subscribers that
+-- reconnect can catch up. Their age is judged by the later of the shard's clock and the time: the
+-- clock stops when recording stops, and the time may be set back.
+local function read_log(metric, time_us)
+  local clock = math.max(tonumber(redis.call('GET', metric.key.clock) or '0'), time_us)
+  local newest_cut = math.min(tonumber(metric.orders.new_sealed), clock - metric.orders.replay_us)
+  local cut = redis.call('ZRANGEBYSCORE', metric.key.log,
+    '-inf', format_integer(newest_cut), 'WITHSCORES', 'LIMIT', 0, MAX_CUT)
+  for at = 1, #cut, 2 do
+    metric.recorded.log_bytes = math.max(metric.recorded.log_bytes - #cut[at], 0)
+  end
+  local unsealed = redis.call('ZRANGEBYSCORE', metric.key.log,
+    '(' .. metric.orders.new_sealed, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  metric.log = {
+    clock = clock,
+    cut_clock = tonumber(cut[#cut]), -- of the newest block to take off
+    unsealed_clock = tonumber(unsealed[2]), -- of the oldest block that is not sealed then
+    last_clock = tonumber(redis.call('ZSCORE', metric.key.dirty, metric.name) or nil),
+  }
+end
+
+-- A series is forgotten only if nothing was recorded since the worker looked at it. A client that
+-- still uses its id then gets 'unknown_series' from record.lua.
+local function check_forgotten_series(metric)
+  if #metric.orders.forget_series > 0 and metric.log.unsealed_clock then
+    return 'log'
+  end
+  for _, cleared in ipairs(metric.orders.cleared_states) do
+    local field, as_read = unpack(cleared)
+    if redis.call('HGET', metric.key.live, field) ~= as_read then
+      return 'version'
+    end
+  end
+end
+
+local function count_expired_samples(metric)
+  local state = metric.state
+  for _, field in ipairs(metric.orders.expired_sizes) do
+    if string.sub(field, 1, 8) == 'samples ' then
+      local samples = tonumber(redis.call('HGET', metric.key.held, field) or '0')
+      state.expired_samples = state.expired_samples + samples
+    end
+  end
+end
+
+-- Fail here, before anything is written, if one of these keys has another type.
+local function check_types(metric)
+  redis.call('HLEN', metric.key.due)
+  redis.call('HLEN', metric.key.live)
+  redis.call('HLEN', metric.key.held)
+  redis.call('HLEN', metric.key.values)
+  redis.call('ZCARD', metric.key.pending)
+  redis.call('ZCARD', metric.key.touched)
+end
+
+-- Return an error if a right is missing.
+local function find_missing_right(metric)
+  local key = metric.key
+  if not redis.acl_check_cmd then -- DEL cannot be tried; a user who lacks it alone is rare
+    return find_refused('HSET', key.state, 'f', 'v', 'g')
+      or find_refused('HINCRBY', key.state, 'f', 'x')
+      or find_refused('ZADD', key.touched, 'nan', 'm')
+      or find_refused('EXPIREAT', key.touched, 'x')
+      or find_refused('HDEL', key.state, '')
+      or find_refused('ZREM', metric.key.dirty, '')
+      or find_refused('ZREMRANGEBYSCORE', key.log, '1', '0')
+      or find_refused('PERSIST', key.touched)
+  end
+  return find_denied('HSET', key.state, 'f', 'v')
+    or find_denied('HDEL', key.state, 'f')
+    or find_denied('HINCRBY', key.state, 'f', '1')
+    or find_denied('ZADD', key.touched, '0', 'm')
+    or find_denied('ZREM', metric.key.dirty, 'm')
+    or find_denied('ZREMRANGEBYSCORE', key.log, '0', '0')
+    or find_denied('EXPIREAT', key.live, '1')
+    or find_denied('PERSIST', key.live)
+    or find_denied('DEL', key.live)
+end
