@@ -6,7 +6,7 @@ not even by a rounding. So changes are added one after the other, in order of th
 """
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,25 +15,31 @@ from numpy.typing import NDArray
 
 from redismetrics.errors import FormatMismatch
 
-from .arrays import LARGEST, Floats, Ints, bounds
+from .arrays import LARGEST, Floats, Ints, bounds, ragged
 from .batch_stamp import unpack_stamp
+from .totals_rows import (
+    CHANGES_SHARED,
+    COUNTER,
+    GAUGE,
+    HAS_OWN_TIME,
+    HEAD,
+    HISTOGRAM,
+    PLAIN,
+    SETS,
+    SHARED,
+    WIDE,
+    add_to_counters,
+    add_to_histograms,
+    set_gauges,
+)
 
-COUNTER, GAUGE, HISTOGRAM = 1, 2, 3
-# Layouts: of a gauge with changes of its shared value, of a histogram with large numbers.
-PLAIN, SHARED, WIDE = 0, 1, 1
 # Layouts in which changes wait. One of a shared value is applied at once.
 _WAITING = {COUNTER: (PLAIN,), GAUGE: (PLAIN,), HISTOGRAM: (PLAIN, WIDE)}
-
-# Codes of a gauge's change, which are added.
-CHANGES_SHARED, SETS, HAS_OWN_TIME = 1, 2, 4
-
-# Kind, layout, series, cells.
-_HEAD = struct.Struct("<BBII")
 
 
 def pack_counter(amounts: Floats) -> bytes:
     """Return the change of a counter's series, shape (n,), without stamp and ids."""
-    return _HEAD.pack(COUNTER, PLAIN, len(amounts), 0) + amounts.astype("<f8").tobytes()
+    return HEAD.pack(COUNTER, PLAIN, len(amounts), 0) + amounts.astype("<f8").tobytes()
 
 
 def pack_gauge(
@@ -45,7 +51,7 @@ def pack_gauge(
 ) -> bytes:
     """Return the change of a gauge's series, all of shape (n,), without stamp and ids."""
     is_shared = bool((codes & CHANGES_SHARED).any())
-    parts = [_HEAD.pack(GAUGE, SHARED if is_shared else PLAIN, len(codes), 0)]
+    parts = [HEAD.pack(GAUGE, SHARED if is_shared else PLAIN, len(codes), 0)]
     parts.append(codes.astype("u1").tobytes())
     columns = (times, values, changed_times, changes) if is_shared else (times, values)
     parts += [column.astype("<f8").tobytes() for column in columns]
@@ -71,7 +77,7 @@ def pack_histogram(
     whole, small = ("<f8", "<f8") if is_wide else ("<u4", "u1")
     return b"".join(
         (
-            _HEAD.pack(HISTOGRAM, WIDE if is_wide else PLAIN, len(counts), len(buckets)),
+            HEAD.pack(HISTOGRAM, WIDE if is_wide else PLAIN, len(counts), len(buckets)),
             counts.astype(whole).tobytes(),
             sums.astype("<f8").tobytes(),
             cells.astype(small).tobytes(),
@@ -120,8 +126,8 @@ def unpack_change(data: bytes) -> Change | None:
 
 def _unpack_change(data: bytes) -> Change | None:
     stamp, at = unpack_stamp(data)
-    kind, layout, n, m = _HEAD.unpack_from(data, at)
-    at += _HEAD.size
+    kind, layout, n, m = HEAD.unpack_from(data, at)
+    at += HEAD.size
 
     def column(form: str, count: int) -> NDArray[Any]:
         nonlocal at
@@ -266,15 +272,19 @@ class TotalsTable:
         return at * self._per_field + ids % self._per_field
 
     def _add(self, change: Change) -> None:
+        buckets, most = change.buckets, self._width - 4
+        if len(buckets) and not 1 <= int(buckets.min()) <= int(buckets.max()) <= most:
+            raise ValueError(f"buckets must be 1 to {most}, got {buckets.tolist()}")
         rows = self._rows_of(change.ids)
-        if len(np.unique(rows)) == len(rows):
-            parts: Iterable[NDArray[Any]] = (np.arange(len(rows)),)
-        else:
-            # Several series of the batch were counted as the overflow series.
-            parts = np.arange(len(rows))[:, None]
         begin = np.cumsum(change.cells) - change.cells
-        for places in parts:
-            self._add_part(change, rows[places], places, begin)
+        distinct, places = np.unique(rows, return_index=True)
+        self._add_part(change, distinct, places, begin)
+        if len(places) < len(rows):
+            # Several series of the batch were counted as the overflow series.
+            is_left = np.ones(len(rows), np.bool_)
+            is_left[places] = False
+            left = np.flatnonzero(is_left)
+            self._add_one_by_one(change, rows[left], left, begin)
 
     def _add_part(self, change: Change, rows: Ints, places: Ints, begin: Ints) -> None:
         """Add the series at *places* of a change to *rows*, which are distinct."""
@@ -288,16 +298,28 @@ class TotalsTable:
         if change.kind == HISTOGRAM:
             values[rows, 1] += change.counts[places]
             cells = change.cells[places]
-            each = np.arange(int(cells.sum())) - np.repeat(np.cumsum(cells) - cells, cells)
-            cell = np.repeat(begin[places], cells) + each
-            buckets = change.buckets[cell]
-            if (
-                len(buckets)
-                and not 1 <= int(buckets.min()) <= int(buckets.max()) <= self._width - 4
-            ):
-                raise ValueError(f"buckets must be 1 to {self._width - 4}, got {buckets.tolist()}")
+            cell = ragged(begin[places], cells)
             # No bucket occurs twice in a series of a change.
-            values[np.repeat(rows, cells), 3 + buckets] += change.hits[cell]
+            values[np.repeat(rows, cells), 3 + change.buckets[cell]] += change.hits[cell]
+
+    def _add_one_by_one(self, change: Change, rows: Ints, places: Ints, begin: Ints) -> None:
+        """Add the series at *places* of a change to *rows*, in this order."""
+        held = {row: self.values[row].tolist() for row in set(rows.tolist())}
+        of_series = [held[row] for row in rows.tolist()]
+        amounts = change.amounts[places].tolist() if len(change.amounts) else []
+        if change.kind == COUNTER:
+            add_to_counters(of_series, change.clock, amounts)
+        elif change.kind == GAUGE:
+            columns = (change.codes, change.times, change.values)
+            set_gauges(of_series, change.clock, *(column[places].tolist() for column in columns))
+        else:
+            cells = change.cells[places]
+            at = ragged(begin[places], cells)
+            hits = zip(change.buckets[at].tolist(), change.hits[at].tolist(), strict=True)
+            counts = change.counts[places].tolist()
+            add_to_histograms(of_series, change.clock, counts, amounts, cells.tolist(), hits)
+        for row, values in held.items():
+            self.values[row] = values
 
     def _set_gauges(self, change: Change, rows: Ints, places: Ints, seen: int) -> None:
         """Set the values that are not older than those held."""

@@ -6,6 +6,7 @@ from itertools import compress
 import numpy as np
 
 from redismetrics.columnar.totals import TotalsTable, split_live, unpack_change
+from redismetrics.columnar.totals_rows import Row, add_few
 from redismetrics.model.definition import Definition
 from redismetrics.store import keys
 
@@ -23,6 +24,10 @@ def read_live_series(
     """
     width, per_field = keys.totals_shape(definition.type, len(definition.buckets))
     found = split_live(live)
+    few = add_few(width, per_field, found.rows, found.changes)
+    if few is not None:
+        rows_by_id, unknown = few
+        return _few_series(definition, tags_by_id, rows_by_id, found.skipped + unknown)
     table = TotalsTable(width, per_field, found.rows, list(map(unpack_change, found.changes)))
     skipped = found.skipped + table.unknown
     tags = list(map(tags_by_id.get, table.ids.tolist()))
@@ -42,4 +47,26 @@ def read_live_series(
     counts = values[:, 1].astype(np.int64).tolist()
     buckets = list(map(tuple, values[:, 4:].astype(np.int64).tolist()))
     sums = (values[:, 2] + values[:, 3]).tolist()
+    return SeriesTable(texts, seen_ms, sums, counts, buckets, tag_keys, has_empty, skipped)
+
+
+def _few_series(
+    definition: Definition,
+    tags_by_id: Mapping[int, bytes],
+    rows_by_id: Mapping[int, Row],
+    skipped: int,
+) -> SeriesTable:
+    """`read_live_series` of few series, without numpy."""
+    shown = [(tags, row) for number, row in rows_by_id.items() if (tags := tags_by_id.get(number))]
+    texts, tag_keys, has_empty = unpack_tags([tags for tags, _ in shown])
+    rows = [row for _, row in shown]
+    seen_ms = [int(row[0]) for row in rows]
+    if definition.type == "gauge":
+        gauges = [row[1] for row in rows]
+        return SeriesTable(texts, seen_ms, gauges, [], [], tag_keys, has_empty, skipped)
+    if definition.type == "counter":
+        sums = [row[1] + row[2] for row in rows]
+        return SeriesTable(texts, seen_ms, sums, [], [], tag_keys, has_empty, skipped)
+    counts, buckets = [int(row[1]) for row in rows], [tuple(map(int, row[4:])) for row in rows]
+    sums = [row[2] + row[3] for row in rows]
     return SeriesTable(texts, seen_ms, sums, counts, buckets, tag_keys, has_empty, skipped)

@@ -1,0 +1,163 @@
+"""Totals of few series, added up one row at a time: for these numpy's overhead is most of the time.
+
+To the bit this is what `TotalsTable` and the script compute, see totals.py.
+"""
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import isfinite
+
+from .arrays import LARGEST
+from .batch_stamp import unpack_stamp
+
+# Kinds of a change.
+COUNTER, GAUGE, HISTOGRAM = 1, 2, 3
+# Layouts: of a gauge with changes of its shared value, of a histogram with large numbers.
+PLAIN, SHARED, WIDE = 0, 1, 1
+
+# Codes of a gauge's change, which are added.
+CHANGES_SHARED, SETS, HAS_OWN_TIME = 1, 2, 4
+
+# Kind, layout, series, cells.
+HEAD = struct.Struct("<BBII")
+
+# Doubles in rows and bytes of changes up to which numpy is slower: there, both take about 60 us.
+MOST_DOUBLES, MOST_BYTES = 256, 1024
+
+Row = list[float]
+
+
+def add_few(
+    width: int, per_field: int, fields: Mapping[int, bytes], changes: Sequence[bytes]
+) -> dict[int, Row] | None:
+    """Return the rows in use of *fields* with *changes* added, by series id, ids ascending.
+
+    Changes of an unknown kind, and those behind them, are not added. Returns None if there is so
+    much that numpy is faster.
+
+    Raises:
+        ValueError, struct.error, OverflowError: If rows or changes are corrupt.
+    """
+    size = width * per_field
+    if size * len(fields) > MOST_DOUBLES or sum(map(len, changes)) > MOST_BYTES:
+        return None
+    rows: dict[int, Row] = {}
+    for number, data in fields.items():
+        if len(data) != 8 * size:
+            raise ValueError(f"a field of totals must have {8 * size} bytes, got {len(data)}")
+        for row, at in enumerate(range(0, 8 * size, 8 * width), number * per_field):
+            doubles = struct.unpack_from(f"<{width}d", data, at)
+            if doubles[0]:
+                rows[row] = list(doubles)
+    for data in changes:
+        if not _add_change(rows, width, data):
+            break
+    return dict(sorted(rows.items()))
+
+
+def _add_change(rows: dict[int, Row], width: int, data: bytes) -> bool:
+    """Add a change to *rows*; return False if it is of an unknown kind or layout."""
+    stamp, at = unpack_stamp(data)
+    kind, layout, n, m = HEAD.unpack_from(data, at)
+    at += HEAD.size
+    whole, small = ("d", "d") if layout == WIDE else ("I", "B")
+    if kind == COUNTER and layout == PLAIN:
+        form = f"<{n}d{n}I"
+    elif kind == GAUGE and layout == PLAIN:
+        form = f"<{n}B{2 * n}d{n}I"
+    elif kind == HISTOGRAM and layout in (PLAIN, WIDE):
+        form = f"<{n}{whole}{n}d{n}{small}{m}{small}{m}{whole}{n}I"
+    else:
+        return False
+    end = at + struct.calcsize(form)
+    if end != len(data):
+        raise ValueError(f"it must have {end} bytes, got {len(data)}")
+    columns, ids = struct.unpack_from(form, data, at), slice(-n or None, None)
+    for number in columns[ids]:
+        if number not in rows:
+            rows[number] = [0.0] * width
+    of_series = [rows[number] for number in columns[ids]]
+    if kind == COUNTER:
+        _check_finite(columns[:n])
+        add_to_counters(of_series, stamp.clock, columns[:n])
+    elif kind == GAUGE:
+        _check_finite(columns[2 * n : 3 * n])
+        set_gauges(of_series, stamp.clock, columns[:n], columns[n : 2 * n], columns[2 * n : 3 * n])
+    else:
+        cells = [int(count) for count in columns[2 * n : 3 * n]]
+        buckets = [int(bucket) for bucket in columns[3 * n : 3 * n + m]]
+        if sum(cells) != m:
+            raise ValueError(f"{m} buckets must belong to a series, got {sum(cells)}")
+        if m and not 1 <= min(buckets) <= max(buckets) <= width - 4:
+            raise ValueError(f"buckets must be 1 to {width - 4}, got {buckets}")
+        _check_finite(columns[n : 2 * n])
+        hits = zip(buckets, columns[3 * n + m : 3 * n + 2 * m], strict=True)
+        add_to_histograms(of_series, stamp.clock, columns[:n], columns[n : 2 * n], cells, hits)
+    return True
+
+
+def _check_finite(values: Iterable[float]) -> None:
+    if not all(map(isfinite, values)):
+        raise ValueError("its values must be finite")
+
+
+# Each of these changes the rows of series, one after the other. A row may occur more than once, if
+# several series of a batch were counted as the overflow series. For the columns see `Change`.
+
+
+def add_to_counters(rows: Iterable[Row], clock: int, amounts: Iterable[float]) -> None:
+    seen = float(clock // 1000)
+    for row, amount in zip(rows, amounts, strict=True):
+        row[0] = seen
+        _add_exactly(row, 1, amount)
+
+
+def add_to_histograms(
+    rows: Iterable[Row],
+    clock: int,
+    counts: Iterable[float],
+    amounts: Iterable[float],
+    cells: Iterable[int],
+    hits: Iterator[tuple[int, float]],
+) -> None:
+    """Add to histograms; *hits* are buckets, from 1, and how many values each has more."""
+    seen = float(clock // 1000)
+    for row, count, amount, cell_count in zip(rows, counts, amounts, cells, strict=True):
+        row[0] = seen
+        row[1] += count
+        _add_exactly(row, 2, amount)
+        for _ in range(cell_count):
+            bucket, hit = next(hits)
+            row[3 + bucket] += hit
+
+
+def set_gauges(
+    rows: Iterable[Row],
+    clock: int,
+    codes: Iterable[int],
+    times: Iterable[float],
+    values: Iterable[float],
+) -> None:
+    """Set the values that are not older than those held."""
+    seen = float(clock // 1000)
+    for row, code, sent_time, value in zip(rows, codes, times, values, strict=True):
+        if code & CHANGES_SHARED:
+            raise ValueError("a change of a gauge's shared value must not wait")
+        time = sent_time if code >= HAS_OWN_TIME else min(sent_time, seen)
+        last = row[2] if row[0] else -1.0
+        row[0] = seen
+        if code & SETS and time >= last:
+            row[1:4] = value, time, float(clock)
+
+
+def _add_exactly(row: Row, at: int, amount: float) -> None:
+    """Add to a pair of total and remainder: two-sum, Knuth, TAOCP 2, 4.2.2, as the script does."""
+    total = row[at]
+    whole = total + amount
+    part = whole - total
+    remainder = row[at + 1] + ((total - (whole - part)) + (amount - part))
+    if remainder - remainder == 0:
+        row[at], row[at + 1] = whole, remainder
+    else:
+        # The sum, or a part of it, is beyond the range of a float.
+        row[at], row[at + 1] = max(-LARGEST, min(LARGEST, whole)), 0.0
