@@ -1,9 +1,11 @@
 """Calculations that start from measured figures, with every number shown.
 
-`text` asks what 10,000 processes need, `sizing` what 200 processes on 20 hosts need.
+`text` asks what 10,000 processes need, `sizing` what 200 processes on 20 hosts need, and `fleet`
+how many processes one primary can serve.
 """
 
 import math
+import statistics
 from collections.abc import Iterable
 
 from benchmarks.results import Results
@@ -13,6 +15,7 @@ PROCESS = "a process's flush (20 metrics, 100 series, 1,000 samples)"
 SHARDS = "16 shards"
 ONE_SHARD = "1 shard"
 WORKER = "one worker: histogram, 1,000 series x 10, every 5 s"
+FLEET_CPU = "fleet of 64 writers, a worker every 5 s: server CPU per flush"
 KEPT = "full history of a {kind}, 60 per minute"
 
 # A primary is planned to be at most this busy: the rest is for queries, workers and peaks.
@@ -21,6 +24,9 @@ BUSY = 0.5
 PASS_SECONDS, REPLAY_SECONDS = 5, 60
 # The default of `log_bytes`, per metric.
 LOG_MIB = 64
+
+# How busy a primary may be that does nothing but record and serve a worker.
+FLEET_BUSY = 0.7
 
 # 10,000 processes.
 PROCESSES, SAMPLES, METRICS = 10_000, 1_000, 20
@@ -85,6 +91,22 @@ def sizing(results: Results) -> str:
         ),
     ]
     return _table(("", "calculation", "result"), rows)
+
+
+def fleet(results: Results) -> str:
+    """Return how many processes one primary can serve, as Markdown."""
+    found, missing = _measured(results, {"cpu": FLEET_CPU})
+    if missing:
+        return missing
+    row = found["cpu"]
+    columns = {"now": row.ours, **({row.peer: row.theirs} if row.theirs else {})}
+    cpu = {name: statistics.median(figures) for name, figures in columns.items()}
+    rows = [("server CPU per flush, µs", *map(number, cpu.values()))]
+    for seconds in INTERVALS:
+        title = f"processes per primary, a flush every {seconds} s: {FLEET_BUSY:.0%} of {seconds} s"
+        served = (number(FLEET_BUSY * 1e6 * seconds / each) for each in cpu.values())
+        rows.append((title, *served))
+    return _table(("", *cpu), rows)
 
 
 def sizing_line(results: Results) -> str:

@@ -2,7 +2,7 @@
 
 benchmarks/RESULTS.md  every row, one table for each question; generated as a whole
 README.md              six rows and the size of an example, between markers
-docs/performance.md    two calculations that start from measured figures, between markers
+docs/performance.md    three calculations that start from measured figures, between markers
 docs/performance.svg   a plot of the headline ratios
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import estimate
+from benchmarks import estimate, explanations
 from benchmarks.report import named
 from benchmarks.results import ROOT, Results, TopicResult
 from benchmarks.rows import COLUMNS, LEFT, Row, cells, notes, number, ours, theirs
@@ -159,7 +159,7 @@ def tables(results: Results) -> str:
             f"load average before it began: {result.load:.1f}."
         )
         parts.append(markdown(result.rows))
-        lines = notes(result.rows)
+        lines = [*notes(result.rows), *explanations.lines(topic, result)]
         parts += ["\n".join(f"- {note}" for note in lines)] * bool(lines)
     return "\n\n".join(parts) + "\n"
 
@@ -168,7 +168,11 @@ def rendered(results: Results) -> dict[Path, str]:
     """Return the whole text of each page, as it is with these results."""
     parts = {
         README: {"figures": for_readme(results), "sizing": estimate.sizing_line(results)},
-        PAGE: {"estimate": estimate.text(results), "sizing": estimate.sizing(results)},
+        PAGE: {
+            "estimate": estimate.text(results),
+            "sizing": estimate.sizing(results),
+            "fleet": estimate.fleet(results),
+        },
     }
     texts = {TABLES: tables(results)}
     for path, sections in parts.items():

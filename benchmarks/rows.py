@@ -114,8 +114,8 @@ def notes(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         if row.note:
             cases_of.setdefault(row.note, []).append(row.case)
-    return [f"{_few(list(dict.fromkeys(cases)))}: {note}" for note, cases in cases_of.items()]
+    return [f"{few(list(dict.fromkeys(cases)))}: {note}" for note, cases in cases_of.items()]
 
 
-def _few(names: list[str]) -> str:
+def few(names: list[str]) -> str:
     return "; ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} more"

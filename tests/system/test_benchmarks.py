@@ -16,7 +16,7 @@ for needed in ("matplotlib", "prometheus_client", "rich"):
         needed, reason=f"the benchmarks need {needed}: pip install 'redismetrics[bench]'"
     )
 
-from benchmarks import estimate, pages, peers
+from benchmarks import estimate, explanations, pages, peers
 from benchmarks.__main__ import topics
 from benchmarks.children import Child
 from benchmarks.results import ROOT, Results, TopicResult
@@ -57,6 +57,16 @@ def test_the_tables_have_every_row_and_the_plot_some() -> None:
     lines = [line for line in pages.tables(results).splitlines() if line.startswith("| ")]
     assert len(lines) == len(rows) + 2 * len(results.topics)
     assert 0 < sum(row.headline for row in rows) <= 40
+
+
+def test_each_row_that_a_peer_wins_is_explained() -> None:
+    unexplained = [
+        f"{topic}: {row.case}, {row.peer}"
+        for topic, result in Results.read(pages.RESULTS).topics.items()
+        for row in result.rows
+        if explanations.is_below(row) and explanations.find(topic, row) is None
+    ]
+    assert not unexplained, "turn them, or add a sentence to benchmarks/explanations.py"
 
 
 @pytest.mark.slow

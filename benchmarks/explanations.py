@@ -1,0 +1,115 @@
+"""Why a peer does the same for less: a sentence for each kind of row whose ratio is below 1.
+
+A row that is below 1 without a sentence fails a test: either it is turned, or it is explained.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from benchmarks import before
+from benchmarks.results import TopicResult
+from benchmarks.rows import Row, few
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """*text* explains the rows of a question beside *peer* whose case has *part* in it."""
+
+    topic: str
+    peer: str
+    text: str
+    part: str = ""
+
+    def explains(self, topic: str, row: Row) -> bool:
+        return (self.topic, self.peer) == (topic, row.peer) and self.part in row.case
+
+
+# The first that fits a row explains it.
+EXPLANATIONS = (
+    Explanation(
+        "flush",
+        "totals only",
+        "it sends one number for each series and keeps no times, no samples and no percentiles, "
+        "and a batch that is sent twice counts twice",
+    ),
+    Explanation(
+        "flush",
+        "one command per sample",
+        "a sorted set per series keeps the values only; the script also keeps totals with buckets "
+        "for Prometheus, and stores a repeated batch once",
+    ),
+    Explanation(
+        "flush",
+        "RedisTimeSeries TS.MADD",
+        "it looks up one key for each sample and keeps the time and value only, in a module that "
+        "many hosted servers lack",
+    ),
+    Explanation(
+        "beside",
+        "the same without queries",
+        "queries and recording share two cores and the server's one thread",
+    ),
+    Explanation(
+        "cluster", "one node", "four processes and three nodes share two cores, too few to gain"
+    ),
+    Explanation(
+        "network",
+        "redis-py pipeline",
+        "names, definitions and state come from Redis first, and a large flush is several batches, "
+        "each confirmed before the next; a program that knows its keys needs one round trip",
+    ),
+    Explanation(
+        "query",
+        "numpy over sorted sets",
+        "ZREVRANGE reads ten members of one key, where ours reads and decodes whole blocks, each "
+        "with the samples of many series in one flush",
+        part="newest 10",
+    ),
+    Explanation(
+        "query",
+        "the same without queries",
+        "the queries and the flush share two cores and the server's one thread",
+    ),
+    Explanation(
+        "rollup",
+        "numpy over sorted sets",
+        "ours works on each minute at every pass and keeps a digest that can be merged further; "
+        "the peer reads a minute once, when it is over, and keeps three percentiles",
+    ),
+    Explanation(
+        "storage",
+        "hash per series, text",
+        "a minute of ours carries the points of a digest for any percentile, or the columns of "
+        "many series, where the peer keeps six numbers as text",
+    ),
+    Explanation(
+        "stream",
+        "redis-py PUBLISH",
+        "samples wait for the flush, so that a recording call makes no round trip",
+    ),
+    Explanation(
+        "server_cpu",
+        before.PEER,
+        "the worker folds the totals in its commits, which record.lua did in each batch before",
+        part="commands",
+    ),
+)
+
+
+def find(topic: str, row: Row) -> Explanation | None:
+    return next((each for each in EXPLANATIONS if each.explains(topic, row)), None)
+
+
+def is_below(row: Row) -> bool:
+    return row.ratio is not None and row.ratio < 1
+
+
+def lines(topic: str, result: TopicResult) -> Iterator[str]:
+    """Yield a sentence for each explanation that rows of this question need."""
+    cases_of: dict[Explanation, list[str]] = {}
+    for row in result.rows:
+        found = find(topic, row) if is_below(row) else None
+        if found is not None:
+            cases_of.setdefault(found, []).append(row.case)
+    for found, cases in cases_of.items():
+        yield f"below 1 beside {found.peer} ({few(list(dict.fromkeys(cases)))}): {found.text}"
