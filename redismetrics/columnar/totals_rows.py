@@ -5,10 +5,12 @@ To the bit this is what `TotalsTable` and the script compute, see totals.py.
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import compress
 from math import isfinite
 
 from .arrays import LARGEST
-from .batch_stamp import unpack_stamp
+from .batch_stamp import stamp_clock
 
 # Kinds of a change.
 COUNTER, GAUGE, HISTOGRAM = 1, 2, 3
@@ -42,13 +44,13 @@ def add_few(
     if size * len(fields) > MOST_DOUBLES or sum(map(len, changes)) > MOST_BYTES:
         return None
     rows: dict[int, Row] = {}
+    doubles_of_field, offsets = _doubles(size), range(0, size, width)
     for number, data in fields.items():
         if len(data) != 8 * size:
             raise ValueError(f"a field of totals must have {8 * size} bytes, got {len(data)}")
-        for row, at in enumerate(range(0, 8 * size, 8 * width), number * per_field):
-            doubles = struct.unpack_from(f"<{width}d", data, at)
-            if doubles[0]:
-                rows[row] = list(doubles)
+        doubles = doubles_of_field.unpack(data)
+        for at in compress(offsets, doubles[::width]):
+            rows[number * per_field + at // width] = list(doubles[at : at + width])
     for data in changes:
         if not _add_change(rows, width, data):
             break
@@ -57,43 +59,57 @@ def add_few(
 
 def _add_change(rows: dict[int, Row], width: int, data: bytes) -> bool:
     """Add a change to *rows*; return False if it is of an unknown kind or layout."""
-    stamp, at = unpack_stamp(data)
+    clock, at = stamp_clock(data)
     kind, layout, n, m = HEAD.unpack_from(data, at)
     at += HEAD.size
-    whole, small = ("d", "d") if layout == WIDE else ("I", "B")
-    if kind == COUNTER and layout == PLAIN:
-        form = f"<{n}d{n}I"
-    elif kind == GAUGE and layout == PLAIN:
-        form = f"<{n}B{2 * n}d{n}I"
-    elif kind == HISTOGRAM and layout in (PLAIN, WIDE):
-        form = f"<{n}{whole}{n}d{n}{small}{m}{small}{m}{whole}{n}I"
-    else:
+    form = _columns(kind, layout, n, m)
+    if form is None:
         return False
-    end = at + struct.calcsize(form)
-    if end != len(data):
-        raise ValueError(f"it must have {end} bytes, got {len(data)}")
-    columns, ids = struct.unpack_from(form, data, at), slice(-n or None, None)
-    for number in columns[ids]:
-        if number not in rows:
-            rows[number] = [0.0] * width
-    of_series = [rows[number] for number in columns[ids]]
+    if at + form.size != len(data):
+        raise ValueError(f"it must have {at + form.size} bytes, got {len(data)}")
+    columns = form.unpack_from(data, at)
+    of_series = []
+    for number in columns[len(columns) - n :]:
+        row = rows.get(number)
+        if row is None:
+            row = rows[number] = [0.0] * width
+        of_series.append(row)
     if kind == COUNTER:
         _check_finite(columns[:n])
-        add_to_counters(of_series, stamp.clock, columns[:n])
+        add_to_counters(of_series, clock, columns[:n])
     elif kind == GAUGE:
-        _check_finite(columns[2 * n : 3 * n])
-        set_gauges(of_series, stamp.clock, columns[:n], columns[n : 2 * n], columns[2 * n : 3 * n])
+        values = columns[2 * n : 3 * n]
+        _check_finite(values)
+        set_gauges(of_series, clock, columns[:n], columns[n : 2 * n], values)
     else:
-        cells = [int(count) for count in columns[2 * n : 3 * n]]
+        amounts, cells = columns[n : 2 * n], [int(count) for count in columns[2 * n : 3 * n]]
         buckets = [int(bucket) for bucket in columns[3 * n : 3 * n + m]]
         if sum(cells) != m:
             raise ValueError(f"{m} buckets must belong to a series, got {sum(cells)}")
         if m and not 1 <= min(buckets) <= max(buckets) <= width - 4:
             raise ValueError(f"buckets must be 1 to {width - 4}, got {buckets}")
-        _check_finite(columns[n : 2 * n])
+        _check_finite(amounts)
         hits = zip(buckets, columns[3 * n + m : 3 * n + 2 * m], strict=True)
-        add_to_histograms(of_series, stamp.clock, columns[:n], columns[n : 2 * n], cells, hits)
+        add_to_histograms(of_series, clock, columns[:n], amounts, cells, hits)
     return True
+
+
+@lru_cache(1_000)
+def _doubles(count: int) -> struct.Struct:
+    return struct.Struct(f"<{count}d")
+
+
+@lru_cache(1_000)
+def _columns(kind: int, layout: int, n: int, m: int) -> struct.Struct | None:
+    """Return the form of a change behind its head; None for an unknown kind or layout."""
+    if kind == COUNTER and layout == PLAIN:
+        return struct.Struct(f"<{n}d{n}I")
+    if kind == GAUGE and layout == PLAIN:
+        return struct.Struct(f"<{n}B{2 * n}d{n}I")
+    if kind == HISTOGRAM and layout in (PLAIN, WIDE):
+        whole, small = ("d", "d") if layout == WIDE else ("I", "B")
+        return struct.Struct(f"<{n}{whole}{n}d{n}{small}{m}{small}{m}{whole}{n}I")
+    return None
 
 
 def _check_finite(values: Iterable[float]) -> None:

@@ -1,6 +1,7 @@
 """Numbers as a Prometheus page shows them."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 # From here on a float cannot represent every integer.
 _EXACT = 2**53
@@ -24,6 +25,12 @@ def format_bound(value: float) -> str:
     1000000.0 would be two series. Go uses exponents from 1e+06 on, Python's repr from 1e+16; below
     1e-04 they agree.
     """
+    # 0.0 and -0.0 are equal, but not the same text.
+    return _format_bound(value) if value else repr(float(value))
+
+
+@lru_cache(1_000)
+def _format_bound(value: float) -> str:
     text = repr(float(value))
     whole, _, fraction = text.lstrip("-").partition(".")
     if len(whole) <= 6 or "e" in text:

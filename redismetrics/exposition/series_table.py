@@ -2,9 +2,9 @@
 
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import chain
-from operator import itemgetter
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from operator import itemgetter, le
 from typing import Any, overload
 
 import msgpack
@@ -90,14 +90,22 @@ class SeriesTable(Sequence[SeriesState]):
         """Return the rows of these *numbers*, in this order."""
         return self._select(lambda column: list(map(column.__getitem__, numbers)) if column else [])
 
+    def rows_of(self, group: "SeriesGroup") -> "SeriesTable":
+        """Return the rows of a group."""
+        rows = group.rows
+        # Most tables have one group.
+        return self if len(rows) == len(self) else self[rows.start : rows.stop]
+
     def _select(self, rows: Callable[[list[Any]], list[Any]]) -> "SeriesTable":
-        return replace(
-            self,
-            texts=rows(self.texts),
-            seen_ms=rows(self.seen_ms),
-            values=rows(self.values),
-            counts=rows(self.counts),
-            buckets=rows(self.buckets),
+        return SeriesTable(
+            rows(self.texts),
+            rows(self.seen_ms),
+            rows(self.values),
+            rows(self.counts),
+            rows(self.buckets),
+            self.tag_keys,
+            self.has_empty,
+            self.skipped,
         )
 
     def seen_since(self, seen_ms: int) -> "SeriesTable":
@@ -108,6 +116,9 @@ class SeriesTable(Sequence[SeriesState]):
 
     def in_order(self) -> "SeriesTable":
         """Return the series sorted by tags."""
+        # A fast path for one series or a few.
+        if all(map(le, self.texts, islice(self.texts, 1, None))):
+            return self
         return self.take(sorted(range(len(self)), key=self.texts.__getitem__))
 
     def groups(self, start: int = 0, stop: int | None = None) -> Iterator["SeriesGroup"]:

@@ -91,7 +91,7 @@ def _series_lines(base: str, family: Family, openmetrics: bool) -> Iterator[str]
     names = label_names(family, series)
     for group in series.groups():
         labels = _label_texts(group, names)
-        rows = series[group.rows.start : group.rows.stop]
+        rows = series.rows_of(group)
         braces = _braces(group)
         match family.definition.type:
             case "counter":

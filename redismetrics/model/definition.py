@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import pairwise
 from numbers import Integral
 from typing import Any
@@ -17,6 +18,8 @@ from .validation import MAX_NAME, TYPES, MetricType, check_name, check_number, c
 
 MAX_HELP_BYTES = 4096
 MAX_BUCKETS = 100
+# Definitions that are kept decoded: those of a large catalogue are read with every page.
+_MAX_CACHED = 10_000
 
 # The default buckets of prometheus_client, in seconds.
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
@@ -92,28 +95,33 @@ class Definition:
             NewerType: If its type is one that only a newer version knows.
             ValueError, TypeError, msgpack.UnpackException: If *data* is something else.
         """
-        (kind, unit, text, buckets, keys), rest = _unpack_elements(data)
-        if isinstance(kind, str) and kind not in TYPES and _TYPE_NAME.fullmatch(kind):
-            raise NewerType(
-                f"its type {kind!r} is of a newer version of redismetrics; upgrade this process"
-            )
-        found = cls(
-            check_type(kind),
-            unit,
-            text,
-            tuple(buckets),
-            None if keys is None else tuple(keys),
-            rest,
+        return _unpack(data)
+
+
+@lru_cache(_MAX_CACHED)
+def _unpack(data: bytes) -> Definition:
+    (kind, unit, text, buckets, keys), rest = _unpack_elements(data)
+    if isinstance(kind, str) and kind not in TYPES and _TYPE_NAME.fullmatch(kind):
+        raise NewerType(
+            f"its type {kind!r} is of a newer version of redismetrics; upgrade this process"
         )
-        if not all(isinstance(each, str) for each in (unit, text, *(found.tag_keys or ()))):
-            raise ValueError(f"unit, help and tag keys must be text, got {shown(found, 120)}")
-        if (len(found.buckets) > 0) != (kind == "histogram") or (
-            found.buckets and check_buckets(buckets, "") != found.buckets
-        ):
-            raise ValueError(
-                f"buckets must be ascending, and are for histograms only, got {shown(buckets, 120)}"
-            )
-        return found
+    found = Definition(
+        check_type(kind),
+        unit,
+        text,
+        tuple(buckets),
+        None if keys is None else tuple(keys),
+        rest,
+    )
+    if not all(isinstance(each, str) for each in (unit, text, *(found.tag_keys or ()))):
+        raise ValueError(f"unit, help and tag keys must be text, got {shown(found, 120)}")
+    if (len(found.buckets) > 0) != (kind == "histogram") or (
+        found.buckets and check_buckets(buckets, "") != found.buckets
+    ):
+        raise ValueError(
+            f"buckets must be ascending, and are for histograms only, got {shown(buckets, 120)}"
+        )
+    return found
 
 
 def _unpack_elements(data: bytes) -> tuple[list[Any], tuple[bytes, ...]]:

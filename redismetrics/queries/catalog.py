@@ -18,7 +18,7 @@ def list_metrics(context: QueryContext) -> Operation[list[Row]]:
     namespace = context.namespace
     definitions = yield from catalog.catalogue(namespace.name, (yield from namespace.shards()))
     config = yield from namespace.config()
-    found = yield from stats.readable_stats(namespace.name, config, list(definitions))
+    found = yield from stats.readable_activity(namespace.name, config, list(definitions))
     return [
         {
             "name": name,
@@ -43,9 +43,9 @@ def series_count(context: QueryContext, name: str | None = None) -> Operation[in
         config = yield from namespace.config()
         if name is None:
             names = list((yield from catalog.catalogue(namespace.name, config.shards)))
-            found = yield from stats.readable_stats(namespace.name, config, names)
+            found = yield from stats.readable_activity(namespace.name, config, names)
         else:
-            found = yield from stats.metric_stats(namespace.name, config, [name])
+            found = yield from stats.activity(namespace.name, config, [name])
         return sum(each.series for each in found.values())
 
     return read()

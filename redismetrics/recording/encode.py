@@ -11,6 +11,7 @@ import numpy as np
 from redismetrics.columnar import block_codec, totals
 from redismetrics.columnar.arrays import bounds, is_zero, saturated
 from redismetrics.columnar.samples import OWN_TIME, compress
+from redismetrics.columnar.totals_rows import GAUGE, SHARED
 from redismetrics.store import keys
 
 from .batch import MetricBatch, changes_of, merge_gauge_changes
@@ -76,7 +77,7 @@ def encode(batch: MetricBatch, ids: Mapping[bytes, int], epoch: int) -> EncodedB
         len(series),
         *keys.totals_shape(batch.kind, len(batch.definition.buckets)),
         is_list,
-        change[:2] == bytes([totals.GAUGE, totals.SHARED]),
+        change[:2] == bytes([GAUGE, SHARED]),
     )
     body = block_codec.pack(samples)
     return EncodedBatch(batch.name, batch.definition.pack(), head, packed_series, change, body)

@@ -1,8 +1,6 @@
 """Decode replies of Redis, which may be corrupt or of another version."""
 
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import msgpack
@@ -36,15 +34,23 @@ def pairs(flat: list[Any]) -> dict[bytes, Any]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-@contextmanager
-def reading(what: str) -> Iterator[None]:
-    """Turn errors of decoding *what* into `FormatMismatch`."""
-    try:
-        yield
-    except StoreError:
-        raise
-    except _DECODING_ERRORS as error:
-        raise FormatMismatch(f"cannot read {what}: {shown(error, 200)}") from error
+class reading:  # noqa: N801
+    """Turn errors of decoding *what* into `FormatMismatch`; a context manager.
+
+    A class takes a third of the time of a generator: it is entered for each of many metrics.
+    """
+
+    __slots__ = ("_what",)
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, _DECODING_ERRORS) and not isinstance(error, StoreError):
+            raise FormatMismatch(f"cannot read {self._what}: {shown(error, 200)}") from error
 
 
 def read_definition(name: str, data: bytes) -> Definition:

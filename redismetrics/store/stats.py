@@ -1,7 +1,7 @@
 """Statistics that Redis holds about metrics, writers and workers."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -9,6 +9,7 @@ from redismetrics.errors import FormatMismatch, shown
 from redismetrics.model.retention import RetentionPolicy
 
 from . import keys
+from .catalog import series_counts
 from .driver import Command, Operation
 from .namespace import Config
 from .record_state import RecordState
@@ -17,6 +18,8 @@ from .unreadable import Skipped, read_readable, skip
 
 # A worker without a heartbeat for this long gets no share of the work.
 ALIVE_MS = 30_000
+# A metric has had so many series before its hash `series` is padded, see series_ids.lua.
+PAD_AT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,31 +59,116 @@ def metric_stats(
     namespace: str, config: Config, names: list[str]
 ) -> Operation[dict[str, MetricStats]]:
     """Return the statistics of these metrics."""
-    commands: list[Command] = [("TIME",)]
+    commands: list[Command] = []
     for name in names:
         shard = keys.shard_of(name, config.shards)
         recorded, worked = keys.metric(namespace, shard, name), keys.rollup(namespace, shard, name)
-        of_shard = keys.shard(namespace, shard)
         commands += [
-            ("HGET", of_shard.recorded, name),
-            ("HMGET", worked.state, "late", "pruned"),
             ("HLEN", recorded.series),
-            ("HEXISTS", recorded.series, ""),
+            ("HMGET", worked.state, "late", "pruned"),
             ("ZCARD", recorded.log),
             ("HGETALL", worked.held),
-            ("ZSCORE", of_shard.dirty, name),
         ]
-    time, *replies = yield commands
+    commands.append(("TIME",))
+    (*replies, time), states = yield from _read_with_states(namespace, config, names, commands)
+    series = yield from _count_series(
+        namespace, config, dict(zip(names, replies[::4], strict=True)), states
+    )
     now_ms, found = read_now_ms(time), {}
     for at, name in enumerate(names):
         with reading(f"the state of {name!r}"):
-            found[name] = _metric_stats(config.retention, now_ms, replies[7 * at : 7 * at + 7])
+            state, of_worker = states[name], replies[4 * at + 1 : 4 * at + 4]
+            found[name] = _metric_stats(config.retention, now_ms, series[name], state, of_worker)
     return found
 
 
-def _metric_stats(retention: RetentionPolicy, now_ms: int, replies: list[Any]) -> MetricStats:
-    packed, counts, fields, has_padding, blocks, held, last = replies
-    recorded = RecordState.unpack(packed)
+class _ShardState(NamedTuple):
+    """What the keys of a shard hold of a metric: its packed state, and its score in `dirty`."""
+
+    packed: bytes | None
+    dirty: bytes | None
+
+    def unpack(self) -> tuple[RecordState, int]:
+        """Return the state, and when a sample was last stored, in ms. Call it within `reading`."""
+        state = RecordState.unpack(self.packed)
+        return state, max(int(float(self.dirty or 0)), state.sealed) // 1000
+
+
+def _read_with_states(
+    namespace: str, config: Config, names: list[str], commands: list[Command]
+) -> Operation[tuple[list[Any], dict[str, _ShardState]]]:
+    """Send *commands*, and read what the keys of the shards hold of these metrics after them."""
+    by_shard: dict[int, list[str]] = {}
+    for name in names:
+        by_shard.setdefault(keys.shard_of(name, config.shards), []).append(name)
+    of_shards: list[Command] = []
+    for shard, some in by_shard.items():
+        of_shard = keys.shard(namespace, shard)
+        # The state comes last: what has left `dirty` is sealed in it.
+        of_shards += [("ZMSCORE", of_shard.dirty, *some), ("HMGET", of_shard.recorded, *some)]
+    replies = yield [*commands, *of_shards]
+    states = {}
+    for at, some in enumerate(by_shard.values()):
+        dirty, packed = replies[len(commands) + 2 * at :][:2]
+        for name, of_metric in zip(some, zip(packed, dirty, strict=True), strict=True):
+            states[name] = _ShardState(*of_metric)
+    return replies[: len(commands)], states
+
+
+def _count_series(
+    namespace: str, config: Config, fields: dict[str, int], states: dict[str, _ShardState]
+) -> Operation[dict[str, int]]:
+    """Return the number of series of each metric, from the lengths of their hashes `series`.
+
+    These are one too high if the hash is padded. Only metrics that had many series are asked for
+    that, see series_ids.lua.
+    """
+    maybe_padded = []
+    for name in fields:
+        with reading(f"the state of {name!r}"):
+            if states[name].unpack()[0].next_id >= PAD_AT:
+                maybe_padded.append(name)
+    counts = dict(fields)
+    if maybe_padded:
+        counts.update((yield from series_counts(namespace, config.shards, maybe_padded)))
+    return counts
+
+
+class Activity(NamedTuple):
+    """Number of series of a metric, and when a sample was last stored, in ms."""
+
+    series: int
+    last_ms: int
+
+
+def activity(namespace: str, config: Config, names: list[str]) -> Operation[dict[str, Activity]]:
+    """Return the activity of these metrics."""
+    lengths: list[Command] = []
+    for name in names:
+        shard = keys.shard_of(name, config.shards)
+        lengths.append(("HLEN", keys.metric(namespace, shard, name).series))
+    replies, states = yield from _read_with_states(namespace, config, names, lengths)
+    fields = dict(zip(names, replies, strict=True))
+    series = yield from _count_series(namespace, config, fields, states)
+    return {name: Activity(series[name], states[name].unpack()[1]) for name in names}
+
+
+def readable_activity(
+    namespace: str, config: Config, names: list[str]
+) -> Operation[dict[str, Activity]]:
+    """`activity`, without the metrics whose state cannot be read."""
+
+    def read(some: list[str]) -> Operation[list[tuple[str, Activity]]]:
+        return list((yield from activity(namespace, config, some)).items())
+
+    return dict((yield from read_readable(names, read)))
+
+
+def _metric_stats(
+    retention: RetentionPolicy, now_ms: int, series: int, state: _ShardState, of_worker: list[Any]
+) -> MetricStats:
+    recorded, last_ms = state.unpack()
+    counts, blocks, held = of_worker
     late, pruned = (int(each or 0) for each in counts)
     by_name = {each.name: each for each in retention.with_raw}
     level_bytes = dict.fromkeys(by_name, 0)
@@ -93,14 +181,14 @@ def _metric_stats(retention: RetentionPolicy, now_ms: int, replies: list[Any]) -
             level_bytes[what] += int(amount)
     return MetricStats(
         samples=recorded.samples,
-        series=fields - has_padding,
+        series=series,
         log_bytes=recorded.log_bytes,
         blocks=blocks,
         never_sealed=recorded.never_sealed,
         late=late,
         pruned=pruned,
         level_bytes=level_bytes,
-        last_ms=max(int(float(last or 0)), recorded.sealed) // 1000,
+        last_ms=last_ms,
         waiting_ms=(
             max(now_ms - recorded.waiting // 1000, 0) if recorded.waiting > recorded.sealed else 0
         ),
