@@ -26,7 +26,7 @@ from redismetrics.errors import FormatMismatch
 from redismetrics.model.time import YEAR_10000_MS
 
 from .arrays import Floats, Ints, saturated
-from .batch_stamp import unpack_stamp
+from .batch_stamp import skip_stamp, unpack_stamp
 from .column_codec import Reader, pack_real, pack_whole
 from .packing import check_size, decode, pad, unpack_msgpack
 from .samples import CENTROID, CHANGE, OWN_TIME, Samples
@@ -44,6 +44,8 @@ SUMMARY_ROWS = 2
 # Samples, oldest, newest, series.
 _HEAD = struct.Struct("<dddI")
 _COUNT = struct.Struct("<I")
+# Value and time in ms before a change.
+_BASE = struct.Struct("<dd")
 # Version, rows, summaries, bytes of metadata, time base.
 _PREFIX = struct.Struct("<BIIIq")
 
@@ -104,6 +106,37 @@ def unpack(data: bytes) -> Block:
         FormatMismatch: If *data* is corrupt or of another version.
     """
     return decode("block", [data], lambda: _unpack(data))
+
+
+def latest_time(data: bytes, *, look_inside: bool = False) -> int:
+    """Return a time in ms that no sample of a block exceeds.
+
+    Only the head is read. With *look_inside*, the times of the samples are read too, and some
+    sample is likely to have that time. Corrupt blocks may have any time.
+    """
+    try:
+        clock, at = skip_stamp(data)
+        _, _, own_ms, series = _HEAD.unpack_from(data, at)
+        at += _HEAD.size + 4 * series
+        (changed,) = _COUNT.unpack_from(data, at)
+        at += _COUNT.size + 4 * changed
+        # The result of a change is no older than what it changes.
+        bases: list[float] = [time for _, time in _BASE.iter_unpack(data[at : at + 16 * changed])]
+        latest = max(own_ms, *bases) if bases else own_ms
+        # Times that the caller did not give are cut to the block's clock.
+        cut_ms = clock // 1000
+        if look_inside and cut_ms > latest:
+            reader = Reader(data, at + 16 * changed, "block")
+            version, rows, summed, _, base = _PREFIX.unpack(reader.bytes(_PREFIX.size))
+            if version != VERSION:
+                return YEAR_10000_MS
+            check_size("block", len(data), _size_in_rows(rows, summed), ROWS_PER_BYTE)
+            reader.skip(rows)
+            # The time of centroids is that of the newest value in their summary.
+            cut_ms = min(cut_ms, base + int(reader.whole(rows).max()))
+        return int(max(latest, cut_ms))
+    except (struct.error, FormatMismatch, ValueError, OverflowError):
+        return YEAR_10000_MS
 
 
 def unpack_metadata(data: bytes, rows: int) -> dict[int, bytes]:

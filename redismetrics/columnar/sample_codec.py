@@ -55,17 +55,39 @@ def unpack_samples(data: bytes) -> Samples:
     return decode("samples", [data], lambda: _unpack(data))
 
 
+def newest_time(data: bytes) -> int:
+    """Return the time of the newest of packed exact samples, in ms, without decoding the rest.
+
+    Raises:
+        FormatMismatch: If *data* is corrupt or of another version.
+    """
+
+    def read() -> int:
+        reader = Reader(data, 0, "samples")
+        n, _, base = _read_head(reader)
+        reader.skip(n)
+        return base + int(reader.whole(n).max())
+
+    return decode("samples", [data], read)
+
+
 def read_samples(data: bytes | None) -> Samples:
     """Decode exact samples; return none if there are no bytes."""
     return unpack_samples(data) if data else NO_SAMPLES
 
 
-def _unpack(data: bytes) -> Samples:
-    reader = Reader(data, 0, "samples")
+def _read_head(reader: Reader) -> tuple[int, int, int]:
+    """Return the number of samples, the bytes of metadata and the base time."""
     version, n, metadata_size, base = _HEAD.unpack(reader.bytes(_HEAD.size))
     if version != VERSION:
         raise FormatMismatch(f"samples: the version must be {VERSION}, got {version}")
-    check_size("samples", len(data), n)
+    check_size("samples", len(reader.data), n)
+    return n, metadata_size, base
+
+
+def _unpack(data: bytes) -> Samples:
+    reader = Reader(data, 0, "samples")
+    n, metadata_size, base = _read_head(reader)
     series, time = reader.whole(n), reader.whole(n) + base
     samples = Samples(series, time, reader.real(n), reader.whole(n), np.zeros(n, np.uint8))
     if (

@@ -145,7 +145,11 @@ def _series_data(
         rest, inside = _replace_partial_minutes(rollup_table.concat(partial), exact, sealed)
         tables += [rest] if len(rest) else []
         samples += [inside] if len(inside) else []
-    unsealed = (_unsealed_samples(data, positions, edges) for data in log)
+    unsealed = (
+        _unsealed_samples(data, positions, edges)
+        for data in log
+        if block_codec.latest_time(data) >= edges.since_ms
+    )
     samples += [part for part in unsealed if len(part)]
     parts = [Rows(table.series, table.slot, table.summaries) for table in tables]
     for part in _joined(samples):

@@ -1,22 +1,28 @@
 """Samples one by one: in order, or the newest first."""
 
 from dataclasses import replace
+from heapq import nlargest
 
 import numpy as np
 
 from redismetrics.model.sample import Sample, read_metadata
-from redismetrics.model.time import DAY, HOUR, MINUTE, OPEN_UNTIL, to_datetime
-from redismetrics.store import catalog, server
+from redismetrics.model.time import DAY, HOUR, MINUTE, OPEN_UNTIL, to_datetime, to_ms
+from redismetrics.store import catalog, server, stats
 from redismetrics.store.driver import Operation, gather
 from redismetrics.store.unreadable import Skipped, read_readable
 
 from .context import QueryContext
 from .fetch import fetch
+from .newest_times import newest_times
 from .query import SamplesQuery
 from .selection import SeriesData
 
 # How far back (ms) the newest samples are searched, one after the other, until there are enough.
 _REACHES = (MINUTE, HOUR, 6 * HOUR, DAY, 7 * DAY, 90 * DAY, OPEN_UNTIL)
+# Metrics that show how new the newest samples of all are.
+PROBED = 10
+# Metrics whose times are read in one round trip: bounds the memory.
+_METRICS_PER_TRIP = 1_000
 
 
 def list_samples(name: str, data: SeriesData | None, newest: int | None = None) -> list[Sample]:
@@ -55,17 +61,75 @@ def newest_samples(
 
     Without a name in *query*, metrics that cannot be read are left out and added to *skipped*.
     """
+    if not query.limit:
+        return []
     if query.name is not None:
-        names = [query.name]
-    else:
-        shards = yield from context.namespace.shards()
-        found = yield from catalog.catalogue(context.namespace.name, shards, skipped=skipped)
-        names = list(found)
+        return (yield from _newest_of(context, query, [query.name], skipped))
+    config = yield from context.namespace.config()
+    found = yield from catalog.catalogue(context.namespace.name, config.shards, skipped=skipped)
+    of_type = [name for name, each in found.items() if query.type in (None, each.type)]
+    if len(of_type) > PROBED and query.until_ms is None and not query.tags:
+        newest = yield from _newest_of_many(context, query, of_type, skipped)
+        if newest is not None:
+            return newest
+    return (yield from _newest_of(context, query, list(found), skipped))
+
+
+def _newest_of_many(
+    context: QueryContext, query: SamplesQuery, names: list[str], skipped: Skipped | None
+) -> Operation[list[Sample] | None]:
+    """Return the newest samples, reading only metrics that can have them; None if that fails.
+
+    The metrics that were recorded last show how new the samples must be. Of the others, times are
+    read first.
+    """
+    config = yield from context.namespace.config()
+    progress = yield from stats.progress(context.namespace.name, config, names)
+    probed = nlargest(PROBED, progress, key=lambda name: progress[name].newest)
+    newest = yield from _newest_of(context, query, probed, skipped)
+    if len(newest) < query.limit:
+        return None
+    since_ms = to_ms(newest[-1].timestamp)
+    now_ms = yield from server.now()
+    # All samples since then are stored exactly, so windows of any start have the same.
+    if since_ms < max(now_ms - HOUR, config.retention.raw.kept_from(now_ms)):
+        return None
+    latest: dict[str, int] = {}
+
+    def find(some: list[str]) -> Operation[list[tuple[str, int]]]:
+        times = newest_times(context.namespace.name, config.shards, some, progress, since_ms)
+        return list((yield from times).items())
+
+    for first in range(0, len(names), _METRICS_PER_TRIP):
+        some = names[first : first + _METRICS_PER_TRIP]
+        latest.update((yield from read_readable(some, find, skipped)))
+    # Samples of equal times are in the order of their metrics.
+    places = {name: place for place, name in enumerate(names)}
+    by_time = sorted(latest, key=lambda name: (latest[name], places[name]), reverse=True)
+    samples: list[Sample] = []
+    newest, at, size = [], 0, PROBED
+    while at < len(by_time):
+        if len(newest) == query.limit:
+            last, after = newest[-1], by_time[at]
+            if (latest[after], places[after]) < (to_ms(last.timestamp), places[last.name]):
+                break
+        some = by_time[at : at + size]
+        samples += yield from _read_samples(context, query, some, since_ms, skipped)
+        samples.sort(key=lambda sample: places[sample.name])
+        newest = _select_newest(samples, query.limit)
+        at, size = at + size, 2 * size
+    return newest if len(newest) == query.limit else None
+
+
+def _newest_of(
+    context: QueryContext, query: SamplesQuery, names: list[str], skipped: Skipped | None
+) -> Operation[list[Sample]]:
+    """Return the newest samples of these metrics; search further and further back."""
     now_ms = yield from server.now()
     until_ms = now_ms if query.until_ms is None else min(query.until_ms, now_ms)
     first_ms = query.since_ms or 0
     samples: list[Sample] = []
-    for reach in _REACHES if query.limit else ():
+    for reach in _REACHES:
         since_ms = max(first_ms, until_ms - reach)
         # Free those of the shorter reach.
         samples = []
@@ -74,12 +138,17 @@ def newest_samples(
         count = sum(1 if sample.approximate else sample.count for sample in samples)
         if since_ms == first_ms or count >= query.limit:
             break
-    samples.sort(key=lambda sample: sample.timestamp)
+    return _select_newest(samples, query.limit)
+
+
+def _select_newest(samples: list[Sample], limit: int) -> list[Sample]:
     newest: list[Sample] = []
-    for sample in reversed(samples):
-        if len(newest) >= query.limit:
+    in_order = sorted(samples, key=lambda sample: sample.timestamp)
+    # Of equal times, the last one is the newest.
+    for sample in reversed(in_order):
+        if len(newest) >= limit:
             break
-        newest += _one_by_one(sample, query.limit - len(newest))
+        newest += _one_by_one(sample, limit - len(newest))
     return newest
 
 

@@ -153,6 +153,27 @@ def activity(namespace: str, config: Config, names: list[str]) -> Operation[dict
     return {name: Activity(series[name], states[name].unpack()[1]) for name in names}
 
 
+class Progress(NamedTuple):
+    """Clock of the newest batch of a metric, and clock up to which its log is sealed, in us."""
+
+    newest: int
+    sealed: int
+
+
+def progress(namespace: str, config: Config, names: list[str]) -> Operation[dict[str, Progress]]:
+    """Return the progress of these metrics, without those whose state cannot be read."""
+    _, states = yield from _read_with_states(namespace, config, names, [])
+    found = {}
+    for name, (packed, dirty) in states.items():
+        try:
+            with reading(f"the state of {name!r}"):
+                sealed = RecordState.unpack(packed).sealed
+                found[name] = Progress(max(int(float(dirty or 0)), sealed), sealed)
+        except FormatMismatch:
+            continue
+    return found
+
+
 def readable_activity(
     namespace: str, config: Config, names: list[str]
 ) -> Operation[dict[str, Activity]]:
