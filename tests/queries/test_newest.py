@@ -108,6 +108,18 @@ def test_samples_ahead_of_their_batch_are_found_in_metrics_that_were_recorded_fi
     ]
 
 
+def test_of_equal_times_the_samples_of_the_last_metrics_are_the_newest(metrics: Metrics) -> None:
+    now = round(time.time(), 3)
+    for number in range(METRICS):
+        metrics.histogram(f"metric_{number}", number, timestamp=now)
+        metrics.flush()
+    # Recorded last, but the first metric in the catalogue.
+    metrics.histogram("metric_0", 100, timestamp=now)
+    metrics.flush()
+    found = metrics.get_metrics(limit=3)["metrics"]
+    assert [sample["value"] for sample in found] == [METRICS - 1, METRICS - 2, METRICS - 3]
+
+
 def test_metrics_with_only_older_samples_are_not_read(server: Server, metrics: Metrics) -> None:
     now = round(time.time(), 3)
     for number in range(METRICS):
