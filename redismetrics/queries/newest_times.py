@@ -14,14 +14,14 @@ from redismetrics.model.time import HOUR, MINUTE, SECOND, slot_of
 from redismetrics.store import keys
 from redismetrics.store.driver import Command, Operation
 from redismetrics.store.replies import reading
-from redismetrics.store.stats import Progress
+from redismetrics.store.stats import LogProgress
 
 
 def newest_times(
     namespace: str,
     shards: int,
     names: list[str],
-    progress: Mapping[str, Progress],
+    progress: Mapping[str, LogProgress],
     since_ms: int,
 ) -> Operation[dict[str, int]]:
     """Return a time in ms that no sample of a metric exceeds, of those that it may have since then.
@@ -31,7 +31,7 @@ def newest_times(
     """
     hour_ms = slot_of(since_ms, HOUR)
     commands: list[Command] = []
-    unknown = Progress(1, 0)
+    unknown = LogProgress(1, 0)
     for name in names:
         shard, known = keys.shard_of(name, shards), progress.get(name, unknown)
         if known.newest > known.sealed:

@@ -134,14 +134,14 @@ def _count_series(
     return counts
 
 
-class Activity(NamedTuple):
+class RecordedSeries(NamedTuple):
     """Number of series of a metric, and when a sample was last stored, in ms."""
 
     series: int
     last_ms: int
 
 
-def activity(namespace: str, config: Config, names: list[str]) -> Operation[dict[str, Activity]]:
+def activity(namespace: str, config: Config, names: list[str]) -> Operation[dict[str, RecordedSeries]]:
     """Return the activity of these metrics."""
     lengths: list[Command] = []
     for name in names:
@@ -150,17 +150,17 @@ def activity(namespace: str, config: Config, names: list[str]) -> Operation[dict
     replies, states = yield from _read_with_states(namespace, config, names, lengths)
     fields = dict(zip(names, replies, strict=True))
     series = yield from _count_series(namespace, config, fields, states)
-    return {name: Activity(series[name], states[name].unpack()[1]) for name in names}
+    return {name: RecordedSeries(series[name], states[name].unpack()[1]) for name in names}
 
 
-class Progress(NamedTuple):
+class LogProgress(NamedTuple):
     """Clock of the newest batch of a metric, and clock up to which its log is sealed, in us."""
 
     newest: int
     sealed: int
 
 
-def progress(namespace: str, config: Config, names: list[str]) -> Operation[dict[str, Progress]]:
+def progress(namespace: str, config: Config, names: list[str]) -> Operation[dict[str, LogProgress]]:
     """Return the progress of these metrics, without those whose state cannot be read."""
     _, states = yield from _read_with_states(namespace, config, names, [])
     found = {}
@@ -168,7 +168,7 @@ def progress(namespace: str, config: Config, names: list[str]) -> Operation[dict
         try:
             with reading(f"the state of {name!r}"):
                 sealed = RecordState.unpack(packed).sealed
-                found[name] = Progress(max(int(float(dirty or 0)), sealed), sealed)
+                found[name] = LogProgress(max(int(float(dirty or 0)), sealed), sealed)
         except FormatMismatch:
             continue
     return found
@@ -176,10 +176,10 @@ def progress(namespace: str, config: Config, names: list[str]) -> Operation[dict
 
 def readable_activity(
     namespace: str, config: Config, names: list[str]
-) -> Operation[dict[str, Activity]]:
+) -> Operation[dict[str, RecordedSeries]]:
     """`activity`, without the metrics whose state cannot be read."""
 
-    def read(some: list[str]) -> Operation[list[tuple[str, Activity]]]:
+    def read(some: list[str]) -> Operation[list[tuple[str, RecordedSeries]]]:
         return list((yield from activity(namespace, config, some)).items())
 
     return dict((yield from read_readable(names, read)))

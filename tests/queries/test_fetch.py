@@ -196,3 +196,25 @@ def test_namespace_of_another_format_is_an_error(server: Server, url: str, names
         pytest.raises(FormatMismatch, match=r"must have format 2, got 3"),
     ):
         metrics.query("depth")
+
+
+def test_a_change_is_as_new_as_what_it_changes(metrics: Metrics) -> None:
+    """The change's block is older than its sample, which a window finds all the same."""
+    now = round(time.time(), 3)
+    metrics.gauge("depth", 5, timestamp=now + 200)
+    metrics.flush()
+    Gauge("depth", metrics=metrics).add(1)
+    metrics.flush()
+    assert [each.value for each in metrics.query("depth", window=(now + 100, None))] == [5, 6]
+
+
+def test_blocks_of_other_times_are_left_out_of_a_window(metrics: Metrics) -> None:
+    now = round(time.time(), 3)
+    for age in (50, 40, 30):
+        metrics.increment("jobs", age, timestamp=now - age)
+        metrics.flush()
+    metrics.increment("jobs", 1, timestamp=now + 60)
+    metrics.flush()
+    found = metrics.query("jobs", window=(now - 35, None))
+    assert [each.value for each in found] == [30, 1]
+    assert [each.value for each in metrics.query("jobs", window=(now + 1, None))] == [1]
