@@ -6,7 +6,7 @@ not even by a rounding. So changes are added one after the other, in order of th
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 

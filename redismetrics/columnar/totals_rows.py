@@ -31,11 +31,11 @@ Row = list[float]
 
 def add_few(
     width: int, per_field: int, fields: Mapping[int, bytes], changes: Sequence[bytes]
-) -> dict[int, Row] | None:
+) -> tuple[dict[int, Row], int] | None:
     """Return the rows in use of *fields* with *changes* added, by series id, ids ascending.
 
-    Changes of an unknown kind, and those behind them, are not added. Returns None if there is so
-    much that numpy is faster.
+    The second result is the number of changes of an unknown kind, which are skipped. Returns None
+    if there is so much that numpy is faster.
 
     Raises:
         ValueError, struct.error, OverflowError: If rows or changes are corrupt.
@@ -51,10 +51,8 @@ def add_few(
         doubles = doubles_of_field.unpack(data)
         for at in compress(offsets, doubles[::width]):
             rows[number * per_field + at // width] = list(doubles[at : at + width])
-    for data in changes:
-        if not _add_change(rows, width, data):
-            break
-    return dict(sorted(rows.items()))
+    unknown = sum(not _add_change(rows, width, data) for data in changes)
+    return dict(sorted(rows.items())), unknown
 
 
 def _add_change(rows: dict[int, Row], width: int, data: bytes) -> bool:

@@ -141,7 +141,9 @@ class RecordedSeries(NamedTuple):
     last_ms: int
 
 
-def activity(namespace: str, config: Config, names: list[str]) -> Operation[dict[str, RecordedSeries]]:
+def activity(
+    namespace: str, config: Config, names: list[str]
+) -> Operation[dict[str, RecordedSeries]]:
     """Return the activity of these metrics."""
     lengths: list[Command] = []
     for name in names:

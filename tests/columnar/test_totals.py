@@ -160,7 +160,7 @@ class Live:
         if not numbers:
             return
         live = self.client.hgetall(self.key)
-        rows, _ = split_live(live)
+        rows = split_live(live).rows
         changes = [unpack_change(live[number]) for number in numbers]
         touched = {
             number // self.shape[1]
@@ -184,8 +184,11 @@ class Live:
             for number, row in zip(table.ids.tolist(), table.values, strict=True)
             if row[0]
         }
-        few = add_few(*self.shape, *split_live(self.client.hgetall(self.key)))
-        if few is not None:
+        live = split_live(self.client.hgetall(self.key))
+        added = add_few(*self.shape, live.rows, live.changes)
+        if added is not None:
+            few, unknown = added
+            assert unknown == 0
             assert list(few) == sorted(few)
             form = struct.Struct(f"<{self.shape[0]}d")
             assert {number: form.pack(*row) for number, row in few.items()} == found
@@ -201,9 +204,9 @@ class Live:
         return shown
 
     def _table(self) -> TotalsTable:
-        rows, changes = split_live(self.client.hgetall(self.key))
-        assert len(changes) == self.next - self.first
-        return TotalsTable(*self.shape, rows, list(map(unpack_change, changes)))
+        found = split_live(self.client.hgetall(self.key))
+        assert len(found.changes) == self.next - self.first
+        return TotalsTable(*self.shape, found.rows, list(map(unpack_change, found.changes)))
 
 
 @pytest.fixture(scope="module")
