@@ -26,7 +26,7 @@ from redismetrics.errors import FormatMismatch
 from redismetrics.model.time import YEAR_10000_MS
 
 from .arrays import Floats, Ints, saturated
-from .batch_stamp import skip_stamp, unpack_stamp
+from .batch_stamp import stamp_clock, unpack_stamp
 from .column_codec import Reader, pack_real, pack_whole
 from .packing import check_size, decode, pad, unpack_msgpack
 from .samples import CENTROID, CHANGE, OWN_TIME, Samples
@@ -115,7 +115,7 @@ def latest_time(data: bytes, *, look_inside: bool = False) -> int:
     sample is likely to have that time. Corrupt blocks may have any time.
     """
     try:
-        clock, at = skip_stamp(data)
+        clock, at = stamp_clock(data)
         _, _, own_ms, series = _HEAD.unpack_from(data, at)
         at += _HEAD.size + 4 * series
         (changed,) = _COUNT.unpack_from(data, at)

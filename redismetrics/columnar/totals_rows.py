@@ -35,28 +35,30 @@ def add_few(
     """Return the rows in use of *fields* with *changes* added, by series id, ids ascending.
 
     The second result is the number of changes of an unknown kind, which are skipped. Returns None
-    if there is so much that numpy is faster.
-
-    Raises:
-        ValueError, struct.error, OverflowError: If rows or changes are corrupt.
+    if there is so much that numpy is faster, or if something may be corrupt: `TotalsTable` tells.
     """
     size = width * per_field
     if size * len(fields) > MOST_DOUBLES or sum(map(len, changes)) > MOST_BYTES:
         return None
     rows: dict[int, Row] = {}
     doubles_of_field, offsets = _doubles(size), range(0, size, width)
-    for number, data in fields.items():
-        if len(data) != 8 * size:
-            raise ValueError(f"a field of totals must have {8 * size} bytes, got {len(data)}")
-        doubles = doubles_of_field.unpack(data)
-        for at in compress(offsets, doubles[::width]):
-            rows[number * per_field + at // width] = list(doubles[at : at + width])
-    unknown = sum(not _add_change(rows, width, data) for data in changes)
+    try:
+        for number, data in fields.items():
+            doubles = doubles_of_field.unpack(data)
+            for at in compress(offsets, doubles[::width]):
+                rows[number * per_field + at // width] = list(doubles[at : at + width])
+        unknown = sum(not _add_change(rows, width, data) for data in changes)
+    except (ValueError, OverflowError, struct.error):
+        return None
     return dict(sorted(rows.items())), unknown
 
 
 def _add_change(rows: dict[int, Row], width: int, data: bytes) -> bool:
-    """Add a change to *rows*; return False if it is of an unknown kind or layout."""
+    """Add a change to *rows*; return False if it is of an unknown kind or layout.
+
+    Raises:
+        ValueError, OverflowError, struct.error: If *data* may be corrupt.
+    """
     clock, at = stamp_clock(data)
     kind, layout, n, m = HEAD.unpack_from(data, at)
     at += HEAD.size
