@@ -11,7 +11,7 @@ from math import isfinite
 from .arrays import LARGEST
 from .batch_stamp import stamp_clock
 from .small_columns import NOT_SMALL, NotSmall
-from .totals import COUNTER, GAUGE, HAS_OWN_TIME, HISTOGRAM, PLAIN, SETS
+from .totals_rows import COUNTER, GAUGE, HAS_OWN_TIME, HISTOGRAM, PLAIN, SETS
 
 _WIDTHS = {COUNTER: 3, GAUGE: 4}
 
