@@ -145,8 +145,11 @@ def unpack_metadata(data: bytes, rows: int) -> dict[int, bytes]:
     return {row: text for row, text in pairs.items() if 0 <= row < rows and type(text) is bytes}
 
 
-def _check(samples: Samples, ids: Ints, count: int) -> None:
-    """Raise `FormatMismatch` if the columns cannot be *count* recorded samples."""
+def _check(samples: Samples, ids: Ints, count: float) -> None:
+    """Raise `FormatMismatch` if the columns cannot be *count* recorded samples.
+
+    The count was stored as a float, so it is rounded above 2**53.
+    """
     times = (samples.time, samples.summaries.last_ms)
     weights = samples.weight
     if (
@@ -155,12 +158,12 @@ def _check(samples: Samples, ids: Ints, count: int) -> None:
             len(column) and not 0 <= int(column.min()) <= int(column.max()) < YEAR_10000_MS
             for column in times
         )
-        or not 0 < int(weights.min()) <= int(weights.max()) <= count
-        or int(weights.sum()) != count
+        or not 0 < int(weights.min()) <= float(weights.max()) <= count
+        or float(weights.sum()) != count
         or (samples.summaries.count < 1).any()
         or not np.isfinite(samples.value[(samples.flags & CENTROID) == 0]).all()
     ):
-        raise FormatMismatch(f"corrupt block: the columns do not describe {count} samples")
+        raise FormatMismatch(f"corrupt block: the columns do not describe {count:.0f} samples")
 
 
 def _unpack(data: bytes) -> Block:
@@ -177,7 +180,7 @@ def _unpack(data: bytes) -> Block:
             raise FormatMismatch(
                 f"corrupt block: series must be below {series}, got {int(column.max())}"
             )
-    _check(samples, ids, int(count))
+    _check(samples, ids, count)
     _cut_times(samples, stamp.clock // 1000)
     if changed:
         _add_bases(samples, based, bases, series)
