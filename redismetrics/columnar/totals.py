@@ -33,6 +33,9 @@ from .totals_rows import (
     set_gauges,
 )
 
+# All places of a change.
+ALL = slice(None)
+
 # Layouts in which changes wait. One of a shared value is applied at once.
 _WAITING = {COUNTER: (PLAIN,), GAUGE: (PLAIN,), HISTOGRAM: (PLAIN, WIDE)}
 
@@ -264,30 +267,46 @@ class TotalsTable:
         self.values: Floats = np.frombuffer(data, "<f8").reshape(-1, width).copy()
         offsets = np.arange(per_field)
         self.ids: Ints = (self.fields[:, None] * per_field + offsets).ravel()
-        for change in added:
-            self._add(change)
+        if added:
+            rows_of_all = self._rows_of(np.concatenate([change.ids for change in added]))
+            ends = np.cumsum([len(change.ids) for change in added]).tolist()
+            for change, end in zip(added, ends, strict=True):
+                self._add(change, rows_of_all[end - len(change.ids) : end])
 
     def _rows_of(self, ids: Ints) -> Ints:
         at: Ints = np.searchsorted(self.fields, ids // self._per_field)
         return at * self._per_field + ids % self._per_field
 
-    def _add(self, change: Change) -> None:
-        buckets, most = change.buckets, self._width - 4
-        if len(buckets) and not 1 <= int(buckets.min()) <= int(buckets.max()) <= most:
-            raise ValueError(f"buckets must be 1 to {most}, got {buckets.tolist()}")
-        rows = self._rows_of(change.ids)
-        begin = np.cumsum(change.cells) - change.cells
+    def _add(self, change: Change, rows: Ints) -> None:
+        """Add a change to *rows*, one for each of its series."""
+        most = self._width - 4
+        if len(change.buckets):
+            first, last = bounds(change.buckets)
+            if not 1 <= first <= last <= most:
+                raise ValueError(f"buckets must be 1 to {most}, got {change.buckets.tolist()}")
+        if (rows[1:] > rows[:-1]).all():
+            # A fast path: no series occurs twice.
+            self._add_part(change, rows, ALL)
+            return
         distinct, places = np.unique(rows, return_index=True)
+        if len(places) == len(rows):
+            self._add_part(change, rows, ALL)
+            return
+        # Several series of the batch were counted as the overflow series.
+        begin = np.cumsum(change.cells) - change.cells
         self._add_part(change, distinct, places, begin)
-        if len(places) < len(rows):
-            # Several series of the batch were counted as the overflow series.
-            is_left = np.ones(len(rows), np.bool_)
-            is_left[places] = False
-            left = np.flatnonzero(is_left)
-            self._add_one_by_one(change, rows[left], left, begin)
+        is_left = np.ones(len(rows), np.bool_)
+        is_left[places] = False
+        left = np.flatnonzero(is_left)
+        self._add_one_by_one(change, rows[left], left, begin)
 
-    def _add_part(self, change: Change, rows: Ints, places: Ints, begin: Ints) -> None:
-        """Add the series at *places* of a change to *rows*, which are distinct."""
+    def _add_part(
+        self, change: Change, rows: Ints, places: Ints | slice, begin: Ints | None = None
+    ) -> None:
+        """Add the series at *places* of a change to *rows*, which are distinct.
+
+        *begin* is where the buckets of each series begin, if not all are added.
+        """
         values, seen = self.values, change.clock // 1000
         if change.kind == GAUGE:
             self._set_gauges(change, rows, places, seen)
@@ -297,8 +316,9 @@ class TotalsTable:
         values[rows, 0] = seen
         if change.kind == HISTOGRAM:
             values[rows, 1] += change.counts[places]
-            cells = change.cells[places]
-            cell = ragged(begin[places], cells)
+            cells, cell = change.cells[places], places
+            if begin is not None:
+                cell = ragged(begin[places], cells)
             # No bucket occurs twice in a series of a change.
             values[np.repeat(rows, cells), 3 + change.buckets[cell]] += change.hits[cell]
 
@@ -321,7 +341,7 @@ class TotalsTable:
         for row, values in held.items():
             self.values[row] = values
 
-    def _set_gauges(self, change: Change, rows: Ints, places: Ints, seen: int) -> None:
+    def _set_gauges(self, change: Change, rows: Ints, places: Ints | slice, seen: int) -> None:
         """Set the values that are not older than those held."""
         values, codes, times = self.values, change.codes[places], change.times[places]
         if (codes & CHANGES_SHARED).any():
@@ -351,5 +371,9 @@ def _add_exactly(values: Floats, rows: Ints, at: int, amounts: Floats) -> None:
         whole = total + amounts
         part = whole - total
         remainder = values[rows, at + 1] + ((total - (whole - part)) + (amounts - part))
-        values[rows, at] = np.clip(whole, -LARGEST, LARGEST)
-        values[rows, at + 1] = np.where(remainder - remainder == 0, remainder, 0.0)
+        if not np.isfinite(remainder).all():
+            # Sums beyond the range of a float.
+            whole = np.clip(whole, -LARGEST, LARGEST)
+            remainder = np.where(np.isfinite(remainder), remainder, 0.0)
+        values[rows, at] = whole
+        values[rows, at + 1] = remainder
