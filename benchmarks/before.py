@@ -1,11 +1,13 @@
 """The version before FORMAT 2, to compare with: a checkout of it, or figures that it had.
 
 Set REDISMETRICS_BEFORE to the folder of a checkout of commit afbf2bb. Its processes then take turns
-with ours, each on a server of its own. Without it, the figures in QUOTED are compared with.
+with ours, each on a server of its own. Without it, ours are compared with the figures that it had
+in the published results.
 """
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,16 +18,16 @@ from typing import Any
 import redis
 
 from benchmarks.common import own_server
-from benchmarks.results import ROOT
+from benchmarks.results import ROOT, Results
 from benchmarks.rows import Row
 
 COMMIT = "afbf2bb"
 PEER = f"before FORMAT 2 ({COMMIT})"
 VARIABLE = "REDISMETRICS_BEFORE"
 
-# Figures of that commit, by case. Redis 7.0.15, Python 3.11, two shared cores, 2026-11-30.
-QUOTED: dict[str, float] = {}
-WHY_QUOTED = f"quoted from an earlier run; set {VARIABLE} to measure a checkout of {COMMIT} in turn"
+WHY_QUOTED = (
+    f"quoted from the published results; set {VARIABLE} to measure a checkout of {COMMIT} in turn"
+)
 
 
 def checkout() -> Path | None:
@@ -152,10 +154,21 @@ def compared(
     """Return a row with the earlier version's figures of the same rounds, or the quoted one."""
     ours, theirs, note = list(found["ours"]), list(found.get("before", ())), ""
     if not theirs:
-        quoted = QUOTED.get(case)
-        theirs = [] if quoted is None else [quoted] * len(ours)
-        note = WHY_QUOTED if theirs else f"not measured: set {VARIABLE} to a checkout of {COMMIT}"
+        quoted = _quoted(case)
+        if quoted is None:
+            note = f"not measured: set {VARIABLE} to a checkout of {COMMIT}"
+        else:
+            theirs, note = [quoted] * len(ours), WHY_QUOTED
     return Row(case, unit, ours, PEER, theirs, more_is_better, target=target, note=note)
+
+
+def _quoted(case: str) -> float | None:
+    """Return the earlier version's median in the published results, or None."""
+    for result in Results.read(ROOT / "benchmarks" / "results.json").topics.values():
+        for row in result.rows:
+            if (row.case, row.peer) == (case, PEER) and row.theirs:
+                return statistics.median(row.theirs)
+    return None
 
 
 def shares(case: str, row: Row, target: float | None) -> Iterator[Row]:

@@ -93,6 +93,12 @@ EXPLANATIONS = (
         "the worker folds the totals in its commits, which record.lua did in each batch before",
         part="commands",
     ),
+    Explanation(
+        "small_metrics",
+        before.PEER,
+        "a pass also folds the totals, which record.lua added up in each batch before",
+        part="pass, server CPU",
+    ),
 )
 
 
