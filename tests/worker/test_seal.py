@@ -1,6 +1,7 @@
 """Sealing: which blocks a pass seals, and what it leaves in Redis."""
 
 import time
+from typing import Any
 
 import pytest
 import redis
@@ -9,7 +10,7 @@ from redismetrics import Metrics
 from redismetrics.store import keys, metric_keys
 from redismetrics.store.driver import run
 from redismetrics.store.namespace import open_namespace
-from redismetrics.worker import seal
+from redismetrics.worker import queue, seal
 from redismetrics.worker.commit import Outcome
 from redismetrics.worker.limits import DEFAULT_LIMITS, WorkerLimits
 from tests.fixtures.servers import Server
@@ -178,13 +179,13 @@ def test_blocks_of_the_same_minutes_are_sealed_by_one_commit(
 ) -> None:
     """Backdated series come one after the other: each block falls into all minutes."""
     now = int(time.time())
-    for series in range(4):
+    for series in range(8):
         for minute in range(20):
             metrics.gauge("load", series, tags={"host": str(series)}, timestamp=now - 60 * minute)
         metrics.flush()
-    one = make(limits=WorkerLimits(cells_per_commit=20))
+    one = make(limits=WorkerLimits(cells_per_commit=10))
     one.pass_once()
-    assert one.counts.blocks == 4
+    assert one.counts.blocks == 8
     assert state(admin, namespace, "load")["version"].startswith(b"1.")
     # A block of other minutes is not added to them.
     for first in (40, 70):
@@ -193,4 +194,26 @@ def test_blocks_of_the_same_minutes_are_sealed_by_one_commit(
         metrics.flush()
     one.pass_once()
     assert state(admin, namespace, "load")["version"].startswith(b"3.")
-    assert metrics.query("load", aggregation="count", window="last_24h") == 120
+    assert metrics.query("load", aggregation="count", window="last_24h") == 200
+
+
+def test_metrics_with_many_changes_are_sealed_first(
+    metrics: Metrics, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = make()
+    metrics.increment("busy")
+    metrics.flush()
+    one.pass_once()  # from then on record.lua leaves changes to workers
+    metrics.increment("old")
+    for _ in range(queue.MANY_CHANGES):
+        metrics.increment("busy")
+        metrics.flush()
+    order, whole = [], seal.seal
+
+    def spy(metric: metric_keys.MetricLocation, *args: Any) -> Any:
+        order.append(metric.name)
+        return whole(metric, *args)
+
+    monkeypatch.setattr(seal, "seal", spy)
+    one.pass_once()
+    assert order == ["busy", "old"]
