@@ -1,11 +1,15 @@
 """Which samples Redis accepts: of the metric's type, and neither too old nor too far ahead."""
 
 import logging
+from collections.abc import Collection
 
+from redismetrics.errors import FormatMismatch
 from redismetrics.model.definition import Definition
+from redismetrics.store import catalog, server
+from redismetrics.store.driver import Operation
 
 from . import batch as metric_batch
-from .batch import MetricBatch, convert
+from .batch import MetricBatch, convert, finish, is_outside
 from .known_definitions import KnownDefinitions
 from .recorder import Recorder
 from .send_queue import SendQueue
@@ -43,6 +47,55 @@ class Fitting:
             round(now - self.settings.max_age * 1000),
             round(now + self.settings.max_future * 1000),
         )
+
+    def look_up(self, shard: int, found: list[MetricBatch]) -> Operation[set[str]]:
+        """Look up new metrics in the catalog, and the time if a batch is too old or too far ahead.
+
+        Return the names of metrics whose definition can't be read.
+        """
+        unknown = [batch.name for batch in found if not self._known.is_learned(batch.name)]
+        unreadable: set[str] = set()
+        if unknown:
+            namespace = self.settings.namespace
+            known = yield from catalog.definitions(namespace, shard, unknown)
+            for name in unknown:
+                definition = known.get(name)
+                if isinstance(definition, FormatMismatch):
+                    log.error("%s: its samples are dropped: %s", name, definition)
+                    unreadable.add(name)
+                elif definition is not None:
+                    self._known.learn(name, definition)
+        limits = self.limits()
+        if any(is_outside(batch, *limits) for batch in found):
+            # Only a reply renews the offset, and samples that are dropped here get none.
+            before = self.now_ms()
+            server_ms = yield from server.now()
+            self.set_server_time(server_ms, (before + self.now_ms()) / 2)
+        return unreadable
+
+    def needs_no_look_up(self, found: list[MetricBatch]) -> bool:
+        """True if Redis needs not be asked before these are sent."""
+        limits = self.limits()
+        return all(
+            self._known.is_learned(batch.name) and not is_outside(batch, *limits) for batch in found
+        )
+
+    def fit_all(
+        self, found: list[MetricBatch], unreadable: Collection[str] = ()
+    ) -> list[MetricBatch]:
+        """Return what fits and is not too old; drop and count the rest."""
+        limits, ready = self.limits(), []
+        for batch in found:
+            if batch.name in unreadable:
+                self._send_queue.drop("refused", batch.samples.count, batch.name)
+                continue
+            current = self._known.definition(batch.name)
+            fitting = batch if current is None else self.fit(batch, current)
+            if fitting is not None:
+                kept = self.drop_outside(fitting, *limits)
+                if kept is not None:
+                    ready.append(finish(kept))
+        return ready
 
     def fit(self, batch: MetricBatch, definition: Definition) -> MetricBatch | None:
         """Return the batch converted to *definition*; None if its type contradicts it."""

@@ -12,7 +12,7 @@ from typing import Any
 from redismetrics.errors import StoreError
 from redismetrics.store.cluster import ClusterClient
 from redismetrics.store.cluster_routing import Address, Command, slot_of
-from redismetrics.store.driver import Operation, sendable
+from redismetrics.store.driver import Operation, Overlapped, sendable
 
 
 @dataclass(slots=True)
@@ -128,6 +128,8 @@ class Lanes:
                 _send_together(self._client, [trip], self._done)
                 return
         self._jobs[node].put(trip)
+        if isinstance(trip.commands, Overlapped):
+            trip.commands.meanwhile()
 
 
 def _send_all(client: ClusterClient, jobs: _Jobs, done: _Done) -> None:

@@ -4,22 +4,22 @@ import logging
 import secrets
 import threading
 from collections import Counter as Tally
+from functools import partial
 from time import perf_counter
 from typing import Any
 
 import msgpack
 
-from redismetrics.errors import FormatMismatch, ScriptFailed, StoreError
+from redismetrics.errors import ScriptFailed, StoreError
 from redismetrics.model.safe_url import safe_url
 from redismetrics.model.time import monotonic
-from redismetrics.store import catalog, server
 from redismetrics.store.cluster import ClusterClient
 from redismetrics.store.connection import Store
 from redismetrics.store.driver import Client, Operation, run
 
 from . import write
 from .backoff import Retries
-from .batch import MetricBatch, finish, is_outside
+from .batch import MetricBatch
 from .encode import EncodedBatch, encode
 from .fitting import Fitting
 from .known_definitions import KnownDefinitions
@@ -27,7 +27,7 @@ from .known_namespace import KnownNamespace
 from .lanes import Lanes
 from .recorder import Recorder
 from .send_queue import SendQueue
-from .unconfirmed import UnconfirmedBatch, is_permanent
+from .unconfirmed import PackedBatch, UnconfirmedBatch, is_permanent
 from .write import WriteReply
 
 log = logging.getLogger("redismetrics")
@@ -58,6 +58,7 @@ class Sender:
         self.writer = secrets.token_hex(8)
         # By shard.
         self.unconfirmed: dict[int, UnconfirmedBatch] = {}
+        self._ahead: dict[int, PackedBatch] = {}
         # Set when another thread no longer waits for the one that is sending.
         self.abandoned = False
         self.last_error: StoreError | None = None
@@ -141,23 +142,28 @@ class Sender:
             StoreError: At the first failure, if the store is not a cluster.
         """
         until = None if timeout is None else monotonic() + timeout
-        while not self._is_over(until, stop):
-            shards = self._shards_to_send()
-            if not shards:
-                return
-            if self._client is None:
-                self._client = self.store.connect(retries=0)
-            if self._namespace.is_open and isinstance(self._client, ClusterClient):
-                self._send_at_once(self._client, shards, until)
-                continue
-            if self._namespace.needs_check():
-                shards = list(self.unconfirmed)
+        try:
+            while not self._is_over(until, stop):
+                shards = self._shards_to_send()
                 if not shards:
-                    run(self._client, self._open())
-            for shard in shards:
-                if self._is_over(until, stop):
                     return
-                run(self._client, self._send_shard(shard))
+                if self._client is None:
+                    self._client = self.store.connect(retries=0)
+                if self._namespace.is_open and isinstance(self._client, ClusterClient):
+                    self._send_at_once(self._client, shards, until)
+                    continue
+                if self._namespace.needs_check():
+                    # What is new is stored after that.
+                    shards = list(self.unconfirmed)
+                    if not shards:
+                        run(self._client, self._open())
+                for shard in shards:
+                    if not self._is_over(until, stop):
+                        run(self._client, self._send_shard(shard))
+        finally:
+            # Nothing but what is unconfirmed is outside the queue's limits for long.
+            for shard in list(self._ahead):
+                self._put_back_ahead(shard)
 
     def _is_over(self, until: float | None, stop: threading.Event | None) -> bool:
         return (
@@ -168,7 +174,8 @@ class Sender:
 
     def _shards_to_send(self) -> list[int]:
         running = [] if self._lanes is None else self._lanes.running()
-        shards = dict.fromkeys((*self.unconfirmed, *running, *self.send_queue.shards()))
+        waiting = (*self._ahead, *self.send_queue.shards())
+        shards = dict.fromkeys((*self.unconfirmed, *running, *waiting))
         shards.pop(_OPENING, None)
         return list(shards)
 
@@ -210,6 +217,7 @@ class Sender:
             if error is None:
                 self.retries.note_success(number)
             else:
+                self._put_back_ahead(number)
                 self.retries.note_failure(number)
                 self._note_error(error)
 
@@ -223,27 +231,58 @@ class Sender:
         began = perf_counter()
         batch = self.unconfirmed.get(shard)
         if batch is None:
-            batch = yield from self._number(shard)
+            packed = yield from self._pack(shard)
+            batch = None if packed is None else self._number(shard, packed)
         if batch is not None:
             yield from self._send(batch)
         self._batch_seconds = perf_counter() - began
 
-    def _number(self, shard: int) -> Operation[UnconfirmedBatch | None]:
-        """Take what waits for a shard off the queue and number it; None if nothing is left."""
+    def _pack(self, shard: int) -> Operation[PackedBatch | None]:
+        """Return what was packed ahead, or else take what waits and pack it; None if nothing is."""
+        if self._is_long_ago(shard):
+            self._put_back_ahead(shard)
+        elif shard in self._ahead:
+            return self._ahead.pop(shard)
         found = self.send_queue.take(shard)
         if not found:
             return None
         try:
-            ready = yield from self._apply_catalog(shard, found)
+            unreadable = yield from self.fitting.look_up(shard, found)
+            ready = self.fitting.fit_all(found, unreadable)
         except BaseException:
             self.send_queue.put_back(found)
             raise
-        now = self.recorder.steady_clock()
-        if now - self._confirmed_at.get(shard, now) > self.settings.max_age:
+        if self._is_long_ago(shard):
             self._begin_again(shard)
-        encoded, packed = self._encode(ready)
-        if not packed:
-            return None
+        return self._encode(ready)
+
+    def _pack_ahead(self, shard: int) -> None:
+        """Pack the next batch while the server works on one, unless Redis must be asked first.
+
+        It is packed with the ids that are known now, in their epoch. So it is packed anew if the
+        reply shows that Redis lost data, or refuses samples that go out again.
+        """
+        if shard in self._ahead:
+            return
+        found = self.send_queue.take(shard)
+        try:
+            ready = self.fitting.fit_all(found) if self.fitting.needs_no_look_up(found) else None
+        except BaseException:
+            self.send_queue.put_back(found)
+            raise
+        packed = None if ready is None else self._encode(ready)
+        if packed is not None:
+            self._ahead[shard] = packed
+        elif ready is None:
+            self.send_queue.put_back(found)
+
+    def _put_back_ahead(self, shard: int) -> None:
+        packed = self._ahead.pop(shard, None)
+        if packed is not None:
+            self.send_queue.put_back(packed.batches)
+
+    def _number(self, shard: int, packed: PackedBatch) -> UnconfirmedBatch | None:
+        """Give a batch its number; None if `close` gave up all that is left."""
         self._sequence[shard] += 1
         request = write.write_request(
             self.settings.namespace,
@@ -251,28 +290,31 @@ class Sender:
             self.writer,
             self._sequence[shard],
             self._confirmed.get(shard, 0),
-            encoded,
+            packed.encoded,
             self.settings,
             self.store.database,
         )
-        new = UnconfirmedBatch(request, packed, now)
+        new = UnconfirmedBatch(request, packed.batches, self.recorder.steady_clock())
         with self.send_queue.change:
             if self.send_queue.given_up:
                 return None
             self.unconfirmed[shard] = new
         return new
 
+    def _is_long_ago(self, shard: int) -> bool:
+        """True if the last batch was confirmed so long ago that Redis may have forgotten it."""
+        now = self.recorder.steady_clock()
+        return now - self._confirmed_at.get(shard, now) > self.settings.max_age
+
     def _begin_again(self, shard: int) -> None:
         """After a long pause, don't rely on what Redis knew of this writer: it may be pruned."""
         if self._confirmed.pop(shard, 0):
             self.known.forget_ids()
 
-    def _encode(self, found: list[MetricBatch]) -> tuple[list[EncodedBatch], list[MetricBatch]]:
-        """Return the batches as bytes, and those that could be encoded.
-
-        One that can't be is dropped and counted, so that the others are not held up.
-        """
-        encoded, packed = [], []
+    def _encode(self, found: list[MetricBatch]) -> PackedBatch | None:
+        """Return the batches with their bytes, None if there are none; drop any that has a bug."""
+        encoded: list[EncodedBatch] = []
+        packed: list[MetricBatch] = []
         for batch in found:
             try:
                 encoded.append(
@@ -286,17 +328,18 @@ class Sender:
                     batch.samples.count,
                 )
                 self.send_queue.drop("failed", batch.samples.count, batch.name)
-        return encoded, packed
+        return PackedBatch(packed, encoded) if packed else None
 
     def _send(self, batch: UnconfirmedBatch) -> Operation[None]:
         """Send or resend a batch and process the reply."""
+        shard = batch.request.shard
         remembered = self.settings.max_age + self.settings.max_future
         if self.recorder.steady_clock() - batch.first_sent > remembered:
             # Redis may have forgotten this writer: sending again could store the samples twice.
             self._give_up(batch, "unknown")
             return
         try:
-            reply = yield from write.record(batch.request)
+            reply = yield from write.record(batch.request, partial(self._pack_ahead, shard))
         except ScriptFailed as error:
             if not is_permanent(error):
                 raise
@@ -307,36 +350,27 @@ class Sender:
             self._isolate(batch, error)
             return
         self.fitting.set_server_time(reply.clock / 1000)
-        if reply.held < self._confirmed.get(batch.request.shard, 0):
-            self._note_loss(batch.request.shard, reply.held)
+        if reply.held < self._confirmed.get(shard, 0):
+            self._note_loss(shard, reply.held)
             # Before anybody waits no longer for the batch, and asks for it.
             yield from self._open()
-        refused = {
-            index: (reason, detail)
-            for index, reason, detail in reply.problems
-            if reason != "overflow"
-        }
-        if self._confirm(batch, reply, refused):
-            self._apply_reply(batch, reply, refused)
+        if self._confirm(batch, reply):
+            self._apply_reply(batch, reply)
 
     def _note_loss(self, shard: int, held: int) -> None:
         """Count the confirmed batches that Redis lost: it holds them up to number *held*."""
         self._lost_batches += self._confirmed[shard] - held
         self._confirmed[shard] = held
+        self._put_back_ahead(shard)
         self.recorder.warn_once(
             "Redis lost confirmed batches: after a failover, or its data was deleted"
         )
         self.known.forget_ids()
         self._namespace.doubt()
 
-    def _confirm(
-        self,
-        batch: UnconfirmedBatch,
-        reply: WriteReply,
-        refused: dict[int, tuple[str, bytes]],
-    ) -> bool:
+    def _confirm(self, batch: UnconfirmedBatch, reply: WriteReply) -> bool:
         """Count a confirmed batch as stored; return False if `close` gave it up meanwhile."""
-        shard = batch.request.shard
+        shard, refused = batch.request.shard, reply.refused
         with self.send_queue.change:
             if self.unconfirmed.get(shard) is not batch:
                 return False
@@ -354,13 +388,12 @@ class Sender:
                     self.send_queue.confirm(part.name, part.samples.count)
         return True
 
-    def _apply_reply(
-        self,
-        batch: UnconfirmedBatch,
-        reply: WriteReply,
-        refused: dict[int, tuple[str, bytes]],
-    ) -> None:
+    def _apply_reply(self, batch: UnconfirmedBatch, reply: WriteReply) -> None:
         """Learn from a reply, and queue again what the script refused."""
+        refused = reply.refused
+        if refused:
+            # What was refused goes first.
+            self._put_back_ahead(batch.request.shard)
         if reply.unsealed_ms > UNSEALED_MS:
             self.recorder.warn_once(
                 "no worker processes the samples of namespace %s: "
@@ -389,40 +422,6 @@ class Sender:
 
     # -- what doesn't fit -------------------------------------------------------------------------
 
-    def _apply_catalog(self, shard: int, found: list[MetricBatch]) -> Operation[list[MetricBatch]]:
-        """Look up new metrics in the catalog; return the batches that fit and are not too old."""
-        unknown = [batch.name for batch in found if not self.known.is_learned(batch.name)]
-        unreadable: set[str] = set()
-        if unknown:
-            namespace = self.settings.namespace
-            known = yield from catalog.definitions(namespace, shard, unknown)
-            for name in unknown:
-                definition = known.get(name)
-                if isinstance(definition, FormatMismatch):
-                    log.error("%s: its samples are dropped: %s", name, definition)
-                    unreadable.add(name)
-                elif definition is not None:
-                    self.known.learn(name, definition)
-        limits = self.fitting.limits()
-        if any(is_outside(batch, *limits) for batch in found):
-            # Only a reply renews the offset, and samples that are dropped here get none.
-            before = self.fitting.now_ms()
-            server_ms = yield from server.now()
-            self.fitting.set_server_time(server_ms, (before + self.fitting.now_ms()) / 2)
-            limits = self.fitting.limits()
-        ready = []
-        for batch in found:
-            if batch.name in unreadable:
-                self.send_queue.drop("refused", batch.samples.count, batch.name)
-                continue
-            current = self.known.definition(batch.name)
-            fitting = batch if current is None else self.fitting.fit(batch, current)
-            if fitting is not None:
-                kept = self.fitting.drop_outside(fitting, *limits)
-                if kept is not None:
-                    ready.append(finish(kept))
-        return ready
-
     def _isolate(self, batch: UnconfirmedBatch, error: ScriptFailed) -> None:
         """Send each metric of a batch that Redis rejects alone; drop one that is alone already.
 
@@ -434,11 +433,13 @@ class Sender:
             return
         with self.send_queue.change:
             self.unconfirmed.pop(batch.request.shard, None)
+        self._put_back_ahead(batch.request.shard)
         for part in batch.batches:
             part.alone = True
         self.send_queue.put_back(batch.batches)
 
     def _give_up(self, batch: UnconfirmedBatch, reason: str) -> None:
+        self._put_back_ahead(batch.request.shard)
         with self.send_queue.change:
             self.unconfirmed.pop(batch.request.shard, None)
             for part in batch.batches:

@@ -1,4 +1,4 @@
-"""Batches that were sent and not confirmed yet, and which errors resending can't fix."""
+"""Batches that are packed, or sent and not confirmed; and which errors resending can't fix."""
 
 import re
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from redis.exceptions import ResponseError
 from redismetrics.errors import ScriptFailed
 
 from .batch import MetricBatch
+from .encode import EncodedBatch
 from .write import WriteRequest
 
 # What a server says when it can't take a write now, or this user may not. Up to Redis 6.2 that is
@@ -16,6 +17,14 @@ _TEMPORARY = re.compile(
     "NOPERM|ACL failure|user executing the script|OOM|MISCONF|READONLY|NOREPLICAS|MASTERDOWN"
     "|CLUSTERDOWN|LOADING|BUSY"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBatch:
+    """A batch that has no number yet: what it is made of, and its bytes."""
+
+    batches: list[MetricBatch]
+    encoded: list[EncodedBatch]
 
 
 @dataclass(slots=True)

@@ -1,6 +1,6 @@
 """Send a batch to record.lua and read its reply."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import msgpack
 from redismetrics.model.validation import OVERFLOW_TAGS, pack_tags
 from redismetrics.settings import Settings
 from redismetrics.store import keys, scripts
-from redismetrics.store.driver import Command, Operation
+from redismetrics.store.driver import Command, Operation, Overlapped
 from redismetrics.store.replies import reading
 
 from .encode import EncodedBatch
@@ -27,6 +27,15 @@ class WriteReply:
     unpublished: int
     problems: list[tuple[int, str, bytes]]
     learned: list[tuple[int, list[int], int]]
+
+    @property
+    def refused(self) -> dict[int, tuple[str, bytes]]:
+        """Why metrics were refused, with its detail, by index."""
+        return {
+            index: (reason, detail)
+            for index, reason, detail in self.problems
+            if reason != "overflow"
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +81,12 @@ def write_request(
     return WriteRequest(shard, sequence, command)
 
 
-def record(sent: WriteRequest) -> Operation[WriteReply]:
-    """Send a batch and return the reply. Safe to repeat."""
-    (reply,) = yield [sent.command]
+def record(
+    sent: WriteRequest, meanwhile: Callable[[], None] | None = None
+) -> Operation[WriteReply]:
+    """Send a batch, call *meanwhile* while the server works, return the reply. Safe to repeat."""
+    commands = [sent.command]
+    (reply,) = yield commands if meanwhile is None else Overlapped(commands, meanwhile)
     with reading("record.lua's reply"):
         held, clock, unsealed, unpublished, problems, learned = msgpack.unpackb(reply, raw=True)
         reasons = [(index, reason.decode(), detail) for index, reason, detail in problems]

@@ -6,7 +6,7 @@ logic. That includes the handling of errors, which are thrown into the generator
 replies: redis-py's, as subclasses of `StoreError`.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, Union
 
@@ -29,6 +29,7 @@ __all__ = [
     "Client",
     "Command",
     "Operation",
+    "Overlapped",
     "arun",
     "gather",
     "run",
@@ -39,6 +40,17 @@ __all__ = [
 Client = redis.Redis | ClusterClient
 AsyncClient = Union["redis.asyncio.Redis", AsyncClusterClient]
 Operation = Generator[list[Command], list[Any], T]
+
+
+class Overlapped(list[Command]):
+    """The commands of one round trip, and what to do while the server works on them.
+
+    *meanwhile* is called each time that they are sent, or not at all.
+    """
+
+    def __init__(self, commands: list[Command], meanwhile: Callable[[], None]) -> None:
+        super().__init__(commands)
+        self.meanwhile = meanwhile
 
 
 @contextmanager
@@ -147,11 +159,40 @@ def _send(client: Client, commands: list[Command]) -> list[Any]:
         return _checked(client.send(commands))
     # Fast path: the common case, without the cost of a pipeline.
     if len(commands) == 1:
+        if isinstance(commands, Overlapped):
+            return [_execute_overlapped(client, commands[0], commands.meanwhile)]
         return [client.execute_command(*commands[0])]  # type: ignore[no-untyped-call]
     with client.pipeline(transaction=False) as pipeline:
         for command in commands:
             pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
         return pipeline.execute()
+
+
+# redis-py before 5.3 chooses a connection by the command.
+_BY_COMMAND = tuple(map(int, redis.__version__.split(".")[:2])) < (5, 3)
+
+
+def _execute_overlapped(
+    client: redis.Redis, command: Command, meanwhile: Callable[[], None]
+) -> Any:
+    """Send *command*, call *meanwhile*, and return the reply. Nothing is sent again."""
+    pool: Any = client.connection_pool
+    connection = pool.get_connection(*(command[:1] if _BY_COMMAND else ()))
+    is_read = False
+    try:
+        connection.send_command(*command)
+        meanwhile()
+        reply = client.parse_response(connection, command[0])  # type: ignore[no-untyped-call]
+        is_read = True
+    except redis.ResponseError:
+        is_read = True
+        raise
+    finally:
+        if not is_read:
+            # So that no other command receives the reply.
+            connection.disconnect()
+        pool.release(connection)
+    return reply
 
 
 async def _asend(client: AsyncClient, commands: list[Command]) -> list[Any]:

@@ -103,9 +103,9 @@ def test_a_repeated_batch_counts_once_with_the_same_number_of_shards(
     sent: list[Any] = []
     record = write.record
 
-    def recording(batch: Any) -> Any:
+    def recording(batch: Any, *others: Any) -> Any:
         sent.append(batch)
-        return record(batch)
+        return record(batch, *others)
 
     write.record = recording  # type: ignore[assignment]
     try:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from redismetrics import Metrics
-from redismetrics.recording import sender as sender_module
+from redismetrics.recording import fitting
 from redismetrics.recording.collector import Collector
 from redismetrics.recording.recorder import Recorder
 from redismetrics.recording.send_queue import SendQueue
@@ -133,7 +133,7 @@ def test_the_server_is_asked_for_its_time_only_before_something_is_dropped(
         asked.append(None)
         return real()
 
-    monkeypatch.setattr(sender_module.server, "now", now)
+    monkeypatch.setattr(fitting.server, "now", now)
     metrics = make(flush_interval=NEVER)
     record(metrics, own_time=True)
     assert not asked

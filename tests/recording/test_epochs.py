@@ -1,5 +1,7 @@
 """Ids of series are valid within one epoch of their metric, and refused in any other."""
 
+from typing import Any
+
 import pytest
 
 from redismetrics.recording import write
@@ -14,8 +16,8 @@ def replies(monkeypatch: pytest.MonkeyPatch) -> list[WriteReply]:
     found: list[WriteReply] = []
     record = write.record
 
-    def recording(sent: WriteRequest) -> Operation[WriteReply]:
-        reply = yield from record(sent)
+    def recording(sent: WriteRequest, *others: Any) -> Operation[WriteReply]:
+        reply = yield from record(sent, *others)
         found.append(reply)
         return reply
 

@@ -185,11 +185,11 @@ def stage(
         found = Stage(namespace, retention, clock, made, client)
         original = write.record
 
-        def record(sent: WriteRequest) -> Operation[Any]:
+        def record(sent: WriteRequest, *others: Any) -> Operation[Any]:
             found.batches.append(sent)
             if found.twice:
                 yield from original(sent)
-            return (yield from original(sent))
+            return (yield from original(sent, *others))
 
         patch.setattr(write, "record", record)
         patch.setattr(keys, "CHUNK", dict.fromkeys(keys.CHUNK, CHUNK))
