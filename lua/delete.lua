@@ -48,7 +48,7 @@ end
 
 -- Return an error if a right is missing.
 local function find_missing_right()
-  if not redis.acl_check_cmd then -- DEL cannot be tried; a user who lacks it alone is rare
+  if not redis.acl_check_cmd then
     return find_refused('HSET', state_key, 'f', 'v', 'g')
       or find_refused('HDEL', state_key, '')
       or find_refused('ZREM', dirty_key, '')
@@ -75,6 +75,9 @@ if missing_right then
   return redis.error_reply(missing_right)
 end
 
+-- DEL comes first: Redis 6.2 cannot be asked for this right, and refuses it here.
+redis.call('DEL', series_key, live_key, log_key, values_key, due_key, held_key, touched_key,
+  exemplars_key)
 -- What outlives the metric: the version, so that readers and workers that are in progress start
 -- again, and how far its log was sealed.
 redis.call('HSET', state_key, 'version', '0.' .. token)
@@ -84,8 +87,6 @@ recorded.first_change, recorded.change_bytes = recorded.next_change, 0
 recorded.log_bytes, recorded.oldest, recorded.waiting = 0, 0, 0
 recorded.samples, recorded.never_sealed = 0, 0
 redis.call('HSET', recorded_key, name, pack_state(recorded))
-redis.call('DEL', series_key, live_key, log_key, values_key, due_key, held_key, touched_key,
-  exemplars_key)
 for number = 14, #KEYS do
   redis.call('DEL', KEYS[number])
 end

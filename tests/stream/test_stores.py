@@ -134,6 +134,8 @@ def test_messages_contain_values_and_metadata_but_no_tags(
         production.gauge("orders", 1, tags={"shop": "de-secret"}, metadata={"note": "loud"})
         production.flush()
         message = listener.get_message(timeout=5) or {}
+        if not message["data"]:  # Redis 6.2: a script asks whether it may publish
+            message = listener.get_message(timeout=5) or {}
         assert message["channel"] == keys.channel("default", "orders").encode()
         assert b"loud" in message["data"]
         assert b"secret" not in message["data"]
