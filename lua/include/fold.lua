@@ -7,13 +7,13 @@
 
 local GAUGE = 2 -- kind of a change
 
--- Changes of one metric that may wait to be folded, and their bytes: while a worker folds them, and
--- without one. A gauge's are always few, since a change of its shared value folds all.
+-- Changes of one metric that may wait to be folded, and their bytes: without a worker, and while
+-- one folds them. A gauge's are always few, since a change of its shared value folds all.
 local WAITING, WAITING_BYTES = 16, 65536
 local WAITING_FOR_WORKER, WAITING_BYTES_FOR_WORKER = 1024, 4194304
 local WORKER_US = 60000000 -- a worker that folded within this time is expected to fold again
--- So that a script takes no longer than about 2 ms, one batch folds the longest lists only: of
--- MOST_FOLDED metrics or of a sixteenth of those in the batch, and about so many rows in all.
+-- One batch folds only the longest lists, so that a script takes about 2 ms: those of MOST_FOLDED
+-- metrics, or of a sixteenth of the metrics in the batch, and about FOLDED_ROWS rows in all.
 local MOST_FOLDED, FOLDED_ROWS = 4, 1000
 
 local function name_of_change(number)

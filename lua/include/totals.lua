@@ -26,7 +26,7 @@ local function saturate(sum)
   return math.max(-LARGEST, math.min(LARGEST, sum))
 end
 
-local repeated_formats = {} -- format of one number -> count -> format of so many numbers
+local repeated_formats = {} -- format of one number -> count -> format of that many
 
 -- Return the format of *count* numbers. Metrics of a batch are alike, so most are made before.
 local function repeat_format(format, count)

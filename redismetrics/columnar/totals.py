@@ -1,8 +1,9 @@
 """Totals: rows of doubles, and the changes that are not added to them yet.
 
 For the bytes see LIVE in keys.py and lua/include/totals.lua. What is computed here is equal to what
-the script computes, to the bit: whoever folds, a counter on the Prometheus page never goes down,
-not even by a rounding. So changes are added one after the other, in order of their numbers.
+the script computes, to the bit, so that a counter on the Prometheus page never goes down when
+changes are folded, not even by a rounding. So changes are added one by one, in order of their
+numbers.
 """
 
 import struct

@@ -259,8 +259,8 @@ class Sender:
     def _pack_ahead(self, shard: int) -> None:
         """Pack the next batch while the server works on one, unless Redis must be asked first.
 
-        It is packed with the ids that are known now, in their epoch. So it is packed anew if the
-        reply shows that Redis lost data, or refuses samples that go out again.
+        It contains the ids that are known now, in their epoch. So it is packed again if the reply
+        shows that Redis lost data, or refuses samples that go out again.
         """
         if shard in self._ahead:
             return

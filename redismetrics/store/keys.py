@@ -73,9 +73,9 @@ LIVE: the totals of all series are rows, and changes that are not added to them 
     first      number of the oldest change
     <series id> <writer>
                value of one process, see LATER
-record.lua appends changes, which costs a third of changing the rows. Workers, and record.lua where
-there are many, fold them: they put sums in place of rows and take the changes off. Rows and changes
-are in one hash, which one command reads as one cut. The current totals are the rows plus the
+record.lua appends changes, which costs much less than changing the rows. Workers, and record.lua
+where there are many, fold them: they put sums in place of rows and take the changes off. Rows and
+changes are in one hash, which one command reads as one cut. The current totals are the rows plus the
 changes, in order of their numbers. A sum is stored as total + remainder, so that neither many
 small additions nor large integers lose digits (two-sum; Knuth, The Art of Computer Programming,
 volume 2, section 4.2.2).

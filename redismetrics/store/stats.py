@@ -18,7 +18,7 @@ from .unreadable import Skipped, read_readable, skip
 
 # A worker without a heartbeat for this long gets no share of the work.
 ALIVE_MS = 30_000
-# A metric has had so many series before its hash `series` is padded, see series_ids.lua.
+# Number of series from which the hash `series` of a metric is padded, see series_ids.lua.
 PAD_AT = 64
 
 

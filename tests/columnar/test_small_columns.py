@@ -79,7 +79,7 @@ def test_what_numpy_refuses_is_not_small(data: bytes, count: int) -> None:
         try:
             reader.fill(column)
         except (FormatMismatch, OverflowError):
-            # A position beyond the data is checked by whoever reads the last column.
+            # The reader of the last column checks that its position is within the data.
             try:
                 _, at = unpack(data, 0, count)
             except NOT_SMALL:

@@ -240,7 +240,7 @@ def parts(draw: st.DrawFn) -> Part:
     )
 
 
-# A change, or a fold of at most so many changes.
+# A list of parts is a change; a tuple says who folds, and how many changes at most.
 STEPS = st.lists(
     st.one_of(
         st.lists(parts(), min_size=1, max_size=8),

@@ -1,4 +1,4 @@
-"""A batch that is packed while the server works on the one before it gives way to bad news."""
+"""A batch packed while the server works on another is packed again if the reply says so."""
 
 from collections.abc import Callable
 from typing import Any
