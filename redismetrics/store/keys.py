@@ -75,8 +75,8 @@ LIVE: the totals of all series are rows, and changes that are not added to them 
                value of one process, see LATER
 record.lua appends changes, which costs much less than changing the rows. Workers, and record.lua
 where there are many, fold them: they put sums in place of rows and take the changes off. Rows and
-changes are in one hash, which one command reads as one cut. The current totals are the rows plus the
-changes, in order of their numbers. A sum is stored as total + remainder, so that neither many
+changes are in one hash, which one command reads as one cut. The current totals are the rows plus
+the changes, in order of their numbers. A sum is stored as total + remainder, so that neither many
 small additions nor large integers lose digits (two-sum; Knuth, The Art of Computer Programming,
 volume 2, section 4.2.2).
 
