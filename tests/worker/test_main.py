@@ -19,7 +19,6 @@ from redismetrics.exposition import http_server
 from redismetrics.store import keys
 from redismetrics.store.driver import run
 from redismetrics.worker import __main__, queue
-from redismetrics.worker.limits import DEFAULT_LIMITS
 from tests.fixtures.servers import Server, wait_until
 from tests.fixtures.workers import pull_forward
 from tests.system.faults.proxy import Proxy
@@ -238,10 +237,9 @@ def test_signal_lets_the_worker_finish_its_commits(
             finally:
                 process.kill()
     assert (process.returncode, "Traceback" in err) == (0, False)
-    # Commits in hand are complete. Another batch may have begun before the signal was handled.
-    done = 100 - len(waiting(admin, namespace))
-    assert done % DEFAULT_LIMITS.metrics_at_once == 0 or done == 100
-    assert done
+    # The call in hand was answered and counted. How many metrics it committed is the server's
+    # choice: a call ends early at its time bound.
+    assert 0 < 100 - len(waiting(admin, namespace)) <= 100
     assert admin.zcard(keys.workers(namespace)) == 0
     assert sum(metrics.query(f"jobs_{metric}", aggregation="sum") for metric in range(100)) == 100
 
