@@ -5,7 +5,8 @@ Every error that redismetrics raises, by what to do next.
     ├── InvalidMetric (ValueError)    correct the recording call
     │     InvalidName, InvalidTags, InvalidValue, InvalidTimestamp, TypeMismatch
     ├── InvalidQuery (ValueError)     correct the query
-    │     UnknownWindow, UnknownAggregation, OutsideRetention, TooManyRows
+    │     UnknownWindow, UnknownAggregation, OutsideRetention, TooManyRows,
+    │     InvalidExpression, EvaluationFailed, EvaluationTimeout
     ├── InvalidSetting (ValueError)   correct the settings
     ├── StoreError                    check Redis
     │     StoreUnavailable (safe to retry), FormatMismatch, ScriptFailed
@@ -71,6 +72,21 @@ class TooManyRows(InvalidQuery):
 
     Use a shorter window, a wider interval or fewer groups.
     """
+
+
+class InvalidExpression(InvalidQuery):
+    """A PromQL expression cannot be parsed, or is too large to be. The message says where."""
+
+
+class EvaluationFailed(InvalidQuery):
+    """A PromQL expression cannot be evaluated on this data, or only beyond the limits.
+
+    Use other labels to match, a shorter range or a longer step.
+    """
+
+
+class EvaluationTimeout(InvalidQuery):
+    """A PromQL expression took too long. Use a shorter range, a longer step or fewer series."""
 
 
 class InvalidSetting(RedisMetricsError, ValueError):

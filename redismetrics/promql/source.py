@@ -1,0 +1,197 @@
+"""
+What a source of series is asked, and the columns that it answers with.
+
+An expression names all its selectors before it is evaluated, so evaluating does no I/O:
+
+1. `prepare(expression, start, end, step, lookback=)` of `prepare.py`, all times in Unix ms and a
+   step of 0 for an instant query, parses and checks; it returns an object with *selectors*.
+2. The caller gets one `Selected` for each selector, in whatever way suits it: in one round trip,
+   awaited, from memory.
+3. Its method ``evaluate(answers, budget)`` takes the answers in the same order and returns the
+   result, with warnings and infos.
+
+A selector asks for the series of some matchers at `count` times, `start`, `start + step`, ... in
+Unix milliseconds; `offset` and `@` are already in these times. It is an *instant* selector, or a
+*range* selector of a function: `rate(m[5m])`. For each series the source chooses how to answer:
+
+====================  ==========================================================================
+`RecordedSeries`      Recorded samples. The evaluator does what Prometheus does with them:
+                      lookback, staleness, extrapolation, resets, every function. Suits gauges and
+                      series received by remote write.
+`ComputedSeries`      The value itself at each time, worked out by the source: of an instant
+                      selector the value of the series, of a range selector the value of
+                      `selector.function` over ``(time - range, time]``. Suits counters whose exact
+                      changes are known: their running total, `increase`, `rate`, `delta`, `irate`.
+`DistributionSeries`  Like `ComputedSeries`, but each value is a distribution of observations: what
+                      Prometheus calls a native histogram.
+====================  ==========================================================================
+
+One answer may hold parts of all kinds, and several of one kind. A source that has no better answer
+for a function returns `RecordedSeries`: the evaluator knows all functions of them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from redismetrics.columnar.arrays import Bools, Floats, Ints
+from redismetrics.columnar.percentiles import SortedPoints
+
+from .budget import Budget
+from .matchers import Matcher
+
+# Labels of one series with `__name__`; no empty values. Never changed once made, so they may be
+# shared.
+Labels = dict[str, str]
+
+# Prometheus' query.lookback-delta: 5 minutes.
+LOOKBACK_MS = 300_000
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """One selector of an expression.
+
+    Attributes:
+        matchers: A series must match all of them.
+        start: First time, Unix ms.
+        step: Distance of the times in ms; 0 if there is only one.
+        count: Number of times, at least 1.
+        range: Width of the window in ms; 0 for an instant selector.
+        function: Name of the function of a range selector, such as ``rate``. Empty for an instant
+            selector, and for a range selector that is itself the result, ``m[5m]``: the answer to
+            it must be `RecordedSeries`.
+        lookback: The `lookback_delta` of the request in ms; None if there was none, so that a
+            metric's own, or the default of 5 minutes, holds.
+    """
+
+    matchers: tuple[Matcher, ...]
+    start: int
+    step: int
+    count: int
+    range: int = 0
+    function: str = ""
+    lookback: int | None = None
+
+    @property
+    def end(self) -> int:
+        return self.start + self.step * (self.count - 1)
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Return (after, until): samples matter if ``after < time <= until``, in Unix ms.
+
+        For an instant selector with the default lookback.
+        """
+        width = self.range or (LOOKBACK_MS if self.lookback is None else self.lookback)
+        return self.start - width, self.end
+
+    @property
+    def times(self) -> Ints:
+        """Return all times, shape (count,)."""
+        return self.start + self.step * np.arange(self.count, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RecordedSeries:
+    """Recorded samples of some series, one series after another, by time within each.
+
+    Attributes:
+        labels: Labels of each series.
+        offsets: Series i has the samples ``offsets[i] .. offsets[i + 1]``; shape (series + 1,).
+        times: Unix ms, rising strictly within a series, shape (samples,). All samples within
+            `Selector.reach` must be there; more do no harm.
+        values: Shape (samples,).
+        stale: True for a staleness marker, which ends its series; shape (samples,). None means
+            none.
+        lookback: How long a sample of each series counts in ms, shape (series,). None means the
+            selection's, else 5 minutes. Only for instant selectors.
+    """
+
+    labels: Sequence[Labels]
+    offsets: Ints
+    times: Ints
+    values: Floats
+    stale: Bools | None = None
+    lookback: Ints | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ComputedSeries:
+    """A value of each series at each time of the selector.
+
+    Attributes:
+        labels: Labels of each series.
+        values: Shape (series, count); undefined where not present.
+        present: True where the series has a value, shape (series, count). NaN is a value.
+    """
+
+    labels: Sequence[Labels]
+    values: Floats
+    present: Bools
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DistributionSeries:
+    """A distribution of observations of each series at each time of the selector.
+
+    A *cell* is a series at a time; its number is ``series * count + time``. A cell may have rows in
+    several parts, and several rows in one: they are merged when a percentile is computed, as
+    `queries` does it, so the source need not merge digests.
+
+    For `rate`, counts, totals and squares are per second, and `scale` is 1 / seconds: weights stay
+    whole numbers.
+
+    Attributes:
+        labels: Labels of each series.
+        present: True where there is a distribution, if only an empty one; shape (series, count).
+        count: Number of observations; 0 where not present. Shape (series, count), like the next.
+        total: Sum of the observations.
+        m2: Sum of the squared differences from the mean.
+        low: Smallest observation; infinite where there is none.
+        high: Largest observation; minus infinite where there is none.
+        points: Points of the digests. `SortedPoints.group` is the number of the cell.
+        scale: What one unit of weight of a point counts.
+    """
+
+    labels: Sequence[Labels]
+    present: Bools
+    count: Floats
+    total: Floats
+    m2: Floats
+    low: Floats
+    high: Floats
+    points: Sequence[SortedPoints]
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selected:
+    """The answer to one selector; no two series of it have the same labels.
+
+    Attributes:
+        samples: Parts that are recorded samples.
+        values: Parts that are worked out.
+        distributions: Parts that are distributions.
+        warnings: What the user should know: results may be wrong.
+        infos: What the user should know: ``did you mean `jobs_completed_total`?``
+    """
+
+    samples: Sequence[RecordedSeries] = ()
+    values: Sequence[ComputedSeries] = ()
+    distributions: Sequence[DistributionSeries] = ()
+    warnings: Sequence[str] = ()
+    infos: Sequence[str] = ()
+
+
+class Source(Protocol):
+    """Something that answers selectors where it is asked, such as series in memory."""
+
+    def select(self, selectors: Sequence[Selector], budget: Budget) -> Sequence[Selected]:
+        """Return the answer to each selector.
+
+        Count what is read with `Budget.read`, and call `Budget.check` during long work.
+        """
+        ...
