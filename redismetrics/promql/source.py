@@ -15,7 +15,7 @@ Unix milliseconds; `offset` and `@` are already in these times. It is an *instan
 *range* selector of a function: `rate(m[5m])`. For each series the source chooses how to answer:
 
 ====================  ==========================================================================
-`RecordedSeries`      Recorded samples. The evaluator does what Prometheus does with them:
+`SampledSeries`       Recorded samples. The evaluator does what Prometheus does with them:
                       lookback, staleness, extrapolation, resets, every function. Suits gauges and
                       series received by remote write.
 `ComputedSeries`      The value itself at each time, worked out by the source: of an instant
@@ -27,7 +27,7 @@ Unix milliseconds; `offset` and `@` are already in these times. It is an *instan
 ====================  ==========================================================================
 
 One answer may hold parts of all kinds, and several of one kind. A source that has no better answer
-for a function returns `RecordedSeries`: the evaluator knows all functions of them.
+for a function returns `SampledSeries`: the evaluator knows all functions of them.
 """
 
 from collections.abc import Sequence
@@ -62,7 +62,7 @@ class Selector:
         range: Width of the window in ms; 0 for an instant selector.
         function: Name of the function of a range selector, such as ``rate``. Empty for an instant
             selector, and for a range selector that is itself the result, ``m[5m]``: the answer to
-            it must be `RecordedSeries`.
+            it must be `SampledSeries`.
         lookback: The `lookback_delta` of the request in ms; None if there was none, so that a
             metric's own, or the default of 5 minutes, holds.
     """
@@ -95,7 +95,7 @@ class Selector:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RecordedSeries:
+class SampledSeries:
     """Recorded samples of some series, one series after another, by time within each.
 
     Attributes:
@@ -179,7 +179,7 @@ class Selected:
         infos: What the user should know: ``did you mean `jobs_completed_total`?``
     """
 
-    samples: Sequence[RecordedSeries] = ()
+    samples: Sequence[SampledSeries] = ()
     values: Sequence[ComputedSeries] = ()
     distributions: Sequence[DistributionSeries] = ()
     warnings: Sequence[str] = ()
