@@ -1,165 +1,259 @@
-"""Add few changes to few rows of totals, in plain Python: several times faster than with numpy.
+"""Totals of few series, added up in plain Python: for these numpy's overhead is most of the time.
 
-What is returned is equal to what `totals.TotalsTable` returns, to the bit. What is not handled
-here, damaged bytes among it, is left to it.
+What is returned is equal to what `totals.TotalsTable` and the script compute, to the bit. What is
+not handled here, damaged bytes among it, is left to `TotalsTable`.
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from itertools import compress
 from math import isfinite
+from typing import Any, NamedTuple
 
 from .arrays import LARGEST
 from .batch_stamp import stamp_clock
 from .small_columns import NOT_SMALL, NotSmall
-from .totals_rows import COUNTER, GAUGE, HAS_OWN_TIME, HISTOGRAM, PLAIN, SETS
 
-_WIDTHS = {COUNTER: 3, GAUGE: 4}
+# Kinds of a change.
+COUNTER, GAUGE, HISTOGRAM = 1, 2, 3
+# Layouts: of a gauge with changes of its shared value, of a histogram with large numbers.
+PLAIN, SHARED, WIDE = 0, 1, 1
 
-_HEAD = struct.Struct("<BBII")
+# Codes of a gauge's change, which are added.
+CHANGES_SHARED, SETS, HAS_OWN_TIME = 1, 2, 4
 
-# Series and buckets of a change beyond which numpy is faster.
-MAX_NUMBERS = 128
+# Doubles of a row that a change needs at least.
+_LEAST_WIDTH = {COUNTER: 3, GAUGE: 4, HISTOGRAM: 4}
+
+# Kind, layout, series, cells.
+HEAD = struct.Struct("<BBII")
+
+# Bytes of one change up to which numpy is slower: there, both take about 35 us.
+MOST_BYTES = 900
+# Doubles in all rows up to which numpy is slower if every row is returned on its own.
+MOST_DOUBLES = 256
+
+Row = list[float]
+# A list of doubles, and where in it the row of a series begins.
+Place = tuple[list[float], int]
 
 
-class SmallChange:
-    """How one batch changes the totals of a few series: columns, as in `totals.Change`."""
+class SmallChange(NamedTuple):
+    """How one batch changes the totals of a few series.
 
-    __slots__ = ("clock", "columns", "ids", "kind", "seen_ms")
+    Attributes:
+        kind: Kind of the change.
+        clock: Clock of the batch, in us.
+        ids: Series ids, shape (n,).
+        columns: The arguments of `add_to_counters`, `set_gauges` or `add_to_histograms`.
+    """
 
-    def __init__(self, data: bytes) -> None:
-        """Unpack a change with its stamp.
-
-        Raises:
-            NotSmall: If numpy must do it.
-        """
-        self.clock, at = stamp_clock(data)
-        kind, layout, n, m = _HEAD.unpack_from(data, at)
-        at += _HEAD.size
-        if layout != PLAIN or n + m > MAX_NUMBERS:
-            raise NotSmall
-        self.kind = kind
-        self.seen_ms = float(self.clock // 1000)
-        if kind == COUNTER:
-            form = f"<{n}d{n}I"
-        elif kind == GAUGE:
-            form = f"<{n}B{n}d{n}d{n}I"
-        elif kind == HISTOGRAM:
-            form = f"<{n}I{n}d{n}B{m}B{m}I{n}I"
-        else:
-            raise NotSmall
-        if kind != HISTOGRAM and m:
-            raise NotSmall
-        if at + struct.calcsize(form) != len(data):
-            raise NotSmall
-        found = struct.unpack_from(form, data, at)
-        self.ids = found[-n:] if n else ()
-        ends = [n] * (2 if kind == COUNTER else 3) + ([m, m] if kind == HISTOGRAM else [])
-        self.columns = []
-        begin = 0
-        for size in ends[: 1 if kind == COUNTER else None]:
-            self.columns.append(found[begin : begin + size])
-            begin += size
-        if kind == HISTOGRAM and sum(self.columns[2]) != m:
-            raise NotSmall
-        reals = self.columns[0] if kind == COUNTER else self.columns[1]
-        if kind == GAUGE:
-            reals = self.columns[2]
-        if not all(map(isfinite, reals)):
-            raise NotSmall
+    kind: int
+    clock: int
+    ids: Sequence[int]
+    columns: tuple[Any, ...]
 
 
 def unpack_changes(data: Sequence[bytes]) -> list[SmallChange]:
-    """Decode changes with their stamps.
+    """Decode changes with their stamps; leave out those of an unknown kind or layout.
 
     Raises:
-        NotSmall: If numpy must do it.
+        NotSmall: If a change is so large that numpy is faster, or if one may be corrupt.
     """
+    if max(map(len, data), default=0) > MOST_BYTES:
+        raise NotSmall
     try:
-        return list(map(SmallChange, data))
+        return [change for change in map(_unpack_change, data) if change is not None]
     except NOT_SMALL:
         raise NotSmall from None
 
 
 def folded(
-    width: int, per_field: int, rows: Mapping[int, bytes], changes: Sequence[SmallChange]
+    width: int, per_field: int, fields: Mapping[int, bytes], changes: Iterable[SmallChange]
 ) -> list[bytes]:
-    """Return rows with changes added, in their order, as `TotalsTable.packed` does.
+    """Return *fields* with changes added, in their order, as `TotalsTable.packed` does.
 
     Raises:
-        NotSmall: If numpy must do it.
+        NotSmall: If something may be corrupt.
     """
-    form = struct.Struct(f"<{width * per_field}d")
-    try:
-        fields = {number: list(form.unpack(data)) for number, data in rows.items()}
-        for change in changes:
-            if (width < 4) if change.kind == HISTOGRAM else (width != _WIDTHS[change.kind]):
-                raise NotSmall
-            _ADD[change.kind](fields, change, width, per_field)
-    except NOT_SMALL:
-        raise NotSmall from None
+    doubles = _doubles(width * per_field)
     flat = []
-    for number in sorted(fields):
-        flat += [b"%d" % number, form.pack(*fields[number])]
+    for number, field in sorted(_added(width, per_field, fields, changes).items()):
+        flat += [b"%d" % number, doubles.pack(*field)]
     return flat
 
 
-_Fields = dict[int, list[float]]
+def add_few(
+    width: int, per_field: int, fields: Mapping[int, bytes], changes: Sequence[bytes]
+) -> tuple[dict[int, Row], int]:
+    """Return the rows in use of *fields* with *changes* added, by series id, ids ascending.
+
+    The second result is the number of changes of an unknown kind, which are skipped.
+
+    Raises:
+        NotSmall: If there is so much that numpy is faster, or if something may be corrupt.
+    """
+    size = width * per_field
+    if size * len(fields) > MOST_DOUBLES:
+        raise NotSmall
+    known = unpack_changes(changes)
+    rows: dict[int, Row] = {}
+    offsets = range(0, size, width)
+    for number, field in sorted(_added(width, per_field, fields, known).items()):
+        for at in compress(offsets, field[::width]):
+            rows[number * per_field + at // width] = field[at : at + width]
+    return rows, len(changes) - len(known)
 
 
-def _row(fields: _Fields, number: int, width: int, per_field: int) -> tuple[list[float], int]:
-    """Return the field that holds a series, and where its row begins."""
-    at, row = divmod(number, per_field)
-    field = fields.get(at)
-    if field is None:
-        field = fields[at] = [0.0] * (width * per_field)
-    return field, row * width
+def _unpack_change(data: bytes) -> SmallChange | None:
+    clock, at = stamp_clock(data)
+    kind, layout, n, m = HEAD.unpack_from(data, at)
+    at += HEAD.size
+    form = _columns(kind, layout, n, m)
+    if form is None:
+        return None
+    if at + form.size != len(data):
+        raise NotSmall
+    found = form.unpack_from(data, at)
+    ids = found[len(found) - n :]
+    columns: tuple[Any, ...]
+    if kind == COUNTER:
+        reals = found[:n]
+        columns = (reals,)
+    elif kind == GAUGE:
+        reals = found[2 * n : 3 * n]
+        columns = (found[:n], found[n : 2 * n], reals)
+    else:
+        reals, cells = found[n : 2 * n], found[2 * n : 3 * n]
+        buckets, hits = found[3 * n : 3 * n + m], found[3 * n + m : 3 * n + 2 * m]
+        if layout == WIDE:
+            cells, buckets = tuple(map(int, cells)), tuple(map(int, buckets))
+        if sum(cells) != m or (n and min(cells) < 0):
+            raise NotSmall
+        columns = (found[:n], reals, cells, buckets, hits)
+    if not all(map(isfinite, reals)):
+        raise NotSmall
+    return SmallChange(kind, clock, ids, columns)
 
 
-def _add_exactly(field: list[float], at: int, amount: float) -> None:
-    """Add to a pair of total and remainder, as `totals._add_exactly` does."""
-    total = field[at]
+@lru_cache(1_000)
+def _doubles(count: int) -> struct.Struct:
+    return struct.Struct(f"<{count}d")
+
+
+@lru_cache(1_000)
+def _columns(kind: int, layout: int, n: int, m: int) -> struct.Struct | None:
+    """Return the form of a change behind its head; None for an unknown kind or layout."""
+    if kind == COUNTER and layout == PLAIN:
+        return struct.Struct(f"<{n}d{n}I")
+    if kind == GAUGE and layout == PLAIN:
+        return struct.Struct(f"<{n}B{2 * n}d{n}I")
+    if kind == HISTOGRAM and layout in (PLAIN, WIDE):
+        whole, small = ("d", "d") if layout == WIDE else ("I", "B")
+        return struct.Struct(f"<{n}{whole}{n}d{n}{small}{m}{small}{m}{whole}{n}I")
+    return None
+
+
+def _added(
+    width: int, per_field: int, fields: Mapping[int, bytes], changes: Iterable[SmallChange]
+) -> dict[int, list[float]]:
+    """Return the doubles of *fields*, and of new ones, with *changes* added."""
+    size = width * per_field
+    doubles = _doubles(size)
+    try:
+        found = {number: list(doubles.unpack(data)) for number, data in fields.items()}
+        for kind, clock, ids, columns in changes:
+            if width < _LEAST_WIDTH[kind]:
+                raise NotSmall
+            places = []
+            for series in ids:
+                number, row = divmod(series, per_field)
+                if number not in found:
+                    found[number] = [0.0] * size
+                places.append((found[number], row * width))
+            if kind == COUNTER:
+                add_to_counters(places, clock, *columns)
+            elif kind == GAUGE:
+                set_gauges(places, clock, *columns)
+            else:
+                buckets = columns[3]
+                if buckets and not 1 <= min(buckets) <= max(buckets) <= width - 4:
+                    raise NotSmall
+                add_to_histograms(places, clock, *columns)
+    except NOT_SMALL:
+        raise NotSmall from None
+    return found
+
+
+# Each of these changes the rows of series, one after the other. A row may occur more than once, if
+# several series of a batch were counted as the overflow series. For the columns see
+# `totals.Change`.
+
+
+def add_to_counters(places: Iterable[Place], clock: int, amounts: Iterable[float]) -> None:
+    """Add to counters."""
+    seen = float(clock // 1000)
+    for (doubles, at), amount in zip(places, amounts, strict=True):
+        doubles[at] = seen
+        _add_exactly(doubles, at + 1, amount)
+
+
+def set_gauges(
+    places: Iterable[Place],
+    clock: int,
+    codes: Iterable[int],
+    times: Iterable[float],
+    values: Iterable[float],
+) -> None:
+    """Set the values that are not older than those held."""
+    seen = float(clock // 1000)
+    for (doubles, at), code, sent_time, value in zip(places, codes, times, values, strict=True):
+        if code & CHANGES_SHARED:
+            raise ValueError("a change of a gauge's shared value must not wait")
+        time = sent_time if code >= HAS_OWN_TIME else min(sent_time, seen)
+        last = doubles[at + 2] if doubles[at] else -1.0
+        doubles[at] = seen
+        if code & SETS and time >= last:
+            doubles[at + 1 : at + 4] = value, time, float(clock)
+
+
+def add_to_histograms(
+    places: Iterable[Place],
+    clock: int,
+    counts: Iterable[float],
+    amounts: Iterable[float],
+    cells: Iterable[int],
+    buckets: Sequence[int],
+    hits: Sequence[float],
+) -> None:
+    """Add to histograms.
+
+    Raises:
+        ValueError: If a bucket occurs twice in a series.
+    """
+    seen = float(clock // 1000)
+    first = 0
+    for (doubles, at), count, amount, size in zip(places, counts, amounts, cells, strict=True):
+        doubles[at] = seen
+        doubles[at + 1] += count
+        _add_exactly(doubles, at + 2, amount)
+        end = first + size
+        if size > 1 and len(set(buckets[first:end])) < size:
+            raise ValueError(f"buckets of a series must differ, got {buckets[first:end]}")
+        for cell in range(first, end):
+            doubles[at + 3 + buckets[cell]] += hits[cell]
+        first = end
+
+
+def _add_exactly(doubles: list[float], at: int, amount: float) -> None:
+    """Add to a pair of total and remainder: two-sum, Knuth, TAOCP 2, 4.2.2, as the script does."""
+    total = doubles[at]
     whole = total + amount
     part = whole - total
-    remainder = field[at + 1] + ((total - (whole - part)) + (amount - part))
-    if not isfinite(remainder) or not -LARGEST <= whole <= LARGEST:
-        raise NotSmall
-    field[at], field[at + 1] = whole, remainder
-
-
-def _add_counters(fields: _Fields, change: SmallChange, width: int, per_field: int) -> None:
-    for number, amount in zip(change.ids, change.columns[0], strict=True):
-        field, at = _row(fields, number, width, per_field)
-        field[at] = change.seen_ms
-        _add_exactly(field, at + 1, amount)
-
-
-def _set_gauges(fields: _Fields, change: SmallChange, width: int, per_field: int) -> None:
-    seen, clock = change.seen_ms, float(change.clock)
-    for number, code, sent, value in zip(change.ids, *change.columns, strict=True):
-        if code & ~(SETS | HAS_OWN_TIME) or not isfinite(sent):
-            raise NotSmall
-        time = sent if code >= HAS_OWN_TIME else min(sent, seen)
-        field, at = _row(fields, number, width, per_field)
-        last = -1.0 if field[at] == 0 else field[at + 2]
-        field[at] = seen
-        if code & SETS and time >= last:
-            field[at + 1 : at + 4] = value, time, clock
-
-
-def _add_histograms(fields: _Fields, change: SmallChange, width: int, per_field: int) -> None:
-    counts, amounts, cells, buckets, hits = change.columns
-    cell = 0
-    for number, count, amount, size in zip(change.ids, counts, amounts, cells, strict=True):
-        field, at = _row(fields, number, width, per_field)
-        field[at] = change.seen_ms
-        field[at + 1] += count
-        _add_exactly(field, at + 2, amount)
-        hit = buckets[cell : cell + size]
-        if size and (not 1 <= min(hit) <= max(hit) <= width - 4 or len(set(hit)) < size):
-            raise NotSmall
-        for bucket, times in zip(hit, hits[cell : cell + size], strict=True):
-            field[at + 3 + bucket] += times
-        cell += size
-
-
-_ADD = {COUNTER: _add_counters, GAUGE: _set_gauges, HISTOGRAM: _add_histograms}
+    remainder = doubles[at + 1] + ((total - (whole - part)) + (amount - part))
+    if remainder - remainder == 0:
+        doubles[at], doubles[at + 1] = whole, remainder
+    else:
+        # The sum, or a part of it, is beyond the range of a float.
+        doubles[at], doubles[at + 1] = max(-LARGEST, min(LARGEST, whole)), 0.0

@@ -18,7 +18,7 @@ from redismetrics.errors import FormatMismatch
 
 from .arrays import LARGEST, Floats, Ints, bounds, ragged
 from .batch_stamp import unpack_stamp
-from .totals_rows import (
+from .small_totals import (
     CHANGES_SHARED,
     COUNTER,
     GAUGE,
@@ -326,7 +326,7 @@ class TotalsTable:
     def _add_one_by_one(self, change: Change, rows: Ints, places: Ints, begin: Ints) -> None:
         """Add the series at *places* of a change to *rows*, in this order."""
         held = {row: self.values[row].tolist() for row in set(rows.tolist())}
-        of_series = [held[row] for row in rows.tolist()]
+        of_series = [(held[row], 0) for row in rows.tolist()]
         amounts = change.amounts[places].tolist() if len(change.amounts) else []
         if change.kind == COUNTER:
             add_to_counters(of_series, change.clock, amounts)
@@ -336,9 +336,9 @@ class TotalsTable:
         else:
             cells = change.cells[places]
             at = ragged(begin[places], cells)
-            hits = zip(change.buckets[at].tolist(), change.hits[at].tolist(), strict=True)
+            hits = change.buckets[at].tolist(), change.hits[at].tolist()
             counts = change.counts[places].tolist()
-            add_to_histograms(of_series, change.clock, counts, amounts, cells.tolist(), hits)
+            add_to_histograms(of_series, change.clock, counts, amounts, cells.tolist(), *hits)
         for row, values in held.items():
             self.values[row] = values
 

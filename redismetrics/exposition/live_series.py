@@ -5,8 +5,9 @@ from itertools import compress
 
 import numpy as np
 
+from redismetrics.columnar.small_columns import NotSmall
+from redismetrics.columnar.small_totals import Row, add_few
 from redismetrics.columnar.totals import TotalsTable, split_live, unpack_change
-from redismetrics.columnar.totals_rows import Row, add_few
 from redismetrics.model.definition import Definition
 from redismetrics.store import keys
 
@@ -24,9 +25,11 @@ def read_live_series(
     """
     width, per_field = keys.totals_shape(definition.type, len(definition.buckets))
     found = split_live(live)
-    few = add_few(width, per_field, found.rows, found.changes)
-    if few is not None:
-        rows_by_id, unknown = few
+    try:
+        rows_by_id, unknown = add_few(width, per_field, found.rows, found.changes)
+    except NotSmall:
+        pass
+    else:
         return _few_series(definition, tags_by_id, rows_by_id, found.skipped + unknown)
     table = TotalsTable(width, per_field, found.rows, list(map(unpack_change, found.changes)))
     skipped = found.skipped + table.unknown

@@ -11,7 +11,7 @@ import numpy as np
 from redismetrics.columnar import block_codec, totals
 from redismetrics.columnar.arrays import bounds, is_zero, saturated
 from redismetrics.columnar.samples import OWN_TIME, compress
-from redismetrics.columnar.totals_rows import GAUGE, SHARED
+from redismetrics.columnar.small_totals import GAUGE, SHARED
 from redismetrics.store import keys
 
 from .batch import MetricBatch, changes_of, merge_gauge_changes

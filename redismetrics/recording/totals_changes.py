@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from redismetrics.columnar import summaries
 from redismetrics.columnar.arrays import Floats, Ints, is_zero, saturated
 from redismetrics.columnar.samples import CHANGE, OWN_TIME, Samples, summarise
-from redismetrics.columnar.totals_rows import CHANGES_SHARED, HAS_OWN_TIME, SETS
+from redismetrics.columnar.small_totals import CHANGES_SHARED, HAS_OWN_TIME, SETS
 
 from .bucket_counts import BucketCounts
 

@@ -111,9 +111,8 @@ def folding(metric: MetricLocation, seen: MetricVersion, waiting: WaitingChanges
     if not waiting.data:
         return None
     shape = keys.totals_shape(seen.definition.type, len(seen.definition.buckets))
-    try:
-        few = unpack_changes(waiting.data)
-    except NotSmall:
+    few = _few_changes(waiting.data)
+    if few is None:
         many = _known_changes(waiting.data)
         if not many:
             return None
@@ -121,6 +120,15 @@ def folding(metric: MetricLocation, seen: MetricVersion, waiting: WaitingChanges
         return Folding(metric, known, shape, _fields(many, shape[1]), None, many)
     numbers = sorted({number // shape[1] for change in few for number in change.ids})
     return Folding(metric, waiting, shape, numbers, few, [])
+
+
+def _few_changes(waiting: list[bytes]) -> list[SmallChange] | None:
+    """Decode changes if they are few, and of kinds that are known; else return None."""
+    try:
+        few = unpack_changes(waiting)
+    except NotSmall:
+        return None
+    return few if len(few) == len(waiting) else None
 
 
 def _known_changes(waiting: list[bytes]) -> list[Change]:

@@ -6,9 +6,15 @@ import struct
 import numpy as np
 import pytest
 
-from redismetrics.columnar.batch_stamp import BatchStamp, pack_stamp
+from redismetrics.columnar.batch_stamp import BatchStamp, pack_stamp, unpack_stamp
 from redismetrics.columnar.small_columns import NotSmall
-from redismetrics.columnar.small_totals import MAX_NUMBERS, folded, unpack_changes
+from redismetrics.columnar.small_totals import (
+    MOST_BYTES,
+    MOST_DOUBLES,
+    add_few,
+    folded,
+    unpack_changes,
+)
 from redismetrics.columnar.totals import (
     HAS_OWN_TIME,
     SETS,
@@ -38,7 +44,7 @@ def change(kind: str, rng: random.Random, number: int) -> bytes:
         cells = np.array([rng.randint(0, 3) for _ in range(n)], np.int64)
         buckets = np.array([each for size in cells for each in rng.sample(range(1, 7), size)])
         hits = np.array([rng.randint(1, 9) for _ in buckets], np.int64)
-        counts = np.array([rng.randint(1, 99) for _ in range(n)], np.int64)
+        counts = np.array([rng.choice([rng.randint(1, 99), 1 << 33]) for _ in range(n)], np.int64)
         body = pack_histogram(counts, amounts, cells, buckets.astype(np.int64), hits)
     clock = 10**15 + 1_000_001 * number
     stamp = pack_stamp(BatchStamp(clock, clock, number, "writer"))
@@ -77,16 +83,42 @@ def test_damaged_changes_are_left_to_numpy() -> None:
         assert found == table.packed()
 
 
-def test_many_numbers_are_left_to_numpy() -> None:
-    stamp = pack_stamp(BatchStamp(1, 1, 1, "writer"))
-    n = MAX_NUMBERS + 1
-    data = stamp + pack_counter(np.ones(n)) + np.arange(n, dtype="<u4").tobytes()
+def test_large_changes_are_left_to_numpy() -> None:
+    data = small_change(MOST_BYTES // 12 + 1)
     with pytest.raises(NotSmall):
-        unpack_changes([data])
+        unpack_changes([small_change(1), data])
 
 
-def test_sums_beyond_the_range_of_a_double_are_left_to_numpy() -> None:
-    stamp = pack_stamp(BatchStamp(1, 1, 1, "writer"))
-    data = stamp + pack_counter(np.array([1e308, 1e308])) + np.zeros(2, "<u4").tobytes()
+def test_many_rows_are_left_to_numpy_if_each_is_returned() -> None:
+    shape = SHAPES["counter"]
+    size = shape[0] * shape[1]
+    rows = {number: bytes(8 * size) for number in range(MOST_DOUBLES // size + 1)}
     with pytest.raises(NotSmall):
-        folded(3, 16, {}, unpack_changes([data]))
+        add_few(*shape, rows, [small_change(1)])
+
+
+def test_changes_of_an_unknown_kind_are_counted() -> None:
+    unknown = bytearray(small_change(1))
+    unknown[unpack_stamp(bytes(unknown))[1]] = 77
+    rows, count = add_few(3, 16, {}, [small_change(1), bytes(unknown)])
+    assert (list(rows), rows[0][1], count) == ([0], 1.0, 1)
+
+
+@pytest.mark.parametrize("amounts", [(1e308, 1e308), (-1e308, -1e308, 5.0)])
+def test_sums_beyond_the_range_of_a_double_are_those_of_numpy(amounts: tuple[float, ...]) -> None:
+    stamp = pack_stamp(BatchStamp(1_000, 1, 1, "writer"))
+    data = stamp + pack_counter(np.array(amounts)) + np.zeros(len(amounts), "<u4").tobytes()
+    expected = TotalsTable(3, 16, {}, [unpack_change(data)]).packed()
+    assert folded(3, 16, {}, unpack_changes([data])) == expected
+
+
+@pytest.mark.parametrize("kind", ["gauge", "histogram"])
+def test_changes_of_a_kind_whose_rows_are_wider_are_left_to_numpy(kind: str) -> None:
+    data = [change(kind, random.Random(2), 1)]
+    with pytest.raises(NotSmall):
+        folded(*SHAPES["counter"], {}, unpack_changes(data))
+
+
+def small_change(n: int) -> bytes:
+    stamp = pack_stamp(BatchStamp(1_000, 1, 1, "writer"))
+    return stamp + pack_counter(np.ones(n)) + np.arange(n, dtype="<u4").tobytes()
