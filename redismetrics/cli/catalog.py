@@ -10,12 +10,14 @@ from .printing import cell, is_for_people, plain, print_json, print_rows
 
 
 def list_metrics(as_json: AsJson = False, url: Url = None, namespace: Namespace = None) -> None:
-    """List all metrics: type, unit, help, number of series, and last recorded time (UTC)."""
+    """List all metrics: type, unit, help, number of series, last recorded time (UTC), options."""
     with options.client(url, namespace) as metrics:
         rows = metrics.list_metrics()
     if as_json:
         print_json(rows)
     else:
+        if is_for_people() and not any(row["options"] for row in rows):
+            rows = [{key: row[key] for key in row if key != "options"} for row in rows]
         print_rows(rows)
 
 

@@ -183,7 +183,8 @@ class SyncQueries(QueryMethods):
     def list_metrics(self) -> list[dict[str, Any]]:
         """Return all metrics by name, as dicts.
 
-        Their keys are name, type, unit, help, series (how many) and last_seen (aware UTC).
+        Their keys are name, type, unit, help, series (how many), last_seen (aware UTC) and options
+        (a dict of what `declare` gave, apart from the defaults).
         """
         from redismetrics.queries.catalog import list_metrics
 

@@ -13,6 +13,7 @@ import msgpack
 
 from redismetrics.errors import InvalidTags, InvalidValue, TypeMismatch, shown
 
+from .options import Options, check_options, replace_options, unpack_options
 from .units import TIME_UNITS
 from .validation import MAX_NAME, TYPES, MetricType, check_name, check_number, check_type
 
@@ -38,6 +39,7 @@ _UNITLESS = (
 _ELEMENTS = 5
 # What may be behind them and says nothing.
 _NO_OPTIONS, _NIL = b"\x80", b"\xc0"
+_UNSET = Options()
 _TYPE_NAME = re.compile("[a-z_]{1,32}", re.ASCII)
 
 
@@ -50,8 +52,9 @@ class Definition:
     """What the catalogue holds about a metric.
 
     *buckets* are ascending finite upper bounds; only histograms have them, and +Inf is implied.
-    *tag_keys* are the only tag keys allowed, or None if all are. *rest* is what a newer version
-    added, such as options: each as msgpack, which is kept byte for byte.
+    *tag_keys* are the only tag keys allowed, or None if all are. *rest* is what is behind these
+    elements, each as msgpack, which is kept byte for byte: the options, and what a newer version
+    added.
     """
 
     type: MetricType
@@ -62,12 +65,30 @@ class Definition:
     rest: tuple[bytes, ...] = field(default=(), repr=False)
 
     @property
-    def has_options(self) -> bool:
-        """Whether a newer version set options, none of which this version knows."""
-        return any(each not in (_NO_OPTIONS, _NIL) for each in self.rest)
+    def options(self) -> Options:
+        """The options of the metric that this version knows."""
+        return unpack_options(self.rest[0])[0] if self._has_options else _UNSET
+
+    @property
+    def has_unknown_options(self) -> bool:
+        """Whether a newer version set options, or added elements, that this version ignores."""
+        return any(each not in (_NO_OPTIONS, _NIL) for each in self.rest[1:]) or (
+            self._has_options and unpack_options(self.rest[0])[1]
+        )
+
+    @property
+    def _has_options(self) -> bool:
+        return bool(self.rest) and self.rest[0] != _NIL
+
+    def with_options(self, new: Options) -> "Definition":
+        """Return the definition with the options that *new* gives; its others stay."""
+        packed = replace_options(self.rest[0] if self._has_options else _NO_OPTIONS, new)
+        if not self._has_options and packed == _NO_OPTIONS:
+            return self
+        return replace(self, rest=(packed, *self.rest[1:]))
 
     def agrees_with(self, other: "Definition") -> bool:
-        """Return whether both are equal, apart from what a newer version added."""
+        """Return whether both are equal, apart from options and what a newer version added."""
         return replace(self, rest=other.rest) == other
 
     def pack(self) -> bytes:
@@ -121,6 +142,8 @@ def _unpack(data: bytes) -> Definition:
         raise ValueError(
             f"buckets must be ascending, and are for histograms only, got {shown(buckets, 120)}"
         )
+    # Corrupt options are reported here, not when they are first used.
+    _ = found.options
     return found
 
 
@@ -188,8 +211,9 @@ def define(
     unit: str = "",
     buckets: Iterable[float] | None = None,
     tag_keys: Iterable[str] | None = None,
+    **options: Any,
 ) -> Definition:
-    """Return the checked definition of a metric.
+    """Return the checked definition of a metric, with the *options* that `check_options` takes.
 
     Raises:
         InvalidMetric: If an argument is invalid; the subclass tells which.
@@ -213,4 +237,5 @@ def define(
             raise InvalidTags(f"tag_keys must be a list of tag keys, got {shown(tag_keys, 80)}")
         keys = tuple(sorted({check_name(key, "tag key") for key in tag_keys}))
     bounds = check_buckets(buckets, unit) if checked == "histogram" else ()
-    return Definition(checked, unit, help, bounds, keys)
+    found = Definition(checked, unit, help, bounds, keys)
+    return found.with_options(check_options(checked, **options)) if options else found

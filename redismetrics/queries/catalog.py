@@ -14,7 +14,10 @@ from .context import QueryContext
 
 
 def list_metrics(context: QueryContext) -> Operation[list[Row]]:
-    """Return all metrics by name: name, type, unit, help, series, last_seen (aware UTC)."""
+    """Return all metrics by name.
+
+    Their keys are name, type, unit, help, series, last_seen (aware UTC) and options (a dict).
+    """
     namespace = context.namespace
     definitions = yield from catalog.catalogue(namespace.name, (yield from namespace.shards()))
     config = yield from namespace.config()
@@ -27,6 +30,7 @@ def list_metrics(context: QueryContext) -> Operation[list[Row]]:
             "help": definition.help,
             "series": found[name].series,
             "last_seen": to_datetime(found[name].last_ms),
+            "options": definition.options.given(),
         }
         for name, definition in sorted(definitions.items())
         if name in found

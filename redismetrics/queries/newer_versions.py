@@ -42,7 +42,7 @@ def find_newer(namespace: str, shards: int) -> Operation[NewerVersions]:
         with reading(f"live: a change of {name!r}"):
             if not is_known(data):
                 changes.append(name)
-    options = [name for name, definition in known.items() if definition.has_options]
+    options = [name for name, definition in known.items() if definition.has_unknown_options]
     return NewerVersions(sorted(skipped), options, changes)
 
 

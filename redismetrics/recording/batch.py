@@ -215,6 +215,8 @@ def convert(batch: MetricBatch, definition: Definition) -> tuple[MetricBatch | N
 
     Return it, None if nothing is left, and the number of samples that it can't hold.
     """
+    if batch.definition.agrees_with(definition):
+        return replace(batch, definition=definition), 0
     result = replace(batch, definition=definition, buckets=None)
     old, new = batch.definition.unit, definition.unit
     if old != new and old in TIME_UNITS and new in TIME_UNITS:

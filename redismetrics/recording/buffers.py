@@ -1,6 +1,7 @@
 """The buffers that recording calls append to."""
 
 from redismetrics.model.definition import Definition
+from redismetrics.model.options import Options
 from redismetrics.model.sample import Distribution
 
 
@@ -45,6 +46,8 @@ class MetricBuffers:
         explicit: The type was given by the caller, not inferred.
         declared: The definition comes from `declare`.
         learned: The definition is the one that Redis holds.
+        given_options: The options that `declare` gave here last; None if it gave none.
+        stored_options: Which of these Redis was seen to hold: the same object, or an older one.
         ids: Redis' numbers of the series, by canonical tags, as far as the sender knows them.
         epoch: In which these numbers are valid; see record.lua.
         nbytes: Bytes of the tags of all buffers.
@@ -57,10 +60,12 @@ class MetricBuffers:
         "definition",
         "epoch",
         "explicit",
+        "given_options",
         "ids",
         "learned",
         "name",
         "nbytes",
+        "stored_options",
         "until_ms",
     )
 
@@ -72,6 +77,8 @@ class MetricBuffers:
         self.explicit = explicit
         self.declared = declared
         self.learned = False
+        self.given_options: Options | None = None
+        self.stored_options: Options | None = None
         self.buffers: dict[bytes, Buffer] = {}
         self.nbytes = 0
         self.ids: dict[bytes, int] = {}
@@ -82,6 +89,11 @@ class MetricBuffers:
     def is_fixed(self) -> bool:
         """True if the type can't change: a caller gave it, or Redis holds it."""
         return self.explicit or self.learned
+
+    @property
+    def has_new_options(self) -> bool:
+        """True if Redis may not hold the options that `declare` gave here."""
+        return self.given_options is not self.stored_options
 
     def waiting(self) -> int:
         """Return how many samples are in the buffers."""

@@ -64,7 +64,7 @@ class Fitting:
                     log.error("%s: its samples are dropped: %s", name, definition)
                     unreadable.add(name)
                 elif definition is not None:
-                    self._known.learn(name, definition)
+                    yield from self._learn(shard, name, definition)
         limits = self.limits()
         if any(is_outside(batch, *limits) for batch in found):
             # Only a reply renews the offset, and samples that are dropped here get none.
@@ -72,6 +72,14 @@ class Fitting:
             server_ms = yield from server.now()
             self.set_server_time(server_ms, (before + self.now_ms()) / 2)
         return unreadable
+
+    def _learn(self, shard: int, name: str, definition: Definition) -> Operation[None]:
+        """Learn what Redis holds; if `declare` gave other options here, store them first."""
+        options, current = self._known.new_options(name), self._known.definition(name)
+        if options is not None and current is not None and current.type == definition.type:
+            changed = yield from catalog.set_options(self.settings.namespace, shard, name, options)
+            definition = changed or definition
+        self._known.learn(name, definition)
 
     def needs_no_look_up(self, found: list[MetricBatch]) -> bool:
         """True if Redis needs not be asked before these are sent."""

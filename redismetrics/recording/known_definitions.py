@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from redismetrics.model.definition import Definition
+from redismetrics.model.options import Options
 
 from .bindings import CACHED
 from .buffers import MetricBuffers
@@ -24,9 +25,14 @@ class KnownDefinitions:
         return self._recorder.metrics.get(name)
 
     def is_learned(self, name: str) -> bool:
-        """True if the definition is the one that Redis holds."""
+        """True if the definition is the one that Redis holds, with all options given here."""
         metric = self._metric(name)
-        return metric is not None and metric.learned
+        return metric is not None and metric.learned and not metric.has_new_options
+
+    def new_options(self, name: str) -> Options | None:
+        """Return the options that `declare` gave and Redis does not hold yet."""
+        metric = self._metric(name)
+        return metric.given_options if metric is not None and metric.has_new_options else None
 
     def definition(self, name: str) -> Definition | None:
         """Return what this process knows of a metric; None if it knows nothing."""
@@ -42,6 +48,7 @@ class KnownDefinitions:
         if metric is None:
             return
         metric.learned = True
+        self._compare_options(metric, definition)
         if metric.definition == definition:
             return
         if metric.definition.type == definition.type:
@@ -59,8 +66,24 @@ class KnownDefinitions:
     def confirm(self, name: str, definition: Definition) -> None:
         """Note that Redis stored samples with this definition."""
         metric = self._metric(name)
-        if metric is not None and not metric.learned and metric.definition == definition:
-            metric.learned = True
+        if metric is None or (metric.learned and not metric.has_new_options):
+            return
+        if metric.definition != definition:
+            return
+        metric.learned = True
+        self._compare_options(metric, definition)
+
+    @staticmethod
+    def _compare_options(metric: MetricBuffers, definition: Definition) -> None:
+        """Note whether Redis, which holds *definition*, has the options that were given here."""
+        given = metric.given_options
+        if given is None or not metric.has_new_options:
+            return
+        # A metric of another type refuses samples, and options too.
+        if metric.definition.type != definition.type or (
+            definition.with_options(given) == definition
+        ):
+            metric.stored_options = given
 
     # -- numbers of series ------------------------------------------------------------------------
 

@@ -226,13 +226,46 @@ class Recording:
         unit: str = "",
         buckets: Iterable[float] | None = None,
         tag_keys: Iterable[str] | None = None,
+        exact_samples: bool | None = None,
+        retention: float | None = None,
+        lookback: float | None = None,
+        max_tag_values: int | None = None,
+        max_series: int | None = None,
+        per: str | None = None,
+        merge: str | None = None,
+        states: Iterable[str] | None = None,
     ) -> None:
         """Define a metric: its type, help, unit, a histogram's buckets, and the allowed tags.
 
         The first definition wins. A different one raises `TypeMismatch` if this process knows the
         first; if another process made it, the difference is logged and counted.
+
+        The other arguments are options. They may be changed later: the newest declaration that
+        gives an option wins, in all processes, once a sample of the metric was stored after it.
+        An option that is not given stays as it is.
+
+        *exact_samples* keeps every sample of a gauge or histogram, with its time and metadata, for
+        *retention* seconds, see docs/training.md. *lookback* is how old a sample may be, in
+        seconds, that PromQL takes for the current one. *max_tag_values* and *max_series* take the
+        place of the settings of these names. *per* and *merge* are for gauges of which each process
+        has a value of its own, *states* for state sets.
         """
-        definition = define(name, type, help=help, unit=unit, buckets=buckets, tag_keys=tag_keys)
+        definition = define(
+            name,
+            type,
+            help=help,
+            unit=unit,
+            buckets=buckets,
+            tag_keys=tag_keys,
+            exact_samples=exact_samples,
+            retention=retention,
+            lookback=lookback,
+            max_tag_values=max_tag_values,
+            max_series=max_series,
+            per=per,
+            merge=merge,
+            states=states,
+        )
         self._recorder.declare(name, definition)
 
 

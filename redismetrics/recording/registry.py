@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from redismetrics.errors import TypeMismatch
 from redismetrics.model.definition import Definition, define
+from redismetrics.model.options import Options
 from redismetrics.model.time import Clock
 from redismetrics.model.validation import MetricType
 
@@ -40,6 +41,8 @@ class MetricRegistry:
             self.metrics[name] = MetricBuffers(
                 name, metric.definition, explicit=metric.explicit, declared=metric.declared
             )
+            if metric.has_new_options:
+                self.metrics[name].given_options = metric.given_options
 
     def declared(self) -> dict[str, Definition]:
         """Return the definitions that come from `declare`, by name."""
@@ -83,7 +86,9 @@ class MetricRegistry:
         return kind or known.definition.type
 
     def declare(self, name: str, definition: Definition) -> None:
-        """Make *definition* that of *name*. The first declaration wins.
+        """Make *definition* that of *name*. The first declaration wins, but for its options.
+
+        Of these the newest counts. Options that it does not give stay as they are.
 
         Raises:
             TypeMismatch: If another definition of the metric is known.
@@ -93,6 +98,7 @@ class MetricRegistry:
         )
         if known.definition.agrees_with(definition):
             known.explicit = known.declared = True
+            _give_options(known, definition.options)
         elif (
             known.declared
             or known.learned
@@ -100,7 +106,7 @@ class MetricRegistry:
         ):
             raise TypeMismatch(f"{name!r} is declared as {known.definition}; got {definition}")
         else:
-            self._replace(known, definition, declared=True)
+            _give_options(self._replace(known, definition, declared=True), definition.options)
 
     def learn_type(self, known: MetricBuffers, definition: Definition) -> None:
         """Replace a guessed type by the *definition* that Redis holds."""
@@ -135,3 +141,17 @@ class MetricRegistry:
         """Drain a metric a while longer after another took its place."""
         metric.until_ms = int(self._clock() * 1000)
         self.retired.append(metric)
+
+
+def _give_options(known: MetricBuffers, options: Options) -> None:
+    """Note the options that `declare` gives, and Redis may not hold yet."""
+    changed = known.definition.with_options(options)
+    waiting = known.given_options if known.has_new_options else None
+    if waiting is None and not options.given():
+        return
+    if known.learned and waiting is None and changed == known.definition:
+        return
+    known.given_options = options if waiting is None else waiting.updated(options)
+    if not known.learned:
+        # What the first batch makes the definition in Redis.
+        known.definition = changed

@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 from redismetrics.errors import FormatMismatch, shown
 from redismetrics.model.definition import Definition, NewerType
+from redismetrics.model.options import Options
 from redismetrics.model.validation import MetricType, check_name
 
-from . import keys
+from . import keys, scripts
 from .driver import Command, Operation
 from .namespace import shards
 from .replies import STAMP_BYTES, pairs, read_definition, read_series, reading
@@ -29,6 +30,32 @@ def definitions(
             except FormatMismatch as error:
                 known[name] = error
     return known
+
+
+def set_options(
+    namespace: str, shard: int, name: str, options: Options
+) -> Operation[Definition | None]:
+    """Set the options that *options* gives, and leave the others; return the new definition.
+
+    None if the metric does not exist. What another process changes meanwhile is not lost.
+
+    Raises:
+        FormatMismatch: If the definition cannot be read.
+    """
+    catalogue = keys.shard(namespace, shard).catalogue
+    while True:
+        (entry,) = yield [("HGET", catalogue, name)]
+        if entry is None:
+            return None
+        definition = read_definition(name, entry)
+        changed = definition.with_options(options)
+        if changed == definition:
+            return definition
+        new = changed.pack() + entry[-STAMP_BYTES:]
+        sha = scripts.script("define").sha
+        (done,) = yield [("EVALSHA", sha, 1, catalogue, name, entry, new)]
+        if done:
+            return changed
 
 
 def exists(namespace: str, name: str) -> Operation[bool]:

@@ -82,9 +82,9 @@ volume 2, section 4.2.2).
 
 DEFINITION: msgpack [type, unit, help, buckets, tag keys or nil, options...]. Options are one map,
 from a name to a value: how exact samples, retention, lookback, limits and the merge mode of
-processes differ from the default. They are replaced as a whole, by a script that compares the
-definition with the one that was read. A process that does not know an option, or an element behind
-the options, keeps its bytes.
+processes differ from the default; see model/options.py. They are replaced as a whole, by a script
+that compares the definition with the one that was read (define.lua). A process that does not know
+an option, or an element behind the options, keeps its bytes.
 
 LATER: what this version has room for, and does not write. It skips what it does not know, and
 counts it: changes of unknown kinds and fields of `live` on the page, metrics of unknown types in

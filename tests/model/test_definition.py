@@ -70,14 +70,14 @@ def test_what_a_newer_version_added_is_kept_byte_for_byte(count: int) -> None:
     assert found != known
     assert found.agrees_with(known)
     assert known.agrees_with(found)
-    assert (found.has_options, known.has_options) == (True, False)
+    assert (found.has_unknown_options, known.has_unknown_options) == (True, False)
     assert not found.agrees_with(define("a", "histogram", help="y", buckets=[0.1, 1]))
     assert str(known) == str(found)
 
 
 def test_empty_options_are_none() -> None:
     packed = define("a", "counter").pack()
-    assert not Definition.unpack(b"\x96" + packed[1:] + b"\x80").has_options
+    assert not Definition.unpack(b"\x96" + packed[1:] + b"\x80").has_unknown_options
 
 
 @pytest.mark.parametrize("change", ["short", "long", "none", "map"])

@@ -9,7 +9,7 @@ from redismetrics import (
 
 def test_list_metrics_describes_metrics_by_name(metrics: Metrics) -> None:
     began = datetime.now(UTC)
-    metrics.declare("size", "histogram", help="How big.", unit="bytes")
+    metrics.declare("size", "histogram", help="How big.", unit="bytes", max_series=5)
     metrics.histogram("size", 1)
     metrics.increment("jobs", tags={"a": 1})
     metrics.increment("jobs", tags={"a": 2})
@@ -23,8 +23,16 @@ def test_list_metrics_describes_metrics_by_name(metrics: Metrics) -> None:
         "unit": "bytes",
         "help": "How big.",
         "series": 1,
+        "options": {"max_series": 5},
     }
-    assert jobs == {"name": "jobs", "type": "counter", "unit": "", "help": "", "series": 2}
+    assert jobs == {
+        "name": "jobs",
+        "type": "counter",
+        "unit": "",
+        "help": "",
+        "series": 2,
+        "options": {},
+    }
 
 
 def test_list_metrics_counts_many_series(metrics: Metrics) -> None:

@@ -1,0 +1,191 @@
+"""Options of one metric: how it differs from the defaults of its namespace.
+
+A definition stores them as one msgpack map, see DEFINITION in store/keys.py. What this version does
+not know in the map stays as it is, byte for byte.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from typing import Any
+
+import msgpack
+
+from redismetrics.errors import InvalidName, InvalidValue, TypeMismatch, shown
+
+from .validation import check_number, did_you_mean, tag_text
+
+# How the values of the processes of a gauge become one; the modes of prometheus_client.
+MERGE_MODES = (
+    *("all", "liveall", "min", "livemin", "max", "livemax", "sum", "livesum"),
+    *("mostrecent", "livemostrecent"),
+)
+# The least and the most of each option that is a number. Data is stored by the hour.
+_SECONDS = {"retention": (3600, 100 * 366 * 86_400), "lookback": (1, 366 * 86_400)}
+_COUNTS = {"max_tag_values": (1, 1 << 26), "max_series": (1, 1 << 26)}
+MAX_STATES = 100
+# The types of the metrics that may have an option; all types may have the others.
+_TYPES = {
+    "exact_samples": ("gauge", "histogram"),
+    "per": ("gauge",),
+    "merge": ("gauge",),
+    "states": ("stateset",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Options of a metric. None is one that was not given.
+
+    Attributes:
+        exact_samples: Keep each sample, with its time and metadata, for as long as `retention`.
+        retention: How long the exact samples of the metric are kept, in seconds.
+        lookback: How old a sample may be that PromQL takes for the current one, in seconds.
+        max_tag_values: Values per tag, in place of the setting of that name.
+        max_series: Series, in place of the setting of that name.
+        per: "process": each process has a value of its own.
+        merge: How these values become one, see `MERGE_MODES`.
+        states: The states of a state set.
+    """
+
+    exact_samples: bool | None = None
+    retention: float | None = None
+    lookback: float | None = None
+    max_tag_values: int | None = None
+    max_series: int | None = None
+    per: str | None = None
+    merge: str | None = None
+    states: tuple[str, ...] | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Return the options that are not None, by name."""
+        found = {name: getattr(self, name) for name in _NAMES}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def updated(self, new: "Options") -> "Options":
+        """Return these options, and above them those that *new* gives."""
+        return replace(self, **new.given())
+
+
+_NAMES = tuple(each.name for each in fields(Options))
+# The names as msgpack, and back.
+_KEYS: dict[str, bytes] = {name: msgpack.packb(name) for name in _NAMES}
+_BY_KEY = {key: name for name, key in _KEYS.items()}
+
+
+def check_options(kind: str, **given: Any) -> Options:
+    """Return the options of a metric of type *kind*, checked. None is not given.
+
+    Raises:
+        InvalidValue: If a value is invalid.
+        TypeMismatch: If an option is not for metrics of this type.
+    """
+    found = {name: value for name, value in given.items() if value is not None}
+    for name, value in found.items():
+        allowed = _TYPES.get(name)
+        if allowed is not None and kind not in allowed and value is not False:
+            raise TypeMismatch(f"{name} is for {' and '.join(allowed)} metrics, got a {kind}")
+    if "merge" in found and "per" not in found:
+        raise InvalidValue(
+            f"merge needs per='process': it merges the values of processes, got "
+            f"merge={shown(found['merge'])} alone"
+        )
+    return Options(**{name: _checked(name, value) for name, value in found.items()})
+
+
+def _checked(name: str, value: Any) -> Any:
+    """Return the value of one option as it is stored."""
+    if name == "exact_samples":
+        if not isinstance(value, bool):
+            raise InvalidValue(f"exact_samples must be True or False, got {shown(value)}")
+        return value
+    if name in _SECONDS:
+        return _check_number(name, value, "a number of seconds", *_SECONDS[name])
+    if name in _COUNTS:
+        number = _check_number(name, value, "a whole number", *_COUNTS[name])
+        if number != int(number):
+            raise InvalidValue(f"{name} must be a whole number, got {shown(value)}")
+        return int(number)
+    if name == "per":
+        return _check_choice(name, value, ("process",))
+    if name == "merge":
+        return _check_choice(name, value, MERGE_MODES)
+    return _check_states(value)
+
+
+def _check_number(name: str, value: Any, kind: str, least: int, most: int) -> float:
+    if isinstance(value, bool) or not least <= check_number(value, name) <= most:
+        raise InvalidValue(f"{name} must be {kind} from {least} to {most}, got {shown(value)}")
+    return check_number(value, name)
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
+    if isinstance(value, str) and value in choices:
+        return str(value)
+    quoted = ", ".join(map(repr, choices))
+    raise InvalidValue(f"{name} must be {quoted}, got {shown(value)}{did_you_mean(value, choices)}")
+
+
+def _check_states(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise InvalidValue(f"states must be a list of names, got {shown(value)}")
+    states = tuple(tag_text("states", each) if isinstance(each, str) else each for each in value)
+    if (
+        not 1 <= len(states) <= MAX_STATES
+        or not all(isinstance(each, str) and each for each in states)
+        or len(set(states)) < len(states)
+    ):
+        raise InvalidValue(
+            f"states must be 1 to {MAX_STATES} different names, got {shown(states, 120)}"
+        )
+    return states
+
+
+# -- as msgpack -----------------------------------------------------------------------------------
+
+
+# A few hundred distinct option maps are common even where there are many metrics.
+@lru_cache(1_000)
+def unpack_options(data: bytes) -> tuple[Options, bool]:
+    """Return the options in a msgpack map, and whether it has others than this version knows.
+
+    One whose value has another form than this version writes counts as unknown.
+    """
+    known, unknown = {}, False
+    for key, value in _entries(data).items():
+        name = _BY_KEY.get(key)
+        try:
+            if name is None:
+                raise InvalidName(f"option {shown(key)}")
+            known[name] = _checked(name, msgpack.unpackb(value))
+        except (ValueError, TypeError, msgpack.UnpackException):
+            unknown = True
+    return Options(**known), unknown
+
+
+def replace_options(data: bytes, new: Options) -> bytes:
+    """Return a msgpack map with the options in *data*, and above them those that *new* gives.
+
+    Entries that do not change keep their bytes and their place.
+    """
+    before, _ = unpack_options(data)
+    entries = _entries(data)
+    for name, value in new.given().items():
+        if getattr(before, name) != value:
+            entries[_KEYS[name]] = msgpack.packb(value)
+    packed: bytes = msgpack.Packer().pack_map_header(len(entries))
+    return packed + b"".join(key + value for key, value in entries.items())
+
+
+def _entries(data: bytes) -> dict[bytes, bytes]:
+    """Return the entries of a msgpack map, key and value as they are packed."""
+    unpacker = msgpack.Unpacker(raw=False, max_buffer_size=len(data))
+    unpacker.feed(data)
+    found = {}
+    for _ in range(unpacker.read_map_header()):
+        begin = unpacker.tell()
+        unpacker.skip()
+        middle = unpacker.tell()
+        unpacker.skip()
+        found[data[begin:middle]] = data[middle : unpacker.tell()]
+    return found
