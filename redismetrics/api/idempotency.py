@@ -117,7 +117,8 @@ class IdempotencyKeys:
         """
         self._count()
         value = _value(claim, nonce=secrets.token_hex(8))
-        found = self._run(requests.claim(self._namespace, claim.request, value, _LEASE_MS))
+        now_ms = round(self._metrics.internals.clock() * 1000)
+        found = self._run(requests.claim(self._namespace, claim.request, value, _LEASE_MS, now_ms))
         return None if found is None else _reply(found, claim)
 
     def remember(self, claim: Claim, reply: Reply | None) -> None:

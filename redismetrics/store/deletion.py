@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import msgpack
 
-from . import catalog, keys, scripts
+from . import catalog, keys, requests, scripts
 from .driver import Operation
 from .due_slot import SWEEP, TRIM
 from .namespace import read_config
@@ -63,7 +63,7 @@ def delete(namespace: str, shards: int, names: list[str]) -> Operation[int]:
 
 
 def clear(namespace: str) -> Operation[int]:
-    """Delete all metrics of a namespace; return how many.
+    """Delete all metrics of a namespace; return how many. Forget its idempotency keys.
 
     A namespace of an older FORMAT is deleted with all its keys, so that this version can use it.
 
@@ -80,6 +80,7 @@ def clear(namespace: str) -> Operation[int]:
         ]
     shards = read_config(namespace, flat).shards
     names = yield from catalog.names(namespace, shards)
+    yield from requests.clear(namespace)
     if not is_older:
         return (yield from delete(namespace, shards, names))
     for name in names:

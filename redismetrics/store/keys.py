@@ -8,6 +8,8 @@ Every name that redismetrics gives to anything in Redis.
     rm:<ns>:copier          string  the process that copies to here; expires
     rm:<ns>:request:<hash>  string  a request to record that must not count twice, by the hash of
                                     its Idempotency-Key; expires after an hour (see requests.py)
+    rm:<ns>:requests        zset    hash of such a request, scored by when it was claimed, in ms of
+                                    the process that claimed it: what `clear` deletes; expires
     rm:<ns>:stream:<metric> channel the block just recorded, as in the log, and the stamp that the
                                     metric has in the catalogue: the clock at which it was added.
                                     In database 1, stream:@1:<metric>: channels are shared by all
@@ -236,6 +238,10 @@ def copier(namespace: str) -> str:
 
 def request(namespace: str, digest: str) -> str:
     return f"rm:{namespace}:request:{digest}"
+
+
+def requests(namespace: str) -> str:
+    return f"rm:{namespace}:requests"
 
 
 def channel(namespace: str, metric: str, database: int = 0) -> str:

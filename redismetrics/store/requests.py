@@ -2,10 +2,20 @@
 
 A request is claimed for a short time before it is recorded, and remembered for longer afterwards.
 So a process that dies in between blocks a repeat for that short time only.
+
+The hashes of the last hours are listed in one key, since nothing here looks for keys by a pattern.
+A request that is not listed any more, because of a clock that is wrong, expires by itself.
 """
 
+from redismetrics.model.time import HOUR
+
 from . import keys
-from .driver import Operation
+from .driver import Command, Operation
+
+# How long a request is listed. It may be remembered an hour after it was claimed, for an hour.
+LISTED_MS = 3 * HOUR
+# Requests deleted in one round trip.
+_DELETED_AT_ONCE = 1_000
 
 
 def find(namespace: str, request: str) -> Operation[bytes | None]:
@@ -14,16 +24,25 @@ def find(namespace: str, request: str) -> Operation[bytes | None]:
     return found  # type: ignore[no-any-return]
 
 
-def claim(namespace: str, request: str, value: bytes, lease_ms: int) -> Operation[bytes | None]:
+def claim(
+    namespace: str, request: str, value: bytes, lease_ms: int, now_ms: int
+) -> Operation[bytes | None]:
     """Claim a request with *value*, which no other claim has; return None if that succeeded.
 
     If it is claimed or remembered already, return the value of that.
     """
-    key = keys.request(namespace, request)
+    key, listed = keys.request(namespace, request), keys.requests(namespace)
+    commands: list[Command] = [
+        ("ZADD", listed, now_ms, request),
+        ("ZREMRANGEBYSCORE", listed, "-inf", now_ms - LISTED_MS),
+        ("PEXPIRE", listed, LISTED_MS),
+        ("SET", key, value, "NX", "PX", lease_ms),
+        ("GET", key),
+    ]
     found = None
-    # The earlier claim may expire between the two commands.
+    # The earlier claim may expire between SET and GET.
     while found is None:
-        claimed, found = yield [("SET", key, value, "NX", "PX", lease_ms), ("GET", key)]
+        *_, claimed, found = yield commands
         # redis-py sends a command again if the connection was lost, and then finds its own claim.
         if claimed or found == value:
             return None
@@ -33,3 +52,15 @@ def claim(namespace: str, request: str, value: bytes, lease_ms: int) -> Operatio
 def remember(namespace: str, request: str, value: bytes, ttl_ms: int) -> Operation[None]:
     """Remember *value* of a request for *ttl_ms*."""
     yield [("SET", keys.request(namespace, request), value, "PX", ttl_ms)]
+
+
+def clear(namespace: str) -> Operation[None]:
+    """Forget all requests that are listed."""
+    listed = keys.requests(namespace)
+    while True:
+        (found,) = yield [("ZRANGE", listed, 0, _DELETED_AT_ONCE - 1)]
+        if not found:
+            return
+        yield [("DEL", keys.request(namespace, each.decode())) for each in found]
+        # After them, so that an interrupted call can be repeated.
+        yield [("ZREM", listed, *found)]

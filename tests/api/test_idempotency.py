@@ -1,5 +1,6 @@
 """`Idempotency-Key`: a repeated request counts once, whichever process it reaches."""
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from redismetrics import Metrics
 from redismetrics.api import idempotency
 from redismetrics.api.app import create_app
 from redismetrics.api.limits import Limits
-from redismetrics.store import keys
+from redismetrics.store import keys, requests
 from tests.fixtures.clients import NEVER
 from tests.fixtures.servers import Server, wait_until
 from tests.fixtures.webserver import error_message, running
@@ -177,6 +178,50 @@ def test_keys_are_forgotten_after_an_hour_and_have_bounded_size(
             assert len(each) <= len(keys.request(namespace, "")) + 32
             assert direct.strlen(each) < 200
             assert 3_500 < direct.ttl(each) <= 3_600
+        listed = keys.requests(namespace)
+        assert direct.zcard(listed) == 2
+        assert 10_700 < direct.ttl(listed) <= 10_800
+
+
+def test_servers_of_other_versions_find_these_bytes(
+    serve: Serve, server: Server, namespace: str
+) -> None:
+    body = b'{"name":"jobs","value":3}'
+    headers = {**key("k"), "Content-Type": "application/json"}
+    assert serve().post(RECORD, content=body, headers=headers).status_code == 202
+    # Hashes of the key, and of "0 " (without `wait`) and the body.
+    name = f"rm:{namespace}:request:{hashlib.sha256(b'k').hexdigest()[:32]}"
+    sent = hashlib.sha256(b"0 " + body).hexdigest()[:32]
+    with server.client() as direct:
+        assert direct.get(name) == b'{"sent":"%b","reply":[202,{"recorded":1}]}' % sent.encode()
+
+
+def test_clear_forgets_all_keys(
+    serve: Serve, server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "_DELETED_AT_ONCE", 2)
+    web = serve()
+    for text in "abcde":
+        assert web.post(RECORD, json=JOB, headers=key(text)).status_code == 202
+    with server.client() as direct, Metrics(server.url, namespace=namespace) as other:
+        assert len(list(direct.scan_iter(keys.request(namespace, "*"), count=10_000))) == 5
+        other.clear(confirm=True)
+        assert not list(direct.scan_iter(keys.request(namespace, "*"), count=10_000))
+        assert not direct.exists(keys.requests(namespace))
+    # It counts again, as a new request.
+    response = serve().post(WAIT, json=JOB, headers=key("a"))
+    assert response.json() == {"recorded": 1, "stored": 1, "dropped": {}}
+
+
+def test_only_keys_of_the_last_hours_are_listed(
+    metrics: Metrics, server: Server, namespace: str
+) -> None:
+    for number, now_ms in enumerate((0, 1, requests.LISTED_MS, requests.LISTED_MS + 1)):
+        operation = requests.claim(namespace, f"{number:032}", b"{}", 60_000, now_ms)
+        assert metrics.internals.run(operation) is None
+    with server.client() as direct:
+        listed = direct.zrange(keys.requests(namespace), 0, -1)
+    assert [int(each) for each in listed] == [2, 3]
 
 
 def test_new_keys_are_limited_and_old_ones_still_recognised(serve: Serve) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from redismetrics import Metrics, ScriptFailed
 from redismetrics.export import export
+from redismetrics.store import requests
 from redismetrics.store.cluster import SHARDS
 from redismetrics.store.urls import SCHEMES
 from tests.fixtures.servers import Server, binaries, release, version
@@ -79,6 +80,27 @@ def test_each_user_of_the_page_may_do_its_work(server_with_users: Server) -> Non
         assert 'jobs_total{a="b"} 3' in export(metrics=reader)
     worker.leave()
     worker.store.close()
+
+
+def test_a_server_that_records_may_remember_requests_and_clear_forgets_them(
+    server_with_users: Server,
+) -> None:
+    more = re.findall(r"`(\+[a-z+ ]+)`", PAGE.partition("## Permissions")[2].partition("## ")[0])
+    rights = {each for user in ("writer", "reader") for each in USERS[user] if each[0] == "+"}
+    with server_with_users.client() as admin:
+        kept = [each for each in USERS["writer"] if each[0] != "+"]
+        admin.execute_command(
+            "ACL", "SETUSER", "server", "reset", "on", ">password", *kept, *rights, *more[2].split()
+        )
+        with as_user(server_with_users, "server") as metrics:
+            claim = requests.claim("prod", "0" * 32, b"{}", 60_000, 1_790_000_000_000)
+            assert metrics.internals.run(claim) is None
+            metrics.internals.run(requests.remember("prod", "0" * 32, b"{}", 60_000))
+            assert metrics.internals.run(requests.find("prod", "0" * 32)) == b"{}"
+        admin.execute_command("ACL", "SETUSER", "server", *more[0].split())
+        with as_user(server_with_users, "server") as metrics:
+            metrics.clear(confirm=True)
+            assert metrics.internals.run(requests.find("prod", "0" * 32)) is None
 
 
 @pytest.mark.parametrize(
