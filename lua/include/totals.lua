@@ -12,6 +12,7 @@
 --                 Layout 1 has two more columns: changed_ms f8[n], change f8[n]
 --   3  histogram  count, sum f8[n], how many buckets changed; then of each bucket, m in all, its
 --                 number from 1 and its count. Layout 0: u4, u1, u1 and u4; layout 1: f8 each
+--   4  summary    count f8[n], sum f8[n]
 -- and last the ids of the series, u4[n]. Newer versions have further kinds, see LATER in keys.py.
 
 -- @include "numbers"
@@ -88,6 +89,10 @@ local function read_change(data, at)
     change.cells, at = read_column(data, at, small, small_size, count)
     change.buckets, at = read_column(data, at, small, small_size, cells)
     change.hits, at = read_column(data, at, whole, whole_size, cells)
+  elseif kind == 4 and layout == 0 then
+    change.counts, at = read_column(data, at, 'd', 8, count)
+    change.amounts, at = read_column(data, at, 'd', 8, count)
+    change.cells, change.buckets, change.hits = {}, {}, {}
   else
     return
   end
@@ -213,6 +218,7 @@ local function apply_gauge(rows, change, clock)
   return base_places, base_values
 end
 
+-- Of a summary too, which has no buckets.
 local function apply_histogram(rows, change, clock)
   local fields, begins = locate_rows(rows, change)
   local seen = math.floor(clock / 1000)
@@ -230,12 +236,13 @@ local function apply_histogram(rows, change, clock)
     else
       doubles[at + 2], doubles[at + 3] = saturate(sum), 0
     end
-    for next_cell = cell + 1, cell + cells[place] do
+    local last_cell = cell + (cells[place] or 0)
+    for next_cell = cell + 1, last_cell do
       local bucket = at + 3 + buckets[next_cell]
       doubles[bucket] = doubles[bucket] + hits[next_cell]
     end
-    cell = cell + cells[place]
+    cell = last_cell
   end
 end
 
-local APPLY = { apply_counter, apply_gauge, apply_histogram }
+local APPLY = { apply_counter, apply_gauge, apply_histogram, apply_histogram }

@@ -8,7 +8,7 @@ from redismetrics.errors import InvalidSetting, shown
 from redismetrics.model.safe_url import safe_url
 from redismetrics.model.time import Clock, system_clock
 from redismetrics.recording import lifecycle
-from redismetrics.recording.methods import Recording
+from redismetrics.recording.instrument_methods import InstrumentMethods
 from redismetrics.recording.recorder import Recorder
 from redismetrics.recording.redirect import attach_sink
 from redismetrics.recording.sink import NullSink, Sink, StartingSink
@@ -31,7 +31,7 @@ QUEUE = 1 << 16
 _IMPORTED_BY_THREADS = ("encodings.idna", "email.parser")
 
 
-class Client(Recording):
+class Client(InstrumentMethods):
     """What `Metrics` and `AsyncMetrics` have in common: all but how they wait."""
 
     settings: Settings

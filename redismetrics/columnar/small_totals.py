@@ -16,7 +16,7 @@ from .batch_stamp import stamp_clock
 from .small_columns import NOT_SMALL, NotSmall
 
 # Kinds of a change.
-COUNTER, GAUGE, HISTOGRAM = 1, 2, 3
+COUNTER, GAUGE, HISTOGRAM, SUMMARY = 1, 2, 3, 4
 # Layouts: of a gauge with changes of its shared value, of a histogram with large numbers.
 PLAIN, SHARED, WIDE = 0, 1, 1
 
@@ -24,7 +24,7 @@ PLAIN, SHARED, WIDE = 0, 1, 1
 CHANGES_SHARED, SETS, HAS_OWN_TIME = 1, 2, 4
 
 # Doubles of a row that a change needs at least.
-_LEAST_WIDTH = {COUNTER: 3, GAUGE: 4, HISTOGRAM: 4}
+_LEAST_WIDTH = {COUNTER: 3, GAUGE: 4, HISTOGRAM: 4, SUMMARY: 4}
 
 # Kind, layout, series, cells.
 HEAD = struct.Struct("<BBII")
@@ -124,6 +124,9 @@ def _unpack_change(data: bytes) -> SmallChange | None:
     elif kind == GAUGE:
         reals = found[2 * n : 3 * n]
         columns = (found[:n], found[n : 2 * n], reals)
+    elif kind == SUMMARY:
+        reals = found[n : 2 * n]
+        columns = (found[:n], reals, (0,) * n, (), ())
     else:
         reals, cells = found[n : 2 * n], found[2 * n : 3 * n]
         buckets, hits = found[3 * n : 3 * n + m], found[3 * n + m : 3 * n + 2 * m]
@@ -152,6 +155,8 @@ def _columns(kind: int, layout: int, n: int, m: int) -> struct.Struct | None:
     if kind == HISTOGRAM and layout in (PLAIN, WIDE):
         whole, small = ("d", "d") if layout == WIDE else ("I", "B")
         return struct.Struct(f"<{n}{whole}{n}d{n}{small}{m}{small}{m}{whole}{n}I")
+    if kind == SUMMARY and layout == PLAIN:
+        return struct.Struct(f"<{2 * n}d{n}I")
     return None
 
 
@@ -227,7 +232,7 @@ def add_to_histograms(
     buckets: Sequence[int],
     hits: Sequence[float],
 ) -> None:
-    """Add to histograms.
+    """Add to histograms, or to summaries, which have no buckets.
 
     Raises:
         ValueError: If a bucket occurs twice in a series.

@@ -28,6 +28,7 @@ from .small_totals import (
     PLAIN,
     SETS,
     SHARED,
+    SUMMARY,
     WIDE,
     add_to_counters,
     add_to_histograms,
@@ -38,7 +39,7 @@ from .small_totals import (
 ALL = slice(None)
 
 # Layouts in which changes wait. One of a shared value is applied at once.
-_WAITING = {COUNTER: (PLAIN,), GAUGE: (PLAIN,), HISTOGRAM: (PLAIN, WIDE)}
+_WAITING = {COUNTER: (PLAIN,), GAUGE: (PLAIN,), HISTOGRAM: (PLAIN, WIDE), SUMMARY: (PLAIN,)}
 
 
 def pack_counter(amounts: Floats) -> bytes:
@@ -91,6 +92,12 @@ def pack_histogram(
     )
 
 
+def pack_summary(counts: NDArray[Any], sums: Floats) -> bytes:
+    """Return the change of a summary's series, both of shape (n,), without stamp and ids."""
+    head = HEAD.pack(SUMMARY, PLAIN, len(counts), 0)
+    return head + counts.astype("<f8").tobytes() + sums.astype("<f8").tobytes()
+
+
 @dataclass(slots=True, eq=False)
 class Change:
     """How one batch changes the totals of some series.
@@ -98,9 +105,10 @@ class Change:
     Attributes:
         clock: Clock of the batch, in us.
         ids: Series ids, shape (n,); an id may occur more than once.
-        amounts: Of counters and histograms, what is added to the sum.
+        amounts: Of all but gauges, what is added to the sum.
         codes, times, values: Of gauges.
-        counts, cells, buckets, hits: Of histograms, see `pack_histogram`.
+        counts: Of histograms and summaries, the number of values.
+        cells, buckets, hits: Of histograms, see `pack_histogram`.
     """
 
     kind: int
@@ -165,6 +173,11 @@ def _unpack_change(data: bytes) -> Change | None:
         )
         if int(change.cells.sum()) != m:
             raise ValueError(f"{m} buckets must belong to a series, got {change.cells.sum()}")
+    elif kind == SUMMARY and layout == PLAIN:
+        counts, amounts = column("<f8", n), column("<f8", n)
+        ids = column("<u4", n).astype(np.int64)
+        cells = np.zeros(n, np.int64)
+        change = Change(kind, stamp.clock, ids, amounts, counts=counts, cells=cells)
     else:
         return None
     if at != len(data):
@@ -315,7 +328,7 @@ class TotalsTable:
         at = 1 if change.kind == COUNTER else 2
         _add_exactly(values, rows, at, change.amounts[places])
         values[rows, 0] = seen
-        if change.kind == HISTOGRAM:
+        if change.kind != COUNTER:
             values[rows, 1] += change.counts[places]
             cells, cell = change.cells[places], places
             if begin is not None:

@@ -13,6 +13,7 @@ _SUFFIXES: dict[MetricType, tuple[str, ...]] = {
     "counter": ("", "_total", "_created"),
     "gauge": ("",),
     "histogram": ("", "_bucket", "_sum", "_count", "_created"),
+    "summary": ("", "_sum", "_count", "_created"),
 }
 _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_:]")
 _NOT_IN_LABEL = re.compile(r"[^A-Za-z0-9_]")
@@ -46,7 +47,8 @@ def label_names(family: Family, series: SeriesTable) -> dict[str, str]:
     renames one of them.
     """
     keys = set(family.definition.tag_keys or ()).union(*series.tag_keys)
-    reserved = {"le", "quantile"} if family.definition.type == "histogram" else set()
+    has_reserved = family.definition.type in ("histogram", "summary")
+    reserved = {"le", "quantile"} if has_reserved else set()
 
     def is_reserved(label: str) -> bool:
         return label in reserved or label.startswith("__")

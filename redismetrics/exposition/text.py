@@ -101,6 +101,14 @@ def _series_lines(base: str, family: Family, openmetrics: bool) -> Iterator[str]
             case "histogram":
                 bounds = family.definition.buckets
                 lines = _histogram_lines(base, group, labels, rows, bounds, openmetrics)
+            case "summary":
+                lines = _sum_lines(base, group, labels, rows)
+                if openmetrics:
+                    # The spec: a sum must not be negative. The count is allowed without it.
+                    lines = (
+                        text if value >= 0 else text[text.index("\n") + 1 :]
+                        for text, value in zip(lines, rows.values, strict=True)
+                    )
         yield "".join(lines)
 
 
@@ -118,8 +126,7 @@ def _histogram_lines(
         for bound in (*map(format_bound, bounds), "+Inf")
     ]
     cumulative = zip(*map(accumulate, rows.buckets), strict=True)
-    sum_lines = [f"{base}_sum{_braces(group)} %s\n", f"{base}_count{_braces(group)} %s\n"]
-    sums = _fill(sum_lines, labels, [format_values(rows.values), rows.counts])
+    sums = _sum_lines(base, group, labels, rows)
     if openmetrics:
         # The spec: a sum is a counter, so it is not allowed with negative bounds, and must not be
         # negative or NaN. `_count` must be there if and only if `_sum` is. The count that is left
@@ -131,6 +138,14 @@ def _histogram_lines(
         )
     buckets = _fill(bucket_lines, labels, [*cumulative, rows.counts])
     return chain.from_iterable(zip(buckets, sums, strict=True))
+
+
+def _sum_lines(
+    base: str, group: SeriesGroup, labels: list[str], rows: SeriesTable
+) -> Iterator[str]:
+    """Yield the sum and the count of each series of a histogram or summary."""
+    lines = [f"{base}_sum{_braces(group)} %s\n", f"{base}_count{_braces(group)} %s\n"]
+    return _fill(lines, labels, [format_values(rows.values), rows.counts])
 
 
 def _fill(lines: list[str], labels: list[str], columns: Iterable[Iterable[Any]]) -> Iterator[str]:

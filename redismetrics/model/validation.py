@@ -13,8 +13,8 @@ import msgpack
 
 from redismetrics.errors import InvalidName, InvalidTags, InvalidValue, TypeMismatch, shown
 
-MetricType = Literal["counter", "gauge", "histogram"]
-TYPES: tuple[MetricType, ...] = ("counter", "gauge", "histogram")
+MetricType = Literal["counter", "gauge", "histogram", "summary"]
+TYPES: tuple[MetricType, ...] = ("counter", "gauge", "histogram", "summary")
 
 MAX_NAME = 200
 MAX_TAGS = 32
@@ -68,7 +68,8 @@ def check_type(kind: object) -> MetricType:
         if isinstance(kind, str) and kind == known:
             return known
     raise TypeMismatch(
-        f"type must be counter, gauge or histogram, got {shown(kind)}{did_you_mean(kind, TYPES)}"
+        f"type must be {', '.join(TYPES[:-1])} or {TYPES[-1]}, got {shown(kind)}"
+        f"{did_you_mean(kind, TYPES)}"
     )
 
 

@@ -99,6 +99,8 @@ def changes_of(batch: MetricBatch, samples: Samples) -> Changes:
         return totals_changes.of_counter(samples, series)
     if batch.kind == "gauge":
         return totals_changes.of_gauge(samples, series)
+    if batch.kind == "summary":
+        return totals_changes.of_summary(samples, series)
     assert batch.buckets is not None, "BUG: a histogram's batch without bucket counts"
     return totals_changes.of_histogram(samples, series, batch.buckets)
 

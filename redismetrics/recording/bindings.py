@@ -23,13 +23,14 @@ class Bindings:
     Attributes:
         counters: What takes an amount, by name and tags of a series.
         gauges: What takes (time, value), by name and tags of a series.
-        histograms: Likewise.
+        histograms, summaries: Likewise.
     """
 
     def __init__(self) -> None:
         self.counters: dict[Any, Callable[[float], None]] = {}
         self.gauges: dict[Any, Callable[[tuple[float, float]], None]] = {}
         self.histograms: dict[Any, Callable[[tuple[float, float]], None]] = {}
+        self.summaries: dict[Any, Callable[[tuple[float, float]], None]] = {}
         self._instruments: weakref.WeakSet[Instrument] = weakref.WeakSet()
 
     def add(self, instrument: "Instrument") -> None:
@@ -47,6 +48,7 @@ class Bindings:
             "counter": self.counters,
             "gauge": self.gauges,
             "histogram": self.histograms,
+            "summary": self.summaries,
         }
         cache = caches[kind]
         if tags and any(value.__class__ is not str for value in tags.values()):
@@ -61,7 +63,7 @@ class Bindings:
 
     def clear_caches(self) -> None:
         """Let every unbound call look up its buffer again."""
-        for cache in (self.counters, self.gauges, self.histograms):
+        for cache in (self.counters, self.gauges, self.histograms, self.summaries):
             cache.clear()
 
     def unbind(self, name: str | None = None) -> None:

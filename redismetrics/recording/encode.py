@@ -15,7 +15,7 @@ from redismetrics.columnar.small_totals import GAUGE, SHARED
 from redismetrics.store import keys
 
 from .batch import MetricBatch, changes_of, merge_gauge_changes
-from .totals_changes import Changes, CounterChanges, GaugeChanges
+from .totals_changes import Changes, CounterChanges, GaugeChanges, SummaryChanges
 
 # Rows of a series and minute in a batch that was merged of very many flushes.
 ROWS_WHEN_MERGED = 100
@@ -91,6 +91,8 @@ def _pack(changes: Changes) -> bytes:
         return totals.pack_gauge(
             changes.code, changes.time, changes.value, changes.change_time, changes.change
         )
+    if isinstance(changes, SummaryChanges):
+        return totals.pack_summary(changes.count, changes.total)
     buckets = changes.buckets
     cells = np.bincount(buckets.series, minlength=len(changes.count))
     return totals.pack_histogram(

@@ -1,4 +1,4 @@
-"""Bound instruments: `Counter`, `Gauge`, `Histogram`, whose name and tags are checked once."""
+"""Bound instruments, whose name and tags are checked once: `Counter`, `Gauge`, `Histogram`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -159,15 +159,46 @@ class Histogram(Instrument):
 
 @dataclass(frozen=True, slots=True)
 class _MeasuredSeries:
-    """The series of one `Histogram.time`."""
+    """The series of one `Histogram.time`, or of one of a summary."""
 
-    histogram: Histogram
+    instrument: "Histogram | SummaryInstrument"
     unit: str | None
 
     def scale(self) -> float:
         """Return what seconds are multiplied by for the unit of the metric."""
-        return time_scale(self.histogram._recorder(), self.histogram.name, self.unit)
+        measured = self.instrument
+        return time_scale(measured._recorder(), measured.name, self.unit, measured.kind)
 
     def record(self, elapsed: float, error: BaseException | None) -> None:
         """Record a duration."""
-        self.histogram.record(elapsed)
+        self.instrument.record(elapsed)
+
+
+class SummaryInstrument(Instrument):
+    """A bound summary, as `Metrics.summary` returns it: `.record(value)`, `.time()`."""
+
+    __slots__ = ()
+    kind = "summary"
+
+    def record(self, value: float, **tags: Any) -> None:
+        """Record one value, of the series that has these *tags* too."""
+        if tags:
+            client = default_client() if self._metrics is None else self._metrics
+            client._record_value(
+                client._recorder.summaries,
+                "summary",
+                self.name,
+                value,
+                {**self.tags, **tags},
+                None,
+                None,
+            )
+        elif value.__class__ is float and -1.7e308 <= value <= 1.7e308:
+            self._append((self._clock(), value))
+        else:
+            self._slow(value)
+
+    def time(self, unit: str | None = None) -> Timer:
+        """Measure a `with` body or decorate a function, as `Histogram.time` does."""
+        check_unit(unit)
+        return Timer(_MeasuredSeries(self, unit))

@@ -59,6 +59,7 @@ class Recorder:
         self.counters = self.bindings.counters
         self.gauges = self.bindings.gauges
         self.histograms = self.bindings.histograms
+        self.summaries = self.bindings.summaries
         self.registry = MetricRegistry(self.now, self.bindings.unbind)
         self.reset()
 

@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 from redismetrics.errors import InvalidMetric, InvalidValue, TypeMismatch, shown
 from redismetrics.model.definition import define
 from redismetrics.model.units import TIME_UNITS
+from redismetrics.model.validation import MetricType
 
 from .measured import measured
 from .open_bodies import OpenBodies
@@ -124,24 +125,24 @@ def check_measurable(recorder: Recorder, name: str, unit: str | None) -> None:
     recorder.type_of(name, "histogram")
 
 
-def time_scale(recorder: Recorder, name: str, unit: str | None) -> float:
-    """Return what seconds are multiplied by for the unit of histogram *name*.
+def time_scale(
+    recorder: Recorder, name: str, unit: str | None, kind: MetricType = "histogram"
+) -> float:
+    """Return what seconds are multiplied by for the unit of metric *name*.
 
-    A new histogram is declared with *unit*, or in milliseconds.
+    A new one is declared with *kind* and *unit*, or in milliseconds.
 
     Raises:
-        TypeMismatch: If the metric is not a histogram.
+        TypeMismatch: If the metric has another type.
     """
     known = recorder.metrics.get(name)
     if known is None or not known.is_fixed:
         full = "seconds" if _is_seconds(unit) else "milliseconds"
         with suppress(TypeMismatch):  # another thread was first
-            recorder.declare(name, define(name, "histogram", unit=full))
+            recorder.declare(name, define(name, kind, unit=full))
         known = recorder.metrics.get(name, known)
-    if known is not None and known.definition.type != "histogram":
-        raise TypeMismatch(
-            f"{name!r} is a {known.definition.type}; a measured time needs a histogram"
-        )
+    if known is not None and known.definition.type != kind:
+        raise TypeMismatch(f"{name!r} is a {known.definition.type}; a measured time needs a {kind}")
     if unit is None and known is not None:
         unit = known.definition.unit
     return 1.0 if _is_seconds(unit) else 1000.0

@@ -83,7 +83,26 @@ class HistogramChanges:
         ]
 
 
-Changes = CounterChanges | GaugeChanges | HistogramChanges
+@dataclass(slots=True, eq=False)
+class SummaryChanges:
+    """Changes of a summary.
+
+    Attributes:
+        count: Number of values, shape (series,).
+        total: Their sum, shape (series,).
+    """
+
+    count: Ints
+    total: Floats
+
+    def split(self, edges: list[int]) -> list["SummaryChanges"]:
+        return [
+            SummaryChanges(self.count[begin:end], self.total[begin:end])
+            for begin, end in pairwise(edges)
+        ]
+
+
+Changes = CounterChanges | GaugeChanges | HistogramChanges | SummaryChanges
 
 
 def of_counter(samples: Samples, series: int) -> CounterChanges:
@@ -94,6 +113,11 @@ def of_counter(samples: Samples, series: int) -> CounterChanges:
 def of_histogram(samples: Samples, series: int, buckets: BucketCounts) -> HistogramChanges:
     """Return the changes of a histogram with that number of *series*."""
     return HistogramChanges(*_sums(samples, series), buckets)
+
+
+def of_summary(samples: Samples, series: int) -> SummaryChanges:
+    """Return the changes of a summary with that number of *series*."""
+    return SummaryChanges(*_sums(samples, series))
 
 
 def _sums(samples: Samples, series: int) -> tuple[Ints, Floats]:

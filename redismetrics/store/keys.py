@@ -70,6 +70,7 @@ LIVE: the totals of all series are rows, and changes that are not added to them 
         gauge      seen_ms, value, timestamp_ms, clock_us of its batch
         histogram  seen_ms, count, sum, remainder, count of each bucket (not cumulative, without
                    +Inf)
+        summary    seen_ms, count, sum, remainder
     +<number>  a change: what one batch adds. Changes are numbered for ever; for their bytes see
                lua/include/totals.lua
     first      number of the oldest change
@@ -91,8 +92,7 @@ an option, or an element behind the options, keeps its bytes.
 LATER: what this version has room for, and does not write. It skips what it does not know, and
 counts it: changes of unknown kinds and fields of `live` on the page, metrics of unknown types in
 listings. It deletes and copies all of it.
-    kinds of changes  4: count and sum of a summary: count, amount f8[n]; its row is seen_ms, count,
-        sum, remainder. An info is a gauge that is 1, a state set a gauge for each state: kind 2.
+    kinds of changes  An info is a gauge that is 1, a state set a gauge for each state: kind 2.
         No worker or script folds a change of an unknown kind, or one behind it. While one waits, no
         series is forgotten, and the shared value of a gauge does not change
     value of one process  doubles: value, timestamp_ms, clock_us of its batch, which is the
@@ -114,11 +114,11 @@ from zlib import crc32
 FORMAT = 2
 
 # Series whose totals share a field.
-TOTALS_ROWS = {"counter": 16, "gauge": 16, "histogram": 1}
-_TOTALS_WIDTH = {"counter": 3, "gauge": 4, "histogram": 4}
+TOTALS_ROWS = {"counter": 16, "gauge": 16, "histogram": 1, "summary": 16}
+_TOTALS_WIDTH = {"counter": 3, "gauge": 4, "histogram": 4, "summary": 4}
 
 # Series whose rollup rows share a field: fewer for the types whose rows have digests.
-CHUNK = {"counter": 1024, "gauge": 512, "histogram": 128}
+CHUNK = {"counter": 1024, "gauge": 512, "histogram": 128, "summary": 128}
 
 
 def totals_shape(kind: str, buckets: int) -> tuple[int, int]:

@@ -43,7 +43,8 @@ class EventMetric:
         type: The type of the metric.
         measurement: The measurement that is the value. Without it: of a counter ``count`` or
             ``total``, else 1; of a gauge ``value``, ``size``, ``depth`` or ``active``; of a
-            histogram ``duration``, ``latency``, ``time`` or ``value``; else the only measurement.
+            histogram or summary ``duration``, ``latency``, ``time`` or ``value``; else the only
+            measurement.
         name: The name of the metric; by default the parts of the event and a given *measurement*,
             joined by ``_``.
         unit: The unit of the value; or a pair of the unit of the measurement and the unit to

@@ -1,6 +1,7 @@
 """The handler that records one `EventMetric`."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from redismetrics.errors import InvalidMetric, InvalidValue, shown
@@ -19,6 +20,7 @@ _USUAL_MEASUREMENTS: Final[dict[MetricType, tuple[str, ...]]] = {
     "counter": ("count", "total"),
     "gauge": ("value", "size", "depth", "active"),
     "histogram": ("duration", "latency", "time", "value"),
+    "summary": ("duration", "latency", "time", "value"),
 }
 
 
@@ -92,7 +94,10 @@ class EventRecorder:
         elif isinstance(self._tags, tuple):
             tags = {key: key for key in self._tags}
         self._renamed = {key: tag for key, tag in tags.items() if tag is not None}
-        self._write = getattr(client, "increment" if self.kind == "counter" else self.kind)
+        if self.kind == "summary":
+            self._write = partial(client.record, type=self.kind)
+        else:
+            self._write = getattr(client, "increment" if self.kind == "counter" else self.kind)
         self._internals = client.internals
 
     def _record_with_metadata(

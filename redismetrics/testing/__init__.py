@@ -8,11 +8,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .captured import Captured, CapturedCounter, CapturedGauge, CapturedHistogram
+    from .captured import (
+        Captured,
+        CapturedCounter,
+        CapturedGauge,
+        CapturedHistogram,
+        CapturedSummary,
+    )
     from .capturing import capture
     from .clock import Clock
 
-__all__ = ["Captured", "CapturedCounter", "CapturedGauge", "CapturedHistogram", "Clock", "capture"]
+__all__ = [
+    "Captured",
+    "CapturedCounter",
+    "CapturedGauge",
+    "CapturedHistogram",
+    "CapturedSummary",
+    "Clock",
+    "capture",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -126,7 +126,7 @@ class CapturedGauge(_Captured):
 class CapturedHistogram(_Captured):
     """The values of a histogram."""
 
-    _kind = "histogram"
+    _kind: MetricType = "histogram"
 
     @property
     def values(self) -> list[float]:
@@ -143,14 +143,20 @@ class CapturedHistogram(_Captured):
         __tracebackhide__ = True
         samples = self._of_kind()
         return self._check(
-            _same(self.values, values), ", ".join(map(str, values)), _describe("histogram", samples)
+            _same(self.values, values), ", ".join(map(str, values)), _describe(self._kind, samples)
         )
 
     def recorded_times(self, times: int) -> Literal[True]:
         """Assert the number of values."""
         __tracebackhide__ = True
         samples = self._of_kind()
-        return self._check(self.count == times, f"{times} values", _describe("histogram", samples))
+        return self._check(self.count == times, f"{times} values", _describe(self._kind, samples))
+
+
+class CapturedSummary(CapturedHistogram):
+    """The values of a summary."""
+
+    _kind = "summary"
 
 
 class Captured:
@@ -175,6 +181,10 @@ class Captured:
     def histogram(self, name: str, tags: Tags | None = None, /, **more: Any) -> CapturedHistogram:
         """Return the histogram's series that have at least these tags; None: not that tag."""
         return CapturedHistogram(self, name, _selected(tags, more))
+
+    def summary(self, name: str, tags: Tags | None = None, /, **more: Any) -> CapturedSummary:
+        """Return the summary's series that have at least these tags; None: not that tag."""
+        return CapturedSummary(self, name, _selected(tags, more))
 
     def samples(
         self, name: str | None = None, tags: Tags | None = None, /, **more: Any

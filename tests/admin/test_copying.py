@@ -313,7 +313,7 @@ def test_what_a_newer_version_wrote_is_copied(
         metrics.increment(name)
     metrics.flush()
     with server.client() as here, second_server.client() as there:
-        set_definition(here, namespace, "latency", kind="summary", rest=OPTIONS)
+        set_definition(here, namespace, "latency", kind="sketch", rest=OPTIONS)
         set_definition(here, namespace, "jobs", rest=OPTIONS)
         for name in ("jobs", "latency"):
             append_unknown_change(here, namespace, name)

@@ -30,7 +30,10 @@ from tests.fixtures.shell import ROOT, Shell
             "--tag must have one value for 'a', got '1' and '2'",
         ),
         (("record", "x", "--metadata", "[1]"), "--metadata must be a JSON object, got '[1]'"),
-        (("record", "x", "--type", "sum"), "type must be counter, gauge or histogram, got 'sum'"),
+        (
+            ("record", "x", "--type", "sum"),
+            "type must be counter, gauge, histogram or summary, got 'sum'",
+        ),
         (("increment", "x", "--timestamp", "30h"), "samples were dropped, by reason: 1 too_old"),
         (("increment", "x", "--timestamp", "noon"), "--timestamp must be Unix seconds"),
         (("query", "x", "-a", "p101"), "unknown aggregation 'p101'"),

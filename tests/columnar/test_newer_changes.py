@@ -13,6 +13,7 @@ from redismetrics.columnar.totals import (
     pack_counter,
     pack_gauge,
     pack_histogram,
+    pack_summary,
     split_live,
     unpack_change,
 )
@@ -24,7 +25,7 @@ def counter_change(amount: float) -> bytes:
     return STAMP + pack_counter(np.array([amount])) + struct.pack("<I", 0)
 
 
-def unknown_change(kind: int = 4, layout: int = 0) -> bytes:
+def unknown_change(kind: int = 9, layout: int = 0) -> bytes:
     return STAMP + struct.pack("<BBII", kind, layout, 1, 0) + struct.pack("<dI", 2.5, 0)
 
 
@@ -48,7 +49,7 @@ def test_fields_are_sorted_by_what_they_hold() -> None:
     assert found.skipped == 5
 
 
-@pytest.mark.parametrize(("kind", "layout"), [(4, 0), (255, 0), (1, 1), (2, 9), (3, 2)])
+@pytest.mark.parametrize(("kind", "layout"), [(5, 0), (255, 0), (1, 1), (2, 9), (3, 2), (4, 1)])
 def test_unknown_kinds_and_layouts_are_not_decoded(kind: int, layout: int) -> None:
     data = unknown_change(kind, layout)
     assert unpack_change(data) is None
@@ -61,6 +62,7 @@ def test_unknown_kinds_and_layouts_are_not_decoded(kind: int, layout: int) -> No
         pack_counter(np.ones(1)),
         pack_gauge(np.full(1, 2), np.ones(1), np.ones(1), np.zeros(1), np.zeros(1)),
         pack_histogram(np.ones(1), np.ones(1), np.ones(1, int), np.ones(1, int), np.ones(1)),
+        pack_summary(np.ones(1), np.ones(1)),
         pack_histogram(np.array([1e12]), np.ones(1), np.ones(1, int), np.ones(1, int), np.ones(1)),
     ],
 )
@@ -71,7 +73,7 @@ def test_what_is_known_is_decoded(change: bytes) -> None:
 
 
 def test_unknown_changes_are_skipped_and_counted() -> None:
-    changes = [counter_change(1), unknown_change(), counter_change(4), unknown_change(9)]
+    changes = [counter_change(1), unknown_change(), counter_change(4), unknown_change(10)]
     table = TotalsTable(3, 16, {}, list(map(unpack_change, changes)))
     assert table.values[0, 1] == 5
     assert table.unknown == 2

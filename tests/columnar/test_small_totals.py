@@ -22,11 +22,12 @@ from redismetrics.columnar.totals import (
     pack_counter,
     pack_gauge,
     pack_histogram,
+    pack_summary,
     unpack_change,
 )
 from redismetrics.errors import FormatMismatch
 
-SHAPES = {"counter": (3, 16), "gauge": (4, 16), "histogram": (10, 1)}
+SHAPES = {"counter": (3, 16), "gauge": (4, 16), "histogram": (10, 1), "summary": (4, 16)}
 AMOUNTS = (0.1, 0.001, 7.0, 1e16, -3.3, 12_345.678, 1e-9)
 
 
@@ -40,6 +41,8 @@ def change(kind: str, rng: random.Random, number: int) -> bytes:
         codes = np.array([rng.choice([0, SETS, SETS | HAS_OWN_TIME]) for _ in range(n)], np.int64)
         times = np.array([1e12 + rng.randint(-5_000, 90_000) for _ in range(n)])
         body = pack_gauge(codes, times, amounts, np.zeros(n), np.zeros(n))
+    elif kind == "summary":
+        body = pack_summary(np.array([rng.randint(1, 99) for _ in range(n)], np.int64), amounts)
     else:
         cells = np.array([rng.randint(0, 3) for _ in range(n)], np.int64)
         buckets = np.array([each for size in cells for each in rng.sample(range(1, 7), size)])

@@ -28,6 +28,7 @@ from redismetrics.columnar.totals import (
     pack_counter,
     pack_gauge,
     pack_histogram,
+    pack_summary,
     split_live,
     unpack_change,
 )
@@ -35,8 +36,8 @@ from redismetrics.store.keys import totals_shape
 from redismetrics.store.scripts import expand
 from tests.fixtures.servers import Server
 
-Kind = Literal["counter", "gauge", "histogram"]
-KINDS: tuple[Kind, ...] = ("counter", "gauge", "histogram")
+Kind = Literal["counter", "gauge", "histogram", "summary"]
+KINDS: tuple[Kind, ...] = ("counter", "gauge", "histogram", "summary")
 BUCKETS = 3
 # A clock in us, of 2026.
 CLOCK = 1_790_000_000_000_000
@@ -81,6 +82,8 @@ def packed_change(kind: Kind, number: int, parts: Sequence[Part]) -> bytes:
         times = np.array([part.time_ms for part in parts])
         none = np.zeros(len(parts))
         return stamp + pack_gauge(codes, times, amounts, none, none) + ids
+    if kind == "summary":
+        return stamp + pack_summary(np.array([part.count for part in parts]), amounts) + ids
     return (
         stamp
         + pack_histogram(
@@ -120,8 +123,9 @@ class Oracle:
                     row[1:] = part.amount, float(time_ms), float(clock)
                 continue
             at = 1
-            if self.kind == "histogram":
+            if self.kind in ("histogram", "summary"):
                 row[1], at = row[1] + part.count, 2
+            if self.kind == "histogram":
                 for bucket, hits in part.hits.items():
                     row[3 + bucket] += hits
             row[at : at + 2] = added(row[at], row[at + 1], part.amount)
@@ -282,10 +286,12 @@ def packed_columns(
     columns = pack_counter(amounts)
     if kind == "histogram":
         columns = pack_histogram(ones, amounts, ones, 1 + (ids + number) % BUCKETS, ones)
+    elif kind == "summary":
+        columns = pack_summary(ones, amounts)
     return stamp + columns + ids.astype("<u4").tobytes()
 
 
-@pytest.mark.parametrize("kind", ["counter", "histogram"])
+@pytest.mark.parametrize("kind", ["counter", "histogram", "summary"])
 def test_sums_never_go_down_in_100_000_folds(client: redis.Redis, kind: Kind) -> None:
     """Fold amounts of three decimals of 2,000 series 50 times; one series is in each change twice.
 

@@ -99,7 +99,7 @@ ALWAYS_WRONG: dict[str, tuple[type[InvalidMetric], Callable[[Metrics], Any]]] = 
     "instrument's name": (InvalidName, lambda m: Counter("a b", metrics=m)),
     "tag key": (InvalidName, lambda m: m.increment("wrong", tags={"a b": "c"})),
     "number for a tag key": (InvalidName, lambda m: m.increment("wrong", tags={1: "c"})),
-    "unknown type": (TypeMismatch, lambda m: m.record("wrong", 1, type="summary")),
+    "unknown type": (TypeMismatch, lambda m: m.record("wrong", 1, type="sketch")),
     "list for a type": (TypeMismatch, lambda m: m.record("wrong", 1, type=[])),
     "declared name": (InvalidName, lambda m: m.declare("a b", "counter")),
     "declared type": (TypeMismatch, lambda m: m.declare("wrong", "timer")),

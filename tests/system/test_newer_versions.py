@@ -199,7 +199,7 @@ def test_deleted_metric_loses_all_of_it(
     metrics.increment("jobs")
     metrics.increment("other")
     metrics.flush()
-    set_definition(admin, namespace, "other", kind="summary")
+    set_definition(admin, namespace, "other", kind="sketch")
     for name in ("jobs", "other"):
         append_unknown_change(admin, namespace, name)
         set_value(admin, namespace, name, 0, "newer", 1)
@@ -256,13 +256,13 @@ def test_metric_of_an_unknown_type_is_left_out(
     metrics.increment("jobs")
     metrics.increment("latency")
     metrics.flush()
-    packed = set_definition(admin, namespace, "latency", kind="summary", rest=OPTIONS)
+    packed = set_definition(admin, namespace, "latency", kind="sketch", rest=OPTIONS)
     reader = make_metrics()
     assert [row["name"] for row in reader.list_metrics()] == ["jobs"]
     assert [family.name for family in reader.live()] == ["jobs"]
     skipped = reader.get_stats()["storage"]["skipped"]
     assert list(skipped) == ["latency"]
-    assert "'summary' is of a newer version of redismetrics; upgrade" in skipped["latency"]
+    assert "'sketch' is of a newer version of redismetrics; upgrade" in skipped["latency"]
     # A process of this version that records it drops its samples and counts them.
     reader.increment("latency")
     reader.increment("jobs")
@@ -288,7 +288,7 @@ def test_doctor_names_what_a_newer_version_writes(
     set_definition(admin, namespace, "quiet", rest=(b"\x80",))
     found = versions(server, namespace)
     assert (found.status, found.found) == ("ok", "nothing is of a newer version")
-    set_definition(admin, namespace, "latency", kind="summary")
+    set_definition(admin, namespace, "latency", kind="sketch")
     set_definition(admin, namespace, "users", rest=OPTIONS)
     append_unknown_change(admin, namespace, "jobs")
     # The script folds what is before it.
