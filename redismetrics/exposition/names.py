@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 
+from redismetrics.model.definition import Definition
 from redismetrics.model.validation import MetricType
 
 from .families import Family
@@ -46,9 +47,13 @@ def label_names(family: Family, series: SeriesTable) -> dict[str, str]:
     No two keys have the same label. Keys that are valid labels come first, so that a new key never
     renames one of them.
     """
-    keys = set(family.definition.tag_keys or ()).union(*series.tag_keys)
-    has_reserved = family.definition.type in ("histogram", "summary")
-    reserved = {"le", "quantile"} if has_reserved else set()
+    return names_of_tags(family.definition, set[str]().union(*series.tag_keys))
+
+
+def names_of_tags(definition: Definition, tag_keys: Iterable[str]) -> dict[str, str]:
+    """Return the label name of each of *tag_keys* and of those that the definition allows."""
+    keys = set(definition.tag_keys or ()).union(tag_keys)
+    reserved = {"le", "quantile"} if definition.type in ("histogram", "summary") else set()
 
     def is_reserved(label: str) -> bool:
         return label in reserved or label.startswith("__")

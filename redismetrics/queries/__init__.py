@@ -10,6 +10,7 @@ rows, samples or a digest.
     plan.py           which slots cover a window
     pages.py          second round trip: the fields of the plan; cache.py keeps them
     fetch.py          both trips joined; selection.py holds their result as columns
+    slots.py          slots between the edges of many windows, and running totals
     newest_times.py   bounds of each metric's newest sample; samples.py reads few
     aggregate.py      groups and aggregations
     evaluate.py, time_series.py, samples.py       the kinds of results

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from redismetrics.model.definition import Definition
 from redismetrics.model.time import to_datetime
 from redismetrics.model.validation import OVERFLOW_TAGS
 from redismetrics.store import catalog, keys, stats
@@ -11,6 +12,12 @@ from redismetrics.store.unreadable import read_readable
 from .aggregate import Row
 from .arguments import check_limit, check_metric_name, check_tag_key
 from .context import QueryContext
+
+
+def definitions(context: QueryContext) -> Operation[dict[str, Definition]]:
+    """Return the definitions of all metrics, in the order in which they were first recorded."""
+    shards = yield from context.namespace.shards()
+    return (yield from catalog.catalogue(context.namespace.name, shards))
 
 
 def list_metrics(context: QueryContext) -> Operation[list[Row]]:

@@ -6,7 +6,9 @@ and the version before and after them. Unless both versions are that of the snap
 are repeated. Decoded pages that have not changed since come from the cache.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,7 +20,7 @@ from redismetrics.model.retention import RetentionPolicy
 from redismetrics.model.time import MINUTE
 from redismetrics.model.windows import window_ms
 from redismetrics.store import keys
-from redismetrics.store.driver import Operation
+from redismetrics.store.driver import Command, Operation
 
 from .context import QueryContext
 from .pages import (
@@ -47,39 +49,127 @@ def fetch(
     Raises:
         OutsideRetention: If the interval is finer than what the window still holds.
     """
-    name, config = query.name, (yield from context.namespace.config())
+    found = yield from read_window(context, query.name, _QueryReading(query, exact))
+    if found.snapshot is None:
+        return None, found.edges
+    return _series_data(found), found.edges
+
+
+class Reading(Protocol):
+    """What `read_window` reads of a metric."""
+
+    def window(self, retention: RetentionPolicy, now_ms: int) -> tuple[Edges, int]:
+        """Return the window, and where it begins within the retention, in ms."""
+        ...
+
+    def select(self, snapshot: Snapshot) -> tuple[list[Any], Ints]:
+        """Return what describes each selected series, and the positions of ids among them.
+
+        The positions have shape (largest id + 2,) and are -1 for series that are not selected.
+        """
+        ...
+
+    def plan(
+        self, sealed: tuple[int, int], retention: RetentionPolicy, due: Due, now_ms: int
+    ) -> Plan:
+        """Return the plan of a chunk with these *due* slots, for the window *sealed*."""
+        ...
+
+    def more(self, context: QueryContext, shard: int, snapshot: Snapshot) -> list[Command]:
+        """Return commands to send with the second round trip."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class WindowRead:
+    """What was read of one metric.
+
+    Attributes:
+        edges: The window, by the server's clock.
+        snapshot: The state of the metric; None if it is unknown, and the rest is empty.
+        series: What describes each selected series.
+        positions: Position in *series* of each id.
+        sealed: The part of the window that can hold sealed data.
+        reads: Pages of rollups.
+        raw_reads: Pages of exact samples.
+        log: Blocks that are not sealed.
+        more: Replies to the commands of `Reading.more`.
+    """
+
+    edges: Edges
+    snapshot: Snapshot | None = None
+    series: list[Any] = field(default_factory=list)
+    positions: Ints = field(default_factory=lambda: np.full(1, -1))
+    sealed: tuple[int, int] = (0, 0)
+    reads: list[PageRead] = field(default_factory=list)
+    raw_reads: list[PageRead] = field(default_factory=list)
+    log: list[bytes] = field(default_factory=list)
+    more: list[Any] = field(default_factory=list)
+
+
+def read_window(context: QueryContext, name: str, reading: Reading) -> Operation[WindowRead]:
+    """Read a window of one metric in two round trips, as one state of it."""
+    config = yield from context.namespace.config()
     shard, retention = keys.shard_of(name, config.shards), config.retention
     while True:
         snapshot, now_ms = yield from read_snapshot(context, shard, name)
-        edges = Edges(*window_ms(query.window, now_ms), now_ms)
-        begin = edges.since_ms
-        if query.interval_ms is not None:
-            begin = check_interval(query.interval_ms, begin, retention, now_ms)
+        edges, begin = reading.window(retention, now_ms)
         if snapshot is None:
-            return None, edges
-        tags, positions = _select_series(snapshot.series, query.tags)
+            return WindowRead(edges)
+        series, positions = reading.select(snapshot)
         # The part of the window that can hold what is sealed; empty if nothing is.
         sealed = begin, begin
         if snapshot.sealed != NEVER:
             sealed = sealed_bounds(begin, edges.until_ms, retention, now_ms, snapshot.sealed_ms)
-        plans = _plans(snapshot, positions, sealed, retention, now_ms, query.interval_ms, exact)
+        plans = _plans(snapshot, positions, sealed, retention, now_ms, reading)
         reads, raw_reads = page_reads(context, name, snapshot, plans, retention, now_ms)
         all_reads = [*reads, *raw_reads]
         of = keys.metric(context.namespace.name, shard, name)
         worked = keys.rollup(context.namespace.name, shard, name)
         state_version = ("HGET", worked.state, "version")
+        more = reading.more(context, shard, snapshot)
         before, log, *replies, after = yield [
             state_version,
             ("ZRANGEBYSCORE", of.log, b"(" + snapshot.sealed, snapshot.clock),
+            *more,
             *(read_command(context, shard, name, read) for read in all_reads if read.missing),
             state_version,
         ]
         if not before == snapshot.version == after:
             continue
-        fill(context, name, snapshot, all_reads, replies)
+        fill(context, name, snapshot, all_reads, replies[len(more) :])
         assemble_tables(context, name, snapshot, reads)
-        data = _series_data(snapshot, tags, positions, edges, sealed, reads, raw_reads, log)
-        return data, edges
+        more_replies = replies[: len(more)]
+        return WindowRead(
+            edges, snapshot, series, positions, sealed, reads, raw_reads, log, more_replies
+        )
+
+
+@dataclass(slots=True)
+class _QueryReading:
+    """The `Reading` of a query."""
+
+    query: Query
+    exact: bool
+
+    def window(self, retention: RetentionPolicy, now_ms: int) -> tuple[Edges, int]:
+        edges = Edges(*window_ms(self.query.window, now_ms), now_ms)
+        begin = edges.since_ms
+        if self.query.interval_ms is not None:
+            begin = check_interval(self.query.interval_ms, begin, retention, now_ms)
+        return edges, begin
+
+    def select(self, snapshot: Snapshot) -> tuple[list[dict[str, str]], Ints]:
+        return _select_series(snapshot.series, self.query.tags)
+
+    def plan(
+        self, sealed: tuple[int, int], retention: RetentionPolicy, due: Due, now_ms: int
+    ) -> Plan:
+        exact_from_ms = retention.raw.kept_from(now_ms) if self.exact else None
+        return make_plan(*sealed, retention, due, now_ms, self.query.interval_ms, exact_from_ms)
+
+    def more(self, context: QueryContext, shard: int, snapshot: Snapshot) -> list[Command]:
+        return []
 
 
 def _select_series(
@@ -104,69 +194,81 @@ def _plans(
     sealed: tuple[int, int],
     retention: RetentionPolicy,
     now_ms: int,
-    interval_ms: int | None,
-    exact: bool,
+    reading: Reading,
 ) -> dict[int, Plan]:
     """Return the plan of each chunk with selected series; chunks with equal due slots share one."""
     chunk_series = keys.CHUNK[snapshot.definition.type]
     chunks = {number // chunk_series for number in np.flatnonzero(positions >= 0).tolist()}
-    exact_from_ms = retention.raw.kept_from(now_ms) if exact else None
     by_due: dict[Due, Plan] = {}
     plans = {}
     for chunk in sorted(chunks):
         due = snapshot.due.get(chunk, frozenset())
         if due not in by_due:
-            by_due[due] = make_plan(*sealed, retention, due, now_ms, interval_ms, exact_from_ms)
+            by_due[due] = reading.plan(sealed, retention, due, now_ms)
         plans[chunk] = by_due[due]
     return plans
 
 
-def _series_data(
-    snapshot: Snapshot,
-    tags: list[dict[str, str]],
-    positions: Ints,
-    edges: Edges,
-    sealed: tuple[int, int],
-    reads: list[PageRead],
-    raw_reads: list[PageRead],
-    log: list[bytes],
-) -> SeriesData:
+def _series_data(found: WindowRead) -> SeriesData:
     """Join what was read: whole slots, minutes at the window's edges, and blocks of the log."""
-    tables = _select_tables(page_tables(reads, is_partial=False), positions, len(tags))
-    tables = [table for table in tables if len(table)]
-    samples: list[Samples] = []
-    partial = _select_tables(page_tables(reads, is_partial=True), positions, len(tags))
-    if any(map(len, partial)):
-        # Up to the end of the last chunk: samples of series that were deleted since may have
-        # larger ids than any series that is left.
-        missing = -len(positions) % keys.CHUNK[snapshot.definition.type]
-        padded = np.pad(positions, (0, missing), constant_values=-1)
-        exact = [found.of_series(padded) for read in raw_reads if len(found := page_samples(read))]
-        rest, inside = _replace_partial_minutes(rollup_table.concat(partial), exact, sealed)
-        tables += [rest] if len(rest) else []
-        samples += [inside] if len(inside) else []
-    unsealed = (
-        _unsealed_samples(data, positions, edges)
-        for data in log
-        if block_codec.latest_time(data) >= edges.since_ms
-    )
-    samples += [part for part in unsealed if len(part)]
-    parts = [Rows(table.series, table.slot, table.summaries) for table in tables]
+    tables, samples = columns(found)
+    parts = [Rows(table.series, table.slot, table.summaries) for table, _ in tables]
     for part in _joined(samples):
         series, summaries = summarise(part)
         if len(series):
             parts.append(Rows(series, summaries.last_ms, summaries))
     joined = concat(samples) if samples else no_samples()
-    return SeriesData(snapshot.definition, tags, edges, parts, tables, joined)
+    assert found.snapshot is not None, "BUG: data of an unknown metric"
+    return SeriesData(
+        found.snapshot.definition,
+        found.series,
+        found.edges,
+        parts,
+        [table for table, _ in tables],
+        joined,
+    )
+
+
+def columns(found: WindowRead) -> tuple[list[tuple[Table, int]], list[Samples]]:
+    """Return the tables that were read, each with the length of its slots in ms, and the samples.
+
+    They count every value once. Series are numbered by their positions.
+    """
+    positions, selected = found.positions, len(found.series)
+    tables = [
+        (table, read.width)
+        for read in found.reads
+        if not read.is_partial and read.table is not None and len(read.table)
+        if len(table := _select_rows(read.table, positions, selected))
+    ]
+    samples: list[Samples] = []
+    partial = [
+        _select_rows(table, positions, selected)
+        for table in page_tables(found.reads, is_partial=True)
+    ]
+    if any(map(len, partial)):
+        assert found.snapshot is not None, "BUG: rows of an unknown metric"
+        # Up to the end of the last chunk: samples of series that were deleted since may have
+        # larger ids than any series that is left.
+        missing = -len(positions) % keys.CHUNK[found.snapshot.definition.type]
+        padded = np.pad(positions, (0, missing), constant_values=-1)
+        exact = [
+            part.of_series(padded) for read in found.raw_reads if len(part := page_samples(read))
+        ]
+        rest, inside = _replace_partial_minutes(rollup_table.concat(partial), exact, found.sealed)
+        tables += [(rest, MINUTE)] if len(rest) else []
+        samples += [inside] if len(inside) else []
+    unsealed = (
+        _unsealed_samples(data, positions, found.edges)
+        for data in found.log
+        if block_codec.latest_time(data) >= found.edges.since_ms
+    )
+    return tables, samples + [part for part in unsealed if len(part)]
 
 
 def _joined(parts: list[Samples]) -> list[Samples]:
     """Join *parts*, unless some are compressed: those need the summaries beside them."""
     return parts if any(len(part.summed) for part in parts) or len(parts) < 2 else [concat(parts)]
-
-
-def _select_tables(tables: Iterable[Table], positions: Ints, selected: int) -> list[Table]:
-    return [_select_rows(table, positions, selected) for table in tables]
 
 
 def _select_rows(table: Table, positions: Ints, selected: int) -> Table:

@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "worker": {"errors", "model", "settings", "columnar", "store", "exposition"},
     "queries": {"errors", "model", "columnar", "store", "exposition"},
     "telemetry": {"errors", "model", "recording"},
-    "promql": {"errors", "model", "columnar", "exposition", "queries"},
+    "promql": {"errors", "model", "columnar", "store", "exposition", "queries"},
     "alerts": FOUNDATIONS | {"exposition", "queries", "promql", "recording"},
     "archive": {"errors", "model", "columnar"},
     "client": CLIENT - {"client"},

@@ -1,0 +1,210 @@
+"""Read the slots of a metric's series between given edges, with their running totals.
+
+Unlike `fetch`, which covers one window, this serves many windows at once: all edges of all windows
+of a range query are known, and a slot is read whole if none of them is inside it. So windows that
+begin and end at whole hours read hours, and windows that begin anywhere read the exact samples of
+the minutes that they cut, as far as these are still held.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from redismetrics.columnar.arrays import Floats, Ints
+from redismetrics.columnar.rollup_table import Table
+from redismetrics.columnar.samples import Samples, concat, no_samples
+from redismetrics.columnar.totals import TotalsTable, split_live, unpack_change
+from redismetrics.model.definition import Definition
+from redismetrics.model.retention import Resolution, RetentionPolicy
+from redismetrics.model.time import MINUTE, OPEN_UNTIL, slot_of
+from redismetrics.store import keys
+from redismetrics.store.driver import Command, Operation, gather
+from redismetrics.store.replies import pairs, reading
+
+from .context import QueryContext
+from .fetch import WindowRead, columns, read_window
+from .plan import Due, Plan
+from .selection import Edges
+from .snapshot import Snapshot
+
+# Chooses series: takes the definition and the tags of each series by id, and returns what describes
+# each chosen series and the position of each id among them, shape (largest id + 2,), -1: none.
+Choose = Callable[[Definition, Mapping[int, dict[str, str]]], tuple[list[Any], Ints]]
+
+
+@dataclass(frozen=True, slots=True)
+class SlotsQuery:
+    """What to read of one metric.
+
+    Attributes:
+        name: The metric.
+        choose: Chooses its series.
+        since_ms: What ends before this does not matter.
+        until_ms: What begins here or later does not matter.
+        edges: Ascending times in ms. No slot with one of them inside is read whole while finer data
+            is held. None: the finest that is held everywhere.
+        finest_ms: No finer slots than this; 0: exact samples.
+        with_totals: Read the current totals, and all that is recorded until now.
+    """
+
+    name: str
+    choose: Choose
+    since_ms: int
+    until_ms: int
+    edges: Sequence[int] | None
+    finest_ms: int = 0
+    with_totals: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class SeriesSlots:
+    """Slots and samples of the chosen series of one metric.
+
+    Attributes:
+        definition: The metric's definition.
+        series: What describes each series.
+        now_ms: The server's time.
+        tables: Rows of slots, with the length of the slots in ms. A series is a position in
+            *series*.
+        samples: Samples that are not in the tables.
+        owners: Position of each row of *totals*, shape (n,); several may be of one series.
+        totals: Current totals as keys.py draws them, shape (n, width).
+    """
+
+    definition: Definition
+    series: list[Any]
+    now_ms: int
+    tables: list[tuple[Table, int]]
+    samples: Samples
+    owners: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    totals: Floats = field(default_factory=lambda: np.zeros((0, 1)))
+
+
+def read_slots(context: QueryContext, query: SlotsQuery) -> Operation[SeriesSlots | None]:
+    """Return the slots and samples that cover the query's window; None for an unknown metric."""
+    found = yield from read_window(context, query.name, _SlotsReading(query))
+    if found.snapshot is None:
+        return None
+    return _series_slots(query, found, found.snapshot)
+
+
+def _series_slots(query: SlotsQuery, found: WindowRead, snapshot: Snapshot) -> SeriesSlots:
+    definition = snapshot.definition
+    if query.with_totals:
+        live, newer = found.more
+        # What arrived between the two round trips is in the totals, so it must be in the samples.
+        found.log += newer
+    tables, samples = columns(found)
+    joined = concat(samples) if samples else no_samples()
+    slots = SeriesSlots(definition, found.series, found.edges.now_ms, tables, joined)
+    if query.with_totals:
+        with reading(f"live: the totals of {query.name!r}"):
+            fields = split_live(pairs(live))
+            shape = keys.totals_shape(definition.type, len(definition.buckets))
+            table = TotalsTable(*shape, fields.rows, list(map(unpack_change, fields.changes)))
+        positions = found.positions
+        owners = positions[np.minimum(table.ids, len(positions) - 1)]
+        chosen = (owners >= 0) & (table.values[:, 0] != 0)
+        slots.owners, slots.totals = owners[chosen], table.values[chosen]
+    return slots
+
+
+def read_many_slots(
+    context: QueryContext, queries: Sequence[SlotsQuery]
+) -> Operation[list[SeriesSlots | None]]:
+    """Return `read_slots` of each query, in shared round trips."""
+    return (yield from gather([read_slots(context, query) for query in queries]))
+
+
+@dataclass(slots=True)
+class _SlotsReading:
+    """The `Reading` of a `SlotsQuery`."""
+
+    query: SlotsQuery
+
+    def window(self, retention: RetentionPolicy, now_ms: int) -> tuple[Edges, int]:
+        # Whole minutes: minutes at the ends are read like those inside.
+        since = slot_of(max(self.query.since_ms, 0), MINUTE)
+        until = -slot_of(-self.query.until_ms, MINUTE)
+        return Edges(since, OPEN_UNTIL if self.query.with_totals else until, now_ms), since
+
+    def select(self, snapshot: Snapshot) -> tuple[list[Any], Ints]:
+        return self.query.choose(snapshot.definition, snapshot.series)
+
+    def plan(
+        self, sealed: tuple[int, int], retention: RetentionPolicy, due: Due, now_ms: int
+    ) -> Plan:
+        plan = Plan(*sealed)
+        if sealed[0] < sealed[1]:
+            is_cut = _cut_by(self.query.edges, self.query.finest_ms)
+            planner = _SlotPlanner(plan, retention, due, now_ms, is_cut)
+            planner.cover(len(retention.resolutions) - 1, *sealed)
+        return plan
+
+    def more(self, context: QueryContext, shard: int, snapshot: Snapshot) -> list[Command]:
+        if not self.query.with_totals:
+            return []
+        of = keys.metric(context.namespace.name, shard, self.query.name)
+        return [
+            ("HGETALL", of.totals),
+            ("ZRANGEBYSCORE", of.log, b"(" + snapshot.clock, "+inf"),
+        ]
+
+
+def _cut_by(edges: Sequence[int] | None, finest_ms: int) -> Callable[[int, int], bool]:
+    """Return a function that says whether the slot from one time to another must not be whole."""
+
+    def is_cut(begin: int, end: int) -> bool:
+        if end - begin <= finest_ms:
+            return False
+        return edges is None or bisect_right(edges, begin) < bisect_left(edges, end)
+
+    return is_cut
+
+
+@dataclass(slots=True)
+class _SlotPlanner:
+    """Adds slots to a plan: the coarsest that no edge cuts, as far as finer data is held.
+
+    A whole slot may begin before the window or end after it.
+    """
+
+    plan: Plan
+    retention: RetentionPolicy
+    due: Collection[tuple[str, int]]
+    now_ms: int
+    is_cut: Callable[[int, int], bool]
+
+    def cover(self, at: int, begin: int, end: int) -> None:
+        """Cover [begin, end) by slots of the resolution at *at*, or by finer ones."""
+        resolution = self.retention.resolutions[at]
+        if at == 0:
+            self._cover_finest(resolution, begin, end)
+            return
+        finer = self.retention.resolutions[at - 1]
+        slot = slot_of(begin, resolution.width)
+        while slot < end:
+            after = slot + resolution.width
+            is_due = (resolution.name, slot) in self.due
+            if is_due or (self.is_cut(slot, after) and not finer.is_expired(slot, self.now_ms)):
+                # What a due slot is made of is kept until the slot is made.
+                self.cover(at - 1, max(begin, slot), min(end, after))
+            else:
+                self._add(resolution, slot)
+            slot = after
+
+    def _cover_finest(self, resolution: Resolution, begin: int, end: int) -> None:
+        raw = self.retention.raw
+        for slot in range(slot_of(begin, resolution.width), end, resolution.width):
+            is_cut = self.is_cut(slot, slot + resolution.width)
+            if is_cut and not raw.is_expired(slot_of(slot, raw.partition), self.now_ms):
+                self.plan.partial.append(slot)
+            else:
+                self._add(resolution, slot)
+
+    def _add(self, resolution: Resolution, slot: int) -> None:
+        partition = slot_of(slot, resolution.partition)
+        self.plan.slots.setdefault((resolution, partition), []).append(slot)
