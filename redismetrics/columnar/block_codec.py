@@ -52,7 +52,7 @@ _PREFIX = struct.Struct("<BIIIq")
 
 def pack(samples: Samples) -> bytes:
     """Return the body of a block of *samples*, which must have at least one row."""
-    metadata = msgpack.packb(samples.metadata) if samples.metadata else b""
+    metadata = msgpack.packb(dict(samples.metadata)) if samples.metadata else b""
     base = int(samples.time[0])
     parts = [
         _PREFIX.pack(VERSION, len(samples), len(samples.summed), len(metadata), base),

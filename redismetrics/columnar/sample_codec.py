@@ -1,24 +1,28 @@
 """Exact samples as bytes, as workers store them beside minutes.
 
 samples  version, rows, bytes of metadata, base time; columns series, time, value, weight; the
-         metadata
+         metadata: in version 1 msgpack, in version 2 columns, see metadata_columns.py
 nothing  no bytes: the field of a slot that has no samples
 """
 
 import struct
 
-import msgpack
 import numpy as np
 
 from redismetrics.errors import FormatMismatch
 from redismetrics.model.time import YEAR_10000_MS
 
+from . import metadata_columns
 from .block_codec import unpack_metadata
 from .column_codec import Reader, pack_real, pack_whole
 from .packing import check_size, decode, pad
 from .samples import Samples, no_samples
 
-VERSION = 1
+# Of samples without metadata, and of those with metadata.
+VERSION, WITH_COLUMNS = 1, 2
+# So that corrupt bytes cannot ask for much memory, metadata has at least this part of a byte for
+# each row, in numbers as packing.py counts them.
+_METADATA_ROW = 3
 
 # Version, rows, bytes of metadata, base time.
 _HEAD = struct.Struct("<BIIq")
@@ -33,17 +37,21 @@ def pack_samples(samples: Samples, *, dense: bool = True) -> bytes:
     """
     if not len(samples):
         return b""
-    metadata = msgpack.packb(samples.metadata) if samples.metadata else b""
+    metadata, version, numbers = b"", VERSION, len(samples)
+    if samples.metadata:
+        version, numbers = WITH_COLUMNS, numbers + _METADATA_ROW * len(samples.metadata)
+        columns = metadata_columns.columns_of(samples.metadata)
+        metadata = columns.pack(len(samples), dense=dense)
     base = int(samples.time.min())
     parts = [
-        _HEAD.pack(VERSION, len(samples), len(metadata), base),
+        _HEAD.pack(version, len(samples), len(metadata), base),
         pack_whole(samples.series, dense=dense),
         pack_whole(samples.time - base, dense=dense),
         pack_real(samples.value, dense=dense),
         pack_whole(samples.weight, dense=dense),
         metadata,
     ]
-    return pad(parts, len(samples))
+    return pad(parts, numbers)
 
 
 def unpack_samples(data: bytes) -> Samples:
@@ -64,7 +72,7 @@ def newest_time(data: bytes) -> int:
 
     def read() -> int:
         reader = Reader(data, 0, "samples")
-        n, _, base = _read_head(reader)
+        _, n, _, base = _read_head(reader)
         reader.skip(n)
         return base + int(reader.whole(n).max())
 
@@ -76,18 +84,20 @@ def read_samples(data: bytes | None) -> Samples:
     return unpack_samples(data) if data else NO_SAMPLES
 
 
-def _read_head(reader: Reader) -> tuple[int, int, int]:
-    """Return the number of samples, the bytes of metadata and the base time."""
+def _read_head(reader: Reader) -> tuple[int, int, int, int]:
+    """Return version, the number of samples, the bytes of metadata and the base time."""
     version, n, metadata_size, base = _HEAD.unpack(reader.bytes(_HEAD.size))
-    if version != VERSION:
-        raise FormatMismatch(f"samples: the version must be {VERSION}, got {version}")
+    if version not in (VERSION, WITH_COLUMNS):
+        raise FormatMismatch(
+            f"samples: the version must be {VERSION} or {WITH_COLUMNS}, got {version}"
+        )
     check_size("samples", len(reader.data), n)
-    return n, metadata_size, base
+    return version, n, metadata_size, base
 
 
 def _unpack(data: bytes) -> Samples:
     reader = Reader(data, 0, "samples")
-    n, metadata_size, base = _read_head(reader)
+    version, n, metadata_size, base = _read_head(reader)
     series, time = reader.whole(n), reader.whole(n) + base
     samples = Samples(series, time, reader.real(n), reader.whole(n), np.zeros(n, np.uint8))
     if (
@@ -98,5 +108,9 @@ def _unpack(data: bytes) -> Samples:
         or not np.isfinite(samples.value).all()
     ):
         raise FormatMismatch("corrupt samples: invalid series, times, values or weights")
-    samples.metadata = unpack_metadata(reader.bytes(metadata_size), n)
+    if version == WITH_COLUMNS:
+        samples.metadata = metadata_columns.unpack(reader, metadata_size, n)
+        check_size("samples", len(data), n + _METADATA_ROW * len(samples.metadata))
+    else:
+        samples.metadata = unpack_metadata(reader.bytes(metadata_size), n)
     return samples

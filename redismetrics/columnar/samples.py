@@ -1,5 +1,6 @@
 """Weighted samples as columns: join, split, summarise, compress."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -7,7 +8,7 @@ from numpy.typing import NDArray
 
 from redismetrics.model.time import MINUTE
 
-from . import arrays
+from . import arrays, metadata_columns
 from .arrays import Floats, Ints, saturated
 from .digest import cluster
 from .summaries import Summaries, empty, merge, of_points
@@ -46,7 +47,7 @@ class Samples:
     value: Floats
     weight: Ints
     flags: Flags
-    metadata: dict[int, bytes] = field(default_factory=dict)
+    metadata: Mapping[int, bytes] = field(default_factory=dict)
     summed: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     summed_flags: Flags = field(default_factory=lambda: np.zeros(0, np.uint8))
     summaries: Summaries = field(default_factory=empty)
@@ -64,20 +65,17 @@ class Samples:
     @property
     def nbytes(self) -> int:
         """Approximate memory, in bytes."""
-        return (
-            33 * len(self)
-            + 64 * len(self.summed)
-            + sum(map(len, self.metadata.values()))
-            + 100 * len(self.metadata)
-        )
+        return 33 * len(self) + 64 * len(self.summed) + metadata_columns.nbytes(self.metadata)
 
     def take(self, keep: NDArray[np.bool_], keep_summaries: NDArray[np.bool_]) -> "Samples":
         """Return the rows and the summaries for which a mask is True.
 
         A summary and its centroids must be kept together.
         """
-        at = np.cumsum(keep) - 1
-        metadata = {int(at[row]): text for row, text in self.metadata.items() if keep[row]}
+        metadata: Mapping[int, bytes] = {}
+        if self.metadata:
+            at = np.where(keep, np.cumsum(keep) - 1, -1)
+            metadata = metadata_columns.moved(self.metadata, at)
         return Samples(
             self.series[keep],
             self.time[keep],
@@ -159,13 +157,11 @@ class Samples:
         self, rows: NDArray[np.intp], summed: NDArray[np.intp], first: int
     ) -> "Samples":
         """Return these rows and summaries, with series numbers less *first*."""
-        metadata = {}
+        metadata: Mapping[int, bytes] = {}
         if self.metadata:
-            metadata = {
-                new: self.metadata[old]
-                for new, old in enumerate(rows.tolist())
-                if old in self.metadata
-            }
+            at = np.full(len(self), -1)
+            at[rows] = np.arange(len(rows))
+            metadata = metadata_columns.moved(self.metadata, at)
         return Samples(
             self.series[rows] - first,
             self.time[rows],
@@ -182,11 +178,10 @@ class Samples:
 def concat(parts: list[Samples]) -> Samples:
     if len(parts) == 1:
         return parts[0]
-    metadata: dict[int, bytes] = {}
-    start = 0
-    for part in parts:
-        metadata.update({start + row: text for row, text in part.metadata.items()})
-        start += len(part)
+    starts = np.cumsum([0, *map(len, parts)]).tolist()
+    metadata = metadata_columns.joined(
+        [(start, part.metadata) for start, part in zip(starts, parts, strict=False)]
+    )
     return Samples(
         np.concatenate([part.series for part in parts]),
         np.concatenate([part.time for part in parts]),

@@ -5,6 +5,7 @@ from heapq import nlargest
 
 import numpy as np
 
+from redismetrics.columnar import metadata_columns
 from redismetrics.model.sample import Sample, read_metadata
 from redismetrics.model.time import DAY, HOUR, MINUTE, OPEN_UNTIL, to_datetime, to_ms
 from redismetrics.store import catalog, server, stats
@@ -38,7 +39,8 @@ def list_samples(name: str, data: SeriesData | None, newest: int | None = None) 
     if newest is not None:
         order = order[max(len(order) - newest, 0) :]
     columns = (points.value, points.weight, points.series, points.time, points.exact)
-    rows = zip(order.tolist(), *(column[order].tolist() for column in columns), strict=True)
+    texts = metadata_columns.texts(points.metadata, order)
+    rows = zip(texts, *(column[order].tolist() for column in columns), strict=True)
     return [
         Sample(
             name,
@@ -47,10 +49,10 @@ def list_samples(name: str, data: SeriesData | None, newest: int | None = None) 
             weight,
             data.tags[series],
             to_datetime(time),
-            read_metadata(points.metadata.get(row)),
+            read_metadata(text),
             not exact,
         )
-        for row, value, weight, series, time, exact in rows
+        for text, value, weight, series, time, exact in rows
     ]
 
 

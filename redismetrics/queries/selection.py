@@ -1,12 +1,12 @@
 """The result of a fetch: rows and points of the selected series, as columns."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from redismetrics.columnar import rollup_table
+from redismetrics.columnar import metadata_columns, rollup_table
 from redismetrics.columnar.arrays import Bools, Floats, Ints
 from redismetrics.columnar.percentiles import SortedPoints
 from redismetrics.columnar.rollup_table import CLUSTERED, UNIFORM, Table
@@ -38,7 +38,7 @@ class SeriesPoints:
     weight: Ints
     centroid: Bools
     exact: Bools
-    metadata: dict[int, bytes]
+    metadata: Mapping[int, bytes]
 
 
 @dataclass(slots=True, eq=False)
@@ -91,7 +91,7 @@ class SeriesData:
             np.concatenate([weights, samples.weight]),
             np.concatenate([is_centroid, compressed]),
             np.concatenate([np.zeros(len(rows), np.bool_), ~compressed]),
-            {row + len(rows): text for row, text in samples.metadata.items()},
+            metadata_columns.joined([(len(rows), samples.metadata)]),
         )
 
     def sorted_points(

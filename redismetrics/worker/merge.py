@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from redismetrics.columnar import arrays, rollup_table
+from redismetrics.columnar import arrays, metadata_columns, rollup_table
 from redismetrics.columnar.arrays import Ints
 from redismetrics.columnar.rollup_table import CLUSTERED, GroupedPoints, Table
 from redismetrics.columnar.samples import CENTROID, CHANGE, Samples, no_samples, summarise
@@ -208,24 +208,29 @@ def _cell_starts(slot: Ints, chunk: Ints) -> NDArray[np.intp]:
 
 def _piece(samples: Samples, begin: int, end: int) -> Samples:
     rows = slice(begin, end)
+    metadata: Mapping[int, bytes] = {}
+    if samples.metadata:
+        at = np.full(len(samples), -1)
+        at[rows] = np.arange(end - begin)
+        metadata = metadata_columns.moved(samples.metadata, at)
     return Samples(
         samples.series[rows],
         samples.time[rows],
         samples.value[rows],
         samples.weight[rows],
         samples.flags[rows],
-        {row - begin: text for row, text in samples.metadata.items() if begin <= row < end},
+        metadata,
     )
 
 
 def ordered(samples: Samples, key: Ints) -> Samples:
     """Return samples sorted by *key*, then time, then order of arrival."""
     order = np.lexsort((samples.time, key))
-    metadata = {}
+    metadata: Mapping[int, bytes] = {}
     if samples.metadata:
         position = np.empty(len(order), np.int64)
         position[order] = np.arange(len(order))
-        metadata = {int(position[row]): text for row, text in samples.metadata.items()}
+        metadata = metadata_columns.moved(samples.metadata, position)
     return Samples(
         samples.series[order],
         samples.time[order],

@@ -445,6 +445,7 @@ def test_list_metrics_returns_every_definition(metrics: Metrics) -> None:
     found = {each.pop("name"): each for each in metrics.list_metrics()}
     for each in found.values():
         assert each.pop("last_seen") == moment(CLOCK)
+        assert each.pop("options") == {}
     assert found == {
         "jobs": {"type": "counter", "unit": "", "help": "", "series": 3},
         "depth": {"type": "gauge", "unit": "", "help": "", "series": 2},

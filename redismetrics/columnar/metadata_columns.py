@@ -1,0 +1,313 @@
+"""Metadata of samples as columns: texts that differ in their numbers only share a template.
+
+The texts ``{"step":1}`` and ``{"step":2}`` have the template ``{"step":``, number, ``}``. What is
+stored of each sample is the number, in a column. A text is rebuilt byte for byte. Texts with other
+differences have a template each, so that equal ones are stored once.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from redismetrics.errors import FormatMismatch
+
+from .arrays import Ints
+from .column_codec import Reader, pack_real, pack_whole
+from .packing import unpack_msgpack
+
+# Numbers of a text that become columns, and the bytes around them. A text with more is a template
+# of its own, so that few bytes cannot stand for many long texts.
+MAX_NUMBERS = 16
+MAX_FIXED_BYTES = 256
+# Whole numbers beyond this stay text.
+_MOST = 1 << 53
+
+_NUMBER = re.compile(rb"(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)")
+_WHOLE, _REAL = ord("i"), ord("f")
+
+# The fixed parts of a text, and the kinds of the numbers between them: "i" or "f".
+Template = tuple[tuple[bytes, ...], bytes]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Group:
+    """Texts of one template.
+
+    Attributes:
+        columns: The numbers in each place, each of shape (texts,).
+    """
+
+    template: Template
+    columns: tuple[Any, ...]
+
+    def texts(self, at: Ints) -> list[bytes]:
+        """Return the texts at these places."""
+        parts, kinds = self.template
+        if not kinds:
+            return [parts[0]] * len(at)
+        columns = [
+            column[at].tolist() if kind == _WHOLE else [_real_text(each) for each in column[at]]
+            for kind, column in zip(kinds, self.columns, strict=True)
+        ]
+        form = parts[0].replace(b"%", b"%%")
+        for kind, part in zip(kinds, parts[1:], strict=True):
+            form += (b"%d" if kind == _WHOLE else b"%b") + part.replace(b"%", b"%%")
+        return [form % numbers for numbers in zip(*columns, strict=True)]
+
+
+class MetadataColumns(Mapping[int, bytes]):
+    """JSON text by row, in columns; it never changes.
+
+    Attributes:
+        rows: The rows that have metadata, ascending, shape (n,).
+    """
+
+    __slots__ = ("_at", "_group", "_groups", "rows")
+
+    def __init__(self, rows: Ints, groups: Sequence[_Group], group: Ints, at: Ints) -> None:
+        # *group* and *at* say where the text of each row is, shape (n,).
+        self.rows, self._groups, self._group, self._at = rows, groups, group, at
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.rows.tolist())
+
+    def __getitem__(self, row: int) -> bytes:
+        place = int(np.searchsorted(self.rows, row))
+        if place == len(self.rows) or self.rows[place] != row:
+            raise KeyError(row)
+        group = self._groups[int(self._group[place])]
+        return group.texts(self._at[place : place + 1])[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Approximate memory, in bytes."""
+        numbers = sum(column.nbytes for group in self._groups for column in group.columns)
+        fixed = sum(sum(map(len, group.template[0])) + 200 for group in self._groups)
+        return 24 * len(self.rows) + int(numbers) + fixed
+
+    def moved(self, new_rows: Ints) -> "MetadataColumns":
+        """Return the metadata with other rows: *new_rows* by old row; below 0, it is left out."""
+        rows = new_rows[self.rows]
+        kept = np.flatnonzero(rows >= 0)
+        kept = kept[np.argsort(rows[kept], kind="stable")]
+        return MetadataColumns(rows[kept], self._groups, self._group[kept], self._at[kept])
+
+    def texts(self, rows: Ints) -> list[bytes | None]:
+        """Return the text of each of these rows; None for rows without."""
+        place = np.searchsorted(self.rows, rows)
+        place = np.minimum(place, max(len(self.rows) - 1, 0))
+        found: list[bytes | None] = [None] * len(rows)
+        if not len(self.rows):
+            return found
+        where = np.flatnonzero(self.rows[place] == rows)
+        of_group = self._group[place[where]]
+        order = np.argsort(of_group, kind="stable")
+        numbers, begins = np.unique(of_group[order], return_index=True)
+        for number, chosen in zip(numbers.tolist(), np.split(order, begins[1:]), strict=True):
+            targets = where[chosen]
+            texts = self._groups[number].texts(self._at[place[targets]])
+            for target, text in zip(targets.tolist(), texts, strict=True):
+                found[target] = text
+        return found
+
+    def pack(self, rows: int, *, dense: bool) -> bytes:
+        """Return the metadata of *rows* samples as bytes."""
+        used = _merged(self)
+        header: list[Any] = [len(used.rows), len(used._groups)]
+        parts = []
+        if len(used.rows) < rows:
+            parts.append(pack_whole(used.rows, dense=dense))
+        if len(used._groups) > 1:
+            parts.append(pack_whole(used._group, dense=dense))
+        header.append([[*group.template[0], group.template[1]] for group in used._groups])
+        for group in used._groups:
+            for kind, column in zip(group.template[1], group.columns, strict=True):
+                pack: Any = pack_whole if kind == _WHOLE else pack_real
+                parts.append(pack(column, dense=dense))
+        packed: bytes = msgpack.packb(header)
+        return packed + b"".join(parts)
+
+
+def columns_of(metadata: Mapping[int, bytes]) -> MetadataColumns:
+    """Return the texts in *metadata* as columns."""
+    if isinstance(metadata, MetadataColumns):
+        return metadata
+    numbers: dict[Template, int] = {}
+    values: list[list[list[int | float]]] = []
+    group, at = [], []
+    for row in sorted(metadata):
+        template, found = _split(metadata[row])
+        number = numbers.setdefault(template, len(numbers))
+        if number == len(values):
+            values.append([])
+        group.append(number)
+        at.append(len(values[number]))
+        values[number].append(found)
+    groups = [
+        _Group(
+            template,
+            tuple(
+                np.array(column, np.int64 if kind == _WHOLE else np.float64)
+                for kind, column in zip(template[1], zip(*of_group, strict=True), strict=True)
+            )
+            if template[1]
+            else (),
+        )
+        for template, of_group in zip(numbers, values, strict=True)
+    ]
+    return MetadataColumns(
+        np.array(sorted(metadata), np.int64), groups, np.array(group, np.int64), np.array(at)
+    )
+
+
+def joined(parts: Sequence[tuple[int, Mapping[int, bytes]]]) -> Mapping[int, bytes]:
+    """Return the metadata of parts that follow one another, each with its first row."""
+    parts = [(first, metadata) for first, metadata in parts if metadata]
+    if not any(isinstance(metadata, MetadataColumns) for _, metadata in parts):
+        return {first + row: text for first, metadata in parts for row, text in metadata.items()}
+    columns = [(first, columns_of(metadata)) for first, metadata in parts]
+    groups: list[_Group] = []
+    group = []
+    for _, each in columns:
+        group.append(each._group + len(groups))
+        groups += each._groups
+    return MetadataColumns(
+        np.concatenate([each.rows + first for first, each in columns]),
+        groups,
+        np.concatenate(group),
+        np.concatenate([each._at for _, each in columns]),
+    )
+
+
+def moved(metadata: Mapping[int, bytes], new_rows: Ints) -> Mapping[int, bytes]:
+    """Return metadata with other rows: *new_rows* by old row; below 0, it is left out."""
+    if not metadata:
+        return {}
+    if isinstance(metadata, MetadataColumns):
+        return metadata.moved(new_rows)
+    placed = ((int(new_rows[row]), text) for row, text in metadata.items())
+    return {row: text for row, text in placed if row >= 0}
+
+
+def texts(metadata: Mapping[int, bytes], rows: Ints) -> list[bytes | None]:
+    """Return the text of each of these rows; None for rows without."""
+    if isinstance(metadata, MetadataColumns):
+        return metadata.texts(rows)
+    return list(map(metadata.get, rows.tolist()))
+
+
+def nbytes(metadata: Mapping[int, bytes]) -> int:
+    """Return approximately how much memory metadata takes, in bytes."""
+    if isinstance(metadata, MetadataColumns):
+        return metadata.nbytes
+    return sum(map(len, metadata.values())) + 100 * len(metadata)
+
+
+def unpack(reader: Reader, size: int, rows: int) -> Mapping[int, bytes]:
+    """Read the metadata of *rows* samples, *size* bytes.
+
+    Raises:
+        FormatMismatch: If it is corrupt.
+    """
+    inner = Reader(reader.bytes(size), 0, reader.what)
+    (count, groups, templates), inner.at = unpack_msgpack(inner.data)
+    if not 0 < groups <= count <= rows or len(templates) != groups:
+        raise FormatMismatch(
+            f"corrupt {reader.what}: metadata of {count} of {rows} rows has {groups} templates"
+        )
+    of_rows = inner.whole(count) if count < rows else np.arange(rows)
+    group = inner.whole(count) if groups > 1 else np.zeros(count, np.int64)
+    if (
+        (np.diff(of_rows) <= 0).any()
+        or not 0 <= int(of_rows[0]) <= int(of_rows[-1]) < rows
+        or not 0 <= int(group.min()) <= int(group.max()) < groups
+    ):
+        raise FormatMismatch(f"corrupt {reader.what}: invalid rows or templates of metadata")
+    sizes = np.bincount(group, minlength=groups).tolist()
+    found = [
+        _read_group(inner, template, of_group)
+        for template, of_group in zip(templates, sizes, strict=True)
+    ]
+    at = np.empty(count, np.int64)
+    order = np.argsort(group, kind="stable")
+    at[order] = np.concatenate([np.arange(each) for each in sizes])
+    return MetadataColumns(of_rows, found, group, at)
+
+
+def _read_group(reader: Reader, packed: Any, size: int) -> _Group:
+    *parts, kinds = packed
+    if (
+        len(parts) != len(kinds) + 1
+        or not all(isinstance(each, bytes) for each in (*parts, kinds))
+        or not set(kinds) <= {_WHOLE, _REAL}
+        or (kinds and (len(kinds) > MAX_NUMBERS or sum(map(len, parts)) > MAX_FIXED_BYTES))
+    ):
+        raise FormatMismatch(f"corrupt {reader.what}: an invalid template of metadata")
+    columns = [reader.whole(size) if kind == _WHOLE else reader.real(size) for kind in kinds]
+    return _Group((tuple(parts), kinds), tuple(columns))
+
+
+def _merged(metadata: MetadataColumns) -> MetadataColumns:
+    """Return the same with one group for each template in use, whose texts are in order of rows."""
+    sources: dict[Template, list[int]] = {}
+    for number in np.unique(metadata._group).tolist():
+        sources.setdefault(metadata._groups[number].template, []).append(number)
+    new = np.empty(len(metadata._groups), np.int64)
+    # Where the texts of each group begin, once those of one template follow one another.
+    offset = np.zeros(len(metadata._groups), np.int64)
+    joined_columns = []
+    for place, (template, numbers) in enumerate(sources.items()):
+        new[numbers] = place
+        of_template = [metadata._groups[number].columns for number in numbers]
+        joined_columns.append([np.concatenate(each) for each in zip(*of_template, strict=True)])
+        if template[1]:
+            offset[numbers] = np.cumsum([0, *(len(each[0]) for each in of_template[:-1])])
+    group = new[metadata._group]
+    order = np.argsort(group, kind="stable")
+    ends = np.searchsorted(group[order], np.arange(len(sources) + 1)).tolist()
+    at = np.empty(len(group), np.int64)
+    groups = []
+    for place, (template, columns) in enumerate(zip(sources, joined_columns, strict=True)):
+        rows = order[ends[place] : ends[place + 1]]
+        at[rows] = np.arange(len(rows))
+        taken = offset[metadata._group[rows]] + metadata._at[rows]
+        groups.append(_Group(template, tuple(column[taken] for column in columns)))
+    return MetadataColumns(metadata.rows, groups, group, at)
+
+
+def _split(text: bytes) -> tuple[Template, list[int | float]]:
+    """Return the template of a text, and the numbers between its parts."""
+    pieces = _NUMBER.split(text, MAX_NUMBERS)
+    if len(pieces) == 1 or len(text) > MAX_FIXED_BYTES:
+        return ((text,), b""), []
+    parts, kinds, numbers = [pieces[0]], b"", []
+    for at in range(1, len(pieces), 2):
+        number = _number(pieces[at])
+        if number is None:
+            parts[-1] += pieces[at] + pieces[at + 1]
+        else:
+            kinds += b"i" if isinstance(number, int) else b"f"
+            numbers.append(number)
+            parts.append(pieces[at + 1])
+    return (tuple(parts), kinds), numbers
+
+
+def _number(text: bytes) -> int | float | None:
+    """Return the number whose text this is; None if the number would have another text."""
+    if text.isdigit() or text[1:].isdigit():
+        whole = int(text)
+        return whole if -_MOST < whole < _MOST and b"%d" % whole == text else None
+    real = float(text)
+    # As integers, which columns of whole numbers are stored as, -0.0 would lose its sign.
+    return real if real and _real_text(real) == text else None
+
+
+def _real_text(number: float) -> bytes:
+    return repr(float(number)).encode()
