@@ -5,24 +5,31 @@
 -- KEYS[3]  catalogue  hash
 -- KEYS[4]  dirty      zset
 -- KEYS[5]  recorded   hash
--- KEYS[6+] then four for each metric of the batch: series hash, live hash, log zset, values hash
+-- KEYS[6+] then for each metric of the batch: live hash, log zset; and if the metric is introduced,
+--          series hash, values hash
 -- ARGV[1]  writer     id of the recording process
 -- ARGV[2]  sequence   this writer's number of the batch, from 1
 -- ARGV[3]  confirmed  the last number for which the writer received a reply
 -- ARGV[4]  limits     msgpack [max_age_ms, max_future_ms, log_age_us, log_bytes, max_series,
 --                     max_tag_values, canonical tags of the overflow series]
--- ARGV[5+] then seven for each metric: name, channel, definition, head, series, change, body
---          head: samples, oldest_ms, newest_ms, epoch (f8 each), number of series (u4), doubles in
---          a row of totals (u2), rows in a field of the live hash (u1), whether *series* is
---          msgpack, whether the change has shared values (u1 each)
---          series: the ids, u4 each, if the client knows all; else msgpack [series...], each its
---          id, a number, or its canonical tags, a string. Ids are valid in the head's epoch
---          change: how the totals change, see include/totals.lua, without stamp and ids
---          body: the samples; this script never reads them
+-- ARGV[5]  channels   what precedes a metric's name in its channel
+-- ARGV[6]  heads      oldest_ms, newest_ms of all samples (f8 each), then for each metric: epoch
+--                     (f8), stamp (9 bytes), samples (f8), doubles in a row of totals (u2), rows in
+--                     a field of the live hash (u1), flags (u1): the sum of 1 if the metric is
+--                     introduced, 2 if the change has shared values
+-- ARGV[7+] then for each metric: name, change, block; and if it is introduced, definition, series
+--          change: how the totals change, see include/totals.lua, without stamp
+--          block: what the log gets, see block_codec.py, without stamp. This script never reads the
+--          body. If shared values change, it lacks the bases, which only this script knows
+--          series: msgpack [series...], each its id, a number, or its canonical tags, a string
+--          A metric is introduced if the client does not know the ids of all series, or that Redis
+--          has its definition; change and block lack the ids then. Otherwise they have those that
+--          the client learned in this epoch, with the stamp of the metric: in one epoch a metric
+--          has one definition, so that is left out
 -- Returns  msgpack [number of the writer's last batch before this one, server time in us, age of
 --          the oldest unsealed block in ms, failed publishes, [[index, reason, detail]...],
---          [[index, [id...], epoch]...]], where an index is the position of a metric in the batch,
---          from 0.
+--          [[index, [id...], epoch, stamp]...]], where an index is the position of a metric in the
+--          batch, from 0.
 --          Reasons why a metric's samples were refused: 'definition', 'too_old', 'in_future',
 --          'unknown_series', 'corrupt' (a key has another type; its detail is the error),
 --          'newer_kind' (a gauge's shared value cannot change: a change of the totals waits that
@@ -42,11 +49,13 @@
 -- @include "batch_stamp"
 -- @include "totals"
 -- @include "fold"
+-- @include "apply_batch"
 -- @include "log_limits"
 
 local clock_key, writers_key, catalogue_key, dirty_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local recorded_key = KEYS[5]
 local writer, sequence, confirmed = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local channel_prefix, heads = ARGV[5], ARGV[6]
 
 local limits_wire = cmsgpack.unpack(ARGV[4])
 local limits = {
@@ -59,73 +68,73 @@ local limits = {
   overflow_tags = limits_wire[7],
 }
 
-local NO_BASES = string.rep('\0', 4) -- of a block in which no shared value changes
-
 -- Bytes of the stamp behind a definition in the catalogue: the clock at which it was added, which
 -- orders the metrics and tells one store from another.
 local STAMP = 9
 
 local batch = {
   metrics = {}, -- see read_arguments()
+  introduced = {}, -- those that are
+  oldest_ms = nil, -- of all samples
+  newest_ms = nil,
   previous_sequence = 0, -- of the writer's last batch
   previous_clock = nil, -- of the shard's last batch
   time_us = nil, -- of the server; ages are judged by it
   clock = nil, -- of this batch, in us: orders batches, so it only grows
   clock_text = nil,
   stamp = nil, -- see include/batch_stamp.lua
-  unsealed_age_ms = 0, -- of the oldest block that is not sealed
+  waiting = nil, -- clock of the oldest block that is not sealed
   problems = {}, -- for the reply, see Returns
   has_failed = false, -- a metric was refused while it was written
   learned = {},
 }
 
 -- Read the keys and arguments of each metric into named fields. The steps below set further ones:
--- those that each metric has, which are false or 0 here so that the table has room for them, and
+-- those that each metric has, which are false here so that the table has room for them, and
 --   refused         true if a check failed
---   ids             of series, if some were sent as tags
+--   ids             of series, if the metric is introduced
 --   unknown         series that came without id, see find_ids()
 --   overflow        a limit -> how many series exceed it
 --   new_series      of the series hash: tags, id, tags, id...
 --   changed_counts  of the values hash: field, count, field, count...
+--   is_new          true if the catalogue does not have the metric
 --   rows            of the live hash, if something is folded
 --   fold            changes that these rows hold then
 --   cut             blocks to remove from the log, if any
 local function read_arguments()
-  for number = 1, (#KEYS - 5) / 4 do
-    local key, argument = 4 * number + 1, 7 * number - 2
-    local samples, oldest_ms, newest_ms, epoch, count, width, rows_per_field, is_list, has_shared =
-      struct.unpack('<ddddI4I2BBB', ARGV[argument + 3])
-    batch.metrics[number] = {
+  local unpack_head, metrics, introduced = struct.unpack, batch.metrics, batch.introduced
+  local key, argument, at, number, last = 6, 7, nil, 0, #ARGV
+  batch.oldest_ms, batch.newest_ms, at = unpack_head('<dd', heads)
+  while argument < last do
+    local epoch, stamp, samples, width, rows_per_field, flags
+    epoch, stamp, samples, width, rows_per_field, flags, at = unpack_head('<dc9dI2BB', heads, at)
+    number = number + 1
+    local metric = {
       number = number, -- its place in the batch, from 1
       name = ARGV[argument],
-      channel = ARGV[argument + 1],
-      definition_sent = ARGV[argument + 2],
-      change = ARGV[argument + 5],
-      body = ARGV[argument + 6],
-      key = {
-        series = KEYS[key + 1],
-        live = KEYS[key + 2],
-        log = KEYS[key + 3],
-        values = KEYS[key + 4],
-      },
-      head = {
-        samples = samples,
-        oldest_ms = oldest_ms,
-        newest_ms = newest_ms,
-        epoch = epoch,
-        count = count,
-        width = width,
-        rows_per_field = rows_per_field,
-        has_shared = has_shared == 1,
-      },
-      series = is_list == 1 and cmsgpack.unpack(ARGV[argument + 4]),
-      packed_ids = is_list == 0 and ARGV[argument + 4],
+      channel = channel_prefix .. ARGV[argument],
+      change = ARGV[argument + 1], -- without stamp
+      block = ARGV[argument + 2], -- without stamp; see apply_samples()
+      live_key = KEYS[key],
+      log_key = KEYS[key + 1],
+      epoch = epoch,
+      stamp = stamp, -- in the catalogue, behind the definition
+      samples = samples,
+      width = width,
+      rows_per_field = rows_per_field,
+      has_shared = flags >= 2,
       state = false, -- see include/record_state.lua
-      definition = false, -- as in the catalogue; false for a new metric
-      stamp = false, -- in the catalogue, behind the definition
       stored_change = false, -- to append to the live hash
-      block = false, -- to append to the log
     }
+    key, argument = key + 2, argument + 3
+    if flags % 2 == 1 then
+      metric.series_key, metric.values_key = KEYS[key], KEYS[key + 1]
+      metric.definition = ARGV[argument]
+      metric.series = cmsgpack.unpack(ARGV[argument + 1])
+      key, argument = key + 2, argument + 2
+      introduced[#introduced + 1] = metric
+    end
+    metrics[number] = metric
   end
 end
 
@@ -157,7 +166,7 @@ end
 -- each command is checked with one key.
 local function find_missing_right()
   local first = batch.metrics[1]
-  local log = first.key.log
+  local log = first.log_key
   if not redis.acl_check_cmd then
     return find_refused('SET', clock_key, '0', 'NOSUCHOPTION')
       or find_refused('HSET', recorded_key, 'f', 'v', 'g')
@@ -184,6 +193,28 @@ local function read_clock()
   batch.clock = math.max(batch.time_us, batch.previous_clock + 1)
 end
 
+-- Read what the catalogue holds of the metrics that are introduced, and refuse those with another
+-- definition.
+local function read_definitions()
+  local names = {}
+  for n, metric in ipairs(batch.introduced) do
+    names[n] = metric.name
+  end
+  local found = #names > 0 and read_fields(catalogue_key, names) or {}
+  for n, metric in ipairs(batch.introduced) do
+    local entry = found[n]
+    if entry then
+      local definition = string.sub(entry, 1, -STAMP - 1)
+      metric.stamp = string.sub(entry, -STAMP)
+      if definition ~= metric.definition then
+        refuse(metric, 'definition', definition)
+      end
+    else
+      metric.is_new = true
+    end
+  end
+end
+
 -- Read what Redis holds of the metrics, and fix the clock of the batch. Return an error if
 -- something is corrupt.
 local function read_metrics()
@@ -192,37 +223,44 @@ local function read_metrics()
   for n, metric in ipairs(batch.metrics) do
     names[n] = metric.name
   end
-  local definitions = #names > 0 and read_fields(catalogue_key, names) or {}
   local states = #names > 0 and read_fields(recorded_key, names) or {}
+  local newest_sealed = 0
   for n, metric in ipairs(batch.metrics) do
-    metric.definition = definitions[n] and string.sub(definitions[n], 1, -STAMP - 1)
-    metric.stamp = definitions[n] and string.sub(definitions[n], -STAMP)
-    metric.state = unpack_state(states[n])
-    if not metric.state then
+    local state = unpack_state(states[n])
+    if not state then
       return corrupt_state(recorded_key, metric.name)
     end
-    batch.clock = math.max(batch.clock, metric.state.sealed + 1)
-    if metric.series then
-      local corrupt = find_ids(metric, limits)
-      if corrupt then
-        return corrupt
-      end
+    metric.state = state
+    if state.sealed > newest_sealed then
+      newest_sealed = state.sealed
     end
   end
+  for _, metric in ipairs(batch.introduced) do
+    local corrupt = find_ids(metric, limits)
+    if corrupt then
+      return corrupt
+    end
+  end
+  batch.clock = math.max(batch.clock, newest_sealed + 1)
   batch.clock_text = format_integer(batch.clock)
   batch.stamp = pack_stamp(batch.clock, batch.time_us, sequence, writer)
 end
 
--- Refuse samples that were recorded under another definition, or at the wrong time.
-local function check_samples(metric)
-  local head, time_ms = metric.head, math.floor(batch.time_us / 1000)
-  if metric.definition and metric.definition ~= metric.definition_sent then
-    refuse(metric, 'definition', metric.definition)
-  elseif head.oldest_ms < time_ms - limits.max_age_ms then
-    refuse(metric, 'too_old', format_integer(time_ms))
-  elseif head.newest_ms > time_ms + limits.max_future_ms then
-    refuse(metric, 'in_future', format_integer(time_ms))
+-- Refuse samples that were recorded at the wrong time.
+local function check_ages()
+  local time_ms = math.floor(batch.time_us / 1000)
+  local oldest_kept, newest_kept = time_ms - limits.max_age_ms, time_ms + limits.max_future_ms
+  if batch.oldest_ms >= oldest_kept and batch.newest_ms <= newest_kept then
+    return -- a fast path: all are in time
   end
+  for_each_accepted(function(metric)
+    local _, oldest_ms, newest_ms = struct.unpack('<ddd', metric.block)
+    if oldest_ms < oldest_kept then
+      refuse(metric, 'too_old', format_integer(time_ms))
+    elseif newest_ms > newest_kept then
+      refuse(metric, 'in_future', format_integer(time_ms))
+    end
+  end)
 end
 
 -- Refuse ids that may belong to another series now, or to none.
@@ -230,57 +268,19 @@ local function check_ids(metric)
   -- If Redis lost batches that it had confirmed (in a failover, or its data was deleted), it may
   -- have given the ids that the client knows to other series since. Series that were removed since
   -- the client learned its ids have begun another epoch.
-  if batch.previous_sequence >= confirmed and metric.head.epoch == metric.state.epoch then
+  if batch.previous_sequence >= confirmed and metric.epoch == metric.state.epoch then
     return
   end
   local unknown = metric.unknown
-  if not metric.series or not unknown or #unknown.tags < #metric.series then
+  if not unknown or #unknown.tags < #metric.series then
     refuse(metric, 'unknown_series', '')
   end
 end
 
--- Apply changes of shared values to the rows, with all that waits before them. Return nothing if
--- something waits there that only a newer version can apply.
-local function apply_shared(metric, ids)
-  local head, state = metric.head, metric.state
-  local is_newer
-  metric.rows = open_rows(metric.key.live, head.width, head.rows_per_field)
-  metric.fold, is_newer = fold_changes(metric.rows, state, math.huge, math.huge)
-  if is_newer then
-    return
-  end
-  local change = read_change(metric.change .. ids, 1)
-  local places, values = apply_gauge(metric.rows, change, batch.clock)
-  return struct.pack('<I4', #places) .. pack_integers(places) .. table.concat(values)
-end
-
--- Work out the series ids, the change of the totals, and the block.
 local function apply_samples(metric)
-  local head, ids, state = metric.head, metric.packed_ids, metric.state
-  if metric.series then
-    assign_ids(metric, limits)
-    ids = pack_integers(metric.ids)
-  end
-  local stamp, bases = batch.stamp, NO_BASES
-  if head.has_shared then
-    bases = apply_shared(metric, ids)
-    if not bases then
-      refuse(metric, 'newer_kind', '')
-      return
-    end
-  else
-    metric.stored_change = stamp .. metric.change .. ids
-  end
-  metric.block = stamp
-    .. struct.pack('<dddI4', head.samples, head.oldest_ms, head.newest_ms, head.count)
-    .. ids .. bases .. metric.body
-  if metric.overflow then
-    for limit, series in pairs(metric.overflow) do
-      local problem = { metric.number - 1, 'overflow', cmsgpack.pack({ limit, series }) }
-      batch.problems[#batch.problems + 1] = problem
-    end
-  elseif metric.unknown then
-    batch.learned[#batch.learned + 1] = { metric.number - 1, metric.ids, state.epoch }
+  local reason = apply_batch(metric, batch, limits)
+  if reason then
+    refuse(metric, reason, '')
   end
 end
 
@@ -288,21 +288,21 @@ local function cut_log(metric)
   choose_cut(metric, limits, batch.clock, batch.time_us, batch.previous_clock)
 end
 
-local function measure_unsealed_age(metric)
+local function find_oldest_waiting(metric)
   local state = metric.state
   if state.waiting <= state.sealed then
     state.waiting = batch.clock -- all blocks before this one are sealed
   end
-  local age_ms = math.floor((batch.clock - state.waiting) / 1000)
-  batch.unsealed_age_ms = math.max(batch.unsealed_age_ms, age_ms)
+  batch.waiting = math.min(batch.waiting, state.waiting)
 end
 
 -- Steps that write.
 
 local function pack_reply(failed_publishes)
+  local unsealed_age_ms = math.floor((batch.clock - batch.waiting) / 1000)
   return cmsgpack.pack({
-    batch.previous_sequence, batch.time_us, batch.unsealed_age_ms, failed_publishes,
-    batch.problems, batch.learned,
+    batch.previous_sequence, batch.time_us, unsealed_age_ms, failed_publishes, batch.problems,
+    batch.learned,
   })
 end
 
@@ -328,46 +328,44 @@ end
 -- Append the change and the block. Return an error if one of the keys has another type: to read
 -- both first, for each metric of each batch, would cost more than to undo it.
 local function append(metric)
-  local key, state, change = metric.key, metric.state, metric.stored_change
+  local state, change = metric.state, metric.stored_change
   local name, reply = change and name_of_change(state.next_change - 1), nil
   if change and state.next_change - state.first_change == 1 then
     local first = format_integer(state.first_change)
-    reply = redis.pcall('HSET', key.live, name, change, 'first', first)
+    reply = redis.pcall('HSET', metric.live_key, name, change, 'first', first)
   elseif change then
-    reply = redis.pcall('HSET', key.live, name, change)
+    reply = redis.pcall('HSET', metric.live_key, name, change)
   end
   if type(reply) ~= 'table' then
-    reply = redis.pcall('ZADD', key.log, batch.clock_text, metric.block)
+    reply = redis.pcall('ZADD', metric.log_key, batch.clock_text, metric.block)
     if type(reply) == 'table' and change then
-      redis.call('HDEL', key.live, name)
+      redis.call('HDEL', metric.live_key, name)
     end
   end
   return type(reply) == 'table' and reply.err
 end
 
 local function write_metric(metric)
-  local key, state = metric.key, metric.state
   local failure = append(metric)
   if failure then
     refuse(metric, 'corrupt', failure)
     batch.has_failed = true
     return
   end
-  if not metric.definition then
-    metric.stamp = cmsgpack.pack(batch.clock + metric.number)
-    redis.call('HSET', catalogue_key, metric.name, metric.definition_sent .. metric.stamp)
+  if metric.is_new then
+    redis.call('HSET', catalogue_key, metric.name, metric.definition .. metric.stamp)
   end
   if metric.unknown then
-    write_fields(key.series, metric.new_series)
-    write_fields(key.values, metric.changed_counts)
+    write_fields(metric.series_key, metric.new_series)
+    write_fields(metric.values_key, metric.changed_counts)
   end
   if metric.fold then
-    write_fold(metric.rows, state, metric.fold)
+    write_fold(metric.rows, metric.state, metric.fold)
   elseif metric.rows then
-    write_fields(key.live, pack_rows(metric.rows))
+    write_fields(metric.live_key, pack_rows(metric.rows))
   end
   if metric.cut then
-    redis.call('ZREM', key.log, unpack(metric.cut))
+    redis.call('ZREM', metric.log_key, unpack(metric.cut))
   end
 end
 
@@ -375,7 +373,7 @@ local function write_states()
   local states, dirty, n = {}, {}, 0
   for_each_accepted(function(metric)
     local state = metric.state
-    state.samples = state.samples + metric.head.samples
+    state.samples = state.samples + metric.samples
     states[n + 1], states[n + 2] = metric.name, pack_state(state)
     dirty[n + 1], dirty[n + 2] = batch.clock_text, metric.name
     n = n + 2
@@ -419,12 +417,14 @@ local corrupt = read_metrics()
 if corrupt then
   return redis.error_reply(corrupt)
 end
-for_each_accepted(check_samples)
+read_definitions()
+check_ages()
 for_each_accepted(check_ids)
 for_each_accepted(apply_samples)
 fold_long_lists(batch.metrics, batch.clock)
 for_each_accepted(cut_log)
-for_each_accepted(measure_unsealed_age)
+batch.waiting = batch.clock
+for_each_accepted(find_oldest_waiting)
 
 local reply = pack_reply(0)
 write_guard(reply)

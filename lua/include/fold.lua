@@ -17,7 +17,7 @@ local WORKER_US = 60000000 -- a worker that folded within this time is expected 
 local MOST_FOLDED, FOLDED_ROWS = 4, 1000
 
 local function name_of_change(number)
-  return string.format('+%.0f', number)
+  return string.format('+%d', number)
 end
 
 -- Fold changes into *rows*, the oldest first, at most *most* of them and about *most_series* rows
@@ -95,8 +95,8 @@ local function fold_long_lists(metrics, clock)
       break
     end
     local metric = long[n].metric
-    local head, state = metric.head, metric.state
-    metric.rows = open_rows(metric.key.live, head.width, head.rows_per_field)
+    local state = metric.state
+    metric.rows = open_rows(metric.live_key, metric.width, metric.rows_per_field)
     -- The batch's own change is not there yet, so it is left to a later fold.
     state.next_change = state.next_change - 1
     -- Changes or rows that cannot be read stay; the samples of the batch are stored all the same.

@@ -32,7 +32,7 @@ local function choose_cut(metric, limits, clock, time_us, previous_clock)
     return
   end
   local cut = {}
-  local blocks = redis.call('ZRANGE', metric.key.log, 0, MAX_CUT, 'WITHSCORES')
+  local blocks = redis.call('ZRANGE', metric.log_key, 0, MAX_CUT, 'WITHSCORES')
   state.oldest = clock
   for at = 1, #blocks, 2 do
     local block, block_clock = blocks[at], tonumber(blocks[at + 1])

@@ -28,15 +28,15 @@ local function find_ids(metric, limits)
     return
   end
 
-  local padding = redis.call('HEXISTS', metric.key.series, '') -- 0 or 1 fields
-  local series_count = redis.call('HLEN', metric.key.series) - padding
-  local found = read_fields(metric.key.series, all_tags)
+  local padding = redis.call('HEXISTS', metric.series_key, '') -- 0 or 1 fields
+  local series_count = redis.call('HLEN', metric.series_key) - padding
+  local found = read_fields(metric.series_key, all_tags)
   local count_fields, needed, is_needed = {}, {}, {}
   for n, tags in ipairs(all_tags) do
     if found[n] then
       found[n] = tonumber(found[n])
       if not found[n] then
-        return 'WRONGTYPE redismetrics: ' .. metric.key.series
+        return 'WRONGTYPE redismetrics: ' .. metric.series_key
           .. ' holds a series id that is not a number'
       end
     elseif tags ~= limits.overflow_tags and series_count < limits.max_series then
@@ -53,13 +53,13 @@ local function find_ids(metric, limits)
     end
   end
 
-  local counts, values = {}, #needed > 0 and read_fields(metric.key.values, needed) or {}
+  local counts, values = {}, #needed > 0 and read_fields(metric.values_key, needed) or {}
   for n, field in ipairs(needed) do
     counts[field] = tonumber(values[n] or '0')
   end
   metric.unknown = {
     tags = all_tags, -- canonical tags of each series that came without id
-    places = places, -- its place in head.series
+    places = places, -- its place in metric.series
     ids = found, -- its id; false if it is new
     count_fields = count_fields, -- of a new one: for each tag, "key\0value" and "key"
     counts = counts, -- of each of these fields: how many series, or how many values
@@ -109,7 +109,7 @@ local function assign_ids(metric, limits)
       local limit = tags ~= limits.overflow_tags and find_exceeded_limit(unknown, fields, limits)
       if limit then
         tags = limits.overflow_tags
-        overflow_id = overflow_id or tonumber(redis.call('HGET', metric.key.series, tags) or nil)
+        overflow_id = overflow_id or tonumber(redis.call('HGET', metric.series_key, tags) or nil)
         id = overflow_id
         metric.overflow = metric.overflow or {}
         metric.overflow[limit] = (metric.overflow[limit] or 0) + 1

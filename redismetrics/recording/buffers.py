@@ -4,6 +4,8 @@ from redismetrics.model.definition import Definition
 from redismetrics.model.options import Options
 from redismetrics.model.sample import Distribution
 
+from .known_series import KnownSeries
+
 
 class Buffer:
     """The unsent samples of one series.
@@ -48,8 +50,7 @@ class MetricBuffers:
         learned: The definition is the one that Redis holds.
         given_options: The options that `declare` gave here last; None if it gave none.
         stored_options: Which of these Redis was seen to hold: the same object, or an older one.
-        ids: Redis' numbers of the series, by canonical tags, as far as the sender knows them.
-        epoch: In which these numbers are valid; see record.lua.
+        known_series: The series that Redis has, as far as the sender knows them.
         nbytes: Bytes of the tags of all buffers.
         until_ms: When another took its place; what it still holds is older. None if it is in use.
     """
@@ -58,10 +59,9 @@ class MetricBuffers:
         "buffers",
         "declared",
         "definition",
-        "epoch",
         "explicit",
         "given_options",
-        "ids",
+        "known_series",
         "learned",
         "name",
         "nbytes",
@@ -81,8 +81,7 @@ class MetricBuffers:
         self.stored_options: Options | None = None
         self.buffers: dict[bytes, Buffer] = {}
         self.nbytes = 0
-        self.ids: dict[bytes, int] = {}
-        self.epoch = 0
+        self.known_series = KnownSeries()
         self.until_ms: int | None = None
 
     @property

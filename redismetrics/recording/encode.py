@@ -1,7 +1,6 @@
 """Encode a metric's batch for record.lua."""
 
 import struct
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -15,32 +14,46 @@ from redismetrics.columnar.small_totals import GAUGE, SHARED
 from redismetrics.store import keys
 
 from .batch import MetricBatch, changes_of, merge_gauge_changes
+from .known_series import KnownSeries
 from .totals_changes import Changes, CounterChanges, GaugeChanges, SummaryChanges
 
 # Rows of a series and minute in a batch that was merged of very many flushes.
 ROWS_WHEN_MERGED = 100
 
 
-# Samples, oldest_ms, newest_ms, epoch, number of series, doubles in a row of totals, rows in a
-# field of them, whether the series are msgpack, whether shared values change.
-_HEAD = struct.Struct("<ddddIHBBB")
+# Epoch, stamp, samples, doubles in a row of totals, rows in a field of them, flags.
+_HEAD = struct.Struct("<d9sdHBB")
+_INTRODUCED, _HAS_SHARED = 1, 2
+
+# Samples, oldest_ms, newest_ms, number of series: how a block begins behind its stamp.
+_BLOCK_HEAD = struct.Struct("<dddI")
+# Of a block in which no shared value changes.
+_NO_BASES = bytes(4)
 
 
 class EncodedBatch(NamedTuple):
-    """A metric's batch as arguments of record.lua; see there."""
+    """A metric's batch as arguments of record.lua; see there.
+
+    Attributes:
+        oldest_ms: Of its samples.
+        newest_ms: Of those whose time was given by the caller; else 0.
+        introduction: Definition and series, if the metric is introduced.
+    """
 
     name: str
-    definition: bytes
+    oldest_ms: int
+    newest_ms: int
     head: bytes
-    series: bytes
     change: bytes
-    body: bytes
+    block: bytes
+    introduction: tuple[bytes, ...] = ()
 
 
-def encode(batch: MetricBatch, ids: Mapping[bytes, int], epoch: int) -> EncodedBatch:
+def encode(batch: MetricBatch, known: KnownSeries) -> EncodedBatch:
     """Encode a batch for record.lua.
 
-    *ids* are the numbers of the series that Redis is known to have, which are valid in *epoch*.
+    *known* are the series that Redis is known to have. If it has all of the batch, with the same
+    definition, their ids are sent and nothing else.
     """
     samples, changes = batch.samples, batch.changes
     if changes is None and batch.kind == "gauge":
@@ -58,29 +71,42 @@ def encode(batch: MetricBatch, ids: Mapping[bytes, int], epoch: int) -> EncodedB
     if not is_zero(samples.flags):
         own = samples.time[(samples.flags & OWN_TIME) != 0]
         newest_own = int(own.max()) if len(own) else 0
-    series = list(map(ids.get, batch.canonicals))
-    is_list = None in series
-    if is_list:
-        mixed = [
-            canonical if known is None else known
-            for canonical, known in zip(batch.canonicals, series, strict=True)
-        ]
-        packed_series = msgpack.packb(mixed, use_bin_type=False)
+    oldest = bounds(samples.time)[0]
+    series = list(map(known.ids.get, batch.canonicals))
+    change, ids = _pack(changes), b""
+    introduction: tuple[bytes, ...] = ()
+    is_introduced = None in series or batch.definition != known.definition
+    if is_introduced:
+        introduction = (batch.definition.pack(), _pack_series(batch.canonicals, series))
     else:
-        packed_series = np.array(series, "<u4").tobytes()
-    change = _pack(changes)
+        ids = np.array(series, "<u4").tobytes()
+    has_shared = change[:2] == bytes([GAUGE, SHARED])
     head = _HEAD.pack(
+        known.epoch,
+        known.stamp,
         samples.count,
-        bounds(samples.time)[0],
-        newest_own,
-        epoch,
-        len(series),
         *keys.totals_shape(batch.kind, len(batch.definition.buckets)),
-        is_list,
-        change[:2] == bytes([GAUGE, SHARED]),
+        _INTRODUCED * is_introduced + _HAS_SHARED * has_shared,
     )
-    body = block_codec.pack(samples)
-    return EncodedBatch(batch.name, batch.definition.pack(), head, packed_series, change, body)
+    block = b"".join(
+        (
+            _BLOCK_HEAD.pack(samples.count, oldest, newest_own, len(series)),
+            ids,
+            b"" if has_shared else _NO_BASES,
+            block_codec.pack(samples),
+        )
+    )
+    return EncodedBatch(batch.name, oldest, newest_own, head, change + ids, block, introduction)
+
+
+def _pack_series(canonicals: list[bytes], ids: list[int | None]) -> bytes:
+    """Return the series of an introduced metric: each its id, or its tags if that is not known."""
+    mixed = [
+        canonical if known is None else known
+        for canonical, known in zip(canonicals, ids, strict=True)
+    ]
+    packed: bytes = msgpack.packb(mixed, use_bin_type=False)
+    return packed
 
 
 def _pack(changes: Changes) -> bytes:

@@ -5,8 +5,10 @@ from collections.abc import Iterable
 from redismetrics.model.definition import Definition
 from redismetrics.model.options import Options
 
+from .batch import MetricBatch
 from .bindings import CACHED
 from .buffers import MetricBuffers
+from .known_series import KnownSeries
 from .recorder import Recorder
 
 
@@ -87,35 +89,22 @@ class KnownDefinitions:
 
     # -- numbers of series ------------------------------------------------------------------------
 
-    def ids(self, name: str) -> dict[bytes, int]:
-        """Return the numbers of a metric's series, by their canonical tags."""
+    def series(self, name: str) -> KnownSeries:
+        """Return the series of a metric that Redis is known to have."""
         metric = self._metric(name)
-        return {} if metric is None else metric.ids
+        return KnownSeries() if metric is None else metric.known_series
 
-    def epoch(self, name: str) -> int:
-        """Return the epoch of a metric in which its `ids` are valid."""
-        metric = self._metric(name)
-        return 0 if metric is None else metric.epoch
-
-    def learn_ids(
-        self, name: str, canonicals: Iterable[bytes], ids: Iterable[int], epoch: int
-    ) -> None:
-        """Remember the numbers of some series of a metric.
-
-        Those learned in another epoch may be of series that were removed: they are forgotten.
-        """
-        metric = self._metric(name)
-        if metric is None:
-            return
-        if metric.epoch != epoch or len(metric.ids) > CACHED:
-            metric.ids.clear()
-        metric.epoch = epoch
-        metric.ids.update(zip(canonicals, ids, strict=True))
+    def learn_ids(self, batch: MetricBatch, ids: Iterable[int], epoch: int, stamp: bytes) -> None:
+        """Remember the numbers of the series of a batch that was stored."""
+        known = self.series(batch.name)
+        if len(known.ids) > CACHED:
+            known.ids.clear()
+        known.learn(batch.canonicals, ids, epoch, stamp, batch.definition)
 
     def forget_ids(self, name: str | None = None) -> None:
         """Forget the numbers of the series of one metric, or of all."""
         if name is not None:
-            self.ids(name).clear()
+            self.series(name).ids.clear()
             return
         for metric in list(self._recorder.metrics.values()):
-            metric.ids.clear()
+            metric.known_series.ids.clear()

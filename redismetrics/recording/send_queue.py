@@ -202,7 +202,7 @@ class SendQueue:
     def _cost(self, batch: MetricBatch) -> float:
         """Return what a series of a batch costs, of at most 1 for all that is sent at once."""
         metric = self._recorder.metrics.get(batch.name)
-        known = 0 if metric is None else len(metric.ids)
+        known = 0 if metric is None else len(metric.known_series.ids)
         cost = SERIES_COST[batch.kind]
         return cost if len(batch.canonicals) <= known else max(cost, NEW_SERIES_COST)
 

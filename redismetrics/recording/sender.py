@@ -317,9 +317,7 @@ class Sender:
         packed: list[MetricBatch] = []
         for batch in found:
             try:
-                encoded.append(
-                    encode(batch, self.known.ids(batch.name), self.known.epoch(batch.name))
-                )
+                encoded.append(encode(batch, self.known.series(batch.name)))
                 packed.append(batch)
             except Exception:
                 log.exception(
@@ -404,9 +402,8 @@ class Sender:
             if reason == "overflow":
                 tag, count = msgpack.unpackb(detail)
                 self.recorder.drops.overflow(batch.batches[index].name, tag, count)
-        for index, ids, epoch in reply.learned:
-            part = batch.batches[index]
-            self.known.learn_ids(part.name, part.canonicals, ids, epoch)
+        for index, ids, epoch, stamp in reply.learned:
+            self.known.learn_ids(batch.batches[index], ids, epoch, stamp)
         for index, part in enumerate(batch.batches):
             if index not in refused:
                 self.clear_mismatch(part.name)

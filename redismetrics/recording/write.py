@@ -1,8 +1,9 @@
 """Send a batch to record.lua and read its reply."""
 
-from collections.abc import Callable, Iterable
+import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -15,6 +16,17 @@ from redismetrics.store.replies import reading
 from .encode import EncodedBatch
 
 _OVERFLOW = pack_tags(OVERFLOW_TAGS)
+# Oldest and newest time in ms.
+_BOUNDS = struct.Struct("<dd")
+
+
+class Learned(NamedTuple):
+    """Ids of all series of the metric at that *place* of the batch, its epoch and its stamp."""
+
+    place: int
+    ids: list[int]
+    epoch: int
+    stamp: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +38,7 @@ class WriteReply:
     unsealed_ms: int
     unpublished: int
     problems: list[tuple[int, str, bytes]]
-    learned: list[tuple[int, list[int], int]]
+    learned: list[Learned]
 
     @property
     def refused(self) -> dict[int, tuple[str, bytes]]:
@@ -53,7 +65,7 @@ def write_request(
     writer: str,
     sequence: int,
     confirmed: int,
-    encoded: Iterable[EncodedBatch],
+    encoded: Sequence[EncodedBatch],
     settings: Settings,
     database: int = 0,
 ) -> WriteRequest:
@@ -72,13 +84,34 @@ def write_request(
         _OVERFLOW,
     ]
     names: list[str] = list(keys.shard(namespace, shard))
-    arguments: list[Any] = [writer, sequence, confirmed, msgpack.packb(limits, use_bin_type=False)]
+    arguments: list[Any] = []
     for metric in encoded:
-        names += keys.metric(namespace, shard, metric.name)
-        channel = keys.channel(namespace, metric.name, database)
-        arguments += (metric.name, channel, *metric[1:])
-    command = ("EVALSHA", scripts.script("record").sha, len(names), *names, *arguments)
+        of = keys.metric(namespace, shard, metric.name)
+        names += (of.totals, of.log)
+        arguments += (metric.name, metric.change, metric.block)
+        if metric.introduction:
+            names += (of.series, of.values)
+            arguments += metric.introduction
+    command = (
+        "EVALSHA",
+        scripts.script("record").sha,
+        len(names),
+        *names,
+        writer,
+        sequence,
+        confirmed,
+        msgpack.packb(limits, use_bin_type=False),
+        keys.channel(namespace, "", database),
+        _heads(encoded),
+        *arguments,
+    )
     return WriteRequest(shard, sequence, command)
+
+
+def _heads(encoded: Sequence[EncodedBatch]) -> bytes:
+    oldest = min(metric.oldest_ms for metric in encoded)
+    newest = max(metric.newest_ms for metric in encoded)
+    return b"".join((_BOUNDS.pack(oldest, newest), *(metric.head for metric in encoded)))
 
 
 def record(
@@ -96,5 +129,10 @@ def record(
             unsealed,
             unpublished,
             reasons,
-            [(index, list(map(int, ids)), int(epoch)) for index, ids, epoch in learned],
+            [
+                Learned(at, [*map(int, ids)], int(epoch), stamp[0])
+                for at, ids, epoch, *stamp in learned
+                # A reply that was stored before replies had stamps teaches nothing.
+                if stamp
+            ],
         )

@@ -42,7 +42,8 @@ def set_options(
     Raises:
         FormatMismatch: If the definition cannot be read.
     """
-    catalogue = keys.shard(namespace, shard).catalogue
+    of_shard = keys.shard(namespace, shard)
+    catalogue = of_shard.catalogue
     while True:
         (entry,) = yield [("HGET", catalogue, name)]
         if entry is None:
@@ -53,7 +54,7 @@ def set_options(
             return definition
         new = changed.pack() + entry[-STAMP_BYTES:]
         sha = scripts.script("define").sha
-        (done,) = yield [("EVALSHA", sha, 1, catalogue, name, entry, new)]
+        (done,) = yield [("EVALSHA", sha, 2, catalogue, of_shard.recorded, name, entry, new)]
         if done:
             return changed
 

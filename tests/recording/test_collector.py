@@ -135,10 +135,10 @@ def test_idle_series_with_many_bytes_of_tags_are_forgotten(make: Make) -> None:
     known = metrics._recorder.metrics["jobs"]
     assert known.nbytes == sum(map(len, known.buffers)) > collector.CACHED_BYTES
     metrics.flush()
-    assert len(known.ids) == 600
+    assert len(known.known_series.ids) == 600
     for _ in range(collector.IDLE_FLUSHES + collector.IDLE_CHECK_FLUSHES):
         collect(metrics)
-    assert (len(known.buffers), known.nbytes, len(known.ids)) == (0, 0, 0)
+    assert (len(known.buffers), known.nbytes, len(known.known_series.ids)) == (0, 0, 0)
     # A series that returns is counted on.
     metrics.increment("jobs", tags={**wide, "n": "7"})
     assert metrics.query("jobs", aggregation="sum", tags={"n": "7"}) == 2

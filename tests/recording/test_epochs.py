@@ -39,7 +39,7 @@ def test_ids_of_a_deleted_series_are_refused_once_and_replaced(
     metrics.increment("more")
     metrics.flush()
     assert [reply.problems for reply in replies] == [[], [(0, "unknown_series", b"")], []]
-    (_, first_ids, first_epoch), (_, new_ids, new_epoch) = (
+    (_, first_ids, first_epoch, _), (_, new_ids, new_epoch, _) = (
         learned for reply in replies for learned in reply.learned if len(learned[1]) == 2
     )
     assert (first_ids, first_epoch, new_epoch) == ([0, 1], 0, 1)
@@ -66,7 +66,8 @@ def test_ids_that_are_learned_in_another_epoch_clear_older_ones(
     metrics.increment("jobs", 5, tags={"a": "b"})
     metrics.flush()
     assert [reply.problems for reply in replies] == [[], [], []]
-    assert [reply.learned for reply in replies] == [[(0, [0], 0)], [(0, [1], 1)], [(0, [2], 1)]]
+    learned = [(ids, epoch) for reply in replies for _, ids, epoch, _ in reply.learned]
+    assert learned == [([0], 0), ([1], 1), ([2], 1)]
     assert metrics.query("jobs", aggregation="sum", group_by="a") == [
         {"a": "b", "sum": 5},
         {"a": "c", "sum": 7},

@@ -214,7 +214,7 @@ def test_a_corrupt_metric_is_refused_while_the_rest_of_its_batch_is_stored(
     assert re.search("bad: 2 samples are dropped: WRONGTYPE", caplog.text)
     # A metric that was refused was not created, and its ids were not learned.
     assert [each["name"] for each in metrics.list_metrics()] == ["first", "last"]
-    assert metrics._sink.sender.known.ids("bad") == {}
+    assert metrics._sink.sender.known.series("bad").ids == {}
 
 
 def test_flushing_the_scripts_changes_nothing(

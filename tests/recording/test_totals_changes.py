@@ -16,6 +16,7 @@ from redismetrics.model.definition import define
 from redismetrics.recording import bucket_counts, totals_changes
 from redismetrics.recording.batch import MetricBatch, changes_of, finish, merge, split
 from redismetrics.recording.encode import encode
+from redismetrics.recording.known_series import KnownSeries
 from tests.columnar.sample_columns import columns
 
 SERIES = 6
@@ -160,7 +161,7 @@ def test_parts_of_a_split_batch_are_encoded_as_if_they_had_come_alone(
         assert part.samples.count == alone.count
         assert len(part.samples.metadata) == len(alone.metadata)
         # A copy does not know the changes, so that they are worked out from its own samples.
-        assert encode(part, {}, 0) == encode(replace(part), {}, 0)
+        assert encode(part, KnownSeries()) == encode(replace(part), KnownSeries())
 
 
 def test_a_changed_batch_works_out_its_changes_again() -> None:

@@ -16,6 +16,7 @@ from redismetrics.model.validation import pack_tags
 from redismetrics.recording import drain, encode, redis_sink, write
 from redismetrics.recording.backoff import Backoff
 from redismetrics.recording.buffers import Buffer
+from redismetrics.recording.known_series import KnownSeries
 from redismetrics.store import driver, scripts
 from redismetrics.store.namespace import open_namespace
 from tests.fixtures.servers import Server, wait_until
@@ -86,7 +87,7 @@ def batches(namespace: str, writer: str, count: int, each: int) -> Iterator[writ
             writer,
             sequence,
             sequence - 1,
-            [encode.encode(batch, {}, 0)],
+            [encode.encode(batch, KnownSeries())],
             chosen,
         )
 

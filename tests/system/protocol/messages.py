@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tests.system.protocol.metric import Version
+from tests.system.protocol.metric import Definition, Version
 from tests.system.protocol.samples import Block, Rows, Sample
 from tests.system.protocol.slots import Cell
 from tests.system.protocol.totals import Base, Change
@@ -15,12 +15,16 @@ class MetricBatch(NamedTuple):
     Attributes:
         epoch: The epoch of the ids.
         kind: The kind of change; older versions do not know the newest.
+        definition: What the writer knows to be the definition in that epoch. It is not sent: the
+            script relies on the epoch, and only the judge looks at this. None if some series are
+            sent with their tags, for the definition is sent with them.
     """
 
     metric: str
     epoch: int
     entries: tuple[tuple[int | str, Sample], ...]
     kind: int = 1
+    definition: Definition | None = None
 
 
 class Batch(NamedTuple):
@@ -43,6 +47,7 @@ class Reply(NamedTuple):
         outcomes: By metric: stored, too_old, in_future, unknown_series or newer_kind.
         held: Number of the writer's batch before.
         ids: By metric: series ids that are new to the writer, and valid for the epoch.
+        definitions: By metric.
     """
 
     outcomes: dict[str, str]
@@ -50,6 +55,7 @@ class Reply(NamedTuple):
     time: int
     ids: dict[str, dict[str, int]]
     epochs: dict[str, int]
+    definitions: dict[str, Definition | None]
 
 
 class Look(NamedTuple):

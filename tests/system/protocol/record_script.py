@@ -36,11 +36,12 @@ def record(store: Store, batch: Batch) -> Reply:
         part.metric: _refusal(store, batch, part, forgetful) or "stored" for part in batch.parts
     }
     epochs = {part.metric: node.metrics[part.metric].epoch for part in batch.parts}
-    reply = Reply(outcomes, held, store.time, {}, epochs)
+    reply = Reply(outcomes, held, store.time, {}, epochs, {})
     node.clock = max(store.time * 1000, node.clock + 1)
     for part in batch.parts:
         if outcomes[part.metric] == "stored":
             _store(store, batch, part, reply.ids.setdefault(part.metric, {}))
+            reply.definitions[part.metric] = node.metrics[part.metric].definition
     node.writers[batch.writer] = batch.sequence, store.time, reply
     return reply
 
@@ -70,6 +71,8 @@ def _store(store: Store, batch: Batch, part: MetricBatch, ids: dict[str, int]) -
     if metric.definition is None:
         store.created += 1
         metric.definition = metric.declared = Definition(store.created)
+    if part.definition not in (None, metric.definition):
+        store.wrong.append(f"made by {part.definition}, stored as {metric.definition}")
     rows: SeriesSamples = []
     for name, sample in part.entries:
         series = _series(store, metric, name)

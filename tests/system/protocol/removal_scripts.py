@@ -154,6 +154,8 @@ def set_options(
     if as_read is None:
         new = new._replace(created=store.created)
     metric.definition = new
+    if Rule.DEFINITION_OF_EPOCH in store.rules:
+        metric.epoch += 1
     expected = metric.declared or Definition(store.created)
     newer = expected.newer if by.newer is None else by.newer
     metric.declared = expected._replace(options=by.options, newer=newer)

@@ -214,6 +214,10 @@ class Rule(Enum):
         "f13",
         "A process of an older version sets options and loses what a newer version has set.",
     )
+    DEFINITION_OF_EPOCH = (
+        "f14",
+        "A batch without definition is accepted, made by another definition than the stored one.",
+    )
 
     def __init__(self, number: str, without: str) -> None:
         self.number = number

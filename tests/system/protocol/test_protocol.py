@@ -25,7 +25,7 @@ BREAKS: dict[Rule, tuple[str, tuple[int, ...]]] = {
     Rule.MARGIN: ("idle", (1, 9, 29)),
     Rule.AGE_AT_RECORD: ("clocks", (0, 1, 2)),
     Rule.AGE_AT_SEALING: ("clocks", (0, 2, 5)),
-    Rule.AGE_AT_COMMIT: ("idle", (30, 49, 217)),
+    Rule.AGE_AT_COMMIT: ("idle", (507, 608)),
     Rule.SAME_BLOCKS: ("calm", (16, 20, 22)),
     Rule.TOKEN: ("alone", (2,)),
     Rule.WORKER_BRACKET: ("failovers", (9, 31, 34)),
@@ -69,6 +69,7 @@ BREAKS: dict[Rule, tuple[str, tuple[int, ...]]] = {
     Rule.DEFINITION_AS_READ: ("outages", (4, 5, 9)),
     Rule.OPTIONS_WHOLE: ("upgrades", (0, 1, 2)),
     Rule.UNKNOWN_FIELDS_KEPT: ("upgrades", (1, 2, 3)),
+    Rule.DEFINITION_OF_EPOCH: ("upgrades", (0, 1, 2)),
 }
 
 

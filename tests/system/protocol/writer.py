@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tests.system.protocol.actor import Actor, Steps
 from tests.system.protocol.messages import Batch, MetricBatch, Reply
+from tests.system.protocol.metric import Definition
 from tests.system.protocol.record_script import record
 from tests.system.protocol.rules import Rule
 from tests.system.protocol.samples import METRICS, PROCESS, Sample
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
 
 
 class Knowledge:
-    """What a process knows of all shards: ids of series by shard and metric, and their epochs."""
+    """What a process knows, by shard and metric: ids of series, their epoch and its definition."""
 
     def __init__(self) -> None:
         self.ids: defaultdict[tuple[int, str], dict[str, int]] = defaultdict(dict)
         self.epochs: dict[tuple[int, str], int] = {}
+        self.definitions: dict[tuple[int, str], Definition | None] = {}
 
     def forget(self) -> None:
         for known in self.ids.values():
@@ -97,7 +99,10 @@ class Writer(Actor):
             )
             if entries:
                 epoch = self.knowledge.epochs.get((self.shard, metric), 0)
-                parts.append(MetricBatch(metric, epoch, entries, self._kind()))
+                by_id = all(isinstance(name, int) for name, _ in entries)
+                definition = self.knowledge.definitions.get((self.shard, metric))
+                known = definition if by_id else None
+                parts.append(MetricBatch(metric, epoch, entries, self._kind(), known))
         return PackedBatch(samples, tuple(parts))
 
     def _kind(self) -> int:
@@ -143,6 +148,8 @@ class Writer(Actor):
                 if Rule.NEW_EPOCH_FORGETS in self.rules:
                     known.ids[at].clear()
                 known.epochs[at] = reply.epochs[metric]
+            if reply.ids[metric]:
+                known.definitions[at] = reply.definitions[metric]
             known.ids[at].update(reply.ids[metric])
             return []
         if outcome == "unknown_series":

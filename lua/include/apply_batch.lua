@@ -1,0 +1,78 @@
+-- What a batch adds to a metric: the change to append to its totals, and the block to append to its
+-- log.
+--
+-- These functions read and fill in `metric` and `batch`, see record.lua. They write nothing to
+-- Redis.
+
+-- @include "numbers"
+-- @include "series_ids"
+-- @include "totals"
+-- @include "fold"
+
+-- Bytes of a block between its stamp and its ids: samples, oldest, newest, number of series.
+local BLOCK_HEAD = 28
+
+-- Apply changes of shared values to the rows, with all that waits before them. Return how many
+-- series change, and the bases for the block; nothing if something waits there that only a newer
+-- version can apply.
+local function apply_shared(metric, packed_change, clock)
+  local is_newer
+  metric.rows = open_rows(metric.live_key, metric.width, metric.rows_per_field)
+  metric.fold, is_newer = fold_changes(metric.rows, metric.state, math.huge, math.huge)
+  if is_newer then
+    return
+  end
+  local change = read_change(packed_change, 1)
+  local places, values = apply_gauge(metric.rows, change, clock)
+  local bases = struct.pack('<I4', #places) .. pack_integers(places) .. table.concat(values)
+  return change.count, bases
+end
+
+local function insert_bytes(data, at, bytes)
+  return string.sub(data, 1, at) .. bytes .. string.sub(data, at + 1)
+end
+
+-- Give the series of an introduced metric their ids.
+local function name_series(metric, batch, limits)
+  assign_ids(metric, limits)
+  local ids = pack_integers(metric.ids)
+  metric.change = metric.change .. ids
+  metric.block = insert_bytes(metric.block, BLOCK_HEAD, ids)
+  if metric.is_new then
+    metric.stamp = cmsgpack.pack(batch.clock + metric.number)
+  end
+end
+
+-- Put into the reply what the client does not know of an introduced metric.
+local function report_series(metric, batch)
+  if metric.overflow then
+    for limit, series in pairs(metric.overflow) do
+      local problem = { metric.number - 1, 'overflow', cmsgpack.pack({ limit, series }) }
+      batch.problems[#batch.problems + 1] = problem
+    end
+  elseif metric.unknown then
+    local learned = { metric.number - 1, metric.ids, metric.state.epoch, metric.stamp }
+    batch.learned[#batch.learned + 1] = learned
+  end
+end
+
+-- Work out the series ids, the change of the totals, and the block. Return why the samples are
+-- refused, if they are.
+local function apply_batch(metric, batch, limits)
+  if metric.series then
+    name_series(metric, batch, limits)
+  end
+  if metric.has_shared then
+    local count, bases = apply_shared(metric, metric.change, batch.clock)
+    if not count then
+      return 'newer_kind'
+    end
+    metric.block = insert_bytes(metric.block, BLOCK_HEAD + 4 * count, bases)
+  else
+    metric.stored_change = batch.stamp .. metric.change
+  end
+  metric.block = batch.stamp .. metric.block
+  if metric.series then
+    report_series(metric, batch)
+  end
+end
