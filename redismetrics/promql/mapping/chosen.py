@@ -1,0 +1,69 @@
+"""Which series of a metric a selector means, and their labels."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from redismetrics.columnar.arrays import Ints
+from redismetrics.exposition.names import names_of_tags
+from redismetrics.model.definition import Definition
+from redismetrics.promql.matchers import Matcher
+from redismetrics.promql.source import Labels
+
+BUCKET_LABEL = "le"
+
+
+def series_chooser(
+    matchers: Iterable[Matcher], external: Mapping[str, str]
+) -> Callable[[Definition, Mapping[int, dict[str, str]]], tuple[list[Labels], Ints]]:
+    """Return a function for `SlotsQuery.choose`; what describes a series are its labels.
+
+    The labels lack `__name__`. Series that have the same labels become one: to Prometheus an empty
+    label is no label. *external* labels are added where a series has none of that name.
+    """
+    conditions = [
+        (each.name, each.predicate())
+        for each in matchers
+        if each.name not in ("__name__", BUCKET_LABEL)
+    ]
+
+    def choose(
+        definition: Definition, series: Mapping[int, dict[str, str]]
+    ) -> tuple[list[Any], Ints]:
+        return _choose(definition, series, conditions, external)
+
+    return choose
+
+
+def _choose(
+    definition: Definition,
+    series: Mapping[int, dict[str, str]],
+    conditions: list[tuple[str, Callable[[str], bool]]],
+    external: Mapping[str, str],
+) -> tuple[list[Labels], Ints]:
+    names = names_of_tags(definition, {key for tags in series.values() for key in tags})
+    positions = np.full(max(series, default=-1) + 2, -1)
+    chosen: dict[tuple[tuple[str, str], ...], int] = {}
+    found: list[Labels] = []
+    # The answer of each condition to each value: a value occurs in many series.
+    answers: list[dict[str, bool]] = [{} for _ in conditions]
+    for number, tags in series.items():
+        labels = {**external, **{names[key]: value for key, value in tags.items() if value}}
+        for (name, matches), known in zip(conditions, answers, strict=True):
+            value = labels.get(name, "")
+            if value not in known:
+                known[value] = matches(value)
+            if not known[value]:
+                break
+        else:
+            key = tuple(sorted(labels.items()))
+            positions[number] = chosen.setdefault(key, len(found))
+            if positions[number] == len(found):
+                found.append(labels)
+    return found, positions
+
+
+def named(labels: Iterable[Labels], name: str) -> list[Labels]:
+    """Return the *labels* of each series with its name on the page."""
+    return [{"__name__": name, **each} for each in labels]

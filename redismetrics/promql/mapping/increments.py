@@ -1,0 +1,127 @@
+"""What was recorded between the edges of windows, as columns without loops.
+
+Each row of a slot says how much was recorded from its begin to its end, and each sample is a row of
+one millisecond. A row is added to the cell of the first edge at or behind its end. So the sum of
+the cells up to an edge is what was recorded before it, and the difference of two such sums is what
+was recorded between two edges. A row that edges cut is shared out by time.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from redismetrics.columnar.arrays import Bools, Floats, Ints, ragged
+from redismetrics.columnar.samples import summarise
+from redismetrics.columnar.summaries import Summaries
+from redismetrics.columnar.summaries import concat as concat_summaries
+from redismetrics.queries.slots import SeriesSlots
+
+
+@dataclass(slots=True, eq=False)
+class Increments:
+    """Rows of slots and samples, columns of shape (n,).
+
+    Attributes:
+        series: Position of the series.
+        begin: Start of the slot, or the time of the sample, in ms.
+        end: End of the slot or now, whichever is first; 1 ms after *begin* for a sample.
+        summaries: What was recorded.
+    """
+
+    series: Ints
+    begin: Ints
+    end: Ints
+    summaries: Summaries
+
+    def __len__(self) -> int:
+        return len(self.series)
+
+
+def increments(slots: SeriesSlots) -> Increments:
+    """Return the rows of all tables, then those of the samples."""
+    parts = []
+    for table, width in slots.tables:
+        # Nothing is recorded in the rest of a slot that is not over, except ahead of the clock.
+        end = np.minimum(table.slot + width, slots.now_ms)
+        end = np.maximum(end, table.summaries.last_ms + 1)
+        parts.append(Increments(table.series, table.slot, end, table.summaries))
+    series, summaries = summarise(slots.samples)
+    times = summaries.last_ms
+    parts.append(Increments(series, times, times + 1, summaries))
+    if len(parts) == 1:
+        return parts[0]
+    return Increments(
+        np.concatenate([part.series for part in parts]),
+        np.concatenate([part.begin for part in parts]),
+        np.concatenate([part.end for part in parts]),
+        concat_summaries([part.summaries for part in parts]),
+    )
+
+
+@dataclass(slots=True, eq=False)
+class Placement:
+    """To which cell each row belongs: one line of cells for each series, one cell for each edge.
+
+    The last cell of a line is for what ends after all edges. *row* and *share* are None if each row
+    is in one cell.
+    """
+
+    series: int
+    edges: Ints
+    cell: Ints
+    row: Ints | None
+    share: Floats | None
+
+    def cumulated(self, amounts: Floats) -> Floats:
+        """Return what was recorded before each edge and in all, shape (series, edges + 1)."""
+        if self.row is not None and self.share is not None:
+            amounts = amounts[self.row] * self.share
+        width = len(self.edges) + 1
+        sums = np.bincount(self.cell, amounts, self.series * width)
+        found: Floats = np.cumsum(sums.reshape(self.series, width), axis=1)
+        return found
+
+    def at(self, times: Ints) -> Ints:
+        """Return the number of the edge at each of *times*, which must be edges."""
+        found: Ints = np.searchsorted(self.edges, times)
+        return found
+
+
+def place(rows: Increments, series: int, edges: Ints) -> Placement:
+    """Return the cells of *rows* for ascending, distinct *edges*."""
+    width = len(edges) + 1
+    first = np.searchsorted(edges, rows.begin, side="right")
+    last = np.searchsorted(edges, rows.end, side="left")
+    # How many edges are inside each row.
+    cuts = last - first
+    if not cuts.any():
+        return Placement(series, edges, rows.series * width + last, None, None)
+    row = np.repeat(np.arange(len(rows)), cuts + 1)
+    column = ragged(first, cuts + 1)
+    ends = np.minimum(np.append(edges, np.iinfo(np.int64).max)[column], rows.end[row])
+    begins = np.maximum(np.insert(edges, 0, np.iinfo(np.int64).min)[column], rows.begin[row])
+    share = (ends - begins) / (rows.end - rows.begin)[row]
+    return Placement(series, edges, rows.series[row] * width + column, row, share)
+
+
+def last_recorded(rows: Increments, series: int, edges: Ints) -> Ints:
+    """Return when each series was last recorded before each edge, shape (series, edges).
+
+    -1: never, as far as was read.
+    """
+    width = len(edges) + 1
+    latest = np.full(series * width, -1)
+    cell = rows.series * width + np.searchsorted(edges, rows.begin, side="right")
+    np.maximum.at(latest, cell, rows.summaries.last_ms)
+    found: Ints = np.maximum.accumulate(latest.reshape(series, width)[:, :-1], axis=1)
+    return np.minimum(found, edges - 1)
+
+
+def is_known(latest: Ints, times: Ints, horizon_ms: int) -> Bools:
+    """Return whether each series was recorded within *horizon_ms* before each time."""
+    found: Bools = (latest >= 0) & (latest >= times - horizon_ms)
+    return found
+
+
+Amounts = Callable[[Summaries], Floats]
