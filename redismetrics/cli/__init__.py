@@ -6,6 +6,7 @@ The command line, with typer and rich (the extra `cli`). All output for people i
     printing.py   tables, bars and sparklines for people, tab-separated lines for pipes, JSON
     record.py     record, increment, gauge, histogram
     measure.py    measure
+    run_program.py  run; startup/ is what it puts in front of PYTHONPATH
     query.py      query, time-series, rollup, get-metrics
     catalog.py    list, tag-values, stats
     delete.py     delete, clear

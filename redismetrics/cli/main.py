@@ -1,7 +1,7 @@
 """The application: all commands, error messages and exit statuses.
 
 Exit status: 0 success; 1 an error of Redis or the system, or a negative result; 2 a wrong command
-line; 130 stopped by Ctrl-C. `measure` exits with the status of its command.
+line; 130 stopped by Ctrl-C. `measure` and `run` exit with the status of their command.
 """
 
 import inspect
@@ -16,7 +16,19 @@ from redismetrics import __version__
 from redismetrics.errors import RedisMetricsError, StoreUnavailable
 from redismetrics.model.validation import did_you_mean
 
-from . import catalog, copy, delete, doctor, measure, query, record, services, streams, tail
+from . import (
+    catalog,
+    copy,
+    delete,
+    doctor,
+    measure,
+    query,
+    record,
+    run_program,
+    services,
+    streams,
+    tail,
+)
 from .demo import demo
 from .embedded import embedded_app
 from .top import screen
@@ -47,6 +59,7 @@ for _name, _panel, _command, _settings in (
     ("gauge", "Record", record.gauge, record.NEGATIVE),
     ("histogram", "Record", record.histogram, record.NEGATIVE),
     ("measure", "Record", measure.measure, {}),
+    ("run", "Record", run_program.run_program, {}),
     ("query", "Query", query.query, {}),
     ("time-series", "Query", query.time_series, {}),
     ("rollup", "Query", query.rollup, {}),

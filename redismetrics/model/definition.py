@@ -18,7 +18,7 @@ from .units import TIME_UNITS
 from .validation import MAX_NAME, TYPES, MetricType, check_name, check_number, check_type
 
 MAX_HELP_BYTES = 4096
-MAX_BUCKETS = 100
+MAX_BUCKETS = 1000
 # Definitions that are kept decoded: those of a large catalogue are read with every page.
 _MAX_CACHED = 10_000
 
@@ -185,7 +185,7 @@ def check_buckets(buckets: Iterable[float] | None, unit: str) -> tuple[float, ..
     """Return *buckets* checked, without a closing +Inf; None gives the default of the unit.
 
     Raises:
-        InvalidValue: If they are not 1 to 100 ascending finite numbers.
+        InvalidValue: If they are not 1 to 1,000 ascending finite numbers.
     """
     if buckets is None:
         return _DEFAULT_BUCKETS.get(unit, _UNITLESS)

@@ -17,8 +17,8 @@ MetricType = Literal["counter", "gauge", "histogram", "summary"]
 TYPES: tuple[MetricType, ...] = ("counter", "gauge", "histogram", "summary")
 
 MAX_NAME = 200
-MAX_TAGS = 32
-MAX_TAG_BYTES = 1024
+MAX_TAGS = 64
+MAX_TAG_BYTES = 4096
 
 NAME_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_./:-]{0,199}\Z")
 

@@ -2,8 +2,10 @@
 
 import logging
 from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import replace
 
-from redismetrics.errors import FormatMismatch
+from redismetrics.errors import FormatMismatch, TypeMismatch
 from redismetrics.model.definition import Definition
 from redismetrics.store import catalog, server
 from redismetrics.store.driver import Operation
@@ -32,6 +34,8 @@ class Fitting:
         self.settings = recorder.settings
         self.mismatches: dict[str, str] = {}
         self.offset_ms = 0.0
+        # Metrics of another type in Redis whose samples are stored under another name.
+        self._renamed: set[str] = set()
 
     def now_ms(self) -> float:
         return self._recorder.clock() * 1000
@@ -107,9 +111,15 @@ class Fitting:
 
     def fit(self, batch: MetricBatch, definition: Definition) -> MetricBatch | None:
         """Return the batch converted to *definition*; None if its type contradicts it."""
+        if batch.name in self._renamed:
+            self._rename(batch)
+            return None
         if batch.definition is definition or batch.definition == definition:
             return batch
         if batch.explicit and batch.kind != definition.type:
+            if batch.name in self._recorder.renames:
+                self._rename(batch)
+                return None
             message = f"{batch.name!r} is a {definition.type}; got a {batch.kind}"
             self._recorder.warn_once("TypeMismatch: %s", message)
             self.mismatches.setdefault(batch.name, message)
@@ -118,6 +128,21 @@ class Fitting:
         fitting, bad = convert(batch, definition)
         self._send_queue.drop("type_mismatch", bad, batch.name)
         return fitting
+
+    def _rename(self, batch: MetricBatch) -> None:
+        """Queue a batch again under the name that it has where Redis holds another type."""
+        other = self._recorder.renames[batch.name]
+        self._renamed.add(batch.name)
+        self._recorder.warn_once(
+            "%r has another type in Redis: the %s of this process is stored as %r",
+            batch.name,
+            batch.kind,
+            other,
+        )
+        # If that is taken as well, the batch is dropped as `type_mismatch` when it is next sent.
+        with suppress(TypeMismatch):
+            self._recorder.declare(other, batch.definition)
+        self._send_queue.put_back([replace(batch, name=other)])
 
     def drop_outside(
         self, batch: MetricBatch, oldest_ms: int, newest_ms: int

@@ -76,6 +76,13 @@ class RecordingInternals:
         """Fix the type of a metric, and leave the rest of its definition to others."""
         self._recorder.metric(name, type, explicit=True)
 
+    def rename_on_mismatch(self, name: str, other: str) -> None:
+        """Store a metric as *other* if Redis holds one of another type under its name.
+
+        Otherwise its samples are dropped.
+        """
+        self._recorder.renames[name] = other
+
     def forget(self, name: str) -> None:
         """Forget a metric that was deleted from Redis; unsent samples are still sent."""
         self._recorder.forget(name)

@@ -54,6 +54,8 @@ class Recorder:
         self.samplers: list[Callable[[], None]] = []
         # The clients that record with this recorder.
         self.clients: weakref.WeakSet[object] = weakref.WeakSet()
+        # Names of metrics, and those under which they are stored where Redis holds another type.
+        self.renames: dict[str, str] = {}
         self.bindings = Bindings()
         # Their own names, so that the fast paths need one look-up less.
         self.counters = self.bindings.counters

@@ -38,7 +38,7 @@ def test_a_closing_infinity_is_removed_from_the_buckets() -> None:
 
 
 @pytest.mark.parametrize(
-    "buckets", [[], [math.inf], [1, 1], [2, 1], [1, math.nan], ["x"], range(101), [math.inf, 1]]
+    "buckets", [[], [math.inf], [1, 1], [2, 1], [1, math.nan], ["x"], range(1001), [math.inf, 1]]
 )
 def test_invalid_buckets_are_rejected(buckets: Any) -> None:
     with pytest.raises(InvalidValue, match="bucket"):

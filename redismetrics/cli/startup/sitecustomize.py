@@ -1,0 +1,96 @@
+"""Installs redismetrics in a program that `redismetrics run` has started, and in its children.
+
+`redismetrics run` puts this folder in front of PYTHONPATH, so Python imports this module when it
+starts. It then runs the `sitecustomize` that Python would have imported otherwise. It imports
+nothing of redismetrics before the program imports `prometheus_client`, unless the option
+`--process-metrics` was given.
+"""
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+_TARGET = "prometheus_client"
+# Set by `redismetrics run --process-metrics`.
+_PROCESS_METRICS = "REDISMETRICS_RUN_PROCESS_METRICS"
+_FOLDER = os.path.dirname(os.path.abspath(__file__))
+
+
+class _InstallAfterImport(importlib.abc.MetaPathFinder):
+    """Finds `prometheus_client` once, to install redismetrics when it is loaded."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname != _TARGET:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader)
+        return spec
+
+
+class _Loader(importlib.abc.Loader):
+    """Loads a module with its own loader, and then installs redismetrics."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        found: ModuleType | None = self._loader.create_module(spec)
+        return found
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__loader__ = self._loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        self._loader.exec_module(module)
+        attempt(install, "prometheus_client counts for this process alone")
+
+
+def install() -> None:
+    """Let the metrics of prometheus_client be in Redis."""
+    from redismetrics.compat.prometheus_client import install
+
+    install()
+
+
+def watch() -> None:
+    """Sample this process."""
+    from redismetrics.integrations.process import watch_process
+
+    watch_process()
+
+
+def attempt(step: Callable[[], object], failure: str) -> None:
+    """Call *step*; if it fails, say so on one line. The program goes on as without redismetrics."""
+    try:
+        step()
+    except Exception as error:  # noqa: BLE001 - the program must not notice
+        text = " ".join(str(error).split()) or type(error).__name__
+        print(f"redismetrics: {failure}: {text}", file=sys.stderr)
+
+
+def run_next() -> None:
+    """Run the `sitecustomize` that this one hides, if there is one."""
+    folders = [each for each in sys.path if os.path.abspath(each) != _FOLDER]
+    spec = importlib.machinery.PathFinder.find_spec("sitecustomize", folders)
+    if spec is not None and spec.loader is not None:
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["sitecustomize"] = module
+        spec.loader.exec_module(module)
+
+
+sys.meta_path.insert(0, _InstallAfterImport())
+if os.environ.get(_PROCESS_METRICS):
+    attempt(watch, "no process metrics")
+run_next()

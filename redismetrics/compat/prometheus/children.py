@@ -1,0 +1,195 @@
+"""From the metrics of prometheus_client to series: what its children are made of.
+
+`make_value` takes the place of `prometheus_client.values.ValueClass`, which knows the name and the
+labels of a number. The rest of the definition, such as the bounds of a histogram, is taken from the
+metric that is being made: see `making`.
+"""
+
+import logging
+import math
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import Any
+
+from prometheus_client.metrics import Gauge, Histogram, MetricWrapperBase
+
+from redismetrics.client.base import Client
+from redismetrics.errors import InvalidMetric, TypeMismatch
+from redismetrics.model.definition import MAX_BUCKETS, MAX_HELP_BYTES, define
+from redismetrics.model.validation import MetricType, check_name
+
+from . import names
+from .values import (
+    CounterValue,
+    GaugeValue,
+    LocalValue,
+    ObservedSum,
+    SeriesValue,
+    SharedGaugeValue,
+)
+
+log = logging.getLogger("redismetrics")
+
+# Values of one label, and series of one metric, that are kept apart. prometheus_client has no
+# limit; this one is far above what a page can show, and protects Redis.
+MAX_VALUES = 100_000
+
+# The mode of gauges with one value for all processes.
+SHARED_MODE = "mostrecent"
+
+_local: ContextVar[bool] = ContextVar("_local", default=False)
+
+
+@contextmanager
+def local_metrics() -> Iterator[None]:
+    """Keep the metrics that are made inside the block in this process, and out of Redis.
+
+    For registries that are made for one request or one push:
+
+        with local_metrics():
+            registry = CollectorRegistry()
+            Gauge("last_success_unixtime", "When it ended", registry=registry).set_to_current_time()
+        push_to_gateway("localhost:9091", job="backup", registry=registry)
+    """
+    token = _local.set(True)
+    try:
+        yield
+    finally:
+        _local.reset(token)
+
+
+class Children:
+    """Makes the values of one process, which record with *client*."""
+
+    _multiprocess = False
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self._making = threading.local()
+        # The type of each stored name, as this process declared it.
+        self._types: dict[str, MetricType] = {}
+        # The names of the families that this process has made.
+        self.families: set[str] = set()
+
+    @contextmanager
+    def making(self, metric: MetricWrapperBase) -> Iterator[list[SeriesValue]]:
+        """Take what a value's arguments don't say from *metric*; yield the values made inside."""
+        before = getattr(self._making, "state", None)
+        made: list[SeriesValue] = []
+        self._making.state = (metric, made)
+        try:
+            yield made
+        finally:
+            self._making.state = before
+
+    def __call__(
+        self,
+        typ: str,
+        metric_name: str,
+        name: str,
+        labelnames: Sequence[str],
+        labelvalues: Sequence[str],
+        help_text: str,
+        multiprocess_mode: str = "",
+        **_: Any,
+    ) -> LocalValue | SeriesValue:
+        """Return the value of one number of a child: the arguments of `ValueClass`."""
+        kind = _kind_of(typ, name)
+        if kind is None or _local.get():
+            return LocalValue()
+        state: tuple[Any, list[SeriesValue]] = getattr(self._making, "state", None) or (None, [])
+        metric, made = state
+        mode = multiprocess_mode or SHARED_MODE
+        stored = self.declare(kind, metric_name, help_text, mode, metric)
+        tags = names.stored_tags(labelnames, labelvalues)
+        value = _CLASSES[kind](stored, tags, self.client)
+        if kind == "gauge" and mode != SHARED_MODE:
+            value = GaugeValue(stored, tags, self.client)
+        made.append(value)
+        return value
+
+    def declare(
+        self,
+        kind: MetricType,
+        metric_name: str,
+        help_text: str,
+        mode: str = SHARED_MODE,
+        metric: MetricWrapperBase | None = None,
+    ) -> str:
+        """Declare a metric, once; return the name that it has in Redis."""
+        self.families.add(metric_name)
+        stored = names.stored_name(kind, metric_name)
+        other = names.other_name(stored, kind)
+        if self._types.get(other) == kind:
+            # Another metric of this process has the name, with another type.
+            return other
+        if self._types.get(stored) == kind:
+            return stored
+        definition = define(
+            stored,
+            kind,
+            help=_cut(help_text),
+            unit=_unit_of(metric),
+            buckets=_bounds_of(metric) if kind == "histogram" else None,
+            max_tag_values=MAX_VALUES,
+            max_series=MAX_VALUES,
+            per="process" if kind == "gauge" and mode != SHARED_MODE else None,
+            merge=mode if kind == "gauge" and mode != SHARED_MODE else None,
+        )
+        internals = self.client.internals
+        try:
+            internals.declare(stored, definition)
+        except TypeMismatch as error:
+            known = internals.definition(stored)
+            if known is not None and known.type == kind:
+                log.warning("%s", error)
+            else:
+                stored = other
+                internals.declare(stored, definition)
+        else:
+            internals.rename_on_mismatch(stored, other)
+        self._types[stored] = kind
+        return stored
+
+
+_CLASSES: dict[MetricType, type[SeriesValue]] = {
+    "counter": CounterValue,
+    "gauge": SharedGaugeValue,
+    "histogram": ObservedSum,
+}
+
+
+def _kind_of(typ: str, name: str) -> MetricType | None:
+    """Return the type of the series that a number is recorded in; None if in none."""
+    if typ in ("counter", "gauge"):
+        return "counter" if typ == "counter" else "gauge"
+    if typ in ("histogram", "summary") and name.endswith("_sum"):
+        return "histogram"
+    return None
+
+
+def _cut(text: str) -> str:
+    return text.encode(errors="replace")[:MAX_HELP_BYTES].decode(errors="ignore")
+
+
+def _unit_of(metric: MetricWrapperBase | None) -> str:
+    unit = getattr(metric, "_unit", "")
+    with suppress(InvalidMetric):
+        return check_name(unit, "unit")
+    return ""
+
+
+def _bounds_of(metric: MetricWrapperBase | None) -> list[float]:
+    """Return the finite bounds of a histogram, each once, at most MAX_BUCKETS of them."""
+    bounds: Iterable[float] = metric._upper_bounds if isinstance(metric, Histogram) else ()
+    finite = list(dict.fromkeys(bound for bound in bounds if math.isfinite(bound))) or [0.0]
+    step = math.ceil(len(finite) / MAX_BUCKETS)
+    # The last one stays: beyond it is only +Inf.
+    return finite[::-1][::step][::-1]
+
+
+def mode_of(metric: MetricWrapperBase) -> str:
+    """Return the multi-process mode of a gauge."""
+    return metric._multiprocess_mode if isinstance(metric, Gauge) else SHARED_MODE

@@ -1,0 +1,83 @@
+"""Metrics that were made before `install`: they get values that record."""
+
+import gc
+from collections.abc import Iterator
+from typing import Any
+
+from prometheus_client.metrics import Counter, Gauge, Histogram, MetricWrapperBase, Summary
+from prometheus_client.registry import REGISTRY
+
+from redismetrics.model.sample import Distribution
+
+from .children import Children
+from .values import SeriesValue, as_finite
+
+_KINDS = (Counter, Gauge, Histogram, Summary)
+_NUMBERS = ("_value", "_count", "_sum")
+
+
+def take_over_metrics(children: Children) -> None:
+    """Give the metrics of this process values that record, with what they have counted so far.
+
+    They are found wherever they are registered, or in no registry.
+    """
+    found = {id(each): each for each in (*_registered(), *gc.get_objects())}
+    for metric in found.values():
+        # Not `isinstance`, which asks lazy objects of other packages for what they stand for.
+        if issubclass(type(metric), _KINDS) and metric._is_observable() and not _records(metric):
+            _take_over(children, metric)
+
+
+def _registered() -> Iterator[object]:
+    """Yield the metrics of the default registry: `gc.freeze` hides objects from `get_objects`."""
+    for collector in list(REGISTRY._collector_to_names):
+        yield collector
+        if isinstance(collector, MetricWrapperBase) and collector._is_parent():
+            yield from list(collector._metrics.values())
+
+
+def _records(metric: MetricWrapperBase) -> bool:
+    """Return whether a metric has a value of ours, or none at all, as one that is being made."""
+    found = [getattr(metric, name) for name in _NUMBERS if hasattr(metric, name)]
+    return not found or any(isinstance(each, SeriesValue) for each in found)
+
+
+def _take_over(children: Children, metric: Any) -> None:
+    before = {name: getattr(metric, name).get() for name in _NUMBERS if hasattr(metric, name)}
+    counts = [bucket.get() for bucket in getattr(metric, "_buckets", ())]
+    created = vars(metric).get("_created")
+    # As when it was made.
+    metric._metric_init()
+    if created is not None:
+        metric._created = created
+    if "_value" in before:
+        metric._value.take_over(before["_value"])
+        return
+    for bucket, count in zip(getattr(metric, "_buckets", ()), counts, strict=False):
+        bucket.set(count)
+    if "_count" in before:
+        metric._count.set(before["_count"])
+        counts = [before["_count"]]
+    # The local number only: what it stands for is recorded as a whole.
+    metric._sum.begin_at(before["_sum"])
+    _record_observations(children, metric, counts, before["_sum"])
+
+
+def _record_observations(
+    children: Children, metric: Any, counts: list[float], total: float
+) -> None:
+    """Record how many observations there were in each bucket, and their sum."""
+    bounds = list(getattr(metric, "_upper_bounds", (0.0,)))
+    # Each bucket is represented by its bound, the last by something above all finite ones.
+    finite = [bound for bound in bounds if as_finite(bound) == bound]
+    beyond = 2 * abs(finite[-1]) + 1 if finite else 0.0
+    points = [
+        (bound if bound in finite else beyond, round(count))
+        for bound, count in zip(bounds, counts, strict=True)
+    ]
+    points = [(value, n) for value, n in points if n > 0]
+    if points:
+        values, weights = zip(*points, strict=True)
+        series = metric._sum
+        whole = Distribution(values, weights, as_finite(total) or 0.0, values[0], values[-1])
+        children.client.internals.add_distribution(series.name, whole, series.tags)

@@ -1,0 +1,71 @@
+"""Installing: from then on, the metrics of prometheus_client in this process are in Redis too."""
+
+import logging
+
+from redismetrics.client import default
+from redismetrics.client.metrics import Metrics
+from redismetrics.errors import InvalidSetting, StoreError, one_line
+
+from .children import Children
+from .endings import watch_endings
+from .existing import take_over_metrics
+from .pages import Pages
+from .seams import open_seams
+
+log = logging.getLogger("redismetrics")
+
+_installed: Children | None = None
+
+
+def install(url: str | None = None, namespace: str | None = None) -> None:
+    """Keep the metrics of prometheus_client in Redis, so that they are of all processes.
+
+    Call it at the start, before metrics are made: in the module that makes the application, or in
+    gunicorn's configuration file. Metrics that were made before are taken over with what they have
+    counted. It makes one connection, to say early if Redis does not answer; what is counted
+    meanwhile is stored later. A second call changes nothing.
+
+    Args:
+        url: The server. By default that of the default client: see `configure`, REDISMETRICS_URL.
+        namespace: The namespace: one for each service, since a page shows all metrics of it.
+
+    Raises:
+        InvalidSetting: If there is no URL, one of the settings is wrong, or another is installed.
+    """
+    global _installed
+    if url is None and namespace is None:
+        client = default.client()
+    else:
+        client = Metrics(url, namespace=namespace)
+    settings = client.settings
+    if _installed is not None:
+        known = _installed.client.settings
+        if (known.url, known.namespace) != (settings.url, settings.namespace):
+            raise InvalidSetting(
+                "install() must have the url and the namespace of the first call: "
+                f"{_installed.client!r}, got {client!r}"
+            )
+        return
+    if settings.url is None:
+        raise InvalidSetting(
+            "install() needs a server: set REDISMETRICS_URL, such as redis://localhost:6379/0, "
+            "or pass url"
+        )
+    children = Children(client)
+    open_seams(children, Pages(children))
+    _installed = children
+    take_over_metrics(children)
+    watch_endings()
+    _warn_if_unreachable(client)
+
+
+def _warn_if_unreachable(client: Metrics) -> None:
+    if not client.internals.has_store:
+        return
+    try:
+        client.internals.check_store()
+    except StoreError as error:
+        log.warning(
+            "prometheus_client counts in memory until Redis answers, and its pages fail: %s",
+            one_line(error),
+        )

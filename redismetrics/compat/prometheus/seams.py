@@ -1,0 +1,125 @@
+"""The places of prometheus_client where this package takes part.
+
+Everything else is the real package: names, errors, the text of a page, private attributes. What it
+exports is changed in place, so it does not matter who imported it before.
+"""
+
+import functools
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from prometheus_client import exposition, metrics, multiprocess, registry, values
+from prometheus_client.metrics_core import Metric
+
+from redismetrics.errors import StoreError, one_line
+
+from .children import Children
+from .pages import Pages
+
+_PLAIN = "text/plain; charset=utf-8"
+
+
+def open_seams(children: Children, pages: Pages) -> None:
+    """Let metrics record with *children*, and registries show *pages*. Call it once."""
+    values.ValueClass = children
+    for kind in (metrics.Counter, metrics.Gauge, metrics.Histogram, metrics.Summary):
+        _wrap(kind, "_metric_init", _making(children))
+    _wrap(registry.CollectorRegistry, "collect", _collecting(pages))
+    _wrap(registry.RestrictedRegistry, "collect", _collecting_some(pages))
+    _replace_multiprocess(pages)
+    _answer_without_redis()
+
+
+def _wrap(owner: Any, name: str, wrapper: Callable[[Any], Any]) -> None:
+    original = getattr(owner, name)
+    setattr(owner, name, functools.wraps(original)(wrapper(original)))
+
+
+def _making(children: Children) -> Callable[[Any], Any]:
+    def wrapper(original: Any) -> Any:
+        def metric_init(self: Any) -> None:
+            with children.making(self) as made:
+                original(self)
+            for value in made:
+                value.create()
+
+        return metric_init
+
+    return wrapper
+
+
+def _collecting(pages: Pages) -> Callable[[Any], Any]:
+    def wrapper(original: Any) -> Any:
+        def collect(self: registry.CollectorRegistry) -> Iterable[Metric]:
+            found: Iterable[Metric] = (
+                pages.collect(self) if pages.shows_all(self) else original(self)
+            )
+            return found
+
+        return collect
+
+    return wrapper
+
+
+def _collecting_some(pages: Pages) -> Callable[[Any], Any]:
+    def wrapper(original: Any) -> Any:
+        def collect(self: registry.RestrictedRegistry) -> Iterator[Metric]:
+            if not pages.shows_all(self._registry):
+                yield from original(self)
+                return
+            for metric in pages.collect(self._registry):
+                restricted = metric._restricted_metric(self._name_set)
+                if restricted is not None:
+                    yield restricted
+
+        return collect
+
+    return wrapper
+
+
+def _replace_multiprocess(pages: Pages) -> None:
+    """Let the multi-process mode read Redis in place of its folder.
+
+    Files are read again where something puts another `ValueClass` in place of ours.
+    """
+    collector: Any = multiprocess.MultiProcessCollector
+    real_init, real_collect = collector.__init__, collector.collect
+
+    def init(self: Any, registry: Any, path: str | None = None) -> None:
+        if not pages.are_ours:
+            real_init(self, registry, path)
+        elif registry:
+            registry.register(self)
+
+    def collect(self: Any) -> Iterable[Metric]:
+        if not pages.are_ours:
+            found: Iterable[Metric] = real_collect(self)
+            return found
+        return pages.collect_all()
+
+    def describe(self: Any) -> list[Metric]:
+        # Not by `collect`, which would read Redis and find names that are registered.
+        return []
+
+    collector.__init__ = functools.wraps(real_init)(init)
+    collector.collect = functools.wraps(real_collect)(collect)
+    collector.describe = describe
+
+
+def _answer_without_redis() -> None:
+    """Let the pages of prometheus_client have the status 503 if Redis does not answer."""
+    real = exposition._bake_output
+
+    @functools.wraps(real)
+    def bake_output(*args: Any, **kwargs: Any) -> tuple[str, list[tuple[str, str]], bytes]:
+        try:
+            found: tuple[str, list[tuple[str, str]], bytes] = real(*args, **kwargs)
+        except StoreError as error:
+            body = one_line(error).encode("utf-8", "replace") + b"\n"
+            return "503 Service Unavailable", [("Content-Type", _PLAIN)], body
+        return found
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("prometheus_client") and vars(module).get("_bake_output") is real:
+            module._bake_output = bake_output  # type: ignore[attr-defined]
