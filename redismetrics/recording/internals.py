@@ -131,10 +131,15 @@ class RecordingInternals:
         self._recorder.add("gauge", name, delta, tags, change=True)
 
     def add_distribution(
-        self, name: str, distribution: Distribution, tags: Tags | None = None, timestamp: Any = None
+        self,
+        name: str,
+        distribution: Distribution,
+        tags: Tags | None = None,
+        timestamp: Any = None,
+        kind: MetricType = "histogram",
     ) -> None:
-        """Record many values of a histogram at once, already counted by another program."""
-        self._recorder.add_distribution(name, distribution, tags, timestamp)
+        """Record many values of a histogram or summary at once, already counted elsewhere."""
+        self._recorder.add_distribution(name, distribution, tags, timestamp, kind)
 
     def has_series(self, name: str, value: Any = 1, tags: Tags | None = None) -> bool:
         """Return whether this process holds the series of a sample, as `record` takes it.

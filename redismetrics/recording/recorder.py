@@ -318,9 +318,14 @@ class Recorder:
             self.after_each()
 
     def add_distribution(
-        self, name: str, distribution: Distribution, tags: Tags | None = None, timestamp: Any = None
+        self,
+        name: str,
+        distribution: Distribution,
+        tags: Tags | None = None,
+        timestamp: Any = None,
+        kind: MetricType = "histogram",
     ) -> None:
-        """Record many values of a histogram at once, already counted by another program.
+        """Record many values of a histogram or summary at once, already counted elsewhere.
 
         Raises as `add` does.
         """
@@ -334,7 +339,7 @@ class Recorder:
         except (InvalidTags, InvalidTimestamp) as error:
             self.refuse(error, distribution.count)
             return
-        self.buffer(self.metric(name, "histogram", explicit=True), clean).distributions.append(
+        self.buffer(self.metric(name, kind, explicit=True), clean).distributions.append(
             (time_ms, distribution)
         )
         if self.after_each is not None:

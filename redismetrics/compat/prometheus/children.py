@@ -24,10 +24,11 @@ from . import names
 from .values import (
     CounterValue,
     GaugeValue,
+    HistogramSum,
     LocalValue,
-    ObservedSum,
     SeriesValue,
     SharedGaugeValue,
+    SummarySum,
 )
 
 log = logging.getLogger("redismetrics")
@@ -157,7 +158,8 @@ class Children:
 _CLASSES: dict[MetricType, type[SeriesValue]] = {
     "counter": CounterValue,
     "gauge": SharedGaugeValue,
-    "histogram": ObservedSum,
+    "histogram": HistogramSum,
+    "summary": SummarySum,
 }
 
 
@@ -165,8 +167,11 @@ def _kind_of(typ: str, name: str) -> MetricType | None:
     """Return the type of the series that a number is recorded in; None if in none."""
     if typ in ("counter", "gauge"):
         return "counter" if typ == "counter" else "gauge"
-    if typ in ("histogram", "summary") and name.endswith("_sum"):
-        return "histogram"
+    if name.endswith("_sum"):
+        if typ == "histogram":
+            return "histogram"
+        if typ == "summary":
+            return "summary"
     return None
 
 

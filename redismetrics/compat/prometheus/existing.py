@@ -80,4 +80,6 @@ def _record_observations(
         values, weights = zip(*points, strict=True)
         series = metric._sum
         whole = Distribution(values, weights, as_finite(total) or 0.0, values[0], values[-1])
-        children.client.internals.add_distribution(series.name, whole, series.tags)
+        children.client.internals.add_distribution(
+            series.name, whole, series.tags, kind=series.kind
+        )

@@ -104,6 +104,10 @@ def _samples(name: str, family: Family, series: SeriesTable) -> list[Sample]:
                     samples.append(Sample(f"{name}_count", of_row, float(rows.counts[at])))
                     if has_sum:
                         samples.append(Sample(f"{name}_sum", of_row, from_finite(rows.values[at])))
+            case "summary":
+                for at, of_row in enumerate(labels):
+                    samples.append(Sample(f"{name}_count", of_row, float(rows.counts[at])))
+                    samples.append(Sample(f"{name}_sum", of_row, from_finite(rows.values[at])))
     return samples
 
 

@@ -112,7 +112,7 @@ class CounterValue(SeriesValue):
             self._append(number)
 
 
-class ObservedSum(SeriesValue):
+class HistogramSum(SeriesValue):
     """The sum of a histogram: what is added to it are the observations.
 
     Its series begins with the first of them. `Pages` adds it to the pages of this process before.
@@ -129,6 +129,12 @@ class ObservedSum(SeriesValue):
             number = as_finite(amount)
             if number is not None:
                 self._append((self._clock(), number))
+
+
+class SummarySum(HistogramSum):
+    """The sum of a summary."""
+
+    kind: MetricType = "summary"
 
 
 class SharedGaugeValue(SeriesValue):
