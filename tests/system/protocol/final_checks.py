@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tests.system.protocol.rules import Rules
-from tests.system.protocol.samples import GAUGE, MAIN, METRICS
+from tests.system.protocol.samples import GAUGE, INFO, MAIN, METRICS
 from tests.system.protocol.slots import WIDTH, align, chunk_of, key_of, past
 from tests.system.protocol.store import Store
+from tests.system.protocol.totals import newest_infos
 
 if TYPE_CHECKING:
     from tests.system.protocol.runs import Run
@@ -120,3 +121,19 @@ def _wrong_order(run: "Run") -> Found:
                 last = max((at for at, each in enumerate(own) if each.kind == "set"), default=0)
                 if row.ids != tuple(each.id for each in own[last:]):
                     yield "ORDER", f"{tags}: must be {own[last:]}, got {row.ids}"
+        yield from _wrong_infos(run, number)
+
+
+def _wrong_infos(run: "Run", shard: int) -> Found:
+    """Check infos that one process alone sets: the page shows what it has set last."""
+    metric = run.stores[shard].primary.metrics[INFO]
+    page = newest_infos(metric.read().page())
+    last = {
+        sample.tags[0]: sample
+        for sample in run.samples
+        if sample.kind == "info" and run.shard_of[sample.id] == shard
+    }
+    recreated = {tags[0] for tags in metric.recreated}
+    for first, sample in last.items():
+        if first != "s" and first not in recreated and page[first].ids != (sample.id,):
+            yield "ORDER", f"{first}: must be {sample}, got {page[first].ids}"

@@ -110,6 +110,16 @@ def fits(
     )
 
 
+def last_set(moment: Moment) -> Totals:
+    """Return what an info shows: of each first letter, what was set last and is still there."""
+    shown: Totals = {}
+    in_order = sorted(moment.rows.items(), key=lambda each: (each[1].time, each[1].clock))
+    for tags, row in in_order:
+        if row.ids:
+            shown[tags[0]] = Row(0, row.ids)
+    return shown
+
+
 def misplaced(totals: TotalsRead, page: Totals) -> Iterator[str]:
     """Yield exemplars whose bucket, as the page shows it, does not contain them."""
     for (tags, bucket), exemplar in totals.exemplars_by_tags().items():

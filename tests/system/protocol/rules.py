@@ -205,6 +205,14 @@ class Rule(Enum):
         "f12",
         "Exemplars are read after the totals: one is of a sample that its bucket does not contain.",
     )
+    NEWEST_SHOWN = (
+        "f14",
+        "What was set for the same tags before is on the page beside the newest.",
+    )
+    REPLACED_IS_CLEARED = (
+        "f14",
+        "A process sets two values at the same time: it is not known which is the newer one.",
+    )
     DEFINITION_AS_READ = (
         "f13",
         "A process writes back a definition that was deleted or replaced after it was read.",

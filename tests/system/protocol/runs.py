@@ -10,12 +10,12 @@ from tests.system.protocol.node import Node
 from tests.system.protocol.queries import Reader
 from tests.system.protocol.removal import Declarer, Deleter, Pruner
 from tests.system.protocol.rules import ALL_RULES, Rule, Rules
-from tests.system.protocol.samples import GAUGE, MAIN, METRICS, Sample
+from tests.system.protocol.samples import GAUGE, INFO, MAIN, PROCESS, Sample
 from tests.system.protocol.slots import HOUR, SPAN
 from tests.system.protocol.store import Store
 from tests.system.protocol.totals import NEWEST, OLDER
 from tests.system.protocol.totals_readers import Copier, Pager
-from tests.system.protocol.weathers import WEATHERS
+from tests.system.protocol.weathers import WEATHERS, Faults
 from tests.system.protocol.worker import Worker
 from tests.system.protocol.writer import Knowledge, Writer
 
@@ -60,7 +60,7 @@ class Run:
         strict: bool = False,
     ) -> None:
         self.faults = WEATHERS[weather]
-        self.metrics = METRICS if self.faults.processes else (MAIN, GAUGE)
+        self.metrics = _metrics(self.faults)
         self.in_one_step = in_one_step
         self.strict = strict
         self.rules = frozenset(rules)
@@ -102,6 +102,10 @@ class Run:
 
     def new_sample(self, writer: Writer) -> Sample:
         chance, choice, faults = self.draw.random, self.draw.choice, self.faults
+        if faults.infos and chance() < faults.infos:
+            # "s" is set by all processes.
+            tags = choice(("s", writer.name.lower())) + choice("123")
+            return self.new_value(writer, tags, "info")
         if chance() < faults.processes:
             return self.new_value(writer, choice("pqr"))
         time, tags = writer.store.now - choice(faults.lateness), choice(faults.tags)
@@ -116,8 +120,8 @@ class Run:
                 sample = sample._replace(kind=kind, own=kind == "set" and chance() < 0.5)
         return self._recorded(writer, sample)
 
-    def new_value(self, writer: Writer, tags: str) -> Sample:
-        return self._recorded(writer, Sample(len(self.samples), tags, writer.now, "value"))
+    def new_value(self, writer: Writer, tags: str, kind: str = "value") -> Sample:
+        return self._recorded(writer, Sample(len(self.samples), tags, writer.now, kind))
 
     def _recorded(self, writer: Writer, sample: Sample) -> Sample:
         self.samples.append(sample)
@@ -213,6 +217,13 @@ class Run:
         for store in self.stores:
             node = store.primary
             self.violated("STUCK", f"due {node.due}, unsealed {node.log_after(node.sealed)}")
+
+
+def _metrics(faults: Faults) -> tuple[str, ...]:
+    """Return the metrics that are recorded."""
+    if faults.infos:
+        return MAIN, GAUGE, INFO
+    return (MAIN, GAUGE, PROCESS) if faults.processes else (MAIN, GAUGE)
 
 
 def history(seed: int, weather: str, rules: Rules) -> str:

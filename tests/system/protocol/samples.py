@@ -3,16 +3,18 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-# A metric of counters, one of gauges with a shared value, one of gauges with a value per process.
-MAIN, GAUGE, PROCESS = "main", "gauge", "process"
-METRICS = (MAIN, GAUGE, PROCESS)
+# A metric of counters, one of gauges with a shared value, one of gauges with a value per process,
+# and an info: of its tags, the first letter is what it is about, the rest is what was set.
+MAIN, GAUGE, PROCESS, INFO = "main", "gauge", "process", "info"
+METRICS = (MAIN, GAUGE, PROCESS, INFO)
 
 
 class Sample(NamedTuple):
     """A recorded sample.
 
     Attributes:
-        kind: "" of a counter; "set" or "add" of a gauge; "value" of a process.
+        kind: "" of a counter; "set" or "add" of a gauge; "value" of a process; "info", or "clear"
+            for what the same process had set before.
         own: The caller gave the time.
     """
 
@@ -24,7 +26,7 @@ class Sample(NamedTuple):
 
     @property
     def metric(self) -> str:
-        return {"": MAIN, "value": PROCESS}.get(self.kind, GAUGE)
+        return {"": MAIN, "value": PROCESS, "info": INFO, "clear": INFO}.get(self.kind, GAUGE)
 
     def __repr__(self) -> str:
         return f"#{self.id}({self.kind}{'!' if self.own else ''}{self.tags}@{self.time})"

@@ -66,6 +66,8 @@ BREAKS: dict[Rule, tuple[str, tuple[int, ...]]] = {
     Rule.UNKNOWN_KIND_STAYS: ("upgrades", (0, 1, 2)),
     Rule.NEWEST_EXEMPLAR: ("deletions", (0, 1, 2)),
     Rule.EXEMPLARS_FIRST: ("ages", (0, 3, 5)),
+    Rule.NEWEST_SHOWN: ("infos", (0, 1, 2)),
+    Rule.REPLACED_IS_CLEARED: ("infos", (0, 1, 2)),
     Rule.DEFINITION_AS_READ: ("outages", (4, 5, 9)),
     Rule.OPTIONS_WHOLE: ("upgrades", (0, 1, 2)),
     Rule.UNKNOWN_FIELDS_KEPT: ("upgrades", (1, 2, 3)),

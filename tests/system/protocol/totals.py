@@ -21,11 +21,15 @@ OLDER, NEWEST = 1, 2
 
 
 class Row(NamedTuple):
-    """A total: when it was last recorded, and its samples; *time* orders the sets of a gauge."""
+    """A total: when it was last recorded, and its samples.
+
+    *time* orders the sets of a gauge; *time* and *clock*, of its batch, those of an info.
+    """
 
     seen: int
     ids: tuple[int, ...]
     time: int = -1
+    clock: int = 0
 
 
 class Change(NamedTuple):
@@ -75,6 +79,10 @@ def applied(row: Row | None, sample: Sample, clock: int) -> Row:
     ids, before = (row.ids, row.time) if row else ((), -1)
     if not sample.kind:
         return Row(seen, tuple(sorted((*ids, sample.id))))
+    if sample.kind in ("info", "clear"):
+        if (time := min(sample.time, seen)) < before:
+            return Row(seen, ids, before, row.clock if row else 0)
+        return Row(seen, (sample.id,) if sample.kind == "info" else (), time, clock)
     time = sample.time if sample.own and sample.kind == "set" else min(sample.time, seen)
     if sample.kind == "add":
         return Row(seen, (*ids, sample.id), max(before, time))
@@ -108,6 +116,23 @@ def sums(values: dict[tuple[str, str], Row], time: int, live: bool) -> dict[str,
         if not live or row.seen >= time - HEARTBEAT:
             found[tags] += row.ids
     return {tags: Row(0, tuple(sorted(ids))) for tags, ids in found.items()}
+
+
+def newest_infos(rows: dict[str, Row], *, all_set: bool = False) -> dict[str, Row]:
+    """Return what an info shows for each first letter of the tags: the newest value.
+
+    With *all_set*, all values that were set and not cleared.
+    """
+    found: defaultdict[str, list[Row]] = defaultdict(list)
+    for tags, row in rows.items():
+        if row.ids:
+            found[tags[0]].append(row)
+    shown = {}
+    for first, several in found.items():
+        newest = [max(several, key=lambda row: (row.time, row.clock))]
+        ids = [number for row in (several if all_set else newest) for number in row.ids]
+        shown[first] = Row(0, tuple(sorted(ids)))
+    return shown
 
 
 class TotalsRead(NamedTuple):

@@ -3,10 +3,10 @@
 from tests.system.protocol.actor import Actor, Steps
 from tests.system.protocol.metric import Moment
 from tests.system.protocol.node import Node
-from tests.system.protocol.oracle import fits, misplaced
+from tests.system.protocol.oracle import fits, last_set, misplaced
 from tests.system.protocol.rules import Rule, Rules
-from tests.system.protocol.samples import MAIN
-from tests.system.protocol.totals import NEWEST, OLDER, Row, TotalsRead
+from tests.system.protocol.samples import INFO, MAIN
+from tests.system.protocol.totals import NEWEST, OLDER, Row, TotalsRead, newest_infos
 
 
 class Pager(Actor):
@@ -45,16 +45,26 @@ class Pager(Actor):
         )
         live = store.live and Rule.HEARTBEAT in rules
         page = totals.page(version, time, live)
+        if name == INFO:
+            page = newest_infos(page, all_set=Rule.NEWEST_SHOWN not in rules)
         skipped = totals.unknown(version) > 0
         self.run.pages += 1
         self.run.skipped += skipped
         if skipped and name != MAIN:
             return
 
-        def shown(moment: Moment) -> dict[str, Row]:
-            return moment.page(time, store.live)
-
         after = (primary or store.standby).metrics[name].moments
+        gone: set[str] = set()
+        if name == INFO:
+            # Where a series was removed meanwhile, an older value may be shown, or none.
+            gone = {tags[0] for moment in after[at:] for tags in moment.removed}
+            page = {tags: row for tags, row in page.items() if tags not in gone}
+
+        def shown(moment: Moment) -> dict[str, Row]:
+            if name != INFO:
+                return moment.page(time, store.live)
+            return {tags: row for tags, row in last_set(moment).items() if tags not in gone}
+
         if not fits(page, before, at, after, shown, incomplete=skipped):
             expected = [shown(moment) for moment in before[at:]]
             where = "the server" if primary else "a replica"

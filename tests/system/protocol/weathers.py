@@ -17,6 +17,7 @@ class Faults:
         gauges: That a sample is one of a gauge.
         adds: That a sample of a gauge changes its shared value.
         processes: That a sample is a value of a process.
+        infos: That a sample is one of an info.
         newer: That a newer writer sends a change of a kind that older versions do not know.
         deletions: That a series or a metric is deleted.
         options: That options of a metric are set.
@@ -43,6 +44,7 @@ class Faults:
     gauges: float = 0.3
     adds: float = 0.2
     processes: float = 0.1
+    infos: float = 0.0
     newer: float = 0.1
     deletions: float = 0.01
     options: float = 0.1
@@ -138,6 +140,20 @@ WEATHERS = {
         failovers=0.01,
         deletions=0.05,
         options=0,
+    ),
+    "infos": Faults(
+        gauges=0.1,
+        processes=0,
+        infos=0.8,
+        newer=0,
+        options=0,
+        moves=0.1,
+        leaps=0,
+        failovers=0,
+        setbacks=0,
+        lost_replies=0.2,
+        deletions=0.02,
+        replications=0.1,
     ),
     "upgrades": Faults(
         gauges=0.3, newer=0.5, moves=0.1, leaps=0.01, lengths=(400,), deletions=0.03, options=0.8

@@ -8,7 +8,7 @@ from tests.system.protocol.messages import Batch, MetricBatch, Reply
 from tests.system.protocol.metric import Definition
 from tests.system.protocol.record_script import record
 from tests.system.protocol.rules import Rule
-from tests.system.protocol.samples import METRICS, PROCESS, Sample
+from tests.system.protocol.samples import INFO, METRICS, PROCESS, Sample
 from tests.system.protocol.slots import BEAT, MAX_AGE, MAX_FUTURE
 from tests.system.protocol.store import Store
 from tests.system.protocol.totals import NEWEST
@@ -45,6 +45,7 @@ class Writer(Actor):
         ahead: The batch packed while the one before is unconfirmed.
         behind: Ticks by which its clock is behind.
         values: Tags of the values that it keeps of its own.
+        infos: Tags that it has set last, by their first letter.
         version: Of its software, and so of the script that it calls.
     """
 
@@ -60,6 +61,7 @@ class Writer(Actor):
         self.ahead: PackedBatch | None = None
         self.behind = 0
         self.values: dict[str, None] = {}
+        self.infos: dict[str, str] = {}
         self.values_sent = store.now
 
     @property
@@ -78,7 +80,18 @@ class Writer(Actor):
     def _record(self) -> None:
         new = [self.run.new_sample(self) for _ in range(self.draw.choice([1, 1, 2]))]
         self.values |= {sample.tags: None for sample in new if sample.metric == PROCESS}
-        self.waiting += new
+        for sample in new:
+            self._clear_replaced(sample)
+            self.waiting.append(sample)
+
+    def _clear_replaced(self, sample: Sample) -> None:
+        """Before an info is set, clear what this process has set in its place before."""
+        if sample.metric != INFO:
+            return
+        before = self.infos.get(sample.tags[0], sample.tags)
+        self.infos[sample.tags[0]] = sample.tags
+        if before != sample.tags and Rule.REPLACED_IS_CLEARED in self.rules:
+            self.waiting.append(self.run.new_value(self, before, "clear"))
 
     def _repeat_values(self) -> None:
         """Record the values of this process again, so that they count while it has none."""
