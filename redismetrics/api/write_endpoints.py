@@ -13,6 +13,7 @@ from starlette.responses import Response
 from redismetrics.errors import InvalidMetric, InvalidTimestamp, StoreError, one_line, shown
 from redismetrics.integrations.limits import LimitExceeded, TimestampBounds
 from redismetrics.model.validation import MetricType, check_name
+from redismetrics.recording.methods import unpack_mapping
 
 from .endpoint import Endpoint
 from .idempotency import HEADER, Reply, read_key
@@ -39,8 +40,8 @@ _KEY_HELP = (
     "body and `wait` is not recorded again and gets the response to the first one."
 )
 
-# Name, mapping and options of one call of `record`.
-Call = tuple[str, dict[str, Any], dict[str, Any]]
+# Name, value and options of one call of `record`.
+Call = tuple[str, Any, dict[str, Any]]
 
 
 async def record(service: Service, request: Request, values: Mapping[str, Any]) -> Response:
@@ -117,8 +118,8 @@ def _record(
             request.watch = stack.enter_context(watch)
         else:
             request.reply = Reply(202, {"recorded": len(calls)})
-        for name, mapping, options in calls:
-            service.metrics.record(name, mapping, **options)
+        for name, value, options in calls:
+            service.metrics.record(name, value, **options)
         request.stack = stack.pop_all()
     if claim is not None:
         _remember(service, request)
@@ -155,7 +156,10 @@ def _check_samples(service: Service, data: bytes) -> list[Call]:
             metrics,
             types,
             has_new_series=lambda: (
-                not all(metrics.internals.has_series(name, mapping) for name, mapping, _ in calls)
+                not all(
+                    metrics.internals.has_series(name, value, options["tags"], options["metadata"])
+                    for name, value, options in calls
+                )
             ),
         )
     except LimitExceeded as error:
@@ -171,14 +175,16 @@ def _check_sample(
     Raises:
         InvalidMetric: If the sample cannot be recorded, by itself or after those before it.
     """
-    name, mapping, options = _arguments(sample, service.now())
+    name, value, options = _arguments(sample, service.now())
     explicit, known = options["type"], types.get(name)
     checked = {**options, "type": known if explicit is None and known is not None else explicit}
-    types[name] = service.metrics.check(name, mapping, **checked)
+    types[name] = service.metrics.check(name, value, **checked)
+    if isinstance(value, Mapping) and types[name] != "info":
+        raise InvalidMetric("value must be a number, got an object")
     if known not in (None, types[name]):
         raise InvalidMetric(f"{name!r} is a {known} in an earlier sample, got a {types[name]}")
     bounds.check(options["timestamp"])
-    return name, mapping, options
+    return name, value, options
 
 
 def _parse_samples(body: bytes, max_batch: int) -> list[Any]:
@@ -205,16 +211,20 @@ def _arguments(sample: Any, now_s: float) -> Call:
     if not isinstance(sample, Mapping):
         raise InvalidMetric(f"sample must be an object with a name, got {shown(sample)}")
     mapping = {key: value for key, value in sample.items() if key not in _ARGUMENTS}
-    if isinstance(mapping.get("value"), Mapping):
-        raise InvalidMetric("value must be a number, got an object")
+    value, tags, metadata = unpack_mapping(mapping, None, None)
     timestamp = sample.get("timestamp")
     if isinstance(timestamp, str):
         try:
             timestamp = read_time(timestamp, "timestamp", now_s)
         except ValueError as error:
             raise InvalidTimestamp(str(error)) from error
-    options = {"type": sample.get("type"), "timestamp": timestamp}
-    return check_name(sample.get("name", "")), mapping, options
+    options = {
+        "type": sample.get("type"),
+        "timestamp": timestamp,
+        "tags": tags,
+        "metadata": metadata,
+    }
+    return check_name(sample.get("name", "")), value, options
 
 
 def record_endpoint(limits: Limits) -> Endpoint:
@@ -224,7 +234,11 @@ def record_endpoint(limits: Limits) -> Endpoint:
         "description": "Other keys become metadata, as in `record`.",
         "properties": {
             "name": NAME,
-            "value": {"type": "number", "default": 1},
+            "value": {
+                "type": ["number", "object", "string"],
+                "default": 1,
+                "description": "A number; the labels of an info; the state of a state set.",
+            },
             "type": {"oneOf": [TYPE, {"type": "null"}]},
             "timestamp": {"anyOf": [*TIME["anyOf"], {"type": "null"}]},
             "tags": {

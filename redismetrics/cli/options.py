@@ -126,7 +126,10 @@ Timestamp = Annotated[
     ),
 ]
 Type = Annotated[
-    str | None, typer.Option("--type", help="counter, gauge or histogram.", metavar="TYPE")
+    str | None,
+    typer.Option(
+        "--type", help="counter, gauge, histogram, summary, info or stateset.", metavar="TYPE"
+    ),
 ]
 
 

@@ -10,6 +10,7 @@ import typer
 
 from redismetrics.client.metrics import Metrics
 from redismetrics.errors import InvalidTags, InvalidValue, shown
+from redismetrics.model.label_sets import LABEL_TYPES
 
 from . import options
 from .options import Labels, Name, Namespace, Timestamp, Type, Url
@@ -45,10 +46,16 @@ def record(
 
     Without --type, the sample has the type of the metric. The type of a new metric is guessed from
     its name and the value.
+
+    With --type info the value is a JSON object of labels, such as {"version": "1.2"}. With --type
+    stateset it is the name of a state.
     """
-    fixed: dict[str, Any] = {"type": kind, "metadata": _json_object(metadata)}
+    fixed: dict[str, Any] = {"type": kind, "metadata": _json_object(metadata, "--metadata")}
+    given: Any = value
+    if kind == "info":
+        given = _json_object(value, "value")
     where = (tag, timestamp, url, namespace)
-    _record(lambda metrics: partial(metrics.record, **fixed), name, value, *where)
+    _record(lambda metrics: partial(metrics.record, **fixed), name, given, *where, kind)
 
 
 def increment(
@@ -92,19 +99,22 @@ def histogram(
 def _record(
     method_of: Callable[[Metrics], Callable[..., None]],
     name: str,
-    text: str,
+    value: Any,
     tag: list[str] | None,
     timestamp: str | None,
     url: str | None,
     namespace: str | None,
+    kind: str | None = None,
 ) -> None:
     given = {"tags": options.labels(tag), "timestamp": options.time(timestamp, "--timestamp")}
     with options.client(url, namespace) as metrics:
         method = method_of(metrics)
-        if text == "-":
-            _record_lines(metrics, lambda value: method(name, value, **given))
+        if kind in LABEL_TYPES:
+            method(name, value, **given)
+        elif value == "-":
+            _record_lines(metrics, lambda number: method(name, number, **given))
         else:
-            method(name, options.number(text, "value"), **given)
+            method(name, options.number(value, "value"), **given)
         options.send(metrics)
 
 
@@ -130,7 +140,7 @@ def _record_lines(metrics: Metrics, record_value: Callable[[float], None]) -> No
             options.send(metrics)
 
 
-def _json_object(text: str | None) -> dict[str, Any] | None:
+def _json_object(text: str | None, what: str) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
@@ -138,5 +148,5 @@ def _json_object(text: str | None) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise InvalidTags(f"--metadata must be a JSON object, got {shown(text, 80)}")
+        raise InvalidTags(f"{what} must be a JSON object, got {shown(text, 80)}")
     return found

@@ -9,15 +9,19 @@ from redismetrics.columnar.small_columns import NotSmall
 from redismetrics.columnar.small_totals import Row, add_few
 from redismetrics.columnar.totals import TotalsTable, split_live, unpack_change
 from redismetrics.model.definition import Definition
+from redismetrics.model.label_sets import LABEL_TYPES
 from redismetrics.store import keys
 
+from .newest_values import newest_values
 from .series_table import SeriesTable, unpack_tags
 
 
 def read_live_series(
-    definition: Definition, tags_by_id: Mapping[int, bytes], live: Mapping[bytes, bytes]
+    name: str, definition: Definition, tags_by_id: Mapping[int, bytes], live: Mapping[bytes, bytes]
 ) -> SeriesTable:
-    """Return the series of the hash `live` (see keys.py), in order of their ids.
+    """Return the series of the hash `live` (see keys.py) of metric *name*, in order of their ids.
+
+    Of an info or state set, return what `newest_values` returns.
 
     *tags_by_id* are packed tags. Series without tags or without a value are left out. So are
     changes and fields of a newer version: `skipped` is their number. Damaged bytes raise errors of
@@ -30,9 +34,16 @@ def read_live_series(
     except NotSmall:
         pass
     else:
+        if definition.type in LABEL_TYPES:
+            skipped = found.skipped + unknown
+            return newest_values(name, definition, tags_by_id, rows_by_id, skipped)
         return _few_series(definition, tags_by_id, rows_by_id, found.skipped + unknown)
     table = TotalsTable(width, per_field, found.rows, list(map(unpack_change, found.changes)))
     skipped = found.skipped + table.unknown
+    if definition.type in LABEL_TYPES:
+        all_rows = zip(table.ids.tolist(), table.values.tolist(), strict=True)
+        used = {number: row for number, row in all_rows if row[0]}
+        return newest_values(name, definition, tags_by_id, used, skipped)
     tags = list(map(tags_by_id.get, table.ids.tolist()))
     present = np.fromiter(map(bool, tags), np.bool_, len(tags)) & (table.values[:, 0] != 0)
     values = table.values[present]

@@ -15,6 +15,8 @@ _SUFFIXES: dict[MetricType, tuple[str, ...]] = {
     "gauge": ("",),
     "histogram": ("", "_bucket", "_sum", "_count", "_created"),
     "summary": ("", "_sum", "_count", "_created"),
+    "info": ("", "_info"),
+    "stateset": ("",),
 }
 _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_:]")
 _NOT_IN_LABEL = re.compile(r"[^A-Za-z0-9_]")
@@ -32,6 +34,11 @@ def family_names(families: Iterable[Family]) -> list[str]:
         clean = _NOT_IN_NAME.sub("_", family.name)
         if kind == "counter":
             clean = clean.removesuffix("_total") or clean
+        elif kind == "info":
+            clean = clean.removesuffix("_info") or clean
+        elif kind == "stateset":
+            # The name is also that of a label.
+            clean = clean.replace(":", "_")
         name, number = clean, 1
         while not taken.isdisjoint(claims := [name + suffix for suffix in _SUFFIXES[kind]]):
             number += 1
@@ -41,33 +48,43 @@ def family_names(families: Iterable[Family]) -> list[str]:
     return names
 
 
-def label_names(family: Family, series: SeriesTable) -> dict[str, str]:
+def label_names(family: Family, series: SeriesTable, base: str) -> dict[str, str]:
     """Return the label name of each tag key of *family*, the same for all its *series*.
 
-    No two keys have the same label. Keys that are valid labels come first, so that a new key never
-    renames one of them.
+    *base* is the name of the family on the page, and the label of the state of a state set. No two
+    keys have the same label. Keys that are valid labels come first, so that a new key never renames
+    one of them.
     """
-    return names_of_tags(family.definition, set[str]().union(*series.tag_keys))
+    tag_keys = set[str]().union(*series.tag_keys)
+    if family.definition.type != "stateset":
+        return names_of_tags(family.definition, tag_keys)
+    names = names_of_tags(family.definition, tag_keys - {family.name}, base)
+    return {**names, family.name: base}
 
 
-def names_of_tags(definition: Definition, tag_keys: Iterable[str]) -> dict[str, str]:
-    """Return the label name of each of *tag_keys* and of those that the definition allows."""
+def names_of_tags(definition: Definition, tag_keys: Iterable[str], *taken: str) -> dict[str, str]:
+    """Return the label name of each of *tag_keys* and of those that the definition allows.
+
+    No label has a name that is *taken*.
+    """
     keys = set(definition.tag_keys or ()).union(tag_keys)
-    reserved = {"le", "quantile"} if definition.type in ("histogram", "summary") else set()
+    reserved = set(taken)
+    if definition.type in ("histogram", "summary"):
+        reserved |= {"le", "quantile"}
 
     def is_reserved(label: str) -> bool:
         return label in reserved or label.startswith("__")
 
     labels = {key: key for key in keys if not _NOT_IN_LABEL.search(key) and not is_reserved(key)}
-    taken = set(labels)
-    for key in sorted(keys - taken):
+    used = set(labels)
+    for key in sorted(keys - used):
         label = clean = _NOT_IN_LABEL.sub("_", key)
-        if is_reserved(clean) or clean in taken:
+        if is_reserved(clean) or clean in used:
             label = clean = f"tag_{clean}"
         number = 1
-        while label in taken:
+        while label in used:
             number += 1
             label = f"{clean}_{number}"
-        taken.add(label)
+        used.add(label)
         labels[key] = label
     return labels

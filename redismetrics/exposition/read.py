@@ -40,7 +40,7 @@ def read_families(
         # Replies can be large: free those of one metric before the next is unpacked.
         replies[2 * at : 2 * at + 2] = (None, None)
         with reading(f"live: the totals of {name!r}"):
-            table = read_live_series(definition, series_by_id(series), pairs(live))
+            table = read_live_series(name, definition, series_by_id(series), pairs(live))
         if table.skipped:
             warn_once(
                 f"{name}: its current values lack what a newer version of redismetrics wrote; "

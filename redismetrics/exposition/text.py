@@ -29,6 +29,10 @@ from .names import family_names, label_names
 from .number_format import format_bound, format_values
 from .series_table import SeriesGroup, SeriesTable
 
+# What a header in text 0.0.4 appends to the name of a family.
+_SUFFIXES: dict[MetricType, str] = {"counter": "_total", "info": "_info"}
+# Types that are called something else in text 0.0.4.
+_TYPES_IN_TEXT: dict[MetricType, MetricType] = {"info": "gauge", "stateset": "gauge"}
 _WORD_SEPARATORS = re.compile(r"[_./:-]+")
 
 
@@ -54,8 +58,8 @@ def render_parts(families: Sequence[Family], *, openmetrics: bool = False) -> It
     printed = []
     for family, base in zip(families, family_names(families), strict=True):
         if family.series:
-            is_total = family.definition.type == "counter" and not openmetrics
-            printed.append((f"{base}_total" if is_total else base, base, family))
+            suffix = "" if openmetrics else _SUFFIXES.get(family.definition.type, "")
+            printed.append((base + suffix, base, family))
     printed.sort(key=lambda each: each[0])
     for name, base, family in printed:
         yield _header(name, family, openmetrics)
@@ -70,7 +74,8 @@ def _header(name: str, family: Family, openmetrics: bool) -> str:
     text = definition.help.strip() or _in_words(family.name)
     text = text.replace("\\", "\\\\").replace("\n", "\\n")
     if not openmetrics:
-        return f"# HELP {name} {text}\n# TYPE {name} {definition.type}\n"
+        kind = _TYPES_IN_TEXT.get(definition.type, definition.type)
+        return f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
     has_unit = definition.unit and name.endswith(f"_{definition.unit}")
     unit = f"# UNIT {name} {definition.unit}\n" if has_unit else ""
     text = text.replace('"', '\\"')
@@ -88,7 +93,7 @@ def _series_lines(base: str, family: Family, openmetrics: bool) -> Iterator[str]
     Series with the same tag keys have the same template, which is filled from columns.
     """
     series = _merge_equal_labels(family)
-    names = label_names(family, series)
+    names = label_names(family, series, base)
     for group in series.groups():
         labels = _label_texts(group, names)
         rows = series.rows_of(group)
@@ -96,8 +101,10 @@ def _series_lines(base: str, family: Family, openmetrics: bool) -> Iterator[str]
         match family.definition.type:
             case "counter":
                 lines = _fill([f"{base}_total{braces} %s\n"], labels, [format_values(rows.values)])
-            case "gauge":
+            case "gauge" | "stateset":
                 lines = _fill([f"{base}{braces} %s\n"], labels, [format_values(rows.values)])
+            case "info":
+                lines = _fill([f"{base}_info{braces} %s\n"], labels, [format_values(rows.values)])
             case "histogram":
                 bounds = family.definition.buckets
                 lines = _histogram_lines(base, group, labels, rows, bounds, openmetrics)
@@ -180,6 +187,8 @@ def _merge_equal_labels(family: Family) -> SeriesTable:
     first without a warning (tried with 2.42). Here they become one series: counters and histograms
     are added, and the newest gauge is kept.
     """
+    if family.definition.type == "stateset":
+        return _in_order_of_state_sets(family)
     series = SeriesTable.of(family.series).in_order()
     # The fast path.
     if not series.has_empty:
@@ -192,9 +201,19 @@ def _merge_equal_labels(family: Family) -> SeriesTable:
     return SeriesTable.of(merged.values())
 
 
+def _in_order_of_state_sets(family: Family) -> SeriesTable:
+    """Return the states of each state set one after another, as OpenMetrics demands."""
+    return SeriesTable.of(
+        sorted(
+            family.series,
+            key=lambda state: sorted(tag for tag in state.tags.items() if tag[0] != family.name),
+        )
+    )
+
+
 def _merge(kind: MetricType, one: SeriesState, other: SeriesState) -> SeriesState:
     newest = max(one, other, key=lambda state: state.seen_ms)
-    if kind == "gauge":
+    if kind in ("gauge", "info"):
         return replace(newest, tags=one.tags)
     buckets = tuple(a + b for a, b in zip(one.buckets, other.buckets, strict=True))
     return SeriesState(

@@ -13,6 +13,7 @@ import msgpack
 
 from redismetrics.errors import InvalidTags, InvalidValue, TypeMismatch, shown
 
+from .label_sets import LABEL_TYPES
 from .options import Options, check_options, replace_options, unpack_options
 from .units import TIME_UNITS
 from .validation import MAX_NAME, TYPES, MetricType, check_name, check_number, check_type
@@ -181,6 +182,12 @@ def infer_type(name: str, value: Any) -> MetricType:
     return "counter"
 
 
+def check_amount(name: str, kind: MetricType, amount: float) -> None:
+    """Raise `InvalidValue` if *amount* is negative and the metric is a counter."""
+    if kind == "counter" and amount < 0:
+        raise InvalidValue(f"counter {name!r} cannot decrease: amount must be >= 0, got {amount:g}")
+
+
 def check_buckets(buckets: Iterable[float] | None, unit: str) -> tuple[float, ...]:
     """Return *buckets* checked, without a closing +Inf; None gives the default of the unit.
 
@@ -229,6 +236,8 @@ def define(
             raise InvalidValue(f"{what} must be valid UTF-8, got {shown(text)}") from error
     if unit:
         check_name(unit, "unit")
+        if checked in LABEL_TYPES:
+            raise TypeMismatch(f"unit is for numbers, but {name!r} is of type {checked}")
     if buckets is not None and checked != "histogram":
         raise TypeMismatch(f"buckets are for histograms only, but {name!r} is a {checked}")
     keys = None

@@ -26,7 +26,7 @@ _COUNTS = {"max_tag_values": (1, 1 << 26), "max_series": (1, 1 << 26)}
 MAX_STATES = 100
 # The types of the metrics that may have an option; all types may have the others.
 _TYPES = {
-    "exact_samples": ("gauge", "histogram"),
+    "exact_samples": ("gauge", "histogram", "summary"),
     "per": ("gauge",),
     "merge": ("gauge",),
     "states": ("stateset",),
@@ -84,7 +84,8 @@ def check_options(kind: str, **given: Any) -> Options:
     for name, value in found.items():
         allowed = _TYPES.get(name)
         if allowed is not None and kind not in allowed and value is not False:
-            raise TypeMismatch(f"{name} is for {' and '.join(allowed)} metrics, got a {kind}")
+            named = " and ".join(filter(None, (", ".join(allowed[:-1]), allowed[-1])))
+            raise TypeMismatch(f"{name} is for {named} metrics, got a {kind}")
     if "merge" in found and "per" not in found:
         raise InvalidValue(
             f"merge needs per='process': it merges the values of processes, got "

@@ -13,8 +13,15 @@ import msgpack
 
 from redismetrics.errors import InvalidName, InvalidTags, InvalidValue, TypeMismatch, shown
 
-MetricType = Literal["counter", "gauge", "histogram", "summary"]
-TYPES: tuple[MetricType, ...] = ("counter", "gauge", "histogram", "summary")
+MetricType = Literal["counter", "gauge", "histogram", "summary", "info", "stateset"]
+TYPES: tuple[MetricType, ...] = (
+    "counter",
+    "gauge",
+    "histogram",
+    "summary",
+    "info",
+    "stateset",
+)
 
 MAX_NAME = 200
 MAX_TAGS = 64

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from redismetrics.model.definition import Definition
+from redismetrics.model.label_sets import LABELS_TAG
 from redismetrics.model.time import to_datetime
 from redismetrics.model.validation import OVERFLOW_TAGS
 from redismetrics.store import catalog, keys, stats
@@ -103,7 +104,7 @@ def _values_by_tag(series: Iterable[dict[str, str]]) -> dict[str, int]:
     values: dict[str, set[str]] = {}
     for tags in series:
         for key, value in tags.items():
-            if key not in OVERFLOW_TAGS:
+            if key not in OVERFLOW_TAGS and key != LABELS_TAG:
                 values.setdefault(key, set()).add(value)
     counts = {key: len(each) for key, each in values.items()}
     return dict(sorted(counts.items(), key=lambda each: (-each[1], each[0])))

@@ -15,6 +15,7 @@ from redismetrics.columnar.samples import (
     concat,
 )
 from redismetrics.model.definition import Definition
+from redismetrics.model.label_sets import LABEL_TYPES
 from redismetrics.model.units import TIME_UNITS
 from redismetrics.model.validation import MetricType
 
@@ -97,7 +98,7 @@ def changes_of(batch: MetricBatch, samples: Samples) -> Changes:
     series = len(batch.canonicals)
     if batch.kind == "counter":
         return totals_changes.of_counter(samples, series)
-    if batch.kind == "gauge":
+    if batch.kind in ("gauge", *LABEL_TYPES):
         return totals_changes.of_gauge(samples, series)
     if batch.kind == "summary":
         return totals_changes.of_summary(samples, series)
@@ -219,6 +220,8 @@ def convert(batch: MetricBatch, definition: Definition) -> tuple[MetricBatch | N
     """
     if batch.definition.agrees_with(definition):
         return replace(batch, definition=definition), 0
+    if definition.type in LABEL_TYPES and batch.kind != definition.type:
+        return None, batch.samples.count
     result = replace(batch, definition=definition, buckets=None)
     old, new = batch.definition.unit, definition.unit
     if old != new and old in TIME_UNITS and new in TIME_UNITS:

@@ -50,7 +50,9 @@ class Bindings:
             "histogram": self.histograms,
             "summary": self.summaries,
         }
-        cache = caches[kind]
+        cache = caches.get(kind)
+        if cache is None:
+            return _nothing
         if tags and any(value.__class__ is not str for value in tags.values()):
             return _nothing
         if len(buffer.canonical) > CACHED_TAG_BYTES:

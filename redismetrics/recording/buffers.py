@@ -51,12 +51,14 @@ class MetricBuffers:
         given_options: The options that `declare` gave here last; None if it gave none.
         stored_options: Which of these Redis was seen to hold: the same object, or an older one.
         known_series: The series that Redis has, as far as the sender knows them.
+        current: Of infos and state sets: the series that was set last, by the tags it is about.
         nbytes: Bytes of the tags of all buffers.
         until_ms: When another took its place; what it still holds is older. None if it is in use.
     """
 
     __slots__ = (
         "buffers",
+        "current",
         "declared",
         "definition",
         "explicit",
@@ -80,6 +82,7 @@ class MetricBuffers:
         self.given_options: Options | None = None
         self.stored_options: Options | None = None
         self.buffers: dict[bytes, Buffer] = {}
+        self.current: dict[bytes, bytes] = {}
         self.nbytes = 0
         self.known_series = KnownSeries()
         self.until_ms: int | None = None
@@ -93,6 +96,12 @@ class MetricBuffers:
     def has_new_options(self) -> bool:
         """True if Redis may not hold the options that `declare` gave here."""
         return self.given_options is not self.stored_options
+
+    @property
+    def states(self) -> tuple[str, ...] | None:
+        """The states of a state set, as far as they are known."""
+        given = None if self.given_options is None else self.given_options.states
+        return self.definition.options.states if given is None else given
 
     def waiting(self) -> int:
         """Return how many samples are in the buffers."""

@@ -1,6 +1,10 @@
-"""The methods of clients that return an instrument: `summary`."""
+"""The methods of clients that return an instrument: `summary`, `info` and `state_set`."""
 
-from .instruments import SummaryInstrument
+from collections.abc import Iterable
+
+from redismetrics.model.definition import define
+
+from .instruments import InfoInstrument, StateSetInstrument, SummaryInstrument
 from .methods import Recording
 
 
@@ -14,3 +18,26 @@ class InstrumentMethods(Recording):
         Queries answer everything that they answer about a histogram, percentiles included.
         """
         return SummaryInstrument(name, metrics=self)
+
+    def info(self, name: str) -> InfoInstrument:
+        """Return the info *name*: ``metrics.info("build").set({"version": "1.2"}, app="shop")``.
+
+        An info is a set of labels with the value 1. What is set replaces what any process has set
+        before for the same tags.
+        """
+        return InfoInstrument(name, metrics=self)
+
+    def state_set(self, name: str, states: Iterable[str] | None = None) -> StateSetInstrument:
+        """Return the state set *name*: ``metrics.state_set("door", ["open", "shut"]).set("open")``.
+
+        One of *states* is 1 and the others are 0, whatever process has set it last. Without
+        *states*, they are those that were declared, or, if there are none, all that were ever set.
+        """
+        if states is not None:
+            known = self._recorder.metrics.get(name)
+            if known is None or known.definition.type != "stateset":
+                self.declare(name, "stateset", states=states)
+            else:
+                given = define(name, "stateset", states=states).options
+                self._recorder.declare(name, known.definition.with_options(given))
+        return StateSetInstrument(name, metrics=self)

@@ -1,6 +1,6 @@
 """Bound instruments, whose name and tags are checked once: `Counter`, `Gauge`, `Histogram`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import copysign
 from typing import Any
@@ -172,6 +172,28 @@ class _MeasuredSeries:
     def record(self, elapsed: float, error: BaseException | None) -> None:
         """Record a duration."""
         self.instrument.record(elapsed)
+
+
+class InfoInstrument(Instrument):
+    """An info, as `Metrics.info` returns it: `.set(labels)`."""
+
+    __slots__ = ()
+    kind = "info"
+
+    def set(self, labels: Mapping[str, Any], **tags: Any) -> None:
+        """Set the labels of the series with these *tags*, in place of those set before."""
+        self._recorder().add(self.kind, self.name, labels, {**self.tags, **tags})
+
+
+class StateSetInstrument(Instrument):
+    """A state set, as `Metrics.state_set` returns it: `.set(state)`."""
+
+    __slots__ = ()
+    kind = "stateset"
+
+    def set(self, state: str, **tags: Any) -> None:
+        """Set the state of the series with these *tags*; all other states are 0."""
+        self._recorder().add(self.kind, self.name, state, {**self.tags, **tags})
 
 
 class SummaryInstrument(Instrument):

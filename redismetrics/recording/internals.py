@@ -141,20 +141,21 @@ class RecordingInternals:
         """Record many values of a histogram or summary at once, already counted elsewhere."""
         self._recorder.add_distribution(name, distribution, tags, timestamp, kind)
 
-    def has_series(self, name: str, value: Any = 1, tags: Tags | None = None) -> bool:
+    def has_series(
+        self,
+        name: str,
+        value: Any = 1,
+        tags: Tags | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> bool:
         """Return whether this process holds the series of a sample, as `record` takes it.
 
         False if the sample is invalid.
         """
-        from .methods import unpack_mapping
-
         known = self._recorder.metrics.get(name)
         if known is None:
             return False
-        metadata = None
         try:
-            if isinstance(value, Mapping):
-                value, tags, metadata = unpack_mapping(value, tags, None)
             clean = self._recorder.checked(known.definition.type, name, value, tags, metadata)[-1]
         except InvalidMetric:
             return False

@@ -128,10 +128,11 @@ class Recording:
 
         See `infer_type` for the last. *value* may be a mapping with the keys `value` (default 1),
         `tags` and `metadata`; its other keys become metadata, and those in the setting
-        `promoted_tags` become tags too.
+        `promoted_tags` become tags too. The value of an info is a mapping of labels, that of a
+        state set is the name of a state.
         """
         kind = None if type is None else check_type(type)
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and not self._is_labels(name, kind, value):
             try:
                 value, tags, metadata = unpack_mapping(value, tags, metadata)
             except InvalidTags as error:
@@ -159,9 +160,15 @@ class Recording:
         """
         kind = None if type is None else check_type(type)
         check_name(name)
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and not self._is_labels(name, kind, value):
             value, tags, metadata = unpack_mapping(value, tags, metadata)
         return self._recorder.checked(kind, name, value, tags, metadata, timestamp)[0]
+
+    def _is_labels(self, name: str, kind: MetricType | None, value: Mapping[str, Any]) -> bool:
+        """Return whether *value* is that of an info, and not the mapping that `record` takes."""
+        if isinstance(value.get("value"), Mapping):
+            return False
+        return self._recorder.type_of(check_name(name), kind) == "info"
 
     @overload
     def measure(

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from redismetrics.errors import InvalidMetric, InvalidTags, InvalidTimestamp, InvalidValue
-from redismetrics.model.definition import Definition, infer_type
+from redismetrics.model.definition import Definition, check_amount, infer_type
+from redismetrics.model.label_sets import LABEL_TYPES
 from redismetrics.model.sample import Distribution, pack_metadata
 from redismetrics.model.time import Clock, steady_clock, system_clock, to_ms
 from redismetrics.model.validation import (
@@ -25,7 +26,7 @@ from redismetrics.model.validation import (
 )
 from redismetrics.settings import Settings
 
-from . import lifecycle
+from . import label_values, lifecycle
 from .bindings import Bindings, followed_by
 from .buffers import Buffer, MetricBuffers
 from .drops import Drops
@@ -303,6 +304,8 @@ class Recorder:
         if buffer is None:
             assert clean is not None, "BUG: tags that were not checked"
             buffer = self.buffer(metric, clean)
+            if kind in LABEL_TYPES:
+                label_values.clear_replaced(self, metric, clean, buffer, time_ms)
         if time_ms is not None or packed is not None:
             now_ms = int(self.clock() * 1000)
             buffer.extra.append(
@@ -363,15 +366,15 @@ class Recorder:
         Raises:
             InvalidMetric: A subclass of it, for the first argument that is not valid.
         """
+        kind = self.registry.type_of(name, kind)
+        if kind in LABEL_TYPES:
+            return label_values.checked(self, kind, name, value, tags, metadata, timestamp)
         amount = check_number(value)
         time_ms = to_ms(timestamp) if timestamp is not None else None
         packed, promoted = self._metadata(metadata)
         clean = None if bound else self.tags(name, tags, promoted)
-        kind = self.registry.type_of(name, kind) or infer_type(name, value)
-        if kind == "counter" and amount < 0:
-            raise InvalidValue(
-                f"counter {name!r} cannot decrease: amount must be >= 0, got {amount:g}"
-            )
+        kind = kind or infer_type(name, value)
+        check_amount(name, kind, amount)
         return kind, amount, time_ms, packed, clean
 
     def _metadata(self, metadata: Mapping[str, Any] | None) -> tuple[bytes | None, dict[str, Any]]:

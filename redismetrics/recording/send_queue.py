@@ -27,7 +27,14 @@ log = logging.getLogger("redismetrics")
 # changes, so what bounds the series is that 0.6 us are for one of a counter, 0.9 us for one of a
 # gauge, and 1.3 to 2.8 us for one of a histogram; a summary is as a gauge. A new series, of any
 # type, takes 2 to 3 us.
-SERIES_COST = {"counter": 1 / 2000, "gauge": 1 / 1500, "histogram": 1 / 500, "summary": 1 / 1500}
+SERIES_COST = {
+    "counter": 1 / 2000,
+    "gauge": 1 / 1500,
+    "histogram": 1 / 500,
+    "summary": 1 / 1500,
+    "info": 1 / 1500,
+    "stateset": 1 / 1500,
+}
 NEW_SERIES_COST = 1 / 500
 METRIC_COST = 1 / 100
 BATCH_ROWS = 200_000

@@ -67,7 +67,8 @@ LIVE: the totals of all series are rows, and changes that are not added to them 
                third of the memory and time of a field each; the wide rows of histograms have
                their own field
         counter    seen_ms, total, remainder
-        gauge      seen_ms, value, timestamp_ms, clock_us of its batch
+        gauge, info, stateset
+                   seen_ms, value, timestamp_ms, clock_us of its batch
         histogram  seen_ms, count, sum, remainder, count of each bucket (not cumulative, without
                    +Inf)
         summary    seen_ms, count, sum, remainder
@@ -83,6 +84,10 @@ the changes, in order of their numbers. A sum is stored as total + remainder, so
 small additions nor large integers lose digits (two-sum; Knuth, The Art of Computer Programming,
 volume 2, section 4.2.2).
 
+An info is a gauge with its labels as tags, of which the tag redismetrics.labels has the names, and
+a state set is a gauge with the state as the tag that has the metric's name. What is set is 1. Of
+the series whose other tags are equal, only the one with the newest time, and then clock, counts.
+
 DEFINITION: msgpack [type, unit, help, buckets, tag keys or nil, options...]. Options are one map,
 from a name to a value: how exact samples, retention, lookback, limits and the merge mode of
 processes differ from the default; see model/options.py. They are replaced as a whole, by a script
@@ -92,9 +97,8 @@ an option, or an element behind the options, keeps its bytes.
 LATER: what this version has room for, and does not write. It skips what it does not know, and
 counts it: changes of unknown kinds and fields of `live` on the page, metrics of unknown types in
 listings. It deletes and copies all of it.
-    kinds of changes  An info is a gauge that is 1, a state set a gauge for each state: kind 2.
-        No worker or script folds a change of an unknown kind, or one behind it. While one waits, no
-        series is forgotten, and the shared value of a gauge does not change
+    kinds of changes  No worker or script folds a change of an unknown kind, or one behind it. While
+        one waits, no series is forgotten, and the shared value of a gauge does not change
     value of one process  doubles: value, timestamp_ms, clock_us of its batch, which is the
         heartbeat. record.lua writes it at once, and HGETALL reads it with the rows. With an empty
         writer: what processes that are gone left. Deleted with its series; a series that has one is
@@ -114,11 +118,25 @@ from zlib import crc32
 FORMAT = 2
 
 # Series whose totals share a field.
-TOTALS_ROWS = {"counter": 16, "gauge": 16, "histogram": 1, "summary": 16}
-_TOTALS_WIDTH = {"counter": 3, "gauge": 4, "histogram": 4, "summary": 4}
+TOTALS_ROWS = {
+    "counter": 16,
+    "gauge": 16,
+    "histogram": 1,
+    "summary": 16,
+    "info": 16,
+    "stateset": 16,
+}
+_TOTALS_WIDTH = {**dict.fromkeys(TOTALS_ROWS, 4), "counter": 3}
 
 # Series whose rollup rows share a field: fewer for the types whose rows have digests.
-CHUNK = {"counter": 1024, "gauge": 512, "histogram": 128, "summary": 128}
+CHUNK = {
+    "counter": 1024,
+    "gauge": 512,
+    "histogram": 128,
+    "summary": 128,
+    "info": 512,
+    "stateset": 512,
+}
 
 
 def totals_shape(kind: str, buckets: int) -> tuple[int, int]:

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from redismetrics.errors import InvalidTags, InvalidValue, shown
+from redismetrics.errors import InvalidTags, InvalidValue, TypeMismatch, shown
+from redismetrics.model.label_sets import LABEL_TYPES
 from redismetrics.model.units import SECONDS_PER_UNIT
 from redismetrics.model.validation import MetricType, check_name, check_type
 
@@ -71,7 +72,8 @@ class EventMetric:
     def __post_init__(self) -> None:
         set_attribute = object.__setattr__
         set_attribute(self, "event", check_event(self.event))
-        check_type(self.type)
+        if check_type(self.type) in LABEL_TYPES:
+            raise TypeMismatch(f"type must be one whose values are numbers, got {self.type!r}")
         if self.measurement is not None and not isinstance(self.measurement, str):
             raise InvalidValue(f"measurement must be text, got {shown(self.measurement)}")
         conversion(self.unit)

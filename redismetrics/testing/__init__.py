@@ -13,6 +13,8 @@ if TYPE_CHECKING:
         CapturedCounter,
         CapturedGauge,
         CapturedHistogram,
+        CapturedInfo,
+        CapturedStateSet,
         CapturedSummary,
     )
     from .capturing import capture
@@ -23,6 +25,8 @@ __all__ = [
     "CapturedCounter",
     "CapturedGauge",
     "CapturedHistogram",
+    "CapturedInfo",
+    "CapturedStateSet",
     "CapturedSummary",
     "Clock",
     "capture",

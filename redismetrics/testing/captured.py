@@ -13,6 +13,7 @@ from math import fsum, isclose
 from typing import Any, Literal
 
 from redismetrics.columnar.samples import CHANGE
+from redismetrics.model.label_sets import split_tags
 from redismetrics.model.sample import Sample, read_metadata
 from redismetrics.model.time import to_datetime
 from redismetrics.model.validation import MetricType, Tags, clean_tags, unpack_tags
@@ -159,6 +160,43 @@ class CapturedSummary(CapturedHistogram):
     _kind = "summary"
 
 
+class CapturedInfo(_Captured):
+    """What was set of an info."""
+
+    _kind: MetricType = "info"
+
+    @property
+    def labels(self) -> dict[str, str] | None:
+        """The labels that were set last; None if there are none."""
+        newest = [sample for sample in self._of_kind() if sample.value == 1]
+        return split_tags(self._kind, self.name, newest[-1].tags)[1] if newest else None
+
+    def is_now(self, value: Any) -> Literal[True]:
+        """Assert the labels that were set last."""
+        __tracebackhide__ = True
+        labels = self.labels
+        return self._check(
+            labels == clean_tags(value), f"{value}", "" if labels is None else f"{labels}"
+        )
+
+
+class CapturedStateSet(_Captured):
+    """What was set of a state set."""
+
+    _kind: MetricType = "stateset"
+
+    @property
+    def state(self) -> str | None:
+        """The state that was set last; None if there is none."""
+        newest = [sample for sample in self._of_kind() if sample.value == 1]
+        return newest[-1].tags.get(self.name) if newest else None
+
+    def is_now(self, value: str) -> Literal[True]:
+        """Assert the state that was set last."""
+        __tracebackhide__ = True
+        return self._check(self.state == value, value, self.state or "")
+
+
 class Captured:
     """All that was recorded since the capture began, or since `clear`, by all clients."""
 
@@ -185,6 +223,14 @@ class Captured:
     def summary(self, name: str, tags: Tags | None = None, /, **more: Any) -> CapturedSummary:
         """Return the summary's series that have at least these tags; None: not that tag."""
         return CapturedSummary(self, name, _selected(tags, more))
+
+    def info(self, name: str, tags: Tags | None = None, /, **more: Any) -> CapturedInfo:
+        """Return the info's series that have at least these tags; None: not that tag."""
+        return CapturedInfo(self, name, _selected(tags, more))
+
+    def state_set(self, name: str, tags: Tags | None = None, /, **more: Any) -> CapturedStateSet:
+        """Return the state set's series that have at least these tags; None: not that tag."""
+        return CapturedStateSet(self, name, _selected(tags, more))
 
     def samples(
         self, name: str | None = None, tags: Tags | None = None, /, **more: Any

@@ -45,6 +45,34 @@ def test_nothing_can_be_recorded_unless_writing_is_enabled(web: Any, metrics: Me
     assert metrics.stats()["recorded"] == 0
 
 
+def test_infos_states_and_summaries_are_recorded(writable: Any, metrics: Metrics) -> None:
+    metrics.declare("door", "stateset", states=["open", "shut"])
+    several = [
+        {"name": "build", "type": "info", "value": {"version": 2}, "tags": {"app": "shop"}},
+        {"name": "door", "value": "shut"},
+        {"name": "took", "type": "summary", "value": 0.5},
+    ]
+    answer = writable.post("/api/record?wait=true", json=several)
+    assert answer.json() == {"recorded": 3, "stored": 3, "dropped": {}}
+    shown = {
+        family.name: [(each.tags, each.value) for each in family.series]
+        for family in metrics.live()
+    }
+    assert shown == {
+        "build": [({"app": "shop", "version": "2"}, 1)],
+        "door": [({"door": "open"}, 0), ({"door": "shut"}, 1)],
+        "took": [({}, 0.5)],
+    }
+    for wrong, says in (
+        ({"name": "build", "value": "2"}, "its value must be a mapping of labels, got '2'"),
+        ({"name": "door", "value": "ajar"}, "its value must be one of open, shut, got 'ajar'"),
+        ({"name": "size", "value": {"a": 1}}, "value must be a number, got an object"),
+        ({"name": "door", "value": "open", "job": 7}, "has no metadata"),
+    ):
+        answer = writable.post("/api/record", json=wrong)
+        assert says in error_message(answer, 400)
+
+
 def test_samples_are_recorded_like_calls_of_record(writable: Any, metrics: Metrics) -> None:
     one = {
         "name": "score",

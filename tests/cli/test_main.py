@@ -32,7 +32,7 @@ from tests.fixtures.shell import ROOT, Shell
         (("record", "x", "--metadata", "[1]"), "--metadata must be a JSON object, got '[1]'"),
         (
             ("record", "x", "--type", "sum"),
-            "type must be counter, gauge, histogram or summary, got 'sum'",
+            "type must be counter, gauge, histogram, summary, info or stateset, got 'sum'",
         ),
         (("increment", "x", "--timestamp", "30h"), "samples were dropped, by reason: 1 too_old"),
         (("increment", "x", "--timestamp", "noon"), "--timestamp must be Unix seconds"),

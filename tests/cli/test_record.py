@@ -57,3 +57,21 @@ def test_recording_as_another_type_fails(shell: Shell, metrics: Metrics) -> None
         "redismetrics: 'orders' is a counter; got a gauge\n",
     )
     assert metrics.query("orders", aggregation="sum") == 1
+
+
+def test_infos_states_and_summaries_are_recorded(shell: Shell, metrics: Metrics) -> None:
+    info = ("record", "build", "--type", "info", "--tag", "app=shop")
+    assert shell(*info, '{"version": "1.2"}') == (0, "", "")
+    assert shell("record", "door", "open", "--type", "stateset") == (0, "", "")
+    assert shell("record", "took", "0.5", "--type", "summary") == (0, "", "")
+    shown = {
+        name: [(each.tags, each.value) for each in metrics.live(name)[0].series]
+        for name in ("build", "door", "took")
+    }
+    assert shown == {
+        "build": [({"app": "shop", "version": "1.2"}, 1)],
+        "door": [({"door": "open"}, 1)],
+        "took": [({}, 0.5)],
+    }
+    status, _, err = shell(*info, "1.2")
+    assert (status, err) == (2, "redismetrics: value must be a JSON object, got '1.2'\n")

@@ -36,7 +36,7 @@ def stored(definition: Definition, rows: dict[int, tuple[float, ...]]) -> dict[b
 def unpacked(tags: list[dict[str, str]]) -> SeriesTable:
     rows = {number: (1000.0 + number, float(number), 0.25) for number in range(len(tags))}
     ids = {number: pack_tags(each) for number, each in enumerate(tags)}
-    return read_live_series(define("n", "counter"), ids, stored(define("n", "counter"), rows))
+    return read_live_series("n", define("n", "counter"), ids, stored(define("n", "counter"), rows))
 
 
 @given(SERIES)
@@ -99,7 +99,7 @@ def test_empty_rows_and_unknown_ids_are_left_out() -> None:
     definition = define("n", "gauge")
     states = stored(definition, {0: (0.0, 9, 9, 9), 1: (1000.0, 1.5, 0, 0), 17: (1000.0, 7, 0, 0)})
     found = read_live_series(
-        definition, {0: pack_tags({"a": "0"}), 1: pack_tags({"a": "1"})}, states
+        "n", definition, {0: pack_tags({"a": "0"}), 1: pack_tags({"a": "1"})}, states
     )
     assert found == [SeriesState({"a": "1"}, 1000, 1.5)]
 
@@ -107,7 +107,7 @@ def test_empty_rows_and_unknown_ids_are_left_out() -> None:
 def test_a_histogram_has_its_counts() -> None:
     definition = define("n", "histogram", buckets=(1, 2))
     states = stored(definition, {3: (1000.0, 4, 2.5, 0.5, 1, 2)})
-    found = read_live_series(definition, {3: pack_tags({})}, states)
+    found = read_live_series("n", definition, {3: pack_tags({})}, states)
     assert found == [SeriesState({}, 1000, 3.0, 4, (1, 2))]
     assert found.seen_since(1000) == found
     assert found.seen_since(1001) == []
@@ -117,4 +117,4 @@ def test_a_histogram_has_its_counts() -> None:
 def test_damaged_tags_raise(tags: bytes) -> None:
     definition = define("n", "counter")
     with pytest.raises((ValueError, TypeError, AttributeError)):
-        read_live_series(definition, {0: tags}, stored(definition, {0: (1.0, 1, 0)}))
+        read_live_series("n", definition, {0: tags}, stored(definition, {0: (1.0, 1, 0)}))

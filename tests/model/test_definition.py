@@ -94,8 +94,8 @@ def test_corrupt_definition_is_rejected(change: str) -> None:
 
 
 def test_type_of_a_newer_version_is_named() -> None:
-    packed = msgpack.packb(["stateset", "", "", [], None])
-    with pytest.raises(NewerType, match="'stateset' is of a newer version"):
+    packed = msgpack.packb(["sketch", "", "", [], None])
+    with pytest.raises(NewerType, match="'sketch' is of a newer version"):
         Definition.unpack(packed)
     with pytest.raises(TypeMismatch):
         Definition.unpack(msgpack.packb(["\x03?", "", "", [], None]))

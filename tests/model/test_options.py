@@ -113,7 +113,11 @@ def test_invalid_option_is_rejected(options: dict[str, Any], message: str) -> No
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("counter", {"exact_samples": True}, "exact_samples is for gauge and histogram metrics"),
+        (
+            "counter",
+            {"exact_samples": True},
+            "exact_samples is for gauge, histogram and summary metrics",
+        ),
         ("histogram", {"per": "process"}, "per is for gauge metrics, got a histogram"),
         ("gauge", {"states": ["on", "off"]}, "states is for stateset metrics, got a gauge"),
     ],

@@ -48,14 +48,14 @@ def test_an_invalid_name_is_rejected_and_shown(name: Any) -> None:
         check_name(name)
 
 
-@pytest.mark.parametrize("kind", ["counter", "gauge", "histogram", "summary"])
-def test_there_are_four_types(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["counter", "gauge", "histogram", "summary", "info", "stateset"])
+def test_there_are_six_types(kind: str) -> None:
     assert check_type(kind) == kind
 
 
 @pytest.mark.parametrize("kind", ["Counter", "sketch", "", None, 1])
 def test_another_type_is_rejected(kind: Any) -> None:
-    with pytest.raises(TypeMismatch, match=r"^type must be counter, gauge, histogram or summary, "):
+    with pytest.raises(TypeMismatch, match=r"^type must be counter, gauge, .* or stateset, got "):
         check_type(kind)
 
 

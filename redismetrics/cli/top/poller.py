@@ -43,8 +43,8 @@ def list_matching(metrics: Metrics, patterns: Iterable[str]) -> list[dict[str, A
 
 def query_row(metrics: Metrics, row: MetricRow) -> MetricRow:
     """Return *row* with rate, last value, p95 and trend from queries."""
-    trend_of = {"counter": "rate", "gauge": "last"}.get(row.type, "p95")
     has_p95 = row.type in ("histogram", "summary")
+    trend_of = "rate" if row.type == "counter" else "p95" if has_p95 else "last"
     aggregations = ("rate", "last", "p95") if has_p95 else ("rate", "last")
     recent = metrics.rollup(row.name, aggregations=aggregations, window=RECENT).get("", {})
     minutes = metrics.time_series(

@@ -206,11 +206,11 @@ class Rule(Enum):
         "Exemplars are read after the totals: one is of a sample that its bucket does not contain.",
     )
     NEWEST_SHOWN = (
-        "f14",
+        "f15",
         "What was set for the same tags before is on the page beside the newest.",
     )
     REPLACED_IS_CLEARED = (
-        "f14",
+        "f15",
         "A process sets two values at the same time: it is not known which is the newer one.",
     )
     DEFINITION_AS_READ = (

@@ -1,0 +1,71 @@
+"""Infos and state sets as they are shown: of what was set for the same tags, the newest."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from redismetrics.model.definition import Definition
+from redismetrics.model.label_sets import split_tags
+from redismetrics.model.validation import unpack_tags
+
+from .families import SeriesState
+from .series_table import SeriesTable
+
+# Time in ms, clock of the batch in us and series id, which order what was set.
+_Order = tuple[float, float, int]
+
+
+@dataclass(slots=True)
+class _Newest:
+    """What was set for some tags: the labels that were set last, and all that ever were."""
+
+    seen_ms: int = 0
+    order: _Order | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    states: dict[str, None] = field(default_factory=dict)
+
+
+def newest_values(
+    name: str,
+    definition: Definition,
+    tags_by_id: Mapping[int, bytes],
+    rows: Mapping[int, Sequence[float]],
+    skipped: int,
+) -> SeriesTable:
+    """Return the series of an info or state set out of its *rows* of totals, by series id.
+
+    An info has one series for all that was set for the same tags. A state set has one for each of
+    its states, of which one is 1.
+    """
+    kind = definition.type
+    found: dict[tuple[tuple[str, str], ...], _Newest] = {}
+    for number, (seen, value, time, clock) in rows.items():
+        packed = tags_by_id.get(number)
+        if not packed:
+            continue
+        about, labels = split_tags(kind, name, unpack_tags(packed))
+        if kind == "stateset" and not labels:
+            # The overflow series has no state.
+            continue
+        newest = found.setdefault(tuple(sorted(about.items())), _Newest())
+        newest.seen_ms = max(newest.seen_ms, int(seen))
+        newest.states |= dict.fromkeys(labels.values())
+        order = (time, clock, number)
+        if value == 1 and (newest.order is None or order > newest.order):
+            newest.order, newest.labels = order, labels
+    shown = []
+    for about_items, newest in sorted(found.items()):
+        if newest.order is None:
+            continue
+        about = dict(about_items)
+        if kind == "info":
+            shown.append(SeriesState({**about, **newest.labels}, newest.seen_ms, 1.0))
+            continue
+        current = newest.labels[name]
+        states = dict.fromkeys(definition.options.states or newest.states) | {current: None}
+        shown += [
+            SeriesState({**about, name: state}, newest.seen_ms, float(state == current))
+            for state in states
+        ]
+    table = SeriesTable.of(shown)
+    table.skipped = skipped
+    return table
