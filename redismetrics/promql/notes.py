@@ -1,0 +1,43 @@
+"""Warnings and infos of an evaluation, in Prometheus' words."""
+
+from dataclasses import dataclass, field
+
+from redismetrics.columnar.arrays import Floats
+
+from .ranking import first_invalid
+from .text import format_short
+from .tokens import place
+
+
+@dataclass(slots=True)
+class Notes:
+    """Collects warnings and infos, each once.
+
+    Attributes:
+        expression: The text, to which the places in the notes refer.
+        warnings: Warnings in order.
+        infos: Infos in order.
+    """
+
+    expression: str
+    warnings: dict[str, None] = field(default_factory=dict)
+    infos: dict[str, None] = field(default_factory=dict)
+
+    def warning(self, at: int, text: str) -> None:
+        self.warnings[f"PromQL warning: {text} ({place(self.expression, at)})"] = None
+
+    def info(self, at: int, text: str) -> None:
+        self.infos[f"PromQL info: {text} ({place(self.expression, at)})"] = None
+
+    def check_quantile(self, at: int, ranks: Floats) -> None:
+        """Warn about ranks that are not from 0 to 1."""
+        for wrong in first_invalid(ranks, 0.0, 1.0):
+            self.warning(at, f"quantile value should be between 0 and 1, got {format_short(wrong)}")
+
+    @property
+    def all_warnings(self) -> list[str]:
+        return list(self.warnings)
+
+    @property
+    def all_infos(self) -> list[str]:
+        return list(self.infos)

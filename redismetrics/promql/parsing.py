@@ -1,0 +1,330 @@
+"""Parse an expression with promql-parser, and give its tree positions.
+
+promql-parser keeps no positions and loses negative times of `@`. Its tree has the order of the
+expression, so both are taken from the tokens while it is converted.
+"""
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any, Literal
+
+from redismetrics.errors import InvalidExpression, MissingExtra
+
+from . import nodes, trampoline
+from .function_names import FUNCTIONS
+from .matchers import Matcher, compiled
+from .nodes import Moment, Node
+from .tokens import Token, place, refuse, scan
+from .trampoline import Step
+
+_Modifier = tuple[int, Moment | None]
+
+_MATCH_OPERATORS = {"Equal": "=", "NotEqual": "!=", "Re": "=~", "NotRe": "!~"}
+_GROUPS = ("group_left", "group_right")
+_FILLS = ("fill", "fill_left", "fill_right")
+_BYTE = re.compile(r"\\(?:x[89a-fA-F]|[2-3][0-7]{2})")
+_ESCAPE = re.compile(r"(\\(?:x..|[0-7]{3}|u.{4}|U.{8}|.))|([^\\]+)")
+_DURATION = re.compile(r"(?:[0-9]+(?:ms|[smhdwy]))+")
+
+
+@lru_cache(256)
+def parse(expression: str) -> Node:
+    """Return the tree of an expression.
+
+    Raises:
+        InvalidExpression: If it cannot be parsed or exceeds the bounds of `tokens`.
+        MissingExtra: If promql-parser or google-re2 is not installed.
+    """
+    parser = import_parser()
+    tokens = scan(expression, FUNCTIONS)
+    if not tokens:
+        refuse(expression, 0, "no expression found in input")
+    try:
+        tree = parser.parse(expression)
+    except ValueError as error:
+        raise _explained(expression, tokens, error) from error
+    return trampoline.run(_Converter(expression, tokens, parser).node(tree))
+
+
+def import_parser() -> Any:
+    try:
+        import promql_parser
+    except ImportError as error:
+        raise MissingExtra(
+            "PromQL needs promql-parser: pip install 'redismetrics[promql]'"
+        ) from error
+    return promql_parser
+
+
+def _explained(expression: str, tokens: list[Token], error: ValueError) -> InvalidExpression:
+    """Return the parser's error with a place, if the tokens show what it could not parse."""
+    reason, at = str(error), 0
+    if reason == "invalid promql query":
+        reason = "unexpected token or end of input"
+    for number, token in enumerate(tokens):
+        after = tokens[number + 1 : number + 3]
+        if token.kind == "word" and token.text in ("anchored", "smoothed"):
+            reason, at = f"the modifier {token.text} is not supported; leave it out", token.at
+        elif token.text in ("<", ">") and after and after[0].text == "/":
+            reason, at = f"the operator {token.text}/ is not supported", token.at
+        elif token.text.lower() in ("offset", "[") and _is_arithmetic(after):
+            reason, at = "a duration must be a number such as 5m; write out its result", token.at
+    return InvalidExpression(f"{place(expression, at)}: parse error: {reason}")
+
+
+def _is_arithmetic(tokens: list[Token]) -> bool:
+    """Return whether what begins with *tokens* is a duration that is calculated."""
+    first = tokens[1:] if tokens and tokens[0].text in ("+", "-") else tokens
+    if first and (first[0].text == "(" or first[0].kind == "word"):
+        return True
+    return len(tokens) > 1 and tokens[1].text in ("+", "-", "*", "/", "%", "^")
+
+
+def _unquoted(token: str, parsed: str) -> str:
+    r"""Return the value of a string: \xff is a byte, not a character as the parser has it.
+
+    Bytes that are not UTF-8 become surrogates.
+    """
+    if token[0] == "`" or not _BYTE.search(token):
+        return parsed
+    data = bytearray()
+    for escape, text in _ESCAPE.findall(token[1:-1]):
+        if escape[1:2] == "x":
+            data += bytes.fromhex(escape[2:])
+        elif escape[1:2].isdigit():
+            data.append(int(escape[1:], 8) & 0xFF)
+        else:
+            data += text.encode() or escape.encode().decode("unicode_escape").encode()
+    return data.decode(errors="surrogateescape")
+
+
+class _Converter:
+    """Converts a tree while it reads the tokens in the same order."""
+
+    def __init__(self, expression: str, tokens: list[Token], parser: Any) -> None:
+        self._expression = expression
+        self._tokens = tokens
+        self._next = 0
+        self._parser = parser
+        self._convert: dict[str, Callable[[Any, int], Step[Node]]] = {
+            "NumberLiteral": self._number,
+            "StringLiteral": self._text,
+            "VectorSelector": self._vector,
+            "MatrixSelector": self._matrix,
+            "SubqueryExpr": self._subquery,
+            "Call": self._call,
+            "AggregateExpr": self._aggregation,
+            "BinaryExpr": self._binary,
+            "UnaryExpr": self._negation,
+            "ParenExpr": self._parentheses,
+        }
+
+    def node(self, tree: Any) -> Step[Node]:
+        at = self._here()
+        # The parser leaves out unary plus.
+        while self._take("+"):
+            pass
+        converted = yield self._convert[type(tree).__name__](tree, at)
+        return converted  # type: ignore[no-any-return]
+
+    # Tokens.
+
+    def _here(self) -> int:
+        return self._tokens[self._next].at if self._next < len(self._tokens) else 0
+
+    def _is(self, *texts: str) -> bool:
+        return self._next < len(self._tokens) and self._tokens[self._next].text.lower() in texts
+
+    def _take(self, *texts: str) -> bool:
+        found = self._is(*texts)
+        self._next += found
+        return found
+
+    def _followed_by_brackets(self, *texts: str) -> bool:
+        following = self._tokens[self._next + 1 : self._next + 2]
+        return self._is(*texts) and bool(following) and following[0].text == "("
+
+    def _skip(self) -> str:
+        token = self._tokens[self._next]
+        self._next += 1
+        return token.text
+
+    def _skip_brackets(self, opening: str) -> None:
+        """Skip brackets and what is in them, if they come next."""
+        depth = 0
+        while self._is(opening) or depth:
+            depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(self._skip(), 0)
+            if not depth:
+                return
+
+    def _modifiers(self) -> Moment | None:
+        """Skip `offset` and `@`; return the moment of `@`, if any."""
+        moment: Moment | None = None
+        while self._is("offset", "@"):
+            if self._skip() != "@":
+                self._take("-", "+")
+                self._skip()
+            elif self._is("start", "end"):
+                word = self._skip().lower()
+                moment = "start" if word == "start" else "end"
+                self._skip_brackets("(")
+            else:
+                moment = self._seconds()
+        return moment
+
+    def _seconds(self) -> int:
+        at = self._here()
+        sign = -1 if self._take("-") else 1
+        self._take("+")
+        text = self._skip()
+        try:
+            if _DURATION.fullmatch(text):
+                return sign * _ms(self._parser.parse_duration(text))
+            return sign * round(float(text) * 1000)
+        except (ValueError, OverflowError):
+            refuse(self._expression, at, "the time of @ must be Unix seconds")
+
+    # Nodes.
+
+    def _number(self, tree: Any, at: int) -> Step[Node]:
+        # The parser applies signs to numbers.
+        while self._take("-", "+"):
+            pass
+        self._skip()
+        yield from ()
+        return nodes.Number(at, float(tree.val))
+
+    def _text(self, tree: Any, at: int) -> Step[Node]:
+        token = self._skip()
+        yield from ()
+        return nodes.Text(at, _unquoted(token, str(tree.val)))
+
+    def _vector(self, tree: Any, at: int) -> Step[Node]:
+        yield from ()
+        if not self._is("{"):
+            self._skip()
+        self._skip_brackets("{")
+        matchers = self._matchers(tree, at)
+        return nodes.VectorSelector(at, matchers, 0, _ms(tree.offset), self._modifiers())
+
+    def _matrix(self, tree: Any, at: int) -> Step[Node]:
+        yield from ()
+        inner = tree.vector_selector
+        if not self._is("{"):
+            self._skip()
+        self._skip_brackets("{")
+        self._skip_brackets("[")
+        matchers = self._matchers(inner, at)
+        width = self._positive(tree.range, at)
+        return nodes.VectorSelector(at, matchers, width, _ms(inner.offset), self._modifiers())
+
+    def _subquery(self, tree: Any, at: int) -> Step[Node]:
+        expression = yield self.node(tree.expr)
+        self._skip_brackets("[")
+        moment = self._modifiers()
+        width = self._positive(tree.range, at)
+        step = 0 if tree.step is None else self._positive(tree.step, at)
+        return nodes.Subquery(at, expression, width, step, _ms(tree.offset), moment)
+
+    def _call(self, tree: Any, at: int) -> Step[Node]:
+        self._skip()
+        self._take("(")
+        arguments = []
+        for argument in tree.args:
+            arguments.append((yield self.node(argument)))
+            self._take(",")
+        self._take(")")
+        return nodes.FunctionCall(at, tree.func.name, tuple(arguments))
+
+    def _aggregation(self, tree: Any, at: int) -> Step[Node]:
+        operator = self._skip().lower()
+        self._grouping()
+        self._take("(")
+        parameter = None
+        if tree.param is not None:
+            parameter = yield self.node(tree.param)
+            self._take(",")
+        expression = yield self.node(tree.expr)
+        self._take(",")
+        self._take(")")
+        self._grouping()
+        modifier = tree.modifier
+        without = modifier is not None and modifier.type == self._parser.AggModifierType.Without
+        labels = () if modifier is None else tuple(sorted(set(modifier.labels)))
+        return nodes.Aggregation(at, operator, expression, parameter, labels, without)
+
+    def _grouping(self) -> None:
+        if self._take("by", "without"):
+            self._skip_brackets("(")
+
+    def _binary(self, tree: Any, at: int) -> Step[Node]:
+        left = yield self.node(tree.lhs)
+        operator = self._skip().lower()
+        self._take("bool")
+        if self._followed_by_brackets("on", "ignoring"):
+            self._skip()
+            self._skip_brackets("(")
+            if self._take(*_GROUPS):
+                self._skip_brackets("(")
+        while self._followed_by_brackets(*_FILLS):
+            self._skip()
+            self._skip_brackets("(")
+        right = yield self.node(tree.rhs)
+        modifier = tree.modifier
+        is_bool = modifier is not None and modifier.return_bool
+        return nodes.Binary(at, operator, left, right, self._matching(modifier), is_bool)
+
+    def _matching(self, modifier: Any) -> nodes.Matching:
+        if modifier is None:
+            return nodes.Matching()
+        labels = modifier.matching
+        cardinality = self._parser.VectorMatchCardinality
+        many: Literal["", "left", "right"] = ""
+        if modifier.card == cardinality.ManyToOne:
+            many = "left"
+        elif modifier.card == cardinality.OneToMany:
+            many = "right"
+        return nodes.Matching(
+            labels is not None and labels.type == self._parser.LabelModifierType.Include,
+            () if labels is None else tuple(sorted(set(labels.labels))),
+            many,
+            tuple(modifier.group_labels or ()),
+            modifier.fill_values.lhs,
+            modifier.fill_values.rhs,
+        )
+
+    def _negation(self, tree: Any, at: int) -> Step[Node]:
+        self._take("-")
+        expression = yield self.node(tree.expr)
+        return nodes.Negation(at, expression)
+
+    def _parentheses(self, tree: Any, at: int) -> Step[Node]:
+        self._take("(")
+        expression = yield self.node(tree.expr)
+        self._take(")")
+        return nodes.Parentheses(at, expression)
+
+    def _matchers(self, tree: Any, at: int) -> tuple[Matcher, ...]:
+        if tree.matchers.or_matchers:
+            refuse(self._expression, at, 'unexpected "or" in label matching; use "=~" with "|"')
+        found = [] if tree.name is None else [Matcher("__name__", "=", tree.name)]
+        for matcher in tree.matchers.matchers:
+            operator = _MATCH_OPERATORS[re.sub(r".*\.", "", str(matcher.op))]
+            if operator in ("=~", "!~"):
+                try:
+                    compiled(matcher.value)
+                except InvalidExpression as error:
+                    refuse(self._expression, at, str(error))
+            found.append(Matcher(matcher.name, operator, matcher.value))
+        return tuple(found)
+
+    def _positive(self, duration: timedelta, at: int) -> int:
+        if (found := _ms(duration)) <= 0:
+            refuse(self._expression, at, "duration must be greater than 0")
+        return found
+
+
+def _ms(duration: timedelta | None) -> int:
+    return 0 if duration is None else duration // timedelta(milliseconds=1)

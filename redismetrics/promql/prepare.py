@@ -1,0 +1,256 @@
+"""Prepare an expression: which selectors it needs at which times, and in which order it is run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from redismetrics.errors import EvaluationFailed, InvalidExpression
+
+from . import nodes, trampoline
+from .answer import Answer
+from .budget import Budget
+from .function_names import RANGE_FUNCTIONS
+from .info_function import info_matchers
+from .nodes import Moment, Node
+from .parsing import parse
+from .source import Selected, Selector
+from .trampoline import Step
+from .vectors import Grid
+
+# The step of a subquery without one: Prometheus' default evaluation interval.
+_SUBQUERY_STEP = 60_000
+# Steps of a subquery or range query. Far beyond Prometheus' 11,000 points per series, but a
+# subquery of a week at 1 s has 604,800.
+MAX_STEPS = 1_000_000
+
+Kind = Literal["instant", "range"]
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """One node of the tree, to be run after its arguments.
+
+    Attributes:
+        node: The node.
+        grid: The times at which it is evaluated.
+        arity: How many results of earlier instructions it takes.
+        selector: Number of its selector, or -1.
+        inner: The times of a subquery's expression.
+    """
+
+    node: Node
+    grid: Grid
+    arity: int = 0
+    selector: int = -1
+    inner: Grid | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An expression with its times.
+
+    Attributes:
+        expression: The text.
+        kind: Whether one moment or a range is asked for.
+        grid: The times of the result.
+        selectors: What to ask the source, each once.
+        program: The instructions in the order in which they run.
+    """
+
+    expression: str
+    kind: Kind
+    grid: Grid
+    selectors: Sequence[Selector]
+    program: Sequence[Instruction]
+
+    def evaluate(self, answers: Sequence[Selected], budget: Budget) -> Answer:
+        """Return the result, given the answer to each selector.
+
+        Raises:
+            EvaluationFailed: If the expression cannot be evaluated on this data or within the
+                budget.
+            EvaluationTimeout: If it takes too long.
+        """
+        # Imported here, so that an expression can be checked without loading all operations.
+        from .evaluate import evaluate
+
+        return evaluate(self, answers, budget)
+
+
+def prepare(
+    expression: str, start: int, end: int, step: int, *, lookback: int | None = None
+) -> Prepared:
+    """Return the expression ready to be evaluated.
+
+    Args:
+        expression: PromQL.
+        start: First time, Unix ms.
+        end: Last time at most, Unix ms; equal to *start* for an instant query.
+        step: Distance of the times in ms; 0 for an instant query.
+        lookback: How long a sample counts in ms; None means a metric's own, or 5 minutes.
+
+    Raises:
+        InvalidExpression: If the expression is invalid, or not for a range query.
+        EvaluationFailed: If it has more than `MAX_STEPS` steps.
+    """
+    tree = parse(expression)
+    kind: Kind = "range" if step else "instant"
+    if step < 0 or end < start or (not step and end != start):
+        raise InvalidExpression(
+            f"`step` must be positive and `end` not before `start`, got {step} ms and "
+            f"{end - start} ms after the start"
+        )
+    bare = strip(tree)
+    if step and (is_range(bare) or isinstance(bare, nodes.Text)):
+        name = "string" if isinstance(bare, nodes.Text) else "range vector"
+        raise InvalidExpression(
+            f'invalid expression type "{name}" for range query, must be Scalar or instant Vector'
+        )
+    grid = Grid(start, step, (end - start) // step + 1 if step else 1)
+    _check_steps(grid.count)
+    compiler = _Compiler(grid, lookback)
+    trampoline.run(compiler.compile(tree, grid))
+    return Prepared(expression, kind, grid, tuple(compiler.selectors), tuple(compiler.program))
+
+
+def strip(node: Node) -> Node:
+    """Return what is in the parentheses, if any."""
+    while isinstance(node, nodes.Parentheses):
+        node = node.expression
+    return node
+
+
+def is_range(node: Node) -> bool:
+    """Return whether *node* is a range vector."""
+    return isinstance(node, nodes.Subquery) or (
+        isinstance(node, nodes.VectorSelector) and node.range > 0
+    )
+
+
+def is_instant(node: Node) -> bool:
+    """Return whether *node* is an instant selector."""
+    return isinstance(node, nodes.VectorSelector) and not node.range
+
+
+def _check_steps(count: int) -> None:
+    if count > MAX_STEPS:
+        raise EvaluationFailed(
+            f"a query must have at most {MAX_STEPS} steps, got {count}; use a longer step"
+        )
+
+
+class _Compiler:
+    def __init__(self, grid: Grid, lookback: int | None) -> None:
+        self._top = grid
+        self._lookback = lookback
+        self.program: list[Instruction] = []
+        self._numbers: dict[Selector, int] = {}
+
+    @property
+    def selectors(self) -> list[Selector]:
+        return list(self._numbers)
+
+    def compile(self, node: Node, grid: Grid, function: str = "") -> Step[None]:
+        """Append the instructions of *node*; *function* takes the range vector that it is."""
+        children: Sequence[Node] = ()
+        selector, inner = -1, None
+        match node:
+            case nodes.VectorSelector():
+                selector = self._select(node, grid, function)
+            case nodes.Subquery():
+                inner = self._inner_grid(node, grid)
+                yield self.compile(node.expression, inner)
+            case nodes.FunctionCall(function="info"):
+                selector = self._info_selector(node, grid)
+                children = node.arguments[:1]
+            case nodes.FunctionCall(function="timestamp") if is_instant(strip(node.arguments[0])):
+                # The times of the samples, which its value does not have.
+                child = strip(node.arguments[0])
+                assert isinstance(child, nodes.VectorSelector)
+                selector = self._select(child, grid, "")
+            case nodes.FunctionCall():
+                children = [part for part in node.arguments if not _is_text(part)]
+            case nodes.Aggregation():
+                parameter = [] if node.parameter is None else [node.parameter]
+                children = [*(part for part in parameter if not _is_text(part)), node.expression]
+            case nodes.Binary():
+                children = (node.left, node.right)
+            case nodes.Negation() | nodes.Parentheses():
+                children = (node.expression,)
+        name = node.function if isinstance(node, nodes.FunctionCall) else ""
+        for child in children:
+            bare = strip(child)
+            # A source works out functions that have no other argument.
+            yield self.compile(bare, grid, name if name in RANGE_FUNCTIONS else "")
+        arity = 1 if inner else len(children)
+        self.program.append(Instruction(node, grid, arity, selector, inner))
+
+    def _select(self, node: nodes.VectorSelector, grid: Grid, function: str) -> int:
+        return self._number(
+            Selector(
+                node.matchers,
+                *self._reference(grid, node.offset, node.moment),
+                range=node.range,
+                function=function,
+                lookback=self._lookback,
+            )
+        )
+
+    def _number(self, selector: Selector) -> int:
+        if not selector.count:
+            return -1
+        return self._numbers.setdefault(selector, len(self._numbers))
+
+    def _reference(self, grid: Grid, offset: int, moment: Moment | None) -> tuple[int, int, int]:
+        """Return start, step and count of the times that a selector looks at."""
+        if moment is None:
+            return grid.start - offset, grid.step if grid.count > 1 else 0, grid.count
+        if isinstance(moment, str):
+            moment = self._top.start if moment == "start" else self._top.end
+        return moment - offset, 0, min(grid.count, 1)
+
+    def _inner_grid(self, node: nodes.Subquery, grid: Grid) -> Grid:
+        """Return the times of a subquery's expression: multiples of its step in the windows."""
+        start, step, count = self._reference(grid, node.offset, node.moment)
+        end = start + step * (count - 1)
+        step = node.step or _SUBQUERY_STEP
+        before = start - node.range
+        # Go's division truncates, so that negative times begin one step earlier.
+        first = step * (before // step if before >= 0 else -(-before // step))
+        if first <= before:
+            first += step
+        length = max(0, (end - first) // step + 1) if count else 0
+        _check_steps(length)
+        return Grid(first, step, length)
+
+    def _info_selector(self, node: nodes.FunctionCall, grid: Grid) -> int:
+        given = node.arguments[1] if len(node.arguments) > 1 else None
+        matchers = given.matchers if isinstance(given, nodes.VectorSelector) else ()
+        offset, moment = _first_reference(node.arguments[0])
+        reference = self._reference(grid, offset, moment)
+        return self._number(Selector(info_matchers(matchers), *reference, lookback=self._lookback))
+
+
+def _is_text(node: Node) -> bool:
+    return isinstance(strip(node), nodes.Text)
+
+
+def _first_reference(node: Node) -> tuple[int, Moment | None]:
+    """Return offset and `@` of the first selector in *node*: info series are looked up there."""
+    waiting = [(node, 0)]
+    while waiting:
+        current, offset = waiting.pop()
+        match current:
+            case nodes.VectorSelector():
+                return offset + current.offset, current.moment
+            case nodes.Subquery():
+                if current.moment is not None:
+                    return offset + current.offset, current.moment
+                waiting.append((current.expression, offset + current.offset))
+            case nodes.FunctionCall():
+                waiting.extend((part, offset) for part in reversed(current.arguments))
+            case nodes.Aggregation() | nodes.Negation() | nodes.Parentheses():
+                waiting.append((current.expression, offset))
+            case nodes.Binary():
+                waiting.extend([(current.right, offset), (current.left, offset)])
+    return 0, None

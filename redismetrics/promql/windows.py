@@ -1,0 +1,200 @@
+"""Samples of series cut into windows: one for each step."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from redismetrics.columnar.arrays import Bools, Floats, Ints, ragged
+
+from .budget import Budget
+from .source import Labels, SampledSeries
+from .vectors import Grid, Vector
+
+# Cells and samples that are worked on at a time: they fit into a processor's cache, and the
+# deadline is checked in between.
+BLOCK_CELLS = 1 << 17
+BLOCK_SAMPLES = 1 << 20
+
+
+def counts_until(offsets: Ints, times: Ints, grid: Grid) -> Ints:
+    """Return how many samples of each series are not later than each time, shape (series, count).
+
+    Each is counted from the first sample of its series. The cost is that of reading all samples
+    and writing the result; nothing is searched.
+    """
+    series = len(offsets) - 1
+    begin, end = int(offsets[0]), int(offsets[-1])
+    moved = times[begin:end] - grid.start
+    if grid.count > 1:
+        slots = np.clip(-(-moved // grid.step), 0, grid.count)
+    else:
+        slots = (moved > 0).astype(np.int64)
+    row = np.repeat(np.arange(series) * (grid.count + 1), np.diff(offsets))
+    found = np.bincount(row + slots, minlength=series * (grid.count + 1))
+    return np.cumsum(found.reshape(series, -1)[:, :-1], axis=1)
+
+
+@dataclass(slots=True, eq=False)
+class WindowBlock:
+    """Windows of some series.
+
+    Attributes:
+        times: Unix ms of the samples, shape (samples,).
+        values: Shape (samples,).
+        starts: True for the first sample of a series, shape (samples,).
+        first: Index of the first sample of each window, shape (series, windows).
+        last: Index behind the last sample, like *first*.
+        ends: End of each window, Unix ms, shape (windows,).
+        width: Width of the windows in ms. They are open on the left.
+    """
+
+    times: Ints
+    values: Floats
+    starts: Bools
+    first: Ints
+    last: Ints
+    ends: Ints
+    width: int
+
+    @property
+    def sizes(self) -> Ints:
+        """Return the number of samples in each window, shape (series, windows)."""
+        return self.last - self.first
+
+    def expanded(self, cells: Bools) -> Iterator["Expanded"]:
+        """Yield the windows where *cells* is true with a copy of their samples, part by part."""
+        chosen = np.flatnonzero(cells)
+        first, size = self.first.reshape(-1)[chosen], self.sizes.reshape(-1)[chosen]
+        ends = np.cumsum(size)
+        begin = 0
+        while begin < len(chosen):
+            past = int(ends[begin - 1]) if begin else 0
+            stop = max(int(np.searchsorted(ends, past + BLOCK_SAMPLES)), begin + 1)
+            part = slice(begin, stop)
+            at = ragged(first[part], size[part])
+            yield Expanded(chosen[part], size[part], self.times[at], self.values[at])
+            begin = stop
+
+
+@dataclass(slots=True, eq=False)
+class Expanded:
+    """Some windows, none of them empty, with the samples of each one after another.
+
+    Attributes:
+        cells: Flat number of each window in its block, shape (windows,).
+        sizes: Samples of each window, shape (windows,).
+        times: Unix ms, shape (samples,).
+        values: Shape (samples,).
+    """
+
+    cells: Ints
+    sizes: Ints
+    times: Ints
+    values: Floats
+
+    @property
+    def starts(self) -> Ints:
+        found: Ints = np.cumsum(self.sizes) - self.sizes
+        return found
+
+    def spread(self, of_windows: Floats) -> Floats:
+        """Return a value of each window for each of its samples."""
+        return np.repeat(of_windows, self.sizes)
+
+    def sums(self, values: Floats) -> Floats:
+        found: Floats = np.add.reduceat(values, self.starts)
+        return found
+
+
+@dataclass(slots=True, eq=False)
+class Windows:
+    """A range vector at each step.
+
+    Attributes:
+        labels: Labels of each series.
+        drop: As in `Vector`, shape (series,).
+        offsets: As in `SampledSeries`.
+        times: Unix ms of the samples.
+        values: Shape (samples,).
+        grid: Ends of the windows; one if they do not depend on the step.
+        width: Width of the windows in ms.
+        steps: Steps of the result.
+        computed: Series whose source worked out the value of the function.
+    """
+
+    labels: list[Labels]
+    drop: Bools
+    offsets: Ints
+    times: Ints
+    values: Floats
+    grid: Grid
+    width: int
+    steps: int
+    computed: list[Vector] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def bounds(self) -> tuple[Ints, Ints]:
+        """Return the first sample of each series in the first window, and the one behind."""
+        start, offsets = self.grid.start, self.offsets
+        first = counts_until(offsets, self.times, Grid(start - self.width, 0, 1))
+        last = counts_until(offsets, self.times, Grid(start, 0, 1))
+        return first[:, 0] + offsets[:-1], last[:, 0] + offsets[:-1]
+
+    def blocks(self, budget: Budget) -> Iterator[tuple[slice, WindowBlock]]:
+        """Yield blocks of series, each with the rows that it covers."""
+        series, row = len(self), 0
+        while row < series:
+            budget.check()
+            most = row + max(1, BLOCK_CELLS // max(self.grid.count, 1))
+            reach = int(self.offsets[row]) + BLOCK_SAMPLES
+            full = int(np.searchsorted(self.offsets, reach, side="right")) - 1
+            stop = min(max(min(most, full), row + 1), series)
+            yield slice(row, stop), self._block(row, stop)
+            row = stop
+
+    def _block(self, row: int, stop: int) -> WindowBlock:
+        offsets = self.offsets[row : stop + 1]
+        begin, end = int(offsets[0]), int(offsets[-1])
+        grid, width = self.grid, self.width
+        base = (offsets[:-1] - begin)[:, None]
+        extra = width // grid.step if grid.count > 1 else 0
+        if extra and width == extra * grid.step and extra <= grid.count:
+            # The windows begin at times of the same grid, which is counted once.
+            longer = Grid(grid.start - width, grid.step, grid.count + extra)
+            counts = counts_until(offsets, self.times, longer)
+            first, last = counts[:, : grid.count], counts[:, extra:]
+        else:
+            first = counts_until(
+                offsets, self.times, Grid(grid.start - width, grid.step, grid.count)
+            )
+            last = counts_until(offsets, self.times, grid)
+        starts = np.zeros(end - begin, np.bool_)
+        starts[(offsets[:-1] - begin)[np.diff(offsets) > 0]] = True
+        return WindowBlock(
+            self.times[begin:end],
+            self.values[begin:end],
+            starts,
+            first + base,
+            last + base,
+            grid.times,
+            width,
+        )
+
+
+def without_stale(series: SampledSeries) -> tuple[Ints, Ints, Floats]:
+    """Return offsets, times and values of the samples that are not staleness markers."""
+    if series.stale is None or not series.stale.any():
+        return series.offsets, series.times, series.values
+    kept = ~series.stale
+    before = np.concatenate([[0], np.cumsum(kept)])
+    return before[series.offsets], series.times[kept], series.values[kept]
+
+
+def of_vector(vector: Vector, inner: Grid) -> tuple[Ints, Ints, Floats]:
+    """Return the present values of a vector as samples: offsets, times and values."""
+    offsets = np.concatenate([[0], np.cumsum(vector.present.sum(axis=1))])
+    step = np.nonzero(vector.present)[1]
+    return offsets, inner.times[step], vector.values[vector.present]
