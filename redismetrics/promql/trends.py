@@ -6,7 +6,7 @@ from redismetrics.columnar.arrays import Floats
 from redismetrics.errors import EvaluationFailed
 
 from .over_time import Result
-from .windows import WindowBlock, Expanded
+from .windows import Expanded, WindowBlock
 
 
 def derivative(block: WindowBlock) -> Result:
