@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tests.system.protocol.rules import Rules
-from tests.system.protocol.samples import GAUGE, INFO, MAIN, METRICS
+from tests.system.protocol.samples import GAUGE, INFO, MAIN, METRICS, PROCESS
 from tests.system.protocol.slots import WIDTH, align, chunk_of, key_of, past
 from tests.system.protocol.store import Store
-from tests.system.protocol.totals import newest_infos
+from tests.system.protocol.totals import Gone, Row, newest_infos
 
 if TYPE_CHECKING:
     from tests.system.protocol.runs import Run
@@ -68,12 +68,15 @@ def _wrong_totals(store: Store) -> Found:
 
 
 def _wrong_values(store: Store) -> Found:
-    """Check each process's own value, also of those that do not count any more."""
-    for name in METRICS:
-        metric = store.primary.metrics[name]
-        values = metric.read().values_by_tags()
-        if values != metric.moments[-1].values:
-            yield "TOTALS", f"values: must be {metric.moments[-1].values}, got {values}"
+    """Check each process's own value, also of those that are gone."""
+    metric = store.primary.metrics[PROCESS]
+    values, expected = metric.read().values_by_tags(), metric.moments[-1].values
+    found = {key: row for key, row in values.items() if isinstance(row, Row)}
+    for (tags, _), row in values.items():
+        if isinstance(row, Gone):
+            found |= {(tags, writer): of_one for writer, of_one in row.rows.items()}
+    if found != expected:
+        yield "TOTALS", f"values: must be {expected}, got {found}"
 
 
 def _wrong_exemplars(store: Store) -> Found:

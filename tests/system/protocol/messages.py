@@ -30,7 +30,7 @@ class MetricBatch(NamedTuple):
 class Batch(NamedTuple):
     """What a writer sends; the parts may be packed before the numbers are known.
 
-    *version* is that of the writer, and so of the script.
+    *version* is that of the writer, and so of the script. *ends* says that the process ends.
     """
 
     writer: str
@@ -38,6 +38,7 @@ class Batch(NamedTuple):
     confirmed: int
     parts: tuple[MetricBatch, ...]
     version: int = 1
+    ends: bool = False
 
 
 class Reply(NamedTuple):
@@ -48,6 +49,7 @@ class Reply(NamedTuple):
         held: Number of the writer's batch before.
         ids: By metric: series ids that are new to the writer, and valid for the epoch.
         definitions: By metric.
+        missing: Repeated values whose series does not exist.
     """
 
     outcomes: dict[str, str]
@@ -56,6 +58,7 @@ class Reply(NamedTuple):
     ids: dict[str, dict[str, int]]
     epochs: dict[str, int]
     definitions: dict[str, Definition | None]
+    missing: tuple[Sample, ...] = ()
 
 
 class Look(NamedTuple):

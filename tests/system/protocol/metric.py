@@ -36,7 +36,8 @@ class Definition(NamedTuple):
 class Moment(NamedTuple):
     """The right totals at one moment, and the series that were removed to get there.
 
-    *values* are those of processes, by tags and writer.
+    *values* are those of processes, by tags and writer, whether these are gone or not; of a live
+    merge mode, without those that have ended.
     """
 
     rows: dict[str, Row]

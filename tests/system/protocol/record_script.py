@@ -10,6 +10,7 @@ from tests.system.protocol.totals import (
     AT_ONCE,
     LIMIT,
     Change,
+    Gone,
     Row,
     applied,
     bucket_of,
@@ -17,6 +18,7 @@ from tests.system.protocol.totals import (
     folded,
     known_first,
     rows_of,
+    take_off,
 )
 
 # Samples with the ids of their series.
@@ -36,14 +38,30 @@ def record(store: Store, batch: Batch) -> Reply:
         part.metric: _refusal(store, batch, part, forgetful) or "stored" for part in batch.parts
     }
     epochs = {part.metric: node.metrics[part.metric].epoch for part in batch.parts}
-    reply = Reply(outcomes, held, store.time, {}, epochs, {})
+    missing = tuple(
+        sample
+        for part in batch.parts
+        for name, sample in part.entries
+        if _is_missing(store, part, name, sample)
+    )
+    reply = Reply(outcomes, held, store.time, {}, epochs, {}, missing)
     node.clock = max(store.time * 1000, node.clock + 1)
     for part in batch.parts:
         if outcomes[part.metric] == "stored":
-            _store(store, batch, part, reply.ids.setdefault(part.metric, {}))
+            left = tuple(entry for entry in part.entries if entry[1] not in missing)
+            ids = reply.ids.setdefault(part.metric, {})
+            if left:
+                _store(store, batch, part._replace(entries=left), ids)
             reply.definitions[part.metric] = node.metrics[part.metric].definition
     node.writers[batch.writer] = batch.sequence, store.time, reply
     return reply
+
+
+def _is_missing(store: Store, part: MetricBatch, name: int | str, sample: Sample) -> bool:
+    """Return True for a repeated value whose series does not exist: it creates none."""
+    if Rule.BEAT_CREATES_NOTHING not in store.rules or sample.kind != "beat":
+        return False
+    return name not in store.primary.metrics[part.metric].series and isinstance(name, str)
 
 
 def _refusal(store: Store, batch: Batch, part: MetricBatch, forgetful: bool) -> str | None:
@@ -82,8 +100,8 @@ def _store(store: Store, batch: Batch, part: MetricBatch, ids: dict[str, int]) -
         rows.append((series, sample))
     metric.last = node.clock
     if part.metric == PROCESS:
-        _expect_values(metric, batch.writer, rows, node.clock)
-        _write_values(metric, batch.writer, rows, node.clock)
+        _expect_values(store, metric, batch, rows)
+        _write_values(store, metric, batch, rows)
         return
     store.applied += 1
     time = store.applied if Rule.TIME_IN_STAMP in store.rules else 0
@@ -204,15 +222,28 @@ def _expect_totals(metric: Metric, change: Change) -> None:
 # -- values of processes, and exemplars: written at once
 
 
-def _write_values(metric: Metric, writer: str, rows: SeriesSamples, clock: int) -> None:
+def _write_values(store: Store, metric: Metric, batch: Batch, rows: SeriesSamples) -> None:
+    """Write the values of a process; if it ends, they become those of a process that is gone."""
+    values, writer, clock = metric.values, batch.writer, store.primary.clock
     for series, sample in rows:
-        metric.values[series, writer] = Row(clock // 1000, (sample.id,), clock)
+        gone = values.get((series, ""))
+        if (series, writer) not in values and gone and Rule.TAKEN_BACK in store.rules:
+            # The process was silent for long, or has said that it ends.
+            assert isinstance(gone, Gone)
+            left = {other: row for other, row in gone.rows.items() if other != writer}
+            values[series, ""] = Gone(left)
+        values[series, writer] = Row(clock // 1000, (sample.id,), clock)
+        if batch.ends and Rule.ENDS_AT_ONCE in store.rules:
+            take_off(values, series, writer, live=store.live)
 
 
-def _expect_values(metric: Metric, writer: str, rows: SeriesSamples, clock: int) -> None:
-    values = dict(metric.moments[-1].values)
+def _expect_values(store: Store, metric: Metric, batch: Batch, rows: SeriesSamples) -> None:
+    """Expect the last value of each process, whether it is gone or not."""
+    values, clock = dict(metric.moments[-1].values), store.primary.clock
     for _, sample in rows:
-        values[sample.tags, writer] = Row(clock // 1000, (sample.id,), clock)
+        values[sample.tags, batch.writer] = Row(clock // 1000, (sample.id,), clock)
+        if batch.ends and store.live:
+            del values[sample.tags, batch.writer]
     metric.moments.append(Moment({}, values=values))
 
 
@@ -241,6 +272,6 @@ def _write_again(store: Store, batch: Batch, reply: Reply) -> None:
             continue
         rows = [(_series(store, metric, name), sample) for name, sample in part.entries]
         if part.metric == PROCESS:
-            _write_values(metric, batch.writer, rows, store.primary.clock)
+            _write_values(store, metric, batch, rows)
         else:
             _write_exemplars(store, metric, rows)

@@ -1,16 +1,14 @@
 """Scripts that remove series, metrics, writers and values of processes; and that set options."""
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from tests.system.protocol.metric import Definition, Metric, Moment, Version
 from tests.system.protocol.rules import Rule
 from tests.system.protocol.samples import MAIN, PROCESS, Sample
 from tests.system.protocol.slots import HEARTBEAT, WRITER_KEPT, WRITER_KEPT_TOO_SHORT
 from tests.system.protocol.store import Store
-from tests.system.protocol.totals import Row, Values
-
-K = TypeVar("K")
+from tests.system.protocol.totals import Gone, Row, Values, take_off
 
 
 def prune_series(store: Store, gone: dict[str, int], version: Version) -> bool:
@@ -83,14 +81,9 @@ def prune_writers(store: Store) -> None:
 # -- values of processes
 
 
-def is_gone(store: Store, row: Row) -> bool:
-    """Return True if the sweep may remove the value of a process.
-
-    In a live merge mode it is removed when the process counts as gone. In any other mode it is
-    added to the values of gone processes, so the process must not come back as the same writer.
-    """
-    short = store.live or Rule.GONE_WITH_WRITER not in store.rules
-    return row.seen < store.time - (HEARTBEAT if short else WRITER_KEPT)
+def is_gone(store: Store, row: Row | Gone) -> bool:
+    """Return True if the sweep may remove the value of a process, which counts as gone."""
+    return row.seen < store.time - HEARTBEAT
 
 
 def sweep_values(store: Store, as_read: Values) -> int:
@@ -109,27 +102,16 @@ def sweep_values(store: Store, as_read: Values) -> int:
             continue
         removed += 1
         series, writer = key
-        _take_off(store, values, key, (series, ""))
-        tags = tags_of.get(series)
-        if tags is None or (tags, writer) not in expected:
-            continue
-        limit = HEARTBEAT if store.live else WRITER_KEPT
-        if expected[tags, writer].seen < store.time - limit:
-            _take_off(store, expected, (tags, writer), (tags, ""))
+        take_off(values, series, writer, live=store.live)
+        found = expected.get((tags_of.get(series, ""), writer))
+        if store.live and found is not None and is_gone(store, found):
+            del expected[tags_of[series], writer]
     if removed:
         metric.values = values
         metric.moments.append(Moment({}, values=expected))
         if Rule.SWEEP_IN_MARK in store.rules:
             store.new_version(PROCESS)
     return removed
-
-
-def _take_off(store: Store, values: dict[K, Row], key: K, gone: K) -> None:
-    """Remove a value; unless only live ones count, add it to the values of gone processes."""
-    row = values.pop(key)
-    if not store.live:
-        before = values.get(gone, Row(0, ()))
-        values[gone] = Row(max(before.seen, row.seen), (*before.ids, *row.ids))
 
 
 # -- options of a metric

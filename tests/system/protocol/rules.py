@@ -192,9 +192,17 @@ class Rule(Enum):
         "f10",
         "A copy does not notice a sweep between its reads: values are missing or doubled.",
     )
-    GONE_WITH_WRITER = (
+    TAKEN_BACK = (
         "f10",
-        "The value of a silent process is merged into those of gone ones: it counts twice.",
+        "A process comes back after its value was merged into those of gone ones: it counts twice.",
+    )
+    ENDS_AT_ONCE = (
+        "f10",
+        "A process that has said that it ends counts in a live merge mode until it is silent.",
+    )
+    BEAT_CREATES_NOTHING = (
+        "f10",
+        "An idle process repeats its value, and so brings back a series that was deleted.",
     )
     UNKNOWN_KIND_STAYS = (
         "f11",

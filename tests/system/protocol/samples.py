@@ -13,8 +13,8 @@ class Sample(NamedTuple):
     """A recorded sample.
 
     Attributes:
-        kind: "" of a counter; "set" or "add" of a gauge; "value" of a process; "info", or "clear"
-            for what the same process had set before.
+        kind: "" of a counter; "set" or "add" of a gauge; "value" of a process, or "beat" if it is
+            only repeated; "info", or "clear" for what the same process had set before.
         own: The caller gave the time.
     """
 
@@ -26,7 +26,8 @@ class Sample(NamedTuple):
 
     @property
     def metric(self) -> str:
-        return {"": MAIN, "value": PROCESS, "info": INFO, "clear": INFO}.get(self.kind, GAUGE)
+        kinds = {"": MAIN, "value": PROCESS, "beat": PROCESS, "info": INFO, "clear": INFO}
+        return kinds.get(self.kind, GAUGE)
 
     def __repr__(self) -> str:
         return f"#{self.id}({self.kind}{'!' if self.own else ''}{self.tags}@{self.time})"

@@ -17,7 +17,7 @@ from tests.system.protocol.removal_scripts import (
 )
 from tests.system.protocol.rules import ALL_RULES, Rule, Rules
 from tests.system.protocol.samples import MAIN, PROCESS, Sample, merged
-from tests.system.protocol.slots import HEARTBEAT, HOUR, MINUTE, WRITER_KEPT, align
+from tests.system.protocol.slots import HEARTBEAT, HOUR, MINUTE, align
 from tests.system.protocol.store import Store
 from tests.system.protocol.totals import NEWEST, OLDER, folded
 from tests.system.protocol.totals_readers import joined, mark
@@ -45,16 +45,18 @@ class Scene:
         version: int = NEWEST,
         kind: int = 1,
         age: int = 0,
+        ends: bool = False,
+        beat: bool = False,
     ) -> Batch:
         """Return a batch of samples of these series, given by tags or id."""
         entries = []
         for name in names:
-            sample_kind = "value" if metric == PROCESS else ""
+            sample_kind = ("beat" if beat else "value") if metric == PROCESS else ""
             time = self.store.now - age
             entries.append((name, Sample(self.samples, str(name), time, sample_kind)))
             self.samples += 1
         part = MetricBatch(metric, epoch, tuple(entries), kind)
-        return Batch(writer, sequence, sequence - 1, (part,), version)
+        return Batch(writer, sequence, sequence - 1, (part,), version, ends)
 
     def send(self, batch: Batch) -> Reply:
         return record(self.store, batch)
@@ -234,11 +236,28 @@ def silent_process(rules: Rules) -> bool:
     return scene.is_right(PROCESS)
 
 
+def process_ends(rules: Rules) -> bool:
+    """A process says that it ends, in a live mode."""
+    scene = Scene(rules)
+    scene.send(scene.batch("A", 1, "a", metric=PROCESS))
+    scene.send(scene.batch("A", 2, "a", metric=PROCESS, ends=True))
+    return scene.is_right(PROCESS)
+
+
+def idle_process_of_a_deleted_series(rules: Rules) -> bool:
+    """A series is deleted, and an idle process repeats its value of it."""
+    scene = Scene(rules)
+    known = scene.send(scene.batch("A", 1, "a", metric=PROCESS)).ids[PROCESS]["a"]
+    delete_series(scene.store, PROCESS, {"a": known})
+    scene.send(scene.batch("A", 2, "a", metric=PROCESS, epoch=1, beat=True))
+    return not scene.store.totals(PROCESS).series
+
+
 def copy_during_a_sweep(rules: Rules) -> bool:
     """A copy reads a hash in two pieces, and a sweep moves a value between them."""
     scene = Scene(rules, live=False)
     scene.send(scene.batch("A", 1, "a", metric=PROCESS))
-    scene.store.now += WRITER_KEPT + 1
+    scene.store.now += HEARTBEAT + 1
     node = scene.store.primary
     before, first = mark(node, PROCESS, rules), scene.store.totals(PROCESS)
     sweep_values(scene.store, first.values)
@@ -270,7 +289,9 @@ HISTORIES: dict[Callable[[Rules], bool], Rule] = {
     late_exemplar: Rule.NEWEST_EXEMPLAR,
     process_comes_back: Rule.SWEEP_AS_READ,
     copy_during_a_sweep: Rule.SWEEP_IN_MARK,
-    silent_process: Rule.GONE_WITH_WRITER,
+    silent_process: Rule.TAKEN_BACK,
+    process_ends: Rule.ENDS_AT_ONCE,
+    idle_process_of_a_deleted_series: Rule.BEAT_CREATES_NOTHING,
     older_script: Rule.UNKNOWN_KIND_STAYS,
 }
 

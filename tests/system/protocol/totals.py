@@ -5,7 +5,7 @@ all; of a gauge the newest set and the changes added since.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -53,8 +53,24 @@ class Change(NamedTuple):
 
 Field = dict[int, Row]
 Base = dict[int, Field]
-# By series and writer. Processes that are gone have the row of the writer "".
-Values = dict[tuple[int, str], Row]
+
+
+class Gone(NamedTuple):
+    """The values of processes that are gone, by writer: one field of the hash."""
+
+    rows: dict[str, Row]
+
+    @property
+    def seen(self) -> int:
+        return max((row.seen for row in self.rows.values()), default=0)
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return tuple(sorted(each for row in self.rows.values() for each in row.ids))
+
+
+# By series and writer. Processes that are gone share the writer "".
+Values = dict[tuple[int, str], Row | Gone]
 
 
 class Exemplar(NamedTuple):
@@ -109,11 +125,11 @@ def rows_of(base: Base) -> Field:
     return {series: row for rows in base.values() for series, row in rows.items()}
 
 
-def sums(values: dict[tuple[str, str], Row], time: int, live: bool) -> dict[str, Row]:
+def sums(values: Mapping[tuple[str, str], Row | Gone], time: int, live: bool) -> dict[str, Row]:
     """Return the sum of the values of all processes by tags; if *live*, of those not gone."""
     found: defaultdict[str, list[int]] = defaultdict(list)
-    for (tags, _), row in values.items():
-        if not live or row.seen >= time - HEARTBEAT:
+    for (tags, writer), row in values.items():
+        if not live or (writer and row.seen >= time - HEARTBEAT):
             found[tags] += row.ids
     return {tags: Row(0, tuple(sorted(ids))) for tags, ids in found.items()}
 
@@ -135,6 +151,16 @@ def newest_infos(rows: dict[str, Row], *, all_set: bool = False) -> dict[str, Ro
     return shown
 
 
+def take_off(values: Values, series: int, writer: str, *, live: bool) -> None:
+    """Remove a value; unless only live ones count, add it to the values of gone processes."""
+    row = values.pop((series, writer))
+    if not live:
+        gone = values.get((series, ""), Gone({}))
+        assert isinstance(gone, Gone)
+        assert isinstance(row, Row)
+        values[series, ""] = Gone({**gone.rows, writer: row})
+
+
 class TotalsRead(NamedTuple):
     """What a reader of totals has read."""
 
@@ -148,7 +174,7 @@ class TotalsRead(NamedTuple):
     def tags_of(self) -> dict[int, str]:
         return {series: tags for tags, series in self.series.items()}
 
-    def values_by_tags(self) -> dict[tuple[str, str], Row]:
+    def values_by_tags(self) -> dict[tuple[str, str], Row | Gone]:
         """Return the values of processes, by tags and writer; skip ids without a series."""
         tags = self.tags_of()
         found = self.values.items()

@@ -18,6 +18,7 @@ class Faults:
         adds: That a sample of a gauge changes its shared value.
         processes: That a sample is a value of a process.
         infos: That a sample is one of an info.
+        ends: That a process with values of its own ends, and another begins.
         newer: That a newer writer sends a change of a kind that older versions do not know.
         deletions: That a series or a metric is deleted.
         options: That options of a metric are set.
@@ -45,6 +46,7 @@ class Faults:
     adds: float = 0.2
     processes: float = 0.1
     infos: float = 0.0
+    ends: float = 0.03
     newer: float = 0.1
     deletions: float = 0.01
     options: float = 0.1

@@ -63,6 +63,10 @@ class Writer(Actor):
         self.values: dict[str, None] = {}
         self.infos: dict[str, str] = {}
         self.values_sent = store.now
+        # Redis lost confirmed batches: repeated values create series again.
+        self.restores = False
+        self.ending = False
+        self.incarnation = 0
 
     @property
     def now(self) -> int:
@@ -75,7 +79,26 @@ class Writer(Actor):
                     self._record()
                 self._repeat_values()
             yield from self._send()
+            if self.values and self.draw.random() < self.run.faults.ends:
+                yield from self._end()
             yield
+
+    def _end(self) -> Steps[None]:
+        """End the process: its last batches say so. Then another one begins."""
+        self.ending = True
+        self.waiting += [self.run.new_value(self, tags, "beat") for tags in self.values]
+        while self.waiting or self.ahead:
+            yield from self._send()
+            yield
+        self.log("ends")
+        self.incarnation += 1
+        self.name = f"{self.name[0]}{self.incarnation}"
+        self.ending = self.restores = False
+        self.values.clear()
+        self.sequence = self.confirmed = 0
+        for (shard, _), known in self.knowledge.ids.items():
+            if shard == self.shard:
+                known.clear()
 
     def _record(self) -> None:
         new = [self.run.new_sample(self) for _ in range(self.draw.choice([1, 1, 2]))]
@@ -97,7 +120,9 @@ class Writer(Actor):
         """Record the values of this process again, so that they count while it has none."""
         if self.values and self.store.now - self.values_sent >= BEAT:
             self.values_sent = self.store.now
-            self.waiting += [self.run.new_value(self, tags) for tags in self.values]
+            kind = "value" if self.restores else "beat"
+            self.restores = False
+            self.waiting += [self.run.new_value(self, tags, kind) for tags in self.values]
 
     def _pack(self) -> PackedBatch:
         """Pack what waits, with the ids known now."""
@@ -137,7 +162,7 @@ class Writer(Actor):
         else:
             if reply.held < self.confirmed:
                 self.knowledge.forget()
-                ids_invalid = True
+                ids_invalid = self.restores = True
             self.confirmed = self.sequence
             for metric, outcome in reply.outcomes.items():
                 again += self._applied(metric, outcome, reply, repeated, packed.samples)
@@ -164,6 +189,10 @@ class Writer(Actor):
             if reply.ids[metric]:
                 known.definitions[at] = reply.definitions[metric]
             known.ids[at].update(reply.ids[metric])
+            missing = [sample for sample in inside if sample in reply.missing]
+            self.run.count("no_series", missing)
+            for sample in missing:
+                self.values.pop(sample.tags, None)
             return []
         if outcome == "unknown_series":
             known.ids[at].clear()
@@ -192,7 +221,7 @@ class Writer(Actor):
             parts = tuple(
                 part._replace(epoch=known.get((self.shard, part.metric), 0)) for part in parts
             )
-        batch = Batch(self.name, self.sequence, self.confirmed, parts, self.version)
+        batch = Batch(self.name, self.sequence, self.confirmed, parts, self.version, self.ending)
         began = self.now
         repeated = False
         while True:
