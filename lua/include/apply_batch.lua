@@ -8,6 +8,7 @@
 -- @include "series_ids"
 -- @include "totals"
 -- @include "fold"
+-- @include "process_values"
 
 -- Bytes of a block between its stamp and its ids: samples, oldest, newest, number of series.
 local BLOCK_HEAD = 28
@@ -56,9 +57,35 @@ local function report_series(metric, batch)
   end
 end
 
+-- Prepare values that a process only repeats: there are no samples. They create no series, so that
+-- a deleted one does not come back.
+local function apply_repeated_values(metric, batch)
+  local values, unknown = metric.process_values, metric.unknown
+  metric.block, metric.is_new, metric.unknown = false, nil, nil
+  if not metric.series then
+    metric.ids = read_column(metric.change, #metric.change - 4 * values.count + 1, 'I4', 4,
+      values.count)
+    return
+  end
+  for n, place in ipairs(unknown and unknown.places or {}) do
+    metric.ids[place] = unknown.ids[n]
+  end
+  local known = {}
+  for place = 1, values.count do
+    known[place] = metric.ids[place] or NO_SERIES
+  end
+  batch.learned[#batch.learned + 1] = { metric.number - 1, known, metric.state.epoch, metric.stamp }
+end
+
 -- Work out the series ids, the change of the totals, and the block. Return why the samples are
 -- refused, if they are.
 local function apply_batch(metric, batch, limits)
+  if holds_values(metric.change) then
+    metric.process_values = read_values(metric.change)
+    if metric.samples == 0 then
+      return apply_repeated_values(metric, batch)
+    end
+  end
   if metric.series then
     name_series(metric, batch, limits)
   end
@@ -68,6 +95,9 @@ local function apply_batch(metric, batch, limits)
       return 'newer_kind'
     end
     metric.block = insert_bytes(metric.block, BLOCK_HEAD + 4 * count, bases)
+  elseif metric.process_values then
+    local count = metric.process_values.count
+    metric.ids = read_column(metric.change, #metric.change - 4 * count + 1, 'I4', 4, count)
   else
     metric.stored_change = batch.stamp .. metric.change
   end

@@ -17,11 +17,14 @@ local function read_fields(key, fields)
   return values
 end
 
--- Write fields; *flat* is field, value, field, value...
+-- Write fields; *flat* is field, value, field, value... Return how many were not there before.
 local function write_fields(key, flat)
+  local added = 0
   for first = 1, #flat, 2 * SLICE do
-    redis.call('HSET', key, unpack(flat, first, math.min(first + 2 * SLICE - 1, #flat)))
+    local last = math.min(first + 2 * SLICE - 1, #flat)
+    added = added + redis.call('HSET', key, unpack(flat, first, last))
   end
+  return added
 end
 
 -- Remove fields.

@@ -52,6 +52,12 @@ class Samples:
     summed_flags: Flags = field(default_factory=lambda: np.zeros(0, np.uint8))
     summaries: Summaries = field(default_factory=empty)
 
+    @classmethod
+    def none(cls) -> "Samples":
+        """Return no samples."""
+        whole = np.zeros(0, np.int64)
+        return cls(whole, whole, np.zeros(0), whole, np.zeros(0, np.uint8))
+
     def __len__(self) -> int:
         return len(self.series)
 

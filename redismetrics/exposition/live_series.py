@@ -13,22 +13,32 @@ from redismetrics.model.label_sets import LABEL_TYPES
 from redismetrics.store import keys
 
 from .newest_values import newest_values
+from .process_rows import read_process_rows
 from .series_table import SeriesTable, unpack_tags
 
 
 def read_live_series(
-    name: str, definition: Definition, tags_by_id: Mapping[int, bytes], live: Mapping[bytes, bytes]
+    name: str,
+    definition: Definition,
+    tags_by_id: Mapping[int, bytes],
+    live: Mapping[bytes, bytes],
+    now_ms: float = 0,
 ) -> SeriesTable:
     """Return the series of the hash `live` (see keys.py) of metric *name*, in order of their ids.
 
     Of an info or state set, return what `newest_values` returns.
 
     *tags_by_id* are packed tags. Series without tags or without a value are left out. So are
-    changes and fields of a newer version: `skipped` is their number. Damaged bytes raise errors of
-    many types; call it within `reading`.
+    changes and fields of a newer version: `skipped` is their number. At the server's time *now_ms*
+    some processes are gone, which matters for gauges with a value per process. Damaged bytes raise
+    errors of many types; call it within `reading`.
     """
     width, per_field = keys.totals_shape(definition.type, len(definition.buckets))
     found = split_live(live)
+    if definition.options.per is not None:
+        names = found.values
+        skipped = found.skipped - sum(map(len, names.values()))
+        return read_process_rows(definition, tags_by_id, names, live, now_ms, skipped)
     try:
         rows_by_id, unknown = add_few(width, per_field, found.rows, found.changes)
     except NotSmall:

@@ -11,20 +11,21 @@ from .live_series import read_live_series
 
 
 def read_readable_families(
-    namespace: str, shards: int, definitions: dict[str, Definition]
+    namespace: str, shards: int, definitions: dict[str, Definition], now_ms: float
 ) -> Operation[list[Family]]:
     """`read_families`, without the metrics that cannot be read."""
 
     def read(names: list[str]) -> Operation[list[Family]]:
-        return read_families(namespace, shards, {name: definitions[name] for name in names})
+        chosen = {name: definitions[name] for name in names}
+        return read_families(namespace, shards, chosen, now_ms)
 
     return (yield from read_readable(list(definitions), read))
 
 
 def read_families(
-    namespace: str, shards: int, definitions: dict[str, Definition]
+    namespace: str, shards: int, definitions: dict[str, Definition], now_ms: float
 ) -> Operation[list[Family]]:
-    """Return these metrics with the current values of all their series."""
+    """Return these metrics with the values of all their series at the server's time *now_ms*."""
     if not definitions:
         return []
     commands: list[Command] = []
@@ -40,7 +41,8 @@ def read_families(
         # Replies can be large: free those of one metric before the next is unpacked.
         replies[2 * at : 2 * at + 2] = (None, None)
         with reading(f"live: the totals of {name!r}"):
-            table = read_live_series(name, definition, series_by_id(series), pairs(live))
+            found = series_by_id(series)
+            table = read_live_series(name, definition, found, pairs(live), now_ms)
         if table.skipped:
             warn_once(
                 f"{name}: its current values lack what a newer version of redismetrics wrote; "

@@ -28,13 +28,13 @@ def live(context: QueryContext, name: str | None, idle_ms: int) -> Operation[lis
         if name is None:
             first: list[Operation[Any]] = [server.now(), catalog.catalogue(namespace, shards)]
             now_ms, definitions = yield from gather(first)
-            families = yield from read_readable_families(namespace, shards, definitions)
+            families = yield from read_readable_families(namespace, shards, definitions, now_ms)
         else:
             now_ms = yield from server.now()
             shard = keys.shard_of(name, shards)
             definition = (yield from catalog.describe(namespace, shard, name)).definition
             definitions = {} if definition is None else {name: definition}
-            families = yield from read_families(namespace, shards, definitions)
+            families = yield from read_families(namespace, shards, definitions, now_ms)
         oldest = now_ms - idle_ms
         return [
             replace(family, series=SeriesTable.of(family.series).seen_since(oldest))

@@ -36,6 +36,8 @@ class MetricBatch:
         squeezed: Compressed once more, because the send queue was full.
         alone: Must be sent alone, because Redis rejected a batch that it was part of.
         queued_at: When it was first put into the send queue, by the steady clock.
+        is_repeated: Has no samples: it repeats the values of this process.
+        ends: Says that this process ends.
         changes: How the samples change the totals, once that is known. A changed copy of the batch
             has None.
     """
@@ -50,6 +52,8 @@ class MetricBatch:
     squeezed: bool = False
     alone: bool = False
     queued_at: float = 0.0
+    is_repeated: bool = False
+    ends: bool = False
     changes: Changes | None = field(default=None, init=False)
 
     @property

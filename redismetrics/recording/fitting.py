@@ -13,6 +13,7 @@ from redismetrics.store.driver import Operation
 from . import batch as metric_batch
 from .batch import MetricBatch, convert, finish, is_outside
 from .known_definitions import KnownDefinitions
+from .own_values import OwnValues
 from .recorder import Recorder
 from .send_queue import SendQueue
 
@@ -29,8 +30,15 @@ class Fitting:
             since, so nothing is dropped because of it before the server is asked again.
     """
 
-    def __init__(self, recorder: Recorder, send_queue: SendQueue, known: KnownDefinitions) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        send_queue: SendQueue,
+        known: KnownDefinitions,
+        own: OwnValues,
+    ) -> None:
         self._recorder, self._send_queue, self._known = recorder, send_queue, known
+        self._own = own
         self.settings = recorder.settings
         self.mismatches: dict[str, str] = {}
         self.offset_ms = 0.0
@@ -106,7 +114,9 @@ class Fitting:
             if fitting is not None:
                 kept = self.drop_outside(fitting, *limits)
                 if kept is not None:
-                    ready.append(finish(kept))
+                    kept = finish(kept)
+                    is_own = kept.definition.options.per is not None
+                    ready.append(self._own.resolve(kept) if is_own else kept)
         return ready
 
     def fit(self, batch: MetricBatch, definition: Definition) -> MetricBatch | None:

@@ -133,7 +133,7 @@ class RedisSink:
             self.recorder.start_again()
 
     def _wake_sender(self) -> None:
-        if not self.send_queue.is_empty or self.sender.unconfirmed:
+        if not self.send_queue.is_empty or self.sender.unconfirmed or self.sender.own.due():
             self.sending.wake.set()
             self.sender.wake()
 
@@ -148,6 +148,8 @@ class RedisSink:
 
         The collector calls it: a finalizer of the client could run while its thread holds a lock.
         """
+        if self.sender.own.due():
+            self._wake_sender()
         if self.recorder.clients or not self.is_attached:
             return False
         self.collector.collect_now()
@@ -161,6 +163,7 @@ class RedisSink:
         for thread in self.threads:
             if thread is not threading.current_thread():
                 thread.join(self._settings.socket_timeout + 1)
+        self._send_rest(monotonic() + self._settings.socket_timeout)
         self.sender.connect()
         return True
 
@@ -357,8 +360,12 @@ class RedisSink:
 
     def _send_rest(self, until: float) -> None:
         delay = self.sending.backoff.first
-        queue = self.send_queue
-        while queue.drained > queue.settled and monotonic() < until:
+        queue, own = self.send_queue, self.sender.own
+        own.ends = True
+        while monotonic() < until:
+            # That values of this process end is said if Redis answers, and not waited for.
+            if queue.drained <= queue.settled and not (own.due() and self.last_error is None):
+                return
             if not uninterrupted(lambda: self._send_once(until)):
                 # Redis doesn't reply to the sender's thread; its batch stays unconfirmed.
                 self.sender.abandoned = True

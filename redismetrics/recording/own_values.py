@@ -1,0 +1,182 @@
+"""The values that this process has of its own: of gauges declared with ``per="process"``.
+
+They are sent when they change, and repeated when nothing was sent for a while: that shows that the
+process lives. When the process ends, its last batch says so.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from math import inf
+
+import numpy as np
+
+from redismetrics.columnar.process_values import BEAT_SECONDS, merge_mode, pack_values
+from redismetrics.columnar.samples import CHANGE, OWN_TIME, Samples
+from redismetrics.columnar.small_totals import CHANGES_SHARED, HAS_OWN_TIME, SETS
+from redismetrics.model.definition import Definition
+from redismetrics.model.time import HOUR
+from redismetrics.store import keys
+
+from .batch import MetricBatch, changes_of, merge_gauge_changes, saturated_sum
+from .known_definitions import KnownDefinitions
+from .recorder import Recorder
+from .this_process import this_process
+from .totals_changes import GaugeChanges
+
+# How the time of a value was given, the time in ms, and the value; see the change of a gauge.
+_Value = tuple[int, float, float]
+
+
+@dataclass(slots=True)
+class _OwnMetric:
+    """The values of one metric, by canonical tags.
+
+    Attributes:
+        sent_at: When all of them were last packed, by the steady clock.
+        has_ended: Redis knows that they are of a process that ends.
+    """
+
+    definition: Definition
+    sent_at: float
+    values: dict[bytes, _Value] = field(default_factory=dict)
+    has_ended: bool = False
+
+
+class OwnValues:
+    """The values of this process, by metric.
+
+    Only one thread at a time may call its methods, but for `due`.
+
+    Attributes:
+        ends: Each batch that is packed from now on says that the process ends.
+    """
+
+    def __init__(self, recorder: Recorder, known: KnownDefinitions) -> None:
+        self._recorder, self._known = recorder, known
+        self._metrics: dict[str, _OwnMetric] = {}
+        self.ends = False
+
+    def _now(self) -> float:
+        return self._recorder.steady_clock()
+
+    def resolve(self, batch: MetricBatch) -> MetricBatch:
+        """Note the values in a finished batch; return it with changes turned into values.
+
+        The same batch may come again, if it has to be packed again.
+        """
+        samples = merge_gauge_changes(batch.samples)
+        changes = changes_of(batch, samples)
+        assert isinstance(changes, GaugeChanges), "BUG: values of a metric that is not a gauge"
+        metric = self._metrics.get(batch.name)
+        if metric is None:
+            metric = self._metrics[batch.name] = _OwnMetric(batch.definition, self._now())
+        metric.definition, metric.has_ended = batch.definition, False
+        bases = []
+        for place, canonical in enumerate(batch.canonicals):
+            before = metric.values.get(canonical)
+            bases.append(0.0 if before is None else before[2])
+            after = _changed(before, changes, place)
+            if after is not None:
+                metric.values[canonical] = after
+        changed = (samples.flags & CHANGE) != 0
+        if changed.any():
+            value, flags = samples.value.copy(), samples.flags.copy()
+            for row in np.flatnonzero(changed).tolist():
+                value[row] = saturated_sum(value[row], bases[samples.series[row]])
+            flags[changed] &= ~np.uint8(CHANGE)
+            samples = replace(samples, value=value, flags=flags)
+        return replace(batch, samples=samples)
+
+    def pack(self, batch: MetricBatch) -> bytes:
+        """Return what record.lua reads of the values of the series of *batch*."""
+        metric = self._metrics[batch.name]
+        batch.ends = self.ends
+        if len(batch.canonicals) == len(metric.values):
+            metric.sent_at = self._now()
+        codes, times, values = zip(*map(metric.values.__getitem__, batch.canonicals), strict=True)
+        mode = merge_mode(batch.definition.options.merge)
+        return pack_values(codes, times, values, mode, this_process(), ends=self.ends)
+
+    # -- values that are repeated -----------------------------------------------------------------
+
+    def due(self) -> list[str]:
+        """Return the metrics whose values must be sent again; if the process ends, all."""
+        if not self._metrics:
+            return []
+        oldest = self._now() - BEAT_SECONDS
+        return [
+            name
+            # A copy, since several threads ask.
+            for name, metric in list(self._metrics.items())
+            if metric.values and not metric.has_ended and (self.ends or metric.sent_at <= oldest)
+        ]
+
+    def repeated(self, shard: int, shards: int) -> list[MetricBatch]:
+        """Return a batch without samples for each metric of a shard that is due."""
+        return [
+            MetricBatch(
+                name,
+                self._known.definition(name) or self._metrics[name].definition,
+                True,
+                list(self._metrics[name].values),
+                Samples.none(),
+                is_repeated=True,
+            )
+            for name in self.due()
+            if keys.shard_of(name, shards) == shard
+        ]
+
+    def confirm(self, batch: MetricBatch) -> None:
+        """Note that Redis holds the values of a batch."""
+        if batch.is_repeated:
+            self._metrics[batch.name].has_ended = batch.ends
+
+    def refuse(self, batch: MetricBatch, reason: str) -> None:
+        """Let the repeated values of a batch that Redis refused be due, if that can help."""
+        if batch.is_repeated and reason in ("definition", "unknown_series"):
+            self._metrics[batch.name].sent_at = -inf
+
+    def forget(self, batch: MetricBatch, ids: Iterable[int]) -> None:
+        """Forget the values of series that were deleted: they have no id."""
+        if batch.is_repeated:
+            for canonical, number in zip(batch.canonicals, ids, strict=True):
+                if number < 0:
+                    self._metrics[batch.name].values.pop(canonical, None)
+
+    def restored(self) -> list[MetricBatch]:
+        """Return all values as samples: Redis has lost data, and does not know all series.
+
+        A value that was set long ago is an hour old, since older samples may be rejected.
+        """
+        oldest_ms = self._recorder.now() * 1000 - HOUR
+        batches = []
+        for name, metric in self._metrics.items():
+            if not metric.values or metric.has_ended:
+                continue
+            count = len(metric.values)
+            codes, times, values = zip(*metric.values.values(), strict=True)
+            samples = Samples(
+                np.arange(count),
+                np.maximum(np.array(times), oldest_ms).astype(np.int64),
+                np.array(values),
+                np.ones(count, np.int64),
+                np.where(np.array(codes) != 0, OWN_TIME, 0).astype(np.uint8),
+            )
+            batches.append(
+                MetricBatch(name, metric.definition, True, list(metric.values), samples)
+            )
+        return batches
+
+
+def _changed(before: _Value | None, changes: GaugeChanges, place: int) -> _Value | None:
+    """Return a value after the changes of a flush, as record.lua changes a shared one."""
+    code, after = int(changes.code[place]), before
+    if code & CHANGES_SHARED:
+        _, last, base = before or (0, -1.0, 0.0)
+        value = saturated_sum(base, float(changes.change[place]))
+        after = (0, max(last, float(changes.change_time[place])), value)
+    if code & SETS:
+        time = float(changes.time[place])
+        if after is None or time >= after[1]:
+            after = (code & HAS_OWN_TIME, time, float(changes.value[place]))
+    return after
