@@ -18,7 +18,8 @@
 --                     a field of the live hash (u1), flags (u1): the sum of 1 if the metric is
 --                     introduced, 2 if the change has shared values
 -- ARGV[7+] then for each metric: name, change, block; and if it is introduced, definition, series
---          change: how the totals change, see include/totals.lua, without stamp
+--          change: how the totals change, see include/totals.lua, without stamp; or the values of
+--          a process, see include/process_values.lua. Values that are only repeated have no samples
 --          block: what the log gets, see block_codec.py, without stamp. This script never reads the
 --          body. If shared values change, it lacks the bases, which only this script knows
 --          series: msgpack [series...], each its id, a number, or its canonical tags, a string
@@ -43,7 +44,7 @@
 
 -- @include "numbers"
 -- @include "slices"
--- @include "rights"
+-- @include "record_rights"
 -- @include "series_ids"
 -- @include "record_state"
 -- @include "batch_stamp"
@@ -89,7 +90,7 @@ local batch = {
   learned = {},
 }
 
--- Read the keys and arguments of each metric into named fields. The steps below set further ones:
+-- Read keys and arguments of each metric into named fields. The steps below set further ones:
 -- those that each metric has, which are false here so that the table has room for them, and
 --   refused         true if a check failed
 --   ids             of series, if the metric is introduced
@@ -98,6 +99,7 @@ local batch = {
 --   new_series      of the series hash: tags, id, tags, id...
 --   changed_counts  of the values hash: field, count, field, count...
 --   is_new          true if the catalogue does not have the metric
+--   process_values  of the live hash, if each process has a value, see include/process_values.lua
 --   rows            of the live hash, if something is folded
 --   fold            changes that these rows hold then
 --   cut             blocks to remove from the log, if any
@@ -146,6 +148,15 @@ local function for_each_accepted(step)
   end
 end
 
+-- All accepted metrics, but for those of which a process only repeats its values.
+local function for_each_block(step)
+  for_each_accepted(function(metric)
+    if metric.block then
+      step(metric)
+    end
+  end)
+end
+
 local function refuse(metric, reason, detail)
   metric.refused = true
   batch.problems[#batch.problems + 1] = { metric.number - 1, reason, detail }
@@ -160,30 +171,6 @@ local function read_last_batch()
     local last_sequence, _, reply = unpack(cmsgpack.unpack(entry))
     return last_sequence, reply
   end
-end
-
--- Return an error if a right is missing. The server itself has checked the keys of all metrics, so
--- each command is checked with one key.
-local function find_missing_right()
-  local first = batch.metrics[1]
-  local log = first.log_key
-  if not redis.acl_check_cmd then
-    return find_refused('SET', clock_key, '0', 'NOSUCHOPTION')
-      or find_refused('HSET', recorded_key, 'f', 'v', 'g')
-      or find_refused('HDEL', recorded_key, '')
-      or find_refused('ZADD', log, 'nan', 'm')
-      or find_refused('ZREM', log, '')
-      or find_refused('PUBLISH', first.channel, '') -- subscribers skip an empty message
-  end
-  local missing_right = find_denied('SET', clock_key, '0')
-    or find_denied('HSET', recorded_key, 'f', 'v')
-    or find_denied('HDEL', recorded_key, 'f')
-    or find_denied('ZADD', log, '0', 'm')
-    or find_denied('ZREM', log, 'm')
-  for _, metric in ipairs(batch.metrics) do
-    missing_right = missing_right or find_denied('PUBLISH', metric.channel, '')
-  end
-  return missing_right
 end
 
 local function read_clock()
@@ -328,6 +315,9 @@ end
 -- Append the change and the block. Return an error if one of the keys has another type: to read
 -- both first, for each metric of each batch, would cost more than to undo it.
 local function append(metric)
+  if metric.process_values then
+    return append_values(metric, batch, writer)
+  end
   local state, change = metric.state, metric.stored_change
   local name, reply = change and name_of_change(state.next_change - 1), nil
   if change and state.next_change - state.first_change == 1 then
@@ -370,16 +360,19 @@ local function write_metric(metric)
 end
 
 local function write_states()
-  local states, dirty, n = {}, {}, 0
+  local states, dirty = {}, {}
   for_each_accepted(function(metric)
     local state = metric.state
-    state.samples = state.samples + metric.samples
-    states[n + 1], states[n + 2] = metric.name, pack_state(state)
-    dirty[n + 1], dirty[n + 2] = batch.clock_text, metric.name
-    n = n + 2
+    if metric.block or metric.has_moved then
+      state.samples = state.samples + metric.samples
+      states[#states + 1], states[#states + 2] = metric.name, pack_state(state)
+    end
+    if metric.block then
+      dirty[#dirty + 1], dirty[#dirty + 2] = batch.clock_text, metric.name
+    end
   end)
-  if n > 0 then
-    write_fields(recorded_key, states)
+  write_fields(recorded_key, states)
+  if #dirty > 0 then
     redis.call('ZADD', dirty_key, unpack(dirty))
   end
 end
@@ -389,7 +382,7 @@ end
 -- Return how many publishes failed: the samples are stored anyway.
 local function publish()
   local failed = 0
-  for_each_accepted(function(metric)
+  for_each_block(function(metric)
     local reply = redis.pcall('PUBLISH', metric.channel, metric.block .. metric.stamp)
     if type(reply) == 'table' and reply.err then
       failed = failed + 1
@@ -408,7 +401,7 @@ end
 batch.previous_sequence = last_sequence or 0
 
 read_arguments()
-local missing_right = #batch.metrics > 0 and find_missing_right()
+local missing_right = #batch.metrics > 0 and find_missing_right(clock_key, recorded_key, batch.metrics)
 if missing_right then
   return redis.error_reply(missing_right)
 end
@@ -422,9 +415,9 @@ check_ages()
 for_each_accepted(check_ids)
 for_each_accepted(apply_samples)
 fold_long_lists(batch.metrics, batch.clock)
-for_each_accepted(cut_log)
+for_each_block(cut_log)
 batch.waiting = batch.clock
-for_each_accepted(find_oldest_waiting)
+for_each_block(find_oldest_waiting)
 
 local reply = pack_reply(0)
 write_guard(reply)

@@ -81,7 +81,7 @@ end
 -- refused, if they are.
 local function apply_batch(metric, batch, limits)
   if holds_values(metric.change) then
-    metric.process_values = read_values(metric.change)
+    metric.process_values = read_values(metric.change, not metric.series)
     if metric.samples == 0 then
       return apply_repeated_values(metric, batch)
     end

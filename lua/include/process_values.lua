@@ -25,14 +25,15 @@ local function holds_values(change)
   return string.byte(change) == VALUES
 end
 
-local function read_values(change)
+-- Return the values in *change*, which ends with the ids of the series, or not.
+local function read_values(change, has_ids)
   local _, _, count, flags, at = struct.unpack('<BBI4I4', change)
   local values, mode = { count = count, ends = flags == ENDS }, nil
   values.codes, at = read_column(change, at, 'B', 1, count)
   values.times, at = read_column(change, at, 'd', 8, count)
   values.values, at = read_column(change, at, 'd', 8, count)
   mode, at = struct.unpack('<B', change, at)
-  values.process = string.sub(change, at)
+  values.process = string.sub(change, at, has_ids and -4 * count - 1 or -1)
   values.mode = math.floor(mode / 2) -- 0 all, 1 min, 2 max, 3 sum, 4 mostrecent
   values.is_live = mode % 2 == 1
   return values
@@ -156,4 +157,24 @@ local function write_values(key, ids, values, writer, clock)
   end
   -- Only a process whose field was not there may have counted as gone.
   return write_fields(key, flat) > 0 and take_back(key, ids, values.count, writer)
+end
+
+-- Append the block, if there is one, and write the values of the process. Return an error if one of
+-- the keys has another type.
+local function append_values(metric, batch, writer)
+  local reply = metric.block and redis.pcall(
+    'ZADD', metric.log_key, batch.clock_text, metric.block)
+  if type(reply) == 'table' then
+    return reply.err
+  end
+  local is_written, result = pcall(
+    write_values, metric.live_key, metric.ids, metric.process_values, writer, batch.clock)
+  if not is_written then
+    if metric.block then
+      redis.call('ZREM', metric.log_key, metric.block)
+    end
+    return type(result) == 'table' and result.err or tostring(result)
+  elseif result then
+    metric.has_moved, metric.state.folded = true, batch.clock -- a copy that is under way notices
+  end
 end

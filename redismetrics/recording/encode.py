@@ -27,6 +27,8 @@ _INTRODUCED, _HAS_SHARED = 1, 2
 
 # Samples, oldest_ms, newest_ms, number of series: how a block begins behind its stamp.
 _BLOCK_HEAD = struct.Struct("<dddI")
+# In place of the oldest time, where nothing was sampled.
+_ANY_TIME = 1 << 53
 # Of a block in which no shared value changes.
 _NO_BASES = bytes(4)
 
@@ -49,13 +51,17 @@ class EncodedBatch(NamedTuple):
     introduction: tuple[bytes, ...] = ()
 
 
-def encode(batch: MetricBatch, known: KnownSeries) -> EncodedBatch:
+def encode(batch: MetricBatch, known: KnownSeries, values: bytes | None = None) -> EncodedBatch:
     """Encode a batch for record.lua.
 
     *known* are the series that Redis is known to have. If it has all of the batch, with the same
-    definition, their ids are sent and nothing else.
+    definition, their ids are sent and nothing else. *values* are those of this process, which take
+    the place of a change of the totals.
     """
     samples, changes = batch.samples, batch.changes
+    if batch.is_repeated:
+        assert values is not None, "BUG: no values to repeat"
+        return _encoded(batch, known, (0, _ANY_TIME, 0), values, b"")
     if changes is None and batch.kind == "gauge":
         samples = merge_gauge_changes(samples)
     if len(samples) > block_codec.MAX_ROWS:
@@ -65,15 +71,26 @@ def encode(batch: MetricBatch, known: KnownSeries) -> EncodedBatch:
     value = saturated(samples.value)
     if value is not samples.value:
         samples = replace(samples, value=value)
-    if changes is None:
-        changes = changes_of(batch, samples)
+    if values is None:
+        values = _pack(changes_of(batch, samples) if changes is None else changes)
     newest_own = 0
     if not is_zero(samples.flags):
         own = samples.time[(samples.flags & OWN_TIME) != 0]
         newest_own = int(own.max()) if len(own) else 0
-    oldest = bounds(samples.time)[0]
-    series = list(map(known.ids.get, batch.canonicals))
-    change, ids = _pack(changes), b""
+    times = (samples.count, bounds(samples.time)[0], newest_own)
+    return _encoded(batch, known, times, values, block_codec.pack(samples))
+
+
+def _encoded(
+    batch: MetricBatch,
+    known: KnownSeries,
+    times: tuple[int, int, int],
+    change: bytes,
+    body: bytes,
+) -> EncodedBatch:
+    """Return a batch encoded; *times* are how many samples it has, and their oldest and newest."""
+    count, oldest, newest_own = times
+    series, ids = list(map(known.ids.get, batch.canonicals)), b""
     introduction: tuple[bytes, ...] = ()
     is_introduced = None in series or batch.definition != known.definition
     if is_introduced:
@@ -84,16 +101,16 @@ def encode(batch: MetricBatch, known: KnownSeries) -> EncodedBatch:
     head = _HEAD.pack(
         known.epoch,
         known.stamp,
-        samples.count,
+        count,
         *keys.totals_shape(batch.kind, len(batch.definition.buckets)),
         _INTRODUCED * is_introduced + _HAS_SHARED * has_shared,
     )
     block = b"".join(
         (
-            _BLOCK_HEAD.pack(samples.count, oldest, newest_own, len(series)),
+            _BLOCK_HEAD.pack(count, oldest, newest_own, len(series)),
             ids,
             b"" if has_shared else _NO_BASES,
-            block_codec.pack(samples),
+            body,
         )
     )
     return EncodedBatch(batch.name, oldest, newest_own, head, change + ids, block, introduction)

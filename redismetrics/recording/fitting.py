@@ -25,20 +25,15 @@ class Fitting:
 
     Attributes:
         settings: Those of the client, with a *max_age* that the namespace allows.
+        own: The values of gauges of which each process has one.
         mismatches: By metric: the message of a `TypeMismatch`, or "" once it was raised.
         offset_ms: The server's clock minus ours, as of the last reply. Either may have been set
             since, so nothing is dropped because of it before the server is asked again.
     """
 
-    def __init__(
-        self,
-        recorder: Recorder,
-        send_queue: SendQueue,
-        known: KnownDefinitions,
-        own: OwnValues,
-    ) -> None:
+    def __init__(self, recorder: Recorder, send_queue: SendQueue, known: KnownDefinitions) -> None:
         self._recorder, self._send_queue, self._known = recorder, send_queue, known
-        self._own = own
+        self.own = OwnValues(recorder, known)
         self.settings = recorder.settings
         self.mismatches: dict[str, str] = {}
         self.offset_ms = 0.0
@@ -116,7 +111,7 @@ class Fitting:
                 if kept is not None:
                     kept = finish(kept)
                     is_own = kept.definition.options.per is not None
-                    ready.append(self._own.resolve(kept) if is_own else kept)
+                    ready.append(self.own.resolve(kept) if is_own else kept)
         return ready
 
     def fit(self, batch: MetricBatch, definition: Definition) -> MetricBatch | None:

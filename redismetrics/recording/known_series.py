@@ -32,9 +32,12 @@ class KnownSeries:
     ) -> None:
         """Remember the numbers of some series, which Redis stored with *definition*.
 
+        A number below 0 is that of a series that does not exist.
+
         Those learned in another epoch may be of series that were removed: they are forgotten.
         """
         if self.epoch != epoch:
             self.ids.clear()
         self.epoch, self.stamp, self.definition = epoch, stamp, definition
-        self.ids.update(zip(canonicals, ids, strict=True))
+        pairs = zip(canonicals, ids, strict=True)
+        self.ids.update((canonical, number) for canonical, number in pairs if number >= 0)

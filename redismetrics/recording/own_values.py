@@ -4,7 +4,7 @@ They are sent when they change, and repeated when nothing was sent for a while: 
 process lives. When the process ends, its last batch says so.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from math import inf
 
@@ -19,6 +19,7 @@ from redismetrics.store import keys
 
 from .batch import MetricBatch, changes_of, merge_gauge_changes, saturated_sum
 from .known_definitions import KnownDefinitions
+from .known_namespace import KnownNamespace
 from .recorder import Recorder
 from .this_process import this_process
 from .totals_changes import GaugeChanges
@@ -87,8 +88,13 @@ class OwnValues:
             samples = replace(samples, value=value, flags=flags)
         return replace(batch, samples=samples)
 
-    def pack(self, batch: MetricBatch) -> bytes:
-        """Return what record.lua reads of the values of the series of *batch*."""
+    def pack(self, batch: MetricBatch) -> bytes | None:
+        """Return what record.lua reads of the values of the series of *batch*; None if it has none.
+
+        Most metrics are not gauges of which each process has a value.
+        """
+        if batch.definition.options.per is None:
+            return None
         metric = self._metrics[batch.name]
         batch.ends = self.ends
         if len(batch.canonicals) == len(metric.values):
@@ -111,7 +117,11 @@ class OwnValues:
             if metric.values and not metric.has_ended and (self.ends or metric.sent_at <= oldest)
         ]
 
-    def repeated(self, shard: int, shards: int) -> list[MetricBatch]:
+    def due_shards(self, namespace: KnownNamespace) -> set[int]:
+        """Return the shards of these metrics."""
+        return {keys.shard_of(name, namespace.shards) for name in self.due()}
+
+    def repeated(self, shard: int, namespace: KnownNamespace) -> list[MetricBatch]:
         """Return a batch without samples for each metric of a shard that is due."""
         return [
             MetricBatch(
@@ -123,7 +133,7 @@ class OwnValues:
                 is_repeated=True,
             )
             for name in self.due()
-            if keys.shard_of(name, shards) == shard
+            if keys.shard_of(name, namespace.shards) == shard
         ]
 
     def confirm(self, batch: MetricBatch) -> None:
@@ -143,15 +153,16 @@ class OwnValues:
                 if number < 0:
                     self._metrics[batch.name].values.pop(canonical, None)
 
-    def restored(self) -> list[MetricBatch]:
-        """Return all values as samples: Redis has lost data, and does not know all series.
+    def restored(self, shard: int, namespace: KnownNamespace) -> list[MetricBatch]:
+        """Return the values of a shard as samples: Redis lost data, and does not know all series.
 
         A value that was set long ago is an hour old, since older samples may be rejected.
         """
         oldest_ms = self._recorder.now() * 1000 - HOUR
         batches = []
         for name, metric in self._metrics.items():
-            if not metric.values or metric.has_ended:
+            is_elsewhere = keys.shard_of(name, namespace.shards) != shard
+            if is_elsewhere or metric.has_ended or not metric.values:
                 continue
             count = len(metric.values)
             codes, times, values = zip(*metric.values.values(), strict=True)
@@ -162,9 +173,7 @@ class OwnValues:
                 np.ones(count, np.int64),
                 np.where(np.array(codes) != 0, OWN_TIME, 0).astype(np.uint8),
             )
-            batches.append(
-                MetricBatch(name, metric.definition, True, list(metric.values), samples)
-            )
+            batches.append(MetricBatch(name, metric.definition, True, list(metric.values), samples))
         return batches
 
 

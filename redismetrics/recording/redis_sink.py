@@ -148,8 +148,7 @@ class RedisSink:
 
         The collector calls it: a finalizer of the client could run while its thread holds a lock.
         """
-        if self.sender.own.due():
-            self._wake_sender()
+        self._wake_sender()
         if self.recorder.clients or not self.is_attached:
             return False
         self.collector.collect_now()

@@ -56,13 +56,13 @@ class Sender:
         self.send_queue = send_queue
         self.known = KnownDefinitions(recorder)
         self.writer = secrets.token_hex(8)
-        # By shard.
         self.unconfirmed: dict[int, UnconfirmedBatch] = {}
         self._ahead: dict[int, PackedBatch] = {}
         # Set when another thread no longer waits for the one that is sending.
         self.abandoned = False
         self.last_error: StoreError | None = None
         self.fitting = Fitting(recorder, send_queue, self.known)
+        self.own = self.fitting.own
         self._batches = self._retries = self._lost_batches = self._unpublished = 0
         self._batch_seconds = 0.0
         self._client: Client | None = None
@@ -174,7 +174,7 @@ class Sender:
 
     def _shards_to_send(self) -> list[int]:
         running = [] if self._lanes is None else self._lanes.running()
-        waiting = (*self._ahead, *self.send_queue.shards())
+        waiting = (*self._ahead, *self.send_queue.shards(), *self.own.due_shards(self._namespace))
         shards = dict.fromkeys((*self.unconfirmed, *running, *waiting))
         shards.pop(_OPENING, None)
         return list(shards)
@@ -245,7 +245,7 @@ class Sender:
             return self._ahead.pop(shard)
         found = self.send_queue.take(shard)
         if not found:
-            return None
+            return self._encode(self.own.repeated(shard, self._namespace))
         try:
             unreadable = yield from self.fitting.look_up(shard, found)
             ready = self.fitting.fit_all(found, unreadable)
@@ -317,7 +317,8 @@ class Sender:
         packed: list[MetricBatch] = []
         for batch in found:
             try:
-                encoded.append(encode(batch, self.known.series(batch.name)))
+                known = self.known.series(batch.name)
+                encoded.append(encode(batch, known, self.own.pack(batch)))
                 packed.append(batch)
             except Exception:
                 log.exception(
@@ -364,6 +365,7 @@ class Sender:
             "Redis lost confirmed batches: after a failover, or its data was deleted"
         )
         self.known.forget_ids()
+        self.send_queue.put(self.own.restored(shard, self._namespace))
         self._namespace.doubt()
 
     def _confirm(self, batch: UnconfirmedBatch, reply: WriteReply) -> bool:
@@ -404,14 +406,17 @@ class Sender:
                 self.recorder.drops.overflow(batch.batches[index].name, tag, count)
         for index, ids, epoch, stamp in reply.learned:
             self.known.learn_ids(batch.batches[index], ids, epoch, stamp)
+            self.own.forget(batch.batches[index], ids)
         for index, part in enumerate(batch.batches):
             if index not in refused:
                 self.clear_mismatch(part.name)
                 self.known.confirm(part.name, part.definition)
+                self.own.confirm(part)
                 continue
             try:
                 kept = self.fitting.correct(part, *refused[index])
-                if kept is not None:
+                self.own.refuse(part, refused[index][0])
+                if kept is not None and not part.is_repeated:
                     self.send_queue.put_back([kept])
             except Exception:  # the definition in Redis can't be read
                 log.exception("%s: %d samples are dropped", part.name, part.samples.count)
@@ -433,7 +438,7 @@ class Sender:
         self._put_back_ahead(batch.request.shard)
         for part in batch.batches:
             part.alone = True
-        self.send_queue.put_back(batch.batches)
+        self.send_queue.put_back([part for part in batch.batches if not part.is_repeated])
 
     def _give_up(self, batch: UnconfirmedBatch, reason: str) -> None:
         self._put_back_ahead(batch.request.shard)

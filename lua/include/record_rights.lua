@@ -1,0 +1,27 @@
+-- The rights that record.lua needs: they are checked before anything is written.
+
+-- @include "rights"
+
+-- Return an error if a right is missing. The server itself has checked the keys of all metrics, so
+-- each command is checked with one key.
+local function find_missing_right(clock_key, recorded_key, metrics)
+  local first = metrics[1]
+  local log = first.log_key
+  if not redis.acl_check_cmd then
+    return find_refused('SET', clock_key, '0', 'NOSUCHOPTION')
+      or find_refused('HSET', recorded_key, 'f', 'v', 'g')
+      or find_refused('HDEL', recorded_key, '')
+      or find_refused('ZADD', log, 'nan', 'm')
+      or find_refused('ZREM', log, '')
+      or find_refused('PUBLISH', first.channel, '') -- subscribers skip an empty message
+  end
+  local missing_right = find_denied('SET', clock_key, '0')
+    or find_denied('HSET', recorded_key, 'f', 'v')
+    or find_denied('HDEL', recorded_key, 'f')
+    or find_denied('ZADD', log, '0', 'm')
+    or find_denied('ZREM', log, 'm')
+  for _, metric in ipairs(metrics) do
+    missing_right = missing_right or find_denied('PUBLISH', metric.channel, '')
+  end
+  return missing_right
+end
