@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable
 
-from redismetrics.model.definition import define
-
 from .instruments import InfoInstrument, StateSetInstrument, SummaryInstrument
 from .methods import Recording
 
@@ -34,10 +32,5 @@ class InstrumentMethods(Recording):
         *states*, they are those that were declared, or, if there are none, all that were ever set.
         """
         if states is not None:
-            known = self._recorder.metrics.get(name)
-            if known is None or known.definition.type != "stateset":
-                self.declare(name, "stateset", states=states)
-            else:
-                given = define(name, "stateset", states=states).options
-                self._recorder.declare(name, known.definition.with_options(given))
+            self._recorder.registry.give_options(name, "stateset", states=states)
         return StateSetInstrument(name, metrics=self)

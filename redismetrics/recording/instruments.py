@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import copysign
 from typing import Any
 
+from redismetrics.model.definition import define
 from redismetrics.model.time import Clock, system_clock
 from redismetrics.model.validation import MetricType, Tags, check_name, clean_tags
 
@@ -115,10 +116,39 @@ class Counter(Instrument):
 
 
 class Gauge(Instrument):
-    """A bound gauge: `.set(value)`, `.add(delta)`."""
+    """A bound gauge: `.set(value)`, `.add(delta)`.
 
-    __slots__ = ()
+    With ``per="process"`` each process has a value of its own, and *merge* says how these become
+    one when they are read: see `Metrics.declare`.
+    """
+
+    __slots__ = ("_merge", "_per")
     kind = "gauge"
+
+    def __init__(
+        self,
+        name: str,
+        tags: Tags | None = None,
+        *,
+        metrics: "Recording | None" = None,
+        per: str | None = None,
+        merge: str | None = None,
+    ) -> None:
+        super().__init__(name, tags, metrics=metrics)
+        define(name, "gauge", per=per, merge=merge)
+        self._per, self._merge = per, merge
+
+    def with_tags(self, tags: Tags | None = None, /, **more: Any) -> "Gauge":
+        """Return a gauge of the same metric with these tags added."""
+        added = {**self.tags, **(tags or {}), **more}
+        return type(self)(self.name, added, metrics=self._metrics, per=self._per, merge=self._merge)
+
+    def _first(self, item: Any) -> None:
+        if self._per is not None:
+            self._recorder().registry.give_options(
+                self.name, "gauge", per=self._per, merge=self._merge
+            )
+        super()._first(item)
 
     def set(self, value: float) -> None:
         """Set the value now."""
@@ -128,7 +158,7 @@ class Gauge(Instrument):
             self._slow(value)
 
     def add(self, delta: float) -> None:
-        """Change the value that all processes share.
+        """Change the value that all processes share, or that of this process.
 
         One flush stores the net change as one sample.
         """

@@ -6,7 +6,7 @@ cost 10 ns. Other numbers take the checked path, `Recorder.add`.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from redismetrics.errors import InvalidMetric, InvalidTags, shown
 from redismetrics.model.definition import Definition, define
@@ -15,6 +15,9 @@ from redismetrics.model.validation import MetricType, Tags, check_name, check_ty
 from .internals import RecordingInternals
 from .recorder import Recorder
 from .timer import Timer, check_measurable, time_scale
+
+if TYPE_CHECKING:
+    from .instruments import Gauge
 
 R = TypeVar("R")
 
@@ -63,17 +66,43 @@ class Recording:
                 pass
         recorder.add("counter", name, amount, tags, metadata, timestamp)
 
+    @overload
     def gauge(
         self,
         name: str,
         value: float,
         *,
+        tags: Tags | None = ...,
+        metadata: Mapping[str, Any] | None = ...,
+        timestamp: Any = ...,
+    ) -> None: ...
+
+    @overload
+    def gauge(
+        self, name: str, *, tags: Tags | None = ..., per: str, merge: str | None = ...
+    ) -> "Gauge": ...
+
+    def gauge(
+        self,
+        name: str,
+        value: Any = None,
+        *,
         tags: Tags | None = None,
         metadata: Mapping[str, Any] | None = None,
         timestamp: Any = None,
-    ) -> None:
-        """Set a gauge now, or at *timestamp* (aware datetime or Unix seconds)."""
+        per: str | None = None,
+        merge: str | None = None,
+    ) -> Any:
+        """Set a gauge now, or at *timestamp* (aware datetime or Unix seconds).
+
+        With ``per="process"`` and no value, return a `Gauge` of which each process has a value.
+        """
+        if per is not None and value is None:
+            from .instruments import Gauge
+
+            return Gauge(name, tags, metrics=self, per=per, merge=merge)
         self._record_value(self._recorder.gauges, "gauge", name, value, tags, metadata, timestamp)
+        return None
 
     def histogram(
         self,

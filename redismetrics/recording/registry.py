@@ -1,6 +1,7 @@
 """The metrics that a process knows, and the rules by which their definitions change."""
 
 from collections.abc import Callable
+from typing import Any
 
 from redismetrics.errors import TypeMismatch
 from redismetrics.model.definition import Definition, define
@@ -107,6 +108,17 @@ class MetricRegistry:
             raise TypeMismatch(f"{name!r} is declared as {known.definition}; got {definition}")
         else:
             _give_options(self._replace(known, definition, declared=True), definition.options)
+
+    def give_options(self, name: str, kind: MetricType, **options: Any) -> None:
+        """Declare a metric with these options; its unit, help and the like stay as they are.
+
+        Raises:
+            TypeMismatch: If the metric is known with another type.
+        """
+        new, known = define(name, kind, **options), self.metrics.get(name)
+        if known is not None and known.definition.type == kind:
+            new = known.definition.with_options(new.options)
+        self.declare(name, new)
 
     def learn_type(self, known: MetricBuffers, definition: Definition) -> None:
         """Replace a guessed type by the *definition* that Redis holds."""
