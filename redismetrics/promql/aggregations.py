@@ -56,8 +56,7 @@ def _summed(values: Floats, groups: Groups) -> Floats:
         single: Floats = values.sum(axis=0, keepdims=True)
         return single
     order, starts = groups.ordered()
-    with np.errstate(all="ignore"):
-        found: Floats = np.add.reduceat(values[order], starts, axis=0)
+    found: Floats = np.add.reduceat(values[order], starts, axis=0)
     return found
 
 
@@ -70,8 +69,7 @@ def _held(vector: Vector) -> Floats:
 
 def _sum(vector: Vector, groups: Groups) -> Floats:
     held = _held(vector)
-    with np.errstate(all="ignore"):
-        found = _summed(held, groups)
+    found = _summed(held, groups)
     if len(groups) == len(vector) or sums.is_exact(held):
         return found
     absolute = _summed(np.abs(held), groups)
@@ -97,13 +95,12 @@ def _corrected(held: Floats, groups: Groups, found: Floats, wrong: Bools) -> Flo
 
 def _average(vector: Vector, groups: Groups, counts: Floats) -> Floats:
     total = _sum(vector, groups)
-    with np.errstate(all="ignore"):
-        found = total / counts
-        if not np.isinf(total).any():
-            return found
-        # Where only the sum overflows, the sum of the shares does not.
-        shares = _held(vector) / np.maximum(counts, 1)[groups.number]
-        return np.where(np.isfinite(total), found, _summed(shares, groups))
+    found = total / counts
+    if not np.isinf(total).any():
+        return found
+    # Where only the sum overflows, the sum of the shares does not.
+    shares = _held(vector) / np.maximum(counts, 1)[groups.number]
+    return np.where(np.isfinite(total), found, _summed(shares, groups))
 
 
 def _extreme(vector: Vector, groups: Groups, operation: np.ufunc, nothing: float) -> Floats:
@@ -120,11 +117,10 @@ def _extreme(vector: Vector, groups: Groups, operation: np.ufunc, nothing: float
 
 def _variance(vector: Vector, groups: Groups, counts: Floats) -> Floats:
     counts = np.maximum(counts, 1)
-    with np.errstate(all="ignore"):
-        mean = _average(vector, groups, counts)
-        distance = np.where(vector.present, vector.values - mean[groups.number], 0.0)
-        squares = _summed(distance * distance, groups) - _summed(distance, groups) ** 2 / counts
-        return np.maximum(squares, 0.0) / counts
+    mean = _average(vector, groups, counts)
+    distance = np.where(vector.present, vector.values - mean[groups.number], 0.0)
+    squares = _summed(distance * distance, groups) - _summed(distance, groups) ** 2 / counts
+    return np.maximum(squares, 0.0) / counts
 
 
 def _quantile(vector: Vector, groups: Groups, ranks: Scalar, budget: Budget) -> Floats:

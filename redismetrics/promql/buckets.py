@@ -148,20 +148,19 @@ def make_monotonic(stack: Stack) -> tuple[Stack, Bools, Repairs]:
     counts = stack.counts.copy()
     forced = np.zeros(stack.size.shape, np.bool_)
     repairs = Repairs()
-    with np.errstate(all="ignore"):
-        for bucket in range(1, counts.shape[1]):
-            before, here = counts[:, bucket - 1], counts[:, bucket]
-            held = bucket < stack.size
-            difference = np.abs(here - before)
-            is_small = (difference != 0) & (difference / np.abs(here) <= _TOLERANCE)
-            fell = held & ~is_small & (here < before)
-            if fell.any():
-                forced |= fell
-                repairs.largest = max(repairs.largest, float(difference[fell].max()))
-                bound = np.broadcast_to(stack.bounds[:, bucket], fell.shape)[fell]
-                repairs.low = min(repairs.low, float(bound.min()))
-                repairs.high = max(repairs.high, float(bound.max()))
-            counts[:, bucket] = np.where(fell | is_small, before, here)
+    for bucket in range(1, counts.shape[1]):
+        before, here = counts[:, bucket - 1], counts[:, bucket]
+        held = bucket < stack.size
+        difference = np.abs(here - before)
+        is_small = (difference != 0) & (difference / np.abs(here) <= _TOLERANCE)
+        fell = held & ~is_small & (here < before)
+        if fell.any():
+            forced |= fell
+            repairs.largest = max(repairs.largest, float(difference[fell].max()))
+            bound = np.broadcast_to(stack.bounds[:, bucket], fell.shape)[fell]
+            repairs.low = min(repairs.low, float(bound.min()))
+            repairs.high = max(repairs.high, float(bound.max()))
+        counts[:, bucket] = np.where(fell | is_small, before, here)
     return Stack(stack.bounds, counts, stack.size), forced, repairs
 
 
@@ -172,16 +171,15 @@ def quantiles(stack: Stack, ranks: Floats) -> Floats:
     above; in the last one the result is the bound below it.
     """
     size, total = stack.size, stack.total
-    with np.errstate(all="ignore"):
-        rank = ranks * total
-        reached = stack.counts >= rank[:, None, :]
-        reached &= np.arange(stack.counts.shape[1])[None, :, None] < (size - 1)[:, None, :]
-        bucket = np.where(reached.any(axis=1), reached.argmax(axis=1), size - 1)
-        upper = _at(stack.bounds, bucket)
-        below = np.where(bucket > 0, _at(stack.counts, bucket - 1), 0.0)
-        lower = np.where(bucket > 0, _at(stack.bounds, bucket - 1), 0.0)
-        count = _at(stack.counts, bucket) - below
-        found = lower + (upper - lower) * ((rank - below) / count)
+    rank = ranks * total
+    reached = stack.counts >= rank[:, None, :]
+    reached &= np.arange(stack.counts.shape[1])[None, :, None] < (size - 1)[:, None, :]
+    bucket = np.where(reached.any(axis=1), reached.argmax(axis=1), size - 1)
+    upper = _at(stack.bounds, bucket)
+    below = np.where(bucket > 0, _at(stack.counts, bucket - 1), 0.0)
+    lower = np.where(bucket > 0, _at(stack.bounds, bucket - 1), 0.0)
+    count = _at(stack.counts, bucket) - below
+    found = lower + (upper - lower) * ((rank - below) / count)
     found = np.where((bucket == 0) & (upper <= 0), upper, found)
     found = np.where(bucket == size - 1, _at(stack.bounds, size - 2), found)
     found = np.where((size < 2) | (total == 0) | np.isnan(total), np.nan, found)
@@ -193,8 +191,7 @@ def quantiles(stack: Stack, ranks: Floats) -> Floats:
 def fractions(stack: Stack, lower: Floats, upper: Floats) -> Floats:
     """Return the share of observations between two bounds, each of shape (steps,)."""
     total = stack.total
-    with np.errstate(all="ignore"):
-        found = (_cumulated(stack, upper) - _cumulated(stack, lower)) / total
+    found = (_cumulated(stack, upper) - _cumulated(stack, lower)) / total
     found = np.where(lower >= upper, 0.0, found)
     invalid = np.isnan(lower) | np.isnan(upper) | (total == 0) | ~stack.has_infinite
     return np.where(invalid, np.nan, found)
@@ -211,9 +208,8 @@ def _cumulated(stack: Stack, value: Floats) -> Floats:
     before = np.where(bucket > 0, _at(stack.counts, bucket - 1), 0.0)
     upper = _at(bounds, bucket)
     lower = np.where(bucket > 0, _at(bounds, bucket - 1), np.where(upper > 0, 0.0, -np.inf))
-    with np.errstate(all="ignore"):
-        count = _at(stack.counts, bucket) - before
-        inside = before + count * (value - lower) / (upper - lower)
+    count = _at(stack.counts, bucket) - before
+    inside = before + count * (value - lower) / (upper - lower)
     inside = np.where(np.isinf(lower), _at(stack.counts, bucket), inside)
     found = np.where(value <= lower, before, inside)
     found = np.where(bucket >= stack.size, stack.total, found)

@@ -151,9 +151,8 @@ class Distributions:
         np.logical_or.at(present, target, held)
         count = gather(self.count, np.add, 0.0)
         total = gather(self.total, np.add, 0.0)
-        with np.errstate(all="ignore"):
-            means = np.where(self.count != 0, self.total / self.count, 0.0)
-            mean = np.where(count != 0, total / count, 0.0)
+        means = np.where(self.count != 0, self.total / self.count, 0.0)
+        mean = np.where(count != 0, total / count, 0.0)
         # Parallel variance (Chan, Golub and LeVeque 1979).
         shift = np.zeros((len(self), self.steps))
         shift[rows] = self.count[rows] * (means[rows] - mean[target]) ** 2
@@ -274,8 +273,7 @@ class Distributions:
 
     def fractions(self, lower: Floats, upper: Floats) -> Floats:
         """Return the share of observations between two bounds, each of shape (steps,)."""
-        with np.errstate(all="ignore"):
-            share = (self.cumulated(upper) - self.cumulated(lower)) / self.count
+        share = (self.cumulated(upper) - self.cumulated(lower)) / self.count
         share = np.where(lower >= upper, 0.0, np.maximum(share, 0.0))
         invalid = np.isnan(lower) | np.isnan(upper)
         return np.where((self.count > 0) & ~invalid, share, np.nan)
@@ -302,12 +300,10 @@ class Distributions:
         y0 = np.where(below > 0, right[before] - base, 0.0)
         x1 = np.where(below < size, values[after], high)
         y1 = np.where(below < size, left[after] - base, mass)
-        with np.errstate(all="ignore"):
-            share = np.clip((limit - x0) / (x1 - x0), 0.0, 1.0)
-            found = y0 + (y1 - y0) * np.where(x1 > x0, share, 1.0)
+        share = np.clip((limit - x0) / (x1 - x0), 0.0, 1.0)
+        found = y0 + (y1 - y0) * np.where(x1 > x0, share, 1.0)
         found = np.where(limit >= high, mass, np.where(limit < low, 0.0, found))
-        with np.errstate(all="ignore"):
-            part = np.where(mass > 0, found / mass, 0.0).reshape(self.present.shape)
+        part = np.where(mass > 0, found / mass, 0.0).reshape(self.present.shape)
         return part * self.count
 
     def _sorted_points(self) -> tuple[Ints, Floats, Floats, Bools]:

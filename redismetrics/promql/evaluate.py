@@ -42,7 +42,9 @@ def evaluate(prepared: Prepared, answers: Sequence[Selected], budget: Budget) ->
     for answer in answers:
         run.notes.warnings.update(dict.fromkeys(answer.warnings))
         run.notes.infos.update(dict.fromkeys(answer.infos))
-    value = run.result()
+    # As in Prometheus, numbers may overflow and be divided by zero: that gives Inf and NaN.
+    with np.errstate(all="ignore"):
+        value = run.result()
     if isinstance(value, Vector):
         value = drop_names(value)
     return Answer(prepared.kind, prepared.grid, value, run.notes.all_warnings, run.notes.all_infos)
@@ -228,8 +230,7 @@ class Evaluation:
         if block and node.operator == "*":
             found.distributions = _renamed(block.scaled(scalar))
         elif block and node.operator == "/" and not swapped:
-            with np.errstate(all="ignore"):
-                found.distributions = _renamed(block.scaled(1.0 / scalar))
+            found.distributions = _renamed(block.scaled(1.0 / scalar))
         elif block:
             types = ("float", "histogram") if swapped else ("histogram", "float")
             self._incompatible(node, *types)

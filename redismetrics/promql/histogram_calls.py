@@ -53,14 +53,13 @@ class HistogramCalls:
         block = vector.distributions
         if block is None:
             return Vector.empty(vector.steps)
-        with np.errstate(all="ignore"):
-            values = {
-                "histogram_count": block.count,
-                "histogram_sum": block.total,
-                "histogram_avg": block.total / block.count,
-                "histogram_stdvar": block.m2 / block.count,
-                "histogram_stddev": np.sqrt(block.m2 / block.count),
-            }[name]
+        values = {
+            "histogram_count": block.count,
+            "histogram_sum": block.total,
+            "histogram_avg": block.total / block.count,
+            "histogram_stdvar": block.m2 / block.count,
+            "histogram_stddev": np.sqrt(block.m2 / block.count),
+        }[name]
         return _of_block(block, values)
 
     def _quantile(self, ranks: Scalar, vector: Vector, rank_at: int, vector_at: int) -> Vector:

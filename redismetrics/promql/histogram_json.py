@@ -26,7 +26,8 @@ _BOTH, _UPPER, _LOWER = 3, 0, 1
 def histogram_json(block: Distributions, row: int, steps: Sequence[int]) -> list[dict[str, Any]]:
     """Return the distributions of a series at *steps* as the API writes them."""
     single = block.take(np.array([row], np.int64))
-    return [_histogram(single, step) for step in steps]
+    with np.errstate(all="ignore"):
+        return [_histogram(single, step) for step in steps]
 
 
 def _histogram(single: Distributions, step: int) -> dict[str, Any]:
@@ -72,8 +73,7 @@ def _powers(low: float, high: float, base: float) -> Floats:
     """Return 2 ** (base * i) around the values from *low* to *high*."""
     first = math.ceil(math.log2(low) / base) - 1
     last = math.ceil(math.log2(high) / base)
-    with np.errstate(over="ignore"):
-        found = np.exp2(base * np.arange(first, last + 1))
+    found = np.exp2(base * np.arange(first, last + 1))
     bounded: Floats = np.minimum(found, np.finfo(np.float64).max)
     return bounded
 

@@ -55,22 +55,19 @@ def calculate(name: str, vector: Vector, numbers: list[Scalar]) -> Vector:
 
 
 def _clamped(vector: Vector, low: Scalar, high: Scalar) -> Vector:
-    with np.errstate(invalid="ignore"):
-        values = np.maximum(low, np.minimum(high, vector.values))
-        return vector.with_values(values, vector.present & ~(high < low))
+    values = np.maximum(low, np.minimum(high, vector.values))
+    return vector.with_values(values, vector.present & ~(high < low))
 
 
 def _rounded(vector: Vector, nearest: Scalar) -> Vector:
     """Round to multiples of *nearest*, halves upwards; by its inverse, which is more exact."""
-    with np.errstate(all="ignore"):
-        inverse = 1.0 / nearest
-        return vector.with_values(np.floor(vector.values * inverse + 0.5) / inverse)
+    inverse = 1.0 / nearest
+    return vector.with_values(np.floor(vector.values * inverse + 0.5) / inverse)
 
 
 def date_part(name: str, vector: Vector) -> Vector:
     """Return a part of the UTC date of each value, which is a Unix time in seconds."""
-    with np.errstate(invalid="ignore"):
-        valid = np.abs(vector.values) < _FARTHEST
+    valid = np.abs(vector.values) < _FARTHEST
     seconds = np.trunc(np.where(valid, vector.values, 0.0)).astype(np.int64)
     found = _DATE_PARTS[name](seconds).astype(np.float64)
     return vector.with_values(np.where(valid, found, np.nan))

@@ -40,9 +40,8 @@ def calculate(operator: str, left: Floats, right: Floats) -> tuple[Floats, Bools
 
     A comparison keeps the value of the left side where it holds.
     """
-    with np.errstate(all="ignore"):
-        if operator in ARITHMETIC:
-            values = ARITHMETIC[operator](left, right)
-            return values, np.ones(values.shape, np.bool_)
-        kept = COMPARISONS[operator](left, right)
+    if operator in ARITHMETIC:
+        values = ARITHMETIC[operator](left, right)
+        return values, np.ones(values.shape, np.bool_)
+    kept = COMPARISONS[operator](left, right)
     return np.broadcast_to(left, kept.shape), kept

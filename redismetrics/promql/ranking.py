@@ -90,8 +90,7 @@ def keep_ratio(vector: Vector, ratio: Scalar) -> Vector:
     labels, _ = _all_series(vector)
     place = np.array([_place(of_series) for of_series in labels]).reshape(-1, 1)
     ratio = np.clip(ratio, -1.0, 1.0)
-    with np.errstate(invalid="ignore"):
-        kept = np.where(ratio >= 0, place < ratio, place >= 1 + ratio)
+    kept = np.where(ratio >= 0, place < ratio, place >= 1 + ratio)
     return _kept(vector, kept)
 
 

@@ -38,32 +38,30 @@ def _extrapolated(block: WindowBlock, *, is_counter: bool, is_rate: bool) -> Res
         return np.zeros(first.shape), present
     begin, end = taken(block.times, first), taken(block.times, last)
     before = taken(block.values, first)
-    with np.errstate(all="ignore"):
-        change = taken(block.values, last) - before
-        if is_counter:
-            change += _lost_by_resets(block)
-        sampled = (end - begin) / 1000
-        distance = sampled / (last - first)
-        to_start = (begin - (block.ends - block.width)) / 1000
-        to_end = (block.ends - end) / 1000
-        to_start = np.where(to_start >= distance * _NEAR, distance / 2, to_start)
-        to_end = np.where(to_end >= distance * _NEAR, distance / 2, to_end)
-        if is_counter:
-            rises = (change > 0) & (before >= 0)
-            to_zero = np.where(rises, sampled * (before / change), to_start)
-            to_start = np.minimum(to_start, to_zero)
-        factor = (sampled + to_start + to_end) / sampled
-        if is_rate:
-            factor /= block.width / 1000
-        return change * factor, present
+    change = taken(block.values, last) - before
+    if is_counter:
+        change += _lost_by_resets(block)
+    sampled = (end - begin) / 1000
+    distance = sampled / (last - first)
+    to_start = (begin - (block.ends - block.width)) / 1000
+    to_end = (block.ends - end) / 1000
+    to_start = np.where(to_start >= distance * _NEAR, distance / 2, to_start)
+    to_end = np.where(to_end >= distance * _NEAR, distance / 2, to_end)
+    if is_counter:
+        rises = (change > 0) & (before >= 0)
+        to_zero = np.where(rises, sampled * (before / change), to_start)
+        to_start = np.minimum(to_start, to_zero)
+    factor = (sampled + to_start + to_end) / sampled
+    if is_rate:
+        factor /= block.width / 1000
+    return change * factor, present
 
 
 def _lost_by_resets(block: WindowBlock) -> Floats:
     """Return the sum of the values before each reset in each window."""
     values = block.values
     drops = np.zeros(len(values))
-    with np.errstate(invalid="ignore"):
-        fell = (values[1:] < values[:-1]) & ~block.starts[1:]
+    fell = (values[1:] < values[:-1]) & ~block.starts[1:]
     if not fell.any():
         return np.zeros(block.first.shape)
     drops[1:] = np.where(fell, values[:-1], 0.0)
@@ -91,11 +89,10 @@ def _of_last_two(block: WindowBlock, *, is_rate: bool) -> Result:
     last = block.last - 1
     present = last > block.first
     before, after = taken(block.values, last - 1), taken(block.values, last)
-    with np.errstate(all="ignore"):
-        change = after - before
-        if is_rate:
-            change = np.where(after < before, after, change)
-            change /= (taken(block.times, last) - taken(block.times, last - 1)) / 1000
+    change = after - before
+    if is_rate:
+        change = np.where(after < before, after, change)
+        change /= (taken(block.times, last) - taken(block.times, last - 1)) / 1000
     return change, present
 
 

@@ -28,26 +28,22 @@ def compensated(values: Floats, sizes: Ints) -> Floats:
         single = number + 1 == np.repeat(sizes, pairs)
         right = np.where(single, left, left + 1)
         first, second = high[left], np.where(single, 0.0, high[right])
-        with np.errstate(all="ignore"):
-            total = first + second
-            shift = total - first
-            error = (first - (total - shift)) + (second - shift)
-            low = low[left] + np.where(single, 0.0, low[right]) + error
+        total = first + second
+        shift = total - first
+        error = (first - (total - shift)) + (second - shift)
+        low = low[left] + np.where(single, 0.0, low[right]) + error
         high, sizes = total, pairs
-    with np.errstate(all="ignore"):
-        return np.where(np.isfinite(high), high + low, high)
+    return np.where(np.isfinite(high), high + low, high)
 
 
 def is_exact(values: Floats) -> bool:
     """Return whether all sums of some of *values* are exact: whole numbers below 2**53 in all."""
-    with np.errstate(all="ignore"):
-        if not np.abs(values).sum() < 2.0**53:
-            return False
+    if not np.abs(values).sum() < 2.0**53:
+        return False
     return bool((values == np.rint(values)).all())
 
 
 def cancels(total: Floats, absolute: Floats) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
     """Return where numbers cancelled out so much that digits may be lost."""
-    with np.errstate(all="ignore"):
-        found = absolute > MAX_CANCELLATION * np.abs(total)
+    found = absolute > MAX_CANCELLATION * np.abs(total)
     return found & np.isfinite(absolute)

@@ -31,8 +31,7 @@ def prediction(block: WindowBlock, seconds: Floats, at: Floats) -> Result:
     until = np.broadcast_to(at / 1000 + seconds, result.shape).reshape(-1)
     for part in block.expanded(present):
         slope, time, value = _line(part)
-        with np.errstate(all="ignore"):
-            result.reshape(-1)[part.cells] = value + slope * (until[part.cells] - time)
+        result.reshape(-1)[part.cells] = value + slope * (until[part.cells] - time)
     return result, present
 
 
@@ -41,14 +40,13 @@ def _line(part: Expanded) -> tuple[Floats, Floats, Floats]:
 
     Least squares around the means, so that large times and values cost no digits.
     """
-    with np.errstate(all="ignore"):
-        origin = part.times[part.starts]
-        time = (part.times - np.repeat(origin, part.sizes)) / 1000
-        mean_time, mean = part.sums(time) / part.sizes, part.sums(part.values) / part.sizes
-        x, y = time - part.spread(mean_time), part.values - part.spread(mean)
-        slope = part.sums(x * y) / part.sums(x * x)
-        first = part.values[part.starts]
-        is_flat = np.logical_and.reduceat(part.values == part.spread(first), part.starts)
+    origin = part.times[part.starts]
+    time = (part.times - np.repeat(origin, part.sizes)) / 1000
+    mean_time, mean = part.sums(time) / part.sizes, part.sums(part.values) / part.sizes
+    x, y = time - part.spread(mean_time), part.values - part.spread(mean)
+    slope = part.sums(x * y) / part.sums(x * x)
+    first = part.values[part.starts]
+    is_flat = np.logical_and.reduceat(part.values == part.spread(first), part.starts)
     flat_slope = np.where(np.isinf(first), np.nan, 0.0)
     slope = np.where(is_flat, flat_slope, slope)
     mean = np.where(is_flat, np.where(np.isinf(first), np.nan, first), mean)
@@ -108,13 +106,12 @@ def _smooth(part: Expanded, factor: float, trend: float) -> Floats:
         influence[number] = influence[number - 1] @ step
     begin, sizes = part.starts, part.sizes
     distance = np.repeat(begin + sizes - 1, sizes) - np.arange(len(part.values))
-    with np.errstate(all="ignore"):
-        weighted = factor * influence[distance, 0] * part.values
-        first, second = part.values[begin], part.values[begin + 1]
-        # The state after the second sample.
-        slope = second - first
-        value = factor * second + rest * (first + slope)
-        later = influence[sizes - 2]
-        total = part.sums(weighted) - weighted[begin] - weighted[begin + 1]
-        found: Floats = total + later[:, 0] * value + later[:, 1] * first + later[:, 2] * slope
-        return found
+    weighted = factor * influence[distance, 0] * part.values
+    first, second = part.values[begin], part.values[begin + 1]
+    # The state after the second sample.
+    slope = second - first
+    value = factor * second + rest * (first + slope)
+    later = influence[sizes - 2]
+    total = part.sums(weighted) - weighted[begin] - weighted[begin + 1]
+    found: Floats = total + later[:, 0] * value + later[:, 1] * first + later[:, 2] * slope
+    return found

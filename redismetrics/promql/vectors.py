@@ -185,8 +185,7 @@ def concatenate(parts: Sequence[Vector], steps: int) -> Vector:
 
 def map_rows(vector: Vector, function: Callable[[Floats], Floats]) -> Vector:
     """Return the vector of *function* of all values."""
-    with np.errstate(all="ignore"):
-        return vector.with_values(function(vector.values))
+    return vector.with_values(function(vector.values))
 
 
 def vector_of(value: Scalar) -> Vector:
