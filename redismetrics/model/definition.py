@@ -71,6 +71,12 @@ class Definition:
         return unpack_options(self.rest[0])[0] if self._has_options else _UNSET
 
     @property
+    def keeps_samples(self) -> bool:
+        """Whether every sample is kept: the option `exact_samples`."""
+        # A fast path: most metrics have no options.
+        return bool(self.rest) and self.options.exact_samples is True
+
+    @property
     def has_unknown_options(self) -> bool:
         """Whether a newer version set options, or added elements, that this version ignores."""
         return any(each not in (_NO_OPTIONS, _NIL) for each in self.rest[1:]) or (

@@ -22,7 +22,11 @@ MERGE_MODES = (
 )
 # The least and the most of each option that is a number. Data is stored by the hour.
 _SECONDS = {"retention": (3600, 100 * 366 * 86_400), "lookback": (1, 366 * 86_400)}
-_COUNTS = {"max_tag_values": (1, 1 << 26), "max_series": (1, 1 << 26)}
+_COUNTS = {
+    "max_tag_values": (1, 1 << 26),
+    "max_series": (1, 1 << 26),
+    "kept_from": (0, 1 << 40),
+}
 MAX_STATES = 100
 # The types of the metrics that may have an option; all types may have the others.
 _TYPES = {
@@ -46,6 +50,8 @@ class Options:
         per: "process": each process has a value of its own.
         merge: How these values become one, see `MERGE_MODES`.
         states: The states of a state set.
+        kept_from: Unix seconds. What began before is kept only as long as the namespace says: it
+            was stored before the option `retention` became longer. Not set by callers.
     """
 
     exact_samples: bool | None = None
@@ -56,11 +62,28 @@ class Options:
     per: str | None = None
     merge: str | None = None
     states: tuple[str, ...] | None = None
+    kept_from: int | None = None
 
     def given(self) -> dict[str, Any]:
         """Return the options that are not None, by name."""
         found = {name: getattr(self, name) for name in _NAMES}
         return {name: value for name, value in found.items() if value is not None}
+
+    def shown(self) -> dict[str, Any]:
+        """Return the options that a caller gave, by name, as JSON can hold them."""
+        found = {name: value for name, value in self.given().items() if name != "kept_from"}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in found.items()
+        }
+
+    def at(self, now_s: int, before: "Options") -> "Options":
+        """Return these options as what takes the place of *before* at *now_s* must be stored."""
+        if self.retention is None or self.retention <= (before.retention or 0):
+            return self
+        # Without an option, the namespace's retention is at least that long.
+        kept_from = now_s - int(before.retention or _SECONDS["retention"][0])
+        return replace(self, kept_from=max(kept_from, before.kept_from or 0, 0))
 
     def updated(self, new: "Options") -> "Options":
         """Return these options, and above them those that *new* gives."""

@@ -1,9 +1,11 @@
 """Resolutions of stored data, and how long each is kept."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from redismetrics.errors import shown
 
+from .options import Options
 from .time import DAY, HOUR, MINUTE, SECOND, slot_of
 
 # Keep expired data in Redis this much longer (ms), so that queries under way can finish reading.
@@ -11,6 +13,10 @@ MARGIN = HOUR
 
 # Keep sealed blocks in the log this long (µs), so that reconnecting subscribers can catch up.
 REPLAY_US = 60_000_000
+
+# Points of a minute's digest beside exact samples, which percentiles are computed from while they
+# are kept. The digest of an hour is made of these.
+EXACT_MINUTE_POINTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,30 @@ class RetentionPolicy:
         at = self.resolutions.index(resolution)
         return self.resolutions[at - 1] if at else None
 
+    def of_metric(self, options: Options) -> "RetentionPolicy":
+        """Return the policy of a metric with these options: what is written now is kept so."""
+        if options.retention is None and not options.exact_samples:
+            return self
+        return _of_metric(self, options)
+
+    def readable(self, options: Options, now_ms: int) -> "RetentionPolicy":
+        """Return the policy by which what is stored of a metric can be read at *now_ms*.
+
+        What was stored before the option `retention` became longer may be gone by now.
+        """
+        longer = self.of_metric(options)
+        if options.kept_from is None:
+            return longer
+        since = max(now_ms - options.kept_from * SECOND, 0)
+
+        def limited(own: Resolution, new: Resolution) -> Resolution:
+            return replace(new, retention=min(new.retention, max(own.retention, since)))
+
+        return RetentionPolicy(
+            limited(self.raw, longer.raw),
+            tuple(map(limited, self.resolutions, longer.resolutions)),
+        )
+
     def describe(self) -> str:
         """Return the text that the namespace's configuration stores: name and seconds of each."""
         return " ".join(f"{each.name}:{each.retention / SECOND:.15g}" for each in self.with_raw)
@@ -119,3 +149,19 @@ class RetentionPolicy:
 DEFAULT_RETENTION = RetentionPolicy.of(
     DAY / SECOND, 3 * DAY / SECOND, 90 * DAY / SECOND, 5 * 365 * DAY / SECOND
 )
+
+
+# Of each combination of options there is one policy: resolutions are compared by identity.
+@lru_cache(1_000)
+def _of_metric(policy: RetentionPolicy, options: Options) -> RetentionPolicy:
+    raw = policy.raw
+    if options.retention is not None:
+        raw = replace(raw, retention=round(options.retention * SECOND))
+    # Each row of exact samples is checked against the minute's row, which says whether all samples
+    # are there, so minutes live as long; and nothing coarser may expire before.
+    resolutions = [
+        replace(each, retention=max(each.retention, raw.retention)) for each in policy.resolutions
+    ]
+    if options.exact_samples:
+        resolutions[0] = replace(resolutions[0], points=EXACT_MINUTE_POINTS)
+    return RetentionPolicy(raw, tuple(resolutions))

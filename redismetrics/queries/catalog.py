@@ -38,7 +38,7 @@ def list_metrics(context: QueryContext) -> Operation[list[Row]]:
             "help": definition.help,
             "series": found[name].series,
             "last_seen": to_datetime(found[name].last_ms),
-            "options": definition.options.given(),
+            "options": definition.options.shown(),
         }
         for name, definition in sorted(definitions.items())
         if name in found

@@ -30,8 +30,8 @@ class MetricBatch:
 
     Attributes:
         canonicals: The canonical tags of the series; samples refer to positions in it.
-        budget: Rows of a series and minute that are kept, once the definition is known. Until then
-            the samples are raw. 0: they are compressed.
+        budget: Rows of a series and minute that are kept, once the definition is known, unless
+            it says that all are. Until then the samples are raw. 0: they are compressed.
         buckets: Of histograms, the counts taken before compressing.
         squeezed: Compressed once more, because the send queue was full.
         alone: Must be sent alone, because Redis rejected a batch that it was part of.
@@ -72,7 +72,10 @@ class MetricBatch:
 
 
 def finish(batch: MetricBatch) -> MetricBatch:
-    """Count the buckets of a raw batch and compress it; return any other unchanged."""
+    """Count the buckets of a raw batch and compress it; return any other unchanged.
+
+    Nothing is compressed if the metric keeps its samples.
+    """
     if not batch.budget:
         return batch
     buckets = _bucket_counts(batch) if batch.kind == "histogram" else None
@@ -84,7 +87,7 @@ def finish(batch: MetricBatch) -> MetricBatch:
         batch.definition,
         batch.explicit,
         batch.canonicals,
-        compress(samples, batch.budget),
+        samples if batch.definition.keeps_samples else compress(samples, batch.budget),
         0,
         buckets,
         batch.squeezed,
@@ -130,6 +133,22 @@ def merge(batches: list[MetricBatch]) -> MetricBatch:
     bounds = len(first.definition.buckets)
     buckets = bucket_counts.merge(counts, bounds) if counts else None
     return replace(first, canonicals=list(numbers), samples=concat(parts), buckets=buckets)
+
+
+def split_rows(batch: MetricBatch, most: int) -> list[MetricBatch]:
+    """Split a finished batch into parts of at most *most* rows, in order.
+
+    One with summaries, which must stay with their centroids, is not split.
+    """
+    samples = batch.samples
+    if len(samples) <= most or len(samples.summed):
+        return [batch]
+    parts = []
+    row, no_summaries = np.arange(len(samples)), np.zeros(0, np.bool_)
+    for first in range(0, len(samples), most):
+        part = samples.take((row >= first) & (row < first + most), no_summaries)
+        parts.append(_without_unused_series(batch, part))
+    return parts
 
 
 def squeeze(batch: MetricBatch, budget: int) -> MetricBatch:
@@ -205,16 +224,21 @@ def drop_outside(
     too_old, future = int(samples.weight[old].sum()), int(samples.weight[ahead].sum())
     if not len(kept):
         return None, too_old, future
+    return _without_unused_series(batch, kept), too_old, future
+
+
+def _without_unused_series(batch: MetricBatch, samples: Samples) -> MetricBatch:
+    """Return a batch of these *samples* of a batch, with those series that they have."""
     present = np.zeros(len(batch.canonicals), np.bool_)
-    present[kept.series] = True
+    present[samples.series] = True
     numbers = np.where(present, np.cumsum(present) - 1, -1)
     canonicals = [
         canonical for canonical, here in zip(batch.canonicals, present, strict=True) if here
     ]
-    result = replace(batch, canonicals=canonicals, samples=kept.of_series(numbers))
+    result = replace(batch, canonicals=canonicals, samples=samples.of_series(numbers))
     if batch.buckets is not None:
         result.buckets = _bucket_counts(result)
-    return result, too_old, future
+    return result
 
 
 def convert(batch: MetricBatch, definition: Definition) -> tuple[MetricBatch | None, int]:

@@ -24,7 +24,8 @@ SLICE = 50_000
 # Count the equal amounts of a counter's series one series at a time if it has more than this many.
 # For fewer, one pass over all series is faster.
 COUNTED_FROM = 16
-# Samples with metadata that one metric keeps per flush. Of further ones the metadata is dropped.
+# Samples with metadata that one metric keeps per flush. Of further ones the metadata is dropped,
+# unless the metric keeps its samples: these are bounded by `buffer_bytes`.
 MAX_METADATA = 1_000
 # Copy the values of a series before they become a column if each has this many. For fewer it is
 # faster to iterate over all series.
@@ -75,7 +76,7 @@ def drain(
         parts.append(_from_amounts(drained, due_ms) if is_counter else _from_pairs(drained))
     lost = 0
     if drained.extras:
-        part, lost = _from_extras(drained.extras)
+        part, lost = _from_extras(drained.extras, is_bounded=not definition.keeps_samples)
         parts.append(part)
     if drained.distributions:
         parts.append(_from_distributions(drained.distributions))
@@ -294,15 +295,17 @@ def _resolve_changes(time: Floats, value: Floats, series: Ints) -> Samples:
     )
 
 
-def _from_extras(extras: list[tuple[int, list[Extra]]]) -> tuple[Samples, int]:
+def _from_extras(
+    extras: list[tuple[int, list[Extra]]], *, is_bounded: bool
+) -> tuple[Samples, int]:
     """Return columns of samples with a time of their own or metadata.
 
-    Also return the number of samples that lost their metadata.
+    Also return the number of samples that lost their metadata, if that *is_bounded*.
     """
     rows = [(at, *row) for at, found in extras for row in found]
     metadata = {number: row[4] for number, row in enumerate(rows) if row[4] is not None}
-    lost = max(len(metadata) - MAX_METADATA, 0)
-    kept = dict(list(metadata.items())[:MAX_METADATA])
+    lost = max(len(metadata) - MAX_METADATA, 0) if is_bounded else 0
+    kept = dict(list(metadata.items())[:MAX_METADATA]) if lost else metadata
     samples = Samples(
         np.array([row[0] for row in rows], np.int64),
         np.array([row[1] for row in rows], np.int64),

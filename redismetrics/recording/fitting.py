@@ -5,6 +5,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
 
+from redismetrics.columnar import block_codec, metadata_columns
 from redismetrics.errors import FormatMismatch, TypeMismatch
 from redismetrics.model.definition import Definition
 from redismetrics.store import catalog, server
@@ -18,6 +19,9 @@ from .recorder import Recorder
 from .send_queue import SendQueue
 
 log = logging.getLogger("redismetrics")
+
+# Metadata of a block of a metric that keeps its samples, in bytes of memory.
+MAX_METADATA_BYTES = 4 << 20
 
 
 class Fitting:
@@ -111,8 +115,19 @@ class Fitting:
                 if kept is not None:
                     kept = finish(kept)
                     is_own = kept.definition.options.per is not None
-                    ready.append(self.own.resolve(kept) if is_own else kept)
+                    ready.append(self._first_part(self.own.resolve(kept) if is_own else kept))
         return ready
+
+    def _first_part(self, batch: MetricBatch) -> MetricBatch:
+        """Return what one block of a metric that keeps its samples may hold; queue the rest."""
+        if not batch.definition.keeps_samples:
+            return batch
+        rows, metadata = len(batch.samples), metadata_columns.nbytes(batch.samples.metadata)
+        most = min(block_codec.MAX_ROWS, max(rows * MAX_METADATA_BYTES // max(metadata, 1), 1))
+        first, *rest = metric_batch.split_rows(batch, most)
+        if rest:
+            self._send_queue.put_back(rest)
+        return first
 
     def fit(self, batch: MetricBatch, definition: Definition) -> MetricBatch | None:
         """Return the batch converted to *definition*; None if its type contradicts it."""

@@ -12,6 +12,7 @@ from math import inf
 from operator import attrgetter
 from typing import Any
 
+from redismetrics.columnar import block_codec
 from redismetrics.model.definition import Definition
 from redismetrics.store import keys
 
@@ -190,7 +191,7 @@ class SendQueue:
                 per_series = self._cost(batch)
                 max_series = max(int((1 - cost) / per_series), 1)
                 others = taken.get(batch.name)
-                if others and others[0].definition != batch.definition:
+                if others and not _may_merge(others, batch):
                     break
                 line.popleft()
                 self.nbytes -= batch.nbytes
@@ -279,7 +280,8 @@ class SendQueue:
     def _enforce_limits(self) -> None:
         """Keep the unsent samples within `buffer_age` and `buffer_bytes`.
 
-        First the batches are compressed, then the oldest are dropped and counted.
+        First the batches are compressed, unless their metric keeps its samples; then the oldest
+        are dropped and counted.
         """
         oldest = self._recorder.steady_clock() - self._settings.buffer_age
         limit = self._settings.buffer_bytes
@@ -305,9 +307,9 @@ class SendQueue:
         """Merge the batches of each metric and compress them, once each."""
         groups: dict[tuple[str, Definition, bool], list[MetricBatch]] = {}
         for batch in batches:
-            if not batch.squeezed:
+            if not batch.squeezed and not batch.definition.keeps_samples:
                 groups.setdefault((batch.name, batch.definition, batch.explicit), []).append(batch)
-        squeezed = [batch for batch in batches if batch.squeezed]
+        squeezed = [batch for batch in batches if batch.squeezed or batch.definition.keeps_samples]
         for group in groups.values():
             try:
                 squeezed.append(metric_batch.squeeze(metric_batch.merge(group), SQUEEZED_ROWS))
@@ -320,3 +322,13 @@ class SendQueue:
         batch = line.popleft()
         self.nbytes -= batch.nbytes
         self.drop_locked(reason, batch.samples.count, batch.name)
+
+
+def _may_merge(others: list[MetricBatch], batch: MetricBatch) -> bool:
+    """Return whether a batch may be sent as one with *others* of its metric."""
+    if others[0].definition != batch.definition:
+        return False
+    if not batch.definition.keeps_samples:
+        return True
+    rows = sum(len(each.samples) for each in others) + len(batch.samples)
+    return rows <= block_codec.MAX_ROWS

@@ -10,7 +10,7 @@ from redismetrics.model.validation import MetricType, check_name
 from . import keys, scripts
 from .driver import Command, Operation
 from .namespace import shards
-from .replies import STAMP_BYTES, pairs, read_definition, read_series, reading
+from .replies import STAMP_BYTES, pairs, read_definition, read_now_ms, read_series, reading
 from .unreadable import Skipped, skip
 
 
@@ -45,13 +45,14 @@ def set_options(
     of_shard = keys.shard(namespace, shard)
     catalogue = of_shard.catalogue
     while True:
-        (entry,) = yield [("HGET", catalogue, name)]
+        entry, time = yield [("HGET", catalogue, name), ("TIME",)]
         if entry is None:
             return None
         definition = read_definition(name, entry)
-        changed = definition.with_options(options)
-        if changed == definition:
+        if definition.with_options(options) == definition:
             return definition
+        now_s = read_now_ms(time) // 1000
+        changed = definition.with_options(options.at(now_s, definition.options))
         new = changed.pack() + entry[-STAMP_BYTES:]
         sha = scripts.script("define").sha
         (done,) = yield [("EVALSHA", sha, 2, catalogue, of_shard.recorded, name, entry, new)]

@@ -1,7 +1,8 @@
 """A metric's place in Redis: its namespace, shard and keys."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from redismetrics.model.definition import Definition
 from redismetrics.model.retention import RetentionPolicy
 
 from . import keys
@@ -10,12 +11,18 @@ from .keys import MetricKeys, RollupKeys
 
 @dataclass(frozen=True, slots=True)
 class MetricLocation:
-    """Where a metric is stored, and the retention policy of its namespace."""
+    """Where a metric is stored, and the retention policy: of its namespace, or of the metric."""
 
     namespace: str
     shard: int
     name: str
     retention: RetentionPolicy
+
+    def of(self, definition: Definition | None) -> "MetricLocation":
+        """Return the location with the retention policy of a metric with this definition."""
+        if definition is None or not definition.rest:
+            return self
+        return replace(self, retention=self.retention.of_metric(definition.options))
 
     @property
     def recorded(self) -> MetricKeys:
