@@ -31,7 +31,8 @@
 --                     clear,
 --                     1 if no series is left,
 --                     [number of the oldest change to fold, stamp of the newest, [bytes of
---                     each...], [live field, new value...]], or [] to fold nothing]
+--                     each...], [live field, new value...]], or [] to fold nothing,
+--                     number of samples that are not kept one by one, for lack of room]
 --          hashes     number of its data keys
 --          then for each data key: its name in held and touched, refused from (ms), expires at (s;
 --          0: never), number of fields to write, number of fields to remove, then field and value

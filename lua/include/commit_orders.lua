@@ -22,5 +22,6 @@ local function unpack_orders(packed)
     fold_stamp = wire[15][2],
     fold_sizes = wire[15][3],
     fold_rows = wire[15][4],
+    inexact_samples = wire[16],
   }
 end

@@ -54,6 +54,9 @@ local function write_state(metric, new_version)
   if metric.orders.late_samples > 0 then
     redis.call('HINCRBY', key, 'late', format_integer(metric.orders.late_samples))
   end
+  if metric.orders.inexact_samples > 0 then
+    redis.call('HINCRBY', key, 'inexact', format_integer(metric.orders.inexact_samples))
+  end
   if state.expired_samples > 0 then
     redis.call('HINCRBY', key, 'pruned', format_integer(state.expired_samples))
   end

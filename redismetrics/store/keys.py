@@ -38,8 +38,9 @@ Keys of a metric begin with rm:{<ns>:<shard>}:<metric>:
     values                  hash    tag -> number of its values;
                                     "<tag>\0<value>" -> number of series with it
     state                   hash    version, sealed (clock), late (its minute had expired), pruned
-                                    (exact samples), oldest and newest (hours, in s, that were ever
-                                    sealed into)
+                                    (exact samples), inexact (not kept one by one, since
+                                    `exact_samples` took too many bytes), oldest and newest (hours,
+                                    in s, that were ever sealed into)
     due                     hash    due slot (see due_slot.py) -> when it is due: coarser slots
                                     that are open, or whose source changed after downsampling
     held                    hash    "<resolution> <partition>" -> bytes in that key;

@@ -1,5 +1,6 @@
 """Read the minutes that sealing merges into, and write them back."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,20 +124,26 @@ def _samples_of(segment: Samples, slot_ms: int) -> Samples:
 
 
 def packed_cells(
-    cells: dict[CellKey, Cell], stored: dict[CellKey, Cell]
+    cells: dict[CellKey, Cell], stored: dict[CellKey, Cell], *, dense_samples: bool = False
 ) -> dict[CellKey, tuple[bytes, bytes | None]]:
     """Return the bytes of cells and of their exact samples; None for no samples before and after.
 
-    They are not packed densely, since merging into the segment packs them again.
+    They are not packed densely, since merging into the segment packs them again. With
+    *dense_samples* the samples are: a minute may have very many.
     """
     packed = {}
     for key, cell in cells.items():
         before = stored.get(key)
         samples = None
         if len(cell.samples) or (before is not None and len(before.samples)):
-            samples = sample_codec.pack_samples(cell.samples, dense=False)
+            samples = sample_codec.pack_samples(cell.samples, dense=dense_samples)
         packed[key] = rollup_codec.pack_table(cell.table, dense=False), samples
     return packed
+
+
+def inexact_count(cells: Iterable[Cell]) -> int:
+    """Return how many samples of cells are not kept one by one."""
+    return sum(int(cell.table.summaries.count.sum()) - cell.samples.count for cell in cells)
 
 
 def write_cells(

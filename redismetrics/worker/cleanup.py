@@ -38,6 +38,7 @@ def trim(metric: MetricLocation, seen: MetricVersion | None = None) -> Operation
     If blocks remain that are too young or not sealed, another trim is scheduled.
     """
     seen = seen or (yield from read_version(metric))
+    metric = metric.of(seen.definition)
     replies = yield from read_consistent(metric, seen, [("ZCARD", metric.recorded.log)])
     if replies is None:
         return Result(Outcome.AGAIN)
@@ -50,6 +51,7 @@ def trim(metric: MetricLocation, seen: MetricVersion | None = None) -> Operation
 def sweep(metric: MetricLocation, seen: MetricVersion | None = None) -> Operation[Result]:
     """Forget the series without any stored data; with the last of them, the metric."""
     seen = seen or (yield from read_version(metric))
+    metric = metric.of(seen.definition)
     if seen.definition is None:
         return Result((yield from commit(metric, seen, CommitPlan(finished=[SWEEP]))))
     series = yield from _read_series(metric, seen)

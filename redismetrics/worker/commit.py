@@ -151,6 +151,7 @@ class CommitPlan:
         schedule: Slots that become due, with the time in ms.
         finished: Work that is not due any more.
         late: Samples whose minute had expired.
+        inexact: Samples that are not kept one by one, since the metric has too many bytes of them.
         samples: Samples sealed into each hour, by the hour's start in ms.
         expired_sizes: Fields of `held` to remove.
         cleanups: Cleanups to schedule, with the time in ms.
@@ -168,6 +169,7 @@ class CommitPlan:
     schedule: dict[DueSlot, int] = field(default_factory=dict)
     finished: list[DueSlot] = field(default_factory=list)
     late: int = 0
+    inexact: int = 0
     samples: dict[int, int] = field(default_factory=dict)
     expired_sizes: list[bytes] = field(default_factory=list)
     cleanups: list[tuple[DueSlot, int]] = field(default_factory=list)
@@ -294,6 +296,7 @@ def _pack(plan: CommitPlan, seen: MetricVersion) -> bytes:
         plan.totals,
         int(plan.none_left),
         fold,
+        plan.inexact,
     ]
     packed: bytes = msgpack.packb(orders, use_bin_type=False)
     return packed

@@ -38,6 +38,7 @@ def downsample(
 ) -> Operation[Result]:
     """Do the work that *due* names: build a coarser slot, or merge slots into their segment."""
     seen = seen or (yield from read_version(metric))
+    metric = metric.of(seen.definition)
     if not seen.is_due(due):
         return Result((yield from commit(metric, seen, CommitPlan(finished=[due]))))
     if due.merged is not None:

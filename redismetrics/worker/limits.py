@@ -29,7 +29,10 @@ class WorkerLimits:
         cells_per_commit: Minutes (of a chunk) rewritten by one commit, unless one block has more.
             Blocks of the same minutes are sealed together: rewriting these costs more than samples.
         samples_per_minute: A series' samples in a minute that are kept one by one, each with its
-            time and metadata. If there are more, only their summary and digest are kept.
+            time and metadata. If there are more, only their summary and digest are kept. Metrics
+            with the option `exact_samples` keep all.
+        exact_bytes: Bytes of exact samples that such a metric keeps. Once it has more, the limit
+            above counts for it too.
         grace_ms: A slot is downsampled this long after its end, and again this long after late
             data arrived.
         series_per_commit: Series deleted by one script call.
@@ -51,6 +54,7 @@ class WorkerLimits:
     rows_per_commit: int = 1 << 19
     cells_per_commit: int = 256
     samples_per_minute: int = 100
+    exact_bytes: int = 256 << 20
     grace_ms: int = 60 * SECOND
     series_per_commit: int = 1_000
     changes_at_once: int = 4_096

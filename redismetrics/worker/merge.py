@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from redismetrics.columnar import arrays, metadata_columns, rollup_table
 from redismetrics.columnar.arrays import Ints
-from redismetrics.columnar.rollup_table import CLUSTERED, GroupedPoints, Table
+from redismetrics.columnar.rollup_table import GroupedPoints, Table
 from redismetrics.columnar.samples import CENTROID, CHANGE, Samples, no_samples, summarise
 from redismetrics.columnar.samples import concat as concat_samples
 from redismetrics.columnar.summaries import Summaries
@@ -167,10 +167,11 @@ def _exact_samples(
     """
     count = np.bincount(group, minlength=len(table))
     weight = arrays.sum_whole(group, len(table), samples.weight)
+    centroid = (samples.flags & CENTROID) != 0
     complete = (
         (count <= samples_per_minute)
         & (weight == table.summaries.count)
-        & (table.kind != CLUSTERED)
+        & (np.bincount(group[centroid], minlength=len(table)) == 0)
     )
     keep = complete[group] & (samples.time >= raw_from_ms)
     kept_group = group[keep]

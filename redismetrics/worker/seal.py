@@ -1,5 +1,7 @@
 """Seal: merge blocks of a metric's log into its minutes, so that cuts of the log lose nothing."""
 
+import sys
+
 from redismetrics.columnar.small_columns import NotSmall
 from redismetrics.errors import FormatMismatch
 from redismetrics.model.retention import REPLAY_US
@@ -8,6 +10,7 @@ from redismetrics.store import keys
 from redismetrics.store.driver import Operation
 from redismetrics.store.due_slot import SWEEP, TRIM
 from redismetrics.store.metric_keys import MetricLocation
+from redismetrics.store.replies import pairs, reading
 
 from . import merge, small
 from .batch import Batch, small_batch, whole_batch
@@ -15,6 +18,7 @@ from .cells import (
     PackedHour,
     cells_commands,
     decode_cells,
+    inexact_count,
     own_fields,
     packed_cells,
     packed_hours,
@@ -48,6 +52,7 @@ def seal(
     younger than *patience_ms*. Pass *seen* if the version was read just now.
     """
     seen = seen or (yield from read_version(metric))
+    metric = metric.of(seen.definition)
     found = yield from _read_waiting(metric, seen, limits)
     if found is None:
         return Result(Outcome.AGAIN)
@@ -61,9 +66,9 @@ def seal(
     if not is_urgent and waited_ms < patience_ms:
         return Result(Outcome.NOTHING)
     chunk_series = keys.CHUNK[seen.definition.type]
-    batch = small_batch(metric, seen, log, chunk_series, limits) or whole_batch(
-        metric, seen, log, chunk_series, limits
-    )
+    keeps_samples = seen.definition.keeps_samples
+    batch = None if keeps_samples else small_batch(metric, seen, log, chunk_series, limits)
+    batch = batch or whole_batch(metric, seen, log, chunk_series, limits)
     plan = CommitPlan(
         blocks=[data for data, _ in log[: batch.blocks]],
         sealed=b"%.0f" % float(log[batch.blocks - 1][1]),
@@ -76,7 +81,11 @@ def seal(
     if stored is None:
         return Result(Outcome.AGAIN)
     if batch.cells:
-        packed = _merged(metric, seen, log, batch, stored, chunk_series, limits)
+        if keeps_samples:
+            size = yield from _exact_bytes(metric, seen)
+            packed, plan.inexact = _merged_exactly(metric, seen, batch, stored, size, limits)
+        else:
+            packed = _merged(metric, seen, log, batch, stored, chunk_series, limits)
         plan.schedule = coarser_due(metric, metric.retention.finest, packed, seen, limits.grace_ms)
         plan.writes = [
             *write_cells(metric, packed, seen.now_ms),
@@ -146,6 +155,18 @@ def _read_stored(
         return hours, corrupt
 
 
+def _exact_bytes(metric: MetricLocation, seen: MetricVersion) -> Operation[int]:
+    """Return how many bytes the exact samples take that are within their retention."""
+    (held,) = yield [("HGETALL", metric.worked.held)]
+    raw, total = metric.retention.raw, 0
+    with reading("held"):
+        for name, size in pairs(held).items():
+            what, partition_ms = keys.parse_data_name(name)
+            if what == raw.name and not raw.is_expired(partition_ms, seen.now_ms):
+                total += int(size)
+    return total
+
+
 def _merged(
     metric: MetricLocation,
     seen: MetricVersion,
@@ -178,3 +199,29 @@ def _merged(
         limits.samples_per_minute,
     )
     return packed_cells(cells, before)
+
+
+def _merged_exactly(
+    metric: MetricLocation,
+    seen: MetricVersion,
+    batch: Batch,
+    stored: list[PackedHour],
+    exact_bytes: int,
+    limits: WorkerLimits,
+) -> tuple[dict[CellKey, tuple[bytes, bytes | None]], int]:
+    """`_merged` of a metric that keeps its samples, which take *exact_bytes* so far.
+
+    Also return how many samples are not kept one by one any more, because it has too many bytes.
+    """
+    assert seen.definition is not None, "BUG: the metric has no definition"
+    before = decode_cells(stored)
+    cells = merge.merge_into_cells(
+        batch.parts,
+        before,
+        keys.CHUNK[seen.definition.type],
+        metric.retention.finest,
+        metric.retention.raw.kept_from(seen.now_ms),
+        limits.samples_per_minute if exact_bytes >= limits.exact_bytes else sys.maxsize,
+    )
+    lost = inexact_count(cells.values()) - inexact_count(before.values())
+    return packed_cells(cells, before, dense_samples=True), max(lost, 0)
