@@ -11,7 +11,9 @@
 -- ARGV[2]  sequence   this writer's number of the batch, from 1
 -- ARGV[3]  confirmed  the last number for which the writer received a reply
 -- ARGV[4]  limits     msgpack [max_age_ms, max_future_ms, log_age_us, log_bytes, max_series,
---                     max_tag_values, canonical tags of the overflow series]
+--                     max_tag_values, canonical tags of the overflow series, [[number of a
+--                     metric in the batch, its max_series, its max_tag_values]...]: of introduced
+--                     metrics with limits of their own]
 -- ARGV[5]  channels   what precedes a metric's name in its channel
 -- ARGV[6]  heads      oldest_ms, newest_ms of all samples (f8 each), then for each metric: epoch
 --                     (f8), stamp (9 bytes), samples (f8), doubles in a row of totals (u2), rows in
@@ -68,6 +70,11 @@ local limits = {
   max_tag_values = limits_wire[6],
   overflow_tags = limits_wire[7],
 }
+local own_limits = {} -- by number of the metric
+for _, own in ipairs(limits_wire[8]) do
+  local inherited = { __index = limits }
+  own_limits[own[1]] = setmetatable({ max_series = own[2], max_tag_values = own[3] }, inherited)
+end
 
 -- Bytes of the stamp behind a definition in the catalogue: the clock at which it was added, which
 -- orders the metrics and tells one store from another.
@@ -223,7 +230,7 @@ local function read_metrics()
     end
   end
   for _, metric in ipairs(batch.introduced) do
-    local corrupt = find_ids(metric, limits)
+    local corrupt = find_ids(metric, own_limits[metric.number] or limits)
     if corrupt then
       return corrupt
     end
@@ -265,7 +272,7 @@ local function check_ids(metric)
 end
 
 local function apply_samples(metric)
-  local reason = apply_batch(metric, batch, limits)
+  local reason = apply_batch(metric, batch, own_limits[metric.number] or limits)
   if reason then
     refuse(metric, reason, '')
   end

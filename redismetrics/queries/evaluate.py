@@ -80,7 +80,7 @@ def rollup(context: QueryContext, query: Query) -> Operation[dict[Any, Row]]:
 
 def digest(context: QueryContext, query: Query) -> Operation[Digest]:
     """Return the distribution of all values in the window."""
-    data, _ = yield from fetch(context, query)
+    data, _ = yield from fetch(context, query, points=True)
     if data is None or not len(data):
         return Digest.of([])
     parts = [(np.zeros(len(rows.series), np.int64), rows.summaries) for rows in data.parts]

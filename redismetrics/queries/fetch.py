@@ -22,6 +22,7 @@ from redismetrics.model.windows import window_ms
 from redismetrics.store import keys
 from redismetrics.store.driver import Command, Operation
 
+from .arguments import percentile_rank
 from .context import QueryContext
 from .pages import (
     PageRead,
@@ -39,17 +40,19 @@ from .snapshot import NEVER, Snapshot, read_snapshot
 
 
 def fetch(
-    context: QueryContext, query: Query, *, exact: bool = False
+    context: QueryContext, query: Query, *, exact: bool = False, points: bool = False
 ) -> Operation[tuple[SeriesData | None, Edges]]:
     """Return the data of a query's series and window, and the window by the server's clock.
 
     The data is None for an unknown metric. If the query has an interval, no row is coarser than it.
-    With *exact*, samples are returned as recorded as long as they are stored that way.
+    With *exact*, samples are returned as recorded as long as they are stored that way; likewise
+    those of a metric that keeps its samples, for percentiles or if *points* are asked for.
 
     Raises:
         OutsideRetention: If the interval is finer than what the window still holds.
     """
-    found = yield from read_window(context, query.name, _QueryReading(query, exact))
+    points = points or any(percentile_rank(each) is not None for each in query.aggregations)
+    found = yield from read_window(context, query.name, _QueryReading(query, exact, points))
     if found.snapshot is None:
         return None, found.edges
     return _series_data(found), found.edges
@@ -110,9 +113,12 @@ class WindowRead:
 def read_window(context: QueryContext, name: str, reading: Reading) -> Operation[WindowRead]:
     """Read a window of one metric in two round trips, as one state of it."""
     config = yield from context.namespace.config()
-    shard, retention = keys.shard_of(name, config.shards), config.retention
+    shard = keys.shard_of(name, config.shards)
     while True:
         snapshot, now_ms = yield from read_snapshot(context, shard, name)
+        retention = config.retention
+        if snapshot is not None:
+            retention = retention.readable(snapshot.definition.options, now_ms)
         edges, begin = reading.window(retention, now_ms)
         if snapshot is None:
             return WindowRead(edges)
@@ -147,10 +153,11 @@ def read_window(context: QueryContext, name: str, reading: Reading) -> Operation
 
 @dataclass(slots=True)
 class _QueryReading:
-    """The `Reading` of a query."""
+    """The `Reading` of a query: with exact samples, or with those of a metric that keeps them."""
 
     query: Query
     exact: bool
+    exact_if_kept: bool
 
     def window(self, retention: RetentionPolicy, now_ms: int) -> tuple[Edges, int]:
         edges = Edges(*window_ms(self.query.window, now_ms), now_ms)
@@ -160,6 +167,8 @@ class _QueryReading:
         return edges, begin
 
     def select(self, snapshot: Snapshot) -> tuple[list[dict[str, str]], Ints]:
+        if self.exact_if_kept and snapshot.definition.keeps_samples:
+            self.exact = True
         return _select_series(snapshot.series, self.query.tags)
 
     def plan(

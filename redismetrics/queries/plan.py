@@ -108,7 +108,7 @@ def make_plan(
     """
     if exact_from_ms is not None and max(exact_from_ms, since_ms) < until_ms:
         exact_from_ms = max(exact_from_ms, since_ms)
-        plan = make_plan(since_ms, exact_from_ms, retention, due, now_ms)
+        plan = make_plan(since_ms, exact_from_ms, retention, due, now_ms, interval_ms)
         plan.until_ms = until_ms
         minutes = _minutes(exact_from_ms, until_ms, due, now_ms)
         plan.partial += [minute for minute in minutes if minute not in plan.partial]

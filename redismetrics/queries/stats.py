@@ -35,6 +35,7 @@ def store_stats(context: QueryContext) -> Operation[Row]:
         "metrics_stored": totals["samples"],
         "metrics_pruned": pruned,
         "metrics_dropped": totals["dropped"],
+        "metrics_inexact": sum(each.inexact for each in found.values()),
         "retention_hours": retention.raw.retention / HOUR,
         "retention": {each.name: each.retention / HOUR for each in retention.with_raw},
         "memory_bytes": server.used_bytes,

@@ -295,9 +295,7 @@ def _resolve_changes(time: Floats, value: Floats, series: Ints) -> Samples:
     )
 
 
-def _from_extras(
-    extras: list[tuple[int, list[Extra]]], *, is_bounded: bool
-) -> tuple[Samples, int]:
+def _from_extras(extras: list[tuple[int, list[Extra]]], *, is_bounded: bool) -> tuple[Samples, int]:
     """Return columns of samples with a time of their own or metadata.
 
     Also return the number of samples that lost their metadata, if that *is_bounded*.

@@ -11,6 +11,7 @@ from redismetrics.columnar import block_codec, totals
 from redismetrics.columnar.arrays import bounds, is_zero, saturated
 from redismetrics.columnar.samples import OWN_TIME, compress
 from redismetrics.columnar.small_totals import GAUGE, SHARED
+from redismetrics.model.options import Options
 from redismetrics.store import keys
 
 from .batch import MetricBatch, changes_of, merge_gauge_changes
@@ -29,6 +30,7 @@ _INTRODUCED, _HAS_SHARED = 1, 2
 _BLOCK_HEAD = struct.Struct("<dddI")
 # In place of the oldest time, where nothing was sampled.
 _ANY_TIME = 1 << 53
+_NO_OPTIONS = Options()
 # Of a block in which no shared value changes.
 _NO_BASES = bytes(4)
 
@@ -40,6 +42,7 @@ class EncodedBatch(NamedTuple):
         oldest_ms: Of its samples.
         newest_ms: Of those whose time was given by the caller; else 0.
         introduction: Definition and series, if the metric is introduced.
+        options: Of the metric.
     """
 
     name: str
@@ -49,6 +52,7 @@ class EncodedBatch(NamedTuple):
     change: bytes
     block: bytes
     introduction: tuple[bytes, ...] = ()
+    options: Options = _NO_OPTIONS
 
 
 def encode(batch: MetricBatch, known: KnownSeries, values: bytes | None = None) -> EncodedBatch:
@@ -113,7 +117,10 @@ def _encoded(
             body,
         )
     )
-    return EncodedBatch(batch.name, oldest, newest_own, head, change + ids, block, introduction)
+    options = batch.definition.options if is_introduced else _NO_OPTIONS
+    return EncodedBatch(
+        batch.name, oldest, newest_own, head, change + ids, block, introduction, options
+    )
 
 
 def _pack_series(canonicals: list[bytes], ids: list[int | None]) -> bytes:

@@ -90,6 +90,8 @@ class Fitting:
         if options is not None and current is not None and current.type == definition.type:
             changed = yield from catalog.set_options(self.settings.namespace, shard, name, options)
             definition = changed or definition
+            # They are of the epoch before.
+            self._known.forget_ids(name)
         self._known.learn(name, definition)
 
     def needs_no_look_up(self, found: list[MetricBatch]) -> bool:

@@ -82,6 +82,15 @@ def write_request(
         settings.max_series,
         settings.max_tag_values,
         _OVERFLOW,
+        [
+            (
+                number,
+                metric.options.max_series or settings.max_series,
+                metric.options.max_tag_values or settings.max_tag_values,
+            )
+            for number, metric in enumerate(encoded, 1)
+            if metric.options.max_series or metric.options.max_tag_values
+        ],
     ]
     names: list[str] = list(keys.shard(namespace, shard))
     arguments: list[Any] = []

@@ -51,7 +51,7 @@ def try_scripts(namespace: str, shard: int) -> Operation[int]:
         raise FormatMismatch(f"forget.lua must forget 0 writers, got {shown(forgotten)}")
     if not entries:
         return 1
-    limits = msgpack.packb([0, 0, 0, 0, 0, 0, ""])
+    limits = msgpack.packb([0, 0, 0, 0, 0, 0, "", []])
     (reply,) = yield [
         ("EVALSHA", scripts.script("record").sha, 5, *shard_keys, entries[0], 0, 0, limits)
     ]

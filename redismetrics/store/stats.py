@@ -13,7 +13,7 @@ from .catalog import series_counts
 from .driver import Command, Operation
 from .namespace import Config
 from .record_state import RecordState
-from .replies import pairs, read_now_ms, reading
+from .replies import pairs, read_definition, read_now_ms, reading
 from .unreadable import Skipped, read_readable, skip
 
 # A worker without a heartbeat for this long gets no share of the work.
@@ -27,7 +27,8 @@ class MetricStats:
     """Statistics of one metric.
 
     *samples* were ever stored, *never_sealed* and *late* of them were lost. *pruned* is how many
-    are past the retention of exact samples; *level_bytes* leaves out what is past its retention.
+    are past the retention of exact samples, *kept* how many are not; *inexact* of these are not
+    kept one by one for lack of room. *level_bytes* leaves out what is past its retention.
     *last_ms* is when a sample was last stored, *waiting_ms* the age of the oldest block that no
     worker has processed (0: none waits).
     """
@@ -39,6 +40,8 @@ class MetricStats:
     never_sealed: int
     late: int
     pruned: int
+    kept: int
+    inexact: int
     level_bytes: dict[str, int]
     last_ms: int
     waiting_ms: int
@@ -65,21 +68,34 @@ def metric_stats(
         recorded, worked = keys.metric(namespace, shard, name), keys.rollup(namespace, shard, name)
         commands += [
             ("HLEN", recorded.series),
-            ("HMGET", worked.state, "late", "pruned"),
+            ("HMGET", worked.state, "late", "pruned", "inexact"),
             ("ZCARD", recorded.log),
             ("HGETALL", worked.held),
+            ("HGET", keys.shard(namespace, shard).catalogue, name),
         ]
     commands.append(("TIME",))
     (*replies, time), states = yield from _read_with_states(namespace, config, names, commands)
     series = yield from _count_series(
-        namespace, config, dict(zip(names, replies[::4], strict=True)), states
+        namespace, config, dict(zip(names, replies[::5], strict=True)), states
     )
     now_ms, found = read_now_ms(time), {}
     for at, name in enumerate(names):
         with reading(f"the state of {name!r}"):
-            state, of_worker = states[name], replies[4 * at + 1 : 4 * at + 4]
-            found[name] = _metric_stats(config.retention, now_ms, series[name], state, of_worker)
+            state, of_worker = states[name], replies[5 * at + 1 : 5 * at + 4]
+            retention = _retention(config.retention, name, replies[5 * at + 4], now_ms)
+            found[name] = _metric_stats(retention, now_ms, series[name], state, of_worker)
     return found
+
+
+def _retention(
+    retention: RetentionPolicy, name: str, definition: bytes | None, now_ms: int
+) -> RetentionPolicy:
+    """Return the retention policy of a metric: that of its namespace if it cannot be read."""
+    try:
+        known = None if definition is None else read_definition(name, definition)
+    except FormatMismatch:
+        known = None
+    return retention if known is None else retention.readable(known.options, now_ms)
 
 
 class _ShardState(NamedTuple):
@@ -192,7 +208,8 @@ def _metric_stats(
 ) -> MetricStats:
     recorded, last_ms = state.unpack()
     counts, blocks, held = of_worker
-    late, pruned = (int(each or 0) for each in counts)
+    late, pruned, inexact = (int(each or 0) for each in counts)
+    kept = 0
     by_name = {each.name: each for each in retention.with_raw}
     level_bytes = dict.fromkeys(by_name, 0)
     for field, amount in pairs(held).items():
@@ -200,6 +217,7 @@ def _metric_stats(
         is_gone = by_name.get(what, retention.raw).is_expired(partition_ms, now_ms)
         if what == "samples":
             pruned += int(amount) if is_gone else 0
+            kept += 0 if is_gone else int(amount)
         elif not is_gone:
             level_bytes[what] += int(amount)
     return MetricStats(
@@ -210,6 +228,8 @@ def _metric_stats(
         never_sealed=recorded.never_sealed,
         late=late,
         pruned=pruned,
+        kept=kept,
+        inexact=inexact,
         level_bytes=level_bytes,
         last_ms=last_ms,
         waiting_ms=(

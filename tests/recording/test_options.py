@@ -115,15 +115,15 @@ def test_changes_of_two_processes_at_once_are_both_kept(
 ) -> None:
     use(metrics)
     steps = catalog.set_options(namespace, 0, "loss", Options(max_series=5))
-    (read,) = next(steps)
-    entry = admin.execute_command(*read)
+    read = next(steps)
+    replies = [admin.hget(*read[0][1:]), admin.time()]
     use(other, retention=7200)
-    (write,) = steps.send([entry])
+    (write,) = steps.send(replies)
     # The definition is not as it was read any more, so it is read again.
     text = scripts.script("define").text
     assert admin.execute_command("EVAL", text, *write[2:]) == 0
-    (read,) = steps.send([0])
-    (write,) = steps.send([admin.execute_command(*read)])
+    assert steps.send([0]) == read
+    (write,) = steps.send([admin.hget(*read[0][1:]), admin.time()])
     assert admin.execute_command("EVAL", text, *write[2:]) == 1
     assert options(metrics) == {"retention": 7200, "max_series": 5}
 
