@@ -103,6 +103,10 @@ class MetricBuffers:
         given = None if self.given_options is None else self.given_options.states
         return self.definition.options.states if given is None else given
 
+    def has_series(self, most: int) -> bool:
+        """Return whether there are as many series as allowed: *most*, or what the metric says."""
+        return len(self.buffers) >= (self.definition.options.max_series or most)
+
     def waiting(self) -> int:
         """Return how many samples are in the buffers."""
         width = 1 if self.definition.type == "counter" else 2

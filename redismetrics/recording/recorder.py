@@ -182,8 +182,7 @@ class Recorder:
                 metric.name, metric.definition.type, explicit=metric.explicit
             )
         if buffer is None:
-            most = metric.definition.options.max_series or self.settings.max_series
-            is_full = len(metric.buffers) >= most and canonical != _OVERFLOW
+            is_full = metric.has_series(self.settings.max_series) and canonical != _OVERFLOW
             if is_full and not self._forget_sent(metric):
                 self.drops.overflow(metric.name, "", 1)
                 canonical = _OVERFLOW
