@@ -6,7 +6,7 @@
 -- KEYS[4]  dirty      zset
 -- KEYS[5]  recorded   hash
 -- KEYS[6+] then for each metric of the batch: live hash, log zset; and if the metric is introduced,
---          series hash, values hash
+--          series hash, values hash; and if it has exemplars, exemplars hash
 -- ARGV[1]  writer     id of the recording process
 -- ARGV[2]  sequence   this writer's number of the batch, from 1
 -- ARGV[3]  confirmed  the last number for which the writer received a reply
@@ -18,8 +18,9 @@
 -- ARGV[6]  heads      oldest_ms, newest_ms of all samples (f8 each), then for each metric: epoch
 --                     (f8), stamp (9 bytes), samples (f8), doubles in a row of totals (u2), rows in
 --                     a field of the live hash (u1), flags (u1): the sum of 1 if the metric is
---                     introduced, 2 if the change has shared values
--- ARGV[7+] then for each metric: name, change, block; and if it is introduced, definition, series
+--                     introduced, 2 if the change has shared values, 4 if it has exemplars
+-- ARGV[7+] then for each metric: name, change, block; if it is introduced, definition, series; and
+--          if it has exemplars, these, see include/exemplars.lua
 --          change: how the totals change, see include/totals.lua, without stamp; or the values of
 --          a process, see include/process_values.lua. Values that are only repeated have no samples
 --          block: what the log gets, see block_codec.py, without stamp. This script never reads the
@@ -53,6 +54,8 @@
 -- @include "totals"
 -- @include "fold"
 -- @include "apply_batch"
+-- @include "append"
+-- @include "exemplars"
 -- @include "log_limits"
 
 local clock_key, writers_key, catalogue_key, dirty_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -93,6 +96,7 @@ local batch = {
   stamp = nil, -- see include/batch_stamp.lua
   waiting = nil, -- clock of the oldest block that is not sealed
   problems = {}, -- for the reply, see Returns
+  with_exemplars = {}, -- metrics that have some
   has_failed = false, -- a metric was refused while it was written
   learned = {},
 }
@@ -131,7 +135,7 @@ local function read_arguments()
       samples = samples,
       width = width,
       rows_per_field = rows_per_field,
-      has_shared = flags >= 2,
+      has_shared = flags % 4 >= 2,
       state = false, -- see include/record_state.lua
       stored_change = false, -- to append to the live hash
     }
@@ -142,6 +146,11 @@ local function read_arguments()
       metric.series = cmsgpack.unpack(ARGV[argument + 1])
       key, argument = key + 2, argument + 2
       introduced[#introduced + 1] = metric
+    end
+    if flags >= 4 then
+      metric.exemplars_key, metric.exemplars = KEYS[key], ARGV[argument]
+      key, argument = key + 1, argument + 1
+      batch.with_exemplars[#batch.with_exemplars + 1] = metric
     end
     metrics[number] = metric
   end
@@ -278,6 +287,15 @@ local function apply_samples(metric)
   end
 end
 
+local function check_exemplars()
+  for _, metric in ipairs(batch.with_exemplars) do
+    local failure = not metric.refused and find_corrupt_exemplars(metric)
+    if failure then
+      refuse(metric, 'corrupt', failure)
+    end
+  end
+end
+
 local function cut_log(metric)
   choose_cut(metric, limits, batch.clock, batch.time_us, batch.previous_clock)
 end
@@ -319,31 +337,8 @@ local function write_guard(reply)
   redis.call('SET', clock_key, format_integer(batch.clock + #batch.metrics))
 end
 
--- Append the change and the block. Return an error if one of the keys has another type: to read
--- both first, for each metric of each batch, would cost more than to undo it.
-local function append(metric)
-  if metric.process_values then
-    return append_values(metric, batch, writer)
-  end
-  local state, change = metric.state, metric.stored_change
-  local name, reply = change and name_of_change(state.next_change - 1), nil
-  if change and state.next_change - state.first_change == 1 then
-    local first = format_integer(state.first_change)
-    reply = redis.pcall('HSET', metric.live_key, name, change, 'first', first)
-  elseif change then
-    reply = redis.pcall('HSET', metric.live_key, name, change)
-  end
-  if type(reply) ~= 'table' then
-    reply = redis.pcall('ZADD', metric.log_key, batch.clock_text, metric.block)
-    if type(reply) == 'table' and change then
-      redis.call('HDEL', metric.live_key, name)
-    end
-  end
-  return type(reply) == 'table' and reply.err
-end
-
 local function write_metric(metric)
-  local failure = append(metric)
+  local failure = append(metric, batch, writer)
   if failure then
     refuse(metric, 'corrupt', failure)
     batch.has_failed = true
@@ -361,6 +356,7 @@ local function write_metric(metric)
   elseif metric.rows then
     write_fields(metric.live_key, pack_rows(metric.rows))
   end
+  write_exemplars(metric, batch.clock)
   if metric.cut then
     redis.call('ZREM', metric.log_key, unpack(metric.cut))
   end
@@ -384,9 +380,9 @@ local function write_states()
   end
 end
 
--- Send the blocks to subscribers, each with the stamp of its metric: channels are shared by all
--- databases, and the data may be deleted, but a subscriber uses the series ids of one store only.
--- Return how many publishes failed: the samples are stored anyway.
+-- Send the blocks to subscribers, each with the stamp of its metric: all databases share channels,
+-- data may be deleted, but a subscriber uses the series ids of one store only. Return how many
+-- publishes failed: the samples are stored anyway.
 local function publish()
   local failed = 0
   for_each_block(function(metric)
@@ -408,7 +404,7 @@ end
 batch.previous_sequence = last_sequence or 0
 
 read_arguments()
-local missing_right = #batch.metrics > 0 and find_missing_right(clock_key, recorded_key, batch.metrics)
+local missing_right = find_missing_right(clock_key, recorded_key, batch)
 if missing_right then
   return redis.error_reply(missing_right)
 end
@@ -420,6 +416,7 @@ end
 read_definitions()
 check_ages()
 for_each_accepted(check_ids)
+check_exemplars()
 for_each_accepted(apply_samples)
 fold_long_lists(batch.metrics, batch.clock)
 for_each_block(cut_log)

@@ -12,6 +12,7 @@ from .client.default import (
     declare,
     delete_metric,
     delete_series,
+    exemplars,
     flush,
     gauge,
     get_aggregation,
@@ -56,6 +57,7 @@ from .errors import (
     UnknownAggregation,
     UnknownWindow,
 )
+from .model.exemplar import Exemplar
 from .model.sample import Gap, Sample, Summary
 from .recording.flush_result import FlushResult
 from .recording.instruments import Counter, Gauge, Histogram
@@ -67,6 +69,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AsyncMetrics",
     "Counter",
+    "Exemplar",
     "FlushResult",
     "FormatMismatch",
     "Gap",
@@ -101,6 +104,7 @@ __all__ = [
     "delete_metric",
     "delete_series",
     "detach_telemetry",
+    "exemplars",
     "flush",
     "gauge",
     "get_aggregation",

@@ -4,8 +4,11 @@
 
 -- Return an error if a right is missing. The server itself has checked the keys of all metrics, so
 -- each command is checked with one key.
-local function find_missing_right(clock_key, recorded_key, metrics)
-  local first = metrics[1]
+local function find_missing_right(clock_key, recorded_key, batch)
+  local first, has_exemplars = batch.metrics[1], #batch.with_exemplars > 0
+  if not first then
+    return
+  end
   local log = first.log_key
   if not redis.acl_check_cmd then
     return find_refused('SET', clock_key, '0', 'NOSUCHOPTION')
@@ -13,6 +16,7 @@ local function find_missing_right(clock_key, recorded_key, metrics)
       or find_refused('HDEL', recorded_key, '')
       or find_refused('ZADD', log, 'nan', 'm')
       or find_refused('ZREM', log, '')
+      or (has_exemplars and find_refused('EXPIRE', log, '')) -- not an integer
       or find_refused('PUBLISH', first.channel, '') -- subscribers skip an empty message
   end
   local missing_right = find_denied('SET', clock_key, '0')
@@ -20,7 +24,8 @@ local function find_missing_right(clock_key, recorded_key, metrics)
     or find_denied('HDEL', recorded_key, 'f')
     or find_denied('ZADD', log, '0', 'm')
     or find_denied('ZREM', log, 'm')
-  for _, metric in ipairs(metrics) do
+    or (has_exemplars and find_denied('EXPIRE', log, '1'))
+  for _, metric in ipairs(batch.metrics) do
     missing_right = missing_right or find_denied('PUBLISH', metric.channel, '')
   end
   return missing_right

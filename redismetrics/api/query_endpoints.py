@@ -126,6 +126,12 @@ async def get_rollups(service: Service, request: Request, values: Values) -> Hel
     return await _respond(service, request, json_results.get_rollups, query)
 
 
+async def get_exemplars(service: Service, request: Request, values: Values) -> HeldResponse:
+    """Respond with the newest exemplar of each series and bucket of a metric."""
+    query = SamplesQuery(name=values["name"], tags=tag_filter(values["tag"]))
+    return await _respond(service, request, json_results.get_exemplars, query)
+
+
 async def get_stats(service: Service, request: Request, _: Values) -> HeldResponse:
     """Respond with statistics of the namespace and of this process."""
     return await service.run_query(request, service.metrics.get_stats)
@@ -288,6 +294,15 @@ def _catalog_endpoints() -> tuple[Endpoint, ...]:
             list_metrics,
             schema={"type": "object", "properties": {"metrics": objects}, "required": ["metrics"]},
             errors=(503,),
+        ),
+        Endpoint(
+            "GET",
+            "/api/exemplars",
+            "Return the newest exemplar of each series and bucket, the newest first",
+            get_exemplars,
+            (METRIC, TAGS),
+            schemas.result_schema(exemplars={"type": "array", "items": schemas.EXEMPLAR}),
+            errors=(413, 503),
         ),
         Endpoint(
             "GET",

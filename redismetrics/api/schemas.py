@@ -80,11 +80,20 @@ def result_schema(**properties: Schema) -> dict[str, Any]:
     return object_schema(**properties, timestamp=TIMESTAMP)
 
 
+_TEXT_BY_NAME = {"type": "object", "additionalProperties": {"type": "string"}}
+EXEMPLAR = object_schema(
+    name=NAME,
+    tags=_TEXT_BY_NAME,
+    labels=_TEXT_BY_NAME,
+    value={"type": "number"},
+    timestamp=TIMESTAMP,
+    le={"type": ["string", "null"]},
+)
 SAMPLE = object_schema(
     name=NAME,
     type=TYPE,
     value=VALUE,
-    tags={"type": "object", "additionalProperties": {"type": "string"}},
+    tags=_TEXT_BY_NAME,
     timestamp=TIMESTAMP,
     metadata={"type": "object"},
 )

@@ -26,7 +26,7 @@ from .unsettled import RecordedRequest
 
 JSON = "application/json"
 # Keys of a sample that are arguments of `record` and not part of the mapping it takes.
-_ARGUMENTS = ("name", "type", "timestamp")
+_ARGUMENTS = ("name", "type", "timestamp", "exemplar")
 
 _WAIT = Parameter(
     "wait",
@@ -223,6 +223,7 @@ def _arguments(sample: Any, now_s: float) -> Call:
         "timestamp": timestamp,
         "tags": tags,
         "metadata": metadata,
+        "exemplar": sample.get("exemplar"),
     }
     return check_name(sample.get("name", "")), value, options
 
@@ -247,6 +248,11 @@ def record_endpoint(limits: Limits) -> Endpoint:
                 "propertyNames": NAME,
             },
             "metadata": {"type": ["object", "null"]},
+            "exemplar": {
+                "type": ["object", "null"],
+                "description": "Labels of this sample of a counter or histogram, such as a trace.",
+                "additionalProperties": {"type": ["string", "number", "boolean"]},
+            },
         },
         "required": ["name"],
     }

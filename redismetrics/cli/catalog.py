@@ -1,11 +1,11 @@
-"""The commands list, tag-values and stats: what the namespace holds."""
+"""The commands list, tag-values, exemplars and stats: what the namespace holds."""
 
 from typing import Annotated, Any
 
 import typer
 
 from . import options
-from .options import AsJson, Name, Namespace, Url
+from .options import AsJson, Filter, Name, Namespace, Url
 from .printing import cell, is_for_people, plain, print_json, print_rows
 
 
@@ -37,6 +37,24 @@ def tag_values(
     else:
         for value in values:
             print(cell(value) if is_for_people() else plain(value))
+
+
+def exemplars(
+    name: Name,
+    tag: Filter = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    namespace: Namespace = None,
+) -> None:
+    """List the newest exemplar of each series and bucket of a metric, the newest first."""
+    with options.client(url, namespace) as metrics:
+        options.check_exists(metrics, name)
+        found = metrics.exemplars(name, tags=options.filters(tag))
+    rows = [each.to_dict() for each in found]
+    if as_json:
+        print_json(rows)
+    else:
+        print_rows([{key: row[key] for key in row if key != "name"} for row in rows])
 
 
 def stats(as_json: AsJson = False, url: Url = None, namespace: Namespace = None) -> None:

@@ -65,6 +65,7 @@ for _name, _panel, _command, _settings in (
     ("rollup", "Query", query.rollup, {}),
     ("list", "Query", catalog.list_metrics, {}),
     ("tag-values", "Query", catalog.tag_values, {}),
+    ("exemplars", "Query", catalog.exemplars, {}),
     ("get-metrics", "Query", query.get_metrics, {}),
     ("stats", "Query", catalog.stats, {}),
     ("top", "Watch", screen.top, {}),

@@ -144,13 +144,13 @@ def number(text: str, argument: str) -> int | float:
     )
 
 
-def labels(given: Iterable[str] | None) -> dict[str, str]:
-    """Parse the tags of a recording command."""
+def labels(given: Iterable[str] | None, option: str = "--tag") -> dict[str, str]:
+    """Parse the tags, or the other labels, of a recording command."""
     tags: dict[str, str] = {}
     for text in given or ():
         key, equals, value = text.partition("=")
         if not equals:
-            raise InvalidTags(f"--tag must be K=V, got {shown(text, 80)}")
+            raise InvalidTags(f"{option} must be K=V, got {shown(text, 80)}")
         _set_once(tags, key, value)
     return tags
 

@@ -29,6 +29,14 @@ Metadata = Annotated[
         metavar="JSON",
     ),
 ]
+Exemplar = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exemplar",
+        help="A label of the exemplar of this sample, such as trace_id=5b8a. Can be repeated.",
+        metavar="K=V",
+    ),
+]
 _LINES = "- reads numbers from standard input, one per line"
 
 
@@ -38,6 +46,7 @@ def record(
     kind: Type = None,
     tag: Labels = None,
     metadata: Metadata = None,
+    exemplar: Exemplar = None,
     timestamp: Timestamp = None,
     url: Url = None,
     namespace: Namespace = None,
@@ -50,7 +59,11 @@ def record(
     With --type info the value is a JSON object of labels, such as {"version": "1.2"}. With --type
     stateset it is the name of a state.
     """
-    fixed: dict[str, Any] = {"type": kind, "metadata": _json_object(metadata, "--metadata")}
+    fixed: dict[str, Any] = {
+        "type": kind,
+        "metadata": _json_object(metadata, "--metadata"),
+        "exemplar": options.labels(exemplar, "--exemplar") or None,
+    }
     given: Any = value
     if kind == "info":
         given = _json_object(value, "value")

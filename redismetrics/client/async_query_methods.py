@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from redismetrics.exposition.families import Family
+from redismetrics.model.exemplar import Exemplar
 from redismetrics.model.validation import MetricType, Tags
 from redismetrics.model.windows import Window
 from redismetrics.queries.query import Query, SamplesQuery
@@ -109,17 +110,23 @@ class AsyncQueries(QueryMethods):
 
         return await self._ask(tag_values(self._context, name, key))
 
+    async def exemplars(self, name: str, *, tags: Tags | None = None) -> list[Exemplar]:
+        """See `Metrics.exemplars`."""
+        from redismetrics.queries.exemplars import exemplars
+
+        return await self._ask(exemplars(self._context, name, tags))
+
     async def cardinality(self, *, limit: int = 20) -> list[dict[str, Any]]:
         """See `Metrics.cardinality`."""
         from redismetrics.queries.catalog import cardinality
 
         return await self._ask(cardinality(self._context, limit))
 
-    async def live(self, name: str | None = None) -> list[Family]:
+    async def live(self, name: str | None = None, *, exemplars: bool = False) -> list[Family]:
         """See `Metrics.live`."""
         from redismetrics.queries.live import live
 
-        return await self._ask(live(self._context, name, self._idle_ms))
+        return await self._ask(live(self._context, name, self._idle_ms, exemplars=exemplars))
 
     async def self_metrics(self) -> list[Family]:
         """See `Metrics.self_metrics`."""

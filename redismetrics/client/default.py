@@ -166,6 +166,7 @@ get_stats = _on_default_client(Metrics.get_stats)
 to_json = Metrics.to_json
 list_metrics = _on_default_client(Metrics.list_metrics)
 tag_values = _on_default_client(Metrics.tag_values)
+exemplars = _on_default_client(Metrics.exemplars)
 subscribe = _on_default_client(Metrics.subscribe)
 cardinality = _on_default_client(Metrics.cardinality)
 delete_metric = _on_default_client(Metrics.delete_metric)

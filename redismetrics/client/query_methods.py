@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from redismetrics.exposition.families import Family
+from redismetrics.model.exemplar import Exemplar
 from redismetrics.model.validation import MetricType, Tags
 from redismetrics.model.windows import Window
 from redismetrics.queries.query import Query, SamplesQuery
@@ -196,6 +197,15 @@ class SyncQueries(QueryMethods):
 
         return self._ask(tag_values(self._context, name, key))
 
+    def exemplars(self, name: str, *, tags: Tags | None = None) -> list[Exemplar]:
+        """Return the newest exemplar of each series and bucket of a metric, the newest first.
+
+        Of the series that have these *tags*; None as a value: not that tag.
+        """
+        from redismetrics.queries.exemplars import exemplars
+
+        return self._ask(exemplars(self._context, name, tags))
+
     def cardinality(self, *, limit: int = 20) -> list[dict[str, Any]]:
         """Return the *limit* metrics with the most series, and the number of values of each tag.
 
@@ -208,15 +218,15 @@ class SyncQueries(QueryMethods):
 
         return self._ask(cardinality(self._context, limit))
 
-    def live(self, name: str | None = None) -> list[Family]:
+    def live(self, name: str | None = None, *, exemplars: bool = False) -> list[Family]:
         """Return all metrics, or one, with the state of their series, as the Prometheus page shows.
 
         Series not recorded for `series_idle` seconds are left out. The metrics are in the order in
-        which they were first recorded.
+        which they were first recorded. With *exemplars*, the series have these too.
         """
         from redismetrics.queries.live import live
 
-        return self._ask(live(self._context, name, self._idle_ms))
+        return self._ask(live(self._context, name, self._idle_ms, exemplars=exemplars))
 
     def self_metrics(self) -> list[Family]:
         """Return redismetrics' own metrics on the Prometheus page.

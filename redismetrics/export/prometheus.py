@@ -71,7 +71,7 @@ def _parts(
         from redismetrics.client.default import client
 
         metrics = client()
-    families = metrics.live(name)
+    families = metrics.live(name, exemplars=openmetrics)
     if name is None:
         own = metrics.self_metrics() if self_metrics else reserved_families()
         families = [*own, *page_families(families if self_metrics else []), *families]

@@ -1,9 +1,10 @@
 """A metric with the current values of its series."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from redismetrics.model.definition import Definition
+from redismetrics.model.exemplar import StoredExemplar
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +13,8 @@ class SeriesState:
 
     *value* is a counter's total, a gauge's value or a histogram's sum. *count* and *buckets* are a
     histogram's: one count for each bound of the definition, not cumulative, without +Inf.
-    *seen_ms* is the server's time of the series' last batch.
+    *seen_ms* is the server's time of the series' last batch. *exemplars* are those of its buckets,
+    numbered from 1, or of the bucket 0 of a counter, if they were asked for.
     """
 
     tags: dict[str, str]
@@ -20,6 +22,7 @@ class SeriesState:
     value: float
     count: int = 0
     buckets: tuple[int, ...] = ()
+    exemplars: Mapping[int, StoredExemplar] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any, overload
 import msgpack
 
 from redismetrics.errors import shown
+from redismetrics.model.exemplar import StoredExemplar
 
 from .families import SeriesState
 
@@ -30,7 +31,8 @@ class SeriesTable(Sequence[SeriesState]):
     The columns are the fields of `SeriesState`, equally long; *counts* and *buckets* are empty
     except for histograms. *texts* are the tags, joined and escaped so that they sort as lists of
     pairs. *tag_keys* are the distinct lists of keys; *has_empty* is true if any tag value is
-    empty. *skipped* is how many changes and fields of a newer version the values lack.
+    empty. *skipped* is how many changes and fields of a newer version the values lack. *exemplars*
+    are those of series, by text and number of the bucket.
     """
 
     texts: list[str]
@@ -41,6 +43,7 @@ class SeriesTable(Sequence[SeriesState]):
     tag_keys: set[tuple[str, ...]] = field(default_factory=set)
     has_empty: bool = False
     skipped: int = 0
+    exemplars: dict[str, dict[int, StoredExemplar]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, series: Iterable[SeriesState]) -> "SeriesTable":
@@ -48,14 +51,20 @@ class SeriesTable(Sequence[SeriesState]):
             return series
         rows = list(series)
         flat_tags = [tuple(chain.from_iterable(sorted(row.tags.items()))) for row in rows]
+        texts = [_SEPARATOR.join(map(_escape, flat)) for flat in flat_tags]
         return cls(
-            [_SEPARATOR.join(map(_escape, flat)) for flat in flat_tags],
+            texts,
             [row.seen_ms for row in rows],
             [float(row.value) for row in rows],
             [row.count for row in rows],
             [row.buckets for row in rows],
             {flat[::2] for flat in flat_tags},
             any("" in flat for flat in flat_tags),
+            exemplars={
+                text: dict(row.exemplars)
+                for text, row in zip(texts, rows, strict=True)
+                if row.exemplars
+            },
         )
 
     def __len__(self) -> int:
@@ -71,10 +80,11 @@ class SeriesTable(Sequence[SeriesState]):
         parts = _split(self.texts[at])
         # Without tags the text is "", which splits into one part.
         tags = dict(zip(parts[::2], parts[1::2], strict=False))
+        exemplars = self.exemplars.get(self.texts[at], {})
         if not self.counts:
-            return SeriesState(tags, self.seen_ms[at], self.values[at])
+            return SeriesState(tags, self.seen_ms[at], self.values[at], exemplars=exemplars)
         return SeriesState(
-            tags, self.seen_ms[at], self.values[at], self.counts[at], self.buckets[at]
+            tags, self.seen_ms[at], self.values[at], self.counts[at], self.buckets[at], exemplars
         )
 
     def __eq__(self, other: object) -> bool:
@@ -106,6 +116,7 @@ class SeriesTable(Sequence[SeriesState]):
             self.tag_keys,
             self.has_empty,
             self.skipped,
+            self.exemplars,
         )
 
     def seen_since(self, seen_ms: int) -> "SeriesTable":

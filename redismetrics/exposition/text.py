@@ -12,8 +12,8 @@ labels in both, so that a reader can change formats.
                                               # EOF
 
 A reader rejects the whole page for one invalid line, so no name and no tag value may lead to one.
-Left out: `_created` (one more series each, which Prometheus stores as such), timestamps (the values
-are current), exemplars.
+Left out: `_created` (one more series each, which Prometheus stores as such) and timestamps (the
+values are current). Exemplars are in OpenMetrics only: text 0.0.4 has none.
 """
 
 import re
@@ -24,6 +24,7 @@ from typing import Any
 
 from redismetrics.model.validation import MetricType
 
+from .exemplars import with_exemplars
 from .families import Family, SeriesState
 from .names import family_names, label_names
 from .number_format import format_bound, format_values
@@ -101,6 +102,8 @@ def _series_lines(base: str, family: Family, openmetrics: bool) -> Iterator[str]
         match family.definition.type:
             case "counter":
                 lines = _fill([f"{base}_total{braces} %s\n"], labels, [format_values(rows.values)])
+                if openmetrics and rows.exemplars:
+                    lines = with_exemplars(lines, rows.texts, rows.exemplars, 0)
             case "gauge" | "stateset":
                 lines = _fill([f"{base}{braces} %s\n"], labels, [format_values(rows.values)])
             case "info":
@@ -144,6 +147,8 @@ def _histogram_lines(
             for text, value in zip(sums, rows.values, strict=True)
         )
     buckets = _fill(bucket_lines, labels, [*cumulative, rows.counts])
+    if openmetrics and rows.exemplars:
+        buckets = with_exemplars(buckets, rows.texts, rows.exemplars, 1)
     return chain.from_iterable(zip(buckets, sums, strict=True))
 
 
@@ -217,5 +222,10 @@ def _merge(kind: MetricType, one: SeriesState, other: SeriesState) -> SeriesStat
         return replace(newest, tags=one.tags)
     buckets = tuple(a + b for a, b in zip(one.buckets, other.buckets, strict=True))
     return SeriesState(
-        one.tags, newest.seen_ms, one.value + other.value, one.count + other.count, buckets
+        one.tags,
+        newest.seen_ms,
+        one.value + other.value,
+        one.count + other.count,
+        buckets,
+        {**other.exemplars, **one.exemplars},
     )

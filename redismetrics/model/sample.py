@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
@@ -157,6 +157,16 @@ class Summary:
             "max": self.max,
             "last": self.last,
         }
+
+
+def pack_and_promote(
+    metadata: Mapping[str, Any] | None, promoted: Iterable[str]
+) -> tuple[bytes | None, dict[str, Any]]:
+    """Return *metadata* as `pack_metadata` does, None if empty, and its *promoted* keys as tags."""
+    if not metadata:
+        return None, {}
+    packed = pack_metadata(metadata)
+    return packed, {key: metadata[key] for key in promoted if metadata.get(key) is not None}
 
 
 def pack_metadata(metadata: Mapping[str, Any]) -> bytes:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from redismetrics.model.exemplar import Exemplar
 from redismetrics.model.sample import Gap, Sample, Summary
 from redismetrics.model.time import to_datetime, to_ms
 from redismetrics.model.windows import Window
@@ -15,10 +16,10 @@ from redismetrics.model.windows import Window
 def to_json_ready(value: Any) -> Any:
     """Return *value* with everything that JSON has no type for replaced.
 
-    Datetimes become ISO text, samples, gaps and summaries dicts, tuples lists, keys text, and
-    numbers that are not finite (a sum too large for a float) None.
+    Datetimes become ISO text, samples, gaps, summaries and exemplars dicts, tuples lists, keys
+    text, and numbers that are not finite (a sum too large for a float) None.
     """
-    if isinstance(value, Sample | Gap | Summary):
+    if isinstance(value, Sample | Gap | Summary | Exemplar):
         value = value.to_dict()
     if isinstance(value, datetime):
         return value.isoformat()

@@ -12,6 +12,7 @@ from redismetrics.store.unreadable import Skipped
 
 from .context import QueryContext
 from .evaluate import evaluate, rollup
+from .exemplars import exemplars
 from .json_ready import describe_window, to_json_ready
 from .query import Query, SamplesQuery
 from .samples import newest_samples
@@ -69,6 +70,13 @@ def get_rollups(context: QueryContext, query: Query) -> Operation[dict[str, Any]
         )
 
     return read()
+
+
+def get_exemplars(context: QueryContext, query: SamplesQuery) -> Operation[dict[str, Any]]:
+    """Return the result of `exemplars` ready for JSON."""
+    assert query.name is not None, "BUG: exemplars of no metric"
+    found = yield from exemplars(context, query.name, query.tags)
+    return _with_timestamp(exemplars=to_json_ready(found))
 
 
 def get_stats(

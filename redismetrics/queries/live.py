@@ -13,7 +13,9 @@ from .arguments import check_metric_name
 from .context import QueryContext
 
 
-def live(context: QueryContext, name: str | None, idle_ms: int) -> Operation[list[Family]]:
+def live(
+    context: QueryContext, name: str | None, idle_ms: int, *, exemplars: bool = False
+) -> Operation[list[Family]]:
     """Return all metrics, or one, with the state of their series, in the order first recorded.
 
     Series not recorded for *idle_ms* are left out. A metric without other series has none, so that
@@ -28,13 +30,17 @@ def live(context: QueryContext, name: str | None, idle_ms: int) -> Operation[lis
         if name is None:
             first: list[Operation[Any]] = [server.now(), catalog.catalogue(namespace, shards)]
             now_ms, definitions = yield from gather(first)
-            families = yield from read_readable_families(namespace, shards, definitions, now_ms)
+            families = yield from read_readable_families(
+                namespace, shards, definitions, now_ms, exemplars=exemplars
+            )
         else:
             now_ms = yield from server.now()
             shard = keys.shard_of(name, shards)
             definition = (yield from catalog.describe(namespace, shard, name)).definition
             definitions = {} if definition is None else {name: definition}
-            families = yield from read_families(namespace, shards, definitions, now_ms)
+            families = yield from read_families(
+                namespace, shards, definitions, now_ms, exemplars=exemplars
+            )
         oldest = now_ms - idle_ms
         return [
             replace(family, series=SeriesTable.of(family.series).seen_since(oldest))

@@ -15,12 +15,14 @@ from redismetrics.columnar.samples import (
     concat,
 )
 from redismetrics.model.definition import Definition
+from redismetrics.model.exemplar import EXEMPLAR_TYPES
 from redismetrics.model.label_sets import LABEL_TYPES
 from redismetrics.model.units import TIME_UNITS
 from redismetrics.model.validation import MetricType
 
 from . import bucket_counts, totals_changes
 from .bucket_counts import BucketCounts
+from .exemplars import RecordedExemplar
 from .totals_changes import Changes
 
 
@@ -35,6 +37,7 @@ class MetricBatch:
         buckets: Of histograms, the counts taken before compressing.
         squeezed: Compressed once more, because the send queue was full.
         alone: Must be sent alone, because Redis rejected a batch that it was part of.
+        exemplars: Of its series, in order of their times.
         queued_at: When it was first put into the send queue, by the steady clock.
         is_repeated: Has no samples: it repeats the values of this process.
         ends: Says that this process ends.
@@ -52,6 +55,7 @@ class MetricBatch:
     squeezed: bool = False
     alone: bool = False
     queued_at: float = 0.0
+    exemplars: tuple[RecordedExemplar, ...] = ()
     is_repeated: bool = False
     ends: bool = False
     changes: Changes | None = field(default=None, init=False)
@@ -93,6 +97,7 @@ def finish(batch: MetricBatch) -> MetricBatch:
         batch.squeezed,
         batch.alone,
         batch.queued_at,
+        batch.exemplars,
     )
 
 
@@ -122,23 +127,32 @@ def merge(batches: list[MetricBatch]) -> MetricBatch:
     first = batches[0]
     numbers: dict[bytes, int] = {}
     parts, counts = [], []
+    exemplars: list[RecordedExemplar] = []
     for batch in batches:
         new = np.array(
             [numbers.setdefault(canonical, len(numbers)) for canonical in batch.canonicals],
             np.int64,
         )
         parts.append(batch.samples.of_series(new))
+        exemplars += [each._replace(series=int(new[each.series])) for each in batch.exemplars]
         if batch.buckets is not None:
             counts.append((new, batch.buckets))
     bounds = len(first.definition.buckets)
     buckets = bucket_counts.merge(counts, bounds) if counts else None
-    return replace(first, canonicals=list(numbers), samples=concat(parts), buckets=buckets)
+    return replace(
+        first,
+        canonicals=list(numbers),
+        samples=concat(parts),
+        buckets=buckets,
+        exemplars=tuple(exemplars),
+    )
 
 
 def split_rows(batch: MetricBatch, most: int) -> list[MetricBatch]:
     """Split a finished batch into parts of at most *most* rows, in order.
 
-    One with summaries, which must stay with their centroids, is not split.
+    One with summaries, which must stay with their centroids, is not split. Exemplars stay with the
+    last part: none may be sent before its sample.
     """
     samples = batch.samples
     if len(samples) <= most or len(samples.summed):
@@ -147,7 +161,9 @@ def split_rows(batch: MetricBatch, most: int) -> list[MetricBatch]:
     row, no_summaries = np.arange(len(samples)), np.zeros(0, np.bool_)
     for first in range(0, len(samples), most):
         part = samples.take((row >= first) & (row < first + most), no_summaries)
-        parts.append(_without_unused_series(batch, part))
+        is_last = first + most >= len(samples)
+        of_part = batch if is_last else replace(batch, exemplars=())
+        parts.append(_without_unused_series(of_part, part))
     return parts
 
 
@@ -170,7 +186,12 @@ def split(batch: MetricBatch, first: int, then: int) -> list[MetricBatch]:
     parts = []
     for at, samples in enumerate(batch.samples.split(edges)):
         canonicals = batch.canonicals[edges[at] : edges[at + 1]]
-        parts.append(replace(batch, canonicals=canonicals, samples=samples))
+        inside = tuple(
+            each._replace(series=each.series - edges[at])
+            for each in batch.exemplars
+            if edges[at] <= each.series < edges[at + 1]
+        )
+        parts.append(replace(batch, canonicals=canonicals, samples=samples, exemplars=inside))
     if changes is not None:
         divided: list[Changes] = [*changes.split(edges)]
         for part, of_part in zip(parts, divided, strict=True):
@@ -224,7 +245,9 @@ def drop_outside(
     too_old, future = int(samples.weight[old].sum()), int(samples.weight[ahead].sum())
     if not len(kept):
         return None, too_old, future
-    return _without_unused_series(batch, kept), too_old, future
+    inside = tuple(each for each in batch.exemplars if oldest_ms <= each.time <= newest_ms)
+    rest = _without_unused_series(replace(batch, exemplars=inside), kept)
+    return rest, too_old, future
 
 
 def _without_unused_series(batch: MetricBatch, samples: Samples) -> MetricBatch:
@@ -235,7 +258,16 @@ def _without_unused_series(batch: MetricBatch, samples: Samples) -> MetricBatch:
     canonicals = [
         canonical for canonical, here in zip(batch.canonicals, present, strict=True) if here
     ]
-    result = replace(batch, canonicals=canonicals, samples=samples.of_series(numbers))
+    result = replace(
+        batch,
+        canonicals=canonicals,
+        samples=samples.of_series(numbers),
+        exemplars=tuple(
+            each._replace(series=int(numbers[each.series]))
+            for each in batch.exemplars
+            if present[each.series]
+        ),
+    )
     if batch.buckets is not None:
         result.buckets = _bucket_counts(result)
     return result
@@ -253,8 +285,16 @@ def convert(batch: MetricBatch, definition: Definition) -> tuple[MetricBatch | N
     result = replace(batch, definition=definition, buckets=None)
     old, new = batch.definition.unit, definition.unit
     if old != new and old in TIME_UNITS and new in TIME_UNITS:
-        result.samples = batch.samples.scaled(TIME_UNITS[old] / TIME_UNITS[new])
+        factor = TIME_UNITS[old] / TIME_UNITS[new]
+        result.samples = batch.samples.scaled(factor)
+        result.exemplars = tuple(
+            each._replace(value=each.value * factor) for each in batch.exemplars
+        )
     dropped = 0
+    if definition.type not in EXEMPLAR_TYPES:
+        result.exemplars = ()
+    elif definition.type == "counter":
+        result.exemplars = tuple(each for each in result.exemplars if each.value >= 0)
     if definition.type == "counter" and (batch.samples.value < 0).any():
         bad, bad_summaries = below_zero(result.samples)
         dropped = int(result.samples.weight[bad].sum())

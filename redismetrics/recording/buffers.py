@@ -51,6 +51,7 @@ class MetricBuffers:
         given_options: The options that `declare` gave here last; None if it gave none.
         stored_options: Which of these Redis was seen to hold: the same object, or an older one.
         known_series: The series that Redis has, as far as the sender knows them.
+        exemplars: Those of the next flush, by canonical tags and bucket: time in ms, value, labels.
         current: Of infos and state sets: the series that was set last, by the tags it is about.
         nbytes: Bytes of the tags of all buffers.
         until_ms: When another took its place; what it still holds is older. None if it is in use.
@@ -61,6 +62,7 @@ class MetricBuffers:
         "current",
         "declared",
         "definition",
+        "exemplars",
         "explicit",
         "given_options",
         "known_series",
@@ -82,6 +84,7 @@ class MetricBuffers:
         self.given_options: Options | None = None
         self.stored_options: Options | None = None
         self.buffers: dict[bytes, Buffer] = {}
+        self.exemplars: dict[tuple[bytes, int], tuple[int, float, bytes]] = {}
         self.current: dict[bytes, bytes] = {}
         self.nbytes = 0
         self.known_series = KnownSeries()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from redismetrics.settings import Settings
 
 from . import batch as metric_batch
-from . import drain
+from . import drain, exemplars
 from .batch import MetricBatch
 from .bindings import CACHED
 from .buffers import MetricBuffers
@@ -132,6 +132,7 @@ class Collector:
 
     def _drain(self, metric: MetricBuffers, due_ms: int) -> MetricBatch | None:
         stamp_ms = due_ms if metric.until_ms is None else min(due_ms, metric.until_ms)
+        taken = exemplars.take(metric) if metric.exemplars else None
         try:
             batch, lost = drain.drain(
                 metric.name,
@@ -150,6 +151,8 @@ class Collector:
                 "%s: too many samples with metadata in one flush; some metadata is dropped",
                 metric.name,
             )
+        if batch is not None and taken:
+            batch.exemplars = exemplars.of_batch(taken, batch.canonicals)
         return batch
 
     def _forget_retired(self) -> None:

@@ -14,6 +14,7 @@ from redismetrics.columnar.small_totals import GAUGE, SHARED
 from redismetrics.model.options import Options
 from redismetrics.store import keys
 
+from . import exemplars
 from .batch import MetricBatch, changes_of, merge_gauge_changes
 from .known_series import KnownSeries
 from .totals_changes import Changes, CounterChanges, GaugeChanges, SummaryChanges
@@ -24,7 +25,7 @@ ROWS_WHEN_MERGED = 100
 
 # Epoch, stamp, samples, doubles in a row of totals, rows in a field of them, flags.
 _HEAD = struct.Struct("<d9sdHBB")
-_INTRODUCED, _HAS_SHARED = 1, 2
+_INTRODUCED, _HAS_SHARED, _HAS_EXEMPLARS = 1, 2, 4
 
 # Samples, oldest_ms, newest_ms, number of series: how a block begins behind its stamp.
 _BLOCK_HEAD = struct.Struct("<dddI")
@@ -43,6 +44,7 @@ class EncodedBatch(NamedTuple):
         newest_ms: Of those whose time was given by the caller; else 0.
         introduction: Definition and series, if the metric is introduced.
         options: Of the metric.
+        exemplars: See lua/include/exemplars.lua; empty if there are none.
     """
 
     name: str
@@ -53,6 +55,7 @@ class EncodedBatch(NamedTuple):
     block: bytes
     introduction: tuple[bytes, ...] = ()
     options: Options = _NO_OPTIONS
+    exemplars: bytes = b""
 
 
 def encode(batch: MetricBatch, known: KnownSeries, values: bytes | None = None) -> EncodedBatch:
@@ -107,7 +110,9 @@ def _encoded(
         known.stamp,
         count,
         *keys.totals_shape(batch.kind, len(batch.definition.buckets)),
-        _INTRODUCED * is_introduced + _HAS_SHARED * has_shared,
+        _INTRODUCED * is_introduced
+        + _HAS_SHARED * has_shared
+        + _HAS_EXEMPLARS * bool(batch.exemplars),
     )
     block = b"".join(
         (
@@ -117,9 +122,16 @@ def _encoded(
             body,
         )
     )
-    options = batch.definition.options if is_introduced else _NO_OPTIONS
     return EncodedBatch(
-        batch.name, oldest, newest_own, head, change + ids, block, introduction, options
+        batch.name,
+        oldest,
+        newest_own,
+        head,
+        change + ids,
+        block,
+        introduction,
+        batch.definition.options if is_introduced else _NO_OPTIONS,
+        exemplars.pack(batch.exemplars, batch.definition) if batch.exemplars else b"",
     )
 
 

@@ -85,10 +85,16 @@ class Instrument:
             item = (copysign(self._clock(), item[0]), item[1])
         append(item)
 
-    def _slow(self, value: Any, *, change: bool = False) -> None:
+    def _slow(self, value: Any, *, change: bool = False, exemplar: Any = None) -> None:
         """Check *value* and record it; the fast paths take only plain numbers."""
         self._recorder().add(
-            self.kind, self.name, value, self.tags, change=change, buffer=self.buffer
+            self.kind,
+            self.name,
+            value,
+            self.tags,
+            exemplar=exemplar,
+            change=change,
+            buffer=self.buffer,
         )
 
 
@@ -107,12 +113,14 @@ class Counter(Instrument):
     __slots__ = ()
     kind = "counter"
 
-    def increment(self, amount: int | float = 1) -> None:
-        """Add *amount*, which must be at least 0."""
-        if amount is ONE or (amount.__class__ is int and 0 <= amount <= 1 << 53):
+    def increment(self, amount: int | float = 1, exemplar: Mapping[str, Any] | None = None) -> None:
+        """Add *amount*, which must be at least 0; for *exemplar* see `Metrics.increment`."""
+        if exemplar is None and (
+            amount is ONE or (amount.__class__ is int and 0 <= amount <= 1 << 53)
+        ):
             self._append(amount)
         else:
-            self._slow(amount)
+            self._slow(amount, exemplar=exemplar)
 
 
 class Gauge(Instrument):
@@ -174,12 +182,12 @@ class Histogram(Instrument):
     __slots__ = ()
     kind = "histogram"
 
-    def record(self, value: float) -> None:
-        """Record one value."""
-        if value.__class__ is float and -1.7e308 <= value <= 1.7e308:
+    def record(self, value: float, exemplar: Mapping[str, Any] | None = None) -> None:
+        """Record one value; for *exemplar* see `Metrics.histogram`."""
+        if exemplar is None and value.__class__ is float and -1.7e308 <= value <= 1.7e308:
             self._append((self._clock(), value))
         else:
-            self._slow(value)
+            self._slow(value, exemplar=exemplar)
 
     def time(self, unit: str | None = None) -> Timer:
         """Measure a `with` body or decorate a function, as `Metrics.measure` does."""

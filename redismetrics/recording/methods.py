@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from redismetrics.errors import InvalidMetric, InvalidTags, shown
 from redismetrics.model.definition import Definition, define
+from redismetrics.model.exemplar import check_exemplar
 from redismetrics.model.validation import MetricType, Tags, check_name, check_type
 
 from .internals import RecordingInternals
@@ -44,8 +45,13 @@ class Recording:
         tags: Tags | None = None,
         metadata: Mapping[str, Any] | None = None,
         timestamp: Any = None,
+        exemplar: Mapping[str, Any] | None = None,
     ) -> None:
-        """Add *amount* to a counter: at least 0, where 0 only creates the series."""
+        """Add *amount* to a counter: at least 0, where 0 only creates the series.
+
+        *exemplar* are labels of this increment, such as the id of a trace: at most 128 characters.
+        Of each series the newest is kept.
+        """
         recorder = self._recorder
         if (
             (
@@ -57,6 +63,7 @@ class Recording:
             )
             and metadata is None
             and timestamp is None
+            and exemplar is None
         ):
             # The fast path: a series seen before.
             try:
@@ -64,7 +71,7 @@ class Recording:
                 return
             except (KeyError, TypeError, AttributeError):
                 pass
-        recorder.add("counter", name, amount, tags, metadata, timestamp)
+        recorder.add("counter", name, amount, tags, metadata, timestamp, exemplar)
 
     @overload
     def gauge(
@@ -112,10 +119,22 @@ class Recording:
         tags: Tags | None = None,
         metadata: Mapping[str, Any] | None = None,
         timestamp: Any = None,
+        exemplar: Mapping[str, Any] | None = None,
     ) -> None:
-        """Record one value of a distribution."""
+        """Record one value of a distribution.
+
+        *exemplar* are labels of this value, such as the id of a trace: at most 128 characters. Of
+        each series and bucket the newest is kept.
+        """
         self._record_value(
-            self._recorder.histograms, "histogram", name, value, tags, metadata, timestamp
+            self._recorder.histograms,
+            "histogram",
+            name,
+            value,
+            tags,
+            metadata,
+            timestamp,
+            exemplar,
         )
 
     def _record_value(
@@ -127,12 +146,14 @@ class Recording:
         tags: Tags | None,
         metadata: Any,
         timestamp: Any,
+        exemplar: Any = None,
     ) -> None:
         if (
             (value.__class__ is int or value.__class__ is float)
             and -1.7e308 <= value <= 1.7e308
             and metadata is None
             and timestamp is None
+            and exemplar is None
         ):
             # The fast path: a series seen before.
             try:
@@ -141,7 +162,7 @@ class Recording:
                 return
             except (KeyError, TypeError, AttributeError):
                 pass
-        self._recorder.add(kind, name, value, tags, metadata, timestamp)
+        self._recorder.add(kind, name, value, tags, metadata, timestamp, exemplar)
 
     def record(
         self,
@@ -152,13 +173,15 @@ class Recording:
         tags: Tags | None = None,
         metadata: Mapping[str, Any] | None = None,
         timestamp: Any = None,
+        exemplar: Mapping[str, Any] | None = None,
     ) -> None:
         """Record a sample of *type*, or the declared type, or one that name and value suggest.
 
         See `infer_type` for the last. *value* may be a mapping with the keys `value` (default 1),
         `tags` and `metadata`; its other keys become metadata, and those in the setting
         `promoted_tags` become tags too. The value of an info is a mapping of labels, that of a
-        state set is the name of a state.
+        state set is the name of a state. A counter or histogram may have an *exemplar*, as in
+        `increment`.
         """
         kind = None if type is None else check_type(type)
         if isinstance(value, Mapping) and not self._is_labels(name, kind, value):
@@ -168,7 +191,7 @@ class Recording:
                 check_name(name)
                 self._recorder.refuse(error)
                 return
-        self._recorder.add(kind, name, value, tags, metadata, timestamp)
+        self._recorder.add(kind, name, value, tags, metadata, timestamp, exemplar)
 
     def check(
         self,
@@ -179,6 +202,7 @@ class Recording:
         tags: Tags | None = None,
         metadata: Mapping[str, Any] | None = None,
         timestamp: Any = None,
+        exemplar: Mapping[str, Any] | None = None,
     ) -> MetricType:
         """Check arguments of `record` and return the type that the sample would have.
 
@@ -191,7 +215,10 @@ class Recording:
         check_name(name)
         if isinstance(value, Mapping) and not self._is_labels(name, kind, value):
             value, tags, metadata = unpack_mapping(value, tags, metadata)
-        return self._recorder.checked(kind, name, value, tags, metadata, timestamp)[0]
+        found = self._recorder.checked(kind, name, value, tags, metadata, timestamp)[0]
+        if exemplar is not None:
+            check_exemplar(name, found, exemplar)
+        return found
 
     def _is_labels(self, name: str, kind: MetricType | None, value: Mapping[str, Any]) -> bool:
         """Return whether *value* is that of an info, and not the mapping that `record` takes."""

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from redismetrics.errors import InvalidMetric, InvalidTags, InvalidTimestamp, InvalidValue
 from redismetrics.model.definition import Definition, check_amount, infer_type
+from redismetrics.model.exemplar import check_exemplar
 from redismetrics.model.label_sets import LABEL_TYPES
-from redismetrics.model.sample import Distribution, pack_metadata
+from redismetrics.model.sample import Distribution, pack_and_promote
 from redismetrics.model.time import Clock, steady_clock, system_clock, to_ms
 from redismetrics.model.validation import (
     OVERFLOW_TAGS,
@@ -26,7 +27,7 @@ from redismetrics.model.validation import (
 )
 from redismetrics.settings import Settings
 
-from . import label_values, lifecycle
+from . import exemplars, label_values, lifecycle
 from .bindings import Bindings, followed_by
 from .buffers import Buffer, MetricBuffers
 from .drops import Drops
@@ -279,6 +280,7 @@ class Recorder:
         tags: Tags | None = None,
         metadata: Mapping[str, Any] | None = None,
         timestamp: Any = None,
+        exemplar: Mapping[str, Any] | None = None,
         *,
         change: bool = False,
         buffer: Buffer | None = None,
@@ -296,6 +298,7 @@ class Recorder:
             kind, amount, time_ms, packed, clean = self.checked(
                 kind, name, value, tags, metadata, timestamp, bound=buffer is not None
             )
+            labels = None if exemplar is None else check_exemplar(name, kind, exemplar)
         except (InvalidValue, InvalidTags, InvalidTimestamp) as error:
             self.refuse(error)
             return
@@ -315,6 +318,9 @@ class Recorder:
             buffer.values.append(amount)
         else:
             buffer.values.extend((-self.clock() if change else self.clock(), amount))
+        if labels is not None:
+            at_ms = int(self.clock() * 1000) if time_ms is None else time_ms
+            exemplars.note(metric, buffer.canonical, at_ms, amount, labels)
         if packed is None and time_ms is None and explicit:
             self._remember(metric, tags, buffer)
         if self.after_each is not None:
@@ -371,21 +377,11 @@ class Recorder:
             return label_values.checked(self, kind, name, value, tags, metadata, timestamp)
         amount = check_number(value)
         time_ms = to_ms(timestamp) if timestamp is not None else None
-        packed, promoted = self._metadata(metadata)
+        packed, promoted = pack_and_promote(metadata, self.settings.promoted_tags)
         clean = None if bound else self.tags(name, tags, promoted)
         kind = kind or infer_type(name, value)
         check_amount(name, kind, amount)
         return kind, amount, time_ms, packed, clean
-
-    def _metadata(self, metadata: Mapping[str, Any] | None) -> tuple[bytes | None, dict[str, Any]]:
-        if not metadata:
-            return None, {}
-        packed = pack_metadata(metadata)
-        return packed, {
-            key: metadata[key]
-            for key in self.settings.promoted_tags
-            if metadata.get(key) is not None
-        }
 
     def _remember(self, metric: MetricBuffers, tags: Tags | None, buffer: Buffer) -> None:
         """Let the next unbound call find the buffer by one look-up."""

@@ -101,6 +101,9 @@ def write_request(
         if metric.introduction:
             names += (of.series, of.values)
             arguments += metric.introduction
+        if metric.exemplars:
+            names.append(keys.exemplars(namespace, shard, metric.name))
+            arguments.append(metric.exemplars)
     command = (
         "EVALSHA",
         scripts.script("record").sha,

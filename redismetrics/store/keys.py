@@ -33,7 +33,7 @@ Keys of a metric begin with rm:{<ns>:<shard>}:<metric>:
     series                  hash    canonical tags -> series id (a small integer, never reused);
                                     the field '' is padding, see record.lua
     live                    hash    totals, see LIVE
-    exemplars               hash    "<series id> <bucket>" -> newest exemplar, see LATER
+    exemplars               hash    "<series id> <bucket>" -> newest exemplar, see EXEMPLARS
     log                     zset    block, scored by the clock of its batch: in order of arrival
     values                  hash    tag -> number of its values;
                                     "<tag>\0<value>" -> number of series with it
@@ -89,6 +89,11 @@ An info is a gauge with its labels as tags, of which the tag redismetrics.labels
 a state set is a gauge with the state as the tag that has the metric's name. What is set is 1. Of
 the series whose other tags are equal, only the one with the newest time, and then clock, counts.
 
+EXEMPLARS: msgpack [value, timestamp_ms, clock_us of its batch, labels]. The newest by time, then by
+clock. Buckets are numbered from 1, +Inf is the last; 0: of a counter. At most one for each series
+and bucket. The key expires a day after the last write. Deleted with its series or metric. Read
+before the totals, so that no bucket lacks its exemplar.
+
 DEFINITION: msgpack [type, unit, help, buckets, tag keys or nil, options...]. Options are one map,
 from a name to a value: how exact samples, retention, lookback, limits and the merge mode of
 processes differ from the default; see model/options.py. They are replaced as a whole, by a script
@@ -104,10 +109,6 @@ listings. It deletes and copies all of it.
         heartbeat. record.lua writes it at once, and HGETALL reads it with the rows. With an empty
         writer: what processes that are gone left. Deleted with its series; a series that has one is
         forgotten by a version that knows it
-    exemplar  msgpack [value, timestamp_ms, clock_us of its batch, labels]. The newest by time, then
-        by clock. Buckets are numbered from 1, +Inf is the last; 0: of a counter. At most one for
-        each series and bucket. The key expires a day after the last write. Deleted with its series
-        or metric. Read before the totals, so that no bucket lacks its exemplar
 
 Raise FORMAT when the meaning of stored bytes changes; keep a dump of each format in
 tests/system/golden/.

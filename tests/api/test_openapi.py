@@ -78,6 +78,7 @@ OPERATIONS = [
     ("GET", "/api/time_series"),
     ("GET", "/api/rollup"),
     ("GET", "/api/names"),
+    ("GET", "/api/exemplars"),
     ("GET", "/api/stats"),
     ("GET", "/metrics"),
     ("GET", "/healthz"),

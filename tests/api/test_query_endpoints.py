@@ -29,7 +29,8 @@ NEVER = 3600.0
 def fill(metrics: Metrics) -> None:
     for model, score in (("llama/3", 0.5), ("llama/3", 1.0), ("qwen", 0.25)):
         metrics.histogram("score", score, tags={"model": model})
-    metrics.increment("jobs", 3, tags={"queue": "mail"}, metadata={"trace_id": "x1"})
+    trace = {"trace_id": "x1"}
+    metrics.increment("jobs", 3, tags={"queue": "mail"}, metadata=trace, exemplar=trace)
     metrics.gauge("depth", 7)
     metrics.flush()
 
@@ -78,6 +79,10 @@ def test_results_equal_those_of_the_client(web: Any, metrics: Metrics) -> None:
         "qwen": {"mean": 0.25, "count": 1},
     }
     assert web.get("/api/query?name=nobody&aggregation=mean").json()["results"] is None
+    exemplars = [each.to_dict() for each in metrics.exemplars("jobs")]
+    assert web.get("/api/exemplars?name=jobs&tag=queue%3Dmail").json()["exemplars"] == exemplars
+    assert exemplars[0]["labels"] == {"trace_id": "x1"}
+    assert web.get("/api/exemplars?name=jobs&tag=!queue").json()["exemplars"] == []
     stats = web.get("/api/stats").json()
     assert stats["storage"]["metrics_stored"] == 5
     assert stats["recorder"]["recorded"] == 5

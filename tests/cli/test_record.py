@@ -1,5 +1,6 @@
 """The commands that record."""
 
+import json
 import time
 
 import pytest
@@ -73,5 +74,13 @@ def test_infos_states_and_summaries_are_recorded(shell: Shell, metrics: Metrics)
         "door": [({"door": "open"}, 1)],
         "took": [({}, 0.5)],
     }
+    took = ("record", "took_ms", "12.5", "--exemplar", "trace_id=5b8a", "--exemplar", "n=1")
+    assert shell(*took) == (0, "", "")
+    (exemplar,) = metrics.exemplars("took_ms")
+    assert (exemplar.labels, exemplar.le) == ({"trace_id": "5b8a", "n": "1"}, 25)
+    status, out, _ = shell("exemplars", "took_ms", "--json")
+    assert (status, json.loads(out)) == (0, [exemplar.to_dict()])
+    status, out, _ = shell("exemplars", "took_ms")
+    assert out.splitlines()[1].split("\t")[1:3] == ['{"trace_id": "5b8a", "n": "1"}', "12.5"]
     status, _, err = shell(*info, "1.2")
     assert (status, err) == (2, "redismetrics: value must be a JSON object, got '1.2'\n")

@@ -113,7 +113,7 @@ def test_deleted_series_leaves_the_page(metrics: Metrics) -> None:
         ({"app": "x"}, {"app": "shop"}, InvalidTags, "other names than its tags, got .'app'"),
         ({LABELS_TAG: "x"}, {}, InvalidTags, "other names than its tags"),
         ({"version": object()}, {}, InvalidTags, "must be a str"),
-        ({"version": "x" * 2000}, {}, InvalidTags, "at most 1024 bytes"),
+        ({"version": "x" * 5000}, {}, InvalidTags, "at most 4096 bytes"),
     ],
 )
 def test_wrong_labels_raise_and_record_nothing(

@@ -104,7 +104,8 @@ from redismetrics.exposition.families import Family, SeriesState
 from redismetrics.model.definition import define
 class Metrics:
     def __init__(self, **given): pass
-    def live(self, name=None): return [Family("a", define("a", "gauge"), [SeriesState({}, 0, 1.0)])]
+    def live(self, name=None, exemplars=False):
+        return [Family("a", define("a", "gauge"), [SeriesState({}, 0, 1.0)])]
     def self_metrics(self): return []
     def close(self): print("closed", flush=True)
 name = "redismetrics.client.metrics"

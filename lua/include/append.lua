@@ -1,0 +1,28 @@
+-- Append what a batch adds to a metric.
+
+-- @include "numbers"
+-- @include "fold"
+-- @include "process_values"
+
+-- Append the change and the block. Return an error if one of the keys has another type: to read
+-- both first, for each metric of each batch, would cost more than to undo it.
+local function append(metric, batch, writer)
+  if metric.process_values then
+    return append_values(metric, batch, writer)
+  end
+  local state, change = metric.state, metric.stored_change
+  local name, reply = change and name_of_change(state.next_change - 1), nil
+  if change and state.next_change - state.first_change == 1 then
+    local first = format_integer(state.first_change)
+    reply = redis.pcall('HSET', metric.live_key, name, change, 'first', first)
+  elseif change then
+    reply = redis.pcall('HSET', metric.live_key, name, change)
+  end
+  if type(reply) ~= 'table' then
+    reply = redis.pcall('ZADD', metric.log_key, batch.clock_text, metric.block)
+    if type(reply) == 'table' and change then
+      redis.call('HDEL', metric.live_key, name)
+    end
+  end
+  return type(reply) == 'table' and reply.err
+end

@@ -1,0 +1,66 @@
+"""Exemplars of series: out of the hash `exemplars`, and as text of OpenMetrics."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from redismetrics.model.exemplar import StoredExemplar, unpack_exemplar
+
+from .number_format import format_values
+from .series_table import unpack_tags
+
+# Of a series, by number of the bucket; 0 of a counter.
+ExemplarsOfSeries = dict[int, StoredExemplar]
+
+
+def read_exemplars(
+    tags_by_id: Mapping[int, bytes], stored: Mapping[bytes, bytes]
+) -> dict[int, ExemplarsOfSeries]:
+    """Return the exemplars of the hash `exemplars` (see keys.py) by series id and bucket.
+
+    Those of removed series are left out. Damaged bytes raise errors of many types; call it within
+    `reading`.
+    """
+    found: dict[int, ExemplarsOfSeries] = {}
+    for field, data in stored.items():
+        number, _, bucket = field.partition(b" ")
+        if tags_by_id.get(int(number)):
+            found.setdefault(int(number), {})[int(bucket)] = unpack_exemplar(data)
+    return found
+
+
+def by_text(
+    tags_by_id: Mapping[int, bytes], found: Mapping[int, ExemplarsOfSeries]
+) -> dict[str, ExemplarsOfSeries]:
+    """Return exemplars of series ids by the texts of these series in a `SeriesTable`."""
+    texts, _, _ = unpack_tags([tags_by_id[number] for number in found])
+    return dict(zip(texts, found.values(), strict=True))
+
+
+def with_exemplars(
+    texts: Iterable[str], series: Sequence[str], found: Mapping[str, ExemplarsOfSeries], first: int
+) -> Iterator[str]:
+    """Yield the lines of each series with its exemplars added.
+
+    *texts* are the lines of each of the *series*, of which the first one is that of the bucket
+    *first*.
+    """
+    for text, key in zip(texts, series, strict=True):
+        of_series = found.get(key)
+        if of_series is None:
+            yield text
+            continue
+        lines = text.split("\n")
+        for bucket, exemplar in of_series.items():
+            # The last line is empty.
+            if first <= bucket < first + len(lines) - 1:
+                lines[bucket - first] += _suffix(exemplar)
+        yield "\n".join(lines)
+
+
+def _suffix(exemplar: StoredExemplar) -> str:
+    labels = ",".join(f'{key}="{_escape(value)}"' for key, value in exemplar.labels.items())
+    (value,) = format_values([exemplar.value])
+    return f" # {{{labels}}} {value} {exemplar.time_ms / 1000:.3f}"
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
