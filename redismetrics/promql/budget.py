@@ -22,6 +22,7 @@ class Budget:
         timeout: The length in seconds behind *deadline*, for the message.
         clock: Returns seconds; monotonic.
         samples: Samples read until now.
+        held: Cells of results that later operations still need.
     """
 
     deadline: float
@@ -30,6 +31,7 @@ class Budget:
     timeout: float = TIMEOUT
     clock: Callable[[], float] = time.monotonic
     samples: int = 0
+    held: int = 0
 
     @classmethod
     def of(
@@ -59,20 +61,23 @@ class Budget:
             EvaluationTimeout: Past the deadline.
         """
         self.samples += samples
-        self.hold(self.samples)
+        self._limit(self.samples)
         self.check()
 
     def hold(self, cells: int) -> None:
-        """Check that an array of *cells* may be made.
+        """Check that an array of *cells* may be made beside those that are held.
 
         Raises:
             EvaluationFailed: If there are more than *max_samples*.
         """
-        if cells > self.max_samples:
+        self._limit(self.held + cells)
+
+    def _limit(self, count: int) -> None:
+        if count > self.max_samples:
             raise EvaluationFailed(
                 "query processing would load too many samples into memory in query execution: "
-                f"the limit must be at least {cells}, got {self.max_samples}; use a shorter range, "
-                "a longer step or fewer series"
+                f"there must be at most {self.max_samples} at a time, got {count}; use a shorter "
+                "range, a longer step or fewer series"
             )
 
     def series(self, count: int) -> None:

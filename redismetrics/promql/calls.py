@@ -113,7 +113,7 @@ class Calls:
         return {}
 
     def _scalar(self, name: str) -> Scalar:
-        grid, top = self.instruction.grid, self.run.prepared.grid
+        grid, prepared = self.instruction.grid, self.run.prepared
         match name:
             case "time":
                 return grid.times / 1000
@@ -125,10 +125,10 @@ class Calls:
                 return _single_value(self.arguments[0])
         constants = {
             "pi": np.pi,
-            "start": top.start / 1000,
-            "end": top.end / 1000,
-            "step": top.step / 1000,
-            "range": (top.end - top.start) / 1000,
+            "start": prepared.grid.start / 1000,
+            "end": prepared.end / 1000,
+            "step": prepared.grid.step / 1000,
+            "range": (prepared.end - prepared.grid.start) / 1000,
         }
         return np.full(self.steps, constants[name])
 

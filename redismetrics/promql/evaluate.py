@@ -47,6 +47,8 @@ def evaluate(prepared: Prepared, answers: Sequence[Selected], budget: Budget) ->
         value = run.result()
     if isinstance(value, Vector):
         value = drop_names(value)
+    if isinstance(value, Windows):
+        value = value.without_names()
     return Answer(prepared.kind, prepared.grid, value, run.notes.all_warnings, run.notes.all_infos)
 
 
@@ -63,12 +65,16 @@ class Evaluation:
     def result(self) -> Value:
         """Run all instructions; each takes its arguments from the stack."""
         stack: list[Any] = []
+        cells: list[int] = []
         for instruction in self.prepared.program:
             self.budget.check()
+            self.budget.held = sum(cells)
             first = len(stack) - instruction.arity
             arguments = stack[first:]
-            del stack[first:]
-            stack.append(self._value(instruction, arguments))
+            del stack[first:], cells[first:]
+            value = self._value(instruction, arguments)
+            stack.append(value)
+            cells.append(value.values.size if isinstance(value, Vector) else 0)
         result: Value = stack.pop()
         return result
 
@@ -166,9 +172,9 @@ class Evaluation:
         grid = instruction.grid
         moment = node.moment
         if moment is not None:
-            top = self.prepared.grid
             if isinstance(moment, str):
-                moment = top.start if moment == "start" else top.end
+                prepared = self.prepared
+                moment = prepared.grid.start if moment == "start" else prepared.end
             ends = Grid(moment - node.offset, 0, min(grid.count, 1))
         else:
             ends = Grid(grid.start - node.offset, grid.step, grid.count)

@@ -162,9 +162,7 @@ def _check_one_side(
 
 def shown_labels(labels: Labels) -> str:
     """Return labels as Prometheus writes them."""
-    name = labels.get("__name__", "")
-    inner = ", ".join(f'{key}="{labels[key]}"' for key in sorted(labels) if key != "__name__")
-    return f"{name}{{{inner}}}" if inner or not name else name
+    return "{" + ", ".join(f'{name}="{labels[name]}"' for name in sorted(labels)) + "}"
 
 
 @dataclass(slots=True, eq=False)
@@ -219,7 +217,8 @@ def _joined(many: Vector, one: Vector, pairs: _Pairs, node: Binary) -> _Joined:
     others = [one.labels[row] for row in pairs.one.tolist()]
     present = many.present[pairs.many] & pairs.present
     values, kept = _values(node, many.values[pairs.many], pairs.values)
-    return _result(own, others, values, present, kept, pairs.group, node)
+    drop = many.drop[pairs.many]
+    return _result(own, others, Vector(own, values, present, drop), kept, pairs.group, node)
 
 
 def _filled_one(lonely: Vector, fill: float, node: Binary) -> _Joined:
@@ -227,7 +226,8 @@ def _filled_one(lonely: Vector, fill: float, node: Binary) -> _Joined:
     others = match_labels(lonely.labels, node.matching)
     values, kept = _values(node, lonely.values, np.full(lonely.values.shape, fill))
     group = np.full(len(lonely), -1, np.int64)
-    return _result(lonely.labels, others, values, lonely.present, kept, group, node)
+    found = replace(lonely, values=values)
+    return _result(lonely.labels, others, found, kept, group, node)
 
 
 def _filled_many(lonely: Vector, fill: float, node: Binary) -> _Joined:
@@ -235,7 +235,8 @@ def _filled_many(lonely: Vector, fill: float, node: Binary) -> _Joined:
     own = match_labels(lonely.labels, node.matching)
     values, kept = _values(node, np.full(lonely.values.shape, fill), lonely.values)
     group = np.full(len(lonely), -1, np.int64)
-    return _result(own, lonely.labels, values, lonely.present, kept, group, node)
+    found = replace(lonely, values=values, drop=np.zeros(len(lonely), np.bool_))
+    return _result(own, lonely.labels, found, kept, group, node)
 
 
 def _values(node: Binary, many: Floats, one: Floats) -> tuple[Floats, Bools]:
@@ -249,15 +250,15 @@ def _values(node: Binary, many: Floats, one: Floats) -> tuple[Floats, Bools]:
 def _result(
     own: list[Labels],
     others: list[Labels],
-    values: Floats,
-    present: Bools,
+    values: Vector,
     kept: Bools,
     group: Ints,
     node: Binary,
 ) -> _Joined:
+    """Return the results with their labels, given those of both sides."""
     labels = [_result_labels(*pair, node) for pair in zip(own, others, strict=True)]
-    drop = np.full(len(labels), node.bool)
-    return _Joined(Vector(labels, values, present, drop), present & kept, group)
+    drop = values.drop | node.bool
+    return _Joined(replace(values, labels=labels, drop=drop), values.present & kept, group)
 
 
 def _result_labels(own: Labels, other: Labels, node: Binary) -> Labels:

@@ -22,6 +22,8 @@ from .trampoline import Step
 _Modifier = tuple[int, Moment | None]
 
 _MATCH_OPERATORS = {"Equal": "=", "NotEqual": "!=", "Re": "=~", "NotRe": "!~"}
+_ARGUMENT = re.compile(r"expected type (\w+) in call to function '(\w+)', got (\w+)")
+_TYPES = {"matrix": "range vector", "vector": "instant vector"}
 _GROUPS = ("group_left", "group_right")
 _FILLS = ("fill", "fill_left", "fill_right")
 _BYTE = re.compile(r"\\(?:x[89a-fA-F]|[2-3][0-7]{2})")
@@ -71,6 +73,15 @@ def _explained(expression: str, tokens: list[Token], error: ValueError) -> Inval
             reason, at = f"the operator {token.text}/ is not supported", token.at
         elif token.text.lower() in ("offset", "[") and _is_arithmetic(after):
             reason, at = "a duration must be a number such as 5m; write out its result", token.at
+    if (match := _ARGUMENT.fullmatch(reason)) and not at:
+        wanted, name, got = match.groups()
+        reason = (
+            f'expected type {_TYPES.get(wanted, wanted)} in call to function "{name}", '
+            f"got {_TYPES.get(got, got)}"
+        )
+        places = [number for number, token in enumerate(tokens) if token.text == name]
+        if len(places) == 1:
+            at = tokens[places[0]].at
     return InvalidExpression(f"{place(expression, at)}: parse error: {reason}")
 
 

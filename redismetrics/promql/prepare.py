@@ -53,6 +53,7 @@ class Prepared:
         expression: The text.
         kind: Whether one moment or a range is asked for.
         grid: The times of the result.
+        end: The last time that was asked for, which may be after the last step.
         selectors: What to ask the source, each once.
         program: The instructions in the order in which they run.
     """
@@ -60,6 +61,7 @@ class Prepared:
     expression: str
     kind: Kind
     grid: Grid
+    end: int
     selectors: Sequence[Selector]
     program: Sequence[Instruction]
 
@@ -108,9 +110,9 @@ def prepare(
         )
     grid = Grid(start, step, (end - start) // step + 1 if step else 1)
     _check_steps(grid.count)
-    compiler = _Compiler(grid, lookback)
+    compiler = _Compiler(start, end, lookback)
     trampoline.run(compiler.compile(tree, grid))
-    return Prepared(expression, kind, grid, tuple(compiler.selectors), tuple(compiler.program))
+    return Prepared(expression, kind, grid, end, tuple(compiler.selectors), tuple(compiler.program))
 
 
 def strip(node: Node) -> Node:
@@ -140,8 +142,8 @@ def _check_steps(count: int) -> None:
 
 
 class _Compiler:
-    def __init__(self, grid: Grid, lookback: int | None) -> None:
-        self._top = grid
+    def __init__(self, start: int, end: int, lookback: int | None) -> None:
+        self._moments = {"start": start, "end": end}
         self._lookback = lookback
         self.program: list[Instruction] = []
         self._numbers: dict[Selector, int] = {}
@@ -206,7 +208,7 @@ class _Compiler:
         if moment is None:
             return grid.start - offset, grid.step if grid.count > 1 else 0, grid.count
         if isinstance(moment, str):
-            moment = self._top.start if moment == "start" else self._top.end
+            moment = self._moments[moment]
         return moment - offset, 0, min(grid.count, 1)
 
     def _inner_grid(self, node: nodes.Subquery, grid: Grid) -> Grid:

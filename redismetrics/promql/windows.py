@@ -1,7 +1,7 @@
 """Samples of series cut into windows: one for each step."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from redismetrics.columnar.arrays import Bools, Floats, Ints, ragged
 
 from .budget import Budget
 from .source import Labels, SampledSeries
-from .vectors import Grid, Vector
+from .vectors import METADATA, Grid, Vector, without_labels
 
 # Cells and samples that are worked on at a time: they fit into a processor's cache, and the
 # deadline is checked in between.
@@ -135,6 +135,14 @@ class Windows:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def without_names(self) -> "Windows":
+        """Return these windows without the names that are to be dropped."""
+        plain = without_labels(self.labels, METADATA)
+        labels = [
+            plain[row] if drop else self.labels[row] for row, drop in enumerate(self.drop.tolist())
+        ]
+        return replace(self, labels=labels)
 
     def bounds(self) -> tuple[Ints, Ints]:
         """Return the first sample of each series in the first window, and the one behind."""

@@ -71,6 +71,15 @@ def test_cells_have_a_limit() -> None:
         ask(source, "m", 0, 100, 1, budget=Budget.of(max_samples=100))
 
 
+def test_results_that_wait_for_others_count_too() -> None:
+    source = in_memory(m=[1.0])
+    waiting = "m + (" * 20 + "m" + ")" * 20
+    with pytest.raises(EvaluationFailed, match="at most 1000 at a time, got 1010"):
+        ask(source, waiting, 0, 100, 1, budget=Budget.of(max_samples=1000))
+    one_after_another = " + ".join(["m"] * 21)
+    ask(source, one_after_another, 0, 100, 1, budget=Budget.of(max_samples=1000))
+
+
 def test_series_have_a_limit() -> None:
     source = in_memory()
     for number in range(10):

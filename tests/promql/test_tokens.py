@@ -62,7 +62,7 @@ HOSTILE = {
         ('x{a=~"("}', "1:1: parse error: illegal regex"),
         ("x[0s]", "duration must be greater than 0"),
         ("{}", "vector selector must contain at least one non-empty matcher"),
-        ("rate(x)", "expected type matrix in call to function 'rate', got vector"),
+        ("rate(x)", 'expected type range vector in call to function "rate", got instant vector'),
         ("x @ 1e999", "timestamp out of bounds for @ modifier: inf"),
     ],
 )
