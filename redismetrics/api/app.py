@@ -1,6 +1,6 @@
 """The ASGI application: routes, error responses, and the token."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,6 +13,8 @@ from starlette.routing import Route
 
 from redismetrics.client.base import Client
 from redismetrics.errors import (
+    EvaluationFailed,
+    EvaluationTimeout,
     InvalidMetric,
     InvalidQuery,
     InvalidSetting,
@@ -30,7 +32,9 @@ from .endpoint import Endpoint
 from .limits import Limits
 from .log_limits import log
 from .openapi import document
-from .parameters import read
+from .parameters import FORM, Parameter, read
+from .prometheus.envelope import failure, is_enveloped
+from .prometheus.external_labels import check_labels
 from .sending import SendingMiddleware
 from .service import Service, compressed, error_response, json_response
 
@@ -56,6 +60,7 @@ def create_app(
     allow_write: bool = False,
     localhost_only: bool = False,
     resource_attributes: Sequence[str] = RESOURCE_ATTRIBUTES,
+    external_labels: Mapping[str, str] | None = None,
 ) -> Starlette:
     """Return the application for *metrics*, a `Metrics` or `AsyncMetrics`.
 
@@ -68,6 +73,7 @@ def create_app(
             `/v1/metrics` also needs the extra `otel` and is left out without it.
         localhost_only: Reject requests whose Host is not localhost or a loopback address.
         resource_attributes: Attributes of OpenTelemetry resources that become tags.
+        external_labels: Labels that PromQL sees on all series that have none of these names.
 
     Raises:
         InvalidSetting: If a header cannot carry the token, or the client is one of ``none://``.
@@ -84,6 +90,7 @@ def create_app(
         raise InvalidSetting("token must be visible ASCII characters without spaces")
     service = Service(metrics, limits or Limits())
     endpoints = [*query_endpoints.endpoints(service.limits)]
+    endpoints += _prometheus_endpoints(service, check_labels(external_labels or {}))
     if allow_write:
         endpoints += _write_endpoints(service, resource_attributes)
     endpoints.append(_openapi_endpoint(endpoints, service, token is not None))
@@ -123,7 +130,23 @@ def _write_endpoints(service: Service, resource_attributes: Sequence[str]) -> li
         log.info("/v1/metrics is not available: %s", error)
     else:
         endpoints.append(otlp_endpoint(service, resource_attributes))
+    try:
+        from .prometheus.write_endpoint import write_endpoint
+    except MissingExtra as error:
+        log.info("/api/v1/write is not available: %s", error)
+    else:
+        endpoints.append(write_endpoint(service))
     return endpoints
+
+
+def _prometheus_endpoints(service: Service, external_labels: Mapping[str, str]) -> list[Endpoint]:
+    try:
+        from .prometheus.routes import read_endpoints
+
+        return read_endpoints(service, external_labels)
+    except MissingExtra as error:
+        log.info("Prometheus' HTTP API is not available: %s", error)
+        return []
 
 
 def _openapi_endpoint(endpoints: list[Endpoint], service: Service, token: bool) -> Endpoint:
@@ -149,35 +172,64 @@ def _route(service: Service, endpoint: Endpoint) -> Route:
     async def handle(request: Request) -> Any:
         # Not request.url: it is built from the Host header, which the client controls.
         query = request.scope["query_string"]
-        values = read(endpoint.parameters, query, service.limits.max_repeats, service.now())
+        if endpoint.form is not None:
+            values = await _read_form(service, request, endpoint.form, query)
+        else:
+            values = read(endpoint.parameters, query, service.limits.max_repeats, service.now())
+        values.update(request.path_params)
         return await endpoint.handler(service, request, values)
 
     return Route(endpoint.path, handle, methods=[endpoint.method])
 
 
-async def _on_http_exception(_: Request, error: Exception) -> Response:
+def _error(
+    request: Request, code: int, name: str, message: str, headers: dict[str, str] | None = None
+) -> Response:
+    """Return an error in the form of the other responses of its path."""
+    if is_enveloped(request.scope):
+        return failure(code, message, headers)
+    return error_response(code, name, message, headers)
+
+
+async def _read_form(
+    service: Service, request: Request, form: tuple[Parameter, ...], query: bytes
+) -> dict[str, Any]:
+    """Return the parameters of a form, in the body first and then in the query string."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if request.method == "POST" and kind == FORM:
+        async with service.bodies.read(request) as body:
+            query = b"%b&%b" % (body.decompress(service.limits.body_bytes), query)
+    limits = service.limits
+    return read(form, query, limits.max_repeats, service.now(), is_lenient=True)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
     if error.status_code == 503:
         headers["Retry-After"] = "1"
     name = _ERROR_NAMES.get(error.status_code, "Unavailable")
-    return error_response(error.status_code, name, error.detail, headers)
+    return _error(request, error.status_code, name, error.detail, headers)
 
 
-async def _on_redismetrics_error(_: Request, error: Exception) -> Response:
+async def _on_redismetrics_error(request: Request, error: Exception) -> Response:
     """Return the error's own message, on one line: our messages never contain a password."""
     name, message = type(error).__name__, " ".join(str(error).split())
     if isinstance(error, TooManyRows):
-        return error_response(413, name, f"{message} (limit max_rows)")
+        return _error(request, 413, name, f"{message} (limit max_rows)")
+    if isinstance(error, EvaluationTimeout):
+        return failure(503, message, kind="timeout")
+    if isinstance(error, EvaluationFailed):
+        return failure(422, message)
     if isinstance(error, InvalidQuery | InvalidMetric):
-        return error_response(400, name, message)
+        return _error(request, 400, name, message)
     if isinstance(error, StoreUnavailable):
-        return error_response(503, name, message, {"Retry-After": "1"})
+        return _error(request, 503, name, message, {"Retry-After": "1"})
     log.error("a request failed: %s: %s", name, message)
-    return error_response(500, name, message)
+    return _error(request, 500, name, message)
 
 
-async def _on_bug(_: Request, error: Exception) -> Response:
+async def _on_bug(request: Request, error: Exception) -> Response:
     # Outside of the middleware that adds these to all other responses.
     headers = dict(SECURITY_HEADERS)
-    return error_response(500, "InternalError", f"BUG: {type(error).__name__}", headers)
+    return _error(request, 500, "InternalError", f"BUG: {type(error).__name__}", headers)

@@ -2,10 +2,12 @@
 
 import hmac
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from redismetrics.exposition.access import CROSS_SITE_MESSAGE, is_cross_site, names_localhost
 
+from .prometheus.envelope import failure, is_enveloped
 from .service import error_response
 
 
@@ -43,13 +45,13 @@ class AuthMiddleware:
                 "Host must be localhost or a loopback address, because this server has no token; "
                 "start it with a token to use another name"
             )
-            await error_response(403, "Forbidden", message)(scope, receive, send)
+            await _refusal(scope, 403, "Forbidden", message)(scope, receive, send)
         elif scope["type"] == "http" and is_cross_site(_texts(scope, b"sec-fetch-site")):
-            await error_response(403, "Forbidden", CROSS_SITE_MESSAGE)(scope, receive, send)
+            await _refusal(scope, 403, "Forbidden", CROSS_SITE_MESSAGE)(scope, receive, send)
         elif scope["type"] == "http" and not self._is_open(scope) and not self._is_allowed(scope):
             message = "Authorization must be 'Bearer ' and this server's token"
             headers = {"WWW-Authenticate": "Bearer"}
-            await error_response(401, "Unauthorized", message, headers)(scope, receive, send)
+            await _refusal(scope, 401, "Unauthorized", message, headers)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -64,6 +66,14 @@ class AuthMiddleware:
             return False
         scheme, _, token = values[0].partition(b" ")
         return scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), self._token)
+
+
+def _refusal(
+    scope: Scope, code: int, name: str, message: str, headers: dict[str, str] | None = None
+) -> Response:
+    if is_enveloped(scope):
+        return failure(code, message, headers)
+    return error_response(code, name, message, headers)
 
 
 def _header_values(scope: Scope, name: bytes) -> list[bytes]:

@@ -17,6 +17,7 @@ class Endpoint:
     content types. *other_results* maps further status codes of a success to their schemas.
     *headers* maps the request headers that it reads to their descriptions. *bodies* maps the
     accepted content types to their schemas. *errors* are status codes besides 400, 401 and 403.
+    A *form* are parameters of the query string, or of a form in the body; others are ignored.
     """
 
     method: str
@@ -32,3 +33,4 @@ class Endpoint:
     other_results: Mapping[int, Schema] = field(default_factory=dict)
     errors: tuple[int, ...] = ()
     requires_token: bool = True
+    form: tuple[Parameter, ...] | None = None

@@ -35,6 +35,11 @@ class Limits:
         max_recorded_series: Series, likewise.
         max_recorded_bytes: Bytes of their tags, likewise.
         max_otlp_streams: OpenTelemetry streams whose state is remembered.
+        promql_seconds: Time for the evaluation of a PromQL expression, its reading included.
+        promql_points: Points of each series of a PromQL range query.
+        promql_samples: Samples that a PromQL expression may read, and values that it may hold.
+        promql_series: Series that a PromQL selector may return.
+        remote_write_bytes: Size of a decompressed body of remote write.
 
     Raises:
         InvalidSetting: If a limit is not a number above 0, or not whole where it counts something.
@@ -63,6 +68,11 @@ class Limits:
     max_recorded_series: int = 200_000
     max_recorded_bytes: int = 16 << 20
     max_otlp_streams: int = 100_000
+    promql_seconds: float = 120.0
+    promql_points: int = 11_000
+    promql_samples: int = 10_000_000
+    promql_series: int = 100_000
+    remote_write_bytes: int = 16 << 20
 
     def __post_init__(self) -> None:
         for limit in fields(self):

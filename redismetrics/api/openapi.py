@@ -6,6 +6,8 @@ from typing import Any
 from redismetrics import __version__
 
 from .endpoint import Endpoint
+from .parameters import FORM, form_schema
+from .prometheus.envelope import ERROR_SCHEMA, PREFIX
 
 _ERRORS = {
     400: "The request is invalid; the message names the part, what is allowed and what was sent.",
@@ -15,7 +17,7 @@ _ERRORS = {
     409: "The first request with this Idempotency-Key is not settled yet; repeat it later.",
     413: "A limit of this server is exceeded; the message names it.",
     415: "The content type or encoding of the body is not supported.",
-    422: "The Idempotency-Key was used for another request.",
+    422: "The Idempotency-Key was used for another request; or the expression cannot be evaluated.",
     503: "Redis does not answer, or this server is busy; safe to retry.",
     504: "Recorded, but not confirmed by Redis in time; the message says what to do.",
 }
@@ -25,6 +27,7 @@ _ERROR_SCHEMA = {
     "required": ["error", "message"],
     "additionalProperties": False,
 }
+_ENVELOPE_CONTENT = {"application/json": {"schema": {"$ref": "#/components/schemas/Failure"}}}
 _ERROR_CONTENT = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
 
 
@@ -39,7 +42,7 @@ def document(endpoints: Iterable[Endpoint], *, token: bool, max_repeats: int) ->
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(
             endpoint, token=token, max_repeats=max_repeats
         )
-    components: dict[str, Any] = {"schemas": {"Error": _ERROR_SCHEMA}}
+    components: dict[str, Any] = {"schemas": {"Error": _ERROR_SCHEMA, "Failure": ERROR_SCHEMA}}
     if token:
         components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     return {
@@ -64,6 +67,14 @@ def _operation(endpoint: Endpoint, *, token: bool, max_repeats: int) -> dict[str
         ],
         "responses": _responses(endpoint, token=requires_token),
     }
+    if endpoint.form is not None and endpoint.method == "POST":
+        schema = form_schema(endpoint.form)
+        operation["requestBody"] = {
+            "required": bool(schema["required"]),
+            "content": {FORM: {"schema": schema}},
+        }
+    elif endpoint.form is not None:
+        operation["parameters"] += [each.describe(max_repeats) for each in endpoint.form]
     if endpoint.bodies:
         content = {kind: {"schema": dict(schema)} for kind, schema in endpoint.bodies.items()}
         operation["requestBody"] = {"required": True, "content": content}
@@ -90,7 +101,8 @@ def _responses(endpoint: Endpoint, *, token: bool) -> dict[str, Any]:
         codes.add(401)
     is_otlp = endpoint.schema is None and endpoint.bodies
     for code in sorted(codes):
-        content: dict[str, Any] = _ERROR_CONTENT
+        is_in_envelope = endpoint.path.startswith(PREFIX)
+        content: dict[str, Any] = _ENVELOPE_CONTENT if is_in_envelope else _ERROR_CONTENT
         # OTLP errors are a google.rpc.Status in the content type of the request.
         if is_otlp and code not in (401, 403, 415):
             content = {kind: {} for kind in endpoint.media_types}

@@ -23,7 +23,8 @@ class Parameter:
     """One parameter of a query string.
 
     *read* returns the value of a text, or raises `InvalidQuery`; one that *is_time* is read by
-    `parse_time` instead. The value of a parameter that *repeats* is a tuple.
+    `parse_time` instead. The value of a parameter that *repeats* is a tuple. One that *is_in_path*
+    is a part of the path.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Parameter:
     repeats: bool = False
     default: Any = None
     is_time: bool = False
+    is_in_path: bool = False
 
     def parse(self, text: str, now_s: float) -> Any:
         """Return the value of *text*; ages count back from *now_s*, in Unix seconds."""
@@ -49,7 +51,7 @@ class Parameter:
         style = {"style": "form", "explode": True} if self.repeats else {}
         return {
             "name": self.name,
-            "in": "query",
+            "in": "path" if self.is_in_path else "query",
             "required": self.required,
             "description": self.help,
             "schema": schema,
@@ -57,22 +59,43 @@ class Parameter:
         }
 
 
+FORM = "application/x-www-form-urlencoded"
+
+
+def form_schema(parameters: Iterable[Parameter]) -> dict[str, Any]:
+    """Return the JSON Schema of a form with these parameters."""
+    properties: dict[str, Any] = {}
+    for each in parameters:
+        schema = {**each.schema, "description": each.help}
+        properties[each.name] = {"type": "array", "items": schema} if each.repeats else schema
+    required = [each.name for each in parameters if each.required]
+    return {"type": "object", "properties": properties, "required": required}
+
+
 def read(
-    parameters: Iterable[Parameter], query: bytes, max_repeats: int, now_s: float
+    parameters: Iterable[Parameter],
+    query: bytes,
+    max_repeats: int,
+    now_s: float,
+    *,
+    is_lenient: bool = False,
 ) -> dict[str, Any]:
     """Return the values of a query string by name.
 
     A parameter that is not given has its default, or () if it repeats. *now_s* is the time now, in
-    Unix seconds.
+    Unix seconds. If it *is_lenient*, parameters that are unknown, empty or repeated are ignored, as
+    Prometheus does.
 
     Raises:
         InvalidQuery: If a parameter is unknown, missing, invalid, or given too often.
     """
     known = {parameter.name: parameter for parameter in parameters}
-    texts = _split(query, known)
+    texts = _split(query, None if is_lenient else known)
     values: dict[str, Any] = {}
     for name, parameter in known.items():
         given = texts.get(name, [])
+        if is_lenient and not parameter.repeats:
+            given = [text for text in given[:1] if text or parameter.required]
         if parameter.required and not given:
             raise InvalidQuery(f"{name} must be given, got no such parameter")
         if len(given) > 1 and not parameter.repeats:
@@ -89,8 +112,8 @@ def read(
     return values
 
 
-def _split(query: bytes, known: Mapping[str, Parameter]) -> dict[str, list[str]]:
-    """Return the texts of each parameter of a query string."""
+def _split(query: bytes, known: Mapping[str, Parameter] | None) -> dict[str, list[str]]:
+    """Return the texts of each parameter of a query string; with *known*, all must be known."""
     try:
         pairs = parse_qsl(
             query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_PARAMETERS
@@ -101,7 +124,7 @@ def _split(query: bytes, known: Mapping[str, Parameter]) -> dict[str, list[str]]
         ) from error
     texts: dict[str, list[str]] = {}
     for name, text in pairs:
-        if name not in known:
+        if known is not None and name not in known:
             allowed = ", ".join(known) or "none"
             raise InvalidQuery(
                 f"unknown parameter {shown(name, 80)}{did_you_mean(name, known)} "

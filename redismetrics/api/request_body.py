@@ -66,8 +66,12 @@ class Bodies:
         return self._size
 
     @asynccontextmanager
-    async def read(self, request: Request) -> AsyncIterator[RequestBody]:
+    async def read(
+        self, request: Request, encodings: tuple[str, ...] = ("gzip", "identity")
+    ) -> AsyncIterator[RequestBody]:
         """Read the body of *request*; it counts until the end of the context.
+
+        *encodings* are the values of Content-Encoding that are accepted.
 
         Raises:
             HTTPException: 400 if the client disconnects, 408 if it is too slow, 413 if the body is
@@ -79,6 +83,7 @@ class Bodies:
             self._give_up_oldest()
         self._held[reading] = None
         try:
+            _check_encoding(request, encodings)
             yield await _read_body(request, self._limits, reading, self._claim)
         finally:
             self._held.pop(reading, None)
@@ -113,11 +118,6 @@ async def _read_body(
     request: Request, limits: Limits, reading: _Reading, claim: Callable[[_Reading, int], None]
 ) -> RequestBody:
     max_bytes = limits.body_bytes
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("identity", "gzip"):
-        raise HTTPException(
-            415, f"Content-Encoding must be gzip or identity, got {shown(encoding)}"
-        )
     length = request.headers.get("content-length", "")
     if length.isdecimal() and (len(length) > _MAX_LENGTH_DIGITS or int(length) > max_bytes):
         raise _too_long(max_bytes)
@@ -144,7 +144,18 @@ async def _read_body(
         raise HTTPException(400, "body is incomplete: the client disconnected") from error
     finally:
         reading.timeout = None
-    return RequestBody(bytes(data), encoding == "gzip")
+    return RequestBody(bytes(data), _encoding(request) == "gzip")
+
+
+def _encoding(request: Request) -> str:
+    return request.headers.get("content-encoding", "identity").strip().lower()
+
+
+def _check_encoding(request: Request, allowed: tuple[str, ...]) -> None:
+    if (encoding := _encoding(request)) not in allowed:
+        raise HTTPException(
+            415, f"Content-Encoding must be {' or '.join(allowed)}, got {shown(encoding)}"
+        )
 
 
 def _too_long(max_bytes: int) -> HTTPException:

@@ -50,7 +50,9 @@ def serve(
     allow_write: Annotated[
         bool,
         typer.Option(
-            "--allow-write", help="Also record: POST /api/record, and OTLP at /v1/metrics."
+            "--allow-write",
+            help="Also record: POST /api/record, OTLP at /v1/metrics, and Prometheus' remote "
+            "write at /api/v1/write.",
         ),
     ] = False,
     resource_attribute: Annotated[
@@ -59,6 +61,14 @@ def serve(
             help="An attribute of OpenTelemetry resources that becomes a tag; may be repeated "
             "(default: service.name).",
             metavar="KEY",
+        ),
+    ] = None,
+    external_label: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A label that PromQL sees on all series without one of this name, such as "
+            "job=api; may be repeated.",
+            metavar="NAME=VALUE",
         ),
     ] = None,
     token_file: Annotated[
@@ -76,6 +86,9 @@ def serve(
     max_rows: Annotated[
         int, typer.Option(min=1, help="The most rows that a result may have.")
     ] = 50_000,
+    promql_timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds that a PromQL expression may take.")
+    ] = 120,
 ) -> None:
     """Serve JSON, server-sent events and the Prometheus page over HTTP.
 
@@ -83,17 +96,24 @@ def serve(
     """
     from redismetrics.api.app import create_app
     from redismetrics.api.limits import Limits
+    from redismetrics.api.prometheus.external_labels import read_labels
     from redismetrics.api.server import read_token, stopped_by_sigterm
     from redismetrics.api.server import serve as run_server
     from redismetrics.integrations.limits import RESOURCE_ATTRIBUTES
     from redismetrics.store.urls import is_loopback
 
+    labels = read_labels(external_label or ())
     try:
         token = read_token(token_file)
     # The problem is the file, not the command line.
     except InvalidSetting as error:
         raise RedisMetricsError(str(error)) from error
-    limits = Limits(window_seconds=max_window * 86_400, max_series=max_series, max_rows=max_rows)
+    limits = Limits(
+        window_seconds=max_window * 86_400,
+        max_series=max_series,
+        max_rows=max_rows,
+        promql_seconds=promql_timeout,
+    )
     with stopped_by_sigterm(), Metrics(url, namespace=namespace) as metrics:
         app = create_app(
             metrics,
@@ -101,6 +121,7 @@ def serve(
             token=token,
             allow_write=allow_write,
             resource_attributes=resource_attribute or RESOURCE_ATTRIBUTES,
+            external_labels=labels,
             localhost_only=token is None and is_loopback(host),
         )
         if token is None and not is_loopback(host):

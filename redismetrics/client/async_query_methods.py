@@ -98,6 +98,22 @@ class AsyncQueries(QueryMethods):
 
         return await self._ask(digest(self._context, Query(name, window=window, tags=tags)))
 
+    async def promql_query(self, expr: str, at: Any = None) -> Any:
+        """See `Metrics.promql_query`."""
+        from redismetrics.promql.mapping import ask
+
+        prepared = ask.instant_query(expr, at, self._now_ms)
+        return ask.plain_result(await self._ask(ask.ask(self._context, prepared, self._idle_ms)))
+
+    async def promql_range(
+        self, expr: str, *, since: Any = None, until: Any = None, step: Any = None
+    ) -> Any:
+        """See `Metrics.promql_range`."""
+        from redismetrics.promql.mapping import ask
+
+        prepared = ask.range_query(expr, since, until, step, self._now_ms)
+        return ask.plain_result(await self._ask(ask.ask(self._context, prepared, self._idle_ms)))
+
     async def list_metrics(self) -> list[dict[str, Any]]:
         """See `Metrics.list_metrics`."""
         from redismetrics.queries.catalog import list_metrics

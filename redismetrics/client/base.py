@@ -184,6 +184,11 @@ class Client(InstrumentMethods):
         return feed
 
     @property
+    def _now_ms(self) -> int:
+        """The time of this client's clock, in Unix ms."""
+        return round(self.internals.clock() * 1000)
+
+    @property
     def _used(self) -> bool:
         """True if anything was recorded or queried yet."""
         store = getattr(self, "_store", None)

@@ -42,6 +42,10 @@ class QueryMethods:
         """How long a series must not have been recorded to leave the Prometheus page."""
         return round(self.settings.series_idle * 1000)
 
+    @property
+    def _now_ms(self) -> int:
+        raise NotImplementedError
+
     @staticmethod
     def to_json(data: Any) -> str:
         """Return any result as JSON text: times as ISO text, samples as in `get_metrics`."""
@@ -180,6 +184,57 @@ class SyncQueries(QueryMethods):
         from redismetrics.queries.evaluate import digest
 
         return self._ask(digest(self._context, Query(name, window=window, tags=tags)))
+
+    def promql_query(self, expr: str, at: Any = None) -> Any:
+        """Evaluate a PromQL expression at one moment. Needs the extra ``promql``.
+
+        Names and labels of series are those of the Prometheus page; see docs/promql.md.
+
+        Args:
+            expr: The expression, such as ``sum by (queue) (rate(jobs_total[5m]))``.
+            at: An aware datetime or Unix seconds; by default now.
+
+        Returns:
+            A number for a scalar, text for a string, otherwise one dict for each series: `labels`,
+            `timestamp` (aware UTC) and `value`; of a distribution `histogram`, with count, sum and
+            buckets; of a range such as ``depth[5m]`` only `labels` and `values`, pairs of time and
+            value.
+
+        Raises:
+            InvalidQuery: If the expression or the time is invalid, or the expression cannot be
+                evaluated.
+            StoreError: As for `query`.
+            MissingExtra: If the extra is not installed.
+        """
+        from redismetrics.promql.mapping import ask
+
+        prepared = ask.instant_query(expr, at, self._now_ms)
+        return ask.plain_result(self._ask(ask.ask(self._context, prepared, self._idle_ms)))
+
+    def promql_range(
+        self, expr: str, *, since: Any = None, until: Any = None, step: Any = None
+    ) -> Any:
+        """Evaluate a PromQL expression at many moments: *since*, *since* + *step*, ... *until*.
+
+        Args:
+            expr: The expression.
+            since: First time, an aware datetime or Unix seconds; by default a multiple of the step
+                within the hour before *until*.
+            until: Last time at most, inclusive; by default now.
+            step: ``minute``, ``hour``, ``day``, text such as ``5m``, or a timedelta; by default one
+                minute.
+
+        Returns:
+            One dict for each series: `labels`, and `values`, pairs of time (aware UTC) and value;
+            of a distribution `histograms`.
+
+        Raises:
+            InvalidQuery, StoreError, MissingExtra: As for `promql_query`.
+        """
+        from redismetrics.promql.mapping import ask
+
+        prepared = ask.range_query(expr, since, until, step, self._now_ms)
+        return ask.plain_result(self._ask(ask.ask(self._context, prepared, self._idle_ms)))
 
     def list_metrics(self) -> list[dict[str, Any]]:
         """Return all metrics by name, as dicts.

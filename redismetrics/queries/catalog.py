@@ -7,7 +7,7 @@ from redismetrics.model.label_sets import LABELS_TAG
 from redismetrics.model.time import to_datetime
 from redismetrics.model.validation import OVERFLOW_TAGS
 from redismetrics.store import catalog, keys, stats
-from redismetrics.store.driver import Operation
+from redismetrics.store.driver import Operation, gather
 from redismetrics.store.unreadable import read_readable
 
 from .aggregate import Row
@@ -19,6 +19,28 @@ def definitions(context: QueryContext) -> Operation[dict[str, Definition]]:
     """Return the definitions of all metrics, in the order in which they were first recorded."""
     shards = yield from context.namespace.shards()
     return (yield from catalog.catalogue(context.namespace.name, shards))
+
+
+def series_tags(
+    context: QueryContext, names: list[str]
+) -> Operation[dict[str, dict[int, dict[str, str]]]]:
+    """Return the tags of the series of these metrics, by metric and id.
+
+    Metrics that cannot be read are left out.
+    """
+    shards = yield from context.namespace.shards()
+
+    def read(some: list[str]) -> Operation[list[tuple[str, dict[int, dict[str, str]]]]]:
+        shard_of = [keys.shard_of(name, shards) for name in some]
+        found = yield from gather(
+            [
+                catalog.describe(context.namespace.name, shard, name)
+                for shard, name in zip(shard_of, some, strict=True)
+            ]
+        )
+        return [(name, each.series) for name, each in zip(some, found, strict=True)]
+
+    return dict((yield from read_readable(names, read)))
 
 
 def list_metrics(context: QueryContext) -> Operation[list[Row]]:

@@ -12,6 +12,7 @@ In come selectors, out goes an operation whose result is a `Selected` for each o
     buckets.py         histograms as `_bucket`, `_sum` and `_count`
     distributions.py   histograms under their own name
     answers.py         all of this for the selectors of an expression
+    listing.py         series, labels and metadata
 
 Gauges are their samples. Counters are exact changes, so nothing is extrapolated. Histograms are
 both: counters of their buckets, and distributions.

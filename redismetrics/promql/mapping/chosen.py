@@ -36,6 +36,16 @@ def series_chooser(
     return choose
 
 
+def matching_labels(
+    definition: Definition,
+    series: Mapping[int, dict[str, str]],
+    matchers: Iterable[Matcher],
+    external: Mapping[str, str],
+) -> list[Labels]:
+    """Return the labels of the series that match, without `__name__`."""
+    return series_chooser(matchers, external)(definition, series)[0]
+
+
 def _choose(
     definition: Definition,
     series: Mapping[int, dict[str, str]],

@@ -1,0 +1,15 @@
+"""
+Prometheus' HTTP API, so that its clients read the store directly.
+
+    envelope.py             responses and errors in Prometheus' form
+    parameters.py           parameters; values.py reads times and durations
+    evaluation.py           the client, limits and mapping that the endpoints share
+    query_endpoints.py      query, query_range; rendering.py writes results
+    catalog_endpoints.py    labels, label values, series, metadata
+    status_endpoints.py     status, rules, alerts, exemplars, probes
+    syntax_endpoints.py     format_query, parse_query; tree.py
+    federate.py             current values as a page
+    write_endpoint.py       remote write: remote_write_message.py, received_series.py
+
+Needs the extra `promql`, which is part of `server`.
+"""

@@ -1,0 +1,41 @@
+"""Numbers and times as Prometheus' HTTP API writes them."""
+
+from collections.abc import Iterable
+from decimal import Decimal
+
+_NOT_FINITE = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
+
+
+def format_values(values: Iterable[float]) -> list[str]:
+    """Return each value as text: Go's shortest decimal that reads back as the same float.
+
+    Prometheus writes an exponent only below 1e-06 and from 1e+21 on; Python from 1e-04 down and
+    from 1e+16 on.
+    """
+    texts = list(map(repr, values))
+    joined = ",".join(texts)
+    if ".0" in joined:
+        joined = f"{joined},".replace(".0,", ",")[:-1]
+        texts = joined.split(",")
+    # "e": an exponent. "n": inf or nan.
+    if "e" in joined or "n" in joined:
+        texts = [_rare(text) if "e" in text or "n" in text else text for text in texts]
+    return texts
+
+
+def format_value(value: float) -> str:
+    """Return one value as text, as `format_values` does."""
+    return format_values([value])[0]
+
+
+def _rare(text: str) -> str:
+    if text in _NOT_FINITE:
+        return _NOT_FINITE[text]
+    return text if not 1e-6 <= abs(float(text)) < 1e21 else f"{Decimal(text):f}"
+
+
+def format_time(time_ms: int) -> str:
+    """Return a time as Unix seconds, with milliseconds only if it has any."""
+    seconds, milliseconds = divmod(abs(time_ms), 1000)
+    sign = "-" if time_ms < 0 else ""
+    return f"{sign}{seconds}.{milliseconds:03}" if milliseconds else f"{sign}{seconds}"

@@ -1,0 +1,54 @@
+"""`format_query` and `parse_query`: an expression in a standard layout, and as a tree."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from redismetrics.api.endpoint import Endpoint
+from redismetrics.api.service import Service
+from redismetrics.promql.parsing import import_parser, parse
+
+from . import parameters
+from .envelope import envelope_schema, success, to_json
+from .tree import tree_of
+
+Values = Mapping[str, Any]
+
+
+async def format_query(_: Service, __: Request, values: Values) -> Response:
+    """Respond with the expression in Prometheus' layout."""
+    # Bounds its size and nesting, which the parser itself does not.
+    parse(values["query"])
+    return success(to_json(import_parser().parse(values["query"]).prettify()))
+
+
+async def parse_query(_: Service, __: Request, values: Values) -> Response:
+    """Respond with the tree of the expression."""
+    return success(to_json(tree_of(parse(values["query"]))))
+
+
+def syntax_endpoints() -> list[Endpoint]:
+    """Return both endpoints, for GET and for POST."""
+    return [
+        Endpoint(
+            method,
+            path,
+            summary,
+            handler,
+            form=(parameters.QUERY,),
+            schema=envelope_schema({"type": kind}),
+            errors=(408, 413, 503),
+        )
+        for path, summary, handler, kind in (
+            (
+                "/api/v1/format_query",
+                "Return an expression in a standard layout",
+                format_query,
+                "string",
+            ),
+            ("/api/v1/parse_query", "Return the tree of an expression", parse_query, "object"),
+        )
+        for method in ("GET", "POST")
+    ]

@@ -1,0 +1,76 @@
+"""Times and durations as Prometheus' HTTP API reads them."""
+
+import math
+import re
+from datetime import UTC, datetime
+
+from redismetrics.errors import InvalidQuery, shown
+
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\Z", re.ASCII)
+_RFC3339 = re.compile(
+    r"(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)\Z", re.ASCII
+)
+_DURATION = re.compile(
+    r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?\Z", re.ASCII
+)
+_UNITS_MS = (31_536_000_000, 604_800_000, 86_400_000, 3_600_000, 60_000, 1_000, 1)
+# The longest text of a number or a time. Longer ones have no use and take long to read.
+_MAX_TEXT = 64
+# Times are within these years, in ms; Prometheus stands for "all" by times far beyond them.
+MIN_MS, MAX_MS = 0, 253_402_300_799_999
+# The longest duration, in ms: Go's, 292 years.
+_MAX_DURATION_MS = (1 << 63) // 1_000_000
+
+
+def read_time(text: str, name: str) -> int:
+    """Return a time in Unix ms: Unix seconds, or RFC 3339. Times beyond the range are cut to it.
+
+    Raises:
+        InvalidQuery: If *text* is neither.
+    """
+    if len(text) <= _MAX_TEXT and _NUMBER.match(text):
+        seconds = float(text)
+        return MAX_MS if math.isinf(seconds) and seconds > 0 else _cut(seconds * 1000)
+    if (found := _RFC3339.match(text)) is not None:
+        day, fraction, zone = found.groups()
+        try:
+            at = datetime.fromisoformat(day.upper() + zone.upper().replace("Z", "+00:00"))
+        except ValueError:
+            pass
+        else:
+            seconds = (at - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
+            return _cut(seconds * 1000 + float(f"0{fraction or ''}") * 1000)
+    # Go's smallest and largest time, which clients send for "since ever" and "for ever".
+    if text.startswith("-292273086-"):
+        return MIN_MS
+    if text.startswith("+292277025-"):
+        return MAX_MS
+    raise InvalidQuery(
+        f'invalid parameter "{name}": {name} must be Unix seconds or RFC 3339, '
+        f"got {shown(text, 80)}"
+    )
+
+
+def _cut(time_ms: float) -> int:
+    return round(min(max(time_ms, MIN_MS), MAX_MS))
+
+
+def read_duration(text: str, name: str) -> int:
+    """Return a duration in ms: seconds, or text such as 1h30m.
+
+    Raises:
+        InvalidQuery: If *text* is neither, or is too long a time.
+    """
+    if len(text) <= _MAX_TEXT:
+        milliseconds: float | None = None
+        if _NUMBER.match(text):
+            milliseconds = float(text) * 1000
+        elif text and (found := _DURATION.match(text)) is not None:
+            parts = zip(found.groups(), _UNITS_MS, strict=True)
+            milliseconds = float(sum(int(number) * unit for number, unit in parts if number))
+        if milliseconds is not None and abs(milliseconds) <= _MAX_DURATION_MS:
+            return round(milliseconds)
+    raise InvalidQuery(
+        f'invalid parameter "{name}": {name} must be a number of seconds or a duration such as '
+        f"1m30s, got {shown(text, 80)}"
+    )
