@@ -12,6 +12,8 @@ import pytest
 
 pytest.importorskip("starlette", reason="needs redismetrics[server]")
 pytest.importorskip("opentelemetry.proto", reason="needs redismetrics[otel]")
+pytest.importorskip("promql_parser", reason="needs redismetrics[promql]")
+pytest.importorskip("re2", reason="needs redismetrics[promql]")
 schemathesis = pytest.importorskip("schemathesis", reason="needs schemathesis")
 import hypothesis
 from hypothesis import HealthCheck, Phase, given
@@ -86,6 +88,26 @@ OPERATIONS = [
     ("GET", "/openapi.json"),
     ("POST", "/api/record"),
     ("POST", "/v1/metrics"),
+    ("POST", "/api/v1/write"),
+    ("GET", "/federate"),
+    ("GET", "/-/healthy"),
+    ("GET", "/-/ready"),
+    ("GET", "/api/v1/label/{name}/values"),
+    *(
+        ("GET", f"/api/v1/{name}")
+        for name in (
+            *("metadata", "rules", "alerts", "status/buildinfo", "status/runtimeinfo"),
+            *("status/flags", "status/config", "status/tsdb"),
+        )
+    ),
+    *(
+        (method, f"/api/v1/{name}")
+        for name in (
+            *("query", "query_range", "labels", "series", "query_exemplars"),
+            *("format_query", "parse_query"),
+        )
+        for method in ("GET", "POST")
+    ),
 ]
 
 

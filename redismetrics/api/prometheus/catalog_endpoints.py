@@ -21,7 +21,7 @@ from redismetrics.promql.mapping.listing import (
 
 from . import parameters
 from .envelope import envelope_schema, success, to_json
-from .evaluation import Evaluation, read_selections
+from .evaluation import PromqlService, read_selections
 
 Values = Mapping[str, Any]
 
@@ -33,7 +33,7 @@ _METADATA = envelope_schema({"type": "object"})
 _ESCAPED = re.compile(r"__|_([0-9A-Fa-f]{1,6})_")
 
 
-def catalog_endpoints(evaluation: Evaluation) -> list[Endpoint]:
+def catalog_endpoints(evaluation: PromqlService) -> list[Endpoint]:
     """Return these endpoints."""
 
     async def respond(

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
+class PromqlService:
     """What the endpoints need to evaluate expressions: a client, its limits and the mapping."""
 
     metrics: Metrics
@@ -68,7 +68,7 @@ class Evaluation:
         return self.run(list_series(context, selections, self.options, budget))
 
 
-def uptime(evaluation: Evaluation) -> float:
+def uptime(evaluation: PromqlService) -> float:
     """Return the seconds since the application was made."""
     return time.time() - evaluation.started
 

@@ -14,13 +14,13 @@ from redismetrics.exposition.text import content_type
 from redismetrics.promql.vectors import Vector
 
 from . import parameters
-from .evaluation import Evaluation, read_selections
+from .evaluation import PromqlService, read_selections
 from .number_format import format_value
 
 Values = Mapping[str, Any]
 
 
-def federate_endpoint(evaluation: Evaluation) -> Endpoint:
+def federate_endpoint(evaluation: PromqlService) -> Endpoint:
     """Return the endpoint."""
 
     async def federate(service: Service, request: Request, values: Values) -> HeldResponse:

@@ -13,7 +13,7 @@ from redismetrics.errors import InvalidExpression, InvalidQuery
 
 from . import parameters
 from .envelope import envelope_schema, success
-from .evaluation import Evaluation
+from .evaluation import PromqlService
 from .rendering import render
 
 Values = Mapping[str, Any]
@@ -30,7 +30,7 @@ _RESULT = envelope_schema(
 )
 
 
-def query_endpoints(evaluation: Evaluation) -> list[Endpoint]:
+def query_endpoints(evaluation: PromqlService) -> list[Endpoint]:
     """Return both endpoints, for GET and for POST."""
 
     async def query(service: Service, request: Request, values: Values) -> HeldResponse:
@@ -72,7 +72,7 @@ async def _respond(
     service: Service,
     request: Request,
     values: Values,
-    evaluation: Evaluation,
+    evaluation: PromqlService,
     times: tuple[int, int, int],
 ) -> HeldResponse:
     lookback = values["lookback_delta"]

@@ -10,7 +10,7 @@ from redismetrics.promql.matchers import import_re2
 from redismetrics.promql.parsing import import_parser
 
 from .catalog_endpoints import catalog_endpoints
-from .evaluation import Evaluation
+from .evaluation import PromqlService
 from .federate import federate_endpoint
 from .query_endpoints import query_endpoints
 from .status_endpoints import status_endpoints
@@ -27,7 +27,7 @@ def read_endpoints(service: Service, external_labels: Mapping[str, str]) -> list
     import_re2()
     idle_ms = round(service.metrics.settings.series_idle * 1000)
     options = MappingOptions(idle_ms, dict(external_labels))
-    evaluation = Evaluation(service.metrics, service.limits, options, time.time())
+    evaluation = PromqlService(service.metrics, service.limits, options, time.time())
     return [
         *query_endpoints(evaluation),
         *catalog_endpoints(evaluation),

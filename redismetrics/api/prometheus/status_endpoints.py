@@ -20,7 +20,7 @@ from redismetrics.queries import catalog
 
 from . import parameters
 from .envelope import envelope_schema, success, to_json
-from .evaluation import Evaluation
+from .evaluation import PromqlService
 
 Values = Mapping[str, Any]
 
@@ -32,7 +32,7 @@ _OBJECT = envelope_schema({"type": "object"})
 _LIST = envelope_schema({"type": "array"})
 
 
-def status_endpoints(evaluation: Evaluation) -> list[Endpoint]:
+def status_endpoints(evaluation: PromqlService) -> list[Endpoint]:
     """Return these endpoints."""
     return [
         *(
@@ -85,7 +85,7 @@ def _build() -> dict[str, str]:
     }
 
 
-def _runtime(evaluation: Evaluation) -> dict[str, Any]:
+def _runtime(evaluation: PromqlService) -> dict[str, Any]:
     started = datetime.fromtimestamp(evaluation.started, UTC).isoformat()
     return {
         "startTime": started,
@@ -97,7 +97,7 @@ def _runtime(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _flags(evaluation: Evaluation) -> dict[str, str]:
+def _flags(evaluation: PromqlService) -> dict[str, str]:
     limits = evaluation.limits
     return {
         "query.lookback-delta": "5m",
@@ -107,14 +107,14 @@ def _flags(evaluation: Evaluation) -> dict[str, str]:
     }
 
 
-def _config(evaluation: Evaluation) -> dict[str, str]:
+def _config(evaluation: PromqlService) -> dict[str, str]:
     labels = evaluation.options.external
     # JSON texts are YAML.
     lines = [f"    {to_json(name)}: {to_json(value)}\n" for name, value in labels.items()]
     return {"yaml": "global:\n  external_labels:\n" + "".join(lines) if lines else "global: {}\n"}
 
 
-def _tsdb(evaluation: Evaluation) -> Endpoint:
+def _tsdb(evaluation: PromqlService) -> Endpoint:
     async def respond(service: Service, request: Request, values: Values) -> HeldResponse:
         def run() -> Response:
             context = evaluation.metrics.internals.query_context

@@ -28,7 +28,7 @@ def tree_of(node: Node) -> dict[str, Any]:
                 "offset": node.offset,
                 **_moment(node.moment),
             }
-        case nodes.Call():
+        case nodes.FunctionCall():
             arguments = [tree_of(each) for each in node.arguments]
             return {"type": "call", "func": {"name": node.function}, "args": arguments}
         case nodes.Aggregation():
