@@ -67,7 +67,10 @@ from tests.fixtures.webserver import error_message, running
         ("/api/time_series?name=x&interval=fortnight", "interval must be minute"),
         ("/api/metrics?limit=10001", "limit must be a whole number from 0 to 10000, got '10001'"),
         ("/api/metrics?limit=-1", "limit must be"),
-        ("/api/metrics?type=timer", "type must be counter, gauge or histogram, got 'timer'"),
+        (
+            "/api/metrics?type=timer",
+            "type must be counter, gauge, histogram, summary, info or stateset, got 'timer'",
+        ),
         ("/api/stream?name=a%20b", ".*name.*'a b'"),
         ("/api/stream?every=0", "every must be a number from 0.1 to 3600, got '0'"),
         ("/api/stream?every=nan", "every must be a number"),
