@@ -13,11 +13,12 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
-from prometheus_client.metrics import Gauge, Histogram, MetricWrapperBase
+from prometheus_client.metrics import Histogram, MetricWrapperBase
 
 from redismetrics.client.base import Client
 from redismetrics.errors import InvalidMetric, TypeMismatch
 from redismetrics.model.definition import MAX_BUCKETS, MAX_HELP_BYTES, define
+from redismetrics.model.options import check_options
 from redismetrics.model.validation import MetricType, check_name
 
 from . import names
@@ -74,6 +75,11 @@ class Children:
         # The names of the families that this process has made.
         self.families: set[str] = set()
 
+    @property
+    def keeps_local(self) -> bool:
+        """Whether what is made now stays in this process: see `local_metrics`."""
+        return _local.get()
+
     @contextmanager
     def making(self, metric: MetricWrapperBase) -> Iterator[list[SeriesValue]]:
         """Take what a value's arguments don't say from *metric*; yield the values made inside."""
@@ -98,7 +104,7 @@ class Children:
     ) -> LocalValue | SeriesValue:
         """Return the value of one number of a child: the arguments of `ValueClass`."""
         kind = _kind_of(typ, name)
-        if kind is None or _local.get():
+        if kind is None or self.keeps_local:
             return LocalValue()
         state: tuple[Any, list[SeriesValue]] = getattr(self._making, "state", None) or (None, [])
         metric, made = state
@@ -128,6 +134,7 @@ class Children:
             return other
         if self._types.get(stored) == kind:
             return stored
+        is_per_process = kind == "gauge" and mode != SHARED_MODE
         definition = define(
             stored,
             kind,
@@ -136,8 +143,9 @@ class Children:
             buckets=_bounds_of(metric) if kind == "histogram" else None,
             max_tag_values=MAX_VALUES,
             max_series=MAX_VALUES,
-            per="process" if kind == "gauge" and mode != SHARED_MODE else None,
-            merge=mode if kind == "gauge" and mode != SHARED_MODE else None,
+            per="process" if is_per_process else None,
+            merge=mode if is_per_process else None,
+            states=_states_of(metric) if kind == "stateset" else None,
         )
         internals = self.client.internals
         try:
@@ -153,6 +161,13 @@ class Children:
             internals.rename_on_mismatch(stored, other)
         self._types[stored] = kind
         return stored
+
+    def stored_names(self, metric: MetricWrapperBase) -> list[str]:
+        """Return the names that a metric may have in Redis; none if it is not recorded."""
+        if metric._name not in self.families or metric._type is None:
+            return []
+        stored = names.stored_name(metric._type, metric._name)
+        return [stored, names.other_name(stored, metric._type)]
 
 
 _CLASSES: dict[MetricType, type[SeriesValue]] = {
@@ -195,6 +210,9 @@ def _bounds_of(metric: MetricWrapperBase | None) -> list[float]:
     return finite[::-1][::step][::-1]
 
 
-def mode_of(metric: MetricWrapperBase) -> str:
-    """Return the multi-process mode of a gauge."""
-    return metric._multiprocess_mode if isinstance(metric, Gauge) else SHARED_MODE
+def _states_of(metric: MetricWrapperBase | None) -> tuple[str, ...] | None:
+    """Return the states of an enum, or None if Redis can't hold them as they are."""
+    states = tuple(getattr(metric, "_states", ()))
+    with suppress(InvalidMetric):
+        return check_options("stateset", states=states).states
+    return None

@@ -2,21 +2,33 @@
 
 import gc
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
-from prometheus_client.metrics import Counter, Gauge, Histogram, MetricWrapperBase, Summary
+from prometheus_client.metrics import (
+    Counter,
+    Enum,
+    Gauge,
+    Histogram,
+    Info,
+    MetricWrapperBase,
+    Summary,
+)
 from prometheus_client.registry import REGISTRY
 
 from redismetrics.model.sample import Distribution
 
+from .callbacks import Callbacks
 from .children import Children
+from .label_sets import LabelSets
 from .values import SeriesValue, as_finite
 
 _KINDS = (Counter, Gauge, Histogram, Summary)
+_LABEL_SETS = (Enum, Info)
 _NUMBERS = ("_value", "_count", "_sum")
 
 
-def take_over_metrics(children: Children) -> None:
+def take_over_metrics(children: Children, callbacks: Callbacks) -> None:
     """Give the metrics of this process values that record, with what they have counted so far.
 
     They are found wherever they are registered, or in no registry.
@@ -24,8 +36,29 @@ def take_over_metrics(children: Children) -> None:
     found = {id(each): each for each in (*_registered(), *gc.get_objects())}
     for metric in found.values():
         # Not `isinstance`, which asks lazy objects of other packages for what they stand for.
-        if issubclass(type(metric), _KINDS) and metric._is_observable() and not _records(metric):
+        if not issubclass(type(metric), (*_KINDS, *_LABEL_SETS)) or not metric._is_observable():
+            continue
+        if issubclass(type(metric), _LABEL_SETS):
+            _take_over_labels(children, metric)
+        elif not _records(metric):
             _take_over(children, metric)
+            if "_child_samples" in vars(metric):
+                # Set by `set_function`; the function itself is out of reach.
+                callbacks.follow(metric, partial(_function_value, metric))
+
+
+def _take_over_labels(children: Children, metric: Any) -> None:
+    children.families.add(metric._name)
+    if isinstance(metric, Info) and metric._value:
+        LabelSets(children).set_info(metric, metric._value)
+    elif isinstance(metric, Enum) and metric._value:
+        LabelSets(children).set_state(metric, metric._states[metric._value])
+
+
+def _function_value(gauge: Any) -> float:
+    (sample,) = gauge._child_samples()
+    value: float = sample.value
+    return value
 
 
 def _registered() -> Iterator[object]:

@@ -94,6 +94,15 @@ def _samples(name: str, family: Family, series: SeriesTable) -> list[Sample]:
                 samples += _values(f"{name}_total", labels, rows.values)
             case "gauge":
                 samples += _values(name, labels, rows.values)
+            case "info":
+                samples += _values(f"{name}_info", labels, rows.values)
+            case "stateset":
+                # The state is the value of a tag with the name of the stored metric.
+                state = names.label_name(family.name)
+                shown = [{**each, name: each[state]} for each in labels]
+                if state != name:
+                    shown = [_without(each, state) for each in shown]
+                samples += _values(name, shown, rows.values)
             case "histogram":
                 for at, of_row in enumerate(labels):
                     counts = (*accumulate(rows.buckets[at]), rows.counts[at])
@@ -116,6 +125,10 @@ def _values(name: str, labels: list[dict[str, str]], values: list[float]) -> lis
         Sample(name, of_row, from_finite(value))
         for of_row, value in zip(labels, values, strict=True)
     ]
+
+
+def _without(labels: dict[str, str], label: str) -> dict[str, str]:
+    return {key: value for key, value in labels.items() if key != label}
 
 
 def _labels(group: SeriesGroup) -> list[dict[str, str]]:

@@ -6,6 +6,7 @@ from redismetrics.client import default
 from redismetrics.client.metrics import Metrics
 from redismetrics.errors import InvalidSetting, StoreError, one_line
 
+from .callbacks import Callbacks
 from .children import Children
 from .endings import watch_endings
 from .existing import take_over_metrics
@@ -51,10 +52,11 @@ def install(url: str | None = None, namespace: str | None = None) -> None:
             "install() needs a server: set REDISMETRICS_URL, such as redis://localhost:6379/0, "
             "or pass url"
         )
-    children = Children(client)
-    open_seams(children, Pages(children))
+    children, callbacks = Children(client), Callbacks()
+    open_seams(children, Pages(children, callbacks), callbacks)
+    client.internals.add_sampler(callbacks.sample)
     _installed = children
-    take_over_metrics(children)
+    take_over_metrics(children, callbacks)
     watch_endings()
     _warn_if_unreachable(client)
 

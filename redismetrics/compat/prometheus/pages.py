@@ -8,12 +8,13 @@ from collections.abc import Iterator, Set
 from typing import Any
 
 from prometheus_client import values
-from prometheus_client.metrics import Histogram, MetricWrapperBase, Summary
+from prometheus_client.metrics import Enum, Histogram, Info, MetricWrapperBase, Summary
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import REGISTRY, Collector, CollectorRegistry
 from prometheus_client.samples import Sample
 
+from .callbacks import Callbacks
 from .children import Children
 from .families import Own, to_metrics
 
@@ -29,10 +30,11 @@ class Pages:
 
     Args:
         children: What this process has recorded, and the client that recorded it.
+        callbacks: Gauges whose value is a function.
     """
 
-    def __init__(self, children: Children) -> None:
-        self._children = children
+    def __init__(self, children: Children, callbacks: Callbacks) -> None:
+        self._children, self._callbacks = children, callbacks
 
     @property
     def are_ours(self) -> bool:
@@ -97,6 +99,7 @@ class Pages:
 
         client = self._children.client
         internals = client.internals
+        self._callbacks.sample()
         internals.settle(FLUSH_SECONDS)
         families = internals.run(live(internals.query_context, None, _EVER_MS))
         oldest_ms = (time.time() - client.settings.series_idle) * 1000
@@ -132,12 +135,12 @@ def _merged(own: Metric, stored: Metric | None, metric: MetricWrapperBase | None
     """Return *own* with the samples that are stored first, and each sample once."""
     samples = list(stored.samples) if stored is not None and stored.type == own.type else []
     known = {_key(sample) for sample in samples}
-    if isinstance(metric, Histogram | Summary):
-        for group in _unobserved(metric):
-            if not known.intersection(map(_key, group)):
+    samples += [sample for sample in own.samples if _key(sample) not in known]
+    if metric is not None:
+        children = {_row(metric, sample) for sample in samples}
+        for row, group in _not_stored(metric):
+            if row not in children:
                 samples += group
-    else:
-        samples += [sample for sample in own.samples if _key(sample) not in known]
     own.samples = samples
     return own
 
@@ -146,21 +149,37 @@ def _key(sample: Sample) -> tuple[str, frozenset[tuple[str, str]]]:
     return sample.name, frozenset(sample.labels.items())
 
 
-def _unobserved(metric: Any) -> Iterator[list[Sample]]:
-    """Yield the samples of each child that this process has observed nothing with."""
-    children = [((), metric)] if metric._is_observable() else list(metric._metrics.items())
-    for row, child in children:
-        numbers = (child._sum, *getattr(child, "_buckets", ()))
-        if not any(number.get() for number in numbers) and not _count_of(child):
+def _row(metric: MetricWrapperBase, sample: Sample) -> tuple[str, ...]:
+    """Return the label values of the child that a sample is of."""
+    return tuple(sample.labels.get(label, "") for label in metric._labelnames)
+
+
+def _not_stored(of: MetricWrapperBase) -> Iterator[tuple[tuple[str, ...], list[Sample]]]:
+    """Yield children of this process that nothing was recorded of yet: label values, and samples.
+
+    Histograms and summaries begin in Redis with the first observation, infos and enums when they
+    are set: before that, another process may have set them.
+    """
+    if not isinstance(of, Enum | Histogram | Info | Summary):
+        return
+    metric: Any = of
+    children: dict[tuple[str, ...], Any]
+    children = {(): metric} if metric._is_observable() else metric._metrics.copy()
+    for row, child in children.items():
+        if isinstance(metric, Enum | Info) or not _has_observed(child):
             labels = dict(zip(metric._labelnames, row, strict=False))
-            yield [
-                Sample(metric._name + sample.name, {**labels, **sample.labels}, sample.value)
-                for sample in child._child_samples()
-                if sample.name != "_created"
-            ]
+            yield (
+                row,
+                [
+                    Sample(metric._name + sample.name, {**labels, **sample.labels}, sample.value)
+                    for sample in child._child_samples()
+                    if sample.name != "_created"
+                ],
+            )
 
 
-def _count_of(child: Any) -> float:
-    """Return how much a summary has observed here; of a histogram, its buckets say so."""
-    count: float = child._count.get() if isinstance(child, Summary) else 0.0
-    return count
+def _has_observed(child: Any) -> bool:
+    """Return whether this process has observed something with a histogram or summary."""
+    if isinstance(child, Summary):
+        return bool(child._count.get())
+    return bool(child._sum.get()) or any(bucket.get() for bucket in child._buckets)

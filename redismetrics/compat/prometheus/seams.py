@@ -6,6 +6,7 @@ exports is changed in place, so it does not matter who imported it before.
 
 import functools
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -14,17 +15,23 @@ from prometheus_client.metrics_core import Metric
 
 from redismetrics.errors import StoreError, one_line
 
+from .callbacks import Callbacks
 from .children import Children
+from .label_sets import LabelSets
 from .pages import Pages
+from .removals import remove_series
 
 _PLAIN = "text/plain; charset=utf-8"
 
 
-def open_seams(children: Children, pages: Pages) -> None:
+def open_seams(children: Children, pages: Pages, callbacks: Callbacks) -> None:
     """Let metrics record with *children*, and registries show *pages*. Call it once."""
     values.ValueClass = children
     for kind in (metrics.Counter, metrics.Gauge, metrics.Histogram, metrics.Summary):
         _wrap(kind, "_metric_init", _making(children))
+    _record_label_sets(children)
+    _wrap(metrics.Gauge, "set_function", _following(callbacks))
+    _remove_everywhere(children)
     _wrap(registry.CollectorRegistry, "collect", _collecting(pages))
     _wrap(registry.RestrictedRegistry, "collect", _collecting_some(pages))
     _replace_multiprocess(pages)
@@ -47,6 +54,78 @@ def _making(children: Children) -> Callable[[Any], Any]:
         return metric_init
 
     return wrapper
+
+
+def _record_label_sets(children: Children) -> None:
+    """Record what infos and enums are set to; they have no values of `ValueClass`."""
+    label_sets = LabelSets(children)
+
+    def making(original: Any) -> Any:
+        def metric_init(self: Any) -> None:
+            original(self)
+            self._redismetrics_records = not children.keeps_local
+            if not children.keeps_local:
+                children.families.add(self._name)
+
+        return metric_init
+
+    def setting(record: Callable[[Any, Any], None]) -> Callable[[Any], Any]:
+        def wrapper(original: Any) -> Any:
+            def set_value(self: Any, value: Any) -> None:
+                original(self, value)
+                # Metrics that were made before have no such attribute.
+                if getattr(self, "_redismetrics_records", True):
+                    record(self, value)
+
+            return set_value
+
+        return wrapper
+
+    for kind, method, record in (
+        (metrics.Info, "info", label_sets.set_info),
+        (metrics.Enum, "state", label_sets.set_state),
+    ):
+        _wrap(kind, "_metric_init", making)
+        _wrap(kind, method, setting(record))
+
+
+def _following(callbacks: Callbacks) -> Callable[[Any], Any]:
+    def wrapper(original: Any) -> Any:
+        def set_function(self: Any, f: Callable[[], float]) -> None:
+            original(self, f)
+            callbacks.follow(self, f)
+
+        return set_function
+
+    return wrapper
+
+
+def _remove_everywhere(children: Children) -> None:
+    """Let `remove`, `remove_by_labels` and `clear` remove series of all processes."""
+
+    def removing(labels_of: Callable[..., dict[str, Any] | None]) -> Callable[[Any], Any]:
+        def wrapper(original: Any) -> Any:
+            def remove(self: Any, *args: Any) -> None:
+                with warnings.catch_warnings():
+                    # That this is not possible in the real multi-process mode.
+                    warnings.simplefilter("ignore", UserWarning)
+                    original(self, *args)
+                labels = labels_of(self, *args)
+                if labels is not None:
+                    remove_series(children, self, labels)
+
+            return remove
+
+        return wrapper
+
+    base = metrics.MetricWrapperBase
+    _wrap(
+        base, "remove", removing(lambda self, *row: dict(zip(self._labelnames, row, strict=True)))
+    )
+    # Without label names there is nothing to clear.
+    _wrap(base, "clear", removing(lambda self: {} if self._labelnames else None))
+    if hasattr(base, "remove_by_labels"):
+        _wrap(base, "remove_by_labels", removing(lambda self, labels: dict(labels) or None))
 
 
 def _collecting(pages: Pages) -> Callable[[Any], Any]:

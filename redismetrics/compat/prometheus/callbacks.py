@@ -1,0 +1,72 @@
+"""Gauges whose value is a function: it is called before a flush, and before a page of this process.
+
+`Gauge.set_function` replaces the samples of one gauge. For pages of other processes its value must
+be recorded, so the function is called there too, for at most a share of the time.
+"""
+
+import logging
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from redismetrics.model.time import monotonic
+
+from .values import LocalValue, SharedGaugeValue
+
+log = logging.getLogger("redismetrics")
+
+# A function that takes 10 ms is called every 0.2 s at most.
+SHARE = 0.05
+
+
+@dataclass(slots=True)
+class _Callback:
+    """The function of one gauge. The gauge holds it, so that neither is kept alive here.
+
+    Attributes:
+        gauge: The child or metric; None once nobody holds it.
+        series: Where its value is recorded.
+        due: When it may be called again, by the steady clock.
+        has_failed: It has raised, which is logged once.
+    """
+
+    gauge: Callable[[], Any]
+    series: SharedGaugeValue
+    due: float = 0.0
+    has_failed: bool = False
+
+
+class Callbacks:
+    """All functions of this process. `sample` is called by one thread, and by pages."""
+
+    def __init__(self) -> None:
+        self._callbacks: list[_Callback] = []
+
+    def follow(self, gauge: Any, function: Callable[[], float]) -> None:
+        """Record what *function* returns as the value of *gauge*, whose methods do nothing now."""
+        gauge._redismetrics_function = function
+        if isinstance(gauge._value, SharedGaugeValue):
+            callback = _Callback(weakref.ref(gauge), gauge._value)
+            gauge._value = LocalValue()
+            self._callbacks.append(callback)
+            # The first recording starts the threads that call it from now on.
+            self._sample(callback)
+
+    def sample(self) -> None:
+        """Record the values of all functions that are due."""
+        for callback in self._callbacks[:]:
+            if callback.gauge() is None:
+                self._callbacks.remove(callback)
+            elif monotonic() >= callback.due:
+                self._sample(callback)
+
+    def _sample(self, callback: _Callback) -> None:
+        began = monotonic()
+        try:
+            callback.series.set(float(callback.gauge()._redismetrics_function()))
+        except Exception:
+            if not callback.has_failed:
+                callback.has_failed = True
+                log.exception("the function of gauge %r failed", callback.series.name)
+        callback.due = monotonic() + (monotonic() - began) * (1 / SHARE - 1)
