@@ -11,6 +11,10 @@ from .arrays import Bools, Floats, Ints, ragged, starts
 # result are sorted: several times faster at 100,000 points.
 THIN_FROM, THIN_RANKS = 4096, 4
 
+# So it is from MANY_POINTS points on if rows have at least LONG_ROW of them, since the rows, which
+# are sorted, show where the results lie: five times faster at 1,400,000 points in rows of 100.
+MANY_POINTS, LONG_ROW = 65_536, 16
+
 # Points sampled per group, which locate a rank within 2 %, and the share of all ranks that is kept
 # on either side of it.
 _SAMPLED = 1024
@@ -62,8 +66,16 @@ def percentiles(parts: list[SortedPoints], low: Floats, high: Floats, ranks: Flo
     parts = [part for part in parts if len(part.values)]
     if not parts:
         return np.full((len(low), len(ranks)), np.nan)
-    if sum(len(part.values) for part in parts) >= THIN_FROM * len(low) and len(ranks) <= THIN_RANKS:
-        found, is_certain = _interpolate(thin(parts, len(low), ranks), low, high, ranks)
+    points = sum(len(part.values) for part in parts)
+    rows = sum(len(part.group) for part in parts)
+    ranges = None
+    if len(ranks) <= THIN_RANKS:
+        if points >= max(MANY_POINTS, LONG_ROW * rows):
+            ranges = ranges_of_rows(parts, len(low), ranks)
+        elif points >= THIN_FROM * len(low):
+            ranges = ranges_of_sample(parts, len(low), ranks)
+    if ranges is not None:
+        found, is_certain = _interpolate(thin(parts, len(low), ranges), low, high, ranks)
         if is_certain:
             return found
     return _interpolate(_join([_all_of(part) for part in parts]), low, high, ranks)[0]
@@ -100,13 +112,11 @@ def _all_of(part: SortedPoints) -> tuple[SortedPoints, Ints, Ints]:
     return part, np.arange(len(part.values)), np.repeat(np.arange(len(part.group)), part.sizes)
 
 
-def thin(parts: list[SortedPoints], groups: int, ranks: Floats) -> _Points:
-    """Return the points near *ranks*, and one point for all those in each gap between.
+def thin(parts: list[SortedPoints], groups: int, ranges: list[tuple[Floats, Floats]]) -> _Points:
+    """Return the points in *ranges*, and one point for all those in each gap between.
 
-    A random sample tells where the ranks lie, as in Floyd and Rivest's SELECT ("Expected time
-    bounds for selection", 1975).
+    *ranges* are the least and the largest value of interest in each group, in order.
     """
-    ranges = _ranges_around(_sample(parts, groups), groups, ranks)
     gaps = len(ranges) + 1
     masses = np.zeros((groups, gaps))
     kept = []
@@ -135,6 +145,42 @@ def thin(parts: list[SortedPoints], groups: int, ranks: Floats) -> _Points:
         np.concatenate([points.centroid, np.zeros(len(some), np.bool_)]),
         np.concatenate([np.zeros(len(points.group), np.bool_), np.ones(len(some), np.bool_)]),
     )
+
+
+def ranges_of_sample(
+    parts: list[SortedPoints], groups: int, ranks: Floats
+) -> list[tuple[Floats, Floats]]:
+    """Return the values around *ranks*, by a random sample of all points.
+
+    As in Floyd and Rivest's SELECT ("Expected time bounds for selection", 1975).
+    """
+    return _ranges_around(_sample(parts, groups), groups, ranks)
+
+
+def ranges_of_rows(
+    parts: list[SortedPoints], groups: int, ranks: Floats
+) -> list[tuple[Floats, Floats]]:
+    """Return the values around *ranks*, by those of all rows.
+
+    A percentile of a group lies between the smallest and the largest of its rows' percentiles, so
+    the points around those are enough. A row's neighbours are added for the interpolation.
+    """
+    result = []
+    for rank in np.unique(ranks).tolist():
+        least, most = np.full(groups, np.inf), np.full(groups, -np.inf)
+        for part in parts:
+            held = part.sizes > 0
+            group, size = part.group[held], part.sizes[held]
+            ends = np.cumsum(size)
+            begin = ends - size
+            cumulated = np.cumsum(part.weights)
+            base = cumulated[begin] - part.weights[begin]
+            target = base + rank * (cumulated[ends - 1] - base)
+            at = np.clip(np.searchsorted(cumulated, target), begin, ends - 1)
+            np.minimum.at(least, group, part.values[np.maximum(at - 2, begin)])
+            np.maximum.at(most, group, part.values[np.minimum(at + 2, ends - 1)])
+        result.append((least, most))
+    return result
 
 
 def _sample(parts: list[SortedPoints], groups: int) -> _Points:

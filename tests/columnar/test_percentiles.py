@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from redismetrics import Metrics
 from redismetrics.columnar import percentiles as percentiles_module
-from redismetrics.columnar.percentiles import THIN_FROM, SortedPoints, percentiles, thin
+from redismetrics.columnar.percentiles import (
+    LONG_ROW,
+    MANY_POINTS,
+    THIN_FROM,
+    SortedPoints,
+    percentiles,
+    ranges_of_rows,
+    ranges_of_sample,
+    thin,
+)
 from tests.columnar.distributions import (
     DISTRIBUTIONS,
     FINITE,
@@ -150,8 +159,10 @@ def test_thinned_points_give_the_same_percentiles(ranks: list[float], shape: str
     ]
     low = np.array([values[group == number].min() for number in range(3)])
     high = np.array([values[group == number].max() for number in range(3)])
-    thinned = thin(runs, 3, expected)
-    assert int(thinned.weights.sum()) == int(weights.sum())
+    for ranges in (ranges_of_sample, ranges_of_rows):
+        thinned = thin(runs, 3, ranges(runs, 3, expected))
+        assert int(thinned.weights.sum()) == int(weights.sum())
+    thinned = thin(runs, 3, ranges_of_sample(runs, 3, expected))
     assert len(thinned.values) < many or shape == "few values"
     found = percentiles(runs, low, high, expected)
     for number in range(3):
@@ -159,6 +170,38 @@ def test_thinned_points_give_the_same_percentiles(ranks: list[float], shape: str
         np.testing.assert_allclose(
             found[number], np.percentile(repeated, expected * 100), rtol=1e-12
         )
+
+
+@pytest.mark.parametrize("ranks", [[0.0], [0.5, 0.95], [0.25, 0.99, 1.0]])
+@pytest.mark.parametrize("shape", ["alike", "different", "few values", "few groups"])
+def test_long_rows_show_where_the_percentiles_lie(
+    ranks: list[float], shape: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random_ = np.random.default_rng(11)
+    rows, groups = MANY_POINTS // 50, 2 if shape == "few groups" else 40
+    size = random_.integers(2 * LONG_ROW, 100, rows)
+    group = random_.integers(0, groups, rows)
+    values = random_.lognormal(size=int(size.sum()))
+    if shape == "different":
+        values += np.repeat(random_.integers(0, 100, rows), size)
+    elif shape == "few values":
+        values = np.round(values)
+    row = np.repeat(np.arange(rows), size)
+    values = values[np.lexsort((values, row))]
+    weights = random_.integers(1, 9, len(values))
+    # Equal centroids and values have no order, on which the result would depend.
+    centroid = (random_.random(rows) < 0.5) & (shape != "few values")
+    points = SortedPoints(group, size, values, weights, centroid)
+    low = np.array([values[group[row] == number].min() for number in range(groups)])
+    high = np.array([values[group[row] == number].max() for number in range(groups)])
+    expected = np.array(ranks)
+    found = percentiles([points], low, high, expected)
+    thinned = thin([points], groups, ranges_of_rows([points], groups, expected))
+    if shape == "alike":
+        assert len(thinned.values) < 0.7 * len(values)
+    monkeypatch.setattr(percentiles_module, "THIN_RANKS", 0)
+    whole = percentiles([points], low, high, expected)
+    np.testing.assert_allclose(found, whole, rtol=1e-12)
 
 
 def test_percentile_on_a_thinned_point_uses_all_points(
