@@ -30,6 +30,7 @@ from .batch_stamp import stamp_clock, unpack_stamp
 from .column_codec import Reader, pack_real, pack_whole
 from .packing import check_size, decode, pad, unpack_msgpack
 from .samples import CENTROID, CHANGE, OWN_TIME, Samples
+from .small_columns import NOT_SMALL, unpack_whole
 from .summaries import Summaries
 
 VERSION = 1
@@ -40,6 +41,9 @@ MAX_ROWS = 1 << 14
 # is padded with zeros.
 ROWS_PER_BYTE = 1
 SUMMARY_ROWS = 2
+
+# Rows up to which times are read without numpy.
+_FEW_ROWS = 64
 
 # Samples, oldest, newest, series.
 _HEAD = struct.Struct("<dddI")
@@ -126,17 +130,28 @@ def latest_time(data: bytes, *, look_inside: bool = False) -> int:
         # Times that the caller did not give are cut to the block's clock.
         cut_ms = clock // 1000
         if look_inside and cut_ms > latest:
-            reader = Reader(data, at + 16 * changed, "block")
-            version, rows, summed, _, base = _PREFIX.unpack(reader.bytes(_PREFIX.size))
-            if version != VERSION:
-                return YEAR_10000_MS
-            check_size("block", len(data), _size_in_rows(rows, summed), ROWS_PER_BYTE)
-            reader.skip(rows)
             # The time of centroids is that of the newest value in their summary.
-            cut_ms = min(cut_ms, base + int(reader.whole(rows).max()))
+            cut_ms = min(cut_ms, _latest_inside(data, at + 16 * changed))
         return int(max(latest, cut_ms))
     except (struct.error, FormatMismatch, ValueError, OverflowError):
         return YEAR_10000_MS
+
+
+def _latest_inside(data: bytes, at: int) -> int:
+    """Return the latest time of the rows of the body that begins at *at*."""
+    reader = Reader(data, at, "block")
+    version, rows, summed, _, base = _PREFIX.unpack(reader.bytes(_PREFIX.size))
+    if version != VERSION:
+        return YEAR_10000_MS
+    check_size("block", len(data), _size_in_rows(rows, summed), ROWS_PER_BYTE)
+    if rows <= _FEW_ROWS:
+        try:
+            _, end = unpack_whole(data, at + _PREFIX.size, rows)
+            return int(base + max(unpack_whole(data, end, rows)[0]))
+        except NOT_SMALL:
+            pass
+    reader.skip(rows)
+    return int(base + reader.whole(rows).max())
 
 
 def unpack_metadata(data: bytes, rows: int) -> dict[int, bytes]:

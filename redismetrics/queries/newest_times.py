@@ -50,7 +50,7 @@ def newest_times(
         log = next(replies) if known.newest > known.sealed else []
         newest, fields = next(replies), next(replies)
         with reading(f"state of {name!r}"):
-            latest = max((latest_time(data, look_inside=True) for data in log), default=-1)
+            latest = _latest_of_log(log)
             newest_ms = -1 if newest is None else int(newest) * SECOND
             if newest_ms > hour_ms:
                 latest = max(latest, newest_ms + HOUR - 1)
@@ -63,6 +63,16 @@ def newest_times(
         if latest >= since_ms:
             found[name] = max(latest, found.get(name, -1))
     return found
+
+
+def _latest_of_log(log: list[bytes]) -> int:
+    """Return a time in ms that no sample of these blocks exceeds; -1 if there are none."""
+    latest = -1
+    # From the end: a block is rarely looked into if the samples of a later one are newer than it.
+    for data in reversed(log):
+        if latest_time(data) > latest:
+            latest = max(latest, latest_time(data, look_inside=True))
+    return latest
 
 
 def _fields_since(fields: list[bytes], since_ms: int) -> list[bytes]:

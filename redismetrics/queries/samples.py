@@ -22,8 +22,6 @@ from .selection import SeriesData
 _REACHES = (MINUTE, HOUR, 6 * HOUR, DAY, 7 * DAY, 90 * DAY, OPEN_UNTIL)
 # Metrics that show how new the newest samples of all are.
 PROBED = 10
-# Metrics whose times are read in one round trip: bounds the memory.
-_METRICS_PER_TRIP = 1_000
 
 
 def list_samples(name: str, data: SeriesData | None, newest: int | None = None) -> list[Sample]:
@@ -96,15 +94,12 @@ def _newest_of_many(
     # All samples since then are stored exactly, so windows of any start have the same.
     if since_ms < max(now_ms - HOUR, config.retention.raw.kept_from(now_ms)):
         return None
-    latest: dict[str, int] = {}
 
     def find(some: list[str]) -> Operation[list[tuple[str, int]]]:
         times = newest_times(context.namespace.name, config.shards, some, progress, since_ms)
         return list((yield from times).items())
 
-    for first in range(0, len(names), _METRICS_PER_TRIP):
-        some = names[first : first + _METRICS_PER_TRIP]
-        latest.update((yield from read_readable(some, find, skipped)))
+    latest = dict((yield from read_readable(names, find, skipped)))
     # Samples of equal times are in the order of their metrics.
     places = {name: place for place, name in enumerate(names)}
     by_time = sorted(latest, key=lambda name: (latest[name], places[name]), reverse=True)

@@ -8,8 +8,6 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
-import msgpack
-
 from redismetrics.errors import ScriptFailed, StoreError
 from redismetrics.model.safe_url import safe_url
 from redismetrics.model.time import monotonic
@@ -353,6 +351,7 @@ class Sender:
             self._note_loss(shard, reply.held)
             # Before anybody waits no longer for the batch, and asks for it.
             yield from self._open()
+        self._report(batch, reply)
         if self._confirm(batch, reply):
             self._apply_reply(batch, reply)
 
@@ -367,6 +366,17 @@ class Sender:
         self.known.forget_ids()
         self.send_queue.put(self.own.restored(shard, self._namespace))
         self._namespace.doubt()
+
+    def _report(self, batch: UnconfirmedBatch, reply: WriteReply) -> None:
+        """Count and log what users must know of a reply, before `flush` returns."""
+        if reply.unsealed_ms > UNSEALED_MS:
+            self.recorder.warn_once(
+                "no worker processes the samples of namespace %s: "
+                "run `python -m redismetrics.worker`, or use Metrics(worker=True)",
+                self.settings.namespace,
+            )
+        for index, tag, count in reply.overflows:
+            self.recorder.drops.overflow(batch.batches[index].name, tag, count)
 
     def _confirm(self, batch: UnconfirmedBatch, reply: WriteReply) -> bool:
         """Count a confirmed batch as stored; return False if `close` gave it up meanwhile."""
@@ -394,16 +404,6 @@ class Sender:
         if refused:
             # What was refused goes first.
             self._put_back_ahead(batch.request.shard)
-        if reply.unsealed_ms > UNSEALED_MS:
-            self.recorder.warn_once(
-                "no worker processes the samples of namespace %s: "
-                "run `python -m redismetrics.worker`, or use Metrics(worker=True)",
-                self.settings.namespace,
-            )
-        for index, reason, detail in reply.problems:
-            if reason == "overflow":
-                tag, count = msgpack.unpackb(detail)
-                self.recorder.drops.overflow(batch.batches[index].name, tag, count)
         for index, ids, epoch, stamp in reply.learned:
             self.known.learn_ids(batch.batches[index], ids, epoch, stamp)
             self.own.forget(batch.batches[index], ids)

@@ -49,6 +49,15 @@ class WriteReply:
             if reason != "overflow"
         }
 
+    @property
+    def overflows(self) -> list[tuple[int, str, int]]:
+        """How many series of a metric, by its index, were merged for which tag."""
+        return [
+            (index, *msgpack.unpackb(detail))
+            for index, reason, detail in self.problems
+            if reason == "overflow"
+        ]
+
 
 @dataclass(frozen=True, slots=True)
 class WriteRequest:

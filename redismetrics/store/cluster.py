@@ -17,6 +17,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from . import pipelines
 from .cluster_routing import Address, Command, NodeMap, NodeReplies, Routing, route
 
 if TYPE_CHECKING:
@@ -107,10 +108,8 @@ class ClusterClient:
 
     def _send_to_node(self, address: Address, commands: list[Command]) -> NodeReplies:
         try:
-            with self._node(address).pipeline(transaction=False) as pipeline:
-                for command in commands:
-                    pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-                return _with_error_types(pipeline.execute(raise_on_error=False))
+            replies = pipelines.send(self._node(address), commands, strict=False)
+            return _with_error_types(replies)
         except _CONNECTION_ERRORS as error:
             return error
 
@@ -162,9 +161,7 @@ class AsyncClusterClient:
 
     async def _send_to_node(self, address: Address, commands: list[Command]) -> NodeReplies:
         try:
-            async with self._node(address).pipeline(transaction=False) as pipeline:
-                for command in commands:
-                    pipeline.execute_command(*command)
-                return _with_error_types(await pipeline.execute(raise_on_error=False))
+            replies = await pipelines.asend(self._node(address), commands, strict=False)
+            return _with_error_types(replies)
         except _CONNECTION_ERRORS as error:
             return error

@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError
 
 from redismetrics.errors import ScriptFailed, StoreError, StoreUnavailable
 
-from . import scripts
+from . import pipelines, scripts
 from .cluster import AsyncClusterClient, ClusterClient
 from .cluster_routing import Command
 
@@ -162,10 +162,7 @@ def _send(client: Client, commands: list[Command]) -> list[Any]:
         if isinstance(commands, Overlapped):
             return [_execute_overlapped(client, commands[0], commands.meanwhile)]
         return [client.execute_command(*commands[0])]  # type: ignore[no-untyped-call]
-    with client.pipeline(transaction=False) as pipeline:
-        for command in commands:
-            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-        return pipeline.execute()
+    return pipelines.send(client, commands, strict=True)
 
 
 # redis-py before 5.3 chooses a connection by the command.
@@ -200,10 +197,7 @@ async def _asend(client: AsyncClient, commands: list[Command]) -> list[Any]:
         return _checked(await client.send(commands))
     if len(commands) == 1:
         return [await client.execute_command(*commands[0])]  # type: ignore[no-untyped-call]
-    async with client.pipeline(transaction=False) as pipeline:
-        for command in commands:
-            pipeline.execute_command(*command)
-        return await pipeline.execute()
+    return await pipelines.asend(client, commands, strict=True)
 
 
 def _checked(replies: list[Any]) -> list[Any]:

@@ -10,6 +10,9 @@ from .driver import Operation
 
 log = logging.getLogger("redismetrics")
 
+# Metrics read in one round trip: bounds the memory of replies.
+METRICS_PER_TRIP = 1_000
+
 # Different warnings that are remembered, so that each is logged once.
 MAX_WARNINGS = 1_000
 
@@ -48,9 +51,21 @@ def read_readable(
 ) -> Operation[list[T]]:
     """Return what *read* returns for these metrics, without those that cannot be read.
 
-    Those are added to *skipped*. They are found by halving, so that one of 1,000 costs 20 further
-    round trips.
+    *read* is called with at most METRICS_PER_TRIP of them. Those that cannot be read are added to
+    *skipped*. They are found by halving, so that one of 1,000 costs 20 further round trips.
     """
+    found: list[T] = []
+    for first in range(0, len(names), METRICS_PER_TRIP):
+        part = names[first : first + METRICS_PER_TRIP]
+        found += yield from _read_part(part, read, skipped)
+    return found
+
+
+def _read_part(
+    names: Sequence[str],
+    read: Callable[[list[str]], Operation[list[T]]],
+    skipped: Skipped | None,
+) -> Operation[list[T]]:
     try:
         return (yield from read(list(names)))
     except StoreError as error:
@@ -60,5 +75,5 @@ def read_readable(
             skip(names[0], error, skipped)
             return []
     half = len(names) // 2
-    first = yield from read_readable(names[:half], read, skipped)
-    return first + (yield from read_readable(names[half:], read, skipped))
+    first = yield from _read_part(names[:half], read, skipped)
+    return first + (yield from _read_part(names[half:], read, skipped))

@@ -8,6 +8,7 @@ import pytest
 
 from redismetrics import InvalidName, InvalidQuery, InvalidTags, Metrics
 from redismetrics.export import export
+from redismetrics.recording.send_queue import SendQueue
 from redismetrics.settings import resolve
 from redismetrics.store import driver, keys, scripts
 from redismetrics.store.connection import Store
@@ -95,6 +96,27 @@ def test_series_are_limited_over_all_processes_and_counted_by_metric(make: Make)
     two.flush()
     assert one.query("jobs", aggregation="sum", tags=OVERFLOW) == 5
     assert two.stats()["overflow"] == {"jobs": {"": 5}}
+
+
+def test_overflow_is_counted_before_flush_returns(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, metrics = make(max_series=5), make(max_series=5)
+    for number in range(5):
+        other.increment("jobs", tags={"user": f"a{number}"})
+    other.flush()
+    seen: list[Any] = []
+    confirm = SendQueue.confirm
+
+    def look(queue: SendQueue, name: str, count: int) -> None:
+        seen.append(dict(metrics._recorder.drops.overflows))
+        confirm(queue, name, count)
+
+    monkeypatch.setattr(SendQueue, "confirm", look)
+    for number in range(5):
+        metrics.increment("jobs", tags={"user": f"b{number}"})
+    metrics.flush()
+    assert seen == [{("jobs", ""): 5}]
 
 
 def test_series_over_the_limit_of_one_tag_uses_no_value_of_another(make: Make) -> None:
@@ -298,7 +320,7 @@ def test_delete_series_requires_a_name_and_tags(make: Make) -> None:
     with pytest.raises(InvalidName):
         metrics.delete_series("no name", {"a": "b"})
     with pytest.raises((InvalidQuery, InvalidTags)):
-        metrics.delete_series("jobs", {"a": "x" * 2_000})
+        metrics.delete_series("jobs", {"a": "x" * 5_000})
     assert metrics.delete_series("nobody", {"a": "b"}) == 0
 
 
