@@ -117,6 +117,13 @@ class Settings:
     day_retention: float = _setting(
         5 * 365 * 86_400.0, "s", "how long days are kept", 3600, 100 * 366 * 86_400
     )
+    exact_bytes: int = _setting(
+        256 << 20,
+        "bytes",
+        "exact samples that a worker keeps of one metric with the option `exact_samples`; beyond "
+        "it, minutes with more than 100 samples of a series are compressed again",
+        1 << 16,
+    )
     cache_bytes: int = _setting(
         32 << 20, "bytes", "memory for decoded data that later queries use again", 0
     )

@@ -37,6 +37,7 @@ GOOD: list[tuple[str, str, Any, Any, Any]] = [
     ("minute_retention", "90000", 90_000.0, 100_000, 100_000.0),
     ("hour_retention", "259200", 259_200.0, 300_000, 300_000.0),
     ("day_retention", "7776000", 7_776_000.0, 8e6, 8_000_000.0),
+    ("exact_bytes", "65536", 65_536, 1e6, 1_000_000),
     ("cache_bytes", "0", 0, 1e6, 1_000_000),
     ("series_idle", "1", 1.0, 2, 2.0),
 ]
@@ -67,6 +68,7 @@ BAD: list[tuple[str, Any]] = [
     *(("hour_retention", value) for value in (3599, 2 * 86_400)),
     *(("day_retention", value) for value in (3599, 86_400, 101 * 366 * 86_400)),
     ("cache_bytes", -1),
+    ("exact_bytes", 1_000),
     ("series_idle", 0),
 ]
 

@@ -68,6 +68,7 @@ class Client(InstrumentMethods):
         minute_retention: float | None = None,
         hour_retention: float | None = None,
         day_retention: float | None = None,
+        exact_bytes: int | None = None,
         cache_bytes: int | None = None,
         series_idle: float | None = None,
         clock: Clock = system_clock,

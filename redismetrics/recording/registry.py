@@ -164,6 +164,5 @@ def _give_options(known: MetricBuffers, options: Options) -> None:
     if known.learned and waiting is None and changed == known.definition:
         return
     known.given_options = options if waiting is None else waiting.updated(options)
-    if not known.learned:
-        # What the first batch makes the definition in Redis.
-        known.definition = changed
+    # They count here at once. The sender stores them before the next samples.
+    known.definition = changed

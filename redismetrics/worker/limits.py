@@ -31,8 +31,8 @@ class WorkerLimits:
         samples_per_minute: A series' samples in a minute that are kept one by one, each with its
             time and metadata. If there are more, only their summary and digest are kept. Metrics
             with the option `exact_samples` keep all.
-        exact_bytes: Bytes of exact samples that such a metric keeps. Once it has more, the limit
-            above counts for it too.
+        exact_bytes: Bytes of exact samples that such a metric keeps, see the setting. Once it has
+            more, the limit above counts for it too.
         grace_ms: A slot is downsampled this long after its end, and again this long after late
             data arrived.
         series_per_commit: Series deleted by one script call.

@@ -9,7 +9,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
 from time import perf_counter
 from typing import TypeVar
@@ -104,7 +104,7 @@ class Worker:
         self.settings = settings
         self.store = store
         self.warn = warn
-        self.limits = limits
+        self.limits = replace(limits, exact_bytes=settings.exact_bytes)
         self.id = secrets.token_hex(8)
         self.counts = Counts()
         self.stop = threading.Event()
