@@ -100,7 +100,7 @@ def test_nothing_is_missing_where_a_longer_retention_came_too_late(
     metrics = fill(5 * 3_600, exact_samples=True)
     # The minutes and samples of that time may be gone when this is said, as here.
     gone = list(admin.scan_iter(f"rm:{{{namespace}:0}}:loss:[rm]*:*"))
-    assert len(gone) >= 2
+    assert gone
     admin.delete(*gone)
     run(admin, catalog.set_options(namespace, 0, "loss", Options(retention=86_400.0)))
     found = metrics.query("loss", window="12h")
