@@ -333,6 +333,30 @@ def test_what_a_newer_version_wrote_is_copied(
         assert there.hgetall(catalogue) == here.hgetall(catalogue)
 
 
+def test_all_types_and_exemplars_are_copied(
+    make_metrics: MakeMetrics, second_server: Server, namespace: str, url: str
+) -> None:
+    metrics = make_metrics(url)
+    metrics.summary("took").record(1.5, queue="mail")
+    metrics.info("build").set({"version": "1"}, app="shop")
+    metrics.info("build").set({"version": "2"}, app="shop")
+    metrics.state_set("job", ["running", "stopped"]).set("stopped")
+    metrics.histogram("size", 2.5, exemplar={"trace_id": "t1"})
+    metrics.flush()
+    report = copied(url, second_server.url, namespace)
+    assert (report.different, report.changed_meanwhile) == ([], [])
+    there = make_metrics(second_server.url)
+    assert there.live(exemplars=True) == metrics.live(exemplars=True)
+    assert there.exemplars("size") == metrics.exemplars("size") != []
+    # Recording goes on there.
+    there.info("build").set({"version": "3"}, app="shop")
+    there.state_set("job").set("running")
+    there.flush()
+    (build,), (job,) = there.live("build"), there.live("job")
+    assert [each.tags["version"] for each in build.series] == ["3"]
+    assert {each.tags["job"]: each.value for each in job.series} == {"running": 1, "stopped": 0}
+
+
 def test_the_documented_permissions_are_enough(
     make_metrics: MakeMetrics, fresh_server: Callable[..., Server], cluster: Cluster, namespace: str
 ) -> None:

@@ -92,6 +92,29 @@ def test_asyncio_works_with_sixteen_shards(cluster: Cluster, namespace: str) -> 
 # -- processes that fork and end -------------------------------------------------------------------
 
 
+def test_all_types_and_exemplars_work_in_every_shard(
+    cluster: Cluster, make_metrics: MakeMetrics, namespace: str
+) -> None:
+    metrics = make_metrics(cluster.url)
+    traces = {name: {"trace_id": name} for name in names(20)}
+    for name, trace in traces.items():
+        metrics.increment(name, exemplar=trace)
+        metrics.summary(f"{name}_took").record(1.5)
+        metrics.info(f"{name}_build").set({"version": "1"})
+        metrics.state_set(f"{name}_state", ["on", "off"]).set("off")
+    metrics.flush()
+    assert {name: metrics.exemplars(name)[0].labels for name in traces} == traces
+    values = {
+        family.name: sum(each.value for each in family.series)
+        for family in metrics.live(exemplars=True)
+        if family.definition.type != "counter" or family.series[0].exemplars
+    }
+    expected = dict.fromkeys(traces, 1.0)
+    expected |= {f"{name}_took": 1.5 for name in traces}
+    expected |= {f"{name}_{kind}": 1.0 for name in traces for kind in ("build", "state")}
+    assert values == expected
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 def test_a_forked_child_does_not_use_the_connections_of_its_parent(

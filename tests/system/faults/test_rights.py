@@ -184,6 +184,22 @@ def test_a_user_without_a_command_of_the_script(
     refused_then_stored(make, admin, (f"-{command}",), named)
 
 
+def test_exemplars_need_the_right_to_expire_keys(make: Make, admin: redis.Redis) -> None:
+    set_user(admin, "writer", *LEAST, "-expire")
+    metrics = make("writer")
+    metrics.increment("jobs")
+    metrics.flush()
+    before = contents(admin)
+    metrics.increment("jobs", exemplar={"trace_id": "t1"})
+    with pytest.raises(ScriptFailed, match=r"(?i)lack expire "):
+        metrics.flush()
+    assert contents(admin) == before
+    set_user(admin, "writer", *LEAST)
+    wait_until(lambda: metrics.stats()["pending"] == 0, "the sample is stored")
+    assert [each.labels for each in make().exemplars("jobs")] == [{"trace_id": "t1"}]
+    assert make().query("jobs", aggregation="sum") == 2
+
+
 @pytest.mark.parametrize("command", OUTSIDE)
 def test_a_user_without_a_command_of_the_sender(
     make: Make, admin: redis.Redis, guarded: Server, command: str
