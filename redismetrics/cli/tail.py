@@ -21,7 +21,7 @@ def subscribe(
     kind: Annotated[
         list[str] | None,
         typer.Option(
-            "--type", help="counter, gauge or histogram. Can be repeated.", metavar="TYPE"
+            "--type", help="One of the types, such as counter. Can be repeated.", metavar="TYPE"
         ),
     ] = None,
     every: Annotated[

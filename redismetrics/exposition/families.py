@@ -11,8 +11,9 @@ from redismetrics.model.exemplar import StoredExemplar
 class SeriesState:
     """The current value of one series, since the series began: what the Prometheus page shows.
 
-    *value* is a counter's total, a gauge's value or a histogram's sum. *count* and *buckets* are a
-    histogram's: one count for each bound of the definition, not cumulative, without +Inf.
+    *value* is a counter's total, a gauge's value, 1 or 0 of an info or state set, or the sum of a
+    histogram or summary. *count* is that of the latter two, *buckets* are a histogram's: one count
+    for each bound of the definition, not cumulative, without +Inf.
     *seen_ms* is the server's time of the series' last batch. *exemplars* are those of its buckets,
     numbered from 1, or of the bucket 0 of a counter, if they were asked for.
     """

@@ -23,6 +23,11 @@ class RecordedExemplar(NamedTuple):
     value: float
     labels: bytes
 
+    def unpacked(self) -> dict[str, str]:
+        """Return the labels."""
+        labels: dict[str, str] = msgpack.unpackb(self.labels)
+        return labels
+
 
 def bucket_of(definition: Definition, value: float) -> int:
     """Return the number of the bucket of a value, from 1; 0 for a counter."""

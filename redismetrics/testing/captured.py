@@ -43,6 +43,15 @@ class _Captured:
         """The samples, in order of their time."""
         return self._captured.samples(self.name, self.tags)
 
+    @property
+    def exemplars(self) -> list[dict[str, str]]:
+        """The labels of the exemplars that would be sent, in order of their time.
+
+        Of one flush, which takes place whenever a capture is looked at, that is the newest of each
+        series and bucket.
+        """
+        return self._captured.exemplars(self.name, self.tags)
+
     def not_recorded(self) -> Literal[True]:
         """Assert that nothing was recorded."""
         __tracebackhide__ = True
@@ -203,6 +212,8 @@ class Captured:
     def __init__(self) -> None:
         self._sinks: list[MemorySink] = []
         self._samples: list[Sample] = []
+        # Time, name of the metric, tags and labels.
+        self._exemplars: list[tuple[int, str, dict[str, str], dict[str, str]]] = []
         # The newest value of each gauge, by number of the sink, name and tags.
         self._values: dict[tuple[int, str, bytes], float] = {}
         self._dropped_before: Tally[str] = Tally()
@@ -244,10 +255,22 @@ class Captured:
         found = [
             sample
             for sample in self._samples
-            if (name is None or sample.name == name)
-            and all(sample.tags.get(key) == value for key, value in selected.items())
+            if (name is None or sample.name == name) and _matches(sample.tags, selected)
         ]
         return sorted(found, key=lambda sample: sample.timestamp)
+
+    def exemplars(
+        self, name: str, tags: Tags | None = None, /, **more: Any
+    ) -> list[dict[str, str]]:
+        """Return the labels of the exemplars of a metric, with at least these tags."""
+        self._collect()
+        selected = _selected(tags, more)
+        found = [
+            (time, labels)
+            for time, of, own, labels in self._exemplars
+            if of == name and _matches(own, selected)
+        ]
+        return [labels for _, labels in sorted(found, key=lambda each: each[0])]
 
     @property
     def names(self) -> list[str]:
@@ -271,6 +294,7 @@ class Captured:
         """Forget what was captured so far, except the values that gauge changes apply to."""
         self._collect()
         self._samples.clear()
+        self._exemplars.clear()
         self._dropped_before = self._dropped()
 
     def add_sink(self, sink: MemorySink) -> None:
@@ -314,6 +338,11 @@ class Captured:
                 )
             )
 
+        self._exemplars += [
+            (each.time, batch.name, unpack_tags(batch.canonicals[each.series]), each.unpacked())
+            for each in batch.exemplars
+        ]
+
     def describe(self) -> str:
         """Return all that was captured, for a message."""
         found: dict[tuple[str, MetricType, str], list[Sample]] = {}
@@ -338,6 +367,10 @@ def _selected(tags: Tags | None, more: Mapping[str, Any]) -> dict[str, str | Non
     given = {**(tags or {}), **more}
     missing = dict.fromkeys(key for key, value in given.items() if value is None)
     return {**clean_tags(given), **missing}
+
+
+def _matches(tags: Mapping[str, str], selected: Mapping[str, str | None]) -> bool:
+    return all(tags.get(key) == value for key, value in selected.items())
 
 
 def _equal(value: float, expected: Any) -> bool:

@@ -13,6 +13,7 @@ from redismetrics import AsyncMetrics, Counter, Histogram, InvalidTags, Metrics,
 from redismetrics.export import export
 from redismetrics.model.exemplar import Exemplar
 from redismetrics.store import keys
+from redismetrics.testing import Captured
 from tests.fixtures.clients import MakeMetrics, MakeWorker
 
 BUCKETS = [0.1, 1, 10]
@@ -231,6 +232,20 @@ def test_of_a_type_that_redis_knows_better(metrics: Metrics, other: Metrics) -> 
     other.flush()
     assert other.stats()["dropped"] == {}
     assert other.exemplars("size") == []
+
+
+def test_captured(captured: Captured) -> None:
+    with Metrics("none://") as metrics:
+        for queue in "ab":
+            metrics.increment("jobs", tags={"queue": queue}, exemplar=trace(queue))
+        metrics.histogram("took", 0.5, exemplar=trace(1))
+        metrics.histogram("took", 0.5)
+    assert captured.counter("jobs").exemplars == [trace("a"), trace("b")]
+    assert captured.counter("jobs", queue="b").exemplars == [trace("b")]
+    assert captured.histogram("took").exemplars == [trace(1)]
+    assert captured.histogram("took").recorded(0.5, 0.5)
+    captured.clear()
+    assert captured.histogram("took").exemplars == []
 
 
 def test_with_asyncio(url: str, namespace: str) -> None:
