@@ -74,6 +74,8 @@ CASES: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("tag_values", ("jobs", "queue"), {}),
     ("tag_values", ("jobs", "9"), {}),
     ("cardinality", (), {"limit": 2}),
+    ("exemplars", ("jobs",), {"tags": {"queue": "mail"}}),
+    ("exemplars", ("a b",), {}),
     ("cardinality", (), {"limit": 0}),
     ("live", (), {}),
     ("live", ("depth",), {}),

@@ -304,6 +304,7 @@ def test_current_format_has_a_file() -> None:
     assert sorted(path.name for path in FOLDER.glob("*.json")) == [
         "format1.json",
         f"format{keys.FORMAT}.json",
+        f"kinds{keys.FORMAT}.json",
         f"sealed{keys.FORMAT}.json",
     ]
 
