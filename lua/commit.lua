@@ -27,8 +27,8 @@
 --                     [[tidying, when in ms]...] to schedule,
 --                     [[tidying, when in ms]...] to schedule unless it is pending,
 --                     [canonical tags...] of series to forget,
---                     [[live field, value as it was read, new value, '' to remove it]...] to
---                     clear,
+--                     [[live field, value as it was read, new value]...] to change; '' is no
+--                     field,
 --                     1 if no series is left,
 --                     [number of the oldest change to fold, stamp of the newest, [bytes of
 --                     each...], [live field, new value...]], or [] to fold nothing,

@@ -94,7 +94,7 @@ local function check_forgotten_series(metric)
   end
   for _, cleared in ipairs(metric.orders.cleared_states) do
     local field, as_read = unpack(cleared)
-    if redis.call('HGET', metric.key.live, field) ~= as_read then
+    if (redis.call('HGET', metric.key.live, field) or '') ~= as_read then
       return 'version'
     end
   end

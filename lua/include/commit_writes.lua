@@ -30,8 +30,8 @@ local function fold(metric)
   return true
 end
 
--- Write rows in which some are set to 0, and remove values of processes: of forgotten series, and
--- of ids that no series has.
+-- Write rows in which some are set to 0, and remove values of processes: of forgotten series, of
+-- ids that no series has, and those that are merged with others.
 local function clear_rows(metric)
   for _, cleared in ipairs(metric.orders.cleared_states) do
     local field, _, value = unpack(cleared)

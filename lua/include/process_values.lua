@@ -143,15 +143,16 @@ local function write_values(key, ids, values, writer, clock)
       values.times[place] = math.min(values.times[place], seen)
     end
   end
-  -- In the mode `all` each process has a row, also when it is gone.
+  -- In the mode `all` each process has a row, also when it is gone: its clock is below 0 then.
   if values.ends and (values.is_live or values.mode > 0) then
     write_last_values(key, ids, values, writer, clock)
     return true
   end
+  local stored_clock = values.ends and -clock or clock
   for place = 1, values.count do
     if ids[place] then
       flat[#flat + 1] = format_integer(ids[place]) .. ' ' .. writer
-      flat[#flat + 1] = struct.pack('<ddd', values.values[place], values.times[place], clock)
+      flat[#flat + 1] = struct.pack('<ddd', values.values[place], values.times[place], stored_clock)
         .. values.process
     end
   end

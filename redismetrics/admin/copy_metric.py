@@ -12,7 +12,7 @@ from typing import Any
 from redismetrics.model.time import SECOND
 from redismetrics.store import deletion
 from redismetrics.store.driver import Command, Operation
-from redismetrics.store.due_slot import SWEEP, TRIM
+from redismetrics.store.due_slot import CLEANUPS
 from redismetrics.store.keys import copying, parse_data_name, shard
 from redismetrics.store.keys import pending as pending_key
 from redismetrics.store.metric_keys import MetricLocation
@@ -85,7 +85,7 @@ def read_outline(
     recorded, worked = source.recorded, source.worked
     of_shard = shard(source.namespace, source.shard)
     pending = pending_key(source.namespace, source.shard)
-    cleanup = [each.pending_member(source.name) for each in (TRIM, SWEEP)]
+    cleanup = [each.pending_member(source.name) for each in CLEANUPS]
     hashes = (
         (recorded.series, target.recorded.series),
         (recorded.totals, target.recorded.totals),
@@ -93,12 +93,12 @@ def read_outline(
         (worked.due, target.worked.due),
         (source.exemplars, target.exemplars),
     )
-    state, packed, definition, dirty, trim, sweep, held, blocks, touched, *counts = yield [
+    state, packed, definition, dirty, scores, held, blocks, touched, *counts = yield [
         ("HGETALL", worked.state),
         ("HGET", of_shard.recorded, source.name),
         ("HGET", of_shard.catalogue, source.name),
         ("ZSCORE", of_shard.dirty, source.name),
-        *(("ZSCORE", pending, member) for member in cleanup),
+        ("ZMSCORE", pending, *cleanup),
         ("HGETALL", worked.held),
         ("ZCARD", recorded.log),
         ("ZCARD", worked.touched),
@@ -111,7 +111,7 @@ def read_outline(
         dirty,
         [
             (member, score)
-            for member, score in zip(cleanup, (trim, sweep), strict=True)
+            for member, score in zip(cleanup, scores, strict=True)
             if score is not None
         ],
         pairs(held),

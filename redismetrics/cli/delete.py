@@ -1,4 +1,4 @@
-"""The commands delete and clear."""
+"""The commands delete, clear and mark-process-dead."""
 
 import sys
 from typing import Annotated
@@ -24,6 +24,20 @@ def delete(name: Name, tag: Filter = None, url: Url = None, namespace: Namespace
         if not metrics.delete_metric(name):
             raise no_such_metric(name, metrics.settings.namespace)
     print(f"Deleted {name}.")
+
+
+def mark_process_dead(
+    pid: Annotated[int, typer.Argument(help="Id of the process.", show_default=False)],
+    host: Annotated[
+        str | None, typer.Option("--host", help="Name of its host, if it is not this one.")
+    ] = None,
+    url: Url = None,
+    namespace: Namespace = None,
+) -> None:
+    """End the live values of a process that was killed, without waiting until it counts as gone."""
+    with options.client(url, namespace) as metrics:
+        count = metrics.mark_process_dead(pid, host)
+    print(f"Ended {count} live value{'' if count == 1 else 's'} of process {pid}.")
 
 
 def clear(

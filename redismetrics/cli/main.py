@@ -81,6 +81,7 @@ for _name, _panel, _command, _settings in (
     ("copy", "Copy and delete", copy.copy, {}),
     ("delete", "Copy and delete", delete.delete, {}),
     ("clear", "Copy and delete", delete.clear, {}),
+    ("mark-process-dead", "Copy and delete", delete.mark_process_dead, {}),
 ):
     _help = "An alias of subscribe." if _name == "tail" else _help_of(_command)
     app.command(_name, help=_help, rich_help_panel=_panel, context_settings=_settings)(_command)

@@ -252,6 +252,12 @@ class AsyncQueries(QueryMethods):
 
         return await self._ask(delete_series(self._context, name, tags))
 
+    async def mark_process_dead(self, pid: int, host: str | None = None) -> int:
+        """See `Metrics.mark_process_dead`."""
+        from .deletion import mark_process_dead
+
+        return await self._ask(mark_process_dead(self._context, pid, host))
+
     async def clear(self, *, confirm: bool = False) -> int:
         """See `Metrics.clear`."""
         from .deletion import clear

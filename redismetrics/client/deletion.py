@@ -1,4 +1,4 @@
-"""Delete metrics, series, or everything: checked at the call, then an operation."""
+"""Delete metrics, series, live values or everything: checked at the call, then an operation."""
 
 from typing import TYPE_CHECKING
 
@@ -7,6 +7,7 @@ from redismetrics.model.validation import Tags, check_name
 from redismetrics.queries.arguments import check_tag_filter
 
 if TYPE_CHECKING:
+    from redismetrics.columnar.process_values import Process
     from redismetrics.queries.context import QueryContext
     from redismetrics.store.driver import Operation
 
@@ -35,6 +36,26 @@ def delete_series(context: "QueryContext", name: str, tags: Tags) -> "Operation[
             f"use delete_metric({name!r}) to delete the whole metric"
         )
     return cleanup.delete_series(context.namespace, name, tag_filter)
+
+
+def mark_process_dead(
+    context: "QueryContext", pid: int, host: str | None = None
+) -> "Operation[int]":
+    """End the live values of a process; return how many it had."""
+    from redismetrics.recording.this_process import this_place
+    from redismetrics.worker import processes
+
+    if isinstance(pid, bool) or not isinstance(pid, int) or pid <= 0:
+        raise InvalidQuery(f"pid must be the id of a process, a positive integer, got {shown(pid)}")
+    if host is not None and not isinstance(host, str):
+        raise InvalidQuery(f"host must be a name, or None for this host, got {shown(host)}")
+    place = this_place()
+
+    def is_dead(process: "Process") -> bool:
+        same_host = process.place == place if host is None else process.host == host
+        return process.pid == pid and same_host
+
+    return processes.end_live_values(context.namespace, is_dead)
 
 
 def clear(context: "QueryContext", *, confirm: bool) -> "Operation[int]":

@@ -428,6 +428,18 @@ class SyncQueries(QueryMethods):
 
         return self._ask(delete_series(self._context, name, tags))
 
+    def mark_process_dead(self, pid: int, host: str | None = None) -> int:
+        """End the live values of process *pid*, which is dead; return how many it had.
+
+        They are those of gauges declared with ``per="process"`` and a merge mode that begins with
+        ``live``. A process that ends normally ends them itself, and those of one that was killed
+        end 30 seconds after its last sign of life. *host* is the name of its host, if it is not
+        this one.
+        """
+        from .deletion import mark_process_dead
+
+        return self._ask(mark_process_dead(self._context, pid, host))
+
     def clear(self, *, confirm: bool = False) -> int:
         """Delete all metrics of the namespace; return how many. Requires ``confirm=True``."""
         from .deletion import clear

@@ -57,6 +57,7 @@ class ProcessValue(NamedTuple):
     Attributes:
         writer: Id of the process in Redis.
         clock: Of the batch that set it or repeated it, in us.
+        has_ended: The process has said that it ends.
     """
 
     writer: bytes
@@ -64,9 +65,10 @@ class ProcessValue(NamedTuple):
     time_ms: float
     clock: int
     process: Process
+    has_ended: bool = False
 
     def is_live(self, now_ms: float) -> bool:
-        return self.clock // 1000 >= now_ms - GONE_MS
+        return not self.has_ended and self.clock // 1000 >= now_ms - GONE_MS
 
 
 def merge_mode(merge: str | None) -> str:
@@ -107,7 +109,8 @@ def unpack_value(name: bytes, data: bytes) -> ProcessValue:
     """
     value, time_ms, clock, pid, place = _VALUE.unpack_from(data)
     process = Process(pid, place, data[_VALUE.size :].decode())
-    return ProcessValue(name.partition(b" ")[2], value, time_ms, int(clock), process)
+    writer = name.partition(b" ")[2]
+    return ProcessValue(writer, value, time_ms, int(abs(clock)), process, clock < 0)
 
 
 @dataclass(slots=True)

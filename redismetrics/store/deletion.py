@@ -7,11 +7,11 @@ import msgpack
 
 from . import catalog, keys, requests, scripts
 from .driver import Operation
-from .due_slot import SWEEP, TRIM
+from .due_slot import CLEANUPS
 from .namespace import read_config
 from .replies import pairs, reading
 
-_CLEANUPS = msgpack.packb([TRIM.field, SWEEP.field])
+_CLEANUPS = msgpack.packb([cleanup.field for cleanup in CLEANUPS])
 
 
 def delete(namespace: str, shards: int, names: list[str]) -> Operation[int]:

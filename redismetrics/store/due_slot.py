@@ -19,7 +19,7 @@ class DueSlot(NamedTuple):
 
     Its text is the field in the metric's `due` and the beginning of the member in the shard's
     `pending`: ``hour 1700000000 3``, ``span 1700000000 3``, ``fold-minute 1700000000 3``,
-    ``trim 0 0``, ``sweep 0 0``.
+    ``trim 0 0``, ``sweep 0 0``, ``processes 0 0``.
 
     Attributes:
         resolution: The coarser resolution to downsample to, `PARTITION`, or another kind of work.
@@ -92,5 +92,8 @@ def coarser(retention: RetentionPolicy, resolution: Resolution) -> list[tuple[st
     return [*above, (PARTITION, retention.coarsest.partition)]
 
 
-# Cleanups: take old blocks out of the log; forget series of which nothing is kept any more.
+# Cleanups: take old blocks out of the log; forget series of which nothing is kept any more; merge
+# the values of processes that are gone.
 TRIM, SWEEP = DueSlot("trim", 0, 0), DueSlot("sweep", 0, 0)
+PROCESSES = DueSlot("processes", 0, 0)
+CLEANUPS = (TRIM, SWEEP, PROCESSES)

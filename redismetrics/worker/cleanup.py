@@ -8,13 +8,14 @@ import msgpack
 import numpy as np
 
 from redismetrics.columnar.arrays import Floats, Ints
+from redismetrics.columnar.process_values import read_values
 from redismetrics.columnar.totals import TotalsTable, split_live, unpack_change
 from redismetrics.model.retention import MARGIN, REPLAY_US
 from redismetrics.model.time import SECOND
 from redismetrics.model.validation import unpack_tags
 from redismetrics.store import keys, scripts
 from redismetrics.store.driver import Operation
-from redismetrics.store.due_slot import SWEEP, TRIM
+from redismetrics.store.due_slot import CLEANUPS, SWEEP, TRIM
 from redismetrics.store.metric_keys import MetricLocation
 from redismetrics.store.namespace import Namespace
 from redismetrics.store.replies import pairs, read_definition, reading, series_by_id
@@ -63,7 +64,7 @@ def sweep(metric: MetricLocation, seen: MetricVersion | None = None) -> Operatio
     idle = {
         number: tags
         for number, tags in series.tags.items()
-        if 0 < series.seen_ms.get(number, 0) < oldest_ms and number not in series.values
+        if 0 < series.seen_ms.get(number, 0) < oldest_ms
     }
     if series.has_unknown:
         # A newer version may have recorded any series just now.
@@ -80,7 +81,7 @@ def sweep(metric: MetricLocation, seen: MetricVersion | None = None) -> Operatio
     if not plan.forgotten and not plan.totals:
         return Result((yield from commit(metric, seen, plan)))
     if not left and not seen.due:
-        plan.none_left, plan.finished, plan.cleanups = True, [SWEEP, TRIM], []
+        plan.none_left, plan.finished, plan.cleanups = True, [*CLEANUPS], []
     outcome = yield from commit(metric, seen, plan)
     return Result(outcome, forgotten=len(plan.forgotten))
 
@@ -178,7 +179,7 @@ class _Series:
 
     Attributes:
         tags: Canonical tags by id.
-        seen_ms: When each was last recorded, by id.
+        seen_ms: When each was last recorded, by id; 0 if that is not known.
         rows: The totals.
         values: Fields with values of processes and their bytes, by id.
         has_unknown: Changes of an unknown kind wait.
@@ -206,11 +207,18 @@ def _read_series(metric: MetricLocation, seen: MetricVersion) -> Operation[_Seri
         fields = pairs(live)
         found = split_live(fields)
         table = TotalsTable(width, per_field, found.rows, list(map(unpack_change, found.changes)))
+        seen_ms = dict(
+            zip(table.ids.tolist(), table.values[:, 0].astype(np.int64).tolist(), strict=True)
+        )
+        if definition.options.per is None:
+            # Values of a newer version: it knows when they were last set.
+            seen_ms |= dict.fromkeys(found.values, 0)
+        else:
+            for number, values in read_values(found.values, fields).items():
+                seen_ms[number] = max(seen_ms.get(number, 0), values.seen_ms)
         return _Series(
             series_by_id(series),
-            dict(
-                zip(table.ids.tolist(), table.values[:, 0].astype(np.int64).tolist(), strict=True)
-            ),
+            seen_ms,
             [
                 _Rows(
                     number,

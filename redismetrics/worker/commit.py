@@ -157,7 +157,7 @@ class CommitPlan:
         cleanups: Cleanups to schedule, with the time in ms.
         new_cleanups: The same, unless that cleanup is scheduled already.
         forgotten: Canonical tags of series to forget.
-        totals: Fields of the totals to clear: field, value as it was read, new value; b"" removes
+        totals: Fields of the totals to change: field, value as it was read, new value; b"" removes
             the field.
         fold: Changes of the totals to fold.
         none_left: Remove the metric: its last series is forgotten.

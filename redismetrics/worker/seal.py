@@ -8,11 +8,11 @@ from redismetrics.model.retention import REPLAY_US
 from redismetrics.model.time import SECOND
 from redismetrics.store import keys
 from redismetrics.store.driver import Operation
-from redismetrics.store.due_slot import SWEEP, TRIM
+from redismetrics.store.due_slot import PROCESSES, SWEEP, TRIM
 from redismetrics.store.metric_keys import MetricLocation
 from redismetrics.store.replies import pairs, reading
 
-from . import merge, small
+from . import merge, processes, small
 from .batch import Batch, small_batch, whole_batch
 from .cells import (
     PackedHour,
@@ -77,6 +77,8 @@ def seal(
         cleanups=[(TRIM, seen.now_ms + REPLAY_US // 1000 + SECOND)],
         new_cleanups=[(SWEEP, seen.now_ms + sweep_interval(metric.retention))],
     )
+    if seen.definition.options.per is not None:
+        plan.new_cleanups.append((PROCESSES, seen.now_ms + processes.INTERVAL_MS))
     stored, folded = yield from _read_stored(metric, seen, batch.cells, changes)
     if stored is None:
         return Result(Outcome.AGAIN)

@@ -22,11 +22,19 @@ from redismetrics.settings import Settings, retention_policy
 from redismetrics.store import namespace
 from redismetrics.store.connection import Store
 from redismetrics.store.driver import Client, Operation, gather, run
-from redismetrics.store.due_slot import MERGE, PARTITION, SWEEP, TRIM, DueSlot
+from redismetrics.store.due_slot import (
+    CLEANUPS,
+    MERGE,
+    PARTITION,
+    PROCESSES,
+    SWEEP,
+    TRIM,
+    DueSlot,
+)
 from redismetrics.store.metric_keys import MetricLocation
 from redismetrics.store.namespace import Config
 
-from . import cleanup, downsample, queue, seal
+from . import cleanup, downsample, processes, queue, seal
 from .commit import MetricVersion, Outcome, Result, read_versions
 from .commit_call import joined
 from .limits import DEFAULT_LIMITS, WorkerLimits
@@ -218,6 +226,8 @@ class Worker:
                 return cleanup.trim(metric, seen)
             if slot == SWEEP:
                 return cleanup.sweep(metric, seen)
+            if slot == PROCESSES:
+                return processes.merge_gone(metric, seen)
             return downsample.downsample(metric, slot, self.limits, seen)
 
         return step
@@ -392,7 +402,7 @@ class Worker:
 def _kinds(retention: RetentionPolicy) -> list[str]:
     """Return the kinds of work in the order in which they are done."""
     coarser = [each.name for each in retention.coarser(retention.finest)]
-    return [*coarser, PARTITION, MERGE, TRIM.kind, SWEEP.kind]
+    return [*coarser, PARTITION, MERGE, *(cleanup.kind for cleanup in CLEANUPS)]
 
 
 def _all(metrics: list[MetricLocation], step: Step) -> Operation[list[Result]]:

@@ -1,0 +1,152 @@
+"""Merge the values of processes that are gone, so that no field of each of them stays.
+
+They are those of gauges declared with ``per="process"``. A process that ends normally has merged
+its own already, see lua/include/process_values.lua.
+"""
+
+from collections.abc import Callable
+
+from redismetrics.columnar.process_values import (
+    GONE_MS,
+    GoneValues,
+    Process,
+    ProcessValue,
+    SeriesValues,
+    gone_field,
+    merge_mode,
+    newest_ended,
+    read_values,
+)
+from redismetrics.columnar.totals import split_live
+from redismetrics.model.time import SECOND
+from redismetrics.store import catalog, keys
+from redismetrics.store.driver import Operation
+from redismetrics.store.due_slot import PROCESSES
+from redismetrics.store.metric_keys import MetricLocation
+from redismetrics.store.namespace import Namespace
+from redismetrics.store.replies import pairs, reading, series_by_id
+
+from .commit import (
+    CommitPlan,
+    MetricVersion,
+    Outcome,
+    Result,
+    commit,
+    read_consistent,
+    read_version,
+)
+
+# Time between two looks at a metric.
+INTERVAL_MS = 60 * SECOND
+# How long a process must have been silent: longer than it takes to count as gone, since a commit
+# for each short silence would be wasted.
+SILENT_MS = 2 * GONE_MS
+# Fields that one commit removes at most.
+MOST_REMOVED = 1_000
+
+
+def merge_gone(metric: MetricLocation, seen: MetricVersion) -> Operation[Result]:
+    """Merge the values of a metric's processes that are gone, and look again in a minute.
+
+    When no process has a value any more, sealing schedules the next look.
+    """
+    definition = seen.definition
+    if definition is None or definition.options.per is None:
+        return Result((yield from commit(metric, seen, CommitPlan(finished=[PROCESSES]))))
+    replies = yield from read_consistent(
+        metric, seen, [("HGETALL", metric.recorded.totals), ("HGETALL", metric.recorded.series)]
+    )
+    if replies is None:
+        return Result(Outcome.AGAIN)
+    mode = merge_mode(definition.options.merge)
+    with reading(f"live: the values of {metric.name!r}"):
+        live, series = pairs(replies[0]), series_by_id(replies[1])
+        found = read_values(split_live(live).values, live)
+    plan = CommitPlan(cleanups=[(PROCESSES, seen.now_ms + INTERVAL_MS)])
+    left = False
+    for number, values in found.items():
+        gone = values.own if number not in series else silent(values, mode, seen.now_ms)
+        gone = gone[: max(MOST_REMOVED - len(plan.totals), 0)]
+        left = left or len(gone) < len(values.own)
+        if gone:
+            plan.totals += merged_fields(number, values, gone, mode, live)
+    if not left:
+        plan.cleanups, plan.finished = [], [PROCESSES]
+    return Result((yield from commit(metric, seen, plan)))
+
+
+def end_live_values(namespace: Namespace, is_dead: Callable[[Process], bool]) -> Operation[int]:
+    """Remove the live values of dead processes; return how many there were.
+
+    Values that count also when their process is gone stay: a worker merges them.
+    """
+    config = yield from namespace.config()
+    definitions = yield from catalog.catalogue(namespace.name, config.shards)
+    ended = 0
+    for name, definition in definitions.items():
+        mode = merge_mode(definition.options.merge)
+        if definition.options.per is None or not mode.startswith("live"):
+            continue
+        shard = keys.shard_of(name, config.shards)
+        metric = MetricLocation(namespace.name, shard, name, config.retention)
+        outcome, count = Outcome.AGAIN, 0
+        while outcome is not Outcome.DONE:
+            outcome, count = yield from _end_live_values(metric, mode, is_dead)
+        ended += count
+    return ended
+
+
+def _end_live_values(
+    metric: MetricLocation, mode: str, is_dead: Callable[[Process], bool]
+) -> Operation[tuple[Outcome, int]]:
+    """`end_live_values` of one metric, unless it changes meanwhile."""
+    (flat,) = yield [("HGETALL", metric.recorded.totals)]
+    with reading(f"live: the values of {metric.name!r}"):
+        live = pairs(flat)
+        found = read_values(split_live(live).values, live)
+    plan, count = CommitPlan(), 0
+    for number, values in found.items():
+        gone = [each for each in values.own if is_dead(each.process)]
+        if gone:
+            plan.totals += merged_fields(number, values, gone, mode, live)
+            count += len(gone)
+    if not count:
+        return Outcome.DONE, 0
+    seen = yield from read_version(metric)
+    return (yield from commit(metric, seen, plan)), count
+
+
+def silent(values: SeriesValues, mode: str, now_ms: float) -> list[ProcessValue]:
+    """Return the values of processes that have ended or were silent for long, the oldest first.
+
+    In the mode `all`, without those that have a row still.
+    """
+    kept = newest_ended(values.own, now_ms) if mode == "all" else []
+    oldest_ms = now_ms - SILENT_MS
+    found = [
+        each
+        for each in values.own
+        if (each.has_ended or each.clock // 1000 < oldest_ms) and each not in kept
+    ]
+    return sorted(found, key=lambda each: each.clock)
+
+
+def merged_fields(
+    series: int,
+    values: SeriesValues,
+    gone: list[ProcessValue],
+    mode: str,
+    live: dict[bytes, bytes],
+) -> list[tuple[bytes, bytes, bytes]]:
+    """Return the fields to change for *gone* to be merged: as they are in *live*, and their value.
+
+    An empty text stands for no field.
+    """
+    merged = values.gone or GoneValues()
+    changed = []
+    for each in gone:
+        merged.add(each, mode)
+        name = b"%d %b" % (series, each.writer)
+        changed.append((name, live[name], b""))
+    name = gone_field(series)
+    return [*changed, (name, live.get(name, b""), merged.pack())]
