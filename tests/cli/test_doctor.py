@@ -8,6 +8,7 @@ from tests.fixtures.servers import Server
 from tests.fixtures.shell import Shell
 
 
+@pytest.mark.slow
 def test_doctor_prints_the_report_and_its_exit_status_says_if_healthy(
     fresh_server: Callable[..., Server],
 ) -> None:

@@ -42,6 +42,7 @@ def test_measure_exits_with_the_status_of_its_command(shell: Shell, metrics: Met
     ]
 
 
+@pytest.mark.slow
 def test_measure_records_in_the_unit_of_the_metric(shell: Shell, metrics: Metrics) -> None:
     metrics.declare("job_seconds", "histogram", unit="seconds")
     metrics.histogram("job_seconds", 1000)

@@ -44,6 +44,7 @@ def test_the_help_of_worker_and_export_names_the_command(shell: Shell) -> None:
         assert out.startswith(f"usage: redismetrics {command} ")
 
 
+@pytest.mark.slow
 @needs_server
 def test_export_passes_its_options_on(
     home: Home, folder: Path, monkeypatch: pytest.MonkeyPatch

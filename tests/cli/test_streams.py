@@ -37,6 +37,7 @@ def test_lines_of_a_pipe_keep_text_apart_that_it_cannot_show(shell: Shell) -> No
     assert (status, out) == (0, b"\\u65e5\\u672c\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "status", "error"),
     [

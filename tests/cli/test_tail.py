@@ -47,6 +47,7 @@ def test_subscribe_prints_what_is_recorded(shell: Shell, metrics: Metrics) -> No
     ] * 2
 
 
+@pytest.mark.slow
 def test_subscribe_prints_summaries(shell: Shell, metrics: Metrics) -> None:
     status, lines, err = lines_of(
         shell, metrics, "tail", "other", "--every", "0.2", "--limit", "2", "--json"

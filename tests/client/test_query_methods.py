@@ -109,6 +109,7 @@ def test_queries_need_only_read_rights(
         assert all(what.startswith(b"client") for what in refused), refused
 
 
+@pytest.mark.slow
 def test_replica_returns_the_results_of_its_master(
     fresh_server: Callable[..., Server], grouped: Metrics
 ) -> None:

@@ -80,6 +80,7 @@ def test_a_metric_that_does_not_exist_is_an_error(metrics: Metrics, more: tuple[
     assert run_export(metrics, "--metric", "nobody", *more) == (1, "", message)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "options"),
     [

@@ -122,6 +122,7 @@ def test_counters_and_histograms_never_go_down(make_metrics: MakeMetrics) -> Non
     assert page(make_metrics()) == expected | histogram_of("took", took, UNITLESS)
 
 
+@pytest.mark.slow
 def test_series_that_are_idle_leave_and_come_back_from_their_totals(
     make_metrics: MakeMetrics,
 ) -> None:

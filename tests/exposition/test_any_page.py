@@ -167,6 +167,7 @@ def expected(
             yield "_count", None, live.count
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @example([g("a.b"), g("a_b"), c("a_b_total"), h("a_b"), g("a_b_count"), c("a_b_created")])
 @given(families())

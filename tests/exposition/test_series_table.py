@@ -54,12 +54,14 @@ def test_unpacked_rows_are_the_series_that_were_stored(tags: list[dict[str, str]
     )
 
 
+@pytest.mark.slow
 @given(SERIES)
 def test_series_sort_as_lists_of_pairs(tags: list[dict[str, str]]) -> None:
     expected = sorted(tags, key=lambda each: sorted(each.items()))
     assert [row.tags for row in unpacked(tags).in_order()] == expected
 
 
+@pytest.mark.slow
 @given(SERIES)
 def test_groups_hold_every_row_once_with_its_tags(tags: list[dict[str, str]]) -> None:
     rows = unpacked(tags)
@@ -72,6 +74,7 @@ def test_groups_hold_every_row_once_with_its_tags(tags: list[dict[str, str]]) ->
     assert found == [row.tags for row in rows]
 
 
+@pytest.mark.slow
 @given(SERIES)
 def test_empty_tag_values_are_noticed(tags: list[dict[str, str]]) -> None:
     expected = any("" in each.values() for each in tags)

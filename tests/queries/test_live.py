@@ -1,5 +1,7 @@
 """The current state of all series."""
 
+import pytest
+
 from redismetrics import (
     Metrics,
 )
@@ -41,6 +43,7 @@ def test_live_counts_beyond_the_exact_range_of_a_float(metrics: Metrics) -> None
     assert metrics.live("jobs")[0].series[0].value == 2**53 + 2
 
 
+@pytest.mark.slow
 def test_live_leaves_out_idle_series(url: str, namespace: str) -> None:
     with Metrics(url, namespace=namespace, series_idle=1) as metrics:
         metrics.increment("jobs", tags={"a": 1})

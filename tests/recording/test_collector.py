@@ -98,6 +98,7 @@ def test_flushes_from_many_threads_at_once(make: Make) -> None:
     assert metrics.query("jobs", aggregation="sum") == 180
 
 
+@pytest.mark.slow
 def test_stats_are_balanced_at_any_moment(make: Make) -> None:
     metrics = make(flush_interval=0.01)
     stop = threading.Event()

@@ -15,6 +15,7 @@ from tests.recording.helpers import NOWHERE, Make, only
 Clock = Callable[[], AbstractContextManager[None]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clock", [nullcontext, stopped_time], ids=["running", "stopped"])
 def test_flush_raises_when_its_time_is_up(clock: Clock) -> None:
     metrics = Metrics(NOWHERE)

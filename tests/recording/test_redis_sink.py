@@ -85,6 +85,7 @@ def test_close_counts_what_the_sender_has_taken_and_not_sent(
     assert make(server.url).query("new", aggregation="count") == 0
 
 
+@pytest.mark.slow
 def test_clients_that_nobody_holds_send_what_is_left_and_end(url: str, namespace: str) -> None:
     code = f"""
 import gc, json, os, threading, time
@@ -126,6 +127,7 @@ print(json.dumps([threads, files <= 6, rest, asking.query("jobs", aggregation="s
     assert python(code) == [5, True, [0, 0], 62]
 
 
+@pytest.mark.slow
 def test_a_client_that_nobody_holds_keeps_trying_until_redis_is_back(
     fresh_server: Callable[..., Server], namespace: str
 ) -> None:

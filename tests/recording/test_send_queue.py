@@ -216,6 +216,7 @@ def test_an_unconfirmed_batch_is_given_up_when_redis_may_have_forgotten_its_writ
     assert (stats["dropped"], stats["stored"], stats["pending"]) == ({"unknown": 1}, 1, 0)
 
 
+@pytest.mark.slow
 def test_a_query_after_an_outage_does_not_wait_for_the_next_attempt(
     fresh_server: Callable[..., Server], make: Make
 ) -> None:

@@ -132,6 +132,7 @@ def test_a_deleted_metric_begins_again(make: Make) -> None:
     assert balanced(first)["dropped"] == balanced(second)["dropped"] == {}
 
 
+@pytest.mark.slow
 def test_flush_raises_in_time_and_everything_is_stored_once_later(
     make: Make, fresh_server: Callable[..., Server]
 ) -> None:
@@ -234,6 +235,7 @@ def test_flushing_the_scripts_changes_nothing(
     assert metrics.query("jobs", aggregation="sum") == sum(range(101))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["kill", "stop"])
 def test_a_restart_of_the_server_with_its_data_changes_nothing(
     make: Make, fresh_server: Callable[..., Server], how: str

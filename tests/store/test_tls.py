@@ -269,6 +269,7 @@ def test_a_primary_behind_sentinels_with_tls(
 # -- a replica -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_replica_answers_all_queries_and_a_subscription(
     fresh_server: Callable[..., Server], namespace: str
 ) -> None:

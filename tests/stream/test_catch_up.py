@@ -54,6 +54,7 @@ def subscribe_with_ping(metrics: Metrics, ping_after: float) -> Subscription:
     return Subscription(metrics._store, feed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ping_after", [0.05, 60])
 def test_a_connection_that_died_silently_is_detected_by_a_ping(
     fresh_server: Callable[..., Server], make_metrics: MakeMetrics, ping_after: float
@@ -106,6 +107,7 @@ with Metrics(sys.argv[1], namespace=sys.argv[2], flush_interval=3600) as metrics
 """
 
 
+@pytest.mark.slow
 def test_every_sample_arrives_once_and_in_order_although_connections_are_killed(
     server: Server, url: str, namespace: str, metrics: Metrics
 ) -> None:
@@ -249,6 +251,7 @@ def test_close_ends_the_wait_for_an_unreachable_server(
     assert found == []
 
 
+@pytest.mark.slow
 def test_a_lost_permission_raises_once_and_the_stream_continues_when_it_is_back(
     fresh_server: Callable[..., Server],
 ) -> None:

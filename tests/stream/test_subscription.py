@@ -61,6 +61,7 @@ def test_all_subscriptions_of_a_namespace_are_one_pattern_in_redis(
         assert streams[0].get(0) is None
 
 
+@pytest.mark.slow
 def test_subscribe_waits_for_the_confirmation(
     server: Server, metrics: Metrics, make_metrics: MakeMetrics
 ) -> None:

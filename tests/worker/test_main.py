@@ -44,6 +44,7 @@ def get(port: int, path: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [MODULE, COMMAND], ids=["module", "command"])
 def test_once_does_all_due_work_and_exits(
     metrics: Metrics, admin: redis.Redis, make: Make, url: str, namespace: str, how: tuple[str, ...]
@@ -138,6 +139,7 @@ def test_port_in_use_prints_one_line(url: str, namespace: str, server: Server) -
         )
 
 
+@pytest.mark.slow
 def test_unreachable_redis_prints_one_line() -> None:
     code, out, err = command("--url", NOWHERE, "--once", "--json")
     assert (code, out) == (1, "")
@@ -244,6 +246,7 @@ def test_signal_lets_the_worker_finish_its_commits(
     assert sum(metrics.query(f"jobs_{metric}", aggregation="sum") for metric in range(100)) == 100
 
 
+@pytest.mark.slow
 def test_signal_while_the_lock_of_the_event_is_held(url: str, namespace: str) -> None:
     code = f"""if True:
         import os, signal, sys

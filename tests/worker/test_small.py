@@ -89,7 +89,9 @@ def test_samples_are_counted_by_hour_as_many_are() -> None:
     assert small.by_hour(small.unpack_blocks([block(given)])) == samples_by_hour([given])
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 4))]
+)
 def test_damaged_data_is_left_to_numpy(seed: int) -> None:
     """What is damaged is refused, or gives what numpy makes of it."""
     rng = random.Random(seed)

@@ -339,6 +339,7 @@ def test_ctrl_z_restores_the_terminal_until_it_continues(
     assert top.end() == 0
 
 
+@pytest.mark.slow
 def test_a_dumb_terminal_gets_one_table(
     start: Start, metrics: Metrics, url: str, namespace: str
 ) -> None:

@@ -62,6 +62,7 @@ JSON = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", PROTOBUF)
 def test_protobuf_of_many_messages_takes_neither_time_nor_memory(case: str) -> None:
     check_rejected(PROTOBUF[case], as_json=False)

@@ -138,6 +138,7 @@ def test_every_command_is_on_the_page() -> None:
 # -- docs/testing.md ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_tests_on_the_page_about_testing_pass(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -713,6 +713,7 @@ def load(client: Any) -> None:
         client.execute_command("SCRIPT LOAD", scripts.script(name).text)
 
 
+@pytest.mark.slow
 def test_reads_across_a_failover_are_discarded(
     pair: Pair, namespace: str, make_worker: MakeWorker, make_book: Any, hour: int
 ) -> None:

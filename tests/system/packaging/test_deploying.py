@@ -697,6 +697,7 @@ def test_promtool_accepts_the_page_s_configuration(tmp_path: Path) -> None:
     assert "SUCCESS" in run("promtool", "check", "config", tmp_path / "prometheus.yml")
 
 
+@pytest.mark.slow
 def test_the_units_and_commands_of_the_page_exist() -> None:
     for unit in UNITS:
         program, *arguments = exec_start(unit)

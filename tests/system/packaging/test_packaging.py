@@ -93,6 +93,7 @@ def test_an_installed_wheel_finds_its_own_scripts(tmp_path: Path) -> None:
     assert text == b"-- included\n-- the wheel's own\n"
 
 
+@pytest.mark.slow
 def test_a_wheel_of_the_source_distribution_has_the_scripts(
     unpacked: Path, tmp_path: Path, scripts: dict[str, bytes]
 ) -> None:

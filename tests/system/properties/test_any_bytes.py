@@ -126,6 +126,7 @@ def test_stored_bytes_are_read_or_raise_our_error(reader: str, one: bytes, two: 
         READERS[reader](one, two)
 
 
+@pytest.mark.slow
 @given(
     kind=st.sampled_from(TYPES),
     values=st.lists(st.floats(), min_size=80, max_size=80),
@@ -274,6 +275,7 @@ def test_valid_bodies_are_accepted(web: Any, path: str, sound: Any) -> None:
     assert answer.status_code in (200, 202), answer.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/v1/metrics", "/api/record"])
 @given(
     body=BODIES,

@@ -177,6 +177,7 @@ CALLS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(calls=CALLS)
 @settings(max_examples=150)
 def test_a_call_raises_our_error_or_counts_once(server: Server, calls: list[Any]) -> None:
@@ -232,6 +233,7 @@ def test_with_on_invalid_drop_only_a_wrong_name_or_type_raises(
         assert stats["recorded"] == done == stats["stored"] + sum(stats["dropped"].values())
 
 
+@pytest.mark.slow
 @given(
     samples=st.lists(
         st.tuples(
