@@ -53,6 +53,7 @@
 -- @include "batch_stamp"
 -- @include "totals"
 -- @include "fold"
+-- @include "process_values"
 -- @include "apply_batch"
 -- @include "append"
 -- @include "exemplars"

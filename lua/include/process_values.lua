@@ -2,8 +2,8 @@
 -- LIVE in keys.py. They are written at once.
 --
 -- What a client sends in place of a change of the totals:
---   5  values     code u1[n], time_ms f8[n], value f8[n], merge mode (u1, its place in MERGE_MODES of
---                 model/options.py), then the process: id (u4), place (8 bytes), name of the host.
+--   5  values     code u1[n], time_ms f8[n], value f8[n], merge mode (u1, its place in MERGE_MODES
+--                 of model/options.py), then the process: id (u4), place (8 bytes), host name.
 --                 The code is 4 if time_ms is the sample's own. Its *m* is 1 if the process ends
 
 -- @include "numbers"

@@ -26,7 +26,8 @@ Keys of a shard begin with rm:{<ns>:<shard>}:
     recorded                hash    metric -> what recording keeps of it: a row of doubles, see
                                     record_state.py; it outlives the metric
     pending                 zset    "<due slot> <metric>", scored by when it is due, in ms: an
-                                    index of all `due`, and the cleanups ("trim 0 0", "sweep 0 0")
+                                    index of all `due`, and the cleanups ("trim 0 0", "sweep 0 0",
+                                    "processes 0 0")
 
 Keys of a metric begin with rm:{<ns>:<shard>}:<metric>:
 
@@ -77,7 +78,14 @@ LIVE: the totals of all series are rows, and changes that are not added to them 
                lua/include/totals.lua
     first      number of the oldest change
     <series id> <writer>
-               value of one process, see LATER
+               value of one process, of a gauge declared with per="process": value, timestamp_ms,
+               clock_us of its batch (doubles; the clock is below 0 if the process has ended), its
+               pid (u4), the place where that is valid (8 bytes), its host. Written at once. The
+               clock shows that the process lives, so an idle one repeats its values
+    <series id> (and a space)
+               what processes that are gone left: merged value, timestamp_ms (below 0: none), newest
+               clock_us; then at most 32 entries, writer (16 bytes), value, timestamp_ms, of those
+               that are still kept apart. See columnar/process_values.py
 record.lua appends changes, which costs much less than changing the rows. Workers, and record.lua
 where there are many, fold them: they put sums in place of rows and take the changes off. Rows and
 changes are in one hash, which one command reads as one cut. The current totals are the rows plus
@@ -105,10 +113,6 @@ counts it: changes of unknown kinds and fields of `live` on the page, metrics of
 listings. It deletes and copies all of it.
     kinds of changes  No worker or script folds a change of an unknown kind, or one behind it. While
         one waits, no series is forgotten, and the shared value of a gauge does not change
-    value of one process  doubles: value, timestamp_ms, clock_us of its batch, which is the
-        heartbeat. record.lua writes it at once, and HGETALL reads it with the rows. With an empty
-        writer: what processes that are gone left. Deleted with its series; a series that has one is
-        forgotten by a version that knows it
 
 Raise FORMAT when the meaning of stored bytes changes; keep a dump of each format in
 tests/system/golden/.

@@ -66,4 +66,4 @@ def expand(folder: "Traversable", name: str) -> str:
     return read(folder / f"{name}.lua")
 
 
-NAMES = ("record", "commit", "define", "forget", "delete", "delete_series")
+NAMES = ("record", "commit", "define", "forget", "delete", "delete_series", "end_values")

@@ -19,22 +19,14 @@ from redismetrics.columnar.process_values import (
 )
 from redismetrics.columnar.totals import split_live
 from redismetrics.model.time import SECOND
-from redismetrics.store import catalog, keys
+from redismetrics.store import catalog, keys, scripts
 from redismetrics.store.driver import Operation
 from redismetrics.store.due_slot import PROCESSES
 from redismetrics.store.metric_keys import MetricLocation
 from redismetrics.store.namespace import Namespace
 from redismetrics.store.replies import pairs, reading, series_by_id
 
-from .commit import (
-    CommitPlan,
-    MetricVersion,
-    Outcome,
-    Result,
-    commit,
-    read_consistent,
-    read_version,
-)
+from .commit import CommitPlan, MetricVersion, Outcome, Result, commit, read_consistent
 
 # Time between two looks at a metric.
 INTERVAL_MS = 60 * SECOND
@@ -85,35 +77,36 @@ def end_live_values(namespace: Namespace, is_dead: Callable[[Process], bool]) ->
     ended = 0
     for name, definition in definitions.items():
         mode = merge_mode(definition.options.merge)
-        if definition.options.per is None or not mode.startswith("live"):
-            continue
-        shard = keys.shard_of(name, config.shards)
-        metric = MetricLocation(namespace.name, shard, name, config.retention)
-        outcome, count = Outcome.AGAIN, 0
-        while outcome is not Outcome.DONE:
-            outcome, count = yield from _end_live_values(metric, mode, is_dead)
-        ended += count
+        if definition.options.per is not None and mode.startswith("live"):
+            shard = keys.shard_of(name, config.shards)
+            ended += yield from _end_live_values(namespace.name, shard, name, mode, is_dead)
     return ended
 
 
 def _end_live_values(
-    metric: MetricLocation, mode: str, is_dead: Callable[[Process], bool]
-) -> Operation[tuple[Outcome, int]]:
-    """`end_live_values` of one metric, unless it changes meanwhile."""
-    (flat,) = yield [("HGETALL", metric.recorded.totals)]
-    with reading(f"live: the values of {metric.name!r}"):
-        live = pairs(flat)
-        found = read_values(split_live(live).values, live)
-    plan, count = CommitPlan(), 0
-    for number, values in found.items():
-        gone = [each for each in values.own if is_dead(each.process)]
-        if gone:
-            plan.totals += merged_fields(number, values, gone, mode, live)
-            count += len(gone)
-    if not count:
-        return Outcome.DONE, 0
-    seen = yield from read_version(metric)
-    return (yield from commit(metric, seen, plan)), count
+    namespace: str, shard: int, name: str, mode: str, is_dead: Callable[[Process], bool]
+) -> Operation[int]:
+    """`end_live_values` of one metric."""
+    totals = keys.metric(namespace, shard, name).totals
+    recorded = keys.shard(namespace, shard).recorded
+    while True:
+        (flat,) = yield [("HGETALL", totals)]
+        with reading(f"live: the values of {name!r}"):
+            live = pairs(flat)
+            found = read_values(split_live(live).values, live)
+        ended, fields = 0, []
+        for number, values in found.items():
+            gone = [each for each in values.own if is_dead(each.process)]
+            if gone:
+                ended += len(gone)
+                fields += merged_fields(number, values, gone, mode, live)
+        if not ended:
+            return 0
+        flat_fields = [each for field in fields for each in field]
+        sha = scripts.script("end_values").sha
+        (done,) = yield [("EVALSHA", sha, 2, totals, recorded, name, *flat_fields)]
+        if done:
+            return ended
 
 
 def silent(values: SeriesValues, mode: str, now_ms: float) -> list[ProcessValue]:

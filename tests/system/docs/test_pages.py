@@ -41,6 +41,7 @@ SESSIONS = {
     "docs/http.md": Session(("starlette", "httpx"), options=()),
     "docs/opentelemetry.md": Session(("starlette", "opentelemetry.sdk", "httpx"), options=()),
     "docs/operating.md": Session(),
+    "docs/processes.md": Session(),
     "docs/promql.md": Session(("promql_parser", "re2")),
     "docs/scaling.md": Session(),
     "docs/security.md": Session(),
