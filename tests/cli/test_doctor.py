@@ -3,6 +3,8 @@
 import json
 from collections.abc import Callable
 
+import pytest
+
 from tests.fixtures.diagnoses import CHECKS
 from tests.fixtures.servers import Server
 from tests.fixtures.shell import Shell
