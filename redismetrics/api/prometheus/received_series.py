@@ -12,11 +12,10 @@ from redismetrics.client.metrics import Metrics
 from redismetrics.errors import InvalidMetric, one_line
 from redismetrics.integrations.limits import CardinalityLimit, TimestampBounds
 from redismetrics.model.definition import define
+from redismetrics.promql.mapping.samples import STALE_METADATA
 
 # The bits of a staleness marker, a NaN that says that a series has ended.
 _STALE = 0x7FF0000000000002
-# A staleness marker is stored as the last value once more, with this metadata.
-STALE_METADATA = {"stale": True}
 # Series whose last value is remembered for that.
 _MAX_REMEMBERED = 200_000
 # Messages of refused series that a response repeats.

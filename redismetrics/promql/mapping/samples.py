@@ -1,36 +1,51 @@
 """Recorded samples as `SampledSeries`: of gauges, and of counters as points of running totals."""
 
+from dataclasses import replace
+
 import numpy as np
 
-from redismetrics.columnar.arrays import Floats, Ints, starts
-from redismetrics.columnar.samples import summarise
+from redismetrics.columnar.arrays import Bools, Floats, Ints, starts
+from redismetrics.columnar.samples import CENTROID, Samples, summarise
+from redismetrics.model.sample import pack_metadata
 from redismetrics.promql.source import Labels, SampledSeries
 from redismetrics.queries.slots import SeriesSlots
 
 from .chosen import named
 from .increments import Increments
 
+# The metadata of a sample that ends its series, as remote write demands: the last value once more.
+STALE_METADATA = {"stale": True}
+_STALE = pack_metadata(STALE_METADATA)
+
 
 def gauge_samples(slots: SeriesSlots, name: str, lookback_ms: int) -> SampledSeries:
     """Return the samples of a gauge; the last one of each slot that was read whole."""
-    series, times, values = [], [], []
-    for table, _ in slots.tables:
-        series.append(table.series)
-        times.append(table.summaries.last_ms)
-        values.append(table.summaries.last)
     owners, summaries = summarise(slots.samples)
-    series.append(owners)
-    times.append(summaries.last_ms)
-    values.append(summaries.last)
-    owner, time, value = np.concatenate(series), np.concatenate(times), np.concatenate(values)
+    parts = [(table.series, table.summaries) for table, _ in slots.tables] + [(owners, summaries)]
+    owner = np.concatenate([series for series, _ in parts])
+    time = np.concatenate([rows.last_ms for _, rows in parts])
+    value = np.concatenate([rows.last for _, rows in parts])
     order = np.lexsort((time, owner))
     owner, time, value = owner[order], time[order], value[order]
     # Of equal times, the last one to arrive counts.
     is_last = np.ones(len(owner), np.bool_)
     is_last[:-1] = (owner[1:] != owner[:-1]) | (time[1:] != time[:-1])
-    return _recorded(
+    found = _recorded(
         named(slots.series, name), owner[is_last], time[is_last], value[is_last], lookback_ms
     )
+    if slots.samples.metadata:
+        stale = np.zeros(len(order), np.bool_)
+        stale[len(order) - len(owners) :] = _stale_rows(slots.samples)
+        found = replace(found, stale=stale[order][is_last])
+    return found
+
+
+def _stale_rows(samples: Samples) -> Bools:
+    """Return which rows of `summarise` end their series, shape (rows,)."""
+    ends = np.zeros(len(samples), np.bool_)
+    ends[[row for row, text in samples.metadata.items() if text == _STALE]] = True
+    exact = (samples.flags & CENTROID) == 0
+    return np.concatenate([ends[exact], np.zeros(len(samples.summed), np.bool_)])
 
 
 def running_points(
