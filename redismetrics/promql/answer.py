@@ -78,7 +78,7 @@ def format_value(value: float) -> str:
         return text.removesuffix(".0")
     if 1e-6 <= math.fabs(value) < 1e21:
         return format_float(value)
-    return text.replace("e-0", "e-")
+    return text
 
 
 def _pairs(times: Sequence[float], values: Sequence[float]) -> list[list[Any]]:
