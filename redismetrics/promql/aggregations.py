@@ -117,10 +117,12 @@ def _extreme(vector: Vector, groups: Groups, operation: np.ufunc, nothing: float
 
 def _variance(vector: Vector, groups: Groups, counts: Floats) -> Floats:
     counts = np.maximum(counts, 1)
-    mean = _average(vector, groups, counts)
-    distance = np.where(vector.present, vector.values - mean[groups.number], 0.0)
-    squares = _summed(distance * distance, groups) - _summed(distance, groups) ** 2 / counts
-    return np.maximum(squares, 0.0) / counts
+    # Relative to the smallest value, so that equal values have exactly 0.
+    least = _extreme(vector, groups, np.fmin, np.inf)
+    moved = np.where(vector.present, vector.values - least[groups.number], 0.0)
+    mean = _summed(moved, groups) / counts
+    distance = np.where(vector.present, moved - mean[groups.number], 0.0)
+    return _summed(distance * distance, groups) / counts
 
 
 def _quantile(vector: Vector, groups: Groups, ranks: Scalar, budget: Budget) -> Floats:

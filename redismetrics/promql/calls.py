@@ -61,7 +61,8 @@ class Calls:
         if name in DATE_FUNCTIONS:
             return self._date(name)
         if name in HISTOGRAM_FUNCTIONS:
-            return HistogramCalls(self.run, self.node, self.arguments, self.texts()).value()
+            grid = self.instruction.grid
+            return HistogramCalls(self.run, grid, self.node, self.arguments, self.texts()).value()
         if name in _SORTS:
             return self._sorted(name)
         return self._of_series(name)

@@ -15,7 +15,7 @@ from .buckets import ClassicHistograms, Stack
 from .distributions import Distributions
 from .prepare import strip
 from .text import format_short
-from .vectors import Scalar, Vector, concatenate, merge_same_labels
+from .vectors import Grid, Scalar, Vector, concatenate, merge_same_labels
 
 if TYPE_CHECKING:
     from .evaluate import Evaluation
@@ -28,9 +28,18 @@ _FORCED = (
 
 @dataclass(slots=True)
 class HistogramCalls:
-    """One call of a function of histograms; attributes as in `Calls`."""
+    """One call of a function of histograms.
+
+    Attributes:
+        run: The evaluation.
+        grid: The times of the call.
+        node: The call.
+        arguments: Values of the arguments, without strings.
+        texts: Arguments that are strings.
+    """
 
     run: "Evaluation"
+    grid: Grid
     node: nodes.FunctionCall
     arguments: list[Any]
     texts: list[str]
@@ -70,7 +79,7 @@ class HistogramCalls:
             fixed, forced, repairs = buckets.make_monotonic(stack)
             if forced.any():
                 rows, steps = np.nonzero(forced)
-                times = self.run.prepared.grid.times[step][steps]
+                times = self.grid.times[step][steps]
                 self._note_forced(
                     classic.names[numbers[int(rows[0])]], vector_at, repairs, times.tolist()
                 )

@@ -124,9 +124,10 @@ def _events(block: WindowBlock, happened: Bools) -> Result:
 def variance(block: WindowBlock) -> Result:
     result = np.zeros(block.first.shape)
     for part in block.expanded(block.sizes > 0):
-        distance = part.values - part.spread(part.sums(part.values) / part.sizes)
-        squares = part.sums(distance * distance) - part.sums(distance) ** 2 / part.sizes
-        result.reshape(-1)[part.cells] = np.maximum(squares, 0.0) / part.sizes
+        # Relative to the first value, so that equal values have exactly 0.
+        moved = part.values - part.spread(part.values[part.starts])
+        distance = moved - part.spread(part.sums(moved) / part.sizes)
+        result.reshape(-1)[part.cells] = part.sums(distance * distance) / part.sizes
     return _filled(block, result)
 
 

@@ -32,7 +32,7 @@ def counts_until(offsets: Ints, times: Ints, grid: Grid) -> Ints:
         slots = (moved > 0).astype(np.int64)
     row = np.repeat(np.arange(series) * (grid.count + 1), np.diff(offsets))
     found = np.bincount(row + slots, minlength=series * (grid.count + 1))
-    return np.cumsum(found.reshape(series, -1)[:, :-1], axis=1)
+    return np.cumsum(found.reshape(series, grid.count + 1)[:, :-1], axis=1)
 
 
 @dataclass(slots=True, eq=False)

@@ -227,3 +227,30 @@ def test_a_missing_package_is_named(package: str) -> None:
     last = done.stderr.strip().rpartition("\n")[2]
     assert last.startswith("redismetrics.errors.MissingExtra: PromQL needs ")
     assert "pip install 'redismetrics[promql]'" in last
+
+
+def test_a_range_vector_without_series_is_empty() -> None:
+    assert ask(in_memory(), "none[5m]", 300).data()["result"] == []
+
+
+def test_raised_buckets_of_a_subquery_are_noted_with_its_times() -> None:
+    source = SeriesInMemory()
+    for bound, count in [("1", 5.0), ("2", 3.0), ("+Inf", 6.0)]:
+        source.add({"__name__": "h_bucket", "le": bound}, [(0, count), (60_000, count)])
+    found = ask(source, "max_over_time(histogram_quantile(0.5, h_bucket)[3m:1m])", 120)
+    (note,) = found.infos
+    assert "from buckets 2 to 2, with a max diff of 2, over 3 samples" in note
+
+
+def test_equal_values_have_no_deviation() -> None:
+    source = SeriesInMemory()
+    for number in range(7):
+        samples = [(at * 1000, 1.5990505637277868e6) for at in range(60)]
+        source.add({"__name__": "m", "i": str(number)}, samples)
+    assert rows(ask(source, "sum(stddev_over_time(m[1m]))", 59)) == {"": [0.0]}
+    assert rows(ask(source, "stdvar(m)", 59)) == {"": [0.0]}
+
+
+def test_deviations_of_large_values_keep_their_digits() -> None:
+    source = in_memory(m=[1e15 + value for value in (1.0, 2.0, 3.0)])
+    assert rows(ask(source, "stdvar_over_time(m[10m])", 120)) == {"": [2 / 3]}
