@@ -8,9 +8,12 @@ from collections.abc import Iterator, Set
 from typing import Any
 
 from prometheus_client import values
+from prometheus_client.gc_collector import GCCollector
 from prometheus_client.metrics import Enum, Histogram, Info, MetricWrapperBase, Summary
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import REGISTRY, Collector, CollectorRegistry
 from prometheus_client.samples import Sample
 
@@ -21,6 +24,7 @@ from .families import Own, to_metrics
 # Seconds that a page waits until Redis has what this process recorded. Prometheus waits 10 for a
 # page, unless it is configured otherwise.
 FLUSH_SECONDS = 2.0
+_OF_ONE_PROCESS = (GCCollector, PlatformCollector, ProcessCollector)
 # All series, however long they are idle: see `Own.oldest_ms`.
 _EVER_MS = 1 << 60
 
@@ -78,10 +82,13 @@ class Pages:
             # Metrics of this process that are in other registries only, or in none any more.
             hidden = self._children.families - recorded.keys()
         # Collectors may set gauges: they run before what was recorded is sent.
-        shown = [metric for each in others for metric in _own_metrics(each, recorded)]
-        stored = self.read(shown, recorded)
-        for metric in shown:
+        shown = [(metric, each) for each in others for metric in _own_metrics(each, recorded)]
+        stored = self.read([metric for metric, _ in shown], recorded)
+        for metric, collector in shown:
             found = stored.pop(metric.name, None)
+            if found is not None and isinstance(collector, _OF_ONE_PROCESS):
+                # Recorded by `watch_process`, of all processes.
+                metric.samples = []
             yield _merged(metric, found, recorded.get(metric.name))
         yield from (metric for name, metric in stored.items() if name not in hidden)
 
