@@ -6,10 +6,12 @@ from typing import Any
 
 from redismetrics.errors import InvalidMetric
 from redismetrics.model.definition import Definition
+from redismetrics.model.exemplar import check_exemplar
 from redismetrics.model.sample import Distribution
 from redismetrics.model.validation import MetricType, Tags, pack_tags
 from redismetrics.settings import Settings
 
+from . import exemplars
 from .flush_result import SettledWatch
 from .recorder import Recorder
 from .sink import Sink
@@ -140,6 +142,21 @@ class RecordingInternals:
     ) -> None:
         """Record many values of a histogram or summary at once, already counted elsewhere."""
         self._recorder.add_distribution(name, distribution, tags, timestamp, kind)
+
+    def note_exemplar(
+        self, name: str, canonical: bytes, value: float, labels: Mapping[str, str], timestamp: float
+    ) -> None:
+        """Give a sample that was recorded just now an exemplar, as `increment` does.
+
+        *canonical* are the packed tags of its series.
+
+        Raises:
+            InvalidMetric: If Redis can't hold the labels, or the metric can't have exemplars.
+        """
+        known = self._recorder.metrics.get(name)
+        if known is not None:
+            packed = check_exemplar(name, known.definition.type, labels)
+            exemplars.note(known, canonical, int(timestamp * 1000), value, packed)
 
     def has_series(
         self,

@@ -130,3 +130,27 @@ def test_what_is_removed_is_removed_for_all_processes(programs: Programs) -> Non
         'jobs_total{kind="x",queue="c"}': 2,
         "kept_total": 2,
     }
+
+
+def test_exemplars_are_on_pages_of_other_processes_in_openmetrics(programs: Programs) -> None:
+    programs("""
+        from prometheus_client import Counter, Histogram
+        jobs = Counter("jobs", "Jobs", ["queue"])
+        jobs.labels("a").inc(2, exemplar={"trace_id": "abc"})
+        jobs.labels("b").inc(1, exemplar={"größe": "only local"})
+        wait = Histogram("wait", "Wait", buckets=[1, 5])
+        wait.observe(3, exemplar={"trace_id": "def"})
+        wait.observe(9, exemplar={"trace_id": "ghi"})
+        wait.observe(0.5)
+    """)
+    out = programs("""
+        from prometheus_client import REGISTRY
+        from prometheus_client.openmetrics.exposition import generate_latest
+        print(generate_latest(REGISTRY).decode())
+    """)
+    shown = [line.rpartition(" ")[0] for line in out.splitlines() if " # " in line]
+    assert shown == [
+        'jobs_total{queue="a"} 2.0 # {trace_id="abc"} 2.0',
+        'wait_bucket{le="5.0"} 2.0 # {trace_id="def"} 3.0',
+        'wait_bucket{le="+Inf"} 3.0 # {trace_id="ghi"} 9.0',
+    ]

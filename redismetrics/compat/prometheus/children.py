@@ -23,6 +23,7 @@ from redismetrics.model.validation import MetricType, check_name
 
 from . import names
 from .values import (
+    BucketValue,
     CounterValue,
     GaugeValue,
     HistogramSum,
@@ -104,10 +105,12 @@ class Children:
     ) -> LocalValue | SeriesValue:
         """Return the value of one number of a child: the arguments of `ValueClass`."""
         kind = _kind_of(typ, name)
-        if kind is None or self.keeps_local:
-            return LocalValue()
         state: tuple[Any, list[SeriesValue]] = getattr(self._making, "state", None) or (None, [])
         metric, made = state
+        if kind is None or self.keeps_local:
+            # The sum of a histogram is made before its buckets.
+            sums = [each for each in made if isinstance(each, HistogramSum)]
+            return BucketValue(sums[0]) if sums and typ == "histogram" else LocalValue()
         mode = multiprocess_mode or SHARED_MODE
         stored = self.declare(kind, metric_name, help_text, mode, metric)
         tags = names.stored_tags(labelnames, labelvalues)

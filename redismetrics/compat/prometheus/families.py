@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from prometheus_client.metrics_core import Metric
-from prometheus_client.samples import Sample
+from prometheus_client.samples import Exemplar, Sample
 from prometheus_client.utils import floatToGoString
 from prometheus_client.validation import get_legacy_validation
 
@@ -92,6 +92,11 @@ def _samples(name: str, family: Family, series: SeriesTable) -> list[Sample]:
         match family.definition.type:
             case "counter":
                 samples += _values(f"{name}_total", labels, rows.values)
+                if rows.exemplars:
+                    samples[-len(labels) :] = [
+                        sample._replace(exemplar=_exemplar(rows, at, 0))
+                        for at, sample in enumerate(samples[-len(labels) :])
+                    ]
             case "gauge":
                 samples += _values(name, labels, rows.values)
             case "info":
@@ -106,10 +111,15 @@ def _samples(name: str, family: Family, series: SeriesTable) -> list[Sample]:
             case "histogram":
                 for at, of_row in enumerate(labels):
                     counts = (*accumulate(rows.buckets[at]), rows.counts[at])
-                    samples += [
+                    buckets = [
                         Sample(f"{name}_bucket", {**of_row, "le": bound}, float(count))
                         for bound, count in zip(bounds, counts, strict=True)
                     ]
+                    for bucket in rows.exemplars.get(rows.texts[at], {}):
+                        if bucket <= len(buckets):
+                            exemplar = _exemplar(rows, at, bucket)
+                            buckets[bucket - 1] = buckets[bucket - 1]._replace(exemplar=exemplar)
+                    samples += buckets
                     samples.append(Sample(f"{name}_count", of_row, float(rows.counts[at])))
                     if has_sum:
                         samples.append(Sample(f"{name}_sum", of_row, from_finite(rows.values[at])))
@@ -125,6 +135,12 @@ def _values(name: str, labels: list[dict[str, str]], values: list[float]) -> lis
         Sample(name, of_row, from_finite(value))
         for of_row, value in zip(labels, values, strict=True)
     ]
+
+
+def _exemplar(rows: SeriesTable, at: int, bucket: int) -> Exemplar | None:
+    """Return the exemplar of a row: of a bucket, from 1, or of a counter: 0."""
+    found = rows.exemplars.get(rows.texts[at], {}).get(bucket)
+    return None if found is None else Exemplar(found.labels, found.value, found.time_ms / 1000)
 
 
 def _without(labels: dict[str, str], label: str) -> dict[str, str]:

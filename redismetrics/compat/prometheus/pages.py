@@ -108,7 +108,7 @@ class Pages:
         internals = client.internals
         self._callbacks.sample()
         internals.settle(FLUSH_SECONDS)
-        families = internals.run(live(internals.query_context, None, _EVER_MS))
+        families = internals.run(live(internals.query_context, None, _EVER_MS, exemplars=True))
         oldest_ms = (time.time() - client.settings.series_idle) * 1000
         types = {metric.name: metric.type for metric in shown}
         return to_metrics(families, Own(types, _Labels(recorded).has, oldest_ms))

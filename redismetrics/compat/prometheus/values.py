@@ -7,11 +7,13 @@ summary's count stay local: Redis derives them from the observations.
 import os
 import threading
 import weakref
+from contextlib import suppress
 from math import inf, isnan
 from typing import Any
 
 from prometheus_client.samples import Exemplar
 
+from redismetrics.errors import InvalidMetric
 from redismetrics.model.validation import MetricType
 from redismetrics.recording.instruments import Instrument
 from redismetrics.recording.methods import ONE, Recording
@@ -78,6 +80,20 @@ class SeriesValue(_Local, Instrument):
         """Count what was counted before this took the place of another value."""
         self.inc(value)
 
+    def note_exemplar(self, exemplar: Exemplar | None) -> None:
+        """Record the exemplar of what was counted last; only this process has one it can't hold."""
+        client, number = self._metrics, None if exemplar is None else as_finite(exemplar.value)
+        if exemplar is None or number is None or client is None or self.buffer is None:
+            return
+        with suppress(InvalidMetric):
+            client.internals.note_exemplar(
+                self.name,
+                self.buffer.canonical,
+                number,
+                exemplar.labels,
+                float(exemplar.timestamp or self._clock()),
+            )
+
     def begin_at(self, value: float) -> None:
         """Set the local number, and record nothing."""
         with self._lock:
@@ -99,6 +115,10 @@ class CounterValue(SeriesValue):
             self._append(amount)
         else:
             self._record(amount)
+
+    def set_exemplar(self, exemplar: Exemplar | None) -> None:
+        super().set_exemplar(exemplar)
+        self.note_exemplar(exemplar)
 
     def set(self, value: float, timestamp: float | None = None) -> None:
         """Set the local total. What it grows by is counted; a reset stays local."""
@@ -129,6 +149,18 @@ class HistogramSum(SeriesValue):
             number = as_finite(amount)
             if number is not None:
                 self._append((self._clock(), number))
+
+
+class BucketValue(LocalValue):
+    """How many observations are in a bucket; its exemplar is recorded with the *observed* sum."""
+
+    def __init__(self, observed: HistogramSum) -> None:
+        super().__init__()
+        self._observed = observed
+
+    def set_exemplar(self, exemplar: Exemplar | None) -> None:
+        super().set_exemplar(exemplar)
+        self._observed.note_exemplar(exemplar)
 
 
 class SummarySum(HistogramSum):
