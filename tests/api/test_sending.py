@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import selectors
 import socket
 from typing import Any
 from urllib.parse import urlsplit
@@ -158,3 +159,42 @@ def test_a_piece_that_no_server_takes_ends_the_response(size: int) -> None:
 
     asyncio.run(serve())
     assert ended == [True]
+
+
+class JumpingSelector(selectors.DefaultSelector):
+    """Advances the time of an event loop to its next timer when nothing else is to be done."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> Any:
+        found = super().select(0)
+        if not found and timeout:
+            self.now += timeout
+        return found
+
+
+@pytest.mark.parametrize(("pause", "complete"), [(0.3, True), (0.9, False)])
+def test_a_response_must_be_read_at_a_rate_as_a_whole(pause: float, complete: bool) -> None:
+    """Each piece is taken within the time for a piece. 1 MB may take 10 s more than that."""
+    size, sent, ended = 1_000_000, [], []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": bytes(size)})
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.sleep(pause)
+            sent.append(len(message["body"]))
+
+    async def serve() -> None:
+        await SendingMiddleware(app, send_seconds=1)({"type": "http", "headers": []}, None, send)  # type: ignore[arg-type]
+        ended.append(selector.now)
+
+    selector = JumpingSelector()
+    loop = asyncio.SelectorEventLoop(selector)
+    loop.time = lambda: selector.now  # type: ignore[method-assign]
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(serve())
+    assert (sum(sent) == size) == complete
+    assert ended == [pytest.approx(0.3 * 31 if complete else 11, abs=0.01)]
