@@ -30,6 +30,7 @@ from . import (
     streams,
     tail,
 )
+from .alerts.app import alerts_app
 from .demo import demo
 from .embedded import embedded_app
 from .top import screen
@@ -85,6 +86,7 @@ for _name, _panel, _command, _settings in (
 ):
     _help = "An alias of subscribe." if _name == "tail" else _help_of(_command)
     app.command(_name, help=_help, rich_help_panel=_panel, context_settings=_settings)(_command)
+app.add_typer(alerts_app, name="alerts", rich_help_panel="Watch")
 app.add_typer(embedded_app, name="embedded", rich_help_panel="Run services")
 
 

@@ -95,7 +95,13 @@ def prepare(
         InvalidExpression: If the expression is invalid, or not for a range query.
         EvaluationFailed: If it has more than `MAX_STEPS` steps.
     """
-    tree = parse(expression)
+    return prepare_tree(parse(expression), expression, start, end, step, lookback=lookback)
+
+
+def prepare_tree(
+    tree: Node, expression: str, start: int, end: int, step: int, *, lookback: int | None = None
+) -> Prepared:
+    """Return an expression that was parsed before, ready to be evaluated; see `prepare`."""
     kind: Kind = "range" if step else "instant"
     if step < 0 or end < start or (not step and end != start):
         raise InvalidExpression(

@@ -53,6 +53,19 @@ Keys of a metric begin with rm:{<ns>:<shard>}:<metric>:
     hour:<day>              hash    "<hour>/<chunk>" -> rollup rows
     day:<32 days>           hash    "<day>/<chunk>" -> rollup rows
 
+Keys of alerts begin with rm:{<ns>:alerts}:
+
+    leases                  hash    piece of work -> who does it, see lua/include/lease.lua
+    groups                  zset    rule group, scored by its last evaluation in ms
+    group:<group>           hash    "" -> how its last evaluation went (msgpack);
+                                    "<rule> <alert>" -> the state of an alert (msgpack)
+    history                 zset    change of an alert's state (msgpack), scored by its time in ms
+    silences                hash    id -> silence (msgpack)
+    sent                    hash    "<receiver> <alerts>" -> the last notification (msgpack)
+
+They expire by themselves, some time after the last write. There are at most as many as alerts, and
+100,000 changes of states.
+
 The braces keep a shard on one cluster node, as its scripts need. A metric belongs to shard
 crc32(name) % shards. Colons in a metric's name cannot collide: a key ends in one of the fixed
 words, and no metric precedes the keys of the shard itself.
@@ -246,6 +259,31 @@ def segment_field(chunk: int) -> str:
 
 def pending(namespace: str, number: int) -> str:
     return f"rm:{{{namespace}:{number}}}:pending"
+
+
+class AlertKeys(NamedTuple):
+    """Keys of alerts, in the order of alerts.lua's KEYS after the group's own."""
+
+    leases: str
+    groups: str
+    history: str
+    silences: str
+    sent: str
+
+
+def alerts(namespace: str) -> AlertKeys:
+    head = f"rm:{{{namespace}:alerts}}"
+    return AlertKeys(
+        f"{head}:leases",
+        f"{head}:groups",
+        f"{head}:history",
+        f"{head}:silences",
+        f"{head}:sent",
+    )
+
+
+def alert_group(namespace: str, group: str) -> str:
+    return f"rm:{{{namespace}:alerts}}:group:{group}"
 
 
 def workers(namespace: str) -> str:

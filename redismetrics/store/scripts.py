@@ -66,4 +66,15 @@ def expand(folder: "Traversable", name: str) -> str:
     return read(folder / f"{name}.lua")
 
 
-NAMES = ("record", "commit", "define", "forget", "delete", "delete_series", "end_values")
+NAMES = (
+    "record",
+    "commit",
+    "define",
+    "forget",
+    "delete",
+    "delete_series",
+    "end_values",
+    "lease",
+    "alerts",
+    "sent",
+)

@@ -1,0 +1,1 @@
+"""Alert and recording rules in Prometheus' format."""

@@ -1,0 +1,1 @@
+"""Notifications of alerts: which receiver gets which alerts, and when."""

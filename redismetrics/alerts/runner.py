@@ -1,0 +1,297 @@
+"""Evaluate groups of rules when they are due, one process for each group.
+
+A group is evaluated at fixed times: multiples of its interval, shifted by a part of it that its
+name decides, so that many groups do not come at once. The time is the server's, so processes whose
+clocks differ agree.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import PurePath
+
+from redismetrics.store import keys
+from redismetrics.store.driver import Client, run
+from redismetrics.store.lease import release, take
+
+from .engine import Engine
+from .evaluate import (
+    RuleOutcome,
+    RuleState,
+    Surroundings,
+    changes,
+    evaluate_group,
+    rule_ids,
+)
+from .notify.alertmanager import alert_payload, needs_sending
+from .rule_file import Group
+from .states import Alert, key_of
+from .store import (
+    GroupStatus,
+    RuleStatus,
+    SavedAlert,
+    SavedGroup,
+    StateChange,
+    alert_field,
+    load_group,
+    rule_fields,
+    save_group,
+    text_digest,
+)
+
+log = logging.getLogger("redismetrics")
+
+# A server whose clock was set back further than that is followed.
+_CLOCK_STEP_MS = 5 * 60_000
+
+
+@dataclass(slots=True)
+class RunnerCounts:
+    """What evaluating has done since the start, for the page of self-metrics."""
+
+    evaluations: int = 0
+    failures: int = 0
+    missed: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class _Running:
+    """A group that this process evaluates, or would: fence is 0 if another process does."""
+
+    name: str
+    group: Group
+    digest: str
+    ids: list[str]
+    fence: int = 0
+    saved: SavedGroup = field(default_factory=SavedGroup)
+    states: list[RuleState] = field(default_factory=list)
+
+
+def group_name(group: Group) -> str:
+    """Return what tells a group from all others: the name of its file, and its own."""
+    return f"{PurePath(group.file).name};{group.name}"
+
+
+def slot_before(name: str, interval_ms: int, now: int) -> int:
+    """Return the last time up to *now* at which the group of that name is due."""
+    digest = blake2b(name.encode(), digest_size=8).digest()
+    shift = int.from_bytes(digest, "big") % interval_ms
+    return now - (now - shift) % interval_ms
+
+
+class Runner:
+    """Evaluates the groups of which it gets the lease.
+
+    Args:
+        send: Gets what Alertmanagers must be sent: alerts as `alert_payload` makes them.
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        groups: Sequence[Group],
+        holder: str,
+        *,
+        around: Surroundings,
+        default_interval_ms: int,
+        lease_ms: int,
+        resend_delay_ms: int,
+        send: Callable[[list[dict[str, object]]], None],
+    ) -> None:
+        self._namespace, self._holder = namespace, holder
+        self._around, self._default_interval = around, default_interval_ms
+        self._lease_ms, self._resend_delay = lease_ms, resend_delay_ms
+        self._send = send
+        self.counts = RunnerCounts()
+        self._running: dict[str, _Running] = {}
+        self.replace(groups)
+
+    def replace(self, groups: Sequence[Group]) -> None:
+        """Take other rules. Alerts of rules that stay keep their state."""
+        running = {}
+        for group in groups:
+            name = group_name(group)
+            new = _Running(name, group, text_digest(group), rule_ids(group))
+            old = self._running.get(name)
+            if old is not None:
+                new.fence, new.saved = old.fence, old.saved
+                new.states = _states_of(new.ids, dict(zip(old.ids, old.states, strict=False)))
+            running[name] = new
+        self._gone = [each for each in self._running.values() if each.name not in running]
+        self._running = running
+
+    def interval_ms(self, group: Group) -> int:
+        """Return the interval of a group."""
+        return group.interval_ms or self._default_interval
+
+    def next_due(self, now: int) -> int:
+        """Return when a group of this process is due next; Unix ms."""
+        times = [
+            slot_before(each.name, self.interval_ms(each.group), now) + self.interval_ms(each.group)
+            for each in self._running.values()
+            if each.fence
+        ]
+        return min(times, default=now + self._lease_ms)
+
+    def take_leases(self, client: Client) -> None:
+        """Renew the leases of this process' groups, and take those that are free."""
+        key = keys.alerts(self._namespace).leases
+        for gone in self._gone:
+            run(client, release(key, gone.name, self._holder))
+        self._gone = []
+        for each in self._running.values():
+            lease = run(client, take(key, each.name, self._holder, self._lease_ms))
+            if lease.holder != self._holder:
+                each.fence = 0
+            elif lease.fence != each.fence:
+                self._load(client, each, lease.fence)
+
+    def _load(self, client: Client, each: _Running, fence: int) -> None:
+        each.saved = run(client, load_group(self._namespace, each.name))
+        by_id: dict[str, RuleState] = {}
+        for name, saved in each.saved.alerts.items():
+            state = by_id.setdefault(name.decode().split(" ")[0], RuleState())
+            state.alerts[key_of(saved.alert.labels)] = saved.alert
+        each.states = _states_of(each.ids, by_id)
+        each.fence = fence
+
+    def evaluate_next(self, client: Client, engine: Engine, now: int) -> bool:
+        """Evaluate one group of this process that is due at *now*; return whether there was one.
+
+        Raises:
+            StoreError: If Redis is unreachable. What was not saved is evaluated again.
+        """
+        for each in self._running.values():
+            interval = self.interval_ms(each.group)
+            at = slot_before(each.name, interval, now)
+            last = each.saved.status.evaluated_at
+            if not each.fence or (last >= at and last <= now + _CLOCK_STEP_MS):
+                continue
+            missed = max((at - last) // interval - 1, 0) if last else 0
+            self._evaluate(client, engine, each, at, missed)
+            return True
+        return False
+
+    def _evaluate(
+        self, client: Client, engine: Engine, each: _Running, at: int, missed: int
+    ) -> None:
+        began = self._around.clock()
+        outcomes = list(evaluate_group(each.group, at, engine, each.states, self._around))
+        took = self._around.clock() - began
+        status = self._status(each, outcomes, at, took, missed)
+        after, sending = self._after(each, outcomes, at)
+        transitions = _transitions(each, outcomes, at)
+        before = each.saved
+        written = {name: saved for name, saved in after.items() if before.alerts.get(name) != saved}
+        removed = [name for name in before.alerts if name not in after]
+        rules = None
+        if before.status.text != each.digest:
+            rules = [rule_fields(rule) for rule in each.group.rules]
+        saved = run(
+            client,
+            save_group(
+                self._namespace, each.name, each.fence, status, written, removed, transitions, rules
+            ),
+        )
+        self.counts.evaluations += len(outcomes)
+        self.counts.failures += sum(bool(outcome.error) for outcome in outcomes)
+        self.counts.seconds += took
+        if not saved:
+            # Another process evaluates the group. It sends what is to be sent.
+            log.warning("another process took over the rules of group %s", each.group.name)
+            each.fence = 0
+            return
+        self.counts.missed += missed
+        _report(each, outcomes, transitions)
+        each.saved = SavedGroup(status, after, before.rules if rules is None else rules)
+        each.states = [outcome.state for outcome in outcomes]
+        if sending:
+            self._send(sending)
+
+    def _status(
+        self, each: _Running, outcomes: list[RuleOutcome], at: int, took: float, missed: int
+    ) -> GroupStatus:
+        return GroupStatus(
+            name=each.group.name,
+            file=each.group.file,
+            text=each.digest,
+            interval_ms=self.interval_ms(each.group),
+            evaluated_at=at,
+            took=took,
+            missed=each.saved.status.missed + missed,
+            holder=self._holder,
+            rules=[
+                RuleStatus(rule_id, outcome.error, outcome.took, at)
+                for rule_id, outcome in zip(each.ids, outcomes, strict=True)
+            ],
+        )
+
+    def _after(
+        self, each: _Running, outcomes: list[RuleOutcome], at: int
+    ) -> tuple[dict[bytes, SavedAlert], list[dict[str, object]]]:
+        """Return the alerts to save, and those to send."""
+        valid_until = at + 4 * max(self.interval_ms(each.group), self._resend_delay)
+        after: dict[bytes, SavedAlert] = {}
+        sending = []
+        for rule_id, outcome in zip(each.ids, outcomes, strict=True):
+            for alert in outcome.state.alerts.values():
+                name = alert_field(rule_id, alert)
+                sent_at = _sent_at(each.saved.alerts.get(name), alert)
+                if needs_sending(alert, sent_at, at, self._resend_delay):
+                    sent_at = at
+                    sending.append(
+                        alert_payload(
+                            alert,
+                            valid_until,
+                            self._around.external_labels,
+                            self._around.external_url,
+                        )
+                    )
+                after[name] = SavedAlert(alert, sent_at)
+        return after, sending
+
+    def release(self, client: Client) -> None:
+        """Give back all leases, so that another process need not wait for their end."""
+        key = keys.alerts(self._namespace).leases
+        for each in self._running.values():
+            if each.fence:
+                run(client, release(key, each.name, self._holder))
+                each.fence = 0
+
+
+def _states_of(ids: Sequence[str], by_id: Mapping[str, RuleState]) -> list[RuleState]:
+    return [by_id.get(each) or RuleState() for each in ids]
+
+
+def _sent_at(saved: SavedAlert | None, alert: Alert) -> int:
+    """Return when an alert was last sent; 0 for one that began anew."""
+    if saved is None or saved.alert.active_since != alert.active_since:
+        return 0
+    return saved.sent_at
+
+
+def _transitions(each: _Running, outcomes: list[RuleOutcome], at: int) -> list[StateChange]:
+    found = []
+    for before, outcome in zip(each.states, outcomes, strict=True):
+        for alert, old, new in changes(before.alerts, outcome.state.alerts):
+            found.append(
+                StateChange(
+                    at, each.group.name, outcome.rule.name, alert.labels, old, new, alert.value
+                )
+            )
+    return found
+
+
+def _report(each: _Running, outcomes: list[RuleOutcome], transitions: list[StateChange]) -> None:
+    """Log what changed: alerts that fire or are over, and rules that fail."""
+    for change in transitions:
+        if "firing" in (change.before, change.after):
+            labels = ", ".join(f"{name}={value}" for name, value in sorted(change.labels.items()))
+            state = "resolved" if change.after == "inactive" else change.after
+            log.warning("alert %s is %s: %s", change.rule, state, labels)
+    old = {status.rule: status.error for status in each.saved.status.rules}
+    for rule_id, outcome in zip(each.ids, outcomes, strict=True):
+        if outcome.error and outcome.error != old.get(rule_id):
+            log.error("rule %s of group %s: %s", outcome.rule.name, each.group.name, outcome.error)

@@ -1,0 +1,222 @@
+"""The service: evaluates rules and sends alerts, in threads of a worker or by itself."""
+
+import logging
+import secrets
+import threading
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+
+from redismetrics.errors import InvalidSetting, StoreError
+from redismetrics.store.connection import Store
+from redismetrics.store.driver import Client, Operation, run
+
+from .engine import Engine
+from .evaluate import Surroundings
+from .files import WatchedFiles, load_files
+from .notify.alertmanager import Alertmanagers
+from .notify.config import Callback, NotifyConfig, NotifyReceiver, Route, Webhook, load_config
+from .notify.http import post_json
+from .notify.notifier import Notifier
+from .notify.outbox import Outbox
+from .notify.send import sender
+from .options import AlertOptions
+from .rule_file import Group
+from .runner import Runner
+from .yaml_nodes import InvalidFile
+
+log = logging.getLogger("redismetrics")
+
+# Seconds between looks at the files, at the leases, and at what must be notified.
+_LOOK = 5.0
+_TICK = 1.0
+# After Redis was unreachable.
+_PAUSE = 1.0
+
+
+@dataclass(slots=True)
+class ServiceStatus:
+    """How the service does. *bad_files* says why the files on disk are not used; empty if they are.
+
+    Attributes:
+        unreachable: The error while Redis is unreachable; None while it answers.
+        passed_at: `time.monotonic` of the last whole pass.
+    """
+
+    bad_files: str = ""
+    unreachable: str | None = None
+    passed_at: float = 0.0
+
+
+class AlertService:
+    """Evaluates rules and sends alerts until it is stopped.
+
+    Args:
+        engine: Makes the engine that evaluates expressions, from a client.
+
+    Raises:
+        InvalidSetting: If a rule file or the notification file is not valid.
+        MissingExtra: If a package is missing that they need.
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        store: Store,
+        options: AlertOptions,
+        engine: Callable[[Client], Engine],
+    ) -> None:
+        self.namespace, self.store, self.options = namespace, store, options
+        self.status = ServiceStatus()
+        self.stop = threading.Event()
+        # Set by SIGHUP.
+        self.reload = threading.Event()
+        self._holder = secrets.token_hex(8)
+        self._engine = engine
+        self._alertmanagers = Alertmanagers(options.alertmanagers, options.send_timeout)
+        self._heartbeat: Outbox[str] = Outbox("heartbeat", self._beat, size=1)
+        self._watched = WatchedFiles(options.rules)
+        self.runner = Runner(
+            namespace,
+            self._load(),
+            self._holder,
+            around=Surroundings(options.external_labels, options.external_url),
+            default_interval_ms=round(1000 * options.default_interval),
+            lease_ms=round(1000 * options.lease),
+            resend_delay_ms=round(1000 * options.resend_delay),
+            send=self._alertmanagers.send,
+        )
+        config = self._notify_config()
+        self.notifier = None
+        if config is not None:
+            send = sender(config, options.external_url)
+            lease_ms = round(1000 * options.lease)
+            self.notifier = Notifier(namespace, config, send, self._holder, lease_ms)
+
+    def _load(self) -> list[Group]:
+        try:
+            return load_files(self.options.rules)
+        except InvalidFile as error:
+            raise InvalidSetting(f"rules must be valid rule files: {error}") from error
+
+    def _notify_config(self) -> NotifyConfig | None:
+        options = self.options
+        if options.notify_config:
+            try:
+                return load_config(Path(options.notify_config))
+            except (InvalidFile, OSError) as error:
+                raise InvalidSetting(f"notify_config must be a valid file: {error}") from error
+        if not options.webhook and options.notify is None:
+            return None
+        webhooks = [Webhook(options.webhook, timeout_s=options.send_timeout)]
+        receiver = NotifyReceiver(
+            "default",
+            tuple(webhooks if options.webhook else ()),
+            functions=() if options.notify is None else (Callback(options.notify),),
+        )
+        return NotifyConfig(
+            Route("{}", receiver.name, ("alertname",), group_wait=0), {receiver.name: receiver}
+        )
+
+    def run(self) -> None:
+        """Evaluate and notify until `stop` is set; then give back the leases."""
+        notifying = threading.Thread(
+            target=self._notify, name="redismetrics-alerts-notifier", daemon=True
+        )
+        if self.notifier is not None:
+            notifying.start()
+        with closing(self.store.connect(retries=0)) as client:
+            self._until_stopped(self._evaluating(client))
+            with suppress(StoreError):
+                self.runner.release(client)
+        if self.notifier is not None:
+            notifying.join(self.options.send_timeout + _TICK)
+        self._alertmanagers.stop(self.options.send_timeout)
+
+    def _until_stopped(self, step: Callable[[], float]) -> None:
+        """Repeat *step*, which returns seconds to wait, until stopped; wait while Redis is away."""
+        while not self.stop.is_set():
+            try:
+                wait = step()
+            except StoreError as error:
+                if self.status.unreachable is None:
+                    log.warning("alerts wait for Redis: %s", error)
+                self.status.unreachable = str(error)
+                wait = _PAUSE
+            self.stop.wait(wait)
+
+    def _evaluating(self, client: Client) -> Callable[[], float]:
+        engine = self._engine(client)
+        lease = self.options.lease
+        renew_at = look_at = 0.0
+
+        def step() -> float:
+            nonlocal renew_at, look_at
+            if monotonic() >= look_at or self.reload.is_set():
+                self._reload_if_changed()
+                look_at = monotonic() + _LOOK
+            if monotonic() >= renew_at:
+                self.runner.take_leases(client)
+                renew_at = monotonic() + lease / 3
+            now = server_ms(client)
+            if self.runner.evaluate_next(client, engine, now):
+                return 0.0
+            self._passed()
+            due = (self.runner.next_due(now) - now) / 1000
+            return max(min(due, renew_at - monotonic(), look_at - monotonic()), 0.01)
+
+        return step
+
+    def _passed(self) -> None:
+        """Note that everything due was evaluated."""
+        if self.status.unreachable is not None:
+            log.warning("Redis answers again")
+            self.status.unreachable = None
+        before, self.status.passed_at = self.status.passed_at, monotonic()
+        url = self.options.heartbeat_url
+        if url and self.status.passed_at - before >= 1:
+            self._heartbeat.put("heartbeat", url)
+
+    def _reload_if_changed(self) -> None:
+        asked = self.reload.is_set()
+        self.reload.clear()
+        if not self._watched.changed() and not asked:
+            return
+        try:
+            groups = load_files(self.options.rules)
+        except InvalidFile as error:
+            self.status.bad_files = str(error)
+            log.error("rules stay as they were, since a file is not valid: %s", error)
+            return
+        self.status.bad_files = ""
+        self.runner.replace(groups)
+        log.info("rules were read again: %d groups", len(groups))
+
+    def _notify(self) -> None:
+        notifier = self.notifier
+        assert notifier is not None
+        with closing(self.store.connect(retries=0)) as client:
+
+            def step() -> float:
+                notifier.step(client, server_ms(client))
+                return _TICK
+
+            self._until_stopped(step)
+            with suppress(StoreError):
+                notifier.stop(client, self.options.send_timeout)
+
+    def _beat(self, url: str) -> None:
+        post_json(url, {}, self.options.send_timeout)
+
+
+def server_ms(client: Client) -> int:
+    """Return the server's time, by which all processes evaluate; Unix ms."""
+    seconds, microseconds = run(client, _time())
+    return int(seconds) * 1000 + int(microseconds) // 1000
+
+
+def _time() -> Operation[tuple[bytes, bytes]]:
+    (reply,) = yield [("TIME",)]
+    return reply  # type: ignore[no-any-return]

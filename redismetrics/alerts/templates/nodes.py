@@ -1,0 +1,91 @@
+"""What a parsed template consists of."""
+
+from dataclasses import dataclass, field
+from typing import Union
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """A constant: text, a number, a truth value, or None for `nil`."""
+
+    value: str | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A variable, `$` included in its name; `.` is the dot."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionName:
+    """The name of a function, at the place where it is called."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Fields of an operand, one after the other: `$labels.job`."""
+
+    of: "Operand"
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Commands, each of which gets the result of the one before as its last argument.
+
+    *declares* are the variables that get the result. They are set anew, or, if *assigns*, where
+    they were declared.
+    """
+
+    commands: tuple[tuple["Operand", ...], ...]
+    declares: tuple[str, ...] = ()
+    assigns: bool = False
+
+
+Operand = Union[Literal, Variable, FunctionName, Fields, Pipeline]  # noqa: UP007
+
+
+@dataclass(frozen=True, slots=True)
+class PlainText:
+    """PlainText that is written as it is."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Write the result of a pipeline, unless it declares variables."""
+
+    pipeline: Pipeline
+
+
+@dataclass(slots=True)
+class ControlBlock:
+    """`if`, `with` or `range`: *kind* says which."""
+
+    kind: str
+    pipeline: Pipeline
+    body: list["Node"] = field(default_factory=list)
+    otherwise: list["Node"] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Include:
+    """Write another template of that name, with the result of *pipeline* as its dot."""
+
+    name: str
+    pipeline: Pipeline | None
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """`break` or `continue` of the innermost `range`."""
+
+    kind: str
+
+
+Node = PlainText | Action | ControlBlock | Include | Jump

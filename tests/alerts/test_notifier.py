@@ -1,0 +1,257 @@
+"""Notifications that are really sent, from states in a real Redis."""
+
+import logging
+from collections.abc import Iterator
+
+import msgpack
+import pytest
+import redis
+
+from redismetrics.alerts.label_matchers import parse_matchers
+from redismetrics.alerts.notify.config import Callback, NotifyConfig, NotifyReceiver, Route, Webhook
+from redismetrics.alerts.notify.http import SendingFailed, post_json
+from redismetrics.alerts.notify.notifier import Notifier
+from redismetrics.alerts.notify.outbox import Outbox
+from redismetrics.alerts.notify.send import sender
+from redismetrics.alerts.silences import check_silence, save_silence
+from redismetrics.alerts.states import FIRING, RESOLVED, Alert
+from redismetrics.alerts.store import GroupStatus, SavedAlert, alert_field, save_group
+from redismetrics.store import keys
+from redismetrics.store.connection import Store
+from redismetrics.store.driver import Client, run
+from redismetrics.store.lease import take
+
+from .receivers import Receiver as Server
+from .receivers import receiving
+
+NOW = 1_700_000_000_000
+MINUTE = 60_000
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[Client]:
+    store = Store(url, 5.0)
+    yield store.client()
+    store.close()
+
+
+@pytest.fixture
+def web() -> Iterator[Server]:
+    with receiving() as found:
+        yield found
+
+
+def alert(state: str = FIRING, **labels: str) -> Alert:
+    resolved = NOW if state == RESOLVED else 0
+    return Alert(
+        {"alertname": "A", **labels}, {"summary": "it is down"}, 1.0, state, NOW, NOW, resolved
+    )
+
+
+def save(client: Client, namespace: str, *alerts: Alert) -> None:
+    """Write the states of a group as the process that evaluates it does."""
+    lease = run(client, take(keys.alerts(namespace).leases, "g", "evaluator", MINUTE))
+    fields = {alert_field("r", each): SavedAlert(each) for each in alerts}
+    status = GroupStatus(name="g", evaluated_at=NOW)
+    assert run(client, save_group(namespace, "g", lease.fence, status, fields, [], []))
+
+
+def notifier(namespace: str, url: str, holder: str = "a", **options: object) -> Notifier:
+    receiver = NotifyReceiver("team", (Webhook(url, **options),))  # type: ignore[arg-type]
+    config = NotifyConfig(Route("{}", "team", ("alertname",), group_wait=0), {"team": receiver})
+    return Notifier(namespace, config, sender(config, "http://here"), holder, 15_000)
+
+
+def test_the_payload_is_alertmanagers(client: Client, namespace: str, web: Server) -> None:
+    save(client, namespace, alert(job="x"), alert(job="y"))
+    assert notifier(namespace, f"{web.url}/hook").step(client, NOW) == 1
+    web.wait_for(1)
+    ((path, body, headers),) = web.posts
+    assert (path, headers["Content-Type"]) == ("/hook", "application/json")
+    alerts = sorted(body.pop("alerts"), key=lambda each: each["labels"]["job"])
+    assert body == {
+        "version": "4",
+        "groupKey": '{}:{alertname="A"}',
+        "truncatedAlerts": 0,
+        "status": "firing",
+        "receiver": "team",
+        "groupLabels": {"alertname": "A"},
+        "commonLabels": {"alertname": "A"},
+        "commonAnnotations": {"summary": "it is down"},
+        "externalURL": "http://here",
+    }
+    assert {name: alerts[0][name] for name in ("status", "labels", "startsAt", "endsAt")} == {
+        "status": "firing",
+        "labels": {"alertname": "A", "job": "x"},
+        "startsAt": "2023-11-14T22:13:20.000Z",
+        "endsAt": "0001-01-01T00:00:00Z",
+    }
+
+
+def test_what_was_sent_is_not_sent_again(client: Client, namespace: str, web: Server) -> None:
+    save(client, namespace, alert())
+    first = notifier(namespace, web.url)
+    first.step(client, NOW)
+    web.wait_for(1)
+    first.stop(client, 10)
+    # Another process reads the log.
+    second = notifier(namespace, web.url, "b")
+    assert second.step(client, NOW + 6 * MINUTE) == 0
+    assert len(web.posts) == 1
+
+
+def test_it_is_sent_again_if_the_process_was_killed_before_it_was_logged(
+    client: Client, admin: redis.Redis, namespace: str, web: Server
+) -> None:
+    save(client, namespace, alert())
+    notifier(namespace, web.url).step(client, NOW)
+    web.wait_for(1)
+    # The first process does nothing more, and its lease ends.
+    key = keys.alerts(namespace).leases
+    holder, fence, _ = msgpack.unpackb(admin.hget(key, "notify"))
+    admin.hset(key, "notify", msgpack.packb([holder, fence, 1]))
+    second = notifier(namespace, web.url, "b")
+    assert second.step(client, NOW + 1000) == 1
+    web.wait_for(2)
+    second.stop(client, 10)
+    assert notifier(namespace, web.url, "c").step(client, NOW + 2000) == 0
+
+
+def test_only_one_process_notifies(client: Client, namespace: str, web: Server) -> None:
+    save(client, namespace, alert())
+    first, second = notifier(namespace, web.url), notifier(namespace, web.url, "b")
+    assert first.step(client, NOW) == 1
+    assert second.step(client, NOW) == 0
+
+
+def test_a_silenced_alert_is_not_sent(client: Client, namespace: str, web: Server) -> None:
+    save(client, namespace, alert(job="x"), alert(job="y"))
+    silence = check_silence(
+        parse_matchers('job="x"'),
+        starts_at=NOW - 1,
+        ends_at=NOW + MINUTE,
+        author="me",
+        comment="deploying",
+        now=NOW,
+    )
+    run(client, save_silence(namespace, silence, NOW))
+    assert notifier(namespace, web.url).step(client, NOW) == 1
+    web.wait_for(1)
+    assert [each["labels"]["job"] for each in web.bodies[0]["alerts"]] == ["y"]
+
+
+def test_resolved_alerts_are_sent(client: Client, namespace: str, web: Server) -> None:
+    save(client, namespace, alert())
+    sending = notifier(namespace, web.url)
+    sending.step(client, NOW)
+    web.wait_for(1)
+    save(client, namespace, alert(RESOLVED))
+    sending.outboxes["team", "webhook[0]"].stop(10)
+    sending.stop(client, 10)
+    after = notifier(namespace, web.url, "b")
+    assert after.step(client, NOW + 5 * MINUTE) == 1
+    web.wait_for(2)
+    assert [(each["status"], len(each["alerts"])) for each in web.bodies] == [
+        ("firing", 1),
+        ("resolved", 1),
+    ]
+
+
+def test_a_function_gets_the_payload(client: Client, namespace: str) -> None:
+    save(client, namespace, alert())
+    got: list[dict[str, object]] = []
+    receiver = NotifyReceiver("default", functions=(Callback(got.append),))
+    config = NotifyConfig(Route("{}", "default", group_wait=0), {"default": receiver})
+    sending = Notifier(namespace, config, sender(config, ""), "a", 15_000)
+    sending.step(client, NOW)
+    sending.stop(client, 10)
+    assert [each["status"] for each in got] == ["firing"]
+
+
+def test_a_receiver_that_hangs_holds_up_no_other(
+    client: Client, namespace: str, web: Server
+) -> None:
+    save(client, namespace, alert())
+    web.answers.clear()
+    with receiving() as other:
+        receiver = NotifyReceiver("team", (Webhook(web.url), Webhook(other.url)))
+        config = NotifyConfig(Route("{}", "team", group_wait=0), {"team": receiver})
+        sending = Notifier(namespace, config, sender(config, ""), "a", 15_000)
+        assert sending.step(client, NOW) == 2
+        other.wait_for(1)
+        web.wait_for(1)
+        # What hangs is not handed on again.
+        assert sending.step(client, NOW + 1000) == 0
+
+
+def test_a_failing_receiver_is_tried_again(web: Server) -> None:
+    web.status = 503
+    tries = []
+
+    def send(thing: str) -> None:
+        tries.append(thing)
+        if len(tries) == 2:
+            web.status = 200
+        post_json(web.url, thing, 10)
+
+    taken: list[str] = []
+    times = iter(range(0, 10**6, 100))
+    # Each look at the clock is 100 s later, so no pause takes time.
+    outbox: Outbox[str] = Outbox("x", send, taken.append, clock=lambda: next(times))
+    outbox.put("key", "alert")
+    web.wait_for(2)
+    outbox.stop(30)
+    assert (taken, outbox.failed, outbox.sent) == (["alert"], 1, 1)
+
+
+def test_newer_news_replaces_what_waits(web: Server) -> None:
+    web.answers.clear()
+    outbox: Outbox[str] = Outbox("x", lambda thing: post_json(web.url, thing, 10))
+    outbox.put("first", "in hand")
+    web.wait_for(1)
+    outbox.put("key", "old")
+    outbox.put("key", "new")
+    web.answers.set()
+    outbox.stop(30)
+    assert web.bodies == ["in hand", "new"]
+
+
+def test_the_oldest_is_dropped_beyond_the_bound(
+    web: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    web.answers.clear()
+    outbox: Outbox[int] = Outbox("x", lambda thing: post_json(web.url, thing, 10), size=3)
+    outbox.put("first", 0)
+    web.wait_for(1)
+    with caplog.at_level(logging.ERROR, "redismetrics"):
+        for number in range(1, 6):
+            outbox.put(number, number)
+    web.answers.set()
+    outbox.stop(30)
+    assert (web.bodies, outbox.dropped) == ([0, 3, 4, 5], 2)
+    assert "was dropped" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("status", "may_retry"), [(400, False), (500, True), (429, True), (302, False)]
+)
+def test_refusals(web: Server, status: int, may_retry: bool) -> None:
+    web.status = status
+    with pytest.raises(SendingFailed, match=str(status)) as raised:
+        post_json(f"{web.url}/secret-token", {}, 10)
+    assert raised.value.may_retry == may_retry
+    # A redirect is not followed, and the URL is not told.
+    assert len(web.posts) == 1
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/secret", "http://nosuch.invalid/secret"])
+def test_unreachable_receivers(url: str) -> None:
+    with pytest.raises(SendingFailed, match="cannot be reached") as raised:
+        post_json(url, {}, 5)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_token_is_sent_as_a_header(web: Server) -> None:
+    post_json(web.url, {}, 10, "s3cret")
+    assert web.posts[0][2]["Authorization"] == "Bearer s3cret"
