@@ -1,7 +1,7 @@
 """Examine a server and a namespace: what is wrong, and what to do. Changes nothing.
 
     connection -> server, memory, eviction, persistence, clock -> scripts, format, versions,
-    workers, losses, metrics
+    workers, losses, metrics, samples, tags
 
 Each finding is ok, a warning or a failure. On a cluster each primary is checked, and a finding is
 that of the worst. A check without permission is a warning that names the missing right; the rights

@@ -2,6 +2,8 @@
 
 from dataclasses import asdict
 
+from redismetrics.model.definition import Definition
+from redismetrics.model.time import SECOND
 from redismetrics.queries.newer_versions import NewerVersions, find_newer
 from redismetrics.store import catalog, keys, stats
 from redismetrics.store.driver import Operation
@@ -10,6 +12,7 @@ from redismetrics.store.server import try_scripts
 from redismetrics.store.stats import MetricStats, Presence
 
 from .findings import Finding, Status, readable_size
+from .sample_checks import check_tags, judge_samples
 from .server_checks import ALMOST_FULL
 
 # Age of the oldest unprocessed block that is a warning, and that is a failure.
@@ -25,6 +28,7 @@ class NamespaceChecks:
         self._namespace = Namespace(namespace)
         self._max_series = max_series
         self._stats: dict[str, MetricStats] | None = None
+        self._definitions: dict[str, Definition] = {}
 
     def check_scripts(self) -> Operation[list[Finding]]:
         """Check that the scripts load and run, without effect."""
@@ -53,14 +57,25 @@ class NamespaceChecks:
         return [_judge_workers(presence, (yield from self._read_stats()))]
 
     def check_metrics(self) -> Operation[list[Finding]]:
-        """Check for lost samples, and for metrics with too many series."""
-        metrics = yield from self._read_stats()
-        return [_judge_losses(metrics), _judge_sizes(metrics, self._max_series)]
+        """Check for lost samples, for metrics with too many series, and what exact samples cost."""
+        metrics, config = (yield from self._read_stats()), (yield from self._namespace.config())
+        limits = {
+            name: definition.options.max_series or self._max_series
+            for name, definition in self._definitions.items()
+        }
+        kept_s = config.retention.raw.retention / SECOND
+        return [
+            _judge_losses(metrics),
+            _judge_sizes(metrics, limits),
+            judge_samples(self._definitions, metrics, kept_s),
+            (yield from check_tags(self._namespace.name, config.shards, metrics)),
+        ]
 
     def _read_stats(self) -> Operation[dict[str, MetricStats]]:
         if self._stats is None:
             name, config = self._namespace.name, (yield from self._namespace.config())
             known = yield from catalog.catalogue(name, config.shards, strict=True)
+            self._definitions = known
             self._stats = yield from stats.metric_stats(name, config, list(known))
         return self._stats
 
@@ -132,7 +147,7 @@ def _judge_losses(metrics: dict[str, MetricStats]) -> Finding:
     return Finding("losses", "warning", found, advice, {**totals, "metric": name})
 
 
-def _judge_sizes(metrics: dict[str, MetricStats], max_series: int) -> Finding:
+def _judge_sizes(metrics: dict[str, MetricStats], limits: dict[str, int]) -> Finding:
     sizes = {
         name: each.log_bytes + sum(each.level_bytes.values()) for name, each in metrics.items()
     }
@@ -152,11 +167,11 @@ def _judge_sizes(metrics: dict[str, MetricStats], max_series: int) -> Finding:
         largest = ", ".join(f"{name} {readable_size(sizes[name])}" for name in by_bytes[:3])
         most = ", ".join(f"{name} {series[name]:,}" for name in by_series[:3])
         found += f"; largest {largest}; most series {most}"
-        first = by_series[0]
-        if series[first] and series[first] >= ALMOST_FULL * max_series:
+        first = max(by_series, key=lambda name: series[name] / limits[name])
+        if series[first] and series[first] >= ALMOST_FULL * limits[first]:
             advice = (
                 f"Remove a tag with many values from {first}: series beyond "
-                f"max_series={max_series:,} are merged into one."
+                f"max_series={limits[first]:,} are merged into one."
             )
             return Finding("metrics", "warning", found, advice, details)
     return Finding("metrics", "ok", found, details=details)

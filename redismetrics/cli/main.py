@@ -19,6 +19,7 @@ from redismetrics.model.validation import did_you_mean
 from . import (
     catalog,
     copy,
+    declare,
     delete,
     doctor,
     measure,
@@ -61,6 +62,7 @@ for _name, _panel, _command, _settings in (
     ("gauge", "Record", record.gauge, record.NEGATIVE),
     ("histogram", "Record", record.histogram, record.NEGATIVE),
     ("measure", "Record", measure.measure, {}),
+    ("declare", "Record", declare.declare, {}),
     ("run", "Record", run_program.run_program, {}),
     ("query", "Query", query.query, {}),
     ("time-series", "Query", query.time_series, {}),
