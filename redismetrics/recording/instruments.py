@@ -152,11 +152,18 @@ class Gauge(Instrument):
         return type(self)(self.name, added, metrics=self._metrics, per=self._per, merge=self._merge)
 
     def _first(self, item: Any) -> None:
-        if self._per is not None:
-            self._recorder().registry.give_options(
-                self.name, "gauge", per=self._per, merge=self._merge
-            )
+        self._declare()
         super()._first(item)
+
+    def _slow(self, value: Any, *, change: bool = False, exemplar: Any = None) -> None:
+        if self.buffer is None:
+            self._declare()
+        super()._slow(value, change=change, exemplar=exemplar)
+
+    def _declare(self) -> None:
+        if self._per is not None:
+            registry = self._recorder().registry
+            registry.give_options(self.name, "gauge", per=self._per, merge=self._merge)
 
     def set(self, value: float) -> None:
         """Set the value now."""

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import redis
 
-import redismetrics
 from redismetrics import Gauge, InvalidQuery, InvalidValue, Metrics, TypeMismatch
 from redismetrics.columnar.process_values import BEAT_SECONDS, GONE_MS, Process
 from redismetrics.export import export
@@ -326,9 +325,12 @@ def test_values_come_back_after_the_server_has_lost_its_data(
 
 
 @pytest.mark.parametrize("mode", MERGE_MODES)
-def test_values_of_a_process_that_ends(clients: list[Metrics], mode: str) -> None:
+def test_values_of_a_process_that_ends(
+    clients: list[Metrics], moving_server: Server, mode: str
+) -> None:
     declare(clients, mode)
     set_in(clients[0], 3)
+    moving_server.advance(1)
     set_in(clients[1], 4)
     clients[1].close()
     alone = {"all": 3, "sum": 7, "min": 3, "max": 4, "mostrecent": 4}
@@ -499,8 +501,8 @@ def test_processes_of_a_cluster(cluster: Cluster, namespace: str) -> None:
     made[0].close()
 
 
-def test_a_capture_has_what_was_set(captured: Captured) -> None:
-    gauge = redismetrics.gauge("jobs", per="process", merge="livesum")
+def test_a_capture_has_what_was_set(metrics: Metrics, captured: Captured) -> None:
+    gauge = metrics.gauge("jobs", per="process", merge="livesum")
     gauge.set(3.0)
     gauge.add(2.0)
     assert captured.gauge("jobs").values == [3, 5]
