@@ -85,20 +85,6 @@ def _masked(vector: Vector, kept: Bools) -> Vector:
     return masked
 
 
-@dataclass(slots=True, eq=False)
-class _Side:
-    """The side of a join that has one series in a match group at a time.
-
-    Attributes:
-        values: Shape (groups, steps).
-        present: Shape (groups, steps).
-        row: The series that is present, shape (groups, steps); only if labels are included.
-    """
-
-    values: Floats
-    present: Bools
-
-
 def join(left: Vector, right: Vector, node: Binary, budget: Budget) -> Vector:
     """Return ``left operator right`` for arithmetic and comparisons, without distributions.
 

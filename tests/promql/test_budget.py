@@ -116,6 +116,7 @@ def test_a_cross_join_of_many_series_is_refused(operator: str) -> None:
         prepared.evaluate([many_series()], Budget.of())
 
 
+@pytest.mark.slow
 def test_a_join_with_many_included_labels_is_refused_before_it_is_made() -> None:
     # At each step another of many series is present, so that none is a duplicate.
     steps = 2000
@@ -131,6 +132,7 @@ def test_a_join_with_many_included_labels_is_refused_before_it_is_made() -> None
         prepared.evaluate([many, one], Budget.of())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "expression",
     ["m and m", "m or m", "m unless m", "m * m", "sum by (i) (m)", "topk(5, m)", "-m", "sort(m)"],

@@ -121,6 +121,7 @@ for shape, unit in json.load(sys.stdin).items():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1 << 20, MAX_BYTES // 2, 2000, 300])
 def test_the_process_survives_hostile_shapes_in_a_thread(size: int) -> None:
     done = subprocess.run(
