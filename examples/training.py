@@ -1,8 +1,9 @@
-"""Compare training runs: loss, tokens per second and learning rate, as time series.
+"""Compare training runs: loss, tokens per second and learning rate, as time series and by step.
 
     python examples/training.py --seconds 4
 
-Each run is a process that trains a small model: which letter follows which in this file. Needs
+Three runs are processes that train a small model: which letter follows which in this file. Then a
+sweep records 1,500 short runs, and reads the loss of the best one back, step by step. Needs
 redismetrics[embedded]. Uses the server in REDISMETRICS_URL, otherwise the embedded server.
 """
 
@@ -22,6 +23,8 @@ import redismetrics as rm
 BATCH = 512
 # Learning rates to compare.
 RATES = (0.5, 4.0, 32.0)
+# The sweep: steps of each run, and seconds between two.
+STEPS, STEP_SECONDS = 40, 0.05
 
 
 def losses(text: str, seconds: float, peak: float) -> Iterator[tuple[float, float]]:
@@ -49,8 +52,7 @@ def losses(text: str, seconds: float, peak: float) -> Iterator[tuple[float, floa
 
 
 def train(run_id: str, peak: float, seconds: float) -> None:
-    # A run id is a good tag for up to some thousands of runs. A step is not a tag: its timestamp
-    # identifies it.
+    # A run id is a good tag, also for thousands of runs. A step is metadata of its sample.
     tags = {"run_id": run_id}
     loss, rate, tokens = (
         rm.Gauge("train_loss", tags),
@@ -63,10 +65,60 @@ def train(run_id: str, peak: float, seconds: float) -> None:
         tokens.increment(BATCH)
 
 
+def record_sweep(sweep: str, runs: int) -> dict[str, float]:
+    """Record the loss of many short runs; return the learning rate of each."""
+    # Every sample is kept, with its step. A tag may have a value for each run, of many sweeps.
+    rm.declare(
+        "sweep_loss",
+        "gauge",
+        help="Loss of the runs of a sweep.",
+        exact_samples=True,
+        retention=30 * 86_400,
+        max_tag_values=100_000,
+        max_series=100_000,
+    )
+    random = np.random.default_rng(1)
+    rates = {f"{sweep}-{number}": float(random.lognormal()) for number in range(runs)}
+    began = time.time() - STEPS * STEP_SECONDS
+    for step in range(STEPS):
+        for run, rate in rates.items():
+            # Simulate a model that learns best at a rate of 1.
+            loss = 2.5 / (1 + step * rate * math.exp(-rate)) + 0.01 * float(random.normal())
+            rm.gauge(
+                "sweep_loss",
+                loss,
+                tags={"run_id": run},
+                metadata={"step": step},
+                timestamp=began + step * STEP_SECONDS,
+            )
+    rm.flush()
+    return rates
+
+
+def compare_sweep(sweep: str, runs: int) -> None:
+    """Record a sweep, and print the run with the smallest final loss."""
+    began = time.time()
+    rates = record_sweep(sweep, runs)
+    window = (began - STEPS * STEP_SECONDS - 1, None)
+    final = rm.rollup(
+        "sweep_loss", group_by="run_id", aggregations=["last", "count"], window=window
+    )
+    of_sweep = {run: row for run, row in final.items() if run in rates}
+    samples = sum(row["count"] for row in of_sweep.values())
+    best = min(of_sweep, key=lambda run: of_sweep[run]["last"])
+    print(f"\nSweep: {len(of_sweep):,} runs, {samples:,} samples.")
+    print(f"Best: {best}, with a learning rate of {rates[best]:.3f}. Its loss, every 10 steps:")
+    for sample in rm.query("sweep_loss", tags={"run_id": best}, window=window)[::10]:
+        print(f"  step {sample.metadata['step']:<3} {sample.value:.3f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train models in parallel and compare them.")
     parser.add_argument(
         "--seconds", type=float, default=4.0, help="how long (default: %(default)g)"
+    )
+    parser.add_argument(
+        "--runs", type=int, default=1_500, help="runs of the sweep (default: %(default)g)"
     )
     given = parser.parse_args()
 
@@ -101,6 +153,8 @@ def main() -> None:
         print(f"  {run:<14}{last:>12.3f}{lowest:>12.3f}{speed:>12,.0f}{rate[run]['last']:>12.3f}")
     best = min(runs, key=lambda run: loss[run]["last"])
     print(f"\nBest: {best}, with a learning rate of {runs[best]:g}.")
+
+    compare_sweep(sweep, given.runs)
 
 
 if __name__ == "__main__":

@@ -158,6 +158,23 @@ def test_training_runs(run: Run, metrics: Metrics) -> None:
         assert re.search(rf"^  {run_id} +{means}$", out, re.MULTILINE)
     best_run = min(rows, key=lambda run_id: rows[run_id][0])
     assert f"Best: {best_run}," in out
+    check_sweep(out, metrics)
+
+
+def check_sweep(out: str, metrics: Metrics) -> None:
+    """1,500 runs, each with all its steps in order; the best is printed."""
+    assert "Sweep: 1,500 runs, 60,000 samples." in out
+    found = metrics.query("sweep_loss", group_by="run_id")
+    curves = {row["run_id"]: row["samples"] for row in found}
+    assert len(curves) == 1_500
+    for samples in curves.values():
+        assert [sample.metadata["step"] for sample in samples] == list(range(40))
+    best = min(curves, key=lambda run: curves[run][-1].value)
+    assert f"Best: {best}, with a learning rate of" in out
+    steps = re.findall(r"^  step (\d+) +([\d.]+)$", out, re.MULTILINE)
+    assert [(int(step), float(loss)) for step, loss in steps] == [
+        (step, shown(curves[best][step].value, 3)) for step in range(0, 40, 10)
+    ]
 
 
 @pytest.mark.slow

@@ -46,6 +46,7 @@ SESSIONS = {
     "docs/scaling.md": Session(),
     "docs/security.md": Session(),
     "docs/telemetry.md": Session(),
+    "docs/training.md": Session(),
 }
 
 
