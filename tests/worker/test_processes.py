@@ -258,11 +258,12 @@ def test_a_value_that_was_sent_meanwhile_stays(
 
 
 def test_a_live_value_that_was_sent_meanwhile_does_not_end(
-    make_process: MakeProcess, admin: redis.Redis, namespace: str
+    make_process: MakeProcess, worker: Worker, namespace: str
 ) -> None:
     metrics = make_process()
     set_in(metrics, 3, "livesum")
-    steps = Steps(admin, processes.end_live_values(Namespace(namespace), lambda process: True))
+    ending = processes.end_live_values(Namespace(namespace), lambda process: True)
+    steps = Steps(worker.client(), ending)
     steps.until_script()
     # What was read is outdated, so it is read again.
     set_in(metrics, 5, "livesum")
