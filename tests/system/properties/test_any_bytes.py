@@ -108,8 +108,12 @@ READERS: dict[str, Callable[[bytes, bytes], Any]] = {
     "catalogue": lambda one, two: drive(catalog.catalogue("n", 1), [[one, two]]),
     "pending": lambda one, two: drive(queue.pending("n", 0, 0, 0, 1), [[one, two]]),
     "live": lambda one, two: drive(
-        read_families("n", 1, {"took": Definition("histogram", buckets=(1.0,))}),
-        [[pack_tags({}), b"0"], [one, two]],
+        read_families("n", 1, {"took": Definition("histogram", buckets=(1.0,))}, 0),
+        [[one, two], [pack_tags({}), b"0"]],
+    ),
+    "exemplars": lambda one, two: drive(
+        read_families("n", 1, {"jobs": Definition("counter")}, 0, exemplars=True),
+        [[one, two, b"0 0", one], [], [pack_tags({}), b"0"]],
     ),
     "writers": lambda one, two: drive(
         stats.server_state("n", 1), [b"used_memory:1\r\n", [b"1", b"0"], [], [one, two]]
@@ -140,7 +144,8 @@ def test_totals_with_any_numbers_are_read_or_raise_our_error(
     state = struct.pack(f"<{width * rows}d", *values[: width * rows])
     series = [pack_tags({"a": "b"}), str(field * rows).encode()]
     with bounded(), contextlib.suppress(FormatMismatch):
-        drive(read_families("n", 1, {"jobs": definition}), [series, [str(field).encode(), state]])
+        operation = read_families("n", 1, {"jobs": definition}, 0)
+        drive(operation, [[str(field).encode(), state], series])
 
 
 @given(
