@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
 from redismetrics import Gauge, InvalidMetric, InvalidQuery, Metrics
+from redismetrics.export import export
 from redismetrics.model.validation import NAME_PATTERN, clean_tags
 from tests.fixtures.servers import Server
 
@@ -150,6 +152,7 @@ TAGS = st.none() | st.dictionaries(
     max_size=4,
 )
 METHODS = ("increment", "gauge", "histogram", "record")
+EXEMPLARS = st.none() | st.dictionaries(st.sampled_from(["trace_id", "n", "a.b"]), ANYTHING)
 
 
 @pytest.fixture
@@ -175,6 +178,58 @@ CALLS = st.lists(
     min_size=1,
     max_size=8,
 )
+
+
+@pytest.mark.slow
+@given(
+    calls=st.lists(
+        st.tuples(st.sampled_from(["increment", "histogram", "record"]), ANYTHING, EXEMPLARS),
+        min_size=1,
+        max_size=6,
+    )
+)
+@settings(max_examples=100)
+def test_an_exemplar_raises_our_error_or_is_stored(server: Server, calls: list[Any]) -> None:
+    with Metrics(
+        server.url, namespace=f"any-call-{next(_numbers)}", flush_interval=NEVER
+    ) as metrics:
+        expected: dict[str, dict[str, str]] = {}
+        for method, odd, exemplar in calls:
+            for given_exemplar in (odd, exemplar):
+                with contextlib.suppress(InvalidMetric):
+                    getattr(metrics, method)(method, 1.5, exemplar=given_exemplar)
+                    if given_exemplar is not None:
+                        expected[method] = clean_tags(given_exemplar)
+        metrics.flush()
+        assert metrics.stats()["dropped"] == {}
+        for method in METHODS:
+            found = [each.labels for each in metrics.exemplars(method)]
+            assert found == ([expected[method]] if method in expected else [])
+
+
+@pytest.mark.slow
+@given(values=st.lists(st.tuples(ANYTHING | TAGS, TAGS | ANYTHING), min_size=1, max_size=6))
+@settings(max_examples=100)
+def test_labels_and_states_raise_our_error_or_are_shown(server: Server, values: list[Any]) -> None:
+    with Metrics(
+        server.url, namespace=f"any-call-{next(_numbers)}", flush_interval=NEVER
+    ) as metrics:
+        shown: dict[tuple[str, ...], dict[str, str]] = {}
+        for value, tags in values:
+            for kind in ("info", "stateset"):
+                with contextlib.suppress(InvalidMetric):
+                    metrics.record(kind, value, type=kind, tags=tags)  # type: ignore[arg-type]
+                    about = {key: text for key, text in clean_tags(tags).items() if text}
+                    labels = clean_tags(value) if kind == "info" else {"stateset": value}
+                    shown[kind, *map(str, sorted(about.items()))] = {**about, **labels}
+        metrics.flush()
+        assert metrics.stats()["dropped"] == {}
+        found = [each.tags for family in metrics.live() for each in family.series if each.value]
+        assert sorted(map(sorted, map(dict.items, found))) == sorted(
+            map(sorted, map(dict.items, shown.values()))
+        )
+        page = export(metrics=metrics, openmetrics=True)
+        assert len(list(parse_openmetrics(page))) == len({kind for kind, *_ in shown})
 
 
 @pytest.mark.slow
