@@ -12,6 +12,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from redismetrics import AsyncMetrics, Counter, Histogram, InvalidTags, Metrics, TypeMismatch
 from redismetrics.export import export
 from redismetrics.model.exemplar import Exemplar
+from redismetrics.recording import drain
 from redismetrics.store import keys
 from redismetrics.testing import Captured
 from tests.fixtures.clients import MakeMetrics, MakeWorker
@@ -108,14 +109,18 @@ def test_late_exemplar_does_not_replace_a_newer_one(metrics: Metrics) -> None:
     metrics.flush()
     (newest,) = metrics.exemplars("jobs")
     at = newest.timestamp.timestamp()
-    for early, expected in ((at - 60, "new"), (at + 0.5, "newer")):
-        metrics.increment("jobs", timestamp=early, exemplar=trace("newer"))
-        metrics.flush()
-        assert listed(metrics, "jobs") == {None: (trace(expected), 1)}
-        if early > at:
-            # No exemplar is of the future.
-            (found,) = metrics.exemplars("jobs")
-            assert found.timestamp.timestamp() <= at + 0.5
+    metrics.increment("jobs", timestamp=at - 60, exemplar=trace("late"))
+    metrics.flush()
+    assert metrics.exemplars("jobs") == [newest]
+    # A time that is ahead is cut to that of the batch, so that newer ones replace it.
+    metrics.increment("jobs", timestamp=at + 30, exemplar=trace("ahead"))
+    metrics.flush()
+    (found,) = metrics.exemplars("jobs")
+    assert found.labels == trace("ahead")
+    assert found.timestamp.timestamp() < at + 20
+    metrics.increment("jobs", exemplar=trace("newest"))
+    metrics.flush()
+    assert listed(metrics, "jobs") == {None: (trace("newest"), 1)}
 
 
 def test_exemplars_of_samples_that_wait_are_merged(make_metrics: MakeMetrics, url: str) -> None:
@@ -132,6 +137,30 @@ def test_exemplars_of_samples_that_wait_are_merged(make_metrics: MakeMetrics, ur
     assert {each.tags["queue"]: each.labels for each in metrics.exemplars("took")} == {
         queue: trace(f"{queue}2") for queue in "abc"
     }
+
+
+def test_no_exemplar_is_sent_before_its_sample(
+    metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drained = drain.drain
+
+    def drain_and_record(*arguments: Any) -> Any:
+        found = drained(*arguments)
+        # Another thread records after the samples were taken.
+        metrics.increment("jobs", exemplar=trace("late"))
+        return found
+
+    metrics.increment("jobs", exemplar=trace("early"))
+    with monkeypatch.context() as patch:
+        patch.setattr(drain, "drain", drain_and_record)
+        metrics._sink.collector.collect_now()
+    batches = metrics._sink.send_queue.take(0)
+    assert [
+        (batch.samples.count, [each.unpacked() for each in batch.exemplars]) for batch in batches
+    ] == [(1, [trace("early")])]
+    metrics._sink.send_queue.put_back(batches)
+    metrics.flush()
+    assert listed(metrics, "jobs") == {None: (trace("late"), 1)}
 
 
 def test_key_expires_and_is_deleted_with_series_and_metric(

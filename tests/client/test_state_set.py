@@ -1,5 +1,7 @@
 """State sets: one state is 1 and all others are 0, whatever process set it last."""
 
+import re
+
 import pytest
 
 from redismetrics import InvalidTags, InvalidValue, Metrics, TypeMismatch
@@ -62,6 +64,30 @@ def test_states_that_are_not_declared_are_those_that_were_set(metrics: Metrics) 
     metrics.record("job", "starting")
     metrics.flush()
     assert states_of(page(metrics), "job") == {"starting": 1, "running": 0, "stopped": 0}
+
+
+def test_states_of_a_set_are_together_on_the_page(metrics: Metrics) -> None:
+    jobs = metrics.state_set("job", STATES)
+    for queue in ("mail", "audio"):
+        jobs.set("running", queue=queue)
+    metrics.flush()
+    text = export(metrics=metrics, openmetrics=True)
+    found = re.findall(r'queue="(\w+)"', text)
+    assert found == ["audio"] * 3 + ["mail"] * 3
+    # Its parser refuses any other order.
+    assert len(page(metrics, openmetrics=True)) == 6
+
+
+def test_overflow_leaves_a_page_that_is_valid(make_metrics: MakeMetrics) -> None:
+    metrics = make_metrics(max_series=2)
+    for number in range(4):
+        metrics.state_set("job").set("running", queue=str(number))
+        metrics.flush()
+    (row,) = metrics.cardinality()
+    assert row["overflow"]
+    for openmetrics in (False, True):
+        found = page(metrics, openmetrics=openmetrics)
+        assert found == {at("job", job="running", queue=queue): 1 for queue in "01"}
 
 
 @needs_promtool
