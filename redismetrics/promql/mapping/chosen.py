@@ -8,6 +8,7 @@ import numpy as np
 from redismetrics.columnar.arrays import Ints
 from redismetrics.exposition.names import names_of_tags
 from redismetrics.model.definition import Definition
+from redismetrics.model.label_sets import LABELS_TAG
 from redismetrics.promql.matchers import Matcher
 from redismetrics.promql.source import Labels
 
@@ -52,14 +53,16 @@ def _choose(
     conditions: list[tuple[str, Callable[[str], bool]]],
     external: Mapping[str, str],
 ) -> tuple[list[Labels], Ints]:
-    names = names_of_tags(definition, {key for tags in series.values() for key in tags})
+    keys = {key for tags in series.values() for key in tags}
+    names = names_of_tags(definition, keys - {LABELS_TAG})
     positions = np.full(max(series, default=-1) + 2, -1)
     chosen: dict[tuple[tuple[str, str], ...], int] = {}
     found: list[Labels] = []
     # The answer of each condition to each value: a value occurs in many series.
     answers: list[dict[str, bool]] = [{} for _ in conditions]
     for number, tags in series.items():
-        labels = {**external, **{names[key]: value for key, value in tags.items() if value}}
+        own = {names[key]: value for key, value in tags.items() if value and key != LABELS_TAG}
+        labels = {**external, **own}
         for (name, matches), known in zip(conditions, answers, strict=True):
             value = labels.get(name, "")
             if value not in known:

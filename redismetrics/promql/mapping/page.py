@@ -22,6 +22,7 @@ _FORMS: Mapping[str, tuple[tuple[Form, str], ...]] = {
         ("distribution", ""),
     ),
     "summary": (("count", "_count"), ("sum", "_sum"), ("distribution", "")),
+    "info": (("gauge", "_info"),),
 }
 
 
