@@ -71,18 +71,19 @@ def metric_stats(
             ("HMGET", worked.state, "late", "pruned", "inexact"),
             ("ZCARD", recorded.log),
             ("HGETALL", worked.held),
-            ("HGET", keys.shard(namespace, shard).catalogue, name),
         ]
     commands.append(("TIME",))
-    (*replies, time), states = yield from _read_with_states(namespace, config, names, commands)
+    (*replies, time), states = yield from _read_with_states(
+        namespace, config, names, commands, definitions=True
+    )
     series = yield from _count_series(
-        namespace, config, dict(zip(names, replies[::5], strict=True)), states
+        namespace, config, dict(zip(names, replies[::4], strict=True)), states
     )
     now_ms, found = read_now_ms(time), {}
     for at, name in enumerate(names):
         with reading(f"the state of {name!r}"):
-            state, of_worker = states[name], replies[5 * at + 1 : 5 * at + 4]
-            retention = _retention(config.retention, name, replies[5 * at + 4], now_ms)
+            state, of_worker = states[name], replies[4 * at + 1 : 4 * at + 4]
+            retention = _retention(config.retention, name, state.definition, now_ms)
             found[name] = _metric_stats(retention, now_ms, series[name], state, of_worker)
     return found
 
@@ -99,10 +100,17 @@ def _retention(
 
 
 class _ShardState(NamedTuple):
-    """What the keys of a shard hold of a metric: its packed state, and its score in `dirty`."""
+    """What the keys of a shard hold of a metric.
+
+    Attributes:
+        packed: Its state.
+        dirty: Its score in `dirty`.
+        definition: Its entry in the catalogue, if it was asked for.
+    """
 
     packed: bytes | None
     dirty: bytes | None
+    definition: bytes | None
 
     def unpack(self) -> tuple[RecordState, int]:
         """Return the state, and when a sample was last stored, in ms. Call it within `reading`."""
@@ -111,7 +119,12 @@ class _ShardState(NamedTuple):
 
 
 def _read_with_states(
-    namespace: str, config: Config, names: list[str], commands: list[Command]
+    namespace: str,
+    config: Config,
+    names: list[str],
+    commands: list[Command],
+    *,
+    definitions: bool = False,
 ) -> Operation[tuple[list[Any], dict[str, _ShardState]]]:
     """Send *commands*, and read what the keys of the shards hold of these metrics after them."""
     by_shard: dict[int, list[str]] = {}
@@ -122,13 +135,16 @@ def _read_with_states(
         of_shard = keys.shard(namespace, shard)
         # The state comes last: what has left `dirty` is sealed in it.
         of_shards += [("ZMSCORE", of_shard.dirty, *some), ("HMGET", of_shard.recorded, *some)]
-    replies = yield [*commands, *of_shards]
-    states = {}
-    for at, some in enumerate(by_shard.values()):
-        dirty, packed = replies[len(commands) + 2 * at :][:2]
-        for name, of_metric in zip(some, zip(packed, dirty, strict=True), strict=True):
-            states[name] = _ShardState(*of_metric)
-    return replies[: len(commands)], states
+        if definitions:
+            of_shards.append(("HMGET", of_shard.catalogue, *some))
+    replies = iter((yield [*commands, *of_shards]))
+    first = [next(replies) for _ in commands]
+    states: dict[str, _ShardState] = {}
+    for some in by_shard.values():
+        dirty, packed = next(replies), next(replies)
+        defined = next(replies) if definitions else [None] * len(some)
+        states.update(zip(some, map(_ShardState, packed, dirty, defined), strict=True))
+    return first, states
 
 
 def _count_series(
@@ -182,7 +198,7 @@ def progress(namespace: str, config: Config, names: list[str]) -> Operation[dict
     """Return the progress of these metrics, without those whose state cannot be read."""
     _, states = yield from _read_with_states(namespace, config, names, [])
     found = {}
-    for name, (packed, dirty) in states.items():
+    for name, (packed, dirty, _) in states.items():
         try:
             with reading(f"the state of {name!r}"):
                 sealed = RecordState.unpack(packed).sealed
