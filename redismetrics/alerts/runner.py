@@ -36,6 +36,7 @@ from .store import (
     alert_field,
     load_group,
     rule_fields,
+    rule_id_of,
     save_group,
     text_digest,
 )
@@ -152,7 +153,7 @@ class Runner:
         each.saved = run(client, load_group(self._namespace, each.name))
         by_id: dict[str, RuleState] = {}
         for name, saved in each.saved.alerts.items():
-            state = by_id.setdefault(name.decode().split(" ")[0], RuleState())
+            state = by_id.setdefault(rule_id_of(name), RuleState())
             state.alerts[key_of(saved.alert.labels)] = saved.alert
         each.states = _states_of(each.ids, by_id)
         each.fence = fence

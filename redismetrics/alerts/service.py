@@ -8,6 +8,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from redismetrics.errors import InvalidSetting, StoreError
 from redismetrics.store.connection import Store
@@ -69,7 +70,7 @@ class AlertService:
         engine: Callable[[Client], Engine],
     ) -> None:
         self.namespace, self.store, self.options = namespace, store, options
-        self.status = ServiceStatus()
+        self.status = ServiceStatus(passed_at=monotonic())
         self.stop = threading.Event()
         # Set by SIGHUP.
         self.reload = threading.Event()
@@ -77,10 +78,11 @@ class AlertService:
         self._engine = engine
         self._alertmanagers = Alertmanagers(options.alertmanagers, options.send_timeout)
         self._heartbeat: Outbox[str] = Outbox("heartbeat", self._beat, size=1)
+        groups = self._load()
         self._watched = WatchedFiles(options.rules)
         self.runner = Runner(
             namespace,
-            self._load(),
+            groups,
             self._holder,
             around=Surroundings(options.external_labels, options.external_url),
             default_interval_ms=round(1000 * options.default_interval),
@@ -206,6 +208,13 @@ class AlertService:
             self._until_stopped(step)
             with suppress(StoreError):
                 notifier.stop(client, self.options.send_timeout)
+
+    def outboxes(self) -> dict[str, Outbox[Any]]:
+        """Return what sends to each receiver, by its name."""
+        found: dict[str, Outbox[Any]] = {box.name: box for box in self._alertmanagers.outboxes}
+        if self.notifier is not None:
+            found |= {box.name: box for box in self.notifier.outboxes.values()}
+        return found
 
     def _beat(self, url: str) -> None:
         post_json(url, {}, self.options.send_timeout)

@@ -125,6 +125,11 @@ def alert_field(rule: str, alert: Alert) -> bytes:
     return f"{rule} {blake2b(labels, digest_size=12).hexdigest()}".encode()
 
 
+def rule_id_of(name: bytes) -> str:
+    """Return the rule of a field of an alert."""
+    return name.decode(errors="replace").partition(" ")[0]
+
+
 def rule_fields(rule: Rule) -> dict[str, Any]:
     """Return a rule as it is kept for `/api/v1/rules` and `alerts list`."""
     return {

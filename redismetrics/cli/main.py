@@ -34,6 +34,7 @@ from . import (
 from .alerts.app import alerts_app
 from .demo import demo
 from .embedded import embedded_app
+from .passed_on import PASSED_ON
 from .top import screen
 
 # What typer and click raise for a wrong command line. Versions differ in where it can be imported
@@ -78,8 +79,8 @@ for _name, _panel, _command, _settings in (
     ("tail", "Watch", tail.subscribe, {}),
     ("doctor", "Watch", doctor.doctor, {}),
     ("cardinality", "Watch", doctor.cardinality, {}),
-    ("worker", "Run services", services.work, services.PASSED_ON),
-    ("export", "Run services", services.export_page, services.PASSED_ON),
+    ("worker", "Run services", services.work, PASSED_ON),
+    ("export", "Run services", services.export_page, PASSED_ON),
     ("serve", "Run services", services.serve, {}),
     ("copy", "Copy and delete", copy.copy, {}),
     ("delete", "Copy and delete", delete.delete, {}),

@@ -12,23 +12,21 @@ import typer
 from redismetrics.client.metrics import Metrics
 from redismetrics.errors import InvalidSetting, RedisMetricsError
 
+from .alerts.service import RULE_OPTIONS, work_with_rules
 from .options import Namespace, Url
 from .progress import shown_progress
 
-# The module's own parser reads all arguments, also --help.
-PASSED_ON = {
-    "allow_extra_args": True,
-    "ignore_unknown_options": True,
-    "allow_interspersed_args": False,
-    "help_option_names": [],
-}
-
 
 def work(context: typer.Context) -> None:
-    """Run a worker: seal, downsample and remove what has expired."""
+    """Run a worker: seal, downsample, remove what has expired, and evaluate --rules."""
     from redismetrics.worker import __main__
 
-    raise typer.Exit(__main__.main(context.args, prog="redismetrics worker", watch=shown_progress))
+    def run_worker(arguments: list[str]) -> int:
+        return __main__.main(arguments, prog="redismetrics worker", watch=shown_progress)
+
+    if any(each.split("=")[0] in RULE_OPTIONS for each in context.args):
+        raise typer.Exit(work_with_rules(context.args, run_worker))
+    raise typer.Exit(run_worker(context.args))
 
 
 def export_page(context: typer.Context) -> None:

@@ -7,6 +7,7 @@ from redismetrics.model.sample import Sample, Summary
 from redismetrics.model.validation import MetricType, Tags
 from redismetrics.recording.flush_result import FlushResult
 
+from .alert_methods import AsyncAlertMethods
 from .async_query_methods import AsyncQueries
 from .base import QUEUE, Client
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class AsyncMetrics(Client, AsyncQueries):
+class AsyncMetrics(Client, AsyncQueries, AsyncAlertMethods):
     """`Metrics` for asyncio and uvloop. Takes the arguments of `Metrics`.
 
     With *metrics*, another client, it shares that client's recorder and settings: each sends what

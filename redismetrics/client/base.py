@@ -17,6 +17,7 @@ from redismetrics.settings import OnInvalid, Settings, resolve
 from .internals import ClientInternals
 
 if TYPE_CHECKING:
+    from redismetrics.alerts.start import AlertThread
     from redismetrics.queries.context import QueryContext
     from redismetrics.recording.redis_sink import RedisSink
     from redismetrics.store.connection import Store
@@ -71,6 +72,7 @@ class Client(InstrumentMethods):
         exact_bytes: int | None = None,
         cache_bytes: int | None = None,
         series_idle: float | None = None,
+        rules: Any = None,
         clock: Clock = system_clock,
     ) -> None:
         given = {
@@ -94,6 +96,13 @@ class Client(InstrumentMethods):
         self._made: dict[str, tuple[Store, LoopClients, ClientInternals, RedisSink]] = {}
         if self._connects:
             self._connect()
+        self._alerts = None if rules is None else self._start_alerts(rules)
+
+    def _start_alerts(self, rules: Any) -> "AlertThread":
+        """Evaluate alert rules in threads of this process, until the client is closed."""
+        from redismetrics.alerts.start import AlertThread, alert_options, make_service
+
+        return AlertThread(make_service(self, alert_options(rules)))
 
     @classmethod
     def _unconnected(cls, *args: Any, **kwargs: Any) -> Self:
@@ -211,8 +220,12 @@ class Client(InstrumentMethods):
             own.pop(name, None)
 
     def _close(self, timeout: float) -> None:
-        if self._own:
-            self._sink.close(timeout)
+        if not self._own:
+            return
+        alerts = getattr(self, "_alerts", None)
+        if alerts is not None:
+            alerts.stop(timeout)
+        self._sink.close(timeout)
 
     def stats(self) -> dict[str, Any]:
         """Return this process's counts, without contacting Redis.

@@ -7,6 +7,7 @@ from redismetrics.model.sample import Sample, Summary
 from redismetrics.model.validation import MetricType, Tags
 from redismetrics.recording.flush_result import FlushResult
 
+from .alert_methods import AlertMethods
 from .base import QUEUE, Client
 from .query_methods import SyncQueries
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Metrics(Client, SyncQueries):
+class Metrics(Client, SyncQueries, AlertMethods):
     """A client of one namespace in one Redis: records, queries, subscribes.
 
     Thread-safe; a forked child may continue to use it. Creating it makes no connection, and works

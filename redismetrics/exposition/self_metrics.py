@@ -46,6 +46,15 @@ _PROCESS: _Table = {
     ),
     "flush_seconds": ("gauge", "Duration of the last batch, from collecting to confirmation."),
 }
+_RULES: _Table = {
+    "evaluations": ("counter", "Rules evaluated."),
+    "failures": ("counter", "Evaluations that failed."),
+    "missed": ("counter", "Evaluations of groups that were skipped."),
+    "evaluation_seconds": ("counter", "Time that evaluations took."),
+    "notifications": ("counter", "Notifications that a receiver took, by receiver."),
+    "notification_failures": ("counter", "Attempts to send that failed, by receiver."),
+    "notifications_dropped": ("counter", "Notifications given up, by receiver."),
+}
 _WORKER: _Table = {
     "passes": ("counter", "Passes over all metrics."),
     "blocks": ("counter", "Blocks of logs sealed."),
@@ -78,7 +87,14 @@ _PAGE: _Table = {
     ),
 }
 # The label of statistics that have a number for each of several things.
-_LABELS = {"dropped": "reason", "bytes": "level", "skipped": "metric"}
+_LABELS = {
+    "dropped": "reason",
+    "bytes": "level",
+    "skipped": "metric",
+    "notifications": "receiver",
+    "notification_failures": "receiver",
+    "notifications_dropped": "receiver",
+}
 
 
 def process_families(stats: Mapping[str, Any]) -> list[Family]:
@@ -90,6 +106,11 @@ def process_families(stats: Mapping[str, Any]) -> list[Family]:
 def worker_families(counts: Mapping[str, Any]) -> list[Family]:
     """Return the families of a worker's `Counts`."""
     return _families("redismetrics_worker_", _WORKER, counts)
+
+
+def rule_families(counts: Mapping[str, Any]) -> list[Family]:
+    """Return the families of a service that evaluates alert rules."""
+    return _families("redismetrics_rule_", _RULES, counts)
 
 
 def store_families(stats: Mapping[str, Any]) -> list[Family]:

@@ -1,0 +1,122 @@
+"""Rules and alerts as Prometheus' HTTP API shows them, from what Redis holds."""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from redismetrics.store.driver import Operation
+
+from .states import FIRING, RESOLVED, Alert
+from .store import SavedGroup, load_groups, rule_id_of
+
+# A group that missed so many of its intervals is evaluated by nobody any more.
+_SILENT_INTERVALS = 3
+
+
+def moment(ms: int) -> str:
+    """Return a time as Prometheus writes it: RFC 3339, UTC."""
+    if not ms:
+        return "0001-01-01T00:00:00Z"
+    text = datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def list_alerts(namespace: str) -> Operation[list[dict[str, Any]]]:
+    """Read all alerts that are pending or fire, as `/api/v1/alerts` has them."""
+    groups = yield from load_groups(namespace)
+    return [
+        alert_row(saved.alert)
+        for group in groups.values()
+        for saved in group.alerts.values()
+        if saved.alert.state != RESOLVED
+    ]
+
+
+def list_rules(namespace: str) -> Operation[list[dict[str, Any]]]:
+    """Read all groups with their rules and states, as `/api/v1/rules` has them."""
+    groups = yield from load_groups(namespace)
+    return [_group(groups[name]) for name in sorted(groups)]
+
+
+def alert_row(alert: Alert) -> dict[str, Any]:
+    """Return an alert as the API shows it."""
+    row: dict[str, Any] = {
+        "labels": alert.labels,
+        "annotations": alert.annotations,
+        "state": alert.state,
+        "activeAt": moment(alert.active_since),
+        "value": f"{alert.value:.17g}",
+    }
+    if alert.kept_since:
+        row["keepFiringSince"] = moment(alert.kept_since)
+    return row
+
+
+def _group(group: SavedGroup) -> dict[str, Any]:
+    status = group.status
+    by_rule: dict[str, list[Alert]] = {}
+    for name, saved in group.alerts.items():
+        if saved.alert.state != RESOLVED:
+            by_rule.setdefault(rule_id_of(name), []).append(saved.alert)
+    rules = [
+        _rule(fields, each.error, each.took, each.evaluated_at, by_rule.get(each.rule, ()))
+        for fields, each in zip(group.rules, status.rules, strict=False)
+    ]
+    return {
+        "name": status.name,
+        "file": status.file,
+        "rules": rules,
+        "interval": status.interval_ms / 1000,
+        "limit": 0,
+        "evaluationTime": status.took,
+        "lastEvaluation": moment(status.evaluated_at),
+    }
+
+
+def _rule(
+    fields: Mapping[str, Any], error: str, took: float, at: int, alerts: Iterable[Alert]
+) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "name": fields["name"],
+        "query": fields["query"],
+        "labels": fields["labels"],
+        "health": "err" if error else "ok",
+        "evaluationTime": took,
+        "lastEvaluation": moment(at),
+    }
+    if error:
+        row["lastError"] = error
+    if not fields["is_alert"]:
+        return row | {"type": "recording"}
+    rows = [alert_row(alert) for alert in alerts]
+    states = {each["state"] for each in rows}
+    return row | {
+        "state": next((state for state in (FIRING, "pending") if state in states), RESOLVED),
+        "duration": fields["for_ms"] / 1000,
+        "keepFiringFor": fields["keep_firing_for_ms"] / 1000,
+        "annotations": fields["annotations"],
+        "alerts": rows,
+        "type": "alerting",
+    }
+
+
+def findings(groups: Mapping[str, SavedGroup], now: int) -> list[str]:
+    """Return what is wrong with the evaluation of rules, for the doctor; Unix ms."""
+    found = []
+    for name, group in groups.items():
+        status = group.status
+        behind = now - status.evaluated_at
+        if status.interval_ms and behind > _SILENT_INTERVALS * status.interval_ms + 60_000:
+            found.append(f"group {name} was last evaluated {behind // 1000} s ago")
+        if status.interval_ms and 1000 * status.took > status.interval_ms:
+            found.append(
+                f"group {name} takes {status.took:.1f} s, longer than its interval of "
+                f"{status.interval_ms / 1000:g} s"
+            )
+        failing = [
+            f"{fields['name']}: {each.error}"
+            for fields, each in zip(group.rules, status.rules, strict=False)
+            if each.error
+        ]
+        found += [f"rule of group {name} fails: {each}" for each in failing[:5]]
+    return found

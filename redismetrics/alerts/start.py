@@ -1,0 +1,71 @@
+"""Start the service for a client."""
+
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from redismetrics.errors import InvalidSetting, shown
+from redismetrics.store.connection import Store
+from redismetrics.store.driver import Client as StoreClient
+
+from .engine import Engine
+from .options import AlertOptions
+from .service import AlertService
+from .store_engine import StoreEngine
+
+
+def alert_options(rules: object) -> AlertOptions:
+    """Return options for what the argument *rules* of a client may be.
+
+    Raises:
+        InvalidSetting: If it is neither options, nor a pattern of files, nor several.
+    """
+    if isinstance(rules, AlertOptions):
+        return rules
+    if isinstance(rules, str):
+        return AlertOptions((rules,))
+    if isinstance(rules, Iterable):
+        patterns = tuple(map(str, rules))
+        if patterns:
+            return AlertOptions(patterns)
+    raise InvalidSetting(
+        f"rules must be a pattern of files, several, or AlertOptions, got {shown(rules)}"
+    )
+
+
+def make_service(metrics: Any, options: AlertOptions) -> AlertService:
+    """Return a service that evaluates and records with the client *metrics*.
+
+    Raises:
+        InvalidSetting: If a file is not valid, or the client stores nothing.
+        MissingExtra: If a package of the extra `alerts` is not installed.
+    """
+    internals, settings = metrics.internals, metrics.settings
+    if not internals.has_store:
+        raise InvalidSetting("rules need a server, and none:// stores nothing; leave them out")
+
+    def engine(client: StoreClient) -> Engine:
+        return StoreEngine(
+            internals.query_context,
+            metrics,
+            internals.run,
+            internals.declare_default,
+            idle_ms=round(1000 * settings.series_idle),
+        )
+
+    store = Store(settings.url, settings.socket_timeout)
+    return AlertService(settings.namespace, store, options, engine)
+
+
+class AlertThread:
+    """A service in a thread of its own."""
+
+    def __init__(self, service: AlertService) -> None:
+        self.service = service
+        self._thread = threading.Thread(target=service.run, name="redismetrics-alerts", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """Stop it, and wait for at most *timeout* seconds until it has given back its leases."""
+        self.service.stop.set()
+        self._thread.join(timeout)

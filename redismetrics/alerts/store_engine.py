@@ -1,0 +1,182 @@
+"""Evaluate expressions on the store, and record what rules give."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from redismetrics.errors import InvalidMetric, RedisMetricsError, StoreError, one_line
+from redismetrics.model.definition import Definition, define
+from redismetrics.promql.budget import Budget
+from redismetrics.promql.mapping.answers import answer_selectors
+from redismetrics.promql.mapping.reads import MappingOptions
+from redismetrics.promql.mapping.samples import STALE_METADATA
+from redismetrics.promql.parsing import parse
+from redismetrics.promql.prepare import Prepared, prepare_tree
+from redismetrics.promql.source import Selected, Selector
+from redismetrics.queries.context import QueryContext
+from redismetrics.store.driver import Operation
+
+from .answers import answer_of, selected_metrics
+from .engine import RuleAnswer, Sample
+from .states import RuleFailed
+
+T = TypeVar("T")
+
+# Series that recording rules, and alerts, may have; tags of alerts have many values.
+_MAX_SERIES = 100_000
+# Seconds within which what was recorded must be stored.
+_FLUSH_TIMEOUT = 10.0
+
+
+class GaugeRecorder(Protocol):
+    """What the engine needs of a client to record."""
+
+    def gauge(
+        self,
+        name: str,
+        value: float,
+        *,
+        tags: Mapping[str, str] | None = ...,
+        metadata: Mapping[str, Any] | None = ...,
+        timestamp: Any = ...,
+    ) -> None: ...
+
+    def flush(self, timeout: float | None = ...) -> Any: ...
+
+
+class StoreEngine:
+    """Evaluates expressions on the store; see `Engine`.
+
+    Args:
+        recorder: Records the series of recording rules, and those of alerts.
+        run: Runs a store operation.
+        declare: Declares a metric unless it is known.
+        idle_ms: `series_idle` of the settings, in ms.
+        timeout: Seconds that the expressions of one call may take together.
+    """
+
+    def __init__(
+        self,
+        context: QueryContext,
+        recorder: GaugeRecorder,
+        run: Callable[[Operation[Any]], Any],
+        declare: Callable[[str, Definition], None],
+        *,
+        idle_ms: int,
+        timeout: float = 30.0,
+    ) -> None:
+        self._context, self._recorder, self._run = context, recorder, run
+        self._declare, self._timeout = declare, timeout
+        self._options = MappingOptions(idle_ms)
+        self._trees: dict[str, Any] = {}
+        self._declared: set[str] = set()
+        self._last: dict[tuple[tuple[str, str], ...], float] = {}
+
+    def selects(self, expression: str) -> set[str] | None:
+        """Return the metrics that an expression selects; see `Engine`."""
+        return selected_metrics(expression)
+
+    def instant(self, expressions: Sequence[str], at_ms: int) -> list[RuleAnswer]:
+        """Return the answer to each expression; see `Engine`.
+
+        Raises:
+            StoreError: If Redis is unreachable.
+        """
+        prepared = [self._prepare(each, at_ms) for each in expressions]
+        selectors: dict[Selector, int] = {}
+        for each in prepared:
+            if isinstance(each, Prepared):
+                for selector in each.selectors:
+                    selectors.setdefault(selector, len(selectors))
+        try:
+            found = self._select(list(selectors))
+        except StoreError:
+            raise
+        except RedisMetricsError:
+            # Too much altogether, or one of them is: each is asked alone.
+            return [self._alone(each) for each in prepared]
+        return [
+            each
+            if isinstance(each, RuleAnswer)
+            else _evaluate(each, [found[selectors[one]] for one in each.selectors], self._timeout)
+            for each in prepared
+        ]
+
+    def _prepare(self, expression: str, at_ms: int) -> Prepared | RuleAnswer:
+        try:
+            tree = self._trees.get(expression)
+            if tree is None:
+                tree = self._trees[expression] = parse(expression)
+            return prepare_tree(tree, expression, at_ms, at_ms, 0)
+        except RedisMetricsError as error:
+            return RuleAnswer(error=one_line(error))
+
+    def _select(self, selectors: list[Selector]) -> list[Selected]:
+        budget = Budget.of(self._timeout)
+        operation = answer_selectors(self._context, selectors, budget, self._options)
+        found: list[Selected] = self._run(operation)
+        return found
+
+    def _alone(self, prepared: Prepared | RuleAnswer) -> RuleAnswer:
+        if isinstance(prepared, RuleAnswer):
+            return prepared
+        try:
+            found = self._select(list(prepared.selectors))
+        except StoreError:
+            raise
+        except RedisMetricsError as error:
+            return RuleAnswer(error=one_line(error))
+        return _evaluate(prepared, found, self._timeout)
+
+    def write(
+        self, series: Sequence[Sample], ended: Sequence[Mapping[str, str]], at_ms: int
+    ) -> None:
+        """Record samples and ends of series, and wait until they are stored; see `Engine`.
+
+        What is not finite is not recorded, as a gauge cannot be it, and ends its series.
+        """
+        try:
+            for labels, value in series:
+                if math.isfinite(value):
+                    self._record(labels, value, at_ms, None)
+                    self._last[tuple(sorted(labels.items()))] = value
+                else:
+                    self._end(labels, at_ms)
+            for labels in ended:
+                self._end(labels, at_ms)
+        except InvalidMetric as error:
+            raise RuleFailed(one_line(error)) from error
+        self._recorder.flush(_FLUSH_TIMEOUT)
+
+    def _end(self, labels: Mapping[str, str], at_ms: int) -> None:
+        last = self._last.pop(tuple(sorted(labels.items())), None)
+        if last is not None:
+            self._record(labels, last, at_ms, STALE_METADATA)
+
+    def _record(
+        self,
+        labels: Mapping[str, str],
+        value: float,
+        at_ms: int,
+        metadata: Mapping[str, Any] | None,
+    ) -> None:
+        name = labels["__name__"]
+        tags = {key: each for key, each in labels.items() if key != "__name__"}
+        if name not in self._declared:
+            self._declared.add(name)
+            self._declare(
+                name, define(name, "gauge", max_series=_MAX_SERIES, max_tag_values=_MAX_SERIES)
+            )
+        self._recorder.gauge(name, value, tags=tags, metadata=metadata, timestamp=at_ms / 1000)
+
+
+def _evaluate(prepared: Prepared, found: list[Selected], timeout: float) -> RuleAnswer:
+    has_data = not found or any(
+        any(part.labels for part in parts)
+        for each in found
+        for parts in (each.samples, each.values, each.distributions)
+    )
+    try:
+        return answer_of(prepared.evaluate(found, Budget.of(timeout)), has_data=has_data)
+    except RedisMetricsError as error:
+        return RuleAnswer(error=one_line(error))

@@ -1,0 +1,185 @@
+"""The command `alerts run`, and the options of `worker` that evaluate rules."""
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from redismetrics.client.metrics import Metrics
+from redismetrics.errors import InvalidSetting, RedisMetricsError, one_line
+
+if TYPE_CHECKING:
+    from redismetrics.alerts.options import AlertOptions
+    from redismetrics.alerts.start import AlertThread
+
+log = logging.getLogger("redismetrics")
+
+# Options of `worker` that this module reads.
+RULE_OPTIONS = {
+    "--rules",
+    "--alertmanager",
+    "--webhook",
+    "--notify-config",
+    "--resend-delay",
+    "--external-url",
+    "--external-label",
+    "--lease",
+    "--send-timeout",
+    "--heartbeat-url",
+}
+# Seconds that the service gets to give back its leases.
+_STOP_TIMEOUT = 15.0
+
+
+def parser(prog: str, *, with_rules: bool) -> argparse.ArgumentParser:
+    """Return the parser of the options that evaluate rules."""
+    found = argparse.ArgumentParser(
+        prog=prog,
+        add_help=with_rules,
+        allow_abbrev=False,
+        description="Evaluate alert and recording rules, and send alerts, until stopped.",
+    )
+    add = found.add_argument_group("alerts").add_argument
+    add(
+        "--rules",
+        action="append",
+        metavar="GLOB",
+        required=with_rules,
+        help="rule files to evaluate; may be repeated",
+    )
+    add(
+        "--alertmanager",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="an Alertmanager that gets all alerts; may be repeated",
+    )
+    add("--webhook", default="", metavar="URL", help="gets Alertmanager's webhook payload")
+    add("--notify-config", default="", metavar="FILE", help="routes and receivers")
+    add("--resend-delay", default="1m", metavar="D", help="until an alert that fires is sent again")
+    add("--external-url", default="", metavar="URL", help="where links in notifications lead to")
+    add(
+        "--external-label",
+        action="append",
+        default=[],
+        metavar="K=V",
+        help="a label of alerts that are sent; may be repeated",
+    )
+    add("--lease", default="15s", metavar="D", help="until another process takes over")
+    add("--send-timeout", default="10s", metavar="D", help="of a request to a receiver")
+    add("--heartbeat-url", default="", metavar="URL", help="gets a request after each whole pass")
+    return found
+
+
+def read_options(given: argparse.Namespace) -> "AlertOptions":
+    """Return the options that were given.
+
+    Raises:
+        InvalidSetting: If one is not valid.
+    """
+    from redismetrics.alerts.options import AlertOptions
+
+    labels = {}
+    for text in given.external_label:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise InvalidSetting(f"--external-label must be KEY=VALUE, got {text!r}")
+        labels[name] = value
+    return AlertOptions(
+        tuple(given.rules),
+        tuple(given.alertmanager),
+        given.webhook,
+        given.notify_config,
+        resend_delay=_seconds("--resend-delay", given.resend_delay),
+        external_url=given.external_url,
+        external_labels=labels,
+        lease=_seconds("--lease", given.lease),
+        send_timeout=_seconds("--send-timeout", given.send_timeout),
+        heartbeat_url=given.heartbeat_url,
+    )
+
+
+def _seconds(option: str, text: str) -> float:
+    from redismetrics.alerts.durations import parse_duration
+
+    try:
+        return parse_duration(text) / 1000
+    except ValueError as error:
+        raise InvalidSetting(f"{option}: {error}") from error
+
+
+@contextmanager
+def evaluating(metrics: Metrics, options: "AlertOptions") -> "Iterator[AlertThread]":
+    """Evaluate rules in threads meanwhile; SIGHUP reads the files again."""
+    from redismetrics.alerts.start import AlertThread, make_service
+
+    service = make_service(metrics, options)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, lambda *_: service.reload.set())
+    thread = AlertThread(service)
+    try:
+        yield thread
+    finally:
+        thread.stop(_STOP_TIMEOUT)
+
+
+def run_alerts(context: typer.Context) -> None:
+    """Evaluate alert and recording rules, and send alerts, until stopped."""
+    arguments = parser("redismetrics alerts run", with_rules=True)
+    arguments.add_argument("--url", help="URL of Redis (default: REDISMETRICS_URL)")
+    arguments.add_argument("--namespace", metavar="NS", help="(default: REDISMETRICS_NAMESPACE)")
+    arguments.add_argument(
+        "--metrics-port",
+        metavar="[HOST:]PORT",
+        help="serve /metrics and /healthz of the service itself",
+    )
+    given = arguments.parse_args(context.args)
+    log_to_stderr()
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    with Metrics(given.url, namespace=given.namespace) as metrics, ExitStack() as stack:
+        thread = stack.enter_context(evaluating(metrics, read_options(given)))
+        if given.metrics_port:
+            from redismetrics.alerts.page import serve_status
+
+            stack.enter_context(serve_status(thread.service, given.metrics_port))
+        log.info("evaluating rules of namespace %s", metrics.settings.namespace)
+        # Short waits, so that a signal is handled at once on every platform.
+        while not stopped.wait(1.0):
+            pass
+
+
+def log_to_stderr() -> None:
+    """Log as services do."""
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr
+    )
+
+
+def work_with_rules(arguments: list[str], work: Any) -> int:
+    """Run a worker by *work*, which takes its arguments, and evaluate rules beside it."""
+    given, rest = parser("redismetrics worker", with_rules=False).parse_known_args(arguments)
+    if not given.rules:
+        raise InvalidSetting("options of alerts need --rules")
+    if "--once" in rest:
+        raise InvalidSetting("--rules needs a worker that goes on, got --once")
+    of_server = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    of_server.add_argument("--url")
+    of_server.add_argument("--namespace")
+    server, _ = of_server.parse_known_args(rest)
+    try:
+        options = read_options(given)
+        with Metrics(server.url, namespace=server.namespace) as metrics:
+            with evaluating(metrics, options):
+                status: int = work(rest)
+            return status
+    except (RedisMetricsError, OSError) as error:
+        print(one_line(error), file=sys.stderr)
+        return 2 if isinstance(error, ValueError) else 1

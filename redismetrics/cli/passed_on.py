@@ -1,0 +1,9 @@
+"""Commands whose arguments another parser reads."""
+
+# The module's own parser reads all arguments, also --help.
+PASSED_ON = {
+    "allow_extra_args": True,
+    "ignore_unknown_options": True,
+    "allow_interspersed_args": False,
+    "help_option_names": [],
+}

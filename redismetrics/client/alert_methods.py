@@ -1,0 +1,151 @@
+"""The methods of both clients that are about alerts. They need the extra ``alerts``."""
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from redismetrics.queries.context import QueryContext
+    from redismetrics.store.driver import Operation
+
+T = TypeVar("T")
+
+
+class AlertMethods:
+    """Alerts, for `Metrics`. Rules are evaluated by workers: see docs/alerts.md."""
+
+    @property
+    def _context(self) -> "QueryContext":
+        raise NotImplementedError
+
+    @property
+    def _now_ms(self) -> int:
+        raise NotImplementedError
+
+    def _ask(self, operation: "Operation[T]") -> T:
+        raise NotImplementedError
+
+    def list_alerts(self) -> list[dict[str, Any]]:
+        """Return the alerts that are pending or fire, as Prometheus' `/api/v1/alerts` has them.
+
+        Each has `labels`, `annotations`, `state`, `activeAt` (RFC 3339) and `value` (text).
+        """
+        from redismetrics.alerts.listing import list_alerts
+
+        return self._ask(list_alerts(self._context.namespace.name))
+
+    def list_rules(self) -> list[dict[str, Any]]:
+        """Return all groups of rules with their states, as `/api/v1/rules` has them.
+
+        They are those that were evaluated in the last seven days.
+        """
+        from redismetrics.alerts.listing import list_rules
+
+        return self._ask(list_rules(self._context.namespace.name))
+
+    def alert_history(self, *, since: Any = None, limit: int = 1000) -> list[dict[str, Any]]:
+        """Return changes of alerts' states, the newest first, at most *limit*.
+
+        They are kept for 30 days. Each has `at` (aware UTC), `group`, `rule`, `before`, `after`,
+        `value` and `labels`. *since* is an aware datetime or Unix seconds.
+
+        Raises:
+            InvalidQuery: If an argument is invalid.
+        """
+        from redismetrics.alerts import ask
+
+        name = self._context.namespace.name
+        return self._ask(ask.history(name, since, limit, self._now_ms))
+
+    def silence_alerts(
+        self, matchers: Any, *, duration: Any = "1h", comment: str, author: str
+    ) -> dict[str, Any]:
+        """Silence alerts that match for a time, and return the silence: its `id` ends it.
+
+        *matchers* are a mapping of labels to values, or text such as ``job=~"web.*"``; *duration*
+        is text such as ``2h``, or a timedelta.
+
+        Raises:
+            InvalidQuery: If an argument is invalid, or there are 10,000 silences.
+        """
+        from redismetrics.alerts import ask
+
+        now_ms = self._now_ms
+        silence = ask.new_silence(matchers, duration, comment, author, now_ms)
+        name = self._context.namespace.name
+        return self._ask(ask.save(name, silence, now_ms))
+
+    def list_silences(self) -> list[dict[str, Any]]:
+        """Return all silences, as Alertmanager's API has them; those that ended for five days."""
+        from redismetrics.alerts import ask
+
+        name = self._context.namespace.name
+        return self._ask(ask.list_silences(name, self._now_ms))
+
+    def expire_silence(self, id: str) -> dict[str, Any]:
+        """End a silence now, and return it.
+
+        Raises:
+            InvalidQuery: If there is none with that id.
+        """
+        from redismetrics.alerts import ask
+
+        name = self._context.namespace.name
+        return self._ask(ask.expire(name, id, self._now_ms))
+
+
+class AsyncAlertMethods:
+    """Alerts, for `AsyncMetrics`: see `AlertMethods`."""
+
+    @property
+    def _context(self) -> "QueryContext":
+        raise NotImplementedError
+
+    @property
+    def _now_ms(self) -> int:
+        raise NotImplementedError
+
+    async def _ask(self, operation: "Operation[T]") -> T:
+        raise NotImplementedError
+
+    async def list_alerts(self) -> list[dict[str, Any]]:
+        """See `Metrics.list_alerts`."""
+        from redismetrics.alerts.listing import list_alerts
+
+        return await self._ask(list_alerts(self._context.namespace.name))
+
+    async def list_rules(self) -> list[dict[str, Any]]:
+        """See `Metrics.list_rules`."""
+        from redismetrics.alerts.listing import list_rules
+
+        return await self._ask(list_rules(self._context.namespace.name))
+
+    async def alert_history(self, *, since: Any = None, limit: int = 1000) -> list[dict[str, Any]]:
+        """See `Metrics.alert_history`."""
+        from redismetrics.alerts import ask
+
+        name = self._context.namespace.name
+        return await self._ask(ask.history(name, since, limit, self._now_ms))
+
+    async def silence_alerts(
+        self, matchers: Any, *, duration: Any = "1h", comment: str, author: str
+    ) -> dict[str, Any]:
+        """See `Metrics.silence_alerts`."""
+        from redismetrics.alerts import ask
+
+        now_ms = self._now_ms
+        silence = ask.new_silence(matchers, duration, comment, author, now_ms)
+        name = self._context.namespace.name
+        return await self._ask(ask.save(name, silence, now_ms))
+
+    async def list_silences(self) -> list[dict[str, Any]]:
+        """See `Metrics.list_silences`."""
+        from redismetrics.alerts import ask
+
+        name = self._context.namespace.name
+        return await self._ask(ask.list_silences(name, self._now_ms))
+
+    async def expire_silence(self, id: str) -> dict[str, Any]:
+        """See `Metrics.expire_silence`."""
+        from redismetrics.alerts import ask
+
+        name = self._context.namespace.name
+        return await self._ask(ask.expire(name, id, self._now_ms))
