@@ -16,6 +16,7 @@ from redismetrics import (
     RedisMetricsError,
     UnknownAggregation,
 )
+from redismetrics.client.alert_methods import AsyncAlertMethods
 from redismetrics.client.async_query_methods import AsyncQueries
 from redismetrics.client.query_methods import SyncQueries
 from tests.client.async_helpers import Run
@@ -38,7 +39,8 @@ def test_a_method_takes_the_same_arguments_in_both_clients(name: str) -> None:
     assert inspect.signature(one).parameters == inspect.signature(two).parameters
     assert one.__doc__
     assert two.__doc__
-    asks = name in public(AsyncQueries) - {"to_json"} or name == "flush"
+    asking = public(AsyncQueries) | public(AsyncAlertMethods)
+    asks = name in asking - {"to_json"} or name == "flush"
     assert inspect.iscoroutinefunction(two) == asks
     assert not inspect.iscoroutinefunction(one)
 
@@ -71,6 +73,13 @@ CASES: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("promql_range", ("1 + 1",), {"since": 1_800_000_000, "until": 1_800_000_120}),
     ("promql_range", ("1 + 1",), {"step": "soon"}),
     ("list_metrics", (), {}),
+    ("list_alerts", (), {}),
+    ("list_rules", (), {}),
+    ("alert_history", (), {"since": 1_800_000_000, "limit": 5}),
+    ("alert_history", (), {"limit": 0}),
+    ("silence_alerts", ("job=",), {"comment": "a", "author": "b"}),
+    ("list_silences", (), {}),
+    ("expire_silence", ("nosuch",), {}),
     ("tag_values", ("jobs", "queue"), {}),
     ("tag_values", ("jobs", "9"), {}),
     ("cardinality", (), {"limit": 2}),
@@ -118,7 +127,8 @@ def outcome(call: Callable[[], Any]) -> Any:
 
 
 def test_every_query_method_is_among_the_cases() -> None:
-    assert {name for name, _, _ in CASES} == public(AsyncQueries) - {
+    asking = public(AsyncQueries) | public(AsyncAlertMethods)
+    assert {name for name, _, _ in CASES} == asking - {
         "to_json",
         "self_metrics",
     }  # whose ages change
