@@ -1,5 +1,7 @@
 """Gauges in all modes, functions, infos and enums, and what is removed."""
 
+import os
+import signal
 import subprocess
 
 import pytest
@@ -154,3 +156,17 @@ def test_exemplars_are_on_pages_of_other_processes_in_openmetrics(programs: Prog
         'wait_bucket{le="5.0"} 2.0 # {trace_id="def"} 3.0',
         'wait_bucket{le="+Inf"} 3.0 # {trace_id="ghi"} 9.0',
     ]
+
+
+def test_a_process_that_is_marked_dead_has_no_live_gauges(programs: Programs) -> None:
+    process = begin(programs, 3)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=30)
+    assert programs.page()["livesum"] == 3
+    programs(f"""
+        from prometheus_client.multiprocess import mark_process_dead
+        mark_process_dead({process.pid})
+    """)
+    page = programs.page()
+    assert "livesum" not in page
+    assert (rows(page, "liveall"), rows(page, "all"), page["sum"]) == ([], [3], 3)

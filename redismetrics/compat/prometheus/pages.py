@@ -3,6 +3,8 @@
 A metric's own `collect()` and other registries show this process, as in prometheus_client.
 """
 
+import logging
+import os
 import time
 from collections.abc import Iterator, Set
 from typing import Any
@@ -17,9 +19,13 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import REGISTRY, Collector, CollectorRegistry
 from prometheus_client.samples import Sample
 
+from redismetrics.errors import RedisMetricsError, one_line
+
 from .callbacks import Callbacks
 from .children import Children
 from .families import Own, to_metrics
+
+log = logging.getLogger("redismetrics")
 
 # Seconds that a page waits until Redis has what this process recorded. Prometheus waits 10 for a
 # page, unless it is configured otherwise.
@@ -97,6 +103,21 @@ class Pages:
         if not self.are_stored:
             return []
         return list(self.read([], {}).values())
+
+    def mark_process_dead(self, pid: int) -> None:
+        """End the live gauges of a process of this host that is dead. Never raises.
+
+        Nothing is done for this process, which ends them itself.
+        """
+        from redismetrics.client.deletion import mark_process_dead
+
+        if pid == os.getpid() or not self.are_stored:
+            return
+        internals = self._children.client.internals
+        try:
+            internals.run(mark_process_dead(internals.query_context, pid))
+        except RedisMetricsError as error:
+            log.warning("live gauges of process %d stay for a while: %s", pid, one_line(error))
 
     def read(
         self, shown: list[Metric], recorded: dict[str, MetricWrapperBase]

@@ -106,6 +106,9 @@ def _remove_everywhere(children: Children) -> None:
     def removing(labels_of: Callable[..., dict[str, Any] | None]) -> Callable[[Any], Any]:
         def wrapper(original: Any) -> Any:
             def remove(self: Any, *args: Any) -> None:
+                if values.ValueClass is not children:
+                    original(self, *args)
+                    return
                 with warnings.catch_warnings():
                     # That this is not possible in the real multi-process mode.
                     warnings.simplefilter("ignore", UserWarning)
@@ -164,6 +167,7 @@ def _replace_multiprocess(pages: Pages) -> None:
     """
     collector: Any = multiprocess.MultiProcessCollector
     real_init, real_collect = collector.__init__, collector.collect
+    real_mark = multiprocess.mark_process_dead
 
     def init(self: Any, registry: Any, path: str | None = None) -> None:
         if not pages.are_ours:
@@ -181,6 +185,14 @@ def _replace_multiprocess(pages: Pages) -> None:
         # Not by `collect`, which would read Redis and find names that are registered.
         return []
 
+    @functools.wraps(real_mark)
+    def mark_process_dead(pid: int, path: str | None = None) -> None:
+        if not pages.are_ours:
+            real_mark(pid, path)
+        else:
+            pages.mark_process_dead(int(pid))
+
+    multiprocess.mark_process_dead = mark_process_dead
     collector.__init__ = functools.wraps(real_init)(init)
     collector.collect = functools.wraps(real_collect)(collect)
     collector.describe = describe
