@@ -121,7 +121,7 @@ def asgi_app(metrics: "Metrics | None" = None) -> ASGIApp:
         if scope["type"] != "http":
             raise ValueError(f"ASGI scope must be 'http' or 'lifespan', got {scope['type']!r}")
         accept, encoding = _header(scope, b"accept"), _header(scope, b"accept-encoding")
-        status, headers, body = await _in_thread(
+        status, headers, body = await in_thread(
             _respond, scope["method"], accept, encoding, metrics
         )
         encoded = [
@@ -143,7 +143,7 @@ def asgi_app(metrics: "Metrics | None" = None) -> ASGIApp:
     return app
 
 
-async def _in_thread(call: Callable[..., T], *arguments: Any) -> T:
+async def in_thread(call: Callable[..., T], *arguments: Any) -> T:
     """Run *call* in a thread, under asyncio or trio."""
     trio: Any = sys.modules.get("trio")
     if trio is not None and _runs_trio(trio):

@@ -149,3 +149,73 @@ def test_counting_goes_on_without_redis_and_a_page_has_the_status_503(
     out, err = process.communicate("\n", timeout=4 * PATIENCE)
     assert parse_page(out)["jobs_total"] == 2, err
     assert err.count("prometheus_client counts in memory until Redis answers") == 1
+
+
+@pytest.mark.slow
+def test_views_of_frameworks_have_the_status_503_without_redis(
+    programs: Programs, fresh_server: Callable[..., Server]
+) -> None:
+    pytest.importorskip("flask")
+    pytest.importorskip("fastapi")
+    server = fresh_server()
+    programs.environment |= {"REDISMETRICS_URL": server.url, "REDISMETRICS_SOCKET_TIMEOUT": "0.2"}
+    server.kill()
+    out = programs("""
+        import fastapi, flask
+        from fastapi.testclient import TestClient
+        from prometheus_client import Counter, generate_latest
+        Counter("jobs", "Jobs").inc()
+        fast, lask = fastapi.FastAPI(), flask.Flask("app")
+        @fast.get("/metrics")
+        def show_fast(): return generate_latest()
+        @lask.get("/metrics")
+        def show_flask(): return generate_latest()
+        print(TestClient(fast).get("/metrics").status_code,
+              lask.test_client().get("/metrics").status_code)
+        from redismetrics import StoreUnavailable
+        try:
+            generate_latest()
+        except StoreUnavailable as error:
+            print(error)
+    """)
+    assert out.startswith("503 503\n"), out
+    assert "Redis" in out
+
+
+@pytest.mark.slow
+def test_a_constructor_that_fails_leaves_nothing(programs: Programs) -> None:
+    programs("""
+        from prometheus_client import Counter, Gauge
+        Counter("jobs", "Jobs").inc()
+        try:
+            Gauge("jobs_total", "Taken")
+        except ValueError as error:
+            assert str(error).startswith("Duplicated timeseries in CollectorRegistry:")
+    """)
+    assert programs.page() == {"jobs_total": 1}
+
+
+@pytest.mark.slow
+def test_an_asgi_page_is_read_while_other_requests_are_answered(programs: Programs) -> None:
+    out = programs("""
+        import asyncio, threading
+        from prometheus_client import Counter, REGISTRY, make_asgi_app
+        Counter("jobs", "Jobs").inc(3)
+        names = []
+        class Watch:
+            def collect(self):
+                names.append(threading.current_thread() is threading.main_thread())
+                return []
+        REGISTRY.register(Watch())
+        names.clear()
+        async def receive():
+            return {"type": "http.request"}
+        async def send(message):
+            if "body" in message:
+                print(message["body"].decode())
+        scope = {"type": "http", "headers": [], "query_string": b"name[]=jobs_total"}
+        asyncio.run(make_asgi_app()(scope, receive, send))
+        print("#", names)
+    """)
+    assert parse_page(out) == {"jobs_total": 3}
+    assert out.endswith("# [False]\n")

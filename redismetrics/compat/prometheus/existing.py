@@ -80,7 +80,10 @@ def _take_over(children: Children, metric: Any) -> None:
     counts = [bucket.get() for bucket in getattr(metric, "_buckets", ())]
     created = vars(metric).get("_created")
     # As when it was made.
-    metric._metric_init()
+    with children.making(metric) as made:
+        metric._metric_init()
+    for value in made:
+        value.create()
     if created is not None:
         metric._created = created
     if "_value" in before:

@@ -19,11 +19,12 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import REGISTRY, Collector, CollectorRegistry
 from prometheus_client.samples import Sample
 
-from redismetrics.errors import RedisMetricsError, one_line
+from redismetrics.errors import RedisMetricsError, StoreError, one_line
 
 from .callbacks import Callbacks
 from .children import Children
 from .families import Own, to_metrics
+from .unavailable import with_status
 
 log = logging.getLogger("redismetrics")
 
@@ -128,8 +129,11 @@ class Pages:
         client = self._children.client
         internals = client.internals
         self._callbacks.sample()
-        internals.settle(FLUSH_SECONDS)
-        families = internals.run(live(internals.query_context, None, _EVER_MS, exemplars=True))
+        try:
+            internals.settle(FLUSH_SECONDS)
+            families = internals.run(live(internals.query_context, None, _EVER_MS, exemplars=True))
+        except StoreError as error:
+            raise with_status(error) from error
         oldest_ms = (time.time() - client.settings.series_idle) * 1000
         types = {metric.name: metric.type for metric in shown}
         return to_metrics(families, Own(types, _Labels(recorded).has, oldest_ms))

@@ -24,12 +24,16 @@ def remove_series(children: Children, metric: MetricWrapperBase, labels: Mapping
     """Remove the series of a metric that have these labels.
 
     It waits until they are removed, since what is counted afterwards must not be. If Redis does not
-    answer, they stay, and that is logged.
+    answer, or has not answered before, they stay, and that is logged.
     """
     from redismetrics.worker.cleanup import delete_series
 
     internals = children.client.internals
     if not isinstance(internals.destination, tuple):
+        return
+    away = children.client.stats()["last_error"]
+    if away is not None:
+        log.warning("series of %s stay in Redis: %s", metric._name, away)
         return
     tags = names.stored_tags(labels, map(str, labels.values()))
     try:

@@ -15,6 +15,7 @@ from prometheus_client.metrics_core import Metric
 
 from redismetrics.errors import StoreError, one_line
 
+from .asgi import read_in_threads
 from .callbacks import Callbacks
 from .children import Children
 from .label_sets import LabelSets
@@ -27,8 +28,7 @@ _PLAIN = "text/plain; charset=utf-8"
 def open_seams(children: Children, pages: Pages, callbacks: Callbacks) -> None:
     """Let metrics record with *children*, and registries show *pages*. Call it once."""
     values.ValueClass = children
-    for kind in (metrics.Counter, metrics.Gauge, metrics.Histogram, metrics.Summary):
-        _wrap(kind, "_metric_init", _making(children))
+    _wrap(metrics.MetricWrapperBase, "__init__", _making(children))
     _record_label_sets(children)
     _wrap(metrics.Gauge, "set_function", _following(callbacks))
     _remove_everywhere(children)
@@ -36,6 +36,7 @@ def open_seams(children: Children, pages: Pages, callbacks: Callbacks) -> None:
     _wrap(registry.RestrictedRegistry, "collect", _collecting_some(pages))
     _replace_multiprocess(pages)
     _answer_without_redis()
+    read_in_threads(pages)
 
 
 def _wrap(owner: Any, name: str, wrapper: Callable[[Any], Any]) -> None:
@@ -45,13 +46,14 @@ def _wrap(owner: Any, name: str, wrapper: Callable[[Any], Any]) -> None:
 
 def _making(children: Children) -> Callable[[Any], Any]:
     def wrapper(original: Any) -> Any:
-        def metric_init(self: Any) -> None:
+        def init(self: Any, *args: Any, **kwargs: Any) -> None:
             with children.making(self) as made:
-                original(self)
+                original(self, *args, **kwargs)
+            # Not before it is registered: the name may be taken.
             for value in made:
                 value.create()
 
-        return metric_init
+        return init
 
     return wrapper
 
