@@ -6,10 +6,10 @@ The real package runs in its two modes, each in a process of its own, and all ta
 the best of 12 rounds of 10,000 by `timeit`; what was counted is sent between the rounds.
 
 A page shows what 4, 100 and 1,000 processes left that each counted and ended: a counter and a
-histogram with 20 children each, and gauges of the modes all, livesum and max. The processes are forked, one after the other, and
-end as those of multiprocessing do. Both make the page with `MultiProcessCollector` and the real
-`generate_latest`. A page of one process with the real package's own registry is in a row of its
-own.
+histogram with 20 children each, and gauges of the modes all, livesum and max. The processes are
+forked, one after the other, and end as those of multiprocessing do. Both make the page with
+`MultiProcessCollector` and the real `generate_latest`. A page of one process, from its own
+registry, is in a row of its own.
 """
 
 import os

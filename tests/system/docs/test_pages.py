@@ -42,6 +42,7 @@ SESSIONS = {
     "docs/opentelemetry.md": Session(("starlette", "opentelemetry.sdk", "httpx"), options=()),
     "docs/operating.md": Session(),
     "docs/processes.md": Session(),
+    "docs/prometheus-client.md": Session(("prometheus_client",)),
     "docs/promql.md": Session(("promql_parser", "re2")),
     "docs/scaling.md": Session(),
     "docs/security.md": Session(),
