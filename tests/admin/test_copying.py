@@ -357,6 +357,25 @@ def test_all_types_and_exemplars_are_copied(
     assert {each.tags["job"]: each.value for each in job.series} == {"running": 1, "stopped": 0}
 
 
+def test_values_of_processes_are_copied(
+    make_metrics: MakeMetrics, second_server: Server, namespace: str, url: str
+) -> None:
+    metrics, other = make_metrics(url), make_metrics(url)
+    for mode in ("all", "livesum", "sum"):
+        for each, value in ((metrics, 3.0), (other, 4.0)):
+            each.gauge(mode, per="process", merge=mode).set(value)
+            each.flush()
+    other.close()
+    report = copied(url, second_server.url, namespace)
+    assert (report.different, report.changed_meanwhile) == ([], [])
+    there = make_metrics(second_server.url)
+    assert there.live() == metrics.live()
+    # Recording goes on there, in a new process.
+    there.gauge("sum", per="process", merge="sum").set(5.0)
+    there.flush()
+    assert [row.value for row in there.live("sum")[0].series] == [12]
+
+
 def test_the_documented_permissions_are_enough(
     make_metrics: MakeMetrics, fresh_server: Callable[..., Server], cluster: Cluster, namespace: str
 ) -> None:

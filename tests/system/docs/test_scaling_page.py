@@ -1,5 +1,6 @@
 """The users on docs/scaling.md may do their work, and nothing else."""
 
+import os
 import re
 import shutil
 import tempfile
@@ -64,6 +65,7 @@ def test_each_user_of_the_page_may_do_its_work(server_with_users: Server) -> Non
                 writer.increment("jobs", tags={"a": "b"})
                 writer.histogram("took", value)
                 writer.gauge("depth", value)
+                writer.gauge("busy", per="process", merge="livesum").set(1.0)
                 writer.flush()
             assert one.get(5).value == 1
             assert every.get(5).value == 1
@@ -72,11 +74,12 @@ def test_each_user_of_the_page_may_do_its_work(server_with_users: Server) -> Non
             assert reader.query("took", aggregation="p50") == 2
             assert reader.time_series("jobs", aggregation="sum", interval="minute")[-1]["sum"] > 0
             worker.pass_once()
-            pull_forward(admin, "prod", also=("trim", "sweep"))
+            pull_forward(admin, "prod", also=("trim", "sweep", "processes"))
             worker.pass_once()
         assert worker.counts.last_error is None
-        assert len(reader.list_metrics()) == 3
-        assert reader.get_stats()["storage"]["names"] == 3
+        assert len(reader.list_metrics()) == 4
+        assert reader.get_stats()["storage"]["names"] == 4
+        assert writer.mark_process_dead(os.getpid()) == 1
         assert 'jobs_total{a="b"} 3' in export(metrics=reader)
     worker.leave()
     worker.store.close()

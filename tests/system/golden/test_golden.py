@@ -305,6 +305,7 @@ def test_current_format_has_a_file() -> None:
         "format1.json",
         f"format{keys.FORMAT}.json",
         f"kinds{keys.FORMAT}.json",
+        f"processes{keys.FORMAT}.json",
         f"sealed{keys.FORMAT}.json",
     ]
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from redismetrics import FormatMismatch, InvalidSetting, Metrics, StoreUnavailable
 from redismetrics.exposition.read import read_families
-from redismetrics.model.definition import Definition
+from redismetrics.model.definition import Definition, define
 from redismetrics.model.validation import TYPES, pack_tags
 from redismetrics.recording import write
 from redismetrics.settings import Settings, resolve
@@ -114,6 +114,10 @@ READERS: dict[str, Callable[[bytes, bytes], Any]] = {
     "exemplars": lambda one, two: drive(
         read_families("n", 1, {"jobs": Definition("counter")}, 0, exemplars=True),
         [[one, two, b"0 0", one], [], [pack_tags({}), b"0"]],
+    ),
+    "values of processes": lambda one, two: drive(
+        read_families("n", 1, {"busy": define("busy", "gauge", per="process")}, 0),
+        [[b"0 writer", one, b"0 ", two], [pack_tags({}), b"0"]],
     ),
     "writers": lambda one, two: drive(
         stats.server_state("n", 1), [b"used_memory:1\r\n", [b"1", b"0"], [], [one, two]]

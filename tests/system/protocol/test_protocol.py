@@ -46,7 +46,7 @@ BREAKS: dict[Rule, tuple[str, tuple[int, ...]]] = {
     Rule.SERIES_LAST: ("totals", (6, 8, 9)),
     Rule.SAME_VERSION: ("undone", (504, 562)),
     Rule.FIRST_WITH_ROWS: ("replicas", (43, 46, 66)),
-    Rule.NONE_OLDER: ("naps", (2216,)),
+    Rule.NONE_OLDER: ("replicas", (970,)),
     Rule.SAME_LAST: ("crowd", (3, 4, 5)),
     Rule.ADD_FOLDS_FIRST: ("gauges", (0, 1, 2)),
     Rule.FOLD_IN_ORDER: ("gauges", (0, 1, 2)),
