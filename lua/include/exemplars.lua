@@ -7,6 +7,8 @@
 -- @include "slices"
 
 local EXEMPLARS_KEPT_S = 86400 -- a scrape reads them within minutes
+-- Fields of one metric, about 15 MB. With more it begins anew: most are of series that are idle.
+local MOST_EXEMPLARS = 100000
 local ARRAY_OF_4 = '\148'
 
 -- Return the id of the series at that place of the metric's batch.
@@ -35,7 +37,10 @@ end
 -- Return an error if the key has another type.
 local function find_corrupt_exemplars(metric)
   local reply = redis.pcall('HLEN', metric.exemplars_key)
-  return type(reply) == 'table' and reply.err
+  if type(reply) == 'table' then
+    return reply.err
+  end
+  metric.has_too_many_exemplars = reply > MOST_EXEMPLARS
 end
 
 -- Write the exemplars of a metric that has some. Their key was checked, and the ids are known.
@@ -46,6 +51,9 @@ local function write_exemplars(metric, clock)
   local sent, fields, flat = cmsgpack.unpack(metric.exemplars), {}, {}
   for n, each in ipairs(sent) do
     fields[n] = format_integer(id_of_place(metric, each[1])) .. ' ' .. format_integer(each[2])
+  end
+  if metric.has_too_many_exemplars then
+    redis.call('EXPIRE', metric.exemplars_key, 0)
   end
   local stored = read_fields(metric.exemplars_key, fields)
   for n, each in ipairs(sent) do

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from redismetrics.model.exemplar import StoredExemplar, unpack_exemplar
+from redismetrics.model.time import DAY
+from redismetrics.store import keys
 
 from .number_format import format_values
 from .series_table import unpack_tags
@@ -12,18 +14,19 @@ ExemplarsOfSeries = dict[int, StoredExemplar]
 
 
 def read_exemplars(
-    tags_by_id: Mapping[int, bytes], stored: Mapping[bytes, bytes]
+    tags_by_id: Mapping[int, bytes], stored: Mapping[bytes, bytes], now_ms: float
 ) -> dict[int, ExemplarsOfSeries]:
     """Return the exemplars of the hash `exemplars` (see keys.py) by series id and bucket.
 
-    Those of removed series are left out. Damaged bytes raise errors of many types; call it within
-    `reading`.
+    Those of removed series, and those older than a day, are left out. Damaged bytes raise errors of
+    many types; call it within `reading`.
     """
     found: dict[int, ExemplarsOfSeries] = {}
     for field, data in stored.items():
-        number, _, bucket = field.partition(b" ")
-        if tags_by_id.get(int(number)):
-            found.setdefault(int(number), {})[int(bucket)] = unpack_exemplar(data)
+        number, bucket = keys.series_and_bucket(field)
+        exemplar = unpack_exemplar(data)
+        if tags_by_id.get(number) and exemplar.time_ms >= now_ms - DAY:
+            found.setdefault(number, {})[bucket] = exemplar
     return found
 
 

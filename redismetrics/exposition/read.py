@@ -70,7 +70,7 @@ def read_families(
             found = series_by_id(series)
             table = read_live_series(name, definition, found, pairs(live), now_ms)
             if name in stored:
-                table.exemplars = by_text(found, read_exemplars(found, pairs(stored[name])))
+                table.exemplars = by_text(found, read_exemplars(found, pairs(stored[name]), now_ms))
         if table.skipped:
             warn_once(
                 f"{name}: its current values lack what a newer version of redismetrics wrote; "

@@ -7,7 +7,7 @@ from redismetrics.exposition.exemplars import read_exemplars
 from redismetrics.model.exemplar import Exemplar
 from redismetrics.model.time import to_datetime
 from redismetrics.model.validation import Tags, unpack_tags
-from redismetrics.store import catalog, keys
+from redismetrics.store import catalog, keys, server
 from redismetrics.store.driver import Operation
 from redismetrics.store.replies import pairs, reading, series_by_id
 
@@ -26,6 +26,7 @@ def exemplars(context: QueryContext, name: str, tags: Tags | None) -> Operation[
         definition = (yield from catalog.describe(namespace, shard, name)).definition
         if definition is None:
             return []
+        now_ms = yield from server.now()
         stored, series = yield [
             ("HGETALL", keys.exemplars(namespace, shard, name)),
             ("HGETALL", keys.metric(namespace, shard, name).series),
@@ -34,7 +35,7 @@ def exemplars(context: QueryContext, name: str, tags: Tags | None) -> Operation[
         found = []
         with reading(f"the exemplars of {name!r}"):
             tags_by_id = series_by_id(series)
-            for number, of_series in read_exemplars(tags_by_id, pairs(stored)).items():
+            for number, of_series in read_exemplars(tags_by_id, pairs(stored), now_ms).items():
                 own = unpack_tags(tags_by_id[number])
                 if not _matches(own, selected):
                     continue

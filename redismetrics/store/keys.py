@@ -112,8 +112,9 @@ the series whose other tags are equal, only the one with the newest time, and th
 
 EXEMPLARS: msgpack [value, timestamp_ms, clock_us of its batch, labels]. The newest by time, then by
 clock. Buckets are numbered from 1, +Inf is the last; 0: of a counter. At most one for each series
-and bucket. The key expires a day after the last write. Deleted with its series or metric. Read
-before the totals, so that no bucket lacks its exemplar.
+and bucket. Readers leave out those older than a day. The key expires a day after the last write, or
+at once when it has too many fields (see lua/include/exemplars.lua). Deleted with its series or
+metric. Read before the totals, so that no bucket lacks its exemplar.
 
 DEFINITION: msgpack [type, unit, help, buckets, tag keys or nil, options...]. Options are one map,
 from a name to a value: how exact samples, retention, lookback, limits and the merge mode of
@@ -224,9 +225,14 @@ def exemplars(namespace: str, number: int, name: str) -> str:
     return f"rm:{{{namespace}:{number}}}:{name}:exemplars"
 
 
-def exemplar_fields(series: int, buckets: int) -> list[str]:
-    """Return all fields that the exemplars of a series may have."""
-    return [f"{series} {bucket}" for bucket in range(buckets + 2)]
+def series_and_bucket(field: bytes) -> tuple[int, int]:
+    """Return the series id and the bucket of a field of `exemplars`.
+
+    Raises:
+        ValueError: If *field* has another form.
+    """
+    series, bucket = field.split(b" ")
+    return int(series), int(bucket)
 
 
 def data(namespace: str, number: int, name: str, resolution: str, partition_ms: int) -> str:

@@ -102,11 +102,11 @@ def delete_series(
     of, worked = keys.metric(namespace.name, shard, name), keys.rollup(namespace.name, shard, name)
     of_shard = keys.shard(namespace.name, shard)
     exemplars = keys.exemplars(namespace.name, shard, name)
-    definition, found, live, exemplar_count = yield [
+    definition, found, live, exemplar_fields = yield [
         ("HGET", of_shard.catalogue, name),
         ("HGETALL", of.series),
         ("HKEYS", of.totals),
-        ("HLEN", exemplars),
+        ("HKEYS", exemplars),
     ]
     if definition is None:
         return 0
@@ -118,6 +118,9 @@ def delete_series(
             if canonical and _has_tags(canonical, tags)
         }
         values = split_live(dict.fromkeys(live, b"")).values
+        exemplars_of: dict[int, list[bytes]] = {}
+        for field in exemplar_fields:
+            exemplars_of.setdefault(keys.series_and_bucket(field)[0], []).append(field)
     chosen, deleted = list(ids), 0
     for at in range(0, len(chosen), limits.series_per_commit):
         part = chosen[at : at + limits.series_per_commit]
@@ -132,12 +135,7 @@ def delete_series(
         )
         numbers = [ids[canonical] for canonical in part]
         of_values = [field for number in numbers for field in values.get(number, ())]
-        of_exemplars = [
-            field
-            for number in numbers
-            if exemplar_count
-            for field in keys.exemplar_fields(number, len(known.buckets))
-        ]
+        of_exemplars = [field for number in numbers for field in exemplars_of.get(number, ())]
         (reply,) = yield [
             (
                 "EVALSHA",

@@ -5,6 +5,7 @@ import math
 import re
 from typing import Any
 
+import msgpack
 import pytest
 import redis
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -191,6 +192,38 @@ def test_many_exemplars_of_one_flush_are_bounded(
     metrics.flush()
     assert admin.hlen(keys.exemplars(namespace, 0, "jobs")) == 1_000
     assert metrics.query("jobs", aggregation="sum") == 1_500
+
+
+def test_those_older_than_a_day_are_not_shown(
+    metrics: Metrics, admin: redis.Redis, namespace: str
+) -> None:
+    for queue in "ab":
+        metrics.increment("jobs", tags={"queue": queue}, exemplar=trace(queue))
+    metrics.flush()
+    key = keys.exemplars(namespace, 0, "jobs")
+    fields = admin.hgetall(key)
+    field = next(name for name, data in fields.items() if trace("a")["trace_id"].encode() in data)
+    value, time_ms, clock, labels = msgpack.unpackb(fields[field])
+    admin.hset(key, field, msgpack.packb([value, time_ms - 86_400_001, clock, labels]))
+    assert [each.labels for each in metrics.exemplars("jobs")] == [trace("b")]
+    assert list(shown(metrics).values()) == [(trace("b"), 1)]
+
+
+@pytest.mark.slow
+def test_key_with_too_many_fields_begins_anew(
+    metrics: Metrics, admin: redis.Redis, namespace: str
+) -> None:
+    metrics.increment("jobs", exemplar=trace(1))
+    metrics.flush()
+    key = keys.exemplars(namespace, 0, "jobs")
+    stored = admin.hget(key, "0 0")
+    for more, left in ((99_999, 100_000), (1, 1)):
+        first = admin.hlen(key)
+        admin.hset(key, mapping={f"{first + number} 0": stored for number in range(more)})
+        metrics.increment("jobs", exemplar=trace(2))
+        metrics.flush()
+        assert admin.hlen(key) == left
+        assert listed(metrics, "jobs") == {None: (trace(2), 1)}
 
 
 def test_key_of_another_type_is_refused(

@@ -15,7 +15,8 @@ from unittest import mock
 import pytest
 import redis
 
-from redismetrics import Exemplar, Metrics
+from redismetrics import Metrics
+from redismetrics.model.exemplar import StoredExemplar, unpack_exemplar
 from redismetrics.store import keys
 from tests.fixtures.servers import Server
 from tests.system.golden.test_golden import (
@@ -24,7 +25,6 @@ from tests.system.golden.test_golden import (
     CLOCK,
     FOLDER,
     NEVER,
-    moment,
     read_all,
     write_all,
 )
@@ -105,7 +105,13 @@ def shown(metrics: Metrics, name: str) -> list[tuple[Any, ...]]:
     return sorted(found, key=lambda each: sorted(each[0].items()))
 
 
-def test_every_kind_is_read(metrics: Metrics) -> None:
+def exemplars(direct: redis.Redis, name: str) -> dict[tuple[int, int], StoredExemplar]:
+    """Return the stored exemplars of a metric, however old, by series id and bucket."""
+    found = direct.hgetall(keys.exemplars(NAMESPACE, 0, name))
+    return {keys.series_and_bucket(field): unpack_exemplar(data) for field, data in found.items()}
+
+
+def test_every_kind_is_read(metrics: Metrics, restored: redis.Redis) -> None:
     assert shown(metrics, "took") == [({}, -1.5, 1), ({"queue": "mail"}, 2.0**53 + 4.75, 5)]
     assert metrics.query("took", aggregation="count", tags={"queue": "mail"}) == 5
     assert metrics.query("took", aggregation="p50") == 1
@@ -116,14 +122,15 @@ def test_every_kind_is_read(metrics: Metrics) -> None:
     assert shown(metrics, "job") == [
         ({"job": state, "queue": "mail"}, float(state == "stopped"), 0) for state in sorted(STATES)
     ]
-    exemplars = sorted(metrics.exemplars("size"), key=lambda each: each.value)
-    assert exemplars == [
-        Exemplar("size", {}, {"trace_id": "t1"}, 0.75, moment(BASE), 1),
-        Exemplar("size", {"queue": "mail"}, {"trace_id": "t2"}, 70, moment(BASE), float("inf")),
-    ]
-    assert metrics.exemplars("jobs") == [
-        Exemplar("jobs", {}, {"trace_id": "t4"}, 1, moment(BASE + 60.25))
-    ]
+    assert exemplars(restored, "size") == {
+        (0, 1): StoredExemplar(0.75, BASE * 1000, {"trace_id": "t1"}),
+        (1, 3): StoredExemplar(70, BASE * 1000, {"trace_id": "t2"}),
+    }
+    assert exemplars(restored, "jobs") == {
+        (0, 0): StoredExemplar(1, BASE * 1000 + 60_250, {"trace_id": "t4"})
+    }
+    # They are older than a day.
+    assert metrics.exemplars("size") == []
     types = {row["name"]: (row["type"], row["series"]) for row in metrics.list_metrics()}
     assert types == {
         "took": ("summary", 2),
