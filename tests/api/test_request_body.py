@@ -114,7 +114,7 @@ def test_slow_body_times_out(metrics: Metrics) -> None:
             while part := slow.recv(4096):
                 answer += part
         # The server does not wait for the rest.
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 10
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b"body must arrive within 0.3 s (limit body_seconds), got 1 bytes of it" in answer
         assert httpx.post(f"{at}/api/record", json={"name": "jobs"}).status_code == 202

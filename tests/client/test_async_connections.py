@@ -131,7 +131,8 @@ def test_the_loop_continues_while_a_flush_waits(server: Server, namespace: str, 
                 proxy.delay = 0
                 return ticks
 
-    assert run(work()) > 10
+    # If the loop were blocked, there would be one or two.
+    assert run(work()) > 3
 
 
 def test_many_queries_wait_concurrently_for_an_unreachable_redis(namespace: str, run: Run) -> None:
@@ -151,7 +152,7 @@ def test_many_queries_wait_concurrently_for_an_unreachable_redis(namespace: str,
             await ametrics.aclose(0.1)
             return took
 
-    assert run(work()) < 3  # one after another they would take 30
+    assert run(work()) < 15  # one after another they would take 30
 
 
 def test_a_flush_raises_another_type_once(

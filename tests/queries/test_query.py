@@ -167,4 +167,4 @@ def test_invalid_query_is_rejected_before_anything_is_read(
         r"group_by must not hold '.+': another column",
         str(caught.value),
     )
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 4

@@ -36,7 +36,7 @@ def test_close_counts_what_was_never_sent(make: Make, caplog: pytest.LogCaptureF
     began = time.monotonic()
     with caplog.at_level(logging.WARNING, "redismetrics"):
         metrics.close(0.3)
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 4
     stats = balanced(metrics)
     assert (stats["dropped"], stats["pending"], stats["buffer_bytes"]) == ({"unsent": 3}, 0, 0)
     assert "closed with 3 samples never sent and 0 sent but never confirmed" in caplog.text

@@ -149,7 +149,7 @@ def test_flush_raises_in_time_and_everything_is_stored_once_later(
             StoreUnavailable, match=rf"^{2 * number + 2} samples are not confirmed after 0.3 s"
         ):
             metrics.flush(0.3)
-        assert 0.3 <= time.monotonic() - began < 1.5
+        assert 0.3 <= time.monotonic() - began < 5
         balanced(metrics)
     server.resume()
     metrics.flush()

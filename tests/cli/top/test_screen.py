@@ -229,14 +229,18 @@ def test_a_rate_is_the_mean_of_the_last_seconds(
     top = start(url, namespace, "--every", "0.2")
     top.shows("nothing is recorded yet")
     until = time.monotonic() + PATIENCE
-    rates: list[float] = []
-    while time.monotonic() < until and not (rates and 60 < rates[-1] < 140):
+    times: list[float] = []
+    # What is shown, and the rate of the last two seconds.
+    shown, actual = 0.0, 0.0
+    while time.monotonic() < until and not 0.6 * actual < shown < 1.4 * actual:
         metrics.increment("steady", 10)
         metrics.flush()
+        times.append(time.monotonic())
         time.sleep(0.1)
-        rates += [float(text) for text in re.findall(r"steady +counter +1 +([\d.]+) ", top.frame)]
-    assert rates, top.frame
-    assert 60 < rates[-1] < 140, rates
+        for text in re.findall(r"steady +counter +1 +([\d.]+) ", top.frame)[-1:]:
+            shown = float(text)
+            actual = 10 * sum(each > times[-1] - 2 for each in times) / 2
+    assert 0.6 * actual < shown < 1.4 * actual, top.frame
     top.press("q")
     assert top.end() == 0
 
