@@ -353,3 +353,11 @@ def test_message_has_the_finest_interval_in_its_largest_unit() -> None:
             check_interval(interval_ms(interval), since, short, NOW)
     with pytest.raises(OutsideRetention, match="within the retention of the coarsest data"):
         check_interval(DAY, NOW - 3000 * DAY, short, NOW)
+
+
+def test_slots_before_the_single_samples_fit_into_the_interval() -> None:
+    since, until = NOW - 3 * DAY, NOW
+    exact_from = POLICY.raw.kept_from(NOW)
+    made = make_plan(since, until, POLICY, frozenset(), NOW, 5 * MINUTE, exact_from)
+    assert {resolution.width for resolution, _ in made.slots} == {MINUTE}
+    assert min(minute for minute in made.partial if minute >= exact_from) == exact_from

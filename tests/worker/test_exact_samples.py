@@ -87,8 +87,11 @@ def test_samples_and_their_minutes_live_for_the_retention_of_the_metric(
     began = start(2 * 3_600)
     train(metrics, [0], range(200), began)
     metrics.flush()
-    worked("all")
     hour = int(began // 3_600 * 3_600)
+    worked()
+    raw = keys.data(namespace, 0, "loss", "raw", hour * 1_000)
+    assert admin.ttl(raw) == pytest.approx(400 * DAY, abs=DAY)
+    worked("all")
     for resolution in ("raw", "minute", "hour"):
         partition = hour if resolution != "hour" else hour // DAY * DAY
         key = keys.data(namespace, 0, "loss", resolution, partition * 1_000)
