@@ -302,6 +302,7 @@ def test_file_is_of_this_format_and_has_every_kind_of_key(content: dict[str, Any
 
 def test_current_format_has_a_file() -> None:
     assert sorted(path.name for path in FOLDER.glob("*.json")) == [
+        f"exact{keys.FORMAT}.json",
         "format1.json",
         f"format{keys.FORMAT}.json",
         f"kinds{keys.FORMAT}.json",
