@@ -141,9 +141,7 @@ class Evaluation:
         found = self.selected(instruction)
         steps = instruction.grid.count
         if found is None:
-            node = instruction.node
-            assert isinstance(node, nodes.VectorSelector)
-            return _joined([], Grid(0, 0, 1), node.range, steps)
+            return _joined([], Grid(0, 0, 1), 0, steps)
         selector, answer = found
         grid = Grid(selector.start, selector.step, selector.count)
         windows_found = _joined(answer.samples, grid, selector.range, steps)
@@ -169,17 +167,16 @@ class Evaluation:
             self.notes.info(node.at, "a subquery of distributions is not supported; left out")
         offsets, times, values = windows.of_vector(value, inner)
         self.budget.read(len(times))
-        grid = instruction.grid
-        moment = node.moment
-        if moment is not None:
-            if isinstance(moment, str):
-                prepared = self.prepared
-                moment = prepared.grid.start if moment == "start" else prepared.end
-            ends = Grid(moment - node.offset, 0, min(grid.count, 1))
-        else:
-            ends = Grid(grid.start - node.offset, grid.step, grid.count)
+        assert instruction.ends is not None
         return Windows(
-            value.labels, value.drop, offsets, times, values, ends, node.range, grid.count
+            value.labels,
+            value.drop,
+            offsets,
+            times,
+            values,
+            instruction.ends,
+            instruction.width,
+            instruction.grid.count,
         )
 
     # Operators.

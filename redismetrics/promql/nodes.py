@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from .durations import Duration
 from .matchers import Matcher
 
 # A moment of `@`: Unix ms, or the start or end of the query.
@@ -42,8 +43,8 @@ class VectorSelector:
 
     at: int
     matchers: tuple[Matcher, ...]
-    range: int = 0
-    offset: int = 0
+    range: Duration = 0
+    offset: Duration = 0
     moment: Moment | None = None
 
 
@@ -53,9 +54,9 @@ class Subquery:
 
     at: int
     expression: "Node"
-    range: int
-    step: int
-    offset: int = 0
+    range: Duration
+    step: Duration
+    offset: Duration = 0
     moment: Moment | None = None
 
 

@@ -5,7 +5,7 @@ expression, so both are taken from the tokens while it is converted.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any, Literal
@@ -13,13 +13,12 @@ from typing import Any, Literal
 from redismetrics.errors import InvalidExpression, MissingExtra
 
 from . import nodes, trampoline
+from .durations import Calculation, Duration, cut_out
 from .function_names import FUNCTIONS
 from .matchers import Matcher, compiled
 from .nodes import Moment, Node
 from .tokens import Token, place, refuse, scan
 from .trampoline import Step
-
-_Modifier = tuple[int, Moment | None]
 
 _MATCH_OPERATORS = {"Equal": "=", "NotEqual": "!=", "Re": "=~", "NotRe": "!~"}
 _ARGUMENT = re.compile(r"expected type (\w+) in call to function '(\w+)', got (\w+)")
@@ -43,11 +42,14 @@ def parse(expression: str) -> Node:
     tokens = scan(expression, FUNCTIONS)
     if not tokens:
         refuse(expression, 0, "no expression found in input")
+    plain, calculations = cut_out(expression, tokens)
+    if calculations:
+        tokens = scan(plain, FUNCTIONS)
     try:
-        tree = parser.parse(expression)
+        tree = parser.parse(plain)
     except ValueError as error:
         raise _explained(expression, tokens, error) from error
-    return trampoline.run(_Converter(expression, tokens, parser).node(tree))
+    return trampoline.run(_Converter(plain, tokens, calculations, parser).node(tree))
 
 
 def import_parser() -> Any:
@@ -71,8 +73,6 @@ def _explained(expression: str, tokens: list[Token], error: ValueError) -> Inval
             reason, at = f"the modifier {token.text} is not supported; leave it out", token.at
         elif token.text in ("<", ">") and after and after[0].text == "/":
             reason, at = f"the operator {token.text}/ is not supported", token.at
-        elif token.text.lower() in ("offset", "[") and _is_arithmetic(after):
-            reason, at = "a duration must be a number such as 5m; write out its result", token.at
     if (match := _ARGUMENT.fullmatch(reason)) and not at:
         wanted, name, got = match.groups()
         reason = (
@@ -83,14 +83,6 @@ def _explained(expression: str, tokens: list[Token], error: ValueError) -> Inval
         if len(places) == 1:
             at = tokens[places[0]].at
     return InvalidExpression(f"{place(expression, at)}: parse error: {reason}")
-
-
-def _is_arithmetic(tokens: list[Token]) -> bool:
-    """Return whether what begins with *tokens* is a duration that is calculated."""
-    first = tokens[1:] if tokens and tokens[0].text in ("+", "-") else tokens
-    if first and (first[0].text == "(" or first[0].kind == "word"):
-        return True
-    return len(tokens) > 1 and tokens[1].text in ("+", "-", "*", "/", "%", "^")
 
 
 def _unquoted(token: str, parsed: str) -> str:
@@ -114,9 +106,16 @@ def _unquoted(token: str, parsed: str) -> str:
 class _Converter:
     """Converts a tree while it reads the tokens in the same order."""
 
-    def __init__(self, expression: str, tokens: list[Token], parser: Any) -> None:
+    def __init__(
+        self,
+        expression: str,
+        tokens: list[Token],
+        calculations: Mapping[int, Calculation],
+        parser: Any,
+    ) -> None:
         self._expression = expression
         self._tokens = tokens
+        self._calculations = calculations
         self._next = 0
         self._parser = parser
         self._convert: dict[str, Callable[[Any, int], Step[Node]]] = {
@@ -170,11 +169,29 @@ class _Converter:
             if not depth:
                 return
 
-    def _modifiers(self) -> Moment | None:
-        """Skip `offset` and `@`; return the moment of `@`, if any."""
+    def _brackets(self, width: Any, step: Any, at: int) -> tuple[Duration, Duration]:
+        """Skip ``[range:step]``; return both, given the plain ones in ms."""
+        self._take("[")
+        width = self._duration(width, at)
+        self._skip()
+        if self._take(":") and not self._is("]"):
+            step = self._duration(step, at)
+            self._skip()
+        self._take("]")
+        return width, step
+
+    def _duration(self, plain: timedelta, at: int) -> Duration:
+        """Return the calculated duration that is here, else the plain one, which must be > 0."""
+        found = self._calculations.get(self._here())
+        return self._positive(plain, at) if found is None else found
+
+    def _modifiers(self, plain: timedelta | None) -> tuple[Duration, Moment | None]:
+        """Skip `offset` and `@`; return the offset, and the moment of `@`, if any."""
         moment: Moment | None = None
+        offset: Duration = _ms(plain)
         while self._is("offset", "@"):
             if self._skip() != "@":
+                offset = self._calculations.get(self._here(), offset)
                 self._take("-", "+")
                 self._skip()
             elif self._is("start", "end"):
@@ -183,7 +200,7 @@ class _Converter:
                 self._skip_brackets("(")
             else:
                 moment = self._seconds()
-        return moment
+        return offset, moment
 
     def _seconds(self) -> int:
         at = self._here()
@@ -218,7 +235,7 @@ class _Converter:
             self._skip()
         self._skip_brackets("{")
         matchers = self._matchers(tree, at)
-        return nodes.VectorSelector(at, matchers, 0, _ms(tree.offset), self._modifiers())
+        return nodes.VectorSelector(at, matchers, 0, *self._modifiers(tree.offset))
 
     def _matrix(self, tree: Any, at: int) -> Step[Node]:
         yield from ()
@@ -226,18 +243,14 @@ class _Converter:
         if not self._is("{"):
             self._skip()
         self._skip_brackets("{")
-        self._skip_brackets("[")
+        width, _ = self._brackets(tree.range, 0, at)
         matchers = self._matchers(inner, at)
-        width = self._positive(tree.range, at)
-        return nodes.VectorSelector(at, matchers, width, _ms(inner.offset), self._modifiers())
+        return nodes.VectorSelector(at, matchers, width, *self._modifiers(inner.offset))
 
     def _subquery(self, tree: Any, at: int) -> Step[Node]:
         expression = yield self.node(tree.expr)
-        self._skip_brackets("[")
-        moment = self._modifiers()
-        width = self._positive(tree.range, at)
-        step = 0 if tree.step is None else self._positive(tree.step, at)
-        return nodes.Subquery(at, expression, width, step, _ms(tree.offset), moment)
+        width, step = self._brackets(tree.range, 0 if tree.step is None else tree.step, at)
+        return nodes.Subquery(at, expression, width, step, *self._modifiers(tree.offset))
 
     def _call(self, tree: Any, at: int) -> Step[Node]:
         self._skip()

@@ -9,6 +9,7 @@ from redismetrics.errors import EvaluationFailed, InvalidExpression
 from . import nodes, trampoline
 from .answer import Answer
 from .budget import Budget
+from .durations import Duration, milliseconds
 from .function_names import RANGE_FUNCTIONS
 from .info_function import info_matchers
 from .nodes import Moment, Node
@@ -36,6 +37,8 @@ class Instruction:
         arity: How many results of earlier instructions it takes.
         selector: Number of its selector, or -1.
         inner: The times of a subquery's expression.
+        ends: The ends of a subquery's windows.
+        width: The width of a subquery's windows in ms.
     """
 
     node: Node
@@ -43,6 +46,8 @@ class Instruction:
     arity: int = 0
     selector: int = -1
     inner: Grid | None = None
+    ends: Grid | None = None
+    width: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +121,7 @@ def prepare_tree(
         )
     grid = Grid(start, step, (end - start) // step + 1 if step else 1)
     _check_steps(grid.count)
-    compiler = _Compiler(start, end, lookback)
+    compiler = _Compiler(start, end, step, lookback)
     trampoline.run(compiler.compile(tree, grid))
     return Prepared(expression, kind, grid, end, tuple(compiler.selectors), tuple(compiler.program))
 
@@ -131,7 +136,7 @@ def strip(node: Node) -> Node:
 def is_range(node: Node) -> bool:
     """Return whether *node* is a range vector."""
     return isinstance(node, nodes.Subquery) or (
-        isinstance(node, nodes.VectorSelector) and node.range > 0
+        isinstance(node, nodes.VectorSelector) and node.range != 0
     )
 
 
@@ -148,8 +153,9 @@ def _check_steps(count: int) -> None:
 
 
 class _Compiler:
-    def __init__(self, start: int, end: int, lookback: int | None) -> None:
+    def __init__(self, start: int, end: int, step: int, lookback: int | None) -> None:
         self._moments = {"start": start, "end": end}
+        self._step = step
         self._lookback = lookback
         self.program: list[Instruction] = []
         self._numbers: dict[Selector, int] = {}
@@ -161,12 +167,14 @@ class _Compiler:
     def compile(self, node: Node, grid: Grid, function: str = "") -> Step[None]:
         """Append the instructions of *node*; *function* takes the range vector that it is."""
         children: Sequence[Node] = ()
-        selector, inner = -1, None
+        selector, inner, ends, width = -1, None, None, 0
         match node:
             case nodes.VectorSelector():
                 selector = self._select(node, grid, function)
             case nodes.Subquery():
-                inner = self._inner_grid(node, grid)
+                width = self._positive(node.range)
+                ends = Grid(*self._reference(grid, node.offset, node.moment))
+                inner = self._inner_grid(node, ends, width)
                 yield self.compile(node.expression, inner)
             case nodes.FunctionCall(function="info"):
                 selector = self._info_selector(node, grid)
@@ -191,14 +199,14 @@ class _Compiler:
             # A source works out functions that have no other argument.
             yield self.compile(bare, grid, name if name in RANGE_FUNCTIONS else "")
         arity = 1 if inner else len(children)
-        self.program.append(Instruction(node, grid, arity, selector, inner))
+        self.program.append(Instruction(node, grid, arity, selector, inner, ends, width))
 
     def _select(self, node: nodes.VectorSelector, grid: Grid, function: str) -> int:
         return self._number(
             Selector(
                 node.matchers,
                 *self._reference(grid, node.offset, node.moment),
-                range=node.range,
+                range=self._positive(node.range) if node.range else 0,
                 function=function,
                 lookback=self._lookback,
             )
@@ -209,56 +217,69 @@ class _Compiler:
             return -1
         return self._numbers.setdefault(selector, len(self._numbers))
 
-    def _reference(self, grid: Grid, offset: int, moment: Moment | None) -> tuple[int, int, int]:
+    def _ms(self, duration: Duration) -> int:
+        moments = self._moments
+        return milliseconds(duration, self._step, moments["end"] - moments["start"])
+
+    def _positive(self, duration: Duration) -> int:
+        found = self._ms(duration)
+        if found <= 0:
+            raise InvalidExpression(
+                f"parse error: duration must be greater than 0, got {found / 1000:g} s"
+            )
+        return found
+
+    def _reference(
+        self, grid: Grid, offset: Duration, moment: Moment | None
+    ) -> tuple[int, int, int]:
         """Return start, step and count of the times that a selector looks at."""
+        offset = self._ms(offset)
         if moment is None:
             return grid.start - offset, grid.step if grid.count > 1 else 0, grid.count
         if isinstance(moment, str):
             moment = self._moments[moment]
         return moment - offset, 0, min(grid.count, 1)
 
-    def _inner_grid(self, node: nodes.Subquery, grid: Grid) -> Grid:
+    def _inner_grid(self, node: nodes.Subquery, ends: Grid, width: int) -> Grid:
         """Return the times of a subquery's expression: multiples of its step in the windows."""
-        start, step, count = self._reference(grid, node.offset, node.moment)
-        end = start + step * (count - 1)
-        step = node.step or _SUBQUERY_STEP
-        before = start - node.range
+        step = self._positive(node.step) if node.step else _SUBQUERY_STEP
+        before = ends.start - width
         # Go's division truncates, so that negative times begin one step earlier.
         first = step * (before // step if before >= 0 else -(-before // step))
         if first <= before:
             first += step
-        length = max(0, (end - first) // step + 1) if count else 0
+        length = max(0, (ends.end - first) // step + 1) if ends.count else 0
         _check_steps(length)
         return Grid(first, step, length)
 
     def _info_selector(self, node: nodes.FunctionCall, grid: Grid) -> int:
         given = node.arguments[1] if len(node.arguments) > 1 else None
         matchers = given.matchers if isinstance(given, nodes.VectorSelector) else ()
-        offset, moment = _first_reference(node.arguments[0])
+        offset, moment = self._first_reference(node.arguments[0])
         reference = self._reference(grid, offset, moment)
         return self._number(Selector(info_matchers(matchers), *reference, lookback=self._lookback))
+
+    def _first_reference(self, node: Node) -> tuple[int, Moment | None]:
+        """Return offset and `@` of the first selector in *node*: info series are looked up there."""
+        waiting = [(node, 0)]
+        while waiting:
+            current, offset = waiting.pop()
+            match current:
+                case nodes.VectorSelector():
+                    return offset + self._ms(current.offset), current.moment
+                case nodes.Subquery():
+                    offset += self._ms(current.offset)
+                    if current.moment is not None:
+                        return offset, current.moment
+                    waiting.append((current.expression, offset))
+                case nodes.FunctionCall():
+                    waiting.extend((part, offset) for part in reversed(current.arguments))
+                case nodes.Aggregation() | nodes.Negation() | nodes.Parentheses():
+                    waiting.append((current.expression, offset))
+                case nodes.Binary():
+                    waiting.extend([(current.right, offset), (current.left, offset)])
+        return 0, None
 
 
 def _is_text(node: Node) -> bool:
     return isinstance(strip(node), nodes.Text)
-
-
-def _first_reference(node: Node) -> tuple[int, Moment | None]:
-    """Return offset and `@` of the first selector in *node*: info series are looked up there."""
-    waiting = [(node, 0)]
-    while waiting:
-        current, offset = waiting.pop()
-        match current:
-            case nodes.VectorSelector():
-                return offset + current.offset, current.moment
-            case nodes.Subquery():
-                if current.moment is not None:
-                    return offset + current.offset, current.moment
-                waiting.append((current.expression, offset + current.offset))
-            case nodes.FunctionCall():
-                waiting.extend((part, offset) for part in reversed(current.arguments))
-            case nodes.Aggregation() | nodes.Negation() | nodes.Parentheses():
-                waiting.append((current.expression, offset))
-            case nodes.Binary():
-                waiting.extend([(current.right, offset), (current.left, offset)])
-    return 0, None

@@ -43,6 +43,8 @@ _BEFORE_BRACKET = _WORD_OPERATORS | {
     "bool", "by", "fill", "fill_left", "fill_right", "group_left", "group_right", "ignoring",
     "offset", "on", "without",
 }  # fmt: skip
+# Written in any case inside durations.
+_OF_DURATIONS = frozenset(["max_of", "min_of", "range", "step"])
 _SYMBOL_OPERATORS = frozenset(["+", "-", "*", "/", "%", "^", "==", "!=", "<=", ">=", "<", ">", "["])
 _CLOSING = {")": "(", "]": "[", "}": "{"}
 _NAMES = {"(": "parenthesis", "[": "bracket", "{": "brace"}
@@ -92,17 +94,28 @@ def scan(expression: str, functions: Collection[str]) -> list[Token]:
         raise InvalidExpression(
             f"an expression must have at most {MAX_BYTES} bytes, got {length}; split it"
         )
-    tokens: list[Token] = []
-    for match in _TOKEN.finditer(expression):
-        kind = match.lastgroup or "other"
-        if kind == "other":
-            _refuse_character(expression, match.start())
-        if kind != "space":
-            tokens.append(Token(kind, match.group(), match.start()))
+    tokens = _tokens(expression)
     _check_brackets(expression, tokens)
     for token, following in pairwise(tokens):
         if following.text == "(" and token.kind == "word":
             _check_call(expression, token, functions)
+    return tokens
+
+
+def _tokens(expression: str) -> list[Token]:
+    tokens: list[Token] = []
+    at, in_brackets = 0, False
+    while match := _TOKEN.match(expression, at):
+        kind, text = match.lastgroup or "other", match.group()
+        if kind == "other":
+            _refuse_character(expression, at)
+        if in_brackets and text.startswith(":"):
+            # Elsewhere a name may begin with a colon.
+            kind, text = "symbol", ":"
+        if kind != "space":
+            tokens.append(Token(kind, text, at))
+        in_brackets = text == "[" or (in_brackets and text != "]")
+        at += len(text)
     return tokens
 
 
@@ -152,7 +165,7 @@ def _check_brackets(expression: str, tokens: list[Token]) -> None:
 
 def _check_call(expression: str, token: Token, functions: Collection[str]) -> None:
     name = token.text
-    if name in functions or name.lower() in AGGREGATIONS | _BEFORE_BRACKET:
+    if name in functions or name.lower() in AGGREGATIONS | _BEFORE_BRACKET | _OF_DURATIONS:
         return
     near = difflib.get_close_matches(name, [*functions, *AGGREGATIONS], 1)
     hint = f'; did you mean "{near[0]}"?' if near else ""
