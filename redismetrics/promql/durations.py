@@ -57,10 +57,21 @@ class Calculation:
         numbers = [part.seconds(step, length) for part in self.parts]
         try:
             return _OPERATIONS[self.name](*numbers)
-        except (ZeroDivisionError, OverflowError, TypeError) as error:
+        except (ZeroDivisionError, OverflowError, TypeError, ValueError) as error:
             raise InvalidExpression(
                 f"parse error: a duration cannot be calculated: {error}"
             ) from error
+
+    def __str__(self) -> str:
+        if self.name == "number":
+            return f"{self.value:g}"
+        if self.name in _OF_QUERY:
+            return f"{self.name}()"
+        if self.name in _OF_TWO:
+            return f"{self.name}({self.parts[0]}, {self.parts[1]})"
+        if self.name == "negative":
+            return f"-{self.parts[0]}"
+        return f"({self.parts[0]} {self.name} {self.parts[1]})"
 
 
 _OPERATIONS: dict[str, Callable[..., float]] = {
@@ -81,7 +92,7 @@ def cut_out(expression: str, tokens: Sequence[Token]) -> tuple[str, dict[int, Ca
     found: dict[int, Calculation] = {}
     for first, stop in _places(tokens):
         part = tokens[first:stop]
-        if len(part) > 1:
+        if part:
             found[part[0].at] = _Reader(expression, part).whole()
             end = part[-1].at + len(part[-1].text)
             hidden = re.sub(r"[^\n]", " ", expression[part[0].at + 2 : end])
@@ -126,9 +137,8 @@ def _end_of_offset(tokens: Sequence[Token], at: int) -> int:
 
 def _is_calculated(tokens: Sequence[Token]) -> bool:
     """Return whether a duration is more than a number with a sign."""
-    rest = [token for token in tokens if token.text not in ("+", "-")]
-    signs = len(tokens) - len(rest)
-    return len(rest) > 1 or signs > 1
+    has_sign = bool(tokens) and tokens[0].text in ("+", "-")
+    return len(tokens) > 1 + has_sign or (len(tokens) == 1 and has_sign)
 
 
 class _Reader:

@@ -14,6 +14,7 @@ from .answer import Answer
 from .budget import Budget
 from .calls import Calls
 from .distributions import Distributions
+from .extended import smoothed_values
 from .grouping import group_labels
 from .instant import at_steps
 from .notes import Notes
@@ -86,7 +87,9 @@ class Evaluation:
                 return np.full(steps, node.value)
             case nodes.Text():
                 return node.value
-            case nodes.VectorSelector(range=width):
+            case nodes.VectorSelector(range=width, modifier=modifier):
+                if modifier and not width:
+                    return self._smoothed(instruction)
                 if width:
                     return self._windows(instruction)
                 return stretched(self.at_steps(instruction)[0], steps)
@@ -145,6 +148,7 @@ class Evaluation:
         selector, answer = found
         grid = Grid(selector.start, selector.step, selector.count)
         windows_found = _joined(answer.samples, grid, selector.range, steps)
+        windows_found.extension = instruction.extension
         for computed in answer.values:
             labels = list(computed.labels)
             drop = np.zeros(len(labels), np.bool_)
@@ -155,6 +159,14 @@ class Evaluation:
             windows_found.computed.append(part)
         self.budget.series(len(windows_found))
         return windows_found
+
+    def _smoothed(self, instruction: Instruction) -> Vector:
+        windows_found = self._windows(instruction)
+        steps = instruction.grid.count
+        if windows_found.extension is None:
+            return Vector.empty(steps)
+        found = smoothed_values(windows_found, windows_found.extension, self.budget)
+        return stretched(found, steps)
 
     def _subquery(
         self, instruction: Instruction, node: nodes.Subquery, value: Vector | Scalar

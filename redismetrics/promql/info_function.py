@@ -16,6 +16,9 @@ from .vectors import Vector, concatenate, merge_same_labels
 
 TARGET_INFO = Matcher("__name__", "=", "target_info")
 
+# Where names are only excluded.
+_ANY_INFO = Matcher("__name__", "=~", ".+_info")
+
 # An info series belongs to the series that have the same values of these.
 _IDENTIFYING = ("instance", "job")
 
@@ -23,10 +26,13 @@ _Match = tuple[Labels, Bools]
 
 
 def info_matchers(given: Sequence[Matcher]) -> tuple[Matcher, ...]:
-    """Return the matchers that select info series."""
-    if any(matcher.name == "__name__" for matcher in given):
-        return tuple(given)
-    return (TARGET_INFO, *given)
+    """Return the matchers that select info series: of `target_info` unless a name is given."""
+    names = [matcher.op for matcher in given if matcher.name == "__name__"]
+    if not names:
+        return (TARGET_INFO, *given)
+    if all(op in ("!=", "!~") for op in names):
+        return (_ANY_INFO, *given)
+    return tuple(given)
 
 
 @dataclass(slots=True, eq=False)
@@ -68,7 +74,8 @@ class InfoSeries:
         return concatenate([found], base.steps)
 
     def _finder(self, labels: Sequence[Labels]) -> "_Finder":
-        name_matchers = [matcher for matcher in self.given if matcher.name == "__name__"]
+        selecting = info_matchers(self.given)
+        name_matchers = [matcher for matcher in selecting if matcher.name == "__name__"]
         known = {
             name: {of_series[name] for of_series in labels if name in of_series}
             for name in _IDENTIFYING
@@ -81,8 +88,10 @@ class InfoSeries:
                 rows.setdefault(key, {}).setdefault(of_info["__name__"], []).append(row)
         data = [matcher for matcher in self.given if matcher.name != "__name__"]
         names = {matcher.name for matcher in data}
-        default = [TARGET_INFO] if not self.given else name_matchers
-        return _Finder(self, rows, names, default, all(matcher.matches_empty for matcher in data))
+        # Without a name in the second argument, target_info itself is enriched too.
+        has_name = not self.given or any(matcher.name == "__name__" for matcher in self.given)
+        ignored = name_matchers if has_name else []
+        return _Finder(self, rows, names, ignored, all(matcher.matches_empty for matcher in data))
 
 
 def _relabelled(

@@ -39,6 +39,7 @@ class VectorSelector:
         range: Width of the window in ms; 0 for an instant selector.
         offset: Milliseconds into the past.
         moment: The time of `@`, if any.
+        modifier: ``anchored``, ``smoothed`` or nothing.
     """
 
     at: int
@@ -46,6 +47,7 @@ class VectorSelector:
     range: Duration = 0
     offset: Duration = 0
     moment: Moment | None = None
+    modifier: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,13 @@ from typing import Any, Literal
 from redismetrics.errors import InvalidExpression, MissingExtra
 
 from . import nodes, trampoline
-from .durations import Calculation, Duration, cut_out
+from .durations import Duration
 from .function_names import FUNCTIONS
 from .matchers import Matcher, compiled
 from .nodes import Moment, Node
 from .tokens import Token, place, refuse, scan
 from .trampoline import Step
+from .unknown_syntax import PlainExpression, take_out
 
 _MATCH_OPERATORS = {"Equal": "=", "NotEqual": "!=", "Re": "=~", "NotRe": "!~"}
 _ARGUMENT = re.compile(r"expected type (\w+) in call to function '(\w+)', got (\w+)")
@@ -42,14 +43,31 @@ def parse(expression: str) -> Node:
     tokens = scan(expression, FUNCTIONS)
     if not tokens:
         refuse(expression, 0, "no expression found in input")
-    plain, calculations = cut_out(expression, tokens)
-    if calculations:
-        tokens = scan(plain, FUNCTIONS)
+    plain = take_out(expression, tokens)
+    if plain.text != expression:
+        tokens = scan(plain.text, FUNCTIONS)
     try:
-        tree = parser.parse(plain)
+        tree = parser.parse(plain.text)
+        negatives = {at: parser.parse(text) for at, text in plain.selectors.items()}
     except ValueError as error:
         raise _explained(expression, tokens, error) from error
-    return trampoline.run(_Converter(plain, tokens, calculations, parser).node(tree))
+    return trampoline.run(_Converter(plain, tokens, negatives, parser).node(tree))
+
+
+def formatted(expression: str) -> str:
+    """Return an expression in Prometheus' layout.
+
+    What the parser does not know, such as calculated durations, stays as it is written, and so does
+    the rest of such an expression.
+
+    Raises:
+        InvalidExpression: Like `parse`.
+    """
+    parse(expression)
+    if take_out(expression, scan(expression, FUNCTIONS)).text != expression:
+        return " ".join(expression.split())
+    text: str = import_parser().parse(expression).prettify()
+    return text
 
 
 def import_parser() -> Any:
@@ -69,9 +87,7 @@ def _explained(expression: str, tokens: list[Token], error: ValueError) -> Inval
         reason = "unexpected token or end of input"
     for number, token in enumerate(tokens):
         after = tokens[number + 1 : number + 3]
-        if token.kind == "word" and token.text in ("anchored", "smoothed"):
-            reason, at = f"the modifier {token.text} is not supported; leave it out", token.at
-        elif token.text in ("<", ">") and after and after[0].text == "/":
+        if token.text in ("<", ">") and after and after[0].text == "/":
             reason, at = f"the operator {token.text}/ is not supported", token.at
     if (match := _ARGUMENT.fullmatch(reason)) and not at:
         wanted, name, got = match.groups()
@@ -108,14 +124,15 @@ class _Converter:
 
     def __init__(
         self,
-        expression: str,
+        plain: PlainExpression,
         tokens: list[Token],
-        calculations: Mapping[int, Calculation],
+        negatives: Mapping[int, Any],
         parser: Any,
     ) -> None:
-        self._expression = expression
+        self._plain = plain
+        self._expression = plain.text
         self._tokens = tokens
-        self._calculations = calculations
+        self._negatives = negatives
         self._next = 0
         self._parser = parser
         self._convert: dict[str, Callable[[Any, int], Step[Node]]] = {
@@ -182,16 +199,17 @@ class _Converter:
 
     def _duration(self, plain: timedelta, at: int) -> Duration:
         """Return the calculated duration that is here, else the plain one, which must be > 0."""
-        found = self._calculations.get(self._here())
+        found = self._plain.calculations.get(self._here())
         return self._positive(plain, at) if found is None else found
 
-    def _modifiers(self, plain: timedelta | None) -> tuple[Duration, Moment | None]:
-        """Skip `offset` and `@`; return the offset, and the moment of `@`, if any."""
+    def _modifiers(self, plain: timedelta | None) -> tuple[Duration, Moment | None, str]:
+        """Skip `offset` and `@`; return the offset, the moment of `@`, and `anchored` or so."""
+        modifier = self._modifier_here()
         moment: Moment | None = None
         offset: Duration = _ms(plain)
         while self._is("offset", "@"):
             if self._skip() != "@":
-                offset = self._calculations.get(self._here(), offset)
+                offset = self._plain.calculations.get(self._here(), offset)
                 self._take("-", "+")
                 self._skip()
             elif self._is("start", "end"):
@@ -200,7 +218,17 @@ class _Converter:
                 self._skip_brackets("(")
             else:
                 moment = self._seconds()
-        return offset, moment
+            modifier = modifier or self._modifier_here()
+        return offset, moment, modifier
+
+    def _modifier_here(self) -> str:
+        """Return the modifier that was taken out between the last token and the next, or ""."""
+        after = self._tokens[self._next - 1].at
+        until = self._here() if self._next < len(self._tokens) else len(self._expression)
+        for at, modifier in self._plain.modifiers.items():
+            if after < at < until:
+                return modifier
+        return ""
 
     def _seconds(self) -> int:
         at = self._here()
@@ -234,7 +262,10 @@ class _Converter:
         if not self._is("{"):
             self._skip()
         self._skip_brackets("{")
-        matchers = self._matchers(tree, at)
+        negative = self._negatives.get(at)
+        matchers = self._matchers(tree if negative is None else negative, at)
+        if negative is not None:
+            matchers = matchers[:-1]
         return nodes.VectorSelector(at, matchers, 0, *self._modifiers(tree.offset))
 
     def _matrix(self, tree: Any, at: int) -> Step[Node]:
@@ -250,7 +281,10 @@ class _Converter:
     def _subquery(self, tree: Any, at: int) -> Step[Node]:
         expression = yield self.node(tree.expr)
         width, step = self._brackets(tree.range, 0 if tree.step is None else tree.step, at)
-        return nodes.Subquery(at, expression, width, step, *self._modifiers(tree.offset))
+        offset, moment, modifier = self._modifiers(tree.offset)
+        if modifier:
+            refuse(self._expression, at, f"{modifier} must follow a selector, got a subquery")
+        return nodes.Subquery(at, expression, width, step, offset, moment)
 
     def _call(self, tree: Any, at: int) -> Step[Node]:
         self._skip()

@@ -10,11 +10,12 @@ from . import nodes, trampoline
 from .answer import Answer
 from .budget import Budget
 from .durations import Duration, milliseconds
+from .extended import Extension, check_function
 from .function_names import RANGE_FUNCTIONS
 from .info_function import info_matchers
 from .nodes import Moment, Node
 from .parsing import parse
-from .source import Selected, Selector
+from .source import LOOKBACK_MS, Selected, Selector
 from .trampoline import Step
 from .vectors import Grid
 
@@ -39,6 +40,7 @@ class Instruction:
         inner: The times of a subquery's expression.
         ends: The ends of a subquery's windows.
         width: The width of a subquery's windows in ms.
+        extension: What is beyond the windows of a selector with `anchored` or `smoothed`.
     """
 
     node: Node
@@ -48,6 +50,7 @@ class Instruction:
     inner: Grid | None = None
     ends: Grid | None = None
     width: int = 0
+    extension: Extension | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +168,13 @@ class _Compiler:
         return list(self._numbers)
 
     def compile(self, node: Node, grid: Grid, function: str = "") -> Step[None]:
-        """Append the instructions of *node*; *function* takes the range vector that it is."""
+        """Append the instructions of *node*, an argument of *function*, if of any."""
         children: Sequence[Node] = ()
-        selector, inner, ends, width = -1, None, None, 0
+        selector, inner, ends, width, extension = -1, None, None, 0, None
         match node:
+            case nodes.VectorSelector(modifier=modifier) if modifier:
+                extension = self._extension(node, function)
+                selector = self._select(node, grid, "", extension)
             case nodes.VectorSelector():
                 selector = self._select(node, grid, function)
             case nodes.Subquery():
@@ -195,22 +201,36 @@ class _Compiler:
                 children = (node.expression,)
         name = node.function if isinstance(node, nodes.FunctionCall) else ""
         for child in children:
-            bare = strip(child)
-            # A source works out functions that have no other argument.
-            yield self.compile(bare, grid, name if name in RANGE_FUNCTIONS else "")
+            yield self.compile(strip(child), grid, name)
         arity = 1 if inner else len(children)
-        self.program.append(Instruction(node, grid, arity, selector, inner, ends, width))
+        self.program.append(Instruction(node, grid, arity, selector, inner, ends, width, extension))
 
-    def _select(self, node: nodes.VectorSelector, grid: Grid, function: str) -> int:
+    def _select(
+        self,
+        node: nodes.VectorSelector,
+        grid: Grid,
+        function: str,
+        extension: Extension | None = None,
+    ) -> int:
+        start, step, count = self._reference(grid, node.offset, node.moment)
+        width = self._positive(node.range) if node.range else 0
+        if extension:
+            start, width = extension.whole(start)
+        # A source works out functions that have no other argument.
+        function = function if width and function in RANGE_FUNCTIONS else ""
         return self._number(
-            Selector(
-                node.matchers,
-                *self._reference(grid, node.offset, node.moment),
-                range=self._positive(node.range) if node.range else 0,
-                function=function,
-                lookback=self._lookback,
-            )
+            Selector(node.matchers, start, step, count, width, function, self._lookback)
         )
+
+    def _extension(self, node: nodes.VectorSelector, function: str) -> Extension:
+        lookback = LOOKBACK_MS if self._lookback is None else self._lookback
+        after = lookback if node.modifier == "smoothed" else 0
+        if not node.range:
+            if node.modifier == "anchored":
+                raise InvalidExpression("parse error: anchored must follow a range, such as m[5m]")
+            return Extension(node.modifier, 0, lookback, after)
+        check_function(node.modifier, function)
+        return Extension(node.modifier, self._positive(node.range), lookback, after)
 
     def _number(self, selector: Selector) -> int:
         if not selector.count:
@@ -260,7 +280,7 @@ class _Compiler:
         return self._number(Selector(info_matchers(matchers), *reference, lookback=self._lookback))
 
     def _first_reference(self, node: Node) -> tuple[int, Moment | None]:
-        """Return offset and `@` of the first selector in *node*: info series are looked up there."""
+        """Return offset and `@` of the first selector: info series are looked up there."""
         waiting = [(node, 0)]
         while waiting:
             current, offset = waiting.pop()

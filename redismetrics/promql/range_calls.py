@@ -6,6 +6,7 @@ from redismetrics.columnar.arrays import Floats
 
 from . import over_time, rates, trends
 from .budget import Budget
+from .extended import call_extended
 from .function_names import KEEP_NAME
 from .over_time import Result
 from .vectors import Grid, Scalar, Vector, concatenate, stretched
@@ -22,7 +23,9 @@ def call_with_range(
     budget.hold(len(windows) * max(count, windows.grid.count))
     values = np.zeros((len(windows), count))
     present = np.zeros((len(windows), count), np.bool_)
-    for rows, block in windows.blocks(budget):
+    if windows.extension:
+        values, present = call_extended(name, windows, windows.extension, budget)
+    for rows, block in windows.blocks(budget) if not windows.extension else ():
         if not numbers:
             values[rows], present[rows] = _OF_WINDOWS[name](block)
             continue

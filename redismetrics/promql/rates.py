@@ -40,7 +40,7 @@ def _extrapolated(block: WindowBlock, *, is_counter: bool, is_rate: bool) -> Res
     before = taken(block.values, first)
     change = taken(block.values, last) - before
     if is_counter:
-        change += _lost_by_resets(block)
+        change += lost_by_resets(block)
     sampled = (end - begin) / 1000
     distance = sampled / (last - first)
     to_start = (begin - (block.ends - block.width)) / 1000
@@ -57,7 +57,7 @@ def _extrapolated(block: WindowBlock, *, is_counter: bool, is_rate: bool) -> Res
     return change * factor, present
 
 
-def _lost_by_resets(block: WindowBlock) -> Floats:
+def lost_by_resets(block: WindowBlock) -> Floats:
     """Return the sum of the values before each reset in each window."""
     values = block.values
     drops = np.zeros(len(values))

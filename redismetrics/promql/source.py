@@ -61,8 +61,9 @@ class Selector:
         count: Number of times, at least 1.
         range: Width of the window in ms; 0 for an instant selector.
         function: Name of the function of a range selector, such as ``rate``. Empty for an instant
-            selector, and for a range selector that is itself the result, ``m[5m]``: the answer to
-            it must be `SampledSeries`.
+            selector. Also empty for a range selector that only samples can answer: one that is
+            itself the result, ``m[5m]``, of a function with more arguments, or with `anchored` or
+            `smoothed`. The answer to it must be `SampledSeries`.
         lookback: The `lookback_delta` of the request in ms; None if there was none, so that a
             metric's own, or the default of 5 minutes, holds.
     """

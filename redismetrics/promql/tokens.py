@@ -43,6 +43,9 @@ _BEFORE_BRACKET = _WORD_OPERATORS | {
     "bool", "by", "fill", "fill_left", "fill_right", "group_left", "group_right", "ignoring",
     "offset", "on", "without",
 }  # fmt: skip
+# Words that are no names.
+WORDS = _BEFORE_BRACKET
+
 # Written in any case inside durations.
 _OF_DURATIONS = frozenset(["max_of", "min_of", "range", "step"])
 _SYMBOL_OPERATORS = frozenset(["+", "-", "*", "/", "%", "^", "==", "!=", "<=", ">=", "<", ">", "["])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from redismetrics.columnar.arrays import Bools, Floats, Ints, ragged
 from .budget import Budget
 from .source import Labels, SampledSeries
 from .vectors import METADATA, Grid, Vector, without_labels
+
+if TYPE_CHECKING:
+    from .extended import Extension
 
 # Cells and samples that are worked on at a time: they fit into a processor's cache, and the
 # deadline is checked in between.
@@ -121,6 +125,7 @@ class Windows:
         width: Width of the windows in ms.
         steps: Steps of the result.
         computed: Series whose source worked out the value of the function.
+        extension: What is beyond the windows, which *grid* and *width* include.
     """
 
     labels: list[Labels]
@@ -132,6 +137,7 @@ class Windows:
     width: int
     steps: int
     computed: list[Vector] = field(default_factory=list)
+    extension: "Extension | None" = None
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -62,8 +62,9 @@ class Writer:
 
     def range(self, depth: int) -> str:
         if depth <= 0 or self._random.random() < 0.7:
-            width = self._random.choice(["1ms", "1m", "10m", "1h"])
-            return f"{self._selector()}[{width}]{self._modifier()}"
+            width = self._random.choice(["1ms", "1m", "10m", "1h", "1m + step()", "2m * 3"])
+            more = self._random.choice(["", "", "", " anchored", " smoothed"])
+            return f"{self._selector()}[{width}]{self._modifier()}{more}"
         width = self._random.choice(["10m:1m", "5m:", "1m:2m", "1h:7m", "1ms:1h"])
         return f"({self.vector(depth - 1)})[{width}]{self._modifier()}"
 
@@ -72,7 +73,14 @@ class Writer:
         return name + self._random.choice(["", "", '{g="1"}', '{i=~"0|2"}', '{g!~"x.*"}'])
 
     def _modifier(self) -> str:
-        modifiers = [" offset 2m", " offset -1m", " @ 1000", " @ start()", " @ end()"]
+        modifiers = [
+            " offset 2m",
+            " offset (1m - 3m)",
+            " offset -1m",
+            " @ 1000",
+            " @ start()",
+            " @ end()",
+        ]
         return self._random.choice(["", "", "", *modifiers])
 
     def _labels(self) -> str:

@@ -41,6 +41,11 @@ HOSTILE = {
     "not ASCII": "é",
     "null characters": "\0",
     "by": "sum by (a) (",
+    "calculations": "x[1+",
+    "nested calculations": "x[(",
+    "calculated offsets": "x offset (1+1) ",
+    "modifiers": "x anchored smoothed ",
+    "infos": 'info(x,{a!="b"}) + ',
 }
 
 

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from redismetrics.api.endpoint import Endpoint
 from redismetrics.api.service import Service
-from redismetrics.promql.parsing import import_parser, parse
+from redismetrics.promql.parsing import formatted, parse
 
 from . import parameters
 from .envelope import envelope_schema, success, to_json
@@ -19,9 +19,7 @@ Values = Mapping[str, Any]
 
 async def format_query(_: Service, __: Request, values: Values) -> Response:
     """Respond with the expression in Prometheus' layout."""
-    # Bounds its size and nesting, which the parser itself does not.
-    parse(values["query"])
-    return success(to_json(import_parser().parse(values["query"]).prettify()))
+    return success(to_json(formatted(values["query"])))
 
 
 async def parse_query(_: Service, __: Request, values: Values) -> Response:

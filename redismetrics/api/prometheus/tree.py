@@ -3,6 +3,7 @@
 from typing import Any
 
 from redismetrics.promql import nodes
+from redismetrics.promql.durations import Duration
 from redismetrics.promql.nodes import Moment, Node
 
 from .number_format import format_value
@@ -23,9 +24,9 @@ def tree_of(node: Node) -> dict[str, Any]:
             return {
                 "type": "subquery",
                 "expr": tree_of(node.expression),
-                "range": node.range,
-                "step": node.step,
-                "offset": node.offset,
+                "range": _duration(node.range),
+                "step": _duration(node.step),
+                "offset": _duration(node.offset),
                 **_moment(node.moment),
             }
         case nodes.FunctionCall():
@@ -62,10 +63,16 @@ def _selector(node: nodes.VectorSelector) -> dict[str, Any]:
         "type": "matrixSelector" if node.range else "vectorSelector",
         "name": names[0] if names else "",
         "matchers": matchers,
-        "offset": node.offset,
+        "offset": _duration(node.offset),
         **_moment(node.moment),
+        **({node.modifier: True} if node.modifier else {}),
     }
-    return {**found, "range": node.range} if node.range else found
+    return {**found, "range": _duration(node.range)} if node.range else found
+
+
+def _duration(duration: Duration) -> int | str:
+    """Return milliseconds, or the calculation that gives seconds."""
+    return duration if isinstance(duration, int) else str(duration)
 
 
 def _moment(moment: Moment | None) -> dict[str, Any]:
