@@ -11,7 +11,7 @@ from redismetrics.model.windows import interval_ms
 from redismetrics.promql.answer import Answer
 from redismetrics.promql.budget import Budget
 from redismetrics.promql.prepare import Prepared, prepare
-from redismetrics.promql.vectors import Vector
+from redismetrics.promql.vectors import Vector, key_of
 from redismetrics.queries.context import QueryContext
 from redismetrics.store.driver import Operation
 
@@ -85,6 +85,8 @@ def plain_result(answer: Answer) -> float | str | list[Row]:
     if isinstance(value, str):
         return value
     if isinstance(value, Vector):
+        if answer.kind == "range" and not value.distributions:
+            return _value_rows(answer, value)
         return _rows(answer)
     if isinstance(value, np.ndarray):
         if answer.kind == "instant":
@@ -92,6 +94,22 @@ def plain_result(answer: Answer) -> float | str | list[Row]:
         times = map(to_datetime, answer.grid.times.tolist())
         return [{"labels": {}, "values": list(zip(times, value.tolist(), strict=True))}]
     return _samples(value)
+
+
+def _value_rows(answer: Answer, vector: Vector) -> list[Row]:
+    """Return the series of a range query that has no distributions, sorted by labels."""
+    times = np.array(list(map(to_datetime, answer.grid.times.tolist())), object)
+    rows = np.flatnonzero(vector.present.any(axis=1)).tolist()
+    return [
+        {
+            "labels": dict(vector.labels[row]),
+            "values": list(
+                zip(times[held].tolist(), vector.values[row, held].tolist(), strict=True)
+            ),
+        }
+        for row in sorted(rows, key=lambda each: key_of(vector.labels[each]))
+        if (held := vector.present[row]).any()
+    ]
 
 
 def _rows(answer: Answer) -> list[Row]:

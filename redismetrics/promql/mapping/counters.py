@@ -8,7 +8,7 @@ from redismetrics.columnar.arrays import Bools, Floats
 from redismetrics.promql.source import ComputedSeries, Labels, SampledSeries, Selector
 from redismetrics.queries.slots import SeriesSlots
 
-from .increments import Increments, Placement, increments, is_known, last_recorded, place
+from .increments import Increments, Placement, increments, is_known, place
 from .reads import CHANGES, MappingOptions, window_edges
 from .samples import running_points
 
@@ -67,7 +67,7 @@ class CounterMath:
     def _is_there(self, with_totals: bool) -> Bools:
         times = self.selector.times
         horizon = max(self.selector.range, self.options.idle_ms)
-        latest = last_recorded(self.rows, len(self.slots.series), times)
+        latest = self.placed.latest[:, self.placed.at(times)]
         found = is_known(latest, times, horizon)
         if with_totals and len(self.slots.owners):
             seen = np.full(len(self.slots.series), -1.0)

@@ -15,7 +15,7 @@ from redismetrics.promql.source import DistributionSeries, Selector
 from redismetrics.queries.slots import SeriesSlots
 
 from .chosen import named
-from .increments import increments, is_known, last_recorded
+from .increments import increments, is_known, place
 from .reads import MappingOptions
 
 _COLUMNS = frozenset({"count", "total", "m2", "low", "high"})
@@ -55,7 +55,7 @@ def distributions(
     merged = summary_columns.merge_all(parts, cells, _COLUMNS)
     scale = 1000 / selector.range if selector.function == "rate" else 1.0
     rows = increments(slots)
-    latest = last_recorded(rows, len(labels), selector.times)
+    latest = place(rows, len(labels), selector.times).latest
     horizon = max(selector.range, options.idle_ms)
     shape = len(labels), count
     return DistributionSeries(

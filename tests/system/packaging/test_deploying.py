@@ -158,7 +158,7 @@ def test_nothing_is_published_beyond_this_machine(compose: dict[str, Any]) -> No
     published = [
         port for service in compose["services"].values() for port in service.get("ports", ())
     ]
-    assert len(published) == 4
+    assert len(published) == 5
     assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in published), published
 
 
@@ -167,7 +167,7 @@ def test_images_are_pinned_at_least_to_a_minor_version(compose: dict[str, Any]) 
         service["image"] for service in compose["services"].values() if "build" not in service
     ]
     images += froms()
-    assert len(images) == 5
+    assert len(images) == 6
     assert all(re.fullmatch(r"[a-z/]+:v?\d+\.\d+(\.\d+)?(-[a-z]+)?", image) for image in images), (
         images
     )
@@ -175,7 +175,7 @@ def test_images_are_pinned_at_least_to_a_minor_version(compose: dict[str, Any]) 
 
 def test_containers_have_no_unneeded_rights(compose: dict[str, Any]) -> None:
     ours = {name: service for name, service in compose["services"].items() if "build" in service}
-    assert set(ours) == {"worker", "api", "load"}
+    assert set(ours) == {"worker", "api", "load", "promql"}
     for service in ours.values():
         assert "image" not in service
         assert service["read_only"]
@@ -190,7 +190,7 @@ def test_mounted_files_exist(compose: dict[str, Any]) -> None:
         for volume in service.get("volumes", ())
     ]
     files = [source for source in sources if source.startswith("./")]
-    assert len(files) == 4
+    assert len(files) == 6
     assert all((ROOT / source).exists() for source in files)
     assert {source for source in sources if not source.startswith(".")} == set(compose["volumes"])
 
