@@ -56,6 +56,7 @@ class OwnValues:
         self._recorder, self._known = recorder, known
         self._metrics: dict[str, _OwnMetric] = {}
         self.ends = False
+        self._attempts = 0
 
     def _now(self) -> float:
         return self._recorder.steady_clock()
@@ -135,6 +136,18 @@ class OwnValues:
             for name in self.due()
             if keys.shard_of(name, namespace.shards) == shard
         ]
+
+    def end(self, attempts: int) -> None:
+        """Let all values be due, and say of each that the process ends; try that so often."""
+        self.ends, self._attempts = True, attempts
+
+    def tries_to_end(self) -> bool:
+        """Return whether that must be said, and may be tried once more.
+
+        A process does not wait for it as it waits for its samples.
+        """
+        self._attempts -= 1
+        return self._attempts >= 0 and bool(self.due())
 
     def confirm(self, batch: MetricBatch) -> None:
         """Note that Redis holds the values of a batch."""

@@ -360,11 +360,8 @@ class RedisSink:
     def _send_rest(self, until: float) -> None:
         delay = self.sending.backoff.first
         queue, own = self.send_queue, self.sender.own
-        own.ends = True
-        while monotonic() < until:
-            # That values of this process end is said if Redis answers, and not waited for.
-            if queue.drained <= queue.settled and not (own.due() and self.last_error is None):
-                return
+        own.end(attempts=0 if self.last_error else 2)
+        while (queue.drained > queue.settled or own.tries_to_end()) and monotonic() < until:
             if not uninterrupted(lambda: self._send_once(until)):
                 # Redis doesn't reply to the sender's thread; its batch stays unconfirmed.
                 self.sender.abandoned = True

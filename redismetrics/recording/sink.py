@@ -3,7 +3,8 @@
 `RedisSink` sends them, `NullSink` discards them, and `redismetrics.testing` keeps them in memory.
 """
 
-from collections.abc import Iterable
+import weakref
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
@@ -132,6 +133,17 @@ def _ignore(*_: Any, **__: Any) -> None:
 _SILENT_METHODS = dict.fromkeys(("increment", "gauge", "histogram", "record"), _ignore)
 
 
+def _silent_gauge(client: Any) -> Callable[..., Any]:
+    """Return what `gauge` does then: with ``per=`` it still returns an instrument."""
+    # Not the client itself, which would never be freed.
+    method, held = type(client).gauge, weakref.ref(client)
+
+    def gauge(*arguments: Any, **options: Any) -> Any:
+        return method(held(), *arguments, **options) if "per" in options else None
+
+    return gauge
+
+
 def set_silent(client: object, silent: bool) -> None:
     """Let the recording methods of *client* do nothing, or what they always do.
 
@@ -139,7 +151,7 @@ def set_silent(client: object, silent: bool) -> None:
     an attribute slower (25 % of an `increment`).
     """
     if silent:
-        vars(client).update(_SILENT_METHODS)
+        vars(client).update(_SILENT_METHODS, gauge=_silent_gauge(client))
     else:
         for name in _SILENT_METHODS:
             vars(client).pop(name, None)

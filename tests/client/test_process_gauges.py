@@ -362,8 +362,7 @@ def test_no_field_stays_of_each_process_that_ended(
 def test_a_value_that_is_set_after_the_end_counts_once(clients: list[Metrics]) -> None:
     declare(clients, "sum")
     set_in(clients[0], 3)
-    sender = clients[0]._sink.sender
-    sender.own.ends = True
+    clients[0]._sink.sender.own.end(1)
     send(clients[0])
     set_in(clients[0], 5)
     send(clients[0])

@@ -38,6 +38,7 @@ def every_recording_call(metrics: Metrics) -> list[Callable[[], Any]]:
         lambda: gauge.set(1.0),
         lambda: gauge.add(1),
         lambda: gauge.add(1.0),
+        lambda: metrics.gauge("busy", per="process", merge="livesum").set(1.0),
         lambda: histogram.record(1),
         lambda: histogram.record(1.0),
         histogram.time()(lambda: None),

@@ -7,8 +7,16 @@ import pytest
 import redis
 
 from redismetrics import Metrics
-from redismetrics.columnar.process_values import ENDED_MS, GONE_MS, MOST_ENDED, MOST_GONE
+from redismetrics.columnar.process_values import (
+    BEAT_SECONDS,
+    ENDED_MS,
+    GONE_MS,
+    MOST_ENDED,
+    MOST_GONE,
+)
 from redismetrics.model.options import MERGE_MODES
+from redismetrics.model.time import monotonic
+from redismetrics.settings import resolve
 from redismetrics.store import keys
 from redismetrics.store.driver import Operation
 from redismetrics.store.due_slot import PROCESSES
@@ -18,7 +26,8 @@ from redismetrics.worker import Worker, processes
 from redismetrics.worker.commit import CommitPlan, MetricVersion, Outcome, commit
 from redismetrics.worker.processes import INTERVAL_MS, MOST_REMOVED, SILENT_MS
 from tests.fixtures.servers import Server
-from tests.fixtures.workers import Steps, new_worker
+from tests.fixtures.workers import Steps, new_worker, pull_forward
+from tests.worker.conftest import ALL_KEPT, SHORT
 from tests.worker.tools import NEVER
 
 MERGED = {"sum": 7, "min": 3, "max": 4, "mostrecent": 4}
@@ -291,6 +300,43 @@ def test_values_of_a_deleted_series_go(
     look(worker, moving_server)
     assert not fields(admin, namespace) & stale.keys()
     assert page(metrics) == [3]
+
+
+def test_idle_series_are_forgotten_with_their_values_unless_a_process_repeats_them(
+    moving_server: Server, worker: Worker, admin: redis.Redis, namespace: str
+) -> None:
+    made = [
+        Metrics(
+            moving_server.url,
+            namespace=namespace,
+            flush_interval=NEVER,
+            clock=lambda: moving_server.time,
+            **SHORT,
+        )
+        for _ in range(2)
+    ]
+    for metrics, mode in ((made[0], "livesum"), (made[1], "sum")):
+        name = f"jobs_{mode}"
+        for tag in "ab":
+            metrics.gauge(name, per="process", merge=mode).with_tags(tag=tag).set(2.0)
+        metrics.flush()
+    worker.settings = resolve({}, url=moving_server.url, namespace=namespace, **SHORT)
+    worker.pass_once()
+    # The first one goes on living.
+    for _ in range(3):
+        moving_server.advance(ALL_KEPT / 2)
+        recorder = made[0]._recorder
+        later = recorder.steady_clock() + BEAT_SECONDS
+        recorder.steady_clock = lambda later=later: later
+        assert made[0]._sink._send_once(monotonic() + 10)
+        worker.pass_once()
+        pull_forward(admin, namespace, also=("sweep",))
+        worker.pass_once()
+    assert worker.counts.last_error is None
+    assert {each["name"]: each["series"] for each in made[0].list_metrics()} == {"jobs_livesum": 2}
+    assert not admin.exists(keys.metric(namespace, 0, "jobs_sum").totals)
+    for metrics in made:
+        metrics.close(0.5)
 
 
 def test_a_metric_without_values_of_processes_needs_no_look(

@@ -376,3 +376,17 @@ def test_a_query_survives_a_lost_reply(proxy: Proxy, metrics: Metrics, connected
         assert query() == 5
     assert proxy.lost == 2
     wait_until(lambda: metrics.stats()["pending"] == 0, "nothing is pending")
+
+
+def test_the_last_batch_of_a_process_counts_once(
+    proxy: Proxy, reader: Metrics, namespace: str, quick: None
+) -> None:
+    """Values of a process that ends are merged once, though the reply is lost."""
+    with Metrics(
+        proxy.url, namespace=namespace, flush_interval=3_600, socket_timeout=0.5
+    ) as metrics:
+        metrics.gauge("busy", per="process", merge="sum").set(2.5)
+        metrics.flush()
+        proxy.lose_replies(1)
+    assert [row.value for row in reader.live("busy")[0].series] == [2.5]
+    assert proxy.lost == 1
