@@ -120,7 +120,6 @@ def sort_by_labels(vector: Vector, names: Sequence[str], *, descending: bool) ->
 
     rows = sorted(range(len(vector)), key=cmp_to_key(compare), reverse=descending)
     found = vector.take(np.array(rows, np.int64))
-    found.is_ordered = True
     found.distributions = vector.distributions
     return found
 
@@ -144,9 +143,7 @@ def sort_by_value(vector: Vector, *, descending: bool) -> Vector:
     rows = np.flatnonzero(vector.present[:, 0])
     values = vector.values[rows, 0]
     key = -values if descending else values
-    found = vector.take(rows[np.argsort(key, kind="stable")])
-    found.is_ordered = True
-    return found
+    return vector.take(rows[np.argsort(key, kind="stable")])
 
 
 def absent_labels(matchers: Sequence[Matcher]) -> Labels:

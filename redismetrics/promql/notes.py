@@ -8,6 +8,9 @@ from .ranking import first_invalid
 from .text import format_short
 from .tokens import place
 
+# As many as Prometheus' API shows of each kind.
+_MAX_SHOWN = 10
+
 
 @dataclass(slots=True)
 class Notes:
@@ -36,8 +39,16 @@ class Notes:
 
     @property
     def all_warnings(self) -> list[str]:
-        return list(self.warnings)
+        return _shown(self.warnings, "warning")
 
     @property
     def all_infos(self) -> list[str]:
-        return list(self.infos)
+        return _shown(self.infos, "info")
+
+
+def _shown(notes: dict[str, None], kind: str) -> list[str]:
+    """Return the first notes, and how many more there are."""
+    shown = list(notes)[:_MAX_SHOWN]
+    if len(notes) > _MAX_SHOWN:
+        shown.append(f"{len(notes) - _MAX_SHOWN} more {kind} annotations omitted")
+    return shown

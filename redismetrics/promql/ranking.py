@@ -64,12 +64,10 @@ def _order(values: Floats, present: Bools) -> Ints:
 def _chosen(vector: Vector, groups: Groups, kept: Bools, rank: Ints) -> Vector:
     """Return the series that are kept at any step; of an instant query ordered by rank."""
     rows = np.flatnonzero(kept.any(axis=1))
-    is_instant = vector.steps == 1
-    if is_instant:
+    if vector.steps == 1:
         rows = rows[np.lexsort((rank[rows, 0], groups.number[rows]))]
     found = vector.take(rows)
     found.present = kept[rows]
-    found.is_ordered = is_instant
     return found
 
 

@@ -48,7 +48,6 @@ class Vector:
             `label_replace` and `by (__name__)` see it, as in Prometheus with the feature flag
             promql-delayed-name-removal.
         distributions: Series whose values are distributions.
-        is_ordered: True if the order of the series is part of the result.
     """
 
     labels: list[Labels]
@@ -56,7 +55,6 @@ class Vector:
     present: Bools
     drop: Bools
     distributions: Distributions | None = None
-    is_ordered: bool = False
 
     @property
     def steps(self) -> int:
@@ -146,7 +144,6 @@ def merge_same_labels(vector: Vector, keys: Sequence[object] | None = None) -> V
         counts > 0,
         vector.drop[first],
         distributions,
-        vector.is_ordered,
     )
 
 

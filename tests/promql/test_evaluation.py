@@ -254,3 +254,12 @@ def test_equal_values_have_no_deviation() -> None:
 def test_deviations_of_large_values_keep_their_digits() -> None:
     source = in_memory(m=[1e15 + value for value in (1.0, 2.0, 3.0)])
     assert rows(ask(source, "stdvar_over_time(m[10m])", 120)) == {"": [2 / 3]}
+
+
+def test_a_few_notes_of_each_kind_are_shown() -> None:
+    source = SeriesInMemory()
+    for number in range(15):
+        source.add({"__name__": f"m{number}"}, [(0, 1.0), (60_000, 2.0)])
+    found = ask(source, 'count(rate({__name__=~"m.*"}[5m]))', 60).infos
+    assert len(found) == 11
+    assert found[-1] == "5 more info annotations omitted"
