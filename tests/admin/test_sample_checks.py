@@ -39,6 +39,7 @@ def test_cost_of_exact_samples_is_reported(
     assert loss["bytes"] == pytest.approx(4_000 * loss["bytes_per_sample"])
 
 
+@pytest.mark.slow
 def test_metric_beyond_its_bytes_is_a_warning(
     metrics: Metrics, make_worker: MakeWorker, server: Server, namespace: str
 ) -> None:

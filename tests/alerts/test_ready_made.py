@@ -32,6 +32,7 @@ def without_annotations(rules: str) -> str:
     )
 
 
+@pytest.mark.slow
 def test_burn_rates(tmp_path: Path) -> None:
     rules = without_annotations(
         ready_made.slo("api", 'requests_total{status="500"}', "requests_total", 99.0)
@@ -54,6 +55,7 @@ def test_burn_rates(tmp_path: Path) -> None:
     assert outcome(tmp_path, rules, "1m", series, tests) == []
 
 
+@pytest.mark.slow
 def test_an_anomaly(tmp_path: Path) -> None:
     rules = without_annotations(
         ready_made.anomaly("visitors", "visitors", "avg_over_time", window="1h", weeks=2, width=3)
@@ -66,6 +68,7 @@ def test_an_anomaly(tmp_path: Path) -> None:
     assert outcome(tmp_path, rules, "1h", series, tests) == []
 
 
+@pytest.mark.slow
 def test_nothing_is_unusual_before_there_is_history(tmp_path: Path) -> None:
     rules = ready_made.anomaly("visitors", "visitors", "avg_over_time", weeks=2)
     series = "      - {series: 'visitors', values: '1x200 900x20'}\n"

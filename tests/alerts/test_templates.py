@@ -172,6 +172,7 @@ def test_errors_name_the_line() -> None:
         check("one\ntwo\n{{ nosuch }}", "A")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "template",
     [

@@ -31,6 +31,7 @@ def test_the_command_becomes_the_program(shell: Shell) -> None:
     assert (process.returncode, int(out), err) == (7, process.pid, "")
 
 
+@pytest.mark.slow
 def test_programs_that_do_not_use_prometheus_client_load_nothing(shell: Shell) -> None:
     code = "import sys; print([name for name in sys.modules if 'redismetrics' in name])"
     assert shell.process("run", "--", sys.executable, "-c", code) == (0, "[]\n", "")
@@ -51,6 +52,7 @@ def test_process_metrics_take_the_place_of_those_of_one_process(
     assert len(metrics.live("process_cpu_seconds")[0].series) == 1
 
 
+@pytest.mark.slow
 def test_the_program_s_own_sitecustomize_runs(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("print('mine')")
     shell.environment["PYTHONPATH"] += os.pathsep + str(tmp_path)
@@ -74,6 +76,7 @@ def test_a_python_without_redismetrics_runs_the_program_as_it_is(
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_run_needs_a_server(shell: Shell) -> None:
     shell.environment["REDISMETRICS_URL"] = ""
     assert shell.process("run", "--", "true") == (
@@ -88,6 +91,7 @@ def test_run_needs_a_server(shell: Shell) -> None:
     assert (status, err.startswith("redismetrics: url must start with one of")) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_program_that_cannot_be_run_has_the_status_of_a_shell(shell: Shell) -> None:
     assert shell.process("run", "--", "no-such-program") == (
         127,

@@ -446,6 +446,7 @@ sys.stdin.readline()
 """
 
 
+@pytest.mark.slow
 def test_forked_children_ends_and_kills(
     make_metrics: MakeMetrics, url: str, namespace: str
 ) -> None:

@@ -38,6 +38,7 @@ TEXTS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.integers(0, 40), TEXTS, min_size=1), st.booleans())
 @example({0: b'{"a":007}', 1: b'{"a":7}', 2: b'{"a":-0.0}', 3: b'{"a":0.0}'}, True)
 @example({0: b'{"a":1.50}', 1: b'{"a":1e400}', 2: b'{"a":1E5}', 3: b'{"%d":5}'}, True)

@@ -77,6 +77,7 @@ def test_metrics_made_before_are_taken_over_with_what_they_counted(programs: Pro
     }
 
 
+@pytest.mark.slow
 def test_a_second_install_changes_nothing_unless_it_differs(programs: Programs) -> None:
     out = programs("""
         from prometheus_client import Counter, values

@@ -35,6 +35,7 @@ def test_all_metadata_of_a_flush_is_kept(make: Make) -> None:
     assert metrics.stats()["metadata_dropped"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gauge", "histogram"])
 def test_more_samples_than_a_block_holds_become_several_blocks(make: Make, kind: str) -> None:
     metrics = make(flush_interval=NEVER)

@@ -35,6 +35,7 @@ def raw_bytes(admin: redis.Redis, namespace: str) -> int:
     return sum(int(size) for name, size in held.items() if name.startswith(b"raw "))
 
 
+@pytest.mark.slow
 def test_crowded_minutes_keep_every_sample_with_its_step(
     metrics: Metrics, worked: Callable[..., None]
 ) -> None:
@@ -101,6 +102,7 @@ def test_samples_and_their_minutes_live_for_the_retention_of_the_metric(
         assert left == pytest.approx(400 * DAY, abs=3 * DAY)
 
 
+@pytest.mark.slow
 def test_beyond_its_bytes_a_metric_is_compressed_again_and_counted(
     metrics: Metrics, make: Make, admin: redis.Redis, namespace: str
 ) -> None:

@@ -13,6 +13,7 @@ from tests.api.prometheus.answers import BASE, data, error
 from tests.fixtures.webserver import running
 
 
+@pytest.mark.slow
 def test_instant_query_returns_a_vector(prometheus: Any, recorded: Metrics) -> None:
     found = data(prometheus.get("/query", params={"query": "jobs_total", "time": BASE + 3600}))
     assert found == {
