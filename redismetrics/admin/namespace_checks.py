@@ -14,6 +14,7 @@ from redismetrics.store.stats import MetricStats, Presence
 from .findings import Finding, Status, readable_size
 from .sample_checks import check_tags, judge_samples
 from .server_checks import ALMOST_FULL
+from .type_checks import judge_types
 
 # Age of the oldest unprocessed block that is a warning, and that is a failure.
 LAG_SECONDS, LONG_LAG_SECONDS = 60.0, 600.0
@@ -69,6 +70,7 @@ class NamespaceChecks:
             _judge_sizes(metrics, limits),
             judge_samples(self._definitions, metrics, kept_s),
             (yield from check_tags(self._namespace.name, config.shards, metrics)),
+            *judge_types(self._definitions),
         ]
 
     def _read_stats(self) -> Operation[dict[str, MetricStats]]:

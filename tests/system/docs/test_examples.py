@@ -136,6 +136,18 @@ def test_jobs_with_the_embedded_server(tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.mark.slow
+def test_workers_that_use_prometheus_client(run: Run) -> None:
+    pytest.importorskip("prometheus_client")
+    out = run("prometheus_workers", "--seconds", "1", "--processes", "3")
+    first, *lines = out.splitlines()
+    done, page = int(first.split()[0]), dict(line.rsplit(" ", 1) for line in lines)
+    counted = [float(value) for name, value in page.items() if "jobs_total" in name]
+    assert sum(counted) == float(page["job_seconds_count"]) == done > 20
+    assert page["busy_workers"] == "0.0"
+    assert page['build_info{version="1.2"}'] == "1.0"
+
+
+@pytest.mark.slow
 def test_training_runs(run: Run, metrics: Metrics) -> None:
     out = run("training", "--seconds", "2")
     rows = table(out, 4)
