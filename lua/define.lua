@@ -23,7 +23,7 @@ local state = unpack_state(redis.call('HGET', recorded_key, metric))
 if not state then
   return redis.error_reply(corrupt_state(recorded_key, metric))
 end
-state.epoch = state.epoch + 1
+state[EPOCH] = state[EPOCH] + 1
 redis.call('HSET', recorded_key, metric, pack_state(state))
 redis.call('HSET', catalogue_key, metric, entry)
 return 1

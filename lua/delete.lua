@@ -82,10 +82,10 @@ redis.call('DEL', series_key, live_key, log_key, values_key, due_key, held_key, 
 -- again, and how far its log was sealed.
 redis.call('HSET', state_key, 'version', '0.' .. token)
 redis.call('HDEL', state_key, 'late', 'pruned')
-recorded.epoch = recorded.epoch + 1
-recorded.first_change, recorded.change_bytes = recorded.next_change, 0
-recorded.log_bytes, recorded.oldest, recorded.waiting = 0, 0, 0
-recorded.samples, recorded.never_sealed = 0, 0
+recorded[EPOCH] = recorded[EPOCH] + 1
+recorded[FIRST_CHANGE], recorded[CHANGE_BYTES] = recorded[NEXT_CHANGE], 0
+recorded[LOG_BYTES], recorded[OLDEST], recorded[WAITING] = 0, 0, 0
+recorded[SAMPLES], recorded[NEVER_SEALED] = 0, 0
 redis.call('HSET', recorded_key, name, pack_state(recorded))
 for number = 14, #KEYS do
   redis.call('DEL', KEYS[number])

@@ -16,20 +16,21 @@
 --                     metrics with limits of their own]
 -- ARGV[5]  channels   what precedes a metric's name in its channel
 -- ARGV[6]  heads      oldest_ms, newest_ms of all samples (f8 each), then for each metric: epoch
---                     (f8), stamp (9 bytes), samples (f8), doubles in a row of totals (u2), rows in
---                     a field of the live hash (u1), flags (u1): the sum of 1 if the metric is
---                     introduced, 2 if the change has shared values, 4 if it has exemplars
+--                     (f8), samples (f8), flags (u1), doubles in a row of totals (u2), rows in a
+--                     field of the live hash (u1). Flags are the sum of 1 if the metric is
+--                     introduced, 2 if the change has shared values, 4 if the metric has exemplars,
+--                     and 8 if values of a process take the place of the change
 -- ARGV[7+] then for each metric: name, change, block; if it is introduced, definition, series; and
 --          if it has exemplars, these, see include/exemplars.lua
 --          change: how the totals change, see include/totals.lua, without stamp; or the values of
 --          a process, see include/process_values.lua. Values that are only repeated have no samples
---          block: what the log gets, see block_codec.py, without stamp. This script never reads the
---          body. If shared values change, it lacks the bases, which only this script knows
+--          block: what the log gets, see block_codec.py, without the stamp of the batch. This
+--          script never reads the body. If shared values change, the bases are missing
 --          series: msgpack [series...], each its id, a number, or its canonical tags, a string
 --          A metric is introduced if the client does not know the ids of all series, or that Redis
---          has its definition; change and block lack the ids then. Otherwise they have those that
---          the client learned in this epoch, with the stamp of the metric: in one epoch a metric
---          has one definition, so that is left out
+--          has its definition; change and block lack the ids then, and the block the metric's
+--          stamp. Otherwise they have those that the client learned in this epoch. In one epoch a
+--          metric has one definition, so that is left out
 -- Returns  msgpack [number of the writer's last batch before this one, server time in us, age of
 --          the oldest unsealed block in ms, failed publishes, [[index, reason, detail]...],
 --          [[index, [id...], epoch, stamp]...]], where an index is the position of a metric in the
@@ -120,35 +121,35 @@ local function read_arguments()
   local key, argument, at, number, last = 6, 7, nil, 0, #ARGV
   batch.oldest_ms, batch.newest_ms, at = unpack_head('<dd', heads)
   while argument < last do
-    local epoch, stamp, samples, width, rows_per_field, flags
-    epoch, stamp, samples, width, rows_per_field, flags, at = unpack_head('<dc9dI2BB', heads, at)
+    local epoch, samples, flags, shape_at = unpack_head('<ddB', heads, at)
+    local name = ARGV[argument]
     number = number + 1
     local metric = {
       number = number, -- its place in the batch, from 1
-      name = ARGV[argument],
-      channel = channel_prefix .. ARGV[argument],
-      change = ARGV[argument + 1], -- without stamp
-      block = ARGV[argument + 2], -- without stamp; see apply_samples()
+      name = name,
+      channel = channel_prefix .. name,
+      change = ARGV[argument + 1], -- to append to the live hash behind the batch stamp, or false
+      block = ARGV[argument + 2], -- to append to the log behind the batch stamp
       live_key = KEYS[key],
       log_key = KEYS[key + 1],
       epoch = epoch,
-      stamp = stamp, -- in the catalogue, behind the definition
       samples = samples,
-      width = width,
-      rows_per_field = rows_per_field,
-      has_shared = flags % 4 >= 2,
+      shape_at = shape_at, -- where the heads have the doubles in a row, and the rows in a field
       state = false, -- see include/record_state.lua
-      stored_change = false, -- to append to the live hash
     }
-    key, argument = key + 2, argument + 3
+    key, argument, at = key + 2, argument + 3, shape_at + 3
     if flags % 2 == 1 then
+      metric.stamp = '' -- in the catalogue, behind the definition
       metric.series_key, metric.values_key = KEYS[key], KEYS[key + 1]
       metric.definition = ARGV[argument]
       metric.series = cmsgpack.unpack(ARGV[argument + 1])
       key, argument = key + 2, argument + 2
       introduced[#introduced + 1] = metric
     end
-    if flags >= 4 then
+    if flags >= 2 then
+      metric.has_shared, metric.has_values = flags % 4 >= 2, flags >= 8
+    end
+    if flags % 8 >= 4 then
       metric.exemplars_key, metric.exemplars = KEYS[key], ARGV[argument]
       key, argument = key + 1, argument + 1
       batch.with_exemplars[#batch.with_exemplars + 1] = metric
@@ -158,7 +159,9 @@ local function read_arguments()
 end
 
 local function for_each_accepted(step)
-  for _, metric in ipairs(batch.metrics) do
+  local metrics = batch.metrics
+  for n = 1, #metrics do
+    local metric = metrics[n]
     if not metric.refused then
       step(metric)
     end
@@ -235,8 +238,8 @@ local function read_metrics()
       return corrupt_state(recorded_key, metric.name)
     end
     metric.state = state
-    if state.sealed > newest_sealed then
-      newest_sealed = state.sealed
+    if state[SEALED] > newest_sealed then
+      newest_sealed = state[SEALED]
     end
   end
   for _, metric in ipairs(batch.introduced) do
@@ -272,7 +275,7 @@ local function check_ids(metric)
   -- If Redis lost batches that it had confirmed (in a failover, or its data was deleted), it may
   -- have given the ids that the client knows to other series since. Series that were removed since
   -- the client learned its ids have begun another epoch.
-  if batch.previous_sequence >= confirmed and metric.epoch == metric.state.epoch then
+  if batch.previous_sequence >= confirmed and metric.epoch == metric.state[EPOCH] then
     return
   end
   local unknown = metric.unknown
@@ -282,7 +285,7 @@ local function check_ids(metric)
 end
 
 local function apply_samples(metric)
-  local reason = apply_batch(metric, batch, own_limits[metric.number] or limits)
+  local reason = apply_batch(metric, batch, heads, own_limits[metric.number] or limits)
   if reason then
     refuse(metric, reason, '')
   end
@@ -297,16 +300,14 @@ local function check_exemplars()
   end
 end
 
-local function cut_log(metric)
+local function extend_log(metric)
   choose_cut(metric, limits, batch.clock, batch.time_us, batch.previous_clock)
-end
-
-local function find_oldest_waiting(metric)
   local state = metric.state
-  if state.waiting <= state.sealed then
-    state.waiting = batch.clock -- all blocks before this one are sealed
+  if state[WAITING] <= state[SEALED] then
+    state[WAITING] = batch.clock -- all blocks before this one are sealed
+  elseif state[WAITING] < batch.waiting then
+    batch.waiting = state[WAITING]
   end
-  batch.waiting = math.min(batch.waiting, state.waiting)
 end
 
 -- Steps that write.
@@ -338,13 +339,7 @@ local function write_guard(reply)
   redis.call('SET', clock_key, format_integer(batch.clock + #batch.metrics))
 end
 
-local function write_metric(metric)
-  local failure = append(metric, batch, writer)
-  if failure then
-    refuse(metric, 'corrupt', failure)
-    batch.has_failed = true
-    return
-  end
+local function write_series(metric)
   if metric.is_new then
     redis.call('HSET', catalogue_key, metric.name, metric.definition .. metric.stamp)
   end
@@ -352,24 +347,38 @@ local function write_metric(metric)
     write_fields(metric.series_key, metric.new_series)
     write_fields(metric.values_key, metric.changed_counts)
   end
+end
+
+local function write_metric(metric)
+  local failure = append(metric, batch, writer)
+  if failure then
+    refuse(metric, 'corrupt', failure)
+    batch.has_failed = true
+    return
+  end
+  if metric.series then
+    write_series(metric)
+  end
   if metric.fold then
     write_fold(metric.rows, metric.state, metric.fold)
   elseif metric.rows then
     write_fields(metric.live_key, pack_rows(metric.rows))
   end
-  write_exemplars(metric, batch.clock)
+  if metric.exemplars then
+    write_exemplars(metric, batch.clock)
+  end
   if metric.cut then
     redis.call('ZREM', metric.log_key, unpack(metric.cut))
   end
+  local state = metric.state
+  state[SAMPLES] = state[SAMPLES] + metric.samples
 end
 
 local function write_states()
   local states, dirty = {}, {}
   for_each_accepted(function(metric)
-    local state = metric.state
     if metric.block or metric.has_moved then
-      state.samples = state.samples + metric.samples
-      states[#states + 1], states[#states + 2] = metric.name, pack_state(state)
+      states[#states + 1], states[#states + 2] = metric.name, pack_state(metric.state)
     end
     if metric.block then
       dirty[#dirty + 1], dirty[#dirty + 2] = batch.clock_text, metric.name
@@ -381,13 +390,11 @@ local function write_states()
   end
 end
 
--- Send the blocks to subscribers, each with the stamp of its metric: all databases share channels,
--- data may be deleted, but a subscriber uses the series ids of one store only. Return how many
--- publishes failed: the samples are stored anyway.
+-- Send the blocks to subscribers. Return how many publishes failed: the samples are stored anyway.
 local function publish()
   local failed = 0
   for_each_block(function(metric)
-    local reply = redis.pcall('PUBLISH', metric.channel, metric.block .. metric.stamp)
+    local reply = redis.pcall('PUBLISH', metric.channel, metric.block)
     if type(reply) == 'table' and reply.err then
       failed = failed + 1
     end
@@ -405,7 +412,7 @@ end
 batch.previous_sequence = last_sequence or 0
 
 read_arguments()
-local missing_right = find_missing_right(clock_key, recorded_key, batch)
+local missing_right = find_missing_right(clock_key, recorded_key, channel_prefix, batch)
 if missing_right then
   return redis.error_reply(missing_right)
 end
@@ -419,10 +426,9 @@ check_ages()
 for_each_accepted(check_ids)
 check_exemplars()
 for_each_accepted(apply_samples)
-fold_long_lists(batch.metrics, batch.clock)
-for_each_block(cut_log)
+fold_long_lists(batch.metrics, heads, batch.stamp, batch.clock)
 batch.waiting = batch.clock
-for_each_block(find_oldest_waiting)
+for_each_block(extend_log)
 
 local reply = pack_reply(0)
 write_guard(reply)

@@ -9,6 +9,7 @@
 -- @include "totals"
 -- @include "fold"
 -- @include "process_values"
+-- @include "record_state"
 
 -- Bytes of a block between its stamp and its ids: samples, oldest, newest, number of series.
 local BLOCK_HEAD = 28
@@ -16,9 +17,9 @@ local BLOCK_HEAD = 28
 -- Apply changes of shared values to the rows, with all that waits before them. Return how many
 -- series change, and the bases for the block; nothing if something waits there that only a newer
 -- version can apply.
-local function apply_shared(metric, packed_change, clock)
+local function apply_shared(metric, packed_change, heads, clock)
   local is_newer
-  metric.rows = open_rows(metric.live_key, metric.width, metric.rows_per_field)
+  metric.rows = open_rows(metric.live_key, heads, metric.shape_at)
   metric.fold, is_newer = fold_changes(metric.rows, metric.state, math.huge, math.huge)
   if is_newer then
     return
@@ -38,10 +39,10 @@ local function name_series(metric, batch, limits)
   assign_ids(metric, limits)
   local ids = pack_integers(metric.ids)
   metric.change = metric.change .. ids
-  metric.block = insert_bytes(metric.block, BLOCK_HEAD, ids)
   if metric.is_new then
     metric.stamp = cmsgpack.pack(batch.clock + metric.number)
   end
+  metric.block = insert_bytes(metric.block, BLOCK_HEAD, ids) .. metric.stamp
 end
 
 -- Put into the reply what the client does not know of an introduced metric.
@@ -52,7 +53,7 @@ local function report_series(metric, batch)
       batch.problems[#batch.problems + 1] = problem
     end
   elseif metric.unknown then
-    local learned = { metric.number - 1, metric.ids, metric.state.epoch, metric.stamp }
+    local learned = { metric.number - 1, metric.ids, metric.state[EPOCH], metric.stamp }
     batch.learned[#batch.learned + 1] = learned
   end
 end
@@ -61,10 +62,10 @@ end
 -- a deleted one does not come back.
 local function apply_repeated_values(metric, batch)
   local values, unknown = metric.process_values, metric.unknown
-  metric.block, metric.is_new, metric.unknown = false, nil, nil
+  local packed = metric.change
+  metric.change, metric.block, metric.is_new, metric.unknown = false, false, nil, nil
   if not metric.series then
-    metric.ids = read_column(metric.change, #metric.change - 4 * values.count + 1, 'I4', 4,
-      values.count)
+    metric.ids = read_column(packed, #packed - 4 * values.count + 1, 'I4', 4, values.count)
     return
   end
   for n, place in ipairs(unknown and unknown.places or {}) do
@@ -74,13 +75,14 @@ local function apply_repeated_values(metric, batch)
   for place = 1, values.count do
     known[place] = metric.ids[place] or NO_SERIES
   end
-  batch.learned[#batch.learned + 1] = { metric.number - 1, known, metric.state.epoch, metric.stamp }
+  local learned = { metric.number - 1, known, metric.state[EPOCH], metric.stamp }
+  batch.learned[#batch.learned + 1] = learned
 end
 
 -- Work out the series ids, the change of the totals, and the block. Return why the samples are
 -- refused, if they are.
-local function apply_batch(metric, batch, limits)
-  if holds_values(metric.change) then
+local function apply_batch(metric, batch, heads, limits)
+  if metric.has_values then
     metric.process_values = read_values(metric.change, not metric.series)
     if metric.samples == 0 then
       return apply_repeated_values(metric, batch)
@@ -90,16 +92,18 @@ local function apply_batch(metric, batch, limits)
     name_series(metric, batch, limits)
   end
   if metric.has_shared then
-    local count, bases = apply_shared(metric, metric.change, batch.clock)
+    local count, bases = apply_shared(metric, metric.change, heads, batch.clock)
     if not count then
       return 'newer_kind'
     end
     metric.block = insert_bytes(metric.block, BLOCK_HEAD + 4 * count, bases)
+    metric.change = false
   elseif metric.process_values then
     local count = metric.process_values.count
     metric.ids = read_column(metric.change, #metric.change - 4 * count + 1, 'I4', 4, count)
+    metric.change = false
   else
-    metric.stored_change = batch.stamp .. metric.change
+    metric.change = batch.stamp .. metric.change
   end
   metric.block = batch.stamp .. metric.block
   if metric.series then

@@ -74,7 +74,7 @@ local function read_log(metric, time_us)
   local cut = redis.call('ZRANGEBYSCORE', metric.key.log,
     '-inf', format_integer(newest_cut), 'WITHSCORES', 'LIMIT', 0, MAX_CUT)
   for at = 1, #cut, 2 do
-    metric.recorded.log_bytes = math.max(metric.recorded.log_bytes - #cut[at], 0)
+    metric.recorded[LOG_BYTES] = math.max(metric.recorded[LOG_BYTES] - #cut[at], 0)
   end
   local unsealed = redis.call('ZRANGEBYSCORE', metric.key.log,
     '(' .. metric.orders.new_sealed, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)

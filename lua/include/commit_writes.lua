@@ -9,7 +9,7 @@
 -- than the oldest that the worker read: after a failover other changes may have these numbers.
 local function fold(metric)
   local first, sizes, recorded = metric.orders.fold_first, metric.orders.fold_sizes, metric.recorded
-  if not first or recorded.first_change < first then
+  if not first or recorded[FIRST_CHANGE] < first then
     return false
   end
   local last, stamp = first + #sizes - 1, metric.orders.fold_stamp
@@ -18,12 +18,12 @@ local function fold(metric)
     return false
   end
   local names = {}
-  for number = recorded.first_change, last do
+  for number = recorded[FIRST_CHANGE], last do
     names[#names + 1] = '+' .. format_integer(number)
-    recorded.change_bytes = recorded.change_bytes - sizes[number - first + 1]
+    recorded[CHANGE_BYTES] = recorded[CHANGE_BYTES] - sizes[number - first + 1]
   end
-  recorded.change_bytes = math.max(recorded.change_bytes, 0)
-  recorded.first_change = last + 1
+  recorded[CHANGE_BYTES] = math.max(recorded[CHANGE_BYTES], 0)
+  recorded[FIRST_CHANGE] = last + 1
   write_fields(metric.key.live, metric.orders.fold_rows)
   redis.call('HSET', metric.key.live, 'first', format_integer(last + 1))
   remove_fields(metric.key.live, names)
@@ -113,17 +113,17 @@ local function cut_log(metric)
   local cut_clock, recorded = metric.log.cut_clock, metric.recorded
   if cut_clock then
     redis.call('ZREMRANGEBYSCORE', metric.key.log, '-inf', format_integer(cut_clock))
-    recorded.cut, recorded.oldest = cut_clock, math.max(recorded.oldest, cut_clock)
+    recorded[CUT], recorded[OLDEST] = cut_clock, math.max(recorded[OLDEST], cut_clock)
   end
 end
 
 -- A worker that folded, or found nothing to fold, is expected to come again.
 local function write_recorded(metric, has_folded)
   local recorded = metric.recorded
-  recorded.sealed = tonumber(metric.orders.new_sealed)
-  recorded.waiting = metric.log.unsealed_clock or 0
-  if has_folded or recorded.first_change == recorded.next_change then
-    recorded.folded = metric.log.clock
+  recorded[SEALED] = tonumber(metric.orders.new_sealed)
+  recorded[WAITING] = metric.log.unsealed_clock or 0
+  if has_folded or recorded[FIRST_CHANGE] == recorded[NEXT_CHANGE] then
+    recorded[FOLDED] = metric.log.clock
   end
   redis.call('HSET', metric.key.recorded, metric.name, pack_state(recorded))
 end

@@ -5,6 +5,7 @@
 
 -- @include "numbers"
 -- @include "slices"
+-- @include "batch_stamp"
 
 local EXEMPLARS_KEPT_S = 86400 -- a scrape reads them within minutes
 -- Fields of one metric, about 15 MB. With more it begins anew: most are of series that are idle.
@@ -17,7 +18,8 @@ local function id_of_place(metric, place)
     return metric.ids[place + 1]
   end
   -- The ids are the end of the change.
-  local _, _, count = struct.unpack('<BBI4', metric.change)
+  local _, at = skip_stamp(metric.change)
+  local _, _, count = struct.unpack('<BBI4', metric.change, at)
   return (struct.unpack('<I4', metric.change, #metric.change - 4 * (count - place) + 1))
 end
 
@@ -43,11 +45,8 @@ local function find_corrupt_exemplars(metric)
   metric.has_too_many_exemplars = reply > MOST_EXEMPLARS
 end
 
--- Write the exemplars of a metric that has some. Their key was checked, and the ids are known.
+-- Write the exemplars of a metric. Their key was checked, and the ids are known.
 local function write_exemplars(metric, clock)
-  if not metric.exemplars then
-    return
-  end
   local sent, fields, flat = cmsgpack.unpack(metric.exemplars), {}, {}
   for n, each in ipairs(sent) do
     fields[n] = format_integer(id_of_place(metric, each[1])) .. ' ' .. format_integer(each[2])

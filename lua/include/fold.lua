@@ -4,13 +4,14 @@
 -- @include "slices"
 -- @include "batch_stamp"
 -- @include "totals"
+-- @include "record_state"
 
 local GAUGE = 2 -- kind of a change
 
 -- Changes of one metric that may wait to be folded, and their bytes: without a worker, and while
 -- one folds them. A gauge's are always few, since a change of its shared value folds all.
-local WAITING, WAITING_BYTES = 16, 65536
-local WAITING_FOR_WORKER, WAITING_BYTES_FOR_WORKER = 1024, 4194304
+local MOST_WAITING, MOST_WAITING_BYTES = 16, 65536
+local MOST_FOR_WORKER, MOST_BYTES_FOR_WORKER = 1024, 4194304
 local WORKER_US = 60000000 -- a worker that folded within this time is expected to fold again
 -- One batch folds only the longest lists, so that a script takes about 2 ms: those of MOST_FOLDED
 -- metrics, or of a sixteenth of the metrics in the batch, and about FOLDED_ROWS rows in all.
@@ -25,9 +26,9 @@ end
 -- a newer version wrote the next one. That one waits for a newer version, and so do all behind it:
 -- the order of changes decides the value of a gauge, and the last digits of a sum.
 local function fold_changes(rows, state, most, most_series)
-  local last = math.min(state.next_change, state.first_change + most) - 1
+  local last = math.min(state[NEXT_CHANGE], state[FIRST_CHANGE] + most) - 1
   local names = {}
-  for number = state.first_change, last do
+  for number = state[FIRST_CHANGE], last do
     names[#names + 1] = name_of_change(number)
   end
   if #names == 0 then
@@ -56,28 +57,28 @@ end
 
 -- Put the rows in place, and take the changes off that they hold now.
 local function write_fold(rows, state, fold)
-  state.first_change = state.first_change + #fold.names
-  state.change_bytes = math.max(state.change_bytes - fold.bytes, 0)
+  state[FIRST_CHANGE] = state[FIRST_CHANGE] + #fold.names
+  state[CHANGE_BYTES] = math.max(state[CHANGE_BYTES] - fold.bytes, 0)
   local flat = pack_rows(rows)
-  flat[#flat + 1], flat[#flat + 2] = 'first', format_integer(state.first_change)
+  flat[#flat + 1], flat[#flat + 2] = 'first', format_integer(state[FIRST_CHANGE])
   write_fields(rows.key, flat)
   remove_fields(rows.key, fold.names)
 end
 
 -- Choose the lists of changes that have grown too long, the longest first, and fold them.
-local function fold_long_lists(metrics, clock)
-  local long = {}
+local function fold_long_lists(metrics, heads, stamp, clock)
+  local long, kind_at = {}, #stamp + 1
   for _, metric in ipairs(metrics) do
     local state = metric.state
-    if metric.stored_change then
-      state.next_change = state.next_change + 1
-      state.change_bytes = state.change_bytes + #metric.stored_change
-      local most, most_bytes = WAITING, WAITING_BYTES
-      if clock - state.folded < WORKER_US and string.byte(metric.change) ~= GAUGE then
-        most, most_bytes = WAITING_FOR_WORKER, WAITING_BYTES_FOR_WORKER
+    if metric.change then
+      state[NEXT_CHANGE] = state[NEXT_CHANGE] + 1
+      state[CHANGE_BYTES] = state[CHANGE_BYTES] + #metric.change
+      local most, most_bytes = MOST_WAITING, MOST_WAITING_BYTES
+      if clock - state[FOLDED] < WORKER_US and string.byte(metric.change, kind_at) ~= GAUGE then
+        most, most_bytes = MOST_FOR_WORKER, MOST_BYTES_FOR_WORKER
       end
       local excess = math.max(
-        (state.next_change - state.first_change) / most, state.change_bytes / most_bytes)
+        (state[NEXT_CHANGE] - state[FIRST_CHANGE]) / most, state[CHANGE_BYTES] / most_bytes)
       if excess >= 1 then
         long[#long + 1] = { metric = metric, excess = excess }
       end
@@ -96,12 +97,12 @@ local function fold_long_lists(metrics, clock)
     end
     local metric = long[n].metric
     local state = metric.state
-    metric.rows = open_rows(metric.live_key, metric.width, metric.rows_per_field)
+    metric.rows = open_rows(metric.live_key, heads, metric.shape_at)
     -- The batch's own change is not there yet, so it is left to a later fold.
-    state.next_change = state.next_change - 1
+    state[NEXT_CHANGE] = state[NEXT_CHANGE] - 1
     -- Changes or rows that cannot be read stay; the samples of the batch are stored all the same.
-    local is_readable, fold = pcall(fold_changes, metric.rows, state, WAITING, rows_left)
-    state.next_change = state.next_change + 1
+    local is_readable, fold = pcall(fold_changes, metric.rows, state, MOST_WAITING, rows_left)
+    state[NEXT_CHANGE] = state[NEXT_CHANGE] + 1
     if is_readable and fold then
       metric.fold, rows_left = fold, rows_left - fold.series
     else

@@ -1,6 +1,7 @@
 -- Forget series, or a whole metric. The ids that clients know are not valid any more then.
 
 -- @include "slices"
+-- @include "record_state"
 
 -- Remove what belongs to the series of a metric. Series ids and numbers of changes are never used
 -- again: the next ones stay in its record-side state.
@@ -8,8 +9,8 @@ local function forget_metric(metric, catalogue_key)
   local key, recorded = metric.key, metric.recorded
   redis.call('DEL', key.series, key.live, key.held, key.values)
   redis.call('HDEL', catalogue_key, metric.name)
-  recorded.epoch = recorded.epoch + 1
-  recorded.first_change, recorded.change_bytes = recorded.next_change, 0
+  recorded[EPOCH] = recorded[EPOCH] + 1
+  recorded[FIRST_CHANGE], recorded[CHANGE_BYTES] = recorded[NEXT_CHANGE], 0
 end
 
 -- Take the tags of one series out of the counts that include/series_ids.lua keeps. Series of older
@@ -37,5 +38,5 @@ local function forget_series(metric, all_tags)
   for _, tags in ipairs(all_tags) do
     uncount_series(metric.key.values, cmsgpack.unpack(tags))
   end
-  metric.recorded.epoch = metric.recorded.epoch + 1
+  metric.recorded[EPOCH] = metric.recorded[EPOCH] + 1
 end

@@ -2,6 +2,7 @@
 
 -- @include "numbers"
 -- @include "batch_stamp"
+-- @include "record_state"
 
 local MAX_CUT = 100 -- blocks that one batch cuts at most
 local HOUR_US = 3600000000
@@ -20,32 +21,32 @@ end
 -- metric.state.
 local function choose_cut(metric, limits, clock, time_us, previous_clock)
   local state = metric.state
-  state.log_bytes = state.log_bytes + #metric.block
-  if state.oldest == 0 then
-    state.oldest = clock
+  state[LOG_BYTES] = state[LOG_BYTES] + #metric.block
+  if state[OLDEST] == 0 then
+    state[OLDEST] = clock
   end
-  local excess = state.log_bytes - limits.log_bytes
+  local excess = state[LOG_BYTES] - limits.log_bytes
   local oldest_kept = time_us - limits.log_age_us
   -- If the time jumped ahead, the batch that sees it cuts nothing because of its age.
   local jumped = previous_clock > 0 and time_us - previous_clock > HOUR_US
-  if excess <= 0 and (state.oldest > oldest_kept or jumped) then
+  if excess <= 0 and (state[OLDEST] > oldest_kept or jumped) then
     return
   end
   local cut = {}
   local blocks = redis.call('ZRANGE', metric.log_key, 0, MAX_CUT, 'WITHSCORES')
-  state.oldest = clock
+  state[OLDEST] = clock
   for at = 1, #blocks, 2 do
     local block, block_clock = blocks[at], tonumber(blocks[at + 1])
     local is_old = block_clock <= oldest_kept and not jumped
     if #cut == MAX_CUT or (not is_old and excess <= 0) then
-      state.oldest = block_clock
+      state[OLDEST] = block_clock
       break
     end
-    excess, state.log_bytes = excess - #block, state.log_bytes - #block
-    cut[#cut + 1], state.cut = block, block_clock
-    if block_clock > state.sealed then
-      state.never_sealed = state.never_sealed + count_samples(block)
-      state.waiting = block_clock
+    excess, state[LOG_BYTES] = excess - #block, state[LOG_BYTES] - #block
+    cut[#cut + 1], state[CUT] = block, block_clock
+    if block_clock > state[SEALED] then
+      state[NEVER_SEALED] = state[NEVER_SEALED] + count_samples(block)
+      state[WAITING] = block_clock
     end
   end
   metric.cut = #cut > 0 and cut

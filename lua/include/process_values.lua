@@ -9,8 +9,8 @@
 -- @include "numbers"
 -- @include "slices"
 -- @include "totals"
+-- @include "record_state"
 
-local VALUES = 5 -- kind of a change
 local ENDS = 1
 -- Processes whose values are kept apart when they are gone. One of them that comes back takes its
 -- value back.
@@ -20,10 +20,6 @@ local MOST_GONE = 32
 local GONE_BYTES, WRITER_BYTES, ENTRY_BYTES = 24, 16, 32
 local NOTHING_GONE = struct.pack('<ddd', 0, -1, 0)
 local NO_SERIES = -1 -- in the reply
-
-local function holds_values(change)
-  return string.byte(change) == VALUES
-end
 
 -- Return the values in *change*, which ends with the ids of the series, or not.
 local function read_values(change, has_ids)
@@ -176,6 +172,6 @@ local function append_values(metric, batch, writer)
     end
     return type(result) == 'table' and result.err or tostring(result)
   elseif result then
-    metric.has_moved, metric.state.folded = true, batch.clock -- a copy that is under way notices
+    metric.has_moved, metric.state[FOLDED] = true, batch.clock -- a copy that is under way notices
   end
 end

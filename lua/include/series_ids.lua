@@ -6,6 +6,7 @@
 
 -- @include "numbers"
 -- @include "slices"
+-- @include "record_state"
 
 -- Redis keeps a small hash as a list, which is slow to update once it has some hundred fields. One
 -- long value makes it a table.
@@ -117,8 +118,8 @@ local function assign_ids(metric, limits)
         count_series(unknown.counts, changed, fields)
       end
       if not id then
-        id = state.next_id
-        state.next_id, unknown.series_count = id + 1, unknown.series_count + 1
+        id = state[NEXT_ID]
+        state[NEXT_ID], unknown.series_count = id + 1, unknown.series_count + 1
         new_series[#new_series + 1], new_series[#new_series + 2] = tags, format_integer(id)
         if tags == limits.overflow_tags then
           overflow_id = id

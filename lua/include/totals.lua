@@ -101,11 +101,13 @@ local function read_change(data, at)
 end
 
 -- Rows of the totals that a script works on: locate_rows() reads them when they are needed first.
-local function open_rows(key, width, rows_per_field)
+-- *shape_at* is where *heads* have the doubles in a row, and the rows in a field.
+local function open_rows(key, heads, shape_at)
+  local width, per_field = struct.unpack('<I2B', heads, shape_at)
   return {
     key = key,
     width = width,
-    per_field = rows_per_field,
+    per_field = per_field,
     fields = {}, -- number of a field -> its doubles
     located = {}, -- packed ids -> what locate_rows() returned for them
   }

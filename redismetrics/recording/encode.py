@@ -9,6 +9,7 @@ import numpy as np
 
 from redismetrics.columnar import block_codec, totals
 from redismetrics.columnar.arrays import bounds, is_zero, saturated
+from redismetrics.columnar.process_values import VALUES
 from redismetrics.columnar.samples import OWN_TIME, compress
 from redismetrics.columnar.small_totals import GAUGE, SHARED
 from redismetrics.model.options import Options
@@ -23,9 +24,9 @@ from .totals_changes import Changes, CounterChanges, GaugeChanges, SummaryChange
 ROWS_WHEN_MERGED = 100
 
 
-# Epoch, stamp, samples, doubles in a row of totals, rows in a field of them, flags.
-_HEAD = struct.Struct("<d9sdHBB")
-_INTRODUCED, _HAS_SHARED, _HAS_EXEMPLARS = 1, 2, 4
+# Epoch, samples, flags, doubles in a row of totals, rows in a field of them.
+_HEAD = struct.Struct("<ddBHB")
+_INTRODUCED, _HAS_SHARED, _HAS_EXEMPLARS, _HAS_VALUES = 1, 2, 4, 8
 
 # Samples, oldest_ms, newest_ms, number of series: how a block begins behind its stamp.
 _BLOCK_HEAD = struct.Struct("<dddI")
@@ -105,14 +106,15 @@ def _encoded(
     else:
         ids = np.array(series, "<u4").tobytes()
     has_shared = change[:2] == bytes([GAUGE, SHARED])
+    has_values = change[0] == VALUES
     head = _HEAD.pack(
         known.epoch,
-        known.stamp,
         count,
-        *keys.totals_shape(batch.kind, len(batch.definition.buckets)),
         _INTRODUCED * is_introduced
         + _HAS_SHARED * has_shared
-        + _HAS_EXEMPLARS * bool(batch.exemplars),
+        + _HAS_EXEMPLARS * bool(batch.exemplars)
+        + _HAS_VALUES * has_values,
+        *keys.totals_shape(batch.kind, len(batch.definition.buckets)),
     )
     block = b"".join(
         (
@@ -120,6 +122,7 @@ def _encoded(
             ids,
             b"" if has_shared else _NO_BASES,
             body,
+            b"" if is_introduced else known.stamp,
         )
     )
     return EncodedBatch(
