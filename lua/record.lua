@@ -170,11 +170,13 @@ end
 
 -- All accepted metrics, but for those of which a process only repeats its values.
 local function for_each_block(step)
-  for_each_accepted(function(metric)
-    if metric.block then
+  local metrics = batch.metrics
+  for n = 1, #metrics do
+    local metric = metrics[n]
+    if metric.block and not metric.refused then
       step(metric)
     end
-  end)
+  end
 end
 
 local function refuse(metric, reason, detail)
@@ -375,17 +377,19 @@ local function write_metric(metric)
 end
 
 local function write_states()
-  local states, dirty = {}, {}
+  local states, dirty, last_state, last_dirty = {}, {}, 0, 0
   for_each_accepted(function(metric)
     if metric.block or metric.has_moved then
-      states[#states + 1], states[#states + 2] = metric.name, pack_state(metric.state)
+      states[last_state + 1], states[last_state + 2] = metric.name, pack_state(metric.state)
+      last_state = last_state + 2
     end
     if metric.block then
-      dirty[#dirty + 1], dirty[#dirty + 2] = batch.clock_text, metric.name
+      dirty[last_dirty + 1], dirty[last_dirty + 2] = batch.clock_text, metric.name
+      last_dirty = last_dirty + 2
     end
   end)
   write_fields(recorded_key, states)
-  if #dirty > 0 then
+  if last_dirty > 0 then
     redis.call('ZADD', dirty_key, unpack(dirty))
   end
 end

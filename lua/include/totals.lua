@@ -63,41 +63,64 @@ local function read_column(data, at, format, size, count)
   return column, at
 end
 
--- Return the columns of a change that begin at *at*; nil if they are of an unknown kind or layout,
--- which a newer version wrote.
+-- Return columns of *count* numbers each as one list, one column behind the other, and where the
+-- next begins. *formats* has a letter for each column. To read all at once takes half the time of
+-- one after the other.
+local function read_columns(data, at, formats, count)
+  local size = count * #formats
+  if size <= SLICE_OF_COLUMN then
+    local known = repeated_formats[formats] or {}
+    repeated_formats[formats] = known
+    local format = known[count]
+    if not format then
+      format = '<' .. string.gsub(formats, '.', function(letter)
+        return string.rep(letter, count)
+      end)
+      known[count] = format
+    end
+    local columns = { struct.unpack(format, data, at) }
+    return columns, columns[size + 1]
+  end
+  local columns, last = {}, 0
+  for letter in string.gmatch(formats, '.') do
+    local part
+    part, at = read_column(data, at, letter, letter == 'd' and 8 or letter == 'I' and 4 or 1, count)
+    for n = 1, count do
+      columns[last + n] = part[n]
+    end
+    last = last + count
+  end
+  return columns, at
+end
+
+-- Return the change that begins at *at*; nil if it is of an unknown kind or layout, which a newer
+-- version wrote.
 local function read_change(data, at)
-  local kind, layout, count, cells
+  local kind, layout, count, cells, columns, of_cells
   kind, layout, count, cells, at = struct.unpack('<BBI4I4', data, at)
-  local change = { kind = kind, layout = layout, count = count }
   if kind == 1 and layout == 0 then
-    change.amounts, at = read_column(data, at, 'd', 8, count)
+    columns = 'd'
   elseif kind == 2 and layout <= 1 then
-    change.codes, at = read_column(data, at, 'B', 1, count)
-    change.times, at = read_column(data, at, 'd', 8, count)
-    change.values, at = read_column(data, at, 'd', 8, count)
-    if layout == 1 then
-      change.changed_times, at = read_column(data, at, 'd', 8, count)
-      change.changes, at = read_column(data, at, 'd', 8, count)
-    end
+    columns = layout == 0 and 'Bdd' or 'Bdddd'
   elseif kind == 3 and layout <= 1 then
-    local whole, whole_size, small, small_size = 'I4', 4, 'B', 1
-    if layout == 1 then
-      whole, whole_size, small, small_size = 'd', 8, 'd', 8
-    end
-    change.counts, at = read_column(data, at, whole, whole_size, count)
-    change.amounts, at = read_column(data, at, 'd', 8, count)
-    change.cells, at = read_column(data, at, small, small_size, count)
-    change.buckets, at = read_column(data, at, small, small_size, cells)
-    change.hits, at = read_column(data, at, whole, whole_size, cells)
+    columns, of_cells = layout == 0 and 'IdB' or 'ddd', layout == 0 and 'BI' or 'dd'
   elseif kind == 4 and layout == 0 then
-    change.counts, at = read_column(data, at, 'd', 8, count)
-    change.amounts, at = read_column(data, at, 'd', 8, count)
-    change.cells, change.buckets, change.hits = {}, {}, {}
+    columns = 'dd'
   else
     return
   end
-  change.packed_ids = string.sub(data, at, at + 4 * count - 1)
-  return change
+  columns, at = read_columns(data, at, columns, count)
+  if of_cells then
+    of_cells, at = read_columns(data, at, of_cells, cells)
+  end
+  return {
+    kind = kind,
+    count = count,
+    columns = columns,
+    cells = of_cells,
+    cell_count = cells,
+    packed_ids = string.sub(data, at, at + 4 * count - 1),
+  }
 end
 
 -- Rows of the totals that a script works on: locate_rows() reads them when they are needed first.
@@ -169,15 +192,16 @@ local function pack_rows(rows)
   return flat
 end
 
--- Each of these applies a change to the rows; *clock* is that of the change's batch.
+-- Each of these applies a change to the rows; *clock* is that of the change's batch. In the list of
+-- columns, the number of a series is *count* behind that of the column before.
 
 -- Total and remainder are a pair of doubles: two-sum, Knuth, TAOCP 2, 4.2.2.
 local function apply_counter(rows, change, clock)
   local fields, begins = locate_rows(rows, change)
-  local seen, amounts = math.floor(clock / 1000), change.amounts
+  local seen, columns = math.floor(clock / 1000), change.columns
   for place = 1, change.count do
-    local doubles, at = fields[place], begins[place]
-    local total, amount = doubles[at + 1], amounts[place]
+    local doubles, at, amount = fields[place], begins[place], columns[place]
+    local total = doubles[at + 1]
     local sum = total + amount
     local part = sum - total
     local remainder = doubles[at + 2] + ((total - (sum - part)) + (amount - part))
@@ -194,26 +218,26 @@ end
 -- of each before the change.
 local function apply_gauge(rows, change, clock)
   local fields, begins = locate_rows(rows, change)
-  local seen, codes = math.floor(clock / 1000), change.codes
+  local seen, columns, count = math.floor(clock / 1000), change.columns, change.count
   local base_places, base_values = {}, {}
-  for place = 1, change.count do
+  for place = 1, count do
     local doubles, at = fields[place], begins[place]
-    local code, time_ms = codes[place], change.times[place]
+    local code, time_ms = columns[place], columns[count + place]
     local last_ms = doubles[at] == 0 and -1 or doubles[at + 2]
     if code % 2 == 1 then
       -- The result is no older than what it changes, whose time may be of a clock ahead of ours.
-      last_ms = math.max(last_ms, math.min(change.changed_times[place], seen))
+      last_ms = math.max(last_ms, math.min(columns[3 * count + place], seen))
       base_places[#base_places + 1] = place - 1
       base_values[#base_values + 1] = struct.pack('<dd', doubles[at + 1], last_ms)
-      local sum = doubles[at + 1] + change.changes[place]
+      local sum = doubles[at + 1] + columns[4 * count + place]
       doubles[at + 1] = saturate(sum)
       doubles[at + 2], doubles[at + 3] = last_ms, clock
     end
-    if code < 4 then
-      time_ms = math.min(time_ms, seen) -- a time of the client's clock is no later than the batch
+    if code < 4 and time_ms > seen then
+      time_ms = seen -- a time of the client's clock is no later than the batch
     end
     if code % 4 >= 2 and time_ms >= last_ms then
-      doubles[at + 1], doubles[at + 2], doubles[at + 3] = change.values[place], time_ms, clock
+      doubles[at + 1], doubles[at + 2], doubles[at + 3] = columns[2 * count + place], time_ms, clock
     end
     doubles[at] = seen
   end
@@ -223,13 +247,12 @@ end
 -- Of a summary too, which has no buckets.
 local function apply_histogram(rows, change, clock)
   local fields, begins = locate_rows(rows, change)
-  local seen = math.floor(clock / 1000)
-  local counts, amounts = change.counts, change.amounts
-  local cells, buckets, hits, cell = change.cells, change.buckets, change.hits, 0
-  for place = 1, change.count do
+  local seen, columns, count = math.floor(clock / 1000), change.columns, change.count
+  local cells, cell_count, cell = change.cells, change.cell_count, 0
+  for place = 1, count do
     local doubles, at = fields[place], begins[place]
-    doubles[at], doubles[at + 1] = seen, doubles[at + 1] + counts[place]
-    local total, amount = doubles[at + 2], amounts[place]
+    doubles[at], doubles[at + 1] = seen, doubles[at + 1] + columns[place]
+    local total, amount = doubles[at + 2], columns[count + place]
     local sum = total + amount
     local part = sum - total
     local remainder = doubles[at + 3] + ((total - (sum - part)) + (amount - part))
@@ -238,12 +261,14 @@ local function apply_histogram(rows, change, clock)
     else
       doubles[at + 2], doubles[at + 3] = saturate(sum), 0
     end
-    local last_cell = cell + (cells[place] or 0)
-    for next_cell = cell + 1, last_cell do
-      local bucket = at + 3 + buckets[next_cell]
-      doubles[bucket] = doubles[bucket] + hits[next_cell]
+    if cells then
+      local last_cell = cell + columns[2 * count + place]
+      for next_cell = cell + 1, last_cell do
+        local bucket = at + 3 + cells[next_cell]
+        doubles[bucket] = doubles[bucket] + cells[cell_count + next_cell]
+      end
+      cell = last_cell
     end
-    cell = last_cell
   end
 end
 

@@ -9,7 +9,8 @@ A block in a log, in a message of the stream and in Redis is
     body   version, rows, summaries, time base, then the columns of the rows, those of the
            summaries, and the metadata
 
-A message of the stream ends in the stamp of its metric (see lua/record.lua).
+A message of the stream ends in the stamp of its metric in the catalogue, and so do the blocks of a
+log, since it takes the script longer to make two strings of a block. Readers of a log skip it.
 
 All but the body is written by lua/record.lua, which never looks into the body. In the body a series
 is its position in the head's list of ids. For columns see column_codec.py.
@@ -89,7 +90,7 @@ class Block:
         sequence: Number of the batch.
         ids: Series ids, shape (series,).
         samples: The samples; their series are positions in *ids*.
-        tail: What follows the body: zeros, and in a message the metric's stamp in the catalogue.
+        tail: What follows the body: zeros, and the stamp of the metric in the catalogue.
     """
 
     clock: int

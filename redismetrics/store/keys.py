@@ -10,10 +10,10 @@ Every name that redismetrics gives to anything in Redis.
                                     its Idempotency-Key; expires after an hour (see requests.py)
     rm:<ns>:requests        zset    hash of such a request, scored by when it was claimed, in ms of
                                     the process that claimed it: what `clear` deletes; expires
-    rm:<ns>:stream:<metric> channel the block just recorded, as in the log, and the stamp that the
-                                    metric has in the catalogue: the clock at which it was added.
-                                    In database 1, stream:@1:<metric>: channels are shared by all
-                                    databases of a server, keys are not
+    rm:<ns>:stream:<metric> channel the block just recorded, as in the log. It ends in the stamp
+                                    that the metric has in the catalogue: the clock at which it was
+                                    added. In database 1, stream:@1:<metric>: channels are shared by
+                                    all databases of a server, keys are not
 
 Keys of a shard begin with rm:{<ns>:<shard>}:
 
