@@ -52,7 +52,7 @@ def damage(admin: redis.Redis, namespace: str, what: str) -> Callable[[], None]:
         )
         score = admin.zscore(recorded.log, member)
         admin.zrem(recorded.log, member)
-        bad = member[:-8]
+        bad = member[:-20]
         admin.zadd(recorded.log, {bad: score})
         return lambda: admin.zrem(recorded.log, bad) and admin.zadd(recorded.log, {member: score})
     if what == "definition":
