@@ -19,8 +19,9 @@
 --          metric     its name
 --          version    of the metric when the worker read it; '' if it had none
 --          token      random, for the new version
---          orders     msgpack [sealed as it was read, new sealed, [beginning of each block between
---                     them, through its sequence...], replay window in us,
+--          orders     msgpack [sealed as it was read, new sealed, [number of blocks between them,
+--                     beginning of the first and of the last, through its sequence], replay
+--                     window in us,
 --                     [[due field, when in ms]...] to mark as due, [due field...] to unmark,
 --                     number of samples dropped because they came too late,
 --                     [[hour, samples sealed into it]...], [held field...] of expired data,
@@ -31,9 +32,11 @@
 --                     field,
 --                     1 if no series is left,
 --                     [number of the oldest change to fold, stamp of the newest, [bytes of
---                     each...], [live field, new value...]], or [] to fold nothing,
+--                     each...]], or [] to fold nothing,
 --                     number of samples that are not kept one by one, for lack of room]
 --          hashes     number of its data keys
+--          rows       number of fields of the live hash to write if it folds
+--          then field and value of each of these rows
 --          then for each data key: its name in held and touched, refused from (ms), expires at (s;
 --          0: never), number of fields to write, number of fields to remove, then field and value
 --          of each to write, then each field to remove
@@ -61,40 +64,49 @@ local IS_RESULT = { ok = true, version = true, log = true, late = true }
 local time = redis.call('TIME')
 local time_us = tonumber(time[1]) * 1000000 + tonumber(time[2])
 
+-- What this call writes for all its metrics, see write_shared().
+local shared = {
+  clock = nil, -- of the shard, or the time if that is later
+  missing_right = nil, -- an error if there is one
+  states = {}, -- of the hash recorded: metric, state, metric, state...
+  pending = {}, -- when in ms, due slot, when, due slot...
+  absent = {}, -- the same, unless they are there
+  done = {}, -- due slots
+  clean = {}, -- metrics whose log is sealed to the end
+}
+
 -- Return what to write to the data hash *key*, and where the next argument is.
 local function read_data_hash(key, argument)
-  local hash = {
+  local first_field = argument + 5
+  local last_field = first_field + 2 * tonumber(ARGV[argument + 3]) - 1
+  local last_removed = last_field + tonumber(ARGV[argument + 4])
+  return {
     key = key,
     name = ARGV[argument], -- in held and touched
     refused_from_ms = tonumber(ARGV[argument + 1]),
     expires_s = ARGV[argument + 2],
-    fields = {}, -- to write: field, value, field, value...
-    removed = {}, -- fields to remove
+    first_field = first_field, -- where the arguments have fields to write, each with its value,
+    last_field = last_field, -- and behind these
+    last_removed = last_removed, -- the fields to remove
     growth = 0, -- in bytes, see check_data()
-  }
-  local first_removed = argument + 5 + 2 * tonumber(ARGV[argument + 3])
-  local next_hash = first_removed + tonumber(ARGV[argument + 4])
-  for at = argument + 5, first_removed - 1 do
-    hash.fields[#hash.fields + 1] = ARGV[at]
-  end
-  for at = first_removed, next_hash - 1 do
-    hash.removed[#hash.removed + 1] = ARGV[at]
-  end
-  return hash, next_hash
+  }, last_removed + 1
 end
 
 -- Return the metrics to commit to, with all that this call does to each.
 local function read_commits()
   local metrics, key, argument = {}, SHARED_KEYS, 1
   while argument <= #ARGV do
+    local first_row = argument + 6
     local metric = {
       name = ARGV[argument],
       version = ARGV[argument + 1],
       token = ARGV[argument + 2],
       packed_orders = ARGV[argument + 3],
       orders = nil, -- see unpack_orders()
+      arguments = ARGV,
+      first_row = first_row, -- where the arguments have rows of the live hash
+      last_row = first_row + 2 * tonumber(ARGV[argument + 5]) - 1,
       key = {
-        clock = KEYS[1],
         catalogue = KEYS[2],
         dirty = KEYS[3],
         pending = KEYS[4],
@@ -112,15 +124,32 @@ local function read_commits()
       state = nil, -- what the state hash will hold, see read_state()
       recorded = nil, -- see include/record_state.lua
       log = nil, -- what is in the log, see read_log()
+      newest_change = nil, -- of those to fold
+      sizes = nil, -- see read_sizes()
     }
     local first, hashes = key + METRIC_KEYS + 1, tonumber(ARGV[argument + 4])
-    argument = argument + 5
+    argument = metric.last_row + 1
     for number = first, first + hashes - 1 do
       metric.data[#metric.data + 1], argument = read_data_hash(KEYS[number], argument)
     end
     metrics[#metrics + 1], key = metric, first + hashes - 1
   end
   return metrics
+end
+
+-- Read and check what all metrics share.
+local function read_shared(metrics)
+  local key, names = metrics[1].key, {}
+  for n, metric in ipairs(metrics) do
+    names[n] = metric.name
+  end
+  for n, packed in ipairs(read_fields(key.recorded, names)) do
+    metrics[n].recorded = unpack_state(packed)
+  end
+  shared.clock = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), time_us)
+  redis.call('ZCARD', key.pending)
+  redis.call('ZCARD', key.dirty)
+  shared.missing_right = find_missing_right(metrics[1])
 end
 
 -- Return why nothing may be changed; nil if all is read and checked.
@@ -132,14 +161,19 @@ local function check(metric)
   elseif not metric.recorded then
     return corrupt_state(metric.key.recorded, metric.name)
   end
-  conflict = check_data(metric, time_us) or read_log(metric, time_us)
-    or check_forgotten_series(metric)
+  conflict = check_data(metric, time_us)
+  if conflict then
+    return conflict
+  end
+  read_log(metric, shared.clock)
+  read_newest_change(metric)
+  conflict = check_forgotten_series(metric) or read_sizes(metric)
   if conflict then
     return conflict
   end
   count_expired_samples(metric)
   check_types(metric)
-  return find_missing_right(metric)
+  return shared.missing_right
 end
 
 local function write(metric)
@@ -155,16 +189,14 @@ local function write(metric)
   end
   write_data(metric)
   if #metric.orders.forget_series > 0 then
-    forget_touched(metric)
+    write_version(metric, number, new_version)
   else
-    write_touched(metric, metric.data, number)
+    write_touched(metric, number, new_version)
   end
   write_sizes(metric)
-  write_version(metric, number, new_version)
-  schedule(metric)
+  schedule(metric, shared)
   cut_log(metric)
-  write_recorded(metric, has_folded)
-  mark_clean(metric)
+  note_sealed(metric, has_folded, shared)
   return 'ok'
 end
 
@@ -175,8 +207,10 @@ local function commit(metric)
 end
 
 local metrics = read_commits()
+read_shared(metrics)
 if #metrics == 1 then
   local result = commit(metrics[1])
+  write_shared(shared, metrics[1].key)
   return IS_RESULT[result] and { result } or redis.error_reply(result)
 end
 local results = {}
@@ -189,4 +223,5 @@ for number, metric in ipairs(metrics) do
   end
   results[number] = result
 end
+write_shared(shared, metrics[1].key)
 return results

@@ -122,6 +122,5 @@ redis.call('HSET', recorded_key, metric.name, pack_state(metric.recorded))
 write_fields(metric.key.live, cleared_rows)
 remove_fields(metric.key.live, value_fields)
 remove_fields(exemplars_key, exemplar_fields)
-forget_touched(metric)
 write_version(metric, number, new_version)
 return #tags

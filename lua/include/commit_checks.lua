@@ -6,7 +6,7 @@
 -- @include "rights"
 -- @include "record_state"
 
-local MAX_CUT = 256 -- sealed blocks that one commit takes off the log at most; later ones follow
+local MAX_CUT = '256' -- sealed blocks that one commit takes off the log at most; later ones follow
 
 local function read_state(metric)
   local found = redis.call('HMGET', metric.key.state, 'version', 'sealed', 'oldest', 'newest')
@@ -18,7 +18,6 @@ local function read_state(metric)
     newest_hour = tonumber(found[4] or nil),
     expired_samples = 0, -- that this commit adds to `pruned`
   }
-  metric.recorded = unpack_state(redis.call('HGET', metric.key.recorded, metric.name))
 end
 
 -- The log must hold the blocks that the worker read: as many of them, and the same first and last.
@@ -26,20 +25,19 @@ end
 -- them would block the server, 70 ms for 8 MB.
 local function check_blocks(metric)
   local orders = metric.orders
-  local beginnings, after_sealed = orders.block_beginnings, '(' .. orders.sealed
-  if redis.call('ZCOUNT', metric.key.log, after_sealed, orders.new_sealed) ~= #beginnings then
+  local count, after_sealed = orders.block_count, '(' .. orders.sealed
+  if redis.call('ZCOUNT', metric.key.log, after_sealed, orders.new_sealed) ~= count then
     return 'log'
   end
-  if #beginnings == 0 then
+  if count == 0 then
     return
   end
   local first = redis.call('ZRANGEBYSCORE', metric.key.log,
-    after_sealed, orders.new_sealed, 'LIMIT', 0, 1)[1]
-  local last = redis.call('ZREVRANGEBYSCORE', metric.key.log,
-    orders.new_sealed, after_sealed, 'LIMIT', 0, 1)[1]
-  local first_beginning, last_beginning = beginnings[1], beginnings[#beginnings]
-  if string.sub(first, 1, #first_beginning) ~= first_beginning
-    or string.sub(last, 1, #last_beginning) ~= last_beginning then
+    after_sealed, orders.new_sealed, 'LIMIT', '0', '1')[1]
+  local last = count == 1 and first or redis.call('ZREVRANGEBYSCORE', metric.key.log,
+    orders.new_sealed, after_sealed, 'LIMIT', '0', '1')[1]
+  if string.sub(first, 1, #orders.first_block) ~= orders.first_block
+    or string.sub(last, 1, #orders.last_block) ~= orders.last_block then
     return 'log'
   end
 end
@@ -55,35 +53,42 @@ local function check_data(metric, time_us)
       state.oldest_hour = math.min(state.oldest_hour or hour, hour)
       state.newest_hour = math.max(state.newest_hour or hour, hour)
     end
-    for at = 1, #hash.fields, 2 do
-      local field, value = hash.fields[at], hash.fields[at + 1]
-      hash.growth = hash.growth + #value - redis.call('HSTRLEN', hash.key, field)
+    local growth, arguments = 0, metric.arguments
+    for at = hash.first_field, hash.last_field, 2 do
+      growth = growth + #arguments[at + 1] - redis.call('HSTRLEN', hash.key, arguments[at])
     end
-    for _, field in ipairs(hash.removed) do
-      hash.growth = hash.growth - redis.call('HSTRLEN', hash.key, field)
+    for at = hash.last_field + 1, hash.last_removed do
+      growth = growth - redis.call('HSTRLEN', hash.key, arguments[at])
     end
+    hash.growth = growth
   end
 end
 
 -- Choose the blocks to take off the log. Sealed blocks stay for a while, so that subscribers that
--- reconnect can catch up. Their age is judged by the later of the shard's clock and the time: the
--- clock stops when recording stops, and the time may be set back.
-local function read_log(metric, time_us)
-  local clock = math.max(tonumber(redis.call('GET', metric.key.clock) or '0'), time_us)
+-- reconnect can catch up. Their age is judged by *clock*, the later of the shard's clock and the
+-- time: the clock stops when recording stops, and the time may be set back.
+local function read_log(metric, clock)
   local newest_cut = math.min(tonumber(metric.orders.new_sealed), clock - metric.orders.replay_us)
   local cut = redis.call('ZRANGEBYSCORE', metric.key.log,
-    '-inf', format_integer(newest_cut), 'WITHSCORES', 'LIMIT', 0, MAX_CUT)
+    '-inf', format_integer(newest_cut), 'WITHSCORES', 'LIMIT', '0', MAX_CUT)
   for at = 1, #cut, 2 do
     metric.recorded[LOG_BYTES] = math.max(metric.recorded[LOG_BYTES] - #cut[at], 0)
   end
   local unsealed = redis.call('ZRANGEBYSCORE', metric.key.log,
-    '(' .. metric.orders.new_sealed, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+    '(' .. metric.orders.new_sealed, '+inf', 'WITHSCORES', 'LIMIT', '0', '1')
   metric.log = {
-    clock = clock,
     cut_clock = tonumber(cut[#cut]), -- of the newest block to take off
     unsealed_clock = tonumber(unsealed[2]), -- of the oldest block that is not sealed then
-    last_clock = tonumber(redis.call('ZSCORE', metric.key.dirty, metric.name) or nil),
   }
+end
+
+-- Read the newest of the changes to fold, which identifies them.
+local function read_newest_change(metric)
+  local first, sizes = metric.orders.fold_first, metric.orders.fold_sizes
+  if first then
+    local name = '+' .. format_integer(first + #sizes - 1)
+    metric.newest_change = redis.call('HGET', metric.key.live, name)
+  end
 end
 
 -- A series is forgotten only if nothing was recorded since the worker looked at it. A client that
@@ -110,17 +115,48 @@ local function count_expired_samples(metric)
   end
 end
 
--- Fail here, before anything is written, if one of these keys has another type.
-local function check_types(metric)
-  redis.call('HLEN', metric.key.due)
-  redis.call('HLEN', metric.key.live)
-  redis.call('HLEN', metric.key.held)
-  redis.call('HLEN', metric.key.values)
-  redis.call('ZCARD', metric.key.pending)
-  redis.call('ZCARD', metric.key.touched)
+-- Work out the new sizes in `held`: metric.sizes is field, size, field, size... Return an error if
+-- one that is there is not a number.
+local function read_sizes(metric)
+  local fields, growths, sizes = {}, {}, {}
+  for _, hash in ipairs(metric.data) do
+    if hash.growth ~= 0 then
+      fields[#fields + 1], growths[#growths + 1] = hash.name, hash.growth
+    end
+  end
+  for _, sealed in ipairs(metric.orders.sealed_samples) do
+    fields[#fields + 1], growths[#growths + 1] = 'samples ' .. sealed[1], sealed[2]
+  end
+  if #fields > 0 then
+    local found = redis.call('HMGET', metric.key.held, unpack(fields))
+    for n, field in ipairs(fields) do
+      local size = tonumber(found[n] or '0')
+      if not size then
+        return 'WRONGTYPE redismetrics: ' .. metric.key.held .. ' holds a size that is no number'
+      end
+      sizes[2 * n - 1], sizes[2 * n] = field, format_integer(size + growths[n])
+    end
+  end
+  metric.sizes = sizes
 end
 
--- Return an error if a right is missing.
+-- Fail here, before anything is written, if a key that was not read yet has another type.
+local function check_types(metric)
+  local key, orders = metric.key, metric.orders
+  if #orders.mark_due + #orders.unmark_due > 0 then
+    redis.call('HLEN', key.due)
+  end
+  if #orders.expired_sizes > 0 then
+    redis.call('HLEN', key.held)
+  end
+  if #orders.forget_series > 0 then
+    redis.call('HLEN', key.values)
+  end
+  redis.call('ZCARD', key.touched)
+end
+
+-- Return an error if a right is missing. The server itself has checked the keys of all metrics, so
+-- each command is checked with those of one.
 local function find_missing_right(metric)
   local key = metric.key
   if not redis.acl_check_cmd then -- DEL cannot be tried; a user who lacks it alone is rare

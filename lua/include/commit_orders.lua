@@ -6,7 +6,9 @@ local function unpack_orders(packed)
   return {
     sealed = wire[1],
     new_sealed = wire[2],
-    block_beginnings = wire[3],
+    block_count = wire[3][1],
+    first_block = wire[3][2],
+    last_block = wire[3][3],
     replay_us = wire[4],
     mark_due = wire[5],
     unmark_due = wire[6],
@@ -21,7 +23,6 @@ local function unpack_orders(packed)
     fold_first = wire[15][1],
     fold_stamp = wire[15][2],
     fold_sizes = wire[15][3],
-    fold_rows = wire[15][4],
     inexact_samples = wire[16],
   }
 end

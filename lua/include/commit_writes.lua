@@ -13,7 +13,7 @@ local function fold(metric)
     return false
   end
   local last, stamp = first + #sizes - 1, metric.orders.fold_stamp
-  local newest = redis.call('HGET', metric.key.live, '+' .. format_integer(last))
+  local newest = metric.newest_change
   if not newest or string.sub(newest, 1, #stamp) ~= stamp then
     return false
   end
@@ -24,7 +24,7 @@ local function fold(metric)
   end
   recorded[CHANGE_BYTES] = math.max(recorded[CHANGE_BYTES], 0)
   recorded[FIRST_CHANGE] = last + 1
-  write_fields(metric.key.live, metric.orders.fold_rows)
+  write_fields(metric.key.live, metric.arguments, metric.first_row, metric.last_row)
   redis.call('HSET', metric.key.live, 'first', format_integer(last + 1))
   remove_fields(metric.key.live, names)
   return true
@@ -44,12 +44,12 @@ local function clear_rows(metric)
 end
 
 local function write_state(metric, new_version)
-  local key, state = metric.key.state, metric.state
-  redis.call('HSET', key, 'version', new_version, 'sealed', metric.orders.new_sealed)
+  local key, state, sealed = metric.key.state, metric.state, metric.orders.new_sealed
   if state.oldest_hour then
-    redis.call('HSET', key,
-      'oldest', format_integer(state.oldest_hour),
-      'newest', format_integer(state.newest_hour))
+    redis.call('HSET', key, 'version', new_version, 'sealed', sealed,
+      'oldest', format_integer(state.oldest_hour), 'newest', format_integer(state.newest_hour))
+  else
+    redis.call('HSET', key, 'version', new_version, 'sealed', sealed)
   end
   if metric.orders.late_samples > 0 then
     redis.call('HINCRBY', key, 'late', format_integer(metric.orders.late_samples))
@@ -66,46 +66,44 @@ local function write_data(metric)
   for _, hash in ipairs(metric.data) do
     -- Remove first: the segment then takes the place of what it was merged from, and the table of
     -- the hash stays small.
-    remove_fields(hash.key, hash.removed)
-    write_fields(hash.key, hash.fields)
+    remove_fields(hash.key, metric.arguments, hash.last_field + 1, hash.last_removed)
+    write_fields(hash.key, metric.arguments, hash.first_field, hash.last_field)
     if hash.expires_s == '0' then
       redis.call('PERSIST', hash.key)
     else
       redis.call('EXPIREAT', hash.key, hash.expires_s)
     end
-    if hash.growth ~= 0 then
-      redis.call('HINCRBY', metric.key.held, hash.name, format_integer(hash.growth))
-    end
   end
 end
 
 local function write_sizes(metric)
-  for _, sealed in ipairs(metric.orders.sealed_samples) do
-    local hour, samples = unpack(sealed)
-    redis.call('HINCRBY', metric.key.held, 'samples ' .. hour, format_integer(samples))
-  end
-  if #metric.orders.expired_sizes > 0 then
-    redis.call('HDEL', metric.key.held, unpack(metric.orders.expired_sizes))
-  end
+  write_fields(metric.key.held, metric.sizes)
+  remove_fields(metric.key.held, metric.orders.expired_sizes)
 end
 
-local function schedule(metric)
-  for _, mark in ipairs(metric.orders.mark_due) do
+-- The rest is about keys that all metrics of the shard share. It is collected in *shared*, and
+-- written by write_shared() for all metrics of the call.
+
+local function schedule(metric, shared)
+  local key, orders, pending, absent = metric.key, metric.orders, shared.pending, shared.absent
+  for _, mark in ipairs(orders.mark_due) do
     local field, due_ms = unpack(mark)
-    redis.call('HSET', metric.key.due, field, format_integer(due_ms))
-    redis.call('ZADD', metric.key.pending, format_integer(due_ms), field .. ' ' .. metric.name)
+    due_ms = format_integer(due_ms)
+    redis.call('HSET', key.due, field, due_ms)
+    pending[#pending + 1], pending[#pending + 2] = due_ms, field .. ' ' .. metric.name
   end
-  for _, field in ipairs(metric.orders.unmark_due) do
-    redis.call('HDEL', metric.key.due, field)
-    redis.call('ZREM', metric.key.pending, field .. ' ' .. metric.name)
+  for _, field in ipairs(orders.unmark_due) do
+    redis.call('HDEL', key.due, field)
+    shared.done[#shared.done + 1] = field .. ' ' .. metric.name
   end
-  for _, tidying in ipairs(metric.orders.schedule) do
+  for _, tidying in ipairs(orders.schedule) do
     local task, due_ms = unpack(tidying)
-    redis.call('ZADD', metric.key.pending, format_integer(due_ms), task .. ' ' .. metric.name)
+    pending[#pending + 1] = format_integer(due_ms)
+    pending[#pending + 1] = task .. ' ' .. metric.name
   end
-  for _, tidying in ipairs(metric.orders.schedule_if_absent) do
+  for _, tidying in ipairs(orders.schedule_if_absent) do
     local task, due_ms = unpack(tidying)
-    redis.call('ZADD', metric.key.pending, 'NX', format_integer(due_ms), task .. ' ' .. metric.name)
+    absent[#absent + 1], absent[#absent + 2] = format_integer(due_ms), task .. ' ' .. metric.name
   end
 end
 
@@ -118,19 +116,36 @@ local function cut_log(metric)
 end
 
 -- A worker that folded, or found nothing to fold, is expected to come again.
-local function write_recorded(metric, has_folded)
-  local recorded = metric.recorded
+local function note_sealed(metric, has_folded, shared)
+  local recorded, unsealed_clock = metric.recorded, metric.log.unsealed_clock
   recorded[SEALED] = tonumber(metric.orders.new_sealed)
-  recorded[WAITING] = metric.log.unsealed_clock or 0
+  recorded[WAITING] = unsealed_clock or 0
   if has_folded or recorded[FIRST_CHANGE] == recorded[NEXT_CHANGE] then
-    recorded[FOLDED] = metric.log.clock
+    recorded[FOLDED] = shared.clock
   end
-  redis.call('HSET', metric.key.recorded, metric.name, pack_state(recorded))
+  local states = shared.states
+  states[#states + 1], states[#states + 2] = metric.name, pack_state(recorded)
+  if not unsealed_clock then
+    shared.clean[#shared.clean + 1] = metric.name
+  end
 end
 
-local function mark_clean(metric)
-  local last_clock = metric.log.last_clock
-  if last_clock and last_clock <= tonumber(metric.orders.new_sealed) then
-    redis.call('ZREM', metric.key.dirty, metric.name)
+-- Run a command on a sorted set for all of *arguments*; *options* come before them.
+local function write_sorted(command, key, arguments, options)
+  for first = 1, #arguments, 2 * SLICE do
+    local last = math.min(first + 2 * SLICE - 1, #arguments)
+    if options then
+      redis.call(command, key, options, unpack(arguments, first, last))
+    else
+      redis.call(command, key, unpack(arguments, first, last))
+    end
   end
+end
+
+local function write_shared(shared, key)
+  write_sorted('ZADD', key.pending, shared.pending)
+  write_sorted('ZADD', key.pending, shared.absent, 'NX')
+  write_sorted('ZREM', key.pending, shared.done)
+  write_sorted('ZREM', key.dirty, shared.clean)
+  write_fields(key.recorded, shared.states)
 end

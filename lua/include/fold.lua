@@ -9,9 +9,10 @@
 local GAUGE = 2 -- kind of a change
 
 -- Changes of one metric that may wait to be folded, and their bytes: without a worker, and while
--- one folds them. A gauge's are always few, since a change of its shared value folds all.
+-- one folds them. Of a gauge fewer, since a change of its shared value folds all, in about 1 ms.
 local MOST_WAITING, MOST_WAITING_BYTES = 16, 65536
 local MOST_FOR_WORKER, MOST_BYTES_FOR_WORKER = 1024, 4194304
+local MOST_OF_GAUGE, MOST_BYTES_OF_GAUGE = 256, 65536
 local WORKER_US = 60000000 -- a worker that folded within this time is expected to fold again
 -- One batch folds only the longest lists, so that a script takes about 2 ms: those of MOST_FOLDED
 -- metrics, or of a sixteenth of the metrics in the batch, and about FOLDED_ROWS rows in all.
@@ -74,8 +75,11 @@ local function fold_long_lists(metrics, heads, stamp, clock)
       state[NEXT_CHANGE] = state[NEXT_CHANGE] + 1
       state[CHANGE_BYTES] = state[CHANGE_BYTES] + #metric.change
       local most, most_bytes = MOST_WAITING, MOST_WAITING_BYTES
-      if clock - state[FOLDED] < WORKER_US and string.byte(metric.change, kind_at) ~= GAUGE then
+      if clock - state[FOLDED] < WORKER_US then
         most, most_bytes = MOST_FOR_WORKER, MOST_BYTES_FOR_WORKER
+        if string.byte(metric.change, kind_at) == GAUGE then
+          most, most_bytes = MOST_OF_GAUGE, MOST_BYTES_OF_GAUGE
+        end
       end
       local excess = math.max(
         (state[NEXT_CHANGE] - state[FIRST_CHANGE]) / most, state[CHANGE_BYTES] / most_bytes)

@@ -17,19 +17,22 @@ local function read_fields(key, fields)
   return values
 end
 
--- Write fields; *flat* is field, value, field, value... Return how many were not there before.
-local function write_fields(key, flat)
+-- Write fields; *flat* is field, value, field, value... from *begin* to *final*, or all of it. Return
+-- how many were not there before.
+local function write_fields(key, flat, begin, final)
   local added = 0
-  for first = 1, #flat, 2 * SLICE do
-    local last = math.min(first + 2 * SLICE - 1, #flat)
+  final = final or #flat
+  for first = begin or 1, final, 2 * SLICE do
+    local last = math.min(first + 2 * SLICE - 1, final)
     added = added + redis.call('HSET', key, unpack(flat, first, last))
   end
   return added
 end
 
--- Remove fields.
-local function remove_fields(key, fields)
-  for first = 1, #fields, SLICE do
-    redis.call('HDEL', key, unpack(fields, first, math.min(first + SLICE - 1, #fields)))
+-- Remove fields, those in the list *fields* from *begin* to *final*, or all of it.
+local function remove_fields(key, fields, begin, final)
+  final = final or #fields
+  for first = begin or 1, final, SLICE do
+    redis.call('HDEL', key, unpack(fields, first, math.min(first + SLICE - 1, final)))
   end
 end

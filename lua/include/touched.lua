@@ -1,30 +1,39 @@
 -- What readers must drop from their caches: the fields that each of the last commits wrote.
 
+-- @include "numbers"
+
 local MAX_TOUCHED = 128 -- fields of one commit that are listed at most
 local REMEMBERED_COMMITS = 64 -- that a reader can be behind and still catch up
+local COMMITS_BETWEEN_TRIMS = 16
 
 -- Forget all commits so far: a reader then cannot catch up, and drops its whole cache.
 local function forget_touched(metric)
   redis.call('ZREMRANGEBYSCORE', metric.key.touched, '-inf', '+inf')
 end
 
--- List the fields that commit *number* writes. If there are too many, forget all instead.
-local function write_touched(metric, data, number)
-  local touched = 0
-  for _, hash in ipairs(data) do
-    touched = touched + #hash.fields / 2
-  end
-  if touched > MAX_TOUCHED then
-    return forget_touched(metric)
-  end
-  for _, hash in ipairs(data) do
-    for at = 1, #hash.fields, 2 do
-      redis.call('ZADD', metric.key.touched, number, hash.name .. ' ' .. hash.fields[at])
+-- List the fields that commit *number* writes, and its version. If there are too many, forget all
+-- commits before it instead.
+local function write_touched(metric, number, new_version)
+  local members, arguments, score = {}, metric.arguments, format_integer(number)
+  for _, hash in ipairs(metric.data) do
+    for at = hash.first_field, hash.last_field, 2 do
+      members[#members + 1], members[#members + 2] = score, hash.name .. ' ' .. arguments[at]
     end
+  end
+  if #members > 2 * MAX_TOUCHED then
+    forget_touched(metric)
+    members = {}
+  end
+  members[#members + 1], members[#members + 2] = score, '=' .. new_version
+  redis.call('ZADD', metric.key.touched, unpack(members))
+  -- Now and then is enough, and to remember a few more does no harm.
+  if number % COMMITS_BETWEEN_TRIMS == 0 then
+    redis.call('ZREMRANGEBYSCORE', metric.key.touched, '-inf', number - REMEMBERED_COMMITS)
   end
 end
 
+-- The version of a commit that no reader can catch up with.
 local function write_version(metric, number, new_version)
+  forget_touched(metric)
   redis.call('ZADD', metric.key.touched, number, '=' .. new_version)
-  redis.call('ZREMRANGEBYSCORE', metric.key.touched, '-inf', number - REMEMBERED_COMMITS)
 end

@@ -243,17 +243,21 @@ def commit(metric: MetricLocation, seen: MetricVersion, plan: CommitPlan) -> Ope
     Returns ALONE if it failed in a call for several metrics.
     """
     data_keys = [metric.data(write.resolution.name, write.partition_ms) for write in plan.writes]
+    rows = [] if plan.fold is None else plan.fold.rows
     arguments: list[Any] = [
         metric.name,
         seen.version or b"",
         secrets.token_hex(4),
         _pack(plan, seen),
         len(data_keys),
+        len(rows) // 2,
+        *rows,
         *(each for write in plan.writes for each in _arguments(write)),
     ]
-    fields = sum(len(write.fields) + len(write.removed) for write in plan.writes)
+    fields = len(rows) // 2
+    fields += sum(len(write.fields) + len(write.removed) for write in plan.writes)
     if plan.fold is not None:
-        fields += len(plan.fold.rows) // 2 + len(plan.fold.sizes)
+        fields += len(plan.fold.sizes)
     ((result,),) = yield [commit_command(metric, data_keys, fields, arguments)]
     if result == b"ok":
         return Outcome.DONE
@@ -279,11 +283,11 @@ def _pack(plan: CommitPlan, seen: MetricVersion) -> bytes:
     """Return *plan* as commit.lua reads it: its fields in a fixed order."""
     fold: list[Any] = []
     if plan.fold is not None:
-        fold = [plan.fold.first, plan.fold.stamp, plan.fold.sizes, plan.fold.rows]
+        fold = [plan.fold.first, plan.fold.stamp, plan.fold.sizes]
     orders = [
         seen.sealed,
         plan.sealed or seen.sealed,
-        [stamp_bytes(block) for block in plan.blocks],
+        [len(plan.blocks), *map(stamp_bytes, plan.blocks[:1] + plan.blocks[-1:])],
         REPLAY_US,
         [(slot.field, when) for slot, when in plan.schedule.items()],
         [slot.field for slot in plan.finished],
