@@ -85,6 +85,8 @@ end
 -- orders the metrics and tells one store from another.
 local STAMP = 9
 
+local DIRTY_US = 1000000 -- scores of the sorted set `dirty` are multiples of it
+
 local batch = {
   metrics = {}, -- see read_arguments()
   introduced = {}, -- those that are
@@ -378,13 +380,15 @@ end
 
 local function write_states()
   local states, dirty, last_state, last_dirty = {}, {}, 0, 0
+  -- In whole seconds, so that most batches find it there: to move a metric in the set takes long.
+  local dirty_until = format_integer((math.floor(batch.clock / DIRTY_US) + 1) * DIRTY_US)
   for_each_accepted(function(metric)
     if metric.block or metric.has_moved then
       states[last_state + 1], states[last_state + 2] = metric.name, pack_state(metric.state)
       last_state = last_state + 2
     end
     if metric.block then
-      dirty[last_dirty + 1], dirty[last_dirty + 2] = batch.clock_text, metric.name
+      dirty[last_dirty + 1], dirty[last_dirty + 2] = dirty_until, metric.name
       last_dirty = last_dirty + 2
     end
   end)

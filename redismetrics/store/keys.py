@@ -21,8 +21,8 @@ Keys of a shard begin with rm:{<ns>:<shard>}:
     writers                 hash    writer -> last sequence applied, its clock, its reply (msgpack)
     catalogue               hash    metric -> its definition (see DEFINITION), and when it was added
                                     (msgpack)
-    dirty                   zset    metric, scored by the clock of its last batch, until its log is
-                                    sealed to the end
+    dirty                   zset    metric, scored by the clock of its last batch, rounded up to a
+                                    second, until its log is sealed to the end
     recorded                hash    metric -> what recording keeps of it: a row of doubles, see
                                     record_state.py; it outlives the metric
     pending                 zset    "<due slot> <metric>", scored by when it is due, in ms: an

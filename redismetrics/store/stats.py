@@ -115,7 +115,8 @@ class _ShardState(NamedTuple):
     def unpack(self) -> tuple[RecordState, int]:
         """Return the state, and when a sample was last stored, in ms. Call it within `reading`."""
         state = RecordState.unpack(self.packed)
-        return state, max(int(float(self.dirty or 0)), state.sealed) // 1000
+        # The score is rounded up to a second.
+        return state, max(int(float(self.dirty or 0)) - 1_000_000, state.sealed) // 1000
 
 
 def _read_with_states(
@@ -188,7 +189,7 @@ def activity(
 
 
 class LogProgress(NamedTuple):
-    """Clock of the newest batch of a metric, and clock up to which its log is sealed, in us."""
+    """A clock that no batch of a metric exceeds, and the one up to which its log is sealed, in us."""
 
     newest: int
     sealed: int
