@@ -45,7 +45,8 @@ if missing_right then
 end
 
 local time = redis.call('TIME')
-state.folded = tonumber(time[1]) * 1000000 + tonumber(time[2]) -- a copy that is under way notices
+-- A copy that is under way notices this.
+state[FOLDED] = tonumber(time[1]) * 1000000 + tonumber(time[2])
 redis.call('HSET', recorded_key, name, pack_state(state))
 for argument = 2, #ARGV, 3 do
   local field, value = ARGV[argument], ARGV[argument + 2]

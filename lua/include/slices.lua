@@ -17,8 +17,8 @@ local function read_fields(key, fields)
   return values
 end
 
--- Write fields; *flat* is field, value, field, value... from *begin* to *final*, or all of it. Return
--- how many were not there before.
+-- Write fields; *flat* is field, value, field, value... from *begin* to *final*, or all of it.
+-- Return how many were not there before.
 local function write_fields(key, flat, begin, final)
   local added = 0
   final = final or #flat

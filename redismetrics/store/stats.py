@@ -99,6 +99,10 @@ def _retention(
     return retention if known is None else retention.readable(known.options, now_ms)
 
 
+# Of what record.lua makes the scores in `dirty` multiples.
+_DIRTY_US = 1_000_000
+
+
 class _ShardState(NamedTuple):
     """What the keys of a shard hold of a metric.
 
@@ -115,8 +119,10 @@ class _ShardState(NamedTuple):
     def unpack(self) -> tuple[RecordState, int]:
         """Return the state, and when a sample was last stored, in ms. Call it within `reading`."""
         state = RecordState.unpack(self.packed)
-        # The score is rounded up to a second.
-        return state, max(int(float(self.dirty or 0)) - 1_000_000, state.sealed) // 1000
+        stored = int(float(self.dirty or 0))
+        if not stored % _DIRTY_US:
+            stored -= _DIRTY_US  # It is rounded up: not a time that is still to come.
+        return state, max(stored, state.sealed) // 1000
 
 
 def _read_with_states(
@@ -189,7 +195,7 @@ def activity(
 
 
 class LogProgress(NamedTuple):
-    """A clock that no batch of a metric exceeds, and the one up to which its log is sealed, in us."""
+    """A clock in us that no batch of a metric exceeds, and up to which one its log is sealed."""
 
     newest: int
     sealed: int

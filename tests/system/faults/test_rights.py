@@ -412,7 +412,6 @@ READING = (
     "hstrlen",
     "zrange",
     "zcard",
-    "zscore",
     "evalsha",
 )
 
