@@ -132,7 +132,14 @@ def _difference(edges: _Edges, extension: Extension, *, is_counter: bool) -> Res
         until = last - (taken(block.times, last) >= edges.end)
         has_inner = until >= inner
         between = WindowBlock(
-            block.times, block.values, block.starts, inner, until + 1, block.ends, block.width
+            block.times,
+            block.values,
+            block.starts,
+            inner,
+            until + 1,
+            block.ends,
+            block.width,
+            block.budget,
         )
         before = np.where(has_inner, taken(block.values, until), left)
         fell = has_inner & (taken(block.values, inner) < left)

@@ -7,7 +7,7 @@ import numpy as np
 from redismetrics.columnar.arrays import Bools, Floats, Ints
 
 from . import sums
-from .windows import WindowBlock
+from .windows import CALL_SAMPLES, WindowBlock
 
 Result = tuple[Floats, Bools]
 
@@ -19,12 +19,12 @@ def _filled(block: WindowBlock, values: Floats) -> Result:
 def _reduced(block: WindowBlock, operation: np.ufunc, values: Floats) -> Floats:
     """Return *operation* over each window; undefined where it is empty."""
     result = np.zeros(block.first.shape)
-    some = np.flatnonzero(block.sizes)
-    if len(some):
-        edges = np.stack([block.first.reshape(-1)[some], block.last.reshape(-1)[some]], axis=1)
-        # One element more, since an edge may be behind the last sample.
-        found = operation.reduceat(np.append(values, 0.0), edges.reshape(-1))
-        result.reshape(-1)[some] = found[::2]
+    first, last = block.first.reshape(-1), block.last.reshape(-1)
+    # One element more, since an edge may be behind the last sample.
+    padded = np.append(values, 0.0)
+    for part in block.parts(block.sizes > 0, CALL_SAMPLES):
+        edges = np.stack([first[part], last[part]], axis=1).reshape(-1)
+        result.reshape(-1)[part] = operation.reduceat(padded, edges)[::2]
     return result
 
 

@@ -54,6 +54,7 @@ def _at_each_step(block: WindowBlock, count: int) -> WindowBlock:
         np.broadcast_to(block.last, shape),
         np.broadcast_to(block.ends, (count,)),
         block.width,
+        block.budget,
     )
 
 

@@ -70,7 +70,14 @@ def lost_by_resets(block: WindowBlock) -> Floats:
         return taken(lost, block.last - 1) - taken(lost, block.first)
     result = np.zeros(block.first.shape)
     inner = WindowBlock(
-        block.times, drops, block.starts, block.first + 1, block.last, block.ends, block.width
+        block.times,
+        drops,
+        block.starts,
+        block.first + 1,
+        block.last,
+        block.ends,
+        block.width,
+        block.budget,
     )
     for part in inner.expanded(inner.sizes > 0):
         result.reshape(-1)[part.cells] = part.sums(part.values)

@@ -90,20 +90,8 @@ def _smooth(part: Expanded, factor: float, trend: float) -> Floats:
     s(i) = factor x(i) + (1 - factor) (s(i-1) + b(i)),
     b(i) = trend (s(i-1) - s(i-2)) + (1 - trend) b(i-1) from i = 2, b(1) = b(0).
     """
-    longest = int(part.sizes.max())
-    # The influence of a state (s(i-1), s(i-2), b(i-1)) on s, k steps later, and of a sample.
-    influence = np.zeros((longest, 3))
-    influence[0] = 1.0, 0.0, 0.0
     rest = 1 - factor
-    step = np.array(
-        [
-            [rest * (1 + trend), -rest * trend, rest * (1 - trend)],
-            [1.0, 0.0, 0.0],
-            [trend, -trend, 1 - trend],
-        ]
-    )
-    for number in range(1, longest):
-        influence[number] = influence[number - 1] @ step
+    influence = _influence(factor, trend, int(part.sizes.max()))
     begin, sizes = part.starts, part.sizes
     distance = np.repeat(begin + sizes - 1, sizes) - np.arange(len(part.values))
     weighted = factor * influence[distance, 0] * part.values
@@ -115,3 +103,23 @@ def _smooth(part: Expanded, factor: float, trend: float) -> Floats:
     total = part.sums(weighted) - weighted[begin] - weighted[begin + 1]
     found: Floats = total + later[:, 0] * value + later[:, 1] * first + later[:, 2] * slope
     return found
+
+
+def _influence(factor: float, trend: float, count: int) -> Floats:
+    """Return how a state (s(i-1), s(i-2), b(i-1)) influences s k steps later, for k from 0.
+
+    The shape is (at least *count*, 3). The first column is also the influence of a sample.
+    """
+    rest = 1 - factor
+    power = np.array(
+        [
+            [rest * (1 + trend), -rest * trend, rest * (1 - trend)],
+            [1.0, 0.0, 0.0],
+            [trend, -trend, 1 - trend],
+        ]
+    )
+    table = np.array([[1.0, 0.0, 0.0]])
+    while len(table) < count:
+        table = np.concatenate([table, table @ power])
+        power = power @ power
+    return table

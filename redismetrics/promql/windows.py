@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # deadline is checked in between.
 BLOCK_CELLS = 1 << 17
 BLOCK_SAMPLES = 1 << 20
+# Samples that are added up, or compared, in one call of numpy: about 0.1 s.
+CALL_SAMPLES = 1 << 26
 
 
 def counts_until(offsets: Ints, times: Ints, grid: Grid) -> Ints:
@@ -51,6 +53,7 @@ class WindowBlock:
         last: Index behind the last sample, like *first*.
         ends: End of each window, Unix ms, shape (windows,).
         width: Width of the windows in ms. They are open on the left.
+        budget: Checked between parts of long work.
     """
 
     times: Ints
@@ -60,25 +63,35 @@ class WindowBlock:
     last: Ints
     ends: Ints
     width: int
+    budget: Budget
 
     @property
     def sizes(self) -> Ints:
         """Return the number of samples in each window, shape (series, windows)."""
         return self.last - self.first
 
-    def expanded(self, cells: Bools) -> Iterator["Expanded"]:
-        """Yield the windows where *cells* is true with a copy of their samples, part by part."""
+    def parts(self, cells: Bools, samples: int) -> Iterator[Ints]:
+        """Yield the flat numbers of the windows where *cells* is true, part by part.
+
+        The windows of a part have at most *samples* in all, unless it is a single one.
+        """
         chosen = np.flatnonzero(cells)
-        first, size = self.first.reshape(-1)[chosen], self.sizes.reshape(-1)[chosen]
-        ends = np.cumsum(size)
+        ends = np.cumsum(self.sizes.reshape(-1)[chosen])
         begin = 0
         while begin < len(chosen):
+            self.budget.check()
             past = int(ends[begin - 1]) if begin else 0
-            stop = max(int(np.searchsorted(ends, past + BLOCK_SAMPLES)), begin + 1)
-            part = slice(begin, stop)
-            at = ragged(first[part], size[part])
-            yield Expanded(chosen[part], size[part], self.times[at], self.values[at])
+            stop = max(int(np.searchsorted(ends, past + samples)), begin + 1)
+            yield chosen[begin:stop]
             begin = stop
+
+    def expanded(self, cells: Bools) -> Iterator["Expanded"]:
+        """Yield the windows where *cells* is true with a copy of their samples, part by part."""
+        first, sizes = self.first.reshape(-1), self.sizes.reshape(-1)
+        for part in self.parts(cells, BLOCK_SAMPLES):
+            size = sizes[part]
+            at = ragged(first[part], size)
+            yield Expanded(part, size, self.times[at], self.values[at])
 
 
 @dataclass(slots=True, eq=False)
@@ -166,10 +179,10 @@ class Windows:
             reach = int(self.offsets[row]) + BLOCK_SAMPLES
             full = int(np.searchsorted(self.offsets, reach, side="right")) - 1
             stop = min(max(min(most, full), row + 1), series)
-            yield slice(row, stop), self._block(row, stop)
+            yield slice(row, stop), self._block(row, stop, budget)
             row = stop
 
-    def _block(self, row: int, stop: int) -> WindowBlock:
+    def _block(self, row: int, stop: int, budget: Budget) -> WindowBlock:
         offsets = self.offsets[row : stop + 1]
         begin, end = int(offsets[0]), int(offsets[-1])
         grid, width = self.grid, self.width
@@ -195,6 +208,7 @@ class Windows:
             last + base,
             grid.times,
             width,
+            budget,
         )
 
 

@@ -9,6 +9,7 @@ pytest.importorskip("promql_parser", reason="needs redismetrics[promql]")
 pytest.importorskip("re2", reason="needs redismetrics[promql]")
 
 from redismetrics.errors import EvaluationFailed, EvaluationTimeout, InvalidExpression
+from redismetrics.promql import over_time, windows
 from redismetrics.promql.budget import Budget
 from redismetrics.promql.prepare import prepare
 from redismetrics.promql.source import ComputedSeries, Selected
@@ -56,6 +57,20 @@ def test_windows_are_worked_on_in_parts_with_the_deadline_between_them() -> None
     prepared.evaluate(answers, budget)
     # 2 million windows in parts of 131,072.
     assert budget.clock() - before > 15
+
+
+@pytest.mark.parametrize("function", ["sum_over_time", "stddev_over_time", "max_over_time"])
+def test_long_windows_are_worked_on_in_parts(
+    function: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windows, "BLOCK_SAMPLES", 10_000)
+    monkeypatch.setattr(over_time, "CALL_SAMPLES", 10_000)
+    source = in_memory(m=range(500))
+    budget = Budget.of(1e9, clock=Clock(1.0))
+    before = budget.clock()
+    # 400 windows of 100 to 500 samples.
+    ask(source, f"{function}(m[1d])", 6000, 30_000, 60, budget=budget)
+    assert budget.clock() - before > 12
 
 
 def test_samples_have_a_limit() -> None:
