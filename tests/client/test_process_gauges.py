@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from redismetrics import Gauge, InvalidQuery, InvalidValue, Metrics, TypeMismatch
+from redismetrics import Gauge, InvalidMetric, InvalidQuery, InvalidValue, Metrics, TypeMismatch
 from redismetrics.columnar.process_values import BEAT_SECONDS, GONE_MS, Process
 from redismetrics.export import export
 from redismetrics.model.options import MERGE_MODES
@@ -220,6 +220,12 @@ def test_wrong_arguments_raise_where_the_gauge_is_made(
 ) -> None:
     with pytest.raises(error, match=says):
         Gauge("jobs", **arguments)
+
+
+def test_a_value_and_an_instrument_cannot_be_asked_for_at_once(metrics: Metrics) -> None:
+    with pytest.raises(InvalidMetric, match=r"takes a value or per, got the value 3 and per="):
+        metrics.gauge("jobs", 3, per="process")  # type: ignore[call-overload]
+    assert metrics.live("jobs") == []
 
 
 def test_other_types_have_no_value_per_process(metrics: Metrics) -> None:
