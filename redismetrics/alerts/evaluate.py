@@ -11,7 +11,7 @@ from hashlib import blake2b
 from time import perf_counter
 
 from .engine import Engine, RuleAnswer, Sample
-from .rule_file import NO_DATA, ON_ERROR, Group, Rule
+from .rules import NO_DATA, ON_ERROR, Group, Rule
 from .states import (
     PENDING,
     RESOLVED,

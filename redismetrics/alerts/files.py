@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .expressions import check_expression
-from .rule_file import Group, load_rules
+from .rule_file import load_rules
+from .rules import Group
 from .runner import group_name
 from .yaml_nodes import InvalidFile
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from redismetrics.store.driver import Operation
 
-from .states import FIRING, RESOLVED, Alert
+from .states import FIRING, RESOLVED, Alert, fingerprint
 from .store import SavedGroup, load_groups, rule_id_of
 
 # A group that missed so many of its intervals is evaluated by nobody any more.
@@ -25,7 +25,7 @@ def list_alerts(namespace: str) -> Operation[list[dict[str, Any]]]:
     """Read all alerts that are pending or fire, as `/api/v1/alerts` has them."""
     groups = yield from load_groups(namespace)
     return [
-        alert_row(saved.alert)
+        {**alert_row(saved.alert), "fingerprint": fingerprint(saved.alert.labels)}
         for group in groups.values()
         for saved in group.alerts.values()
         if saved.alert.state != RESOLVED

@@ -25,7 +25,7 @@ from .evaluate import (
     rule_ids,
 )
 from .notify.alertmanager import alert_payload, needs_sending
-from .rule_file import Group
+from .rules import Group
 from .states import Alert, key_of
 from .store import (
     GroupStatus,

@@ -24,7 +24,7 @@ from .notify.notifier import Notifier
 from .notify.outbox import Outbox
 from .notify.send import sender
 from .options import AlertOptions
-from .rule_file import Group
+from .rules import Group
 from .runner import Runner
 from .yaml_nodes import InvalidFile
 

@@ -6,9 +6,10 @@ time is passed.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import NamedTuple
 
-from .rule_file import Rule
+from .rules import Rule
 
 PENDING, FIRING, RESOLVED = "pending", "firing", "inactive"
 
@@ -57,6 +58,12 @@ Key = tuple[tuple[str, str], ...]
 def key_of(labels: Mapping[str, str]) -> Key:
     """Return labels as a key."""
     return tuple(sorted(labels.items()))
+
+
+def fingerprint(labels: Mapping[str, str]) -> str:
+    """Return 16 digits that tell alerts apart."""
+    text = "\xff".join(f"{name}\xff{value}" for name, value in sorted(labels.items()))
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def label_alerts(

@@ -13,7 +13,7 @@ from redismetrics.store import keys, scripts
 from redismetrics.store.driver import Operation
 from redismetrics.store.replies import pairs, reading
 
-from .rule_file import Group, Rule
+from .rules import Group, Rule
 from .states import Alert
 
 DAY_MS = 86_400_000

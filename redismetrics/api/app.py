@@ -135,15 +135,21 @@ def _write_endpoints(service: Service, resource_attributes: Sequence[str]) -> li
     except MissingExtra as error:
         log.info("/api/v1/write is not available: %s", error)
     else:
-        endpoints.append(write_endpoint(service))
+        from . import silence_endpoints
+
+        endpoints += [write_endpoint(service), *silence_endpoints.write_endpoints()]
     return endpoints
 
 
 def _prometheus_endpoints(service: Service, external_labels: Mapping[str, str]) -> list[Endpoint]:
     try:
+        from . import silence_endpoints
         from .prometheus.routes import read_endpoints
 
-        return read_endpoints(service, external_labels)
+        return [
+            *read_endpoints(service, external_labels),
+            *silence_endpoints.read_endpoints(),
+        ]
     except MissingExtra as error:
         log.info("Prometheus' HTTP API is not available: %s", error)
         return []

@@ -13,6 +13,7 @@ _ERRORS = {
     400: "The request is invalid; the message names the part, what is allowed and what was sent.",
     401: "The bearer token is missing or wrong.",
     403: "A page of another site sent the request, or the Host header is not localhost.",
+    404: "There is no such thing.",
     408: "The body did not arrive in time.",
     409: "The first request with this Idempotency-Key is not settled yet; repeat it later.",
     413: "A limit of this server is exceeded; the message names it.",

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from redismetrics.alerts.evaluate import Surroundings
-from redismetrics.alerts.rule_file import Group, Rule
+from redismetrics.alerts.rules import Group, Rule
 from redismetrics.alerts.runner import Runner, group_name, slot_before
 from redismetrics.alerts.store import history, load_group
 from redismetrics.store import keys

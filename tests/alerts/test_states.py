@@ -2,7 +2,7 @@
 
 import pytest
 
-from redismetrics.alerts.rule_file import Rule
+from redismetrics.alerts.rules import Rule
 from redismetrics.alerts.states import (
     FIRING,
     PENDING,

@@ -7,9 +7,8 @@ against the log of what was sent.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
 
-from redismetrics.alerts.states import FIRING, RESOLVED, Alert
+from redismetrics.alerts.states import FIRING, RESOLVED, Alert, fingerprint
 
 from .config import NotifyReceiver, Route
 
@@ -65,12 +64,6 @@ class Notification:
     @property
     def is_firing(self) -> bool:
         return any(alert.state == FIRING for alert in self.alerts)
-
-
-def fingerprint(labels: Mapping[str, str]) -> str:
-    """Return 16 digits that tell alerts apart."""
-    text = "\xff".join(f"{name}\xff{value}" for name, value in sorted(labels.items()))
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def group_alerts(route: Route, alerts: Iterable[Alert]) -> list[AlertGroup]:

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from redismetrics.alerts.states import FIRING, Alert
+from redismetrics.alerts.states import FIRING, Alert, fingerprint
 from redismetrics.alerts.templates.errors import TemplateError
 from redismetrics.alerts.templates.execute import Expansion, LabelSet, Listing, Record
 from redismetrics.alerts.templates.functions import FUNCTIONS, text
 from redismetrics.alerts.templates.nodes import Node
 from redismetrics.alerts.templates.parser import parse
 
-from .groups import Notification, fingerprint
+from .groups import Notification
 
 MAX_TITLE = 200
 MAX_BODY = 16_000

@@ -14,7 +14,8 @@ from typing import Any
 from redismetrics.alerts.durations import duration_text
 from redismetrics.alerts.evaluate import RuleState, Surroundings, evaluate_group
 from redismetrics.alerts.expressions import check_expression, parse_series
-from redismetrics.alerts.rule_file import Group, load_rules
+from redismetrics.alerts.rule_file import load_rules
+from redismetrics.alerts.rules import Group
 from redismetrics.alerts.states import FIRING, key_of
 from redismetrics.alerts.templates.go_format import quoted
 from redismetrics.alerts.yaml_nodes import InvalidFile

@@ -13,6 +13,7 @@ from .catalog_endpoints import catalog_endpoints
 from .evaluation import PromqlService
 from .federate import federate_endpoint
 from .query_endpoints import query_endpoints
+from .rule_endpoints import rule_endpoints
 from .status_endpoints import status_endpoints
 from .syntax_endpoints import syntax_endpoints
 
@@ -32,6 +33,7 @@ def read_endpoints(service: Service, external_labels: Mapping[str, str]) -> list
         *query_endpoints(evaluation),
         *catalog_endpoints(evaluation),
         *status_endpoints(evaluation),
+        *rule_endpoints(evaluation),
         *syntax_endpoints(),
         federate_endpoint(evaluation),
     ]

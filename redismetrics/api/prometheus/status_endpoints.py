@@ -45,8 +45,6 @@ def status_endpoints(evaluation: PromqlService) -> list[Endpoint]:
             )
         ),
         _tsdb(evaluation),
-        _fixed("/api/v1/rules", "Return no rules: this server has none", lambda: {"groups": []}),
-        _fixed("/api/v1/alerts", "Return no alerts: this server has none", lambda: {"alerts": []}),
         *(
             Endpoint(
                 method,
