@@ -13,7 +13,7 @@ from redismetrics.admin.copying import reset
 from redismetrics.export import export
 from redismetrics.recording import write
 from redismetrics.store import driver, keys
-from tests.fixtures.clients import MakeMetrics
+from tests.fixtures.clients import MakeMetrics, fail_to_send
 from tests.fixtures.clusters import Cluster
 from tests.fixtures.copies import (
     DAY,
@@ -156,8 +156,9 @@ def test_processes_move_one_by_one_and_nothing_is_lost_or_counted_twice(
         waits = sum(each.phase == "waiting" for each in steps)
         if waits == 1:
             new.increment("jobs", 10)
+            fail_to_send(new)
             with pytest.raises(StoreUnavailable, match="being copied to here"):
-                new.flush(0.3)
+                new.flush(0.1)
             old.increment("jobs", 100)
             old.close()
         elif waits == 2:

@@ -178,4 +178,4 @@ def test_the_permissions_of_a_reader_are_enough(
         assert export("jobs", metrics=reader) == export("jobs", metrics=writer)
         reader.increment("jobs")
         with pytest.raises(ScriptFailed, match=r"(?i)perm"):  # the permissions above forbid writing
-            reader.flush(1)
+            reader.flush()

@@ -19,6 +19,7 @@ from redismetrics.recording.batch import MetricBatch
 from redismetrics.recording.encode import EncodedBatch
 from redismetrics.store import keys
 from redismetrics.stream.subscription import Subscription
+from tests.fixtures.clients import fail_to_send
 from tests.fixtures.servers import Server, wait_until
 from tests.recording.helpers import (
     NEVER,
@@ -166,8 +167,9 @@ def test_an_unreachable_server_raises_at_flush_but_never_at_recording(
     with caplog.at_level(logging.WARNING, "redismetrics"):
         for _ in range(2):
             metrics.increment("jobs")
+            fail_to_send(metrics)
             with pytest.raises(StoreUnavailable, match="Redis did not answer") as raised:
-                metrics.flush(0.2)
+                metrics.flush(0.1)
     assert len([record for record in caplog.records if "samples wait for" in record.message]) == 1
     assert "secret" not in caplog.text + str(raised.value) + str(metrics.stats())
     assert balanced(metrics)["pending"] == 2

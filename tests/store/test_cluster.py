@@ -365,7 +365,7 @@ def test_the_documented_permissions_are_enough_on_a_cluster(
     assert "jobs_7_total 1" in export(metrics=reader)
     reader.increment("jobs_1")
     with pytest.raises(ScriptFailed, match=r"(?i)no permissions|evalsha"):
-        reader.flush(0.5)
+        reader.flush()
     reader.close(0.1)
 
 

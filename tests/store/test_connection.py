@@ -38,5 +38,5 @@ def test_a_server_that_is_not_a_cluster_is_reported(fresh_server: Callable[..., 
     with Metrics(fresh_server(port=True).url.replace("redis:", "redis+cluster:")) as metrics:
         metrics.increment("a")
         with pytest.raises(ScriptFailed, match="cluster support disabled"):
-            metrics.flush(timeout=1)
+            metrics.flush()
         metrics.close(timeout=0.1)

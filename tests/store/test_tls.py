@@ -11,6 +11,7 @@ import redis
 
 from redismetrics import AsyncMetrics, Metrics, StoreUnavailable
 from redismetrics.export import export
+from tests.fixtures.clients import fail_to_send
 from tests.fixtures.servers import (
     Server,
     ServerFailed,
@@ -170,8 +171,9 @@ def test_an_untrusted_certificate_is_rejected_by_either_side(
     query = query.format(folder=certificates, other=query_of(certificates, "other"))
     with Metrics(f"rediss://{place}/0?{query}", namespace=namespace) as metrics:
         metrics.increment("jobs")
+        fail_to_send(metrics)
         with pytest.raises(StoreUnavailable, match=why):
-            metrics.flush(0.5)
+            metrics.flush(0.1)
         metrics.close(0.1)
 
 
@@ -300,7 +302,8 @@ def test_a_replica_answers_all_queries_and_a_subscription(
             owner.flush()
             assert stream.get(5).value == 1
         reader.increment("jobs")  # reading never writes; recording is refused, and waits
+        fail_to_send(reader)
         with pytest.raises(Exception, match=r"READONLY|read only"):
-            reader.flush(0.5)
+            reader.flush(0.1)
         assert reader.stats()["pending"] == 1
         reader.close(0.1)

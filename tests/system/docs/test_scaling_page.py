@@ -85,22 +85,35 @@ def test_each_user_of_the_page_may_do_its_work(server_with_users: Server) -> Non
     worker.store.close()
 
 
+def more_rights(of: str) -> list[str]:
+    """Return the rights that follow the text *of* in the section about permissions."""
+    after = PAGE.partition("## Permissions")[2].partition(of)[2]
+    return re.search(r"`(\+[a-z+ ]+)`", after)[1].split()  # type: ignore[index]
+
+
 def test_a_server_that_records_may_remember_requests_and_clear_forgets_them(
     server_with_users: Server,
 ) -> None:
-    more = re.findall(r"`(\+[a-z+ ]+)`", PAGE.partition("## Permissions")[2].partition("## ")[0])
     rights = {each for user in ("writer", "reader") for each in USERS[user] if each[0] == "+"}
     with server_with_users.client() as admin:
         kept = [each for each in USERS["writer"] if each[0] != "+"]
         admin.execute_command(
-            "ACL", "SETUSER", "server", "reset", "on", ">password", *kept, *rights, *more[2].split()
+            "ACL",
+            "SETUSER",
+            "server",
+            "reset",
+            "on",
+            ">password",
+            *kept,
+            *rights,
+            *more_rights("serve --allow-write"),
         )
         with as_user(server_with_users, "server") as metrics:
             claim = requests.claim("prod", "0" * 32, b"{}", 60_000, 1_790_000_000_000)
             assert metrics.internals.run(claim) is None
             metrics.internals.run(requests.remember("prod", "0" * 32, b"{}", 60_000))
             assert metrics.internals.run(requests.find("prod", "0" * 32)) == b"{}"
-        admin.execute_command("ACL", "SETUSER", "server", *more[0].split())
+        admin.execute_command("ACL", "SETUSER", "server", *more_rights("`clear` needs"))
         with as_user(server_with_users, "server") as metrics:
             metrics.clear(confirm=True)
             assert metrics.internals.run(requests.find("prod", "0" * 32)) is None
@@ -115,6 +128,6 @@ def test_a_user_may_not_record_in_another_namespace_or_without_the_right(
     with as_user(server_with_users, user, namespace) as metrics:
         metrics.increment("jobs")
         with pytest.raises(ScriptFailed, match=r"(?i)no permissions|lack|NOPERM"):
-            metrics.flush(1)
+            metrics.flush()
         assert metrics.stats()["pending"] == 1
         metrics.close(0.1)

@@ -21,6 +21,7 @@ from redismetrics.store.namespace import open_namespace
 from redismetrics.stream.subscription import Subscription
 from redismetrics.worker import Worker, commit, downsample, queue, seal
 from tests.fixtures import workers
+from tests.fixtures.clients import fail_to_send
 from tests.fixtures.servers import Server, Servers, binaries, version, wait_until
 from tests.fixtures.workers import Steps, new_worker, pull_forward
 
@@ -380,8 +381,9 @@ def test_a_wrong_password_raises_and_is_never_shown(make: Make, admin: redis.Red
     admin.execute_command("ACL", "SETUSER", "writer", "reset", "on", ">another", *LEAST)
     metrics = make("writer")
     metrics.increment("jobs")
+    fail_to_send(metrics)
     with pytest.raises(Exception, match=r"(?i)invalid username-password|WRONGPASS") as raised:
-        metrics.flush(0.3)
+        metrics.flush(0.1)
     assert "secret" not in str(raised.value) + str(metrics.stats())
     set_user(admin, "writer", *LEAST)
     wait_until(lambda: metrics.stats()["pending"] == 0, "the sample is stored")

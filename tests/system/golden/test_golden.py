@@ -600,7 +600,7 @@ def test_newer_format_is_rejected_by_queries_and_not_changed(
 def test_flush_raises_at_once_for_a_newer_format(newer: dict[str, Any], metrics: Metrics) -> None:
     metrics.increment("jobs")
     with pytest.raises(FormatMismatch, match=SAYS):
-        metrics.flush(0.5)
+        metrics.flush()
 
 
 def test_newer_format_is_rejected_when_recording_and_not_changed(
@@ -609,7 +609,7 @@ def test_newer_format_is_rejected_when_recording_and_not_changed(
     metrics.increment("jobs")
     metrics.increment("new")
     with pytest.raises(StoreError, match=SAYS):
-        metrics.flush(0.5)
+        metrics.flush()
     # Kept in case the namespace is downgraded again.
     assert metrics.stats()["pending"] == 2
     assert read_all(restored) == newer
@@ -639,7 +639,7 @@ def test_an_older_format_is_rejected_with_the_command_that_clears_it(
             metrics.query("jobs")
         metrics.increment("jobs")
         with pytest.raises(FormatMismatch, match="must have format 2, got 1"):
-            metrics.flush(0.5)
+            metrics.flush()
         assert read_all(older) == before
         with Metrics(url, namespace=NAMESPACE) as other:
             assert other.clear(confirm=True) == len(NAMES)
