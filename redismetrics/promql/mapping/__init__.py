@@ -8,6 +8,7 @@ In come selectors, out goes an operation whose result is a `Selected` for each o
     reads.py           what to read of a metric for a selector
     increments.py      what was recorded between the edges of windows, as columns
     samples.py         recorded samples as `SampledSeries`
+    label_sets.py      infos and state sets
     counters.py        running totals, increases and rates
     buckets.py         histograms as `_bucket`, `_sum` and `_count`
     distributions.py   histograms under their own name

@@ -21,6 +21,7 @@ from .buckets import histogram_counters
 from .chosen import named
 from .counters import CounterMath, current_totals
 from .distributions import distributions
+from .label_sets import label_set_samples
 from .page import PageNames, Shown, page_names
 from .reads import CHANGES, MappingOptions, lookback_of, slots_query
 from .samples import gauge_samples
@@ -127,7 +128,13 @@ def _parts(
 ) -> Iterator[Part]:
     """Yield the series that one name of the page shows of a metric."""
     if of.form == "gauge":
-        yield gauge_samples(slots, name, lookback_of(slots.definition, selector))
+        yield gauge_samples(slots, name, lookback_of(slots.definition, selector, options))
+        return
+    if of.form == "labels":
+        lookback_ms = lookback_of(slots.definition, selector, options)
+        yield label_set_samples(
+            slots, of.metric, name, selector.matchers, options.external, lookback_ms
+        )
         return
     if of.form == "distribution" and (not selector.range or selector.function in CHANGES):
         yield distributions(selector, slots, name, options, budget)

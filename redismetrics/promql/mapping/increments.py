@@ -137,13 +137,15 @@ def place(rows: Increments, series: int, edges: Ints) -> Placement:
 def _last_recorded(rows: Increments, series: int, edges: Ints, first: Ints) -> Ints:
     """Return when each series was last recorded before each edge, shape (series, edges).
 
-    -1: never, as far as was read.
+    -1: never, as far as was read. In a slot that was read whole, its end: the exact time would cost
+    the reading of one more column.
     """
     width = len(edges) + 1
     latest = np.full(series * width, -1)
-    np.maximum.at(latest, rows.series * width + first, rows.summaries.last_ms)
-    found: Ints = np.maximum.accumulate(latest.reshape(series, width)[:, :-1], axis=1)
-    return np.minimum(found, edges - 1)
+    np.maximum.at(latest, rows.series * width + first, rows.end - 1)
+    found: Ints = latest.reshape(series, width)[:, :-1]
+    np.maximum.accumulate(found, axis=1, out=found)
+    return np.minimum(found, edges - 1, out=found)
 
 
 def is_known(latest: Ints, times: Ints, horizon_ms: int) -> Bools:

@@ -10,8 +10,9 @@ from redismetrics.exposition.names import family_names
 from redismetrics.exposition.self_metrics import page_families, reserved_families
 from redismetrics.model.definition import Definition
 
-# What a name on the page shows of a metric. A distribution is a histogram under its own name.
-Form = Literal["gauge", "counter", "bucket", "sum", "count", "distribution"]
+# What a name on the page shows of a metric. A distribution is a histogram under its own name, and
+# the labels are those of an info or state set.
+Form = Literal["gauge", "counter", "bucket", "sum", "count", "distribution", "labels"]
 
 _FORMS: Mapping[str, tuple[tuple[Form, str], ...]] = {
     "counter": (("counter", "_total"),),
@@ -21,9 +22,14 @@ _FORMS: Mapping[str, tuple[tuple[Form, str], ...]] = {
         ("sum", "_sum"),
         ("distribution", ""),
     ),
+    "info": (("labels", "_info"),),
+    "stateset": (("labels", ""),),
     "summary": (("count", "_count"), ("sum", "_sum"), ("distribution", "")),
-    "info": (("gauge", "_info"),),
 }
+
+
+# What the name in a TYPE line has behind the family's name.
+_FAMILY_SUFFIXES = {"counter": "_total", "info": "_info"}
 
 
 class Shown(NamedTuple):
@@ -62,5 +68,5 @@ def _page_names(definitions: tuple[tuple[str, Definition], ...]) -> PageNames:
         kind = family.definition.type
         for form, suffix in _FORMS.get(kind, (("gauge", ""),)):
             shown[base + suffix] = Shown(family.name, form)
-        found[family.name] = f"{base}_total" if kind == "counter" else base
+        found[family.name] = base + _FAMILY_SUFFIXES.get(kind, "")
     return PageNames(shown, found)

@@ -7,11 +7,13 @@ import numpy as np
 
 from redismetrics.columnar.arrays import Ints
 from redismetrics.model.definition import Definition
+from redismetrics.model.label_sets import LABEL_TYPES
 from redismetrics.model.time import DAY, HOUR, MINUTE, SECOND
 from redismetrics.promql.source import LOOKBACK_MS, Selector
 from redismetrics.queries.slots import SlotsQuery
 
 from .chosen import series_chooser
+from .label_sets import all_series
 from .page import Form
 
 # Functions of a window that are known from exact changes.
@@ -39,12 +41,17 @@ class MappingOptions:
     external: Mapping[str, str] = field(default_factory=dict)
 
 
-def lookback_of(definition: Definition, selector: Selector) -> int:
-    """Return how long a sample of a metric counts, in ms."""
+def lookback_of(definition: Definition, selector: Selector, options: MappingOptions) -> int:
+    """Return how long a sample of a metric counts, in ms.
+
+    What is set once and holds, such as the version of a program, counts until the series is idle.
+    """
     if selector.lookback is not None:
         return selector.lookback
     own = definition.options.lookback
-    return LOOKBACK_MS if own is None else round(own * SECOND)
+    if own is not None:
+        return round(own * SECOND)
+    return options.idle_ms if definition.type in LABEL_TYPES else LOOKBACK_MS
 
 
 def window_edges(selector: Selector) -> Ints:
@@ -64,13 +71,13 @@ def slots_query(
     span = selector.end - selector.start
     since, with_totals = selector.start - (selector.range or options.idle_ms), False
     edges: Sequence[int] | None = window_edges(selector).tolist()
-    if form == "gauge":
+    if form in ("gauge", "labels"):
         # A sample at the time itself counts, so the slot that begins there must not be whole.
         edges = (selector.times + 1).tolist()
         if selector.range and selector.function not in _LAST_POINT:
             edges = None
         elif not selector.range:
-            since = selector.start - lookback_of(definition, selector)
+            since = selector.start - lookback_of(definition, selector, options)
     elif selector.function in CHANGES or (form == "distribution" and selector.range):
         # Further back for whether a series was there at all.
         since = selector.start - max(selector.range, options.idle_ms)
@@ -82,7 +89,7 @@ def slots_query(
             edges = None
     return SlotsQuery(
         metric,
-        series_chooser(selector.matchers, options.external),
+        all_series if form == "labels" else series_chooser(selector.matchers, options.external),
         since,
         selector.end + 1,
         edges,

@@ -33,9 +33,6 @@ def gauge_samples(slots: SeriesSlots, name: str, lookback_ms: int) -> SampledSer
     found = _recorded(
         named(slots.series, name), owner[is_last], time[is_last], value[is_last], lookback_ms
     )
-    if slots.definition.type == "info":
-        # What another value has replaced.
-        return replace(found, stale=value[is_last] == 0)
     if slots.samples.metadata:
         stale = np.zeros(len(order), np.bool_)
         stale[len(order) - len(owners) :] = _stale_rows(slots.samples)
