@@ -11,6 +11,10 @@ from .windows import CALL_SAMPLES, WindowBlock
 
 Result = tuple[Floats, Bools]
 
+# Windows with more samples on average are put together from parts. There both ways take the same
+# time.
+_LONG_WINDOW = 64
+
 
 def _filled(block: WindowBlock, values: Floats) -> Result:
     return values, block.sizes > 0
@@ -20,11 +24,38 @@ def _reduced(block: WindowBlock, operation: np.ufunc, values: Floats) -> Floats:
     """Return *operation* over each window; undefined where it is empty."""
     result = np.zeros(block.first.shape)
     first, last = block.first.reshape(-1), block.last.reshape(-1)
+    if block.sizes.sum() > _LONG_WINDOW * block.sizes.size:
+        block.budget.check()
+        some = np.flatnonzero(block.sizes)
+        result.reshape(-1)[some] = in_tree(operation, values, first[some], last[some])
+        return result
     # One element more, since an edge may be behind the last sample.
     padded = np.append(values, 0.0)
     for part in block.parts(block.sizes > 0, CALL_SAMPLES):
         edges = np.stack([first[part], last[part]], axis=1).reshape(-1)
         result.reshape(-1)[part] = operation.reduceat(padded, edges)[::2]
+    return result
+
+
+def in_tree(operation: np.ufunc, values: Floats, first: Ints, last: Ints) -> Floats:
+    """Return *operation* over each window ``first .. last - 1``, which must not be empty.
+
+    Windows are put together from the nodes of a binary tree over all values, as in a segment tree:
+    two nodes of each level at most, however long the window is.
+    """
+    identity = 0.0 if operation is np.add else np.nan
+    result = np.full(len(first), identity)
+    level = values
+    while (first < last).any():
+        if len(level) % 2:
+            level = np.append(level, identity)
+        odd = np.flatnonzero((first % 2 == 1) & (first < last))
+        result[odd] = operation(result[odd], level[first[odd]])
+        first = (first + 1) // 2
+        odd = np.flatnonzero((last % 2 == 1) & (first * 2 < last))
+        result[odd] = operation(result[odd], level[last[odd] - 1])
+        last = last // 2
+        level = operation(level[0::2], level[1::2])
     return result
 
 

@@ -63,13 +63,13 @@ def test_windows_are_worked_on_in_parts_with_the_deadline_between_them() -> None
 def test_long_windows_are_worked_on_in_parts(
     function: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(windows, "BLOCK_SAMPLES", 10_000)
-    monkeypatch.setattr(over_time, "CALL_SAMPLES", 10_000)
+    monkeypatch.setattr(windows, "BLOCK_SAMPLES", 1000)
+    monkeypatch.setattr(over_time, "CALL_SAMPLES", 1000)
     source = in_memory(m=range(500))
     budget = Budget.of(1e9, clock=Clock(1.0))
     before = budget.clock()
-    # 400 windows of 100 to 500 samples.
-    ask(source, f"{function}(m[1d])", 6000, 30_000, 60, budget=budget)
+    # 400 windows of 50 samples.
+    ask(source, f"{function}(m[50m])", 6000, 30_000, 60, budget=budget)
     assert budget.clock() - before > 12
 
 
