@@ -1,4 +1,4 @@
-"""Connect redismetrics to web frameworks, Celery, the process itself and OpenTelemetry.
+"""Connect redismetrics to web frameworks, Celery, the process, OpenTelemetry, training libraries.
 
 Each module is imported only where it is used, and may need an extra. All of them record through
 the client that is passed in or the default client, and never disturb their host.
