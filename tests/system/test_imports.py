@@ -74,7 +74,7 @@ MAX_LINES = 450
 MAX_MEDIAN = 150
 
 # Classes of one name that mean the same thing.
-SAME_MEANING = {"MetricsMiddleware"}  # of ASGI, WSGI and Django
+SAME_MEANING = {"MetricsMiddleware", "RunCallback"}  # of ASGI, WSGI and Django
 
 
 def modules() -> dict[str, Path]:
