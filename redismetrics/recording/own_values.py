@@ -24,6 +24,9 @@ from .recorder import Recorder
 from .this_process import this_process
 from .totals_changes import GaugeChanges
 
+# A definition may have been replaced, and series may have been removed: both are learned.
+_MOST_REFUSALS = 2
+
 # How the time of a value was given, the time in ms, and the value; see the change of a gauge.
 _Value = tuple[int, float, float]
 
@@ -35,12 +38,14 @@ class _OwnMetric:
     Attributes:
         sent_at: When all of them were last packed, by the steady clock.
         has_ended: Redis knows that they are of a process that ends.
+        refusals: How often Redis has refused to repeat them since it last did so.
     """
 
     definition: Definition
     sent_at: float
     values: dict[bytes, _Value] = field(default_factory=dict)
     has_ended: bool = False
+    refusals: int = 0
 
 
 class OwnValues:
@@ -152,12 +157,22 @@ class OwnValues:
     def confirm(self, batch: MetricBatch) -> None:
         """Note that Redis holds the values of a batch."""
         if batch.is_repeated:
-            self._metrics[batch.name].has_ended = batch.ends
+            metric = self._metrics[batch.name]
+            metric.has_ended, metric.refusals = batch.ends, 0
 
-    def refuse(self, batch: MetricBatch, reason: str) -> None:
-        """Let the repeated values of a batch that Redis refused be due, if that can help."""
-        if batch.is_repeated and reason in ("definition", "unknown_series"):
-            self._metrics[batch.name].sent_at = -inf
+    def refuse(self, batch: MetricBatch) -> None:
+        """Repeat the values of a batch that Redis refused once more with what was learned.
+
+        If that does not help, for example since the metric has another type by now, they wait.
+        """
+        if not batch.is_repeated:
+            return
+        metric = self._metrics[batch.name]
+        metric.refusals += 1
+        if metric.refusals <= _MOST_REFUSALS:
+            metric.sent_at = -inf
+        else:
+            metric.has_ended = self.ends
 
     def forget(self, batch: MetricBatch, ids: Iterable[int]) -> None:
         """Forget the values of series that were deleted: they have no id."""

@@ -415,7 +415,7 @@ class Sender:
                 continue
             try:
                 kept = self.fitting.correct(part, *refused[index])
-                self.own.refuse(part, refused[index][0])
+                self.own.refuse(part)
                 if kept is not None and not part.is_repeated:
                     self.send_queue.put_back([kept])
             except Exception:  # the definition in Redis can't be read

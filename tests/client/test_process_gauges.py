@@ -313,6 +313,23 @@ def test_a_repeated_value_does_not_bring_back_a_deleted_metric(clients: list[Met
     assert clients[0]._sink.sender.own.due() == []
 
 
+@pytest.mark.timeout(30)
+def test_values_of_a_metric_that_has_another_type_now_are_not_sent_again_and_again(
+    clients: list[Metrics], caplog: pytest.LogCaptureFixture
+) -> None:
+    declare(clients[:1], "livesum")
+    set_in(clients[0], 3)
+    assert clients[1].delete_metric("jobs")
+    clients[1].increment("jobs")
+    clients[1].flush()
+    batches = clients[0].stats()["batches"]
+    for _ in range(3):
+        beat(clients[0])
+    assert clients[0].stats()["batches"] <= batches + 5
+    clients[0].close()
+    assert clients[1].query("jobs", aggregation="sum") == 1
+
+
 def test_values_come_back_after_the_server_has_lost_its_data(
     clients: list[Metrics], moving_server: Server, namespace: str
 ) -> None:
