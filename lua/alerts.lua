@@ -21,13 +21,16 @@
 local group_key, leases_key, groups_key, history_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local name, fence, time_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local group_ms, history_ms, history_size = unpack(cmsgpack.unpack(ARGV[4]))
-local FIRST_FIELD = 7
+local fields = {}
+for argument = 7, #ARGV do
+  fields[#fields + 1] = ARGV[argument]
+end
 
 if read_lease(leases_key, name).fence ~= fence then
   return 0
 end
 
-write_hash(group_key, cmsgpack.unpack(ARGV[5]), ARGV, FIRST_FIELD, group_ms)
+write_hash(group_key, cmsgpack.unpack(ARGV[5]), fields, group_ms)
 redis.call('ZADD', groups_key, time_ms, name)
 redis.call('ZREMRANGEBYSCORE', groups_key, '-inf', time_ms - group_ms)
 redis.call('PEXPIRE', groups_key, group_ms)

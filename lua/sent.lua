@@ -14,10 +14,13 @@
 -- @include "write_hash"
 
 local sent_key, leases_key = KEYS[1], KEYS[2]
-local FIRST_FIELD = 5
+local fields = {}
+for argument = 5, #ARGV do
+  fields[#fields + 1] = ARGV[argument]
+end
 
 if read_lease(leases_key, ARGV[1]).fence ~= tonumber(ARGV[2]) then
   return 0
 end
-write_hash(sent_key, cmsgpack.unpack(ARGV[4]), ARGV, FIRST_FIELD, ARGV[3])
+write_hash(sent_key, cmsgpack.unpack(ARGV[4]), fields, ARGV[3])
 return 1

@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 
 from redismetrics import Metrics, ScriptFailed
+from redismetrics.alerts.notify.groups import Sent
+from redismetrics.alerts.notify.log_store import write_log
+from redismetrics.alerts.store import GroupStatus, StateChange, save_group
 from redismetrics.export import export
-from redismetrics.store import requests
+from redismetrics.store import keys, requests
 from redismetrics.store.cluster import SHARDS
+from redismetrics.store.lease import take
 from redismetrics.store.urls import SCHEMES
 from tests.fixtures.servers import Server, binaries, release, version
 from tests.fixtures.workers import new_worker, pull_forward
@@ -88,7 +92,7 @@ def test_each_user_of_the_page_may_do_its_work(server_with_users: Server) -> Non
 def more_rights(of: str) -> list[str]:
     """Return the rights that follow the text *of* in the section about permissions."""
     after = PAGE.partition("## Permissions")[2].partition(of)[2]
-    return re.search(r"`(\+[a-z+ ]+)`", after)[1].split()  # type: ignore[index]
+    return re.search(r"`(\+[a-z+ \n]+)`", after)[1].split()  # type: ignore[index]
 
 
 def test_a_server_that_records_may_remember_requests_and_clear_forgets_them(
@@ -117,6 +121,27 @@ def test_a_server_that_records_may_remember_requests_and_clear_forgets_them(
         with as_user(server_with_users, "server") as metrics:
             metrics.clear(confirm=True)
             assert metrics.internals.run(requests.find("prod", "0" * 32)) is None
+
+
+def test_a_worker_may_evaluate_rules_send_alerts_and_silence_them(
+    server_with_users: Server,
+) -> None:
+    rights = {each for user in USERS.values() for each in user if each[0] == "+"}
+    kept = [each for each in USERS["writer"] if each[0] != "+"]
+    with server_with_users.client() as admin:
+        rules = [*kept, *rights, *more_rights("alert rules")]
+        admin.execute_command("ACL", "SETUSER", "alerts", "reset", "on", ">password", *rules)
+    with as_user(server_with_users, "alerts") as metrics:
+        run = metrics.internals.run
+        lease = run(take(keys.alerts("prod").leases, "g", "me", 60_000))
+        status = GroupStatus(name="g", evaluated_at=1_790_000_000_000)
+        change = StateChange(1_790_000_000_000, "g", "A", {}, "inactive", "firing", 1.0)
+        assert run(save_group("prod", "g", lease.fence, status, {}, [b"a b"], [change]))
+        assert run(take(keys.alerts("prod").leases, "notify", "me", 60_000)).holder == "me"
+        assert not run(write_log("prod", 1, {"a": Sent(1)}, ["b"]))
+        silence = metrics.silence_alerts("a=b", comment="x", author="y")
+        metrics.expire_silence(silence["id"])
+        assert [each["after"] for each in metrics.alert_history(since=0)] == ["firing"]
 
 
 @pytest.mark.parametrize(
