@@ -49,13 +49,25 @@ def to_metrics(families: Iterable[Family], own: Own) -> dict[str, Metric]:
         same.sort(key=lambda each: each.definition.type != own.types.get(name))
         for family in same:
             kind = family.definition.type
-            # Two of one type become one: the other was recorded with the API of redismetrics.
+            # Two of one type become one: one was recorded with the API of redismetrics.
             shown = name if kind == same[0].definition.type else names.other_name(name, kind)
             metric = metrics.get(shown)
             if metric is None:
                 metric = metrics[shown] = _empty(shown, family)
-            metric.samples += _samples(metric.name, family, _shown_rows(name, family, own))
+            add_new(metric, _samples(metric.name, family, _shown_rows(name, family, own)))
     return metrics
+
+
+def add_new(metric: Metric, samples: list[Sample]) -> None:
+    """Add the samples of labels that a metric does not have yet."""
+    if metric.samples:
+        known = {_key(sample) for sample in metric.samples}
+        samples = [sample for sample in samples if _key(sample) not in known]
+    metric.samples += samples
+
+
+def _key(sample: Sample) -> tuple[str, frozenset[tuple[str, str]]]:
+    return sample.name, frozenset(sample.labels.items())
 
 
 def _shown_rows(name: str, family: Family, own: Own) -> SeriesTable:

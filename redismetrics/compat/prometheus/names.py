@@ -22,7 +22,7 @@ from redismetrics.model.validation import (
 # https://prometheus.io/docs/instrumenting/escaping_schemes
 _PREFIX = "U__"
 _ESCAPED = re.compile(r"__|_([0-9A-Fa-f]{1,6})_|[^_]")
-_KEPT = re.compile(r"[A-Za-z0-9:]")
+_KEPT = re.compile(r"[A-Za-z0-9]")
 # The tag that holds the labels beyond MAX_TAGS, as JSON.
 MORE_LABELS = "U__more_labels"
 # Hexadecimal digits of the hash at the end of what was cut.
@@ -31,7 +31,9 @@ _HASH_DIGITS = 16
 
 def stored_name(kind: str, name: str) -> str:
     """Return the name of a metric in Redis: that of its samples, so of counters with `_total`."""
-    return _stored(f"{name}_total" if kind == "counter" else name)
+    text = f"{name}_total" if kind == "counter" else name
+    # What a name ends in must not be taken for that of `other_name`.
+    return _escaped(text) if text.endswith(f":{kind}") else _stored(text)
 
 
 def other_name(stored: str, kind: str) -> str:
@@ -79,6 +81,10 @@ def label_name(key: str) -> str:
 def _stored(name: str) -> str:
     if NAME_PATTERN.match(name) and not name.startswith(_PREFIX):
         return name
+    return _escaped(name)
+
+
+def _escaped(name: str) -> str:
     escaped = _PREFIX + "".join(map(_escape, name))
     return escaped if len(escaped) <= MAX_NAME else _cut(escaped, MAX_NAME)
 

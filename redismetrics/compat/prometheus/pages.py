@@ -23,7 +23,7 @@ from redismetrics.errors import RedisMetricsError, StoreError, one_line
 
 from .callbacks import Callbacks
 from .children import Children
-from .families import Own, to_metrics
+from .families import Own, add_new, to_metrics
 from .unavailable import with_status
 
 log = logging.getLogger("redismetrics")
@@ -165,20 +165,17 @@ def _own_metrics(collector: Collector, recorded: dict[str, MetricWrapperBase]) -
 
 def _merged(own: Metric, stored: Metric | None, metric: MetricWrapperBase | None) -> Metric:
     """Return *own* with the samples that are stored first, and each sample once."""
-    samples = list(stored.samples) if stored is not None and stored.type == own.type else []
-    known = {_key(sample) for sample in samples}
-    samples += [sample for sample in own.samples if _key(sample) not in known]
+    local, own.samples = own.samples, []
+    if stored is not None and stored.type == own.type:
+        own.samples = stored.samples
+    add_new(own, local)
+    samples = own.samples
     if metric is not None:
         children = {_row(metric, sample) for sample in samples}
         for row, group in _not_stored(metric):
             if row not in children:
                 samples += group
-    own.samples = samples
     return own
-
-
-def _key(sample: Sample) -> tuple[str, frozenset[tuple[str, str]]]:
-    return sample.name, frozenset(sample.labels.items())
 
 
 def _row(metric: MetricWrapperBase, sample: Sample) -> tuple[str, ...]:
