@@ -22,6 +22,7 @@ from redismetrics.store import deletion, keys
 from redismetrics.store.namespace import COPYING, MAX_SHARDS, Config, Namespace
 from redismetrics.store.replies import pairs
 
+from .copy_alerts import copy_alerts
 from .copy_data import DataCopy
 from .copy_metric import CopyLimits
 from .copy_report import CopyReport, Progress, Row
@@ -130,6 +131,7 @@ def _reset(side: Side, lock: CopyLock) -> int:
         part = names[at : at + at_once]
         side.run(lock.holding(deletion.delete(namespace, existing.shards, part)))
     side.run(lock.holding(forget_shards(namespace, existing.shards)))
+    side.run(lock.holding(deletion.clear_alerts(namespace)))
     side.run(send([("DEL", keys.copying(namespace)), ("DEL", keys.workers(namespace))]))
     side.run(send([("DEL", keys.config(namespace))]))
     return len(names)
@@ -194,6 +196,7 @@ class _Copy:
         before = self._source_activity()
         data = DataCopy(self._sides, self._read_fingerprints(), self._limits, self._on_progress)
         names = data.copy_all()
+        copy_alerts(self._sides)
         self._finish_shards(data, clocks)
         rows = data.compare(names)
         if not allow_active and self._source_activity().clocks != before.clocks:

@@ -81,6 +81,7 @@ def clear(namespace: str) -> Operation[int]:
     shards = read_config(namespace, flat).shards
     names = yield from catalog.names(namespace, shards)
     yield from requests.clear(namespace)
+    yield from clear_alerts(namespace)
     if not is_older:
         return (yield from delete(namespace, shards, names))
     for name in names:
@@ -96,6 +97,15 @@ def clear(namespace: str) -> Operation[int]:
     # Last, so that an interrupted call can be repeated.
     yield [("DEL", keys.workers(namespace)), ("DEL", keys.config(namespace))]
     return len(names)
+
+
+def clear_alerts(namespace: str) -> Operation[None]:
+    """Delete the states, history and silences of alerts, and the log of what was sent."""
+    of = keys.alerts(namespace)
+    (groups,) = yield [("ZRANGE", of.groups, 0, -1)]
+    for name in groups:
+        yield [("DEL", keys.alert_group(namespace, name.decode(errors="replace")))]
+    yield [("DEL", key) for key in of]
 
 
 def _data_keys(namespace: str, shard: int, name: str, held: Iterable[bytes]) -> dict[bytes, str]:

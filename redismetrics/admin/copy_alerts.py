@@ -1,0 +1,42 @@
+"""Copy what Redis holds of alerts: states, history, silences, and what was sent.
+
+Leases are not copied: nobody evaluates at the target yet. What is already there is replaced.
+"""
+
+from typing import Any
+
+from redismetrics.store import keys
+
+from .copy_sides import CopySides, send
+
+# Members of the history that are read, and fields and members that are written, at once.
+_AT_ONCE = 1000
+
+
+def copy_alerts(sides: CopySides) -> None:
+    """Copy the alerts of the namespace."""
+    namespace = sides.namespace
+    of = keys.alerts(namespace)
+    (groups,) = sides.read(send([("ZRANGE", of.groups, 0, -1)]))
+    names = [name.decode(errors="replace") for name in groups]
+    hashes = [of.silences, of.sent, *(keys.alert_group(namespace, name) for name in names)]
+    for key in hashes:
+        flat, ttl = sides.read(send([("HGETALL", key), ("PTTL", key)]))
+        _write(sides, "HSET", key, flat, ttl)
+    for key in (of.groups, of.history):
+        count, ttl = sides.read(send([("ZCARD", key), ("PTTL", key)]))
+        for first in range(0, count, _AT_ONCE):
+            last = first + _AT_ONCE - 1
+            (found,) = sides.read(send([("ZRANGE", key, first, last, "WITHSCORES")]))
+            flat = [each for pair in zip(found[1::2], found[::2], strict=True) for each in pair]
+            _write(sides, "ZADD", key, flat, ttl)
+
+
+def _write(sides: CopySides, command: str, key: str, flat: list[Any], ttl: int) -> None:
+    """Write pairs, and let the key expire when it does at the source."""
+    if not flat:
+        return
+    for first in range(0, len(flat), 2 * _AT_ONCE):
+        sides.write(send([(command, key, *flat[first : first + 2 * _AT_ONCE])]))
+    if ttl > 0:
+        sides.write(send([("PEXPIRE", key, ttl)]))
