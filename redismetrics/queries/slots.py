@@ -139,8 +139,7 @@ class _SlotsReading:
     ) -> Plan:
         plan = Plan(*sealed)
         if sealed[0] < sealed[1]:
-            is_cut = _cut_by(self.query.edges, self.query.finest_ms)
-            planner = _SlotPlanner(plan, retention, due, now_ms, is_cut)
+            planner = _SlotPlanner(plan, retention, due, now_ms, _cut_by(self.query))
             planner.cover(len(retention.resolutions) - 1, *sealed)
         return plan
 
@@ -154,13 +153,16 @@ class _SlotsReading:
         ]
 
 
-def _cut_by(edges: Sequence[int] | None, finest_ms: int) -> Callable[[int, int], bool]:
+def _cut_by(query: SlotsQuery) -> Callable[[int, int], bool]:
     """Return a function that says whether the slot from one time to another must not be whole."""
+    edges = query.edges
 
     def is_cut(begin: int, end: int) -> bool:
-        if end - begin <= finest_ms:
+        if end - begin <= query.finest_ms:
             return False
-        return edges is None or bisect_right(edges, begin) < bisect_left(edges, end)
+        if edges is None:
+            return begin < query.until_ms and end > query.since_ms
+        return bisect_right(edges, begin) < bisect_left(edges, end)
 
     return is_cut
 

@@ -41,15 +41,18 @@ def distributions(
     parts: list[tuple[Ints, Summaries]] = []
     points: list[SortedPoints] = []
     for table, width in slots.tables:
-        end = np.minimum(table.slot + width, slots.now_ms)
-        spread = _spread(selector, table.series, table.slot, np.maximum(end, table.slot + 1))
-        budget.read(int(table.size[spread.row].sum()) + len(spread.row))
+        end = np.maximum(np.minimum(table.slot + width, slots.now_ms), table.slot + 1)
+        first, size = _windows(selector, table.slot, end)
+        # Before the arrays are made: a row may be in thousands of windows.
+        budget.read(int((size * (table.size + 1)).sum()))
+        spread = _spread(selector, table.series, first, size)
         chosen = table.rows(spread.row)
         parts.append((spread.cell, chosen.summaries))
         points += _points_of(chosen, spread.cell)
     owners, of_samples = summarise(slots.samples)
-    times = of_samples.last_ms
-    spread = _spread(selector, owners, times, times + 1)
+    first, size = _windows(selector, of_samples.last_ms, of_samples.last_ms + 1)
+    budget.read(int(size.sum()))
+    spread = _spread(selector, owners, first, size)
     parts.append((spread.cell, of_samples.take(spread.row)))
     points.append(_sample_points(selector, slots.samples, budget))
     merged = summary_columns.merge_all(parts, cells, _COLUMNS)
@@ -71,21 +74,26 @@ def distributions(
     )
 
 
-def _spread(selector: Selector, series: Ints, begin: Ints, end: Ints) -> _Spread:
-    """Return the cells of rows. A row that an edge cuts is where most of it is."""
+def _windows(selector: Selector, begin: Ints, end: Ints) -> tuple[Ints, Ints]:
+    """Return for each row the number of its first window, and of how many it is a part.
+
+    A row that an edge cuts is where most of it is.
+    """
     step = max(selector.step, 1)
-    middle = (begin + end + 1) // 2
     first = _times_from(selector, end, step)
-    # Whole rows: those whose end and begin are between the same edges.
     last = np.full(len(end), selector.count)
     if selector.range:
+        middle = (begin + end + 1) // 2
         last = _times_from(selector, end + selector.range, step)
         begins = _times_from(selector, begin + 1, step)
         leaves = _times_from(selector, begin + 1 + selector.range, step)
         is_cut = (first != begins) | (last != leaves)
         first = np.where(is_cut, _times_from(selector, middle, step), first)
         last = np.where(is_cut, _times_from(selector, middle + selector.range, step), last)
-    size = np.maximum(last - first, 0)
+    return first, np.maximum(last - first, 0)
+
+
+def _spread(selector: Selector, series: Ints, first: Ints, size: Ints) -> _Spread:
     row = np.repeat(np.arange(len(series)), size)
     return _Spread(row, series[row] * selector.count + ragged(first, size))
 
@@ -108,8 +116,9 @@ def _points_of(table: Table, cell: Ints) -> list[SortedPoints]:
 
 
 def _sample_points(selector: Selector, samples: Samples, budget: Budget) -> SortedPoints:
-    spread = _spread(selector, samples.series, samples.time, samples.time + 1)
-    budget.read(len(spread.row))
+    first, size = _windows(selector, samples.time, samples.time + 1)
+    budget.read(int(size.sum()))
+    spread = _spread(selector, samples.series, first, size)
     weights = samples.weight[spread.row]
     centroid = ((samples.flags[spread.row] & CENTROID) != 0) & (weights > 1)
     return SortedPoints(spread.cell, None, samples.value[spread.row], weights, centroid)

@@ -9,6 +9,8 @@ import pytest
 
 from redismetrics import Metrics
 from redismetrics.columnar.percentiles import percentiles
+from redismetrics.errors import EvaluationFailed
+from redismetrics.promql.budget import Budget
 from redismetrics.promql.mapping.reads import MappingOptions
 from redismetrics.promql.matchers import Matcher
 from tests.fixtures.clients import MakeWorker
@@ -110,9 +112,10 @@ def test_counter_has_a_point_where_something_was_recorded(
     times = [at + 1 for at, _ in recorded]
     totals = np.cumsum([value for _, value in recorded])
     known = dict(zip(times, totals.tolist(), strict=True))
-    inside = [(at, known[at]) for at in dict.fromkeys(times) if at > START + 50 * MINUTE]
+    window = range(START + 50 * MINUTE + 1, START + HOUR + 1)
+    inside = [(at, known[at]) for at in dict.fromkeys(times) if at in window]
     got = list(zip(part.times[points].tolist(), part.values[points].tolist(), strict=True))
-    inside_got = [each for each in got if each[0] > START + 50 * MINUTE]
+    inside_got = [each for each in got if each[0] in window]
     assert [at for at, _ in inside_got] == [at for at, _ in inside]
     assert [total for _, total in inside_got] == pytest.approx([total for _, total in inside])
 
@@ -217,3 +220,16 @@ def test_lookback_is_the_metrics_own_unless_the_request_has_one(metrics: Metrics
     (part,) = ask(metrics, "nightly", start=now, lookback=MINUTE).samples
     assert part.lookback is not None
     assert part.lookback.tolist() == [MINUTE]
+
+
+def test_budget_stops_rows_that_are_in_many_windows(metrics: Metrics, entries: list[Entry]) -> None:
+    times = {"start": START + 2 * HOUR, "step": 1, "count": 100_000, "range": HOUR}
+    with pytest.raises(EvaluationFailed, match="too many samples"):
+        ask(metrics, "size", function="rate", budget=Budget.of(max_samples=1_000_000), **times)
+
+
+def test_instant_distribution_is_all_that_is_stored(metrics: Metrics, entries: list[Entry]) -> None:
+    times = {"start": START + HOUR, "step": HOUR, "count": 2}
+    (part,) = ask(metrics, "size", Matcher("queue", "=", "a"), **times).distributions
+    counts = [len(by_queue(entries, START, START + hours * HOUR)["a"]) for hours in (1, 2)]
+    assert part.count.tolist() == [counts]
