@@ -318,8 +318,8 @@ class Recording:
         gives an option wins, in all processes, once a sample of the metric was stored after it.
         An option that is not given stays as it is.
 
-        *exact_samples* keeps every sample of a gauge or histogram, with its time and metadata, for
-        *retention* seconds, see docs/training.md. *lookback* is how old a sample may be, in
+        *exact_samples* keeps every sample of a gauge, histogram or summary, with its time and
+        metadata, for *retention* seconds, see docs/training.md. *lookback* is how old a sample may be, in
         seconds, that PromQL takes for the current one. *max_tag_values* and *max_series* take the
         place of the settings of these names. *per* and *merge* are for gauges of which each process
         has a value of its own, *states* for state sets.
