@@ -21,7 +21,13 @@ MERGE_MODES = (
     *("mostrecent", "livemostrecent"),
 )
 # The least and the most of each option that is a number. Data is stored by the hour.
-_SECONDS = {"retention": (3600, 100 * 366 * 86_400), "lookback": (1, 366 * 86_400)}
+_MOST_SECONDS = 100 * 366 * 86_400
+_SECONDS = {
+    "retention": (3600, _MOST_SECONDS),
+    "lookback": (1, 366 * 86_400),
+    "longest": (3600, _MOST_SECONDS),
+}
+_INTERNAL = ("kept_from", "longest")
 _COUNTS = {
     "max_tag_values": (1, 1 << 26),
     "max_series": (1, 1 << 26),
@@ -52,6 +58,8 @@ class Options:
         states: The states of a state set.
         kept_from: Unix seconds. What began before is kept only as long as the namespace says: it
             was stored before the option `retention` became longer. Not set by callers.
+        longest: The longest `retention` before it became shorter, in seconds: keys that were
+            written then may live as long. Not set by callers.
     """
 
     exact_samples: bool | None = None
@@ -63,6 +71,7 @@ class Options:
     merge: str | None = None
     states: tuple[str, ...] | None = None
     kept_from: int | None = None
+    longest: float | None = None
 
     def given(self) -> dict[str, Any]:
         """Return the options that are not None, by name."""
@@ -71,7 +80,7 @@ class Options:
 
     def shown(self) -> dict[str, Any]:
         """Return the options that a caller gave, by name, as JSON can hold them."""
-        found = {name: value for name, value in self.given().items() if name != "kept_from"}
+        found = {name: value for name, value in self.given().items() if name not in _INTERNAL}
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in found.items()
@@ -79,7 +88,11 @@ class Options:
 
     def at(self, now_s: int, before: "Options") -> "Options":
         """Return these options as what takes the place of *before* at *now_s* must be stored."""
-        if self.retention is None or self.retention <= (before.retention or 0):
+        if self.retention is None:
+            return self
+        if before.retention is not None and self.retention < before.retention:
+            return replace(self, longest=max(before.retention, before.longest or 0))
+        if self.retention == before.retention:
             return self
         # Without an option, the namespace's retention is at least that long.
         kept_from = now_s - int(before.retention or _SECONDS["retention"][0])

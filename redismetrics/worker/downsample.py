@@ -8,7 +8,7 @@ from redismetrics.columnar.rollup_table import Table
 from redismetrics.columnar.sample_codec import NO_SAMPLES, read_samples
 from redismetrics.columnar.samples import Samples
 from redismetrics.model.retention import MARGIN, Resolution
-from redismetrics.model.time import slot_of
+from redismetrics.model.time import SECOND, slot_of
 from redismetrics.store import keys
 from redismetrics.store.driver import Command, Operation
 from redismetrics.store.due_slot import DueSlot
@@ -206,6 +206,10 @@ def _expired_sizes(
 ) -> list[bytes]:
     """Return the fields of `held` for keys past retention and margin that no other slot needs."""
     retention, now_ms = metric.retention, seen.now_ms
+    options = None if seen.definition is None else seen.definition.options
+    if options is not None and options.longest is not None:
+        # Keys of before may still be there, and what is deleted later must name them.
+        now_ms -= max(round(options.longest * SECOND) - retention.raw.retention, 0)
     others = [slot for slot in seen.due_slots() if slot != due]
     needed = {
         keys.data_name(resolution.name, partition_ms).encode()

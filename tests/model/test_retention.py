@@ -83,9 +83,12 @@ def test_what_was_stored_before_a_longer_retention_is_not_relied_on() -> None:
     # Longer once more.
     again = Options(retention=2.0 * YEAR_S).at(1_010 * 86_400, merged)
     assert again.kept_from == 995 * 86_400
-    # Shorter, or the same: nothing is missing.
-    for seconds in (7_200.0, 5 * 86_400.0):
-        assert Options(retention=seconds).at(1_000 * 86_400, began).kept_from is None
+    # The same, or shorter: nothing is missing.
+    same = Options(retention=5 * 86_400.0)
+    assert same.at(1_000 * 86_400, began) == same
+    shorter = Options(retention=7_200.0).at(1_000 * 86_400, began)
+    assert shorter == Options(retention=7_200.0, longest=5 * 86_400.0)
+    assert Options(retention=3_600.0).at(0, began.updated(shorter)).longest == 5 * 86_400
 
 
 def test_retention_that_is_given_for_the_first_time_relies_on_an_hour() -> None:

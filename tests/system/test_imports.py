@@ -74,7 +74,8 @@ MAX_LINES = 450
 MAX_MEDIAN = 150
 
 # Classes of one name that mean the same thing.
-SAME_MEANING = {"MetricsMiddleware", "RunCallback"}  # of ASGI, WSGI and Django
+# Of ASGI, WSGI and Django; of Keras, Transformers and Lightning.
+SAME_MEANING = {"MetricsMiddleware", "RunCallback"}
 
 
 def modules() -> dict[str, Path]:

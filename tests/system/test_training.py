@@ -117,6 +117,32 @@ def test_runs_live_for_the_retention_of_the_metric(
     assert sum(sample.count for sample in left) == 4_500
 
 
+def test_metric_with_a_shorter_retention_leaves_nothing_when_it_is_deleted(
+    make_metrics: MakeMetrics, moving_server: Server, namespace: str
+) -> None:
+    metrics = make_metrics(moving_server.url, clock=lambda: moving_server.time)
+    metrics.declare("loss", "gauge", **OPTIONS)
+    began = moving_server.time // 3_600 * 3_600 + 600
+    for hour in range(3):
+        moving_server.set_time(began + 100 + hour * 3_600)
+        train(metrics, [0], range(200), moving_server.time - 50)
+        metrics.flush()
+        work(moving_server, namespace)
+    metrics.declare("loss", "gauge", retention=3_600)
+    # The samples of the first hours are past the new retention; their keys are not.
+    for hour in range(5, 8):
+        moving_server.set_time(began + 100 + hour * 3_600)
+        train(metrics, [0], range(5), moving_server.time - 5)
+        metrics.flush()
+        work(moving_server, namespace)
+    with moving_server.client() as admin:
+        raw = f"rm:{{{namespace}:0}}:loss:raw:*"
+        assert len(admin.keys(raw)) >= 5
+        assert not any(sample.metadata for sample in metrics.query("loss", window="30d")[:40])
+        assert metrics.delete_metric("loss")
+        assert admin.keys(raw) == []
+
+
 def test_runs_of_two_processes_keep_their_order(
     make_metrics: MakeMetrics, server: Server, namespace: str
 ) -> None:
