@@ -21,6 +21,7 @@ from .batch import MetricBatch, changes_of, merge_gauge_changes, saturated_sum
 from .known_definitions import KnownDefinitions
 from .known_namespace import KnownNamespace
 from .recorder import Recorder
+from .send_queue import METRIC_COST, SERIES_COST
 from .this_process import this_process
 from .totals_changes import GaugeChanges
 
@@ -36,6 +37,7 @@ class _OwnMetric:
     """The values of one metric, by canonical tags.
 
     Attributes:
+        waiting: Those of a large metric that are still to be repeated: the others were just now.
         sent_at: When all of them were last packed, by the steady clock.
         has_ended: Redis knows that they are of a process that ends.
         refusals: How often Redis has refused to repeat them since it last did so.
@@ -44,6 +46,7 @@ class _OwnMetric:
     definition: Definition
     sent_at: float
     values: dict[bytes, _Value] = field(default_factory=dict)
+    waiting: list[bytes] = field(default_factory=list)
     has_ended: bool = False
     refusals: int = 0
 
@@ -103,7 +106,7 @@ class OwnValues:
             return None
         metric = self._metrics[batch.name]
         batch.ends = self.ends
-        if len(batch.canonicals) == len(metric.values):
+        if len(batch.canonicals) == len(metric.values) or batch.is_repeated:
             metric.sent_at = self._now()
         codes, times, values = zip(*map(metric.values.__getitem__, batch.canonicals), strict=True)
         mode = merge_mode(batch.definition.options.merge)
@@ -120,7 +123,9 @@ class OwnValues:
             name
             # A copy, since several threads ask.
             for name, metric in list(self._metrics.items())
-            if metric.values and not metric.has_ended and (self.ends or metric.sent_at <= oldest)
+            if metric.values
+            and not metric.has_ended
+            and (metric.waiting or self.ends or metric.sent_at <= oldest)
         ]
 
     def due_shards(self, namespace: KnownNamespace) -> set[int]:
@@ -128,23 +133,32 @@ class OwnValues:
         return {keys.shard_of(name, namespace.shards) for name in self.due()}
 
     def repeated(self, shard: int, namespace: KnownNamespace) -> list[MetricBatch]:
-        """Return a batch without samples for each metric of a shard that is due."""
-        return [
-            MetricBatch(
-                name,
-                self._known.definition(name) or self._metrics[name].definition,
-                True,
-                list(self._metrics[name].values),
-                Samples.none(),
-                is_repeated=True,
-            )
-            for name in self.due()
-            if keys.shard_of(name, namespace.shards) == shard
-        ]
+        """Return batches without samples for metrics of a shard that are due.
+
+        They take no longer than what `SendQueue.take` returns; further values follow.
+        """
+        batches, cost = [], 0.0
+        for name in self.due():
+            if keys.shard_of(name, namespace.shards) != shard:
+                continue
+            most = int((1 - cost - METRIC_COST) / SERIES_COST["gauge"])
+            if most < 1:
+                break
+            metric = self._metrics[name]
+            left = [each for each in metric.waiting if each in metric.values]
+            canonicals = left or list(metric.values)
+            canonicals, metric.waiting = canonicals[:most], canonicals[most:]
+            cost += METRIC_COST + len(canonicals) * SERIES_COST["gauge"]
+            definition = self._known.definition(name) or metric.definition
+            batch = MetricBatch(name, definition, True, canonicals, Samples.none())
+            batches.append(replace(batch, is_repeated=True))
+        return batches
 
     def end(self, attempts: int) -> None:
         """Let all values be due, and say of each that the process ends; try that so often."""
         self.ends, self._attempts = True, attempts
+        for metric in self._metrics.values():
+            metric.waiting = []
 
     def tries_to_end(self) -> bool:
         """Return whether that must be said, and may be tried once more.
@@ -158,7 +172,7 @@ class OwnValues:
         """Note that Redis holds the values of a batch."""
         if batch.is_repeated:
             metric = self._metrics[batch.name]
-            metric.has_ended, metric.refusals = batch.ends, 0
+            metric.has_ended, metric.refusals = batch.ends and not metric.waiting, 0
 
     def refuse(self, batch: MetricBatch) -> None:
         """Repeat the values of a batch that Redis refused once more with what was learned.
@@ -168,6 +182,7 @@ class OwnValues:
         if not batch.is_repeated:
             return
         metric = self._metrics[batch.name]
+        metric.waiting = []
         metric.refusals += 1
         if metric.refusals <= _MOST_REFUSALS:
             metric.sent_at = -inf

@@ -270,6 +270,31 @@ def test_values_are_not_repeated_while_they_change(clients: list[Metrics]) -> No
     assert clients[0].stats()["batches"] == batches + 2
 
 
+@pytest.mark.slow
+def test_many_values_are_repeated_in_several_batches(
+    clients: list[Metrics], moving_server: Server
+) -> None:
+    for metrics in clients[:2]:
+        for number in range(3_500):
+            metrics.declare("jobs", "gauge", per="process", merge="livesum")
+            metrics.gauge("jobs", 1, tags={"a": number % 70, "b": number // 70})
+        metrics.flush()
+    moving_server.advance(GONE)
+    assert shown(clients[2]) == {}
+    batches = clients[0].stats()["batches"]
+    beat(clients[0])
+    assert clients[0].stats()["batches"] == batches + 3
+    assert list(shown(clients[2]).values()) == [1] * 3_500
+    # Nothing is left to send.
+    send(clients[0])
+    assert clients[0].stats()["batches"] == batches + 3
+    beat(clients[1])
+    assert list(shown(clients[2]).values()) == [2] * 3_500
+    for left in (1, 0):
+        clients[left].close()
+        assert list(shown(clients[2]).values()) == [left] * 3_500 * (left > 0)
+
+
 def test_threads_of_an_idle_client_repeat_its_values(
     make_metrics: MakeMetrics, admin: redis.Redis, namespace: str
 ) -> None:
