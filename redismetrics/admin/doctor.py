@@ -26,6 +26,7 @@ from redismetrics.store.driver import Operation, run, translated
 from redismetrics.store.server import now, who_am_i
 
 from . import server_checks
+from .alert_checks import check_alerts
 from .findings import Diagnosis, Finding, worst_of
 from .namespace_checks import NamespaceChecks
 from .server_checks import Node, is_password_exposed
@@ -78,6 +79,7 @@ def _examine(store: Store, settings: Settings, clock: Clock) -> list[Finding]:
         ("versions", "+@read", namespace.check_versions),
         ("workers", "+@read +time", namespace.check_workers),
         ("metrics", "+@read +time", namespace.check_metrics),
+        ("alerts", "+@read +time", partial(check_alerts, settings.namespace)),
     ):
         findings += _on_namespace(check, right, store, judge)
     return findings

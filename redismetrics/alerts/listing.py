@@ -119,4 +119,7 @@ def findings(groups: Mapping[str, SavedGroup], now: int) -> list[str]:
             if each.error
         ]
         found += [f"rule of group {name} fails: {each}" for each in failing[:5]]
+        found += [f"group {name}: {each}" for each in status.problems]
+        if group.other_seen_at > now - 60_000:
+            found.append(f"two processes have different rules for group {name}; deploy one text")
     return found

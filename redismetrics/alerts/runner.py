@@ -35,6 +35,7 @@ from .store import (
     StateChange,
     alert_field,
     load_group,
+    note_other_text,
     rule_fields,
     rule_id_of,
     save_group,
@@ -87,6 +88,7 @@ class Runner:
 
     Args:
         send: Gets what Alertmanagers must be sent: alerts as `alert_payload` makes them.
+        problems: Returns what is wrong with this process, for the doctor.
     """
 
     def __init__(
@@ -100,11 +102,13 @@ class Runner:
         lease_ms: int,
         resend_delay_ms: int,
         send: Callable[[list[dict[str, object]]], None],
+        problems: Callable[[], list[str]] = list,
     ) -> None:
         self._namespace, self._holder = namespace, holder
         self._around, self._default_interval = around, default_interval_ms
         self._lease_ms, self._resend_delay = lease_ms, resend_delay_ms
-        self._send = send
+        self._send, self._problems = send, problems
+        self._differing: set[str] = set()
         self.counts = RunnerCounts()
         self._running: dict[str, _Running] = {}
         self.replace(groups)
@@ -136,8 +140,11 @@ class Runner:
         ]
         return min(times, default=now + self._lease_ms)
 
-    def take_leases(self, client: Client) -> None:
-        """Renew the leases of this process' groups, and take those that are free."""
+    def take_leases(self, client: Client, now: int = 0) -> None:
+        """Renew the leases of this process' groups, and take those that are free.
+
+        *now* is noted where another process evaluates other rules under the name of a group.
+        """
         key = keys.alerts(self._namespace).leases
         for gone in self._gone:
             run(client, release(key, gone.name, self._holder))
@@ -146,8 +153,19 @@ class Runner:
             lease = run(client, take(key, each.name, self._holder, self._lease_ms))
             if lease.holder != self._holder:
                 each.fence = 0
+                self._compare(client, each, now)
             elif lease.fence != each.fence:
                 self._load(client, each, lease.fence)
+
+    def _compare(self, client: Client, each: _Running, now: int) -> None:
+        if not run(client, note_other_text(self._namespace, each.name, each.digest, now)):
+            self._differing.discard(each.name)
+        elif each.name not in self._differing:
+            self._differing.add(each.name)
+            log.warning(
+                "group %s: another process evaluates other rules of this name; theirs count",
+                each.name,
+            )
 
     def _load(self, client: Client, each: _Running, fence: int) -> None:
         each.saved = run(client, load_group(self._namespace, each.name))
@@ -227,6 +245,7 @@ class Runner:
                 RuleStatus(rule_id, outcome.error, outcome.took, at)
                 for rule_id, outcome in zip(each.ids, outcomes, strict=True)
             ],
+            problems=self._problems(),
         )
 
     def _after(

@@ -12,7 +12,8 @@ from typing import Any
 
 from redismetrics.errors import InvalidSetting, StoreError
 from redismetrics.store.connection import Store
-from redismetrics.store.driver import Client, Operation, run
+from redismetrics.store.driver import Client, run
+from redismetrics.store.server import now
 
 from .engine import Engine
 from .evaluate import Surroundings
@@ -78,6 +79,7 @@ class AlertService:
         self._engine = engine
         self._alertmanagers = Alertmanagers(options.alertmanagers, options.send_timeout)
         self._heartbeat: Outbox[str] = Outbox("heartbeat", self._beat, size=1)
+        self.notifier: Notifier | None = None
         groups = self._load()
         self._watched = WatchedFiles(options.rules)
         self.runner = Runner(
@@ -89,9 +91,9 @@ class AlertService:
             lease_ms=round(1000 * options.lease),
             resend_delay_ms=round(1000 * options.resend_delay),
             send=self._alertmanagers.send,
+            problems=self._problems,
         )
         config = self._notify_config()
-        self.notifier = None
         if config is not None:
             send = sender(config, options.external_url)
             lease_ms = round(1000 * options.lease)
@@ -160,13 +162,13 @@ class AlertService:
                 self._reload_if_changed()
                 look_at = monotonic() + _LOOK
             if monotonic() >= renew_at:
-                self.runner.take_leases(client)
+                self.runner.take_leases(client, server_ms(client))
                 renew_at = monotonic() + lease / 3
-            now = server_ms(client)
-            if self.runner.evaluate_next(client, engine, now):
+            at = server_ms(client)
+            if self.runner.evaluate_next(client, engine, at):
                 return 0.0
             self._passed()
-            due = (self.runner.next_due(now) - now) / 1000
+            due = (self.runner.next_due(at) - at) / 1000
             return max(min(due, renew_at - monotonic(), look_at - monotonic()), 0.01)
 
         return step
@@ -216,16 +218,20 @@ class AlertService:
             found |= {box.name: box for box in self.notifier.outboxes.values()}
         return found
 
+    def _problems(self) -> list[str]:
+        """Return what is wrong with files and receivers, for the doctor."""
+        found = [self.status.bad_files] if self.status.bad_files else []
+        found += [
+            f"receiver {name} fails: {box.last_error}"
+            for name, box in self.outboxes().items()
+            if box.last_error
+        ]
+        return found
+
     def _beat(self, url: str) -> None:
         post_json(url, {}, self.options.send_timeout)
 
 
 def server_ms(client: Client) -> int:
     """Return the server's time, by which all processes evaluate; Unix ms."""
-    seconds, microseconds = run(client, _time())
-    return int(seconds) * 1000 + int(microseconds) // 1000
-
-
-def _time() -> Operation[tuple[bytes, bytes]]:
-    (reply,) = yield [("TIME",)]
-    return reply  # type: ignore[no-any-return]
+    return run(client, now())

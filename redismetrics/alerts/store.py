@@ -23,8 +23,9 @@ HISTORY_TTL_MS = 30 * DAY_MS
 HISTORY_SIZE = 100_000
 
 _TTLS = msgpack.packb([GROUP_TTL_MS, HISTORY_TTL_MS, HISTORY_SIZE])
-# Fields of a group's hash that are no alerts: `GroupStatus`, and its rules as they are written.
-_STATUS, _RULES = b"", b"rules"
+# Fields of a group's hash that are no alerts: `GroupStatus`, its rules as they are written, and
+# another text of them that a process has which does not evaluate them.
+_STATUS, _RULES, _OTHER = b"", b"rules", b"other"
 
 
 @dataclass(slots=True)
@@ -50,6 +51,7 @@ class GroupStatus:
             evaluated the group, since the group was first evaluated.
         holder: Id of the process that evaluates it.
         rules: In the order of the group.
+        problems: What is wrong with the process that evaluates it: files, receivers.
     """
 
     name: str = ""
@@ -61,6 +63,7 @@ class GroupStatus:
     missed: int = 0
     holder: str = ""
     rules: list[RuleStatus] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
 
 class SavedAlert(NamedTuple):
@@ -158,11 +161,13 @@ class SavedGroup:
     Attributes:
         alerts: By the name of their field, see `alert_field`.
         rules: The fields of each rule as its file has them, see `rule_fields`.
+        other_seen_at: When a process last had other rules under this name; Unix ms, 0: never.
     """
 
     status: GroupStatus = field(default_factory=GroupStatus)
     alerts: dict[bytes, SavedAlert] = field(default_factory=dict)
     rules: list[dict[str, Any]] = field(default_factory=list)
+    other_seen_at: int = 0
 
 
 def load_group(namespace: str, group: str) -> Operation[SavedGroup]:
@@ -190,8 +195,22 @@ def _unpack_group(flat: list[bytes]) -> SavedGroup:
             rules = [RuleStatus(*each) for each in found.pop("rules")]
             status = GroupStatus(**found, rules=rules)
         written = msgpack.unpackb(fields.pop(_RULES)) if _RULES in fields else []
+        other_seen_at = int(fields.pop(_OTHER, 0))
         alerts = {name: unpack_alert(data) for name, data in fields.items()}
-        return SavedGroup(status, alerts, written)
+        return SavedGroup(status, alerts, written, other_seen_at)
+
+
+def note_other_text(namespace: str, group: str, text: str, now_ms: int) -> Operation[bool]:
+    """Note that this process has other rules under that name, if it has; return whether it has."""
+    key = keys.alert_group(namespace, group)
+    (data,) = yield [("HGET", key, _STATUS)]
+    if data is None:
+        return False
+    with reading("alerts"):
+        differs = bool(msgpack.unpackb(data)["text"] != text)
+    if differs:
+        yield [("HSET", key, _OTHER, now_ms)]
+    return differs
 
 
 def save_group(

@@ -8,7 +8,9 @@ import msgpack
 import pytest
 import redis
 
+from redismetrics.admin import examine
 from redismetrics.alerts.evaluate import Surroundings
+from redismetrics.alerts.listing import findings
 from redismetrics.alerts.rules import Group, Rule
 from redismetrics.alerts.runner import Runner, group_name, slot_before
 from redismetrics.alerts.store import history, load_group
@@ -288,3 +290,32 @@ def test_a_released_group_is_taken_at_once(make: Make) -> None:
     first.pass_at(START)
     first.runner.release(first.client)
     assert second.pass_at(START + MINUTE)
+
+
+def test_another_text_of_a_group_is_noted(make: Make, client: Client, namespace: str) -> None:
+    first, second = make("a"), make("b", Rule("Down", "down > 1", True))
+    first.pass_at(START)
+    second.runner.take_leases(client, START)
+    found = run(client, load_group(namespace, "a.yml;g"))
+    assert found.other_seen_at == START
+    assert "two processes have different rules" in " ".join(findings({"g": found}, START))
+    assert "different" not in " ".join(findings({"g": found}, START + 2 * MINUTE))
+    # The same text is not another one.
+    third = make("c")
+    third.runner.take_leases(client, START + MINUTE)
+    assert run(client, load_group(namespace, "a.yml;g")).other_seen_at == START
+
+
+def test_the_doctor_sees_rules_that_fail(make: Make, url: str, namespace: str) -> None:
+    process = make("a")
+    process.pass_at(START)
+    process.runner.take_leases(process.client)
+    process.engine.give("down", error="query timed out")
+    process.runner.evaluate_next(process.client, process.engine, START + MINUTE)
+    (finding,) = [
+        each for each in examine(url, namespace=namespace).findings if each.check == "alerts"
+    ]
+    assert finding.status == "warning"
+    assert "Down: query timed out" in finding.found
+    # The evaluation was long ago by the server's clock.
+    assert "was last evaluated" in finding.found

@@ -40,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "alerts": FOUNDATIONS | {"exposition", "queries", "promql", "recording"},
     "archive": {"errors", "model", "columnar"},
     "client": CLIENT - {"client"},
-    "admin": {"errors", "model", "settings", "store", "queries"},
+    "admin": {"errors", "model", "settings", "store", "queries", "alerts"},
     "export": CLIENT,
     "push": CLIENT,
     "integrations": CLIENT,
