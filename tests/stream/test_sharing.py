@@ -193,9 +193,11 @@ def test_an_inbox_is_bounded_in_messages_and_bytes(size: int, count: int) -> Non
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_child_makes_a_connection_of_its_own(
-    server: Server, make_metrics: MakeMetrics, other: Metrics
+    fresh_server: Callable[..., Server], make_metrics: MakeMetrics
 ) -> None:
-    metrics = make_metrics()
+    # A server of its own: connections of earlier tests may end meanwhile.
+    server = fresh_server()
+    metrics, other = make_metrics(server.url), make_metrics(server.url)
     with metrics.subscribe("jobs") as stream:
         before = connections(server)
         pid = os.fork()
