@@ -319,10 +319,10 @@ class Recording:
         An option that is not given stays as it is.
 
         *exact_samples* keeps every sample of a gauge, histogram or summary, with its time and
-        metadata, for *retention* seconds, see docs/training.md. *lookback* is how old a sample may be, in
-        seconds, that PromQL takes for the current one. *max_tag_values* and *max_series* take the
-        place of the settings of these names. *per* and *merge* are for gauges of which each process
-        has a value of its own, *states* for state sets.
+        metadata, for *retention* seconds, see docs/training.md. *lookback* is how old a sample may
+        be, in seconds, that PromQL takes for the current one. *max_tag_values* and *max_series*
+        take the place of the settings of these names. *per* and *merge* are for gauges of which
+        each process has a value of its own, *states* for state sets.
         """
         definition = define(
             name,
