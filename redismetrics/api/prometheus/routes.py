@@ -11,6 +11,7 @@ from redismetrics.promql.parsing import import_parser
 
 from .catalog_endpoints import catalog_endpoints
 from .evaluation import PromqlService
+from .exemplar_endpoints import exemplar_endpoints
 from .federate import federate_endpoint
 from .query_endpoints import query_endpoints
 from .rule_endpoints import rule_endpoints
@@ -32,6 +33,7 @@ def read_endpoints(service: Service, external_labels: Mapping[str, str]) -> list
     return [
         *query_endpoints(evaluation),
         *catalog_endpoints(evaluation),
+        *exemplar_endpoints(evaluation),
         *status_endpoints(evaluation),
         *rule_endpoints(evaluation),
         *syntax_endpoints(),

@@ -1,4 +1,4 @@
-"""What clients of Prometheus ask about the server itself, and what this one has none of."""
+"""What clients of Prometheus ask about the server itself."""
 
 import platform
 from collections.abc import Callable, Mapping
@@ -29,7 +29,6 @@ _PROMETHEUS_VERSION = "3.5.0"
 # Metrics that `status/tsdb` lists without *limit*, as Prometheus does.
 _TOP = 10
 _OBJECT = envelope_schema({"type": "object"})
-_LIST = envelope_schema({"type": "array"})
 
 
 def status_endpoints(evaluation: PromqlService) -> list[Endpoint]:
@@ -45,18 +44,6 @@ def status_endpoints(evaluation: PromqlService) -> list[Endpoint]:
             )
         ),
         _tsdb(evaluation),
-        *(
-            Endpoint(
-                method,
-                "/api/v1/query_exemplars",
-                "Return no exemplars",
-                _no_exemplars,
-                form=(parameters.QUERY, parameters.START, parameters.END),
-                schema=_LIST,
-                errors=(408, 413, 503),
-            )
-            for method in ("GET", "POST")
-        ),
         *_probes(),
     ]
 
@@ -66,10 +53,6 @@ def _fixed(path: str, summary: str, data: Callable[[], Any]) -> Endpoint:
         return success(to_json(data()))
 
     return Endpoint("GET", path, summary, respond, form=(), schema=_OBJECT)
-
-
-async def _no_exemplars(_: Service, __: Request, ___: Values) -> Response:
-    return success("[]")
 
 
 def _build() -> dict[str, str]:

@@ -24,11 +24,9 @@ def test_status_is_short_and_honest(prometheus: Any, recorded: Metrics) -> None:
     assert {"name": "jobs", "value": 2} in found["seriesCountByMetricName"]
 
 
-def test_rules_alerts_and_exemplars_are_empty(prometheus: Any) -> None:
+def test_rules_and_alerts_are_empty(prometheus: Any) -> None:
     assert data(prometheus.get("/rules")) == {"groups": []}
     assert data(prometheus.get("/alerts")) == {"alerts": []}
-    assert data(prometheus.get("/query_exemplars?query=a&start=0&end=1")) == []
-    assert data(prometheus.post("/query_exemplars", data={"query": "a"})) == []
 
 
 def test_format_query_returns_a_standard_layout(prometheus: Any) -> None:
