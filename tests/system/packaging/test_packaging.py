@@ -69,6 +69,11 @@ def test_the_checkout_has_scripts(scripts: dict[str, bytes]) -> None:
     assert {"redismetrics/lua/record.lua", "redismetrics/lua/include/slices.lua"} <= set(scripts)
 
 
+def test_the_sdist_has_tests_but_no_data_of_others(unpacked: Path) -> None:
+    assert (unpacked / "tests/promql/test_prometheus_scripts.py").exists()
+    assert not (unpacked / "tests/data").exists()
+
+
 def test_a_wheel_has_the_scripts(tmp_path: Path, scripts: dict[str, bytes]) -> None:
     members = files(build("wheel", ROOT, tmp_path))
     assert lua(members) == scripts
