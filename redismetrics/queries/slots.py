@@ -6,7 +6,6 @@ begin and end at whole hours read hours, and windows that begin anywhere read th
 the minutes that they cut, as far as these are still held.
 """
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,7 +84,7 @@ class SeriesSlots:
 
 def read_slots(context: QueryContext, query: SlotsQuery) -> Operation[SeriesSlots | None]:
     """Return the slots and samples that cover the query's window; None for an unknown metric."""
-    found = yield from read_window(context, query.name, _SlotsReading(query))
+    found = yield from read_window(context, query.name, _SlotsReading(query, _Cuts(query)))
     if found.snapshot is None:
         return None
     return _series_slots(query, found, found.snapshot)
@@ -119,11 +118,33 @@ def read_many_slots(
     return (yield from gather([read_slots(context, query) for query in queries]))
 
 
+class _Cuts:
+    """Which slots must not be read whole."""
+
+    def __init__(self, query: SlotsQuery) -> None:
+        self._query = query
+        self._by_width: dict[int, frozenset[int]] = {}
+
+    def between(self, width: int, begin: int, end: int) -> Collection[int]:
+        """Return the starts of those of this *width* that begin in [begin, end)."""
+        query = self._query
+        if width <= query.finest_ms:
+            return ()
+        if query.edges is None:
+            first = max(begin, slot_of(query.since_ms, width))
+            return range(first, min(end, query.until_ms), width)
+        if width not in self._by_width:
+            inside = (edge for edge in query.edges if edge % width)
+            self._by_width[width] = frozenset(slot_of(edge, width) for edge in inside)
+        return self._by_width[width]
+
+
 @dataclass(slots=True)
 class _SlotsReading:
     """The `Reading` of a `SlotsQuery`."""
 
     query: SlotsQuery
+    _cuts: _Cuts
 
     def window(self, retention: RetentionPolicy, now_ms: int) -> tuple[Edges, int]:
         # Whole minutes: minutes at the ends are read like those inside.
@@ -139,7 +160,7 @@ class _SlotsReading:
     ) -> Plan:
         plan = Plan(*sealed)
         if sealed[0] < sealed[1]:
-            planner = _SlotPlanner(plan, retention, due, now_ms, _cut_by(self.query))
+            planner = _SlotPlanner(plan, retention, due, now_ms, self._cuts)
             planner.cover(len(retention.resolutions) - 1, *sealed)
         return plan
 
@@ -153,20 +174,6 @@ class _SlotsReading:
         ]
 
 
-def _cut_by(query: SlotsQuery) -> Callable[[int, int], bool]:
-    """Return a function that says whether the slot from one time to another must not be whole."""
-    edges = query.edges
-
-    def is_cut(begin: int, end: int) -> bool:
-        if end - begin <= query.finest_ms:
-            return False
-        if edges is None:
-            return begin < query.until_ms and end > query.since_ms
-        return bisect_right(edges, begin) < bisect_left(edges, end)
-
-    return is_cut
-
-
 @dataclass(slots=True)
 class _SlotPlanner:
     """Adds slots to a plan: the coarsest that no edge cuts, as far as finer data is held.
@@ -178,7 +185,7 @@ class _SlotPlanner:
     retention: RetentionPolicy
     due: Collection[tuple[str, int]]
     now_ms: int
-    is_cut: Callable[[int, int], bool]
+    cuts: _Cuts
 
     def cover(self, at: int, begin: int, end: int) -> None:
         """Cover [begin, end) by slots of the resolution at *at*, or by finer ones."""
@@ -187,26 +194,30 @@ class _SlotPlanner:
             self._cover_finest(resolution, begin, end)
             return
         finer = self.retention.resolutions[at - 1]
-        slot = slot_of(begin, resolution.width)
-        while slot < end:
-            after = slot + resolution.width
+        first = slot_of(begin, resolution.width)
+        cuts = self.cuts.between(resolution.width, first, end)
+        for slot in range(first, end, resolution.width):
             is_due = (resolution.name, slot) in self.due
-            if is_due or (self.is_cut(slot, after) and not finer.is_expired(slot, self.now_ms)):
+            if is_due or (slot in cuts and not finer.is_expired(slot, self.now_ms)):
                 # What a due slot is made of is kept until the slot is made.
-                self.cover(at - 1, max(begin, slot), min(end, after))
+                self.cover(at - 1, max(begin, slot), min(end, slot + resolution.width))
             else:
-                self._add(resolution, slot)
-            slot = after
+                self._add(resolution, [slot])
 
     def _cover_finest(self, resolution: Resolution, begin: int, end: int) -> None:
-        raw = self.retention.raw
-        for slot in range(slot_of(begin, resolution.width), end, resolution.width):
-            is_cut = self.is_cut(slot, slot + resolution.width)
-            if is_cut and not raw.is_expired(slot_of(slot, raw.partition), self.now_ms):
-                self.plan.partial.append(slot)
-            else:
-                self._add(resolution, slot)
+        raw, width, length = self.retention.raw, resolution.width, resolution.partition
+        first = slot_of(begin, width)
+        cuts = self.cuts.between(width, first, end)
+        for partition in range(slot_of(first, length), end, length):
+            slots = range(max(first, partition), min(end, partition + length), width)
+            # Exact samples of an hour share a key, as its minutes do.
+            if raw.is_expired(slot_of(partition, raw.partition), self.now_ms) or not cuts:
+                self._add(resolution, slots)
+                continue
+            self._add(resolution, [slot for slot in slots if slot not in cuts])
+            self.plan.partial += [slot for slot in slots if slot in cuts]
 
-    def _add(self, resolution: Resolution, slot: int) -> None:
-        partition = slot_of(slot, resolution.partition)
-        self.plan.slots.setdefault((resolution, partition), []).append(slot)
+    def _add(self, resolution: Resolution, slots: Sequence[int]) -> None:
+        if slots:
+            partition = slot_of(slots[0], resolution.partition)
+            self.plan.slots.setdefault((resolution, partition), []).extend(slots)
