@@ -22,7 +22,7 @@ def test_a_program_that_ends_keeps_what_it_counted_last(
         Counter("jobs", "Jobs").inc(7)
         {end}
     """)
-    process.communicate(timeout=PATIENCE)
+    process.communicate(timeout=4 * PATIENCE)
     assert [family.series[0].value for family in metrics.live("jobs_total")] == [7]
 
 
@@ -40,7 +40,7 @@ def test_a_signal_ends_a_program_as_before_and_loses_nothing(
     assert process.stdout is not None
     process.stdout.readline()
     os.kill(process.pid, number)
-    process.communicate(timeout=PATIENCE)
+    process.communicate(timeout=4 * PATIENCE)
     assert process.returncode == -number
     assert [family.series[0].value for family in metrics.live("jobs_total")] == [7]
 
