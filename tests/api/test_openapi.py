@@ -43,7 +43,7 @@ CHECKS = [
 NOT_GENERATED = {
     "/v1/metrics",
     "/federate",
-    *(f"/api/v1/{name}" for name in ("query", "query_range", "series")),
+    *(f"/api/v1/{name}" for name in ("query", "query_range", "query_exemplars", "series")),
     *(f"/api/v1/{name}" for name in ("format_query", "parse_query")),
 }
 SETTINGS = hypothesis.settings(
