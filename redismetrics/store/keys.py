@@ -124,9 +124,9 @@ an option, or an element behind the options, keeps its bytes.
 
 LATER: what this version has room for, and does not write. It skips what it does not know, and
 counts it: changes of unknown kinds and fields of `live` on the page, metrics of unknown types in
-listings. It deletes and copies all of it.
-    kinds of changes  No worker or script folds a change of an unknown kind, or one behind it. While
-        one waits, no series is forgotten, and the shared value of a gauge does not change
+listings. It deletes and copies all of it. No worker or script folds a change of an unknown kind, or
+one behind it. While one waits, no series is forgotten, and the shared value of a gauge does not
+change.
 
 Raise FORMAT when the meaning of stored bytes changes; keep a dump of each format in
 tests/system/golden/.
