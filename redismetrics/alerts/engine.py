@@ -43,3 +43,7 @@ class Engine(Protocol):
             RuleFailed: If they cannot be written.
         """
         ...
+
+    def settle(self) -> None:
+        """Wait until what was written is stored."""
+        ...

@@ -100,6 +100,7 @@ def evaluate_group(
             )
             took = asking + around.clock() - began
             yield RuleOutcome(outcome.rule, outcome.state, outcome.error, took, outcome.series)
+    engine.settle()
 
 
 def _batches(group: Group, engine: Engine) -> Iterator[list[int]]:

@@ -70,6 +70,7 @@ class StoreEngine:
         self._options = MappingOptions(idle_ms)
         self._trees: dict[str, Any] = {}
         self._declared: set[str] = set()
+        self._has_written = False
         self._last: dict[tuple[tuple[str, str], ...], float] = {}
 
     def selects(self, expression: str) -> set[str] | None:
@@ -82,6 +83,7 @@ class StoreEngine:
         Raises:
             StoreError: If Redis is unreachable.
         """
+        self.settle()
         prepared = [self._prepare(each, at_ms) for each in expressions]
         selectors: dict[Selector, int] = {}
         for each in prepared:
@@ -131,7 +133,7 @@ class StoreEngine:
     def write(
         self, series: Sequence[Sample], ended: Sequence[Mapping[str, str]], at_ms: int
     ) -> None:
-        """Record samples and ends of series, and wait until they are stored; see `Engine`.
+        """Record samples and ends of series; see `Engine`.
 
         What is not finite is not recorded, as a gauge cannot be it, and ends its series.
         """
@@ -146,7 +148,16 @@ class StoreEngine:
                 self._end(labels, at_ms)
         except InvalidMetric as error:
             raise RuleFailed(one_line(error)) from error
-        self._recorder.flush(_FLUSH_TIMEOUT)
+
+    def settle(self) -> None:
+        """Wait until what was recorded is stored; see `Engine`.
+
+        Raises:
+            StoreError: If Redis does not confirm it in time.
+        """
+        if self._has_written:
+            self._recorder.flush(_FLUSH_TIMEOUT)
+            self._has_written = False
 
     def _end(self, labels: Mapping[str, str], at_ms: int) -> None:
         last = self._last.pop(tuple(sorted(labels.items())), None)
@@ -160,6 +171,7 @@ class StoreEngine:
         at_ms: int,
         metadata: Mapping[str, Any] | None,
     ) -> None:
+        self._has_written = True
         name = labels["__name__"]
         tags = {key: each for key, each in labels.items() if key != "__name__"}
         if name not in self._declared:

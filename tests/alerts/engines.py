@@ -29,3 +29,6 @@ class ScriptedEngine:
         self, series: Sequence[Sample], ended: Sequence[Mapping[str, str]], at_ms: int
     ) -> None:
         self.written.append((list(series), list(ended), at_ms))
+
+    def settle(self) -> None:
+        pass

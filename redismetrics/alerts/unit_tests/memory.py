@@ -66,6 +66,9 @@ class MemoryEngine:
         for labels in ended:
             self.add(labels, [(at_ms, 0.0, True)])
 
+    def settle(self) -> None:
+        """Do nothing: what was written can be read at once; see `Engine`."""
+
     def selects(self, expression: str) -> set[str] | None:
         """Return the metrics that an expression selects; see `Engine`."""
         return selected_metrics(expression)
