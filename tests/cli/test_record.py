@@ -60,6 +60,7 @@ def test_recording_as_another_type_fails(shell: Shell, metrics: Metrics) -> None
     assert metrics.query("orders", aggregation="sum") == 1
 
 
+@pytest.mark.slow
 def test_infos_states_and_summaries_are_recorded(shell: Shell, metrics: Metrics) -> None:
     info = ("record", "build", "--type", "info", "--tag", "app=shop")
     assert shell(*info, '{"version": "1.2"}') == (0, "", "")
