@@ -49,15 +49,15 @@
 -- @include "numbers"
 -- @include "slices"
 -- @include "record_rights"
--- @include "series_ids"
 -- @include "record_state"
+-- @include "series_ids" for find_ids, assign_ids
 -- @include "batch_stamp"
 -- @include "totals"
 -- @include "fold"
--- @include "process_values"
+-- @include "process_values" for read_values, append_values
 -- @include "apply_batch"
 -- @include "append"
--- @include "exemplars"
+-- @include "exemplars" for find_corrupt_exemplars, write_exemplars
 -- @include "log_limits"
 
 local clock_key, writers_key, catalogue_key, dirty_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]

@@ -14,6 +14,8 @@
 -- Bytes of a block between its stamp and its ids: samples, oldest, newest, number of series.
 local BLOCK_HEAD = 28
 
+local NO_SERIES = -1 -- in the reply
+
 -- Apply changes of shared values to the rows, with all that waits before them. Return how many
 -- series change, and the bases for the block; nothing if something waits there that only a newer
 -- version can apply.

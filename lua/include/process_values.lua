@@ -19,7 +19,6 @@ local MOST_GONE = 32
 -- kept apart its writer, value and time.
 local GONE_BYTES, WRITER_BYTES, ENTRY_BYTES = 24, 16, 32
 local NOTHING_GONE = struct.pack('<ddd', 0, -1, 0)
-local NO_SERIES = -1 -- in the reply
 
 -- Return the values in *change*, which ends with the ids of the series, or not.
 local function read_values(change, has_ids)
