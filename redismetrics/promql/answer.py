@@ -1,6 +1,5 @@
 """The result of an expression, and the `data` object of Prometheus' HTTP API."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -8,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from .histogram_json import histogram_json
+from .number_format import format_value, format_values
 from .source import Labels
-from .text import format_float
 from .vectors import Grid, Scalar, Vector, key_of
 
 if TYPE_CHECKING:
@@ -69,20 +68,8 @@ def _seconds(time: int) -> float | int:
     return time // 1000 if time % 1000 == 0 else time / 1000
 
 
-def format_value(value: float) -> str:
-    """Return a sample's value as the API writes it: Go's %f, with an exponent for extremes."""
-    text = repr(value)
-    if "e" not in text:
-        if text in ("nan", "inf", "-inf"):
-            return {"nan": "NaN", "inf": "+Inf", "-inf": "-Inf"}[text]
-        return text.removesuffix(".0")
-    if 1e-6 <= math.fabs(value) < 1e21:
-        return format_float(value)
-    return text
-
-
 def _pairs(times: Sequence[float], values: Sequence[float]) -> list[list[Any]]:
-    return [[time, format_value(value)] for time, value in zip(times, values, strict=True)]
+    return [[time, text] for time, text in zip(times, format_values(values), strict=True)]
 
 
 def _vector(vector: Vector, time: int, limit: int | None) -> list[dict[str, Any]]:

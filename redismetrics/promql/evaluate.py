@@ -18,10 +18,10 @@ from .extended import smoothed_values
 from .grouping import group_labels
 from .instant import at_steps
 from .notes import Notes
+from .number_format import format_short
 from .operators import COMPARISONS, SET_OPERATORS, calculate
 from .prepare import Instruction, Prepared, strip
 from .source import SampledSeries, Selected, Selector
-from .text import format_short
 from .vectors import Grid, Scalar, Vector, concatenate, drop_names, stretched, vector_of
 from .windows import Windows
 

@@ -13,8 +13,8 @@ from redismetrics.exposition.number_format import format_bound
 from . import buckets, nodes
 from .buckets import ClassicHistograms, Stack
 from .distributions import Distributions
+from .number_format import format_short
 from .prepare import strip
-from .text import format_short
 from .vectors import Grid, Scalar, Vector, concatenate, merge_same_labels
 
 if TYPE_CHECKING:

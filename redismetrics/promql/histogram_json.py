@@ -10,7 +10,7 @@ import numpy as np
 from redismetrics.columnar.arrays import Floats
 
 from .distributions import Distributions
-from .text import format_float
+from .number_format import format_value
 
 # Prometheus' clients use at most as many by default (native histogram bucket limit 160).
 MAX_BUCKETS = 160
@@ -32,14 +32,14 @@ def histogram_json(block: Distributions, row: int, steps: Sequence[int]) -> list
 
 def _histogram(single: Distributions, step: int) -> dict[str, Any]:
     count, total = float(single.count[0, step]), float(single.total[0, step])
-    shown = {"count": format_float(count), "sum": format_float(total)}
+    shown = {"count": format_value(count), "sum": format_value(total)}
     low, high = float(single.low[0, step]), float(single.high[0, step])
     if count <= 0 or not math.isfinite(low) or not math.isfinite(high):
         return shown
     bounds = _bounds(low, high)
     counts = _counts(single, step, bounds)
     found = [
-        [_rule(lower, upper), format_float(lower), format_float(upper), format_float(number)]
+        [_rule(lower, upper), format_value(lower), format_value(upper), format_value(number)]
         for lower, upper, number in zip(
             bounds[:-1].tolist(), bounds[1:].tolist(), counts.tolist(), strict=True
         )

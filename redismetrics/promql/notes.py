@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 from redismetrics.columnar.arrays import Floats
 
+from .number_format import format_short
 from .ranking import first_invalid
-from .text import format_short
 from .tokens import place
 
 # As many as Prometheus' API shows of each kind.

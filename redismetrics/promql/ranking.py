@@ -11,8 +11,8 @@ from redismetrics.errors import EvaluationFailed
 from .budget import Budget
 from .grouping import Groups, group_labels
 from .nodes import Aggregation
+from .number_format import format_label
 from .source import Labels
-from .text import format_float
 from .vectors import Scalar, Vector
 from .windows import BLOCK_CELLS
 
@@ -121,7 +121,7 @@ def count_values(vector: Vector, node: Aggregation, label: str, budget: Budget) 
     # A pair of a series and a value has its own labels, and so its group.
     pairs, of_cell = np.unique(series * max(len(values), 1) + number, return_inverse=True)
     budget.series(len(pairs))
-    texts = [format_float(value) for value in values.tolist()]
+    texts = [format_label(value) for value in values.tolist()]
     labels = []
     for pair in pairs.tolist():
         row, of_value = divmod(pair, len(values))

@@ -5,51 +5,7 @@ import pytest
 pytest.importorskip("promql_parser", reason="needs redismetrics[promql]")
 pytest.importorskip("re2", reason="needs redismetrics[promql]")
 
-from redismetrics.promql.answer import format_value
-from redismetrics.promql.text import format_float, format_short
 from tests.promql.memory import ask, every_minute, in_memory
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.0, "0"),
-        (1.0, "1"),
-        (0.1, "0.1"),
-        (1e20, "100000000000000000000"),
-        (1e21, "1e+21"),
-        (1.5e300, "1.5e+300"),
-        (1e-6, "0.000001"),
-        (1.5e-7, "1.5e-07"),
-        (1e-300, "1e-300"),
-        (123456789.123, "123456789.123"),
-        (-2.5, "-2.5"),
-        (float("inf"), "+Inf"),
-        (float("-inf"), "-Inf"),
-        (float("nan"), "NaN"),
-    ],
-)
-def test_values_are_written_as_prometheus_does(value: float, text: str) -> None:
-    assert format_value(value) == text
-
-
-def test_numbers_in_labels_have_no_exponent() -> None:
-    assert [format_float(value) for value in (1e21, 1e-7, 5.0, float("nan"))] == [
-        "1000000000000000000000",
-        "0.0000001",
-        "5",
-        "NaN",
-    ]
-
-
-def test_numbers_in_messages_are_short() -> None:
-    assert [format_short(value) for value in (1.5, 1e-5, 1e21, 2.0, 100000.0)] == [
-        "1.5",
-        "1e-05",
-        "1e+21",
-        "2",
-        "100000",
-    ]
 
 
 def test_each_type_has_its_form() -> None:

@@ -13,12 +13,12 @@ from redismetrics.errors import InvalidExpression
 from redismetrics.model.exemplar import Exemplar
 from redismetrics.model.time import to_ms
 from redismetrics.promql.mapping.exemplars import matching_exemplars
+from redismetrics.promql.number_format import format_value
 from redismetrics.promql.prepare import prepare
 
 from . import parameters
 from .envelope import envelope_schema, success, to_json
 from .evaluation import PromqlService
-from .number_format import format_value
 
 Values = Mapping[str, Any]
 

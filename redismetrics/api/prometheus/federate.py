@@ -11,11 +11,11 @@ from redismetrics.api.endpoint import Endpoint
 from redismetrics.api.sending import HeldResponse
 from redismetrics.api.service import Service
 from redismetrics.exposition.text import content_type
+from redismetrics.promql.number_format import format_value
 from redismetrics.promql.vectors import Vector
 
 from . import parameters
 from .evaluation import PromqlService, read_selections
-from .number_format import format_value
 
 Values = Mapping[str, Any]
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from redismetrics.promql.answer import Answer
 from redismetrics.promql.budget import Budget
+from redismetrics.promql.number_format import format_time, format_values
 from redismetrics.promql.vectors import Vector, key_of
 
 from .envelope import to_json
-from .number_format import format_time, format_values
 
 _TRUNCATED = "results truncated due to limit"
 

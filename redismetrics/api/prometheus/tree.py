@@ -5,8 +5,7 @@ from typing import Any
 from redismetrics.promql import nodes
 from redismetrics.promql.durations import Duration
 from redismetrics.promql.nodes import Moment, Node
-
-from .number_format import format_value
+from redismetrics.promql.number_format import format_value
 
 _CARDINALITY = {"": "one-to-one", "left": "many-to-one", "right": "one-to-many"}
 

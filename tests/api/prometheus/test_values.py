@@ -1,10 +1,7 @@
-"""Times, durations and numbers as Prometheus reads and writes them."""
-
-import math
+"""Times and durations as Prometheus reads them."""
 
 import pytest
 
-from redismetrics.api.prometheus.number_format import format_time, format_values
 from redismetrics.api.prometheus.values import MAX_MS, MIN_MS, read_duration, read_time
 from redismetrics.errors import InvalidQuery
 
@@ -45,18 +42,3 @@ def test_duration_is_seconds_or_prometheus_text(text: str, milliseconds: int) ->
 def test_other_durations_are_refused(text: str) -> None:
     with pytest.raises(InvalidQuery, match="must be a number of seconds or a duration"):
         read_duration(text, "step")
-
-
-def test_numbers_are_written_as_go_does() -> None:
-    values = [1.0, 1.5, -0.0, 1e16, 1e20, 1e21, 1e-5, 1e-6, 1e-7, 0.1, 123456789.25]
-    assert format_values(values) == [
-        *("1", "1.5", "-0", "10000000000000000", "100000000000000000000", "1e+21"),
-        *("0.00001", "0.000001", "1e-07", "0.1", "123456789.25"),
-    ]
-    assert format_values([math.nan, math.inf, -math.inf, 2.0]) == ["NaN", "+Inf", "-Inf", "2"]
-    assert format_values([]) == []
-
-
-def test_times_have_milliseconds_only_if_needed() -> None:
-    times = [1_500, 2_000, 7, -1_500]
-    assert list(map(format_time, times)) == ["1.500", "2", "0.007", "-1.500"]

@@ -1,5 +1,6 @@
-"""Numbers and times as Prometheus' HTTP API writes them."""
+"""Numbers and times as Prometheus writes them, which is how Go does."""
 
+import math
 from collections.abc import Iterable
 from decimal import Decimal
 
@@ -7,10 +8,10 @@ _NOT_FINITE = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
 
 
 def format_values(values: Iterable[float]) -> list[str]:
-    """Return each value as text: Go's shortest decimal that reads back as the same float.
+    """Return each sample's value as the HTTP API writes it.
 
-    Prometheus writes an exponent only below 1e-06 and from 1e+21 on; Python from 1e-04 down and
-    from 1e+16 on.
+    These are the shortest digits that read back as the same float. Prometheus writes an exponent
+    only below 1e-06 and from 1e+21 on; Python from 1e-04 down and from 1e+16 on.
     """
     texts = list(map(repr, values))
     joined = ",".join(texts)
@@ -32,6 +33,20 @@ def _rare(text: str) -> str:
     if text in _NOT_FINITE:
         return _NOT_FINITE[text]
     return text if not 1e-6 <= abs(float(text)) < 1e21 else f"{Decimal(text):f}"
+
+
+def format_label(value: float) -> str:
+    """Return *value* without an exponent (Go's 'f', -1), as `count_values` writes labels."""
+    text = format_value(value)
+    return f"{Decimal(text):f}" if "e" in text else text
+
+
+def format_short(value: float) -> str:
+    """Return *value* as Go's %g, which messages use."""
+    if math.isfinite(value) and value != 0 and not 1e-4 <= abs(value) < 1e21:
+        mantissa, _, exponent = f"{Decimal(repr(value)).normalize():E}".partition("E")
+        return f"{mantissa}e{exponent[0]}{exponent[1:]:>02}"
+    return format_value(value)
 
 
 def format_time(time_ms: int) -> str:
