@@ -76,6 +76,7 @@ def _answer(
             budget.series(sum(len(part.labels) for part in parts) + len(slots.series))
             budget.read(sum(len(table) for table, _ in slots.tables) + len(slots.samples))
             parts += _parts(selector, slots, name, of, budget, options)
+            budget.hold(selector.count * sum(len(part.labels) for part in parts))
     return Selected(
         [part for part in parts if isinstance(part, SampledSeries)],
         [part for part in parts if isinstance(part, ComputedSeries)],
@@ -140,7 +141,8 @@ def _parts(
         yield distributions(selector, slots, name, options, budget)
         return
     math = CounterMath.of(selector, slots, options)
-    budget.hold(len(slots.series) * (2 * selector.count + 1))
+    lines = len(slots.definition.buckets) + 1 if of.form == "bucket" else 1
+    budget.hold(lines * len(slots.series) * (2 * selector.count + 1))
     if of.form == "counter":
         current = current_totals(slots, slice(1, 3))
         yield math.values(named(slots.series, name), math.rows.summaries.total, current)

@@ -14,6 +14,7 @@ from redismetrics.promql.budget import Budget
 from redismetrics.promql.mapping.reads import MappingOptions
 from redismetrics.promql.matchers import Matcher
 from tests.fixtures.clients import MakeWorker
+from tests.fixtures.clusters import Cluster
 from tests.fixtures.queries import BASE
 from tests.fixtures.workers import pull_forward
 from tests.promql.mapping.ask import HOUR, MINUTE, ask, values
@@ -233,3 +234,33 @@ def test_instant_distribution_is_all_that_is_stored(metrics: Metrics, entries: l
     (part,) = ask(metrics, "size", Matcher("queue", "=", "a"), **times).distributions
     counts = [len(by_queue(entries, START, START + hours * HOUR)["a"]) for hours in (1, 2)]
     assert part.count.tolist() == [counts]
+
+
+def test_budget_counts_the_buckets_of_a_histogram(metrics: Metrics, entries: list[Entry]) -> None:
+    times = {"start": START + HOUR, "step": MINUTE, "count": 60, "range": HOUR}
+    # 3 series, 4 buckets.
+    for most in (3 * 4 * 121 - 1, 3 * 4 * 121):
+        budget = Budget.of(max_samples=most)
+        # What is read counts as well, but only up to now.
+        budget.samples = -10_000
+        if most == 3 * 4 * 121:
+            found = ask(metrics, "size_bucket", function="rate", budget=budget, **times)
+            assert len(found.values) == 4
+        else:
+            with pytest.raises(EvaluationFailed, match="too many samples"):
+                ask(metrics, "size_bucket", function="rate", budget=budget, **times)
+
+
+@pytest.mark.slow
+def test_answers_are_the_same_on_a_cluster(cluster: Cluster, namespace: str) -> None:
+    with Metrics(cluster.url, namespace=namespace, flush_interval=3600) as metrics:
+        for number in range(60):
+            at, tags = BASE + 60 * number, {"queue": "ab"[number % 2]}
+            for name in ("jobs", "clicks", "mails"):
+                metrics.increment(name, number, tags=tags, timestamp=at)
+        found = metrics.promql_query('{__name__=~".+_total"}', BASE + 3600)
+        assert sorted((*row["labels"].values(), row["value"]) for row in found) == [
+            (f"{name}_total", queue, total)
+            for name in ("clicks", "jobs", "mails")
+            for queue, total in (("a", 870.0), ("b", 900.0))
+        ]
