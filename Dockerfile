@@ -17,7 +17,7 @@ FROM python:3.13-slim
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 RUN --mount=type=bind,from=build,source=/dist,target=/dist \
-    pip install --only-binary :all: "$(echo /dist/*.whl)[cli,otel,server]"
+    pip install --only-binary :all: "$(echo /dist/*.whl)[alerts,cli,otel,server]"
 
 # A numeric user, so that runAsNonRoot of Kubernetes can check it. It owns and writes nothing.
 USER 10001:10001

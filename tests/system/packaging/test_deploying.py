@@ -175,7 +175,7 @@ def test_images_are_pinned_at_least_to_a_minor_version(compose: dict[str, Any]) 
 
 def test_containers_have_no_unneeded_rights(compose: dict[str, Any]) -> None:
     ours = {name: service for name, service in compose["services"].items() if "build" in service}
-    assert set(ours) == {"worker", "api", "load", "promql"}
+    assert set(ours) == {"worker", "api", "alerts", "load", "promql"}
     for service in ours.values():
         assert "image" not in service
         assert service["read_only"]
@@ -190,7 +190,7 @@ def test_mounted_files_exist(compose: dict[str, Any]) -> None:
         for volume in service.get("volumes", ())
     ]
     files = [source for source in sources if source.startswith("./")]
-    assert len(files) == 6
+    assert len(files) == 7
     assert all((ROOT / source).exists() for source in files)
     assert {source for source in sources if not source.startswith(".")} == set(compose["volumes"])
 
@@ -634,8 +634,9 @@ def exec_start(unit: Path) -> list[str]:
     return shlex.split(parser["Service"]["ExecStart"])
 
 
-def test_there_are_units_for_the_worker_and_the_server() -> None:
-    assert [unit.stem for unit in UNITS] == ["redismetrics-serve", "redismetrics-worker"]
+def test_there_is_a_unit_for_each_service() -> None:
+    names = ("alerts", "serve", "worker")
+    assert [unit.stem for unit in UNITS] == [f"redismetrics-{name}" for name in names]
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
