@@ -15,6 +15,7 @@ The sums of all groups are compared: Prometheus extrapolates, so within 2 %.
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -69,7 +70,9 @@ def prometheus(folder: Path, text: Path) -> Iterator[str]:
     command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", str(text), str(data)]
     subprocess.run(command, check=True, capture_output=True)
     (folder / "empty.yml").write_text("")
-    address = "127.0.0.1:19091"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
     command = [
         "prometheus",
         f"--config.file={folder / 'empty.yml'}",

@@ -31,6 +31,8 @@ NAME = "__name__"
 _METRICS_AT_ONCE = 50
 # Functions of a window of distributions that only ask whether, or how often, there was one.
 _OF_PRESENCE = ("count_over_time", "present_over_time", "absent_over_time")
+# Functions of a window of samples that look for resets of counters.
+_OF_RESETS = ("increase", "rate", "irate", "resets")
 
 Part = SampledSeries | ComputedSeries | DistributionSeries
 
@@ -63,6 +65,7 @@ def _answer(
 ) -> Operation[Selected]:
     shown = matching_names(names, selector.matchers)
     parts: list[Part] = []
+    infos = [] if shown else _did_you_mean(names, selector.matchers)
     for first in range(0, len(shown), _METRICS_AT_ONCE):
         some = shown[first : first + _METRICS_AT_ONCE]
         queries = [
@@ -77,11 +80,16 @@ def _answer(
             budget.read(sum(len(table) for table, _ in slots.tables) + len(slots.samples))
             parts += _parts(selector, slots, name, of, budget, options)
             budget.hold(selector.count * sum(len(part.labels) for part in parts))
+            if of.form == "gauge" and selector.function in _OF_RESETS and slots.tables:
+                infos.append(
+                    f"resets of `{name}` within a minute, hour or day of which only the last "
+                    "sample is read are not seen"
+                )
     return Selected(
         [part for part in parts if isinstance(part, SampledSeries)],
         [part for part in parts if isinstance(part, ComputedSeries)],
         [part for part in parts if isinstance(part, DistributionSeries)],
-        infos=[] if shown else _did_you_mean(names, selector.matchers),
+        infos=infos,
     )
 
 

@@ -264,3 +264,16 @@ def test_answers_are_the_same_on_a_cluster(cluster: Cluster, namespace: str) -> 
             for name in ("clicks", "jobs", "mails")
             for queue, total in (("a", 870.0), ("b", 900.0))
         ]
+
+
+def test_resets_that_may_be_hidden_are_an_info(
+    metrics: Metrics, make_worker: MakeWorker, entries: list[Entry]
+) -> None:
+    make_worker().pass_once(alone=True)
+    window = {"start": START + 2 * HOUR, "function": "rate"}
+    # Of a window that is this long, whole minutes are read.
+    found = ask(metrics, "depth", range=72 * HOUR, **window)
+    (info,) = found.infos
+    assert info.startswith("resets of `depth` within a minute, hour or day")
+    assert not ask(metrics, "depth", range=HOUR, **window).infos
+    assert not ask(metrics, "depth", range=72 * HOUR, start=START).infos
