@@ -46,15 +46,14 @@ LUA = Path(__file__).parents[2] / "lua"
 # Fold as record.lua does. KEYS[1] is a `live` hash; ARGV: doubles in a row, rows in a field, number
 # of the oldest change, number of the next change, most changes to fold.
 FOLD = """
-local rows = open_rows(KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]))
-local state = {
-  first_change = tonumber(ARGV[3]), next_change = tonumber(ARGV[4]), change_bytes = 0,
-}
+local rows = open_rows(KEYS[1], struct.pack('<I2B', ARGV[1], ARGV[2]), 1)
+local state = unpack_state(false)
+state[FIRST_CHANGE], state[NEXT_CHANGE] = tonumber(ARGV[3]), tonumber(ARGV[4])
 local fold = fold_changes(rows, state, tonumber(ARGV[5]), math.huge)
 if fold then
   write_fold(rows, state, fold)
 end
-return state.first_change
+return state[FIRST_CHANGE]
 """
 
 
