@@ -50,6 +50,24 @@ EXPLANATIONS = (
         "queries and recording share two cores and the server's one thread",
     ),
     Explanation(
+        "compat",
+        "prometheus_client, one process",
+        "it adds to a number in memory; ours does too, and appends what Redis is sent",
+        "()",
+    ),
+    Explanation(
+        "compat",
+        "prometheus_client, one process",
+        "it reads the memory of its process; ours sends what was counted and reads Redis",
+        "page",
+    ),
+    Explanation(
+        "compat",
+        "prometheus_client, multi-process mode",
+        "a few small files of one host are read faster than what all processes have in Redis",
+        "page after 4 processes",
+    ),
+    Explanation(
         "cluster", "one node", "four processes and three nodes share two cores, too few to gain"
     ),
     Explanation(
