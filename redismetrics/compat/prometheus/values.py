@@ -179,7 +179,6 @@ class SharedGaugeValue(SeriesValue):
         self._append((-self._clock(), 0.0))
 
     def inc(self, amount: float) -> None:
-        """Only code that goes around prometheus_client's checks gets here."""
         with self._lock:
             self._value = value = self._value + amount
             # In the order of the changes.
