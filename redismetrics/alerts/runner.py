@@ -89,6 +89,7 @@ class Runner:
     Args:
         send: Gets what Alertmanagers must be sent: alerts as `alert_payload` makes them.
         problems: Returns what is wrong with this process, for the doctor.
+        is_silent: Log nothing.
     """
 
     def __init__(
@@ -103,11 +104,12 @@ class Runner:
         resend_delay_ms: int,
         send: Callable[[list[dict[str, object]]], None],
         problems: Callable[[], list[str]] = list,
+        is_silent: bool = False,
     ) -> None:
         self._namespace, self._holder = namespace, holder
         self._around, self._default_interval = around, default_interval_ms
         self._lease_ms, self._resend_delay = lease_ms, resend_delay_ms
-        self._send, self._problems = send, problems
+        self._send, self._problems, self._is_silent = send, problems, is_silent
         self._differing: set[str] = set()
         self.counts = RunnerCounts()
         self._running: dict[str, _Running] = {}
@@ -223,7 +225,8 @@ class Runner:
             each.fence = 0
             return
         self.counts.missed += missed
-        _report(each, outcomes, transitions)
+        if not self._is_silent:
+            _report(each, outcomes, transitions)
         each.saved = SavedGroup(status, after, before.rules if rules is None else rules)
         each.states = [outcome.state for outcome in outcomes]
         if sending:

@@ -56,7 +56,7 @@ class AlertService:
     """Evaluates rules and sends alerts until it is stopped.
 
     Args:
-        engine: Makes the engine that evaluates expressions, from a client.
+        engine: Makes the engine that evaluates expressions.
 
     Raises:
         InvalidSetting: If a rule file or the notification file is not valid.
@@ -68,7 +68,7 @@ class AlertService:
         namespace: str,
         store: Store,
         options: AlertOptions,
-        engine: Callable[[Client], Engine],
+        engine: Callable[[], Engine],
     ) -> None:
         self.namespace, self.store, self.options = namespace, store, options
         self.status = ServiceStatus(passed_at=monotonic())
@@ -152,7 +152,7 @@ class AlertService:
             self.stop.wait(wait)
 
     def _evaluating(self, client: Client) -> Callable[[], float]:
-        engine = self._engine(client)
+        engine = self._engine()
         lease = self.options.lease
         renew_at = look_at = 0.0
 

@@ -6,9 +6,7 @@ from typing import Any
 
 from redismetrics.errors import InvalidSetting, shown
 from redismetrics.store.connection import Store
-from redismetrics.store.driver import Client as StoreClient
 
-from .engine import Engine
 from .options import AlertOptions
 from .service import AlertService
 from .store_engine import StoreEngine
@@ -40,21 +38,23 @@ def make_service(metrics: Any, options: AlertOptions) -> AlertService:
         InvalidSetting: If a file is not valid, or the client stores nothing.
         MissingExtra: If a package of the extra `alerts` is not installed.
     """
-    internals, settings = metrics.internals, metrics.settings
-    if not internals.has_store:
+    settings = metrics.settings
+    if not metrics.internals.has_store:
         raise InvalidSetting("rules need a server, and none:// stores nothing; leave them out")
-
-    def engine(client: StoreClient) -> Engine:
-        return StoreEngine(
-            internals.query_context,
-            metrics,
-            internals.run,
-            internals.declare_default,
-            idle_ms=round(1000 * settings.series_idle),
-        )
-
     store = Store(settings.url, settings.socket_timeout)
-    return AlertService(settings.namespace, store, options, engine)
+    return AlertService(settings.namespace, store, options, lambda: store_engine(metrics))
+
+
+def store_engine(metrics: Any) -> StoreEngine:
+    """Return an engine that evaluates and records with the client *metrics*."""
+    internals = metrics.internals
+    return StoreEngine(
+        internals.query_context,
+        metrics,
+        internals.run,
+        internals.declare_default,
+        idle_ms=round(1000 * metrics.settings.series_idle),
+    )
 
 
 class AlertThread:

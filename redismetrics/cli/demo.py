@@ -13,6 +13,7 @@ from rich.text import Text
 from redismetrics.errors import RedisMetricsError
 from redismetrics.model.sample import Sample
 
+from .demo_alert import RULE
 from .demo_run import (
     MAX_SECONDS,
     PROCESSES,
@@ -139,6 +140,7 @@ def _show_result(console: Console, result: DemoResult) -> None:
     lines = result.page.result.splitlines()
     print_lines(console, [f"  {line}" for line in _excerpt(lines)])
     console.print(f"  ({len(lines)} lines in all)\n")
+    _show_alerts(console, result.alerts)
     print_call(console, result.stored.text)
     stored = f"[bold]{result.stored.result:,}[/bold]"
     console.print(f"\n  {stored}\n")
@@ -154,6 +156,21 @@ def _show_result(console: Console, result: DemoResult) -> None:
         f"[bold]{result.per_second:,}[/bold] samples per second, "
         "from the first call to the last confirmation."
     )
+
+
+def _show_alerts(console: Console, alerts: list[dict[str, Any]] | None) -> None:
+    if alerts is None:
+        console.print("With the extra `alerts`, a rule would be evaluated here.\n")
+        return
+    print_lines(console, [f"  {line}" for line in RULE.rstrip().splitlines()])
+    console.print("\nThe rule is evaluated now, and as if two minutes later:\n")
+    rows = [
+        {"alert": each["rule"], **each["labels"], "before": each["before"], "after": each["after"]}
+        for each in alerts
+    ]
+    for row in rows:
+        row.pop("alertname", None)
+    console.print(table(rows))
 
 
 def _rows(result: Any) -> list[dict[str, Any]]:
@@ -181,6 +198,8 @@ def _excerpt(page: list[str]) -> list[str]:
 
 
 def _as_json(result: DemoResult) -> dict[str, Any]:
+    from redismetrics.queries.json_ready import to_json_ready
+
     return {
         "processes": len(result.recorded_by),
         "recorded": result.recorded,
@@ -192,6 +211,7 @@ def _as_json(result: DemoResult) -> dict[str, Any]:
         "samples_per_second": result.per_second,
         "results": {name: _call_as_json(call) for name, call in result.queries.items()},
         "page": result.page.result,
+        "alerts": to_json_ready(result.alerts),
     }
 
 

@@ -33,6 +33,8 @@ from redismetrics.model.sample import Sample
 from redismetrics.model.time import monotonic
 from redismetrics.store import embedded
 
+from .demo_alert import run_alert
+
 PROCESSES = 4
 
 # The log of a metric is cut at 64 MiB, which the fastest machine fills in about 500 s.
@@ -99,7 +101,8 @@ class DemoResult:
     """The result of the demo.
 
     *recorded* is counted by the processes, *stored* by queries.
-    *seconds* is from the first recording to the confirmation of the last one.
+    *seconds* is from the first recording to the confirmation of the last one. *alerts* are changes
+    of states, see `run_alert`.
     """
 
     recorded_by: dict[str, int]
@@ -108,6 +111,7 @@ class DemoResult:
     seconds: float
     queries: dict[str, Call]
     page: Call
+    alerts: list[dict[str, Any]] | None = None
 
     @property
     def recorded(self) -> int:
@@ -244,6 +248,8 @@ class Demo:
             seconds=self._elapsed,
             queries=queries,
             page=Call("export(metrics=metrics)", export(metrics=metrics)),
+            # Last, since it records the states of alerts.
+            alerts=run_alert(metrics),
         )
 
     def _interval(self) -> str:

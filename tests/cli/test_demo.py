@@ -260,3 +260,14 @@ def test_a_lost_or_doubled_sample_is_not_exact() -> None:
 
     assert outcome(7)
     assert not any((outcome(6), outcome(8), outcome(7, dropped=1)))
+
+
+@pytest.mark.slow
+@needs_server
+def test_an_alert_fires_and_is_resolved(outcome: dict[str, Any]) -> None:
+    pytest.importorskip("promql_parser", reason="needs redismetrics[alerts]")
+    alerts = outcome["alerts"]
+    tenants = {each["labels"]["tenant"] for each in alerts}
+    assert tenants == {"cns", "crucible", "tinkex"}
+    assert [(each["before"], each["after"]) for each in alerts[:3]] == [("inactive", "firing")] * 3
+    assert [(each["before"], each["after"]) for each in alerts[3:]] == [("firing", "inactive")] * 3

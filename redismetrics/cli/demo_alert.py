@@ -1,0 +1,56 @@
+"""The alert of the demo: it fires on what was recorded, and is over two minutes later."""
+
+from typing import Any
+
+from redismetrics.client.metrics import Metrics
+from redismetrics.errors import MissingExtra
+
+RULE = """\
+groups:
+  - name: demo
+    rules:
+      - alert: JobsFail
+        expr: sum by (tenant) (increase(jobs_completed_total{status="failed"}[1m])) > 0
+        annotations: {summary: "{{ $value }} jobs of {{ $labels.tenant }} failed"}
+"""
+_LATER_MS = 120_000
+
+
+def run_alert(metrics: Metrics) -> list[dict[str, Any]] | None:
+    """Evaluate the rule now, and as if two minutes later; return the changes of its alerts' states.
+
+    Return None if the extra `alerts` is not installed.
+    """
+    try:
+        from redismetrics.alerts.evaluate import Surroundings
+        from redismetrics.alerts.expressions import check_expression
+        from redismetrics.alerts.rule_file import parse_rules
+        from redismetrics.alerts.runner import Runner
+        from redismetrics.alerts.start import store_engine
+        from redismetrics.store.connection import Store
+
+        groups = parse_rules(RULE.encode(), check_expression, "demo.yml")
+    except MissingExtra:
+        return None
+    runner = Runner(
+        metrics.settings.namespace,
+        groups,
+        "demo",
+        around=Surroundings(),
+        default_interval_ms=1000,
+        lease_ms=60_000,
+        resend_delay_ms=60_000,
+        send=lambda _: None,
+        is_silent=True,
+    )
+    store = Store(metrics.settings.url, metrics.settings.socket_timeout)
+    try:
+        client = store.client()
+        runner.take_leases(client)
+        now_ms = round(1000 * metrics.internals.clock())
+        for at in (now_ms, now_ms + _LATER_MS):
+            runner.evaluate_next(client, store_engine(metrics), at)
+        changes: list[dict[str, Any]] = metrics.alert_history()
+        return list(reversed(changes))
+    finally:
+        store.close()
