@@ -56,6 +56,8 @@ def _choose(
     keys = {key for tags in series.values() for key in tags}
     names = names_of_tags(definition, keys - {LABELS_TAG})
     positions = np.full(max(series, default=-1) + 2, -1)
+    # Other series have labels of their own.
+    may_be_equal = LABELS_TAG in keys or any("" in tags.values() for tags in series.values())
     chosen: dict[tuple[tuple[str, str], ...], int] = {}
     found: list[Labels] = []
     # The answer of each condition to each value: a value occurs in many series.
@@ -70,9 +72,11 @@ def _choose(
             if not known[value]:
                 break
         else:
-            key = tuple(sorted(labels.items()))
-            positions[number] = chosen.setdefault(key, len(found))
-            if positions[number] == len(found):
+            position = len(found)
+            if may_be_equal:
+                position = chosen.setdefault(tuple(sorted(labels.items())), position)
+            positions[number] = position
+            if position == len(found):
                 found.append(labels)
     return found, positions
 
