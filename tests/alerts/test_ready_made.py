@@ -1,5 +1,6 @@
 """Rule files to start from, on data where the right answer is known."""
 
+import importlib
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,15 @@ def test_a_forecast(tmp_path: Path) -> None:
 def test_what_is_refused(call: object, problem: str) -> None:
     with pytest.raises(InvalidQuery, match=problem):
         call()  # type: ignore[operator]
+
+
+@pytest.mark.slow
+def test_the_picture_of_the_page_is_of_these_rules(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs redismetrics[bench]")
+    pictures = importlib.import_module("benchmarks.alert_pictures")
+    pictures.draw(tmp_path / "alerts.svg")
+    # Labels depend on the version of matplotlib, what is drawn does not.
+    assert (tmp_path / "alerts.svg").stat().st_size > 10_000
+    for make in (pictures.burn_rate, pictures.anomaly, pictures.absent, pictures.forecast):
+        _, times, found, _ = make()
+        assert 0 < len(found) < len(times) / 2
