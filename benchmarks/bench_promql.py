@@ -2,179 +2,277 @@
 
     python -m benchmarks promql [--quick]
 
-1,000 counters in 8 groups, 14 increments on average every 15 s, for a day; quick: 100. Redis has
-them as record.lua and the worker leave them (see bench_query.py). Prometheus has the running total
-every 15 s, in blocks that `promtool tsdb create-blocks-from` made. Both are asked over HTTP, in
-turn, for a day at a step of one minute, an hour, and one moment. "cold" is a server with
-cache_bytes=0, "warm" one that has answered the query before; Prometheus is warm in both, as it
-reads from the page cache.
+    jobs      1,000 counters in 8 groups, 14 increments on average every 15 s, for a day
+    visits    50 such counters, for 30 days
+    latency   10 histograms in 3 groups, 1,000,000 samples a day, for a day
 
-The sums of all groups are compared: Prometheus extrapolates, so within 2 %.
+Redis has the last day as record.lua and the worker leave it (see bench_query.py), and of the days
+before the hours, since exact samples have ended by their retention. Prometheus has the running
+totals and buckets every 15 s, in blocks that `promtool tsdb create-blocks-from` made.
+
+All are asked over HTTP, in turn; a run is the best of three. "cold" is a server with
+cache_bytes=0, "warm" one that has answered the query before; Prometheus is the same in both, and
+reads from the page cache. The sums of the results are compared: Prometheus extrapolates, so within
+2 %, and the percentiles of its buckets are far less exact.
+
+Three more figures: from recording a new series until a query finds it, where Prometheus scrapes
+every 15 s; from the start of a server to its first answer; and its memory after all queries.
 """
 
-import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
+import statistics
 import tempfile
 import time
-import urllib.parse
-import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from prometheus_client import CollectorRegistry, Counter, start_http_server
 
-from benchmarks.bench_query import NAMESPACE, Filled, each_15_s
+import redismetrics
+from benchmarks.bench_query import NAMESPACE, Filled, Load, each_15_s
 from benchmarks.common import Options, Row, in_turn, main, own_server, own_worker
+from benchmarks.promql_data import make_blocks, older_hours, total
+from benchmarks.promql_servers import Server, memory_of, prometheus, serving
 from redismetrics.model.time import DAY, HOUR, MINUTE, SECOND
+from redismetrics.promql.prepare import prepare
 
 QUESTION = "How long do PromQL queries take?"
 
 PEER = "Prometheus 2.42"
+MISSING = "Prometheus is not installed (Debian package: prometheus)"
+HAS_PEER = all(map(shutil.which, ("prometheus", "promtool")))
 RATES = "sum by (region) (rate(jobs_total[5m]))"
-# The targets: shares of Prometheus' time for a day of rates.
-COLD, WARM = 0.6, 0.25
+BUCKETS = "histogram_quantile(0.95, sum by (route, le) (rate(latency_bucket[5m])))"
+DIGESTS = "histogram_quantile(0.95, sum by (route) (rate(latency[5m])))"
 
 
-def write_openmetrics(path: Path, filled: Filled, until: int) -> None:
-    """Write the running total of each series every 15 s, of the day before *until* (ms)."""
-    samples = filled.since(0)
-    first = until - DAY - HOUR
-    step = 15 * SECOND
-    count = (until - first) // step
-    times = [f"{(first + step * (number + 1)) / 1000:.3f}" for number in range(count)]
-    with path.open("w") as file:
-        file.write("# TYPE jobs counter\n")
-        for number, tags in enumerate(filled.load.tags):
-            rows = samples.series == number
-            amounts = samples.value[rows] * samples.weight[rows]
-            slot = np.clip((samples.time[rows] - first) // step, 0, count)
-            totals = np.cumsum(np.bincount(slot, amounts, count + 1)[:count]).astype(int).tolist()
-            labels = ",".join(f'{key}="{value}"' for key, value in tags.items())
-            file.writelines(
-                f"jobs_total{{{labels}}} {total} {at}\n"
-                for total, at in zip(totals, times, strict=True)
-            )
-        file.write("# EOF\n")
+@dataclass(frozen=True)
+class Case:
+    """A query over *width* ms; an instant query without *step*.
+
+    Attributes:
+        theirs: How Prometheus is asked, if otherwise.
+        tolerance: By how much the sums of the results may differ.
+        shares: Targets as shares of Prometheus' time, cold and warm.
+        limit: Target of a cold query in ms.
+    """
+
+    name: str
+    query: str
+    width: int = 0
+    step: int = 0
+    theirs: str = ""
+    tolerance: float = 0.02
+    shares: tuple[float, float] | None = None
+    limit: float | None = None
+    headline: bool = False
+
+    def request(self, query: str, until: int) -> Callable[[Server], tuple[float, Any]]:
+        """Return a function that asks a server."""
+        at = until / SECOND
+        if not self.step:
+            return lambda server: server.ask("query", query=query, time=at)
+        begin, step = (until - self.width) / SECOND, self.step // SECOND
+        return lambda server: server.ask("query_range", query=query, start=begin, end=at, step=step)
 
 
-@contextmanager
-def prometheus(folder: Path, text: Path) -> Iterator[str]:
-    """Run Prometheus over blocks made of *text*; yield its address."""
-    data = folder / "data"
-    command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", str(text), str(data)]
-    subprocess.run(command, check=True, capture_output=True)
-    (folder / "empty.yml").write_text("")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    command = [
-        "prometheus",
-        f"--config.file={folder / 'empty.yml'}",
-        f"--storage.tsdb.path={data}",
-        f"--web.listen-address={address}",
-    ]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            _wait(f"http://{address}/-/ready")
-            yield f"http://{address}"
-        finally:
-            process.terminate()
+CASES = (
+    Case(
+        "rates of 1,000 series by group, 24 h by 60 s",
+        RATES,
+        DAY,
+        MINUTE,
+        shares=(0.6, 0.25),
+        headline=True,
+    ),
+    Case("rates of 1,000 series by group, 1 h by 60 s", RATES, HOUR, MINUTE),
+    Case("rates of 1,000 series, 1 h by 60 s", "rate(jobs_total[5m])", HOUR, MINUTE),
+    Case("rates of 1,000 series by group, one moment", RATES),
+    Case("totals of 1,000 series, one moment", "jobs_total"),
+    Case("increase of 1,000 series over 24 h", "sum by (region) (increase(jobs_total[24h]))"),
+    Case(
+        "rates of 50 series by group, 30 d by 1 h",
+        "sum by (region) (rate(visits_total[1h]))",
+        30 * DAY,
+        HOUR,
+        shares=(0.2, 0.2),
+        headline=True,
+    ),
+    Case("increase of 50 series over 30 d", "sum by (region) (increase(visits_total[30d]))"),
+    Case(
+        "p95 of 10 histograms in 3 groups, 24 h by 5 min",
+        DIGESTS,
+        DAY,
+        5 * MINUTE,
+        theirs=BUCKETS,
+        tolerance=0.25,
+        limit=100,
+        headline=True,
+    ),
+)
 
 
-@contextmanager
-def serving(url: str, cache_bytes: int) -> Iterator[str]:
-    """Run `redismetrics serve`; yield its address."""
-    command = [sys.executable, "-m", "redismetrics", "serve", "--port", "0", "--url", url]
-    environ = {
-        **os.environ,
-        "REDISMETRICS_NAMESPACE": NAMESPACE,
-        "REDISMETRICS_CACHE_BYTES": str(cache_bytes),
-        "REDISMETRICS_WORKER": "false",
-    }
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environ) as process:
-        try:
-            assert process.stderr is not None
-            line = next(each for each in process.stderr if each.startswith("serving on "))
-            yield line.removeprefix("serving on ").strip()
-        finally:
-            process.terminate()
+class Servers(NamedTuple):
+    """Ours without and with a cache, and Prometheus if it is installed."""
 
-
-def _wait(address: str) -> None:
-    for _ in range(600):
-        try:
-            with urllib.request.urlopen(address):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise RuntimeError(f"{address} does not answer")
-
-
-def ask(at: str, path: str, **form: Any) -> tuple[float, Any]:
-    """Return the milliseconds of a query, and its result."""
-    body = urllib.parse.urlencode(form).encode()
-    began = time.perf_counter()
-    with urllib.request.urlopen(f"{at}/api/v1/{path}", body) as response:
-        text = response.read()
-    return (time.perf_counter() - began) * 1e3, json.loads(text)["data"]["result"]
-
-
-def total(result: Any) -> float:
-    """Return the sum of all values of a result."""
-    return sum(
-        float(value)
-        for each in result
-        for _, value in each.get("values", [each.get("value", (0, 0))])
-    )
-
-
-def cases(until: int) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield name, path and parameters of each query."""
-    for name, width in (("a day", DAY), ("an hour", HOUR)):
-        form = {"query": RATES, "start": (until - width) / 1000, "end": until / 1000, "step": 60}
-        yield f"rates of {name} by minute", "query_range", form
-    yield "rates of a moment", "query", {"query": RATES, "time": until / 1000}
+    cold: Server
+    warm: Server
+    theirs: Server | None
 
 
 def measure(options: Options) -> Iterator[Row]:
-    if shutil.which("promtool") is None or shutil.which("prometheus") is None:
-        raise RuntimeError("this needs prometheus and promtool (Debian package: prometheus)")
-    series = 100 if options.quick else 1_000
     with ExitStack() as stack:
-        url, _ = stack.enter_context(own_server(options.server))
+        url, redis_process = stack.enter_context(own_server(options.server))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rm-bench-")))
-        filled = Filled(url, own_worker(url, NAMESPACE), each_15_s("jobs", "counter", series))
+        until = fill(stack, url, folder, options)
+        page = CollectorRegistry()
+        theirs = None
+        if HAS_PEER:
+            scraped, thread = start_http_server(0, "127.0.0.1", page)
+            stack.callback(thread.join)
+            stack.callback(scraped.shutdown)
+            theirs = stack.enter_context(prometheus(folder, f"127.0.0.1:{scraped.server_port}"))
+        servers = Servers(
+            stack.enter_context(serving(url, 0)),
+            stack.enter_context(serving(url, 256 << 20)),
+            theirs,
+        )
+        for case in CASES:
+            yield from compare(case, until, servers, options)
+        yield from parsing(servers, options)
+        starts = [[each.start_ms] for each in (servers.warm, servers.theirs) if each]
+        yield row("start to first answer", "ms", *starts)
+        yield first_point(url, page, servers, options)
+        yield from memory(servers, redis_process.pid)
+
+
+def fill(stack: ExitStack, url: str, folder: Path, options: Options) -> int:
+    """Fill Redis, and make Prometheus' blocks of the same; return the last time of queries."""
+    quick = options.quick
+    loads = (
+        each_15_s("jobs", "counter", 100 if quick else 1_000),
+        each_15_s("visits", "counter", 5 if quick else 50),
+        Load("latency", "histogram", 10, "route", 3, 100_000 if quick else 1_000_000),
+    )
+    worker = own_worker(url, NAMESPACE)
+    jobs, visits, latency = (Filled(url, worker, load) for load in loads)
+    older = older_hours(visits, 30)
+    for filled in (jobs, visits, latency):
         stack.callback(filled.close)
         filled.catch_up()
-        until = filled.until // (5 * MINUTE) * 5 * MINUTE
-        text = folder / "jobs.txt"
-        write_openmetrics(text, filled, until)
-        theirs = stack.enter_context(prometheus(folder, text))
-        cold = stack.enter_context(serving(url, 0))
-        warm = stack.enter_context(serving(url, 256 << 20))
-        for name, path, form in cases(until):
-            yield from compare(name, path, form, (cold, warm, theirs), options)
+    until = min(each.until for each in (jobs, visits, latency)) // (5 * MINUTE) * 5 * MINUTE
+    if HAS_PEER:
+        make_blocks(folder, until, [(jobs, []), (visits, older)], latency)
+    return until
 
 
-def compare(
-    name: str, path: str, form: dict[str, Any], servers: tuple[str, str, str], options: Options
-) -> Iterator[Row]:
+def row(case: str, unit: str, ours: list[float], theirs: Sequence[float] = (), **more: Any) -> Row:
+    """Return a row beside Prometheus, which has no figures if it is not installed."""
+    note = "; ".join(filter(None, [more.pop("note", ""), "" if theirs else MISSING]))
+    return Row(case, unit, ours, more.pop("peer", PEER), list(theirs), note=note, **more)
+
+
+def compare(case: Case, until: int, servers: Servers, options: Options) -> Iterator[Row]:
     """Ask all three in turn."""
-    sums = [total(ask(at, path, **form)[1]) for at in servers]
-    if not np.allclose(sums, sums[2], rtol=0.02):
-        raise AssertionError(f"{name}: the sums of cold, warm and Prometheus differ: {sums}")
-    measures = {at: lambda at=at: ask(at, path, **form)[0] for at in servers}
-    found = in_turn(measures, options.runs)
-    is_day = "day" in name
-    for kind, at, share in (("cold", servers[0], COLD), ("warm", servers[1], WARM)):
-        target = share * float(np.median(found[servers[2]])) if is_day else None
-        yield Row(f"{name}, {kind}", "ms", found[at], PEER, found[servers[2]], target=target)
+    if case.width == 30 * DAY:
+        # Whole hours, as a dashboard aligns them.
+        until = until // HOUR * HOUR
+    ours, theirs = (case.request(each, until) for each in (case.query, case.theirs or case.query))
+    asks = {"cold": partial(ours, servers.cold), "warm": partial(ours, servers.warm)}
+    if servers.theirs:
+        asks["theirs"] = partial(theirs, servers.theirs)
+    sums = {name: total(ask()[1]["result"]) for name, ask in asks.items()}
+    expected = sums.get("theirs", sums["cold"])
+    if not expected or not np.allclose(list(sums.values()), expected, rtol=case.tolerance):
+        raise AssertionError(f"{case.name}: the sums of the results differ: {sums}")
+
+    def best(ask: Callable[[], tuple[float, Any]]) -> float:
+        return min(ask()[0] for _ in range(1 if options.quick else 3))
+
+    found = in_turn({name: partial(best, ask) for name, ask in asks.items()}, options.runs)
+    peers = found.get("theirs", [])
+    for number, kind in enumerate(("cold", "warm")):
+        target = case.limit if kind == "cold" else None
+        if case.shares and peers:
+            target = case.shares[number] * statistics.median(peers)
+        name = f"{case.name}, {kind}"
+        yield row(name, "ms", found[kind], peers, target=target, headline=case.headline)
+
+
+def parsing(servers: Servers, options: Options) -> Iterator[Row]:
+    """Measure what is done before data is read."""
+    times, numbers = 10 if options.quick else 1_000, count()
+
+    def new() -> str:
+        return f"{BUCKETS} + {next(numbers)}"
+
+    def prepared(text: Callable[[], str]) -> float:
+        texts = [text() for _ in range(times)]
+        began = time.perf_counter()
+        for each in texts:
+            prepare(each, 0, DAY, MINUTE)
+        return (time.perf_counter() - began) / times * 1e6
+
+    both = {"new": partial(prepared, new), "known": partial(prepared, lambda: BUCKETS)}
+    for name, figures in in_turn(both, options.runs).items():
+        yield Row(f"parse and plan, {name} expression", "us", figures, note=BUCKETS)
+
+    def formatted(server: Server) -> float:
+        return min(server.ask("format_query", query=new())[0] for _ in range(5))
+
+    asks = {"ours": partial(formatted, servers.warm)}
+    if servers.theirs:
+        asks["theirs"] = partial(formatted, servers.theirs)
+    found = in_turn(asks, options.runs)
+    yield row("parse and format, over HTTP", "ms", found["ours"], found.get("theirs", ()))
+
+
+def first_point(url: str, page: CollectorRegistry, servers: Servers, options: Options) -> Row:
+    """Measure how long it takes until a query finds a series that was just recorded."""
+    counter = Counter("news", "", ["number"], registry=page)
+    metrics = redismetrics.Metrics(url, namespace=NAMESPACE)
+    numbers = count()
+
+    def until_found(server: Server, record: Callable[[str], object]) -> float:
+        number = str(next(numbers))
+        began = time.perf_counter()
+        record(number)
+        query = f'news_total{{number="{number}"}}'
+        while not server.ask("query", query=query)[1]["result"]:
+            time.sleep(0.02)
+        return time.perf_counter() - began
+
+    def ours(number: str) -> None:
+        metrics.increment("news", tags={"number": number})
+
+    def theirs(number: str) -> None:
+        counter.labels(number).inc()
+
+    asks = {"ours": partial(until_found, servers.cold, ours)}
+    if servers.theirs:
+        asks["theirs"] = partial(until_found, servers.theirs, theirs)
+    found = in_turn(asks, options.runs, warm=0)
+    metrics.close()
+    case, peer = "from recording a series to a query that finds it", f"{PEER}, every 15 s"
+    return row(case, "s", found["ours"], found.get("theirs", ()), peer=peer)
+
+
+def memory(servers: Servers, redis_pid: int) -> Iterator[Row]:
+    """Compare what the processes hold after all queries."""
+    theirs = [servers.theirs.memory()] if servers.theirs else []
+    cold, warm = servers.cold.memory(), servers.warm.memory()
+    for name, held in (
+        ("memory of the server that answers, cold", cold),
+        ("memory of the server that answers, warm", warm),
+        ("memory of that server and of Redis", warm + memory_of(redis_pid)),
+    ):
+        yield row(name, "MB", [held], theirs, note="anonymous memory after all queries")
 
 
 if __name__ == "__main__":

@@ -106,6 +106,40 @@ EXPLANATIONS = (
         "samples wait for the flush, so that a recording call makes no round trip",
     ),
     Explanation(
+        "promql",
+        "Prometheus 2.42",
+        "it has the series and their latest samples in its own process; ours fetches names, series "
+        "and slots from Redis for each query, in three round trips, however long the range is",
+        part="one moment",
+    ),
+    Explanation(
+        "promql",
+        "Prometheus 2.42",
+        "an hour is only 240 samples of each series to it, and the work of ours for each series, "
+        "its labels and matchers, is the same for an hour as for a day",
+        part="1 h by",
+    ),
+    Explanation(
+        "promql",
+        "Prometheus 2.42",
+        "a compiled server takes a request in one thread, where ours hands it from Python's event "
+        "loop to a thread and back",
+        part="over HTTP",
+    ),
+    Explanation(
+        "promql",
+        "Prometheus 2.42",
+        "Python has to import numpy, the client and the web framework; there is no data to load",
+        part="start to",
+    ),
+    Explanation(
+        "promql",
+        "Prometheus 2.42",
+        "Python with its libraries takes 70 MB before the first query, and Redis holds its data in "
+        "memory; Prometheus reads blocks from mapped files, which are not counted",
+        part="memory",
+    ),
+    Explanation(
         "server_cpu",
         before.PEER,
         "the worker folds the totals in its commits, which record.lua did in each batch before",
