@@ -12,7 +12,8 @@ from tests.fixtures.hosts import Host
 from tests.fixtures.programs import Programs
 from tests.fixtures.servers import wait_until
 
-pytestmark = pytest.mark.slow
+# Each starts a dozen processes, which takes long where others do so too.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 FASTAPI = """
 import os
@@ -74,13 +75,13 @@ app = get_wsgi_application()
 """
 UVICORN = ("uvicorn", "app:app", "--workers", "4", "--port", "{port}", "--log-level", "warning")
 GUNICORN = ("gunicorn", "app:app", "--workers", "4", "--bind", "127.0.0.1:{port}")
-GUNICORN_RECYCLING = (*GUNICORN, "--max-requests", "30", "--max-requests-jitter", "10")
+GUNICORN_RECYCLING = (*GUNICORN, "--max-requests", "15", "--max-requests-jitter", "10")
 
 APPLICATIONS = {
     "fastapi": (
         "prometheus_fastapi_instrumentator",
         FASTAPI,
-        (*UVICORN, "--limit-max-requests", "30"),
+        (*UVICORN, "--limit-max-requests", "15"),
         'http_requests_total{handler="/work",method="GET",status="2xx"}',
     ),
     "starlette": (
@@ -133,8 +134,8 @@ def test_totals_on_the_page_are_the_requests_that_were_answered(
         return all(host.page().get(sample) == answered for host in hosts)
 
     for host in hosts:
-        host.send(200)
-    wait_until(settled, "the page shows what was answered")
+        host.send(120)
+    wait_until(settled, "the page shows what was answered", 60)
     assert all(len(host.answered) >= 3 for host in hosts)
     # Recycled meanwhile: more processes answered than there are workers.
     assert "max" not in " ".join(command) or len(hosts[0].answered) > 4
@@ -143,5 +144,5 @@ def test_totals_on_the_page_are_the_requests_that_were_answered(
     first.start()
     second.kill_workers()
     for host in hosts:
-        host.send(100)
-    wait_until(settled, "the page shows what was answered")
+        host.send(60)
+    wait_until(settled, "the page shows what was answered", 60)
