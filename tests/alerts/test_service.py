@@ -131,6 +131,17 @@ def test_a_bad_file_keeps_the_old_rules_and_sighup_reads_a_good_one(
 
 
 @pytest.mark.slow
+def test_a_heartbeat_is_sent_after_each_whole_pass(
+    url: str, namespace: str, web: Receiver, tmp_path: Path
+) -> None:
+    (tmp_path / "rules.yml").write_text(RULES)
+    options = ["--rules", str(tmp_path / "rules.yml"), "--heartbeat-url", f"{web.url}/beat"]
+    with running("alerts", "run", *options, "--url", url, "--namespace", namespace):
+        web.wait_for(2)
+        assert {path for path, _, _ in web.posts} == {"/beat"}
+
+
+@pytest.mark.slow
 def test_the_page_of_the_service(url: str, namespace: str, tmp_path: Path) -> None:
     (tmp_path / "rules.yml").write_text(RULES)
     port = free_port()
