@@ -19,6 +19,7 @@ from . import schemas, sse
 from .endpoint import Endpoint
 from .limits import Limits
 from .log_limits import log
+from .overview_endpoint import overview_endpoint
 from .parameters import (
     AGGREGATIONS,
     GROUP_BY,
@@ -186,7 +187,12 @@ async def readyz(service: Service, _: Request, __: Values) -> Response:
 
 def endpoints(limits: Limits) -> tuple[Endpoint, ...]:
     """Return all endpoints that read."""
-    return (*_query_endpoints(limits), *_catalog_endpoints(), *_other_endpoints())
+    return (
+        *_query_endpoints(limits),
+        overview_endpoint(limits),
+        *_catalog_endpoints(),
+        *_other_endpoints(),
+    )
 
 
 def _query_endpoints(limits: Limits) -> tuple[Endpoint, ...]:

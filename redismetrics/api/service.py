@@ -18,6 +18,7 @@ from redismetrics.errors import RedisMetricsError
 from redismetrics.exposition.compression import compress
 from redismetrics.queries import catalog
 
+from .cached_answers import CachedAnswers
 from .idempotency import IdempotencyKeys
 from .limits import Limits
 from .log_limits import log
@@ -116,6 +117,7 @@ class Service:
         self.bodies = Bodies(limits)
         self.unsent = UnsentBytes(limits.unsent_bytes)
         self._rendering = threading.Lock()
+        self.overviews = CachedAnswers()
         self.open_streams = OpenStreams(limits.max_streams)
         self.keys = IdempotencyKeys(self.metrics, limits.max_idempotency_keys)
         self.unsettled = UnsettledRequests(self.ametrics, self.keys)

@@ -14,6 +14,7 @@ from .context import QueryContext
 from .evaluate import evaluate, rollup
 from .exemplars import exemplars
 from .json_ready import describe_window, to_json_ready
+from .overview import OverviewQuery, overview
 from .query import Query, SamplesQuery
 from .samples import newest_samples
 from .stats import store_stats
@@ -77,6 +78,16 @@ def get_exemplars(context: QueryContext, query: SamplesQuery) -> Operation[dict[
     assert query.name is not None, "BUG: exemplars of no metric"
     found = yield from exemplars(context, query.name, query.tags)
     return _with_timestamp(exemplars=to_json_ready(found))
+
+
+def get_overview(context: QueryContext, query: OverviewQuery) -> Operation[dict[str, Any]]:
+    """Return the result of `overview` ready for JSON."""
+    found = yield from overview(context, query)
+    # Only these hold times: the lists of figures are long.
+    for row in found["metrics"]:
+        row["last_seen"] = row["last_seen"].isoformat()
+        row["options"] = to_json_ready(row["options"])
+    return _with_timestamp(**found)
 
 
 def get_stats(

@@ -1,0 +1,38 @@
+"""Answers that cost much and are asked for by many: each is made once and kept for seconds."""
+
+import threading
+from collections.abc import Callable, Hashable
+from time import monotonic
+
+
+class CachedAnswers:
+    """Bodies of responses by what was asked, each for some seconds; bounded in bytes.
+
+    One is made at a time, so that readers who ask for the same at the same time share one.
+    """
+
+    def __init__(self, max_bytes: int = 16 << 20, clock: Callable[[], float] = monotonic) -> None:
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._kept: dict[Hashable, tuple[float, bytes]] = {}
+        self._bytes = 0
+
+    def get(self, key: Hashable, seconds: float, make: Callable[[], bytes]) -> bytes:
+        """Return the body of *key*; make it if there is none that is younger than its *seconds*."""
+        with self._lock:
+            now = self._clock()
+            for old in [each for each, (until, _) in self._kept.items() if until <= now]:
+                self._drop(old)
+            if key in self._kept:
+                return self._kept[key][1]
+            body = make()
+            if len(body) <= self._max_bytes:
+                self._kept[key] = self._clock() + seconds, body
+                self._bytes += len(body)
+                while self._bytes > self._max_bytes:
+                    self._drop(next(iter(self._kept)))
+            return body
+
+    def _drop(self, key: Hashable) -> None:
+        self._bytes -= len(self._kept.pop(key)[1])
