@@ -87,6 +87,7 @@ OPERATIONS = [
     ("GET", "/api/time_series"),
     ("GET", "/api/rollup"),
     ("GET", "/api/names"),
+    ("GET", "/api/overview"),
     ("GET", "/api/exemplars"),
     ("GET", "/api/stats"),
     ("GET", "/metrics"),
