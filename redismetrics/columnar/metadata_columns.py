@@ -107,6 +107,8 @@ class MetadataColumns(Mapping[int, bytes]):
         if not len(self.rows):
             return found
         where = np.flatnonzero(self.rows[place] == rows)
+        if not len(where):
+            return found
         of_group = self._group[place[where]]
         order = np.argsort(of_group, kind="stable")
         numbers, begins = np.unique(of_group[order], return_index=True)

@@ -187,3 +187,9 @@ def test_few_bytes_cannot_stand_for_many_texts() -> None:
 def test_nbytes_counts_shared_columns() -> None:
     assert metadata_columns.nbytes(columns_of(STEPS)) > 5 * 16
     assert metadata_columns.nbytes({}) == 0
+
+
+def test_rows_without_metadata_beside_rows_with_some() -> None:
+    columns = columns_of({1: b'{"a":1}'})
+    assert texts(columns, np.array([0, 2])) == [None, None]
+    assert texts(columns, np.array([0, 1])) == [None, b'{"a":1}']
