@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from starlette.applications import Starlette
@@ -27,8 +28,9 @@ from redismetrics.exposition.compression import SECURITY_HEADERS
 from redismetrics.integrations.limits import RESOURCE_ATTRIBUTES
 
 from . import query_endpoints, write_endpoints
-from .auth import AuthMiddleware
+from .auth import AuthMiddleware, may_write
 from .endpoint import Endpoint
+from .info_endpoint import info_endpoint
 from .limits import Limits
 from .log_limits import log
 from .openapi import document
@@ -40,6 +42,7 @@ from .service import Service, compressed, error_response, json_response
 
 _ERROR_NAMES = {
     400: "BadRequest",
+    403: "Forbidden",
     404: "NotFound",
     405: "MethodNotAllowed",
     408: "Timeout",
@@ -57,6 +60,7 @@ def create_app(
     *,
     limits: Limits | None = None,
     token: str | None = None,
+    write_token: str | None = None,
     allow_write: bool = False,
     localhost_only: bool = False,
     resource_attributes: Sequence[str] = RESOURCE_ATTRIBUTES,
@@ -69,14 +73,18 @@ def create_app(
         limits: How much one request may cost; see `Limits`.
         token: If given, every path except `/healthz` and `/readyz` requires
             ``Authorization: Bearer TOKEN``.
-        allow_write: Add the endpoints that record; without it no request changes what is stored.
+        write_token: If given, the endpoints that write are added and require this token, which
+            may read as well; *token* only reads.
+        allow_write: Add the endpoints that write, for all that may read. Without it and
+            *write_token* no request changes what is stored.
             `/v1/metrics` also needs the extra `otel` and is left out without it.
         localhost_only: Reject requests whose Host is not localhost or a loopback address.
         resource_attributes: Attributes of OpenTelemetry resources that become tags.
         external_labels: Labels that PromQL sees on all series that have none of these names.
 
     Raises:
-        InvalidSetting: If a header cannot carry the token, or the client is one of ``none://``.
+        InvalidSetting: If a header cannot carry a token, both tokens are equal, or the client is one
+            of ``none://``.
     """
     if metrics is None:
         from redismetrics.client.default import client
@@ -86,14 +94,18 @@ def create_app(
         raise InvalidSetting(
             "metrics must be a client of a Redis server, got one of none://, which stores nothing"
         )
-    if token is not None and (not token or any(ord(char) not in _VISIBLE_ASCII for char in token)):
-        raise InvalidSetting("token must be visible ASCII characters without spaces")
+    _check_tokens(token, write_token)
+    allow_write = allow_write or write_token is not None
     service = Service(metrics, limits or Limits())
     endpoints = [*query_endpoints.endpoints(service.limits)]
-    endpoints += _prometheus_endpoints(service, check_labels(external_labels or {}))
+    of_prometheus = _prometheus_endpoints(service, check_labels(external_labels or {}))
+    endpoints += [*of_prometheus, info_endpoint(has_promql=bool(of_prometheus))]
     if allow_write:
-        endpoints += _write_endpoints(service, resource_attributes)
-    endpoints.append(_openapi_endpoint(endpoints, service, token is not None))
+        writing = _write_endpoints(service, resource_attributes)
+        endpoints += [replace(each, writes=True) for each in writing]
+    endpoints.append(
+        _openapi_endpoint(endpoints, service, token is not None, write_token is not None)
+    )
     open_paths = frozenset(each.path for each in endpoints if not each.requires_token)
 
     @asynccontextmanager
@@ -107,7 +119,12 @@ def create_app(
         middleware=[
             Middleware(SendingMiddleware, send_seconds=service.limits.send_seconds),
             Middleware(
-                AuthMiddleware, token=token, open_paths=open_paths, localhost_only=localhost_only
+                AuthMiddleware,
+                token=token,
+                write_token=write_token,
+                allow_write=allow_write,
+                open_paths=open_paths,
+                localhost_only=localhost_only,
             ),
         ],
         exception_handlers={
@@ -120,6 +137,14 @@ def create_app(
     app.router.redirect_slashes = False
     app.state.service = service
     return app
+
+
+def _check_tokens(token: str | None, write_token: str | None) -> None:
+    for name, each in (("token", token), ("write_token", write_token)):
+        if each is not None and (not each or any(ord(char) not in _VISIBLE_ASCII for char in each)):
+            raise InvalidSetting(f"{name} must be visible ASCII characters without spaces")
+    if token is not None and token == write_token:
+        raise InvalidSetting("write_token must differ from token, which may only read")
 
 
 def _write_endpoints(service: Service, resource_attributes: Sequence[str]) -> list[Endpoint]:
@@ -155,7 +180,9 @@ def _prometheus_endpoints(service: Service, external_labels: Mapping[str, str]) 
         return []
 
 
-def _openapi_endpoint(endpoints: list[Endpoint], service: Service, token: bool) -> Endpoint:
+def _openapi_endpoint(
+    endpoints: list[Endpoint], service: Service, token: bool, write_token: bool
+) -> Endpoint:
     """Return the endpoint of the document that describes *endpoints* and itself."""
     described: dict[str, Any] = {}
 
@@ -168,6 +195,7 @@ def _openapi_endpoint(endpoints: list[Endpoint], service: Service, token: bool) 
         document(
             [*endpoints, endpoint],
             token=token,
+            write_token=write_token,
             max_repeats=service.limits.max_repeats,
         )
     )
@@ -176,6 +204,10 @@ def _openapi_endpoint(endpoints: list[Endpoint], service: Service, token: bool) 
 
 def _route(service: Service, endpoint: Endpoint) -> Route:
     async def handle(request: Request) -> Any:
+        if endpoint.writes and not may_write(request.scope):
+            raise HTTPException(
+                403, "writing needs this server's write token; send it as 'Bearer ' and the token"
+            )
         # Not request.url: it is built from the Host header, which the client controls.
         query = request.scope["query_string"]
         if endpoint.form is not None:

@@ -10,13 +10,25 @@ from redismetrics.exposition.access import CROSS_SITE_MESSAGE, is_cross_site, na
 from .prometheus.envelope import failure, is_enveloped
 from .service import error_response
 
+# Where the middleware notes for the endpoints what the caller of a request may do.
+_MAY_WRITE = "redismetrics.may_write"
+
+
+def may_write(scope: Scope) -> bool:
+    """Return whether the caller of a request may call the endpoints that write."""
+    return bool(scope.get(_MAY_WRITE))
+
 
 class AuthMiddleware:
-    """Reject requests without the bearer token.
+    """Reject requests without a bearer token of this server.
 
-    The token is compared in constant time, and never logged. *open_paths* need no token. With
-    *localhost_only*, requests for any other host are rejected first: a page of another site can
-    make its own name resolve to 127.0.0.1 (DNS rebinding), and to a browser this server then
+    Tokens are compared in constant time, and never logged. *open_paths* need no token. Requests
+    with the *write_token* may read and write, those with the *token* only read. If there is no
+    *write_token*, all that may read may also write where *allow_write* says so; if there is no
+    *token*, reading needs none.
+
+    With *localhost_only*, requests for any other host are rejected first: a page of another site
+    can make its own name resolve to 127.0.0.1 (DNS rebinding), and to a browser this server then
     belongs to that site. Requests that a browser sends for a page of another site are rejected as
     well: their answers would be useless to the page, but not without effect on this server.
     """
@@ -26,11 +38,15 @@ class AuthMiddleware:
         app: ASGIApp,
         *,
         token: str | None,
+        write_token: str | None = None,
+        allow_write: bool = False,
         open_paths: frozenset[str],
         localhost_only: bool = False,
     ) -> None:
         self._app = app
         self._token = None if token is None else token.encode()
+        self._write_token = None if write_token is None else write_token.encode()
+        self._allow_write = allow_write
         self._open_paths = open_paths
         self._localhost_only = localhost_only
 
@@ -53,6 +69,8 @@ class AuthMiddleware:
             headers = {"WWW-Authenticate": "Bearer"}
             await _refusal(scope, 401, "Unauthorized", message, headers)(scope, receive, send)
         else:
+            if scope["type"] == "http":
+                scope[_MAY_WRITE] = self._may_write(scope)
             await self._app(scope, receive, send)
 
     def _is_open(self, scope: Scope) -> bool:
@@ -61,11 +79,20 @@ class AuthMiddleware:
         return self._token is None or path in self._open_paths
 
     def _is_allowed(self, scope: Scope) -> bool:
-        values = _header_values(scope, b"authorization")
-        if self._token is None or len(values) != 1:
-            return False
-        scheme, _, token = values[0].partition(b" ")
-        return scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), self._token)
+        return _has_token(scope, self._token) or _has_token(scope, self._write_token)
+
+    def _may_write(self, scope: Scope) -> bool:
+        if self._write_token is None:
+            return self._allow_write
+        return _has_token(scope, self._write_token)
+
+
+def _has_token(scope: Scope, expected: bytes | None) -> bool:
+    values = _header_values(scope, b"authorization")
+    if expected is None or len(values) != 1:
+        return False
+    scheme, _, token = values[0].partition(b" ")
+    return scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), expected)
 
 
 def _refusal(

@@ -17,6 +17,7 @@ class Endpoint:
     content types. *other_results* maps further status codes of a success to their schemas.
     *headers* maps the request headers that it reads to their descriptions. *bodies* maps the
     accepted content types to their schemas. *errors* are status codes besides 400, 401 and 403.
+    One that *writes* needs the right to write.
     A *form* are parameters of the query string, or of a form in the body; others are ignored.
     """
 
@@ -33,4 +34,5 @@ class Endpoint:
     other_results: Mapping[int, Schema] = field(default_factory=dict)
     errors: tuple[int, ...] = ()
     requires_token: bool = True
+    writes: bool = False
     form: tuple[Parameter, ...] | None = None

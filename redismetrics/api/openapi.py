@@ -12,7 +12,8 @@ from .prometheus.envelope import ERROR_SCHEMA, PREFIX
 _ERRORS = {
     400: "The request is invalid; the message names the part, what is allowed and what was sent.",
     401: "The bearer token is missing or wrong.",
-    403: "A page of another site sent the request, or the Host header is not localhost.",
+    403: "A page of another site sent the request, the Host header is not localhost, or the token "
+    "may only read.",
     404: "There is no such thing.",
     408: "The body did not arrive in time.",
     409: "The first request with this Idempotency-Key is not settled yet; repeat it later.",
@@ -32,19 +33,22 @@ _ENVELOPE_CONTENT = {"application/json": {"schema": {"$ref": "#/components/schem
 _ERROR_CONTENT = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
 
 
-def document(endpoints: Iterable[Endpoint], *, token: bool, max_repeats: int) -> dict[str, Any]:
+def document(
+    endpoints: Iterable[Endpoint], *, token: bool, write_token: bool = False, max_repeats: int
+) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document.
 
-    *token*: whether a bearer token is required; *max_repeats*: how often a parameter may be
+    *token*: whether a bearer token is required; *write_token*: whether one is required to write;
+    *max_repeats*: how often a parameter may be
     repeated.
     """
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(
-            endpoint, token=token, max_repeats=max_repeats
+            endpoint, token=token or (write_token and endpoint.writes), max_repeats=max_repeats
         )
     components: dict[str, Any] = {"schemas": {"Error": _ERROR_SCHEMA, "Failure": ERROR_SCHEMA}}
-    if token:
+    if token or write_token:
         components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     return {
         "openapi": "3.1.0",

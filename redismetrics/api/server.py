@@ -16,6 +16,7 @@ from .log_limits import limit_uvicorn_log
 from .memory import return_memory_early
 
 TOKEN_VARIABLE = "REDISMETRICS_TOKEN"
+WRITE_TOKEN_VARIABLE = "REDISMETRICS_WRITE_TOKEN"
 _MAX_TOKEN_LENGTH = 4096
 # h11 buffers up to 64 KiB of headers per connection; uvicorn's other parser has no bound.
 MAX_CONNECTIONS = 1_000
@@ -25,22 +26,21 @@ HEAD_SECONDS = 10.0
 _GRACEFUL_SECONDS = 10
 
 
-def read_token(file: Path | None) -> str | None:
-    """Return the token in *file*, or in the environment variable REDISMETRICS_TOKEN, or None.
+def read_token(file: Path | None, variable: str = TOKEN_VARIABLE) -> str | None:
+    """Return the token in *file*, or in the environment variable of this name, or None.
 
     Raises:
         InvalidSetting: If the file cannot be read, is empty or is too long, or the variable is set
             and blank.
     """
     if file is None:
-        variable = os.environ.get(TOKEN_VARIABLE)
-        if variable is None:
+        value = os.environ.get(variable)
+        if value is None:
             return None
         # Blank is a mistake, such as a secret that is missing: do not serve without a token.
-        if not (token := variable.strip()):
+        if not (token := value.strip()):
             raise InvalidSetting(
-                f"{TOKEN_VARIABLE} must be a token, got a blank value; "
-                "unset it to serve without a token"
+                f"{variable} must be a token, got a blank value; unset it to serve without a token"
             )
         return token
     try:

@@ -75,6 +75,14 @@ def serve(
             help="A file with the bearer token (default: REDISMETRICS_TOKEN).", metavar="F"
         ),
     ] = None,
+    write_token_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file with a bearer token that may also write, which the other one then may "
+            "not (default: REDISMETRICS_WRITE_TOKEN).",
+            metavar="F",
+        ),
+    ] = None,
     max_window: Annotated[
         float, typer.Option(min=1, help="The longest window of a query, in days.")
     ] = 366,
@@ -95,7 +103,7 @@ def serve(
     from redismetrics.api.app import create_app
     from redismetrics.api.limits import Limits
     from redismetrics.api.prometheus.external_labels import read_labels
-    from redismetrics.api.server import read_token, stopped_by_sigterm
+    from redismetrics.api.server import WRITE_TOKEN_VARIABLE, read_token, stopped_by_sigterm
     from redismetrics.api.server import serve as run_server
     from redismetrics.integrations.limits import RESOURCE_ATTRIBUTES
     from redismetrics.store.urls import is_loopback
@@ -103,6 +111,7 @@ def serve(
     labels = read_labels(external_label or ())
     try:
         token = read_token(token_file)
+        write_token = read_token(write_token_file, WRITE_TOKEN_VARIABLE)
     # The problem is the file, not the command line.
     except InvalidSetting as error:
         raise RedisMetricsError(str(error)) from error
@@ -117,6 +126,7 @@ def serve(
             metrics,
             limits=limits,
             token=token,
+            write_token=write_token,
             allow_write=allow_write,
             resource_attributes=resource_attribute or RESOURCE_ATTRIBUTES,
             external_labels=labels,
@@ -125,7 +135,7 @@ def serve(
         if token is None and not is_loopback(host):
             print(
                 f"without a token, everybody who can reach {host} can query"
-                f"{' and record' if allow_write else ''}",
+                f"{' and record' if allow_write and write_token is None else ''}",
                 file=sys.stderr,
             )
         run_server(

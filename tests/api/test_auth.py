@@ -137,3 +137,62 @@ def test_requests_of_other_sites_pages_are_rejected(metrics: Metrics) -> None:
         for own in "same-origin", "same-site", "none":
             assert web.get("/api/stats", headers={"Sec-Fetch-Site": own}).status_code == 200
     assert metrics.stats()["recorded"] == 0
+
+
+def test_one_token_reads_and_the_other_one_also_writes(metrics: Metrics) -> None:
+    app = create_app(metrics, token=TOKEN, write_token="wr1te")
+    with running(app) as at, httpx.Client(base_url=at) as web:
+
+        def headers(token: str) -> dict[str, str]:
+            return {"Authorization": f"Bearer {token}"}
+
+        for token, writable in ((TOKEN, False), ("wr1te", True)):
+            info = web.get("/api/info", headers=headers(token))
+            assert (info.status_code, info.json()["writable"]) == (200, writable)
+        record = {"json": {"name": "jobs", "value": 1}}
+        message = error_message(web.post("/api/record", **record, headers=headers(TOKEN)), 403)
+        assert message.startswith("writing needs this server's write token")
+        for method, path in (
+            ("POST", "/v1/metrics"),
+            ("POST", "/api/v1/write"),
+            ("POST", "/api/v2/silences"),
+            ("DELETE", "/api/v2/silence/some"),
+        ):
+            assert web.request(method, path, headers=headers(TOKEN)).status_code == 403, path
+            assert web.request(method, path).status_code == 401, path
+            assert web.request(method, path, headers=headers("wr1te")).status_code != 403, path
+        assert web.post("/api/record", **record).status_code == 401
+        assert metrics.stats()["recorded"] == 0
+        assert web.post("/api/record", **record, headers=headers("wr1te")).status_code == 202
+        assert metrics.stats()["recorded"] == 1
+
+
+def test_with_a_write_token_alone_reading_needs_none(metrics: Metrics) -> None:
+    with running(create_app(metrics, write_token="wr1te")) as at, httpx.Client(base_url=at) as web:
+        assert web.get("/api/info").json()["writable"] is False
+        assert web.post("/api/record", json={"name": "jobs"}).status_code == 403
+        right = {"Authorization": "Bearer wr1te"}
+        assert web.post("/api/record", json={"name": "jobs"}, headers=right).status_code == 202
+        assert "security" in web.get("/openapi.json").json()["paths"]["/api/record"]["post"]
+
+
+@pytest.mark.parametrize("allow_write", [False, True])
+def test_without_a_write_token_who_reads_may_write_if_anybody_may(
+    metrics: Metrics, allow_write: bool
+) -> None:
+    app = create_app(metrics, token=TOKEN, allow_write=allow_write)
+    with running(app) as at, httpx.Client(base_url=at) as web:
+        right = {"Authorization": f"Bearer {TOKEN}"}
+        info = web.get("/api/info", headers=right).json()
+        status = web.post("/api/record", json={"name": "jobs"}, headers=right).status_code
+    assert (info["writable"], status) == (allow_write, 202 if allow_write else 404)
+    assert info["namespace"] == metrics.settings.namespace
+    assert info["retention"]["minute"] == 3 * 86_400
+    assert info["limits"]["max_series"] == 20_000
+
+
+def test_equal_tokens_are_rejected(metrics: Metrics) -> None:
+    with pytest.raises(InvalidSetting, match="write_token must differ from token"):
+        create_app(metrics, token=TOKEN, write_token=TOKEN)
+    with pytest.raises(InvalidSetting, match="write_token must be visible ASCII"):
+        create_app(metrics, write_token="two words")

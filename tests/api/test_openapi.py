@@ -88,6 +88,7 @@ OPERATIONS = [
     ("GET", "/api/rollup"),
     ("GET", "/api/names"),
     ("GET", "/api/overview"),
+    ("GET", "/api/info"),
     ("GET", "/api/exemplars"),
     ("GET", "/api/stats"),
     ("GET", "/metrics"),
