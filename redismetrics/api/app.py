@@ -83,8 +83,8 @@ def create_app(
         external_labels: Labels that PromQL sees on all series that have none of these names.
 
     Raises:
-        InvalidSetting: If a header cannot carry a token, both tokens are equal, or the client is one
-            of ``none://``.
+        InvalidSetting: If a header cannot carry a token, both tokens are equal, or the client is
+            one of ``none://``.
     """
     if metrics is None:
         from redismetrics.client.default import client
