@@ -13,7 +13,8 @@ totals and buckets every 15 s, in blocks that `promtool tsdb create-blocks-from`
 All are asked over HTTP, in turn; a run is the best of three. "cold" is a server with
 cache_bytes=0, "warm" one that has answered the query before; Prometheus is the same in both, and
 reads from the page cache. The sums of the results are compared: Prometheus extrapolates, so within
-2 %, and the percentiles of its buckets are far less exact.
+2 %, and the percentiles of its buckets are far less exact. "CPU" is that of the server and of
+Redis, which other load on the machine changes less than times.
 
 Three more figures: from recording a new series until a query finds it, where Prometheus scrapes
 every 15 s; from the start of a server to its first answer; and its memory after all queries.
@@ -38,7 +39,7 @@ import redismetrics
 from benchmarks.bench_query import NAMESPACE, Filled, Load, each_15_s
 from benchmarks.common import Options, Row, in_turn, main, own_server, own_worker
 from benchmarks.promql_data import make_blocks, older_hours, total
-from benchmarks.promql_servers import Server, memory_of, prometheus, serving
+from benchmarks.promql_servers import Server, cpu_of, memory_of, prometheus, serving
 from redismetrics.model.time import DAY, HOUR, MINUTE, SECOND
 from redismetrics.promql.prepare import prepare
 
@@ -124,6 +125,7 @@ class Servers(NamedTuple):
     cold: Server
     warm: Server
     theirs: Server | None
+    redis_pid: int
 
 
 def measure(options: Options) -> Iterator[Row]:
@@ -142,6 +144,7 @@ def measure(options: Options) -> Iterator[Row]:
             stack.enter_context(serving(url, 0)),
             stack.enter_context(serving(url, 256 << 20)),
             theirs,
+            redis_process.pid,
         )
         for case in CASES:
             yield from compare(case, until, servers, options)
@@ -149,7 +152,7 @@ def measure(options: Options) -> Iterator[Row]:
         starts = [[each.start_ms] for each in (servers.warm, servers.theirs) if each]
         yield row("start to first answer", "ms", *starts)
         yield first_point(url, page, servers, options)
-        yield from memory(servers, redis_process.pid)
+        yield from memory(servers)
 
 
 def fill(stack: ExitStack, url: str, folder: Path, options: Options) -> int:
@@ -195,14 +198,32 @@ def compare(case: Case, until: int, servers: Servers, options: Options) -> Itera
     def best(ask: Callable[[], tuple[float, Any]]) -> float:
         return min(ask()[0] for _ in range(1 if options.quick else 3))
 
-    found = in_turn({name: partial(best, ask) for name, ask in asks.items()}, options.runs)
-    peers = found.get("theirs", [])
+    pids = {name: [getattr(servers, name).pid, servers.redis_pid] for name in ("cold", "warm")}
+    if servers.theirs:
+        pids["theirs"] = [servers.theirs.pid]
+
+    def used(name: str) -> float:
+        before = cpu_of(*pids[name])
+        asks[name]()
+        return cpu_of(*pids[name]) - before
+
+    yield from rows(
+        case, "", in_turn({name: partial(best, ask) for name, ask in asks.items()}, options.runs)
+    )
+    if case.headline:
+        found = in_turn({name: partial(used, name) for name in asks}, options.runs)
+        yield from rows(case, ": CPU", found)
+
+
+def rows(case: Case, what: str, found: dict[str, list[float]]) -> Iterator[Row]:
+    """Return the rows of cold and warm."""
+    theirs = found.get("theirs", [])
     for number, kind in enumerate(("cold", "warm")):
         target = case.limit if kind == "cold" else None
-        if case.shares and peers:
-            target = case.shares[number] * statistics.median(peers)
-        name = f"{case.name}, {kind}"
-        yield row(name, "ms", found[kind], peers, target=target, headline=case.headline)
+        if case.shares and theirs:
+            target = case.shares[number] * statistics.median(theirs)
+        name, headline = f"{case.name}, {kind}{what}", case.headline and not what
+        yield row(name, "ms", found[kind], theirs, target=target, headline=headline)
 
 
 def parsing(servers: Servers, options: Options) -> Iterator[Row]:
@@ -263,14 +284,14 @@ def first_point(url: str, page: CollectorRegistry, servers: Servers, options: Op
     return row(case, "s", found["ours"], found.get("theirs", ()), peer=peer)
 
 
-def memory(servers: Servers, redis_pid: int) -> Iterator[Row]:
+def memory(servers: Servers) -> Iterator[Row]:
     """Compare what the processes hold after all queries."""
     theirs = [servers.theirs.memory()] if servers.theirs else []
     cold, warm = servers.cold.memory(), servers.warm.memory()
     for name, held in (
         ("memory of the server that answers, cold", cold),
         ("memory of the server that answers, warm", warm),
-        ("memory of that server and of Redis", warm + memory_of(redis_pid)),
+        ("memory of that server and of Redis", warm + memory_of(servers.redis_pid)),
     ):
         yield row(name, "MB", [held], theirs, note="anonymous memory after all queries")
 

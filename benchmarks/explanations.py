@@ -129,6 +129,13 @@ EXPLANATIONS = (
     Explanation(
         "promql",
         "Prometheus 2.42",
+        "it interpolates in fixed buckets, where ours merges digests, which is as exact as "
+        'query(aggregation="p95")',
+        part="p95",
+    ),
+    Explanation(
+        "promql",
+        "Prometheus 2.42",
         "Python has to import numpy, the client and the web framework; there is no data to load",
         part="start to",
     ),

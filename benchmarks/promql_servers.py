@@ -49,6 +49,12 @@ class Server:
         return memory_of(self.pid)
 
 
+def cpu_of(*pids: int) -> float:
+    """Return the CPU that all threads of these processes have used, in ms. Linux only."""
+    tasks = (task for pid in pids for task in Path(f"/proc/{pid}/task").iterdir())
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e6
+
+
 def memory_of(pid: int) -> float:
     """Return the anonymous memory of a process in MB. Linux only."""
     status = Path(f"/proc/{pid}/status").read_text()
