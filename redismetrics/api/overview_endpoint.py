@@ -68,7 +68,7 @@ async def get_overview(service: Service, request: Request, values: Values) -> He
 
     def respond() -> Response:
         seconds = _PAST_SECONDS if is_past else _GRID / SECOND
-        body = service.overviews.get(key, seconds, make)
+        body = service.cached_answers.get(key, seconds, make)
         return Response(body, media_type="application/json")
 
     return await service.run_query(request, respond, service.large_queries)

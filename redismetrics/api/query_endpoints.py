@@ -37,6 +37,7 @@ from .parameters import (
 )
 from .sending import HeldResponse
 from .service import ConcurrencyLimiter, Service, json_response
+from .store_endpoints import store_endpoints
 
 Values = Mapping[str, Any]
 Q = TypeVar("Q", Query, SamplesQuery)
@@ -191,6 +192,7 @@ def endpoints(limits: Limits) -> tuple[Endpoint, ...]:
         *_query_endpoints(limits),
         overview_endpoint(limits),
         *_catalog_endpoints(),
+        *store_endpoints(),
         *_other_endpoints(),
     )
 

@@ -117,7 +117,7 @@ class Service:
         self.bodies = Bodies(limits)
         self.unsent = UnsentBytes(limits.unsent_bytes)
         self._rendering = threading.Lock()
-        self.overviews = CachedAnswers()
+        self.cached_answers = CachedAnswers()
         self.open_streams = OpenStreams(limits.max_streams)
         self.keys = IdempotencyKeys(self.metrics, limits.max_idempotency_keys)
         self.unsettled = UnsettledRequests(self.ametrics, self.keys)

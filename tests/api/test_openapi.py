@@ -89,6 +89,8 @@ OPERATIONS = [
     ("GET", "/api/names"),
     ("GET", "/api/overview"),
     ("GET", "/api/info"),
+    ("GET", "/api/doctor"),
+    ("GET", "/api/cardinality"),
     ("GET", "/api/exemplars"),
     ("GET", "/api/stats"),
     ("GET", "/metrics"),

@@ -46,7 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     "integrations": CLIENT,
     "testing": CLIENT,
     "compat": CLIENT | {"export"},
-    "api": CLIENT | {"export", "integrations"},
+    "api": CLIENT | {"export", "integrations", "admin"},
 }
 # Rows for packages that do not exist yet.
 PLANNED = {"archive", "push"}
