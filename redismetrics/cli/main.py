@@ -17,6 +17,7 @@ from redismetrics.errors import RedisMetricsError, StoreUnavailable
 from redismetrics.model.validation import did_you_mean
 
 from . import (
+    archive,
     catalog,
     copy,
     declare,
@@ -82,6 +83,7 @@ for _name, _panel, _command, _settings in (
     ("worker", "Run services", services.work, PASSED_ON),
     ("export", "Run services", services.export_page, PASSED_ON),
     ("serve", "Run services", services.serve, {}),
+    ("archive", "Run services", archive.archive, {}),
     ("copy", "Copy and delete", copy.copy, {}),
     ("delete", "Copy and delete", delete.delete, {}),
     ("clear", "Copy and delete", delete.clear, {}),

@@ -82,6 +82,7 @@ def clear(namespace: str) -> Operation[int]:
     names = yield from catalog.names(namespace, shards)
     yield from requests.clear(namespace)
     yield from clear_alerts(namespace)
+    yield [("DEL", keys.archive_leases(namespace))]
     if not is_older:
         return (yield from delete(namespace, shards, names))
     for name in names:

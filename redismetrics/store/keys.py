@@ -10,6 +10,8 @@ Every name that redismetrics gives to anything in Redis.
                                     its Idempotency-Key; expires after an hour (see requests.py)
     rm:<ns>:requests        zset    hash of such a request, scored by when it was claimed, in ms of
                                     the process that claimed it: what `clear` deletes; expires
+    rm:<ns>:archive         hash    archive and group of metrics -> who archives it, see
+                                    lua/include/lease.lua; expires
     rm:<ns>:stream:<metric> channel the block just recorded, as in the log. It ends in the stamp
                                     that the metric has in the catalogue: the clock at which it was
                                     added. In database 1, stream:@1:<metric>: channels are shared by
@@ -302,6 +304,10 @@ def copying(namespace: str) -> str:
 
 def copier(namespace: str) -> str:
     return f"rm:{namespace}:copier"
+
+
+def archive_leases(namespace: str) -> str:
+    return f"rm:{namespace}:archive"
 
 
 def request(namespace: str, digest: str) -> str:

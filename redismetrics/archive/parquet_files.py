@@ -1,0 +1,201 @@
+"""One Parquet file of an archive: its columns, and how it is replaced."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from os import fsync
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from .rows import RawRows, RollupRows
+
+_TIME = pa.timestamp("ms", tz="UTC")
+_OF_SERIES = [
+    ("namespace", pa.string()),
+    ("metric", pa.string()),
+    ("type", pa.string()),
+    ("tags", pa.map_(pa.string(), pa.string())),
+    ("series", pa.string()),
+    ("slot", _TIME),
+]
+ROLLUP = pa.schema(
+    [
+        *_OF_SERIES,
+        ("count", pa.int64()),
+        ("sum", pa.float64()),
+        ("min", pa.float64()),
+        ("max", pa.float64()),
+        ("last", pa.float64()),
+        ("last_time", _TIME),
+        ("m2", pa.float64()),
+        ("p50", pa.float64()),
+        ("p95", pa.float64()),
+        ("p99", pa.float64()),
+        ("digest", pa.binary()),
+    ]
+)
+RAW = pa.schema(
+    [
+        *_OF_SERIES,
+        ("number", pa.int64()),
+        ("time", _TIME),
+        ("value", pa.float64()),
+        ("count", pa.int64()),
+        ("metadata", pa.string()),
+    ]
+)
+# Columns that repeat.
+_DICTIONARIES = ["namespace", "metric", "type", "series"]
+
+
+def partition_name(level: str, partition_ms: int) -> str:
+    """Return the folder of a partition: its first hour or day."""
+    start = datetime.fromtimestamp(partition_ms / 1000, UTC)
+    return start.strftime("%Y-%m-%d" if level in ("hour", "day") else "%Y-%m-%dT%H")
+
+
+class Replacement:
+    """A new version of a file, written beside it until `finish`.
+
+    Rows that were added replace the old ones of the same series and slot.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._new = path.with_suffix(".new")
+        self._writer: Any = None
+        self._replaced: list[Any] = []
+
+    def add(self, rows: RollupRows | RawRows) -> None:
+        """Write rows of some series; no series and slot is added twice."""
+        self._open(RAW if isinstance(rows, RawRows) else ROLLUP)
+        if len(rows):
+            self._writer.write_table(
+                raw_table(rows) if isinstance(rows, RawRows) else rollup_table(rows)
+            )
+        series, slot = rows.replaced if isinstance(rows, RawRows) else (rows.series, rows.slot)
+        self._replaced.append(_keys(_texts(rows, series), pa.array(slot)))
+
+    def _open(self, schema: Any) -> None:
+        if self._writer is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = pq.ParquetWriter(
+                self._new, schema, compression="zstd", use_dictionary=_DICTIONARIES
+            )
+
+    def finish(self) -> None:
+        """Add the old rows that are not replaced, and replace the file."""
+        if self._path.exists():
+            replaced = pa.concat_arrays(self._replaced)
+            with pq.ParquetFile(self._path) as old:
+                for number in range(old.num_row_groups):
+                    table = old.read_row_group(number)
+                    keys = _keys(
+                        table["series"].combine_chunks(),
+                        table["slot"].combine_chunks().cast(pa.int64()),
+                    )
+                    kept = table.filter(pc.invert(pc.is_in(keys, value_set=replaced)))
+                    if len(kept):
+                        self._writer.write_table(kept)
+        self._writer.close()
+        with self._new.open("rb") as file:
+            fsync(file.fileno())
+        self._new.replace(self._path)
+
+    def discard(self) -> None:
+        """Remove the new version."""
+        if self._writer is not None:
+            self._writer.close()
+        self._new.unlink(missing_ok=True)
+
+
+def _keys(series: Any, slot: Any) -> Any:
+    """Return one text for each series and slot."""
+    texts = series.cast(pa.string())
+    return pc.binary_join_element_wise(texts, slot.cast(pa.string()), "/")
+
+
+def _texts(rows: RollupRows | RawRows, series: Any) -> Any:
+    return pa.array([str(rows.of.ids[each]) for each in series.tolist()], pa.string())
+
+
+def _of_series(rows: RollupRows | RawRows) -> list[Any]:
+    """Return the columns of `_OF_SERIES`."""
+    of, count = rows.of, len(rows)
+    tags = [list(of.tags[each].items()) for each in rows.series.tolist()]
+    return [
+        pa.array([of.namespace] * count, pa.string()),
+        pa.array([of.metric] * count, pa.string()),
+        pa.array([of.type] * count, pa.string()),
+        pa.array(tags, pa.map_(pa.string(), pa.string())),
+        _texts(rows, rows.series),
+        pa.array(rows.slot).cast(_TIME),
+    ]
+
+
+def rollup_table(rows: RollupRows) -> Any:
+    """Return rows of slots as a table of pyarrow."""
+    columns = rows.summaries
+    numbers = [columns.count, columns.total, columns.low, columns.high, columns.last]
+    return pa.Table.from_arrays(
+        [
+            *_of_series(rows),
+            *map(pa.array, numbers),
+            pa.array(columns.last_ms).cast(_TIME),
+            pa.array(columns.m2),
+            *(pa.array(np.ascontiguousarray(column)) for column in rows.percentiles.T),
+            pa.array(rows.digests, pa.binary()),
+        ],
+        schema=ROLLUP,
+    )
+
+
+def raw_table(rows: RawRows) -> Any:
+    """Return samples as a table of pyarrow."""
+    metadata = rows.metadata
+    texts = [
+        metadata[row].decode("utf-8", "replace") if row in metadata else None
+        for row in range(len(rows))
+    ]
+    return pa.Table.from_arrays(
+        [
+            *_of_series(rows),
+            pa.array(rows.number),
+            pa.array(rows.time).cast(_TIME),
+            pa.array(rows.value),
+            pa.array(rows.weight),
+            pa.array(texts, pa.string()),
+        ],
+        schema=RAW,
+    )
+
+
+def read_totals(
+    path: Path, level: str, series: Sequence[UUID]
+) -> dict[tuple[UUID, int], tuple[int, float]]:
+    """Return count and sum of the rows of these series in one file, by series and slot in ms."""
+    if not path.exists():
+        return {}
+    value = "value" if level == "raw" else "sum"
+    # One file, not the data set of its folder: names of folders are no columns.
+    with pq.ParquetFile(path) as file:
+        table = file.read(columns=["series", "slot", "count", value])
+    chosen = pa.array([str(each) for each in series], pa.string())
+    table = table.filter(pc.is_in(table["series"], value_set=chosen))
+    found: dict[tuple[UUID, int], tuple[int, float]] = {}
+    for text, slot, count, each in zip(
+        table["series"].to_pylist(),
+        table["slot"].cast(pa.int64()).to_pylist(),
+        table["count"].to_pylist(),
+        table[value].to_pylist(),
+        strict=True,
+    ):
+        before, total = found.get((UUID(text), slot), (0, 0.0))
+        added = each * count if level == "raw" else each
+        found[UUID(text), slot] = before + count, total + added
+    return found

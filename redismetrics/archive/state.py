@@ -1,0 +1,81 @@
+"""What an archive knows of a metric: which slots it has, and as of which data."""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from zlib import crc32
+
+# Groups of metrics. One archiver at a time works on a group, and a group has its own Parquet files.
+GROUPS = 16
+
+
+def group_of(metric: str) -> int:
+    """Return the group of a metric."""
+    return crc32(metric.encode()) % GROUPS
+
+
+class Unit(NamedTuple):
+    """What a slot held when it was archived.
+
+    Attributes:
+        samples: Samples that had been merged into it; -1 if Redis did not count them any more.
+        fingerprint: Of its rows, see rows.py.
+    """
+
+    samples: int
+    fingerprint: int
+
+
+@dataclass(slots=True)
+class LevelState:
+    """What is archived of one level of one metric.
+
+    The unit of the levels raw, minute and hour is an hour, that of days is a day.
+
+    Attributes:
+        settled_ms: All before this is archived and cannot change any more.
+        units: The units from there on that are archived, by their start in ms.
+    """
+
+    settled_ms: int = 0
+    units: dict[int, Unit] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class MetricState:
+    """What is archived of one metric.
+
+    Attributes:
+        stamp: Stamp of the metric in the catalogue: a metric that was deleted and recorded again
+            has another one, and is archived anew.
+        levels: By name of the level.
+    """
+
+    stamp: str = ""
+    levels: dict[str, LevelState] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the state as it is stored, as JSON."""
+        return {
+            "stamp": self.stamp,
+            "levels": {
+                name: {
+                    "settled": level.settled_ms,
+                    "units": {str(unit): list(value) for unit, value in level.units.items()},
+                }
+                for name, level in self.levels.items()
+            },
+        }
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> "MetricState":
+        """Return the state that `to_dict` stored."""
+        return cls(
+            stored["stamp"],
+            {
+                name: LevelState(
+                    level["settled"],
+                    {int(unit): Unit(*value) for unit, value in level["units"].items()},
+                )
+                for name, level in stored["levels"].items()
+            },
+        )

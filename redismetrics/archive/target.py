@@ -1,0 +1,93 @@
+"""What an archive is to an archiver: a place that takes rows, and remembers how far it has come."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from redismetrics.errors import InvalidSetting, RedisMetricsError
+from redismetrics.model.safe_url import safe_url
+
+from .rows import RawRows, RollupRows
+from .state import MetricState
+
+
+class Session(Protocol):
+    """The right to write to one group of metrics, until another archiver takes it."""
+
+    def state(self, metric: str) -> MetricState:
+        """Return what is archived of a metric."""
+        ...
+
+    def write(self, level: str, partition_ms: int, rows: RollupRows | RawRows) -> None:
+        """Write rows of one partition; they replace those of the same series and slot."""
+        ...
+
+    def save(self, metric: str, state: MetricState) -> None:
+        """Remember the state of a metric, once all that was written before is safe."""
+        ...
+
+    def finish(self) -> None:
+        """Make all that was written and remembered safe."""
+        ...
+
+
+class Target(Protocol):
+    """An open archive.
+
+    Attributes:
+        id: Its own id, which it keeps for ever.
+    """
+
+    id: str
+
+    def claim(self, namespace: str, group: int) -> AbstractContextManager[Session | None]:
+        """Return the right to write to a group; None if another archiver has it on this machine.
+
+        What others that had it before still write is refused from now on.
+        """
+        ...
+
+    def totals(
+        self, namespace: str, level: str, partition_ms: int, group: int, series: Sequence[UUID]
+    ) -> dict[tuple[UUID, int], tuple[int, float]]:
+        """Return count and sum of the rows of these series, by series and slot in ms.
+
+        Those of the level ``raw`` are added up by minute.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close connections and files."""
+        ...
+
+
+class ArchiveError(RedisMetricsError):
+    """The archive did not answer, refused something, or is of another version."""
+
+
+class ArchiveTaken(ArchiveError):
+    """Another archiver has taken over the group."""
+
+
+def open_target(url: str, *, schema: str | None = None, prefix: str = "rm_") -> Target:
+    """Open the archive at *url*, ``postgresql://...`` or ``file:///folder``; create its tables.
+
+    Raises:
+        InvalidSetting: If the URL is of another kind.
+        MissingExtra: If the driver is not installed.
+        ArchiveError: If the archive cannot be opened.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme in ("postgresql", "postgres"):
+        from .postgres import PostgresTarget
+
+        return PostgresTarget(url, schema=schema, prefix=prefix)
+    if scheme == "file":
+        from .parquet import ParquetTarget
+
+        return ParquetTarget(url)
+    raise InvalidSetting(
+        f"the archive must be postgresql://... or file:///folder, got {safe_url(url)!r}"
+    )

@@ -1,0 +1,215 @@
+"""The command that keeps history outside of Redis: archive."""
+
+import logging
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
+from threading import Event
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as ProgressBar
+
+from redismetrics.client.metrics import Metrics
+from redismetrics.errors import RedisMetricsError
+from redismetrics.model.safe_url import safe_url
+from redismetrics.settings import resolve
+from redismetrics.store.connection import Store
+
+from .options import AsJson, Namespace, Url
+from .printing import BAR, print_json
+
+if TYPE_CHECKING:
+    from redismetrics.archive.archiver import PassReport
+    from redismetrics.archive.target import Target
+    from redismetrics.archive.verify import VerifyReport
+
+log = logging.getLogger("redismetrics")
+
+# The metric of how far an archiver is behind, and its help text.
+LAG_METRIC = "redismetrics.archive_lag"
+LAG_HELP = "Age of the oldest hour or day that waits to be archived."
+
+
+def archive(
+    target: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            help="The archive: postgresql://... or file:///folder.",
+            metavar="URL",
+            envvar="REDISMETRICS_ARCHIVE",
+        ),
+    ],
+    level: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--level",
+            help="raw, minute, hour or day; may be repeated (default: hour and day).",
+            metavar="LEVEL",
+        ),
+    ] = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="Archive what is closed, then exit.")
+    ] = False,
+    backfill: Annotated[
+        bool,
+        typer.Option(
+            "--backfill", help="Write everything again that Redis still holds, then exit."
+        ),
+    ] = False,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Compare counts and sums of both sides, then exit; with status 1 if they differ.",
+        ),
+    ] = False,
+    interval: Annotated[
+        float, typer.Option(min=1, max=86_400, help="Seconds between two passes.")
+    ] = 60,
+    schema: Annotated[
+        str | None,
+        typer.Option(help="PostgreSQL: the schema of the tables (default: of the connection)."),
+    ] = None,
+    table_prefix: Annotated[
+        str, typer.Option("--table-prefix", help="PostgreSQL: begins the name of each table.")
+    ] = "rm_",
+    url: Url = None,
+    namespace: Namespace = None,
+    as_json: AsJson = False,
+) -> None:
+    """Keep closed hours and days in PostgreSQL or in Parquet files, beyond Redis' retention.
+
+    A slot that late samples change replaces its row, so every slot is there once.
+    """
+    # Imported here because it loads redis and the driver of the archive.
+    from redismetrics.archive.archiver import Archiver, check_levels
+    from redismetrics.archive.service import run_archiver
+    from redismetrics.archive.target import open_target
+    from redismetrics.archive.verify import verify as compare
+
+    if verify and (once or backfill):
+        raise typer.BadParameter("--verify cannot be combined with --once or --backfill")
+    levels = check_levels(level or ("hour", "day"))
+    settings = resolve(url=url, namespace=namespace)
+    store = Store(settings.url, settings.socket_timeout)
+    with _opened(open_target(target, schema=schema, prefix=table_prefix), store) as opened:
+        if verify:
+            with _progress_bar("comparing") as on_progress:
+                found = compare(store.client, settings.namespace, opened, levels, on_progress)
+            print_json(asdict(found)) if as_json else _print_comparison(found)
+            if found.different:
+                raise typer.Exit(1)
+            return
+        holder = f"{os.getpid()}-{secrets.token_hex(8)}"
+        if once or backfill:
+            with _progress_bar("archiving") as on_progress:
+                archiver = Archiver(
+                    store.client, settings.namespace, opened, levels, holder, on_progress
+                )
+                report = archiver.pass_once(backfill=backfill)
+            print_json(asdict(report)) if as_json else print(_sentence(report))
+            if report.skipped:
+                raise typer.Exit(1)
+            return
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+        log.info("archiving namespace %s to %s", settings.namespace, safe_url(target))
+        archiver = Archiver(store.client, settings.namespace, opened, levels, holder)
+        with _recorded_lag(store.url, settings.namespace, as_json=as_json) as report_pass:
+            run_archiver(archiver, interval, _stopped(), report_pass)
+
+
+@contextmanager
+def _opened(target: "Target", store: Store) -> Iterator["Target"]:
+    try:
+        yield target
+    finally:
+        target.close()
+        store.close()
+
+
+def _stopped() -> Event:
+    """Return an event that SIGTERM and SIGINT set."""
+    stop = Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda *_: stop.set())
+    return stop
+
+
+@contextmanager
+def _recorded_lag(
+    url: str, namespace: str, *, as_json: bool
+) -> Iterator[Callable[["PassReport"], None]]:
+    """Yield a function that logs a pass, or prints it as JSON, and records its lag as a gauge."""
+    with Metrics(url, namespace=namespace) as metrics:
+        metrics.declare(LAG_METRIC, "gauge", unit="seconds", help=LAG_HELP)
+
+        def report_pass(report: "PassReport") -> None:
+            with suppress(RedisMetricsError):
+                metrics.gauge(LAG_METRIC, report.lag_seconds)
+            if as_json:
+                print_json(asdict(report))
+                sys.stdout.flush()
+            elif report.rows or report.skipped:
+                log.info("%s", _sentence(report))
+
+        yield report_pass
+
+
+def _sentence(report: "PassReport") -> str:
+    rows = ", ".join(f"{count:,} {level}" for level, count in report.rows.items() if count)
+    text = f"Archived {rows or 'no new'} rows of {report.metrics} metrics."
+    if report.waiting:
+        text += f" {report.waiting} hours or days are not built by a worker yet."
+    if report.elsewhere:
+        text += f" Another archiver works on {report.elsewhere} groups of metrics."
+    for name, reason in report.skipped.items():
+        text += f"\nNot archived: {name}: {reason}"
+    return text
+
+
+def _print_comparison(found: "VerifyReport") -> None:
+    rows = ", ".join(f"{count:,} {level}" for level, count in found.rows.items())
+    print(f"Compared {rows or 'no'} rows: {found.different or 'none'} differ.")
+    for each in found.differences:
+        at = datetime.fromtimestamp(each["slot"] / 1000, UTC).isoformat()
+        print(
+            f"{each['metric']} {_tags(each['tags'])} {each['level']} {at}: "
+            f"Redis {_side(each['redis'])}, archive {_side(each['archive'])}",
+            file=sys.stderr,
+        )
+
+
+def _tags(tags: dict[str, str]) -> str:
+    return "{" + ", ".join(f"{key}={value}" for key, value in tags.items()) + "}"
+
+
+def _side(side: list[Any] | None) -> str:
+    return "has no row" if side is None else f"count {side[0]}, sum {side[1]:.15g}"
+
+
+@contextmanager
+def _progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function that shows how many metrics are done, if standard error is a terminal."""
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield lambda done, total: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(BAR),
+        MofNCompleteColumn(),
+        TextColumn("metrics"),
+        TimeElapsedColumn(),
+    )
+    with ProgressBar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=max(total, 1))
