@@ -10,7 +10,6 @@ from redismetrics.errors import MissingExtra
 from redismetrics.model.safe_url import safe_url
 from redismetrics.model.time import DAY, HOUR
 
-from .postgres_schema import Names, open_schema
 from .rows import RawRows, RollupRows, SeriesOf
 from .state import MetricState
 from .target import ArchiveError, ArchiveTaken
@@ -19,6 +18,8 @@ try:
     import psycopg
     from psycopg import sql
     from psycopg.types.json import Jsonb
+
+    from .postgres_schema import Names, open_schema
 except ImportError as _error:
     raise MissingExtra(
         "an archive in PostgreSQL needs: pip install 'redismetrics[archive]'"

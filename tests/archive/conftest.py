@@ -40,7 +40,9 @@ class Postgres:
 
     def start(self) -> None:
         options = f"-c listen_addresses= -c unix_socket_directories={self._folder} -c fsync=off"
-        self._run("pg_ctl", "-D", self._data, "-w", "-o", options, "-l", self._data + ".log", "start")
+        self._run(
+            "pg_ctl", "-D", self._data, "-w", "-o", options, "-l", self._data + ".log", "start"
+        )
 
     def stop(self, mode: str = "immediate") -> None:
         self._run("pg_ctl", "-D", self._data, "-w", "-m", mode, "stop")
@@ -99,8 +101,6 @@ def seal(metrics: Metrics, make_worker: MakeWorker, admin: redis.Redis, namespac
     """Return a function that flushes, and lets a worker build all that is due or will be."""
     worker: Worker = make_worker()
     return lambda: settle(metrics, worker, admin, namespace)
-
-
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Archivers that are killed, that meet each other, and archives that go away."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from redismetrics.store.driver import run
 from tests.archive.conftest import Postgres
 from tests.archive.test_archiver import check
 from tests.archive.tools import HOUR, Recording, Seal, archive, compared, rows
+from tests.fixtures.servers import Server
 
 # Runs one pass, and kills itself at the given call of a step.
 _KILLED = """
@@ -96,6 +98,26 @@ def test_a_group_that_another_archiver_has_the_lease_of_is_left_to_it(
     assert len(rows(to, "hour")) == 1
     # The lease is given back.
     assert archive(url, namespace, to, "hour").elsewhere == 0
+
+
+def test_the_rights_of_the_page_are_enough(
+    metrics: Metrics, server: Server, namespace: str, tmp_path: Path, seal: Seal, admin: redis.Redis
+) -> None:
+    metrics.increment("jobs", tags={"route": "a"}, timestamp=time.time() - 2 * HOUR)
+    seal()
+    page = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text()
+    (reader,) = re.findall(r"ACL SETUSER reader (.*)", page)
+    (more,) = re.findall(r"leases also `(.*)`", page)
+    rules = f"{reader} {more}".replace("prod", namespace).replace("\\|", "|").split()
+    admin.execute_command("ACL", "SETUSER", "archiver", "reset", *rules)
+    try:
+        login = "username=archiver&password=password"
+        url = server.url + ("&" if "?" in server.url else "?") + login
+        to = f"file://{tmp_path}/archive"
+        assert archive(url, namespace, to, "raw", "hour").rows == {"raw": 1, "hour": 1}
+        assert compared(url, namespace, to, "raw", "hour").different == 0
+    finally:
+        admin.execute_command("ACL", "DELUSER", "archiver")
 
 
 def test_what_an_archiver_writes_too_late_is_refused(postgres: Postgres, to: str) -> None:
@@ -180,7 +202,8 @@ def test_tables_are_in_the_given_schema_with_the_given_prefix(postgres: Postgres
     with psycopg.connect(to, autocommit=True) as connection:
         found = connection.execute(
             "SELECT count(*), bool_and(left(relname, 2) = 'x ') FROM pg_class c "
-            "JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = 'Metrics' AND relkind = 'r'"
+            "JOIN pg_namespace n ON n.oid = relnamespace "
+            "WHERE nspname = 'Metrics' AND relkind = 'r'"
         ).fetchone()
         assert found == (8, True)
         connection.execute(
