@@ -107,8 +107,8 @@ def test_the_rights_of_the_page_are_enough(
     seal()
     page = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text()
     (reader,) = re.findall(r"ACL SETUSER reader (.*)", page)
-    (more,) = re.findall(r"leases also `(.*)`", page)
-    rules = f"{reader} {more}".replace("prod", namespace).replace("\\|", "|").split()
+    (more,) = re.findall(r"leases also `([^`]*)`", page)
+    rules = f"{reader} {more}".replace("prod", namespace).split()
     admin.execute_command("ACL", "SETUSER", "archiver", "reset", *rules)
     try:
         login = "username=archiver&password=password"
