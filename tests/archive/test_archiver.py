@@ -28,6 +28,7 @@ def check(to: str, recording: Recording, *levels: str) -> None:
             assert (row["min"], row["max"]) == (min(values), max(values))
 
 
+@pytest.mark.slow
 def test_each_closed_slot_is_archived_once(
     metrics: Metrics, url: str, namespace: str, to: str, seal: Seal
 ) -> None:
@@ -44,6 +45,7 @@ def test_each_closed_slot_is_archived_once(
     assert compared(url, namespace, to, *levels).different == 0
 
 
+@pytest.mark.slow
 def test_late_samples_replace_the_rows_of_their_slots(
     metrics: Metrics, url: str, namespace: str, to: str, seal: Seal
 ) -> None:
