@@ -30,6 +30,11 @@ log = logging.getLogger("redismetrics")
 # A lease is valid for this long, and renewed after a third of it.
 LEASE_MS = 60_000
 
+# Seconds between two looks of a running archiver at hours that Redis has no count of: they must be
+# read to see whether they have changed, and samples of more than a day ago are rare. Shorter than
+# `MARGIN`, so that each is looked at after its last change.
+RECHECK_SECONDS = 600.0
+
 # Fingerprints of chunks are added modulo this, so that they fit into a signed integer.
 _FINGERPRINTS = 1 << 63
 
@@ -91,6 +96,7 @@ class Archiver:
         self._target, self._levels = target, check_levels(levels)
         self._holder, self._progress = holder, progress
         self._renewed = 0.0
+        self._checked: dict[tuple[str, str], float] = {}
 
     def pass_once(self, *, backfill: bool = False) -> PassReport:
         """Archive all that is closed and not archived yet; return what was done.
@@ -130,7 +136,12 @@ class Archiver:
                     report.metrics += 1
                 session.finish()
         except ArchiveTaken:
+            self._checked.clear()
             report.elsewhere += 1
+        except BaseException:
+            # What was found is not saved.
+            self._checked.clear()
+            raise
         finally:
             key, name = keys.archive_leases(self.namespace.name), self._lease_name(number)
             self.run(lease.release(key, name, self._holder))
@@ -160,11 +171,23 @@ class Archiver:
                 work = _LevelWork(self, session, level, old, source, report)
                 state.levels[level] = work.archive()
         except FormatMismatch as error:
+            self._checked.clear()
             report.skipped[name] = str(error)
             log.warning("%s is not archived: %s", name, error)
             return
         if state != session.state(name):
             session.save(name, state)
+
+    def must_check(self, metric: str, level: str) -> bool:
+        """Return whether a level of a metric was not checked within `RECHECK_SECONDS`.
+
+        If so, it counts as checked now.
+        """
+        now, key = time.monotonic(), (metric, level)
+        if now - self._checked.get(key, -RECHECK_SECONDS) < RECHECK_SECONDS:
+            return False
+        self._checked[key] = now
+        return True
 
     def run(self, operation: Operation[_T]) -> _T:
         """Run an operation on Redis."""
@@ -202,8 +225,9 @@ class _LevelWork:
                     new.units[unit] = self.old.units[unit]
                 continue
             partitions.setdefault(slot_of(unit, resolution.partition), []).append(unit)
+        must_check = self.archiver.must_check(self.source.name, self.level)
         for partition, units in partitions.items():
-            new.units |= self._archive_partition(partition, units)
+            new.units |= self._archive_partition(partition, units, must_check=must_check)
         new.settled_ms = max(new.settled_ms, self.old.settled_ms)
         new.units = {unit: each for unit, each in new.units.items() if unit >= new.settled_ms}
         return new
@@ -213,8 +237,11 @@ class _LevelWork:
         age = (self.source.now_ms - unit) / 1000
         self.report.lag_seconds = max(self.report.lag_seconds, age)
 
-    def _archive_partition(self, partition: int, units: list[int]) -> dict[int, Unit]:
-        samples = {unit: self.source.samples.get(unit, -1) for unit in units}
+    def _archive_partition(
+        self, partition: int, units: list[int], *, must_check: bool
+    ) -> dict[int, Unit]:
+        counts = {} if self.level == "day" else self.source.samples
+        samples = {unit: counts.get(unit, -1) for unit in units}
         known = {unit: self.old.units[unit] for unit in units if unit in self.old.units}
         # Redis counts the samples of an hour as long as it keeps exact samples. While it does, a
         # count that is the same says that the hour is.
@@ -222,10 +249,12 @@ class _LevelWork:
         same = {
             unit: each
             for unit, each in known.items()
-            if each.samples == samples[unit] >= 0 and unit >= kept_from and self.level != "day"
+            if each.samples == samples[unit] >= 0 and unit >= kept_from
         }
         unsure = [unit for unit in known if unit not in same]
-        if unsure:
+        if not must_check:
+            same |= {unit: known[unit] for unit in unsure if samples[unit] < 0}
+        elif unsure:
             current = self._fingerprints(unsure)
             same |= {
                 unit: Unit(samples[unit], current.get(unit, 0))
@@ -239,7 +268,8 @@ class _LevelWork:
         current = self._fingerprints(changed)
         for chunk in self.source.chunks:
             rows = self._read(changed, chunk)
-            self.session.write(self.level, partition, rows)
+            if len(rows) or (isinstance(rows, RawRows) and len(rows.replaced[0])):
+                self.session.write(self.level, partition, rows)
             self.report.rows[self.level] = self.report.rows.get(self.level, 0) + len(rows)
         return same | {unit: Unit(samples[unit], current.get(unit, 0)) for unit in changed}
 

@@ -3,6 +3,7 @@
 import math
 import statistics
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,11 @@ import redis
 from redismetrics import Metrics
 from redismetrics.archive import archiver as archiver_module
 from redismetrics.archive.digest_bytes import unpack_digest
+from redismetrics.archive.target import open_target
 from redismetrics.errors import InvalidSetting
+from redismetrics.settings import resolve
 from redismetrics.store import keys
+from redismetrics.store.connection import Store
 from tests.archive.tools import HOUR, Recording, Seal, archive, by_slot, compared, rows
 
 
@@ -61,6 +65,30 @@ def test_late_samples_replace_the_rows_of_their_slots(
         assert 0 < report.rows["hour"] < 100
         check(to, recording, "minute", "hour", "day")
     assert compared(url, namespace, to, "minute", "hour", "day").different == 0
+
+
+def test_a_running_archiver_looks_for_very_late_samples_now_and_then(
+    metrics: Metrics,
+    url: str,
+    namespace: str,
+    tmp_path: Path,
+    seal: Seal,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    to, at = f"file://{tmp_path}/archive", (time.time() // HOUR - 48) * HOUR
+    store, target = Store(resolve({}, url=url).url, 5.0), open_target(to)
+    archiver = archiver_module.Archiver(store.client, namespace, target, ("hour", "day"), "test")
+    metrics.increment("jobs", 2, tags={"route": "a"}, timestamp=at)
+    seal()
+    archiver.pass_once()
+    metrics.increment("jobs", 3, tags={"route": "a"}, timestamp=at)
+    seal()
+    assert archiver.pass_once().rows == {}
+    monkeypatch.setattr(archiver_module, "RECHECK_SECONDS", 0.0)
+    assert archiver.pass_once().rows == {"hour": 1, "day": 1}
+    assert [row["sum"] for row in rows(to, "hour")] == [5]
+    target.close()
+    store.close()
 
 
 def test_a_row_has_the_statistics_of_its_slot(
@@ -173,7 +201,6 @@ def lose(to: str) -> None:
             connection.execute("DELETE FROM rm_hour_rows")
         return
     import shutil
-    from pathlib import Path
 
     for folder in Path(to.removeprefix("file://")).glob("*/hour"):
         shutil.rmtree(folder)
