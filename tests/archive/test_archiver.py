@@ -165,15 +165,17 @@ def test_a_metric_that_was_deleted_keeps_its_rows(
     metrics: Metrics, url: str, namespace: str, to: str, seal: Seal
 ) -> None:
     at = (time.time() // HOUR - 2) * HOUR
-    metrics.increment("jobs", 3, tags={"route": "a"}, timestamp=at - HOUR)
+    metrics.increment("jobs", 7, tags={"route": "a"}, timestamp=at - HOUR)
+    metrics.increment("jobs", 3, tags={"route": "a"}, timestamp=at)
     seal()
     archive(url, namespace, to, "hour")
+    # The new metric has as many samples in that hour as the old one had.
     metrics.delete_metric("jobs")
     metrics.increment("jobs", 5, tags={"route": "a"}, timestamp=at)
     seal()
     archive(url, namespace, to, "hour")
     found = {row["slot"].timestamp() - at: row["sum"] for row in rows(to, "hour")}
-    assert found == {-HOUR: 3, 0: 5}
+    assert found == {-HOUR: 7, 0: 5}
 
 
 def test_backfill_writes_again_what_the_archive_has_lost(
