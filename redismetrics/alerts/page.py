@@ -1,15 +1,10 @@
 """The service's own HTTP page: metrics and health."""
 
-import argparse
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from time import monotonic
 from typing import Any
 
-from redismetrics.errors import InvalidSetting
-from redismetrics.exposition import http_server, self_metrics
-from redismetrics.exposition.text import content_type, render
+from redismetrics.exposition import self_metrics, status_page
 
 from .service import AlertService
 
@@ -32,27 +27,6 @@ def rule_counts(service: AlertService) -> dict[str, Any]:
     }
 
 
-def status_app(service: AlertService) -> http_server.App:
-    """Return a WSGI app with /metrics and /healthz, as a worker has them."""
-
-    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        status, kind = "404 Not Found", "text/plain; charset=utf-8"
-        body = "Not found: try /metrics or /healthz.\n"
-        path = environ.get("PATH_INFO")
-        if path == "/metrics":
-            status, kind = "200 OK", content_type()
-            body = render(self_metrics.rule_families(rule_counts(service)))
-        elif path == "/healthz":
-            problem = _problem(service)
-            status = "503 Service Unavailable" if problem else "200 OK"
-            body = f"{problem or 'ok'}\n"
-        data = body.encode("utf-8", "replace")
-        start_response(status, [("Content-Type", kind), ("Content-Length", str(len(data)))])
-        return [data]
-
-    return app
-
-
 def _problem(service: AlertService) -> str:
     status = service.status
     silent = monotonic() - status.passed_at
@@ -61,22 +35,13 @@ def _problem(service: AlertService) -> str:
     return f"no evaluation for {silent:.0f} seconds" if silent > _SILENT else ""
 
 
-@contextmanager
-def serve_status(service: AlertService, address: str) -> Iterator[None]:
-    """Serve the page at *address* meanwhile.
+def serve_status(service: AlertService, address: str) -> AbstractContextManager[int]:
+    """Serve /metrics and /healthz at *address* meanwhile, as a worker does.
 
     Raises:
         InvalidSetting: If *address* is not `[HOST:]PORT`.
     """
-    try:
-        host, port = http_server.parse_address(address if ":" in address else f":{address}")
-    except argparse.ArgumentTypeError as error:
-        raise InvalidSetting(f"--metrics-port {error}") from error
-    with http_server.listen(host, port, status_app(service)) as server:
-        threading.Thread(
-            target=server.serve_forever, name="redismetrics-alerts-http", daemon=True
-        ).start()
-        try:
-            yield
-        finally:
-            server.shutdown()
+    app = status_page.status_app(
+        lambda: self_metrics.rule_families(rule_counts(service)), lambda: _problem(service)
+    )
+    return status_page.serving(app, address, "redismetrics-alerts-http")

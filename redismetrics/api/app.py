@@ -26,6 +26,7 @@ from redismetrics.errors import (
 )
 from redismetrics.exposition.compression import SECURITY_HEADERS
 from redismetrics.integrations.limits import RESOURCE_ATTRIBUTES
+from redismetrics.model.external_labels import check_labels
 
 from . import query_endpoints, write_endpoints
 from .auth import AuthMiddleware, may_write
@@ -36,7 +37,6 @@ from .log_limits import log
 from .openapi import document
 from .parameters import FORM, Parameter, read
 from .prometheus.envelope import failure, is_enveloped
-from .prometheus.external_labels import check_labels
 from .sending import SendingMiddleware
 from .service import Service, compressed, error_response, json_response
 

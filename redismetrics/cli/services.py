@@ -102,10 +102,10 @@ def serve(
     """
     from redismetrics.api.app import create_app
     from redismetrics.api.limits import Limits
-    from redismetrics.api.prometheus.external_labels import read_labels
     from redismetrics.api.server import WRITE_TOKEN_VARIABLE, read_token, stopped_by_sigterm
     from redismetrics.api.server import serve as run_server
     from redismetrics.integrations.limits import RESOURCE_ATTRIBUTES
+    from redismetrics.model.external_labels import read_labels
     from redismetrics.store.urls import is_loopback
 
     labels = read_labels(external_label or ())

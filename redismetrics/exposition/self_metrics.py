@@ -55,6 +55,18 @@ _RULES: _Table = {
     "notification_failures": ("counter", "Attempts to send that failed, by receiver."),
     "notifications_dropped": ("counter", "Notifications given up, by receiver."),
 }
+_PUSH: _Table = {
+    "samples_sent": ("counter", "Samples that a target took."),
+    "samples_refused": ("counter", "Samples that a target refused for good."),
+    "samples_dropped": (
+        "counter",
+        "Samples given up because the queue was full, another process took over, or at the end.",
+    ),
+    "failures": ("counter", "Attempts to send that failed and are repeated."),
+    "waiting_bytes": ("gauge", "Bytes of the requests that a target has not taken yet."),
+    "behind_seconds": ("gauge", "Age of the oldest samples that a target has not taken yet."),
+    "has_lease": ("gauge", "1 if this process pushes to the target, 0 if another one does."),
+}
 _WORKER: _Table = {
     "passes": ("counter", "Passes over all metrics."),
     "blocks": ("counter", "Blocks of logs sealed."),
@@ -94,6 +106,7 @@ _LABELS = {
     "notifications": "receiver",
     "notification_failures": "receiver",
     "notifications_dropped": "receiver",
+    **dict.fromkeys(_PUSH, "target"),
 }
 
 
@@ -111,6 +124,11 @@ def worker_families(counts: Mapping[str, Any]) -> list[Family]:
 def rule_families(counts: Mapping[str, Any]) -> list[Family]:
     """Return the families of a service that evaluates alert rules."""
     return _families("redismetrics_rule_", _RULES, counts)
+
+
+def push_families(counts: Mapping[str, Any]) -> list[Family]:
+    """Return the families of a service that pushes to other systems."""
+    return _families("redismetrics_push_", _PUSH, counts)
 
 
 def store_families(stats: Mapping[str, Any]) -> list[Family]:

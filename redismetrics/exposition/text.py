@@ -31,7 +31,7 @@ from .number_format import format_bound, format_values
 from .series_table import SeriesGroup, SeriesTable
 
 # What a header in text 0.0.4 appends to the name of a family.
-_SUFFIXES: dict[MetricType, str] = {"counter": "_total", "info": "_info"}
+SUFFIXES_IN_TEXT: dict[MetricType, str] = {"counter": "_total", "info": "_info"}
 # Types that are called something else in text 0.0.4.
 _TYPES_IN_TEXT: dict[MetricType, MetricType] = {"info": "gauge", "stateset": "gauge"}
 _WORD_SEPARATORS = re.compile(r"[_./:-]+")
@@ -59,7 +59,7 @@ def render_parts(families: Sequence[Family], *, openmetrics: bool = False) -> It
     printed = []
     for family, base in zip(families, family_names(families), strict=True):
         if family.series:
-            suffix = "" if openmetrics else _SUFFIXES.get(family.definition.type, "")
+            suffix = "" if openmetrics else SUFFIXES_IN_TEXT.get(family.definition.type, "")
             printed.append((base + suffix, base, family))
     printed.sort(key=lambda each: each[0])
     for name, base, family in printed:
@@ -71,9 +71,7 @@ def render_parts(families: Sequence[Family], *, openmetrics: bool = False) -> It
 
 def _header(name: str, family: Family, openmetrics: bool) -> str:
     definition = family.definition
-    # Readers differ in whether they keep spaces at the ends, and one rejects a help text of spaces.
-    text = definition.help.strip() or _in_words(family.name)
-    text = text.replace("\\", "\\\\").replace("\n", "\\n")
+    text = help_text(family).replace("\\", "\\\\").replace("\n", "\\n")
     if not openmetrics:
         kind = _TYPES_IN_TEXT.get(definition.type, definition.type)
         return f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
@@ -83,9 +81,14 @@ def _header(name: str, family: Family, openmetrics: bool) -> str:
     return f"# TYPE {name} {definition.type}\n{unit}# HELP {name} {text}\n"
 
 
-def _in_words(name: str) -> str:
-    words = _WORD_SEPARATORS.sub(" ", name).strip()
-    return words[:1].upper() + words[1:] if words else name
+def help_text(family: Family) -> str:
+    """Return the help text of a family; without one, its name in words."""
+    # Readers differ in whether they keep spaces at the ends, and one rejects a help text of spaces.
+    words = family.definition.help.strip()
+    if words:
+        return words
+    words = _WORD_SEPARATORS.sub(" ", family.name).strip()
+    return words[:1].upper() + words[1:] if words else family.name
 
 
 def _series_lines(base: str, family: Family, openmetrics: bool) -> Iterator[str]:
@@ -93,7 +96,7 @@ def _series_lines(base: str, family: Family, openmetrics: bool) -> Iterator[str]
 
     Series with the same tag keys have the same template, which is filled from columns.
     """
-    series = _merge_equal_labels(family)
+    series = merge_equal_labels(family)
     names = label_names(family, series, base)
     for group in series.groups():
         labels = _label_texts(group, names)
@@ -185,7 +188,7 @@ def _escape(values: list[str]) -> list[str]:
     return values
 
 
-def _merge_equal_labels(family: Family) -> SeriesTable:
+def merge_equal_labels(family: Family) -> SeriesTable:
     """Return the series in order of their tags, with those merged that are the same to a reader.
 
     To Prometheus an empty label is no label (the spec: SHOULD): of `{a=""}` and `{}` it keeps the

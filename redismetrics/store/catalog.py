@@ -10,7 +10,15 @@ from redismetrics.model.validation import MetricType, check_name
 from . import keys, scripts
 from .driver import Command, Operation
 from .namespace import shards
-from .replies import STAMP_BYTES, pairs, read_definition, read_now_ms, read_series, reading
+from .replies import (
+    STAMP_BYTES,
+    pairs,
+    read_definition,
+    read_now_ms,
+    read_series,
+    read_stamp,
+    reading,
+)
 from .unreadable import Skipped, skip
 
 
@@ -106,12 +114,18 @@ def describe(namespace: str, shard: int, name: str) -> Operation[MetricDescripti
 
 
 def catalogue(
-    namespace: str, shards: int, *, strict: bool = False, skipped: Skipped | None = None
+    namespace: str,
+    shards: int,
+    *,
+    strict: bool = False,
+    skipped: Skipped | None = None,
+    added: dict[str, int] | None = None,
 ) -> Operation[dict[str, Definition]]:
     """Return the definitions of all metrics, in the order in which they were first recorded.
 
     A metric whose entry cannot be read is left out and added to *skipped*. With *strict*, that
-    raises `FormatMismatch`, unless its type is one that only a newer version knows.
+    raises `FormatMismatch`, unless its type is one that only a newer version knows. *added* gets
+    when each metric was added, by the server's clock in µs.
     """
     found = []
     for name, data in (yield from _entries(namespace, shards)):
@@ -125,6 +139,8 @@ def catalogue(
                 raise
             skip(checked or shown(name), error, skipped)
     found.sort(key=lambda entry: entry[:2])
+    if added is not None:
+        added.update((name, read_stamp(stamp)) for stamp, name, _ in found)
     return {name: definition for _, name, definition in found}
 
 

@@ -83,6 +83,7 @@ def clear(namespace: str) -> Operation[int]:
     yield from requests.clear(namespace)
     yield from clear_alerts(namespace)
     yield [("DEL", keys.archive_leases(namespace))]
+    yield [("DEL", keys.push(namespace))]
     if not is_older:
         return (yield from delete(namespace, shards, names))
     for name in names:

@@ -6,6 +6,8 @@ Every name that redismetrics gives to anything in Redis.
     rm:<ns>:copying         hash    metric -> what was copied of it to here, until all is copied
                                     (see admin/copy_metric.py)
     rm:<ns>:copier          string  the process that copies to here; expires
+    rm:<ns>:push            hash    hash of a target -> who pushes to it, see lua/include/lease.lua;
+                                    expires a day after the last push
     rm:<ns>:request:<hash>  string  a request to record that must not count twice, by the hash of
                                     its Idempotency-Key; expires after an hour (see requests.py)
     rm:<ns>:requests        zset    hash of such a request, scored by when it was claimed, in ms of
@@ -308,6 +310,10 @@ def copier(namespace: str) -> str:
 
 def archive_leases(namespace: str) -> str:
     return f"rm:{namespace}:archive"
+
+
+def push(namespace: str) -> str:
+    return f"rm:{namespace}:push"
 
 
 def request(namespace: str, digest: str) -> str:

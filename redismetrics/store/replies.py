@@ -65,6 +65,12 @@ def stamp_at_end(data: bytes) -> bytes:
     return stamp if len(stamp) == STAMP_BYTES and stamp.startswith(_STAMP_MARK) else b""
 
 
+def read_stamp(stamp: bytes) -> int:
+    """Return the time in a stamp of the catalogue, in µs; 0 if it is damaged."""
+    whole = stamp_at_end(stamp)
+    return int.from_bytes(whole[1:], "big") if whole else 0
+
+
 def read_now_ms(time: list[Any]) -> int:
     """Return a reply to TIME in Unix milliseconds."""
     return int(time[0]) * 1000 + int(time[1]) // 1000

@@ -1,24 +1,40 @@
-"""Post JSON to receivers."""
+"""Post bodies, and JSON, to receivers."""
 
 import json
+import re
 import ssl
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from http.client import HTTPException
 from typing import Any
 
-# Of a receiver's answer, which is only read for what to log.
-_MAX_REPLY = 200
+# Bytes of a receiver's answer that are read: it says what was refused.
+_MAX_REPLY = 2_000
 
 
 class SendingFailed(Exception):
-    """A notification was not taken. *may_retry* says whether sending it again may help.
+    """What was sent was not taken. *may_retry* says whether sending it again may help.
 
     The message names no URL: it may hold a token.
+
+    Attributes:
+        status: Of the answer; 0 if there was none.
+        retry_after: Seconds that the receiver asks to wait; 0 if it does not.
+        reply: The beginning of the answer.
     """
 
-    def __init__(self, problem: str, *, may_retry: bool = True) -> None:
-        self.may_retry = may_retry
+    def __init__(
+        self,
+        problem: str,
+        *,
+        may_retry: bool = True,
+        status: int = 0,
+        retry_after: float = 0.0,
+        reply: str = "",
+    ) -> None:
+        self.may_retry, self.status = may_retry, status
+        self.retry_after, self.reply = retry_after, reply
         super().__init__(problem)
 
 
@@ -38,24 +54,51 @@ def post_json(url: str, value: Any, timeout_s: float, token: str = "") -> None:
     Raises:
         SendingFailed: If it was not answered with a status from 200 to 299 within *timeout_s*.
     """
-    headers = {"Content-Type": "application/json", "User-Agent": "redismetrics"}
+    headers = {"Content-Type": "application/json"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
+    post(url, json.dumps(value).encode(), headers, timeout_s)
+
+
+def post(url: str, body: bytes, headers: Mapping[str, str], timeout_s: float) -> bytes:
+    """Post *body*; return the beginning of the answer.
+
+    Raises:
+        SendingFailed: If it was not answered with a status from 200 to 299 within *timeout_s*.
+    """
     try:
-        request = urllib.request.Request(url, json.dumps(value).encode(), headers)
+        request = urllib.request.Request(url, body, {"User-Agent": "redismetrics", **headers})
         with _opener.open(request, timeout=timeout_s) as reply:
-            reply.read(_MAX_REPLY)
+            return bytes(reply.read(_MAX_REPLY))
     except urllib.error.HTTPError as error:
         with error:
             # Alertmanager retries these, and no others.
             may_retry = error.code >= 500 or error.code == 429
-            raise SendingFailed(f"answered {error.code}", may_retry=may_retry) from None
+            raise SendingFailed(
+                f"answered {error.code}",
+                may_retry=may_retry,
+                status=error.code,
+                retry_after=_seconds(error.headers.get("Retry-After", "")),
+                reply=_text_of(error),
+            ) from None
     except urllib.error.URLError as error:
         raise SendingFailed(f"cannot be reached: {_reason(error.reason)}") from None
     except (OSError, HTTPException, ssl.SSLError) as error:
         raise SendingFailed(f"cannot be reached: {_reason(error)}") from None
     except ValueError:
         raise SendingFailed("its URL is not valid", may_retry=False) from None
+
+
+def _seconds(retry_after: str) -> float:
+    """Return the seconds of a Retry-After header; 0 if it has a date, or nothing."""
+    return float(retry_after) if re.fullmatch(r"\d{1,6}", retry_after, re.ASCII) else 0.0
+
+
+def _text_of(error: urllib.error.HTTPError) -> str:
+    try:
+        return error.read(_MAX_REPLY).decode("utf-8", "replace")
+    except (OSError, HTTPException):
+        return ""
 
 
 def _reason(error: object) -> str:

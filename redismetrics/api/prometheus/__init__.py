@@ -9,7 +9,7 @@ Prometheus' HTTP API, so that its clients read the store directly.
     status_endpoints.py     status, rules, alerts, exemplars, probes
     syntax_endpoints.py     format_query, parse_query; tree.py
     federate.py             current values as a page
-    write_endpoint.py       remote write: remote_write_message.py, received_series.py
+    write_endpoint.py       remote write: received_series.py, and exposition's messages
 
 Needs the extra `promql`, which is part of `server`.
 """

@@ -12,10 +12,10 @@ from redismetrics.api.limits import Limits
 from redismetrics.api.request_body import content_type
 from redismetrics.api.service import Service
 from redismetrics.errors import StoreError, one_line
+from redismetrics.exposition.remote_write_message import BodyTooLong, InvalidBody, decode
 from redismetrics.integrations.limits import LimitExceeded
 
 from .received_series import Received, SeriesReceiver
-from .remote_write_message import BodyTooLong, InvalidBody, decode
 
 _PROTOBUF = "application/x-protobuf"
 _SNAPPY = "snappy"

@@ -42,7 +42,7 @@ def test_without_the_extra_nothing_is_received(
     assert "/api/v1/write" in paths(create_app(metrics, allow_write=True))
     forget(
         monkeypatch,
-        "redismetrics.api.prometheus.remote_write_message",
+        "redismetrics.exposition.remote_write_message",
         "redismetrics.api.prometheus.write_endpoint",
     )
     monkeypatch.setitem(sys.modules, package, None)

@@ -11,7 +11,7 @@ pytest.importorskip("cramjam", reason="needs redismetrics[promql]")
 from redismetrics import Metrics
 from redismetrics.api.app import create_app
 from redismetrics.api.limits import Limits
-from redismetrics.api.prometheus.remote_write_message import encode, new_request
+from redismetrics.exposition.remote_write_message import encode, new_request
 from tests.api.prometheus.answers import data, error
 from tests.fixtures.webserver import running
 

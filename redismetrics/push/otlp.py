@@ -1,0 +1,122 @@
+"""Requests of OTLP over HTTP out of a snapshot: cumulative, with protobuf and gzip.
+
+https://opentelemetry.io/docs/specs/otlp/ and .../docs/specs/otel/metrics/data-model/
+"""
+
+import gzip
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from redismetrics import __version__
+from redismetrics.errors import MissingExtra
+from redismetrics.exposition.families import SeriesState
+from redismetrics.exposition.named_families import NamedFamily
+from redismetrics.exposition.text import help_text
+
+from .request import MAX_SAMPLES, PushRequest
+from .snapshot import Snapshot
+
+try:
+    from google.protobuf.message import DecodeError
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+        ExportMetricsServiceRequest,
+        ExportMetricsServiceResponse,
+    )
+    from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
+except ImportError as _error:
+    raise MissingExtra("OTLP needs: pip install 'redismetrics[otel]'") from _error
+
+HEADERS = {"Content-Type": "application/x-protobuf", "Content-Encoding": "gzip"}
+# What Prometheus makes the labels job and instance of.
+_RESOURCE_NAMES = {"job": "service.name", "instance": "service.instance.id"}
+_DEFAULT_SERVICE = "redismetrics"
+_CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
+# Rows with numbers take most time; a larger level takes more for little.
+_GZIP_LEVEL = 1
+
+
+def make_requests(snapshot: Snapshot, labels: Mapping[str, str]) -> Iterator[PushRequest]:
+    """Yield the requests that push *snapshot*; *labels* become attributes of the resource."""
+    request, count = ExportMetricsServiceRequest(), 0
+    metrics = _scope(request, labels)
+    for named in snapshot.families:
+        start_ns = 1000 * snapshot.added_us.get(named.family.name, 0)
+        points = None
+        for own, state in named.series():
+            if count >= MAX_SAMPLES:
+                yield _packed(request, count, snapshot)
+                request, count, points = ExportMetricsServiceRequest(), 0, None
+                metrics = _scope(request, labels)
+            if points is None:
+                points = _add_metric(metrics, named)
+            point = points.add(time_unix_nano=1_000_000 * snapshot.time_ms)
+            for name, value in own.items():
+                point.attributes.add(key=name).value.string_value = value
+            _fill(point, named, state, start_ns)
+            count += 1
+    if count:
+        yield _packed(request, count, snapshot)
+
+
+def rejected(reply: bytes) -> tuple[int, str]:
+    """Return how many points of a request were rejected, by the answer to it, and why."""
+    try:
+        answer = ExportMetricsServiceResponse.FromString(reply)
+    except DecodeError:
+        # Some receivers answer with a text: the status says that all was taken.
+        return 0, ""
+    partial = answer.partial_success
+    return max(partial.rejected_data_points, 0), partial.error_message
+
+
+def _scope(request: Any, labels: Mapping[str, str]) -> Any:
+    """Return the list for the metrics of a request."""
+    resource = request.resource_metrics.add()
+    attributes = {"service.name": _DEFAULT_SERVICE}
+    attributes |= {_RESOURCE_NAMES.get(name, name): value for name, value in labels.items()}
+    for name, value in attributes.items():
+        resource.resource.attributes.add(key=name).value.string_value = value
+    scope = resource.scope_metrics.add()
+    scope.scope.name, scope.scope.version = "redismetrics", __version__
+    return scope.metrics
+
+
+def _add_metric(metrics: Any, named: NamedFamily) -> Any:
+    """Add a metric; return the list for its points."""
+    metric = metrics.add(name=named.name, description=help_text(named.family), unit=named.unit)
+    match named.family.definition.type:
+        case "counter":
+            metric.sum.aggregation_temporality = _CUMULATIVE
+            metric.sum.is_monotonic = True
+            return metric.sum.data_points
+        case "histogram":
+            metric.histogram.aggregation_temporality = _CUMULATIVE
+            return metric.histogram.data_points
+        case "summary":
+            return metric.summary.data_points
+    # An info or state set has no kind of its own.
+    return metric.gauge.data_points
+
+
+def _fill(point: Any, named: NamedFamily, state: SeriesState, start_ns: int) -> None:
+    """Fill the values of a point, which belongs to a series that began at *start_ns* or later."""
+    kind, bounds = named.family.definition.type, named.family.definition.buckets
+    if kind in ("histogram", "summary"):
+        point.start_time_unix_nano = start_ns
+        point.count = state.count
+        if kind == "histogram":
+            point.explicit_bounds.extend(bounds)
+            point.bucket_counts.extend([*state.buckets, state.count - sum(state.buckets)])
+            # The data model: no sum where values may be negative, since it is not monotonic then.
+            if state.value < 0 or (bounds and bounds[0] < 0):
+                return
+        point.sum = state.value
+        return
+    if kind == "counter":
+        point.start_time_unix_nano = start_ns
+    point.as_double = state.value
+
+
+def _packed(request: Any, count: int, snapshot: Snapshot) -> PushRequest:
+    body = gzip.compress(request.SerializeToString(), _GZIP_LEVEL, mtime=0)
+    return PushRequest(body, count, snapshot.time_ms)

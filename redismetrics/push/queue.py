@@ -1,0 +1,185 @@
+"""What a target must still get: sent in order by a thread, tried again, and bounded."""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from redismetrics.alerts.notify.http import SendingFailed
+from redismetrics.model.time import monotonic
+from redismetrics.recording.backoff import Backoff
+
+from .request import PushRequest
+
+log = logging.getLogger("redismetrics")
+
+BACKOFF = Backoff(first=1.0, longest=60.0)
+# The longest pause that a receiver may ask for, in seconds.
+_LONGEST_PAUSE = 300.0
+
+
+@dataclass(slots=True)
+class PushCounts:
+    """What became of samples.
+
+    Attributes:
+        sent: Taken by the target.
+        refused: In requests that the target refused for good, or refused one by one.
+        dropped: Never taken: the queue was full, another process took over, or the service ended.
+        failures: Attempts that failed and are repeated.
+    """
+
+    sent: int = 0
+    refused: int = 0
+    dropped: int = 0
+    failures: int = 0
+
+
+class PushQueue:
+    """Sends requests to one target, the oldest first, each until it is taken or refused.
+
+    Nothing overtakes a request that fails: receivers want the samples of a series in order. Beyond
+    *max_bytes* the oldest requests are dropped; totals are cumulative, so a gap loses no counts.
+
+    Args:
+        name: Of the target, for messages.
+        send: Returns how many samples were refused, and why; raises `SendingFailed`.
+        clock: Seconds of a steady clock.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        send: Callable[[PushRequest], tuple[int, str]],
+        *,
+        max_bytes: int,
+        backoff: Backoff = BACKOFF,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self.name = name
+        self.counts = PushCounts()
+        self.last_error = ""
+        self._send, self._max_bytes, self._clock = send, max_bytes, clock
+        self._backoff, self._delays = backoff, backoff.delays()
+        self._changed = threading.Condition()
+        self._waiting: deque[PushRequest] = deque()
+        self._bytes = 0
+        self._in_hand: PushRequest | None = None
+        self._stopped = False
+        self._thread = threading.Thread(
+            target=self._work, name=f"redismetrics-push {name}", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of the requests that are not taken yet."""
+        with self._changed:
+            in_hand = self._in_hand
+            return self._bytes + (0 if in_hand is None else len(in_hand.body))
+
+    @property
+    def oldest_ms(self) -> int | None:
+        """The time of the oldest samples that are not taken yet."""
+        with self._changed:
+            if self._in_hand is not None:
+                return self._in_hand.time_ms
+            return self._waiting[0].time_ms if self._waiting else None
+
+    def put(self, request: PushRequest) -> None:
+        """Let *request* be sent after all others; drop the oldest ones if they are too many."""
+        dropped = 0
+        with self._changed:
+            self._waiting.append(request)
+            self._bytes += len(request.body)
+            while self._bytes > self._max_bytes and len(self._waiting) > 1:
+                dropped += self._take().samples
+            self.counts.dropped += dropped
+            self._changed.notify_all()
+        if dropped:
+            log.error("%s: %d samples were dropped, since the queue is full", self.name, dropped)
+
+    def clear(self) -> None:
+        """Drop what waits: another process pushes from now on."""
+        with self._changed:
+            while self._waiting:
+                self.counts.dropped += self._take().samples
+
+    def wait_until_empty(self, timeout: float) -> bool:
+        """Wait until all is taken or refused; return whether it is."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: not self._waiting and self._in_hand is None, timeout
+            )
+
+    def stop(self, timeout: float) -> None:
+        """Send what waits, without pauses, until an attempt fails; then drop the rest."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        self._thread.join(timeout)
+
+    def _take(self) -> PushRequest:
+        """Return the oldest waiting request, with the condition held."""
+        request = self._waiting.popleft()
+        self._bytes -= len(request.body)
+        return request
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._stopped)
+                if not self._waiting:
+                    return
+                request = self._in_hand = self._take()
+            self._send_until_done(request)
+            with self._changed:
+                self._in_hand = None
+                self._changed.notify_all()
+
+    def _send_until_done(self, request: PushRequest) -> None:
+        while True:
+            was_stopped = self._stopped
+            if self._try(request):
+                return
+            if was_stopped:
+                self.counts.dropped += request.samples
+                self.clear()
+                return
+
+    def _try(self, request: PushRequest) -> bool:
+        """Send *request* once; return whether it is done. Pause after a failure."""
+        try:
+            refused, reason = self._send(request)
+        except SendingFailed as error:
+            self.counts.failures += 1
+            self._note(str(error), "was not reached and is tried again")
+            pause = max(min(error.retry_after, _LONGEST_PAUSE), self._delays.after_failure())
+            self._pause(pause)
+            return False
+        # A thread that ends would stop all pushes without a word.
+        except Exception as error:
+            log.exception("BUG: %s: a request cannot be sent", self.name)
+            refused, reason = request.samples, type(error).__name__
+        self._delays = self._backoff.delays()
+        self.counts.sent += request.samples - refused
+        self.counts.refused += refused
+        if refused:
+            self._note(reason, f"refused {refused} of {request.samples} samples")
+        elif self.last_error:
+            log.info("%s takes all samples again", self.name)
+            self.last_error = ""
+        return True
+
+    def _note(self, error: str, what: str) -> None:
+        """Log an error once, until there is another one."""
+        if error != self.last_error:
+            log.warning("%s %s: %s", self.name, what, error)
+            self.last_error = error
+
+    def _pause(self, seconds: float) -> None:
+        until = self._clock() + seconds
+        with self._changed:
+            while not self._stopped and (left := until - self._clock()) > 0:
+                self._changed.wait(left)

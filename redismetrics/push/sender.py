@@ -1,0 +1,83 @@
+"""Make the requests of a target, and send them."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from redismetrics.alerts.notify.http import SendingFailed, post
+from redismetrics.errors import one_line
+
+from .credentials import BadCredentials
+from .request import PushRequest
+from .snapshot import Snapshot
+from .targets import Target
+
+# OTLP: only these may be sent again. Remote write: 429 and all from 500 on.
+_OTLP_RETRIES = (429, 502, 503, 504)
+# Of an answer, in messages.
+_MAX_REASON = 300
+
+
+class Sender:
+    """Sends to one target.
+
+    Args:
+        labels: Added to all series.
+        timeout_s: Of one request.
+
+    Raises:
+        MissingExtra: If a package is missing that the protocol needs.
+        BadCredentials: If these cannot be read.
+    """
+
+    def __init__(self, target: Target, labels: Mapping[str, str], timeout_s: float = 10.0) -> None:
+        self.target = target
+        self._labels, self._timeout_s = dict(labels), timeout_s
+        # Each protocol needs another extra.
+        self._protocol: Any
+        if target.protocol == "otlp":
+            from . import otlp
+
+            self._protocol = otlp
+        else:
+            from . import remote_write
+
+            self._protocol = remote_write
+        target.credentials.headers()
+
+    def requests(self, snapshot: Snapshot) -> Iterator[PushRequest]:
+        """Yield the requests that push *snapshot*."""
+        requests: Iterator[PushRequest] = self._protocol.make_requests(snapshot, self._labels)
+        return requests
+
+    def send(self, request: PushRequest) -> tuple[int, str]:
+        """Send a request; return how many of its samples the target refused, and why.
+
+        Raises:
+            SendingFailed: If it must be sent again.
+        """
+        try:
+            secret = self.target.credentials.headers()
+        except BadCredentials as error:
+            # A file may be replaced at this moment.
+            raise SendingFailed(one_line(error)) from None
+        try:
+            reply = post(
+                self.target.url, request.body, {**self._protocol.HEADERS, **secret}, self._timeout_s
+            )
+        except SendingFailed as error:
+            if self._may_retry(error):
+                raise
+            reason = " ".join(error.reply.split())[:_MAX_REASON]
+            for value in secret.values():
+                # A receiver could repeat what it was sent.
+                reason = reason.replace(value.rpartition(" ")[2], "***")
+            return request.samples, f"{error}: {reason}" if reason else str(error)
+        if self.target.protocol == "remote-write":
+            return 0, ""
+        count, message = self._protocol.rejected(reply)
+        return min(count, request.samples), message
+
+    def _may_retry(self, error: SendingFailed) -> bool:
+        if error.status and self.target.protocol == "otlp":
+            return error.status in _OTLP_RETRIES
+        return error.may_retry

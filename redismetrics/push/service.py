@@ -1,0 +1,171 @@
+"""Read the totals at each interval, for the targets of which this process has the lease."""
+
+import logging
+import secrets
+import threading
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+
+from redismetrics.errors import StoreError
+from redismetrics.model.time import monotonic, system_clock
+from redismetrics.queries.context import QueryContext
+from redismetrics.store import keys
+from redismetrics.store.connection import Store
+from redismetrics.store.driver import Client, run
+from redismetrics.store.lease import release, take
+
+from .queue import PushQueue
+from .sender import Sender
+from .snapshot import read_snapshot
+
+log = logging.getLogger("redismetrics")
+
+# After Redis was unreachable.
+_PAUSE = 1.0
+# Seconds that what waits gets when the service ends.
+STOP_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class PushOptions:
+    """How the service pushes.
+
+    Attributes:
+        interval: Seconds between two snapshots.
+        lease: Seconds until another process takes over from one that is gone.
+        max_bytes: Of the requests that wait for one target.
+    """
+
+    interval: float = 15.0
+    lease: float = 15.0
+    max_bytes: int = 64_000_000
+
+
+class PushTarget:
+    """A target in the service: its sender, its queue, and whether this process has the lease."""
+
+    def __init__(self, sender: Sender, options: PushOptions) -> None:
+        self.sender = sender
+        self.name = sender.target.name
+        self.queue = PushQueue(self.name, sender.send, max_bytes=options.max_bytes)
+        self.has_lease = False
+
+
+class PushService:
+    """Pushes the totals of a namespace until it is stopped.
+
+    Each target has a lease of its own, so that of any number of processes one pushes to it. A
+    process whose lease was lost drops what still waits: the next one pushes newer totals.
+
+    Args:
+        idle_ms: Series that were not recorded for so long are left out, as on the page.
+    """
+
+    def __init__(
+        self,
+        context: QueryContext,
+        store: Store,
+        senders: Sequence[Sender],
+        options: PushOptions,
+        idle_ms: int,
+    ) -> None:
+        self.options = options
+        self.targets = [PushTarget(sender, options) for sender in senders]
+        self.stop = threading.Event()
+        # The error while Redis is unreachable; None while it answers.
+        self.unreachable: str | None = None
+        self.passed_at = monotonic()
+        self._context, self._store, self._idle_ms = context, store, idle_ms
+        self._holder = secrets.token_hex(8)
+        self._due = 0.0
+
+    def run(self) -> None:
+        """Push until `stop` is set; then send what waits, and give back the leases."""
+        with closing(self._store.connect(retries=0)) as client:
+            while not self.stop.is_set():
+                try:
+                    wait = self._step(client)
+                except StoreError as error:
+                    if self.unreachable is None:
+                        log.warning("pushing waits for Redis: %s", error)
+                    self.unreachable, wait = str(error), _PAUSE
+                self.stop.wait(wait)
+            self._end(client)
+
+    def run_once(self) -> list[str]:
+        """Push one snapshot; return what is wrong, a text for each target that lacks samples.
+
+        Raises:
+            StoreError: If Redis does not answer.
+        """
+        with closing(self._store.connect(retries=0)) as client:
+            try:
+                self._take_leases(client)
+                self._push(client)
+            finally:
+                self._end(client)
+        problems = []
+        for target in self.targets:
+            counts = target.queue.counts
+            if not target.has_lease:
+                problems.append(f"{target.name}: another process pushes to it")
+            elif counts.refused or counts.dropped:
+                problems.append(
+                    f"{target.name}: {counts.refused} samples were refused, {counts.dropped} were "
+                    f"not sent: {target.queue.last_error}"
+                )
+        return problems
+
+    def _step(self, client: Client) -> float:
+        """Renew the leases, and push if it is time; return seconds to wait."""
+        self._take_leases(client)
+        now = monotonic()
+        if now >= self._due:
+            self._push(client)
+            # At a fixed pace; what was missed is not made up for.
+            late = (now - self._due) % self.options.interval if self._due else 0.0
+            self._due = now + self.options.interval - late
+        if self.unreachable is not None:
+            log.warning("Redis answers again")
+            self.unreachable = None
+        self.passed_at = monotonic()
+        return max(min(self._due - self.passed_at, self.options.lease / 3), 0.01)
+
+    def _take_leases(self, client: Client) -> None:
+        key, ttl_ms = keys.push(self._context.namespace.name), round(1000 * self.options.lease)
+        for target in self.targets:
+            lease = run(client, take(key, target.sender.target.lease_name, self._holder, ttl_ms))
+            has_lease = lease.holder == self._holder
+            if target.has_lease and not has_lease:
+                log.warning("another process pushes to %s now", target.name)
+                target.queue.clear()
+            elif has_lease and not target.has_lease:
+                log.info("pushing to %s", target.name)
+                # A process that takes over does so at once.
+                self._due = 0.0
+            target.has_lease = has_lease
+
+    def _push(self, client: Client) -> None:
+        targets = [target for target in self.targets if target.has_lease]
+        if not targets:
+            return
+        snapshot = run(client, read_snapshot(self._context, self._idle_ms))
+        for target in targets:
+            for request in target.sender.requests(snapshot):
+                target.queue.put(request)
+
+    def _end(self, client: Client) -> None:
+        """Send what waits, then let another process take over."""
+        until = monotonic() + STOP_TIMEOUT
+        for target in self.targets:
+            target.queue.stop(max(until - monotonic(), 0))
+        key = keys.push(self._context.namespace.name)
+        for target in self.targets:
+            with suppress(StoreError):
+                run(client, release(key, target.sender.target.lease_name, self._holder))
+
+    def behind(self, target: PushTarget) -> float:
+        """Return the age in seconds of the oldest samples that wait for *target*."""
+        oldest_ms = target.queue.oldest_ms
+        return 0.0 if oldest_ms is None else max(system_clock() - oldest_ms / 1000, 0.0)
