@@ -27,6 +27,7 @@ def push(
             "/v1/metrics. Credentials of one of several targets follow it: "
             "#token-file=F, #basic-auth-file=F, #headers-file=F.",
             metavar="URL",
+            envvar="REDISMETRICS_PUSH_TO",
         ),
     ],
     interval: Annotated[

@@ -14,7 +14,6 @@ from .request import PushRequest
 
 log = logging.getLogger("redismetrics")
 
-BACKOFF = Backoff(first=1.0, longest=60.0)
 # The longest pause that a receiver may ask for, in seconds.
 _LONGEST_PAUSE = 300.0
 
@@ -54,7 +53,7 @@ class PushQueue:
         send: Callable[[PushRequest], tuple[int, str]],
         *,
         max_bytes: int,
-        backoff: Backoff = BACKOFF,
+        backoff: Backoff,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.name = name

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from redismetrics.errors import StoreError
 from redismetrics.model.time import monotonic, system_clock
 from redismetrics.queries.context import QueryContext
+from redismetrics.recording.backoff import Backoff
 from redismetrics.store import keys
 from redismetrics.store.connection import Store
 from redismetrics.store.driver import Client, run
@@ -23,6 +24,8 @@ log = logging.getLogger("redismetrics")
 
 # After Redis was unreachable.
 _PAUSE = 1.0
+# Between attempts to send a request.
+_BACKOFF = Backoff(first=1.0, longest=60.0)
 # Seconds that what waits gets when the service ends.
 STOP_TIMEOUT = 10.0
 
@@ -35,11 +38,13 @@ class PushOptions:
         interval: Seconds between two snapshots.
         lease: Seconds until another process takes over from one that is gone.
         max_bytes: Of the requests that wait for one target.
+        backoff: Between attempts to send a request.
     """
 
     interval: float = 15.0
     lease: float = 15.0
     max_bytes: int = 64_000_000
+    backoff: Backoff = _BACKOFF
 
 
 class PushTarget:
@@ -48,7 +53,9 @@ class PushTarget:
     def __init__(self, sender: Sender, options: PushOptions) -> None:
         self.sender = sender
         self.name = sender.target.name
-        self.queue = PushQueue(self.name, sender.send, max_bytes=options.max_bytes)
+        self.queue = PushQueue(
+            self.name, sender.send, max_bytes=options.max_bytes, backoff=options.backoff
+        )
         self.has_lease = False
 
 
