@@ -77,7 +77,7 @@ def push(
     """
     from redismetrics.model.external_labels import read_labels
     from redismetrics.push.credentials import Credentials, from_environment
-    from redismetrics.push.sender import Sender
+    from redismetrics.push.sender import PushSender
     from redismetrics.push.service import PushOptions, PushService
     from redismetrics.push.targets import parse_targets
     from redismetrics.store.connection import Store
@@ -90,7 +90,7 @@ def push(
     )
     timeout = _seconds("--send-timeout", send_timeout)
     labels = read_labels(external_label or ())
-    senders = [Sender(target, labels, timeout) for target in parse_targets(to, common)]
+    senders = [PushSender(target, labels, timeout) for target in parse_targets(to, common)]
     log_to_stderr()
     with Metrics(url, namespace=namespace) as metrics:
         settings = metrics.settings

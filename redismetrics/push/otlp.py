@@ -14,7 +14,7 @@ from redismetrics.exposition.named_families import NamedFamily
 from redismetrics.exposition.text import help_text
 
 from .request import MAX_SAMPLES, PushRequest
-from .snapshot import Snapshot
+from .snapshot import TotalsSnapshot
 
 try:
     from google.protobuf.message import DecodeError
@@ -35,7 +35,7 @@ _CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
 _GZIP_LEVEL = 1
 
 
-def make_requests(snapshot: Snapshot, labels: Mapping[str, str]) -> Iterator[PushRequest]:
+def make_requests(snapshot: TotalsSnapshot, labels: Mapping[str, str]) -> Iterator[PushRequest]:
     """Yield the requests that push *snapshot*; *labels* become attributes of the resource."""
     request, count = ExportMetricsServiceRequest(), 0
     metrics = _scope(request, labels)
@@ -117,6 +117,6 @@ def _fill(point: Any, named: NamedFamily, state: SeriesState, start_ns: int) -> 
     point.as_double = state.value
 
 
-def _packed(request: Any, count: int, snapshot: Snapshot) -> PushRequest:
+def _packed(request: Any, count: int, snapshot: TotalsSnapshot) -> PushRequest:
     body = gzip.compress(request.SerializeToString(), _GZIP_LEVEL, mtime=0)
     return PushRequest(body, count, snapshot.time_ms)

@@ -15,7 +15,7 @@ from redismetrics.exposition.text import help_text
 from redismetrics.model.validation import MetricType
 
 from .request import MAX_SAMPLES, PushRequest
-from .snapshot import Snapshot
+from .snapshot import TotalsSnapshot
 
 HEADERS = {
     "Content-Type": "application/x-protobuf",
@@ -36,7 +36,7 @@ _TYPES: dict[MetricType, int] = {
 _Sample = tuple[str, dict[str, str], float]
 
 
-def make_requests(snapshot: Snapshot, labels: Mapping[str, str]) -> Iterator[PushRequest]:
+def make_requests(snapshot: TotalsSnapshot, labels: Mapping[str, str]) -> Iterator[PushRequest]:
     """Yield the requests that push *snapshot*. Series without a label of *labels* get it.
 
     All samples of a family with help and type of it are neighbours, and each series is in one

@@ -8,7 +8,7 @@ from redismetrics.errors import one_line
 
 from .credentials import BadCredentials
 from .request import PushRequest
-from .snapshot import Snapshot
+from .snapshot import TotalsSnapshot
 from .targets import Target
 
 # OTLP: only these may be sent again. Remote write: 429 and all from 500 on.
@@ -17,7 +17,7 @@ _OTLP_RETRIES = (429, 502, 503, 504)
 _MAX_REASON = 300
 
 
-class Sender:
+class PushSender:
     """Sends to one target.
 
     Args:
@@ -44,7 +44,7 @@ class Sender:
             self._protocol = remote_write
         target.credentials.headers()
 
-    def requests(self, snapshot: Snapshot) -> Iterator[PushRequest]:
+    def requests(self, snapshot: TotalsSnapshot) -> Iterator[PushRequest]:
         """Yield the requests that push *snapshot*."""
         requests: Iterator[PushRequest] = self._protocol.make_requests(snapshot, self._labels)
         return requests

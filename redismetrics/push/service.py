@@ -17,7 +17,7 @@ from redismetrics.store.driver import Client, run
 from redismetrics.store.lease import release, take
 
 from .queue import PushQueue
-from .sender import Sender
+from .sender import PushSender
 from .snapshot import read_snapshot
 
 log = logging.getLogger("redismetrics")
@@ -50,7 +50,7 @@ class PushOptions:
 class PushTarget:
     """A target in the service: its sender, its queue, and whether this process has the lease."""
 
-    def __init__(self, sender: Sender, options: PushOptions) -> None:
+    def __init__(self, sender: PushSender, options: PushOptions) -> None:
         self.sender = sender
         self.name = sender.target.name
         self.queue = PushQueue(
@@ -73,7 +73,7 @@ class PushService:
         self,
         context: QueryContext,
         store: Store,
-        senders: Sequence[Sender],
+        senders: Sequence[PushSender],
         options: PushOptions,
         idle_ms: int,
     ) -> None:

@@ -12,7 +12,7 @@ from redismetrics.store.driver import Operation
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class TotalsSnapshot:
     """All families that have series, with the names of the Prometheus page.
 
     Attributes:
@@ -26,7 +26,7 @@ class Snapshot:
     added_us: dict[str, int]
 
 
-def read_snapshot(context: QueryContext, idle_ms: int) -> Operation[Snapshot]:
+def read_snapshot(context: QueryContext, idle_ms: int) -> Operation[TotalsSnapshot]:
     """Read the totals; without series that were not recorded for *idle_ms*."""
     shards = yield from context.namespace.shards()
     added: dict[str, int] = {}
@@ -41,4 +41,4 @@ def read_snapshot(context: QueryContext, idle_ms: int) -> Operation[Snapshot]:
     ]
     # The names that redismetrics itself has on the page are taken here as well.
     reserved = [*reserved_families(), *page_families([])]
-    return Snapshot(now_ms, named_families([*reserved, *shown]), added)
+    return TotalsSnapshot(now_ms, named_families([*reserved, *shown]), added)

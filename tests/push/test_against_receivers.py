@@ -18,7 +18,7 @@ from redismetrics import Metrics
 from redismetrics.export import export
 from redismetrics.push.credentials import Credentials
 from redismetrics.push.remote_write import make_requests
-from redismetrics.push.sender import Sender
+from redismetrics.push.sender import PushSender
 from redismetrics.push.service import PushOptions, PushService
 from redismetrics.push.snapshot import read_snapshot
 from redismetrics.push.targets import parse_targets
@@ -57,7 +57,7 @@ def elsewhere(url: str, namespace: str) -> Iterator[Metrics]:
 @contextmanager
 def pushing(metrics: Metrics, *targets: str) -> Iterator[PushService]:
     """Push meanwhile, as another process would."""
-    senders = [Sender(each, LABELS) for each in parse_targets(targets, Credentials())]
+    senders = [PushSender(each, LABELS) for each in parse_targets(targets, Credentials())]
     options = PushOptions(INTERVAL, backoff=Backoff(INTERVAL, INTERVAL))
     context, settings = metrics.internals.query_context, metrics.settings
     store = Store(settings.url, settings.socket_timeout)
@@ -105,6 +105,7 @@ def running_victoria(folder: Path, port: int) -> Iterator[str]:
         f"-httpListenAddr=127.0.0.1:{port}",
         "-search.latencyOffset=0s",
         "-search.disableCache",
+        "-http.maxGracefulShutdownDuration=100ms",
     ]
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -172,7 +173,7 @@ def test_prometheus_takes_a_repeat_and_refuses_what_is_older(
     context = recorded.internals.query_context
     with receiving_prometheus(tmp_path, free_port()) as at:
         (target,) = parse_targets([f"remote-write+{at}"], Credentials())
-        sender = Sender(target, LABELS)
+        sender = PushSender(target, LABELS)
 
         def snapshot() -> Any:
             return recorded.internals.run(read_snapshot(context, 86_400_000))

@@ -17,19 +17,19 @@ from redismetrics.exposition.remote_write_message import decode
 from redismetrics.exposition.text import render
 from redismetrics.push import otlp, remote_write
 from redismetrics.push.request import MAX_SAMPLES
-from redismetrics.push.snapshot import Snapshot, read_snapshot
+from redismetrics.push.snapshot import TotalsSnapshot, read_snapshot
 from tests.fixtures.exposition import hostile_families, samples
 from tests.push.receivers import otlp_points
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-def snapshot_of(metrics: Metrics) -> Snapshot:
+def snapshot_of(metrics: Metrics) -> TotalsSnapshot:
     metrics.flush()
     return metrics.internals.run(read_snapshot(metrics.internals.query_context, 86_400_000))
 
 
-def written(snapshot: Snapshot, labels: dict[str, str] | None = None) -> Samples:
+def written(snapshot: TotalsSnapshot, labels: dict[str, str] | None = None) -> Samples:
     """Return the samples of the requests of remote write; check what the protocol demands."""
     found: Samples = {}
     for request in remote_write.make_requests(snapshot, labels or {}):
@@ -86,7 +86,7 @@ def families() -> list[Family]:
 
 
 def test_remote_write_keeps_hostile_names_and_values() -> None:
-    snapshot = Snapshot(1_790_000_000_000, named_families(families()), {})
+    snapshot = TotalsSnapshot(1_790_000_000_000, named_families(families()), {})
     page = shown(render(families()))
     found = written(snapshot)
     assert found.keys() == page.keys()

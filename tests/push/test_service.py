@@ -14,7 +14,7 @@ from redismetrics import Metrics, StoreUnavailable
 from redismetrics.exposition.remote_write_message import decode
 from redismetrics.push.credentials import BadCredentials, Credentials
 from redismetrics.push.page import push_counts
-from redismetrics.push.sender import Sender
+from redismetrics.push.sender import PushSender
 from redismetrics.push.service import PushOptions, PushService
 from redismetrics.push.targets import parse_targets
 from redismetrics.recording.backoff import Backoff
@@ -44,7 +44,7 @@ def make(metrics: Metrics) -> Make:
         credentials: Credentials = Credentials(),  # noqa: B008
         url: str = metrics.settings.url,
     ) -> PushService:
-        senders = [Sender(each, {}) for each in parse_targets([target], credentials)]
+        senders = [PushSender(each, {}) for each in parse_targets([target], credentials)]
         store = Store(url, metrics.settings.socket_timeout)
         options = PushOptions(interval, lease=60.0, backoff=Backoff(0.0, 0.0))
         return PushService(metrics.internals.query_context, store, senders, options, 86_400_000)

@@ -14,7 +14,9 @@ from redismetrics.alerts.notify.groups import Sent
 from redismetrics.alerts.notify.log_store import write_log
 from redismetrics.alerts.store import GroupStatus, StateChange, save_group
 from redismetrics.export import export
+from redismetrics.push.snapshot import read_snapshot
 from redismetrics.store import keys, requests
+from redismetrics.store import lease as leases
 from redismetrics.store.cluster import SHARDS
 from redismetrics.store.lease import take
 from redismetrics.store.urls import SCHEMES
@@ -92,7 +94,7 @@ def test_each_user_of_the_page_may_do_its_work(server_with_users: Server) -> Non
 def more_rights(of: str) -> list[str]:
     """Return the rights that follow the text *of* in the section about permissions."""
     after = PAGE.partition("## Permissions")[2].partition(of)[2]
-    return re.search(r"`(\+[a-z+ \n]+)`", after)[1].split()  # type: ignore[index]
+    return re.search(r"`(\+[a-z+| \n]+)`", after)[1].split()  # type: ignore[index]
 
 
 def test_a_server_that_records_may_remember_requests_and_clear_forgets_them(
@@ -142,6 +144,24 @@ def test_a_worker_may_evaluate_rules_send_alerts_and_silence_them(
         silence = metrics.silence_alerts("a=b", comment="x", author="y")
         metrics.expire_silence(silence["id"])
         assert [each["after"] for each in metrics.alert_history(since=0)] == ["firing"]
+
+
+def test_a_reader_with_more_rights_may_push(server_with_users: Server) -> None:
+    after = PAGE.partition("(pushing.md)** needs")[2]
+    (key,) = re.findall("`(~rm:[^`]*)`", after.partition("\n- ")[0])
+    rules = [*USERS["reader"], key, *more_rights("(pushing.md)**")]
+    with server_with_users.client() as admin, as_user(server_with_users, "writer") as metrics:
+        metrics.increment("jobs")
+        metrics.flush()
+        admin.execute_command("ACL", "SETUSER", "push", "reset", "on", ">password", *rules)
+    with as_user(server_with_users, "push") as metrics:
+        run = metrics.internals.run
+        snapshot = run(read_snapshot(metrics.internals.query_context, 60_000))
+        assert [each.name for each in snapshot.families] == ["jobs_total"]
+        assert run(take(keys.push("prod"), "target", "me", 60_000)).holder == "me"
+        assert run(leases.release(keys.push("prod"), "target", "me")).valid_ms == 0
+        with pytest.raises(ScriptFailed):
+            run(take(keys.alerts("prod").leases, "target", "me", 60_000))
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,8 @@ def environment(url: str, namespace: str) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "REDISMETRICS_URL": url,
         "REDISMETRICS_NAMESPACE": namespace,
+        # Nobody is there; only `push` reads it.
+        "REDISMETRICS_PUSH_TO": "http://127.0.0.1:1/api/v1/write",
     }
 
 
@@ -175,7 +177,7 @@ def test_images_are_pinned_at_least_to_a_minor_version(compose: dict[str, Any]) 
 
 def test_containers_have_no_unneeded_rights(compose: dict[str, Any]) -> None:
     ours = {name: service for name, service in compose["services"].items() if "build" in service}
-    assert set(ours) == {"worker", "api", "alerts", "load", "promql"}
+    assert set(ours) == {"worker", "api", "alerts", "push", "load", "promql"}
     for service in ours.values():
         assert "image" not in service
         assert service["read_only"]
@@ -635,7 +637,7 @@ def exec_start(unit: Path) -> list[str]:
 
 
 def test_there_is_a_unit_for_each_service() -> None:
-    names = ("alerts", "serve", "worker")
+    names = ("alerts", "push", "serve", "worker")
     assert [unit.stem for unit in UNITS] == [f"redismetrics-{name}" for name in names]
 
 
