@@ -140,7 +140,8 @@ class PushService:
         return max(min(self._due - self.passed_at, self.options.lease / 3), 0.01)
 
     def _take_leases(self, client: Client) -> None:
-        key, ttl_ms = keys.push(self._context.namespace.name), round(1000 * self.options.lease)
+        key = keys.push_leases(self._context.namespace.name)
+        ttl_ms = round(1000 * self.options.lease)
         for target in self.targets:
             lease = run(client, take(key, target.sender.target.lease_name, self._holder, ttl_ms))
             has_lease = lease.holder == self._holder
@@ -167,7 +168,7 @@ class PushService:
         until = monotonic() + STOP_TIMEOUT
         for target in self.targets:
             target.queue.stop(max(until - monotonic(), 0))
-        key = keys.push(self._context.namespace.name)
+        key = keys.push_leases(self._context.namespace.name)
         for target in self.targets:
             with suppress(StoreError):
                 run(client, release(key, target.sender.target.lease_name, self._holder))

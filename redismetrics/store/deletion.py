@@ -83,7 +83,7 @@ def clear(namespace: str) -> Operation[int]:
     yield from requests.clear(namespace)
     yield from clear_alerts(namespace)
     yield [("DEL", keys.archive_leases(namespace))]
-    yield [("DEL", keys.push(namespace))]
+    yield [("DEL", keys.push_leases(namespace))]
     if not is_older:
         return (yield from delete(namespace, shards, names))
     for name in names:

@@ -312,7 +312,7 @@ def archive_leases(namespace: str) -> str:
     return f"rm:{namespace}:archive"
 
 
-def push(namespace: str) -> str:
+def push_leases(namespace: str) -> str:
     return f"rm:{namespace}:push"
 
 

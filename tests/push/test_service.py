@@ -163,7 +163,7 @@ def test_a_lost_lease_ends_pushing(
     make: Make, there: Receiver, metrics: Metrics, namespace: str
 ) -> None:
     service = make(f"remote-write+{there.url}", interval=SOON)
-    key, name = keys.push(namespace), service.targets[0].sender.target.lease_name
+    key, name = keys.push_leases(namespace), service.targets[0].sender.target.lease_name
     with running(service):
         there.wait_for(1)
         metrics.internals.run(release(key, name, service._holder))
@@ -180,10 +180,10 @@ def test_the_lease_expires_and_clear_removes_it(
 ) -> None:
     with running(make(f"remote-write+{there.url}")):
         there.wait_for(1)
-        assert 0 < admin.ttl(keys.push(namespace)) <= 86_400
-        assert there.url.encode() not in b"".join(admin.hgetall(keys.push(namespace)))
+        assert 0 < admin.ttl(keys.push_leases(namespace)) <= 86_400
+        assert there.url.encode() not in b"".join(admin.hgetall(keys.push_leases(namespace)))
         metrics.clear(confirm=True)
-        assert not admin.exists(keys.push(namespace))
+        assert not admin.exists(keys.push_leases(namespace))
 
 
 def test_credentials_are_sent_and_never_shown(

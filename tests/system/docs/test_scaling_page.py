@@ -158,8 +158,8 @@ def test_a_reader_with_more_rights_may_push(server_with_users: Server) -> None:
         run = metrics.internals.run
         snapshot = run(read_snapshot(metrics.internals.query_context, 60_000))
         assert [each.name for each in snapshot.families] == ["jobs_total"]
-        assert run(take(keys.push("prod"), "target", "me", 60_000)).holder == "me"
-        assert run(leases.release(keys.push("prod"), "target", "me")).valid_ms == 0
+        assert run(take(keys.push_leases("prod"), "target", "me", 60_000)).holder == "me"
+        assert run(leases.release(keys.push_leases("prod"), "target", "me")).valid_ms == 0
         with pytest.raises(ScriptFailed):
             run(take(keys.alerts("prod").leases, "target", "me", 60_000))
 
