@@ -9,7 +9,7 @@ from redismetrics.errors import one_line
 from .credentials import BadCredentials
 from .request import PushRequest
 from .snapshot import TotalsSnapshot
-from .targets import Target
+from .targets import TargetAddress
 
 # OTLP: only these may be sent again. Remote write: 429 and all from 500 on.
 _OTLP_RETRIES = (429, 502, 503, 504)
@@ -29,7 +29,9 @@ class PushSender:
         BadCredentials: If these cannot be read.
     """
 
-    def __init__(self, target: Target, labels: Mapping[str, str], timeout_s: float = 10.0) -> None:
+    def __init__(
+        self, target: TargetAddress, labels: Mapping[str, str], timeout_s: float = 10.0
+    ) -> None:
         self.target = target
         self._labels, self._timeout_s = dict(labels), timeout_s
         # Each protocol needs another extra.

@@ -31,7 +31,7 @@ _OPTIONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class TargetAddress:
     """A receiver of totals.
 
     Attributes:
@@ -50,7 +50,7 @@ class Target:
         return blake2b(f"{self.protocol} {self.url}".encode(), digest_size=16).hexdigest()
 
 
-def parse_targets(texts: Sequence[str], common: Credentials) -> list[Target]:
+def parse_targets(texts: Sequence[str], common: Credentials) -> list[TargetAddress]:
     """Return the targets of these URLs; *common* are credentials without a URL of their own.
 
     Raises:
@@ -74,7 +74,7 @@ def parse_targets(texts: Sequence[str], common: Credentials) -> list[Target]:
     return [replace(targets[0], credentials=common)]
 
 
-def _parse(text: str) -> Target:
+def _parse(text: str) -> TargetAddress:
     # Without what may hold a secret.
     shown = text.partition("?")[0].partition("#")[0]
     if "@" in text.partition("#")[0].partition("?")[0]:
@@ -106,7 +106,7 @@ def _parse(text: str) -> Target:
     path = parts.path if parts.path.strip("/") else _DEFAULT_PATHS[protocol]
     name = f"{parts.scheme}://{parts.netloc}{path}"
     url = f"{name}?{parts.query}" if parts.query else name
-    return Target(protocol, url, name, _credentials(parts.fragment))
+    return TargetAddress(protocol, url, name, _credentials(parts.fragment))
 
 
 def _credentials(fragment: str) -> Credentials:
