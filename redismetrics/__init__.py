@@ -11,6 +11,7 @@ from .client.default import (
     close,
     configure,
     declare,
+    delete_mark,
     delete_metric,
     delete_series,
     exemplars,
@@ -29,7 +30,9 @@ from .client.default import (
     list_metrics,
     list_rules,
     list_silences,
+    mark,
     mark_process_dead,
+    marks,
     measure,
     promql_query,
     promql_range,
@@ -67,6 +70,7 @@ from .errors import (
     UnknownWindow,
 )
 from .model.exemplar import Exemplar
+from .model.mark import Mark
 from .model.sample import Gap, Sample, Summary
 from .recording.flush_result import FlushResult
 from .recording.instruments import Counter, Gauge, Histogram
@@ -91,6 +95,7 @@ __all__ = [
     "InvalidTags",
     "InvalidTimestamp",
     "InvalidValue",
+    "Mark",
     "Metrics",
     "MissingExtra",
     "OutsideRetention",
@@ -111,6 +116,7 @@ __all__ = [
     "close",
     "configure",
     "declare",
+    "delete_mark",
     "delete_metric",
     "delete_series",
     "detach_telemetry",
@@ -131,7 +137,9 @@ __all__ = [
     "list_metrics",
     "list_rules",
     "list_silences",
+    "mark",
     "mark_process_dead",
+    "marks",
     "measure",
     "promql_query",
     "promql_range",

@@ -1,4 +1,4 @@
-"""Copy what Redis holds of alerts: states, history, silences, and what was sent.
+"""Copy what Redis holds of alerts: states, history, silences, and what was sent. And the marks.
 
 Leases are not copied: nobody evaluates at the target yet. What is already there is replaced.
 """
@@ -13,6 +13,11 @@ from .copy_sides import CopySides, send
 _AT_ONCE = 1000
 
 
+def copy_marks(sides: CopySides) -> None:
+    """Copy the marks of the namespace."""
+    _copy_sorted_set(sides, keys.marks(sides.namespace))
+
+
 def copy_alerts(sides: CopySides) -> None:
     """Copy the alerts of the namespace."""
     namespace = sides.namespace
@@ -24,12 +29,16 @@ def copy_alerts(sides: CopySides) -> None:
         flat, ttl = sides.read(send([("HGETALL", key), ("PTTL", key)]))
         _write(sides, "HSET", key, flat, ttl)
     for key in (of.groups, of.history):
-        count, ttl = sides.read(send([("ZCARD", key), ("PTTL", key)]))
-        for first in range(0, count, _AT_ONCE):
-            last = first + _AT_ONCE - 1
-            (found,) = sides.read(send([("ZRANGE", key, first, last, "WITHSCORES")]))
-            flat = [each for pair in zip(found[1::2], found[::2], strict=True) for each in pair]
-            _write(sides, "ZADD", key, flat, ttl)
+        _copy_sorted_set(sides, key)
+
+
+def _copy_sorted_set(sides: CopySides, key: str) -> None:
+    count, ttl = sides.read(send([("ZCARD", key), ("PTTL", key)]))
+    for first in range(0, count, _AT_ONCE):
+        last = first + _AT_ONCE - 1
+        (found,) = sides.read(send([("ZRANGE", key, first, last, "WITHSCORES")]))
+        flat = [each for pair in zip(found[1::2], found[::2], strict=True) for each in pair]
+        _write(sides, "ZADD", key, flat, ttl)
 
 
 def _write(sides: CopySides, command: str, key: str, flat: list[Any], ttl: int) -> None:

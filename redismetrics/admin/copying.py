@@ -22,7 +22,7 @@ from redismetrics.store import deletion, keys
 from redismetrics.store.namespace import COPYING, MAX_SHARDS, Config, Namespace
 from redismetrics.store.replies import pairs
 
-from .copy_alerts import copy_alerts
+from .copy_alerts import copy_alerts, copy_marks
 from .copy_data import DataCopy
 from .copy_metric import CopyLimits
 from .copy_report import CopyReport, Progress, Row
@@ -197,6 +197,7 @@ class _Copy:
         data = DataCopy(self._sides, self._read_fingerprints(), self._limits, self._on_progress)
         names = data.copy_all()
         copy_alerts(self._sides)
+        copy_marks(self._sides)
         self._finish_shards(data, clocks)
         rows = data.compare(names)
         if not allow_active and self._source_activity().clocks != before.clocks:

@@ -28,7 +28,7 @@ from redismetrics.exposition.compression import SECURITY_HEADERS
 from redismetrics.integrations.limits import RESOURCE_ATTRIBUTES
 from redismetrics.model.external_labels import check_labels
 
-from . import query_endpoints, write_endpoints
+from . import mark_endpoints, query_endpoints, write_endpoints
 from .auth import AuthMiddleware, may_write
 from .endpoint import Endpoint
 from .info_endpoint import info_endpoint
@@ -99,6 +99,7 @@ def create_app(
     service = Service(metrics, limits or Limits())
     endpoints = [*query_endpoints.endpoints(service.limits)]
     of_prometheus = _prometheus_endpoints(service, check_labels(external_labels or {}))
+    endpoints += mark_endpoints.read_endpoints()
     endpoints += [*of_prometheus, info_endpoint(has_promql=bool(of_prometheus))]
     if allow_write:
         writing = _write_endpoints(service, resource_attributes)
@@ -149,6 +150,7 @@ def _check_tokens(token: str | None, write_token: str | None) -> None:
 
 def _write_endpoints(service: Service, resource_attributes: Sequence[str]) -> list[Endpoint]:
     endpoints = [write_endpoints.record_endpoint(service.limits)]
+    endpoints += mark_endpoints.write_endpoints()
     try:
         from .otlp_endpoint import otlp_endpoint
     except MissingExtra as error:

@@ -18,11 +18,11 @@ from redismetrics.client.metrics import Metrics
 from redismetrics.errors import RedisMetricsError, shown
 from redismetrics.model.sample import Gap, Sample, Summary
 from redismetrics.stream.async_subscription import AsyncSubscription
-from redismetrics.stream.positions import Mark, Received
+from redismetrics.stream.positions import PositionMark, Received
 
 from .log_limits import log
 
-Item = Sample | Summary | Gap | Mark
+Item = Sample | Summary | Gap | PositionMark
 
 # An id says what the client has received of each shard: its number, the clock of its newest batch,
 # and how many events of that batch.
@@ -101,10 +101,10 @@ class _EventIds:
     """The id of each event of one stream."""
 
     def __init__(self) -> None:
-        self._mark = Mark({})
+        self._mark = PositionMark({})
         self._count = 0
 
-    def note(self, mark: Mark) -> str:
+    def note(self, mark: PositionMark) -> str:
         """Note *mark*; return an id by itself, or "" if it belongs to the samples that follow."""
         self._mark, self._count = mark, 0
         return "" if mark.shard is not None or not mark.received else f"id: {self._text()}\n\n"
@@ -204,7 +204,7 @@ class EventStream(Response):
             else:
                 if item is None:
                     return ""
-                if not isinstance(item, Mark):
+                if not isinstance(item, PositionMark):
                     return _encode_item(item, self._ids.next(item))
                 if text := self._ids.note(item):
                     return text

@@ -10,6 +10,7 @@ from redismetrics.recording.flush_result import FlushResult
 from .alert_methods import AsyncAlertMethods
 from .async_query_methods import AsyncQueries
 from .base import QUEUE, Client
+from .mark_methods import AsyncMarkMethods
 
 if TYPE_CHECKING:
     from redismetrics.store.driver import Operation
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class AsyncMetrics(Client, AsyncQueries, AsyncAlertMethods):
+class AsyncMetrics(Client, AsyncQueries, AsyncAlertMethods, AsyncMarkMethods):
     """`Metrics` for asyncio and uvloop. Takes the arguments of `Metrics`.
 
     With *metrics*, another client, it shares that client's recorder and settings: each sends what

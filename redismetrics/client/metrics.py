@@ -9,6 +9,7 @@ from redismetrics.recording.flush_result import FlushResult
 
 from .alert_methods import AlertMethods
 from .base import QUEUE, Client
+from .mark_methods import MarkMethods
 from .query_methods import SyncQueries
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Metrics(Client, SyncQueries, AlertMethods):
+class Metrics(Client, SyncQueries, AlertMethods, MarkMethods):
     """A client of one namespace in one Redis: records, queries, subscribes.
 
     Thread-safe; a forked child may continue to use it. Creating it makes no connection, and works

@@ -63,7 +63,7 @@ def delete(namespace: str, shards: int, names: list[str]) -> Operation[int]:
 
 
 def clear(namespace: str) -> Operation[int]:
-    """Delete all metrics of a namespace; return how many. Forget its idempotency keys.
+    """Delete all metrics of a namespace; return how many. Forget its marks and idempotency keys.
 
     A namespace of an older FORMAT is deleted with all its keys, so that this version can use it.
 
@@ -84,6 +84,7 @@ def clear(namespace: str) -> Operation[int]:
     yield from clear_alerts(namespace)
     yield [("DEL", keys.archive_leases(namespace))]
     yield [("DEL", keys.push_leases(namespace))]
+    yield [("DEL", keys.marks(namespace))]
     if not is_older:
         return (yield from delete(namespace, shards, names))
     for name in names:

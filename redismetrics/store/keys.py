@@ -14,6 +14,8 @@ Every name that redismetrics gives to anything in Redis.
                                     the process that claimed it: what `clear` deletes; expires
     rm:<ns>:archive         hash    archive and group of metrics -> who archives it, see
                                     lua/include/lease.lua; expires
+    rm:<ns>:marks           zset    mark (msgpack [id, text, tags]), scored by its time in ms; the
+                                    newest 10,000; expires with the days (see marks.py)
     rm:<ns>:stream:<metric> channel the block just recorded, as in the log. It ends in the stamp
                                     that the metric has in the catalogue: the clock at which it was
                                     added. In database 1, stream:@1:<metric>: channels are shared by
@@ -322,6 +324,10 @@ def request(namespace: str, digest: str) -> str:
 
 def requests(namespace: str) -> str:
     return f"rm:{namespace}:requests"
+
+
+def marks(namespace: str) -> str:
+    return f"rm:{namespace}:marks"
 
 
 def channel(namespace: str, metric: str, database: int = 0) -> str:

@@ -35,7 +35,7 @@ class AsyncSubscription(Generic[S]):
         self._task: asyncio.Task[None] | None = None
 
     def track(self, received: Received | None) -> None:
-        """Return a `Mark` for each batch as well, and begin after *received*, if given.
+        """Return a `PositionMark` for each batch as well, and begin after *received*, if given.
 
         For servers whose clients reconnect; call it before ``async with``.
         """

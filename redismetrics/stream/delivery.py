@@ -13,12 +13,12 @@ from redismetrics.model.loop_timer import call_later
 from redismetrics.model.sample import Gap, Sample, Summary
 from redismetrics.model.time import monotonic
 
-from .positions import Mark
+from .positions import PositionMark
 from .sizes import size_of
 
 log = logging.getLogger("redismetrics")
 
-Item = Sample | Summary | Gap | Mark
+Item = Sample | Summary | Gap | PositionMark
 
 # Bytes that the items of a queue may take: for each item of its limit, and at least. A sample
 # without much metadata takes about 400.
@@ -46,7 +46,7 @@ class DeliveryQueue:
         self._bytes = 0
         # Marks don't count: there is at most one for each other item.
         self._marks = 0
-        self._dropped_mark: Mark | None = None
+        self._dropped_mark: PositionMark | None = None
         self._gap: Gap | None = None
 
     @property
@@ -72,8 +72,8 @@ class DeliveryQueue:
                 self._drop(self._pop())
             self._drop(missing)
         for item, size in zip(items, sizes or map(size_of, items), strict=True):
-            if isinstance(item, Mark):
-                if self._items and isinstance(self._items[-1], Mark):
+            if isinstance(item, PositionMark):
+                if self._items and isinstance(self._items[-1], PositionMark):
                     self._items.pop()
                     self._bytes -= self._sizes.pop()
                 else:
@@ -97,7 +97,7 @@ class DeliveryQueue:
     def _pop(self) -> Item | RedisMetricsError:
         item = self._items.popleft()
         self._bytes -= self._sizes.popleft()
-        self._marks -= isinstance(item, Mark)
+        self._marks -= isinstance(item, PositionMark)
         if isinstance(item, FormatMismatch):
             self._is_unreadable_queued = False
         return item
@@ -135,7 +135,7 @@ class DeliveryQueue:
         if isinstance(item, RedisMetricsError):
             log.warning("dropped an error of a live stream, since its reader is slow: %s", item)
             return
-        if isinstance(item, Mark):
+        if isinstance(item, PositionMark):
             # What follows still belongs to it.
             self._dropped_mark = item
             return

@@ -35,7 +35,7 @@ from .delivery import DeliveryQueue
 from .inbox import FellBehind
 from .interval_summaries import IntervalSummaries
 from .messages import LARGE
-from .positions import Mark, Position, Received, Resumed, WriterHistory
+from .positions import Position, PositionMark, Received, Resumed, WriterHistory
 from .selection import Selection
 from .steps import (
     Compute,
@@ -193,7 +193,7 @@ class Feed:
 
     def _mark(self, queue: DeliveryQueue) -> None:
         if self._marks:
-            queue.put([Mark(dict(self._received))])
+            queue.put([PositionMark(dict(self._received))])
 
     def _resume(self, queue: DeliveryQueue) -> None:
         """Go back to what the reader had received before, so that `follow` catches up from there.
@@ -411,7 +411,7 @@ class Feed:
                 is_large,
             )
             if built.samples and self._marks:
-                queue.put([Mark(dict(self._received), shard)])
+                queue.put([PositionMark(dict(self._received), shard)])
             queue.put(built.samples, built.sizes, built.missing)
         elif any(each is not None for each in tags):
             yield Compute(partial(self._summaries.add, name, kind, block, tags), is_large)

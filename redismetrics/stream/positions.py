@@ -28,7 +28,7 @@ Received = dict[int, tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class PositionMark:
     """What a reader has received once it has read the queue up to here.
 
     If *shard* is not None, the samples that follow belong to the newest batch of that shard.

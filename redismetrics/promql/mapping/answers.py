@@ -22,6 +22,7 @@ from .chosen import named
 from .counters import CounterMath, current_totals
 from .distributions import distributions
 from .label_sets import label_set_samples
+from .marks import mark_samples, names_marks
 from .page import PageNames, Shown, page_names
 from .reads import CHANGES, MappingOptions, lookback_of, slots_query
 from .samples import gauge_samples
@@ -65,6 +66,10 @@ def _answer(
 ) -> Operation[Selected]:
     shown = matching_names(names, selector.matchers)
     parts: list[Part] = []
+    # A metric of that name comes first.
+    if not shown and names_marks(selector.matchers):
+        marks = yield from mark_samples(context, selector, budget, options.external)
+        return Selected([marks])
     infos = [] if shown else _did_you_mean(names, selector.matchers)
     for first in range(0, len(shown), _METRICS_AT_ONCE):
         some = shown[first : first + _METRICS_AT_ONCE]

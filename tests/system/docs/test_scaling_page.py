@@ -125,6 +125,19 @@ def test_a_server_that_records_may_remember_requests_and_clear_forgets_them(
             assert metrics.internals.run(requests.find("prod", "0" * 32)) is None
 
 
+def test_a_writer_and_reader_may_note_list_and_delete_marks(server_with_users: Server) -> None:
+    rights = {each for user in ("writer", "reader") for each in USERS[user] if each[0] == "+"}
+    kept = [each for each in USERS["writer"] if each[0] != "+"]
+    with server_with_users.client() as admin:
+        rules = [*kept, *rights, *more_rights("A writer that notes")]
+        admin.execute_command("ACL", "SETUSER", "marker", "reset", "on", ">password", *rules)
+    with as_user(server_with_users, "marker") as metrics:
+        mark = metrics.mark("deploy")
+        with as_user(server_with_users, "reader") as reader:
+            assert reader.marks() == [mark]
+        assert metrics.delete_mark(mark.id)
+
+
 def test_a_worker_may_evaluate_rules_send_alerts_and_silence_them(
     server_with_users: Server,
 ) -> None:

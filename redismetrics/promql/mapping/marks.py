@@ -1,0 +1,72 @@
+"""Marks as the series of `redismetrics_mark`: each is one sample of value 1, at its time.
+
+A range query shows a mark at the first of its times that is not before it, and nowhere else: so
+Grafana makes one annotation of it.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from redismetrics.model.mark import Mark
+from redismetrics.model.time import to_ms
+from redismetrics.promql.budget import Budget
+from redismetrics.promql.matchers import Matcher
+from redismetrics.promql.source import LOOKBACK_MS, Labels, SampledSeries, Selector
+from redismetrics.queries.context import QueryContext
+from redismetrics.store.driver import Operation
+from redismetrics.store.marks import MAX_MARKS, list_marks
+
+NAME = "redismetrics_mark"
+_TEXT = "text"
+_NOT_ALLOWED = re.compile(r"[^A-Za-z0-9_]", re.ASCII)
+
+
+def names_marks(matchers: Sequence[Matcher]) -> bool:
+    """Return whether a selector names the series of marks."""
+    return any((each.name, each.op, each.value) == ("__name__", "=", NAME) for each in matchers)
+
+
+def mark_samples(
+    context: QueryContext, selector: Selector, budget: Budget, external: Mapping[str, str]
+) -> Operation[SampledSeries]:
+    """Return the marks that matter to a selector."""
+    lookback = _lookback(selector)
+    since = selector.start - (selector.range or lookback)
+    found = yield from list_marks(
+        context.namespace.name, max(since, 0), selector.end + 1, MAX_MARKS
+    )
+    budget.read(len(found))
+    conditions = [(each.name, each.predicate()) for each in selector.matchers]
+    times_by_labels: dict[tuple[tuple[str, str], ...], set[int]] = {}
+    for mark in found:
+        labels = _labels(mark, external)
+        if all(matches(labels.get(name, "")) for name, matches in conditions):
+            times = times_by_labels.setdefault(tuple(sorted(labels.items())), set())
+            times.add(to_ms(mark.timestamp))
+    budget.series(len(times_by_labels))
+    of_series = [sorted(times) for times in times_by_labels.values()]
+    return SampledSeries(
+        [dict(labels) for labels in times_by_labels],
+        np.cumsum([0, *map(len, of_series)]),
+        np.array([time for times in of_series for time in times], np.int64),
+        np.ones(sum(map(len, of_series))),
+        lookback=np.full(len(of_series), lookback),
+    )
+
+
+def _lookback(selector: Selector) -> int:
+    """Return how long a mark counts, in ms: until the next time of the selector."""
+    if selector.step:
+        return selector.step
+    return LOOKBACK_MS if selector.lookback is None else selector.lookback
+
+
+def _labels(mark: Mark, external: Mapping[str, str]) -> Labels:
+    tags = {
+        name: value
+        for key, value in sorted(mark.tags.items())
+        if value and not (name := _NOT_ALLOWED.sub("_", key)).startswith("__")
+    }
+    return {**external, **tags, _TEXT: mark.text, "__name__": NAME}
