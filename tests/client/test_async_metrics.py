@@ -18,6 +18,7 @@ from redismetrics import (
 )
 from redismetrics.client.alert_methods import AsyncAlertMethods
 from redismetrics.client.async_query_methods import AsyncQueries
+from redismetrics.client.mark_methods import AsyncMarkMethods
 from redismetrics.client.query_methods import SyncQueries
 from tests.client.async_helpers import Run
 
@@ -39,7 +40,7 @@ def test_a_method_takes_the_same_arguments_in_both_clients(name: str) -> None:
     assert inspect.signature(one).parameters == inspect.signature(two).parameters
     assert one.__doc__
     assert two.__doc__
-    asking = public(AsyncQueries) | public(AsyncAlertMethods)
+    asking = public(AsyncQueries) | public(AsyncAlertMethods) | public(AsyncMarkMethods)
     asks = name in asking - {"to_json"} or name == "flush"
     assert inspect.iscoroutinefunction(two) == asks
     assert not inspect.iscoroutinefunction(one)
@@ -127,7 +128,7 @@ def outcome(call: Callable[[], Any]) -> Any:
 
 
 def test_every_query_method_is_among_the_cases() -> None:
-    asking = public(AsyncQueries) | public(AsyncAlertMethods)
+    asking = public(AsyncQueries) | public(AsyncAlertMethods) | public(AsyncMarkMethods)
     assert {name for name, _, _ in CASES} == asking - {
         "to_json",
         "self_metrics",
