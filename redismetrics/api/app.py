@@ -35,6 +35,7 @@ from .info_endpoint import info_endpoint
 from .limits import Limits
 from .log_limits import log
 from .openapi import document
+from .page_files import page_routes
 from .parameters import FORM, Parameter, read
 from .prometheus.envelope import failure, is_enveloped
 from .sending import SendingMiddleware
@@ -65,14 +66,15 @@ def create_app(
     localhost_only: bool = False,
     resource_attributes: Sequence[str] = RESOURCE_ATTRIBUTES,
     external_labels: Mapping[str, str] | None = None,
+    page: bool = True,
 ) -> Starlette:
     """Return the application for *metrics*, a `Metrics` or `AsyncMetrics`.
 
     Args:
         metrics: The client; by default the default client. The application does not close it.
         limits: How much one request may cost; see `Limits`.
-        token: If given, every path except `/healthz` and `/readyz` requires
-            ``Authorization: Bearer TOKEN``.
+        token: If given, every path requires ``Authorization: Bearer TOKEN``, except `/healthz`,
+            `/readyz`, and the page with its files, which hold no data.
         write_token: If given, the endpoints that write are added and require this token, which
             may read as well; *token* only reads.
         allow_write: Add the endpoints that write, for all that may read. Without it and
@@ -81,6 +83,7 @@ def create_app(
         localhost_only: Reject requests whose Host is not localhost or a loopback address.
         resource_attributes: Attributes of OpenTelemetry resources that become tags.
         external_labels: Labels that PromQL sees on all series that have none of these names.
+        page: Serve the web page at `/`.
 
     Raises:
         InvalidSetting: If a header cannot carry a token, both tokens are equal, or the client is
@@ -116,7 +119,10 @@ def create_app(
         await service.aclose()
 
     app = Starlette(
-        routes=[_route(service, endpoint) for endpoint in endpoints],
+        routes=[
+            *(_route(service, endpoint) for endpoint in endpoints),
+            *(page_routes() if page else ()),
+        ],
         middleware=[
             Middleware(SendingMiddleware, send_seconds=service.limits.send_seconds),
             Middleware(

@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from redismetrics.exposition.access import CROSS_SITE_MESSAGE, is_cross_site, names_localhost
 
+from .page_files import PREFIX
 from .prometheus.envelope import failure, is_enveloped
 from .service import error_response
 
@@ -22,7 +23,8 @@ def may_write(scope: Scope) -> bool:
 class AuthMiddleware:
     """Reject requests without a bearer token of this server.
 
-    Tokens are compared in constant time, and never logged. *open_paths* need no token. Requests
+    Tokens are compared in constant time, and never logged. *open_paths* need no token, and neither
+    do the web page and its files; pages of other sites may link to it. Requests
     with the *write_token* may read and write, those with the *token* only read. If there is no
     *write_token*, all that may read may also write where *allow_write* says so; if there is no
     *token*, reading needs none.
@@ -62,6 +64,8 @@ class AuthMiddleware:
                 "start it with a token to use another name"
             )
             await _refusal(scope, 403, "Forbidden", message)(scope, receive, send)
+        elif scope["type"] == "http" and _is_page(_path(scope)):
+            await self._app(scope, receive, send)
         elif scope["type"] == "http" and is_cross_site(_texts(scope, b"sec-fetch-site")):
             await _refusal(scope, 403, "Forbidden", CROSS_SITE_MESSAGE)(scope, receive, send)
         elif scope["type"] == "http" and not self._is_open(scope) and not self._is_allowed(scope):
@@ -74,9 +78,8 @@ class AuthMiddleware:
             await self._app(scope, receive, send)
 
     def _is_open(self, scope: Scope) -> bool:
-        """Return whether no token is needed. The application may be mounted in another one."""
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        return self._token is None or path in self._open_paths
+        """Return whether no token is needed."""
+        return self._token is None or _path(scope) in self._open_paths
 
     def _is_allowed(self, scope: Scope) -> bool:
         return _has_token(scope, self._token) or _has_token(scope, self._write_token)
@@ -93,6 +96,16 @@ def _has_token(scope: Scope, expected: bytes | None) -> bool:
         return False
     scheme, _, token = values[0].partition(b" ")
     return scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), expected)
+
+
+def _path(scope: Scope) -> str:
+    """Return the path within this application, which may be mounted in another one."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
+def _is_page(path: str) -> bool:
+    return path == "/" or path.startswith(PREFIX)
 
 
 def _refusal(

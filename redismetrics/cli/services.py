@@ -95,10 +95,13 @@ def serve(
     promql_timeout: Annotated[
         float, typer.Option(min=0.1, help="Seconds that a PromQL expression may take.")
     ] = 120,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the web page in a browser.")] = (
+        False
+    ),
 ) -> None:
-    """Serve JSON, server-sent events and the Prometheus page over HTTP.
+    """Serve a web page, JSON, server-sent events and the Prometheus page over HTTP.
 
-    The server describes its endpoints at /openapi.json.
+    The web page is at /. The server describes its endpoints at /openapi.json.
     """
     from redismetrics.api.app import create_app
     from redismetrics.api.limits import Limits
@@ -142,5 +145,19 @@ def serve(
             app,
             host,
             port,
-            ready=lambda at: print(f"serving on {at}", file=sys.stderr, flush=True),
+            ready=lambda at: _tell(at, open_page),
         )
+
+
+def _tell(address: str, open_page: bool) -> None:
+    """Print the address of the server that is ready; with *open_page*, open it in a browser."""
+    print(f"serving on {address}", file=sys.stderr, flush=True)
+    if not open_page:
+        return
+    import threading
+    import webbrowser
+
+    # A browser cannot open the address that means all interfaces.
+    shown = address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+    # In a thread: a browser of the terminal runs until it is closed.
+    threading.Thread(target=webbrowser.open, args=(shown,), daemon=True).start()

@@ -1,0 +1,183 @@
+/* Start the page: the header, the view that the address names, keys, and the regular refresh. */
+
+import { h, fill, visible } from "./dom.js";
+import { info } from "./questions.js";
+import * as alertRules from "./alerts.js";
+import { read, href, windowOf, change } from "./address.js";
+import { applyTheme, preference, prefer } from "./preferences.js";
+import { bind, listen, showHelp } from "./keys.js";
+import { header } from "./parts/header.js";
+import { askForToken } from "./parts/token.js";
+import { forget, isDark } from "./chart/colors.js";
+import * as overview from "./views/overview.js";
+import * as metric from "./views/metric.js";
+import * as explore from "./views/explore.js";
+import * as alerts from "./views/alerts.js";
+import * as store from "./views/store.js";
+
+const isFiring = ({ state }) => state === "firing";
+const VIEWS = { overview, metric, explore, alerts, store };
+const main = document.getElementById("main");
+
+const app = {
+  live: true,
+  isConnected: true,
+  connected,
+  zone: preference("zone", "local"),
+  info: null,
+  now: () => Date.now() / 1000 + app.skew,
+  skew: 0, // seconds that the server's clock is ahead of the browser's
+  note,
+  changed: () => dispatchEvent(new Event("addresschange")),
+  fail,
+  complain,
+  firing: (count) => bar.showFiring(count),
+};
+
+let shown = null; // {key, view, leave}
+
+/** Show what the address says: a new view if its name changed, otherwise an update of this one. */
+function show({ fresh = false } = {}) {
+  const route = read();
+  const module = VIEWS[route.view] ?? overview;
+  const key = `${route.view}/${route.name}`;
+  if (shown?.key !== key) {
+    shown?.leave.abort();
+    const leave = new AbortController();
+    const view = module.open(app, route, leave.signal);
+    shown = { key, view, leave };
+    fill(main, view.element);
+    if (!fresh) {
+      scrollTo(0, 0);
+      main.focus({ preventScroll: true });
+    }
+  }
+  document.title = `${visible(route.name) || module.title || "Metrics"} · redismetrics`;
+  bar.update(route);
+  shown.view.update(route);
+}
+
+function note(text) {
+  const element = h("div.note", {}, text);
+  document.getElementById("notes").append(element);
+  setTimeout(() => element.remove(), 2600);
+}
+
+/** Note whether the server answers; after an interruption, ask for everything again. */
+function connected(is) {
+  if (is === app.isConnected) return;
+  app.isConnected = is;
+  bar.showConnection(is ? "catching" : "cut");
+  if (is) refresh();
+}
+
+/** Tell of an error that leaves the view as it is. */
+function complain(error) {
+  if (error.name === "AbortError") return;
+  if (error.status === 401) askForToken();
+  else note(error.message);
+}
+
+/** Show what went wrong at *place*; ask for a token if it is missing or wrong. */
+function fail(error, place, again) {
+  if (error.name === "AbortError") return;
+  if (error.status === 401) {
+    askForToken();
+    return;
+  }
+  if (error.status === 0) connected(false);
+  const retry = h("button.button", { onclick: again }, "Try again");
+  fill(
+    place,
+    h(
+      "div.banner.failure",
+      { role: "alert" },
+      h("div", {}, h("strong", {}, "Not up to date. "), error.message),
+      retry,
+    ),
+  );
+}
+
+const themes = {
+  toggle() {
+    const theme = isDark() ? "light" : "dark";
+    prefer("theme", theme);
+    applyTheme(theme);
+    repaint();
+  },
+};
+
+function repaint() {
+  forget();
+  dispatchEvent(new Event("themechange"));
+  show({ fresh: true });
+}
+
+async function refresh() {
+  if (!app.live || document.hidden || windowOf(read().query, app.now()).fixed) return;
+  await shown.view.update(read(), { again: true });
+  bar.showConnection(app.isConnected ? "live" : "cut");
+}
+
+function move(part) {
+  const { since, until } = windowOf(read().query, app.now());
+  const by = (until - since) * part;
+  change({
+    since: Math.round(since + by),
+    until: Math.round(Math.min(until + by, app.now())),
+    window: null,
+  });
+}
+
+applyTheme();
+const bar = header(app, document.getElementById("header"), themes);
+for (const [key, view] of Object.entries({
+  o: "overview",
+  e: "explore",
+  a: "alerts",
+  s: "store",
+})) {
+  bind(`g ${key}`, `Go to ${view}`, () => {
+    location.hash = href(view);
+  });
+}
+bind("space", "Pause or resume", () => bar.toggleLive());
+bind("[", "Earlier", () => move(-0.5), "Time");
+bind("]", "Later", () => move(0.5), "Time");
+bind(
+  "-",
+  "Zoom out",
+  () => {
+    const { since, until } = windowOf(read().query, app.now());
+    const wide = (until - since) / 2;
+    change({
+      since: Math.round(since - wide),
+      until: Math.round(Math.min(until + wide, app.now())),
+      window: null,
+    });
+  },
+  "Time",
+);
+bind("0", "Last hour", () => change({ since: null, until: null, window: "1h" }), "Time");
+bind("d", "Dark or light theme", themes.toggle);
+bind("?", "Show these keys", showHelp);
+listen();
+
+addEventListener("hashchange", () => show());
+addEventListener("popstate", () => show());
+addEventListener("addresschange", () => show());
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) refresh();
+});
+setInterval(refresh, 10_000);
+show({ fresh: true });
+
+try {
+  app.info = await info();
+  app.skew = app.info.now - Date.now() / 1000;
+  show({ fresh: true });
+  if (app.info.promql) app.firing((await alertRules.read()).filter(isFiring).length);
+} catch (error) {
+  complain(error);
+}

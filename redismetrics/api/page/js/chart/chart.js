@@ -1,0 +1,223 @@
+/* A chart over time on two canvases: one for the data, the other follows the pointer.
+ *
+ *   const chart = new Chart(element, {onZoom: (since, until) => …, onHover: (at) => …});
+ *   chart.show({times, since, until, step, kind: "line", series: [{label, color, values}]});
+ */
+
+import { h, fill } from "../dom.js";
+import * as layers from "./layers.js";
+import { linear, reach, timeTicks, toPixels } from "./scales.js";
+import { color } from "./colors.js";
+import { offset, quantity, tick } from "../format.js";
+import { Pointer } from "./pointer.js";
+
+const TOP = 12,
+  BOTTOM = 26,
+  RIGHT = 12;
+
+export class Chart {
+  constructor(host, { onZoom, onHover, label = "Chart" } = {}) {
+    this.onHover = onHover;
+    this.plot = h("canvas", { "aria-hidden": "true" });
+    this.glass = h("canvas", { tabindex: "0", role: "img", "aria-label": label });
+    this.tip = h("div.tip", { hidden: true });
+    this.said = h("div.visually-hidden", { "aria-live": "polite" });
+    this.element = fill(host, this.plot, this.glass, this.tip, this.said);
+    this.element.classList.add("chart");
+    this.dimmed = null;
+    this.pointer = new Pointer(this, onZoom);
+    this.watch = new ResizeObserver(() => this.resize());
+    this.watch.observe(host);
+  }
+
+  close() {
+    this.watch.disconnect();
+  }
+
+  /** Show *model*: times, since, until, step, kind, series, and `bands` of percentiles. */
+  show(model) {
+    this.model = { kind: "line", series: [], unit: "", zone: "local", marks: [], ...model };
+    this.glass.setAttribute("aria-label", describe(this.model));
+    this.resize();
+  }
+
+  /** Draw all but *series* pale; null draws all alike. */
+  highlight(series) {
+    this.dimmed = series ? new Set([series]) : null;
+    this.draw();
+  }
+
+  resize() {
+    const { clientWidth: width, clientHeight: height } = this.element;
+    if (!width || !height) return;
+    const ratio = devicePixelRatio || 1;
+    for (const canvas of [this.plot, this.glass]) {
+      if (
+        canvas.width === Math.round(width * ratio) &&
+        canvas.height === Math.round(height * ratio)
+      )
+        continue;
+      canvas.width = Math.round(width * ratio);
+      canvas.height = Math.round(height * ratio);
+      canvas.getContext("2d").setTransform(ratio, 0, 0, ratio, 0, 0);
+    }
+    this.width = width;
+    this.height = height;
+    this.draw();
+  }
+
+  draw() {
+    if (!this.model || !this.width) return;
+    const context = this.plot.getContext("2d");
+    context.clearRect(0, 0, this.width, this.height);
+    this.scale = this.measure(context);
+    if (!this.model.plain) this.drawAxes(context);
+    const { kind, series, previous, bands } = this.model;
+    context.save();
+    context.beginPath();
+    context.rect(this.scale.left, 0, this.scale.right - this.scale.left, this.height);
+    context.clip();
+    layers.holes(context, this.scale, this.holes(), color("line"));
+    if (bands) layers.bands(context, this.scale, bands.columns, bands.color, bands.middle);
+    if (previous?.length) layers.lines(context, this.scale, previous, { width: 1.3 });
+    if (kind === "area") layers.areas(context, this.scale, series, this);
+    else if (kind === "bar") layers.bars(context, this.scale, series, this);
+    else {
+      if (series.length <= 2 && !bands)
+        layers.wash(context, this.scale, series, this.scale.bottom - this.scale.top);
+      layers.lines(context, this.scale, series, {
+        width: series.length > 6 ? 1.3 : 1.8,
+        dimmed: this.dimmed,
+      });
+    }
+    this.drawMarks(context);
+    context.restore();
+    this.pointer.draw();
+  }
+
+  measure(context) {
+    const { times, since, until, series, previous, bands, kind, unit, zero, marks, plain } =
+      this.model;
+    const top = plain ? 4 : TOP,
+      bottom = this.height - (plain ? 2 : BOTTOM);
+    const columns = [...series, ...(previous ?? [])]
+      .map((each) => each.values)
+      .concat(bands ? bands.columns : []);
+    const stacked = kind === "area" || kind === "bar";
+    let [low, high] = reach(stacked ? series.map((each) => each.values) : columns, stacked);
+    if (stacked && previous?.length)
+      high = Math.max(high, reach(previous.map((each) => each.values))[1]);
+    for (const mark of marks)
+      if (mark.value !== undefined)
+        [low, high] = [Math.min(low, mark.value), Math.max(high, mark.value)];
+    const many = Math.max(2, Math.round((bottom - top) / 52));
+    const axis = linear(low, high, many, unit, zero || stacked);
+    context.font = `11px ${getComputedStyle(this.element).fontFamily}`;
+    const labels = axis.ticks.map((value) => quantity(value, unit));
+    const left = plain
+      ? 0
+      : Math.ceil(Math.max(30, ...labels.map((label) => context.measureText(label).width + 12)));
+    const right = this.width - (plain ? 0 : RIGHT);
+    const at = (time) => left + ((time - since) / (until - since)) * (right - left);
+    return {
+      axis,
+      labels,
+      left,
+      right,
+      top,
+      bottom,
+      at,
+      x: (place) => at(times[place]),
+      y: toPixels(axis, top, bottom),
+      timeOf: (pixel) => since + ((pixel - left) / (right - left)) * (until - since),
+    };
+  }
+
+  drawAxes(context) {
+    const { axis, labels, left, right, bottom, at, y } = this.scale;
+    const { since, until, zone } = this.model;
+    context.font = `11px ${getComputedStyle(this.element).fontFamily}`;
+    context.lineWidth = 1;
+    context.textBaseline = "middle";
+    context.textAlign = "right";
+    axis.ticks.forEach((value, place) => {
+      const line = Math.round(y(value)) + 0.5;
+      context.strokeStyle = color(place === 0 ? "line-strong" : "line");
+      context.beginPath();
+      context.moveTo(left, line);
+      context.lineTo(right, line);
+      context.stroke();
+      context.fillStyle = color("soft");
+      context.fillText(labels[place], left - 8, line);
+    });
+    const { step, ticks } = timeTicks(
+      since,
+      until,
+      (until - since) / Math.max(2, (right - left) / 84),
+      offset(until, zone),
+    );
+    context.textAlign = "center";
+    for (const time of ticks) {
+      const line = Math.round(at(time)) + 0.5;
+      context.strokeStyle = color("line");
+      context.beginPath();
+      context.moveTo(line, bottom);
+      context.lineTo(line, bottom + 4);
+      context.stroke();
+      if (line > left + 14 && line < right - 10)
+        context.fillText(tick(time, step, zone), line, bottom + 15);
+    }
+  }
+
+  drawMarks(context) {
+    const { top, bottom, left, right, at, y } = this.scale;
+    context.setLineDash([4, 4]);
+    for (const mark of this.model.marks) {
+      context.strokeStyle = color(mark.color ?? "bad");
+      context.beginPath();
+      if (mark.value === undefined) {
+        context.moveTo(at(mark.time), top);
+        context.lineTo(at(mark.time), bottom);
+      } else {
+        context.moveTo(left, y(mark.value));
+        context.lineTo(right, y(mark.value));
+      }
+      context.stroke();
+    }
+    context.setLineDash([]);
+  }
+
+  /** Spans of places where no series has a value, of two intervals and more. */
+  holes() {
+    const { times, series, bands } = this.model;
+    const columns = [
+      ...series.map((each) => each.values),
+      ...(bands ? bands.columns.slice(0, 1) : []),
+    ];
+    if (!columns.length) return [];
+    const found = [];
+    let from = -1;
+    for (let at = 0; at <= times.length; at++) {
+      const empty = at < times.length && columns.every((column) => Number.isNaN(column[at]));
+      if (empty && from < 0) from = at;
+      if (!empty && from >= 0) {
+        if (at - from >= 2) found.push([Math.max(from - 1, 0), Math.min(at, times.length - 1)]);
+        from = -1;
+      }
+    }
+    return found;
+  }
+}
+
+/** Describe a chart in words; the table below it has the figures. */
+function describe({ series, bands, unit, label = "" }) {
+  const known = series
+    .flatMap(({ values }) => [values.findLast((value) => !Number.isNaN(value))])
+    .filter((value) => value !== undefined);
+  const what = bands ? "percentiles" : `${series.length} series`;
+  return (
+    `${label} over time, ${what}` +
+    (known.length === 1 ? `, now ${quantity(known[0], unit)}` : "") +
+    ". Arrow keys read values."
+  );
+}

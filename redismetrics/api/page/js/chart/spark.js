@@ -1,0 +1,68 @@
+/* Sparklines: bars for counters, a line for gauges, a band for distributions. */
+
+import { h } from "../dom.js";
+import { kindOf } from "../kinds.js";
+
+const WIDTH = 120,
+  HEIGHT = 32;
+
+/** *trend* has values or null; *low* is the lower edge of a histogram's band. */
+export function spark({ type, trend, low }, label) {
+  const known = trend.filter((value) => value !== null);
+  const attributes = {
+    class: `spark ${kindOf(type).color}`,
+    viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
+    preserveAspectRatio: "none",
+    role: "img",
+    "aria-label": label,
+  };
+  if (!known.length)
+    return h("svg", attributes, h("path", { class: "nothing", d: `M0 ${HEIGHT - 1}H${WIDTH}` }));
+  const least = Math.min(...known, ...(low ?? []).filter((value) => value !== null));
+  const most = Math.max(...known);
+  const floor =
+    type === "counter" || least < most * 0.5 ? Math.min(0, least) : least - (most - least) * 0.15;
+  const x = (at) => round((at / Math.max(trend.length - 1, 1)) * WIDTH);
+  const y = (value) => round(HEIGHT - 2 - ((value - floor) / (most - floor || 1)) * (HEIGHT - 4));
+  if (type === "counter")
+    return h("svg", attributes, h("path", { class: "bars", d: bars(trend, y) }));
+  const upper = runs(trend, x, y);
+  const areas = runs(trend, x, y, (at) => (low ? y(low[at] ?? floor) : HEIGHT))
+    .map((each) => each + "Z")
+    .join("");
+  return h(
+    "svg",
+    attributes,
+    h("path", { class: "wash", d: areas }),
+    h("path", { class: "line", d: upper.join("") }),
+  );
+}
+
+const round = (value) => Math.round(value * 10) / 10;
+
+function bars(trend, y) {
+  const slot = WIDTH / trend.length,
+    width = round(Math.max(slot * 0.72, 0.8));
+  const heightOf = (value) => round(Math.min(y(value) - HEIGHT, -1));
+  return trend
+    .map((value, at) =>
+      value ? `M${round(at * slot)} ${HEIGHT}v${heightOf(value)}h${width}V${HEIGHT}Z` : "",
+    )
+    .join("");
+}
+
+/** Paths through what is there, one for each stretch between holes; with *under*, back along it. */
+function runs(trend, x, y, under) {
+  const found = [];
+  for (let at = 0; at < trend.length; at++) {
+    if (trend[at] === null) continue;
+    const from = at;
+    let path = "";
+    for (; at < trend.length && trend[at] !== null; at++)
+      path += `${path ? "L" : "M"}${x(at)} ${y(trend[at])}`;
+    if (at - from === 1) path += `h1`;
+    if (under) for (let back = at - 1; back >= from; back--) path += `L${x(back)} ${under(back)}`;
+    found.push(path);
+  }
+  return found;
+}

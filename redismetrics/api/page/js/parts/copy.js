@@ -1,0 +1,120 @@
+/* The query on the screen as an address, and for curl, Python, the command line and PromQL. */
+
+import { h, icon, ICONS } from "../dom.js";
+import { filters, spell } from "../address.js";
+import { address as addressOf } from "../api.js";
+import { menu } from "./menu.js";
+
+export function copyMenu(app, metric, choice, query, window) {
+  return menu(
+    [icon(ICONS.copy), h("span.wide", {}, "Copy as"), icon(ICONS.down)],
+    (close) =>
+      Object.entries(wordings(metric, choice, query, window)).map(([name, text]) =>
+        h(
+          "button.item.tall",
+          {
+            onclick: () => {
+              close();
+              copy(app, name, text);
+            },
+          },
+          h("span", {}, name),
+          h("code", {}, text),
+        ),
+      ),
+    { end: true, title: "Copy this query" },
+  );
+}
+
+async function copy(app, name, text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    app.note(`Copied: ${name}`);
+  } catch {
+    app.note("The browser does not allow copying here");
+  }
+}
+
+/** Return name -> text of the query that is shown. */
+export function wordings(metric, choice, query, window) {
+  const { aggregations } = choice;
+  const by = query.getAll("by"),
+    chosen = filters(query),
+    step = spell(window.step);
+  const times = window.fixed
+    ? { since: window.since, until: window.until }
+    : { window: window.text };
+  const asked = {
+    name: metric.name,
+    interval: step,
+    aggregation: aggregations,
+    group_by: by,
+    tag: chosen.map(({ text }) => text),
+    ...times,
+  };
+  const address = addressOf("time_series", asked).href;
+  return {
+    "Link to this view": location.href,
+    "API address": address,
+    curl: `curl -H "Authorization: Bearer $REDISMETRICS_TOKEN" ${shell(address)}`,
+    Python: python(metric.name, step, aggregations, by, chosen, window),
+    "Command line": commandLine(metric.name, step, aggregations, by, chosen, window),
+    PromQL: promql(metric, choice, by, chosen, step),
+  };
+}
+
+const pythonTag = ({ key, value }) => `${quote(key)}: ${value === null ? "None" : quote(value)}`;
+const quote = (text) => JSON.stringify(text);
+const shell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+
+function python(name, step, aggregations, by, chosen, window) {
+  const edges = window.fixed
+    ? `(datetime.fromtimestamp(${window.since}, UTC), datetime.fromtimestamp(${window.until}, UTC))`
+    : quote(window.text);
+  const parts = [
+    quote(name),
+    `interval=${quote(step)}`,
+    `aggregations=[${aggregations.map(quote).join(", ")}]`,
+    `window=${edges}`,
+  ];
+  if (by.length) parts.push(`group_by=[${by.map(quote).join(", ")}]`);
+  if (chosen.length) parts.push(`tags={${chosen.map(pythonTag).join(", ")}}`);
+  return `rm.time_series(${parts.join(", ")})`;
+}
+
+function commandLine(name, step, aggregations, by, chosen, window) {
+  const iso = (time) => new Date(time * 1000).toISOString().replace(".000", "");
+  const parts = [
+    `redismetrics time-series ${name} --interval ${step} -a ${aggregations.join(",")}`,
+  ];
+  if (by.length) parts.push(`-g ${by.join(",")}`);
+  parts.push(...chosen.map(({ text }) => `--tag ${shell(text)}`));
+  return [
+    ...parts,
+    window.fixed
+      ? `--since ${iso(window.since)} --until ${iso(window.until)}`
+      : `--window ${window.text}`,
+  ].join(" ");
+}
+
+/** With the names of the Prometheus page. There, percentiles are estimated from buckets. */
+export function promql({ name, type }, { value }, by, chosen, step) {
+  const clean = name.replace(/[^A-Za-z0-9_:]/g, "_");
+  const labels = chosen.map(
+    ({ key, value: text }) => `${key.replace(/[^A-Za-z0-9_]/g, "_")}=${quote(text ?? "")}`,
+  );
+  const matcher = labels.length ? `{${labels.join(",")}}` : "";
+  const range = `[${step}]`,
+    grouping = by.length ? ` by (${by.join(", ")})` : "";
+  const sum = (of) => `sum${grouping} (${of})`;
+  if (type === "counter")
+    return sum(`${value === "rate" ? "rate" : "increase"}(${clean}_total${matcher}${range})`);
+  if (type === "gauge")
+    return `${value === "min" || value === "max" ? value : "avg"}${grouping} (${clean}${matcher})`;
+  const rate = (suffix) => `rate(${clean}_${suffix}${matcher}${range})`;
+  if (value === "mean") return `${sum(rate("sum"))} / ${sum(rate("count"))}`;
+  if (value === "rate") return sum(rate("count"));
+  const part = value.startsWith("p") ? Number(value.slice(1)) / 100 : 0.95;
+  const groups = ["le", ...by].join(", ");
+  return `histogram_quantile(${part}, sum by (${groups}) (${rate("bucket")}))`;
+}

@@ -1,0 +1,90 @@
+/* The tags of a metric, and how its samples are spread over their values. A click filters. */
+
+import { h, fill, bdi } from "../dom.js";
+import { change } from "../address.js";
+import { quantity, whole } from "../format.js";
+import { keysOf, tags as tagsOf } from "../questions.js";
+
+export function facets() {
+  const element = h("section.card.facets", {}, h("h2", {}, "Tags"));
+  let asked = "";
+  let keys = null;
+
+  async function update(metric, query, common, signal) {
+    const wanted = JSON.stringify([
+      query.getAll("tag"),
+      query.getAll("by"),
+      query.get("window"),
+      query.get("since"),
+    ]);
+    if (wanted === asked) return;
+    asked = wanted;
+    try {
+      keys ??= await keysOf(metric.name, signal);
+      const tags = await tagsOf({ ...common, keys }, signal);
+      fill(
+        element,
+        h("h2", {}, "Tags"),
+        tags.length
+          ? tags.map((tag) => facet(tag, query))
+          : h("p.soft", {}, "This metric has no tags."),
+      );
+    } catch (error) {
+      if (error.name !== "AbortError")
+        fill(element, h("h2", {}, "Tags"), h("p.soft", {}, "The tags could not be read."));
+      asked = "";
+    }
+  }
+
+  return { element, update };
+}
+
+function facet({ key, count, values }, query) {
+  const by = query.getAll("by"),
+    tags = query.getAll("tag");
+  const grouped = by.includes(key);
+  const group = () => change({ by: grouped ? by.filter((each) => each !== key) : [...by, key] });
+  const choose = (text) =>
+    change({
+      tag: tags.includes(text)
+        ? tags.filter((each) => each !== text)
+        : [...tags.filter((each) => !each.startsWith(`${key}=`) && each !== `!${key}`), text],
+    });
+  return h(
+    "div.facet",
+    {},
+    h(
+      "header",
+      {},
+      h("span", {}, bdi(key)),
+      h("small.soft", {}, whole(count)),
+      h(
+        "button.link",
+        { "aria-pressed": String(grouped), onclick: group },
+        grouped ? "Grouped" : "Group",
+      ),
+    ),
+    h(
+      "ul",
+      {},
+      values.map(({ value, share }) => {
+        const text = value === null ? `!${key}` : `${key}=${value}`;
+        return h(
+          "li",
+          {},
+          h(
+            "button",
+            {
+              "aria-pressed": String(tags.includes(text)),
+              style: { "--part": share / (values[0].share || 1) },
+              onclick: () => choose(text),
+            },
+            h("span", {}, bdi(value ?? `without ${key}`)),
+            h("small", {}, quantity(share, "ratio")),
+          ),
+        );
+      }),
+    ),
+    count > values.length && h("p.soft", {}, `and ${whole(count - values.length)} more`),
+  );
+}

@@ -1,0 +1,111 @@
+/* One metric of the overview. The same element is a row or a card, by the style sheet. */
+
+import { h, fill, bdi } from "../dom.js";
+import { href } from "../address.js";
+import { ago, change, number, quantity, signed, whole } from "../format.js";
+import { spark } from "../chart/spark.js";
+import { kindOf } from "../kinds.js";
+
+export const COLUMNS = [
+  ["name", "Metric"],
+  ["trend", "Trend"],
+  ["rate", "Rate"],
+  ["last", "Last"],
+  ["p95", "p95"],
+  ["change", "Change"],
+  ["series", "Series"],
+  ["seen", "Seen"],
+];
+const QUIET = 300; // seconds without a sample until it is told
+
+export class MetricRow {
+  constructor(name) {
+    this.name = name;
+    this.cells = Object.fromEntries(
+      COLUMNS.map(([key]) => [key, h(`span.${key}`, { role: "cell" })]),
+    );
+    this.headline = h("span.headline", { "aria-hidden": "true" });
+    this.link = h("a.open");
+    this.cells.name.append(this.link);
+    this.element = h(
+      "div.metric",
+      { role: "row" },
+      this.cells.name,
+      this.headline,
+      Object.values(this.cells).slice(1),
+    );
+    this.element.row = this;
+    this.near = false;
+  }
+
+  /** Show a metric of the overview; *isFixed*: of a window in the past, without live values. */
+  show(metric, board, now, isFixed) {
+    const { cells } = this;
+    this.board = board;
+    const seen = now - Date.parse(metric.last_seen) / 1000;
+    this.link.href = href("metric", this.name);
+    this.element.classList.add(kindOf(metric.type).color);
+    this.element.classList.toggle("quiet", seen > QUIET);
+    if (this.metric?.name !== metric.name)
+      fill(
+        this.link,
+        h(`i.type.${kindOf(metric.type).color}`, { title: metric.type }),
+        bdi(metric.name),
+      );
+    this.metric = metric;
+    this.sparkDrawn = false;
+    this.tell(isFixed ? metric : { ...metric, ...this.live });
+    cells.p95.textContent = metric.p95 === null ? "" : quantity(metric.p95, metric.unit);
+    cells.series.textContent = whole(metric.series);
+    cells.seen.textContent = ago(seen);
+    this.showChange(metric);
+    if (this.near) this.drawSpark();
+  }
+
+  /** Show how the window compares with the one before. */
+  showChange({ value, previous }) {
+    const part = change(value, previous);
+    this.cells.change.textContent = part === null ? "" : signed(part);
+    this.cells.change.dataset.size =
+      part === null ? "" : Math.abs(part) > 0.5 ? "large" : Math.abs(part) > 0.1 ? "some" : "";
+    this.cells.change.title = "against the window before";
+  }
+
+  /** Show the rate, and the last value if given: of the window, or live. */
+  tell({ rate, last }) {
+    if (!this.metric) return;
+    const { type, unit, p95, series } = this.metric;
+    const shown = rate === null ? "–" : `${number(rate)}/s`;
+    put(this.cells.rate, shown);
+    // Live, the last value of one series is not that of all.
+    if (last !== undefined && (series === 1 || last === this.metric.last)) {
+      this.last = type === "counter" && last !== null ? `+${number(last)}` : quantity(last, unit);
+      put(this.cells.last, this.last);
+    }
+    const of = kindOf(type).main;
+    put(this.headline, { rate: shown, mean: this.last, p95: quantity(p95, unit) }[of]);
+    this.headline.dataset.of = of === "p95" ? of : "";
+  }
+
+  /** Show what the stream has told of the last seconds. */
+  goOn(live) {
+    this.live = live;
+    this.tell(live);
+  }
+
+  drawSpark() {
+    if (this.sparkDrawn || !this.metric) return;
+    this.sparkDrawn = true;
+    fill(this.cells.trend, spark(this.metric, `trend of ${this.name}`));
+  }
+
+  /** Sparklines far from the screen are not drawn until they come near it. */
+  comeNear(near) {
+    this.near = near;
+    if (near) this.drawSpark();
+  }
+}
+
+function put(cell, text) {
+  if (cell.textContent !== text) cell.textContent = text;
+}

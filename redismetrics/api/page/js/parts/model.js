@@ -1,0 +1,83 @@
+/* What a chart draws of an answer: colours, labels, bands, the window before. */
+
+import { color, paint } from "../chart/colors.js";
+import { kindOf } from "../kinds.js";
+
+const MIDDLE = 2; // of the percentiles that make bands: p50
+
+const columnOf = (values) => Float64Array.from(values, (value) => value ?? NaN);
+
+/** Return a group's tags as one text, or *fallback* if it has none. */
+export const labelOf = (tags, fallback) =>
+  Object.entries(tags)
+    .map(([key, value]) => value ?? `no ${key}`)
+    .join(" · ") || fallback;
+
+export function modelOf(metric, choice, answer, before, window) {
+  const { times, groups, interval } = answer;
+  const model = {
+    times,
+    since: window.since,
+    until: window.until,
+    step: interval,
+    unit: unitOf(metric, choice.value),
+    kind: "line",
+    series: [],
+  };
+  if (choice.value === "bands") {
+    const values = groups[0]?.values ?? {};
+    const dye = color(kindOf(metric.type).color);
+    return {
+      ...model,
+      series: groups.length
+        ? [lineOf(groups[0], "p50", dye), lineOf(groups[0], "p99", dye, [2, 3])]
+        : [],
+      previous: previousOf(before, "p50", times),
+      bands: {
+        columns: ["p5", "p25", "p50", "p75", "p95"].map((key) => columnOf(values[key] ?? [])),
+        labels: ["p5", "p25", "p50", "p75", "p95"],
+        middle: MIDDLE,
+        color: dye,
+      },
+    };
+  }
+  const alone = groups.length === 1 && !Object.keys(groups[0].tags).length;
+  const series = groups.map(({ tags, values }, place) => ({
+    ...(alone ? { color: color(kindOf(metric.type).color) } : paint(place)),
+    tags,
+    label: labelOf(tags, choice.value),
+    values: columnOf(values[choice.value]),
+  }));
+  return {
+    ...model,
+    kind: choice.style,
+    series,
+    previous: previousOf(before, choice.value, times, choice.style !== "line"),
+  };
+}
+
+function lineOf(group, key, dye, dash = null) {
+  return { label: key, color: dye, dash, tags: {}, values: columnOf(group?.values[key] ?? []) };
+}
+
+/** Return at most eight groups of the window before, or their sum if groups are stacked. */
+function previousOf(before, key, times, stacked = false) {
+  if (!before) return [];
+  if (stacked) {
+    const total = Float64Array.from(times, (_, at) =>
+      before.groups.reduce((sum, { values }) => sum + (values[key][at] ?? 0), 0),
+    );
+    return [{ label: "total, before", dash: [4, 4], color: color("ink"), values: total }];
+  }
+  return before.groups.slice(0, 8).map(({ tags, values }, place) => ({
+    label: `${labelOf(tags, key)}, before`,
+    dash: [4, 4],
+    color: before.groups.length === 1 ? color("soft") : paint(place).color,
+    values: columnOf(Array.from(times, (_, at) => values[key][at] ?? null)),
+  }));
+}
+
+export function unitOf({ type, unit }, value) {
+  if (value === "rate") return type === "counter" && unit ? `${unit}/s` : "/s";
+  return value === "count" ? "" : unit;
+}

@@ -1,0 +1,44 @@
+/* Ask for the server's token, which is kept in this tab only. */
+
+import { h } from "../dom.js";
+import { token } from "../api.js";
+
+/** The page is loaded again with the token, so that all requests and streams start anew. */
+export function askForToken() {
+  if (document.querySelector("dialog.token[open]")) return;
+  const input = h("input", {
+    type: "password",
+    autocomplete: "off",
+    spellcheck: "false",
+    required: true,
+    "aria-label": "Token",
+    id: "token",
+  });
+  const form = h(
+    "form",
+    {
+      onsubmit: (event) => {
+        event.preventDefault();
+        token.keep(input.value.trim());
+        location.reload();
+      },
+    },
+    h("h1", {}, "This server needs a token"),
+    h(
+      "p.soft",
+      {},
+      "It is the token that the server was started with. It is kept in this tab only, and " +
+        "forgotten when the tab is closed.",
+    ),
+    h("label", { for: "token" }, "Token"),
+    input,
+    h("button.button.primary", {}, "Open"),
+  );
+  const dialog = h(
+    "dialog.token",
+    { "aria-label": "Token", oncancel: (event) => event.preventDefault() },
+    form,
+  );
+  document.body.append(dialog);
+  dialog.showModal();
+}

@@ -1,0 +1,218 @@
+/* One metric: its chart, the figures of the window, its tags, and its live samples. */
+
+import { h, fill, icon, ICONS, bdi } from "../dom.js";
+import { change, filters, href, spell, windowOf } from "../address.js";
+import { ago, span, whole } from "../format.js";
+import { Chart } from "../chart/chart.js";
+import { controls, choiceOf } from "../parts/controls.js";
+import { legend } from "../parts/legend.js";
+import { facets } from "../parts/facets.js";
+import { copyMenu } from "../parts/copy.js";
+import { tail } from "../parts/tail.js";
+import { modelOf } from "../parts/model.js";
+import { bind } from "../keys.js";
+import { kindOf } from "../kinds.js";
+import { figures as figuresOf, names, series as seriesOf } from "../questions.js";
+
+export function open(app, route, signal) {
+  const { name } = route;
+  let metric = null,
+    asked = "",
+    model = null;
+  const head = h("div.metric-head", {}, h("h1", {}, bdi(name)));
+  const tools = h("div.toolbar"),
+    chosen = h("div.chips"),
+    host = h("div.plot"),
+    told = h("p.told", { role: "status" }),
+    trouble = h("div");
+  const chart = new Chart(host, { label: name, onZoom: zoom });
+  const table = legend((series) => chart.highlight(series));
+  const side = facets(),
+    live = tail(app, name, signal);
+  const element = h(
+    "div.single",
+    {},
+    head,
+    trouble,
+    h(
+      "div.columns-2",
+      {},
+      h(
+        "div.stack",
+        {},
+        h("section.card", {}, tools, chosen, host, told),
+        h("section.card.flush", {}, table.element),
+        live.element,
+      ),
+      h("aside.stack", { "aria-label": "Tags" }, side.element),
+    ),
+  );
+
+  const keys = [
+    bind("c", "Compare with the previous window", () => toggle("compare"), "Metric"),
+    bind("z", "Zero-based axis", () => toggle("zero"), "Metric"),
+    bind("v", "Show live samples", () => toggle("tail"), "Metric"),
+    bind(
+      "u",
+      "Back to all metrics",
+      () => {
+        location.hash = href("overview");
+      },
+      "Metric",
+    ),
+  ];
+  signal.addEventListener("abort", () => {
+    chart.close();
+    keys.forEach((drop) => drop());
+  });
+
+  const toggle = (key) => change({ [key]: route.query.has(key) ? null : "1" }, { replace: true });
+
+  function zoom(since, until) {
+    if (since === null) history.back();
+    else change({ since, until: Math.max(until, since + 60), window: null });
+  }
+
+  async function update(next, { again = false } = {}) {
+    route = next;
+    const { query } = route;
+    live.update(query);
+    const window = windowOf(
+      query,
+      app.now(),
+      Math.max(60, Math.min(360, (host.clientWidth || 900) / 3)),
+    );
+    const wanted = JSON.stringify([query.toString(), app.zone]);
+    if (wanted === asked && !again) {
+      chart.draw();
+      return;
+    }
+    asked = wanted;
+    host.classList.add("waiting");
+    try {
+      metric ??= (await names(signal)).find((each) => each.name === name) ?? false;
+      if (!metric) {
+        fill(element, unknown(name));
+        return;
+      }
+      const choice = choiceOf(metric, query);
+      // A refresh leaves open menus alone.
+      if (!again || !tools.children.length) {
+        drawHead(metric, query, window);
+        fill(tools, controls(metric, query));
+        drawFilters(query);
+      }
+      const tags = filters(query).map(({ text }) => text);
+      const common = { name, ...window, tags, by: query.getAll("by") };
+      const question = { ...common, aggregations: choice.aggregations };
+      const before = { since: 2 * window.since - window.until, until: window.since };
+      const asks = [
+        seriesOf(question, signal),
+        figuresOf({ ...common, aggregations: choice.figures }, signal),
+        query.has("compare") && seriesOf({ ...question, ...before }, signal),
+      ];
+      side.update(metric, query, common, signal);
+      const [answer, figures, earlier] = await Promise.all(asks);
+      if (asked !== wanted) return;
+      fill(trouble);
+      model = {
+        ...modelOf(metric, choice, answer, earlier, window),
+        zone: app.zone,
+        zero: query.has("zero"),
+        label: name,
+      };
+      chart.show(model);
+      table.show(metric, choice, model, figures, query);
+      drawTold(answer, window);
+    } catch (error) {
+      if (asked === wanted) {
+        asked = "";
+        app.fail(error, trouble, () => app.changed());
+      }
+    }
+    host.classList.remove("waiting");
+  }
+
+  function drawHead({ type, unit, help, series, last_seen: seen }, query, window) {
+    fill(
+      head,
+      h(
+        "a.icon",
+        { href: href("overview"), title: "All metrics (u)", "aria-label": "All metrics" },
+        icon(ICONS.left),
+      ),
+      h(
+        "div",
+        {},
+        h("h1", {}, h(`i.type.${kindOf(type).color}`, { title: type }), bdi(name)),
+        h(
+          "p.soft",
+          {},
+          [
+            `${type}${unit ? `, ${unit}` : ""}`,
+            `${whole(series)} series`,
+            `seen ${ago(app.now() - Date.parse(seen) / 1000)}`,
+            help,
+          ]
+            .filter(Boolean)
+            .join(" · "),
+        ),
+      ),
+      h(
+        "div.tools",
+        {},
+        copyMenu(app, metric, choiceOf(metric, query), query, window).element,
+        h(
+          "button.button",
+          {
+            "aria-pressed": String(query.has("tail")),
+            title: "Live samples (v)",
+            onclick: () => toggle("tail"),
+          },
+          icon(ICONS.tail),
+          h("span.wide", {}, "Samples"),
+        ),
+      ),
+    );
+  }
+
+  function drawFilters(query) {
+    fill(
+      chosen,
+      filters(query).map(({ text, key, value }) =>
+        h(
+          "button.chip.filter",
+          {
+            title: "Drop this filter",
+            onclick: () => change({ tag: query.getAll("tag").filter((each) => each !== text) }),
+          },
+          bdi(value === null ? `without ${key}` : `${key} = ${value}`),
+          icon(ICONS.close),
+        ),
+      ),
+    );
+    chosen.hidden = !chosen.children.length;
+  }
+
+  /** Say how fine the chart is, and which groups it leaves out. */
+  function drawTold({ times, interval, groups, left }, window) {
+    const parts = [`${whole(times.length)} intervals of ${spell(interval)}`];
+    if (left) {
+      const all = whole(groups.length + left);
+      parts.push(`the ${groups.length} largest of ${all} groups; filter to see others`);
+    }
+    if (window.fixed) parts.push(`${span(window.until - window.since)}; double click to go back`);
+    told.textContent = parts.join(" · ");
+  }
+
+  return { element, update };
+}
+
+const unknown = (name) =>
+  h(
+    "div.empty",
+    {},
+    h("h2", {}, "There is no such metric"),
+    h("p", {}, bdi(name)),
+    h("a.button", { href: href("overview") }, "All metrics"),
+  );
