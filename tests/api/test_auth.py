@@ -78,7 +78,8 @@ def test_mounted_application_needs_the_token_on_the_same_paths(metrics: Metrics)
 
 
 @pytest.mark.parametrize(
-    "path", ["/api/stats", "/healthz/", "//healthz", "/healthz/..%2fapi/stats", "/healthz%00", "/"]
+    "path",
+    ["/api/stats", "/healthz/", "//healthz", "/healthz/..%2fapi/stats", "/healthz%00", "/ui"],
 )
 def test_paths_like_probes_need_the_token(metrics: Metrics, path: str) -> None:
     with running(create_app(metrics, token="t0ken")) as at:

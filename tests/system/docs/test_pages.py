@@ -48,6 +48,7 @@ SESSIONS = {
     "docs/security.md": Session(),
     "docs/telemetry.md": Session(),
     "docs/training.md": Session(),
+    "docs/web.md": Session(("starlette",), options=()),
 }
 
 

@@ -83,6 +83,13 @@ def test_a_wheel_has_the_scripts(tmp_path: Path, scripts: dict[str, bytes]) -> N
     }
 
 
+def test_a_wheel_has_the_files_of_the_web_page(tmp_path: Path) -> None:
+    folder = ROOT / "redismetrics" / "api" / "page"
+    pages = {path.relative_to(ROOT).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert "redismetrics/api/page/js/app.js" in pages
+    assert pages <= set(files(build("wheel", ROOT, tmp_path)))
+
+
 def test_an_installed_wheel_finds_its_own_scripts(tmp_path: Path) -> None:
     (tmp_path / "built").mkdir()
     installed = tmp_path / "installed"

@@ -64,8 +64,8 @@ export function change(values, { replace = false } = {}) {
 
 /** Return the window of a query at *now*, with an interval that yields about *points* of them.
  *
- * Its edges are those of intervals, so that no interval is incomplete. No interval is shorter than
- * a minute, or than what is still kept for the window.
+ * Its edges are those of intervals; the last one may end after *now*. No interval is shorter than a
+ * minute, or than what is still kept for the window.
  */
 export function windowOf(query, now, points = 240) {
   const since = Number(query.get("since")),
@@ -73,7 +73,7 @@ export function windowOf(query, now, points = 240) {
   const fixed = since > 0 && until > since;
   const text = WINDOWS[query.get("window")] ? query.get("window") : "1h";
   const step = interval(fixed ? since : now - WINDOWS[text], fixed ? until : now, now, points);
-  const last = (fixed ? Math.ceil(until / step) : Math.floor(now / step)) * step;
+  const last = (fixed ? Math.ceil(until / step) : Math.ceil(now / step)) * step;
   return {
     since: fixed ? Math.floor(since / step) * step : last - WINDOWS[text],
     until: last,

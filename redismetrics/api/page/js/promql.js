@@ -7,9 +7,9 @@ const RESERVED = new Set(["__name__", "le"]);
 
 /** Evaluate *query* over a window: `{times, interval, groups, left, warnings}`. */
 export async function range(query, { since, until, step }, signal) {
-  const asked = { query, start: since, end: until - step, step };
+  const asked = { query, start: since, end: until, step };
   const { data, warnings = [] } = await ask("v1/query_range", asked, signal);
-  const count = Math.max(1, Math.round((until - since) / step));
+  const count = Math.floor((until - since) / step) + 1;
   const times = Array.from({ length: count }, (_, at) => since + at * step);
   const groups = data.result.map(({ metric, values }) => {
     const value = Array(count).fill(null);

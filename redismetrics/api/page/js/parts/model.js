@@ -13,6 +13,20 @@ export const labelOf = (tags, fallback) =>
     .map(([key, value]) => value ?? `no ${key}`)
     .join(" · ") || fallback;
 
+const AMOUNTS = new Set(["rate", "sum", "count"]);
+
+/** Remove the amount of an interval that is not over yet, since it looks like a drop. */
+export function withoutIncomplete(answer, { value }, now) {
+  const { times, interval, groups } = answer;
+  const last = times.length - 1;
+  if (!AMOUNTS.has(value) || last < 0 || times[last] + interval <= now) return answer;
+  const columns = groups.map(({ values }) => values[value]);
+  // The first minute of a metric is shown while it lasts.
+  if (columns.some((column) => column.slice(0, last).some(Boolean)))
+    for (const column of columns) column[last] = null;
+  return answer;
+}
+
 export function modelOf(metric, choice, answer, before, window) {
   const { times, groups, interval } = answer;
   const model = {

@@ -22,6 +22,7 @@ export function suggestions(input) {
   /** Complete these names, besides functions. */
   function offer({ metrics, labels }) {
     offered = [...of(metrics, "metric"), ...of(labels, "label"), ...of(FUNCTIONS, "function")];
+    if (document.activeElement === input) suggest();
   }
 
   function close() {

@@ -130,7 +130,13 @@ export function open(app, route, signal) {
     asked = wanted;
     host.classList.add("waiting");
     try {
-      const window = windowOf(route.query, app.now(), 240);
+      const window = { ...windowOf(route.query, app.now(), 240) };
+      // Expressions are evaluated at moments, so that a window can end now.
+      if (!window.fixed) {
+        const late = window.until - Math.floor(app.now());
+        window.until -= late;
+        window.since -= late;
+      }
       const began = performance.now();
       const [answer, now] = await Promise.all([
         range(text, window, signal),

@@ -9,7 +9,7 @@ import { legend } from "../parts/legend.js";
 import { facets } from "../parts/facets.js";
 import { copyMenu } from "../parts/copy.js";
 import { tail } from "../parts/tail.js";
-import { modelOf } from "../parts/model.js";
+import { modelOf, withoutIncomplete } from "../parts/model.js";
 import { bind } from "../keys.js";
 import { kindOf } from "../kinds.js";
 import { figures as figuresOf, names, series as seriesOf } from "../questions.js";
@@ -115,8 +115,9 @@ export function open(app, route, signal) {
       const [answer, figures, earlier] = await Promise.all(asks);
       if (asked !== wanted) return;
       fill(trouble);
+      const complete = withoutIncomplete(answer, choice, app.now());
       model = {
-        ...modelOf(metric, choice, answer, earlier, window),
+        ...modelOf(metric, choice, complete, earlier, window),
         zone: app.zone,
         zero: query.has("zero"),
         label: name,
