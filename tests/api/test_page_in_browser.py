@@ -72,6 +72,13 @@ def browser() -> Iterator[Any]:
         found.close()
 
 
+def told_by(message: Any) -> list[str]:
+    """Return an error or warning; browsers report each 401 and lost connection by themselves."""
+    is_problem = message.type in ("error", "warning")
+    is_response = "Failed to load resource" in message.text
+    return [message.text] if is_problem and not is_response else []
+
+
 @contextmanager
 def opened(browser: Any, address: str, size: str = "desktop") -> Iterator[Page]:
     """Yield a page; at its end there was no error, and no request to another origin."""
@@ -80,16 +87,7 @@ def opened(browser: Any, address: str, size: str = "desktop") -> Iterator[Page]:
     page, problems = context.new_page(), []
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("dialog", lambda dialog: problems.append(f"dialog: {dialog.message}"))
-    page.on(
-        "console",
-        # Browsers report each 401 and each lost connection by themselves.
-        lambda message: (
-            problems.append(message.text)
-            if message.type in ("error", "warning")
-            and "Failed to load resource" not in message.text
-            else None
-        ),
-    )
+    page.on("console", lambda message: problems.extend(told_by(message)))
     page.on(
         "request",
         lambda request: (

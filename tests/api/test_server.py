@@ -97,6 +97,32 @@ def test_serve_runs_until_sigterm(url: str, metrics: Metrics, tmp_path: Path) ->
 
 
 @pytest.mark.slow
+def test_serve_opens_the_page_in_a_browser(url: str, tmp_path: Path) -> None:
+    browser, opened = tmp_path / "browser", tmp_path / "opened"
+    browser.write_text(
+        f'#!/bin/sh\nprintf %s "$1" >"{opened}.part"\nmv "{opened}.part" "{opened}"\n'
+    )
+    browser.chmod(0o755)
+    arguments = ("--url", url, "--port", "0", "--host", "0.0.0.0", "--open")
+    with subprocess.Popen(
+        [sys.executable, "-m", "redismetrics", "serve", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "BROWSER": f"{browser} %s"},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            wait_until(opened.exists, "the browser is started")
+            assert process.stderr is not None
+            assert "without a token" in process.stderr.readline()
+            address = process.stderr.readline().removeprefix("serving on ").strip()
+            assert opened.read_text() == address.replace("0.0.0.0", "127.0.0.1")
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)
+
+
+@pytest.mark.slow
 def test_serve_reports_errors_and_a_missing_token(url: str, tmp_path: Path) -> None:
     def run(*arguments: str) -> tuple[int, str]:
         command = [sys.executable, "-m", "redismetrics", "serve", "--url", url, *arguments]

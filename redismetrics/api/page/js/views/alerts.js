@@ -125,7 +125,7 @@ export function open(app, route, signal) {
         "div.labels",
         {},
         labels.map(([key, value]) => h("span.label", {}, bdi(`${key}=${value}`))),
-        text && h("span", {}, bdi(text)),
+        h("span", {}, bdi(text ?? (labels.length ? "" : "The result has no labels."))),
       ),
       h("b.value", { title: "Value of the expression" }, number(Number(alert.value))),
       isSilenced(alert.labels)
