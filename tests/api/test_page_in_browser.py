@@ -145,10 +145,10 @@ def test_rates_change_after_a_recording(browser: Any, address: str, recorded: Me
     with opened(browser, address) as page:
         with page.expect_response("**/api/stream*"):
             page.goto(f"{address}/#/")
-        rate = page.get_by_role("row").filter(has_text="seconds").locator(".rate")
+        rate = page.get_by_role("row").filter(has_text="jobs").locator(".rate")
         expect(rate).to_contain_text("/s")
         before = rate.text_content()
-        recorded.histogram("seconds", 0.2, tags={"route": "/pay"})
+        recorded.increment("jobs", 7, tags={"tenant": "initech"})
         expect(rate).not_to_have_text(str(before), timeout=15_000)
 
 

@@ -91,18 +91,8 @@ export async function tags({ keys, ...query }, signal) {
   return all.filter(({ values }) => values.some(({ value }) => value !== null));
 }
 
-/** Return what the server is: `{now, writable, promql}`. */
-export async function info(signal) {
-  const [{ paths }, { timestamp }] = await Promise.all([
-    ask("../openapi.json", {}, signal),
-    ask("stats", {}, signal),
-  ]);
-  return {
-    now: Date.parse(timestamp) / 1000,
-    writable: Boolean(paths["/api/v2/silences"]?.post),
-    promql: "/api/v1/query" in paths,
-  };
-}
+/** Return what the server is: `{now, writable, promql, …}`. */
+export const info = (signal) => ask("info", {}, signal);
 
 /** Return what each metric did in a window; see `/api/overview`. */
 export const overview = ({ since, until, step, tags }, signal) =>
