@@ -154,7 +154,9 @@ def test_rates_change_after_a_recording(browser: Any, address: str, recorded: Me
 
 def test_samples_appear_as_they_are_recorded(browser: Any, address: str, recorded: Metrics) -> None:
     with opened(browser, address) as page:
-        page.goto(f"{address}/#/metric/jobs?tail=1")
+        # The response begins when the stream is subscribed.
+        with page.expect_response("**/api/stream*"):
+            page.goto(f"{address}/#/metric/jobs?tail=1")
         expect(page.get_by_text("No samples yet")).to_be_visible()
         recorded.increment("jobs", 4, tags={"tenant": "initech"})
         expect(page.locator(".tail tbody")).to_contain_text("initech")
