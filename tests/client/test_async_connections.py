@@ -48,8 +48,9 @@ def test_aclose_leaves_nothing_open(server: Server, namespace: str, run: Run) ->
 
     async def work() -> None:
         async with AsyncMetrics(server.url, namespace=namespace) as ametrics:
-            ametrics.increment("jobs", 3)
             async with ametrics.subscribe() as stream:
+                # Not before: what is stored by then is not delivered.
+                ametrics.increment("jobs", 3)
                 await ametrics.flush()
                 item = await stream.get(PATIENCE)
                 assert isinstance(item, Sample)
