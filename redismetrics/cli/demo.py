@@ -160,7 +160,7 @@ def _show_result(console: Console, result: DemoResult) -> None:
 
 def _show_alerts(console: Console, alerts: list[dict[str, Any]] | None) -> None:
     if alerts is None:
-        console.print("With the extra `alerts`, a rule would be evaluated here.\n")
+        console.print("To see an alert here: pip install 'redismetrics[alerts]'\n", markup=False)
         return
     print_lines(console, [f"  {line}" for line in RULE.rstrip().splitlines()])
     console.print("\nThe rule is evaluated now, and as if two minutes later:\n")

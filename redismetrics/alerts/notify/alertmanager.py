@@ -20,7 +20,8 @@ def needs_sending(alert: Alert, sent_at: int, now: int, resend_delay_ms: int) ->
     """Return whether an alert must be sent now, if it was last sent at *sent_at*; times in ms."""
     if alert.state == PENDING:
         return False
-    return alert.resolved_at > sent_at or sent_at + resend_delay_ms <= now
+    # As in Prometheus, not yet when just the delay has passed.
+    return alert.resolved_at > sent_at or sent_at + resend_delay_ms < now
 
 
 def alert_payload(
