@@ -107,7 +107,7 @@ def absent() -> tuple[str, list[int], list[int], list[Line]]:
     rules = ready_made.absent("jobs", "jobs_total")
     found = firing(rules, [({"__name__": "jobs_total"}, jobs)], times, "MetricIsAbsent", "page")
     line = ("jobs_total", lambda t: math.nan if jobs(t) is None else float(jobs(t) or 0))
-    return "absent: nothing comes any more", times, found, [line]
+    return "absent: no more samples", times, found, [line]
 
 
 def forecast() -> tuple[str, list[int], list[int], list[Line]]:

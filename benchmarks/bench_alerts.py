@@ -3,9 +3,9 @@
     python -m benchmarks alerts [--quick]
 
 Seconds of CPU of the evaluating process for one evaluation of a group: 1,000 rules over 20 metrics
-of 1,000 series, of which 1 % are pending or fire. The rules of a group are asked together, so that
-each metric is read once; beside it, each rule in a group of its own. And a group of ten rules whose
-metrics have no series.
+of 1,000 series, of which 1 % are pending or fire. The rules of a group are evaluated in one call,
+so that each metric is read once; beside it, each rule in a group of its own. And a group of ten
+rules whose metrics have no series.
 """
 
 import tempfile

@@ -8,7 +8,7 @@
 -- @include "batch_stamp"
 
 local EXEMPLARS_KEPT_S = 86400 -- a scrape reads them within minutes
--- Fields of one metric, about 15 MB. With more it begins anew: most are of series that are idle.
+-- Fields of one metric, about 15 MB. Beyond that the hash is deleted: most are of idle series.
 local MOST_EXEMPLARS = 100000
 local ARRAY_OF_4 = '\148'
 

@@ -1,6 +1,6 @@
 -- Totals: the current state of each series, in the hash `live`. For its layout see LIVE in keys.py.
 --
--- A batch does not touch the rows: it appends its *change* to the hash. Whoever reads the totals
+-- A batch does not touch the rows: it appends its *change* to the hash. A reader of the totals
 -- adds the changes to the rows. From time to time a worker (commit.lua) or record.lua folds: it
 -- puts the sums in place of the rows and takes the changes off.
 --

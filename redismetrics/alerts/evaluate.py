@@ -1,8 +1,8 @@
 """Evaluate the rules of a group at one time.
 
 As in Prometheus, rules are evaluated one after the other, and each sees what those before it
-recorded. Those that do not depend on each other are asked together, so that what they select is
-read once.
+recorded. Those that do not depend on each other are evaluated in one call, so that what they
+select is read once.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -104,7 +104,7 @@ def evaluate_group(
 
 
 def _batches(group: Group, engine: Engine) -> Iterator[list[int]]:
-    """Yield numbers of rules that may be asked together: none selects what another one writes."""
+    """Yield numbers of rules that one call may evaluate: none selects what another one writes."""
     batch: list[int] = []
     writes: set[str] = set()
     for number, rule in enumerate(group.rules):

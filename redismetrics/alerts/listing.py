@@ -9,7 +9,7 @@ from redismetrics.store.driver import Operation
 from .states import FIRING, RESOLVED, Alert, fingerprint
 from .store import SavedGroup, load_groups, rule_id_of
 
-# A group that missed so many of its intervals is evaluated by nobody any more.
+# A group that missed this many of its intervals counts as no longer evaluated.
 _SILENT_INTERVALS = 3
 
 

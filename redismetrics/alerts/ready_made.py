@@ -12,7 +12,7 @@ from .durations import duration_text, parse_duration
 from .expressions import check_expression
 
 # Windows of https://sre.google/workbook/alerting-on-slos/, for a budget of 30 days: how many times
-# faster than the budget allows, in which long and short window, and who should know.
+# faster than the budget allows, in which long and short window, and the severity.
 _BURN_RATES = (
     (14.4, "1h", "5m", "page"),
     (6.0, "6h", "30m", "page"),

@@ -1,7 +1,7 @@
 """Evaluate groups of rules when they are due, one process for each group.
 
 A group is evaluated at fixed times: multiples of its interval, shifted by a part of it that its
-name decides, so that many groups do not come at once. The time is the server's, so processes whose
+name decides, so that many groups are not due at once. The time is the server's, so processes whose
 clocks differ agree.
 """
 
@@ -289,7 +289,7 @@ def _states_of(ids: Sequence[str], by_id: Mapping[str, RuleState]) -> list[RuleS
 
 
 def _sent_at(saved: SavedAlert | None, alert: Alert) -> int:
-    """Return when an alert was last sent; 0 for one that began anew."""
+    """Return when an alert was last sent; 0 if it became active again since."""
     if saved is None or saved.alert.active_since != alert.active_since:
         return 0
     return saved.sent_at

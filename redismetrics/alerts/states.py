@@ -13,7 +13,7 @@ from .rules import Rule
 
 PENDING, FIRING, RESOLVED = "pending", "firing", "inactive"
 
-# A resolved alert is sent for so long, so that every receiver hears of it.
+# A resolved alert is sent for this long, so that every receiver gets it.
 RESOLVED_RETENTION_MS = 15 * 60 * 1000
 
 

@@ -17,14 +17,14 @@ from .rules import Group, Rule
 from .states import Alert
 
 DAY_MS = 86_400_000
-# A group that is not evaluated any more. Longer than any sensible `for`.
+# How long a group is kept after its last evaluation: longer than any sensible `for`.
 GROUP_TTL_MS = 7 * DAY_MS
 HISTORY_TTL_MS = 30 * DAY_MS
 HISTORY_SIZE = 100_000
 
 _TTLS = msgpack.packb([GROUP_TTL_MS, HISTORY_TTL_MS, HISTORY_SIZE])
-# Fields of a group's hash that are no alerts: `GroupStatus`, its rules as they are written, and
-# another text of them that a process has which does not evaluate them.
+# Fields of a group's hash that are not alerts: `GroupStatus`, its rules as they are written, and
+# the different rules of a process that does not evaluate the group.
 _STATUS, _RULES, _OTHER = b"", b"rules", b"other"
 
 

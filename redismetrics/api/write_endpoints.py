@@ -104,7 +104,7 @@ def _record(
         claim = found
     calls = _check_samples(service, data)
     if service.metrics.internals.closed:
-        raise HTTPException(503, "the client is closed: nothing is recorded any more")
+        raise HTTPException(503, "the client is closed and records nothing")
     if claim is None:
         service.check_store()
     else:

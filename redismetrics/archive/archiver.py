@@ -1,8 +1,8 @@
 """The archiver: brings an archive up to date with Redis, one group of metrics after another.
 
 A unit, an hour or a day, is written when it is over and workers have built its rows. It is written
-again when its rows are others than before: `Unit` has their fingerprint. All that is written is
-written as a whole for one series and slot, so to do it twice changes nothing.
+again when its rows have changed: `Unit` has their fingerprint. Each write replaces a whole series
+and slot, so writing twice changes nothing.
 """
 
 import logging

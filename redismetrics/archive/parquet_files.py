@@ -72,7 +72,7 @@ class Replacement:
         self._replaced: list[Any] = []
 
     def add(self, rows: RollupRows | RawRows) -> None:
-        """Write rows of some series; no series and slot is added twice."""
+        """Write rows of some series; no series and slot may be added twice."""
         self._open(RAW if isinstance(rows, RawRows) else ROLLUP)
         if len(rows):
             self._writer.write_table(

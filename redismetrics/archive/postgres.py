@@ -65,7 +65,7 @@ def _ms(time: datetime) -> int:
 
 
 def _text(value: str) -> str:
-    """Return *value* as PostgreSQL can store it: without the character 0, which it has not."""
+    """Return *value* as PostgreSQL can store it: without the character 0, which it cannot store."""
     return value.replace("\0", "\N{SYMBOL FOR NULL}")
 
 

@@ -60,7 +60,7 @@ class MetricSource:
 
     @property
     def changes_from(self) -> int:
-        """No sample that is older than this, in ms, is merged into a slot any more."""
+        """Samples older than this, in ms, are no longer merged into slots."""
         # Twice the margin: a commit that was planned before may be under way.
         return self.retention.finest.kept_from(self.now_ms - 2 * MARGIN)
 
@@ -77,7 +77,7 @@ class MetricSource:
                     yield unit
 
     def is_due(self, level: str, unit: int) -> bool:
-        """Return whether workers have not built the rows of *unit* yet, or will build them anew."""
+        """Return whether workers have yet to build the rows of *unit*, or to build them again."""
         name = "day" if level == "day" else "hour"
         return any((name, unit) in due for due in self.snapshot.due.values())
 

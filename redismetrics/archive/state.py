@@ -17,7 +17,7 @@ class Unit(NamedTuple):
     """What a slot held when it was archived.
 
     Attributes:
-        samples: Samples that had been merged into it; -1 if Redis did not count them any more.
+        samples: Samples that had been merged into it; -1 if Redis no longer counted them.
         fingerprint: Of its rows, see rows.py.
     """
 
@@ -46,7 +46,7 @@ class MetricState:
 
     Attributes:
         stamp: Stamp of the metric in the catalogue: a metric that was deleted and recorded again
-            has another one, and is archived anew.
+            has another one, and is archived again.
         levels: By name of the level.
     """
 

@@ -25,8 +25,8 @@ GONE_MS = 30_000
 # Processes whose values are kept apart when they are gone: the newest of each series. One of them
 # that comes back takes its value back.
 MOST_GONE = 32
-# In the mode `all` each process has a row: so many rows of processes that are gone stay, the
-# newest of each series, and none for longer than a day.
+# In the mode `all` each process has a row. Of the rows of processes that are gone, this many are
+# kept for each series, the newest ones, and none for longer than a day.
 MOST_ENDED, ENDED_MS = 64, 86_400_000
 
 # The mode of a gauge that is declared without one, as in prometheus_client.
@@ -119,7 +119,7 @@ class GoneValues:
 
     Attributes:
         clock: The newest clock of their values, in us.
-        value, time_ms: Of those that are not kept apart any more; *time_ms* is below 0 if there are
+        value, time_ms: Of those that are no longer kept apart; *time_ms* is below 0 if there are
             none.
         entries: Writer, value and time of those that are, the oldest first.
     """

@@ -59,7 +59,9 @@ def parse_targets(texts: Sequence[str], common: Credentials) -> list[TargetAddre
     """
     targets = [_parse(text) for text in texts]
     if len({target.lease_name for target in targets}) < len(targets):
-        raise InvalidSetting("--to must be given once for each target, got one twice")
+        raise InvalidSetting(
+            "--to must be given once for each target, got one twice; leave one out"
+        )
     if not common:
         return targets
     if len(targets) > 1:
@@ -69,7 +71,7 @@ def parse_targets(texts: Sequence[str], common: Credentials) -> list[TargetAddre
         )
     if targets[0].credentials:
         raise InvalidSetting(
-            "credentials must be given behind the URL or otherwise, got both; leave one out"
+            "credentials must be given behind the URL or by an option, got both; leave one out"
         )
     return [replace(targets[0], credentials=common)]
 

@@ -2,8 +2,8 @@
 
 A line ``-- @include "name"`` of a script is replaced by the text of include/name.lua, which may
 include others. Where it ends in ``for f, g``, the script uses no more of that file than these
-functions, and seldom: the file is run when one of them is first called. Redis makes all functions
-of a script anew in each call, which takes longer than many calls take to run.
+functions, and seldom: the file is run when one of them is first called. Redis creates all functions
+of a script again in each call, which takes longer than many calls take to run.
 """
 
 import re

@@ -151,7 +151,7 @@ scrape_configs:
                     {(b["status"], b["commonLabels"]["alertname"]) for b in hook.bodies}
                     >= {(s, n) for s in ("firing", "resolved") for n in ("Deep", "DeepForLong")}
                 ),
-                "Alertmanager was told",
+                "Alertmanager got the alert",
             )
         for alert, count in (("Deep", 2), ("DeepForLong", 1)):
             expected = firing_times(theirs, alert, began, ended)

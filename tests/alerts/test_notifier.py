@@ -240,7 +240,7 @@ def test_refusals(web: Server, status: int, may_retry: bool) -> None:
     with pytest.raises(SendingFailed, match=str(status)) as raised:
         post_json(f"{web.url}/secret-token", {}, 10)
     assert raised.value.may_retry == may_retry
-    # A redirect is not followed, and the URL is not told.
+    # A redirect is not followed, and the URL is not shown.
     assert len(web.posts) == 1
     assert "secret" not in str(raised.value)
 

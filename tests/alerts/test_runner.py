@@ -272,7 +272,7 @@ def test_rules_see_what_earlier_rules_record(make: Make) -> None:
     process.engine.give("x", ({"job": "1"}, 3.0))
     process.runner.take_leases(process.client)
     process.runner.evaluate_next(process.client, process.engine, START)
-    # Asked together as far as they do not depend on each other.
+    # Evaluated in one call as far as they do not depend on each other.
     assert [asked for asked, _ in process.engine.asked] == [["x", "y"], ["a", "z"]]
     (series, ended, _), *_ = process.engine.written
     assert (series, ended) == ([({"job": "1", "__name__": "a"}, 3.0)], [])

@@ -57,7 +57,7 @@ def test_late_samples_replace_the_rows_of_their_slots(
     recording.add(100, since=now - 50 * HOUR, until=now)
     seal()
     archive(url, namespace, to, "minute", "hour", "day")
-    # Also into hours whose exact samples have expired, and of which Redis counts none any more.
+    # Also into hours whose exact samples have expired, and of which Redis no longer counts any.
     for hours in (3, 20, 48):
         recording.add(5, since=now - hours * HOUR, until=now - hours * HOUR + 60)
         seal()
@@ -153,7 +153,7 @@ def test_open_and_unbuilt_slots_wait(
     seal()
     archive(url, namespace, to, "hour")
     assert [row["slot"].timestamp() for row in rows(to, "hour")] == [before]
-    # A worker has not built the hour anew yet.
+    # A worker has not built the hour again yet.
     admin.hset(keys.rollup(namespace, 0, "jobs").due, f"hour {int(before)} 0", 0)
     report = archive(url, namespace, to, "hour", backfill=True)
     assert report.waiting == 1

@@ -210,7 +210,7 @@ def test_those_older_than_a_day_are_not_shown(
 
 
 @pytest.mark.slow
-def test_key_with_too_many_fields_begins_anew(
+def test_key_with_too_many_fields_is_deleted(
     metrics: Metrics, admin: redis.Redis, namespace: str
 ) -> None:
     metrics.increment("jobs", exemplar=trace(1))

@@ -75,7 +75,7 @@ def test_what_was_refused_goes_before_what_was_packed_ahead(
     assert balanced(metrics)["stored"] == 3
 
 
-def test_a_batch_packed_ahead_is_packed_anew_if_redis_lost_what_it_names(
+def test_a_batch_packed_ahead_is_packed_again_if_redis_lost_what_it_names(
     make: Make, fresh_server: Callable[..., Server], replies: list[tuple[list[str], bool]]
 ) -> None:
     server = fresh_server()

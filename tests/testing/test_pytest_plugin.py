@@ -24,7 +24,7 @@ def test_the_plugin_provides_its_fixtures(
             jobs.increment()
             captured.counter("jobs", queue="mail").increased_by(1)
 
-        def test_it_begins_anew(captured, metrics_clock):
+        def test_it_starts_empty(captured, metrics_clock):
             captured.nothing_recorded()
             jobs.increment()
             assert captured.samples()[0].timestamp.timestamp() <= metrics_clock()

@@ -24,7 +24,7 @@ from .send import Send
 
 log = logging.getLogger("redismetrics")
 
-# Entries of groups without alerts are kept for so long, so that an alert that comes back soon
+# Entries of groups without alerts are kept for this long, so that an alert that comes back soon
 # waits for its interval.
 _FORGOTTEN_AFTER_MS = 5 * 86_400_000
 

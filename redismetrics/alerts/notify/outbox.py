@@ -18,8 +18,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 class Outbox(Generic[T]):
     """What one receiver must still get, at most *size* things; the oldest is dropped beyond that.
 
-    A thing with the key of one that waits takes its place: it is newer news of the same. A receiver
-    that fails holds up nothing else. Each thing is tried until it is taken, replaced or refused for
+    A thing with the key of one that waits takes its place, since it is newer. A receiver that fails
+    holds up nothing else. Each thing is tried until it is taken, replaced or refused for
     good, with pauses that double from 1 to 60 s.
 
     Args:
@@ -105,7 +105,7 @@ class Outbox(Generic[T]):
                     continue
                 if self._stopped:
                     continue
-                # First in line again, unless there is newer news.
+                # First in line again, unless a newer one waits.
                 self._waiting = (
                     {key: thing, **self._waiting} if key not in self._waiting else (self._waiting)
                 )

@@ -37,8 +37,8 @@ class Fields:
 class Pipeline:
     """Commands, each of which gets the result of the one before as its last argument.
 
-    *declares* are the variables that get the result. They are set anew, or, if *assigns*, where
-    they were declared.
+    *declares* are the variables that get the result. They are new variables, or, if *assigns*,
+    existing ones.
     """
 
     commands: tuple[tuple["Operand", ...], ...]

@@ -62,7 +62,7 @@ def _record(service: Service, receiver: SeriesReceiver, body: bytes) -> Received
     except InvalidBody as error:
         raise HTTPException(400, str(error)) from error
     if service.metrics.internals.closed:
-        raise HTTPException(503, "the client is closed: nothing is recorded any more")
+        raise HTTPException(503, "the client is closed and records nothing")
     service.check_store()
     try:
         return receiver.receive(request)

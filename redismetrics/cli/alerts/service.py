@@ -167,9 +167,9 @@ def work_with_rules(arguments: list[str], work: Any) -> int:
     """Run a worker by *work*, which takes its arguments, and evaluate rules beside it."""
     given, rest = parser("redismetrics worker", with_rules=False).parse_known_args(arguments)
     if not given.rules:
-        raise InvalidSetting("options of alerts need --rules")
+        raise InvalidSetting("options of alerts must be given with --rules; add --rules GLOB")
     if "--once" in rest:
-        raise InvalidSetting("--rules needs a worker that goes on, got --once")
+        raise InvalidSetting("--rules must not be given with --once; leave one out")
     of_server = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     of_server.add_argument("--url")
     of_server.add_argument("--namespace")

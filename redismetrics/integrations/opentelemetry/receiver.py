@@ -126,7 +126,7 @@ class Receiver:
                 )
             try:
                 if self._internals.closed:
-                    raise NotStored("the client is closed: nothing is recorded any more")
+                    raise NotStored("the client is closed and records nothing")
                 self._internals.check_store()
                 self._forget_deleted_types(points)
                 points = self._reject_mismatches(points, rejections)

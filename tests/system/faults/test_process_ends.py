@@ -292,7 +292,7 @@ def test_what_a_way_of_ending_loses(
 
 
 @pytest.mark.parametrize("start", ["spawn", "forkserver"])
-def test_children_that_start_afresh_lose_nothing(
+def test_children_started_by_spawn_or_forkserver_lose_nothing(
     url: str, namespace: str, tmp_path: Path, start: str
 ) -> None:
     script = tmp_path / "script.py"

@@ -16,7 +16,7 @@ export const COLUMNS = [
   ["series", "Series"],
   ["seen", "Seen"],
 ];
-const QUIET = 300; // seconds without a sample until it is told
+const QUIET = 300; // seconds without a sample until the row says so
 
 export class MetricRow {
   constructor(name) {
@@ -87,7 +87,7 @@ export class MetricRow {
     this.headline.dataset.of = of === "p95" ? of : "";
   }
 
-  /** Show what the stream has told of the last seconds. */
+  /** Show the figures of the last seconds from the stream. */
   goOn(live) {
     this.live = live;
     this.tell(live);

@@ -3,7 +3,7 @@
 import { h } from "../dom.js";
 import { token } from "../api.js";
 
-/** The page is loaded again with the token, so that all requests and streams start anew. */
+/** Ask for the token, then reload the page, so that all requests and streams use it. */
 export function askForToken() {
   if (document.querySelector("dialog.token[open]")) return;
   const input = h("input", {

@@ -72,7 +72,7 @@ export function open(app, route, signal) {
   const keys = [
     bind("/", "Filter by name", () => search.focus(), "Overview"),
     bind("j", "Next metric", () => step(1), "Overview"),
-    bind("k", "Metric before", () => step(-1), "Overview"),
+    bind("k", "Previous metric", () => step(-1), "Overview"),
     ...Object.entries({ n: "name", t: "type", s: "series", r: "rate", l: "last", p: "p95" }).map(
       ([key, column]) =>
         bind(key, `Sort by ${column}; again: the other way`, () => sortBy(column), "Overview"),
