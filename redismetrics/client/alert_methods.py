@@ -1,27 +1,12 @@
 """The methods of both clients that are about alerts. They need the extra ``alerts``."""
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
-if TYPE_CHECKING:
-    from redismetrics.queries.context import QueryContext
-    from redismetrics.store.driver import Operation
-
-T = TypeVar("T")
+from .operations import AsyncMethods, SyncMethods
 
 
-class AlertMethods:
+class AlertMethods(SyncMethods):
     """Alerts, for `Metrics`. Rules are evaluated by workers: see docs/alerts.md."""
-
-    @property
-    def _context(self) -> "QueryContext":
-        raise NotImplementedError
-
-    @property
-    def _now_ms(self) -> int:
-        raise NotImplementedError
-
-    def _ask(self, operation: "Operation[T]") -> T:
-        raise NotImplementedError
 
     def list_alerts(self) -> list[dict[str, Any]]:
         """Return the alerts that are pending or fire, as Prometheus' `/api/v1/alerts` has them.
@@ -92,19 +77,8 @@ class AlertMethods:
         return self._ask(ask.expire(name, id, self._now_ms))
 
 
-class AsyncAlertMethods:
+class AsyncAlertMethods(AsyncMethods):
     """Alerts, for `AsyncMetrics`: see `AlertMethods`."""
-
-    @property
-    def _context(self) -> "QueryContext":
-        raise NotImplementedError
-
-    @property
-    def _now_ms(self) -> int:
-        raise NotImplementedError
-
-    async def _ask(self, operation: "Operation[T]") -> T:
-        raise NotImplementedError
 
     async def list_alerts(self) -> list[dict[str, Any]]:
         """See `Metrics.list_alerts`."""

@@ -1,7 +1,7 @@
 """The query methods of `AsyncMetrics`: those of `Metrics`, as coroutines."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from redismetrics.exposition.families import Family
 from redismetrics.model.exemplar import Exemplar
@@ -9,21 +9,15 @@ from redismetrics.model.validation import MetricType, Tags
 from redismetrics.model.windows import Window
 from redismetrics.queries.query import Query, SamplesQuery
 
+from .operations import AsyncMethods
 from .query_methods import QueryMethods
 
 if TYPE_CHECKING:
     from redismetrics.columnar.digest import Digest
-    from redismetrics.store.driver import Operation
-
-T = TypeVar("T")
 
 
-class AsyncQueries(QueryMethods):
+class AsyncQueries(QueryMethods, AsyncMethods):
     """The query methods that are awaited. Arguments are checked when the coroutine is awaited."""
-
-    async def _ask(self, operation: "Operation[T]") -> T:
-        """Send what was recorded and not sent yet, then run *operation*."""
-        raise NotImplementedError
 
     async def query(
         self,

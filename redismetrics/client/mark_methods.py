@@ -1,31 +1,16 @@
 """The methods of both clients that are about marks: what happened when, such as a deploy."""
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from redismetrics.model.mark import Mark
 from redismetrics.model.validation import Tags
 from redismetrics.model.windows import Window
 
-if TYPE_CHECKING:
-    from redismetrics.queries.context import QueryContext
-    from redismetrics.store.driver import Operation
-
-T = TypeVar("T")
+from .operations import AsyncMethods, SyncMethods
 
 
-class MarkMethods:
+class MarkMethods(SyncMethods):
     """Marks, for `Metrics`."""
-
-    @property
-    def _context(self) -> "QueryContext":
-        raise NotImplementedError
-
-    @property
-    def _now_ms(self) -> int:
-        raise NotImplementedError
-
-    def _ask(self, operation: "Operation[T]") -> T:
-        raise NotImplementedError
 
     def mark(self, text: str, *, tags: Tags | None = None, timestamp: Any = None) -> Mark:
         """Note that something happened, such as a deploy, and return the mark.
@@ -64,19 +49,8 @@ class MarkMethods:
         return self._ask(marks.delete_mark(self._context, id))
 
 
-class AsyncMarkMethods:
+class AsyncMarkMethods(AsyncMethods):
     """Marks, for `AsyncMetrics`: see `MarkMethods`."""
-
-    @property
-    def _context(self) -> "QueryContext":
-        raise NotImplementedError
-
-    @property
-    def _now_ms(self) -> int:
-        raise NotImplementedError
-
-    async def _ask(self, operation: "Operation[T]") -> T:
-        raise NotImplementedError
 
     async def mark(self, text: str, *, tags: Tags | None = None, timestamp: Any = None) -> Mark:
         """See `Metrics.mark`."""

@@ -7,7 +7,7 @@ process that only records loads neither.
 
 import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from redismetrics.exposition.families import Family
 from redismetrics.model.exemplar import Exemplar
@@ -16,15 +16,13 @@ from redismetrics.model.windows import Window
 from redismetrics.queries.query import Query, SamplesQuery
 from redismetrics.settings import Settings
 
+from .operations import OperationMethods, SyncMethods
+
 if TYPE_CHECKING:
     from redismetrics.columnar.digest import Digest
-    from redismetrics.queries.context import QueryContext
-    from redismetrics.store.driver import Operation
-
-T = TypeVar("T")
 
 
-class QueryMethods:
+class QueryMethods(OperationMethods):
     """What the query methods of both clients need of a client."""
 
     settings: Settings
@@ -34,17 +32,9 @@ class QueryMethods:
         def stats(self) -> dict[str, Any]: ...
 
     @property
-    def _context(self) -> "QueryContext":
-        raise NotImplementedError
-
-    @property
     def _idle_ms(self) -> int:
         """How long a series must not have been recorded to leave the Prometheus page."""
         return round(self.settings.series_idle * 1000)
-
-    @property
-    def _now_ms(self) -> int:
-        raise NotImplementedError
 
     @staticmethod
     def to_json(data: Any) -> str:
@@ -54,12 +44,8 @@ class QueryMethods:
         return json.dumps(to_json_ready(data), ensure_ascii=False, allow_nan=False)
 
 
-class SyncQueries(QueryMethods):
+class SyncQueries(QueryMethods, SyncMethods):
     """The query methods that block."""
-
-    def _ask(self, operation: "Operation[T]") -> T:
-        """Send what was recorded and not sent yet, then run *operation*."""
-        raise NotImplementedError
 
     def query(
         self,
