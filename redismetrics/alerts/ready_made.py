@@ -45,7 +45,8 @@ def slo(name: str, errors: str, total: str, objective: float) -> str:
         f"  - name: slo-{name}-ratios",
         "    rules:",
     ]
-    for window in sorted({w for _, long, short, _ in _BURN_RATES for w in (long, short)}, key=_ms):
+    windows = {window for _, long, short, _ in _BURN_RATES for window in (long, short)}
+    for window in sorted(windows, key=parse_duration):
         lines += [
             f"      - record: slo:error_ratio:rate{window}",
             "        expr: "
@@ -182,10 +183,6 @@ groups:
         annotations:
           summary: "{name} is {{{{ $value | humanize }}}}, the limit is {limit:.12g}"
 """
-
-
-def _ms(text: str) -> int:
-    return parse_duration(text)
 
 
 def _quoted(text: str) -> str:

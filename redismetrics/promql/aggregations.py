@@ -12,8 +12,6 @@ from .over_time import sorted_quantiles
 from .vectors import Scalar, Vector
 from .windows import BLOCK_CELLS
 
-_Result = tuple[Floats, Bools]
-
 
 def aggregate(
     vector: Vector, node: Aggregation, parameter: Scalar | None, budget: Budget
