@@ -67,20 +67,33 @@ def compiled(pattern: str) -> Any:
         InvalidExpression: If *pattern* is invalid or needs too much memory.
         MissingExtra: If google-re2 is not installed.
     """
+    try:
+        # PromQL's regular expressions match newlines with a dot.
+        return compile_re2(pattern, dot_matches_newline=True)
+    except ValueError as error:
+        raise InvalidExpression(
+            f"error parsing regexp: {error}: `{pattern[:200]}`; regular expressions must be RE2"
+        ) from error
+
+
+def compile_re2(pattern: str, *, dot_matches_newline: bool) -> Any:
+    """Return the compiled RE2 *pattern*.
+
+    Raises:
+        ValueError: If *pattern* is invalid or needs too much memory, with the reason.
+        MissingExtra: If google-re2 is not installed.
+    """
     re2 = import_re2()
     options = re2.Options()
     options.max_mem = _MAX_REGEX_BYTES
     options.log_errors = False
-    # PromQL's regular expressions match newlines with a dot.
-    options.dot_nl = True
+    options.dot_nl = dot_matches_newline
     try:
         return re2.compile(pattern, options)
     except re2.error as error:
         reason = error.args[0] if error.args else "invalid"
         text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
-        raise InvalidExpression(
-            f"error parsing regexp: {text}: `{pattern[:200]}`; regular expressions must be RE2"
-        ) from error
+        raise ValueError(text) from error
 
 
 def import_re2() -> Any:

@@ -4,7 +4,7 @@ import re
 from functools import lru_cache, partial
 from typing import Any
 
-from redismetrics.errors import MissingExtra
+from redismetrics.promql.matchers import compile_re2
 
 from .errors import ExpansionError
 
@@ -14,19 +14,9 @@ _GROUP = re.compile(r"\$(?:(\$)|\{(\w+)\}|(\w+))")
 @lru_cache(256)
 def _compile(pattern: str) -> Any:
     try:
-        import re2
-    except ImportError as error:
-        raise MissingExtra(
-            "regular expressions of templates need RE2: pip install 'redismetrics[alerts]'"
-        ) from error
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        return re2.compile(pattern, options)
-    except re2.error as error:
-        reason = error.args[0]
-        reason = reason.decode(errors="replace") if isinstance(reason, bytes) else reason
-        raise ExpansionError(f"error parsing regexp: {reason}: `{pattern}`") from error
+        return compile_re2(pattern, dot_matches_newline=False)
+    except ValueError as error:
+        raise ExpansionError(f"error parsing regexp: {error}: `{pattern}`") from error
 
 
 def matches(pattern: str, text: str) -> bool:
