@@ -11,8 +11,8 @@ from redismetrics.store.driver import Operation
 from . import silences, store
 from .durations import parse_duration
 from .label_matchers import check_matcher, parse_matchers
-from .listing import moment
 from .silences import Silence, check_silence
+from .times import time_text
 
 MAX_HISTORY = 10_000
 
@@ -101,11 +101,11 @@ def silence_row(silence: Silence, now_ms: int) -> dict[str, Any]:
     return {
         "id": silence.id,
         "status": {"state": silence.state(now_ms)},
-        "updatedAt": moment(silence.updated_at),
+        "updatedAt": time_text(silence.updated_at),
         "comment": silence.comment,
         "createdBy": silence.author,
-        "startsAt": moment(silence.starts_at),
-        "endsAt": moment(silence.ends_at),
+        "startsAt": time_text(silence.starts_at),
+        "endsAt": time_text(silence.ends_at),
         "matchers": [
             {
                 "name": each.name,

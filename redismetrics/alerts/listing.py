@@ -1,24 +1,16 @@
 """Rules and alerts as Prometheus' HTTP API shows them, from what Redis holds."""
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from redismetrics.store.driver import Operation
 
 from .states import FIRING, RESOLVED, Alert, fingerprint
 from .store import SavedGroup, load_groups, rule_id_of
+from .times import time_text
 
 # A group that missed this many of its intervals counts as no longer evaluated.
 _SILENT_INTERVALS = 3
-
-
-def moment(ms: int) -> str:
-    """Return a time as Prometheus writes it: RFC 3339, UTC."""
-    if not ms:
-        return "0001-01-01T00:00:00Z"
-    text = datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
 
 
 def list_alerts(namespace: str) -> Operation[list[dict[str, Any]]]:
@@ -44,11 +36,11 @@ def alert_row(alert: Alert) -> dict[str, Any]:
         "labels": alert.labels,
         "annotations": alert.annotations,
         "state": alert.state,
-        "activeAt": moment(alert.active_since),
+        "activeAt": time_text(alert.active_since),
         "value": f"{alert.value:.17g}",
     }
     if alert.kept_since:
-        row["keepFiringSince"] = moment(alert.kept_since)
+        row["keepFiringSince"] = time_text(alert.kept_since)
     return row
 
 
@@ -69,7 +61,7 @@ def _group(group: SavedGroup) -> dict[str, Any]:
         "interval": status.interval_ms / 1000,
         "limit": 0,
         "evaluationTime": status.took,
-        "lastEvaluation": moment(status.evaluated_at),
+        "lastEvaluation": time_text(status.evaluated_at),
     }
 
 
@@ -82,7 +74,7 @@ def _rule(
         "labels": fields["labels"],
         "health": "err" if error else "ok",
         "evaluationTime": took,
-        "lastEvaluation": moment(at),
+        "lastEvaluation": time_text(at),
     }
     if error:
         row["lastError"] = error

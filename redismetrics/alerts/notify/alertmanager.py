@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from redismetrics.alerts.states import PENDING, Alert
+from redismetrics.alerts.times import time_text
 
 from .http import post_json
 from .outbox import Outbox
-from .texts import generator_url, time_text
+from .texts import generator_url
 
 # Alerts of one request.
 BATCH = 64
@@ -33,7 +34,7 @@ def alert_payload(
         "annotations": alert.annotations,
         "startsAt": time_text(alert.fired_at),
         "endsAt": time_text(alert.resolved_at or valid_until),
-        "generatorURL": generator_url(alert, external_url),
+        "generatorURL": generator_url(external_url),
     }
 
 

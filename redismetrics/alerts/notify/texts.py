@@ -5,22 +5,21 @@ https://prometheus.io/docs/alerting/latest/notifications/ describes both.
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
-from redismetrics.alerts.states import FIRING, Alert, fingerprint
+from redismetrics.alerts.states import FIRING, fingerprint
 from redismetrics.alerts.templates.errors import TemplateError
 from redismetrics.alerts.templates.execute import Expansion, LabelSet, Listing, Record
 from redismetrics.alerts.templates.functions import FUNCTIONS, text
 from redismetrics.alerts.templates.nodes import Node
 from redismetrics.alerts.templates.parser import parse
+from redismetrics.alerts.times import time_text
 
 from .groups import Notification
 
 MAX_TITLE = 200
 MAX_BODY = 16_000
 
-_NEVER = "0001-01-01T00:00:00Z"
 # A service may take these for mentions of people, markup or the end of a line.
 _MENTION = re.compile(r"(?<!\w)@(?=\w)|<(?=[!@#])")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -39,22 +38,14 @@ def harmless(value: str) -> str:
     return _MENTION.sub(lambda found: found[0] + "\u200b", _CONTROL.sub(" ", value))
 
 
-def time_text(ms: int) -> str:
-    """Return a time as RFC 3339, in UTC."""
-    if not ms:
-        return _NEVER
-    at = datetime.fromtimestamp(ms / 1000, UTC)
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def common(sets: Iterable[Mapping[str, str]]) -> dict[str, str]:
     """Return the labels that all *sets* have with one value."""
     each = [set(labels.items()) for labels in sets]
     return dict(sorted(set.intersection(*each))) if each else {}
 
 
-def generator_url(alert: Alert, external_url: str) -> str:
-    """Return a link to the alert's expression, as far as it is known; empty without a URL."""
+def generator_url(external_url: str) -> str:
+    """Return a link to the page of alerts; empty without a URL."""
     return f"{external_url.rstrip('/')}/#/alerts" if external_url else ""
 
 
@@ -81,7 +72,7 @@ def webhook_payload(
                 "annotations": alert.annotations,
                 "startsAt": time_text(alert.fired_at),
                 "endsAt": time_text(alert.resolved_at),
-                "generatorURL": generator_url(alert, external_url),
+                "generatorURL": generator_url(external_url),
                 "fingerprint": fingerprint(alert.labels),
             }
             for alert in shown
@@ -132,7 +123,7 @@ def _data(notification: Notification, external_url: str) -> Record:
             Annotations=_labels(alert.annotations),
             StartsAt=time_text(alert.fired_at),
             EndsAt=time_text(alert.resolved_at),
-            GeneratorURL=generator_url(alert, external_url),
+            GeneratorURL=generator_url(external_url),
             Fingerprint=fingerprint(alert.labels),
         )
         for alert in notification.alerts
