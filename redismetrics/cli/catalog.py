@@ -6,7 +6,7 @@ import typer
 
 from . import options
 from .options import AsJson, Filter, Name, Namespace, Url
-from .printing import cell, is_for_people, plain, print_json, print_rows
+from .printing import is_for_people, print_json, print_rows, print_value, value_text
 
 
 def list_metrics(as_json: AsJson = False, url: Url = None, namespace: Namespace = None) -> None:
@@ -36,7 +36,7 @@ def tag_values(
         print_json(values)
     else:
         for value in values:
-            print(cell(value) if is_for_people() else plain(value))
+            print_value(value)
 
 
 def exemplars(
@@ -74,4 +74,4 @@ def _text(value: Any) -> str:
         return f"{len(value)}"
     if isinstance(value, dict):
         return " ".join(f"{key}={_text(item)}" for key, item in value.items())
-    return cell(value) if is_for_people() else plain(value)
+    return value_text(value)

@@ -60,6 +60,16 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def print_value(value: Any) -> None:
+    """Print one value in a line."""
+    print(value_text(value))
+
+
+def value_text(value: Any) -> str:
+    """Format a value for people on a terminal, else for programs."""
+    return cell(value) if is_for_people() else plain(value)
+
+
 def plain(value: Any) -> str:
     """Format a value for programs: all digits, no tab and no line break."""
     if value is None:

@@ -15,9 +15,9 @@ from .printing import (
     has_blocks,
     is_for_people,
     make_console,
-    plain,
     print_json,
     print_rows,
+    print_value,
     sparkline,
     table,
 )
@@ -75,7 +75,7 @@ def promql(
     if as_json:
         print_json(result)
     elif not isinstance(result, list):
-        print(cell(result) if is_for_people() else plain(result))
+        print_value(result)
     elif is_range and is_for_people():
         _print_lines(result)
     else:

@@ -17,10 +17,10 @@ from .printing import (
     has_blocks,
     is_for_people,
     make_console,
-    plain,
     print_json,
     print_lines,
     print_rows,
+    print_value,
     sample_row,
     sparkline,
     table,
@@ -93,7 +93,7 @@ def query(
     if as_json:
         print_json(result)
     elif not isinstance(result, list):
-        print(cell(result) if is_for_people() else plain(result))
+        print_value(result)
     else:
         print_rows([row if isinstance(row, dict) else sample_row(row) for row in result])
 
