@@ -2,18 +2,16 @@
 
 import math
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 
+from redismetrics.alerts.durations import parse_duration
 from redismetrics.errors import InvalidQuery, shown
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\Z", re.ASCII)
 _RFC3339 = re.compile(
     r"(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)\Z", re.ASCII
 )
-_DURATION = re.compile(
-    r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?\Z", re.ASCII
-)
-_UNITS_MS = (31_536_000_000, 604_800_000, 86_400_000, 3_600_000, 60_000, 1_000, 1)
 # The longest text of a number or a time. Longer ones have no use and take long to read.
 _MAX_TEXT = 64
 # Times are within these years, in ms; Prometheus stands for "all" by times far beyond them.
@@ -62,14 +60,13 @@ def read_duration(text: str, name: str) -> int:
         InvalidQuery: If *text* is neither, or is too long a time.
     """
     if len(text) <= _MAX_TEXT:
-        milliseconds: float | None = None
         if _NUMBER.match(text):
             milliseconds = float(text) * 1000
-        elif text and (found := _DURATION.match(text)) is not None:
-            parts = zip(found.groups(), _UNITS_MS, strict=True)
-            milliseconds = float(sum(int(number) * unit for number, unit in parts if number))
-        if milliseconds is not None and abs(milliseconds) <= _MAX_DURATION_MS:
-            return round(milliseconds)
+            if abs(milliseconds) <= _MAX_DURATION_MS:
+                return round(milliseconds)
+        else:
+            with suppress(ValueError):
+                return parse_duration(text)
     raise InvalidQuery(
         f'invalid parameter "{name}": {name} must be a number of seconds or a duration such as '
         f"1m30s, got {shown(text, 80)}"
