@@ -1,8 +1,8 @@
 """The stored bytes of each FORMAT ever released, read by today's code.
 
 format2.json holds every key of a small namespace as the code of FORMAT 2 wrote it: name -> type and
-content in hex. `dump` below made it, on a server whose clock was set to a fixed time in the future.
-FORMAT 1 was never released: its file shows that such a namespace is refused.
+content in hex. `record` below made it, on a server whose clock was set to a fixed time in the
+future. FORMAT 1 was never released: its file shows that such a namespace is refused.
 While a format is not released yet,
 
     python -m tests.system.golden.test_golden
@@ -14,14 +14,10 @@ what today's code writes.
 
 import json
 import math
-import shutil
 import statistics
-import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 import redis
@@ -32,8 +28,8 @@ from redismetrics.exposition.families import SeriesState
 from redismetrics.model.validation import OVERFLOW_TAGS
 from redismetrics.store import keys
 from tests.fixtures.servers import Server
+from tests.system.golden.dumps import FOLDER, dump, load, read_all, restored_dump, save, write_all
 
-FOLDER = Path(__file__).parent
 NAMESPACE = "golden"
 # A flush interval longer than any test: only the test itself flushes.
 NEVER = 3_600.0
@@ -172,67 +168,9 @@ NAMES = ["jobs", "depth", "took", "bytes", "temperature", "again", ODD_NAME, "wi
 # -- dumping and restoring ----------------------------------------------------------------------
 
 
-def read_all(client: redis.Redis, namespace: str = NAMESPACE) -> dict[str, Any]:
-    """Return every key of a namespace with type and content.
-
-    Content is pairs of hex; of a sorted set, members in order with the score as text.
-    """
-    found: dict[str, Any] = {}
-    for key in sorted(client.keys(f"rm:{namespace}:*") + client.keys(f"rm:{{{namespace}:*}}:*")):
-        kind = client.type(key).decode()
-        content: Any
-        if kind == "hash":
-            content = dict(
-                sorted((field.hex(), value.hex()) for field, value in client.hgetall(key).items())
-            )
-        elif kind == "zset":
-            content = [
-                [f"{score:.0f}", member.hex()]
-                for member, score in client.zrange(key, 0, -1, withscores=True)
-            ]
-        else:
-            assert kind == "string", f"{key!r} is a {kind}"
-            content = client.get(key).hex()
-        found[key.decode()] = {"type": kind, "content": content}
-    return found
-
-
-def write_all(client: redis.Redis, content: dict[str, Any]) -> None:
-    """Replace all keys by what `read_all` returned."""
-    for key, of_key in content.items():
-        client.delete(key)
-        if of_key["type"] == "hash":
-            pairs = {
-                bytes.fromhex(field): bytes.fromhex(value)
-                for field, value in of_key["content"].items()
-            }
-            client.hset(key, mapping=pairs)  # type: ignore[arg-type]
-        elif of_key["type"] == "zset":
-            client.zadd(
-                key, {bytes.fromhex(member): float(score) for score, member in of_key["content"]}
-            )
-        else:
-            client.set(key, bytes.fromhex(of_key["content"]))
-
-
-def dump() -> dict[str, Any]:
-    """Return what today's code writes; it is the same for every call."""
-    folder = Path(tempfile.mkdtemp(prefix="rm-", dir="/tmp"))
-    try:
-        with (
-            mock.patch("secrets.token_hex", lambda size: "5e" * size),
-            Server.start(folder) as server,
-        ):
-            record(server)
-            with server.client() as client:
-                return read_all(client)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 @pytest.fixture(scope="module")
 def written() -> dict[str, Any]:
-    return dump()
+    return dump(NAMESPACE, record)
 
 
 @pytest.fixture(params=["format2.json", "today"])
@@ -241,19 +179,14 @@ def content(request: pytest.FixtureRequest) -> dict[str, Any]:
     if request.param == "today":
         found: dict[str, Any] = request.getfixturevalue("written")
         return found
-    loaded: dict[str, Any] = json.loads((FOLDER / request.param).read_text())
-    return loaded
+    return load(request.param)
 
 
 @pytest.fixture
 def restored(server: Server, content: dict[str, Any]) -> Iterator[redis.Redis]:
     """A server whose namespace holds the dump and nothing else."""
-    with server.client() as client:
-        if left := read_all(client):
-            client.delete(*left)
-        write_all(client, content)
+    with restored_dump(server, NAMESPACE, content) as client:
         yield client
-        client.delete(*read_all(client))
 
 
 @pytest.fixture
@@ -312,7 +245,7 @@ def test_current_format_has_a_file() -> None:
 
 
 def test_dump_is_reproducible(written: dict[str, Any]) -> None:
-    again, writers = dump(), keys.shard(NAMESPACE, 0).writers
+    again, writers = dump(NAMESPACE, record), keys.shard(NAMESPACE, 0).writers
     # A writer's entry holds the reply that it got, and in it the server's time.
     assert again.pop(writers)["content"].keys() == written[writers]["content"].keys()
     others = {key: of_key for key, of_key in written.items() if key != writers}
@@ -340,7 +273,7 @@ def without_times(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_restored_keys_equal_the_dump(restored: redis.Redis, content: dict[str, Any]) -> None:
-    assert read_all(restored) == content
+    assert read_all(restored, NAMESPACE) == content
 
 
 # -- queries ------------------------------------------------------------------------------------
@@ -544,13 +477,13 @@ def test_recording_continues(metrics: Metrics, restored: redis.Redis) -> None:
 def test_batch_applied_before_the_dump_is_not_applied_again(
     metrics: Metrics, restored: redis.Redis
 ) -> None:
-    before = read_all(restored)
+    before = read_all(restored, NAMESPACE)
     sender = metrics._sink.sender
     # The last batch of this writer was its fourth: this one.
     sender.writer, sender._sequence[0] = WRITERS[1], 3
     metrics.gauge("again", 3, tags={"n": 1})
     metrics.flush()
-    assert read_all(restored) == before
+    assert read_all(restored, NAMESPACE) == before
     metrics.gauge("again", 5, tags={"n": 1})
     metrics.flush()
     assert [each.value for each in metrics.query("again", tags={"n": 1})] == [3, 5]
@@ -563,7 +496,7 @@ def test_batch_applied_before_the_dump_is_not_applied_again(
 def newer(restored: redis.Redis) -> dict[str, Any]:
     """Return the keys of the namespace after a newer version has upgraded it."""
     restored.hset(keys.config(NAMESPACE), "format", str(keys.FORMAT + 1))
-    return read_all(restored)
+    return read_all(restored, NAMESPACE)
 
 
 SAYS = rf"must have format {keys.FORMAT}, got {keys.FORMAT + 1}"
@@ -594,7 +527,7 @@ def test_newer_format_is_rejected_by_queries_and_not_changed(
 ) -> None:
     with pytest.raises(FormatMismatch, match=SAYS):
         ask(metrics)
-    assert read_all(restored) == newer
+    assert read_all(restored, NAMESPACE) == newer
 
 
 def test_flush_raises_at_once_for_a_newer_format(newer: dict[str, Any], metrics: Metrics) -> None:
@@ -612,44 +545,42 @@ def test_newer_format_is_rejected_when_recording_and_not_changed(
         metrics.flush()
     # Kept in case the namespace is downgraded again.
     assert metrics.stats()["pending"] == 2
-    assert read_all(restored) == newer
+    assert read_all(restored, NAMESPACE) == newer
     metrics.close(0.2)
     assert metrics.stats()["dropped"] == {"unsent": 2}
-    assert read_all(restored) == newer
+    assert read_all(restored, NAMESPACE) == newer
 
 
 @pytest.fixture
 def older(server: Server) -> Iterator[redis.Redis]:
     """A server whose namespace is of FORMAT 1."""
     with server.client() as client:
-        if left := read_all(client):
+        if left := read_all(client, NAMESPACE):
             client.delete(*left)
-        write_all(client, json.loads((FOLDER / "format1.json").read_text()))
+        write_all(client, load("format1.json"))
         yield client
-        if left := read_all(client):
+        if left := read_all(client, NAMESPACE):
             client.delete(*left)
 
 
 def test_an_older_format_is_rejected_with_the_command_that_clears_it(
     older: redis.Redis, url: str
 ) -> None:
-    before = read_all(older)
+    before = read_all(older, NAMESPACE)
     with Metrics(url, namespace=NAMESPACE, flush_interval=NEVER) as metrics:
         with pytest.raises(FormatMismatch, match=r"`redismetrics clear --namespace golden`"):
             metrics.query("jobs")
         metrics.increment("jobs")
         with pytest.raises(FormatMismatch, match="must have format 2, got 1"):
             metrics.flush()
-        assert read_all(older) == before
+        assert read_all(older, NAMESPACE) == before
         with Metrics(url, namespace=NAMESPACE) as other:
             assert other.clear(confirm=True) == len(NAMES)
-        left = read_all(older).keys()
+        left = read_all(older, NAMESPACE).keys()
         assert left <= {keys.rollup(NAMESPACE, 0, "again").state}
         metrics.flush()  # what waited
         assert metrics.query("jobs", aggregation="sum") == 1
 
 
 if __name__ == "__main__":
-    target = FOLDER / f"format{keys.FORMAT}.json"
-    target.write_text(json.dumps(dump(), indent=1) + "\n")
-    print(f"{target}: {target.stat().st_size} bytes")
+    save(f"format{keys.FORMAT}.json", dump(NAMESPACE, record))

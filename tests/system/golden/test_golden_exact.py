@@ -4,10 +4,7 @@
 again. After a release it must not change.
 """
 
-import json
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +21,7 @@ from redismetrics.store.namespace import open_namespace
 from redismetrics.worker.downsample import downsample
 from redismetrics.worker.seal import seal
 from tests.fixtures.servers import Server
-from tests.system.golden.test_golden import FOLDER, read_all, write_all
+from tests.system.golden.dumps import dump, load, restored_dump, save
 
 NAMESPACE = "golden_exact"
 # 2025-06-16 00:00 UTC, the start of an hour.
@@ -77,29 +74,24 @@ def record(metrics: Metrics) -> None:
     metrics.gauge("loss", 0.5, tags={"run": "r0"}, timestamp=START + 3_600)
 
 
-def write(server: Server) -> dict[str, Any]:
+def write(server: Server) -> None:
     """Record and seal; merge the first hour into its segment."""
     with Metrics(server.url, namespace=NAMESPACE, flush_interval=NEVER, **AGES) as metrics:
         record(metrics)
         metrics.flush()
     client = Store(server.url, 5).connect(retries=0)
-    with client, server.client() as direct:
+    with client:
         kept = run(
             client, open_namespace(NAMESPACE, retention_policy(resolve({}, **AGES)))
         ).retention
         metric = MetricLocation(NAMESPACE, 0, "loss", kept)
         run(client, seal(metric))
         run(client, downsample(metric, DueSlot("hour", START * 1000, 0)))
-        return read_all(direct, NAMESPACE)
 
 
 @pytest.fixture(scope="module")
 def written() -> dict[str, Any]:
-    with (
-        tempfile.TemporaryDirectory(prefix="rm-", dir="/tmp") as folder,
-        Server.start(Path(folder)) as server,
-    ):
-        return write(server)
+    return dump(NAMESPACE, write)
 
 
 @pytest.fixture(params=["exact2.json", "today"])
@@ -107,19 +99,16 @@ def content(request: pytest.FixtureRequest) -> dict[str, Any]:
     if request.param == "today":
         found: dict[str, Any] = request.getfixturevalue("written")
         return found
-    loaded: dict[str, Any] = json.loads((FOLDER / request.param).read_text())
-    return loaded
+    return load(request.param)
 
 
 @pytest.fixture
 def metrics(server: Server, url: str, content: dict[str, Any]) -> Iterator[Metrics]:
-    with server.client() as client:
-        write_all(client, content)
-        with Metrics(
-            url, namespace=NAMESPACE, flush_interval=NEVER, cache_bytes=0, **AGES
-        ) as metrics:
-            yield metrics
-        client.delete(*read_all(client, NAMESPACE))
+    with (
+        restored_dump(server, NAMESPACE, content),
+        Metrics(url, namespace=NAMESPACE, flush_interval=NEVER, cache_bytes=0, **AGES) as metrics,
+    ):
+        yield metrics
 
 
 @pytest.mark.parametrize(("number", "steps"), [(0, STEPS), (1, 10)])
@@ -164,15 +153,5 @@ def test_recording_and_sealing_continue(metrics: Metrics, server: Server) -> Non
     assert definition.options == Options(**OPTIONS)
 
 
-def main() -> None:
-    with (
-        tempfile.TemporaryDirectory(prefix="rm-", dir="/tmp") as folder,
-        Server.start(Path(folder)) as server,
-    ):
-        path = FOLDER / f"exact{keys.FORMAT}.json"
-        path.write_text(json.dumps(write(server), indent=0, sort_keys=True) + "\n")
-        print(f"{path}: {path.stat().st_size} bytes")
-
-
 if __name__ == "__main__":
-    main()
+    save(f"exact{keys.FORMAT}.json", dump(NAMESPACE, write))

@@ -4,13 +4,8 @@
 not change. See test_golden.py, whose namespace has the other types.
 """
 
-import json
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 import redis
@@ -19,18 +14,11 @@ from redismetrics import Metrics
 from redismetrics.model.exemplar import StoredExemplar, unpack_exemplar
 from redismetrics.store import keys
 from tests.fixtures.servers import Server
-from tests.system.golden.test_golden import (
-    AGES,
-    BASE,
-    CLOCK,
-    FOLDER,
-    NEVER,
-    read_all,
-    write_all,
-)
+from tests.system.golden.dumps import dump, load, restored_dump, save
+from tests.system.golden.test_golden import AGES, BASE, CLOCK, NEVER
 
 NAMESPACE = "golden_kinds"
-FILE = FOLDER / "kinds2.json"
+FILE = "kinds2.json"
 WRITERS = ("a1", "b2")
 STATES = ("starting", "running", "stopped")
 
@@ -66,31 +54,12 @@ def record(server: Server) -> None:
         metrics.increment("jobs", 1, exemplar={"trace_id": "t4"})
 
 
-def dump() -> dict[str, Any]:
-    """Return what today's code writes; it is the same for every call."""
-    folder = Path(tempfile.mkdtemp(prefix="rm-", dir="/tmp"))
-    try:
-        with (
-            mock.patch("secrets.token_hex", lambda size: "5e" * size),
-            Server.start(folder) as server,
-        ):
-            record(server)
-            with server.client() as direct:
-                return read_all(direct, NAMESPACE)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 @pytest.fixture(params=["file", "today"])
 def restored(request: pytest.FixtureRequest, server: Server) -> Iterator[redis.Redis]:
     """A server whose namespace holds the dump and nothing else."""
-    content = dump() if request.param == "today" else json.loads(FILE.read_text())
-    with server.client() as direct:
-        if left := read_all(direct, NAMESPACE):
-            direct.delete(*left)
-        write_all(direct, content)
+    content = dump(NAMESPACE, record) if request.param == "today" else load(FILE)
+    with restored_dump(server, NAMESPACE, content) as direct:
         yield direct
-        direct.delete(*read_all(direct, NAMESPACE))
 
 
 @pytest.fixture
@@ -154,5 +123,4 @@ def test_recording_continues(metrics: Metrics) -> None:
 
 
 if __name__ == "__main__":
-    FILE.write_text(json.dumps(dump(), indent=1) + "\n")
-    print(f"{FILE}: {FILE.stat().st_size} bytes")
+    save(FILE, dump(NAMESPACE, record))

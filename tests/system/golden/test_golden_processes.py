@@ -4,12 +4,7 @@
 it must not change. See test_golden.py, whose namespace has the other kinds.
 """
 
-import json
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import pytest
@@ -21,10 +16,11 @@ from redismetrics.model.options import MERGE_MODES
 from redismetrics.recording import own_values
 from redismetrics.store import keys
 from tests.fixtures.servers import Server
-from tests.system.golden.test_golden import AGES, BASE, CLOCK, FOLDER, NEVER, read_all, write_all
+from tests.system.golden.dumps import dump, load, restored_dump, save
+from tests.system.golden.test_golden import AGES, BASE, CLOCK, NEVER
 
 NAMESPACE = "golden_processes"
-FILE = FOLDER / "processes2.json"
+FILE = "processes2.json"
 PROCESSES = [
     Process(7, b"kernel_1", "web"),
     Process(8, b"kernel_1", "web"),
@@ -57,31 +53,12 @@ def record(server: Server) -> None:
             made.close()
 
 
-def dump() -> dict[str, Any]:
-    """Return what today's code writes."""
-    folder = Path(tempfile.mkdtemp(prefix="rm-", dir="/tmp"))
-    try:
-        with (
-            mock.patch("secrets.token_hex", lambda size: "5e" * size),
-            Server.start(folder) as server,
-        ):
-            record(server)
-            with server.client() as direct:
-                return read_all(direct, NAMESPACE)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 @pytest.fixture(params=["file", "today"])
 def restored(request: pytest.FixtureRequest, server: Server) -> Iterator[redis.Redis]:
     """A server whose namespace holds the dump and nothing else."""
-    content = dump() if request.param == "today" else json.loads(FILE.read_text())
-    with server.client() as direct:
-        if left := read_all(direct, NAMESPACE):
-            direct.delete(*left)
-        write_all(direct, content)
+    content = dump(NAMESPACE, record) if request.param == "today" else load(FILE)
+    with restored_dump(server, NAMESPACE, content) as direct:
         yield direct
-        direct.delete(*read_all(direct, NAMESPACE))
 
 
 @pytest.fixture
@@ -122,5 +99,4 @@ def test_recording_continues(metrics: Metrics) -> None:
 
 
 if __name__ == "__main__":
-    FILE.write_text(json.dumps(dump(), indent=1) + "\n")
-    print(f"{FILE}: {FILE.stat().st_size} bytes")
+    save(FILE, dump(NAMESPACE, record))

@@ -4,11 +4,8 @@
 tests/system/golden/sealed<format>.json, again. After a release it must not change.
 """
 
-import json
 import statistics
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +22,7 @@ from redismetrics.store.namespace import open_namespace
 from redismetrics.worker.downsample import downsample
 from redismetrics.worker.seal import seal
 from tests.fixtures.servers import Server
-from tests.system.golden.test_golden import FOLDER, read_all, write_all
+from tests.system.golden.dumps import dump, load, restored_dump, save
 
 NAMESPACE = "golden_sealed"
 # 2025-06-16 00:00 UTC, the start of a day and an hour.
@@ -65,7 +62,7 @@ def record(metrics: Metrics) -> None:
     metrics.gauge("depth", -4, timestamp=START + 86_400)
 
 
-def write(server: Server) -> dict[str, Any]:
+def write(server: Server) -> None:
     """Record, seal, and downsample the first hours and the first day."""
     with Metrics(
         server.url, namespace=NAMESPACE, flush_interval=NEVER, samples_per_flush=10_000, **AGES
@@ -73,7 +70,7 @@ def write(server: Server) -> dict[str, Any]:
         record(metrics)
         metrics.flush()
     client = Store(server.url, 5).connect(retries=0)
-    with client, server.client() as direct:
+    with client:
         kept = run(
             client, open_namespace(NAMESPACE, retention_policy(resolve({}, **AGES)))
         ).retention
@@ -84,16 +81,11 @@ def write(server: Server) -> dict[str, Any]:
                 for hour in (START, START + 3_600, START + 7_200):
                     run(client, downsample(metric, DueSlot("hour", hour * 1000, chunk)))
                 run(client, downsample(metric, DueSlot("day", START * 1000, chunk)))
-        return read_all(direct, NAMESPACE)
 
 
 @pytest.fixture(scope="module")
 def written() -> dict[str, Any]:
-    with (
-        tempfile.TemporaryDirectory(prefix="rm-", dir="/tmp") as folder,
-        Server.start(Path(folder)) as server,
-    ):
-        return write(server)
+    return dump(NAMESPACE, write)
 
 
 @pytest.fixture(params=["sealed2.json", "today"])
@@ -101,19 +93,16 @@ def content(request: pytest.FixtureRequest) -> dict[str, Any]:
     if request.param == "today":
         found: dict[str, Any] = request.getfixturevalue("written")
         return found
-    loaded: dict[str, Any] = json.loads((FOLDER / request.param).read_text())
-    return loaded
+    return load(request.param)
 
 
 @pytest.fixture
 def metrics(server: Server, url: str, content: dict[str, Any]) -> Iterator[Metrics]:
-    with server.client() as client:
-        write_all(client, content)
-        with Metrics(
-            url, namespace=NAMESPACE, flush_interval=NEVER, cache_bytes=0, **AGES
-        ) as metrics:
-            yield metrics
-        client.delete(*read_all(client, NAMESPACE))
+    with (
+        restored_dump(server, NAMESPACE, content),
+        Metrics(url, namespace=NAMESPACE, flush_interval=NEVER, cache_bytes=0, **AGES) as metrics,
+    ):
+        yield metrics
 
 
 def test_file_has_every_kind_of_key_that_workers_write(content: dict[str, Any]) -> None:
@@ -225,15 +214,5 @@ def test_recording_and_sealing_continue(metrics: Metrics, server: Server) -> Non
     ]
 
 
-def main() -> None:
-    with (
-        tempfile.TemporaryDirectory(prefix="rm-", dir="/tmp") as folder,
-        Server.start(Path(folder)) as server,
-    ):
-        path = FOLDER / f"sealed{keys.FORMAT}.json"
-        path.write_text(json.dumps(write(server), indent=0, sort_keys=True) + "\n")
-        print(f"{path}: {path.stat().st_size} bytes")
-
-
 if __name__ == "__main__":
-    main()
+    save(f"sealed{keys.FORMAT}.json", dump(NAMESPACE, write))
