@@ -69,3 +69,18 @@ def test_long_values_are_cut_and_stay_different() -> None:
     assert one != other
     assert len(one.encode()) <= MAX_TAG_BYTES
     assert names.stored_tags(["a"], ["\ud800"]) == {"a": "\\ud800"}
+
+
+@pytest.mark.parametrize("stored", ["U__", "U___D800_", "U___110000_"])
+def test_a_name_that_is_not_escaped_text_is_shown_as_it_is(stored: str) -> None:
+    assert names.family_name(stored, "gauge") == stored
+    assert names.label_name(stored) == stored
+
+
+@pytest.mark.parametrize(
+    "more",
+    ["[]", "1", "null", "[" * 4000, '{"a": "\\ud800"}', '{"a": 1}', '{"": "x"}', '{"a b": "x"}'],
+)
+def test_a_tag_that_only_has_the_name_of_further_labels_is_shown_as_it_is(more: str) -> None:
+    labels = {"queue": "mail", names.MORE_LABELS: more}
+    assert names.with_more_labels(labels) == labels

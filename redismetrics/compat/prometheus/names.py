@@ -23,6 +23,8 @@ from redismetrics.model.validation import (
 _PREFIX = "U__"
 _ESCAPED = re.compile(r"__|_([0-9A-Fa-f]{1,6})_|[^_]")
 _KEPT = re.compile(r"[A-Za-z0-9]")
+# Code points that no page can show.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 # The tag that holds the labels beyond MAX_TAGS, as JSON.
 MORE_LABELS = "U__more_labels"
 # Hexadecimal digits of the hash at the end of what was cut.
@@ -67,10 +69,21 @@ def with_more_labels(labels: dict[str, str]) -> dict[str, str]:
         return labels
     try:
         found = json.loads(more)
-    except ValueError:
+    except (ValueError, RecursionError):
+        return labels
+    if not _are_stored_labels(found):
+        # A tag of that name that was recorded with the API of redismetrics.
         return labels
     rest = {label: value for label, value in labels.items() if label != MORE_LABELS}
-    return {**rest, **{_original(label): str(value) for label, value in found.items()}}
+    return {**rest, **{_original(label): value for label, value in found.items()}}
+
+
+def _are_stored_labels(found: object) -> bool:
+    """Return whether *found* are labels as `stored_tags` writes them."""
+    return isinstance(found, dict) and all(
+        NAME_PATTERN.match(label) and isinstance(value, str) and not _SURROGATE.search(value)
+        for label, value in found.items()
+    )
 
 
 def label_name(key: str) -> str:
@@ -99,11 +112,13 @@ def _original(stored: str) -> str:
     if not stored.startswith(_PREFIX):
         return stored
     parts = _ESCAPED.finditer(stored, len(_PREFIX))
-    return "".join(
+    name = "".join(
         chr(int(part[1], 16)) if part[1] else part[0][:1]
         for part in parts
         if not part[1] or int(part[1], 16) <= 0x10FFFF
     )
+    # A name that `_escaped` did not make may stand for nothing that a page can show.
+    return name if name and not _SURROGATE.search(name) else stored
 
 
 def _stored_value(value: str) -> str:
