@@ -6,13 +6,21 @@ from time import monotonic
 
 
 class CachedAnswers:
-    """Bodies of responses by what was asked, each for some seconds; bounded in bytes.
+    """Bodies of responses by what was asked, each for some seconds; bounded in number and bytes.
 
     One is made at a time, so that readers who ask for the same at the same time share one.
     """
 
-    def __init__(self, max_bytes: int = 16 << 20, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self,
+        max_bytes: int = 16 << 20,
+        clock: Callable[[], float] = monotonic,
+        *,
+        max_answers: int = 1_000,
+    ) -> None:
         self._max_bytes = max_bytes
+        # What was asked is kept too, and may be longer than the answer.
+        self._max_answers = max_answers
         self._clock = clock
         self._lock = threading.Lock()
         self._kept: dict[Hashable, tuple[float, bytes]] = {}
@@ -30,7 +38,7 @@ class CachedAnswers:
             if len(body) <= self._max_bytes:
                 self._kept[key] = self._clock() + seconds, body
                 self._bytes += len(body)
-                while self._bytes > self._max_bytes:
+                while self._bytes > self._max_bytes or len(self._kept) > self._max_answers:
                     self._drop(next(iter(self._kept)))
             return body
 

@@ -166,3 +166,12 @@ def test_cached_answers_expire_and_are_bounded() -> None:
     cache.get("b", 5, make("bbbbbb"))
     cache.get("a", 5, make("third"))
     assert made == ["aaaa", "again", "x" * 11, "x" * 11, "bbbbbb", "third"]
+
+
+def test_cached_answers_are_bounded_in_number() -> None:
+    cache = CachedAnswers(clock=lambda: 0.0, max_answers=2)
+    for key in "abc":
+        cache.get(key, 5, key.encode)
+    assert cache.get("c", 5, "never".encode) == b"c"
+    assert cache.get("b", 5, "never".encode) == b"b"
+    assert cache.get("a", 5, "again".encode) == b"again"
