@@ -75,8 +75,14 @@ class SeriesReceiver:
         return received
 
     def _declare(self, metadata: Any) -> None:
-        """Keep help and unit of metrics; a family of a histogram is not a metric of its own."""
+        """Keep help and unit of metrics; a family of a histogram is not a metric of its own.
+
+        Those of new metrics are left out while this process holds as many metrics as it may.
+        """
+        metric_count, _, _ = self._metrics.internals.buffered_counts()
         for each in metadata:
+            if metric_count >= self._limit.max_names:
+                return
             known = self._metrics.internals.definition(each.metric_family_name)
             if known is None and (each.help or each.unit):
                 try:
@@ -87,6 +93,7 @@ class SeriesReceiver:
                 except InvalidMetric:
                     # Its help is too long, or its name is not one of ours: the samples say so.
                     continue
+                metric_count += 1
 
     def _checked(
         self, timeseries: Any, received: Received

@@ -160,6 +160,19 @@ def test_a_flood_of_series_is_refused_as_a_whole(metrics: Metrics) -> None:
     assert metrics.list_metrics() == []
 
 
+def test_a_flood_of_metadata_is_not_kept(metrics: Metrics) -> None:
+    httpx = pytest.importorskip("httpx", reason="needs httpx")
+    app = create_app(metrics, allow_write=True, limits=Limits(max_recorded_names=2))
+    request = new_request()
+    for number in range(5):
+        request.metadata.add(metric_family_name=f"m{number}", help="Much.")
+    with running(app) as at, httpx.Client(base_url=f"{at}/api/v1") as web:
+        response = web.post("/write", content=encode(request), headers=HEADERS)
+        assert response.status_code == 204
+        assert write(web, ({"__name__": "m1"}, [(NOW, 1.0)])).status_code == 204
+    assert metrics.internals.buffered_counts()[0] == 2
+
+
 def test_without_writing_there_is_no_endpoint(metrics: Metrics) -> None:
     httpx = pytest.importorskip("httpx", reason="needs httpx")
     with running(create_app(metrics)) as at, httpx.Client(base_url=f"{at}/api/v1") as web:
