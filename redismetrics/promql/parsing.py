@@ -29,6 +29,8 @@ _FILLS = ("fill", "fill_left", "fill_right")
 _BYTE = re.compile(r"\\(?:x[89a-fA-F]|[2-3][0-7]{2})")
 _ESCAPE = re.compile(r"(\\(?:x..|[0-7]{3}|u.{4}|U.{8}|.))|([^\\]+)")
 _DURATION = re.compile(r"(?:[0-9]+(?:ms|[smhdwy]))+")
+# The latest time of @, in ms: times are int64, also with the offsets and ranges before them.
+_MOST_MS = 10**18
 
 
 @lru_cache(256)
@@ -237,10 +239,14 @@ class _Converter:
         text = self._skip()
         try:
             if _DURATION.fullmatch(text):
-                return sign * _ms(self._parser.parse_duration(text))
-            return sign * round(float(text) * 1000)
+                moment = _ms(self._parser.parse_duration(text))
+            else:
+                moment = round(float(text) * 1000)
         except (ValueError, OverflowError):
             refuse(self._expression, at, "the time of @ must be Unix seconds")
+        if moment > _MOST_MS:
+            refuse(self._expression, at, f"timestamp out of bounds for @ modifier: {text}")
+        return sign * moment
 
     # Nodes.
 

@@ -69,6 +69,8 @@ HOSTILE = {
         ("{}", "vector selector must contain at least one non-empty matcher"),
         ("rate(x)", 'expected type range vector in call to function "rate", got instant vector'),
         ("x @ 1e999", "timestamp out of bounds for @ modifier: inf"),
+        ("x @ 1e300", "timestamp out of bounds for @ modifier: 1e300"),
+        ("x @ -1e16", "timestamp out of bounds for @ modifier: 1e16"),
     ],
 )
 def test_an_error_says_where_and_why(expression: str, message: str) -> None:
