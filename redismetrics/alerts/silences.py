@@ -7,7 +7,7 @@ from typing import Any
 
 import msgpack
 
-from redismetrics.errors import InvalidQuery
+from redismetrics.errors import InvalidQuery, shown
 from redismetrics.store import keys
 from redismetrics.store.driver import Operation
 from redismetrics.store.replies import pairs, reading
@@ -82,6 +82,13 @@ def check_silence(
             raise InvalidQuery(
                 f"{what} of a silence must have 1 to {MAX_TEXT} characters, got {len(text)}"
             )
+    for text in (id, author, comment, *(part for each in of for part in (each.name, each.value))):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidQuery(
+                f"texts of a silence must be valid Unicode, got {shown(text)}"
+            ) from error
     return Silence(id or _new_id(), of, starts_at, ends_at, author, comment, now)
 
 
