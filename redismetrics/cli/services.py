@@ -22,7 +22,13 @@ def work(context: typer.Context) -> None:
     from redismetrics.worker import __main__
 
     def run_worker(arguments: list[str]) -> int:
-        return __main__.main(arguments, prog="redismetrics worker", watch=shown_progress)
+        return __main__.main(
+            arguments,
+            prog="redismetrics worker",
+            epilog="With --rules GLOB it also evaluates alert rules, and takes the options of "
+            "`redismetrics alerts run`; see `redismetrics alerts run --help`.",
+            watch=shown_progress,
+        )
 
     if any(each.split("=")[0] in RULE_OPTIONS for each in context.args):
         raise typer.Exit(work_with_rules(context.args, run_worker))

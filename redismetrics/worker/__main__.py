@@ -31,15 +31,16 @@ def main(
     argv: list[str] | None = None,
     *,
     prog: str = "python -m redismetrics.worker",
+    epilog: str = "",
     watch: Watch = nullcontext,
     limits: WorkerLimits = DEFAULT_LIMITS,
 ) -> int:
     """Work until SIGTERM or SIGINT, or with --once until nothing is due.
 
-    *watch* is entered around the work of --once, and may show its progress. Returns the exit code:
-    0, or 1 if Redis is unreachable.
+    *epilog* is added to the help. *watch* is entered around the work of --once, and may show its
+    progress. Returns the exit code: 0, or 1 if Redis is unreachable.
     """
-    parser = _parser(prog, limits)
+    parser = _parser(prog, epilog, limits)
     options = _parse(parser, argv)
     logging.basicConfig(
         format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr
@@ -62,10 +63,11 @@ def main(
     return 0
 
 
-def _parser(prog: str, limits: WorkerLimits) -> argparse.ArgumentParser:
+def _parser(prog: str, epilog: str, limits: WorkerLimits) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog,
         description="Build minutes, hours and days from recorded samples, and remove expired data.",
+        epilog=epilog,
     )
     parser.add_argument("--url", help="URL of Redis (default: REDISMETRICS_URL)")
     parser.add_argument(
