@@ -301,7 +301,7 @@ class RedisSink:
         except BaseException as error:
             log.warning(
                 "close() was interrupted by %r: %d samples are not stored yet; "
-                "the next close(), or the end of the process, goes on",
+                "the next close(), or the end of the process, continues",
                 error,
                 self.send_queue.drained - self.send_queue.settled + self.recorder.waiting(),
             )
