@@ -44,8 +44,6 @@ def test_the_help_of_worker_and_export_names_the_command(shell: Shell) -> None:
         assert out.startswith(f"usage: redismetrics {command} ")
 
 
-@pytest.mark.slow
-@needs_server
 def test_the_help_of_worker_says_where_the_options_of_alerts_are(shell: Shell) -> None:
     status, out, _ = shell("worker", "--help")
     assert status == 0
@@ -53,6 +51,8 @@ def test_the_help_of_worker_says_where_the_options_of_alerts_are(shell: Shell) -
     assert "redismetrics alerts run --help" in " ".join(out.split())
 
 
+@pytest.mark.slow
+@needs_server
 def test_export_passes_its_options_on(
     home: Home, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
