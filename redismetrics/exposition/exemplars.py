@@ -6,6 +6,7 @@ from redismetrics.model.exemplar import StoredExemplar, unpack_exemplar
 from redismetrics.model.time import DAY
 from redismetrics.store import keys
 
+from .names import escape_label_value
 from .number_format import format_values
 from .series_table import unpack_tags
 
@@ -60,10 +61,8 @@ def with_exemplars(
 
 
 def _suffix(exemplar: StoredExemplar) -> str:
-    labels = ",".join(f'{key}="{_escape(value)}"' for key, value in exemplar.labels.items())
+    labels = ",".join(
+        f'{key}="{escape_label_value(value)}"' for key, value in exemplar.labels.items()
+    )
     (value,) = format_values([exemplar.value])
     return f" # {{{labels}}} {value} {exemplar.time_ms / 1000:.3f}"
-
-
-def _escape(value: str) -> str:
-    return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')

@@ -88,3 +88,8 @@ def names_of_tags(definition: Definition, tag_keys: Iterable[str], *taken: str) 
         used.add(label)
         labels[key] = label
     return labels
+
+
+def escape_label_value(value: str) -> str:
+    """Return the value of a label as it is between quotes on a Prometheus page."""
+    return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')

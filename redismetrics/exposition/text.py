@@ -26,7 +26,7 @@ from redismetrics.model.validation import MetricType
 
 from .exemplars import with_exemplars
 from .families import Family, SeriesState
-from .names import family_names, label_names
+from .names import escape_label_value, family_names, label_names
 from .number_format import format_bound, format_values
 from .series_table import SeriesGroup, SeriesTable
 
@@ -182,9 +182,7 @@ def _label_texts(group: SeriesGroup, names: dict[str, str]) -> list[str]:
 def _escape(values: list[str]) -> list[str]:
     text = "".join(values)
     if "\\" in text or "\n" in text or '"' in text:
-        return [
-            value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"') for value in values
-        ]
+        return list(map(escape_label_value, values))
     return values
 
 

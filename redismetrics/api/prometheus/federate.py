@@ -10,6 +10,7 @@ from starlette.responses import Response
 from redismetrics.api.endpoint import Endpoint
 from redismetrics.api.sending import HeldResponse
 from redismetrics.api.service import Service
+from redismetrics.exposition.names import escape_label_value
 from redismetrics.exposition.text import content_type
 from redismetrics.promql.number_format import format_value
 from redismetrics.promql.vectors import Vector
@@ -65,9 +66,7 @@ def _lines(found: dict[tuple[tuple[str, str], ...], float], now_ms: int) -> Iter
         if name != last:
             yield f"# TYPE {name} untyped\n"
             last = name
-        texts = ",".join(f'{key}="{_escape(text)}"' for key, text in labels if key != "__name__")
+        texts = ",".join(
+            f'{key}="{escape_label_value(text)}"' for key, text in labels if key != "__name__"
+        )
         yield f"{name}{{{texts}}} {format_value(value)} {now_ms}\n"
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
