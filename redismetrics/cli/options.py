@@ -12,6 +12,7 @@ from redismetrics.client.metrics import Metrics
 from redismetrics.errors import (
     InvalidMetric,
     InvalidQuery,
+    InvalidSetting,
     InvalidTags,
     InvalidValue,
     RedisMetricsError,
@@ -189,6 +190,16 @@ def time(text: str | None, option: str) -> Any:
     if text is None:
         return None
     return parse_time(text, option, system_clock())
+
+
+def seconds(option: str, text: str) -> float:
+    """Parse a duration such as 1m30s to seconds."""
+    from redismetrics.alerts.durations import parse_duration
+
+    try:
+        return parse_duration(text) / 1000
+    except ValueError as error:
+        raise InvalidSetting(f"{option} must be a duration such as 15s: {error}") from error
 
 
 def check_exists(metrics: Metrics, name: str) -> None:

@@ -12,7 +12,7 @@ from redismetrics.client.metrics import Metrics
 from redismetrics.errors import InvalidSetting, RedisMetricsError
 
 from .alerts.service import log_to_stderr
-from .options import Namespace, Url
+from .options import Namespace, Url, seconds
 
 if TYPE_CHECKING:
     from redismetrics.push.service import PushService
@@ -124,12 +124,7 @@ def _run_until_stopped(service: "PushService", metrics_port: str) -> None:
 
 
 def _seconds(option: str, text: str) -> float:
-    from redismetrics.alerts.durations import parse_duration
-
-    try:
-        seconds = parse_duration(text) / 1000
-    except ValueError as error:
-        raise InvalidSetting(f"{option} must be a duration such as 15s: {error}") from error
-    if not seconds:
+    found = seconds(option, text)
+    if not found:
         raise InvalidSetting(f"{option} must be more than 0, got {text!r}")
-    return seconds
+    return found

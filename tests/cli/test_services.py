@@ -51,6 +51,11 @@ def test_the_help_of_worker_says_where_the_options_of_alerts_are(shell: Shell) -
     assert "redismetrics alerts run --help" in " ".join(out.split())
 
 
+def test_a_wrong_duration_names_its_option(shell: Shell) -> None:
+    status, _, err = shell("alerts", "run", "--rules", "rules.yml", "--lease", "15")
+    assert (status, "--lease must be a duration such as 15s: " in err) == (2, True), err
+
+
 @pytest.mark.slow
 @needs_server
 def test_export_passes_its_options_on(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from redismetrics.cli.options import seconds
 from redismetrics.client.metrics import Metrics
 from redismetrics.errors import InvalidSetting, RedisMetricsError, one_line
 
@@ -96,22 +97,13 @@ def read_options(given: argparse.Namespace) -> "AlertOptions":
         tuple(given.alertmanager),
         given.webhook,
         given.notify_config,
-        resend_delay=_seconds("--resend-delay", given.resend_delay),
+        resend_delay=seconds("--resend-delay", given.resend_delay),
         external_url=given.external_url,
         external_labels=labels,
-        lease=_seconds("--lease", given.lease),
-        send_timeout=_seconds("--send-timeout", given.send_timeout),
+        lease=seconds("--lease", given.lease),
+        send_timeout=seconds("--send-timeout", given.send_timeout),
         heartbeat_url=given.heartbeat_url,
     )
-
-
-def _seconds(option: str, text: str) -> float:
-    from redismetrics.alerts.durations import parse_duration
-
-    try:
-        return parse_duration(text) / 1000
-    except ValueError as error:
-        raise InvalidSetting(f"{option}: {error}") from error
 
 
 @contextmanager
