@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from redismetrics import AsyncMetrics
+from redismetrics import AsyncMetrics, Metrics
 from tests.client.async_helpers import NEVER, Run
 from tests.fixtures.queries import grouped, nowhere, other
+from tests.fixtures.servers import Server
 
 __all__ = ["grouped", "nowhere", "other"]
 
@@ -27,3 +28,20 @@ def ametrics(url: str, namespace: str) -> Iterator[AsyncMetrics]:
     made = AsyncMetrics(url, namespace=namespace, flush_interval=NEVER)
     yield made
     asyncio.run(made.aclose())
+
+
+@pytest.fixture
+def clients(moving_server: Server, namespace: str) -> Iterator[list[Metrics]]:
+    """Three clients, as in three processes, of a server whose clock is stopped."""
+    made = [
+        Metrics(
+            moving_server.url,
+            namespace=namespace,
+            flush_interval=NEVER,
+            clock=lambda: moving_server.time,
+        )
+        for _ in range(3)
+    ]
+    yield made
+    for metrics in made:
+        metrics.close(0.5)
