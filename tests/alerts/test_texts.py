@@ -106,7 +106,7 @@ def test_long_messages_are_cut() -> None:
     assert (len(title), len(body)) == (200, 16_000)
 
 
-def test_a_payload_lists_at_most_so_many_alerts() -> None:
+def test_a_payload_lists_at_most_max_alerts() -> None:
     found = webhook_payload(notification(alert(job="a"), alert(job="b")), "", max_alerts=1)
     assert (len(found["alerts"]), found["truncatedAlerts"]) == (1, 1)
 

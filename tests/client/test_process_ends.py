@@ -312,7 +312,7 @@ def test_forked_children_ends_and_kills(
     assert (shown(reader, "sum"), shown(reader, "max")) == ({(): 6}, {(): 5})
 
 
-def test_this_process_is_told_from_all_others() -> None:
+def test_this_process_differs_from_all_others() -> None:
     assert this_process() == Process(os.getpid(), this_place(), host_name())
     assert len(this_place()) == 8
 
