@@ -3,6 +3,7 @@
 https://prometheus.io/docs/specs/prw/remote_write_spec/
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -41,6 +42,13 @@ _MESSAGES: dict[str, list[tuple[str, int, int, str]]] = {
 }
 # Bytes of the length at the beginning of a block of snappy.
 _MAX_LENGTH_BYTES = 5
+# Messages of a request. Two bytes are enough for an empty one, which takes 56 once it is decoded. A
+# sender's labels and samples have about 30 bytes, so a body of 16 MiB has half as many.
+MAX_MESSAGES = 1_000_000
+# Shorter bodies are not counted: a million messages do not fit in by far.
+_COUNTED_FROM = 1 << 20
+_TIMESERIES = 1
+_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
 
 class InvalidBody(ValueError):
@@ -56,7 +64,7 @@ def decode(body: bytes, max_bytes: int) -> Any:
 
     Raises:
         BodyTooLong: If it is longer than *max_bytes* decompressed; it is not decompressed then.
-        InvalidBody: If it is not snappy, or not protobuf.
+        InvalidBody: If it is not snappy, not protobuf, or has over a million messages.
     """
     length = _decompressed_length(body)
     if length > max_bytes:
@@ -65,12 +73,77 @@ def decode(body: bytes, max_bytes: int) -> Any:
         data = bytes(cramjam.snappy.decompress_raw(body))
     except cramjam.DecompressionError as error:
         raise InvalidBody(f"body must be a block of snappy: {error}") from error
+    if len(data) >= _COUNTED_FROM:
+        _check_messages(data)
     request = _request_class()()
     try:
         request.ParseFromString(data)
     except DecodeError as error:
         raise InvalidBody(f"body must be a WriteRequest of remote write 1.0: {error}") from error
     return request
+
+
+def _check_messages(data: bytes) -> None:
+    """Count the messages of a request and of its series, before memory is taken for them.
+
+    What is not protobuf is left to the decoder, which refuses it.
+    """
+    count = 0
+    try:
+        for field, start, end in _messages(data, 0, len(data)):
+            count += 1
+            if field == _TIMESERIES:
+                for _ in _messages(data, start, end):
+                    count += 1
+                    if count > MAX_MESSAGES:
+                        break
+            if count > MAX_MESSAGES:
+                raise InvalidBody(
+                    f"body must have at most {MAX_MESSAGES} series, labels and samples, got more; "
+                    "send smaller requests"
+                )
+    except IndexError:
+        return
+
+
+def _messages(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the field, the start and the end of each message within *data*, one level deep.
+
+    Raises:
+        IndexError: If *data* ends too early.
+    """
+    while at < end:
+        tag, at = _varint(data, at)
+        kind = tag & 7
+        if kind == _LENGTH:
+            length, at = _varint(data, at)
+            yield tag >> 3, at, at + length
+            at += length
+        elif kind == _VARINT:
+            _, at = _varint(data, at)
+        elif kind in (_FIXED64, _FIXED32):
+            at += 8 if kind == _FIXED64 else 4
+        else:
+            raise IndexError
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = data[at]
+    at += 1
+    if value < 0x80:
+        return value, at
+    value &= 0x7F
+    shift = 7
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+        # Ten bytes hold 64 bits; a longer one is not protobuf.
+        if shift > 63:
+            raise IndexError
 
 
 def encode(request: Any) -> bytes:

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("cramjam", reason="needs redismetrics[promql]")
+cramjam = pytest.importorskip("cramjam", reason="needs redismetrics[promql]")
 
 from redismetrics import Metrics
 from redismetrics.api.app import create_app
 from redismetrics.api.limits import Limits
-from redismetrics.exposition.remote_write_message import encode, new_request
+from redismetrics.exposition.remote_write_message import decode, encode, new_request
 from tests.api.prometheus.answers import data, error
 from tests.fixtures.webserver import running
 
@@ -171,6 +171,39 @@ def test_a_flood_of_metadata_is_not_kept(metrics: Metrics) -> None:
         assert response.status_code == 204
         assert write(web, ({"__name__": "m1"}, [(NOW, 1.0)])).status_code == 204
     assert metrics.internals.buffered_counts()[0] == 2
+
+
+def one_series_of(inner: bytes) -> bytes:
+    """Return a request with one series, whose bytes are *inner*."""
+    length, rest = b"", len(inner)
+    while rest >= 0x80:
+        length, rest = length + bytes([rest & 0x7F | 0x80]), rest >> 7
+    return b"\x0a" + length + bytes([rest]) + inner
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "bomb",
+    [b"\x0a\x00" * 1_100_000, one_series_of(b"\x12\x00" * 1_100_000)],
+    ids=["series", "samples"],
+)
+def test_millions_of_empty_messages_are_refused_before_memory_is_taken(
+    prometheus: Any, bomb: bytes
+) -> None:
+    content = bytes(cramjam.snappy.compress_raw(bomb))
+    response = prometheus.post("/write", content=content, headers=HEADERS)
+    assert "at most 1000000 series, labels and samples" in error(response, 400, "bad_data")
+
+
+def test_a_large_request_is_decoded_as_it_was_sent() -> None:
+    request = new_request()
+    for number in range(4000):
+        series = request.timeseries.add()
+        for label in range(10):
+            series.labels.add(name=f"label_{label}", value=f"{number}" * 5)
+        series.samples.add(value=number, timestamp=1_700_000_000_000 + number)
+    assert request.ByteSize() > 1 << 20
+    assert decode(encode(request), 16 << 20) == request
 
 
 def test_without_writing_there_is_no_endpoint(metrics: Metrics) -> None:
