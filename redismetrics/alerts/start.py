@@ -52,6 +52,8 @@ def store_engine(metrics: Any) -> StoreEngine:
         internals.query_context,
         metrics,
         internals.run,
+        internals.settle,
+        internals.mismatches,
         internals.declare_default,
         idle_ms=round(1000 * metrics.settings.series_idle),
     )

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
 from redismetrics.errors import InvalidMetric, RedisMetricsError, StoreError, one_line
@@ -15,6 +16,7 @@ from redismetrics.promql.prepare import Prepared, prepare_tree
 from redismetrics.promql.source import Selected, Selector
 from redismetrics.queries.context import QueryContext
 from redismetrics.store.driver import Operation
+from redismetrics.store.unreadable import is_of_one_key
 
 from .answers import answer_of, selected_metrics
 from .engine import RuleAnswer, Sample
@@ -25,7 +27,10 @@ T = TypeVar("T")
 # Series that recording rules, and alerts, may have; tags of alerts have many values.
 _MAX_SERIES = 100_000
 # Seconds within which what was recorded must be stored.
-_FLUSH_TIMEOUT = 10.0
+_SETTLE_TIMEOUT = 10.0
+
+# Templates ask expressions that contain values of labels: there is no end of different ones.
+_parsed = lru_cache(4096)(parse)
 
 
 class GaugeRecorder(Protocol):
@@ -41,8 +46,6 @@ class GaugeRecorder(Protocol):
         timestamp: Any = ...,
     ) -> None: ...
 
-    def flush(self, timeout: float | None = ...) -> Any: ...
-
 
 class StoreEngine:
     """Evaluates expressions on the store; see `Engine`.
@@ -50,6 +53,8 @@ class StoreEngine:
     Args:
         recorder: Records the series of recording rules, and those of alerts.
         run: Runs a store operation.
+        settle: Waits, for at most so many seconds, until what was recorded is stored.
+        mismatches: Returns metrics whose samples are dropped, as Redis has them with another type.
         declare: Declares a metric unless it is known.
         idle_ms: `series_idle` of the settings, in ms.
         timeout: Seconds that the expressions of one call may take together.
@@ -60,15 +65,17 @@ class StoreEngine:
         context: QueryContext,
         recorder: GaugeRecorder,
         run: Callable[[Operation[Any]], Any],
+        settle: Callable[[float], None],
+        mismatches: Callable[[], set[str]],
         declare: Callable[[str, Definition], None],
         *,
         idle_ms: int,
         timeout: float = 30.0,
     ) -> None:
         self._context, self._recorder, self._run = context, recorder, run
+        self._settle, self._mismatches = settle, mismatches
         self._declare, self._timeout = declare, timeout
         self._options = MappingOptions(idle_ms)
-        self._trees: dict[str, Any] = {}
         self._declared: set[str] = set()
         self._has_written = False
         self._last: dict[tuple[tuple[str, str], ...], float] = {}
@@ -92,9 +99,9 @@ class StoreEngine:
                     selectors.setdefault(selector, len(selectors))
         try:
             found = self._select(list(selectors))
-        except StoreError:
-            raise
-        except RedisMetricsError:
+        except RedisMetricsError as error:
+            if _is_of_server(error):
+                raise
             # Too much altogether, or one of them is: each is asked alone.
             return [self._alone(each) for each in prepared]
         return [
@@ -106,10 +113,7 @@ class StoreEngine:
 
     def _prepare(self, expression: str, at_ms: int) -> Prepared | RuleAnswer:
         try:
-            tree = self._trees.get(expression)
-            if tree is None:
-                tree = self._trees[expression] = parse(expression)
-            return prepare_tree(tree, expression, at_ms, at_ms, 0)
+            return prepare_tree(_parsed(expression), expression, at_ms, at_ms, 0)
         except RedisMetricsError as error:
             return RuleAnswer(error=one_line(error))
 
@@ -124,9 +128,9 @@ class StoreEngine:
             return prepared
         try:
             found = self._select(list(prepared.selectors))
-        except StoreError:
-            raise
         except RedisMetricsError as error:
+            if _is_of_server(error):
+                raise
             return RuleAnswer(error=one_line(error))
         return _evaluate(prepared, found, self._timeout)
 
@@ -148,6 +152,10 @@ class StoreEngine:
                 self._end(labels, at_ms)
         except InvalidMetric as error:
             raise RuleFailed(one_line(error)) from error
+        # After recording, as only what is recorded finds out that a type is right again.
+        names = {labels["__name__"] for labels, _ in series}
+        if wrong := sorted(names & self._mismatches()):
+            raise RuleFailed(f"{wrong[0]} must be a gauge, and Redis has it with another type")
 
     def settle(self) -> None:
         """Wait until what was recorded is stored; see `Engine`.
@@ -156,7 +164,7 @@ class StoreEngine:
             StoreError: If Redis does not confirm it in time.
         """
         if self._has_written:
-            self._recorder.flush(_FLUSH_TIMEOUT)
+            self._settle(_SETTLE_TIMEOUT)
             self._has_written = False
 
     def _end(self, labels: Mapping[str, str], at_ms: int) -> None:
@@ -175,11 +183,16 @@ class StoreEngine:
         name = labels["__name__"]
         tags = {key: each for key, each in labels.items() if key != "__name__"}
         if name not in self._declared:
-            self._declared.add(name)
             self._declare(
                 name, define(name, "gauge", max_series=_MAX_SERIES, max_tag_values=_MAX_SERIES)
             )
+            self._declared.add(name)
         self._recorder.gauge(name, value, tags=tags, metadata=metadata, timestamp=at_ms / 1000)
+
+
+def _is_of_server(error: RedisMetricsError) -> bool:
+    """Return whether an error is no expression's: not of its limits, nor of data it selects."""
+    return isinstance(error, StoreError) and not is_of_one_key(error)
 
 
 def _evaluate(prepared: Prepared, found: list[Selected], timeout: float) -> RuleAnswer:

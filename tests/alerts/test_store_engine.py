@@ -1,0 +1,62 @@
+"""The engine of rules on a real store: what is recorded, and what goes wrong."""
+
+import pytest
+import redis
+
+from redismetrics import AsyncMetrics, Metrics
+from redismetrics.alerts.start import store_engine
+from redismetrics.alerts.states import RuleFailed
+from redismetrics.errors import TypeMismatch
+from redismetrics.store import keys
+from redismetrics.store.namespace import Namespace
+
+
+def now_ms(metrics: Metrics) -> int:
+    return round(1000 * metrics.internals.clock())
+
+
+def test_what_is_recorded_is_seen_by_the_next_question(metrics: Metrics) -> None:
+    engine, now = store_engine(metrics), now_ms(metrics)
+    engine.write([({"__name__": "seen", "queue": "mail"}, 2.0)], [], now)
+    (answer,) = engine.instant(["seen + 1"], now)
+    assert answer.series == [({"queue": "mail"}, 3.0)]
+
+
+def test_a_client_with_asyncio_records_as_well(url: str, namespace: str, metrics: Metrics) -> None:
+    engine, now = store_engine(AsyncMetrics(url, namespace=namespace)), now_ms(metrics)
+    engine.write([({"__name__": "seen"}, 2.0)], [], now)
+    engine.settle()
+    (answer,) = store_engine(metrics).instant(["seen"], now)
+    assert [value for _, value in answer.series] == [2.0]
+
+
+def test_a_metric_of_another_type_is_an_error_of_its_rule_only(
+    metrics: Metrics, other: Metrics
+) -> None:
+    other.increment("taken")
+    other.flush()
+    engine, now = store_engine(metrics), now_ms(metrics)
+    engine.write([({"__name__": "taken"}, 2.0), ({"__name__": "free"}, 1.0)], [], now)
+    engine.settle()
+    (answer,) = engine.instant(["free"], now)
+    assert [value for _, value in answer.series] == [1.0]
+    with pytest.raises(RuleFailed, match="taken"):
+        engine.write([({"__name__": "taken"}, 2.0)], [], now)
+    # The application's own report is not used up.
+    with pytest.raises(TypeMismatch, match="taken"):
+        metrics.flush()
+
+
+def test_a_metric_that_cannot_be_read_is_an_error_of_its_rule_only(
+    metrics: Metrics, namespace: str, admin: redis.Redis
+) -> None:
+    metrics.gauge("good", 1.0)
+    metrics.gauge("bad", 1.0)
+    metrics.flush()
+    shards = metrics.internals.run(Namespace(namespace).shards())
+    state = keys.rollup(namespace, keys.shard_of("bad", shards), "bad").state
+    admin.set(state, "of another kind")
+    engine, now = store_engine(metrics), now_ms(metrics)
+    good, bad = engine.instant(["good", "bad"], now)
+    assert [value for _, value in good.series] == [1.0]
+    assert bad.error
