@@ -65,6 +65,8 @@ class PushQueue:
         self._waiting: deque[PushRequest] = deque()
         self._bytes = 0
         self._in_hand: PushRequest | None = None
+        # How often all was dropped, also the one in hand.
+        self._clears = 0
         self._stopped = False
         self._thread = threading.Thread(
             target=self._work, name=f"redismetrics-push {name}", daemon=True
@@ -100,10 +102,12 @@ class PushQueue:
             log.error("%s: %d samples were dropped, since the queue is full", self.name, dropped)
 
     def clear(self) -> None:
-        """Drop what waits: another process pushes from now on."""
+        """Drop what waits: another process pushes from now on. No further attempt is made."""
         with self._changed:
             while self._waiting:
                 self.counts.dropped += self._take().samples
+            self._clears += 1
+            self._changed.notify_all()
 
     def wait_until_empty(self, timeout: float) -> bool:
         """Wait until all is taken or refused; return whether it is."""
@@ -132,22 +136,27 @@ class PushQueue:
                 if not self._waiting:
                     return
                 request = self._in_hand = self._take()
-            self._send_until_done(request)
+                clears = self._clears
+            self._send_until_done(request, clears)
             with self._changed:
                 self._in_hand = None
                 self._changed.notify_all()
 
-    def _send_until_done(self, request: PushRequest) -> None:
+    def _send_until_done(self, request: PushRequest, clears: int) -> None:
+        """Send *request* until it is done, or all was cleared more than *clears* times."""
         while True:
             was_stopped = self._stopped
-            if self._try(request):
+            if self._try(request, clears):
+                return
+            if self._clears != clears:
+                self.counts.dropped += request.samples
                 return
             if was_stopped:
                 self.counts.dropped += request.samples
                 self.clear()
                 return
 
-    def _try(self, request: PushRequest) -> bool:
+    def _try(self, request: PushRequest, clears: int) -> bool:
         """Send *request* once; return whether it is done. Pause after a failure."""
         try:
             refused, reason = self._send(request)
@@ -155,7 +164,7 @@ class PushQueue:
             self.counts.failures += 1
             self._note(str(error), "was not reached and is tried again")
             pause = max(min(error.retry_after, _LONGEST_PAUSE), self._delays.after_failure())
-            self._pause(pause)
+            self._pause(pause, clears)
             return False
         # A thread that ends would stop all pushes without a word.
         except Exception as error:
@@ -177,8 +186,10 @@ class PushQueue:
             log.warning("%s %s: %s", self.name, what, error)
             self.last_error = error
 
-    def _pause(self, seconds: float) -> None:
+    def _pause(self, seconds: float, clears: int) -> None:
         until = self._clock() + seconds
         with self._changed:
-            while not self._stopped and (left := until - self._clock()) > 0:
+            while (
+                not self._stopped and self._clears == clears and (left := until - self._clock()) > 0
+            ):
                 self._changed.wait(left)

@@ -9,7 +9,7 @@ from redismetrics.alerts.notify.http import SendingFailed
 from redismetrics.push.queue import PushQueue
 from redismetrics.push.request import PushRequest
 from redismetrics.recording.backoff import Backoff
-from tests.fixtures.servers import PATIENCE
+from tests.fixtures.servers import PATIENCE, wait_until
 
 AT_ONCE = Backoff(first=0.0, longest=0.0)
 NEVER = Backoff(first=3_600.0, longest=3_600.0)
@@ -162,3 +162,30 @@ def test_an_error_of_ours_does_not_end_the_thread(
     assert queue.wait_until_empty(PATIENCE)
     assert (queue.counts.refused, queue.counts.sent) == (3, 3)
     assert "BUG: there: a request cannot be sent" in caplog.text
+
+
+def test_a_request_that_fails_is_dropped_when_another_process_takes_over(make: Make) -> None:
+    target = Target()
+    target.failures = 1
+    target.open.clear()
+    queue = make(target, backoff=NEVER)
+    queue.put(request(0))
+    assert target.entered.acquire(timeout=PATIENCE)
+    queue.clear()
+    target.open.set()
+    assert queue.wait_until_empty(PATIENCE)
+    queue.put(request(1))
+    assert queue.wait_until_empty(PATIENCE)
+    assert target.attempts == [request(0), request(1)]
+    assert (queue.counts.sent, queue.counts.dropped) == (3, 3)
+
+
+def test_taking_over_ends_the_pause_of_a_request_that_fails(make: Make) -> None:
+    target = Target()
+    target.failures = 1
+    queue = make(target, backoff=NEVER)
+    queue.put(request(0))
+    wait_until(lambda: queue.last_error, "it failed")
+    queue.clear()
+    assert queue.wait_until_empty(PATIENCE)
+    assert target.attempts == [request(0)]

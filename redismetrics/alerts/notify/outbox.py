@@ -74,9 +74,10 @@ class Outbox(Generic[T]):
             return key in self._waiting or key == self._in_hand
 
     def clear(self) -> None:
-        """Forget what waits: another process sends from now on."""
+        """Forget what waits: another process sends from now on. No further attempt is made."""
         with self._changed:
             self._waiting.clear()
+            self._in_hand = None
 
     def stop(self, timeout: float) -> None:
         """End after what is in hand and each waiting thing had one more attempt."""
@@ -99,11 +100,11 @@ class Outbox(Generic[T]):
                 thing = self._waiting.pop(key)
             taken = self._try(thing)
             with self._changed:
-                self._in_hand = None
+                is_forgotten, self._in_hand = self._in_hand is None, None
                 if taken:
                     pause = FIRST_PAUSE
                     continue
-                if self._stopped:
+                if self._stopped or is_forgotten:
                     continue
                 # First in line again, unless a newer one waits.
                 self._waiting = (
