@@ -1,6 +1,5 @@
 """What Redis holds of alerts: states, history, silences, and what was sent."""
 
-import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from dataclasses import fields as dataclass_fields
@@ -209,7 +208,8 @@ def note_other_text(namespace: str, group: str, text: str, now_ms: int) -> Opera
     with reading("alerts"):
         differs = bool(msgpack.unpackb(data)["text"] != text)
     if differs:
-        yield [("HSET", key, _OTHER, now_ms)]
+        # The hash may have expired meanwhile.
+        yield [("HSET", key, _OTHER, now_ms), ("PEXPIRE", key, GROUP_TTL_MS)]
     return differs
 
 
@@ -249,8 +249,12 @@ def save_group(
             status.evaluated_at,
             _TTLS,
             _pack_list(removed),
-            # Two equal changes at one time are two members.
-            _pack_list(msgpack.packb([*change, secrets.token_hex(4)]) for change in changes),
+            # Two equal changes at one time are two members, but not those of an evaluation that is
+            # saved again because the reply was lost.
+            _pack_list(
+                msgpack.packb([*change, f"{group} {number}"])
+                for number, change in enumerate(changes)
+            ),
             *flat,
         )
     ]

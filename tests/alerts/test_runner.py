@@ -13,10 +13,18 @@ from redismetrics.alerts.evaluate import Surroundings
 from redismetrics.alerts.listing import findings
 from redismetrics.alerts.rules import Group, Rule
 from redismetrics.alerts.runner import Runner, group_name, slot_before
-from redismetrics.alerts.store import history, load_group
+from redismetrics.alerts.store import (
+    GroupStatus,
+    StateChange,
+    history,
+    load_group,
+    note_other_text,
+    save_group,
+)
 from redismetrics.store import keys
 from redismetrics.store.connection import Store
 from redismetrics.store.driver import Client, run
+from redismetrics.store.lease import take
 
 from .engines import ScriptedEngine
 
@@ -319,3 +327,25 @@ def test_the_doctor_sees_rules_that_fail(make: Make, url: str, namespace: str) -
     assert "Down: query timed out" in finding.found
     # The evaluation was long ago by the server's clock.
     assert "was last evaluated" in finding.found
+
+
+def test_changes_that_are_saved_again_after_a_lost_reply_are_in_the_history_once(
+    client: Client, namespace: str
+) -> None:
+    fence = run(client, take(keys.alerts(namespace).leases, "a.yml;g", "a", MINUTE)).fence
+    status = GroupStatus(name="g", evaluated_at=START)
+    change = StateChange(START, "g", "Down", {}, "inactive", "pending", 1.0)
+    for _ in range(2):
+        saving = save_group(namespace, "a.yml;g", fence, status, {}, [], [change, change])
+        assert run(client, saving)
+    assert run(client, history(namespace, 0, 10)) == [change, change]
+
+
+def test_a_note_of_another_text_lets_the_group_expire(
+    make: Make, client: Client, admin: redis.Redis, namespace: str
+) -> None:
+    assert make("a").pass_at(START)
+    key = keys.alert_group(namespace, "a.yml;g")
+    admin.persist(key)
+    assert run(client, note_other_text(namespace, "a.yml;g", "other", START))
+    assert admin.pttl(key) > 0
