@@ -10,12 +10,14 @@ import redis
 from redismetrics.alerts.label_matchers import parse_matchers
 from redismetrics.alerts.notify.config import Callback, NotifyConfig, NotifyReceiver, Route, Webhook
 from redismetrics.alerts.notify.http import SendingFailed, post_json
+from redismetrics.alerts.notify.log_store import read_log
 from redismetrics.alerts.notify.notifier import Notifier
 from redismetrics.alerts.notify.outbox import Outbox
 from redismetrics.alerts.notify.send import sender
 from redismetrics.alerts.silences import check_silence, save_silence
 from redismetrics.alerts.states import FIRING, RESOLVED, Alert
 from redismetrics.alerts.store import GroupStatus, SavedAlert, alert_field, save_group
+from redismetrics.errors import ScriptFailed
 from redismetrics.store import keys
 from redismetrics.store.connection import Store
 from redismetrics.store.driver import Client, run
@@ -255,3 +257,35 @@ def test_unreachable_receivers(url: str) -> None:
 def test_a_token_is_sent_as_a_header(web: Server) -> None:
     post_json(web.url, {}, 10, "s3cret")
     assert web.posts[0][2]["Authorization"] == "Bearer s3cret"
+
+
+def test_what_fails_is_not_tried_again_after_another_process_took_over(web: Server) -> None:
+    web.status = 503
+    web.answers.clear()
+    outbox: Outbox[str] = Outbox("x", lambda thing: post_json(web.url, thing, 10))
+    outbox.put("a", "old")
+    web.wait_for(1)
+    outbox.clear()
+    outbox.put("b", "new")
+    web.answers.set()
+    web.wait_for(2)
+    outbox.stop(10)
+    assert web.bodies[:2] == ["old", "new"]
+    assert "old" not in web.bodies[1:]
+
+
+def test_what_was_taken_is_logged_once_redis_takes_it(
+    client: Client, admin: redis.Redis, namespace: str, web: Server
+) -> None:
+    save(client, namespace, alert())
+    one = notifier(namespace, web.url)
+    assert one.step(client, NOW) == 1
+    (outbox,) = one.outboxes.values()
+    outbox.stop(10)
+    sent = keys.alerts(namespace).sent
+    admin.set(sent, "of another kind")
+    with pytest.raises(ScriptFailed):
+        one.step(client, NOW)
+    admin.delete(sent)
+    one.step(client, NOW)
+    assert [each.sent_at for each in run(client, read_log(namespace)).values()] == [NOW]

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from redismetrics.alerts.silences import list_silences, silenced_by
 from redismetrics.alerts.states import PENDING, Alert
 from redismetrics.alerts.store import load_groups
+from redismetrics.errors import StoreError
 from redismetrics.store import keys
 from redismetrics.store.driver import Client, Operation, run
 from redismetrics.store.lease import release, take
@@ -117,7 +118,13 @@ class Notifier:
         entries = {each.field: each.sent for each in taken}
         if entries:
             self._log |= entries
-            if not run(client, write_log(self._namespace, self._fence, entries, [])):
+            try:
+                is_written = run(client, write_log(self._namespace, self._fence, entries, []))
+            except StoreError:
+                with self._lock:
+                    self._taken = taken + self._taken
+                raise
+            if not is_written:
                 self._lose()
 
     def _write(self, client: Client, looked_at: dict[str, Sent], now: int) -> None:
