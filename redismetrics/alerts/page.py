@@ -30,8 +30,8 @@ def rule_counts(service: AlertService) -> dict[str, Any]:
 def _problem(service: AlertService) -> str:
     status = service.status
     silent = monotonic() - status.passed_at
-    if status.unreachable:
-        return status.unreachable
+    for what, error in list(status.errors.items()):
+        return f"{what}: {error}"
     return f"no evaluation for {silent:.0f} seconds" if silent > _SILENT else ""
 
 

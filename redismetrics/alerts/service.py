@@ -5,12 +5,12 @@ import secrets
 import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from redismetrics.errors import InvalidSetting, StoreError
+from redismetrics.errors import InvalidSetting, StoreError, one_line
 from redismetrics.store.connection import Store
 from redismetrics.store.driver import Client, run
 from redismetrics.store.server import now
@@ -43,12 +43,12 @@ class ServiceStatus:
     """How the service does. *bad_files* says why the files on disk are not used; empty if they are.
 
     Attributes:
-        unreachable: The error while Redis is unreachable; None while it answers.
+        errors: By the thread that it holds up: why it cannot go on. Mostly, Redis is unreachable.
         passed_at: `time.monotonic` of the last whole pass.
     """
 
     bad_files: str = ""
-    unreachable: str | None = None
+    errors: dict[str, str] = field(default_factory=dict)
     passed_at: float = 0.0
 
 
@@ -132,24 +132,37 @@ class AlertService:
         if self.notifier is not None:
             notifying.start()
         with closing(self.store.connect(retries=0)) as client:
-            self._until_stopped(self._evaluating(client))
+            self._until_stopped("alerts", self._evaluating(client))
             with suppress(StoreError):
                 self.runner.release(client)
         if self.notifier is not None:
             notifying.join(self.options.send_timeout + _TICK)
         self._alertmanagers.stop(self.options.send_timeout)
 
-    def _until_stopped(self, step: Callable[[], float]) -> None:
+    def _until_stopped(self, what: str, step: Callable[[], float]) -> None:
         """Repeat *step*, which returns seconds to wait, until stopped; wait while Redis is away."""
         while not self.stop.is_set():
             try:
                 wait = step()
-            except StoreError as error:
-                if self.status.unreachable is None:
-                    log.warning("alerts wait for Redis: %s", error)
-                self.status.unreachable = str(error)
+            # A thread that ends would stop all alerts without a word.
+            except Exception as error:  # noqa: BLE001
+                self._failed(what, error)
                 wait = _PAUSE
             self.stop.wait(wait)
+
+    def _failed(self, what: str, error: Exception) -> None:
+        """Log the first error of an outage."""
+        if what not in self.status.errors:
+            if isinstance(error, StoreError):
+                log.warning("%s wait for Redis: %s", what, error)
+            else:
+                log.error("BUG: %s cannot go on; trying again", what, exc_info=error)
+        self.status.errors[what] = one_line(error)
+
+    def _works(self, what: str) -> None:
+        """Note that nothing holds up a thread."""
+        if self.status.errors.pop(what, None) is not None:
+            log.warning("%s go on again", what)
 
     def _evaluating(self, client: Client) -> Callable[[], float]:
         engine = self._engine()
@@ -175,12 +188,10 @@ class AlertService:
 
     def _passed(self) -> None:
         """Note that everything due was evaluated."""
-        if self.status.unreachable is not None:
-            log.warning("Redis answers again")
-            self.status.unreachable = None
+        self._works("alerts")
         before, self.status.passed_at = self.status.passed_at, monotonic()
         url = self.options.heartbeat_url
-        if url and self.status.passed_at - before >= 1:
+        if url and self.status.passed_at - before >= 1 and not self.status.errors:
             self._heartbeat.put("heartbeat", url)
 
     def _reload_if_changed(self) -> None:
@@ -205,9 +216,10 @@ class AlertService:
 
             def step() -> float:
                 notifier.step(client, server_ms(client))
+                self._works("notifications")
                 return _TICK
 
-            self._until_stopped(step)
+            self._until_stopped("notifications", step)
             with suppress(StoreError):
                 notifier.stop(client, self.options.send_timeout)
 

@@ -1,5 +1,6 @@
 """Start the service for a client."""
 
+import os
 import threading
 from collections.abc import Iterable
 from typing import Any
@@ -64,10 +65,13 @@ class AlertThread:
 
     def __init__(self, service: AlertService) -> None:
         self.service = service
+        self._pid = os.getpid()
         self._thread = threading.Thread(target=service.run, name="redismetrics-alerts", daemon=True)
         self._thread.start()
 
     def stop(self, timeout: float) -> None:
         """Stop it, and wait for at most *timeout* seconds until it has given back its leases."""
-        self.service.stop.set()
-        self._thread.join(timeout)
+        # A child of a fork lacks the thread, and the lock of the event may stay locked there.
+        if self._pid == os.getpid():
+            self.service.stop.set()
+            self._thread.join(timeout)

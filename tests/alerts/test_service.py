@@ -5,18 +5,25 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from redismetrics import Metrics
+from redismetrics.alerts.engine import RuleAnswer
 from redismetrics.alerts.options import AlertOptions
+from redismetrics.alerts.service import AlertService
+from redismetrics.alerts.start import AlertThread
 from redismetrics.errors import InvalidSetting
+from redismetrics.store import keys
+from redismetrics.store.connection import Store
 from tests.fixtures.servers import free_port, wait_until
 
+from .engines import ScriptedEngine
 from .receivers import Receiver, receiving
 
 RULES = """\
@@ -173,3 +180,71 @@ def test_bad_rules_are_refused_at_the_start(
         (tmp_path / "rules.yml").write_text(text)
     with pytest.raises(InvalidSetting, match=problem):
         Metrics(url, namespace=namespace, rules=str(tmp_path / "rules.yml"))
+
+
+class Failing(ScriptedEngine):
+    """Raises an error that nobody expects while it is told to."""
+
+    fails = True
+
+    def instant(self, expressions: Sequence[str], at_ms: int) -> list[RuleAnswer]:
+        if self.fails:
+            raise KeyError("x")
+        return super().instant(expressions, at_ms)
+
+
+@pytest.mark.slow
+def test_an_error_of_ours_does_not_end_the_evaluation(
+    url: str, namespace: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "rules.yml").write_text(RULES)
+    engine = Failing()
+    options = AlertOptions((str(tmp_path / "rules.yml"),))
+    service = AlertService(namespace, Store(url, 5.0), options, lambda: engine)
+    thread = AlertThread(service)
+    wait_until(lambda: service.status.errors, "it fails")
+    engine.fails = False
+    wait_until(lambda: service.runner.counts.evaluations, "it goes on")
+    wait_until(lambda: not service.status.errors, "it is healthy")
+    thread.stop(10)
+    assert caplog.text.count("BUG: alerts cannot go on; trying again") == 1
+
+
+@pytest.mark.slow
+def test_no_heartbeat_is_sent_while_notifications_cannot(
+    url: str, namespace: str, web: Receiver, tmp_path: Path, admin: redis.Redis
+) -> None:
+    (tmp_path / "rules.yml").write_text(RULES)
+    silences = keys.alerts(namespace).silences
+    admin.hset(silences, "bad", b"\xc1")
+    options = AlertOptions(
+        (str(tmp_path / "rules.yml"),), notify=lambda _: None, heartbeat_url=f"{web.url}/beat"
+    )
+    service = AlertService(namespace, Store(url, 5.0), options, ScriptedEngine)
+    thread = AlertThread(service)
+    wait_until(lambda: "notifications" in service.status.errors, "they fail")
+    before = service.runner.counts.evaluations
+    wait_until(lambda: service.runner.counts.evaluations > before + 2, "rules are evaluated")
+    assert list(service.status.errors) == ["notifications"]
+    count = len(web.posts)
+    assert count <= 1
+    admin.delete(silences)
+    web.wait_for(count + 1)
+    assert not service.status.errors
+    thread.stop(10)
+
+
+def test_a_child_of_a_fork_does_not_stop_the_evaluation(
+    url: str, namespace: str, tmp_path: Path
+) -> None:
+    (tmp_path / "rules.yml").write_text(RULES)
+    options = AlertOptions((str(tmp_path / "rules.yml"),))
+    service = AlertService(namespace, Store(url, 5.0), options, ScriptedEngine)
+    thread = AlertThread(service)
+    # As the child sees it.
+    own, thread._pid = thread._pid, -1
+    thread.stop(10)
+    assert not service.stop.is_set()
+    thread._pid = own
+    thread.stop(10)
+    assert service.stop.is_set()
