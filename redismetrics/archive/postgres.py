@@ -293,7 +293,7 @@ def _raw_values(rows: RawRows) -> list[list[Any]]:
         rows.value.tolist(),
         rows.weight.tolist(),
         [
-            metadata[row].decode("utf-8", "replace") if row in metadata else None
+            _text(metadata[row].decode("utf-8", "replace")) if row in metadata else None
             for row in range(len(rows))
         ],
     ]

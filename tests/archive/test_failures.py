@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import numpy as np
 import pytest
 import redis
 
@@ -16,6 +17,7 @@ from redismetrics import Metrics
 from redismetrics.archive.archiver import Archiver
 from redismetrics.archive.parquet import ParquetTarget
 from redismetrics.archive.postgres import PostgresTarget
+from redismetrics.archive.rows import RawRows, series_of
 from redismetrics.archive.service import run_archiver
 from redismetrics.archive.state import MetricState, group_of
 from redismetrics.archive.target import ArchiveError, ArchiveTaken, open_target
@@ -230,3 +232,18 @@ def test_progress_that_is_not_finished_is_forgotten(tmp_path: Path) -> None:
 def test_groups_do_not_change() -> None:
     """Files of an archive are named by them."""
     assert [group_of(name) for name in ("jobs", "latency")] == [5, 8]
+
+
+def test_metadata_with_a_character_that_postgresql_lacks_is_archived(
+    postgres: Postgres, to: str
+) -> None:
+    if not to.startswith("postgresql"):
+        pytest.skip("files take every character")
+    one, series = np.ones(1, np.int64), series_of("app", "jobs", "histogram", {0: {}})
+    zero = np.zeros(1, np.int64)
+    found = RawRows(series, zero, zero, zero, one, np.ones(1), one, {0: b"a\0b"}, (zero, zero))
+    target = PostgresTarget(to)
+    with target.claim("app", 3) as session:
+        session.write("raw", 0, found)
+    target.close()
+    assert [row["metadata"] for row in rows(to, "raw")] == ["a\N{SYMBOL FOR NULL}b"]
