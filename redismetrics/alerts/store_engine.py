@@ -1,5 +1,6 @@
 """Evaluate expressions on the store, and record what rules give."""
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -23,6 +24,8 @@ from .engine import RuleAnswer, Sample
 from .states import RuleFailed
 
 T = TypeVar("T")
+
+log = logging.getLogger("redismetrics")
 
 # Series that recording rules, and alerts, may have; tags of alerts have many values.
 _MAX_SERIES = 100_000
@@ -205,3 +208,7 @@ def _evaluate(prepared: Prepared, found: list[Selected], timeout: float) -> Rule
         return answer_of(prepared.evaluate(found, Budget.of(timeout)), has_data=has_data)
     except RedisMetricsError as error:
         return RuleAnswer(error=one_line(error))
+    # One rule must not end, or hold up, all others.
+    except Exception as error:
+        log.exception("BUG: a rule cannot be evaluated: %s", prepared.expression)
+        return RuleAnswer(error=f"BUG: {one_line(error)}")

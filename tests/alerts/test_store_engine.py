@@ -7,6 +7,7 @@ from redismetrics import AsyncMetrics, Metrics
 from redismetrics.alerts.start import store_engine
 from redismetrics.alerts.states import RuleFailed
 from redismetrics.errors import TypeMismatch
+from redismetrics.promql.prepare import Prepared
 from redismetrics.store import keys
 from redismetrics.store.namespace import Namespace
 
@@ -60,3 +61,20 @@ def test_a_metric_that_cannot_be_read_is_an_error_of_its_rule_only(
     good, bad = engine.instant(["good", "bad"], now)
     assert [value for _, value in good.series] == [1.0]
     assert bad.error
+
+
+def test_an_error_of_ours_is_an_error_of_its_rule_only(
+    metrics: Metrics, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = store_engine(metrics)
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Prepared, "evaluate", fail)
+        (answer,) = engine.instant(["vector(1)"], now_ms(metrics))
+    assert answer.error == "BUG: MemoryError"
+    assert "BUG: a rule cannot be evaluated: vector(1)" in caplog.text
+    (answer,) = engine.instant(["vector(1)"], now_ms(metrics))
+    assert [value for _, value in answer.series] == [1.0]
