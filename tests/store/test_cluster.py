@@ -16,6 +16,7 @@ from redismetrics.recording.known_namespace import CHECK_INTERVAL
 from redismetrics.store import keys
 from tests.fixtures.clients import MakeMetrics
 from tests.fixtures.clusters import Cluster, slot_of_shard
+from tests.fixtures.copies import work
 from tests.fixtures.servers import Server, wait_in_step, wait_until
 from tests.fixtures.workers import new_worker
 
@@ -24,15 +25,6 @@ pytestmark = pytest.mark.slow
 
 def names(many: int) -> list[str]:
     return [f"jobs_{number}" for number in range(many)]
-
-
-def work(url: str, namespace: str) -> None:
-    worker = new_worker(url, namespace)
-    while worker.pass_once(alone=True):
-        pass
-    assert worker.counts.last_error is None
-    worker.leave()
-    worker.store.close()
 
 
 def test_everything_works_with_sixteen_shards(
