@@ -25,18 +25,14 @@ from .evaluate import (
     rule_ids,
 )
 from .notify.alertmanager import alert_payload, needs_sending
+from .packing import GroupStatus, RuleStatus, SavedAlert, StateChange, rule_fields
 from .rules import Group
 from .states import Alert, key_of
 from .store import (
-    GroupStatus,
-    RuleStatus,
-    SavedAlert,
     SavedGroup,
-    StateChange,
     alert_field,
     load_group,
     note_other_text,
-    rule_fields,
     rule_id_of,
     save_group,
     text_digest,
@@ -206,14 +202,19 @@ class Runner:
         transitions = _transitions(each, outcomes, at)
         before = each.saved
         written = {name: saved for name, saved in after.items() if before.alerts.get(name) != saved}
-        removed = [name for name in before.alerts if name not in after]
-        rules = None
-        if before.status.text != each.digest:
-            rules = [rule_fields(rule) for rule in each.group.rules]
+        removed = [name for name in (*before.alerts, *before.unreadable) if name not in after]
+        rules = [rule_fields(rule) for rule in each.group.rules]
         saved = run(
             client,
             save_group(
-                self._namespace, each.name, each.fence, status, written, removed, transitions, rules
+                self._namespace,
+                each.name,
+                each.fence,
+                status,
+                written,
+                removed,
+                transitions,
+                rules if rules != before.rules else None,
             ),
         )
         self.counts.evaluations += len(outcomes)
@@ -227,7 +228,7 @@ class Runner:
         self.counts.missed += missed
         if not self._is_silent:
             _report(each, outcomes, transitions)
-        each.saved = SavedGroup(status, after, before.rules if rules is None else rules)
+        each.saved = SavedGroup(status, after, rules)
         each.states = [outcome.state for outcome in outcomes]
         if sending:
             self._send(sending)

@@ -7,10 +7,11 @@ from typing import Any
 
 import msgpack
 
-from redismetrics.errors import InvalidQuery, shown
+from redismetrics.errors import FormatMismatch, InvalidQuery, shown
 from redismetrics.store import keys
 from redismetrics.store.driver import Operation
 from redismetrics.store.replies import pairs, reading
+from redismetrics.store.unreadable import skip
 
 from .label_matchers import MAX_MATCHERS, LabelMatcher, check_matcher, matches_all
 
@@ -100,16 +101,15 @@ def _new_id() -> str:
 def list_silences(namespace: str, now: int) -> Operation[list[Silence]]:
     """Read all silences that have not ended five days ago, those that end last first."""
     (flat,) = yield [("HGETALL", keys.alerts(namespace).silences)]
-    found = []
-    for name, data in pairs(flat).items():
-        with reading("silences"):
-            found.append(_unpack(name.decode(), data))
-    kept = [each for each in found if each.ends_at > now - KEPT_MS]
+    found = [_read(name, data) for name, data in pairs(flat).items()]
+    kept = [each for each in found if each is not None and each.ends_at > now - KEPT_MS]
     return sorted(kept, key=lambda each: (-each.ends_at, each.id))
 
 
 def save_silence(namespace: str, silence: Silence, now: int) -> Operation[None]:
     """Write a silence, in place of one with its id, and remove those that ended long ago.
+
+    Those that cannot be read are removed as well.
 
     Raises:
         InvalidQuery: If there are 10,000 already.
@@ -119,9 +119,9 @@ def save_silence(namespace: str, silence: Silence, now: int) -> Operation[None]:
     old = []
     fields = pairs(flat)
     for name, data in fields.items():
-        with reading("silences"):
-            if _unpack(name.decode(), data).ends_at <= now - KEPT_MS:
-                old.append(name)
+        found = _read(name, data)
+        if found is None or found.ends_at <= now - KEPT_MS:
+            old.append(name)
     if len(fields) - len(old) >= MAX_SILENCES and silence.id.encode() not in fields:
         raise InvalidQuery(
             f"there must be at most {MAX_SILENCES} silences; expire some that are not needed"
@@ -165,6 +165,16 @@ def _pack(silence: Silence) -> bytes:
         ]
     )
     return packed
+
+
+def _read(name: bytes, data: bytes) -> Silence | None:
+    """Return a silence, or None if it cannot be read: it must not hide alerts, nor the others."""
+    try:
+        with reading("a silence"):
+            return _unpack(name.decode(), data)
+    except FormatMismatch as error:
+        skip(f"silence {name.decode(errors='replace')!r}", error)
+        return None
 
 
 def _unpack(id: str, data: bytes) -> Silence:

@@ -6,15 +6,9 @@ from redismetrics import Metrics
 from redismetrics.admin import copy
 from redismetrics.alerts.notify.groups import Sent
 from redismetrics.alerts.notify.log_store import LEASE, read_log, write_log
+from redismetrics.alerts.packing import GroupStatus, SavedAlert, StateChange
 from redismetrics.alerts.states import FIRING, Alert
-from redismetrics.alerts.store import (
-    GroupStatus,
-    SavedAlert,
-    StateChange,
-    alert_field,
-    load_groups,
-    save_group,
-)
+from redismetrics.alerts.store import alert_field, load_groups, save_group
 from redismetrics.store import keys
 from redismetrics.store.lease import take
 from tests.fixtures.servers import Server

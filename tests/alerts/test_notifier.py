@@ -14,9 +14,10 @@ from redismetrics.alerts.notify.log_store import read_log
 from redismetrics.alerts.notify.notifier import Notifier
 from redismetrics.alerts.notify.outbox import Outbox
 from redismetrics.alerts.notify.send import sender
+from redismetrics.alerts.packing import GroupStatus, SavedAlert
 from redismetrics.alerts.silences import check_silence, save_silence
 from redismetrics.alerts.states import FIRING, RESOLVED, Alert
-from redismetrics.alerts.store import GroupStatus, SavedAlert, alert_field, save_group
+from redismetrics.alerts.store import alert_field, save_group
 from redismetrics.errors import ScriptFailed
 from redismetrics.store import keys
 from redismetrics.store.connection import Store

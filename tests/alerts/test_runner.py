@@ -11,16 +11,10 @@ import redis
 from redismetrics.admin import examine
 from redismetrics.alerts.evaluate import Surroundings
 from redismetrics.alerts.listing import findings
+from redismetrics.alerts.packing import GroupStatus, StateChange
 from redismetrics.alerts.rules import Group, Rule
 from redismetrics.alerts.runner import Runner, group_name, slot_before
-from redismetrics.alerts.store import (
-    GroupStatus,
-    StateChange,
-    history,
-    load_group,
-    note_other_text,
-    save_group,
-)
+from redismetrics.alerts.store import history, load_group, note_other_text, save_group
 from redismetrics.store import keys
 from redismetrics.store.connection import Store
 from redismetrics.store.driver import Client, run

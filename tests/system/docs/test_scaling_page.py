@@ -12,7 +12,8 @@ import pytest
 from redismetrics import Metrics, ScriptFailed
 from redismetrics.alerts.notify.groups import Sent
 from redismetrics.alerts.notify.log_store import write_log
-from redismetrics.alerts.store import GroupStatus, StateChange, save_group
+from redismetrics.alerts.packing import GroupStatus, StateChange
+from redismetrics.alerts.store import save_group
 from redismetrics.export import export
 from redismetrics.push.snapshot import read_snapshot
 from redismetrics.store import keys, requests
