@@ -114,6 +114,7 @@ def test_samples_that_can_not_be_encoded_are_reported(
     assert result(web.post(WAIT, json=body)) == (3, 1, {"failed": 2})
 
 
+@pytest.mark.slow
 def test_samples_that_redis_refuses_are_reported_to_the_repeat(
     web: Any, metrics: Metrics, server: Server, namespace: str
 ) -> None:

@@ -162,6 +162,7 @@ def test_an_interrupted_copy_can_be_cancelled(
     assert there.query("jobs", aggregation="sum") == 1
 
 
+@pytest.mark.slow
 def test_the_example_of_the_scaling_page_prints_its_output(
     fresh_server: Callable[..., Server], cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,6 +84,7 @@ def test_many_values_are_repeated_in_several_batches(
         assert list(shown(clients[2]).values()) == [left] * 3_500 * (left > 0)
 
 
+@pytest.mark.slow
 def test_threads_of_an_idle_client_repeat_its_values(
     make_metrics: MakeMetrics, admin: redis.Redis, namespace: str
 ) -> None:

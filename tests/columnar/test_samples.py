@@ -1,6 +1,7 @@
 """Samples: compressing keeps the summary, and the rows that must stay."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,6 +32,7 @@ def crowds(draw: st.DrawFn) -> Samples:
     return columns(value, series=series, time=time, weight=weight, flags=flags, metadata=metadata)
 
 
+@pytest.mark.slow
 @given(crowds(), st.integers(1, 30), st.integers(1, 30))
 def test_compressing_repeatedly_keeps_the_summary(
     samples: Samples, budget: int, second: int

@@ -255,6 +255,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(steps=[[Part(0, LARGEST), Part(0, LARGEST), Part(0, -1.0)], ("script", 1)])

@@ -42,6 +42,7 @@ def test_values_equal_those_of_prometheus_client(
     assert captured.gauge("python_info", version=version, implementation="CPython").is_now(1)
 
 
+@pytest.mark.slow
 def test_counters_grow_by_the_difference_to_the_last_sample(
     captured: Captured, offline_metrics: Metrics
 ) -> None:

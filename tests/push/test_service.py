@@ -207,6 +207,7 @@ def test_credentials_are_sent_and_never_shown(
         make(f"remote-write+{there.url}#token-file={tmp_path}/none")
 
 
+@pytest.mark.slow
 def test_a_target_that_is_gone_is_waited_for(make: Make) -> None:
     with receiving() as gone:
         url = gone.url
@@ -221,6 +222,7 @@ def test_a_target_that_is_gone_is_waited_for(make: Make) -> None:
     assert counts(service)["samples_dropped"] == 0
 
 
+@pytest.mark.slow
 def test_a_store_that_is_gone_is_waited_for(
     make: Make, there: Receiver, fresh_server: Any, namespace: str
 ) -> None:

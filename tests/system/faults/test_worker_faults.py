@@ -644,6 +644,7 @@ def test_a_commit_for_another_log_of_the_same_version_is_rejected(
     refused(pair, namespace, make_worker, new, hour, b"log")
 
 
+@pytest.mark.slow
 def test_a_commit_for_a_log_with_different_blocks_of_the_same_count_is_rejected(
     pair: Pair, namespace: str, make_worker: MakeWorker, make_book: Any, hour: int
 ) -> None:
@@ -666,6 +667,7 @@ def test_a_commit_for_a_log_with_different_blocks_of_the_same_count_is_rejected(
     refused(pair, namespace, make_worker, new, hour, b"log")
 
 
+@pytest.mark.slow
 def test_a_commit_for_another_state_with_the_same_number_is_rejected(
     pair: Pair, namespace: str, make_worker: MakeWorker, make_book: Any, hour: int
 ) -> None:

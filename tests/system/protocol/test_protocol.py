@@ -75,6 +75,9 @@ BREAKS: dict[Rule, tuple[str, tuple[int, ...]]] = {
     Rule.DEFINITION_OF_EPOCH: ("upgrades", (0, 1, 2)),
 }
 
+# Their runs take more than a second.
+LONG_RUNS = (Rule.TOKEN, Rule.SEEN_IN_CHANGES, Rule.PERSIST_AT_MARK)
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("weather", WEATHERS)
@@ -88,7 +91,11 @@ def test_each_rule_has_runs_or_a_history_that_fail_without_it() -> None:
     assert BREAKS.keys() | set(HISTORIES.values()) == ALL_RULES
 
 
-@pytest.mark.parametrize("rule", BREAKS, ids=lambda rule: f"{rule.number}-{rule.name}")
+@pytest.mark.parametrize(
+    "rule",
+    [pytest.param(rule, marks=pytest.mark.slow) if rule in LONG_RUNS else rule for rule in BREAKS],
+    ids=lambda rule: f"{rule.number}-{rule.name}",
+)
 def test_without_any_one_rule_samples_are_lost_or_doubled(rule: Rule) -> None:
     weather, seeds = BREAKS[rule]
     if not any(
