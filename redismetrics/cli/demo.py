@@ -36,6 +36,9 @@ from .printing import (
     table,
 )
 
+# How long to record.
+_SECONDS = 6.0
+
 # Lines of each metric of the page that are shown.
 _PAGE_LINES = 5
 
@@ -45,14 +48,29 @@ _PLAIN_LINES = 6
 
 def demo(
     seconds: Annotated[
-        float, typer.Option(min=0.5, max=MAX_SECONDS, help="How long to record, in seconds.")
-    ] = 6,
+        float | None,
+        typer.Option(min=0.5, max=MAX_SECONDS, help="How long to record, in seconds (default: 6)."),
+    ] = None,
     as_json: AsJson = False,
+    web: Annotated[
+        bool, typer.Option("--web", help="Keep recording, and open the web page in a browser.")
+    ] = False,
 ) -> None:
-    """Run a demo: a temporary server, four recording processes and sample queries."""
+    """Run a demo: a temporary server, four recording processes and sample queries.
+
+    With --web, record until Ctrl-C and show the web page instead.
+    """
+    if web and (as_json or seconds is not None):
+        raise typer.BadParameter("--web must not be given with --json or --seconds")
+    seconds = _SECONDS if seconds is None else seconds
     console = make_console()
     try:
         with terminable():
+            if web:
+                from .demo_page import show_page
+
+                show_page()
+                raise KeyboardInterrupt
             if as_json:
                 with Demo(seconds) as run:
                     for _ in run.record():

@@ -1,5 +1,6 @@
 """The alert of the demo: it fires on what was recorded, and is over two minutes later."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from redismetrics.client.metrics import Metrics
@@ -21,20 +22,31 @@ def run_alert(metrics: Metrics) -> list[dict[str, Any]] | None:
 
     Return None if the extra `alerts` is not installed.
     """
+    now_ms = round(1000 * metrics.internals.clock())
     try:
-        from redismetrics.alerts.evaluate import Surroundings
-        from redismetrics.alerts.expressions import check_expression
-        from redismetrics.alerts.rule_file import parse_rules
-        from redismetrics.alerts.runner import Runner
-        from redismetrics.alerts.start import store_engine
-        from redismetrics.store.connection import Store
-
-        groups = parse_rules(RULE.encode(), check_expression, "demo.yml")
+        evaluate(metrics, RULE, (now_ms, now_ms + _LATER_MS))
     except MissingExtra:
         return None
+    changes: list[dict[str, Any]] = metrics.alert_history()
+    return list(reversed(changes))
+
+
+def evaluate(metrics: Metrics, rules: str, times_ms: Iterable[int]) -> None:
+    """Evaluate a group of rules as if it were each of these times, in ascending order.
+
+    Raises:
+        MissingExtra: If the extra `alerts` is not installed.
+    """
+    from redismetrics.alerts.evaluate import Surroundings
+    from redismetrics.alerts.expressions import check_expression
+    from redismetrics.alerts.rule_file import parse_rules
+    from redismetrics.alerts.runner import Runner
+    from redismetrics.alerts.start import store_engine
+    from redismetrics.store.connection import Store
+
     runner = Runner(
         metrics.settings.namespace,
-        groups,
+        parse_rules(rules.encode(), check_expression, "demo.yml"),
         "demo",
         around=Surroundings(),
         default_interval_ms=1000,
@@ -47,10 +59,8 @@ def run_alert(metrics: Metrics) -> list[dict[str, Any]] | None:
     try:
         client = store.client()
         runner.take_leases(client)
-        now_ms = round(1000 * metrics.internals.clock())
-        for at in (now_ms, now_ms + _LATER_MS):
+        for at in times_ms:
             runner.evaluate_next(client, store_engine(metrics), at)
-        changes: list[dict[str, Any]] = metrics.alert_history()
-        return list(reversed(changes))
+        runner.release(client)
     finally:
         store.close()

@@ -5,6 +5,8 @@ The demo without output: a temporary server, four processes that record, and sam
         for progress in demo.record(): ...  what is recorded, as the stream delivers it
         result = demo.run_queries()         calls as text, and what they returned
 
+With `traffic` the processes record it until the end, see `demo_page.py`.
+
 The processes are spawned, so this file imports only what recording needs. A process waits for a
 message on its pipe before it records, and ends when the pipe is closed, for example because its
 parent died.
@@ -34,6 +36,7 @@ from redismetrics.model.time import monotonic
 from redismetrics.store import embedded
 
 from .demo_alert import run_alert
+from .demo_traffic import Traffic
 
 PROCESSES = 4
 
@@ -127,10 +130,17 @@ class DemoResult:
 
 
 class Demo:
-    """One run of the demo. A context manager that leaves nothing behind, even after Ctrl-C."""
+    """One run of the demo. A context manager that leaves nothing behind, even after Ctrl-C.
 
-    def __init__(self, seconds: float) -> None:
+    *folder* is the temporary folder of its server, and *metrics* a client of it.
+    """
+
+    folder: Path
+    metrics: Metrics
+
+    def __init__(self, seconds: float, traffic: Traffic | None = None) -> None:
         self._seconds = seconds
+        self._traffic = traffic
         self._pipes: list[Connection] = []
         self._final_stats: list[dict[str, Any]] = []
         self._elapsed = 0.0
@@ -144,14 +154,15 @@ class Demo:
             # Runs before the callbacks above, even if other processes use the server.
             stack.callback(embedded.stop, folder)
             url = f"embedded://{quote(str(server.folder))}"
-            self._metrics = stack.enter_context(Metrics(url, namespace=_NAMESPACE))
-            self._stream = stack.enter_context(self._metrics.subscribe(STREAM))
+            self.folder = folder
+            self.metrics = stack.enter_context(Metrics(url, namespace=_NAMESPACE))
+            if self._traffic is None:
+                self._stream = stack.enter_context(self.metrics.subscribe(STREAM))
             spawn = multiprocessing.get_context("spawn")
             for number in range(PROCESSES):
                 ours, theirs = spawn.Pipe()
-                process = spawn.Process(
-                    target=_run_process, args=(number, url, self._seconds, theirs), daemon=True
-                )
+                work = (number, url, self._seconds, self._traffic, theirs)
+                process = spawn.Process(target=_run_process, args=work, daemon=True)
                 self._pipes.append(ours)
                 stack.callback(_end_process, process, ours)
                 process.start()
@@ -166,13 +177,17 @@ class Demo:
                 pipe.close()
             self._exit.__exit__(*error)
 
-    def record(self) -> Iterator[DemoProgress]:
-        """Let the processes record; yield the progress every 0.1 s until all is stored."""
+    def start(self) -> None:
+        """Let the processes record."""
         for pipe in self._pipes:
             # The process is ready.
             self._receive(pipe)
         for pipe in self._pipes:
             pipe.send("go")
+
+    def record(self) -> Iterator[DemoProgress]:
+        """Let the processes record; yield the progress every 0.1 s until all is stored."""
+        self.start()
         recorded = [0] * len(self._pipes)
         latest: dict[str, dict[Any, Sample]] = {}
         began = monotonic()
@@ -210,7 +225,7 @@ class Demo:
 
     def run_queries(self) -> DemoResult:
         """Run the sample queries."""
-        metrics = self._metrics
+        metrics = self.metrics
         queries = {
             "mean_by_model": _call(
                 metrics, "query", "experiment_result", aggregation="mean", group_by="model"
@@ -306,16 +321,25 @@ def _end_process(process: Any, pipe: Connection) -> None:
     process.close()
 
 
-def _run_process(number: int, url: str, seconds: float, pipe: Connection) -> None:
-    """Record for *seconds*; send the number recorded every 0.1 s, and the stats at the end."""
+def _run_process(
+    number: int, url: str, seconds: float, traffic: Traffic | None, pipe: Connection
+) -> None:
+    """Record for *seconds*; send the number recorded every 0.1 s, and the stats at the end.
+
+    Or record *traffic*, and send nothing, until the pipe is closed.
+    """
     with pipe, suppress(EOFError, BrokenPipeError, ConnectionResetError):
         metrics = Metrics(url, namespace=_NAMESPACE, flush_interval=0.2)
-        _declare(metrics)
+        if traffic is None:
+            _declare(metrics)
         pipe.send("ready")
         pipe.recv()
         try:
             with metrics:
-                _record_for(seconds, metrics, number, pipe)
+                if traffic is None:
+                    _record_for(seconds, metrics, number, pipe)
+                else:
+                    traffic.record_until(pipe.poll, metrics, number)
                 metrics.flush(_END_TIMEOUT)
         except RedisMetricsError as error:
             pipe.send(error)

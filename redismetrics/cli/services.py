@@ -151,11 +151,11 @@ def serve(
             app,
             host,
             port,
-            ready=lambda at: _tell(at, open_page),
+            ready=lambda at: tell(at, open_page),
         )
 
 
-def _tell(address: str, open_page: bool) -> None:
+def tell(address: str, open_page: bool) -> None:
     """Print the address of the server that is ready; with *open_page*, open it in a browser."""
     print(f"serving on {address}", file=sys.stderr, flush=True)
     if not open_page:

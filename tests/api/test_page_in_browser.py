@@ -1,22 +1,16 @@
 """The web page in a real browser: what a person sees and does."""
 
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-if CHROMIUM is None:
-    pytest.skip("needs the browser chromium: apt-get install chromium", allow_module_level=True)
-pytest.importorskip("playwright.sync_api", reason="needs playwright")
-pytest.importorskip("starlette", reason="needs redismetrics[server]")
-pytest.importorskip("promql_parser", reason="needs redismetrics[promql]")
-pytest.importorskip("re2", reason="needs redismetrics[promql]")
+from tests.fixtures.browsers import SIZES, chromium, opened, require_browser
 
-from playwright.sync_api import Page, expect, sync_playwright
+require_browser()
+
+from playwright.sync_api import expect
 
 from redismetrics import Metrics
 from redismetrics.alerts.rules import Rule
@@ -30,7 +24,6 @@ pytestmark = pytest.mark.slow
 NAMESPACE = "page-in-browser"
 MARKUP = '<img src=x onerror="window.pwned=1"><script>window.pwned=1</script>'
 HOSTILE = [MARKUP, "\u202egnp.exe\u2066", "x" * 1024, "a'b\"c\\d\n"]
-SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
 VIEWS = {
     "overview": ("#/", "jobs"),
     "metric": ("#/metric/jobs?by=tenant", "globex"),
@@ -65,41 +58,8 @@ def address(recorded: Metrics) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+    with chromium() as found:
         yield found
-        found.close()
-
-
-def told_by(message: Any) -> list[str]:
-    """Return an error or warning; browsers report each 401 and lost connection by themselves."""
-    is_problem = message.type in ("error", "warning")
-    is_response = "Failed to load resource" in message.text
-    return [message.text] if is_problem and not is_response else []
-
-
-@contextmanager
-def opened(browser: Any, address: str, size: str = "desktop") -> Iterator[Page]:
-    """Yield a page; at its end there was no error, and no request to another origin."""
-    width, height = SIZES[size]
-    context = browser.new_context(viewport={"width": width, "height": height})
-    page, problems = context.new_page(), []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("dialog", lambda dialog: problems.append(f"dialog: {dialog.message}"))
-    page.on("console", lambda message: problems.extend(told_by(message)))
-    page.on(
-        "request",
-        lambda request: (
-            None if request.url.startswith(f"{address}/") else problems.append(request.url)
-        ),
-    )
-    try:
-        yield page
-        assert problems == []
-        assert page.evaluate("window.pwned") is None
-    finally:
-        context.close()
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -149,7 +109,7 @@ def test_rates_change_after_a_recording(browser: Any, address: str, recorded: Me
         expect(rate).to_contain_text("/s")
         before = rate.text_content()
         recorded.increment("jobs", 7, tags={"tenant": "initech"})
-        expect(rate).not_to_have_text(str(before), timeout=15_000)
+        expect(rate).not_to_have_text(str(before))
 
 
 def test_samples_appear_as_they_are_recorded(browser: Any, address: str, recorded: Metrics) -> None:
@@ -191,10 +151,10 @@ def test_page_reconnects_after_a_restart_of_the_server(browser: Any, recorded: M
         expect(page.locator("main")).to_contain_text("jobs")
         live = page.locator(".live")
         expect(live).to_have_text("Live")
-    expect(live).to_have_text("Reconnecting", timeout=10_000)
+    expect(live).to_have_text("Reconnecting")
     expect(page.locator("main")).to_contain_text("jobs")
     with running(create_app(recorded), port):
-        expect(live).to_have_text("Live", timeout=15_000)
+        expect(live).to_have_text("Live")
         context.__exit__(None, None, None)
 
 
