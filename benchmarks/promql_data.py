@@ -124,7 +124,7 @@ def older_hours(filled: Filled, days: int) -> list[Samples]:
     for start in range(first - days * DAY, first, HOUR):
         samples = filled.load.draw(start, start + HOUR)
         kept.append(samples)
-        packed = rollup_codec.pack_table(_hour(samples, start, hours.points))
+        packed = rollup_codec.pack_table(hour_table(samples, start, hours.points))
         span = slot_of(start, hours.partition)
         client.hset(metric.data("hour", span), keys.cell_field(start, 0), packed)
         client.hincrby(metric.worked.held, keys.data_name("hour", span), len(packed))
@@ -140,7 +140,7 @@ def older_hours(filled: Filled, days: int) -> list[Samples]:
     return kept
 
 
-def _hour(samples: Samples, start: int, points: int) -> Table:
+def hour_table(samples: Samples, start: int, points: int) -> Table:
     """Return a row for each series. Series have the ids in which they were first recorded."""
     series, group = arrays.numbered(samples.series)
     rows = summaries.of_points(samples.value, samples.weight, samples.time)

@@ -50,6 +50,7 @@ from .client.default import (
 )
 from .client.metrics import Metrics
 from .errors import (
+    ArchiveUnavailable,
     FormatMismatch,
     InvalidMetric,
     InvalidName,
@@ -80,6 +81,7 @@ from .telemetry.handlers import attach_telemetry, detach_telemetry
 __version__ = "0.1.0"
 
 __all__ = [
+    "ArchiveUnavailable",
     "AsyncMetrics",
     "Counter",
     "Exemplar",

@@ -9,7 +9,8 @@ Every error that redismetrics raises, by what to do next.
     │     InvalidExpression, EvaluationFailed, EvaluationTimeout
     ├── InvalidSetting (ValueError)   correct the settings
     ├── StoreError                    check Redis
-    │     StoreUnavailable (safe to retry), FormatMismatch, ScriptFailed
+    │     StoreUnavailable (safe to retry; ArchiveUnavailable: it is the archive, not Redis),
+    │     FormatMismatch, ScriptFailed
     └── MissingExtra (ImportError)    install the extra
 
 Every message names the argument, says what is allowed and what was passed, and never contains a
@@ -99,6 +100,13 @@ class StoreError(RedisMetricsError):
 
 class StoreUnavailable(StoreError):
     """Redis did not answer in time. Retry later: a batch counts once, however often it is sent."""
+
+
+class ArchiveUnavailable(StoreUnavailable):
+    """A window begins before what Redis holds, and the archive did not answer, or refused.
+
+    Retry later, or ask for a window that Redis holds.
+    """
 
 
 class FormatMismatch(StoreError):

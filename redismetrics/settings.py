@@ -35,6 +35,8 @@ DEFAULT_PROMOTED = (
 _BOOLEANS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(
     ("false", "0", "no", "off"), False
 )
+_TEXTS = ("url", "archive", "archive_schema", "archive_prefix")
+_ARCHIVES = ("postgresql://", "postgres://", "file://")
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 
 
@@ -134,10 +136,24 @@ class Settings:
         1,
     )
 
+    archive: str | None = _setting(
+        None,
+        "",
+        "an [archive](archive.md#questions-go-on-in-the-archive) in which queries go on where a "
+        "window begins before what Redis holds",
+    )
+    archive_schema: str | None = _setting(
+        None, "", "PostgreSQL: the schema of the archive's tables; by default of the connection"
+    )
+    archive_prefix: str = _setting(
+        "rm_", "", "PostgreSQL: what the names of the archive's tables begin with"
+    )
+
     def __repr__(self) -> str:
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        if self.url is not None:
-            values["url"] = safe_url(self.url)
+        for name in ("url", "archive"):
+            if values[name] is not None:
+                values[name] = safe_url(values[name])
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in values.items())})"
 
 
@@ -208,8 +224,12 @@ def _checked(setting: Any, source: str, value: Any) -> Any:
         raise InvalidSetting(f"{source} must be 'raise' or 'drop', got {shown(value, 80)}{hint}")
     if setting.name == "worker":
         return _check_boolean(source, value)
-    if setting.name == "url" and not isinstance(value, str):
+    if setting.name in _TEXTS and not isinstance(value, str):
         raise InvalidSetting(f"{source} must be text, got {type(value).__name__}")
+    if setting.name == "archive" and not value.startswith(_ARCHIVES):
+        raise InvalidSetting(
+            f"{source} must be postgresql://... or file:///folder, got {safe_url(value)!r}"
+        )
     return value
 
 

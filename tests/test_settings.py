@@ -40,6 +40,9 @@ GOOD: list[tuple[str, str, Any, Any, Any]] = [
     ("exact_bytes", "65536", 65_536, 1e6, 1_000_000),
     ("cache_bytes", "0", 0, 1e6, 1_000_000),
     ("series_idle", "1", 1.0, 2, 2.0),
+    ("archive", "postgresql://db/m", "postgresql://db/m", "file:///srv/m", "file:///srv/m"),
+    ("archive_schema", "metrics", "metrics", "M", "M"),
+    ("archive_prefix", "x_", "x_", "y", "y"),
 ]
 
 BAD: list[tuple[str, Any]] = [
@@ -70,6 +73,9 @@ BAD: list[tuple[str, Any]] = [
     ("cache_bytes", -1),
     ("exact_bytes", 1_000),
     ("series_idle", 0),
+    *(("archive", value) for value in (5, "mysql://db", "/srv/m", "redis://h")),
+    ("archive_schema", 5),
+    ("archive_prefix", 5),
 ]
 
 

@@ -8,11 +8,12 @@ points   the means, sorted, then as many weights
 """
 
 import struct
+from typing import Any
 
 import numpy as np
 
-from redismetrics.columnar.arrays import Floats, Ints
-from redismetrics.columnar.rollup_table import CLUSTERED, UNIFORM, Table
+from redismetrics.columnar.arrays import Bools, Floats, Ints, ragged
+from redismetrics.columnar.rollup_table import CLUSTERED, UNIFORM, Points, Table
 from redismetrics.errors import FormatMismatch
 
 VERSION = 1
@@ -48,6 +49,44 @@ def unpack_digest(data: bytes) -> tuple[Floats, Ints, bool]:
     means = np.frombuffer(data, f"<f{size}", points, _HEAD.size).astype(np.float64)
     weights = np.frombuffer(data, f"<u{width}", points, _HEAD.size + points * size)
     return means, weights.astype(np.int64), bool(kind)
+
+
+def unpack_digests(data: bytes, lengths: Ints) -> tuple[Ints, Bools, Points]:
+    """Return the number of points of each digest, whether they are centroids, and all points.
+
+    *data* holds the digests one after another, *lengths* are their bytes, shape (digests,).
+
+    Raises:
+        FormatMismatch: If one is corrupt or of another version.
+    """
+    column, starts = np.frombuffer(data, np.uint8), np.cumsum(lengths) - lengths
+    if len(lengths) and (lengths.min() < _HEAD.size or lengths.sum() != len(column)):
+        raise FormatMismatch(f"digests must have {_HEAD.size} bytes or more, and all bytes")
+    version, kind, size, width = column[starts[:, None] + np.arange(_HEAD.size)].T.astype(np.int64)
+    known = (version == VERSION) & np.isin(size, (4, 8)) & np.isin(width, (1, 2, 4, 8))
+    if not known.all():
+        raise FormatMismatch(f"a digest must begin with version {VERSION} and known widths")
+    points, left = np.divmod(lengths - _HEAD.size, size + width)
+    if left.any():
+        raise FormatMismatch("a digest must hold whole points")
+    first = np.cumsum(points) - points
+    means, weights = np.empty(points.sum()), np.empty(points.sum(), np.int64)
+    starts = starts + _HEAD.size
+    for each in np.unique(size).tolist():
+        rows = np.flatnonzero(size == each)
+        found = _gathered(column, starts[rows], points[rows] * each, f"<f{each}")
+        means[ragged(first[rows], points[rows])] = found
+    starts = starts + points * size
+    for each in np.unique(width).tolist():
+        rows = np.flatnonzero(width == each)
+        found = _gathered(column, starts[rows], points[rows] * each, f"<u{each}")
+        weights[ragged(first[rows], points[rows])] = found
+    return points, kind != 0, Points(means, weights)
+
+
+def _gathered(column: Any, starts: Ints, sizes: Ints, kind: str) -> Any:
+    """Return the numbers that runs of bytes hold."""
+    return column[ragged(starts, sizes)].view(kind)
 
 
 def pack_digests(table: Table) -> list[bytes]:

@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 from uuid import UUID
 
-from redismetrics.errors import InvalidSetting, MissingExtra
+from redismetrics.errors import InvalidSetting, MissingExtra, RedisMetricsError
 from redismetrics.model.safe_url import safe_url
 
 from .rows import RawRows, RollupRows
@@ -55,7 +55,7 @@ class ParquetTarget:
 
     def _open(self) -> str:
         path = self.folder / "archive.json"
-        with _as_archive_error(self.folder):
+        with as_archive_error(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             with _locked(self.folder / "archive.lock"):
                 if not path.exists():
@@ -70,8 +70,8 @@ class ParquetTarget:
 
     @contextmanager
     def claim(self, namespace: str, group: int) -> Iterator["ParquetSession | None"]:
-        folder = self.folder / _folder_name(namespace)
-        with _as_archive_error(self.folder):
+        folder = self.folder / folder_name(namespace)
+        with as_archive_error(self.folder):
             (folder / "progress").mkdir(parents=True, exist_ok=True)
             lock = open_lock(folder / "progress" / f"{group:02}.lock", wait=False)
         if lock is None:
@@ -87,9 +87,9 @@ class ParquetTarget:
     def totals(
         self, namespace: str, level: str, partition_ms: int, group: int, series: Sequence[UUID]
     ) -> dict[tuple[UUID, int], tuple[int, float]]:
-        folder = self.folder / _folder_name(namespace) / level
+        folder = self.folder / folder_name(namespace) / level
         path = folder / partition_name(level, partition_ms) / f"{group:02}.parquet"
-        with _as_archive_error(self.folder):
+        with as_archive_error(self.folder):
             return read_totals(path, level, series)
 
     def close(self) -> None:
@@ -104,7 +104,7 @@ class ParquetSession:
         self._path = folder / "progress" / f"{group:02}.json"
         self._open: dict[Path, Replacement] = {}
         self._rows = 0
-        with _as_archive_error(folder):
+        with as_archive_error(folder):
             self._progress: dict[str, Any] = (
                 json.loads(self._path.read_text()) if self._path.exists() else {}
             )
@@ -116,7 +116,7 @@ class ParquetSession:
     def write(self, level: str, partition_ms: int, rows: RollupRows | RawRows) -> None:
         name = f"{self._group:02}.parquet"
         path = self._folder / level / partition_name(level, partition_ms) / name
-        with _as_archive_error(self._folder):
+        with as_archive_error(self._folder):
             if path not in self._open:
                 self._open[path] = Replacement(path)
             self._open[path].add(rows)
@@ -128,7 +128,7 @@ class ParquetSession:
             self.finish()
 
     def finish(self) -> None:
-        with _as_archive_error(self._folder):
+        with as_archive_error(self._folder):
             for replacement in self._open.values():
                 replacement.finish()
             self._open.clear()
@@ -142,16 +142,18 @@ class ParquetSession:
         self._open.clear()
 
 
-def _folder_name(namespace: str) -> str:
+def folder_name(namespace: str) -> str:
     """Return the folder of a namespace: no hidden one, and not the one above."""
     name = quote(namespace, safe="")
     return f"%2E{name[1:]}" if name.startswith(".") else name
 
 
 @contextmanager
-def _as_archive_error(folder: Path) -> Iterator[None]:
+def as_archive_error(folder: Path) -> Iterator[None]:
     try:
         yield
+    except RedisMetricsError:
+        raise
     # pyarrow's errors are of these classes.
     except (OSError, ValueError) as error:
         raise ArchiveError(f"the archive in {folder} failed: {error}") from error

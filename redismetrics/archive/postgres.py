@@ -10,7 +10,7 @@ from redismetrics.errors import MissingExtra
 from redismetrics.model.safe_url import safe_url
 from redismetrics.model.time import DAY, HOUR
 
-from .rows import RawRows, RollupRows, SeriesOf
+from .rows import RawRows, RollupRows, SeriesOf, storable_text
 from .state import MetricState
 from .target import ArchiveError, ArchiveTaken
 
@@ -19,6 +19,7 @@ try:
     from psycopg import sql
     from psycopg.types.json import Jsonb
 
+    from .postgres_connection import connect
     from .postgres_schema import Names, open_schema
 except ImportError as _error:
     raise MissingExtra(
@@ -64,11 +65,6 @@ def _ms(time: datetime) -> int:
     return (time - _EPOCH) // timedelta(milliseconds=1)
 
 
-def _text(value: str) -> str:
-    """Return *value* as PostgreSQL can store it: without the character 0, which it cannot store."""
-    return value.replace("\0", "\N{SYMBOL FOR NULL}")
-
-
 class PostgresTarget:
     """The `Target` of a ``postgresql://`` URL. Connects again after an error.
 
@@ -93,13 +89,7 @@ class PostgresTarget:
         """Yield a cursor of one transaction."""
         try:
             if self._connection is None or self._connection.closed:
-                self._connection = psycopg.connect(
-                    self._url,
-                    connect_timeout=10,
-                    application_name="redismetrics archive",
-                    autocommit=True,
-                    options="-c timezone=UTC",
-                )
+                self._connection = connect(self._url, "redismetrics archive", timeout=10)
             with self._connection.transaction(), self._connection.cursor() as cursor:
                 yield cursor
         except psycopg.Error as error:
@@ -231,7 +221,8 @@ class PostgresSession:
         for begin in range(0, len(new), _ROWS_AT_ONCE):
             part = new[begin : begin + _ROWS_AT_ONCE]
             tags = [
-                Jsonb({key: _text(value) for key, value in of.tags[each].items()}) for each in part
+                Jsonb({key: storable_text(value) for key, value in of.tags[each].items()})
+                for each in part
             ]
             cursor.execute(
                 self._names.filled(
@@ -293,7 +284,7 @@ def _raw_values(rows: RawRows) -> list[list[Any]]:
         rows.value.tolist(),
         rows.weight.tolist(),
         [
-            _text(metadata[row].decode("utf-8", "replace")) if row in metadata else None
+            storable_text(metadata[row].decode("utf-8", "replace")) if row in metadata else None
             for row in range(len(rows))
         ],
     ]

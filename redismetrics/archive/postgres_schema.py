@@ -118,12 +118,12 @@ def open_schema(cursor: "psycopg.Cursor[Any]", names: Names) -> str:
     Raises:
         ArchiveError: If the tables are of a newer version.
     """
-    stored = _read_meta(cursor, names)
+    stored = read_meta(cursor, names)
     if stored.get("version") == str(VERSION):
         return stored["id"]
     # Only one process creates or changes tables. The lock ends with the transaction.
     cursor.execute("SELECT pg_advisory_xact_lock(hashtext('redismetrics archive'))")
-    stored = _read_meta(cursor, names)
+    stored = read_meta(cursor, names)
     if not stored:
         return _create(cursor, names)
     version = int(stored["version"])
@@ -140,7 +140,8 @@ def open_schema(cursor: "psycopg.Cursor[Any]", names: Names) -> str:
     return stored["id"]
 
 
-def _read_meta(cursor: "psycopg.Cursor[Any]", names: Names) -> dict[str, str]:
+def read_meta(cursor: "psycopg.Cursor[Any]", names: Names) -> dict[str, str]:
+    """Return version and id of the archive; nothing if there are no tables."""
     cursor.execute("SELECT to_regclass(%s)", (names.table("meta").as_string(cursor),))
     if cursor.fetchone() == (None,):
         return {}

@@ -23,6 +23,11 @@ LEVELS = ("raw", "minute", "hour", "day")
 RANKS = (0.5, 0.95, 0.99)
 
 
+def storable_text(value: str) -> str:
+    """Return *value* as PostgreSQL can store it: without the character 0, which it cannot store."""
+    return value.replace("\0", "\N{SYMBOL FOR NULL}")
+
+
 @dataclass(frozen=True, slots=True)
 class SeriesOf:
     """The series of one metric.

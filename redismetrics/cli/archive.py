@@ -77,10 +77,18 @@ def archive(
     ] = 60,
     schema: Annotated[
         str | None,
-        typer.Option(help="PostgreSQL: the schema of the tables (default: of the connection)."),
+        typer.Option(
+            help="PostgreSQL: the schema of the tables (default: of the connection).",
+            envvar="REDISMETRICS_ARCHIVE_SCHEMA",
+        ),
     ] = None,
     table_prefix: Annotated[
-        str, typer.Option("--table-prefix", help="PostgreSQL: begins the name of each table.")
+        str,
+        typer.Option(
+            "--table-prefix",
+            help="PostgreSQL: begins the name of each table.",
+            envvar="REDISMETRICS_ARCHIVE_PREFIX",
+        ),
     ] = "rm_",
     url: Url = None,
     namespace: Namespace = None,

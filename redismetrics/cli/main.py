@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from redismetrics import __version__
-from redismetrics.errors import RedisMetricsError, StoreUnavailable
+from redismetrics.errors import ArchiveUnavailable, RedisMetricsError, StoreUnavailable
 from redismetrics.model.validation import did_you_mean
 
 from . import (
@@ -131,7 +131,9 @@ def _run(argv: Sequence[str] | None) -> int:
     # Our messages never contain a password.
     except (RedisMetricsError, OSError) as error:
         text = streams.describe(error).removesuffix(".")
-        if isinstance(error, StoreUnavailable):
+        if isinstance(error, ArchiveUnavailable):
+            text += "; set another archive with --archive or REDISMETRICS_ARCHIVE"
+        elif isinstance(error, StoreUnavailable):
             text += "; is Redis running? Set another server with --url or REDISMETRICS_URL"
         _print_error(text)
         return 2 if isinstance(error, RedisMetricsError) and isinstance(error, ValueError) else 1

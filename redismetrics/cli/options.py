@@ -81,6 +81,15 @@ Namespace = Annotated[
         metavar="NS",
     ),
 ]
+Archive = Annotated[
+    str | None,
+    typer.Option(
+        "--archive",
+        help="The archive in which windows go on that begin before what Redis holds "
+        "(default: REDISMETRICS_ARCHIVE).",
+        metavar="URL",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Filter = Annotated[
     list[str] | None,
@@ -210,6 +219,9 @@ def check_exists(metrics: Metrics, name: str) -> None:
     metrics.check(name)
     internals = metrics.internals
     namespace = internals.query_context.namespace
+    if internals.query_context.older is not None:
+        # The archive may have it.
+        return
     if not internals.run(catalog.exists(namespace.name, name), flush=True):
         raise no_such_metric(name, namespace.name)
 
@@ -224,7 +236,7 @@ def window(text: str | None, since: str | None, until: str | None) -> Any:
 
 
 @contextmanager
-def client(url: str | None, namespace: str | None) -> Iterator[Metrics]:
+def client(url: str | None, namespace: str | None, archive: str | None = None) -> Iterator[Metrics]:
     """Open the client of one command.
 
     If the command fails, unsent samples are dropped at once; the error message says why.
@@ -233,7 +245,7 @@ def client(url: str | None, namespace: str | None) -> Iterator[Metrics]:
     # The choice of a default server may be logged. Everything after it is reported by errors.
     chosen = Store(resolve(url=url).url, 1.0).url
     log.setLevel(logging.ERROR)
-    metrics = Metrics(chosen, namespace=namespace)
+    metrics = Metrics(chosen, namespace=namespace, archive=archive)
     try:
         yield metrics
     except BaseException:

@@ -9,7 +9,7 @@ from rich.text import Text
 from redismetrics.model.time_text import TIME_FORMS
 
 from . import options
-from .options import AsJson, Namespace, Url
+from .options import Archive, AsJson, Namespace, Url
 from .printing import (
     cell,
     has_blocks,
@@ -51,6 +51,7 @@ def promql(
     until: Last = None,
     step: Step = None,
     as_json: AsJson = False,
+    archive: Archive = None,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
@@ -61,7 +62,7 @@ def promql(
     is_range = any(each is not None for each in (since, until, step))
     if is_range and at is not None:
         raise InvalidQuery("--at cannot be used together with --since, --until or --step")
-    with options.client(url, namespace) as metrics:
+    with options.client(url, namespace, archive) as metrics:
         now_ms = round(metrics.internals.clock() * 1000)
         if is_range:
             times = options.time(since, "--since"), options.time(until, "--until")

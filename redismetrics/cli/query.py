@@ -10,7 +10,19 @@ from rich.text import Text
 from redismetrics.queries.query import Query, SamplesQuery
 
 from . import options
-from .options import AsJson, Filter, GroupBy, Name, Namespace, Since, Type, Until, Url, Window
+from .options import (
+    Archive,
+    AsJson,
+    Filter,
+    GroupBy,
+    Name,
+    Namespace,
+    Since,
+    Type,
+    Until,
+    Url,
+    Window,
+)
 from .printing import (
     bars,
     cell,
@@ -76,6 +88,7 @@ def query(
     until: Until = None,
     tag: Filter = None,
     as_json: AsJson = False,
+    archive: Archive = None,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
@@ -89,7 +102,7 @@ def query(
         window=options.window(window, since, until),
         tags=options.filters(tag),
     )
-    result = _run(evaluate, query, url, namespace)
+    result = _run(evaluate, query, url, namespace, archive)
     if as_json:
         print_json(result)
     elif not isinstance(result, list):
@@ -109,6 +122,7 @@ def time_series(
     tag: Filter = None,
     fill: Fill = False,
     as_json: AsJson = False,
+    archive: Archive = None,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
@@ -124,7 +138,7 @@ def time_series(
         tags=options.filters(tag),
         fill=fill,
     )
-    rows = _run(time_series, query, url, namespace)
+    rows = _run(time_series, query, url, namespace, archive)
     if as_json:
         print_json(rows)
     elif not is_for_people():
@@ -177,6 +191,7 @@ def rollup(
     until: Until = None,
     tag: Filter = None,
     as_json: AsJson = False,
+    archive: Archive = None,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
@@ -191,7 +206,7 @@ def rollup(
         tags=options.filters(tag),
         keys="text" if as_json else "tuple",
     )
-    result = _run(rollup, query, url, namespace)
+    result = _run(rollup, query, url, namespace, archive)
     if as_json:
         print_json(result)
     else:
@@ -207,6 +222,7 @@ def get_metrics(
     until: Until = None,
     limit: Limit = 1000,
     as_json: AsJson = False,
+    archive: Archive = None,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
@@ -221,7 +237,7 @@ def get_metrics(
         until=options.time(until, "--until"),
         limit=limit,
     )
-    result = _run(get_metrics, query, url, namespace)
+    result = _run(get_metrics, query, url, namespace, archive)
     if as_json:
         print_json(result)
     else:
@@ -234,9 +250,10 @@ def _run(
     query: Q,
     url: str | None,
     namespace: str | None,
+    archive: str | None,
 ) -> T:
     """Return the result of *query* as the function *read* of `redismetrics.queries` reads it."""
-    with options.client(url, namespace) as metrics:
+    with options.client(url, namespace, archive) as metrics:
         if query.name is not None:
             options.check_exists(metrics, query.name)
         internals = metrics.internals

@@ -13,7 +13,7 @@ from redismetrics.client.metrics import Metrics
 from redismetrics.errors import InvalidSetting, RedisMetricsError
 
 from .alerts.service import RULE_OPTIONS, work_with_rules
-from .options import Namespace, Url
+from .options import Archive, Namespace, Url
 from .progress import shown_progress
 
 
@@ -51,6 +51,7 @@ def serve(
     ] = 9465,
     url: Url = None,
     namespace: Namespace = None,
+    archive: Archive = None,
     allow_write: Annotated[
         bool,
         typer.Option(
@@ -130,7 +131,7 @@ def serve(
         max_rows=max_rows,
         promql_seconds=promql_timeout,
     )
-    with stopped_by_sigterm(), Metrics(url, namespace=namespace) as metrics:
+    with stopped_by_sigterm(), Metrics(url, namespace=namespace, archive=archive) as metrics:
         app = create_app(
             metrics,
             limits=limits,

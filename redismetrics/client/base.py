@@ -18,6 +18,7 @@ from .internals import ClientInternals
 
 if TYPE_CHECKING:
     from redismetrics.alerts.start import AlertThread
+    from redismetrics.archive.reading import ArchiveReader
     from redismetrics.queries.context import QueryContext
     from redismetrics.recording.redis_sink import RedisSink
     from redismetrics.store.connection import Store
@@ -72,6 +73,9 @@ class Client(InstrumentMethods):
         exact_bytes: int | None = None,
         cache_bytes: int | None = None,
         series_idle: float | None = None,
+        archive: str | None = None,
+        archive_schema: str | None = None,
+        archive_prefix: str | None = None,
         rules: Any = None,
         clock: Clock = system_clock,
     ) -> None:
@@ -141,7 +145,11 @@ class Client(InstrumentMethods):
         scripts.script("record")  # the first one imports modules that read resources
         store = Store(self.settings.url, self.settings.socket_timeout)
         loops = LoopClients(store)
-        context = QueryContext(Namespace(self.settings.namespace), Cache(self.settings.cache_bytes))
+        context = QueryContext(
+            Namespace(self.settings.namespace),
+            Cache(self.settings.cache_bytes),
+            older=self._archive(),
+        )
         internals = ClientInternals(recorder, store, loops, context)
         sink = RedisSink(recorder, store, Thread(self.settings, store))
         # All callers use what the first of them made. No use of `__dict__`: see `set_silent`.
@@ -151,6 +159,20 @@ class Client(InstrumentMethods):
             attach_sink(recorder, sink)
         if recorder.started:
             recorder.sink.start()
+
+    def _archive(self) -> "ArchiveReader | None":
+        """Return the archive in which queries go on. Its driver is imported with the first one."""
+        settings = self.settings
+        if settings.archive is None:
+            return None
+        from redismetrics.archive.reading import ArchiveReader
+
+        return ArchiveReader(
+            settings.archive,
+            settings.archive_schema,
+            settings.archive_prefix,
+            settings.socket_timeout,
+        )
 
     def _share(self, metrics: "Client", given: list[str], clock: Clock) -> None:
         """Use the recorder, sink, store and settings of *metrics*."""
@@ -226,6 +248,7 @@ class Client(InstrumentMethods):
         if alerts is not None:
             alerts.stop(timeout)
         self._sink.close(timeout)
+        self.internals.close_archive()
 
     def stats(self) -> dict[str, Any]:
         """Return this process's counts, without contacting Redis.

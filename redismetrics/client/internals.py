@@ -97,6 +97,11 @@ class ClientInternals(RecordingInternals):
 
         await self.arun(server.now())
 
+    def close_archive(self) -> None:
+        """Close the connections to the archive; the next query that needs it opens them again."""
+        if self._query_context is not None and self._query_context.older is not None:
+            self._query_context.older.close()
+
     def leave_embedded(self, timeout: float) -> None:
         """Leave the embedded server, if it is used; the next use joins or starts it again.
 

@@ -1,16 +1,21 @@
-"""The context that queries run in: a namespace, the client's cache, and a limit of rows."""
+"""The context that queries run in: a namespace, the client's cache, an archive, a row limit."""
 
 from dataclasses import dataclass
 
 from redismetrics.store.namespace import Namespace
 
 from .cache import Cache
+from .older import Older
 
 
 @dataclass(frozen=True, slots=True)
 class QueryContext:
-    """A namespace, the cache of its decoded pages, and the most rows of a result (None: any)."""
+    """A namespace, the cache of its decoded pages, and the most rows of a result (None: any).
+
+    Windows that begin before what Redis holds go on in *older*.
+    """
 
     namespace: Namespace
     cache: Cache
     max_rows: int | None = None
+    older: Older | None = None

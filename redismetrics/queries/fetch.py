@@ -4,10 +4,13 @@ The first trip reads a snapshot of the metric: its version, up to where the log 
 slots are due, its series. The second reads the slots of the plan and the log after what is sealed,
 and the version before and after them. Unless both versions are that of the snapshot, both trips
 are repeated. Decoded pages that have not changed since come from the cache.
+
+If the context has an archive, a window that begins before what Redis holds goes on there; it is
+read between the two trips, see older.py.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +19,7 @@ from redismetrics.columnar import arrays, block_codec, rollup_table
 from redismetrics.columnar.arrays import Ints
 from redismetrics.columnar.rollup_table import Table
 from redismetrics.columnar.samples import Samples, concat, no_samples, summarise
+from redismetrics.model.definition import Definition
 from redismetrics.model.retention import RetentionPolicy
 from redismetrics.model.time import MINUTE
 from redismetrics.model.windows import window_ms
@@ -24,6 +28,7 @@ from redismetrics.store.driver import Command, Operation
 
 from .arguments import percentile_rank
 from .context import QueryContext
+from .older import OlderData, OlderQuestion, Share, Wanted, ask_older
 from .pages import (
     PageRead,
     assemble_tables,
@@ -33,7 +38,14 @@ from .pages import (
     page_tables,
     read_command,
 )
-from .plan import Due, Plan, check_interval, make_plan, sealed_bounds
+from .plan import (
+    Due,
+    Plan,
+    check_interval,
+    fitting_resolutions,
+    make_plan,
+    sealed_bounds,
+)
 from .query import Query
 from .selection import Edges, Rows, SeriesData
 from .snapshot import NEVER, Snapshot, read_snapshot
@@ -61,8 +73,14 @@ def fetch(
 class Reading(Protocol):
     """What `read_window` reads of a metric."""
 
-    def window(self, retention: RetentionPolicy, now_ms: int) -> tuple[Edges, int]:
+    def window(
+        self, retention: RetentionPolicy, now_ms: int, *, is_archived: bool
+    ) -> tuple[Edges, int]:
         """Return the window, and where it begins within the retention, in ms."""
+        ...
+
+    def wanted(self, retention: RetentionPolicy, now_ms: int) -> Wanted:
+        """Return what is wanted from an archive, for what Redis does not hold any more."""
         ...
 
     def select(self, snapshot: Snapshot) -> tuple[list[Any], Ints]:
@@ -97,6 +115,7 @@ class WindowRead:
         raw_reads: Pages of exact samples.
         log: Blocks that are not sealed.
         more: Replies to the commands of `Reading.more`.
+        older: Rows of an archive, with the length of the slots in ms; their series are positions.
     """
 
     edges: Edges
@@ -108,20 +127,30 @@ class WindowRead:
     raw_reads: list[PageRead] = field(default_factory=list)
     log: list[bytes] = field(default_factory=list)
     more: list[Any] = field(default_factory=list)
+    older: list[tuple[Table, int]] = field(default_factory=list)
 
 
 def read_window(context: QueryContext, name: str, reading: Reading) -> Operation[WindowRead]:
     """Read a window of one metric in two round trips, as one state of it."""
     config = yield from context.namespace.config()
     shard = keys.shard_of(name, config.shards)
+    asked, older = None, None
     while True:
         snapshot, now_ms = yield from read_snapshot(context, shard, name)
         retention = config.retention
         if snapshot is not None:
             retention = retention.readable(snapshot.definition.options, now_ms)
-        edges, begin = reading.window(retention, now_ms)
+        edges, begin = reading.window(retention, now_ms, is_archived=context.older is not None)
+        if context.older is not None:
+            question = _question(context, name, snapshot, edges, reading.wanted(retention, now_ms))
+            if question is None:
+                older = None
+            elif question != asked:
+                older = yield from ask_older(context.older, question)
+            asked = question
+            begin = begin if older is None else max(begin, older.until_ms)
         if snapshot is None:
-            return WindowRead(edges)
+            return _join(WindowRead(edges), older, reading)
         series, positions = reading.select(snapshot)
         # The part of the window that can hold what is sealed; empty if nothing is.
         sealed = begin, begin
@@ -146,9 +175,41 @@ def read_window(context: QueryContext, name: str, reading: Reading) -> Operation
         fill(context, name, snapshot, all_reads, replies[len(more) :])
         assemble_tables(context, name, snapshot, reads)
         more_replies = replies[: len(more)]
-        return WindowRead(
+        found = WindowRead(
             edges, snapshot, series, positions, sealed, reads, raw_reads, log, more_replies
         )
+        return _join(found, older, reading)
+
+
+def _question(
+    context: QueryContext, name: str, snapshot: Snapshot | None, edges: Edges, wanted: Wanted
+) -> OlderQuestion | None:
+    """Return the question to the archive; None if Redis holds the whole window."""
+    if not any(edges.since_ms < share.until_ms for share in wanted.shares):
+        return None
+    known = {} if snapshot is None else snapshot.series
+    kind = None if snapshot is None else snapshot.definition.type
+    oldest = None if snapshot is None or not snapshot.sealed_ms else snapshot.sealed_ms[0]
+    return OlderQuestion(
+        context.namespace.name, name, kind, known, oldest, edges.since_ms, edges.until_ms, wanted
+    )
+
+
+def _join(found: WindowRead, older: OlderData | None, reading: Reading) -> WindowRead:
+    """Add what an archive holds to what was read."""
+    if older is None or not older.tables:
+        return found
+    if found.snapshot is None:
+        assert older.type is not None, "BUG: rows of no type"
+        found.snapshot = Snapshot(None, NEVER, b"0", Definition(older.type), None, {}, {})
+    known = found.snapshot.series
+    together = replace(found.snapshot, series={**known, **older.series})
+    found.series, positions = reading.select(together)
+    count = len(found.series)
+    found.older = [(_select_rows(table, positions, count), width) for table, width in older.tables]
+    # Of the archive's series Redis has no ids: what it still holds of deleted ones may have those.
+    found.positions = np.append(positions[: max(known, default=-1) + 1], -1)
+    return found
 
 
 @dataclass(slots=True)
@@ -159,12 +220,22 @@ class _QueryReading:
     exact: bool
     exact_if_kept: bool
 
-    def window(self, retention: RetentionPolicy, now_ms: int) -> tuple[Edges, int]:
+    def window(
+        self, retention: RetentionPolicy, now_ms: int, *, is_archived: bool
+    ) -> tuple[Edges, int]:
         edges = Edges(*window_ms(self.query.window, now_ms), now_ms)
-        begin = edges.since_ms
-        if self.query.interval_ms is not None:
-            begin = check_interval(self.query.interval_ms, begin, retention, now_ms)
-        return edges, begin
+        interval = self.query.interval_ms
+        if interval is None or (is_archived and fitting_resolutions(interval, retention)):
+            return edges, edges.since_ms
+        return edges, check_interval(interval, edges.since_ms, retention, now_ms)
+
+    def wanted(self, retention: RetentionPolicy, now_ms: int) -> Wanted:
+        interval = self.query.interval_ms
+        fitting = fitting_resolutions(interval, retention)[::-1]
+        widths = tuple(each.width for each in fitting)
+        shares = (Share(widths, fitting[0].kept_from(now_ms)),) if fitting else ()
+        with_points = self.exact or self.exact_if_kept
+        return Wanted(shares, interval is not None, self.query.tags, None, with_points)
 
     def select(self, snapshot: Snapshot) -> tuple[list[dict[str, str]], Ints]:
         if self.exact_if_kept and snapshot.definition.keeps_samples:
@@ -244,7 +315,8 @@ def columns(found: WindowRead) -> tuple[list[tuple[Table, int]], list[Samples]]:
     They count every value once. Series are numbered by their positions.
     """
     positions, selected = found.positions, len(found.series)
-    tables = [
+    tables = [(table, width) for table, width in found.older if len(table)]
+    tables += [
         (table, read.width)
         for read in found.reads
         if not read.is_partial and read.table is not None and len(read.table)

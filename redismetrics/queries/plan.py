@@ -59,7 +59,7 @@ def check_interval(interval_ms: int, since_ms: int, retention: RetentionPolicy, 
         OutsideRetention: If the window begins before that; the message has the finest interval
             that is possible.
     """
-    fitting = [each for each in retention.resolutions if interval_ms % each.width == 0]
+    fitting = fitting_resolutions(interval_ms, retention)
     kept_from = (fitting[-1] if fitting else retention.raw).kept_from(now_ms)
     if since_ms >= kept_from:
         return since_ms
@@ -72,12 +72,22 @@ def check_interval(interval_ms: int, since_ms: int, retention: RetentionPolicy, 
             "use a later start, or an open window"
         )
     raise OutsideRetention(
-        f"interval must be a multiple of {_duration(possible[0].width)} for a window that begins "
-        f"this early, because finer data is no longer stored, got {_duration(interval_ms)}"
+        f"interval must be a multiple of {shown_duration(possible[0].width)} for a window that "
+        f"begins this early, because finer data is no longer stored, "
+        f"got {shown_duration(interval_ms)}"
     )
 
 
-def _duration(width_ms: int) -> str:
+def fitting_resolutions(
+    interval_ms: int | None, retention: RetentionPolicy
+) -> tuple[Resolution, ...]:
+    """Return the resolutions whose slots lie within intervals of this width, or without it all."""
+    if interval_ms is None:
+        return retention.resolutions
+    return tuple(each for each in retention.resolutions if interval_ms % each.width == 0)
+
+
+def shown_duration(width_ms: int) -> str:
     """Return a duration in its largest whole unit, such as ``5m``."""
     for unit, size in (("d", DAY), ("h", HOUR), ("m", MINUTE)):
         if width_ms % size == 0:
@@ -116,9 +126,7 @@ def make_plan(
     plan = Plan(since_ms, until_ms)
     if since_ms >= until_ms:
         return plan
-    resolutions = retention.resolutions
-    if interval_ms is not None:
-        resolutions = tuple(each for each in resolutions if interval_ms % each.width == 0)
+    resolutions = fitting_resolutions(interval_ms, retention)
     if resolutions:
         _Planner(plan, resolutions, due, now_ms).cover(len(resolutions) - 1, since_ms, until_ms)
     else:

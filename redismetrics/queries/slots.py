@@ -8,6 +8,7 @@ the minutes that they cut, as far as these are still held.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from redismetrics.store.replies import pairs, reading
 
 from .context import QueryContext
 from .fetch import WindowRead, columns, read_window
+from .older import Share, Wanted
 from .plan import Due, Plan
 from .selection import Edges
 from .snapshot import Snapshot
@@ -47,6 +49,7 @@ class SlotsQuery:
             is held. None: the finest that is held everywhere.
         finest_ms: No finer slots than this; 0: exact samples.
         with_totals: Read the current totals, and all that is recorded until now.
+        with_points: The points of digests are used.
     """
 
     name: str
@@ -56,6 +59,7 @@ class SlotsQuery:
     edges: Sequence[int] | None
     finest_ms: int = 0
     with_totals: bool = False
+    with_points: bool = True
 
 
 @dataclass(slots=True, eq=False)
@@ -138,6 +142,14 @@ class _Cuts:
             self._by_width[width] = frozenset(slot_of(edge, width) for edge in inside)
         return self._by_width[width]
 
+    def within(self, width: int, begin: int, end: int) -> Sequence[int]:
+        """Return those of `between` that touch [begin, end)."""
+        first = slot_of(begin, width)
+        found = self.between(width, first, end)
+        if isinstance(found, range):
+            return found
+        return sorted(slot for slot in found if first <= slot < end)
+
 
 @dataclass(slots=True)
 class _SlotsReading:
@@ -146,11 +158,33 @@ class _SlotsReading:
     query: SlotsQuery
     _cuts: _Cuts
 
-    def window(self, retention: RetentionPolicy, now_ms: int) -> tuple[Edges, int]:
+    def window(
+        self, retention: RetentionPolicy, now_ms: int, *, is_archived: bool
+    ) -> tuple[Edges, int]:
         # Whole minutes: minutes at the ends are read like those inside.
         since = slot_of(max(self.query.since_ms, 0), MINUTE)
         until = -slot_of(-self.query.until_ms, MINUTE)
         return Edges(since, OPEN_UNTIL if self.query.with_totals else until, now_ms), since
+
+    def wanted(self, retention: RetentionPolicy, now_ms: int) -> Wanted:
+        widths: tuple[int, ...] = (retention.coarsest.width,)
+        shares = [Share(widths, retention.coarsest.kept_from(now_ms))]
+        for coarser, finer in pairwise(retention.resolutions[::-1]):
+            until = finer.kept_from(now_ms)
+            if not self._cuts.within(coarser.width, self.query.since_ms, until):
+                break
+            # Redis holds only slots that should not be read as a whole.
+            widths = (*widths, finer.width)
+            shares.insert(0, Share(widths, until))
+        return Wanted(
+            tuple(shares),
+            False,
+            {},
+            self._cuts.within,
+            self.query.with_points,
+            # Of other series Redis has no totals any more.
+            is_known_only=self.query.with_totals,
+        )
 
     def select(self, snapshot: Snapshot) -> tuple[list[Any], Ints]:
         return self.query.choose(snapshot.definition, snapshot.series)

@@ -8,7 +8,7 @@ replies: redis-py's, as subclasses of `StoreError`.
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Union
 
 import redis
 from redis.exceptions import NoScriptError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 __all__ = [
     "AsyncClient",
+    "BlockingCall",
     "Client",
     "Command",
     "Operation",
@@ -53,6 +54,15 @@ class Overlapped(list[Command]):
         self.meanwhile = meanwhile
 
 
+class BlockingCall(NamedTuple):
+    """A step beside Redis, in place of a command: its reply is what *function* returns.
+
+    It may block: `arun` calls it in a thread. Its errors end the operation.
+    """
+
+    function: Callable[[], Any]
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Turn redis-py's errors into ours; its messages name hosts and commands, never passwords."""
@@ -74,7 +84,7 @@ def run(client: Client, operation: Operation[T]) -> T:
         commands = next(steps)
         while True:
             try:
-                replies = _send(client, commands)
+                replies = _reply(client, commands)
             except _ERRORS as error:
                 commands = steps.throw(error)
             else:
@@ -94,7 +104,7 @@ async def arun(client: AsyncClient, operation: Operation[T]) -> T:
         commands = next(steps)
         while True:
             try:
-                replies = await _asend(client, commands)
+                replies = await _areply(client, commands)
             except _ERRORS as error:
                 commands = steps.throw(error)
             else:
@@ -152,6 +162,29 @@ def gather(operations: Sequence[Operation[T]]) -> Operation[list[T]]:
             step(number, replies[at : at + len(commands)])
             at += len(commands)
     return [results[number] for number in range(len(operations))]
+
+
+def _reply(client: Client, commands: list[Command]) -> list[Any]:
+    if BlockingCall not in map(type, commands):
+        return _send(client, commands)
+    to_send = [each for each in commands if not isinstance(each, BlockingCall)]
+    replies = iter(_send(client, to_send) if to_send else ())
+    return [
+        each.function() if isinstance(each, BlockingCall) else next(replies) for each in commands
+    ]
+
+
+async def _areply(client: AsyncClient, commands: list[Command]) -> list[Any]:
+    if BlockingCall not in map(type, commands):
+        return await _asend(client, commands)
+    import asyncio
+
+    to_send = [each for each in commands if not isinstance(each, BlockingCall)]
+    replies = iter(await _asend(client, to_send) if to_send else ())
+    return [
+        await asyncio.to_thread(each.function) if isinstance(each, BlockingCall) else next(replies)
+        for each in commands
+    ]
 
 
 def _send(client: Client, commands: list[Command]) -> list[Any]:

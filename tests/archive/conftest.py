@@ -87,7 +87,11 @@ def to(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty archive of each kind; of PostgreSQL, with tables for this test alone."""
     if request.param == "parquet":
         return f"file://{tmp_path}/archive"
-    server: Postgres = request.getfixturevalue("postgres")
+    return new_database(request.getfixturevalue("postgres"))
+
+
+def new_database(server: Postgres) -> str:
+    """Return the URL of a new, empty database."""
     import psycopg
 
     name = f"test_{os.getpid()}_{int(monotonic() * 1e6)}"

@@ -95,6 +95,7 @@ def slots_query(
         edges,
         _finest(selector, span + selector.range if edges is None else span),
         with_totals,
+        form in ("bucket", "distribution"),
     )
 
 
