@@ -30,7 +30,7 @@ from benchmarks.bench_query import NAMESPACE, Filled, latency
 from benchmarks.common import Options, Row, in_turn, main, own_server, own_worker
 from benchmarks.promql_data import hour_table, older_hours
 from redismetrics.archive.rows import rollup_rows, series_of
-from redismetrics.archive.state import group_of
+from redismetrics.archive.state import LevelState, MetricState, group_of
 from redismetrics.archive.target import open_target
 from redismetrics.columnar import rollup_table
 from redismetrics.model.retention import RetentionPolicy
@@ -110,6 +110,8 @@ def fill_archive(url: str, filled: Filled, since: int, until: int) -> Archived:
             session.write("day", slot_of(day, 32 * DAY), rollup_rows(of, whole))
             found.hours += len(table)
             found.days += len(whole)
+        done = {level: LevelState(filled.until) for level in ("hour", "day")}
+        session.save(load.name, MetricState("", done))
         session.finish()
     target.close()
     return found
