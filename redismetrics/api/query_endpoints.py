@@ -1,6 +1,7 @@
 """The endpoints that read. Their results are those of the client's `get_...` methods."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from starlette.exceptions import HTTPException
@@ -15,8 +16,9 @@ from redismetrics.queries.context import QueryContext
 from redismetrics.queries.query import Query, SamplesQuery
 from redismetrics.store.driver import Operation
 
-from . import schemas, sse
+from . import columns, schemas, sse
 from .endpoint import Endpoint
+from .heat_endpoint import heat_endpoint
 from .limits import Limits
 from .log_limits import log
 from .overview_endpoint import overview_endpoint
@@ -93,6 +95,7 @@ async def get_time_series(service: Service, request: Request, values: Values) ->
     limits = service.limits
     window, seconds = read_window(values, service.now(), limits.window_seconds)
     aggregations = values["aggregation"] or ("count",)
+    largest = columns.read_largest(values, aggregations)
     query = Query(
         values["name"],
         interval=values["interval"],
@@ -111,21 +114,29 @@ async def get_time_series(service: Service, request: Request, values: Values) ->
             f"interval must yield at most {limits.max_rows} intervals (limit max_rows), "
             f"got {intervals:g} of {shown(query.interval, 80)} in {seconds:g} s",
         )
-    return await _respond(service, request, json_results.get_time_series, query)
+    read = json_results.get_time_series
+    if largest is not None:
+        read = partial(json_results.get_time_series_columns, largest=largest)
+    return await _respond(service, request, read, query)
 
 
 async def get_rollups(service: Service, request: Request, values: Values) -> HeldResponse:
     """Respond with aggregations by group."""
     window, _seconds = read_window(values, service.now(), service.limits.window_seconds)
+    aggregations = values["aggregation"] or ("mean", "count")
+    largest = columns.read_largest(values, aggregations)
     query = Query(
         values["name"],
-        aggregations=values["aggregation"] or ("mean", "count"),
+        aggregations=aggregations,
         group_by=values["group_by"],
         window=window,
         tags=tag_filter(values["tag"]),
         keys="text",
     )
-    return await _respond(service, request, json_results.get_rollups, query)
+    read = json_results.get_rollups
+    if largest is not None:
+        read = partial(json_results.get_rollup_columns, largest=largest)
+    return await _respond(service, request, read, query)
 
 
 async def get_exemplars(service: Service, request: Request, values: Values) -> HeldResponse:
@@ -220,6 +231,7 @@ def _query_endpoints(limits: Limits) -> tuple[Endpoint, ...]:
         default=False,
     )
     aggregations = {"type": "array", "items": schemas.AGGREGATION}
+    shape = columns.parameters(limits)
     return (
         Endpoint(
             "GET",
@@ -266,13 +278,18 @@ def _query_endpoints(limits: Limits) -> tuple[Endpoint, ...]:
             "/api/time_series",
             "Return aggregations by interval",
             get_time_series,
-            (METRIC, interval, AGGREGATIONS, GROUP_BY, *TIMES, TAGS, fill),
-            schemas.result_schema(
-                series=schemas.ROWS,
-                interval={"type": "string"},
-                aggregation={"oneOf": [schemas.AGGREGATION, aggregations]},
-                window=schemas.RESULT_WINDOW,
-            ),
+            (METRIC, interval, AGGREGATIONS, GROUP_BY, *TIMES, TAGS, fill, *shape),
+            {
+                "oneOf": [
+                    schemas.result_schema(
+                        series=schemas.ROWS,
+                        interval={"type": "string"},
+                        aggregation={"oneOf": [schemas.AGGREGATION, aggregations]},
+                        window=schemas.RESULT_WINDOW,
+                    ),
+                    columns.TIME_SERIES,
+                ]
+            },
             errors=(413, 503),
         ),
         Endpoint(
@@ -280,15 +297,21 @@ def _query_endpoints(limits: Limits) -> tuple[Endpoint, ...]:
             "/api/rollup",
             "Return aggregations by group",
             get_rollups,
-            (METRIC, AGGREGATIONS, GROUP_BY, *TIMES, TAGS),
-            schemas.result_schema(
-                rollups={"type": "object", "additionalProperties": schemas.ROW},
-                group_by=schemas.TEXTS,
-                aggregations=aggregations,
-                window=schemas.RESULT_WINDOW,
-            ),
+            (METRIC, AGGREGATIONS, GROUP_BY, *TIMES, TAGS, *shape),
+            {
+                "oneOf": [
+                    schemas.result_schema(
+                        rollups={"type": "object", "additionalProperties": schemas.ROW},
+                        group_by=schemas.TEXTS,
+                        aggregations=aggregations,
+                        window=schemas.RESULT_WINDOW,
+                    ),
+                    columns.ROLLUP,
+                ]
+            },
             errors=(413, 503),
         ),
+        heat_endpoint(interval, limits),
     )
 
 

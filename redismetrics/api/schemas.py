@@ -47,6 +47,7 @@ EVERY = {"type": "number", "minimum": 0.1, "maximum": 3600}
 # -- results ------------------------------------------------------------------------------------
 
 TIMESTAMP = {"type": "string", "format": "date-time"}
+UNIX_TIMES = {"type": "array", "items": {"type": "integer"}}
 TEXTS = {"type": "array", "items": {"type": "string"}}
 VALUE = {"type": ["number", "null"]}
 ROW = {"type": "object", "additionalProperties": {"type": ["number", "string", "null"]}}

@@ -8,6 +8,7 @@ The command line, with typer and rich (the extra `cli`). All output for people i
     measure.py    measure
     run_program.py  run; startup/ is what it puts in front of PYTHONPATH
     query.py      query, time-series, rollup, get-metrics
+    heat_map.py   heat-map
     catalog.py    list, tag-values, stats
     delete.py     delete, clear
     tail.py       subscribe, tail

@@ -9,14 +9,14 @@ from redismetrics.model.validation import MetricType, Tags
 from redismetrics.model.windows import Window
 from redismetrics.queries.query import Query, SamplesQuery
 
-from .operations import AsyncMethods
+from .heat_map_methods import AsyncHeatMapMethods
 from .query_methods import QueryMethods
 
 if TYPE_CHECKING:
     from redismetrics.columnar.digest import Digest
 
 
-class AsyncQueries(QueryMethods, AsyncMethods):
+class AsyncQueries(QueryMethods, AsyncHeatMapMethods):
     """The query methods that are awaited. Arguments are checked when the coroutine is awaited."""
 
     async def query(

@@ -16,7 +16,8 @@ from redismetrics.model.windows import Window
 from redismetrics.queries.query import Query, SamplesQuery
 from redismetrics.settings import Settings
 
-from .operations import OperationMethods, SyncMethods
+from .heat_map_methods import HeatMapMethods
+from .operations import OperationMethods
 
 if TYPE_CHECKING:
     from redismetrics.columnar.digest import Digest
@@ -44,7 +45,7 @@ class QueryMethods(OperationMethods):
         return json.dumps(to_json_ready(data), ensure_ascii=False, allow_nan=False)
 
 
-class SyncQueries(QueryMethods, SyncMethods):
+class SyncQueries(QueryMethods, HeatMapMethods):
     """The query methods that block."""
 
     def query(

@@ -14,6 +14,8 @@ rows, samples or a digest.
     newest_times.py   bounds of each metric's newest sample; samples.py reads few
     aggregate.py      groups and aggregations
     evaluate.py, time_series.py, samples.py       the kinds of results
+    columns.py        time series and rollups as columns, of the largest groups
+    heat_map.py       samples by interval and bucket of values
     overview.py       many metrics at once, with their trends
     catalog.py, live.py, stats.py                 metrics and tags, current state, statistics
     json_results.py, json_ready.py                results ready for JSON

@@ -10,9 +10,11 @@ from typing import Any
 from redismetrics.store.driver import Operation
 from redismetrics.store.unreadable import Skipped
 
+from .columns import Largest, rollup_columns, time_series_columns
 from .context import QueryContext
 from .evaluate import evaluate, rollup
 from .exemplars import exemplars
+from .heat_map import heat_map
 from .json_ready import describe_window, to_json_ready
 from .overview import OverviewQuery, overview
 from .query import Query, SamplesQuery
@@ -71,6 +73,27 @@ def get_rollups(context: QueryContext, query: Query) -> Operation[dict[str, Any]
         )
 
     return read()
+
+
+def get_time_series_columns(
+    context: QueryContext, query: Query, largest: Largest
+) -> Operation[dict[str, Any]]:
+    """Return the result of `time_series_columns` ready for JSON."""
+    return _with_timestamp(**(yield from time_series_columns(context, query, largest)))
+
+
+def get_rollup_columns(
+    context: QueryContext, query: Query, largest: Largest
+) -> Operation[dict[str, Any]]:
+    """Return the result of `rollup_columns` ready for JSON."""
+    return _with_timestamp(**(yield from rollup_columns(context, query, largest)))
+
+
+def get_heat_map(context: QueryContext, query: Query, buckets: int) -> Operation[dict[str, Any]]:
+    """Return the result of `heat_map` ready for JSON, with times in Unix seconds."""
+    found = yield from heat_map(context, query, buckets)
+    times = [int(time.timestamp()) for time in found["times"]]
+    return _with_timestamp(**{**found, "times": times})
 
 
 def get_exemplars(context: QueryContext, query: SamplesQuery) -> Operation[dict[str, Any]]:

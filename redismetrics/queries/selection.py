@@ -78,6 +78,11 @@ class SeriesData:
             since = min(int(rows.time.min()) for rows in self.parts)
         return max(until - since, 1) / 1000
 
+    def filled(self, width: int) -> tuple[int, int]:
+        """Return the first interval of *width* ms that holds rows, and the one after the last."""
+        first = min(int(rows.time.min()) for rows in self.parts) // width
+        return first, max(int(rows.time.max()) for rows in self.parts) // width + 1
+
     def points(self) -> SeriesPoints:
         """Return every sample, those of rollups as the points of their digests, by arrival."""
         table, samples = rollup_table.concat(self._tables), self._samples

@@ -40,7 +40,7 @@ def time_series(context: QueryContext, query: Query) -> Operation[list[Row]]:
         if data is None or not len(data):
             if not query.fill or query.group_by:
                 return []
-            intervals = _intervals(edges, None, width)
+            intervals = intervals_of(edges, None, width)
             check_rows(len(intervals), context)
             return _fill([0], [()], query, intervals, width, {})
         return _series_rows(data, query, width, context)
@@ -52,8 +52,7 @@ def _series_rows(data: SeriesData, query: Query, width: int, context: QueryConte
     """Return the rows of *data*: intervals of *width* ms, by time, then by group."""
     group_of_series, groups = group_series(data.tags, query.group_by)
     group_count = len(groups)
-    first = min(int(rows.time.min()) for rows in data.parts) // width
-    end = max(int(rows.time.max()) for rows in data.parts) // width + 1
+    first, end = data.filled(width)
 
     def cell_of(series: Ints, time: Ints) -> Ints:
         """Return the interval and group of each row as one number, by time, then by group."""
@@ -83,7 +82,7 @@ def _series_rows(data: SeriesData, query: Query, width: int, context: QueryConte
     if query.fill:
         cell_keys = zip(starts, group_numbers, strict=True)
         values = dict(zip(cell_keys, zip(*columns, strict=True), strict=True))
-        intervals = _intervals(data.edges, (first, end), width)
+        intervals = intervals_of(data.edges, (first, end), width)
         present = sorted(set(group_numbers))
         check_rows(len(intervals) * len(present), context)
         return _fill(present, groups, query, intervals, width, values)
@@ -116,7 +115,7 @@ def _rows(
     return [dict(zip(names, row)) for row in rows]  # noqa: B905
 
 
-def _intervals(edges: Edges, filled: tuple[int, int] | None, width: int) -> range:
+def intervals_of(edges: Edges, filled: tuple[int, int] | None, width: int) -> range:
     """Return the intervals that touch the window, in intervals since the epoch.
 
     Where the window is open, it begins and ends with the intervals that hold samples: those in

@@ -89,6 +89,7 @@ OPERATIONS = [
     ("GET", "/api/query"),
     ("GET", "/api/time_series"),
     ("GET", "/api/rollup"),
+    ("GET", "/api/heat"),
     ("GET", "/api/names"),
     ("GET", "/api/overview"),
     ("GET", "/api/info"),

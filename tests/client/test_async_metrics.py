@@ -68,6 +68,8 @@ CASES: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
         {"group_by": ["queue"], "aggregations": ("mean", "count"), "window": None},
     ),
     ("rollup", ("took",), {"keys": "json"}),
+    ("heat_map", ("took",), {"interval": "minute", "window": None, "buckets": 8}),
+    ("heat_map", ("took",), {"buckets": 0}),
     ("digest", ("took",), {}),
     ("promql_query", ("sum(jobs_total)",), {"at": 1_800_000_000}),
     ("promql_query", ("sum(",), {}),

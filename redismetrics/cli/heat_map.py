@@ -1,0 +1,96 @@
+"""The command heat-map: how the values of a metric are spread over buckets, by interval."""
+
+import math
+from typing import Annotated, Any
+
+import typer
+
+from . import options
+from .options import AsJson, Filter, Name, Namespace, Since, Until, Url, Window
+from .printing import (
+    cell,
+    has_blocks,
+    is_for_people,
+    make_console,
+    print_json,
+    print_lines,
+    print_rows,
+)
+from .query import Interval
+
+Buckets = Annotated[
+    int | None,
+    typer.Option(
+        "--buckets", min=4, max=200, help="The most buckets (default: 44, on a terminal 20)."
+    ),
+]
+# From no sample to the most; the steps are even in the square root of the number.
+_BLOCKS, _LETTERS = " ░▒▓█", " .+*#"
+# Lines of a terminal that the map may take.
+_LINES = 20
+
+
+def heat_map(
+    name: Name,
+    interval: Interval = "hour",
+    window: Window = None,
+    since: Since = None,
+    until: Until = None,
+    tag: Filter = None,
+    buckets: Buckets = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    namespace: Namespace = None,
+) -> None:
+    """Count samples per interval and bucket of values (default: per hour of the last 24 hours).
+
+    On a terminal it is a map: time from left to right, values from bottom to top, and the darker
+    the more samples.
+    """
+    is_map = is_for_people() and not as_json
+    with options.client(url, namespace) as metrics:
+        options.check_exists(metrics, name)
+        found = metrics.heat_map(
+            name,
+            interval=interval,
+            window=options.window(window, since, until) or "last_24h",
+            tags=options.filters(tag),
+            buckets=buckets or (_LINES if is_map else 44),
+        )
+    if as_json:
+        print_json(found)
+    elif is_map:
+        _print_map(found)
+    else:
+        print_rows(_rows(found))
+
+
+def _rows(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a row for each interval and bucket with samples."""
+    buckets = list(zip(found["edges"], found["edges"][1:], strict=False))
+    return [
+        {"timestamp": time, "from": low, "to": high, "count": count}
+        for time, counts in zip(found["times"], found["counts"], strict=True)
+        for (low, high), count in zip(buckets, counts, strict=True)
+        if count
+    ]
+
+
+def _print_map(found: dict[str, Any]) -> None:
+    if not found["edges"]:
+        return
+    console = make_console()
+    shades = _BLOCKS if has_blocks(console) else _LETTERS
+    labels = [cell(edge) for edge in found["edges"]]
+    width = max(map(len, labels))
+    times = found["times"][-(console.width - width - 4) :]
+    shown = found["counts"][-len(times) :]
+    most = max(map(max, shown)) or 1
+    lines = []
+    for bucket in reversed(range(len(labels) - 1)):
+        counts = (counts[bucket] for counts in shown)
+        cells = (shades[math.ceil(4 * math.sqrt(count / most))] for count in counts)
+        lines.append(f"  {labels[bucket]:>{width}}  {''.join(cells)}".rstrip())
+    first, last = cell(times[0]), cell(times[-1])
+    lines.append(f"  {first} to {last} UTC, {len(times)} intervals; {shades[-1]} is {cell(most)}")
+    print_lines(console, lines)
