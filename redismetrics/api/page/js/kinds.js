@@ -27,6 +27,7 @@ const HISTOGRAM = {
   main: "p95",
   choices: [
     ["bands", "Percentiles"],
+    ["heat", "Heat map"],
     ["p50", "p50"],
     ["p95", "p95"],
     ["p99", "p99"],
@@ -36,6 +37,7 @@ const HISTOGRAM = {
   figures: ["count", "mean", "p50", "p95", "p99", "max"],
 };
 const KINDS = { counter: COUNTER, gauge: GAUGE, histogram: HISTOGRAM, summary: HISTOGRAM };
+export const HEAT = ["p50", "p95"];
 export const BANDS = ["p5", "p25", "p50", "p75", "p95", "p99"];
 
 /** Return how a metric of *type* is shown; infos and state sets are shown as gauges. */

@@ -5,6 +5,7 @@ import { ask } from "./api.js";
 const GROUPS = 50; // groups of a chart
 const VALUES = 12; // values of one tag that are shown
 const SAMPLES = 100; // newest samples whose tags are read
+const MARKS = 100; // newest marks of a window
 
 export const names = async (signal) => (await ask("names", {}, signal)).metrics;
 
@@ -12,51 +13,48 @@ const common = ({ name, since, until, tags = [] }) => ({ name, since, until, tag
 
 /** Return `{times, interval, groups: [{tags, values: {aggregation: […]}}], left}`.
  *
- * At most 50 groups, those with the largest values first; *left* is the number of the others.
+ * At most *top* groups, those with the largest *order* first; *left* is the number of the others.
  */
-export async function series({ step, by = [], aggregations, ...query }, signal) {
-  const values = { interval: `${step}s`, group_by: by, aggregation: aggregations, fill: true };
-  const { series: rows } = await ask("time_series", { ...common(query), ...values }, signal);
-  const count = Math.max(0, Math.ceil((query.until - query.since) / step));
-  const times = Array.from({ length: count }, (_, at) => query.since + at * step);
-  const groups = new Map();
-  for (const row of rows) {
-    const tags = tagsOf(row, by);
-    const key = JSON.stringify(tags);
-    if (!groups.has(key)) {
-      const columns = aggregations.map((each) => [each, Array(count).fill(null)]);
-      groups.set(key, { tags, size: 0, values: Object.fromEntries(columns) });
-    }
-    const group = groups.get(key);
-    const at = Math.round((Date.parse(row.timestamp) / 1000 - query.since) / step);
-    for (const each of aggregations) if (at in times) group.values[each][at] = row[each] ?? null;
-    group.size += Math.abs(row[aggregations[0]] ?? 0);
-  }
-  const largest = [...groups.values()].sort((a, b) => b.size - a.size);
-  const left = Math.max(0, largest.length - GROUPS);
-  return { times, interval: step, groups: largest.slice(0, GROUPS), left };
+export async function series({ step, by, aggregations, order, top = GROUPS, ...query }, signal) {
+  const { left_off: left, ...answer } = await ask(
+    "time_series",
+    {
+      ...common(query),
+      ...columns(by, aggregations, order, top),
+      interval: `${step}s`,
+      fill: true,
+    },
+    signal,
+  );
+  return { ...answer, left };
 }
 
-const tagsOf = (row, by) => Object.fromEntries(by.map((key) => [key, row[key] ?? null]));
+const columns = (by, aggregations, order, top) => ({
+  group_by: by,
+  aggregation: aggregations,
+  order: order ?? aggregations[0],
+  top,
+  shape: "columns",
+});
 
-/** Return `{groups: [{tags, values}]}` of the whole window: the mean of many p95s is no p95. */
-export async function figures({ by = [], aggregations, ...query }, signal) {
-  const groups = new Map();
-  const answers = await Promise.all(
-    aggregations.map((aggregation) =>
-      ask("query", { ...common(query), aggregation, group_by: by }, signal),
-    ),
-  );
-  for (const [place, { results }] of answers.entries()) {
-    const aggregation = aggregations[place];
-    for (const row of Array.isArray(results) ? results : [{ [aggregation]: results }]) {
-      const tags = tagsOf(row, by);
-      const key = JSON.stringify(tags);
-      if (!groups.has(key)) groups.set(key, { tags, values: {} });
-      groups.get(key).values[aggregation] = row[aggregation] ?? null;
-    }
-  }
-  return { groups: [...groups.values()] };
+/** Return `{groups: [{tags, values}], left}` of the whole window: the mean of many p95s is no p95.
+ *
+ * With the same *order* and *top* as `series` they are the same groups.
+ */
+export async function figures({ by, aggregations, order, top = GROUPS, ...query }, signal) {
+  const asked = { ...common(query), ...columns(by, aggregations, order, top) };
+  const { groups, left_off: left } = await ask("rollup", asked, signal);
+  return { groups, left };
+}
+
+/** Return `{times, interval, edges, counts}`: samples by interval and bucket of values. */
+export const heat = ({ step, ...query }, signal) =>
+  ask("heat", { ...common(query), interval: `${step}s` }, signal);
+
+/** Return the newest marks of a window, such as deploys: `[{time, text, tags}]`. */
+export async function marks({ since, until }, signal) {
+  const found = await ask("marks", { since, until, limit: MARKS }, signal);
+  return found.marks.map((mark) => ({ ...mark, time: Date.parse(mark.timestamp) / 1000 }));
 }
 
 /** Return the tags of a metric: the keys of its newest samples, and of its series in PromQL. */
@@ -77,18 +75,22 @@ export async function keysOf(name, signal) {
 
 /** Return `[{key, count, values: [{value, share}]}]`: how the samples are spread over each tag. */
 export async function tags({ keys, ...query }, signal) {
-  const all = await Promise.all(
-    keys.map(async (key) => {
-      const asked = { ...query, by: [key], aggregations: ["count"] };
-      const { groups } = await figures(asked, signal);
-      const total = groups.reduce((sum, { values }) => sum + values.count, 0) || 1;
-      const values = groups
-        .map((group) => ({ value: group.tags[key], share: group.values.count / total }))
-        .sort((a, b) => b.share - a.share);
-      return { key, count: values.length, values: values.slice(0, VALUES) };
-    }),
-  );
-  return all.filter(({ values }) => values.some(({ value }) => value !== null));
+  const count = (by, top) => figures({ ...query, by, aggregations: ["count"], top }, signal);
+  const [whole, ...all] = await Promise.all([
+    count([], 1),
+    ...keys.map((key) => count([key], VALUES)),
+  ]);
+  const total = whole.groups[0]?.values.count || 1;
+  return all
+    .map(({ groups, left }, place) => ({
+      key: keys[place],
+      count: groups.length + left,
+      values: groups.map(({ tags, values }) => ({
+        value: tags[keys[place]],
+        share: values.count / total,
+      })),
+    }))
+    .filter(({ values }) => values.some(({ value }) => value !== null));
 }
 
 /** Return what the server is: `{now, writable, promql, …}`. */

@@ -6,6 +6,8 @@
 
 import { h, fill } from "../dom.js";
 import * as layers from "./layers.js";
+import { bucketAxis, drawHeat } from "./heat.js";
+import { drawMarks } from "./marks.js";
 import { linear, reach, timeTicks, toPixels } from "./scales.js";
 import { color } from "./colors.js";
 import { offset, quantity, tick } from "../format.js";
@@ -25,6 +27,7 @@ export class Chart {
     this.element = fill(host, this.plot, this.glass, this.tip, this.said);
     this.element.classList.add("chart");
     this.dimmed = null;
+    this.pointed = null; // the mark that is drawn through
     this.pointer = new Pointer(this, onZoom);
     this.watch = new ResizeObserver(() => this.resize());
     this.watch.observe(host);
@@ -34,7 +37,7 @@ export class Chart {
     this.watch.disconnect();
   }
 
-  /** Show *model*: times, since, until, step, kind, series, and `bands` of percentiles. */
+  /** Show *model*: times, since, until, step, kind, series, `bands` or `heat`, and `marks`. */
   show(model) {
     this.model = { kind: "line", series: [], unit: "", zone: "local", marks: [], ...model };
     this.glass.setAttribute("aria-label", describe(this.model));
@@ -44,6 +47,20 @@ export class Chart {
   /** Draw all but *series* pale; null draws all alike. */
   highlight(series) {
     this.dimmed = series ? new Set([series]) : null;
+    this.draw();
+  }
+
+  /** Put the crosshair at a mark. */
+  goTo(mark) {
+    const { times, step } = this.model;
+    this.pointer.y = 20;
+    this.pointer.place(Math.floor((mark.time - times[0]) / step));
+    this.pointer.say();
+  }
+
+  /** Draw one mark through; null: none. */
+  point(mark) {
+    this.pointed = mark;
     this.draw();
   }
 
@@ -72,31 +89,33 @@ export class Chart {
     context.clearRect(0, 0, this.width, this.height);
     this.scale = this.measure(context);
     if (!this.model.plain) this.drawAxes(context);
-    const { kind, series, previous, bands } = this.model;
+    const { kind, series, previous, bands, heat } = this.model;
     context.save();
     context.beginPath();
     context.rect(this.scale.left, 0, this.scale.right - this.scale.left, this.height);
     context.clip();
     layers.holes(context, this.scale, this.holes(), color("line"));
+    if (heat) drawHeat(context, this.scale, heat);
     if (bands) layers.bands(context, this.scale, bands.columns, bands.color, bands.middle);
     if (previous?.length) layers.lines(context, this.scale, previous, { width: 1.3 });
     if (kind === "area") layers.areas(context, this.scale, series, this);
     else if (kind === "bar") layers.bars(context, this.scale, series, this);
     else {
-      if (series.length <= 2 && !bands)
+      if (series.length <= 2 && !bands && !heat)
         layers.wash(context, this.scale, series, this.scale.bottom - this.scale.top);
+      if (heat) layers.lines(context, this.scale, series.map(halo), { width: 4 });
       layers.lines(context, this.scale, series, {
         width: series.length > 6 ? 1.3 : 1.8,
         dimmed: this.dimmed,
       });
     }
-    this.drawMarks(context);
     context.restore();
+    drawMarks(context, this.scale, this.model.marks, this.pointed);
     this.pointer.draw();
   }
 
   measure(context) {
-    const { times, since, until, series, previous, bands, kind, unit, zero, marks, plain } =
+    const { times, since, until, step, series, previous, bands, heat, kind, unit, zero, plain } =
       this.model;
     const top = plain ? 4 : TOP,
       bottom = this.height - (plain ? 2 : BOTTOM);
@@ -107,11 +126,10 @@ export class Chart {
     let [low, high] = reach(stacked ? series.map((each) => each.values) : columns, stacked);
     if (stacked && previous?.length)
       high = Math.max(high, reach(previous.map((each) => each.values))[1]);
-    for (const mark of marks)
-      if (mark.value !== undefined)
-        [low, high] = [Math.min(low, mark.value), Math.max(high, mark.value)];
     const many = Math.max(2, Math.round((bottom - top) / 52));
-    const axis = linear(low, high, many, unit, zero || stacked);
+    const axis = heat?.edges.length
+      ? bucketAxis(heat.edges, many)
+      : linear(low, high, many, unit, zero || stacked);
     context.font = `11px ${getComputedStyle(this.element).fontFamily}`;
     const labels = axis.ticks.map((value) => quantity(value, unit));
     const left = plain
@@ -119,6 +137,8 @@ export class Chart {
       : Math.ceil(Math.max(30, ...labels.map((label) => context.measureText(label).width + 12)));
     const right = this.width - (plain ? 0 : RIGHT);
     const at = (time) => left + ((time - since) / (until - since)) * (right - left);
+    // Bars and cells fill their interval; a point of a line is at its beginning.
+    const middle = heat || kind === "bar" ? step / 2 : 0;
     return {
       axis,
       labels,
@@ -127,9 +147,11 @@ export class Chart {
       top,
       bottom,
       at,
-      x: (place) => at(times[place]),
+      x: (place) => at(times[place] + middle),
       y: toPixels(axis, top, bottom),
       timeOf: (pixel) => since + ((pixel - left) / (right - left)) * (until - since),
+      placeOf: (pixel) =>
+        Math.round((this.scale.timeOf(pixel) - middle - times[0]) / step),
     };
   }
 
@@ -142,7 +164,7 @@ export class Chart {
     context.textAlign = "right";
     axis.ticks.forEach((value, place) => {
       const line = Math.round(y(value)) + 0.5;
-      context.strokeStyle = color(place === 0 ? "line-strong" : "line");
+      context.strokeStyle = color(place === 0 && !axis.place ? "line-strong" : "line");
       context.beginPath();
       context.moveTo(left, line);
       context.lineTo(right, line);
@@ -169,27 +191,10 @@ export class Chart {
     }
   }
 
-  drawMarks(context) {
-    const { top, bottom, left, right, at, y } = this.scale;
-    context.setLineDash([4, 4]);
-    for (const mark of this.model.marks) {
-      context.strokeStyle = color(mark.color ?? "bad");
-      context.beginPath();
-      if (mark.value === undefined) {
-        context.moveTo(at(mark.time), top);
-        context.lineTo(at(mark.time), bottom);
-      } else {
-        context.moveTo(left, y(mark.value));
-        context.lineTo(right, y(mark.value));
-      }
-      context.stroke();
-    }
-    context.setLineDash([]);
-  }
-
   /** Spans of places where no series has a value, of two intervals and more. */
   holes() {
     const { times, series, bands } = this.model;
+    // Of a heat map the lines over it tell.
     const columns = [
       ...series.map((each) => each.values),
       ...(bands ? bands.columns.slice(0, 1) : []),
@@ -209,12 +214,14 @@ export class Chart {
   }
 }
 
+const halo = (series) => ({ ...series, color: color("card"), dash: null });
+
 /** Describe a chart in words; the table below it has the figures. */
-function describe({ series, bands, unit, label = "" }) {
+function describe({ series, bands, heat, unit, label = "" }) {
   const known = series
     .flatMap(({ values }) => [values.findLast((value) => !Number.isNaN(value))])
     .filter((value) => value !== undefined);
-  const what = bands ? "percentiles" : `${series.length} series`;
+  const what = heat ? "heat map" : bands ? "percentiles" : `${series.length} series`;
   return (
     `${label} over time, ${what}` +
     (known.length === 1 ? `, now ${quantity(known[0], unit)}` : "") +

@@ -2,10 +2,12 @@
 
 import { h, fill, bdi } from "../dom.js";
 import { color } from "./colors.js";
-import { moment, quantity } from "../format.js";
+import { clock, moment, quantity, whole } from "../format.js";
+import { marksAt } from "./marks.js";
 
 const SHOWN = 12; // values beside the crosshair
 const LEAST = 6; // pixels that make a drag
+const MARKS = 3; // marks beside the crosshair
 
 export class Pointer {
   constructor(chart, onZoom) {
@@ -35,10 +37,12 @@ export class Pointer {
     if (!scale || !model.times.length) return;
     this.y = y;
     this.to = Math.max(scale.left, Math.min(x, scale.right));
-    this.place(Math.round((scale.timeOf(x) - model.times[0]) / model.step));
+    this.place(scale.placeOf(x), x);
   }
 
-  place(at) {
+  /** Put the crosshair at an interval; *pixel* is where the pointer is, if it is one. */
+  place(at, pixel = null) {
+    this.pixel = pixel;
     this.at = Math.max(0, Math.min(at, this.chart.model.times.length - 1));
     this.chart.onHover?.(this.at);
     this.draw();
@@ -64,7 +68,7 @@ export class Pointer {
   }
 
   key(event) {
-    const { times } = this.chart.model;
+    const { times, heat } = this.chart.model;
     const steps = {
       ArrowLeft: -1,
       ArrowRight: 1,
@@ -73,17 +77,62 @@ export class Pointer {
       Home: -Infinity,
       End: Infinity,
     };
-    if (!(event.key in steps)) return;
+    const rows = heat && { ArrowUp: 1, ArrowDown: -1 }[event.key];
+    if (!times.length || !(event.key in steps || rows)) return;
     event.preventDefault();
-    this.y = 40;
-    this.place(
-      Math.max(0, Math.min((this.at ?? times.length) + steps[event.key], times.length - 1)),
-    );
-    const rows = this.rows()
-      .slice(0, 3)
-      .map(({ label, text }) => `${label} ${text}`);
-    const time = moment(times[this.at], this.chart.model.zone);
-    this.chart.said.textContent = `${time}: ${rows.join(", ") || "nothing"}`;
+    const from = this.at ?? times.length - (rows ? 1 : 0);
+    const at = Math.max(0, Math.min(from + (steps[event.key] ?? 0), times.length - 1));
+    this.y = heat ? this.heightOf(at, rows) : 40;
+    this.place(at);
+    this.say();
+  }
+
+  /** The pixel of the fullest bucket of an interval, or *rows* above the one that is shown. */
+  heightOf(at, rows) {
+    const { model, scale } = this.chart;
+    const { edges, counts } = model.heat;
+    const size = (scale.bottom - scale.top) / Math.max(1, edges.length - 1);
+    const fullest = counts[at].indexOf(Math.max(...counts[at]));
+    const row = rows && this.at !== null ? this.row() + rows : fullest;
+    return scale.bottom - (Math.max(0, Math.min(row, edges.length - 2)) + 0.5) * size;
+  }
+
+  /** Say what is at the crosshair. */
+  say() {
+    const { model, said } = this.chart;
+    const cell = this.cell();
+    const parts = [
+      ...this.marks().map(({ text }) => text),
+      ...(cell ? [`${cell.label} ${cell.text}`] : []),
+      ...this.rows()
+        .slice(0, 3)
+        .map(({ label, text }) => `${label} ${text}`),
+    ];
+    const time = moment(model.times[this.at], model.zone);
+    said.textContent = `${time}: ${parts.join(", ") || "nothing"}`;
+  }
+
+  marks() {
+    const { model, scale } = this.chart;
+    return marksAt(model, scale, this.at, this.pixel);
+  }
+
+  /** The bucket of a heat map at the height of the pointer. */
+  row() {
+    const { scale, model } = this.chart;
+    const rows = model.heat.edges.length - 1;
+    const part = (scale.bottom - this.y) / (scale.bottom - scale.top);
+    return Math.max(0, Math.min(Math.floor(part * rows), rows - 1));
+  }
+
+  /** The cell of a heat map at the pointer: its values, and how many samples they are. */
+  cell() {
+    const { heat, unit } = this.chart.model;
+    if (!heat?.edges.length) return null;
+    const row = this.row();
+    const [from, to] = [heat.edges[row], heat.edges[row + 1]].map((edge) => quantity(edge, unit));
+    const count = heat.counts[this.at]?.[row] ?? 0;
+    return { label: `${from} to ${to}`, text: `${whole(count)} sample${count === 1 ? "" : "s"}` };
   }
 
   draw() {
@@ -165,20 +214,24 @@ export class Pointer {
 
   showTip(rows, x) {
     const { tip, model, width } = this.chart;
-    const shown = rows
-      .slice(0, SHOWN)
-      .map(({ label, text, color: dye }) =>
-        h(
-          "li",
-          {},
-          h("i.swatch", { style: { background: dye } }),
-          h("span", {}, bdi(label)),
-          h("b", {}, text),
-        ),
+    const line = ({ label, text, color: dye }) =>
+      h(
+        "li",
+        {},
+        h("i.swatch", { style: { background: dye ?? "transparent" } }),
+        h("span", {}, bdi(label)),
+        h("b", {}, text),
       );
+    const cell = this.cell(),
+      marks = this.marks();
+    const shown = [...(cell ? [cell] : []), ...rows.slice(0, SHOWN)].map(line);
     fill(
       tip,
       h("time", {}, moment(model.times[this.at], model.zone)),
+      marks.slice(0, MARKS).map(({ text, time }) =>
+        h("p.mark", {}, bdi(text), h("small.soft", {}, clock(time, model.zone))),
+      ),
+      marks.length > MARKS && h("p.soft", {}, `and ${marks.length - MARKS} more marks`),
       shown.length ? h("ul", {}, shown) : h("p.soft", {}, "nothing recorded"),
       rows.length > SHOWN && h("p.soft", {}, `and ${rows.length - SHOWN} more`),
     );

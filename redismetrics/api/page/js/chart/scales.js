@@ -47,6 +47,7 @@ export function timeTicks(since, until, width, shift) {
 }
 
 export function toPixels(axis, top, bottom) {
+  if (axis.place) return (value) => bottom - axis.place(value) * (bottom - top);
   const size = axis.high - axis.low;
   return (value) => bottom - ((value - axis.low) / size) * (bottom - top);
 }

@@ -6,8 +6,11 @@ import { kindOf } from "../kinds.js";
 const WIDTH = 120,
   HEIGHT = 32;
 
-/** *trend* has values or null; *low* is the lower edge of a histogram's band. */
-export function spark({ type, trend, low }, label) {
+/** *trend* has values or null; *low* is the lower edge of a histogram's band.
+ *
+ * *range*, `[low, high]`, is the scale that several share.
+ */
+export function spark({ type, trend, low, range }, label) {
   const known = trend.filter((value) => value !== null);
   const attributes = {
     class: `spark ${kindOf(type).color}`,
@@ -19,9 +22,8 @@ export function spark({ type, trend, low }, label) {
   if (!known.length)
     return h("svg", attributes, h("path", { class: "nothing", d: `M0 ${HEIGHT - 1}H${WIDTH}` }));
   const least = Math.min(...known, ...(low ?? []).filter((value) => value !== null));
-  const most = Math.max(...known);
-  const floor =
-    type === "counter" || least < most * 0.5 ? Math.min(0, least) : least - (most - least) * 0.15;
+  const most = range?.[1] ?? Math.max(...known);
+  const floor = range?.[0] ?? floorOf(type, least, most);
   const x = (at) => round((at / Math.max(trend.length - 1, 1)) * WIDTH);
   const y = (value) => round(HEIGHT - 2 - ((value - floor) / (most - floor || 1)) * (HEIGHT - 4));
   if (type === "counter")
@@ -37,6 +39,9 @@ export function spark({ type, trend, low }, label) {
     h("path", { class: "line", d: upper.join("") }),
   );
 }
+
+const floorOf = (type, least, most) =>
+  type === "counter" || least < most * 0.5 ? Math.min(0, least) : least - (most - least) * 0.15;
 
 const round = (value) => Math.round(value * 10) / 10;
 

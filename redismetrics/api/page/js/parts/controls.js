@@ -3,7 +3,7 @@
 import { h, icon, ICONS, bdi } from "../dom.js";
 import { change } from "../address.js";
 import { keysOf } from "../questions.js";
-import { BANDS, kindOf } from "../kinds.js";
+import { BANDS, HEAT, kindOf } from "../kinds.js";
 import { menu, segments } from "./menu.js";
 
 const STYLES = [
@@ -25,14 +25,14 @@ export function choiceOf({ type }, query) {
   return {
     value,
     style,
-    aggregations: value === "bands" ? BANDS : [value],
+    aggregations: { bands: BANDS, heat: HEAT }[value] ?? [value],
     figures,
   };
 }
 
 export function controls(metric, query) {
   const { value, style } = choiceOf(metric, query);
-  const plain = value === "bands";
+  const plain = value === "bands" || value === "heat";
   const grouped = query.getAll("by");
   const set = (values) => change(values, { replace: true });
   const by = menu(
@@ -50,6 +50,7 @@ export function controls(metric, query) {
       {
         "aria-pressed": String(query.has("compare")),
         title: "Overlay the previous window (c)",
+        disabled: value === "heat",
         onclick: () => set({ compare: query.has("compare") ? null : "1" }),
       },
       "Compare",

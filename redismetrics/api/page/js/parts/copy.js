@@ -37,8 +37,9 @@ async function copy(app, name, text) {
 
 /** Return name -> text of the query that is shown. */
 export function wordings(metric, choice, query, window) {
-  const { aggregations } = choice;
-  const by = query.getAll("by"),
+  const { aggregations } = choice,
+    isHeat = choice.value === "heat";
+  const by = isHeat ? [] : query.getAll("by"),
     chosen = filters(query),
     step = spell(window.step);
   const times = window.fixed
@@ -47,18 +48,18 @@ export function wordings(metric, choice, query, window) {
   const asked = {
     name: metric.name,
     interval: step,
-    aggregation: aggregations,
+    aggregation: isHeat ? [] : aggregations,
     group_by: by,
     tag: chosen.map(({ text }) => text),
     ...times,
   };
-  const address = addressOf("time_series", asked).href;
+  const address = addressOf(isHeat ? "heat" : "time_series", asked).href;
   return {
     "Link to this view": location.href,
     "API address": address,
     curl: `curl -H "Authorization: Bearer $REDISMETRICS_TOKEN" ${shell(address)}`,
-    Python: python(metric.name, step, aggregations, by, chosen, window),
-    "Command line": commandLine(metric.name, step, aggregations, by, chosen, window),
+    Python: python(metric.name, step, isHeat ? [] : aggregations, by, chosen, window),
+    "Command line": commandLine(metric.name, step, isHeat ? [] : aggregations, by, chosen, window),
     PromQL: promql(metric, choice, by, chosen, step),
   };
 }
@@ -74,19 +75,21 @@ function python(name, step, aggregations, by, chosen, window) {
   const parts = [
     quote(name),
     `interval=${quote(step)}`,
-    `aggregations=[${aggregations.map(quote).join(", ")}]`,
     `window=${edges}`,
   ];
+  // A heat map has none.
+  if (aggregations.length)
+    parts.splice(2, 0, `aggregations=[${aggregations.map(quote).join(", ")}]`);
   if (by.length) parts.push(`group_by=[${by.map(quote).join(", ")}]`);
   if (chosen.length) parts.push(`tags={${chosen.map(pythonTag).join(", ")}}`);
-  return `rm.time_series(${parts.join(", ")})`;
+  return `rm.${aggregations.length ? "time_series" : "heat_map"}(${parts.join(", ")})`;
 }
 
 function commandLine(name, step, aggregations, by, chosen, window) {
   const iso = (time) => new Date(time * 1000).toISOString().replace(".000", "");
-  const parts = [
-    `redismetrics time-series ${name} --interval ${step} -a ${aggregations.join(",")}`,
-  ];
+  const command = aggregations.length ? "time-series" : "heat-map";
+  const parts = [`redismetrics ${command} ${name} --interval ${step}`];
+  if (aggregations.length) parts.push(`-a ${aggregations.join(",")}`);
   if (by.length) parts.push(`-g ${by.join(",")}`);
   parts.push(...chosen.map(({ text }) => `--tag ${shell(text)}`));
   return [

@@ -8,17 +8,25 @@ import { keysOf, tags as tagsOf } from "../questions.js";
 export function facets() {
   const element = h("section.card.facets", {}, h("h2", {}, "Tags"));
   let asked = "";
-  let keys = null;
+  let keys = null,
+    found = Promise.resolve([]);
 
-  async function update(metric, query, common, signal) {
+  /** Show the tags, and return them; they are read again only if the question changes. */
+  function update(metric, query, common, signal) {
     const wanted = JSON.stringify([
       query.getAll("tag"),
       query.getAll("by"),
       query.get("window"),
       query.get("since"),
     ]);
-    if (wanted === asked) return;
-    asked = wanted;
+    if (wanted !== asked) {
+      asked = wanted;
+      found = read(metric, query, common, signal);
+    }
+    return found;
+  }
+
+  async function read(metric, query, common, signal) {
     try {
       keys ??= await keysOf(metric.name, signal);
       const tags = await tagsOf({ ...common, keys }, signal);
@@ -29,10 +37,12 @@ export function facets() {
           ? tags.map((tag) => facet(tag, query))
           : h("p.soft", {}, "This metric has no tags."),
       );
+      return tags;
     } catch (error) {
       if (error.name !== "AbortError")
         fill(element, h("h2", {}, "Tags"), h("p.soft", {}, "The tags could not be read."));
       asked = "";
+      return [];
     }
   }
 

@@ -38,15 +38,20 @@ export function modelOf(metric, choice, answer, before, window) {
     kind: "line",
     series: [],
   };
+  if (choice.value === "heat") {
+    const lines = groups.length
+      ? [lineOf(groups[0], "p50", color("ink")), lineOf(groups[0], "p95", color("ink"), [5, 3])]
+      : [];
+    return { ...model, heat: answer.heat, series: lines };
+  }
   if (choice.value === "bands") {
     const values = groups[0]?.values ?? {};
     const dye = color(kindOf(metric.type).color);
+    const middle = groups.length ? [lineOf(groups[0], "p50", dye)] : [];
     return {
       ...model,
-      series: groups.length
-        ? [lineOf(groups[0], "p50", dye), lineOf(groups[0], "p99", dye, [2, 3])]
-        : [],
-      previous: previousOf(before, "p50", times),
+      series: groups.length ? [...middle, lineOf(groups[0], "p99", dye, [2, 3])] : [],
+      previous: previousOf(before, "p50", times, middle),
       bands: {
         columns: ["p5", "p25", "p50", "p75", "p95"].map((key) => columnOf(values[key] ?? [])),
         labels: ["p5", "p25", "p50", "p75", "p95"],
@@ -66,7 +71,7 @@ export function modelOf(metric, choice, answer, before, window) {
     ...model,
     kind: choice.style,
     series,
-    previous: previousOf(before, choice.value, times, choice.style !== "line"),
+    previous: previousOf(before, choice.value, times, series, choice.style !== "line"),
   };
 }
 
@@ -74,8 +79,8 @@ function lineOf(group, key, dye, dash = null) {
   return { label: key, color: dye, dash, tags: {}, values: columnOf(group?.values[key] ?? []) };
 }
 
-/** Return at most eight groups of the window before, or their sum if groups are stacked. */
-function previousOf(before, key, times, stacked = false) {
+/** Return the window before of at most eight groups of *series*; of stacked ones their sum. */
+function previousOf(before, key, times, series, stacked = false) {
   if (!before) return [];
   if (stacked) {
     const total = Float64Array.from(times, (_, at) =>
@@ -83,12 +88,17 @@ function previousOf(before, key, times, stacked = false) {
     );
     return [{ label: "total, before", dash: [4, 4], color: color("ink"), values: total }];
   }
-  return before.groups.slice(0, 8).map(({ tags, values }, place) => ({
-    label: `${labelOf(tags, key)}, before`,
-    dash: [4, 4],
-    color: before.groups.length === 1 ? color("soft") : paint(place).color,
-    values: columnOf(Array.from(times, (_, at) => values[key][at] ?? null)),
-  }));
+  const groups = new Map(before.groups.map((each) => [JSON.stringify(each.tags), each]));
+  return series.slice(0, 8).flatMap(({ tags, label, color: dye }) => {
+    const found = groups.get(JSON.stringify(tags));
+    if (!found) return [];
+    return {
+      label: `${label}, before`,
+      dash: [4, 4],
+      color: series.length === 1 ? color("soft") : dye,
+      values: columnOf(Array.from(times, (_, at) => found.values[key][at] ?? null)),
+    };
+  });
 }
 
 export function unitOf({ type, unit }, value) {

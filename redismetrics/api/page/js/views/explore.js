@@ -4,6 +4,7 @@ import { h, fill, icon, ICONS, bdi } from "../dom.js";
 import { change, spell, windowOf } from "../address.js";
 import { number, whole } from "../format.js";
 import { Chart } from "../chart/chart.js";
+import { marksIn, marksTable } from "../parts/marks.js";
 import { modelOf } from "../parts/model.js";
 import { examples, instant, range, spellSeries, words } from "../promql.js";
 import { suggestions } from "../parts/suggestions.js";
@@ -62,6 +63,8 @@ export function open(app, route, signal) {
         ? history.back()
         : change({ since, until: Math.max(until, since + 60), window: null }),
   });
+  const happened = marksTable(app, chart);
+  result.append(happened.element);
   signal.addEventListener("abort", () => chart.close());
   let asked = "";
 
@@ -138,12 +141,13 @@ export function open(app, route, signal) {
         window.since -= late;
       }
       const began = performance.now();
-      const [answer, now] = await Promise.all([
+      const [answer, now, marks] = await Promise.all([
         range(text, window, signal),
         instant(text, window.until, signal),
+        marksIn(window, signal),
       ]);
       if (asked !== wanted) return;
-      show(text, window, answer, now, performance.now() - began);
+      show(text, window, { ...answer, marks }, now, performance.now() - began);
     } catch (error) {
       if (asked !== wanted || error.name === "AbortError") return;
       asked = "";
@@ -162,7 +166,8 @@ export function open(app, route, signal) {
     );
     const model = modelOf(GAUGE, CHOICE, answer, null, window);
     for (const series of model.series) series.label = spellSeries(series.tags);
-    chart.show({ ...model, zone: app.zone, label: text });
+    chart.show({ ...model, marks: answer.marks, zone: app.zone, label: text });
+    happened.show(answer.marks);
     const { groups, left, times, interval } = answer;
     told.textContent = [
       left ? `the first ${groups.length} of ${whole(groups.length + left)} series` : "",

@@ -9,10 +9,14 @@ import { legend } from "../parts/legend.js";
 import { facets } from "../parts/facets.js";
 import { copyMenu } from "../parts/copy.js";
 import { tail } from "../parts/tail.js";
+import { breakdown } from "../parts/breakdown.js";
+import { heatTable } from "../parts/heat_table.js";
+import { marksIn, marksTable } from "../parts/marks.js";
 import { modelOf, withoutIncomplete } from "../parts/model.js";
 import { bind } from "../keys.js";
 import { kindOf } from "../kinds.js";
-import { figures as figuresOf, names, series as seriesOf } from "../questions.js";
+import { figures as figuresOf, heat as heatOf, names, series as seriesOf } from "../questions.js";
+import { isDark } from "../chart/colors.js";
 
 export function open(app, route, signal) {
   const { name } = route;
@@ -28,7 +32,10 @@ export function open(app, route, signal) {
   const chart = new Chart(host, { label: name, onZoom: zoom });
   const table = legend((series) => chart.highlight(series));
   const side = facets(),
-    live = tail(app, name, signal);
+    live = tail(app, name, signal),
+    cells = heatTable(),
+    happened = marksTable(app, chart),
+    parts = breakdown(app);
   const element = h(
     "div.single",
     {},
@@ -40,9 +47,11 @@ export function open(app, route, signal) {
       h(
         "div.stack",
         {},
-        h("section.card", {}, tools, chosen, host, told),
+        h("section.card", {}, tools, chosen, host, cells.element, told),
         h("section.card.flush", {}, table.element),
+        happened.element,
         live.element,
+        parts.element,
       ),
       h("aside.stack", { "aria-label": "Tags" }, side.element),
     ),
@@ -82,7 +91,7 @@ export function open(app, route, signal) {
       app.now(),
       Math.max(60, Math.min(360, (host.clientWidth || 900) / 3)),
     );
-    const wanted = JSON.stringify([query.toString(), app.zone]);
+    const wanted = JSON.stringify([query.toString(), app.zone, isDark()]);
     if (wanted === asked && !again) {
       chart.draw();
       return;
@@ -104,27 +113,24 @@ export function open(app, route, signal) {
       }
       const tags = filters(query).map(({ text }) => text);
       const common = { name, ...window, tags, by: query.getAll("by") };
-      const question = { ...common, aggregations: choice.aggregations };
-      const before = { since: 2 * window.since - window.until, until: window.since };
-      const asks = [
-        seriesOf(question, signal),
-        figuresOf({ ...common, aggregations: choice.figures }, signal),
-        query.has("compare") && seriesOf({ ...question, ...before }, signal),
-      ];
-      side.update(metric, query, common, signal);
-      const [answer, figures, earlier] = await Promise.all(asks);
+      const values = side.update(metric, query, common, signal);
+      parts.update(metric, query, common, values, signal).catch(app.complain);
+      const [answer, figures, earlier, marks, heat] = await answers(choice, common, query);
       if (asked !== wanted) return;
       fill(trouble);
       const complete = withoutIncomplete(answer, choice, app.now());
       model = {
-        ...modelOf(metric, choice, complete, earlier, window),
+        ...modelOf(metric, choice, { ...complete, heat }, earlier, window),
+        marks,
         zone: app.zone,
         zero: query.has("zero"),
         label: name,
       };
       chart.show(model);
+      cells.show(model);
       table.show(metric, choice, model, figures, query);
-      drawTold(answer, window);
+      happened.show(marks);
+      drawTold(answer, window, model.heat && query.has("by"));
     } catch (error) {
       if (asked === wanted) {
         asked = "";
@@ -132,6 +138,23 @@ export function open(app, route, signal) {
       }
     }
     host.classList.remove("waiting");
+  }
+
+  /** Ask for what the chart and its table show: both have the same groups. */
+  function answers(choice, common, query) {
+    const { since, until } = common,
+      isHeat = choice.value === "heat",
+      [order] = choice.aggregations;
+    const question = { ...common, aggregations: choice.aggregations, order };
+    return Promise.all([
+      seriesOf(isHeat ? { ...question, by: [] } : question, signal),
+      figuresOf({ ...common, aggregations: choice.figures, order }, signal),
+      query.has("compare") &&
+        !isHeat &&
+        seriesOf({ ...question, since: 2 * since - until, until: since }, signal),
+      marksIn(common, signal),
+      isHeat && heatOf(common, signal),
+    ]);
   }
 
   function drawHead({ type, unit, help, series, last_seen: seen }, query, window) {
@@ -196,8 +219,9 @@ export function open(app, route, signal) {
   }
 
   /** Say how fine the chart is, and which groups it leaves out. */
-  function drawTold({ times, interval, groups, left }, window) {
+  function drawTold({ times, interval, groups, left }, window, isWhole) {
     const parts = [`${whole(times.length)} intervals of ${spell(interval)}`];
+    if (isWhole) parts.push("all groups together");
     if (left) {
       const all = whole(groups.length + left);
       parts.push(`the ${groups.length} largest of ${all} groups; filter to see others`);
