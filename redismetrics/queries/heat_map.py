@@ -132,7 +132,8 @@ def bucket_edges(low: float, high: float, least_positive: float, buckets: int) -
         edges = _growing_edges(low, high, buckets)
     rounded: Floats = np.array([float(format(edge, _DIGITS)) for edge in edges.tolist()])
     rounded[0], rounded[-1] = min(rounded[0], low), max(rounded[-1], high)
-    return np.clip(rounded, -_LARGEST, _LARGEST)
+    # Once: several may be beyond the largest float.
+    return np.unique(np.clip(rounded, -_LARGEST, _LARGEST)).astype(np.float64)
 
 
 def _growing_edges(low: float, high: float, buckets: int) -> Floats:
@@ -149,7 +150,7 @@ def _growing_edges(low: float, high: float, buckets: int) -> Floats:
 
 def _even_edges(low: float, high: float, buckets: int) -> Floats:
     # Divided first: the difference may be beyond the largest float.
-    step = max(high / buckets - low / buckets, -low * 1e-6, high * 1e-6, 1e-300)
+    step = max(high / buckets - low / buckets, -low * 1e-4, high * 1e-4, 1e-300)
     size = 10.0 ** math.floor(math.log10(step))
     for factor in (1, 2, 5, 10, 20):
         width = size * factor
@@ -157,5 +158,4 @@ def _even_edges(low: float, high: float, buckets: int) -> Floats:
         if last - first < buckets:
             break
     with np.errstate(over="ignore"):
-        edges: Floats = np.arange(first, last + 2) * width
-    return edges
+        return np.arange(first, last + 2).astype(np.float64) * width

@@ -80,7 +80,11 @@ def test_columns_have_the_values_of_rows(web: Any, filled: Metrics) -> None:
         for group in columns["groups"]
         for values in [[group["values"][each][place] for each in ("sum", "rate")]]
     ] == [
-        (row["timestamp"].timestamp(), row["queue"], [row["sum"], pytest.approx(row["rate"])])
+        (
+            row["timestamp"].timestamp(),
+            row["queue"],
+            [row["sum"], pytest.approx(row["rate"], rel=1e-5)],
+        )
         for row in rows
     ]
     rollup = ask(web, "rollup", shape="columns", top=2, **asked)
