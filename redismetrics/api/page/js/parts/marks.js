@@ -50,10 +50,6 @@ export function marksTable(app, chart) {
           },
           bdi(mark.text),
         ),
-      ),
-      h(
-        "td",
-        {},
         h(
           "div.tags",
           {},
