@@ -14,6 +14,7 @@ from redismetrics.api.sending import HeldResponse
 from redismetrics.api.service import Service
 from redismetrics.promql.mapping.listing import (
     Listed,
+    Span,
     label_names,
     label_values,
     list_metadata,
@@ -40,10 +41,10 @@ def catalog_endpoints(evaluation: PromqlService) -> list[Endpoint]:
         service: Service, request: Request, values: Values, select: Callable[[list[Listed]], Any]
     ) -> HeldResponse:
         selections = read_selections(values["match[]"])
-        budget = evaluation.budget()
+        budget, span = evaluation.budget(), Span(values["start"], values["end"])
 
         def run() -> Response:
-            return _limited(select(evaluation.list(selections, budget)), values["limit"])
+            return _limited(select(evaluation.list(selections, budget, span)), values["limit"])
 
         return await service.run_query(request, run)
 

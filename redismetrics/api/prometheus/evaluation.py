@@ -11,7 +11,7 @@ from redismetrics.promql import nodes
 from redismetrics.promql.answer import Answer
 from redismetrics.promql.budget import Budget
 from redismetrics.promql.mapping.evaluate import evaluate_prepared
-from redismetrics.promql.mapping.listing import Listed, Matchers, list_series
+from redismetrics.promql.mapping.listing import Listed, Matchers, Span, list_series
 from redismetrics.promql.mapping.reads import MappingOptions
 from redismetrics.promql.parsing import parse
 from redismetrics.promql.prepare import prepare
@@ -62,10 +62,10 @@ class PromqlService:
         context = self.metrics.internals.query_context
         return self.run(evaluate_prepared(context, prepared, budget, self.options))
 
-    def list(self, selections: list[Matchers], budget: Budget) -> list[Listed]:
+    def list(self, selections: list[Matchers], budget: Budget, span: Span) -> list[Listed]:
         """Return the series that match one of *selections*. Blocks."""
         context = self.metrics.internals.query_context
-        return self.run(list_series(context, selections, self.options, budget))
+        return self.run(list_series(context, selections, self.options, budget, span))
 
 
 def uptime(evaluation: PromqlService) -> float:

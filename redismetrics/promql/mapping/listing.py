@@ -1,17 +1,21 @@
 """List the series that selectors match, their labels and what is known of metrics."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from redismetrics.exposition.number_format import format_bound
 from redismetrics.model.definition import Definition
+from redismetrics.model.time import OPEN_UNTIL, SECOND
 from redismetrics.promql.budget import Budget
 from redismetrics.promql.matchers import Matcher
-from redismetrics.promql.source import Labels
+from redismetrics.promql.source import LOOKBACK_MS, Labels
 from redismetrics.queries import catalog
 from redismetrics.queries.context import QueryContext
+from redismetrics.store import stats
 from redismetrics.store.driver import Operation
 
+from . import marks
 from .answers import NAME, matching_names
 from .chosen import BUCKET_LABEL, matching_labels
 from .page import PageNames, Shown, page_names
@@ -21,6 +25,13 @@ Matchers = tuple[Matcher, ...]
 
 # Metrics whose series are read in one round trip: bounds the memory.
 _METRICS_AT_ONCE = 200
+
+
+class Span(NamedTuple):
+    """The times that a list of series is about, in ms, both inclusive; None: open."""
+
+    start: int | None = None
+    end: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +65,21 @@ def list_series(
     selections: Sequence[Matchers],
     options: MappingOptions,
     budget: Budget,
+    span: Span,
 ) -> Operation[list[Listed]]:
     """Return the series that match one of *selections*, or without any, all; a series may repeat.
 
-    Without a selection, histograms are listed by their own names, too.
+    Without a selection, histograms are listed by their own names, too. Metrics that had no value
+    any more when *span* starts are left out, and marks outside of it. Of the other metrics all
+    series are listed: what is known of each series has no times.
     """
     definitions = yield from catalog.definitions(context)
     names = page_names(definitions)
     found: list[Listed] = []
     chosen = _chosen_names(names, selections)
     metrics = list(dict.fromkeys(of.metric for _, of, _ in chosen))
+    if span.start is not None and metrics:
+        metrics = yield from _recorded_since(context, definitions, metrics, span.start, options)
     for first in range(0, len(metrics), _METRICS_AT_ONCE):
         some = metrics[first : first + _METRICS_AT_ONCE]
         tags = yield from catalog.series_tags(context, some)
@@ -74,7 +90,50 @@ def list_series(
                 found.append(Listed(name, labels, _bounds(definition, of, matchers)))
         budget.series(sum(map(len, found)))
         budget.check()
+    if marks.NAME not in names.shown:
+        found.append((yield from _listed_marks(context, selections, options.external, span)))
+        budget.series(sum(map(len, found)))
     return [each for each in found if len(each)]
+
+
+def _recorded_since(
+    context: QueryContext,
+    definitions: Mapping[str, Definition],
+    metrics: list[str],
+    start_ms: int,
+    options: MappingOptions,
+) -> Operation[list[str]]:
+    """Return the metrics that may have a value at *start_ms* or later."""
+    config = yield from context.namespace.config()
+    found = yield from stats.readable_activity(context.namespace.name, config, metrics)
+    return [
+        name
+        for name, activity in found.items()
+        if activity.last_ms + _valid_ms(definitions[name], options) >= start_ms
+    ]
+
+
+def _valid_ms(definition: Definition, options: MappingOptions) -> int:
+    """Return how long a value of a metric counts at most, in ms: totals until they are idle."""
+    lookback = definition.options.lookback
+    return max(options.idle_ms, LOOKBACK_MS, 0 if lookback is None else round(lookback * SECOND))
+
+
+def _listed_marks(
+    context: QueryContext,
+    selections: Sequence[Matchers],
+    external: Mapping[str, str],
+    span: Span,
+) -> Operation[Listed]:
+    of_marks = [each for each in selections if marks.finds_marks(each)]
+    if selections and not of_marks:
+        return Listed(marks.NAME, [], [])
+    since_ms = 0 if span.start is None else span.start
+    until_ms = OPEN_UNTIL if span.end is None else span.end + 1
+    found = yield from marks.mark_labels(context, of_marks or [()], since_ms, until_ms, external)
+    # The name is added to those of each list.
+    labels = [{key: each[key] for key in each if key != NAME} for each in found]
+    return Listed(marks.NAME, labels, [])
 
 
 def _chosen_names(
@@ -126,8 +185,11 @@ def label_values(listed: Iterable[Listed], name: str) -> list[str]:
 def list_metadata(context: QueryContext) -> Operation[dict[str, dict[str, str]]]:
     """Return type, help and unit of each family of the page, by its name."""
     definitions = yield from catalog.definitions(context)
-    families = page_names(definitions).families
-    return {families[name]: _metadata(each) for name, each in definitions.items()}
+    names = page_names(definitions)
+    found = {names.families[name]: _metadata(each) for name, each in definitions.items()}
+    if marks.NAME not in names.shown and (yield from marks.has_marks(context)):
+        found[marks.NAME] = {"type": "gauge", "help": marks.HELP, "unit": ""}
+    return found
 
 
 def _metadata(definition: Definition) -> dict[str, str]:

@@ -5,12 +5,12 @@ Grafana makes one annotation of it.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from redismetrics.model.mark import Mark
-from redismetrics.model.time import to_ms
+from redismetrics.model.time import OPEN_UNTIL, to_ms
 from redismetrics.promql.budget import Budget
 from redismetrics.promql.matchers import Matcher
 from redismetrics.promql.source import LOOKBACK_MS, Labels, SampledSeries, Selector
@@ -20,12 +20,45 @@ from redismetrics.store.marks import MAX_MARKS, list_marks
 
 NAME = "redismetrics_mark"
 _TEXT = "text"
+HELP = "What happened when, such as a deploy."
 _NOT_ALLOWED = re.compile(r"[^A-Za-z0-9_]", re.ASCII)
+
+_Conditions = list[tuple[str, Callable[[str], bool]]]
 
 
 def names_marks(matchers: Sequence[Matcher]) -> bool:
     """Return whether a selector names the series of marks."""
     return any((each.name, each.op, each.value) == ("__name__", "=", NAME) for each in matchers)
+
+
+def finds_marks(matchers: Sequence[Matcher]) -> bool:
+    """Return whether a list of series has those of marks: a matcher of their name, any operator."""
+    of_name = [each for each in matchers if each.name == "__name__"]
+    return bool(of_name) and all(each.predicate()(NAME) for each in of_name)
+
+
+def mark_labels(
+    context: QueryContext,
+    selections: Sequence[Sequence[Matcher]],
+    since_ms: int,
+    until_ms: int,
+    external: Mapping[str, str],
+) -> Operation[list[Labels]]:
+    """Return the labels of the marks of a window that match one of *selections*, each once."""
+    found = yield from list_marks(context.namespace.name, since_ms, until_ms, MAX_MARKS)
+    conditions = [_conditions(matchers) for matchers in selections]
+    labels_of_marks = [_labels(mark, external) for mark in found]
+    chosen = {
+        tuple(sorted(labels.items())): labels
+        for labels in labels_of_marks
+        if any(_matches(labels, each) for each in conditions)
+    }
+    return list(chosen.values())
+
+
+def has_marks(context: QueryContext) -> Operation[bool]:
+    """Return whether there is any mark."""
+    return bool((yield from list_marks(context.namespace.name, 0, OPEN_UNTIL, 1)))
 
 
 def mark_samples(
@@ -38,11 +71,11 @@ def mark_samples(
         context.namespace.name, max(since, 0), selector.end + 1, MAX_MARKS
     )
     budget.read(len(found))
-    conditions = [(each.name, each.predicate()) for each in selector.matchers]
+    conditions = _conditions(selector.matchers)
     times_by_labels: dict[tuple[tuple[str, str], ...], set[int]] = {}
     for mark in found:
         labels = _labels(mark, external)
-        if all(matches(labels.get(name, "")) for name, matches in conditions):
+        if _matches(labels, conditions):
             times = times_by_labels.setdefault(tuple(sorted(labels.items())), set())
             times.add(to_ms(mark.timestamp))
     budget.series(len(times_by_labels))
@@ -54,6 +87,14 @@ def mark_samples(
         np.ones(sum(map(len, of_series))),
         lookback=np.full(len(of_series), lookback),
     )
+
+
+def _conditions(matchers: Sequence[Matcher]) -> _Conditions:
+    return [(each.name, each.predicate()) for each in matchers]
+
+
+def _matches(labels: Labels, conditions: _Conditions) -> bool:
+    return all(matches(labels.get(name, "")) for name, matches in conditions)
 
 
 def _lookback(selector: Selector) -> int:

@@ -1,12 +1,13 @@
 """`labels`, `label/<name>/values`, `series` and `metadata`."""
 
+import time
 from typing import Any
 
 import pytest
 
 from redismetrics import Metrics
 from redismetrics.api.prometheus.catalog_endpoints import unescape
-from tests.api.prometheus.answers import data, error
+from tests.api.prometheus.answers import BASE, data, error
 
 NAMES = [
     "depth",
@@ -79,6 +80,68 @@ def test_metadata_has_type_help_and_unit(prometheus: Any, recorded: Metrics) -> 
     assert data(prometheus.get("/metadata?metric=depth")) == {"depth": found["depth"]}
     assert data(prometheus.get("/metadata?metric=nothing")) == {}
     assert len(data(prometheus.get("/metadata?limit=1"))) == 1
+
+
+def test_marks_are_listed_if_there_are_any(prometheus: Any, recorded: Metrics) -> None:
+    assert "redismetrics_mark" not in data(prometheus.get("/metadata"))
+    for tags, hours in (({"service": "web"}, 0), ({"service": "web"}, 1), ({"ser-vice": "db"}, 2)):
+        recorded.mark("deploy", tags=tags, timestamp=BASE + 3600 * hours)
+    name = {"__name__": "redismetrics_mark", "job": "api", "text": "deploy"}
+    web, database = {**name, "service": "web"}, {**name, "ser_vice": "db"}
+    assert data(prometheus.get("/label/__name__/values")) == sorted([*NAMES, "redismetrics_mark"])
+    found = data(prometheus.get("/labels"))
+    assert found == ["__name__", "job", "le", "queue", "ser_vice", "service", "text"]
+    assert data(prometheus.get("/label/text/values")) == ["deploy"]
+    assert data(prometheus.get("/metadata?metric=redismetrics_mark")) == {
+        "redismetrics_mark": [
+            {"type": "gauge", "help": "What happened when, such as a deploy.", "unit": ""}
+        ]
+    }
+
+    def series(match: str, **window: int) -> Any:
+        return data(prometheus.get("/series", params={"match[]": match, **window}))
+
+    assert series("redismetrics_mark") == [database, web]
+    assert series('{__name__=~"redis.+",service="web",job="api"}') == [web]
+    assert series('redismetrics_mark{text!="deploy"}') == []
+    # Half of Grafana's suggestions have no name; queries like these do not find marks, either.
+    assert series('{service="web"}') == []
+    assert series("redismetrics_mark", start=BASE + 3601) == [database]
+    assert series("redismetrics_mark", end=BASE + 3600) == [web]
+    assert series("redismetrics_mark", start=BASE + 1, end=BASE + 3599) == []
+
+
+def test_metric_of_the_name_of_marks_is_listed_in_their_place(
+    prometheus: Any, metrics: Metrics
+) -> None:
+    metrics.mark("deploy", timestamp=BASE)
+    metrics.gauge("redismetrics_mark", 1, tags={"queue": "a"})
+    metrics.flush()
+    found = data(prometheus.get("/series", params={"match[]": "redismetrics_mark"}))
+    assert found == [{"__name__": "redismetrics_mark", "job": "api", "queue": "a"}]
+    assert data(prometheus.get("/metadata"))["redismetrics_mark"][0]["help"] == ""
+
+
+def test_metrics_without_a_value_at_the_start_are_not_listed(
+    prometheus: Any, recorded: Metrics
+) -> None:
+    recorded.declare("nightly", "gauge", lookback=3 * 86_400)
+    recorded.gauge("nightly", 1)
+    recorded.flush()
+    now = time.time()
+    for start, names in (
+        (now - 60, sorted([*NAMES, "nightly"])),
+        # Counters are known until they were idle for a day, gauges for their lookback.
+        (now + 80_000, sorted([*NAMES, "nightly"])),
+        (now + 90_000, ["nightly"]),
+        (now + 300_000, []),
+    ):
+        window = {"start": start, "end": start + 60}
+        assert data(prometheus.get("/label/__name__/values", params=window)) == names
+        found = data(prometheus.get("/series", params={"match[]": "depth", **window}))
+        assert len(found) == (2 if "depth" in names else 0)
+        labels = data(prometheus.post("/labels", data=window))
+        assert ("queue" in labels) is ("depth" in names)
 
 
 def test_escaped_names_of_labels() -> None:
