@@ -37,9 +37,11 @@ from .parameters import (
     read_window,
     tag_filter,
 )
+from .runs_endpoint import runs_endpoint
 from .sending import HeldResponse
 from .service import ConcurrencyLimiter, Service, json_response
 from .store_endpoints import store_endpoints
+from .tags_endpoint import tags_endpoint
 
 Values = Mapping[str, Any]
 Q = TypeVar("Q", Query, SamplesQuery)
@@ -164,6 +166,7 @@ async def stream(service: Service, request: Request, values: Values) -> Response
         tags=tag_filter(values["tag"]),
         types=values["type"] or None,
         every=values["every"],
+        by=values["by"],
         queue=service.limits.stream_queue,
     )
     subscription.track(sse.read_event_id(request.headers.get("last-event-id")))
@@ -202,6 +205,8 @@ def endpoints(limits: Limits) -> tuple[Endpoint, ...]:
     return (
         *_query_endpoints(limits),
         overview_endpoint(limits),
+        runs_endpoint(),
+        tags_endpoint(),
         *_catalog_endpoints(),
         *store_endpoints(),
         *_other_endpoints(),
@@ -364,6 +369,12 @@ def _other_endpoints() -> tuple[Endpoint, ...]:
                     "Send summaries at this interval (seconds) instead of samples.",
                     schemas.EVERY,
                     read_number("every", 0.1, 3600),
+                ),
+                Parameter(
+                    "by",
+                    "With every: a summary of each series, or of each metric (name).",
+                    {"type": "string", "enum": ["series", "name"]},
+                    default="series",
                 ),
             ),
             media_types=("text/event-stream",),

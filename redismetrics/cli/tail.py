@@ -32,6 +32,14 @@ def subscribe(
             metavar="S",
         ),
     ] = None,
+    by: Annotated[
+        str,
+        typer.Option(
+            "--by",
+            help="Of what a summary is: series, or name for all series of a metric.",
+            metavar="BY",
+        ),
+    ] = "series",
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Stop after N items.", metavar="N")
     ] = None,
@@ -45,7 +53,12 @@ def subscribe(
 ) -> None:
     """Print samples as they are recorded, until stopped. With --json, one object per line."""
     until = None if timeout is None else monotonic() + timeout
-    given: dict[str, Any] = {"tags": options.filters(tag), "types": kind or None, "every": every}
+    given: dict[str, Any] = {
+        "tags": options.filters(tag),
+        "types": kind or None,
+        "every": every,
+        "by": by,
+    }
     with (
         options.terminable(),
         options.client(url, namespace) as metrics,

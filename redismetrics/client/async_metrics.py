@@ -1,7 +1,7 @@
 """The client for asyncio, `AsyncMetrics`: recording is plain calls, queries are coroutines."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from redismetrics.model.sample import Sample, Summary
 from redismetrics.model.validation import MetricType, Tags
@@ -11,6 +11,7 @@ from .alert_methods import AsyncAlertMethods
 from .async_query_methods import AsyncQueries
 from .base import QUEUE, Client
 from .mark_methods import AsyncMarkMethods
+from .run_methods import AsyncRunMethods
 
 if TYPE_CHECKING:
     from redismetrics.store.driver import Operation
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class AsyncMetrics(Client, AsyncQueries, AsyncAlertMethods, AsyncMarkMethods):
+class AsyncMetrics(Client, AsyncQueries, AsyncAlertMethods, AsyncMarkMethods, AsyncRunMethods):
     """`Metrics` for asyncio and uvloop. Takes the arguments of `Metrics`.
 
     With *metrics*, another client, it shares that client's recorder and settings: each sends what
@@ -57,6 +58,7 @@ class AsyncMetrics(Client, AsyncQueries, AsyncAlertMethods, AsyncMarkMethods):
         tags: Tags | None = ...,
         types: MetricType | Iterable[MetricType] | None = ...,
         every: float,
+        by: Literal["series", "name"] = ...,
         queue: int = ...,
     ) -> "AsyncSubscription[Summary]": ...
 
@@ -67,6 +69,7 @@ class AsyncMetrics(Client, AsyncQueries, AsyncAlertMethods, AsyncMarkMethods):
         tags: Tags | None = None,
         types: MetricType | Iterable[MetricType] | None = None,
         every: float | None = None,
+        by: Literal["series", "name"] = "series",
         queue: int = QUEUE,
     ) -> "AsyncSubscription[Any]":
         """Return a subscription to all metrics, or to these names and patterns (``jobs_*``).
@@ -74,8 +77,9 @@ class AsyncMetrics(Client, AsyncQueries, AsyncAlertMethods, AsyncMarkMethods):
         ``async with`` subscribes; iterate it by ``async for``, or await `get`.
 
         It delivers every `Sample`, or, with *every*, a `Summary` of each series that was recorded
-        in the last *every* seconds (at least 0.1). At most *queue* items wait for a slow reader:
-        beyond that the oldest are dropped, and a `Gap` says how many.
+        in the last *every* seconds (at least 0.1). With ``by="name"``, a summary is of all series
+        of a metric together, without tags. At most *queue* items wait for a slow reader: beyond
+        that the oldest are dropped, and a `Gap` says how many.
 
         Raises:
             InvalidQuery: If an argument is invalid, at this call.
@@ -83,7 +87,7 @@ class AsyncMetrics(Client, AsyncQueries, AsyncAlertMethods, AsyncMarkMethods):
         """
         from redismetrics.stream.async_subscription import AsyncSubscription
 
-        feed = self._feed(names, tags, types, every, queue)
+        feed = self._feed(names, tags, types, every, by, queue)
         return AsyncSubscription(self._store, self._loops, feed)
 
     async def flush(self, timeout: float = 10.0) -> FlushResult:

@@ -205,13 +205,12 @@ class Client(InstrumentMethods):
     def _context(self) -> "QueryContext":
         return self.internals.query_context
 
-    def _feed(self, names: Any, tags: Any, types: Any, every: Any, queue: Any) -> "Feed":
+    def _feed(self, names: Any, tags: Any, types: Any, every: Any, by: Any, queue: Any) -> "Feed":
         """Check the arguments of a subscription; return its state machine."""
         from redismetrics.stream.feed import Feed
 
-        feed = Feed(
-            self._context.namespace.name, names, tags=tags, types=types, every=every, queue=queue
-        )
+        namespace = self._context.namespace.name
+        feed = Feed(namespace, names, tags=tags, types=types, every=every, by=by, queue=queue)
         self._sink.check_queries()
         return feed
 

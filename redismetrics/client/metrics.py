@@ -1,7 +1,7 @@
 """The blocking client, `Metrics`."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from redismetrics.model.sample import Sample, Summary
 from redismetrics.model.validation import MetricType, Tags
@@ -11,6 +11,7 @@ from .alert_methods import AlertMethods
 from .base import QUEUE, Client
 from .mark_methods import MarkMethods
 from .query_methods import SyncQueries
+from .run_methods import RunMethods
 
 if TYPE_CHECKING:
     from redismetrics.store.driver import Operation
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Metrics(Client, SyncQueries, AlertMethods, MarkMethods):
+class Metrics(Client, SyncQueries, AlertMethods, MarkMethods, RunMethods):
     """A client of one namespace in one Redis: records, queries, subscribes.
 
     Thread-safe; a forked child may continue to use it. Creating it makes no connection, and works
@@ -56,6 +57,7 @@ class Metrics(Client, SyncQueries, AlertMethods, MarkMethods):
         tags: Tags | None = ...,
         types: MetricType | Iterable[MetricType] | None = ...,
         every: float,
+        by: Literal["series", "name"] = ...,
         queue: int = ...,
     ) -> "Subscription[Summary]": ...
 
@@ -66,13 +68,15 @@ class Metrics(Client, SyncQueries, AlertMethods, MarkMethods):
         tags: Tags | None = None,
         types: MetricType | Iterable[MetricType] | None = None,
         every: float | None = None,
+        by: Literal["series", "name"] = "series",
         queue: int = QUEUE,
     ) -> "Subscription[Any]":
         """Subscribe to all metrics, or to these names and patterns (``jobs_*``).
 
         It delivers every `Sample`, or, with *every*, a `Summary` of each series that was recorded
-        in the last *every* seconds (at least 0.1). At most *queue* items wait for a slow reader:
-        beyond that the oldest are dropped, and a `Gap` says how many.
+        in the last *every* seconds (at least 0.1). With ``by="name"``, a summary is of all series
+        of a metric together, without tags. At most *queue* items wait for a slow reader: beyond
+        that the oldest are dropped, and a `Gap` says how many.
 
         Raises:
             InvalidQuery: If an argument is invalid, before anything is connected.
@@ -80,7 +84,7 @@ class Metrics(Client, SyncQueries, AlertMethods, MarkMethods):
         """
         from redismetrics.stream.subscription import Subscription
 
-        feed = self._feed(names, tags, types, every, queue)
+        feed = self._feed(names, tags, types, every, by, queue)
         return Subscription(self._store, feed)
 
     def flush(self, timeout: float = 10.0) -> FlushResult:

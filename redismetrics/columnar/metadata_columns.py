@@ -14,8 +14,9 @@ import msgpack
 import numpy as np
 
 from redismetrics.errors import FormatMismatch
+from redismetrics.model.sample import read_metadata
 
-from .arrays import Ints
+from .arrays import Floats, Ints
 from .column_codec import Reader, pack_real, pack_whole
 from .packing import unpack_msgpack
 
@@ -28,6 +29,9 @@ _MOST = 1 << 53
 
 _NUMBER = re.compile(rb"(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)")
 _WHOLE, _REAL = ord("i"), ord("f")
+# Numbers that stand for those of a template, counted from each of the two: what differs between
+# two texts by as much as these is one of the template's numbers.
+_PROBES = (10**9, 2 * 10**9)
 
 # The fixed parts of a text, and the kinds of the numbers between them: "i" or "f".
 Template = tuple[tuple[bytes, ...], bytes]
@@ -57,6 +61,24 @@ class _Group:
         for kind, part in zip(kinds, parts[1:], strict=True):
             form += (b"%d" if kind == _WHOLE else b"%b") + part.replace(b"%", b"%%")
         return [form % numbers for numbers in zip(*columns, strict=True)]
+
+    def numbers(self, key: str, at: Ints) -> Floats:
+        """Return the number under *key* of the texts at these places; NaN if it is none."""
+        first, second = (read_metadata(self._filled(probe)) for probe in _PROBES)
+        if key not in first and re.search(r"\d", key):
+            # A number of the template may be a part of the key.
+            return np.array([_number_of(read_metadata(text), key) for text in self.texts(at)])
+        value = _number_of(first, key)
+        if value == _number_of(second, key) or np.isnan(value):
+            return np.full(len(at), value)
+        column: Floats = self.columns[int(value) - _PROBES[0]][at].astype(np.float64)
+        return column
+
+    def _filled(self, first: int) -> bytes:
+        """Return the template with *first*, *first* + 1 and so on as its numbers."""
+        parts, kinds = self.template
+        filled = (b"%d%b" % (first + at, part) for at, part in enumerate(parts[1:]))
+        return b"".join([parts[0], *filled]) if kinds else parts[0]
 
 
 class MetadataColumns(Mapping[int, bytes]):
@@ -109,14 +131,18 @@ class MetadataColumns(Mapping[int, bytes]):
         where = np.flatnonzero(self.rows[place] == rows)
         if not len(where):
             return found
-        of_group = self._group[place[where]]
-        order = np.argsort(of_group, kind="stable")
-        numbers, begins = np.unique(of_group[order], return_index=True)
-        for number, chosen in zip(numbers.tolist(), np.split(order, begins[1:]), strict=True):
+        for number, chosen in _by_group(self._group[place[where]]):
             targets = where[chosen]
             texts = self._groups[number].texts(self._at[place[targets]])
             for target, text in zip(targets.tolist(), texts, strict=True):
                 found[target] = text
+        return found
+
+    def numbers(self, key: str) -> Floats:
+        """Return the number that each text has under *key*; NaN if it has none."""
+        found = np.full(len(self.rows), np.nan)
+        for number, chosen in _by_group(self._group):
+            found[chosen] = self._groups[number].numbers(key, self._at[chosen])
         return found
 
     def pack(self, rows: int, *, dense: bool) -> bytes:
@@ -205,6 +231,15 @@ def texts(metadata: Mapping[int, bytes], rows: Ints) -> list[bytes | None]:
     return list(map(metadata.get, rows.tolist()))
 
 
+def numbers(metadata: Mapping[int, bytes], rows: int, key: str) -> Floats:
+    """Return the number that the metadata of each of *rows* rows has under *key*; NaN: none."""
+    found = np.full(rows, np.nan)
+    if metadata:
+        columns = columns_of(metadata)
+        found[columns.rows] = columns.numbers(key)
+    return found
+
+
 def nbytes(metadata: Mapping[int, bytes]) -> int:
     """Return approximately how much memory metadata takes, in bytes."""
     if isinstance(metadata, MetadataColumns):
@@ -282,6 +317,25 @@ def _merged(metadata: MetadataColumns) -> MetadataColumns:
         taken = offset[metadata._group[rows]] + metadata._at[rows]
         groups.append(_Group(template, tuple(column[taken] for column in columns)))
     return MetadataColumns(metadata.rows, groups, group, at)
+
+
+def _by_group(group: Ints) -> Iterator[tuple[int, Ints]]:
+    """Yield each number in *group*, and the places where it is."""
+    order = np.argsort(group, kind="stable")
+    numbers, begins = np.unique(group[order], return_index=True)
+    if len(numbers):
+        yield from zip(numbers.tolist(), np.split(order, begins[1:]), strict=True)
+
+
+def _number_of(metadata: Mapping[str, Any], key: str) -> float:
+    """Return the number under *key*; NaN if it is missing, of another type, or too large."""
+    value = metadata.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return np.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return np.nan
 
 
 def _split(text: bytes) -> tuple[Template, list[int | float]]:

@@ -18,8 +18,10 @@ from .heat_map import heat_map
 from .json_ready import describe_window, to_json_ready
 from .overview import OverviewQuery, overview
 from .query import Query, SamplesQuery
+from .runs import RunsQuery, runs
 from .samples import newest_samples
 from .stats import store_stats
+from .tags import tags
 from .time_series import time_series
 
 
@@ -111,6 +113,29 @@ def get_overview(context: QueryContext, query: OverviewQuery) -> Operation[dict[
         row["last_seen"] = row["last_seen"].isoformat()
         row["options"] = to_json_ready(row["options"])
     return _with_timestamp(**found)
+
+
+def get_runs(context: QueryContext, query: RunsQuery) -> Operation[dict[str, Any]]:
+    """Return the result of `runs` ready for JSON."""
+    found = yield from runs(context, query)
+    # Only these hold times: the curves are long.
+    for row in found.rows:
+        row["since"], row["until"] = row["since"].isoformat(), row["until"].isoformat()
+    return _with_timestamp(
+        runs=found.rows,
+        left_off=found.left_off,
+        x=query.x,
+        group_by=list(query.query.group_by),
+        window=describe_window(query.query.window),
+    )
+
+
+def get_tags(
+    context: QueryContext, query: Query, keys: tuple[str, ...], limit: int
+) -> Operation[dict[str, Any]]:
+    """Return the result of `tags` ready for JSON."""
+    found = yield from tags(context, query, keys, limit)
+    return _with_timestamp(**found, window=describe_window(query.window))
 
 
 def get_stats(

@@ -33,7 +33,7 @@ from .catch_up import ShardState
 from .channels import Channels
 from .delivery import DeliveryQueue
 from .inbox import FellBehind
-from .interval_summaries import IntervalSummaries
+from .interval_summaries import IntervalSummaries, check_by
 from .messages import LARGE
 from .positions import Position, PositionMark, Received, Resumed, WriterHistory
 from .selection import Selection
@@ -74,7 +74,8 @@ _Tags = dict[str, str]
 class Feed:
     """What one subscription selects, and how far it has read.
 
-    *every* is in seconds, *queue* in items. Raises `InvalidQuery` for wrong arguments.
+    *every* is in seconds, *queue* in items, *by* the form of the summaries. Raises `InvalidQuery`
+    for wrong arguments.
     """
 
     def __init__(
@@ -85,12 +86,15 @@ class Feed:
         tags: Tags | None = None,
         types: MetricType | Iterable[MetricType] | None = None,
         every: float | None = None,
+        by: str = "series",
         queue: int,
         ping_after: float = PING_AFTER,
     ) -> None:
         self._namespace = namespace
         self._selection = Selection(names, tags, types)
-        self._summaries = None if every is None else IntervalSummaries(every)
+        self._summaries = None if every is None else IntervalSummaries(every, by)
+        if every is None and check_by(by) != "series":
+            raise InvalidQuery(f"by={by} needs every: samples have the tags of their series")
         if isinstance(queue, bool) or not isinstance(queue, int) or queue < 1:
             raise InvalidQuery(f"queue must be an integer of at least 1, got {shown(queue)}")
         self.queue_limit = queue

@@ -40,10 +40,12 @@ class _MetricRows:
 class IntervalSummaries:
     """Collects blocks, and makes a `Summary` of each series for every interval of *every* seconds.
 
-    Intervals are aligned to the Unix epoch. Times are the server's, in milliseconds.
+    Of each metric if *by* is ``name``: of all its series together, without tags. Intervals are
+    aligned to the Unix epoch. Times are the server's, in milliseconds.
     """
 
-    def __init__(self, every: float) -> None:
+    def __init__(self, every: float, by: str = "series") -> None:
+        self._by_name = check_by(by) == "name"
         self._width_ms = round(check_interval(every) * 1000)
         self._since_ms = 0
         self._metrics: dict[tuple[str, MetricType], _MetricRows] = {}
@@ -64,9 +66,10 @@ class IntervalSummaries:
         numbers = np.full(len(tags), -1)
         for at, of_series in enumerate(tags):
             if of_series is not None:
-                numbers[at] = metric.index.setdefault(tuple(of_series.items()), len(metric.tags))
+                of_row = {} if self._by_name else of_series
+                numbers[at] = metric.index.setdefault(tuple(of_row.items()), len(metric.tags))
                 if numbers[at] == len(metric.tags):
-                    metric.tags.append(of_series)
+                    metric.tags.append(of_row)
         series, rows = summarise(block.samples.of_series(numbers))
         metric.parts.append((series, rows))
         metric.count += len(rows)
@@ -90,6 +93,13 @@ class IntervalSummaries:
                 for tags, of_series in zip(metric.tags, values, strict=True)
             ]
         return result
+
+
+def check_by(by: Any) -> str:
+    """Return *by*, or raise `InvalidQuery`."""
+    if by not in ("series", "name"):
+        raise InvalidQuery(f"by must be series or name, got {shown(by, 80)}")
+    return str(by)
 
 
 def check_interval(every: Any) -> float:

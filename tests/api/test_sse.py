@@ -125,6 +125,23 @@ def test_stream_sends_summaries(metrics: Metrics) -> None:
     assert (first["name"], first["type"], first["tags"]) == ("took", "histogram", {"queue": "mail"})
 
 
+def test_stream_sends_one_summary_for_each_metric(metrics: Metrics) -> None:
+    with (
+        running(create_app(metrics, limits=FAST_HEARTBEAT)) as at,
+        httpx.Client(base_url=at) as web,
+    ):
+        events = Events(web, "/api/stream?every=0.2&by=name")
+        assert events.open.wait(PATIENCE)
+        for number in range(30):
+            metrics.increment("jobs", number, tags={"queue": f"q{number}"})
+        metrics.flush()
+        wait_until(lambda: sum(each["count"] for _, each in events.found) == 30, "all values")
+        leave(events)
+    assert all((each["name"], each["tags"]) == ("jobs", {}) for _, each in events.found)
+    assert sum(each["sum"] for _, each in events.found) == 435
+    assert len({each["until"] for _, each in events.found}) == len(events.found)
+
+
 def test_streams_end_with_the_server_and_are_limited(metrics: Metrics, server: Server) -> None:
     app = create_app(metrics, limits=Limits(max_streams=1))
     with httpx.Client() as web:

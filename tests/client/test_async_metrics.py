@@ -20,6 +20,7 @@ from redismetrics.client.alert_methods import AsyncAlertMethods
 from redismetrics.client.async_query_methods import AsyncQueries
 from redismetrics.client.mark_methods import AsyncMarkMethods
 from redismetrics.client.query_methods import SyncQueries
+from redismetrics.client.run_methods import AsyncRunMethods
 from tests.client.async_helpers import Run
 
 
@@ -41,6 +42,7 @@ def test_a_method_takes_the_same_arguments_in_both_clients(name: str) -> None:
     assert one.__doc__
     assert two.__doc__
     asking = public(AsyncQueries) | public(AsyncAlertMethods) | public(AsyncMarkMethods)
+    asking |= public(AsyncRunMethods)
     asks = name in asking - {"to_json"} or name == "flush"
     assert inspect.iscoroutinefunction(two) == asks
     assert not inspect.iscoroutinefunction(one)
@@ -70,6 +72,8 @@ CASES: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("rollup", ("took",), {"keys": "json"}),
     ("heat_map", ("took",), {"interval": "minute", "window": None, "buckets": 8}),
     ("heat_map", ("took",), {"buckets": 0}),
+    ("runs", ("took",), {"group_by": "queue", "x": "time", "points": 10}),
+    ("runs", ("took",), {"x": "step"}),
     ("digest", ("took",), {}),
     ("promql_query", ("sum(jobs_total)",), {"at": 1_800_000_000}),
     ("promql_query", ("sum(",), {}),
@@ -135,6 +139,7 @@ def outcome(call: Callable[[], Any]) -> Any:
 
 def test_every_query_method_is_among_the_cases() -> None:
     asking = public(AsyncQueries) | public(AsyncAlertMethods) | public(AsyncMarkMethods)
+    asking |= public(AsyncRunMethods)
     assert {name for name, _, _ in CASES} == asking - {
         "to_json",
         "self_metrics",

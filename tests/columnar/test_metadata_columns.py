@@ -193,3 +193,41 @@ def test_rows_without_metadata_beside_rows_with_some() -> None:
     columns = columns_of({1: b'{"a":1}'})
     assert texts(columns, np.array([0, 2])) == [None, None]
     assert texts(columns, np.array([0, 1])) == [None, b'{"a":1}']
+
+
+METADATA = [
+    {"step": 1, "epoch": 0},
+    {"step": 2, "epoch": 0},
+    {"step": 30, "epoch": 1.5, "note": "at 7"},
+    {"note": "step 9"},
+    {"step": "4"},
+    {"step": True, "top5": 0.25},
+    {"inner": {"step": 8}, "top5": 3},
+    {"step": 1 << 60},
+    {"step": 10**400},
+    {"step": 1e300, "top1": 2, "top5": 9},
+    {"long": "x" * 300, "step": 77},
+    {"many": list(range(40)), "step": 78},
+    {"step": -0.0},
+]
+
+
+@pytest.mark.parametrize("key", ["step", "epoch", "top5", "note", "inner", "nothing", ""])
+@pytest.mark.parametrize("in_columns", [False, True])
+def test_numbers_under_a_key(key: str, in_columns: bool) -> None:
+    as_texts = {
+        2 * row + 1: json.dumps(each, separators=(",", ":")).encode()
+        for row, each in enumerate(METADATA)
+    }
+    metadata = columns_of(as_texts) if in_columns else as_texts
+    found = metadata_columns.numbers(metadata, 2 * len(METADATA) + 1, key)
+    expected = np.full(2 * len(METADATA) + 1, np.nan)
+    for row, each in enumerate(METADATA):
+        value: Any = each.get(key)
+        if isinstance(value, int | float) and not isinstance(value, bool) and value < 1e308:
+            expected[2 * row + 1] = value
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_numbers_without_metadata() -> None:
+    assert np.isnan(metadata_columns.numbers({}, 3, "step")).all()

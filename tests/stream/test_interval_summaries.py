@@ -3,7 +3,10 @@
 import itertools
 from typing import Any
 
+import pytest
+
 from redismetrics import (
+    InvalidQuery,
     Metrics,
     Summary,
 )
@@ -40,3 +43,35 @@ def test_summaries_count_every_sample_once(metrics: Metrics, make_metrics: MakeM
         assert all(one.until <= two.since for one, two in itertools.pairwise(of_metric))
         assert all(each.since < each.until for each in of_metric)
         assert all(round(each.until.timestamp() * 1000) % 200 == 0 for each in of_metric)
+
+
+def test_summaries_by_name_are_of_all_series_together(metrics: Metrics) -> None:
+    with metrics.subscribe(tags={"queue": "mail"}, every=0.2, by="name") as stream:
+        for number in range(100):
+            tags = {"queue": "mail", "host": f"h{number % 10}"}
+            metrics.histogram("took", number, tags=tags)
+            metrics.increment("jobs", 2, tags=tags)
+            metrics.increment("jobs", 1, tags={"queue": "audio"})
+        metrics.flush()
+        found: list[Any] = []
+        while sum(each.count for each in found) < 200:
+            found.append(stream.get(PATIENCE))
+    assert {(each.name, each.type) for each in found} == {
+        ("took", "histogram"),
+        ("jobs", "counter"),
+    }
+    assert all(each.tags == {} for each in found)
+    # One of each metric and interval.
+    assert len({(each.name, each.until) for each in found}) == len(found)
+    took = [each for each in found if each.name == "took"]
+    assert (sum(each.sum for each in took), min(each.min for each in took)) == (4950, 0)
+    assert (max(each.max for each in took), took[-1].last) == (99, 99)
+    assert sum(each.sum for each in found if each.name == "jobs") == 200
+
+
+def test_samples_and_unknown_forms_cannot_be_summarised_by_name(metrics: Metrics) -> None:
+    with pytest.raises(InvalidQuery, match=r"^by=name needs every"):
+        metrics.subscribe(by="name")  # type: ignore[call-overload]
+    for every in (None, 1.0):
+        with pytest.raises(InvalidQuery, match=r"^by must be series or name, got 'tag'"):
+            metrics.subscribe(every=every, by="tag")  # type: ignore[call-overload]

@@ -85,7 +85,7 @@ class Poller:
         self._ended = threading.Event()
         self._queried_at: dict[str, float] = {}
         self._next_list = self._next_query = 0.0
-        self._stream = metrics.subscribe(patterns or None, every=every)
+        self._stream = metrics.subscribe(patterns or None, every=every, by="name")
         self._thread = threading.Thread(target=self._run, name="redismetrics-top", daemon=True)
         self._thread.start()
 

@@ -4,7 +4,6 @@ import { ask } from "./api.js";
 
 const GROUPS = 50; // groups of a chart
 const VALUES = 12; // values of one tag that are shown
-const SAMPLES = 100; // newest samples whose tags are read
 const MARKS = 100; // newest marks of a window
 
 export const names = async (signal) => (await ask("names", {}, signal)).metrics;
@@ -57,41 +56,12 @@ export async function marks({ since, until }, signal) {
   return found.marks.map((mark) => ({ ...mark, time: Date.parse(mark.timestamp) / 1000 }));
 }
 
-/** Return the tags of a metric: the keys of its newest samples, and of its series in PromQL. */
-export async function keysOf(name, signal) {
-  const newest = ask("metrics", { name, limit: SAMPLES }, signal);
-  const pattern = name.replace(/[^A-Za-z0-9_]/g, ".");
-  const labels = ask(
-    "v1/labels",
-    { "match[]": `{__name__=~"${pattern}(_total|_count|_sum|_bucket)?"}` },
-    signal,
-  ).catch(() => ({ data: [] }));
-  const found = new Set((await newest).metrics.flatMap(({ tags }) => Object.keys(tags)));
-  const spelled = new Set([...found].map((key) => key.replace(/[^A-Za-z0-9_]/g, "_")));
-  for (const label of (await labels).data)
-    if (!["__name__", "le", "quantile"].includes(label) && !spelled.has(label)) found.add(label);
-  return [...found].sort();
-}
-
 /** Return `[{key, count, values: [{value, share}]}]`: how the samples are spread over each tag. */
-export async function tags({ keys, ...query }, signal) {
-  const count = (by, top) => figures({ ...query, by, aggregations: ["count"], top }, signal);
-  const [whole, ...all] = await Promise.all([
-    count([], 1),
-    ...keys.map((key) => count([key], VALUES)),
-  ]);
-  const total = whole.groups[0]?.values.count || 1;
-  return all
-    .map(({ groups, left }, place) => ({
-      key: keys[place],
-      count: groups.length + left,
-      values: groups.map(({ tags, values }) => ({
-        value: tags[keys[place]],
-        share: values.count / total,
-      })),
-    }))
-    .filter(({ values }) => values.some(({ value }) => value !== null));
-}
+export const tags = async (query, signal) =>
+  (await ask("tags", { ...common(query), limit: VALUES }, signal)).tags;
+
+/** Return the keys of the tags that a metric has in a window. */
+export const keysOf = async (query, signal) => (await tags(query, signal)).map(({ key }) => key);
 
 /** Return what the server is: `{now, writable, promql, …}`. */
 export const info = (signal) => ask("info", {}, signal);

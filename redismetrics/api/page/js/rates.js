@@ -80,5 +80,5 @@ export function follow(app, signal, tell) {
     }
     if (kind === "summary") rates.put(data);
   };
-  stream({ every: EVERY }, onEvent, signal).catch(app.complain);
+  stream({ every: EVERY, by: "name" }, onEvent, signal).catch(app.complain);
 }

@@ -10,14 +10,14 @@ const LONGEST = 30_000; // ms between two attempts
  * Reconnects when the connection ends, after the last event that was received. The kinds `open` and
  * `cut` tell the state of the connection.
  */
-export async function stream({ name, every, tags = [] }, onEvent, signal) {
+export async function stream({ name, every, by, tags = [] }, onEvent, signal) {
   let failures = 0;
   let last = "";
   while (!signal.aborted) {
     const quiet = new AbortController();
     try {
       const resume = last && !every ? { "Last-Event-ID": last } : {};
-      const response = await fetch(address("stream", { name, every, tag: tags }), {
+      const response = await fetch(address("stream", { name, every, by, tag: tags }), {
         headers: { ...headers(), ...resume, Accept: "text/event-stream" },
         signal: AbortSignal.any([signal, quiet.signal]),
         cache: "no-store",

@@ -2,15 +2,18 @@
  *
  *   const chart = new Chart(element, {onZoom: (since, until) => …, onHover: (at) => …});
  *   chart.show({times, since, until, step, kind: "line", series: [{label, color, values}]});
+ *
+ * The x axis is one of time, unless the model has another `axis`.
  */
 
 import { h, fill } from "../dom.js";
 import * as layers from "./layers.js";
+import { timeAxis } from "./axes.js";
 import { bucketAxis, drawHeat } from "./heat.js";
 import { drawMarks } from "./marks.js";
-import { linear, reach, timeTicks, toPixels } from "./scales.js";
+import { linear, reach, toPixels } from "./scales.js";
 import { color } from "./colors.js";
-import { offset, quantity, tick } from "../format.js";
+import { quantity } from "../format.js";
 import { Pointer } from "./pointer.js";
 
 const TOP = 12,
@@ -40,6 +43,7 @@ export class Chart {
   /** Show *model*: times, since, until, step, kind, series, `bands` or `heat`, and `marks`. */
   show(model) {
     this.model = { kind: "line", series: [], unit: "", zone: "local", marks: [], ...model };
+    this.model.axis ??= timeAxis(this.model.zone);
     this.glass.setAttribute("aria-label", describe(this.model));
     this.resize();
   }
@@ -101,7 +105,7 @@ export class Chart {
     if (kind === "area") layers.areas(context, this.scale, series, this);
     else if (kind === "bar") layers.bars(context, this.scale, series, this);
     else {
-      if (series.length <= 2 && !bands && !heat)
+      if (series.length <= 2 && !bands && !heat && !series[0]?.xs)
         layers.wash(context, this.scale, series, this.scale.bottom - this.scale.top);
       if (heat) layers.lines(context, this.scale, series.map(halo), { width: 4 });
       layers.lines(context, this.scale, series, {
@@ -120,7 +124,7 @@ export class Chart {
     const top = plain ? 4 : TOP,
       bottom = this.height - (plain ? 2 : BOTTOM);
     const columns = [...series, ...(previous ?? [])]
-      .map((each) => each.values)
+      .map((each) => each.ys ?? each.values)
       .concat(bands ? bands.columns : []);
     const stacked = kind === "area" || kind === "bar";
     let [low, high] = reach(stacked ? series.map((each) => each.values) : columns, stacked);
@@ -157,7 +161,7 @@ export class Chart {
 
   drawAxes(context) {
     const { axis, labels, left, right, bottom, at, y } = this.scale;
-    const { since, until, zone } = this.model;
+    const { since, until, axis: along } = this.model;
     context.font = `11px ${getComputedStyle(this.element).fontFamily}`;
     context.lineWidth = 1;
     context.textBaseline = "middle";
@@ -172,12 +176,8 @@ export class Chart {
       context.fillStyle = color("soft");
       context.fillText(labels[place], left - 8, line);
     });
-    const { step, ticks } = timeTicks(
-      since,
-      until,
-      (until - since) / Math.max(2, (right - left) / 84),
-      offset(until, zone),
-    );
+    const width = (until - since) / Math.max(2, (right - left) / 84);
+    const { step, ticks } = along.ticks(since, until, width);
     context.textAlign = "center";
     for (const time of ticks) {
       const line = Math.round(at(time)) + 0.5;
@@ -187,7 +187,7 @@ export class Chart {
       context.lineTo(line, bottom + 4);
       context.stroke();
       if (line > left + 14 && line < right - 10)
-        context.fillText(tick(time, step, zone), line, bottom + 15);
+        context.fillText(along.tick(time, step), line, bottom + 15);
     }
   }
 
@@ -217,14 +217,14 @@ export class Chart {
 const halo = (series) => ({ ...series, color: color("card"), dash: null });
 
 /** Describe a chart in words; the table below it has the figures. */
-function describe({ series, bands, heat, unit, label = "" }) {
+function describe({ series, bands, heat, unit, axis, label = "" }) {
   const known = series
     .flatMap(({ values }) => [values.findLast((value) => !Number.isNaN(value))])
     .filter((value) => value !== undefined);
   const what = heat ? "heat map" : bands ? "percentiles" : `${series.length} series`;
   return (
-    `${label} over time, ${what}` +
-    (known.length === 1 ? `, now ${quantity(known[0], unit)}` : "") +
+    `${label} over ${axis.over}, ${what}` +
+    (known.length === 1 && !series[0].xs ? `, now ${quantity(known[0], unit)}` : "") +
     ". Arrow keys read values."
   );
 }

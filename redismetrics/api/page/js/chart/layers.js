@@ -52,7 +52,8 @@ function trace(x, y, column) {
   return path;
 }
 
-export function lines(context, { x, y }, series, { width = 1.6, dimmed } = {}) {
+/** Draw lines. A series with places of its own on the x axis has them as *xs*, and values as *ys*. */
+export function lines(context, { x, y, at: atOf }, series, { width = 1.6, dimmed } = {}) {
   // One pixel of the screen is drawn many times faster than two.
   const fine = series.length > 30 ? 1 / context.getTransform().a : 1;
   context.lineJoin = series.length > 12 ? "bevel" : "round";
@@ -63,7 +64,8 @@ export function lines(context, { x, y }, series, { width = 1.6, dimmed } = {}) {
     context.strokeStyle = each.color;
     context.lineWidth = series.length > 12 && (!dimmed || back) ? fine : width;
     context.setLineDash(each.dash ?? []);
-    context.stroke(trace(x, y, each.values));
+    const { xs, ys, values } = each;
+    context.stroke(xs ? trace((at) => atOf(xs[at]), y, ys) : trace(x, y, values));
   }
   context.setLineDash([]);
   context.globalAlpha = 1;

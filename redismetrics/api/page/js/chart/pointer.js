@@ -2,7 +2,7 @@
 
 import { h, fill, bdi } from "../dom.js";
 import { color } from "./colors.js";
-import { clock, moment, quantity, whole } from "../format.js";
+import { clock, quantity, whole } from "../format.js";
 import { marksAt } from "./marks.js";
 
 const SHOWN = 12; // values beside the crosshair
@@ -108,7 +108,7 @@ export class Pointer {
         .slice(0, 3)
         .map(({ label, text }) => `${label} ${text}`),
     ];
-    const time = moment(model.times[this.at], model.zone);
+    const time = model.axis.text(model.times[this.at]);
     said.textContent = `${time}: ${parts.join(", ") || "nothing"}`;
   }
 
@@ -162,7 +162,10 @@ export class Pointer {
     const rows = this.rows();
     if (model.kind === "line")
       for (const { value, series } of rows.slice(0, 50))
-        if (series && !Number.isNaN(value)) this.dot(context, x, scale.y(value), series.color);
+        if (series && !Number.isNaN(value)) {
+          const place = series.xs ? scale.at(series.xs[series.near[this.at]]) : x;
+          this.dot(context, place, scale.y(value), series.color);
+        }
     this.showTip(rows, x);
   }
 
@@ -227,7 +230,7 @@ export class Pointer {
     const shown = [...(cell ? [cell] : []), ...rows.slice(0, SHOWN)].map(line);
     fill(
       tip,
-      h("time", {}, moment(model.times[this.at], model.zone)),
+      h("time", {}, model.axis.text(model.times[this.at])),
       marks.slice(0, MARKS).map(({ text, time }) =>
         h("p.mark", {}, bdi(text), h("small.soft", {}, clock(time, model.zone))),
       ),

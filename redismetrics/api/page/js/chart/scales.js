@@ -7,7 +7,7 @@ const TIME_STEPS = [
 ];
 
 /** Return a round step: powers of two for bytes, and what clocks show for times. */
-function roundStep(rough, unit) {
+export function roundStep(rough, unit) {
   const base = unit === "bytes" ? 1024 : unit === "seconds" && rough > 30 ? 60 : 10;
   const size =
     base === 10

@@ -20,7 +20,7 @@ export function breakdown(app) {
     const filtered = new Set(filters(query).map(({ key }) => key));
     const open = query.has("by")
       ? []
-      : (await tags).filter(({ key, count }) => count > 1 && !filtered.has(key));
+      : (await tags).filter(({ key, values }) => values.length > 1 && !filtered.has(key));
     const key = open.find((tag) => tag.key === query.get("split"))?.key ?? open[0]?.key;
     element.hidden = !key;
     if (!key) return;

@@ -5,6 +5,7 @@ import { change } from "../address.js";
 import { keysOf } from "../questions.js";
 import { BANDS, HEAT, kindOf } from "../kinds.js";
 import { menu, segments } from "./menu.js";
+import { axisMenu, bestChoice } from "./runs.js";
 
 const STYLES = [
   ["line", "Lines"],
@@ -30,19 +31,22 @@ export function choiceOf({ type }, query) {
   };
 }
 
-export function controls(metric, query) {
+export function controls(metric, query, window) {
   const { value, style } = choiceOf(metric, query);
   const plain = value === "bands" || value === "heat";
   const grouped = query.getAll("by");
   const set = (values) => change(values, { replace: true });
   const by = menu(
     [h("span.soft", {}, "Group by"), bdi(grouped.join(", ") || "none"), icon(ICONS.down)],
-    () => groupItems(metric, query),
+    () => groupItems(metric, query, window),
     { title: "Group by tags" },
   );
+  const axis = axisMenu(metric, query);
+  if (query.has("x")) return [axis, by.element, bestChoice(metric, query)];
   return [
     segments("What to show", kindOf(metric.type).choices, value, (show) => set({ show })),
     by.element,
+    axis,
     !plain && segments("How to draw it", STYLES, style, (each) => set({ style: each })),
     h("span.fill"),
     h(
@@ -68,9 +72,9 @@ export function controls(metric, query) {
   ];
 }
 
-function groupItems(metric, query) {
+function groupItems(metric, query, window) {
   const list = h("div", {}, h("p.soft.pad", {}, "…"));
-  keysOf(metric.name).then(
+  keysOf({ name: metric.name, ...window }).then(
     (keys) => {
       const on = query.getAll("by");
       list.replaceChildren(

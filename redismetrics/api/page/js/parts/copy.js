@@ -37,6 +37,7 @@ async function copy(app, name, text) {
 
 /** Return name -> text of the query that is shown. */
 export function wordings(metric, choice, query, window) {
+  if (query.has("x")) return wordingsOfRuns(metric.name, query, window);
   const { aggregations } = choice,
     isHeat = choice.value === "heat";
   const by = isHeat ? [] : query.getAll("by"),
@@ -55,12 +56,35 @@ export function wordings(metric, choice, query, window) {
   };
   const address = addressOf(isHeat ? "heat" : "time_series", asked).href;
   return {
-    "Link to this view": location.href,
-    "API address": address,
-    curl: `curl -H "Authorization: Bearer $REDISMETRICS_TOKEN" ${shell(address)}`,
+    ...links(address),
     Python: python(metric.name, step, isHeat ? [] : aggregations, by, chosen, window),
     "Command line": commandLine(metric.name, step, isHeat ? [] : aggregations, by, chosen, window),
     PromQL: promql(metric, choice, by, chosen, step),
+  };
+}
+
+const links = (address) => ({
+  "Link to this view": location.href,
+  "API address": address,
+  curl: `curl -H "Authorization: Bearer $REDISMETRICS_TOKEN" ${shell(address)}`,
+});
+
+function wordingsOfRuns(name, query, window) {
+  const x = query.get("x"),
+    by = query.getAll("by"),
+    chosen = filters(query);
+  const times = window.fixed
+    ? { since: window.since, until: window.until }
+    : { window: window.text };
+  const asked = { name, x, group_by: by, tag: chosen.map(({ text }) => text), ...times };
+  const parts = [quote(name), `x=${quote(x)}`, `window=${pythonWindow(window)}`];
+  return {
+    ...links(addressOf("runs", asked).href),
+    Python: `rm.runs(${[...parts, ...pythonGroups(by, chosen)].join(", ")})`,
+    "Command line": [
+      `redismetrics runs ${name} --x ${shell(x)}`,
+      ...shellParts(by, chosen, window),
+    ].join(" "),
   };
 }
 
@@ -69,35 +93,44 @@ const quote = (text) => JSON.stringify(text);
 const shell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
 function python(name, step, aggregations, by, chosen, window) {
-  const edges = window.fixed
-    ? `(datetime.fromtimestamp(${window.since}, UTC), datetime.fromtimestamp(${window.until}, UTC))`
-    : quote(window.text);
   const parts = [
     quote(name),
     `interval=${quote(step)}`,
-    `window=${edges}`,
+    `window=${pythonWindow(window)}`,
+    ...pythonGroups(by, chosen),
   ];
   // A heat map has none.
   if (aggregations.length)
     parts.splice(2, 0, `aggregations=[${aggregations.map(quote).join(", ")}]`);
-  if (by.length) parts.push(`group_by=[${by.map(quote).join(", ")}]`);
-  if (chosen.length) parts.push(`tags={${chosen.map(pythonTag).join(", ")}}`);
   return `rm.${aggregations.length ? "time_series" : "heat_map"}(${parts.join(", ")})`;
 }
 
+const pythonWindow = ({ fixed, since, until, text }) =>
+  fixed
+    ? `(datetime.fromtimestamp(${since}, UTC), datetime.fromtimestamp(${until}, UTC))`
+    : quote(text);
+
+const pythonGroups = (by, chosen) => [
+  ...(by.length ? [`group_by=[${by.map(quote).join(", ")}]`] : []),
+  ...(chosen.length ? [`tags={${chosen.map(pythonTag).join(", ")}}`] : []),
+];
+
 function commandLine(name, step, aggregations, by, chosen, window) {
-  const iso = (time) => new Date(time * 1000).toISOString().replace(".000", "");
   const command = aggregations.length ? "time-series" : "heat-map";
   const parts = [`redismetrics ${command} ${name} --interval ${step}`];
   if (aggregations.length) parts.push(`-a ${aggregations.join(",")}`);
-  if (by.length) parts.push(`-g ${by.join(",")}`);
-  parts.push(...chosen.map(({ text }) => `--tag ${shell(text)}`));
+  return [...parts, ...shellParts(by, chosen, window)].join(" ");
+}
+
+function shellParts(by, chosen, window) {
+  const iso = (time) => new Date(time * 1000).toISOString().replace(".000", "");
   return [
-    ...parts,
+    ...(by.length ? [`-g ${by.join(",")}`] : []),
+    ...chosen.map(({ text }) => `--tag ${shell(text)}`),
     window.fixed
       ? `--since ${iso(window.since)} --until ${iso(window.until)}`
       : `--window ${window.text}`,
-  ].join(" ");
+  ];
 }
 
 /** With the names of the Prometheus page. There, percentiles are estimated from buckets. */

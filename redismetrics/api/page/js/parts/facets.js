@@ -3,13 +3,12 @@
 import { h, fill, bdi } from "../dom.js";
 import { change } from "../address.js";
 import { quantity, whole } from "../format.js";
-import { keysOf, tags as tagsOf } from "../questions.js";
+import { tags as tagsOf } from "../questions.js";
 
 export function facets() {
   const element = h("section.card.facets", {}, h("h2", {}, "Tags"));
   let asked = "";
-  let keys = null,
-    found = Promise.resolve([]);
+  let found = Promise.resolve([]);
 
   /** Show the tags, and return them; they are read again only if the question changes. */
   function update(metric, query, common, signal) {
@@ -28,8 +27,7 @@ export function facets() {
 
   async function read(metric, query, common, signal) {
     try {
-      keys ??= await keysOf(metric.name, signal);
-      const tags = await tagsOf({ ...common, keys }, signal);
+      const tags = await tagsOf(common, signal);
       fill(
         element,
         h("h2", {}, "Tags"),
@@ -60,6 +58,7 @@ function facet({ key, count, values }, query) {
         ? tags.filter((each) => each !== text)
         : [...tags.filter((each) => !each.startsWith(`${key}=`) && each !== `!${key}`), text],
     });
+  const more = count - values.filter(({ value }) => value !== null).length;
   return h(
     "div.facet",
     {},
@@ -95,6 +94,6 @@ function facet({ key, count, values }, query) {
         );
       }),
     ),
-    count > values.length && h("p.soft", {}, `and ${whole(count - values.length)} more`),
+    more > 0 && h("p.soft", {}, `and ${whole(more)} more`),
   );
 }

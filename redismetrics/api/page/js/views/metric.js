@@ -13,6 +13,8 @@ import { breakdown } from "../parts/breakdown.js";
 import { heatTable } from "../parts/heat_table.js";
 import { marksIn, marksTable } from "../parts/marks.js";
 import { modelOf, withoutIncomplete } from "../parts/model.js";
+import { runTable } from "../parts/runs.js";
+import * as runs from "../runs.js";
 import { bind } from "../keys.js";
 import { kindOf } from "../kinds.js";
 import { figures as figuresOf, heat as heatOf, names, series as seriesOf } from "../questions.js";
@@ -31,6 +33,10 @@ export function open(app, route, signal) {
     trouble = h("div");
   const chart = new Chart(host, { label: name, onZoom: zoom });
   const table = legend((series) => chart.highlight(series));
+  const runFigures = runTable((run) => {
+    const tags = JSON.stringify(run?.tags);
+    chart.highlight(model?.series.find((each) => JSON.stringify(each.tags) === tags));
+  });
   const side = facets(),
     live = tail(app, name, signal),
     cells = heatTable(),
@@ -48,7 +54,7 @@ export function open(app, route, signal) {
         "div.stack",
         {},
         h("section.card", {}, tools, chosen, host, cells.element, told),
-        h("section.card.flush", {}, table.element),
+        h("section.card.flush", {}, table.element, runFigures.element),
         happened.element,
         live.element,
         parts.element,
@@ -61,6 +67,7 @@ export function open(app, route, signal) {
     bind("c", "Compare with the previous window", () => toggle("compare"), "Metric"),
     bind("z", "Zero-based axis", () => toggle("zero"), "Metric"),
     bind("v", "Show live samples", () => toggle("tail"), "Metric"),
+    bind("x", "Choose the x axis", () => tools.querySelector(".x-axis button")?.click(), "Metric"),
     bind(
       "u",
       "Back to all metrics",
@@ -79,6 +86,8 @@ export function open(app, route, signal) {
 
   function zoom(since, until) {
     if (since === null) history.back();
+    else if (route.query.has("x") && route.query.get("x") !== "time")
+      change({ from: since, to: until });
     else change({ since, until: Math.max(until, since + 60), window: null });
   }
 
@@ -108,12 +117,22 @@ export function open(app, route, signal) {
       // A refresh leaves open menus alone.
       if (!again || !tools.children.length) {
         drawHead(metric, query, window);
-        fill(tools, controls(metric, query));
+        fill(tools, controls(metric, query, window));
         drawFilters(query);
       }
       const tags = filters(query).map(({ text }) => text);
       const common = { name, ...window, tags, by: query.getAll("by") };
       const values = side.update(metric, query, common, signal);
+      table.element.hidden = query.has("x");
+      runFigures.element.hidden = !query.has("x");
+      if (query.has("x")) {
+        const found = await runsIn(common, query);
+        if (asked !== wanted) return;
+        fill(trouble);
+        showRuns(...found, query);
+        host.classList.remove("waiting");
+        return;
+      }
       parts.update(metric, query, common, values, signal).catch(app.complain);
       const [answer, figures, earlier, marks, heat] = await answers(choice, common, query);
       if (asked !== wanted) return;
@@ -155,6 +174,31 @@ export function open(app, route, signal) {
       marksIn(common, signal),
       isHeat && heatOf(common, signal),
     ]);
+  }
+
+  /** Ask for runs, and for marks if these have a place on the x axis. */
+  const runsIn = (common, query) =>
+    Promise.all([
+      runs.runsOf({ ...common, x: query.get("x") }, signal),
+      query.get("x") === "time" ? marksIn(common, signal) : [],
+    ]);
+
+  function showRuns(found, marks, query) {
+    const painted = runs.painted(found);
+    const [from, to] = ["from", "to"].map((key) => Number.parseFloat(query.get(key)));
+    const shown = from < to ? [from, to] : null;
+    model = {
+      ...runs.modelOf(metric, painted, query.get("x"), app.zone, shown),
+      marks,
+      zero: query.has("zero"),
+      label: name,
+    };
+    parts.element.hidden = true;
+    chart.show(model);
+    cells.show(model);
+    happened.show(marks);
+    runFigures.show(metric, painted, query);
+    told.textContent = runs.tell(found, query.get("x"), shown);
   }
 
   function drawHead({ type, unit, help, series, last_seen: seen }, query, window) {

@@ -1,0 +1,87 @@
+"""The command runs: the figures of each run, and its curve."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from . import options
+from .options import AsJson, Filter, GroupBy, Name, Namespace, Since, Until, Url, Window
+from .printing import (
+    has_blocks,
+    is_for_people,
+    make_console,
+    print_json,
+    print_rows,
+    sparkline,
+    table,
+)
+
+# Characters of a curve in a table.
+_CURVE = 40
+
+
+def runs(
+    name: Name,
+    group_by: GroupBy = None,
+    x: Annotated[
+        str,
+        typer.Option(
+            "--x", help="elapsed, time, or a key of metadata such as metadata.step.", metavar="X"
+        ),
+    ] = "elapsed",
+    window: Window = None,
+    since: Since = None,
+    until: Until = None,
+    tag: Filter = None,
+    points: Annotated[
+        int, typer.Option("--points", min=10, max=2000, help="The most points of a curve.")
+    ] = 500,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="The most runs.")] = 50,
+    as_json: AsJson = False,
+    url: Url = None,
+    namespace: Namespace = None,
+) -> None:
+    """Compare runs: last, least, greatest and duration of each, the newest run first.
+
+    A run is a group of series, such as those with one value of the tag run. Curves are drawn at a
+    terminal and printed with --json.
+    """
+    with options.client(url, namespace) as metrics:
+        options.check_exists(metrics, name)
+        found = metrics.runs(
+            name,
+            group_by=options.words(group_by),
+            x=x,
+            window=options.window(window, since, until),
+            tags=options.filters(tag),
+            points=points,
+            limit=limit,
+        )
+    if as_json:
+        print_json(found)
+    elif is_for_people():
+        console = make_console()
+        blocks = has_blocks(console)
+        rows = [{**_figures(run), "": Text(_curve(run, blocks=blocks))} for run in found]
+        console.print(table(rows), end="")
+    else:
+        print_rows([_figures(run) for run in found])
+
+
+def _figures(run: dict[str, Any]) -> dict[str, Any]:
+    names = ("last", "min", "max", "count", "seconds")
+    return {**run["tags"], **{name: run[name] for name in names}}
+
+
+def _curve(run: dict[str, Any], *, blocks: bool) -> str:
+    """Return the curve as a line of text: the last value of each of equal stretches of x."""
+    x, y = run["x"], run["y"]
+    if not x:
+        return ""
+    count = min(_CURVE, len(x))
+    values: list[float | None] = [None] * count
+    width = (x[-1] - x[0]) / count or 1
+    for place, value in zip(x, y, strict=True):
+        values[min(int((place - x[0]) / width), count - 1)] = value
+    return sparkline(values, blocks=blocks)

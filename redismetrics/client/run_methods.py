@@ -1,0 +1,79 @@
+"""The method of both clients that compares runs: a training, a job, anything that begins."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from redismetrics.model.validation import Tags
+from redismetrics.model.windows import Window
+
+from .operations import AsyncMethods, SyncMethods
+
+
+class RunMethods(SyncMethods):
+    """Runs, for `Metrics`."""
+
+    def runs(
+        self,
+        name: str,
+        *,
+        group_by: str | Iterable[str] = (),
+        x: str = "elapsed",
+        window: Window = None,
+        tags: Tags | None = None,
+        points: int = 500,
+        limit: int = 50,
+    ) -> list[dict[str, Any]]:
+        """Return the curve and the figures of each run, the one that was recorded last first.
+
+        Args:
+            name: The metric.
+            group_by: The tags that tell runs apart, such as ``run``; a str means one tag.
+            x: What the values are compared by: ``elapsed`` seconds since the first sample of the
+                run in the window, ``time`` in Unix seconds, or a number in the metadata, such as
+                ``metadata.step``.
+            window: The window, as for `query`.
+            tags: Only series with these tags, as for `query`.
+            points: The most points of a curve, 10 to 2,000. Of longer ones the first, the last,
+                and the least and greatest of each stretch are returned; nothing is averaged.
+            limit: The most runs.
+
+        Returns:
+            One dict for each run: `tags`, `count`, `sum`, `last`, `min` and `max` as `query`
+            returns them, `since` and `until` (aware UTC) of its first and last sample, the
+            `seconds` between them, and the lists `x`, ascending, and `y`. Of samples with the same
+            x, the newest counts. The values of a counter are its total so far. Samples that are no
+            longer stored one by one count as one with their mean, and have no metadata.
+
+        Raises:
+            InvalidQuery: If an argument is invalid; nothing was read.
+            StoreError: As for `query`.
+        """
+        from redismetrics.queries import runs
+
+        query = runs.RunsQuery(
+            name, group_by=group_by, x=x, window=window, tags=tags, points=points, limit=limit
+        )
+        return self._ask(runs.runs(self._context, query)).rows
+
+
+class AsyncRunMethods(AsyncMethods):
+    """Runs, for `AsyncMetrics`: see `RunMethods`."""
+
+    async def runs(
+        self,
+        name: str,
+        *,
+        group_by: str | Iterable[str] = (),
+        x: str = "elapsed",
+        window: Window = None,
+        tags: Tags | None = None,
+        points: int = 500,
+        limit: int = 50,
+    ) -> list[dict[str, Any]]:
+        """See `Metrics.runs`."""
+        from redismetrics.queries import runs
+
+        query = runs.RunsQuery(
+            name, group_by=group_by, x=x, window=window, tags=tags, points=points, limit=limit
+        )
+        return (await self._ask(runs.runs(self._context, query))).rows

@@ -1,0 +1,225 @@
+"""Runs: the values of groups of series by time, by elapsed time, or by a number in the metadata."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from redismetrics.columnar import metadata_columns
+from redismetrics.columnar.arrays import Bools, Floats, Ints
+from redismetrics.errors import InvalidQuery, shown
+from redismetrics.model.time import SECOND, to_datetime
+from redismetrics.model.validation import Tags
+from redismetrics.model.windows import Window
+from redismetrics.store.driver import Operation
+
+from .aggregate import Row, aggregate, check_rows, group_series
+from .arguments import check_limit
+from .context import QueryContext
+from .fetch import fetch
+from .query import Query
+from .selection import SeriesData, SeriesPoints
+
+MIN_POINTS, MAX_POINTS = 10, 2_000
+MAX_RUNS = 500
+# What is before the key of metadata in *x*.
+METADATA = "metadata."
+_MAX_KEY = 200
+_FIGURES = ("count", "sum", "last", "min", "max")
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class RunsQuery:
+    """A query of runs.
+
+    Attributes:
+        query: The metric, the tags to group by, the window and the filter.
+        x: ``time``, ``elapsed``, or ``metadata.`` and a key.
+        points: The most points of each run.
+        limit: The most runs.
+    """
+
+    query: Query
+    x: str
+    points: int
+    limit: int
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        group_by: str | Iterable[str] = (),
+        x: str = "elapsed",
+        window: Window = None,
+        tags: Tags | None = None,
+        points: int = 500,
+        limit: int = 50,
+    ) -> None:
+        """Check and store the arguments.
+
+        Raises:
+            InvalidQuery: If an argument is invalid.
+        """
+        query = Query(name, group_by=group_by, window=window, tags=tags)
+        for field, value in (
+            ("query", query),
+            ("x", check_x(x)),
+            ("points", check_points(points)),
+            ("limit", check_limit(limit, 1)),
+        ):
+            object.__setattr__(self, field, value)
+
+    @property
+    def name(self) -> str:
+        """The metric."""
+        return self.query.name
+
+    @property
+    def key(self) -> str | None:
+        """The key of metadata, if that is what x is."""
+        return self.x.removeprefix(METADATA) if self.x.startswith(METADATA) else None
+
+
+def check_x(x: object) -> str:
+    """Return *x* if runs can be compared by it."""
+    if isinstance(x, str) and (
+        x in ("time", "elapsed")
+        or (x.startswith(METADATA) and 0 < len(x) - len(METADATA) <= _MAX_KEY)
+    ):
+        return x
+    raise InvalidQuery(
+        f"x must be time, elapsed, or metadata. and a key such as metadata.step, got {shown(x, 80)}"
+    )
+
+
+def check_points(points: object) -> int:
+    """Return *points* if a run may have so many."""
+    if (
+        not isinstance(points, int)
+        or isinstance(points, bool)
+        or not MIN_POINTS <= points <= MAX_POINTS
+    ):
+        raise InvalidQuery(
+            f"points must be a whole number from {MIN_POINTS} to {MAX_POINTS}, "
+            f"got {shown(points, 80)}"
+        )
+    return points
+
+
+class Runs(NamedTuple):
+    """Runs, the newest first, and the number of those beyond the limit."""
+
+    rows: list[Row]
+    left_off: int
+
+
+def runs(context: QueryContext, query: RunsQuery) -> Operation[Runs]:
+    """Return the runs that were recorded last.
+
+    Each has `tags`, the figures of the window (`count`, `sum`, `last`, `min`, `max`), the times of
+    its first and last sample, the `seconds` between them, and its curve: columns `x` and `y`.
+
+    Raises:
+        TooManyRows: If the curves would have more points than the context allows.
+    """
+    data, _ = yield from fetch(context, query.query, exact=True)
+    if data is None or not len(data):
+        return Runs([], 0)
+    of_series, groups = group_series(data.tags, query.query.group_by)
+    figures = aggregate(
+        data, _FIGURES, lambda series, _: of_series[series], len(groups), data.seconds
+    )
+    points = data.points()
+    order, ends = _in_order(points, of_series[points.series], len(groups))
+    filled = np.flatnonzero(np.diff(ends))
+    last = points.time[order[ends[filled + 1] - 1]]
+    # Of equal times, by the key.
+    newest = filled[np.argsort(-last, kind="stable")].tolist()
+    chosen = newest[: query.limit]
+    xs = _metadata(points, query.key)
+    rows: list[Row] = []
+    count = 0
+    for group in chosen:
+        of_run = order[ends[group] : ends[group + 1]]
+        first_ms, last_ms = int(points.time[of_run[0]]), int(points.time[of_run[-1]])
+        start_ms = 0 if query.x == "time" else first_ms
+        x = (points.time[of_run] - start_ms) / SECOND if xs is None else xs[of_run]
+        curve = _curve(x, _values(data, points, of_run), points, of_run, query.points)
+        count += len(curve[0])
+        check_rows(count, context)
+        rows.append(
+            {
+                "tags": dict(zip(query.query.group_by, groups[group], strict=True)),
+                **{name: figures[name][group] for name in _FIGURES},
+                "since": to_datetime(first_ms),
+                "until": to_datetime(last_ms),
+                "seconds": (last_ms - first_ms) / SECOND,
+                "x": curve[0].tolist(),
+                "y": curve[1].tolist(),
+            }
+        )
+    return Runs(rows, len(newest) - len(chosen))
+
+
+def _in_order(points: SeriesPoints, group: Ints, groups: int) -> tuple[Ints, Ints]:
+    """Return the points by group and time, those of equal times by arrival, and each group's end.
+
+    The ends have shape (groups + 1,) and begin with 0.
+    """
+    order = np.lexsort((points.time, group))
+    return order, np.searchsorted(group[order], np.arange(groups + 1))
+
+
+def _metadata(points: SeriesPoints, key: str | None) -> Floats | None:
+    """Return the number under *key* in the metadata of each point, NaN without; None: no key."""
+    if key is None:
+        return None
+    return metadata_columns.numbers(points.metadata, len(points.time), key)
+
+
+def _values(data: SeriesData, points: SeriesPoints, of_run: Ints) -> Floats:
+    """Return the value of each point of a run, in order of time; of a counter the total so far."""
+    values = points.value[of_run]
+    if data.definition.type != "counter":
+        return values
+    totals: Floats = np.cumsum(values * points.weight[of_run])
+    return totals
+
+
+def _curve(
+    x: Floats, y: Floats, points: SeriesPoints, of_run: Ints, most: int
+) -> tuple[Floats, Floats]:
+    """Return x ascending, each once, and y: of equal x the newest; at most *most* of them."""
+    known = np.flatnonzero(~np.isnan(x))
+    order = known[np.argsort(x[known], kind="stable")]
+    x, y, rows = x[order], y[order], of_run[order]
+    if not len(x):
+        return x, y
+    last = np.flatnonzero(np.append(x[1:] != x[:-1], True))
+    first = np.append(0, last[:-1] + 1)
+    values = y[last]
+    exact: Bools = points.exact[rows]
+    if not exact.all():
+        # Points of one digest have one time: their mean is that of what was recorded.
+        weight = points.weight[rows]
+        means = np.add.reduceat(y * weight, first) / np.add.reduceat(weight, first)
+        values = np.where(np.logical_and.reduceat(exact, first), values, means)
+    kept = _thinned(values, most)
+    return x[last][kept], values[kept]
+
+
+def _thinned(values: Floats, most: int) -> Ints:
+    """Return the places of at most *most* values: the least and greatest of each stretch.
+
+    The first and the last are among them, so a curve keeps its ends and its extremes.
+    """
+    count = len(values)
+    if count <= most:
+        return np.arange(count)
+    size = -(-count // ((most - 2) // 2))
+    stretches = np.pad(values, (0, -count % size), mode="edge").reshape(-1, size)
+    begins = np.arange(len(stretches)) * size
+    places = [begins + stretches.argmin(axis=1), begins + stretches.argmax(axis=1)]
+    kept: Ints = np.unique(np.minimum(np.concatenate([[0, count - 1], *places]), count - 1))
+    return kept
