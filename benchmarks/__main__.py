@@ -1,6 +1,6 @@
 """Measure redismetrics and what one would use instead.
 
-    python -m benchmarks                        all questions: about 35 minutes on two cores
+    python -m benchmarks                        all questions: about 50 minutes on two cores
     python -m benchmarks record flush           only these two
     python -m benchmarks --quick                tiny sizes: shows that all run, measures nothing
     python -m benchmarks --fill                 also write benchmarks/results.json, and from it

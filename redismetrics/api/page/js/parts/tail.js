@@ -17,7 +17,7 @@ export function tail(app, name, left) {
     h("header", {}, h("h2", {}, "Live samples"), state),
     h(
       "div.scroll",
-      {},
+      { tabindex: "0", role: "group", "aria-label": "Live samples" },
       h("table", {}, h("caption.visually-hidden", {}, "The newest samples first"), body),
     ),
   );
