@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from . import options
-from .options import AsJson, Filter, Name, Namespace, Since, Until, Url, Window
+from .options import Archive, AsJson, Filter, Name, Namespace, Since, Until, Url, Window
 from .printing import (
     cell,
     has_blocks,
@@ -41,6 +41,7 @@ def heat_map(
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
+    archive: Archive = None,
 ) -> None:
     """Count samples per interval and bucket of values (default: per hour of the last 24 hours).
 
@@ -48,7 +49,7 @@ def heat_map(
     the more samples.
     """
     is_map = is_for_people() and not as_json
-    with options.client(url, namespace) as metrics:
+    with options.client(url, namespace, archive) as metrics:
         options.check_exists(metrics, name)
         found = metrics.heat_map(
             name,

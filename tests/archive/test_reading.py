@@ -13,6 +13,8 @@ import pytest
 from redismetrics import AsyncMetrics, Metrics, OutsideRetention
 from redismetrics.archive import reading
 from redismetrics.errors import TooManyRows
+from redismetrics.queries.columns import Largest, time_series_columns
+from redismetrics.queries.query import Query
 from redismetrics.store import keys
 from tests.archive.conftest import Postgres, new_database
 from tests.archive.history import History, make_history
@@ -118,6 +120,20 @@ def test_time_series_have_each_interval_once(
     rows = metrics.time_series("jobs", interval=interval, aggregation="sum", window=(since, None))
     assert {row["timestamp"]: row["sum"] for row in rows} == expected
     assert len(rows) == len(expected)
+
+
+def test_heat_maps_and_columns_have_the_counts_of_time_series(
+    metrics: Metrics, history: History
+) -> None:
+    window = (history.boundary("day") - 20 * DAY, history.now)
+    rows = metrics.time_series("latency", interval="day", window=window, fill=True)
+    counts = [row["count"] for row in rows]
+    found = metrics.heat_map("latency", interval="day", window=window)
+    assert [sum(each) for each in found["counts"]] == counts
+    query = Query("latency", interval="day", aggregation="count", window=window)
+    internals = metrics.internals
+    columns = internals.run(time_series_columns(internals.query_context, query, Largest()))
+    assert [count or 0 for count in columns["groups"][0]["values"]["count"]] == counts
 
 
 def test_an_interval_that_nothing_is_fine_enough_for_is_refused(

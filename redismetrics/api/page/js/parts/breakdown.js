@@ -1,6 +1,6 @@
 /* The largest values of one tag as small charts on one scale, so that one that differs is seen. */
 
-import { h, fill, bdi } from "../dom.js";
+import { h, fill, bdi, visible } from "../dom.js";
 import { change, filters } from "../address.js";
 import { quantity, whole } from "../format.js";
 import { kindOf } from "../kinds.js";
@@ -78,7 +78,7 @@ function multiple(metric, aggregation, key, { tags, values }, range, query) {
   return h(
     "button.multiple",
     {
-      title: "Only this",
+      title: `Only ${visible(text)}`,
       "data-key": filter,
       onclick: () => change({ tag: [...query.getAll("tag"), filter] }),
     },
