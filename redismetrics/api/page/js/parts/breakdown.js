@@ -14,19 +14,25 @@ const NAMES = { rate: "Rate", mean: "Mean" };
 
 export function breakdown(app) {
   const element = h("section.card", { hidden: true, "aria-label": "Breakdown" });
+  let last = 0; // the newest update
 
   /** Show *metric* by one of its *tags*, which have two values or more. */
   async function update(metric, query, common, tags, signal) {
+    const turn = ++last;
     const filtered = new Set(filters(query).map(({ key }) => key));
-    const open = query.has("by")
-      ? []
-      : (await tags).filter(({ key, values }) => values.length > 1 && !filtered.has(key));
+    // Groups, and runs, are in the chart itself.
+    const open =
+      query.has("by") || query.has("x")
+        ? []
+        : (await tags).filter(({ key, values }) => values.length > 1 && !filtered.has(key));
+    if (turn !== last) return;
     const key = open.find((tag) => tag.key === query.get("split"))?.key ?? open[0]?.key;
     element.hidden = !key;
     if (!key) return;
     const aggregation = kindOf(metric.type).main;
     const asked = { ...common, by: [key], aggregations: [aggregation], top: SHOWN };
     const answer = await seriesOf(asked, signal);
+    if (turn !== last) return;
     const { groups, left } = withoutIncomplete(answer, { value: aggregation }, app.now());
     const range = rangeOf(groups.flatMap(({ values }) => values[aggregation]));
     const choose = (split) => change({ split }, { replace: true });

@@ -123,6 +123,7 @@ export function open(app, route, signal) {
       const tags = filters(query).map(({ text }) => text);
       const common = { name, ...window, tags, by: query.getAll("by") };
       const values = side.update(metric, query, common, signal);
+      parts.update(metric, query, common, values, signal).catch(app.complain);
       table.element.hidden = query.has("x");
       runFigures.element.hidden = !query.has("x");
       if (query.has("x")) {
@@ -133,7 +134,6 @@ export function open(app, route, signal) {
         host.classList.remove("waiting");
         return;
       }
-      parts.update(metric, query, common, values, signal).catch(app.complain);
       const [answer, figures, earlier, marks, heat] = await answers(choice, common, query);
       if (asked !== wanted) return;
       fill(trouble);
@@ -193,7 +193,6 @@ export function open(app, route, signal) {
       zero: query.has("zero"),
       label: name,
     };
-    parts.element.hidden = true;
     chart.show(model);
     cells.show(model);
     happened.show(marks);
