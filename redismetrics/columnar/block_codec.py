@@ -31,7 +31,7 @@ from .batch_stamp import stamp_clock, unpack_stamp
 from .column_codec import Reader, pack_real, pack_whole
 from .packing import check_size, decode, pad, unpack_msgpack
 from .samples import CENTROID, CHANGE, OWN_TIME, Samples
-from .small_columns import NOT_SMALL, unpack_whole
+from .small_columns import FEW_ROWS, NOT_SMALL, unpack_whole
 from .summaries import Summaries
 
 VERSION = 1
@@ -42,9 +42,6 @@ MAX_ROWS = 1 << 14
 # is padded with zeros.
 ROWS_PER_BYTE = 1
 SUMMARY_ROWS = 2
-
-# Rows up to which times are read without numpy.
-_FEW_ROWS = 64
 
 # Samples, oldest, newest, series.
 _HEAD = struct.Struct("<dddI")
@@ -145,7 +142,7 @@ def _latest_inside(data: bytes, at: int) -> int:
     if version != VERSION:
         return YEAR_10000_MS
     check_size("block", len(data), _size_in_rows(rows, summed), ROWS_PER_BYTE)
-    if rows <= _FEW_ROWS:
+    if rows <= FEW_ROWS:
         try:
             _, end = unpack_whole(data, at + _PREFIX.size, rows)
             return int(base + max(unpack_whole(data, end, rows)[0]))

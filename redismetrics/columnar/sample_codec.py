@@ -17,6 +17,7 @@ from .block_codec import unpack_metadata
 from .column_codec import Reader, pack_real, pack_whole
 from .packing import check_size, decode, pad
 from .samples import Samples, no_samples
+from .small_columns import FEW_ROWS, NOT_SMALL, unpack_whole
 
 # Of samples without metadata, and of those with metadata.
 VERSION, WITH_COLUMNS = 1, 2
@@ -73,6 +74,12 @@ def newest_time(data: bytes) -> int:
     def read() -> int:
         reader = Reader(data, 0, "samples")
         _, n, _, base = _read_head(reader)
+        if n <= FEW_ROWS:
+            try:
+                _, end = unpack_whole(data, reader.at, n)
+                return base + max(unpack_whole(data, end, n)[0])
+            except NOT_SMALL:
+                pass
         reader.skip(n)
         return base + int(reader.whole(n).max())
 

@@ -6,6 +6,9 @@ handle, damaged bytes among it, is left to column_codec.py.
 
 import struct
 
+# Rows up to which a reader of one column does without numpy.
+FEW_ROWS = 64
+
 _CODES = {1: "B", 2: "H", 3: "I", 5: "f", 6: "d"}
 _SIZES = {1: 1, 2: 2, 3: 4, 5: 4, 6: 8}
 _BASE, _BASE_REAL, _BASE_SMALL = struct.Struct("<Bq"), struct.Struct("<Bd"), struct.Struct("<Bh")

@@ -67,9 +67,13 @@ def names_of_tags(definition: Definition, tag_keys: Iterable[str], *taken: str) 
 
     No label has a name that is *taken*.
     """
-    keys = set(definition.tag_keys or ()).union(tag_keys)
+    return unique_labels(definition.type, {*(definition.tag_keys or ()), *tag_keys}, *taken)
+
+
+def unique_labels(kind: MetricType, keys: set[str], *taken: str) -> dict[str, str]:
+    """Return the label name of each of the *keys* of a metric of this type."""
     reserved = set(taken)
-    if definition.type in ("histogram", "summary"):
+    if kind in ("histogram", "summary"):
         reserved |= {"le", "quantile"}
 
     def is_reserved(label: str) -> bool:

@@ -142,7 +142,7 @@ class SeriesTable(Sequence[SeriesState]):
                 yield from self.groups(start, min(start + MAX_GROUP, len(self)))
             return
         count = stop - start
-        parts = _split(_SEPARATOR.join(self.texts[start:stop]))
+        parts = split_texts(self.texts[start:stop])
         width = len(parts) // count
         if width == 1 and not any(parts):
             yield SeriesGroup(range(start, stop), (), [])
@@ -174,6 +174,25 @@ def _escape(part: str) -> str:
     return part.replace("\1", "\1\2").replace("\0", "\1\1")
 
 
+def split_texts(texts: Iterable[str]) -> list[str]:
+    """Return the keys and values of all *texts*, one after another; a text without any is one."""
+    return _split(_SEPARATOR.join(texts))
+
+
+def concat(tables: Sequence[SeriesTable]) -> SeriesTable:
+    """Return the series of *tables* of metrics of one type, without what is known of all."""
+    if len(tables) == 1:
+        return tables[0]
+    has_counts = all(table.counts for table in tables)
+    return SeriesTable(
+        list(chain.from_iterable([table.texts for table in tables])),
+        list(chain.from_iterable([table.seen_ms for table in tables])),
+        list(chain.from_iterable([table.values for table in tables])),
+        list(chain.from_iterable([table.counts for table in tables])) if has_counts else [],
+        list(chain.from_iterable([table.buckets for table in tables])) if has_counts else [],
+    )
+
+
 def _split(text: str) -> list[str]:
     parts = text.split(_SEPARATOR)
     if _ESCAPE in text:
@@ -181,22 +200,47 @@ def _split(text: str) -> list[str]:
     return parts
 
 
-def unpack_tags(packed: list[bytes]) -> tuple[list[str], set[tuple[str, ...]], bool]:
+# Of a `SeriesTable`: *texts*, *tag_keys* and *has_empty*.
+UnpackedTags = tuple[list[str], set[tuple[str, ...]], bool]
+
+
+def unpack_tags(packed: list[bytes]) -> UnpackedTags:
     """Return *texts*, *tag_keys* and *has_empty* of a `SeriesTable` from packed tags."""
     texts: list[str] = []
     tag_keys: set[tuple[str, ...]] = set()
     has_empty = False
+    for flats, some_empty in _flat_tags(packed):
+        has_empty = has_empty or some_empty
+        texts += map(_SEPARATOR.join, flats)
+        tag_keys.update(map(_every_second, flats))
+    return texts, tag_keys, has_empty
+
+
+def unpack_tags_of_each(packed: Sequence[list[bytes]]) -> Iterator[UnpackedTags]:
+    """Yield `unpack_tags` of each of these lists, which may be many short ones."""
+    found: list[tuple[str, ...]] = []
+    has_empty = False
+    for flats, some_empty in _flat_tags(list(chain.from_iterable(packed))):
+        has_empty = has_empty or some_empty
+        found += flats
+    end = 0
+    for each in packed:
+        begin, end = end, end + len(each)
+        flats = found[begin:end]
+        is_empty = has_empty and any("" in flat for flat in flats)
+        yield list(map(_SEPARATOR.join, flats)), set(map(_every_second, flats)), is_empty
+
+
+def _flat_tags(packed: list[bytes]) -> Iterator[tuple[list[tuple[str, ...]], bool]]:
+    """Yield keys and values of series, escaped, in groups; and whether any of a group is empty."""
     for start in range(0, len(packed), MAX_GROUP):
         group = packed[start : start + MAX_GROUP]
         data = b"".join(group)
         # Unpacking them as one array takes half the time of unpacking them one by one.
-        flats = msgpack.unpackb(struct.pack(">BI", 0xDD, len(group)) + data, use_list=False)
+        flats = list(msgpack.unpackb(struct.pack(">BI", 0xDD, len(group)) + data, use_list=False))
         if set(map(type, flats)) != _TUPLE or any(size % 2 for size in set(map(len, flats))):
             raise ValueError(f"tags must be lists of keys and values, got {shown(flats)}")
         # The byte may be in a value, or in the length of one.
         if b"\0" in data or b"\1" in data:
             flats = [tuple(map(_escape, flat)) for flat in flats]
-        has_empty = has_empty or (_EMPTY in data and any("" in flat for flat in flats))
-        texts += map(_SEPARATOR.join, flats)
-        tag_keys.update(map(_every_second, flats))
-    return texts, tag_keys, has_empty
+        yield flats, _EMPTY in data and any("" in flat for flat in flats)

@@ -17,18 +17,23 @@ values are current). Exemplars are in OpenMetrics only: text 0.0.4 has none.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import accumulate, chain
-from typing import Any
 
 from redismetrics.model.validation import MetricType
+from redismetrics.store.pausing_gc import pausing_gc
 
-from .exemplars import with_exemplars
 from .families import Family, SeriesState
-from .names import escape_label_value, family_names, label_names
-from .number_format import format_bound, format_values
-from .series_table import SeriesGroup, SeriesTable
+from .lines import (
+    FEW_SERIES,
+    LineForm,
+    label_template,
+    label_texts,
+    lines_of_few,
+    series_lines,
+)
+from .names import family_names, label_names
+from .series_table import MAX_GROUP, SeriesTable
 
 # What a header in text 0.0.4 appends to the name of a family.
 SUFFIXES_IN_TEXT: dict[MetricType, str] = {"counter": "_total", "info": "_info"}
@@ -62,11 +67,32 @@ def render_parts(families: Sequence[Family], *, openmetrics: bool = False) -> It
             suffix = "" if openmetrics else SUFFIXES_IN_TEXT.get(family.definition.type, "")
             printed.append((base + suffix, base, family))
     printed.sort(key=lambda each: each[0])
-    for name, base, family in printed:
-        yield _header(name, family, openmetrics)
-        yield from _series_lines(base, family, openmetrics)
+    for some in _batches(printed):
+        with pausing_gc():
+            lines = lines_of_few([(base, family) for _, base, family in some], openmetrics)
+        for (name, base, family), own in zip(some, lines, strict=True):
+            yield _header(name, family, openmetrics)
+            if own is None:
+                yield from _series_lines(base, family, openmetrics)
+            else:
+                yield own
     if openmetrics:
         yield "# EOF\n"
+
+
+def _batches(printed: list[tuple[str, str, Family]]) -> Iterator[list[tuple[str, str, Family]]]:
+    """Yield families in their order: neighbours with few series together, others alone."""
+    few: list[tuple[str, str, Family]] = []
+    count = 0
+    for each in printed:
+        size = len(each[2].series)
+        if few and (size > FEW_SERIES or count + size > MAX_GROUP):
+            yield few
+            few, count = [], 0
+        few.append(each)
+        count += size
+    if few:
+        yield few
 
 
 def _header(name: str, family: Family, openmetrics: bool) -> str:
@@ -92,98 +118,15 @@ def help_text(family: Family) -> str:
 
 
 def _series_lines(base: str, family: Family, openmetrics: bool) -> Iterator[str]:
-    """Yield the lines of all series in parts.
-
-    Series with the same tag keys have the same template, which is filled from columns.
-    """
+    """Yield the lines of all series in parts."""
     series = merge_equal_labels(family)
+    definition = family.definition
     names = label_names(family, series, base)
     for group in series.groups():
-        labels = _label_texts(group, names)
-        rows = series.rows_of(group)
-        braces = _braces(group)
-        match family.definition.type:
-            case "counter":
-                lines = _fill([f"{base}_total{braces} %s\n"], labels, [format_values(rows.values)])
-                if openmetrics and rows.exemplars:
-                    lines = with_exemplars(lines, rows.texts, rows.exemplars, 0)
-            case "gauge" | "stateset":
-                lines = _fill([f"{base}{braces} %s\n"], labels, [format_values(rows.values)])
-            case "info":
-                lines = _fill([f"{base}_info{braces} %s\n"], labels, [format_values(rows.values)])
-            case "histogram":
-                bounds = family.definition.buckets
-                lines = _histogram_lines(base, group, labels, rows, bounds, openmetrics)
-            case "summary":
-                lines = _sum_lines(base, group, labels, rows)
-                if openmetrics:
-                    # The spec: a sum must not be negative. The count is allowed without it.
-                    lines = (
-                        text if value >= 0 else text[text.index("\n") + 1 :]
-                        for text, value in zip(lines, rows.values, strict=True)
-                    )
-        yield "".join(lines)
-
-
-def _histogram_lines(
-    base: str,
-    group: SeriesGroup,
-    labels: list[str],
-    rows: SeriesTable,
-    bounds: Sequence[float],
-    openmetrics: bool,
-) -> Iterator[str]:
-    other_labels = "%s," if group.tag_keys else ""
-    bucket_lines = [
-        f'{base}_bucket{{{other_labels}le="{bound}"}} %s\n'
-        for bound in (*map(format_bound, bounds), "+Inf")
-    ]
-    cumulative = zip(*map(accumulate, rows.buckets), strict=True)
-    sums = _sum_lines(base, group, labels, rows)
-    if openmetrics:
-        # The spec: a sum is a counter, so it is not allowed with negative bounds, and must not be
-        # negative or NaN. `_count` must be there if and only if `_sum` is. The count that is left
-        # out is still in the +Inf bucket.
-        negative_bounds = bool(bounds) and bounds[0] < 0
-        sums = (
-            text if value >= 0 and not negative_bounds else ""
-            for text, value in zip(sums, rows.values, strict=True)
-        )
-    buckets = _fill(bucket_lines, labels, [*cumulative, rows.counts])
-    if openmetrics and rows.exemplars:
-        buckets = with_exemplars(buckets, rows.texts, rows.exemplars, 1)
-    return chain.from_iterable(zip(buckets, sums, strict=True))
-
-
-def _sum_lines(
-    base: str, group: SeriesGroup, labels: list[str], rows: SeriesTable
-) -> Iterator[str]:
-    """Yield the sum and the count of each series of a histogram or summary."""
-    lines = [f"{base}_sum{_braces(group)} %s\n", f"{base}_count{_braces(group)} %s\n"]
-    return _fill(lines, labels, [format_values(rows.values), rows.counts])
-
-
-def _fill(lines: list[str], labels: list[str], columns: Iterable[Iterable[Any]]) -> Iterator[str]:
-    """Yield the *lines* of each series, each filled with the labels, if any, and its column."""
-    fields = [each for column in columns for each in (labels, column)] if labels else columns
-    return map("".join(lines).__mod__, zip(*fields, strict=True))
-
-
-def _braces(group: SeriesGroup) -> str:
-    return "{%s}" if group.tag_keys else ""
-
-
-def _label_texts(group: SeriesGroup, names: dict[str, str]) -> list[str]:
-    """Return the labels of each series of a group as text; an empty list if it has no labels."""
-    template = ",".join(f'{names[key]}="%s"' for key in group.tag_keys)
-    return list(map(template.__mod__, zip(*map(_escape, group.values), strict=True)))
-
-
-def _escape(values: list[str]) -> list[str]:
-    text = "".join(values)
-    if "\\" in text or "\n" in text or '"' in text:
-        return list(map(escape_label_value, values))
-    return values
+        template = label_template(names, group.tag_keys)
+        form = LineForm(definition.type, template, definition.buckets, openmetrics)
+        heads = [label_texts(template, group.values)] if template else []
+        yield "".join(series_lines(form, base, heads, series.rows_of(group)))
 
 
 def merge_equal_labels(family: Family) -> SeriesTable:

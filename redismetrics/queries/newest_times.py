@@ -5,14 +5,15 @@ its times, and a minute's field is named by its start. Where that is not enough,
 times is decoded.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from redismetrics.columnar.block_codec import latest_time
 from redismetrics.columnar.sample_codec import newest_time
 from redismetrics.model.time import HOUR, MINUTE, SECOND, slot_of
 from redismetrics.store import keys
 from redismetrics.store.driver import Command, Operation
+from redismetrics.store.pausing_gc import pausing_gc
 from redismetrics.store.replies import reading
 from redismetrics.store.stats import LogProgress
 
@@ -30,39 +31,67 @@ def newest_times(
     retention of exact samples.
     """
     hour_ms = slot_of(since_ms, HOUR)
-    commands: list[Command] = []
     unknown = LogProgress(1, 0)
-    for name in names:
-        shard, known = keys.shard_of(name, shards), progress.get(name, unknown)
-        if known.newest > known.sealed:
-            # First: what has left the unsealed log until it is read is in the minutes.
-            log_key, after = keys.metric(namespace, shard, name).log, b"(%d" % known.sealed
-            commands.append(("ZRANGEBYSCORE", log_key, after, "+inf"))
-        commands += [
-            ("HGET", keys.rollup(namespace, shard, name).state, "newest"),
-            ("HKEYS", keys.data(namespace, shard, name, "minute", hour_ms)),
-        ]
-    replies = iter((yield commands))
-    found: dict[str, int] = {}
-    fields_by_name: dict[str, list[bytes]] = {}
-    for name in names:
-        known = progress.get(name, unknown)
-        log = next(replies) if known.newest > known.sealed else []
-        newest, fields = next(replies), next(replies)
-        with reading(f"state of {name!r}"):
-            latest = _latest_of_log(log)
-            newest_ms = -1 if newest is None else int(newest) * SECOND
-            if newest_ms > hour_ms:
-                latest = max(latest, newest_ms + HOUR - 1)
-            elif newest_ms == hour_ms and (fields := _fields_since(fields, since_ms)):
-                fields_by_name[name] = fields
-        if latest >= since_ms:
-            found[name] = latest
-    sealed_times = yield from _sealed_times(namespace, shards, fields_by_name, since_ms)
+    known = {name: progress.get(name, unknown) for name in names}
+    with pausing_gc():
+        commands = _commands(namespace, shards, known, hour_ms)
+    replies = yield commands
+    with pausing_gc():
+        found, minutes = _read_times(known, replies, since_ms, hour_ms)
+    sealed_times = yield from _sealed_times(namespace, shards, minutes, since_ms)
     for name, latest in sealed_times.items():
         if latest >= since_ms:
             found[name] = max(latest, found.get(name, -1))
     return found
+
+
+def _commands(
+    namespace: str, shards: int, progress: Mapping[str, LogProgress], hour_ms: int
+) -> list[Command]:
+    commands: list[Command] = []
+    for name, (newest, sealed) in progress.items():
+        shard = keys.shard_of(name, shards)
+        if newest > sealed:
+            # First: what has left the unsealed log until it is read is in the minutes.
+            log = keys.log(namespace, shard, name)
+            commands.append(("ZRANGEBYSCORE", log, b"(%d" % sealed, "+inf"))
+        commands.append(("HGET", keys.state(namespace, shard, name), "newest"))
+        commands.append(("HKEYS", keys.data(namespace, shard, name, "minute", hour_ms)))
+    return commands
+
+
+def _read_times(
+    progress: Mapping[str, LogProgress], replies: Iterable[Any], since_ms: int, hour_ms: int
+) -> tuple[dict[str, int], dict[str, "_Minutes"]]:
+    """Return the times of metrics, from *since_ms* on, and which minutes tell those of others."""
+    replies = iter(replies)
+    found: dict[str, int] = {}
+    minutes_by_name: dict[str, _Minutes] = {}
+    for name, known in progress.items():
+        log = next(replies) if known.newest > known.sealed else []
+        newest, fields = next(replies), next(replies)
+        with reading(f"state of {name!r}"):
+            latest = _latest_of_log(log) if log else -1
+            newest_ms = -1 if newest is None else int(newest) * SECOND
+            if newest_ms > hour_ms:
+                latest = max(latest, newest_ms + HOUR - 1)
+            elif newest_ms == hour_ms:
+                minutes = _minutes_since(fields, since_ms)
+                if minutes.fields:
+                    minutes_by_name[name] = minutes
+        if latest >= since_ms:
+            found[name] = latest
+    return found, minutes_by_name
+
+
+class _Minutes(NamedTuple):
+    """Fields of a partition of minutes, and the start in ms of the last of their minutes.
+
+    The start is -1 if one of the fields holds all minutes of its hour.
+    """
+
+    fields: list[bytes]
+    last_ms: int
 
 
 def _latest_of_log(log: list[bytes]) -> int:
@@ -75,30 +104,34 @@ def _latest_of_log(log: list[bytes]) -> int:
     return latest
 
 
-def _fields_since(fields: list[bytes], since_ms: int) -> list[bytes]:
-    """Return the fields of a partition of minutes that may have samples since then."""
+def _minutes_since(fields: list[bytes], since_ms: int) -> _Minutes:
+    """Return those of the fields of a partition that may have samples since then."""
     minute_s = slot_of(since_ms, MINUTE) // SECOND
-    return [
-        field
-        for field in fields
-        if (slot := field.partition(b"/")[0]) == b"segment" or int(slot) >= minute_s
-    ]
+    kept, last_s, has_segment = [], 0, False
+    for field in fields:
+        slot = field.partition(b"/")[0]
+        if slot == b"segment":
+            has_segment = True
+        elif int(slot) >= minute_s:
+            last_s = max(last_s, int(slot))
+        else:
+            continue
+        kept.append(field)
+    return _Minutes(kept, -1 if has_segment else last_s * SECOND)
 
 
 def _sealed_times(
-    namespace: str, shards: int, fields_by_name: Mapping[str, list[bytes]], since_ms: int
+    namespace: str, shards: int, minutes_by_name: Mapping[str, _Minutes], since_ms: int
 ) -> Operation[dict[str, int]]:
     """Return a time in ms that no sample of these fields of minutes exceeds."""
     hour_ms, minute_ms = slot_of(since_ms, HOUR), slot_of(since_ms, MINUTE)
     found: dict[str, int] = {}
     commands: list[Command] = []
     asked = []
-    for name, fields in fields_by_name.items():
-        starts = [field.partition(b"/")[0] for field in fields]
-        if b"segment" in starts:
-            # All minutes of the hour in one field.
+    for name, (fields, last_ms) in minutes_by_name.items():
+        if last_ms < 0:
             found[name] = hour_ms + HOUR - 1
-        elif (last_ms := max(map(int, starts)) * SECOND) > minute_ms:
+        elif last_ms > minute_ms:
             found[name] = last_ms + MINUTE - 1
         else:
             # A row whose samples are not stored exactly is listed at the start of its minute.

@@ -1,5 +1,6 @@
 """Read the catalogue: definitions and series of metrics."""
 
+from operator import itemgetter
 from typing import NamedTuple
 
 from redismetrics.errors import FormatMismatch, shown
@@ -10,7 +11,9 @@ from redismetrics.model.validation import MetricType, check_name
 from . import keys, scripts
 from .driver import Command, Operation
 from .namespace import shards
+from .pausing_gc import pausing_gc
 from .replies import (
+    DECODING_ERRORS,
     STAMP_BYTES,
     pairs,
     read_definition,
@@ -127,9 +130,29 @@ def catalogue(
     raises `FormatMismatch`, unless its type is one that only a newer version knows. *added* gets
     when each metric was added, by the server's clock in µs.
     """
+    entries = yield from _entries(namespace, shards)
+    with pausing_gc():
+        found = _read_entries(entries, strict=strict, skipped=skipped)
+        found.sort(key=itemgetter(0, 1))
+    if added is not None:
+        added.update((name, read_stamp(stamp)) for stamp, name, _ in found)
+    return {name: definition for _, name, definition in found}
+
+
+def _read_entries(
+    entries: list[tuple[bytes, bytes]], *, strict: bool, skipped: Skipped | None
+) -> list[tuple[bytes, str, Definition]]:
+    """Return stamp, name and definition of each entry of the catalogue; see there."""
     found = []
-    for name, data in (yield from _entries(namespace, shards)):
+    for name, data in entries:
         checked = ""
+        # A fast path: there may be many.
+        try:
+            definition = Definition.unpack(data[:-STAMP_BYTES])
+            found.append((data[-STAMP_BYTES:], check_name(name.decode()), definition))
+            continue
+        except DECODING_ERRORS:
+            pass
         try:
             with reading("the catalogue"):
                 checked = check_name(name.decode())
@@ -138,10 +161,7 @@ def catalogue(
             if strict and not isinstance(error.__cause__, NewerType):
                 raise
             skip(checked or shown(name), error, skipped)
-    found.sort(key=lambda entry: entry[:2])
-    if added is not None:
-        added.update((name, read_stamp(stamp)) for stamp, name, _ in found)
-    return {name: definition for _, name, definition in found}
+    return found
 
 
 def names(namespace: str, shards: int) -> Operation[list[str]]:

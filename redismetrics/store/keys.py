@@ -138,6 +138,7 @@ Raise FORMAT when the meaning of stored bytes changes; keep a dump of each forma
 tests/system/golden/.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 from zlib import crc32
 
@@ -198,6 +199,15 @@ class RollupKeys(NamedTuple):
     touched: str
 
 
+class CountedKeys(NamedTuple):
+    """Keys of one metric whose contents or sizes are its statistics."""
+
+    series: str
+    log: str
+    state: str
+    held: str
+
+
 def config(namespace: str) -> str:
     return f"rm:{namespace}:config"
 
@@ -222,9 +232,31 @@ def metric(namespace: str, number: int, name: str) -> MetricKeys:
     return MetricKeys(f"{head}:series", f"{head}:live", f"{head}:log", f"{head}:values")
 
 
+def log(namespace: str, number: int, name: str) -> str:
+    """Return this key of `metric` alone."""
+    return f"rm:{{{namespace}:{number}}}:{name}:log"
+
+
+def counted(namespace: str, number: int, name: str) -> CountedKeys:
+    """Return the keys of a metric that its statistics are read from."""
+    head = f"rm:{{{namespace}:{number}}}:{name}"
+    return CountedKeys(f"{head}:series", f"{head}:log", f"{head}:state", f"{head}:held")
+
+
+def totals_and_series(namespace: str, number: int, name: str) -> tuple[str, str]:
+    """Return these two keys of `metric`: a page reads them of each of many metrics."""
+    head = f"rm:{{{namespace}:{number}}}:{name}"
+    return f"{head}:live", f"{head}:series"
+
+
 def rollup(namespace: str, number: int, name: str) -> RollupKeys:
     head = f"rm:{{{namespace}:{number}}}:{name}"
     return RollupKeys(f"{head}:state", f"{head}:due", f"{head}:held", f"{head}:touched")
+
+
+def state(namespace: str, number: int, name: str) -> str:
+    """Return this key of `rollup` alone."""
+    return f"rm:{{{namespace}:{number}}}:{name}:state"
 
 
 def exemplars(namespace: str, number: int, name: str) -> str:
@@ -251,6 +283,8 @@ def data_name(resolution: str, partition_ms: int) -> str:
     return f"{resolution} {partition_ms // 1000}"
 
 
+# Many metrics have partitions of the same time.
+@lru_cache(10_000)
 def parse_data_name(name: bytes) -> tuple[str, int]:
     """Return the resolution (or ``samples``) and the partition's start in ms of a field of `held`.
 

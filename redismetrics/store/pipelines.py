@@ -5,18 +5,21 @@ does when a connection breaks is left to it.
 """
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import redis
 from hiredis import pack_command
 
 from .cluster_routing import Command
+from .pausing_gc import pausing_gc
 
 if TYPE_CHECKING:
     import redis.asyncio
 
 # Types of replies of RESP2 without those of errors.
 _REPLIES = frozenset((bytes, int, list, type(None)))
+_NO_OPTIONS: dict[str, Any] = {}
 
 
 def send(client: redis.Redis, commands: Sequence[Command], *, strict: bool) -> list[Any]:
@@ -68,7 +71,7 @@ def _replace(pipeline: Any, commands: Sequence[Command], execute: Any) -> None:
 
     A version of redis-py that names its method otherwise sends the commands in its own way.
     """
-    pipeline.command_stack = [(command, {}) for command in commands]
+    pipeline.command_stack = list(zip(commands, repeat(_NO_OPTIONS)))
     pipeline._execute_pipeline = execute
 
 
@@ -88,13 +91,16 @@ def _take_received(connection: Any, replies: list[Any], count: int) -> None:
     A version of redis-py that names its reader otherwise reads them one by one.
     """
     gets = getattr(getattr(connection._parser, "_reader", None), "gets", None)
-    while gets is not None and len(replies) < count:
-        reply = gets()
-        if type(reply) not in _REPLIES:
-            if isinstance(reply, redis.ConnectionError):
-                # For example "LOADING": redis-py tries again on another connection.
-                raise reply
-            if not isinstance(reply, Exception):
-                # No whole reply is there.
-                return
-        replies.append(reply)
+    if gets is None:
+        return
+    with pausing_gc():
+        while len(replies) < count:
+            reply = gets()
+            if type(reply) not in _REPLIES:
+                if isinstance(reply, redis.ConnectionError):
+                    # For example "LOADING": redis-py tries again on another connection.
+                    raise reply
+                if not isinstance(reply, Exception):
+                    # No whole reply is there.
+                    return
+            replies.append(reply)

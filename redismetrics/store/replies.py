@@ -18,7 +18,7 @@ _STAMP_MARK = b"\xcf"
 MAX_SERIES_ID = 1 << 26
 
 # What decoding may raise for corrupt bytes.
-_DECODING_ERRORS = (
+DECODING_ERRORS = (
     ValueError,
     TypeError,
     LookupError,
@@ -49,7 +49,7 @@ class reading:  # noqa: N801
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, _DECODING_ERRORS) and not isinstance(error, StoreError):
+        if isinstance(error, DECODING_ERRORS) and not isinstance(error, StoreError):
             raise FormatMismatch(f"cannot read {self._what}: {shown(error, 200)}") from error
 
 

@@ -1,18 +1,20 @@
 """Statistics that Redis holds about metrics, writers and workers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import msgpack
 
 from redismetrics.errors import FormatMismatch, shown
-from redismetrics.model.retention import RetentionPolicy
+from redismetrics.model.retention import Resolution, RetentionPolicy
 
 from . import keys
 from .catalog import series_counts
 from .driver import Command, Operation
 from .namespace import Config
-from .record_state import RecordState
+from .pausing_gc import pausing_gc
+from .record_state import RecordState, next_id, sealed_clock
 from .replies import pairs, read_definition, read_now_ms, reading
 from .unreadable import Skipped, read_readable, skip
 
@@ -62,17 +64,17 @@ def metric_stats(
     namespace: str, config: Config, names: list[str]
 ) -> Operation[dict[str, MetricStats]]:
     """Return the statistics of these metrics."""
-    commands: list[Command] = []
-    for name in names:
-        shard = keys.shard_of(name, config.shards)
-        recorded, worked = keys.metric(namespace, shard, name), keys.rollup(namespace, shard, name)
-        commands += [
-            ("HLEN", recorded.series),
-            ("HMGET", worked.state, "late", "pruned", "inexact"),
-            ("ZCARD", recorded.log),
-            ("HGETALL", worked.held),
-        ]
-    commands.append(("TIME",))
+    with pausing_gc():
+        commands: list[Command] = []
+        for name in names:
+            of = keys.counted(namespace, keys.shard_of(name, config.shards), name)
+            commands += [
+                ("HLEN", of.series),
+                ("HMGET", of.state, "late", "pruned", "inexact"),
+                ("ZCARD", of.log),
+                ("HGETALL", of.held),
+            ]
+        commands.append(("TIME",))
     (*replies, time), states = yield from _read_with_states(
         namespace, config, names, commands, definitions=True
     )
@@ -80,12 +82,20 @@ def metric_stats(
         namespace, config, dict(zip(names, replies[::4], strict=True)), states
     )
     now_ms, found = read_now_ms(time), {}
-    for at, name in enumerate(names):
-        with reading(f"the state of {name!r}"):
-            state, of_worker = states[name], replies[4 * at + 1 : 4 * at + 4]
-            retention = _retention(config.retention, name, state.definition, now_ms)
-            found[name] = _metric_stats(retention, now_ms, series[name], state, of_worker)
+    by_default = _levels(config.retention)
+    with pausing_gc():
+        for at, name in enumerate(names):
+            with reading(f"the state of {name!r}"):
+                state, of_worker = states[name], replies[4 * at + 1 : 4 * at + 4]
+                retention = _retention(config.retention, name, state.definition, now_ms)
+                levels = by_default if retention is config.retention else _levels(retention)
+                found[name] = _metric_stats(levels, now_ms, series[name], state, of_worker)
     return found
+
+
+def _levels(retention: RetentionPolicy) -> dict[str, Resolution]:
+    """Return the resolutions by name; that of exact samples counts for the number of samples."""
+    return {**{each.name: each for each in retention.with_raw}, "samples": retention.raw}
 
 
 def _retention(
@@ -165,7 +175,7 @@ def _count_series(
     maybe_padded = []
     for name in fields:
         with reading(f"the state of {name!r}"):
-            if states[name].unpack()[0].next_id >= PAD_AT:
+            if next_id(states[name].packed) >= PAD_AT:
                 maybe_padded.append(name)
     counts = dict(fields)
     if maybe_padded:
@@ -208,7 +218,7 @@ def progress(namespace: str, config: Config, names: list[str]) -> Operation[dict
     for name, (packed, dirty, _) in states.items():
         try:
             with reading(f"the state of {name!r}"):
-                sealed = RecordState.unpack(packed).sealed
+                sealed = sealed_clock(packed)
                 found[name] = LogProgress(max(int(float(dirty or 0)), sealed), sealed)
         except FormatMismatch:
             continue
@@ -227,17 +237,21 @@ def readable_activity(
 
 
 def _metric_stats(
-    retention: RetentionPolicy, now_ms: int, series: int, state: _ShardState, of_worker: list[Any]
+    levels: Mapping[str, Resolution],
+    now_ms: int,
+    series: int,
+    state: _ShardState,
+    of_worker: list[Any],
 ) -> MetricStats:
     recorded, last_ms = state.unpack()
     counts, blocks, held = of_worker
     late, pruned, inexact = (int(each or 0) for each in counts)
     kept = 0
-    by_name = {each.name: each for each in retention.with_raw}
-    level_bytes = dict.fromkeys(by_name, 0)
+    level_bytes = dict.fromkeys(levels, 0)
+    del level_bytes["samples"]
     for field, amount in pairs(held).items():
         what, partition_ms = keys.parse_data_name(field)
-        is_gone = by_name.get(what, retention.raw).is_expired(partition_ms, now_ms)
+        is_gone = levels.get(what, levels["samples"]).is_expired(partition_ms, now_ms)
         if what == "samples":
             pruned += int(amount) if is_gone else 0
             kept += 0 if is_gone else int(amount)
