@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from redismetrics.columnar.summaries import Summaries
+from redismetrics.columnar.summaries import Deferred
 from redismetrics.errors import MissingExtra
 from redismetrics.model.safe_url import safe_url
 from redismetrics.queries.older import OlderQuestion
@@ -47,18 +47,17 @@ _REAL = np.dtype([("length", ">i4"), ("value", ">f8")])
 # Number of dimensions, whether there are NULLs, type; length and lower bound of the one dimension.
 _ARRAY_HEAD = 20
 
-# The columns of the rows that were found, and how their arrays are read.
-_COLUMNS = {
-    "width": _WHOLE,
-    "number": _WHOLE,
-    "slot": _WHOLE,
-    "count": _WHOLE,
-    "sum": _REAL,
-    "m2": _REAL,
-    "min": _REAL,
-    "max": _REAL,
-    "last": _REAL,
-    "last_time": _WHOLE,
+# How the arrays of the rows that were found are read: those that say what a row is about, and the
+# columns of summaries, with their names in the tables.
+_ABOUT = {"width": _WHOLE, "number": _WHOLE, "slot": _WHOLE}
+_SUMMARIES = {
+    "count": ("count", _WHOLE),
+    "total": ("sum", _REAL),
+    "m2": ("m2", _REAL),
+    "low": ("min", _REAL),
+    "high": ("max", _REAL),
+    "last": ("last", _REAL),
+    "last_ms": ("last_time", _WHOLE),
 }
 
 # All series of the metric, then those that are asked for, then their rows in the ranges. One series
@@ -99,7 +98,7 @@ SELECT {width}::bigint AS width, c.number, d.*
 FROM chosen c
 CROSS JOIN unnest({begins}::timestamptz[], {ends}::timestamptz[]) w(since, until)
 CROSS JOIN LATERAL (
-    SELECT slot, count, sum, m2, min, max, last, last_time, {digest} AS digest FROM {rows}
+    SELECT {columns}, {digest} AS digest FROM {rows}
     WHERE series = c.id AND slot >= w.since AND slot < w.until OFFSET 0
 ) d"""
 
@@ -112,7 +111,7 @@ class PostgresFinder:
         self._names = Names(schema, prefix)
         # Connections with the process that made them: a forked child must not use those.
         self._idle: list[tuple[int, psycopg.Connection[Any]]] = []
-        self._statements = {each: self._statement(each) for each in (False, True)}
+        self._statements: dict[tuple[tuple[str, ...], bool], bytes] = {}
 
     def find(self, question: OlderQuestion, of: ReadingPlan) -> Found:
         tags = question.wanted.tags
@@ -131,7 +130,9 @@ class PostgresFinder:
             ranges = of.ranges.get(name, [])
             parameters[f"{name}_begins"] = [_time(begin) for begin, _ in ranges]
             parameters[f"{name}_ends"] = [_time(end) for _, end in ranges]
-        statement = self._statements[question.wanted.with_points]
+        wanted = question.wanted
+        columns = tuple(name for name in _SUMMARIES if name in wanted.columns)
+        statement = self._statement(columns, with_points=wanted.with_points)
         with self._connection() as connection, connection.cursor(binary=True) as cursor:
             # To prepare it would be another round trip, and it is planned in a few milliseconds.
             cursor.execute(statement, parameters, prepare=False)
@@ -139,9 +140,16 @@ class PostgresFinder:
         assert found is not None, "BUG: no result of a SELECT"
         if not found.ntuples:
             raise too_many(question.name)
-        return _found(found)
+        return _found(found, columns)
 
-    def _statement(self, with_points: bool) -> bytes:
+    def _statement(self, columns: tuple[str, ...], *, with_points: bool) -> bytes:
+        key = columns, with_points
+        if key not in self._statements:
+            self._statements[key] = self._make_statement(columns, with_points=with_points)
+        return self._statements[key]
+
+    def _make_statement(self, columns: tuple[str, ...], *, with_points: bool) -> bytes:
+        names = [_SUMMARIES[name][0] for name in columns]
         firsts, parts = [], []
         for name, width in WIDTHS.items():
             rows = self._names.table(f"{name}_rows")
@@ -150,12 +158,15 @@ class PostgresFinder:
                 sql.SQL(_ROWS).format(
                     width=sql.Literal(width),
                     rows=rows,
+                    columns=sql.SQL(", ").join(map(sql.Identifier, ("slot", *names))),
                     digest=sql.SQL("digest" if with_points else "NULL::bytea"),
                     begins=sql.Placeholder(f"{name}_begins"),
                     ends=sql.Placeholder(f"{name}_ends"),
                 )
             )
-        arrays = (sql.SQL("array_agg({})").format(sql.Identifier(name)) for name in _COLUMNS)
+        arrays = [
+            sql.SQL("array_agg({})").format(sql.Identifier(name)) for name in (*_ABOUT, *names)
+        ]
         digests = "array_agg(octet_length(digest)::bigint), string_agg(digest, ''::bytea)"
         return (
             sql.SQL(_STATEMENT)
@@ -243,31 +254,27 @@ def _is_alive(connection: "psycopg.Connection[Any]") -> bool:
     return True
 
 
-def _found(result: Any) -> Found:
+def _found(result: Any, columns: tuple[str, ...]) -> Found:
     described = json.loads(result.get_value(0, 0))
-    columns = {
-        name: _numbers(result.get_value(0, at), kind)
-        for at, (name, kind) in enumerate(_COLUMNS.items(), 1)
-    }
-    after = 1 + len(_COLUMNS)
+    kinds = [*_ABOUT.values(), *(_SUMMARIES[name][1] for name in columns)]
+    width, number, slot, *found = (
+        _numbers(result.get_value(0, at), kind) for at, kind in enumerate(kinds, 1)
+    )
+    after = 1 + len(kinds)
     firsts = {
         name: round(float(first) * 1000)
         for name, first in described["firsts"].items()
         if first is not None
     }
+    summaries = dict(zip(columns, found, strict=True))
+    if "last_ms" in summaries:
+        summaries["last_ms"] = _ms(summaries["last_ms"])
     rows = RowColumns(
-        columns["width"],
-        columns["number"],
-        _ms(columns["slot"]),
-        Summaries(
-            columns["count"],
-            columns["sum"],
-            columns["m2"],
-            columns["min"],
-            columns["max"],
-            columns["last"],
-            _ms(columns["last_time"]),
-        ),
+        width,
+        number,
+        _ms(slot),
+        # A column that was not asked for is not there.
+        Deferred(len(slot), summaries.__getitem__),
         _numbers(result.get_value(0, after), _WHOLE),
         bytes(result.get_value(0, after + 1) or b""),
     )

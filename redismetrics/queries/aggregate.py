@@ -27,8 +27,16 @@ _COLUMNS = {
     "stddev": ("total", "m2"),
     "min": ("low",),
     "max": ("high",),
-    "last": ("last",),
+    "last": ("last", "last_ms"),
 }
+
+
+def columns_of(aggregations: Sequence[str]) -> frozenset[str]:
+    """Return the columns of summaries that these aggregations read."""
+    columns = {"count", *(column for name in aggregations for column in _COLUMNS.get(name, ()))}
+    if any(percentile_rank(name) is not None for name in aggregations):
+        columns |= {"low", "high"}
+    return frozenset(columns)
 
 
 def group_series(
@@ -57,12 +65,10 @@ def aggregate(
     length of a group's window, for `rate`.
     """
     ranks = {name: rank for name in aggregations if (rank := percentile_rank(name)) is not None}
-    columns = {"count", *(column for name in aggregations for column in _COLUMNS.get(name, ()))}
-    if ranks:
-        columns |= {"low", "high"}
+    columns = columns_of(aggregations)
     group_columns = [group_of(rows.series, rows.time) for rows in data.parts]
     parts = [(group, rows.summaries) for group, rows in zip(group_columns, data.parts, strict=True)]
-    merged = summaries.merge_all(parts, groups, frozenset(columns))
+    merged = summaries.merge_all(parts, groups, columns)
     is_counter = data.definition.type == "counter"
     result: dict[str, list[Any]] = {}
     quantiles: dict[str, Floats] = {}

@@ -14,7 +14,7 @@ from redismetrics.errors import InvalidQuery
 from redismetrics.model.sample import Sample
 from redismetrics.store.driver import Operation
 
-from .aggregate import Row, aggregate_groups, empty_result, group_series, group_text
+from .aggregate import Row, aggregate_groups, columns_of, empty_result, group_series, group_text
 from .context import QueryContext
 from .fetch import fetch
 from .query import Query, check_keys
@@ -34,7 +34,7 @@ def evaluate(context: QueryContext, query: Query) -> Operation[Any]:
 
 def _aggregate(context: QueryContext, query: Query) -> Operation[Any]:
     (aggregation,) = query.aggregations
-    data, _ = yield from fetch(context, query)
+    data, _ = yield from fetch(context, query, columns=columns_of(query.aggregations))
     groups, columns = aggregate_groups(data, query, context)
     values = columns[aggregation]
     if not query.group_by:
@@ -66,7 +66,7 @@ def rollup(context: QueryContext, query: Query) -> Operation[dict[Any, Row]]:
     keys = check_keys(query.keys)
 
     def read() -> Operation[dict[Any, Row]]:
-        data, _ = yield from fetch(context, query)
+        data, _ = yield from fetch(context, query, columns=columns_of(query.aggregations))
         groups, columns = aggregate_groups(data, query, context)
         return {
             group_text(group) if keys == "text" else group: {

@@ -19,6 +19,7 @@ from redismetrics.columnar import arrays, block_codec, rollup_table
 from redismetrics.columnar.arrays import Ints
 from redismetrics.columnar.rollup_table import Table
 from redismetrics.columnar.samples import Samples, concat, no_samples, summarise
+from redismetrics.columnar.summaries import ALL
 from redismetrics.model.definition import Definition
 from redismetrics.model.retention import RetentionPolicy
 from redismetrics.model.time import MINUTE
@@ -52,19 +53,27 @@ from .snapshot import NEVER, Snapshot, read_snapshot
 
 
 def fetch(
-    context: QueryContext, query: Query, *, exact: bool = False, points: bool = False
+    context: QueryContext,
+    query: Query,
+    *,
+    exact: bool = False,
+    points: bool = False,
+    columns: frozenset[str] = ALL,
 ) -> Operation[tuple[SeriesData | None, Edges]]:
     """Return the data of a query's series and window, and the window by the server's clock.
 
     The data is None for an unknown metric. If the query has an interval, no row is coarser than it.
     With *exact*, samples are returned as recorded as long as they are stored that way; likewise
-    those of a metric that keeps its samples, for percentiles or if *points* are asked for.
+    those of a metric that keeps its samples, for percentiles or if *points* are asked for. Of an
+    archive's summaries, only *columns* are read.
 
     Raises:
         OutsideRetention: If the interval is finer than what the window still holds.
     """
     points = points or any(percentile_rank(each) is not None for each in query.aggregations)
-    found = yield from read_window(context, query.name, _QueryReading(query, exact, points))
+    found = yield from read_window(
+        context, query.name, _QueryReading(query, exact, points, columns)
+    )
     if found.snapshot is None:
         return None, found.edges
     return _series_data(found), found.edges
@@ -219,6 +228,7 @@ class _QueryReading:
     query: Query
     exact: bool
     exact_if_kept: bool
+    columns: frozenset[str]
 
     def window(
         self, retention: RetentionPolicy, now_ms: int, *, is_archived: bool
@@ -235,7 +245,9 @@ class _QueryReading:
         widths = tuple(each.width for each in fitting)
         shares = (Share(widths, fitting[0].kept_from(now_ms)),) if fitting else ()
         with_points = self.exact or self.exact_if_kept
-        return Wanted(shares, interval is not None, self.query.tags, None, with_points)
+        return Wanted(
+            shares, interval is not None, self.query.tags, None, with_points, columns=self.columns
+        )
 
     def select(self, snapshot: Snapshot) -> tuple[list[dict[str, str]], Ints]:
         if self.exact_if_kept and snapshot.definition.keeps_samples:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from redismetrics.columnar.rollup_table import Table
+from redismetrics.columnar.summaries import ALL
 from redismetrics.model.validation import MetricType
 from redismetrics.store.driver import BlockingCall, Operation
 
@@ -42,6 +43,7 @@ class Wanted:
         cuts: Slots that are not read as a whole. None: those that the window cuts.
         with_points: Read the points of digests.
         is_known_only: Leave out series that Redis does not know.
+        columns: The columns of summaries that are used.
     """
 
     shares: tuple[Share, ...]
@@ -50,6 +52,7 @@ class Wanted:
     cuts: Cuts | None = field(compare=False)
     with_points: bool
     is_known_only: bool = False
+    columns: frozenset[str] = ALL
 
 
 @dataclass(frozen=True, slots=True)

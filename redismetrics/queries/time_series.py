@@ -11,7 +11,7 @@ from redismetrics.model.time import OPEN_SINCE, OPEN_UNTIL, to_datetime
 from redismetrics.model.windows import interval_ms
 from redismetrics.store.driver import Operation
 
-from .aggregate import GroupKey, Row, aggregate, check_rows, empty_result, group_series
+from .aggregate import GroupKey, Row, aggregate, check_rows, columns_of, empty_result, group_series
 from .context import QueryContext
 from .fetch import fetch
 from .query import Query
@@ -36,7 +36,7 @@ def time_series(context: QueryContext, query: Query) -> Operation[list[Row]]:
     width = interval_ms(query.interval)
 
     def read() -> Operation[list[Row]]:
-        data, edges = yield from fetch(context, query)
+        data, edges = yield from fetch(context, query, columns=columns_of(query.aggregations))
         if data is None or not len(data):
             if not query.fill or query.group_by:
                 return []
