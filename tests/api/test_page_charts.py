@@ -205,6 +205,21 @@ def test_heat_map_is_drawn_darker_or_lighter_where_there_is_more(
         assert lightness == sorted(lightness, reverse=scheme == "light")
 
 
+def test_table_of_a_heat_map_is_accessible(browser: Any, address: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe")
+    # The page's own policy would stop the script that examines it.
+    with opened(browser, address, bypass_csp=True, reduced_motion="reduce") as page:
+        show(page, address, "metric/seconds?show=heat")
+        page.get_by_text("Heat map as a table").click()
+        expect(page.get_by_role("table", name="Samples by value and time")).to_be_visible()
+        found = axe.Axe().run(page, options={"resultTypes": ["violations"], "preload": False})
+        assert [
+            each["id"]
+            for each in found.response["violations"]
+            if each["impact"] in ("serious", "critical")
+        ] == []
+
+
 def test_heat_map_of_nothing_says_so(browser: Any, address: str) -> None:
     with opened(browser, address) as page:
         page.goto(

@@ -39,6 +39,7 @@ VIEWS = {
     "counter": ("#/metric/jobs?by=tenant", "acme"),
     "bars": ("#/metric/jobs?show=sum&style=bar&compare=1", "All series"),
     "histogram": ("#/metric/seconds", "p95"),
+    "heat map": ("#/metric/seconds?show=heat", "samples in a cell"),
     "long name": (f"#/metric/{LONG}?by={'k' * 100}", "v" * 20),
     "samples": ("#/metric/jobs?tail=1", "Live samples"),
     "explore": ("#/explore", "Examples"),

@@ -8,7 +8,7 @@ const SPANS = 12; // columns of the table
 
 export function heatTable() {
   const key = h("ul.heat-key", { "aria-label": "Samples in a cell" });
-  const body = h("div.scroll");
+  const body = h("div.scroll", { tabindex: 0, role: "group", "aria-label": "Table, scrollable" });
   const details = h("details.heat-table", {}, h("summary", {}, "Heat map as a table"), body);
   const element = h("div", { hidden: true }, key, details);
   let model = null;
