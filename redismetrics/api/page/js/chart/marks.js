@@ -6,35 +6,50 @@ const NEAR = 7; // pixels from a line at which the pointer is on it
 const FLAG = 5;
 
 /** Draw the *marks* of a window; the *pointed* one is drawn through. */
-export function drawMarks(context, { at, left, right, top, bottom }, marks, pointed) {
-  const drawn = new Set();
-  for (const mark of marks) {
-    const x = Math.round(at(mark.time)) + 0.5;
-    // Of marks that share a pixel one line is enough.
-    if (x < left || x > right || (drawn.has(x) && mark !== pointed)) continue;
-    drawn.add(x);
-    const line = (width, dye, dash) => {
-      context.strokeStyle = color(dye);
-      context.lineWidth = width;
-      context.setLineDash(dash);
-      context.beginPath();
-      context.moveTo(x, top);
-      context.lineTo(x, bottom);
-      context.stroke();
-    };
-    // A light edge, to be seen on bars and heat maps too.
-    context.globalAlpha = 0.6;
-    line(3, "card", []);
-    context.globalAlpha = 1;
-    line(mark === pointed ? 2 : 1, "ink", mark === pointed ? [] : [4, 3]);
-    context.setLineDash([]);
-    context.fillStyle = color("ink");
-    context.beginPath();
-    context.moveTo(x - FLAG, top - FLAG - 2);
-    context.lineTo(x + FLAG, top - FLAG - 2);
-    context.lineTo(x, top + 2);
-    context.fill();
+export function drawMarks(context, scale, marks, pointed) {
+  const { at, left, right } = scale;
+  const places = marks.map(({ time }) => Math.round(at(time)) + 0.5);
+  // Of marks that share a pixel one line is enough.
+  const distinct = [...new Set(places)].filter((x) => x >= left && x <= right);
+  if (!distinct.length) return;
+  const lines = verticals(distinct, scale);
+  // A light edge, to be seen on bars and heat maps too.
+  context.globalAlpha = 0.6;
+  stroke(context, lines, 3, "card");
+  context.globalAlpha = 1;
+  stroke(context, lines, 1, "ink", [4, 3]);
+  // By id: each answer of the server has new ones.
+  const place = places[marks.findIndex(({ id }) => id === pointed?.id)];
+  if (place) stroke(context, verticals([place], scale), 2, "ink");
+  context.fillStyle = color("ink");
+  context.fill(flags(distinct, scale));
+}
+
+function verticals(places, { top, bottom }) {
+  const path = new Path2D();
+  for (const x of places) {
+    path.moveTo(x, top);
+    path.lineTo(x, bottom);
   }
+  return path;
+}
+
+function flags(places, { top }) {
+  const path = new Path2D();
+  for (const x of places) {
+    path.moveTo(x - FLAG, top - FLAG - 2);
+    path.lineTo(x + FLAG, top - FLAG - 2);
+    path.lineTo(x, top + 2);
+  }
+  return path;
+}
+
+function stroke(context, path, width, dye, dash = []) {
+  context.strokeStyle = color(dye);
+  context.lineWidth = width;
+  context.setLineDash(dash);
+  context.stroke(path);
+  context.setLineDash([]);
 }
 
 /** The marks at a pixel, or within the interval at *place* of the times. */
