@@ -12,6 +12,7 @@ from redismetrics.model.time import SECOND
 from redismetrics.model.validation import check_type
 from redismetrics.model.windows import interval_ms, window_ms
 from redismetrics.queries import json_results
+from redismetrics.queries.arguments import check_metric_name
 from redismetrics.queries.overview import OverviewQuery
 
 from . import schemas
@@ -57,7 +58,7 @@ async def get_overview(service: Service, request: Request, values: Values) -> He
     query = _query(service, values)
     is_past = query.until_ms <= query.now_ms
     key = (
-        *(query.since_ms, query.until_ms, query.interval_ms, query.limit),
+        *(query.since_ms, query.until_ms, query.interval_ms, query.limit, query.after),
         *(query.names, query.types, tuple(sorted(values["tag"], key=repr))),
     )
 
@@ -99,6 +100,7 @@ def _query(service: Service, values: Values) -> OverviewQuery:
         tag_filter(values["tag"]),
         values["limit"],
         service.limits.max_series,
+        values["after"] or "",
     )
 
 
@@ -144,6 +146,12 @@ def overview_endpoint(limits: Limits) -> Endpoint:
                 read_whole("limit", 1, most),
                 default=min(1000, most),
             ),
+            Parameter(
+                "after",
+                "Only metrics after this name: to read those beyond the limit.",
+                schemas.NAME,
+                check_metric_name,
+            ),
         ),
         schemas.result_schema(
             times={"type": "array", "items": {"type": "integer"}},
@@ -151,6 +159,7 @@ def overview_endpoint(limits: Limits) -> Endpoint:
             samples={"type": "array", "items": {"type": "number"}},
             metrics={"type": "array", "items": _METRIC},
             left_off={"type": "integer", "minimum": 0},
+            next={"oneOf": [schemas.NAME, {"type": "null"}]},
         ),
         errors=(413, 503),
     )

@@ -35,6 +35,7 @@ _INTERVALS = (
 # Metrics that are read at the same time: bounds the memory of their rows.
 _AT_ONCE = 50
 _DIGITS = ".6g"
+_WILDCARDS = frozenset("*?[")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class OverviewQuery:
         now_ms: The time now: no interval of a trend ends later.
         interval_ms: The interval of the trends; None: one that suits the window.
         names: Only metrics whose name matches one of these patterns; none: all.
+        after: Only metrics after this name, which is how a long list is read in parts.
         types: Only metrics of these types; none: all.
         tags: Only series with these tags, as for `Query`.
         limit: The most metrics.
@@ -62,13 +64,23 @@ class OverviewQuery:
     tags: Mapping[str, str | None] | None = None
     limit: int = 1000
     max_series: int = 20_000
+    after: str = ""
 
-    def shows(self, metric: Row) -> bool:
-        """Return whether a metric of `list_metrics` has one of the names and types."""
-        name = metric["name"]
-        return (not self.types or metric["type"] in self.types) and (
-            not self.names or any(fnmatchcase(name, pattern) for pattern in self.names)
-        )
+    def choose(self, metrics: list[Row]) -> list[Row]:
+        """Return those of `list_metrics` that have one of the names and types."""
+        names = {name for name in self.names if not _WILDCARDS.intersection(name)}
+        patterns = [name for name in self.names if name not in names]
+        return [
+            metric
+            for metric in metrics
+            if metric["name"] > self.after
+            and (not self.types or metric["type"] in self.types)
+            and (
+                not self.names
+                or metric["name"] in names
+                or any(fnmatchcase(metric["name"], pattern) for pattern in patterns)
+            )
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +119,7 @@ def overview(context: QueryContext, query: OverviewQuery) -> Operation[dict[str,
     """
     config = yield from context.namespace.config()
     trend = _trend(query, config.retention)
-    metrics = [row for row in (yield from list_metrics(context)) if query.shows(row)]
+    metrics = query.choose((yield from list_metrics(context)))
     shown = metrics[: query.limit]
     budget, read = query.max_series, []
     for row in shown:
@@ -140,6 +152,7 @@ def overview(context: QueryContext, query: OverviewQuery) -> Operation[dict[str,
         "samples": [_rounded(each / trend.width * SECOND) for each in samples.tolist()],
         "metrics": rows,
         "left_off": len(metrics) - len(shown),
+        "next": shown[-1]["name"] if len(metrics) > len(shown) else None,
     }
 
 

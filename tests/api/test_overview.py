@@ -101,6 +101,19 @@ def test_names_types_and_limit_choose_metrics(filled: Metrics, web: Any) -> None
     assert (list(by_name(limited)), limited["left_off"]) == (["depth"], 3)
 
 
+def test_many_metrics_are_read_in_parts(filled: Metrics, web: Any) -> None:
+    parts, after = [], ""
+    while after is not None:
+        part = overview(web, f"{WINDOW}&limit=3{after and f'&after={after}'}")
+        parts.append((list(by_name(part)), part["left_off"]))
+        after = part["next"]
+    assert parts == [(["depth", "jobs", "latency"], 1), (["old"], 0)]
+    # Also if none of a part has the tags.
+    tagged = overview(web, f"{WINDOW}&limit=1&tag=queue%3Dweb")
+    assert (tagged["metrics"], tagged["next"]) == ([], "depth")
+    assert error_message(web.get("/api/overview?after=%20"), 400).startswith("invalid metric name")
+
+
 def test_the_interval_suits_the_window(filled: Metrics, web: Any) -> None:
     assert overview(web, WINDOW)["interval"] == 120
     assert overview(web, f"since={UNTIL - 3600}&until={UNTIL}")["interval"] == 60

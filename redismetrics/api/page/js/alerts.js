@@ -58,3 +58,17 @@ export async function readSilenced(signal) {
   const keys = new Set(silent.map(({ labels }) => keyOf(labels)));
   return (labels) => keys.has(keyOf(labels));
 }
+
+/** Return whether an active silence without regular expressions fits these labels.
+ *
+ * The server tells only of alerts that fire; those that are pending can be silenced too.
+ */
+export const isSilencedBy = (silences, labels) =>
+  silences.some(
+    ({ status, matchers }) =>
+      status.state === "active" &&
+      matchers.every(
+        ({ name, value, isRegex, isEqual = true }) =>
+          !isRegex && ((labels[name] ?? "") === value) === isEqual,
+      ),
+  );

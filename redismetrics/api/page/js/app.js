@@ -17,6 +17,8 @@ import * as store from "./views/store.js";
 
 const isFiring = ({ state }) => state === "firing";
 const VIEWS = { overview, metric, explore, alerts, store };
+const FOLLOWING = new Set(["overview"]); // views with a stream of all metrics
+const COUNTED = 55_000; // ms until firing alerts are counted again
 const main = document.getElementById("main");
 
 const app = {
@@ -35,6 +37,7 @@ const app = {
 };
 
 let shown = null; // {key, view, leave}
+let failures = 0; // answers that a view did not get
 
 /** Show what the address says: a new view if its name changed, otherwise an update of this one. */
 function show({ fresh = false } = {}) {
@@ -68,7 +71,7 @@ function connected(is) {
   if (is === app.isConnected) return;
   app.isConnected = is;
   bar.showConnection(is ? "catching" : "cut");
-  if (is) refresh();
+  if (is) Promise.resolve(refreshing).then(refresh);
 }
 
 /** Tell of an error that leaves the view as it is. */
@@ -85,6 +88,7 @@ function fail(error, place, again) {
     askForToken();
     return;
   }
+  failures++;
   if (error.status === 0) connected(false);
   const retry = h("button.button", { onclick: again }, "Try again");
   fill(
@@ -113,10 +117,45 @@ function repaint() {
   show({ fresh: true });
 }
 
-async function refresh() {
-  if (!app.live || document.hidden || windowOf(read().query, app.now()).fixed) return;
-  await shown.view.update(read(), { again: true });
+let refreshing = null; // the refresh that runs
+let counted = 0; // when alerts were counted
+
+/** Ask for everything again, unless that is being done. */
+function refresh() {
+  if (!app.live || document.hidden) return null;
+  refreshing ??= readAgain().finally(() => {
+    refreshing = null;
+  });
+  return refreshing;
+}
+
+async function readAgain() {
+  const before = failures;
+  if (!app.info) await readInfo().catch(() => {});
+  await countAlerts();
+  const route = read();
+  if (!windowOf(route.query, app.now()).fixed) await shown.view.update(route, { again: true });
+  // A view with a stream learns from it that the server is back.
+  if (failures === before && !FOLLOWING.has(route.view)) app.isConnected = true;
   bar.showConnection(app.isConnected ? "live" : "cut");
+}
+
+async function readInfo() {
+  app.info = await info();
+  app.skew = app.info.now - Date.now() / 1000;
+  bar.showNamespace(app.info.namespace);
+  show({ fresh: true });
+}
+
+/** Show how many alerts fire, in each view; the view of alerts does it by itself. */
+async function countAlerts() {
+  if (!app.info?.promql || read().view === "alerts" || Date.now() - counted < COUNTED) return;
+  counted = Date.now();
+  try {
+    app.firing((await alertRules.read()).filter(isFiring).length);
+  } catch {
+    // The view tells what is wrong with the server.
+  }
 }
 
 function move(part) {
@@ -174,10 +213,8 @@ setInterval(refresh, 10_000);
 show({ fresh: true });
 
 try {
-  app.info = await info();
-  app.skew = app.info.now - Date.now() / 1000;
-  show({ fresh: true });
-  if (app.info.promql) app.firing((await alertRules.read()).filter(isFiring).length);
+  await readInfo();
+  await countAlerts();
 } catch (error) {
   complain(error);
 }

@@ -35,6 +35,19 @@ export function fill(element, ...children) {
   return element;
 }
 
+/** Replace the children of *element*; the focus goes to what has the text of what had it. */
+export function refill(element, ...children) {
+  const focused = document.activeElement;
+  if (focused === element || !element.contains(focused)) return fill(element, ...children);
+  const text = focused.textContent;
+  const same = () =>
+    [...element.querySelectorAll("a, button, input")].filter((each) => each.textContent === text);
+  const at = same().indexOf(focused);
+  fill(element, ...children);
+  same()[at]?.focus({ preventScroll: true });
+  return element;
+}
+
 /** Return a text with its control and direction characters spelled out. */
 export function visible(text) {
   return String(text).replace(

@@ -3,11 +3,16 @@
 import { ask } from "./api.js";
 
 const SHOWN = 50; // series of a chart
+const MOST = 500; // series of an answer
+const TRUNCATED = "results truncated due to limit";
 const RESERVED = new Set(["__name__", "le"]);
 
-/** Evaluate *query* over a window: `{times, interval, groups, left, warnings}`. */
+/** Evaluate *query* over a window: `{times, interval, groups, left, isCut, warnings}`.
+ *
+ * *left* series are not in *groups*, or more if the answer was cut.
+ */
 export async function range(query, { since, until, step }, signal) {
-  const asked = { query, start: since, end: until, step };
+  const asked = { query, start: since, end: until, step, limit: MOST };
   const { data, warnings = [] } = await ask("v1/query_range", asked, signal);
   const count = Math.floor((until - since) / step) + 1;
   const times = Array.from({ length: count }, (_, at) => since + at * step);
@@ -20,12 +25,15 @@ export async function range(query, { since, until, step }, signal) {
     return { tags: metric, values: { value } };
   });
   const left = Math.max(0, groups.length - SHOWN);
-  return { times, interval: step, groups: groups.slice(0, SHOWN), left, warnings };
+  const isCut = warnings.includes(TRUNCATED);
+  const told = warnings.filter((text) => text !== TRUNCATED);
+  const shown = groups.slice(0, SHOWN);
+  return { times, interval: step, groups: shown, left, isCut, warnings: told };
 }
 
 /** Evaluate *query* at one time: labels as JSON -> value. */
 export async function instant(query, time, signal) {
-  const { data } = await ask("v1/query", { query, time }, signal);
+  const { data } = await ask("v1/query", { query, time, limit: MOST }, signal);
   if (data.resultType === "scalar") return new Map([["{}", data.result[1]]]);
   if (data.resultType !== "vector") return new Map();
   return new Map(data.result.map(({ metric, value }) => [JSON.stringify(metric), value[1]]));
@@ -38,6 +46,35 @@ export async function words(signal) {
     ask("v1/labels", {}, signal),
   ]);
   return { metrics: metrics.data, labels: labels.data.filter((each) => !RESERVED.has(each)) };
+}
+
+/** Return values of a label, of the series of *metric* if it is given. */
+export async function labelValues(label, metric, signal) {
+  const asked = { "match[]": metric, limit: MOST };
+  return (await ask(`v1/label/${encodeURIComponent(label)}/values`, asked, signal)).data;
+}
+
+// What the scanner finds, which is the only kind of error whose place may be the very first.
+const SCANNED = /^(unclosed|unterminated|unexpected (character|right)|unknown function)/;
+
+/** Return where *text* has the error that the API reports, as [from, to); by default all of it.
+ *
+ * Places are those of Prometheus, `line:column`, which count characters from 1.
+ */
+export function placeOf(message, text) {
+  const everything = [0, text.length];
+  const found = /^(\d+):(\d+): parse error: (.*)/s.exec(message);
+  if (!found) return everything;
+  const [line, column] = [found[1] - 1, found[2] - 1];
+  if (!line && !column && !SCANNED.test(found[3])) return everything;
+  const lines = text.split("\n");
+  if (!(line in lines)) return everything;
+  const before = lines.slice(0, line).reduce((sum, each) => sum + each.length + 1, 0);
+  const from = before + [...lines[line]].slice(0, column).join("").length;
+  const rest = text.slice(from);
+  // A quote that is not closed takes all that follows.
+  const length = /^["'`]/.test(rest) ? rest.length : (/^([\w:]+|.)/su.exec(rest)?.[0].length ?? 0);
+  return length ? [from, from + length] : everything;
 }
 
 /** Return expressions over metrics that exist, as [text, explanation]. */

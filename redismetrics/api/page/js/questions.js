@@ -67,7 +67,13 @@ export const keysOf = async (query, signal) => (await tags(query, signal)).map((
 export const info = (signal) => ask("info", {}, signal);
 
 /** Return what each metric did in a window; see `/api/overview`. */
-export const overview = ({ since, until, step, tags }, signal) =>
-  ask("overview", { since, until, interval: `${step}s`, tag: tags, limit: 2000 }, signal);
+export function overview({ step, ...asked }, signal) {
+  return ask("overview", { ...asked, interval: `${step}s` }, signal);
+}
 
 export const stats = async (signal) => (await ask("stats", {}, signal)).storage;
+
+export const doctor = async (signal) => (await ask("doctor", {}, signal)).findings;
+
+export const cardinality = async (limit, signal) =>
+  (await ask("cardinality", { limit }, signal)).metrics;

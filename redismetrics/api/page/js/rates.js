@@ -68,9 +68,9 @@ export class Rates {
 export function follow(app, signal, tell) {
   const rates = new Rates(app.now());
   const timer = setInterval(() => {
-    if (!app.live || document.hidden || !app.isConnected) return;
+    // Also while paused, so that what is too old is forgotten.
     rates.advance(app.now());
-    tell(rates);
+    if (app.live && !document.hidden && app.isConnected) tell(rates);
   }, 1000);
   signal.addEventListener("abort", () => clearInterval(timer));
   const onEvent = ({ kind, data }) => {

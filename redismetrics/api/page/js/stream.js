@@ -8,13 +8,20 @@ const LONGEST = 30_000; // ms between two attempts
 /** Call *onEvent* with `{kind, data}` until *signal* is aborted.
  *
  * Reconnects when the connection ends, after the last event that was received. The kinds `open` and
- * `cut` tell the state of the connection.
+ * `cut` tell the state of the connection. There is none while the page is hidden.
  */
 export async function stream({ name, every, by, tags = [] }, onEvent, signal) {
   let failures = 0;
   let last = "";
   while (!signal.aborted) {
+    await untilVisible(signal);
     const quiet = new AbortController();
+    let isLeft = false;
+    const leave = () => {
+      isLeft ||= document.hidden;
+      if (isLeft) quiet.abort();
+    };
+    document.addEventListener("visibilitychange", leave);
     try {
       const resume = last && !every ? { "Last-Event-ID": last } : {};
       const response = await fetch(address("stream", { name, every, by, tag: tags }), {
@@ -36,8 +43,11 @@ export async function stream({ name, every, by, tags = [] }, onEvent, signal) {
     } catch (error) {
       if (signal.aborted) return;
       if (error.status === 401 || error.status === 400) throw error;
+    } finally {
+      document.removeEventListener("visibilitychange", leave);
     }
     if (signal.aborted) return;
+    if (isLeft) continue;
     onEvent({ kind: "cut" });
     await pause(Math.min(LONGEST, 500 * 2 ** failures) * (0.5 + Math.random()), signal);
     failures++;
@@ -52,6 +62,15 @@ const pause = (ms, signal) =>
       done();
     });
   });
+
+/** Return when the page is visible, or *signal* is aborted. */
+async function untilVisible(signal) {
+  while (document.hidden && !signal.aborted)
+    await new Promise((done) => {
+      document.addEventListener("visibilitychange", done, { once: true, signal });
+      signal.addEventListener("abort", done, { once: true });
+    });
+}
 
 async function readEvents(body, quiet, onEvent) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();

@@ -1,6 +1,6 @@
 /* The bar at the top: the views, the window, the state of the connection, and the theme. */
 
-import { h, fill, icon, ICONS } from "../dom.js";
+import { h, fill, icon, ICONS, bdi } from "../dom.js";
 import { href, windowOf } from "../address.js";
 import { windowPicker } from "./window_picker.js";
 import { showHelp } from "../keys.js";
@@ -28,6 +28,7 @@ export function header(app, element, themes) {
     onclick: themes.toggle,
   });
   const picker = windowPicker(app);
+  const namespace = h("small", { title: "Namespace", hidden: true });
   let state = "live";
 
   fill(
@@ -42,6 +43,7 @@ export function header(app, element, themes) {
         h("path", { d: "M6 21h4l3-10 5 14 3-8h5" }),
       ),
       h("span.wide", {}, "redismetrics"),
+      namespace,
     ),
     h("nav.views", { "aria-label": "Views" }, links),
     h(
@@ -97,5 +99,10 @@ export function header(app, element, themes) {
     if (count) links[2].append(h("span.count.bad", { title: `${count} firing` }, String(count)));
   }
 
-  return { update, toggleLive, showConnection, showFiring };
+  function showNamespace(name) {
+    fill(namespace, bdi(name));
+    namespace.hidden = false;
+  }
+
+  return { update, toggleLive, showConnection, showFiring, showNamespace };
 }

@@ -2,7 +2,7 @@
 
 import { h, fill, bdi } from "../dom.js";
 import { href } from "../address.js";
-import { ago, change, number, quantity, signed, whole } from "../format.js";
+import { ago, number, quantity, signed, whole } from "../format.js";
 import { spark } from "../chart/spark.js";
 import { kindOf } from "../kinds.js";
 
@@ -29,23 +29,21 @@ export class MetricRow {
     this.cells.name.append(this.link);
     this.element = h(
       "div.metric",
-      { role: "row" },
+      { role: "row", "data-name": name },
       this.cells.name,
       this.headline,
       Object.values(this.cells).slice(1),
     );
-    this.element.row = this;
-    this.near = false;
   }
 
   /** Show a metric of the overview; *isFixed*: of a window in the past, without live values. */
-  show(metric, board, now, isFixed) {
+  show(metric, now, isFixed) {
     const { cells } = this;
-    this.board = board;
     const seen = now - Date.parse(metric.last_seen) / 1000;
     this.link.href = href("metric", this.name);
     this.element.classList.add(kindOf(metric.type).color);
     this.element.classList.toggle("quiet", seen > QUIET);
+    this.element.classList.toggle("waiting", !metric.at);
     if (this.metric?.name !== metric.name)
       fill(
         this.link,
@@ -53,18 +51,16 @@ export class MetricRow {
         bdi(metric.name),
       );
     this.metric = metric;
-    this.sparkDrawn = false;
     this.tell(isFixed ? metric : { ...metric, ...this.live });
     cells.p95.textContent = metric.p95 === null ? "" : quantity(metric.p95, metric.unit);
     cells.series.textContent = whole(metric.series);
     cells.seen.textContent = ago(seen);
     this.showChange(metric);
-    if (this.near) this.drawSpark();
+    fill(cells.trend, spark(metric, `trend of ${this.name}`));
   }
 
   /** Show how the window compares with the one before. */
-  showChange({ value, previous }) {
-    const part = change(value, previous);
+  showChange({ change: part = null }) {
     this.cells.change.textContent = part === null ? "" : signed(part);
     this.cells.change.dataset.size =
       part === null ? "" : Math.abs(part) > 0.5 ? "large" : Math.abs(part) > 0.1 ? "some" : "";
@@ -91,18 +87,6 @@ export class MetricRow {
   goOn(live) {
     this.live = live;
     this.tell(live);
-  }
-
-  drawSpark() {
-    if (this.sparkDrawn || !this.metric) return;
-    this.sparkDrawn = true;
-    fill(this.cells.trend, spark(this.metric, `trend of ${this.name}`));
-  }
-
-  /** Sparklines far from the screen are not drawn until they come near it. */
-  comeNear(near) {
-    this.near = near;
-    if (near) this.drawSpark();
   }
 }
 

@@ -20,7 +20,7 @@ export function pulse(app) {
       h("dd", { class: kind }, value, extra && h("small", {}, extra)),
     );
 
-  async function ask() {
+  async function read() {
     const storage = await stats();
     const bytes = Object.values(storage.bytes).reduce((sum, each) => sum + each, 0);
     const { never_sealed: unsealed, late } = storage.metrics_dropped;
@@ -49,8 +49,8 @@ export function pulse(app) {
       host,
       figures,
     ),
+    read: () => read().catch(() => {}),
     show({ times, samples, interval }, window) {
-      ask().catch(() => {});
       if (!samples.length) return;
       now.textContent ||= number(samples.at(-1));
       chart.show({

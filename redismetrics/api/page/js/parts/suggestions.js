@@ -1,85 +1,115 @@
-/* Completion of names of metrics, labels and functions in a text field. */
+/* Completion in a text field: a list below it, chosen from by arrow keys. */
 
 import { h, fill, bdi } from "../dom.js";
+import { contextOf, matching, FUNCTIONS } from "../completion.js";
 
 const SHOWN = 8;
-const FUNCTIONS = (
-  "abs avg avg_over_time ceil changes count count_over_time delta deriv floor histogram_quantile " +
-  "increase irate label_replace last_over_time max max_over_time min min_over_time " +
-  "quantile_over_time rate resets round sort sort_desc stddev sum sum_over_time time topk bottomk"
-).split(" ");
+const LEAST = 2; // characters of a name before the list opens by itself
 
-export function suggestions(input) {
-  const element = h("ul.suggestions", { role: "listbox", "aria-label": "Completions" });
+/** *valuesOf(label, metric)* returns a promise of the values of a label. */
+export function suggestions(input, valuesOf) {
+  const element = h("ul.suggestions", {
+    id: "completions",
+    role: "listbox",
+    "aria-label": "Completions",
+  });
   element.hidden = true;
-  let offered = FUNCTIONS.map((text) => ({ text, kind: "function" }));
+  const of = (texts, kind) => texts.map((text) => ({ text, kind }));
+  const offered = { name: of(FUNCTIONS, "function"), label: [] };
+  const values = new Map(); // label and metric -> promise of what is offered
   let found = [];
   let chosen = -1;
-  let length = 0; // of the word before the cursor
+  let context = null;
 
-  const of = (texts, kind) => texts.map((text) => ({ text, kind }));
-
-  /** Complete these names, besides functions. */
+  /** Complete these names and labels, besides functions. */
   function offer({ metrics, labels }) {
-    offered = [...of(metrics, "metric"), ...of(labels, "label"), ...of(FUNCTIONS, "function")];
+    offered.name = [...of(metrics, "metric"), ...of(FUNCTIONS, "function")];
+    offered.label = of(labels, "label");
     if (document.activeElement === input) suggest();
   }
 
   function close() {
-    element.hidden = true;
-    chosen = -1;
+    found = [];
+    draw();
   }
 
-  function suggest() {
+  /** Open the list if something fits; *always*: also if nothing is written yet. */
+  async function suggest(always = false) {
     const before = input.value.slice(0, input.selectionStart);
-    const word = before.match(/[A-Za-z_][\w:]*$/)?.[0] ?? "";
-    length = word.length;
-    const fits = offered.filter(({ text }) => text.includes(word) && text !== word);
-    fits.sort((a, b) => b.text.startsWith(word) - a.text.startsWith(word));
-    found = length > 1 && document.activeElement === input ? fits.slice(0, SHOWN) : [];
+    const asked = (context = contextOf(before));
+    const isLong = context?.word.length >= LEAST || context?.kind !== "name" || always;
+    if (!context || !isLong || document.activeElement !== input) {
+      close();
+      return;
+    }
+    const all = context.kind === "value" ? await known(context) : offered[context.kind];
+    if (context !== asked) return;
+    found = matching(all, context.word, SHOWN);
     chosen = -1;
     draw();
   }
 
-  function draw() {
-    element.hidden = !found.length;
-    fill(
-      element,
-      found.map(({ text, kind }, place) =>
-        h(
-          "li",
-          { role: "option", "aria-selected": String(place === chosen) },
-          h(
-            "button",
-            {
-              tabindex: -1,
-              // Before the field loses the focus.
-              onpointerdown: (event) => {
-                event.preventDefault();
-                take(place);
-              },
-            },
-            bdi(text),
-            h("small.soft", {}, kind),
-          ),
+  async function known({ label, metric }) {
+    const key = `${label} ${metric}`;
+    if (!values.has(key))
+      values.set(
+        key,
+        valuesOf(label, metric).then(
+          (texts) => of(texts, "value"),
+          () => [],
         ),
-      ),
-    );
+      );
+    return values.get(key);
   }
 
+  function draw() {
+    element.hidden = !found.length;
+    if (element.hidden) chosen = -1;
+    fill(element, found.map(option));
+    if (chosen < 0) input.removeAttribute("aria-activedescendant");
+    else input.setAttribute("aria-activedescendant", `completion-${chosen}`);
+  }
+
+  const option = ({ text, kind }, place) =>
+    h(
+      "li",
+      {
+        id: `completion-${place}`,
+        role: "option",
+        "aria-selected": String(place === chosen),
+        // Before the field loses the focus.
+        onpointerdown: (event) => {
+          event.preventDefault();
+          take(place);
+        },
+      },
+      bdi(text),
+      h("small.soft", {}, kind),
+    );
+
   function take(place) {
+    const { text, kind } = found[place];
     const end = input.selectionStart;
-    input.setRangeText(found[place].text, end - length, end, "end");
+    const after = input.value.slice(end);
+    let written = text;
+    if (kind === "function" && !after.startsWith("(")) written += "(";
+    if (kind === "value")
+      written = text.replace(/["\\]/g, "\\$&").replace(/\n/g, "\\n") + (after[0] === '"' ? "" : '"');
+    input.setRangeText(written, end - context.word.length, end, "end");
     close();
     input.focus();
+    input.dispatchEvent(new Event("input"));
+    if (kind !== "function") close();
   }
 
   /** Handle a key of the field; return whether it was one of the list. */
   function handle(event) {
-    if (element.hidden) return false;
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (step) {
-      chosen = (chosen + step + found.length) % found.length;
+    if (event.key === " " && event.ctrlKey) suggest(true);
+    else if (element.hidden) return false;
+    else if (step) {
+      chosen = chosen < 0 && step < 0 ? found.length - 1 : (chosen + step) % found.length;
+      if (chosen < 0) chosen += found.length;
       draw();
     } else if ((event.key === "Enter" || event.key === "Tab") && chosen >= 0) take(chosen);
     else if (event.key === "Escape") close();

@@ -24,6 +24,7 @@ export function askForToken() {
       },
     },
     h("h1", {}, "This server needs a token"),
+    token.read() && h("p.failed", { role: "alert" }, "The token that was given is not its token."),
     h(
       "p.soft",
       {},

@@ -1,13 +1,13 @@
 /* Alerts: those that fire or are pending, their last 24 hours, and silences. */
 
-import { h, fill, bdi } from "../dom.js";
-import { expire, history, read, readSilenced, silence, silences } from "../alerts.js";
+import { h, fill, refill, icon, ICONS, bdi } from "../dom.js";
+import { expire, history, isSilencedBy, read, readSilenced, silence, silences } from "../alerts.js";
 import { href } from "../address.js";
 import { menu } from "../parts/menu.js";
 import { moment, number, span, whole } from "../format.js";
 
 export const title = "Alerts";
-const ORDER = { firing: 0, pending: 1, inactive: 2 };
+const ORDER = { firing: 0, pending: 1, failing: 2, inactive: 3 };
 const WORDS = { firing: "Firing", pending: "Pending", inactive: "OK" };
 const DAY = 86_400;
 const SILENCES = [
@@ -17,6 +17,7 @@ const SILENCES = [
   ["1 week", 604_800],
 ];
 const SHOWN = 20; // alerts of one rule
+const LANES = 50; // rules whose history is shown
 
 export function open(app, route, signal) {
   const trouble = h("div");
@@ -41,10 +42,11 @@ export function open(app, route, signal) {
       ]);
       fill(trouble);
       app.firing(rules.filter(({ state }) => state === "firing").length);
-      fill(
+      const isQuiet = (labels) => isSilenced(labels) || isSilencedBy(quiet, labels);
+      refill(
         content,
         rules.length
-          ? [tiles(rules), listed(rules, isSilenced), lanes(rules, past)]
+          ? [tiles(rules), listed(rules, isQuiet), lanes(rules, past)]
           : h(
               "div.empty",
               {},
@@ -72,7 +74,7 @@ export function open(app, route, signal) {
   }
 
   function listed(rules, isSilenced) {
-    const first = (rule) => ORDER[rule.state] ?? 2;
+    const first = (rule) => ORDER[stateOf(rule)];
     const sorted = [...rules].sort((a, b) => first(a) - first(b) || a.name.localeCompare(b.name));
     return h(
       "section.card.flush",
@@ -84,9 +86,9 @@ export function open(app, route, signal) {
   function one(rule, isSilenced) {
     const { name, query, state, labels, alerts = [], health, lastError } = rule;
     const since = Math.min(...alerts.map(({ activeAt }) => Date.parse(activeAt) / 1000));
-    const shownState = state in WORDS ? state : "inactive";
+    const shownState = stateOf(rule);
     return h(
-      `article.rule.${shownState}`,
+      `article.rule.${shownState === "failing" ? "warning" : shownState}`,
       {},
       h("i.state", { "aria-hidden": "true" }),
       h(
@@ -104,7 +106,7 @@ export function open(app, route, signal) {
       h(
         "div.since",
         {},
-        h("b", {}, WORDS[shownState]),
+        h("b", {}, WORDS[shownState] ?? "Failing"),
         alerts.length > 0 && h("small.soft", {}, `for ${span(app.now() - since).split(" ")[0]}`),
       ),
       alerts.length > 0 &&
@@ -130,31 +132,50 @@ export function open(app, route, signal) {
       h("b.value", { title: "Value of the expression" }, number(Number(alert.value))),
       isSilenced(alert.labels)
         ? h("span.label", {}, "silenced")
-        : app.info?.writable && silenceMenu(alert.labels),
+        : app.info?.writable && silenceButtons(alert.labels),
     );
   };
 
-  const silenceMenu = (labels) =>
-    menu(
-      "Silence",
-      (close) =>
-        SILENCES.map(([text, seconds]) =>
-          h(
-            "button.item",
-            {
-              onclick: () => {
-                close();
-                act(() => silence(labels, seconds, app.now()), `Silenced for ${text}`);
-              },
-            },
-            `For ${text}`,
-          ),
-        ),
-      { end: true, title: "Silence this alert" },
-    ).element;
+  /** Silence an alert for an hour with one click; the menu beside it has other times. */
+  function silenceButtons(labels) {
+    const begin = ([text, seconds]) =>
+      act(() => silence(labels, seconds, app.now()), `Silenced for ${text}`);
+    const [first, ...others] = SILENCES;
+    const line = (close) => (each) =>
+      h(
+        "button.item",
+        {
+          onclick: () => {
+            close();
+            begin(each);
+          },
+        },
+        `For ${each[0]}`,
+      );
+    const longer = menu(icon(ICONS.down), (close) => others.map(line(close)), {
+      kind: "button.icon",
+      end: true,
+      title: "Silence for longer",
+    });
+    longer.button.setAttribute("aria-label", "For longer");
+    return h(
+      "span.group",
+      {},
+      h(
+        "button.button",
+        { title: `Silence this alert for ${first[0]}`, onclick: () => begin(first) },
+        "Silence",
+      ),
+      longer.element,
+    );
+  }
 
+  /** The last day of each rule; those that were pending or fired come first. */
   function lanes(rules, past) {
     const from = app.now() - DAY;
+    const names = [...new Set(rules.map(({ name }) => name))];
+    names.sort((a, b) => past.has(b) - past.has(a) || a.localeCompare(b));
+    const left = names.length - LANES;
     const lane = ([since, until, state]) =>
       h(`i.${state}`, {
         title: `${WORDS[state]} ${moment(since, app.zone, false)}, for ${span(until - since)}`,
@@ -170,7 +191,7 @@ export function open(app, route, signal) {
       h(
         "div.history",
         {},
-        rules.map(({ name }) => {
+        names.slice(0, LANES).map((name) => {
           const spans = past.get(name) ?? [];
           const count = spans.filter(([, , state]) => state === "firing").length;
           const label = `${name}: fired ${count} times`;
@@ -186,6 +207,7 @@ export function open(app, route, signal) {
           [24, 18, 12, 6, 0].map((hours) => h("small.soft", {}, hours ? `${hours} h ago` : "now")),
         ),
       ),
+      left > 0 && h("p.soft", {}, `and ${whole(left)} more without alerts`),
     );
   }
 
@@ -225,6 +247,12 @@ export function open(app, route, signal) {
   return { element, update };
 }
 
+/** Return the state of a rule; one that cannot be evaluated is not OK. */
+function stateOf({ state, health }) {
+  if (state in ORDER && state !== "inactive") return state;
+  return health === "err" ? "failing" : "inactive";
+}
+
 const tiles = (rules) =>
   h(
     "div.tiles",
@@ -233,7 +261,7 @@ const tiles = (rules) =>
       h(
         `div.tile.${state}`,
         {},
-        h("b", {}, String(rules.filter((rule) => rule.state === state).length)),
+        h("b", {}, String(rules.filter((rule) => stateOf(rule) === state).length)),
         h("span", {}, word),
       ),
     ),

@@ -6,30 +6,24 @@ import { number, whole } from "../format.js";
 import { Chart } from "../chart/chart.js";
 import { marksIn, marksTable } from "../parts/marks.js";
 import { modelOf } from "../parts/model.js";
-import { examples, instant, range, spellSeries, words } from "../promql.js";
-import { suggestions } from "../parts/suggestions.js";
+import {
+  examples,
+  instant,
+  labelValues,
+  placeOf,
+  range,
+  spellSeries,
+  words,
+} from "../promql.js";
+import { expressionField } from "../parts/expression_field.js";
+import { historyMenu, remember } from "../parts/history.js";
 
 export const title = "Explore";
 const CHOICE = { value: "value", style: "line" };
 const GAUGE = { type: "gauge", unit: "" };
 
 export function open(app, route, signal) {
-  const input = h("textarea", {
-    rows: 1,
-    spellcheck: "false",
-    autocapitalize: "off",
-    "aria-label": "PromQL expression",
-    placeholder: "sum(rate(requests_total[5m]))",
-    oninput: grow,
-    onkeydown: (event) => {
-      if (proposals.handle(event)) return;
-      if (event.key !== "Enter" || event.shiftKey) return;
-      event.preventDefault();
-      run();
-    },
-    onblur: () => proposals.close(),
-  });
-  const proposals = suggestions(input);
+  const field = expressionField(run, (label, metric) => labelValues(label, metric, signal));
   const host = h("div.plot");
   const told = h("p.told", { role: "status" });
   const trouble = h("div");
@@ -44,7 +38,8 @@ export function open(app, route, signal) {
   const editor = h(
     "section.card.editor",
     {},
-    h("div.field", {}, icon(ICONS.explore), input, proposals.element),
+    h("div.field", {}, icon(ICONS.explore), field.element),
+    historyMenu((text) => change({ q: text })),
     h("button.button.primary", { onclick: run }, "Run"),
   );
   const element = h(
@@ -66,11 +61,12 @@ export function open(app, route, signal) {
   const happened = marksTable(app, chart);
   result.append(happened.element);
   signal.addEventListener("abort", () => chart.close());
-  let asked = "";
+  let asked = "",
+    shown = null;
 
   words(signal).then(
     (found) => {
-      proposals.offer(found);
+      field.offer(found);
       drawStart(examples(found));
     },
     (error) => {
@@ -99,31 +95,25 @@ export function open(app, route, signal) {
   }
 
   function run() {
-    proposals.close();
-    const text = input.value.trim();
+    field.close();
+    const text = field.read().trim();
+    field.write(text);
     if (text !== (route.query.get("q") ?? "")) change({ q: text });
     else update(route, { again: true });
-  }
-
-  function grow() {
-    input.style.height = "auto";
-    input.style.height = `${input.scrollHeight}px`;
-    proposals.suggest();
   }
 
   async function update(next, { again = false } = {}) {
     route = next;
     const text = route.query.get("q") ?? "";
     const wanted = JSON.stringify([route.query.toString(), app.zone]);
-    if (wanted !== asked && document.activeElement !== input) input.value = text;
-    grow();
-    if (document.activeElement !== input) proposals.close();
+    // What is being written stays until the address has another expression.
+    if (text !== shown) field.write(text);
+    shown = text;
     start.hidden = Boolean(text);
     if (!text) {
       asked = wanted;
       result.hidden = true;
-      editor.classList.remove("wrong");
-      fill(trouble);
+      explain(null);
       return;
     }
     if (wanted === asked && !again) {
@@ -151,14 +141,15 @@ export function open(app, route, signal) {
     } catch (error) {
       if (asked !== wanted || error.name === "AbortError") return;
       asked = "";
-      explain(error);
+      explain(error, text);
     }
     host.classList.remove("waiting");
   }
 
   function show(text, window, answer, now, took) {
     result.hidden = false;
-    editor.classList.remove("wrong");
+    explain(null);
+    remember(text);
     const warnings = answer.warnings.map((each) => h("p", {}, bdi(each)));
     fill(
       trouble,
@@ -168,15 +159,13 @@ export function open(app, route, signal) {
     for (const series of model.series) series.label = spellSeries(series.tags);
     chart.show({ ...model, marks: answer.marks, zone: app.zone, label: text });
     happened.show(answer.marks);
-    const { groups, left, times, interval } = answer;
+    const { groups, left, isCut, times, interval } = answer;
+    const all = `${isCut ? "more than " : ""}${whole(groups.length + left)} series`;
     told.textContent = [
-      left ? `the first ${groups.length} of ${whole(groups.length + left)} series` : "",
-      left ? "" : `${whole(groups.length)} series`,
+      left ? `the first ${groups.length} of ${all}` : all,
       `${whole(times.length)} intervals of ${spell(interval)}`,
       `${Math.round(took)} ms`,
-    ]
-      .filter(Boolean)
-      .join(" · ");
+    ].join(" · ");
     fill(table, values(model, now));
   }
 
@@ -211,16 +200,31 @@ export function open(app, route, signal) {
     );
   };
 
-  /** Say what is wrong with the expression below it. */
-  function explain(error) {
-    if (error.status !== 400 && error.status !== 422) {
+  /** Mark what is wrong with the expression, and say it below; null: nothing is. */
+  function explain(error, text) {
+    const isOfExpression = error?.status === 400 || error?.status === 422;
+    editor.classList.toggle("wrong", isOfExpression);
+    if (!error) {
+      field.mark(null);
+      fill(trouble);
+      return;
+    }
+    if (!isOfExpression) {
       app.fail(error, trouble, () => update(route, { again: true }));
       return;
     }
     result.hidden = true;
-    editor.classList.add("wrong");
     const message = error.message.replace(/^invalid parameter "query": /, "");
-    fill(trouble, h("div.banner.failure", { role: "alert" }, h("pre.error", {}, bdi(message))));
+    // Who writes on meanwhile sees the message only.
+    if (field.read() === text) field.mark(placeOf(message, text));
+    fill(
+      trouble,
+      h(
+        "div.banner.failure",
+        { role: "alert", id: "expression-error" },
+        h("pre.error", {}, bdi(message)),
+      ),
+    );
   }
 
   return { element, update };

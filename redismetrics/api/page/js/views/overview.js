@@ -1,47 +1,51 @@
 /* All metrics: what each did in the window, as rows or cards, and its rate live. */
 
-import { h, fill, icon, ICONS, bdi } from "../dom.js";
+import { h, fill, refill, icon, ICONS, bdi } from "../dom.js";
 import { change, filters, spell, windowOf } from "../address.js";
 import { preference, prefer } from "../preferences.js";
 import { whole } from "../format.js";
+import { kindOf } from "../kinds.js";
 import { segments } from "../parts/menu.js";
 import { bind } from "../keys.js";
+import { Board } from "../board.js";
+import { LongList } from "../parts/long_list.js";
 import { MetricRow, COLUMNS } from "../parts/metric_row.js";
 import { pulse } from "../parts/pulse.js";
-import { overview } from "../questions.js";
 import { follow } from "../rates.js";
 import { compare } from "../sorting.js";
 
 export const title = "Overview";
 const TYPES = { counter: "Counters", gauge: "Gauges", histogram: "Histograms" };
+const RARE = { summary: "Summaries", info: "Infos", stateset: "State sets" };
 const UPWARDS = new Set(["name", "type"]);
+const KEPT = 300; // rows that are kept as they are, most of them far from the screen
+const SETTLED = 120; // ms without scrolling until figures of what is shown are asked for
 
 export function open(app, route, signal) {
-  const rows = new Map(); // name -> MetricRow
-  const list = h("div.metrics", { role: "table", "aria-label": "Metrics" });
+  const rows = new Map(); // name -> MetricRow, of those near the screen and some more
+  const head = h("div.metric.head", { role: "row", "aria-rowindex": "1" });
+  const body = h("div.lines", { role: "rowgroup" });
+  const list = h("div.metrics", { role: "table", "aria-label": "Metrics" }, head, body);
+  const none = h("div");
   const search = h("input", {
     type: "search",
-    placeholder: "Filter by name or tag=value",
+    placeholder: "Name or tag=value",
     "aria-label": "Filter by name, or by tag=value and Enter",
     spellcheck: "false",
     oninput: () => change({ q: search.value }, { replace: true }),
   });
-  const head = h("div.metric.head", { role: "row" });
   const types = h("div.chips"),
     chosen = h("div.chips"),
     count = h("span.soft"),
     layout = h("span");
   const strip = pulse(app),
     trouble = h("div");
-  let board = null,
-    asked = "";
-
-  const seen = new IntersectionObserver(
-    (entries) => {
-      for (const { target, isIntersecting } of entries) target.row.comeNear(isIntersecting);
-    },
-    { rootMargin: "300px" },
-  );
+  const board = new Board(signal, arrange);
+  const long = new LongList(body, rowOf, look, signal);
+  let asked = "",
+    drawn = null,
+    isFixed = false,
+    settled = 0;
 
   const element = h(
     "div.overview",
@@ -59,6 +63,7 @@ export function open(app, route, signal) {
       layout,
     ),
     list,
+    none,
   );
 
   follow(app, signal, (rates) => {
@@ -68,6 +73,28 @@ export function open(app, route, signal) {
     for (const [name, row] of rows) row.goOn(found.get(name) ?? { rate: 0 });
     strip.tell(total);
   });
+
+  function rowOf(metric, at) {
+    const { name } = metric;
+    if (!rows.has(name)) rows.set(name, new MetricRow(name));
+    const row = rows.get(name);
+    if (row.metric !== metric) row.show(metric, app.now(), isFixed);
+    row.element.setAttribute("aria-rowindex", String(at + 2));
+    return row.element;
+  }
+
+  /** Ask for the figures of the metrics that are near the screen, once scrolling has ended. */
+  function look(near) {
+    if (rows.size > KEPT) {
+      const names = new Set(near.map(({ name }) => name));
+      for (const name of rows.keys()) if (!names.has(name)) rows.delete(name);
+    }
+    clearTimeout(settled);
+    if (board.isKnown && near.some(({ at }) => !at))
+      settled = setTimeout(() => board.readSome(inSight()).catch(app.complain), SETTLED);
+  }
+
+  const inSight = () => long.items.slice(long.from, long.to).map(({ name }) => name);
 
   const keys = [
     bind("/", "Filter by name", () => search.focus(), "Overview"),
@@ -85,22 +112,24 @@ export function open(app, route, signal) {
       search.blur();
     }
     if (event.key !== "Enter") return;
-    if (
-      /^(!?[A-Za-z_][\w.:/-]*$|[A-Za-z_][\w.:/-]*=)/.test(search.value) &&
-      /[=!]/.test(search.value)
-    )
-      change({ q: null, tag: [...route.query.getAll("tag"), search.value] });
-    else list.querySelector("a.open")?.focus();
+    const text = search.value;
+    if (/^(!?[A-Za-z_][\w.:/-]*$|[A-Za-z_][\w.:/-]*=)/.test(text) && /[=!]/.test(text)) {
+      search.value = "";
+      change({ q: null, tag: [...route.query.getAll("tag"), text] });
+    } else focus(0);
   });
   signal.addEventListener("abort", () => {
-    seen.disconnect();
+    clearTimeout(settled);
     keys.forEach((drop) => drop());
   });
 
+  const focus = (at) => long.reveal(at)?.querySelector("a.open").focus();
+
+  /** Move the focus by some metrics. */
   function step(by) {
-    const links = [...list.querySelectorAll("a.open")];
-    const at = links.indexOf(document.activeElement);
-    links[Math.max(0, Math.min(at + by, links.length - 1))]?.focus();
+    const name = document.activeElement.closest?.(".metric")?.dataset.name;
+    const at = long.items.findIndex((metric) => metric.name === name);
+    focus(Math.max(0, Math.min(at + by, long.items.length - 1)));
   }
 
   function sortBy(column) {
@@ -120,46 +149,33 @@ export function open(app, route, signal) {
     route = next;
     const { query } = route;
     if (document.activeElement !== search) search.value = query.get("q") ?? "";
-    drawTools(query);
+    arrange();
     const window = windowOf(query, app.now(), 60);
-    const wanted = JSON.stringify([
-      query.get("window"),
-      query.get("since"),
-      query.get("until"),
-      query.getAll("tag"),
-    ]);
-    if (wanted === asked && !again) {
-      arrange();
-      return;
-    }
-    if (wanted !== asked) list.classList.add("waiting");
+    const tags = filters(query).map(({ text }) => text);
+    const wanted = JSON.stringify([tags, window.text || [window.since, window.until]]);
+    if (wanted === asked && !again) return;
     asked = wanted;
+    isFixed = window.fixed;
+    strip.read();
     try {
-      const answer = await overview(
-        { ...window, tags: filters(query).map(({ text }) => text) },
-        signal,
-      );
-      if (asked !== wanted) return;
-      board = answer;
-      fill(trouble);
-      strip.show(board, window);
-      arrange();
+      await board.read(tags, window, inSight);
+      if (asked === wanted) fill(trouble);
     } catch (error) {
-      if (asked === wanted) {
-        asked = "";
-        app.fail(error, trouble, () => app.changed());
-      }
+      if (asked !== wanted) return;
+      asked = "";
+      app.fail(error, trouble, () => app.changed());
     }
-    list.classList.remove("waiting");
   }
 
   function drawTools(query) {
     const on = query.getAll("type");
-    fill(
+    const known = new Set([...board.metrics.values()].map(({ type }) => type));
+    const rare = Object.entries(RARE).filter(([type]) => known.has(type) || on.includes(type));
+    refill(
       types,
-      Object.entries(TYPES).map(([type, text]) =>
+      [...Object.entries(TYPES), ...rare].map(([type, text]) =>
         h(
-          `button.chip.${type}`,
+          `button.chip.${kindOf(type).color}`,
           {
             "aria-pressed": String(on.includes(type)),
             onclick: () =>
@@ -172,7 +188,7 @@ export function open(app, route, signal) {
         ),
       ),
     );
-    fill(
+    refill(
       chosen,
       filters(query).map(({ text, key, value }) =>
         h(
@@ -187,7 +203,7 @@ export function open(app, route, signal) {
       ),
     );
     const shape = preference("layout", "rows");
-    fill(
+    refill(
       layout,
       segments(
         "Layout",
@@ -205,31 +221,43 @@ export function open(app, route, signal) {
     list.className = `metrics ${shape}`;
   }
 
-  /** Sort the metrics that match the filters. Rows are kept, and with them focus and scrolling. */
+  /** Show the metrics that match the filters, sorted. */
   function arrange() {
-    if (!board) return;
     const { query } = route;
+    drawTools(query);
     const text = (query.get("q") ?? "").toLowerCase(),
       types = query.getAll("type");
     const column = query.get("sort") ?? "name",
       down = query.has("down");
-    const fits = board.metrics.filter(
-      (metric) =>
-        metric.name.toLowerCase().includes(text.includes("=") ? "" : text) &&
-        (!types.length || types.includes(metric.type)),
+    const part = text.includes("=") ? "" : text;
+    const all = [...board.metrics.values()];
+    const fits = all.filter(
+      ({ name, type }) =>
+        name.toLowerCase().includes(part) && (!types.length || types.includes(type)),
     );
     fits.sort((a, b) => compare(a, b, column, down));
-    const elements = fits.map((metric) => {
-      if (!rows.has(metric.name)) {
-        const row = new MetricRow(metric.name);
-        rows.set(metric.name, row);
-        seen.observe(row.element);
-      }
-      const row = rows.get(metric.name);
-      if (row.board !== board) row.show(metric, board, app.now(), windowOf(query, app.now()).fixed);
-      return row.element;
-    });
+    drawHead(column, down);
+    list.setAttribute("aria-rowcount", String(fits.length + 1));
+    list.hidden = !fits.length;
+    long.show(fits);
+    refill(none, board.isKnown && !fits.length && nothing(query, all.length));
+    if (board.samples && board.samples !== drawn) {
+      drawn = board.samples;
+      strip.show(drawn, windowOf(query, app.now(), 60));
+    }
+    const [read, of] = board.progress() ?? [];
     fill(
+      count,
+      fits.length === all.length
+        ? `${whole(all.length)} metrics`
+        : `${whole(fits.length)} of ${whole(all.length)}`,
+      of && `, figures of ${whole(read)} so far`,
+    );
+  }
+
+  function drawHead(column, down) {
+    const interval = board.samples?.interval;
+    refill(
       head,
       COLUMNS.map(([key, label]) =>
         h(
@@ -239,49 +267,41 @@ export function open(app, route, signal) {
             "aria-sort": key === column ? (down ? "descending" : "ascending") : null,
           },
           key === "trend"
-            ? `Trend, by ${spell(board.interval)}`
-            : h(
-                "button",
-                { onclick: () => sortBy(key) },
-                label,
+            ? `Trend${interval ? `, by ${spell(interval)}` : ""}`
+            : [
+                h("button", { onclick: () => sortBy(key) }, label),
                 key === column && h("i.sorted", {}, down ? "↓" : "↑"),
-              ),
+              ],
         ),
       ),
     );
-    fill(list, head, elements, !elements.length && nothing(text));
-    fill(
-      count,
-      elements.length === board.metrics.length
-        ? `${whole(elements.length)} metrics`
-        : `${whole(elements.length)} of ${whole(board.metrics.length)}`,
-    );
   }
 
-  const nothing = (text) =>
-    board.metrics.length
-      ? h(
-          "div.empty",
-          {},
-          h("h2", {}, "No metric matches"),
-          h("p", {}, text ? `No name contains “${text}”.` : "None has these types and tags."),
-          h(
-            "button.button",
-            { onclick: () => change({ q: null, type: null, tag: null }) },
-            "Show all",
-          ),
-        )
-      : h(
-          "div.empty",
-          {},
-          h("h2", {}, "Nothing is recorded yet"),
-          h("p", {}, "Record something, and it appears here:"),
-          h(
-            "pre",
-            {},
-            'import redismetrics as rm\nrm.increment("jobs_completed", tags={"tenant": "acme"})',
-          ),
-        );
+  function nothing(query, known) {
+    const text = query.get("q");
+    if (known || query.has("tag"))
+      return h(
+        "div.empty",
+        {},
+        h("h2", {}, "No metric matches"),
+        h("p", {}, text ? `No name contains “${text}”.` : "None has these types and tags."),
+        h(
+          "button.button",
+          { onclick: () => change({ q: null, type: null, tag: null }) },
+          "Show all",
+        ),
+      );
+    const namespace = app.info?.namespace;
+    return h(
+      "div.empty",
+      {},
+      h("h2", {}, "Nothing is recorded yet"),
+      h("p", {}, "Record something", namespace && [" in the namespace ", bdi(namespace)], ":"),
+      h("pre", {}, 'import redismetrics as rm\nrm.increment("jobs_completed", tags={"tenant": "acme"})'),
+      h("p", {}, "It appears here within seconds. For some data to look at, run:"),
+      h("pre", {}, "redismetrics demo --web"),
+    );
+  }
 
   return { element, update };
 }

@@ -1,9 +1,10 @@
-/* The store: what is kept at which resolution, who records, and the largest metrics. */
+/* The store: what the doctor finds, what is kept at which resolution, who records, and which tags
+   cost most. */
 
-import { h, fill, bdi } from "../dom.js";
+import { h, fill, refill, bdi } from "../dom.js";
 import { href } from "../address.js";
 import { ago, number, plural, quantity, span, whole } from "../format.js";
-import { names, stats } from "../questions.js";
+import { cardinality, doctor, stats } from "../questions.js";
 
 export const title = "Store";
 const LEVELS = [
@@ -13,30 +14,59 @@ const LEVELS = [
   ["hour", "Hours", ""],
   ["day", "Days", ""],
 ];
+const STATES = { failure: "Failure", warning: "Warning", ok: "OK" };
 const SHOWN = 20; // metrics and writers
 const HOUR = 3600;
+const EXAMINED = 55_000; // ms until the doctor is asked again, who tries scripts
 
 export function open(app, route, signal) {
   const trouble = h("div");
-  const content = h("div.stack", {}, h("p.soft", {}, "…"));
-  const element = h("div.stack.store", {}, h("h1.visually-hidden", {}, "Store"), trouble, content);
+  const tiles = h("div");
+  const [found, kept, largest, recording] = Array.from({ length: 4 }, () => h("div"));
+  const element = h(
+    "div.stack.store",
+    {},
+    h("h1.visually-hidden", {}, "Store"),
+    trouble,
+    tiles,
+    h(
+      "div.columns-2.even",
+      {},
+      h("div.stack", {}, found, recording),
+      h("div.stack", {}, kept, largest),
+    ),
+  );
+  let examined = 0;
+
+  /** Show what is asked for in *place*, or why there is no answer. */
+  async function put(place, title, question, draw) {
+    try {
+      refill(place, draw(await question));
+    } catch (error) {
+      if (error.name === "AbortError" || error.status === 401 || error.status === 0) throw error;
+      const reason = h("p", {}, bdi(error.message));
+      fill(place, h("section.card", {}, h("header.section", {}, h("h2", {}, title)), reason));
+    }
+  }
 
   async function update() {
+    const parts = [
+      stats(signal).then((storage) => {
+        fill(tiles, figures(storage));
+        fill(kept, levels(storage));
+        fill(recording, writers(storage, app.now()));
+      }),
+    ];
+    if (Date.now() - examined >= EXAMINED) {
+      examined = Date.now();
+      parts.push(put(found, "Doctor", doctor(signal), findings));
+      parts.push(put(largest, "Cardinality", cardinality(SHOWN, signal), largestMetrics));
+    }
     try {
-      const [storage, metrics] = await Promise.all([stats(signal), names(signal)]);
+      await Promise.all(parts);
       fill(trouble);
-      fill(
-        content,
-        figures(storage),
-        advice(storage),
-        h(
-          "div.columns-2.even",
-          {},
-          h("div.stack", {}, levels(storage), writers(storage, app.now())),
-          h("div.stack", {}, largest(metrics)),
-        ),
-      );
     } catch (error) {
+      examined = 0;
       app.fail(error, trouble, () => app.changed());
     }
   }
@@ -74,20 +104,34 @@ function figures(storage) {
   );
 }
 
-/** Say what to do about what these figures show; `redismetrics doctor` examines more. */
-function advice(storage) {
-  const { worker_lag_seconds: lag, workers, skipped } = storage;
-  const lost = lostOf(storage);
-  const found = [];
-  if (!workers) found.push(["No worker runs.", "Start one with: redismetrics worker"]);
-  if (lag > 60)
-    found.push([`Workers are ${span(lag)} behind.`, "Start another worker, or give it more CPU."]);
-  if (lost)
-    found.push([`${whole(lost)} samples were lost.`, "Run redismetrics doctor to see the reason."]);
-  for (const [name, reason] of Object.entries(skipped ?? {}))
-    found.push([`${name} cannot be read.`, String(reason)]);
-  const one = ([what, todo]) => h("p", {}, h("strong", {}, bdi(what)), " ", bdi(todo));
-  return found.length > 0 && h("div.banner", { role: "status" }, h("div", {}, found.map(one)));
+/** Return a text with what stands between backticks as code. */
+const withCode = (text) =>
+  text.split("`").map((part, at) => (at % 2 ? h("code", {}, bdi(part)) : bdi(part)));
+
+/** What the doctor finds, worst first, with what to do about it. */
+function findings(all) {
+  const order = Object.keys(STATES);
+  const sorted = [...all].sort((a, b) => order.indexOf(a.status) - order.indexOf(b.status));
+  const bad = all.filter(({ status }) => status !== "ok").length;
+  return h(
+    "section.card.flush",
+    {},
+    h(
+      "header.section",
+      {},
+      h("h2", {}, "Doctor"),
+      h("small.soft", {}, bad ? `${bad} of ${plural(all.length, "check")} to look at` : "All is well"),
+    ),
+    sorted.map(({ check, status, found, advice }) =>
+      h(
+        `div.finding.${status}`,
+        {},
+        h("i.state", { role: "img", "aria-label": STATES[status] }),
+        h("b", {}, check),
+        h("div", {}, h("p", {}, bdi(found)), advice && h("p.advice", {}, withCode(advice))),
+      ),
+    ),
+  );
 }
 
 function levels({ bytes, retention }) {
@@ -145,23 +189,29 @@ const writers = ({ writing }, now) =>
       ]),
   );
 
-const largest = (metrics) =>
+const largestMetrics = (metrics) =>
   listed(
     "Cardinality",
     "the most series first",
-    ["Metric", "Type", "Series"],
-    [...metrics]
-      .sort((a, b) => b.series - a.series)
-      .map(({ name, type, series }) => [
-        h("a", { href: href("metric", name) }, bdi(name)),
-        type,
-        whole(series),
-      ]),
+    ["Metric", "Series", "Values of each tag"],
+    metrics.map(({ name, series, overflow, tags }) => [
+      h("a", { href: href("metric", name) }, bdi(name)),
+      whole(series),
+      h(
+        "span.labels",
+        {},
+        overflow &&
+          h("span.label.over", { title: "More series were merged into one" }, "limit reached"),
+        Object.entries(tags).map(([key, count]) => h("span.label", {}, bdi(key), ` ${whole(count)}`)),
+      ),
+    ]),
+    (place) => place === 1,
   );
 
-function listed(title, more, heads, rows) {
-  const cell = (each, place) => h(place ? "td.number" : "th", { scope: !place && "row" }, each);
-  const head = (each, place) => h(place ? "th.number" : "th", { scope: "col" }, each);
+function listed(title, more, heads, rows, isNumber = (place) => place > 0) {
+  const cell = (each, place) =>
+    place ? h(isNumber(place) ? "td.number" : "td", {}, each) : h("th", { scope: "row" }, each);
+  const head = (each, place) => h(isNumber(place) ? "th.number" : "th", { scope: "col" }, each);
   return h(
     "section.card.flush",
     {},
