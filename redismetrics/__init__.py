@@ -48,7 +48,9 @@ from .client.default import (
     summary,
     tag_values,
     time_series,
+    to_arrow,
     to_json,
+    to_pandas,
 )
 from .client.metrics import Metrics
 from .errors import (
@@ -159,5 +161,7 @@ __all__ = [
     "summary",
     "tag_values",
     "time_series",
+    "to_arrow",
     "to_json",
+    "to_pandas",
 ]

@@ -35,13 +35,19 @@ def _problem(service: AlertService) -> str:
     return f"no evaluation for {silent:.0f} seconds" if silent > _SILENT else ""
 
 
+def status_of(service: AlertService) -> status_page.StatusSource:
+    """Return what the service shows of itself."""
+    return status_page.StatusSource(
+        "alerts",
+        lambda: self_metrics.rule_families(rule_counts(service)),
+        lambda: _problem(service),
+    )
+
+
 def serve_status(service: AlertService, address: str) -> AbstractContextManager[int]:
     """Serve /metrics and /healthz at *address* meanwhile, as a worker does.
 
     Raises:
         InvalidSetting: If *address* is not `[HOST:]PORT`.
     """
-    app = status_page.status_app(
-        lambda: self_metrics.rule_families(rule_counts(service)), lambda: _problem(service)
-    )
-    return status_page.serving(app, address, "redismetrics-alerts-http")
+    return status_page.serving(status_of(service), address, "redismetrics-alerts-http")

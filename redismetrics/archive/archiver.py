@@ -60,6 +60,10 @@ class PassReport:
     lag_seconds: float = 0.0
 
 
+class _Stopped(Exception):
+    """A metric was not archived to its end."""
+
+
 def check_levels(levels: Sequence[str]) -> tuple[str, ...]:
     """Return *levels* in their order, each once.
 
@@ -81,6 +85,7 @@ class Archiver:
         client: Connection to Redis, which is only read, apart from leases.
         holder: Id of this process, for leases.
         progress: Called with how many metrics are done, of how many.
+        is_stopped: Returns whether to end a pass early, with what is done until then.
     """
 
     def __init__(
@@ -91,7 +96,9 @@ class Archiver:
         levels: Sequence[str],
         holder: str,
         progress: Callable[[int, int], None] = lambda done, total: None,
+        is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
+        self.is_stopped = is_stopped
         self._client, self.namespace = client, Namespace(namespace)
         self._target, self._levels = target, check_levels(levels)
         self._holder, self._progress = holder, progress
@@ -112,6 +119,8 @@ class Archiver:
         # Archivers begin at different groups, so that they share them.
         first = group_of(self._holder)
         for number in sorted(groups, key=lambda each: (each - first) % GROUPS):
+            if self.is_stopped():
+                break
             self._archive_group(number, groups[number], report, backfill=backfill)
             self._progress(report.metrics, len(names))
         return report
@@ -130,6 +139,8 @@ class Archiver:
                     report.metrics += len(names)
                     return
                 for name in names:
+                    if self.is_stopped():
+                        break
                     if time.monotonic() - self._renewed > LEASE_MS / 3000:
                         self._has_lease(number)
                     self._archive_metric(session, name, report, backfill=backfill)
@@ -170,6 +181,9 @@ class Archiver:
                 old = before.levels.get(level, LevelState())
                 work = _LevelWork(self, session, level, old, source, report)
                 state.levels[level] = work.archive()
+        except _Stopped:
+            # Rows of it that are written are written again, in their places.
+            return
         except FormatMismatch as error:
             self._checked.clear()
             report.skipped[name] = str(error)
@@ -267,6 +281,8 @@ class _LevelWork:
         # Before the rows are read: what changes in between is found by the next pass.
         current = self._fingerprints(changed)
         for chunk in self.source.chunks:
+            if self.archiver.is_stopped():
+                raise _Stopped
             rows = self._read(changed, chunk)
             if len(rows) or (isinstance(rows, RawRows) and len(rows.replaced[0])):
                 self.session.write(self.level, partition, rows)

@@ -39,18 +39,29 @@ VERSION = 1
 
 # Rows that are written to files before these replace the old ones.
 _ROWS_AT_ONCE = 200_000
+# Bytes of rows that wait for their row groups, in all files.
+_WAITING_BYTES = 32 << 20
+
+
+def folder_of(url: str) -> Path:
+    """Return the folder of a ``file:///folder`` URL.
+
+    Raises:
+        InvalidSetting: If it has a host, or no folder.
+    """
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost") or not parts.path.strip("/"):
+        raise InvalidSetting(
+            f"the archive must be file:///folder with an absolute path, got {safe_url(url)!r}"
+        )
+    return Path(unquote(parts.path))
 
 
 class ParquetTarget:
     """The `Target` of a ``file:///folder`` URL."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.netloc not in ("", "localhost") or not parts.path.strip("/"):
-            raise InvalidSetting(
-                f"the archive must be file:///folder with an absolute path, got {safe_url(url)!r}"
-            )
-        self.folder = Path(unquote(parts.path))
+        self.folder = folder_of(url)
         self.id = self._open()
 
     def _open(self) -> str:
@@ -120,6 +131,9 @@ class ParquetSession:
             if path not in self._open:
                 self._open[path] = Replacement(path)
             self._open[path].add(rows)
+            if sum(each.waiting_bytes for each in self._open.values()) > _WAITING_BYTES:
+                for each in self._open.values():
+                    each.flush()
         self._rows += len(rows)
 
     def save(self, metric: str, state: MetricState) -> None:

@@ -49,6 +49,8 @@ RAW = pa.schema(
         ("metadata", pa.string()),
     ]
 )
+# Bytes of a row group, before compression. Readers skip whole row groups, and each costs some kB.
+_ROW_GROUP_BYTES = 8 << 20
 # Columns that repeat.
 _DICTIONARIES = ["namespace", "metric", "type", "series"]
 
@@ -70,14 +72,13 @@ class Replacement:
         self._new = path.with_suffix(".new")
         self._writer: Any = None
         self._replaced: list[Any] = []
+        self._waiting: list[Any] = []
+        self.waiting_bytes = 0
 
     def add(self, rows: RollupRows | RawRows) -> None:
-        """Write rows of some series; no series and slot may be added twice."""
+        """Add rows of some series; no series and slot may be added twice."""
         self._open(RAW if isinstance(rows, RawRows) else ROLLUP)
-        if len(rows):
-            self._writer.write_table(
-                raw_table(rows) if isinstance(rows, RawRows) else rollup_table(rows)
-            )
+        self._put(raw_table(rows) if isinstance(rows, RawRows) else rollup_table(rows))
         series, slot = rows.replaced if isinstance(rows, RawRows) else (rows.series, rows.slot)
         self._replaced.append(_keys(_texts(rows, series), pa.array(slot)))
 
@@ -87,6 +88,20 @@ class Replacement:
             self._writer = pq.ParquetWriter(
                 self._new, schema, compression="zstd", use_dictionary=_DICTIONARIES
             )
+
+    def _put(self, table: Any) -> None:
+        if not len(table):
+            return
+        self._waiting.append(table)
+        self.waiting_bytes += table.nbytes
+        if self.waiting_bytes >= _ROW_GROUP_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the rows that wait for a row group to be full."""
+        if self._waiting:
+            self._writer.write_table(pa.concat_tables(self._waiting))
+            self._waiting, self.waiting_bytes = [], 0
 
     def finish(self) -> None:
         """Add the old rows that are not replaced, and replace the file."""
@@ -99,9 +114,8 @@ class Replacement:
                         table["series"].combine_chunks(),
                         table["slot"].combine_chunks().cast(pa.int64()),
                     )
-                    kept = table.filter(pc.invert(pc.is_in(keys, value_set=replaced)))
-                    if len(kept):
-                        self._writer.write_table(kept)
+                    self._put(table.filter(pc.invert(pc.is_in(keys, value_set=replaced))))
+        self.flush()
         self._writer.close()
         with self._new.open("rb") as file:
             fsync(file.fileno())

@@ -1,7 +1,8 @@
 """What an archive is to an archiver: a place that takes rows, and remembers how far it has come."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Protocol
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -79,15 +80,27 @@ def open_target(url: str, *, schema: str | None = None, prefix: str = "rm_") -> 
         MissingExtra: If the driver is not installed.
         ArchiveError: If the archive cannot be opened.
     """
+    return target_opener(url, schema=schema, prefix=prefix)()
+
+
+def target_opener(
+    url: str, *, schema: str | None = None, prefix: str = "rm_"
+) -> Callable[[], Target]:
+    """Return a function that opens the archive at *url*, which need not be reachable yet.
+
+    Raises:
+        InvalidSetting, MissingExtra: As `open_target`.
+    """
     scheme = urlsplit(url).scheme
     if scheme in ("postgresql", "postgres"):
         from .postgres import PostgresTarget
 
-        return PostgresTarget(url, schema=schema, prefix=prefix)
+        return partial(PostgresTarget, url, schema=schema, prefix=prefix)
     if scheme == "file":
-        from .parquet import ParquetTarget
+        from .parquet import ParquetTarget, folder_of
 
-        return ParquetTarget(url)
+        folder_of(url)
+        return partial(ParquetTarget, url)
     raise InvalidSetting(
         f"the archive must be postgresql://... or file:///folder, got {safe_url(url)!r}"
     )

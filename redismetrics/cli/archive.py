@@ -1,15 +1,13 @@
 """The command that keeps history outside of Redis: archive."""
 
 import logging
-import os
-import secrets
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
-from threading import Event
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,11 +21,13 @@ from redismetrics.model.safe_url import safe_url
 from redismetrics.settings import resolve
 from redismetrics.store.connection import Store
 
+from .alerts.service import log_to_stderr
 from .options import AsJson, Namespace, Url
 from .printing import BAR, print_json
 
 if TYPE_CHECKING:
     from redismetrics.archive.archiver import PassReport
+    from redismetrics.archive.service import ArchiveService
     from redismetrics.archive.target import Target
     from redismetrics.archive.verify import VerifyReport
 
@@ -36,6 +36,11 @@ log = logging.getLogger("redismetrics")
 # The metric of how far an archiver is behind, and its help text.
 LAG_METRIC = "redismetrics.archive_lag"
 LAG_HELP = "Age of the oldest hour or day that waits to be archived."
+DEFAULT_LEVELS = ("hour", "day")
+# Seconds between two passes.
+INTERVAL = 60.0
+# Seconds that the archiver gets to end what it is at.
+_STOP_TIMEOUT = 15.0
 
 
 def archive(
@@ -74,7 +79,7 @@ def archive(
     ] = False,
     interval: Annotated[
         float, typer.Option(min=1, max=86_400, help="Seconds between two passes.")
-    ] = 60,
+    ] = INTERVAL,
     schema: Annotated[
         str | None,
         typer.Option(
@@ -90,6 +95,12 @@ def archive(
             envvar="REDISMETRICS_ARCHIVE_PREFIX",
         ),
     ] = "rm_",
+    metrics_port: Annotated[
+        str,
+        typer.Option(
+            help="Serve /metrics and /healthz of the archiver itself.", metavar="[HOST:]PORT"
+        ),
+    ] = "",
     url: Url = None,
     namespace: Namespace = None,
     as_json: AsJson = False,
@@ -99,40 +110,103 @@ def archive(
     A slot that late samples change replaces its row, so every slot is there once.
     """
     # Imported here because it loads redis and the driver of the archive.
-    from redismetrics.archive.archiver import Archiver, check_levels
-    from redismetrics.archive.service import run_archiver
-    from redismetrics.archive.target import open_target
-    from redismetrics.archive.verify import verify as compare
+    from redismetrics.archive.archiver import check_levels
+    from redismetrics.archive.target import target_opener
 
     if verify and (once or backfill):
         raise typer.BadParameter("--verify cannot be combined with --once or --backfill")
-    levels = check_levels(level or ("hour", "day"))
+    levels = check_levels(level or DEFAULT_LEVELS)
     settings = resolve(url=url, namespace=namespace)
     store = Store(settings.url, settings.socket_timeout)
-    with _opened(open_target(target, schema=schema, prefix=table_prefix), store) as opened:
-        if verify:
-            with _progress_bar("comparing") as on_progress:
-                found = compare(store.client, settings.namespace, opened, levels, on_progress)
-            print_json(asdict(found)) if as_json else _print_comparison(found)
-            if found.different:
-                raise typer.Exit(1)
-            return
-        holder = f"{os.getpid()}-{secrets.token_hex(8)}"
-        if once or backfill:
-            with _progress_bar("archiving") as on_progress:
-                archiver = Archiver(
-                    store.client, settings.namespace, opened, levels, holder, on_progress
-                )
-                report = archiver.pass_once(backfill=backfill)
-            print_json(asdict(report)) if as_json else print(_sentence(report))
-            if report.skipped:
-                raise typer.Exit(1)
-            return
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    opener = target_opener(target, schema=schema, prefix=table_prefix)
+    if not (verify or once or backfill):
+        log_to_stderr()
         log.info("archiving namespace %s to %s", settings.namespace, safe_url(target))
-        archiver = Archiver(store.client, settings.namespace, opened, levels, holder)
-        with _recorded_lag(store.url, settings.namespace, as_json=as_json) as report_pass:
-            run_archiver(archiver, interval, _stopped(), report_pass)
+        with (
+            Metrics(store.url, namespace=settings.namespace) as metrics,
+            archiving(metrics, opener, levels, interval, as_json=as_json) as service,
+        ):
+            _wait_until_stopped(service, metrics_port)
+        return
+    with _opened(opener(), store) as opened:
+        if verify:
+            _compare(store, settings.namespace, opened, levels, as_json=as_json)
+        else:
+            _archive_once(
+                store, settings.namespace, opened, levels, backfill=backfill, as_json=as_json
+            )
+
+
+def _archive_once(
+    store: Store,
+    namespace: str,
+    target: "Target",
+    levels: tuple[str, ...],
+    *,
+    backfill: bool,
+    as_json: bool,
+) -> None:
+    from redismetrics.archive.archiver import Archiver
+    from redismetrics.archive.service import new_holder
+
+    with _progress_bar("archiving") as on_progress:
+        archiver = Archiver(store.client, namespace, target, levels, new_holder(), on_progress)
+        report = archiver.pass_once(backfill=backfill)
+    print_json(asdict(report)) if as_json else print(_sentence(report))
+    if report.skipped:
+        raise typer.Exit(1)
+
+
+def _compare(
+    store: Store, namespace: str, target: "Target", levels: tuple[str, ...], *, as_json: bool
+) -> None:
+    from redismetrics.archive.verify import verify
+
+    with _progress_bar("comparing") as on_progress:
+        found = verify(store.client, namespace, target, levels, on_progress)
+    print_json(asdict(found)) if as_json else _print_comparison(found)
+    if found.different:
+        raise typer.Exit(1)
+
+
+def _wait_until_stopped(service: "ArchiveService", metrics_port: str) -> None:
+    """Wait for SIGTERM or SIGINT, and serve the page of the service meanwhile."""
+    from redismetrics.archive.page import serve_status
+
+    with ExitStack() as stack:
+        if metrics_port:
+            stack.enter_context(serve_status(service, metrics_port))
+        with suppress(KeyboardInterrupt):
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            threading.Event().wait()
+
+
+@contextmanager
+def archiving(
+    metrics: Metrics,
+    opener: "Callable[[], Target]",
+    levels: Sequence[str] = DEFAULT_LEVELS,
+    interval: float = INTERVAL,
+    *,
+    as_json: bool = False,
+) -> "Iterator[ArchiveService]":
+    """Archive in a thread meanwhile; log each pass and record its lag with the client *metrics*."""
+    from redismetrics.archive.service import ArchiveService
+
+    settings = metrics.settings
+    store = Store(settings.url, settings.socket_timeout)
+    report_pass = _pass_report(metrics, as_json=as_json)
+    service = ArchiveService(
+        store, settings.namespace, opener, levels, interval=interval, report=report_pass
+    )
+    thread = threading.Thread(target=service.run, name="redismetrics-archive", daemon=True)
+    thread.start()
+    try:
+        yield service
+    finally:
+        service.stop.set()
+        thread.join(_STOP_TIMEOUT)
+        store.close()
 
 
 @contextmanager
@@ -144,32 +218,20 @@ def _opened(target: "Target", store: Store) -> Iterator["Target"]:
         store.close()
 
 
-def _stopped() -> Event:
-    """Return an event that SIGTERM and SIGINT set."""
-    stop = Event()
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, lambda *_: stop.set())
-    return stop
+def _pass_report(metrics: Metrics, *, as_json: bool) -> "Callable[[PassReport], None]":
+    """Return a function that logs a pass, or prints it as JSON, and records its lag as a gauge."""
+    metrics.declare(LAG_METRIC, "gauge", unit="seconds", help=LAG_HELP)
 
+    def report_pass(report: "PassReport") -> None:
+        with suppress(RedisMetricsError):
+            metrics.gauge(LAG_METRIC, report.lag_seconds)
+        if as_json:
+            print_json(asdict(report))
+            sys.stdout.flush()
+        elif report.rows or report.skipped:
+            log.info("%s", _sentence(report))
 
-@contextmanager
-def _recorded_lag(
-    url: str, namespace: str, *, as_json: bool
-) -> Iterator[Callable[["PassReport"], None]]:
-    """Yield a function that logs a pass, or prints it as JSON, and records its lag as a gauge."""
-    with Metrics(url, namespace=namespace) as metrics:
-        metrics.declare(LAG_METRIC, "gauge", unit="seconds", help=LAG_HELP)
-
-        def report_pass(report: "PassReport") -> None:
-            with suppress(RedisMetricsError):
-                metrics.gauge(LAG_METRIC, report.lag_seconds)
-            if as_json:
-                print_json(asdict(report))
-                sys.stdout.flush()
-            elif report.rows or report.skipped:
-                log.info("%s", _sentence(report))
-
-        yield report_pass
+    return report_pass
 
 
 def _sentence(report: "PassReport") -> str:

@@ -3,7 +3,8 @@
 import os
 import signal
 import threading
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +16,8 @@ from .alerts.service import log_to_stderr
 from .options import Namespace, Url, seconds
 
 if TYPE_CHECKING:
-    from redismetrics.push.service import PushService
+    from redismetrics.push.sender import PushSender
+    from redismetrics.push.service import PushOptions, PushService
 
 
 def push(
@@ -78,9 +80,8 @@ def push(
     from redismetrics.model.external_labels import read_labels
     from redismetrics.push.credentials import Credentials, from_environment
     from redismetrics.push.sender import PushSender
-    from redismetrics.push.service import PushOptions, PushService
+    from redismetrics.push.service import PushOptions
     from redismetrics.push.targets import parse_targets
-    from redismetrics.store.connection import Store
 
     common = from_environment(os.environ)
     if token_file or basic_auth_file or headers_file:
@@ -93,15 +94,53 @@ def push(
     senders = [PushSender(target, labels, timeout) for target in parse_targets(to, common)]
     log_to_stderr()
     with Metrics(url, namespace=namespace) as metrics:
-        settings = metrics.settings
-        store = Store(settings.url, settings.socket_timeout)
-        idle_ms = round(1000 * settings.series_idle)
-        context = metrics.internals.query_context
-        service = PushService(context, store, senders, options, idle_ms)
+        service = _make_service(metrics, senders, options)
         if not once:
             _run_until_stopped(service, metrics_port)
         elif problems := service.run_once():
             raise RedisMetricsError("; ".join(problems))
+
+
+def _make_service(
+    metrics: Metrics, senders: "Sequence[PushSender]", options: "PushOptions"
+) -> "PushService":
+    from redismetrics.push.service import PushService
+    from redismetrics.store.connection import Store
+
+    settings = metrics.settings
+    store = Store(settings.url, settings.socket_timeout)
+    idle_ms = round(1000 * settings.series_idle)
+    return PushService(metrics.internals.query_context, store, senders, options, idle_ms)
+
+
+@contextmanager
+def pushing(
+    metrics: Metrics, to: Sequence[str], interval: str, labels: Sequence[str]
+) -> "Iterator[PushService]":
+    """Push in a thread meanwhile, with the credentials of the environment.
+
+    Raises:
+        InvalidSetting: If an argument is not valid.
+        MissingExtra: If a package is missing that a protocol needs.
+        BadCredentials: If they cannot be read.
+    """
+    from redismetrics.model.external_labels import read_labels
+    from redismetrics.push.credentials import from_environment
+    from redismetrics.push.sender import PushSender
+    from redismetrics.push.service import STOP_TIMEOUT, PushOptions
+    from redismetrics.push.targets import parse_targets
+
+    targets = parse_targets(to, from_environment(os.environ))
+    senders = [PushSender(target, read_labels(labels)) for target in targets]
+    options = PushOptions(_seconds("--push-interval", interval))
+    service = _make_service(metrics, senders, options)
+    thread = threading.Thread(target=service.run, name="redismetrics-push", daemon=True)
+    thread.start()
+    try:
+        yield service
+    finally:
+        service.stop.set()
+        thread.join(STOP_TIMEOUT + 1)
 
 
 def _run_until_stopped(service: "PushService", metrics_port: str) -> None:

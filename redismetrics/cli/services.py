@@ -4,34 +4,38 @@ What they run is imported when they start.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from redismetrics.client.metrics import Metrics
 from redismetrics.errors import InvalidSetting, RedisMetricsError
 
-from .alerts.service import RULE_OPTIONS, work_with_rules
+from . import beside
 from .options import Archive, Namespace, Url
 from .progress import shown_progress
 
+if TYPE_CHECKING:
+    from redismetrics.exposition.status_page import StatusSource
+
 
 def work(context: typer.Context) -> None:
-    """Run a worker: seal, downsample, remove what has expired, and evaluate --rules."""
+    """Run a worker: seal, downsample, remove what has expired; --rules, --archive, --push."""
     from redismetrics.worker import __main__
 
-    def run_worker(arguments: list[str]) -> int:
+    def run_worker(arguments: list[str], sources: "Sequence[StatusSource]" = ()) -> int:
         return __main__.main(
             arguments,
             prog="redismetrics worker",
-            epilog="With --rules GLOB it also evaluates alert rules, and takes the options of "
-            "`redismetrics alerts run`; see `redismetrics alerts run --help`.",
+            epilog=beside.HELP,
             watch=shown_progress,
+            beside=sources,
         )
 
-    if any(each.split("=")[0] in RULE_OPTIONS for each in context.args):
-        raise typer.Exit(work_with_rules(context.args, run_worker))
+    if beside.has_services(context.args):
+        raise typer.Exit(beside.work_beside(context.args, run_worker))
     raise typer.Exit(run_worker(context.args))
 
 

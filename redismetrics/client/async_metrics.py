@@ -12,6 +12,7 @@ from .async_query_methods import AsyncQueries
 from .base import QUEUE, Client
 from .mark_methods import AsyncMarkMethods
 from .run_methods import AsyncRunMethods
+from .table_methods import AsyncTableMethods
 
 if TYPE_CHECKING:
     from redismetrics.store.driver import Operation
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class AsyncMetrics(Client, AsyncQueries, AsyncAlertMethods, AsyncMarkMethods, AsyncRunMethods):
+class AsyncMetrics(
+    Client, AsyncQueries, AsyncAlertMethods, AsyncMarkMethods, AsyncRunMethods, AsyncTableMethods
+):
     """`Metrics` for asyncio and uvloop. Takes the arguments of `Metrics`.
 
     With *metrics*, another client, it shares that client's recorder and settings: each sends what

@@ -12,6 +12,7 @@ from .base import QUEUE, Client
 from .mark_methods import MarkMethods
 from .query_methods import SyncQueries
 from .run_methods import RunMethods
+from .table_methods import TableMethods
 
 if TYPE_CHECKING:
     from redismetrics.store.driver import Operation
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Metrics(Client, SyncQueries, AlertMethods, MarkMethods, RunMethods):
+class Metrics(Client, SyncQueries, AlertMethods, MarkMethods, RunMethods, TableMethods):
     """A client of one namespace in one Redis: records, queries, subscribes.
 
     Thread-safe; a forked child may continue to use it. Creating it makes no connection, and works

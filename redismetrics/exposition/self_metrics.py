@@ -67,6 +67,14 @@ _PUSH: _Table = {
     "behind_seconds": ("gauge", "Age of the oldest samples that a target has not taken yet."),
     "has_lease": ("gauge", "1 if this process pushes to the target, 0 if another one does."),
 }
+_ARCHIVE: _Table = {
+    "passes": ("counter", "Passes over all metrics."),
+    "rows": ("counter", "Rows written, by level."),
+    "failures": ("counter", "Passes that failed and are repeated."),
+    "skipped_metrics": ("gauge", "Metrics that the last pass could not archive."),
+    "waiting": ("gauge", "Hours and days that are over and wait for a worker."),
+    "lag_seconds": ("gauge", "Age of the oldest hour or day that waits to be archived."),
+}
 _WORKER: _Table = {
     "passes": ("counter", "Passes over all metrics."),
     "blocks": ("counter", "Blocks of logs sealed."),
@@ -102,6 +110,7 @@ _PAGE: _Table = {
 _LABELS = {
     "dropped": "reason",
     "bytes": "level",
+    "rows": "level",
     "skipped": "metric",
     "notifications": "receiver",
     "notification_failures": "receiver",
@@ -129,6 +138,11 @@ def rule_families(counts: Mapping[str, Any]) -> list[Family]:
 def push_families(counts: Mapping[str, Any]) -> list[Family]:
     """Return the families of a service that pushes to other systems."""
     return _families("redismetrics_push_", _PUSH, counts)
+
+
+def archive_families(counts: Mapping[str, Any]) -> list[Family]:
+    """Return the families of an archiver."""
+    return _families("redismetrics_archive_", _ARCHIVE, counts)
 
 
 def store_families(stats: Mapping[str, Any]) -> list[Family]:

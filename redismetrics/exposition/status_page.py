@@ -4,6 +4,7 @@ import argparse
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from redismetrics.errors import InvalidSetting
@@ -15,24 +16,52 @@ from .text import content_type, render
 _PLAIN = "text/plain; charset=utf-8"
 
 
-def status_app(
-    families: Callable[[], Sequence[Family]], problem: Callable[[], str | None]
-) -> http_server.App:
-    """Return a WSGI app with two pages.
+def _nothing() -> list[str]:
+    return []
 
-    /metrics is a Prometheus page of *families*. /healthz returns 200, or 503 with the reason that
-    *problem* returns.
+
+@dataclass(frozen=True, slots=True)
+class StatusSource:
+    """What a service shows of itself.
+
+    Attributes:
+        name: What the service does, for the page of another one beside it.
+        families: Returns its metrics.
+        problem: Returns why it is not healthy; None or empty if it is.
+        notes: Returns what fails, one text each, though a restart would not help.
+    """
+
+    name: str
+    families: Callable[[], Sequence[Family]]
+    problem: Callable[[], str | None]
+    notes: Callable[[], list[str]] = _nothing
+
+    def lines(self) -> list[str]:
+        """Return all that fails, for the page of another service."""
+        problem = self.problem()
+        return [
+            f"{self.name}: {each}" for each in (*((problem,) if problem else ()), *self.notes())
+        ]
+
+
+def status_app(source: StatusSource, beside: Sequence[StatusSource] = ()) -> http_server.App:
+    """Return a WSGI app with two pages of a service, and of others *beside* it in its process.
+
+    /metrics is a Prometheus page of their metrics. /healthz returns 503 with the reason if the
+    service is not healthy, otherwise 200 with a line for all else that fails.
     """
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         status, kind, body = "404 Not Found", _PLAIN, "Not found: try /metrics or /healthz.\n"
         path = environ.get("PATH_INFO")
         if path == "/metrics":
-            status, kind, body = "200 OK", content_type(), render(families())
+            families = [each for one in (source, *beside) for each in one.families()]
+            status, kind, body = "200 OK", content_type(), render(families)
         elif path == "/healthz":
-            found = problem()
-            status = "503 Service Unavailable" if found else "200 OK"
-            body = f"{found or 'ok'}\n"
+            problem = source.problem()
+            status = "503 Service Unavailable" if problem else "200 OK"
+            more = [*source.notes(), *(line for one in beside for line in one.lines())]
+            body = "".join(f"{line}\n" for line in (problem or "ok", *more))
         data = body.encode("utf-8", "replace")
         start_response(status, [("Content-Type", kind), ("Content-Length", str(len(data)))])
         return [data]
@@ -41,8 +70,8 @@ def status_app(
 
 
 @contextmanager
-def serving(app: http_server.App, address: str, thread_name: str) -> Iterator[int]:
-    """Serve *app* at *address* meanwhile; yield the port.
+def serving(source: StatusSource, address: str, thread_name: str) -> Iterator[int]:
+    """Serve the pages of a service at *address* meanwhile; yield the port.
 
     Raises:
         InvalidSetting: If *address* is not `[HOST:]PORT`.
@@ -51,7 +80,7 @@ def serving(app: http_server.App, address: str, thread_name: str) -> Iterator[in
         host, port = http_server.parse_address(address if ":" in address else f":{address}")
     except argparse.ArgumentTypeError as error:
         raise InvalidSetting(f"--metrics-port {error}") from error
-    with http_server.listen(host, port, app) as server:
+    with http_server.listen(host, port, status_app(source)) as server:
         threading.Thread(target=server.serve_forever, name=thread_name, daemon=True).start()
         try:
             yield server.server_port

@@ -6,6 +6,7 @@ names and labels. One process at a time pushes to a target.
     targets.py        a target: its protocol, its URL and its credentials
     credentials.py    headers out of files and the environment
     snapshot.py       the totals at one time of the server's clock
+    ended_series.py   series that a snapshot lacks and the one before had
     request.py        a request before it is sent
     remote_write.py   requests of remote write 1.0
     otlp.py           requests of OTLP

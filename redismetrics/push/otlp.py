@@ -13,6 +13,7 @@ from redismetrics.exposition.families import SeriesState
 from redismetrics.exposition.named_families import NamedFamily
 from redismetrics.exposition.text import help_text
 
+from .ended_series import ended_series
 from .request import MAX_SAMPLES, PushRequest
 from .snapshot import TotalsSnapshot
 
@@ -22,7 +23,7 @@ try:
         ExportMetricsServiceRequest,
         ExportMetricsServiceResponse,
     )
-    from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
+    from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, DataPointFlags
 except ImportError as _error:
     raise MissingExtra("OTLP needs: pip install 'redismetrics[otel]'") from _error
 
@@ -30,32 +31,51 @@ HEADERS = {"Content-Type": "application/x-protobuf", "Content-Encoding": "gzip"}
 # What Prometheus makes the labels job and instance of.
 _RESOURCE_NAMES = {"job": "service.name", "instance": "service.instance.id"}
 _DEFAULT_SERVICE = "redismetrics"
+# What Prometheus makes a staleness marker of.
+_NO_VALUE = DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
 _CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
 # Rows with numbers take most time; a larger level takes more for little.
 _GZIP_LEVEL = 1
 
 
-def make_requests(snapshot: TotalsSnapshot, labels: Mapping[str, str]) -> Iterator[PushRequest]:
-    """Yield the requests that push *snapshot*; *labels* become attributes of the resource."""
+def make_requests(
+    snapshot: TotalsSnapshot, labels: Mapping[str, str], before: TotalsSnapshot | None = None
+) -> Iterator[PushRequest]:
+    """Yield the requests that push *snapshot*; *labels* become attributes of the resource.
+
+    At the end are points without a value, for the series that were in *before* only.
+    """
     request, count = ExportMetricsServiceRequest(), 0
-    metrics = _scope(request, labels)
-    for named in snapshot.families:
-        start_ns = 1000 * snapshot.added_us.get(named.family.name, 0)
-        points = None
-        for own, state in named.series():
-            if count >= MAX_SAMPLES:
-                yield _packed(request, count, snapshot)
-                request, count, points = ExportMetricsServiceRequest(), 0, None
-                metrics = _scope(request, labels)
-            if points is None:
-                points = _add_metric(metrics, named)
-            point = points.add(time_unix_nano=1_000_000 * snapshot.time_ms)
-            for name, value in own.items():
-                point.attributes.add(key=name).value.string_value = value
-            _fill(point, named, state, start_ns)
-            count += 1
+    metrics, points = _scope(request, labels), None
+    filled: NamedFamily | None = None
+    for named, own, state, has_ended in _all_series(snapshot, before):
+        if count >= MAX_SAMPLES:
+            yield _packed(request, count, snapshot)
+            request, count, filled = ExportMetricsServiceRequest(), 0, None
+            metrics = _scope(request, labels)
+        if points is None or named is not filled:
+            points, filled = _add_metric(metrics, named), named
+        point = points.add(time_unix_nano=1_000_000 * snapshot.time_ms)
+        for name, value in own.items():
+            point.attributes.add(key=name).value.string_value = value
+        if has_ended:
+            point.flags = _NO_VALUE
+        else:
+            _fill(point, named, state, 1000 * snapshot.added_us.get(named.family.name, 0))
+        count += 1
     if count:
         yield _packed(request, count, snapshot)
+
+
+def _all_series(
+    snapshot: TotalsSnapshot, before: TotalsSnapshot | None
+) -> Iterator[tuple[NamedFamily, dict[str, str], SeriesState, bool]]:
+    """Yield family, labels and state of each series, and of those that have ended."""
+    for named in snapshot.families:
+        for labels, state in named.series():
+            yield named, labels, state, False
+    for named, labels, state in ended_series(before, snapshot):
+        yield named, labels, state, True
 
 
 def rejected(reply: bytes) -> tuple[int, str]:

@@ -30,8 +30,22 @@ def push_counts(service: PushService) -> dict[str, Any]:
     return found
 
 
+def status_of(service: PushService) -> status_page.StatusSource:
+    """Return what the service shows of itself. A target that fails does not make it unhealthy."""
+    return status_page.StatusSource(
+        "push",
+        lambda: self_metrics.push_families(push_counts(service)),
+        lambda: _problem(service),
+        lambda: [
+            f"{target.name}: {error}"
+            for target in service.targets
+            if (error := target.queue.last_error)
+        ],
+    )
+
+
 def _problem(service: PushService) -> str:
-    """Return why the service is not healthy; empty if it is. A target that fails is no reason."""
+    """Return why the service is not healthy; empty if it is."""
     if service.unreachable is not None:
         return service.unreachable
     silent = monotonic() - service.passed_at
@@ -44,7 +58,4 @@ def serve_status(service: PushService, address: str) -> AbstractContextManager[i
     Raises:
         InvalidSetting: If *address* is not `[HOST:]PORT`.
     """
-    app = status_page.status_app(
-        lambda: self_metrics.push_families(push_counts(service)), lambda: _problem(service)
-    )
-    return status_page.serving(app, address, "redismetrics-push-http")
+    return status_page.serving(status_of(service), address, "redismetrics-push-http")

@@ -3,6 +3,7 @@
 https://prometheus.io/docs/specs/prw/remote_write_spec/
 """
 
+import struct
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from typing import Any
@@ -14,6 +15,7 @@ from redismetrics.exposition.remote_write_message import encode, new_request
 from redismetrics.exposition.text import help_text
 from redismetrics.model.validation import MetricType
 
+from .ended_series import ended_series
 from .request import MAX_SAMPLES, PushRequest
 from .snapshot import TotalsSnapshot
 
@@ -32,33 +34,48 @@ _TYPES: dict[MetricType, int] = {
     "stateset": 7,
 }
 
+# The protocol: it ends a series, so that receivers do not show its last value for five minutes.
+(STALE,) = struct.unpack("<d", struct.pack("<Q", 0x7FF0000000000002))
+
 # What is behind the base of a name, labels that are added, and the value.
 _Sample = tuple[str, dict[str, str], float]
 
 
-def make_requests(snapshot: TotalsSnapshot, labels: Mapping[str, str]) -> Iterator[PushRequest]:
+def make_requests(
+    snapshot: TotalsSnapshot, labels: Mapping[str, str], before: TotalsSnapshot | None = None
+) -> Iterator[PushRequest]:
     """Yield the requests that push *snapshot*. Series without a label of *labels* get it.
 
     All samples of a family with help and type of it are neighbours, and each series is in one
-    request.
+    request. At the end are staleness markers of the series that were in *before* only.
     """
     request, count = new_request(), 0
-    for named in snapshot.families:
-        is_described = False
-        for own, state in named.series():
-            samples = _samples(named, state)
-            if count and count + len(samples) > MAX_SAMPLES:
-                yield PushRequest(encode(request), count, snapshot.time_ms)
-                request, count = new_request(), 0
-            if not is_described:
-                _describe(request, named)
-                is_described = True
-            for suffix, more, value in samples:
-                full = {"__name__": named.base + suffix, **labels, **own, **more}
-                _add(request, full, value, snapshot.time_ms)
-            count += len(samples)
+    described: NamedFamily | None = None
+    for named, own, samples in _all_samples(snapshot, before):
+        if count and count + len(samples) > MAX_SAMPLES:
+            yield PushRequest(encode(request), count, snapshot.time_ms)
+            request, count = new_request(), 0
+        if named is not described:
+            _describe(request, named)
+            described = named
+        for suffix, more, value in samples:
+            full = {"__name__": named.base + suffix, **labels, **own, **more}
+            _add(request, full, value, snapshot.time_ms)
+        count += len(samples)
     if count:
         yield PushRequest(encode(request), count, snapshot.time_ms)
+
+
+def _all_samples(
+    snapshot: TotalsSnapshot, before: TotalsSnapshot | None
+) -> Iterator[tuple[NamedFamily, dict[str, str], list[_Sample]]]:
+    """Yield family, labels and samples of each series, then of each that has ended."""
+    for named in snapshot.families:
+        for labels, state in named.series():
+            yield named, labels, _samples(named, state)
+    for named, labels, state in ended_series(before, snapshot):
+        markers = [(suffix, more, STALE) for suffix, more, _ in _samples(named, state)]
+        yield named, labels, markers
 
 
 def _samples(named: NamedFamily, state: SeriesState) -> list[_Sample]:

@@ -34,6 +34,8 @@ class PushSender:
     ) -> None:
         self.target = target
         self._labels, self._timeout_s = dict(labels), timeout_s
+        # The snapshot that was pushed last.
+        self._before: TotalsSnapshot | None = None
         # Each protocol needs another extra.
         self._protocol: Any
         if target.protocol == "otlp":
@@ -47,8 +49,11 @@ class PushSender:
         target.credentials.headers()
 
     def requests(self, snapshot: TotalsSnapshot) -> Iterator[PushRequest]:
-        """Yield the requests that push *snapshot*."""
-        requests: Iterator[PushRequest] = self._protocol.make_requests(snapshot, self._labels)
+        """Yield the requests that push *snapshot*, and the ends of series that it lacks."""
+        before, self._before = self._before, snapshot
+        requests: Iterator[PushRequest] = self._protocol.make_requests(
+            snapshot, self._labels, before
+        )
         return requests
 
     def send(self, request: PushRequest) -> tuple[int, str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 
-from redismetrics.errors import StoreError
+from redismetrics.errors import StoreError, one_line
 from redismetrics.model.time import monotonic, system_clock
 from redismetrics.queries.context import QueryContext
 from redismetrics.recording.backoff import Backoff
@@ -80,7 +80,7 @@ class PushService:
         self.options = options
         self.targets = [PushTarget(sender, options) for sender in senders]
         self.stop = threading.Event()
-        # The error while Redis is unreachable; None while it answers.
+        # The error while totals cannot be read, mostly since Redis is unreachable.
         self.unreachable: str | None = None
         self.passed_at = monotonic()
         self._context, self._store, self._idle_ms = context, store, idle_ms
@@ -93,10 +93,10 @@ class PushService:
             while not self.stop.is_set():
                 try:
                     wait = self._step(client)
-                except StoreError as error:
-                    if self.unreachable is None:
-                        log.warning("pushing waits for Redis: %s", error)
-                    self.unreachable, wait = str(error), _PAUSE
+                # A thread that ends would stop all pushes without a word.
+                except Exception as error:  # noqa: BLE001
+                    self._failed(error)
+                    wait = _PAUSE
                 self.stop.wait(wait)
             self._end(client)
 
@@ -124,6 +124,15 @@ class PushService:
                 )
         return problems
 
+    def _failed(self, error: Exception) -> None:
+        """Log the first error of an outage."""
+        if self.unreachable is None:
+            if isinstance(error, StoreError):
+                log.warning("pushing waits for Redis: %s", error)
+            else:
+                log.error("BUG: the totals cannot be pushed; trying again", exc_info=error)
+        self.unreachable = one_line(error)
+
     def _step(self, client: Client) -> float:
         """Renew the leases, and push if it is time; return seconds to wait."""
         self._take_leases(client)
@@ -134,7 +143,7 @@ class PushService:
             late = (now - self._due) % self.options.interval if self._due else 0.0
             self._due = now + self.options.interval - late
         if self.unreachable is not None:
-            log.warning("Redis answers again")
+            log.warning("pushing goes on")
             self.unreachable = None
         self.passed_at = monotonic()
         return max(min(self._due - self.passed_at, self.options.lease / 3), 0.01)

@@ -6,13 +6,14 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from queue import SimpleQueue
 
 from redismetrics.errors import InvalidSetting, RedisMetricsError, one_line
 from redismetrics.exposition import http_server
+from redismetrics.exposition.status_page import StatusSource
 from redismetrics.model.safe_url import safe_url
 from redismetrics.settings import Settings, resolve
 from redismetrics.store import urls
@@ -34,11 +35,13 @@ def main(
     epilog: str = "",
     watch: Watch = nullcontext,
     limits: WorkerLimits = DEFAULT_LIMITS,
+    beside: Sequence[StatusSource] = (),
 ) -> int:
     """Work until SIGTERM or SIGINT, or with --once until nothing is due.
 
     *epilog* is added to the help. *watch* is entered around the work of --once, and may show its
-    progress. Returns the exit code: 0, or 1 if Redis is unreachable.
+    progress. *beside* are services in this process that the worker's page shows as well. Returns
+    the exit code: 0, or 1 if Redis is unreachable.
     """
     parser = _parser(prog, epilog, limits)
     options = _parse(parser, argv)
@@ -50,7 +53,8 @@ def main(
         worker = Worker(settings, store, limits=replace(limits, interval=options.interval))
         stop_by_signal(worker)
         try:
-            _work(worker, options, watch)
+            with _serve_status(worker, options.metrics_port, beside):
+                _work(worker, options, watch)
         finally:
             store.close()
     # Parts of a URL are only checked by the Redis client.
@@ -110,17 +114,16 @@ def _open(options: argparse.Namespace) -> tuple[Settings, Store]:
 
 
 def _work(worker: Worker, options: argparse.Namespace, watch: Watch) -> None:
-    with _serve_status(worker, options.metrics_port):
-        if not options.once:
-            namespace, url = worker.settings.namespace, safe_url(worker.store.url)
-            log.info("working on namespace %s of %s", namespace, url)
-            worker.run()
-            return
-        with watch(worker):
-            for counts in worker.once():
-                log.info("%d samples sealed, %d slots built", counts.samples, counts.slots)
-        if options.json:
-            print(json.dumps(worker.counts.as_dict()))
+    if not options.once:
+        namespace, url = worker.settings.namespace, safe_url(worker.store.url)
+        log.info("working on namespace %s of %s", namespace, url)
+        worker.run()
+        return
+    with watch(worker):
+        for counts in worker.once():
+            log.info("%d samples sealed, %d slots built", counts.samples, counts.slots)
+    if options.json:
+        print(json.dumps(worker.counts.as_dict()))
 
 
 def stop_by_signal(worker: Worker) -> None:
@@ -144,12 +147,14 @@ def _metrics_address(text: str) -> tuple[str, int]:
 
 
 @contextmanager
-def _serve_status(worker: Worker, address: tuple[str, int] | None) -> Iterator[None]:
+def _serve_status(
+    worker: Worker, address: tuple[str, int] | None, beside: Sequence[StatusSource]
+) -> Iterator[None]:
     """Serve the worker's own page meanwhile, if there is an address."""
     if address is None:
         yield
         return
-    with http_server.listen(*address, status_app(worker)) as server:
+    with http_server.listen(*address, status_app(worker, beside)) as server:
         log.info(
             "serving on http://%s:%d/metrics", urls.host_in_url(address[0]), server.server_port
         )

@@ -1,19 +1,24 @@
 """The worker's own HTTP page: metrics and health."""
 
+from collections.abc import Sequence
+
 from redismetrics.exposition import http_server, self_metrics, status_page
 from redismetrics.model.time import monotonic
 
 from .worker import Worker
 
 
-def status_app(worker: Worker) -> http_server.App:
+def status_app(worker: Worker, beside: Sequence[status_page.StatusSource] = ()) -> http_server.App:
     """Return a WSGI app with /metrics and /healthz; see `status_page.status_app`.
 
-    The worker is healthy while passes succeed.
+    The worker is healthy while passes succeed, whatever services run *beside* it.
     """
-    return status_page.status_app(
-        lambda: self_metrics.worker_families(worker.counts.as_dict()), lambda: _problem(worker)
+    source = status_page.StatusSource(
+        "worker",
+        lambda: self_metrics.worker_families(worker.counts.as_dict()),
+        lambda: _problem(worker),
     )
+    return status_page.status_app(source, beside)
 
 
 def _problem(worker: Worker) -> str | None:

@@ -1,6 +1,5 @@
 """Archiving to PostgreSQL and to Parquet: what is there, once, whatever happens."""
 
-import math
 import statistics
 import time
 from pathlib import Path
@@ -17,19 +16,7 @@ from redismetrics.errors import InvalidSetting
 from redismetrics.settings import resolve
 from redismetrics.store import keys
 from redismetrics.store.connection import Store
-from tests.archive.tools import HOUR, Recording, Seal, archive, by_slot, compared, rows
-
-
-def check(to: str, recording: Recording, *levels: str) -> None:
-    """Check that *to* has each closed slot once, with the values that were recorded."""
-    for level in levels:
-        found, expected = by_slot(rows(to, level)), recording.slots(level)
-        assert found.keys() == expected.keys()
-        for key, values in expected.items():
-            row = found[key]
-            assert row["count"] == len(values)
-            assert row["sum"] == pytest.approx(math.fsum(values), rel=1e-9)
-            assert (row["min"], row["max"]) == (min(values), max(values))
+from tests.archive.tools import HOUR, Recording, Seal, archive, check, compared, rows
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from redismetrics.archive.archiver import Archiver
 from redismetrics.archive.parquet import ParquetTarget
 from redismetrics.archive.postgres import PostgresTarget
 from redismetrics.archive.rows import RawRows, series_of
-from redismetrics.archive.service import run_archiver
+from redismetrics.archive.service import ArchiveService
 from redismetrics.archive.state import MetricState, group_of
 from redismetrics.archive.target import ArchiveError, ArchiveTaken, open_target
 from redismetrics.settings import resolve
@@ -26,8 +25,7 @@ from redismetrics.store import keys, lease
 from redismetrics.store.connection import Store
 from redismetrics.store.driver import run
 from tests.archive.conftest import Postgres
-from tests.archive.test_archiver import check
-from tests.archive.tools import HOUR, Recording, Seal, archive, compared, rows
+from tests.archive.tools import HOUR, Recording, Seal, archive, check, compared, rows
 from tests.fixtures.servers import Server
 
 # Runs one pass, and kills itself at the given call of a step.
@@ -161,15 +159,15 @@ def test_the_archiver_goes_on_when_the_database_is_back(
             archiver.pass_once()
     finally:
         postgres.start()
-    stop, reports = Event(), []
+    reports = []
 
     def seen(report: Any) -> None:
         reports.append(report)
-        stop.set()
+        service.stop.set()
 
-    run_archiver(archiver, 60, stop, seen)
-    assert reports[0].rows == {"hour": len(recording.slots("hour"))}
-    target.close()
+    service = ArchiveService(store, namespace, lambda: target, ("hour",), report=seen)
+    service.run()
+    assert reports[0].rows == service.counts.rows == {"hour": len(recording.slots("hour"))}
     store.close()
 
 

@@ -1,8 +1,9 @@
 """Tools of the archive's tests: an oracle, and what an archive holds."""
 
+import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pyarrow.parquet as pq
-import redis
+import pytest
 
 from redismetrics import Metrics
 from redismetrics.archive.archiver import Archiver, PassReport
@@ -26,12 +27,14 @@ HOUR, DAY = 3_600, 86_400
 WIDTHS = {"minute": 60, "hour": HOUR, "day": DAY}
 
 
-def settle(metrics: Metrics, worker: Worker, admin: redis.Redis, namespace: str) -> None:
+def settle(
+    metrics: Metrics, worker: Worker, admin: Any, namespace: str, *, shards: int = 1
+) -> None:
     """Send all, and let *worker* build all hours and days that have samples."""
     metrics.flush()
     for _ in range(4):
         worker.pass_once()
-        pull_forward(admin, namespace)
+        pull_forward(admin, namespace, shards=shards)
     worker.pass_once()
 
 
@@ -56,7 +59,7 @@ def compared(url: str, namespace: str, to: str, *levels: str) -> VerifyReport:
         store.close()
 
 
-def rows(to: str, level: str) -> list[dict[str, Any]]:
+def rows(to: str, level: str, prefix: str = "rm_") -> list[dict[str, Any]]:
     """Return all rows of a level, as SQL or a Parquet reader sees them."""
     if to.startswith("file:"):
         paths = sorted(Path(urlsplit(to).path).glob(f"*/{level}/*/*.parquet"))
@@ -65,7 +68,7 @@ def rows(to: str, level: str) -> list[dict[str, Any]]:
             row["tags"] = dict(row["tags"])
         return found
     with psycopg.connect(to, row_factory=psycopg.rows.dict_row) as connection:
-        return connection.execute(f"SELECT * FROM rm_{level}").fetchall()
+        return connection.execute(f"SELECT * FROM {prefix}{level}").fetchall()
 
 
 class Recording:
@@ -105,3 +108,22 @@ def by_slot(found: Sequence[dict[str, Any]]) -> dict[tuple[str, str, datetime], 
     keyed = {(row["metric"], row["tags"]["route"], row["slot"]): row for row in found}
     assert len(keyed) == len(found)
     return keyed
+
+
+def check(
+    to: str,
+    recording: Recording,
+    *levels: str,
+    metrics: Collection[str] | None = None,
+) -> None:
+    """Check that *to* has each closed slot once, with the values that were recorded."""
+    for level in levels:
+        of_level = rows(to, level)
+        found = by_slot([each for each in of_level if not metrics or each["metric"] in metrics])
+        expected = recording.slots(level)
+        assert found.keys() == expected.keys()
+        for key, values in expected.items():
+            row = found[key]
+            assert row["count"] == len(values)
+            assert row["sum"] == pytest.approx(math.fsum(values), rel=1e-9)
+            assert (row["min"], row["max"]) == (min(values), max(values))

@@ -11,7 +11,7 @@ import pytest
 
 from redismetrics import Metrics
 from tests.fixtures.clients import MakeWorker
-from tests.fixtures.servers import wait_until
+from tests.fixtures.servers import PROCESS_PATIENCE, wait_until
 from tests.fixtures.shell import ROOT, Shell
 
 pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'redismetrics[archive]'")
@@ -60,9 +60,13 @@ def test_it_runs_until_it_is_stopped_and_records_its_lag(
         stderr=subprocess.DEVNULL,
     ) as process:
         try:
-            wait_until(lambda: list(tmp_path.glob("archive/*/hour/*/*.parquet")), "it is archived")
+            wait_until(
+                lambda: list(tmp_path.glob("archive/*/hour/*/*.parquet")),
+                "it is archived",
+                PROCESS_PATIENCE,
+            )
             process.send_signal(signal.SIGTERM)
-            out, _ = process.communicate(timeout=20)
+            out, _ = process.communicate(timeout=60)
         finally:
             process.kill()
     assert process.returncode == 0

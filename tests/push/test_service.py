@@ -12,6 +12,7 @@ pytest.importorskip("cramjam", reason="needs redismetrics[promql]")
 
 from redismetrics import Metrics, StoreUnavailable
 from redismetrics.exposition.remote_write_message import decode
+from redismetrics.push import service as service_module
 from redismetrics.push.credentials import BadCredentials, Credentials
 from redismetrics.push.page import push_counts
 from redismetrics.push.sender import PushSender
@@ -239,3 +240,25 @@ def test_a_store_that_is_gone_is_waited_for(
             wait_until(lambda: service.unreachable is None, "it goes on")
         with pytest.raises(StoreUnavailable):
             make(f"remote-write+{there.url}", url="redis://127.0.0.1:1").run_once()
+
+
+def test_an_error_of_ours_does_not_end_pushing(
+    make: Make,
+    there: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    read, left = service_module.read_snapshot, [1]
+
+    def failing(*args: Any) -> Any:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise ZeroDivisionError("of ours")
+        return read(*args)
+
+    monkeypatch.setattr(service_module, "read_snapshot", failing)
+    service = make(f"remote-write+{there.url}", interval=SOON)
+    with running(service):
+        there.wait_for(1)
+        wait_until(lambda: service.unreachable is None, "it goes on")
+    assert caplog.text.count("BUG: the totals cannot be pushed") == 1

@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "telemetry": {"errors", "model", "recording"},
     "promql": {"errors", "model", "columnar", "store", "exposition", "queries"},
     "alerts": FOUNDATIONS | {"exposition", "queries", "promql", "recording"},
-    "archive": {"errors", "model", "columnar", "store", "queries"},
+    "archive": {"errors", "model", "columnar", "store", "exposition", "queries"},
     "client": CLIENT - {"client"},
     "admin": {"errors", "model", "settings", "store", "queries", "alerts"},
     "export": CLIENT,

@@ -1,4 +1,4 @@
-"""The command `alerts run`, and the options of `worker` that evaluate rules."""
+"""The command `alerts run`, and its options, which `worker` has too."""
 
 import argparse
 import logging
@@ -7,13 +7,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from redismetrics.cli.options import seconds
 from redismetrics.client.metrics import Metrics
-from redismetrics.errors import InvalidSetting, RedisMetricsError, one_line
+from redismetrics.errors import InvalidSetting
 
 if TYPE_CHECKING:
     from redismetrics.alerts.options import AlertOptions
@@ -153,25 +153,3 @@ def log_to_stderr() -> None:
     logging.basicConfig(
         format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr
     )
-
-
-def work_with_rules(arguments: list[str], work: Any) -> int:
-    """Run a worker by *work*, which takes its arguments, and evaluate rules beside it."""
-    given, rest = parser("redismetrics worker", with_rules=False).parse_known_args(arguments)
-    if not given.rules:
-        raise InvalidSetting("options of alerts must be given with --rules; add --rules GLOB")
-    if "--once" in rest:
-        raise InvalidSetting("--rules must not be given with --once; leave one out")
-    of_server = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    of_server.add_argument("--url")
-    of_server.add_argument("--namespace")
-    server, _ = of_server.parse_known_args(rest)
-    try:
-        options = read_options(given)
-        with Metrics(server.url, namespace=server.namespace) as metrics:
-            with evaluating(metrics, options):
-                status: int = work(rest)
-            return status
-    except (RedisMetricsError, OSError) as error:
-        print(one_line(error), file=sys.stderr)
-        return 2 if isinstance(error, ValueError) else 1

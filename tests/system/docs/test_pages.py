@@ -39,6 +39,7 @@ SESSIONS = {
     "docs/async-and-streams.md": Session(),
     "docs/deploying.md": Session(),
     "docs/http.md": Session(("starlette", "httpx"), options=()),
+    "docs/notebooks.md": Session(("pandas", "pyarrow"), options=()),
     "docs/opentelemetry.md": Session(("starlette", "opentelemetry.sdk", "httpx"), options=()),
     "docs/operating.md": Session(),
     "docs/processes.md": Session(),

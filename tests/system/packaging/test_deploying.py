@@ -637,7 +637,7 @@ def exec_start(unit: Path) -> list[str]:
 
 
 def test_there_is_a_unit_for_each_service() -> None:
-    names = ("alerts", "push", "serve", "worker")
+    names = ("alerts", "archive", "push", "serve", "worker")
     assert [unit.stem for unit in UNITS] == [f"redismetrics-{name}" for name in names]
 
 
@@ -653,15 +653,18 @@ def test_systemd_understands_a_unit(unit: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 def test_the_command_of_a_unit_listens_on_this_machine_only(
-    unit: Path, url: str, namespace: str
+    unit: Path, url: str, namespace: str, tmp_path: Path
 ) -> None:
     pytest.importorskip("uvicorn", reason="needs redismetrics[cli,server]")
+    if unit.stem == "redismetrics-archive":
+        pytest.importorskip("pyarrow", reason="needs redismetrics[archive]")
     program, *arguments = exec_start(unit)
     assert program == "/opt/redismetrics/bin/redismetrics"
     port = str(free_port())
     given = [re.sub(r"946\d", port, each) for each in arguments]
     assert "127.0.0.1" in " ".join(given)
-    with started(sys.executable, "-m", "redismetrics", *given, env=environment(url, namespace)):
+    environ = environment(url, namespace) | {"REDISMETRICS_ARCHIVE": f"file://{tmp_path}/archive"}
+    with started(sys.executable, "-m", "redismetrics", *given, env=environ):
         wait_until(
             lambda: get(f"http://127.0.0.1:{port}/healthz")[0] == 200, f"{unit.stem} answers"
         )
