@@ -28,6 +28,18 @@ SINCE = UNTIL - 3600
 WINDOW = f"since={SINCE}&until={UNTIL}"
 MARKUP = "<img src=x onerror=window.pwned=1> \u202edeploy"
 GROUPS = 60
+# Whether a chart has a pixel of a colour.
+HAS_COLOUR = """(wanted) => {
+  const plot = document.querySelector(".plot canvas");
+  const copy = document.createElement("canvas");
+  [copy.width, copy.height] = [plot.width, plot.height];
+  const context = copy.getContext("2d", {willReadFrequently: true});
+  context.drawImage(plot, 0, 0);
+  const {data} = context.getImageData(0, 0, copy.width, copy.height);
+  for (let at = 0; at < data.length; at += 4)
+    if (data[at + 3] && data.slice(at, at + 3).join() === wanted) return true;
+  return false;
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -263,6 +275,43 @@ def test_small_charts_show_the_values_of_a_tag(browser: Any, address: str) -> No
         # What is grouped is in the chart already.
         page.locator(".facet", has_text="route").get_by_role("button", name="Group").click()
         expect(small).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("metric/seconds", ".multiple:nth-child(2)"),
+        ("metric/jobs?by=route", ".card.flush:not([aria-label]) tr:nth-child(2) .link"),
+        ("metric/seconds", ".marks tr:nth-child(2) .link"),
+    ],
+)
+def test_focus_stays_where_it_is_when_all_is_drawn_again(
+    browser: Any, address: str, path: str, place: str
+) -> None:
+    with opened(browser, address, color_scheme="light") as page:
+        show(page, address, path)
+        page.locator(place).focus()
+        with page.expect_response("**/api/time_series*"):
+            page.keyboard.press("d")
+        expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+        expect(page.locator(".waiting")).to_have_count(0)
+        expect(page.locator(place)).to_be_focused()
+
+
+def test_a_chart_has_the_colours_of_the_theme(browser: Any, address: str) -> None:
+    expression = quote("sum(jobs_total)")
+    for path, light, dark in (
+        ("metric/jobs", "62,76,221", "127,140,255"),
+        (f"explore?q={expression}", "16,144,123", "79,209,181"),
+    ):
+        with opened(browser, address, color_scheme="light") as page:
+            show(page, address, path)
+            assert page.evaluate(HAS_COLOUR, light), path
+            page.locator("h1").first.evaluate("() => document.activeElement.blur()")
+            page.keyboard.press("d")
+            expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+            page.wait_for_function(HAS_COLOUR, arg=dark)
+            assert not page.evaluate(HAS_COLOUR, light), path
 
 
 def test_a_group_has_one_colour_now_and_in_the_window_before(browser: Any, address: str) -> None:

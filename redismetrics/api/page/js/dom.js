@@ -35,13 +35,15 @@ export function fill(element, ...children) {
   return element;
 }
 
-/** Replace the children of *element*; the focus goes to what has the text of what had it. */
+/** Replace the children of *element*; the focus goes to what has the name of what had it. */
 export function refill(element, ...children) {
   const focused = document.activeElement;
   if (focused === element || !element.contains(focused)) return fill(element, ...children);
-  const text = focused.textContent;
+  // Not by figures, which change.
+  const named = (each) => (each.querySelector("bdi") ?? each).textContent;
+  const name = named(focused);
   const same = () =>
-    [...element.querySelectorAll("a, button, input")].filter((each) => each.textContent === text);
+    [...element.querySelectorAll("a, button, input")].filter((each) => named(each) === name);
   const at = same().indexOf(focused);
   fill(element, ...children);
   same()[at]?.focus({ preventScroll: true });

@@ -4,7 +4,7 @@ import { ask } from "./api.js";
 
 const GROUPS = 50; // groups of a chart
 const VALUES = 12; // values of one tag that are shown
-const MARKS = 100; // newest marks of a window
+export const MOST_MARKS = 100; // newest marks of a window
 
 export const names = async (signal) => (await ask("names", {}, signal)).metrics;
 
@@ -52,7 +52,7 @@ export const heat = ({ step, ...query }, signal) =>
 
 /** Return the newest marks of a window, such as deploys: `[{time, text, tags}]`. */
 export async function marks({ since, until }, signal) {
-  const found = await ask("marks", { since, until, limit: MARKS }, signal);
+  const found = await ask("marks", { since, until, limit: MOST_MARKS }, signal);
   return found.marks.map((mark) => ({ ...mark, time: Date.parse(mark.timestamp) / 1000 }));
 }
 

@@ -13,7 +13,7 @@ import { bucketAxis, drawHeat } from "./heat.js";
 import { drawMarks } from "./marks.js";
 import { linear, reach, toPixels } from "./scales.js";
 import { color } from "./colors.js";
-import { quantity } from "../format.js";
+import { plural, quantity } from "../format.js";
 import { Pointer } from "./pointer.js";
 
 const TOP = 12,
@@ -217,7 +217,7 @@ export class Chart {
 const halo = (series) => ({ ...series, color: color("card"), dash: null });
 
 /** Describe a chart in words; the table below it has the figures. */
-function describe({ series, bands, heat, unit, axis, label = "" }) {
+function describe({ series, bands, heat, marks, unit, axis, label = "" }) {
   const known = series
     .flatMap(({ values }) => [values.findLast((value) => !Number.isNaN(value))])
     .filter((value) => value !== undefined);

@@ -1,6 +1,6 @@
 /* The largest values of one tag as small charts on one scale, so that one that differs is seen. */
 
-import { h, fill, bdi, visible } from "../dom.js";
+import { h, refill, bdi, visible } from "../dom.js";
 import { change, filters } from "../address.js";
 import { quantity, whole } from "../format.js";
 import { kindOf } from "../kinds.js";
@@ -37,8 +37,7 @@ export function breakdown(app) {
     const range = rangeOf(groups.flatMap(({ values }) => values[aggregation]));
     const choose = (split) => change({ split }, { replace: true });
     const keys = open.map((tag) => [tag.key, bdi(tag.key)]);
-    const focused = element.contains(document.activeElement) && document.activeElement.dataset.key;
-    fill(
+    refill(
       element,
       h(
         "header.section",
@@ -59,7 +58,6 @@ export function breakdown(app) {
         groups.map((group) => multiple(metric, aggregation, key, group, range, query)),
       ),
     );
-    if (focused) element.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
   }
 
   return { element, update };
@@ -85,7 +83,6 @@ function multiple(metric, aggregation, key, { tags, values }, range, query) {
     "button.multiple",
     {
       title: `Only ${visible(text)}`,
-      "data-key": filter,
       onclick: () => change({ tag: [...query.getAll("tag"), filter] }),
     },
     h("span", {}, bdi(text)),

@@ -1,6 +1,6 @@
 /* The tags of a metric, and how its samples are spread over their values. A click filters. */
 
-import { h, fill, bdi } from "../dom.js";
+import { h, fill, refill, bdi } from "../dom.js";
 import { change } from "../address.js";
 import { quantity, whole } from "../format.js";
 import { tags as tagsOf } from "../questions.js";
@@ -28,7 +28,7 @@ export function facets() {
   async function read(metric, query, common, signal) {
     try {
       const tags = await tagsOf(common, signal);
-      fill(
+      refill(
         element,
         h("h2", {}, "Tags"),
         tags.length

@@ -1,6 +1,6 @@
 /* The groups of a chart as a table of figures of the whole window. */
 
-import { h, fill, bdi } from "../dom.js";
+import { h, refill, bdi } from "../dom.js";
 import { change, filters } from "../address.js";
 import { quantity, number } from "../format.js";
 import { labelOf, unitOf } from "./model.js";
@@ -97,7 +97,7 @@ export function legend(highlight) {
         ),
       );
     });
-    fill(
+    refill(
       element,
       h(
         "table",

@@ -1,8 +1,8 @@
 /* The marks of a window, such as deploys: lines on a chart, and a table below it. */
 
-import { h, fill, bdi } from "../dom.js";
+import { h, refill, bdi } from "../dom.js";
 import { moment, whole } from "../format.js";
-import { marks as marksOf } from "../questions.js";
+import { marks as marksOf, MOST_MARKS } from "../questions.js";
 
 /** *chart* is the one that has the lines: a row of the table points at its own. */
 export function marksTable(app, chart) {
@@ -10,14 +10,19 @@ export function marksTable(app, chart) {
   let shown = "";
 
   function show(marks) {
-    // A refresh leaves the focus alone.
     const wanted = JSON.stringify([marks, app.zone]);
     if (wanted === shown) return;
     shown = wanted;
     element.hidden = !marks.length;
-    fill(
+    const count = whole(marks.length);
+    refill(
       element,
-      h("header", {}, h("h2", {}, "Marks"), h("small.soft", {}, whole(marks.length))),
+      h(
+        "header",
+        {},
+        h("h2", {}, "Marks"),
+        h("small.soft", {}, marks.length < MOST_MARKS ? count : `the newest ${count}`),
+      ),
       h(
         "div.scroll.marks",
         { tabindex: 0, role: "group", "aria-label": "Marks of the window" },

@@ -4,6 +4,7 @@ import { h, fill, icon, ICONS, bdi } from "../dom.js";
 import { change, spell, windowOf } from "../address.js";
 import { number, whole } from "../format.js";
 import { Chart } from "../chart/chart.js";
+import { isDark } from "../chart/colors.js";
 import { marksIn, marksTable } from "../parts/marks.js";
 import { modelOf } from "../parts/model.js";
 import {
@@ -105,7 +106,7 @@ export function open(app, route, signal) {
   async function update(next, { again = false } = {}) {
     route = next;
     const text = route.query.get("q") ?? "";
-    const wanted = JSON.stringify([route.query.toString(), app.zone]);
+    const wanted = JSON.stringify([route.query.toString(), app.zone, isDark()]);
     // What is being written stays until the address has another expression.
     if (text !== shown) field.write(text);
     shown = text;
