@@ -17,6 +17,7 @@ from .parameters import (
     TAGS,
     TIMES,
     Parameter,
+    read_boolean,
     read_whole,
     read_window,
     tag_filter,
@@ -54,6 +55,7 @@ async def get_runs(service: Service, request: Request, values: Values) -> HeldRe
         x=values["x"],
         window=window,
         tags=tag_filter(values["tag"]),
+        whole=values["whole"],
         points=values["points"],
         limit=values["limit"],
     )
@@ -67,7 +69,7 @@ async def get_runs(service: Service, request: Request, values: Values) -> HeldRe
         return encode_and_free(internals.run(operation, flush=True))
 
     def respond() -> Response:
-        asked = (*key, query.points, query.limit)
+        asked = (*key, query.whole, query.points, query.limit)
         body = service.cached_answers.get(asked, _KEPT_SECONDS, make)
         return Response(body, media_type="application/json")
 
@@ -87,13 +89,20 @@ def runs_endpoint() -> Endpoint:
             Parameter(
                 "x",
                 "What values are compared by: elapsed (seconds since the first sample of the run "
-                "in the window), time (Unix seconds), or metadata.KEY.",
+                "that is read), time (Unix seconds), or metadata.KEY.",
                 {"type": "string", "pattern": r"^(?:elapsed|time|metadata\.[\s\S]{1,200})$"},
                 check_x,
                 default="elapsed",
             ),
             *TIMES,
             TAGS,
+            Parameter(
+                "whole",
+                "Read the runs that were recorded in the window from their beginning.",
+                schemas.BOOLEAN,
+                read_boolean("whole"),
+                default=False,
+            ),
             Parameter(
                 "points",
                 "The most points of a curve; extremes are kept, nothing is averaged.",

@@ -34,6 +34,12 @@ def runs(
     since: Since = None,
     until: Until = None,
     tag: Filter = None,
+    whole: Annotated[
+        bool,
+        typer.Option(
+            "--whole", help="Read runs from their beginning if they were recorded in the window."
+        ),
+    ] = False,
     points: Annotated[
         int, typer.Option("--points", min=10, max=2000, help="The most points of a curve.")
     ] = 500,
@@ -55,6 +61,7 @@ def runs(
             x=x,
             window=options.window(window, since, until),
             tags=options.filters(tag),
+            whole=whole,
             points=points,
             limit=limit,
         )

@@ -20,6 +20,7 @@ class RunMethods(SyncMethods):
         x: str = "elapsed",
         window: Window = None,
         tags: Tags | None = None,
+        whole: bool = False,
         points: int = 500,
         limit: int = 50,
     ) -> list[dict[str, Any]]:
@@ -29,10 +30,12 @@ class RunMethods(SyncMethods):
             name: The metric.
             group_by: The tags that tell runs apart, such as ``run``; a str means one tag.
             x: What the values are compared by: ``elapsed`` seconds since the first sample of the
-                run in the window, ``time`` in Unix seconds, or a number in the metadata, such as
+                run that is read, ``time`` in Unix seconds, or a number in the metadata, such as
                 ``metadata.step``.
             window: The window, as for `query`.
             tags: Only series with these tags, as for `query`.
+            whole: Read the runs that were recorded in the window from their beginning, as far as
+                it is stored; otherwise only what is in the window.
             points: The most points of a curve, 10 to 2,000. Of longer ones the first, the last,
                 and the least and greatest of each stretch are returned; nothing is averaged.
             limit: The most runs.
@@ -51,7 +54,14 @@ class RunMethods(SyncMethods):
         from redismetrics.queries import runs
 
         query = runs.RunsQuery(
-            name, group_by=group_by, x=x, window=window, tags=tags, points=points, limit=limit
+            name,
+            group_by=group_by,
+            x=x,
+            window=window,
+            tags=tags,
+            whole=whole,
+            points=points,
+            limit=limit,
         )
         return self._ask(runs.runs(self._context, query)).rows
 
@@ -67,6 +77,7 @@ class AsyncRunMethods(AsyncMethods):
         x: str = "elapsed",
         window: Window = None,
         tags: Tags | None = None,
+        whole: bool = False,
         points: int = 500,
         limit: int = 50,
     ) -> list[dict[str, Any]]:
@@ -74,6 +85,13 @@ class AsyncRunMethods(AsyncMethods):
         from redismetrics.queries import runs
 
         query = runs.RunsQuery(
-            name, group_by=group_by, x=x, window=window, tags=tags, points=points, limit=limit
+            name,
+            group_by=group_by,
+            x=x,
+            window=window,
+            tags=tags,
+            whole=whole,
+            points=points,
+            limit=limit,
         )
         return (await self._ask(runs.runs(self._context, query))).rows

@@ -9,7 +9,7 @@ If the context has an archive, a window that begins before what Redis holds goes
 read between the two trips, see older.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -59,21 +59,21 @@ def fetch(
     exact: bool = False,
     points: bool = False,
     columns: frozenset[str] = ALL,
+    where: Callable[[Mapping[str, str]], bool] | None = None,
 ) -> Operation[tuple[SeriesData | None, Edges]]:
     """Return the data of a query's series and window, and the window by the server's clock.
 
     The data is None for an unknown metric. If the query has an interval, no row is coarser than it.
     With *exact*, samples are returned as recorded as long as they are stored that way; likewise
     those of a metric that keeps its samples, for percentiles or if *points* are asked for. Of an
-    archive's summaries, only *columns* are read.
+    archive's summaries, only *columns* are read. With *where*, only series whose tags it accepts.
 
     Raises:
         OutsideRetention: If the interval is finer than what the window still holds.
     """
     points = points or any(percentile_rank(each) is not None for each in query.aggregations)
-    found = yield from read_window(
-        context, query.name, _QueryReading(query, exact, points, columns)
-    )
+    reading = _QueryReading(query, exact, points, columns, where)
+    found = yield from read_window(context, query.name, reading)
     if found.snapshot is None:
         return None, found.edges
     return _series_data(found), found.edges
@@ -229,6 +229,7 @@ class _QueryReading:
     exact: bool
     exact_if_kept: bool
     columns: frozenset[str]
+    where: Callable[[Mapping[str, str]], bool] | None
 
     def window(
         self, retention: RetentionPolicy, now_ms: int, *, is_archived: bool
@@ -252,7 +253,7 @@ class _QueryReading:
     def select(self, snapshot: Snapshot) -> tuple[list[dict[str, str]], Ints]:
         if self.exact_if_kept and snapshot.definition.keeps_samples:
             self.exact = True
-        return _select_series(snapshot.series, self.query.tags)
+        return _select_series(snapshot.series, self.query.tags, self.where)
 
     def plan(
         self, sealed: tuple[int, int], retention: RetentionPolicy, due: Due, now_ms: int
@@ -265,16 +266,20 @@ class _QueryReading:
 
 
 def _select_series(
-    series: Mapping[int, dict[str, str]], tags: Mapping[str, str | None]
+    series: Mapping[int, dict[str, str]],
+    tags: Mapping[str, str | None],
+    where: Callable[[Mapping[str, str]], bool] | None,
 ) -> tuple[list[dict[str, str]], Ints]:
-    """Return the tags of the series that *tags* select, and the positions of ids among them.
+    """Return the tags of the series that are selected, and the positions of ids among them.
 
     The positions have shape (largest id + 2,) and are -1 for series that are not selected.
     """
     selected: list[dict[str, str]] = []
     positions = np.full(max(series, default=-1) + 2, -1)
     for number, of_series in series.items():
-        if not tags or all(of_series.get(key) == value for key, value in tags.items()):
+        if tags and any(of_series.get(key) != value for key, value in tags.items()):
+            continue
+        if where is None or where(of_series):
             positions[number] = len(selected)
             selected.append(of_series)
     return selected, positions

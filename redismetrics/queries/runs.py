@@ -1,6 +1,6 @@
 """Runs: the values of groups of series by time, by elapsed time, or by a number in the metadata."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,17 +9,17 @@ import numpy as np
 from redismetrics.columnar import metadata_columns
 from redismetrics.columnar.arrays import Bools, Floats, Ints
 from redismetrics.errors import InvalidQuery, shown
-from redismetrics.model.time import SECOND, to_datetime
+from redismetrics.model.time import OPEN_UNTIL, SECOND, to_datetime
 from redismetrics.model.validation import Tags
 from redismetrics.model.windows import Window
 from redismetrics.store.driver import Operation
 
-from .aggregate import Row, aggregate, check_rows, group_series
+from .aggregate import GroupKey, Row, aggregate, check_rows, group_series
 from .arguments import check_limit
 from .context import QueryContext
 from .fetch import fetch
 from .query import Query
-from .selection import SeriesData, SeriesPoints
+from .selection import Edges, SeriesData, SeriesPoints
 
 MIN_POINTS, MAX_POINTS = 10, 2_000
 MAX_RUNS = 500
@@ -36,12 +36,14 @@ class RunsQuery:
     Attributes:
         query: The metric, the tags to group by, the window and the filter.
         x: ``time``, ``elapsed``, or ``metadata.`` and a key.
+        whole: Whether each run is read from its beginning, also before the window.
         points: The most points of each run.
         limit: The most runs.
     """
 
     query: Query
     x: str
+    whole: bool
     points: int
     limit: int
 
@@ -53,6 +55,7 @@ class RunsQuery:
         x: str = "elapsed",
         window: Window = None,
         tags: Tags | None = None,
+        whole: bool = False,
         points: int = 500,
         limit: int = 50,
     ) -> None:
@@ -65,6 +68,7 @@ class RunsQuery:
         for field, value in (
             ("query", query),
             ("x", check_x(x)),
+            ("whole", whole),
             ("points", check_points(points)),
             ("limit", check_limit(limit, 1)),
         ):
@@ -117,13 +121,19 @@ class Runs(NamedTuple):
 def runs(context: QueryContext, query: RunsQuery) -> Operation[Runs]:
     """Return the runs that were recorded last.
 
+    If the query is of *whole* runs, those that were recorded in the window.
+
     Each has `tags`, the figures of the window (`count`, `sum`, `last`, `min`, `max`), the times of
     its first and last sample, the `seconds` between them, and its curve: columns `x` and `y`.
 
     Raises:
         TooManyRows: If the curves would have more points than the context allows.
     """
-    data, _ = yield from fetch(context, query.query, exact=True)
+    data, edges = yield from fetch(context, query.query, exact=True)
+    left_off = 0
+    if query.whole and data is not None and len(data):
+        keys, left_off = _newest_groups(data, query)
+        data = yield from _from_their_beginning(context, query.query, edges, keys)
     if data is None or not len(data):
         return Runs([], 0)
     of_series, groups = group_series(data.tags, query.query.group_by)
@@ -159,7 +169,33 @@ def runs(context: QueryContext, query: RunsQuery) -> Operation[Runs]:
                 "y": curve[1].tolist(),
             }
         )
-    return Runs(rows, len(newest) - len(chosen))
+    return Runs(rows, left_off + len(newest) - len(chosen))
+
+
+def _newest_groups(data: SeriesData, query: RunsQuery) -> tuple[set[GroupKey], int]:
+    """Return the keys of the groups that were recorded last, and the number of the others."""
+    of_series, groups = group_series(data.tags, query.query.group_by)
+    last = np.full(len(groups), -1)
+    for rows in data.parts:
+        np.maximum.at(last, of_series[rows.series], rows.summaries.last_ms)
+    recorded = np.flatnonzero(last >= 0)
+    newest = recorded[np.argsort(-last[recorded], kind="stable")]
+    chosen = newest[: query.limit].tolist()
+    return {groups[at] for at in chosen}, len(newest) - len(chosen)
+
+
+def _from_their_beginning(
+    context: QueryContext, query: Query, edges: Edges, keys: set[GroupKey]
+) -> Operation[SeriesData | None]:
+    """Return the data of these groups up to the end of the window."""
+    until = None if edges.until_ms >= OPEN_UNTIL else edges.until_ms / SECOND
+    whole = Query(query.name, group_by=query.group_by, window=(None, until), tags=query.tags)
+
+    def is_chosen(tags: Mapping[str, str]) -> bool:
+        return tuple(tags.get(key) for key in query.group_by) in keys
+
+    data, _ = yield from fetch(context, whole, exact=True, where=is_chosen)
+    return data
 
 
 def _in_order(points: SeriesPoints, group: Ints, groups: int) -> tuple[Ints, Ints]:

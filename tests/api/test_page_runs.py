@@ -94,7 +94,7 @@ def test_figures_are_those_of_the_api(browser: Any, address: str, trained: Metri
             assert found == [expected[name][aggregation] for name in names(page)]
         seconds = page.locator(".runs tbody td:nth-child(4)").all_text_contents()
         assert [text.replace("\u202f", " ") for text in seconds] == ["15 s", "30 s", "1 min"]
-        expect(page.locator(".told")).to_contain_text("3 runs · time since the first sample")
+        expect(page.locator(".told")).to_contain_text("3 runs · those of this window, from their")
 
 
 def test_table_is_sorted_by_keyboard(browser: Any, address: str) -> None:

@@ -53,6 +53,9 @@ def test_runs_are_limited(web: Any, trained: Metrics) -> None:
     assert len(answer["runs"][0]["x"]) <= 10
     assert ask(web, "runs", group_by="run", limit=2)["left_off"] == 1
     assert ask(web, "runs", name="nothing")["runs"] == []
+    whole = ask(web, "runs", group_by="run", limit=1, whole="true", since=BEGAN + 1)
+    assert [(run["tags"]["run"], run["count"]) for run in whole["runs"]] == [("r3", len(STEPS))]
+    assert whole["left_off"] == 2
     limits = Limits(max_rows=30, max_series=2)
     with running(create_app(trained, limits=limits)) as at, httpx.Client(base_url=at) as strict:
         message = error_message(strict.get("/api/runs?name=loss&group_by=run"), 413)
@@ -73,6 +76,7 @@ def test_runs_are_limited(web: Any, trained: Metrics) -> None:
         ("runs?name=loss&x=step", "x must be time, elapsed, or metadata."),
         ("runs?name=loss&points=9", "points must be a whole number from 10 to 2000, got '9'"),
         ("runs?name=loss&limit=501", "limit must be a whole number from 1 to 500, got '501'"),
+        ("runs?name=loss&whole=yes", "whole must be true or false, got 'yes'"),
         ("runs?x=time", "name must be given"),
         ("tags", "name must be given"),
         ("tags?name=loss&limit=0", "limit must be a whole number from 1 to 1000, got '0'"),

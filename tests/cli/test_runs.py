@@ -28,6 +28,13 @@ def test_runs_are_those_of_the_client(shell: Shell, trained: Metrics) -> None:
     found = shell.json("runs", "loss", "--x", "metadata.step", "-t", "run=r1", "--points", "12")
     same(found, x="metadata.step", tags={"run": "r1"}, points=12)
     same(shell.json("runs", "loss", "-g", "run", "--limit", "1"), group_by="run", limit=1)
+    since = trained.runs("loss")[0]["since"].timestamp() + 3
+    window = since, None
+    found = shell.json("runs", "loss", "-g", "run", "--whole", "--since", str(since))
+    same(found, group_by="run", window=window, whole=True)
+    assert [run["count"] for run in found] == [20, 20]
+    found = shell.json("runs", "loss", "-g", "run", "--since", str(since))
+    assert all(run["count"] < 20 for run in found)
 
 
 def test_a_pipe_gets_figures_and_a_wrong_x_is_an_error(shell: Shell, trained: Metrics) -> None:

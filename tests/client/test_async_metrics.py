@@ -72,7 +72,7 @@ CASES: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("rollup", ("took",), {"keys": "json"}),
     ("heat_map", ("took",), {"interval": "minute", "window": None, "buckets": 8}),
     ("heat_map", ("took",), {"buckets": 0}),
-    ("runs", ("took",), {"group_by": "queue", "x": "time", "points": 10}),
+    ("runs", ("took",), {"group_by": "queue", "x": "time", "points": 10, "whole": True}),
     ("runs", ("took",), {"x": "step"}),
     ("digest", ("took",), {}),
     ("promql_query", ("sum(jobs_total)",), {"at": 1_800_000_000}),

@@ -125,6 +125,25 @@ def test_newest_runs_come_first_within_the_limit(metrics: Metrics) -> None:
     assert metrics.runs("loss", window=(began - 9, began - 8)) == []
 
 
+def test_whole_runs_are_those_of_the_window_from_their_beginning(trained: Metrics) -> None:
+    everything = by_run(trained)
+    # The second run goes on in this window, the first has ended before.
+    middle = everything["r2"]["since"].timestamp() + STEPS[20] * STEP
+    window = middle, middle + 600
+    assert list(by_run(trained, window=window)) == ["r2"]
+    assert by_run(trained, window=window)["r2"]["count"] == 20
+    assert by_run(trained, window=window, whole=True) == {"r2": everything["r2"]}
+    # Up to the end of the window.
+    cut = by_run(trained, window=(middle - 1, middle), whole=True, x="metadata.step")["r2"]
+    assert (cut["count"], cut["x"][0], cut["x"][-1]) == (20, STEPS[0], STEPS[19])
+    whole = {"whole": True, "limit": 1}
+    assert by_run(trained, **whole) == {"r2": everything["r2"]}
+    assert by_run(trained, tags={"run": "r1"}, **whole) == {"r1": everything["r1"]}
+    assert by_run(trained, window=(middle + 900, middle + 999), whole=True) == {}
+    (all_series,) = trained.runs("loss", window=window, whole=True)
+    assert all_series["count"] == 80
+
+
 def test_points_of_all_curves_are_bounded(trained: Metrics) -> None:
     trained.internals.limit_rows(70)
     with pytest.raises(TooManyRows):

@@ -10,9 +10,16 @@ const PLACES = 400; // of the pointer along the x axis
 const SAMPLES = 100; // newest samples whose metadata is read
 export const METADATA = "metadata.";
 
+/** What is asked of `/api/runs`: each run whole, unless it is shown at its place in the window. */
+export const question = (x) => ({ x, whole: x === "time" ? null : "true" });
+
 /** Return the runs of a metric: `{runs: [{tags, last, min, max, …, x, y}], left_off}`. */
 export const runsOf = ({ name, since, until, tags, by, x }, signal) =>
-  ask("runs", { name, since, until, tag: tags, group_by: by, x, points: 600 }, signal);
+  ask(
+    "runs",
+    { name, since, until, tag: tags, group_by: by, ...question(x), points: 600 },
+    signal,
+  );
 
 /** Return what the newest samples have: keys of numbers in their metadata, and keys of tags. */
 export async function keysOf(name, signal) {
@@ -60,7 +67,7 @@ function nearest(series, place, at) {
 export function tell({ runs, left_off: left }, x, shown) {
   const parts = [plural(runs.length, "run")];
   if (left) parts[0] += ` of ${whole(runs.length + left)}, those recorded last; filter to see others`;
-  if (x === "elapsed") parts.push("time since the first sample of each run in this window");
+  if (x !== "time") parts.push("those of this window, from their beginning");
   const without = runs.filter((run) => !run.x.length).length;
   if (without) parts.push(`${plural(without, "run")} without ${x.slice(METADATA.length)}`);
   if (shown) parts.push("a part of the x axis; double click to go back");

@@ -3,6 +3,7 @@
 import { h, icon, ICONS } from "../dom.js";
 import { filters, spell } from "../address.js";
 import { address as addressOf } from "../api.js";
+import { question } from "../runs.js";
 import { menu } from "./menu.js";
 
 export function copyMenu(app, metric, choice, query, window) {
@@ -76,13 +77,20 @@ function wordingsOfRuns(name, query, window) {
   const times = window.fixed
     ? { since: window.since, until: window.until }
     : { window: window.text };
-  const asked = { name, x, group_by: by, tag: chosen.map(({ text }) => text), ...times };
-  const parts = [quote(name), `x=${quote(x)}`, `window=${pythonWindow(window)}`];
+  const { whole, ...axis } = question(x);
+  const tag = chosen.map(({ text }) => text);
+  const asked = { name, ...axis, whole, group_by: by, tag, ...times };
+  const parts = [
+    quote(name),
+    `x=${quote(x)}`,
+    ...(whole ? ["whole=True"] : []),
+    `window=${pythonWindow(window)}`,
+  ];
   return {
     ...links(addressOf("runs", asked).href),
     Python: `rm.runs(${[...parts, ...pythonGroups(by, chosen)].join(", ")})`,
     "Command line": [
-      `redismetrics runs ${name} --x ${shell(x)}`,
+      `redismetrics runs ${name} --x ${shell(x)}${whole ? " --whole" : ""}`,
       ...shellParts(by, chosen, window),
     ].join(" "),
   };

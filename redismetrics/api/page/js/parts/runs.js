@@ -116,7 +116,7 @@ export function runTable(highlight) {
       h(
         "table",
         {},
-        h("caption.visually-hidden", {}, "Figures of each run in this window"),
+        h("caption.visually-hidden", {}, "Figures of each run"),
         h(
           "thead",
           {},
