@@ -16,16 +16,20 @@ from redismetrics import (
     RedisMetricsError,
     UnknownAggregation,
 )
-from redismetrics.client.alert_methods import AsyncAlertMethods
 from redismetrics.client.async_query_methods import AsyncQueries
-from redismetrics.client.mark_methods import AsyncMarkMethods
+from redismetrics.client.operations import AsyncMethods
 from redismetrics.client.query_methods import SyncQueries
-from redismetrics.client.run_methods import AsyncRunMethods
 from tests.client.async_helpers import Run
 
 
 def public(of: Any) -> set[str]:
     return {name for name, member in inspect.getmembers(of, callable) if not name.startswith("_")}
+
+
+def asking() -> set[str]:
+    """Return the methods that ask Redis something: those of the parts of the client."""
+    parts = {AsyncQueries, *AsyncMethods.__subclasses__()}
+    return {name for part in parts if issubclass(AsyncMetrics, part) for name in public(part)}
 
 
 def test_both_clients_have_the_same_methods() -> None:
@@ -41,9 +45,7 @@ def test_a_method_takes_the_same_arguments_in_both_clients(name: str) -> None:
     assert inspect.signature(one).parameters == inspect.signature(two).parameters
     assert one.__doc__
     assert two.__doc__
-    asking = public(AsyncQueries) | public(AsyncAlertMethods) | public(AsyncMarkMethods)
-    asking |= public(AsyncRunMethods)
-    asks = name in asking - {"to_json"} or name == "flush"
+    asks = name in asking() - {"to_json"} or name == "flush"
     assert inspect.iscoroutinefunction(two) == asks
     assert not inspect.iscoroutinefunction(one)
 
@@ -138,12 +140,9 @@ def outcome(call: Callable[[], Any]) -> Any:
 
 
 def test_every_query_method_is_among_the_cases() -> None:
-    asking = public(AsyncQueries) | public(AsyncAlertMethods) | public(AsyncMarkMethods)
-    asking |= public(AsyncRunMethods)
-    assert {name for name, _, _ in CASES} == asking - {
-        "to_json",
-        "self_metrics",
-    }  # whose ages change
+    # The ages of self_metrics change; tests/queries/test_arrow.py compares tables.
+    others = {"to_json", "self_metrics", "to_arrow", "to_pandas"}
+    assert {name for name, _, _ in CASES} == asking() - others
 
 
 def test_both_clients_return_the_same_results(
