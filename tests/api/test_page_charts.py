@@ -118,26 +118,29 @@ def test_marks_are_lines_on_the_chart_and_rows_below_it(
         tip = page.locator(".tip")
         expect(tip).to_contain_text("deploy 1.2")
         expect(page.locator(".plot [aria-live]")).to_contain_text("deploy 1.2")
-        # So does the pointer, where the line is.
-        chart = page.locator(".plot canvas[tabindex]")
-        chart.blur()
-        box = chart.bounding_box()
-        place = page.evaluate(
-            """([time, since, until]) => {
-              const {width} = document.querySelector(".plot").getBoundingClientRect();
-              return width - 12 - (until - time) / (until - since) * (width - 12 - 60);
-            }""",
-            [SINCE + 2710, SINCE, UNTIL],
-        )
-        for pixel in range(round(place) - 12, round(place) + 12, 3):
-            page.mouse.move(box["x"] + pixel, box["y"] + 60)
-            if tip.locator(".mark").count():
-                break
-        expect(tip.locator(".mark")).to_contain_text("\\u202edeploy")
-        # None of this asks the server again.
+        # Drawing it again asks the server nothing.
         page.set_viewport_size({"width": 1200, "height": 800})
-        page.mouse.move(box["x"] + 300, box["y"] + 80)
+        expect(page.locator(".plot canvas[tabindex]")).to_have_attribute(
+            "aria-label", re.compile(", 2 marks")
+        )
         assert len([url for url in urls if "/api/marks" in url]) == 1
+
+
+def test_pointer_at_the_line_of_a_mark_says_what_happened(browser: Any, address: str) -> None:
+    # So near to the right edge that the width of the labels on the left does not matter.
+    since, until = SINCE + 2160, SINCE + 2760
+    with opened(browser, address) as page:
+        page.goto(f"{address}/#/metric/jobs?since={since}&until={until}")
+        expect(page.locator(".told")).to_contain_text("10 intervals of 1m")
+        expect(page.locator(".waiting")).to_have_count(0)
+        box = page.locator(".plot").bounding_box()
+        right = (until - SINCE - 2710) / (until - since) * (box["width"] - 12 - 45)
+        tip = page.locator(".tip")
+        page.mouse.move(box["x"] + box["width"] - 12 - right, box["y"] + 60)
+        expect(tip.locator(".mark")).to_contain_text("\\u202edeploy")
+        page.mouse.move(box["x"] + 150, box["y"] + 60)
+        expect(tip.locator(".mark")).to_have_count(0)
+        expect(tip).to_contain_text("rate")
 
 
 def test_keys_read_the_marks_of_an_interval(browser: Any, address: str) -> None:

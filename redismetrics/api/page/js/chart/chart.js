@@ -224,6 +224,7 @@ function describe({ series, bands, heat, marks, unit, axis, label = "" }) {
   const what = heat ? "heat map" : bands ? "percentiles" : `${series.length} series`;
   return (
     `${label} over ${axis.over}, ${what}` +
+    (marks.length ? `, ${plural(marks.length, "mark")}` : "") +
     (known.length === 1 && !series[0].xs ? `, now ${quantity(known[0], unit)}` : "") +
     ". Arrow keys read values."
   );
