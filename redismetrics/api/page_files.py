@@ -5,6 +5,7 @@ hash of their contents, so that a browser keeps them for as long as they stay th
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -36,6 +37,9 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
 }
+# The style sheets of the page, which browsers get as one.
+_SHEETS = re.compile(r'( *<link rel="stylesheet" href="ui/VERSION/css/\w+\.css">\n)+')
+_JOINED = "css/all.css"
 _FOREVER = "public, max-age=31536000, immutable"
 
 
@@ -90,6 +94,13 @@ def _load() -> tuple[str, dict[str, bytes]]:
         for name in files
         if name.endswith(".js")
     )
-    page = files["index.html"].replace(b"  <!-- modules -->", preloads.encode())
-    files["index.html"] = page.replace(b"VERSION", version.encode())
+    page = files["index.html"].decode()
+    links = _SHEETS.search(page)
+    assert links is not None, "BUG: the page has no style sheet"
+    sheets = re.findall(r"css/\w+\.css", links[0])
+    files[_JOINED] = b"".join(files.pop(name) for name in sheets)
+    page = page.replace(
+        links[0], f'  <link rel="stylesheet" href="ui/VERSION/{_JOINED}">\n'
+    ).replace("  <!-- modules -->", preloads)
+    files["index.html"] = page.replace("VERSION", version).encode()
     return version, files

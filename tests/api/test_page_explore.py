@@ -25,6 +25,10 @@ from tests.fixtures.webserver import running
 pytestmark = pytest.mark.slow
 
 NAMESPACE = "page-explore"
+REMEMBER = """(all) => {
+  const [key] = Object.keys(localStorage).filter((each) => each.includes("expressions"));
+  localStorage.setItem(key, JSON.stringify(all));
+}"""
 MODULE = "async (name) => await import(new URL(`ui/x/js/${name}`, document.baseURI))"
 
 
@@ -148,7 +152,7 @@ def test_expressions_are_remembered(browser: Any, address: str) -> None:
         expect(page.locator(".panel:popover-open")).to_contain_text("appear here")
         page.keyboard.press("Escape")
         field = page.get_by_label("PromQL expression")
-        for text in ("sum(jobs_total)", "wrong(", *(f"{number} + 1" for number in range(31))):
+        for text in ("sum(jobs_total)", "wrong(", "29 + 1", "30 + 1"):
             field.fill(text)
             field.press("Enter")
             expect(page).to_have_url(f"{address}/#/explore?q={quote(text).replace('%20', '+')}")
@@ -158,6 +162,9 @@ def test_expressions_are_remembered(browser: Any, address: str) -> None:
                 expect(page.locator(".told")).to_contain_text("1 series")
                 expect(page.get_by_role("cell").first).to_be_visible()
                 expect(page.locator(".waiting")).to_have_count(0)
+            if text == "sum(jobs_total)":
+                # As if 29 others had been evaluated.
+                page.evaluate(REMEMBER, [f"{number} + 1" for number in range(28, -1, -1)])
         page.reload()
         history.focus()
         page.keyboard.press("Enter")
@@ -196,6 +203,15 @@ def test_store_says_what_the_doctor_finds_and_what_to_do(browser: Any, address: 
             expect(line.get_by_role("cell").first).to_have_text(str(row["series"]))
             for key, count in row["tags"].items():
                 expect(line).to_contain_text(f"{key} {count}")
+
+
+def test_store_names_metrics_that_cannot_be_read(browser: Any, address: str) -> None:
+    with opened(browser, address) as page:
+        stats = page.request.get(f"{address}/api/stats").json()
+        stats["storage"]["skipped"] = {"newer": "its format is 3"}
+        page.route("**/api/stats*", lambda route: route.fulfill(json=stats))
+        page.goto(f"{address}/#/store")
+        expect(page.locator(".banner")).to_have_text("newer cannot be read: its format is 3")
 
 
 def test_store_without_an_answer_of_the_doctor_shows_the_rest(browser: Any, address: str) -> None:

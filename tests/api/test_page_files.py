@@ -37,7 +37,12 @@ def links(page: str) -> list[str]:
 def test_all_files_need_no_token_and_no_other_site_may_use_them(guarded: Any) -> None:
     page = guarded.get("/")
     answers = [page, *(guarded.get(f"/{link}") for link in links(page.text))]
-    assert len(answers) == len(FILES) + 1  # app.js is linked twice: as script and as preload
+    sheets = [path for path in FILES if path.suffix == ".css"]
+    # All style sheets are one file; app.js is linked twice: as script and as preload.
+    assert len(answers) == len(FILES) - len(sheets) + 2
+    (joined,) = (answer.text for answer in answers if "/css" in answer.headers["content-type"])
+    for path in sheets:
+        assert path.read_text() in joined
     for answer in answers:
         assert answer.status_code == 200
         policy = answer.headers["content-security-policy"]
@@ -115,8 +120,14 @@ def test_mounted_page_is_below_its_path(metrics: Metrics) -> None:
         assert client.get("/metrics-ui/api/names").status_code == 401
 
 
-def test_files_are_small_and_have_no_markup_from_text() -> None:
+def test_files_are_small_also_compressed(web: Any) -> None:
     assert sum(path.stat().st_size for path in FILES) <= 270_000
+    files = {"", *links(web.get("/").text)}
+    packed = [web.get(f"/{file}", headers={"Accept-Encoding": "gzip"}) for file in files]
+    assert sum(int(answer.headers["content-length"]) for answer in packed) <= 100_000
+
+
+def test_files_have_no_markup_from_text() -> None:
     for path in FILES:
         text = path.read_text()
         for forbidden in (

@@ -52,7 +52,7 @@ export function open(app, route, signal) {
   async function update() {
     const parts = [
       stats(signal).then((storage) => {
-        fill(tiles, figures(storage));
+        fill(tiles, h("div.stack", {}, figures(storage), unreadable(storage)));
         fill(kept, levels(storage));
         fill(recording, writers(storage, app.now()));
       }),
@@ -102,6 +102,14 @@ function figures(storage) {
     tile("Writers", whole(storage.writers), "known processes"),
     tile("Memory", quantity(storage.memory_bytes, "bytes"), "of the whole server"),
   );
+}
+
+/** Metrics that cannot be read, such as those of a newer version. */
+function unreadable({ skipped }) {
+  const line = ([name, reason]) =>
+    h("p", {}, h("strong", {}, bdi(name)), " cannot be read: ", bdi(String(reason)));
+  const all = Object.entries(skipped ?? {});
+  return all.length > 0 && h("div.banner", { role: "status" }, h("div", {}, all.map(line)));
 }
 
 /** Return a text with what stands between backticks as code. */
