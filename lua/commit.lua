@@ -36,10 +36,10 @@
 --                     number of samples that are not kept one by one, for lack of room]
 --          hashes     number of its data keys
 --          rows       number of fields of the live hash to write if it folds
---          then field and value of each of these rows
+--          then field and value of each of these: rows, and the number of the oldest change left
 --          then for each data key: its name in held and touched, refused from (ms), expires at (s;
---          0: never), number of fields to write, number of fields to remove, then field and value
---          of each to write, then each field to remove
+--          0: never), 1 if it does so already or is not there, number of fields to write, number of
+--          fields to remove, then field and value of each to write, then each field to remove
 -- Returns  for each metric 'ok', or why nothing of it was changed: 'version' (the metric changed
 --          since it was read), 'log' (its log did), 'late' (a data key is past its retention), or
 --          the text of an error. If there is one metric only, its error is the script's
@@ -77,14 +77,16 @@ local shared = {
 
 -- Return what to write to the data hash *key*, and where the next argument is.
 local function read_data_hash(key, argument)
-  local first_field = argument + 5
-  local last_field = first_field + 2 * tonumber(ARGV[argument + 3]) - 1
-  local last_removed = last_field + tonumber(ARGV[argument + 4])
+  local first_field = argument + 6
+  local last_field = first_field + 2 * tonumber(ARGV[argument + 4]) - 1
+  local last_removed = last_field + tonumber(ARGV[argument + 5])
   return {
     key = key,
     name = ARGV[argument], -- in held and touched
     refused_from_ms = tonumber(ARGV[argument + 1]),
     expires_s = ARGV[argument + 2],
+    keeps_expiry = ARGV[argument + 3] == '1',
+    is_there = false, -- it holds fields already, see check_data()
     first_field = first_field, -- where the arguments have fields to write, each with its value,
     last_field = last_field, -- and behind these
     last_removed = last_removed, -- the fields to remove
@@ -123,6 +125,7 @@ local function read_commits()
       data = {}, -- its data hashes, with what to write to each
       state = nil, -- what the state hash will hold, see read_state()
       recorded = nil, -- see include/record_state.lua
+      is_sealed_to_end = false, -- no block is behind those to seal, see check_blocks()
       log = nil, -- what is in the log, see read_log()
       newest_change = nil, -- of those to fold
       sizes = nil, -- see read_sizes()
@@ -179,6 +182,10 @@ end
 local function write(metric)
   local number = tonumber(string.match(metric.version, '^%d+') or '0') + 1
   local new_version = format_integer(number) .. '.' .. metric.token
+  local forgets_series = #metric.orders.forget_series > 0
+  if not forgets_series then
+    write_touched(metric, number, new_version)
+  end
   write_state(metric, new_version)
   local has_folded = fold(metric)
   if metric.orders.none_left then
@@ -188,10 +195,8 @@ local function write(metric)
     clear_rows(metric)
   end
   write_data(metric)
-  if #metric.orders.forget_series > 0 then
+  if forgets_series then
     write_version(metric, number, new_version)
-  else
-    write_touched(metric, number, new_version)
   end
   write_sizes(metric)
   schedule(metric, shared)

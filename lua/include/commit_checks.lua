@@ -32,10 +32,14 @@ local function check_blocks(metric)
   if count == 0 then
     return
   end
-  local first = redis.call('ZRANGEBYSCORE', metric.key.log,
+  -- Most often the last one is the newest in the log.
+  local newest = redis.call('ZREVRANGEBYSCORE', metric.key.log,
+    '+inf', after_sealed, 'WITHSCORES', 'LIMIT', '0', '1')
+  metric.is_sealed_to_end = tonumber(newest[2]) == tonumber(orders.new_sealed)
+  local last = metric.is_sealed_to_end and newest[1] or redis.call('ZREVRANGEBYSCORE',
+    metric.key.log, orders.new_sealed, after_sealed, 'LIMIT', '0', '1')[1]
+  local first = count == 1 and last or redis.call('ZRANGEBYSCORE', metric.key.log,
     after_sealed, orders.new_sealed, 'LIMIT', '0', '1')[1]
-  local last = count == 1 and first or redis.call('ZREVRANGEBYSCORE', metric.key.log,
-    orders.new_sealed, after_sealed, 'LIMIT', '0', '1')[1]
   if string.sub(first, 1, #orders.first_block) ~= orders.first_block
     or string.sub(last, 1, #orders.last_block) ~= orders.last_block then
     return 'log'
@@ -55,7 +59,8 @@ local function check_data(metric, time_us)
     end
     local growth, arguments = 0, metric.arguments
     for at = hash.first_field, hash.last_field, 2 do
-      growth = growth + #arguments[at + 1] - redis.call('HSTRLEN', hash.key, arguments[at])
+      local size = redis.call('HSTRLEN', hash.key, arguments[at])
+      growth, hash.is_there = growth + #arguments[at + 1] - size, hash.is_there or size > 0
     end
     for at = hash.last_field + 1, hash.last_removed do
       growth = growth - redis.call('HSTRLEN', hash.key, arguments[at])
@@ -74,8 +79,11 @@ local function read_log(metric, clock)
   for at = 1, #cut, 2 do
     metric.recorded[LOG_BYTES] = math.max(metric.recorded[LOG_BYTES] - #cut[at], 0)
   end
-  local unsealed = redis.call('ZRANGEBYSCORE', metric.key.log,
-    '(' .. metric.orders.new_sealed, '+inf', 'WITHSCORES', 'LIMIT', '0', '1')
+  local unsealed = {}
+  if not metric.is_sealed_to_end then
+    unsealed = redis.call('ZRANGEBYSCORE', metric.key.log,
+      '(' .. metric.orders.new_sealed, '+inf', 'WITHSCORES', 'LIMIT', '0', '1')
+  end
   metric.log = {
     cut_clock = tonumber(cut[#cut]), -- of the newest block to take off
     unsealed_clock = tonumber(unsealed[2]), -- of the oldest block that is not sealed then
@@ -140,7 +148,8 @@ local function read_sizes(metric)
   metric.sizes = sizes
 end
 
--- Fail here, before anything is written, if a key that was not read yet has another type.
+-- Fail here, before anything is written, if a key that was not read yet has another type. If no
+-- series is forgotten, `touched` is written before all others, and that fails then.
 local function check_types(metric)
   local key, orders = metric.key, metric.orders
   if #orders.mark_due + #orders.unmark_due > 0 then
@@ -151,8 +160,8 @@ local function check_types(metric)
   end
   if #orders.forget_series > 0 then
     redis.call('HLEN', key.values)
+    redis.call('ZCARD', key.touched)
   end
-  redis.call('ZCARD', key.touched)
 end
 
 -- Return an error if a right is missing. The server itself has checked the keys of all metrics, so

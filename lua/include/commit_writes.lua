@@ -25,7 +25,6 @@ local function fold(metric)
   recorded[CHANGE_BYTES] = math.max(recorded[CHANGE_BYTES], 0)
   recorded[FIRST_CHANGE] = last + 1
   write_fields(metric.key.live, metric.arguments, metric.first_row, metric.last_row)
-  redis.call('HSET', metric.key.live, 'first', format_integer(last + 1))
   remove_fields(metric.key.live, names)
   return true
 end
@@ -68,7 +67,9 @@ local function write_data(metric)
     -- the hash stays small.
     remove_fields(hash.key, metric.arguments, hash.last_field + 1, hash.last_removed)
     write_fields(hash.key, metric.arguments, hash.first_field, hash.last_field)
-    if hash.expires_s == '0' then
+    if hash.keeps_expiry and hash.is_there then
+      -- It expires as it must already.
+    elseif hash.expires_s == '0' then
       redis.call('PERSIST', hash.key)
     else
       redis.call('EXPIREAT', hash.key, hash.expires_s)

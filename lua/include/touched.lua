@@ -12,7 +12,7 @@ local function forget_touched(metric)
 end
 
 -- List the fields that commit *number* writes, and its version. If there are too many, forget all
--- commits before it instead.
+-- commits before it instead. This fails if the key has another type.
 local function write_touched(metric, number, new_version)
   local members, arguments, score = {}, metric.arguments, format_integer(number)
   for _, hash in ipairs(metric.data) do
@@ -20,12 +20,16 @@ local function write_touched(metric, number, new_version)
       members[#members + 1], members[#members + 2] = score, hash.name .. ' ' .. arguments[at]
     end
   end
-  if #members > 2 * MAX_TOUCHED then
-    forget_touched(metric)
+  local are_many = #members > 2 * MAX_TOUCHED
+  if are_many then
     members = {}
   end
   members[#members + 1], members[#members + 2] = score, '=' .. new_version
+  -- The first write of a commit, so it is one that a full server refuses.
   redis.call('ZADD', metric.key.touched, unpack(members))
+  if are_many then
+    redis.call('ZREMRANGEBYSCORE', metric.key.touched, '-inf', '(' .. score)
+  end
   -- Now and then is enough, and to remember a few more does no harm.
   if number % COMMITS_BETWEEN_TRIMS == 0 then
     redis.call('ZREMRANGEBYSCORE', metric.key.touched, '-inf', number - REMEMBERED_COMMITS)

@@ -36,9 +36,9 @@ def cells_commands(metric: MetricLocation, cells: list[CellKey]) -> list[Command
     A minute is in a field of its own, or in the segment of its hour.
     """
     commands: list[Command] = []
-    for hour, of_hour in _by_hour(cells).items():
+    for hour, of_hour in cells_by_hour(cells).items():
         fields = [keys.cell_field(*cell) for cell in of_hour]
-        segments = [keys.segment_field(chunk) for chunk in _chunks(of_hour)]
+        segments = [keys.segment_field(chunk) for chunk in chunks_of(of_hour)]
         commands += [
             ("HMGET", metric.data(resolution.name, hour), *fields, *segments)
             for resolution in (metric.retention.finest, metric.retention.raw)
@@ -48,10 +48,11 @@ def cells_commands(metric: MetricLocation, cells: list[CellKey]) -> list[Command
 
 def packed_hours(cells: list[CellKey], replies: list[Any]) -> list[PackedHour]:
     """Return the replies to `cells_commands`."""
-    return list(map(PackedHour, _by_hour(cells).values(), replies[::2], replies[1::2]))
+    return list(map(PackedHour, cells_by_hour(cells).values(), replies[::2], replies[1::2]))
 
 
-def _by_hour(cells: list[CellKey]) -> dict[int, list[CellKey]]:
+def cells_by_hour(cells: list[CellKey]) -> dict[int, list[CellKey]]:
+    """Return cells by the start of their hour, in ms."""
     found: dict[int, list[CellKey]] = {}
     for cell in cells:
         found.setdefault(slot_of(cell[0], HOUR), []).append(cell)
@@ -81,7 +82,8 @@ def own_fields(hours: list[PackedHour]) -> dict[CellKey, tuple[bytes | None, byt
     return found
 
 
-def _chunks(cells: list[CellKey]) -> list[int]:
+def chunks_of(cells: list[CellKey]) -> list[int]:
+    """Return the chunks of cells, ascending."""
     return sorted({chunk for _, chunk in cells})
 
 
@@ -89,7 +91,7 @@ def _decode_hour(
     cells: list[CellKey], tables: list[bytes | None], samples: list[bytes | None]
 ) -> dict[CellKey, Cell]:
     """Decode the cells of one hour; *tables* and *samples* are its fields, then its segments."""
-    chunks = _chunks(cells)
+    chunks = chunks_of(cells)
     table_segments = dict(zip(chunks, tables[len(cells) :], strict=True))
     sample_segments = dict(zip(chunks, samples[len(cells) :], strict=True))
     # Segments by chunk, decoded when the first cell needs one.

@@ -5,6 +5,7 @@ workers do at once, a worker that read something outdated has its commit rejecte
 in docs/architecture.md.
 """
 
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -114,6 +115,7 @@ class KeyWrites:
         removed: Fields to delete.
         persist: Keep the key beyond its retention, since a coarser slot that is due needs it.
         refuse: Write nothing if the key is past its retention.
+        keeps_expiry: The key expires as it must already, if it is not empty.
     """
 
     resolution: Resolution
@@ -122,6 +124,22 @@ class KeyWrites:
     removed: list[str] = field(default_factory=list)
     persist: bool = False
     refuse: bool = True
+    keeps_expiry: bool = False
+
+    @property
+    def name(self) -> str:
+        """Its name in `held`."""
+        return keys.data_name(self.resolution.name, self.partition_ms)
+
+    @property
+    def expired_from(self) -> int:
+        """When the key is past its retention, in ms."""
+        return self.partition_ms + self.resolution.partition + self.resolution.retention
+
+    @property
+    def expires(self) -> int:
+        """When the key expires, in seconds; 0: never."""
+        return 0 if self.persist else (self.expired_from + MARGIN) // SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +150,8 @@ class Fold:
         first: Number of the oldest.
         stamp: Stamp of the newest, which identifies it.
         sizes: Bytes of each.
-        rows: Fields of the totals and their new values, flat.
+        rows: Fields of the totals and their new values, flat; with the number of the oldest change
+            that is left.
     """
 
     first: int
@@ -161,6 +180,7 @@ class CommitPlan:
             the field.
         fold: Changes of the totals to fold.
         none_left: Remove the metric: its last series is forgotten.
+        token: Makes the new version different from any other.
     """
 
     writes: list[KeyWrites] = field(default_factory=list)
@@ -178,6 +198,12 @@ class CommitPlan:
     totals: list[tuple[bytes, bytes, bytes]] = field(default_factory=list)
     fold: Fold | None = None
     none_left: bool = False
+    token: str = field(default_factory=lambda: secrets.token_hex(4))
+
+    def new_version(self, seen: MetricVersion) -> bytes:
+        """Return the version of a metric after this commit to it."""
+        count = re.match(rb"\d*", seen.version or b"")
+        return b"%d.%s" % (int(count[0] if count and count[0] else 0) + 1, self.token.encode())
 
 
 def read_version(metric: MetricLocation) -> Operation[MetricVersion]:
@@ -247,7 +273,7 @@ def commit(metric: MetricLocation, seen: MetricVersion, plan: CommitPlan) -> Ope
     arguments: list[Any] = [
         metric.name,
         seen.version or b"",
-        secrets.token_hex(4),
+        plan.token,
         _pack(plan, seen),
         len(data_keys),
         len(rows) // 2,
@@ -266,12 +292,11 @@ def commit(metric: MetricLocation, seen: MetricVersion, plan: CommitPlan) -> Ope
 
 def _arguments(write: KeyWrites) -> list[Any]:
     """Return the arguments of commit.lua for one data key."""
-    resolution = write.resolution
-    expired_from = write.partition_ms + resolution.partition + resolution.retention
     return [
-        keys.data_name(resolution.name, write.partition_ms),
-        expired_from if write.refuse else _NEVER_MS,
-        0 if write.persist else (expired_from + MARGIN) // SECOND,
+        write.name,
+        write.expired_from if write.refuse else _NEVER_MS,
+        write.expires,
+        int(write.keeps_expiry),
         len(write.fields),
         len(write.removed),
         *(each for pair in write.fields.items() for each in pair),

@@ -5,8 +5,10 @@ some of them: the rows hold these then, and are read together with the number of
 that they do not hold. What record.lua folds after that is equal to what is written here.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import takewhile
+from typing import cast
 
 from redismetrics.columnar.batch_stamp import stamp_bytes
 from redismetrics.columnar.small_columns import NotSmall
@@ -15,6 +17,7 @@ from redismetrics.columnar.totals import Change, TotalsTable, field_name, unpack
 from redismetrics.store import keys
 from redismetrics.store.driver import Command
 from redismetrics.store.metric_keys import MetricLocation
+from redismetrics.store.record_state import RecordState
 from redismetrics.store.replies import reading
 
 from .commit import Fold, MetricVersion
@@ -28,24 +31,18 @@ class WaitingChanges:
     data: list[bytes]
 
 
-def changes_command(metric: MetricLocation, seen: MetricVersion, count: int) -> list[Command]:
-    """Return the command that reads the waiting changes, at most *count*; none if none wait."""
-    first = seen.recorded.first_change
-    last = min(seen.recorded.next_change, first + count)
-    if first == last:
-        return []
-    return [("HMGET", metric.recorded.totals, *map(field_name, range(first, last)))]
+def change_fields(state: RecordState, count: int) -> list[bytes]:
+    """Return the fields of the oldest changes that wait, at most *count*."""
+    first = state.first_change
+    return list(map(field_name, range(first, min(state.next_change, first + count))))
 
 
-def waiting_changes(seen: MetricVersion, replies: list[Any]) -> WaitingChanges:
-    """Return the changes of a reply to `changes_command`, without those folded meanwhile."""
-    first = seen.recorded.first_change
-    data = list(replies[0]) if replies else []
-    folded = next((at for at, each in enumerate(data) if each is not None), len(data))
-    rest = data[folded:]
+def waiting_changes(first: int, found: Sequence[bytes | None]) -> WaitingChanges:
+    """Return changes read from number *first* on, without those folded meanwhile."""
+    folded = next((at for at, each in enumerate(found) if each is not None), len(found))
+    data = list(takewhile(lambda each: each is not None, found[folded:]))
     # After a failover changes may be missing behind others: these are folded later.
-    end = rest.index(None) if None in rest else len(rest)
-    return WaitingChanges(first + folded, rest[:end])
+    return WaitingChanges(first + folded, cast(list[bytes], data))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +74,8 @@ class Folding:
         Raises:
             FormatMismatch: If changes or rows are corrupt. Their metric can still be sealed.
         """
-        first, *rows = reply
-        known = {number: row for number, row in zip(self.numbers, rows, strict=True) if row}
+        first, *stored = reply
+        known = {number: row for number, row in zip(self.numbers, stored, strict=True) if row}
         waiting = self.waiting
         with reading(f"live: the totals of {self.metric.name!r}"):
             held = int(first or 0) - waiting.first
@@ -87,8 +84,9 @@ class Folding:
                 return None
             packed = self._folded(known, held)
         taken = waiting.data[held:]
-        sizes = list(map(len, taken))
-        return Fold(waiting.first + held, stamp_bytes(taken[-1]), sizes, packed)
+        sizes, next_first = list(map(len, taken)), waiting.first + len(waiting.data)
+        rows = [*packed, b"first", b"%d" % next_first]
+        return Fold(waiting.first + held, stamp_bytes(taken[-1]), sizes, rows)
 
     def _folded(self, known: dict[int, bytes], held: int) -> list[bytes]:
         """Return the new rows, flat."""

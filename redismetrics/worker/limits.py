@@ -37,6 +37,7 @@ class WorkerLimits:
             data arrived.
         series_per_commit: Series deleted by one script call.
         changes_at_once: Changes of a metric's totals folded by one commit.
+        memory_bytes: Memory for what a worker has just written, so that it need not read it again.
     """
 
     interval: float = 5.0
@@ -58,6 +59,7 @@ class WorkerLimits:
     grace_ms: int = 60 * SECOND
     series_per_commit: int = 1_000
     changes_at_once: int = 4_096
+    memory_bytes: int = 32 << 20
 
 
 DEFAULT_LIMITS = WorkerLimits()

@@ -1,5 +1,7 @@
 """The workers' queue in Redis: heartbeats, metrics with unsealed blocks, work that is due."""
 
+from collections.abc import Mapping
+
 import msgpack
 
 from redismetrics.errors import FormatMismatch, shown
@@ -14,6 +16,8 @@ from redismetrics.store.replies import pairs, read_now_ms, reading
 from redismetrics.store.server import now
 from redismetrics.store.stats import ALIVE_MS
 from redismetrics.store.unreadable import skip
+
+from .limits import WorkerLimits
 
 # Writers examined in one round trip.
 WRITERS_AT_ONCE = 500
@@ -49,15 +53,18 @@ def dirty(namespace: str, shard: int) -> Operation[list[str]]:
     return [name.decode(errors="replace") for name in found]
 
 
-def by_changes(namespace: str, shard: int, names: list[str]) -> Operation[list[str]]:
+def by_changes(
+    namespace: str, shard: int, names: list[str]
+) -> Operation[tuple[list[str], dict[str, RecordState]]]:
     """Return metrics with many changes to fold first, the others in the same order as before.
 
-    So lists of changes stay short enough for record.lua not to fold them.
+    So lists of changes stay short enough for record.lua not to fold them. Also return what
+    recording keeps of each.
     """
     if not names:
-        return []
+        return [], {}
     (found,) = yield [("HMGET", keys.shard(namespace, shard).recorded, *names)]
-    excess = {}
+    states, excess = {}, {}
     for name, data in zip(names, found, strict=True):
         try:
             with reading("recorded"):
@@ -67,10 +74,47 @@ def by_changes(namespace: str, shard: int, names: list[str]) -> Operation[list[s
             continue
         changes = state.next_change - state.first_change
         excess[name] = max(changes / MANY_CHANGES, state.change_bytes / MANY_CHANGE_BYTES)
+        states[name] = state
     many = sorted(
         (name for name in names if excess.get(name, 0) >= 1), key=lambda name: -excess[name]
     )
-    return [*many, *(name for name in names if excess.get(name, 0) < 1)]
+    return [*many, *(name for name in names if excess.get(name, 0) < 1)], states
+
+
+def urgent(
+    namespace: str,
+    shard: int,
+    names: list[str],
+    states: Mapping[str, RecordState],
+    limits: WorkerLimits,
+    oldest_ms: float,
+) -> Operation[list[str]]:
+    """Return the metrics to seal now: not those with few blocks, all recorded after *oldest_ms*.
+
+    Sealing decides that by itself, but only after it has read blocks and changes.
+    """
+
+    def may_wait(name: str) -> bool:
+        state = states.get(name)
+        return (
+            state is not None
+            and state.waiting > 1000 * oldest_ms
+            and state.change_bytes < limits.few_change_bytes
+            # Most batches add a block and a change. Others are counted.
+            and state.next_change - state.first_change < limits.few_blocks
+        )
+
+    waiting = list(filter(may_wait, names))
+    if not waiting:
+        return names
+    counts = yield [
+        ("ZCOUNT", keys.metric(namespace, shard, name).log, f"({states[name].sealed}", "+inf")
+        for name in waiting
+    ]
+    patient = {
+        name for name, count in zip(waiting, counts, strict=True) if count < limits.few_blocks
+    }
+    return [name for name in names if name not in patient]
 
 
 def pending(

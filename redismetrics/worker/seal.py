@@ -35,9 +35,11 @@ from .commit import (
     read_version,
 )
 from .due import coarser_due, kept_for_coarser, sweep_interval
-from .fold import WaitingChanges, changes_command, folding, waiting_changes
+from .fold import WaitingChanges, change_fields, folding, waiting_changes
 from .limits import DEFAULT_LIMITS, WorkerLimits
+from .memory import Memory, PackedCell, remembered
 from .merge import CellKey
+from .read_ahead import KnownVersion
 
 
 def seal(
@@ -45,18 +47,23 @@ def seal(
     limits: WorkerLimits = DEFAULT_LIMITS,
     patience_ms: float = 0,
     seen: MetricVersion | None = None,
+    memory: Memory | None = None,
 ) -> Operation[Result]:
     """Seal the next blocks of a metric's log.
 
     Does nothing if there are only a few blocks, few bytes of changes wait, and all blocks are
-    younger than *patience_ms*. Pass *seen* if the version was read just now.
+    younger than *patience_ms*. Pass *seen* if the version was read just now. What the metric is
+    like then is noted in *memory*.
     """
     seen = seen or (yield from read_version(metric))
     metric = metric.of(seen.definition)
-    found = yield from _read_waiting(metric, seen, limits)
-    if found is None:
-        return Result(Outcome.AGAIN)
-    log, changes = found
+    if isinstance(seen, KnownVersion):
+        log, changes = seen.log, seen.changes
+    else:
+        found = yield from _read_waiting(metric, seen, limits)
+        if found is None:
+            return Result(Outcome.AGAIN)
+        log, changes = found
     if not log or seen.definition is None:
         return Result(Outcome.NOTHING)
     waited_ms = max(seen.now_ms - int(log[0][1]) // 1000, 0)
@@ -82,6 +89,7 @@ def seal(
     stored, folded = yield from _read_stored(metric, seen, batch.cells, changes)
     if stored is None:
         return Result(Outcome.AGAIN)
+    packed: dict[CellKey, PackedCell] = {}
     if batch.cells:
         if keeps_samples:
             size = yield from _exact_bytes(metric, seen)
@@ -95,7 +103,12 @@ def seal(
         ]
     error = folded if isinstance(folded, FormatMismatch) else None
     plan.fold = None if isinstance(folded, FormatMismatch) else folded
+    known = seen.known if isinstance(seen, KnownVersion) else None
+    if known is not None:
+        known.keep_expiries(plan.writes)
     outcome = yield from commit(metric, seen, plan)
+    if memory is not None and outcome is Outcome.DONE and not keeps_samples:
+        memory.put(metric, remembered(metric, seen, plan, packed, known))
     if outcome is Outcome.DONE and (batch.blocks < len(log) or len(log) == limits.blocks_at_once):
         outcome = Outcome.MORE
     return Result(
@@ -117,18 +130,19 @@ def _read_waiting(
     None if the metric changed.
     """
     log = ("ZRANGEBYSCORE", metric.recorded.log, b"(" + seen.sealed, "+inf")
+    fields = change_fields(seen.recorded, limits.changes_at_once)
     replies = yield from read_consistent(
         metric,
         seen,
         [
             (*log, "WITHSCORES", "LIMIT", 0, limits.blocks_at_once),
-            *changes_command(metric, seen, limits.changes_at_once),
+            *([("HMGET", metric.recorded.totals, *fields)] if fields else []),
         ],
     )
     if replies is None:
         return None
     blocks = list(zip(replies[0][::2], replies[0][1::2], strict=True))
-    return blocks, waiting_changes(seen, replies[1:])
+    return blocks, waiting_changes(seen.recorded.first_change, replies[1] if fields else [])
 
 
 def _read_stored(
@@ -142,17 +156,23 @@ def _read_stored(
         folding_, error = folding(metric, seen, changes), None
     except FormatMismatch as corrupt:
         folding_, error = None, corrupt
-    of_rows = [] if folding_ is None else [folding_.command]
-    if not of_rows and not cells:
-        return [], error
-    replies = yield from read_consistent(metric, seen, [*of_rows, *cells_commands(metric, cells)])
-    if replies is None:
-        return None, None
-    hours = packed_hours(cells, replies[len(of_rows) :])
-    if folding_ is None:
+    rows = hours = None
+    if isinstance(seen, KnownVersion):
+        hours = seen.known.hours(cells)
+        rows = None if folding_ is None else seen.rows_of(folding_.numbers)
+    of_rows = [folding_.command] if folding_ is not None and rows is None else []
+    of_cells = cells_commands(metric, cells) if hours is None else []
+    if of_rows or of_cells:
+        replies = yield from read_consistent(metric, seen, [*of_rows, *of_cells])
+        if replies is None:
+            return None, None
+        rows = replies[0] if of_rows else rows
+        hours = packed_hours(cells, replies[len(of_rows) :]) if of_cells else hours
+    hours = hours or []
+    if folding_ is None or rows is None:
         return hours, error
     try:
-        return hours, folding_.fold(replies[0])
+        return hours, folding_.fold(rows)
     except FormatMismatch as corrupt:
         return hours, corrupt
 

@@ -8,7 +8,7 @@ or counted twice depends on the commits alone (see commit.py).
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
 from time import perf_counter
@@ -38,6 +38,8 @@ from . import cleanup, downsample, processes, queue, seal
 from .commit import MetricVersion, Outcome, Result, read_versions
 from .commit_call import joined
 from .limits import DEFAULT_LIMITS, WorkerLimits
+from .memory import Memory
+from .read_ahead import read_ahead
 
 log = logging.getLogger("redismetrics")
 
@@ -45,6 +47,8 @@ T = TypeVar("T")
 
 # Work that is due on a metric.
 Work = tuple[DueSlot, str]
+# Reads the versions of metrics of a shard.
+Look = Callable[[Sequence[MetricLocation]], Operation[list[MetricVersion]]]
 # Makes the operation for a metric.
 Step = Callable[[MetricLocation, MetricVersion], Operation[Result]]
 
@@ -122,6 +126,7 @@ class Worker:
         self._config: Config | None = None
         self._pruned_ms = 0
         self._failed: set[str] = set()
+        self._memory = Memory(limits.memory_bytes)
 
     # -- one pass -----------------------------------------------------------------------------
 
@@ -147,7 +152,7 @@ class Worker:
         failures, done = self.counts.failures, 0
         self.counts.lag_ms = 0
         for shard in range(self._config.shards):
-            done += self._seal(client, shard, alive, patience)
+            done += self._seal(client, shard, alive, now_ms, 1000 * patience)
             if self.stop.is_set():
                 return done
             done += self._do_due(client, shard, now_ms, alive)
@@ -169,18 +174,27 @@ class Worker:
             namespace.open_namespace(self.settings.namespace, own, self.store.shards, warn),
         )
 
-    def _seal(self, client: Client, shard: int, alive: list[str], patience: float) -> int:
+    def _seal(
+        self, client: Client, shard: int, alive: list[str], now_ms: int, patience_ms: float
+    ) -> int:
         """Seal the logs of the shard's metrics that belong to this worker."""
         done = 0
-        names = run(client, queue.dirty(self.settings.namespace, shard))
+        namespace = self.settings.namespace
+        names = run(client, queue.dirty(namespace, shard))
         mine = [name for name in names if self.is_mine(name, alive)]
-        mine = run(client, queue.by_changes(self.settings.namespace, shard, mine))
+        mine, states = run(client, queue.by_changes(namespace, shard, mine))
+        if patience_ms:
+            oldest_ms = now_ms - patience_ms
+            mine = run(client, queue.urgent(namespace, shard, mine, states, self.limits, oldest_ms))
+
+        def look(metrics: Sequence[MetricLocation]) -> Operation[list[MetricVersion]]:
+            return read_ahead(metrics, self._memory, states, self.limits)
 
         def step(metric: MetricLocation, seen: MetricVersion) -> Operation[Result]:
-            return seal.seal(metric, self.limits, 1000 * patience, seen)
+            return seal.seal(metric, self.limits, patience_ms, seen, self._memory)
 
         for batch in _batches(mine, self.limits.metrics_at_once):
-            done += self._work(client, shard, batch, step)
+            done += self._work(client, shard, batch, step, look)
             if self.stop.is_set():
                 break
         return done
@@ -232,7 +246,14 @@ class Worker:
 
         return step
 
-    def _work(self, client: Client, shard: int, names: list[str], step: Step) -> int:
+    def _work(
+        self,
+        client: Client,
+        shard: int,
+        names: list[str],
+        step: Step,
+        look: Look = read_versions,
+    ) -> int:
         """Do one step on several metrics in the same round trips; return how many were done.
 
         Repeats it where another process committed first, and where there is more of it.
@@ -242,7 +263,7 @@ class Worker:
         if len(names) > 1 and not self._failed.isdisjoint(names):
             others = [name for name in names if name not in self._failed]
             failed = [[name] for name in names if name in self._failed]
-            return sum(self._work(client, shard, part, step) for part in (others, *failed))
+            return sum(self._work(client, shard, part, step, look) for part in (others, *failed))
         retention = self._config.retention
         metrics = [
             MetricLocation(self.settings.namespace, shard, name, retention) for name in names
@@ -250,14 +271,14 @@ class Worker:
         done, attempts = 0, self.limits.attempts
         while metrics and attempts and not self.stop.is_set():
             try:
-                results = run(client, joined(_all(metrics, step)))
+                results = run(client, joined(_all(metrics, step, look)))
             except StoreUnavailable:
                 raise
             # Whatever is wrong with one metric must not stop the others: retry each by itself.
             except Exception as error:  # noqa: BLE001
                 if len(metrics) > 1:
                     return done + sum(
-                        self._work(client, shard, [metric.name], step) for metric in metrics
+                        self._work(client, shard, [metric.name], step, look) for metric in metrics
                     )
                 self._fail(metrics[0].name, error)
                 return done
@@ -270,7 +291,7 @@ class Worker:
                     if result.error is not None:
                         self._fail(metric.name, result.error)
                 elif result.outcome is Outcome.ALONE:
-                    done += self._work(client, shard, [metric.name], step)
+                    done += self._work(client, shard, [metric.name], step, look)
             self.counts.conflicts += outcomes.count(Outcome.AGAIN)
             attempts -= Outcome.AGAIN in outcomes
             metrics = [
@@ -405,8 +426,8 @@ def _kinds(retention: RetentionPolicy) -> list[str]:
     return [*coarser, PARTITION, MERGE, *(cleanup.kind for cleanup in CLEANUPS)]
 
 
-def _all(metrics: list[MetricLocation], step: Step) -> Operation[list[Result]]:
-    versions = yield from read_versions(metrics)
+def _all(metrics: list[MetricLocation], step: Step, look: Look) -> Operation[list[Result]]:
+    versions = yield from look(metrics)
     steps = [step(metric, seen) for metric, seen in zip(metrics, versions, strict=True)]
     return (yield from gather(steps))
 

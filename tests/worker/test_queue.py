@@ -110,6 +110,9 @@ def test_metrics_with_many_changes_go_first(admin: redis.Redis, namespace: str) 
     for name, state in states.items():
         admin.hset(recorded, name, b"short" if state is None else state.pack())
     names = ["few", "new", "corrupt", "many", "old", "heavy"]
-    found = run(admin, queue.by_changes(namespace, 0, names))
+    found, known = run(admin, queue.by_changes(namespace, 0, names))
     assert found == ["heavy", "many", "few", "new", "corrupt", "old"]
-    assert run(admin, queue.by_changes(namespace, 0, [])) == []
+    assert known == {
+        name: state or RecordState() for name, state in states.items() if name != "corrupt"
+    } | {"new": RecordState()}
+    assert run(admin, queue.by_changes(namespace, 0, [])) == ([], {})

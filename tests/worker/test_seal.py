@@ -10,6 +10,7 @@ from redismetrics import Metrics
 from redismetrics.store import keys, metric_keys
 from redismetrics.store.driver import run
 from redismetrics.store.namespace import open_namespace
+from redismetrics.store.record_state import RecordState
 from redismetrics.worker import queue, seal
 from redismetrics.worker.commit import Outcome
 from redismetrics.worker.limits import DEFAULT_LIMITS, WorkerLimits
@@ -44,7 +45,10 @@ def test_few_blocks_wait_for_more_or_until_they_are_old(
     for key, member in (log, block), (keys.shard(namespace, 0).dirty, "few"):
         # As if recorded an hour before.
         admin.zincrby(key, -3601 * SECOND_US, member)
-    admin.hset(keys.rollup(namespace, 0, "few").state, "sealed", int(admin.zscore(log, block)) - 1)
+    clock, recorded = int(admin.zscore(log, block)), keys.shard(namespace, 0).recorded
+    admin.hset(keys.rollup(namespace, 0, "few").state, "sealed", clock - 1)
+    before = RecordState.unpack(admin.hget(recorded, "few"))
+    admin.hset(recorded, "few", before._replace(sealed=clock - 1, waiting=clock).pack())
     worker.pass_once(patience=3600)
     assert waiting(admin, namespace) == []
 

@@ -1,6 +1,6 @@
 """A process in a run. At each `yield` others may run and time may pass."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from tests.system.protocol.metric import Version
@@ -37,8 +37,8 @@ class Actor:
 
 
 def pipeline(
-    store: Store, reads: list[Read], replica: bool = False
-) -> Steps[tuple[set[Version], list[Rows]]]:
+    store: Store, reads: Sequence[Callable[[Node], T]], replica: bool = False
+) -> Steps[tuple[set[Version], list[T]]]:
     """Do several reads on one connection; return the versions before and after, and the results.
 
     Others may run in between. The connection stays with its server, also after a failover, when

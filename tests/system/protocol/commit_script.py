@@ -24,6 +24,7 @@ def commit(store: Store, commit: Commit) -> bool:
     node.expire(store.time)
     if not _is_as_seen(store, commit):
         return False
+    kept = commit.kept & node.cells.keys()
     for cell, rows in commit.rows.items():
         node.cells.setdefault(key_of(cell), {})[cell] = rows
     if commit.built is not None:
@@ -41,7 +42,7 @@ def commit(store: Store, commit: Commit) -> bool:
         written |= {(resolution, commit.built[1]) for resolution in commit.segments}
     if Rule.PERSIST_AT_MARK in store.rules:
         written |= {(FINER[resolution], slot) for resolution, slot, _ in commit.mark}
-    for key in written:
+    for key in written - kept:
         _set_expiry(store, key, commit.built)
     store.new_version(MAIN)
     node.expire(store.time)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from tests.system.protocol.metric import Definition, Version
 from tests.system.protocol.samples import Block, Rows, Sample
-from tests.system.protocol.slots import Cell
+from tests.system.protocol.slots import Cell, Key
 from tests.system.protocol.totals import Base, Change
 
 
@@ -85,7 +85,8 @@ class Fold(NamedTuple):
 class Commit:
     """Arguments of commit.lua: seal *blocks*, or replace the coarser slot *built*.
 
-    *segments* holds, by resolution, the slots inside *built*, which replace their fields.
+    *segments* holds, by resolution, the slots inside *built*, which replace their fields. Of the
+    keys *kept* the worker knows that they expire as they must, if they are there.
     """
 
     version: Version
@@ -95,3 +96,4 @@ class Commit:
     mark: frozenset[Cell] = frozenset()
     built: Cell | None = None
     segments: dict[str, dict[int, Rows]] = field(default_factory=dict)
+    kept: frozenset[Key] = frozenset()

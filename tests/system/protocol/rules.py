@@ -103,6 +103,10 @@ class Rule(Enum):
         "m15",
         "Some exact samples of a minute are taken for all of them: the others are missing.",
     )
+    OWN_VERSION = (
+        "m16",
+        "A worker merges into a minute as it left it, but another commit has changed it since.",
+    )
     CELL_OVER_SEGMENT = (
         "segments",
         "The segment's row is read instead of the minute's newer field: late samples are missing.",

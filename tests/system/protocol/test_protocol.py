@@ -41,6 +41,7 @@ BREAKS: dict[Rule, tuple[str, tuple[int, ...]]] = {
     Rule.FORGETFUL: ("births", (0, 1, 4)),
     Rule.GIVEN_UP_FORGETS: ("outages", (8, 14, 17)),
     Rule.EXACT_ONLY_IF_WHOLE: ("crowd", (6, 16, 17)),
+    Rule.OWN_VERSION: ("calm", (0, 1, 2)),
     Rule.CELL_OVER_SEGMENT: ("calm", (0, 4, 5)),
     Rule.ONE_HASH: ("totals", (0, 2, 5)),
     Rule.SERIES_LAST: ("totals", (6, 8, 9)),

@@ -1,13 +1,14 @@
 """A worker: it seals the log into minutes, folds changes, and builds coarser slots."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from tests.system.protocol.actor import Actor, Read, Steps, pipeline, reading
+from tests.system.protocol.actor import Actor, Steps, pipeline, reading
 from tests.system.protocol.commit_script import commit, fold
 from tests.system.protocol.messages import Commit, Fold
 from tests.system.protocol.metric import Version
+from tests.system.protocol.node import Node
 from tests.system.protocol.rules import Rule
 from tests.system.protocol.samples import GAUGE, MAIN, Entry, Rows, merged
 from tests.system.protocol.slots import (
@@ -16,6 +17,7 @@ from tests.system.protocol.slots import (
     MINUTE,
     WIDTH,
     Cell,
+    Key,
     align,
     chunk_of,
     key_of,
@@ -27,10 +29,21 @@ from tests.system.protocol.totals import folded, known_first
 if TYPE_CHECKING:
     from tests.system.protocol.runs import Run
 
+T = TypeVar("T")
+
 # Blocks that a worker seals at once, or changes that it folds; and the most coarser slots that it
 # builds in between.
 SLICE = 3
 BUILDS = 3
+
+
+class Left(NamedTuple):
+    """What a worker knows of the data as its last commit left it, at the version it wrote."""
+
+    version: Version
+    sealed: int
+    cells: dict[Cell, Rows]
+    written: frozenset[Key]
 
 
 class Worker(Actor):
@@ -39,6 +52,7 @@ class Worker(Actor):
     def __init__(self, run: "Run", name: str, store: Store, version: int) -> None:
         super().__init__(run, name, store)
         self.version = version
+        self.left: Left | None = None
         self.ahead = self.draw.choice([0, 0, run.faults.skew])
 
     def steps(self) -> Steps[None]:
@@ -50,24 +64,30 @@ class Worker(Actor):
             for _ in range(self.draw.choice([0, 1, BUILDS])):
                 if self.draw.random() < self.run.faults.deaths:
                     self.log("dies, and is started again")
+                    self.left = None
                     break
                 yield from self._build()
                 yield
 
-    def _read(self, version: Version, reads: list[Read]) -> Steps[list[Rows] | None]:
+    def _read(
+        self, version: Version, reads: Sequence[Callable[[Node], T]]
+    ) -> Steps[list[T] | None]:
         """Return the results of a pipeline; None if there was a commit since *version*."""
         versions, results = yield from pipeline(self.store, reads)
         return None if Rule.WORKER_BRACKET in self.rules and versions != {version} else results
 
     def _seal(self) -> Steps[None]:
         look = self.store.look()
-        yield
-        version, blocks = (
-            self.store.primary.version,
-            self.store.primary.log_after(look.sealed)[:SLICE],
-        )
-        if not blocks or (Rule.WORKER_BRACKET in self.rules and version != look.version):
+        left = self.left
+        if left is None or (Rule.OWN_VERSION in self.rules and look.version != left.version):
+            left = self.left = None
+            yield
+        # What is as this worker left it is not read: only the log, together with the version.
+        sealed = look.sealed if left is None else left.sealed
+        found = yield from self._read(look.version, [lambda node: node.log_after(sealed)[:SLICE]])
+        if not found or not found[0]:
             return
+        blocks = found[0]
         yield
         new: defaultdict[Cell, list[Entry]] = defaultdict(list)
         dropped = []
@@ -78,10 +98,13 @@ class Worker(Actor):
             else:
                 new[cell].append(entry)
         cells = [*new, *(("raw", slot, chunk) for _, slot, chunk in new)]
-        held = yield from self._read(look.version, [reading(cell, self.rules) for cell in cells])
-        if held is None:
-            return
-        before = dict(zip(cells, held, strict=True))
+        before = {} if left is None else dict(left.cells)
+        if not before.keys() >= set(cells):
+            reads = [reading(cell, self.rules) for cell in cells]
+            held = yield from self._read(look.version, reads)
+            if held is None:
+                return
+            before = dict(zip(cells, held, strict=True))
         rows = {}
         for cell, entries in new.items():
             raw: Cell = ("raw", *cell[1:])
@@ -101,8 +124,23 @@ class Worker(Actor):
             }
         yield
         done = commit(
-            self.store, Commit(look.version, rows, tuple(blocks), tuple(dropped), frozenset(mark))
+            self.store,
+            Commit(
+                look.version,
+                rows,
+                tuple(blocks),
+                tuple(dropped),
+                frozenset(mark),
+                kept=frozenset() if left is None else left.written,
+            ),
         )
+        if done:
+            self.left = Left(
+                self.store.primary.version,
+                blocks[-1].clock,
+                {**(left.cells if left else {}), **rows},
+                frozenset(map(key_of, rows)),
+            )
         sealed = "seals", dict(new), "to", blocks[-1].clock, "too late", dropped
         self.log(*sealed, "of", look.version[0], "->", done)
 
