@@ -1,7 +1,7 @@
 """Take the screenshots of the web page that README.md and docs/web.md show: docs/page/*.png.
 
-They show what `redismetrics demo --web` records, with its history and fixed random numbers. It ends
-at 11:41 of the reader: the browser is in the time zone in which that has just been.
+They show what `redismetrics demo --web` records, with its history and fixed random numbers, at the
+last whole minute. The browser is in the time zone in which it is between eleven and twelve.
 
 Needs chromium, playwright, and the extras `bench`, `server` and `alerts`.
 
@@ -11,9 +11,10 @@ Needs chromium, playwright, and the extras `bench`, `server` and `alerts`.
 import io
 import math
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -28,11 +29,13 @@ from redismetrics.model.time import system_clock
 
 FOLDER = Path(__file__).parents[1] / "docs" / "page"
 NAMESPACE = "demo"
+# Shown by the view of the store.
+PORT = 6390
 HOUR, MINUTE = 3600, 60
-LOCAL_HOUR, PAST_HOUR = 11, 41 * MINUTE
+LOCAL_HOUR = 11
 HISTORY = 3 * HOUR
-SIZES = {"desktop": (1280, 800), "phone": (390, 780)}
-COLORS = 128
+PATIENCE_MS = 60_000
+SIZES = {"desktop": (1400, 875), "phone": (390, 780)}
 
 
 @dataclass(frozen=True)
@@ -45,43 +48,53 @@ class Picture:
     scheme: str = "light"
     # A part of the chart, from 0 to 1, at which the pointer is.
     pointer: float | None = None
-    kept: dict[str, str] = field(default_factory=dict)  # of the reader's preferences
 
 
 FAILED = 'sum by (tenant) (rate(jobs_completed_total{status="failed"}[5m]))'
 PICTURES = {
-    "overview": Picture("#/?window=1h", "training_loss"),
-    "metric": Picture(
-        "#/metric/response_time_seconds?window=1h", "Percentiles", scheme="dark", pointer=0.42
-    ),
-    "grouped": Picture(
-        "#/metric/jobs_completed?window=1h&by=tenant&style=area&compare=1", "acme", pointer=0.7
-    ),
-    "explore": Picture(f"#/explore?window=1h&q={quote(FAILED)}", "globex"),
-    "alerts": Picture("#/alerts", "QueueTooLong"),
+    # First, since its doctor tells how long ago the alerts were evaluated.
     "store": Picture("#/store", "Storage"),
-    "phone": Picture("#/?window=1h", "training_loss", size="phone", scheme="dark"),
+    "overview": Picture("#/?sort=rate&down=1", "training_loss"),
+    "metric": Picture("#/metric/response_time_seconds", "Percentiles", scheme="dark", pointer=0.42),
+    "heat": Picture("#/metric/response_time_seconds?show=heat", "Heat map", pointer=0.42),
+    "grouped": Picture(
+        "#/metric/jobs_completed?by=tenant&style=area&compare=1", "acme", pointer=0.7
+    ),
+    "runs": Picture(
+        "#/metric/training_loss?by=run&x=metadata.step", "r1-baseline", scheme="dark", pointer=0.3
+    ),
+    "explore": Picture(f"#/explore?q={quote(FAILED)}", "globex", pointer=0.4),
+    "alerts": Picture("#/alerts", "QueueTooLong"),
+    "phone": Picture("#/?sort=rate&down=1", "training_loss", size="phone", scheme="dark"),
 }
 
 
 @contextmanager
-def demo() -> Iterator[tuple[str, float]]:
+def demo(port: int = PORT) -> Iterator[tuple[str, float]]:
     """Serve the page over the history of the demo; yield its address, and the time it shows."""
     from tests.fixtures.webserver import running
 
-    now = (math.floor(system_clock()) - PAST_HOUR) // HOUR * HOUR + PAST_HOUR
+    url = f"redis://localhost:{port}/0"
+    now = math.floor(system_clock()) // MINUTE * MINUTE
+    # What the view of the store shows is that of a server with few faults.
     with (
-        own_server() as (url, _),
+        own_server(None, "--appendonly", "yes", "--port", str(port)),
         Metrics(url, namespace=NAMESPACE, clock=lambda: now) as metrics,
     ):
         Traffic(now).record_history(metrics, HISTORY)
+        first, last = 1000 * (now - HISTORY + 10 * MINUTE), 1000 * now
+        evaluate(metrics, RULES, range(first, last + 1, 1000 * MINUTE))
         worker = own_worker(url, NAMESPACE)
         while worker.pass_once(alone=True):
             pass
-        evaluate(metrics, RULES, range(1000 * (now - HISTORY + 600), 1000 * now, 1000 * MINUTE))
-        with running(create_app(metrics, allow_write=True)) as address:
-            yield address, now
-        worker.leave()
+        thread = threading.Thread(target=worker.run)
+        thread.start()
+        try:
+            with running(create_app(metrics, allow_write=True)) as address:
+                yield address, now
+        finally:
+            worker.stop.set()
+            thread.join()
 
 
 def zone_of(now: float) -> str:
@@ -95,6 +108,7 @@ def take(found: Any, address: str, now: float, picture: Picture) -> bytes:
     """Return the PNG of a view."""
     from playwright.sync_api import expect
 
+    expect.set_options(timeout=PATIENCE_MS)
     width, height = SIZES[picture.size]
     context = found.new_context(
         viewport={"width": width, "height": height},
@@ -103,6 +117,7 @@ def take(found: Any, address: str, now: float, picture: Picture) -> bytes:
         timezone_id=zone_of(now),
         device_scale_factor=1 if picture.size == "desktop" else 2,
     )
+    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     # The rates of the last seconds would be those of a demo that has stopped.
     page.clock.set_fixed_time(now)
@@ -120,12 +135,25 @@ def take(found: Any, address: str, now: float, picture: Picture) -> bytes:
 
 
 def reduced(taken: bytes) -> bytes:
-    """Return a PNG with fewer colours, which is a third of the size."""
+    """Return a PNG with 256 colors only, which is a third of the size.
+
+    These are the most frequent ones; strong colors count more, since small marks have them.
+    """
+    import numpy as np
     from PIL import Image
 
-    image = Image.open(io.BytesIO(taken)).convert("RGB")
+    image = np.asarray(Image.open(io.BytesIO(taken)).convert("RGB"))
+    colors, places, counts = np.unique(
+        image.reshape(-1, 3), axis=0, return_inverse=True, return_counts=True
+    )
+    strength = 0.15 + np.ptp(colors.astype(int), axis=1) / 255
+    palette = colors[np.argsort(-counts * strength)[:256]]
+    distances = np.square(colors[:, None, :].astype(np.int32) - palette).sum(axis=2)
+    nearest = distances.argmin(axis=1).astype(np.uint8)
+    few = Image.fromarray(nearest[places.reshape(image.shape[:2])])
+    few.putpalette(palette.tobytes())
     out = io.BytesIO()
-    image.quantize(COLORS, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    few.save(out, "PNG", optimize=True)
     return out.getvalue()
 
 
@@ -137,7 +165,8 @@ def main(names: list[str]) -> int:
     FOLDER.mkdir(exist_ok=True)
     with demo() as (address, now), browser.browser() as found:
         for name in names or PICTURES:
-            data = reduced(take(found, address, now, PICTURES[name]))
+            taken = take(found, address, now, PICTURES[name])
+            data = reduced(taken)
             (FOLDER / f"{name}.png").write_bytes(data)
             print(f"docs/page/{name}.png: {len(data) / 1000:.0f} kB")
     return 0

@@ -53,7 +53,7 @@ _STEP_SECONDS = 10.0
 # Seconds before now: a deploy that goes wrong, and the end of it.
 _DEPLOY, _ROLLBACK = 2700, 1740
 # Seconds before now from which the reports pile up.
-_PILING = 600
+_PILING = 1200
 _LONGEST_QUEUE = 260
 
 # Seconds between two records of history, and of live traffic.
@@ -107,10 +107,9 @@ class Traffic:
         tenant, rate = _TENANTS[part]
         failing = 0.16 if is_broken else 0.012
         for status, each in (("ok", rate * (1 - failing)), ("failed", rate * failing)):
-            if count := _whole(random, each * load * seconds):
-                metrics.increment(
-                    "jobs_completed", count, tags={"tenant": tenant, "status": status}, timestamp=at
-                )
+            tags = {"tenant": tenant, "status": status}
+            for _ in range(_whole(random, each * load * seconds)):
+                metrics.increment("jobs_completed", tags=tags, timestamp=at)
         endpoint, rate, median, size = _ENDPOINTS[part]
         slow = 2.6 if is_broken and endpoint != "/health" else 1.0
         where = {"endpoint": endpoint}
@@ -133,7 +132,7 @@ class Traffic:
         is_broken: bool,
     ) -> None:
         queue, depth = _QUEUES[part]
-        piled = max(0.0, _PILING - (self.now - at)) / 3 if queue == "reports" else 0.0
+        piled = max(0.0, _PILING - (self.now - at)) / 6 if queue == "reports" else 0.0
         waiting = min(_LONGEST_QUEUE, depth * load + piled) + random.gauss(0, 3)
         metrics.gauge("queue_depth", max(0, round(waiting)), tags={"queue": queue}, timestamp=at)
         # A worker is replaced every 40 minutes.

@@ -40,6 +40,8 @@ VIEWS = {
     "bars": ("#/metric/jobs?show=sum&style=bar&compare=1", "All series"),
     "histogram": ("#/metric/seconds", "p95"),
     "heat map": ("#/metric/seconds?show=heat", "samples in a cell"),
+    "small charts": ("#/metric/jobs?split=tenant", "globex"),
+    "runs": ("#/metric/jobs?by=tenant&x=elapsed", "acme"),
     "long name": (f"#/metric/{LONG}?by={'k' * 100}", "v" * 20),
     "samples": ("#/metric/jobs?tail=1", "Live samples"),
     "explore": ("#/explore", "Examples"),

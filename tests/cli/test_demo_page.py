@@ -29,15 +29,18 @@ NAMES = {
 
 
 @pytest.fixture
-def served(home: Home, monkeypatch: pytest.MonkeyPatch) -> Any:
-    pytest.importorskip("uvicorn", reason="needs redismetrics[server]")
-    browser = home.folder / "browser"
-    browser.write_text(
-        f'#!/bin/sh\necho "$1" >"{home.folder}/opening"\n'
-        f'mv "{home.folder}/opening" "{home.folder}/opened"\n'
-    )
+def opened(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file to which a browser that the demo starts writes the address."""
+    browser, file = tmp_path / "browser", tmp_path / "opened"
+    browser.write_text(f'#!/bin/sh\necho "$1" >"{file}.new"\nmv "{file}.new" "{file}"\n')
     browser.chmod(0o755)
     monkeypatch.setitem(home.environment, "BROWSER", f"{browser} %s")
+    return file
+
+
+@pytest.fixture
+def served(home: Home, opened: Path) -> Any:
+    pytest.importorskip("uvicorn", reason="needs redismetrics[server]")
     with home.start("demo", "--web", start_new_session=True) as process:
         try:
             assert process.stderr is not None
@@ -71,10 +74,9 @@ def ask(address: str, path: str) -> Any:
     ids=["ctrl-c", "terminated"],
 )
 def test_the_page_shows_an_hour_and_goes_on_until_a_signal(
-    home: Home, served: Any, number: int, send: Any, code: int, message: str
+    home: Home, served: Any, opened: Path, number: int, send: Any, code: int, message: str
 ) -> None:
     process, address = served
-    opened: Path = home.folder / "opened"
     assert eventually(opened.exists)
     assert opened.read_text() == f"{address}\n"
     found = ask(address, "overview?window=1h")
