@@ -158,7 +158,8 @@ def _parts(
     budget.hold(lines * len(slots.series) * (2 * selector.count + 1))
     if of.form == "counter":
         current = current_totals(slots, slice(1, 3))
-        yield math.values(named(slots.series, name), math.rows.summaries.total, current)
+        totals = [rows.summaries.total for rows in math.rows]
+        yield math.values(named(slots.series, name), totals, current)
     elif of.form == "distribution":
         if selector.function in _OF_PRESENCE:
             yield from histogram_counters(math, name, "count", ())

@@ -1,12 +1,13 @@
 """Histograms as counters: `_bucket`, `_sum` and `_count`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from redismetrics.columnar.arrays import Floats, Ints
 from redismetrics.columnar.rollup_table import CLUSTERED, UNIFORM, Table
 from redismetrics.columnar.samples import CENTROID, Samples
+from redismetrics.columnar.summaries import Summaries
 from redismetrics.exposition.number_format import format_bound
 from redismetrics.promql.matchers import Matcher
 from redismetrics.promql.source import ComputedSeries, SampledSeries
@@ -21,14 +22,14 @@ def histogram_counters(
     math: CounterMath, name: str, form: Form, matchers: Sequence[Matcher]
 ) -> Iterator[ComputedSeries | SampledSeries]:
     """Yield the series of one *form* of a histogram; of buckets, one part for each bound."""
-    slots, summaries = math.slots, math.rows.summaries
+    slots, summaries = math.slots, [rows.summaries for rows in math.rows]
     labels = named(slots.series, name)
     if form == "count":
         current = current_totals(slots, slice(1, 2))
-        yield math.values(labels, summaries.count.astype(np.float64), current)
+        yield math.values(labels, _counts(summaries), current)
     elif form == "sum":
         current = current_totals(slots, slice(2, 4))
-        yield math.values(labels, summaries.total, current)
+        yield math.values(labels, [each.total for each in summaries], current)
     else:
         bounds = slots.definition.buckets
         texts = [*map(format_bound, bounds), "+Inf"]
@@ -40,7 +41,7 @@ def histogram_counters(
             if text not in texts:
                 continue
             if number == len(bounds):
-                amounts, below = summaries.count.astype(np.float64), slice(1, 2)
+                amounts, below = _counts(summaries), slice(1, 2)
             else:
                 amounts = counts_below(slots, bounds[number])
                 below = slice(4, 5 + number)
@@ -48,14 +49,16 @@ def histogram_counters(
             yield math.values(of_bucket, amounts, current_totals(slots, below))
 
 
-def counts_below(slots: SeriesSlots, bound: float) -> Floats:
-    """Return how many values of each row of `increments` are at most *bound*, shape (rows,)."""
-    return np.concatenate(
-        [
-            *(_below_in_table(table, bound) for table, _ in slots.tables),
-            _below_in_samples(slots.samples, bound),
-        ]
-    )
+def _counts(summaries: Iterable[Summaries]) -> list[Floats]:
+    return [each.count.astype(np.float64) for each in summaries]
+
+
+def counts_below(slots: SeriesSlots, bound: float) -> list[Floats]:
+    """Return how many values of each row of `increments` are at most *bound*, part by part."""
+    return [
+        *(_below_in_table(table, bound) for table, _ in slots.tables),
+        _below_in_samples(slots.samples, bound),
+    ]
 
 
 def _below_in_table(table: Table, bound: float) -> Floats:

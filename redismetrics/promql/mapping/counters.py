@@ -1,5 +1,6 @@
 """Running totals, increases and rates of counters: exact, without extrapolation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ from redismetrics.columnar.arrays import Bools, Floats
 from redismetrics.promql.source import ComputedSeries, Labels, SampledSeries, Selector
 from redismetrics.queries.slots import SeriesSlots
 
-from .increments import Increments, Placement, increments, is_known, place
+from .increments import IncrementRows, Placement, increments, is_known, place
 from .reads import CHANGES, MappingOptions, window_edges
 from .samples import running_points
 
@@ -19,7 +20,7 @@ class CounterMath:
 
     selector: Selector
     slots: SeriesSlots
-    rows: Increments
+    rows: list[IncrementRows]
     options: MappingOptions
     _placed: Placement | None = None
 
@@ -35,13 +36,13 @@ class CounterMath:
         return self._placed
 
     def values(
-        self, labels: list[Labels], amounts: Floats, current: Floats
+        self, labels: list[Labels], amounts: Sequence[Floats], current: Floats
     ) -> ComputedSeries | SampledSeries:
         """Return the answer for one counter of each series.
 
         Args:
             labels: The labels of each series.
-            amounts: How much each row adds, shape (rows,).
+            amounts: How much each row adds, a column for each part of the rows.
             current: The total of each series now, shape (series,); not used by increases.
         """
         if not self.selector.range:
@@ -50,18 +51,18 @@ class CounterMath:
             return ComputedSeries(labels, self._changes(amounts), self._is_there(False))
         return running_points(labels, self.rows, amounts, current)
 
-    def _running(self, amounts: Floats, current: Floats) -> Floats:
+    def _running(self, amounts: Sequence[Floats], current: Floats) -> Floats:
         recorded = self.placed.cumulated(amounts)
         at = self.placed.at(self.selector.times)
         after = recorded[:, -1:] - recorded[:, at]
         return np.maximum(current[:, None] - after, 0.0)
 
-    def _changes(self, amounts: Floats) -> Floats:
+    def _changes(self, amounts: Sequence[Floats]) -> Floats:
         recorded, times = self.placed.cumulated(amounts), self.selector.times
         before, until = self.placed.at(times - self.selector.range), self.placed.at(times)
         found: Floats = recorded[:, until] - recorded[:, before]
         if self.selector.function == "rate":
-            found = found / (self.selector.range / 1000)
+            found /= self.selector.range / 1000
         return found
 
     def _is_there(self, with_totals: bool) -> Bools:

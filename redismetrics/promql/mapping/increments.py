@@ -6,6 +6,7 @@ the cells up to an edge is what was recorded before it, and the difference of tw
 was recorded between two edges. A row that edges cut is shared out by time.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,28 +14,26 @@ import numpy as np
 from redismetrics.columnar.arrays import Bools, Floats, Ints, ragged
 from redismetrics.columnar.samples import summarise
 from redismetrics.columnar.summaries import Summaries
-from redismetrics.columnar.summaries import concat as concat_summaries
 from redismetrics.queries.slots import SeriesSlots
 
 
 @dataclass(slots=True, eq=False)
-class Increments:
-    """Rows of slots and samples, columns of shape (n,).
+class IncrementRows:
+    """IncrementRows of the slots of one table, or of samples, columns of shape (n,).
 
     Attributes:
         series: Position of the series.
         begin: Start of the slot, or the time of the sample, in ms.
         end: End of the slot or now, whichever is first; 1 ms after *begin* for a sample.
         summaries: What was recorded.
-        grids: Width of the slots, or None, and number of rows, of parts whose rows all have begin
-            and end at multiples of that width.
+        width: Of the slots, if all begin and end at multiples of it; else None.
     """
 
     series: Ints
     begin: Ints
     end: Ints
     summaries: Summaries
-    grids: list[tuple[int | None, int]]
+    width: int | None = None
 
     def __len__(self) -> int:
         return len(self.series)
@@ -42,113 +41,132 @@ class Increments:
     def numbers(self, edges: Ints) -> tuple[Ints, Ints]:
         """Return the number of the first edge behind the begin of each row, and not before its end.
 
-        Both have shape (rows,). Many rows have the same begin and end.
+        Both have shape (rows,).
         """
-        first, last, at = np.empty(len(self), np.int64), np.empty(len(self), np.int64), 0
-        for width, count in self.grids:
-            rows = slice(at, at + count)
-            at += count
-            if width is None:
-                first[rows] = np.searchsorted(edges, self.begin[rows], side="right")
-                last[rows] = np.searchsorted(edges, self.end[rows], side="left")
-                continue
-            begin = self.begin[rows]
-            low, high = int(begin.min()), int(begin.max())
-            slots = np.arange(low, high + 1, width)
-            slot = (begin - low) // width
-            first[rows] = np.searchsorted(edges, slots, side="right")[slot]
-            last[rows] = np.searchsorted(edges, slots + width, side="left")[slot]
-        return first, last
+        if self.width is None:
+            first = np.searchsorted(edges, self.begin, side="right")
+            return first, np.searchsorted(edges, self.end, side="left")
+        # Many rows have the same begin and end.
+        low, high = int(self.begin.min()), int(self.begin.max())
+        slots = np.arange(low, high + 1, self.width)
+        slot = (self.begin - low) // self.width
+        first = np.searchsorted(edges, slots, side="right")[slot]
+        return first, np.searchsorted(edges, slots + self.width, side="left")[slot]
 
 
-def increments(slots: SeriesSlots) -> Increments:
-    """Return the rows of all tables, then those of the samples."""
-    series, begins, ends, summaries, grids = [], [], [], [], []
+def increments(slots: SeriesSlots) -> list[IncrementRows]:
+    """Return the rows of each table, then those of the samples.
+
+    A table has the rows of an hour or so: arrays of that size stay in the cache of a processor.
+    """
+    parts = []
     for table, width in slots.tables:
         end = table.slot + width
         is_over = int(table.slot.max(initial=0)) + width <= slots.now_ms
         if not is_over:
             # Nothing is recorded in the rest of a slot, except ahead of the clock.
             end = np.maximum(np.minimum(end, slots.now_ms), table.summaries.last_ms + 1)
-        series.append(table.series)
-        begins.append(table.slot)
-        ends.append(end)
-        summaries.append(table.summaries)
-        grids.append((width if is_over and len(table) else None, len(table)))
+        grid = width if is_over and len(table) else None
+        parts.append(IncrementRows(table.series, table.slot, end, table.summaries, grid))
     owners, of_samples = summarise(slots.samples)
     times = of_samples.last_ms
-    return Increments(
-        np.concatenate([*series, owners]),
-        np.concatenate([*begins, times]),
-        np.concatenate([*ends, times + 1]),
-        concat_summaries([*summaries, of_samples]),
-        [*grids, (None, len(owners))],
-    )
+    return [*parts, IncrementRows(owners, times, times + 1, of_samples)]
+
+
+@dataclass(slots=True, eq=False)
+class Cells:
+    """To which cell each row of one part belongs.
+
+    *row* and *share* are None if each row is in one cell.
+    """
+
+    cell: Ints
+    row: Ints | None = None
+    share: Floats | None = None
+
+    def shares(self, amounts: Floats) -> Floats:
+        """Return what each cell gets of the amounts of the rows."""
+        if self.row is None or self.share is None:
+            return amounts
+        shared: Floats = amounts[self.row] * self.share
+        return shared
 
 
 @dataclass(slots=True, eq=False)
 class Placement:
     """To which cell each row belongs: one line of cells for each series, one cell for each edge.
 
-    The last cell of a line is for what ends after all edges. *row* and *share* are None if each row
-    is in one cell. *latest* is when each series was last recorded before each edge, shape (series,
+    The last cell of a line is for what ends after all edges. *parts* has the cells of each part of
+    the rows. *latest* is when each series was last recorded before each edge, shape (series,
     edges); -1 is never.
     """
 
     series: int
     edges: Ints
     latest: Ints
-    cell: Ints
-    row: Ints | None
-    share: Floats | None
+    parts: list[Cells]
 
-    def cumulated(self, amounts: Floats) -> Floats:
-        """Return what was recorded before each edge and in all, shape (series, edges + 1)."""
-        if self.row is not None and self.share is not None:
-            amounts = amounts[self.row] * self.share
+    def cumulated(self, amounts: Sequence[Floats]) -> Floats:
+        """Return what was recorded before each edge and in all, shape (series, edges + 1).
+
+        *amounts* has a column for each part of the rows.
+        """
         width = len(self.edges) + 1
-        sums = np.bincount(self.cell, amounts, self.series * width)
-        found: Floats = np.cumsum(sums.reshape(self.series, width), axis=1)
+        sums = np.zeros(self.series * width)
+        for part, whole in zip(self.parts, amounts, strict=True):
+            np.add.at(sums, part.cell, part.shares(whole))
+        lines = sums.reshape(self.series, width)
+        found: Floats = np.cumsum(lines, axis=1, out=lines)
         return found
 
-    def at(self, times: Ints) -> Ints:
-        """Return the number of the edge at each of *times*, which must be edges."""
+    def at(self, times: Ints) -> Ints | slice:
+        """Return the number of the edge at each of *times*, which must be edges and ascend."""
         found: Ints = np.searchsorted(self.edges, times)
+        first, last = int(found[0]), int(found[-1])
+        if last - first == len(found) - 1:
+            # A view of these columns costs nothing.
+            return slice(first, last + 1)
         return found
 
 
-def place(rows: Increments, series: int, edges: Ints) -> Placement:
+def place(rows: Sequence[IncrementRows], series: int, edges: Ints) -> Placement:
     """Return the cells of *rows* for ascending, distinct *edges*."""
     width = len(edges) + 1
-    first, last = rows.numbers(edges)
-    latest = _last_recorded(rows, series, edges, first)
-    # How many edges are inside each row.
-    cuts = last - first
-    if not cuts.any():
-        return Placement(series, edges, latest, rows.series * width + last, None, None)
+    latest, parts = np.full(series * width, -1), []
+    for part in rows:
+        first, last = part.numbers(edges)
+        line = part.series * width
+        np.maximum.at(latest, line + first, part.end - 1)
+        # How many edges are inside each row.
+        cuts = last - first
+        parts.append(_shared_out(part, edges, first, cuts) if cuts.any() else Cells(line + last))
+    return Placement(series, edges, _last_recorded(latest, series, edges), parts)
+
+
+def _shared_out(rows: IncrementRows, edges: Ints, first: Ints, cuts: Ints) -> Cells:
+    """Return the cells of rows that edges cut: *cuts* of them, from the *first* on."""
+    width = len(edges) + 1
     row = np.repeat(np.arange(len(rows)), cuts + 1)
     column = ragged(first, cuts + 1)
     ends = np.minimum(np.append(edges, np.iinfo(np.int64).max)[column], rows.end[row])
     begins = np.maximum(np.insert(edges, 0, np.iinfo(np.int64).min)[column], rows.begin[row])
     share = (ends - begins) / (rows.end - rows.begin)[row]
-    return Placement(series, edges, latest, rows.series[row] * width + column, row, share)
+    return Cells(rows.series[row] * width + column, row, share)
 
 
-def _last_recorded(rows: Increments, series: int, edges: Ints, first: Ints) -> Ints:
+def _last_recorded(latest: Ints, series: int, edges: Ints) -> Ints:
     """Return when each series was last recorded before each edge, shape (series, edges).
 
-    -1: never, as far as was read. In a slot that was read whole, its end: the exact time would cost
-    the reading of one more column.
+    *latest* is when that was in each cell. -1: never, as far as was read. In a slot that was read
+    whole, its end: the exact time would cost the reading of one more column.
     """
-    width = len(edges) + 1
-    latest = np.full(series * width, -1)
-    np.maximum.at(latest, rows.series * width + first, rows.end - 1)
-    found: Ints = latest.reshape(series, width)[:, :-1]
+    found: Ints = latest.reshape(series, len(edges) + 1)[:, :-1]
     np.maximum.accumulate(found, axis=1, out=found)
     return np.minimum(found, edges - 1, out=found)
 
 
 def is_known(latest: Ints, times: Ints, horizon_ms: int) -> Bools:
     """Return whether each series was recorded within *horizon_ms* before each time."""
-    found: Bools = (latest >= 0) & (latest >= times - horizon_ms)
+    # Never is -1.
+    found: Bools = latest >= np.maximum(times - horizon_ms, 0)
     return found

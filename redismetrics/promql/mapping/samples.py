@@ -1,5 +1,6 @@
 """Recorded samples as `SampledSeries`: of gauges, and of counters as points of running totals."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from redismetrics.promql.source import Labels, SampledSeries
 from redismetrics.queries.slots import SeriesSlots
 
 from .chosen import named
-from .increments import Increments
+from .increments import IncrementRows
 
 # The metadata of a sample that ends its series, as remote write demands: the last value once more.
 STALE_METADATA = {"stale": True}
@@ -49,16 +50,19 @@ def _stale_rows(samples: Samples) -> Bools:
 
 
 def running_points(
-    labels: list[Labels], rows: Increments, amounts: Floats, current: Floats
+    labels: list[Labels], rows: Sequence[IncrementRows], amounts: Sequence[Floats], current: Floats
 ) -> SampledSeries:
     """Return the running total of each series at the end of each row.
 
     *current* are the totals now, shape (series,); *rows* must hold all that was recorded from the
     first point on.
     """
-    order = np.lexsort((rows.end, rows.series))
-    owner, time = rows.series[order], rows.end[order]
-    sums = np.cumsum(amounts[order])
+    series, end = (
+        np.concatenate([getattr(part, name) for part in rows]) for name in ("series", "end")
+    )
+    order = np.lexsort((end, series))
+    owner, time = series[order], end[order]
+    sums = np.cumsum(np.concatenate(amounts)[order])
     is_last = np.ones(len(owner), np.bool_)
     is_last[:-1] = (owner[1:] != owner[:-1]) | (time[1:] != time[:-1])
     last_of_series = np.append(starts(owner)[1:], len(owner)) - 1
