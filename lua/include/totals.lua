@@ -132,6 +132,7 @@ local function open_rows(key, heads, shape_at)
     width = width,
     per_field = per_field,
     fields = {}, -- number of a field -> its doubles
+    names = {}, -- number of a field -> the number as text
     located = {}, -- packed ids -> what locate_rows() returned for them
   }
 end
@@ -168,8 +169,9 @@ local function locate_rows(rows, change)
     local number = (ids[place] - row) / per_field
     places[place], begins[place] = number, row * width + 1
     if not fields[number] then
-      fields[number] = true
-      numbers[#numbers + 1], names[#names + 1] = number, format_integer(number)
+      local name = format_integer(number)
+      fields[number], rows.names[number] = true, name
+      numbers[#numbers + 1], names[#names + 1] = number, name
     end
   end
   if #names > 0 then
@@ -184,10 +186,11 @@ end
 
 -- Return fields and values to write, flat, for all rows that were read.
 local function pack_rows(rows)
-  local flat, format = {}, repeat_format('d', rows.width * rows.per_field)
+  local flat, last, names = {}, 0, rows.names
+  local format, pack = repeat_format('d', rows.width * rows.per_field), struct.pack
   for number, doubles in pairs(rows.fields) do
-    flat[#flat + 1] = format_integer(number)
-    flat[#flat + 1] = struct.pack(format, unpack(doubles))
+    flat[last + 1], flat[last + 2] = names[number], pack(format, unpack(doubles))
+    last = last + 2
   end
   return flat
 end

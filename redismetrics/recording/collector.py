@@ -180,7 +180,7 @@ class Collector:
                 if buffer.idle >= IDLE_FLUSHES and buffer not in bound and buffer.is_empty:
                     gone.buffers[canonical] = metric.buffers.pop(canonical)
                     metric.nbytes -= len(canonical)
-                    metric.known_series.ids.pop(canonical, None)
+                    metric.known_series.forget(canonical)
             if gone.buffers:
                 recorder.bindings.clear_caches()
                 recorder.registry.retired.append(gone)

@@ -98,13 +98,12 @@ def _encoded(
 ) -> EncodedBatch:
     """Return a batch encoded; *times* are how many samples it has, and their oldest and newest."""
     count, oldest, newest_own = times
-    series, ids = list(map(known.ids.get, batch.canonicals)), b""
+    ids = known.packed_ids(batch.canonicals) if batch.definition == known.definition else None
     introduction: tuple[bytes, ...] = ()
-    is_introduced = None in series or batch.definition != known.definition
-    if is_introduced:
+    is_introduced = ids is None
+    if ids is None:
+        ids, series = b"", list(map(known.ids.get, batch.canonicals))
         introduction = (batch.definition.pack(), _pack_series(batch.canonicals, series))
-    else:
-        ids = np.array(series, "<u4").tobytes()
     has_shared = change[:2] == bytes([GAUGE, SHARED])
     has_values = change[0] == VALUES
     head = _HEAD.pack(
@@ -118,7 +117,7 @@ def _encoded(
     )
     block = b"".join(
         (
-            _BLOCK_HEAD.pack(count, oldest, newest_own, len(series)),
+            _BLOCK_HEAD.pack(count, oldest, newest_own, len(batch.canonicals)),
             ids,
             b"" if has_shared else _NO_BASES,
             body,

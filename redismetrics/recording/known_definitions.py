@@ -98,13 +98,13 @@ class KnownDefinitions:
         """Remember the numbers of the series of a batch that was stored."""
         known = self.series(batch.name)
         if len(known.ids) > CACHED:
-            known.ids.clear()
+            known.forget()
         known.learn(batch.canonicals, ids, epoch, stamp, batch.definition)
 
     def forget_ids(self, name: str | None = None) -> None:
         """Forget the numbers of the series of one metric, or of all."""
         if name is not None:
-            self.series(name).ids.clear()
+            self.series(name).forget()
             return
         for metric in list(self._recorder.metrics.values()):
-            metric.known_series.ids.clear()
+            metric.known_series.forget()

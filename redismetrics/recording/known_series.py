@@ -1,9 +1,13 @@
 """The series of a metric that Redis has, as far as a process knows them."""
 
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from redismetrics.model.definition import Definition
+
+# Series from which on it pays to keep the packed ids of a batch.
+_KEPT_FROM = 32
 
 
 @dataclass(slots=True, eq=False)
@@ -21,6 +25,9 @@ class KnownSeries:
     epoch: int = 0
     stamp: bytes = b""
     definition: Definition | None = None
+    # Of recent batches, by their first series: all of their series, and the ids as they are sent.
+    # A process records the same series again and again, so that its batches are alike.
+    _packed: dict[bytes, tuple[list[bytes], bytes]] = field(default_factory=dict)
 
     def learn(
         self,
@@ -36,8 +43,34 @@ class KnownSeries:
 
         Those learned in another epoch may be of series that were removed: they are forgotten.
         """
+        self._packed.clear()
         if self.epoch != epoch:
             self.ids.clear()
         self.epoch, self.stamp, self.definition = epoch, stamp, definition
         pairs = zip(canonicals, ids, strict=True)
         self.ids.update((canonical, number) for canonical, number in pairs if number >= 0)
+
+    def packed_ids(self, canonicals: list[bytes]) -> bytes | None:
+        """Return the ids of these series, u4 each; None if one of them is not known."""
+        kept = self._packed.get(canonicals[0])
+        # Equal lists mostly have the same elements, which are compared by identity.
+        if kept is not None and kept[0] == canonicals:
+            return kept[1]
+        ids = list(map(self.ids.get, canonicals))
+        if None in ids:
+            return None
+        packed = struct.pack(f"<{len(ids)}I", *ids)
+        if len(ids) >= _KEPT_FROM:
+            if len(self._packed) * len(ids) > 2 * len(self.ids):
+                # They begin elsewhere than before.
+                self._packed.clear()
+            self._packed[canonicals[0]] = canonicals, packed
+        return packed
+
+    def forget(self, canonical: bytes | None = None) -> None:
+        """Forget the number of a series, or of all."""
+        if canonical is None:
+            self.ids.clear()
+        else:
+            self.ids.pop(canonical, None)
+        self._packed.clear()
