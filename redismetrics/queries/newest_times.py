@@ -128,20 +128,22 @@ def _sealed_times(
     found: dict[str, int] = {}
     commands: list[Command] = []
     asked = []
-    for name, (fields, last_ms) in minutes_by_name.items():
-        if last_ms < 0:
-            found[name] = hour_ms + HOUR - 1
-        elif last_ms > minute_ms:
-            found[name] = last_ms + MINUTE - 1
-        else:
-            # A row whose samples are not stored exactly is listed at the start of its minute.
-            found[name] = minute_ms
-            raw = keys.data(namespace, keys.shard_of(name, shards), name, "raw", hour_ms)
-            commands.append(("HMGET", raw, *fields))
-            asked.append(name)
+    with pausing_gc():
+        for name, (fields, last_ms) in minutes_by_name.items():
+            if last_ms < 0:
+                found[name] = hour_ms + HOUR - 1
+            elif last_ms > minute_ms:
+                found[name] = last_ms + MINUTE - 1
+            else:
+                # A row whose samples are not stored exactly is listed at the start of its minute.
+                found[name] = minute_ms
+                raw = keys.data(namespace, keys.shard_of(name, shards), name, "raw", hour_ms)
+                commands.append(("HMGET", raw, *fields))
+                asked.append(name)
     replies: list[Any] = (yield commands) if commands else []
-    for name, values in zip(asked, replies, strict=True):
-        with reading(f"samples of {name!r}"):
-            times = [newest_time(data) for data in values if data]
-            found[name] = max(times, default=found[name])
+    with pausing_gc():
+        for name, values in zip(asked, replies, strict=True):
+            with reading(f"samples of {name!r}"):
+                times = [newest_time(data) for data in values if data]
+                found[name] = max(times, default=found[name])
     return found

@@ -15,7 +15,7 @@ from .driver import Command, Operation
 from .namespace import Config
 from .pausing_gc import pausing_gc
 from .record_state import RecordState, next_id, sealed_clock
-from .replies import pairs, read_definition, read_now_ms, reading
+from .replies import DECODING_ERRORS, pairs, read_definition, read_now_ms, reading
 from .unreadable import Skipped, read_readable, skip
 
 # A worker without a heartbeat for this long gets no share of the work.
@@ -215,13 +215,13 @@ def progress(namespace: str, config: Config, names: list[str]) -> Operation[dict
     """Return the progress of these metrics, without those whose state cannot be read."""
     _, states = yield from _read_with_states(namespace, config, names, [])
     found = {}
-    for name, (packed, dirty, _) in states.items():
-        try:
-            with reading(f"the state of {name!r}"):
+    with pausing_gc():
+        for name, (packed, dirty, _) in states.items():
+            try:
                 sealed = sealed_clock(packed)
                 found[name] = LogProgress(max(int(float(dirty or 0)), sealed), sealed)
-        except FormatMismatch:
-            continue
+            except DECODING_ERRORS:
+                continue
     return found
 
 
