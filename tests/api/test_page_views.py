@@ -43,6 +43,7 @@ VIEWS = {
     "small charts": ("#/metric/jobs?split=tenant", "globex"),
     "runs": ("#/metric/jobs?by=tenant&x=elapsed", "acme"),
     "long name": (f"#/metric/{LONG}?by={'k' * 100}", "v" * 20),
+    "runs": ("#/metric/jobs?by=tenant&x=elapsed", "Duration"),
     "samples": ("#/metric/jobs?tail=1", "Live samples"),
     "explore": ("#/explore", "Examples"),
     "expression": (f"#/explore?q={quote('sum by (tenant) (jobs_total)')}", 'tenant="acme"'),
