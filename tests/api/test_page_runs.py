@@ -119,6 +119,7 @@ def test_table_is_sorted_by_keyboard(browser: Any, address: str) -> None:
         expect(page.get_by_role("button", name="Greatest")).to_have_attribute(
             "aria-pressed", "true"
         )
+        expect(page.get_by_role("button", name="Greatest")).to_be_focused()
         page.get_by_role("button", name="Best").press("Enter")
         expect(best).to_have_attribute("aria-sort", "descending")
         values = [float(str(text)) for text in column(page, 3)]

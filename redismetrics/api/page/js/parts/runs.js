@@ -1,6 +1,6 @@
 /* The x axis of a chart, and what each run came to: last, best and duration. */
 
-import { h, fill, icon, ICONS, bdi } from "../dom.js";
+import { h, fill, refill, icon, ICONS, bdi } from "../dom.js";
 import { change, filters } from "../address.js";
 import { number, quantity, span } from "../format.js";
 import { METADATA, keysOf } from "../runs.js";
@@ -110,8 +110,7 @@ export function runTable(highlight) {
 
   function show(metric, runs, query) {
     const order = orderOf(metric, query);
-    const focused = element.contains(document.activeElement) && document.activeElement.dataset.sort;
-    fill(
+    refill(
       element,
       h(
         "table",
@@ -134,7 +133,6 @@ export function runTable(highlight) {
         ),
       ),
     );
-    if (focused) element.querySelector(`[data-sort="${focused}"]`)?.focus();
   }
 
   function head(key, text, { sort, down, best }) {
@@ -146,10 +144,9 @@ export function runTable(highlight) {
       h(
         "button",
         {
-          "data-sort": key,
           onclick: () => change({ sort: key, down: next ? "1" : "0" }, { replace: true }),
         },
-        key === "name" ? bdi(text) : text,
+        bdi(text),
         is && h("i.sorted", {}, down ? "↓" : "↑"),
       ),
     );

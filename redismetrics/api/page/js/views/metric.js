@@ -1,6 +1,6 @@
 /* One metric: its chart, the figures of the window, its tags, and its live samples. */
 
-import { h, fill, icon, ICONS, bdi } from "../dom.js";
+import { h, fill, refill, icon, ICONS, bdi } from "../dom.js";
 import { change, filters, href, spell, windowOf } from "../address.js";
 import { ago, span, whole } from "../format.js";
 import { Chart } from "../chart/chart.js";
@@ -117,7 +117,7 @@ export function open(app, route, signal) {
       // A refresh leaves open menus alone.
       if (!again || !tools.children.length) {
         drawHead(metric, query, window);
-        fill(tools, controls(metric, query, window));
+        refill(tools, controls(metric, query, window));
         drawFilters(query);
       }
       const tags = filters(query).map(({ text }) => text);
