@@ -69,6 +69,7 @@ def test_errors_are_marked_where_they_are(browser: Any, address: str, size: str)
         "sum(jobs_total) / foo(1)": "foo",
         # Characters are counted, not the units of the page's strings.
         'jobs_total{tenant="😀"} + foo(1)': "foo",
+        "sum(jobs_total)\n  + foo(1)": "foo",
         everything: everything,
         "jobs_total[5m]": "jobs_total[5m]",
     }

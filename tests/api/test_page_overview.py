@@ -142,6 +142,9 @@ def test_only_the_rows_near_the_screen_are_in_the_document(browser: Any, many: s
         expect(last).not_to_have_class(re.compile("waiting"))
         expect(last.locator(".last")).to_have_text("+2")
         assert rows.count() < 100
+        # Another order begins at its top.
+        page.keyboard.press("s")
+        expect(page.locator("[aria-rowindex='2']")).to_be_in_viewport(ratio=1)
 
 
 def test_many_metrics_are_searched_and_walked_by_keyboard(browser: Any, many: str) -> None:

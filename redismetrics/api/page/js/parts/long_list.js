@@ -3,6 +3,7 @@
 import { fill } from "../dom.js";
 
 const NEAR = 500; // pixels above and below the screen
+const HEADER = 100; // pixels of what stays at the top of the screen
 const GUESS = 46; // pixels of a row before one is measured
 
 export class LongList {
@@ -17,6 +18,12 @@ export class LongList {
   show(items) {
     this.items = items;
     this.draw();
+  }
+
+  /** Scroll up to the first items, if they are above the screen. */
+  toTop() {
+    const { top } = this.element.getBoundingClientRect();
+    if (top < 0) scrollBy(0, top - HEADER);
   }
 
   draw(isMeasured = false) {

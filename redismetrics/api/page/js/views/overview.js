@@ -43,6 +43,7 @@ export function open(app, route, signal) {
   const board = new Board(signal, arrange);
   const long = new LongList(body, rowOf, look, signal);
   let asked = "",
+    arranged = "",
     drawn = null,
     isFixed = false,
     settled = 0;
@@ -239,6 +240,9 @@ export function open(app, route, signal) {
     drawHead(column, down);
     list.setAttribute("aria-rowcount", String(fits.length + 1));
     list.hidden = !fits.length;
+    const order = JSON.stringify([text, types, query.getAll("tag"), column, down]);
+    if (order !== arranged) long.toTop();
+    arranged = order;
     long.show(fits);
     refill(none, board.isKnown && !fits.length && nothing(query, all.length));
     if (board.samples && board.samples !== drawn) {
