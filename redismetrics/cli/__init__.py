@@ -9,6 +9,7 @@ The command line, with typer and rich (the extra `cli`). All output for people i
     run_program.py  run; startup/ is what it puts in front of PYTHONPATH
     query.py      query, time-series, rollup, get-metrics
     heat_map.py   heat-map
+    runs.py       runs
     catalog.py    list, tag-values, stats
     delete.py     delete, clear
     tail.py       subscribe, tail

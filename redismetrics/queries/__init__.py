@@ -16,6 +16,7 @@ rows, samples or a digest.
     evaluate.py, time_series.py, samples.py       the kinds of results
     columns.py        time series and rollups as columns, of the largest groups
     heat_map.py       samples by interval and bucket of values
+    runs.py           curves of runs by elapsed time or metadata; tags.py spreads samples over tags
     overview.py       many metrics at once, with their trends
     catalog.py, live.py, stats.py                 metrics and tags, current state, statistics
     json_results.py, json_ready.py                results ready for JSON
