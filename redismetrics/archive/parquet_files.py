@@ -109,7 +109,8 @@ class Replacement:
             replaced = pa.concat_arrays(self._replaced)
             with pq.ParquetFile(self._path) as old:
                 for number in range(old.num_row_groups):
-                    table = old.read_row_group(number)
+                    # Each of pyarrow's threads keeps memory of its own.
+                    table = old.read_row_group(number, use_threads=False)
                     keys = _keys(
                         table["series"].combine_chunks(),
                         table["slot"].combine_chunks().cast(pa.int64()),

@@ -1,5 +1,6 @@
 """Percentiles of a year, of the digests that an archive keeps for each day."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -76,34 +77,41 @@ def merged(found: list[dict[str, Any]]) -> Digest:
     return Digest(means[order], weights[order], (clustered & (weights > 1))[order], low, high)
 
 
-@pytest.mark.slow
-def test_percentiles_of_a_year_are_within_one_per_cent_in_rank(to: str) -> None:
+@cache
+def year() -> tuple[Any, dict[int, Table]]:
+    """Return the sorted values by series, and the rows of all days, by partition."""
     draw = np.random.default_rng(11)
     days = [values_of(draw, day) for day in range(DAYS)]
-    of = series_of("app", "latency", "histogram", {n: {"route": "abc"[n]} for n in range(3)})
-    partitions: dict[int, list[Table]] = {}
     assert DAYS_POLICY is not None
+    partitions: dict[int, list[Table]] = {}
     for day, values in enumerate(days):
         start = START + day * DAY
         partition = slot_of(start, DAYS_POLICY.partition)
         partitions.setdefault(partition, []).append(day_table(values, start))
+    tables = {start: rollup_table.concat(each) for start, each in partitions.items()}
+    return np.sort(np.concatenate(days, axis=1)), tables
+
+
+@pytest.mark.slow
+def test_percentiles_of_a_year_are_within_one_per_cent_in_rank(to: str) -> None:
+    values, tables = year()
+    of = series_of("app", "latency", "histogram", {n: {"route": "abc"[n]} for n in range(3)})
     target = open_target(to)
     with target.claim("app", group_of("latency")) as session:
         assert session is not None
-        for partition, tables in partitions.items():
-            session.write("day", partition, rollup_rows(of, rollup_table.concat(tables)))
+        for partition, table in tables.items():
+            session.write("day", partition, rollup_rows(of, table))
         session.finish()
     target.close()
     found = rows(to, "day")
     assert len(found) == 3 * DAYS
-    year = np.sort(np.concatenate(days, axis=1))
     for number, route in enumerate("abc"):
         digest = merged([row for row in found if row["tags"]["route"] == route])
         assert digest.count == DAYS * 24 * PER_HOUR
         for p in PERCENTILES:
             value = digest.percentile(p)
             below, upto = (
-                np.searchsorted(year[number], value, side=side) / year.shape[1]
+                np.searchsorted(values[number], value, side=side) / values.shape[1]
                 for side in ("left", "right")
             )
             assert below - 0.01 <= p / 100 <= upto + 0.01, (route, p, value)
