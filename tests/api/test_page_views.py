@@ -41,7 +41,6 @@ VIEWS = {
     "histogram": ("#/metric/seconds", "p95"),
     "heat map": ("#/metric/seconds?show=heat", "samples in a cell"),
     "small charts": ("#/metric/jobs?split=tenant", "globex"),
-    "runs": ("#/metric/jobs?by=tenant&x=elapsed", "acme"),
     "long name": (f"#/metric/{LONG}?by={'k' * 100}", "v" * 20),
     "runs": ("#/metric/jobs?by=tenant&x=elapsed", "Duration"),
     "samples": ("#/metric/jobs?tail=1", "Live samples"),
