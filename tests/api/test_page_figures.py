@@ -260,6 +260,32 @@ def test_expression_shows_the_figures_of_the_api(
         assert_shows(text, float(expected[label]), label)
 
 
+@pytest.mark.parametrize("zone", ZONES)
+def test_store_shows_the_figures_of_the_api(browser: Any, address: str, zone: str) -> None:
+    storage = ask(address, "stats")["storage"]
+    series = {each["name"]: each["series"] for each in ask(address, "names")["metrics"]}
+    with opened(browser, address, timezone_id=zone) as page:
+        page.goto(f"{address}/#/store")
+        for name, expected in (
+            ("Samples kept", storage["total_metrics"]),
+            ("Series", storage["series"]),
+            ("Samples lost", 0),
+            ("Writers", storage["writers"]),
+        ):
+            tile = page.locator(".tile", has=page.get_by_text(name, exact=True)).locator("b")
+            assert_shows(tile.text_content(), expected, name)
+        levels = page.get_by_role("table", name="Bytes and retention of each resolution")
+        for row, level in zip(
+            levels.get_by_role("row").all(), ("log", "raw", "minute", "hour", "day"), strict=True
+        ):
+            shown = row.get_by_role("cell").last.text_content()
+            assert_shows(shown, storage["bytes"][level], f"bytes of {level}")
+        largest = page.locator("section", has=page.get_by_role("heading", name="Cardinality"))
+        for name, expected in series.items():
+            row = largest.get_by_role("row").filter(has=page.get_by_role("link", name=name))
+            assert_shows(row.get_by_role("cell").first.text_content(), expected, name)
+
+
 def test_shares_of_tag_values_are_those_of_the_api(
     browser: Any, address: str, window: dict[str, int]
 ) -> None:
