@@ -114,7 +114,8 @@ def _judge_workers(presence: Presence, metrics: dict[str, MetricStats]) -> Findi
         "writers": presence.writers,
     }
     longest = f"{slowest} waits longest, {lag:.0f} s" if lag else "nothing waits"
-    found = f"{presence.workers} running, {presence.writers} writers known, {longest}"
+    writers = f"{presence.writers} writer{'s' * (presence.writers != 1)} known"
+    found = f"{presence.workers} running, {writers}, {longest}"
     advice = ""
     status: Status = "failure" if lag > LONG_LAG_SECONDS else "warning"
     if presence.workers == 0 and metrics:

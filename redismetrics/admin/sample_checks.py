@@ -49,7 +49,7 @@ def judge_samples(
     rows.sort(key=lambda row: (-row["bytes"], row["metric"]))
     text = "; ".join(
         f"{row['metric']} {row['samples']:,} samples, {readable_size(row['bytes'])}, "
-        f"{row['bytes_per_sample']:.1f} bytes each, kept {row['retention'] / _DAY_S:.3g} days"
+        f"{row['bytes_per_sample']:.1f} bytes each, kept for {row['retention'] / _DAY_S:.3g} d"
         for row in rows[:NAMED]
     )
     found = f"{len(rows)} with exact_samples: {text}"

@@ -31,8 +31,8 @@ def test_cost_of_exact_samples_is_reported(
     finding = found(server, namespace)["samples"]
     assert finding.status == "ok"
     assert finding.found.startswith("2 with exact_samples: loss 4,000 samples, ")
-    assert "kept 30 days; accuracy 1 samples" in finding.found
-    assert finding.found.endswith("kept 1 days")
+    assert "kept for 30 d; accuracy 1 samples" in finding.found
+    assert finding.found.endswith("kept for 1 d")
     loss, accuracy = finding.details["exact_samples"]
     assert (loss["samples"], accuracy["samples"]) == (4_000, 1)
     assert 2 < loss["bytes_per_sample"] <= 12
