@@ -20,7 +20,7 @@ _ERRORS = {
     413: "A limit of this server is exceeded; the message names it.",
     415: "The content type or encoding of the body is not supported.",
     422: "The Idempotency-Key was used for another request; or the expression cannot be evaluated.",
-    503: "Redis does not answer, or this server is busy; safe to retry.",
+    503: "Redis or the archive does not answer, or this server is busy; safe to retry.",
     504: "Recorded, but not confirmed by Redis in time; the message says what to do.",
 }
 _ERROR_SCHEMA = {

@@ -30,8 +30,9 @@ from .reading_plan import ALL_LEVELS, Firsts, ReadingPlan, plan
 from .rows import storable_text
 from .target import ArchiveError
 
-# Rows and bytes of digests that one question reads at most: about 200 MB.
-MAX_ROWS = 1_000_000
+# What one question reads at most: rows, rows with digests, and bytes of these. About 200 MB here,
+# and at most 600 MB in PostgreSQL, which counts the bytes when it has them.
+MAX_ROWS, MAX_DIGESTS = 1_000_000, 200_000
 MAX_DIGEST_BYTES = 100 << 20
 
 # What may still change is not settled, in ms: in Redis it is for no more than its retention of
@@ -102,8 +103,9 @@ class ArchiveFinder(Protocol):
 def too_many(name: str) -> TooManyRows:
     """Return the error for a question that would read too much."""
     return TooManyRows(
-        f"a query may read at most {MAX_ROWS:,} rows and {MAX_DIGEST_BYTES >> 20} MB of digests of "
-        f"an archive, which holds more of {name!r}; use a shorter window, a longer interval or tags"
+        f"a query may read at most {MAX_ROWS:,} rows, or {MAX_DIGESTS:,} with "
+        f"{MAX_DIGEST_BYTES >> 20} MB of digests, of an archive, which holds more of {name!r}; "
+        "use a shorter window, a longer interval or tags"
     )
 
 

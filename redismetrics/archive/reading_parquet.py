@@ -15,7 +15,7 @@ from redismetrics.model.retention import DEFAULT_RETENTION
 from redismetrics.model.time import slot_of
 from redismetrics.queries.older import OlderQuestion
 
-from .reading import MAX_DIGEST_BYTES, MAX_ROWS, Found, RowColumns, too_many
+from .reading import MAX_DIGEST_BYTES, MAX_DIGESTS, MAX_ROWS, Found, RowColumns, too_many
 from .reading_plan import WIDTHS, ReadingPlan
 from .state import MetricState, group_of
 from .target import ArchiveError
@@ -171,7 +171,7 @@ class _Taken:
             chosen = (numbers >= 0) & (of_range >= 0) & (slot < ranges[of_range, 1])
             count = int(chosen.sum())
             self._rows += count
-            if self._rows > MAX_ROWS:
+            if self._rows > (MAX_DIGESTS if with_points else MAX_ROWS):
                 raise too_many(self._question.name)
             self._columns["width"].append(np.full(count, width))
             self._columns["number"].append(numbers[chosen])

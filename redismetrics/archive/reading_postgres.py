@@ -15,7 +15,7 @@ from redismetrics.errors import MissingExtra
 from redismetrics.model.safe_url import safe_url
 from redismetrics.queries.older import OlderQuestion
 
-from .reading import MAX_DIGEST_BYTES, MAX_ROWS, Found, RowColumns, too_many
+from .reading import MAX_DIGEST_BYTES, MAX_DIGESTS, MAX_ROWS, Found, RowColumns, too_many
 from .reading_plan import WIDTHS, ReadingPlan
 from .rows import storable_text
 from .target import ArchiveError
@@ -123,7 +123,7 @@ class PostgresFinder:
                 {key: storable_text(value) for key, value in tags.items() if value is not None}
             ),
             "lacking": [key for key, value in tags.items() if value is None],
-            "most": MAX_ROWS,
+            "most": MAX_DIGESTS if question.wanted.with_points else MAX_ROWS,
             "most_bytes": MAX_DIGEST_BYTES,
         }
         for name in WIDTHS:

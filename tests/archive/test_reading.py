@@ -207,6 +207,11 @@ def test_rows_and_digests_are_bounded(
     with pytest.raises(TooManyRows, match="an archive, which holds more of 'jobs'; use a shorter"):
         metrics.query("jobs", aggregation="sum")
     monkeypatch.undo()
+    monkeypatch.setattr(f"{module}.MAX_DIGESTS", 20)
+    assert metrics.query("jobs", aggregation="sum") > 0
+    with pytest.raises(TooManyRows):
+        metrics.query("latency", aggregation="p50")
+    monkeypatch.undo()
     monkeypatch.setattr(f"{module}.MAX_DIGEST_BYTES", 100)
     assert metrics.query("jobs", aggregation="sum") > 0
     with pytest.raises(TooManyRows):
