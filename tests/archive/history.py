@@ -11,7 +11,8 @@ from tests.archive.tools import DAY, HOUR, archive, settle
 from tests.fixtures.servers import Server
 from tests.fixtures.workers import new_worker
 
-RAW, FINE, DAYS = HOUR, 40 * DAY, 45 * DAY
+RAW, FINE, DAYS = HOUR, 77 * DAY, 80 * DAY
+START = 1_900_000_000.0
 RETENTIONS = {
     "raw_retention": RAW,
     "minute_retention": FINE,
@@ -92,8 +93,10 @@ def make_history(
 ) -> History:
     """Record for many days; each time also late samples into hours that are archived already."""
     history = History(server, namespace, {each.partition(":")[0]: each for each in archives})
-    chance, step = random.Random(seed), 37 * DAY
-    begin = server.time
+    chance, step = random.Random(seed), 74 * DAY
+    # A time of its own, so that partitions begin where they did the last time.
+    begin = START
+    server.set_time(begin)
     metrics = history.client(None)
     worker = new_worker(server.url, namespace, **RETENTIONS)
     with server.client() as admin:
@@ -120,7 +123,7 @@ def _record(
     history: History, metrics: Metrics, chance: random.Random, samples: int, since: float
 ) -> None:
     # In few hours: a worker builds each hour.
-    hours = [chance.uniform(since, history.now - HOUR) // HOUR * HOUR for _ in range(12)]
+    hours = [chance.uniform(since, history.now - HOUR) // HOUR * HOUR for _ in range(8)]
     for _ in range(samples):
         at = round(chance.choice(hours) + chance.uniform(0, HOUR - 1), 3)
         tags = {"route": chance.choice("abc")} if chance.random() < 0.9 else {}

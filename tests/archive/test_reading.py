@@ -12,6 +12,11 @@ import pytest
 
 from redismetrics import AsyncMetrics, Metrics, OutsideRetention
 from redismetrics.archive import reading
+from redismetrics.archive.rows import rollup_rows, series_of
+from redismetrics.archive.state import group_of
+from redismetrics.archive.target import open_target
+from redismetrics.columnar.rollup_table import GroupedPoints, merge
+from redismetrics.columnar.summaries import of_points
 from redismetrics.errors import TooManyRows
 from redismetrics.queries.columns import Largest, time_series_columns
 from redismetrics.queries.query import Query
@@ -38,6 +43,13 @@ def to(request: pytest.FixtureRequest, history: History) -> str:
     return history.archives[request.param]
 
 
+@pytest.fixture(params=["postgresql", "file"])
+def to_empty(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "file":
+        return f"file://{tmp_path}/archive"
+    return new_database(request.getfixturevalue("postgres"))
+
+
 @pytest.fixture
 def metrics(history: History, to: str) -> Iterator[Metrics]:
     with history.client(to) as client:
@@ -62,7 +74,7 @@ def windows(history: History, count: int, seed: int) -> Iterator[tuple[float, fl
 
 def test_most_of_the_history_is_in_the_archive_only(history: History) -> None:
     held = [each for each in history.samples if each.at >= history.boundary("day")]
-    assert 0 < len(held) < len(history.samples) / 3
+    assert 0 < len(held) < len(history.samples) / 2
     with history.client(None) as client:
         assert client.query("jobs", aggregation="sum") == sum(
             each.value for each in held if each.metric == "jobs"
@@ -259,6 +271,36 @@ def test_promql_of_distributions_and_gauges(metrics: Metrics, history: History) 
         if each.metric == "load" and at - 10 * DAY <= each.at <= at:
             expected[each.tags.get("route")] = each.value
     assert found == expected
+
+
+def test_percentiles_of_a_year_of_days(url: str, namespace: str, to_empty: str) -> None:
+    days, a_day = 365, 700
+    chance = np.random.default_rng(5)
+    values = chance.lognormal(chance.uniform(0, 2, (days, 1)), 1, (days, a_day))
+    first = 18_000 * DAY * 1000
+    slot = first + np.arange(days) * DAY * 1000
+    row, zero = np.repeat(np.arange(days), a_day), np.zeros(days, np.int64)
+    one = np.ones(days * a_day, np.int64)
+    rows = of_points(values.ravel(), one, slot[row])
+    points = GroupedPoints(row, values.ravel(), one, one > 0)
+    table = merge(slot, zero, row, rows, points, budget=200)
+    assert int(table.size.max()) <= 200
+    of = series_of(namespace, "latency", "histogram", {0: {}})
+    target = open_target(to_empty)
+    with target.claim(namespace, group_of("latency")) as session:
+        assert session is not None
+        for partition in np.unique(slot // (32 * DAY * 1000)).tolist():
+            part = table.take(slot // (32 * DAY * 1000) == partition)
+            session.write("day", partition * 32 * DAY * 1000, rollup_rows(of, part))
+        session.finish()
+    target.close()
+    ordered = np.sort(values.ravel())
+    with Metrics(url, namespace=namespace, archive=to_empty) as client:
+        assert client.query("latency", aggregation="count") == days * a_day
+        for rank in (1, 5, 25, 50, 75, 95, 99, 99.9):
+            found = client.query("latency", aggregation=f"p{rank}")
+            at = np.searchsorted(ordered, found) / len(ordered)
+            assert abs(at - rank / 100) < min(0.01, (100 - rank) / 100)
 
 
 def test_digest_bytes_are_read_at_once() -> None:

@@ -70,6 +70,7 @@ def test_tags_are_those_of_redis(client: Metrics) -> None:
 
 
 @pytest.mark.parametrize("to", ["postgresql"], indirect=True)
+@pytest.mark.skipif(sys.platform != "linux", reason="psycopg traces on Linux only")
 def test_a_question_is_one_round_trip(client: Metrics, tmp_path: Path) -> None:
     def ask() -> None:
         assert client.query("jobs", aggregation="p50") == 2
