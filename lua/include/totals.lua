@@ -138,17 +138,18 @@ local function open_rows(key, heads, shape_at)
 end
 
 local function read_rows(rows, numbers, names)
-  local size, fields = rows.width * rows.per_field, rows.fields
+  local size, fields, unpack_row = rows.width * rows.per_field, rows.fields, struct.unpack
   local packed, format, no_row = read_fields(rows.key, names), repeat_format('d', size), nil
-  for n, number in ipairs(numbers) do
+  local bytes, behind = 8 * size, size + 1
+  for n = 1, #numbers do
     local data = packed[n]
-    if not data or #data ~= 8 * size then
-      no_row = no_row or string.rep('\0', 8 * size)
+    if not data or #data ~= bytes then
+      no_row = no_row or string.rep('\0', bytes)
       data = no_row
     end
-    local doubles = { struct.unpack(format, data) }
-    doubles[size + 1] = nil -- the position behind the last double
-    fields[number] = doubles
+    local doubles = { unpack_row(format, data) }
+    doubles[behind] = nil -- the position behind the last double
+    fields[numbers[n]] = doubles
   end
 end
 
@@ -163,18 +164,20 @@ local function locate_rows(rows, change)
   end
   local ids = read_column(packed, 1, 'I4', 4, count)
   local per_field, width, fields = rows.per_field, rows.width, rows.fields
-  local places, begins, numbers, names = {}, {}, {}, {}
+  local places, begins, numbers, names, last = {}, {}, {}, {}, 0
+  local names_of_rows, format = rows.names, string.format
   for place = 1, count do
-    local row = ids[place] % per_field
-    local number = (ids[place] - row) / per_field
+    local id = ids[place]
+    local row = id % per_field
+    local number = (id - row) / per_field
     places[place], begins[place] = number, row * width + 1
     if not fields[number] then
-      local name = format_integer(number)
-      fields[number], rows.names[number] = true, name
-      numbers[#numbers + 1], names[#names + 1] = number, name
+      local name = format('%d', number)
+      last = last + 1
+      fields[number], names_of_rows[number], numbers[last], names[last] = true, name, number, name
     end
   end
-  if #names > 0 then
+  if last > 0 then
     read_rows(rows, numbers, names)
   end
   for place = 1, count do
