@@ -1,5 +1,6 @@
 """Batches whose series are all known: what is sent for them, and what Redis stores."""
 
+import struct
 import time
 from typing import Any
 
@@ -7,7 +8,10 @@ import pytest
 import redis
 
 from redismetrics import Gauge, Metrics
+from redismetrics.model.definition import define
+from redismetrics.model.validation import pack_tags
 from redismetrics.recording import write
+from redismetrics.recording.known_series import KnownSeries
 from redismetrics.store import keys
 from redismetrics.store.driver import Command, Operation
 from redismetrics.store.replies import STAMP_BYTES
@@ -109,3 +113,31 @@ def test_changes_of_a_gauge_wait_for_the_worker_but_not_for_ever(
     assert waiting() <= 256
     (family,) = metrics.live("depth")
     assert [series.value for series in family.series] == [299]
+
+
+def test_ids_that_are_kept_packed_are_those_of_these_series_in_this_order() -> None:
+    known, definition = KnownSeries(), define("jobs", "counter")
+    canonicals = [pack_tags({"n": str(number)}) for number in range(100)]
+
+    def ids(of: list[bytes]) -> list[int] | None:
+        packed = known.packed_ids(of)
+        return None if packed is None else list(struct.unpack(f"<{len(of)}I", packed))
+
+    def learn(first: int, epoch: int) -> None:
+        known.learn(canonicals, range(first, first + 100), epoch, b"stamp", definition)
+
+    learn(0, 1)
+    some = canonicals[:50]
+    swapped = [some[0], *reversed(some[1:])]
+    for _ in range(2):
+        assert ids(canonicals) == list(range(100))
+        assert ids(swapped) == [0, *range(49, 0, -1)]
+        assert ids([*some, b"new"]) is None
+        assert ids(some) == list(range(50))
+    learn(1_000, 2)
+    assert ids(some) == list(range(1_000, 1_050))
+    known.forget(canonicals[0])
+    assert ids(some) is None
+    assert ids(canonicals[1:]) == list(range(1_001, 1_100))
+    known.forget()
+    assert ids(canonicals[1:]) is None
