@@ -1,10 +1,12 @@
 """Archives that questions cannot reach, and what they need: round trips, rights, packages."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -270,6 +272,7 @@ metrics.query("jobs", aggregation="sum")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("package", "to"), [("psycopg", "postgresql://h/d"), ("pyarrow", "file:///f")]
 )
@@ -286,3 +289,27 @@ def test_a_driver_is_needed_by_what_is_read_only(
     last = done.stderr.strip().rpartition("\n")[2]
     assert last.startswith("redismetrics.errors.MissingExtra: an archive ")
     assert "pip install 'redismetrics[archive]'" in last
+
+
+def test_threads_ask_at_the_same_time(client: Metrics) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: client.query("jobs", aggregation="sum"), range(40)))
+    assert found == [6] * 40
+
+
+@pytest.mark.parametrize("to", ["postgresql"], indirect=True)
+def test_a_forked_child_has_connections_of_its_own(client: Metrics) -> None:
+    assert client.query("jobs", aggregation="sum") == 6
+    reads, writes = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.write(writes, str(client.query("jobs", aggregation="sum")).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reads, 10) == b"6"
+    os.close(reads)
+    os.close(writes)
+    # The child has not closed ours.
+    assert client.query("jobs", aggregation="sum") == 6
