@@ -135,9 +135,9 @@ def take(found: Any, address: str, now: float, picture: Picture) -> bytes:
 
 
 def reduced(taken: bytes) -> bytes:
-    """Return a PNG with 256 colors only, which is a third of the size.
+    """Return a PNG with 256 colours only, which is a third of the size.
 
-    These are the most frequent ones; strong colors count more, since small marks have them.
+    These are the most frequent ones; strong colours count more, since small marks have them.
     """
     import numpy as np
     from PIL import Image

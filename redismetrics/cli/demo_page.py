@@ -13,8 +13,8 @@ from .demo_run import Demo
 from .demo_traffic import RULES, Traffic
 from .services import tell
 
-# Recorded before the page is opened, so that its charts are full. The page shows the last hour.
-_HISTORY_SECONDS = 4000
+# Recorded before the page is opened: the hour that it shows, and the one before to compare with.
+_HISTORY_SECONDS = 7300
 # Alerts are evaluated for this long before now, once a minute.
 _ALERT_SECONDS = 3000
 _MINUTE_MS = 60_000
@@ -29,7 +29,7 @@ def show_page() -> None:
     from redismetrics.api.app import create_app
     from redismetrics.api.server import serve
 
-    print("Recording the history of an hour in a temporary server ...", file=sys.stderr)
+    print("Recording two hours of history in a temporary server ...", file=sys.stderr)
     traffic = Traffic(system_clock())
     with Demo(math.inf, traffic) as demo:
         traffic.record_history(demo.metrics, _HISTORY_SECONDS)
