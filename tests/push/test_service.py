@@ -242,6 +242,7 @@ def test_a_store_that_is_gone_is_waited_for(
             make(f"remote-write+{there.url}", url="redis://127.0.0.1:1").run_once()
 
 
+@pytest.mark.slow
 def test_an_error_of_ours_does_not_end_pushing(
     make: Make,
     there: Receiver,
