@@ -113,6 +113,23 @@ def test_filters_by_name_type_and_tag(browser: Any, few: str) -> None:
         expect(page.locator(".lines .metric")).to_have_count(5)
 
 
+def test_rates_wait_for_a_stream_that_is_behind(browser: Any, few: str) -> None:
+    """What has not come yet must not look like a drop."""
+    totals = """async () => {
+      const { Rates } = await import(new URL("ui/x/js/rates.js", document.baseURI));
+      const rates = new Rates(1000);
+      const put = (until, now) => {
+        rates.put({ name: "jobs", type: "counter", until, count: 4, sum: 8, last: 2 }, now);
+        rates.advance(now);
+        return rates.total();
+      };
+      return [put(1004, 1005), put(1006, 1007), put(1008, 1020), put(1020, 1021), put(1024, 1025)];
+    }"""
+    with opened(browser, few) as page:
+        page.goto(f"{few}/")
+        assert page.evaluate(totals) == [2, 2, None, None, 2]
+
+
 def test_cards_show_the_same(browser: Any, few: str) -> None:
     with opened(browser, few) as page:
         page.goto(f"{few}/#/")

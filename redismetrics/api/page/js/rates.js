@@ -3,6 +3,7 @@
 import { stream } from "./stream.js";
 
 const SECONDS = 10;
+const LATE = 6; // seconds after the end of an interval in which its summary should have come
 export const EVERY = 2; // seconds of a summary
 
 export class Rates {
@@ -17,9 +18,12 @@ export class Rates {
     this.restart(now);
   }
 
-  put({ name, type, until, count, sum, last }) {
+  /** Add a summary that came at *now*. */
+  put({ name, type, until, count, sum, last }, now) {
     const end = typeof until === "number" ? until : Date.parse(until) / 1000;
     const interval = Math.round(end / EVERY) - 1;
+    // The stream is behind: the intervals that are still to come would look like a drop.
+    if (now - end > LATE) this.restart(now);
     this.newest = Math.max(this.newest, interval);
     if (!this.metrics.has(name)) this.metrics.set(name, { amounts: [], last });
     const metric = this.metrics.get(name);
@@ -78,7 +82,9 @@ export function follow(app, signal, tell) {
       rates.restart(app.now());
       app.connected(kind === "open");
     }
-    if (kind === "summary") rates.put(data);
+    // The server could not send all of an interval, or has nothing of it.
+    if (kind === "missed" || kind === "gap") rates.restart(app.now());
+    if (kind === "summary") rates.put(data, app.now());
   };
   stream({ every: EVERY, by: "name" }, onEvent, signal).catch(app.complain);
 }

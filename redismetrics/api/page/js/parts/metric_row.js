@@ -69,7 +69,6 @@ export class MetricRow {
 
   /** Show the rate, and the last value if given: of the window, or live. */
   tell({ rate, last }) {
-    if (!this.metric) return;
     const { type, unit, p95, series } = this.metric;
     const shown = rate === null ? "–" : `${number(rate)}/s`;
     put(this.cells.rate, shown);
@@ -83,10 +82,10 @@ export class MetricRow {
     this.headline.dataset.of = of === "p95" ? of : "";
   }
 
-  /** Show the figures of the last seconds from the stream. */
+  /** Show the figures of the last seconds from the stream; null: those of the window. */
   goOn(live) {
     this.live = live;
-    this.tell(live);
+    this.tell(live ?? this.metric);
   }
 }
 

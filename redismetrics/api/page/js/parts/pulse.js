@@ -11,6 +11,7 @@ export function pulse(app) {
   const now = h("b"),
     host = h("div"),
     figures = h("dl");
+  let latest = null;
   const chart = new Chart(host, { label: "Samples per second, all metrics" });
   const figure = (name, value, extra, kind = "") =>
     h(
@@ -52,7 +53,8 @@ export function pulse(app) {
     read: () => read().catch(() => {}),
     show({ times, samples, interval }, window) {
       if (!samples.length) return;
-      now.textContent ||= number(samples.at(-1));
+      latest = samples.at(-1);
+      now.textContent ||= number(latest);
       chart.show({
         ...window,
         times,
@@ -69,8 +71,9 @@ export function pulse(app) {
         ],
       });
     },
+    /** Show the rate of the last seconds; null: that of the last whole interval. */
     tell(total) {
-      if (total !== null) now.textContent = number(total);
+      if ((total ?? latest) !== null) now.textContent = number(total ?? latest);
     },
   };
 }

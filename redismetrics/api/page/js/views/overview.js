@@ -68,10 +68,12 @@ export function open(app, route, signal) {
   );
 
   follow(app, signal, (rates) => {
+    if (windowOf(route.query, app.now()).fixed) return;
     const total = rates.total();
-    if (total === null || windowOf(route.query, app.now()).fixed) return;
     const found = rates.all();
-    for (const [name, row] of rows) row.goOn(found.get(name) ?? { rate: 0 });
+    // Until the stream tells, figures are those of the window.
+    for (const [name, row] of rows)
+      row.goOn(total === null ? null : (found.get(name) ?? { rate: 0 }));
     strip.tell(total);
   });
 
