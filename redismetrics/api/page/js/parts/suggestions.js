@@ -93,8 +93,10 @@ export function suggestions(input, valuesOf) {
     const after = input.value.slice(end);
     let written = text;
     if (kind === "function" && !after.startsWith("(")) written += "(";
-    if (kind === "value")
-      written = text.replace(/["\\]/g, "\\$&").replace(/\n/g, "\\n") + (after[0] === '"' ? "" : '"');
+    if (kind === "value") {
+      written = text.replace(/["\\]/g, "\\$&").replace(/\n/g, "\\n");
+      if (!after.startsWith('"')) written += '"';
+    }
     input.setRangeText(written, end - context.word.length, end, "end");
     close();
     input.focus();

@@ -303,7 +303,11 @@ export function open(app, route, signal) {
       {},
       h("h2", {}, "Nothing is recorded yet"),
       h("p", {}, "Record something", namespace && [" in the namespace ", bdi(namespace)], ":"),
-      h("pre", {}, 'import redismetrics as rm\nrm.increment("jobs_completed", tags={"tenant": "acme"})'),
+      h(
+        "pre",
+        {},
+        'import redismetrics as rm\nrm.increment("jobs_completed", tags={"tenant": "acme"})',
+      ),
       h("p", {}, "It appears here within seconds. For some data to look at, run:"),
       h("pre", {}, "redismetrics demo --web"),
     );

@@ -121,6 +121,7 @@ function findings(all) {
   const order = Object.keys(STATES);
   const sorted = [...all].sort((a, b) => order.indexOf(a.status) - order.indexOf(b.status));
   const bad = all.filter(({ status }) => status !== "ok").length;
+  const summary = bad ? `${bad} of ${plural(all.length, "check")} to look at` : "All is well";
   return h(
     "section.card.flush",
     {},
@@ -128,7 +129,7 @@ function findings(all) {
       "header.section",
       {},
       h("h2", {}, "Doctor"),
-      h("small.soft", {}, bad ? `${bad} of ${plural(all.length, "check")} to look at` : "All is well"),
+      h("small.soft", {}, summary),
     ),
     sorted.map(({ check, status, found, advice }) =>
       h(
@@ -210,7 +211,9 @@ const largestMetrics = (metrics) =>
         {},
         overflow &&
           h("span.label.over", { title: "More series were merged into one" }, "limit reached"),
-        Object.entries(tags).map(([key, count]) => h("span.label", {}, bdi(key), ` ${whole(count)}`)),
+        Object.entries(tags).map(([key, count]) =>
+          h("span.label", {}, bdi(key), ` ${whole(count)}`),
+        ),
       ),
     ]),
     (place) => place === 1,
