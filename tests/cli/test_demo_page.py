@@ -63,6 +63,8 @@ def ask(address: str, path: str) -> Any:
         return json.load(response)
 
 
+# Five processes start: on a busy machine that takes long.
+@pytest.mark.timeout(400)
 @pytest.mark.slow
 @needs_server
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ def test_all_pictures_are_shown_and_described() -> None:
     assert "](docs/page/overview.png)" in (ROOT / "README.md").read_text()
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.slow
 def test_pictures_are_taken() -> None:
     if missing := browser.missing():
