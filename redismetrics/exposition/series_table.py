@@ -121,7 +121,7 @@ class SeriesTable(Sequence[SeriesState]):
 
     def seen_since(self, seen_ms: int) -> "SeriesTable":
         """Return the series whose last batch came at *seen_ms* or later."""
-        if not self or min(self.seen_ms) >= seen_ms:
+        if not self.seen_ms or min(self.seen_ms) >= seen_ms:
             return self
         return self.take([at for at, seen in enumerate(self.seen_ms) if seen >= seen_ms])
 

@@ -24,8 +24,7 @@ ALIVE_MS = 30_000
 PAD_AT = 64
 
 
-@dataclass(frozen=True, slots=True)
-class MetricStats:
+class MetricStats(NamedTuple):
     """Statistics of one metric.
 
     *samples* were ever stored, *never_sealed* and *late* of them were lost. *pruned* is how many
@@ -106,7 +105,10 @@ def _retention(
         known = None if definition is None else read_definition(name, definition)
     except FormatMismatch:
         known = None
-    return retention if known is None else retention.readable(known.options, now_ms)
+    # A fast path: most metrics have no options.
+    if known is None or not known.rest:
+        return retention
+    return retention.readable(known.options, now_ms)
 
 
 # Of what record.lua makes the scores in `dirty` multiples.
