@@ -6,7 +6,9 @@
 -- @include "rights"
 -- @include "record_state"
 
-local MAX_CUT = '256' -- sealed blocks that one commit takes off the log at most; later ones follow
+-- Sealed blocks that one commit takes off the log at most, beside as many as it seals: so the log
+-- gets shorter however often it is written to.
+local CUT_BESIDE_SEALED = 256
 
 local function read_state(metric)
   local found = redis.call('HMGET', metric.key.state, 'version', 'sealed', 'oldest', 'newest')
@@ -74,8 +76,9 @@ end
 -- time: the clock stops when recording stops, and the time may be set back.
 local function read_log(metric, clock)
   local newest_cut = math.min(tonumber(metric.orders.new_sealed), clock - metric.orders.replay_us)
+  local most = metric.orders.block_count + CUT_BESIDE_SEALED
   local cut = redis.call('ZRANGEBYSCORE', metric.key.log,
-    '-inf', format_integer(newest_cut), 'WITHSCORES', 'LIMIT', '0', MAX_CUT)
+    '-inf', format_integer(newest_cut), 'WITHSCORES', 'LIMIT', '0', format_integer(most))
   for at = 1, #cut, 2 do
     metric.recorded[LOG_BYTES] = math.max(metric.recorded[LOG_BYTES] - #cut[at], 0)
   end

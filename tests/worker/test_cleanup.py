@@ -74,6 +74,25 @@ def test_log_is_trimmed_after_the_replay_window(
     assert metrics.query("jobs", aggregation="sum") == 14
 
 
+@pytest.mark.slow
+def test_log_of_many_writers_does_not_grow(
+    make: Make, metrics: Metrics, admin: redis.Redis, namespace: str
+) -> None:
+    log, blocks = keys.metric(namespace, 0, "jobs").log, 300
+    one = make()
+    for _ in range(3):
+        for _ in range(blocks):
+            metrics.increment("jobs")
+            metrics.flush()
+        one.pass_once()
+        # All older ones are gone.
+        assert admin.zcard(log) == blocks
+        assert state(admin, namespace, "jobs")["log_bytes"] == lengths(admin, namespace, "jobs")
+        for member, score in admin.zrange(log, 0, -1, withscores=True):
+            admin.zadd(log, {member: score - REPLAY_US - SECOND_US})
+    assert metrics.query("jobs", aggregation="sum") == 3 * blocks
+
+
 def test_log_without_new_blocks_is_trimmed_once(
     moving_server: Server, namespace: str, make: Make
 ) -> None:
