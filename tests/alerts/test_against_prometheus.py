@@ -46,7 +46,7 @@ groups:
 
 def get(url: str) -> Any:
     try:
-        with urllib.request.urlopen(url, timeout=10) as reply:
+        with urllib.request.urlopen(url, timeout=30) as reply:
             return json.loads(reply.read())
     except urllib.error.URLError:
         return None

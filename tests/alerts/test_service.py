@@ -155,7 +155,7 @@ def test_the_page_of_the_service(url: str, namespace: str, tmp_path: Path) -> No
 
     def page(path: str) -> str:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as reply:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as reply:
                 return str(reply.read().decode())
         except OSError:
             return ""

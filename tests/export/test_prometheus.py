@@ -245,10 +245,10 @@ def test_wsgi_over_a_socket() -> None:
     metrics: Any = FakeMetrics(UTF8)
     with served(wsgi_app(metrics)) as port:
         url = f"http://127.0.0.1:{port}/metrics"
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=30) as answer:
             assert answer.read() == render(UTF8).encode()
         with urllib.request.urlopen(
-            urllib.request.Request(url, method="HEAD"), timeout=5
+            urllib.request.Request(url, method="HEAD"), timeout=30
         ) as answer:
             assert answer.headers["Content-Length"] == str(len(render(UTF8).encode()))
 

@@ -68,7 +68,7 @@ def prometheus(folder: Path, target: int) -> Iterator[str]:
 
 def ask(server: str, query: str) -> list[dict[str, Any]]:
     url = f"{server}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
-    with urllib.request.urlopen(url, timeout=5) as answer:
+    with urllib.request.urlopen(url, timeout=30) as answer:
         result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
         return result
 

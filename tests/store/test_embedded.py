@@ -80,7 +80,7 @@ def told_pid(process):
 
 
 def leave(process):
-    process.communicate("\n", timeout=10)
+    process.communicate("\n", timeout=60)
     assert process.returncode == 0
 
 

@@ -37,7 +37,7 @@ from tests.worker.tools import (
 
 def get(port: int, path: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -261,6 +261,6 @@ def test_signal_while_the_lock_of_the_event_is_held(url: str, namespace: str) ->
         sys.exit(__main__.main(arguments))
     """
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], cwd=ROOT, timeout=10, check=False
+        [sys.executable, "-W", "error", "-c", code], cwd=ROOT, timeout=60, check=False
     )
     assert done.returncode == 0

@@ -205,7 +205,7 @@ GREENLETS = """if True:
     with metrics.subscribe("jobs") as stream:
         handle.increment()
         metrics.flush()
-        assert stream.get(timeout=5).value == 1
+        assert stream.get(timeout=30).value == 1
     handle.increment(5)  # sent at the end of the interpreter
 """
 
