@@ -137,7 +137,8 @@ def take(found: Any, address: str, now: float, picture: Picture) -> bytes:
 def reduced(taken: bytes) -> bytes:
     """Return a PNG with 256 colours only, which is a third of the size.
 
-    These are the most frequent ones; strong colours count more, since small marks have them.
+    These are the most frequent one of each kind of colour, since small marks have strong ones, and
+    the most frequent of all.
     """
     import numpy as np
     from PIL import Image
@@ -146,8 +147,11 @@ def reduced(taken: bytes) -> bytes:
     colors, places, counts = np.unique(
         image.reshape(-1, 3), axis=0, return_inverse=True, return_counts=True
     )
-    strength = 0.15 + np.ptp(colors.astype(int), axis=1) / 255
-    palette = colors[np.argsort(-counts * strength)[:256]]
+    frequent = np.argsort(-counts)
+    kinds = (colors >> 5) @ (1, 8, 64)
+    _, firsts = np.unique(kinds[frequent], return_index=True)
+    ranked = dict.fromkeys([*frequent[np.sort(firsts)], *frequent])
+    palette = colors[list(ranked)[:256]]
     distances = np.square(colors[:, None, :].astype(np.int32) - palette).sum(axis=2)
     nearest = distances.argmin(axis=1).astype(np.uint8)
     few = Image.fromarray(nearest[places.reshape(image.shape[:2])])
