@@ -168,7 +168,7 @@ class PostgresFinder:
             sql.SQL("array_agg({})").format(sql.Identifier(name)) for name in (*_ABOUT, *names)
         ]
         digests = "array_agg(octet_length(digest)::bigint), string_agg(digest, ''::bytea)"
-        return (
+        statement: bytes = (
             sql.SQL(_STATEMENT)
             .format(
                 series=self._names.table("series"),
@@ -180,6 +180,7 @@ class PostgresFinder:
             )
             .as_bytes(None)
         )
+        return statement
 
     @contextmanager
     def _connection(self) -> Iterator["psycopg.Connection[Any]"]:
