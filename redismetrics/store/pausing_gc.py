@@ -1,6 +1,7 @@
 """Let Python's cyclic garbage collector rest while replies about many metrics are decoded."""
 
 import gc
+import os
 
 
 class pausing_gc:  # noqa: N801
@@ -14,9 +15,30 @@ class pausing_gc:  # noqa: N801
     __slots__ = ("_ends",)
 
     def __enter__(self) -> None:
+        global _is_paused
         self._ends = gc.isenabled()
-        gc.disable()
+        if self._ends:
+            _is_paused = True
+            gc.disable()
 
     def __exit__(self, *_: object) -> None:
+        global _is_paused
         if self._ends:
             gc.enable()
+            _is_paused = False
+
+
+# Whether the collector is off because of us.
+_is_paused = False
+
+
+def _after_fork() -> None:
+    """End the pause in a child, which lacks the thread that would end it."""
+    global _is_paused
+    if _is_paused:
+        gc.enable()
+        _is_paused = False
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,6 +1,8 @@
 """The garbage collector rests while replies are decoded, and never longer."""
 
 import gc
+import os
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -26,6 +28,31 @@ def test_an_error_ends_the_pause() -> None:
     with pytest.raises(ValueError, match="damaged"), pausing_gc():
         raise ValueError("damaged")
     assert gc.isenabled()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork() is needed")
+@pytest.mark.parametrize("is_wanted", [True, False], ids=["collecting", "not collecting"])
+def test_a_child_that_is_forked_in_a_pause_of_another_thread_collects(is_wanted: bool) -> None:
+    """Unless the application itself has turned the collector off."""
+    if not is_wanted:
+        gc.disable()
+    entered, end = threading.Event(), threading.Event()
+
+    def pause() -> None:
+        with pausing_gc():
+            entered.set()
+            end.wait(60)
+
+    thread = threading.Thread(target=pause)
+    thread.start()
+    assert entered.wait(60)
+    child = os.fork()
+    if not child:
+        os._exit(0 if gc.isenabled() == is_wanted else 1)
+    end.set()
+    thread.join()
+    assert os.waitpid(child, 0)[1] == 0
+    assert gc.isenabled() == is_wanted
 
 
 def test_the_first_to_enter_ends_the_pause() -> None:
