@@ -2,8 +2,8 @@
 
     python -m tests.again [CACHE]           # CACHE is pytest's cache folder, default .pytest_cache
 
-A test that fails only while the machine is busy is a fault of the test, to be mended, and not of
-the software. The exit status is 0 if there were at most three failures and all pass three times.
+A test that fails only while the machine is busy is wrong itself and must be fixed, but the software
+is not wrong. The exit status is 0 if there were at most three failures and all pass three times.
 """
 
 import json

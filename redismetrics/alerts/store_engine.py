@@ -56,7 +56,7 @@ class StoreEngine:
     Args:
         recorder: Records the series of recording rules, and those of alerts.
         run: Runs a store operation.
-        settle: Waits, for at most so many seconds, until what was recorded is stored.
+        settle: Waits until what was recorded is stored; its argument is the time-out in seconds.
         mismatches: Returns metrics whose samples are dropped, as Redis has them with another type.
         declare: Declares a metric unless it is known.
         idle_ms: `series_idle` of the settings, in ms.

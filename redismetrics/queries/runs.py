@@ -98,7 +98,7 @@ def check_x(x: object) -> str:
 
 
 def check_points(points: object) -> int:
-    """Return *points* if a run may have so many."""
+    """Return *points* if a curve may have that many."""
     if (
         not isinstance(points, int)
         or isinstance(points, bool)

@@ -183,7 +183,7 @@ def test_bad_rules_are_refused_at_the_start(
 
 
 class Failing(ScriptedEngine):
-    """Raises an error that nobody expects while it is told to."""
+    """Raises an unexpected error as long as `fails` is set."""
 
     fails = True
 

@@ -32,7 +32,7 @@ VIEWS = {
     "#/alerts": "No alert rules",
     "#/store": "Cardinality",
 }
-# Browsers without a window are never hidden, so the page is told that it is.
+# A browser without a window is never hidden, so the test sets what the page reads.
 HIDEABLE = """
 let isHidden = false;
 Object.defineProperty(document, "hidden", {get: () => isHidden});

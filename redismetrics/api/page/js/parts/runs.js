@@ -104,7 +104,7 @@ export function bestChoice(metric, query) {
   );
 }
 
-/** The table of runs; *highlight* is told of the one that is pointed at, by its tags. */
+/** The table of runs; *highlight* is called with the tags of the run under the pointer. */
 export function runTable(highlight) {
   const element = h("div.scroll.runs");
 
