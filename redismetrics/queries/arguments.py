@@ -92,6 +92,15 @@ def check_limit(limit: object, least: int) -> int:
     return limit
 
 
+def check_count(name: str, value: object, least: int, most: int) -> int:
+    """Return *value*, the argument *name*, if it is an integer from *least* to *most*."""
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise InvalidQuery(
+            f"{name} must be a whole number from {least} to {most}, got {shown(value, 80)}"
+        )
+    return value
+
+
 def _check_each(what: str, given: object, check: Callable[[object], str]) -> tuple[str, ...]:
     """Check one text or each of several; drop duplicates, keep the order."""
     if isinstance(given, str):

@@ -8,10 +8,11 @@ import numpy as np
 from redismetrics.columnar import arrays, summaries
 from redismetrics.columnar.arrays import Floats, Ints
 from redismetrics.columnar.percentiles import SortedPoints
-from redismetrics.errors import InvalidQuery, TooManyRows, shown
+from redismetrics.errors import TooManyRows
 from redismetrics.model.time import SECOND, to_datetime
 from redismetrics.store.driver import Operation
 
+from .arguments import check_count
 from .context import QueryContext
 from .fetch import fetch
 from .query import Query
@@ -43,7 +44,7 @@ def heat_map(
         OutsideRetention: If the interval is finer than what the window still holds.
         TooManyRows: If there are more intervals times buckets than the context allows rows.
     """
-    check_buckets(buckets)
+    check_count("buckets", buckets, MIN_BUCKETS, MAX_BUCKETS)
     width = query.interval_ms
     assert width is not None, "BUG: a heat map without an interval"
 
@@ -64,20 +65,6 @@ def heat_map(
         }
 
     return read()
-
-
-def check_buckets(buckets: object) -> int:
-    """Return *buckets* if a heat map can have that many."""
-    if (
-        not isinstance(buckets, int)
-        or isinstance(buckets, bool)
-        or not MIN_BUCKETS <= buckets <= MAX_BUCKETS
-    ):
-        raise InvalidQuery(
-            f"buckets must be a whole number from {MIN_BUCKETS} to {MAX_BUCKETS}, "
-            f"got {shown(buckets, 80)}"
-        )
-    return buckets
 
 
 def _check_cells(cells: int, context: QueryContext) -> None:

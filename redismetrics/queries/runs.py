@@ -15,7 +15,7 @@ from redismetrics.model.windows import Window
 from redismetrics.store.driver import Operation
 
 from .aggregate import GroupKey, Row, aggregate, check_rows, group_series
-from .arguments import check_limit
+from .arguments import check_count, check_limit
 from .context import QueryContext
 from .fetch import fetch
 from .query import Query
@@ -69,7 +69,7 @@ class RunsQuery:
             ("query", query),
             ("x", check_x(x)),
             ("whole", whole),
-            ("points", check_points(points)),
+            ("points", check_count("points", points, MIN_POINTS, MAX_POINTS)),
             ("limit", check_limit(limit, 1)),
         ):
             object.__setattr__(self, field, value)
@@ -95,20 +95,6 @@ def check_x(x: object) -> str:
     raise InvalidQuery(
         f"x must be time, elapsed, or metadata. and a key such as metadata.step, got {shown(x, 80)}"
     )
-
-
-def check_points(points: object) -> int:
-    """Return *points* if a curve may have that many."""
-    if (
-        not isinstance(points, int)
-        or isinstance(points, bool)
-        or not MIN_POINTS <= points <= MAX_POINTS
-    ):
-        raise InvalidQuery(
-            f"points must be a whole number from {MIN_POINTS} to {MAX_POINTS}, "
-            f"got {shown(points, 80)}"
-        )
-    return points
 
 
 class Runs(NamedTuple):
