@@ -11,6 +11,15 @@ from tests.fixtures.servers import Server
 NEVER = 3600.0
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium. Modules that use it call `require_browser` first."""
+    from tests.fixtures.browsers import chromium
+
+    with chromium() as found:
+        yield found
+
+
 @pytest.fixture
 def metrics(url: str, namespace: str) -> Iterator[Metrics]:
     with Metrics(url, namespace=namespace, flush_interval=0.05) as made:

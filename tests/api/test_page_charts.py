@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.fixtures.browsers import chromium, opened, require_browser
+from tests.fixtures.browsers import opened, require_browser
 
 require_browser()
 httpx = pytest.importorskip("httpx", reason="needs httpx")
@@ -68,12 +68,6 @@ def recorded(server: Server) -> Iterator[Metrics]:
 def address(recorded: Metrics) -> Iterator[str]:
     with running(create_app(recorded)) as at:
         yield at
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as found:
-        yield found
 
 
 def ask(address: str, path: str, **values: Any) -> Any:

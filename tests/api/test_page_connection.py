@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.browsers import chromium, opened, require_browser
+from tests.fixtures.browsers import opened, require_browser
 
 require_browser()
 
@@ -43,12 +43,6 @@ window.hide = (is) => {
 """
 # Beyond the time between two refreshes.
 LONG = 60_000
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.fixtures.browsers import SIZES, chromium, opened, require_browser
+from tests.fixtures.browsers import SIZES, opened, require_browser
 
 require_browser()
 
@@ -51,12 +51,6 @@ def recorded(server: Server) -> Iterator[Metrics]:
 def address(recorded: Metrics) -> Iterator[str]:
     with running(create_app(recorded, allow_write=True)) as at:
         yield at
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as found:
-        yield found
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.browsers import chromium, opened, require_browser
+from tests.fixtures.browsers import opened, require_browser
 
 require_browser()
 
@@ -23,12 +23,6 @@ pytestmark = pytest.mark.slow
 MANY = 1_000
 # The names of the rows in the document, from the top.
 NAMES = "() => [...document.querySelectorAll('.lines .metric')].map((row) => row.dataset.name)"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

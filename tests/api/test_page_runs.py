@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.browsers import SIZES, chromium, opened, require_browser
+from tests.fixtures.browsers import SIZES, opened, require_browser
 
 require_browser()
 
@@ -42,12 +42,6 @@ def trained(server: Server) -> Iterator[Metrics]:
 def address(trained: Metrics) -> Iterator[str]:
     with running(create_app(trained)) as at:
         yield at
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as found:
-        yield found
 
 
 def names(page: Page) -> list[str]:

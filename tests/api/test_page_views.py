@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.fixtures.browsers import SIZES, chromium, opened, require_browser
+from tests.fixtures.browsers import SIZES, opened, require_browser
 
 require_browser()
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe")
@@ -114,12 +114,6 @@ def recorded(server: Server) -> Iterator[Metrics]:
 def address(recorded: Metrics) -> Iterator[str]:
     with running(create_app(recorded, allow_write=True)) as at:
         yield at
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as found:
-        yield found
 
 
 def show(page: Any, address: str, view: str) -> None:
