@@ -67,14 +67,18 @@ def install(folder: Path, *requirements: str) -> str:
     """Install *requirements* into *folder*; return pip's error if that fails."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     options = ["install", "-q", "--only-binary", ":all:", "--target", str(folder)]
-    done = subprocess.run(
-        [*pip, *options, *requirements],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    return done.stderr.strip().rpartition("\n")[2] if done.returncode else ""
+    try:
+        done = subprocess.run(
+            [*pip, *options, *requirements],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"pip did not end within {PATIENCE} s"
+    failure = done.stderr.strip().rpartition("\n")[2]
+    return (failure or f"pip ended with {done.returncode}") if done.returncode else ""
 
 
 def servers(folder: Path) -> dict[str, Path | str]:

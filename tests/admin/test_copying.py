@@ -32,7 +32,7 @@ from tests.fixtures.newer import (
     set_exemplar,
     set_value,
 )
-from tests.fixtures.servers import Server, binaries
+from tests.fixtures.servers import PATIENCE, Server, binaries
 from tests.fixtures.workers import contents, new_worker, pull_forward
 
 pytestmark = pytest.mark.slow
@@ -169,7 +169,7 @@ def test_processes_move_one_by_one_and_nothing_is_lost_or_counted_twice(
     assert report.complete
     waiting = [each.metric for each in steps if each.phase == "waiting"]
     assert "1 worker is running" in waiting[0]
-    new.flush(10)
+    new.flush(PATIENCE)
     assert new.stats()["dropped"] == {}
     assert new.query("jobs", aggregation="sum") == 1_115
     assert "jobs_total 1115" in export(metrics=new)

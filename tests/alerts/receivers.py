@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.fixtures.servers import PATIENCE
+
 
 class Receiver:
     """What was posted, by path; *status* is what it answers."""
@@ -24,7 +26,7 @@ class Receiver:
     def bodies(self) -> list[Any]:
         return [body for _, body, _ in self.posts]
 
-    def wait_for(self, count: int, timeout: float = 30.0) -> None:
+    def wait_for(self, count: int, timeout: float = PATIENCE) -> None:
         """Wait until *count* requests came."""
         with self.came:
             assert self.came.wait_for(lambda: len(self.posts) >= count, timeout), self.posts

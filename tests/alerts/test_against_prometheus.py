@@ -20,7 +20,7 @@ from redismetrics.api.app import create_app
 from tests.alerts.receivers import receiving
 from tests.alerts.test_service import running as running_command
 from tests.fixtures.prometheus import running_prometheus
-from tests.fixtures.servers import free_port, wait_until
+from tests.fixtures.servers import PATIENCE, PROCESS_PATIENCE, free_port, wait_until
 from tests.fixtures.webserver import running
 
 ALERTMANAGER = shutil.which("prometheus-alertmanager")
@@ -46,7 +46,7 @@ groups:
 
 def get(url: str) -> Any:
     try:
-        with urllib.request.urlopen(url, timeout=30) as reply:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as reply:
             return json.loads(reply.read())
     except urllib.error.URLError:
         return None
@@ -75,7 +75,7 @@ def alertmanager(folder: Path, webhook: str) -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(PROCESS_PATIENCE)
         log.close()
 
 

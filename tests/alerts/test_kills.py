@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from redismetrics import Metrics
-from tests.fixtures.servers import Server, wait_until
+from tests.fixtures.servers import PATIENCE, PROCESS_PATIENCE, Server, wait_until
 
 from .receivers import receiving
 
@@ -62,7 +62,7 @@ def test_alerts_survive_their_evaluators(
             victim = processes[place]
             if number == signal.SIGKILL:
                 victim.kill()
-                victim.wait(10)
+                victim.wait(PATIENCE)
                 processes[place] = start(url, namespace, tmp_path)
             else:
                 os.kill(victim.pid, signal.SIGSTOP)
@@ -83,7 +83,7 @@ def test_alerts_survive_their_evaluators(
             for episode in range(EPISODES):
                 # Somewhere between the start of the alert and its notification, or after it.
                 next_hit = time.monotonic() + chance.uniform(0, 5)
-                wait_until(lambda: notified(episode), "the alert came", 60)  # noqa: B023
+                wait_until(lambda: notified(episode), "the alert came", PROCESS_PATIENCE)  # noqa: B023
                 metrics.gauge("queue_depth", 0, tags={"episode": str(episode)})
                 metrics.flush()
             assert hits
@@ -93,7 +93,7 @@ def test_alerts_survive_their_evaluators(
         finally:
             for process in processes:
                 process.kill()
-                process.wait(10)
+                process.wait(PATIENCE)
 
 
 @pytest.mark.slow
@@ -110,11 +110,11 @@ def test_alerts_survive_a_restart_of_redis(second_server: Server, tmp_path: Path
             )
             since = metrics.list_alerts()[0]["activeAt"]
             second_server.restart()
-            web.wait_for(1, 60)
+            web.wait_for(1, PROCESS_PATIENCE)
             (alert,) = metrics.list_alerts()
             # `for` went on.
             assert (alert["state"], alert["activeAt"]) == ("firing", since)
             assert process.poll() is None
         finally:
             process.kill()
-            process.wait(10)
+            process.wait(PATIENCE)

@@ -21,7 +21,7 @@ from redismetrics.alerts.start import AlertThread
 from redismetrics.errors import InvalidSetting
 from redismetrics.store import keys
 from redismetrics.store.connection import Store
-from tests.fixtures.servers import free_port, wait_until
+from tests.fixtures.servers import PATIENCE, PROCESS_PATIENCE, free_port, wait_until
 
 from .engines import ScriptedEngine
 from .receivers import Receiver, receiving
@@ -58,7 +58,7 @@ def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     try:
         yield process
         process.terminate()
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=PROCESS_PATIENCE)
         assert (process.returncode, "Traceback" in err) == (0, False), err
     finally:
         process.kill()
@@ -155,7 +155,9 @@ def test_the_page_of_the_service(url: str, namespace: str, tmp_path: Path) -> No
 
     def page(path: str) -> str:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as reply:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{port}{path}", timeout=PATIENCE
+            ) as reply:
                 return str(reply.read().decode())
         except OSError:
             return ""

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from redismetrics.alerts.templates.alert_text import AlertText, check
+from tests.fixtures.servers import PATIENCE
 
 LABELS = {"job": "api server", "instance": "web-1.example.com:9090"}
 
@@ -189,6 +190,6 @@ def test_hostile_templates_end_soon_with_little_text(template: str) -> None:
     # In a thread, whose stack is smaller.
     thread = threading.Thread(target=lambda: text.append(expand(template)))
     thread.start()
-    thread.join(30)
+    thread.join(PATIENCE)
     assert text
     assert len(text[0]) < 100_000

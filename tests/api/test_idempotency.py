@@ -19,7 +19,7 @@ from redismetrics.api.app import create_app
 from redismetrics.api.limits import Limits
 from redismetrics.store import keys, requests
 from tests.fixtures.clients import NEVER
-from tests.fixtures.servers import Server, wait_until
+from tests.fixtures.servers import PATIENCE, Server, wait_until
 from tests.fixtures.webserver import error_message, running
 
 RECORD, WAIT = "/api/record", "/api/record?wait=true"
@@ -36,7 +36,7 @@ def serve(url: str, namespace: str) -> Iterator[Serve]:
         metrics = Metrics(url, namespace=namespace, flush_interval=NEVER)
         app = create_app(metrics, allow_write=True, limits=Limits(**limits))
         context = running(app)
-        client = httpx.Client(base_url=context.__enter__(), timeout=30)
+        client = httpx.Client(base_url=context.__enter__(), timeout=PATIENCE)
 
         def stop() -> None:
             client.close()
@@ -101,7 +101,9 @@ def test_concurrent_repeats_count_once(serve: Serve, url: str, namespace: str) -
     def send(number: int) -> int:
         start.wait()
         at = str(servers[number % 2].base_url).rstrip("/")
-        status: int = httpx.post(at + WAIT, json=JOB, headers=key("k"), timeout=30).status_code
+        status: int = httpx.post(
+            at + WAIT, json=JOB, headers=key("k"), timeout=PATIENCE
+        ).status_code
         return status
 
     with ThreadPoolExecutor(12) as threads:
@@ -120,13 +122,13 @@ def test_a_repeat_while_the_first_request_runs_gets_a_conflict(serve: Serve) -> 
     def claim(*given: Any) -> Any:
         reply = original(*given)
         claimed.set()
-        assert go_on.wait(15)
+        assert go_on.wait(PATIENCE)
         return reply
 
     service.keys.claim = claim
     with ThreadPoolExecutor(1) as threads:
         answer = threads.submit(first.post, RECORD, json=JOB, headers=key("k"))
-        assert claimed.wait(15)
+        assert claimed.wait(PATIENCE)
         response = second.post(RECORD, json=JOB, headers=key("k"))
         go_on.set()
         assert answer.result().json() == {"recorded": 1}

@@ -24,7 +24,7 @@ from redismetrics.recording.encode import EncodedBatch
 from redismetrics.recording.flush_result import FlushResult, SettledWatch
 from redismetrics.store import keys
 from tests.fixtures.clients import NEVER
-from tests.fixtures.servers import Server, wait_until
+from tests.fixtures.servers import PATIENCE, Server, wait_until
 from tests.fixtures.webserver import error_message, running
 from tests.recording.helpers import collect
 
@@ -42,7 +42,7 @@ def metrics(url: str, namespace: str) -> Iterator[Metrics]:
 def web(metrics: Metrics) -> Iterator[Any]:
     with (
         running(create_app(metrics, allow_write=True)) as at,
-        httpx.Client(base_url=at, timeout=30) as client,
+        httpx.Client(base_url=at, timeout=PATIENCE) as client,
     ):
         yield client
 
@@ -147,7 +147,7 @@ def test_samples_beyond_the_buffer_are_reported(url: str, namespace: str) -> Non
             for number in range(100)
             for n in range(50)
         ]
-        recorded, stored, dropped = result(httpx.post(at + WAIT, json=body, timeout=30))
+        recorded, stored, dropped = result(httpx.post(at + WAIT, json=body, timeout=PATIENCE))
         assert (recorded, set(dropped)) == (5_000, {"buffer_full"})
         found = metrics.stats()
         assert (found["stored"], found["dropped"]) == (stored, dropped)
@@ -187,7 +187,9 @@ def test_samples_that_waited_too_long_are_reported_to_the_repeat(
     now = [0.0]
     metrics._recorder.steady_clock = lambda: now[0]
     body, headers = {"name": "jobs"}, {"Idempotency-Key": "k1"}
-    message = error_message(httpx.post(at + WAIT, json=body, headers=headers, timeout=30), 504)
+    message = error_message(
+        httpx.post(at + WAIT, json=body, headers=headers, timeout=PATIENCE), 504
+    )
     assert "within 0.2 s (limit wait_seconds)" in message
     # This process recognises the repeat although Redis is away.
     assert httpx.post(at + WAIT, json=body, headers=headers).status_code == 409
@@ -205,7 +207,7 @@ def test_samples_that_waited_too_long_are_reported_to_the_repeat(
 
 def test_a_timeout_says_what_to_do(leaving: tuple[Server, Metrics, str]) -> None:
     server, metrics, at = leaving
-    message = error_message(httpx.post(at + WAIT, json={"name": "jobs"}, timeout=30), 504)
+    message = error_message(httpx.post(at + WAIT, json={"name": "jobs"}, timeout=PATIENCE), 504)
     assert "without an Idempotency-Key, a repeat would count again" in message
     server.restart()
     assert metrics.flush() == FlushResult(1)
@@ -217,7 +219,7 @@ def test_a_request_that_the_close_of_the_client_interrupts_is_not_confirmed(
 ) -> None:
     _, metrics, at = leaving
     with ThreadPoolExecutor(1) as threads:
-        answer = threads.submit(httpx.post, at + WAIT, json={"name": "jobs"}, timeout=30)
+        answer = threads.submit(httpx.post, at + WAIT, json={"name": "jobs"}, timeout=PATIENCE)
         wait_until(lambda: metrics.stats()["recorded"] == 1, "it is recorded")
         metrics.close(0)
         response = answer.result()

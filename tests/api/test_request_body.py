@@ -59,7 +59,7 @@ def test_many_small_gzip_members_are_rejected_quickly() -> None:
     with pytest.raises(HTTPException, match="at most 100 members"):
         gunzip(member * ((4 << 20) // len(member)))
     # 200,000 members; if each copied the rest of the body, this would take minutes.
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 20
 
 
 def test_bodies_are_limited_however_they_are_sent(writable: Any, metrics: Metrics) -> None:
@@ -114,7 +114,7 @@ def test_slow_body_times_out(metrics: Metrics) -> None:
             while part := slow.recv(4096):
                 answer += part
         # The server does not wait for the rest.
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < PATIENCE
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b"body must arrive within 0.3 s (limit body_seconds), got 1 bytes of it" in answer
         assert httpx.post(f"{at}/api/record", json={"name": "jobs"}).status_code == 202
@@ -190,9 +190,9 @@ def test_beyond_max_bodies_the_oldest_body_that_is_not_complete_gives_way() -> N
     async def use() -> None:
         slow = [asyncio.ensure_future(read(request(b"x"))) for _ in range(2)]
         await asyncio.sleep(0)
-        assert await asyncio.wait_for(read(request(b"x", b"")), 10)
+        assert await asyncio.wait_for(read(request(b"x", b"")), PATIENCE)
         with pytest.raises(HTTPException, match="faster"):
-            await asyncio.wait_for(slow[0], 10)
+            await asyncio.wait_for(slow[0], PATIENCE)
         assert not slow[1].done()
         slow[1].cancel()
 

@@ -19,6 +19,7 @@ from redismetrics.alerts.runner import Runner
 from redismetrics.api.app import create_app
 from redismetrics.store.connection import Store
 from tests.alerts.engines import ScriptedEngine
+from tests.fixtures.servers import PROCESS_PATIENCE
 from tests.fixtures.webserver import running
 
 AMTOOL = shutil.which("amtool")
@@ -191,7 +192,9 @@ def test_amtool_works(address: str, url: str, namespace: str) -> None:
 
     def amtool(*arguments: str) -> str:
         command = [str(AMTOOL), f"--alertmanager.url={address}", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=PROCESS_PATIENCE, check=True
+        )
         return done.stdout
 
     made = amtool("silence", "add", "alertname=Down", "--comment=x", "--author=me").strip()

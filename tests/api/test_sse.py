@@ -4,7 +4,6 @@ import asyncio
 import json
 import re
 import threading
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -142,7 +141,11 @@ def test_stream_sends_one_summary_for_each_metric(metrics: Metrics) -> None:
     assert len({each["until"] for _, each in events.found}) == len(events.found)
 
 
-def test_streams_end_with_the_server_and_are_limited(metrics: Metrics, server: Server) -> None:
+def test_streams_end_with_the_server_and_are_limited(
+    metrics: Metrics, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # uvicorn would wait that long for open connections.
+    monkeypatch.setattr("redismetrics.api.server._GRACEFUL_SECONDS", 3_600)
     app = create_app(metrics, limits=Limits(max_streams=1))
     with httpx.Client() as web:
         # One application may be served more than once.
@@ -153,9 +156,6 @@ def test_streams_end_with_the_server_and_are_limited(metrics: Metrics, server: S
                 refused = web.get(f"{at}/api/stream")
                 assert refused.status_code == 503
                 assert "1 are open (limit max_streams)" in refused.json()["message"]
-                ending = time.monotonic()
-            # uvicorn would wait 10 s for open connections.
-            assert time.monotonic() - ending < 8
             assert events.ended.wait(PATIENCE)
     wait_until(lambda: subscribers(server) == 0, "the subscription is closed")
 
@@ -333,9 +333,9 @@ def test_client_that_does_not_read_does_not_delay_shutdown(metrics: Metrics) -> 
     ) -> None:
         await record(metrics, 1)
         streams.close()
-        began = time.monotonic()
+        # It would wait for ever.
         await asyncio.wait([serving], timeout=PATIENCE)
-        assert time.monotonic() - began < sse.CLOSING_SECONDS + 2
+        assert serving.done()
 
     client = play(metrics, scene)
     assert client.ended

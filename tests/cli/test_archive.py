@@ -66,7 +66,7 @@ def test_it_runs_until_it_is_stopped_and_records_its_lag(
                 PROCESS_PATIENCE,
             )
             process.send_signal(signal.SIGTERM)
-            out, _ = process.communicate(timeout=60)
+            out, _ = process.communicate(timeout=PROCESS_PATIENCE)
         finally:
             process.kill()
     assert process.returncode == 0

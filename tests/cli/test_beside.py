@@ -48,7 +48,7 @@ def running(shell: Shell, *arguments: str, **environment: str) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{port}"
         process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=PROCESS_PATIENCE)
         assert (process.returncode, "Traceback" in err) == (0, False), err
     finally:
         process.kill()

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from redismetrics.cli.demo_run import Call, DemoResult
 from tests.fixtures.home import Home, needs_server
+from tests.fixtures.servers import PROCESS_PATIENCE
 
 needs_proc = pytest.mark.skipif(
     not Path("/proc/self/environ").exists(), reason="this system has no /proc to look in"
@@ -199,7 +200,7 @@ def test_the_demo_in_a_pipe_prints_plain_lines_and_the_pipe_may_close(home: Home
             if " samples " in line:
                 break
         process.stdout.close()
-        process.wait(30)
+        process.wait(PROCESS_PATIENCE)
         assert process.stderr.read() == ""
     assert "\x1b" not in "".join(lines)
     assert re.match(r" +[\d,]+ samples +\d\d:\d\d:\d\d\.\d{3}  \w+ ", lines[-1])
@@ -225,7 +226,7 @@ def test_a_stopped_demo_leaves_nothing_behind(
         assert process.stdout is not None
         next(line for line in process.stdout if " samples " in line)
         send(process.pid, number)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=PROCESS_PATIENCE)
     assert (process.returncode, err) == (code, message)
     assert ">>> metrics.query" not in out
     home.assert_nothing_is_left(but_the_folder=number == signal.SIGKILL)
@@ -246,7 +247,7 @@ def test_a_demo_that_loses_a_process_says_so(home: Home) -> None:
         ]
         assert len(spawned) == 4
         os.kill(int(spawned[2]), signal.SIGKILL)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=PROCESS_PATIENCE)
     assert (process.returncode, err) == (
         1,
         "redismetrics: a process of the demo ended too early\n",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from redismetrics import Metrics
+from tests.fixtures.servers import PROCESS_PATIENCE
 from tests.fixtures.shell import Shell
 
 pytest.importorskip("prometheus_client")
@@ -27,7 +28,7 @@ def test_the_program_and_its_children_count_in_redis(shell: Shell, metrics: Metr
 def test_the_command_becomes_the_program(shell: Shell) -> None:
     code = "import os, sys; print(os.getpid()); sys.exit(7)"
     process = shell.start("run", "--", sys.executable, "-c", code)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=PROCESS_PATIENCE)
     assert (process.returncode, int(out), err) == (7, process.pid, "")
 
 

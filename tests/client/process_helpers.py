@@ -3,6 +3,7 @@
 from redismetrics import Metrics
 from redismetrics.columnar.process_values import BEAT_SECONDS, GONE_MS
 from redismetrics.model.time import monotonic
+from tests.fixtures.servers import PATIENCE
 
 GONE = GONE_MS / 1000 + 1
 
@@ -16,7 +17,7 @@ def pass_time(metrics: Metrics, seconds: float) -> None:
 
 def send(metrics: Metrics) -> None:
     """Send what is due now, as the client's threads do at their next look."""
-    assert metrics._sink._send_once(monotonic() + 10)
+    assert metrics._sink._send_once(monotonic() + PATIENCE)
 
 
 def beat(metrics: Metrics) -> None:

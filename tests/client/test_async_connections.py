@@ -146,14 +146,14 @@ def test_many_queries_wait_concurrently_for_an_unreachable_redis(namespace: str,
                 await ametrics.flush(0.3)
             began = time.monotonic()
             found = await asyncio.gather(
-                *(ametrics.query("jobs") for _ in range(100)), return_exceptions=True
+                *(ametrics.query("jobs") for _ in range(300)), return_exceptions=True
             )
             assert {type(each) for each in found} == {StoreUnavailable}
             took = time.monotonic() - began
             await ametrics.aclose(0.1)
             return took
 
-    assert run(work()) < 15  # one after another they would take 30
+    assert run(work()) < 60  # one after another they would take 90
 
 
 def test_a_flush_raises_another_type_once(

@@ -18,7 +18,7 @@ import redismetrics
 from redismetrics import Metrics
 from redismetrics.client import default
 from redismetrics.store import embedded
-from tests.fixtures.servers import PATIENCE, wait_until
+from tests.fixtures.servers import PROCESS_PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[2]
 ONLY_OF_METRICS = {"check", "digest", "live", "self_metrics"}
@@ -97,7 +97,7 @@ def start(environment: dict[str, str]) -> Iterator[Callable[..., Process]]:
 
 def ended(process: Process, given: str = "") -> tuple[list[Any], list[str]]:
     """Wait for a process to succeed; return the JSON lines it printed, and the lines of its log."""
-    out, said = process.communicate(given, timeout=2 * PATIENCE)
+    out, said = process.communicate(given, timeout=PROCESS_PATIENCE)
     assert process.returncode == 0, said
     return [json.loads(line) for line in out.splitlines()], said.splitlines()
 

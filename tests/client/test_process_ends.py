@@ -20,7 +20,7 @@ from redismetrics.store import keys
 from tests.client.process_helpers import GONE, beat, declare, pass_time, rows, send, set_in, shown
 from tests.fixtures.clients import NEVER, MakeMetrics
 from tests.fixtures.clusters import Cluster
-from tests.fixtures.servers import Server
+from tests.fixtures.servers import PATIENCE, PROCESS_PATIENCE, Server
 
 ROOT = Path(__file__).parents[2]
 
@@ -94,7 +94,7 @@ def test_threads_of_an_idle_client_repeat_its_values(
     live = keys.metric(namespace, 0, "jobs").totals
     before = admin.hgetall(live)
     pass_time(metrics, BEAT_SECONDS)
-    deadline = monotonic() + 20
+    deadline = monotonic() + PATIENCE
     while admin.hgetall(live) == before:
         assert monotonic() < deadline
     assert admin.hgetall(live).keys() == before.keys()
@@ -128,7 +128,7 @@ def test_a_repeated_value_does_not_bring_back_a_deleted_metric(clients: list[Met
     assert clients[0]._sink.sender.own.due() == []
 
 
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(PATIENCE)
 def test_values_of_a_metric_that_has_another_type_now_are_not_sent_again_and_again(
     clients: list[Metrics], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -307,7 +307,7 @@ def test_forked_children_ends_and_kills(
         assert reader.mark_process_dead(child) == 2
         assert (shown(reader, "livesum"), shown(reader, "sum")) == ({(): 5}, {(): 6})
         process.stdin.close()
-        assert process.wait(30) == 0
+        assert process.wait(PROCESS_PATIENCE) == 0
     assert shown(reader, "livesum") == {}
     assert rows(reader, "liveall") == {}
     assert (shown(reader, "sum"), shown(reader, "max")) == ({(): 6}, {(): 5})

@@ -7,7 +7,7 @@ import pytest
 from redismetrics.compat import prometheus_client
 from redismetrics.errors import InvalidSetting
 from tests.fixtures.programs import Programs, parse_page
-from tests.fixtures.servers import PATIENCE, Server
+from tests.fixtures.servers import PROCESS_PATIENCE, Server
 
 LATE = """
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
@@ -147,7 +147,7 @@ def test_counting_goes_on_without_redis_and_a_page_has_the_status_503(
     line = process.stdout.readline()
     assert line.startswith("503 Service Unavailable|503|"), line
     server.restart()
-    out, err = process.communicate("\n", timeout=4 * PATIENCE)
+    out, err = process.communicate("\n", timeout=PROCESS_PATIENCE)
     assert parse_page(out)["jobs_total"] == 2, err
     assert err.count("prometheus_client counts in memory until Redis answers") == 1
 

@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from tests.fixtures.programs import Page, Programs
+from tests.fixtures.servers import PROCESS_PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -47,11 +48,11 @@ def test_gauges_are_merged_as_their_modes_say(programs: Programs) -> None:
     pids = {f'all{{pid="{process.pid}"}}' for process in processes}
     assert pids == {name for name in page if name.startswith("all")}
     for process in processes[1:]:
-        process.communicate("\n", timeout=60)
+        process.communicate("\n", timeout=PROCESS_PATIENCE)
     page = programs.page()
     assert (rows(page, "liveall"), page["livesum"], page["livemax"]) == ([3], 3, 3)
     assert (rows(page, "all"), page["sum"], page["max"]) == ([3, 5, 7], 15, 7)
-    processes[0].communicate("\n", timeout=60)
+    processes[0].communicate("\n", timeout=PROCESS_PATIENCE)
     assert "livesum" not in programs.page()
 
 
@@ -75,7 +76,7 @@ def test_a_gauge_that_is_a_function_shows_what_it_returns_everywhere(programs: P
     assert process.stdout is not None
     assert process.stdout.readline().split() == ["3.0", "3.0"]
     assert programs.page() == {"size": 3, "broken": 0}
-    _, err = process.communicate("\n", timeout=60)
+    _, err = process.communicate("\n", timeout=PROCESS_PATIENCE)
     assert err.count("the function of gauge 'broken' failed") == 1
 
 
@@ -161,7 +162,7 @@ def test_exemplars_are_on_pages_of_other_processes_in_openmetrics(programs: Prog
 def test_a_process_that_is_marked_dead_has_no_live_gauges(programs: Programs) -> None:
     process = begin(programs, 3)
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PROCESS_PATIENCE)
     assert programs.page()["livesum"] == 3
     programs(f"""
         from prometheus_client.multiprocess import mark_process_dead

@@ -4,6 +4,7 @@ import pytest
 
 from redismetrics import Metrics
 from tests.fixtures.programs import Programs, parse_page
+from tests.fixtures.servers import PROCESS_PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -151,7 +152,7 @@ def test_a_type_that_changes_loses_no_count(programs: Programs, metrics: Metrics
         value = REGISTRY.get_sample_value
         print(value("work_count"), value("work:histogram_count"))
     """)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PROCESS_PATIENCE)
     assert out.split() == ["1.0", "1.0"], err
     assert err.count("work") == 2, err
     assert programs.page() == {

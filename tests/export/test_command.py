@@ -139,7 +139,7 @@ def test_serve_reads_redis_for_each_scrape(url: str, metrics: Metrics) -> None:
             address = process.stderr.readline().decode().removeprefix("serving on ").strip()
             assert address.startswith("http://127.0.0.1:"), address
             for count in (1, 2):
-                with urllib.request.urlopen(address, timeout=30) as answer:
+                with urllib.request.urlopen(address, timeout=PATIENCE) as answer:
                     assert of_users(answer.read().decode()).splitlines() == [
                         "# HELP jobs_total Jobs",
                         "# TYPE jobs_total counter",
@@ -151,7 +151,7 @@ def test_serve_reads_redis_for_each_scrape(url: str, metrics: Metrics) -> None:
             asked = urllib.request.Request(
                 address, headers={"Accept": "application/openmetrics-text"}
             )
-            with urllib.request.urlopen(asked, timeout=30) as answer:
+            with urllib.request.urlopen(asked, timeout=PATIENCE) as answer:
                 assert of_users(answer.read().decode()) == export(metrics=metrics, openmetrics=True)
                 assert answer.headers["Content-Type"] == OPENMETRICS
             process.send_signal(signal.SIGTERM)

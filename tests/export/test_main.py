@@ -15,6 +15,7 @@ from redismetrics.errors import InvalidSetting, StoreUnavailable
 from redismetrics.export.__main__ import main
 from redismetrics.exposition.text import render
 from tests.fixtures.exposition import UTF8, FakeMetrics, fake_module, g
+from tests.fixtures.servers import PATIENCE, PROCESS_PATIENCE
 
 
 @pytest.fixture
@@ -143,10 +144,10 @@ def test_serve_serves_until_it_is_stopped(address: str, host: str, number: signa
             where = urllib.parse.urlsplit(url)
             # A client that connects and says nothing holds up neither the next one nor the end.
             with socket.create_connection((where.hostname, where.port), timeout=5):
-                with urllib.request.urlopen(url, timeout=30) as answer:
+                with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
                     assert answer.read() == b"# HELP a A\n# TYPE a gauge\na 1\n"
                 process.send_signal(number)
-                out, err = process.communicate(timeout=60)
+                out, err = process.communicate(timeout=PROCESS_PATIENCE)
         finally:
             process.kill()
     assert (process.returncode, out, err) == (0, "closed\n", "")

@@ -26,6 +26,7 @@ from tests.fixtures.exposition import (
     gauge,
     served,
 )
+from tests.fixtures.servers import PATIENCE
 
 
 def test_export_of_all_metrics_of_one_and_of_none() -> None:
@@ -245,10 +246,10 @@ def test_wsgi_over_a_socket() -> None:
     metrics: Any = FakeMetrics(UTF8)
     with served(wsgi_app(metrics)) as port:
         url = f"http://127.0.0.1:{port}/metrics"
-        with urllib.request.urlopen(url, timeout=30) as answer:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
             assert answer.read() == render(UTF8).encode()
         with urllib.request.urlopen(
-            urllib.request.Request(url, method="HEAD"), timeout=30
+            urllib.request.Request(url, method="HEAD"), timeout=PATIENCE
         ) as answer:
             assert answer.headers["Content-Length"] == str(len(render(UTF8).encode()))
 

@@ -23,7 +23,7 @@ from tests.fixtures.exposition import (
     samples,
     served,
 )
-from tests.fixtures.servers import free_port
+from tests.fixtures.servers import PATIENCE, PROCESS_PATIENCE, free_port
 
 pytestmark = pytest.mark.slow
 
@@ -60,7 +60,7 @@ def prometheus(folder: Path, target: int) -> Iterator[str]:
         finally:
             process.terminate()
             try:
-                process.wait(timeout=20)
+                process.wait(timeout=PROCESS_PATIENCE)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -68,7 +68,7 @@ def prometheus(folder: Path, target: int) -> Iterator[str]:
 
 def ask(server: str, query: str) -> list[dict[str, Any]]:
     url = f"{server}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
-    with urllib.request.urlopen(url, timeout=30) as answer:
+    with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
         result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
         return result
 
@@ -91,7 +91,7 @@ def test_a_prometheus_server_stores_every_sample_of_a_hostile_page(tmp_path: Pat
 
     with served(either) as port, prometheus(tmp_path, port) as server:
         stored: dict[str, Any] = {}
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENCE
         while len(stored) < 2 and time.monotonic() < until:
             time.sleep(0.25)
             try:

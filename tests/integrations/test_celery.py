@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from redismetrics import Metrics
-from tests.fixtures.servers import PATIENCE, Server, wait_until
+from tests.fixtures.servers import PROCESS_PATIENCE, Server, wait_until
 
 pytest.importorskip("celery")
 
@@ -78,18 +78,22 @@ def work(folder: Path, environ: dict[str, str], done: Callable[[], bool], *optio
     with (folder / "log").open("w") as log:
         worker = subprocess.Popen(command, cwd=folder, env=environ, stdout=log, stderr=log)
         try:
-            wait_until(done, "the tasks to be done", 4 * PATIENCE)
+            wait_until(done, "the tasks to be done", PROCESS_PATIENCE)
         except Exception:
             print((folder / "log").read_text())
             raise
         finally:
             worker.terminate()
-            worker.wait(2 * PATIENCE)
+            worker.wait(PROCESS_PATIENCE)
 
 
 def send(folder: Path, environ: dict[str, str], *what: str) -> None:
     subprocess.run(
-        [sys.executable, "-c", SEND, *what], cwd=folder, env=environ, check=True, timeout=60
+        [sys.executable, "-c", SEND, *what],
+        cwd=folder,
+        env=environ,
+        check=True,
+        timeout=PROCESS_PATIENCE,
     )
 
 

@@ -149,4 +149,4 @@ print(json.dumps([
 """
     parent, child = python(code)
     assert parent >= 0.5
-    assert child < 0.4
+    assert child < parent

@@ -74,11 +74,11 @@ def test_real_server_stores_every_request(
         assert process.poll() is None, (tmp_path / "log").read_text()
         for number in range(30):
             with urllib.request.urlopen(
-                f"http://127.0.0.1:{port()}/users/{number}", timeout=10
+                f"http://127.0.0.1:{port()}/users/{number}", timeout=PATIENCE
             ) as answer:
                 assert answer.read() == b"hello"
         with pytest.raises(urllib.error.HTTPError):
-            urllib.request.urlopen(f"http://127.0.0.1:{port()}/nobody", timeout=10)
+            urllib.request.urlopen(f"http://127.0.0.1:{port()}/nobody", timeout=PATIENCE)
     finally:
         process.terminate()
         process.wait(PATIENCE)

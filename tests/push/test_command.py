@@ -16,7 +16,7 @@ pytest.importorskip("cramjam", reason="needs redismetrics[promql]")
 pytest.importorskip("typer", reason="needs redismetrics[cli]")
 
 from redismetrics import Metrics
-from tests.fixtures.servers import free_port, wait_until
+from tests.fixtures.servers import PATIENCE, PROCESS_PATIENCE, free_port, wait_until
 from tests.fixtures.shell import Shell
 from tests.push.receivers import Receiver, receiving
 
@@ -34,7 +34,7 @@ def there() -> Iterator[Receiver]:
 
 def get(url: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(url, timeout=30) as reply:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as reply:
             return reply.status, reply.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -55,7 +55,7 @@ def running(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[st
     try:
         yield process
         process.terminate()
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=PROCESS_PATIENCE)
         assert (process.returncode, "Traceback" in err) == (0, False), err
     finally:
         process.kill()

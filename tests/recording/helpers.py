@@ -11,6 +11,7 @@ from typing import Any
 
 from redismetrics import Metrics, Sample
 from redismetrics.recording.backoff import Backoff
+from tests.fixtures.servers import PROCESS_PATIENCE
 
 ROOT = Path(__file__).parents[2]
 # No server listens there.
@@ -27,7 +28,7 @@ def python(code: str) -> Any:
     """Run *code* in a new interpreter and return what it printed, read as JSON."""
     command = [sys.executable, "-W", "error", "-c", code]
     result = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+        command, cwd=ROOT, capture_output=True, text=True, timeout=PROCESS_PATIENCE, check=False
     )
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)

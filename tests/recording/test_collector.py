@@ -10,7 +10,7 @@ import pytest
 from redismetrics.recording import collector
 from redismetrics.recording import drain as drain_module
 from redismetrics.recording.drain import drain as drain_drain
-from tests.fixtures.servers import wait_until
+from tests.fixtures.servers import PATIENCE, wait_until
 from tests.recording.helpers import NEVER, Make, balanced, collect, only
 
 
@@ -55,14 +55,14 @@ def test_flush_waits_for_a_drain_under_way(make: Make, monkeypatch: pytest.Monke
     def slow_drain(*args: Any) -> Any:
         result = drain(*args)  # the buffers are empty, and nothing is in the queue yet
         taken.set()
-        assert go_on.wait(10)
+        assert go_on.wait(PATIENCE)
         return result
 
     monkeypatch.setattr(drain_module, "drain", slow_drain)
     metrics.increment("jobs")
     collector = threading.Thread(target=collect, args=(metrics,))
     collector.start()
-    assert taken.wait(10)
+    assert taken.wait(PATIENCE)
     answers: list[int] = []
     asker = threading.Thread(
         target=lambda: answers.append(metrics.query("jobs", aggregation="sum"))

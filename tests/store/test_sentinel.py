@@ -9,7 +9,7 @@ import pytest
 
 from redismetrics import AsyncMetrics, Metrics, StoreError, StoreUnavailable
 from tests.fixtures.sentinels import SERVICE, SentinelServers
-from tests.fixtures.servers import Server, wait_until
+from tests.fixtures.servers import PATIENCE, Server, wait_until
 from tests.fixtures.workers import new_worker
 
 pytestmark = pytest.mark.slow
@@ -46,10 +46,10 @@ def test_recording_continues_after_the_primary_dies(
                 threading.Event().wait(0.002)
             metrics.increment("jobs")
             recorded += 1
-            metrics.flush(15)
+            metrics.flush(PATIENCE)
             heard = 0
             while heard < recorded - 1:
-                item = stream.get(5)
+                item = stream.get(PATIENCE)
                 assert item is not None
                 heard += getattr(item, "count", 0)
         assert heard == recorded - 1
@@ -103,7 +103,7 @@ def test_an_unconfirmed_batch_counts_once_after_a_failover(
             lambda: watched.primary_is(watched.replica),
             "the sentinels made the replica the primary",
         )
-        metrics.flush(15)
+        metrics.flush(PATIENCE)
         watched.primary.resume()
         with watched.primary.client() as client:
             client.replicaof(

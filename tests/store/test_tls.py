@@ -13,6 +13,8 @@ from redismetrics import AsyncMetrics, Metrics, StoreUnavailable
 from redismetrics.export import export
 from tests.fixtures.clients import fail_to_send
 from tests.fixtures.servers import (
+    PATIENCE,
+    PROCESS_PATIENCE,
     Server,
     ServerFailed,
     binaries,
@@ -28,7 +30,13 @@ pytestmark = pytest.mark.skipif(
 
 
 def openssl(folder: Path, *arguments: str) -> None:
-    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=30)
+    subprocess.run(
+        ["openssl", *arguments],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        timeout=PROCESS_PATIENCE,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +148,7 @@ def test_a_client_with_a_certificate_records_queries_and_subscribes(
         ):
             metrics.increment("jobs", 4)
             await metrics.flush()
-            sample = await stream.get(5)
+            sample = await stream.get(PATIENCE)
             assert (sample.name, sample.value) == ("jobs", 4)
             return await metrics.query("jobs", aggregation="sum")
 
@@ -300,7 +308,7 @@ def test_a_replica_answers_all_queries_and_a_subscription(
         with reader.subscribe("jobs") as stream:
             owner.increment("jobs")
             owner.flush()
-            assert stream.get(5).value == 1
+            assert stream.get(PATIENCE).value == 1
         reader.increment("jobs")  # reading never writes; recording is refused, and waits
         fail_to_send(reader)
         with pytest.raises(Exception, match=r"READONLY|read only"):

@@ -8,7 +8,7 @@ import redis
 from redismetrics import Gap, Metrics, ScriptFailed
 from redismetrics.model.validation import pack_tags
 from redismetrics.store import keys
-from tests.fixtures.servers import Server
+from tests.fixtures.servers import PATIENCE, Server
 from tests.fixtures.streams import crafted, send, take, values
 
 
@@ -96,7 +96,7 @@ def test_a_message_of_another_store_changes_nothing(empty: Server, production: M
         assert values(take(stream)) == [("orders", 2)]
         client.client_kill_filter(_type="pubsub")
         send(production, "orders", 3, shop="de")
-        item = stream.get(5)
+        item = stream.get(PATIENCE)
         assert not isinstance(item, Gap)
         assert item is not None
         assert item.value == 3
@@ -130,12 +130,12 @@ def test_messages_contain_values_and_metadata_but_no_tags(
 ) -> None:
     with database_1(empty) as client, client.pubsub() as listener:
         listener.psubscribe("rm:*")
-        assert (listener.get_message(timeout=30) or {})["type"] == "psubscribe"
+        assert (listener.get_message(timeout=PATIENCE) or {})["type"] == "psubscribe"
         production.gauge("orders", 1, tags={"shop": "de-secret"}, metadata={"note": "loud"})
         production.flush()
-        message = listener.get_message(timeout=30) or {}
+        message = listener.get_message(timeout=PATIENCE) or {}
         if not message["data"]:  # Redis 6.2: a script asks whether it may publish
-            message = listener.get_message(timeout=30) or {}
+            message = listener.get_message(timeout=PATIENCE) or {}
         assert message["channel"] == keys.channel("default", "orders").encode()
         assert b"loud" in message["data"]
         assert b"secret" not in message["data"]

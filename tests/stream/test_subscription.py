@@ -108,7 +108,7 @@ def test_get_returns_none_in_time(metrics: Metrics, timeout: float) -> None:
     with metrics.subscribe() as stream:
         began = time.monotonic()
         assert stream.get(timeout) is None
-        assert timeout <= time.monotonic() - began < timeout + 5
+        assert timeout <= time.monotonic() - began < timeout + PATIENCE
 
 
 def test_get_with_timeout_0_takes_what_is_there(metrics: Metrics, other: Metrics) -> None:
@@ -174,8 +174,8 @@ def test_close_ends_a_get_at_once(metrics: Metrics) -> None:
     timer = threading.Timer(0.1, stream.close)
     began = time.monotonic()
     timer.start()
-    assert stream.get(PATIENCE) is None
-    assert time.monotonic() - began < PATIENCE / 2
+    assert stream.get(2 * PATIENCE) is None
+    assert time.monotonic() - began < PATIENCE
     timer.join()
 
 

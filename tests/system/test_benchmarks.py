@@ -21,6 +21,7 @@ from benchmarks.__main__ import topics
 from benchmarks.children import Child
 from benchmarks.results import ROOT, Results, TopicResult
 from benchmarks.rows import Row, amount, cells, notes, number
+from tests.fixtures.servers import PROCESS_PATIENCE
 
 ENVIRON = {**os.environ, "PYTHONPATH": str(ROOT)}
 
@@ -28,7 +29,13 @@ ENVIRON = {**os.environ, "PYTHONPATH": str(ROOT)}
 def run_benchmarks(*arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "benchmarks", *arguments]
     done = subprocess.run(
-        command, cwd=ROOT, env=ENVIRON, capture_output=True, text=True, timeout=110, check=False
+        command,
+        cwd=ROOT,
+        env=ENVIRON,
+        capture_output=True,
+        text=True,
+        timeout=PROCESS_PATIENCE,
+        check=False,
     )
     assert done.returncode == expect, done.stdout + done.stderr
     return done

@@ -14,7 +14,7 @@ from redismetrics import Metrics
 from redismetrics.admin.copying import copy
 from tests.fixtures.clients import MakeMetrics
 from tests.fixtures.clusters import Cluster
-from tests.fixtures.servers import Server
+from tests.fixtures.servers import PATIENCE, Server
 from tests.fixtures.training import curve, expected, start, train
 from tests.fixtures.workers import new_worker, pull_forward
 
@@ -171,5 +171,5 @@ def test_subscription_delivers_every_step(make_metrics: MakeMetrics, namespace: 
     with metrics.subscribe("loss") as stream:
         train(metrics, range(3), range(400), start(600), "experiment_id")
         metrics.flush()
-        samples = [stream.get(5) for _ in range(1_200)]
+        samples = [stream.get(PATIENCE) for _ in range(1_200)]
     assert steps_by_run(samples) == {f"r{run}": list(range(400)) for run in range(3)}

@@ -14,6 +14,7 @@ from redismetrics import (
     list_handlers,
 )
 from redismetrics.telemetry import bus, execute
+from tests.fixtures.servers import PATIENCE
 from tests.telemetry.helpers import COMPLETED
 
 
@@ -94,7 +95,7 @@ def test_child_forked_while_the_lock_is_held_can_attach() -> None:
                 target=bus.attach, args=("child", [COMPLETED], print), daemon=True
             )
             done.start()
-            done.join(10)
+            done.join(PATIENCE)
             os._exit(0 if list_handlers() else 1)
     assert os.waitpid(pid, 0)[1] == 0
 
@@ -103,5 +104,5 @@ def test_execute_takes_no_lock(events: list[tuple[Any, ...]]) -> None:
     with bus.event_bus.lock:
         thread = threading.Thread(target=execute, args=(COMPLETED,), daemon=True)
         thread.start()
-        thread.join(10)
+        thread.join(PATIENCE)
     assert events == [(COMPLETED, {}, {})]

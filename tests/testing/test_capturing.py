@@ -22,7 +22,7 @@ from redismetrics import (
 from redismetrics.client import default
 from redismetrics.telemetry import bus, handlers
 from redismetrics.testing import Captured, capture
-from tests.fixtures.servers import Server
+from tests.fixtures.servers import PATIENCE, Server
 from tests.testing.application import (
     NOWHERE,
     aexplicit,
@@ -89,7 +89,7 @@ def test_async_clients_are_captured(captured: Captured, threads: Threads) -> Non
     async def work() -> None:
         async with AsyncMetrics(NOWHERE) as inside:
             inside.increment("jobs", 4)
-            await inside.flush(timeout=5)
+            await inside.flush(timeout=PATIENCE)
             with pytest.raises(StoreUnavailable, match="a capture keeps samples in memory"):
                 await inside.query("jobs", aggregation="sum")
             with pytest.raises(StoreUnavailable, match="a capture keeps"):
@@ -231,7 +231,7 @@ def test_invalid_data_raises_or_is_dropped_as_without_a_capture(captured: Captur
 
 def test_flush_stats_and_close_work_and_queries_raise(captured: Captured) -> None:
     redismetrics.increment("jobs", 2)
-    redismetrics.flush(timeout=5)
+    redismetrics.flush(timeout=PATIENCE)
     assert redismetrics.stats()["stored"] == 1
     assert redismetrics.stats()["pending"] == 0
     with pytest.raises(StoreUnavailable, match="a capture keeps samples in memory"):

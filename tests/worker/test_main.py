@@ -19,7 +19,7 @@ from redismetrics.exposition import http_server
 from redismetrics.store import keys
 from redismetrics.store.driver import run
 from redismetrics.worker import __main__, queue
-from tests.fixtures.servers import Server, wait_until
+from tests.fixtures.servers import PATIENCE, PROCESS_PATIENCE, Server, wait_until
 from tests.fixtures.workers import pull_forward
 from tests.system.faults.proxy import Proxy
 from tests.worker.tools import (
@@ -37,7 +37,7 @@ from tests.worker.tools import (
 
 def get(port: int, path: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -202,7 +202,7 @@ def test_worker_waits_for_redis_and_healthz_says_so(
             wait_until(lambda: get(port, "/healthz")[0] == 200, "it is healthy again")
         finally:
             process.terminate()
-            assert process.wait(10) == 0
+            assert process.wait(PATIENCE) == 0
     lines = log.read_text().splitlines()
     assert [sum(what in line for line in lines) for what in ("waits for", "answers again")] == [
         2,
@@ -235,7 +235,7 @@ def test_signal_lets_the_worker_finish_its_commits(
         with start("--url", proxy.url, "--namespace", namespace, "--interval", "0.1") as process:
             running.append(process)
             try:
-                _, err = process.communicate(timeout=30)
+                _, err = process.communicate(timeout=PROCESS_PATIENCE)
             finally:
                 process.kill()
     assert (process.returncode, "Traceback" in err) == (0, False)
@@ -261,6 +261,6 @@ def test_signal_while_the_lock_of_the_event_is_held(url: str, namespace: str) ->
         sys.exit(__main__.main(arguments))
     """
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], cwd=ROOT, timeout=60, check=False
+        [sys.executable, "-W", "error", "-c", code], cwd=ROOT, timeout=PROCESS_PATIENCE, check=False
     )
     assert done.returncode == 0

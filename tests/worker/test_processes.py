@@ -25,7 +25,7 @@ from redismetrics.store.namespace import Namespace
 from redismetrics.worker import Worker, processes
 from redismetrics.worker.commit import CommitPlan, MetricVersion, Outcome, commit
 from redismetrics.worker.processes import INTERVAL_MS, MOST_REMOVED, SILENT_MS
-from tests.fixtures.servers import Server
+from tests.fixtures.servers import PATIENCE, Server
 from tests.fixtures.workers import Steps, new_worker, pull_forward
 from tests.worker.conftest import ALL_KEPT, SHORT
 from tests.worker.tools import NEVER
@@ -328,7 +328,7 @@ def test_idle_series_are_forgotten_with_their_values_unless_a_process_repeats_th
         recorder = made[0]._recorder
         later = recorder.steady_clock() + BEAT_SECONDS
         recorder.steady_clock = lambda later=later: later
-        assert made[0]._sink._send_once(monotonic() + 10)
+        assert made[0]._sink._send_once(monotonic() + PATIENCE)
         worker.pass_once()
         pull_forward(admin, namespace, also=("sweep",))
         worker.pass_once()

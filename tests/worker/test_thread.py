@@ -12,7 +12,7 @@ from redismetrics import Metrics
 from redismetrics.store import embedded, keys
 from redismetrics.worker import seal
 from redismetrics.worker.commit import commit
-from tests.fixtures.servers import Server, wait_until
+from tests.fixtures.servers import PATIENCE, Server, wait_until
 from tests.system.faults.test_processes import ended, in_child
 from tests.worker.tools import NEVER, state, threads, waiting
 
@@ -166,14 +166,14 @@ def test_close_waits_for_the_commit_in_hand(
 
     def slow(*args: Any) -> Any:
         began.set()
-        go_on.wait(5)
+        go_on.wait(PATIENCE)
         return (yield from whole(*args))
 
     monkeypatch.setattr(seal, "commit", slow)
     metrics = Metrics(url, namespace=namespace, worker=True, flush_interval=NEVER)
     metrics.increment("jobs")
     metrics.flush()
-    assert began.wait(5)
+    assert began.wait(PATIENCE)
     threading.Timer(0.2, go_on.set).start()
     metrics.close()
     assert threads() == []

@@ -15,6 +15,7 @@ from redismetrics import Metrics
 from redismetrics.store import keys
 from redismetrics.store.record_state import RecordState
 from redismetrics.worker import Worker
+from tests.fixtures.servers import PROCESS_PATIENCE
 from tests.fixtures.workers import contents
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +53,7 @@ def command(*args: str, how: tuple[str, ...] = MODULE, **environment: str) -> tu
     """Run the worker to its end; return exit code, stdout and stderr."""
     with start(*args, how=how, **environment) as process:
         try:
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=PROCESS_PATIENCE)
         finally:
             process.kill()
     return process.returncode, out, err

@@ -14,7 +14,7 @@ import pytest
 from redismetrics import Metrics
 from redismetrics.export import export
 from redismetrics.store import embedded
-from tests.fixtures.servers import free_port
+from tests.fixtures.servers import PROCESS_PATIENCE, free_port
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -28,7 +28,7 @@ def run_example(name: str, *arguments: str, **environment: str) -> str:
         [sys.executable, "-W", "error", ROOT / "examples" / f"{name}.py", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PROCESS_PATIENCE,
         check=False,
         cwd="/",
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from redismetrics import Metrics
-from tests.fixtures.servers import Server
+from tests.fixtures.servers import PROCESS_PATIENCE, Server
 from tests.system.protocol.rules import Rule
 
 ROOT = Path(__file__).parents[3]
@@ -223,7 +223,7 @@ def test_uninstalling_leaves_no_key_of_the_namespace_and_touches_no_other(
             env=environ,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PROCESS_PATIENCE,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr

@@ -17,7 +17,7 @@ from redismetrics.testing import Captured
 from tests.fixtures.clusters import Cluster
 from tests.fixtures.pages import DOCS, ROOT, blocks, has_session, run_python, run_session
 from tests.fixtures.sentinels import SentinelServers
-from tests.fixtures.servers import Server
+from tests.fixtures.servers import PROCESS_PATIENCE, Server
 from tests.fixtures.shell import Shell
 
 pytest_plugins = ["pytester"]
@@ -119,7 +119,7 @@ def test_the_commands_print_what_is_below_them(server: Server, tmp_path: Path) -
                 env=environment,
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=PROCESS_PATIENCE,
                 check=False,
             )
             status, out, err = done.returncode, done.stdout, done.stderr

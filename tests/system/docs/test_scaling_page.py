@@ -21,7 +21,7 @@ from redismetrics.store import lease as leases
 from redismetrics.store.cluster import SHARDS
 from redismetrics.store.lease import take
 from redismetrics.store.urls import SCHEMES
-from tests.fixtures.servers import Server, binaries, release, version
+from tests.fixtures.servers import PATIENCE, Server, binaries, release, version
 from tests.fixtures.workers import new_worker, pull_forward
 
 ROOT = Path(__file__).parents[3]
@@ -74,8 +74,8 @@ def test_each_user_of_the_page_may_do_its_work(server_with_users: Server) -> Non
                 writer.gauge("depth", value)
                 writer.gauge("busy", per="process", merge="livesum").set(1.0)
                 writer.flush()
-            assert one.get(5).value == 1
-            assert every.get(5).value == 1
+            assert one.get(PATIENCE).value == 1
+            assert every.get(PATIENCE).value == 1
         for _ in range(2):
             assert reader.query("jobs", aggregation="sum") == 3
             assert reader.query("took", aggregation="p50") == 2

@@ -14,6 +14,7 @@ import pytest
 
 from redismetrics import Metrics
 from redismetrics.store import embedded_locks
+from tests.fixtures.servers import PATIENCE, PROCESS_PATIENCE
 from tests.system.faults.test_processes import ended
 
 pytestmark = [
@@ -31,7 +32,7 @@ def in_new_process(function: str, *arguments: str) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PROCESS_PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -52,7 +53,7 @@ def store_in_the_child(url: str, namespace: str) -> None:
         try:
             for _ in range(100):
                 metrics.increment("handled")
-            metrics.flush(10)
+            metrics.flush(PATIENCE)
             stats = metrics.stats()
             code = 0 if stats["stored"] == 100 and stats["writer"] != parent else 2
         finally:

@@ -20,6 +20,7 @@ from redismetrics.store import keys
 from tests.columnar.sample_columns import block, columns
 from tests.fixtures.clients import MakeMetrics, MakeWorker
 from tests.fixtures.recorded import change_recorded
+from tests.fixtures.servers import PATIENCE
 
 # What an attacker writes, in bytes, and what a reader may allocate for it.
 SIZE, MEMORY = 22_000, 24 << 20
@@ -147,7 +148,7 @@ def test_crafted_messages_take_little_memory_in_a_stream(
         filled.flush()
         while True:
             try:
-                sample = subscription.get(5)
+                sample = subscription.get(PATIENCE)
             except FormatMismatch:
                 continue
             assert sample is not None, "the sample of the other metric did not arrive"

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.servers import PROCESS_PATIENCE
+
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.slow
 
@@ -73,7 +75,7 @@ def test_an_interrupted_call_loses_nothing(url: str, namespace: str, code: str, 
     done = subprocess.run(
         [sys.executable, "-c", BEGIN + code, url, namespace, str(seed)],
         cwd=ROOT,
-        timeout=60,
+        timeout=PROCESS_PATIENCE,
         capture_output=True,
         text=True,
         check=False,

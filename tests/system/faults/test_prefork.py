@@ -26,7 +26,7 @@ from tests.system.faults.test_processes import ended, in_child, script
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[3]
-PATIENCE = 30.0
+PATIENCE = 120.0
 APP = """
 import os, threading
 import redismetrics
@@ -205,7 +205,7 @@ GREENLETS = """if True:
     with metrics.subscribe("jobs") as stream:
         handle.increment()
         metrics.flush()
-        assert stream.get(timeout=30).value == 1
+        assert stream.get(timeout=PATIENCE).value == 1
     handle.increment(5)  # sent at the end of the interpreter
 """
 

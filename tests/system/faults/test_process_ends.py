@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from redismetrics import Metrics
-from tests.fixtures.servers import Server
+from tests.fixtures.servers import PROCESS_PATIENCE, Server
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.slow
@@ -255,7 +255,7 @@ def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=ROOT,
-        timeout=60,
+        timeout=PROCESS_PATIENCE,
         capture_output=True,
         text=True,
         check=False,
@@ -300,7 +300,7 @@ def test_children_started_by_spawn_or_forkserver_lose_nothing(
     done = subprocess.run(
         [sys.executable, str(script), url, namespace],
         cwd=ROOT,
-        timeout=60,
+        timeout=PROCESS_PATIENCE,
         capture_output=True,
         text=True,
         check=False,

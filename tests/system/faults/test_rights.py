@@ -22,7 +22,7 @@ from redismetrics.stream.subscription import Subscription
 from redismetrics.worker import Worker, commit, downsample, queue, seal
 from tests.fixtures import workers
 from tests.fixtures.clients import fail_to_send
-from tests.fixtures.servers import Server, Servers, binaries, version, wait_until
+from tests.fixtures.servers import PATIENCE, Server, Servers, binaries, version, wait_until
 from tests.fixtures.workers import Steps, new_worker, pull_forward
 
 # The rights in the documentation. In Redis 6.2 a new user has all channels, and none can be added.
@@ -317,7 +317,7 @@ def test_listening_needs_subscribe_too(make: Make, admin: redis.Redis) -> None:
     with metrics.subscribe("jobs") as subscription:
         metrics.increment("jobs")
         metrics.flush()
-        assert subscription.get(5).name == "jobs"
+        assert subscription.get(PATIENCE).name == "jobs"
 
 
 def test_reading_needs_only_read_and_time(make: Make, admin: redis.Redis) -> None:

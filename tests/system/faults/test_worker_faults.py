@@ -33,7 +33,7 @@ from redismetrics.worker.commit import Outcome
 from tests.fixtures import workers
 from tests.fixtures.clients import MakeWorker
 from tests.fixtures.recorded import recorded_state
-from tests.fixtures.servers import Server, wait_until
+from tests.fixtures.servers import PATIENCE, Server, wait_until
 from tests.fixtures.workers import Steps, contents, new_worker, pull_forward
 from tests.system.faults import proxy as proxies
 from tests.system.faults.proxy import Proxy
@@ -425,7 +425,7 @@ def write(url: str, namespace: str, number: int) -> None:
                 for metric in range(METRICS):
                     metrics.increment(f"jobs_{metric}", tags={"writer": number})
             time.sleep(0.02)
-        metrics.flush(20)
+        metrics.flush(PATIENCE)
         stats = metrics.stats()
     assert stats["stored"] == (METRICS + 1) * BURSTS * EACH
     assert stats["dropped"] == {}

@@ -31,7 +31,7 @@ from typing import Any
 import pytest
 
 from redismetrics import Metrics
-from tests.fixtures.servers import PATIENCE, Server, free_port, wait_until
+from tests.fixtures.servers import PATIENCE, PROCESS_PATIENCE, Server, free_port, wait_until
 
 yaml = pytest.importorskip("yaml", reason="needs PyYAML")
 dockerfile_parse = pytest.importorskip("dockerfile_parse", reason="needs dockerfile-parse")
@@ -80,7 +80,7 @@ def run(*command: str | Path, **options: Any) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=100,
+        timeout=PROCESS_PATIENCE,
         check=False,
         **options,
     )
@@ -469,7 +469,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
         pytest.skip("no .dockerignore: not a checkout")
     folder = tmp_path_factory.mktemp("image")
     probe = [*PIP, "download", "-q", "--no-deps", "-d", str(folder / "probe"), "hiredis>=3.0"]
-    if subprocess.run(probe, capture_output=True, check=False, timeout=60).returncode:
+    if subprocess.run(probe, capture_output=True, check=False, timeout=PROCESS_PATIENCE).returncode:
         pytest.skip("no package registry answers")
     paths = {name: folder / name for name in ("src", "dist")}
     settings: dict[str, str] = {}

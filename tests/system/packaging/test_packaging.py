@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import redismetrics
+from tests.fixtures.servers import PROCESS_PATIENCE
 
 ROOT = Path(__file__).parents[3]
 
@@ -50,7 +51,7 @@ def build(what: str, source: Path, folder: Path) -> Path:
     hook = f"import sys; from hatchling import build; build.build_{what}(sys.argv[1])"
     command = [sys.executable, "-c", hook, folder]
     result = subprocess.run(
-        command, cwd=source, capture_output=True, text=True, timeout=60, check=False
+        command, cwd=source, capture_output=True, text=True, timeout=PROCESS_PATIENCE, check=False
     )
     assert result.returncode == 0, result.stderr
     return next(folder.iterdir())
@@ -101,7 +102,7 @@ def test_an_installed_wheel_finds_its_own_scripts(tmp_path: Path) -> None:
     code = "from redismetrics.store.scripts import script; print(script('record').text, end='')"
     environment = os.environ | {"PYTHONPATH": str(installed)}
     command = [sys.executable, "-c", code]
-    text = subprocess.check_output(command, cwd=tmp_path, env=environment, timeout=60)
+    text = subprocess.check_output(command, cwd=tmp_path, env=environment, timeout=PROCESS_PATIENCE)
     assert text == b"-- included\n-- the wheel's own\n"
 
 

@@ -11,7 +11,7 @@ from redismetrics.model.options import MERGE_MODES
 from redismetrics.model.time import monotonic
 from redismetrics.recording import own_values
 from tests.fixtures.clients import NEVER
-from tests.fixtures.servers import Server
+from tests.fixtures.servers import PATIENCE, Server
 from tests.fixtures.workers import new_worker, pull_forward
 
 pytestmark = pytest.mark.slow
@@ -98,7 +98,7 @@ class World:
         recorder = one.metrics._recorder
         later = recorder.steady_clock() + BEAT_SECONDS
         recorder.steady_clock = lambda: later
-        assert one.metrics._sink._send_once(monotonic() + 10)
+        assert one.metrics._sink._send_once(monotonic() + PATIENCE)
         one.heard = self.server.time
 
     def wait(self, one: Living) -> None:

@@ -24,7 +24,7 @@ from redismetrics.model.sample import MAX_COUNT, Distribution
 from redismetrics.store.connection import Store
 from redismetrics.store.driver import run
 from redismetrics.store.namespace import open_namespace
-from tests.fixtures.servers import Server
+from tests.fixtures.servers import PATIENCE, Server
 from tests.fixtures.workers import new_worker, pull_forward
 
 NEVER = 3_600.0
@@ -164,7 +164,7 @@ def _hear(subscription: Any, count: int) -> None:
     """Read all samples of a subscription, or their summaries; *count* were recorded."""
     heard = 0
     while heard < count:
-        item = subscription.get(10)
+        item = subscription.get(PATIENCE)
         assert isinstance(item, Sample | Summary), (item, heard, count)
         if isinstance(item, Sample):
             assert math.isfinite(item.value), item
