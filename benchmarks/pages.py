@@ -118,7 +118,7 @@ def for_readme(results: Results) -> str:
     """Return the table of `HIGHLIGHTS`, and under which conditions its rows were taken."""
     shown: list[TopicResult] = []
     lines = [
-        ("", "redismetrics", "instead", "", "ratio", "range"),
+        ("", "redismetrics", "alternative", "", "ratio", "range"),
         ("---", "---:", "---", "---:", "---:", "---:"),
     ]
     for highlight in HIGHLIGHTS:
@@ -132,12 +132,13 @@ def for_readme(results: Results) -> str:
         ratio, spread = f"**{number(row.ratio or 0)} x**", f"{low} to {high}"
         lines.append((highlight.text, ours(row), highlight.instead, theirs(row), ratio, spread))
     table = "\n".join(_line(line) for line in lines)
-    taken = dict.fromkeys(
-        f"{result.machine['cores']} cores, Python {result.machine['python']}, "
-        f"{result.machine['server']}; median of {result.runs} runs, {result.day}."
-        for result in shown
-    )
-    parts = [WARNING] * _quick(results) + [table] + [" ".join(taken)] * bool(taken)
+    taken: dict[str, dict[str, None]] = {}
+    for result in shown:
+        machine = result.machine
+        where = f"{machine['cores']} cores, Python {machine['python']}, {machine['server']}"
+        taken.setdefault(where, {})[f"{result.runs} runs ({result.day})"] = None
+    measured = [f"{where}; median of {' or '.join(runs)}." for where, runs in taken.items()]
+    parts = [WARNING] * _quick(results) + [table] + [" ".join(measured)] * bool(measured)
     return "\n\n".join(parts)
 
 
