@@ -130,7 +130,7 @@ def test_a_writer_and_reader_may_note_list_and_delete_marks(server_with_users: S
     rights = {each for user in ("writer", "reader") for each in USERS[user] if each[0] == "+"}
     kept = [each for each in USERS["writer"] if each[0] != "+"]
     with server_with_users.client() as admin:
-        rules = [*kept, *rights, *more_rights("A writer that notes")]
+        rules = [*kept, *rights, *more_rights("A writer that creates")]
         admin.execute_command("ACL", "SETUSER", "marker", "reset", "on", ">password", *rules)
     with as_user(server_with_users, "marker") as metrics:
         mark = metrics.mark("deploy")
