@@ -17,6 +17,7 @@ from tests.fixtures.clients import admin, make_metrics, make_worker, metrics, ot
 from tests.fixtures.clusters import Cluster
 from tests.fixtures.servers import (
     ENVIRONMENT,
+    SECONDS,
     Server,
     ServerFailed,
     Servers,
@@ -46,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
         # A shell starts jobs in the background so. Programs that tests start would ignore it too.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in list(os.environ):
-        if name.startswith("REDISMETRICS_") and name != ENVIRONMENT:
+        if name.startswith("REDISMETRICS_") and name not in (ENVIRONMENT, SECONDS):
             del os.environ[name]
     folder = short_folder()
     os.environ["XDG_DATA_HOME"] = str(folder)

@@ -32,6 +32,15 @@ def find_files(patterns: Iterable[str]) -> list[Path]:
     return list(found)
 
 
+def empty_patterns(patterns: Iterable[str]) -> list[str]:
+    """Return the patterns with wildcards that name no file."""
+    return [
+        pattern
+        for pattern in patterns
+        if glob.has_magic(pattern) and next(glob.iglob(pattern, recursive=True), None) is None
+    ]
+
+
 def load_files(patterns: Iterable[str]) -> list[Group]:
     """Read all files that *patterns* name.
 

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from redismetrics.store.driver import Operation
+from redismetrics.store.server import now
 
+from .packing import SavedAlert
 from .states import FIRING, RESOLVED, Alert, fingerprint
 from .store import SavedGroup, load_groups, rule_id_of
 from .times import time_text
@@ -16,18 +18,26 @@ _SILENT_INTERVALS = 3
 def list_alerts(namespace: str) -> Operation[list[dict[str, Any]]]:
     """Read all alerts that are pending or fire, as `/api/v1/alerts` has them."""
     groups = yield from load_groups(namespace)
+    at = yield from now()
     return [
         {**alert_row(saved.alert), "fingerprint": fingerprint(saved.alert.labels)}
         for group in groups.values()
-        for saved in group.alerts.values()
-        if saved.alert.state != RESOLVED
+        for saved in _active(group, at).values()
     ]
 
 
 def list_rules(namespace: str) -> Operation[list[dict[str, Any]]]:
     """Read all groups with their rules and states, as `/api/v1/rules` has them."""
     groups = yield from load_groups(namespace)
-    return [_group(groups[name]) for name in sorted(groups)]
+    at = yield from now()
+    return [_group(groups[name], at) for name in sorted(groups)]
+
+
+def _active(group: SavedGroup, at: int) -> dict[bytes, SavedAlert]:
+    """Return the alerts that are pending or fire; none if nobody evaluates the group any more."""
+    if at - group.status.evaluated_at > group.status.valid_ms():
+        return {}
+    return {name: saved for name, saved in group.alerts.items() if saved.alert.state != RESOLVED}
 
 
 def alert_row(alert: Alert) -> dict[str, Any]:
@@ -44,12 +54,11 @@ def alert_row(alert: Alert) -> dict[str, Any]:
     return row
 
 
-def _group(group: SavedGroup) -> dict[str, Any]:
+def _group(group: SavedGroup, at: int) -> dict[str, Any]:
     status = group.status
     by_rule: dict[str, list[Alert]] = {}
-    for name, saved in group.alerts.items():
-        if saved.alert.state != RESOLVED:
-            by_rule.setdefault(rule_id_of(name), []).append(saved.alert)
+    for name, saved in _active(group, at).items():
+        by_rule.setdefault(rule_id_of(name), []).append(saved.alert)
     rules = [
         _rule(fields, each.error, each.took, each.evaluated_at, by_rule.get(each.rule, ()))
         for fields, each in zip(group.rules, status.rules, strict=False)
@@ -92,14 +101,17 @@ def _rule(
     }
 
 
-def findings(groups: Mapping[str, SavedGroup], now: int) -> list[str]:
+def findings(groups: Mapping[str, SavedGroup], at: int) -> list[str]:
     """Return what is wrong with the evaluation of rules, for the doctor; Unix ms."""
     found = []
     for name, group in groups.items():
         status = group.status
-        behind = now - status.evaluated_at
+        behind = at - status.evaluated_at
         if status.interval_ms and behind > _SILENT_INTERVALS * status.interval_ms + 60_000:
-            found.append(f"group {name} was last evaluated {behind // 1000} s ago")
+            found.append(
+                f"group {name} was last evaluated {behind // 1000} s ago; if its rules were "
+                "removed, it is forgotten after seven days"
+            )
         if status.interval_ms and 1000 * status.took > status.interval_ms:
             found.append(
                 f"group {name} takes {status.took:.1f} s, longer than its interval of "
@@ -112,6 +124,6 @@ def findings(groups: Mapping[str, SavedGroup], now: int) -> list[str]:
         ]
         found += [f"rule of group {name} fails: {each}" for each in failing[:5]]
         found += [f"group {name}: {each}" for each in status.problems]
-        if group.other_seen_at > now - 60_000:
+        if group.other_seen_at > at - 60_000:
             found.append(f"two processes have different rules for group {name}; deploy one text")
     return found

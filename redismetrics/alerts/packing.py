@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 import msgpack
 
 from .rules import Rule
-from .states import FIRING, PENDING, RESOLVED, Alert
+from .states import FIRING, PENDING, RESOLVED, RESOLVED_RETENTION_MS, Alert
 
 # The last ms of the year 9999, which has no time after it in ISO 8601.
 _LAST_MS = 253_402_300_799_999
+# Prometheus lets Alertmanager end an alert after four intervals without news.
+_VALID_INTERVALS = 4
 
 
 @dataclass(slots=True)
@@ -54,6 +56,10 @@ class GroupStatus:
     holder: str = ""
     rules: list[RuleStatus] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+
+    def valid_ms(self) -> int:
+        """Return how long after the last evaluation the states of its alerts count; ms."""
+        return max(_VALID_INTERVALS * self.interval_ms, RESOLVED_RETENTION_MS)
 
 
 class SavedAlert(NamedTuple):

@@ -24,6 +24,7 @@ def rule_counts(service: AlertService) -> dict[str, Any]:
         "notifications": {name: box.sent for name, box in boxes.items()},
         "notification_failures": {name: box.failed for name, box in boxes.items()},
         "notifications_dropped": {name: box.dropped for name, box in boxes.items()},
+        "files_valid": not service.status.bad_files,
     }
 
 
@@ -36,11 +37,12 @@ def _problem(service: AlertService) -> str:
 
 
 def status_of(service: AlertService) -> status_page.StatusSource:
-    """Return what the service shows of itself."""
+    """Return what the service shows of itself. Bad files and receivers do not make it unhealthy."""
     return status_page.StatusSource(
         "alerts",
         lambda: self_metrics.rule_families(rule_counts(service)),
         lambda: _problem(service),
+        service.problems,
     )
 
 

@@ -27,7 +27,7 @@ from .evaluate import (
 from .notify.alertmanager import alert_payload, needs_sending
 from .packing import GroupStatus, RuleStatus, SavedAlert, StateChange, rule_fields
 from .rules import Group
-from .states import Alert, key_of
+from .states import Alert, key_of, over
 from .store import (
     SavedGroup,
     alert_field,
@@ -200,35 +200,25 @@ class Runner:
         status = self._status(each, outcomes, at, took, missed)
         after, sending = self._after(each, outcomes, at)
         transitions = _transitions(each, outcomes, at)
-        before = each.saved
-        written = {name: saved for name, saved in after.items() if before.alerts.get(name) != saved}
-        removed = [name for name in (*before.alerts, *before.unreadable) if name not in after]
-        rules = [rule_fields(rule) for rule in each.group.rules]
+        current = SavedGroup(status, after, [rule_fields(rule) for rule in each.group.rules])
         saved = run(
             client,
-            save_group(
-                self._namespace,
-                each.name,
-                each.fence,
-                status,
-                written,
-                removed,
-                transitions,
-                rules if rules != before.rules else None,
-            ),
+            save_group(self._namespace, each.name, each.fence, each.saved, current, transitions),
         )
         self.counts.evaluations += len(outcomes)
         self.counts.failures += sum(bool(outcome.error) for outcome in outcomes)
         self.counts.seconds += took
         if not saved:
             # Another process evaluates the group. It sends what is to be sent.
-            log.warning("another process took over the rules of group %s", each.group.name)
+            log.warning(
+                "group %s: another process evaluates it now, or Redis lost its data", each.name
+            )
             each.fence = 0
             return
         self.counts.missed += missed
         if not self._is_silent:
             _report(each, outcomes, transitions)
-        each.saved = SavedGroup(status, after, rules)
+        each.saved = current
         each.states = [outcome.state for outcome in outcomes]
         if sending:
             self._send(sending)
@@ -259,21 +249,25 @@ class Runner:
         valid_until = at + 4 * max(self.interval_ms(each.group), self._resend_delay)
         after: dict[bytes, SavedAlert] = {}
         sending = []
-        for rule_id, outcome in zip(each.ids, outcomes, strict=True):
-            for alert in outcome.state.alerts.values():
-                name = alert_field(rule_id, alert)
-                sent_at = _sent_at(each.saved.alerts.get(name), alert)
-                if needs_sending(alert, sent_at, at, self._resend_delay):
-                    sent_at = at
-                    sending.append(
-                        alert_payload(
-                            alert,
-                            valid_until,
-                            self._around.external_labels,
-                            self._around.external_url,
-                        )
+        alerts = [
+            (rule_id, alert)
+            for rule_id, outcome in zip(each.ids, outcomes, strict=True)
+            for alert in outcome.state.alerts.values()
+        ]
+        for rule_id, alert in (*alerts, *_of_removed_rules(each, at)):
+            name = alert_field(rule_id, alert)
+            sent_at = _sent_at(each.saved.alerts.get(name), alert)
+            if needs_sending(alert, sent_at, at, self._resend_delay):
+                sent_at = at
+                sending.append(
+                    alert_payload(
+                        alert,
+                        valid_until,
+                        self._around.external_labels,
+                        self._around.external_url,
                     )
-                after[name] = SavedAlert(alert, sent_at)
+                )
+            after[name] = SavedAlert(alert, sent_at)
         return after, sending
 
     def release(self, client: Client) -> None:
@@ -287,6 +281,16 @@ class Runner:
 
 def _states_of(ids: Sequence[str], by_id: Mapping[str, RuleState]) -> list[RuleState]:
     return [by_id.get(each) or RuleState() for each in ids]
+
+
+def _of_removed_rules(each: _Running, at: int) -> list[tuple[str, Alert]]:
+    """Return alerts of rules that the group no longer has, which are over."""
+    found = []
+    for name, saved in each.saved.alerts.items():
+        rule_id = rule_id_of(name)
+        if rule_id not in each.ids and (alert := over(at, saved.alert)) is not None:
+            found.append((rule_id, alert))
+    return found
 
 
 def _sent_at(saved: SavedAlert | None, alert: Alert) -> int:

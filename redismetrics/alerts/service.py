@@ -17,7 +17,7 @@ from redismetrics.store.server import now
 
 from .engine import Engine
 from .evaluate import Surroundings
-from .files import WatchedFiles, load_files
+from .files import WatchedFiles, empty_patterns, load_files
 from .notify.alertmanager import Alertmanagers
 from .notify.config import Callback, NotifyConfig, NotifyReceiver, Route, Webhook, load_config
 from .notify.http import post_json
@@ -43,11 +43,13 @@ class ServiceStatus:
     """How the service does. *bad_files* says why the files on disk are not used; empty if they are.
 
     Attributes:
+        empty_patterns: Patterns of rule files that name no file.
         errors: By the thread that it holds up: why it cannot go on. Mostly, Redis is unreachable.
         passed_at: `time.monotonic` of the last whole pass.
     """
 
     bad_files: str = ""
+    empty_patterns: list[str] = field(default_factory=list)
     errors: dict[str, str] = field(default_factory=dict)
     passed_at: float = 0.0
 
@@ -91,7 +93,7 @@ class AlertService:
             lease_ms=round(1000 * options.lease),
             resend_delay_ms=round(1000 * options.resend_delay),
             send=self._alertmanagers.send,
-            problems=self._problems,
+            problems=self.problems,
         )
         config = self._notify_config()
         if config is not None:
@@ -101,9 +103,20 @@ class AlertService:
 
     def _load(self) -> list[Group]:
         try:
-            return load_files(self.options.rules)
+            groups = load_files(self.options.rules)
         except InvalidFile as error:
             raise InvalidSetting(f"rules must be valid rule files: {error}") from error
+        self._report_loaded(groups)
+        return groups
+
+    def _report_loaded(self, groups: list[Group]) -> None:
+        rules = sum(len(group.rules) for group in groups)
+        log.info("%d rules in %d groups were read", rules, len(groups))
+        self.status.empty_patterns = empty_patterns(self.options.rules)
+        for pattern in self.status.empty_patterns:
+            log.warning(
+                "no rule file matches %s; one that appears there is read within seconds", pattern
+            )
 
     def _notify_config(self) -> NotifyConfig | None:
         options = self.options
@@ -172,7 +185,7 @@ class AlertService:
         def step() -> float:
             nonlocal renew_at, look_at
             if monotonic() >= look_at or self.reload.is_set():
-                self._reload_if_changed()
+                self.reload_if_changed()
                 look_at = monotonic() + _LOOK
             if monotonic() >= renew_at:
                 self.runner.take_leases(client, server_ms(client))
@@ -194,7 +207,8 @@ class AlertService:
         if url and self.status.passed_at - before >= 1 and not self.status.errors:
             self._heartbeat.put("heartbeat", url)
 
-    def _reload_if_changed(self) -> None:
+    def reload_if_changed(self) -> None:
+        """Read the files again if they changed, or on SIGHUP; keep the old rules if one is bad."""
         asked = self.reload.is_set()
         self.reload.clear()
         if not self._watched.changed() and not asked:
@@ -207,7 +221,7 @@ class AlertService:
             return
         self.status.bad_files = ""
         self.runner.replace(groups)
-        log.info("rules were read again: %d groups", len(groups))
+        self._report_loaded(groups)
 
     def _notify(self) -> None:
         notifier = self.notifier
@@ -230,9 +244,10 @@ class AlertService:
             found |= {box.name: box for box in self.notifier.outboxes.values()}
         return found
 
-    def _problems(self) -> list[str]:
-        """Return what is wrong with files and receivers, for the doctor."""
+    def problems(self) -> list[str]:
+        """Return what is wrong with files and receivers, for the doctor and the service's page."""
         found = [self.status.bad_files] if self.status.bad_files else []
+        found += [f"no rule file matches {pattern}" for pattern in self.status.empty_patterns]
         found += [
             f"receiver {name} fails: {box.last_error}"
             for name, box in self.outboxes().items()

@@ -156,6 +156,11 @@ def _without_series(rule: Rule, now: int, alert: Alert) -> Alert | None:
         since = alert.kept_since or now
         if now - since < rule.keep_firing_for_ms:
             return replace(alert, kept_since=since)
+    return over(now, alert)
+
+
+def over(now: int, alert: Alert) -> Alert | None:
+    """Return an alert that is over at *now*, as long as receivers are told so; else None."""
     if alert.state == PENDING:
         return None
     if alert.state == FIRING:

@@ -1,8 +1,9 @@
 """What Redis holds of alerts: states, history, silences, and what was sent."""
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from hashlib import blake2b
+from hashlib import blake2b, sha1
 from typing import Any
 
 import msgpack
@@ -29,6 +30,8 @@ from .packing import (
 from .rules import Group
 from .states import Alert
 
+log = logging.getLogger("redismetrics")
+
 DAY_MS = 86_400_000
 # How long a group is kept after its last evaluation: longer than any sensible `for`.
 GROUP_TTL_MS = 7 * DAY_MS
@@ -39,6 +42,15 @@ _TTLS = msgpack.packb([GROUP_TTL_MS, HISTORY_TTL_MS, HISTORY_SIZE])
 # Fields of a group's hash that are not alerts: `GroupStatus`, its rules as they are written, and
 # the different rules of a process that does not evaluate the group.
 _STATUS, _RULES, _OTHER = b"", b"rules", b"other"
+
+
+# What alerts.lua answers.
+_IS_SAVED, _IS_DIFFERENT = 1, -1
+
+
+def _digest(status: bytes) -> str:
+    """Return what alerts.lua compares: SHA1, the only digest that Redis offers to scripts."""
+    return sha1(status, usedforsecurity=False).hexdigest()
 
 
 def alert_field(rule: str, alert: Alert) -> bytes:
@@ -69,6 +81,7 @@ class SavedGroup:
         rules: The fields of each rule as its file has them, see `rule_fields`.
         other_seen_at: When a process last had other rules under this name; Unix ms, 0: never.
         unreadable: Names of fields that cannot be read; the next evaluation removes them.
+        digest: Of its status as Redis holds it.
     """
 
     status: GroupStatus = field(default_factory=GroupStatus)
@@ -76,6 +89,7 @@ class SavedGroup:
     rules: list[dict[str, Any]] = field(default_factory=list)
     other_seen_at: int = 0
     unreadable: list[bytes] = field(default_factory=list)
+    digest: str = _digest(b"")
 
 
 def load_group(namespace: str, group: str) -> Operation[SavedGroup]:
@@ -101,7 +115,7 @@ def load_groups(namespace: str) -> Operation[dict[str, SavedGroup]]:
 def _unpack_group(group: str, flat: list[bytes]) -> SavedGroup:
     """Return the fields of a group's hash; one that cannot be read counts as missing."""
     fields = pairs(flat)
-    saved = SavedGroup()
+    saved = SavedGroup(digest=_digest(fields.get(_STATUS, b"")))
     for name, data in fields.items():
         try:
             with reading(f"group {group} of alert rules"):
@@ -141,45 +155,56 @@ def save_group(
     namespace: str,
     group: str,
     fence: int,
-    status: GroupStatus,
-    written: Mapping[bytes, SavedAlert],
-    removed: Iterable[bytes],
+    before: SavedGroup,
+    after: SavedGroup,
     changes: Iterable[StateChange],
-    rules: list[dict[str, Any]] | None = None,
 ) -> Operation[bool]:
     """Write what an evaluation changed; return False if another process has the group by now.
 
-    *rules* are those of the group, if they changed.
+    *before* is the group as this process has read or saved it last. If Redis holds another one,
+    because a failover or a crash lost the last write, the whole group is written.
     """
-    flat: list[Any] = [_STATUS, pack_status(status)]
-    if rules is not None:
-        flat += (_RULES, msgpack.packb(rules))
-    for name, saved in written.items():
-        flat += (name, pack_alert(saved))
-    of = keys.alerts(namespace)
-    (reply,) = yield [
-        (
-            "EVALSHA",
-            scripts.script("alerts").sha,
-            4,
-            keys.alert_group(namespace, group),
-            of.leases,
-            of.groups,
-            of.history,
-            group,
-            fence,
-            status.evaluated_at,
-            _TTLS,
-            _pack_list(removed),
-            # Two equal changes at one time are two members, but not those of an evaluation that is
-            # saved again because the reply was lost.
-            _pack_list(
-                pack_change(change, f"{group} {number}") for number, change in enumerate(changes)
-            ),
-            *flat,
-        )
-    ]
-    return bool(reply)
+    status = pack_status(after.status)
+    after.digest = _digest(status)
+    # Two equal changes at one time are two members, but not those of an evaluation that is saved
+    # again because the reply was lost.
+    history = [pack_change(change, f"{group} {number}") for number, change in enumerate(changes)]
+
+    def save(known: SavedGroup, digest: str) -> Operation[int]:
+        removed = [name for name in (*known.alerts, *known.unreadable) if name not in after.alerts]
+        flat: list[Any] = [_STATUS, status]
+        if after.rules != known.rules:
+            flat += (_RULES, msgpack.packb(after.rules))
+        for name, saved in after.alerts.items():
+            if known.alerts.get(name) != saved:
+                flat += (name, pack_alert(saved))
+        of = keys.alerts(namespace)
+        (reply,) = yield [
+            (
+                "EVALSHA",
+                scripts.script("alerts").sha,
+                4,
+                keys.alert_group(namespace, group),
+                of.leases,
+                of.groups,
+                of.history,
+                group,
+                fence,
+                after.status.evaluated_at,
+                _TTLS,
+                digest,
+                _pack_list(removed),
+                _pack_list(history),
+                *flat,
+            )
+        ]
+        return int(reply)
+
+    result = yield from save(before, before.digest)
+    if result == _IS_DIFFERENT:
+        log.warning("group %s: Redis lacks what was saved last; all of it is written again", group)
+        result = yield from save(SavedGroup(), "")
+    return result == _IS_SAVED
 
 
 def _pack_list(items: Iterable[bytes]) -> bytes:

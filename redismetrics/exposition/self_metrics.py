@@ -54,6 +54,7 @@ _RULES: _Table = {
     "notifications": ("counter", "Notifications that a receiver took, by receiver."),
     "notification_failures": ("counter", "Attempts to send that failed, by receiver."),
     "notifications_dropped": ("counter", "Notifications given up, by receiver."),
+    "files_valid": ("gauge", "1 if the rule files are used as they are, 0 if one is not valid."),
 }
 _PUSH: _Table = {
     "samples_sent": ("counter", "Samples that a target took."),

@@ -8,7 +8,7 @@ from redismetrics.alerts.notify.groups import Sent
 from redismetrics.alerts.notify.log_store import LEASE, read_log, write_log
 from redismetrics.alerts.packing import GroupStatus, SavedAlert, StateChange
 from redismetrics.alerts.states import FIRING, Alert
-from redismetrics.alerts.store import alert_field, load_groups, save_group
+from redismetrics.alerts.store import SavedGroup, alert_field, load_groups, save_group
 from redismetrics.store import keys
 from redismetrics.store.lease import take
 from tests.fixtures.servers import Server
@@ -25,8 +25,8 @@ def fill(metrics: Metrics) -> None:
     alert = Alert({"alertname": "A"}, {"summary": "x"}, 1.0, FIRING, NOW, NOW)
     changes = [StateChange(NOW, "g", "A", {"n": str(n)}, "a", "b", 1.0) for n in range(1500)]
     status = GroupStatus(name="g", evaluated_at=NOW)
-    fields = {alert_field("r", alert): SavedAlert(alert, NOW)}
-    assert run(save_group(namespace, "g", fence, status, fields, [], changes))
+    group = SavedGroup(status, {alert_field("r", alert): SavedAlert(alert, NOW)})
+    assert run(save_group(namespace, "g", fence, SavedGroup(), group, changes))
     fence = run(take(keys.alerts(namespace).leases, LEASE, "me", 60_000)).fence
     assert run(write_log(namespace, fence, {"a": Sent(NOW, NOW, NOW)}, []))
     metrics.silence_alerts("a=b", comment="x", author="y")

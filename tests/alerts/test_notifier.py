@@ -16,18 +16,20 @@ from redismetrics.alerts.notify.outbox import Outbox
 from redismetrics.alerts.notify.send import sender
 from redismetrics.alerts.packing import GroupStatus, SavedAlert
 from redismetrics.alerts.silences import check_silence, save_silence
-from redismetrics.alerts.states import FIRING, RESOLVED, Alert
-from redismetrics.alerts.store import alert_field, save_group
+from redismetrics.alerts.states import FIRING, RESOLVED, Alert, fingerprint
+from redismetrics.alerts.store import SavedGroup, alert_field, load_group, save_group
 from redismetrics.errors import ScriptFailed
 from redismetrics.store import keys
 from redismetrics.store.connection import Store
 from redismetrics.store.driver import Client, run
 from redismetrics.store.lease import take
+from tests.fixtures.servers import wait_until
 
 from .receivers import Receiver as Server
 from .receivers import receiving
 
 NOW = 1_700_000_000_000
+FINGERPRINT = fingerprint({"": '{}:{alertname="A"}'})
 MINUTE = 60_000
 
 
@@ -51,12 +53,13 @@ def alert(state: str = FIRING, **labels: str) -> Alert:
     )
 
 
-def save(client: Client, namespace: str, *alerts: Alert) -> None:
+def save(client: Client, namespace: str, *alerts: Alert, at: int = NOW) -> None:
     """Write the states of a group as the process that evaluates it does."""
     lease = run(client, take(keys.alerts(namespace).leases, "g", "evaluator", MINUTE))
     fields = {alert_field("r", each): SavedAlert(each) for each in alerts}
-    status = GroupStatus(name="g", evaluated_at=NOW)
-    assert run(client, save_group(namespace, "g", lease.fence, status, fields, [], []))
+    group = SavedGroup(GroupStatus(name="g", evaluated_at=at), fields)
+    before = run(client, load_group(namespace, "g"))
+    assert run(client, save_group(namespace, "g", lease.fence, before, group, []))
 
 
 def notifier(namespace: str, url: str, holder: str = "a", **options: object) -> Notifier:
@@ -158,6 +161,73 @@ def test_resolved_alerts_are_sent(client: Client, namespace: str, web: Server) -
         ("firing", 1),
         ("resolved", 1),
     ]
+
+
+def taken(sending: Notifier) -> None:
+    """Wait until the outboxes are empty."""
+    for outbox in sending.outboxes.values():
+        wait_until(lambda: not outbox.holds(f"team/webhook[0] {FINGERPRINT}"), "it is sent")  # noqa: B023
+
+
+def test_a_resolved_alert_is_sent_though_its_state_is_gone(
+    client: Client, namespace: str, web: Server
+) -> None:
+    save(client, namespace, alert())
+    sending = notifier(namespace, web.url)
+    sending.step(client, NOW)
+    web.wait_for(1)
+    taken(sending)
+    # Within the interval of the group.
+    save(client, namespace, alert(RESOLVED))
+    assert sending.step(client, NOW + MINUTE) == 0
+    save(client, namespace, at=NOW + 20 * MINUTE)
+    assert sending.step(client, NOW + 2 * MINUTE) == 0
+    assert sending.step(client, NOW + 20 * MINUTE) == 1
+    web.wait_for(2)
+    taken(sending)
+    assert [each["status"] for each in web.bodies] == ["firing", "resolved"]
+    assert sending.step(client, NOW + 300 * MINUTE) == 0
+
+
+def test_a_receiver_that_was_away_for_long_gets_what_fired_and_that_it_is_over(
+    client: Client, namespace: str, web: Server
+) -> None:
+    save(client, namespace, alert())
+    web.answers.clear()
+    sending = notifier(namespace, web.url)
+    sending.step(client, NOW)
+    web.wait_for(1)
+    save(client, namespace, alert(RESOLVED), at=NOW + 20 * MINUTE)
+    assert sending.step(client, NOW + 20 * MINUTE) == 0
+    save(client, namespace, at=NOW + 60 * MINUTE)
+    assert sending.step(client, NOW + 60 * MINUTE) == 0
+    web.answers.set()
+    taken(sending)
+    assert sending.step(client, NOW + 90 * MINUTE) == 1
+    web.wait_for(2)
+    taken(sending)
+    assert [each["status"] for each in web.bodies] == ["firing", "resolved"]
+
+
+def test_alerts_of_a_group_that_nobody_evaluates_are_over(
+    client: Client, namespace: str, web: Server
+) -> None:
+    save(client, namespace, alert())
+    sending = notifier(namespace, web.url)
+    sending.step(client, NOW)
+    web.wait_for(1)
+    taken(sending)
+    assert sending.step(client, NOW + 14 * MINUTE) == 0
+    assert sending.step(client, NOW + 21 * MINUTE) == 1
+    web.wait_for(2)
+    taken(sending)
+    assert [each["status"] for each in web.bodies] == ["firing", "resolved"]
+    # Not in a process that has just begun: all may have been away.
+    sending.stop(client, 10)
+    other = notifier(namespace, web.url, "b")
+    save(client, namespace, alert(job="y"))
+    assert other.step(client, NOW + 30 * MINUTE) == 1
+    other.stop(client, 10)
 
 
 def test_a_function_gets_the_payload(client: Client, namespace: str) -> None:

@@ -1,5 +1,6 @@
 """Groups of rules that several processes evaluate, on a real server."""
 
+import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
@@ -10,11 +11,19 @@ import redis
 
 from redismetrics.admin import examine
 from redismetrics.alerts.evaluate import Surroundings
-from redismetrics.alerts.listing import findings
-from redismetrics.alerts.packing import GroupStatus, StateChange
+from redismetrics.alerts.listing import findings, list_alerts, list_rules
+from redismetrics.alerts.packing import GroupStatus, SavedAlert, StateChange
 from redismetrics.alerts.rules import Group, Rule
 from redismetrics.alerts.runner import Runner, group_name, slot_before
-from redismetrics.alerts.store import history, load_group, note_other_text, save_group
+from redismetrics.alerts.states import Alert
+from redismetrics.alerts.store import (
+    SavedGroup,
+    history,
+    load_group,
+    note_other_text,
+    save_group,
+)
+from redismetrics.alerts.times import time_text
 from redismetrics.store import keys
 from redismetrics.store.connection import Store
 from redismetrics.store.driver import Client, run
@@ -214,6 +223,33 @@ def test_alerts_of_a_rule_that_was_removed_end(make: Make, client: Client, names
     assert states(client, namespace) == []
 
 
+def test_alerts_of_a_rule_that_was_removed_are_resolved(
+    make: Make, client: Client, namespace: str
+) -> None:
+    process = make()
+    for minute in range(3):
+        process.pass_at(START + minute * MINUTE, ({"job": "x"}, 1.0))
+    process.runner.replace([Group("g", (Rule("B", "b", True),), MINUTE, file="a.yml")])
+    process.pass_at(START + 3 * MINUTE)
+    assert states(client, namespace) == ["inactive"]
+    assert process.sent[-1]["labels"]["job"] == "x"
+    assert process.sent[-1]["endsAt"] <= time_text(START + 3 * MINUTE)
+    process.pass_at(START + 20 * MINUTE)
+    assert states(client, namespace) == []
+
+
+def test_alerts_of_a_group_that_nobody_evaluates_are_not_listed(
+    make: Make, client: Client, namespace: str
+) -> None:
+    process = make("a", Rule("Down", "down", True))
+    for at, count in ((START, 0), (round(1000 * time.time()), 1)):
+        process.pass_at(at, ({"job": "x"}, 1.0))
+        assert states(client, namespace) == ["firing"]
+        assert len(run(client, list_alerts(namespace))) == count
+        (group,) = run(client, list_rules(namespace))
+        assert len(group["rules"][0]["alerts"]) == count
+
+
 def test_a_rule_that_fails_keeps_its_alerts(make: Make, client: Client, namespace: str) -> None:
     process = make()
     for minute in range(3):
@@ -327,12 +363,43 @@ def test_changes_that_are_saved_again_after_a_lost_reply_are_in_the_history_once
     client: Client, namespace: str
 ) -> None:
     fence = run(client, take(keys.alerts(namespace).leases, "a.yml;g", "a", MINUTE)).fence
-    status = GroupStatus(name="g", evaluated_at=START)
+    group = SavedGroup(GroupStatus(name="g", evaluated_at=START))
     change = StateChange(START, "g", "Down", {}, "inactive", "pending", 1.0)
     for _ in range(2):
-        saving = save_group(namespace, "a.yml;g", fence, status, {}, [], [change, change])
+        saving = save_group(namespace, "a.yml;g", fence, SavedGroup(), group, [change, change])
         assert run(client, saving)
     assert run(client, history(namespace, 0, 10)) == [change, change]
+
+
+def test_what_a_failover_lost_of_a_group_is_written_again(
+    make: Make, client: Client, admin: redis.Redis, namespace: str
+) -> None:
+    process, key = make("a"), keys.alert_group(namespace, "a.yml;g")
+    series = ({"job": "x"}, 1.0)
+    process.pass_at(START)
+    before = admin.dump(key)
+    for minute in (1, 2, 3):
+        process.pass_at(START + minute * MINUTE, series)
+    assert states(client, namespace) == ["firing"]
+    # The replica that was promoted has the lease, but not the last writes.
+    admin.restore(key, 0, before, replace=True)
+    process.pass_at(START + 4 * MINUTE, series)
+    assert states(client, namespace) == ["firing"]
+    assert len(run(client, load_group(namespace, "a.yml;g")).rules) == 1
+
+
+def test_an_alert_that_was_saved_without_a_reply_and_is_over_is_removed(
+    make: Make, client: Client, namespace: str
+) -> None:
+    process = make("a")
+    process.pass_at(START)
+    fence = run(client, take(keys.alerts(namespace).leases, "a.yml;g", "a", MINUTE)).fence
+    known = run(client, load_group(namespace, "a.yml;g"))
+    saved = SavedAlert(Alert({"alertname": "Down"}, {}, 1.0, "firing", START, START, 0, 0))
+    lost = SavedGroup(GroupStatus(name="g", evaluated_at=START + 1), {b"Down 01": saved})
+    assert run(client, save_group(namespace, "a.yml;g", fence, known, lost, []))
+    process.pass_at(START + MINUTE)
+    assert states(client, namespace) == []
 
 
 def test_a_note_of_another_text_lets_the_group_expire(

@@ -16,9 +16,11 @@ import redis
 from redismetrics import Metrics
 from redismetrics.alerts.engine import RuleAnswer
 from redismetrics.alerts.options import AlertOptions
+from redismetrics.alerts.page import status_of
 from redismetrics.alerts.service import AlertService
 from redismetrics.alerts.start import AlertThread
 from redismetrics.errors import InvalidSetting
+from redismetrics.exposition.status_page import status_app
 from redismetrics.store import keys
 from redismetrics.store.connection import Store
 from tests.fixtures.servers import PATIENCE, PROCESS_PATIENCE, free_port, wait_until
@@ -169,6 +171,31 @@ def test_the_page_of_the_service(url: str, namespace: str, tmp_path: Path) -> No
             lambda: "redismetrics_rule_evaluations_total 0" not in page("/metrics"), "counts"
         )
         assert "redismetrics_rule_evaluations_total" in page("/metrics")
+
+
+def test_the_page_names_bad_files_and_patterns_without_files(
+    url: str, namespace: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rules = tmp_path / "rules.yml"
+    rules.write_text(RULES)
+    options = AlertOptions((str(rules), str(tmp_path / "more" / "*.yml")))
+    service = AlertService(namespace, Store(url, 5.0), options, ScriptedEngine)
+    assert f"no rule file matches {tmp_path}/more/*.yml" in caplog.text
+    app = status_app(status_of(service))
+    shown: list[str] = []
+
+    def page(path: str) -> str:
+        parts = app({"PATH_INFO": path}, lambda status, _: shown.append(status))
+        return b"".join(parts).decode()
+
+    assert page("/healthz") == f"ok\nno rule file matches {tmp_path}/more/*.yml\n"
+    assert "redismetrics_rule_files_valid 1\n" in page("/metrics")
+    rules.write_text("groups: [{name: jobs, rulez: []}]")
+    service.reload.set()
+    service.reload_if_changed()
+    assert "rulez not found" in page("/healthz")
+    assert "redismetrics_rule_files_valid 0\n" in page("/metrics")
+    assert set(shown) == {"200 OK"}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -67,7 +68,7 @@ def evaluate(url: str, namespace: str, *rules: Rule) -> None:
         send=lambda _: None,
     )
     runner.take_leases(store.client())
-    assert runner.evaluate_next(store.client(), engine, 1_700_000_000_000)
+    assert runner.evaluate_next(store.client(), engine, round(1000 * time.time()))
     store.close()
 
 

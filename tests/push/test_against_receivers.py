@@ -26,7 +26,7 @@ from redismetrics.recording.backoff import Backoff
 from redismetrics.store.connection import Store
 from tests.fixtures.exposition import samples
 from tests.fixtures.prometheus import running_prometheus
-from tests.fixtures.servers import PATIENCE, free_port, wait_until
+from tests.fixtures.servers import PATIENCE, free_port, seconds_beside, wait_until
 from tests.fixtures.webserver import running as serving
 from tests.push.receivers import Receiver, otlp_points, receiving
 
@@ -163,6 +163,36 @@ def test_totals_are_right_after_restarts_of_either_side(
         with run(tmp_path, port) as at:
             wait_until(lambda: asked(at) == page(recorded), "what waited is there")
             assert (counts.refused, counts.dropped) == (0, 0)
+
+
+@pytest.mark.slow
+def test_every_sample_in_prometheus_is_a_total_of_ours(recorded: Metrics, tmp_path: Path) -> None:
+    httpx = pytest.importorskip("httpx", reason="needs httpx")
+    tags = {"queue": "b"}
+    recorded.increment("mails", tags=tags)
+    recorded.flush()
+    totals = [1]
+    with receiving_prometheus(tmp_path, free_port()) as at:
+        with pushing(recorded, f"{at}/api/v1/write") as service:
+            until = time.monotonic() + seconds_beside(4)
+            while time.monotonic() < until:
+                amount = len(totals) % 5
+                recorded.increment("mails", amount, tags=tags)
+                totals.append(totals[-1] + amount)
+                recorded.flush()
+                time.sleep(INTERVAL / 7)
+            wait_until(lambda: asked(at) == page(recorded), "all totals are there")
+            counts = service.targets[0].queue.counts
+            assert (counts.refused, counts.dropped) == (0, 0)
+        (series,) = httpx.get(
+            f"{at}/api/v1/query", params={"query": "mails_total[1h]", "time": str(time.time() + 1)}
+        ).json()["data"]["result"]
+    times, values = zip(*((at, int(value)) for at, value in series["values"]), strict=True)
+    print(f"{len(values)} samples of {len(set(values))} totals, {counts.sent} in all series")
+    assert set(values) <= set(totals)
+    assert list(values) == sorted(values)
+    assert values[-1] == totals[-1]
+    assert list(times) == sorted(set(times))
 
 
 @pytest.mark.slow

@@ -8,10 +8,11 @@ between lets the next one send it again.
 import logging
 import threading
 from collections.abc import Iterable
+from dataclasses import replace
 
 from redismetrics.alerts.silences import list_silences, silenced_by
-from redismetrics.alerts.states import PENDING, Alert
-from redismetrics.alerts.store import load_groups
+from redismetrics.alerts.states import FIRING, PENDING, RESOLVED, Alert, fingerprint
+from redismetrics.alerts.store import SavedGroup, load_groups
 from redismetrics.errors import StoreError
 from redismetrics.store import keys
 from redismetrics.store.driver import Client, Operation, run
@@ -44,7 +45,14 @@ class Notifier:
         self._namespace, self._config, self._holder = namespace, config, holder
         self._lease_ms = lease_ms
         self._fence = 0
+        # When this process began to notify; Unix ms.
+        self._since = 0
         self._log: dict[str, Sent] = {}
+        # What outboxes may still hold, by its field.
+        self._handed_on: dict[str, Notification] = {}
+        # Alerts that are over, by their fingerprints, until all receivers that know that they fired
+        # are told. Redis forgets them earlier.
+        self._over: dict[str, Alert] = {}
         self._lock = threading.Lock()
         self._taken: list[Notification] = []
         self.outboxes = {
@@ -59,12 +67,12 @@ class Notifier:
         Raises:
             StoreError: If Redis is unreachable.
         """
-        if not self._have_lease(client):
+        if not self._have_lease(client, now):
             return 0
         self._write_taken(client)
         groups = run(client, load_groups(self._namespace))
-        alerts = (saved.alert for group in groups.values() for saved in group.alerts.values())
-        audible = run(client, self._audible(alerts, now))
+        alerts = [each for group in groups.values() for each in self._alerts_of(group, now)]
+        audible = run(client, self._audible(self._with_those_over(alerts), now))
         due, looked_at = due_notifications(
             group_alerts(self._config.route, audible), self._config.receivers, self._log, now
         )
@@ -74,11 +82,48 @@ class Notifier:
             # In this order: what the outbox no longer holds is noted as taken.
             if not outbox.holds(each.field) and not self._was_taken(each.field):
                 outbox.put(each.field, each)
+                self._handed_on[each.field] = each
                 handed_on += 1
         self._write(client, looked_at, now)
         return handed_on
 
-    def _have_lease(self, client: Client) -> bool:
+    def _alerts_of(self, group: SavedGroup, now: int) -> list[Alert]:
+        """Return the alerts of a group. If nobody evaluates it any more, those that fired are over.
+
+        That may be since its rules were removed. A process that has just begun to notify waits as
+        long: perhaps no process ran.
+        """
+        alerts = [saved.alert for saved in group.alerts.values()]
+        if now - max(group.status.evaluated_at, self._since) <= group.status.valid_ms():
+            return alerts
+        over_at = group.status.evaluated_at + group.status.valid_ms()
+        return [
+            replace(each, state=RESOLVED, resolved_at=over_at) if each.state == FIRING else each
+            for each in alerts
+            if each.state != PENDING
+        ]
+
+    def _with_those_over(self, alerts: list[Alert]) -> list[Alert]:
+        """Add alerts that are over and gone from Redis, while a receiver thinks that they fire."""
+        over = {fingerprint(each.labels): each for each in alerts if each.state == RESOLVED}
+        if not over and not self._over:
+            return alerts
+        self._handed_on = {
+            name: each
+            for name, each in self._handed_on.items()
+            if self.outboxes[each.receiver.name, each.way].holds(name) or self._was_taken(name)
+        }
+        sent = (*self._log.values(), *(each.sent for each in self._handed_on.values()))
+        known = {each for one in sent for each in one.firing}
+        here = {fingerprint(each.labels) for each in alerts}
+        self._over = {
+            name: each
+            for name, each in (self._over | over).items()
+            if name in known and (name in over or name not in here)
+        }
+        return [*alerts, *(each for name, each in self._over.items() if name not in here)]
+
+    def _have_lease(self, client: Client, now: int) -> bool:
         key = keys.alerts(self._namespace).leases
         lease = run(client, take(key, LEASE, self._holder, self._lease_ms))
         if lease.holder != self._holder:
@@ -86,12 +131,13 @@ class Notifier:
             return False
         if lease.fence != self._fence:
             self._lose()
-            self._fence = lease.fence
+            self._fence, self._since = lease.fence, now
             self._log = run(client, read_log(self._namespace))
         return True
 
     def _lose(self) -> None:
         self._fence = 0
+        self._handed_on, self._over = {}, {}
         for outbox in self.outboxes.values():
             outbox.clear()
 

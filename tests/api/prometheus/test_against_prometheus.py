@@ -14,7 +14,7 @@ from redismetrics import Metrics
 from redismetrics.api.app import create_app
 from tests.api.prometheus.answers import BASE, data
 from tests.fixtures.prometheus import running_prometheus
-from tests.fixtures.servers import PATIENCE, free_port
+from tests.fixtures.servers import PATIENCE, free_port, seconds_beside
 from tests.fixtures.webserver import running
 
 httpx = pytest.importorskip("httpx", reason="needs httpx")
@@ -44,8 +44,8 @@ def ranged(at: str, query: str, times: tuple[float, float, float]) -> Answer:
     }
 
 
-def until(check: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + PATIENCE
+def until(check: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
+    deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         if found := check():
             return found
@@ -111,15 +111,19 @@ remote_write:
         port_holder = free_port()
         config = config.replace("SELF", f"127.0.0.1:{port_holder}")
         with running_prometheus(tmp_path, config, port=port_holder) as theirs:
-            scrapes = "count_over_time(up[1m])"
+            seconds = seconds_beside(10)
+            scrapes = "count_over_time(up[1h])"
             until(
                 lambda: any(
-                    float(count) >= 20 for count in instant(theirs, scrapes, time.time()).values()
+                    float(count) >= 2 * seconds
+                    for count in instant(theirs, scrapes, time.time()).values()
                 ),
                 "it scraped too few times",
+                PATIENCE + 2 * seconds,
             )
             end = math.floor(time.time()) - 3
-            times = (end - 2, end, 1)
+            # Not at the beginning: of a series that begins, 2.42 extrapolates more than 3.
+            times = (end - seconds + 8, end, 1)
             gauges = '{job="itself", __name__!~".+_(total|bucket)"}'
             until(
                 lambda: len(instant(ours, "process_start_time_seconds", end)) == 1,
@@ -129,7 +133,6 @@ remote_write:
             assert len(expected) > 20
             assert ranged(ours, gauges, times) == expected
             for query in (
-                # Of a series that begins, 2.42 extrapolates more than 3.
                 'rate(prometheus_http_requests_total{handler="/metrics"}[3s])',
                 "increase(process_cpu_seconds_total[3s])",
                 'rate(prometheus_http_request_duration_seconds_bucket{handler="/metrics"}[3s])',

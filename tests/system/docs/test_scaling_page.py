@@ -13,7 +13,7 @@ from redismetrics import Metrics, ScriptFailed
 from redismetrics.alerts.notify.groups import Sent
 from redismetrics.alerts.notify.log_store import write_log
 from redismetrics.alerts.packing import GroupStatus, StateChange
-from redismetrics.alerts.store import save_group
+from redismetrics.alerts.store import SavedGroup, save_group
 from redismetrics.export import export
 from redismetrics.push.snapshot import read_snapshot
 from redismetrics.store import keys, requests
@@ -85,6 +85,7 @@ def test_each_user_of_the_page_may_do_its_work(server_with_users: Server) -> Non
             worker.pass_once()
         assert worker.counts.last_error is None
         assert len(reader.list_metrics()) == 4
+        assert reader.alert_history() == reader.list_alerts() == reader.list_silences() == []
         assert reader.get_stats()["storage"]["names"] == 4
         assert writer.mark_process_dead(os.getpid()) == 1
         assert 'jobs_total{a="b"} 3' in export(metrics=reader)
@@ -120,6 +121,11 @@ def test_a_server_that_records_may_remember_requests_and_clear_forgets_them(
             assert metrics.internals.run(claim) is None
             metrics.internals.run(requests.remember("prod", "0" * 32, b"{}", 60_000))
             assert metrics.internals.run(requests.find("prod", "0" * 32)) == b"{}"
+            metrics.increment("jobs", exemplar={"trace_id": "t1"})
+            assert metrics.flush().stored == 1
+            assert metrics.delete_mark(metrics.mark("deploy").id)
+            silence = metrics.silence_alerts("a=b", comment="x", author="y")
+            assert metrics.expire_silence(silence["id"])
         admin.execute_command("ACL", "SETUSER", "server", *more_rights("`clear` needs"))
         with as_user(server_with_users, "server") as metrics:
             metrics.clear(confirm=True)
@@ -152,7 +158,10 @@ def test_a_worker_may_evaluate_rules_send_alerts_and_silence_them(
         lease = run(take(keys.alerts("prod").leases, "g", "me", 60_000))
         status = GroupStatus(name="g", evaluated_at=1_790_000_000_000)
         change = StateChange(1_790_000_000_000, "g", "A", {}, "inactive", "firing", 1.0)
-        assert run(save_group("prod", "g", lease.fence, status, {}, [b"a b"], [change]))
+        group = SavedGroup(status)
+        assert run(save_group("prod", "g", lease.fence, SavedGroup(), group, [change]))
+        # Another process has written it since.
+        assert run(save_group("prod", "g", lease.fence, SavedGroup(), group, [change]))
         assert run(take(keys.alerts("prod").leases, "notify", "me", 60_000)).holder == "me"
         assert not run(write_log("prod", 1, {"a": Sent(1)}, ["b"]))
         silence = metrics.silence_alerts("a=b", comment="x", author="y")
@@ -171,7 +180,7 @@ def test_a_reader_with_more_rights_may_push(server_with_users: Server) -> None:
     with as_user(server_with_users, "push") as metrics:
         run = metrics.internals.run
         snapshot = run(read_snapshot(metrics.internals.query_context, 60_000))
-        assert [each.name for each in snapshot.families] == ["jobs_total"]
+        assert "jobs_total" in [each.name for each in snapshot.families]
         assert run(take(keys.push_leases("prod"), "target", "me", 60_000)).holder == "me"
         assert run(leases.release(keys.push_leases("prod"), "target", "me")).valid_ms == 0
         with pytest.raises(ScriptFailed):
