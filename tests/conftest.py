@@ -1,10 +1,12 @@
 """Fixtures of all tests: a private server for the session, and a namespace for each test."""
 
+import gc
 import itertools
 import os
 import re
 import shutil
 import signal
+import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -52,6 +54,9 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = short_folder()
     os.environ["XDG_DATA_HOME"] = str(folder)
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    # Tests start hundreds of processes: let the first keep what it compiles.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     if hasattr(config.option, "loadscopereorder"):
         # pytest-xdist would start with the files of many tests, which are not those that take long.
         config.option.loadscopereorder = False
@@ -63,6 +68,17 @@ def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
     workers = yield
     chosen = "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ
     return workers if chosen else workers + workers // 2
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep the tests themselves out of garbage collections, which some tests ask for."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 
@@ -93,7 +94,11 @@ def modules() -> dict[str, Path]:
 
 
 MODULES = modules()
-TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
+
+
+@cache
+def tree_of(name: str) -> ast.Module:
+    return ast.parse(MODULES[name].read_text())
 
 
 def imports(name: str, *, late: bool = True) -> Iterator[tuple[str, int]]:
@@ -101,7 +106,7 @@ def imports(name: str, *, late: bool = True) -> Iterator[tuple[str, int]]:
 
     With *late* false, without imports inside functions and under `if TYPE_CHECKING`.
     """
-    for node in ast.walk(TREES[name]) if late else at_import(TREES[name]):
+    for node in ast.walk(tree_of(name)) if late else at_import(tree_of(name)):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name.partition(".")[0] == "redismetrics":
@@ -167,7 +172,8 @@ def test_a_package_imports_only_what_its_row_allows() -> None:
 
 
 def test_modules_take_nothing_but_the_version_from_the_top() -> None:
-    for name, tree in TREES.items():
+    for name in MODULES:
+        tree = tree_of(name)
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and imported_from(name, node) == "":
                 names = {alias.name for alias in node.names} - set(MODULES)
@@ -238,7 +244,8 @@ def test_files_are_short_enough_to_read_at_one_sitting() -> None:
 
 def test_private_names_are_not_imported_from_another_module() -> None:
     found = set()
-    for name, tree in TREES.items():
+    for name in MODULES:
+        tree = tree_of(name)
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and imported_from(name, node) is not None:
                 for alias in node.names:
@@ -259,7 +266,8 @@ def test_messages_say_must_be_and_not_wanted() -> None:
 
 def test_a_class_name_has_one_meaning() -> None:
     homes: dict[str, list[str]] = {}
-    for name, tree in TREES.items():
+    for name in MODULES:
+        tree = tree_of(name)
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef):
                 homes.setdefault(node.name, []).append(name)
@@ -276,7 +284,7 @@ def test_no_submodule_replaces_a_name_that_its_package_hands_on() -> None:
 
 
 def handed_on(package: str) -> set[str]:
-    for node in TREES[package].body:
+    for node in tree_of(package).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return set(ast.literal_eval(node.value))
     return set()
@@ -284,7 +292,7 @@ def handed_on(package: str) -> set[str]:
 
 @pytest.mark.parametrize("package", [name for name in MODULES if "__init__" in MODULES[name].name])
 def test_a_package_s_init_is_a_docstring_and_imports(package: str) -> None:
-    tree = TREES[package]
+    tree = tree_of(package)
     assert ast.get_docstring(tree)
     body = tree.body[1:]
     if package.removeprefix("__init__") not in PUBLIC:

@@ -110,6 +110,7 @@ class Attack:
         self.report = Report()
         self._over = asyncio.Event()
         self._base = os.urandom(4).hex()
+        self._bombs = _bombs()
 
     async def run(self, seconds: float, process_id: int, only: str) -> Report:
         """Attack for *seconds*, and longer until each honest client got an answer.
@@ -201,7 +202,7 @@ class Attack:
             await until_closed(writer)
 
     async def _bomb(self, number: int) -> None:
-        body, kind = BOMB_BODIES[number % len(BOMB_BODIES)]
+        body, kind = self._bombs[number % len(self._bombs)]
         await ask(
             self.port,
             "POST",
@@ -351,9 +352,6 @@ def _bombs() -> list[tuple[bytes, str]]:
         (gzip.compress(deep), json_type),
         (gzip.compress(b"\0" * (64 << 20)), protobuf_type),
     ]
-
-
-BOMB_BODIES = _bombs()
 
 
 # -- the server -----------------------------------------------------------------------------------
