@@ -3,6 +3,7 @@
 -- Some steps return why nothing may be changed, as in commit.lua's Returns.
 
 -- @include "numbers"
+-- @include "slices"
 -- @include "rights"
 -- @include "record_state"
 
@@ -139,7 +140,7 @@ local function read_sizes(metric)
     fields[#fields + 1], growths[#growths + 1] = 'samples ' .. sealed[1], sealed[2]
   end
   if #fields > 0 then
-    local found = redis.call('HMGET', metric.key.held, unpack(fields))
+    local found = read_fields(metric.key.held, fields)
     for n, field in ipairs(fields) do
       local size = tonumber(found[n] or '0')
       if not size then

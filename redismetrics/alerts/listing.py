@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from redismetrics.promql.number_format import format_value
 from redismetrics.store.driver import Operation
 from redismetrics.store.server import now
 
@@ -47,7 +48,7 @@ def alert_row(alert: Alert) -> dict[str, Any]:
         "annotations": alert.annotations,
         "state": alert.state,
         "activeAt": time_text(alert.active_since),
-        "value": f"{alert.value:.17g}",
+        "value": format_value(alert.value),
     }
     if alert.kept_since:
         row["keepFiringSince"] = time_text(alert.kept_since)

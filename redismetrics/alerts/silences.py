@@ -1,5 +1,6 @@
 """Silences: alerts that match are not sent for a time."""
 
+import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +21,8 @@ MAX_TEXT = 1000
 # How long a silence can still be seen after its end.
 KEPT_MS = 5 * 86_400_000
 _LONGEST_MS = 10 * 365 * 86_400_000
+# What can be a part of the path of a request.
+_ID = re.compile(r"[A-Za-z0-9-]{1,100}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ def check_silence(
 
     Raises:
         InvalidQuery: If it has no matchers or ones that match everything, ends before it starts or
-            in the past, or has no comment or author.
+            in the past, has no comment or author, or an id that cannot be one.
     """
     of = tuple(matchers)
     if not 1 <= len(of) <= MAX_MATCHERS:
@@ -83,7 +86,12 @@ def check_silence(
             raise InvalidQuery(
                 f"{what} of a silence must have 1 to {MAX_TEXT} characters, got {len(text)}"
             )
-    for text in (id, author, comment, *(part for each in of for part in (each.name, each.value))):
+    if id and not _ID.match(id):
+        raise InvalidQuery(
+            "id of a silence must be 1 to 100 letters, digits and -; leave it out for a new one, "
+            f"got {shown(id, 120)}"
+        )
+    for text in (author, comment, *(part for each in of for part in (each.name, each.value))):
         try:
             text.encode()
         except UnicodeEncodeError as error:

@@ -253,9 +253,5 @@ def _read(data: bytes, now: int) -> Silence:
         author=author,
         comment=comment,
         now=now,
-        id=str(given)[:100],
+        id=str(given),
     )
-
-
-def _ms(text: object) -> int:
-    return to_ms(datetime.fromisoformat(str(text)))

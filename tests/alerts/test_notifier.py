@@ -360,3 +360,36 @@ def test_what_was_taken_is_logged_once_redis_takes_it(
     admin.delete(sent)
     one.step(client, NOW)
     assert [each.sent_at for each in run(client, read_log(namespace)).values()] == [NOW]
+
+
+def test_what_a_receiver_refuses_waits_for_the_group_interval(
+    client: Client, namespace: str, web: Server
+) -> None:
+    save(client, namespace, alert())
+    web.status = 400
+    one = notifier(namespace, web.url)
+    assert one.step(client, NOW) == 1
+    (outbox,) = one.outboxes.values()
+    outbox.stop(30)
+    assert (outbox.dropped, outbox.holds("x")) == (1, False)
+    # The service takes a step each second.
+    assert [one.step(client, NOW + second * 1000) for second in range(1, 300)] == [0] * 299
+    assert one.step(client, NOW + 5 * MINUTE) == 1
+
+
+def test_a_new_holder_sends_nothing_before_it_has_read_the_log(
+    client: Client, admin: redis.Redis, namespace: str, web: Server
+) -> None:
+    save(client, namespace, alert())
+    first = notifier(namespace, web.url)
+    first.step(client, NOW)
+    first.stop(client, 30)
+    sent = keys.alerts(namespace).sent
+    admin.rename(sent, f"{sent}:away")
+    admin.set(sent, "of another kind")
+    second = notifier(namespace, web.url, "b")
+    with pytest.raises(ScriptFailed):
+        second.step(client, NOW + 1000)
+    admin.rename(f"{sent}:away", sent)
+    assert second.step(client, NOW + 2000) == 0
+    assert len(web.posts) == 1

@@ -1,7 +1,10 @@
 """Transitions of alerts, one evaluation a minute."""
 
+import math
+
 import pytest
 
+from redismetrics.alerts.listing import alert_row
 from redismetrics.alerts.rules import Rule
 from redismetrics.alerts.states import (
     FIRING,
@@ -113,3 +116,10 @@ def test_records() -> None:
     ]
     with pytest.raises(RuleFailed, match="after applying rule labels"):
         label_records(of, [({"kind": kind}, 1.0) for kind in "ab"])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(math.inf, "+Inf"), (-math.inf, "-Inf"), (math.nan, "NaN"), (0.1, "0.1")]
+)
+def test_values_are_written_as_prometheus_writes_them(value: float, text: str) -> None:
+    assert alert_row(Alert({}, {}, value, "firing", 1))["value"] == text

@@ -9,6 +9,8 @@ import redis
 
 from redismetrics.alerts.label_matchers import check_matcher
 from redismetrics.alerts.listing import findings, list_rules
+from redismetrics.alerts.notify.groups import Sent
+from redismetrics.alerts.notify.log_store import read_log
 from redismetrics.alerts.silences import check_silence, list_silences, save_silence
 from redismetrics.alerts.store import history, load_group, load_groups, note_other_text
 from redismetrics.store import keys
@@ -125,3 +127,14 @@ def test_a_silence_that_cannot_be_read_hides_no_other(
     assert run(client, list_silences(namespace, START)) == [silence]
     run(client, save_silence(namespace, silence, START))
     assert list(admin.hgetall(keys.alerts(namespace).silences)) == [silence.id.encode()]
+
+
+@pytest.mark.parametrize("value", [*HOSTILE, msgpack.packb([1, 2, 3, [[4]], []])])
+def test_an_entry_of_the_log_of_notifications_that_cannot_be_read_hides_no_other(
+    client: Client, admin: redis.Redis, namespace: str, value: bytes
+) -> None:
+    known = msgpack.packb([1, 2, 3, ["abc"], []])
+    admin.hset(keys.alerts(namespace).sent, mapping={"team/webhook[0] 1": known, "b": value})
+    assert run(client, read_log(namespace)) == {
+        "team/webhook[0] 1": Sent(1, 2, 3, frozenset({"abc"}), frozenset())
+    }

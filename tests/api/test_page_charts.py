@@ -363,3 +363,19 @@ def test_heat_map_is_copied_as_a_heat_map(browser: Any, address: str) -> None:
         text = panel.locator("code").nth(1).text_content()
         assert "/api/heat?name=seconds&interval=1m&since=" in text
         assert page.request.get(text).ok
+
+
+@pytest.mark.parametrize("path", ["metric/jobs", f"explore?q={quote('sum(jobs_total)')}"])
+def test_crosshair_stays_on_the_chart_of_a_shorter_window(
+    browser: Any, address: str, path: str
+) -> None:
+    with opened(browser, address) as page:
+        show(page, address, path)
+        heard(page, "End")
+        expect(page.locator(".tip")).to_be_visible()
+        shorter = f"{'&' if '?' in path else '?'}since={SINCE}&until={SINCE + 600}"
+        page.evaluate("(hash) => { location.hash = hash; }", f"#/{path}{shorter}")
+        expect(page.locator(".told")).to_contain_text(re.compile("1[01] intervals of"))
+        expect(page.locator(".waiting")).to_have_count(0)
+        expect(page.locator(".banner.failure")).to_have_count(0)
+        expect(page.locator(".tip time")).to_be_visible()

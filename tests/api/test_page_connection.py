@@ -206,3 +206,85 @@ def test_a_paused_page_asks_for_nothing(browser: Any, recorded: Metrics) -> None
         with page.expect_request("**/api/stats*"):
             page.keyboard.press("Space")
             page.clock.fast_forward(LONG)
+
+
+ASK = """async () => {
+  const api = await import(new URL("ui/x/js/api.js", document.baseURI));
+  try {
+    return [await api.ask("info", {}, leave.signal)];
+  } catch (error) {
+    return [error.name, error.status ?? null, error.message];
+  }
+}"""
+
+
+@pytest.mark.parametrize(
+    ("prepare", "name", "status", "message"),
+    [
+        # A view that is left while an answer comes.
+        (
+            """fetch = async (_, {signal}) => new Response(new ReadableStream({start(body) {
+              signal.addEventListener("abort", () => body.error(signal.reason));
+              setTimeout(() => leave.abort());
+            }}))""",
+            "AbortError",
+            None,
+            "",
+        ),
+        # A connection that is cut while an answer comes.
+        (
+            """fetch = async () => new Response(new ReadableStream({start(body) {
+              body.error(new TypeError("network error"));
+            }}))""",
+            "Error",
+            0,
+            "does not answer",
+        ),
+        # The page of a proxy.
+        ("fetch = async () => new Response('<html>')", "Error", 200, "cannot be read"),
+        ("fetch = async () => new Response('<html>', {status: 502})", "Error", 502, "answered 502"),
+        # A connection that hangs.
+        (
+            """AbortSignal.timeout = () =>
+              AbortSignal.abort(new DOMException("too long", "TimeoutError"))""",
+            "Error",
+            0,
+            "does not answer",
+        ),
+    ],
+)
+def test_answers_that_do_not_come_whole_are_errors(
+    browser: Any, recorded: Metrics, prepare: str, name: str, status: int | None, message: str
+) -> None:
+    with running(create_app(recorded)) as at, opened(browser, at) as page:
+        page.goto(f"{at}/")
+        expect(page.locator("main")).to_contain_text("jobs")
+        page.evaluate(f"() => {{ window.leave = new AbortController(); {prepare} }}")
+        found = page.evaluate(ASK)
+        assert found[:2] == [name, status]
+        assert message in found[2]
+
+
+def test_attempts_to_reconnect_leave_no_listeners(browser: Any, recorded: Metrics) -> None:
+    with running(create_app(recorded)) as at, opened(browser, at) as page:
+        page.goto(f"{at}/#/store")
+        expect(page.locator("main")).to_contain_text("Cardinality")
+        left = page.evaluate(
+            """async () => {
+              const {stream} = await import(new URL("ui/x/js/stream.js", document.baseURI));
+              const leave = new AbortController();
+              const {signal} = leave;
+              let listeners = 0;
+              const [add, remove] = [signal.addEventListener, signal.removeEventListener];
+              signal.addEventListener = (...all) => (listeners++, add.apply(signal, all));
+              signal.removeEventListener = (...all) => (listeners--, remove.apply(signal, all));
+              globalThis.fetch = async () => { throw new TypeError("no server"); };
+              Math.random = () => -0.5;
+              let cuts = 0;
+              await stream({}, ({kind}) => {
+                if (kind === "cut" && ++cuts === 20) leave.abort();
+              }, signal);
+              return [cuts, listeners];
+            }"""
+        )
+        assert left == [20, 0]

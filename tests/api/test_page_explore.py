@@ -235,3 +235,11 @@ def test_alert_is_silenced_for_other_times_by_the_menu(browser: Any, address: st
         page.get_by_role("button", name="End").click()
         expect(page.locator(".silence")).to_have_count(0)
         expect(pending.get_by_role("button", name="Silence", exact=True)).to_be_visible()
+
+
+def test_infinite_values_are_signs(browser: Any, address: str) -> None:
+    with opened(browser, address) as page:
+        page.goto(f"{address}/#/explore?q=vector(1)/0")
+        expect(page.locator("main table td.number")).to_have_text("∞")
+        page.goto(f"{address}/#/explore?q=-vector(1)/0")
+        expect(page.locator("main table td.number")).to_have_text("−∞")

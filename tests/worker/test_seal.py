@@ -221,3 +221,21 @@ def test_metrics_with_many_changes_are_sealed_first(
     monkeypatch.setattr(seal, "seal", spy)
     one.pass_once()
     assert order == ["busy", "old"]
+
+
+@pytest.mark.slow
+def test_a_history_of_months_is_sealed(url: str, namespace: str, make: Make) -> None:
+    """Redis gives a script at most some thousand values of one command at once."""
+    hours, long = 3_000, 400 * 86_400.0
+    long_kept = {f"{each}_retention": long for each in ("raw", "minute", "hour", "day")}
+    with Metrics(
+        url, namespace=namespace, flush_interval=NEVER, max_age=300 * 86_400.0, **long_kept
+    ) as metrics:
+        now = int(time.time()) // 3_600 * 3_600
+        for hour in range(hours):
+            metrics.gauge("depth", hour, timestamp=now - 3_600 * hour)
+        assert metrics.flush().stored == hours
+        worker = make()
+        worker.pass_once(alone=True)
+        assert (worker.counts.last_error, worker.counts.samples) == (None, hours)
+        assert metrics.query("depth", aggregation="count") == hours

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 
 import msgpack
 
+from redismetrics.errors import FormatMismatch
 from redismetrics.store import keys, scripts
 from redismetrics.store.driver import Operation
 from redismetrics.store.replies import pairs, reading
+from redismetrics.store.unreadable import skip
 
 from .groups import Sent
 
@@ -18,13 +20,26 @@ def read_log(namespace: str) -> Operation[dict[str, Sent]]:
     """Read what was sent in the last five days, by the names of groups and ways."""
     (flat,) = yield [("HGETALL", keys.alerts(namespace).sent)]
     found = {}
-    with reading("the log of notifications"):
-        for name, data in pairs(flat).items():
-            first, flushed, sent, firing, resolved = msgpack.unpackb(data)
-            found[name.decode()] = Sent(
-                int(first), int(flushed), int(sent), frozenset(firing), frozenset(resolved)
-            )
+    for name, data in pairs(flat).items():
+        try:
+            with reading("an entry of the log of notifications"):
+                found[name.decode()] = _unpack(data)
+        except FormatMismatch as error:
+            # Its group is notified as if it were new.
+            skip(f"what was sent to {name.decode(errors='replace')!r}", error)
     return found
+
+
+def _unpack(data: bytes) -> Sent:
+    first, flushed, sent, firing, resolved = msgpack.unpackb(data)
+    prints = (frozenset(map(_text, firing)), frozenset(map(_text, resolved)))
+    return Sent(int(first), int(flushed), int(sent), *prints)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a fingerprint must be a str, got {type(value).__name__}")
+    return value
 
 
 def write_log(

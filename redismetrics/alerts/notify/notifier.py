@@ -55,6 +55,9 @@ class Notifier:
         self._over: dict[str, Alert] = {}
         self._lock = threading.Lock()
         self._taken: list[Notification] = []
+        # When what was handed on may be handed on again, by its field: the log says nothing of what
+        # a receiver refuses.
+        self._next_at: dict[str, int] = {}
         self.outboxes = {
             (receiver.name, way): Outbox(f"{receiver.name}/{way}", send, self._note)
             for receiver in config.receivers.values()
@@ -76,13 +79,17 @@ class Notifier:
         due, looked_at = due_notifications(
             group_alerts(self._config.route, audible), self._config.receivers, self._log, now
         )
+        self._next_at = {name: at for name, at in self._next_at.items() if now < at}
         handed_on = 0
         for each in due:
             outbox = self.outboxes[each.receiver.name, each.way]
+            if each.field in self._next_at:
+                continue
             # In this order: what the outbox no longer holds is noted as taken.
             if not outbox.holds(each.field) and not self._was_taken(each.field):
                 outbox.put(each.field, each)
                 self._handed_on[each.field] = each
+                self._next_at[each.field] = now + each.group.route.group_interval
                 handed_on += 1
         self._write(client, looked_at, now)
         return handed_on
@@ -131,13 +138,14 @@ class Notifier:
             return False
         if lease.fence != self._fence:
             self._lose()
-            self._fence, self._since = lease.fence, now
+            # First the log: without it all that fires would be sent again.
             self._log = run(client, read_log(self._namespace))
+            self._fence, self._since = lease.fence, now
         return True
 
     def _lose(self) -> None:
         self._fence = 0
-        self._handed_on, self._over = {}, {}
+        self._handed_on, self._over, self._next_at = {}, {}, {}
         for outbox in self.outboxes.values():
             outbox.clear()
 

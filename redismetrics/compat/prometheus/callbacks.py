@@ -7,6 +7,7 @@ be recorded, so the function is called there too, for at most a share of the tim
 import logging
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,20 +52,23 @@ class Callbacks:
             gauge._value = LocalValue()
             self._callbacks.append(callback)
             # The first recording starts the threads that call it from now on.
-            self._sample(callback)
+            self._sample(callback, gauge)
 
     def sample(self) -> None:
         """Record the values of all functions that are due."""
         for callback in self._callbacks[:]:
-            if callback.gauge() is None:
-                self._callbacks.remove(callback)
+            gauge = callback.gauge()
+            if gauge is None:
+                # Another thread may be faster.
+                with suppress(ValueError):
+                    self._callbacks.remove(callback)
             elif monotonic() >= callback.due:
-                self._sample(callback)
+                self._sample(callback, gauge)
 
-    def _sample(self, callback: _Callback) -> None:
+    def _sample(self, callback: _Callback, gauge: Any) -> None:
         began = monotonic()
         try:
-            callback.series.set(float(callback.gauge()._redismetrics_function()))
+            callback.series.set(float(gauge._redismetrics_function()))
         except Exception:
             if not callback.has_failed:
                 callback.has_failed = True

@@ -3,6 +3,7 @@
 const BASE = new URL("api/", document.baseURI);
 const STORED = "redismetrics-token";
 const AT_ONCE = 6; // requests to the server
+const LONGEST = 180_000; // ms that an answer may take: longer than any that the server works on
 
 export class ApiError extends Error {
   constructor(status, message) {
@@ -54,22 +55,36 @@ export const remove = (path) => send("DELETE", path);
 
 function send(method, path, values = {}, body, signal) {
   return inTurn(async () => {
-    let response;
+    // A connection may hang for ever, and would keep its place in the queue.
+    const inTime = AbortSignal.timeout(LONGEST);
+    let response, text;
     try {
       response = await fetch(address(path, values), {
         method,
         headers: { ...headers(), ...(body && { "Content-Type": "application/json" }) },
         body: body && JSON.stringify(body),
-        signal,
+        signal: signal ? AbortSignal.any([signal, inTime]) : inTime,
         credentials: "omit",
       });
-    } catch (error) {
-      if (error.name === "AbortError") throw error;
+      text = await response.text();
+    } catch {
+      if (signal?.aborted) throw signal.reason;
       throw new ApiError(0, "The server does not answer.");
     }
-    const answer = await response.json().catch(() => ({}));
-    if (response.ok) return answer;
-    const message = answer.message ?? answer.error ?? `The server answered ${response.status}.`;
-    throw new ApiError(response.status, message);
+    const answer = parse(text);
+    if (response.ok && answer) return answer;
+    const reason = response.ok
+      ? "The answer cannot be read; is this the server's address?"
+      : `The server answered ${response.status}.`;
+    throw new ApiError(response.status, answer?.message ?? answer?.error ?? reason);
   }, signal);
+}
+
+/** Return what a JSON text holds; null if it is none, such as the page of a proxy. */
+function parse(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
 }

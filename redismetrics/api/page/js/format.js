@@ -40,6 +40,7 @@ const trim = (text) => (text.includes(".") ? text.replace(/\.?0+$/, "") : text);
 export function number(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   if (value === 0) return "0";
+  if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
   const [size, sign] = LARGE.find(([least]) => Math.abs(value) >= least * 0.9995) ?? [1, ""];
   return digits(value / size) + sign;
 }

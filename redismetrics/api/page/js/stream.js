@@ -56,19 +56,27 @@ export async function stream({ name, every, by, tags = [] }, onEvent, signal) {
 
 const pause = (ms, signal) =>
   new Promise((done) => {
-    const timer = setTimeout(done, ms);
-    signal.addEventListener("abort", () => {
+    const end = () => {
       clearTimeout(timer);
+      // The signal lives as long as the view, through any number of attempts.
+      signal.removeEventListener("abort", end);
       done();
-    });
+    };
+    const timer = setTimeout(end, ms);
+    signal.addEventListener("abort", end);
   });
 
 /** Return when the page is visible, or *signal* is aborted. */
 async function untilVisible(signal) {
   while (document.hidden && !signal.aborted)
     await new Promise((done) => {
-      document.addEventListener("visibilitychange", done, { once: true, signal });
-      signal.addEventListener("abort", done, { once: true });
+      const end = () => {
+        document.removeEventListener("visibilitychange", end);
+        signal.removeEventListener("abort", end);
+        done();
+      };
+      document.addEventListener("visibilitychange", end);
+      signal.addEventListener("abort", end);
     });
 }
 

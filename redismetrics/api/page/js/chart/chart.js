@@ -44,6 +44,7 @@ export class Chart {
   show(model) {
     this.model = { kind: "line", series: [], unit: "", zone: "local", marks: [], ...model };
     this.model.axis ??= timeAxis(this.model.zone);
+    this.pointer.fit();
     this.glass.setAttribute("aria-label", describe(this.model));
     this.resize();
   }

@@ -135,6 +135,12 @@ export class Pointer {
     return { label: `${from} to ${to}`, text: `${whole(count)} sample${count === 1 ? "" : "s"}` };
   }
 
+  /** Stay within the intervals of the model: another window may have fewer. */
+  fit() {
+    const last = this.chart.model.times.length - 1;
+    if (this.at !== null && this.at > last) this.at = last < 0 ? null : last;
+  }
+
   draw() {
     const { glass, tip, scale, model, width, height } = this.chart;
     const context = glass.getContext("2d");

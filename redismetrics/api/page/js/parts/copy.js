@@ -99,6 +99,8 @@ function wordingsOfRuns(name, query, window) {
 const pythonTag = ({ key, value }) => `${quote(key)}: ${value === null ? "None" : quote(value)}`;
 const quote = (text) => JSON.stringify(text);
 const shell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+// Keys of tags are those of the address, which anybody may have written.
+const word = (text) => (/^[\w.,:/-]+$/.test(text) ? text : shell(text));
 
 function python(name, step, aggregations, by, chosen, window) {
   const parts = [
@@ -133,7 +135,7 @@ function commandLine(name, step, aggregations, by, chosen, window) {
 function shellParts(by, chosen, window) {
   const iso = (time) => new Date(time * 1000).toISOString().replace(".000", "");
   return [
-    ...(by.length ? [`-g ${by.join(",")}`] : []),
+    ...(by.length ? [`-g ${word(by.join(","))}`] : []),
     ...chosen.map(({ text }) => `--tag ${shell(text)}`),
     window.fixed
       ? `--since ${iso(window.since)} --until ${iso(window.until)}`
@@ -144,12 +146,12 @@ function shellParts(by, chosen, window) {
 /** With the names of the Prometheus page. There, percentiles are estimated from buckets. */
 export function promql({ name, type }, { value }, by, chosen, step) {
   const clean = name.replace(/[^A-Za-z0-9_:]/g, "_");
-  const labels = chosen.map(
-    ({ key, value: text }) => `${key.replace(/[^A-Za-z0-9_]/g, "_")}=${quote(text ?? "")}`,
-  );
+  const label = (key) => key.replace(/[^A-Za-z0-9_]/g, "_");
+  const labels = chosen.map(({ key, value: text }) => `${label(key)}=${quote(text ?? "")}`);
   const matcher = labels.length ? `{${labels.join(",")}}` : "";
+  const groups = by.map(label);
   const range = `[${step}]`,
-    grouping = by.length ? ` by (${by.join(", ")})` : "";
+    grouping = by.length ? ` by (${groups.join(", ")})` : "";
   const sum = (of) => `sum${grouping} (${of})`;
   if (type === "counter")
     return sum(`${value === "rate" ? "rate" : "increase"}(${clean}_total${matcher}${range})`);
@@ -159,6 +161,5 @@ export function promql({ name, type }, { value }, by, chosen, step) {
   if (value === "mean") return `${sum(rate("sum"))} / ${sum(rate("count"))}`;
   if (value === "rate") return sum(rate("count"));
   const part = value.startsWith("p") ? Number(value.slice(1)) / 100 : 0.95;
-  const groups = ["le", ...by].join(", ");
-  return `histogram_quantile(${part}, sum by (${groups}) (${rate("bucket")}))`;
+  return `histogram_quantile(${part}, sum by (${["le", ...groups].join(", ")}) (${rate("bucket")}))`;
 }

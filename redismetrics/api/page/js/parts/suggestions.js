@@ -56,7 +56,11 @@ export function suggestions(input, valuesOf) {
         key,
         valuesOf(label, metric).then(
           (texts) => of(texts, "value"),
-          () => [],
+          () => {
+            // Ask again at the next key.
+            values.delete(key);
+            return [];
+          },
         ),
       );
     return values.get(key);
