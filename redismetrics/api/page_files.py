@@ -4,6 +4,7 @@ The files hold no data and need no token. All of them except the page itself are
 hash of their contents, so that a browser keeps them for as long as they stay the same.
 """
 
+import gzip
 import hashlib
 import re
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from .service import compressed
+from redismetrics.exposition.compression import accepts_gzip
 
 # Below this path there are only files of the page.
 PREFIX = "/ui/"
@@ -68,8 +69,16 @@ def _response(request: Request, path: str, body: bytes, version: str, caching: s
     headers = {**_HEADERS, "Cache-Control": caching, "ETag": tag}
     if tag in _tags(request.headers.getlist("if-none-match")):
         return Response(status_code=304, headers={**headers, "Vary": "Accept-Encoding"})
-    headers["Content-Type"] = _CONTENT_TYPES[Path(path).suffix]
-    return compressed(request, Response(body, headers=headers))
+    headers |= {"Content-Type": _CONTENT_TYPES[Path(path).suffix], "Vary": "Accept-Encoding"}
+    if accepts_gzip(",".join(request.headers.getlist("accept-encoding"))):
+        body, headers["Content-Encoding"] = _packed(path), "gzip"
+    return Response(body, headers=headers)
+
+
+@cache
+def _packed(path: str) -> bytes:
+    """Return a file as gzip, packed once and well."""
+    return gzip.compress(_load()[1][path], mtime=0)
 
 
 def _tags(values: Sequence[str]) -> set[str]:
